@@ -1,0 +1,242 @@
+"""User files in and out: CSV, TSV, JSONL (also .gz), Parquet, Hugging Face datasets."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
+
+from cuvee.corpus.table import SCHEMA, Corpus, Origin, Task
+from cuvee.errors import InputError, MissingDependency
+from cuvee.registry import nearest_name
+
+if TYPE_CHECKING:
+    import datasets
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
+_TEXT_NAMES = ("text", "sentence", "question", "query", "utterance", "prompt", "content", "title")
+
+
+def load_corpus(
+    source: str | Path | datasets.Dataset,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    origin: Origin = "real",
+    task: Task = "classification",
+) -> Corpus:
+    """Read a corpus from a file, a folder written by ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
+
+    Args:
+        source: CSV, TSV, JSONL (each also with .gz), Parquet, a saved dataset, or a dataset in memory.
+        text, label, group: column names. Left out, ``text`` and ``label`` are recognised by their usual
+            names, and a file that Cuvée wrote is read back whole.
+        origin: of rows that do not carry one.
+        task: what the rows are for.
+
+    Raises:
+        InputError: missing or empty file, broken line (with its number), missing column (with the nearest).
+    """
+    if not isinstance(source, str | os.PathLike):
+        return corpus_from_dataset(source, text=text, label=label, group=group, origin=origin, task=task)
+    table, where = read_table(Path(source)), str(source)
+    if text is None and label is None and set(SCHEMA.names) <= set(table.column_names):
+        return _read_own(table, where, task)
+    return corpus_from_table(table, text=text, label=label, group=group, origin=origin, task=task, where=where)
+
+
+def read_columns(source: str | Path) -> dict[str, list[str]]:
+    """Column names of a file, each with its first three values as strings."""
+    table = read_table(Path(source))
+    return {name: [str(v) for v in table[name].slice(0, 3).to_pylist()] for name in table.column_names}
+
+
+def guess_columns(names: Sequence[str]) -> tuple[str | None, str | None]:
+    """The columns that are text and label by their usual names."""
+    by_name = {n.casefold(): n for n in names}
+    text = next((by_name[n] for n in _TEXT_NAMES if n in by_name), None)
+    label = next((by_name[n] for n in _LABEL_NAMES if n in by_name), None)
+    return text, label
+
+
+def write_corpus(corpus: Corpus, path: str | Path) -> None:
+    """Write Parquet (or JSONL by suffix) under a temporary name, then rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        if path.suffix == ".jsonl":
+            rows = (json.dumps(r, ensure_ascii=False) for r in corpus.table.to_pylist())
+            temporary.write_text("".join(f"{r}\n" for r in rows), encoding="utf-8")
+        else:
+            pa_parquet.write_table(corpus.table, temporary, compression="zstd")
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({exc.strerror or exc}); free some space or choose --out") from exc
+
+
+def read_table(path: Path) -> pa.Table:
+    """Any supported file as an Arrow table.
+
+    Raises:
+        InputError: it is missing, empty, of an unknown kind, or broken at a named line.
+    """
+    if path.is_dir():
+        return _read_saved_dataset(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file; give a path to {', '.join(SUFFIXES)} or a saved dataset")
+    suffixes = [s.lower() for s in path.suffixes]
+    gz = bool(suffixes) and suffixes[-1] == ".gz"
+    kind = suffixes[-2] if gz and len(suffixes) > 1 else (suffixes[-1] if suffixes else "")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; it needs a header or rows")
+    if kind not in SUFFIXES:
+        raise InputError(f"{path}: unknown kind of file {kind or path.name!r}; use {', '.join(SUFFIXES)} (also .gz)")
+    try:
+        if kind == ".parquet":
+            table = pa_parquet.read_table(path)
+        else:
+            data = gzip.decompress(path.read_bytes()) if gz else path.read_bytes()
+            table = _parse_jsonl(data, path) if kind in (".jsonl", ".ndjson") else _parse_csv(data, path, kind)
+    except (OSError, EOFError, pa.ArrowException) as exc:
+        raise InputError(f"{path}: cannot be read ({str(exc).splitlines()[0]}); is it really {kind}?") from exc
+    if table.num_rows == 0:
+        raise InputError(f"{path}: no rows; the file needs at least one")
+    return table
+
+
+def _parse_csv(data: bytes, path: Path, kind: str) -> pa.Table:
+    delimiter = "\t" if kind == ".tsv" else ","
+    return pa_csv.read_csv(
+        io.BytesIO(_as_utf8(data, path)),
+        parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(strings_can_be_null=False),
+    )
+
+
+def _as_utf8(data: bytes, path: Path) -> bytes:
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data[: exc.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {line}: not UTF-8; convert the file, for example with iconv") from exc
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _parse_jsonl(data: bytes, path: Path) -> pa.Table:
+    rows = list(_json_rows(_as_utf8(data, path).decode("utf-8"), path))
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    return pa.table({name: _json_column([row.get(name) for row in rows]) for name in columns})
+
+
+def _json_rows(content: str, path: Path) -> Iterator[dict[str, object]]:
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as exc:
+            raise InputError(f"{path}, line {number}: broken JSON ({exc.msg} at column {exc.colno})") from exc
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: a row must be a JSON object, got {type(row).__name__}")
+        yield cast("dict[str, object]", row)
+
+
+def _json_column(values: list[object]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except pa.ArrowException:
+        return pa.array([None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values])
+
+
+def corpus_from_table(
+    table: pa.Table, *, text: str | None, label: str | None, group: str | None = None, origin: Origin,
+    task: Task, where: str,
+) -> Corpus:  # fmt: skip
+    """A corpus from an Arrow table with the user's own columns; ``where`` names it in messages."""
+    guessed_text, guessed_label = guess_columns(table.column_names)
+    text_column = _column(table, text or guessed_text, "text", where)
+    label_column = _column(table, label or guessed_label, "label", where)
+    group_column = _column(table, group, "group", where) if group else None
+    texts, labels = table[text_column].to_pylist(), table[label_column].to_pylist()
+    groups = table[group_column].to_pylist() if group_column else [None] * len(texts)
+    rows = []
+    for number, (t, y, g) in enumerate(zip(texts, labels, groups, strict=True), start=1):
+        if t is None or not str(t).strip():
+            raise InputError(f"{where}, row {number}: column {text_column!r} is empty; fill it or drop the row")
+        if y is None or not str(y).strip():
+            raise InputError(f"{where}, row {number}: column {label_column!r} is empty; fill it or drop the row")
+        rows.append({"text": str(t), "target": str(y), "group": None if g is None else str(g)})
+    return Corpus.from_rows(rows, origin=origin, task=task)
+
+
+def corpus_from_dataset(
+    dataset: datasets.Dataset, *, text: str | None = None, label: str | None = None, group: str | None = None,
+    origin: Origin = "real", task: Task = "classification",
+) -> Corpus:  # fmt: skip
+    """A corpus from a Hugging Face dataset; integer class labels become their names."""
+    if isinstance(dataset, import_datasets().DatasetDict):
+        raise InputError(f"the dataset has splits {', '.join(dataset)}; give one of them")
+    table = pa.table(dataset.with_format("arrow")[:])
+    for name, feature in dataset.features.items():
+        if hasattr(feature, "int2str"):
+            names = [None if v is None else feature.int2str(v) for v in table[name].to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, pa.array(names, pa.string()))
+    return corpus_from_table(
+        table, text=text, label=label, group=group, origin=origin, task=task, where="datasets.Dataset"
+    )
+
+
+def import_datasets() -> ModuleType:
+    """The package ``datasets``, or MissingDependency with the command that installs it."""
+    try:
+        import datasets
+    except ImportError as exc:
+        raise MissingDependency("Hugging Face datasets are not installed: pip install 'cuvee[datasets]'") from exc
+    return cast("ModuleType", datasets)
+
+
+def _read_saved_dataset(path: Path) -> pa.Table:
+    if not (path / "state.json").exists():
+        hint = "one of its splits" if (path / "dataset_dict.json").exists() else "a file or a saved dataset"
+        raise InputError(f"{path}: this folder is not a saved Hugging Face dataset; give {hint}")
+    dataset = import_datasets().load_from_disk(str(path))
+    return corpus_from_saved(dataset)
+
+
+def corpus_from_saved(dataset: datasets.Dataset) -> pa.Table:
+    """The columns of a saved dataset, class labels as names."""
+    columns = {}
+    for name, feature in dataset.features.items():
+        values = dataset[name][:]
+        columns[name] = [feature.int2str(v) if hasattr(feature, "int2str") and v is not None else v for v in values]
+    return pa.table(columns)
+
+
+def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:
+    if name is None:
+        raise InputError(f"{where}: which column is the {role}? It has {', '.join(table.column_names)}; say --{role}")
+    if name not in table.column_names:
+        raise InputError(f"{where}: no column {name!r} for the {role}; {nearest_name(name, table.column_names)}")
+    return name
+
+
+def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
+    try:
+        return Corpus(table.select(SCHEMA.names).cast(SCHEMA).combine_chunks(), task)
+    except pa.ArrowException as exc:
+        raise InputError(f"{where}: has the columns of a Cuvée corpus with other types ({exc})") from exc

@@ -1,0 +1,205 @@
+"""The corpus: an immutable Arrow table of examples of one task."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cuvee.errors import InputError
+from cuvee.fingerprint import hash_texts
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+
+Task = Literal["classification", "generation", "retrieval"]
+Origin = Literal["real", "synthetic"]
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("group", pa.string()),  # rows that belong together: a document, or a paraphrase and its source
+        pa.field("seed_ids", pa.list_(pa.string())),  # the real training rows shown to the LLM
+        pa.field("dial", pa.string()),
+        pa.field("level", pa.string()),
+        pa.field("block", pa.int32()),  # the generation draw the row belongs to
+        pa.field("generator", pa.string()),
+    ]
+)
+_PUNCTUATION = re.compile(r"[^\w\s]|_", flags=re.UNICODE)
+
+
+def normalise_text(text: str) -> str:
+    """Lower case, no punctuation, single spaces: two texts that agree here are the same text."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_PUNCTUATION.sub(" ", folded).split())
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """An immutable table of examples with the columns of ``SCHEMA``, and its task.
+
+    Build one with :func:`cuvee.load_corpus`, :meth:`from_rows`, :meth:`from_pandas` or
+    :meth:`from_dataset`.
+    """
+
+    table: pa.Table
+    task: Task = "classification"
+
+    def __post_init__(self) -> None:
+        if self.table.schema != SCHEMA:
+            raise ValueError(f"table has schema {self.table.schema!r}; a corpus needs cuvee.corpus.SCHEMA")
+
+    # --- making one ---
+    @classmethod
+    def from_rows(
+        cls, rows: Iterable[Mapping[str, object]], *, origin: Origin = "real", task: Task = "classification"
+    ) -> Corpus:
+        """A corpus from mappings with at least ``text`` and ``target``; missing ids are made from the content.
+
+        Raises:
+            InputError: a row lacks text or target, or two rows have the same id.
+        """
+        filled: list[dict[str, object]] = []
+        seen: Counter[str] = Counter()
+        for number, row in enumerate(rows):
+            text, target = row.get("text"), row.get("target")
+            if not isinstance(text, str) or not isinstance(target, str):
+                raise InputError(f"row {number}: text and target must be strings, got {text!r} and {target!r}")
+            out: dict[str, object] = {name: row.get(name) for name in SCHEMA.names}
+            out["origin"] = row.get("origin") or origin
+            if out["id"] is None:
+                base = content_id(text, target)
+                seen[base] += 1
+                out["id"] = base if seen[base] == 1 else f"{base}-{seen[base]}"
+            filled.append(out)
+        corpus = cls(pa.Table.from_pylist(filled, schema=SCHEMA), task)
+        if len(set(corpus.ids)) != len(corpus):
+            repeated = Counter(corpus.ids).most_common(1)[0][0]
+            raise InputError(f"row id {repeated!r} occurs twice; ids must be unique")
+        return corpus
+
+    @classmethod
+    def from_pandas(
+        cls, frame: pd.DataFrame, *, text: str = "text", label: str = "label", origin: Origin = "real",
+        task: Task = "classification",
+    ) -> Corpus:  # fmt: skip
+        """A corpus from a DataFrame; ``text`` and ``label`` name its columns."""
+        from cuvee.corpus.files import corpus_from_table
+
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        return corpus_from_table(table, text=text, label=label, origin=origin, task=task, where="DataFrame")
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: datasets.Dataset, *, text: str = "text", label: str = "label", origin: Origin = "real",
+        task: Task = "classification",
+    ) -> Corpus:  # fmt: skip
+        """A corpus from a Hugging Face dataset; a ClassLabel column gives its names."""
+        from cuvee.corpus.files import corpus_from_dataset
+
+        return corpus_from_dataset(dataset, text=text, label=label, origin=origin, task=task)
+
+    # --- reading it ---
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Row ids, unique."""
+        return self._strings("id")
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The inputs."""
+        return self._strings("text")
+
+    @cached_property
+    def targets(self) -> list[str]:
+        """The labels (classification), completions or passages."""
+        return self._strings("target")
+
+    @cached_property
+    def origins(self) -> list[str]:
+        """``real`` or ``synthetic``, a row."""
+        return self._strings("origin")
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The group of each row; a row without one is a group of its own."""
+        named = self.table["group"].to_pylist()
+        return [g if g is not None else f"row:{i}" for g, i in zip(named, self.ids, strict=True)]
+
+    @cached_property
+    def blocks(self) -> NDArray[np.int32]:
+        """The generation draw of each row, shape (n,); -1 where there is none."""
+        return np.asarray(self.table["block"].fill_null(-1).to_numpy(), dtype=np.int32)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The distinct targets, sorted."""
+        return sorted(set(self.targets))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of ids, texts, targets and origins, in order."""
+        parts = (p for row in zip(self.ids, self.texts, self.targets, self.origins, strict=True) for p in row)
+        return hash_texts([self.task, *parts])
+
+    def label_counts(self) -> dict[str, int]:
+        """Rows of each label, sorted by label."""
+        return dict(sorted(Counter(self.targets).items()))
+
+    # --- deriving another ---
+    def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Corpus:
+        """The rows at ``indices``, in that order."""
+        return Corpus(self.table.take(pa.array(np.asarray(indices, dtype=np.int64))), self.task)
+
+    def keep(self, mask: Sequence[bool] | NDArray[np.bool_]) -> Corpus:
+        """The rows where ``mask`` (shape (n,)) is true."""
+        return self.take(np.flatnonzero(np.asarray(mask, dtype=bool)))
+
+    def joined(self, *others: Corpus) -> Corpus:
+        """This corpus and the others, one after the other. Ids are not checked for being unique."""
+        return Corpus(pa.concat_tables([self.table, *(o.table for o in others)]).combine_chunks(), self.task)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """All columns as a DataFrame."""
+        frame: pd.DataFrame = self.table.to_pandas()
+        return frame
+
+    def to_dataset(self) -> datasets.Dataset:
+        """All columns as a Hugging Face dataset (needs the package ``datasets``)."""
+        from cuvee.corpus.files import import_datasets
+
+        return import_datasets().Dataset(self.table)
+
+    def _strings(self, name: str) -> list[str]:
+        return [str(v) for v in self.table[name].to_pylist()]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{k}: {v}" for k, v in list(self.label_counts().items())[:8])
+        origins = ", ".join(f"{v} {k}" for k, v in sorted(Counter(self.origins).items()))
+        return f"Corpus({self.task}, {len(self)} rows: {origins}; {counts})"
+
+    def _repr_html_(self) -> str:
+        head: str = self.table.slice(0, 5).select(["text", "target", "origin"]).to_pandas().to_html(index=False)
+        return f"<p>{self!r}</p>{head}"
+
+
+def content_id(text: str, target: str) -> str:
+    """A row id made of the content: 16 hex digits."""
+    return hashlib.sha256(f"{text}\x00{target}".encode("utf-8", "surrogatepass")).hexdigest()[:16]

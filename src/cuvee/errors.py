@@ -1,0 +1,79 @@
+"""Every error Cuvée raises on purpose.
+
+::
+
+    CuveeError                 what the command line prints as one line, exit code 2
+    ├── InputError             a file, row, column or label of the user's data is wrong
+    ├── ConfigError            a key or value of study.yaml, or an option, is wrong
+    ├── MissingDependency      an optional package is needed and absent
+    ├── EndpointError          the LLM endpoint refused or failed
+    │   ├── EndpointUnreachable    no answer: wrong address, refused, timed out, outage
+    │   ├── AuthenticationError    401 or 403
+    │   └── ModelNotFound          the endpoint does not serve the named model
+    ├── GenerationError        the LLM answers, but not enough usable rows came of it
+    ├── RunFolderError         the run folder cannot be used
+    │   ├── RunFolderBusy          another process holds it
+    │   └── RunFolderMismatch      it holds another study: other data, split or seeds
+    ├── LockedTestError        the locked test was asked for a second time
+    └── TrainingError          a trainer could not train on what it was given
+
+Messages say what is wrong, where, and what to do about it, in one line.
+"""
+
+from __future__ import annotations
+
+
+class CuveeError(Exception):
+    """Base of all errors with a message meant for the user."""
+
+
+class InputError(CuveeError):
+    """A file, row, column or label of the user's data is wrong."""
+
+
+class ConfigError(CuveeError):
+    """A key or value of the study's config, or an option, is wrong."""
+
+
+class MissingDependency(CuveeError):
+    """An optional package is needed and not installed."""
+
+
+class EndpointError(CuveeError):
+    """The LLM endpoint refused or failed."""
+
+
+class EndpointUnreachable(EndpointError):
+    """No usable answer within the configured time."""
+
+
+class AuthenticationError(EndpointError):
+    """The endpoint answered 401 or 403."""
+
+
+class ModelNotFound(EndpointError):
+    """The endpoint does not serve the named model."""
+
+
+class GenerationError(CuveeError):
+    """Too few usable rows came out of the LLM's answers."""
+
+
+class RunFolderError(CuveeError):
+    """The run folder cannot be used."""
+
+
+class RunFolderBusy(RunFolderError):
+    """Another process holds the run folder."""
+
+
+class RunFolderMismatch(RunFolderError):
+    """The run folder holds a study of other data, another split or other seeds."""
+
+
+class LockedTestError(CuveeError):
+    """The locked test was asked for outside the final confirmation."""
+
+
+class TrainingError(CuveeError):
+    """A trainer could not train on what it was given."""
