@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DEFAULT_ENCODER = "minilm"
+_MEMORY_ROWS = 200_000
 
 
 @runtime_checkable
@@ -145,6 +146,7 @@ class CachedEncoder:
     def __init__(self, encoder: Encoder, folder: Path) -> None:
         self._encoder = encoder
         self._folder = folder
+        self._memory: dict[bytes, Vectors] = {}
 
     @property
     def name(self) -> str:
@@ -174,7 +176,8 @@ class CachedEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim); only texts never seen before are embedded."""
         keys = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest()[:16] for t in texts]
-        known = self._read(keys)
+        known = {k: self._memory[k] for k in keys if k in self._memory}
+        known.update(self._read([k for k in keys if k not in known]))
         missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in known}
         if missing:
             fresh = self._encoder.encode(list(missing.values()))
@@ -184,6 +187,8 @@ class CachedEncoder:
                 self._database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
         if not keys:
             return np.zeros((0, self.dim), dtype=np.float32)
+        if len(self._memory) + len(known) <= _MEMORY_ROWS:
+            self._memory.update(known)
         return np.stack([known[k] for k in keys])
 
     def _read(self, keys: list[bytes]) -> dict[bytes, Vectors]:

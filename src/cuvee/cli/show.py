@@ -1,0 +1,177 @@
+"""What the terminal shows: progress while a study runs, tables when it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from cuvee.records import Advice, Composition, Estimate, Measurement, Scores
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class Display:
+    """A listener that draws stage, units, rate and time left on stderr."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description:<20}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}", style="dim"),
+            TimeElapsedColumn(),
+            TextColumn("left", style="dim"),
+            TimeRemainingColumn(),
+            console=err,
+            transient=False,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self.seconds: dict[str, float] = {}
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the last state on the screen; results can be printed now."""
+        self._progress.stop()
+
+    def started(self, stage: str, unit: str) -> None:
+        """A stage begins."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="")
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        """It goes on."""
+        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
+        rate = f"{task.speed:.1f}/s" if task.speed else ""
+        self._progress.update(self._tasks[stage], completed=done, total=total, rate=rate)
+
+    def finished(self, stage: str, seconds: float) -> None:
+        """It ended."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
+        if task.total is None:
+            self._progress.update(self._tasks[stage], completed=1, total=1)
+
+    def noted(self, message: str) -> None:
+        """Something the user should know."""
+        self._progress.console.print(f"note: {message}", style="yellow", markup=False)
+
+
+def show_seconds(seconds: Mapping[str, float]) -> None:
+    """The seconds of each stage."""
+    parts = [f"{stage} {spent:.0f}" for stage, spent in seconds.items()]
+    err.print(f"seconds: {', '.join(parts)}; total {sum(seconds.values()):.0f}", style="dim", markup=False)
+
+
+def show_json(value: object) -> None:
+    """One object on stdout."""
+    out.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def estimate_to_json(estimate: Estimate) -> dict[str, object]:
+    """``{"value", "low", "high", ...}``."""
+    return asdict(estimate)
+
+
+def measurement_to_json(measurement: Measurement) -> dict[str, object]:
+    """Provenance, and every number under its name in the METRICS table."""
+    provenance = {
+        "name": measurement.name,
+        "fingerprint": measurement.fingerprint,
+        "against": measurement.against,
+        "n": measurement.n,
+        "encoder": measurement.encoder,
+        "encoder_hash": measurement.encoder_hash,
+        "seed": measurement.seed,
+    }
+    return {**provenance, **{name: estimate_to_json(e) for name, e in measurement.values.items()}}
+
+
+def scores_to_json(scores: Scores) -> dict[str, object]:
+    """Every score under its name."""
+    return {"n": scores.n, **{name: estimate_to_json(e) for name, e in scores.values.items()}}
+
+
+def show_values(title: str, values: Mapping[str, Estimate]) -> None:
+    """A table of numbers with their intervals."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in ("metric", "value", "95% interval", "n"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, e in values.items():
+        interval = "" if e.low is None or e.high is None else f"{e.low:.4g} to {e.high:.4g}"
+        interval = interval or ("" if e.p_value is None else f"p = {e.p_value:.3g}")
+        table.add_row(name, f"{e.value:.4g}", interval, str(e.n))
+    out.print(table)
+
+
+def show_measurements(measurements: Mapping[str, Measurement]) -> None:
+    """Pools side by side: one row each, the main numbers."""
+    columns = ("vendi_q1", "dcscore_tau0.1", "distinct_2", "near_duplicate_rate", "mmd", "label_agreement", "leakage")
+    shown = [c for c in columns if any(c in m.values for m in measurements.values())]
+    table = Table(title="measured", title_justify="left", title_style="bold")
+    table.add_column("corpus")
+    table.add_column("n", justify="right")
+    for column in shown:
+        table.add_column(column, justify="right")
+    for name, measurement in measurements.items():
+        cells = [f"{measurement.values[c].value:.3g}" if c in measurement.values else "" for c in shown]
+        table.add_row(name, str(measurement.n), *cells)
+    out.print(table)
+
+
+def show_composition(composition: Composition) -> None:
+    """What a blend really holds."""
+    out.print(
+        f"{composition.rows} rows: {composition.real_rows} real, {composition.synthetic_rows} synthetic "
+        f"(share {composition.share:.3f}); {composition.unique_rows} distinct, "
+        f"no row more than {composition.most_repeats} times"
+    )
+
+
+def show_advice(advice: Advice) -> None:
+    """The verdict, the shapes, and the best cells."""
+    table = Table(title="cells (validation)", title_justify="left", title_style="bold")
+    table.add_column("cell")
+    for column in ("accuracy", "share", "draws", "gain over real-only", "over real-duplicated"):
+        table.add_column(column, justify="right")
+    ranked = sorted(advice.cells, key=lambda s: -s.accuracy)
+    baselines = [s for s in ranked if s.cell.kind in ("real-only",)]
+    for summary in [*ranked[:8], *(b for b in baselines if b not in ranked[:8])]:
+        gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:+.1f}, {100 * g.high:+.1f}]" for g in summary.gains}
+        table.add_row(
+            summary.cell.key,
+            f"{100 * summary.accuracy:.1f}%",
+            f"{summary.share:.2f}",
+            str(summary.draws),
+            gains.get("real-only", ""),
+            gains.get("real-duplicated", ""),
+        )
+    out.print(table)
+    for shape in advice.shapes:
+        means = ", ".join(f"{level}: {100 * m:.1f}%" for level, m in zip(shape.levels, shape.means, strict=True))
+        note = f" ({shape.note})" if shape.note else ""
+        out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}", markup=False)
+    out.print()
+    out.print(f"Verdict: {advice.decision}. {advice.sentence}", style="bold", markup=False)

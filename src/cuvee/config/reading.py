@@ -1,0 +1,75 @@
+"""Reading and writing study.yaml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from cuvee.config.messages import explain_error
+from cuvee.config.schema import EmbeddedGenerator, StudyConfig
+from cuvee.errors import ConfigError
+
+
+def read_config(path: str | Path) -> StudyConfig:
+    """Read study.yaml; its relative paths become absolute.
+
+    Raises:
+        ConfigError: with file, line, key, and the nearest valid key or what is expected.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; `cuvee init DATA` writes a study.yaml")
+    content = path.read_text(encoding="utf-8")
+    try:
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(content)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(exc, 'problem', None) or exc})") from exc
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a study is a mapping of keys; `cuvee init DATA` writes one")
+    try:
+        config = StudyConfig.model_validate(raw)
+    except ValidationError as exc:
+        raise ConfigError(explain_error(exc, str(path), node)) from exc
+    return _absolute(config, path.resolve().parent)
+
+
+def make_config(values: StudyConfig | dict[str, object]) -> StudyConfig:
+    """A config from Python values; relative paths are relative to the working folder.
+
+    Raises:
+        ConfigError: as :func:`read_config`.
+    """
+    if isinstance(values, StudyConfig):
+        return values
+    try:
+        return _absolute(StudyConfig.model_validate(values), Path.cwd())
+    except ValidationError as exc:
+        raise ConfigError(explain_error(exc, "config", None)) from exc
+
+
+def config_to_yaml(config: StudyConfig) -> str:
+    """The resolved config: every key, defaults included."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def config_schema() -> str:
+    """JSON schema of study.yaml, for editors."""
+    return json.dumps(StudyConfig.model_json_schema(), indent=2)
+
+
+def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
+    def fix(path: str | None) -> str | None:
+        return None if path is None else str((folder / path).resolve())
+
+    data = config.data.model_copy(update={k: fix(getattr(config.data, k)) for k in ("real", "test", "validation")})
+    pools = tuple(p.model_copy(update={"path": fix(p.path)}) for p in config.pools)
+    generator = config.generator
+    if isinstance(generator, EmbeddedGenerator):
+        generator = generator.model_copy(update={"gguf": fix(generator.gguf)})
+    return config.model_copy(update={"data": data, "pools": pools, "generator": generator})

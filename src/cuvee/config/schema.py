@@ -1,0 +1,195 @@
+"""The schema of study.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cuvee.encoders import DEFAULT_ENCODER
+from cuvee.records import Regime
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Section):
+    """The real data. Paths are relative to the file that names them."""
+
+    real: str = Field(description="CSV, TSV, JSONL (also .gz), Parquet, or a saved Hugging Face dataset")
+    text: str | None = Field(None, description="column of the input; recognised by its usual names when left out")
+    label: str | None = Field(None, description="column of the label")
+    group: str | None = Field(None, description="column whose equal values stay on one side of the split")
+    test: str | None = Field(None, description="a file of its own for the locked test, with the same columns")
+    validation: str | None = Field(None, description="a file of its own for validation, with the same columns")
+
+
+class SplitConfig(_Section):
+    """How the real data is split before anything else."""
+
+    test: int | float = Field(0.3, gt=0, description="locked test: rows, or a fraction below 1")
+    validation: int | float = Field(0.3, gt=0, description="validation: rows, or a fraction below 1")
+    rows_per_label: int | None = Field(
+        None, ge=1, description="real training rows of each label; null keeps all that remain"
+    )
+
+
+class EmbeddedGenerator(_Section):
+    """The embedded LLM: llama.cpp on loopback."""
+
+    kind: Literal["embedded"] = "embedded"
+    gguf: str | None = Field(None, description="a GGUF file; SmolLM2-135M-Instruct when left out")
+    slots: int = Field(16, ge=1, le=256, description="requests answered at once")
+    temperature: float = Field(0.8, ge=0, le=5)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
+
+
+class EndpointGenerator(_Section):
+    """Any OpenAI-compatible endpoint."""
+
+    kind: Literal["endpoint"]
+    base_url: str = Field(description="for example http://localhost:8000/v1", pattern=r"^https?://")
+    model: str
+    api: Literal["chat", "completions"] = "chat"
+    api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
+    concurrency: int = Field(32, ge=1, description="requests in flight at once")
+    timeout_s: float = Field(120, gt=0, description="seconds for one request")
+    give_up_s: float = Field(300, gt=0, description="seconds an outage is waited out before the run stops")
+    temperature: float = Field(0.8, ge=0, le=5)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(64, ge=1)
+
+
+class FileGenerator(_Section):
+    """No LLM: the pools are files that exist already, listed under ``pools``."""
+
+    kind: Literal["files"]
+
+
+class TopicsConfig(_Section):
+    """Topic-guided generation: the level is the number of topics a label."""
+
+    name: Literal["topics"]
+    levels: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
+    topics: dict[str, tuple[str, ...]] = Field(description="label: its topics, at least as many as the largest level")
+    draws: int | None = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
+
+
+class ParaphraseConfig(_Section):
+    """Paraphrase replacement: the level is m_p, the paraphrases that stand in for other rows, a source."""
+
+    name: Literal["paraphrase"]
+    levels: tuple[int, ...] = Field((5, 3, 1, 0), min_length=1)
+    sources: int = Field(2, ge=1, description="r: source rows, a label and draw; m_r = m_p x r rows are replaced")
+    draws: int | None = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
+
+
+class SamplingConfig(_Section):
+    """Sampling temperature: the level is the temperature."""
+
+    name: Literal["sampling"]
+    levels: tuple[float, ...] = Field((0.2, 0.8, 1.4, 2.0), min_length=1)
+    draws: int | None = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
+
+
+class PoolFile(_Section):
+    """A ready-made pool: the synthetic rows of one level."""
+
+    dial: str = Field(description="what was varied, for example paraphrase")
+    level: str = Field(description="which setting of it; list the levels of a dial from least to most diverse")
+    path: str
+    text: str | None = None
+    label: str | None = None
+    group: str | None = Field(None, description="column naming the source row: its paraphrases stay in one draw")
+
+
+class MixConfig(_Section):
+    """Shares of synthetic data, and the regime."""
+
+    regime: Regime = Field("augment", description="augment: real rows fixed; replace: total rows fixed")
+    shares: tuple[float, ...] = Field((0.2, 0.5, 0.75), min_length=1)
+    shape_share: float = Field(0.75, description="the share at which the shape over levels is tested, fixed beforehand")
+
+    @model_validator(mode="after")
+    def _check(self) -> MixConfig:
+        for share in self.shares:
+            if not 0 <= share < 1:
+                raise ValueError(f"shares must be at least 0 and below 1, got {share}; synthetic-only always runs")
+        if self.shape_share not in self.shares:
+            raise ValueError(f"shape_share {self.shape_share} is not among shares {list(self.shares)}")
+        if self.shape_share == 0:
+            raise ValueError("shape_share 0 holds no synthetic rows; choose a larger one of shares")
+        return self
+
+
+class DrawsConfig(_Section):
+    """How many draws of each random stream."""
+
+    generation: int = Field(5, ge=1, description="disjoint blocks of each pool: the unit of inference")
+    sampling: int = Field(1, ge=1, description="choices of rows from a block")
+    training: int = Field(3, ge=1, description="training seeds")
+    confirm: int = Field(3, ge=0, description="fresh generation draws for confirming the winner on the locked test")
+
+
+class CheckConfig(_Section):
+    """A dearer trainer on three cells: real-only, the best cell, the most diverse cell at its share."""
+
+    trainer: str = "encoder"
+    steps: int = Field(30, ge=1)
+    draws: int = Field(3, ge=1)
+
+
+class TrainConfig(_Section):
+    """The trainer of the grid: every cell gets the same optimiser steps."""
+
+    trainer: str = "probe"
+    loss: str = "ce"
+    steps: int = Field(300, ge=1)
+    check: CheckConfig | None = None
+
+
+class AdviceConfig(_Section):
+    """What counts as a difference."""
+
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    delta: float = Field(0.01, gt=0, lt=0.5, description="the smallest difference in accuracy that matters")
+
+
+Generator = Annotated[EmbeddedGenerator | EndpointGenerator | FileGenerator, Field(discriminator="kind")]
+DialConfig = Annotated[TopicsConfig | ParaphraseConfig | SamplingConfig, Field(discriminator="name")]
+
+
+class StudyConfig(_Section):
+    """A whole study. ``cuvee init DATA`` writes one with comments."""
+
+    name: str = Field("study", pattern=r"^[\w.-]+$", description="the run folder is runs/NAME")
+    task: Literal["classification"] = "classification"
+    describe: str = Field("examples", description="what one text is, in the plural, for prompts: news headlines")
+    seed: int = Field(0, ge=0)
+    data: DataConfig
+    split: SplitConfig = SplitConfig()
+    encoder: str = Field(DEFAULT_ENCODER, description="minilm, hashing, or a sentence-transformers model")
+    generator: Generator = EmbeddedGenerator()
+    dials: tuple[DialConfig, ...] = ()
+    pools: tuple[PoolFile, ...] = ()
+    mix: MixConfig = MixConfig()
+    draws: DrawsConfig = DrawsConfig()
+    train: TrainConfig = TrainConfig()
+    advice: AdviceConfig = AdviceConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> StudyConfig:
+        if isinstance(self.generator, FileGenerator):
+            if not self.pools or self.dials:
+                raise ValueError("generator.kind files needs a list under pools, and no dials")
+        elif not self.dials or self.pools:
+            raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
+        names = [d.name for d in self.dials]
+        if len(set(names)) != len(names):
+            raise ValueError(f"dials are listed twice: {', '.join(names)}; put all levels into one entry")
+        keys = [(p.dial, p.level) for p in self.pools]
+        if len(set(keys)) != len(keys):
+            raise ValueError("two pools have the same dial and level; give each level one file")
+        return self

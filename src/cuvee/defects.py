@@ -1,0 +1,294 @@
+"""Rows that should not be trained on: duplicates, degenerate text, leaks of held-out rows.
+
+Pure functions on texts and vectors. A leak is a row that repeats a validation or test row more closely than
+real training rows do by themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import normalise_text
+from cuvee.records import Vectors
+from cuvee.similarity import Neighbours, nearest_neighbours
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+LeakReason = Literal["exact", "reordered", "overlap", "nearest"]
+
+NGRAM = 5
+CONTAINMENT = 0.8
+NEAREST_FLOOR = 0.95
+NEAREST_QUANTILE = 0.995
+_LONG = 8  # words from which on shared 5-grams mean something
+_TILE = 512
+
+# Han, kana, Hangul, Thai: written without spaces or too short a word to count as one token
+_TOKEN = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\W_]+")
+_RUN = re.compile(r"(\w)\1{11,}|(\S)\2{23,}")
+_TEMPLATE = re.compile(
+    r"<\|[^|>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</s>\s*$|<(?:start|end)_of_turn>|</?think>"
+    r"|^\s*#{2,} ?(?:Instruction|Response|Input|Output)s?\b|^\s*(?:Assistant|System|User) ?:",
+    flags=re.IGNORECASE | re.MULTILINE,
+)
+_REFUSAL = re.compile(
+    r"\bas an? (?:ai|artificial intelligence)\b[^.]{0,40}\b(?:model|assistant|system|i)\b"
+    r"|^\W*(?:i['’]?m|i am) (?:very |so |really )?sorry\b.{0,30}\b(?:can['’]?t|cannot|can not|unable to|not able to)\b"
+    r".{0,20}\b(?:assist|help|fulfil|fulfill|comply|provide|generate|create|write|complete)\b(?! but\b)"
+    r"|^\W*i(?: can['’]?t| cannot| can not|(?:['’]m| am) (?:unable|not able) to) "
+    r"(?:assist|fulfil|fulfill|comply|provide|generate|help)(?: you)?(?: with)? "
+    r"(?:that|this|your request|the request|such|explicit|any content)\b",
+    flags=re.IGNORECASE,
+)
+_CHATTER = re.compile(
+    r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok)\b[\s!,.:]+)?"
+    r"(?:here(?:['’]s| is| are) (?:an?|the|some|your|\d+|two|three|four|five|ten|more|another)\b"
+    r"[^.?!]{0,60}\b(?:paraphrase|rephras|rewrit|example|headline|sentence|version|variation|quer|response)\w*)",
+    flags=re.IGNORECASE,
+)
+_BROKEN = re.compile(r"[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """Row ``row`` repeats held-out row ``held_out``.
+
+    ``score`` is 1 for ``exact`` and ``reordered``, the contained fraction of 5-grams for ``overlap``, and the
+    cosine for ``nearest``.
+    """
+
+    row: int
+    held_out: int
+    reason: LeakReason
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaks:
+    """The leaking rows of ``n``, at most one leak each (the plainest reason), by row.
+
+    ``threshold`` is the cosine above which a nearest neighbour counts, None where no vectors were given.
+    ``baseline`` is the fraction of the reference rows that leak by the same rules, None without reference.
+    """
+
+    n: int
+    found: tuple[Leak, ...]
+    threshold: float | None
+    baseline: float | None
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """True where a row leaks, shape (n,)."""
+        out = np.zeros(self.n, dtype=bool)
+        out[[leak.row for leak in self.found]] = True
+        return out
+
+    @property
+    def rate(self) -> float:
+        """Fraction of rows that leak; 0 where there are no rows."""
+        return len(self.found) / self.n if self.n else 0.0
+
+
+def split_tokens(text: str) -> list[str]:
+    """Lower-case words without punctuation; each character of an unspaced script is a token of its own."""
+    return _TOKEN.findall(normalise_text(text))
+
+
+def duplicate_mask(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """True for each text that repeats an earlier one (by ``normalise_text``), shape (n,)."""
+    seen: set[str] = set()
+    out = np.zeros(len(texts), dtype=bool)
+    for row, text in enumerate(texts):
+        key = normalise_text(text)
+        out[row] = key in seen
+        seen.add(key)
+    return out
+
+
+def degenerate_reasons(texts: Sequence[str], *, min_letters: int = 3) -> list[str | None]:
+    """Why each text is no usable example, None where it is.
+
+    Reasons: ``empty``, ``broken characters``, ``chat template``, ``refusal``, ``chatter``, ``too short``
+    (fewer than ``min_letters`` letters and digits, and a single token), ``repetition``.
+    """
+    return [_degenerate_reason(text, min_letters) for text in texts]
+
+
+def _degenerate_reason(text: str, min_letters: int) -> str | None:
+    tokens = split_tokens(text)
+    if not text.strip() or not tokens:
+        return "empty"
+    patterns = (("broken characters", _BROKEN), ("chat template", _TEMPLATE), ("refusal", _REFUSAL),
+                ("chatter", _CHATTER))  # fmt: skip
+    for reason, pattern in patterns:
+        if pattern.search(text):
+            return reason
+    if len(tokens) < 2 and len(tokens[0]) < min_letters:
+        return "too short"
+    return "repetition" if _RUN.search(text) or _loops(tokens) else None
+
+
+def _loops(tokens: Sequence[str]) -> bool:
+    """A word eight times or a phrase of 2 to 8 words four times in a row, a quarter of the text; or few words."""
+    if len(tokens) >= 30 and len(set(tokens)) < 0.2 * min(len(tokens), 100):
+        return True
+    for period in range(1, min(8, len(tokens) // 4) + 1):
+        needed = max(7 if period == 1 else 3 * period, len(tokens) // 4 - period)
+        run = 0
+        for here, before in zip(tokens[period:], tokens, strict=False):
+            run = run + 1 if here == before else 0
+            if run >= needed:
+                return True
+    return False
+
+
+def find_leaks(
+    texts: Sequence[str],
+    held_out: Sequence[str],
+    *,
+    reference: Sequence[str] = (),
+    vectors: Vectors | None = None,
+    held_out_vectors: Vectors | None = None,
+    reference_vectors: Vectors | None = None,
+) -> Leaks:
+    """Rows of ``texts`` that repeat a held-out row.
+
+    Four rules, the first that applies names the reason: ``exact`` (equal after ``normalise_text``);
+    ``reordered`` (the same words in another order); ``overlap`` (at least 0.8 of the word 5-grams of the
+    shorter text are in the other, both of at least 8 words); ``nearest`` (cosine to the nearest held-out row
+    above a threshold, where vectors are given). That threshold is what real training rows reach by
+    themselves: the 99.5% quantile of the reference rows that do not leak by the first three rules, never
+    below 0.95.
+
+    Args:
+        texts: n rows to check.
+        held_out: m validation or test rows.
+        reference: real training rows, which did not come from an LLM.
+        vectors, held_out_vectors, reference_vectors: their unit vectors, shapes (n, d), (m, d), (r, d).
+
+    Raises:
+        ValueError: ``vectors`` without ``held_out_vectors``, or lengths that do not agree.
+    """
+    _check_lengths(texts, vectors, "vectors")
+    _check_lengths(held_out, held_out_vectors, "held_out_vectors")
+    _check_lengths(reference, reference_vectors, "reference_vectors")
+    if (vectors is None) != (held_out_vectors is None):
+        raise ValueError("vectors and held_out_vectors must be given together")
+    if not len(texts) or not len(held_out):
+        return Leaks(n=len(texts), found=(), threshold=None, baseline=None)
+    index = _HeldOutIndex(held_out)
+    found = index.lexical_leaks(texts)
+    reference_found = index.lexical_leaks(reference)
+    threshold: float | None = None
+    if vectors is not None and held_out_vectors is not None:
+        threshold = NEAREST_FLOOR
+        if reference_vectors is not None and len(reference_vectors):
+            near = nearest_neighbours(reference_vectors, held_out_vectors)
+            clean = np.array([row not in reference_found for row in range(len(reference))])
+            if clean.any():
+                threshold = max(threshold, float(np.quantile(near.cosine[clean], NEAREST_QUANTILE)))
+            reference_found |= _nearest_leaks(near, threshold, reference_found)
+        found |= _nearest_leaks(nearest_neighbours(vectors, held_out_vectors), threshold, found)
+    return Leaks(
+        n=len(texts),
+        found=tuple(found[row] for row in sorted(found)),
+        threshold=threshold,
+        baseline=len(reference_found) / len(reference) if len(reference) else None,
+    )
+
+
+def _check_lengths(texts: Sequence[str], vectors: Vectors | None, name: str) -> None:
+    if vectors is not None and len(vectors) != len(texts):
+        raise ValueError(f"{name} has {len(vectors)} rows for {len(texts)} texts; give one each")
+
+
+def _nearest_leaks(near: Neighbours, threshold: float, known: Mapping[int, Leak]) -> dict[int, Leak]:
+    rows = (int(r) for r in np.flatnonzero(near.cosine > threshold))
+    return {
+        r: Leak(row=r, held_out=int(near.index[r]), reason="nearest", score=float(near.cosine[r]))
+        for r in rows
+        if r not in known
+    }
+
+
+class _HeldOutIndex:
+    """Held-out texts by content, by words and by word 5-grams."""
+
+    def __init__(self, held_out: Sequence[str]) -> None:
+        tokens = [split_tokens(t) for t in held_out]
+        self._exact: dict[str, int] = {}
+        self._sorted: dict[tuple[str, ...], int] = {}
+        for i, (text, words) in enumerate(zip(held_out, tokens, strict=True)):
+            self._exact.setdefault(normalise_text(text), i)
+            if len(words) > 1:
+                self._sorted.setdefault(tuple(sorted(words)), i)
+        self._vocabulary: dict[tuple[str, ...], int] = {}
+        self._grams = self._gram_matrix(tokens, grow=True)
+        self._sizes = np.array([_gram_count(words) for words in tokens])
+
+    def lexical_leaks(self, texts: Sequence[str]) -> dict[int, Leak]:
+        """Leaks by the exact, reordered and overlap rules, by row."""
+        found: dict[int, Leak] = {}
+        tokens = [split_tokens(t) for t in texts]
+        for row, (text, words) in enumerate(zip(texts, tokens, strict=True)):
+            exact = self._exact.get(normalise_text(text))
+            if exact is not None:
+                found[row] = Leak(row=row, held_out=exact, reason="exact", score=1.0)
+                continue
+            reordered = self._sorted.get(tuple(sorted(words)))
+            if reordered is not None:
+                found[row] = Leak(row=row, held_out=reordered, reason="reordered", score=1.0)
+        for leak in self._overlaps(tokens):
+            found.setdefault(leak.row, leak)
+        return found
+
+    def _overlaps(self, tokens: Sequence[Sequence[str]]) -> list[Leak]:
+        sizes = np.array([_gram_count(words) for words in tokens], dtype=np.int64)
+        found: list[Leak] = []
+        for start in range(0, len(tokens), _TILE):
+            part = self._gram_matrix(tokens[start : start + _TILE], grow=False)
+            shared = (part @ self._grams.T).tocoo()
+            rows, columns = shared.row + start, shared.col
+            smaller = np.minimum(sizes[rows], self._sizes[columns])
+            score = np.where(smaller > 0, shared.data / np.maximum(smaller, 1), 0.0)
+            for at in np.flatnonzero(score >= CONTAINMENT):
+                found.append(
+                    Leak(row=int(rows[at]), held_out=int(columns[at]), reason="overlap", score=float(score[at]))
+                )
+        return sorted(found, key=lambda leak: (leak.row, -leak.score, leak.held_out))
+
+    def _gram_matrix(self, tokens: Sequence[Sequence[str]], *, grow: bool) -> sparse.csr_array:
+        """Texts by held-out 5-grams, 1 where a text of at least eight words has the 5-gram."""
+        from scipy import sparse
+
+        indices: list[int] = []
+        ends = [0]
+        for words in tokens:
+            for gram in sorted(_grams(words)):
+                column = (
+                    self._vocabulary.setdefault(gram, len(self._vocabulary)) if grow else self._vocabulary.get(gram)
+                )
+                if column is not None:
+                    indices.append(column)
+            ends.append(len(indices))
+        data = np.ones(len(indices), dtype=np.int32)
+        return sparse.csr_array((data, np.array(indices, dtype=np.int64), np.array(ends, dtype=np.int64)),
+                                shape=(len(tokens), len(self._vocabulary)))  # fmt: skip
+
+
+def _grams(words: Sequence[str]) -> set[tuple[str, ...]]:
+    if len(words) < _LONG:
+        return set()
+    return {tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
+
+
+def _gram_count(words: Sequence[str]) -> int:
+    return len(_grams(words))

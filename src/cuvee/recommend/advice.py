@@ -1,0 +1,280 @@
+"""The verdict: which blend to use, or none, with the evidence.
+
+**Who may win.** The cells of kind ``blend`` of the grid trainer and loss, at the largest number of real rows,
+outside the descriptive shares, and with more than one generation draw where others have more than one. The
+highest mean accuracy on validation wins; ties go to the smaller share. ``synthetic-only`` is a baseline: it is
+shown, and the advice says so when it scores higher, but a blend is what can be recommended. Other trainers,
+losses and rows are summarised in ``cells`` and take no part.
+
+**What is decided.** With a confirmation of the winner on the locked test, by its gains alone; else by the
+winner's gains on validation, and then *use* needs Holm's correction over all candidates, because the best
+of many cells looks better than it is:
+
+- *do-not-use*: a gain of more than ``delta`` over real-only, or over real-duplicated, is ruled out (the upper
+  end of the 95% interval is at most ``delta``). This comes first: a gain shown to be smaller than what counts
+  is no reason to generate data.
+- *use*: confirmed, the interval over real-only excludes 0 and the gain over real-duplicated is positive; not
+  confirmed, both gains are positive with p at most ``alpha`` after Holm (the larger p-value of the two).
+- *underpowered*: neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cuvee.recommend.cells import (
+    BASELINES,
+    CellTable,
+    collect_tables,
+    difference_of,
+    find_baseline,
+    order_cells,
+    summarise_cell,
+)
+from cuvee.recommend.checks import check_manipulation
+from cuvee.recommend.shapes import test_shape
+from cuvee.recommend.statistics import adjust_holm, count_more_draws, split_variance
+from cuvee.recommend.wording import Case, write_scope, write_sentence
+from cuvee.records import (
+    Advice,
+    Cell,
+    CellSummary,
+    Confirmation,
+    Gain,
+    Measurement,
+    ShapeTest,
+    Trial,
+    TrialFailure,
+)
+
+Decision = Literal["use", "do-not-use", "underpowered"]
+Tables = Mapping[Cell, CellTable]
+
+DRAWS_TO_START = 5
+"""Generation draws from which the spread between draws can be told; what one draw alone is advised to reach."""
+
+
+def recommend_mixture(
+    trials: Sequence[Trial],
+    failures: Sequence[TrialFailure] = (),
+    *,
+    level_ranks: Mapping[str, Sequence[str]],
+    measurements: Mapping[str, Measurement] | None = None,
+    shape_share: float = 0.75,
+    descriptive_shares: Sequence[float] = (),
+    delta: float = 0.01,
+    alpha: float = 0.05,
+    trainer: str = "probe",
+    loss: str = "ce",
+    confirmation: Confirmation | None = None,
+    scope: str = "",
+) -> Advice:
+    """Compare all trials and say which blend to use, or that none helps, or that it is not settled.
+
+    Args:
+        trials: finished trials; those evaluated on validation are compared.
+        failures: trials that did not finish; counted.
+        level_ranks: dial -> its level names from least to most diverse as expected.
+        measurements: ``dial=level`` -> what was measured on that pool.
+        shape_share: the share at which the shape over levels is tested, fixed before looking.
+        descriptive_shares: shares that are shown but neither tested nor recommended (draws that overlap).
+        delta: the smallest gain that counts, a fraction of accuracy (0.01 is one point).
+        alpha: the level of every test; intervals are always 95%.
+        trainer: the trainer of the grid; the others are described only.
+        loss: the loss of the grid.
+        confirmation: the winner on fresh draws and the locked test, where that was done.
+        scope: to what the advice applies, in words; limits found here are added to it.
+
+    Raises:
+        ValueError: ``delta``, ``alpha`` or ``shape_share`` is out of range, or the trials do not fit together.
+    """
+    if delta <= 0 or not 0 < alpha < 1:
+        raise ValueError(f"delta must be above 0 and alpha between 0 and 1, not {delta!r} and {alpha!r}")
+    if _is_among(shape_share, descriptive_shares):
+        raise ValueError(f"shape_share {shape_share!r} is one of descriptive_shares {tuple(descriptive_shares)!r}")
+    tables = collect_tables(trials)
+    grid = {c: t for c, t in tables.items() if c.trainer == trainer and c.loss in (loss, "ce")}
+    candidates = _find_candidates(grid, loss=loss, descriptive_shares=descriptive_shares)
+    summaries = {cell: summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks)}
+    checks = tuple(check_manipulation(dial, names, measurements or {}) for dial, names in level_ranks.items())
+    checks = tuple(check for check in checks if check.levels)
+    verdict = _decide(grid, candidates, confirmation, delta=delta, alpha=alpha)
+    best = None if verdict.best is None else summaries[verdict.best]
+    case = Case(
+        decision=verdict.decision,
+        best=best,
+        gains=verdict.gains,
+        confirmed=verdict.confirmed,
+        confirmation=confirmation,
+        candidates=len(candidates),
+        measurement=None if best is None else (measurements or {}).get(f"{best.cell.dial}={best.cell.level}"),
+        synthetic_only=_best_of(s for s in summaries.values() if s.cell in grid and s.cell.kind == "synthetic-only"),
+        more_draws=verdict.more_draws,
+        delta=delta,
+        descriptive_shares=tuple(descriptive_shares),
+        other_trainers=tuple(sorted({c.trainer for c in tables} - {trainer})),
+    )
+    return Advice(
+        decision=verdict.decision,
+        sentence=write_sentence(case),
+        best=best,
+        equivalent=tuple(summaries[c] for c in verdict.equivalent),
+        cells=tuple(summaries.values()),
+        shapes=_test_shapes(grid, candidates, level_ranks, share=shape_share, delta=delta, alpha=alpha),
+        checks=checks,
+        confirmation=confirmation,
+        more_draws=verdict.more_draws,
+        scope=write_scope(case, scope),
+        failures=len(failures),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    decision: Decision
+    best: Cell | None
+    gains: tuple[Gain, ...] = ()
+    confirmed: bool = False
+    equivalent: tuple[Cell, ...] = ()
+    more_draws: int | None = None
+
+
+def _is_among(share: float, shares: Iterable[float]) -> bool:
+    return any(abs(share - other) < 1e-9 for other in shares)
+
+
+def _best_of(summaries: Iterable[CellSummary]) -> CellSummary | None:
+    return max(summaries, key=lambda s: s.accuracy, default=None)
+
+
+def _find_candidates(grid: Tables, *, loss: str, descriptive_shares: Sequence[float]) -> list[Cell]:
+    """The cells that may win, as the module says, in a fixed order."""
+    blends = [c for c in grid if c.kind == "blend" and c.loss == loss]
+    most_rows = max((c.rows_per_label for c in blends), default=0)
+    most_draws = max((len(grid[c].draws) for c in blends), default=0)
+    return sorted(
+        (
+            c
+            for c in blends
+            if c.rows_per_label == most_rows
+            and not _is_among(c.share, descriptive_shares)
+            and (len(grid[c].draws) > 1 or most_draws == 1)
+        ),
+        key=lambda c: (c.share, c.key),
+    )
+
+
+def _decide(
+    grid: Tables, candidates: Sequence[Cell], confirmation: Confirmation | None, *, delta: float, alpha: float
+) -> _Verdict:
+    if not candidates:
+        return _Verdict(decision="underpowered", best=None)
+    best = max(candidates, key=lambda c: grid[c].accuracy)
+    confirmed = confirmation is not None and confirmation.cell == best
+    if confirmation is not None and confirmed:
+        gains = confirmation.gains
+        significant = _is_confirmed(gains)
+    else:
+        gains = summarise_cell(grid, best).gains
+        adjusted = adjust_holm([_find_p_value(grid, c) for c in candidates])
+        significant = adjusted[candidates.index(best)] <= alpha
+    decision: Decision = "use" if significant else "underpowered"
+    if gains and min(gain.high for gain in gains) <= delta:
+        decision = "do-not-use"
+    return _Verdict(
+        decision=decision,
+        best=best,
+        gains=gains,
+        confirmed=confirmed,
+        equivalent=_find_equivalent(grid, candidates, best, alpha=alpha),
+        more_draws=_count_draws(grid, best, delta=delta, alpha=alpha) if decision == "underpowered" else None,
+    )
+
+
+def _is_confirmed(gains: Sequence[Gain]) -> bool:
+    by_name = {gain.over: gain for gain in gains}
+    return set(by_name) >= set(BASELINES) and by_name["real-only"].low > 0 and by_name["real-duplicated"].value > 0
+
+
+def _find_p_value(grid: Tables, cell: Cell) -> float:
+    """The larger two-sided p-value of the gains over both baselines; 1 where one is missing or not a gain."""
+    largest = 0.0
+    for kind in BASELINES:
+        baseline = find_baseline(grid, cell, kind)
+        difference = None if baseline is None else difference_of(grid[cell], baseline)
+        if difference is None:
+            return 1.0
+        parts = split_variance(difference)
+        largest = max(largest, parts.p_value if parts.value > 0 else 1.0)
+    return largest
+
+
+def _find_equivalent(grid: Tables, candidates: Sequence[Cell], best: Cell, *, alpha: float) -> tuple[Cell, ...]:
+    """The other candidates whose difference from the best is not shown (Holm over all of them), best first."""
+    others = [c for c in candidates if c != best]
+    differences = [difference_of(grid[best], grid[c]) for c in others]
+    adjusted = adjust_holm([1.0 if d is None else split_variance(d).p_value for d in differences])
+    alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
+    return tuple(sorted(alike, key=lambda c: (-grid[c].accuracy, c.share, c.key)))
+
+
+def _count_draws(grid: Tables, best: Cell, *, delta: float, alpha: float) -> int | None:
+    """Further generation draws that show the observed gain, or ``delta`` where that is larger."""
+    if len(grid[best].draws) == 1:
+        return DRAWS_TO_START - 1
+    needs = []
+    for kind in BASELINES:
+        baseline = find_baseline(grid, best, kind)
+        difference = None if baseline is None else difference_of(grid[best], baseline)
+        if difference is None:
+            return None
+        parts = split_variance(difference)
+        needs.append(count_more_draws(parts, effect=max(abs(parts.value), delta), alpha=alpha))
+    found = [n for n in needs if n is not None]
+    return max(*found, 1) if len(found) == len(needs) else None
+
+
+def _test_shapes(
+    grid: Tables,
+    candidates: Sequence[Cell],
+    level_ranks: Mapping[str, Sequence[str]],
+    *,
+    share: float,
+    delta: float,
+    alpha: float,
+) -> tuple[ShapeTest, ...]:
+    """One test a dial, over the levels trained at ``share`` and the draws that all of them have."""
+    tests = []
+    for dial, names in level_ranks.items():
+        found = {str(c.level): grid[c] for c in candidates if c.dial == dial and _is_among(c.share, [share])}
+        levels = [name for name in names if name in found]
+        if not levels:
+            continue
+        drawn = {d for name in levels for d in found[name].draws}
+        common = sorted(d for d in drawn if all(d in found[name].draws for name in levels))
+        if not common:
+            continue
+        notes = []
+        if len(levels) < len(names):
+            absent = ", ".join(name for name in names if name not in found)
+            notes.append(f"left out for want of draws: {absent}, so the shape is that of the other levels")
+        if len(drawn) > len(common):
+            notes.append(f"{len(drawn) - len(common)} draws lack a level and are left out")
+        rows = [found[name].correct[[found[name].draws.index(d) for d in common]] for name in levels]
+        correct = np.stack(rows, axis=1)
+        test = test_shape(
+            correct.mean(axis=2),
+            levels=levels,
+            delta=delta,
+            alpha=alpha,
+            dial=dial,
+            share=share,
+            items=correct[0] if len(common) == 1 else None,
+            note="; ".join(notes),
+        )
+        tests.append(test)
+    return tuple(tests)

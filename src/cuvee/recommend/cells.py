@@ -1,0 +1,186 @@
+"""Trials gathered by cell: one row of correctness a generation draw, and gains over the baselines."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from cuvee.recommend.statistics import Floats, paired_difference, paired_gain
+from cuvee.records import Cell, CellSummary, Confirmation, Gain, Kind, Trial
+
+_KINDS: tuple[Kind, ...] = ("real-only", "real-duplicated", "blend", "synthetic-only")
+BASELINES: tuple[Kind, ...] = ("real-only", "real-duplicated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellTable:
+    """One cell's correctness, shape (generation draws, items), the other draws averaged in each row."""
+
+    cell: Cell
+    draws: tuple[int, ...]
+    trials: int
+    share: float
+    correct: Floats = field(repr=False, compare=False)
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over draws and items, each generation draw weighing the same."""
+        return float(self.correct.mean())
+
+
+def collect_tables(
+    trials: Iterable[Trial], *, part: Literal["validation", "test"] = "validation"
+) -> dict[Cell, CellTable]:
+    """Gather the trials evaluated on ``part`` by cell.
+
+    Raises:
+        ValueError: trials were evaluated on different numbers of items, or one trial comes twice.
+    """
+    by_cell: dict[Cell, dict[int, list[Trial]]] = defaultdict(lambda: defaultdict(list))
+    seen: set[tuple[Cell, int, int, int]] = set()
+    sizes: set[int] = set()
+    for trial in trials:
+        if trial.part != part:
+            continue
+        name = (trial.cell, trial.draw.generation, trial.draw.sampling, trial.draw.training)
+        if name in seen:
+            raise ValueError(f"trials holds {trial.cell.key} at {trial.draw} twice")
+        seen.add(name)
+        sizes.add(trial.scores.correct.size)
+        by_cell[trial.cell][trial.draw.generation].append(trial)
+    if len(sizes) > 1:
+        raise ValueError(f"trials were evaluated on different {part} items: {sorted(sizes)} of them")
+    return {cell: _tabulate(cell, by_draw) for cell, by_draw in by_cell.items()}
+
+
+def _tabulate(cell: Cell, by_draw: Mapping[int, Sequence[Trial]]) -> CellTable:
+    draws = tuple(sorted(by_draw))
+    rows = [np.mean([t.scores.correct for t in by_draw[d]], axis=0, dtype=np.float64) for d in draws]
+    shares = [t.composition.share for d in draws for t in by_draw[d]]
+    return CellTable(
+        cell=cell,
+        draws=draws,
+        trials=len(shares),
+        share=math.fsum(shares) / len(shares),
+        correct=np.stack(rows),
+    )
+
+
+def difference_of(table: CellTable, other: CellTable) -> Floats | None:
+    """``table - other`` by draw and item, shape (draws, items), or None without draws in common.
+
+    Generation draws are paired. A baseline made of real rows alone does not depend on the generation draw:
+    where it lacks some of them, its mean over its draws stands in each.
+    """
+    common = [d for d in table.draws if d in other.draws]
+    if other.cell.kind in BASELINES and len(common) < len(table.draws):
+        return paired_difference(table.correct, other.correct.mean(axis=0))
+    if not common:
+        return None
+    mine = table.correct[[table.draws.index(d) for d in common]]
+    return paired_difference(mine, other.correct[[other.draws.index(d) for d in common]])
+
+
+def find_baseline(tables: Mapping[Cell, CellTable], cell: Cell, kind: Kind) -> CellTable | None:
+    """The baseline of this kind for a cell: same rows, trainer and loss (else loss ``ce``).
+
+    ``real-duplicated`` must also carry the cell's share, so that the total of rows is the same.
+    """
+    for loss in (cell.loss, "ce"):
+        for other, table in tables.items():
+            same = (other.kind, other.rows_per_label, other.trainer, other.loss)
+            if same != (kind, cell.rows_per_label, cell.trainer, loss):
+                continue
+            if kind == "real-only" or math.isclose(other.share, cell.share, abs_tol=1e-9):
+                return table
+    return None
+
+
+def gains_of(tables: Mapping[Cell, CellTable], cell: Cell) -> tuple[Gain, ...]:
+    """The cell's gains over the baselines that were trained, real-only first."""
+    gains = []
+    for kind in BASELINES[: _KINDS.index(cell.kind)]:
+        baseline = find_baseline(tables, cell, kind)
+        difference = None if baseline is None else difference_of(tables[cell], baseline)
+        if difference is not None:
+            gains.append(paired_gain(difference, np.zeros(difference.shape), over=kind))
+    return tuple(gains)
+
+
+def order_cells(cells: Iterable[Cell], level_ranks: Mapping[str, Sequence[str]]) -> list[Cell]:
+    """Cells by trainer, loss, rows, kind, dial and level (as expected), then share."""
+
+    def rank(cell: Cell) -> tuple[str, str, int, int, int, str, int, str, float]:
+        dials, names = list(level_ranks), list(level_ranks.get(cell.dial or "", ()))
+        dial, level = cell.dial or "", cell.level or ""
+        return (
+            cell.trainer,
+            cell.loss,
+            cell.rows_per_label,
+            _KINDS.index(cell.kind),
+            dials.index(dial) if dial in dials else len(dials),
+            dial,
+            names.index(level) if level in names else len(names),
+            level,
+            cell.share,
+        )
+
+    return sorted(cells, key=rank)
+
+
+def summarise_cell(tables: Mapping[Cell, CellTable], cell: Cell) -> CellSummary:
+    """One cell over all its draws."""
+    table = tables[cell]
+    return CellSummary(
+        cell=cell,
+        accuracy=table.accuracy,
+        draws=len(table.draws),
+        trials=table.trials,
+        share=table.share,
+        gains=gains_of(tables, cell),
+    )
+
+
+def summarise_cells(
+    trials: Iterable[Trial],
+    *,
+    level_ranks: Mapping[str, Sequence[str]] | None = None,
+    part: Literal["validation", "test"] = "validation",
+) -> tuple[CellSummary, ...]:
+    """Every cell over all its draws: mean accuracy, realised share and paired gains over the baselines.
+
+    Raises:
+        ValueError: trials were evaluated on different items, or one trial comes twice.
+    """
+    tables = collect_tables(trials, part=part)
+    return tuple(summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks or {}))
+
+
+def confirm_cell(trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool, note: str = "") -> Confirmation:
+    """The confirmation of ``cell`` from trials on the locked test, its baselines among them.
+
+    Args:
+        trials: those with ``part == "test"`` count.
+        cell: the winner on validation.
+        fresh_draws: whether their draws took no part in the choice.
+        note: anything a reader must know.
+
+    Raises:
+        ValueError: no trial of ``cell`` was evaluated on the test part.
+    """
+    tables = collect_tables(trials, part="test")
+    if cell not in tables:
+        raise ValueError(f"trials holds no trial of {cell.key} on the test part")
+    return Confirmation(
+        cell=cell,
+        accuracy=tables[cell].accuracy,
+        gains=gains_of(tables, cell),
+        test_items=tables[cell].correct.shape[1],
+        fresh_draws=fresh_draws,
+        note=note,
+    )

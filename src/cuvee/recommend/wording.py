@@ -1,0 +1,181 @@
+"""The advice in words, and as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cuvee.recommend.checks import DIVERSITY
+from cuvee.records import Advice, Cell, CellSummary, Confirmation, Gain, ManipulationCheck, Measurement, ShapeTest
+
+Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
+
+_BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating the real rows"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What the sentence and the scope are written from."""
+
+    decision: str
+    best: CellSummary | None
+    gains: tuple[Gain, ...]
+    confirmed: bool
+    confirmation: Confirmation | None
+    candidates: int
+    measurement: Measurement | None
+    synthetic_only: CellSummary | None
+    more_draws: int | None
+    delta: float
+    descriptive_shares: tuple[float, ...]
+    other_trainers: tuple[str, ...]
+
+
+def write_points(value: float) -> str:
+    """A fraction as signed percentage points: 0.031 is ``+3.1``."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def write_gain(gain: Gain) -> str:
+    """``+3.1 points [+1.2, +5.0] over the real rows alone``."""
+    interval = f"[{write_points(gain.low)}, {write_points(gain.high)}]"
+    return f"{write_points(gain.value)} points {interval} over {_BASELINES.get(gain.over, gain.over)}"
+
+
+def name_pool(cell: Cell) -> str:
+    """``topics=16 at share 0.75``."""
+    return f"{cell.dial}={cell.level} at share {cell.share:g}"
+
+
+def write_sentence(case: Case) -> str:
+    """One or two sentences that a reader can act on."""
+    best = case.best
+    if best is None:
+        return "Not settled: no blend was trained that can be recommended."
+    if not case.gains:
+        return f"Not settled: {name_pool(best.cell)} has no real-only baseline to be compared with."
+    what = f"{name_pool(best.cell)} ({best.share:.0%} of the rows synthetic{_write_diversity(case.measurement)})"
+    gains = " and ".join(write_gain(gain) for gain in case.gains)
+    where = _write_evidence(case)
+    counts = f"{100 * case.delta:g} point" + ("" if case.delta == 0.01 else "s")
+    if case.decision == "use":
+        return f"Use synthetic data: mix in {what}. It gains {gains} ({where})."
+    if case.decision == "do-not-use":
+        return (
+            f"Do not use synthetic data here: the best of {case.candidates} blends, {what}, gains {gains}, "
+            f"so a gain of more than {counts} is ruled out ({where})."
+        )
+    return (
+        f"Not settled: the best of {case.candidates} blends, {what}, gains {gains} ({where}). "
+        f"{_write_remedy(case, best)}"
+    )
+
+
+def _write_diversity(measurement: Measurement | None) -> str:
+    if measurement is None or DIVERSITY not in measurement.values:
+        return ""
+    score = measurement.values[DIVERSITY]
+    interval = "" if score.low is None or score.high is None else f" [{score.low:.1f}, {score.high:.1f}]"
+    return f", measured diversity Vendi {score.value:.1f}{interval}"
+
+
+def _write_evidence(case: Case) -> str:
+    gain = case.gains[0]
+    draws = f"{gain.draws} generation draw" + ("" if gain.draws == 1 else "s")
+    if case.confirmed and case.confirmation is not None:
+        fresh = "fresh draws" if case.confirmation.fresh_draws else "the draws it was chosen on"
+        place = f"{gain.items:,} locked test items, {draws}, {fresh}"
+    else:
+        place = f"{gain.items:,} validation items, {draws}, chosen among {case.candidates}, not confirmed on the test"
+    smallest = max(g.mde for g in case.gains)
+    return f"{place}; gains from {100 * smallest:.1f} points would be detected"
+
+
+def _write_remedy(case: Case, best: CellSummary) -> str:
+    missing = set(_BASELINES) - {gain.over for gain in case.gains}
+    if missing:
+        return f"The baseline {', '.join(sorted(missing))} is missing at this share."
+    if best.draws == 1:
+        return f"One generation draw speaks of that pool only; {case.more_draws} more would tell pools apart."
+    if case.more_draws is None:
+        return "More generation draws alone would not settle it: more held-out items are needed."
+    return f"About {case.more_draws} more generation draw{'' if case.more_draws == 1 else 's'} would settle it."
+
+
+def write_scope(case: Case, scope: str) -> str:
+    """The given scope and the limits that the trials show."""
+    parts = [scope.strip()] if scope.strip() else []
+    best, other = case.best, case.synthetic_only
+    if best is not None and best.draws == 1:
+        parts.append("One generation draw: everything here concerns that pool only.")
+    if case.confirmation is not None and not case.confirmed:
+        confirmed = case.confirmation.cell.key
+        parts.append(f"The locked test confirmed another cell ({confirmed}), so the verdict rests on validation.")
+    if best is not None and other is not None and other.accuracy > best.accuracy:
+        parts.append(
+            f"Synthetic rows alone ({other.cell.dial}={other.cell.level}) score higher than the best blend: "
+            f"{100 * other.accuracy:.1f}% against {100 * best.accuracy:.1f}%."
+        )
+    if case.descriptive_shares:
+        shares = ", ".join(f"{share:g}" for share in case.descriptive_shares)
+        parts.append(f"Share {shares} is shown, but neither tested nor recommended: its draws overlap.")
+    if case.other_trainers:
+        parts.append(f"Described only, not used to choose: trainer {', '.join(case.other_trainers)}.")
+    return " ".join(parts)
+
+
+def write_shape(test: ShapeTest) -> str:
+    """``topics at share 0.75: inverted-U (p = 0.012), 5 draws``."""
+    p_value = test.p_values.get(test.verdict)
+    shown = "" if p_value is None else f" (p = {p_value:.2g})"
+    draws = f"{test.draws} generation draw" + ("" if test.draws == 1 else "s")
+    note = f"; {test.note}" if test.note else ""
+    return f"{test.dial} at share {test.share:g}: {test.verdict}{shown}, {draws}{note}"
+
+
+def _write_check(check: ManipulationCheck) -> str:
+    return f"{check.dial}: levels {'differ' if check.passed else 'do not differ'} in {check.metric}; {check.note}"
+
+
+def advice_to_text(advice: Advice) -> str:
+    """The advice as paragraphs of plain text, one a line."""
+    lines = [advice.sentence]
+    if advice.equivalent:
+        names = ", ".join(name_pool(summary.cell) for summary in advice.equivalent[:8])
+        rest = f" and {len(advice.equivalent) - 8} more" if len(advice.equivalent) > 8 else ""
+        lines.append(f"Not distinguishable from it: {names}{rest}.")
+    lines += [f"Shape of accuracy over {write_shape(test)}." for test in advice.shapes]
+    lines += [f"Manipulation check, {_write_check(check)}." for check in advice.checks]
+    if advice.failures:
+        lines.append(f"{advice.failures} trials failed.")
+    if advice.scope:
+        lines.append(f"Scope: {advice.scope}")
+    return "\n".join(lines)
+
+
+def advice_to_json(advice: Advice) -> dict[str, Plain]:
+    """The advice as plain values, in the order of its fields; each cell also under its ``key``.
+
+    The same trials give the same bytes. Numbers that are not finite become None.
+    """
+    plain = _to_plain(advice)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _to_plain(value: object) -> Plain:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        plain = {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"key": value.key, **plain} if isinstance(value, Cell) else plain
+    if isinstance(value, Mapping):
+        return {str(name): _to_plain(part) for name, part in value.items()}
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Sequence):
+        return [_to_plain(part) for part in value]
+    raise TypeError(f"advice holds a value of type {type(value).__name__}: {value!r}")

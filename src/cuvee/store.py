@@ -1,0 +1,322 @@
+"""The run folder: the only reader and writer of study files.
+
+Everything is written under a temporary name and renamed, or in one SQLite transaction, so that a kill at
+any instant leaves either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+from pydantic import TypeAdapter
+
+from cuvee.corpus import Corpus, write_corpus
+from cuvee.errors import LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
+from cuvee.records import (
+    Cell,
+    Composition,
+    Draw,
+    Estimate,
+    Level,
+    Measurement,
+    Rejected,
+    Scores,
+    Trial,
+    TrialFailure,
+    Usage,
+)
+
+_MEASUREMENT = TypeAdapter(Measurement)
+_VALUES = TypeAdapter(dict[str, Estimate])
+_CELL, _DRAW, _FAILURE = TypeAdapter(Cell), TypeAdapter(Draw), TypeAdapter(TrialFailure)
+_COMPOSITION = TypeAdapter(Composition)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS trials (
+  key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, failed INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS access (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, detail TEXT NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPool:
+    """A pool as the run folder keeps it: rows, rejected answers, note, tokens, and the key of its making."""
+
+    level: Level
+    corpus: Corpus
+    rejected: tuple[Rejected, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    note: str = ""
+    key: str = ""
+
+
+class RunFolder:
+    """One study's files, held by one process at a time. Use as a context manager.
+
+    Args:
+        path: the folder; made when missing.
+
+    Raises:
+        RunFolderBusy: another process holds it.
+        RunFolderError: it cannot be made or written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+            self._database = sqlite3.connect(self.path / "trials.sqlite", timeout=30)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            with self._database:
+                self._database.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as exc:
+            raise RunFolderError(
+                f"{self.path}: the run folder cannot be used ({exc}); choose another with --out"
+            ) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._database.close()
+        os.close(self._lock)
+
+    def _take_lock(self) -> int:
+        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise RunFolderBusy(
+                f"{self.path}: process {holder} is working on this run folder; "
+                "wait for it, stop it, or choose another --out"
+            ) from exc
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        return handle
+
+    # --- identity and config ---
+    def check_identity(self, identity: Mapping[str, str]) -> None:
+        """Record what the study is about, or compare with what was recorded.
+
+        Raises:
+            RunFolderMismatch: data, split or seeds differ.
+        """
+        known = dict(self._database.execute("SELECT key, value FROM identity"))
+        if not known:
+            with self._database:
+                self._database.executemany("INSERT INTO identity VALUES (?, ?)", sorted(identity.items()))
+            return
+        changed = [k for k, v in identity.items() if known.get(k) != v]
+        if changed:
+            raise RunFolderMismatch(
+                f"{self.path}: this run folder holds a study with other {', '.join(changed)}; "
+                "levels, shares, rows and draws may be added to it, but for these choose a new name or --out"
+            )
+
+    def save_text(self, name: str, content: str) -> Path:
+        """Write a text file (study.yaml, report.html, advice.json) by rename."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        with self._guard(path):
+            with temporary.open("w", encoding="utf-8") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        return path
+
+    def read_text(self, name: str) -> str | None:
+        """A text file of the folder, or None."""
+        path = self.path / name
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where LLM requests and answers are journalled."""
+        return self.path / "ledger.sqlite"
+
+    # --- pools and measurements ---
+    def save_pool(self, pool: StoredPool, suffix: str = "") -> Path:
+        """Write ``pools/DIAL=LEVEL{suffix}.parquet``; what is not rows goes into the file's metadata."""
+        meta = {
+            "level": asdict(pool.level),
+            "rejected": [asdict(r) for r in pool.rejected],
+            "tokens": [
+                pool.usage.requests + pool.usage.replayed,
+                pool.usage.prompt_tokens,
+                pool.usage.completion_tokens,
+            ],
+            "note": pool.note,
+            "key": pool.key,
+        }
+        path = self._pool_path(pool.level, suffix)
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        table = pool.corpus.table.replace_schema_metadata({"cuvee": json.dumps(meta, sort_keys=True)})
+        with self._guard(path):
+            pa_parquet.write_table(table, temporary, compression="zstd")
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        return path
+
+    def load_pool(self, level: Level, key: str, suffix: str = "") -> StoredPool | None:
+        """The pool of this level if it was made with the same ``key``, else None."""
+        path = self._pool_path(level, suffix)
+        if not path.is_file():
+            return None
+        try:
+            table = pa_parquet.read_table(path)
+            meta = json.loads((table.schema.metadata or {})[b"cuvee"])
+        except (pa.ArrowException, OSError, KeyError, ValueError):
+            return None
+        if meta["key"] != key:
+            return None
+        answers, prompt, completion = meta["tokens"]
+        return StoredPool(
+            level=Level(**meta["level"]),
+            corpus=Corpus(table.replace_schema_metadata(None).combine_chunks()),
+            rejected=tuple(Rejected(**r) for r in meta["rejected"]),
+            usage=Usage(replayed=answers, prompt_tokens=prompt, completion_tokens=completion),
+            note=meta["note"],
+            key=key,
+        )
+
+    def _pool_path(self, level: Level, suffix: str) -> Path:
+        return self.path / "pools" / f"{_safe(level.key + suffix)}.parquet"
+
+    def save_measurement(self, name: str, measurement: Measurement, key: str) -> None:
+        """Write ``measurements/NAME.json``."""
+        content = {"key": key, "measurement": _MEASUREMENT.dump_python(measurement, mode="json")}
+        self.save_text(f"measurements/{_safe(name)}.json", json.dumps(content, indent=1, sort_keys=True))
+
+    def load_measurement(self, name: str, key: str) -> Measurement | None:
+        """The measurement if it was made with the same ``key``, else None."""
+        content = self.read_text(f"measurements/{_safe(name)}.json")
+        if content is None:
+            return None
+        stored = json.loads(content)
+        return _MEASUREMENT.validate_python(stored["measurement"]) if stored["key"] == key else None
+
+    # --- trials ---
+    def find_trial(self, key: str) -> Trial | TrialFailure | None:
+        """A finished trial, or None."""
+        row = self._database.execute("SELECT payload, correct FROM trials WHERE key = ?", (key,)).fetchone()
+        return None if row is None else _decode(row[0], row[1])
+
+    def add_trial(self, key: str, outcome: Trial | TrialFailure) -> None:
+        """Keep a finished or failed trial: committed when this returns."""
+        payload, correct = _encode(outcome)
+        with self._guard(self.path / "trials.sqlite"), self._database:
+            self._database.execute(
+                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?)",
+                (key, payload, correct, isinstance(outcome, TrialFailure)),
+            )
+
+    # --- the locked test ---
+    def log_access(self, reason: str, detail: str) -> None:
+        """Log a read of the locked test.
+
+        Raises:
+            LockedTestError: a confirmation of another cell was logged before.
+        """
+        if reason == "confirmation":
+            earlier = self.confirmed()
+            if earlier is not None and earlier != detail:
+                raise LockedTestError(
+                    f"the locked test was already used to confirm {earlier!r}; it cannot confirm {detail!r} as well"
+                )
+        if (reason, detail) not in self.access_log():
+            with self._database:
+                self._database.execute("INSERT INTO access (reason, detail) VALUES (?, ?)", (reason, detail))
+
+    def confirmed(self) -> str | None:
+        """The cell for whose confirmation the locked test was opened, if it was."""
+        return next((d for r, d in self.access_log() if r == "confirmation"), None)
+
+    def access_log(self) -> list[tuple[str, str]]:
+        """Every logged read of the locked test: reason and detail."""
+        return [(r, d) for r, d in self._database.execute("SELECT reason, detail FROM access ORDER BY number")]
+
+    # --- the blend ---
+    def save_blend(self, corpus: Corpus, card: str) -> Path:
+        """Write ``blend/train.parquet`` and its dataset card ``blend/README.md``."""
+        folder = self.path / "blend"
+        folder.mkdir(exist_ok=True)
+        with self._guard(folder):
+            write_corpus(corpus, folder / "train.parquet")
+        self.save_text("blend/README.md", card)
+        return folder
+
+    @contextmanager
+    def _guard(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as exc:
+            free = shutil.disk_usage(self.path).free // 2**20
+            raise RunFolderError(
+                f"{path}: cannot be written ({exc}; {free} MiB free); everything before it is kept: "
+                "free some space and run the same command again"
+            ) from exc
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "=._-" else "_" for c in name)
+
+
+def _encode(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
+    if isinstance(outcome, TrialFailure):
+        return json.dumps(asdict(outcome), sort_keys=True), None
+    payload = {
+        "cell": asdict(outcome.cell),
+        "draw": asdict(outcome.draw),
+        "composition": asdict(outcome.composition),
+        "steps": outcome.steps,
+        "part": outcome.part,
+        "n": outcome.scores.n,
+        "values": _VALUES.dump_python(dict(outcome.scores.values), mode="json"),
+    }
+    return json.dumps(payload, sort_keys=True), np.packbits(outcome.scores.correct).tobytes()
+
+
+def _decode(payload: str, correct: bytes | None) -> Trial | TrialFailure:
+    if correct is None:
+        return _FAILURE.validate_json(payload)
+    values = json.loads(payload)
+    n = int(values["n"])
+    bits = np.unpackbits(np.frombuffer(correct, dtype=np.uint8), count=n).astype(bool)
+    return Trial(
+        cell=_CELL.validate_python(values["cell"]),
+        draw=_DRAW.validate_python(values["draw"]),
+        composition=_COMPOSITION.validate_python(values["composition"]),
+        steps=int(values["steps"]),
+        part="test" if values["part"] == "test" else "validation",
+        scores=Scores(n=n, values=_VALUES.validate_python(values["values"]), correct=bits),
+    )

@@ -1,0 +1,118 @@
+"""The whole flow on one page.
+
+::
+
+    real data ─split─▶ train | validation | test (locked)
+    train ─generate─▶ pools ─measure─▶ diversity, shift, quality
+    train + pools ─mix─▶ blends ─train─▶ predictors ─evaluate─▶ trials
+    trials ─recommend─▶ advice ─confirm on fresh draws and the locked test─▶ report, blend
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from cuvee.config import StudyConfig, make_config, read_config
+from cuvee.execute import Listener, Stages
+from cuvee.records import Advice, Confirmation, Level, Measurement, Trial, TrialFailure
+from cuvee.store import RunFolder, StoredPool
+from cuvee.study.demo import make_demo
+from cuvee.study.outputs import StudyResult, write_outputs
+from cuvee.study.pools import make_pools, measure_pools
+from cuvee.study.setup import Study, prepare_study
+from cuvee.study.trials import check_trainer, confirm_best, draw_advice, run_grid
+
+__all__ = ["Flow", "StudyResult", "make_demo", "open_study", "run_study"]
+
+
+class Flow:
+    """A study's stages, each made when it is first asked for, from what the run folder does not hold yet."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    @cached_property
+    def pools(self) -> dict[Level, StoredPool]:
+        """Generate or read the pool of every level."""
+        return make_pools(self.study)
+
+    @cached_property
+    def measurements(self) -> dict[str, Measurement]:
+        """Measure every pool, and the real training rows."""
+        return measure_pools(self.study, self.pools)
+
+    @cached_property
+    def grid(self) -> list[Trial | TrialFailure]:
+        """Mix, train and evaluate every cell at every draw."""
+        return run_grid(self.study, self.pools)
+
+    @cached_property
+    def draft(self) -> Advice:
+        """What the grid says, before the winner is confirmed."""
+        return draw_advice(self.study, self.pools, self.grid, self.measurements)
+
+    @cached_property
+    def checks(self) -> list[Trial | TrialFailure]:
+        """The dearer trainer on three cells."""
+        return check_trainer(self.study, self.pools, self.measurements, self.draft)
+
+    @cached_property
+    def confirmation(self) -> Confirmation | None:
+        """The winner on fresh draws and the locked test."""
+        return confirm_best(self.study, self.pools, self.draft)
+
+    @cached_property
+    def advice(self) -> Advice:
+        """The verdict with all its evidence."""
+        outcomes = [*self.grid, *self.checks]
+        return draw_advice(self.study, self.pools, outcomes, self.measurements, self.confirmation)
+
+    @cached_property
+    def result(self) -> StudyResult:
+        """Write the report and the recommended blend."""
+        return write_outputs(self.study, self.pools, self.measurements, self.advice)
+
+
+@contextmanager
+def open_study(
+    config: StudyConfig | dict[str, object] | str | Path,
+    *,
+    out: str | Path | None = None,
+    listener: Listener | None = None,
+) -> Iterator[Flow]:
+    """Prepare a study and hold its run folder; stages run as they are asked for.
+
+    Args:
+        config: a study.yaml, or its content.
+        out: the run folder; ``runs/NAME`` when left out.
+        listener: hears the progress.
+
+    Raises:
+        CuveeError: bad input or config, a run folder of another study or in use.
+    """
+    settings = read_config(config) if isinstance(config, str | Path) else make_config(config)
+    with RunFolder(out or Path("runs") / settings.name) as folder:
+        yield Flow(prepare_study(settings, folder, Stages(listener)))
+
+
+def run_study(
+    config: StudyConfig | dict[str, object] | str | Path,
+    *,
+    out: str | Path | None = None,
+    listener: Listener | None = None,
+) -> StudyResult:
+    """Run a study, or go on with one: what the run folder holds is not done again.
+
+    Args:
+        config: a study.yaml, or its content.
+        out: the run folder; ``runs/NAME`` when left out.
+        listener: hears the progress.
+
+    Raises:
+        CuveeError: bad input or config, an endpoint that fails, a run folder of another study or in use.
+    """
+    with open_study(config, out=out, listener=listener) as flow:
+        return flow.result

@@ -1,0 +1,151 @@
+"""What a study leaves behind: advice, blend with its card, report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuvee._version import __version__
+from cuvee.config import EmbeddedGenerator, EndpointGenerator, config_to_yaml
+from cuvee.corpus import Corpus
+from cuvee.mix import Blend, mix_corpora
+from cuvee.recommend import advice_to_json, advice_to_text
+from cuvee.records import Advice, Cell, Composition, Draw, Measurement, Usage
+from cuvee.report import ReportData, render_card, render_report
+from cuvee.study.pools import usable_draws
+from cuvee.study.setup import Pools, Study
+from cuvee.study.trials import level_of, mix_cell
+
+SAMPLES = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResult:
+    """A finished study: its advice with the evidence, and where everything lies."""
+
+    name: str
+    advice: Advice
+    measurements: Mapping[str, Measurement]
+    pools: Mapping[str, Corpus]
+    blend: Corpus
+    composition: Composition
+    folder: Path
+    report: Path
+    seconds: Mapping[str, float]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {advice_to_text(self.advice)}\nreport: {self.report}\nblend: {self.folder / 'blend'}"
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{self.name}</b>: {self.advice.sentence}</p><p>report: <code>{self.report}</code></p>"
+
+
+def write_outputs(study: Study, pools: Pools, measurements: Mapping[str, Measurement], advice: Advice) -> StudyResult:
+    """Write advice.json, blend/ and report.html into the run folder."""
+    folder, config = study.folder, study.config
+    with study.stages.stage("report", "files") as progress:
+        folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
+        cell = recommended_cell(study, advice)
+        blend = make_blend(study, pools, cell)
+        level = level_of(pools, cell) if cell.dial else None
+        rejected = Counter(r.reason for r in pools[level].rejected) if level else Counter[str]()
+        card = render_card(
+            name=config.name,
+            advice=advice,
+            composition=blend.composition,
+            generator=describe_generator(study) if level else "none",
+            measurement=measurements[level.key] if level else None,
+            rejected=rejected,
+            version=__version__,
+        )
+        blend_path = folder.save_blend(blend.corpus, card)
+        progress(1, 2)
+        page = render_report(make_report(study, pools, measurements, advice, blend))
+        report = folder.save_text("report.html", page)
+        progress(2, 2)
+    return StudyResult(
+        name=config.name,
+        advice=advice,
+        measurements=measurements,
+        pools={level.key: pool.corpus for level, pool in pools.items()},
+        blend=blend.corpus,
+        composition=blend.composition,
+        folder=blend_path.parent,
+        report=report,
+        seconds=dict(study.stages.seconds),
+    )
+
+
+def recommended_cell(study: Study, advice: Advice) -> Cell:
+    """The best cell, or the real rows alone where the advice is not to use synthetic data."""
+    if advice.best is None or advice.decision == "do-not-use":
+        return Cell(kind="real-only", rows_per_label=study.rows_per_label)
+    return advice.best.cell
+
+
+def make_blend(study: Study, pools: Pools, cell: Cell) -> Blend:
+    """The blend of a cell at its first draw."""
+    if cell.dial is None:
+        return mix_corpora(study.train, share=0.0, seed=study.config.seed, kind="real-only")
+    first = usable_draws(study, pools)[level_of(pools, cell)][0]
+    corpora = {level.key: pool.corpus for level, pool in pools.items()}
+    return mix_cell(study, corpora, cell, Draw(generation=first, sampling=0, training=0))
+
+
+def describe_generator(study: Study) -> str:
+    """Who wrote the synthetic rows."""
+    generator = study.config.generator
+    if isinstance(generator, EmbeddedGenerator):
+        return f"embedded {Path(generator.gguf).name if generator.gguf else 'SmolLM2-135M-Instruct'}"
+    if isinstance(generator, EndpointGenerator):
+        return f"{generator.model} at {generator.base_url}"
+    return "ready-made pools"
+
+
+def make_report(
+    study: Study, pools: Pools, measurements: Mapping[str, Measurement], advice: Advice, blend: Blend
+) -> ReportData:
+    """Everything the page shows."""
+    config = study.config
+    usage = Usage()
+    for pool in pools.values():
+        usage = usage.plus(pool.usage)
+    return ReportData(
+        title=config.name,
+        advice=advice,
+        measurements=measurements,
+        levels=tuple(pools),
+        usage=usage,
+        seconds=dict(study.stages.seconds),
+        composition=blend.composition,
+        samples={level.key: _samples(pool.corpus) for level, pool in pools.items()},
+        rejected={level.key: Counter(r.reason for r in pool.rejected) for level, pool in pools.items()},
+        settings={
+            "data": Path(config.data.real).name,
+            "real training rows": str(len(study.train)),
+            "validation rows": str(len(study.split.validation)),
+            "locked test rows": str(len(study.split.test)),
+            "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
+            "generator": describe_generator(study),
+            "regime": config.mix.regime,
+            "shares": ", ".join(f"{s:g}" for s in config.mix.shares),
+            "draws (generation, sampling, training)": (
+                f"{config.draws.generation}, {config.draws.sampling}, {config.draws.training}"
+            ),
+            "optimiser steps of every cell": str(config.train.steps),
+            "seed": str(config.seed),
+        },
+        notes={level.key: pool.note for level, pool in pools.items() if pool.note},
+        access_log=tuple(f"{reason}: {detail}" for reason, detail in study.folder.access_log()),
+        study_yaml=config_to_yaml(config),
+        version=__version__,
+    )
+
+
+def _samples(corpus: Corpus) -> list[tuple[str, str]]:
+    """A few rows, spread over the pool: label and text."""
+    step = max(1, len(corpus) // SAMPLES)
+    return [(corpus.targets[i], corpus.texts[i]) for i in range(0, len(corpus), step)][:SAMPLES]

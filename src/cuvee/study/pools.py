@@ -1,0 +1,335 @@
+"""Pools: generated or read, kept in the run folder, measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from os import environ
+
+import numpy as np
+import pyarrow as pa
+
+from cuvee.config import (
+    DialConfig,
+    EmbeddedGenerator,
+    EndpointGenerator,
+    FileGenerator,
+    ParaphraseConfig,
+    PoolFile,
+    TopicsConfig,
+)
+from cuvee.corpus import SCHEMA, Corpus, load_corpus
+from cuvee.defects import degenerate_reasons, duplicate_mask, find_leaks
+from cuvee.errors import ConfigError, InputError
+from cuvee.execute.stages import Progress
+from cuvee.fingerprint import hash_value
+from cuvee.generate import (
+    Dial,
+    EmbeddedLLM,
+    Endpoint,
+    Ledger,
+    ParaphraseDial,
+    Sampling,
+    SamplingDial,
+    TopicsDial,
+    generate_pools,
+)
+from cuvee.measure import measure_corpus
+from cuvee.mix import assign_blocks, full_blocks, take_blocks
+from cuvee.records import Level, Measurement, Rejected
+from cuvee.store import StoredPool
+from cuvee.study.setup import Pools, Study
+
+REAL = "real"
+FRESH = 1000
+"""Draws kept for the confirmation are numbered from here, whatever number of draws the grid has."""
+
+
+def make_pools(study: Study) -> dict[Level, StoredPool]:
+    """The pool of every level, in order, from the run folder where it is there already.
+
+    Raises:
+        EndpointError, GenerationError, InputError: what stands in the way; everything answered is kept.
+    """
+    with study.stages.stage("generate", "rows") as progress:
+        if isinstance(study.config.generator, FileGenerator):
+            return _read_pools(study, progress)
+        pools: dict[Level, StoredPool] = {}
+        for settings in study.config.dials:
+            draws = min(settings.draws or study.config.draws.generation, study.config.draws.generation)
+            dial = make_dial(settings)
+            for pool in generate_levels(study, dial, dial.levels, range(draws), progress):
+                pools[pool.level] = pool
+            progress.next_part()
+    return pools
+
+
+def fresh_pool(study: Study, level: Level, pools: Pools) -> tuple[Corpus, Sequence[int]] | None:
+    """Rows of ``level`` in generation draws that no trial has seen, with their numbers; None if there are none."""
+    wanted = range(FRESH, FRESH + study.config.draws.confirm)
+    if isinstance(study.config.generator, FileGenerator):
+        corpus = pools[level].corpus
+        usable = sorted(full_blocks(corpus, study.block_rows()) & set(wanted))
+        return (corpus, usable) if usable else None
+    settings = next(s for s in study.config.dials if s.name == level.dial)
+    with study.stages.stage("confirm", "rows") as progress:
+        pool = generate_levels(study, make_dial(settings), [level], wanted, progress, suffix=" confirm")[0]
+    usable = sorted(full_blocks(pool.corpus, study.block_rows()))
+    return (pool.corpus, usable) if usable else None
+
+
+def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
+    """Level -> the generation draws in which every level of its dial has all its rows, so that they pair."""
+    rows, limit = study.block_rows(), study.config.draws.generation
+    full = {level: {b for b in full_blocks(pool.corpus, rows) if b < limit} for level, pool in pools.items()}
+    usable: dict[Level, list[int]] = {}
+    for level in pools:
+        shared = set.intersection(*(blocks for other, blocks in full.items() if other.dial == level.dial))
+        if not shared:
+            short = min(full, key=lambda k: (k.dial != level.dial, len(full[k])))
+            raise InputError(
+                f"pool {short.key} fills no generation draw that the other levels of its dial fill "
+                f"({len(pools[short].corpus)} rows; {sum(rows.values())} are needed a draw); "
+                "lower mix.shape_share or split.rows_per_label, or drop the level"
+            )
+        usable[level] = sorted(shared)
+    return usable
+
+
+def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
+    """Measure the real training rows and every pool, pools at equal rows (the draws that all of them have)."""
+    held_out = [*study.split.validation.texts, *study.locked_test("texts, against leaks").texts_for_leak_guard()]
+    draws = set.intersection(*(set(d) for d in usable_draws(study, pools).values()))
+    corpora = {REAL: study.train}
+    corpora |= {level.key: take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()}
+    rows = min(len(c) for name, c in corpora.items() if name != REAL)
+    measured: dict[str, Measurement] = {}
+    with study.stages.stage("measure", "pools") as progress:
+        for number, (name, corpus) in enumerate(corpora.items(), start=1):
+            key = hash_value(
+                [corpus.fingerprint, rows, study.train.fingerprint, study.encoder.hash, study.config.seed, held_out]
+            )
+            found = study.folder.load_measurement(name, key)
+            if found is None:
+                found = measure_corpus(
+                    corpus,
+                    against=study.train,
+                    held_out=held_out,
+                    encoder=study.encoder,
+                    name=name,
+                    rows=None if name == REAL else rows,
+                    seed=study.config.seed,
+                )
+                study.folder.save_measurement(name, found, key)
+            measured[name] = found
+            progress(number, len(corpora))
+    return measured
+
+
+# --- generated pools ------------------------------------------------------------------------------
+def make_dial(settings: DialConfig) -> Dial:
+    """The dial that a section of the config describes.
+
+    Raises:
+        ConfigError: its levels or options do not fit together.
+    """
+    if isinstance(settings, TopicsConfig):
+        return TopicsDial(levels=settings.levels, topics=settings.topics)
+    if isinstance(settings, ParaphraseConfig):
+        return ParaphraseDial(levels=settings.levels, sources=settings.sources)
+    return SamplingDial(levels=settings.levels)
+
+
+def generate_levels(
+    study: Study, dial: Dial, levels: Sequence[Level], blocks: range, progress: Progress, suffix: str = ""
+) -> list[StoredPool]:
+    """Pools of these levels in these blocks: loaded if they were made before, else generated and saved."""
+    config = study.config
+    if isinstance(config.generator, FileGenerator):
+        raise ValueError("generator is 'files'; there is nothing to generate")
+    rows = max(study.block_rows().values())
+    base = [config.generator.model_dump(exclude=_SPEED), config.describe, config.seed, rows, list(blocks)]
+    settings = next(s for s in config.dials if s.name == dial.name)
+    own = settings.model_dump(exclude={"draws"})
+    keys = {level: hash_value([study.train.fingerprint, study.encoder.hash, base, own, suffix]) for level in levels}
+    stored = {level: study.folder.load_pool(level, keys[level], suffix) for level in levels}
+    if all(stored.values()):
+        return [pool for pool in stored.values() if pool is not None]
+    with open_endpoint(study) as endpoint, Ledger(study.folder.ledger_path) as ledger:
+        made = generate_pools(
+            study.train,
+            dial=dial,
+            levels=[level.name for level in levels],
+            blocks=list(blocks),
+            rows_per_label=rows,
+            endpoint=endpoint,
+            ledger=ledger,
+            sampling=Sampling(
+                temperature=config.generator.temperature,
+                top_p=config.generator.top_p,
+                max_tokens=config.generator.max_tokens,
+            ),
+            describe=config.describe,
+            seed=config.seed,
+            nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
+            refuse=LeakGuard(study).reasons,
+            progress=progress,
+        )
+    pools = [
+        StoredPool(
+            level=pool.level,
+            corpus=pool.corpus,
+            rejected=pool.rejected,
+            usage=pool.usage,
+            note=pool.note,
+            key=keys[pool.level],
+        )
+        for pool in made
+    ]
+    for pool in pools:
+        study.folder.save_pool(pool, suffix)
+        if pool.note:
+            study.stages.listener.noted(f"{pool.level.key}: {pool.note}")
+    return pools
+
+
+_SPEED = {"slots", "concurrency", "timeout_s", "give_up_s", "api_key_env"}
+
+
+@contextmanager
+def open_endpoint(study: Study) -> Iterator[Endpoint]:
+    """The configured LLM: the embedded one started, or the HTTP endpoint with its key from the environment.
+
+    Raises:
+        ConfigError: the environment variable is not set.
+    """
+    generator = study.config.generator
+    with ExitStack() as stack:
+        if isinstance(generator, EmbeddedGenerator):
+            yield stack.enter_context(EmbeddedLLM(generator.gguf, slots=generator.slots)).endpoint
+        elif isinstance(generator, EndpointGenerator):
+            key = environ.get(generator.api_key_env) if generator.api_key_env else None
+            if generator.api_key_env and not key:
+                raise ConfigError(
+                    f"generator.api_key_env: the environment variable {generator.api_key_env} is not set; export it"
+                )
+            yield Endpoint(
+                base_url=generator.base_url.rstrip("/"),
+                model=generator.model,
+                api=generator.api,
+                api_key=key,
+                key_name=generator.api_key_env or "",
+                identity=generator.base_url.rstrip("/"),
+                concurrency=generator.concurrency,
+                timeout_s=generator.timeout_s,
+                give_up_s=generator.give_up_s,
+            )
+
+
+def nearest_rows(study: Study, queries: Sequence[str], candidates: Sequence[str]) -> list[int]:
+    """For each query the index of the nearest candidate by cosine."""
+    similarity = study.encoder.encode(queries) @ study.encoder.encode(candidates).T
+    return [int(i) for i in similarity.argmax(axis=1)]
+
+
+class LeakGuard:
+    """Says of texts which of them leak validation or the locked test."""
+
+    def __init__(self, study: Study) -> None:
+        test = study.locked_test("texts, against leaks").texts_for_leak_guard()
+        self._held_out = [*study.split.validation.texts, *test]
+        self._reference = study.train.texts
+        self._encoder = study.encoder
+
+    def reasons(self, texts: Sequence[str]) -> list[str | None]:
+        """For each text why it leaks, or None."""
+        reasons: list[str | None] = [None] * len(texts)
+        if not texts:
+            return reasons
+        leaks = find_leaks(
+            list(texts),
+            self._held_out,
+            reference=self._reference,
+            vectors=self._encoder.encode(texts),
+            held_out_vectors=self._encoder.encode(self._held_out),
+            reference_vectors=self._encoder.encode(self._reference),
+        )
+        for leak in leaks.leaks:
+            reasons[leak.row] = f"leaks held-out data ({leak.reason})"
+        return reasons
+
+
+# --- ready-made pools -----------------------------------------------------------------------------
+def _read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
+    """Pools from files: checked against the real labels, cleaned, cut into draws."""
+    guard = LeakGuard(study)
+    ranks: Counter[str] = Counter()
+    pools: dict[Level, StoredPool] = {}
+    for number, file in enumerate(study.config.pools, start=1):
+        level = Level(dial=file.dial, name=file.level, rank=ranks[file.dial])
+        ranks[file.dial] += 1
+        pools[level] = _read_pool(study, file, level, guard)
+        study.folder.save_pool(pools[level])
+        progress(number, len(study.config.pools))
+    return pools
+
+
+def _read_pool(study: Study, file: PoolFile, level: Level, guard: LeakGuard) -> StoredPool:
+    corpus = load_corpus(file.path, text=file.text, label=file.label, group=file.group, origin="synthetic")
+    corpus = _with_columns(corpus, {"origin": "synthetic", "dial": level.dial, "level": level.name})
+    missing = sorted(set(study.train.labels) - set(corpus.labels))
+    if missing:
+        raise InputError(
+            f"{file.path}: the pool has no rows of label {missing[0]!r} ({len(missing)} labels of the real data "
+            "are missing); rename its labels or drop them from the real data"
+        )
+    kept, rejected = clean_pool(corpus, study.train, guard)
+    blocked = _cut_draws(study, kept, file.path)
+    counts = Counter(r.reason.split(" (")[0] for r in rejected)
+    note = f"{len(kept)} of {len(corpus)} rows kept" + "".join(
+        f"; {n} {reason}" for reason, n in sorted(counts.items())
+    )
+    return StoredPool(level=level, corpus=blocked, rejected=rejected, note=note)
+
+
+def _cut_draws(study: Study, pool: Corpus, path: str) -> Corpus:
+    """Blocks for the confirmation first, then those of the grid; without the former where rows are too few."""
+    draws, rows, seed = study.config.draws, study.block_rows(), study.config.seed
+    try:
+        return assign_blocks(
+            pool, blocks=draws.generation + draws.confirm, rows=rows, seed=seed, reserved=draws.confirm, fresh=FRESH
+        )
+    except InputError:
+        study.stages.listener.noted(f"{path}: too few rows to set fresh draws aside for the confirmation")
+    try:
+        return assign_blocks(pool, blocks=draws.generation, rows=rows, seed=seed)
+    except InputError as exc:
+        raise InputError(f"{path}: {exc}") from exc
+
+
+def clean_pool(corpus: Corpus, train: Corpus, guard: LeakGuard) -> tuple[Corpus, tuple[Rejected, ...]]:
+    """Without foreign labels, degenerate rows, duplicates, copies of training rows and leaks; each is listed."""
+    known = set(train.labels)
+    repeats = duplicate_mask([*train.texts, *corpus.texts])[len(train) :]
+    degenerate = degenerate_reasons(corpus.texts)
+    leaks = guard.reasons(corpus.texts)
+    reasons = [
+        "has a label the real data lacks" if target not in known else bad or ("duplicate" if repeat else leak)
+        for target, bad, repeat, leak in zip(corpus.targets, degenerate, repeats, leaks, strict=True)
+    ]
+    rejected = tuple(
+        Rejected(slot=i, reason=reason, text=text)
+        for i, reason, text in zip(corpus.ids, reasons, corpus.texts, strict=True)
+        if reason is not None
+    )
+    return corpus.keep(np.array([r is None for r in reasons], dtype=bool)), rejected
+
+
+def _with_columns(corpus: Corpus, values: dict[str, str]) -> Corpus:
+    table = corpus.table
+    for name, value in values.items():
+        column = pa.array([value] * len(corpus), pa.string())
+        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
+    return replace(corpus, table=table)

@@ -1,0 +1,113 @@
+"""From a config to a study that can begin: data read and split, identity checked, encoder loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cuvee.config import DataConfig, StudyConfig, config_to_yaml
+from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, split_corpus
+from cuvee.encoders import Encoder, load_encoder
+from cuvee.errors import InputError
+from cuvee.execute import Stages
+from cuvee.fingerprint import hash_value
+from cuvee.mix import share_counts
+from cuvee.records import Level
+from cuvee.store import RunFolder, StoredPool
+
+Pools = Mapping[Level, StoredPool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A prepared study: its config, data, encoder and run folder."""
+
+    config: StudyConfig
+    folder: RunFolder
+    stages: Stages
+    split: Split
+    encoder: Encoder
+
+    @property
+    def train(self) -> Corpus:
+        """The real training rows: all that the LLM and the trainers may see."""
+        return self.split.train
+
+    @property
+    def rows_per_label(self) -> int:
+        """Real training rows of a label (of the largest one, where they differ)."""
+        return max(self.train.label_counts().values())
+
+    def block_rows(self) -> dict[str, int]:
+        """Label -> synthetic rows that one generation draw holds: enough for the share of the shape test."""
+        mix = self.config.mix
+        counts = share_counts(self.train.label_counts(), mix.shape_share, regime=mix.regime)
+        return {label: synthetic for label, (_, synthetic) in counts.items()}
+
+    def blocks_needed(self, share: float) -> int:
+        """Generation blocks that a blend at ``share`` draws from: more than one makes draws overlap."""
+        mix = self.config.mix
+        counts = share_counts(self.train.label_counts(), share, regime=mix.regime)
+        block = self.block_rows()
+        return max([1, *(-(-s // block[label]) for label, (_, s) in counts.items() if block[label])])
+
+    def locked_test(self, detail: str) -> LockedTest:
+        """The locked test, its reads logged in the run folder under ``detail``."""
+        return self.split.test.logged(lambda reason: self.folder.log_access(reason, detail))
+
+
+def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages) -> Study:
+    """Read and split the data, check that the run folder is of this study, load the encoder.
+
+    Raises:
+        InputError, ConfigError, RunFolderMismatch, MissingDependency: before anything is spent.
+    """
+    with stages.stage("prepare", "rows"):
+        split, data = _read_split(config)
+        folder.check_identity(
+            {
+                "data": data,
+                "split": hash_value(config.split.model_dump()),
+                "seeds": str(config.seed),
+            }
+        )
+        study = Study(config=config, folder=folder, stages=stages, split=split, encoder=load_encoder(config.encoder))
+        if not any(study.block_rows().values()):
+            raise InputError(
+                f"mix.shape_share {config.mix.shape_share} gives no synthetic row a label with "
+                f"{study.rows_per_label} real ones; raise it or split.rows_per_label"
+            )
+        folder.save_text("study.yaml", config_to_yaml(config))
+    return study
+
+
+def _read_split(config: StudyConfig) -> tuple[Split, str]:
+    """The split, and the fingerprint of all real data."""
+    data = config.data
+    real = _load_real(data, data.real)
+    parts = {
+        name: _load_real(data, path) for name, path in (("validation", data.validation), ("test", data.test)) if path
+    }
+    for name, part in parts.items():
+        unknown = sorted(set(part.labels) - set(real.labels))
+        if unknown:
+            raise InputError(f"data.{name}: label {unknown[0]!r} is not in data.real ({len(unknown)} such labels)")
+    split = split_corpus(
+        real,
+        test=0 if "test" in parts else config.split.test,
+        validation=0 if "validation" in parts else config.split.validation,
+        rows_per_label=config.split.rows_per_label,
+        seed=config.seed,
+    )
+    if parts:
+        split = Split(
+            train=split.train,
+            validation=parts.get("validation", split.validation),
+            test=LockedTest(parts["test"]) if "test" in parts else split.test,
+            unused=split.unused,
+        )
+    return split, hash_value([real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items()))])
+
+
+def _load_real(data: DataConfig, path: str) -> Corpus:
+    return load_corpus(path, text=data.text, label=data.label, group=data.group)

@@ -1,0 +1,245 @@
+"""Trials: mix, train, evaluate; the grid, the dearer trainer's check, the confirmation, the advice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from cuvee.corpus import Corpus
+from cuvee.errors import CuveeError
+from cuvee.evaluate import score_proba
+from cuvee.execute import LocalExecutor
+from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.mix import Blend, mix_corpora, take_blocks
+from cuvee.recommend import PlannedTrial, confirm_cell, plan_grid, recommend_mixture
+from cuvee.records import (
+    Advice,
+    Cell,
+    Confirmation,
+    Draw,
+    Level,
+    Measurement,
+    Stage,
+    Trial,
+    TrialFailure,
+)
+from cuvee.study.pools import FRESH, fresh_pool, usable_draws
+from cuvee.study.setup import Pools, Study
+from cuvee.train import train_model
+
+DIVERSITY = "vendi_q1"
+Outcome = Trial | TrialFailure
+
+
+def run_grid(study: Study, pools: Pools) -> list[Outcome]:
+    """Every planned trial on validation; those in the run folder are not repeated."""
+    config = study.config
+    planned = plan_grid(
+        usable_draws(study, pools),
+        shares=config.mix.shares,
+        base_share=config.mix.shape_share,
+        rows_per_label=study.rows_per_label,
+        sampling=config.draws.sampling,
+        training=config.draws.training,
+        trainer=config.train.trainer,
+        loss=config.train.loss,
+    )
+    corpora = {level.key: pool.corpus for level, pool in pools.items()}
+    return _run_planned(study, planned, corpora, stage="train", steps=config.train.steps)
+
+
+def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measurement], draft: Advice) -> list[Outcome]:
+    """The dearer trainer on real-only, on the best cell, and on the most diverse cell at the same share."""
+    check = study.config.train.check
+    if check is None or draft.best is None:
+        return []
+    best = draft.best.cell
+    diverse = max(pools, key=lambda level: measurements[level.key].values[DIVERSITY].value)
+    cells = [
+        Cell(kind="real-only", rows_per_label=study.rows_per_label),
+        best,
+        replace(best, dial=diverse.dial, level=diverse.name),
+    ]
+    draws = usable_draws(study, pools)
+    planned = []
+    for cell in dict.fromkeys(replace(c, trainer=check.trainer, loss="ce") for c in cells):
+        blocks = draws[level_of(pools, cell)] if cell.dial else sorted({b for d in draws.values() for b in d})
+        planned += [
+            PlannedTrial(cell=cell, draw=Draw(generation=b, sampling=0, training=0)) for b in blocks[: check.draws]
+        ]
+    corpora = {level.key: pool.corpus for level, pool in pools.items()}
+    return _run_planned(study, planned, corpora, stage=f"check with {check.trainer}", steps=check.steps)
+
+
+def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | None:
+    """The best cell, real-only and real-duplicated on fresh generation draws and the locked test, once.
+
+    None where no draws are set aside. A study extended after its confirmation keeps the first one only if
+    the best cell is still the same: the locked test is not opened for another.
+    """
+    config = study.config
+    if config.draws.confirm == 0 or draft.best is None:
+        return None
+    best = draft.best.cell
+    earlier = study.folder.confirmed()
+    if earlier is not None and earlier != best.key:
+        study.stages.listener.noted(
+            f"the locked test was already used to confirm {earlier!r}: the new best cell stays unconfirmed"
+        )
+        return None
+    level = level_of(pools, best)
+    fresh = fresh_pool(study, level, pools)
+    if fresh is None:
+        corpus, blocks = pools[level].corpus, usable_draws(study, pools)[level]
+    else:
+        corpus, blocks = fresh
+    baselines = (
+        replace(best, kind="real-only", dial=None, level=None, share=0.0),
+        replace(best, kind="real-duplicated", dial=None, level=None),
+    )
+    training = range(FRESH, FRESH + config.draws.training)
+    planned = [
+        PlannedTrial(cell=cell, draw=Draw(generation=g, sampling=s, training=t))
+        for cell in (best, *baselines)
+        for g in blocks
+        for s in range(config.draws.sampling)
+        for t in training
+    ]
+    test = study.locked_test(best.key).open_for_confirmation()
+    outcomes = _run_planned(study, planned, {level.key: corpus}, stage="confirm", steps=config.train.steps, test=test)
+    trials = [o for o in outcomes if isinstance(o, Trial)]
+    return confirm_cell(trials, best, fresh_draws=fresh is not None)
+
+
+def draw_advice(
+    study: Study,
+    pools: Pools,
+    outcomes: Sequence[Outcome],
+    measurements: Mapping[str, Measurement],
+    confirmation: Confirmation | None = None,
+) -> Advice:
+    """What the trials say."""
+    config = study.config
+    ranks: dict[str, list[str]] = {}
+    for level in sorted(pools, key=lambda k: k.rank):
+        ranks.setdefault(level.dial, []).append(level.name)
+    return recommend_mixture(
+        [o for o in outcomes if isinstance(o, Trial)],
+        [o for o in outcomes if isinstance(o, TrialFailure)],
+        measurements=measurements,
+        level_ranks=ranks,
+        shape_share=config.mix.shape_share,
+        descriptive_shares=[s for s in config.mix.shares if s > 0 and study.blocks_needed(s) > 1],
+        delta=config.advice.delta,
+        alpha=config.advice.alpha,
+        trainer=config.train.trainer,
+        loss=config.train.loss,
+        confirmation=confirmation,
+        scope=(
+            f"{config.describe}, {study.rows_per_label} real rows a label, {len(study.train.labels)} labels, "
+            f"generator {config.generator.kind}, trainer {config.train.trainer}"
+        ),
+    )
+
+
+def level_of(pools: Pools, cell: Cell) -> Level:
+    """The level that a cell names."""
+    return next(level for level in pools if (level.dial, level.name) == (cell.dial, cell.level))
+
+
+def mix_cell(study: Study, pools: Mapping[str, Corpus], cell: Cell, draw: Draw) -> Blend:
+    """The blend of a cell at a draw: from its block, or at larger shares from the next ones too.
+
+    Raises:
+        InputError: the blocks hold too few rows.
+    """
+    seed = derive_seed(study.config.seed, "sampling", draw.generation, draw.sampling)
+    pool = None
+    if cell.dial is not None:
+        whole = pools[f"{cell.dial}={cell.level}"]
+        present = sorted({int(b) for b in whole.blocks if b >= 0})
+        start = present.index(draw.generation)
+        needed = study.blocks_needed(cell.share)
+        pool = take_blocks(whole, {present[(start + k) % len(present)] for k in range(needed)})
+    return mix_corpora(
+        study.train,
+        pool,
+        share=cell.share,
+        regime=study.config.mix.regime,
+        seed=seed,
+        kind=cell.kind,
+    )
+
+
+def _run_planned(
+    study: Study,
+    planned: Sequence[PlannedTrial],
+    pools: Mapping[str, Corpus],
+    *,
+    stage: str,
+    steps: int,
+    test: Corpus | None = None,
+) -> list[Outcome]:
+    """Run what the run folder does not hold yet; failures are recorded, and tried again in the next run."""
+    held_out = study.split.validation if test is None else test
+    outcomes: list[Outcome] = []
+    with study.stages.stage(stage, "trials") as progress:
+        study.encoder.encode(held_out.texts)
+
+        def work(item: PlannedTrial) -> Outcome:
+            return _run_trial(study, item, pools, held_out, steps, "validation" if test is None else "test")
+
+        for _, outcome in LocalExecutor().run_all(work, planned):
+            outcomes.append(outcome)
+            progress(len(outcomes), len(planned))
+    return outcomes
+
+
+def _run_trial(
+    study: Study, item: PlannedTrial, pools: Mapping[str, Corpus], held_out: Corpus, steps: int, part: str
+) -> Outcome:
+    cell, draw = item.cell, item.draw
+    doing: Stage = "mix"
+    try:
+        blend = mix_cell(study, pools, cell, draw)
+        key = hash_value(
+            [
+                cell,
+                draw,
+                part,
+                steps,
+                blend.corpus.fingerprint,
+                held_out.fingerprint,
+                study.encoder.hash,
+                study.config.seed,
+            ]
+        )
+        known = study.folder.find_trial(key)
+        if isinstance(known, Trial):
+            return known
+        doing = "train"
+        predictor = train_model(
+            blend.corpus,
+            trainer=cell.trainer,
+            loss=cell.loss,
+            steps=steps,
+            seed=derive_seed(study.config.seed, "training", draw.generation, draw.sampling, draw.training),
+            encoder=study.encoder,
+        )
+        doing = "evaluate"
+        scores = score_proba(predictor.predict_proba(held_out.texts), predictor.labels, held_out.targets)
+    except (CuveeError, MemoryError) as exc:
+        reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
+        outcome: Outcome = TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
+        study.folder.add_trial(hash_value([cell, draw, part, "failed"]), outcome)
+        return outcome
+    trial = Trial(
+        cell=cell,
+        draw=draw,
+        composition=blend.composition,
+        steps=steps,
+        part="validation" if part == "validation" else "test",
+        scores=scores,
+    )
+    study.folder.add_trial(key, trial)
+    return trial

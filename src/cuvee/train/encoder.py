@@ -1,0 +1,113 @@
+"""Fine-tunes a sentence encoder: the whole model under a linear head on its mean-pooled tokens.
+
+Mean pooling, because all-MiniLM-L6-v2 was trained with it and its CLS token never was. The work is done in
+``finetune`` (which imports torch); this module is what the table of trainers holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
+from cuvee.errors import MissingDependency
+from cuvee.train.settings import Description, Progress, TrainSettings, write_description
+
+if TYPE_CHECKING:
+    from cuvee.train.finetune import TextClassifier
+
+_STEPS, _BATCH_SIZE, _MAX_LENGTH = 30, 16, 64
+_LEARNING_RATE, _HEAD_LEARNING_RATE = 2e-4, 2e-2
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPredictor:
+    """A fine-tuned encoder with its head."""
+
+    classifier: TextClassifier
+    labels: tuple[str, ...]
+    settings: TrainSettings
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Probability of each label, shape (len(texts), k); rows sum to 1."""
+        return self.classifier.predict_proba(texts)
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The most probable label of each text."""
+        return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
+
+    def save(self, folder: Path) -> None:
+        """Write the model and its tokenizer as transformers does, the head beside them, and ``predictor.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.classifier.write_weights(folder)
+        write_description(folder, Description(kind="encoder", labels=self.labels, settings=self.settings, extra={}))
+
+
+def train_encoder(
+    corpus: Corpus,
+    weights: NDArray[np.float64],
+    settings: TrainSettings,
+    *,
+    encoder: Encoder | None,  # noqa: ARG001 - the signature of every trainer
+    progress: Progress | None,
+) -> EncoderPredictor:
+    """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
+
+    Raises:
+        TrainingError: out of memory, or a loss that is not finite.
+        MissingDependency, InputError: torch, transformers or the model cannot be loaded.
+        ConfigError: an unknown device.
+    """
+    _require_torch()
+    from cuvee.train.finetune import Schedule, TextClassifier, fine_tune
+
+    schedule = Schedule(
+        steps=settings.steps or _STEPS,
+        batch_size=settings.batch_size or _BATCH_SIZE,
+        learning_rate=settings.learning_rate or _LEARNING_RATE,
+        head_learning_rate=settings.head_learning_rate or _HEAD_LEARNING_RATE,
+        seed=settings.seed,
+    )
+    model, device = settings.model or DEFAULT_ENCODER, settings.device or "auto"
+    max_length = settings.max_length or _MAX_LENGTH
+    labels = tuple(corpus.labels)
+    codes = np.array([labels.index(t) for t in corpus.targets], dtype=np.int64)
+    folder = find_minilm() if model == DEFAULT_ENCODER else model
+    classifier = TextClassifier.from_pretrained(folder, len(labels), device=device, max_length=max_length)
+    fine_tune(classifier, corpus.texts, codes, weights, schedule, progress)
+    filled = dataclasses.replace(
+        settings, **dataclasses.asdict(schedule), trainer="encoder", model=model, device=device, max_length=max_length
+    )
+    return EncoderPredictor(classifier, labels, filled)
+
+
+def load_finetuned(folder: Path, description: Description, encoder: Encoder | None) -> EncoderPredictor:  # noqa: ARG001
+    """The predictor that ``EncoderPredictor.save`` wrote.
+
+    Raises:
+        InputError: its files are missing or broken. MissingDependency: torch or transformers are missing.
+    """
+    _require_torch()
+    from cuvee.train.finetune import TextClassifier
+
+    settings = description.settings
+    classifier = TextClassifier.read_weights(
+        folder, device=settings.device or "auto", max_length=settings.max_length or _MAX_LENGTH
+    )
+    return EncoderPredictor(classifier, description.labels, settings)
+
+
+def _require_torch() -> None:
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise MissingDependency(
+            f"trainer 'encoder' needs {' and '.join(missing)}: pip install 'cuvee[train]', or set trainer: probe"
+        )

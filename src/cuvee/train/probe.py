@@ -1,0 +1,153 @@
+"""The cheap trainer: logistic regression on the vectors of a frozen encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.encoders import Encoder, load_encoder
+from cuvee.errors import ConfigError, InputError
+from cuvee.probe import ProbeModel, fit_probe
+from cuvee.records import Vectors
+from cuvee.train.losses import build_loss
+from cuvee.train.settings import Description, Progress, TrainSettings, write_description
+
+_WEIGHTS_FILE = "probe.npz"
+_NOT_MINE = ("head_learning_rate", "max_length", "model", "device")
+_STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePredictor:
+    """A trained probe and the encoder it stands on."""
+
+    model: ProbeModel
+    encoder: Encoder
+    settings: TrainSettings
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels it knows, in the order of its probabilities."""
+        return self.model.labels
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Probability of each label, shape (len(texts), k); rows sum to 1."""
+        return self.model.proba(self.encoder.encode(texts))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The most probable label of each text."""
+        return self.model.predict(self.encoder.encode(texts))
+
+    def save(self, folder: Path) -> None:
+        """Write ``probe.npz`` and ``predictor.json``; the encoder is named by its hash, not copied."""
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{_WEIGHTS_FILE}.tmp-{os.getpid()}"
+        with temporary.open("wb") as stream:
+            np.savez(stream, weights=self.model.weights, bias=self.model.bias)
+        temporary.replace(folder / _WEIGHTS_FILE)
+        extra = {"encoder": self.encoder.name, "encoder_hash": self.encoder.hash}
+        write_description(folder, Description(kind="probe", labels=self.labels, settings=self.settings, extra=extra))
+
+
+def load_probe(folder: Path, description: Description, encoder: Encoder | None) -> ProbePredictor:
+    """The probe that ``ProbePredictor.save`` wrote.
+
+    Raises:
+        InputError: the weights are missing or broken, or ``encoder`` is not the one it was trained on.
+    """
+    used = encoder or load_encoder(description.extra["encoder"])
+    if used.hash != description.extra["encoder_hash"]:
+        raise InputError(
+            f"{folder}: trained on encoder {description.extra['encoder']!r} "
+            f"({description.extra['encoder_hash'][:12]}), not on {used.name!r} ({used.hash[:12]}); give that one"
+        )
+    try:
+        with np.load(folder / _WEIGHTS_FILE) as stored:
+            model = ProbeModel(description.labels, stored["weights"], stored["bias"])
+    except (OSError, ValueError, KeyError) as exc:
+        raise InputError(f"{folder / _WEIGHTS_FILE}: cannot be read ({exc}); train again") from exc
+    return ProbePredictor(model, used, description.settings)
+
+
+def train_probe(
+    corpus: Corpus,
+    weights: NDArray[np.float64],
+    settings: TrainSettings,
+    *,
+    encoder: Encoder | None,
+    progress: Progress | None,
+) -> ProbePredictor:
+    """Train a probe on the vectors of ``encoder`` (by default all-MiniLM-L6-v2).
+
+    Raises:
+        ConfigError: a setting that only fine-tuning has.
+        TrainingError: a vector is not finite.
+    """
+    settings = fill_probe_settings(settings)
+    used = encoder or load_encoder()
+    vectors = used.encode(corpus.texts)
+    model = _fit(vectors, corpus.targets, weights, settings)
+    if progress is not None:
+        columns = [model.labels.index(t) for t in corpus.targets]
+        losses = -model.log_proba(vectors)[np.arange(len(columns)), columns]
+        steps = settings.steps or _STEPS
+        progress(steps, steps, float(np.average(losses, weights=weights)))
+    return ProbePredictor(model, used, settings)
+
+
+def train_on_vectors(
+    vectors: Vectors, targets: Sequence[str], *, synthetic: NDArray[np.bool_] | None = None, settings: TrainSettings
+) -> ProbeModel:
+    """Train a probe on vectors that are already there: the same bits as ``train_model`` on their texts.
+
+    Args:
+        vectors: shape (n, d), unit rows.
+        targets: n labels.
+        synthetic: shape (n,), marks the synthetic rows; by default all rows are real.
+        settings: its trainer is taken to be ``probe``.
+
+    Raises:
+        ConfigError: the loss or a setting does not fit.
+        TrainingError: no rows of positive weight, or one label only.
+    """
+    marks = np.zeros(len(targets), dtype=np.bool_) if synthetic is None else np.asarray(synthetic, dtype=np.bool_)
+    weights = build_loss(settings).weigh_rows(marks)
+    kept = np.flatnonzero(weights > 0)
+    return _fit(vectors[kept], [targets[int(i)] for i in kept], weights[kept], fill_probe_settings(settings))
+
+
+def fill_probe_settings(settings: TrainSettings) -> TrainSettings:
+    """The settings with the probe's defaults in place of None.
+
+    Raises:
+        ConfigError: a setting that only fine-tuning has.
+    """
+    idle = [name for name in _NOT_MINE if getattr(settings, name) is not None]
+    if idle:
+        raise ConfigError(f"trainer 'probe' has no {idle[0]}; leave it out, or set trainer: encoder")
+    return dataclasses.replace(
+        settings,
+        trainer="probe",
+        steps=settings.steps or _STEPS,
+        batch_size=settings.batch_size or _BATCH_SIZE,
+        learning_rate=settings.learning_rate or _LEARNING_RATE,
+    )
+
+
+def _fit(vectors: Vectors, targets: Sequence[str], weights: NDArray[np.float64], settings: TrainSettings) -> ProbeModel:
+    return fit_probe(
+        vectors,
+        targets,
+        row_weights=weights,
+        steps=settings.steps or _STEPS,
+        batch=settings.batch_size or _BATCH_SIZE,
+        learning_rate=settings.learning_rate or _LEARNING_RATE,
+        seed=settings.seed,
+    )

@@ -1,0 +1,274 @@
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+from cuvee.recommend import (
+    advice_to_json,
+    advice_to_text,
+    collect_tables,
+    confirm_cell,
+    recommend_mixture,
+    summarise_cells,
+)
+from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
+
+ITEMS = 1000
+RANKS = {"topics": ("1", "4", "16", "64")}
+SHARES = (0.5, 0.75, 0.9)
+
+
+def make_trial(cell, generation, chance, rng, *, training=0, part="validation", ease=None, items=ITEMS):
+    """A trial whose answers share the items' difficulty with every other trial of the study."""
+    ease = np.random.default_rng(99).random(items) if ease is None else ease
+    noise = rng.random(items)
+    correct = 0.85 * ease + 0.15 * noise < np.quantile(0.85 * ease + 0.15 * rng.random(items), chance)
+    real, total = 20, round(20 / (1 - cell.share)) if cell.share < 1 else 80
+    composition = Composition(
+        share=0.0 if cell.kind.startswith("real") else cell.share,
+        real_rows=total if cell.kind == "real-duplicated" else real,
+        synthetic_rows=total - real,
+        unique_rows=total,
+        most_repeats=1,
+        label_counts={},
+    )
+    scores = Scores(n=items, values={"accuracy": Estimate(value=float(correct.mean()), n=items)}, correct=correct)
+    draw = Draw(generation=generation, sampling=0, training=training)
+    return Trial(cell=cell, draw=draw, composition=composition, steps=30, part=part, scores=scores)
+
+
+def make_study(gain_of, *, draws=5, trainings=2, spread=0.003, seed=0, part="validation", trainer="probe"):
+    """A whole grid; ``gain_of(level, share)`` is the true gain of a cell over a base accuracy of 0.70."""
+    rng = np.random.default_rng(seed)
+    blends = [
+        Cell(kind="blend", dial="topics", level=level, share=share, rows_per_label=4, trainer=trainer)
+        for level in RANKS["topics"]
+        for share in SHARES
+    ]
+    duplicated = [Cell(kind="real-duplicated", share=s, rows_per_label=4, trainer=trainer) for s in SHARES]
+    real = Cell(kind="real-only", rows_per_label=4, trainer=trainer)
+    alone = Cell(kind="synthetic-only", dial="topics", level="16", share=1.0, rows_per_label=4, trainer=trainer)
+    trials = []
+    for cell in [*blends, *duplicated, real, alone]:
+        base = {"real-only": 0.70, "real-duplicated": 0.703, "synthetic-only": 0.66}.get(cell.kind)
+        for generation in range(draws if cell.kind in ("blend", "synthetic-only") else 1):
+            chance = base or 0.70 + gain_of(cell.level, cell.share) + rng.normal(0, spread)
+            trials += [make_trial(cell, generation, chance, rng, training=t, part=part) for t in range(trainings)]
+    return trials
+
+
+def hump(level, share):
+    return {"1": 0.02, "4": 0.06, "16": 0.05, "64": 0.0}[level] * (1.0 if share == 0.75 else 0.5)
+
+
+def make_measurements(scores=(20.0, 35.0, 50.0, 65.0), half=3.0, n=60):
+    return {
+        f"topics={name}": Measurement(
+            name=f"topics={name}",
+            fingerprint="f",
+            against=None,
+            n=n,
+            encoder="hashing",
+            encoder_hash="h",
+            seed=0,
+            values={"vendi_q1": Estimate(value=v, low=v - half, high=v + half, n=n, interval="jackknife")},
+        )
+        for name, v in zip(RANKS["topics"], scores, strict=True)
+    }
+
+
+def advise(trials, failures=(), **options):
+    return recommend_mixture(trials, failures, **({"level_ranks": RANKS, "descriptive_shares": (0.9,)} | options))
+
+
+def test_use():
+    advice = advise(make_study(hump), measurements=make_measurements())
+    assert advice.decision == "use" and advice.more_draws is None
+    assert (advice.best.cell.level, advice.best.cell.share) == ("4", 0.75)
+    assert [g.over for g in advice.best.gains] == ["real-only", "real-duplicated"]
+    assert all(g.low > 0 and g.draws == 5 and g.items == ITEMS for g in advice.best.gains)
+    assert advice.best.trials == 10 and advice.best.share == 0.75
+    (shape,) = advice.shapes
+    assert shape.verdict == "inverted-U" and shape.share == 0.75 and shape.draws == 5
+    for words in ("Use synthetic data", "topics=4 at share 0.75", "Vendi 35.0 [32.0, 38.0]", "5 generation draws",
+                  "1,000 validation items", "not confirmed", "real rows alone", "repeating the real rows"):  # fmt: skip
+        assert words in advice.sentence
+    assert f"{100 * max(g.mde for g in advice.best.gains):.1f} points would be detected" in advice.sentence
+    assert "0.9 is shown, but neither tested nor recommended" in advice.scope
+
+
+def test_do_not_use_when_it_hurts_and_when_it_does_nothing():
+    hurts = advise(make_study(lambda _level, _share: -0.05))
+    assert hurts.decision == "do-not-use" and hurts.best.gains[0].high < 0
+    assert "Do not use synthetic data" in hurts.sentence and "more than 1 point is ruled out" in hurts.sentence
+    nothing = advise(make_study(lambda _level, _share: -0.01), delta=0.02)
+    assert nothing.decision == "do-not-use"
+
+
+def test_shown_to_be_smaller_than_what_counts_is_do_not_use():
+    advice = advise(make_study(lambda level, share: 0.04 if (level, share) == ("4", 0.75) else 0.0), delta=0.1)
+    assert advice.best.gains[0].low > 0
+    assert advice.decision == "do-not-use"
+
+
+def test_underpowered_says_how_many_more_draws():
+    advice = advise(make_study(lambda _level, _share: 0.015, spread=0.03, draws=3, seed=5))
+    assert advice.decision == "underpowered"
+    assert advice.more_draws is not None and advice.more_draws >= 1
+    assert f"About {advice.more_draws} more generation draw" in advice.sentence
+
+
+def test_equal_cells_are_not_called_a_gain():
+    """The best of eight equal cells must not win more often than alpha; without Holm it would."""
+    decisions = [
+        advise(make_study(lambda _level, _share: 0.003, spread=0.012, draws=3, trainings=1, seed=s)).decision
+        for s in range(25)
+    ]
+    assert decisions.count("use") <= 3
+
+
+def test_one_draw_speaks_of_its_pool():
+    advice = advise(make_study(lambda _level, _share: -0.005, draws=1, trainings=1))
+    assert advice.decision == "underpowered" and advice.more_draws == 4
+    assert "that pool only" in advice.sentence and "that pool only" in advice.scope
+    assert advice.shapes[0].draws == 1 and "that pool only" in advice.shapes[0].note
+    assert advise(make_study(hump, draws=1)).decision == "use"
+
+
+def test_descriptive_shares_and_synthetic_only_never_win():
+    trials = make_study(lambda _level, share: 0.1 if share == 0.9 else 0.05)
+    advice = advise(trials)
+    assert advice.best.cell.share != 0.9
+    assert all(s.cell.share != 0.9 for s in advice.equivalent)
+    assert any(s.cell.share == 0.9 and s.cell.kind == "blend" for s in advice.cells)
+    assert advise(trials, descriptive_shares=()).best.cell.share == 0.9
+    with pytest.raises(ValueError, match="descriptive_shares"):
+        advise(trials, shape_share=0.9)
+    poor = advise(make_study(lambda _level, _share: -0.1))
+    assert poor.best.cell.kind == "blend" and "Synthetic rows alone" in poor.scope
+
+
+def test_other_trainers_are_described_only():
+    probe, encoder = make_study(hump), make_study(lambda _level, _share: 0.2, trainer="encoder", draws=2)
+    advice = advise([*probe, *encoder])
+    assert advice.best.cell.trainer == "probe" and "trainer encoder" in advice.scope
+    assert {s.cell.trainer for s in advice.cells} == {"probe", "encoder"}
+    assert advice.best == advise(probe).best
+    assert advise([*probe, *encoder], trainer="encoder").best.cell.trainer == "encoder"
+
+
+def test_confirmation_decides():
+    trials = make_study(hump)
+    best = advise(trials).best.cell
+    good = confirm_cell(make_study(hump, part="test", seed=1), best, fresh_draws=True)
+    assert good.test_items == ITEMS and [g.over for g in good.gains] == ["real-only", "real-duplicated"]
+    advice = advise(trials, confirmation=good)
+    assert advice.decision == "use" and "locked test items, 5 generation draws, fresh draws" in advice.sentence
+    assert f"{100 * good.gains[0].value:+.1f} points" in advice.sentence
+    bad = confirm_cell(make_study(lambda _level, _share: -0.04, part="test", seed=2), best, fresh_draws=True)
+    assert advise(trials, confirmation=bad).decision == "do-not-use"
+    real, twice = good.gains
+    vague = dataclasses.replace(good, gains=(dataclasses.replace(real, low=-0.01, high=0.1), twice))
+    assert advise(trials, confirmation=vague).decision == "underpowered"
+    worse = dataclasses.replace(good, gains=(real, dataclasses.replace(twice, value=-0.01, low=-0.04, high=0.02)))
+    assert advise(trials, confirmation=worse).decision == "underpowered"
+    other = dataclasses.replace(bad, cell=dataclasses.replace(best, level="64"))
+    elsewhere = advise(trials, confirmation=other)
+    assert elsewhere.decision == "use" and "confirmed another cell" in elsewhere.scope
+
+
+def test_test_trials_never_choose():
+    trials = make_study(hump)
+    flood = make_study(lambda level, _share: 0.2 if level == "64" else -0.2, part="test")
+    assert advise([*trials, *flood]) == advise(trials)
+
+
+def test_missing_baselines_leave_it_open():
+    trials = make_study(hump)
+    without = [t for t in trials if t.cell.kind != "real-duplicated"]
+    advice = advise(without)
+    assert advice.decision == "underpowered" and "real-duplicated is missing" in advice.sentence
+    blends = [t for t in trials if t.cell.kind == "blend"]
+    assert "no real-only baseline" in advise(blends).sentence
+    assert advise([]).best is None and advise([]).decision == "underpowered"
+
+
+def test_a_cell_left_with_one_draw_cannot_win():
+    lucky = Cell(kind="blend", dial="topics", level="64", share=0.75, rows_per_label=4)
+    trials = [t for t in make_study(hump) if t.cell != lucky]
+    trials.append(make_trial(lucky, 0, 0.95, np.random.default_rng(0)))
+    failure = TrialFailure(
+        cell=lucky, draw=Draw(generation=1, sampling=0, training=0), stage="train", reason="diverged"
+    )
+    advice = advise(trials, [failure])
+    assert advice.best.cell != lucky and advice.failures == 1
+    assert advice.shapes[0].levels == ("1", "4", "16") and "left out for want of draws: 64" in advice.shapes[0].note
+
+
+def test_shapes_use_the_draws_that_all_levels_have():
+    missing = Cell(kind="blend", dial="topics", level="64", share=0.75, rows_per_label=4)
+    trials = [t for t in make_study(hump) if t.cell != missing or t.draw.generation != 2]
+    (shape,) = advise(trials).shapes
+    assert shape.draws == 4 and shape.levels == RANKS["topics"] and "1 draws lack a level" in shape.note
+
+
+def test_equivalent_cells():
+    advice = advise(make_study(lambda level, _share: {"4": 0.06, "16": 0.06}.get(level, -0.1)))
+    assert {s.cell.level for s in advice.equivalent} == ({"4", "16"})
+    assert advice.best.cell not in [s.cell for s in advice.equivalent]
+    accuracies = [s.accuracy for s in advice.equivalent]
+    assert accuracies == sorted(accuracies, reverse=True) and len(accuracies) == 3
+
+
+def test_manipulation_checks():
+    trials = make_study(hump, draws=2, trainings=1)
+    (clear,) = advise(trials, measurements=make_measurements()).checks
+    assert clear.passed and clear.levels == RANKS["topics"] and "differs from the expected" not in clear.note
+    (blurred,) = advise(trials, measurements=make_measurements(half=40.0)).checks
+    assert not blurred.passed and "did not change" in blurred.note
+    (noisy,) = advise(trials, measurements=make_measurements((20.0, 35.0, 50.0, 25.0))).checks
+    assert noisy.passed and "1 < 64 < 4 < 16" in noisy.note and "shift" in noisy.note
+    assert advise(trials).checks == ()
+
+
+def test_words_and_values_are_the_same_each_time():
+    trials = make_study(hump)
+    shuffled = [trials[i] for i in np.random.default_rng(1).permutation(len(trials))]
+    first, second = (advise(t, measurements=make_measurements()) for t in (trials, shuffled))
+    assert json.dumps(advice_to_json(first)) == json.dumps(advice_to_json(second))
+    assert advice_to_text(first) == advice_to_text(second)
+    plain = json.loads(json.dumps(advice_to_json(first), allow_nan=False))
+    assert plain["decision"] == "use" and plain["best"]["cell"]["key"] == first.best.cell.key
+    assert plain["best"]["gains"][0]["value"] == first.best.gains[0].value
+    assert plain["checks"][0]["estimates"][0]["value"] == 20.0
+    text = advice_to_text(first)
+    assert text.startswith(first.sentence) and "Shape of accuracy over topics" in text
+    assert not re.search(r"\d{4}-\d\d-\d\d|nan|None", text)
+
+
+def test_summaries_pair_draws():
+    trials = make_study(hump, draws=3)
+    summaries = summarise_cells(trials, level_ranks=RANKS)
+    assert [s.cell.kind for s in summaries[:4]] == ["real-only", *["real-duplicated"] * 3]
+    assert summaries[0].gains == () and [g.over for g in summaries[1].gains] == ["real-only"]
+    blend = next(s for s in summaries if s.cell.kind == "blend")
+    mine = np.mean([t.scores.correct for t in trials if t.cell == blend.cell])
+    base = np.mean([t.scores.correct for t in trials if t.cell.kind == "real-only"])
+    assert blend.gains[0].value == pytest.approx(mine - base)
+    assert [s.cell.level for s in summaries if s.cell.kind == "blend"][::3] == list(RANKS["topics"])
+
+
+def test_trials_that_do_not_fit_together_are_refused():
+    rng = np.random.default_rng(0)
+    cell = Cell(kind="real-only", rows_per_label=4)
+    one, short = make_trial(cell, 0, 0.7, rng), make_trial(cell, 1, 0.7, rng, items=500)
+    with pytest.raises(ValueError, match="different validation items"):
+        collect_tables([one, short])
+    with pytest.raises(ValueError, match="twice"):
+        collect_tables([one, one])
+    with pytest.raises(ValueError, match="delta"):
+        advise([one], delta=0)
+    with pytest.raises(ValueError, match="on the test part"):
+        confirm_cell([one], cell, fresh_draws=True)

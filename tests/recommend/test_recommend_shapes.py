@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from cuvee.recommend import shapes
+
+LEVELS = ("1", "4", "16", "64")
+
+
+def judge(values, **options):
+    settings = {"levels": LEVELS, "delta": 0.01, "alpha": 0.05} | options
+    return shapes.test_shape(values, **settings)
+
+
+def simulate(means, *, draws=5, spread=0.01, seed=0):
+    return np.asarray(means) + np.random.default_rng(seed).normal(0, spread, (draws, len(means)))
+
+
+@pytest.mark.parametrize(
+    ("means", "verdict"),
+    [
+        ((0.70, 0.75, 0.76, 0.70), "inverted-U"),
+        ((0.76, 0.70, 0.70, 0.76), "U-shaped"),
+        ((0.70, 0.72, 0.75, 0.78), "rising"),
+        ((0.78, 0.75, 0.72, 0.70), "falling"),
+        ((0.75, 0.75, 0.75, 0.75), "flat"),
+    ],
+)
+def test_clear_truths_are_named(means, verdict):
+    result = judge(simulate(means, spread=0.003, seed=1))
+    assert result.verdict == verdict
+    assert result.p_values[verdict] <= 0.05
+    assert result.draws == 5 and result.levels == LEVELS
+    assert result.means == pytest.approx(means, abs=0.006)
+
+
+def test_noise_is_underpowered():
+    result = judge(simulate((0.75,) * 4, spread=0.05, draws=3))
+    assert result.verdict == "underpowered"
+
+
+def test_p_values_are_paired_t_tests_of_scipy():
+    values = simulate((0.70, 0.73, 0.74, 0.71), spread=0.02, seed=3)
+    p_values = judge(values).p_values
+
+    def above(a, b):
+        return stats.ttest_rel(values[:, a], values[:, b], alternative="greater").pvalue
+
+    assert p_values["inverted-U"] == pytest.approx(2 * min(max(above(k, 0), above(k, 3)) for k in (1, 2)))
+    assert p_values["rising"] == pytest.approx(min(1, 2 * above(3, 0)))
+    assert p_values["falling"] == pytest.approx(min(1, 2 * above(0, 3)))
+    tost = [
+        max(
+            stats.ttest_1samp(values[:, a] - values[:, b], s * 0.01, alternative=t).pvalue
+            for s, t in ((-1, "greater"), (1, "less"))
+        )
+        for a in range(4)
+        for b in range(a)
+    ]
+    assert p_values["flat"] == pytest.approx(max(tost))
+
+
+FLAT = (0.75,) * 5
+SATURATING = tuple(0.70 + 0.08 * (1 - np.exp(-1.5 * k)) for k in range(5))
+PLATEAU = (0.70, 0.78, 0.78, 0.78, 0.78)
+
+
+@pytest.mark.parametrize(
+    "means", [FLAT, SATURATING, PLATEAU, SATURATING[::-1]], ids=["flat", "saturating", "plateau", "falling"]
+)
+def test_false_inverted_u_stays_below_alpha(means):
+    """The quadratic term errs up to 95% of the time on such curves; the intersection-union test must not."""
+    rng = np.random.default_rng(9)
+    verdicts = []
+    for _ in range(600):
+        pools = rng.normal(0, 0.01, (5, 1)) + rng.normal(0, 0.012, (5, 5))
+        verdicts.append(judge(np.asarray(means) + pools, levels=tuple("abcde")).verdict)
+    wrong = np.mean([v in ("inverted-U", "U-shaped") for v in verdicts])
+    assert wrong <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 600)
+
+
+def test_false_direction_stays_below_alpha():
+    rng = np.random.default_rng(10)
+    verdicts = [judge(0.75 + rng.normal(0, 0.01, (5, 4))).verdict for _ in range(600)]
+    assert np.mean([v in ("rising", "falling") for v in verdicts]) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 600)
+
+
+def test_differences_alike_in_every_draw_use_the_sign_test():
+    steps = np.array([0.70, 0.72, 0.74, 0.76])
+    five = judge(np.tile(steps, (5, 1)))
+    assert five.p_values["rising"] == pytest.approx(2 * 0.5**5)
+    assert judge(np.tile(steps, (2, 1))).verdict == "underpowered"
+    assert judge(np.tile(steps, (6, 1))).verdict == "rising"
+    assert judge(np.full((5, 4), 0.8)).verdict == "flat"
+
+
+def test_small_but_shown_differences_say_so():
+    result = judge(simulate((0.750, 0.751, 0.752, 0.754), spread=0.0003))
+    assert result.verdict == "rising"
+    assert "within 1 points" in result.note
+
+
+def test_one_draw_speaks_of_its_pool_only():
+    rng = np.random.default_rng(12)
+    chance = np.array([0.6, 0.8, 0.8, 0.6])[:, None]
+    items = rng.random((4, 800)) < chance
+    values = items.mean(axis=1, keepdims=True).T
+    judged = judge(values, items=items)
+    assert judged.verdict == "inverted-U" and judged.draws == 1
+    assert "that pool only" in judged.note
+    blind = judge(values)
+    assert blind.verdict == "underpowered" and not blind.p_values
+    assert "nothing was tested" in blind.note
+
+
+def test_few_levels():
+    two = judge(simulate((0.70, 0.75), spread=0.002), levels=("a", "b"))
+    assert two.verdict == "rising" and "inverted-U" not in two.p_values
+    one = judge([[0.7], [0.8]], levels=("a",))
+    assert one.verdict == "underpowered" and "at least two levels" in one.note
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        ([[0.5, 0.5]], {}),
+        ([[0.5, 0.5, 0.5, np.nan]], {}),
+        ([[0.5] * 4], {"delta": 0}),
+        ([[0.5] * 4], {"alpha": 1.5}),
+        ([[0.5] * 4], {"items": np.ones((3, 10))}),
+    ],
+)
+def test_wrong_arguments_are_refused(values, options):
+    with pytest.raises(ValueError, match=r"values|delta|items"):
+        judge(values, **options)

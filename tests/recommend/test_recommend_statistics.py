@@ -1,0 +1,160 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cuvee.recommend import adjust_holm, count_more_draws, paired_gain, split_variance
+
+ITEMS = 1000
+
+
+def draw_table(rng, *, gain=0.0, draw=0.0, item=0.0, rest=0.3, draws=5, items=ITEMS):
+    return (
+        gain + rng.normal(0, draw, (draws, 1)) + rng.normal(0, item, (1, items)) + rng.normal(0, rest, (draws, items))
+    )
+
+
+@pytest.mark.parametrize(("draw", "item"), [(0.0, 0.3), (0.01, 0.3), (0.03, 0.3), (0.02, 0.1)], ids=lambda v: f"{v:g}")
+def test_interval_covers_as_it_says(draw, item):
+    rng = np.random.default_rng(7)
+    covered = 0
+    for _ in range(1000):
+        gain = paired_gain(draw_table(rng, gain=0.02, draw=draw, item=item), np.zeros(ITEMS), over="b")
+        covered += gain.low <= 0.02 <= gain.high
+    assert 0.92 <= covered / 1000 <= 0.98
+
+
+def test_interval_covers_for_correctness_of_equal_cells():
+    """Right-or-wrong answers, items of differing difficulty, nobody better."""
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(600):
+        ease = rng.beta(2, 1, ITEMS)
+        first, second = (rng.random((5, ITEMS)) < ease for _ in range(2))
+        gain = paired_gain(first, second, over="b")
+        inside += gain.low <= 0 <= gain.high
+    assert 0.92 <= inside / 600 <= 0.99
+
+
+def test_draws_alone_would_be_too_narrow():
+    """What the items' part is for: with items that differ, t over the draws covers far too rarely."""
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(300):
+        means = draw_table(rng, draw=0.002, item=0.5, rest=0.1).mean(axis=1)
+        low, high = stats.t.interval(0.95, 4, means.mean(), stats.sem(means))
+        covered += low <= 0 <= high
+    assert covered / 300 < 0.7
+
+
+def test_mean_squares_are_those_of_the_textbook():
+    table = np.array([[1.0, 2.0, 6.0], [2.0, 5.0, 8.0]])
+    parts = split_variance(table)
+    assert parts.value == pytest.approx(4.0)
+    # sums of squares by hand: total 38 = draws 6 + items 31 + rest 1
+    assert parts.draw == pytest.approx(6.0)
+    assert parts.item == pytest.approx(31.0 / 2)
+    assert parts.rest == pytest.approx(1.0 / 2)
+    assert parts.variance == pytest.approx((6.0 + 15.5 - 0.5) / 6)
+    assert parts.df == pytest.approx(21.0**2 / (6.0**2 + 15.5**2 / 2 + 0.5**2 / 2))
+
+
+def test_one_draw_is_the_paired_t_test_over_items():
+    rng = np.random.default_rng(0)
+    first, second = rng.random(200) < 0.8, rng.random(200) < 0.7
+    gain = paired_gain(first, second, over="real-only")
+    expected = stats.ttest_rel(first.astype(float), second.astype(float))
+    low, high = expected.confidence_interval(0.95)
+    assert (gain.low, gain.high) == pytest.approx((low, high))
+    assert split_variance(first.astype(float) - second).p_value == pytest.approx(expected.pvalue)
+    assert (gain.draws, gain.items, gain.over) == (1, 200, "real-only")
+
+
+def test_negative_components_count_as_zero():
+    """Draws whose means agree better than chance must not shrink the items' part."""
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 0.3, (5, ITEMS))
+    table = noise - noise.mean(axis=1, keepdims=True) + rng.normal(0, 0.3, ITEMS)
+    parts = split_variance(table)
+    assert parts.draw < parts.rest
+    assert parts.variance == pytest.approx(parts.item / (5 * ITEMS))
+
+
+def test_identical_answers_are_not_certainty():
+    same = np.ones((5, ITEMS))
+    gain = paired_gain(same, same, over="b")
+    assert gain.value == 0
+    assert gain.low == pytest.approx(-gain.high)
+    assert 0.001 < gain.high < 0.01 and gain.mde > 0.001
+
+
+def test_a_baseline_of_one_row_pairs_with_every_draw():
+    rng = np.random.default_rng(2)
+    cell, base = rng.random((4, 50)) < 0.7, rng.random(50) < 0.6
+    assert paired_gain(cell, base, over="b") == paired_gain(cell, np.tile(base, (4, 1)), over="b")
+
+
+def test_mde_is_found_with_power_080():
+    rng = np.random.default_rng(11)
+    planned = np.mean(
+        [paired_gain(draw_table(rng, draw=0.01, item=0.3), np.zeros(ITEMS), over="b").mde for _ in range(200)]
+    )
+    found = [
+        paired_gain(draw_table(rng, gain=planned, draw=0.01, item=0.3), np.zeros(ITEMS), over="b").low > 0
+        for _ in range(500)
+    ]
+    assert 0.74 <= np.mean(found) <= 0.88
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="must pair"):
+        paired_gain(np.ones((3, 10)), np.ones((2, 10)), over="b")
+    with pytest.raises(ValueError, match="must pair"):
+        paired_gain(np.ones((3, 10)), np.ones((3, 9)), over="b")
+    with pytest.raises(ValueError, match="items >= 2"):
+        split_variance(np.ones((3, 1)))
+    with pytest.raises(ValueError, match="finite"):
+        split_variance([[1.0, np.nan]])
+
+
+def test_more_draws_help_only_where_draws_are_the_trouble():
+    rng = np.random.default_rng(4)
+    noisy_draws = split_variance(draw_table(rng, draw=0.03, item=0.1, rest=0.1))
+    more = count_more_draws(noisy_draws, effect=0.02)
+    assert more is not None and 3 <= more <= 60
+    assert (count_more_draws(noisy_draws, effect=0.04) or 0) < more
+    noisy_items = split_variance(draw_table(rng, draw=0.0, item=1.0, rest=0.1))
+    assert count_more_draws(noisy_items, effect=0.02) is None
+    clear = split_variance(draw_table(rng, draw=0.001, item=0.1, rest=0.1))
+    assert count_more_draws(clear, effect=0.05) == 0
+    assert count_more_draws(split_variance(np.arange(9.0)), effect=0.05) is None
+    with pytest.raises(ValueError, match="effect"):
+        count_more_draws(clear, effect=0.0)
+
+
+def test_planned_draws_reach_the_power():
+    rng = np.random.default_rng(8)
+    pilot = split_variance(draw_table(rng, draw=0.02, item=0.2))
+    draws = 5 + (count_more_draws(pilot, effect=0.03) or 0)
+    spread = np.sqrt(max(pilot.draw - pilot.rest, 0) / ITEMS)
+    found = [
+        paired_gain(draw_table(rng, gain=0.03, draw=spread, item=0.2, draws=draws), np.zeros(ITEMS), over="b").low > 0
+        for _ in range(400)
+    ]
+    assert np.mean(found) > 0.74
+
+
+def test_holm_by_hand_and_by_brute_force():
+    assert adjust_holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
+    assert adjust_holm([]) == ()
+    rng = np.random.default_rng(6)
+    values = rng.random(5) ** 3
+
+    def closed(k):  # Holm is the closure of Bonferroni: the largest p over all subsets that hold k
+        subsets = (s for r in range(1, 6) for s in itertools.combinations(range(5), r) if k in s)
+        return min(1.0, max(len(s) * min(values[j] for j in s) for s in subsets))
+
+    assert adjust_holm(values) == pytest.approx([closed(k) for k in range(5)])
+    with pytest.raises(ValueError, match="p_values"):
+        adjust_holm([1.5])
