@@ -62,71 +62,72 @@ class Judge:
         self._attempts = attempts
         self._least_words = least_words
         self._training = {normalise_text(text) for text in train.texts}
-        self._answers: dict[str, list[Answer]] = {}
-        self._questions: dict[tuple[str, int], Question] = {}
+        self._slots = {slot.key: slot for slot in slots}
+        self._asked: dict[str, list[Question]] = {}
+        self._parsed: dict[str, list[Parsed]] = {}
         self._is_nearest: dict[tuple[str, str], bool] = {}
         self.rows: dict[str, Row] = {}
         self.rejected: list[Rejected] = []
 
-    def questions(self) -> dict[str, Question]:
+    def next_questions(self) -> dict[str, Question]:
         """For each slot that needs another answer, what to ask next; empty when all is settled."""
-        asked = self._next_questions(self._base)
-        return asked or self._next_questions(self._paraphrases)
+        return self._questions(self._base) or self._questions(self._paraphrases)
 
-    def give(self, answers: Mapping[str, Answer]) -> None:
-        """Take the answers to the questions just asked, by slot key, and judge all slots afresh."""
-        for key, answer in answers.items():
-            self._answers.setdefault(key, []).append(answer)
+    def give(self, answers: Mapping[str, tuple[Question, Answer]]) -> None:
+        """Take questions with their answers, by slot key, and judge all slots afresh."""
+        for key, (question, answer) in answers.items():
+            self._asked.setdefault(key, []).append(question)
+            self._parsed.setdefault(key, []).append(self.parse(key, question, answer))
         self.rows, self.rejected = {}, []
         taken = set(self._training)
         self._settle(self._base, taken)
-        if any(self._answers.get(s.key) for s in self._paraphrases):
+        if not self._open(self._base):
             self._measure_nearest()
             self._settle(self._paraphrases, taken)
 
-    def asked(self, key: str) -> list[Question]:
+    def parse(self, key: str, question: Question, answer: Answer) -> Parsed:
+        """An answer to a slot's question, judged by itself."""
+        label = self._slots[key].label
+        return parse_answer(answer, label=label, shown=question.shown, least_words=self._least_words)
+
+    def asked(self, key: str) -> Sequence[Question]:
         """The questions that were answered for a slot."""
-        return [self._question(key, attempt) for attempt in range(len(self._answers.get(key, ())))]
+        return self._asked.get(key, ())
 
-    def preview(self, question: Question, slot: Slot, answer: Answer) -> bool:
-        """Whether an answer looks usable by itself; for progress, not for judging."""
-        return self._parse(slot, question, answer).reason is None
+    def _open(self, slots: Sequence[Slot]) -> list[Slot]:
+        """Slots without a row that may be asked for again."""
+        return [
+            slot
+            for slot in slots
+            if slot.key not in self.rows
+            and len(self.asked(slot.key)) < self._attempts
+            and (slot.parent is None or slot.parent in self.rows)
+        ]
 
-    def _question(self, key: str, attempt: int) -> Question:
-        return self._questions[key, attempt]
-
-    def _next_questions(self, slots: Sequence[Slot]) -> dict[str, Question]:
-        asked: dict[str, Question] = {}
-        for slot in slots:
-            attempt = len(self._answers.get(slot.key, ()))
-            source = self.rows.get(slot.parent) if slot.parent is not None else None
-            if slot.key in self.rows or attempt >= self._attempts or (slot.parent is not None and source is None):
-                continue
-            if source is None:
-                question = self._writer.ask_for_row(slot, attempt)
+    def _questions(self, slots: Sequence[Slot]) -> dict[str, Question]:
+        questions = {}
+        for slot in self._open(slots):
+            attempt = len(self.asked(slot.key))
+            if slot.parent is None:
+                questions[slot.key] = self._writer.ask_for_row(slot, attempt)
             else:
-                question = self._writer.ask_for_paraphrase(slot, attempt, source.text, source.seed_ids)
-            self._questions[slot.key, attempt] = asked[slot.key] = question
-        return asked
+                source = self.rows[slot.parent]
+                questions[slot.key] = self._writer.ask_for_paraphrase(slot, attempt, source.text, source.seed_ids)
+        return questions
 
-    def _settle(self, slots: Collection[Slot], taken: set[str]) -> None:
+    def _settle(self, slots: Sequence[Slot], taken: set[str]) -> None:
         for slot in slots:
             source = self.rows.get(slot.parent) if slot.parent is not None else None
             if slot.parent is not None and source is None:
                 self.rejected.append(Rejected(slot=slot.key, reason=NO_SOURCE, text=""))
                 continue
-            for attempt, answer in enumerate(self._answers.get(slot.key, ())):
-                question = self._question(slot.key, attempt)
-                parsed = self._parse(slot, question, answer)
+            for question, parsed in zip(self.asked(slot.key), self._parsed.get(slot.key, ()), strict=True):
                 reason = parsed.reason or self._objection(parsed.text, taken, source)
                 if reason is None:
                     taken.add(normalise_text(parsed.text))
                     self.rows[slot.key] = Row(slot=slot, text=parsed.text, seed_ids=question.seed_ids)
                     break
-                self.rejected.append(Rejected(slot=slot.key, reason=reason, text=parsed.text or answer.text))
-
-    def _parse(self, slot: Slot, question: Question, answer: Answer) -> Parsed:
-        return parse_answer(answer, label=slot.label, shown=question.shown, least_words=self._least_words)
+                self.rejected.append(Rejected(slot=slot.key, reason=reason, text=parsed.text or parsed.raw))
 
     def _objection(self, text: str, taken: Collection[str], source: Row | None) -> str | None:
         normal = normalise_text(text)
@@ -147,8 +148,7 @@ class Judge:
         base = [self.rows[s.key] for s in self._base if s.key in self.rows]
         queries: dict[tuple[str, str], None] = {}
         for slot in self._paraphrases:
-            for attempt, answer in enumerate(self._answers.get(slot.key, ())):
-                parsed = self._parse(slot, self._question(slot.key, attempt), answer)
+            for parsed in self._parsed.get(slot.key, ()):
                 pair = (parsed.text, slot.parent or "")
                 if parsed.reason is None and pair not in self._is_nearest:
                     queries[pair] = None

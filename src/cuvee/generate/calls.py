@@ -85,12 +85,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. ``finish_reason`` is ``stop`` or ``length``, or what else the endpoint said."""
+    """What came back. ``finish_reason`` is ``stop`` or ``length``, or what else the endpoint said.
+
+    ``replayed`` answers come from the ledger.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    replayed: bool = field(default=False, compare=False)
 
 
 def request_key(endpoint: Endpoint, request: Request) -> str:

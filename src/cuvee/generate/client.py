@@ -70,7 +70,7 @@ class LLMClient:
             AuthenticationError, ModelNotFound, EndpointError: the endpoint refuses.
             RunFolderError: the ledger cannot be written.
         """
-        tell = on_answer or (lambda request, answer: None)
+        tell = on_answer or _tell_nobody
         answers: dict[Request, Answer] = {}
         for request in dict.fromkeys(requests):
             known = self._ledger.lookup(request_key(self._endpoint, request))
@@ -250,6 +250,10 @@ class LLMClient:
     def _clean(self, message: str) -> str:
         key = self._endpoint.api_key
         return message.replace(key, "***") if key else message
+
+
+def _tell_nobody(request: Request, answer: Answer) -> None:
+    del request, answer
 
 
 def _serves(served: Sequence[str], model: str) -> bool:

@@ -57,7 +57,14 @@ class Ledger:
         if row is None:
             return None
         self._sent = self._sent.plus(Usage(replayed=1))
-        return Answer(text=row[0], finish_reason=row[1], prompt_tokens=row[2], completion_tokens=row[3])
+        text, finish_reason, prompt_tokens, completion_tokens = row
+        return Answer(
+            text=text,
+            finish_reason=finish_reason,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            replayed=True,
+        )
 
     def record(self, key: str, request_json: str, answer: Answer) -> int:
         """Hold an answer for the next flush; returns how many are held."""
@@ -85,9 +92,7 @@ class Ledger:
                 self._database.execute("ROLLBACK")
             raise self._refusal(exc) from exc
         for _, answer in self._held.values():
-            spent = Usage(
-                requests=1, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens
-            )
+            spent = Usage(requests=1, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
             self._sent = self._sent.plus(spent)
         self._held.clear()
 

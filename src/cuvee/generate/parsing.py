@@ -23,8 +23,10 @@ NO_SOURCE = "its source has no row"
 
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", flags=re.DOTALL)
 _NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])\s+")
-_QUOTES = ('""', "''", "“”", "‘’", "``", "«»")
-_ECHO = re.compile(r"^(?:text|example|answer|rewritten|original|paraphrase|headline|question|title)\s*:\s+", re.IGNORECASE)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
+_ECHO = re.compile(
+    r"^(?:text|example|answer|rewritten|original|paraphrase|headline|question|title)\s*:\s+", re.IGNORECASE
+)
 _CHATTER = re.compile(
     r"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{0,80}:|as an ai\b|i'?m sorry,? but\b"
     r"|i can(?:no|')t (?:help|assist|provide|write)\b|note:)|<\|\w+\|>|\[/?INST\]",
@@ -34,8 +36,9 @@ _CHATTER = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """A cleaned text; ``reason`` says why it cannot be a row, or is None."""
+    """A cleaned text, made of ``raw``; ``reason`` says why it cannot be a row, or is None."""
 
+    raw: str
     text: str
     reason: str | None
 
@@ -50,7 +53,7 @@ def parse_answer(answer: Answer, *, label: str, shown: Collection[str], least_wo
         least_words: fewer words are too short.
     """
     text = clean_text(answer.text, label=label)
-    return Parsed(text=text, reason=_objection(text, answer, shown, least_words))
+    return Parsed(raw=answer.text, text=text, reason=_objection(text, answer, shown, least_words))
 
 
 def clean_text(text: str, *, label: str) -> str:
@@ -71,10 +74,10 @@ def clean_text(text: str, *, label: str) -> str:
 
 
 def _unquote(line: str) -> str:
-    for opening, closing in _QUOTES:
-        inner = line[1:-1]
-        if len(line) > 1 and line[0] == opening and line[-1] == closing and opening not in inner and closing not in inner:
-            return inner.strip()
+    inner = line[1:-1]
+    closing = _QUOTES.get(line[:1])
+    if len(line) > 1 and line[-1] == closing and line[0] not in inner and closing not in inner:
+        return inner.strip()
     return line
 
 

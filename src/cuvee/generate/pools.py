@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError, GenerationError
 from cuvee.fingerprint import hash_texts
 from cuvee.generate.acceptance import Judge, Nearest, Row
-from cuvee.generate.calls import Answer, Endpoint, Request, Sampling, request_key
-from cuvee.generate.client import LLMClient
-from cuvee.generate.dials.protocol import Batch, Dial, Slot, wanted_slots
+from cuvee.generate.calls import Endpoint, Sampling
+from cuvee.generate.dials.protocol import Dial, Slot, wanted_slots
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.prompts import PromptWriter, Question
+from cuvee.generate.parsing import CHATTER, COPY_OF_PROMPT, COPY_OF_TRAINING, DUPLICATE, EMPTY, TRUNCATED
+from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.rounds import Progress, Rounds
 from cuvee.records import Level, Rejected, Usage
 from cuvee.registry import nearest_name
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,17 +92,16 @@ def generate_pools(
     writer = PromptWriter(train, describe=describe, api=endpoint.api, sampling=sampling, seed=seed)
     least_words = min(2, *(len(normalise_text(text).split()) for text in train.texts))
     judges = [
-        Judge(
-            batch.slots, train=train, writer=writer, nearest=nearest, attempts=attempts, least_words=least_words
-        )
+        Judge(batch.slots, train=train, writer=writer, nearest=nearest, attempts=attempts, least_words=least_words)
         for batch in batches
     ]
-    asking = _Asking(endpoint, ledger, total=len(wanted_slots(batches)), progress=progress)
-    asking.fill(judges)
-    return tuple(
-        _compose(level, dial, batches, judges, asking, train=train, generator=endpoint.model, tested=nearest is not None)
-        for level in chosen
-    )
+    rounds = Rounds(endpoint, ledger, total=len(wanted_slots(batches)), progress=progress)
+    rounds.fill(judges)
+    pools = []
+    for level in chosen:
+        parts = [_Filled(slots=dial.compose(level.name, b), judge=j) for b, j in zip(batches, judges, strict=True)]
+        pools.append(_compose(level, parts, rounds, train=train, generator=endpoint.model, tested=nearest is not None))
+    return tuple(pools)
 
 
 def generate_corpus(
@@ -150,31 +148,105 @@ def _choose_levels(dial: Dial, names: Sequence[str] | None) -> tuple[Level, ...]
     return tuple(level for level in dial.levels if names is None or level.name in names)
 
 
-class _Asking:
-    """Asks the judges' questions, each distinct one once, until all are settled; counts what was sent."""
+# --- from filled slots to pools -------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filled:
+    """A level's slots of one batch, with the judge that filled them."""
 
-    def __init__(self, endpoint: Endpoint, ledger: Ledger, *, total: int, progress: Progress | None) -> None:
-        self._endpoint = endpoint
-        self._ledger = ledger
-        self._total = total
-        self._progress = progress
-        self._shown = 0
-        self.usage: dict[Request, Usage] = {}
+    slots: tuple[Slot, ...]
+    judge: Judge
 
-    def fill(self, judges: Sequence[Judge]) -> None:
-        answers: dict[Request, Answer] = {}
-        with LLMClient(self._endpoint, self._ledger) as client:
-            while any(asked := [judge.questions() for judge in judges]):
-                fresh = self._fresh(judges, asked, answers)
-                # requests that share a prefix go one after the other, so that the endpoint can reuse it
-                ordered = sorted(fresh, key=lambda r: (r.prompt or "", r.messages, r.sampling.temperature))
-                known = {r for r in ordered if self._ledger.holds(request_key(self._endpoint, r))}
-                done = len({key for judge in judges for key in judge.rows})
-                self._show(done)
-                usable = _Counter(fresh, done, self._show)
-                for request, answer in zip(ordered, client.answer_requests(ordered, usable), strict=True):
-                    answers[request] = answer
-                    self.usage[request] = _spent(answer, replayed=request in known)
-                for judge, questions in zip(judges, asked, strict=True):
-                    judge.give({key: answers[question.request] for key, question in questions.items()})
-        self._show(len({key for judge in judges for key in judge.rows}))
+    def row(self, slot: Slot) -> Row | None:
+        """The slot's row, or its substitute's."""
+        rows = self.judge.rows
+        return rows.get(slot.key) or (rows.get(slot.substitute) if slot.substitute is not None else None)
+
+    def keys(self) -> set[str]:
+        """Of all slots that the level needs, substitutes where they are used."""
+        unfilled = [s for s in self.slots if s.key not in self.judge.rows]
+        return {s.key for s in self.slots} | {s.substitute for s in unfilled if s.substitute is not None}
+
+
+def _compose(
+    level: Level, parts: Sequence[_Filled], rounds: Rounds, *, train: Corpus, generator: str, tested: bool
+) -> Pool:
+    slots = [(slot, part) for part in parts for slot in part.slots]
+    slots.sort(key=lambda pair: (pair[0].block, pair[0].label, pair[0].order))
+    rows = [row for slot, part in slots if (row := part.row(slot)) is not None]
+    rejected = [r for part in parts for r in part.judge.rejected if r.slot in part.keys()]
+    _refuse_empty(level, [slot for slot, _ in slots], rows, rejected)
+    ids = {row.slot.key: _row_id(level.dial, row) for row in rows}
+    sources = {row.slot.parent for row in rows}
+    corpus = Corpus.from_rows(
+        [
+            {
+                "id": ids[row.slot.key],
+                "text": row.text,
+                "target": row.slot.label,
+                "group": ids[row.slot.parent or row.slot.key] if row.slot.parent or row.slot.key in sources else None,
+                "seed_ids": list(row.seed_ids),
+                "dial": level.dial,
+                "level": level.name,
+                "block": row.slot.block,
+                "generator": generator,
+            }
+            for row in rows
+        ],
+        origin="synthetic",
+        task=train.task,
+    )
+    return Pool(
+        level=level,
+        corpus=corpus,
+        rejected=tuple(rejected),
+        usage=rounds.usage(q for part in parts for key in part.keys() for q in part.judge.asked(key)),
+        note=_note([slot for slot, _ in slots], rows, tested),
+        short=len(slots) - len(rows),
+    )
+
+
+def _row_id(dial: str, row: Row) -> str:
+    return f"{dial}-{hash_texts([row.slot.key, row.slot.label, row.text])[:16]}"
+
+
+def _note(slots: Sequence[Slot], rows: Sequence[Row], tested: bool) -> str:
+    parts = []
+    if len(rows) < len(slots):
+        parts.append(f"{len(slots) - len(rows)} of {len(slots)} rows could not be filled")
+    asked = sum(slot.parent is not None for slot in slots)
+    if asked:
+        made = sum(row.slot.parent is not None for row in rows)
+        places = len({(slot.label, slot.block) for slot in slots})
+        kept = "; the base row is kept for the rest" if made < asked else ""
+        parts.append(
+            f"m_r realised: {made / places:.3g} of {asked / places:.3g} rows a label and block "
+            f"({made} of {asked} paraphrases{kept})"
+        )
+        if not tested:
+            parts.append("paraphrases were not tested for being nearest to their source")
+    return "; ".join(parts)
+
+
+_REMEDIES = {
+    TRUNCATED: "raise max_tokens",
+    DUPLICATE: "raise the temperature, give more seed examples, or ask for fewer rows",
+    COPY_OF_TRAINING: "raise the temperature",
+    COPY_OF_PROMPT: "raise the temperature",
+    EMPTY: "check the model and api: chat or completions",
+    CHATTER: "use api: completions, or a larger model",
+}
+
+
+def _refuse_empty(level: Level, slots: Sequence[Slot], rows: Sequence[Row], rejected: Sequence[Rejected]) -> None:
+    filled = {(row.slot.label, row.slot.block) for row in rows}
+    empty = next((slot for slot in slots if (slot.label, slot.block) not in filled), None)
+    if empty is None:
+        return
+    keys = {slot.key for slot in slots if (slot.label, slot.block) == (empty.label, empty.block)}
+    mine = [r for r in rejected if r.slot in keys]
+    reason, count = Counter(r.reason for r in mine).most_common(1)[0]
+    example = next(r.text for r in mine if r.reason == reason)
+    raise GenerationError(
+        f"{level.key}: no usable row for label {empty.label!r} in block {empty.block}; "
+        f"{count} of {len(mine)} answers were rejected as {reason} (such as {example[:80]!r}); {_REMEDIES.get(reason, 'try another model or prompt')}"
+    )

@@ -142,7 +142,8 @@ class Subject:
         if not usable.all():
             row = int(np.flatnonzero(~usable)[0])
             raise InputError(
-                f"{what}, row {ids[row]!r}: encoder {self.encoder.name!r} has no vector for {texts[row]!r}; drop the row"
+                f"{what}, row {ids[row]!r}: encoder {self.encoder.name!r} has no vector for {texts[row]!r}; "
+                "drop the row"
             )
         return unit_rows(vectors)
 

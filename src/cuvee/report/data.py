@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cuvee.records import Advice, Composition, Measurement, TrialFailure, Usage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One row of a pool or of the real data, to be shown."""
-
-    label: str
-    text: str
+from cuvee.records import Advice, Composition, Level, Measurement, TrialFailure, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +18,7 @@ class ReportData:
 
     title: str
     advice: Advice
-    levels: Mapping[str, Sequence[str]]
-    """dial -> its level names from least to most diverse as expected"""
+    levels: Sequence[Level]
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     trainer: str = "probe"
     shape_share: float = 0.75
@@ -39,13 +30,25 @@ class ReportData:
     """stage -> seconds"""
     composition: Composition | None = None
     """of the recommended blend, as realised"""
-    samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    """level key -> some rows of its pool, label and text"""
     rejected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """level key -> reason -> rejected answers"""
     settings: Mapping[str, str] = field(default_factory=dict)
     """what was chosen, in words: data, model, seeds"""
     access_log: Sequence[str] = ()
     """who read the locked test, and what the leak guard removed"""
-    command: str = ""
-    """the command that makes this page again"""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """level key -> a remark on its pool"""
+    study_yaml: str = ""
+    """the resolved study, to run it again"""
     version: str = ""
+
+    @property
+    def level_ranks(self) -> dict[str, list[str]]:
+        """Dial -> its level names from least to most diverse as expected, dials as they first come."""
+        ranks: dict[str, list[str]] = {}
+        for level in sorted(self.levels, key=lambda level: level.rank):
+            ranks.setdefault(level.dial, []).append(level.name)
+        dials = dict.fromkeys(level.dial for level in self.levels)
+        return {dial: ranks[dial] for dial in dials}

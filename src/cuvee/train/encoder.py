@@ -84,7 +84,7 @@ def train_encoder(
     classifier = TextClassifier.from_pretrained(folder, len(labels), device=device, max_length=max_length)
     fine_tune(classifier, corpus.texts, codes, weights, schedule, progress)
     filled = dataclasses.replace(
-        settings, **dataclasses.asdict(schedule), trainer="encoder", model=model, device=device, max_length=max_length
+        settings, **dataclasses.asdict(schedule), model=model, device=device, max_length=max_length
     )
     return EncoderPredictor(classifier, labels, filled)
 

@@ -221,7 +221,7 @@ def _build_optimizer(
         {"params": list(classifier.backbone.parameters()), "lr": schedule.learning_rate},
         {"params": list(classifier.head.parameters()), "lr": schedule.head_learning_rate},
     ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(groups, weight_decay=_WEIGHT_DECAY, fused=True)
     warm = max(1.0, _WARM_UP * schedule.steps)
 
     def factor(step: int) -> float:

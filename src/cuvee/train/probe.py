@@ -111,7 +111,7 @@ def train_on_vectors(
         vectors: shape (n, d), unit rows.
         targets: n labels.
         synthetic: shape (n,), marks the synthetic rows; by default all rows are real.
-        settings: its trainer is taken to be ``probe``.
+        settings: as for ``train_model`` with trainer ``probe``.
 
     Raises:
         ConfigError: the loss or a setting does not fit.
@@ -134,7 +134,6 @@ def fill_probe_settings(settings: TrainSettings) -> TrainSettings:
         raise ConfigError(f"trainer 'probe' has no {idle[0]}; leave it out, or set trainer: encoder")
     return dataclasses.replace(
         settings,
-        trainer="probe",
         steps=settings.steps or _STEPS,
         batch_size=settings.batch_size or _BATCH_SIZE,
         learning_rate=settings.learning_rate or _LEARNING_RATE,

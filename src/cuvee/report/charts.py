@@ -1,0 +1,290 @@
+"""The charts of a report as SVG text, drawn by Altair and vl-convert without a network.
+
+Every chart is 360 units wide on a transparent ground. Colours are the light theme's; the page's style sheet
+maps each of them to the dark theme by its value (``[fill="#..."]``), so a chart may only use those named here.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cuvee.fingerprint import hash_texts
+from cuvee.records import CellSummary, Estimate, Gain
+
+if TYPE_CHECKING:
+    import altair as alt
+
+INK, MUTED, GRID = "#2b2631", "#6d6675", "#e4dfd9"
+ACCENT, REAL = "#8c1d40", "#1f6f8b"
+LEVEL_COLOURS = ("#dfa321", "#d8722c", "#b8403f", "#85285c", "#4a2168", "#1c1548")
+DIAL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+COLOURS = (INK, MUTED, GRID, ACCENT, REAL, *LEVEL_COLOURS, *DIAL_COLOURS)
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+
+WIDTH = 360
+Row = dict[str, str | float | bool | None]
+Domain = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baselines:
+    """Accuracies, as fractions, that cells are seen against; None where not trained."""
+
+    real_only: float | None
+    real_duplicated: float | None
+
+
+def percent_domain(values: Sequence[float]) -> Domain:
+    """An axis in percent that holds fractions ``values`` with some air."""
+    low, high = 100 * min(values), 100 * max(values)
+    air = max(0.08 * (high - low), 0.5)
+    return math.floor(low - air), math.ceil(high + air)
+
+
+def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float) -> str:
+    """Gains with their intervals, one line each, the band of what does not count behind them."""
+    import altair as alt
+
+    rows: list[Row] = [
+        {"name": name, "gain": 100 * g.value, "low": 100 * g.low, "high": 100 * g.high} for name, g in gains
+    ]
+    order = [name for name, _ in gains]
+    y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False, grid=False))
+    x = alt.X("gain:Q", title="gain in accuracy, points", axis=alt.Axis(tickCount=6))
+    band = _chart([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=GRID, opacity=0.55)
+    zero = _chart([{"x": 0.0}]).mark_rule(color=INK, strokeWidth=1)
+    base = _chart(rows)
+    layers = [
+        band.encode(x=alt.X("low:Q", title="gain in accuracy, points"), x2="high:Q"),
+        zero.encode(x="x:Q"),
+        base.mark_rule(color=ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
+        base.mark_point(color=ACCENT, fill=ACCENT, size=90, opacity=1).encode(x=x, y=y),
+    ]
+    return _render(alt.layer(*layers), "Gains of the best blend with 95% intervals", height=38 * len(rows))
+
+
+def draw_accuracy_by_level(
+    cells: Sequence[CellSummary], *, levels: Sequence[str], dial: str, baselines: Baselines, domain: Domain, best: str
+) -> str:
+    """Accuracy of each level at one share; whiskers are the 95% interval of its gain over real-only."""
+    import altair as alt
+
+    rows = [row for row in map(_accuracy_row, cells) if row["level"] in levels]
+    x = alt.X("level:N", sort=list(levels), title=f"{dial}: least → most diverse, as expected", axis=_level_axis())
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
+    colour = alt.when(alt.datum.level == best).then(alt.value(ACCENT)).otherwise(alt.value(INK))
+    base = _chart(rows)
+    layers = [
+        *_baseline_rules(baselines, domain),
+        base.mark_rule(strokeWidth=1.8).encode(
+            x=x, y=alt.Y("low:Q", scale=alt.Scale(domain=list(domain), zero=False)), y2="high:Q", color=colour
+        ),
+        base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour),
+    ]
+    return _render(alt.layer(*layers), f"Accuracy by level of {dial}", height=220)
+
+
+def draw_accuracy_by_share(
+    cells: Sequence[CellSummary],
+    *,
+    levels: Sequence[str],
+    dial: str,
+    real_only: float | None,
+    duplicated: Mapping[float, float],
+    descriptive_shares: Sequence[float],
+    domain: Domain,
+) -> str:
+    """Accuracy against the realised share, one line a level; shares that are only descriptive are hollow."""
+    import altair as alt
+
+    names = [name for name in levels if any(c.cell.level == name for c in cells)]
+    rows: list[Row] = []
+    for name in names:
+        if real_only is not None:
+            rows.append({"level": name, "share": 0.0, "accuracy": 100 * real_only, "hollow": False, "start": True})
+        for cell in cells:
+            if cell.cell.level == name:
+                hollow = any(math.isclose(cell.cell.share, s, abs_tol=1e-9) for s in descriptive_shares)
+                rows.append(_accuracy_row(cell) | {"share": cell.share, "hollow": hollow, "start": False})
+    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
+    base = _chart(rows)
+    colour, shape = _by_level(names, dial)
+    repeated = _chart([{"share": s, "accuracy": 100 * a} for s, a in sorted(duplicated.items())])
+    layers = [
+        repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
+        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        base.transform_filter("!datum.start && !datum.hollow")
+        .mark_point(filled=True, size=60, opacity=1)
+        .encode(x=x, y=y, color=colour, shape=shape),
+        base.transform_filter("datum.hollow")
+        .mark_point(filled=False, size=60, opacity=1, strokeWidth=1.6)
+        .encode(x=x, y=y, color=colour, shape=shape),
+    ]
+    if real_only is not None:
+        start = _chart([{"share": 0.0, "accuracy": 100 * real_only}])
+        layers.append(start.mark_point(filled=True, color=REAL, size=90, opacity=1).encode(x=x, y=y))
+    return _render(alt.layer(*layers), f"Accuracy by share, {dial}", height=230)
+
+
+def draw_accuracy_by_diversity(
+    points: Sequence[tuple[CellSummary, Estimate]], *, dials: Sequence[str], baselines: Baselines, domain: Domain
+) -> str:
+    """Accuracy against measured diversity, every level of every dial at one share."""
+    import altair as alt
+
+    rows = [
+        _accuracy_row(cell) | {"dial": cell.cell.dial, "diversity": e.value, "left": e.low, "right": e.high}
+        for cell, e in points
+    ]
+    x = alt.X("diversity:Q", title="measured diversity (Vendi score, q = 1)", scale=alt.Scale(zero=False, nice=True))
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
+    legend = alt.Legend(title=None, orient="top")
+    colours = [DIAL_COLOURS[i % len(DIAL_COLOURS)] for i in range(len(dials))]
+    colour = alt.Color("dial:N", sort=list(dials), scale=alt.Scale(domain=list(dials), range=colours), legend=legend)
+    marks = [SHAPES[i % len(SHAPES)] for i in range(len(dials))]
+    shape = alt.Shape("dial:N", scale=alt.Scale(domain=list(dials), range=marks), legend=legend)
+    base = _chart(rows)
+    layers = [
+        *_baseline_rules(baselines, domain),
+        base.transform_filter("isValid(datum.left)")
+        .mark_rule(strokeWidth=1.2, opacity=0.55)
+        .encode(x=alt.X("left:Q", scale=alt.Scale(zero=False)), x2="right:Q", y=y, color=colour),
+        base.mark_rule(strokeWidth=1.2, opacity=0.55).encode(x=x, y="low:Q", y2="high:Q", color=colour),
+        base.mark_point(filled=True, size=75, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=INK).encode(x=x, y=y, text="level:N"),
+    ]
+    return _render(alt.layer(*layers), "Accuracy by measured diversity", height=250)
+
+
+def draw_metric_by_level(
+    estimates: Mapping[str, Estimate], *, levels: Sequence[str], dial: str, title: str, real: float | None
+) -> str:
+    """One metric of every level with its interval; the real training data as a rule."""
+    import altair as alt
+
+    rows: list[Row] = [
+        {"level": name, "value": e.value, "low": e.low, "high": e.high}
+        for name, e in ((name, estimates[name]) for name in levels if name in estimates)
+    ]
+    x = alt.X("level:N", sort=list(levels), title=dial, axis=_level_axis())
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=5))
+    base = _chart(rows)
+    layers: list[alt.Chart] = []
+    if real is not None:
+        layers += _labelled_rule(real, "real data", above=True, dashed=False)
+    layers += [
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.8, color=INK)
+        .encode(x=x, y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q"),
+        base.mark_line(strokeWidth=1, color=MUTED, opacity=0.7).encode(x=x, y=y),
+        base.mark_point(filled=True, size=60, opacity=1, color=INK).encode(x=x, y=y),
+    ]
+    return _render(alt.layer(*layers), f"{title} by level of {dial}", height=150)
+
+
+def draw_tau_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, dial: str) -> str:
+    """DCScore against tau, both logarithmic, one line a level."""
+    import altair as alt
+
+    names = list(curves)
+    rows: list[Row] = [
+        {"level": name, "tau": tau, "score": score} for name, points in curves.items() for tau, score in points
+    ]
+    x = alt.X("tau:Q", title="tau", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~g"))
+    y = alt.Y("score:Q", title="DCScore", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~g"))
+    colour, shape = _by_level(names, dial)
+    base = _chart(rows)
+    layers = [
+        base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour),
+        base.mark_point(filled=True, size=45, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+    ]
+    return _render(alt.layer(*layers), f"DCScore over tau, {dial}", height=180)
+
+
+def _chart(rows: Sequence[Row]) -> alt.Chart:
+    import altair as alt
+
+    return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def _level_axis() -> alt.Axis:
+    import altair as alt
+
+    return alt.Axis(labelAngle=0, labelLimit=90, labelOverlap=False, grid=False)
+
+
+def _by_level(names: Sequence[str], dial: str) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape of levels, ordered from light to dark as the levels are."""
+    import altair as alt
+
+    last = max(len(names) - 1, 1)
+    steps = [round(i * (len(LEVEL_COLOURS) - 1) / last) for i in range(len(names))]
+    legend = alt.Legend(title=dial, orient="top", columns=6, titleOrient="left")
+    colours = alt.Scale(domain=list(names), range=[LEVEL_COLOURS[s] for s in steps])
+    shapes = alt.Scale(domain=list(names), range=[SHAPES[i % len(SHAPES)] for i in range(len(names))])
+    return alt.Color("level:N", scale=colours, legend=legend), alt.Shape("level:N", scale=shapes, legend=legend)
+
+
+def _accuracy_row(summary: CellSummary) -> Row:
+    """Level, accuracy and the interval of the gain over real-only laid around it, in percent."""
+    gain = next((g for g in summary.gains if g.over == "real-only"), None)
+    low = None if gain is None else 100 * (summary.accuracy + gain.low - gain.value)
+    high = None if gain is None else 100 * (summary.accuracy + gain.high - gain.value)
+    return {"level": summary.cell.level, "accuracy": 100 * summary.accuracy, "low": low, "high": high}
+
+
+def _baseline_rules(baselines: Baselines, domain: Domain) -> list[alt.Chart]:
+    real, repeated = baselines.real_only, baselines.real_duplicated
+    layers = []
+    higher = real is not None and repeated is not None and real > repeated
+    if repeated is not None and domain[0] <= 100 * repeated <= domain[1]:
+        layers += _labelled_rule(100 * repeated, "real, repeated", above=not higher, dashed=True)
+    if real is not None and domain[0] <= 100 * real <= domain[1]:
+        layers += _labelled_rule(100 * real, "real only", above=higher or repeated is None, dashed=False)
+    return layers
+
+
+def _labelled_rule(value: float, label: str, *, above: bool, dashed: bool) -> list[alt.Chart]:
+    import altair as alt
+
+    base = _chart([{"value": value, "label": label}])
+    rule = base.mark_rule(color=REAL, strokeWidth=1.5, strokeDash=[5, 4] if dashed else [1, 0]).encode(y="value:Q")
+    text = base.mark_text(
+        color=REAL, align="right", baseline="bottom" if above else "top", dy=-3 if above else 4, dx=-2
+    )
+    return [rule, text.encode(x=alt.value(WIDTH - 70), y="value:Q", text="label:N")]
+
+
+def _render(chart: alt.LayerChart | alt.FacetChart, label: str, *, height: int) -> str:
+    import vl_convert
+
+    axis = {"labelColor": MUTED, "titleColor": MUTED, "gridColor": GRID, "domainColor": MUTED, "tickColor": GRID}
+    text = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
+    spec: dict[str, Any] = chart.properties(width=WIDTH - 70, height=height).to_dict()
+    spec["config"] = {
+        "background": "transparent",
+        "font": "system-ui, sans-serif",
+        "view": {"stroke": None},
+        "axis": axis | text,
+        "legend": {"labelColor": INK, "titleColor": MUTED, "symbolSize": 60} | text,
+        "text": {"fontSize": 11},
+    }
+    return _inline(vl_convert.vegalite_to_svg(spec), label)
+
+
+def _inline(svg: str, label: str) -> str:
+    """An SVG fit to stand in HTML: one accessible name, no namespace addresses, ids of its own."""
+    box = re.search(r'viewBox="([^"]+)"', svg)
+    view = box.group(1) if box else f"0 0 {WIDTH} {WIDTH}"
+    body = svg[svg.index(">") + 1 :]
+    mark = hash_texts([label, svg])[:8]
+    body = re.sub(r'id="([^"]+)"', rf'id="{mark}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{mark}-\1)", body)
+    name = html.escape(label, quote=True)
+    return f'<svg class="chart" role="img" aria-label="{name}" viewBox="{view}" style="--w:{view.split()[2]}">{body}'

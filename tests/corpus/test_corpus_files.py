@@ -1,0 +1,106 @@
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cuvee.corpus import Corpus, load_corpus, read_columns, write_corpus
+from cuvee.errors import InputError
+
+ROWS = [
+    {"text": "good, very", "label": "pos"},
+    {"text": 'a "bad" one', "label": "neg"},
+    {"text": "ünïcode", "label": "1"},
+]
+
+
+def write(path, kind: str):
+    if kind == "csv":
+        body = "text,label\n" + "".join('"{}",{}\n'.format(r["text"].replace('"', '""'), r["label"]) for r in ROWS)
+    elif kind == "tsv":
+        body = "text\tlabel\n" + "".join('"{}"\t{}\n'.format(r["text"].replace('"', '""'), r["label"]) for r in ROWS)
+    else:
+        body = "".join(json.dumps(r) + "\n" for r in ROWS)
+    path.write_bytes(gzip.compress(body.encode()) if path.suffix == ".gz" else body.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.jsonl", "d.csv.gz", "d.tsv.gz", "d.jsonl.gz", "d.parquet"])
+def test_every_kind_of_file_gives_the_same_corpus(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        write(path, name.split(".")[1])
+    corpus = load_corpus(path)
+    assert corpus.texts == [r["text"] for r in ROWS]
+    assert corpus.targets == ["pos", "neg", "1"]
+    assert list(read_columns(path)) == ["text", "label"]
+
+
+def test_saved_dataset_is_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "ds"))
+    assert load_corpus(tmp_path / "ds").texts == [r["text"] for r in ROWS]
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl"])
+def test_written_corpora_come_back_whole(tmp_path, name):
+    corpus = Corpus.from_rows(
+        [{"text": "x", "target": "a", "dial": "topics", "level": "2", "block": 3, "seed_ids": ["s1"]}],
+        origin="synthetic",
+    )
+    write_corpus(corpus, tmp_path / name)
+    back = load_corpus(tmp_path / name)
+    assert back.table.to_pylist() == corpus.table.to_pylist()
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_written_parquet_opens_as_a_dataset(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    write_corpus(Corpus.from_rows([{"text": "x", "target": "a"}]), tmp_path / "b.parquet")
+    loaded = datasets.load_dataset("parquet", data_files=str(tmp_path / "b.parquet"), cache_dir=str(tmp_path / "c"))
+    assert loaded["train"][0]["text"] == "x"
+
+
+def refuse(path, **columns) -> str:
+    with pytest.raises(InputError) as info:
+        load_corpus(path, **columns)
+    message = str(info.value)
+    assert "\n" not in message
+    return message
+
+
+def test_bad_files_are_told_the_place_and_the_remedy(tmp_path):
+    assert "no such file" in refuse(tmp_path / "none.csv")
+    (tmp_path / "empty.csv").touch()
+    assert "empty" in refuse(tmp_path / "empty.csv")
+    (tmp_path / "header.csv").write_text("text,label\n")
+    assert "no rows" in refuse(tmp_path / "header.csv")
+    (tmp_path / "odd.xlsx").write_text("x")
+    assert "unknown kind of file '.xlsx'" in refuse(tmp_path / "odd.xlsx")
+    (tmp_path / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n\n{"text": "b", \n')
+    assert "broken.jsonl, line 3" in refuse(tmp_path / "broken.jsonl")
+    (tmp_path / "list.jsonl").write_text("[1]\n")
+    assert "line 1" in refuse(tmp_path / "list.jsonl")
+    (tmp_path / "latin.csv").write_bytes(b"text,label\nok,a\ncaf\xe9,b\n")
+    assert "latin.csv, line 3: not UTF-8" in refuse(tmp_path / "latin.csv")
+    (tmp_path / "fake.parquet").write_text("not parquet")
+    assert "cannot be read" in refuse(tmp_path / "fake.parquet")
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}')[:-9])
+    assert "cannot be read" in refuse(tmp_path / "cut.jsonl.gz")
+    (tmp_path / "ragged.csv").write_text("text,label\na,b,c\n")
+    assert "cannot be read" in refuse(tmp_path / "ragged.csv")
+    assert "not a saved Hugging Face dataset" in refuse(tmp_path)
+
+
+def test_missing_columns_are_told_the_nearest(tmp_path):
+    path = write(tmp_path / "d.jsonl", "jsonl")
+    assert "did you mean 'label'?" in refuse(path, text="text", label="lable")
+    (tmp_path / "q.jsonl").write_text('{"a": "x", "b": "y"}\n')
+    assert "which column is the text? It has a, b" in refuse(tmp_path / "q.jsonl")
+    (tmp_path / "hole.jsonl").write_text('{"text": "x", "label": "y"}\n{"text": "  ", "label": "y"}\n')
+    assert "row 2: column 'text' is empty" in refuse(tmp_path / "hole.jsonl")
+    (tmp_path / "nolabel.jsonl").write_text('{"text": "x", "label": null}\n')
+    assert "column 'label' is empty" in refuse(tmp_path / "nolabel.jsonl")

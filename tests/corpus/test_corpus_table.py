@@ -1,0 +1,75 @@
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cuvee.corpus import SCHEMA, Corpus, normalise_text
+from cuvee.errors import InputError
+
+
+def rows(n: int = 6) -> list[dict[str, object]]:
+    return [{"text": f"text {i}", "target": "ab"[i % 2]} for i in range(n)]
+
+
+def test_rows_get_stable_unique_ids_from_their_content():
+    corpus = Corpus.from_rows([*rows(), rows()[0]])
+    assert len(set(corpus.ids)) == 7
+    assert corpus.ids[6] == f"{corpus.ids[0]}-2"
+    assert Corpus.from_rows(reversed(rows())).ids[-1] == corpus.ids[0]
+    assert corpus.table.schema == SCHEMA
+
+
+def test_fingerprint_follows_content_order_and_origin():
+    corpus = Corpus.from_rows(rows())
+    assert corpus.fingerprint == Corpus.from_rows(rows()).fingerprint
+    assert corpus.fingerprint != corpus.take([1, 0, 2, 3, 4, 5]).fingerprint
+    assert corpus.fingerprint != Corpus.from_rows(rows(), origin="synthetic").fingerprint
+
+
+def test_take_keep_join_and_counts():
+    corpus = Corpus.from_rows(rows())
+    assert corpus.take([3, 1]).texts == ["text 3", "text 1"]
+    assert corpus.keep([t == "a" for t in corpus.targets]).label_counts() == {"a": 3}
+    assert len(corpus.joined(corpus)) == 12
+    assert corpus.labels == ["a", "b"]
+    assert "6 real" in repr(corpus) and "<table" in corpus._repr_html_()
+
+
+def test_groups_are_own_rows_where_none_is_given():
+    corpus = Corpus.from_rows([{"text": "x", "target": "a", "group": "g"}, {"text": "y", "target": "a"}])
+    assert corpus.groups[0] == "g" and corpus.groups[1].startswith("row:")
+
+
+def test_pandas_and_datasets_round_trips():
+    corpus = Corpus.from_rows(rows())
+    frame = pd.DataFrame({"text": corpus.texts, "label": corpus.targets})
+    assert Corpus.from_pandas(frame).fingerprint == corpus.fingerprint
+    datasets = pytest.importorskip("datasets")
+    dataset = corpus.to_dataset()
+    assert isinstance(dataset, datasets.Dataset)
+    assert Corpus.from_dataset(dataset, text="text", label="target").fingerprint == corpus.fingerprint
+    assert list(corpus.to_pandas().columns) == SCHEMA.names
+
+
+def test_class_labels_become_their_names():
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    dataset = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=features)
+    assert Corpus.from_dataset(dataset).targets == ["yes", "no"]
+
+
+def test_a_row_without_text_is_refused():
+    with pytest.raises(InputError, match="row 1"):
+        Corpus.from_rows([{"text": "x", "target": "a"}, {"text": None, "target": "a"}])
+    with pytest.raises(InputError, match="occurs twice"):
+        Corpus.from_rows([{"id": "1", "text": "x", "target": "a"}, {"id": "1", "text": "y", "target": "a"}])
+
+
+@given(st.text())
+def test_normalised_text_is_a_fixed_point(text):
+    once = normalise_text(text)
+    assert normalise_text(once) == once
+
+
+def test_normalised_text_ignores_case_punctuation_and_space():
+    assert normalise_text("  Hello,  WORLD! ") == normalise_text("hello world")

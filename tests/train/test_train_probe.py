@@ -1,0 +1,183 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from cuvee.corpus import Corpus
+from cuvee.encoders import HashingEncoder, load_encoder
+from cuvee.errors import ConfigError, InputError, TrainingError
+from cuvee.train import (
+    LOSSES,
+    TRAINERS,
+    Predictor,
+    TrainSettings,
+    load_predictor,
+    train_model,
+    train_on_vectors,
+)
+
+WORDS = {
+    "sports": "goal match team league striker coach cup referee stadium penalty".split(),
+    "tech": "software chip phone internet laptop browser server code network robot".split(),
+    "money": "bank shares profit market price inflation trade budget loan dollar".split(),
+}
+ENCODER = load_encoder("hashing")
+
+
+def corpus(n, origin, seed):
+    rng = np.random.default_rng(seed)
+    rows = [{"text": " ".join(rng.permutation(w)[:4]), "target": k} for _ in range(n) for k, w in WORDS.items()]
+    return Corpus.from_rows(rows, origin=origin)
+
+
+REAL, POOL = corpus(4, "real", 1), corpus(8, "synthetic", 2)
+BLEND = REAL.joined(POOL)
+HELD_OUT = corpus(20, "real", 3)
+
+
+def weights_of(predictor):
+    return np.vstack([predictor.model.weights, predictor.model.bias])
+
+
+def source_weight(value, seed=0):
+    settings = TrainSettings(loss="source_weight", source_weight=value, steps=40, seed=seed)
+    return train_model(BLEND, encoder=ENCODER, settings=settings)
+
+
+def test_the_probe_learns():
+    predictor = train_model(BLEND, encoder=ENCODER)
+    right = [p == t for p, t in zip(predictor.predict(HELD_OUT.texts), HELD_OUT.targets, strict=True)]
+    assert np.mean(right) > 0.9
+    proba = predictor.predict_proba(HELD_OUT.texts)
+    assert proba.shape == (60, 3)
+    assert np.allclose(proba.sum(axis=1), 1)
+    assert predictor.labels == ("money", "sports", "tech")
+
+
+def test_source_weight_zero_is_real_only_bit_for_bit():
+    assert np.array_equal(weights_of(source_weight(0.0)), weights_of(train_model(REAL, encoder=ENCODER, steps=40)))
+
+
+def test_source_weight_one_is_pooled_bit_for_bit():
+    assert np.array_equal(weights_of(source_weight(1.0)), weights_of(train_model(BLEND, encoder=ENCODER, steps=40)))
+
+
+def test_a_source_weight_between_changes_the_model():
+    found = weights_of(source_weight(0.5))
+    assert not np.array_equal(found, weights_of(source_weight(0.0)))
+    assert not np.array_equal(found, weights_of(source_weight(1.0)))
+
+
+def test_equal_seeds_equal_bits_and_other_seeds_differ():
+    one, same, other = (weights_of(train_model(BLEND, encoder=ENCODER, steps=40, seed=s)) for s in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_the_fast_path_gives_the_same_bits():
+    settings = TrainSettings(loss="source_weight", source_weight=0.5, steps=40, seed=7)
+    marks = np.array(BLEND.origins) == "synthetic"
+    fast = train_on_vectors(ENCODER.encode(BLEND.texts), BLEND.targets, synthetic=marks, settings=settings)
+    slow = train_model(BLEND, encoder=ENCODER, settings=settings)
+    assert np.array_equal(fast.weights, slow.model.weights)
+    assert fast.labels == slow.labels
+
+
+@pytest.mark.parametrize("change", [{"steps": 41}, {"batch_size": 8}, {"learning_rate": 1.0}, {"seed": 5}])
+def test_every_setting_changes_the_model(change):
+    start = TrainSettings(steps=40)
+    base, changed = (
+        train_model(BLEND, encoder=ENCODER, settings=s) for s in (start, dataclasses.replace(start, **change))
+    )
+    assert not np.array_equal(weights_of(base), weights_of(changed))
+    name, value = next(iter(change.items()))
+    assert getattr(changed.settings, name) == value
+
+
+def test_a_predictor_names_all_it_was_trained_with():
+    settings = train_model(BLEND, encoder=ENCODER).settings
+    assert (settings.steps, settings.batch_size, settings.learning_rate) == (300, 32, 10.0)
+
+
+@pytest.mark.parametrize("name", ["head_learning_rate", "max_length", "model", "device"])
+def test_settings_of_fine_tuning_are_refused(name):
+    settings = TrainSettings(**{name: "x" if name in ("model", "device") else 1})
+    with pytest.raises(ConfigError, match=f"trainer 'probe' has no {name}"):
+        train_model(BLEND, encoder=ENCODER, settings=settings)
+
+
+def test_saved_and_read_back_it_predicts_the_same(tmp_path):
+    predictor = train_model(BLEND, encoder=ENCODER, steps=40, seed=3)
+    predictor.save(tmp_path / "probe")
+    again = load_predictor(tmp_path / "probe")
+    assert isinstance(again, Predictor)
+    assert np.array_equal(predictor.predict_proba(HELD_OUT.texts), again.predict_proba(HELD_OUT.texts))
+    assert (again.labels, again.settings) == (predictor.labels, predictor.settings)
+    assert not list((tmp_path / "probe").glob(".*"))
+
+
+class OtherEncoder(HashingEncoder):
+    hash = "another"
+
+
+def test_broken_predictors_get_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"no predictor\.json here"):
+        load_predictor(tmp_path)
+    train_model(BLEND, encoder=ENCODER, steps=10).save(tmp_path)
+    with pytest.raises(InputError, match="not on 'hashing'"):
+        load_predictor(tmp_path, encoder=OtherEncoder())
+    (tmp_path / "probe.npz").unlink()
+    with pytest.raises(InputError, match=r"probe\.npz: cannot be read"):
+        load_predictor(tmp_path)
+    description = json.loads((tmp_path / "predictor.json").read_text())
+    for change, message in (({"kind": "prob"}, "did you mean 'probe'"), ({"format": 2}, "format 2 is not 1")):
+        (tmp_path / "predictor.json").write_text(json.dumps(description | change))
+        with pytest.raises(InputError, match=message):
+            load_predictor(tmp_path)
+    (tmp_path / "predictor.json").write_text("{")
+    with pytest.raises(InputError, match=r"predictor\.json: broken"):
+        load_predictor(tmp_path)
+
+
+def test_progress_ends_with_the_training_loss():
+    seen = []
+    train_model(BLEND, encoder=ENCODER, steps=40, progress=lambda *event: seen.append(event))
+    assert seen[-1][:2] == (40, 40)
+    assert 0 < seen[-1][2] < 0.7
+
+
+def test_what_cannot_be_trained_on():
+    one_label = BLEND.keep([t == "tech" for t in BLEND.targets])
+    with pytest.raises(TrainingError, match=r"one label only \('tech'\)"):
+        train_model(one_label, encoder=ENCODER)
+    with pytest.raises(TrainingError, match="no rows to train on"):
+        train_model(POOL, encoder=ENCODER, settings=TrainSettings(loss="source_weight", source_weight=0.0))
+    with pytest.raises(ConfigError, match="only classification"):
+        train_model(Corpus(REAL.table, "generation"), encoder=ENCODER)
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(ConfigError, match="unknown trainer 'prob'; did you mean 'probe'"):
+        train_model(REAL, trainer="prob")
+    with pytest.raises(ConfigError, match="unknown loss 'cee'; did you mean 'ce'"):
+        train_model(REAL, loss="cee")
+    with pytest.raises(ValueError, match="settings is given"):
+        train_model(REAL, settings=TrainSettings(), seed=3)
+
+
+def test_the_tables_hold_what_they_promise():
+    assert sorted(TRAINERS) == ["encoder", "probe"]
+    assert sorted(LOSSES) == ["ce", "source_weight"]
+
+
+def test_an_own_trainer_is_found_by_module_and_name(tmp_path, monkeypatch):
+    (tmp_path / "own_trainer_room.py").write_text(
+        "from cuvee.train.probe import train_probe\n"
+        "def train_twice(corpus, weights, settings, *, encoder, progress):\n"
+        "    return train_probe(corpus.joined(corpus), [*weights, *weights], settings,"
+        " encoder=encoder, progress=progress)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    predictor = train_model(BLEND, trainer="own_trainer_room:train_twice", encoder=ENCODER, steps=10)
+    assert predictor.labels == ("money", "sports", "tech")
