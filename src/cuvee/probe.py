@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.records import Vectors
+from cuvee.similarity import single_blas_thread
 
 _MOMENTUM = 0.9
 _WARM_UP = 0.1  # fraction of the steps over which the learning rate rises
@@ -185,6 +186,7 @@ def _row_stream(rows: int, length: int, rng: np.random.Generator) -> NDArray[np.
     return stream
 
 
+@single_blas_thread()
 def _descend(
     data: Vectors,
     codes: NDArray[np.int64],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def render_template(data: Path, corpus: Corpus, *, text: str, label: str) -> str
 # A Cuvée study: {len(corpus)} rows, {len(counts)} labels: {listed}
 # Run it with: cuvee run study.yaml
 
-name: {quoted(data.name.split(".")[0])}      # the run folder is runs/NAME
+name: {quoted(_study_name(data))}      # the run folder is runs/NAME
 describe: examples       # what one text is, in the plural, for the LLM's prompts: customer questions, headlines, ...
 seed: 0
 
@@ -93,3 +94,8 @@ advice:
   alpha: 0.05
   delta: 0.01            # the smallest difference in accuracy that matters to you
 """
+
+
+def _study_name(data: Path) -> str:
+    """The data file's name without what a folder name should not have."""
+    return re.sub(r"[^\w-]+", "-", data.name.split(".")[0]).strip("-") or "study"

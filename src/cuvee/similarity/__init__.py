@@ -24,6 +24,7 @@ from cuvee.similarity.kernels import (
     row_sums,
     unit_rows,
 )
+from cuvee.similarity.threads import single_blas_thread
 
 __all__ = [
     "AtLeast",
@@ -43,6 +44,7 @@ __all__ = [
     "mmd",
     "nearest_neighbours",
     "row_sums",
+    "single_blas_thread",
     "spectra_without",
     "spectrum",
     "unit_rows",

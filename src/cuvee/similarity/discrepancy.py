@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
+from cuvee.similarity.threads import single_blas_thread
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +30,7 @@ class Discrepancy:
     permutations: int
 
 
+@single_blas_thread()
 def mmd(
     unit: Vectors,
     other: Vectors,

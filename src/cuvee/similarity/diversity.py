@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from cuvee.records import Vectors
 from cuvee.similarity.kernels import RowSums
+from cuvee.similarity.threads import single_blas_thread
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +32,7 @@ def kernel_diversity_without(sums: RowSums, bins: NDArray[np.int64], q: float = 
     return out
 
 
+@single_blas_thread()
 def spectrum(unit: Vectors) -> Floats:
     """Eigenvalues of ``K / n`` for the cosine kernel K, largest first, summing to 1, shape (min(n, d),).
 
@@ -38,10 +40,10 @@ def spectrum(unit: Vectors) -> Floats:
     eigenvalues. O(n d min(n, d)).
     """
     data = unit.astype(np.float64)
-    gram = data.T @ data if data.shape[0] >= data.shape[1] else data @ data.T
-    return _normalised_eigenvalues(gram)
+    return _normalised_eigenvalues(data.T @ data if data.shape[0] >= data.shape[1] else data @ data.T)
 
 
+@single_blas_thread()
 def spectra_without(unit: Vectors, bins: NDArray[np.int64]) -> list[Floats]:
     """The spectrum with each bin of rows left out in turn."""
     data = unit.astype(np.float64)

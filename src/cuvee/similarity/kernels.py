@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import Vectors
+from cuvee.similarity.threads import single_blas_thread
 
 _TILE = 512
 
@@ -44,6 +45,7 @@ class Neighbours:
     cosine: NDArray[np.float32]
 
 
+@single_blas_thread()
 def nearest_neighbours(vectors: Vectors, others: Vectors) -> Neighbours:
     """For each unit row of ``vectors`` (n, d) the row of ``others`` (m, d), m >= 1, with the largest cosine."""
     if len(others) == 0:
@@ -123,6 +125,22 @@ def row_sums(
     starts = range(0, n, tile)
     members = [_Membership(sorted_bins[s : s + tile]) for s in starts]
     sums = [np.zeros((n, count), dtype=np.float32) for _ in kernels]
+    _add_tiles(rows, kernels, tile, members, sums)
+    back = np.empty(n, dtype=np.int64)
+    back[order] = np.arange(n)
+    return [RowSums(by_bin.sum(axis=1, dtype=np.float64)[back], by_bin[back]) for by_bin in sums]
+
+
+@single_blas_thread()
+def _add_tiles(
+    rows: Vectors,
+    kernels: Sequence[Kernel],
+    tile: int,
+    members: Sequence[_Membership],
+    sums: Sequence[NDArray[np.float32]],
+) -> None:
+    """Add every tile of the upper triangle to the sums of its rows and, mirrored, of its columns."""
+    starts = range(0, len(rows), tile)
     for a, first in enumerate(starts):
         for b, second in enumerate(starts[a:], start=a):
             cosines = rows[first : first + tile] @ rows[second : second + tile].T
@@ -133,9 +151,6 @@ def row_sums(
                 by_bin[first : first + tile, members[b].columns] += values @ members[b].indicator
                 if a != b:
                     by_bin[second : second + tile, members[a].columns] += values.T @ members[a].indicator
-    back = np.empty(n, dtype=np.int64)
-    back[order] = np.arange(n)
-    return [RowSums(by_bin.sum(axis=1, dtype=np.float64)[back], by_bin[back]) for by_bin in sums]
 
 
 class _Membership:

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
+from importlib import import_module
+from typing import Protocol, cast
 
-from threadpoolctl import ThreadpoolController
+
+class _Controller(Protocol):
+    def limit(self, *, limits: int, user_api: str) -> AbstractContextManager[object]: ...
+
 
 _lock = threading.Lock()
 _limit = ExitStack()
@@ -24,7 +30,7 @@ def single_blas_thread() -> Iterator[None]:
     global _users
     with _lock:
         if _users == 0:
-            _limit.enter_context(ThreadpoolController().limit(limits=1, user_api="blas"))
+            _limit.enter_context(_controller().limit(limits=1, user_api="blas"))
         _users += 1
     try:
         yield
@@ -33,3 +39,9 @@ def single_blas_thread() -> Iterator[None]:
             _users -= 1
             if _users == 0:
                 _limit.close()
+
+
+@cache
+def _controller() -> _Controller:
+    """The libraries loaded by now, numpy's BLAS among them; looking for them takes milliseconds, so once."""
+    return cast("_Controller", import_module("threadpoolctl").ThreadpoolController())

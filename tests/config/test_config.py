@@ -1,0 +1,80 @@
+import json
+
+import pytest
+import yaml
+
+from cuvee.config import StudyConfig, config_schema, config_to_yaml, make_config, read_config, render_template
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError
+
+GOOD = "data:\n  real: x.csv\ndials:\n- name: sampling\n"
+
+
+def read(tmp_path, text: str):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return read_config(path)
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    config = read(tmp_path, GOOD)
+    assert config.data.real == str(tmp_path / "x.csv")
+    assert config.dials[0].levels == (0.2, 0.8, 1.4, 2.0)
+
+
+def test_resolved_config_reads_back_the_same(tmp_path):
+    config = read(tmp_path, GOOD)
+    assert read(tmp_path, config_to_yaml(config)) == config
+    assert make_config(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data:\n  real: x.csv\n  lable: y\n", "line 3: unknown key 'data.lable'; did you mean 'label'?"),
+        ("dta:\n  real: x.csv\n", "line 1: unknown key 'dta'; did you mean 'data'?"),
+        ("dials:\n- name: sampling\n", "key 'data' is missing; add it"),
+        (GOOD + "generator:\n  kind: endpont\n", "line 5: generator.kind is 'endpont'; did you mean 'endpoint'?"),
+        (GOOD + "generator:\n  kind: embedded\n  slotz: 3\n", "line 7: unknown key 'generator.slotz'"),
+        (GOOD + "generator:\n  kind: endpoint\n  model: m\n", "line 5: key 'generator.base_url' is missing"),
+        ("data:\n  real: x\ndials:\n- name: topcs\n", "dials.0.name is 'topcs'; did you mean 'topics'?"),
+        ("data:\n  real: x\ndials:\n- name: sampling\n  lvls: []\n", "line 5: unknown key 'dials.0.lvls'"),
+        (GOOD + "mix:\n  regime: augmnt\n", "line 6: mix.regime is 'augmnt'; did you mean 'augment'?"),
+        (GOOD + "mix:\n  shares: [0.5, 1.5]\n", "shares must be at least 0 and below 1, got 1.5"),
+        (GOOD + "mix:\n  shares: [0.5]\n", "shape_share 0.75 is not among shares [0.5]"),
+        (GOOD + "seed: -1\n", "line 5: seed: input should be greater than or equal to 0 (got -1)"),
+        (GOOD + "- name: sampling\n", "dials are listed twice"),
+        ("data:\n  real: x\n", "needs a list under dials"),
+        ("data:\n  real: x\ngenerator: {kind: files}\n", "needs a list under pools"),
+        ("data:\n  real: [x\n", "not valid YAML"),
+        ("- a\n", "a study is a mapping"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_line_with_place_and_remedy(tmp_path, text, message):
+    with pytest.raises(ConfigError) as info:
+        read(tmp_path, text)
+    assert message in str(info.value)
+    assert str(info.value).startswith(str(tmp_path / "study.yaml"))
+    assert "\n" not in str(info.value)
+
+
+def test_missing_study_points_to_init(tmp_path):
+    with pytest.raises(ConfigError, match="cuvee init"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_template_is_a_valid_study_with_the_data_filled_in(tmp_path):
+    rows = [{"text": f"t{i}", "target": ["yes: really", "no"][i % 2]} for i in range(40)]
+    text = render_template(tmp_path / "my data.csv", Corpus.from_rows(rows), text="body", label="y")
+    config = StudyConfig.model_validate(yaml.safe_load(text))
+    assert config.data.text == "body" and config.data.label == "y"
+    assert config.name == "my-data" and config.split.rows_per_label == 5
+    assert "yes: really" in text
+    # every commented key is real: with the comments on keys of known sections removed it still validates
+    assert {d.name for d in config.dials} == {"paraphrase", "sampling"}
+
+
+def test_schema_describes_every_key():
+    schema = json.loads(config_schema())
+    assert set(schema["properties"]) == set(StudyConfig.model_fields)
+    assert schema["additionalProperties"] is False

@@ -1,0 +1,139 @@
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from cuvee.corpus import Corpus, load_corpus
+from cuvee.errors import LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
+from cuvee.records import (
+    Cell,
+    Composition,
+    Draw,
+    Estimate,
+    Level,
+    Measurement,
+    Rejected,
+    Scores,
+    Trial,
+    TrialFailure,
+    Usage,
+)
+from cuvee.store import RunFolder, StoredPool
+
+LEVEL = Level(dial="topics", name="4", rank=2)
+CELL = Cell(kind="blend", dial="topics", level="4", share=0.75, rows_per_label=4)
+DRAW = Draw(generation=1, sampling=0, training=2)
+
+
+def make_trial(correct: list[bool]) -> Trial:
+    return Trial(
+        cell=CELL,
+        draw=DRAW,
+        composition=Composition(
+            share=0.75, real_rows=4, synthetic_rows=12, unique_rows=16, most_repeats=1, label_counts={"a": (4, 12)}
+        ),
+        steps=300,
+        part="validation",
+        scores=Scores(
+            n=len(correct),
+            values={"accuracy": Estimate(value=0.5, low=0.25, n=len(correct), settings={"tau": 0.5})},
+            correct=np.array(correct),
+        ),
+    )
+
+
+def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
+    pool = StoredPool(
+        level=LEVEL,
+        corpus=Corpus.from_rows([{"text": "x", "target": "a", "block": 0}], origin="synthetic"),
+        rejected=(Rejected(slot="s", reason="empty", text=""),),
+        usage=Usage(requests=3, prompt_tokens=10, completion_tokens=5),
+        note="short by 1",
+        key="k",
+    )
+    measured = Measurement(
+        name="p", fingerprint="f", against=None, n=3, encoder="e", encoder_hash="h", seed=0,
+        values={"vendi_q1": Estimate(value=1.5, low=1.0, high=2.0, n=3, interval="jackknife", settings={"q": 1.0})},
+    )  # fmt: skip
+    trial = make_trial([True, False, True] * 7)
+    failure = TrialFailure(cell=CELL, draw=DRAW, stage="train", reason="boom")
+    with RunFolder(tmp_path) as folder:
+        folder.save_pool(pool)
+        folder.save_measurement("topics=4", measured, "m")
+        folder.add_trial("t", trial)
+        folder.add_trial("f", failure)
+    with RunFolder(tmp_path) as folder:
+        back = folder.load_pool(LEVEL, "k")
+        assert back is not None and back.corpus.table.equals(pool.corpus.table)
+        assert (back.rejected, back.note, back.usage.replayed) == (pool.rejected, pool.note, 3)
+        assert folder.load_pool(LEVEL, "other") is None
+        assert folder.load_measurement("topics=4", "m") == measured
+        assert folder.load_measurement("topics=4", "other") is None
+        found = folder.find_trial("t")
+        assert found == trial and np.array_equal(found.scores.correct, trial.scores.correct)
+        assert folder.find_trial("f") == failure and folder.find_trial("none") is None
+    assert load_corpus(tmp_path / "pools" / "topics=4.parquet").texts == ["x"]
+
+
+def test_a_torn_pool_file_is_made_again_not_trusted(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        (tmp_path / "pools").mkdir()
+        (tmp_path / "pools" / "topics=4.parquet").write_bytes(b"PAR1 torn")
+        assert folder.load_pool(LEVEL, "k") is None
+
+
+def test_identity_is_kept_and_compared(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.check_identity({"data": "1", "seeds": "0"})
+        folder.check_identity({"data": "1", "seeds": "0"})
+        with pytest.raises(RunFolderMismatch, match="other seeds"):
+            folder.check_identity({"data": "1", "seeds": "1"})
+
+
+def test_a_second_process_is_refused_by_name_of_the_first(tmp_path):
+    code = textwrap.dedent(
+        f"""
+        from cuvee.store import RunFolder
+        from cuvee.errors import RunFolderBusy
+        try:
+            RunFolder({str(tmp_path)!r})
+        except RunFolderBusy as exc:
+            raise SystemExit(str(exc))
+        """
+    )
+    with RunFolder(tmp_path):
+        held = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert f"process {os.getpid()} is working on this run folder" in held.stderr
+        with pytest.raises(RunFolderBusy):
+            RunFolder(tmp_path)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_locked_test_is_confirmed_for_one_cell_only(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.log_access("leak-guard", "texts")
+        folder.log_access("leak-guard", "texts")
+        folder.log_access("confirmation", "cell A")
+        folder.log_access("confirmation", "cell A")  # going on after a kill
+        with pytest.raises(LockedTestError, match="cell A"):
+            folder.log_access("confirmation", "cell B")
+        assert folder.access_log() == [("leak-guard", "texts"), ("confirmation", "cell A")]
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="cannot be used"):
+        RunFolder(tmp_path / "file")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.save_text("advice.json", "old")
+        (tmp_path / ".advice.json.tmp").symlink_to("/dev/full")
+        with pytest.raises(RunFolderError, match=r"No space left.*everything before it is kept"):
+            folder.save_text("advice.json", "new" * 10000)
+        assert folder.read_text("advice.json") == "old"
