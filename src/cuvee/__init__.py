@@ -1,5 +1,59 @@
 """Cuvée: how diverse should LLM-generated data be, and how much of it to mix with real data."""
 
 from cuvee._version import __version__
+from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, split_corpus, write_corpus
+from cuvee.encoders import Encoder, load_encoder
+from cuvee.errors import CuveeError
+from cuvee.evaluate import evaluate_model
+from cuvee.generate import (
+    EmbeddedLLM,
+    Endpoint,
+    Ledger,
+    ParaphraseDial,
+    Sampling,
+    SamplingDial,
+    TopicsDial,
+    generate_corpus,
+)
+from cuvee.measure import measure_corpus
+from cuvee.mix import Blend, mix_corpora
+from cuvee.recommend import recommend_mixture
+from cuvee.records import Advice, Estimate, Measurement, Scores, Trial, TrialFailure
+from cuvee.study import StudyResult, run_study
+from cuvee.train import load_predictor, train_model
 
-__all__ = ["__version__"]
+__all__ = [
+    "Advice",
+    "Blend",
+    "Corpus",
+    "CuveeError",
+    "EmbeddedLLM",
+    "Encoder",
+    "Endpoint",
+    "Estimate",
+    "Ledger",
+    "LockedTest",
+    "Measurement",
+    "ParaphraseDial",
+    "Sampling",
+    "SamplingDial",
+    "Scores",
+    "Split",
+    "StudyResult",
+    "TopicsDial",
+    "Trial",
+    "TrialFailure",
+    "__version__",
+    "evaluate_model",
+    "generate_corpus",
+    "load_corpus",
+    "load_encoder",
+    "load_predictor",
+    "measure_corpus",
+    "mix_corpora",
+    "recommend_mixture",
+    "run_study",
+    "split_corpus",
+    "train_model",
+    "write_corpus",
+]

@@ -33,6 +33,7 @@ class ProbeModel:
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
 
+    @single_blas_thread()
     def log_proba(self, vectors: Vectors) -> NDArray[np.float64]:
         """Log probability of each label, shape (n, k).
 

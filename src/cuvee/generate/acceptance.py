@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.corpus import Corpus, normalise_text
@@ -22,6 +22,8 @@ from cuvee.records import Rejected
 
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
 """``nearest(queries, candidates)``: for each query the index of the nearest candidate."""
+Refuse = Callable[[Sequence[str]], Sequence[str | None]]
+"""``refuse(texts)``: for each text why it may not become a row, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +49,21 @@ class Judge:
         train: whose rows may not come back.
         writer: of the questions.
         nearest: None skips the test for the nearest base row.
+        refuse: None refuses nothing.
         attempts: answers a slot may be given.
         least_words: fewer are too short.
     """
 
     def __init__(
-        self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, nearest: Nearest | None, attempts: int,
-        least_words: int,
+        self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, nearest: Nearest | None,
+        refuse: Refuse | None = None, attempts: int, least_words: int,
     ) -> None:  # fmt: skip
         self._base = [s for s in slots if s.parent is None]
         self._paraphrases = [s for s in slots if s.parent is not None]
         self._writer = writer
         self._nearest = nearest
+        self._refuse = refuse
+        self._refused: dict[str, str | None] = {}
         self._attempts = attempts
         self._least_words = least_words
         self._training = {normalise_text(text) for text in train.texts}
@@ -78,6 +83,7 @@ class Judge:
         for key, (question, answer) in answers.items():
             self._asked.setdefault(key, []).append(question)
             self._parsed.setdefault(key, []).append(self.parse(key, question, answer))
+        self._find_refused(answers)
         self.rows, self.rejected = {}, []
         taken = set(self._training)
         self._settle(self._base, taken)
@@ -137,9 +143,18 @@ class Judge:
             return COPY_OF_TRAINING
         if normal in taken:
             return DUPLICATE
+        if (refused := self._refused.get(text)) is not None:
+            return refused
         if source is not None and not self._is_nearest.get((text, source.slot.key), True):
             return NOT_NEAREST
         return None
+
+    def _find_refused(self, keys: Iterable[str]) -> None:
+        """Ask once for every new usable text of these slots whether it is refused."""
+        usable = [parsed.text for key in keys for parsed in self._parsed[key] if parsed.reason is None]
+        texts = [text for text in dict.fromkeys(usable) if text not in self._refused]
+        if self._refuse is not None and texts:
+            self._refused.update(zip(texts, self._refuse(texts), strict=True))
 
     def _measure_nearest(self) -> None:
         """Find the nearest base row of every usable paraphrase not yet measured, in one call."""

@@ -22,7 +22,7 @@ NOT_NEAREST = "another row is nearer than its source"
 NO_SOURCE = "its source has no row"
 
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", flags=re.DOTALL)
-_NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])\s+")
+_NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])(?:\s+|$)")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 _ECHO = re.compile(
     r"^(?:text|example|answer|rewritten|original|paraphrase|headline|question|title)\s*:\s+", re.IGNORECASE

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError, GenerationError
 from cuvee.fingerprint import hash_texts
-from cuvee.generate.acceptance import Judge, Nearest, Row
+from cuvee.generate.acceptance import Judge, Nearest, Refuse, Row
 from cuvee.generate.calls import Endpoint, Sampling
 from cuvee.generate.dials.protocol import Dial, Slot, wanted_slots
 from cuvee.generate.ledger import Ledger
@@ -55,6 +55,7 @@ def generate_pools(
     describe: str = "examples",
     seed: int,
     nearest: Nearest | None = None,
+    refuse: Refuse | None = None,
     attempts: int = 6,
     progress: Progress | None = None,
 ) -> tuple[Pool, ...]:
@@ -77,6 +78,7 @@ def generate_pools(
         describe: what the texts are, in the plural, for the prompts.
         seed: of seed examples and requests.
         nearest: for a paraphrase's acceptance; None skips that test, and the note says so.
+        refuse: says of texts why they may not become rows (they leak held-out data, say); None refuses nothing.
         attempts: answers a slot may be given.
         progress: called with (rows so far, rows wanted).
 
@@ -92,7 +94,15 @@ def generate_pools(
     writer = PromptWriter(train, describe=describe, api=endpoint.api, sampling=sampling, seed=seed)
     least_words = min(2, *(len(normalise_text(text).split()) for text in train.texts))
     judges = [
-        Judge(batch.slots, train=train, writer=writer, nearest=nearest, attempts=attempts, least_words=least_words)
+        Judge(
+            batch.slots,
+            train=train,
+            writer=writer,
+            nearest=nearest,
+            refuse=refuse,
+            attempts=attempts,
+            least_words=least_words,
+        )
         for batch in batches
     ]
     rounds = Rounds(endpoint, ledger, total=len(wanted_slots(batches)), progress=progress)
@@ -117,6 +127,7 @@ def generate_corpus(
     describe: str = "examples",
     seed: int = 0,
     nearest: Nearest | None = None,
+    refuse: Refuse | None = None,
     attempts: int = 6,
     progress: Progress | None = None,
 ) -> Pool:
@@ -134,6 +145,7 @@ def generate_corpus(
             describe=describe,
             seed=seed,
             nearest=nearest,
+            refuse=refuse,
             attempts=attempts,
             progress=progress,
         )
@@ -246,7 +258,8 @@ def _refuse_empty(level: Level, slots: Sequence[Slot], rows: Sequence[Row], reje
     mine = [r for r in rejected if r.slot in keys]
     reason, count = Counter(r.reason for r in mine).most_common(1)[0]
     example = next(r.text for r in mine if r.reason == reason)
+    remedy = _REMEDIES.get(reason, "try another model or prompt")
     raise GenerationError(
-        f"{level.key}: no usable row for label {empty.label!r} in block {empty.block}; "
-        f"{count} of {len(mine)} answers were rejected as {reason} (such as {example[:80]!r}); {_REMEDIES.get(reason, 'try another model or prompt')}"
+        f"{level.key}: no usable row for label {empty.label!r} in block {empty.block}; {count} of {len(mine)} "
+        f"answers were rejected as {reason} (such as {example[:80]!r}); {remedy}"
     )

@@ -38,9 +38,8 @@ class Rounds:
             while any(asked := [judge.next_questions() for judge in judges]):
                 self._ask(client, judges, asked)
                 for judge, questions in zip(judges, asked, strict=True):
-                    judge.give(
-                        {key: (question, self._answers[question.request]) for key, question in questions.items()}
-                    )
+                    given = {key: (q, self._answers[q.request]) for key, q in questions.items()}
+                    judge.give(given)
         self._show({key for judge in judges for key in judge.rows})
 
     def usage(self, questions: Iterable[Question]) -> Usage:

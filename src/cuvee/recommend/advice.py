@@ -263,7 +263,7 @@ def _test_shapes(
             absent = ", ".join(name for name in names if name not in found)
             notes.append(f"left out for want of draws: {absent}, so the shape is that of the other levels")
         if len(drawn) > len(common):
-            notes.append(f"{len(drawn) - len(common)} draws lack a level and are left out")
+            notes.append(f"draws that lack a level are left out: {len(drawn) - len(common)}")
         rows = [found[name].correct[[found[name].draws.index(d) for d in common]] for name in levels]
         correct = np.stack(rows, axis=1)
         test = test_shape(

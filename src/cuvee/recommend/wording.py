@@ -64,9 +64,10 @@ def write_sentence(case: Case) -> str:
     if case.decision == "use":
         return f"Use synthetic data: mix in {what}. It gains {gains} ({where})."
     if case.decision == "do-not-use":
+        ruled_out = [_BASELINES[gain.over] for gain in case.gains if gain.high <= case.delta]
         return (
             f"Do not use synthetic data here: the best of {case.candidates} blends, {what}, gains {gains}, "
-            f"so a gain of more than {counts} is ruled out ({where})."
+            f"so a gain of more than {counts} over {' or '.join(ruled_out)} is ruled out ({where})."
         )
     return (
         f"Not settled: the best of {case.candidates} blends, {what}, gains {gains} ({where}). "
@@ -150,7 +151,7 @@ def advice_to_text(advice: Advice) -> str:
     lines += [f"Shape of accuracy over {write_shape(test)}." for test in advice.shapes]
     lines += [f"Manipulation check, {_write_check(check)}." for check in advice.checks]
     if advice.failures:
-        lines.append(f"{advice.failures} trials failed.")
+        lines.append(f"{advice.failures} trial{'' if advice.failures == 1 else 's'} failed.")
     if advice.scope:
         lines.append(f"Scope: {advice.scope}")
     return "\n".join(lines)

@@ -24,6 +24,12 @@ ACCENT, REAL = "#8c1d40", "#1f6f8b"
 LEVEL_COLOURS = ("#dfa321", "#d8722c", "#b8403f", "#85285c", "#4a2168", "#1c1548")
 DIAL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 COLOURS = (INK, MUTED, GRID, ACCENT, REAL, *LEVEL_COLOURS, *DIAL_COLOURS)
+DARK = (
+    *("#e2dce6", "#a49cae", "#3a3441", "#f5799b", "#6cc3e0"),
+    *("#ffe08a", "#f7ac5e", "#ec7f72", "#d16fa9", "#a585e6", "#8fb4ff"),
+    *("#56b4e9", "#f0884a", "#3ecfa5", "#e5a3ca"),
+)
+"""What each of ``COLOURS`` becomes on a dark page, in the same order."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
 WIDTH = 360
@@ -46,6 +52,13 @@ def percent_domain(values: Sequence[float]) -> Domain:
     return math.floor(low - air), math.ceil(high + air)
 
 
+def plain_domain(values: Sequence[float]) -> Domain:
+    """An axis that holds ``values`` with some air, and does not cross zero when they do not."""
+    low, high = min(values), max(values)
+    air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return (max(low - air, 0.0) if low >= 0 else low - air), high + air
+
+
 def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float) -> str:
     """Gains with their intervals, one line each, the band of what does not count behind them."""
     import altair as alt
@@ -54,7 +67,12 @@ def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float) -> str:
         {"name": name, "gain": 100 * g.value, "low": 100 * g.low, "high": 100 * g.high} for name, g in gains
     ]
     order = [name for name, _ in gains]
-    y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False, grid=False))
+    y = alt.Y(
+        "name:N",
+        sort=order,
+        title=None,
+        axis=alt.Axis(labelLimit=220, minExtent=165, ticks=False, domain=False, grid=False),
+    )
     x = alt.X("gain:Q", title="gain in accuracy, points", axis=alt.Axis(tickCount=6))
     band = _chart([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=GRID, opacity=0.55)
     zero = _chart([{"x": 0.0}]).mark_rule(color=INK, strokeWidth=1)
@@ -65,7 +83,7 @@ def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float) -> str:
         base.mark_rule(color=ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
         base.mark_point(color=ACCENT, fill=ACCENT, size=90, opacity=1).encode(x=x, y=y),
     ]
-    return _render(alt.layer(*layers), "Gains of the best blend with 95% intervals", height=38 * len(rows))
+    return _render(alt.layer(*layers), "Gains of the best blend with 95% intervals", height=36 * len(rows), width=210)
 
 
 def draw_accuracy_by_level(
@@ -80,7 +98,7 @@ def draw_accuracy_by_level(
     colour = alt.when(alt.datum.level == best).then(alt.value(ACCENT)).otherwise(alt.value(INK))
     base = _chart(rows)
     layers = [
-        *_baseline_rules(baselines, domain),
+        *_baseline_rules(baselines, domain, at=_label_place(len(levels))),
         base.mark_rule(strokeWidth=1.8).encode(
             x=x, y=alt.Y("low:Q", scale=alt.Scale(domain=list(domain), zero=False)), y2="high:Q", color=colour
         ),
@@ -111,10 +129,10 @@ def draw_accuracy_by_share(
             if cell.cell.level == name:
                 hollow = any(math.isclose(cell.cell.share, s, abs_tol=1e-9) for s in descriptive_shares)
                 rows.append(_accuracy_row(cell) | {"share": cell.share, "hollow": hollow, "start": False})
-    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
+    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=_number_axis(6))
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
     base = _chart(rows)
-    colour, shape = _by_level(names, dial)
+    colour, shape = _by_level(names)
     repeated = _chart([{"share": s, "accuracy": 100 * a} for s, a in sorted(duplicated.items())])
     layers = [
         repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
@@ -142,16 +160,17 @@ def draw_accuracy_by_diversity(
         _accuracy_row(cell) | {"dial": cell.cell.dial, "diversity": e.value, "left": e.low, "right": e.high}
         for cell, e in points
     ]
-    x = alt.X("diversity:Q", title="measured diversity (Vendi score, q = 1)", scale=alt.Scale(zero=False, nice=True))
+    title = "measured diversity (Vendi score, q = 1)"
+    x = alt.X("diversity:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=_number_axis(6))
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
-    legend = alt.Legend(title=None, orient="top")
+    legend = alt.Legend(title=None, orient="top", columnPadding=22, symbolOpacity=1)
     colours = [DIAL_COLOURS[i % len(DIAL_COLOURS)] for i in range(len(dials))]
     colour = alt.Color("dial:N", sort=list(dials), scale=alt.Scale(domain=list(dials), range=colours), legend=legend)
     marks = [SHAPES[i % len(SHAPES)] for i in range(len(dials))]
     shape = alt.Shape("dial:N", scale=alt.Scale(domain=list(dials), range=marks), legend=legend)
     base = _chart(rows)
     layers = [
-        *_baseline_rules(baselines, domain),
+        *_baseline_rules(baselines, domain, at=None),
         base.transform_filter("isValid(datum.left)")
         .mark_rule(strokeWidth=1.2, opacity=0.55)
         .encode(x=alt.X("left:Q", scale=alt.Scale(zero=False)), x2="right:Q", y=y, color=colour),
@@ -163,7 +182,13 @@ def draw_accuracy_by_diversity(
 
 
 def draw_metric_by_level(
-    estimates: Mapping[str, Estimate], *, levels: Sequence[str], dial: str, title: str, real: float | None
+    estimates: Mapping[str, Estimate],
+    *,
+    levels: Sequence[str],
+    dial: str,
+    title: str,
+    real: float | None,
+    domain: Domain,
 ) -> str:
     """One metric of every level with its interval; the real training data as a rule."""
     import altair as alt
@@ -173,15 +198,16 @@ def draw_metric_by_level(
         for name, e in ((name, estimates[name]) for name in levels if name in estimates)
     ]
     x = alt.X("level:N", sort=list(levels), title=dial, axis=_level_axis())
-    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=5))
+    scale = alt.Scale(domain=list(domain), zero=False, nice=False)
+    y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
     base = _chart(rows)
     layers: list[alt.Chart] = []
     if real is not None:
-        layers += _labelled_rule(real, "real data", above=True, dashed=False)
+        layers += _draw_rule(real, "real data", above=False, dashed=False, at=_label_place(len(levels)))
     layers += [
         base.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=1.8, color=INK)
-        .encode(x=x, y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q"),
+        .encode(x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q"),
         base.mark_line(strokeWidth=1, color=MUTED, opacity=0.7).encode(x=x, y=y),
         base.mark_point(filled=True, size=60, opacity=1, color=INK).encode(x=x, y=y),
     ]
@@ -196,9 +222,14 @@ def draw_tau_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, dial
     rows: list[Row] = [
         {"level": name, "tau": tau, "score": score} for name, points in curves.items() for tau, score in points
     ]
-    x = alt.X("tau:Q", title="tau", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~g"))
-    y = alt.Y("score:Q", title="DCScore", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~g"))
-    colour, shape = _by_level(names, dial)
+    taus = sorted({tau for points in curves.values() for tau, _ in points})
+    scores = [score for points in curves.values() for _, score in points]
+    powers = [10.0**k for k in range(math.floor(math.log10(min(scores))), math.ceil(math.log10(max(scores))) + 1)]
+    across = alt.Scale(type="log", domain=[taus[0], taus[-1]], nice=False)
+    x = alt.X("tau:Q", title="tau", scale=across, axis=alt.Axis(values=taus, format="~f", labelFlush=False))
+    upward = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False)
+    y = alt.Y("score:Q", title="DCScore", scale=upward, axis=alt.Axis(values=powers, format="~f"))
+    colour, shape = _by_level(names)
     base = _chart(rows)
     layers = [
         base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour),
@@ -219,13 +250,19 @@ def _level_axis() -> alt.Axis:
     return alt.Axis(labelAngle=0, labelLimit=90, labelOverlap=False, grid=False)
 
 
-def _by_level(names: Sequence[str], dial: str) -> tuple[alt.Color, alt.Shape]:
+def _number_axis(ticks: int) -> alt.Axis:
+    import altair as alt
+
+    return alt.Axis(tickCount=ticks, labelFlush=False, format="~f")
+
+
+def _by_level(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
     """Colour and shape of levels, ordered from light to dark as the levels are."""
     import altair as alt
 
     last = max(len(names) - 1, 1)
     steps = [round(i * (len(LEVEL_COLOURS) - 1) / last) for i in range(len(names))]
-    legend = alt.Legend(title=dial, orient="top", columns=6, titleOrient="left")
+    legend = alt.Legend(title=None, orient="top", columns=6, columnPadding=16)
     colours = alt.Scale(domain=list(names), range=[LEVEL_COLOURS[s] for s in steps])
     shapes = alt.Scale(domain=list(names), range=[SHAPES[i % len(SHAPES)] for i in range(len(names))])
     return alt.Color("level:N", scale=colours, legend=legend), alt.Shape("level:N", scale=shapes, legend=legend)
@@ -239,39 +276,46 @@ def _accuracy_row(summary: CellSummary) -> Row:
     return {"level": summary.cell.level, "accuracy": 100 * summary.accuracy, "low": low, "high": high}
 
 
-def _baseline_rules(baselines: Baselines, domain: Domain) -> list[alt.Chart]:
+def _label_place(levels: int) -> float:
+    """Where a rule's name stands: between the last two levels, clear of their whiskers."""
+    return (WIDTH - 70) * (1 - 1 / max(levels, 2))
+
+
+def _baseline_rules(baselines: Baselines, domain: Domain, *, at: float | None) -> list[alt.Chart]:
     real, repeated = baselines.real_only, baselines.real_duplicated
     layers = []
     higher = real is not None and repeated is not None and real > repeated
     if repeated is not None and domain[0] <= 100 * repeated <= domain[1]:
-        layers += _labelled_rule(100 * repeated, "real, repeated", above=not higher, dashed=True)
+        layers += _draw_rule(100 * repeated, "real, repeated", above=not higher, dashed=True, at=at)
     if real is not None and domain[0] <= 100 * real <= domain[1]:
-        layers += _labelled_rule(100 * real, "real only", above=higher or repeated is None, dashed=False)
+        layers += _draw_rule(100 * real, "real only", above=higher or repeated is None, dashed=False, at=at)
     return layers
 
 
-def _labelled_rule(value: float, label: str, *, above: bool, dashed: bool) -> list[alt.Chart]:
+def _draw_rule(value: float, label: str, *, above: bool, dashed: bool, at: float | None) -> list[alt.Chart]:
+    """A baseline across the chart, its name centred ``at`` this many units from the left, above or below it."""
     import altair as alt
 
     base = _chart([{"value": value, "label": label}])
     rule = base.mark_rule(color=REAL, strokeWidth=1.5, strokeDash=[5, 4] if dashed else [1, 0]).encode(y="value:Q")
-    text = base.mark_text(
-        color=REAL, align="right", baseline="bottom" if above else "top", dy=-3 if above else 4, dx=-2
-    )
-    return [rule, text.encode(x=alt.value(WIDTH - 70), y="value:Q", text="label:N")]
+    if at is None:
+        return [rule]
+    text = base.mark_text(color=REAL, align="center", baseline="middle", fontSize=10, dy=-9 if above else 10)
+    return [rule, text.encode(x=alt.value(at), y="value:Q", text="label:N")]
 
 
-def _render(chart: alt.LayerChart | alt.FacetChart, label: str, *, height: int) -> str:
+def _render(chart: alt.LayerChart | alt.FacetChart, label: str, *, height: int, width: int = WIDTH - 70) -> str:
     import vl_convert
 
     axis = {"labelColor": MUTED, "titleColor": MUTED, "gridColor": GRID, "domainColor": MUTED, "tickColor": GRID}
     text = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
-    spec: dict[str, Any] = chart.properties(width=WIDTH - 70, height=height).to_dict()
+    spec: dict[str, Any] = chart.properties(width=width, height=height).to_dict(validate=False)
     spec["config"] = {
         "background": "transparent",
         "font": "system-ui, sans-serif",
         "view": {"stroke": None},
         "axis": axis | text,
+        "axisY": {"titlePadding": 13},
         "legend": {"labelColor": INK, "titleColor": MUTED, "symbolSize": 60} | text,
         "text": {"fontSize": 11},
     }

@@ -20,10 +20,13 @@ class ReportData:
     advice: Advice
     levels: Sequence[Level]
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
-    trainer: str = "probe"
-    shape_share: float = 0.75
+    trainer: str = ""
+    """of the grid; the best cell's where left out"""
+    shape_share: float | None = None
+    """at which levels are compared; the shape tests' where left out"""
     descriptive_shares: Sequence[float] = ()
-    delta: float = 0.01
+    delta: float | None = None
+    """the smallest gain that counts; the shape tests' where left out"""
     failures: Sequence[TrialFailure] = ()
     usage: Usage = field(default_factory=Usage)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -52,3 +55,24 @@ class ReportData:
             ranks.setdefault(level.dial, []).append(level.name)
         dials = dict.fromkeys(level.dial for level in self.levels)
         return {dial: ranks[dial] for dial in dials}
+
+    @property
+    def grid_trainer(self) -> str:
+        """The trainer that the choice was made with."""
+        best = self.advice.best
+        return self.trainer or (best.cell.trainer if best is not None else "probe")
+
+    @property
+    def tested_share(self) -> float:
+        """The share at which levels are compared."""
+        if self.shape_share is not None:
+            return self.shape_share
+        shapes, best = self.advice.shapes, self.advice.best
+        return shapes[0].share if shapes else best.cell.share if best is not None else 0.75
+
+    @property
+    def counts_from(self) -> float:
+        """The smallest gain that counts, as a fraction."""
+        if self.delta is not None:
+            return self.delta
+        return self.advice.shapes[0].delta if self.advice.shapes else 0.01

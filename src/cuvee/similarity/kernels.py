@@ -15,6 +15,7 @@ from cuvee.records import Vectors
 from cuvee.similarity.threads import single_blas_thread
 
 _TILE = 512
+_NEIGHBOUR_CELLS = 4_000_000  # cosines held at a time
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
@@ -52,7 +53,7 @@ def nearest_neighbours(vectors: Vectors, others: Vectors) -> Neighbours:
         raise ValueError("others has no rows; a nearest neighbour needs at least one")
     index = np.empty(len(vectors), dtype=np.int64)
     cosine = np.empty(len(vectors), dtype=np.float32)
-    tile = max(1, 4_000_000 // len(others))
+    tile = max(1, _NEIGHBOUR_CELLS // len(others))
     for start in range(0, len(vectors), tile):
         part = vectors[start : start + tile] @ others.T
         best = part.argmax(axis=1)

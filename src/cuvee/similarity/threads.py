@@ -26,7 +26,11 @@ _users = 0
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """Inside, BLAS runs one thread, in the whole process; the last of overlapping users restores the setting."""
+    """Inside, BLAS runs one thread, in the whole process; the last of overlapping users restores the setting.
+
+    OpenBLAS may ignore the restoring where the last user is another Python thread than the first: then it stays
+    at one thread, which costs speed on large products and nothing else.
+    """
     global _users
     with _lock:
         if _users == 0:

@@ -73,7 +73,8 @@ class Flow:
     @cached_property
     def result(self) -> StudyResult:
         """Write the report and the recommended blend."""
-        return write_outputs(self.study, self.pools, self.measurements, self.advice)
+        failures = [o for o in (*self.grid, *self.checks) if isinstance(o, TrialFailure)]
+        return write_outputs(self.study, self.pools, self.measurements, self.advice, failures)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from cuvee.config import EmbeddedGenerator, EndpointGenerator, config_to_yaml
 from cuvee.corpus import Corpus
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.records import Advice, Cell, Composition, Draw, Measurement, Usage
+from cuvee.records import Advice, Cell, Composition, Draw, Measurement, TrialFailure, Usage
 from cuvee.report import ReportData, render_card, render_report
 from cuvee.study.pools import usable_draws
 from cuvee.study.setup import Pools, Study
-from cuvee.study.trials import level_of, mix_cell
+from cuvee.study.trials import level_of, mix_cell, overlapping_shares
 
 SAMPLES = 6
 
@@ -43,7 +43,13 @@ class StudyResult:
         return f"<p><b>{self.name}</b>: {self.advice.sentence}</p><p>report: <code>{self.report}</code></p>"
 
 
-def write_outputs(study: Study, pools: Pools, measurements: Mapping[str, Measurement], advice: Advice) -> StudyResult:
+def write_outputs(
+    study: Study,
+    pools: Pools,
+    measurements: Mapping[str, Measurement],
+    advice: Advice,
+    failures: Sequence[TrialFailure] = (),
+) -> StudyResult:
     """Write advice.json, blend/ and report.html into the run folder."""
     folder, config = study.folder, study.config
     with study.stages.stage("report", "files") as progress:
@@ -63,7 +69,7 @@ def write_outputs(study: Study, pools: Pools, measurements: Mapping[str, Measure
         )
         blend_path = folder.save_blend(blend.corpus, card)
         progress(1, 2)
-        page = render_report(make_report(study, pools, measurements, advice, blend))
+        page = render_report(make_report(study, pools, measurements, advice, blend, failures))
         report = folder.save_text("report.html", page)
         progress(2, 2)
     return StudyResult(
@@ -106,7 +112,12 @@ def describe_generator(study: Study) -> str:
 
 
 def make_report(
-    study: Study, pools: Pools, measurements: Mapping[str, Measurement], advice: Advice, blend: Blend
+    study: Study,
+    pools: Pools,
+    measurements: Mapping[str, Measurement],
+    advice: Advice,
+    blend: Blend,
+    failures: Sequence[TrialFailure],
 ) -> ReportData:
     """Everything the page shows."""
     config = study.config
@@ -118,6 +129,11 @@ def make_report(
         advice=advice,
         measurements=measurements,
         levels=tuple(pools),
+        trainer=config.train.trainer,
+        shape_share=config.mix.shape_share,
+        descriptive_shares=overlapping_shares(study),
+        delta=config.advice.delta,
+        failures=failures,
         usage=usage,
         seconds=dict(study.stages.seconds),
         composition=blend.composition,

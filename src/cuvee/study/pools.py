@@ -256,7 +256,7 @@ class LeakGuard:
             held_out_vectors=self._encoder.encode(self._held_out),
             reference_vectors=self._encoder.encode(self._reference),
         )
-        for leak in leaks.leaks:
+        for leak in leaks.found:
             reasons[leak.row] = f"leaks held-out data ({leak.reason})"
         return reasons
 

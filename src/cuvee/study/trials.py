@@ -89,10 +89,7 @@ def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | No
         return None
     level = level_of(pools, best)
     fresh = fresh_pool(study, level, pools)
-    if fresh is None:
-        corpus, blocks = pools[level].corpus, usable_draws(study, pools)[level]
-    else:
-        corpus, blocks = fresh
+    corpus, blocks = fresh or (pools[level].corpus, usable_draws(study, pools)[level])
     baselines = (
         replace(best, kind="real-only", dial=None, level=None, share=0.0),
         replace(best, kind="real-duplicated", dial=None, level=None),
@@ -129,7 +126,7 @@ def draw_advice(
         measurements=measurements,
         level_ranks=ranks,
         shape_share=config.mix.shape_share,
-        descriptive_shares=[s for s in config.mix.shares if s > 0 and study.blocks_needed(s) > 1],
+        descriptive_shares=overlapping_shares(study),
         delta=config.advice.delta,
         alpha=config.advice.alpha,
         trainer=config.train.trainer,
@@ -140,6 +137,11 @@ def draw_advice(
             f"generator {config.generator.kind}, trainer {config.train.trainer}"
         ),
     )
+
+
+def overlapping_shares(study: Study) -> list[float]:
+    """Shares whose blends need more rows than one generation draw holds: shown, but not tested."""
+    return [share for share in study.config.mix.shares if share > 0 and study.blocks_needed(share) > 1]
 
 
 def level_of(pools: Pools, cell: Cell) -> Level:

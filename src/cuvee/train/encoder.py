@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cuvee.train.finetune import TextClassifier
 
 _STEPS, _BATCH_SIZE, _MAX_LENGTH = 30, 16, 64
-_LEARNING_RATE, _HEAD_LEARNING_RATE = 2e-4, 2e-2
+_LEARNING_RATE, _HEAD_LEARNING_RATE = 1e-4, 2e-2
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -77,13 +78,14 @@ class TextClassifier:
         """A fresh classifier of ``k`` labels on a copy of ``model`` (a folder, or a name on the hub).
 
         Raises:
-            InputError: the model cannot be loaded. ConfigError: an unknown device.
+            InputError: the model cannot be loaded. ConfigError: an unknown device, or too large a max_length.
         """
         where = _choose_device(device)
         backbone, tokenizer = _load_backbone(model)
-        head = torch.nn.Linear(int(backbone.config.hidden_size), k)
-        torch.nn.init.zeros_(head.weight)
-        torch.nn.init.zeros_(head.bias)
+        limit = getattr(backbone.config, "max_position_embeddings", max_length)
+        if max_length > limit:
+            raise ConfigError(f"max_length is {max_length}; model {model!r} reads at most {limit} tokens")
+        head = _build_head(torch.zeros(k, int(backbone.config.hidden_size)), torch.zeros(k))
         return cls(copy.deepcopy(backbone), tokenizer, head, where, max_length)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -101,16 +103,21 @@ class TextClassifier:
         return scores
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Probability of each label, shape (len(texts), k); texts are read in order of length, for speed."""
+        """Probability of each label, shape (len(texts), k); texts are read in order of length, for speed.
+
+        Raises:
+            TrainingError: out of memory.
+        """
         tokens = self.tokenize(texts) if texts else []
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         out = np.zeros((len(tokens), self.head.out_features), dtype=np.float64)
         self.backbone.eval()
-        with torch.inference_mode():
+        remedy = f"lower max_length (now {self.max_length}), or set device: cpu"
+        with _explain_memory(self.device, remedy), torch.inference_mode():
             for start in range(0, len(order), _PREDICT_BATCH):
                 rows = order[start : start + _PREDICT_BATCH]
-                scores = self.logits([tokens[i] for i in rows]).double()
-                out[rows] = torch.softmax(scores, dim=1).cpu().numpy()
+                scores = self.logits([tokens[i] for i in rows]).cpu().double()
+                out[rows] = torch.softmax(scores, dim=1).numpy()
         return out
 
     def write_weights(self, folder: Path) -> None:
@@ -134,12 +141,10 @@ class TextClassifier:
                 weight, bias = torch.from_numpy(stored["weight"]), torch.from_numpy(stored["bias"])
         except (OSError, ValueError, KeyError) as exc:
             raise InputError(f"{folder / _HEAD_FILE}: cannot be read ({exc}); train again") from exc
-        head = torch.nn.Linear(weight.shape[1], weight.shape[0])
-        with torch.no_grad():
-            head.weight.copy_(weight)
-            head.bias.copy_(bias)
+        if not (folder / _BACKBONE).is_dir():  # transformers would take the path for a name on the hub
+            raise InputError(f"{folder / _BACKBONE}: no such folder; train again")
         backbone, tokenizer = _load_backbone.__wrapped__(str(folder / _BACKBONE))
-        return cls(backbone, tokenizer, head, where, max_length)
+        return cls(backbone, tokenizer, _build_head(weight, bias), where, max_length)
 
 
 def fine_tune(
@@ -150,7 +155,9 @@ def fine_tune(
     schedule: Schedule,
     progress: Progress | None = None,
 ) -> None:
-    """Train ``classifier`` in place for exactly ``schedule.steps`` steps; equal arguments give equal bits.
+    """Train ``classifier`` in place for exactly ``schedule.steps`` steps.
+
+    On a CPU, equal arguments and an equal number of torch threads give equal bits.
 
     Batches are cut from seeded permutations of the rows, one after another, and may straddle two of them.
     AdamW; both learning rates rise over the first tenth of the steps and fall to 0 linearly.
@@ -169,30 +176,24 @@ def fine_tune(
     truth = torch.tensor(codes, device=classifier.device)
     optimizer, scheduler = _build_optimizer(classifier, schedule)
     classifier.backbone.train()
-    try:
-        with _own_random_stream(classifier.device, derive_seed(schedule.seed, "train", "dropout")):
-            for step, rows in enumerate(draw_batches(len(tokens), schedule)):
-                loss = batch_loss(classifier.logits([tokens[i] for i in rows]), truth[rows], relative[rows])
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"the loss is {value} at step {step + 1} of {schedule.steps}; "
-                        f"lower learning_rate (now {schedule.learning_rate:g})"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(classifier.backbone.parameters(), _CLIP)
-                optimizer.step()
-                scheduler.step()
-                if progress is not None:
-                    progress(step + 1, schedule.steps, value)
-    except RuntimeError as exc:
-        if not any(mark in str(exc).casefold() for mark in _MEMORY_MARKS):
-            raise
-        raise TrainingError(
-            f"out of memory with batch_size {schedule.batch_size} and max_length {classifier.max_length} "
-            f"on {classifier.device}; lower one of them, or set device: cpu"
-        ) from exc
+    remedy = f"lower batch_size (now {schedule.batch_size}) or max_length, or set device: cpu"
+    stream = _own_random_stream(classifier.device, derive_seed(schedule.seed, "train", "dropout"))
+    with _explain_memory(classifier.device, remedy), stream:
+        for step, rows in enumerate(draw_batches(len(tokens), schedule)):
+            loss = batch_loss(classifier.logits([tokens[i] for i in rows]), truth[rows], relative[rows])
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} at step {step + 1} of {schedule.steps}; "
+                    f"lower learning_rate (now {schedule.learning_rate:g})"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(classifier.backbone.parameters(), _CLIP)
+            optimizer.step()
+            scheduler.step()
+            if progress is not None:
+                progress(step + 1, schedule.steps, value)
     classifier.backbone.eval()
 
 
@@ -232,18 +233,31 @@ def _build_optimizer(
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
+def _build_head(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
+    k, width = weight.shape
+    # made on no device: its own start would read the global random state
+    head = torch.nn.Linear(width, k, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    return head
+
+
 @lru_cache(maxsize=1)
 def _load_backbone(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loaded once a process (it takes seconds); callers train a copy."""
     local = Path(model).is_dir()
     try:
-        with _quiet():
+        # a layer that the files lack (BERT's unused pooler) starts at random
+        with _quiet(), _own_random_stream(torch.device("cpu"), 0):
             backbone = AutoModel.from_pretrained(model, local_files_only=local, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, SafetensorError) as exc:
         raise InputError(
             f"model {model!r} cannot be loaded ({str(exc).splitlines()[0]}); give a folder or a name on the hub"
         ) from exc
+    if tokenizer.pad_token is None:
+        raise InputError(f"model {model!r} has no padding token, so it is no encoder; give a sentence encoder")
     return backbone, tokenizer
 
 
@@ -259,6 +273,17 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _explain_memory(device: torch.device, remedy: str) -> Iterator[None]:
+    """Out of memory becomes one line; torch has a class for it on GPUs and bare RuntimeErrors elsewhere."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as exc:
+        if isinstance(exc, RuntimeError) and not any(mark in str(exc).casefold() for mark in _MEMORY_MARKS):
+            raise
+        raise TrainingError(f"out of memory on {device}; {remedy}") from exc
 
 
 @contextmanager

@@ -1,0 +1,232 @@
+"""Which charts a report shows, with their titles and captions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cuvee.records import CellSummary, Estimate, Gain
+from cuvee.report.charts import (
+    Baselines,
+    draw_accuracy_by_diversity,
+    draw_accuracy_by_level,
+    draw_accuracy_by_share,
+    draw_gains,
+    draw_metric_by_level,
+    draw_tau_curves,
+    percent_domain,
+    plain_domain,
+)
+from cuvee.report.data import ReportData
+from cuvee.report.tables import write_size
+
+_METRICS = {
+    "vendi_q1": ("Diversity", "Vendi score, q = 1"),
+    "mmd": ("Shift from real", "squared MMD"),
+    "label_agreement": ("Label agreement", "fraction of rows"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One chart as SVG text with what stands above and below it; both are plain text."""
+
+    title: str
+    svg: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelFigures:
+    """Accuracy by level, one chart a dial, and by measured diversity."""
+
+    dials: tuple[Figure, ...] = ()
+    diversity: Figure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The cells of the grid trainer at the rows that the choice was made with, by what they are drawn as."""
+
+    blends: tuple[CellSummary, ...]
+    real_only: CellSummary | None
+    duplicated: Mapping[float, CellSummary]
+
+    def at(self, share: float, dial: str) -> list[CellSummary]:
+        """The blends of a dial at one share."""
+        return [c for c in self.blends if c.cell.dial == dial and math.isclose(c.cell.share, share, abs_tol=1e-9)]
+
+    def baselines(self, share: float) -> Baselines:
+        """Accuracies of the baselines at one share."""
+        found = [c for s, c in self.duplicated.items() if math.isclose(s, share, abs_tol=1e-9)]
+        return Baselines(
+            real_only=None if self.real_only is None else self.real_only.accuracy,
+            real_duplicated=found[0].accuracy if found else None,
+        )
+
+
+def gather_grid(data: ReportData) -> Grid:
+    """The cells that charts compare."""
+    cells = [c for c in data.advice.cells if c.cell.trainer == data.grid_trainer]
+    best = data.advice.best
+    rows = best.cell.rows_per_label if best is not None else max((c.cell.rows_per_label for c in cells), default=0)
+    loss = best.cell.loss if best is not None else "ce"
+    same = [c for c in cells if c.cell.rows_per_label == rows and c.cell.loss in (loss, "ce")]
+    return Grid(
+        blends=tuple(c for c in same if c.cell.kind == "blend" and c.cell.loss == loss),
+        real_only=next((c for c in same if c.cell.kind == "real-only"), None),
+        duplicated={c.cell.share: c for c in same if c.cell.kind == "real-duplicated"},
+    )
+
+
+def draw_verdict(data: ReportData) -> list[Figure]:
+    """The gains of the best blend, on the locked test where it was confirmed."""
+    gains: list[tuple[str, Gain]] = []
+    best, confirmation = data.advice.best, data.advice.confirmation
+    if confirmation is not None:
+        gains += [(f"{g.over}, test", g) for g in confirmation.gains]
+    if best is not None:
+        gains += [(f"{g.over}, validation", g) for g in best.gains]
+    if not gains:
+        return []
+    title = "Gain of the best blend over"
+    if confirmation is not None and best is not None and confirmation.cell != best.cell:
+        title = "Gain of the confirmed blend (test), of the best (validation), over"
+    caption = f"95% intervals. Within the band, ± {write_size(data.counts_from)}, a gain is too small to count."
+    return [Figure(title=title, svg=draw_gains(gains, delta=data.counts_from), caption=caption)]
+
+
+def draw_levels(data: ReportData, grid: Grid) -> LevelFigures:
+    """Accuracy by level for each dial at the tested share, then by measured diversity."""
+    share, best, ranks = data.tested_share, data.advice.best, data.level_ranks
+    baselines = grid.baselines(share)
+    shown = [c for dial in ranks for c in grid.at(share, dial)]
+    if not shown:
+        return LevelFigures()
+    domain = percent_domain(_heights(shown, baselines))
+    figures = []
+    for dial, names in ranks.items():
+        cells = grid.at(share, dial)
+        if not cells:
+            continue
+        winner = best is not None and best.cell.dial == dial and math.isclose(best.cell.share, share, abs_tol=1e-9)
+        svg = draw_accuracy_by_level(
+            cells,
+            levels=names,
+            dial=dial,
+            baselines=baselines,
+            domain=domain,
+            best=(best.cell.level or "") if winner and best is not None else "",
+        )
+        shape = next((s.verdict for s in data.advice.shapes if s.dial == dial), None)
+        caption = "" if shape is None else f"Shape: {shape}."
+        figures.append(Figure(title=f"Accuracy by level: {dial}", svg=svg, caption=caption))
+    points = [(c, e) for c in shown if (e := _find_estimate(data, c.cell.dial, c.cell.level, "vendi_q1")) is not None]
+    if points:
+        title = "Accuracy by measured diversity"
+        svg = draw_accuracy_by_diversity(points, dials=list(ranks), baselines=baselines, domain=domain)
+        caption = (
+            "The same cells, placed by what was measured instead of what was asked for. "
+            "Solid line: the real rows alone; dashed: the real rows repeated."
+        )
+        return LevelFigures(dials=tuple(figures), diversity=Figure(title=title, svg=svg, caption=caption))
+    return LevelFigures(dials=tuple(figures))
+
+
+def draw_shares(data: ReportData, grid: Grid) -> list[Figure]:
+    """Accuracy by share for each dial."""
+    if not grid.blends:
+        return []
+    real = None if grid.real_only is None else grid.real_only.accuracy
+    duplicated = {share: c.accuracy for share, c in grid.duplicated.items()}
+    heights = [c.accuracy for c in grid.blends] + ([] if real is None else [real]) + list(duplicated.values())
+    domain = percent_domain(heights)
+    figures = []
+    for dial, names in data.level_ranks.items():
+        cells = [c for c in grid.blends if c.cell.dial == dial]
+        if cells:
+            svg = draw_accuracy_by_share(
+                cells,
+                levels=names,
+                dial=dial,
+                real_only=real,
+                duplicated=duplicated,
+                descriptive_shares=data.descriptive_shares,
+                domain=domain,
+            )
+            figures.append(Figure(title=f"Accuracy by share: {dial}", svg=svg))
+    return figures
+
+
+def draw_measurements(data: ReportData) -> list[Figure]:
+    """Diversity, shift and label agreement side by side for each dial, on the same axes for all dials."""
+    found = {
+        (metric, dial): {name: e for name in names if (e := _find_estimate(data, dial, name, metric)) is not None}
+        for metric in _METRICS
+        for dial, names in data.level_ranks.items()
+    }
+    figures = []
+    for dial, names in data.level_ranks.items():
+        for metric, (title, unit) in _METRICS.items():
+            estimates = found[metric, dial]
+            if not estimates:
+                continue
+            every = [e for (other, _), of_dial in found.items() if other == metric for e in of_dial.values()]
+            real = _find_real(data, metric, every)
+            ends = [v for e in every for v in (e.value, e.low, e.high) if v is not None]
+            svg = draw_metric_by_level(
+                estimates,
+                levels=names,
+                dial=dial,
+                title=unit,
+                real=real,
+                domain=plain_domain(ends if real is None else [*ends, real]),
+            )
+            figures.append(Figure(title=f"{title}: {dial}", svg=svg))
+    return figures
+
+
+def draw_tau_ranges(data: ReportData) -> list[Figure]:
+    """DCScore over tau for each dial."""
+    figures = []
+    for dial, names in data.level_ranks.items():
+        curves = {name: points for name in names if len(points := _find_tau_curve(data, dial, name)) > 1}
+        if curves:
+            figures.append(Figure(title=f"DCScore over tau: {dial}", svg=draw_tau_curves(curves, dial=dial)))
+    return figures
+
+
+def _find_real(data: ReportData, metric: str, others: Sequence[Estimate]) -> float | None:
+    """The real data's diversity, where it was measured at the rows of all the others."""
+    real = data.measurements.get("real")
+    if real is None or metric != "vendi_q1" or metric not in real.values:
+        return None
+    return real.values[metric].value if {real.values[metric].n} == {e.n for e in others} else None
+
+
+def _heights(cells: Sequence[CellSummary], baselines: Baselines) -> list[float]:
+    values = [c.accuracy for c in cells]
+    for cell in cells:
+        gain = next((g for g in cell.gains if g.over == "real-only"), None)
+        if gain is not None:
+            values += [cell.accuracy + gain.low - gain.value, cell.accuracy + gain.high - gain.value]
+    return values + [v for v in (baselines.real_only, baselines.real_duplicated) if v is not None]
+
+
+def _find_estimate(data: ReportData, dial: str | None, level: str | None, metric: str) -> Estimate | None:
+    measurement = data.measurements.get(f"{dial}={level}")
+    estimate = None if measurement is None else measurement.values.get(metric)
+    return estimate if estimate is not None and math.isfinite(estimate.value) else None
+
+
+def _find_tau_curve(data: ReportData, dial: str, level: str) -> list[tuple[float, float]]:
+    measurement = data.measurements.get(f"{dial}={level}")
+    if measurement is None:
+        return []
+    points = [
+        (float(e.settings["tau"]), e.value)
+        for name, e in measurement.values.items()
+        if name.startswith("dcscore") and "tau" in e.settings and math.isfinite(e.value) and e.value > 0
+    ]
+    return sorted(points)

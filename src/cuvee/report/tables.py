@@ -1,0 +1,247 @@
+"""The numbers of a report as rows of text."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cuvee.records import CellSummary, Estimate, Gain
+from cuvee.report.data import ReportData
+
+MINUS = "−"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A number as shown, with what stands small beside it."""
+
+    text: str
+    small: str = ""
+    sign: str = ""
+    """``up`` or ``down`` where an interval excludes 0"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One key figure."""
+
+    name: str
+    number: Number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRow:
+    """One cell of the table of cells."""
+
+    kind: str
+    pool: str
+    share: str
+    rows: str
+    trainer: str
+    draws: str
+    accuracy: str
+    over_real: Number | None
+    over_duplicated: Number | None
+    standing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricTable:
+    """All metrics of a dial's levels, the real data last where it was measured."""
+
+    dial: str
+    columns: tuple[str, ...]
+    sizes: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Number, ...]], ...]
+
+
+def write_number(value: float) -> str:
+    """About three digits: ``0.0412``, ``3.14``, ``31.4``, ``1,234``."""
+    size = abs(value)
+    if not math.isfinite(value):
+        return "none"
+    if size == 0:
+        return "0"
+    if size < 0.0005:
+        return f"{value:.1e}".replace("-", MINUS, 1) if value < 0 else f"{value:.1e}"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def write_points(value: float) -> str:
+    """A fraction as signed points with one digit."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+
+
+def write_size(value: float) -> str:
+    """A size in points with its unit: ``1 point``, ``0.5 points``."""
+    return f"{100 * value:.3g} point" + ("" if round(100 * value, 9) == 1 else "s")
+
+
+def write_gain(gain: Gain) -> Number:
+    """``+3.1`` and, small, its interval."""
+    sign = "up" if gain.low > 0 else "down" if gain.high < 0 else ""
+    return Number(
+        text=write_points(gain.value), small=f"{write_points(gain.low)} to {write_points(gain.high)}", sign=sign
+    )
+
+
+def write_estimate(estimate: Estimate) -> Number:
+    """A measured number and, small, its interval or p-value."""
+    small = ""
+    if estimate.low is not None and estimate.high is not None:
+        small = f"{write_number(estimate.low)} to {write_number(estimate.high)}"
+    elif estimate.p_value is not None:
+        small = f"p = {write_p(estimate.p_value)}"
+    return Number(text=write_number(estimate.value), small=small)
+
+
+def write_p(value: float) -> str:
+    """A p-value with two digits that say something."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def write_percent(value: float) -> str:
+    """A fraction as percent with one digit."""
+    return f"{100 * value:.1f}%"
+
+
+def write_seconds(value: float) -> str:
+    """``8.2 s`` or ``3 min 20 s``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} min {seconds:02d} s"
+
+
+def find_gain(gains: tuple[Gain, ...], over: str) -> Gain | None:
+    """The gain over one baseline."""
+    return next((g for g in gains if g.over == over), None)
+
+
+def list_tiles(data: ReportData) -> list[Tile]:
+    """The key figures of the verdict."""
+    best, confirmation = data.advice.best, data.advice.confirmation
+    if best is None:
+        return []
+    confirmed = confirmation is not None and confirmation.cell == best.cell
+    gains = confirmation.gains if confirmation is not None and confirmed else best.gains
+    tiles = []
+    for over, name in (
+        ("real-only", "points over the real rows alone"),
+        ("real-duplicated", "points over repeating them"),
+    ):
+        gain = find_gain(gains, over)
+        if gain is not None:
+            tiles.append(Tile(name=name, number=write_gain(gain)))
+    tiles.append(
+        Tile(name="of the rows synthetic", number=Number(text=f"{100 * best.share:.0f}%", small=_count_rows(data)))
+    )
+    measurement = data.measurements.get(f"{best.cell.dial}={best.cell.level}")
+    if measurement is not None and "vendi_q1" in measurement.values:
+        tiles.append(Tile(name="measured diversity (Vendi)", number=write_estimate(measurement.values["vendi_q1"])))
+    if gains:
+        part = "locked test" if confirmed else "validation"
+        evidence = Number(
+            text=f"{100 * max(g.mde for g in gains):.1f}",
+            small=f"{gains[0].draws} draws × {gains[0].items:,} {part} items",
+        )
+        tiles.append(Tile(name="points is the smallest gain this design detects", number=evidence))
+    return tiles
+
+
+def _count_rows(data: ReportData) -> str:
+    parts = data.composition
+    if parts is None or not parts.synthetic_rows:
+        return ""
+    return f"{parts.real_rows:,} real + {parts.synthetic_rows:,} synthetic"
+
+
+def list_cells(data: ReportData) -> list[CellRow]:
+    """Every cell, those of the grid trainer first; the best and those not distinguishable from it marked."""
+    cells = sorted(data.advice.cells, key=lambda summary: summary.cell.trainer != data.grid_trainer)
+    return [_row_of(summary, _stand(data, summary)) for summary in cells]
+
+
+def list_leaders(data: ReportData) -> list[CellRow]:
+    """The blends at the tested share, the best wherever it is, and their baselines, by accuracy."""
+    best = None if data.advice.best is None else data.advice.best.cell
+    share = data.tested_share
+
+    def leads(summary: CellSummary) -> bool:
+        cell = summary.cell
+        if cell == best or cell.trainer != data.grid_trainer:
+            return cell == best
+        if cell.kind in ("blend", "real-duplicated"):
+            return math.isclose(cell.share, share, abs_tol=1e-9)
+        return cell.kind == "real-only"
+
+    found = sorted(filter(leads, data.advice.cells), key=lambda summary: -summary.accuracy)
+    return [_row_of(summary, _stand(data, summary)) for summary in found]
+
+
+def _stand(data: ReportData, summary: CellSummary) -> str:
+    """How a cell stands against the best, in a word or two."""
+    advice, cell = data.advice, summary.cell
+    if advice.best is not None and cell == advice.best.cell:
+        return "best"
+    if any(cell == other.cell for other in advice.equivalent):
+        return "not distinguishable"
+    if cell.kind != "blend" or cell.trainer != data.grid_trainer:
+        return ""
+    descriptive = any(math.isclose(cell.share, s, abs_tol=1e-9) for s in data.descriptive_shares)
+    return "descriptive" if descriptive else "lower"
+
+
+def _row_of(summary: CellSummary, standing: str) -> CellRow:
+    cell = summary.cell
+    real, duplicated = (find_gain(summary.gains, over) for over in ("real-only", "real-duplicated"))
+    return CellRow(
+        kind=cell.kind,
+        pool="" if cell.dial is None else f"{cell.dial} = {cell.level}",
+        share=f"as {cell.share:g}" if cell.kind == "real-duplicated" else f"{summary.share:.2f}",
+        rows=str(cell.rows_per_label),
+        trainer=cell.trainer if cell.loss == "ce" else f"{cell.trainer}, {cell.loss}",
+        draws=f"{summary.draws} ({summary.trials})",
+        accuracy=write_percent(summary.accuracy),
+        over_real=None if real is None else write_gain(real),
+        over_duplicated=None if duplicated is None else write_gain(duplicated),
+        standing=standing,
+    )
+
+
+def list_metric_tables(data: ReportData) -> list[MetricTable]:
+    """One table a dial: metrics down, levels across."""
+    tables = []
+    for dial, names in data.level_ranks.items():
+        found = {name: data.measurements[f"{dial}={name}"] for name in names if f"{dial}={name}" in data.measurements}
+        if not found:
+            continue
+        if "real" in data.measurements:
+            found["real data"] = data.measurements["real"]
+        metrics = list(dict.fromkeys(metric for m in found.values() for metric in m.values))
+        rows = tuple(
+            (
+                metric,
+                tuple(
+                    write_estimate(m.values[metric]) if metric in m.values else Number(text="") for m in found.values()
+                ),
+            )
+            for metric in metrics
+        )
+        tables.append(
+            MetricTable(dial=dial, columns=tuple(found), sizes=tuple(f"n = {m.n:,}" for m in found.values()), rows=rows)
+        )
+    return tables
+
+
+def count_rejected(rejected: Mapping[str, Mapping[str, int]]) -> list[tuple[str, int, str]]:
+    """Level key, rejected answers, and their reasons in words, most frequent first."""
+    rows = []
+    for key, reasons in rejected.items():
+        words = ", ".join(f"{reason} {count:,}" for reason, count in Counter(reasons).most_common())
+        rows.append((key, sum(reasons.values()), words))
+    return rows

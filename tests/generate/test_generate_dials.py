@@ -1,0 +1,150 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cuvee.errors import ConfigError
+from cuvee.generate.dials import DIALS, Dial, ParaphraseDial, SamplingDial, TopicsDial, wanted_slots
+from cuvee.registry import resolve_name
+
+LABELS = ("alpha", "beta/1")
+TOPICS = {label: [f"{label} topic {j}" for j in range(8)] for label in LABELS}
+MADE = {
+    "topics": {"levels": [4, 1, 2, 8], "topics": TOPICS},
+    "paraphrase": {"levels": [0, 5, 1, 3], "sources": 2},
+    "sampling": {"levels": [1.4, 0.2, 2, 0.7]},
+}
+
+
+def make(name: str) -> Dial:
+    return resolve_name(name, DIALS, what="dial")(**MADE[name])
+
+
+def composed(dial: Dial, level: str, *, blocks=(0, 1), rows=12, levels=None) -> list:
+    names = levels or [x.name for x in dial.levels]
+    batches = dial.batches(LABELS, blocks=blocks, rows_per_label=rows, levels=names)
+    return [slot for batch in batches for slot in dial.compose(level, batch)]
+
+
+@pytest.mark.parametrize("name", sorted(DIALS))
+def test_every_dial_keeps_the_contract(name):
+    dial = make(name)
+    assert isinstance(dial, Dial)
+    assert dial.name == name
+    assert [x.rank for x in dial.levels] == list(range(4))
+    assert {x.dial for x in dial.levels} == {name}
+    batches = dial.batches(LABELS, blocks=(0, 1), rows_per_label=12, levels=[x.name for x in dial.levels])
+    for batch in batches:
+        keys = [s.key for s in batch.slots]
+        assert len(set(keys)) == len(keys)
+        seen = set()
+        for slot in batch.slots:
+            assert slot.block == batch.block
+            assert slot.parent is None or slot.parent in seen
+            assert slot.substitute is None or slot.substitute in seen
+            seen.add(slot.key)
+    for level in dial.levels:
+        slots = composed(dial, level.name)
+        places = [(s.block, s.label, s.order) for s in slots]
+        assert sorted(places) == [(b, y, i) for b in (0, 1) for y in sorted(LABELS) for i in range(12)]
+        assert len({s.key for s in slots}) == len(slots)
+        blocks_of = [{s.key for s in slots if s.block == b} for b in (0, 1)]
+        assert not blocks_of[0] & blocks_of[1]
+
+
+@pytest.mark.parametrize("name", sorted(DIALS))
+def test_a_level_asks_for_the_same_rows_whatever_other_levels_and_blocks_are_there(name):
+    dial = make(name)
+    for level in dial.levels:
+        alone = {s.key for s in composed(dial, level.name, levels=[level.name], blocks=(1,))}
+        among = {s.key for s in composed(dial, level.name) if s.block == 1}
+        assert alone == among
+
+
+def test_expected_order_of_levels():
+    assert [x.name for x in make("topics").levels] == ["1", "2", "4", "8"]
+    assert [x.name for x in make("paraphrase").levels] == ["5", "3", "1", "0"]
+    assert [x.name for x in make("sampling").levels] == ["0.2", "0.7", "1.4", "2"]
+    assert make("topics").levels[0].key == "topics=1"
+
+
+@given(rows=st.integers(8, 40), counts=st.sets(st.integers(1, 8), min_size=2))
+def test_topics_are_nested_and_shared_out_evenly(rows, counts):
+    dial = TopicsDial(levels=sorted(counts), topics=TOPICS)
+    chosen = {}
+    for k in counts:
+        slots = [s for s in composed(dial, str(k), rows=rows, blocks=(3,)) if s.label == "alpha"]
+        shares = {t: sum(s.topic == t for s in slots) for t in TOPICS["alpha"]}
+        assert list(shares.values())[:k] == [rows // k + (j < rows % k) for j in range(k)]
+        assert sum(list(shares.values())[k:]) == 0
+        chosen[k] = {t: {s.key for s in slots if s.topic == t} for t in TOPICS["alpha"]}
+    small, large = min(counts), max(counts)
+    for topic in TOPICS["alpha"][:small]:
+        assert chosen[large][topic] <= chosen[small][topic]
+
+
+def test_topics_ask_for_less_than_all_levels_apart():
+    dial = make("topics")
+    names = [x.name for x in dial.levels]
+    slots = wanted_slots(dial.batches(LABELS, blocks=(0,), rows_per_label=16, levels=names))
+    assert len(slots) == 2 * (16 + 8 + 4 * 2 + 2 * 4)  # topic 0, topic 1, topics 2-3, topics 4-7
+
+
+@given(sources=st.integers(1, 3), counts=st.sets(st.integers(0, 6), min_size=2), spare=st.integers(0, 5))
+def test_paraphrases_are_nested_and_replace_the_last_rows(sources, counts, spare):
+    rows = sources * (1 + max(counts)) + spare
+    dial = ParaphraseDial(levels=sorted(counts), sources=sources)
+    by_level = {}
+    for m in counts:
+        slots = [s for s in composed(dial, str(m), rows=rows, blocks=(0,)) if s.label == "alpha"]
+        made = [s for s in slots if s.parent is not None]
+        assert len(slots) == rows
+        assert len(made) == m * sources
+        assert [s.order for s in made] == list(range(rows - m * sources, rows))
+        first = [s.key for s in slots[:sources]]
+        assert sorted({s.parent for s in made}) == (sorted(first) if m else [])
+        assert all(sum(s.parent == key for s in made) == m for key in first)
+        by_level[m] = {s.key for s in made}
+    assert by_level[min(counts)] <= by_level[max(counts)]
+
+
+def test_paraphrase_level_is_the_plain_base_at_zero_and_shares_the_base_otherwise():
+    dial = make("paraphrase")
+    plain = composed(dial, "0")
+    assert all(s.parent is None for s in plain)
+    kept = {s.key for s in composed(dial, "5") if s.parent is None}
+    assert kept < {s.key for s in plain}
+    replaced = {s.substitute for s in composed(dial, "5") if s.parent is not None}
+    assert replaced | kept == {s.key for s in plain}
+
+
+def test_sampling_levels_share_nothing_but_the_seed_examples():
+    dial = make("sampling")
+    cold, hot = composed(dial, "0.2"), composed(dial, "2")
+    assert {s.temperature for s in cold} == {0.2}
+    assert {s.temperature for s in hot} == {2.0}
+    assert not {s.key for s in cold} & {s.key for s in hot}
+    assert [(s.label, s.block, s.number) for s in cold] == [(s.label, s.block, s.number) for s in hot]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: TopicsDial(levels=[1, 9], topics=TOPICS), r"'alpha' has 8 topics, level 9 needs as many"),
+        (lambda: TopicsDial(levels=[1], topics=TOPICS).check(["gamma"], 9), r"no topics for label 'gamma'"),
+        (lambda: TopicsDial(levels=[8], topics=TOPICS).check(LABELS, 7), r"level 8 needs 8 rows"),
+        (lambda: TopicsDial(levels=[1], topics={"a": ["x", "X "]}), r"'a' has an empty or repeated topic"),
+        (lambda: TopicsDial(levels=[0], topics=TOPICS), r"level 0 must be a whole number, 1 or more"),
+        (lambda: TopicsDial(levels=[1.5], topics=TOPICS), r"level 1.5 must be a whole number"),
+        (lambda: TopicsDial(levels=[], topics=TOPICS), r"needs at least one level"),
+        (lambda: ParaphraseDial(levels=[5], sources=2).check(LABELS, 11), r"needs 12 rows .*largest possible level is 4"),
+        (lambda: ParaphraseDial(levels=[1], sources=9).check(LABELS, 4), r"largest possible level is 0"),
+        (lambda: ParaphraseDial(levels=[1], sources=0), r"sources 0 must be 1 or more"),
+        (lambda: ParaphraseDial(levels=[-1]), r"level -1 must be"),
+        (lambda: SamplingDial(levels=[0.7, 0.7]), r"level 0.7 twice"),
+        (lambda: SamplingDial(levels=[-0.1]), r"level -0.1 must be a temperature"),
+        (lambda: resolve_name("topic", DIALS, what="dial"), r"did you mean 'topics'"),
+    ],
+)  # fmt: skip
+def test_bad_dials_are_refused_with_the_remedy(build, message):
+    with pytest.raises(ConfigError, match=message):
+        build()

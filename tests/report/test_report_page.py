@@ -1,0 +1,308 @@
+"""The page, from a small study whose trials are made up but whose advice is the real one."""
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cuvee.recommend import confirm_cell, recommend_mixture
+from cuvee.records import (
+    Cell,
+    Composition,
+    Draw,
+    Estimate,
+    Level,
+    Measurement,
+    Scores,
+    Trial,
+    TrialFailure,
+    Usage,
+)
+from cuvee.report import ReportData, render_report
+from cuvee.report.charts import COLOURS, DARK
+from cuvee.report.tables import write_number, write_p, write_points, write_seconds, write_size
+
+HOSTILE = "<script>alert('x')</script><img src=https://example.org/a.png>"
+LEVELS = {"topics": {"1": 0.0, "4": 0.05, "16": 0.02}, "<b>sampling</b>": {"0.2": 0.03, "2.0": -0.08}}
+ITEMS = 400
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian package: chromium)")
+
+
+def make_trials(part="validation"):
+    rng = np.random.default_rng(0)
+    ease = rng.random(ITEMS)
+    cells = {Cell(kind="real-only", rows_per_label=4): 0.7}
+    for share in (0.5, 0.75, 0.9):
+        cells[Cell(kind="real-duplicated", share=share, rows_per_label=4)] = 0.705
+        for dial, gains in LEVELS.items():
+            for name, gain in gains.items():
+                cells[Cell(kind="blend", dial=dial, level=name, share=share, rows_per_label=4)] = 0.7 + gain
+    trials = []
+    for cell, chance in cells.items():
+        share = cell.share if cell.kind == "blend" else 0.0
+        composition = Composition(
+            share=share,
+            real_rows=20,
+            synthetic_rows=60,
+            unique_rows=80,
+            most_repeats=1,
+            label_counts={"sport": (10, 30), HOSTILE: (10, 30)},
+        )
+        for draw in range(3):
+            correct = 0.9 * ease + 0.1 * rng.random(ITEMS) < chance + rng.normal(0, 0.005)
+            trials.append(
+                Trial(
+                    cell=cell,
+                    draw=Draw(generation=draw, sampling=0, training=0),
+                    composition=composition,
+                    steps=30,
+                    part=part,
+                    scores=Scores(n=ITEMS, values={}, correct=correct),
+                )
+            )
+    return trials
+
+
+def make_measurement(name, diversity):
+    values = {
+        "vendi_q1": Estimate(value=diversity, low=diversity - 2, high=diversity + 2, n=60),
+        "mmd": Estimate(value=0.0312, n=60, p_value=0.0005),
+        "label_agreement": Estimate(value=0.91, low=0.85, high=0.97, n=60),
+    }
+    values |= {
+        f"dcscore_tau{tau:g}": Estimate(value=diversity * (1 - tau) + 1, n=60, settings={"tau": tau})
+        for tau in (0.05, 0.1, 0.5, 1.0)
+    }
+    return Measurement(
+        name=name, fingerprint="f", against=None, n=60, encoder="hashing", encoder_hash="h" * 64, seed=0, values=values
+    )
+
+
+def make_data(*, confirmed=True, **changes):
+    levels = [Level(dial=dial, name=name, rank=i) for dial, gains in LEVELS.items() for i, name in enumerate(gains)]
+    measurements = {level.key: make_measurement(level.key, 20.0 + 10 * level.rank) for level in levels}
+    options = {
+        "level_ranks": {dial: list(gains) for dial, gains in LEVELS.items()},
+        "measurements": measurements,
+        "descriptive_shares": (0.9,),
+        "scope": f"Headlines {HOSTILE}.",
+    }
+    failure = TrialFailure(
+        cell=Cell(kind="real-only", rows_per_label=4, trainer="encoder"),
+        draw=Draw(generation=0, sampling=0, training=0),
+        stage="train",
+        reason=HOSTILE,
+    )
+    trials = make_trials()
+    best = recommend_mixture(trials, **options).best.cell
+    confirmation = confirm_cell(make_trials("test"), best, fresh_draws=True, note=HOSTILE) if confirmed else None
+    content = {
+        "title": f"headlines {HOSTILE}",
+        "advice": recommend_mixture(trials, [failure], confirmation=confirmation, **options),
+        "levels": levels,
+        "measurements": measurements | {"real": make_measurement("real", 45.0)},
+        "descriptive_shares": (0.9,),
+        "failures": [failure],
+        "usage": Usage(requests=1234, prompt_tokens=56789),
+        "seconds": {"generate": 241.2, "train": 8.0},
+        "composition": trials[0].composition,
+        "samples": {level.key: [("sport", f"A headline of {level.key}"), (HOSTILE, HOSTILE)] for level in levels},
+        "rejected": {level.key: {"too short": 2, HOSTILE: 3} for level in levels},
+        "settings": {"data": HOSTILE},
+        "access_log": (f"confirmation: {HOSTILE}",),
+        "notes": {"topics=4": HOSTILE},
+        "study_yaml": f"name: {HOSTILE}\n",
+        "version": "9.9",
+    }
+    return ReportData(**(content | changes))
+
+
+@pytest.fixture(scope="module")
+def page():
+    return render_report(make_data())
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, the text, and whether every tag is closed in order."""
+
+    VOID = ("meta", "br", "link", "img", "path", "line")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.open, self.broken = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.broken.append(tag)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_nothing_is_fetched_and_nothing_runs(page):
+    reader = Reader(page)
+    assert not reader.broken and not reader.open
+    assert not {"script", "link", "iframe", "img", "object", "embed"} & {tag for tag, _ in reader.tags}
+    for tag, attributes in reader.tags:
+        assert not any(name.startswith("on") for name in attributes), tag
+        for name in ("src", "href", "xlink:href", "action", "srcset"):
+            assert attributes.get(name, "#").startswith("#"), (tag, name, attributes[name])
+    assert not re.search(r"url\(\s*['\"]?(?!#)", page)
+    assert "@import" not in page
+    assert "xmlns" not in page
+
+
+def test_hostile_text_is_shown_as_text(page):
+    assert "<script" not in page and "<img" not in page and "<b>sampling" not in page
+    assert page.count("&lt;script&gt;alert(") > 10
+    words = "".join(Reader(page).words)
+    assert HOSTILE in words and "A headline of topics=4" in words
+
+
+def test_the_page_says_what_the_advice_says(page):
+    data = make_data()
+    advice, words = data.advice, " ".join("".join(Reader(page).words).split())
+    assert advice.decision == "use" and "Use synthetic data" in words
+    assert advice.sentence.split(": ", 1)[1][1:] in words
+    gain = advice.confirmation.gains[0]
+    assert f"{write_points(gain.value)}" in words and "1,234" in words and "4 min 01 s" in words
+    for summary in advice.cells:
+        assert f"{100 * summary.accuracy:.1f}%" in words
+    for shape in advice.shapes:
+        assert shape.verdict in words
+    assert "not confirmed on the locked test" not in words
+    assert "rejected" in words and "Cuvée 9.9" in words
+
+
+def test_every_chart_is_there_and_named(page):
+    charts = [
+        attributes for tag, attributes in Reader(page).tags if attributes.get("class") == "chart" and tag == "svg"
+    ]
+    names = [chart["aria-label"] for chart in charts]
+    for name in (
+        "Gains of the best blend with 95% intervals",
+        "Accuracy by level of topics",
+        "Accuracy by measured diversity",
+        "Accuracy by share, topics",
+        "Vendi score, q = 1 by level of topics",
+        "squared MMD by level of topics",
+        "DCScore over tau, topics",
+    ):
+        assert name in names
+    assert len(names) == 1 + 2 + 1 + 2 + 6 + 2
+    assert all(chart["role"] == "img" for chart in charts)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_charts_use_only_colours_that_the_dark_theme_knows(page):
+    inside = "".join(re.findall(r'<svg class="chart".*?</svg>', page, flags=re.S))
+    used = set(re.findall(r'(?:fill|stroke)="(#[0-9a-fA-F]+)"', inside))
+    assert used and used <= set(COLOURS)
+    assert len(COLOURS) == len(DARK) == len(set(COLOURS))
+    style = page[: page.index("</style>")]
+    assert all(f'[fill="{light}"]' in style for light in used)
+
+
+def test_bare_advice_renders():
+    advice = recommend_mixture([], level_ranks={"topics": ["1"]})
+    text = render_report(ReportData(title="empty", advice=advice, levels=[Level(dial="topics", name="1", rank=0)]))
+    words = " ".join("".join(Reader(text).words).split())
+    assert "Not settled" in words and "No blend was trained" in words and "not confirmed" in words
+
+
+def test_same_data_same_page():
+    assert render_report(make_data()) == render_report(make_data())
+
+
+def test_an_unconfirmed_winner_is_said_to_be_so():
+    words = "".join(Reader(render_report(make_data(confirmed=False))).words)
+    assert "was not confirmed on the locked test" in words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0412, "0.041"),
+        (3.14159, "3.14"),
+        (31.42, "31.4"),
+        (1234.5, "1,234"),
+        (-0.5, "−0.500"),
+        (2e-5, "2.0e-05"),
+    ],
+)
+def test_numbers(value, text):
+    assert write_number(value) == text
+
+
+def test_other_ways_of_writing():
+    assert [write_points(v) for v in (0.0312, -0.0312, -0.0001)] == ["+3.1", "−3.1", "0.0"]
+    assert [write_p(v) for v in (0.0004, 0.0321, 0.5)] == ["< 0.001", "0.032", "0.50"]
+    assert [write_seconds(v) for v in (8.21, 200.4)] == ["8.2 s", "3 min 20 s"]
+    assert [write_size(v) for v in (0.01, 0.005, 0.02)] == ["1 point", "0.5 points", "2 points"]
+
+
+def take_picture(
+    page_path: Path, picture: Path, width: int, height: int, *extra: str
+) -> subprocess.CompletedProcess[str]:
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+        f"--user-data-dir={picture.parent / 'profile'}", f"--window-size={width},{height}", *extra,
+    ]  # fmt: skip
+    return subprocess.run(
+        [*command, f"--screenshot={picture}", page_path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "theme"), [(1200, 1), (400, 1), (400, 0)], ids=["wide", "narrow", "narrow-dark"])
+def test_chromium_draws_it(page, tmp_path, width, theme):
+    """A real browser draws the page without a scroll bar to the side; the picture is not blank."""
+    where = tmp_path / "report.html"
+    probe = "<script>document.title=document.documentElement.scrollWidth+'/'+innerWidth</script>"
+    where.write_text(page.replace("</body>", f"{probe}</body>"), "utf-8")
+    picture = tmp_path / "report.png"
+    take_picture(where, picture, width, 3000, f"--blink-settings=preferredColorScheme={theme}")
+    assert picture.stat().st_size > 60_000
+    dumped = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom",
+         f"--user-data-dir={tmp_path / 'second'}", f"--window-size={width},3000", where.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    found = re.search(r"<title>(\d+)/(\d+)</title>", dumped)
+    assert found, dumped[:300]
+    assert int(found.group(1)) <= int(found.group(2)) + 1
+
+
+def test_the_room_loads_nothing_heavy():
+    code = (
+        "import sys, cuvee.report, cuvee.recommend;"
+        "print([m for m in ('torch', 'transformers', 'ray', 'datasets', 'sklearn', 'altair', 'vl_convert') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
