@@ -28,7 +28,7 @@ from cuvee.recommend import advice_to_json
 from cuvee.records import Cell, Draw
 from cuvee.study import Flow, make_demo, open_study
 from cuvee.study.trials import mix_cell
-from cuvee.train import load_predictor, train_model
+from cuvee.train import TrainSettings, load_predictor, train_model
 
 app = typer.Typer(
     help="Find the blend: how diverse LLM-generated data should be, and how much of it to mix with real data.",
@@ -202,16 +202,21 @@ def measure(
             show.show_measurements(measured)
         return
     corpus = _load(target, text, label)
-    measurement = measure_corpus(
-        corpus,
-        against=_load(against, text, label) if against else None,
-        held_out=_load(held_out, text, label).texts if held_out else None,
-        encoder=load_encoder(encoder),
-        metrics=metric,
-        name=target.name,
-        rows=rows,
-        seed=seed,
-    )
+    real = _load(against, text, label) if against else None
+    hidden = _load(held_out, text, label).texts if held_out else None
+    try:
+        measurement = measure_corpus(
+            corpus,
+            against=real,
+            held_out=hidden,
+            encoder=load_encoder(encoder),
+            metrics=metric,
+            name=target.name,
+            rows=rows,
+            seed=seed,
+        )
+    except ValueError as exc:  # an option that asks for what these files cannot give
+        raise ConfigError(f"{target}: {exc}") from exc
     if json:
         show.show_json(show.measurement_to_json(measurement))
     else:
@@ -270,6 +275,9 @@ def train(
     target: Annotated[Path, typer.Argument(help="a blend (file of labelled rows); or study.yaml or a run folder")],
     trainer: Annotated[str, typer.Option("--trainer", help="probe or encoder")] = "probe",
     loss: Annotated[str, typer.Option("--loss", help="ce or source_weight")] = "ce",
+    source_weight: Annotated[
+        float | None, typer.Option("--source-weight", min=0, help="weight of synthetic rows, for --loss source_weight")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="optimiser steps")] = None,
     encoder: EncoderName = DEFAULT_ENCODER,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the model")] = Path("model"),
@@ -290,7 +298,8 @@ def train(
             show.out.print(f"{len(outcomes) - failed} trials finished, {failed} failed")
         return
     corpus = _load(target, text, label)
-    predictor = train_model(corpus, trainer=trainer, loss=loss, steps=steps, seed=seed, encoder=load_encoder(encoder))
+    settings = TrainSettings(trainer=trainer, loss=loss, steps=steps, seed=seed, source_weight=source_weight)
+    predictor = train_model(corpus, settings=settings, encoder=load_encoder(encoder))
     predictor.save(out)
     if json:
         show.show_json({"model": str(out), "rows": len(corpus), "labels": list(predictor.labels)})
@@ -302,7 +311,9 @@ def train(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="a folder written by cuvee train; or study.yaml or a run folder")],
     data: Annotated[Path | None, typer.Argument(help="held-out real rows")] = None,
-    encoder: EncoderName = DEFAULT_ENCODER,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="the probe's, when it was not trained with minilm")
+    ] = None,
     text: Text = None,
     label: Label = None,
     seed: Seed = 0,
@@ -314,7 +325,7 @@ def evaluate(
         return
     if data is None:
         raise ConfigError("which held-out rows? cuvee evaluate MODEL DATA")
-    predictor = load_predictor(model, encoder=load_encoder(encoder))
+    predictor = load_predictor(model, encoder=load_encoder(encoder) if encoder else None)
     scores = evaluate_model(predictor, _load(data, text, label), seed=seed)
     if json:
         show.show_json(show.scores_to_json(scores))

@@ -37,7 +37,7 @@ from cuvee.recommend.cells import (
 )
 from cuvee.recommend.checks import check_manipulation
 from cuvee.recommend.shapes import test_shape
-from cuvee.recommend.statistics import adjust_holm, count_more_draws, split_variance
+from cuvee.recommend.statistics import Floats, adjust_holm, count_more_draws, split_variance
 from cuvee.recommend.wording import Case, write_scope, write_sentence
 from cuvee.records import (
     Advice,
@@ -252,20 +252,12 @@ def _test_shapes(
     for dial, names in level_ranks.items():
         found = {str(c.level): grid[c] for c in candidates if c.dial == dial and _is_among(c.share, [share])}
         levels = [name for name in names if name in found]
-        if not levels:
+        correct, notes = _stack_levels([found[name] for name in levels])
+        if not correct.size:
             continue
-        drawn = {d for name in levels for d in found[name].draws}
-        common = sorted(d for d in drawn if all(d in found[name].draws for name in levels))
-        if not common:
-            continue
-        notes = []
         if len(levels) < len(names):
             absent = ", ".join(name for name in names if name not in found)
-            notes.append(f"left out for want of draws: {absent}, so the shape is that of the other levels")
-        if len(drawn) > len(common):
-            notes.append(f"draws that lack a level are left out: {len(drawn) - len(common)}")
-        rows = [found[name].correct[[found[name].draws.index(d) for d in common]] for name in levels]
-        correct = np.stack(rows, axis=1)
+            notes.insert(0, f"left out for want of draws: {absent}, so the shape is that of the other levels")
         test = test_shape(
             correct.mean(axis=2),
             levels=levels,
@@ -273,8 +265,20 @@ def _test_shapes(
             alpha=alpha,
             dial=dial,
             share=share,
-            items=correct[0] if len(common) == 1 else None,
+            items=correct[0] if len(correct) == 1 else None,
             note="; ".join(notes),
         )
         tests.append(test)
     return tuple(tests)
+
+
+def _stack_levels(tables: Sequence[CellTable]) -> tuple[Floats, list[str]]:
+    """Correctness at the draws that all levels have, shape (draws, levels, items), and what was left out."""
+    drawn = {d for table in tables for d in table.draws}
+    common = sorted(d for d in drawn if all(d in table.draws for table in tables))
+    if not common:
+        return np.empty((0, 0, 0)), []
+    rows = [table.correct[[table.draws.index(d) for d in common]] for table in tables]
+    left_out = len(drawn) - len(common)
+    notes = [f"draws that lack a level are left out: {left_out}"] if left_out else []
+    return np.stack(rows, axis=1), notes
