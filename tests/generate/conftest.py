@@ -76,7 +76,7 @@ class LocalLLM:
         await self._stop.wait()
         await runner.cleanup()
 
-    async def _list(self, request: web.Request) -> web.Response:
+    async def _list(self, _request: web.Request) -> web.Response:
         if self.models is None:
             return web.Response(status=404)
         return web.json_response({"data": [{"id": name} for name in self.models]})

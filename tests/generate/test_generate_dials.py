@@ -136,7 +136,7 @@ def test_sampling_levels_share_nothing_but_the_seed_examples():
         (lambda: TopicsDial(levels=[0], topics=TOPICS), r"level 0 must be a whole number, 1 or more"),
         (lambda: TopicsDial(levels=[1.5], topics=TOPICS), r"level 1.5 must be a whole number"),
         (lambda: TopicsDial(levels=[], topics=TOPICS), r"needs at least one level"),
-        (lambda: ParaphraseDial(levels=[5], sources=2).check(LABELS, 11), r"needs 12 rows .*largest possible level is 4"),
+        (lambda: ParaphraseDial(levels=[5], sources=2).check(LABELS, 11), r"needs 12 .*largest possible level is 4"),
         (lambda: ParaphraseDial(levels=[1], sources=9).check(LABELS, 4), r"largest possible level is 0"),
         (lambda: ParaphraseDial(levels=[1], sources=0), r"sources 0 must be 1 or more"),
         (lambda: ParaphraseDial(levels=[-1]), r"level -1 must be"),

@@ -29,7 +29,6 @@ def test_answers_are_replayed_once_committed_and_only_then(tmp_path):
         assert ledger.lookup("a").replayed
         assert ledger.counts() == Usage(replayed=1)
         assert ledger.totals() == Usage(requests=1, prompt_tokens=3, completion_tokens=2)
-        assert len(ledger) == 1
 
 
 def test_first_answer_to_a_key_stays(tmp_path):
@@ -83,7 +82,7 @@ WRITER = """
 import sys
 from cuvee.generate import Answer, Ledger
 ledger = Ledger(__import__("pathlib").Path(sys.argv[1]))
-start = len(ledger)
+start = ledger.totals().requests
 for i in range(start, 10**6):
     if ledger.record(str(i), "{}", Answer(text=f"text {i} " + "x" * 500, finish_reason="stop")) >= 8:
         ledger.flush()
@@ -94,7 +93,7 @@ for i in range(start, 10**6):
 def test_sigkill_at_any_instant_loses_no_committed_answer(tmp_path):
     path = tmp_path / "ledger.sqlite"
     rng = random.Random(5)
-    for _ in range(4):
+    for _ in range(3):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
         first = writer.stdout.readline()
         time.sleep(rng.uniform(0, 0.2))
@@ -103,7 +102,7 @@ def test_sigkill_at_any_instant_loses_no_committed_answer(tmp_path):
         writer.wait()
         writer.stdout.close()
         with Ledger(path) as ledger:
-            assert len(ledger) >= said[-1] + 1
+            assert ledger.totals().requests >= said[-1] + 1
             assert all(ledger.lookup(str(i)).text.startswith(f"text {i} ") for i in range(said[-1] + 1))
 
 
@@ -134,7 +133,7 @@ def test_full_disk_is_one_line_and_keeps_what_was_committed(tmp_path):
     assert done.stdout.count("\n") == 1
     with Ledger(path) as ledger:
         assert ledger.lookup("kept").text == "kept"
-        assert len(ledger) > 5
+        assert ledger.totals().requests > 5
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):

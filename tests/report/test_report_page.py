@@ -229,6 +229,25 @@ def test_bare_advice_renders():
     assert "Not settled" in words and "No blend was trained" in words and "not confirmed" in words
 
 
+def test_numbers_that_are_none_of_a_number_do_no_harm():
+    nan = float("nan")
+    values = {
+        "vendi_q1": Estimate(value=20.0, low=nan, high=nan, n=60),
+        "mmd": Estimate(value=nan, n=60),
+        "dcscore_tau1": Estimate(value=1.0, n=60, settings={"tau": 1.0}),
+        "dcscore_tau0.1": Estimate(value=1.0, n=60, settings={"tau": 0.1}),
+    }
+    odd = {
+        f"topics={name}": Measurement(
+            name=name, fingerprint="f", against=None, n=60, encoder="e", encoder_hash="h", seed=0, values=values
+        )
+        for name in LEVELS["topics"]
+    }
+    text = render_report(make_data(confirmed=False, measurements=odd))
+    assert "DCScore over tau, topics" in text and "squared MMD" not in text
+    assert "NaN" not in text and ">nan" not in text
+
+
 def test_same_data_same_page(page):
     assert render_report(make_data()) == page
 

@@ -47,10 +47,6 @@ class Ledger:
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
 
-    def __len__(self) -> int:
-        """Answers committed."""
-        return int(self._database.execute("SELECT count(*) FROM answers").fetchone()[0])
-
     def lookup(self, key: str) -> Answer | None:
         """The committed answer to the request with this key; counted as replayed."""
         row = self._database.execute(_SELECT, (key,)).fetchone()

@@ -85,8 +85,10 @@ def generate_pools(
     Raises:
         ConfigError: an unknown level, or a dial that does not fit labels and rows.
         EndpointError: the endpoint failed; the ledger keeps all answers.
+        ValueError: blocks, rows_per_label or attempts out of range.
         GenerationError: a level has no row at all for some label and block.
     """
+    _check_numbers(blocks, rows_per_label, attempts)
     chosen = _choose_levels(dial, levels)
     dial.check(train.labels, rows_per_label)
     names = [level.name for level in chosen]
@@ -150,6 +152,15 @@ def generate_corpus(
             progress=progress,
         )
     return pools[0]
+
+
+def _check_numbers(blocks: Sequence[int], rows_per_label: int, attempts: int) -> None:
+    if not blocks or len(set(blocks)) < len(blocks) or min(blocks) < 0:
+        raise ValueError(f"blocks {blocks!r}; give at least one, each once, 0 or more")
+    if rows_per_label < 1:
+        raise ValueError(f"rows_per_label {rows_per_label!r}; must be 1 or more")
+    if attempts < 1:
+        raise ValueError(f"attempts {attempts!r}; must be 1 or more")
 
 
 def _choose_levels(dial: Dial, names: Sequence[str] | None) -> tuple[Level, ...]:

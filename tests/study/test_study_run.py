@@ -1,0 +1,166 @@
+import json
+
+import pytest
+import yaml
+
+import cuvee
+from cuvee.errors import ConfigError, InputError, RunFolderMismatch
+from cuvee.study import open_study, run_study
+
+
+def counted(folder) -> dict[str, bytes]:
+    """The files that must not depend on how a run went: pools, blend, advice."""
+    names = [*sorted(folder.glob("pools/*.parquet")), *sorted(folder.glob("blend/*")), folder / "advice.json"]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in names}
+
+
+def test_a_study_ends_with_advice_report_and_blend(settings, tmp_path, local):
+    result = run_study(settings, out=tmp_path / "run")
+    assert isinstance(result, cuvee.StudyResult)
+    assert result.advice.decision in ("use", "do-not-use", "underpowered")
+    assert result.report.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert set(result.measurements) == {
+        "real", "sampling=0.3", "sampling=0.9", "sampling=1.5", "paraphrase=1", "paraphrase=0",
+    }  # fmt: skip
+    assert {m.n for name, m in result.measurements.items() if name != "real"} == {18}
+    kinds = {s.cell.kind for s in result.advice.cells}
+    assert kinds == {"blend", "real-only", "real-duplicated", "synthetic-only"}
+    blend = cuvee.load_corpus(tmp_path / "run" / "blend" / "train.parquet")
+    assert blend.fingerprint == result.blend.fingerprint
+    card = (tmp_path / "run" / "blend" / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---")[1])["configs"][0]["data_files"][0]["path"] == "train.parquet"
+    assert result.advice.sentence in card and "tiny" in str(result)
+    # the seed examples shown to the LLM are training rows, and no held-out text was ever sent
+    with open_study(settings, out=tmp_path / "run") as flow:
+        train = set(flow.study.train.ids)
+        shown = {i for p in flow.pools.values() for ids in p.corpus.table["seed_ids"].to_pylist() for i in ids or []}
+        assert shown and shown <= train
+        sent = json.dumps(local.bodies)
+        assert not any(json.dumps(t)[1:-1] in sent for t in flow.study.split.validation.texts)
+
+
+def test_running_again_sends_nothing_trains_nothing_and_changes_no_byte(settings, tmp_path, local):
+    run_study(settings, out=tmp_path / "run")
+    before, sent = counted(tmp_path / "run"), len(local.bodies)
+    again = run_study(settings, out=tmp_path / "run")
+    assert len(local.bodies) == sent
+    assert counted(tmp_path / "run") == before
+    assert again.seconds["train"] < 60
+
+
+def test_two_runs_with_a_deterministic_endpoint_give_the_same_bytes(settings, tmp_path):
+    run_study(settings, out=tmp_path / "a")
+    run_study({**settings, "generator": {**settings["generator"], "concurrency": 1}}, out=tmp_path / "b")
+    assert counted(tmp_path / "a") == counted(tmp_path / "b")
+
+
+def test_levels_and_draws_extend_a_run_and_leave_the_old_rows(settings, tmp_path, local):
+    run_study(settings, out=tmp_path / "run")
+    old = cuvee.load_corpus(tmp_path / "run" / "pools" / "sampling=0.9.parquet")
+    sent = {json.dumps(b, sort_keys=True) for b in local.bodies}
+    local.bodies.clear()
+    wider = {
+        **settings,
+        "dials": [{"name": "sampling", "levels": [0.3, 0.6, 0.9, 1.5]}, settings["dials"][1]],
+        "draws": {**settings["draws"], "generation": 3},
+    }
+    run_study(wider, out=tmp_path / "run")
+    new = cuvee.load_corpus(tmp_path / "run" / "pools" / "sampling=0.9.parquet")
+    assert new.texts[: len(old)] == old.texts and len(new) == 27
+    assert not sent & {json.dumps(b, sort_keys=True) for b in local.bodies}
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"split": {"test": 45, "validation": 45, "rows_per_label": 2}}])
+def test_other_data_split_or_seeds_are_refused(settings, tmp_path, change):
+    with open_study(settings, out=tmp_path / "run"):
+        pass
+    with (
+        pytest.raises(RunFolderMismatch, match=next(iter(change))),
+        open_study({**settings, **change}, out=tmp_path / "run"),
+    ):
+        pass
+
+
+def test_the_locked_test_is_read_once_and_logged(settings, tmp_path):
+    run_study(settings, out=tmp_path / "run")
+    with open_study(settings, out=tmp_path / "run") as flow:
+        log = flow.study.folder.access_log()
+        best = flow.draft.best
+        assert [reason for reason, _ in log].count("confirmation") == 1
+        assert best is not None and ("confirmation", best.cell.key) in log
+        assert ("leak-guard", "texts, against leaks") in log
+
+
+def test_leaks_never_reach_a_pool(settings, tmp_path, local):
+    with open_study(settings, out=tmp_path / "run") as flow:
+        leak = flow.study.split.validation.texts[0]
+    honest = local.text
+    local.text = lambda body: leak if body["seed"] % 4 == 0 else honest(body)
+    result = run_study(settings, out=tmp_path / "run")
+    assert all(leak not in pool.texts for pool in result.pools.values())
+    with open_study(settings, out=tmp_path / "run") as flow:
+        assert any("leaks held-out" in r.reason for pool in flow.pools.values() for r in pool.rejected)
+
+
+def write_pools(folder, rows) -> None:
+    for name, wanted in rows.items():
+        (folder / name).write_text("".join(json.dumps(r) + "\n" for r in wanted), encoding="utf-8")
+
+
+def files(settings, **pools) -> dict:
+    given = {k: v for k, v in settings.items() if k not in ("dials", "generator")}
+    return {
+        **given,
+        "generator": {"kind": "files"},
+        "pools": [{"dial": "mine", "level": k, "path": str(p), "group": "group"} for k, p in pools.items()],
+    }
+
+
+def make_rows(prefix: str, labels=("business", "politics", "sports"), groups: int = 12, each: int = 2):
+    return [
+        {"text": f"{prefix} {label} story {g} told {k} times", "label": label, "group": f"{label}{g}"}
+        for label in labels
+        for g in range(groups)
+        for k in range(each)
+    ]
+
+
+def test_ready_made_pools_need_no_llm(settings, tmp_path):
+    write_pools(tmp_path, {"low.jsonl": make_rows("low"), "high.jsonl": make_rows("high", groups=24, each=1)})
+    config = files(settings, low=tmp_path / "low.jsonl", high=tmp_path / "high.jsonl")
+    result = run_study(config, out=tmp_path / "run")
+    assert set(result.pools) == {"mine=low", "mine=high"}
+    assert result.advice.confirmation is not None and result.advice.confirmation.fresh_draws
+    low = result.pools["mine=low"]
+    used = {(g, b) for g, b in zip(low.groups, low.blocks.tolist(), strict=True) if b >= 0}
+    assert len({g for g, _ in used}) == len(used)
+
+
+def test_a_pool_without_the_real_labels_or_with_too_few_rows_is_told(settings, tmp_path):
+    write_pools(
+        tmp_path, {"two.jsonl": make_rows("x", labels=("business", "politics")), "few.jsonl": make_rows("x", groups=1)}
+    )
+    with pytest.raises(InputError, match=r"two.jsonl: the pool has no rows of label 'sports'"):
+        run_study(files(settings, two=tmp_path / "two.jsonl"), out=tmp_path / "a")
+    with pytest.raises(InputError, match=r"few.jsonl: label 'business' has 2 rows .* 2 were asked"):
+        run_study(files(settings, few=tmp_path / "few.jsonl"), out=tmp_path / "b")
+
+
+def test_duplicates_foreign_labels_and_junk_are_left_out_and_counted(settings, tmp_path):
+    rows = make_rows("fine", groups=24, each=1)
+    junk = [
+        rows[0],
+        {"text": "<|im_start|>assistant", "label": "sports", "group": "j"},
+        {**rows[1], "label": "weather"},
+    ]
+    write_pools(tmp_path, {"p.jsonl": [*rows, *junk]})
+    with open_study(files(settings, p=tmp_path / "p.jsonl"), out=tmp_path / "run") as flow:
+        (pool,) = flow.pools.values()
+    assert len(pool.rejected) == 3 and len(pool.corpus) == len(rows)
+    assert f"{len(rows)} of {len(rows) + 3} rows kept" in pool.note
+
+
+def test_a_missing_key_variable_is_told(settings, tmp_path):
+    generator = {**settings["generator"], "api_key_env": "NO_SUCH_KEY_HERE"}
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY_HERE is not set"):
+        run_study({**settings, "generator": generator}, out=tmp_path / "run")
