@@ -78,7 +78,7 @@ class Estimate:
     n: int
     interval: str = ""
     p_value: float | None = None
-    settings: Mapping[str, str | float] = field(default_factory=dict)
+    settings: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,7 +215,7 @@ class RunFolder:
     def save_measurement(self, name: str, measurement: Measurement, key: str) -> None:
         """Write ``measurements/NAME.json``."""
         content = {"key": key, "measurement": _MEASUREMENT.dump_python(measurement, mode="json")}
-        self.save_text(f"measurements/{_safe(name)}.json", json.dumps(content, indent=1, sort_keys=True))
+        self.save_text(f"measurements/{_safe(name)}.json", json.dumps(content, indent=1))  # METRICS order is kept
 
     def load_measurement(self, name: str, key: str) -> Measurement | None:
         """The measurement if it was made with the same ``key``, else None."""

@@ -40,14 +40,14 @@ def rows(pool):
 
 def few_words(body):
     """Answers that often collide."""
-    from conftest import write_text
+    from local_llm import write_text
 
     return write_text(body, words=2, vocabulary=7)
 
 
 def paraphrase(body):
     """A rewriting shares the first word of its source; some are copies, some are of another row."""
-    from conftest import write_text
+    from local_llm import write_text
 
     prompt = body["prompt"]
     if not prompt.endswith("Rewritten:"):
