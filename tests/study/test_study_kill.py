@@ -65,7 +65,7 @@ def test_a_study_killed_ten_times_ends_with_the_same_bytes(settings, tmp_path, l
 
     moments = random.Random(11)
     kills = 0
-    for _ in range(60):
+    for attempt in range(60):
         known, had = finished_trials(tmp_path / "cut"), answered(tmp_path / "cut")
         run = start(config, tmp_path / "cut")
         try:
@@ -81,7 +81,7 @@ def test_a_study_killed_ten_times_ends_with_the_same_bytes(settings, tmp_path, l
             break
         if run.returncode == 0:  # it got through: the remaining kills strike a fresh folder
             assert counted(tmp_path / "cut") == counted(tmp_path / "whole")
-            (tmp_path / "cut").rename(tmp_path / f"done{kills}")
+            (tmp_path / "cut").rename(tmp_path / f"done{attempt}")
             local.bodies.clear()
     assert kills == KILLS
     last = start(config, tmp_path / "cut")

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from cuvee._version import __version__
@@ -35,6 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,
 )
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
@@ -49,16 +49,17 @@ Target = Annotated[Path, typer.Argument(help="study.yaml or a run folder")]
 def main() -> None:
     """Run the command line; errors end in one line on stderr and exit code 2."""
     sys.excepthook = _report_defect
+    interrupted = "stopped; everything answered and finished is kept: run the same command again to go on"
     try:
-        app(standalone_mode=False)
+        app()
     except CuveeError as exc:
         _stop(f"error: {exc}", 2)
-    except click.ClickException as exc:
-        _stop(f"error: {exc.format_message()}; see --help", 2)
-    except (KeyboardInterrupt, click.Abort):
-        _stop("stopped; everything answered and finished is kept: run the same command again to go on", 130)
-    except BrokenPipeError:
-        os._exit(0)
+    except KeyboardInterrupt:
+        _stop(interrupted, 130)
+    except SystemExit as exc:  # typer turns Ctrl-C into exit code 130
+        if exc.code == 130:
+            _stop(interrupted, 130)
+        raise
 
 
 def _stop(message: str, code: int) -> NoReturn:
