@@ -31,8 +31,8 @@ def test_completion_prompt_is_a_numbered_list_of_real_examples_of_the_label(trai
 
 def test_topic_and_describe_and_temperature_reach_the_request(train):
     question = writer(train, describe="tweets").ask_for_row(slot(topic="tennis", temperature=0.2), 0)
-    assert "alpha tweets" in question.request.prompt
-    assert "tennis" in question.request.prompt
+    assert question.request.prompt.startswith("A list of alpha tweets:\n1. ")
+    assert question.request.prompt.endswith("\n\nMore alpha tweets, all about tennis:\n1.")
     assert question.request.sampling.temperature == 0.2
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -47,38 +47,47 @@ Target = Annotated[Path, typer.Argument(help="study.yaml or a run folder")]
 
 
 def main() -> None:
-    """Run the command line; errors end in one line on stderr and exit code 2."""
+    """Run the command line and leave at once: no library's exit handler may hang or print after it."""
     sys.excepthook = _report_defect
-    interrupted = "stopped; everything answered and finished is kept: run the same command again to go on"
-    try:
-        app()
-    except CuveeError as exc:
-        _stop(f"error: {exc}", 2)
-    except KeyboardInterrupt:
-        _stop(interrupted, 130)
-    except SystemExit as exc:  # typer turns Ctrl-C into exit code 130
-        if exc.code == 130:
-            _stop(interrupted, 130)
-        raise
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    """Print one line and leave at once: no library's exit handler may hang or print after it."""
-    show.err.print(" ".join(message.split()), style="red" if code == 2 else "yellow", markup=False, soft_wrap=True)
+    code = run_cli(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def run_cli(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors are one line on stderr, exit code 2."""
+    try:
+        app(list(arguments), prog_name="cuvee")
+    except CuveeError as exc:
+        _complain(f"error: {exc}", "red")
+        return 2
+    except KeyboardInterrupt:
+        return _stopped()
+    except SystemExit as exc:  # typer turns Ctrl-C into exit code 130
+        return _stopped() if exc.code == _CTRL_C else int(exc.code or 0)
+    return 0
+
+
+_CTRL_C = 130
+
+
+def _stopped() -> int:
+    _complain("stopped; everything answered and finished is kept: run the same command again to go on", "yellow")
+    return _CTRL_C
+
+
+def _complain(message: str, style: str) -> None:
+    show.err.print(" ".join(message.split()), style=style, markup=False, soft_wrap=True)
 
 
 def _report_defect(kind: type[BaseException], value: BaseException, _trace: TracebackType | None) -> None:
     """One line for what should never happen; the traceback only when asked for."""
     if os.environ.get("CUVEE_DEBUG"):
         traceback.print_exception(value)
-    show.err.print(
+    _complain(
         f"defect in cuvee {__version__}: {kind.__name__}: {value}; set CUVEE_DEBUG=1 for the traceback and report it",
-        style="red",
-        markup=False,
-        soft_wrap=True,
+        "red",
     )
 
 
@@ -230,6 +239,7 @@ def mix(
     synthetic: Annotated[Path | None, typer.Argument(help="synthetic rows")] = None,
     share: Annotated[float, typer.Option("--share", min=0, max=1, help="synthetic rows over all rows")] = 0.5,
     regime: Annotated[str, typer.Option("--regime", help="augment or replace")] = "augment",
+    allow_repeats: Annotated[bool, typer.Option("--allow-repeats", help="draw rows again where too few")] = False,
     dial: Annotated[str | None, typer.Option("--dial", help="of a study's pool")] = None,
     level: Annotated[str | None, typer.Option("--level", help="of a study's pool")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or JSONL")] = Path("blend.parquet"),
@@ -258,6 +268,7 @@ def mix(
             share=share,
             regime="augment" if regime == "augment" else "replace",
             seed=seed,
+            allow_repeats=allow_repeats,
         )
     write_corpus(blend.corpus, out)
     if json:

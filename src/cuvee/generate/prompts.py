@@ -19,12 +19,21 @@ SLOTS_A_ROTATION = 4
 
 _JINJA = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
 
+# The topic comes after the seed examples, as a list of its own: in the headline ("about tennis") half as many
+# rows of a small model are about it, and behind the examples the prompts of all topics share a prefix.
 _COMPLETION = _JINJA.from_string("""\
-A list of {{ label }} {{ describe }}{{ " about " ~ topic if topic }}:
+A list of {{ label }} {{ describe }}:
 {% for example in examples %}
 {{ loop.index }}. {{ example }}
 {% endfor %}
-{{ examples | length + 1 }}.""")
+{% if topic %}
+
+More {{ label }} {{ describe }}, all about {{ topic }}:
+1.
+{%- else %}
+{{ examples | length + 1 }}.
+{%- endif %}
+""")
 
 _CHAT_SYSTEM = _JINJA.from_string("""\
 You write {{ describe }} for a data set. Answer with one new text alone: no number, no quotes, no comment.""")
@@ -37,10 +46,12 @@ These {{ describe }} are of the kind "{{ label }}":
 Write one more of the kind "{{ label }}"{{ ", about " ~ topic if topic }}. It must differ from those above.""")
 
 REWRITINGS = (
-    ("How do I change the password of my account?", "What are the steps to set a new account password?"),
     ("Rain delays opening of new city bridge", "Wet weather holds up launch of bridge in city"),
-    ("I really enjoyed the soup, but it was too expensive.", "The soup cost too much, though it tasted great."),
     ("Company hires 200 workers for its northern plant", "Northern factory takes on 200 new staff"),
+    ("Singer cancels tour after throat operation", "Throat surgery forces singer to call off tour"),
+    ("Schools to get more money for books", "Extra cash for books promised to schools"),
+    ("I really enjoyed the soup, but it was too expensive.", "The soup cost too much, though it tasted great."),
+    ("How do I change the password of my account?", "What are the steps to set a new account password?"),
 )
 """Pairs that show what rewriting means; written for this purpose."""
 
@@ -120,7 +131,7 @@ class PromptWriter:
 
     def _choose_rows(self, slot: Slot) -> list[int]:
         rotation = slot.number // SLOTS_A_ROTATION
-        rng = derive_rng(self._seed, "seed-examples", slot.label, slot.block, slot.topic or "", rotation)
+        rng = derive_rng(self._seed, "seed-examples", slot.label, slot.block, rotation)
         rows = self._rows[slot.label]
         return [rows[i] for i in rng.permutation(len(rows))[:EXAMPLES_SHOWN]]
 

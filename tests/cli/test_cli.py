@@ -1,0 +1,178 @@
+"""The command line as a user meets it: plain files, a study, and every kind of bad input."""
+
+import json
+
+import pytest
+import yaml
+from aiohttp import web
+
+from cuvee.cli.app import run_cli
+from cuvee.corpus import load_corpus
+from cuvee.measure import METRICS
+
+
+@pytest.fixture
+def texts(headlines, tmp_path):
+    """Real rows, and a synthetic file made of small changes to some of them."""
+    rows = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
+    made = [{"text": f"{r['text']} again today", "label": r["label"]} for r in rows[::2]]
+    path = tmp_path / "synthetic.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in made), encoding="utf-8")
+    return headlines, path
+
+
+def call(capsys, *arguments: object) -> tuple[int, str, str]:
+    code = run_cli([str(a) for a in arguments])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def refused(capsys, *arguments: object) -> str:
+    """The one line that a user gets; exit code 2."""
+    code, out, err = call(capsys, *arguments)
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, out) == (2, ""), (code, out, err)
+    assert len(lines) == 1 and "Traceback" not in err
+    return lines[0]
+
+
+def test_measure_a_file_against_real_rows(texts, capsys):
+    real, synthetic = texts
+    code, out, _ = call(capsys, "measure", synthetic, "--against", real, "--encoder", "hashing", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["n"] == 75 and found["encoder"] == "hashing"
+    assert {"vendi_q1", "dcscore_tau0.1", "mmd", "label_agreement"} <= set(found) & set(METRICS)
+    assert found["vendi_q1"]["low"] < found["vendi_q1"]["value"] < found["vendi_q1"]["high"]
+    code, out, _ = call(capsys, "measure", synthetic, "--encoder", "hashing", "--metric", "distinct_1", "--rows", 20)
+    assert code == 0 and "distinct_1" in out and "vendi" not in out
+
+
+def test_mix_train_evaluate_on_plain_files(texts, tmp_path, capsys):
+    real, synthetic = texts
+    blend, model = tmp_path / "b.parquet", tmp_path / "model"
+    code, out, _ = call(capsys, "mix", real, synthetic, "--share", 0.2, "--out", blend, "--json")
+    made = json.loads(out)
+    assert code == 0 and made["share"] == pytest.approx(made["synthetic_rows"] / made["rows"])
+    assert len(load_corpus(blend)) == made["rows"]
+    code, out, _ = call(capsys, "train", blend, "--encoder", "hashing", "--steps", 50, "--out", model, "--json")
+    assert code == 0 and json.loads(out)["labels"] == ["business", "politics", "sports"]
+    code, out, _ = call(capsys, "evaluate", model, real, "--json")
+    assert code == 0 and json.loads(out)["accuracy"]["value"] > 0.6
+
+
+def test_source_weight_of_zero_and_one_are_obeyed(texts, tmp_path, capsys):
+    real, synthetic = texts
+    call(capsys, "mix", real, synthetic, "--share", 0.3, "--out", tmp_path / "b.parquet")
+    base = ["train", tmp_path / "b.parquet", "--encoder", "hashing", "--steps", 40]
+    found = {}
+    for weight in (0, 1):
+        call(capsys, *base, "--loss", "source_weight", "--source-weight", weight, "--out", tmp_path / f"w{weight}")
+        found[weight] = json.loads(call(capsys, "evaluate", tmp_path / f"w{weight}", real, "--json")[1])
+    call(capsys, *base, "--out", tmp_path / "ce")
+    pooled = json.loads(call(capsys, "evaluate", tmp_path / "ce", real, "--json")[1])
+    assert found[1] == pooled != found[0]
+
+
+def test_init_writes_a_study_that_is_valid(headlines, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(capsys, "init", headlines)
+    assert code == 0 and "columns text, label" in out
+    text = (tmp_path / "study.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# yaml-language-server: $schema=study.schema.json")
+    assert json.loads((tmp_path / "study.schema.json").read_text(encoding="utf-8"))["properties"]
+    assert yaml.safe_load(text)["data"] == {"real": "headlines.jsonl", "text": "text", "label": "label"}
+    assert "already there" in refused(capsys, "init", headlines)
+
+
+def test_every_stage_of_a_run_folder(settings, tmp_path, capsys):
+    study, folder = tmp_path / "study.yaml", tmp_path / "run"
+    study.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    code, out, err = call(capsys, "run", study, "--out", folder)
+    assert code == 0 and "Verdict:" in out and "report.html" in out and "seconds: prepare" in err
+    pools = json.loads(call(capsys, "generate", folder, "--json")[1])
+    assert pools["sampling=0.3"]["rows"] == 18
+    measured = json.loads(call(capsys, "measure", folder, "--json")[1])
+    assert measured["paraphrase=1"]["vendi_q1"]["value"] > 1
+    blend = tmp_path / "b.parquet"
+    mixed = json.loads(
+        call(capsys, "mix", folder, "--dial", "sampling", "--level", 0.9, "--share", 0.5, "-o", blend, "--json")[1]
+    )
+    assert mixed["share"] == 0.5 and mixed["label_counts"]["sports"] == [3, 3]
+    assert json.loads(call(capsys, "train", folder, "--json")[1])["failed"] == 0
+    advice = json.loads(call(capsys, "recommend", folder, "--json")[1])
+    assert advice["decision"] in ("use", "do-not-use", "underpowered")
+    assert json.loads(call(capsys, "evaluate", folder, "--json")[1]) == advice
+    assert json.loads(call(capsys, "report", folder, "--json")[1])["report"].endswith("report.html")
+    assert "no such pool; valid: sampling=0.3" in refused(capsys, "mix", folder, "--dial", "x", "--level", "1")
+
+
+# --- bad input ------------------------------------------------------------------------------------
+def study_file(tmp_path, settings, **changes):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**settings, **changes}), encoding="utf-8")
+    return path
+
+
+def test_bad_files(texts, tmp_path, capsys):
+    real, synthetic = texts
+    assert "nope.csv: no such file" in refused(capsys, "measure", tmp_path / "nope.csv")
+    assert "did you mean 'label'" in refused(capsys, "measure", synthetic, "--text", "text", "--label", "labl")
+    (tmp_path / "empty.jsonl").touch()
+    assert "the file is empty" in refused(capsys, "measure", tmp_path / "empty.jsonl")
+    (tmp_path / "broken.jsonl").write_text('{"text": "a", "label": "b"}\n{"text"\n')
+    assert "broken.jsonl, line 2: broken JSON" in refused(capsys, "measure", tmp_path / "broken.jsonl")
+    assert "the largest share this pool allows is 0.3" in refused(
+        capsys, "mix", real, synthetic, "--share", 0.9, "-o", tmp_path / "x.parquet"
+    )
+    assert not (tmp_path / "x.parquet").exists()
+    assert "vendi_q1" in refused(capsys, "measure", synthetic, "--metric", "vendi_q", "--encoder", "hashing")
+    assert "not a run folder" in refused(capsys, "run", tmp_path)
+    assert "did you mean 'probe'" in refused(capsys, "train", real, "--trainer", "prob", "--encoder", "hashing")
+    assert "mmd" in refused(capsys, "measure", synthetic, "--metric", "mmd", "--encoder", "hashing")
+
+
+def test_bad_studies(settings, headlines, tmp_path, capsys):
+    file = study_file(tmp_path, settings, encodr="x")
+    assert "unknown key 'encodr'; did you mean 'encoder'?" in refused(capsys, "run", file)
+    one = tmp_path / "one.jsonl"
+    one.write_text("".join(json.dumps({"text": f"t{i}", "label": "only"}) + "\n" for i in range(99)), encoding="utf-8")
+    assert "one label only" in refused(capsys, "run", study_file(tmp_path, settings, data={"real": str(one)}))
+    few = {"test": 45, "validation": 45, "rows_per_label": 40}
+    assert "lower split" in refused(capsys, "run", study_file(tmp_path, settings, split=few))
+    missing = study_file(tmp_path, settings, data={"real": "gone.csv"})
+    assert "gone.csv: no such file" in refused(capsys, "run", missing, "--out", tmp_path / "r")
+
+
+def with_endpoint(settings, **changes):
+    return {"generator": {**settings["generator"], **changes}}
+
+
+def test_a_dead_endpoint_and_a_wrong_model(settings, tmp_path, capsys, local):
+    dead = study_file(tmp_path, settings, **with_endpoint(settings, base_url="http://127.0.0.1:9/v1"))
+    assert "127.0.0.1:9" in refused(capsys, "run", dead, "--out", tmp_path / "a")
+    wrong = study_file(tmp_path, settings, **with_endpoint(settings, model="tinny"))
+    line = refused(capsys, "run", wrong, "--out", tmp_path / "b")
+    assert "tinny" in line and "tiny" in line
+
+
+def test_401_names_the_variable_and_keeps_what_was_answered(settings, tmp_path, capsys, local, monkeypatch):
+    async def locked(number, _request, _body):
+        return web.json_response({"error": {"message": "bad key"}}, status=401) if number >= 10 else None
+
+    local.script = locked
+    monkeypatch.setenv("MY_KEY", "secret-value")
+    study = study_file(tmp_path, settings, **with_endpoint(settings, api_key_env="MY_KEY", concurrency=1))
+    line = refused(capsys, "run", study, "--out", tmp_path / "run")
+    assert "MY_KEY" in line and "secret-value" not in line
+    local.script, sent = None, len(local.bodies)
+    code, _, _ = call(capsys, "run", study, "--out", tmp_path / "run")
+    assert code == 0
+    first = {json.dumps(b, sort_keys=True) for b in local.bodies[:10]}
+    assert not first & {json.dumps(b, sort_keys=True) for b in local.bodies[sent:]}
+
+
+def test_another_study_in_the_folder_is_refused(settings, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert call(capsys, "generate", study_file(tmp_path, settings), "--out", folder)[0] == 0
+    line = refused(capsys, "run", study_file(tmp_path, settings, seed=5), "--out", folder)
+    assert "other seeds" in line and "--out" in line
