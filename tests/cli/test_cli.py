@@ -125,7 +125,7 @@ def test_bad_files(texts, tmp_path, capsys):
         capsys, "mix", real, synthetic, "--share", 0.9, "-o", tmp_path / "x.parquet"
     )
     assert not (tmp_path / "x.parquet").exists()
-    assert "vendi_q1" in refused(capsys, "measure", synthetic, "--metric", "vendi_q", "--encoder", "hashing")
+    assert "did you mean 'vendi_q2'" in refused(capsys, "measure", synthetic, "--metric", "vendi_q", "--encoder", "hashing")
     assert "not a run folder" in refused(capsys, "run", tmp_path)
     assert "did you mean 'probe'" in refused(capsys, "train", real, "--trainer", "prob", "--encoder", "hashing")
     assert "mmd" in refused(capsys, "measure", synthetic, "--metric", "mmd", "--encoder", "hashing")
