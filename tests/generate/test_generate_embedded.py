@@ -35,11 +35,12 @@ HEADLINES = {
     "sports": ("Henman out of Open", "Arsenal win the cup", "Coach praises young keeper", "Runner sets new mark"),
     "business": ("Oil price falls again", "Bank cuts 300 jobs", "Car maker posts a loss", "Dollar gains on the yen"),
 }
+TOPICS = {"sports": ["football", "tennis", "rugby"], "business": ["oil", "jobs", "cars"]}
 
 
 @pytest.fixture(scope="module")
 def llm():
-    with EmbeddedLLM() as running:
+    with EmbeddedLLM(threads=1) as running:  # other tests and their torch may hold the other cores
         yield running
 
 
@@ -57,7 +58,7 @@ def nearest(queries, candidates):
 @pytest.mark.parametrize(
     "dial",
     [
-        TopicsDial(levels=[1, 3], topics={"sports": ["football", "tennis", "rugby"], "business": ["oil", "jobs", "cars"]}),
+        TopicsDial(levels=[1, 3], topics=TOPICS),
         ParaphraseDial(levels=[0, 2], sources=1),
         SamplingDial(levels=[0.3, 1.0]),
     ],

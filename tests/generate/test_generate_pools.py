@@ -18,6 +18,7 @@ from cuvee.generate import (
     generate_corpus,
     generate_pools,
 )
+from local_llm import write_text
 
 TOPICS = {label: [f"{label} topic {j}" for j in range(4)] for label in ("alpha", "beta")}
 
@@ -41,15 +42,11 @@ def rows(pool):
 
 def few_words(body):
     """Answers that often collide."""
-    from local_llm import write_text
-
     return write_text(body, words=2, vocabulary=7)
 
 
 def paraphrase(body):
     """A rewriting shares the first word of its source; some are copies, some are of another row."""
-    from local_llm import write_text
-
     prompt = body["prompt"]
     if not prompt.endswith("Rewritten:"):
         return write_text(body)

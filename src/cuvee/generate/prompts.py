@@ -72,7 +72,7 @@ You rewrite {{ describe }} in other words with the same meaning. Answer with the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A request, with the texts it shows and the ids of the seed examples among them."""
+    """A request, with the example texts it shows and the ids of the seed examples behind them."""
 
     request: Request
     seed_ids: tuple[str, ...]
@@ -123,10 +123,11 @@ class PromptWriter:
         if self._api == "completions":
             prompt = _PARAPHRASE_COMPLETION.render(pairs=REWRITINGS, text=text)
             request = self._request(slot, attempt, prompt=prompt)
+            shown = tuple(t for pair in REWRITINGS for t in pair)
         else:
             system = _PARAPHRASE_SYSTEM.render(describe=self._describe)
             request = self._request(slot, attempt, messages=(("system", system), ("user", text)))
-        shown = (text, *(t for pair in REWRITINGS for t in pair))
+            shown = ()
         return Question(request=request, seed_ids=tuple(seed_ids), shown=shown)
 
     def _choose_rows(self, slot: Slot) -> list[int]:
