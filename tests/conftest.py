@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_llm import LocalLLM
 
 from cuvee.study.demo import read_headlines
+from local_llm import LocalLLM
 
 LABELS = ("business", "politics", "sports")
 

@@ -11,7 +11,8 @@ import hashlib
 import os
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -118,7 +119,8 @@ class SentenceEncoder:
                 "or set encoder: hashing"
             ) from exc
         try:
-            return SentenceTransformer(self._model_name)
+            with _quiet_loading():
+                return SentenceTransformer(self._model_name)
         except OSError as exc:
             raise InputError(
                 f"encoder {self._name!r} cannot be loaded ({str(exc).splitlines()[0]}); "
@@ -236,6 +238,20 @@ def _build_encoder(name: str) -> Encoder:
         table: dict[str, type[Encoder]] = {}
         return resolve_name(name, table, what="encoder")()
     return SentenceEncoder(name)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No progress bar of transformers on stderr while a model loads."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
 
 
 def _unit_rows(vectors: Vectors) -> Vectors:

@@ -125,13 +125,15 @@ def test_bad_files(texts, tmp_path, capsys):
         capsys, "mix", real, synthetic, "--share", 0.9, "-o", tmp_path / "x.parquet"
     )
     assert not (tmp_path / "x.parquet").exists()
-    assert "did you mean 'vendi_q2'" in refused(capsys, "measure", synthetic, "--metric", "vendi_q", "--encoder", "hashing")
+    assert "did you mean 'vendi_q2'" in refused(
+        capsys, "measure", synthetic, "--metric", "vendi_q", "--encoder", "hashing"
+    )
     assert "not a run folder" in refused(capsys, "run", tmp_path)
     assert "did you mean 'probe'" in refused(capsys, "train", real, "--trainer", "prob", "--encoder", "hashing")
     assert "mmd" in refused(capsys, "measure", synthetic, "--metric", "mmd", "--encoder", "hashing")
 
 
-def test_bad_studies(settings, headlines, tmp_path, capsys):
+def test_bad_studies(settings, tmp_path, capsys):
     file = study_file(tmp_path, settings, encodr="x")
     assert "unknown key 'encodr'; did you mean 'encoder'?" in refused(capsys, "run", file)
     one = tmp_path / "one.jsonl"
@@ -147,7 +149,7 @@ def with_endpoint(settings, **changes):
     return {"generator": {**settings["generator"], **changes}}
 
 
-def test_a_dead_endpoint_and_a_wrong_model(settings, tmp_path, capsys, local):
+def test_a_dead_endpoint_and_a_wrong_model(settings, tmp_path, capsys):
     dead = study_file(tmp_path, settings, **with_endpoint(settings, base_url="http://127.0.0.1:9/v1"))
     assert "127.0.0.1:9" in refused(capsys, "run", dead, "--out", tmp_path / "a")
     wrong = study_file(tmp_path, settings, **with_endpoint(settings, model="tinny"))

@@ -61,6 +61,12 @@ def test_truncated_answers_are_rejected_and_keep_their_text():
     assert (parsed.text, parsed.reason) == ("Henman out of the Open after a", "truncated")
 
 
+def test_truncated_answers_can_be_kept_without_their_broken_word():
+    answer = Answer(text=" Henman out of the Ope", finish_reason="length", prompt_tokens=1, completion_tokens=1)
+    kept = parse_answer(answer, label="sports", shown=(), keep_truncated=True)
+    assert (kept.text, kept.reason) == ("Henman out of the", None)
+
+
 def test_one_word_rows_are_fine_where_the_training_rows_have_them():
     assert parse("Goal", least_words=1).reason is None
 

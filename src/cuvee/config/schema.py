@@ -44,6 +44,9 @@ class EmbeddedGenerator(_Section):
     temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
+    truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
+    threads: int | None = Field(None, ge=1, description="CPU threads; all cores when left out")
+    context: int = Field(512, ge=64, description="tokens of prompt and answer together, for each slot")
 
 
 class EndpointGenerator(_Section):
@@ -60,6 +63,7 @@ class EndpointGenerator(_Section):
     temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(64, ge=1)
+    truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
 
 
 class FileGenerator(_Section):

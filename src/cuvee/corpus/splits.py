@@ -22,7 +22,7 @@ class LockedTest:
 
     def __init__(self, corpus: Corpus, log: Callable[[str], None] | None = None) -> None:
         self._corpus = corpus
-        self._log = log or (lambda reason: None)
+        self._log = log or (lambda _reason: None)
         self._opened = False
 
     def __len__(self) -> int:

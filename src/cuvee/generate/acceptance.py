@@ -52,11 +52,12 @@ class Judge:
         refuse: None refuses nothing.
         attempts: answers a slot may be given.
         least_words: fewer are too short.
+        keep_truncated: whether answers that ran into max_tokens may become rows.
     """
 
     def __init__(
         self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, nearest: Nearest | None,
-        refuse: Refuse | None = None, attempts: int, least_words: int,
+        refuse: Refuse | None = None, attempts: int, least_words: int, keep_truncated: bool = False,
     ) -> None:  # fmt: skip
         self._base = [s for s in slots if s.parent is None]
         self._paraphrases = [s for s in slots if s.parent is not None]
@@ -66,6 +67,7 @@ class Judge:
         self._refused: dict[str, str | None] = {}
         self._attempts = attempts
         self._least_words = least_words
+        self._keep_truncated = keep_truncated
         self._training = {normalise_text(text) for text in train.texts}
         self._slots = {slot.key: slot for slot in slots}
         self._asked: dict[str, list[Question]] = {}
@@ -94,7 +96,13 @@ class Judge:
     def parse(self, key: str, question: Question, answer: Answer) -> Parsed:
         """An answer to a slot's question, judged by itself."""
         label = self._slots[key].label
-        return parse_answer(answer, label=label, shown=question.shown, least_words=self._least_words)
+        return parse_answer(
+            answer,
+            label=label,
+            shown=question.shown,
+            least_words=self._least_words,
+            keep_truncated=self._keep_truncated,
+        )
 
     def asked(self, key: str) -> Sequence[Question]:
         """The questions that were answered for a slot."""

@@ -99,6 +99,8 @@ class EmbeddedLLM:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                # threads that spin only briefly: with another job on the cores, long spins all but stop both
+                env={"GOMP_SPINCOUNT": "2000", **os.environ},
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
             )
             try:
@@ -117,6 +119,7 @@ class EmbeddedLLM:
             api="completions",
             identity=f"gguf:{self.sha256}",
             concurrency=self._slots,
+            timeout_s=900.0,
             give_up_s=30.0,
             check_model=False,
         )

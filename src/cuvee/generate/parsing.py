@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cuvee.corpus import normalise_text
 from cuvee.generate.calls import Answer
@@ -43,7 +43,9 @@ class Parsed:
     reason: str | None
 
 
-def parse_answer(answer: Answer, *, label: str, shown: Collection[str], least_words: int = 2) -> Parsed:
+def parse_answer(
+    answer: Answer, *, label: str, shown: Collection[str], least_words: int = 2, keep_truncated: bool = False
+) -> Parsed:
     """Clean an answer and look for what makes it unusable by itself.
 
     Args:
@@ -51,8 +53,11 @@ def parse_answer(answer: Answer, *, label: str, shown: Collection[str], least_wo
         label: of the wanted row; "label: text" loses its label.
         shown: texts in the prompt, which may not come back.
         least_words: fewer words are too short.
+        keep_truncated: take an answer that ran into max_tokens, without its last, broken word.
     """
     text = clean_text(answer.text, label=label)
+    if answer.finish_reason == "length" and keep_truncated:
+        text, answer = text.rpartition(" ")[0], replace(answer, finish_reason="stop")
     return Parsed(raw=answer.text, text=text, reason=_objection(text, answer, shown, least_words))
 
 

@@ -56,6 +56,7 @@ def generate_pools(
     seed: int,
     nearest: Nearest | None = None,
     refuse: Refuse | None = None,
+    keep_truncated: bool = False,
     attempts: int = 6,
     progress: Progress | None = None,
 ) -> tuple[Pool, ...]:
@@ -79,6 +80,7 @@ def generate_pools(
         seed: of seed examples and requests.
         nearest: for a paraphrase's acceptance; None skips that test, and the note says so.
         refuse: says of texts why they may not become rows (they leak held-out data, say); None refuses nothing.
+        keep_truncated: take answers that ran into max_tokens, without their last, broken word.
         attempts: answers a slot may be given.
         progress: called with (rows so far, rows wanted).
 
@@ -102,6 +104,7 @@ def generate_pools(
             writer=writer,
             nearest=nearest,
             refuse=refuse,
+            keep_truncated=keep_truncated,
             attempts=attempts,
             least_words=least_words,
         )
@@ -130,6 +133,7 @@ def generate_corpus(
     seed: int = 0,
     nearest: Nearest | None = None,
     refuse: Refuse | None = None,
+    keep_truncated: bool = False,
     attempts: int = 6,
     progress: Progress | None = None,
 ) -> Pool:
@@ -148,6 +152,7 @@ def generate_corpus(
             seed=seed,
             nearest=nearest,
             refuse=refuse,
+            keep_truncated=keep_truncated,
             attempts=attempts,
             progress=progress,
         )

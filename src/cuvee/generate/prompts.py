@@ -102,7 +102,7 @@ class PromptWriter:
 
     def ask_for_row(self, slot: Slot, attempt: int) -> Question:
         """Ask for a new row of the slot's label, and topic if it has one."""
-        rows = self._choose_rows(slot)
+        rows = self._choose_rows(slot, attempt)
         examples = [_one_line(self._train.texts[i]) for i in rows]
         words = {
             "label": _readable(slot.label),
@@ -130,9 +130,11 @@ class PromptWriter:
             shown = ()
         return Question(request=request, seed_ids=tuple(seed_ids), shown=shown)
 
-    def _choose_rows(self, slot: Slot) -> list[int]:
-        rotation = slot.number // SLOTS_A_ROTATION
-        rng = derive_rng(self._seed, "seed-examples", slot.label, slot.block, rotation)
+    def _choose_rows(self, slot: Slot, attempt: int) -> list[int]:
+        # a slot whose first answer was no use sees other examples, or the same in another order: at a low
+        # temperature the same prompt would give the same answer again
+        rotation = [slot.number // SLOTS_A_ROTATION, *([slot.number, attempt] if attempt else [])]
+        rng = derive_rng(self._seed, "seed-examples", slot.label, slot.block, *rotation)
         rows = self._rows[slot.label]
         return [rows[i] for i in rng.permutation(len(rows))[:EXAMPLES_SHOWN]]
 

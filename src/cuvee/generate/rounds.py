@@ -72,7 +72,7 @@ class Rounds:
             self._show(filled)
 
         self._show(filled)
-        # requests that share a prefix go one after the other, so that the endpoint can reuse what it computed
+        # prompts that share a prefix stand together: the client gives each run of them to one slot of the endpoint
         ordered = sorted(fresh, key=lambda r: (r.prompt or "", r.messages))
         self._answers.update(zip(ordered, client.answer_requests(ordered, look), strict=True))
 

@@ -72,11 +72,11 @@ def make_demo(folder: Path) -> StudyConfig:
             "data": {"real": str(data), "text": "text", "label": "label"},
             "split": {"test": 1100, "validation": 900, "rows_per_label": 4},
             "encoder": "minilm",
-            "generator": {"kind": "embedded", "temperature": 0.8, "max_tokens": 20},
+            "generator": {"kind": "embedded", "temperature": 0.7, "max_tokens": 20, "truncated": "keep"},
             "dials": [
                 {"name": "topics", "levels": [1, 2, 4, 8], "topics": TOPICS},
                 {"name": "paraphrase", "levels": [5, 3, 1, 0], "sources": 2},
-                {"name": "sampling", "levels": [0.2, 0.8, 1.4, 2.0], "draws": 3},
+                {"name": "sampling", "levels": [0.2, 0.7, 1.4, 2.0], "draws": 3},
             ],
             "mix": {"regime": "augment", "shares": [0, 0.2, 0.5, 0.75, 0.9], "shape_share": 0.75},
             "draws": {"generation": 5, "sampling": 1, "training": 3, "confirm": 3},

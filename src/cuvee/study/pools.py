@@ -45,6 +45,8 @@ from cuvee.study.setup import Pools, Study
 REAL = "real"
 FRESH = 1000
 """Draws kept for the confirmation are numbered from here, whatever number of draws the grid has."""
+ATTEMPTS = 12
+"""Answers that a row may be given before it stays empty."""
 
 
 def make_pools(study: Study) -> dict[Level, StoredPool]:
@@ -81,21 +83,47 @@ def fresh_pool(study: Study, level: Level, pools: Pools) -> tuple[Corpus, Sequen
 
 
 def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
-    """Level -> the generation draws in which every level of its dial has all its rows, so that they pair."""
+    """Level -> the generation draws in which every level of its dial has all its rows, so that they pair.
+
+    A level that fills no draw that the others of its dial fill is left out: it is out of this generator's reach.
+
+    Raises:
+        InputError: no dial has a level left.
+    """
     rows, limit = study.block_rows(), study.config.draws.generation
-    full = {level: {b for b in full_blocks(pool.corpus, rows) if b < limit} for level, pool in pools.items()}
     usable: dict[Level, list[int]] = {}
-    for level in pools:
-        shared = set.intersection(*(blocks for other, blocks in full.items() if other.dial == level.dial))
-        if not shared:
-            short = min(full, key=lambda k: (k.dial != level.dial, len(full[k])))
-            raise InputError(
-                f"pool {short.key} fills no generation draw that the other levels of its dial fill "
-                f"({len(pools[short].corpus)} rows; {sum(rows.values())} are needed a draw); "
-                "lower mix.shape_share or split.rows_per_label, or drop the level"
-            )
-        usable[level] = sorted(shared)
+    for dial in dict.fromkeys(level.dial for level in pools):
+        full = {
+            level: {b for b in full_blocks(pool.corpus, rows) if b < limit}
+            for level, pool in pools.items()
+            if level.dial == dial
+        }
+        while full and not (shared := set.intersection(*full.values())):
+            del full[min(full, key=lambda level: len(full[level]))]
+        usable |= {level: sorted(shared) for level in full}
+    if not usable:
+        level, pool = next(iter(pools.items()))
+        raise InputError(
+            f"no pool fills a generation draw ({level.key} has {len(pool.corpus)} rows; {sum(rows.values())} are "
+            "needed a draw, in equal parts of each label); lower mix.shape_share or split.rows_per_label"
+        )
     return usable
+
+
+def note_left_out(study: Study, pools: Pools) -> None:
+    """Say which levels and draws are not full, and so take no part."""
+    usable, rows = usable_draws(study, pools), sum(study.block_rows().values())
+    for level, pool in pools.items():
+        if level not in usable:
+            study.stages.listener.noted(
+                f"{level.key} is left out: with {len(pool.corpus)} rows it fills no draw of {rows} that the others fill"
+            )
+    for dial in dict.fromkeys(level.dial for level in usable):
+        settings = next((s for s in study.config.dials if s.name == dial), None)
+        wanted = min(study.config.draws.generation, (settings.draws if settings else None) or 10**9)
+        shared = next(draws for level, draws in usable.items() if level.dial == dial)
+        if len(shared) < wanted:
+            study.stages.listener.noted(f"{dial}: {len(shared)} of {wanted} draws are full at every level")
 
 
 def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
@@ -106,6 +134,7 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     corpora |= {level.key: take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()}
     rows = min(len(c) for name, c in corpora.items() if name != REAL)
     measured: dict[str, Measurement] = {}
+    note_left_out(study, pools)
     with study.stages.stage("measure", "pools") as progress:
         for number, (name, corpus) in enumerate(corpora.items(), start=1):
             key = hash_value(
@@ -175,6 +204,8 @@ def generate_levels(
             seed=config.seed,
             nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
             refuse=LeakGuard(study).reasons,
+            attempts=ATTEMPTS,
+            keep_truncated=config.generator.truncated == "keep",
             progress=progress,
         )
     pools = [
@@ -195,7 +226,7 @@ def generate_levels(
     return pools
 
 
-_SPEED = {"slots", "concurrency", "timeout_s", "give_up_s", "api_key_env"}
+_SPEED = {"slots", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"}
 
 
 @contextmanager
@@ -208,7 +239,9 @@ def open_endpoint(study: Study) -> Iterator[Endpoint]:
     generator = study.config.generator
     with ExitStack() as stack:
         if isinstance(generator, EmbeddedGenerator):
-            yield stack.enter_context(EmbeddedLLM(generator.gguf, slots=generator.slots)).endpoint
+            yield stack.enter_context(
+                EmbeddedLLM(generator.gguf, slots=generator.slots, context=generator.context, threads=generator.threads)
+            ).endpoint
         elif isinstance(generator, EndpointGenerator):
             key = environ.get(generator.api_key_env) if generator.api_key_env else None
             if generator.api_key_env and not key:

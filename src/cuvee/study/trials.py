@@ -54,7 +54,7 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
     if check is None or draft.best is None:
         return []
     best = draft.best.cell
-    diverse = max(pools, key=lambda level: measurements[level.key].values[DIVERSITY].value)
+    diverse = max(usable_draws(study, pools), key=lambda level: measurements[level.key].values[DIVERSITY].value)
     cells = [
         Cell(kind="real-only", rows_per_label=study.rows_per_label),
         best,
@@ -118,7 +118,7 @@ def draw_advice(
     """What the trials say."""
     config = study.config
     ranks: dict[str, list[str]] = {}
-    for level in sorted(pools, key=lambda k: k.rank):
+    for level in sorted(usable_draws(study, pools), key=lambda k: k.rank):
         ranks.setdefault(level.dial, []).append(level.name)
     return recommend_mixture(
         [o for o in outcomes if isinstance(o, Trial)],
