@@ -11,6 +11,7 @@ from pathlib import Path
 from cuvee._version import __version__
 from cuvee.config import EmbeddedGenerator, EndpointGenerator, config_to_yaml
 from cuvee.corpus import Corpus
+from cuvee.generate import Ledger
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text
 from cuvee.records import Advice, Cell, Composition, Draw, Measurement, TrialFailure, Usage
@@ -120,10 +121,11 @@ def make_report(
     failures: Sequence[TrialFailure],
 ) -> ReportData:
     """Everything the page shows."""
-    config = study.config
+    config, folder = study.config, study.folder
     usage = Usage()
-    for pool in pools.values():
-        usage = usage.plus(pool.usage)
+    if folder.ledger_path.exists():
+        with Ledger(folder.ledger_path) as ledger:  # levels share rows: the sum over pools would count them twice
+            usage = ledger.totals()
     return ReportData(
         title=config.name,
         advice=advice,
