@@ -17,8 +17,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 ROWS = 15  # real training rows of each label; labels with fewer are left out
-LEVELS = (5, 3, 2, 1)  # paraphrases of each source, from least to most diverse as expected
-SHARE = 0.25  # 5 synthetic rows a label and draw: 1, 2, 3 or 5 source rows stand behind them
+LEVELS = (4, 3, 2, 1)  # paraphrases of each source, from least to most diverse as expected
+SHARE = 0.21  # 4 synthetic rows a label and draw: 1, 2, 2 or 4 source rows stand behind them
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -164,3 +164,22 @@ def test_a_missing_key_variable_is_told(settings, tmp_path):
     generator = {**settings["generator"], "api_key_env": "NO_SUCH_KEY_HERE"}
     with pytest.raises(ConfigError, match="NO_SUCH_KEY_HERE is not set"):
         run_study({**settings, "generator": generator}, out=tmp_path / "run")
+
+
+def test_training_rows_that_are_also_in_the_test_file_are_left_out(settings, tmp_path):
+    rows = [{"text": f"{label} story number {i}", "label": label} for label in ("a", "b") for i in range(12)]
+    write_pools(
+        tmp_path,
+        {
+            "real.jsonl": rows,
+            "test.jsonl": [*rows[:2], *({**r, "text": "held " + r["text"]} for r in rows)],
+            "val.jsonl": [{**r, "text": "kept " + r["text"]} for r in rows],
+        },
+    )
+    data = {
+        name: str(tmp_path / f"{file}.jsonl")
+        for name, file in (("real", "real"), ("test", "test"), ("validation", "val"))
+    }
+    with open_study({**settings, "data": data, "split": {}}, out=tmp_path / "run") as flow:
+        assert len(flow.study.train) == 22 and len(flow.study.split.test) == 26
+        assert len(flow.study.split.validation) == 24

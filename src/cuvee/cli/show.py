@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from cuvee.records import Advice, Composition, Estimate, Measurement, Scores
+from cuvee.records import Advice, Cell, Composition, Estimate, Measurement, Scores
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -116,7 +117,7 @@ def scores_to_json(scores: Scores) -> dict[str, object]:
 
 def show_values(title: str, values: Mapping[str, Estimate]) -> None:
     """A table of numbers with their intervals."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = _table(title)
     for column in ("metric", "value", "95% interval", "n"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, e in values.items():
@@ -126,19 +127,33 @@ def show_values(title: str, values: Mapping[str, Estimate]) -> None:
     out.print(table)
 
 
+_HEADS = {
+    "vendi_q1": "Vendi\nq=1",
+    "dcscore_tau0.1": "DCScore\ntau=0.1",
+    "distinct_2": "distinct\n2-grams",
+    "near_duplicate_rate": "near\ncopies",
+    "mmd": "shift\nMMD",
+    "label_agreement": "label\nagrees",
+    "leakage": "leaks",
+}
+
+
 def show_measurements(measurements: Mapping[str, Measurement]) -> None:
     """Pools side by side: one row each, the main numbers."""
-    columns = ("vendi_q1", "dcscore_tau0.1", "distinct_2", "near_duplicate_rate", "mmd", "label_agreement", "leakage")
-    shown = [c for c in columns if any(c in m.values for m in measurements.values())]
-    table = Table(title="measured", title_justify="left", title_style="bold")
-    table.add_column("corpus")
+    shown = [name for name in _HEADS if any(name in m.values for m in measurements.values())]
+    table = _table("measured")
+    table.add_column("corpus", no_wrap=True)
     table.add_column("n", justify="right")
-    for column in shown:
-        table.add_column(column, justify="right")
+    for name in shown:
+        table.add_column(_HEADS[name], justify="right", no_wrap=True)
     for name, measurement in measurements.items():
         cells = [f"{measurement.values[c].value:.3g}" if c in measurement.values else "" for c in shown]
         table.add_row(name, str(measurement.n), *cells)
     out.print(table)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 def show_composition(composition: Composition) -> None:
@@ -150,21 +165,30 @@ def show_composition(composition: Composition) -> None:
     )
 
 
+def name_cell(cell: Cell) -> str:
+    """A short name for a table."""
+    if cell.kind == "blend":
+        return f"{cell.dial}={cell.level}"
+    if cell.kind == "synthetic-only":
+        return f"{cell.dial}={cell.level} alone"
+    return "real rows" if cell.kind == "real-only" else "real repeated"
+
+
 def show_advice(advice: Advice) -> None:
     """The verdict, the shapes, and the best cells."""
-    table = Table(title="cells (validation)", title_justify="left", title_style="bold")
-    table.add_column("cell")
-    for column in ("accuracy", "share", "draws", "gain over real-only", "over real-duplicated"):
-        table.add_column(column, justify="right")
+    table = _table("best cells, and the real rows (validation; gains in points)")
+    table.add_column("cell", no_wrap=True)
+    for column in ("share", "trainer", "acc.", "over real rows", "over repeated"):
+        table.add_column(column, justify="right", no_wrap=True)
     ranked = sorted(advice.cells, key=lambda s: -s.accuracy)
-    baselines = [s for s in ranked if s.cell.kind in ("real-only",)]
-    for summary in [*ranked[:8], *(b for b in baselines if b not in ranked[:8])]:
-        gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:+.1f}, {100 * g.high:+.1f}]" for g in summary.gains}
+    real = [s for s in ranked[8:] if s.cell.kind == "real-only"]
+    for summary in [*ranked[:8], *real]:
+        gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
         table.add_row(
-            summary.cell.key,
-            f"{100 * summary.accuracy:.1f}%",
+            name_cell(summary.cell),
             f"{summary.share:.2f}",
-            str(summary.draws),
+            summary.cell.trainer,
+            f"{100 * summary.accuracy:.1f}%",
             gains.get("real-only", ""),
             gains.get("real-duplicated", ""),
         )

@@ -150,6 +150,7 @@ class TrainConfig(_Section):
 
     trainer: str = "probe"
     loss: str = "ce"
+    source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
     steps: int = Field(300, ge=1)
     check: CheckConfig | None = None
 

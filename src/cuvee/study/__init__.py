@@ -24,6 +24,7 @@ from cuvee.study.outputs import StudyResult, write_outputs
 from cuvee.study.pools import make_pools, measure_pools
 from cuvee.study.setup import Study, prepare_study
 from cuvee.study.trials import check_trainer, confirm_best, draw_advice, run_grid
+from cuvee.study.validation import validate_study
 
 __all__ = ["Flow", "StudyResult", "make_demo", "open_study", "run_study"]
 
@@ -96,7 +97,9 @@ def open_study(
     """
     settings = read_config(config) if isinstance(config, str | Path) else make_config(config)
     with RunFolder(out or Path("runs") / settings.name) as folder:
-        yield Flow(prepare_study(settings, folder, Stages(listener)))
+        study = prepare_study(settings, folder, Stages(listener))
+        validate_study(study)
+        yield Flow(study)
 
 
 def run_study(

@@ -208,6 +208,8 @@ def generate_levels(
             keep_truncated=config.generator.truncated == "keep",
             progress=progress,
         )
+    for short in (pool for pool in made if pool.short):
+        study.stages.listener.noted(f"{short.level.key}: {short.note}")
     pools = [
         StoredPool(
             level=pool.level,
@@ -221,8 +223,6 @@ def generate_levels(
     ]
     for pool in pools:
         study.folder.save_pool(pool, suffix)
-        if pool.note:
-            study.stages.listener.noted(f"{pool.level.key}: {pool.note}")
     return pools
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cuvee.config import DataConfig, StudyConfig, config_to_yaml
-from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, split_corpus
+from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, normalise_text, split_corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages
@@ -64,6 +64,7 @@ def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages) -> Stu
     """
     with stages.stage("prepare", "rows"):
         split, data = _read_split(config)
+        split = _drop_overlap(split, stages)
         folder.check_identity(
             {
                 "data": data,
@@ -107,6 +108,16 @@ def _read_split(config: StudyConfig) -> tuple[Split, str]:
             unused=split.unused,
         )
     return split, hash_value([real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items()))])
+
+
+def _drop_overlap(split: Split, stages: Stages) -> Split:
+    """Without training rows whose text is also held out, which files split by others often have."""
+    held_out = {normalise_text(t) for t in [*split.validation.texts, *split.test.texts_for_leak_guard()]}
+    clean = [normalise_text(text) not in held_out for text in split.train.texts]
+    if all(clean):
+        return split
+    stages.listener.noted(f"{clean.count(False)} training rows are also in validation or test; they are left out")
+    return Split(train=split.train.keep(clean), validation=split.validation, test=split.test, unused=split.unused)
 
 
 def _load_real(data: DataConfig, path: str) -> Corpus:

@@ -25,7 +25,7 @@ from cuvee.records import (
 )
 from cuvee.study.pools import FRESH, fresh_pool, usable_draws
 from cuvee.study.setup import Pools, Study
-from cuvee.train import train_model
+from cuvee.train import TrainSettings, train_model
 
 DIVERSITY = "vendi_q1"
 Outcome = Trial | TrialFailure
@@ -201,6 +201,7 @@ def _run_trial(
     study: Study, item: PlannedTrial, pools: Mapping[str, Corpus], held_out: Corpus, steps: int, part: str
 ) -> Outcome:
     cell, draw = item.cell, item.draw
+    weight = study.config.train.source_weight if cell.loss == "source_weight" else None
     doing: Stage = "mix"
     try:
         blend = mix_cell(study, pools, cell, draw)
@@ -210,6 +211,7 @@ def _run_trial(
                 draw,
                 part,
                 steps,
+                weight,
                 blend.corpus.fingerprint,
                 held_out.fingerprint,
                 study.encoder.hash,
@@ -220,14 +222,14 @@ def _run_trial(
         if isinstance(known, Trial):
             return known
         doing = "train"
-        predictor = train_model(
-            blend.corpus,
+        settings = TrainSettings(
             trainer=cell.trainer,
             loss=cell.loss,
             steps=steps,
             seed=derive_seed(study.config.seed, "training", draw.generation, draw.sampling, draw.training),
-            encoder=study.encoder,
+            source_weight=weight,
         )
+        predictor = train_model(blend.corpus, settings=settings, encoder=study.encoder)
         doing = "evaluate"
         scores = score_proba(predictor.predict_proba(held_out.texts), predictor.labels, held_out.targets)
     except (CuveeError, MemoryError) as exc:
