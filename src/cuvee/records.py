@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Literal
 
 import numpy as np
@@ -94,18 +95,24 @@ class Measurement:
     seed: int
     values: Mapping[str, Estimate]
 
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{k}</td><td>{v.value:.4g}</td><td>{_interval(v)}</td></tr>" for k, v in self.values.items()
-        )
-        head = f"<caption>{self.name} (n={self.n})</caption><tr><th>metric</th><th>value</th><th>95%</th></tr>"
-        return f"<table>{head}{rows}</table>"
-
     def __str__(self) -> str:
-        lines = [f"{self.name}  n={self.n}  encoder={self.encoder}"]
-        width = max((len(k) for k in self.values), default=0)
-        lines += [f"  {k:<{width}}  {v.value:>10.4g}  {_interval(v)}" for k, v in self.values.items()]
-        return "\n".join(lines)
+        return "\n".join([f"{self.name}  n={self.n}  encoder={self.encoder}", *_value_lines(self.values)])
+
+    def _repr_html_(self) -> str:
+        return _value_table(f"{self.name} (n={self.n}, encoder {self.encoder})", self.values)
+
+
+def _value_lines(values: Mapping[str, Estimate]) -> list[str]:
+    width = max((len(k) for k in values), default=0)
+    return [f"  {k:<{width}}  {v.value:>10.4g}  {_interval(v)}".rstrip() for k, v in values.items()]
+
+
+def _value_table(caption: str, values: Mapping[str, Estimate]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(k)}</td><td>{v.value:.4g}</td><td>{_interval(v)}</td></tr>" for k, v in values.items()
+    )
+    head = f"<caption>{escape(caption)}</caption><tr><th>metric</th><th>value</th><th>95%</th></tr>"
+    return f"<table>{head}{rows}</table>"
 
 
 def _interval(estimate: Estimate) -> str:
@@ -178,6 +185,12 @@ class Scores:
     n: int
     values: Mapping[str, Estimate]
     correct: NDArray[np.bool_] = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return "\n".join([f"Scores on {self.n} items", *_value_lines(self.values)])
+
+    def _repr_html_(self) -> str:
+        return _value_table(f"Scores on {self.n} items", self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,3 +310,14 @@ class Advice:
     more_draws: int | None
     scope: str
     failures: int
+
+    def __str__(self) -> str:
+        lines = [f"{self.decision}: {self.sentence}"]
+        for summary in sorted(self.cells, key=lambda s: -s.accuracy)[:10]:
+            gains = "  ".join(f"{100 * g.value:+.1f} over {g.over}" for g in summary.gains)
+            lines.append(f"  {100 * summary.accuracy:5.1f}%  {summary.cell.key}  {gains}".rstrip())
+        lines += [f"  {s.dial} at share {s.share:g}: {s.verdict}" for s in self.shapes]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"

