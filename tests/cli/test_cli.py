@@ -84,6 +84,7 @@ def test_init_writes_a_study_that_is_valid(headlines, tmp_path, capsys, monkeypa
     assert "already there" in refused(capsys, "init", headlines)
 
 
+@pytest.mark.slow  # with the others of its kind
 def test_every_stage_of_a_run_folder(settings, tmp_path, capsys):
     study, folder = tmp_path / "study.yaml", tmp_path / "run"
     study.write_text(yaml.safe_dump(settings), encoding="utf-8")

@@ -90,6 +90,7 @@ for i in range(start, 10**6):
 """
 
 
+@pytest.mark.slow  # with the others of its kind
 def test_sigkill_at_any_instant_loses_no_committed_answer(tmp_path):
     path = tmp_path / "ledger.sqlite"
     rng = random.Random(5)

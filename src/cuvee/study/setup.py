@@ -16,6 +16,8 @@ from cuvee.records import Level
 from cuvee.store import RunFolder, StoredPool
 
 Pools = Mapping[Level, StoredPool]
+FRESH = 1000
+"""Draws kept for the confirmation are numbered from here, whatever number of draws the grid has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,8 @@ from cuvee.records import (
     Trial,
     TrialFailure,
 )
-from cuvee.study.pools import FRESH, fresh_pool, usable_draws
-from cuvee.study.setup import Pools, Study
+from cuvee.study.pools import fresh_pool, usable_draws
+from cuvee.study.setup import FRESH, Pools, Study
 from cuvee.train import TrainSettings, train_model
 
 DIVERSITY = "vendi_q1"
