@@ -107,6 +107,19 @@ def test_every_stage_of_a_run_folder(settings, tmp_path, capsys):
     assert "no such pool; valid: sampling=0.3" in refused(capsys, "mix", folder, "--dial", "x", "--level", "1")
 
 
+def test_generate_rows_like_those_of_a_file(headlines, tmp_path, capsys, local):
+    out = tmp_path / "made.jsonl"
+    url = f"http://127.0.0.1:{local.port}/v1"
+    base = ["generate", headlines, "--rows", 3, "--base-url", url, "--model", "tiny", "--out", out]
+    code, shown, _ = call(capsys, *base, "--temperature", 0.4, "--describe", "news headlines", "--json")
+    assert code == 0 and json.loads(shown)[str(out)]["rows"] == 9
+    made = load_corpus(out)
+    assert set(made.origins) == {"synthetic"} and made.label_counts() == {"business": 3, "politics": 3, "sports": 3}
+    assert {b["temperature"] for b in local.bodies} == {0.4} and "news headlines" in str(local.bodies[0])
+    assert "NO_SUCH_VARIABLE is not set" in refused(capsys, *base, "--api-key-env", "NO_SUCH_VARIABLE")
+    assert "valid: chat, completions" in refused(capsys, *base, "--api", "chatt")
+
+
 # --- bad input ------------------------------------------------------------------------------------
 def study_file(tmp_path, settings, **changes):
     path = tmp_path / "study.yaml"

@@ -188,3 +188,14 @@ def test_training_rows_that_are_also_in_the_test_file_are_left_out(settings, tmp
     with open_study({**settings, "data": data, "split": {}}, out=tmp_path / "run") as flow:
         assert len(flow.study.train) == 22 and len(flow.study.split.test) == 26
         assert len(flow.study.split.validation) == 24
+
+
+def test_real_rows_may_be_a_dataset_or_a_corpus_in_memory(settings, headlines, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
+    in_memory = {k: v for k, v in settings.items() if k != "data"}
+    fingerprints = set()
+    for name, real in (("d", datasets.Dataset.from_list(rows)), ("c", cuvee.load_corpus(headlines)), ("f", None)):
+        with open_study(in_memory if real is not None else settings, real=real, out=tmp_path / name) as flow:
+            fingerprints.add(flow.study.train.fingerprint)
+    assert len(fingerprints) == 1

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated
@@ -21,6 +21,8 @@ from cuvee.corpus.files import guess_columns
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, CuveeError, InputError
 from cuvee.evaluate import evaluate_model
+from cuvee.execute import Stages
+from cuvee.generate import EmbeddedLLM, Endpoint, Sampling, SamplingDial, generate_corpus
 from cuvee.measure import measure_corpus
 from cuvee.mix import mix_corpora
 from cuvee.recommend import advice_to_json
@@ -169,23 +171,73 @@ def init(
 
 
 @app.command()
-def generate(study: Target, out: Out = None, json: Json = False) -> None:
-    """Generate the pools of a study and stop there."""
+def generate(
+    target: Annotated[Path, typer.Argument(help="study.yaml or a run folder; or a file of real rows")],
+    rows: Annotated[int, typer.Option("--rows", min=1, help="of each label, from a file of real rows")] = 12,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, max=5)] = 0.7,
+    describe: Annotated[str, typer.Option("--describe", help="what the texts are: news headlines")] = "examples",
+    base_url: Annotated[str | None, typer.Option("--base-url", help="an OpenAI-compatible endpoint")] = None,
+    model: Annotated[str, typer.Option("--model", help="at the endpoint")] = "",
+    api: Annotated[str, typer.Option("--api", help="chat or completions")] = "chat",
+    api_key_env: Annotated[str | None, typer.Option("--api-key-env", help="variable that holds the key")] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1)] = 48,
+    out: Out = None,
+    text: Text = None,
+    label: Label = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Generate the pools of a study; or rows like those of a file, at one temperature."""
     display = show.Display()
-    with _opened(study, out, display) as flow:
-        pools = flow.pools
-    if json:
-        show.show_json(
-            {
-                level.key: {"rows": len(p.corpus), "rejected": len(p.rejected), "note": p.note}
-                for level, p in pools.items()
+    if _is_study(target):
+        with _opened(target, out, display) as flow:
+            pools = {level.key: p for level, p in flow.pools.items()}
+            made = {
+                key: {"rows": len(p.corpus), "rejected": len(p.rejected), "note": p.note} for key, p in pools.items()
             }
-        )
     else:
-        for level, pool in pools.items():
-            show.out.print(
-                f"{level.key}: {len(pool.corpus)} rows, {len(pool.rejected)} answers rejected {pool.note}", markup=False
+        real, path = _load(target, text, label), out or Path("synthetic.jsonl")
+        dial = SamplingDial(levels=[temperature])
+        stages = Stages(display)
+        with display, stages.stage("generate") as progress, ExitStack() as stack:
+            pool = generate_corpus(
+                real,
+                dial=dial,
+                level=dial.levels[0].name,
+                rows_per_label=rows,
+                endpoint=_endpoint(stack, base_url, model, api, api_key_env),
+                sampling=Sampling(max_tokens=max_tokens),
+                describe=describe,
+                seed=seed,
+                progress=progress,
             )
+        write_corpus(pool.corpus, path)
+        made = {str(path): {"rows": len(pool.corpus), "rejected": len(pool.rejected), "note": pool.note}}
+    if json:
+        show.show_json(made)
+        return
+    for name, found in made.items():
+        show.out.print(
+            f"{name}: {found['rows']} rows, {found['rejected']} answers rejected {found['note']}", markup=False
+        )
+
+
+def _endpoint(stack: ExitStack, base_url: str | None, model: str, api: str, key_name: str | None) -> Endpoint:
+    """The embedded LLM, or the endpoint that was named."""
+    if base_url is None:
+        return stack.enter_context(EmbeddedLLM()).endpoint
+    if api not in ("chat", "completions"):
+        raise ConfigError(f"--api is {api!r}; valid: chat, completions")
+    key = os.environ.get(key_name) if key_name else None
+    if key_name and not key:
+        raise ConfigError(f"--api-key-env: the environment variable {key_name} is not set; export it")
+    return Endpoint(
+        base_url=base_url.rstrip("/"),
+        model=model,
+        api="chat" if api == "chat" else "completions",
+        api_key=key,
+        key_name=key_name or "",
+    )
 
 
 @app.command()

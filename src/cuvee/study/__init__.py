@@ -14,17 +14,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cuvee.config import StudyConfig, make_config, read_config
+from cuvee.corpus import Corpus
 from cuvee.execute import Listener, Stages
 from cuvee.records import Advice, Confirmation, Level, Measurement, Trial, TrialFailure
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.demo import make_demo
 from cuvee.study.outputs import StudyResult, write_outputs
 from cuvee.study.pools import make_pools, measure_pools
-from cuvee.study.setup import Study, prepare_study
+from cuvee.study.setup import Study, load_dataset_rows, prepare_study
 from cuvee.study.trials import check_trainer, confirm_best, draw_advice, run_grid
 from cuvee.study.validation import validate_study
+
+if TYPE_CHECKING:
+    import datasets
 
 __all__ = ["Flow", "StudyResult", "make_demo", "open_study", "run_study"]
 
@@ -82,6 +87,7 @@ class Flow:
 def open_study(
     config: StudyConfig | dict[str, object] | str | Path,
     *,
+    real: Corpus | datasets.Dataset | None = None,
     out: str | Path | None = None,
     listener: Listener | None = None,
 ) -> Iterator[Flow]:
@@ -89,15 +95,22 @@ def open_study(
 
     Args:
         config: a study.yaml, or its content.
+        real: the real rows, a corpus or a Hugging Face dataset; read from ``data.real`` when left out.
         out: the run folder; ``runs/NAME`` when left out.
         listener: hears the progress.
 
     Raises:
         CuveeError: bad input or config, a run folder of another study or in use.
     """
-    settings = read_config(config) if isinstance(config, str | Path) else make_config(config)
+    if isinstance(config, str | Path):
+        settings = read_config(config)
+    elif real is not None and isinstance(config, dict):
+        settings = make_config({"data": {"real": "in memory"}, **config})
+    else:
+        settings = make_config(config)
+    given = real if real is None or isinstance(real, Corpus) else load_dataset_rows(real, settings.data)
     with RunFolder(out or Path("runs") / settings.name) as folder:
-        study = prepare_study(settings, folder, Stages(listener))
+        study = prepare_study(settings, folder, Stages(listener), given)
         validate_study(study)
         yield Flow(study)
 
@@ -105,6 +118,7 @@ def open_study(
 def run_study(
     config: StudyConfig | dict[str, object] | str | Path,
     *,
+    real: Corpus | datasets.Dataset | None = None,
     out: str | Path | None = None,
     listener: Listener | None = None,
 ) -> StudyResult:
@@ -112,11 +126,12 @@ def run_study(
 
     Args:
         config: a study.yaml, or its content.
+        real: the real rows, a corpus or a Hugging Face dataset; read from ``data.real`` when left out.
         out: the run folder; ``runs/NAME`` when left out.
         listener: hears the progress.
 
     Raises:
         CuveeError: bad input or config, an endpoint that fails, a run folder of another study or in use.
     """
-    with open_study(config, out=out, listener=listener) as flow:
+    with open_study(config, real=real, out=out, listener=listener) as flow:
         return flow.result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cuvee.config import DataConfig, StudyConfig, config_to_yaml
 from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, normalise_text, split_corpus
@@ -14,6 +15,9 @@ from cuvee.fingerprint import hash_value
 from cuvee.mix import share_counts
 from cuvee.records import Level
 from cuvee.store import RunFolder, StoredPool
+
+if TYPE_CHECKING:
+    import datasets
 
 Pools = Mapping[Level, StoredPool]
 FRESH = 1000
@@ -58,14 +62,14 @@ class Study:
         return self.split.test.logged(lambda reason: self.folder.log_access(reason, detail))
 
 
-def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages) -> Study:
+def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages, real: Corpus | None = None) -> Study:
     """Read and split the data, check that the run folder is of this study, load the encoder.
 
     Raises:
         InputError, ConfigError, RunFolderMismatch, MissingDependency: before anything is spent.
     """
     with stages.stage("prepare", "rows"):
-        split, data = _read_split(config)
+        split, data = _read_split(config, real)
         split = _drop_overlap(split, stages)
         folder.check_identity(
             {
@@ -84,10 +88,10 @@ def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages) -> Stu
     return study
 
 
-def _read_split(config: StudyConfig) -> tuple[Split, str]:
+def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
     """The split, and the fingerprint of all real data."""
     data = config.data
-    real = _load_real(data, data.real)
+    real = given if given is not None else _load_real(data, data.real)
     parts = {
         name: _load_real(data, path) for name, path in (("validation", data.validation), ("test", data.test)) if path
     }
@@ -120,6 +124,11 @@ def _drop_overlap(split: Split, stages: Stages) -> Split:
         return split
     stages.listener.noted(f"{clean.count(False)} training rows are also in validation or test; they are left out")
     return Split(train=split.train.keep(clean), validation=split.validation, test=split.test, unused=split.unused)
+
+
+def load_dataset_rows(dataset: datasets.Dataset, data: DataConfig) -> Corpus:
+    """Real rows from a Hugging Face dataset, with the config's columns."""
+    return load_corpus(dataset, text=data.text, label=data.label, group=data.group)
 
 
 def _load_real(data: DataConfig, path: str) -> Corpus:
