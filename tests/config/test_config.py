@@ -70,8 +70,17 @@ def test_template_is_a_valid_study_with_the_data_filled_in(tmp_path):
     assert config.data.text == "body" and config.data.label == "y"
     assert config.name == "my-data" and config.split.rows_per_label == 5
     assert "yes: really" in text
-    # every commented key is real: with the comments on keys of known sections removed it still validates
     assert {d.name for d in config.dials} == {"paraphrase", "sampling"}
+
+
+@pytest.mark.parametrize("rows", [8, 12, 40, 400])
+def test_template_fits_however_few_rows_there_are(tmp_path, rows):
+    data = [{"text": f"t{i}", "target": "ab"[i % 2]} for i in range(rows)]
+    text = render_template(tmp_path / "d.csv", Corpus.from_rows(data), text="text", label="label")
+    config = StudyConfig.model_validate(yaml.safe_load(text))
+    paraphrase = config.dials[0]
+    added = 3 * (config.split.rows_per_label or 0)
+    assert paraphrase.sources * (1 + max(paraphrase.levels)) <= added
 
 
 def test_schema_describes_every_key():

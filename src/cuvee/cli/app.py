@@ -129,6 +129,16 @@ def _finish(flow: Flow, display: show.Display, json: bool) -> None:
     show.show_seconds(display.seconds)
 
 
+@app.callback(invoke_without_command=True)
+def start(
+    version: Annotated[bool, typer.Option("--version", help="print the version and leave", is_eager=True)] = False,
+) -> None:
+    """Find the blend: how diverse LLM-generated data should be, and how much of it to mix with real data."""
+    if version:
+        show.out.print(__version__)
+        raise typer.Exit
+
+
 @app.command()
 def run(study: Target, out: Out = None, json: Json = False) -> None:
     """Run a whole study, or go on with one."""
@@ -423,12 +433,6 @@ def report(study: Target, json: Json = False) -> None:
         show.show_json({"report": str(result.report), "blend": str(result.folder / "blend")})
     else:
         show.out.print(f"report: {result.report}", markup=False, soft_wrap=True)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    show.out.print(__version__)
 
 
 def _load(path: Path, text: str | None, label: str | None) -> Corpus:

@@ -27,6 +27,10 @@ def render_template(data: Path, corpus: Corpus, *, text: str, label: str) -> str
     def quoted(value: str) -> str:
         return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).split("\n")[0]
 
+    # as many synthetic rows a label as share 0.75 adds; each source takes its own row and m_p others
+    dial = "levels: [5, 3, 1, 0] # from least to most diverse as expected\n    sources: 2"
+    if 3 * rows < 12:
+        dial = "levels: [2, 1, 0]    # from least to most diverse as expected\n    sources: 1"
     topics = "\n".join(f"  #     {quoted(k)}: [first topic, second topic, third topic, fourth topic]" for k in counts)
     return f"""# yaml-language-server: $schema=study.schema.json
 # A Cuvée study: {len(corpus)} rows, {len(counts)} labels: {listed}
@@ -62,8 +66,7 @@ generator:
 
 dials:
   - name: paraphrase     # m_p paraphrases of each of r source rows stand in for other rows
-    levels: [5, 3, 1, 0] # from least to most diverse as expected
-    sources: 2
+    {dial}
   - name: sampling       # temperature
     levels: [0.2, 0.8, 1.4, 2.0]
   # - name: topics       # the number of topics a label

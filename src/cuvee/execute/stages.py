@@ -18,7 +18,7 @@ class Listener(Protocol):
         """``done`` of ``total`` units are finished."""
 
     def finished(self, stage: str, seconds: float) -> None:
-        """A stage ended."""
+        """A stage got to its end."""
 
     def noted(self, message: str) -> None:
         """Something the user should know."""
@@ -69,12 +69,10 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, unit: str = "rows") -> Iterator[Progress]:
-        """Time the body under ``name``; seconds add up when a stage is entered again."""
+        """Time the body under ``name`` if it gets to its end; seconds add up when a stage is entered again."""
         self.listener.started(name, unit)
         start = time.perf_counter()
-        try:
-            yield Progress(self.listener, name)
-        finally:
-            spent = time.perf_counter() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
-            self.listener.finished(name, spent)
+        yield Progress(self.listener, name)
+        spent = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + spent
+        self.listener.finished(name, spent)
