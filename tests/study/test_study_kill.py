@@ -66,7 +66,7 @@ def test_a_study_killed_ten_times_ends_with_the_same_bytes(settings, tmp_path, l
     moments = random.Random(11)
     kills = 0
     for attempt in range(60):
-        known, had = finished_trials(tmp_path / "cut"), answered(tmp_path / "cut")
+        known, had, sent = finished_trials(tmp_path / "cut"), answered(tmp_path / "cut"), len(local.bodies)
         run = start(config, tmp_path / "cut")
         try:
             run.wait(timeout=moments.uniform(0.25, 1.0) * length)
@@ -77,6 +77,8 @@ def test_a_study_killed_ten_times_ends_with_the_same_bytes(settings, tmp_path, l
         now = finished_trials(tmp_path / "cut")
         assert {k: now[k] for k in known} == known
         assert answered(tmp_path / "cut") >= had
+        # what was sent in this run and not journalled is no more than what was under way
+        assert len(local.bodies) - sent - (answered(tmp_path / "cut") - had) <= CONCURRENCY
         if kills == KILLS:
             break
         if run.returncode == 0:  # it got through: the remaining kills strike a fresh folder

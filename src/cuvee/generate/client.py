@@ -19,10 +19,6 @@ from cuvee.generate.ledger import Ledger
 from cuvee.generate.replies import Reply, model_names, parse_reply, read_message
 from cuvee.generate.retries import Patience, Trouble, retry_after_seconds
 
-COMMIT_EVERY = 32
-"""Answers."""
-COMMIT_SECONDS = 0.2
-
 T = TypeVar("T")
 
 
@@ -69,6 +65,7 @@ class LLMClient:
         self._runner = asyncio.Runner()
         self._session: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[object] | None = None
+        self._committing: asyncio.Task[None] | None = None
         self._model_checked = not endpoint.check_model
 
     def __enter__(self) -> LLMClient:
@@ -141,13 +138,12 @@ class LLMClient:
             while (request := lanes.take(lane)) is not None:
                 answer = await self._ask(session, request)
                 key = request_key(self._endpoint, request)
-                if self._ledger.record(key, request_json(self._endpoint, request), answer) >= COMMIT_EVERY:
-                    self._ledger.flush()
+                self._ledger.record(key, request_json(self._endpoint, request), answer)
+                await self._commit()  # a lane asks nothing more before its answer is safe
                 answers[request] = answer
                 tell(request, answer)
 
         tasks = [asyncio.create_task(work(lane)) for lane in range(lanes.count)]
-        tasks.append(asyncio.create_task(self._commit_regularly(tasks[:])))
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -157,11 +153,16 @@ class LLMClient:
             self._ledger.flush()
         return answers
 
-    async def _commit_regularly(self, asking: Sequence[asyncio.Task[None]]) -> None:
-        pending: set[asyncio.Task[None]] = set(asking)
-        while pending:
-            _, pending = await asyncio.wait(pending, timeout=COMMIT_SECONDS, return_when=asyncio.ALL_COMPLETED)
-            self._ledger.flush()
+    async def _commit(self) -> None:
+        """Return when all answers held so far are journalled; lanes that come together share one commit."""
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._flush_soon())
+        await asyncio.shield(self._committing)
+
+    async def _flush_soon(self) -> None:
+        await asyncio.sleep(0)  # whoever has an answer in hand by now joins
+        self._committing = None
+        self._ledger.flush()
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
