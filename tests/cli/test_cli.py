@@ -120,6 +120,34 @@ def test_generate_rows_like_those_of_a_file(headlines, tmp_path, capsys, local):
     assert "valid: chat, completions" in refused(capsys, *base, "--api", "chatt")
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("generate", ["--rows", 3]),
+        ("generate", ["--model", "x"]),
+        ("measure", ["--against", "x.jsonl"]),
+        ("measure", ["--encoder", "hashing"]),
+        ("mix", ["--regime", "replace"]),
+        ("train", ["--trainer", "encoder"]),
+        ("train", ["--steps", 3]),
+        ("evaluate", ["--seed", 3]),
+    ],
+)
+def test_an_option_that_a_study_would_ignore_is_refused(settings, tmp_path, capsys, local, command, option):
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    line = refused(capsys, command, study, *option)
+    assert option[0] in line and "has no effect here: a study takes it from study.yaml" in line
+    assert not local.bodies
+
+
+def test_an_option_that_plain_files_would_ignore_is_refused(texts, capsys):
+    real, synthetic = texts
+    assert "--dial has no effect" in refused(capsys, "mix", real, synthetic, "--dial", "topics")
+    assert "--model has no effect" in refused(capsys, "generate", real, "--model", "x")
+    assert "--encoder has no effect" in refused(capsys, "train", real, "--trainer", "encoder", "--encoder", "hashing")
+
+
 # --- bad input ------------------------------------------------------------------------------------
 def study_file(tmp_path, settings, **changes):
     path = tmp_path / "study.yaml"

@@ -93,6 +93,23 @@ def _report_defect(kind: type[BaseException], value: BaseException, _trace: Trac
     )
 
 
+def _refuse_options(ctx: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuse options that were given but would have no effect.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for name in names:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect here: {why}")
+
+
+_IN_STUDY = "a study takes it from study.yaml"
+_COLUMNS = ("text", "label")
+_ENDPOINT = ("base_url", "model", "api", "api_key_env")
+
+
 def _is_study(path: Path) -> bool:
     return path.suffix in (".yaml", ".yml") or (path / "study.yaml").is_file()
 
@@ -182,6 +199,7 @@ def init(
 
 @app.command()
 def generate(
+    ctx: typer.Context,
     target: Annotated[Path, typer.Argument(help="study.yaml or a run folder; or a file of real rows")],
     rows: Annotated[int, typer.Option("--rows", min=1, help="of each label, from a file of real rows")] = 12,
     temperature: Annotated[float, typer.Option("--temperature", min=0, max=5)] = 0.7,
@@ -200,12 +218,17 @@ def generate(
     """Generate the pools of a study; or rows like those of a file, at one temperature."""
     display = show.Display()
     if _is_study(target):
+        _refuse_options(
+            ctx, [*_ENDPOINT, *_COLUMNS, "rows", "temperature", "describe", "max_tokens", "seed"], _IN_STUDY
+        )
         with _opened(target, out, display) as flow:
             pools = {level.key: p for level, p in flow.pools.items()}
             made = {
                 key: {"rows": len(p.corpus), "rejected": len(p.rejected), "note": p.note} for key, p in pools.items()
             }
     else:
+        if base_url is None:
+            _refuse_options(ctx, ["model", "api", "api_key_env"], "it goes with --base-url")
         real, path = _load(target, text, label), out or Path("synthetic.jsonl")
         dial = SamplingDial(levels=[temperature])
         stages = Stages(display)
@@ -252,6 +275,7 @@ def _endpoint(stack: ExitStack, base_url: str | None, model: str, api: str, key_
 
 @app.command()
 def measure(
+    ctx: typer.Context,
     target: Annotated[Path, typer.Argument(help="a file of texts, study.yaml, or a run folder")],
     against: Annotated[Path | None, typer.Option("--against", help="real rows: adds shift and label agreement")] = None,
     held_out: Annotated[Path | None, typer.Option("--held-out", help="rows that must not leak: adds leakage")] = None,
@@ -265,6 +289,7 @@ def measure(
 ) -> None:
     """Measure the diversity of a file, and its shift from real data; or the pools of a study."""
     if _is_study(target):
+        _refuse_options(ctx, [*_COLUMNS, "against", "held_out", "metric", "rows", "encoder", "seed"], _IN_STUDY)
         display = show.Display()
         with _opened(target, None, display) as flow:
             measured = flow.measurements
@@ -297,6 +322,7 @@ def measure(
 
 @app.command()
 def mix(
+    ctx: typer.Context,
     real: Annotated[Path, typer.Argument(help="real rows; or study.yaml or a run folder")],
     synthetic: Annotated[Path | None, typer.Argument(help="synthetic rows")] = None,
     share: Annotated[float, typer.Option("--share", min=0, max=1, help="synthetic rows over all rows")] = 0.5,
@@ -314,6 +340,7 @@ def mix(
     if regime not in ("augment", "replace"):
         raise ConfigError(f"--regime is {regime!r}; valid: augment, replace")
     if _is_study(real):
+        _refuse_options(ctx, [*_COLUMNS, "synthetic", "regime", "allow_repeats"], _IN_STUDY)
         display = show.Display()
         with _opened(real, None, display) as flow:
             corpora = {k.key: p.corpus for k, p in flow.pools.items()}
@@ -322,6 +349,7 @@ def mix(
             cell = Cell(kind="blend", dial=dial, level=level, share=share, rows_per_label=flow.study.rows_per_label)
             blend = mix_cell(flow.study, corpora, cell, Draw(generation=0, sampling=seed, training=0))
     else:
+        _refuse_options(ctx, ["dial", "level"], "it names a pool of a study; these are plain files")
         if synthetic is None:
             raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
         blend = mix_corpora(
@@ -346,6 +374,7 @@ def mix(
 
 @app.command()
 def train(
+    ctx: typer.Context,
     target: Annotated[Path, typer.Argument(help="a blend (file of labelled rows); or study.yaml or a run folder")],
     trainer: Annotated[str, typer.Option("--trainer", help="probe or encoder")] = "probe",
     loss: Annotated[str, typer.Option("--loss", help="ce or source_weight")] = "ce",
@@ -362,6 +391,8 @@ def train(
 ) -> None:
     """Train a model on a blend; or run the trials of a study."""
     if _is_study(target):
+        names = [*_COLUMNS, "trainer", "loss", "source_weight", "steps", "encoder", "out", "seed"]
+        _refuse_options(ctx, names, _IN_STUDY)
         display = show.Display()
         with _opened(target, None, display) as flow:
             outcomes = flow.grid
@@ -372,6 +403,8 @@ def train(
             show.out.print(f"{len(outcomes) - failed} trials finished, {failed} failed")
         return
     corpus = _load(target, text, label)
+    if trainer == "encoder":
+        _refuse_options(ctx, ["encoder"], "the trainer 'encoder' fine-tunes all-MiniLM-L6-v2")
     settings = TrainSettings(trainer=trainer, loss=loss, steps=steps, seed=seed, source_weight=source_weight)
     predictor = train_model(corpus, settings=settings, encoder=load_encoder(encoder))
     predictor.save(out)
@@ -383,6 +416,7 @@ def train(
 
 @app.command()
 def evaluate(
+    ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="a folder written by cuvee train; or study.yaml or a run folder")],
     data: Annotated[Path | None, typer.Argument(help="held-out real rows")] = None,
     encoder: Annotated[
@@ -395,6 +429,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on held-out real rows; or list the cells of a study."""
     if _is_study(model):
+        _refuse_options(ctx, [*_COLUMNS, "data", "encoder", "seed"], _IN_STUDY)
         _show_advice(model, json)
         return
     if data is None:
