@@ -188,6 +188,7 @@ def test_training_rows_that_are_also_in_the_test_file_are_left_out(settings, tmp
     with open_study({**settings, "data": data, "split": {}}, out=tmp_path / "run") as flow:
         assert len(flow.study.train) == 22 and len(flow.study.split.test) == 26
         assert len(flow.study.split.validation) == 24
+        assert flow.study.folder.access_log() == [("leak-guard", "texts, against leaks")]
 
 
 def test_real_rows_may_be_a_dataset_or_a_corpus_in_memory(settings, headlines, tmp_path):

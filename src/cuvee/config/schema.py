@@ -28,8 +28,14 @@ class DataConfig(_Section):
 class SplitConfig(_Section):
     """How the real data is split before anything else."""
 
-    test: int | float = Field(0.3, gt=0, description="locked test: rows, or a fraction below 1")
-    validation: int | float = Field(0.3, gt=0, description="validation: rows, or a fraction below 1")
+    test: int | float = Field(
+        0.3, gt=0, description="locked test: rows, or a fraction below 1; where data.test is given, that file is it"
+    )
+    validation: int | float = Field(
+        0.3,
+        gt=0,
+        description="validation: rows, or a fraction below 1; where data.validation is given, that file is it",
+    )
     rows_per_label: int | None = Field(
         None, ge=1, description="real training rows of each label; null keeps all that remain"
     )

@@ -70,7 +70,6 @@ def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages, real: 
     """
     with stages.stage("prepare", "rows"):
         split, data = _read_split(config, real)
-        split = _drop_overlap(split, stages)
         folder.check_identity(
             {
                 "data": data,
@@ -78,6 +77,7 @@ def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages, real: 
                 "seeds": str(config.seed),
             }
         )
+        split = _drop_overlap(split, folder, stages)
         study = Study(config=config, folder=folder, stages=stages, split=split, encoder=load_encoder(config.encoder))
         if not any(study.block_rows().values()):
             raise InputError(
@@ -116,9 +116,10 @@ def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
     return split, hash_value([real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items()))])
 
 
-def _drop_overlap(split: Split, stages: Stages) -> Split:
+def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
     """Without training rows whose text is also held out, which files split by others often have."""
-    held_out = {normalise_text(t) for t in [*split.validation.texts, *split.test.texts_for_leak_guard()]}
+    test = split.test.logged(lambda reason: folder.log_access(reason, "texts, against leaks"))
+    held_out = {normalise_text(t) for t in [*split.validation.texts, *test.texts_for_leak_guard()]}
     clean = [normalise_text(text) not in held_out for text in split.train.texts]
     if all(clean):
         return split
