@@ -7,7 +7,7 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.measure import measure_corpus
-from cuvee.measure.lexical import compression_ratio
+from cuvee.measure.lexical.basic import compression_ratio
 
 
 def corpus_of(texts, groups=None):

@@ -10,7 +10,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.measure.metrics import METRICS
+from cuvee.measure.metrics import METRICS, STANDARD
 from cuvee.measure.subject import Metric, Need, Subject
 from cuvee.records import Estimate, Measurement
 from cuvee.registry import resolve_name
@@ -112,8 +112,8 @@ def subsample_groups(corpus: Corpus, rows: int, *, seed: int = 0) -> Corpus:
 
 
 def _choose_metrics(metrics: Sequence[str | Metric] | None) -> list[Metric]:
-    if metrics is None:
-        return list(METRICS.values())
+    if metrics is None or metrics == "all":
+        return [METRICS[name] for name in (STANDARD if metrics is None else METRICS)]
     chosen: list[Metric] = []
     for entry in metrics:
         found: object = resolve_name(entry, METRICS, what="metric") if isinstance(entry, str) else entry

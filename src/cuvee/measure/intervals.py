@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.measure.subject import Subject
+from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.records import Estimate
 from cuvee.similarity import jackknife_interval
 
@@ -40,6 +40,50 @@ def estimate_by_jackknife(
         interval=f"grouped jackknife, {bins} bins",
         settings=dict(settings),
     )
+
+
+def estimate_two_samples(
+    subject: Subject,
+    value: float,
+    without_ours: Callable[[], NDArray[np.float64]],
+    without_theirs: Callable[[], NDArray[np.float64]],
+    settings: Mapping[str, str | float],
+    *,
+    p_value: float | None = None,
+) -> Estimate:
+    """``value``, a number of the corpus *and* of the real rows, with an interval for the chance in both.
+
+    The two grouped-jackknife variances add (the samples are independent); t quantile with Satterthwaite's
+    degrees of freedom. Where the corpus *is* the real data, or either side has fewer than four groups, there
+    is no interval.
+
+    Args:
+        subject: gives the bins of both sides (``bins`` and ``against_bins``).
+        value: the number on all rows.
+        without_ours: makes the numbers with each bin of the corpus left out, shape (bins,).
+        without_theirs: the same for each bin of the real rows, shape (against bins,).
+        settings: what the number was computed with.
+        p_value: of a test that goes with it.
+    """
+    from scipy.special import stdtrit
+
+    bare = Estimate(value=value, n=subject.n, p_value=p_value, settings=dict(settings))
+    enough = int(subject.against_bins.max(initial=0)) + 1 >= MIN_BINS
+    if not (subject.has_intervals and enough) or subject.is_real:
+        return bare
+    ours = jackknife_interval(value, without_ours(), subject.bins)
+    theirs = jackknife_interval(value, without_theirs(), subject.against_bins)
+    if ours is None or theirs is None:
+        return bare
+    sides = [(ours.se**2, int(subject.bins.max())), (theirs.se**2, int(subject.against_bins.max()))]
+    variance = sum(v for v, _ in sides)
+    df = variance**2 / sum(v**2 / f for v, f in sides) if variance > 0 else 1.0
+    half = float(stdtrit(df, 0.975)) * float(np.sqrt(variance))
+    return Estimate(
+        value=value, low=value - half, high=value + half, n=subject.n, p_value=p_value,
+        interval=f"grouped jackknife of both sides, {sides[0][1] + 1} and {sides[1][1] + 1} bins",
+        settings=dict(settings),
+    )  # fmt: skip
 
 
 def estimate_rate(subject: Subject, hits: NDArray[np.bool_], settings: Mapping[str, str | float]) -> Estimate:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,11 @@ from cuvee.similarity import (
 )
 
 Family = Literal["semantic", "lexical", "shift", "quality"]
-Need = Literal["vectors", "against", "held_out", "labels"]
+Need = Literal["texts", "vectors", "against", "held_out", "labels"]
+T = TypeVar("T")
 
+MORE = "higher is more diverse"
+LESS = "higher is less diverse"
 TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)
 NEAR_DUPLICATE = 0.95
 MIN_BINS = 4
@@ -55,6 +58,16 @@ class Subject:
     encoder: Encoder | None = None
     seed: int = 0
     permutations: int = 200
+    _made: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, make: Callable[[Subject], T]) -> T:
+        """What ``make`` makes of this subject, computed at the first call: for results that metrics share.
+
+        ``make`` is its own key, so it must be a module-level function.
+        """
+        if make not in self._made:
+            self._made[make] = make(self)
+        return cast("T", self._made[make])
 
     @property
     def n(self) -> int:
@@ -65,6 +78,11 @@ class Subject:
     def bins(self) -> NDArray[np.int64]:
         """Jackknife bin of each row, shape (n,): whole groups, at most 64 bins."""
         return jackknife_bins(self.corpus.groups, seed=self.seed)
+
+    @cached_property
+    def against_bins(self) -> NDArray[np.int64]:
+        """Jackknife bin of each real training row, shape (m,)."""
+        return jackknife_bins(self.real.groups, seed=self.seed)
 
     @property
     def has_intervals(self) -> bool:
@@ -153,7 +171,8 @@ class Metric:
     """One number about a corpus.
 
     ``compute`` returns None where the number is not defined, such as a mean over pairs of one row. ``better``
-    says how to read it; ``needs`` what must be given for it.
+    says how to read it; ``needs`` what must be given for it. ``standard`` metrics are measured unless others are
+    asked for; the rest take longer, or say much the same, and are asked for by name or by "all".
     """
 
     name: str
@@ -162,3 +181,4 @@ class Metric:
     better: str
     needs: tuple[Need, ...]
     compute: Callable[[Subject], Estimate | None]
+    standard: bool = True
