@@ -1,0 +1,53 @@
+"""The values that travel between rooms: frozen, slotted, keyword-only.
+
+Corpora themselves are in ``cuvee.corpus``. Nothing here does work beyond deriving a name or a number
+from its own fields.
+"""
+
+from cuvee.records.advice import (
+    Advice,
+    CellSummary,
+    Confirmation,
+    Gain,
+    ManipulationCheck,
+    Shape,
+    ShapeTest,
+)
+from cuvee.records.generation import Level, Rejected, Usage
+from cuvee.records.measurement import Estimate, Measurement, Vectors
+from cuvee.records.trials import (
+    Cell,
+    Composition,
+    Draw,
+    Kind,
+    Regime,
+    Scores,
+    Stage,
+    Trial,
+    TrialFailure,
+)
+
+__all__ = [
+    "Advice",
+    "Cell",
+    "CellSummary",
+    "Composition",
+    "Confirmation",
+    "Draw",
+    "Estimate",
+    "Gain",
+    "Kind",
+    "Level",
+    "ManipulationCheck",
+    "Measurement",
+    "Regime",
+    "Rejected",
+    "Scores",
+    "Shape",
+    "ShapeTest",
+    "Stage",
+    "Trial",
+    "TrialFailure",
+    "Usage",
+    "Vectors",
+]

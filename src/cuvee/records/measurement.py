@@ -1,0 +1,70 @@
+"""Measured numbers with their intervals and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its 95% interval and what it was computed with.
+
+    ``low`` and ``high`` are None where no valid interval is known; ``interval`` names the method.
+    ``p_value`` is set for tests. ``settings`` holds tau, q, kernel and the like.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int
+    interval: str = ""
+    p_value: float | None = None
+    settings: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """All numbers of one corpus, under their names in the METRICS table, with their provenance."""
+
+    name: str
+    fingerprint: str
+    against: str | None
+    n: int
+    encoder: str
+    encoder_hash: str
+    seed: int
+    values: Mapping[str, Estimate]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name}  n={self.n}  encoder={self.encoder}", *value_lines(self.values)])
+
+    def _repr_html_(self) -> str:
+        return value_table(f"{self.name} (n={self.n}, encoder {self.encoder})", self.values)
+
+
+def value_lines(values: Mapping[str, Estimate]) -> list[str]:
+    """One aligned line a number."""
+    width = max((len(k) for k in values), default=0)
+    return [f"  {k:<{width}}  {v.value:>10.4g}  {_interval(v)}".rstrip() for k, v in values.items()]
+
+
+def value_table(caption: str, values: Mapping[str, Estimate]) -> str:
+    """An HTML table of numbers."""
+    rows = "".join(
+        f"<tr><td>{escape(k)}</td><td>{v.value:.4g}</td><td>{_interval(v)}</td></tr>" for k, v in values.items()
+    )
+    head = f"<caption>{escape(caption)}</caption><tr><th>metric</th><th>value</th><th>95%</th></tr>"
+    return f"<table>{head}{rows}</table>"
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "" if estimate.p_value is None else f"p = {estimate.p_value:.3g}"
+    return f"[{estimate.low:.4g}, {estimate.high:.4g}]"

@@ -1,0 +1,108 @@
+"""Blends, cells, draws and what a trial gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.records.measurement import Estimate, value_lines, value_table
+
+Regime = Literal["augment", "replace"]
+Kind = Literal["blend", "real-only", "real-duplicated", "synthetic-only"]
+Stage = Literal["generate", "measure", "mix", "train", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """What a blend really holds. ``share`` is synthetic rows over all rows, as realised."""
+
+    share: float
+    real_rows: int
+    synthetic_rows: int
+    unique_rows: int
+    most_repeats: int
+    label_counts: Mapping[str, tuple[int, int]]
+    """label -> (real rows, synthetic rows)"""
+
+    @property
+    def rows(self) -> int:
+        """All rows, repeats counted."""
+        return self.real_rows + self.synthetic_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One square of the grid. Baselines without a pool have ``dial`` and ``level`` None.
+
+    ``share`` is the share asked for; ``rows_per_label`` counts the real training rows of each label.
+    ``real-duplicated`` carries the share whose total rows it matches.
+    """
+
+    kind: Kind
+    dial: str | None = None
+    level: str | None = None
+    share: float = 0.0
+    rows_per_label: int
+    trainer: str = "probe"
+    loss: str = "ce"
+
+    @property
+    def key(self) -> str:
+        """A readable name, unique within a study."""
+        pool = f"{self.dial}={self.level} " if self.dial is not None else ""
+        share = "" if self.kind in ("real-only", "synthetic-only") else f"share={self.share:g} "
+        return f"{self.kind} {pool}{share}rows={self.rows_per_label} {self.trainer}/{self.loss}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """The three random streams of a trial, each counted from 0."""
+
+    generation: int
+    sampling: int
+    training: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """How a predictor did on ``n`` held-out real items.
+
+    ``values`` are under their names in the SCORES table (accuracy, macro_f1, ...). ``correct`` has shape
+    (n,), bool, in the order of the evaluated corpus: it is what paired comparisons are made of.
+    """
+
+    n: int
+    values: Mapping[str, Estimate]
+    correct: NDArray[np.bool_] = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return "\n".join([f"Scores on {self.n} items", *value_lines(self.values)])
+
+    def _repr_html_(self) -> str:
+        return value_table(f"Scores on {self.n} items", self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One cell at one draw: trained for ``steps`` optimiser steps and evaluated."""
+
+    cell: Cell
+    draw: Draw
+    composition: Composition
+    steps: int
+    part: Literal["validation", "test"]
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFailure:
+    """A trial that did not finish: counted and shown, never dropped."""
+
+    cell: Cell
+    draw: Draw
+    stage: Stage
+    reason: str
