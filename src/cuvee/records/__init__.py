@@ -15,6 +15,16 @@ from cuvee.records.advice import (
 )
 from cuvee.records.generation import Level, Rejected, Usage
 from cuvee.records.measurement import Estimate, Measurement, Vectors
+from cuvee.records.parts import (
+    Added,
+    Comparison,
+    DatasetMap,
+    Decomposition,
+    ExampleScores,
+    MeasurementPage,
+    Profile,
+    SampleRow,
+)
 from cuvee.records.trials import (
     Cell,
     Composition,
@@ -28,20 +38,28 @@ from cuvee.records.trials import (
 )
 
 __all__ = [
+    "Added",
     "Advice",
     "Cell",
     "CellSummary",
+    "Comparison",
     "Composition",
     "Confirmation",
+    "DatasetMap",
+    "Decomposition",
     "Draw",
     "Estimate",
+    "ExampleScores",
     "Gain",
     "Kind",
     "Level",
     "ManipulationCheck",
     "Measurement",
+    "MeasurementPage",
+    "Profile",
     "Regime",
     "Rejected",
+    "SampleRow",
     "Scores",
     "Shape",
     "ShapeTest",
