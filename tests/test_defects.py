@@ -13,7 +13,8 @@ from cuvee.defects import Leak, degenerate_reasons, duplicate_mask, find_leaks, 
 from cuvee.encoders import load_encoder
 from cuvee.similarity import unit_rows
 
-BANKING = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "gptaug_banking"
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+BANKING = SHARED / "gptaug_banking"
 
 
 def read_texts(path):
@@ -57,6 +58,16 @@ def test_unspaced_scripts_have_a_token_a_character():
         ("I cannot fulfill this request", "refusal"),
         ("Sure! Here are five headlines about sport:", "chatter"),
         ("Here's a paraphrase of your sentence", "chatter"),
+        ("ERROR: the model is overloaded", "error message"),
+        ("Error: 429 Too Many Requests", "error message"),
+        ("API Error: invalid key", "error message"),
+        ("503 Service Unavailable", "error message"),
+        ("Rate limit exceeded, please retry after 20s", "error message"),
+        ('{"error": {"message": "model not found"}}', "error message"),
+        ('Traceback (most recent call last):\n  File "a.py", line 3', "error message"),
+        ("openai.BadRequestError: maximum length", "error message"),
+        ("Connection refused", "error message"),
+        ("null", "error message"),
         ("Bank raises \ufffd rates", "broken characters"),
         ("aaaaaaaaaaaaaaaaaaaa", "repetition"),
         ("rates " * 9, "repetition"),
@@ -81,11 +92,99 @@ def test_degenerate_texts_are_named(text, reason):
         "Why is 1.1 + 1.1 + 1.1 > 3.3?",
         "soooo good!!!!!!!!",
         "10% off",
+        "There is an error: my card was declined",
+        "the terminal says error 503 when I pay",
+        "My rate limit is too low, can you raise it?",
+        "error",
+        "How many requests are too many requests?",
         "明天",
     ],
 )
 def test_ordinary_texts_pass(text):
     assert degenerate_reasons([text]) == [None]
+
+
+def test_min_letters_alone_is_the_old_call():
+    assert degenerate_reasons(["ya", "yes"], min_letters=2) == [None, None]
+    assert degenerate_reasons(["ya", "yes"], min_letters=4) == ["too short", "too short"]
+
+
+def test_a_row_that_repeats_the_prompt_is_an_echo():
+    prompt = "Write one short question that a customer of a bank could ask, about the topic given below."
+    texts = [
+        prompt,
+        "Sure. Write one short question that a customer of a bank might ask",
+        "one short question that a customer might ask",
+        "List of topics: cards",
+        "where is my card",
+    ]
+    found = degenerate_reasons(texts, prompts=[prompt, "list of topics: cards", "my card"])
+    assert found == ["prompt echo", "prompt echo", None, "prompt echo", None]
+    assert degenerate_reasons(texts) == [None] * 5
+
+
+ENDED = [f"The {noun} of town {i} was closed by the council." for i in range(15) for noun in
+         "bank shop school church station hotel bridge".split()]  # fmt: skip
+LOOSE = [text.removesuffix(".") for text in ENDED]
+
+
+@pytest.mark.parametrize("text", ["The bank of town 3 was closed by the", "The bank (of", "A bank, a shop and"])
+def test_texts_that_stop_short_are_truncated_where_real_rows_do_not(text):
+    assert degenerate_reasons([text, text + " council."], reference=ENDED) == ["truncated", None]
+    assert degenerate_reasons([text], reference=ENDED[:20]) == ["truncated"]
+    assert degenerate_reasons([text], reference=LOOSE) == [None]
+    assert degenerate_reasons([text]) == [None]
+
+
+def test_a_missing_full_stop_is_a_cut_only_where_hundreds_of_real_rows_have_one():
+    text = "The bank was closed by the council"
+    many = [f"{i} {row}" for row in ENDED for i in range(3)]
+    assert degenerate_reasons([text], reference=many) == ["truncated"]
+    assert degenerate_reasons([text], reference=ENDED) == [None]  # 105 rows: too few to be sure
+    assert degenerate_reasons([text], reference=many[:-12] + LOOSE[:12]) == [None]  # one in 26 has none
+    assert degenerate_reasons([f'{text}?!"', f"{text}…", f"{text}。"], reference=many) == [None] * 3
+
+
+FOREIGN = [
+    "ich habe meine Karte verloren und brauche bitte eine neue",
+    "warum wurde mein Konto gestern ohne jede Nachricht gesperrt",
+    "wie lange dauert es bis die Überweisung endlich ankommt",
+    "können Sie mir sagen wie hoch die Gebühren im Ausland sind",
+    "das Wetter wird morgen in ganz Deutschland wieder deutlich besser",
+    "die Mannschaft verlor das letzte Spiel der Saison mit drei Toren",
+    "mein neues Telefon funktioniert leider nicht mehr mit dieser App",
+    "wann öffnet die Filiale in der Nähe des Bahnhofs am Samstag",
+    "j'ai perdu ma carte hier soir et je voudrais la bloquer",
+    "pourquoi mon virement n'est pas encore arrivé sur mon compte",
+    "combien de temps faut-il pour recevoir une nouvelle carte bancaire",
+    "est-ce que je peux retirer de l'argent à l'étranger sans frais",
+    "il fera très beau demain dans le sud de la France",
+    "le directeur de la banque a démissionné après le scandale",
+    "quels sont les documents nécessaires pour ouvrir un compte chez vous",
+    "je ne comprends pas pourquoi ma demande a été refusée",
+    "he perdido mi tarjeta y necesito una nueva lo antes posible",
+    "por qué mi transferencia todavía no ha llegado a mi cuenta",
+    "cuánto tiempo tarda en llegar el dinero desde otro banco",
+    "puedo sacar dinero en el extranjero sin pagar una comisión",
+    "mañana hará mucho calor en todo el sur de España",
+    "el equipo perdió el último partido de la temporada por tres goles",
+    "no entiendo por qué han rechazado mi pago con la tarjeta",
+    "qué documentos necesito para abrir una cuenta en este banco",
+]  # fmt: skip
+
+
+def test_foreign_rows_are_found_by_the_language_of_the_reference():
+    english = [f"{row} Please tell me what to do now" for row in LOOSE[:40]]
+    found = degenerate_reasons(FOREIGN, reference=english)
+    assert found.count("wrong language") > 0.9 * len(FOREIGN)
+    assert degenerate_reasons(FOREIGN) == [None] * len(FOREIGN)
+    german = [f"{row} {i}" for row in FOREIGN[:8] for i in range(4)]
+    assert degenerate_reasons(FOREIGN[:8], reference=german) == [None] * 8
+    assert degenerate_reasons(["please tell me why my card was not accepted abroad"], reference=german) == [
+        "wrong language"
+    ]
+    assert "wrong language" not in degenerate_reasons(FOREIGN, reference=[*english, *FOREIGN, *german])
+    assert degenerate_reasons(["guten Tag", "merci beaucoup"], reference=english) == [None, None]
 
 
 LONG = "my card was charged twice for the same hotel booking last week"
@@ -179,6 +278,37 @@ def test_the_paraphrases_of_banking_hold_fifteen_exact_test_rows(banking):
 
 def test_real_texts_are_hardly_ever_called_degenerate(banking):
     assert sum(r is not None for texts in banking for r in degenerate_reasons(texts)) == 0
+
+
+def shared_split(name, split):
+    found = [SHARED / name / f"{split}{ending}" for ending in (".jsonl", ".jsonl.gz")]
+    path = next((p for p in found if p.exists()), None)
+    if path is None:
+        pytest.skip(f"shared data {name} is not beside the checkout")
+    return read_texts(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "rows"), [("banking77", 25), ("snips", 20), ("clinc150", 20), ("goemotions", 255)])
+def test_the_known_overlaps_of_train_and_test_are_found(name, rows):
+    leaks = find_leaks(shared_split(name, "train"), shared_split(name, "test"))
+    assert sum(leak.reason == "exact" for leak in leaks.found) == rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["banking77", "snips", "clinc150", "sms_spam", "goemotions"])
+@pytest.mark.parametrize("rows", [50, 500, None])
+def test_few_real_texts_are_called_degenerate_beside_their_own_kind(name, rows):
+    train, test = shared_split(name, "train"), shared_split(name, "test")
+    found = [reason for reason in degenerate_reasons(test, reference=train[:rows]) if reason is not None]
+    assert len(found) < 0.005 * len(test), Counter(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["banking77", "snips", "clinc150", "sms_spam"])
+def test_foreign_sentences_are_found_beside_real_english(name):
+    found = degenerate_reasons(FOREIGN, reference=shared_split(name, "train"))
+    assert sum(reason == "wrong language" for reason in found) > 0.9 * len(FOREIGN)
 
 
 def test_five_thousand_rows_against_five_thousand_take_seconds():

@@ -79,7 +79,7 @@ def test_unit_rows_want_a_matrix():
 
 def test_nearest_neighbours_match_the_full_matrix(monkeypatch):
     x, y = random_rows(37, 8, 1), random_rows(11, 8, 2)
-    monkeypatch.setattr("cuvee.similarity.kernels._NEIGHBOUR_CELLS", 55)  # tiles of five rows
+    monkeypatch.setattr("cuvee.similarity.neighbours._NEIGHBOUR_CELLS", 55)  # tiles of five rows
     found = nearest_neighbours(x, y)
     np.testing.assert_array_equal(found.index, (x @ y.T).argmax(axis=1))
     np.testing.assert_allclose(found.cosine, (x @ y.T).max(axis=1), rtol=1e-6)
@@ -146,12 +146,12 @@ def test_kernel_diversity_of_a_hand_computed_case():
 
 
 def test_row_sums_never_hold_an_n_by_n_matrix():
-    unit = random_rows(5000, 16)
+    unit = random_rows(8000, 16)
     tracemalloc.start()
     row_sums(unit, [Exponential(t) for t in TAUS])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 5000 * 5000 * 4 / 8
+    assert peak < 8000 * 8000 * 4 / 8
 
 
 def test_bad_kernel_and_bins_are_refused():

@@ -14,6 +14,7 @@
     ├── RunFolderError         the run folder cannot be used
     │   ├── RunFolderBusy          another process holds it
     │   └── RunFolderMismatch      it holds another study: other data, split or seeds
+    ├── IncomparableError      numbers measured in different ways cannot be compared
     ├── LockedTestError        the locked test was asked for a second time
     └── TrainingError          a trainer could not train on what it was given
 
@@ -69,6 +70,10 @@ class RunFolderBusy(RunFolderError):
 
 class RunFolderMismatch(RunFolderError):
     """The run folder holds a study of other data, another split or other seeds."""
+
+
+class IncomparableError(CuveeError):
+    """Numbers measured with another encoder, number of rows or setting cannot be compared."""
 
 
 class LockedTestError(CuveeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import cast
 
 from rich import box
 from rich.console import Console
@@ -20,7 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from cuvee.records import Advice, Cell, Composition, Estimate, Measurement, Scores
+from cuvee.measure import measurement_to_json
+from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, Measurement, Scores
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -96,18 +98,14 @@ def estimate_to_json(estimate: Estimate) -> dict[str, object]:
     return asdict(estimate)
 
 
-def measurement_to_json(measurement: Measurement) -> dict[str, object]:
+def measurement_object(measurement: Measurement) -> dict[str, object]:
     """Provenance, and every number under its name in the METRICS table."""
-    provenance = {
-        "name": measurement.name,
-        "fingerprint": measurement.fingerprint,
-        "against": measurement.against,
-        "n": measurement.n,
-        "encoder": measurement.encoder,
-        "encoder_hash": measurement.encoder_hash,
-        "seed": measurement.seed,
-    }
-    return {**provenance, **{name: estimate_to_json(e) for name, e in measurement.values.items()}}
+    return cast("dict[str, object]", json.loads(measurement_to_json(measurement)))
+
+
+def comparison_object(comparison: Comparison) -> dict[str, object]:
+    """What was compared and how, then each metric's numbers and differences, one a corpus."""
+    return cast("dict[str, object]", asdict(comparison))
 
 
 def scores_to_json(scores: Scores) -> dict[str, object]:
@@ -150,6 +148,35 @@ def show_measurements(measurements: Mapping[str, Measurement]) -> None:
         cells = [f"{measurement.values[c].value:.3g}" if c in measurement.values else "" for c in shown]
         table.add_row(name, str(measurement.n), *cells)
     out.print(table)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Numbers side by side, and each corpus less the first one; an interval that spans no zero is bold."""
+    first = comparison.names[0]
+    how = [f"{comparison.rows} rows each", f"encoder {comparison.encoder}"]
+    how += [f"mean of {comparison.draws} draws"] if comparison.draws > 1 else []
+    how += [f"words after the first {comparison.words} do not count in lexical numbers"] if comparison.words else []
+    table = _table(", ".join(how))
+    table.add_column("metric", no_wrap=True)
+    for name in comparison.names:
+        table.add_column(name, justify="right")
+    for name in comparison.names[1:]:
+        table.add_column(f"{name} - {first}", justify="right")
+    for metric, values in comparison.values.items():
+        cells = ["" if e is None else f"{e.value:.4g}" for e in values]
+        table.add_row(metric, *cells, *(_difference(e) for e in comparison.differences[metric][1:]))
+    out.print(table)
+    for note in comparison.notes:
+        out.print(f"note: {note}", style="yellow", markup=False)
+
+
+def _difference(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:+.3g}"
+    shown = f"{estimate.value:+.3g} \\[{estimate.low:+.3g}, {estimate.high:+.3g}]"
+    return f"[bold]{shown}[/bold]" if estimate.low > 0 or estimate.high < 0 else shown
 
 
 def _table(title: str) -> Table:

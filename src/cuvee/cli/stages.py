@@ -33,7 +33,6 @@ from cuvee.errors import ConfigError
 from cuvee.evaluate import evaluate_model
 from cuvee.execute import Stages
 from cuvee.generate import EmbeddedLLM, Endpoint, Sampling, SamplingDial, generate_corpus
-from cuvee.measure import measure_corpus
 from cuvee.mix import mix_corpora
 from cuvee.recommend import advice_to_json
 from cuvee.records import Cell, Draw
@@ -113,53 +112,6 @@ def _endpoint(stack: ExitStack, base_url: str | None, model: str, api: str, key_
         api_key=key,
         key_name=key_name or "",
     )
-
-
-@app.command()
-def measure(
-    ctx: typer.Context,
-    target: Annotated[Path, typer.Argument(help="a file of texts, study.yaml, or a run folder")],
-    against: Annotated[Path | None, typer.Option("--against", help="real rows: adds shift and label agreement")] = None,
-    held_out: Annotated[Path | None, typer.Option("--held-out", help="rows that must not leak: adds leakage")] = None,
-    metric: Annotated[list[str] | None, typer.Option("--metric", help="only these metrics")] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=2, help="measure a sample of this many rows")] = None,
-    encoder: EncoderName = DEFAULT_ENCODER,
-    text: Text = None,
-    label: Label = None,
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Measure the diversity of a file, and its shift from real data; or the pools of a study."""
-    if is_study(target):
-        refuse_options(ctx, [*COLUMNS, "against", "held_out", "metric", "rows", "encoder", "seed"], IN_STUDY)
-        display = show.Display()
-        with open_shown(target, None, display) as flow:
-            measured = flow.measurements
-        if json:
-            show.show_json({name: show.measurement_to_json(m) for name, m in measured.items()})
-        else:
-            show.show_measurements(measured)
-        return
-    corpus = load_rows(target, text, label)
-    real = load_rows(against, text, label) if against else None
-    hidden = load_rows(held_out, text, label).texts if held_out else None
-    try:
-        measurement = measure_corpus(
-            corpus,
-            against=real,
-            held_out=hidden,
-            encoder=load_encoder(encoder),
-            metrics=metric,
-            name=target.name,
-            rows=rows,
-            seed=seed,
-        )
-    except ValueError as exc:  # an option that asks for what these files cannot give
-        raise ConfigError(f"{target}: {exc}") from exc
-    if json:
-        show.show_json(show.measurement_to_json(measurement))
-    else:
-        show.show_values(f"{target.name}: {measurement.n} rows, encoder {measurement.encoder}", measurement.values)
 
 
 @app.command()

@@ -1,8 +1,10 @@
 """The table of examples: user files in and out, splits, the locked test."""
 
-from cuvee.corpus.files import load_corpus, read_columns, write_corpus
+from cuvee.corpus.files import load_corpus, read_columns
+from cuvee.corpus.output import replace_text, write_corpus, write_table
 from cuvee.corpus.splits import LockedTest, Split, split_corpus
 from cuvee.corpus.table import SCHEMA, Corpus, Origin, Task, content_id, normalise_text
+from cuvee.corpus.vectors import load_vectors
 
 __all__ = [
     "SCHEMA",
@@ -13,8 +15,11 @@ __all__ = [
     "Task",
     "content_id",
     "load_corpus",
+    "load_vectors",
     "normalise_text",
     "read_columns",
+    "replace_text",
     "split_corpus",
     "write_corpus",
+    "write_table",
 ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
+_NO_LABEL = "(no label)"
 _TEXT_NAMES = ("text", "sentence", "question", "query", "utterance", "prompt", "content", "title")
 
 
@@ -35,6 +36,7 @@ def load_corpus(
     group: str | None = None,
     origin: Origin = "real",
     task: Task = "classification",
+    labelled: bool = True,
 ) -> Corpus:
     """Read a corpus from a file, a folder written by ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
 
@@ -44,6 +46,7 @@ def load_corpus(
             names, and a file that Cuvée wrote is read back whole.
         origin: of rows that do not carry one.
         task: what the rows are for.
+        labelled: False lets a file have no label column (its targets are empty), for measuring texts alone.
 
     Raises:
         InputError: missing or empty file, broken line (with its number), missing column (with the nearest).
@@ -53,6 +56,8 @@ def load_corpus(
     table, where = read_table(Path(source)), str(source)
     if text is None and label is None and set(SCHEMA.names) <= set(table.column_names):
         return _read_own(table, where, task)
+    if not labelled and label is None and guess_columns(table.column_names)[1] is None:
+        table, label = table.append_column(_NO_LABEL, pa.array([""] * table.num_rows, pa.string())), _NO_LABEL
     return corpus_from_table(table, text=text, label=label, group=group, origin=origin, task=task, where=where)
 
 
@@ -68,25 +73,6 @@ def guess_columns(names: Sequence[str]) -> tuple[str | None, str | None]:
     text = next((by_name[n] for n in _TEXT_NAMES if n in by_name), None)
     label = next((by_name[n] for n in _LABEL_NAMES if n in by_name), None)
     return text, label
-
-
-def write_corpus(corpus: Corpus, path: str | Path) -> None:
-    """Write Parquet (or JSONL by suffix) under a temporary name, then rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        if path.suffix == ".jsonl":
-            rows = (json.dumps(r, ensure_ascii=False) for r in corpus.table.to_pylist())
-            temporary.write_text("".join(f"{r}\n" for r in rows), encoding="utf-8")
-        else:
-            pa_parquet.write_table(corpus.table, temporary, compression="zstd")
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as exc:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({exc.strerror or exc}); free some space or choose --out") from exc
 
 
 def read_table(path: Path) -> pa.Table:
@@ -178,7 +164,7 @@ def corpus_from_table(
     for number, (t, y, g) in enumerate(zip(texts, labels, groups, strict=True), start=1):
         if t is None or not str(t).strip():
             raise InputError(f"{where}, row {number}: column {text_column!r} is empty; fill it or drop the row")
-        if y is None or not str(y).strip():
+        if label_column != _NO_LABEL and (y is None or not str(y).strip()):
             raise InputError(f"{where}, row {number}: column {label_column!r} is empty; fill it or drop the row")
         rows.append({"text": str(t), "target": str(y), "group": None if g is None else str(g)})
     return Corpus.from_rows(rows, origin=origin, task=task)

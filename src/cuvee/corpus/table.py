@@ -93,6 +93,38 @@ class Corpus:
         return corpus
 
     @classmethod
+    def without_texts(
+        cls,
+        rows: int,
+        *,
+        targets: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        origin: Origin = "real",
+    ) -> Corpus:
+        """A corpus of ``rows`` examples whose texts are empty: what stands behind vectors that came without any.
+
+        Args:
+            rows: how many.
+            targets, groups: of each row, where known.
+            origin: of all rows.
+
+        Raises:
+            ValueError: ``targets`` or ``groups`` of another length.
+        """
+        for name, given in (("targets", targets), ("groups", groups)):
+            if given is not None and len(given) != rows:
+                raise ValueError(f"{name} has {len(given)} entries for {rows} rows; give one each")
+        empty = pa.array([""] * rows, pa.string())
+        columns: dict[str, pa.Array] = {field.name: pa.nulls(rows, field.type) for field in SCHEMA}
+        columns["id"] = pa.array([str(i) for i in range(rows)], pa.string())
+        columns["text"] = empty
+        columns["target"] = empty if targets is None else pa.array(list(targets), pa.string())
+        columns["origin"] = pa.array([origin] * rows, pa.string())
+        if groups is not None:
+            columns["group"] = pa.array(list(groups), pa.string())
+        return cls(pa.table(columns, schema=SCHEMA))
+
+    @classmethod
     def from_pandas(
         cls, frame: pd.DataFrame, *, text: str = "text", label: str = "label", origin: Origin = "real",
         task: Task = "classification",

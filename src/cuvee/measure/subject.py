@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, TypeVar, cast
 
 import numpy as np
@@ -16,12 +17,16 @@ from cuvee.encoders import Encoder
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors
 from cuvee.similarity import (
-    AtLeast,
+    Compute,
     Exponential,
     Kernel,
+    Neighbours,
     RowSums,
     jackknife_bins,
-    row_sums,
+    pairwise_pass,
+    sample_rows,
+    sampled_pass,
+    seconds_for_pairs,
     spectra_without,
     spectrum,
     unit_rows,
@@ -36,7 +41,10 @@ LESS = "higher is less diverse"
 TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)
 NEAR_DUPLICATE = 0.95
 MIN_BINS = 4
-_KERNELS: tuple[Kernel, ...] = (*(Exponential(tau) for tau in TAUS), AtLeast(NEAR_DUPLICATE))
+EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled unless a time budget says otherwise
+SAMPLED_ROWS = 4_000
+_ENCODED = 2_048  # texts embedded at a time: what is embedded is kept when a run is stopped
+_KERNELS: tuple[Kernel, ...] = tuple(Exponential(tau) for tau in TAUS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,11 @@ class Subject:
         encoder: makes the vectors; None where no metric that was asked for needs them.
         seed: of bins, subsamples, permutations and probes.
         permutations: of the MMD test.
+        vectors, against_vectors: given instead of an encoder, shapes (n, d) and (m, d).
+        compute: device, precision and threads of all-pairs numbers.
+        time_budget: seconds that all-pairs numbers may take; beyond it they come from a sample of rows. None:
+            all pairs up to EXACT_ROWS rows, a sample above.
+        listen: told of what is going on, units done and all units.
     """
 
     corpus: Corpus
@@ -58,6 +71,11 @@ class Subject:
     encoder: Encoder | None = None
     seed: int = 0
     permutations: int = 200
+    vectors: Vectors | None = None
+    against_vectors: Vectors | None = None
+    compute: Compute = field(default_factory=Compute)
+    time_budget: float | None = None
+    listen: Callable[[str, int, int], None] | None = None
     _made: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, make: Callable[[Subject], T]) -> T:
@@ -97,13 +115,22 @@ class Subject:
     @cached_property
     def unit(self) -> Vectors:
         """Unit vectors of the corpus, shape (n, d)."""
-        return self._encode(self.corpus.texts, self.corpus.ids, "the measured corpus")
+        return self._unit_of(self.vectors, self.corpus, "the measured corpus")
 
     @cached_property
     def against_unit(self) -> Vectors:
         """Unit vectors of the real training rows, shape (m, d)."""
-        against = self.real
-        return self._encode(against.texts, against.ids, "the real corpus")
+        return self._unit_of(self.against_vectors, self.real, "the real corpus")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what is measured: the corpus, and the vectors where they were given."""
+        return _fingerprint(self.corpus, self.vectors)
+
+    @cached_property
+    def against_fingerprint(self) -> str:
+        """The same of the real training rows."""
+        return _fingerprint(self.real, self.against_vectors)
 
     @property
     def real(self) -> Corpus:
@@ -115,17 +142,43 @@ class Subject:
     @property
     def is_real(self) -> bool:
         """Whether the corpus is the very data it is measured against."""
-        return self.against is not None and self.against.fingerprint == self.corpus.fingerprint
-
-    def sums(self, kernel: Kernel) -> RowSums:
-        """Row sums of one kernel; the first call computes all kernels of the METRICS table in one pass."""
-        if kernel in self._all_sums:
-            return self._all_sums[kernel]
-        return row_sums(self.unit, [kernel], bins=self.bins)[0]
+        return self.against is not None and self.against_fingerprint == self.fingerprint
 
     @cached_property
-    def _all_sums(self) -> dict[Kernel, RowSums]:
-        return dict(zip(_KERNELS, row_sums(self.unit, _KERNELS, bins=self.bins), strict=True))
+    def sample(self) -> NDArray[np.int64] | None:
+        """The rows that stand for all in all-pairs numbers, in order; None where every row takes part."""
+        if self.time_budget is None:
+            return None if self.n <= EXACT_ROWS else sample_rows(self.n, SAMPLED_ROWS, seed=self.seed)
+        seconds = seconds_for_pairs(self.unit, _KERNELS, self.compute)
+        if seconds <= self.time_budget:
+            return None
+        affordable = int(self.n * self.time_budget / seconds / 2.0)  # a sampled row meets all rows, not half of them
+        return sample_rows(self.n, min(self.n, max(SAMPLED_ROWS // 4, affordable)), seed=self.seed)
+
+    def sums(self, kernel: Kernel) -> RowSums:
+        """Row sums of one kernel, of the rows in ``sample``; the standard kernels come from one pass."""
+        if kernel in _KERNELS:
+            return self._pairs[0][_KERNELS.index(kernel)]
+        if kernel not in self._made:
+            self._made[kernel] = self._all_pairs([kernel])[0][0]
+        return cast("RowSums", self._made[kernel])
+
+    @property
+    def nearest(self) -> Neighbours:
+        """The nearest other row of the rows in ``sample``."""
+        return self._pairs[1]
+
+    @cached_property
+    def _pairs(self) -> tuple[Sequence[RowSums], Neighbours]:
+        return self._all_pairs(_KERNELS)
+
+    def _all_pairs(self, kernels: Sequence[Kernel]) -> tuple[Sequence[RowSums], Neighbours]:
+        told = None if self.listen is None else partial(self.listen, "compare rows")
+        if self.sample is None:
+            found = pairwise_pass(self.unit, kernels, bins=self.bins, compute=self.compute, progress=told)
+            return found.sums, found.nearest
+        some = sampled_pass(self.unit, kernels, self.sample, bins=self.bins, compute=self.compute, progress=told)
+        return some.sums, some.nearest
 
     @cached_property
     def eigenvalues(self) -> NDArray[np.float64]:
@@ -152,18 +205,39 @@ class Subject:
             reference_vectors=self.against_unit if self.against is not None else None,
         )
 
+    def _unit_of(self, given: Vectors | None, corpus: Corpus, what: str) -> Vectors:
+        if given is None:
+            return self._encode(corpus.texts, corpus.ids, what)
+        if len(given) != len(corpus):
+            raise ValueError(f"{what} has {len(corpus)} rows and {len(given)} vectors; give one vector a row")
+        return unit_rows(given)
+
     def _encode(self, texts: Sequence[str], ids: Sequence[str], what: str) -> Vectors:
         if self.encoder is None:
             raise ValueError("encoder is None; this metric needs vectors")
-        vectors = self.encoder.encode(texts)
-        usable = np.isfinite(vectors).all(axis=1) & (np.abs(vectors).max(axis=1, initial=0.0) > 0)
-        if not usable.all():
-            row = int(np.flatnonzero(~usable)[0])
-            raise InputError(
-                f"{what}, row {ids[row]!r}: encoder {self.encoder.name!r} has no vector for {texts[row]!r}; "
-                "drop the row"
-            )
-        return unit_rows(vectors)
+        parts: list[Vectors] = []
+        for start in range(0, len(texts), _ENCODED):
+            part = self.encoder.encode(texts[start : start + _ENCODED])
+            usable = np.isfinite(part).all(axis=1) & (np.abs(part).max(axis=1, initial=0.0) > 0)
+            if not usable.all():
+                row = start + int(np.flatnonzero(~usable)[0])
+                raise InputError(
+                    f"{what}, row {ids[row]!r}: encoder {self.encoder.name!r} has no vector for {texts[row]!r}; "
+                    "drop the row"
+                )
+            parts.append(part)
+            if self.listen is not None:
+                self.listen("embed", min(start + _ENCODED, len(texts)), len(texts))
+        return unit_rows(np.concatenate(parts))
+
+
+def _fingerprint(corpus: Corpus, vectors: Vectors | None) -> str:
+    if vectors is None:
+        return corpus.fingerprint
+    digest = hashlib.sha256(corpus.fingerprint.encode())
+    for start in range(0, len(vectors), 65_536):
+        digest.update(np.ascontiguousarray(vectors[start : start + 65_536]).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,10 @@ class ExampleScores:
         added: shape (n,), DCScore of the corpus less DCScore without the example.
         surprisal: shape (n,), ``-x^T log(C) x`` with ``C = X^T X / n``: its mean is the logarithm of the Vendi
             score of order 1.
-        nearest: shape (n,), row of the most similar other example; -1 where there is only one row.
+        nearest: shape (n,), row of the most similar other example, the first of equals; -1 where there is only one row.
         nearest_cosine: shape (n,), its cosine; nan where there is only one row.
+        cluster: shape (n,), the first row of the cluster that the example is in, where a cosine of at least 0.95
+            links two rows; its own row where nothing is so near.
         tau: of the kernel.
     """
 
@@ -35,6 +38,7 @@ class ExampleScores:
     surprisal: Floats
     nearest: NDArray[np.int64]
     nearest_cosine: Floats
+    cluster: NDArray[np.int64]
     tau: float
 
 
@@ -43,10 +47,11 @@ class Decomposition:
     """Diversity of order 1 within and between the parts of a corpus (labels, or real and synthetic).
 
     ``total = within * between``: ``within`` is the effective number of meanings in a typical part, ``between``
-    the effective number of distinct parts, from 1 (all parts alike) to the number of parts (nothing shared).
+    the effective number of distinct parts, from 1 (all parts alike) to the exponential of the entropy of their
+    shares of the rows (nothing shared): the number of parts where they are of equal size.
 
     Attributes:
-        name: of the diversity: ``vendi_q1`` or ``dcscore_tau0.1`` and the like.
+        name: of the diversity: ``vendi_q1``, or ``lc_q1_tau0.1`` (order 1 of the family whose order 0 is DCScore).
         parts: part -> diversity of that part alone.
         rows: part -> its rows.
     """
@@ -86,7 +91,16 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetMap:
-    """Points of a 2-D map of examples; ``origin`` is ``real`` or ``synthetic``, ``group`` a level or label."""
+    """Points of a 2-D map of examples; ``origin`` is ``real`` or ``synthetic``, ``group`` a level or label.
+
+    Attributes:
+        method: ``pca`` or ``umap``.
+        x, y: shape (points,).
+        explained: fraction of the vectors' variance that both axes hold; None where that means nothing.
+        rows: examples that the points were drawn from; None where not known.
+        seed: of the draw.
+        grouping: what ``group`` is: ``label``, ``level``.
+    """
 
     method: str
     x: Floats
@@ -95,6 +109,9 @@ class DatasetMap:
     group: tuple[str, ...]
     text: tuple[str, ...]
     explained: float | None = None
+    rows: int | None = None
+    seed: int | None = None
+    grouping: str = "label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,34 +134,97 @@ class Comparison:
     Attributes:
         names: of the corpora, in the order given.
         rows: rows of each in the comparison.
-        draws: rarefaction draws that each number is the mean of.
+        draws: rarefaction draws that numbers are the mean of; 1 where all rows were compared.
         words: lexical numbers are of the first ``words`` words of each text; None where nothing was cut.
-        values: metric -> one estimate a corpus.
-        differences: metric -> one estimate a corpus, that corpus less the first one (the first is None).
-        length_difference: largest standardised difference of mean word counts between two corpora, as compared.
+        values: metric -> one estimate a corpus; None where it is not defined for that corpus.
+        differences: metric -> one estimate a corpus, that corpus less the first one; None for the first itself.
+        length_difference: largest standardised difference of mean word counts between two corpora, as compared;
+            None where lengths are not known.
         notes: what could not be matched, and what was forced.
         encoder, encoder_hash: of the vectors.
+        fingerprints: of the corpora that rows were drawn from.
+        against: fingerprint of the real rows that shift is measured to.
+        seed: of the draws; None where the numbers were measured before.
     """
 
     names: tuple[str, ...]
     rows: int
     draws: int
     words: int | None
-    values: Mapping[str, tuple[Estimate, ...]]
+    values: Mapping[str, tuple[Estimate | None, ...]]
     differences: Mapping[str, tuple[Estimate | None, ...]]
-    length_difference: float
+    length_difference: float | None
     notes: tuple[str, ...] = ()
     encoder: str = ""
     encoder_hash: str = ""
+    fingerprints: tuple[str, ...] = ()
+    against: str | None = None
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        table = [self._heads, *self._cells]
+        widths = [max(len(row[i]) for row in table) for i in range(len(self._heads))]
+        lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
+        return "\n".join([self._caption, *lines, *(f"note: {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in self._heads)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._cells)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        table = f"<table><caption>{escape(self._caption)}</caption><tr>{head}</tr>{body}</table>"
+        return table + (f"<ul>{notes}</ul>" if notes else "")
+
+    @property
+    def _caption(self) -> str:
+        parts = [f"n={self.rows} each", f"encoder={self.encoder}"]
+        if self.draws > 1:
+            parts.append(f"mean of {self.draws} draws")
+        if self.words is not None:
+            parts.append(f"lexical diversity of the first {self.words} words")
+        return f"{', '.join(self.names)}  {'  '.join(parts)}"
+
+    @property
+    def _heads(self) -> list[str]:
+        return ["metric", *self.names, *(f"{name} - {self.names[0]}" for name in self.names[1:])]
+
+    @property
+    def _cells(self) -> list[list[str]]:
+        return [
+            [metric, *map(_show, estimates), *(_show(e, sign="+") for e in self.differences[metric][1:])]
+            for metric, estimates in self.values.items()
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricNote:
+    """What a reader must know of a metric: its family, what it is, and how to read it."""
+
+    family: str
+    description: str
+    better: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementPage:
-    """Everything that the page of one measured corpus shows."""
+    """Everything that the page of one measured corpus shows; only ``measurement`` is needed.
+
+    Attributes:
+        taus: DCScore over tau.
+        orders: diversity over the order q: Vendi, Leinster-Cobbold.
+        by_label: label, or another part that ``by`` names (such as a level) -> its numbers.
+        by: what the keys of ``by_label`` are.
+        giveaways: texts that give the synthetic data away, with the probability of being synthetic.
+        notes: metric -> how to read it.
+        against_name, against_rows: of the real corpus that shift is measured to.
+        settings: what was chosen, in words: file, columns, device.
+        reproduce: commands or code that give these numbers again.
+        version: of the package that measured.
+    """
 
     measurement: Measurement
-    taus: Profile | None
-    orders: tuple[Profile, ...]
+    taus: Profile | None = None
+    orders: tuple[Profile, ...] = ()
     by_label: Mapping[str, Measurement] = field(default_factory=dict)
     decomposition: tuple[Decomposition, ...] = ()
     added: tuple[Added, ...] = ()
@@ -152,4 +232,20 @@ class MeasurementPage:
     redundant: tuple[SampleRow, ...] = ()
     novel: tuple[SampleRow, ...] = ()
     giveaways: tuple[tuple[str, float], ...] = ()
-    """Texts that give the synthetic data away, with the probability of being synthetic."""
+    by: str = "label"
+    notes: Mapping[str, MetricNote] = field(default_factory=dict)
+    against_name: str = ""
+    against_rows: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    reproduce: str = ""
+    version: str = ""
+
+
+def _show(estimate: Estimate | None, sign: str = "") -> str:
+    """``value [low, high]``, or the p-value of a test; empty where there is no number."""
+    if estimate is None:
+        return ""
+    value = f"{estimate.value:{sign}.4g}"
+    if estimate.low is not None and estimate.high is not None:
+        return f"{value} [{estimate.low:{sign}.4g}, {estimate.high:{sign}.4g}]"
+    return value if estimate.p_value is None else f"{value} (p = {estimate.p_value:.3g})"

@@ -74,16 +74,18 @@ def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float) -> str:
         axis=alt.Axis(labelLimit=220, minExtent=165, ticks=False, domain=False, grid=False),
     )
     x = alt.X("gain:Q", title="gain in accuracy, points", axis=alt.Axis(tickCount=6))
-    band = _chart([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=GRID, opacity=0.55)
-    zero = _chart([{"x": 0.0}]).mark_rule(color=INK, strokeWidth=1)
-    base = _chart(rows)
+    band = chart_of([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=GRID, opacity=0.55)
+    zero = chart_of([{"x": 0.0}]).mark_rule(color=INK, strokeWidth=1)
+    base = chart_of(rows)
     layers = [
         band.encode(x=alt.X("low:Q", title="gain in accuracy, points"), x2="high:Q"),
         zero.encode(x="x:Q"),
         base.mark_rule(color=ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
         base.mark_point(color=ACCENT, fill=ACCENT, size=90, opacity=1).encode(x=x, y=y),
     ]
-    return _render(alt.layer(*layers), "Gains of the best blend with 95% intervals", height=36 * len(rows), width=210)
+    return render_chart(
+        alt.layer(*layers), "Gains of the best blend with 95% intervals", height=36 * len(rows), width=210
+    )
 
 
 def draw_accuracy_by_level(
@@ -96,7 +98,7 @@ def draw_accuracy_by_level(
     x = alt.X("level:N", sort=list(levels), title=f"{dial}: least → most diverse, as expected", axis=_level_axis())
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
     colour = alt.when(alt.datum.level == best).then(alt.value(ACCENT)).otherwise(alt.value(INK))
-    base = _chart(rows)
+    base = chart_of(rows)
     layers = [
         *_baseline_rules(baselines, domain, at=_label_place(len(levels))),
         base.mark_rule(strokeWidth=1.8).encode(
@@ -104,7 +106,7 @@ def draw_accuracy_by_level(
         ),
         base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour),
     ]
-    return _render(alt.layer(*layers), f"Accuracy by level of {dial}", height=220)
+    return render_chart(alt.layer(*layers), f"Accuracy by level of {dial}", height=220)
 
 
 def draw_accuracy_by_share(
@@ -131,9 +133,9 @@ def draw_accuracy_by_share(
                 rows.append(_accuracy_row(cell) | {"share": cell.share, "hollow": hollow, "start": False})
     x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=_number_axis(6))
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
-    base = _chart(rows)
+    base = chart_of(rows)
     colour, shape = _by_level(names)
-    repeated = _chart([{"share": s, "accuracy": 100 * a} for s, a in sorted(duplicated.items())])
+    repeated = chart_of([{"share": s, "accuracy": 100 * a} for s, a in sorted(duplicated.items())])
     layers = [
         repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
         base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
@@ -145,9 +147,9 @@ def draw_accuracy_by_share(
         .encode(x=x, y=y, color=colour, shape=shape),
     ]
     if real_only is not None:
-        start = _chart([{"share": 0.0, "accuracy": 100 * real_only}])
+        start = chart_of([{"share": 0.0, "accuracy": 100 * real_only}])
         layers.append(start.mark_point(filled=True, color=REAL, size=90, opacity=1).encode(x=x, y=y))
-    return _render(alt.layer(*layers), f"Accuracy by share, {dial}", height=230)
+    return render_chart(alt.layer(*layers), f"Accuracy by share, {dial}", height=230)
 
 
 def draw_accuracy_by_diversity(
@@ -158,7 +160,7 @@ def draw_accuracy_by_diversity(
 
     rows = [
         _accuracy_row(cell)
-        | {"dial": cell.cell.dial, "diversity": e.value, "left": _finite(e.low), "right": _finite(e.high)}
+        | {"dial": cell.cell.dial, "diversity": e.value, "left": finite(e.low), "right": finite(e.high)}
         for cell, e in points
     ]
     title = "measured diversity (Vendi score, q = 1)"
@@ -169,7 +171,7 @@ def draw_accuracy_by_diversity(
     colour = alt.Color("dial:N", sort=list(dials), scale=alt.Scale(domain=list(dials), range=colours), legend=legend)
     marks = [SHAPES[i % len(SHAPES)] for i in range(len(dials))]
     shape = alt.Shape("dial:N", scale=alt.Scale(domain=list(dials), range=marks), legend=legend)
-    base = _chart(rows)
+    base = chart_of(rows)
     layers = [
         *_baseline_rules(baselines, domain, at=None),
         base.transform_filter("isValid(datum.left)")
@@ -179,7 +181,7 @@ def draw_accuracy_by_diversity(
         base.mark_point(filled=True, size=75, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
         base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=INK).encode(x=x, y=y, text="level:N"),
     ]
-    return _render(alt.layer(*layers), "Accuracy by measured diversity", height=250)
+    return render_chart(alt.layer(*layers), "Accuracy by measured diversity", height=250)
 
 
 def draw_metric_by_level(
@@ -195,13 +197,13 @@ def draw_metric_by_level(
     import altair as alt
 
     rows: list[Row] = [
-        {"level": name, "value": e.value, "low": _finite(e.low), "high": _finite(e.high)}
+        {"level": name, "value": e.value, "low": finite(e.low), "high": finite(e.high)}
         for name, e in ((name, estimates[name]) for name in levels if name in estimates)
     ]
     x = alt.X("level:N", sort=list(levels), title=dial, axis=_level_axis())
     scale = alt.Scale(domain=list(domain), zero=False, nice=False)
     y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
-    base = _chart(rows)
+    base = chart_of(rows)
     layers: list[alt.Chart] = []
     if real is not None:
         layers += _draw_rule(real, "real data", above=False, dashed=False, at=_label_place(len(levels)))
@@ -212,7 +214,7 @@ def draw_metric_by_level(
         base.mark_line(strokeWidth=1, color=MUTED, opacity=0.7).encode(x=x, y=y),
         base.mark_point(filled=True, size=60, opacity=1, color=INK).encode(x=x, y=y),
     ]
-    return _render(alt.layer(*layers), f"{title} by level of {dial}", height=150)
+    return render_chart(alt.layer(*layers), f"{title} by level of {dial}", height=150)
 
 
 def draw_tau_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, dial: str) -> str:
@@ -232,21 +234,32 @@ def draw_tau_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, dial
     upward = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False)
     y = alt.Y("score:Q", title="DCScore", scale=upward, axis=alt.Axis(values=powers, format="~f"))
     colour, shape = _by_level(names)
-    base = _chart(rows)
+    base = chart_of(rows)
     layers = [
         base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour),
         base.mark_point(filled=True, size=45, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
     ]
-    return _render(alt.layer(*layers), f"DCScore over tau, {dial}", height=180)
+    return render_chart(alt.layer(*layers), f"DCScore over tau, {dial}", height=180)
 
 
-def _chart(rows: Sequence[Row]) -> alt.Chart:
+def write_dark_theme(light: Sequence[str], dark: Sequence[str]) -> str:
+    """Style rules that turn each chart colour of ``light`` into its fellow of ``dark`` on a dark screen."""
+    rules = [
+        f'.chart [fill="{day}"] {{ fill: {night}; }} .chart [stroke="{day}"] {{ stroke: {night}; }}'
+        for day, night in zip(light, dark, strict=True)
+    ]
+    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *rules, "}"])
+
+
+def chart_of(rows: Sequence[Row]) -> alt.Chart:
+    """A chart whose data are ``rows``, without marks."""
     import altair as alt
 
     return alt.Chart(alt.InlineData(values=list(rows)))
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is none of a number."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -302,7 +315,7 @@ def _draw_rule(value: float, label: str, *, above: bool, dashed: bool, at: float
     """A baseline across the chart, its name centred ``at`` this many units from the left, above or below it."""
     import altair as alt
 
-    base = _chart([{"value": value, "label": label}])
+    base = chart_of([{"value": value, "label": label}])
     rule = base.mark_rule(color=REAL, strokeWidth=1.5, strokeDash=[5, 4] if dashed else [1, 0]).encode(y="value:Q")
     if at is None:
         return [rule]
@@ -310,7 +323,10 @@ def _draw_rule(value: float, label: str, *, above: bool, dashed: bool, at: float
     return [rule, text.encode(x=alt.value(at), y="value:Q", text="label:N")]
 
 
-def _render(chart: alt.LayerChart | alt.FacetChart, label: str, *, height: int, width: int = WIDTH - 70) -> str:
+def render_chart(
+    chart: alt.LayerChart | alt.FacetChart, label: str, *, height: float, width: float = WIDTH - 70
+) -> str:
+    """The chart as SVG text to stand in HTML, with ``label`` as its accessible name; units of the view box."""
     import vl_convert
 
     axis = {"labelColor": MUTED, "titleColor": MUTED, "gridColor": GRID, "domainColor": MUTED, "tickColor": GRID}

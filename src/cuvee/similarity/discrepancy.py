@@ -1,8 +1,8 @@
-"""Maximum mean discrepancy of two samples, with a permutation test."""
+"""Maximum mean discrepancy of two samples, with a permutation test and leave-one-bin-out values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from cuvee.records import Vectors
 from cuvee.similarity.threads import single_blas_thread
 
 Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Discrepancy:
     """Unbiased squared MMD of two samples, and the permutation p-value of "they are one distribution".
 
     ``rows`` and ``other_rows`` are the rows used, after subsampling; ``bandwidth`` is sigma of the RBF kernel
-    ``exp(-|x - y|^2 / (2 sigma^2))``, 0 for the cosine kernel.
+    ``exp(-|x - y|^2 / (2 sigma^2))``, 0 for the cosine kernel. ``left_out`` is set where bins were given.
     """
 
     value: float
@@ -28,6 +29,32 @@ class Discrepancy:
     rows: int
     other_rows: int
     permutations: int
+    left_out: LeftOut | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The MMD with each bin of a side left out, at the bandwidth of all rows: shapes (bins,) and (other bins,)."""
+
+    ours: Floats
+    theirs: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Which rows of a sample belong together, both of shape (n,), counted from 0.
+
+    ``groups`` of both samples are codes of one list of names; pairs of rows of one group are left out of every
+    mean, for such rows are not independent. ``bins`` are what is left out in turn: whole groups of their sample.
+    """
+
+    groups: Codes
+    bins: Codes
+
+    def take(self, rows: Codes) -> Membership:
+        """The membership of some rows; their bins are numbered anew, without gaps."""
+        bins: Codes = np.unique(self.bins[rows], return_inverse=True)[1].astype(np.int64)
+        return Membership(groups=self.groups[rows], bins=bins)
 
 
 @single_blas_thread()
@@ -40,6 +67,7 @@ def mmd(
     permutations: int = 200,
     seed: int = 0,
     max_rows: int = 4000,
+    membership: tuple[Membership, Membership] | None = None,
 ) -> Discrepancy:
     """Unbiased squared maximum mean discrepancy (Gretton et al. 2012, JMLR 13) of two sets of unit rows.
 
@@ -54,16 +82,51 @@ def mmd(
         permutations: of the test; 0 gives no p-value. The smallest p-value is ``1 / (permutations + 1)``.
         seed: of subsamples and permutations.
         max_rows: largest pooled sample.
+        membership: groups and bins of both samples: pairs within a group are left out, and the values without
+            each bin come with the result.
 
     Raises:
-        ValueError: fewer than two rows on a side, or an unknown kernel.
+        ValueError: fewer than two rows on a side, an unknown kernel, ``membership`` that leaves no pair of
+            independent rows, or one with groups of several rows together with permutations.
     """
     if min(len(unit), len(other)) < 2:
         raise ValueError(f"MMD needs two rows on each side, got {len(unit)} and {len(other)}")
     if kernel not in ("rbf", "cosine"):
         raise ValueError(f"kernel is {kernel!r}; valid: 'rbf', 'cosine'")
-    x, y = _subsample_pair(unit, other, max_rows, seed)
-    pooled = np.vstack([x, y])
+    chosen, other_chosen = _subsample_rows(len(unit), len(other), max_rows, seed)
+    pooled = np.vstack([unit[chosen], other[other_chosen]])
+    n, total = len(chosen), len(pooled)
+    gram, sigma = _kernel_matrix(pooled, kernel, bandwidth, seed)
+    if membership is None:
+        np.fill_diagonal(gram, 0.0)
+        sums = None
+    else:
+        sides = (membership[0].take(chosen), membership[1].take(other_chosen))
+        sums = _BlockSums.of(gram, *sides)
+        if permutations and sums.grouped:
+            raise ValueError(f"permutations is {permutations!r}, but rows of a group cannot be permuted; give 0")
+    member = np.zeros((total, permutations + 1), dtype=np.float32)
+    member[:n, 0] = 1.0
+    rng = derive_rng(seed, "mmd-permutations")
+    for column in range(1, permutations + 1):
+        member[rng.permutation(total)[:n], column] = 1.0
+    found = _mmd_of_members(gram, member, n) if permutations else np.zeros(1)
+    p_value = (1 + int(np.sum(found[1:] >= found[0]))) / (permutations + 1) if permutations else None
+    return Discrepancy(
+        value=_mmd_of_blocks(gram, n) if sums is None else sums.value(),
+        p_value=p_value,
+        bandwidth=sigma,
+        rows=n,
+        other_rows=total - n,
+        permutations=permutations,
+        left_out=None if sums is None else LeftOut(sums.without(0), sums.without(1)),
+    )
+
+
+def _kernel_matrix(
+    pooled: Vectors, kernel: str, bandwidth: float | None, seed: int
+) -> tuple[NDArray[np.float32], float]:
+    """The kernel of all pairs, less its mean, and the bandwidth."""
     gram = pooled @ pooled.T
     sigma = 0.0
     if kernel == "rbf":
@@ -72,18 +135,8 @@ def mmd(
         np.minimum(gram, 0.0, out=gram)
         gram *= np.float32(1.0 / sigma**2)
         np.exp(gram, out=gram)
-    n, total = len(x), len(pooled)
     gram -= gram.mean(dtype=np.float64).astype(np.float32)  # changes no value, but keeps float32 sums small
-    np.fill_diagonal(gram, 0.0)
-    member = np.zeros((total, permutations + 1), dtype=np.float32)
-    member[:n, 0] = 1.0
-    rng = derive_rng(seed, "mmd-permutations")
-    for column in range(1, permutations + 1):
-        member[rng.permutation(total)[:n], column] = 1.0
-    found = _mmd_of_members(gram, member, n)
-    p_value = (1 + int(np.sum(found[1:] >= found[0]))) / (permutations + 1) if permutations else None
-    return Discrepancy(value=_mmd_of_blocks(gram, n), p_value=p_value, bandwidth=sigma, rows=n, other_rows=total - n,
-                       permutations=permutations)  # fmt: skip
+    return gram, sigma
 
 
 def median_distance(unit: Vectors, *, seed: int = 0, max_rows: int = 1000) -> float:
@@ -116,13 +169,93 @@ def _mmd_of_members(gram: NDArray[np.float32], member: NDArray[np.float32], n: i
     return out
 
 
-def _subsample_pair(x: Vectors, y: Vectors, max_rows: int, seed: int) -> tuple[Vectors, Vectors]:
-    if len(x) + len(y) <= max_rows:
-        return x, y
+@dataclass(frozen=True, slots=True)
+class _BlockSums:
+    """Sums of the kernel and numbers of pairs by bins: within each side (g, g) and (h, h), and across (g, h).
+
+    Pairs of one group are in neither. Every leave-one-bin-out MMD is a difference of such sums, hence exact.
+    """
+
+    inner: tuple[Floats, Floats]
+    inner_pairs: tuple[Floats, Floats]
+    across: Floats
+    across_pairs: Floats
+    grouped: bool
+
+    @classmethod
+    def of(cls, gram: NDArray[np.float32], ours: Membership, theirs: Membership) -> _BlockSums:
+        """Sets the pairs of one group in ``gram`` to zero, then sums."""
+        groups = np.concatenate([ours.groups, theirs.groups])
+        order = np.argsort(groups, kind="stable")
+        starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+        np.fill_diagonal(gram, 0.0)
+        for rows in np.split(order, starts[1:]):
+            if len(rows) > 1:
+                gram[np.ix_(rows, rows)] = 0.0
+        mine, other = (_one_hot(side.bins) for side in (ours, theirs))
+        n = len(ours.bins)
+        inner = (_sum_blocks(gram[:n, :n], mine, mine), _sum_blocks(gram[n:, n:], other, other))
+        across = _sum_blocks(gram[:n, n:], mine, other)
+        count = int(groups.max()) + 1
+        here, there = (_contingency(side.groups, side.bins, count) for side in (ours, theirs))
+        sizes, other_sizes = here.sum(axis=0), there.sum(axis=0)
+        found = cls(
+            inner=inner,
+            inner_pairs=(
+                np.outer(sizes, sizes) - here.T @ here, np.outer(other_sizes, other_sizes) - there.T @ there
+            ),
+            across=across,
+            across_pairs=np.outer(sizes, other_sizes) - here.T @ there,
+            grouped=len(starts) < len(groups),
+        )  # fmt: skip
+        if min(*(pairs.sum() for pairs in found.inner_pairs), found.across_pairs.sum()) <= 0:
+            raise ValueError("membership leaves no two independent rows to compare; MMD needs two groups on each side")
+        return found
+
+    def value(self) -> float:
+        """The MMD of all rows."""
+        (a, b), (p, q) = self.inner, self.inner_pairs
+        return float(
+            a.sum() / p.sum() + b.sum() / q.sum() - 2.0 * self.across.sum() / self.across_pairs.sum()
+        )  # fmt: skip
+
+    def without(self, side: int) -> Floats:
+        """The MMD with each bin of a side left out (0: ours, 1: theirs); nan where nothing is left."""
+        inner, pairs = self.inner[side], self.inner_pairs[side]
+        across, across_pairs = (m if side == 0 else m.T for m in (self.across, self.across_pairs))
+        left = inner.sum() - 2.0 * inner.sum(axis=1) + np.diag(inner)
+        left_pairs = pairs.sum() - 2.0 * pairs.sum(axis=1) + np.diag(pairs)
+        outer, outer_pairs = (sums[1 - side].sum() for sums in (self.inner, self.inner_pairs))
+        rest, rest_pairs = across.sum() - across.sum(axis=1), across_pairs.sum() - across_pairs.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out: Floats = left / left_pairs + outer / outer_pairs - 2.0 * rest / rest_pairs
+        return out
+
+
+def _sum_blocks(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Floats:
+    out: Floats = rows.T.astype(np.float64) @ (block @ columns).astype(np.float64)
+    return out
+
+
+def _one_hot(codes: Codes) -> NDArray[np.float32]:
+    out = np.zeros((len(codes), int(codes.max()) + 1), dtype=np.float32)
+    out[np.arange(len(codes)), codes] = 1.0
+    return out
+
+
+def _contingency(groups: Codes, bins: Codes, count: int) -> Floats:
+    out = np.zeros((count, int(bins.max()) + 1))
+    np.add.at(out, (groups, bins), 1.0)
+    return out
+
+
+def _subsample_rows(n: int, m: int, max_rows: int, seed: int) -> tuple[Codes, Codes]:
+    if n + m <= max_rows:
+        return np.arange(n), np.arange(m)
     half = max_rows // 2
-    keep_x = min(len(x), max(half, max_rows - len(y)))
-    keep_y = min(len(y), max_rows - keep_x)
+    keep_n = min(n, max(half, max_rows - m))
+    keep_m = min(m, max_rows - keep_n)
     rng = derive_rng(seed, "mmd-subsample")
-    chosen_x = np.sort(rng.choice(len(x), keep_x, replace=False))
-    chosen_y = np.sort(rng.choice(len(y), keep_y, replace=False))
-    return x[chosen_x], y[chosen_y]
+    chosen: Codes = np.sort(rng.choice(n, keep_n, replace=False))
+    other: Codes = np.sort(rng.choice(m, keep_m, replace=False))
+    return chosen, other

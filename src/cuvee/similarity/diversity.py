@@ -1,4 +1,4 @@
-"""Effective numbers: diversity from row sums, from spectra, and the mean cosine."""
+"""Effective numbers from row sums and from spectra, the log-determinant, and means over pairs of rows."""
 
 from __future__ import annotations
 
@@ -6,29 +6,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import Vectors
-from cuvee.similarity.kernels import RowSums
 from cuvee.similarity.threads import single_blas_thread
+from cuvee.similarity.tiles import RowSums
 
 Floats = NDArray[np.float64]
 
 
-def kernel_diversity(total: Floats, q: float = 0.0) -> float:
+def kernel_diversity(total: Floats, q: float = 0.0, *, population: int | None = None) -> float:
     """Leinster-Cobbold diversity of order ``q`` from the row sums of a similarity with unit diagonal.
 
     ``(sum_i p_i (Zp)_i^(q-1))^(1/(1-q))`` with p uniform, so ``(Zp)_i = total_i / n``. Order 0 with the
     similarity ``Exponential(tau)`` is DCScore, ``trace(softmax(K / tau))`` (arXiv 2502.08512).
+
+    Args:
+        total: row sums, shape (n,), or of a sample of m of the n rows, shape (m,), over all n.
+        q: order, 0 or more, or inf.
+        population: n where ``total`` is of a sample: the mean over the sample stands for that over all rows.
     """
-    return _power_mean_diversity(np.full(len(total), 1.0 / len(total)), total / len(total), q)
+    return _power_mean_diversity(np.full(len(total), 1.0 / len(total)), total / (population or len(total)), q)
 
 
-def kernel_diversity_without(sums: RowSums, bins: NDArray[np.int64], q: float = 0.0) -> Floats:
-    """The same diversity with each bin left out in turn, shape (bins,), exact from the partial row sums."""
-    count = sums.by_bin.shape[1]
-    out = np.empty(count)
-    for b in range(count):
-        kept = bins != b
+def kernel_diversity_without(
+    sums: RowSums, bins: NDArray[np.int64], q: float = 0.0, *, rows: NDArray[np.int64] | None = None
+) -> Floats:
+    """The same diversity with each bin left out in turn, shape (bins,), exact from the partial row sums.
+
+    Args:
+        sums: of all n rows, or of the sample ``rows``.
+        bins: bin of each of the n rows.
+        q: order.
+        rows: the sampled rows; None where ``sums`` are of all.
+    """
+    own, sizes = bins if rows is None else bins[rows], np.bincount(bins, minlength=sums.by_bin.shape[1])
+    out = np.empty(len(sizes))
+    for b, size in enumerate(sizes.tolist()):
+        kept = own != b
         left = sums.total[kept] - sums.by_bin[kept, b]
-        out[b] = kernel_diversity(np.maximum(left, 1.0), q)
+        out[b] = kernel_diversity(np.maximum(left, 1.0), q, population=len(bins) - size) if kept.any() else np.nan
     return out
 
 
@@ -65,6 +79,16 @@ def vendi_score(eigenvalues: Floats, q: float = 1.0) -> float:
     scale = eigenvalues.max(initial=0.0)
     kept = eigenvalues[eigenvalues > scale * 1e-12 * max(1, len(eigenvalues))]
     return _power_mean_diversity(kept, kept, q)
+
+
+def log_det(eigenvalues: Floats, n: int) -> float:
+    """``log det(I + K)`` over n of the cosine kernel K of n rows, from the eigenvalues of ``K / n``.
+
+    n orthogonal rows have log 2, n equal rows ``log(1 + n) / n``. It is the log-volume that a determinantal point
+    process with the L-ensemble K normalises by (Kulesza and Taskar 2012, arXiv 1207.6083), and through the
+    spectrum costs what the Vendi score costs.
+    """
+    return float(np.log1p(n * eigenvalues).sum() / n)
 
 
 def _power_mean_diversity(p: Floats, ordinariness: Floats, q: float) -> float:
@@ -106,3 +130,23 @@ def mean_cosine_without(unit: Vectors, bins: NDArray[np.int64]) -> Floats:
 
 def _mean_pair(squared_sum: float, n: int) -> float:
     return (squared_sum - n) / (n * (n - 1)) if n > 1 else float("nan")
+
+
+def mean_pair(sums: RowSums, *, population: int | None = None) -> float:
+    """Mean over all pairs of different rows of a function that is 0 on equal rows; nan for one row.
+
+    ``population`` is the number of all rows where ``sums`` are of a sample.
+    """
+    n = population or len(sums.total)
+    return float(sums.total.mean() / (n - 1)) if n > 1 else float("nan")
+
+
+def mean_pair_without(sums: RowSums, bins: NDArray[np.int64], *, rows: NDArray[np.int64] | None = None) -> Floats:
+    """The same mean with each bin left out in turn, shape (bins,), exact; arguments as ``kernel_diversity_without``."""
+    own, sizes = bins if rows is None else bins[rows], np.bincount(bins, minlength=sums.by_bin.shape[1])
+    out = np.full(len(sizes), np.nan)
+    for b, size in enumerate(sizes.tolist()):
+        kept, left = own != b, len(bins) - size
+        if kept.any() and left > 1:
+            out[b] = (sums.total[kept] - sums.by_bin[kept, b]).mean() / (left - 1)
+    return out

@@ -1,52 +1,65 @@
-"""Distribution shift: how far a corpus lies from the real training data."""
+"""Maximum mean discrepancy: how far a corpus lies from the real training data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 
-from cuvee.fingerprint import derive_rng, derive_seed
+from cuvee.fingerprint import derive_seed
+from cuvee.measure.shift.sides import Floats, Side, Sides, choose_sides, estimate_from_sides, vectors_of
 from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.records import Estimate
 from cuvee.similarity import mmd
+from cuvee.similarity.discrepancy import Discrepancy, Membership
+
+MOST_ROWS = 4000
 
 
 def measure_mmd(subject: Subject) -> Estimate | None:
-    """Unbiased squared MMD to the real training rows, RBF kernel, with a permutation p-value.
+    """Unbiased squared MMD to the real training rows (Gretton et al. 2012, JMLR 13), RBF kernel, median bandwidth.
 
-    It can be negative where there is no shift. Rows of one group are not exchangeable, so the test runs on
-    one row a group (drawn by seed) where there are groups; it has no p-value below four groups. None where a
-    side has a single row.
+    The mean is over pairs of rows of different groups, so that paraphrases of one source are no shift by
+    themselves; it can be negative where there is no shift. The values without each jackknife bin are exact, from
+    block sums of the kernel matrix. Where there is no shift the statistic is degenerate and the interval is too
+    wide rather than too narrow: the test there is the p-value. Rows of one group are not exchangeable, so the
+    permutation test runs on one row a group (drawn by seed) where there are groups; it has no p-value below four
+    groups. Above 4,000 rows of both sides together a seeded sample is used. None where a side has a single group.
     """
-    if min(subject.n, len(subject.real)) < 2:
+    sides = choose_sides(subject, most=MOST_ROWS)
+    if min(len(np.unique(side.groups)) for side in (sides.ours, sides.theirs)) < 2:
         return None
-    ours = _one_row_a_group(subject.corpus.groups, subject.seed)
-    theirs = _one_row_a_group(subject.real.groups, subject.seed)
-    independent = len(ours) == subject.n and len(theirs) == len(subject.real)
-    testable = min(len(ours), len(theirs)) >= MIN_BINS
+    tested = sides if sides.independent else choose_sides(subject, most=MOST_ROWS, one_a_group=True)
+    permutations = subject.permutations if tested.smallest >= MIN_BINS else 0
     seed = derive_seed(subject.seed, "mmd")
-    permutations = subject.permutations if testable else 0
-    found = mmd(subject.unit, subject.against_unit, permutations=permutations if independent else 0, seed=seed)
+    whole = sides.independent and not np.isin(sides.ours.groups, sides.theirs.groups).any()
+    ours, theirs = vectors_of(subject, sides)
+    found = mmd(
+        ours,
+        theirs,
+        permutations=permutations if whole else 0,
+        seed=seed,
+        membership=(_membership(sides.ours), _membership(sides.theirs)),
+    )
     p_value = found.p_value
-    if not independent and permutations:
-        test = mmd(subject.unit[ours], subject.against_unit[theirs], permutations=permutations, seed=seed)
-        p_value = test.p_value
+    if permutations and not whole:
+        p_value = mmd(*vectors_of(subject, tested), permutations=permutations, seed=seed).p_value
     settings: dict[str, str | float] = {
         "kernel": "rbf",
         "bandwidth": found.bandwidth,
-        "rows": found.rows,
-        "against_rows": found.other_rows,
         "permutations": permutations,
-        "test_rows": "all" if independent else f"one a group: {len(ours)} and {len(theirs)}",
+        "test_rows": _describe(sides, tested),
     }
-    return Estimate(value=found.value, n=subject.n, p_value=p_value, settings=settings)
+    return estimate_from_sides(subject, sides, found.value, lambda: _left_out(found), settings, p_value=p_value)
 
 
-def _one_row_a_group(groups: Sequence[str], seed: int) -> NDArray[np.int64]:
-    order = derive_rng(seed, "one-row-a-group").permutation(len(groups))
-    chosen: dict[str, int] = {}
-    for row in order.tolist():
-        chosen.setdefault(groups[row], row)
-    return np.sort(np.array(list(chosen.values()), dtype=np.int64))
+def _membership(side: Side) -> Membership:
+    return Membership(groups=side.groups, bins=side.bins)
+
+
+def _left_out(found: Discrepancy) -> tuple[Floats, Floats]:
+    if found.left_out is None:
+        raise ValueError("left_out is None; mmd gives it where it is given membership")
+    return found.left_out.ours, found.left_out.theirs
+
+
+def _describe(sides: Sides, tested: Sides) -> str:
+    return "all" if sides.independent else f"one a group: {len(tested.ours)} and {len(tested.theirs)}"

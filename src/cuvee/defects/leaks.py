@@ -1,12 +1,7 @@
-"""Rows that should not be trained on: duplicates, degenerate text, leaks of held-out rows.
-
-Pure functions on texts and vectors. A leak is a row that repeats a validation or test row more closely than
-real training rows do by themselves.
-"""
+"""Leaks: rows that repeat a validation or test row more closely than real training rows do by themselves."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import normalise_text
+from cuvee.defects.tokens import split_tokens
 from cuvee.records import Vectors
 from cuvee.similarity import Neighbours, nearest_neighbours
 
@@ -30,31 +26,6 @@ NEAREST_FLOOR = 0.95
 NEAREST_QUANTILE = 0.995
 _LONG = 8  # words from which on shared 5-grams mean something
 _TILE = 512
-
-# Han, kana, Hangul, Thai: written without spaces or too short a word to count as one token
-_TOKEN = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\W_]+")
-_RUN = re.compile(r"(\w)\1{11,}|(\S)\2{23,}")
-_TEMPLATE = re.compile(
-    r"<\|[^|>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</s>\s*$|<(?:start|end)_of_turn>|</?think>"
-    r"|^\s*#{2,} ?(?:Instruction|Response|Input|Output)s?\b|^\s*(?:Assistant|System|User) ?:",
-    flags=re.IGNORECASE | re.MULTILINE,
-)
-_REFUSAL = re.compile(
-    r"\bas an? (?:ai|artificial intelligence)\b[^.]{0,40}\b(?:model|assistant|system|i)\b"
-    r"|^\W*(?:i['’]?m|i am) (?:very |so |really )?sorry\b.{0,30}\b(?:can['’]?t|cannot|can not|unable to|not able to)\b"
-    r".{0,20}\b(?:assist|help|fulfil|fulfill|comply|provide|generate|create|write|complete)\b(?! but\b)"
-    r"|^\W*i(?: can['’]?t| cannot| can not|(?:['’]m| am) (?:unable|not able) to) "
-    r"(?:assist|fulfil|fulfill|comply|provide|generate|help)(?: you)?(?: with)? "
-    r"(?:that|this|your request|the request|such|explicit|any content)\b",
-    flags=re.IGNORECASE,
-)
-_CHATTER = re.compile(
-    r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok)\b[\s!,.:]+)?"
-    r"(?:here(?:['’]s| is| are) (?:an?|the|some|your|\d+|two|three|four|five|ten|more|another)\b"
-    r"[^.?!]{0,60}\b(?:paraphrase|rephras|rewrit|example|headline|sentence|version|variation|quer|response)\w*)",
-    flags=re.IGNORECASE,
-)
-_BROKEN = re.compile(r"[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,59 +66,6 @@ class Leaks:
     def rate(self) -> float:
         """Fraction of rows that leak; 0 where there are no rows."""
         return len(self.found) / self.n if self.n else 0.0
-
-
-def split_tokens(text: str) -> list[str]:
-    """Lower-case words without punctuation; each character of an unspaced script is a token of its own."""
-    return _TOKEN.findall(normalise_text(text))
-
-
-def duplicate_mask(texts: Sequence[str]) -> NDArray[np.bool_]:
-    """True for each text that repeats an earlier one (by ``normalise_text``), shape (n,)."""
-    seen: set[str] = set()
-    out = np.zeros(len(texts), dtype=bool)
-    for row, text in enumerate(texts):
-        key = normalise_text(text)
-        out[row] = key in seen
-        seen.add(key)
-    return out
-
-
-def degenerate_reasons(texts: Sequence[str], *, min_letters: int = 3) -> list[str | None]:
-    """Why each text is no usable example, None where it is.
-
-    Reasons: ``empty``, ``broken characters``, ``chat template``, ``refusal``, ``chatter``, ``too short``
-    (fewer than ``min_letters`` letters and digits, and a single token), ``repetition``.
-    """
-    return [_degenerate_reason(text, min_letters) for text in texts]
-
-
-def _degenerate_reason(text: str, min_letters: int) -> str | None:
-    tokens = split_tokens(text)
-    if not text.strip() or not tokens:
-        return "empty"
-    patterns = (("broken characters", _BROKEN), ("chat template", _TEMPLATE), ("refusal", _REFUSAL),
-                ("chatter", _CHATTER))  # fmt: skip
-    for reason, pattern in patterns:
-        if pattern.search(text):
-            return reason
-    if len(tokens) < 2 and len(tokens[0]) < min_letters:
-        return "too short"
-    return "repetition" if _RUN.search(text) or _loops(tokens) else None
-
-
-def _loops(tokens: Sequence[str]) -> bool:
-    """A word eight times or a phrase of 2 to 8 words four times in a row, a quarter of the text; or few words."""
-    if len(tokens) >= 30 and len(set(tokens)) < 0.2 * min(len(tokens), 100):
-        return True
-    for period in range(1, min(8, len(tokens) // 4) + 1):
-        needed = max(7 if period == 1 else 3 * period, len(tokens) // 4 - period)
-        run = 0
-        for here, before in zip(tokens[period:], tokens, strict=False):
-            run = run + 1 if here == before else 0
-            if run >= needed:
-                return True
-    return False
 
 
 def find_leaks(

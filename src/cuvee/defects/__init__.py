@@ -1,0 +1,33 @@
+"""Rows that should not be trained on: duplicates, degenerate text, leaks of held-out rows.
+
+Pure functions on texts and vectors. A leak is a row that repeats a validation or test row more closely than
+real training rows do by themselves.
+"""
+
+from cuvee.defects.degenerate import DegenerateReason, degenerate_reasons
+from cuvee.defects.leaks import (
+    CONTAINMENT,
+    NEAREST_FLOOR,
+    NEAREST_QUANTILE,
+    NGRAM,
+    Leak,
+    LeakReason,
+    Leaks,
+    find_leaks,
+)
+from cuvee.defects.tokens import duplicate_mask, split_tokens
+
+__all__ = [
+    "CONTAINMENT",
+    "NEAREST_FLOOR",
+    "NEAREST_QUANTILE",
+    "NGRAM",
+    "DegenerateReason",
+    "Leak",
+    "LeakReason",
+    "Leaks",
+    "degenerate_reasons",
+    "duplicate_mask",
+    "find_leaks",
+    "split_tokens",
+]

@@ -1,0 +1,120 @@
+"""Label noise: what fraction of the rows carries a label that the real data would not give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.errors import TrainingError
+from cuvee.fingerprint import derive_seed
+from cuvee.measure.intervals import estimate_two_samples
+from cuvee.measure.subject import Subject
+from cuvee.probe import cross_validated_proba, fit_probe
+from cuvee.records import Estimate
+
+Floats = NDArray[np.float64]
+LEAST_POWER = 0.2  # below, the probe knows too little of the labels to say
+
+
+def measure_label_noise(subject: Subject) -> Estimate | None:
+    """Estimated fraction of rows that are mislabelled, by a probe of the real rows.
+
+    Confident learning (Northcutt et al., arXiv 1911.00068): a label is doubted where another one is at least as
+    probable as it is, on average, for the rows that carry it, and more probable than all such labels. The thresholds
+    are those averages over the real rows, cross-validated. Doubt is not noise, so it is calibrated (Rogan and Gladen
+    1978, Am. J. Epidemiol. 107): with the rate of doubt on the real rows as they are (``false_alarms``) and with
+    another label in their place (``power``), noise is ``(doubted - false alarms) / (power - false alarms)``, cut to
+    0 to 1. It takes the real labels as right, wrong labels as drawn evenly, and the rows as about as hard as the
+    real ones. A label that the real data lacks is wrong. The interval holds the probe fixed.
+
+    None for tasks without labels, where the corpus is the real data, and where the probe hardly doubts wrong labels
+    more often than right ones.
+    """
+    real = subject.real
+    if subject.corpus.task != "classification" or len(real.labels) < 2 or subject.is_real:
+        return None
+    try:
+        doubts = _find_doubts(subject)
+    except TrainingError:  # too few real rows to hold some out
+        return None
+    alarms, power = float(doubts.false_alarms.mean()), float(doubts.power.mean())
+    if power - alarms < LEAST_POWER:
+        return None
+    known = np.isin(subject.corpus.targets, real.labels)
+    rows = np.where(known, (doubts.doubted - alarms) / (power - alarms), 1.0)
+    raw = float(rows.mean())
+    share, doubted = float(known.mean()), float(np.where(known, doubts.doubted, 0.0).mean())
+
+    def without_theirs() -> Floats:
+        left = _means_without(doubts.false_alarms, subject.against_bins)
+        gain = _means_without(doubts.power, subject.against_bins) - left
+        out: Floats = 1.0 - share + (doubted - share * left) / np.where(gain > 0, gain, np.nan)
+        return out
+
+    settings: dict[str, str | float] = {
+        "doubted": float(np.where(known, doubts.doubted, 1.0).mean()),
+        "false_alarms": alarms,
+        "power": power,
+        "unknown_labels": 1.0 - share,
+        "probe_rows": len(real),
+    }
+    found = estimate_two_samples(
+        subject, raw, lambda: _means_without(rows, subject.bins), without_theirs, settings
+    )  # fmt: skip
+    # cut only here: the values without each bin must be free to vary about the raw one
+    low, high = (None if end is None else float(np.clip(end, 0.0, 1.0)) for end in (found.low, found.high))
+    return replace(found, value=float(np.clip(raw, 0.0, 1.0)), low=low, high=high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Doubts:
+    """``doubted`` (n,): 1 where a row's label is doubted. Of each real row (m,): ``false_alarms``, the same, and
+    ``power``, the share of the wrong labels that would be doubted on it.
+    """
+
+    doubted: Floats
+    false_alarms: Floats
+    power: Floats
+
+
+def _find_doubts(subject: Subject) -> _Doubts:
+    real, seed = subject.real, derive_seed(subject.seed, "label-noise")
+    labels = real.labels
+    # in the order of ids, so that the order of the file changes nothing
+    order = sorted(range(len(real)), key=real.ids.__getitem__)
+    vectors, targets = subject.against_unit[order], [real.targets[i] for i in order]
+    groups = [real.groups[i] for i in order]
+    proba = np.empty((len(real), len(labels)))
+    proba[order] = cross_validated_proba(vectors, targets, labels=labels, groups=groups, seed=seed)
+    carried = np.array([labels.index(t) for t in real.targets])
+    thresholds = np.array([proba[carried == k, k].mean() for k in range(len(labels))])
+    said = _confident_label(proba, thresholds)
+    false_alarms = (said >= 0) & (said != carried)
+    # of the other k - 1 labels all are doubted, but for the one that the probe takes the row for
+    power = np.where(said >= 0, 1.0 - false_alarms / (len(labels) - 1.0), 0.0)
+    probe = fit_probe(vectors, targets, labels=labels, seed=seed)
+    position = {label: k for k, label in enumerate(labels)}
+    own = np.array([position.get(t, -1) for t in subject.corpus.targets])
+    ours = _confident_label(probe.proba(subject.unit), thresholds)
+    return _Doubts(
+        doubted=((ours >= 0) & (ours != own)).astype(np.float64),
+        false_alarms=false_alarms.astype(np.float64),
+        power=power,
+    )
+
+
+def _confident_label(proba: Floats, thresholds: Floats) -> NDArray[np.int64]:
+    """The most probable of the labels that reach their threshold, -1 where none does, shape (n,)."""
+    reached = proba >= thresholds
+    best = np.where(reached, proba, -1.0).argmax(axis=1)
+    out: NDArray[np.int64] = np.where(reached.any(axis=1), best, -1)
+    return out
+
+
+def _means_without(values: Floats, bins: NDArray[np.int64]) -> Floats:
+    rows, sums = np.bincount(bins), np.bincount(bins, weights=values)
+    with np.errstate(invalid="ignore"):
+        out: Floats = (sums.sum() - sums) / (rows.sum() - rows)
+    return out

@@ -1,0 +1,264 @@
+"""Where tiles of cosines are computed: numpy in float32 or float64, torch in bfloat16 or on an accelerator."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.errors import MissingDependency
+from cuvee.records import Vectors
+from cuvee.similarity.kernels import Operations, Tile
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["float32", "bfloat16"]
+Device = Literal["cpu", "cuda", "mps", "auto"]
+A = TypeVar("A", bound=Tile)
+Matrix = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """Where and how cosines are computed.
+
+    Attributes:
+        device: ``cpu``, ``cuda``, ``mps``, or ``auto``: an accelerator where torch finds one.
+        precision: of the products: ``float32``, or ``bfloat16`` (needs torch; half to a fifth of the time where
+            the hardware has it, DCScore off by less than 5e-4). Sums are float32 and float64 either way. float64
+            vectors are always computed in float64.
+        threads: of the CPU; None takes the cores that this process may use.
+    """
+
+    device: Device = "cpu"
+    precision: Precision = "float32"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.device not in ("cpu", "cuda", "mps", "auto"):
+            raise ValueError(f"device is {self.device!r}; valid: 'cpu', 'cuda', 'mps', 'auto'")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision is {self.precision!r}; valid: 'float32', 'bfloat16'")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads!r}; give 1 or more")
+
+    @property
+    def workers(self) -> int:
+        """CPU threads that work on tiles."""
+        return self.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+
+
+class Backend(Protocol[A]):
+    """Products of blocks of rows, and sums of what kernels make of them."""
+
+    workers: int
+    tile: int
+
+    @property
+    def ops(self) -> Operations[A]:
+        """What kernels are made of."""
+
+    def prepare(self) -> None:
+        """Called in each thread that works on tiles, before its first one."""
+
+    def cosines(self, first: slice, second: slice) -> A:
+        """The products of two blocks of rows, a new matrix."""
+
+    def set_cells(self, cosines: A, rows: Indices, columns: Indices, value: float) -> None:
+        """Overwrite some cells."""
+
+    def sums(self, values: A, indicator: Matrix, *, transposed: bool) -> Matrix:
+        """``values @ indicator``, or ``values.T @ indicator``."""
+
+    def largest(self, values: A, *, transposed: bool) -> tuple[NDArray[np.int64], Matrix]:
+        """Column and value of each row's largest cell, or row and value of each column's."""
+
+
+class NumpyOperations:
+    """Elementwise functions that write into their argument."""
+
+    def exp(self, values: Matrix) -> Matrix:
+        """E to the power of each value."""
+        return np.exp(values, out=values)
+
+    def sqrt(self, values: Matrix) -> Matrix:
+        """The square root of each value."""
+        return np.sqrt(values, out=values)
+
+    def above(self, values: Matrix, floor: float) -> Matrix:
+        """Each value, at least ``floor``."""
+        return np.maximum(values, np.asarray(floor, dtype=values.dtype), out=values)
+
+    def at_least(self, values: Matrix, threshold: float) -> Matrix:
+        """1 where a value reaches the threshold, else 0."""
+        return (values >= values.dtype.type(threshold)).astype(values.dtype)
+
+    def product(self, first: Matrix, second: Matrix) -> Matrix:
+        """The product cell by cell."""
+        return cast("Matrix", first * second)
+
+
+class NumpyBackend:
+    """float32 or float64, as the rows are; ``order`` gives the rows' places, None where they are as they come."""
+
+    ops = NumpyOperations()
+
+    def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> None:
+        self._unit, self._order = unit, order
+        self.workers = compute.workers
+        self.tile = 512 if len(unit) <= 8192 else 1024
+
+    def prepare(self) -> None:
+        """Nothing to prepare: the BLAS of numpy is held to one thread for the whole process."""
+
+    def _block(self, rows: slice) -> Vectors:
+        return self._unit[rows] if self._order is None else self._unit[self._order[rows]]
+
+    def cosines(self, first: slice, second: slice) -> Matrix:
+        """The products of two blocks of rows."""
+        return cast("Matrix", self._block(first) @ self._block(second).T)
+
+    def set_cells(self, cosines: Matrix, rows: Indices, columns: Indices, value: float) -> None:
+        """Overwrite some cells."""
+        cosines[rows, columns] = value
+
+    def sums(self, values: Matrix, indicator: Matrix, *, transposed: bool) -> Matrix:
+        """``values @ indicator``, or ``values.T @ indicator``."""
+        return (values.T if transposed else values) @ indicator.astype(values.dtype, copy=False)
+
+    def largest(self, values: Matrix, *, transposed: bool) -> tuple[NDArray[np.int64], Matrix]:
+        """Column and value of each row's largest cell, or row and value of each column's."""
+        axis = 0 if transposed else 1
+        at = values.argmax(axis=axis)
+        return at, np.take_along_axis(values, np.expand_dims(at, axis), axis).squeeze(axis)
+
+
+class Bfloat16Backend(NumpyBackend):
+    """Products in bfloat16 by torch on the CPU; everything after them in float32 by numpy."""
+
+    def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> None:
+        super().__init__(unit, order, compute)
+        self.tile = 1024
+        _require_torch()
+        import torch
+
+        rows = unit if order is None else unit[order]
+        self._rows: torch.Tensor = torch.from_numpy(np.ascontiguousarray(rows)).bfloat16()
+
+    def prepare(self) -> None:
+        """One torch thread a worker: more of them wait for each other, spinning. Other threads keep theirs."""
+        import torch
+
+        torch.set_num_threads(1)
+
+    def cosines(self, first: slice, second: slice) -> Matrix:
+        """The products of two blocks of rows."""
+        found: Matrix = (self._rows[first] @ self._rows[second].T).float().numpy()
+        return found
+
+
+class TorchOperations:
+    """The same functions on tensors."""
+
+    def exp(self, values: torch.Tensor) -> torch.Tensor:
+        """E to the power of each value."""
+        return values.exp_()
+
+    def sqrt(self, values: torch.Tensor) -> torch.Tensor:
+        """The square root of each value."""
+        return values.sqrt_()
+
+    def above(self, values: torch.Tensor, floor: float) -> torch.Tensor:
+        """Each value, at least ``floor``."""
+        return values.clamp_(min=floor)
+
+    def at_least(self, values: torch.Tensor, threshold: float) -> torch.Tensor:
+        """1 where a value reaches the threshold, else 0."""
+        return (values >= threshold).to(values.dtype)
+
+    def product(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """The product cell by cell."""
+        return first * second
+
+
+class TorchBackend:
+    """Tiles on a torch device; only sums and maxima come back."""
+
+    ops = TorchOperations()
+    tile = 8192
+
+    def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute, device: str) -> None:
+        import torch
+
+        self.workers = 1
+        self._device = device
+        kind = torch.bfloat16 if compute.precision == "bfloat16" else torch.float32
+        rows = unit if order is None else unit[order]
+        self._rows: torch.Tensor = torch.from_numpy(np.ascontiguousarray(rows)).to(device=device, dtype=kind)
+
+    def prepare(self) -> None:
+        """Nothing to prepare: one thread feeds the device."""
+
+    def cosines(self, first: slice, second: slice) -> torch.Tensor:
+        """The products of two blocks of rows, float32."""
+        return (self._rows[first] @ self._rows[second].T).float()
+
+    def set_cells(self, cosines: torch.Tensor, rows: Indices, columns: Indices, value: float) -> None:
+        """Overwrite some cells."""
+        import torch
+
+        at = (torch.from_numpy(rows).to(self._device), torch.from_numpy(columns).to(self._device))
+        cosines[at] = value
+
+    def sums(self, values: torch.Tensor, indicator: Matrix, *, transposed: bool) -> Matrix:
+        """``values @ indicator``, or ``values.T @ indicator``."""
+        import torch
+
+        right = torch.from_numpy(np.ascontiguousarray(indicator, dtype=np.float32)).to(self._device)
+        found: Matrix = ((values.T if transposed else values) @ right).cpu().numpy()
+        return found
+
+    def largest(self, values: torch.Tensor, *, transposed: bool) -> tuple[NDArray[np.int64], Matrix]:
+        """Column and value of each row's largest cell, or row and value of each column's."""
+        found = values.max(dim=0 if transposed else 1)
+        return found.indices.cpu().numpy(), found.values.cpu().numpy()
+
+
+def find_accelerator() -> str | None:
+    """``cuda`` or ``mps``, None where torch or an accelerator is missing."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+def choose_backend(unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> Backend[Matrix]:
+    """The backend that ``compute`` asks for; its tiles mean nothing outside it, whatever they are.
+
+    Raises:
+        MissingDependency: it needs torch, or an accelerator that is not there.
+    """
+    device = compute.device
+    if device != "cpu" and unit.dtype != np.float64:
+        found = find_accelerator()
+        if device != "auto" and found != device:
+            raise MissingDependency(f"device {device!r}: torch finds no such accelerator here; use device cpu or auto")
+        if found is not None:
+            return cast("Backend[Matrix]", TorchBackend(unit, order, compute, found))
+    if compute.precision == "bfloat16" and unit.dtype != np.float64:
+        return Bfloat16Backend(unit, order, compute)
+    return NumpyBackend(unit, order, compute)
+
+
+def _require_torch() -> None:
+    if find_spec("torch") is None:
+        raise MissingDependency("bfloat16 needs torch: pip install 'cuvee[train]', or use float32")

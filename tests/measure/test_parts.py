@@ -1,0 +1,213 @@
+"""Diversity within and between parts, and what synthetic rows add to real ones."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cuvee.corpus import Corpus
+from cuvee.measure.parts import added_diversity, decompose_diversity
+from cuvee.measure.subject import Subject
+from cuvee.similarity import Exponential, kernel_diversity, row_sums, spectrum, unit_rows, vendi_score
+
+
+class FixedEncoder:
+    """Vectors by number: the text is the row of a table."""
+
+    name = hash = "fixed"
+
+    def __init__(self, table):
+        self.table, self.dim = np.asarray(table, dtype=np.float32), len(table[0])
+
+    def encode(self, texts):
+        return self.table[[int(t) for t in texts]]
+
+
+def corpus_of(numbers, groups=None, prefix="i"):
+    return Corpus.from_rows(
+        {"text": str(n), "target": "x", "id": f"{prefix}{i}", "group": None if groups is None else groups[i]}
+        for i, n in enumerate(numbers)
+    )
+
+
+def blobs(sizes, seed=0, d=6, spread=0.5):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(len(sizes), d)) * 2
+    vectors = np.vstack([c + spread * rng.normal(size=(n, d)) for c, n in zip(centres, sizes, strict=True)])
+    return vectors, [f"p{i}" for i, n in enumerate(sizes) for _ in range(n)]
+
+
+def decompose(vectors, parts, **options):
+    return decompose_diversity(corpus_of(range(len(vectors))), parts, encoder=FixedEncoder(vectors), **options)
+
+
+# --- within and between -----------------------------------------------------------------------------
+def test_total_is_within_times_between_by_the_textbook_formulas():
+    vectors, parts = blobs([20, 30, 50])
+    unit = unit_rows(vectors, dtype=np.float64)
+    vendi, kernel = decompose(vectors, parts, tau=0.2)
+    assert (vendi.name, kernel.name) == ("vendi_q1", "lc_q1_tau0.2")
+    labels, shares = np.array(parts), {"p0": 0.2, "p1": 0.3, "p2": 0.5}
+
+    # Holevo information: the entropy of the mean density matrix less the mean entropy
+    entropy = {p: math.log(vendi_score(spectrum(unit[labels == p]), 1.0)) for p in shares}
+    holevo = math.log(vendi_score(spectrum(unit), 1.0)) - sum(w * entropy[p] for p, w in shares.items())
+    assert vendi.between.value == pytest.approx(math.exp(holevo), rel=1e-6)
+
+    # normalised alpha and beta of Reeve et al. at order 1
+    similarity = np.exp((unit @ unit.T - 1) / 0.2)
+    whole = similarity.mean(axis=1)
+    log_alpha = log_beta = 0.0
+    for p, w in shares.items():
+        own = similarity[labels == p][:, labels == p].mean(axis=1)
+        log_alpha -= w * np.log(own).mean()
+        log_beta += w * np.log(own / whole[labels == p]).mean()
+    assert kernel.within.value == pytest.approx(math.exp(log_alpha), rel=1e-5)
+    assert kernel.between.value == pytest.approx(math.exp(log_beta), rel=1e-5)
+    for found in (vendi, kernel):
+        assert found.total.value == pytest.approx(found.within.value * found.between.value, rel=1e-12)
+        assert found.rows == {"p0": 20, "p1": 30, "p2": 50}
+    alone = kernel_diversity(row_sums(unit[labels == "p1"], [Exponential(0.2)])[0].total, 1.0)
+    assert kernel.parts["p1"].value == pytest.approx(alone, rel=1e-5)
+    assert kernel.parts["p1"].n == 30
+
+
+@pytest.mark.slow
+def test_beta_of_order_one_is_that_of_sentropy():
+    import pandas as pd
+
+    lcr = pytest.importorskip("sentropy.sentropy").LCR
+    vectors, parts = blobs([10, 20])
+    unit = unit_rows(vectors, dtype=np.float64)
+    counts = pd.DataFrame({p: [float(x == p) for x in parts] for p in ("p0", "p1")})
+    theirs = lcr(
+        counts, similarity=np.exp((unit @ unit.T - 1) / 0.1), qs=1, ms=["normalized_alpha", "normalized_beta"],
+        level="overall", parallelize=False,
+    )  # fmt: skip
+    kernel = decompose(vectors, parts)[1]
+    assert kernel.within.value == pytest.approx(float(theirs(q=1, measure="normalized_alpha")), rel=1e-5)
+    assert kernel.between.value == pytest.approx(float(theirs(q=1, measure="normalized_beta")), rel=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 10**6), st.sampled_from([0.05, 2.0]))
+def test_between_lies_from_one_to_the_effective_number_of_parts(sizes, seed, spread):
+    vectors, parts = blobs(sizes, seed, spread=spread)
+    shares = np.array(sizes) / sum(sizes)
+    most = math.exp(-np.sum(shares * np.log(shares)))
+    for found in decompose(vectors, parts):
+        assert 1 - 1e-4 <= found.between.value <= most * (1 + 1e-5)
+
+
+def test_parts_that_are_alike_and_parts_that_share_nothing():
+    vectors = np.tile(np.eye(8), (2, 1))
+    for found in decompose(vectors, ["a"] * 8 + ["b"] * 8):
+        assert found.between.value == pytest.approx(1.0, abs=1e-6)
+    for found in decompose(np.eye(16), ["a"] * 8 + ["b"] * 8, tau=0.02):
+        assert found.between.value == pytest.approx(2.0, rel=1e-6)
+        assert found.within.value == pytest.approx(8.0, rel=1e-6)
+
+
+def test_the_intervals_are_those_of_corpora_with_a_group_left_out():
+    vectors, parts = blobs([20, 28], seed=3)
+    groups = [f"g{i % 12}" for i in range(48)]
+    encoder = FixedEncoder(vectors)
+    whole = decompose_diversity(corpus_of(range(48), groups), parts, encoder=encoder)
+    left = []
+    for g in range(12):
+        kept = [i for i in range(48) if i % 12 != g]
+        left.append(decompose_diversity(corpus_of(kept), [parts[i] for i in kept], encoder=encoder))
+    for index, found in enumerate(whole):
+        for name in ("total", "within", "between"):
+            values = np.array([getattr(d[index], name).value for d in left])
+            se = math.sqrt(11 / 12 * np.sum((values - values.mean()) ** 2))
+            estimate = getattr(found, name)
+            assert estimate.high - estimate.value == pytest.approx(2.200985 * se, rel=1e-2)
+            assert estimate.interval == "grouped jackknife, 12 bins"
+
+
+def test_a_part_that_vanishes_with_its_group_is_no_obstacle():
+    vectors, parts = blobs([1, 30, 9])
+    for found in decompose(vectors, parts):
+        assert found.parts["p0"].value == pytest.approx(1.0, abs=1e-6)
+        assert found.parts["p0"].low is None
+        assert found.between.low <= found.between.value <= found.between.high
+    for found in decompose(vectors[:1], ["only"]):
+        assert (found.total.value, found.between.value) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+def test_a_subject_is_taken_as_it_is():
+    vectors, parts = blobs([10, 12])
+    subject = Subject(corpus=corpus_of(range(22)), vectors=vectors)
+    hurried = Subject(corpus=corpus_of(range(22)), vectors=vectors, time_budget=1e-9)
+    expected = decompose(vectors, parts)
+    for found in (decompose_diversity(subject, parts), decompose_diversity(hurried, parts)):
+        assert [d.between.value for d in found] == pytest.approx([d.between.value for d in expected], rel=1e-6)
+    with pytest.raises(ValueError, match="parts has 3 names"):
+        decompose_diversity(subject, ["a", "b", "c"])
+    with pytest.raises(ValueError, match="no rows"):
+        decompose_diversity(corpus_of([]), [], encoder=FixedEncoder(vectors))
+
+
+# --- what synthetic rows add ------------------------------------------------------------------------
+def test_copies_add_nothing_and_new_meanings_add_their_number():
+    encoder = FixedEncoder(np.eye(40))
+    real = corpus_of(range(20), prefix="r")
+    copies = added_diversity(real, corpus_of(list(range(20))), encoder=encoder, tau=0.02)
+    novel = added_diversity(real, corpus_of(range(20, 40)), encoder=encoder, tau=0.02)
+    for found in copies:
+        assert found.gain.value == pytest.approx(0.0, abs=1e-5)
+        assert found.gain_equal_rows.value < 0  # ten real rows less for ten copies
+    for found in novel:
+        assert (found.real.value, found.synthetic.value) == (pytest.approx(20), pytest.approx(20))
+        assert found.union.value == pytest.approx(40)
+        assert found.gain.value == pytest.approx(20)
+        assert found.gain_equal_rows.value == pytest.approx(0.0, abs=1e-5)  # twenty meanings either way
+        assert found.gain_equal_rows.settings["rows"] == 20
+        assert (found.real.n, found.union.n) == (20, 40)
+    assert [found.name for found in novel] == ["vendi_q1", "dcscore_tau0.02"]
+
+
+def test_the_gain_is_paired_over_real_rows():
+    vectors = np.random.default_rng(0).normal(size=(90, 8)) + 0.3
+    found = added_diversity(corpus_of(range(60), prefix="r"), corpus_of(range(60, 90)), encoder=FixedEncoder(vectors))
+    unit = unit_rows(vectors, dtype=np.float64)
+    for added, diversity in zip(
+        found,
+        (
+            lambda u: vendi_score(spectrum(u), 1.0),
+            lambda u: kernel_diversity(row_sums(u, [Exponential(0.1)])[0].total),
+        ),
+        strict=True,
+    ):
+        assert added.gain.value == pytest.approx(diversity(unit) - diversity(unit[:60]), rel=1e-4)
+        # every row is a bin of its own here: leave each out in turn
+        real = [diversity(np.delete(unit, i, 0)) - diversity(np.delete(unit[:60], i, 0)) for i in range(60)]
+        own = [diversity(np.delete(unit, i, 0)) for i in range(60, 90)]
+        variance = 59 / 60 * np.sum((real - np.mean(real)) ** 2) + 29 / 30 * np.sum((own - np.mean(own)) ** 2)
+        assert (added.gain.high - added.gain.value) / math.sqrt(variance) == pytest.approx(2.0, abs=0.06)
+        assert added.gain.high - added.gain.low < added.union.high - added.union.low + added.real.high - added.real.low
+
+
+def test_few_rows_have_no_comparison_at_equal_rows():
+    encoder = FixedEncoder(np.eye(12))
+    found = added_diversity(corpus_of(range(10), prefix="r"), corpus_of([10, 11]), encoder=encoder)
+    assert all(f.gain_equal_rows is None and f.gain.low is None for f in found)
+    one = added_diversity(corpus_of([0], prefix="r"), corpus_of([1]), encoder=encoder, tau=0.02)
+    assert [f.gain.value for f in one] == pytest.approx([1.0, 1.0])
+    with pytest.raises(ValueError, match="real has 0 rows"):
+        added_diversity(corpus_of([]), corpus_of([1]), encoder=encoder)
+    with pytest.raises(ValueError, match="draws is 0"):
+        added_diversity(corpus_of([0]), corpus_of([1]), encoder=encoder, draws=0)
+
+
+def test_draws_are_seeded():
+    vectors = np.random.default_rng(0).normal(size=(60, 8)) + 0.3
+    arguments = corpus_of(range(40), prefix="r"), corpus_of(range(40, 60))
+    options = {"encoder": FixedEncoder(vectors), "draws": 2}
+    one, same, other = (added_diversity(*arguments, seed=s, **options)[1].gain_equal_rows for s in (1, 1, 2))
+    assert one == same
+    assert one.value != other.value
+    assert one.low < one.value < one.high

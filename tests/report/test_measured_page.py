@@ -1,0 +1,331 @@
+"""The page of one measured corpus, from made-up numbers and hostile texts."""
+
+import dataclasses
+import re
+import subprocess
+
+import numpy as np
+import pytest
+from test_report_page import CHROMIUM, HOSTILE, Reader, needs_chromium
+
+from cuvee.records.measurement import Estimate, Measurement
+from cuvee.records.parts import (
+    Added,
+    DatasetMap,
+    Decomposition,
+    MeasurementPage,
+    MetricNote,
+    Profile,
+    SampleRow,
+)
+from cuvee.report import render_measurement
+from cuvee.report.charts import COLOURS, DARK
+from cuvee.report.measured_charts import EXTRA_COLOURS, EXTRA_DARK, draw_map_panels, pick_ticks
+from cuvee.report.measured_tables import list_splits, name_diversity, write_probability, write_uncertainty
+
+NAN = float("nan")
+LABELS = ("card_arrival", HOSTILE, "refund")
+
+
+class PageReader(Reader):
+    VOID = (*Reader.VOID, "wbr")
+
+
+def estimate(value, spread=0.1, n=40, **changes):
+    content = {"value": value, "low": value - spread, "high": value + spread, "n": n, "interval": "grouped jackknife"}
+    return Estimate(**(content | changes))
+
+
+def make_measurement(name="corpus", **changes):
+    values = {
+        "vendi_q1": estimate(12.34, 1.5, settings={"q": 1.0, "kernel": "cosine"}),
+        "dcscore_tau0.1": estimate(31.7, 2.0, settings={"tau": 0.1}),
+        "near_duplicate_rate": estimate(0.0312, 0.01),
+        "distinct_2": estimate(0.71, 0.02),
+        "mmd": Estimate(value=0.0412, n=40, p_value=0.0004),
+        "label_agreement": estimate(0.875, 0.05),
+        "leakage": estimate(0.025, 0.02),
+        "strange_metric": Estimate(value=NAN, n=40),
+    }
+    content = {
+        "name": name, "fingerprint": "f" * 64, "against": "a" * 64, "n": 40, "encoder": "minilm",
+        "encoder_hash": "e" * 64, "seed": 7, "values": values,
+    }  # fmt: skip
+    return Measurement(**(content | changes))
+
+
+def make_map(points=36, labels=LABELS, origins=("real", "synthetic")):
+    angle = np.linspace(0.0, 6.0, points)
+    return DatasetMap(
+        method="pca",
+        x=np.cos(angle),
+        y=np.sin(angle),
+        origin=tuple(origins[i % len(origins)] for i in range(points)),
+        group=tuple(labels[i % len(labels)] for i in range(points)),
+        text=tuple(f"point {i} url(#x) {HOSTILE}" for i in range(points)),
+        explained=0.1234,
+        rows=1000,
+        seed=7,
+    )
+
+
+def make_page(**changes):
+    note = MetricNote(family="semantic", description=f"effective {HOSTILE}", better="higher is more diverse")
+    row = SampleRow(
+        id="1", text=f"a row {HOSTILE}", target=HOSTILE, uniqueness=0.02, added=-0.3,
+        nearest_text=f"its neighbour {HOSTILE}", nearest_cosine=0.987,
+    )  # fmt: skip
+    rows = dict(zip(LABELS, (20, 10, 10), strict=True))
+    split = Decomposition(
+        name="vendi_q1", total=estimate(12.0), within=estimate(5.0), between=estimate(2.4),
+        parts={label: estimate(4.0) for label in LABELS}, rows=rows,
+    )  # fmt: skip
+    added = Added(
+        name="dcscore_tau0.1", real=estimate(20.0, n=60), synthetic=estimate(30.0, n=40), union=estimate(41.0, n=100),
+        gain=estimate(21.0, 2.0, n=100), gain_equal_rows=estimate(-4.0, 1.0, n=60),
+    )  # fmt: skip
+    content = {
+        "measurement": make_measurement(f"banking {HOSTILE}"),
+        "taus": Profile(
+            name="dcscore", parameter="tau", points=tuple((t, estimate(2.0 / t)) for t in (0.05, 0.1, 0.5, 1.0))
+        ),
+        "orders": (
+            Profile(name="vendi", parameter="q", points=tuple((q, estimate(30.0 - q)) for q in (0.0, 1.0, 2.0))),
+            Profile(name="dcscore_tau0.1", parameter="q", points=tuple((q, estimate(40.0 - q)) for q in (0.0, 1.0))),
+        ),
+        "by_label": {label: make_measurement(label, n=rows[label]) for label in LABELS},
+        "decomposition": (split,),
+        "added": (added,),
+        "map": make_map(),
+        "redundant": (row,),
+        "novel": (dataclasses.replace(row, text="a find", nearest_cosine=NAN, nearest_text=""),),
+        "giveaways": ((f"as an AI {HOSTILE}", 0.99987), ("plain", 0.91)),
+        "notes": {"vendi_q1": note, "mmd": MetricNote(family="shift", description="MMD", better="lower is closer")},
+        "against_name": f"train {HOSTILE}",
+        "against_rows": 60,
+        "settings": {"columns": HOSTILE},
+        "reproduce": f"cuvee measure {HOSTILE}",
+        "version": "9.9",
+    }
+    return MeasurementPage(**(content | changes))
+
+
+@pytest.fixture(scope="module")
+def page():
+    return render_measurement(make_page())
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    return PageReader(page)
+
+
+def words_of(text):
+    return " ".join("".join(PageReader(text).words).split())
+
+
+def test_nothing_is_fetched_and_nothing_runs(page, read):
+    assert not read.broken and not read.open
+    assert not {"script", "link", "iframe", "img", "object", "embed"} & {tag for tag, _ in read.tags}
+    for tag, attributes in read.tags:
+        assert not any(name.startswith("on") for name in attributes), tag
+        for name in ("src", "href", "xlink:href", "action", "srcset"):
+            assert attributes.get(name, "#").startswith("#"), (tag, name)
+    text_free = re.sub(r"<title>.*?</title>", "", page, flags=re.S)
+    assert not re.search(r"url\(\s*['\"]?(?!#)", text_free)
+    assert "@import" not in page and "xmlns" not in page
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = {a["href"][1:] for tag, a in read.tags if tag == "a"}
+    assert links == {"map", "curves", "parts", "added", "rows", "metrics", "again"} and links <= set(ids)
+
+
+def test_hostile_text_is_shown_as_text(page, read):
+    assert "<script" not in page and "<img" not in page
+    words = "".join(read.words)
+    for place in (
+        "a row ",
+        "its neighbour ",
+        "as an AI ",
+        "train ",
+        "cuvee measure ",
+        "effective ",
+        "point 3 url(#x) ",
+    ):
+        assert place + HOSTILE in words, place
+
+
+def test_the_page_says_its_numbers(page):
+    words = words_of(page)
+    assert "40 rows, as diverse as 12.3 rows that have nothing in common" in words
+    assert f"Encoder minilm ({'e' * 12}). Measured against train" in words and "(60 rows, fingerprint aaaa" in words
+    for text in ("12.3", "10.8 to 13.8", "3.1%", "2.1% to 4.1%", "p < 0.001", "87.5%", "0.041", "> 99.9%", "91.0%"):
+        assert text in words, text
+    assert "36 of 1,000 rows, drawn with seed 7" in words and "12.3% of their variance" in words
+    assert "nearest, cosine 0.987: its neighbour" in words and "uniqueness 0.020, adds −0.300" in words
+    assert words.count("nearest, cosine") == 1
+    assert "+21.0" in words and "+19.0 to +23.0" in words and "−4.00" in words and "n = 60 each" in words
+    assert "tau = 0.1, interval: grouped jackknife" in words and "higher is more diverse" in words
+    for title in ("Semantic diversity", "Shift from the real rows", "Other numbers", "Within and between 3 labels"):
+        assert title in words, title
+    assert "Made by Cuvée 9.9" in words
+
+
+def test_gains_are_marked_up_or_down_where_their_interval_excludes_zero(read):
+    marks = [attributes.get("class") for tag, attributes in read.tags if tag == "span"]
+    assert marks.count("up") == 1 and marks.count("down") == 1
+
+
+def test_every_chart_is_there_named_and_in_colours_that_the_dark_theme_knows(page, read):
+    charts = [a for tag, a in read.tags if tag == "svg" and a.get("class") == "chart"]
+    named = [a["aria-label"] for a in charts if "aria-label" in a]
+    assert named[0] == "Map of 36 examples, coloured by origin" and named[1].endswith("coloured by label")
+    assert named[2].startswith("DCScore over tau, with 95% bands: dcscore from 40 at 0.05 to 2 at 1")
+    assert named[3].startswith("effective number over order q") and "Leinster-Cobbold, tau = 0.1 from 40" in named[3]
+    assert len(named) == 4 and all(a.get("aria-hidden") == "true" for a in charts if "aria-label" not in a)
+    inside = "".join(re.findall(r'<svg class="chart".*?</svg>', page, flags=re.S))
+    used = set(re.findall(r'(?:fill|stroke)="(#[0-9a-fA-F]+)"', inside))
+    known = (*COLOURS, *EXTRA_COLOURS)
+    assert used and used <= set(known)
+    assert len(known) == len(set(known)) == len((*DARK, *EXTRA_DARK))
+    assert all(f'[fill="{colour}"]' in page for colour in known)
+
+
+def test_each_point_of_the_map_carries_its_own_text(page):
+    panels = re.findall(r'<svg class="chart" role="img" aria-label="Map of.*?</svg>', page, flags=re.S)
+    assert len(panels) == 2
+    for panel in panels:
+        titles = re.findall(r"<path [^>]*><title>(.*?)</title></path>", panel)
+        assert len(titles) == 36 and 'aria-roledescription="point"' not in panel
+        assert sum(title.startswith("real, card_arrival: point ") for title in titles) == 6
+        assert len({re.search(r"point (\d+)", title).group(1) for title in titles}) == 36
+    triangles = re.findall(
+        r'<path transform="[^"]*" d="(M[^"]*)" fill="([^"]*)"[^>]*><title>(real|synthetic)', panels[0]
+    )
+    assert {(("A" in d), colour, origin) for d, colour, origin in triangles} == {
+        (False, COLOURS[4], "real"), (True, COLOURS[3], "synthetic"),
+    }  # fmt: skip
+
+
+def test_what_is_not_given_has_no_heading():
+    measurement = make_measurement(values={}, against=None)
+    text = render_measurement(MeasurementPage(measurement=measurement))
+    read = PageReader(text)
+    assert not read.broken and not read.open
+    assert [a["href"] for tag, a in read.tags if tag == "a"] == ["#again"]
+    assert [tag for tag, _ in read.tags].count("h2") == 1 and "h3" not in {tag for tag, _ in read.tags}
+    words = words_of(text)
+    assert "40 rows." in words and "Measured against no real rows" in words and "Encoder minilm" in words
+    assert "svg" not in {tag for tag, _ in read.tags} and "dl" not in {tag for tag, _ in read.tags}
+
+
+@pytest.mark.parametrize(
+    ("part", "section"), [("added", "added"), ("giveaways", "rows"), ("decomposition", "parts"), ("by_label", "parts")]
+)
+def test_one_part_alone_makes_its_section_alone(part, section):
+    measurement = make_measurement(values={})
+    given = {part: getattr(make_page(), part)}
+    links = [a["href"] for tag, a in PageReader(render_measurement(MeasurementPage(measurement=measurement, **given))).tags
+             if tag == "a"]  # fmt: skip
+    assert links == [f"#{section}", "#again"]
+
+
+def test_numbers_that_are_none_of_a_number_do_no_harm():
+    values = {"vendi_q1": estimate(NAN, NAN), "mmd": estimate(0.1, NAN, p_value=NAN)}
+    profile = Profile(name="dcscore", parameter="tau", points=((0.1, estimate(NAN)), (0.5, estimate(-1.0))))
+    order = Profile(name="vendi", parameter="q", points=((0.0, estimate(3.0)), (float("inf"), estimate(2.0))))
+    points = dataclasses.replace(make_map(2), x=np.array([NAN, 1.0]))
+    page = make_page(
+        measurement=make_measurement(values=values), taus=profile, orders=(order,), map=points, by_label={},
+        redundant=(), novel=(),
+    )  # fmt: skip
+    text = render_measurement(page)
+    assert "NaN" not in text and ">nan" not in text and "DCScore over tau" not in re.sub(r"aria-label", "", text)[:0]
+    words = words_of(text)
+    assert "40 rows." in words and "none" in words
+    assert "Map of 1 examples, coloured by origin" in text and "coloured by label" not in text
+
+
+def test_intervals_below_zero_stay_on_a_logarithmic_axis():
+    points = ((0.1, estimate(3.0, 5.0)), (1.0, Estimate(value=2.0, n=40)))
+    text = render_measurement(
+        MeasurementPage(measurement=make_measurement(), taus=Profile(name="dcscore", parameter="tau", points=points))
+    )
+    assert "DCScore over tau, with 95% bands" in text and "NaN" not in text
+
+
+def test_a_colouring_that_tells_nothing_apart_is_left_out():
+    assert [p.title for p in draw_map_panels(make_map(6, labels=("one",)))] == ["By origin"]
+    assert [p.title for p in draw_map_panels(make_map(6, origins=("real",)))] == ["By label"]
+    assert [p.title for p in draw_map_panels(make_map(6, labels=("one",), origins=("real",)))] == ["By origin"]
+    assert draw_map_panels(make_map(0)) == []
+
+
+def test_many_labels_share_one_colour_but_the_largest():
+    labels = ("big", "big", *(f"label {i:02d}" for i in range(12)))
+    panel = draw_map_panels(make_map(2 * len(labels), labels=labels))[1]
+    names = [entry.name for entry in panel.legend]
+    assert len(names) == 9 and names[-1] == "5 other labels" and panel.legend[-1].count == "10"
+    assert panel.legend[0].name == "big" and panel.legend[0].count == "4"
+    assert len({entry.colour for entry in panel.legend}) == 9
+
+
+def test_a_part_that_shares_nothing_sets_the_most_that_between_can_be():
+    split = list_splits(make_page())[0]
+    shares = np.array([0.5, 0.25, 0.25])
+    assert split.rows[0].most == f"{np.exp(-(shares * np.log(shares)).sum()):.2f}"
+    origins = dataclasses.replace(make_page().decomposition[0], parts={"real": estimate(1.0)}, rows={"real": 3})
+    assert list_splits(make_page(decomposition=(origins,)))[0].over == "origins"
+
+
+def test_same_page_same_bytes(page):
+    assert render_measurement(make_page()) == page
+
+
+def test_ways_of_writing():
+    assert name_diversity("lc_q1_tau0.1") == "Leinster-Cobbold, order 1, tau = 0.1"
+    assert name_diversity("vendi_q1") == "Vendi, order 1" and name_diversity("distinct_2") == "distinct_2"
+    assert write_uncertainty(estimate(1.0, p_value=0.03)) == "0.900 to 1.10, p = 0.030"
+    assert write_uncertainty(Estimate(value=1.0, n=3)) == ""
+    assert [write_probability(p) for p in (0.5, 0.9996, 1.0)] == ["50.0%", "> 99.9%", "100.0%"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.02, 1.0), (1.9, 650.0), (30.0, 41.0), (1.0, 1.001), (1e-3, 1e6)])
+def test_ticks_lie_within_the_axis_and_are_few(low, high):
+    ticks = pick_ticks(low, high)
+    assert 2 <= len(ticks) <= 9 and ticks == sorted(set(ticks))
+    assert all(low <= tick <= high for tick in ticks)
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize(("width", "theme"), [(1200, 1), (1200, 0), (400, 0)], ids=["wide", "dark", "narrow-dark"])
+def test_chromium_draws_it(page, tmp_path, width, theme):
+    """A real browser draws the page without a scroll bar to the side, in the ground of its theme."""
+    picture, frame = tmp_path / "page.png", tmp_path / "frame.html"
+    probe = (
+        "<script>const c=getComputedStyle(document.body).backgroundColor,"
+        "p=[...document.querySelectorAll('.maps path title')].filter(t=>t.parentNode.getBoundingClientRect().width>0);"
+        "parent.postMessage([document.documentElement.scrollWidth,innerWidth,p.length,c].join('/'),'*')</script>"
+    )
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"{probe}</body>"), "utf-8")
+    frame.write_text(
+        "<title>unread</title><script>onmessage=e=>document.title=e.data</script>"
+        f'<iframe src="page.html" width="{width}" height="3000" style="border:0"></iframe>'
+    )
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+        f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},3000", "--virtual-time-budget=3000",
+        f"--blink-settings=preferredColorScheme={theme}",
+    ]  # fmt: skip
+    for wanted in (f"--screenshot={picture}", "--dump-dom"):
+        done = subprocess.run(
+            [*command, wanted, frame.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        )
+    assert picture.stat().st_size > 60_000
+    found = re.search(r"<title>(\d+)/(\d+)/(\d+)/rgb\((\d+),", done.stdout)
+    assert found, done.stdout[:300]
+    needed, given, points, red = map(int, found.groups())
+    assert needed <= given == width and points == 72
+    assert red > 200 if theme else red < 50

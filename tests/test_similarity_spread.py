@@ -1,0 +1,294 @@
+"""What rows add, nearest rows by bin, clusters, NovelSum and the log-determinant against literal formulas."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cuvee.similarity import (
+    Distance,
+    Exponential,
+    Laplacian,
+    Polynomial,
+    Rbf,
+    canonical_order,
+    cluster_rows,
+    effective_clusters,
+    kernel_diversity,
+    kernel_diversity_without,
+    log_det,
+    mean_nearest_cosine,
+    mean_nearest_cosine_without,
+    mean_pair,
+    mean_pair_without,
+    nearest_by_bin,
+    proximity_means,
+    proximity_means_without,
+    reference_densities,
+    row_sums,
+    row_surprisal,
+    sampled_pass,
+    score_rows,
+    spectrum,
+    unit_rows,
+    vendi_score,
+)
+
+ORDERS = (0.0, 0.5, 1.0, 2.0, 3.7, math.inf)
+
+
+def some_rows(n, d, seed=0, shift=0.5, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return unit_rows(rng.normal(size=(n, d)) + shift, dtype=dtype)
+
+
+@st.composite
+def matrices(draw):
+    n, d = draw(st.integers(1, 30)), draw(st.integers(2, 10))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    centre = rng.normal(size=d) * draw(st.sampled_from([0.0, 1.0, 5.0]))
+    return unit_rows(rng.normal(size=(n, d)) + centre, dtype=np.float64)
+
+
+def dcscore(unit, tau=0.1):
+    return kernel_diversity(row_sums(unit, [Exponential(tau)])[0].total)
+
+
+# --- effective numbers in float64 -------------------------------------------------------------------
+@settings(max_examples=40, deadline=None)
+@given(matrices(), st.sampled_from([1.0, 0.2, 0.05]))
+def test_in_float64_order_and_duplication_change_nothing(unit, tau):
+    n = len(unit)
+    shuffled, doubled = unit[np.random.default_rng(0).permutation(n)], np.vstack([unit, unit])
+    totals = [row_sums(u, [Exponential(tau)], tile=7)[0].total for u in (unit, shuffled, doubled)]
+    spectra = [spectrum(u) for u in (unit, shuffled, doubled)]
+    values = [kernel_diversity(totals[0], q) for q in ORDERS]
+    assert all(a >= b * (1 - 1e-12) for a, b in itertools.pairwise(values))
+    assert all(1 - 1e-9 <= v <= n * (1 + 1e-9) for v in values)
+    for q, value in zip(ORDERS, values, strict=True):
+        assert [kernel_diversity(t, q) for t in totals[1:]] == pytest.approx([value] * 2, rel=1e-9)
+        if q > 0:  # order 0 counts eigenvalues, and rounding decides which are zero
+            vendi = vendi_score(spectra[0], q)
+            assert [vendi_score(s, q) for s in spectra[1:]] == pytest.approx([vendi] * 2, rel=1e-6 if q < 1 else 1e-9)
+
+
+@pytest.mark.parametrize("kernel", [Exponential(0.05), Rbf(0.7, 0.1), Laplacian(0.7, 0.1), Polynomial(3, 1.0, 0.1)])
+def test_identical_rows_score_one_with_every_kernel(kernel):
+    unit = unit_rows(np.tile(np.arange(1, 10, dtype=np.float64), (33, 1)), dtype=np.float64)
+    total = row_sums(unit, [kernel], tile=8)[0].total
+    assert [kernel_diversity(total, q) for q in ORDERS] == pytest.approx([1.0] * 6, abs=1e-6)
+
+
+@pytest.mark.slow  # importing sentropy takes seconds
+def test_diversity_of_every_order_is_that_of_sentropy():
+    sentropy = pytest.importorskip("sentropy").sentropy
+    unit = some_rows(60, 8)
+    similarity = np.exp((unit @ unit.T - 1.0) / 0.2)
+    total = row_sums(unit, [Exponential(0.2)])[0].total
+    for q in (0.0, 0.5, 1.0, 2.0, math.inf):
+        theirs = sentropy(np.ones(60), similarity=similarity, q=q, measure="alpha")
+        assert kernel_diversity(total, q) == pytest.approx(float(theirs), rel=1e-6)
+
+
+@pytest.mark.parametrize("q", [0.5, 1.0, 2.0, math.inf])
+def test_vendi_is_the_renyi_entropy_of_the_kernel_matrix(q):
+    unit = some_rows(50, 12)
+    values = np.linalg.eigvalsh(unit @ unit.T / 50)
+    p = values[values > 1e-12]
+    entropy = {1.0: -np.sum(p * np.log(p)), math.inf: -np.log(p.max())}.get(q)
+    entropy = np.log(np.sum(p**q)) / (1 - q) if entropy is None else entropy
+    assert vendi_score(spectrum(unit), q) == pytest.approx(math.exp(entropy), rel=1e-7)
+
+
+def test_the_kernels_of_dcscore_are_softmaxes():
+    unit = some_rows(40, 6)
+    distance = np.sqrt(np.maximum(2 - 2 * unit @ unit.T, 0))
+    matrices = {
+        Rbf(0.8, 0.1): np.exp(-(distance**2) / (2 * 0.8**2)),
+        Laplacian(0.8, 0.1): np.exp(-distance / 0.8),
+        Polynomial(3, 1.0, 0.1): ((unit @ unit.T + 1) / 2) ** 3,
+    }
+    for kernel, matrix in matrices.items():
+        softmax = np.exp(matrix / 0.1) / np.exp(matrix / 0.1).sum(axis=1, keepdims=True)
+        assert kernel_diversity(row_sums(unit, [kernel])[0].total) == pytest.approx(np.trace(softmax), rel=1e-6)
+
+
+def test_a_sample_of_all_rows_gives_the_exact_numbers_and_a_part_comes_close():
+    unit = some_rows(400, 6)
+    bins = np.arange(400) % 8
+    exact, distances = row_sums(unit, [Exponential(0.2), Distance()], bins=bins)
+    every = sampled_pass(unit, [Exponential(0.2), Distance()], np.arange(400), bins=bins)
+    part = sampled_pass(unit, [Exponential(0.2), Distance()], np.arange(0, 400, 4), bins=bins)
+    for q in (0.0, 1.0, 2.0):
+        value = kernel_diversity(exact.total, q)
+        assert kernel_diversity(every.sums[0].total, q, population=400) == pytest.approx(value, rel=1e-6)
+        assert kernel_diversity(part.sums[0].total, q, population=400) == pytest.approx(value, rel=0.1)
+        left = kernel_diversity_without(exact, bins, q)
+        found = kernel_diversity_without(every.sums[0], bins, q, rows=every.rows)
+        np.testing.assert_allclose(found, left, rtol=1e-5)
+    assert mean_pair(part.sums[1], population=400) == pytest.approx(mean_pair(distances), rel=0.05)
+    np.testing.assert_allclose(
+        mean_pair_without(every.sums[1], bins, rows=every.rows), mean_pair_without(distances, bins), rtol=1e-5
+    )
+    sampled = nearest_by_bin(unit, bins, rows=part.rows)
+    np.testing.assert_allclose(sampled, nearest_by_bin(unit, bins)[part.rows], rtol=1e-12)
+
+
+# --- what a row adds --------------------------------------------------------------------------------
+@pytest.mark.parametrize("tau", [1.0, 0.1])
+def test_added_is_dcscore_less_dcscore_without_the_row(tau):
+    unit = np.vstack([some_rows(40, 5), some_rows(1, 5, seed=0)[[0] * 6]])  # six copies of one row among them
+    found = score_rows(unit, tau, tile=7)
+    whole = dcscore(unit, tau)
+    left = [whole - dcscore(np.delete(unit, i, axis=0), tau) for i in range(46)]
+    np.testing.assert_allclose(found.added, left, atol=1e-9)
+    assert found.uniqueness.sum() == pytest.approx(whole, rel=1e-12)
+    in_float32 = score_rows(unit.astype(np.float32), tau)
+    np.testing.assert_allclose(in_float32.added, left, atol=2e-6)
+
+
+@pytest.mark.parametrize(("n", "d"), [(50, 7), (12, 30)])
+def test_the_mean_surprisal_is_the_logarithm_of_vendi(n, d):
+    unit = some_rows(n, d)
+    found = row_surprisal(unit)
+    assert found.mean() == pytest.approx(math.log(vendi_score(spectrum(unit), 1.0)), rel=1e-9)
+    values, vectors = np.linalg.eigh(unit.T @ unit / n)
+    kept = values > 1e-12
+    log_c = (vectors[:, kept] * np.log(values[kept])) @ vectors[:, kept].T
+    np.testing.assert_allclose(found, [-x @ log_c @ x for x in unit], atol=1e-7)
+
+
+def test_the_nearest_row_is_the_first_of_equals_and_clusters_are_linked():
+    near = [math.cos(0.2), math.sin(0.2)]  # cosine 0.98 to its neighbours, 0.92 between them
+    plane = np.array([[1.0, 0.0], near, [math.cos(0.4), math.sin(0.4)], [0.0, -1.0], [1.0, 0.0], [1.0, 0.0]])
+    for dtype in (np.float32, np.float64):
+        found = score_rows(unit_rows(plane, dtype=dtype), 0.1, tile=2)
+        assert found.nearest.tolist() == [4, 0, 1, 0, 0, 0]
+        assert found.nearest_cosine[:2] == pytest.approx([1.0, math.cos(0.2)], abs=1e-6)
+        assert found.cluster.tolist() == [0, 0, 0, 3, 0, 0]
+
+
+def test_a_single_row_has_no_nearest():
+    found = score_rows(np.array([[1.0, 0.0]]), 0.1)
+    assert (found.uniqueness[0], found.added[0], found.nearest[0]) == (1.0, 1.0, -1)
+    assert found.surprisal[0] == pytest.approx(0.0)
+    assert math.isnan(found.nearest_cosine[0])
+    with pytest.raises(ValueError, match="no rows"):
+        score_rows(np.zeros((0, 3)))
+
+
+# --- nearest rows, distances, volume ----------------------------------------------------------------
+@pytest.mark.parametrize("tile", [5, 512])
+def test_mean_nearest_cosine_with_each_bin_left_out(tile):
+    unit, bins = some_rows(61, 6), np.random.default_rng(1).integers(0, 9, size=61)
+    found = nearest_by_bin(unit, bins, tile=tile)
+
+    def naive(rows):
+        cosines = rows @ rows.T
+        np.fill_diagonal(cosines, -np.inf)
+        return cosines.max(axis=1).mean()
+
+    assert mean_nearest_cosine(found) == pytest.approx(naive(unit), rel=1e-12)
+    without = mean_nearest_cosine_without(found, bins)
+    np.testing.assert_allclose(without, [naive(unit[bins != b]) for b in range(9)], rtol=1e-12)
+    assert math.isnan(mean_nearest_cosine(nearest_by_bin(unit[:1], bins[:1])))
+    assert np.isnan(mean_nearest_cosine_without(nearest_by_bin(unit[:2], np.array([0, 1])), np.array([0, 1]))).all()
+
+
+def test_mean_distance_with_each_bin_left_out():
+    unit, bins = some_rows(40, 6), np.arange(40) % 5
+    sums = row_sums(unit, [Distance()], bins=bins)[0]
+
+    def naive(rows):
+        return np.mean([np.linalg.norm(a - b) for a, b in itertools.combinations(rows, 2)])
+
+    assert mean_pair(sums) == pytest.approx(naive(unit), rel=1e-6)
+    np.testing.assert_allclose(mean_pair_without(sums, bins), [naive(unit[bins != b]) for b in range(5)], rtol=1e-6)
+
+
+def test_log_det_is_that_of_the_matrix():
+    for n, d in ((30, 8), (8, 30)):
+        unit = some_rows(n, d)
+        expected = np.linalg.slogdet(np.eye(n) + unit @ unit.T)[1] / n
+        assert log_det(spectrum(unit), n) == pytest.approx(expected, rel=1e-9)
+    assert log_det(spectrum(np.eye(5, 9)), 5) == pytest.approx(math.log(2))
+    assert log_det(spectrum(np.eye(1, 9)[[0] * 5]), 5) == pytest.approx(math.log(6) / 5)
+
+
+# --- NovelSum ---------------------------------------------------------------------------------------
+def literal_novelsum(unit, reference, neighbours, density_power, proximity_power):
+    """The formula row by row on the full matrices."""
+    total = 0.0
+    for i, x in enumerate(unit):
+        squares = sorted(s for s in (np.sum((x - r) ** 2) for r in np.unique(reference, axis=0)) if s > 1e-6)
+        density = (np.mean(squares[:neighbours]) + 1e-9) ** -density_power
+        distances = sorted(1 - x @ y for j, y in enumerate(unit) if j != i)
+        weights = np.arange(1, len(unit)) ** -float(proximity_power)
+        total += density * np.average(distances, weights=weights)
+    return total / len(unit)
+
+
+def test_novelsum_is_its_formula_and_can_leave_bins_out(monkeypatch):
+    monkeypatch.setattr("cuvee.similarity.novelty._CELLS", 200)  # several blocks
+    unit, other = some_rows(41, 6), some_rows(33, 6, seed=5)
+    reference = np.vstack([other, other[:4], unit[:3]])  # copies, and rows of the corpus itself
+    means = proximity_means(unit, power=1.0)
+    bins = np.arange(len(reference)) % 4
+    density, density_without = reference_densities(unit, reference, neighbours=5, power=0.5, bins=bins)
+    assert np.mean(means * density) == pytest.approx(literal_novelsum(unit, reference, 5, 0.5, 1.0), rel=1e-9)
+    plain, _ = reference_densities(unit, reference, neighbours=5, power=0.0)
+    assert np.mean(means * plain) == pytest.approx(literal_novelsum(unit, reference, 5, 0.0, 1.0), rel=1e-9)
+    own = np.arange(41) % 6
+    without = proximity_means_without(unit, own, power=1.0)
+    for b in range(6):
+        rest = literal_novelsum(unit[own != b], reference, 5, 0.5, 1.0)
+        assert np.nanmean(without[:, b] * density) == pytest.approx(rest, rel=1e-5)
+    distinct = np.unique(reference, axis=0, return_index=True)[1]
+    for b in range(4):
+        left = reference[distinct[bins[distinct] != b]]
+        expected = literal_novelsum(unit, left, 5, 0.5, 1.0)
+        assert np.mean(means * density_without[:, b]) == pytest.approx(expected, rel=1e-9)
+    sampled = np.array([3, 17, 40])
+    np.testing.assert_allclose(proximity_means(unit, rows=sampled), means[sampled])
+    np.testing.assert_allclose(proximity_means_without(unit, own, rows=sampled), without[sampled])
+
+
+def test_density_of_a_reference_that_is_the_row_itself_is_undefined():
+    unit = some_rows(3, 4)
+    assert np.isnan(reference_densities(unit[:1], unit[[0, 0]], neighbours=2)[0]).all()
+    with pytest.raises(ValueError, match="17 bins"):
+        proximity_means_without(some_rows(20, 4), np.arange(20) % 17)
+
+
+# --- clusters ---------------------------------------------------------------------------------------
+def test_well_separated_clusters_are_found_whatever_the_order():
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.eye(6)[:4], [40, 30, 20, 10], axis=0) + 0.02 * rng.normal(size=(100, 6))
+    unit = unit_rows(rows)
+    found = cluster_rows(unit, 4, seed=3)
+    assert sorted(found.sizes.tolist()) == [10, 20, 30, 40]
+    assert 0 < found.inertia < 0.01
+    shuffled = unit[rng.permutation(100)]
+    assert cluster_rows(shuffled, 4, seed=3).inertia == pytest.approx(found.inertia, rel=1e-5)
+    shares = np.array([0.4, 0.3, 0.2, 0.1])
+    assert effective_clusters(found.sizes) == pytest.approx(np.exp(-np.sum(shares * np.log(shares))))
+    assert cluster_rows(unit, 4, max_rows=50).rows == 50
+
+
+def test_fewer_different_rows_than_clusters_are_fine():
+    found = cluster_rows(unit_rows(np.repeat(np.eye(3), 4, axis=0)), 20)
+    assert sorted(found.sizes.tolist()) == [4, 4, 4]
+    assert found.inertia == pytest.approx(0.0, abs=1e-6)
+    nearly = unit_rows(np.ones((9, 5)) + 1e-7 * np.arange(45).reshape(9, 5))  # rows that differ by rounding
+    assert effective_clusters(cluster_rows(nearly, 5).sizes) >= 1
+    with pytest.raises(ValueError, match="k is 0"):
+        cluster_rows(nearly, 0)
+
+
+def test_the_canonical_order_is_that_of_the_values():
+    unit = some_rows(20, 5)
+    shuffle = np.random.default_rng(0).permutation(20)
+    np.testing.assert_array_equal(unit[canonical_order(unit)], unit[shuffle][canonical_order(unit[shuffle])])
