@@ -12,10 +12,11 @@ import cuvee
 ROOT = Path(__file__).resolve().parents[1]
 
 NAMES = [
-    "Advice", "Blend", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint", "Estimate", "Ledger",
-    "LockedTest", "Measurement", "ParaphraseDial", "Sampling", "SamplingDial", "Scores", "Split", "StudyResult",
-    "TopicsDial", "Trial", "TrialFailure", "__version__", "evaluate_model", "generate_corpus", "load_corpus",
-    "load_encoder", "load_predictor", "measure_corpus", "mix_corpora", "recommend_mixture", "run_study",
+    "Advice", "Blend", "Comparison", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint", "Estimate",
+    "ExampleScores", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "Sampling", "SamplingDial", "Scores",
+    "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__", "compare_corpora",
+    "compare_measurements", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder", "load_predictor",
+    "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_study", "score_examples",
     "split_corpus", "train_model", "write_corpus",
 ]  # fmt: skip
 

@@ -58,7 +58,7 @@ def dcscore(unit, tau=0.1):
 
 
 # --- effective numbers in float64 -------------------------------------------------------------------
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(matrices(), st.sampled_from([1.0, 0.2, 0.05]))
 def test_in_float64_order_and_duplication_change_nothing(unit, tau):
     n = len(unit)

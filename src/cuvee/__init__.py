@@ -15,22 +15,24 @@ from cuvee.generate import (
     TopicsDial,
     generate_corpus,
 )
-from cuvee.measure import measure_corpus
+from cuvee.measure import compare_corpora, compare_measurements, measure_corpus, measure_vectors, score_examples
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import recommend_mixture
-from cuvee.records import Advice, Estimate, Measurement, Scores, Trial, TrialFailure
+from cuvee.records import Advice, Comparison, Estimate, ExampleScores, Measurement, Scores, Trial, TrialFailure
 from cuvee.study import StudyResult, run_study
 from cuvee.train import load_predictor, train_model
 
 __all__ = [
     "Advice",
     "Blend",
+    "Comparison",
     "Corpus",
     "CuveeError",
     "EmbeddedLLM",
     "Encoder",
     "Endpoint",
     "Estimate",
+    "ExampleScores",
     "Ledger",
     "LockedTest",
     "Measurement",
@@ -44,15 +46,19 @@ __all__ = [
     "Trial",
     "TrialFailure",
     "__version__",
+    "compare_corpora",
+    "compare_measurements",
     "evaluate_model",
     "generate_corpus",
     "load_corpus",
     "load_encoder",
     "load_predictor",
     "measure_corpus",
+    "measure_vectors",
     "mix_corpora",
     "recommend_mixture",
     "run_study",
+    "score_examples",
     "split_corpus",
     "train_model",
     "write_corpus",

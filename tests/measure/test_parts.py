@@ -91,7 +91,7 @@ def test_beta_of_order_one_is_that_of_sentropy():
     assert kernel.between.value == pytest.approx(float(theirs(q=1, measure="normalized_beta")), rel=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 10**6), st.sampled_from([0.05, 2.0]))
 def test_between_lies_from_one_to_the_effective_number_of_parts(sizes, seed, spread):
     vectors, parts = blobs(sizes, seed, spread=spread)

@@ -376,8 +376,11 @@ def test_mauve_agrees_with_the_authors_code():
         wanted = (curve.compute_area_under_curve(x[one], y[one]) + curve.compute_area_under_curve(y[two], x[two])) / 2
         assert mauve_of(p, q) == pytest.approx(wanted, abs=1e-9)
     ours, theirs = sample(400, 12, 1, 0.8), sample(300, 12, 2)
-    wanted = mauve.compute_mauve(p_features=theirs, q_features=ours, verbose=False).mauve
-    assert compute("mauve", subject(ours, theirs)).value == pytest.approx(wanted, abs=0.04)
+    runs = [mauve.compute_mauve(p_features=theirs, q_features=ours, seed=seed).mauve for seed in range(4)]
+    found = compute("mauve", subject(ours, theirs)).value
+    assert found == pytest.approx(np.mean(runs), abs=0.04)
+    seeds = [compute("mauve", subject(ours, theirs, seed=seed)).value for seed in range(4)]
+    assert np.ptp(seeds) < np.ptp(runs)
 
 
 @pytest.mark.slow
@@ -395,7 +398,7 @@ def test_mauve_of_one_distribution_is_not_1_and_says_so():
 @pytest.mark.slow
 def test_few_distinct_rows_have_few_buckets():
     codes, components = quantise(unit_rows(np.repeat(np.eye(3, 5, dtype=np.float32), 10, axis=0)), 8)
-    assert sorted(np.bincount(codes).tolist()) == [10, 10, 10]
+    assert all(sorted(np.bincount(found).tolist()) == [10, 10, 10] for found in codes)
     assert components == 2
 
 

@@ -21,7 +21,13 @@ from cuvee.records.parts import (
 from cuvee.report import render_measurement
 from cuvee.report.charts import COLOURS, DARK
 from cuvee.report.measured_charts import EXTRA_COLOURS, EXTRA_DARK, draw_map_panels, pick_ticks
-from cuvee.report.measured_tables import list_splits, name_diversity, write_probability, write_uncertainty
+from cuvee.report.measured_tables import (
+    list_provenance,
+    list_splits,
+    name_diversity,
+    write_probability,
+    write_uncertainty,
+)
 
 NAN = float("nan")
 LABELS = ("card_arrival", HOSTILE, "refund")
@@ -225,9 +231,8 @@ def test_what_is_not_given_has_no_heading():
 def test_one_part_alone_makes_its_section_alone(part, section):
     measurement = make_measurement(values={})
     given = {part: getattr(make_page(), part)}
-    links = [a["href"] for tag, a in PageReader(render_measurement(MeasurementPage(measurement=measurement, **given))).tags
-             if tag == "a"]  # fmt: skip
-    assert links == [f"#{section}", "#again"]
+    read = PageReader(render_measurement(MeasurementPage(measurement=measurement, **given)))
+    assert [a["href"] for tag, a in read.tags if tag == "a"] == [f"#{section}", "#again"]
 
 
 def test_numbers_that_are_none_of_a_number_do_no_harm():
@@ -240,7 +245,8 @@ def test_numbers_that_are_none_of_a_number_do_no_harm():
         redundant=(), novel=(),
     )  # fmt: skip
     text = render_measurement(page)
-    assert "NaN" not in text and ">nan" not in text and "DCScore over tau" not in re.sub(r"aria-label", "", text)[:0]
+    assert "NaN" not in text and ">nan" not in text and ">inf" not in text
+    assert 'aria-label="DCScore over tau, with' not in text and 'aria-label="effective number' not in text
     words = words_of(text)
     assert "40 rows." in words and "none" in words
     assert "Map of 1 examples, coloured by origin" in text and "coloured by label" not in text
@@ -276,6 +282,19 @@ def test_a_part_that_shares_nothing_sets_the_most_that_between_can_be():
     assert split.rows[0].most == f"{np.exp(-(shares * np.log(shares)).sum()):.2f}"
     origins = dataclasses.replace(make_page().decomposition[0], parts={"real": estimate(1.0)}, rows={"real": 3})
     assert list_splits(make_page(decomposition=(origins,)))[0].over == "origins"
+    levels = {"least": make_measurement(), "most": make_measurement()}
+    assert list_splits(make_page(by="level", by_label=levels))[0].over == "3 parts"
+    assert list_splits(make_page(by_label={}))[0].over == "3 labels"
+
+
+def test_levels_stand_in_their_order():
+    panel = draw_map_panels(make_map(8, labels=("10", "2", "0.5", "none"), origins=("synthetic",)))[0]
+    assert [entry.name for entry in panel.legend] == ["0.5", "2", "10", "none"]
+
+
+def test_provenance_names_nothing_twice():
+    rows = list_provenance(make_page(settings={"seed": "9", "device": "cpu"}))
+    assert [value for name, value in rows if name == "seed"] == ["7"] and ("device", "cpu") in rows
 
 
 def test_same_page_same_bytes(page):

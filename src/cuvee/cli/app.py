@@ -51,7 +51,7 @@ def main() -> None:
 def run_cli(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are one line on stderr, exit code 2."""
     try:
-        app(list(arguments), prog_name="cuvee")
+        app(list(arguments), prog_name="cuvee", obj=list(arguments))
     except CuveeError as exc:
         _complain(f"error: {exc}", "red")
         return 2

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from cuvee.cli import show
 from cuvee.cli.app import IN_STUDY, EncoderName, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
-from cuvee.corpus import Corpus, load_corpus, load_vectors, replace_text, write_table
+from cuvee.corpus import Corpus, load_corpus, load_vectors, read_columns, replace_text, write_table
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.measure import (
     GivenVectors,
-    Subject,
     compare_corpora,
     compare_measurements,
     gather_page,
@@ -30,11 +31,11 @@ from cuvee.measure import (
 )
 from cuvee.records import Comparison, Measurement, Vectors
 from cuvee.report import render_measurement
-from cuvee.similarity import Compute
+from cuvee.similarity import Compute, Device, Precision
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-_UNITS = {"embed": "texts", "compare rows": "tiles", "measure": "metrics"}
+_UNITS = {"embed": "texts", "compare rows": "tiles", "measure": "metrics", "compare": "draws"}
 _ONLY_FILES = (
     *("against", "held_out", "by", "embeddings", "against_embeddings", "metric", "rows", "page", "examples"),
     *("device", "precision", "time_budget", "encoder", "text", "label", "group", "seed"),
@@ -43,8 +44,8 @@ _ONLY_FILES = (
 Group = Annotated[str | None, typer.Option("--group", help="column of what belongs together: a source, a document")]
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="only these metrics; all: every one")]
 Against = Annotated[Path | None, typer.Option("--against", help="real rows: adds shift and label agreement")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto")]
-Precision = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
+DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class _Columns:
     def load(self, path: Path) -> Corpus:
         """The rows of a file; a label is welcome and not needed."""
         return load_corpus(path, text=self.text, label=self.label, group=self.group, labelled=False)
+
+    def load_other(self, path: Path) -> Corpus:
+        """The rows of a file that need not have groups, such as the real rows that paraphrases came from."""
+        group = self.group if self.group in read_columns(path) else None
+        return load_corpus(path, text=self.text, label=self.label, group=group, labelled=False)
 
 
 class _Watch:
@@ -88,8 +94,8 @@ def measure(
     rows: Annotated[int | None, typer.Option("--rows", min=2, help="measure a sample of this many rows")] = None,
     page: Annotated[Path | None, typer.Option("--page", help="write an HTML page with pictures")] = None,
     examples: Annotated[Path | None, typer.Option("--examples", help="write each row's scores: .csv, .parquet")] = None,
-    device: Device = "cpu",
-    precision: Precision = "float32",
+    device: DeviceName = "cpu",
+    precision: PrecisionName = "float32",
     time_budget: Annotated[str | None, typer.Option("--time-budget", help="of all-pairs numbers: 90s, 10m")] = None,
     encoder: EncoderName = DEFAULT_ENCODER,
     text: Text = None,
@@ -114,7 +120,7 @@ def measure(
             subject = prepare_subject(
                 corpus,
                 against=real,
-                held_out=columns.load(held_out).texts if held_out else None,
+                held_out=columns.load_other(held_out).texts if held_out else None,
                 encoder=_choose_encoder(ctx, encoder, embeddings, vectors),
                 vectors=vectors,
                 against_vectors=real_vectors,
@@ -126,22 +132,20 @@ def measure(
             )
             found = measure_subject(subject, metric, name=name)
             parts = {} if by is None else measure_parts(subject, parts_of(subject.corpus, by), metric)
-            _write_files(subject, found, parts, page, examples)
+            if page is not None:
+                shown = gather_page(
+                    subject, found, parts, by=by or "label", reproduce=shlex.join(["cuvee", *ctx.obj]),
+                    against_name=against.name if against else "",
+                )  # fmt: skip
+                replace_text(page, render_measurement(shown))
+            if examples is not None:
+                write_table(tabulate_examples(subject.corpus, score_examples(subject)), examples)
         except ValueError as exc:  # an option that asks for what these files cannot give
             raise ConfigError(f"{name}: {exc}") from exc
     _show_measured(found, parts, json=json)
     for written in (page, examples):
         if written is not None and not json:
             show.out.print(f"wrote {written}", markup=False, soft_wrap=True)
-
-
-def _write_files(
-    subject: Subject, found: Measurement, parts: dict[str, Measurement], page: Path | None, examples: Path | None
-) -> None:
-    if page is not None:
-        replace_text(page, render_measurement(gather_page(subject, found, parts)))
-    if examples is not None:
-        write_table(tabulate_examples(subject.corpus, score_examples(subject)), examples)
 
 
 def _show_measured(found: Measurement, parts: dict[str, Measurement], *, json: bool) -> None:
@@ -184,12 +188,12 @@ def _load_real(
 ) -> tuple[Corpus | None, Vectors | None]:
     if vectors is None:
         refuse_options(ctx, ["against_embeddings"], "it goes with --embeddings")
-        return (None if against is None else columns.load(against)), None
+        return (None if against is None else columns.load_other(against)), None
     if against is None and embeddings is None:
         return None, None
     if embeddings is None:
         raise ConfigError("--embeddings with --against needs --against-embeddings too: both sides in one space")
-    real, real_vectors = _load_side(against, embeddings, columns)
+    real, real_vectors = _load_side(against, embeddings, replace(columns, group=None))
     if real_vectors is not None and real_vectors.shape[1] != vectors.shape[1]:
         raise InputError(
             f"{embeddings}: vectors have {real_vectors.shape[1]} dimensions, those of --embeddings {vectors.shape[1]}"
@@ -207,8 +211,8 @@ def _choose_encoder(ctx: typer.Context, name: str, embeddings: Path | None, vect
 
 
 def _read_compute(device: str, precision: str) -> Compute:
-    try:
-        return Compute(device=device, precision=precision)  # checked by Compute itself
+    try:  # Compute checks both
+        return Compute(device=cast("Device", device), precision=cast("Precision", precision))
     except ValueError as exc:
         raise ConfigError(f"--{exc}") from exc
 
@@ -271,7 +275,7 @@ def compare(
             try:
                 found = compare_corpora(
                     corpora,
-                    against=columns.load(against) if against else None,
+                    against=columns.load_other(against) if against else None,
                     encoder=load_encoder(encoder),
                     metrics=metric,
                     rows=rows,
@@ -279,7 +283,7 @@ def compare(
                     match_lengths=match_lengths,
                     draws=draws,
                     seed=seed,
-                    progress=_Watch(display),
+                    progress=partial(_Watch(display), "compare"),
                 )
             except ValueError as exc:
                 raise ConfigError(str(exc)) from exc

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from cuvee.measure import measurement_to_json
+from cuvee.measure import METRICS, measurement_to_json
 from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, Measurement, Scores
 
 out = Console(highlight=False)
@@ -114,14 +114,17 @@ def scores_to_json(scores: Scores) -> dict[str, object]:
 
 
 def show_values(title: str, values: Mapping[str, Estimate]) -> None:
-    """A table of numbers with their intervals."""
+    """A table of numbers with their intervals, a part for each family of metrics; p-values where there are tests."""
+    tested = any(e.p_value is not None for e in values.values())
     table = _table(title)
-    for column in ("metric", "value", "95% interval", "n"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, e in values.items():
+    table.add_column("metric", no_wrap=True)
+    for column in ("value", "95% interval", *(["p"] if tested else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    families = [METRICS[name].family if name in METRICS else "" for name in values]
+    for (name, e), family, after in zip(values.items(), families, [*families[1:], families[-1:]], strict=True):
         interval = "" if e.low is None or e.high is None else f"{e.low:.4g} to {e.high:.4g}"
-        interval = interval or ("" if e.p_value is None else f"p = {e.p_value:.3g}")
-        table.add_row(name, f"{e.value:.4g}", interval, str(e.n))
+        p_value = "" if e.p_value is None else f"{e.p_value:.3g}"
+        table.add_row(name, f"{e.value:.4g}", interval, *([p_value] if tested else []), end_section=family != after)
     out.print(table)
 
 
@@ -140,8 +143,8 @@ def show_measurements(measurements: Mapping[str, Measurement]) -> None:
     """Pools side by side: one row each, the main numbers."""
     shown = [name for name in _HEADS if any(name in m.values for m in measurements.values())]
     table = _table("measured")
-    table.add_column("corpus", no_wrap=True)
-    table.add_column("n", justify="right")
+    table.add_column("corpus", no_wrap=True, max_width=26)
+    table.add_column("n", justify="right", no_wrap=True)
     for name in shown:
         table.add_column(_HEADS[name], justify="right", no_wrap=True)
     for name, measurement in measurements.items():

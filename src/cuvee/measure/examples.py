@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
 
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.encoders import Encoder, load_encoder
@@ -37,6 +38,25 @@ def score_examples(corpus: Corpus | Subject, *, encoder: Encoder | None = None, 
         nearest_cosine=found.nearest_cosine,
         cluster=found.cluster,
         tau=tau,
+    )
+
+
+def tabulate_examples(corpus: Corpus, scores: ExampleScores) -> pa.Table:
+    """One row an example: id, text, target, its scores, and the id, text and cosine of its nearest other example."""
+    near = pa.array(scores.nearest, mask=scores.nearest < 0)
+    return pa.table(
+        {
+            "id": corpus.table["id"],
+            "text": corpus.table["text"],
+            "target": corpus.table["target"],
+            "uniqueness": scores.uniqueness,
+            "added": scores.added,
+            "surprisal": scores.surprisal,
+            "nearest_id": corpus.table["id"].take(near),
+            "nearest_text": corpus.table["text"].take(near),
+            "nearest_cosine": scores.nearest_cosine,
+            "cluster": corpus.table["id"].take(pa.array(scores.cluster)),
+        }
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Literal
@@ -136,10 +137,12 @@ def _principal_components(vectors: Vectors, rows: Ints) -> tuple[Floats, float |
 # --- UMAP ---------------------------------------------------------------------------------------------
 def _find_umap() -> ModuleType | None:
     """The package umap-learn; another package of the name ``umap`` does not count."""
-    try:
-        module = importlib.import_module("umap")
-    except ImportError:
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # it says that TensorFlow, not needed here, is missing
+        try:
+            module = importlib.import_module("umap")
+        except ImportError:
+            return None
     return module if hasattr(module, "UMAP") else None
 
 

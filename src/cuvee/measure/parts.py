@@ -130,7 +130,11 @@ def added_diversity(
         raise ValueError(f"real has {len(real)!r} rows and synthetic {len(synthetic)!r}; both need at least one")
     if draws < 1:
         raise ValueError(f"draws is {draws!r}; give at least 1")
-    subject = _subject(synthetic, real, encoder, seed)
+    return added_diversity_of(_subject(synthetic, real, encoder, seed), tau=tau, draws=draws)
+
+
+def added_diversity_of(subject: Subject, *, tau: float = 0.1, draws: int = 5) -> tuple[Added, ...]:
+    """The same of a subject: what its corpus adds to the real rows it is measured against."""
     settings: Settings = {"tau": tau, "kernel": "cosine"}
     return (
         _add("vendi_q1", subject, _vendi, {"q": 1.0, "kernel": "cosine"}, draws),

@@ -22,6 +22,7 @@ from cuvee.records.parts import (
     Decomposition,
     ExampleScores,
     MeasurementPage,
+    MetricNote,
     Profile,
     SampleRow,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "ManipulationCheck",
     "Measurement",
     "MeasurementPage",
+    "MetricNote",
     "Profile",
     "Regime",
     "Rejected",

@@ -148,13 +148,21 @@ def _draw_panel(points: DatasetMap, kept: Sequence[int], names: Sequence[str], w
 
 
 def _colours_of(names: Sequence[str], *, by_origin: bool) -> dict[str, str]:
-    """Name -> colour: origins by their number of points, groups by name, and the others at the end."""
+    """Name -> colour: origins by their number of points, groups by name or number, and the others at the end."""
     counts = Counter(names)
     if by_origin:
         ranked = sorted(counts, key=lambda name: (-counts[name], name))
         return {name: REAL if name == "real" else ACCENT for name in ranked}
-    colours = dict(zip(sorted(name for name in counts if name != OTHERS), GROUP_COLOURS, strict=False))
+    colours = dict(zip(sorted((name for name in counts if name != OTHERS), key=_rank), GROUP_COLOURS, strict=False))
     return colours | ({OTHERS: MUTED} if OTHERS in counts else {})
+
+
+def _rank(name: str) -> tuple[bool, float, str]:
+    """Numbers by size before names."""
+    try:
+        return False, float(name), name
+    except ValueError:
+        return True, 0.0, name
 
 
 def _shapes_of(points: DatasetMap, kept: Sequence[int], names: Sequence[str]) -> dict[str, str]:
@@ -187,8 +195,8 @@ def _add_titles(svg: str, points: DatasetMap) -> str:
         i = int(found.group(1))
         rest = re.sub(r' (?:role|aria-roledescription|stroke-width)="[^"]*"', "", found.group(2))
         place = ", ".join(part for part in (points.origin[i], points.group[i]) if part)
-        text = html.escape(f"{place}: {_shorten(points.text[i])}")
-        return f"<path{rest}><title>{text}</title></path>"
+        words = ": ".join(part for part in (place, _shorten(points.text[i])) if part)
+        return f"<path{rest}><title>{html.escape(words)}</title></path>"
 
     return re.sub(r'<path aria-label="p(\d+)"([^>]*)/>', write, svg)
 
@@ -272,4 +280,4 @@ def pick_ticks(low: float, high: float) -> list[float]:
         inside = [tick for tick in ticks if low <= tick <= high]
         if len(inside) >= 4:
             return inside if len(inside) <= 9 else inside[:: math.ceil(len(inside) / 8)]
-    return [float(f"{value:.3g}") for value in (low, high)]
+    return [low, high]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -101,8 +102,8 @@ def _template() -> jinja2.Template:
 
 
 def _breakable(name: str) -> Markup:
-    """A name, escaped, that may be broken after each of its underscores."""
-    return escape(name).replace("_", Markup("_<wbr>"))
+    """A name, escaped, that may be broken after each of its underscores and slashes."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_/])", name))
 
 
 def _cut_hash(text: str) -> str:

@@ -246,13 +246,20 @@ def list_splits(page: MeasurementPage) -> list[SplitTable]:
     groups: dict[tuple[str, ...], list[Decomposition]] = {}
     for found in page.decomposition:
         groups.setdefault(tuple(found.parts), []).append(found)
-    return [_show_split(parts, found, page.by) for parts, found in groups.items()]
+    return [_show_split(_name_parts(parts, page), parts, found) for parts, found in groups.items()]
 
 
-def _show_split(parts: Sequence[str], found: Sequence[Decomposition], by: str) -> SplitTable:
-    origins = set(parts) <= {"real", "synthetic"}
+def _name_parts(parts: Sequence[str], page: MeasurementPage) -> str:
+    """``origins``, ``5 labels``; parts that are not those measured one by one are just parts."""
+    if set(parts) <= {"real", "synthetic"}:
+        return "origins"
+    known = page.by == "label" if not page.by_label else set(parts) == set(page.by_label)
+    return f"{len(parts):,} {page.by if known else 'part'}{'s' if len(parts) != 1 else ''}"
+
+
+def _show_split(over: str, parts: Sequence[str], found: Sequence[Decomposition]) -> SplitTable:
     return SplitTable(
-        over="origins" if origins else f"{len(parts):,} {by}{'s' if len(parts) != 1 else ''}",
+        over=over,
         rows=tuple(
             SplitRow(
                 name=name_diversity(d.name),
@@ -326,7 +333,8 @@ def list_provenance(page: MeasurementPage) -> list[tuple[str, str]]:
         ("real rows", "" if page.against_rows is None else f"{page.against_rows:,}"),
         ("fingerprint of the real corpus", measured.against or ""),
         ("seed", str(measured.seed)),
-        *page.settings.items(),
         ("measured by", f"Cuvée {page.version}" if page.version else ""),
     ]
+    taken = {name for name, _ in rows}
+    rows += [(name, value) for name, value in page.settings.items() if name not in taken]
     return [(name, value) for name, value in rows if value]

@@ -3,7 +3,7 @@
 Vectors have shape (n, d), float32, one row an example.
 """
 
-from cuvee.similarity.backends import Compute
+from cuvee.similarity.backends import Compute, Device, Precision
 from cuvee.similarity.budget import seconds_for_duplicates, seconds_for_pairs
 from cuvee.similarity.clusters import Clusters, canonical_order, cluster_rows, effective_clusters
 from cuvee.similarity.discrepancy import Discrepancy, median_distance, mmd
@@ -48,6 +48,7 @@ __all__ = [
     "AtLeast",
     "Clusters",
     "Compute",
+    "Device",
     "Discrepancy",
     "Distance",
     "Exponential",
@@ -58,6 +59,7 @@ __all__ = [
     "Neighbours",
     "PairwisePass",
     "Polynomial",
+    "Precision",
     "Progress",
     "Rbf",
     "RowScores",

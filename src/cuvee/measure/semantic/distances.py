@@ -13,6 +13,7 @@ from cuvee.records import Estimate
 from cuvee.similarity import (
     Clusters,
     Distance,
+    canonical_order,
     cluster_rows,
     effective_clusters,
     mean_nearest_cosine,
@@ -23,6 +24,7 @@ from cuvee.similarity import (
     proximity_means,
     proximity_means_without,
     reference_densities,
+    sample_rows,
 )
 
 CLUSTERS = 20
@@ -30,9 +32,11 @@ NEIGHBOURS = 10
 _DENSITY_POWER = 0.5
 _PROXIMITY_POWER = 1.0
 _MERGED_BINS = 16
+_NOVELSUM_ROWS = 5_000  # rows whose novelty is computed, each against all rows
 _NOVELSUM: dict[str, str | int | float] = {"distance": "cosine", "proximity_power": _PROXIMITY_POWER}
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def measure_mean_nearest_cosine(subject: Subject) -> Estimate | None:
@@ -78,19 +82,20 @@ def measure_novelsum(subject: Subject) -> Estimate | None:
     (mean squared Euclidean distance to the 10 nearest *reference* rows)^-0.5. Rows where the reference is dense
     count for more, so novelty far from where real data lies counts for less. The reference is the real data: on
     its own rows the density would reward near-copies. A reference row at a squared distance below 1e-6 is the row
-    itself. None for one row, or where all reference rows are the same.
+    itself. Above 5,000 rows the mean is over a sample of 5,000, each against all. None for one row, or where all
+    reference rows are the same.
     """
     if subject.n < 2:
         return None
     theirs = subject.against_bins % _MERGED_BINS
-    rows = np.arange(subject.n) if subject.sample is None else subject.sample
+    rows = subject.once(_novelsum_rows)
     density, density_without = reference_densities(
         subject.unit[rows], subject.against_unit, neighbours=NEIGHBOURS, power=_DENSITY_POWER, bins=theirs
     )
     if not np.isfinite(density).all():
         return None
     means, settings = subject.once(_proximity_means), {**_NOVELSUM, "density_power": _DENSITY_POWER}
-    settings |= {**sampling(subject), "neighbours": NEIGHBOURS, "reference": "the real rows"}
+    settings |= {"sampled_rows": len(rows), "neighbours": NEIGHBOURS, "reference": "the real rows"}
     value = float(np.mean(density * means))
     if subject.is_real or not subject.has_intervals:
         return Estimate(value=value, n=subject.n, settings=settings)
@@ -113,7 +118,7 @@ def measure_novelsum_without_density(subject: Subject) -> Estimate | None:
     if subject.n < 2:
         return None
     value, settings = float(subject.once(_proximity_means).mean()), {**_NOVELSUM, "density_power": 0.0}
-    settings |= sampling(subject)
+    settings["sampled_rows"] = len(subject.once(_novelsum_rows))
     if not subject.has_intervals:
         return Estimate(value=value, n=subject.n, settings=settings)
     without = np.nanmean(subject.once(_proximity_means_without), axis=0)
@@ -146,10 +151,18 @@ def _clusters(subject: Subject) -> Clusters:
     return cluster_rows(subject.unit, CLUSTERS, seed=subject.seed)
 
 
+def _novelsum_rows(subject: Subject) -> Ints:
+    if subject.sample is not None:
+        return subject.sample
+    if subject.n <= _NOVELSUM_ROWS:
+        return np.arange(subject.n)
+    return canonical_order(subject.unit)[sample_rows(subject.n, _NOVELSUM_ROWS, seed=subject.seed)]
+
+
 def _proximity_means(subject: Subject) -> Floats:
-    return proximity_means(subject.unit, power=_PROXIMITY_POWER, rows=subject.sample)
+    return proximity_means(subject.unit, power=_PROXIMITY_POWER, rows=subject.once(_novelsum_rows))
 
 
 def _proximity_means_without(subject: Subject) -> Floats:
     bins = subject.bins % _MERGED_BINS
-    return proximity_means_without(subject.unit, bins, power=_PROXIMITY_POWER, rows=subject.sample)
+    return proximity_means_without(subject.unit, bins, power=_PROXIMITY_POWER, rows=subject.once(_novelsum_rows))
