@@ -118,7 +118,7 @@ def test_the_real_data_against_itself(name):
     rows, table = corpus("r", sample(40, 6, 1))
     rows = Corpus.from_rows({"text": t, "target": "ab"[i % 2], "id": t} for i, t in enumerate(rows.texts))
     found = compute(name, Subject(corpus=rows, against=rows, encoder=Table(table), permutations=19))
-    nothing = {"c2st": None, "length_distance": None, "precision": 1.0, "recall": 1.0, "coverage": 1.0, "mauve": 1.0}
+    nothing = {"c2st": None, "precision": 1.0, "recall": 1.0, "coverage": 1.0, "mauve": 1.0}
     if name == "density":
         assert found.value > 0.8
     elif nothing.get(name, 0.0) is None:
@@ -229,7 +229,7 @@ def test_giveaways_are_the_planted_rows():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dims", [8, 40])
+@pytest.mark.parametrize("dims", [40])
 def test_c2st_is_calibrated(dims):
     """Pooled held-out scores tested as if they were independent reject far too often; refitted ones do not."""
 
@@ -376,7 +376,7 @@ def test_mauve_agrees_with_the_authors_code():
         wanted = (curve.compute_area_under_curve(x[one], y[one]) + curve.compute_area_under_curve(y[two], x[two])) / 2
         assert mauve_of(p, q) == pytest.approx(wanted, abs=1e-9)
     ours, theirs = sample(400, 12, 1, 0.8), sample(300, 12, 2)
-    runs = [mauve.compute_mauve(p_features=theirs, q_features=ours, seed=seed).mauve for seed in range(4)]
+    runs = [mauve.compute_mauve(p_features=theirs, q_features=ours, seed=seed).mauve for seed in range(3)]
     found = compute("mauve", subject(ours, theirs)).value
     assert found == pytest.approx(np.mean(runs), abs=0.04)
     seeds = [compute("mauve", subject(ours, theirs, seed=seed)).value for seed in range(4)]

@@ -22,10 +22,12 @@ from cuvee.similarity import (
     Kernel,
     Neighbours,
     RowSums,
+    find_near_duplicates,
     jackknife_bins,
     pairwise_pass,
     sample_rows,
     sampled_pass,
+    seconds_for_duplicates,
     seconds_for_pairs,
     spectra_without,
     spectrum,
@@ -169,6 +171,20 @@ class Subject:
         return self._pairs[1]
 
     @cached_property
+    def near_duplicates(self) -> NDArray[np.bool_] | None:
+        """Whether each row has a near-duplicate, shape (n,); None where only the rows in ``sample`` are known.
+
+        Near-duplicates take a tenth of the time of all pairs, so a budget that asks for a sample of those may
+        still have room for all of these.
+        """
+        if self.sample is None:
+            return self.nearest.cosine >= np.float32(NEAR_DUPLICATE)
+        if self.time_budget is None or seconds_for_duplicates(self.unit, self.compute) > self.time_budget:
+            return None
+        told = None if self.listen is None else partial(self.listen, "find near-duplicates")
+        return find_near_duplicates(self.unit, NEAR_DUPLICATE, compute=self.compute, progress=told).mask
+
+    @cached_property
     def _pairs(self) -> tuple[Sequence[RowSums], Neighbours]:
         return self._all_pairs(_KERNELS)
 
@@ -195,13 +211,15 @@ class Subject:
         """Rows that repeat a held-out text, against the baseline of the real training rows."""
         held_out = list(self.held_out or ())
         reference = self.against.texts if self.against is not None else []
+        if self.vectors is not None or not held_out:  # nothing can embed the held-out texts: words alone
+            return find_leaks(self.corpus.texts, held_out, reference=reference)
         ids = [f"held-out text {i}" for i in range(len(held_out))]
         return find_leaks(
             self.corpus.texts,
             held_out,
             reference=reference,
             vectors=self.unit,
-            held_out_vectors=self._encode(held_out, ids, "the held-out texts") if held_out else self.unit[:0],
+            held_out_vectors=self._encode(held_out, ids, "the held-out texts"),
             reference_vectors=self.against_unit if self.against is not None else None,
         )
 

@@ -21,6 +21,7 @@ from cuvee.report.measured_charts import (
     draw_order_profiles,
     draw_tau_profile,
 )
+from cuvee.report.measured_numbers import name_profile, write_probability
 from cuvee.report.measured_tables import (
     list_added,
     list_curves,
@@ -29,8 +30,6 @@ from cuvee.report.measured_tables import (
     list_measured_tiles,
     list_provenance,
     list_splits,
-    name_profile,
-    write_probability,
 )
 from cuvee.report.tables import write_number, write_percent
 

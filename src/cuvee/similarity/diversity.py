@@ -10,6 +10,7 @@ from cuvee.similarity.threads import single_blas_thread
 from cuvee.similarity.tiles import RowSums
 
 Floats = NDArray[np.float64]
+_CHUNK = 16_384  # rows held in float64 at a time
 
 
 def kernel_diversity(total: Floats, q: float = 0.0, *, population: int | None = None) -> float:
@@ -53,21 +54,33 @@ def spectrum(unit: Vectors) -> Floats:
     Through the smaller of the d x d dual ``X^T X / n`` and the n x n Gram matrix; both have the same nonzero
     eigenvalues. O(n d min(n, d)).
     """
-    data = unit.astype(np.float64)
-    return _normalised_eigenvalues(data.T @ data if data.shape[0] >= data.shape[1] else data @ data.T)
+    n, d = unit.shape
+    if n < d:
+        data = unit.astype(np.float64)
+        return _normalised_eigenvalues(data @ data.T)
+    return _normalised_eigenvalues(_gram(unit, np.arange(n)))
 
 
 @single_blas_thread()
 def spectra_without(unit: Vectors, bins: NDArray[np.int64]) -> list[Floats]:
     """The spectrum with each bin of rows left out in turn."""
-    data = unit.astype(np.float64)
     count = int(bins.max(initial=0)) + 1
-    if data.shape[0] >= data.shape[1]:
-        gram = data.T @ data
-        parts = (data[bins == b] for b in range(count))
-        return [_normalised_eigenvalues(gram - part.T @ part) for part in parts]
-    gram = data @ data.T
-    return [_normalised_eigenvalues(gram[np.ix_(bins != b, bins != b)]) for b in range(count)]
+    if len(unit) < unit.shape[1]:
+        data = unit.astype(np.float64)
+        gram = data @ data.T
+        return [_normalised_eigenvalues(gram[np.ix_(bins != b, bins != b)]) for b in range(count)]
+    parts = [_gram(unit, np.flatnonzero(bins == b)) for b in range(count)]
+    gram = np.sum(parts, axis=0)
+    return [_normalised_eigenvalues(gram - part) for part in parts]
+
+
+def _gram(unit: Vectors, rows: NDArray[np.int64]) -> Floats:
+    """``X^T X`` of some rows in float64, a bounded number of rows at a time."""
+    out = np.zeros((unit.shape[1], unit.shape[1]))
+    for start in range(0, len(rows), _CHUNK):
+        part = unit[rows[start : start + _CHUNK]].astype(np.float64)
+        out += part.T @ part
+    return out
 
 
 def vendi_score(eigenvalues: Floats, q: float = 1.0) -> float:
@@ -120,8 +133,7 @@ def mean_cosine(unit: Vectors) -> float:
 def mean_cosine_without(unit: Vectors, bins: NDArray[np.int64]) -> Floats:
     """The mean cosine with each bin left out in turn, shape (bins,)."""
     count = int(bins.max(initial=0)) + 1
-    by_bin = np.zeros((count, unit.shape[1]))
-    np.add.at(by_bin, bins, unit.astype(np.float64))
+    by_bin = np.array([unit[bins == b].sum(axis=0, dtype=np.float64) for b in range(count)])
     left = by_bin.sum(axis=0) - by_bin
     rows = len(unit) - np.bincount(bins, minlength=count)
     squares: Floats = np.einsum("bd,bd->b", left, left)

@@ -23,7 +23,7 @@ _DISTINCT = [
         family="lexical",
         description=f"different {size}-grams over all {size}-grams of words",
         better=f"{MORE}; falls with the number of rows and their length",
-        needs=(),
+        needs=("texts",),
         compute=partial(measure_distinct, size=size),
     )
     for size in (1, 2, 3)
@@ -34,7 +34,7 @@ _ENTROPY = [
         family="lexical",
         description=f"Shannon entropy of the {size}-grams of words, in bits",
         better=f"{MORE}; rises with the number of rows and their length",
-        needs=(),
+        needs=("texts",),
         compute=partial(measure_entropy, size=size),
         standard=size == 2,
     )
@@ -46,7 +46,7 @@ _COMPRESSION = [
         family="lexical",
         description=description,
         better=_RISES,
-        needs=(),
+        needs=("texts",),
         compute=partial(measure_compression, compressor=compressor),
         standard=False,
     )
@@ -60,7 +60,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="mean BLEU-4 of each row against all the others",
         better=_RISES,
-        needs=(),
+        needs=("texts",),
         compute=measure_self_bleu,
     ),
     Metric(
@@ -68,7 +68,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="mean ROUGE-L F1 over pairs of different rows",
         better=f"{LESS}; the same at any number of rows, changes with their length",
-        needs=(),
+        needs=("texts",),
         compute=measure_rouge_l,
     ),
     Metric(
@@ -76,7 +76,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="fraction of 4-grams of words that stand in another row too",
         better=_RISES,
-        needs=(),
+        needs=("texts",),
         compute=measure_self_repetition,
     ),
     Metric(
@@ -84,7 +84,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="mean log(1 + number of a row's 4-grams that stand in another row)",
         better=f"{LESS}; rises with the number of rows, and many times over with their length",
-        needs=(),
+        needs=("texts",),
         compute=measure_log_self_repetition,
         standard=False,
     ),
@@ -93,7 +93,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="MTLD of the joined rows: words until the type-token ratio falls below 0.72",
         better=f"{MORE}; hardly depends on the number of rows",
-        needs=(),
+        needs=("texts",),
         compute=measure_mtld,
     ),
     Metric(
@@ -101,7 +101,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="HD-D: expected type-token ratio of 42 words drawn from all rows",
         better=f"{MORE}; hardly depends on the number of rows or their length",
-        needs=(),
+        needs=("texts",),
         compute=measure_hd_d,
     ),
     Metric(
@@ -109,7 +109,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="bytes of the sorted rows over their bytes after bzip2, which sees 900 kB at once",
         better=_RISES,
-        needs=(),
+        needs=("texts",),
         compute=partial(measure_compression, compressor="bz2"),
     ),
     *_COMPRESSION,
@@ -118,7 +118,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="fraction of rows that repeat an earlier one, case and punctuation aside",
         better=_RISES,
-        needs=(),
+        needs=("texts",),
         compute=measure_exact_duplicates,
     ),
     Metric(
@@ -126,7 +126,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="fraction of rows that share at least 0.8 (Jaccard) of their 5-character runs with another row",
         better=_RISES,
-        needs=(),
+        needs=("texts",),
         compute=measure_near_duplicates,
     ),
     Metric(
@@ -134,7 +134,7 @@ LEXICAL: tuple[Metric, ...] = (
         family="lexical",
         description="mean number of words a row",
         better="not a diversity: compare the other numbers at equal length",
-        needs=(),
+        needs=("texts",),
         compute=measure_mean_words,
     ),
 )

@@ -27,7 +27,7 @@ QUALITY: tuple[Metric, ...] = (
         family="quality",
         description="fraction of rows that are empty, broken, cut off, refused, repeated or in another language",
         better="lower is cleaner",
-        needs=(),
+        needs=("texts",),
         compute=measure_degenerate_rate,
     ),
     Metric(
@@ -35,7 +35,7 @@ QUALITY: tuple[Metric, ...] = (
         family="quality",
         description="fraction of rows that repeat a held-out text more closely than real training rows do",
         better="lower is safer",
-        needs=("vectors", "held_out"),
+        needs=("texts", "vectors", "held_out"),
         compute=measure_leakage,
     ),
 )

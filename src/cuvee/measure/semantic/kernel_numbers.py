@@ -126,7 +126,13 @@ def measure_mean_cosine(subject: Subject) -> Estimate | None:
 
 
 def measure_near_duplicates(subject: Subject) -> Estimate:
-    """Fraction of rows that have another row at a cosine of at least 0.95."""
+    """Fraction of rows that have another row at a cosine of at least 0.95.
+
+    Of all rows, or of a sample of them against all where there are too many: the interval counts that in.
+    """
+    every = subject.near_duplicates
+    if every is not None:
+        return estimate_rate(subject, every, {"threshold": NEAR_DUPLICATE, "kernel": "cosine"})
     hits: NDArray[np.bool_] = subject.nearest.cosine >= NEAR_DUPLICATE
     settings: dict[str, str | float] = {"threshold": NEAR_DUPLICATE, "kernel": "cosine", **sampling(subject)}
     if subject.sample is None:
@@ -139,11 +145,23 @@ def _measure_kernel(subject: Subject, kernel: Kernel, q: float, settings: dict[s
     sums, rows = subject.sums(kernel), subject.sample
     value = kernel_diversity(sums.total, q, population=subject.n)
     settings = {**settings, **sampling(subject)}
+    if rows is not None and q == 0:
+        settings["sampling_error"] = _sampling_error(sums.total, subject.n)
     if np.isinf(q):
         return Estimate(value=value, n=subject.n, settings=settings)
     return estimate_by_jackknife(
         subject, value, lambda: kernel_diversity_without(sums, subject.bins, q, rows=rows), settings
     )
+
+
+def _sampling_error(total: NDArray[np.float64], n: int) -> float:
+    """95% bound on what the sample of rows adds to the error: D is n times the mean of 1 / total over all rows.
+
+    Simple random sampling without replacement (Cochran 1977, Sampling Techniques, section 2.6). The interval of
+    the number holds this error and that of the rows themselves.
+    """
+    m = len(total)
+    return float(1.96 * n * np.std(1.0 / total, ddof=1) * np.sqrt((1.0 - m / n) / m))
 
 
 def sampling(subject: Subject) -> dict[str, int]:

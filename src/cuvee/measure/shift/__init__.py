@@ -87,7 +87,7 @@ SHIFT: tuple[Metric, ...] = (
         family="shift",
         description="1-Wasserstein distance of the numbers of words, in standard deviations of the real rows",
         better=f"{_CLOSER}; falls with the number of rows",
-        needs=("against",),
+        needs=("texts", "against"),
         compute=measure_length_distance,
     ),
     Metric(
@@ -95,7 +95,7 @@ SHIFT: tuple[Metric, ...] = (
         family="shift",
         description="Jensen-Shannon divergence of the word distributions in bits, bias corrected",
         better=_CLOSER,
-        needs=("against",),
+        needs=("texts", "against"),
         compute=measure_ngram_jsd,
     ),
 )

@@ -54,13 +54,15 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
     p, q = ours.sum(axis=0), theirs.sum(axis=0)
     scale = float(_deviation(q))
     if not scale > 0:
-        return None
+        if _wasserstein(p, q) > 0:
+            return None
+        scale = 1.0
     return _at_least_zero(
         estimate_two_samples(
             subject,
             float(_wasserstein(p, q)) / scale,
             lambda: _wasserstein(p - ours, q) / scale,
-            lambda: _wasserstein(p, q - theirs) / _deviation(q - theirs),
+            lambda: _wasserstein(p, q - theirs) / _positive(_deviation(q - theirs)),
             {
                 "mean_words": float(p @ np.arange(size) / p.sum()),
                 "real_mean_words": float(q @ np.arange(size) / q.sum()),
@@ -205,6 +207,12 @@ def _deviation(counts: Floats) -> Floats:
     shares, words = _shares(counts), np.arange(counts.shape[-1])
     mean = shares @ words
     out: Floats = np.sqrt(np.maximum(shares @ words.astype(np.float64) ** 2 - mean**2, 0.0))
+    return out
+
+
+def _positive(scales: Floats) -> Floats:
+    """1 in the place of 0: rows of one length leave nothing to scale."""
+    out: Floats = np.where(scales > 0, scales, 1.0)
     return out
 
 
