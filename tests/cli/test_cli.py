@@ -209,7 +209,7 @@ def test_401_names_the_variable_and_keeps_what_was_answered(settings, tmp_path, 
     line = refused(capsys, "run", study, "--out", tmp_path / "run")
     assert "MY_KEY" in line and "secret-value" not in line
     local.script, sent = None, len(local.bodies)
-    code, _, _ = call(capsys, "run", study, "--out", tmp_path / "run")
+    code, _, _ = call(capsys, "generate", study, "--out", tmp_path / "run")
     assert code == 0
     first = {json.dumps(b, sort_keys=True) for b in local.bodies[:10]}
     assert not first & {json.dumps(b, sort_keys=True) for b in local.bodies[sent:]}

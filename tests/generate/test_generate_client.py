@@ -109,7 +109,7 @@ def test_hanging_requests_are_tried_again(llm):
     assert all(a.text for a in answers(llm, ask(2), timeout_s=0.5))
 
 
-@pytest.mark.parametrize("form", ["seconds", "date"])
+@pytest.mark.parametrize("form", ["seconds", pytest.param("date", marks=pytest.mark.slow)])
 def test_retry_after_is_honoured_without_stalling_the_others(llm, form):
     def header():
         if form == "seconds":
@@ -153,6 +153,7 @@ def test_a_wait_longer_than_give_up_ends_at_once(llm):
     assert "answers so far are kept" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_outage_ends_after_give_up_and_keeps_what_was_answered(llm, tmp_path):
     llm.script = status(503, "overloaded", when=lambda n: n >= 6)
     path = tmp_path / "ledger.sqlite"

@@ -13,6 +13,7 @@ from cuvee.measure.intervals import estimate_rate, wilson_interval
 from cuvee.records import Estimate
 
 ENCODER = HashingEncoder()
+EACH = [n if n in STANDARD else pytest.param(n, marks=pytest.mark.slow) for n in METRICS]
 NO_INTERVAL = {"lc_qinf_tau0.1", "vendi_q0", "cluster_inertia", "effective_clusters"}  # each says why
 THEMES = {
     "sport": "match goal team coach league striker season win cup player".split(),
@@ -82,7 +83,7 @@ def test_every_metric_keeps_the_contract(name, measured):
         assert estimate.interval
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_metric_asked_for_alone_has_the_same_value(name, measured):
     alone = measure_corpus(
         headlines(120, 1), against=headlines(60, 2), held_out=headlines(50, 3).texts, encoder=ENCODER, metrics=[name]
@@ -91,7 +92,7 @@ def test_a_metric_asked_for_alone_has_the_same_value(name, measured):
     assert alone.values[name] == measured.values[name]
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_order_of_rows_does_not_matter(name, measured):
     corpus = headlines(120, 1)
     shuffled = corpus.take(np.random.default_rng(0).permutation(120))
