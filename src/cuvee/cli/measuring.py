@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -13,72 +12,33 @@ import typer
 
 from cuvee.cli import show
 from cuvee.cli.app import IN_STUDY, EncoderName, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
-from cuvee.corpus import Corpus, load_corpus, load_vectors, read_columns, replace_text, write_table
+from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
+from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.measure import (
     GivenVectors,
-    compare_corpora,
-    compare_measurements,
     gather_page,
     measure_parts,
     measure_subject,
     parts_of,
     prepare_subject,
-    read_measurement,
     score_examples,
     tabulate_examples,
 )
-from cuvee.records import Comparison, Measurement, Vectors
+from cuvee.records import Measurement, Vectors
 from cuvee.report import render_measurement
 from cuvee.similarity import Compute, Device, Precision
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-_UNITS = {"embed": "texts", "compare rows": "tiles", "measure": "metrics", "compare": "draws"}
 _ONLY_FILES = (
     *("against", "held_out", "by", "embeddings", "against_embeddings", "metric", "rows", "page", "examples"),
     *("device", "precision", "time_budget", "encoder", "text", "label", "group", "seed"),
 )
 
-Group = Annotated[str | None, typer.Option("--group", help="column of what belongs together: a source, a document")]
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="only these metrics; all: every one")]
-Against = Annotated[Path | None, typer.Option("--against", help="real rows: adds shift and label agreement")]
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """How rows are read from a user's file."""
-
-    text: str | None
-    label: str | None
-    group: str | None
-
-    def load(self, path: Path) -> Corpus:
-        """The rows of a file; a label is welcome and not needed."""
-        return load_corpus(path, text=self.text, label=self.label, group=self.group, labelled=False)
-
-    def load_other(self, path: Path) -> Corpus:
-        """The rows of a file that need not have groups, such as the real rows that paraphrases came from."""
-        group = self.group if self.group in read_columns(path) else None
-        return load_corpus(path, text=self.text, label=self.label, group=group, labelled=False)
-
-
-class _Watch:
-    """Shows what measuring is at, with the time left."""
-
-    def __init__(self, display: show.Display) -> None:
-        self._display = display
-        self._seen: set[str] = set()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """``done`` of ``total`` units of something are finished."""
-        if what not in self._seen:
-            self._seen.add(what)
-            self._display.started(what, _UNITS.get(what, "units"))
-        self._display.advanced(what, done, total)
 
 
 @app.command()
@@ -109,9 +69,10 @@ def measure(
         refuse_options(ctx, _ONLY_FILES, IN_STUDY)
         _measure_study(target, json=json)
         return
-    columns, name = _Columns(text, label, group), (target or embeddings or Path("nothing")).name
+    columns, name = Columns(text, label, group), (target or embeddings or Path("nothing")).name
     if target is None:
         refuse_options(ctx, ["text", "label", "group", "held_out", "by"], "there are no texts, only vectors")
+    compute, budget = _read_compute(device, precision), None if time_budget is None else _read_duration(time_budget)
     display = show.Display()
     with display:
         try:
@@ -126,12 +87,13 @@ def measure(
                 against_vectors=real_vectors,
                 rows=rows,
                 seed=seed,
-                compute=_read_compute(device, precision),
-                time_budget=None if time_budget is None else _read_duration(time_budget),
-                progress=_Watch(display),
+                compute=compute,
+                time_budget=budget,
+                progress=Watch(display),
             )
+            part_of = None if by is None else parts_of(subject.corpus, by)
             found = measure_subject(subject, metric, name=name)
-            parts = {} if by is None else measure_parts(subject, parts_of(subject.corpus, by), metric)
+            parts = {} if part_of is None else measure_parts(subject, part_of, metric)
             if page is not None:
                 shown = gather_page(
                     subject, found, parts, by=by or "label", reproduce=shlex.join(["cuvee", *ctx.obj]),
@@ -170,7 +132,7 @@ def _measure_study(target: Path, *, json: bool) -> None:
         show.show_measurements(measured)
 
 
-def _load_side(target: Path | None, embeddings: Path | None, columns: _Columns) -> tuple[Corpus, Vectors | None]:
+def _load_side(target: Path | None, embeddings: Path | None, columns: Columns) -> tuple[Corpus, Vectors | None]:
     """Rows, their vectors, or both; vectors alone stand for rows without texts."""
     vectors = None if embeddings is None else load_vectors(embeddings)
     if target is not None:
@@ -184,7 +146,7 @@ def _load_side(target: Path | None, embeddings: Path | None, columns: _Columns) 
 
 
 def _load_real(
-    ctx: typer.Context, against: Path | None, embeddings: Path | None, vectors: Vectors | None, columns: _Columns
+    ctx: typer.Context, against: Path | None, embeddings: Path | None, vectors: Vectors | None, columns: Columns
 ) -> tuple[Corpus | None, Vectors | None]:
     if vectors is None:
         refuse_options(ctx, ["against_embeddings"], "it goes with --embeddings")
@@ -212,9 +174,11 @@ def _choose_encoder(ctx: typer.Context, name: str, embeddings: Path | None, vect
 
 def _read_compute(device: str, precision: str) -> Compute:
     try:  # Compute checks both
-        return Compute(device=cast("Device", device), precision=cast("Precision", precision))
+        found = Compute(device=cast("Device", device), precision=cast("Precision", precision))
     except ValueError as exc:
         raise ConfigError(f"--{exc}") from exc
+    found.check()
+    return found
 
 
 def _read_duration(text: str) -> float:
@@ -222,90 +186,3 @@ def _read_duration(text: str) -> float:
     if match is None or float(match[1]) <= 0:
         raise ConfigError(f"--time-budget is {text!r}; give seconds, minutes or hours: 90s, 10m, 1h")
     return float(match[1]) * _SECONDS[match[2]]
-
-
-@app.command()
-def compare(
-    ctx: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="two or more files of texts; or of cuvee measure --json")],
-    against: Against = None,
-    metric: Metrics = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=2, help="of each; by default those of the smallest")] = None,
-    words: Annotated[int | None, typer.Option("--words", min=1, help="that lexical numbers see of a text")] = None,
-    match_lengths: Annotated[bool, typer.Option("--match-lengths/--no-match-lengths", help="equal lengths")] = True,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="samples that a number is the mean of")] = 10,
-    force: Annotated[bool, typer.Option("--force", help="compare saved numbers that do not compare")] = False,
-    encoder: EncoderName = DEFAULT_ENCODER,
-    text: Text = None,
-    label: Label = None,
-    group: Group = None,
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Compare corpora at equal rows and matched lengths; the first one is what the others are compared with."""
-    if len(files) < 2:
-        raise ConfigError("one file alone has nothing to be compared with; give two or more")
-    saved = [path.suffix == ".json" for path in files]
-    if any(saved) and not all(saved):
-        raise ConfigError("saved numbers (.json) do not compare with files of texts; give one kind")
-    if all(saved):
-        refuse_options(
-            ctx,
-            [
-                "against",
-                "metric",
-                "rows",
-                "words",
-                "match_lengths",
-                "draws",
-                "encoder",
-                "text",
-                "label",
-                "group",
-                "seed",
-            ],
-            "these numbers were measured before",
-        )
-        found = compare_measurements([_read_saved(path) for path in files], force=force)
-    else:
-        refuse_options(ctx, ["force"], "texts are measured so that they compare")
-        columns, display = _Columns(text, label, group), show.Display()
-        corpora = {name: columns.load(path) for name, path in zip(_names(files), files, strict=True)}
-        with display:
-            try:
-                found = compare_corpora(
-                    corpora,
-                    against=columns.load_other(against) if against else None,
-                    encoder=load_encoder(encoder),
-                    metrics=metric,
-                    rows=rows,
-                    words=words,
-                    match_lengths=match_lengths,
-                    draws=draws,
-                    seed=seed,
-                    progress=partial(_Watch(display), "compare"),
-                )
-            except ValueError as exc:
-                raise ConfigError(str(exc)) from exc
-    _show_comparison(found, json=json)
-
-
-def _read_saved(path: Path) -> Measurement:
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{path}: cannot be read ({exc}); give the output of cuvee measure FILE --json") from exc
-    return read_measurement(content, name=str(path))
-
-
-def _names(files: list[Path]) -> list[str]:
-    """File names, with their folders where names repeat."""
-    names = [f.name for f in files]
-    return names if len(set(names)) == len(names) else [str(f) for f in files]
-
-
-def _show_comparison(found: Comparison, *, json: bool) -> None:
-    if json:
-        show.show_json(show.comparison_object(found))
-    else:
-        show.show_comparison(found)

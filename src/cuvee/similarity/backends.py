@@ -48,6 +48,19 @@ class Compute:
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads!r}; give 1 or more")
 
+    def check(self) -> None:
+        """Find out now, not after an hour of embedding, whether this can be had here.
+
+        Raises:
+            MissingDependency: torch or the accelerator is missing.
+        """
+        if self.precision == "bfloat16":
+            _require_torch()
+        if self.device in ("cuda", "mps") and find_accelerator() != self.device:
+            raise MissingDependency(
+                f"device {self.device!r}: torch finds no such accelerator here; use device cpu or auto"
+            )
+
     @property
     def workers(self) -> int:
         """CPU threads that work on tiles."""
@@ -249,9 +262,8 @@ def choose_backend(unit: Vectors, order: NDArray[np.int64] | None, compute: Comp
     """
     device = compute.device
     if device != "cpu" and unit.dtype != np.float64:
+        compute.check()
         found = find_accelerator()
-        if device != "auto" and found != device:
-            raise MissingDependency(f"device {device!r}: torch finds no such accelerator here; use device cpu or auto")
         if found is not None:
             return cast("Backend[Matrix]", TorchBackend(unit, order, compute, found))
     if compute.precision == "bfloat16" and unit.dtype != np.float64:

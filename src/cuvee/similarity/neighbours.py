@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +75,13 @@ def find_near_duplicates(
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold!r}; give a cosine above 0, at most 1")
+    first = _first_copies(unit)
+    distinct = np.flatnonzero(first == np.arange(len(unit)))
+    if len(distinct) < len(unit):  # all pairs of many copies would be many pairs
+        fewer = find_near_duplicates(unit[distinct], threshold, compute=compute, progress=progress)
+        place = np.zeros(len(unit), dtype=np.int64)
+        place[distinct] = np.arange(len(distinct))
+        return NearDuplicates(distinct[fewer.cluster[place[first]]], threshold)
     n = len(unit)
     short = _bounding_rows(unit)
     blocks = [slice(s, min(s + _TILE, n)) for s in range(0, n, _TILE)]
@@ -89,6 +97,13 @@ def find_near_duplicates(
         if progress is not None:
             progress(done, len(tiles))
     return NearDuplicates(_first_members(n, np.hstack(links)), threshold)
+
+
+def _first_copies(unit: Vectors) -> NDArray[np.int64]:
+    """The first row with the same bytes as each row."""
+    seen: dict[bytes, int] = {}
+    keys = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in unit)
+    return np.array([seen.setdefault(key, row) for row, key in enumerate(keys)], dtype=np.int64)
 
 
 def _bounding_rows(unit: Vectors) -> Matrix:

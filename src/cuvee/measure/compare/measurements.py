@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
+from cuvee.defects import DegenerateReason
 from cuvee.errors import IncomparableError
 from cuvee.measure.compare.rarefaction import subtract_first
 from cuvee.measure.metrics import METRICS
@@ -17,7 +19,7 @@ RESULTS: frozenset[str] = frozenset(
         "baseline", "doubted", "false_alarms", "labels", "mean_words", "plain", "real_mean_words", "real_sd_words",
         "same_distribution", "unknown_labels",
         # how precise a number or its p-value is
-        "draws", "nulls", "pairs", "permutations",
+        "draws", "nulls", "pairs", "permutations", "sampling_error",
         # cross-validated on the real rows themselves, to hold a pool's agreement against
         "probe",
     }
@@ -27,7 +29,10 @@ RESULTS: frozenset[str] = frozenset(
 So do those whose name ends in ``rows``: rows that were used. All others (tau, q, kernel, ngram, tokens, words, ...)
 define the number.
 """
-_RESULTS_OF: dict[str, frozenset[str]] = {"leakage": frozenset({"threshold"})}  # found from the held-out texts
+_RESULTS_OF: dict[str, frozenset[str]] = {
+    "leakage": frozenset({"threshold"}),  # found from the held-out texts
+    "degenerate_rate": frozenset(get_args(DegenerateReason)),  # rows of each reason
+}
 
 
 def compare_measurements(measurements: Sequence[Measurement], *, force: bool = False) -> Comparison:
@@ -60,7 +65,10 @@ def compare_measurements(measurements: Sequence[Measurement], *, force: bool = F
         remedy = (
             f"measure again with --rows {min(m.n for m in measurements)} and the same encoder, real rows and options"
         )
-        raise IncomparableError(f"these numbers do not compare: {'; '.join(differing)}. Either {remedy}, or force it")
+        raise IncomparableError(
+            f"these numbers do not compare: {'; '.join(differing)}. Either {remedy}, "
+            "or compare them all the same (force=True, --force)"
+        )
     partial = list(dict.fromkeys(name for m in measurements for name in m.values if name not in shared))
     values: dict[str, tuple[Estimate | None, ...]] = {
         name: tuple(m.values[name] for m in measurements) for name in shared

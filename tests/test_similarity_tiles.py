@@ -1,0 +1,232 @@
+"""The all-pairs engine: accuracy in every precision, one answer on any device and number of threads, bounds."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cuvee.errors import MissingDependency
+from cuvee.similarity import (
+    AtLeast,
+    Compute,
+    Distance,
+    Exponential,
+    Laplacian,
+    Polynomial,
+    Rbf,
+    find_near_duplicates,
+    jackknife_bins,
+    kernel_diversity,
+    pairwise_pass,
+    row_sums,
+    sample_rows,
+    sampled_pass,
+    seconds_for_duplicates,
+    seconds_for_pairs,
+    unit_rows,
+)
+from cuvee.similarity.backends import TorchBackend, choose_backend
+from cuvee.similarity.neighbours import _bounding_rows
+from cuvee.similarity.tiles import _collect, _Pass
+
+TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+
+
+def clustered(n, d=64, seed=0, noise=1.0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(12, d))
+    return unit_rows((centres[rng.integers(0, 12, n)] + noise * rng.normal(size=(n, d))).astype(np.float32))
+
+
+def dcscore64(unit, tau):
+    exact = unit.astype(np.float64)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    return float((1.0 / np.exp((exact @ exact.T - 1.0) / tau).sum(axis=1)).sum())
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_torch)])
+@pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
+def test_dcscore_is_as_exact_as_promised(precision, noise):
+    unit = clustered(2500, 384, noise=noise)
+    sums = row_sums(unit, [Exponential(t) for t in TAUS], compute=Compute(precision=precision))
+    bound = 1e-6 if precision == "float32" else 5e-4
+    for tau, found in zip(TAUS, sums, strict=True):
+        assert kernel_diversity(found.total) == pytest.approx(dcscore64(unit, tau), rel=bound), tau
+
+
+def test_exponentials_made_of_others_equal_those_computed_alone():
+    unit = clustered(300)
+    together = row_sums(unit, [Exponential(t) for t in (0.05, 1.0, 0.3, 0.5, 0.2, 0.1)])
+    for tau, found in zip((0.05, 1.0, 0.3, 0.5, 0.2, 0.1), together, strict=True):
+        np.testing.assert_allclose(found.total, row_sums(unit, [Exponential(tau)])[0].total, rtol=5e-6)
+
+
+def test_float64_rows_are_computed_in_float64():
+    unit = unit_rows(np.random.default_rng(0).normal(size=(200, 16)), dtype=np.float64)
+    found = row_sums(unit, [Exponential(0.05)])[0]
+    np.testing.assert_allclose(found.total, np.exp((unit @ unit.T - 1.0) / 0.05).sum(axis=1), rtol=1e-12)
+    with_bfloat16 = row_sums(unit, [Exponential(0.05)], compute=Compute(precision="bfloat16", device="auto"))[0]
+    np.testing.assert_array_equal(with_bfloat16.total, found.total)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_change_no_bit(threads):
+    unit, bins = clustered(1500), jackknife_bins([str(i % 90) for i in range(1500)])
+    one = pairwise_pass(unit, [Exponential(0.1), AtLeast(0.8)], bins=bins, tile=128, compute=Compute(threads=1))
+    found = pairwise_pass(unit, [Exponential(0.1), AtLeast(0.8)], bins=bins, tile=128, compute=Compute(threads=threads))
+    for first, second in zip(one.sums, found.sums, strict=True):
+        np.testing.assert_array_equal(first.by_bin, second.by_bin)
+    np.testing.assert_array_equal(one.nearest.index, found.nearest.index)
+
+
+def test_kernels_are_their_formulas():
+    unit = clustered(90)
+    cosines = np.clip((unit @ unit.T).astype(np.float64), -1, 1)
+    np.fill_diagonal(cosines, 1.0)
+    distance = np.sqrt(2.0 - 2.0 * cosines)
+    expected = {
+        Rbf(0.7): np.exp(-(distance**2) / (2 * 0.49)),
+        Rbf(0.7, 0.2): np.exp((np.exp(-(distance**2) / (2 * 0.49)) - 1) / 0.2),
+        Laplacian(0.7): np.exp(-distance / 0.7),
+        Polynomial(3, 1.0): ((cosines + 1) / 2) ** 3,
+        Polynomial(2, 0.1): (np.maximum(cosines + 0.1, 0) / 1.1) ** 2,
+        Distance(): distance,
+    }
+    for found, (kernel, matrix) in zip(row_sums(unit, list(expected)), expected.items(), strict=True):
+        np.testing.assert_allclose(found.total, matrix.sum(axis=1), rtol=1e-4, err_msg=str(kernel))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "word"),
+    [(lambda: Rbf(0), "sigma"), (lambda: Laplacian(-1), "sigma"), (lambda: Polynomial(0), "degree")],
+)
+def test_impossible_kernels_are_refused(kernel, word):
+    with pytest.raises(ValueError, match=word):
+        kernel()
+
+
+@pytest.mark.parametrize("n", [1, 2, 65, 700])
+def test_nearest_other_rows_come_with_the_pass(n):
+    unit = clustered(n)
+    found = pairwise_pass(unit, [], bins=jackknife_bins([str(i % 7) for i in range(n)]), tile=64).nearest
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    np.testing.assert_allclose(found.cosine, cosines.max(axis=1), rtol=1e-5)
+    if n == 1:
+        assert found.index.tolist() == [-1]
+    else:
+        np.testing.assert_allclose(cosines[np.arange(n), found.index], cosines.max(axis=1), rtol=1e-5)
+
+
+@needs_torch
+def test_the_torch_backend_gives_what_numpy_gives():
+    """The path of an accelerator, on the one device that every machine has."""
+    unit, bins = clustered(500), np.sort(jackknife_bins([str(i % 40) for i in range(500)]))
+    kernels = [Exponential(0.1), Laplacian(0.5), Polynomial(), AtLeast(0.7), Exponential(0.05)]
+    backend = TorchBackend(unit, None, Compute(), "cpu")
+    sums, index, cosine = _collect(_Pass(backend, kernels, bins, True, 128), 500, np.float32, None)
+    expected = pairwise_pass(unit, kernels, bins=bins, tile=128)
+    for found, one in zip(sums, expected.sums, strict=True):
+        np.testing.assert_allclose(found, one.by_bin, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cosine, expected.nearest.cosine, rtol=1e-5)
+    assert (index == expected.nearest.index).mean() > 0.99
+
+
+def test_devices_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match="device is 'gpu'; valid: 'cpu'"):
+        Compute(device="gpu")
+    with pytest.raises(ValueError, match="precision is 'int8'"):
+        Compute(precision="int8")
+    with pytest.raises(ValueError, match="threads is 0"):
+        Compute(threads=0)
+    if choose_backend(clustered(3), None, Compute(device="auto")).__class__ is not TorchBackend:
+        with pytest.raises(MissingDependency, match="device 'cuda'"):
+            Compute(device="cuda").check()
+
+
+# --- a sample of rows ---------------------------------------------------------------------------------
+def test_a_sample_of_all_rows_is_the_whole():
+    unit, bins = clustered(400), jackknife_bins([str(i) for i in range(400)])
+    whole = pairwise_pass(unit, [Exponential(0.1)], bins=bins)
+    found = sampled_pass(unit, [Exponential(0.1)], np.arange(400), bins=bins)
+    np.testing.assert_allclose(found.sums[0].by_bin, whole.sums[0].by_bin, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.nearest.cosine, whole.nearest.cosine, rtol=1e-6)
+
+
+def test_the_sampling_error_is_as_stated():
+    unit = clustered(3000)
+    total = row_sums(unit, [Exponential(0.1)])[0].total
+    exact, inside = kernel_diversity(total), 0
+    for seed in range(60):
+        rows = sample_rows(3000, 300, seed=seed)
+        some = sampled_pass(unit, [Exponential(0.1)], rows).sums[0].total
+        np.testing.assert_allclose(some, total[rows], rtol=1e-5)
+        error = 1.96 * 3000 * np.std(1 / some, ddof=1) * np.sqrt(0.9 / 300)
+        inside += abs(kernel_diversity(some, population=3000) - exact) <= error
+    assert 52 <= inside <= 60
+
+
+def test_samples_are_seeded_and_bounded():
+    assert sample_rows(50, 10, seed=3).tolist() == sample_rows(50, 10, seed=3).tolist()
+    assert sample_rows(50, 10, seed=3).tolist() != sample_rows(50, 10, seed=4).tolist()
+    with pytest.raises(ValueError, match="m is 51"):
+        sample_rows(50, 51)
+
+
+def test_costs_are_estimated_from_a_part():
+    unit = clustered(6000)
+    assert 0 < seconds_for_pairs(unit, [Exponential(0.1)], Compute()) < 60
+    assert 0 < seconds_for_duplicates(unit, Compute()) < 60
+
+
+# --- near-duplicates ----------------------------------------------------------------------------------
+def with_copies(n, d, seed, share=0.3):
+    """Rows with a steep spectrum, as embeddings have, some of them near-copies of others in chains."""
+    rng = np.random.default_rng(seed)
+    scale = (1.0 + np.arange(d)) ** -0.8
+    rows = rng.normal(size=(n, d)) * scale
+    for _ in range(int(share * n)):
+        rows[rng.integers(n)] = rows[rng.integers(n)] + rng.choice([0.0, 0.1, 0.25]) * rng.normal(size=d) * scale
+    return unit_rows(rows.astype(np.float32))
+
+
+def clusters_by_hand(unit, threshold):
+    from scipy.sparse.csgraph import connected_components
+
+    label = connected_components((unit @ unit.T) >= np.float32(threshold), directed=False)[1]
+    return np.array([np.flatnonzero(label == x)[0] for x in label])
+
+
+@pytest.mark.parametrize("d", [8, 200])
+@pytest.mark.parametrize("threshold", [0.8, 0.95])
+def test_near_duplicates_are_those_of_the_full_matrix(d, threshold):
+    unit = with_copies(2300, d, seed=d)
+    if d == 200:
+        assert _bounding_rows(unit).shape[1] < d / 2  # the bound is at work
+    found = find_near_duplicates(unit, threshold)
+    np.testing.assert_array_equal(found.cluster, clusters_by_hand(unit, threshold))
+    nearest = pairwise_pass(unit, []).nearest.cosine
+    np.testing.assert_array_equal(found.mask, nearest >= np.float32(threshold))
+    assert 0.05 < found.mask.mean() < 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_near_duplicates_of_any_rows(seed, n):
+    unit = with_copies(n, 40, seed)
+    np.testing.assert_array_equal(find_near_duplicates(unit, 0.9).cluster, clusters_by_hand(unit, 0.9))
+
+
+def test_many_copies_of_one_row_stay_cheap():
+    unit = np.repeat(clustered(2, 300), 3000, axis=0)
+    found = find_near_duplicates(unit)
+    assert np.unique(found.cluster).tolist() in ([0, 3000], [0])
+    assert found.mask.all()
+
+
+def test_a_threshold_that_is_no_cosine_is_refused():
+    with pytest.raises(ValueError, match=r"threshold is 1\.5"):
+        find_near_duplicates(clustered(5), 1.5)
