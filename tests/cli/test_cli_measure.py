@@ -1,0 +1,203 @@
+"""``cuvee measure`` and ``cuvee compare``: files, vectors, saved numbers, pictures, and every kind of bad input."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cuvee.cli.app import run_cli
+from cuvee.measure import METRICS, STANDARD
+
+HASHING = ("--encoder", "hashing")
+
+
+def call(capsys, *arguments: object) -> tuple[int, str, str]:
+    code = run_cli([str(a) for a in arguments])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def refused(capsys, *arguments: object) -> str:
+    """The one line that a user gets; exit code 2."""
+    code, out, err = call(capsys, *arguments)
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, out) == (2, ""), (code, out, err)
+    assert len(lines) == 1 and "Traceback" not in err
+    return lines[0]
+
+
+@pytest.fixture
+def texts(headlines, tmp_path):
+    """Real rows; a synthetic file of three versions of each of some of them; the same without labels."""
+    rows = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
+    made = [
+        {"text": f"{r['text']} {tail}", "label": r["label"], "source": f"s{i}"}
+        for i, r in enumerate(rows[k] for k in range(len(rows)) if k % 15 < 4)
+        for tail in ("again today", "once more, they said", "at last")
+    ]
+    synthetic, plain = tmp_path / "synthetic.jsonl", tmp_path / "plain.jsonl"
+    synthetic.write_text("".join(json.dumps(r) + "\n" for r in made), encoding="utf-8")
+    plain.write_text("".join(json.dumps({"text": r["text"]}) + "\n" for r in made), encoding="utf-8")
+    return headlines, synthetic, plain
+
+
+@pytest.fixture
+def vectors(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.normal(size=(120, 16)).astype(np.float32))
+    np.save(tmp_path / "y.npy", (rng.normal(size=(90, 16)) + 0.5).astype(np.float32))
+    return tmp_path / "x.npy", tmp_path / "y.npy"
+
+
+def test_numbers_of_a_file_with_all_that_goes_with_them(texts, tmp_path, capsys):
+    real, synthetic, _ = texts
+    page, rows = tmp_path / "page.html", tmp_path / "rows.csv"
+    arguments = ["measure", synthetic, "--against", real, "--group", "source", "--by", "label", "--json"]
+    code, out, _ = call(capsys, *arguments, "--page", page, "--examples", rows, *HASHING)
+    found = json.loads(out)
+    assert code == 0 and set(STANDARD) - set(found) == {"leakage"}
+    assert "effective rows" in found["near_duplicate_rate"]["interval"]  # three rows of one source are not three
+    assert set(found["parts"]) == {"business", "politics", "sports"}
+    assert found["parts"]["sports"]["n"] + found["parts"]["business"]["n"] + found["parts"]["politics"]["n"] == 120
+    shown = page.read_text(encoding="utf-8")
+    assert "cuvee measure" in shown and "synthetic.jsonl" in shown and "<svg" in shown
+    table = list(csv.DictReader(rows.open(encoding="utf-8")))
+    assert len(table) == 120
+    assert sum(float(r["uniqueness"]) for r in table) == pytest.approx(found["dcscore_tau0.1"]["value"], rel=1e-4)
+    assert {r["nearest_id"] for r in table} <= {r["id"] for r in table}
+
+
+def test_group_seed_rows_and_metric_change_what_they_say(texts, capsys):
+    _, synthetic, _ = texts
+    base = ["measure", synthetic, *HASHING, "--json", "--metric", "vendi_q1"]
+    plain = json.loads(call(capsys, *base)[1])["vendi_q1"]
+    grouped = json.loads(call(capsys, *base, "--group", "source")[1])["vendi_q1"]
+    assert grouped["value"] == plain["value"] and grouped["low"] != plain["low"]
+    assert "40 bins" in grouped["interval"] and "64 bins" in plain["interval"]
+    assert json.loads(call(capsys, *base, "--seed", 4)[1])["vendi_q1"]["low"] != plain["low"]
+    assert json.loads(call(capsys, *base, "--rows", 50)[1])["n"] == 50
+    every = json.loads(call(capsys, "measure", synthetic, *HASHING, "--json", "--metric", "all")[1])
+    assert len(every) > len(STANDARD) and "log_det" in every
+
+
+def test_texts_need_no_label(texts, capsys):
+    code, out, _ = call(capsys, "measure", texts[2], *HASHING, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["n"] == 120 and "label_agreement" not in found
+
+
+def test_vectors_alone(vectors, capsys):
+    x, y = vectors
+    code, out, _ = call(capsys, "measure", "--embeddings", x, "--against-embeddings", y, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["encoder"] == "x.npy" and found["mmd"]["p_value"] < 0.05
+    assert not [name for name in found if name in METRICS and "texts" in METRICS[name].needs]
+    named = json.loads(call(capsys, "measure", "--embeddings", x, "--encoder", "clip", "--json")[1])
+    assert named["encoder"] == "clip" and named["vendi_q1"] == found["vendi_q1"]
+    assert named["fingerprint"] == found["fingerprint"]
+
+
+def test_vectors_of_texts_and_from_parquet(texts, tmp_path, capsys):
+    _, synthetic, _ = texts
+    rows = np.random.default_rng(1).normal(size=(120, 8)).astype(np.float32)
+    np.save(tmp_path / "v.npy", rows)
+    pq.write_table(pa.table({"id": range(120), "vector": list(rows)}), tmp_path / "v.parquet", row_group_size=50)
+    from_npy = json.loads(call(capsys, "measure", synthetic, "--embeddings", tmp_path / "v.npy", "--json")[1])
+    from_parquet = json.loads(call(capsys, "measure", synthetic, "--embeddings", tmp_path / "v.parquet", "--json")[1])
+    assert "self_bleu" in from_npy and from_npy["vendi_q1"]["value"] < 8.001
+    assert from_npy["vendi_q1"] == from_parquet["vendi_q1"] and from_npy["fingerprint"] == from_parquet["fingerprint"]
+
+
+def test_a_time_budget_takes_a_sample_and_says_so(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32))
+    base = ["measure", "--embeddings", tmp_path / "x.npy", "--metric", "dcscore_tau0.1", "--json"]
+    whole = json.loads(call(capsys, *base, "--time-budget", "5m")[1])["dcscore_tau0.1"]
+    part = json.loads(call(capsys, *base, "--time-budget", "0.0001s")[1])["dcscore_tau0.1"]
+    assert "sampled_rows" not in whole["settings"] and part["settings"]["sampled_rows"] == 1000
+    assert abs(part["value"] - whole["value"]) < 2 * part["settings"]["sampling_error"]
+    assert part["low"] < whole["value"] < part["high"]
+
+
+def test_precision_is_obeyed(vectors, capsys):
+    pytest.importorskip("torch")
+    base = ["measure", "--embeddings", vectors[0], "--metric", "dcscore_tau0.05", "--json"]
+    exact = json.loads(call(capsys, *base)[1])["dcscore_tau0.05"]["value"]
+    rough = json.loads(call(capsys, *base, "--precision", "bfloat16", "--device", "auto")[1])["dcscore_tau0.05"][
+        "value"
+    ]
+    assert rough != exact and rough == pytest.approx(exact, rel=5e-3)
+
+
+# --- compare ------------------------------------------------------------------------------------------
+def test_compare_files_at_equal_rows(texts, capsys):
+    real, synthetic, _ = texts
+    base = ["compare", real, synthetic, *HASHING, "--metric", "vendi_q1", "--metric", "self_bleu"]
+    code, out, _ = call(capsys, *base, "--json", "--draws", 3)
+    found = json.loads(out)
+    assert code == 0 and found["rows"] <= 120 and found["names"] == [real.name, "synthetic.jsonl"]
+    low, high = (found["differences"]["vendi_q1"][1][k] for k in ("low", "high"))
+    assert low < found["values"]["vendi_q1"][1]["value"] - found["values"]["vendi_q1"][0]["value"] < high
+    fewer = json.loads(call(capsys, *base, "--json", "--rows", 30, "--words", 4, "--no-match-lengths", "--draws", 2)[1])
+    assert (fewer["rows"], fewer["words"], fewer["draws"]) == (30, 4, 2)
+    code, out, _ = call(capsys, *base, "--draws", 2)
+    assert code == 0 and "vendi_q1" in out and "synthetic.jsonl -" in out
+
+
+def test_compare_saved_numbers(texts, tmp_path, capsys):
+    _, synthetic, plain = texts
+    a, b, c = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "c.json"
+    a.write_text(call(capsys, "measure", synthetic, *HASHING, "--json")[1], encoding="utf-8")
+    b.write_text(call(capsys, "measure", plain, *HASHING, "--json")[1], encoding="utf-8")
+    c.write_text(call(capsys, "measure", plain, *HASHING, "--rows", 60, "--json")[1], encoding="utf-8")
+    code, out, _ = call(capsys, "compare", a, b, "--json")
+    assert code == 0 and json.loads(out)["differences"]["vendi_q1"][1]["value"] == 0
+    line = refused(capsys, "compare", a, c)
+    assert "120" in line and "60" in line and "--rows 60" in line
+    code, out, _ = call(capsys, "compare", a, c, "--force", "--json")
+    assert code == 0 and any("forced" in note for note in json.loads(out)["notes"])
+
+
+# --- bad input ----------------------------------------------------------------------------------------
+def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
+    real, synthetic, plain = texts
+    x, _ = vectors
+    assert "what is to be measured?" in refused(capsys, "measure")
+    assert "no such file" in refused(capsys, "measure", "--embeddings", tmp_path / "no.npy")
+    assert "--text has no effect" in refused(capsys, "measure", "--embeddings", x, "--text", "t")
+    assert "--against-embeddings has no effect" in refused(capsys, "measure", real, "--against-embeddings", x)
+    assert "needs --against-embeddings" in refused(capsys, "measure", "--embeddings", x, "--against", real)
+    assert "120 vectors for the 150 rows" in refused(capsys, "measure", real, "--embeddings", x)
+    assert "valid: 'cpu'" in refused(capsys, "measure", real, "--device", "gpu")
+    assert "give seconds, minutes or hours" in refused(capsys, "measure", real, "--time-budget", "soon")
+    assert "valid: label, level" in refused(capsys, "measure", real, "--by", "labels", *HASHING)
+    assert "row 1 has none" in refused(capsys, "measure", plain, "--by", "label", *HASHING)
+    assert "did you mean 'vendi_q1'" in refused(capsys, "measure", real, "--metric", "vendi_q11", *HASHING)
+    assert "needs against=" in refused(capsys, "measure", real, "--metric", "mmd", *HASHING)
+    assert "two or more" in refused(capsys, "compare", real)
+    assert "give 1 to 120" in refused(capsys, "compare", real, synthetic, "--rows", 900, *HASHING)
+    assert "--force has no effect" in refused(capsys, "compare", real, synthetic, "--force", *HASHING)
+    saved = tmp_path / "m.json"
+    saved.write_text(call(capsys, "measure", real, *HASHING, "--json")[1], encoding="utf-8")
+    assert "give one kind" in refused(capsys, "compare", real, saved)
+    assert "--rows has no effect" in refused(capsys, "compare", saved, saved, "--rows", 5)
+    shutil.copy(x, tmp_path / "broken.json")
+    assert "broken.json" in refused(capsys, "compare", saved, tmp_path / "broken.json")
+    np.save(tmp_path / "flat.npy", np.zeros(7))
+    assert "must be (rows, dimensions)" in refused(capsys, "measure", "--embeddings", tmp_path / "flat.npy")
+    np.save(tmp_path / "zero.npy", np.vstack([np.ones((5, 3)), np.zeros((1, 3))]))
+    assert "row 5 is zero" in refused(capsys, "measure", "--embeddings", tmp_path / "zero.npy")
+    np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
+    assert "not numbers" in refused(capsys, "measure", "--embeddings", tmp_path / "words.npy")
+    (tmp_path / "broken.npy").write_bytes(b"not a matrix")
+    assert "cannot be read as .npy" in refused(capsys, "measure", "--embeddings", tmp_path / "broken.npy")
+    np.save(tmp_path / "narrow.npy", np.ones((9, 3), dtype=np.float32))
+    line = refused(capsys, "measure", "--embeddings", x, "--against-embeddings", tmp_path / "narrow.npy")
+    assert "3 dimensions" in line and "16" in line
+    pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "none.parquet")
+    assert "one column of lists" in refused(capsys, "measure", "--embeddings", tmp_path / "none.parquet")
+    pq.write_table(pa.table({"v": [[1.0, 2.0], [1.0]]}), tmp_path / "ragged.parquet")
+    assert "lengths differ" in refused(capsys, "measure", "--embeddings", tmp_path / "ragged.parquet")
