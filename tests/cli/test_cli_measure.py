@@ -65,7 +65,7 @@ def test_numbers_of_a_file_with_all_that_goes_with_them(texts, tmp_path, capsys)
     assert found["parts"]["sports"]["n"] + found["parts"]["business"]["n"] + found["parts"]["politics"]["n"] == 120
     shown = page.read_text(encoding="utf-8")
     assert "cuvee measure" in shown and "synthetic.jsonl" in shown and "<svg" in shown
-    table = list(csv.DictReader(rows.open(encoding="utf-8")))
+    table = list(csv.DictReader(rows.read_text(encoding="utf-8").splitlines()))
     assert len(table) == 120
     assert sum(float(r["uniqueness"]) for r in table) == pytest.approx(found["dcscore_tau0.1"]["value"], rel=1e-4)
     assert {r["nearest_id"] for r in table} <= {r["id"] for r in table}
