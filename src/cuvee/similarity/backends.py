@@ -97,8 +97,15 @@ class NumpyOperations:
     """Elementwise functions that write into their argument."""
 
     def exp(self, values: Matrix) -> Matrix:
-        """E to the power of each value."""
+        """The exponential of each value."""
         return np.exp(values, out=values)
+
+    def scaled_exp(self, values: Matrix, rate: float) -> Matrix:
+        """``exp(rate * (values - 1))``, as a new matrix."""
+        out = np.subtract(values, values.dtype.type(1.0))
+        if rate != 1.0:
+            out *= values.dtype.type(rate)
+        return np.exp(out, out=out)
 
     def sqrt(self, values: Matrix) -> Matrix:
         """The square root of each value."""
@@ -179,8 +186,12 @@ class TorchOperations:
     """The same functions on tensors."""
 
     def exp(self, values: torch.Tensor) -> torch.Tensor:
-        """E to the power of each value."""
+        """The exponential of each value."""
         return values.exp_()
+
+    def scaled_exp(self, values: torch.Tensor, rate: float) -> torch.Tensor:
+        """``exp(rate * (values - 1))``, as a new matrix."""
+        return (values - 1.0).mul_(rate).exp_()
 
     def sqrt(self, values: torch.Tensor) -> torch.Tensor:
         """The square root of each value."""

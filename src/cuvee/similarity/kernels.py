@@ -52,7 +52,10 @@ class Operations(Protocol[A]):
     """The elementwise functions that kernels are made of; each may overwrite its argument, which is its own."""
 
     def exp(self, values: A) -> A:
-        """E to the power of each value."""
+        """The exponential of each value."""
+
+    def scaled_exp(self, values: A, rate: float) -> A:
+        """``exp(rate * (values - 1))``, as a new matrix."""
 
     def sqrt(self, values: A) -> A:
         """The square root of each value."""
@@ -90,7 +93,7 @@ class Exponential:
 
     def values(self, cosines: A, ops: Operations[A]) -> A:
         """The kernel of a tile of cosines."""
-        return ops.exp((cosines - 1.0) * (1.0 / self.tau))
+        return ops.scaled_exp(cosines, 1.0 / self.tau)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Rbf:
 
     def values(self, cosines: A, ops: Operations[A]) -> A:
         """The kernel of a tile of cosines; |x - y|^2 = 2 - 2 cos."""
-        return _sharpen(ops.exp((cosines - 1.0) * (1.0 / self.sigma**2)), self.tau, ops)
+        return _sharpen(ops.scaled_exp(cosines, 1.0 / self.sigma**2), self.tau, ops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ class Distance:
 
 
 def _sharpen(kernel: A, tau: float | None, ops: Operations[A]) -> A:
-    return kernel if tau is None else ops.exp((kernel - 1.0) * (1.0 / tau))
+    return kernel if tau is None else ops.scaled_exp(kernel, 1.0 / tau)
 
 
 def evaluate_kernels(kernels: Sequence[Kernel], cosines: A, ops: Operations[A]) -> list[A]:
