@@ -74,9 +74,6 @@ class Patience:
                 f"({trouble.reason}); all answers so far are kept"
             )
         return wait
-        if silent + wait > limit:
-            raise self._unreachable(trouble, silent)
-        return wait
 
     def _unreachable(self, trouble: Trouble, silent: float) -> EndpointUnreachable:
         asked = f", asks to wait {trouble.after:g} s" if trouble.after else ""
