@@ -27,7 +27,8 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
     1978, Am. J. Epidemiol. 107): with the rate of doubt on the real rows as they are (``false_alarms``) and with
     another label in their place (``power``), noise is ``(doubted - false alarms) / (power - false alarms)``, cut to
     0 to 1. It takes the real labels as right, wrong labels as drawn evenly, and the rows as about as hard as the
-    real ones. A label that the real data lacks is wrong. The interval holds the probe fixed.
+    real ones. A label that the real data lacks is wrong. The interval holds the probe fixed; there is none where
+    all of it lies below 0, as with rows whose labels are doubted less often than real ones.
 
     None for tasks without labels, where the corpus is the real data, and where the probe hardly doubts wrong labels
     more often than right ones.
@@ -64,8 +65,12 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
         subject, raw, lambda: _means_without(rows, subject.bins), without_theirs, settings
     )  # fmt: skip
     # cut only here: the values without each bin must be free to vary about the raw one
-    low, high = (None if end is None else float(np.clip(end, 0.0, 1.0)) for end in (found.low, found.high))
-    return replace(found, value=float(np.clip(raw, 0.0, 1.0)), low=low, high=high)
+    value = float(np.clip(raw, 0.0, 1.0))
+    if found.low is None or found.high is None:
+        return replace(found, value=value)
+    if found.high <= 0.0 or found.low >= 1.0:  # easier rows than the real ones: an interval of no width would mislead
+        return replace(found, value=value, low=None, high=None, interval="")
+    return replace(found, value=value, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
