@@ -6,7 +6,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from cuvee.cli.app import run_cli
+from command_line import call, refused
 from cuvee.corpus import load_corpus
 from cuvee.measure import METRICS
 
@@ -19,21 +19,6 @@ def texts(headlines, tmp_path):
     path = tmp_path / "synthetic.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in made), encoding="utf-8")
     return headlines, path
-
-
-def call(capsys, *arguments: object) -> tuple[int, str, str]:
-    code = run_cli([str(a) for a in arguments])
-    shown = capsys.readouterr()
-    return code, shown.out, shown.err
-
-
-def refused(capsys, *arguments: object) -> str:
-    """The one line that a user gets; exit code 2."""
-    code, out, err = call(capsys, *arguments)
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert (code, out) == (2, ""), (code, out, err)
-    assert len(lines) == 1 and "Traceback" not in err
-    return lines[0]
 
 
 def test_measure_a_file_against_real_rows(texts, capsys):

@@ -14,7 +14,7 @@ from cuvee.records import Estimate
 
 ENCODER = HashingEncoder()
 EACH = [n if n in STANDARD else pytest.param(n, marks=pytest.mark.slow) for n in METRICS]
-NO_INTERVAL = {"lc_qinf_tau0.1", "vendi_q0", "cluster_inertia", "effective_clusters"}  # each says why
+NO_INTERVAL = {"label_noise", "lc_qinf_tau0.1", "vendi_q0", "cluster_inertia", "effective_clusters"}  # each says why
 THEMES = {
     "sport": "match goal team coach league striker season win cup player".split(),
     "money": "bank shares profit market rates economy trade budget oil growth".split(),

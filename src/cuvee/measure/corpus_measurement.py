@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
-from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.measure.metrics import METRICS, STANDARD
+from cuvee.measure.metrics import are_named, choose_metrics
 from cuvee.measure.subject import Metric, Need, Subject
 from cuvee.records import Estimate, Measurement, Vectors
-from cuvee.registry import resolve_name
 from cuvee.similarity import Compute
 
 _REMEDY: dict[Need, str] = {
@@ -124,8 +122,7 @@ def prepare_subject(
 
 def measure_subject(subject: Subject, metrics: Sequence[str | Metric] | None = None, *, name: str) -> Measurement:
     """The numbers of a subject. See ``measure_corpus`` for ``metrics`` and what is raised."""
-    chosen = _choose_metrics(metrics)
-    strict = metrics is not None and len(chosen) < len(METRICS)
+    chosen, strict = choose_metrics(metrics), are_named(metrics)
     wanted = _pick_defined(chosen, strict, subject)
     if subject.vectors is None and subject.encoder is None and any("vectors" in m.needs for m in wanted):
         subject = replace(subject, encoder=load_encoder())
@@ -192,18 +189,6 @@ def _pick_defined(chosen: Sequence[Metric], strict: bool, subject: Subject) -> l
         if strict and need is not None:
             raise ValueError(f"metric {metric.name!r} needs {_REMEDY[need]}; pass it or leave the metric out")
     return [m for m in chosen if missing[m.name] is None]
-
-
-def _choose_metrics(metrics: Sequence[str | Metric] | None) -> list[Metric]:
-    if metrics is None or metrics == "all" or "all" in metrics:
-        return [METRICS[name] for name in (STANDARD if metrics is None else METRICS)]
-    chosen: list[Metric] = []
-    for entry in metrics:
-        found: object = resolve_name(entry, METRICS, what="metric") if isinstance(entry, str) else entry
-        if not isinstance(found, Metric):
-            raise ConfigError(f"metric {entry!r} is not a cuvee.measure.Metric but a {type(found).__name__}")
-        chosen.append(found)
-    return chosen
 
 
 def _unmet_need(metric: Metric, subject: Subject) -> Need | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError
-from cuvee.measure.metrics import METRICS, STANDARD
+from cuvee.measure.metrics import are_named, choose_metrics
 from cuvee.measure.subject import Metric, Need
-from cuvee.registry import resolve_name
 
 _REMEDY: dict[Need, str] = {
     "texts": "texts in every corpus",
@@ -17,11 +15,6 @@ _REMEDY: dict[Need, str] = {
     "held_out": "held-out texts, which a comparison does not take",
     "labels": "corpora and an against of the task classification, with at least two labels",
 }
-
-
-def are_named(metrics: Sequence[str | Metric] | None) -> bool:
-    """Whether metrics were asked for one by one, so that none may be left out."""
-    return metrics is not None and "all" not in metrics
 
 
 def pick_metrics(
@@ -33,10 +26,7 @@ def pick_metrics(
         ConfigError: no metric of that name.
         ValueError: a metric was asked for by name, and its needs are not met.
     """
-    if metrics is None or not are_named(metrics):
-        chosen = [METRICS[name] for name in (STANDARD if metrics is None else METRICS)]
-    else:
-        chosen = [_resolve(entry) for entry in metrics]
+    chosen = choose_metrics(metrics)
     met = _met_needs(corpora, against)
     lacking = {metric.name: [need for need in metric.needs if need not in met] for metric in chosen}
     if are_named(metrics):
@@ -44,13 +34,6 @@ def pick_metrics(
             if needs:
                 raise ValueError(f"metric {name!r} needs {_REMEDY[needs[0]]}; leave the metric out")
     return tuple(metric for metric in chosen if not lacking[metric.name])
-
-
-def _resolve(entry: str | Metric) -> Metric:
-    found: object = resolve_name(entry, METRICS, what="metric") if isinstance(entry, str) else entry
-    if not isinstance(found, Metric):
-        raise ConfigError(f"metric {entry!r} is not a cuvee.measure.Metric but a {type(found).__name__}")
-    return found
 
 
 def _met_needs(corpora: Mapping[str, Corpus], against: Corpus | None) -> set[Need]:
