@@ -28,6 +28,7 @@ from cuvee.measure.compare.matching import (
 from cuvee.measure.compare.rarefaction import subtract_first
 from cuvee.measure.compare.vectors import KnownVectors
 from cuvee.measure.compare.wanted import pick_metrics
+from cuvee.measure.metrics import are_named
 from cuvee.measure.subject import Metric, Subject
 from cuvee.records import Comparison, Estimate
 from cuvee.similarity import Progress
