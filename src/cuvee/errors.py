@@ -9,7 +9,8 @@
     ├── EndpointError          the LLM endpoint refused or failed
     │   ├── EndpointUnreachable    no answer: wrong address, refused, timed out, outage
     │   ├── AuthenticationError    401 or 403
-    │   └── ModelNotFound          the endpoint does not serve the named model
+    │   ├── ModelNotFound          the endpoint does not serve the named model
+    │   └── BudgetReached          the next request could pass the budget
     ├── GenerationError        the LLM answers, but not enough usable rows came of it
     ├── RunFolderError         the run folder cannot be used
     │   ├── RunFolderBusy          another process holds it
@@ -54,6 +55,10 @@ class AuthenticationError(EndpointError):
 
 class ModelNotFound(EndpointError):
     """The endpoint does not serve the named model."""
+
+
+class BudgetReached(EndpointError):
+    """The next request could pass the budget; nothing failed, and all answers are kept."""
 
 
 class GenerationError(CuveeError):

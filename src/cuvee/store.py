@@ -187,6 +187,10 @@ class RunFolder:
             temporary.replace(path)
         return path
 
+    def beside_pool(self, level: Level, suffix: str, kind: str) -> Path:
+        """Where a file about a pool stands: ``pools/DIAL=LEVEL{suffix}.KIND.jsonl``."""
+        return self._pool_path(level, suffix).with_suffix(f".{kind}.jsonl")
+
     def load_pool(self, level: Level, key: str, suffix: str = "") -> StoredPool | None:
         """The pool of this level if it was made with the same ``key``, else None."""
         path = self._pool_path(level, suffix)

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable, ModelNotFound
 from cuvee.generate import Endpoint, Ledger, LLMClient, Request, Sampling
-from cuvee.generate.client import Lanes
+from cuvee.generate.lanes import Lanes
 from cuvee.generate.retries import retry_after_seconds
 
 

@@ -1,9 +1,17 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError
-from cuvee.generate.dials import DIALS, Dial, ParaphraseDial, SamplingDial, TopicsDial, wanted_slots
+from cuvee.generate.dials import (
+    DIALS,
+    Dial,
+    ParaphraseDial,
+    SamplingDial,
+    TopicsDial,
+    make_dial,
+    wanted_slots,
+)
 from cuvee.registry import resolve_name
 
 LABELS = ("alpha", "beta/1")
@@ -12,11 +20,20 @@ MADE = {
     "topics": {"levels": [4, 1, 2, 8], "topics": TOPICS},
     "paraphrase": {"levels": [0, 5, 1, 3], "sources": 2},
     "sampling": {"levels": [1.4, 0.2, 2, 0.7]},
+    "attributes": {"levels": [6, 1, 2, 12], "dimensions": {"tone": ["dry", "warm"], "length": list("abcdef")}},
+    "examples": {"levels": [2, 8, 1, 6], "shown": 2},
+    "taboo": {"levels": [4, 1, 2, 3], "read": 2},
+    "base_then_refine": {"levels": [2, 1.2, 0.2, 0.7]},
+    "combined": {
+        "first": {"name": "topics", "levels": [4, 1], "topics": TOPICS},
+        "second": {"name": "sampling", "levels": [1.0, 0.2]},
+    },
 }
+NAMES = {"combined": "topics x sampling"}
 
 
 def make(name: str) -> Dial:
-    return resolve_name(name, DIALS, what="dial")(**MADE[name])
+    return make_dial(name, MADE[name])
 
 
 def composed(dial: Dial, level: str, *, blocks=(0, 1), rows=12, levels=None) -> list:
@@ -29,9 +46,10 @@ def composed(dial: Dial, level: str, *, blocks=(0, 1), rows=12, levels=None) -> 
 def test_every_dial_keeps_the_contract(name):
     dial = make(name)
     assert isinstance(dial, Dial)
-    assert dial.name == name
+    assert dial.name == NAMES.get(name, name)
     assert [x.rank for x in dial.levels] == list(range(4))
-    assert {x.dial for x in dial.levels} == {name}
+    assert len({x.name for x in dial.levels}) == 4
+    assert {x.dial for x in dial.levels} == {dial.name}
     batches = dial.batches(LABELS, blocks=(0, 1), rows_per_label=12, levels=[x.name for x in dial.levels])
     for batch in batches:
         keys = [s.key for s in batch.slots]
@@ -41,6 +59,7 @@ def test_every_dial_keeps_the_contract(name):
             assert slot.block == batch.block
             assert slot.parent is None or slot.parent in seen
             assert slot.substitute is None or slot.substitute in seen
+            assert slot.avoid is None or {key for keys in slot.avoid.rounds for key in keys} <= seen
             seen.add(slot.key)
     for level in dial.levels:
         slots = composed(dial, level.name)
@@ -67,6 +86,7 @@ def test_expected_order_of_levels():
     assert make("topics").levels[0].key == "topics=1"
 
 
+@settings(max_examples=40)
 @given(rows=st.integers(8, 40), counts=st.sets(st.integers(1, 8), min_size=2))
 def test_topics_are_nested_and_shared_out_evenly(rows, counts):
     dial = TopicsDial(levels=sorted(counts), topics=TOPICS)
@@ -89,6 +109,7 @@ def test_topics_ask_for_less_than_all_levels_apart():
     assert len(slots) == 2 * (16 + 8 + 4 * 2 + 2 * 4)  # topic 0, topic 1, topics 2-3, topics 4-7
 
 
+@settings(max_examples=40)
 @given(sources=st.integers(1, 3), counts=st.sets(st.integers(0, 6), min_size=2), spare=st.integers(0, 5))
 def test_paraphrases_are_nested_and_replace_the_last_rows(sources, counts, spare):
     rows = sources * (1 + max(counts)) + spare

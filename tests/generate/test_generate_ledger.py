@@ -1,16 +1,23 @@
+import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from cuvee.errors import RunFolderError
 from cuvee.generate import Answer, Endpoint, Ledger, Request, Sampling
+from cuvee.generate.budgets import Prices
 from cuvee.generate.calls import request_json, request_key
+from cuvee.generate.failures import Failure
+from cuvee.generate.ledger import Tally
+from cuvee.generate.spending import LedgerSummary, summarise
 from cuvee.records import Usage
 
 ENDPOINT = Endpoint(base_url="http://one/v1", model="m", api="completions", api_key="sk-secret")
@@ -144,3 +151,158 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
         Ledger(path)
     with pytest.raises(RunFolderError, match="does its folder exist"):
         Ledger(tmp_path / "missing" / "ledger.sqlite")
+
+
+# --- failures -------------------------------------------------------------------------------------
+REFUSED = Failure(reason="HTTP 400", message="content filter", tries=1)
+STUCK = Failure(reason="HTTP 500", message="out of luck", tries=7)
+
+
+def test_failures_are_kept_until_forgotten_and_the_latest_counts(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        assert ledger.failures() == {}
+        ledger.record_failure("b", "{}", STUCK)
+        ledger.record_failure("a", "{}", STUCK)
+        ledger.record_failure("a", "{}", REFUSED)
+    with Ledger(path) as ledger:
+        assert ledger.failures() == {"a": REFUSED, "b": STUCK}
+        assert all(failure.replayed for failure in ledger.failures().values())
+        assert ledger.lookup("a") is None
+        assert ledger.totals() == ledger.counts() == Usage()
+        assert ledger.forget_failures(["b", "unknown"]) == 1
+        assert ledger.failures() == {"a": REFUSED}
+        assert ledger.forget_failures() == 1
+    with Ledger(path) as ledger:
+        assert ledger.failures() == {}
+        assert ledger.forget_failures() == 0
+
+
+def test_what_is_answered_did_not_fail():
+    with Ledger() as ledger:
+        ledger.record_failure("a", "{}", STUCK)
+        ledger.record("a", "{}", ANSWER)
+        ledger.flush()
+        assert ledger.failures() == {}
+        assert ledger.lookup("a") == ANSWER
+
+
+def make_ledger(path, *models):
+    with Ledger(path) as ledger:
+        for number, model in enumerate(models):
+            endpoint = replace(ENDPOINT, model=model)
+            request = replace(REQUEST, seed=number)
+            answer = replace(ANSWER, finish_reason="length" if number % 3 == 2 else "stop")
+            ledger.record(request_key(endpoint, request), request_json(endpoint, request), answer)
+        ledger.record_failure("f", request_json(ENDPOINT, REQUEST), REFUSED)
+    return path
+
+
+def test_tallies_count_by_model_and_ending(tmp_path):
+    with Ledger(make_ledger(tmp_path / "l.sqlite", "m", "m", "m", "n", "m", "m")) as ledger:
+        assert ledger.tallies() == (
+            Tally(model="m", finish_reason="length", requests=2, prompt_tokens=6, completion_tokens=4),
+            Tally(model="m", finish_reason="stop", requests=3, prompt_tokens=9, completion_tokens=6),
+            Tally(model="n", finish_reason="stop", requests=1, prompt_tokens=3, completion_tokens=2),
+        )
+        total = ledger.totals()
+        assert (sum(t.requests for t in ledger.tallies()), 18, 12) == (
+            total.requests, total.prompt_tokens, total.completion_tokens,
+        )  # fmt: skip
+
+
+def test_summary_adds_up_and_costs_what_the_prices_say(tmp_path):
+    with Ledger(make_ledger(tmp_path / "l.sqlite", "m", "m", "m", "n")) as ledger:
+        plain = summarise(ledger)
+        assert plain == LedgerSummary(
+            requests=4, prompt_tokens=12, completion_tokens=8, cost=None, by_model={"m": 3, "n": 1},
+            by_finish_reason={"length": 1, "stop": 3}, failures=1, by_failure={"HTTP 400": 1},
+        )  # fmt: skip
+        price = Prices(prompt_per_million=1e5, completion_per_million=2e5)
+        assert summarise(ledger, price).cost == pytest.approx(12 * 0.1 + 8 * 0.2)
+        free = Prices(prompt_per_million=0, completion_per_million=0)
+        assert summarise(ledger, {"m": price, "n": free}).cost == pytest.approx(9 * 0.1 + 6 * 0.2)
+        with pytest.raises(ValueError, match="lack model 'n'"):
+            summarise(ledger, {"m": price})
+        with pytest.raises(ValueError, match="several currencies"):
+            summarise(ledger, {"m": price, "n": replace(price, currency="EUR")})
+    with Ledger() as empty:
+        assert summarise(empty, price).cost == 0
+
+
+def test_looking_at_a_ledger_changes_nothing(tmp_path):
+    path = make_ledger(tmp_path / "a ledger?.sqlite", "m")
+    with closing(sqlite3.connect(path)) as database:  # as it was before failures were kept
+        database.execute("DROP TABLE failures")
+        database.execute("PRAGMA journal_mode=DELETE")
+    before = path.read_bytes()
+    with Ledger(path, readonly=True) as ledger:
+        assert ledger.failures() == {}
+        assert ledger.totals().requests == 1
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with Ledger(path) as ledger:
+        ledger.record_failure("a", "{}", STUCK)
+        assert ledger.failures() == {"a": STUCK}
+    with Ledger(path, readonly=True) as ledger, pytest.raises(RunFolderError, match="readonly"):
+        ledger.forget_failures()
+    other = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(other)) as database:
+        database.execute("CREATE TABLE things (name TEXT)")
+    with pytest.raises(RunFolderError, match="is not a ledger"):
+        Ledger(other, readonly=True)
+    with pytest.raises(RunFolderError, match="does its folder exist"):
+        Ledger(tmp_path / "none.sqlite", readonly=True)
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_a_ledger_can_be_looked_at_while_it_is_written(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as writer:
+        writer.record("a", "{}", ANSWER)
+        writer.flush()
+        with Ledger(path, readonly=True) as reader:
+            assert reader.totals().requests == 1
+            writer.record("b", "{}", ANSWER)
+            writer.flush()
+            assert reader.totals().requests == 2
+
+
+# --- the command ----------------------------------------------------------------------------------
+def call(capsys, *arguments):
+    import cuvee.cli.ledgers  # registers the command
+    from cuvee.cli.app import run_cli
+
+    assert cuvee.cli.ledgers.LEDGER == "ledger.sqlite"
+    code = run_cli(["ledger", *(str(a) for a in arguments)])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def test_command_shows_counts_tokens_cost_and_failures(tmp_path, capsys):
+    make_ledger(tmp_path / "ledger.sqlite", "m", "m", "m", "n")
+    prices = ["--price-prompt", "100000", "--price-completion", "200000"]
+    code, out, err = call(capsys, tmp_path, *prices)
+    assert (code, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    for line in ("answers 4", "of m 3", "of n 1", "ended by length 1", "prompt tokens 12", "completion tokens 8",
+                 "cost 2.8", "requests failed for good 1", "HTTP 400 1"):  # fmt: skip
+        assert line in lines, out
+    code, out, _ = call(capsys, tmp_path / "ledger.sqlite", "--json")
+    found = json.loads(out)
+    assert (code, found["requests"], found["cost"], found["failures"]) == (0, 4, None, 1)
+    code, out, _ = call(capsys, tmp_path, "--json", "--price-completion", "200000")
+    assert json.loads(out)["cost"] == pytest.approx(1.6)
+
+
+def test_command_refuses_what_is_no_ledger_in_one_line(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("hello " * 100)
+    given = {tmp_path: "no ledger there", tmp_path / "none": "no ledger there", tmp_path / "text.txt": "not a ledger"}
+    for path, said in given.items():
+        code, out, err = call(capsys, path)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("error: ")
+        assert said in err
+    make_ledger(tmp_path / "ledger.sqlite", "m")
+    for price in ("-1", "nan", "inf", "much"):
+        assert call(capsys, tmp_path, "--price-prompt", price)[0] == 2

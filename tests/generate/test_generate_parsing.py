@@ -22,6 +22,8 @@ def parse(text, finish_reason="stop", label="sports", shown=("Arsenal win the cu
         ("Here is a headline:\n\nHenman out of Open", "Henman out of Open"),
         ("<think>\nshort one\n</think>\nHenman out of Open", "Henman out of Open"),
         ("Rewritten: Henman out of Open", "Henman out of Open"),
+        ("Edited: Henman out of Open", "Henman out of Open"),
+        ("Draft: Henman out of Open", "Henman out of Open"),
         # nothing that only looks like wrapping is lost
         ('"Open" says "Henman"', '"Open" says "Henman"'),
         ("'90s star Henman returns", "'90s star Henman returns"),
@@ -74,3 +76,17 @@ def test_one_word_rows_are_fine_where_the_training_rows_have_them():
 def test_labels_with_underscores_and_special_characters_are_stripped_too():
     assert parse("card arrival: where is my card", label="card_arrival").text == "where is my card"
     assert parse("c++ (new): it does not compile", label="c++ (new)").text == "it does not compile"
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("Henman out of the Open", "uses a word to avoid"),
+        ("HENMAN, out", "uses a word to avoid"),
+        ("Henmans out of it", None),
+        ("", "empty"),
+    ],
+)
+def test_words_to_avoid(raw, reason):
+    answer = Answer(text=raw, finish_reason="stop")
+    assert parse_answer(answer, label="sports", shown=(), avoided=("henman", "open")).reason == reason

@@ -11,6 +11,7 @@ from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError, EndpointUnreachable, GenerationError
 from cuvee.generate import (
     Ledger,
+    LLMClient,
     ParaphraseDial,
     Sampling,
     SamplingDial,
@@ -18,6 +19,13 @@ from cuvee.generate import (
     generate_corpus,
     generate_pools,
 )
+from cuvee.generate.acceptance import Judge
+from cuvee.generate.dials.refine import BaseThenRefineDial
+from cuvee.generate.failures import Failure
+from cuvee.generate.filling import Filling
+from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.provenance import provenance_table
+from cuvee.generate.rounds import Rounds
 from local_llm import write_text
 
 TOPICS = {label: [f"{label} topic {j}" for j in range(4)] for label in ("alpha", "beta")}
@@ -315,3 +323,59 @@ def test_generation_works_inside_a_running_loop(llm, train):
         return generate(llm, train, topics(1))
 
     assert asyncio.run(notebook())[0].short == 0
+
+
+class PickyClient(LLMClient):
+    """Asks what it is asked, but for requests with an odd seed: those fail for good."""
+
+    def answer_requests(self, requests, on_answer=None):
+        good = [r for r in requests if r.seed % 2 == 0]
+        answers = dict(zip(good, super().answer_requests(good, on_answer), strict=True))
+        return [answers.get(r, Failure(reason="HTTP 400", message="odd", tries=3)) for r in requests]
+
+
+def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled(llm, train):
+    llm.text = few_words
+    slots = topics(2).batches(train.labels, blocks=(0,), rows_per_label=8, levels=["2"])[0].slots
+    writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
+
+    def make_judge(chosen):
+        return Judge(chosen, train=train, writer=writer, nearest=None, attempts=4, least_words=2)
+
+    def fill(ledger, open_client):
+        filling = Filling(slots, make_judge)
+        Rounds(llm.endpoint(), ledger, total=len(slots), open_client=open_client).fill([filling])
+        return filling
+
+    with Ledger() as ledger:
+        filling = fill(ledger, PickyClient)
+        assert 3 < len(filling.failed) < 13
+        assert set(filling.failed) | set(filling.rows) == {slot.key for slot in slots}
+        assert not set(filling.failed) & set(filling.rows)
+        assert all(f.question.request.seed % 2 for f in filling.failed.values())
+        assert all(f.rejected == () or f.question.request.replicate for f in filling.failed.values())
+        assert len(ledger.failures()) == len(filling.failed)
+        assert set(ledger.failures().values()) == {Failure(reason="HTTP 400", message="odd", tries=3)}
+        sent = len(llm.bodies)
+        again = fill(ledger, LLMClient)  # it would answer all, but the ledger knows better
+        assert len(llm.bodies) == sent
+        assert (again.rows, again.failed, again.rejected) == (filling.rows, filling.failed, filling.rejected)
+        ledger.forget_failures()
+        assert len(fill(ledger, LLMClient).failed) == 0
+        assert len(llm.bodies) > sent
+
+
+def test_refined_rows_name_their_drafts(llm, train):
+    llm.text = lambda body: write_text(body, words=4)
+    dial = BaseThenRefineDial(levels=[1.4])
+    with Ledger() as ledger:
+        (pool,) = generate_pools(
+            train, dial=dial, blocks=(0,), rows_per_label=4, endpoint=llm.endpoint(), ledger=ledger,
+            sampling=Sampling(temperature=0.3, min_p=0.1), seed=1,
+        )  # fmt: skip
+        for row in provenance_table(pool).to_pylist():
+            assert (row["temperature"], row["min_p"], row["top_k"], row["attempts"]) == (0.3, 0.1, None, 2)
+            draft = ledger.lookup(row["draft_key"]).text
+            assert draft in next(b["prompt"] for b in llm.bodies if b["seed"] == row["seed"])
+    assert pool.accounting.answers.rejected == {"a draft": 8}
+    assert pool.accounting.answers.received == 16

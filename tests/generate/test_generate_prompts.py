@@ -2,7 +2,7 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.generate.calls import Sampling
-from cuvee.generate.dials import Slot
+from cuvee.generate.dials import Draft, Slot
 from cuvee.generate.prompts import EXAMPLES_SHOWN, SLOTS_A_ROTATION, PromptWriter
 
 
@@ -76,3 +76,85 @@ def test_texts_of_many_lines_and_readable_labels_fit_the_list():
     train = Corpus.from_rows([{"text": "one\n two", "target": "card_arrival"}])
     prompt = writer(train).ask_for_row(slot(label="card_arrival"), 0).request.prompt
     assert prompt == "A list of card arrival news headlines:\n1. one two\n2."
+
+
+TONES = (("tone", "dry_humour"), ("length", "short"))
+
+
+def test_prompts_without_attributes_and_words_stay_as_they_were(train):
+    asked = writer(train, api="chat").ask_for_row(slot(topic="tennis"), 0)
+    examples = "\n".join(f"- {text}" for text in asked.shown)
+    assert asked.request.messages[1][1] == (
+        f'These news headlines are of the kind "alpha":\n{examples}\n'
+        'Write one more of the kind "alpha", about tennis. It must differ from those above.'
+    )
+
+
+def test_attributes_and_words_to_avoid_reach_both_forms(train):
+    wanted = slot(topic="tennis", attributes=TONES)
+    prompt = writer(train).ask_for_row(wanted, 0, ["cup", "open"]).request.prompt
+    assert prompt.endswith(
+        "\n\nMore alpha news headlines, all about tennis (tone: dry humour; length: short), "
+        "without the words cup, open:\n1."
+    )
+    bare = writer(train).ask_for_row(slot(attributes=TONES[1:]), 0).request.prompt
+    assert bare.endswith("\n\nMore alpha news headlines (length: short):\n1.")
+    user = writer(train, api="chat").ask_for_row(wanted, 0, ["cup", "open"]).request.messages[1][1]
+    assert user.endswith(
+        'Write one more of the kind "alpha", about tennis. It must differ from those above. What it must be like: '
+        "tone: dry humour; length: short. Do not use any of these words: cup, open."
+    )
+    assert writer(train).ask_for_row(wanted, 0, ["cup"]).avoided == ("cup",)
+
+
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_the_prefix_of_examples_is_the_same_whatever_is_asked_for(train, api):
+    def first_lines(**settings):
+        request = writer(train, api=api).ask_for_row(slot(**settings), 0).request
+        return (request.prompt or request.messages[1][1]).splitlines()[: EXAMPLES_SHOWN + 1]
+
+    assert first_lines() == first_lines(attributes=TONES) == first_lines(topic="tennis")
+
+
+def test_given_examples_are_shown_in_an_order_that_rotates(train):
+    ids = train.ids[1:4]
+    asked = [writer(train).ask_for_row(slot(number=n, seed_ids=ids), 0).seed_ids for n in range(0, 40, 4)]
+    assert {frozenset(order) for order in asked} == {frozenset(ids)}
+    assert len(set(asked)) > 2
+
+
+def test_places_of_examples_are_nested_and_differ_between_blocks_and_seeds(train):
+    def shown(places, seed=3, block=0):
+        return set(writer(train, seed=seed).ask_for_row(slot(examples=places, block=block), 0).seed_ids)
+
+    assert shown((0, 1)) < shown((0, 1, 2, 3))
+    assert shown((0, 1)) | shown((2, 3)) == shown((0, 1, 2, 3))
+    assert len({frozenset(shown((0, 1), block=b)) for b in range(8)}) > 2
+    assert len({frozenset(shown((0, 1), seed=s)) for s in range(8)}) > 2
+
+
+def test_sampling_of_a_slot_overrides_the_studys(train):
+    sampling = Sampling(temperature=0.9, top_p=0.8, min_p=0.02, top_k=40)
+    made = writer(train, sampling=sampling).ask_for_row(slot(top_p=0.5, min_p=0.1), 0).request.sampling
+    assert (made.temperature, made.top_p, made.min_p, made.top_k) == (0.9, 0.5, 0.1, 40)
+    made = writer(train, sampling=sampling).ask_for_row(slot(temperature=0.0), 0).request.sampling
+    assert (made.temperature, made.top_p, made.min_p) == (0.0, 0.8, 0.02)
+
+
+@pytest.mark.parametrize("form", ["completions", "chat"])
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_drafts_take_their_own_form_and_heat_and_refinements_the_endpoints(train, api, form):
+    wanted = slot(draft=Draft(temperature=1.7, api=form), temperature=0.4)
+    draft = writer(train, api=api).ask_for_draft(wanted, 0)
+    assert (draft.kind, draft.request.sampling.temperature) == ("draft", 1.7)
+    assert (draft.request.prompt is None) == (form == "chat")
+    made = writer(train, api=api).ask_for_refinement(wanted, 1, "henman he out\nof open", draft.seed_ids)
+    assert (made.kind, made.request.sampling.temperature) == ("refinement", 0.4)
+    assert (made.request.prompt is None) == (api == "chat")
+    text = made.request.prompt or made.request.messages[1][1]
+    assert "henman he out of open" in text
+    assert made.seed_ids == draft.seed_ids
+    assert "henman he out of open" not in made.shown
+    if api == "chat":
+        assert made.shown == draft.shown
+        assert all(example in text for example in made.shown)

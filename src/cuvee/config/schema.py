@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from cuvee.config.dials import DialConfig, Section
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.records import Regime
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """The real data. Paths are relative to the file that names them."""
 
     real: str = Field(description="CSV, TSV, JSONL (also .gz), Parquet, or a saved Hugging Face dataset")
@@ -25,7 +22,7 @@ class DataConfig(_Section):
     validation: str | None = Field(None, description="a file of its own for validation, with the same columns")
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """How the real data is split before anything else."""
 
     test: int | float = Field(
@@ -41,7 +38,7 @@ class SplitConfig(_Section):
     )
 
 
-class EmbeddedGenerator(_Section):
+class EmbeddedGenerator(Section):
     """The embedded LLM: llama.cpp on loopback."""
 
     kind: Literal["embedded"] = "embedded"
@@ -55,7 +52,7 @@ class EmbeddedGenerator(_Section):
     context: int = Field(512, ge=64, description="tokens of prompt and answer together, for each slot")
 
 
-class EndpointGenerator(_Section):
+class EndpointGenerator(Section):
     """Any OpenAI-compatible endpoint."""
 
     kind: Literal["endpoint"]
@@ -72,39 +69,13 @@ class EndpointGenerator(_Section):
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
 
 
-class FileGenerator(_Section):
+class FileGenerator(Section):
     """No LLM: the pools are files that exist already, listed under ``pools``."""
 
     kind: Literal["files"]
 
 
-class TopicsConfig(_Section):
-    """Topic-guided generation: the level is the number of topics a label."""
-
-    name: Literal["topics"]
-    levels: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
-    topics: dict[str, tuple[str, ...]] = Field(description="label: its topics, at least as many as the largest level")
-    draws: int | None = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
-
-
-class ParaphraseConfig(_Section):
-    """Paraphrase replacement: the level is m_p, the paraphrases that stand in for other rows, a source."""
-
-    name: Literal["paraphrase"]
-    levels: tuple[int, ...] = Field((5, 3, 1, 0), min_length=1)
-    sources: int = Field(2, ge=1, description="r: source rows, a label and draw; m_r = m_p x r rows are replaced")
-    draws: int | None = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
-
-
-class SamplingConfig(_Section):
-    """Sampling temperature: the level is the temperature."""
-
-    name: Literal["sampling"]
-    levels: tuple[float, ...] = Field((0.2, 0.8, 1.4, 2.0), min_length=1)
-    draws: int | None = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
-
-
-class PoolFile(_Section):
+class PoolFile(Section):
     """A ready-made pool: the synthetic rows of one level."""
 
     dial: str = Field(description="what was varied, for example paraphrase")
@@ -115,7 +86,7 @@ class PoolFile(_Section):
     group: str | None = Field(None, description="column naming the source row: its paraphrases stay in one draw")
 
 
-class MixConfig(_Section):
+class MixConfig(Section):
     """Shares of synthetic data, and the regime."""
 
     regime: Regime = Field("augment", description="augment: real rows fixed; replace: total rows fixed")
@@ -134,7 +105,7 @@ class MixConfig(_Section):
         return self
 
 
-class DrawsConfig(_Section):
+class DrawsConfig(Section):
     """How many draws of each random stream."""
 
     generation: int = Field(5, ge=1, description="disjoint blocks of each pool: the unit of inference")
@@ -143,7 +114,7 @@ class DrawsConfig(_Section):
     confirm: int = Field(3, ge=0, description="fresh generation draws for confirming the winner on the locked test")
 
 
-class CheckConfig(_Section):
+class CheckConfig(Section):
     """A dearer trainer on three cells: real-only, the best cell, the most diverse cell at its share."""
 
     trainer: str = "encoder"
@@ -151,7 +122,7 @@ class CheckConfig(_Section):
     draws: int = Field(3, ge=1)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """The trainer of the grid: every cell gets the same optimiser steps."""
 
     trainer: str = "probe"
@@ -161,7 +132,7 @@ class TrainConfig(_Section):
     check: CheckConfig | None = None
 
 
-class AdviceConfig(_Section):
+class AdviceConfig(Section):
     """What counts as a difference."""
 
     alpha: float = Field(0.05, gt=0, lt=0.5)
@@ -169,10 +140,9 @@ class AdviceConfig(_Section):
 
 
 Generator = Annotated[EmbeddedGenerator | EndpointGenerator | FileGenerator, Field(discriminator="kind")]
-DialConfig = Annotated[TopicsConfig | ParaphraseConfig | SamplingConfig, Field(discriminator="name")]
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """A whole study. ``cuvee init DATA`` writes one with comments."""
 
     name: str = Field("study", pattern=r"^[\w.-]+$", description="the run folder is runs/NAME")
@@ -197,7 +167,7 @@ class StudyConfig(_Section):
                 raise ValueError("generator.kind files needs a list under pools, and no dials")
         elif not self.dials or self.pools:
             raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
-        names = [d.name for d in self.dials]
+        names = [d.name for d in self.dials if d.name != "combined"]
         if len(set(names)) != len(names):
             raise ValueError(f"dials are listed twice: {', '.join(names)}; put all levels into one entry")
         keys = [(p.dial, p.level) for p in self.pools]

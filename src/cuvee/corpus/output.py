@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -57,7 +58,8 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where its folder is a file, say
+            temporary.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written ({exc.strerror or exc}); free some space or choose another place"
         ) from exc

@@ -1,28 +1,65 @@
 """Asks an LLM for rows at controlled levels of diversity: dials, prompts, client, ledger, pools."""
 
+from cuvee.generate.accounting import Accounting
 from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient
-from cuvee.generate.dials import DIALS, Batch, Dial, ParaphraseDial, SamplingDial, Slot, TopicsDial
+from cuvee.generate.dials import (
+    DIALS,
+    AttributesDial,
+    BaseThenRefineDial,
+    Batch,
+    CombinedDial,
+    Dial,
+    ExamplesDial,
+    ParaphraseDial,
+    SamplingDial,
+    Slot,
+    TabooDial,
+    TopicsDial,
+    make_dial,
+    order_examples,
+    topics_from_words,
+)
 from cuvee.generate.embedded import EmbeddedLLM
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import Pool, generate_corpus, generate_pools
+from cuvee.generate.provenance import provenance_table
+from cuvee.generate.quarantine import write_quarantine
+from cuvee.generate.spending import LedgerSummary, summarise
+from cuvee.generate.targets import Target, TargetResult, generate_to_target
 
 __all__ = [
     "DIALS",
+    "Accounting",
     "Answer",
+    "AttributesDial",
+    "BaseThenRefineDial",
     "Batch",
+    "CombinedDial",
     "Dial",
     "EmbeddedLLM",
     "Endpoint",
+    "ExamplesDial",
     "LLMClient",
     "Ledger",
+    "LedgerSummary",
     "ParaphraseDial",
     "Pool",
     "Request",
     "Sampling",
     "SamplingDial",
     "Slot",
+    "TabooDial",
+    "Target",
+    "TargetResult",
     "TopicsDial",
     "generate_corpus",
     "generate_pools",
+    "generate_to_target",
+    "make_dial",
+    "order_examples",
+    "provenance_table",
+    "summarise",
+    "topics_from_words",
+    "write_quarantine",
 ]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cuvee.corpus import Corpus, normalise_text
+from cuvee.errors import ConfigError
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.protocol import Slot
+from cuvee.generate.dials.words import characteristic_words, find_words
 from cuvee.generate.parsing import (
     COPY_OF_SOURCE,
     COPY_OF_TRAINING,
+    DRAFT,
     DUPLICATE,
     NO_SOURCE,
     NOT_NEAREST,
@@ -28,11 +32,13 @@ Refuse = Callable[[Sequence[str]], Sequence[str | None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An accepted answer."""
+    """An accepted answer, with the draft that it refines and the words that it had to avoid, if any."""
 
     slot: Slot
     text: str
     seed_ids: tuple[str, ...]
+    draft: str | None = None
+    avoided: tuple[str, ...] = ()
 
 
 class Judge:
@@ -41,26 +47,34 @@ class Judge:
     Slots are judged in their order in the batch. Each takes its first answer that is usable by itself, equals
     (normalised) no training row and no row of a slot before it, and, if it is a paraphrase, is nearer to its source
     than to any other base row. A slot's outcome thus depends on the slots before it and on nothing
-    else: not on timing, not on the slots after it, not on other batches. Base slots (without a parent) are settled
-    before the first paraphrase is asked for.
+    else: not on timing, not on the slots after it, not on other batches. Slots are asked for in waves, each of
+    which is settled before the next is begun: what a slot avoids comes before it, and base slots (without
+    a parent) come before the first paraphrase. A slot with a draft takes turns: a draft until one is usable by
+    itself, then its refinement; where that is rejected, it begins with another draft. Drafts become no rows,
+    so they are among the rejected, as such.
 
     Args:
-        slots: base slots first.
+        slots: base slots first, rounds in their order.
         train: whose rows may not come back.
         writer: of the questions.
         nearest: None skips the test for the nearest base row.
         refuse: None refuses nothing.
-        attempts: answers a slot may be given.
+        attempts: answers a slot may be given, usable drafts not counted.
         least_words: fewer are too short.
         keep_truncated: whether answers that ran into max_tokens may become rows.
+
+    Raises:
+        ConfigError: a slot wants seed examples that its label does not have.
     """
 
     def __init__(
         self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, nearest: Nearest | None,
         refuse: Refuse | None = None, attempts: int, least_words: int, keep_truncated: bool = False,
     ) -> None:  # fmt: skip
+        _check_examples(slots, train)
         self._base = [s for s in slots if s.parent is None]
         self._paraphrases = [s for s in slots if s.parent is not None]
+        self._waves = settling_waves(slots)
         self._writer = writer
         self._nearest = nearest
         self._refuse = refuse
@@ -73,12 +87,16 @@ class Judge:
         self._asked: dict[str, list[Question]] = {}
         self._parsed: dict[str, list[Parsed]] = {}
         self._is_nearest: dict[tuple[str, str], bool] = {}
+        self._typical: dict[tuple[str, tuple[str, ...], int, frozenset[str]], tuple[str, ...]] = {}
         self.rows: dict[str, Row] = {}
         self.rejected: list[Rejected] = []
 
     def next_questions(self) -> dict[str, Question]:
         """For each slot that needs another answer, what to ask next; empty when all is settled."""
-        return self._questions(self._base) or self._questions(self._paraphrases)
+        for wave in self._waves:
+            if questions := {slot.key: self._question(slot) for slot in self._open(wave)}:
+                return questions
+        return {}
 
     def give(self, answers: Mapping[str, tuple[Question, Answer]]) -> None:
         """Take questions with their answers, by slot key, and judge all slots afresh."""
@@ -88,21 +106,27 @@ class Judge:
         self._find_refused(answers)
         self.rows, self.rejected = {}, []
         taken = set(self._training)
-        self._settle(self._base, taken)
-        if not self._open(self._base):
-            self._measure_nearest()
-            self._settle(self._paraphrases, taken)
+        for wave in self._waves:
+            if wave[0].parent is not None:
+                self._measure_nearest()
+            self._settle(wave, taken)
+            if self._open(wave):
+                break
 
     def parse(self, key: str, question: Question, answer: Answer) -> Parsed:
-        """An answer to a slot's question, judged by itself."""
+        """An answer to a slot's question, judged by itself. A usable draft has that for its reason: it is no row."""
         label = self._slots[key].label
-        return parse_answer(
+        parsed = parse_answer(
             answer,
             label=label,
             shown=question.shown,
+            avoided=question.avoided,
             least_words=self._least_words,
             keep_truncated=self._keep_truncated,
         )
+        if question.kind != "draft" or parsed.reason is not None:
+            return parsed
+        return replace(parsed, reason=COPY_OF_TRAINING if normalise_text(parsed.text) in self._training else DRAFT)
 
     def asked(self, key: str) -> Sequence[Question]:
         """The questions that were answered for a slot."""
@@ -114,20 +138,43 @@ class Judge:
             slot
             for slot in slots
             if slot.key not in self.rows
-            and len(self.asked(slot.key)) < self._attempts
+            and sum(parsed.reason != DRAFT for parsed in self._parsed.get(slot.key, ())) < self._attempts
             and (slot.parent is None or slot.parent in self.rows)
         ]
 
-    def _questions(self, slots: Sequence[Slot]) -> dict[str, Question]:
-        questions = {}
-        for slot in self._open(slots):
-            attempt = len(self.asked(slot.key))
-            if slot.parent is None:
-                questions[slot.key] = self._writer.ask_for_row(slot, attempt)
-            else:
-                source = self.rows[slot.parent]
-                questions[slot.key] = self._writer.ask_for_paraphrase(slot, attempt, source.text, source.seed_ids)
-        return questions
+    def _question(self, slot: Slot) -> Question:
+        attempt = len(self.asked(slot.key))
+        if slot.parent is not None:
+            source = self.rows[slot.parent]
+            return self._writer.ask_for_paraphrase(slot, attempt, source.text, source.seed_ids)
+        avoided = self._words_to_avoid(slot)
+        if slot.draft is None:
+            return self._writer.ask_for_row(slot, attempt, avoided)
+        latest = self._parsed[slot.key][-1] if attempt else None
+        if latest is None or latest.reason != DRAFT:
+            return self._writer.ask_for_draft(slot, attempt, avoided)
+        seed_ids = self.asked(slot.key)[-1].seed_ids
+        return self._writer.ask_for_refinement(slot, attempt, latest.text, seed_ids, avoided)
+
+    def _words_to_avoid(self, slot: Slot) -> tuple[str, ...]:
+        """The most characteristic words of each round before the slot's own, but none that says what is wanted."""
+        if slot.avoid is None:
+            return ()
+        said = [slot.label, slot.topic or "", *(part for pair in slot.attributes for part in pair)]
+        wanted = frozenset(word for text in said for word in find_words(text.replace("_", " ")))
+        words: dict[str, None] = {}
+        for keys in slot.avoid.rounds:
+            words |= dict.fromkeys(self._typical_words(slot.label, keys, slot.avoid.words, wanted))
+        return tuple(words)
+
+    def _typical_words(self, label: str, keys: tuple[str, ...], count: int, exclude: frozenset[str]) -> tuple[str, ...]:
+        known = (label, keys, count, exclude)
+        if known not in self._typical:
+            texts: dict[str, list[str]] = {}
+            for row in (self.rows[key] for key in keys if key in self.rows):
+                texts.setdefault(row.slot.label, []).append(row.text)
+            self._typical[known] = characteristic_words(texts, label, count, exclude=exclude)
+        return self._typical[known]
 
     def _settle(self, slots: Sequence[Slot], taken: set[str]) -> None:
         for slot in slots:
@@ -139,7 +186,13 @@ class Judge:
                 reason = parsed.reason or self._objection(parsed.text, taken, source)
                 if reason is None:
                     taken.add(normalise_text(parsed.text))
-                    self.rows[slot.key] = Row(slot=slot, text=parsed.text, seed_ids=question.seed_ids)
+                    self.rows[slot.key] = Row(
+                        slot=slot,
+                        text=parsed.text,
+                        seed_ids=question.seed_ids,
+                        draft=question.source if question.kind == "refinement" else None,
+                        avoided=question.avoided,
+                    )
                     break
                 self.rejected.append(Rejected(slot=slot.key, reason=reason, text=parsed.text or parsed.raw))
 
@@ -180,3 +233,35 @@ class Judge:
         found = self._nearest([text for text, _ in queries], [row.text for row in base])
         for (text, parent), index in zip(queries, found, strict=True):
             self._is_nearest[text, parent] = base[int(index)].slot.key == parent
+
+
+def settling_waves(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Slots in the groups in which they are settled: base slots after what they avoid, then paraphrases.
+
+    Slots that are named and not there (a request of theirs failed for good) are waited for by nobody.
+    """
+    depth: dict[str, int] = {}
+    waves: dict[tuple[bool, int], list[Slot]] = {}
+    derived = {slot.key for slot in slots if slot.parent is not None}
+    for slot in slots:
+        if slot.parent is not None:
+            named = [slot.parent] if slot.parent in derived else []
+        else:
+            named = [key for keys in slot.avoid.rounds for key in keys] if slot.avoid is not None else []
+        depth[slot.key] = 1 + max((depth[key] for key in named if key in depth), default=-1)
+        waves.setdefault((slot.parent is not None, depth[slot.key]), []).append(slot)
+    return [waves[order] for order in sorted(waves)]
+
+
+def _check_examples(slots: Sequence[Slot], train: Corpus) -> None:
+    """Refuse seed examples that there are not, before anything is asked."""
+    rows, known = Counter(train.targets), set(train.ids)
+    for slot in slots:
+        if slot.examples and max(slot.examples) >= rows[slot.label]:
+            raise ConfigError(
+                f"{max(slot.examples) + 1} seed examples are wanted of label {slot.label!r}, it has "
+                f"{rows[slot.label]} training rows; drop the level or give more rows"
+            )
+        unknown = [id_ for id_ in slot.seed_ids if id_ not in known]
+        if unknown:
+            raise ConfigError(f"seed example {unknown[0]!r} of label {slot.label!r} is no training row")

@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
-import aiohttp
-
-from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable, ModelNotFound
+from cuvee.generate.budgets import Load, Purse, Spent, worst_case
 from cuvee.generate.calls import Answer, Endpoint, Request, request_json, request_key
+from cuvee.generate.compatibility import Compatibility
+from cuvee.generate.dispatch import Dispatch
+from cuvee.generate.exchange import Exchange
+from cuvee.generate.journal import Journal
+from cuvee.generate.lanes import Lanes
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.replies import Reply, model_names, parse_reply, read_message
-from cuvee.generate.retries import Patience, Trouble, retry_after_seconds
+from cuvee.generate.pacing import Pace, Window
+from cuvee.generate.retries import Patience, Trouble
 
 T = TypeVar("T")
 
-
-class Lanes:
-    """Requests cut into one run for each lane; a lane that is done takes over the end of the longest run.
-
-    An endpoint that keeps the prompts it has computed (llama.cpp, one a slot) frees the slot of a lane just
-    when that lane sends its next request, which begins like the last one. So neighbours in a run find
-    their common beginning computed, which from 16 slots on is most of the work.
-    """
-
-    def __init__(self, requests: Sequence[Request], lanes: int) -> None:
-        length = max(1, -(-len(requests) // lanes))
-        self._runs = [deque(requests[start : start + length]) for start in range(0, len(requests), length)]
-
-    @property
-    def count(self) -> int:
-        """How many lanes there are: no more than requests."""
-        return len(self._runs)
-
-    def take(self, lane: int) -> Request | None:
-        """The next request of a lane; None when all are taken."""
-        if self._runs[lane]:
-            return self._runs[lane].popleft()
-        longest = max(self._runs, key=len)
-        return longest.pop() if longest else None
+GATHER_SHARE = 0.01
+LONGEST_GATHER_S = 0.02
+"""Answers wait for others to share a commit: this share of the time an answer takes, and never longer."""
+SHORTEST_GATHER_S = 0.002
+"""A shorter wait is none: the commit before gathers enough."""
+BYTES_A_TOKEN = 4
+"""Of a prompt, about: the estimate until the endpoint says how many tokens it read."""
 
 
 class LLMClient:
@@ -61,12 +45,21 @@ class LLMClient:
     def __init__(self, endpoint: Endpoint, ledger: Ledger) -> None:
         self._endpoint = endpoint
         self._ledger = ledger
+        self._compatibility = Compatibility(endpoint)
+        self._exchange = Exchange(endpoint, self._compatibility)
         self._patience = Patience(endpoint)
+        self._window = Window(endpoint.most_at_once, timeout_s=endpoint.timeout_s)
+        self._pace = Pace(endpoint.requests_per_minute, endpoint.tokens_per_minute)
+        before = ledger.counts()
+        self._purse = Purse(
+            endpoint.budget,
+            endpoint.prices,
+            before=Load(before.requests, before.prompt_tokens, before.completion_tokens),
+            where=endpoint.shown_url,
+        )
+        self._retries = 0
         self._runner = asyncio.Runner()
-        self._session: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[object] | None = None
-        self._committing: asyncio.Task[None] | None = None
-        self._model_checked = not endpoint.check_model
 
     def __enter__(self) -> LLMClient:
         return self
@@ -74,10 +67,33 @@ class LLMClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            self._run(session.close())
+        self._run(self._exchange.close())
         self._call(self._runner.close)
+
+    @property
+    def spent(self) -> Spent:
+        """What this client's answers cost so far; those from the ledger cost nothing."""
+        return self._purse.spent
+
+    @property
+    def retries(self) -> int:
+        """Requests that failed and were, or will be, sent again."""
+        return self._retries
+
+    @property
+    def window(self) -> int:
+        """Requests that may be under way at once, as the endpoint now takes them."""
+        return self._window.size
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found out about the endpoint, one sentence each."""
+        return self._compatibility.notes
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """Parameters that were asked for and that the endpoint may have ignored: of seed, min_p, top_k."""
+        return self._compatibility.unverified
 
     def answer_requests(
         self, requests: Sequence[Request], on_answer: Callable[[Request, Answer], None] | None = None
@@ -85,22 +101,27 @@ class LLMClient:
         """The answers, in the order of the requests; equal requests are sent once.
 
         Args:
-            requests: ``endpoint.concurrency`` at a time; neighbours go one after the other through one lane.
+            requests: neighbours go one after the other through one lane.
             on_answer: called with each one as it arrives, or is found in the ledger.
 
         Raises:
             EndpointUnreachable: no usable answer for ``give_up_s`` seconds, or a refused connection at the start.
+            BudgetReached: the next request could pass the endpoint's budget.
             AuthenticationError, ModelNotFound, EndpointError: the endpoint refuses.
             RunFolderError: the ledger cannot be written.
         """
         tell = on_answer or _tell_nobody
         answers: dict[Request, Answer] = {}
+        missing: dict[Request, str] = {}
         for request in dict.fromkeys(requests):
-            known = self._ledger.lookup(request_key(self._endpoint, request))
-            if known is not None:
+            self._compatibility.note_asked(request)
+            key = request_key(self._endpoint, request)
+            known = self._ledger.lookup(key)
+            if known is None:
+                missing[request] = key
+            else:
                 answers[request] = known
                 tell(request, known)
-        missing = [r for r in dict.fromkeys(requests) if r not in answers]
         if missing:
             answers.update(self._run(self._send_all(missing, tell)))
         return [answers[r] for r in requests]
@@ -124,165 +145,57 @@ class LLMClient:
                 raise
 
     async def _send_all(
-        self, requests: Sequence[Request], tell: Callable[[Request, Answer], None]
+        self, keys: Mapping[Request, str], tell: Callable[[Request, Answer], None]
     ) -> dict[Request, Answer]:
         self._task = asyncio.current_task()
-        session = self._open_session()
-        if not self._model_checked:
-            await self._check_model(session)
-            self._model_checked = True
-        lanes = Lanes(requests, self._endpoint.concurrency)
+        await self._exchange.open()
         answers: dict[Request, Answer] = {}
+        async with Journal(self._ledger, self._gather_s) as journal:
 
-        async def work(lane: int) -> None:
-            while (request := lanes.take(lane)) is not None:
-                answer = await self._ask(session, request)
-                key = request_key(self._endpoint, request)
-                self._ledger.record(key, request_json(self._endpoint, request), answer)
-                await self._commit()  # a lane asks nothing more before its answer is safe
+            async def keep(request: Request, answer: Answer) -> None:
+                await journal.keep(keys[request], request_json(self._endpoint, request), answer)
                 answers[request] = answer
                 tell(request, answer)
 
-        tasks = [asyncio.create_task(work(lane)) for lane in range(lanes.count)]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._ledger.flush()
+            lanes = Lanes(list(keys), self._window.size)
+            await Dispatch(lanes, window=self._window, patience=self._patience, ask=self._ask, keep=keep).run()
         return answers
 
-    async def _commit(self) -> None:
-        """Return when all answers held so far are journalled; lanes that come together share one commit."""
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.create_task(self._flush_soon())
-        await asyncio.shield(self._committing)
-
-    async def _flush_soon(self) -> None:
-        await asyncio.sleep(0)  # whoever has an answer in hand by now joins
-        self._committing = None
-        self._ledger.flush()
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            endpoint = self._endpoint
-            headers = {} if endpoint.api_key is None else {"Authorization": f"Bearer {endpoint.api_key}"}
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=endpoint.concurrency + 1),
-                timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s, sock_connect=min(10.0, endpoint.timeout_s)),
-                headers=headers,
-            )
-        return self._session
-
-    # --- one request ---
-    async def _ask(self, session: aiohttp.ClientSession, request: Request) -> Answer:
-        trouble: Trouble | None = None
-        tries = 0
-        while True:
-            outcome = await self._try_once(session, request)
-            if isinstance(outcome, Answer):
-                self._patience.note_success()
-                return outcome
-            trouble = outcome if trouble is None else outcome.since(trouble)
-            # only this lane waits: the others go on, and take over the rest of its requests
-            await asyncio.sleep(self._patience.wait_seconds(trouble, tries))
-            tries += 1
-
-    async def _try_once(self, session: aiohttp.ClientSession, request: Request) -> Answer | Trouble:
-        path = "/chat/completions" if request.prompt is None else "/completions"
-        now = time.monotonic()
+    async def _ask(self, request: Request) -> Answer | Trouble:
+        """Send a request when budget and pace allow, and note how it went."""
+        size = request.prompt_bytes
+        most = request.sampling.max_tokens
+        worst, estimate = worst_case(size, most), size / BYTES_A_TOKEN + most
+        await self._purse.reserve(worst)
+        actual: Load | None = None
+        lost = False
         try:
-            body = request.payload(self._endpoint.model)
-            async with session.post(self._endpoint.base_url + path, json=body, allow_redirects=False) as response:
-                reply = Reply(response.status, await response.text(errors="replace"))
-                after = retry_after_seconds(response.headers.get("Retry-After"), response.headers.get("Date"))
-        except aiohttp.InvalidURL as exc:
-            raise EndpointUnreachable(f"{self._endpoint.base_url} is no URL; give one such as http://host/v1") from exc
-        except aiohttp.ClientConnectorError as exc:
-            return Trouble(reason=f"cannot connect ({exc.os_error.strerror or exc})", first=now, refused=True)
-        except TimeoutError:
-            return Trouble(reason=f"no answer within {self._endpoint.timeout_s:g} s", first=now)
-        except (aiohttp.ClientError, OSError) as exc:
-            return Trouble(reason=str(exc) or type(exc).__name__, first=now)
-        if reply.status == 429 or reply.status in (408, 409, 425) or reply.status >= 500:
-            message = f"HTTP {reply.status} {self._clean(read_message(reply))}".strip()
-            return Trouble(reason=message, first=now, after=after, limited=reply.status == 429)
-        if reply.status != 200:
-            raise await self._refusal(session, path, reply)
-        return self._read(path, reply)
+            await self._pace.wait(estimate)
+            sent, lost = time.monotonic(), True
+            outcome = await self._exchange.ask(request)
+            now = time.monotonic()
+            lost = isinstance(outcome, Trouble) and outcome.cut_off
+            if isinstance(outcome, Trouble):
+                self._retries += 1
+                self._window.note_trouble(sent, now, timed_out=outcome.timed_out)
+            else:
+                self._window.note_answer(sent, now)
+                actual = self._cost(outcome, worst)
+                self._pace.correct(estimate, actual.prompt_tokens + actual.completion_tokens)
+            return outcome
+        finally:
+            self._purse.settle(worst, actual, lost=lost)
 
-    def _read(self, path: str, reply: Reply) -> Answer:
-        answer = parse_reply(reply)
-        if answer is None:
-            raise EndpointError(
-                f"{self._endpoint.base_url}{path} answered, but not as an OpenAI-compatible endpoint does "
-                f"({self._clean(read_message(reply))!r}); check base_url (it usually ends in /v1)"
-            )
-        return answer
+    def _gather_s(self) -> float:
+        wait = min(LONGEST_GATHER_S, GATHER_SHARE * self._window.latency_s)
+        return wait if wait >= SHORTEST_GATHER_S else 0.0
 
-    # --- refusals ---
-    async def _refusal(self, session: aiohttp.ClientSession, path: str, reply: Reply) -> EndpointError:
-        endpoint = self._endpoint
-        message = self._clean(read_message(reply))
-        if reply.status in (401, 403):
-            return self._unauthorised(reply.status, message)
-        about_model = "model" in message.casefold()
-        if reply.status == 404 or (about_model and "not" in message.casefold()):
-            served = await self._served_models(session)
-            if served is not None and not _serves(served, endpoint.model):
-                return self._model_not_found(served)
-            if about_model and served is None:
-                return ModelNotFound(f"{endpoint.base_url} does not serve model {endpoint.model!r}: {message}")
-        if reply.status == 404:
-            return EndpointError(
-                f"{endpoint.base_url}{path} does not exist (404 {message}); check base_url (it usually ends in /v1) "
-                "and api: chat or completions"
-            )
-        return EndpointError(f"{endpoint.base_url}{path} refused the request: HTTP {reply.status} {message}")
-
-    def _unauthorised(self, status: int, message: str) -> AuthenticationError:
-        endpoint = self._endpoint
-        where = f"the key in ${endpoint.key_name}" if endpoint.key_name else "the API key"
-        what = "check" if endpoint.api_key else "no key was sent: set"
-        return AuthenticationError(f"{endpoint.base_url} answered {status} ({message}); {what} {where}")
-
-    def _model_not_found(self, served: Sequence[str]) -> ModelNotFound:
-        names = ", ".join(served[:12]) + (f" and {len(served) - 12} more" if len(served) > 12 else "")
-        return ModelNotFound(
-            f"{self._endpoint.base_url} does not serve model {self._endpoint.model!r}; it serves: {names or 'none'}"
-        )
-
-    async def _check_model(self, session: aiohttp.ClientSession) -> None:
-        served = await self._served_models(session, raise_unauthorised=True)
-        if served and not _serves(served, self._endpoint.model):
-            raise self._model_not_found(served)
-
-    async def _served_models(
-        self, session: aiohttp.ClientSession, *, raise_unauthorised: bool = False
-    ) -> list[str] | None:
-        """What GET /models lists; None where it does not answer so."""
-        reply = None
-        timeout = aiohttp.ClientTimeout(total=min(10.0, self._endpoint.timeout_s))
-        # no answer here says nothing yet: the request itself will meet the trouble, and name it
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-            async with session.get(f"{self._endpoint.base_url}/models", timeout=timeout) as response:
-                reply = Reply(response.status, await response.text(errors="replace"))
-        if reply is None:
-            return None
-        if raise_unauthorised and reply.status == 401:
-            raise self._unauthorised(401, self._clean(read_message(reply)))
-        return model_names(reply)
-
-    def _clean(self, message: str) -> str:
-        key = self._endpoint.api_key
-        return message.replace(key, "***") if key else message
+    def _cost(self, answer: Answer, worst: Load) -> Load:
+        if answer.prompt_tokens or answer.completion_tokens:
+            return Load(1, answer.prompt_tokens, answer.completion_tokens)
+        self._compatibility.note("the endpoint reports no usage: tokens are counted at their worst case")
+        return worst
 
 
 def _tell_nobody(request: Request, answer: Answer) -> None:
     del request, answer
-
-
-def _serves(served: Sequence[str], model: str) -> bool:
-    """Whether ``model`` is listed, with or without a tag after a colon."""
-    return any(model in (name, name.partition(":")[0]) or model.partition(":")[0] == name for name in served)

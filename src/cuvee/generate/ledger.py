@@ -1,23 +1,51 @@
-"""The journal of every LLM answer: asked once, replayed for ever."""
+"""The journal of every LLM answer: asked once, replayed for ever. Failures are kept until they are forgotten."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from cuvee.errors import RunFolderError
 from cuvee.generate.calls import Answer
+from cuvee.generate.failures import Failure
 from cuvee.records import Usage
 
-_TABLE = """
+_ANSWERS = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request_json TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL
 )
 """
+_FAILURES = """
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT PRIMARY KEY, request_json TEXT NOT NULL, reason TEXT NOT NULL, tries INTEGER NOT NULL,
+    message TEXT NOT NULL
+)
+"""
 _INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 _SELECT = "SELECT text, finish_reason, prompt_tokens, completion_tokens FROM answers WHERE key = ?"
+# what failed and was then answered (asked for again by another process, say) did not fail
+_FAILED = "SELECT key, reason, message, tries FROM failures WHERE key NOT IN (SELECT key FROM answers) ORDER BY key"
+_TALLIES = """
+SELECT coalesce(json_extract(request_json, '$.body.model'), ''), finish_reason, count(*), sum(prompt_tokens),
+       sum(completion_tokens)
+FROM answers GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Answers of one model that ended for one reason, and their tokens."""
+
+    model: str
+    finish_reason: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class Ledger:
@@ -28,21 +56,27 @@ class Ledger:
 
     Args:
         path: the file; None keeps the ledger in memory.
+        readonly: to look at a ledger, which another process may be writing; nothing is made or changed.
 
     Raises:
         RunFolderError: the file cannot be opened, is no ledger, or the disk is full.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, readonly: bool = False) -> None:
         self._where = ":memory:" if path is None else str(path)
+        opened = f"{path.absolute().as_uri()}?mode=ro" if readonly and path is not None else self._where
         self._held: dict[str, tuple[str, Answer]] = {}
         self._sent = Usage()
         try:
             # the client may run its event loop in another thread (notebooks); never in two at once
-            self._database = sqlite3.connect(self._where, timeout=30, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute(_TABLE)
+            self._database = sqlite3.connect(
+                opened, timeout=30, isolation_level=None, check_same_thread=False, uri=opened != self._where
+            )
+            if opened == self._where:
+                self._database.execute("PRAGMA journal_mode=WAL")
+                self._database.execute("PRAGMA synchronous=FULL")
+                self._database.execute(_ANSWERS)
+                self._database.execute(_FAILURES)
             self._database.execute(_SELECT, ("",))
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
@@ -79,14 +113,8 @@ class Ledger:
             (key, text, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens)
             for key, (text, a) in self._held.items()
         ]
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             self._database.executemany(_INSERT, rows)
-            self._database.execute("COMMIT")
-        except sqlite3.Error as exc:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise self._refusal(exc) from exc
         for _, answer in self._held.values():
             spent = Usage(requests=1, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
             self._sent = self._sent.plus(spent)
@@ -101,6 +129,74 @@ class Ledger:
         query = "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM answers"
         requests, prompt_tokens, completion_tokens = self._database.execute(query).fetchone()
         return Usage(requests=requests, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+    def tallies(self) -> tuple[Tally, ...]:
+        """All answers the ledger holds, counted by model and by how they ended.
+
+        Raises:
+            RunFolderError: a request in it is no JSON.
+        """
+        try:
+            rows = self._database.execute(_TALLIES).fetchall()
+        except sqlite3.Error as exc:
+            raise self._refusal(exc) from exc
+        return tuple(
+            Tally(model=model, finish_reason=reason, requests=n, prompt_tokens=prompt, completion_tokens=completion)
+            for model, reason, n, prompt, completion in rows
+        )
+
+    # --- failures ---
+    def record_failure(self, key: str, request_json: str, failure: Failure) -> None:
+        """Commit that a request failed for good; a later failure of the same request takes its place.
+
+        Raises:
+            RunFolderError: the disk is full or failing; what was committed before stays.
+        """
+        row = (key, request_json, failure.reason, failure.tries, failure.message)
+        with self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", row)
+
+    def failures(self) -> dict[str, Failure]:
+        """Request key -> failure, of all requests that failed for good and have no answer."""
+        try:
+            rows = self._database.execute(_FAILED).fetchall()
+        except sqlite3.OperationalError as exc:
+            if "no such table" in str(exc):  # a ledger made before failures were kept, opened to be looked at
+                return {}
+            raise self._refusal(exc) from exc
+        return {
+            key: Failure(reason=reason, message=message, tries=tries, replayed=True)
+            for key, reason, message, tries in rows
+        }
+
+    def forget_failures(self, keys: Collection[str] | None = None) -> int:
+        """Forget failures, so that the next run asks again; all, or those of these requests.
+
+        Returns:
+            How many were forgotten.
+
+        Raises:
+            RunFolderError: the ledger cannot be written.
+        """
+        known = self.failures()
+        chosen = [key for key in known if keys is None or key in keys]
+        if not chosen:
+            return 0
+        with self._transaction():
+            self._database.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key in chosen])
+        return len(chosen)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except sqlite3.Error as exc:
+            raise self._refusal(exc) from exc
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
 
     def close(self) -> None:
         """Flush and close the file."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from cuvee.corpus import normalise_text
 from cuvee.generate.calls import Answer
+from cuvee.generate.dials.words import find_words
 
 EMPTY = "empty"
 TOO_SHORT = "too short"
@@ -20,12 +21,14 @@ COPY_OF_SOURCE = "copy of its source"
 DUPLICATE = "duplicate"
 NOT_NEAREST = "another row is nearer than its source"
 NO_SOURCE = "its source has no row"
+DRAFT = "a draft"
+FORBIDDEN = "uses a word to avoid"
 
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", flags=re.DOTALL)
 _NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])(?:\s+|$)")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 _ECHO = re.compile(
-    r"^(?:text|example|answer|rewritten|original|paraphrase|headline|question|title)\s*:\s+", re.IGNORECASE
+    r"^(?:text|example|answer|rewritten|original|paraphrase|draft|edited|headline|question|title)\s*:\s+", re.IGNORECASE
 )
 _CHATTER = re.compile(
     r"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{0,80}:|as an ai\b|i'?m sorry,? but\b"
@@ -44,21 +47,26 @@ class Parsed:
 
 
 def parse_answer(
-    answer: Answer, *, label: str, shown: Collection[str], least_words: int = 2, keep_truncated: bool = False
-) -> Parsed:
+    answer: Answer, *, label: str, shown: Collection[str], avoided: Collection[str] = (), least_words: int = 2,
+    keep_truncated: bool = False,
+) -> Parsed:  # fmt: skip
     """Clean an answer and look for what makes it unusable by itself.
 
     Args:
         answer: what came back.
         label: of the wanted row; "label: text" loses its label.
         shown: texts in the prompt, which may not come back.
+        avoided: words that the answer may not hold, in lower case.
         least_words: fewer words are too short.
         keep_truncated: take an answer that ran into max_tokens, without its last, broken word.
     """
     text = clean_text(answer.text, label=label)
     if answer.finish_reason == "length" and keep_truncated:
         text, answer = text.rpartition(" ")[0], replace(answer, finish_reason="stop")
-    return Parsed(raw=answer.text, text=text, reason=_objection(text, answer, shown, least_words))
+    reason = _objection(text, answer, shown, least_words)
+    if reason is None and avoided and not set(avoided).isdisjoint(find_words(text)):
+        reason = FORBIDDEN
+    return Parsed(raw=answer.text, text=text, reason=reason)
 
 
 def clean_text(text: str, *, label: str) -> str:

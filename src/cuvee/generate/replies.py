@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cuvee.generate.calls import Answer
+from cuvee.generate.masking import mask_secrets
 
 LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """HTTP status and body."""
+    """HTTP status, body, and the seconds to wait that it asks for."""
 
     status: int
     body: str
+    retry_after: float | None = None
 
 
 def parse_reply(reply: Reply) -> Answer | None:
@@ -40,29 +42,40 @@ def parse_reply(reply: Reply) -> Answer | None:
     )
 
 
-def read_message(reply: Reply) -> str:
-    """What the server says is wrong, on one line, shortened."""
+def error_status(reply: Reply) -> int:
+    """The HTTP status, or the one that a reply with status 200 carries in its error (as gateways send it)."""
+    if reply.status != 200 or '"error"' not in reply.body:
+        return reply.status
+    data = _json_object(reply.body)
+    error = data.get("error")
+    code = error.get("code") if isinstance(error, dict) and not data.get("choices") else None
+    return code if isinstance(code, int) and 400 <= code < 600 else reply.status
+
+
+def read_message(reply: Reply, secrets: tuple[str, ...] = ()) -> str:
+    """What the server says is wrong, on one line, without secrets, shortened."""
     data = _json_object(reply.body)
     found: object = data.get("error", data.get("detail", data.get("message")))
     if isinstance(found, dict):
         found = found.get("message", found)
     text = reply.body if found is None else found if isinstance(found, str) else json.dumps(found)
-    line = " ".join(text.split())
+    line = " ".join(mask_secrets(text, secrets).split())
     return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "..."
 
 
-def model_names(reply: Reply) -> list[str] | None:
-    """The ids listed by GET /models; None if the reply is no such list."""
+def model_owners(reply: Reply) -> dict[str, str] | None:
+    """The ids listed by GET /models with who owns each, "" if not said; None if the reply is no such list."""
     data = _json_object(reply.body).get("data")
     if reply.status != 200 or not isinstance(data, list):
         return None
-    return [str(entry["id"]) for entry in data if isinstance(entry, dict) and "id" in entry]
+    entries = [entry for entry in data if isinstance(entry, dict) and "id" in entry]
+    return {str(entry["id"]): str(entry.get("owned_by") or "") for entry in entries}
 
 
 def _json_object(body: str) -> Mapping[str, object]:
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

@@ -23,7 +23,8 @@ class Trouble:
     """A failure that may pass.
 
     ``first`` is when this request first failed (monotonic seconds), ``after`` what the server
-    asked to wait, ``limited`` a 429, ``refused`` a connection that was not made.
+    asked to wait, ``limited`` a 429, ``refused`` a connection that was not made, ``timed_out`` no reply in time,
+    ``cut_off`` that the request was sent and may have been worked on.
     """
 
     reason: str
@@ -31,6 +32,8 @@ class Trouble:
     after: float | None = None
     limited: bool = False
     refused: bool = False
+    timed_out: bool = False
+    cut_off: bool = False
 
     def since(self, earlier: Trouble) -> Trouble:
         """This trouble, as the continuation of an earlier one."""
@@ -70,7 +73,7 @@ class Patience:
             raise self._unreachable(trouble, silent)
         if now - trouble.first >= limit and silent < limit / 2 and not trouble.limited:
             raise EndpointError(
-                f"{self._endpoint.base_url} answers other requests and has failed on one for {limit:g} s "
+                f"{self._endpoint.shown_url} answers other requests and has failed on one for {limit:g} s "
                 f"({trouble.reason}); all answers so far are kept"
             )
         return wait
@@ -81,7 +84,7 @@ class Patience:
             "lower concurrency, or raise give_up_s" if trouble.limited else "is the server running, and base_url right?"
         )
         return EndpointUnreachable(
-            f"no usable answer from {self._endpoint.base_url} for {silent:.0f} s ({trouble.reason}{asked}); "
+            f"no usable answer from {self._endpoint.shown_url} for {silent:.0f} s ({trouble.reason}{asked}); "
             f"{advice} (all answers so far are kept)"
         )
 

@@ -6,15 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from os import environ
 
-from cuvee.config import (
-    DialConfig,
-    EmbeddedGenerator,
-    EndpointGenerator,
-    FileGenerator,
-    ParaphraseConfig,
-    TopicsConfig,
-)
-from cuvee.corpus import Corpus
+from cuvee.config import DialConfig, EmbeddedGenerator, EndpointGenerator, FileGenerator
+from cuvee.corpus import Corpus, write_table
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute.stages import Progress
 from cuvee.fingerprint import hash_value
@@ -23,16 +16,16 @@ from cuvee.generate import (
     EmbeddedLLM,
     Endpoint,
     Ledger,
-    ParaphraseDial,
     Sampling,
-    SamplingDial,
-    TopicsDial,
     generate_pools,
+    provenance_table,
+    write_quarantine,
 )
 from cuvee.measure import measure_corpus
 from cuvee.mix import full_blocks, take_blocks
 from cuvee.records import Level, Measurement
 from cuvee.store import StoredPool
+from cuvee.study.dials import make_dials
 from cuvee.study.guard import LeakGuard
 from cuvee.study.readymade import read_pools
 from cuvee.study.setup import FRESH, Pools, Study
@@ -52,10 +45,9 @@ def make_pools(study: Study) -> dict[Level, StoredPool]:
         if isinstance(study.config.generator, FileGenerator):
             return read_pools(study, progress)
         pools: dict[Level, StoredPool] = {}
-        for settings in study.config.dials:
+        for settings, dial in make_dials(study):
             draws = min(settings.draws or study.config.draws.generation, study.config.draws.generation)
-            dial = make_dial(settings)
-            for pool in generate_levels(study, dial, dial.levels, range(draws), progress):
+            for pool in generate_levels(study, settings, dial, dial.levels, range(draws), progress):
                 pools[pool.level] = pool
             progress.next_part()
     return pools
@@ -68,9 +60,9 @@ def fresh_pool(study: Study, level: Level, pools: Pools) -> tuple[Corpus, Sequen
         corpus = pools[level].corpus
         usable = sorted(full_blocks(corpus, study.block_rows()) & set(wanted))
         return (corpus, usable) if usable else None
-    settings = next(s for s in study.config.dials if s.name == level.dial)
+    settings, dial = next((s, d) for s, d in make_dials(study) if d.name == level.dial)
     with study.stages.stage("confirm", "rows") as progress:
-        pool = generate_levels(study, make_dial(settings), [level], wanted, progress, suffix=" confirm")[0]
+        pool = generate_levels(study, settings, dial, [level], wanted, progress, suffix=" confirm")[0]
     usable = sorted(full_blocks(pool.corpus, study.block_rows()))
     return (pool.corpus, usable) if usable else None
 
@@ -106,13 +98,14 @@ def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
 def note_left_out(study: Study, pools: Pools) -> None:
     """Say which levels and draws are not full, and so take no part."""
     usable, rows = usable_draws(study, pools), sum(study.block_rows().values())
+    asked = {} if isinstance(study.config.generator, FileGenerator) else {d.name: s for s, d in make_dials(study)}
     for level, pool in pools.items():
         if level not in usable:
             study.stages.listener.noted(
                 f"{level.key} is left out: with {len(pool.corpus)} rows it fills no draw of {rows} that the others fill"
             )
     for dial in dict.fromkeys(level.dial for level in usable):
-        settings = next((s for s in study.config.dials if s.name == dial), None)
+        settings = asked.get(dial)
         wanted = min(study.config.draws.generation, (settings.draws if settings else None) or 10**9)
         shared = next(draws for level, draws in usable.items() if level.dial == dial)
         if len(shared) < wanted:
@@ -151,21 +144,14 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
 
 
 # --- generated pools ------------------------------------------------------------------------------
-def make_dial(settings: DialConfig) -> Dial:
-    """The dial that a section of the config describes.
-
-    Raises:
-        ConfigError: its levels or options do not fit together.
-    """
-    if isinstance(settings, TopicsConfig):
-        return TopicsDial(levels=settings.levels, topics=settings.topics)
-    if isinstance(settings, ParaphraseConfig):
-        return ParaphraseDial(levels=settings.levels, sources=settings.sources)
-    return SamplingDial(levels=settings.levels)
-
-
 def generate_levels(
-    study: Study, dial: Dial, levels: Sequence[Level], blocks: range, progress: Progress, suffix: str = ""
+    study: Study,
+    settings: DialConfig,
+    dial: Dial,
+    levels: Sequence[Level],
+    blocks: range,
+    progress: Progress,
+    suffix: str = "",
 ) -> list[StoredPool]:
     """Pools of these levels in these blocks: loaded if they were made before, else generated and saved."""
     config = study.config
@@ -173,7 +159,6 @@ def generate_levels(
         raise ValueError("generator is 'files'; there is nothing to generate")
     rows = max(study.block_rows().values())
     base = [config.generator.model_dump(exclude=_SPEED), config.describe, config.seed, rows, list(blocks)]
-    settings = next(s for s in config.dials if s.name == dial.name)
     own = settings.model_dump(exclude={"draws"})
     keys = {level: hash_value([study.train.fingerprint, study.encoder.hash, base, own, suffix]) for level in levels}
     stored = {level: study.folder.load_pool(level, keys[level], suffix) for level in levels}
@@ -214,8 +199,10 @@ def generate_levels(
         )
         for pool in made
     ]
-    for pool in pools:
-        study.folder.save_pool(pool, suffix)
+    for pool, details in zip(pools, made, strict=True):
+        write_quarantine([details], study.folder.beside_pool(pool.level, suffix, "quarantine"))
+        write_table(provenance_table(details), study.folder.beside_pool(pool.level, suffix, "provenance"))
+        study.folder.save_pool(pool, suffix)  # last: its presence says that the files beside it are whole
     return pools
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from math import isfinite
+from typing import Literal, Protocol, TypeGuard, runtime_checkable
 from urllib.parse import quote
 
 from cuvee.errors import ConfigError
@@ -12,20 +13,50 @@ from cuvee.records import Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Avoid:
+    """Which rows a row must not sound like: the ``words`` most characteristic words of each round are forbidden.
+
+    ``rounds`` holds the slot keys of each round: rows of the slot's label, and rows of other labels that they are
+    told apart from.
+    """
+
+    rounds: tuple[tuple[str, ...], ...]
+    words: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A row is drafted at ``temperature`` in the form ``api``, then refined in the endpoint's own form."""
+
+    temperature: float
+    api: Literal["completions", "chat"] = "completions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """One wanted row.
 
-    ``key`` is unique within a dial and never changes when levels, blocks or rows are added. ``parent`` is
-    the key of the slot whose row this one paraphrases, ``substitute`` that of the slot whose row is taken where
-    this one cannot be filled. ``temperature`` overrides the study's. ``number`` counts the slots of one label,
-    block and topic: neighbours see the same seed examples. ``order`` is the row's place in its label and block.
+    ``key`` is unique within a dial and never changes when levels, blocks or rows are added. ``number`` counts the
+    slots of one label, block and part (a topic, say): neighbours see the same seed examples. ``order`` is the row's
+    place in its label and block. What the row is asked for with: a ``topic``; ``attributes``, pairs of a dimension
+    and its value; the seed examples shown, by their places in the label's seeded order (``examples``) or by their
+    ids (``seed_ids``); ``temperature``, ``top_p`` and ``min_p``, which override the study's; a ``draft`` that it
+    refines; words to ``avoid``. ``parent`` is the key of the slot whose row this one paraphrases, ``substitute``
+    that of the slot whose row is taken where this one cannot be filled.
     """
 
     key: str
     label: str
     block: int
     topic: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+    examples: tuple[int, ...] = ()
+    seed_ids: tuple[str, ...] = ()
     temperature: float | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    draft: Draft | None = None
+    avoid: Avoid | None = None
     parent: str | None = None
     substitute: str | None = None
     number: int
@@ -79,6 +110,18 @@ def wanted_slots(batches: Sequence[Batch]) -> Mapping[str, Slot]:
     return {slot.key: slot for batch in batches for slot in batch.slots}
 
 
+def level_batches(
+    levels: Sequence[str], blocks: Sequence[int], slots: Callable[[str, int], tuple[Slot, ...]]
+) -> tuple[Batch, ...]:
+    """One batch a level and block, of ``slots(level, block)``: what a dial without shared judging needs."""
+    return tuple(Batch(levels=(level,), block=block, slots=slots(level, block)) for level in levels for block in blocks)
+
+
+def all_slots(level: str, batch: Batch) -> tuple[Slot, ...]:
+    """All slots of a batch of :func:`level_batches` in row order; none if it is another level's."""
+    return tuple(sorted(batch.slots, key=lambda s: (s.label, s.order))) if level in batch.levels else ()
+
+
 def rank_levels(dial: str, names: Sequence[str]) -> tuple[Level, ...]:
     """Levels of ``dial`` from their names, least diverse first.
 
@@ -93,13 +136,50 @@ def rank_levels(dial: str, names: Sequence[str]) -> tuple[Level, ...]:
     return tuple(Level(dial=dial, name=name, rank=rank) for rank, name in enumerate(names))
 
 
-def whole_levels(dial: str, levels: Sequence[int | float], *, least: int) -> tuple[int, ...]:
-    """Levels that must be whole numbers of at least ``least``.
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a finite int or float, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def list_levels(dial: str, levels: object) -> None:
+    """Refuse levels that are no list.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: they are a single value or a text.
     """
-    for level in levels:
-        if isinstance(level, bool) or level != int(level) or level < least:
-            raise ConfigError(f"dial {dial!r}: level {level!r} must be a whole number, {least} or more")
-    return tuple(int(level) for level in levels)
+    if not isinstance(levels, Sequence) or isinstance(levels, str):
+        raise ConfigError(f"dial {dial!r}: levels {levels!r} must be a list; give levels: [...]")
+
+
+def whole_number(dial: str, setting: str, value: int | float, *, least: int) -> int:
+    """A setting that must be a whole number of at least ``least``.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not is_number(value) or value != int(value) or value < least:
+        raise ConfigError(f"dial {dial!r}: {setting} {value!r} must be a whole number, {least} or more")
+    return int(value)
+
+
+def whole_levels(dial: str, levels: Sequence[int | float], *, least: int) -> tuple[int, ...]:
+    """Levels that must be whole numbers of at least ``least``, in rising order.
+
+    Raises:
+        ConfigError: one is not, or they are no list.
+    """
+    list_levels(dial, levels)
+    return tuple(sorted(whole_number(dial, "level", level, least=least) for level in levels))
+
+
+def check_rows(dial: str, largest: int, labels: Sequence[str], rows_per_label: int, *, each: int = 1) -> None:
+    """Refuse rows that do not reach every part of the largest level, ``each`` rows a part.
+
+    Raises:
+        ConfigError: there are too few.
+    """
+    if rows_per_label < largest * each:
+        raise ConfigError(
+            f"dial {dial!r}: level {largest} needs {largest * each} rows a block of each of the {len(labels)} labels, "
+            f"there are {rows_per_label}; drop the level or raise the rows"
+        )

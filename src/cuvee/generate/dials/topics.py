@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cuvee.errors import ConfigError
-from cuvee.generate.dials.protocol import Batch, Slot, rank_levels, slot_key, whole_levels
+from cuvee.generate.dials.protocol import (
+    Batch,
+    Slot,
+    all_slots,
+    check_rows,
+    level_batches,
+    rank_levels,
+    slot_key,
+    whole_levels,
+)
 from cuvee.records import Level
 
 
@@ -19,15 +28,18 @@ class TopicsDial:
 
     Args:
         levels: numbers of topics a label.
-        topics: label -> its topics, in a fixed order; level k uses the first k.
+        topics: label -> its topics, in a fixed order; level k uses the first k. ``topics_from_words`` finds some in
+            the real data, ``topic_question`` asks the LLM for them.
 
     Raises:
         ConfigError: a level is no whole number above 0, or a label has fewer distinct topics than the largest.
     """
 
     def __init__(self, *, levels: Sequence[int | float], topics: Mapping[str, Sequence[str]]) -> None:
-        self._counts = tuple(sorted(whole_levels(self.name, levels, least=1)))
+        self._counts = whole_levels(self.name, levels, least=1)
         self._levels = rank_levels(self.name, [str(k) for k in self._counts])
+        if not isinstance(topics, Mapping) or any(isinstance(given, str) for given in topics.values()):
+            raise ConfigError(f"dial 'topics': topics {topics!r} must map each label to a list of its topics")
         self._topics = {label: tuple(given) for label, given in topics.items()}
         for label, given in self._topics.items():
             distinct = len({t.casefold().strip() for t in given if t.strip()})
@@ -54,28 +66,18 @@ class TopicsDial:
         missing = [label for label in labels if label not in self._topics]
         if missing:
             raise ConfigError(f"dial 'topics': no topics for label {missing[0]!r}; it needs {self._counts[-1]}")
-        if rows_per_label < self._counts[-1]:
-            raise ConfigError(
-                f"dial 'topics': level {self._counts[-1]} needs {self._counts[-1]} rows a label and block, "
-                f"there are {rows_per_label}; drop the level or raise the rows"
-            )
+        check_rows(self.name, self._counts[-1], labels, rows_per_label)
 
     def batches(
         self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
     ) -> tuple[Batch, ...]:
         """One batch a level and block."""
         self.check(labels, rows_per_label)
-        return tuple(
-            Batch(levels=(level,), block=block, slots=self._slots(labels, block, rows_per_label, int(level)))
-            for level in levels
-            for block in blocks
-        )
+        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, int(level)))
 
     def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
         """All slots of the level's own batch."""
-        if level not in batch.levels:
-            return ()
-        return tuple(sorted(batch.slots, key=lambda s: (s.label, s.order)))
+        return all_slots(level, batch)
 
     def _slots(self, labels: Sequence[str], block: int, rows: int, k: int) -> tuple[Slot, ...]:
         return tuple(

@@ -1,0 +1,74 @@
+"""``cuvee ledger``: what was asked of the LLM so far, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from cuvee.cli import show
+from cuvee.cli.app import Json, app
+from cuvee.errors import ConfigError, InputError
+from cuvee.generate.budgets import Prices
+from cuvee.generate.ledger import Ledger
+from cuvee.generate.spending import LedgerSummary, summarise
+
+LEDGER = "ledger.sqlite"
+
+
+@app.command()
+def ledger(
+    run: Annotated[Path, typer.Argument(help="a run folder, or its ledger.sqlite")],
+    price_prompt: Annotated[
+        float | None, typer.Option("--price-prompt", min=0, help="of a million tokens of prompts")
+    ] = None,
+    price_completion: Annotated[
+        float | None, typer.Option("--price-completion", min=0, help="of a million tokens of answers")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Count the answers in a ledger, their tokens and cost, and the requests that failed for good."""
+    path = run / LEDGER if run.is_dir() else run
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no ledger there; give a run folder in which something was generated, or its {LEDGER}"
+        )
+    with Ledger(path, readonly=True) as opened:
+        found = summarise(opened, _prices(price_prompt, price_completion))
+    if json:
+        show.show_json(asdict(found))
+    else:
+        show.out.print(_table(found, path))
+
+
+def _prices(prompt: float | None, completion: float | None) -> Prices | None:
+    """The same for all models; one that is not given is 0."""
+    if prompt is None and completion is None:
+        return None
+    try:
+        return Prices(prompt_per_million=prompt or 0.0, completion_per_million=completion or 0.0)
+    except ValueError as exc:
+        raise ConfigError(f"--price-prompt, --price-completion: {exc}") from exc
+
+
+def _table(found: LedgerSummary, path: Path) -> Table:
+    table = Table(title=str(path), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("what", no_wrap=True)
+    table.add_column("number", justify="right", no_wrap=True)
+    table.add_row("answers", f"{found.requests}", end_section=not (found.by_model or found.by_finish_reason))
+    for model, number in found.by_model.items():
+        table.add_row(f"  of {model or 'an unnamed model'}", f"{number}")
+    for reason, number in found.by_finish_reason.items():
+        table.add_row(f"  ended by {reason or 'no reason given'}", f"{number}")
+    table.add_row("prompt tokens", f"{found.prompt_tokens}")
+    table.add_row("completion tokens", f"{found.completion_tokens}")
+    if found.cost is not None:
+        table.add_row("cost", f"{found.cost:.6g}")
+    table.add_row("requests failed for good", f"{found.failures}")
+    for reason, number in found.by_failure.items():
+        table.add_row(f"  {reason}", f"{number}")
+    return table

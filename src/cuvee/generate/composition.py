@@ -1,0 +1,279 @@
+"""From filled slots to pools, with an account of every slot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cuvee.corpus import Corpus
+from cuvee.errors import GenerationError
+from cuvee.fingerprint import hash_texts
+from cuvee.generate.acceptance import Row
+from cuvee.generate.accounting import Accounting, AnswerCounts, SlotEnd, add_answers, count_slots
+from cuvee.generate.dials.protocol import Slot
+from cuvee.generate.filling import FailedSlot, Filling
+from cuvee.generate.parsing import (
+    CHATTER,
+    COPY_OF_PROMPT,
+    COPY_OF_TRAINING,
+    DUPLICATE,
+    EMPTY,
+    NO_SOURCE,
+    TRUNCATED,
+)
+from cuvee.generate.provenance import RowProvenance, WordingHashes
+from cuvee.generate.rounds import Rounds
+from cuvee.records import Level, Rejected, Usage
+from cuvee.records.generation import Quarantined
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The synthetic corpus of one level.
+
+    ``rejected`` holds every answer to one of its slots that became no row, ``short`` how many rows are
+    missing, ``usage`` what its rows cost (levels share rows, so the sum over levels counts some twice; the
+    ledger has the total), ``note`` what else a reader of the pool should know. ``accounting`` says what became of every
+    slot and answer, ``quarantine`` holds the raw rejected answers and the failed requests, ``provenance`` the request
+    behind each row of ``corpus``, in the same order.
+    """
+
+    level: Level
+    corpus: Corpus
+    rejected: tuple[Rejected, ...]
+    usage: Usage
+    note: str
+    short: int
+    accounting: Accounting
+    quarantine: tuple[Quarantined, ...]
+    provenance: tuple[RowProvenance, ...]
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{n} {why}" for why, n in Counter(r.reason for r in self.rejected).most_common())
+        lines = [f"{self.level.key}: {len(self.corpus)} rows, {self.short} short; rejected: {reasons or 'none'}"]
+        return "\n".join([*lines, self.note] if self.note else lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """What all pools of one generation have in common. ``tested``: paraphrases were, for being nearest."""
+
+    train: Corpus
+    rounds: Rounds
+    model: str
+    wordings: WordingHashes
+    tested: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A level's slots of one batch, with what filled them."""
+
+    slots: tuple[Slot, ...]
+    filling: Filling
+
+    def row(self, slot: Slot) -> Row | None:
+        """The slot's row, or its substitute's."""
+        rows = self.filling.rows
+        return rows.get(slot.key) or (rows.get(slot.substitute) if slot.substitute is not None else None)
+
+    def keys(self) -> set[str]:
+        """Of all slots that the level needs, substitutes where they are used."""
+        unfilled = [s for s in self.slots if s.key not in self.filling.rows]
+        return {s.key for s in self.slots} | {s.substitute for s in unfilled if s.substitute is not None}
+
+
+def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
+    """The pool of a level from the parts that its batches fill.
+
+    Raises:
+        GenerationError: some label and block has no row at all.
+    """
+    placed = [(slot, part) for part in parts for slot in part.slots]
+    placed.sort(key=lambda pair: (pair[0].block, pair[0].label, pair[0].order))
+    slots = [slot for slot, _ in placed]
+    found = [(row, part) for slot, part in placed if (row := part.row(slot)) is not None]
+    rows = [row for row, _ in found]
+    books = {id(part): _Book(part, making.rounds) for part in parts}
+    failed = {key: slot for book in books.values() for key, slot in book.failed.items()}
+    rejected = [r for book in books.values() for r in book.rejected]
+    _refuse_empty(level, slots, rows, rejected, failed)
+    corpus = _corpus(level, rows, making)
+    return Pool(
+        level=level,
+        corpus=corpus,
+        rejected=tuple(rejected),
+        usage=making.rounds.usage(q for part in parts for key in part.keys() for q in part.filling.asked(key)),
+        note=_note(slots, rows, failed, making.tested),
+        short=len(slots) - len(rows),
+        accounting=count_slots(
+            [books[id(part)].end(slot) for slot, part in placed], add_answers(b.answers() for b in books.values())
+        ),
+        quarantine=tuple(q for book in books.values() for q in book.quarantined()),
+        provenance=tuple(
+            books[id(part)].trace(row, name, making) for name, (row, part) in zip(corpus.ids, found, strict=True)
+        ),
+    )
+
+
+def _corpus(level: Level, rows: Sequence[Row], making: Making) -> Corpus:
+    ids = {row.slot.key: _row_id(level.dial, row) for row in rows}
+    sources = {row.slot.parent for row in rows}
+    return Corpus.from_rows(
+        [
+            {
+                "id": ids[row.slot.key],
+                "text": row.text,
+                "target": row.slot.label,
+                "group": ids[row.slot.parent or row.slot.key] if row.slot.parent or row.slot.key in sources else None,
+                "seed_ids": list(row.seed_ids),
+                "dial": level.dial,
+                "level": level.name,
+                "block": row.slot.block,
+                "generator": making.model,
+            }
+            for row in rows
+        ],
+        origin="synthetic",
+        task=making.train.task,
+    )
+
+
+def _row_id(dial: str, row: Row) -> str:
+    return f"{dial}-{hash_texts([row.slot.key, row.slot.label, row.text])[:16]}"
+
+
+# --- the books ------------------------------------------------------------------------------------
+class _Book:
+    """What became of every answer and request among the slots that a level needs of one batch."""
+
+    def __init__(self, part: Part, rounds: Rounds) -> None:
+        self._part = part
+        self._filling = part.filling
+        self._rounds = rounds
+        self._keys = part.keys()
+        self.rejected = [r for r in part.filling.rejected if r.slot in self._keys]
+        self.failed = {key: slot for key, slot in part.filling.failed.items() if key in self._keys}
+        self._objections: dict[str, list[str]] = {}
+        for r in self.rejected:
+            self._objections.setdefault(r.slot, []).append(r.reason)
+
+    def answers(self) -> AnswerCounts:
+        """Of the answers to these slots."""
+        return AnswerCounts(
+            received=sum(len(self._filling.asked(key)) for key in self._keys),
+            accepted=sum(key in self._filling.rows for key in self._keys),
+            rejected=Counter(r.reason for r in self.rejected if r.reason != NO_SOURCE),
+        )
+
+    def end(self, slot: Slot) -> SlotEnd:
+        """How one of the level's slots ended."""
+        if self._part.row(slot) is not None:
+            return SlotEnd()
+        if (failed := self.failed.get(slot.key)) is not None:
+            return SlotEnd(reason=failed.failure.reason, failed=True)
+        # a paraphrase without a source ends as its source did
+        return SlotEnd(reason=self._objections[slot.key][-1], failed=slot.parent in self._filling.failed)
+
+    def quarantined(self) -> list[Quarantined]:
+        """Every rejected answer as it came, and after a slot's answers the request that failed."""
+        made: list[Quarantined] = []
+        for key in sorted(self._keys):
+            asked = self._filling.asked(key)
+            for attempt, reason in enumerate(self._objections.get(key, ())):
+                known = asked[attempt] if reason != NO_SOURCE else None
+                text = "" if known is None else self._rounds.answer(known).text
+                name = "" if known is None else self._rounds.key(known)
+                made.append(Quarantined(slot=key, reason=reason, attempt=attempt, text=text, request_key=name))
+            if (failed := self.failed.get(key)) is not None:
+                reason = ": ".join(part for part in (failed.failure.reason, failed.failure.message) if part)
+                name = self._rounds.key(failed.question)
+                made.append(Quarantined(slot=key, reason=reason, attempt=len(asked), text="", request_key=name))
+        return made
+
+    def trace(self, row: Row, name: str, making: Making) -> RowProvenance:
+        """The request whose answer became a row: the first one that was not rejected."""
+        before = len(self._objections.get(row.slot.key, ()))
+        asked = self._filling.asked(row.slot.key)
+        question = asked[before]
+        request = question.request
+        return RowProvenance(
+            id=name,
+            slot=row.slot.key,
+            request_key=self._rounds.key(question),
+            model=making.model,
+            temperature=request.sampling.temperature,
+            top_p=request.sampling.top_p,
+            min_p=request.sampling.min_p,
+            top_k=request.sampling.top_k,
+            max_tokens=request.sampling.max_tokens,
+            seed=request.seed,
+            replicate=request.replicate,
+            prompt_hash=making.wordings.hash(row.slot, question),
+            attempts=before + 1,
+            draft_key=self._rounds.key(asked[before - 1]) if question.kind == "refinement" else None,
+        )
+
+
+# --- words for the reader -------------------------------------------------------------------------
+def _note(slots: Sequence[Slot], rows: Sequence[Row], failed: Mapping[str, FailedSlot], tested: bool) -> str:
+    parts = []
+    if len(rows) < len(slots):
+        parts.append(f"{len(slots) - len(rows)} of {len(slots)} rows could not be filled")
+    if failed:
+        parts.append(f"{_causes(failed)}; forget failures to ask again")
+    asked = sum(slot.parent is not None for slot in slots)
+    if asked:
+        made = sum(row.slot.parent is not None for row in rows)
+        places = len({(slot.label, slot.block) for slot in slots})
+        kept = "; the base row is kept for the rest" if made < asked else ""
+        parts.append(
+            f"m_r realised: {made / places:.3g} of {asked / places:.3g} rows a label and block "
+            f"({made} of {asked} paraphrases{kept})"
+        )
+        if not tested:
+            parts.append("paraphrases were not tested for being nearest to their source")
+    return "; ".join(parts)
+
+
+def _causes(failed: Mapping[str, FailedSlot]) -> str:
+    counted = Counter(slot.failure.reason for slot in failed.values())
+    kinds = ", ".join(f"{n} {reason}" for reason, n in counted.most_common())
+    return f"{len(failed)} {'request' if len(failed) == 1 else 'requests'} failed for good ({kinds})"
+
+
+_REMEDIES = {
+    TRUNCATED: "raise max_tokens",
+    DUPLICATE: "raise the temperature, give more seed examples, or ask for fewer rows",
+    COPY_OF_TRAINING: "raise the temperature",
+    COPY_OF_PROMPT: "raise the temperature",
+    EMPTY: "check the model and api: chat or completions",
+    CHATTER: "use api: completions, or a larger model",
+}
+
+
+def _refuse_empty(
+    level: Level, slots: Sequence[Slot], rows: Sequence[Row], rejected: Sequence[Rejected],
+    failed: Mapping[str, FailedSlot],
+) -> None:  # fmt: skip
+    filled = {(row.slot.label, row.slot.block) for row in rows}
+    empty = next((slot for slot in slots if (slot.label, slot.block) not in filled), None)
+    if empty is None:
+        return
+    keys = {slot.key for slot in slots if (slot.label, slot.block) == (empty.label, empty.block)}
+    mine = [r for r in rejected if r.slot in keys and r.reason != NO_SOURCE]
+    lost = {key: slot for key, slot in failed.items() if key in keys}
+    where = f"{level.key}: no usable row for label {empty.label!r} in block {empty.block}"
+    if len(lost) >= len(mine):
+        said = next((slot.failure.message for slot in lost.values() if slot.failure.message), "nothing")
+        raise GenerationError(
+            f"{where}; {_causes(lost)}; the endpoint said: {said}; see what is wrong there, then forget these failures "
+            "to ask again"
+        )
+    reason, count = Counter(r.reason for r in mine).most_common(1)[0]
+    example = next(r.text for r in mine if r.reason == reason)
+    remedy = _REMEDIES.get(reason, "try another model or prompt")
+    raise GenerationError(
+        f"{where}; {count} of {len(mine)} answers were rejected as {reason} (such as {example[:80]!r}); {remedy}"
+    )

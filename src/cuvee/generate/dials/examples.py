@@ -1,0 +1,156 @@
+"""The dial *examples*: from how many seed examples of a label the prompts draw the few that they show.
+
+Rotating the seed examples is the plainest way to vary few-shot prompts, and choosing them at random is as good a
+default as informed ways of choosing (arXiv 2410.10756).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+import numpy as np
+
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError
+from cuvee.fingerprint import derive_rng
+from cuvee.generate.dials.protocol import (
+    Batch,
+    Slot,
+    all_slots,
+    level_batches,
+    rank_levels,
+    slot_key,
+    whole_levels,
+    whole_number,
+)
+from cuvee.records import Level, Vectors
+
+SELECTIONS = ("similar", "diverse")
+"""Ways :func:`order_examples` knows; without it the order is random, another in each block."""
+
+
+class ExamplesDial:
+    """Level k lets the prompts of a label show k different seed examples over a block, a few at a time.
+
+    The first k examples of the label's order are cut into sets of ``shown``; rows take the sets in turn, so each
+    example is shown equally often (the last set is filled up from the first examples). Levels that share a set
+    share its rows: with shown = 4, those of level 16 begin with the 4 examples of level 4. A level below
+    ``shown`` shows all its examples in every prompt, and so fewer than the levels above it.
+
+    Args:
+        levels: numbers of seed examples.
+        shown: seed examples in a prompt.
+        order: label -> ids of its seed examples, of which level k takes the first k (see :func:`order_examples`);
+            None is a random order, another in each block.
+
+    Raises:
+        ConfigError: a level or ``shown`` is no whole number above 0, or ``order`` has too few ids or one twice.
+    """
+
+    def __init__(
+        self, *, levels: Sequence[int | float], shown: int = 4, order: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self._counts = whole_levels(self.name, levels, least=1)
+        self._levels = rank_levels(self.name, [str(k) for k in self._counts])
+        self._shown = whole_number(self.name, "shown", shown, least=1)
+        self._order = {label: tuple(ids) for label, ids in order.items()} if order is not None else None
+        for label, ids in (self._order or {}).items():
+            if len(set(ids)) != len(ids) or len(ids) < self._counts[-1]:
+                raise ConfigError(
+                    f"dial 'examples': order of label {label!r} has {len(set(ids))} different ids in {len(ids)}, "
+                    f"level {self._counts[-1]} needs as many; give each seed example once or drop the level"
+                )
+
+    @property
+    def name(self) -> str:
+        """``examples``."""
+        return "examples"
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The fewest examples first."""
+        return self._levels
+
+    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
+        """Raise ConfigError if a label has no order, or rows are too few to show every example."""
+        missing = [label for label in labels if self._order is not None and label not in self._order]
+        if missing:
+            raise ConfigError(f"dial 'examples': order has no label {missing[0]!r}; it needs one list a label")
+        largest = self._counts[-1]
+        if rows_per_label < ceil(largest / self._shown):
+            raise ConfigError(
+                f"dial 'examples': level {largest} needs {ceil(largest / self._shown)} rows a label and block to show "
+                f"as many examples by {self._shown}, there are {rows_per_label}; drop the level or raise the rows"
+            )
+
+    def batches(
+        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
+    ) -> tuple[Batch, ...]:
+        """One batch a level and block."""
+        self.check(labels, rows_per_label)
+        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, int(level)))
+
+    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
+        """All slots of the level's own batch."""
+        return all_slots(level, batch)
+
+    def _slots(self, labels: Sequence[str], block: int, rows: int, k: int) -> tuple[Slot, ...]:
+        sets = ceil(k / self._shown)
+        slots = []
+        for row in range(rows):
+            first = row % sets * self._shown
+            places = tuple((first + i) % k for i in range(min(self._shown, k)))
+            for label in labels:
+                ids = self._order[label] if self._order is not None else ()
+                slots.append(
+                    Slot(
+                        key=slot_key(label, block, "-".join(map(str, places)), row // sets),
+                        label=label,
+                        block=block,
+                        examples=() if ids else places,
+                        seed_ids=tuple(ids[place] for place in places) if ids else (),
+                        number=row // sets,
+                        order=row,
+                    )
+                )
+        return tuple(slots)
+
+
+def order_examples(train: Corpus, vectors: Vectors, *, selection: str, seed: int) -> dict[str, tuple[str, ...]]:
+    """Order each label's rows so that the first k, for every k, are much alike, or as unlike as can be.
+
+    Both begin with a random row of the label. ``similar`` goes on with the rows nearest to it. ``diverse`` takes
+    the row farthest from all taken so far (farthest-first traversal, Gonzalez 1985). Equal rows come in the
+    order of the corpus.
+
+    Args:
+        train: the real training rows.
+        vectors: unit vectors of its texts, shape (n, d).
+        selection: ``similar`` or ``diverse``.
+        seed: of the first row.
+
+    Raises:
+        ValueError: an unknown selection, or vectors of another number of rows.
+    """
+    if selection not in SELECTIONS:
+        raise ValueError(f"selection {selection!r}; valid choices: {', '.join(SELECTIONS)}")
+    if len(vectors) != len(train):
+        raise ValueError(f"vectors has {len(vectors)} rows for {len(train)} training rows; give one each")
+    ordered = {}
+    for label in train.labels:
+        rows = np.array([i for i, target in enumerate(train.targets) if target == label])
+        similarity = vectors[rows] @ vectors[rows].T
+        first = int(derive_rng(seed, "example-order", label).integers(len(rows)))
+        if selection == "similar":
+            near = similarity[first].copy()
+            near[first] = np.inf
+            taken = [int(i) for i in np.argsort(-near, kind="stable")]
+        else:
+            taken, nearest = [first], similarity[first].copy()
+            while len(taken) < len(rows):
+                nearest[taken] = np.inf
+                taken.append(int(nearest.argmin()))
+                nearest = np.maximum(nearest, similarity[taken[-1]])
+        ordered[label] = tuple(train.ids[rows[i]] for i in taken)
+    return ordered

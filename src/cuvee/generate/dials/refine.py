@@ -1,0 +1,86 @@
+"""The dial *base_then_refine*: rows drafted at a high temperature, then put into good form (BARE, arXiv 2502.01697)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from cuvee.errors import ConfigError
+from cuvee.generate.dials.protocol import (
+    Batch,
+    Draft,
+    Slot,
+    all_slots,
+    is_number,
+    level_batches,
+    list_levels,
+    rank_levels,
+    slot_key,
+)
+from cuvee.records import Level
+
+DRAFT_FORMS = ("completions", "chat")
+
+
+class BaseThenRefineDial:
+    """Level t drafts every row at temperature t and has the LLM refine the draft at the study's own temperature.
+
+    The draft brings the variety, the refinement the form: it keeps what the draft says. BARE drafts with
+    a base model and refines with its instruct-tuned sibling. Here one endpoint does both: the draft completes a
+    list of examples, the form that base models answer, and the refinement takes the endpoint's form. Levels share
+    no row and are judged on their own.
+
+    Args:
+        levels: temperatures of the draft, 0 or more.
+        draft: form of the draft's request; ``chat`` is for endpoints that serve no completions.
+
+    Raises:
+        ConfigError: a temperature is out of range, or ``draft`` is neither form.
+    """
+
+    def __init__(self, *, levels: Sequence[int | float], draft: Literal["completions", "chat"] = "completions") -> None:
+        list_levels(self.name, levels)
+        for level in levels:
+            if not is_number(level) or not 0 <= level <= 100:
+                raise ConfigError(f"dial {self.name!r}: level {level!r} must be a temperature from 0 to 100")
+        if draft not in DRAFT_FORMS:
+            raise ConfigError(f"dial {self.name!r}: draft {draft!r}; valid choices: {', '.join(DRAFT_FORMS)}")
+        self._drafts = {f"{t:g}": Draft(temperature=float(t), api=draft) for t in sorted(levels)}
+        self._levels = rank_levels(self.name, [f"{t:g}" for t in sorted(levels)])
+
+    @property
+    def name(self) -> str:
+        """``base_then_refine``."""
+        return "base_then_refine"
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The coolest draft first."""
+        return self._levels
+
+    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
+        """Any labels and rows will do."""
+
+    def batches(
+        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
+    ) -> tuple[Batch, ...]:
+        """One batch a level and block."""
+        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, level))
+
+    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
+        """All slots of the level's own batch."""
+        return all_slots(level, batch)
+
+    def _slots(self, labels: Sequence[str], block: int, rows: int, level: str) -> tuple[Slot, ...]:
+        return tuple(
+            Slot(
+                key=slot_key(label, block, level, row),
+                label=label,
+                block=block,
+                draft=self._drafts[level],
+                number=row,
+                order=row,
+            )
+            for row in range(rows)
+            for label in labels
+        )

@@ -1,0 +1,192 @@
+"""One request to the endpoint and one reply, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from types import TracebackType
+
+import aiohttp
+from yarl import URL
+
+from cuvee.errors import EndpointError, EndpointUnreachable
+from cuvee.generate.calls import Answer, Endpoint, Request
+from cuvee.generate.compatibility import Compatibility
+from cuvee.generate.masking import LEAST_SECRET, join_url, mask_secrets
+from cuvee.generate.refusals import blames_model, explain_refusal, missing_model, refused_key, serves
+from cuvee.generate.replies import Reply, error_status, model_owners, parse_reply, read_message
+from cuvee.generate.retries import Trouble, retry_after_seconds
+
+_PASSING = (408, 409, 425, 429)
+
+
+class Exchange:
+    """A session with an endpoint; an async context manager that keeps its connections until closed.
+
+    Args:
+        endpoint: where to ask.
+        compatibility: what is learned of it.
+    """
+
+    def __init__(self, endpoint: Endpoint, compatibility: Compatibility) -> None:
+        self._endpoint = endpoint
+        self._compatibility = compatibility
+        self._secrets = endpoint.secrets
+        self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, URL] = {}
+        self._model_checked = not endpoint.check_model
+        self._worked = False
+
+    async def open(self) -> None:
+        """Connect as needed, and ask once whether the model is served.
+
+        Raises:
+            ModelNotFound, AuthenticationError: the endpoint says so.
+            EndpointUnreachable: base_url is no URL.
+        """
+        if self._session is None:
+            endpoint = self._endpoint
+            headers = {"Content-Type": "application/json"}
+            if endpoint.api_key is not None:
+                headers["Authorization"] = f"Bearer {endpoint.api_key}"
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=endpoint.most_at_once + 1),
+                timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s, sock_connect=min(10.0, endpoint.timeout_s)),
+                headers=headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        for _ in range(3):  # connections that the endpoint closed while nobody looked are noticed and dropped
+            await asyncio.sleep(0)
+        if not self._model_checked:
+            await self._check_model()
+            self._model_checked = True
+
+    async def close(self) -> None:
+        """Close the connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def __aenter__(self) -> Exchange:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def ask(self, request: Request) -> Answer | Trouble:
+        """The answer, or what kept it from coming and may pass.
+
+        Raises:
+            EndpointUnreachable: base_url is no URL.
+            AuthenticationError, ModelNotFound, EndpointError: the endpoint refuses.
+        """
+        path = "/chat/completions" if request.prompt is None else "/completions"
+        while True:
+            form = self._compatibility.form
+            now = time.monotonic()
+            reply = await self._post(path, self._compatibility.body(request, form), now)
+            if isinstance(reply, Trouble):
+                return reply
+            status = error_status(reply)
+            if status == 200:
+                return self._read(path, reply, now)
+            message = self._clean(reply)
+            if status in _PASSING or status >= 500:
+                reason = f"HTTP {status} {message}".strip()
+                return Trouble(reason=reason, first=now, after=reply.retry_after, limited=status == 429)
+            if not self._compatibility.adapt(request, form, status, message):
+                served = await self._served_models() if blames_model(status, message) else None
+                models = None if served is None else list(served)
+                raise explain_refusal(self._endpoint, request, path, status, message, models)
+
+    async def _post(self, path: str, body: bytes, now: float) -> Reply | Trouble:
+        assert self._session is not None, "open() comes first"
+        endpoint = self._endpoint
+        try:
+            async with self._session.post(self._url(path), data=body, allow_redirects=False) as response:
+                text = await response.text("utf-8", errors="replace")
+                headers = response.headers
+                after = retry_after_seconds(headers.get("Retry-After"), headers.get("Date"))
+                return Reply(response.status, text, after)
+        except aiohttp.InvalidURL:
+            # what was raised holds the URL, and with it what is secret
+            raise self._no_url() from None
+        except aiohttp.ClientConnectorError as exc:
+            reason = self._mask(f"cannot connect ({exc.os_error.strerror or exc})")
+            return Trouble(reason=reason, first=now, refused=True)
+        except TimeoutError:
+            reason = f"no answer within {endpoint.timeout_s:g} s"
+            return Trouble(reason=reason, first=now, timed_out=True, cut_off=True)
+        except (aiohttp.ClientError, OSError) as exc:
+            return Trouble(reason=self._mask(str(exc) or type(exc).__name__), first=now, cut_off=True)
+
+    def _url(self, path: str) -> URL:
+        if path not in self._urls:
+            try:
+                url = URL(join_url(self._endpoint.base_url, path))
+            except ValueError:
+                raise self._no_url() from None
+            # there is one Authorization header, and the key is for it
+            self._urls[path] = url if self._endpoint.api_key is None or not url.absolute else url.with_user(None)
+        return self._urls[path]
+
+    def _no_url(self) -> EndpointUnreachable:
+        return EndpointUnreachable(f"{self._endpoint.shown_url} is no URL; give one such as http://host/v1")
+
+    def _read(self, path: str, reply: Reply, now: float) -> Answer | Trouble:
+        answer = parse_reply(reply)
+        if answer is not None:
+            self._worked = True
+            return self._without_secrets(answer)
+        message = self._clean(reply)
+        if self._worked:  # a proxy's page, or half a reply, among good ones
+            return Trouble(reason=f"no answer in the reply ({message!r})", first=now, cut_off=True)
+        raise EndpointError(
+            f"{self._endpoint.shown_url}{path} answered, but not as an OpenAI-compatible endpoint does "
+            f"({message!r}); check base_url (it usually ends in /v1)"
+        )
+
+    def _without_secrets(self, answer: Answer) -> Answer:
+        text = mask_secrets(answer.text, self._secrets, least=LEAST_SECRET)
+        if text is answer.text:
+            return answer
+        return Answer(
+            text=text,
+            finish_reason=answer.finish_reason,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+        )
+
+    async def _check_model(self) -> None:
+        served = await self._served_models(raise_unauthorised=True)
+        if not served:
+            return
+        if not serves(list(served), self._endpoint.model):
+            raise missing_model(self._endpoint, list(served))
+        self._compatibility.note_engine(next(iter(served.values())))
+
+    async def _served_models(self, *, raise_unauthorised: bool = False) -> dict[str, str] | None:
+        """What GET /models lists, with the owners; None where it does not answer so."""
+        assert self._session is not None, "open() comes first"
+        reply = None
+        timeout = aiohttp.ClientTimeout(total=min(10.0, self._endpoint.timeout_s))
+        # no answer here says nothing yet: the request itself will meet the trouble, and name it
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with self._session.get(self._url("/models"), timeout=timeout, allow_redirects=False) as response:
+                reply = Reply(response.status, await response.text("utf-8", errors="replace"))
+        if reply is None:
+            return None
+        if raise_unauthorised and reply.status == 401:
+            raise refused_key(self._endpoint, 401, self._clean(reply))
+        return model_owners(reply)
+
+    def _clean(self, reply: Reply) -> str:
+        # masked before it is shortened, so that no half of a key is left at the end
+        return read_message(reply, self._secrets)
+
+    def _mask(self, text: str) -> str:
+        return mask_secrets(text, self._secrets)

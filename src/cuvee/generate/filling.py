@@ -1,0 +1,89 @@
+"""Filling the slots of a batch, where a slot may also end because its request failed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cuvee.generate.acceptance import Judge, Row
+from cuvee.generate.calls import Answer
+from cuvee.generate.dials.protocol import Slot
+from cuvee.generate.failures import Failure, Outcome
+from cuvee.generate.prompts import Question
+from cuvee.records import Rejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedSlot:
+    """A slot that got no row because a request failed; ``rejected`` are the answers that came before."""
+
+    question: Question
+    failure: Failure
+    rejected: tuple[Rejected, ...]
+
+
+class Filling:
+    """A batch being filled: a judge of its answers, and the slots whose requests failed.
+
+    A failed slot has no row and is asked for no more: the judge goes on with the other slots, on which it has no
+    influence, since only rows have any. Its paraphrases have no source.
+
+    Args:
+        slots: of the batch, base slots first.
+        make_judge: a judge of the slots it is given.
+    """
+
+    def __init__(self, slots: Sequence[Slot], make_judge: Callable[[Sequence[Slot]], Judge]) -> None:
+        self._slots = tuple(slots)
+        self._make_judge = make_judge
+        self._judge = make_judge(self._slots)
+        self._given: list[dict[str, tuple[Question, Answer]]] = []
+        self._asked: dict[str, list[Question]] = {}
+        self.failed: dict[str, FailedSlot] = {}
+
+    @property
+    def rows(self) -> Mapping[str, Row]:
+        """The row of each filled slot, by key."""
+        return self._judge.rows
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """Every answer that became no row, and every paraphrase without a source."""
+        return [*self._judge.rejected, *(r for slot in self.failed.values() for r in slot.rejected)]
+
+    def asked(self, key: str) -> Sequence[Question]:
+        """The questions that were answered for a slot, in order."""
+        return self._asked.get(key, ())
+
+    def next_questions(self) -> Mapping[str, Question]:
+        """For each open slot what to ask next; empty when all is settled."""
+        return self._judge.next_questions()
+
+    def looks_usable(self, key: str, question: Question, answer: Answer) -> bool:
+        """Whether an answer may become a row, judged by itself."""
+        return self._judge.parse(key, question, answer).reason is None
+
+    def give(self, outcomes: Mapping[str, tuple[Question, Outcome]]) -> None:
+        """Take what came of the questions, by slot key."""
+        answers: dict[str, tuple[Question, Answer]] = {}
+        failures: dict[str, tuple[Question, Failure]] = {}
+        for key, (question, outcome) in outcomes.items():
+            if isinstance(outcome, Failure):
+                failures[key] = (question, outcome)
+            else:
+                answers[key] = (question, outcome)
+                self._asked.setdefault(key, []).append(question)
+        self._given.append(answers)
+        if failures:
+            self._close(failures)
+        else:
+            self._judge.give(answers)
+
+    def _close(self, failures: Mapping[str, tuple[Question, Failure]]) -> None:
+        """Judge the other slots afresh, as if the failed ones had never been wanted."""
+        for key, (question, failure) in failures.items():
+            before = tuple(r for r in self._judge.rejected if r.slot == key)
+            self.failed[key] = FailedSlot(question=question, failure=failure, rejected=before)
+        self._judge = self._make_judge([slot for slot in self._slots if slot.key not in self.failed])
+        for given in self._given:
+            self._judge.give({key: pair for key, pair in given.items() if key not in self.failed})

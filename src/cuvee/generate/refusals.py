@@ -1,0 +1,69 @@
+"""Turning what an endpoint refuses into an error that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cuvee.errors import AuthenticationError, EndpointError, ModelNotFound
+from cuvee.generate.calls import Endpoint, Request
+from cuvee.generate.compatibility import find_parameter, remedy
+
+
+def explain_refusal(
+    endpoint: Endpoint, request: Request, path: str, status: int, message: str, served: Sequence[str] | None
+) -> EndpointError:
+    """The error for a status that is neither 200 nor worth another try.
+
+    Args:
+        endpoint: who refused.
+        request: what was asked.
+        path: after ``base_url``.
+        status: of the reply.
+        message: what the endpoint says, without secrets.
+        served: its models; None where it does not list them.
+    """
+    where = endpoint.shown_url
+    if status in (401, 403):
+        return refused_key(endpoint, status, message)
+    if blames_model(status, message):
+        if served is not None and not serves(served, endpoint.model):
+            return missing_model(endpoint, served)
+        if served is None and "model" in message.casefold():
+            return ModelNotFound(f"{where} does not serve model {endpoint.model!r}: {message}")
+    if status == 404:
+        return EndpointError(
+            f"{where}{path} does not exist (404 {message}); check base_url (it usually ends in /v1) "
+            "and api: chat or completions"
+        )
+    if 300 <= status < 400:
+        return EndpointError(f"{where}{path} redirects (HTTP {status}), which is not followed; check base_url")
+    parameter = find_parameter(message, request) if status in (400, 422) else None
+    if parameter is not None:
+        return EndpointError(
+            f"{where}{path} refuses the parameter {parameter!r}: HTTP {status} {message}; {remedy(parameter)}"
+        )
+    return EndpointError(f"{where}{path} refused the request: HTTP {status} {message}")
+
+
+def blames_model(status: int, message: str) -> bool:
+    """Whether a refusal may be due to the model's name."""
+    words = message.casefold()
+    return status == 404 or ("model" in words and "not" in words and "support" not in words)
+
+
+def refused_key(endpoint: Endpoint, status: int, message: str) -> AuthenticationError:
+    """The error for 401 and 403."""
+    where = f"the key in ${endpoint.key_name}" if endpoint.key_name else "the API key"
+    what = "check" if endpoint.api_key else "no key was sent: set"
+    return AuthenticationError(f"{endpoint.shown_url} answered {status} ({message}); {what} {where}")
+
+
+def missing_model(endpoint: Endpoint, served: Sequence[str]) -> ModelNotFound:
+    """The error for a model that is not among those served."""
+    names = ", ".join(served[:12]) + (f" and {len(served) - 12} more" if len(served) > 12 else "")
+    return ModelNotFound(f"{endpoint.shown_url} does not serve model {endpoint.model!r}; it serves: {names or 'none'}")
+
+
+def serves(served: Sequence[str], model: str) -> bool:
+    """Whether ``model`` is listed, with or without a tag after a colon."""
+    return any(model in (name, name.partition(":")[0]) or model.partition(":")[0] == name for name in served)

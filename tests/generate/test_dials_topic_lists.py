@@ -1,0 +1,94 @@
+"""Typical words, topics found in the real data, and topics asked for from the LLM."""
+
+from math import log
+
+import pytest
+
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError
+from cuvee.generate import Sampling
+from cuvee.generate.dials import TopicsDial, parse_topics, topic_question, topics_from_words
+from cuvee.generate.dials.words import characteristic_words, find_words, weigh_words
+
+TENNIS = ["Henman wins at Wimbledon", "Henman out of Wimbledon", "Wimbledon prize for Henman", "Henman loses again"]
+FOOTBALL = ["Chelsea score twice", "Chelsea buy striker", "Striker leaves Chelsea"]
+RUGBY = ["England scrum collapses", "England lose scrum half"]
+MONEY = ["Banks raise rates", "Rates hurt banks", "England banks lose money", "Money rates fall"]
+
+
+@pytest.fixture
+def train() -> Corpus:
+    texts = {"sport": TENNIS + FOOTBALL + RUGBY, "business": MONEY}
+    return Corpus.from_rows([{"text": text, "target": label} for label, given in texts.items() for text in given])
+
+
+def test_weights_are_class_based_tf_idf_by_hand():
+    weights = weigh_words({"a": ["cat dog", "cat cat"], "b": ["dog"]})
+    # counts by text: a: cat 2, dog 1; b: dog 1; mean words of a class (3 + 1) / 2 = 2
+    assert weights["a"] == pytest.approx({"cat": 2 / 3 * log(1 + 2 / 2), "dog": 1 / 3 * log(1 + 2 / 2)})
+    assert weights["b"] == pytest.approx({"dog": log(1 + 2 / 2)})
+
+
+def test_words_are_folded_and_function_words_and_short_ones_left_out():
+    assert find_words("The CATS of St. Mary's, it's 3rd Über-cat") == ["cats", "mary", "über", "cat"]
+
+
+def test_characteristic_words_prefer_those_of_the_label_and_skip_the_excluded():
+    texts = {"a": ["cat sees dog", "cat hears dog"], "b": ["dog runs", "dog eats"]}
+    assert characteristic_words(texts, "a", 2)[0] == "cat"
+    assert "cat" not in characteristic_words(texts, "a", 9, exclude={"cat"})
+    assert characteristic_words(texts, "c", 2) == ()
+    assert characteristic_words({"a": ["zebra apple", "mango"]}, "a", 2) == ("apple", "mango")
+
+
+def test_topics_are_found_in_the_labels_own_rows_and_spread_over_them(train):
+    found = topics_from_words(train, 3, seed=0)
+    assert found["sport"] == ("Henman", "Chelsea", "scrum")  # not Wimbledon: Henman stands in its rows too
+    assert set(found["business"]) <= {"Banks", "rates", "Rates", "banks", "Money", "money"}
+    assert topics_from_words(train, 2, seed=0)["sport"] == found["sport"][:2]
+    assert TopicsDial(levels=[1, 3], topics=found).levels[-1].name == "3"
+
+
+def test_ties_go_by_the_seed_and_the_label_is_no_topic():
+    train = Corpus.from_rows([{"text": f"sport {w}", "target": "sport"} for w in "apple mango zebra lemon".split()])
+    orders = {topics_from_words(train, 4, seed)["sport"] for seed in range(12)}
+    assert len(orders) > 5
+    assert {frozenset(order) for order in orders} == {frozenset({"apple", "mango", "zebra", "lemon"})}
+    with pytest.raises(ConfigError, match=r"label 'sport' hold 4 words that could be topics, 5 are wanted"):
+        topics_from_words(train, 5, seed=0)
+    with pytest.raises(ValueError, match="per_label 0"):
+        topics_from_words(train, 0, seed=0)
+
+
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_the_question_names_label_count_and_examples_and_leaves_room(api):
+    sampling = Sampling(temperature=0.3, max_tokens=20, min_p=0.1)
+    made = topic_question("card_arrival", "bank questions", 12, api=api, examples=TENNIS[:2], sampling=sampling, seed=4)
+    text = made.prompt or made.messages[1][1]
+    assert all(part in text for part in ("card arrival", "bank questions", "12 different topics", *TENNIS[:2]))
+    assert (made.sampling.temperature, made.sampling.min_p, made.sampling.max_tokens) == (0.3, 0.1, 96)
+    assert (made.prompt is None) == (api == "chat")
+    if api == "completions":
+        assert text.endswith("\n1.")
+        assert made.sampling.stop == ("\n\n",)
+    assert made.seed != topic_question("other", "bank questions", 12, api=api, seed=4).seed
+    with pytest.raises(ValueError, match="count 0"):
+        topic_question("a", "texts", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "topics"),
+    [
+        ("1. Tennis\n2. Motor racing.\n3. tennis\n", ("Tennis", "Motor racing")),
+        (" Tennis\n2. Motor racing\n3. Golf", ("Tennis", "Motor racing", "Golf")),  # a completion of "1."
+        ("Here are some topics:\n\n- **Tennis**\n- \"Golf\"\n* Chess", ("Tennis", "Golf", "Chess")),
+        ("Sure! I can name some\n1) Tennis\n2) Golf", ("Tennis", "Golf")),
+        ("Tennis, Golf; Chess", ("Tennis", "Golf", "Chess")),
+        ("1. Tennis\n2. This is a sentence that goes on and on and is no topic\n3. Golf", ("Tennis", "Golf")),
+        ("2000 metres\n3D printing", ("2000 metres", "3D printing")),
+        ("", ()),
+        ("\n \n1.\n-\n", ()),
+    ],
+)  # fmt: skip
+def test_parse_topics(text, topics):
+    assert parse_topics(text) == topics

@@ -1,0 +1,116 @@
+"""Every dial works from study.yaml: its pools are made, its settings reach the prompts, wrong ones are refused."""
+
+import json
+
+import pytest
+
+from cuvee.errors import ConfigError
+from cuvee.generate.dials import Slot, all_slots, level_batches, rank_levels, slot_key
+from cuvee.study import open_study, run_study
+
+ASPECTS = {"tone": ["dry", "angry"], "length": ["three words", "six words"]}
+DIALS = {
+    "topics": {"name": "topics", "levels": [1, 2], "topics": "data"},
+    "attributes": {"name": "attributes", "levels": [1, 2], "dimensions": ASPECTS},
+    "examples": {"name": "examples", "levels": [1, 3], "shown": 1},
+    "taboo": {"name": "taboo", "levels": [1, 2], "words": 1, "read": 1},
+    "base_then_refine": {"name": "base_then_refine", "levels": [0.5, 1.2]},
+    "sampling": {"name": "sampling", "levels": [0.3, {"name": "wide", "temperature": [0.8, 1.4], "min_p": 0.1}]},
+    "combined": {
+        "name": "combined",
+        "first": {"name": "attributes", "levels": [1, 2], "dimensions": ASPECTS},
+        "second": {"name": "sampling", "levels": [0.3, 1.1]},
+        "levels": ["1 x 0.3", "2 x 1.1"],
+    },
+    "own": {"name": "test_study_dials:PersonasDial", "levels": [1, 2], "personas": ["a nurse", "a pilot"]},
+}
+
+
+class PersonasDial:
+    """A dial of the user's own, as the docs show it."""
+
+    name = "personas"
+
+    def __init__(self, *, levels, personas):
+        self.personas = personas
+        self.levels = rank_levels("personas", [str(k) for k in sorted(levels)])
+
+    def check(self, labels, rows_per_label):
+        pass
+
+    def batches(self, labels, *, blocks, rows_per_label, levels):
+        def slots(level, block):
+            k = int(level)
+            return tuple(
+                Slot(
+                    key=slot_key(label, block, self.personas[row % k], row // k),
+                    label=label,
+                    block=block,
+                    attributes=(("written by", self.personas[row % k]),),
+                    number=row // k,
+                    order=row,
+                )
+                for row in range(rows_per_label)
+                for label in labels
+            )
+
+        return level_batches(levels, blocks, slots)
+
+    def compose(self, level, batch):
+        return all_slots(level, batch)
+
+
+def generate(settings, folder, dial):
+    with open_study({**settings, "dials": [dial]}, out=folder) as flow:
+        return {level: pool.corpus for level, pool in flow.pools.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIALS)
+def test_each_dial_makes_its_pools(settings, tmp_path, local, name):
+    pools = generate(settings, tmp_path / "run", DIALS[name])
+    assert len(pools) == 2
+    sizes = {len(corpus) for corpus in pools.values()}
+    assert sizes == {2 * 3 * 3}  # draws, labels, rows a label and draw
+    asked = json.dumps(local.bodies)
+    told = {"attributes": "tone", "combined": "words", "own": "a pilot", "sampling": "min_p"}
+    assert told.get(name, "") in asked
+    again = generate(settings, tmp_path / "again", DIALS[name])
+    assert [c.fingerprint for c in again.values()] == [c.fingerprint for c in pools.values()]
+
+
+@pytest.mark.slow
+def test_similar_and_diverse_examples_are_other_rows_than_random_ones(settings, tmp_path, local):
+    asked, more = {}, {**settings, "split": {"test": 45, "validation": 45, "rows_per_label": 10}}
+    for selection in ("random", "similar", "diverse"):
+        local.bodies.clear()
+        generate(more, tmp_path / selection, {**DIALS["examples"], "levels": [2, 5], "selection": selection})
+        asked[selection] = json.dumps(sorted(b["prompt"] for b in local.bodies))
+    assert len(set(asked.values())) == 3
+
+
+@pytest.mark.slow
+def test_a_study_of_a_combined_dial_ends_with_advice(settings, tmp_path):
+    found = run_study({**settings, "dials": [DIALS["combined"]]}, out=tmp_path / "run")
+    assert found.advice.decision in ("use", "do-not-use", "underpowered")
+    assert {level for level in found.pools} == {"attributes x sampling=1 x 0.3", "attributes x sampling=2 x 1.1"}
+
+
+@pytest.mark.parametrize(
+    ("dial", "message"),
+    [
+        ({"name": "taboos", "levels": [1]}, "did you mean 'taboo'"),
+        ({"name": "attributes", "levels": [1]}, "dimensions"),
+        ({"name": "attributes", "levels": [99], "dimensions": ASPECTS}, "dials.0.*99"),
+        ({"name": "taboo", "levels": [1], "word": 2}, "did you mean 'words'"),
+        ({"name": "examples", "levels": [2], "selection": "nearest"}, "selection"),
+        ({"name": "test_study_dials:PersonasDial", "levels": [1], "person": []}, "person"),
+        ({"name": "test_study_dials:Nobody", "levels": [1]}, "Nobody"),
+        ({"name": "combined", "first": DIALS["attributes"], "second": DIALS["attributes"]}, "dials.0"),
+    ],
+    ids=lambda v: v.get("name", "") if isinstance(v, dict) else "",
+)
+def test_wrong_settings_are_refused_by_name_before_anything_is_asked(settings, tmp_path, local, dial, message):
+    with pytest.raises(ConfigError, match=message):
+        run_study({**settings, "dials": [dial]}, out=tmp_path / "run")
+    assert not local.bodies
