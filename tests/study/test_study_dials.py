@@ -75,6 +75,11 @@ def test_each_dial_makes_its_pools(settings, tmp_path, local, name):
     asked = json.dumps(local.bodies)
     told = {"attributes": "tone", "combined": "words", "own": "a pilot", "sampling": "min_p"}
     assert told.get(name, "") in asked
+    beside = sorted(f.name for f in (tmp_path / "run" / "pools").glob("*.jsonl"))
+    assert [f.split(".")[-2] for f in beside] == ["provenance", "quarantine"] * 2
+    files = (tmp_path / "run" / "pools").glob("*.provenance.jsonl")
+    known = {json.loads(line)["id"] for f in files for line in f.read_text(encoding="utf-8").splitlines()}
+    assert known == {row for corpus in pools.values() for row in corpus.ids}
     again = generate(settings, tmp_path / "again", DIALS[name])
     assert [c.fingerprint for c in again.values()] == [c.fingerprint for c in pools.values()]
 
