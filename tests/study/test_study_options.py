@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cuvee.errors import ConfigError
+from cuvee.errors import BudgetReached, ConfigError
 from cuvee.records import Trial
 from cuvee.study import open_study, run_study
 
@@ -39,6 +39,7 @@ SMALL = {
     "draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 1},
 }
 GENERATOR = {"temperature": 1.3, "top_p": 0.5, "max_tokens": 9, "model": "other", "api": "chat"}
+GENERATOR |= {"min_p": 0.2, "top_k": 7, "omit": ["top_p"]}
 
 
 def with_part(settings, part: str, **changes):
@@ -57,6 +58,31 @@ def test_generator_options_reach_the_requests(plain, tmp_path, local, name):
     before = look(plain, tmp_path / "a", local)
     after = look(with_part(plain, "generator", **{name: GENERATOR[name]}), tmp_path / "b", local)
     assert before["asked"] != after["asked"]
+
+
+def test_a_budget_stops_before_it_is_passed_and_the_next_run_goes_on(plain, tmp_path, local):
+    small = with_part(plain, "generator", budget={"requests": 5}, concurrency=2)
+    with pytest.raises(BudgetReached, match="5"):
+        run_study(small, out=tmp_path / "run")
+    asked = [json.dumps(b, sort_keys=True) for b in local.bodies]
+    assert len(asked) == 5
+    run_study(plain, out=tmp_path / "run")
+    every = [json.dumps(b, sort_keys=True) for b in local.bodies]
+    assert len(set(every)) == len(every)  # what was answered is not asked again
+
+
+def test_a_budget_in_money_counts_prices(plain, tmp_path, local):
+    prices = {"prompt_per_million": 1e6, "completion_per_million": 1e6}
+    with pytest.raises(BudgetReached, match="cost"):
+        run_study(with_part(plain, "generator", budget={"cost": 500}, prices=prices), out=tmp_path / "run")
+    assert len(local.bodies) < 60
+
+
+def test_a_rate_is_kept(plain, tmp_path, local):
+    paced = with_part(plain, "generator", requests_per_minute=1200.0, concurrency=None)
+    local.times.clear()
+    run_study(paced, out=tmp_path / "run")
+    assert len(local.times) / (max(local.times) - min(local.times)) < 25  # a second; 1,200 a minute are 20
 
 
 def test_concurrency_changes_how_many_requests_are_under_way(plain, tmp_path, local):
@@ -106,6 +132,7 @@ def test_options_change_what_they_say(plain, tmp_path, local, change, moved):
         ({"train": {"trainer": "prob"}}, "did you mean 'probe'"),
         ({"train": {"check": {"trainer": "encodr"}}}, "did you mean 'encoder'"),
         ({"train": {"loss": "cee"}}, "unknown loss 'cee'"),
+        ({"generator": {"kind": "endpoint", "base_url": "http://x/v1", "model": "m", "budget": {"cost": 1}}}, "prices"),
         ({"dials": [{"name": "paraphrase", "levels": [9], "sources": 1}]}, "dials.0"),
         ({"dials": [{"name": "topics", "levels": [1], "topics": {"business": ["oil"]}}]}, "dials.0"),
     ],

@@ -52,6 +52,22 @@ class EmbeddedGenerator(Section):
     context: int = Field(512, ge=64, description="tokens of prompt and answer together, for each slot")
 
 
+class BudgetConfig(Section):
+    """The most that one run of a command may spend on the endpoint; it stops before it would pass."""
+
+    requests: int | None = Field(None, ge=0)
+    tokens: int | None = Field(None, ge=0, description="of prompts and answers together")
+    cost: float | None = Field(None, ge=0, description="in the currency of prices")
+
+
+class PricesConfig(Section):
+    """What the endpoint charges for a million tokens."""
+
+    prompt_per_million: float = Field(ge=0)
+    completion_per_million: float = Field(ge=0)
+    currency: str = "USD"
+
+
 class EndpointGenerator(Section):
     """Any OpenAI-compatible endpoint."""
 
@@ -60,13 +76,28 @@ class EndpointGenerator(Section):
     model: str
     api: Literal["chat", "completions"] = "chat"
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
-    concurrency: int = Field(32, ge=1, description="requests in flight at once")
+    concurrency: int | None = Field(32, ge=1, description="most requests in flight at once; null adapts, up to 256")
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0, description="of prompts and answers together")
+    budget: BudgetConfig = BudgetConfig()
+    prices: PricesConfig | None = Field(None, description="what the endpoint charges; a budget in money needs it")
+    omit: tuple[Literal["temperature", "top_p", "seed", "stop"], ...] = Field(
+        (), description="parameters that the endpoint refuses, left out of every request"
+    )
     timeout_s: float = Field(120, gt=0, description="seconds for one request")
     give_up_s: float = Field(300, gt=0, description="seconds an outage is waited out before the run stops")
     temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
+    min_p: float | None = Field(None, ge=0, le=1, description="sent only if set; no part of OpenAI's protocol")
+    top_k: int | None = Field(None, ge=-1, description="sent only if set; no part of OpenAI's protocol")
     max_tokens: int = Field(64, ge=1)
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
+
+    @model_validator(mode="after")
+    def _check(self) -> EndpointGenerator:
+        if self.budget.cost is not None and self.prices is None:
+            raise ValueError("a budget in money needs prices: give prompt_per_million and completion_per_million")
+        return self
 
 
 class FileGenerator(Section):

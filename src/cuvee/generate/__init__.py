@@ -1,6 +1,7 @@
 """Asks an LLM for rows at controlled levels of diversity: dials, prompts, client, ledger, pools."""
 
 from cuvee.generate.accounting import Accounting
+from cuvee.generate.budgets import Budget, Prices, Spent
 from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient
 from cuvee.generate.dials import (
@@ -35,6 +36,7 @@ __all__ = [
     "AttributesDial",
     "BaseThenRefineDial",
     "Batch",
+    "Budget",
     "CombinedDial",
     "Dial",
     "EmbeddedLLM",
@@ -45,10 +47,12 @@ __all__ = [
     "LedgerSummary",
     "ParaphraseDial",
     "Pool",
+    "Prices",
     "Request",
     "Sampling",
     "SamplingDial",
     "Slot",
+    "Spent",
     "TabooDial",
     "Target",
     "TargetResult",

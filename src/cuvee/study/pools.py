@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from os import environ
 
 from cuvee.config import DialConfig, EmbeddedGenerator, EndpointGenerator, FileGenerator
@@ -12,10 +13,12 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.execute.stages import Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate import (
+    Budget,
     Dial,
     EmbeddedLLM,
     Endpoint,
     Ledger,
+    Prices,
     Sampling,
     generate_pools,
     provenance_table,
@@ -173,11 +176,7 @@ def generate_levels(
             rows_per_label=rows,
             endpoint=endpoint,
             ledger=ledger,
-            sampling=Sampling(
-                temperature=config.generator.temperature,
-                top_p=config.generator.top_p,
-                max_tokens=config.generator.max_tokens,
-            ),
+            sampling=_sampling(config.generator),
             describe=config.describe,
             seed=config.seed,
             nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
@@ -206,7 +205,17 @@ def generate_levels(
     return pools
 
 
-_SPEED = {"slots", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"}
+_SPEED = {
+    *("slots", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"),
+    *("requests_per_minute", "tokens_per_minute", "budget", "prices"),
+}
+
+
+def _sampling(generator: EmbeddedGenerator | EndpointGenerator) -> Sampling:
+    found = Sampling(temperature=generator.temperature, top_p=generator.top_p, max_tokens=generator.max_tokens)
+    if isinstance(generator, EmbeddedGenerator):
+        return found
+    return replace(found, min_p=generator.min_p, top_k=generator.top_k)
 
 
 @contextmanager
@@ -236,6 +245,11 @@ def open_endpoint(study: Study) -> Iterator[Endpoint]:
                 key_name=generator.api_key_env or "",
                 identity=generator.base_url.rstrip("/"),
                 concurrency=generator.concurrency,
+                requests_per_minute=generator.requests_per_minute,
+                tokens_per_minute=generator.tokens_per_minute,
+                budget=Budget(**generator.budget.model_dump()),
+                prices=None if generator.prices is None else Prices(**generator.prices.model_dump()),
+                omit=generator.omit,
                 timeout_s=generator.timeout_s,
                 give_up_s=generator.give_up_s,
             )
