@@ -172,3 +172,10 @@ def test_another_encoder_can_flip_the_ranking_so_the_numbers_do_not_compare():
     again = replace(found["hashing", "lengths"], encoder_hash="other weights")
     with pytest.raises(IncomparableError, match="weights"):
         compare_measurements([found["hashing", "digits"], again])
+
+
+def test_other_normalisation_of_vectors_is_named():
+    corpus = Corpus.from_rows({"text": f"some row {i} of words", "target": "x"} for i in range(12))
+    first = measure_corpus(corpus, encoder=HashingEncoder(), metrics=["vendi_q1"], name="a")
+    with pytest.raises(IncomparableError, match="normalisation"):
+        compare_measurements([first, replace(first, name="b", normalisation="none")])

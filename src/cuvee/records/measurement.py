@@ -31,7 +31,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """All numbers of one corpus, under their names in the METRICS table, with their provenance."""
+    """All numbers of one corpus, under their names in the METRICS table, with their provenance.
+
+    ``normalisation`` is what was done to vectors before anything else; numbers with another do not compare.
+    """
 
     name: str
     fingerprint: str
@@ -41,6 +44,7 @@ class Measurement:
     encoder_hash: str
     seed: int
     values: Mapping[str, Estimate]
+    normalisation: str = "rows of length 1"
 
     def __str__(self) -> str:
         return "\n".join([f"{self.name}  n={self.n}  encoder={self.encoder}", *value_lines(self.values)])

@@ -260,6 +260,7 @@ def list_provenance(page: MeasurementPage) -> list[tuple[str, str]]:
         ("fingerprint of the corpus", measured.fingerprint),
         ("encoder", measured.encoder),
         ("hash of the encoder", measured.encoder_hash),
+        ("normalisation", measured.normalisation),
         ("real corpus", page.against_name),
         ("real rows", "" if page.against_rows is None else f"{page.against_rows:,}"),
         ("fingerprint of the real corpus", measured.against or ""),

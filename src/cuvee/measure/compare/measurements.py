@@ -111,6 +111,7 @@ def _find_differences(measurements: Mapping[str, Measurement], shared: Sequence[
         if not found[-1]:
             hashes = {name: m.encoder_hash[:12] for name, m in measurements.items()}
             found.append(_phrase("encoder_hash (weights)", hashes))
+        found.append(_phrase("normalisation", {name: m.normalisation for name, m in measurements.items()}))
     if any(_needs(metric, "against") for metric in shared):
         real = {name: "none" if m.against is None else m.against[:12] for name, m in measurements.items()}
         found.append(_phrase("against (real rows)", real))
