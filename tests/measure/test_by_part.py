@@ -43,6 +43,7 @@ def test_a_part_has_the_numbers_of_its_rows():
     parts = measure_parts(subject, parts_of(made, "level"), ["vendi_q1", "distinct_2", "mmd", "near_duplicate_rate"])
     assert list(parts) == ["0", "1"]
     alone = measure_corpus(made.take(range(0, 60, 2)), against=real, encoder=ENCODER, metrics=names[:3])
+    assert (parts["0"].fingerprint, parts["0"].encoder) == (alone.fingerprint, alone.encoder)
     for name in names[:3]:
         assert parts["0"].values[name].value == pytest.approx(alone.values[name].value, rel=1e-6)
         assert parts["0"].values[name].n == 30
@@ -55,6 +56,24 @@ def test_labels_are_measured_against_the_real_rows_of_their_label():
     rows = made.keep([t == "a" for t in made.targets])
     alone = measure_corpus(rows, against=like, encoder=ENCODER, metrics=["mmd"])
     assert parts["a"].values["mmd"].value == pytest.approx(alone.values["mmd"].value, rel=1e-6)
+
+
+def test_leaks_of_a_part_are_found_by_words_and_by_vectors_as_in_the_whole():
+    made = corpus(60, 1, "synthetic")
+    held_out = [f"{made.texts[0]} x", made.texts[1]]  # one that only a vector is near to, one that is equal
+    subject = prepare_subject(made, held_out=held_out, encoder=ENCODER)
+    parts = measure_parts(subject, parts_of(made, "level"), ["leakage"])
+    for level, first in (("0", 0), ("1", 1)):
+        alone = measure_corpus(made.take(range(first, 60, 2)), held_out=held_out, encoder=ENCODER, metrics=["leakage"])
+        assert parts[level].values["leakage"] == alone.values["leakage"]
+
+
+def test_vectors_of_parts_that_were_given_are_cut_with_their_rows():
+    made = corpus(60, 1, "synthetic")
+    given = prepare_subject(made, vectors=ENCODER.encode(made.texts), encoder=ENCODER)
+    parts = measure_parts(given, parts_of(made, "level"), ["vendi_q1"])
+    alone = measure_corpus(made.take(range(0, 60, 2)), encoder=ENCODER, metrics=["vendi_q1"])
+    assert parts["0"].values["vendi_q1"].value == pytest.approx(alone.values["vendi_q1"].value, rel=1e-6)
 
 
 def test_parts_that_are_none_are_refused():

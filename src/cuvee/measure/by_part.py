@@ -7,11 +7,15 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
+from cuvee.encoders import load_encoder
 from cuvee.measure.corpus_measurement import measure_subject
+from cuvee.measure.known_vectors import KnownVectors
+from cuvee.measure.metrics import choose_metrics
 from cuvee.measure.subject import Metric, Subject
-from cuvee.records import Measurement
+from cuvee.records import Measurement, Vectors
 
 By = Literal["label", "level", "dial", "origin", "group"]
 
@@ -53,14 +57,24 @@ def measure_parts(
     """
     if len(parts) != subject.n:
         raise ValueError(f"parts has {len(parts)} entries for {subject.n} rows; give one a row")
+    if subject.vectors is None and any("vectors" in metric.needs for metric in choose_metrics(metrics)):
+        against = [] if subject.against is None else subject.against.texts
+        known = KnownVectors(
+            subject.encoder or load_encoder(), [*subject.corpus.texts, *against, *(subject.held_out or ())]
+        )
+        subject = replace(subject, encoder=known)
     names = np.array(parts)
     found: dict[str, Measurement] = {}
     for name in sorted(set(parts)):
         rows = np.flatnonzero(names == name)
-        part = replace(subject, corpus=subject.corpus.take(rows), vectors=subject.unit[rows], listen=None)
+        part = replace(subject, corpus=subject.corpus.take(rows), vectors=_take(subject.vectors, rows), listen=None)
         if subject.against is not None:
             like = np.flatnonzero(np.array(subject.real.targets) == name)
             like = like if len(like) > 1 else np.arange(len(subject.real))
-            part = replace(part, against=subject.real.take(like), against_vectors=subject.against_unit[like])
+            part = replace(part, against=subject.real.take(like), against_vectors=_take(subject.against_vectors, like))
         found[name] = measure_subject(part, metrics, name=name)
     return found
+
+
+def _take(vectors: Vectors | None, rows: NDArray[np.int64]) -> Vectors | None:
+    return None if vectors is None else vectors[rows]

@@ -26,8 +26,8 @@ from cuvee.measure.compare.matching import (
     standardised_difference,
 )
 from cuvee.measure.compare.rarefaction import subtract_first
-from cuvee.measure.compare.vectors import KnownVectors
 from cuvee.measure.compare.wanted import pick_metrics
+from cuvee.measure.known_vectors import KnownVectors
 from cuvee.measure.metrics import are_named
 from cuvee.measure.subject import Metric, Subject
 from cuvee.records import Comparison, Estimate

@@ -1,4 +1,4 @@
-"""Vectors embedded once for all draws of a comparison."""
+"""Vectors embedded once for all draws of a comparison, or for all parts of a corpus."""
 
 from __future__ import annotations
 
