@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.records import Estimate
-from cuvee.similarity import jackknife_interval
+from cuvee.similarity import jackknife_interval, two_sample_interval
 
 _Z = 1.959963984540054
 
@@ -65,8 +66,6 @@ def estimate_two_samples(
         settings: what the number was computed with.
         p_value: of a test that goes with it.
     """
-    from scipy.special import stdtrit
-
     bare = Estimate(value=value, n=subject.n, p_value=p_value, settings=dict(settings))
     enough = int(subject.against_bins.max(initial=0)) + 1 >= MIN_BINS
     if not (subject.has_intervals and enough) or subject.is_real:
@@ -75,14 +74,11 @@ def estimate_two_samples(
     theirs = jackknife_interval(value, without_theirs(), subject.against_bins)
     if ours is None or theirs is None:
         return bare
-    sides = [(ours.se**2, int(subject.bins.max())), (theirs.se**2, int(subject.against_bins.max()))]
-    variance = sum(v for v, _ in sides)
-    df = variance**2 / sum(v**2 / f for v, f in sides) if variance > 0 else 1.0
-    half = float(stdtrit(df, 0.975)) * float(np.sqrt(variance))
-    return Estimate(
-        value=value, low=value - half, high=value + half, n=subject.n, p_value=p_value,
-        interval=f"grouped jackknife of both sides, {sides[0][1] + 1} and {sides[1][1] + 1} bins",
-        settings=dict(settings),
+    counts = int(subject.bins.max()) + 1, int(subject.against_bins.max()) + 1
+    found = two_sample_interval(value, ours, counts[0], theirs, counts[1])
+    return replace(
+        bare, low=found.low, high=found.high,
+        interval=f"grouped jackknife of both sides, {counts[0]} and {counts[1]} bins",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from importlib import resources
 import jinja2
 
 from cuvee.records import Composition, Confirmation, ShapeTest
-from cuvee.report.charts import COLOURS, DARK
+from cuvee.report.charts import COLOURS, DARK, write_dark_theme
 from cuvee.report.data import ReportData
 from cuvee.report.figures import draw_levels, draw_measurements, draw_shares, draw_tau_ranges, draw_verdict, gather_grid
 from cuvee.report.tables import (
@@ -100,11 +100,7 @@ def _environment() -> jinja2.Environment:
 def _style_sheet() -> str:
     """The style sheet, with the charts' colours mapped to the dark theme."""
     css = resources.files("cuvee.report").joinpath("page.css").read_text("utf-8")
-    rules = [
-        f'.chart [fill="{light}"] {{ fill: {dark}; }} .chart [stroke="{light}"] {{ stroke: {dark}; }}'
-        for light, dark in zip(COLOURS, DARK, strict=True)
-    ]
-    return "\n".join([css, "@media screen and (prefers-color-scheme: dark) {", *rules, "}"])
+    return f"{css}\n{write_dark_theme(COLOURS, DARK)}"
 
 
 def _show_shape(shape: ShapeTest) -> dict[str, object]:

@@ -19,7 +19,7 @@ from cuvee.similarity.diversity import (
     spectrum,
     vendi_score,
 )
-from cuvee.similarity.jackknife import Interval, jackknife_bins, jackknife_interval
+from cuvee.similarity.jackknife import Interval, jackknife_bins, jackknife_interval, two_sample_interval
 from cuvee.similarity.kernels import (
     AtLeast,
     Distance,
@@ -98,6 +98,7 @@ __all__ = [
     "single_blas_thread",
     "spectra_without",
     "spectrum",
+    "two_sample_interval",
     "unit_rows",
     "vendi_score",
 ]

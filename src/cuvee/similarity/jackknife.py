@@ -65,3 +65,28 @@ def jackknife_interval(value: float, without: Floats, bins: NDArray[np.int64]) -
     se = float(np.sqrt(np.mean((pseudo - centre) ** 2 / (h - 1.0))))
     half = float(stdtrit(g - 1, 0.975)) * se
     return Interval(value - half, value + half, se)
+
+
+def two_sample_interval(
+    value: float, first: Interval, first_bins: int, second: Interval, second_bins: int, *, widen: float = 1.0
+) -> Interval:
+    """95% interval of a number of two independent samples, from the jackknife of each.
+
+    The two variances add; t quantile with Satterthwaite's degrees of freedom.
+
+    Args:
+        value: the number on all rows of both.
+        first, second: intervals of ``value`` with bins of one sample left out.
+        first_bins, second_bins: how many bins each sample has.
+        widen: factor on the standard error, where the left-out values do not show all of it.
+    """
+    from scipy.special import stdtrit
+
+    sides = [(first.se**2, first_bins - 1), (second.se**2, second_bins - 1)]
+    variance = sum(v for v, _ in sides)
+    if variance == 0:
+        return Interval(value, value, 0.0)
+    df = variance**2 / sum(v**2 / f for v, f in sides)
+    se = widen * float(np.sqrt(variance))
+    half = float(stdtrit(df, 0.975)) * se
+    return Interval(value - half, value + half, se)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cuvee.measure.subject import MIN_BINS
 from cuvee.records import Estimate
-from cuvee.similarity import Interval, jackknife_interval
+from cuvee.similarity import Interval, jackknife_interval, two_sample_interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,17 +51,12 @@ def estimate_over_both(
 
     The two jackknife variances add; t quantile with Satterthwaite's degrees of freedom.
     """
-    from scipy.special import stdtrit
-
     one, other = first.interval(value), second.interval(value)
     if one is None or other is None:
         return Estimate(value=value, n=n, settings=dict(settings))
-    sides = [(one.se**2, first.count - 1), (other.se**2, second.count - 1)]
-    variance = sum(v for v, _ in sides)
-    df = variance**2 / sum(v**2 / f for v, f in sides) if variance > 0 else 1.0
-    half = float(stdtrit(df, 0.975)) * float(np.sqrt(variance))
+    found = two_sample_interval(value, one, first.count, other, second.count)
     return Estimate(
-        value=value, low=value - half, high=value + half, n=n,
+        value=value, low=found.low, high=found.high, n=n,
         interval=f"grouped jackknife of both sides, {first.count} and {second.count} bins",
         settings=dict(settings),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from cuvee.corpus import Corpus
 from cuvee.fingerprint import derive_rng
 from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.records import Estimate, Vectors
-from cuvee.similarity import jackknife_interval
+from cuvee.similarity import jackknife_interval, two_sample_interval
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -123,20 +123,14 @@ def estimate_from_sides(
         widen: factor on the standard error, where the left-out values do not show all of it.
         bounds: of what the number can be; the interval is cut to them.
     """
-    from scipy.special import stdtrit
-
     both = (sides.ours, sides.theirs)
     counts = [int(side.bins.max(initial=-1)) + 1 for side in both]
     low = high = None
     if min(counts) >= MIN_BINS and not subject.is_real:
-        found = [jackknife_interval(value, left, side.bins) for left, side in zip(without(), both, strict=True)]
-        variances = [interval.se**2 for interval in found if interval is not None]
-        if len(variances) == 2:
-            total = sum(variances)
-            spread = sum(v**2 / (g - 1) for v, g in zip(variances, counts, strict=True))
-            df = total**2 / spread if spread > 0 else 1.0
-            half = float(stdtrit(df, 0.975)) * widen * float(np.sqrt(total)) if total > 0 else 0.0
-            low, high = max(bounds[0], value - half), min(bounds[1], value + half)
+        ours, theirs = (jackknife_interval(value, left, s.bins) for left, s in zip(without(), both, strict=True))
+        if ours is not None and theirs is not None:
+            found = two_sample_interval(value, ours, counts[0], theirs, counts[1], widen=widen)
+            low, high = max(bounds[0], found.low), min(bounds[1], found.high)
     return Estimate(
         value=value,
         low=low,
