@@ -11,11 +11,13 @@
     │   ├── AuthenticationError    401 or 403
     │   ├── ModelNotFound          the endpoint does not serve the named model
     │   └── BudgetReached          the next request could pass the budget
+    ├── HubError               the Hugging Face hub refused, failed, or could not be reached
     ├── GenerationError        the LLM answers, but not enough usable rows came of it
     ├── RunFolderError         the run folder cannot be used
     │   ├── RunFolderBusy          another process holds it
     │   └── RunFolderMismatch      it holds another study: other data, split or seeds
     ├── IncomparableError      numbers measured in different ways cannot be compared
+    ├── LeakError              a row repeats held-out data where none may
     ├── LockedTestError        the locked test was asked for a second time
     └── TrainingError          a trainer could not train on what it was given
 
@@ -61,6 +63,10 @@ class BudgetReached(EndpointError):
     """The next request could pass the budget; nothing failed, and all answers are kept."""
 
 
+class HubError(CuveeError):
+    """The Hugging Face hub refused, failed, or could not be reached."""
+
+
 class GenerationError(CuveeError):
     """Too few usable rows came out of the LLM's answers."""
 
@@ -79,6 +85,10 @@ class RunFolderMismatch(RunFolderError):
 
 class IncomparableError(CuveeError):
     """Numbers measured with another encoder, number of rows or setting cannot be compared."""
+
+
+class LeakError(CuveeError):
+    """A row repeats held-out data where none may."""
 
 
 class LockedTestError(CuveeError):

@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 from pydantic import TypeAdapter
 
-from cuvee.corpus import Corpus, write_corpus
-from cuvee.errors import LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
+from cuvee.corpus import Corpus
+from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
+from cuvee.hub import write_dataset
 from cuvee.records import (
     Cell,
     Composition,
@@ -38,11 +39,12 @@ from cuvee.records import (
     TrialFailure,
     Usage,
 )
+from cuvee.records.generation import Generation
 
 _MEASUREMENT = TypeAdapter(Measurement)
 _VALUES = TypeAdapter(dict[str, Estimate])
 _CELL, _DRAW, _FAILURE = TypeAdapter(Cell), TypeAdapter(Draw), TypeAdapter(TrialFailure)
-_COMPOSITION = TypeAdapter(Composition)
+_COMPOSITION, _GENERATION = TypeAdapter(Composition), TypeAdapter(Generation)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS trials (
@@ -56,7 +58,11 @@ CREATE TABLE IF NOT EXISTS access (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPool:
-    """A pool as the run folder keeps it: rows, rejected answers, note, tokens, and the key of its making."""
+    """A pool as the run folder keeps it: rows, rejected answers, note, tokens, and the key of its making.
+
+    ``failed`` holds the ledger's keys of the requests that failed for good, ``generation`` what it took (None for
+    ready-made pools): how a run went, so it stands in a file beside the rows, which do not depend on it.
+    """
 
     level: Level
     corpus: Corpus
@@ -64,6 +70,8 @@ class StoredPool:
     usage: Usage = field(default_factory=Usage)
     note: str = ""
     key: str = ""
+    failed: tuple[str, ...] = ()
+    generation: Generation | None = None
 
 
 class RunFolder:
@@ -164,7 +172,10 @@ class RunFolder:
 
     # --- pools and measurements ---
     def save_pool(self, pool: StoredPool, suffix: str = "") -> Path:
-        """Write ``pools/DIAL=LEVEL{suffix}.parquet``; what is not rows goes into the file's metadata."""
+        """Write ``pools/DIAL=LEVEL{suffix}.parquet``; what is not rows goes into the file's metadata.
+
+        What generating it took goes into ``pools/DIAL=LEVEL{suffix}.generation.json``.
+        """
         meta = {
             "level": asdict(pool.level),
             "rejected": [asdict(r) for r in pool.rejected],
@@ -175,9 +186,12 @@ class RunFolder:
             ],
             "note": pool.note,
             "key": pool.key,
+            "failed": list(pool.failed),
         }
         path = self._pool_path(pool.level, suffix)
         path.parent.mkdir(exist_ok=True)
+        if pool.generation is not None:
+            self.save_text(self._taken(path), _GENERATION.dump_json(pool.generation, indent=1).decode())
         temporary = path.with_name(f".{path.name}.tmp")
         table = pool.corpus.table.replace_schema_metadata({"cuvee": json.dumps(meta, sort_keys=True)})
         with self._guard(path):
@@ -211,7 +225,20 @@ class RunFolder:
             usage=Usage(replayed=answers, prompt_tokens=prompt, completion_tokens=completion),
             note=meta["note"],
             key=key,
+            failed=tuple(meta.get("failed", ())),
+            generation=self._load_generation(path),
         )
+
+    def _taken(self, pool: Path) -> str:
+        """The name of the file that says what generating a pool took."""
+        return str(pool.relative_to(self.path).with_suffix(".generation.json"))
+
+    def _load_generation(self, pool: Path) -> Generation | None:
+        content = self.read_text(self._taken(pool))
+        try:
+            return None if content is None else _GENERATION.validate_json(content)
+        except ValueError:  # torn, or of another version: it is no part of the pool
+            return None
 
     def _pool_path(self, level: Level, suffix: str) -> Path:
         return self.path / "pools" / f"{_safe(level.key + suffix)}.parquet"
@@ -272,18 +299,14 @@ class RunFolder:
     # --- the blend ---
     def save_blend(self, corpus: Corpus, card: str) -> Path:
         """Write ``blend/train.parquet`` and its dataset card ``blend/README.md``."""
-        folder = self.path / "blend"
-        folder.mkdir(exist_ok=True)
-        with self._guard(folder):
-            write_corpus(corpus, folder / "train.parquet")
-        self.save_text("blend/README.md", card)
-        return folder
+        with self._guard(self.path / "blend"):
+            return write_dataset(self.path / "blend", corpus, card, force=True)
 
     @contextmanager
     def _guard(self, path: Path) -> Iterator[None]:
         try:
             yield
-        except (OSError, sqlite3.OperationalError) as exc:
+        except (OSError, InputError, sqlite3.OperationalError) as exc:
             free = shutil.disk_usage(self.path).free // 2**20
             raise RunFolderError(
                 f"{path}: cannot be written ({exc}; {free} MiB free); everything before it is kept: "

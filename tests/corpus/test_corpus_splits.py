@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.corpus import Corpus, LockedTest, normalise_text, split_corpus
+from cuvee.corpus import Corpus, LockedTest, few_shot, normalise_text, split_corpus
 from cuvee.errors import InputError, LockedTestError
+from cuvee.fingerprint import hash_texts
 
 
 def make(n: int = 90, labels: int = 3) -> Corpus:
@@ -63,3 +65,134 @@ def test_locked_test_opens_once_and_logs():
     with pytest.raises(LockedTestError):
         test.open_for_confirmation()
     assert log == ["leak-guard", "confirmation"]
+
+
+PLAIN = [{"text": f"row number {i}", "target": f"L{i % 3}"} for i in range(90)]
+GROUPED = [{"text": f"row number {i}", "target": f"L{i * i % 3}", "group": f"g{i // 4}"} for i in range(90)]
+COPIES = [
+    {
+        "text": f"Row, number {i % 37}!" if i % 2 else f"row number {i % 37}",
+        "target": "yes" if i % 5 else "no",
+        "id": f"r{i}",
+    }
+    for i in range(90)
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "rows_per_label", "seed", "known"),
+    [
+        (PLAIN, None, 0, ("52:d28005af62e0d761", "18:7c1c2fc1f6fc0968", "20:abc675f72538d19b", 0)),
+        (PLAIN, None, 7, ("52:0458ef11195a3c44", "18:884f197d1d7398db", "20:981ef2b2b61ef926", 0)),
+        (PLAIN, 3, 0, ("9:d04c7734e2a25538", "18:7c1c2fc1f6fc0968", "20:abc675f72538d19b", 43)),
+        (PLAIN, 3, 7, ("9:707f51c2cad01fe4", "18:884f197d1d7398db", "20:981ef2b2b61ef926", 43)),
+        (GROUPED, None, 0, ("60:84ca9794b79f7f17", "16:002935a98a145040", "14:fd95140f1f3a4cfb", 0)),
+        (GROUPED, 3, 7, ("6:e4cf78e00a9e8208", "16:aacf341d3de0c681", "16:01a2d9c8b8c8d841", 52)),
+        (COPIES, None, 0, ("54:edd042c013b5c7c0", "17:0c7e8ec2f51cbd2f", "19:bbe45777b66baeae", 0)),
+        (COPIES, 3, 7, ("6:8b737369c662e726", "16:abbf21a593950f1e", "19:ccb53caaf16fae10", 49)),
+    ],
+)
+def test_a_seed_gives_the_rows_it_always_gave(rows, rows_per_label, seed, known):
+    split = split_corpus(Corpus.from_rows(rows), test=20, validation=0.2, rows_per_label=rows_per_label, seed=seed)
+    parts = (split.train, split.validation, opened(split))
+    assert (*(f"{len(c)}:{hash_texts(c.ids)[:16]}" for c in parts), split.unused) == known
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=60, max_size=60), st.integers(0, 10**6))
+def test_rows_that_are_linked_stay_on_one_side(numbers, seed):
+    corpus = make(60)
+    split = split_corpus(corpus, test=12, validation=9, rows_per_label=None, seed=seed, together=np.array(numbers))
+    number = dict(zip(corpus.ids, numbers, strict=True))
+    parts = [{number[i] for i in part.ids} for part in (split.train, split.validation, opened(split))]
+    assert sum(len(part) for part in parts) == len(set(numbers))
+
+
+def test_links_join_groups_and_copies():
+    rows = [{"text": f"r{i}", "target": f"L{i % 2}", "group": f"g{i // 3}"} for i in range(60)]
+    links = [i // 6 for i in range(60)]  # joins two groups each
+    split = split_corpus(Corpus.from_rows(rows), test=12, validation=12, rows_per_label=None, seed=0, together=links)
+    for part in (split.train, split.validation, opened(split)):
+        assert len(part) % 6 == 0
+    alone = split_corpus(Corpus.from_rows(rows), test=12, validation=12, rows_per_label=None, seed=0)
+    same = split_corpus(Corpus.from_rows(rows), test=12, validation=12, rows_per_label=None, seed=0, together=range(60))
+    assert same.train.ids == alone.train.ids
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from("aabc"), min_size=20, max_size=50), st.integers(0, 10**6))
+def test_few_shot_sets_are_exact_and_nested(labels, seed):
+    labels = [*"abc" * 5, *labels]
+    train = Corpus.from_rows([{"text": f"row {i}", "target": y} for i, y in enumerate(labels)])
+    sets = few_shot(train, [5, "all", 1, 2], seed=seed)
+    assert list(sets) == ["5", "all", "1", "2"]
+    for size in (1, 2, 5):
+        assert sets[str(size)].label_counts() == dict.fromkeys(train.labels, size)
+    assert set(sets["1"].ids) < set(sets["2"].ids) < set(sets["5"].ids) <= set(sets["all"].ids)
+    assert sets["all"] is train
+    assert few_shot(train, [2], seed=seed)["2"].ids == sets["2"].ids
+
+
+def test_few_shot_sets_follow_the_seed_and_hold_no_text_twice():
+    rows = [{"text": t, "target": y} for y in "ab" for t in (*(f"{y} {i}" for i in range(8)), f"{y} 0!", f"{y}  1")]
+    train = Corpus.from_rows(rows)
+    first, other = (few_shot(train, [8], seed=s)["8"] for s in (0, 1))
+    assert len({normalise_text(t) for t in first.texts}) == 16 and len(train) == 20
+    assert set(few_shot(train, [3], seed=0)["3"].ids) != set(few_shot(train, [3], seed=1)["3"].ids)
+    assert first.ids == sorted(first.ids, key=train.ids.index) and len(other) == 16
+    with pytest.raises(InputError, match=r"label 'a': 8 training rows have different texts, 9 .* size is 8$"):
+        few_shot(train, [4, 9], seed=0)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], ["some"], [4, -1], [True]])
+def test_few_shot_sizes_are_numbers_or_all(sizes):
+    with pytest.raises(ValueError, match="sizes is"):
+        few_shot(make(), sizes, seed=0)
+
+
+@pytest.mark.parametrize("task", ["generation", "retrieval"])
+def test_tasks_without_labels_are_split_by_group_alone(task):
+    rows = [{"text": f"ask {i}", "target": f"say {i}", "group": f"g{i // 2}"} for i in range(60)]
+    corpus = Corpus.from_rows(rows, task=task)
+    split = split_corpus(corpus, test=10, validation=0.2, rows_per_label=7, seed=3)
+    assert (len(opened(split)), len(split.validation), len(split.train)) == (10, 12, 7)
+    assert not set(split.train.groups) & set(split.validation.groups)
+    assert {k: len(c) for k, c in few_shot(split.train, [2, "all"], seed=0).items()} == {"2": 2, "all": 7}
+    same = Corpus.from_rows([{"text": f"ask {i}", "target": "x"} for i in range(60)], task=task)
+    assert len(split_corpus(same, test=10, validation=10, rows_per_label=None, seed=0).train) == 40
+    copies = Corpus.from_rows([{"text": f"ask {i // 2}", "target": "x", "id": str(i)} for i in range(60)], task=task)
+    with pytest.raises(InputError, match=r"rows left after the split, 35 were asked") as refused:
+        split_corpus(copies, test=10, validation=10, rows_per_label=35, seed=1)
+    most = int(str(refused.value).split("the largest split.rows_per_label is ")[1].split(":")[0])
+    assert len(split_corpus(copies, test=10, validation=10, rows_per_label=most, seed=1).train) == most == 20
+
+
+def test_a_context_stays_on_one_side_and_a_question_may_be_asked_of_many():
+    rows = [{"text": "Who wrote it?", "target": f"a {i}", "context": f"Passage {i // 3}"} for i in range(60)]
+    split = split_corpus(Corpus.from_rows(rows, task="generation"), test=12, validation=12, rows_per_label=None, seed=0)
+    parts = [set(part.contexts) for part in (split.train, split.validation, opened(split))]
+    assert [len(part) for part in parts] == [12, 4, 4] and len(set.union(*parts)) == 20
+    assert len(few_shot(split.train, [12], seed=0)["12"]) == 12
+
+
+def test_what_is_too_much_is_told_with_the_largest_possible():
+    with pytest.raises(InputError, match=r"the largest split.rows_per_label is 10$"):
+        split_corpus(make(), test=30, validation=30, rows_per_label=11, seed=0)
+    assert len(split_corpus(make(), test=30, validation=30, rows_per_label=10, seed=0).train) == 30
+    with pytest.raises(InputError, match=r"test and validation can have 87 rows together$"):
+        split_corpus(make(), test=60, validation=40, rows_per_label=None, seed=0)
+    assert len(split_corpus(make(), test=60, validation=27, rows_per_label=None, seed=0).train) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"test": -1}, "test is -1"),
+        ({"validation": float("nan")}, "validation is nan"),
+        ({"rows_per_label": 0}, "rows_per_label is 0"),
+        ({"together": [1, 2]}, "together has 2 entries for 90 rows"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        split_corpus(make(), **{"test": 5, "validation": 5, "rows_per_label": None, "seed": 0} | arguments)

@@ -36,6 +36,19 @@ def test_stages_are_heard_and_parts_count_on():
     assert list(stages.seconds) == ["generate"]
 
 
+def test_a_detail_reaches_listeners_that_show_it_and_no_others():
+    class Curious(Heard):
+        def detailed(self, stage, detail):
+            self.events.append((stage, detail()))
+
+    for heard in (Heard(), Curious()):
+        with Stages(heard).stage("generate") as progress:
+            progress.show(lambda: "7 tokens in")
+            progress(1, 2)
+        shown = [("generate", "7 tokens in")] if isinstance(heard, Curious) else []
+        assert heard.events[1:-1] == [*shown, ("generate", 1, 2)]
+
+
 def test_a_stage_that_fails_is_not_finished():
     heard = Heard()
     stages = Stages(heard)

@@ -30,21 +30,36 @@ def test_a_run_without_budget_says_what_it_spent_and_replays_cost_nothing(llm):
             assert client.spent.requests == client.spent.cost == 0
 
 
-def test_requests_stop_at_the_budget_and_the_next_run_goes_on(llm, tmp_path):
+def test_requests_stop_at_the_budget_and_a_higher_one_goes_on(llm, tmp_path):
+    """A budget is the ledger's, not a run's: what was spent before counts, and is told apart."""
     path = tmp_path / "ledger.sqlite"
-    endpoint = llm.endpoint(budget=Budget(requests=5))
-    for run in (1, 2):
-        with Ledger(path) as ledger, LLMClient(endpoint, ledger) as client:
-            with pytest.raises(BudgetReached, match=r"budget \(requests 5\); spent: 5 requests, 60 tokens") as caught:
-                client.answer_requests(ask(12))
-            assert client.spent.requests == 5
-        assert len(llm.bodies) == 5 * run
+    told = {5: "0 requests, 0 tokens", 9: "5 requests, 60 tokens"}
+    for most, before in told.items():
+        for again in range(2):
+            spent = before if again == 0 else f"{most} requests, {12 * most} tokens"
+            expected = rf"budget \(requests {most}\); spent: {most} requests, {12 * most} tokens; .* this run: {spent};"
+            with Ledger(path) as ledger, LLMClient(llm.endpoint(budget=Budget(requests=most)), ledger) as client:
+                with pytest.raises(BudgetReached, match=expected) as caught:
+                    client.answer_requests(ask(12))
+                assert client.spent.requests == (0 if again else most - int(before[0]))
+            assert len(llm.bodies) == most
         assert "kept" in str(caught.value)
         assert "raise the budget" in str(caught.value)
         assert isinstance(caught.value, EndpointError)
-    with Ledger(path) as ledger, LLMClient(endpoint, ledger) as client:
+    with Ledger(path) as ledger, LLMClient(llm.endpoint(budget=Budget(requests=12)), ledger) as client:
         assert len(client.answer_requests(ask(12))) == 12
     assert len(llm.bodies) == 12
+
+
+def test_tokens_and_money_spent_before_count_too(llm, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    for budget in (Budget(tokens=200), Budget(cost=17.0 * 12)):
+        with Ledger(path) as ledger, LLMClient(llm.endpoint(budget=budget, prices=PRICES), ledger) as client:
+            with pytest.raises(BudgetReached):
+                client.answer_requests(ask(100))
+            assert ledger.totals().requests == len(llm.bodies) == 9  # the last one started with 100 of 200 left
+    with Ledger() as ledger, LLMClient(llm.endpoint(budget=Budget(tokens=200)), ledger) as client:
+        client.answer_requests(ask(1))  # a ledger in memory begins at nothing
 
 
 def test_a_budget_holds_for_all_clients_of_an_open_ledger(llm):

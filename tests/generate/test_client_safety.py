@@ -161,7 +161,7 @@ def test_after_sigkill_at_most_what_was_under_way_is_sent_again(llm, tmp_path):
 
 def test_what_came_is_committed_when_a_refusal_ends_the_run(llm, tmp_path):
     async def refuse(number, _request, _body):
-        return web.json_response({"error": "no"}, status=400) if number == 20 else None
+        return web.json_response({"error": "no"}, status=401) if number == 20 else None
 
     llm.script = refuse
     with Ledger(tmp_path / "ledger.sqlite") as ledger, LLMClient(llm.endpoint(concurrency=4), ledger) as client:

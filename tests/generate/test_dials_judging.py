@@ -79,11 +79,11 @@ def test_rows_tell_their_draft_and_the_words_they_avoided(train):
     texts = (f"{a}{b}{c} {b}{c}{a}{a}" for a, b, c in itertools.product("bcdfg", "aeiou", "klmnp"))
 
     def text(_key, question):
-        return f"{question.source} indeed" if question.kind == "refinement" else next(texts)
+        return f"{question.source} indeed" if question.step == "refinement" else next(texts)
 
     judge = make_judge(train, slots_of(dial))
     rounds = settle(judge, text)
-    kinds = [{q.kind for q in asked.values()} for asked in rounds]
+    kinds = [{q.step for q in asked.values()} for asked in rounds]
     assert kinds == [{"draft"}, {"refinement"}, {"draft"}, {"refinement"}]
     assert all(row.text == f"{row.draft} indeed" for row in judge.rows.values())
     assert {len(row.avoided) for row in judge.rows.values()} == {0, 1}
@@ -105,8 +105,8 @@ def test_attempts_do_not_count_usable_drafts_but_the_useless_ones(train):
     slot = Slot(key="s", label="alpha", block=0, draft=Draft(temperature=2.0), number=0, order=0)
     judge = make_judge(train, [slot], attempts=4)
     drafts = iter(["", "draft one", "draft two", "draft three"])
-    rounds = settle(judge, lambda _key, q: "" if q.kind == "refinement" else next(drafts))
-    kinds = [q.kind for asked in rounds for q in asked.values()]
+    rounds = settle(judge, lambda _key, q: "" if q.step == "refinement" else next(drafts))
+    kinds = [q.step for asked in rounds for q in asked.values()]
     assert kinds == ["draft", *["draft", "refinement"] * 3]
     assert [q.request.replicate for asked in rounds for q in asked.values()] == list(range(7))
 

@@ -7,8 +7,8 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.generate import Sampling
-from cuvee.generate.dials import TopicsDial, parse_topics, topic_question, topics_from_words
-from cuvee.generate.dials.words import characteristic_words, find_words, weigh_words
+from cuvee.generate.dials import TopicsDial, parse_list, parse_topics, texts_by_label, topic_question, topics_from_words
+from cuvee.generate.dials.words import characteristic_words, common_words, find_words, weigh_words
 
 TENNIS = ["Henman wins at Wimbledon", "Henman out of Wimbledon", "Wimbledon prize for Henman", "Henman loses again"]
 FOOTBALL = ["Chelsea score twice", "Chelsea buy striker", "Striker leaves Chelsea"]
@@ -60,6 +60,25 @@ def test_ties_go_by_the_seed_and_the_label_is_no_topic():
         topics_from_words(train, 0, seed=0)
 
 
+def test_texts_of_any_kind_may_be_given_by_label(train):
+    by_label = texts_by_label(train)
+    assert list(by_label) == ["business", "sport"] and by_label["business"] == tuple(MONEY)
+    assert topics_from_words(by_label, 3, seed=0) == topics_from_words(train, 3, seed=0)
+    free = Corpus.from_rows([{"text": t, "target": "x"} for t in MONEY], task="generation")
+    assert texts_by_label(free) == {"any": tuple(MONEY)}
+
+
+def test_one_label_alone_gives_frequent_words_that_are_not_in_every_text():
+    words = ["Suppe", "Kuchen", "Brot", "Salat"]
+    texts = [f"und das {words[i % 4]} mit {'x' * (3 + i % 17)}{chr(97 + i)}" for i in range(24)]
+    found = topics_from_words({"any": texts}, 4, seed=0)["any"]
+    assert set(found) == set(words)  # not und, das, mit, which stand in all of them
+    assert common_words(texts) == {"und", "das", "mit"}
+    assert common_words(texts[:5]) == frozenset()
+    # with another label to contrast with, common words are weighed, not dropped
+    assert "und" in weigh_words({"any": texts})["any"]
+
+
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_the_question_names_label_count_and_examples_and_leaves_room(api):
     sampling = Sampling(temperature=0.3, max_tokens=20, min_p=0.1)
@@ -74,6 +93,22 @@ def test_the_question_names_label_count_and_examples_and_leaves_room(api):
     assert made.seed != topic_question("other", "bank questions", 12, api=api, seed=4).seed
     with pytest.raises(ValueError, match="count 0"):
         topic_question("a", "texts", 0)
+
+
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_follow_ups_and_subtopics_say_so_and_stay_short(api):
+    def text(**given) -> str:
+        made = topic_question("sport", "news", 8, api=api, **given)
+        return made.prompt or made.messages[1][1]
+
+    assert '"sport"' in text() or "sport news" in text()
+    assert "any" not in (topic_question("any", "news", 8, api=api).prompt or text(within=["tennis"]))
+    assert "tennis: Wimbledon" in text(within=["tennis", "Wimbledon"])
+    many = [f"topic number {i}" for i in range(300)]
+    assert many[-1] in text(avoid=many) and many[0] not in text(avoid=many)
+    assert len(text(avoid=many, examples=["word " * 500])) < 1500
+    seeds = [topic_question("sport", "news", 8, attempt=n, within=w).seed for n in (0, 1) for w in ((), ("a",))]
+    assert len(set(seeds)) == 4
 
 
 @pytest.mark.parametrize(
@@ -92,3 +127,10 @@ def test_the_question_names_label_count_and_examples_and_leaves_room(api):
 )  # fmt: skip
 def test_parse_topics(text, topics):
     assert parse_topics(text) == topics
+
+
+def test_explanations_are_no_part_of_a_name():
+    text = "1. **Tone**: formal, casual\n2. Point of view - whose eyes\n3. Length (words)\n4. Self-image"
+    assert parse_list(text, explained=True) == ("Tone", "Point of view", "Length", "Self-image")
+    long = "1. Tennis: everything about the great tournaments of the year\n2. US: economy"
+    assert parse_topics(long) == ("Tennis", "US: economy")

@@ -146,10 +146,10 @@ def test_sampling_of_a_slot_overrides_the_studys(train):
 def test_drafts_take_their_own_form_and_heat_and_refinements_the_endpoints(train, api, form):
     wanted = slot(draft=Draft(temperature=1.7, api=form), temperature=0.4)
     draft = writer(train, api=api).ask_for_draft(wanted, 0)
-    assert (draft.kind, draft.request.sampling.temperature) == ("draft", 1.7)
+    assert (draft.step, draft.request.sampling.temperature) == ("draft", 1.7)
     assert (draft.request.prompt is None) == (form == "chat")
     made = writer(train, api=api).ask_for_refinement(wanted, 1, "henman he out\nof open", draft.seed_ids)
-    assert (made.kind, made.request.sampling.temperature) == ("refinement", 0.4)
+    assert (made.step, made.request.sampling.temperature) == ("refinement", 0.4)
     assert (made.request.prompt is None) == (api == "chat")
     text = made.request.prompt or made.request.messages[1][1]
     assert "henman he out of open" in text

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError, InputError
+from cuvee.errors import InputError
 from cuvee.mix import mix_corpora
 
 LABELS = ("business", "sports", "tech")
@@ -137,12 +137,83 @@ def test_arguments_that_do_not_fit_together(arguments, message):
         mix_corpora(REAL, POOL, seed=1, **arguments)
 
 
-def test_only_classification_is_mixed_so_far():
-    with pytest.raises(ConfigError, match="only classification"):
-        mix_corpora(Corpus(REAL.table, "generation"), share=0.0, seed=1)
-
-
 def test_a_blend_prints_its_counts():
     text = str(mix_corpora(REAL, POOL, share=0.75, seed=1))
     assert text.splitlines()[0].startswith("Blend: 48 rows, share 0.750 (12 real, 36 synthetic), 48 distinct")
     assert "tech" in text
+
+
+@pytest.mark.parametrize("task", ["generation", "retrieval"])
+def test_tasks_without_labels_are_one_stratum(task):
+    real = Corpus.from_rows(
+        [{"text": f"ask {i}", "target": f"say {i}", "group": f"g{i}"} for i in range(20)], task=task
+    )
+    pool = Corpus.from_rows(
+        [{"text": f"made {i}", "target": f"answer {i}"} for i in range(50)], origin="synthetic", task=task
+    )
+    blend = mix_corpora(real, pool, share=0.6, seed=1)
+    made = blend.composition
+    assert (made.real_rows, made.synthetic_rows, made.share, made.label_counts) == (20, 30, 0.6, {})
+    assert blend.corpus.task == task and blend.corpus.groups[:20] == real.groups
+    assert str(blend).splitlines()[1] == "  words: 80 real, 120 synthetic"  # of prompt and completion
+    replaced = mix_corpora(real, pool, share=0.25, seed=1, regime="replace").composition
+    assert (replaced.real_rows, replaced.synthetic_rows) == (15, 5)
+    alone = mix_corpora(real, pool, share=1.0, seed=1, kind="synthetic-only", synthetic_rows_per_label=9)
+    assert alone.composition.synthetic_rows == 9
+    with pytest.raises(InputError, match=r"^180 synthetic rows were asked, the pool has 50; the largest share .* 0.71"):
+        mix_corpora(real, pool, share=0.9, seed=1)
+    with pytest.raises(InputError, match=r"the most is 50;"):
+        mix_corpora(real, pool, share=1.0, seed=1, synthetic_rows_per_label=51)
+    with pytest.raises(InputError, match="both must be of one task"):
+        mix_corpora(real, POOL, share=0.5, seed=1)
+
+
+def skewed(counts, origin):
+    return Corpus.from_rows(
+        [{"text": f"{origin} {k} {i}", "target": k} for k, n in counts.items() for i in range(n)], origin=origin
+    )
+
+
+counts = st.dictionaries(st.sampled_from("abc"), st.integers(1, 8), min_size=3)
+
+
+@settings(deadline=None, max_examples=25)
+@given(counts, counts, st.floats(0, 1), st.integers(1, 30), st.sampled_from(["blend", "synthetic-only"]))
+def test_a_shortage_is_refused_with_the_largest_that_is_possible(real, pool, share, total, kind):
+    rows = (skewed(real, "real"), skewed(pool, "synthetic"))
+
+    def works(share, total):
+        try:
+            mix_corpora(*rows, share=share, total_rows=total, regime="replace", seed=0, kind=kind)
+        except InputError as exc:
+            return str(exc)
+        return ""
+
+    refused = works(share, total)
+    if not refused:
+        return
+    if "largest share" in refused:
+        most = float(refused.split("this pool allows is ")[1].split(";")[0])
+        assert most < share and works(most, total) == ""
+    else:
+        most = int(refused.split("at this share is ")[1].split(";")[0])
+        assert most < total and not (most and works(share, most))
+        assert all(works(share, more) for more in range(most + 1, total))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit"),
+    [
+        ({"share": 0.9}, "the largest share this pool allows is 0.578"),
+        ({"share": 1.0, "synthetic_rows_per_label": 6}, "the most that every label has is 5 a label"),
+        ({"share": 1.0, "total_rows": 99, "kind": "synthetic-only"}, "the largest total_rows at this share is 15"),
+        ({"share": 1.0, "total_rows": 99}, "the largest total_rows at this share is 15"),
+        ({"share": 0.8, "kind": "synthetic-only"}, "the largest share this pool allows is 0.578"),
+        ({"share": 0.5, "total_rows": 99, "regime": "replace"}, "the largest total_rows at this share is 25"),
+        ({"share": 0.0, "total_rows": 99, "regime": "replace"}, "the largest total_rows at this share is 12"),
+    ],
+)
+def test_every_way_to_ask_for_too_much_is_told_what_is_possible(arguments, limit):
+    with pytest.raises(InputError) as refused:
+        mix_corpora(REAL, rows(5, "synthetic"), seed=1, **arguments)
+    assert f"{limit};" in str(refused.value)

@@ -7,10 +7,18 @@ import pytest
 from cuvee.errors import ConfigError
 from cuvee.generate.dials import Slot, all_slots, level_batches, rank_levels, slot_key
 from cuvee.study import open_study, run_study
+from cuvee.study.dials import make_dials
 
 ASPECTS = {"tone": ["dry", "angry"], "length": ["three words", "six words"]}
 DIALS = {
     "topics": {"name": "topics", "levels": [1, 2], "topics": "data"},
+    "tree": {
+        "name": "topics",
+        "levels": [1, 3],
+        "degree": [2, 2],
+        "topics": {y: {f"{y} one": ["x", "z"], "two": ["x", "z"]} for y in ("business", "politics", "sports")},
+    },
+    "list": {"name": "topics", "levels": [1, 2], "topics": ["home", "work"]},
     "attributes": {"name": "attributes", "levels": [1, 2], "dimensions": ASPECTS},
     "examples": {"name": "examples", "levels": [1, 3], "shown": 1},
     "taboo": {"name": "taboo", "levels": [1, 2], "words": 1, "read": 1},
@@ -73,7 +81,8 @@ def test_each_dial_makes_its_pools(settings, tmp_path, local, name):
     sizes = {len(corpus) for corpus in pools.values()}
     assert sizes == {2 * 3 * 3}  # draws, labels, rows a label and draw
     asked = json.dumps(local.bodies)
-    told = {"attributes": "tone", "combined": "words", "own": "a pilot", "sampling": "min_p"}
+    told = {"tree": "about business one: x:", "list": "about work:", "attributes": "tone"}
+    told |= {"combined": "words", "own": "a pilot", "sampling": "min_p"}
     assert told.get(name, "") in asked
     beside = sorted(f.name for f in (tmp_path / "run" / "pools").glob("*.jsonl"))
     assert [f.split(".")[-2] for f in beside] == ["provenance", "quarantine"] * 2
@@ -92,6 +101,20 @@ def test_similar_and_diverse_examples_are_other_rows_than_random_ones(settings, 
         generate(more, tmp_path / selection, {**DIALS["examples"], "levels": [2, 5], "selection": selection})
         asked[selection] = json.dumps(sorted(b["prompt"] for b in local.bodies))
     assert len(set(asked.values())) == 3
+
+
+class CountsDial(PersonasDial):
+    """Its settings are called like what other dials have looked up for them."""
+
+    def __init__(self, *, levels, count, values, selection):
+        super().__init__(levels=levels, personas=[f"{selection} {count} {value}" for value in values])
+
+
+def test_settings_of_a_dial_of_your_own_may_have_any_name(settings, tmp_path):
+    own = {"name": "test_study_dials:CountsDial", "levels": [1, 2], "count": 3, "values": ["x", "y"], "selection": "s"}
+    with open_study({**settings, "dials": [own]}, out=tmp_path / "run") as flow:
+        ((_, dial),) = make_dials(flow.study)
+    assert dial.personas == ["s 3 x", "s 3 y"]
 
 
 @pytest.mark.slow

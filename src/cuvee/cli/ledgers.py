@@ -15,7 +15,7 @@ from cuvee.cli.app import Json, app
 from cuvee.errors import ConfigError, InputError
 from cuvee.generate.budgets import Prices
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.spending import LedgerSummary, summarise
+from cuvee.generate.spending import LedgerSummary, list_notes, summarise
 
 LEDGER = "ledger.sqlite"
 
@@ -43,6 +43,8 @@ def ledger(
         show.show_json(asdict(found))
     else:
         show.out.print(_table(found, path))
+        for note in list_notes(found.notes, found.unverified):
+            show.out.print(f"note: {note}", style="yellow", markup=False)
 
 
 def _prices(prompt: float | None, completion: float | None) -> Prices | None:
@@ -68,6 +70,12 @@ def _table(found: LedgerSummary, path: Path) -> Table:
     table.add_row("completion tokens", f"{found.completion_tokens}")
     if found.cost is not None:
         table.add_row("cost", f"{found.cost:.6g}")
+    if found.replayed:
+        table.add_row("answers used again", f"{found.replayed}")
+    if found.retries:
+        table.add_row("sent again after trouble", f"{found.retries}")
+    if found.unanswered:
+        table.add_row("cut off unanswered", f"{found.unanswered}")
     table.add_row("requests failed for good", f"{found.failures}")
     for reason, number in found.by_failure.items():
         table.add_row(f"  {reason}", f"{number}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import cast
 
@@ -13,13 +13,16 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from cuvee.measure import METRICS, measurement_to_json
 from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, Measurement, Scores
@@ -28,8 +31,17 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+class DetailColumn(ProgressColumn):
+    """What a stage says of itself beside its counter."""
+
+    def render(self, task: Task) -> Text:
+        """Ask the stage."""
+        detail: Callable[[], str] | None = task.fields["detail"]
+        return Text("" if detail is None else detail(), style="dim")
+
+
 class Display:
-    """A listener that draws stage, units, rate and time left on stderr."""
+    """A listener that draws stage, units, rate, time left, and what is being spent on stderr."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -42,6 +54,7 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("left", style="dim"),
             TimeRemainingColumn(),
+            DetailColumn(),
             console=err,
             transient=False,
         )
@@ -62,13 +75,17 @@ class Display:
     def started(self, stage: str, unit: str) -> None:
         """A stage begins."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="")
+            self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="", detail=None)
 
     def advanced(self, stage: str, done: int, total: int) -> None:
         """It goes on."""
         task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
         rate = f"{task.speed:.1f}/s" if task.speed else ""
         self._progress.update(self._tasks[stage], completed=done, total=total, rate=rate)
+
+    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
+        """It has something to say of itself."""
+        self._progress.update(self._tasks[stage], detail=detail)
 
     def finished(self, stage: str, seconds: float) -> None:
         """It ended."""
@@ -188,11 +205,30 @@ def _table(title: str) -> Table:
 
 def show_composition(composition: Composition) -> None:
     """What a blend really holds."""
+    texts = "" if composition.unique_texts is None else f" with {composition.unique_texts} texts"
+    words = "" if composition.words is None else f"; {composition.words} words"
     out.print(
         f"{composition.rows} rows: {composition.real_rows} real, {composition.synthetic_rows} synthetic "
-        f"(share {composition.share:.3f}); {composition.unique_rows} distinct, "
-        f"no row more than {composition.most_repeats} times"
+        f"(share {composition.share:.3f}); {composition.unique_rows} distinct{texts}, "
+        f"no row more than {composition.most_repeats} times{words}"
     )
+
+
+def composition_to_json(made: Composition) -> dict[str, object]:
+    """Everything that was counted."""
+    return {
+        "share": made.share,
+        "rows": made.rows,
+        "real_rows": made.real_rows,
+        "synthetic_rows": made.synthetic_rows,
+        "unique_rows": made.unique_rows,
+        "unique_texts": made.unique_texts,
+        "most_repeats": made.most_repeats,
+        "words": made.words,
+        "label_counts": {label: list(counts) for label, counts in made.label_counts.items()},
+        "real": None if made.real is None else asdict(made.real),
+        "synthetic": None if made.synthetic is None else asdict(made.synthetic),
+    }
 
 
 def name_cell(cell: Cell) -> str:

@@ -1,6 +1,7 @@
 """YAML at the door: the schema of study.yaml, its messages, its template."""
 
 from cuvee.config.dials import (
+    AttributesConfig,
     CombinedConfig,
     DialConfig,
     ExamplesConfig,
@@ -8,18 +9,21 @@ from cuvee.config.dials import (
     SamplingConfig,
     TopicsConfig,
 )
+from cuvee.config.pools import FilterConfig, PoolFile, SelectConfig
 from cuvee.config.reading import config_schema, config_to_yaml, make_config, read_config
 from cuvee.config.schema import (
     DataConfig,
     EmbeddedGenerator,
     EndpointGenerator,
     FileGenerator,
-    PoolFile,
     StudyConfig,
+    TransformersGenerator,
 )
+from cuvee.config.targets import TargetConfig, parse_target
 from cuvee.config.template import render_template
 
 __all__ = [
+    "AttributesConfig",
     "CombinedConfig",
     "DataConfig",
     "DialConfig",
@@ -27,14 +31,19 @@ __all__ = [
     "EndpointGenerator",
     "ExamplesConfig",
     "FileGenerator",
+    "FilterConfig",
     "ParaphraseConfig",
     "PoolFile",
     "SamplingConfig",
+    "SelectConfig",
     "StudyConfig",
+    "TargetConfig",
     "TopicsConfig",
+    "TransformersGenerator",
     "config_schema",
     "config_to_yaml",
     "make_config",
+    "parse_target",
     "read_config",
     "render_template",
 ]

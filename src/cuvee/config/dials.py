@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import prod
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from typing_extensions import TypeAliasType
 
-
-class Section(BaseModel):
-    """A part of study.yaml: unchanging, and no key that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+from cuvee.config.sections import Section
+from cuvee.config.targets import TargetConfig
 
 _DRAWS = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
+_TARGET = Field(None, description="generate at this measured diversity: levels are then the candidates, one is kept")
+DIMENSIONS, VALUES = 4, 4
+"""Asked for where dimensions: llm says no other numbers."""
+Topics = TypeAliasType("Topics", "tuple[str, ...] | dict[str, Topics]")
+"""Topics, or each topic with its subtopics."""
 
 
 class TopicsConfig(Section):
@@ -21,10 +25,53 @@ class TopicsConfig(Section):
 
     name: Literal["topics"]
     levels: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
-    topics: dict[str, tuple[str, ...]] | Literal["data"] = Field(
-        description="label: its topics, at least as many as the largest level; or data: words found in the rows"
+    topics: Literal["data", "llm"] | dict[str, Topics] | tuple[str, ...] = Field(
+        description="label: its topics, or label: {topic: [subtopics]}; a list for every label; "
+        "data: words found in the rows; llm: asked from the generator"
+    )
+    degree: tuple[int, ...] | None = Field(
+        None, min_length=1, description="branches of the topic tree, depth by depth: [4, 3] is 4 topics x 3 subtopics"
     )
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _read_topics(cls, given: object) -> object:
+        if isinstance(given, str):
+            if given not in ("data", "llm"):
+                raise ValueError(f"topics is {given!r}; give data, llm, a list, or a list for each label")
+        else:
+            _check_topics("topics", given)
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> TopicsConfig:
+        if self.degree is None:
+            return self
+        if min(self.degree) < 1:
+            raise ValueError(f"degree {list(self.degree)} holds a number below 1; every topic needs a branch")
+        if self.topics == "data":
+            raise ValueError("degree needs topics by hand or topics: llm; words of the data have no subtopics")
+        if max(self.levels) > prod(self.degree):
+            raise ValueError(
+                f"degree {list(self.degree)} makes {prod(self.degree)} topics, level {max(self.levels)} needs as many; "
+                "raise the degree or drop the level"
+            )
+        return self
+
+
+def _check_topics(where: str, given: object) -> None:
+    """Say where a tree of topics is none; pydantic would list every type that it might have been."""
+    if isinstance(given, Mapping):
+        for name, below in given.items():
+            if not isinstance(name, str):
+                raise ValueError(f"{where} has the key {name!r}, which is no text; put it into quotes")
+            _check_topics(f"{where}.{name}", below)
+    elif not isinstance(given, list | tuple):
+        raise ValueError(f"{where} is {given!r}; give a list of topics, or map each topic to a list of subtopics")
+    elif wrong := [topic for topic in given if not isinstance(topic, str)]:
+        raise ValueError(f"{where} has the topic {wrong[0]!r}, which is no text; put it into quotes")
 
 
 class ParaphraseConfig(Section):
@@ -34,6 +81,7 @@ class ParaphraseConfig(Section):
     levels: tuple[int, ...] = Field((5, 3, 1, 0), min_length=1)
     sources: int = Field(2, ge=1, description="r: source rows, a label and draw; m_r = m_p x r rows are replaced")
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
 
 
 Range = float | tuple[float, float]
@@ -54,6 +102,7 @@ class SamplingConfig(Section):
     name: Literal["sampling"]
     levels: tuple[float | SamplingLevel, ...] = Field((0.2, 0.8, 1.4, 2.0), min_length=1)
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
 
 
 class AttributesConfig(Section):
@@ -61,8 +110,43 @@ class AttributesConfig(Section):
 
     name: Literal["attributes"]
     levels: tuple[int, ...] = Field((1, 4, 16), min_length=1)
-    dimensions: dict[str, tuple[str, ...]] = Field(description="attribute: its values, as a prompt should say them")
+    dimensions: Literal["llm"] | dict[str, tuple[str, ...]] = Field(
+        description="attribute: its values, as a prompt should say them; llm: asked from the generator"
+    )
+    count: int | None = Field(None, ge=1, description="attributes asked for, with dimensions: llm (4 when left out)")
+    values: int | None = Field(None, ge=1, description="values asked for, of each attribute (4 when left out)")
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
+
+    @field_validator("dimensions", mode="before")
+    @classmethod
+    def _read_dimensions(cls, given: object) -> object:
+        if given != "llm" and not isinstance(given, Mapping):
+            raise ValueError(f"dimensions is {given!r}; give llm, or map each attribute to a list of its values")
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> AttributesConfig:
+        if self.dimensions != "llm":
+            if self.count is not None or self.values is not None:
+                raise ValueError("count and values go with dimensions: llm; these dimensions are given by hand")
+        elif max(self.levels) > self.asked_values**self.asked_count:
+            raise ValueError(
+                f"{self.asked_count} attributes of {self.asked_values} values make "
+                f"{self.asked_values**self.asked_count} combinations, level {max(self.levels)} needs as many; "
+                "raise count or values, or drop the level"
+            )
+        return self
+
+    @property
+    def asked_count(self) -> int:
+        """Attributes to ask the LLM for."""
+        return self.count or DIMENSIONS
+
+    @property
+    def asked_values(self) -> int:
+        """Values to ask the LLM for, of each attribute."""
+        return self.values or VALUES
 
 
 class ExamplesConfig(Section):
@@ -73,6 +157,7 @@ class ExamplesConfig(Section):
     shown: int = Field(4, ge=1, description="seed examples in one prompt")
     selection: Literal["random", "similar", "diverse"] = Field("random", description="which rows come first")
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
 
 
 class TabooConfig(Section):
@@ -83,6 +168,7 @@ class TabooConfig(Section):
     words: int = Field(3, ge=1, description="words that a round adds to the forbidden ones")
     read: int = Field(4, ge=1, description="first rows of a round that its words are taken from")
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
 
 
 class BaseThenRefineConfig(Section):
@@ -92,6 +178,7 @@ class BaseThenRefineConfig(Section):
     levels: tuple[float, ...] = Field((0.7, 1.0, 1.3), min_length=1)
     draft: Literal["completions", "chat"] = "completions"
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
 
 
 class OwnDialConfig(BaseModel):
@@ -101,6 +188,7 @@ class OwnDialConfig(BaseModel):
 
     name: str = Field(pattern=r"^[\w.]+:\w+$")
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
 
 
 def _dial_tag(value: object) -> str:
@@ -130,6 +218,15 @@ class CombinedConfig(Section):
     second: SingleDial
     levels: tuple[str, ...] | None = Field(None, min_length=1, description="pairs such as 4 x 1; all when left out")
     draws: int | None = _DRAWS
+    target: TargetConfig | None = _TARGET
+
+    @model_validator(mode="after")
+    def _check(self) -> CombinedConfig:
+        for part, inner in (("first", self.first), ("second", self.second)):
+            for key in ("draws", "target"):
+                if getattr(inner, key) is not None:
+                    raise ValueError(f"{part}.{key} has no meaning of its own; give {key} to the combined dial")
+        return self
 
 
 DialConfig = Annotated[

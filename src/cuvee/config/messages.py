@@ -33,7 +33,9 @@ def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> s
     Of several errors the most telling is told: an unknown key before the missing one it was meant to be.
     """
     error = min(exc.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    location = [p for p in error["loc"] if p not in _TAGS or _is_key(node, p)]
+    loc = error["loc"]
+    # a dial's tag stands before its keys, of which one may have the same name: topics.topics
+    location = [p for i, p in enumerate(loc) if p not in _TAGS or _is_key(node, p) or loc[i - 1] == p]
     key = ".".join(str(p) for p in location)
     line = _line_of(node, location)
     place = f"{where}, line {line}" if line else where

@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cuvee.config.dials import DialConfig, Section
+from cuvee.config.dials import DialConfig
+from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_filters
+from cuvee.config.sections import Section
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.records import Regime
+from cuvee.report.card import Licences, is_language
 
 
 class DataConfig(Section):
@@ -53,7 +56,10 @@ class EmbeddedGenerator(Section):
 
 
 class BudgetConfig(Section):
-    """The most that one run of a command may spend on the endpoint; it stops before it would pass."""
+    """The most that may be spent on the endpoint for this run folder, in all runs together.
+
+    A run stops before it would pass.
+    """
 
     requests: int | None = Field(None, ge=0)
     tokens: int | None = Field(None, ge=0, description="of prompts and answers together")
@@ -100,21 +106,29 @@ class EndpointGenerator(Section):
         return self
 
 
+class TransformersGenerator(Section):
+    """A transformers model in this process, for models without a server."""
+
+    kind: Literal["transformers"]
+    model: str = Field(description="a folder, a .gguf file, or NAME[@REVISION] on the Hugging Face hub")
+    adapter: str | None = Field(None, description="folder of a PEFT adapter to merge into it")
+    device: str = Field("auto", description="auto, cuda, cuda:N, mps or cpu")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch: int = Field(16, ge=1, description="requests answered at once; halved when memory runs out")
+    context: int = Field(2048, ge=64, description="tokens of prompt and answer together")
+    api: Literal["chat", "completions"] = "completions"
+    temperature: float = Field(0.8, ge=0, le=5)
+    top_p: float = Field(1.0, gt=0, le=1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=-1)
+    max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
+    truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
+
+
 class FileGenerator(Section):
     """No LLM: the pools are files that exist already, listed under ``pools``."""
 
     kind: Literal["files"]
-
-
-class PoolFile(Section):
-    """A ready-made pool: the synthetic rows of one level."""
-
-    dial: str = Field(description="what was varied, for example paraphrase")
-    level: str = Field(description="which setting of it; list the levels of a dial from least to most diverse")
-    path: str
-    text: str | None = None
-    label: str | None = None
-    group: str | None = Field(None, description="column naming the source row: its paraphrases stay in one draw")
 
 
 class MixConfig(Section):
@@ -170,7 +184,37 @@ class AdviceConfig(Section):
     delta: float = Field(0.01, gt=0, lt=0.5, description="the smallest difference in accuracy that matters")
 
 
-Generator = Annotated[EmbeddedGenerator | EndpointGenerator | FileGenerator, Field(discriminator="kind")]
+class CardConfig(Section):
+    """What the dataset card of the recommended blend says of licences and languages."""
+
+    licence: str = Field("other", description="of the blend, as the hub names it: cc-by-4.0, apache-2.0, other")
+    licence_name: str = Field("unstated", description="where licence is other")
+    real_licence: str = Field("", description="terms of the real rows, in words")
+    synthetic_licence: str = Field("", description="terms of the synthetic rows, in words")
+    languages: tuple[str, ...] = Field((), description="ISO 639 codes of the texts: en")
+
+    @model_validator(mode="after")
+    def _check(self) -> CardConfig:
+        for language in self.languages:
+            if not is_language(language):
+                raise ValueError(f"languages has {language!r}; give ISO 639 codes such as 'en' or 'pt-BR'")
+        self.licences()
+        return self
+
+    def licences(self) -> Licences:
+        """As the card takes them.
+
+        Raises:
+            ValueError: the licence is none that the hub could know.
+        """
+        return Licences(
+            blend=self.licence, name=self.licence_name, real=self.real_licence, synthetic=self.synthetic_licence
+        )
+
+
+Generator = Annotated[
+    EmbeddedGenerator | EndpointGenerator | TransformersGenerator | FileGenerator, Field(discriminator="kind")
+]
 
 
 class StudyConfig(Section):
@@ -186,22 +230,27 @@ class StudyConfig(Section):
     generator: Generator = EmbeddedGenerator()
     dials: tuple[DialConfig, ...] = ()
     pools: tuple[PoolFile, ...] = ()
+    filters: tuple[FilterConfig, ...] = Field(DEFAULT_FILTERS, description="what is taken out of pools, in this order")
     mix: MixConfig = MixConfig()
     draws: DrawsConfig = DrawsConfig()
     train: TrainConfig = TrainConfig()
     advice: AdviceConfig = AdviceConfig()
+    card: CardConfig = CardConfig()
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
         if isinstance(self.generator, FileGenerator):
             if not self.pools or self.dials:
                 raise ValueError("generator.kind files needs a list under pools, and no dials")
+            check_filters(self.filters)
         elif not self.dials or self.pools:
             raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
+        elif self.filters != DEFAULT_FILTERS:
+            raise ValueError("filters are for pools that are files; what an LLM writes is judged as it comes")
         names = [d.name for d in self.dials if d.name != "combined"]
         if len(set(names)) != len(names):
             raise ValueError(f"dials are listed twice: {', '.join(names)}; put all levels into one entry")
-        keys = [(p.dial, p.level) for p in self.pools]
+        keys = [(p.dial, level) for p in self.pools for level in p.levels]
         if len(set(keys)) != len(keys):
             raise ValueError("two pools have the same dial and level; give each level one file")
         return self

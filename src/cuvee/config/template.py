@@ -71,7 +71,7 @@ dials:
     levels: [0.2, 0.8, 1.4, 2.0]
   # - name: topics       # the number of topics a label
   #   levels: [1, 2, 4]
-  #   topics:
+  #   topics:            # or topics: llm, asked from the generator; or topics: data, words of the training rows
 {topics}
 
 # pools:                 # with generator.kind files: one entry a level, from least to most diverse

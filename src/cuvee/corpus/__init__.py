@@ -1,8 +1,9 @@
 """The table of examples: user files in and out, splits, the locked test."""
 
 from cuvee.corpus.files import load_corpus, read_columns
+from cuvee.corpus.nested import few_shot
 from cuvee.corpus.output import replace_text, write_corpus, write_table
-from cuvee.corpus.splits import LockedTest, Split, split_corpus
+from cuvee.corpus.splits import LockedTest, Split, label_strata, split_corpus
 from cuvee.corpus.table import SCHEMA, Corpus, Origin, Task, content_id, normalise_text
 from cuvee.corpus.vectors import load_vectors
 
@@ -14,6 +15,8 @@ __all__ = [
     "Split",
     "Task",
     "content_id",
+    "few_shot",
+    "label_strata",
     "load_corpus",
     "load_vectors",
     "normalise_text",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from cuvee.corpus.table import SCHEMA, Corpus, Origin, Task
+from cuvee.corpus.table import LATER, SCHEMA, Corpus, Origin, Task
 from cuvee.errors import InputError, MissingDependency
 from cuvee.registry import nearest_name
 
@@ -34,6 +34,7 @@ def load_corpus(
     text: str | None = None,
     label: str | None = None,
     group: str | None = None,
+    context: str | None = None,
     origin: Origin = "real",
     task: Task = "classification",
     labelled: bool = True,
@@ -44,6 +45,7 @@ def load_corpus(
         source: CSV, TSV, JSONL (each also with .gz), Parquet, a saved dataset, or a dataset in memory.
         text, label, group: column names. Left out, ``text`` and ``label`` are recognised by their usual
             names, and a file that Cuvée wrote is read back whole.
+        context: the column of what each text is about, such as the passage of a question; blank cells are none.
         origin: of rows that do not carry one.
         task: what the rows are for.
         labelled: False lets a file have no label column (its targets are empty), for measuring texts alone.
@@ -52,13 +54,18 @@ def load_corpus(
         InputError: missing or empty file, broken line (with its number), missing column (with the nearest).
     """
     if not isinstance(source, str | os.PathLike):
-        return corpus_from_dataset(source, text=text, label=label, group=group, origin=origin, task=task)
+        return corpus_from_dataset(
+            source, text=text, label=label, group=group, context=context, origin=origin, task=task
+        )
     table, where = read_table(Path(source)), str(source)
-    if text is None and label is None and set(SCHEMA.names) <= set(table.column_names):
+    own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
+    if own and text is None and label is None and context in (None, "context"):
         return _read_own(table, where, task)
     if not labelled and label is None and guess_columns(table.column_names)[1] is None:
         table, label = table.append_column(_NO_LABEL, pa.array([""] * table.num_rows, pa.string())), _NO_LABEL
-    return corpus_from_table(table, text=text, label=label, group=group, origin=origin, task=task, where=where)
+    return corpus_from_table(
+        table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=where
+    )
 
 
 def read_columns(source: str | Path) -> dict[str, list[str]]:
@@ -150,29 +157,29 @@ def _json_column(values: list[object]) -> pa.Array:
 
 
 def corpus_from_table(
-    table: pa.Table, *, text: str | None, label: str | None, group: str | None = None, origin: Origin,
-    task: Task, where: str,
+    table: pa.Table, *, text: str | None, label: str | None, group: str | None = None, context: str | None = None,
+    origin: Origin, task: Task, where: str,
 ) -> Corpus:  # fmt: skip
     """A corpus from an Arrow table with the user's own columns; ``where`` names it in messages."""
     guessed_text, guessed_label = guess_columns(table.column_names)
     text_column = _column(table, text or guessed_text, "text", where)
     label_column = _column(table, label or guessed_label, "label", where)
-    group_column = _column(table, group, "group", where) if group else None
     texts, labels = table[text_column].to_pylist(), table[label_column].to_pylist()
-    groups = table[group_column].to_pylist() if group_column else [None] * len(texts)
+    groups = _optional(table, group, "group", where)
+    contexts = [c if c is not None and c.strip() else None for c in _optional(table, context, "context", where)]
     rows = []
-    for number, (t, y, g) in enumerate(zip(texts, labels, groups, strict=True), start=1):
+    for number, (t, y, g, c) in enumerate(zip(texts, labels, groups, contexts, strict=True), start=1):
         if t is None or not str(t).strip():
             raise InputError(f"{where}, row {number}: column {text_column!r} is empty; fill it or drop the row")
         if label_column != _NO_LABEL and (y is None or not str(y).strip()):
             raise InputError(f"{where}, row {number}: column {label_column!r} is empty; fill it or drop the row")
-        rows.append({"text": str(t), "target": str(y), "group": None if g is None else str(g)})
+        rows.append({"text": str(t), "target": str(y), "group": g, "context": c})
     return Corpus.from_rows(rows, origin=origin, task=task)
 
 
 def corpus_from_dataset(
     dataset: datasets.Dataset, *, text: str | None = None, label: str | None = None, group: str | None = None,
-    origin: Origin = "real", task: Task = "classification",
+    context: str | None = None, origin: Origin = "real", task: Task = "classification",
 ) -> Corpus:  # fmt: skip
     """A corpus from a Hugging Face dataset; integer class labels become their names."""
     if isinstance(dataset, import_datasets().DatasetDict):
@@ -183,8 +190,9 @@ def corpus_from_dataset(
             names = [None if v is None else feature.int2str(v) for v in table[name].to_pylist()]
             table = table.set_column(table.column_names.index(name), name, pa.array(names, pa.string()))
     return corpus_from_table(
-        table, text=text, label=label, group=group, origin=origin, task=task, where="datasets.Dataset"
-    )
+        table, text=text, label=label, group=group, context=context, origin=origin, task=task,
+        where="datasets.Dataset",
+    )  # fmt: skip
 
 
 def import_datasets() -> ModuleType:
@@ -213,6 +221,13 @@ def corpus_from_saved(dataset: datasets.Dataset) -> pa.Table:
     return pa.table(columns)
 
 
+def _optional(table: pa.Table, name: str | None, role: str, where: str) -> list[str | None]:
+    """The values of a column that need not be there, as strings."""
+    if not name:
+        return [None] * int(table.num_rows)
+    return [None if value is None else str(value) for value in table[_column(table, name, role, where)].to_pylist()]
+
+
 def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:
     if name is None:
         raise InputError(f"{where}: which column is the {role}? It has {', '.join(table.column_names)}; say --{role}")
@@ -223,6 +238,8 @@ def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:
 
 def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
     try:
-        return Corpus(table.select(SCHEMA.names).cast(SCHEMA).combine_chunks(), task)
+        known = [name for name in SCHEMA.names if name in table.column_names]
+        typed = table.select(known).cast(pa.schema([SCHEMA.field(name) for name in known]))
+        return Corpus(typed.combine_chunks(), task)
     except pa.ArrowException as exc:
         raise InputError(f"{where}: has the columns of a Cuvée corpus with other types ({exc})") from exc

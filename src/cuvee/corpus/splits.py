@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cuvee.corpus.table import Corpus, normalise_text
 from cuvee.errors import InputError, LockedTestError
@@ -66,42 +70,54 @@ class Split:
 
 
 def split_corpus(
-    corpus: Corpus, *, test: int | float, validation: int | float, rows_per_label: int | None, seed: int
+    corpus: Corpus,
+    *,
+    test: int | float,
+    validation: int | float,
+    rows_per_label: int | None,
+    seed: int,
+    together: Sequence[int] | NDArray[np.integer] | None = None,
 ) -> Split:
     """Split by group, stratified by label; exact duplicates (normalised) always fall on one side.
 
+    Tasks without labels (generation, retrieval) are split by group and context alone, and ``rows_per_label``
+    counts rows. Parts are as large as asked where rows stand alone; rows that stay together go to a part only
+    while all of them fit in, so that with large groups it may end up smaller.
+
     Args:
-        corpus: real rows. Rows with the same ``group``, or the same normalised text, stay together.
+        corpus: real rows. Rows with the same ``group``, the same ``context``, or the same normalised text (where there
+            is no context) stay together.
         test, validation: rows (int) or fraction of all rows (float below 1).
-        rows_per_label: real training rows of each label; None keeps all that remain.
+        rows_per_label: real training rows of each label, one of each cluster of rows that stay together; None
+            keeps all that remain. The rows of a smaller number are among those of a larger one.
         seed: of the split alone.
+        together: a number a row, shape (n,): rows with the same number stay together too, such as the clusters
+            of near-duplicates that ``cuvee.similarity.find_near_duplicates`` gives.
 
     Raises:
-        InputError: one label only, or fewer rows than asked (with the largest possible).
+        InputError: one label only (classification), or fewer rows than asked (with the largest possible).
+        ValueError: a part is negative, ``rows_per_label`` is below 1, or ``together`` has another length.
     """
-    if len(corpus.labels) < 2:
-        raise InputError(f"one label only ({corpus.labels[0]!r}): classification needs at least two")
+    strata = label_strata(corpus)
+    if corpus.task == "classification" and len(corpus.labels) < 2:
+        found = f"one label only ({corpus.labels[0]!r})" if corpus.labels else "no rows"
+        raise InputError(f"{found}: classification needs at least two labels")
+    _check_arguments(len(corpus), test=test, validation=validation, rows_per_label=rows_per_label, together=together)
     rng = derive_rng(seed, "split")
     n_test, n_validation = (_count(part, len(corpus)) for part in (test, validation))
-    needed = (rows_per_label or 1) * len(corpus.labels)
-    if n_test + n_validation + needed > len(corpus):
-        raise InputError(
-            f"split asks for {n_test} test, {n_validation} validation and {needed} training rows, "
-            f"but the data has {len(corpus)} rows; lower split.test, split.validation or split.rows_per_label"
-        )
-    clusters = _clusters(corpus)
+    _check_rows(corpus, strata, n_test, n_validation, rows_per_label)
+    clusters = _clusters(corpus, together)
     order = rng.permutation(len(clusters))
     members: dict[str, list[list[int]]] = {"test": [], "validation": [], "train": []}
-    left = _quotas(corpus, {"test": n_test, "validation": n_validation})
-    targets = corpus.targets
+    left = _quotas(strata, {"test": n_test, "validation": n_validation})
     for index in order:
         rows = clusters[index]
-        label = targets[rows[0]]
+        label = strata[rows[0]]
         part = next((p for p in ("test", "validation") if left[p].get(label, 0) >= len(rows)), "train")
         if part != "train":
             left[part][label] -= len(rows)
         members[part].append(rows)
-    train, unused = _few_shot(corpus, members["train"], rows_per_label)
+    train, unused = _first_rows(strata, members["train"], rows_per_label)
     flat = {part: sorted(i for rows in members[part] for i in rows) for part in ("test", "validation")}
     return Split(
         train=corpus.take(train),
@@ -111,12 +127,56 @@ def split_corpus(
     )
 
 
+def label_strata(corpus: Corpus) -> list[str]:
+    """What rows are stratified by, a row: the label; one stratum, ``""``, for tasks without labels."""
+    return corpus.targets if corpus.task == "classification" else [""] * len(corpus)
+
+
+def _check_arguments(
+    rows: int,
+    *,
+    test: int | float,
+    validation: int | float,
+    rows_per_label: int | None,
+    together: Sequence[int] | NDArray[np.integer] | None,
+) -> None:
+    for name, part in (("test", test), ("validation", validation)):
+        if not (math.isfinite(part) and part >= 0):
+            raise ValueError(f"{name} is {part!r}; give rows, or a fraction of all rows from 0 to below 1")
+    if rows_per_label is not None and rows_per_label < 1:
+        raise ValueError(f"rows_per_label is {rows_per_label!r}; it must be at least 1, or None for all rows")
+    if together is not None and len(together) != rows:
+        raise ValueError(f"together has {len(together)!r} entries for {rows} rows; give one each")
+
+
+def _check_rows(corpus: Corpus, strata: list[str], n_test: int, n_validation: int, rows_per_label: int | None) -> None:
+    kinds = len(set(strata)) or 1
+    needed = (rows_per_label or 1) * kinds
+    if n_test + n_validation + needed <= len(corpus):
+        return
+    most = (len(corpus) - n_test - n_validation) // kinds
+    limit = (
+        f"; beside those parts the largest split.rows_per_label is {most}"
+        if most > 0 and rows_per_label is not None
+        else f"; test and validation can have {len(corpus) - needed} rows together"
+        if needed < len(corpus)
+        else ""
+    )
+    raise InputError(
+        f"split asks for {n_test} test, {n_validation} validation and {needed} training rows, "
+        f"but the data has {len(corpus)} rows; lower split.test, split.validation or split.rows_per_label{limit}"
+    )
+
+
 def _count(part: int | float, rows: int) -> int:
     return round(part * rows) if isinstance(part, float) and part < 1 else int(part)
 
 
-def _clusters(corpus: Corpus) -> list[list[int]]:
-    """Connected rows: same group or same normalised text (union-find)."""
+def _clusters(corpus: Corpus, together: Sequence[int] | NDArray[np.integer] | None) -> list[list[int]]:
+    """Connected rows: same group, context, normalised text or number in ``together`` (union-find).
+
+    Where rows have a context, the text may be a question or an instruction that many contexts share.
+    """
     parent = list(range(len(corpus)))
 
     def find(i: int) -> int:
@@ -125,10 +185,17 @@ def _clusters(corpus: Corpus) -> list[list[int]]:
             i = parent[i]
         return i
 
-    first: dict[str, int] = {}
-    for i, (group, text) in enumerate(zip(corpus.groups, corpus.texts, strict=True)):
-        for key in ("g" + group, "t" + normalise_text(text)):
-            j = first.setdefault(key, i)
+    first: dict[tuple[str, Hashable], int] = {}
+    contexts = [None if context is None else normalise_text(context) for context in corpus.contexts]
+    inputs = [(normalise_text(t), c) for t, c in zip(corpus.texts, contexts, strict=True)]
+    columns: list[tuple[str, Sequence[Hashable]]] = [("group", corpus.groups), ("input", inputs)]
+    if any(context is not None for context in contexts):
+        columns.append(("context", [i if context is None else context for i, context in enumerate(contexts)]))
+    if together is not None:
+        columns.append(("together", [int(number) for number in together]))
+    for i in range(len(corpus)):
+        for kind, values in columns:
+            j = first.setdefault((kind, values[i]), i)
             parent[find(i)] = find(j)
     gathered: dict[int, list[int]] = defaultdict(list)
     for i in range(len(corpus)):
@@ -136,12 +203,12 @@ def _clusters(corpus: Corpus) -> list[list[int]]:
     return list(gathered.values())
 
 
-def _quotas(corpus: Corpus, sizes: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Rows of each label in each part, in proportion, by largest remainder."""
-    counts = corpus.label_counts()
+def _quotas(strata: list[str], sizes: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Rows of each stratum in each part, in proportion, by largest remainder."""
+    counts = dict(sorted(Counter(strata).items()))
     quotas: dict[str, dict[str, int]] = {}
     for part, size in sizes.items():
-        exact = {label: size * c / len(corpus) for label, c in counts.items()}
+        exact = {label: size * c / len(strata) for label, c in counts.items()}
         quota = {label: int(v) for label, v in exact.items()}
         short = size - sum(quota.values())
         for label in sorted(exact, key=lambda k: (quota[k] - exact[k], k))[:short]:
@@ -150,8 +217,8 @@ def _quotas(corpus: Corpus, sizes: dict[str, int]) -> dict[str, dict[str, int]]:
     return quotas
 
 
-def _few_shot(corpus: Corpus, clusters: list[list[int]], rows_per_label: int | None) -> tuple[list[int], int]:
-    """The first ``rows_per_label`` rows of each label in split order (nested in that number)."""
+def _first_rows(strata: list[str], clusters: list[list[int]], rows_per_label: int | None) -> tuple[list[int], int]:
+    """The first ``rows_per_label`` rows of each stratum in split order (nested in that number)."""
     chosen: list[int] = []
     taken: dict[str, int] = defaultdict(int)
     total = 0
@@ -159,18 +226,21 @@ def _few_shot(corpus: Corpus, clusters: list[list[int]], rows_per_label: int | N
         total += len(rows)
         # one row of a duplicate cluster is enough: a few-shot set has no room for repeats
         for i in rows[:1] if rows_per_label is not None else rows:
-            label = corpus.targets[i]
+            label = strata[i]
             if rows_per_label is None or taken[label] < rows_per_label:
                 taken[label] += 1
                 chosen.append(i)
-    short = {label: taken[label] for label in corpus.labels if rows_per_label and taken[label] < rows_per_label}
+    short = {k: taken[k] for k in sorted(set(strata)) if rows_per_label and taken[k] < rows_per_label}
     if short:
         label, have = next(iter(short.items()))
         raise InputError(
-            f"label {label!r} has {have} training rows left after the split, {rows_per_label} were asked; "
-            "lower split.rows_per_label, split.test or split.validation"
+            f"{_subject(label)} {have} training rows left after the split, {rows_per_label} were asked; "
+            f"the largest split.rows_per_label is {min(short.values())}: "
+            "lower it, split.test or split.validation"
         )
-    return sorted(chosen, key=lambda i: (corpus.targets[i], chosen.index(i))), total - len(chosen)
+    place = {row: k for k, row in enumerate(chosen)}
+    return sorted(chosen, key=lambda i: (strata[i], place[i])), total - len(chosen)
 
 
-__all__ = ["LockedTest", "Split", "split_corpus"]
+def _subject(label: str) -> str:
+    return f"label {label!r} has" if label else "there are"

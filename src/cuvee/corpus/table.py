@@ -37,8 +37,11 @@ SCHEMA = pa.schema(
         pa.field("level", pa.string()),
         pa.field("block", pa.int32()),  # the generation draw the row belongs to
         pa.field("generator", pa.string()),
+        pa.field("context", pa.string()),  # what a prompt is about: the passage a question is asked over
     ]
 )
+LATER = ("context",)
+"""Columns that files written by the first release lack."""
 _PUNCTUATION = re.compile(r"[^\w\s]|_", flags=re.UNICODE)
 
 
@@ -60,6 +63,7 @@ class Corpus:
     task: Task = "classification"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "table", _add_later_columns(self.table))
         if self.table.schema != SCHEMA:
             raise ValueError(f"table has schema {self.table.schema!r}; a corpus needs cuvee.corpus.SCHEMA")
 
@@ -71,7 +75,7 @@ class Corpus:
         """A corpus from mappings with at least ``text`` and ``target``; missing ids are made from the content.
 
         Raises:
-            InputError: a row lacks text or target, or two rows have the same id.
+            InputError: a row lacks text or target, its context is no string, or two rows have the same id.
         """
         filled: list[dict[str, object]] = []
         seen: Counter[str] = Counter()
@@ -79,6 +83,8 @@ class Corpus:
             text, target = row.get("text"), row.get("target")
             if not isinstance(text, str) or not isinstance(target, str):
                 raise InputError(f"row {number}: text and target must be strings, got {text!r} and {target!r}")
+            if not isinstance(row.get("context"), str | None):
+                raise InputError(f"row {number}: context must be a string or None, got {row.get('context')!r}")
             out: dict[str, object] = {name: row.get(name) for name in SCHEMA.names}
             out["origin"] = row.get("origin") or origin
             if out["id"] is None:
@@ -126,24 +132,26 @@ class Corpus:
 
     @classmethod
     def from_pandas(
-        cls, frame: pd.DataFrame, *, text: str = "text", label: str = "label", origin: Origin = "real",
-        task: Task = "classification",
+        cls, frame: pd.DataFrame, *, text: str = "text", label: str = "label", context: str | None = None,
+        origin: Origin = "real", task: Task = "classification",
     ) -> Corpus:  # fmt: skip
-        """A corpus from a DataFrame; ``text`` and ``label`` name its columns."""
+        """A corpus from a DataFrame; ``text``, ``label`` and ``context`` name its columns."""
         from cuvee.corpus.files import corpus_from_table
 
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        return corpus_from_table(table, text=text, label=label, origin=origin, task=task, where="DataFrame")
+        return corpus_from_table(
+            table, text=text, label=label, context=context, origin=origin, task=task, where="DataFrame"
+        )
 
     @classmethod
     def from_dataset(
-        cls, dataset: datasets.Dataset, *, text: str = "text", label: str = "label", origin: Origin = "real",
-        task: Task = "classification",
+        cls, dataset: datasets.Dataset, *, text: str = "text", label: str = "label", context: str | None = None,
+        origin: Origin = "real", task: Task = "classification",
     ) -> Corpus:  # fmt: skip
         """A corpus from a Hugging Face dataset; a ClassLabel column gives its names."""
         from cuvee.corpus.files import corpus_from_dataset
 
-        return corpus_from_dataset(dataset, text=text, label=label, origin=origin, task=task)
+        return corpus_from_dataset(dataset, text=text, label=label, context=context, origin=origin, task=task)
 
     # --- reading it ---
     def __len__(self) -> int:
@@ -176,6 +184,12 @@ class Corpus:
         return [g if g is not None else f"row:{i}" for g, i in zip(named, self.ids, strict=True)]
 
     @cached_property
+    def contexts(self) -> list[str | None]:
+        """What each prompt is about (generation over a passage); None where a row has none."""
+        found: list[str | None] = self.table["context"].to_pylist()
+        return found
+
+    @cached_property
     def blocks(self) -> NDArray[np.int32]:
         """The generation draw of each row, shape (n,); -1 where there is none."""
         return np.asarray(self.table["block"].fill_null(-1).to_numpy(), dtype=np.int32)
@@ -187,8 +201,12 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of ids, texts, targets and origins, in order."""
-        parts = (p for row in zip(self.ids, self.texts, self.targets, self.origins, strict=True) for p in row)
+        """SHA-256 of ids, texts, targets and origins, in order, and of contexts where some row has one."""
+        parts = [p for row in zip(self.ids, self.texts, self.targets, self.origins, strict=True) for p in row]
+        if any(context is not None for context in self.contexts):
+            # marked, so that no context differs from an empty one, nor this hash from one of more rows
+            contexts = ("-" if context is None else f"+{context}" for context in self.contexts)
+            return hash_texts([f"{self.task}+context", *parts, *contexts])
         return hash_texts([self.task, *parts])
 
     def label_counts(self) -> dict[str, int]:
@@ -230,6 +248,15 @@ class Corpus:
     def _repr_html_(self) -> str:
         head: str = self.table.slice(0, 5).select(["text", "target", "origin"]).to_pandas().to_html(index=False)
         return f"<p>{self!r}</p>{head}"
+
+
+def _add_later_columns(table: pa.Table) -> pa.Table:
+    """The table with nulls for the columns that it was written without."""
+    for name in LATER:
+        if name not in table.column_names:
+            field = SCHEMA.field(name)
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 def content_id(text: str, target: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Listener(Protocol):
@@ -22,6 +22,14 @@ class Listener(Protocol):
 
     def noted(self, message: str) -> None:
         """Something the user should know."""
+
+
+@runtime_checkable
+class DetailListener(Listener, Protocol):
+    """A listener that also shows a detail of a running stage, such as what is being spent."""
+
+    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
+        """``detail`` says how the stage is now, whenever it is asked, from any thread."""
 
 
 class Silent:
@@ -50,6 +58,11 @@ class Progress:
         """``done`` of ``total`` units of the current part are finished."""
         self._last, self._total = done, total
         self._listener.advanced(self._stage, self._base + done, self._base + total)
+
+    def show(self, detail: Callable[[], str]) -> None:
+        """Have a detail shown beside the counter, by listeners that can: ``detail`` is asked whenever it is drawn."""
+        if isinstance(self._listener, DetailListener):
+            self._listener.detailed(self._stage, detail)
 
     def next_part(self) -> None:
         """The current part is done; the next one counts on from here."""

@@ -1,6 +1,7 @@
 """Asks an LLM for rows at controlled levels of diversity: dials, prompts, client, ledger, pools."""
 
 from cuvee.generate.accounting import Accounting
+from cuvee.generate.asking import ListAsker, ask_topics
 from cuvee.generate.budgets import Budget, Prices, Spent
 from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient
@@ -23,11 +24,13 @@ from cuvee.generate.dials import (
 )
 from cuvee.generate.embedded import EmbeddedLLM
 from cuvee.generate.ledger import Ledger
+from cuvee.generate.opened import OpenedLLM
 from cuvee.generate.pools import Pool, generate_corpus, generate_pools
 from cuvee.generate.provenance import provenance_table
 from cuvee.generate.quarantine import write_quarantine
 from cuvee.generate.spending import LedgerSummary, summarise
 from cuvee.generate.targets import Target, TargetResult, generate_to_target
+from cuvee.generate.transformers_llm import TransformersLLM
 
 __all__ = [
     "DIALS",
@@ -45,6 +48,8 @@ __all__ = [
     "LLMClient",
     "Ledger",
     "LedgerSummary",
+    "ListAsker",
+    "OpenedLLM",
     "ParaphraseDial",
     "Pool",
     "Prices",
@@ -57,6 +62,8 @@ __all__ = [
     "Target",
     "TargetResult",
     "TopicsDial",
+    "TransformersLLM",
+    "ask_topics",
     "generate_corpus",
     "generate_pools",
     "generate_to_target",

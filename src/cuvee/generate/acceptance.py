@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cuvee.corpus import Corpus, normalise_text
-from cuvee.errors import ConfigError
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.protocol import Slot
 from cuvee.generate.dials.words import characteristic_words, find_words
@@ -15,27 +13,35 @@ from cuvee.generate.parsing import (
     COPY_OF_SOURCE,
     COPY_OF_TRAINING,
     DRAFT,
-    DUPLICATE,
     NO_SOURCE,
     NOT_NEAREST,
     Parsed,
     parse_answer,
+    parse_pair,
 )
 from cuvee.generate.prompts import PromptWriter, Question
+from cuvee.generate.screening import Agrees, Known, Refuse, Screen
+from cuvee.generate.waves import check_slots, settling_waves
+from cuvee.generate.wordings import Wordings
 from cuvee.records import Rejected
+
+__all__ = ["Agrees", "Judge", "Nearest", "Refuse", "Row", "settling_waves"]
 
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
 """``nearest(queries, candidates)``: for each query the index of the nearest candidate."""
-Refuse = Callable[[Sequence[str]], Sequence[str | None]]
-"""``refuse(texts)``: for each text why it may not become a row, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An accepted answer, with the draft that it refines and the words that it had to avoid, if any."""
+    """An accepted answer, with the draft that it refines and the words that it had to avoid, if any.
+
+    ``target`` and ``context`` are the answer's own, its stratum's, or those of the row that it paraphrases.
+    """
 
     slot: Slot
     text: str
+    target: str
+    context: str | None = None
     seed_ids: tuple[str, ...]
     draft: str | None = None
     avoided: tuple[str, ...] = ()
@@ -45,13 +51,13 @@ class Judge:
     """Fills the slots of one batch from the answers known so far.
 
     Slots are judged in their order in the batch. Each takes its first answer that is usable by itself, equals
-    (normalised) no training row and no row of a slot before it, and, if it is a paraphrase, is nearer to its source
-    than to any other base row. A slot's outcome thus depends on the slots before it and on nothing
-    else: not on timing, not on the slots after it, not on other batches. Slots are asked for in waves, each of
-    which is settled before the next is begun: what a slot avoids comes before it, and base slots (without
-    a parent) come before the first paraphrase. A slot with a draft takes turns: a draft until one is usable by
-    itself, then its refinement; where that is rejected, it begins with another draft. Drafts become no rows,
-    so they are among the rejected, as such.
+    (normalised) no training row and no row of a slot before it, nor nearly where that is asked for, and, if it is a
+    paraphrase, is nearer to its source than to any other base row. Of a pair the text is compared. A slot's outcome
+    thus depends on the slots before it and on nothing else: not on timing, not on the slots after it, not on other
+    batches. Slots are asked for in waves, each of which is settled before the next is begun: what a slot avoids comes
+    before it, and base slots (without a parent) come before the first paraphrase. A slot with a draft takes turns: a
+    draft until one is usable by itself, then its refinement; where that is rejected, it begins with another draft.
+    Drafts become no rows, so they are among the rejected, as such.
 
     Args:
         slots: base slots first, rounds in their order.
@@ -59,30 +65,33 @@ class Judge:
         writer: of the questions.
         nearest: None skips the test for the nearest base row.
         refuse: None refuses nothing.
+        near_duplicate: Jaccard similarity from which texts are nearly the same; None skips the test.
+        agrees: whether texts have their labels; None checks nothing.
         attempts: answers a slot may be given, usable drafts not counted.
         least_words: fewer are too short.
         keep_truncated: whether answers that ran into max_tokens may become rows.
 
     Raises:
-        ConfigError: a slot wants seed examples that its label does not have.
+        ConfigError: a slot wants seed examples that its stratum does not have, or drafts of pairs.
     """
 
     def __init__(
         self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, nearest: Nearest | None,
-        refuse: Refuse | None = None, attempts: int, least_words: int, keep_truncated: bool = False,
+        refuse: Refuse | None = None, near_duplicate: float | None = None, agrees: Agrees | None = None, attempts: int,
+        least_words: int, keep_truncated: bool = False,
     ) -> None:  # fmt: skip
-        _check_examples(slots, train)
+        check_slots(slots, train, writer.strata, writer.writing)
         self._base = [s for s in slots if s.parent is None]
         self._paraphrases = [s for s in slots if s.parent is not None]
         self._waves = settling_waves(slots)
         self._writer = writer
         self._nearest = nearest
-        self._refuse = refuse
-        self._refused: dict[str, str | None] = {}
+        self._wordings = Wordings(writer)
+        self._screen = Screen(refuse, agrees)
+        self._known = Known(train.texts, near_duplicate)
         self._attempts = attempts
         self._least_words = least_words
         self._keep_truncated = keep_truncated
-        self._training = {normalise_text(text) for text in train.texts}
         self._slots = {slot.key: slot for slot in slots}
         self._asked: dict[str, list[Question]] = {}
         self._parsed: dict[str, list[Parsed]] = {}
@@ -103,30 +112,39 @@ class Judge:
         for key, (question, answer) in answers.items():
             self._asked.setdefault(key, []).append(question)
             self._parsed.setdefault(key, []).append(self.parse(key, question, answer))
-        self._find_refused(answers)
+        usable = [(p.text, self._slots[key].label) for key in answers for p in self._parsed[key] if p.reason is None]
+        self._screen.look(usable)
         self.rows, self.rejected = {}, []
-        taken = set(self._training)
+        self._known.begin(p.text for parsed in self._parsed.values() for p in parsed if p.reason is None)
         for wave in self._waves:
             if wave[0].parent is not None:
                 self._measure_nearest()
-            self._settle(wave, taken)
+            self._settle(wave)
             if self._open(wave):
                 break
 
     def parse(self, key: str, question: Question, answer: Answer) -> Parsed:
         """An answer to a slot's question, judged by itself. A usable draft has that for its reason: it is no row."""
-        label = self._slots[key].label
+        slot, writing = self._slots[key], self._writer.writing
+        wording = self._wordings.runs(slot, question)
+        if question.step == "row" and writing.pair:
+            return parse_pair(
+                answer, writing=writing, shown=question.shown, shown_targets=question.shown_targets,
+                avoided=question.avoided, wording=wording, least_words=self._least_words,
+                keep_truncated=self._keep_truncated,
+            )  # fmt: skip
         parsed = parse_answer(
             answer,
-            label=label,
+            label=slot.label if writing.kind == "label" else writing.text,
             shown=question.shown,
             avoided=question.avoided,
+            wording=wording,
             least_words=self._least_words,
             keep_truncated=self._keep_truncated,
         )
-        if question.kind != "draft" or parsed.reason is not None:
+        if question.step != "draft" or parsed.reason is not None:
             return parsed
-        return replace(parsed, reason=COPY_OF_TRAINING if normalise_text(parsed.text) in self._training else DRAFT)
+        return replace(parsed, reason=COPY_OF_TRAINING if self._known.is_training(parsed.text) else DRAFT)
 
     def asked(self, key: str) -> Sequence[Question]:
         """The questions that were answered for a slot."""
@@ -160,7 +178,8 @@ class Judge:
         """The most characteristic words of each round before the slot's own, but none that says what is wanted."""
         if slot.avoid is None:
             return ()
-        said = [slot.label, slot.topic or "", *(part for pair in slot.attributes for part in pair)]
+        about = slot.label if self._writer.writing.kind == "label" else self._writer.strata[slot.label].source
+        said = [about or "", slot.topic or "", *(part for pair in slot.attributes for part in pair)]
         wanted = frozenset(word for text in said for word in find_words(text.replace("_", " ")))
         words: dict[str, None] = {}
         for keys in slot.avoid.rounds:
@@ -176,46 +195,47 @@ class Judge:
             self._typical[known] = characteristic_words(texts, label, count, exclude=exclude)
         return self._typical[known]
 
-    def _settle(self, slots: Sequence[Slot], taken: set[str]) -> None:
+    def _settle(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             source = self.rows.get(slot.parent) if slot.parent is not None else None
             if slot.parent is not None and source is None:
                 self.rejected.append(Rejected(slot=slot.key, reason=NO_SOURCE, text=""))
                 continue
             for question, parsed in zip(self.asked(slot.key), self._parsed.get(slot.key, ()), strict=True):
-                reason = parsed.reason or self._objection(parsed.text, taken, source)
+                reason = parsed.reason or self._objection(parsed.text, slot, source)
                 if reason is None:
-                    taken.add(normalise_text(parsed.text))
-                    self.rows[slot.key] = Row(
-                        slot=slot,
-                        text=parsed.text,
-                        seed_ids=question.seed_ids,
-                        draft=question.source if question.kind == "refinement" else None,
-                        avoided=question.avoided,
-                    )
+                    self._known.add(parsed.text)
+                    self.rows[slot.key] = self._make_row(slot, question, parsed, source)
                     break
                 self.rejected.append(Rejected(slot=slot.key, reason=reason, text=parsed.text or parsed.raw))
 
-    def _objection(self, text: str, taken: Collection[str], source: Row | None) -> str | None:
-        normal = normalise_text(text)
-        if source is not None and normal == normalise_text(source.text):
+    def _make_row(self, slot: Slot, question: Question, parsed: Parsed, source: Row | None) -> Row:
+        writing, stratum = self._writer.writing, self._writer.strata[slot.label]
+        if source is not None:
+            target, context = source.target, source.context
+        else:
+            target = parsed.target if parsed.target is not None else stratum.source or slot.label
+            context = stratum.source if writing.pair else None
+        return Row(
+            slot=slot,
+            text=parsed.text,
+            target=target,
+            context=context,
+            seed_ids=question.seed_ids,
+            draft=question.source if question.step == "refinement" else None,
+            avoided=question.avoided,
+        )
+
+    def _objection(self, text: str, slot: Slot, source: Row | None) -> str | None:
+        if source is not None and normalise_text(text) == normalise_text(source.text):
             return COPY_OF_SOURCE
-        if normal in self._training:
-            return COPY_OF_TRAINING
-        if normal in taken:
-            return DUPLICATE
-        if (refused := self._refused.get(text)) is not None:
+        if (known := self._known.objection(text)) is not None:
+            return known
+        if (refused := self._screen.objection(text, slot.label)) is not None:
             return refused
         if source is not None and not self._is_nearest.get((text, source.slot.key), True):
             return NOT_NEAREST
         return None
-
-    def _find_refused(self, keys: Iterable[str]) -> None:
-        """Ask once for every new usable text of these slots whether it is refused."""
-        usable = [parsed.text for key in keys for parsed in self._parsed[key] if parsed.reason is None]
-        texts = [text for text in dict.fromkeys(usable) if text not in self._refused]
-        if self._refuse is not None and texts:
-            self._refused.update(zip(texts, self._refuse(texts), strict=True))
 
     def _measure_nearest(self) -> None:
         """Find the nearest base row of every usable paraphrase not yet measured, in one call."""
@@ -233,35 +253,3 @@ class Judge:
         found = self._nearest([text for text, _ in queries], [row.text for row in base])
         for (text, parent), index in zip(queries, found, strict=True):
             self._is_nearest[text, parent] = base[int(index)].slot.key == parent
-
-
-def settling_waves(slots: Sequence[Slot]) -> list[list[Slot]]:
-    """Slots in the groups in which they are settled: base slots after what they avoid, then paraphrases.
-
-    Slots that are named and not there (a request of theirs failed for good) are waited for by nobody.
-    """
-    depth: dict[str, int] = {}
-    waves: dict[tuple[bool, int], list[Slot]] = {}
-    derived = {slot.key for slot in slots if slot.parent is not None}
-    for slot in slots:
-        if slot.parent is not None:
-            named = [slot.parent] if slot.parent in derived else []
-        else:
-            named = [key for keys in slot.avoid.rounds for key in keys] if slot.avoid is not None else []
-        depth[slot.key] = 1 + max((depth[key] for key in named if key in depth), default=-1)
-        waves.setdefault((slot.parent is not None, depth[slot.key]), []).append(slot)
-    return [waves[order] for order in sorted(waves)]
-
-
-def _check_examples(slots: Sequence[Slot], train: Corpus) -> None:
-    """Refuse seed examples that there are not, before anything is asked."""
-    rows, known = Counter(train.targets), set(train.ids)
-    for slot in slots:
-        if slot.examples and max(slot.examples) >= rows[slot.label]:
-            raise ConfigError(
-                f"{max(slot.examples) + 1} seed examples are wanted of label {slot.label!r}, it has "
-                f"{rows[slot.label]} training rows; drop the level or give more rows"
-            )
-        unknown = [id_ for id_ in slot.seed_ids if id_ not in known]
-        if unknown:
-            raise ConfigError(f"seed example {unknown[0]!r} of label {slot.label!r} is no training row")

@@ -33,7 +33,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """The most that may be spent from when a ledger is opened until it is closed; None sets no bound.
+    """The most that may be spent on one ledger, in all runs that use it together; None sets no bound.
 
     ``tokens`` are those of prompts and completions together, ``cost`` is in the currency of the prices.
     """
@@ -121,15 +121,7 @@ class Purse:
     @property
     def spent(self) -> Spent:
         """So far, without what was spent before."""
-        load = self._answered
-        return Spent(
-            requests=load.requests,
-            prompt_tokens=load.prompt_tokens,
-            completion_tokens=load.completion_tokens,
-            unanswered=self._lost.requests,
-            cost=self._cost(load),
-            currency=self._prices.currency if self._prices else "USD",
-        )
+        return self._spent(self._answered)
 
     async def reserve(self, worst: Load) -> None:
         """Wait until a request fits, then count it at its worst.
@@ -162,6 +154,16 @@ class Purse:
         elif lost:
             self._lost = self._lost.plus(worst)
 
+    def _spent(self, load: Load, lost: Load | None = None) -> Spent:
+        return Spent(
+            requests=load.requests,
+            prompt_tokens=load.prompt_tokens,
+            completion_tokens=load.completion_tokens,
+            unanswered=(self._lost if lost is None else lost).requests,
+            cost=self._cost(load),
+            currency=self._prices.currency if self._prices else "USD",
+        )
+
     def _fits(self, worst: Load) -> bool:
         load = self._before.plus(self._answered).plus(self._lost).plus(self._reserved).plus(worst)
         most = self._budget
@@ -176,16 +178,9 @@ class Purse:
         return self._prices.cost(load.prompt_tokens, load.completion_tokens) if self._prices else 0.0
 
     def _reached(self) -> BudgetReached:
-        load = self._before.plus(self._answered)
-        spent = Spent(
-            requests=load.requests,
-            prompt_tokens=load.prompt_tokens,
-            completion_tokens=load.completion_tokens,
-            unanswered=self._lost.requests,
-            cost=self._cost(load),
-            currency=self.spent.currency,
-        )
+        both = self._spent(self._before.plus(self._answered))
+        before = self._spent(self._before, lost=Load())
         return BudgetReached(
-            f"{self._where}: the next request could pass the budget ({self._budget}); spent: {spent}; all answers so "
-            "far are kept and cost nothing again: raise the budget, or run the same command again to spend as much more"
+            f"{self._where}: the next request could pass the budget ({self._budget}); spent: {both}; of it before this "
+            f"run: {before}; all answers so far are kept and cost nothing again: raise the budget to go on"
         )

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
+from cuvee.errors import RunFolderError
 from cuvee.generate.budgets import Load, Purse, Spent, worst_case
 from cuvee.generate.calls import Answer, Endpoint, Request, request_json, request_key
 from cuvee.generate.compatibility import Compatibility
-from cuvee.generate.dispatch import Dispatch
+from cuvee.generate.dispatch import Dispatch, Ways
 from cuvee.generate.exchange import Exchange
+from cuvee.generate.failures import Failure, Outcome
 from cuvee.generate.journal import Journal
 from cuvee.generate.lanes import Lanes
-from cuvee.generate.ledger import Ledger
+from cuvee.generate.ledger import Ledger, Session
 from cuvee.generate.pacing import Pace, Window
+from cuvee.generate.refusals import Refusal
 from cuvee.generate.retries import Patience, Trouble
 
 T = TypeVar("T")
@@ -34,8 +38,9 @@ BYTES_A_TOKEN = 4
 class LLMClient:
     """Answers requests from the ledger, else from the endpoint; a context manager.
 
-    Whatever has been answered is committed to the ledger before an exception, Ctrl-C included, leaves
-    :meth:`answer_requests`.
+    Whatever has been answered, or has failed for good, is committed to the ledger before :meth:`answer_requests` is
+    left, by an exception too (Ctrl-C included). What was met on the way is committed when the context is left. The
+    endpoint's budget is that of the ledger: what it holds was spent of it.
 
     Args:
         endpoint: where to ask.
@@ -50,7 +55,10 @@ class LLMClient:
         self._patience = Patience(endpoint)
         self._window = Window(endpoint.most_at_once, timeout_s=endpoint.timeout_s)
         self._pace = Pace(endpoint.requests_per_minute, endpoint.tokens_per_minute)
-        before = ledger.counts()
+        before = ledger.totals()
+        self._replayed_before = ledger.counts().replayed
+        self._asked = False
+        self._trusted = False
         self._purse = Purse(
             endpoint.budget,
             endpoint.prices,
@@ -69,10 +77,14 @@ class LLMClient:
     ) -> None:
         self._run(self._exchange.close())
         self._call(self._runner.close)
+        if self._asked:
+            # what already went wrong is what the user should hear of
+            with contextlib.suppress(*([RunFolderError] if error is not None else [])):
+                self._ledger.record_session(self._session())
 
     @property
     def spent(self) -> Spent:
-        """What this client's answers cost so far; those from the ledger cost nothing."""
+        """What this client's answers have cost so far; those from the ledger cost nothing."""
         return self._purse.spent
 
     @property
@@ -97,21 +109,26 @@ class LLMClient:
 
     def answer_requests(
         self, requests: Sequence[Request], on_answer: Callable[[Request, Answer], None] | None = None
-    ) -> list[Answer]:
-        """The answers, in the order of the requests; equal requests are sent once.
+    ) -> list[Outcome]:
+        """An answer or a failure for each request, in their order; equal requests are sent once.
+
+        A request fails for good if the endpoint refuses it, or keeps failing on it, and answers others, now or in the
+        ledger. While nothing has been answered, refusals are taken for a wrong set-up and end in an error.
 
         Args:
             requests: neighbours go one after the other through one lane.
-            on_answer: called with each one as it arrives, or is found in the ledger.
+            on_answer: called with each answer as it arrives, or is found in the ledger.
 
         Raises:
             EndpointUnreachable: no usable answer for ``give_up_s`` seconds, or a refused connection at the start.
             BudgetReached: the next request could pass the endpoint's budget.
-            AuthenticationError, ModelNotFound, EndpointError: the endpoint refuses.
+            AuthenticationError, ModelNotFound: the endpoint says so.
+            EndpointError: it refuses a parameter or path, or all of the first requests.
             RunFolderError: the ledger cannot be written.
         """
         tell = on_answer or _tell_nobody
-        answers: dict[Request, Answer] = {}
+        self._asked = True
+        answers: dict[Request, Outcome] = {}
         missing: dict[Request, str] = {}
         for request in dict.fromkeys(requests):
             self._compatibility.note_asked(request)
@@ -123,6 +140,8 @@ class LLMClient:
                 answers[request] = known
                 tell(request, known)
         if missing:
+            if answers or (not self._trusted and self._ledger.has_answers(self._endpoint)):
+                self._trust()
             answers.update(self._run(self._send_all(missing, tell)))
         return [answers[r] for r in requests]
 
@@ -146,22 +165,46 @@ class LLMClient:
 
     async def _send_all(
         self, keys: Mapping[Request, str], tell: Callable[[Request, Answer], None]
-    ) -> dict[Request, Answer]:
+    ) -> dict[Request, Outcome]:
         self._task = asyncio.current_task()
         await self._exchange.open()
         answers: dict[Request, Answer] = {}
-        async with Journal(self._ledger, self._gather_s) as journal:
+        failures: dict[Request, Failure] = {}
+        try:
+            async with Journal(self._ledger, self._gather_s) as journal:
 
-            async def keep(request: Request, answer: Answer) -> None:
-                await journal.keep(keys[request], request_json(self._endpoint, request), answer)
-                answers[request] = answer
-                tell(request, answer)
+                async def keep(request: Request, answer: Answer) -> None:
+                    self._trusted = True
+                    await journal.keep(keys[request], request_json(self._endpoint, request), answer)
+                    answers[request] = answer
+                    tell(request, answer)
 
-            lanes = Lanes(list(keys), self._window.size)
-            await Dispatch(lanes, window=self._window, patience=self._patience, ask=self._ask, keep=keep).run()
-        return answers
+                lanes = Lanes(list(keys), self._window.size)
+                ways = Ways(ask=self._ask, keep=keep, fail=failures.__setitem__, is_up=self._exchange.is_up)
+                await Dispatch(
+                    lanes, window=self._window, patience=self._patience, ways=ways, trusted=self._trusted
+                ).run()
+        finally:  # once the journal is left, the ledger is free
+            for request, failure in failures.items():
+                self._ledger.record_failure(keys[request], request_json(self._endpoint, request), failure)
+        return {**answers, **failures}
 
-    async def _ask(self, request: Request) -> Answer | Trouble:
+    def _trust(self) -> None:
+        self._trusted = True
+        self._exchange.trust()
+
+    def _session(self) -> Session:
+        return Session(
+            endpoint=self._endpoint.identity,
+            model=self._endpoint.model,
+            replayed=self._ledger.counts().replayed - self._replayed_before,
+            retries=self._retries,
+            unanswered=self.spent.unanswered,
+            notes=self.notes,
+            unverified=self.unverified,
+        )
+
+    async def _ask(self, request: Request) -> Answer | Trouble | Refusal:
         """Send a request when budget and pace allow, and note how it went."""
         size = request.prompt_bytes
         most = request.sampling.max_tokens
@@ -178,8 +221,9 @@ class LLMClient:
             if isinstance(outcome, Trouble):
                 self._retries += 1
                 self._window.note_trouble(sent, now, timed_out=outcome.timed_out)
-            else:
+            elif isinstance(outcome, Answer):
                 self._window.note_answer(sent, now)
+                self._patience.note_success(sent)
                 actual = self._cost(outcome, worst)
                 self._pace.correct(estimate, actual.prompt_tokens + actual.completion_tokens)
             return outcome

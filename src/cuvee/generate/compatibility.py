@@ -12,6 +12,9 @@ PARAMETERS = ("max_tokens", "temperature", "top_p", "seed", "stop", "min_p", "to
 _EXTRAS = ("seed", "min_p", "top_k")
 _HONEST = ("vllm", "llamacpp", "sglang")
 """Engines, by the owner of the models they list, that heed every parameter in ``_EXTRAS``."""
+_WORDS = ("seed", "stop")
+"""Parameters whose names are words that a message may hold for other reasons."""
+_LENGTH = re.compile(r"context (length|size|window)|prompt|messages|input (tokens|length)", re.IGNORECASE)
 _NO_SCHEMA = re.compile(r"response_format|json_schema|structured output|unsupported|not support", re.IGNORECASE)
 
 
@@ -89,7 +92,7 @@ class Compatibility:
         """
         if status not in (400, 422):
             return False
-        if "max_completion_tokens" in message and form.limit_name == "max_tokens":
+        if "max_completion_tokens" in message and form.limit_name == "max_tokens" and not blames_length(message):
             self.form = replace(self.form, limit_name="max_completion_tokens")
             self.note("max_tokens is refused: sent as max_completion_tokens")
             return True
@@ -110,9 +113,22 @@ def find_parameter(message: str, request: Request) -> str | None:
     """The parameter of the request that a refusal names."""
     sent = request.payload("")
     for name in PARAMETERS:
-        if name in sent and re.search(rf"(?<![\w.-]){name}(?![\w-])", message):
+        if name in sent and re.search(_named(name), message):
             return name
     return None
+
+
+def blames_length(message: str) -> bool:
+    """Whether a refusal says that a prompt is too long, which may name max_tokens too."""
+    return _LENGTH.search(message) is not None
+
+
+def _named(parameter: str) -> str:
+    """A pattern for a parameter's name; one that is a word has to stand in quotes, or beside what says parameter."""
+    if parameter not in _WORDS:
+        return rf"(?<![\w.-]){parameter}(?![\w-])"
+    kind = r"(?i:parameters?|arguments?|fields?|property|supplied)"
+    return rf"[\"'`]{parameter}[\"'`]|{kind}\W+{parameter}\b|\b{parameter}\W+({kind}|is not|must|should)"
 
 
 def remedy(parameter: str) -> str:

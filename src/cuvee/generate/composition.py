@@ -19,11 +19,17 @@ from cuvee.generate.parsing import (
     COPY_OF_TRAINING,
     DUPLICATE,
     EMPTY,
+    MALFORMED,
+    NEAR_COPY,
+    NEAR_DUPLICATE,
     NO_SOURCE,
     TRUNCATED,
+    WRONG_LABEL,
 )
-from cuvee.generate.provenance import RowProvenance, WordingHashes
+from cuvee.generate.provenance import RowProvenance
 from cuvee.generate.rounds import Rounds
+from cuvee.generate.strata import WRITINGS, Kind
+from cuvee.generate.wordings import Wordings
 from cuvee.records import Level, Rejected, Usage
 from cuvee.records.generation import Quarantined
 
@@ -57,12 +63,17 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Making:
-    """What all pools of one generation have in common. ``tested``: paraphrases were, for being nearest."""
+    """What all pools of one generation have in common. ``tested``: paraphrases were, for being nearest.
+
+    ``each``: a pool without a row of some stratum is of no use, as a label without rows is, unlike a passage.
+    """
 
     train: Corpus
     rounds: Rounds
     model: str
-    wordings: WordingHashes
+    wordings: Wordings
+    kind: Kind
+    each: bool
     tested: bool
 
 
@@ -88,7 +99,7 @@ def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
     """The pool of a level from the parts that its batches fill.
 
     Raises:
-        GenerationError: some label and block has no row at all.
+        GenerationError: some label and block has no row at all; or, with passages or contexts, none of them has.
     """
     placed = [(slot, part) for part in parts for slot in part.slots]
     placed.sort(key=lambda pair: (pair[0].block, pair[0].label, pair[0].order))
@@ -98,7 +109,8 @@ def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
     books = {id(part): _Book(part, making.rounds) for part in parts}
     failed = {key: slot for book in books.values() for key, slot in book.failed.items()}
     rejected = [r for book in books.values() for r in book.rejected]
-    _refuse_empty(level, slots, rows, rejected, failed)
+    if making.each or not rows:
+        _refuse_empty(level, slots, rows, rejected, failed)
     corpus = _corpus(level, rows, making)
     return Pool(
         level=level,
@@ -118,14 +130,16 @@ def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
 
 
 def _corpus(level: Level, rows: Sequence[Row], making: Making) -> Corpus:
-    ids = {row.slot.key: _row_id(level.dial, row) for row in rows}
+    pairs = WRITINGS[making.kind].pair
+    ids = {row.slot.key: _row_id(level.dial, row, pairs=pairs) for row in rows}
     sources = {row.slot.parent for row in rows}
     return Corpus.from_rows(
         [
             {
                 "id": ids[row.slot.key],
                 "text": row.text,
-                "target": row.slot.label,
+                "target": row.target,
+                "context": row.context,
                 "group": ids[row.slot.parent or row.slot.key] if row.slot.parent or row.slot.key in sources else None,
                 "seed_ids": list(row.seed_ids),
                 "dial": level.dial,
@@ -140,8 +154,9 @@ def _corpus(level: Level, rows: Sequence[Row], making: Making) -> Corpus:
     )
 
 
-def _row_id(dial: str, row: Row) -> str:
-    return f"{dial}-{hash_texts([row.slot.key, row.slot.label, row.text])[:16]}"
+def _row_id(dial: str, row: Row, *, pairs: bool) -> str:
+    parts = [row.slot.key, row.slot.label, row.text, *([row.target] if pairs else [])]
+    return f"{dial}-{hash_texts(parts)[:16]}"
 
 
 # --- the books ------------------------------------------------------------------------------------
@@ -212,7 +227,7 @@ class _Book:
             replicate=request.replicate,
             prompt_hash=making.wordings.hash(row.slot, question),
             attempts=before + 1,
-            draft_key=self._rounds.key(asked[before - 1]) if question.kind == "refinement" else None,
+            draft_key=self._rounds.key(asked[before - 1]) if question.step == "refinement" else None,
         )
 
 
@@ -250,6 +265,10 @@ _REMEDIES = {
     COPY_OF_PROMPT: "raise the temperature",
     EMPTY: "check the model and api: chat or completions",
     CHATTER: "use api: completions, or a larger model",
+    MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
+    NEAR_DUPLICATE: "raise the temperature, or near_duplicate",
+    NEAR_COPY: "raise the temperature, or near_duplicate",
+    WRONG_LABEL: "check the labels of the training rows, or check no labels",
 }
 
 

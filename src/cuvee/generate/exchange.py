@@ -10,11 +10,19 @@ from types import TracebackType
 import aiohttp
 from yarl import URL
 
-from cuvee.errors import EndpointError, EndpointUnreachable
+from cuvee.errors import EndpointError, EndpointUnreachable, ModelNotFound
 from cuvee.generate.calls import Answer, Endpoint, Request
 from cuvee.generate.compatibility import Compatibility
 from cuvee.generate.masking import LEAST_SECRET, join_url, mask_secrets
-from cuvee.generate.refusals import blames_model, explain_refusal, missing_model, refused_key, serves
+from cuvee.generate.refusals import (
+    Refusal,
+    blames_model,
+    concerns_request,
+    explain_refusal,
+    missing_model,
+    refused_key,
+    serves,
+)
 from cuvee.generate.replies import Reply, error_status, model_owners, parse_reply, read_message
 from cuvee.generate.retries import Trouble, retry_after_seconds
 
@@ -77,12 +85,16 @@ class Exchange:
     ) -> None:
         await self.close()
 
-    async def ask(self, request: Request) -> Answer | Trouble:
-        """The answer, or what kept it from coming and may pass.
+    def trust(self) -> None:
+        """The endpoint is known to have answered such requests: what goes wrong now is no wrong set-up."""
+        self._worked = True
+
+    async def ask(self, request: Request) -> Answer | Trouble | Refusal:
+        """The answer, what kept it from coming and may pass, or that the endpoint refuses this one request.
 
         Raises:
             EndpointUnreachable: base_url is no URL.
-            AuthenticationError, ModelNotFound, EndpointError: the endpoint refuses.
+            AuthenticationError, ModelNotFound, EndpointError: the endpoint refuses all such requests.
         """
         path = "/chat/completions" if request.prompt is None else "/completions"
         while True:
@@ -97,11 +109,32 @@ class Exchange:
             message = self._clean(reply)
             if status in _PASSING or status >= 500:
                 reason = f"HTTP {status} {message}".strip()
-                return Trouble(reason=reason, first=now, after=reply.retry_after, limited=status == 429)
+                kind, limited = f"HTTP {status}", status == 429
+                return Trouble(kind=kind, reason=reason, first=now, after=reply.retry_after, limited=limited)
             if not self._compatibility.adapt(request, form, status, message):
-                served = await self._served_models() if blames_model(status, message) else None
-                models = None if served is None else list(served)
-                raise explain_refusal(self._endpoint, request, path, status, message, models)
+                return await self._refuse(request, path, status, message)
+
+    async def is_up(self) -> bool:
+        """Whether GET /models gets any reply but a server error."""
+        reply = await self._get_models()
+        return reply is not None and reply.status < 500
+
+    async def _refuse(self, request: Request, path: str, status: int, message: str) -> Refusal:
+        """A refusal of one request.
+
+        Raises:
+            AuthenticationError, ModelNotFound, EndpointError: all such requests are refused.
+        """
+        endpoint, own = self._endpoint, concerns_request(request, status, message)
+        models: list[str] | None = None
+        if own and self._worked:  # the model has answered, so it is there
+            models = [endpoint.model]
+        elif blames_model(status, message) and (served := await self._served_models()) is not None:
+            models = list(served)
+        error = explain_refusal(endpoint, request, path, status, message, models)
+        if not own or isinstance(error, ModelNotFound):
+            raise error
+        return Refusal(reason=f"HTTP {status}", message=message, error=error)
 
     async def _post(self, path: str, body: bytes, now: float) -> Reply | Trouble:
         assert self._session is not None, "open() comes first"
@@ -117,12 +150,13 @@ class Exchange:
             raise self._no_url() from None
         except aiohttp.ClientConnectorError as exc:
             reason = self._mask(f"cannot connect ({exc.os_error.strerror or exc})")
-            return Trouble(reason=reason, first=now, refused=True)
+            return Trouble(kind="cannot connect", reason=reason, first=now, refused=True)
         except TimeoutError:
             reason = f"no answer within {endpoint.timeout_s:g} s"
-            return Trouble(reason=reason, first=now, timed_out=True, cut_off=True)
+            return Trouble(kind="no answer in time", reason=reason, first=now, timed_out=True, cut_off=True)
         except (aiohttp.ClientError, OSError) as exc:
-            return Trouble(reason=self._mask(str(exc) or type(exc).__name__), first=now, cut_off=True)
+            reason = self._mask(str(exc) or type(exc).__name__)
+            return Trouble(kind="connection lost", reason=reason, first=now, cut_off=True)
 
     def _url(self, path: str) -> URL:
         if path not in self._urls:
@@ -137,18 +171,20 @@ class Exchange:
     def _no_url(self) -> EndpointUnreachable:
         return EndpointUnreachable(f"{self._endpoint.shown_url} is no URL; give one such as http://host/v1")
 
-    def _read(self, path: str, reply: Reply, now: float) -> Answer | Trouble:
+    def _read(self, path: str, reply: Reply, now: float) -> Answer | Trouble | Refusal:
         answer = parse_reply(reply)
         if answer is not None:
             self._worked = True
             return self._without_secrets(answer)
         message = self._clean(reply)
         if self._worked:  # a proxy's page, or half a reply, among good ones
-            return Trouble(reason=f"no answer in the reply ({message!r})", first=now, cut_off=True)
-        raise EndpointError(
+            kind = "no answer in the reply"
+            return Trouble(kind=kind, reason=f"{kind} ({message!r})", first=now, cut_off=True)
+        error = EndpointError(
             f"{self._endpoint.shown_url}{path} answered, but not as an OpenAI-compatible endpoint does "
             f"({message!r}); check base_url (it usually ends in /v1)"
         )
+        return Refusal(reason="no answer in the reply", message=message, error=error, again=True)
 
     def _without_secrets(self, answer: Answer) -> Answer:
         text = mask_secrets(answer.text, self._secrets, least=LEAST_SECRET)
@@ -171,18 +207,21 @@ class Exchange:
 
     async def _served_models(self, *, raise_unauthorised: bool = False) -> dict[str, str] | None:
         """What GET /models lists, with the owners; None where it does not answer so."""
-        assert self._session is not None, "open() comes first"
-        reply = None
-        timeout = aiohttp.ClientTimeout(total=min(10.0, self._endpoint.timeout_s))
-        # no answer here says nothing yet: the request itself will meet the trouble, and name it
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-            async with self._session.get(self._url("/models"), timeout=timeout, allow_redirects=False) as response:
-                reply = Reply(response.status, await response.text("utf-8", errors="replace"))
+        reply = await self._get_models()
         if reply is None:
             return None
         if raise_unauthorised and reply.status == 401:
             raise refused_key(self._endpoint, 401, self._clean(reply))
         return model_owners(reply)
+
+    async def _get_models(self) -> Reply | None:
+        assert self._session is not None, "open() comes first"
+        timeout = aiohttp.ClientTimeout(total=min(10.0, self._endpoint.timeout_s))
+        # no answer here says nothing yet: the request itself will meet the trouble, and name it
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with self._session.get(self._url("/models"), timeout=timeout, allow_redirects=False) as response:
+                return Reply(response.status, await response.text("utf-8", errors="replace"))
+        return None
 
     def _clean(self, reply: Reply) -> str:
         # masked before it is shortened, so that no half of a key is left at the end

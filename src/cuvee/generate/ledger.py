@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cuvee.errors import RunFolderError
-from cuvee.generate.calls import Answer
+from cuvee.generate.calls import Answer, Endpoint
 from cuvee.generate.failures import Failure
 from cuvee.records import Usage
 
@@ -26,6 +27,15 @@ CREATE TABLE IF NOT EXISTS failures (
     message TEXT NOT NULL
 )
 """
+_SESSIONS = """
+CREATE TABLE IF NOT EXISTS sessions (
+    number INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, replayed INTEGER NOT NULL,
+    retries INTEGER NOT NULL, unanswered INTEGER NOT NULL, notes TEXT NOT NULL, unverified TEXT NOT NULL
+)
+"""
+_MET = """
+SELECT endpoint, model, replayed, retries, unanswered, notes, unverified FROM sessions ORDER BY number
+"""
 _INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 _SELECT = "SELECT text, finish_reason, prompt_tokens, completion_tokens FROM answers WHERE key = ?"
 # what failed and was then answered (asked for again by another process, say) did not fail
@@ -35,6 +45,29 @@ SELECT coalesce(json_extract(request_json, '$.body.model'), ''), finish_reason, 
        sum(completion_tokens)
 FROM answers GROUP BY 1, 2 ORDER BY 1, 2
 """
+
+_ANY = """
+SELECT 1 FROM answers WHERE json_valid(request_json) AND json_extract(request_json, '$.endpoint') = ?
+AND json_extract(request_json, '$.body.model') = ? LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What a client met from its first request to its end, beside answers and failures.
+
+    ``replayed`` answers were taken from the ledger, ``retries`` sent again after trouble that passed; ``unanswered``
+    requests were sent and cut off. ``notes`` were found out about the endpoint, ``unverified`` parameters it may have
+    ignored.
+    """
+
+    endpoint: str
+    model: str
+    replayed: int = 0
+    retries: int = 0
+    unanswered: int = 0
+    notes: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +110,7 @@ class Ledger:
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._database.execute(_ANSWERS)
                 self._database.execute(_FAILURES)
+                self._database.execute(_SESSIONS)
             self._database.execute(_SELECT, ("",))
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
@@ -145,6 +179,40 @@ class Ledger:
             for model, reason, n, prompt, completion in rows
         )
 
+    def has_answers(self, endpoint: Endpoint) -> bool:
+        """Whether this endpoint has ever answered a request to this model."""
+        return self._database.execute(_ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
+
+    # --- sessions ---
+    def record_session(self, session: Session) -> None:
+        """Commit what a client met.
+
+        Raises:
+            RunFolderError: the disk is full or failing; what was committed before stays.
+        """
+        row = (
+            *(session.endpoint, session.model, session.replayed, session.retries, session.unanswered),
+            *(json.dumps(list(texts)) for texts in (session.notes, session.unverified)),
+        )
+        with self._transaction():
+            self._database.execute("INSERT INTO sessions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def sessions(self) -> tuple[Session, ...]:
+        """What each client met, in order; of a process that was killed nothing is known."""
+        rows = self._database.execute(_MET).fetchall() if self._has_table("sessions") else []
+        return tuple(
+            Session(
+                endpoint=endpoint,
+                model=model,
+                replayed=replayed,
+                retries=retries,
+                unanswered=unanswered,
+                notes=tuple(json.loads(notes)),
+                unverified=tuple(json.loads(unverified)),
+            )
+            for endpoint, model, replayed, retries, unanswered, notes, unverified in rows
+        )
+
     # --- failures ---
     def record_failure(self, key: str, request_json: str, failure: Failure) -> None:
         """Commit that a request failed for good; a later failure of the same request takes its place.
@@ -159,10 +227,8 @@ class Ledger:
     def failures(self) -> dict[str, Failure]:
         """Request key -> failure, of all requests that failed for good and have no answer."""
         try:
-            rows = self._database.execute(_FAILED).fetchall()
+            rows = self._database.execute(_FAILED).fetchall() if self._has_table("failures") else []
         except sqlite3.OperationalError as exc:
-            if "no such table" in str(exc):  # a ledger made before failures were kept, opened to be looked at
-                return {}
             raise self._refusal(exc) from exc
         return {
             key: Failure(reason=reason, message=message, tries=tries, replayed=True)
@@ -185,6 +251,10 @@ class Ledger:
         with self._transaction():
             self._database.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key in chosen])
         return len(chosen)
+
+    def _has_table(self, name: str) -> bool:
+        """A ledger made by an earlier version, opened to be looked at, may lack one."""
+        return self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from cuvee.corpus import normalise_text
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.words import find_words
+from cuvee.generate.pairs import Pair, find_pair
+from cuvee.generate.strata import Writing
+from cuvee.generate.templates import block, one_line
 
 EMPTY = "empty"
 TOO_SHORT = "too short"
@@ -19,11 +22,17 @@ COPY_OF_PROMPT = "copy of the prompt"
 COPY_OF_TRAINING = "copy of a training row"
 COPY_OF_SOURCE = "copy of its source"
 DUPLICATE = "duplicate"
+NEAR_COPY = "near copy of a training row"
+NEAR_DUPLICATE = "near-duplicate"
+WRONG_LABEL = "wrong label"
+MALFORMED = "malformed"
 NOT_NEAREST = "another row is nearer than its source"
 NO_SOURCE = "its source has no row"
 DRAFT = "a draft"
 FORBIDDEN = "uses a word to avoid"
 
+ECHO_WORDS = 6
+"""Words in a row of a prompt's wording that no answer has by chance."""
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", flags=re.DOTALL)
 _NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])(?:\s+|$)")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
@@ -31,24 +40,38 @@ _ECHO = re.compile(
     r"^(?:text|example|answer|rewritten|original|paraphrase|draft|edited|headline|question|title)\s*:\s+", re.IGNORECASE
 )
 _CHATTER = re.compile(
-    r"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{0,80}:|as an ai\b|i'?m sorry,? but\b"
-    r"|i can(?:no|')t (?:help|assist|provide|write)\b|note:)|<\|\w+\|>|\[/?INST\]",
+    r"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{0,80}:|as an ai\b|i(?:['’]?m| am) sorry,? but\b"
+    r"|i can(?:no|['’])t (?:help|assist|provide|write)\b|note:)",
     flags=re.IGNORECASE,
 )
+_REFUSAL = re.compile(
+    r"^(?:as an ai\b|i(?:['’]?m| am) sorry,? but\b|i can(?:no|['’])t (?:help|assist|provide|write)\b)",
+    flags=re.IGNORECASE,
+)
+_DEBRIS = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>"
+    r"|^(?:#+\s*)?\**(?:assistant|user)\**\s*(?::|$)|^#+\s*(?:response|instruction|input|output)\s*:",
+    flags=re.IGNORECASE,
+)
+"""What chat templates put between turns, and the heads that stand for their roles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """A cleaned text, made of ``raw``; ``reason`` says why it cannot be a row, or is None."""
+    """A cleaned text, made of ``raw``; ``reason`` says why it cannot be a row, or is None.
+
+    ``target`` is the other side of a pair, None where the LLM writes the text alone.
+    """
 
     raw: str
     text: str
     reason: str | None
+    target: str | None = None
 
 
 def parse_answer(
-    answer: Answer, *, label: str, shown: Collection[str], avoided: Collection[str] = (), least_words: int = 2,
-    keep_truncated: bool = False,
+    answer: Answer, *, label: str, shown: Collection[str], avoided: Collection[str] = (), wording: Collection[str] = (),
+    least_words: int = 2, keep_truncated: bool = False,
 ) -> Parsed:  # fmt: skip
     """Clean an answer and look for what makes it unusable by itself.
 
@@ -57,22 +80,83 @@ def parse_answer(
         label: of the wanted row; "label: text" loses its label.
         shown: texts in the prompt, which may not come back.
         avoided: words that the answer may not hold, in lower case.
+        wording: stretches of the prompt's own words, normalised, which may not come back either.
         least_words: fewer words are too short.
         keep_truncated: take an answer that ran into max_tokens, without its last, broken word.
     """
     text = clean_text(answer.text, label=label)
     if answer.finish_reason == "length" and keep_truncated:
         text, answer = text.rpartition(" ")[0], replace(answer, finish_reason="stop")
-    reason = _objection(text, answer, shown, least_words)
+    reason = _objection(text, answer.finish_reason == "length", shown, wording, least_words)
     if reason is None and avoided and not set(avoided).isdisjoint(find_words(text)):
         reason = FORBIDDEN
     return Parsed(raw=answer.text, text=text, reason=reason)
 
 
+def parse_pair(
+    answer: Answer, *, writing: Writing, shown: Collection[str], shown_targets: Collection[str] = (),
+    avoided: Collection[str] = (), wording: Collection[str] = (), least_words: int = 2, keep_truncated: bool = False,
+) -> Parsed:  # fmt: skip
+    """Find both sides in an answer, and what makes one of them unusable by itself.
+
+    An answer that ran into max_tokens is whole if it is JSON that was closed before. Targets may have several
+    paragraphs, and any words that the real ones may have: only refusals, remains of chat templates and
+    repeated prompts are refused.
+
+    Args:
+        answer: what came back.
+        writing: what the sides are.
+        shown, shown_targets: texts and targets in the prompt.
+        avoided, wording, least_words, keep_truncated: as in :func:`parse_answer`; words are of the text.
+    """
+    pair, cut = find_pair(answer.text, writing), answer.finish_reason == "length"
+    if pair is None:
+        return Parsed(raw=answer.text, text="", reason=_why_no_pair(answer.text, cut))
+    cut = cut and not pair.whole
+    text, target = _clean_pair(pair, writing)
+    if cut and keep_truncated:
+        target, cut = target.rpartition(" ")[0].rstrip(), False
+    reason = _objection(text, cut, shown, wording, least_words)
+    if reason is None:
+        reason = _target_objection(target, shown_targets, wording)
+    if reason is None and avoided and not set(avoided).isdisjoint(find_words(text)):
+        reason = FORBIDDEN
+    return Parsed(raw=answer.text, text=text, reason=reason, target=target)
+
+
+def _why_no_pair(text: str, cut: bool) -> str:
+    plain = _THOUGHT.sub("", text).strip()
+    if cut:
+        return TRUNCATED
+    if not normalise_text(plain):
+        return EMPTY
+    return CHATTER if _REFUSAL.search(plain) or _DEBRIS.search(plain) else MALFORMED
+
+
+def _clean_pair(pair: Pair, writing: Writing) -> tuple[str, str]:
+    target = block(pair.target)
+    if not pair.whole:
+        target = _unquote(target)
+    if writing.lines:
+        return _unquote(block(pair.text)), target
+    return clean_text(one_line(pair.text), label=writing.text), target
+
+
+def _target_objection(target: str, shown: Collection[str], wording: Collection[str]) -> str | None:
+    if not target.strip(" \n\t.…-_\"'“”"):
+        return EMPTY
+    if _is_odd(target, _DEBRIS, shown) or _is_odd(target, _REFUSAL, shown):
+        return CHATTER
+    if _has_broken_characters(target):
+        return BROKEN
+    return COPY_OF_PROMPT if _echoes(target, wording) else None
+
+
 def clean_text(text: str, *, label: str) -> str:
     """The first line that is no chatter, without numbering, quotes, markup and echoes of the label."""
     lines = [line.strip() for line in _THOUGHT.sub("", text).splitlines() if line.strip()]
-    if len(lines) > 1 and (_CHATTER.search(lines[0]) or lines[0].endswith(":")):
+    leading = len(lines) > 1 and (_CHATTER.search(lines[0]) or lines[0].endswith(":"))
+    if leading and not _DEBRIS.search(lines[0]):  # an answer in another role than the asked one is of no use
         lines = lines[1:]
     line = lines[0] if lines else ""
     names = "|".join(re.escape(name) for name in {label, label.replace("_", " ")})
@@ -94,18 +178,38 @@ def _unquote(line: str) -> str:
     return line
 
 
-def _objection(text: str, answer: Answer, shown: Collection[str], least_words: int) -> str | None:
+def _objection(
+    text: str, cut: bool, shown: Collection[str], wording: Collection[str], least_words: int
+) -> str | None:  # fmt: skip
     normal = normalise_text(text)
     if not normal:
         return EMPTY
-    if answer.finish_reason == "length":
+    if cut:
         return TRUNCATED
-    if _CHATTER.search(text):
+    if _CHATTER.search(text) or _is_odd(text, _DEBRIS, shown):
         return CHATTER
-    if "\ufffd" in text or any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in text):
+    if _has_broken_characters(text):
         return BROKEN
     if len(normal.split()) < least_words:
         return TOO_SHORT
-    if normal in {normalise_text(t) for t in shown}:
+    if normal in {normalise_text(t) for t in shown} or _echoes(text, wording):
         return COPY_OF_PROMPT
     return None
+
+
+def _is_odd(text: str, pattern: re.Pattern[str], shown: Collection[str]) -> bool:
+    """Whether a text has what none of the real ones has that were shown."""
+    return pattern.search(text) is not None and not any(pattern.search(real) for real in shown)
+
+
+def _has_broken_characters(text: str) -> bool:
+    return "\ufffd" in text or any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in text)
+
+
+def _echoes(text: str, wording: Collection[str]) -> bool:
+    """Whether a text begins in the prompt's own words, or holds a whole stretch of them."""
+    if not wording:
+        return False
+    words = normalise_text(text).split()
+    head, whole = " ".join(words[:ECHO_WORDS]), f" {' '.join(words)} "
+    return len(words) >= ECHO_WORDS and any(f" {head} " in f" {run} " or f" {run} " in whole for run in wording)

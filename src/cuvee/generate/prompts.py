@@ -10,147 +10,163 @@ from cuvee.corpus import Corpus
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.generate.calls import Api, Request, Sampling
 from cuvee.generate.dials.protocol import Slot
-from cuvee.generate.templates import (
-    CHAT_SYSTEM,
-    CHAT_USER,
-    COMPLETION,
-    PARAPHRASE_COMPLETION,
-    PARAPHRASE_SYSTEM,
-    REFINE_COMPLETION,
-    REFINE_SYSTEM,
-    REFINE_USER,
-    REFINEMENTS,
-    REWRITINGS,
-    one_line,
-    readable,
-    texts_of,
-)
+from cuvee.generate.pairs import SEPARATOR, pair_schema
+from cuvee.generate.strata import WRITINGS, Kind, Stratum, Writing, find_strata
+from cuvee.generate.templates import PromptSet, Value, block, load_prompts, one_line, readable
 
 EXAMPLES_SHOWN = 4
 """Seed examples in a prompt, or all of the label if it has fewer."""
 SLOTS_A_ROTATION = 4
 """Neighbouring slots that see the same seed examples, so that an endpoint can reuse the prompt's prefix."""
+LEAST_ROOM, MOST_ROOM = 128, 1024
+"""Tokens that a pair is given at least, and at most on account of the longest pair of the training rows."""
+_CHARACTERS_A_TOKEN = 2
 
-Kind = Literal["row", "paraphrase", "draft", "refinement"]
+Step = Literal["row", "paraphrase", "draft", "refinement"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A request, with the example texts it shows and the ids of the seed examples behind them.
 
-    ``source`` is the text that it asks to rewrite, ``avoided`` the words that it forbids.
+    ``shown_targets`` are the other sides of the examples where it asks for pairs. ``source`` is the text that it asks
+    to rewrite, ``avoided`` the words that it forbids.
     """
 
     request: Request
-    kind: Kind = "row"
+    step: Step = "row"
     seed_ids: tuple[str, ...]
     shown: tuple[str, ...]
+    shown_targets: tuple[str, ...] = ()
     source: str | None = None
     avoided: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
-    """One question in both forms."""
-
-    prompt: str
-    system: str
-    user: str
 
 
 class PromptWriter:
     """Writes the question for each slot and attempt.
 
     Args:
-        train: where the seed examples come from; every label of a slot has at least one row in it.
+        train: where the seed examples come from; every stratum of a slot has at least one row in it.
         describe: what the texts are, in the plural ("news headlines").
         api: the form to write.
-        sampling: for slots without one of their own.
+        sampling: for slots without one of their own; pairs are given more room than its max_tokens where they need it.
         seed: of the choice of seed examples and of every request.
+        kind: of writing.
+        strata: what the labels of slots stand for; None is those of the training rows.
+        prompts: the wording; None is the built-in one.
     """
 
-    def __init__(self, train: Corpus, *, describe: str, api: Api, sampling: Sampling, seed: int) -> None:
+    def __init__(
+        self, train: Corpus, *, describe: str, api: Api, sampling: Sampling, seed: int, kind: Kind = "label",
+        strata: Mapping[str, Stratum] | None = None, prompts: PromptSet | None = None,
+    ) -> None:  # fmt: skip
         self._train = train
-        self._rows: Mapping[str, list[int]] = {
-            label: [i for i, target in enumerate(train.targets) if target == label] for label in train.labels
-        }
+        self.writing: Writing = WRITINGS[kind]
+        self.strata: Mapping[str, Stratum] = find_strata(train, kind) if strata is None else strata
         self._places = {id_: i for i, id_ in enumerate(train.ids)}
         self._describe = describe
         self._api = api
         self._sampling = sampling
         self._seed = seed
+        self._prompts = prompts if prompts is not None else load_prompts()
+        self._schema = pair_schema(self.writing) if self.writing.pair else None
+        self._room = _find_room(train) if self.writing.pair else 0
 
     def ask_for_row(self, slot: Slot, attempt: int, avoided: Sequence[str] = ()) -> Question:
-        """Ask for a new row of the slot's label, with the slot's topic and attributes and without these words."""
-        return self._ask_for_new(slot, attempt, avoided, kind="row")
+        """Ask for a new row of the slot's stratum, with the slot's topic and attributes and without these words."""
+        return self._ask_for_new(slot, attempt, avoided, step="row")
 
     def ask_for_draft(self, slot: Slot, attempt: int, avoided: Sequence[str] = ()) -> Question:
         """Ask for the draft of a row, at the draft's temperature and in its form."""
-        return self._ask_for_new(slot, attempt, avoided, kind="draft")
+        return self._ask_for_new(slot, attempt, avoided, step="draft")
 
     def ask_for_refinement(
         self, slot: Slot, attempt: int, draft: str, seed_ids: Sequence[str], avoided: Sequence[str] = ()
     ) -> Question:
         """Ask for ``draft`` in good form; ``seed_ids`` are the examples it was drafted from, shown in chat form."""
-        text = one_line(draft)
         examples = [one_line(self._train.texts[self._places[id_]]) for id_ in seed_ids]
-        words = {"label": readable(slot.label), "describe": self._describe, "examples": examples, "text": text}
-        form = _Form(
-            prompt=REFINE_COMPLETION.render(pairs=REFINEMENTS, **words),
-            system=REFINE_SYSTEM.render(words),
-            user=REFINE_USER.render(words),
-        )
+        values: dict[str, Value] = {
+            "label": self._label(slot), "describe": self._describe, "examples": examples, "text": one_line(draft),
+        }  # fmt: skip
         return Question(
-            request=self._request(slot, attempt, form, api=self._api),
-            kind="refinement",
+            request=self._request(slot, attempt, "refine", values, api=self._api),
+            step="refinement",
             seed_ids=tuple(seed_ids),
-            shown=texts_of(REFINEMENTS) if self._api == "completions" else tuple(examples),
+            shown=self._prompts.pairs("refine_completion") if self._api == "completions" else tuple(examples),
             source=draft,
             avoided=tuple(avoided),
         )
 
     def ask_for_paraphrase(self, slot: Slot, attempt: int, source: str, seed_ids: Sequence[str]) -> Question:
         """Ask for ``source`` in other words; ``seed_ids`` are those of the source."""
-        text = one_line(source)
-        form = _Form(
-            prompt=PARAPHRASE_COMPLETION.render(pairs=REWRITINGS, text=text),
-            system=PARAPHRASE_SYSTEM.render(describe=self._describe),
-            user=text,
-        )
+        values: dict[str, Value] = {"describe": self._describe, "text": one_line(source)}
         return Question(
-            request=self._request(slot, attempt, form, api=self._api),
-            kind="paraphrase",
+            request=self._request(slot, attempt, "paraphrase", values, api=self._api),
+            step="paraphrase",
             seed_ids=tuple(seed_ids),
-            shown=texts_of(REWRITINGS) if self._api == "completions" else (),
+            shown=self._prompts.pairs("paraphrase_completion") if self._api == "completions" else (),
             source=source,
         )
 
-    def _ask_for_new(self, slot: Slot, attempt: int, avoided: Sequence[str], *, kind: Kind) -> Question:
+    def blank(self) -> PromptWriter:
+        """A writer of the same wording that has a placeholder for all that is given."""
+        kind, places = self.writing.kind, range(EXAMPLES_SHOWN)
+        rows = [{"id": str(i), "text": f"[example {i}]", "target": "[label]"} for i in places]
+        if kind != "label":
+            rows = [{**rows[i], "target": f"[target {i}]", "context": f"[context {i}]"} for i in places]
+        train = Corpus.from_rows(rows, task=self.writing.task)
+        return PromptWriter(
+            train, describe=self._describe, api=self._api, sampling=self._sampling, seed=0, kind=kind,
+            strata=find_strata(train, kind, ["[source]"] if self.writing.source else None), prompts=self._prompts,
+        )  # fmt: skip
+
+    def _ask_for_new(self, slot: Slot, attempt: int, avoided: Sequence[str], *, step: Step) -> Question:
         rows = self._choose_rows(slot, attempt)
-        examples = [one_line(self._train.texts[i]) for i in rows]
-        words = {
-            "label": readable(slot.label),
+        values: dict[str, Value] = {
+            "label": self._label(slot),
             "describe": self._describe,
             "topic": readable(slot.topic) if slot.topic is not None else None,
             "attributes": [(readable(name), readable(value)) for name, value in slot.attributes],
             "avoided": list(avoided),
-            "examples": examples,
+            "examples": self._examples(rows),
         }
-        form = _Form(prompt=COMPLETION.render(words), system=CHAT_SYSTEM.render(words), user=CHAT_USER.render(words))
-        drafted = slot.draft if kind == "draft" else None
+        if self.writing.source is not None:
+            values[self.writing.source] = block(self.strata[slot.label].source or "")
+        drafted = slot.draft if step == "draft" else None
         return Question(
             request=self._request(
                 slot,
                 attempt,
-                form,
+                self.writing.kind,
+                values,
                 api=drafted.api if drafted is not None else self._api,
                 temperature=drafted.temperature if drafted is not None else None,
             ),
-            kind=kind,
+            step=step,
             seed_ids=tuple(self._train.ids[i] for i in rows),
-            shown=tuple(examples),
+            shown=tuple(one_line(self._train.texts[i]) for i in rows),
+            shown_targets=tuple(self._train.targets[i] for i in rows) if self.writing.pair else (),
             avoided=tuple(avoided),
         )
+
+    def _label(self, slot: Slot) -> str:
+        return readable(slot.label) if self.writing.kind == "label" else ""
+
+    def _examples(self, rows: Sequence[int]) -> list[str] | list[dict[str, str]]:
+        """The examples as the kind's prompts take them: texts of a label, else rows with the names of their parts."""
+        writing, train = self.writing, self._train
+        if writing.kind == "label":
+            return [one_line(train.texts[i]) for i in rows]
+        made = []
+        for i in rows:
+            sides = {
+                writing.text: block(train.texts[i]) if writing.lines else one_line(train.texts[i]),
+                writing.target: block(train.targets[i]),
+            }
+            if writing.source is not None and writing.source not in sides:
+                sides = {writing.source: block(train.contexts[i] or ""), **sides}
+            made.append(sides)
+        return made
 
     def _choose_rows(self, slot: Slot, attempt: int) -> list[int]:
         # a slot whose first answer was no use sees other examples, or the same in another order: at a low
@@ -160,18 +176,21 @@ class PromptWriter:
         if slot.examples or slot.seed_ids:
             rows = self._wanted_rows(slot)
             return [rows[i] for i in rng.permutation(len(rows))]
-        rows = self._rows[slot.label]
-        return [rows[i] for i in rng.permutation(len(rows))[:EXAMPLES_SHOWN]]
+        mine = self.strata[slot.label].rows
+        return [mine[i] for i in rng.permutation(len(mine))[:EXAMPLES_SHOWN]]
 
     def _wanted_rows(self, slot: Slot) -> list[int]:
         # the judge has checked that these examples are there
         if slot.seed_ids:
             return [self._places[id_] for id_ in slot.seed_ids if id_ in self._places]
-        rows = self._rows[slot.label]
+        rows = self.strata[slot.label].rows
         order = derive_rng(self._seed, "example-order", slot.label, slot.block).permutation(len(rows))
         return [rows[order[place % len(rows)]] for place in slot.examples]
 
-    def _request(self, slot: Slot, attempt: int, form: _Form, *, api: Api, temperature: float | None = None) -> Request:
+    def _request(
+        self, slot: Slot, attempt: int, asked: str, values: Mapping[str, Value], *, api: Api,
+        temperature: float | None = None,
+    ) -> Request:  # fmt: skip
         given = self._sampling
         wanted = temperature if temperature is not None else slot.temperature
         sampling = replace(
@@ -179,11 +198,28 @@ class PromptWriter:
             temperature=wanted if wanted is not None else given.temperature,
             top_p=slot.top_p if slot.top_p is not None else given.top_p,
             min_p=slot.min_p if slot.min_p is not None else given.min_p,
+            max_tokens=max(given.max_tokens, self._room),
         )
+        pair = asked == self.writing.kind and self.writing.pair
         # 31 bits: the widest seed that every server takes
         seed = derive_seed(self._seed, "answer", slot.key, attempt) & 0x7FFFFFFF
         if api == "completions":
-            sampling = sampling if sampling.stop else replace(sampling, stop=("\n",))
-            return Request(prompt=form.prompt, sampling=sampling, seed=seed, replicate=attempt)
-        messages = (("system", form.system), ("user", form.user))
-        return Request(messages=messages, sampling=sampling, seed=seed, replicate=attempt)
+            prompt = self._prompts.render(f"{asked}_completion", values)
+            sampling = sampling if sampling.stop else replace(sampling, stop=self._stop if pair else ("\n",))
+            return Request(prompt=prompt, sampling=sampling, seed=seed, replicate=attempt)
+        roles: tuple[Literal["system", "user"], ...] = ("system", "user")
+        messages = tuple((role, self._prompts.render(f"{asked}_chat_{role}", values)) for role in roles)
+        schema = self._schema if pair else None
+        return Request(messages=messages, sampling=sampling, seed=seed, replicate=attempt, schema=schema)
+
+    @property
+    def _stop(self) -> tuple[str, ...]:
+        """Where a pair ends: before the line between pairs, or the head of another pair."""
+        heads = [name for name in (self.writing.source, self.writing.text) if name is not None]
+        return (f"\n{SEPARATOR}", *(f"\n{name.capitalize()}:" for name in heads))
+
+
+def _find_room(train: Corpus) -> int:
+    """Tokens that pairs are given: enough for the longest pair of the training rows and what stands around it."""
+    longest = max((len(t) + len(y) for t, y in zip(train.texts, train.targets, strict=True)), default=0)
+    return min(MOST_ROOM, max(LEAST_ROOM, longest // _CHARACTERS_A_TOKEN + 32))

@@ -7,12 +7,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cuvee.corpus import Corpus
-from cuvee.fingerprint import hash_value
-from cuvee.generate.calls import Api, Sampling
-from cuvee.generate.dials.protocol import Slot
-from cuvee.generate.prompts import EXAMPLES_SHOWN, Kind, PromptWriter, Question
-
 if TYPE_CHECKING:
     from cuvee.generate.composition import Pool
 
@@ -64,42 +58,3 @@ class RowProvenance:
 def provenance_table(pool: Pool) -> pa.Table:
     """One line for each row of a pool, in the order of its rows, with the columns of ``PROVENANCE_SCHEMA``."""
     return pa.Table.from_pylist([asdict(row) for row in pool.provenance], schema=PROVENANCE_SCHEMA)
-
-
-class WordingHashes:
-    """Hashes of prompts' wordings: what the writer says with placeholders for label, topic and examples.
-
-    Args:
-        describe, api, sampling: as the writer was given them.
-    """
-
-    def __init__(self, *, describe: str, api: Api, sampling: Sampling) -> None:
-        rows = [{"id": str(i), "text": f"[example {i}]", "target": "[label]"} for i in range(EXAMPLES_SHOWN)]
-        train = Corpus.from_rows(rows)
-        self._seed_ids = train.ids
-        self._writer = PromptWriter(train, describe=describe, api=api, sampling=sampling, seed=0)
-        self._known: dict[tuple[Slot, str, bool], str] = {}
-
-    def hash(self, slot: Slot, question: Question) -> str:
-        """SHA-256 of the wording of a question that was asked for a slot."""
-        blank = Slot(
-            key="[slot]",
-            label="[label]",
-            block=0,
-            topic=None if slot.topic is None else "[topic]",
-            attributes=tuple((f"[name {i}]", f"[value {i}]") for i in range(len(slot.attributes))),
-            number=0,
-            order=0,
-        )
-        known = (blank, question.kind, bool(question.avoided))
-        if known not in self._known:
-            request = self._ask(blank, question.kind, ("[word]",) if question.avoided else ()).request
-            self._known[known] = hash_value([request.prompt, request.messages])
-        return self._known[known]
-
-    def _ask(self, slot: Slot, kind: Kind, avoided: tuple[str, ...]) -> Question:
-        if kind == "paraphrase":
-            return self._writer.ask_for_paraphrase(slot, 0, "[text]", self._seed_ids)
-        if kind == "refinement":
-            return self._writer.ask_for_refinement(slot, 0, "[text]", self._seed_ids, avoided)
-        return self._writer.ask_for_row(slot, 0, avoided)

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cuvee.errors import AuthenticationError, EndpointError, ModelNotFound
 from cuvee.generate.calls import Endpoint, Request
-from cuvee.generate.compatibility import find_parameter, remedy
+from cuvee.generate.compatibility import blames_length, find_parameter, remedy
+
+_OF_ONE_REQUEST = (400, 413, 422)
+_FILTERED = re.compile(r"content[ _-](filter|management|policy)|moderation|input was flagged", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A request that the endpoint will not answer, though it may well answer others.
+
+    ``reason`` is the same for all refusals of a kind, ``message`` what the endpoint says; ``error`` is for a set-up
+    in which nothing is answered. ``again`` says that it is worth another try once something else has been answered.
+    """
+
+    reason: str
+    message: str
+    error: EndpointError
+    again: bool = False
+
+
+def concerns_request(request: Request, status: int, message: str) -> bool:
+    """Whether a refusal may be due to this one request (too long, filtered, malformed), and not to all like it.
+
+    A parameter that is named is one of all requests: of the same level at least.
+    """
+    if status == 403:
+        return _FILTERED.search(message) is not None
+    if status not in _OF_ONE_REQUEST:
+        return False
+    parameter = find_parameter(message, request)
+    return parameter is None or (parameter == "max_tokens" and blames_length(message))
 
 
 def explain_refusal(

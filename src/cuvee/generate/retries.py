@@ -9,24 +9,30 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from cuvee.errors import EndpointError, EndpointUnreachable
+from cuvee.errors import EndpointUnreachable
 from cuvee.generate.calls import Endpoint
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 REFUSED_AT_START_S = 3.0
 """How long a connection that never once worked is tried."""
+MOST_TRIES = 8
+"""How often a request is sent that fails while others are answered, unless that takes less than its patience."""
+OWN_PATIENCE_S = 60.0
+"""How long a request must have failed before it is given up, with others being answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """A failure that may pass.
 
-    ``first`` is when this request first failed (monotonic seconds), ``after`` what the server
-    asked to wait, ``limited`` a 429, ``refused`` a connection that was not made, ``timed_out`` no reply in time,
-    ``cut_off`` that the request was sent and may have been worked on.
+    ``kind`` is the same for all of a kind. ``first`` is when this request first failed (monotonic seconds), ``after``
+    what the server asked to wait, ``limited`` a 429, ``refused`` a connection that was not made, ``timed_out`` no
+    reply in time, ``cut_off`` that the request was sent and may have been worked on. ``failures`` counts the request's
+    troubles so far, limits aside: they say nothing of it.
     """
 
+    kind: str
     reason: str
     first: float
     after: float | None = None
@@ -34,10 +40,11 @@ class Trouble:
     refused: bool = False
     timed_out: bool = False
     cut_off: bool = False
+    failures: int = 1
 
     def since(self, earlier: Trouble) -> Trouble:
         """This trouble, as the continuation of an earlier one."""
-        return replace(self, first=earlier.first)
+        return replace(self, first=earlier.first, failures=earlier.failures + (not self.limited))
 
 
 class Patience:
@@ -46,18 +53,23 @@ class Patience:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._last_success: float | None = None
+        self._last_good = -math.inf
         self._jitter = random.Random()  # spreads retries; touches no data
 
-    def note_success(self) -> None:
-        """The endpoint has just answered."""
+    def note_success(self, sent: float) -> None:
+        """The endpoint has just answered a request sent at ``sent``, monotonic seconds."""
         self._last_success = time.monotonic()
+        self._last_good = max(self._last_good, sent)
 
-    def wait_seconds(self, trouble: Trouble, tries: int) -> float:
-        """Seconds to wait before the next try, after ``tries`` earlier waits.
+    def wait_seconds(self, trouble: Trouble, tries: int) -> float | None:
+        """Seconds to wait before a request is tried again; None if the endpoint answers others and it is given up.
+
+        Args:
+            trouble: its last one.
+            tries: how often it has been sent.
 
         Raises:
             EndpointUnreachable: the endpoint has not answered anything for too long.
-            EndpointError: it answers others, and keeps failing on this request.
         """
         now = time.monotonic()
         silent = now - (trouble.first if self._last_success is None else max(self._last_success, trouble.first))
@@ -67,16 +79,24 @@ class Patience:
         if trouble.after is not None:
             wait = trouble.after + self._jitter.uniform(0, 0.05)
         else:  # the last try comes when the patience ends, not after
-            backoff = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**tries) * self._jitter.uniform(0.5, 1.0)
+            longest = min(LONGEST_BACKOFF_S, limit / MOST_TRIES)  # short patience takes as many tries
+            backoff = min(longest, FIRST_BACKOFF_S * 2 ** (tries - 1)) * self._jitter.uniform(0.5, 1.0)
             wait = min(backoff, max(0.05, limit - silent))
         if silent >= limit or (trouble.after is not None and silent + wait > limit):
             raise self._unreachable(trouble, silent)
-        if now - trouble.first >= limit and silent < limit / 2 and not trouble.limited:
-            raise EndpointError(
-                f"{self._endpoint.shown_url} answers other requests and has failed on one for {limit:g} s "
-                f"({trouble.reason}); all answers so far are kept"
-            )
-        return wait
+        return None if self._is_hopeless(trouble, now - trouble.first, silent) else wait
+
+    def _is_hopeless(self, trouble: Trouble, failing_s: float, silent: float) -> bool:
+        """Whether a request has failed often and long enough, while others sent well after it were, and are, answered.
+
+        Answers to what was sent before it say nothing: an outage may have begun in between.
+        """
+        patience = min(self._endpoint.give_up_s, OWN_PATIENCE_S)
+        if trouble.limited or self._last_good - trouble.first < patience / 2 or silent >= patience / 2:
+            return False
+        if failing_s >= self._endpoint.give_up_s:
+            return trouble.failures > 1
+        return failing_s >= patience and trouble.failures >= MOST_TRIES
 
     def _unreachable(self, trouble: Trouble, silent: float) -> EndpointUnreachable:
         asked = f", asks to wait {trouble.after:g} s" if trouble.after else ""

@@ -124,9 +124,11 @@ class Rounds:
         self._outcomes.update(outcomes)
 
     def _journal(self, failures: Mapping[Request, Failure]) -> None:
+        """Commit failures that the client did not."""
+        known = self._ledger.failures() if failures else {}
         for request, failure in failures.items():
-            key = request_key(self._endpoint, request)
-            self._ledger.record_failure(key, request_json(self._endpoint, request), failure)
+            if (key := request_key(self._endpoint, request)) not in known:
+                self._ledger.record_failure(key, request_json(self._endpoint, request), failure)
 
     def _show(self, filled: Collection[str]) -> None:
         """Report progress; it never goes back, though an answer that looked usable may turn out a duplicate."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cuvee.generate.budgets import Prices
 from cuvee.generate.ledger import Ledger, Tally
+from cuvee.records.generation import Generation
+
+RATE_OVER_S = 10.0
+"""The last seconds over which requests a second are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +20,9 @@ class LedgerSummary:
     """All answers a ledger holds: each was paid for once, however often it was used.
 
     ``cost`` is in the currency of the prices, and None without them. ``failures`` counts requests that failed
-    for good, which are not among ``requests``; ``by_failure`` counts them by their reason.
+    for good, which are not among ``requests``; ``by_failure`` counts them by their reason. ``replayed`` answers were
+    taken from it instead of asked for again, ``retries`` sent again after trouble that passed; ``unanswered`` requests
+    were cut off. ``notes`` were found out about the endpoint, ``unverified`` parameters it may have ignored.
     """
 
     requests: int
@@ -26,6 +33,11 @@ class LedgerSummary:
     by_finish_reason: Mapping[str, int]
     failures: int
     by_failure: Mapping[str, int]
+    replayed: int = 0
+    retries: int = 0
+    unanswered: int = 0
+    notes: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
 
 
 def summarise(ledger: Ledger, prices: Mapping[str, Prices] | Prices | None = None) -> LedgerSummary:
@@ -48,6 +60,7 @@ def summarise(ledger: Ledger, prices: Mapping[str, Prices] | Prices | None = Non
         by_model[part.model] += part.requests
         by_finish_reason[part.finish_reason] += part.requests
     failures = Counter(failure.reason for failure in ledger.failures().values())
+    sessions = ledger.sessions()
     return LedgerSummary(
         requests=sum(part.requests for part in tallies),
         prompt_tokens=sum(part.prompt_tokens for part in tallies),
@@ -57,7 +70,85 @@ def summarise(ledger: Ledger, prices: Mapping[str, Prices] | Prices | None = Non
         by_finish_reason=dict(sorted(by_finish_reason.items())),
         failures=failures.total(),
         by_failure=dict(sorted(failures.items())),
+        replayed=sum(session.replayed for session in sessions),
+        retries=sum(session.retries for session in sessions),
+        unanswered=sum(session.unanswered for session in sessions),
+        notes=tuple(dict.fromkeys(note for session in sessions for note in session.notes)),
+        unverified=tuple(dict.fromkeys(name for session in sessions for name in session.unverified)),
     )
+
+
+def account_generation(ledger: Ledger, prices: Prices | None, rejected: Iterable[str]) -> Generation:
+    """What generating took with a ledger, of which all that is in it is part.
+
+    Args:
+        ledger: to be counted.
+        prices: None leaves the cost open.
+        rejected: the reason of each rejected answer.
+    """
+    found = summarise(ledger, prices)
+    return Generation(
+        requests=found.requests,
+        replayed=found.replayed,
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        cost=found.cost,
+        currency=prices.currency if prices is not None else "",
+        retries=found.retries,
+        unanswered=found.unanswered,
+        failed=found.by_failure,
+        rejected=dict(Counter(rejected).most_common()),
+        unverified=found.unverified,
+        notes=found.notes,
+    )
+
+
+def list_notes(notes: Iterable[str], unverified: Iterable[str]) -> list[str]:
+    """What a reader should know of an endpoint, one sentence each."""
+    names = ", ".join(unverified)
+    return [
+        *notes,
+        *([f"nothing shows that the endpoint heeds {names}: it may ignore what it does not know"] if names else []),
+    ]
+
+
+class Meter:
+    """Says what is being spent while a ledger is written: requests a second, and all tokens and cost so far.
+
+    Args:
+        ledger: whose totals count, with what was in it before.
+        prices: None leaves the cost out.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, ledger: Ledger, prices: Prices | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ledger = ledger
+        self._prices = prices
+        self._clock = clock
+        self._before = ledger.totals()
+        self._opened = ledger.counts()
+        self._seen: deque[tuple[float, int]] = deque([(clock(), self._opened.requests)])
+
+    def __call__(self) -> str:
+        """``12.3 requests/s, 4,567 tokens in, 890 out, 0.0123 USD``; may be called from any thread."""
+        now = self._ledger.counts()
+        parts = [f"{rate:.1f} requests/s"] if (rate := self._rate(now.requests)) else []
+        prompt = self._before.prompt_tokens + now.prompt_tokens - self._opened.prompt_tokens
+        completion = self._before.completion_tokens + now.completion_tokens - self._opened.completion_tokens
+        parts += [f"{prompt:,} tokens in", f"{completion:,} out"]
+        if self._prices is not None:
+            parts.append(f"{self._prices.cost(prompt, completion):.4f} {self._prices.currency}")
+        return ", ".join(parts)
+
+    def _rate(self, requests: int) -> float:
+        now = self._clock()
+        self._seen.append((now, requests))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - RATE_OVER_S:
+            self._seen.popleft()
+        then, before = self._seen[0]
+        return (requests - before) / (now - then) if now > then else 0.0
 
 
 def _cost(part: Tally, prices: Mapping[str, Prices] | Prices) -> float:

@@ -1,106 +1,249 @@
-"""The texts of the prompts."""
+"""The texts of the prompts: Jinja files that a user can print, copy and override.
+
+A built-in file begins with a comment that says what it is for, its variables, and which of them it needs to make sense;
+whatever lies in the folder is a prompt.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from jinja2 import Environment, StrictUndefined, Template
+from cuvee.errors import ConfigError
+from cuvee.fingerprint import hash_value
+from cuvee.registry import nearest_name
 
-_JINJA = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from jinja2.sandbox import SandboxedEnvironment
+
+Value: TypeAlias = str | int | Sequence[str] | Sequence[tuple[str, str]] | Sequence[Mapping[str, str]] | None
+"""What a prompt can be given under a name."""
+
+SUFFIX = ".jinja"
+BUILT_IN = Path(__file__).with_name("prompt_files")
+_HEADER = re.compile(r"\{#\s*(.*?)\s*Variables:\s*(.*?)\.(?:\s*Needs:\s*(.*?)\.)?\s*#\}", flags=re.DOTALL)
+_GAPS = re.compile(r"\n{3,}")
+_PLACEHOLDERS: Mapping[str, Value] = {"attributes": [("[name]", "[value]")], "avoided": ["[word]"], "count": 3}
+_ABSENT: Mapping[str, Value] = {"topic": None, "attributes": [], "avoided": [], "label": ""}
+"""What may be missing from a prompt, as it is given then."""
 
 
-def _template(text: str) -> Template:
-    return _JINJA.from_string(text)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptFile:
+    """One prompt.
+
+    ``purpose`` says what it is for, ``variables`` what it may use (``examples.query`` is a field of each of
+    ``examples``), ``needed`` what it must use. ``source`` is the text of the file, ``place`` where it was read.
+    """
+
+    name: str
+    purpose: str
+    variables: tuple[str, ...]
+    needed: tuple[str, ...]
+    source: str
+    place: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables' own names, without fields."""
+        return tuple(dict.fromkeys(variable.partition(".")[0] for variable in self.variables))
+
+    def placeholders(self) -> dict[str, Value]:
+        """A value for each variable that only shows where it stands."""
+        made: dict[str, Value] = {}
+        for name in self.names:
+            fields = [v.partition(".")[2] for v in self.variables if v.startswith(f"{name}.")]
+            some: Value = [{field: f"[{field}]" for field in fields}] if fields else None
+            made[name] = some or _PLACEHOLDERS.get(name) or ([f"[{name}]"] if name == "examples" else f"[{name}]")
+        return made
 
 
-# What the row shall be like comes after the seed examples, as a list of its own: in the headline ("about tennis")
-# half as many rows of a small model are about it, and behind the examples the prompts of all topics share a prefix.
-COMPLETION = _template("""\
-A list of {{ label }} {{ describe }}:
-{% for example in examples %}
-{{ loop.index }}. {{ example }}
-{% endfor %}
-{% if topic or attributes or avoided %}
+class PromptSet:
+    """Every prompt by its name, such as ``label_chat_user``: the built-in ones, some of them overridden.
 
-More {{ label }} {{ describe }}
-{%- if topic %}, all about {{ topic }}{% endif %}
-{%- if attributes %} ({{ attributes | map("join", ": ") | join("; ") }}){% endif %}
-{%- if avoided %}, without the words {{ avoided | join(", ") }}{% endif %}
-:
-1.
-{%- else %}
-{{ examples | length + 1 }}.
-{%- endif %}
-""")
+    Args:
+        files: all of them.
+    """
 
-CHAT_SYSTEM = _template("""\
-You write {{ describe }} for a data set. Answer with one new text alone: no number, no quotes, no comment.""")
+    def __init__(self, files: Mapping[str, PromptFile]) -> None:
+        self._files = dict(sorted(files.items()))
+        self._compiled: dict[str, Template] = {}
+        self._pairs: dict[str, tuple[str, ...]] = {}
 
-CHAT_USER = _template("""\
-These {{ describe }} are of the kind "{{ label }}":
-{% for example in examples %}
-- {{ example }}
-{% endfor %}
-Write one more of the kind "{{ label }}"{{ ", about " ~ topic if topic }}. It must differ from those above.
-{%- if attributes %} What it must be like: {{ attributes | map("join", ": ") | join("; ") }}.{% endif %}
-{%- if avoided %} Do not use any of these words: {{ avoided | join(", ") }}.{% endif %}
-""")
+    @property
+    def files(self) -> Mapping[str, PromptFile]:
+        """All prompts, by name."""
+        return self._files
 
-REWRITINGS = (
-    ("Rain delays opening of new city bridge", "Wet weather holds up launch of bridge in city"),
-    ("Company hires 200 workers for its northern plant", "Northern factory takes on 200 new staff"),
-    ("Singer cancels tour after throat operation", "Throat surgery forces singer to call off tour"),
-    ("Schools to get more money for books", "Extra cash for books promised to schools"),
-    ("I really enjoyed the soup, but it was too expensive.", "The soup cost too much, though it tasted great."),
-    ("How do I change the password of my account?", "What are the steps to set a new account password?"),
-)
-"""Pairs that show what rewriting means; written for this purpose."""
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of all texts: what a caller's cache of generated rows must depend on."""
+        return hash_value({name: file.source for name, file in self._files.items()})
 
-PARAPHRASE_COMPLETION = _template("""\
-Each text is rewritten in other words with the same meaning.
-{% for original, rewritten in pairs %}
+    def file(self, name: str) -> PromptFile:
+        """One prompt.
 
-Original: {{ original }}
-Rewritten: {{ rewritten }}
-{% endfor %}
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        if name not in self._files:
+            raise ConfigError(f"no prompt is called {name!r}; {nearest_name(name, self._files)}")
+        return self._files[name]
 
-Original: {{ text }}
-Rewritten:""")
+    def render(self, name: str, values: Mapping[str, Value]) -> str:
+        """The prompt with these values.
 
-PARAPHRASE_SYSTEM = _template("""\
-You rewrite {{ describe }} in other words with the same meaning. Answer with the rewritten text alone.""")
+        Raises:
+            ConfigError: no such prompt, or it cannot be made with them.
+        """
+        file = self.file(name)
+        return _render(file, self._template(file), values)
 
-REFINEMENTS = (
-    ("city council they vote on on new park budget tuesday nite", "City council to vote on new park budget on Tuesday"),
-    ("Scientist find that the frogs is disappear from lakes -", "Scientists find that frogs are vanishing from lakes"),
-    ("i want knowing where is card what i ordered last week??", "Where is the card that I ordered last week?"),
-    ("Film was good but but end of it too long and long", "The film was good, but its ending was too long."),
-)
-"""Pairs that show what refining a draft means; written for this purpose."""
+    def pairs(self, name: str) -> tuple[str, ...]:
+        """Both sides of the ``pairs`` that a prompt sets to show what is meant; none where it sets none."""
+        if name not in self._pairs:
+            file = self.file(name)
+            with _explained(file):
+                found = getattr(self._template(file).make_module(file.placeholders()), "pairs", ())
+            self._pairs[name] = tuple(str(side) for pair in found for side in pair)
+        return self._pairs[name]
 
-REFINE_COMPLETION = _template("""\
-Drafts of {{ describe }}, each edited: what it says stays, its language and form become right.
-{% for draft, edited in pairs %}
+    def _template(self, file: PromptFile) -> Template:
+        if file.name not in self._compiled:
+            self._compiled[file.name] = _compile(file)
+        return self._compiled[file.name]
 
-Draft: {{ draft }}
-Edited: {{ edited }}
-{% endfor %}
 
-Draft: {{ text }}
-Edited:""")
+def load_prompts(folder: str | Path | None = None) -> PromptSet:
+    """The built-in prompts, and instead of them those of the same name in a folder.
 
-REFINE_SYSTEM = _template("""\
-You edit drafts of {{ describe }}. Keep what a draft says and correct its language and form. \
-Answer with the edited text alone.""")
+    Prompts run in Jinja's sandbox. Every one of the folder is rendered once with placeholders.
 
-REFINE_USER = _template("""\
-These {{ describe }} of the kind "{{ label }}" are in good form:
-{% for example in examples %}
-- {{ example }}
-{% endfor %}
-Bring this draft of one more into the same form, without taking over anything that they say:
-{{ text }}
-""")
+    Raises:
+        ConfigError: no such folder, or no prompts in it; a file whose name is no prompt's; a prompt that is not UTF-8,
+            has a syntax error (with its line), uses an unknown variable, or lacks one that it needs.
+    """
+    if folder is None:
+        return _built_in()
+    place, files = Path(folder), dict(_built_in().files)
+    if not place.is_dir():
+        raise ConfigError(f"prompts {str(folder)!r}: no such folder; cuvee prompts --out DIR writes one")
+    found = sorted(path for path in place.iterdir() if not path.name.startswith("."))
+    if not found:
+        raise ConfigError(f"prompts {str(folder)!r}: the folder is empty; cuvee prompts NAME prints a prompt to copy")
+    for path in found:
+        name = path.name.removesuffix(SUFFIX)
+        if path.suffix != SUFFIX or name not in files:
+            known = [f"{name}{SUFFIX}" for name in files]
+            raise ConfigError(f"{path}: no prompt has this name; {nearest_name(path.name, known)}")
+        built_in = files[name]
+        files[name] = PromptFile(
+            name=name, purpose=built_in.purpose, variables=built_in.variables, needed=built_in.needed,
+            source=_read(path), place=str(path),
+        )  # fmt: skip
+        check_prompt(files[name])
+    return PromptSet(files)
+
+
+def check_prompt(file: PromptFile) -> None:
+    """Refuse a prompt that could not be asked.
+
+    Raises:
+        ConfigError: a syntax error, an unknown variable, one missing that it needs, or nothing to read.
+    """
+    from jinja2 import meta
+
+    template, environment = _compile(file), _environment()
+    used = meta.find_undeclared_variables(environment.parse(file.source)) - set(environment.globals)
+    for name in sorted(used - set(file.names)):
+        raise ConfigError(f"{file.place}: unknown variable {name!r}; {nearest_name(name, file.variables)}")
+    for name in file.needed:
+        if name not in used:
+            raise ConfigError(f"{file.place}: it does not use {name!r}, which this prompt is about")
+    values = file.placeholders()
+    bare = {name: _ABSENT.get(name, value) for name, value in values.items()}
+    for given in (values, bare):
+        if not _render(file, template, given).strip():
+            raise ConfigError(f"{file.place}: it makes an empty prompt")
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> PromptSet:
+    return PromptSet({path.stem: _built_in_file(path) for path in sorted(BUILT_IN.glob(f"*{SUFFIX}"))})
+
+
+def _built_in_file(path: Path) -> PromptFile:
+    source = _read(path)
+    header = _HEADER.match(source)
+    if header is None:
+        raise ConfigError(f"{path}: begins with no comment that says what it is for and its variables")
+    purpose, variables, needed = (" ".join((part or "").split()) for part in header.groups())
+    return PromptFile(
+        name=path.stem,
+        purpose=purpose,
+        variables=tuple(name for name in variables.split(", ") if name),
+        needed=tuple(name for name in needed.split(", ") if name),
+        source=source,
+        place=path.name,
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: not UTF-8; convert the file, for example with iconv") from exc
+
+
+# --- Jinja, imported when the first prompt is made ------------------------------------------------
+@lru_cache(maxsize=1)
+def _environment() -> SandboxedEnvironment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    made = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+    # Jinja's own tojson writes < > & ' as escapes for web pages, which an LLM would copy
+    made.filters["json"] = _plain_json
+    return made
+
+
+def _plain_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _compile(file: PromptFile) -> Template:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        return _environment().from_string(file.source)
+    except TemplateSyntaxError as exc:
+        raise ConfigError(f"{file.place}, line {exc.lineno}: {exc.message}") from exc
+
+
+def _render(file: PromptFile, template: Template, values: Mapping[str, Value]) -> str:
+    with _explained(file):
+        return template.render({name: values[name] for name in file.names if name in values})
+
+
+@contextmanager
+def _explained(file: PromptFile) -> Iterator[None]:
+    """What goes wrong while a prompt is made, as one line that names it."""
+    from jinja2 import TemplateError
+
+    try:
+        yield
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as exc:
+        what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise ConfigError(f"{file.place}: {what}; its variables: {', '.join(file.variables)}") from exc
 
 
 def readable(name: str) -> str:
@@ -113,6 +256,6 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def texts_of(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Both sides of all pairs."""
-    return tuple(text for pair in pairs for text in pair)
+def block(text: str) -> str:
+    """A text with its paragraphs, without the space around them."""
+    return _GAPS.sub("\n\n", "\n".join(line.rstrip() for line in text.strip().splitlines()))

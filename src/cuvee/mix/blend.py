@@ -10,10 +10,12 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus, Origin
-from cuvee.errors import ConfigError, InputError
+from cuvee.corpus import Corpus, Origin, label_strata
+from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
-from cuvee.mix.shares import apportion_rows, largest_share, share_counts
+from cuvee.mix.composition import count_composition
+from cuvee.mix.shares import apportion_rows, share_counts
+from cuvee.mix.supply import Demand, refuse_shortage
 from cuvee.records import Composition, Kind, Regime
 
 Counts = Mapping[str, tuple[int, int]]
@@ -31,6 +33,8 @@ class Blend:
         origins = f"{made.real_rows} real, {made.synthetic_rows} synthetic"
         repeats = f"{made.unique_rows} distinct, none more than {made.most_repeats} times"
         lines = [f"Blend: {made.rows} rows, share {made.share:.3f} ({origins}), {repeats}"]
+        if made.real is not None and made.synthetic is not None:
+            lines.append(f"  words: {made.real.words} real, {made.synthetic.words} synthetic")
         width = max((len(label) for label in made.label_counts), default=0)
         lines += [f"  {label:<{width}}  {r:>6} real  {s:>6} synthetic" for label, (r, s) in made.label_counts.items()]
         return "\n".join(lines)
@@ -54,10 +58,11 @@ def mix_corpora(
     """Mix ``real`` and ``synthetic`` at ``share``, stratified by label, with exact counts.
 
     Rows are drawn without repetition from one seeded permutation of each label, always from its front: with
-    one seed the synthetic rows of a smaller share are among those of a larger one.
+    one seed the synthetic rows of a smaller share are among those of a larger one. Rows of generation and
+    retrieval have no labels: there all rows are one stratum.
 
     Args:
-        real: real training rows; their labels are the blend's.
+        real: real training rows; their task and labels are the blend's.
         synthetic: the pool, with the same labels; needed when the blend has synthetic rows.
         share: synthetic rows over all rows asked for; what came of it is in ``composition``.
         regime: ``augment`` (all real rows, synthetic rows added) or ``replace`` (total rows fixed).
@@ -67,53 +72,43 @@ def mix_corpora(
             (the synthetic rows of the blend at ``share`` without its real rows, or a number given below).
         allow_repeats: draw rows again, evenly, where there are too few.
         total_rows: rows of the blend: in ``replace``, and for ``synthetic-only``.
-        synthetic_rows_per_label: for ``synthetic-only``, or ``augment`` at share 1: rows of each label.
+        synthetic_rows_per_label: for ``synthetic-only``, or ``augment`` at share 1: rows of each label (rows, where
+            there are no labels).
 
     Raises:
-        InputError: the pool is missing or empty, has other labels than the real data, or too few rows; a row
-            has the wrong origin.
+        InputError: the pool is missing or empty, has another task or other labels than the real data, or too few
+            rows (with the largest share or number possible); a row has the wrong origin.
         ValueError: arguments that do not fit together.
     """
     counts = _plan_counts(real, share, regime, kind, total_rows, synthetic_rows_per_label)
     _check_origin(real, "real")
-    parts = [_draw_rows(real, {k: r for k, (r, _) in counts.items()}, seed, allow_repeats or kind == "real-duplicated")]
-    if any(s for _, s in counts.values()):
-        pool = _check_pool(real, synthetic)
-        if not allow_repeats:
-            _check_supply(pool, counts, real, share, regime, total_rows, kind)
-        parts.append(_draw_rows(pool, {k: s for k, (_, s) in counts.items()}, seed, allow_repeats))
+    asked = {"real": {k: r for k, (r, _) in counts.items()}, "synthetic": {k: s for k, (_, s) in counts.items()}}
+    pool = _check_pool(real, synthetic) if any(asked["synthetic"].values()) else None
+    if not allow_repeats:
+        refuse_shortage(
+            Demand(
+                counts=counts, real=_stratum_sizes(real), pool={} if pool is None else _stratum_sizes(pool),
+                share=share, regime=regime, kind=kind, total_rows=total_rows, per_label=synthetic_rows_per_label,
+            )
+        )  # fmt: skip
+    parts = [_draw_rows(real, asked["real"], seed)]
+    if pool is not None:
+        parts.append(_draw_rows(pool, asked["synthetic"], seed))
     corpus = parts[0].joined(*parts[1:])
     return Blend(corpus=corpus, composition=count_composition(corpus))
-
-
-def count_composition(corpus: Corpus) -> Composition:
-    """What a corpus holds, counted from its ``origin`` and ``id`` columns."""
-    repeats = Counter(corpus.ids)
-    pairs = Counter(zip(corpus.targets, corpus.origins, strict=True))
-    synthetic = corpus.origins.count("synthetic")
-    return Composition(
-        share=synthetic / len(corpus) if len(corpus) else 0.0,
-        real_rows=len(corpus) - synthetic,
-        synthetic_rows=synthetic,
-        unique_rows=len(repeats),
-        most_repeats=max(repeats.values(), default=0),
-        label_counts={label: (pairs[label, "real"], pairs[label, "synthetic"]) for label in corpus.labels},
-    )
 
 
 def _plan_counts(
     real: Corpus, share: float, regime: Regime, kind: Kind, total_rows: int | None, per_label: int | None
 ) -> Counts:
     """Label -> (real rows, synthetic rows), before looking at the pool."""
-    if real.task != "classification":
-        raise ConfigError(f"task {real.task!r} cannot be mixed yet; only classification is built so far")
     if kind not in get_args(Kind):
         raise ValueError(f"kind is {kind!r}; valid: {', '.join(get_args(Kind))}")
     if len(real) == 0:
         raise InputError("the real data has no rows; a blend takes its labels from them")
     if total_rows is not None and total_rows < 1:
         raise ValueError(f"total_rows is {total_rows!r}; it must be at least 1")
-    labels = real.label_counts()
+    labels = _stratum_sizes(real)
     only_synthetic = kind == "synthetic-only" or (kind == "blend" and share == 1)
     if per_label is not None and (not only_synthetic or per_label < 1 or total_rows is not None):
         raise ValueError(
@@ -152,46 +147,29 @@ def _check_pool(real: Corpus, pool: Corpus | None) -> Corpus:
     if pool.task != real.task:
         raise InputError(f"the pool is for {pool.task}, the real data for {real.task}; both must be of one task")
     _check_origin(pool, "synthetic")
-    for label in real.labels:
-        if label not in pool.label_counts():
+    have, wanted = _stratum_sizes(pool), _stratum_sizes(real)
+    for label in wanted:
+        if label not in have:
             raise InputError(f"the pool has no rows of label {label!r}; generate some, or drop it from the real data")
-    for label in pool.labels:
-        if label not in real.label_counts():
+    for label in have:
+        if label not in wanted:
             raise InputError(f"the pool has label {label!r}, which the real data lacks; rename it or drop its rows")
     return pool
 
 
-def _check_supply(
-    pool: Corpus, counts: Counts, real: Corpus, share: float, regime: Regime, total_rows: int | None, kind: Kind
-) -> None:
-    have = pool.label_counts()
-    short = next((label for label, (_, rows) in counts.items() if rows > have[label]), None)
-    if short is None:
-        return
-    if kind == "synthetic-only" or share == 1:
-        limit = f"the most that every label has is {min(have.values())} a label"
-    else:
-        most = largest_share(real.label_counts(), have, regime=regime, total_rows=total_rows)
-        limit = f"the largest share this pool allows is {most:g}"
-    raise InputError(
-        f"label {short!r}: {counts[short][1]} synthetic rows were asked, the pool has {have[short]}; "
-        f"{limit}; lower it, generate more, or allow repeats"
-    )
+def _stratum_sizes(corpus: Corpus) -> dict[str, int]:
+    """Rows of each label, sorted by label; all rows under ``""`` where there are no labels."""
+    return dict(sorted(Counter(label_strata(corpus)).items()))
 
 
-def _draw_rows(corpus: Corpus, wanted: Mapping[str, int], seed: int, repeat: bool) -> Corpus:
+def _draw_rows(corpus: Corpus, wanted: Mapping[str, int], seed: int) -> Corpus:
     """The first rows of each label's permutation, in the corpus's own order (repeats next to each other)."""
     members: dict[str, list[int]] = defaultdict(list)
-    for row, label in enumerate(corpus.targets):
+    for row, label in enumerate(label_strata(corpus)):
         members[label].append(row)
     chosen: list[NDArray[np.int64]] = []
     for label, rows in wanted.items():
         own = np.array(members[label], dtype=np.int64)
-        if rows > len(own) and not repeat:
-            raise InputError(
-                f"label {label!r}: {rows} real rows were asked, there are {len(own)}; "
-                "lower total_rows, raise the share, or allow repeats"
-            )
         order = derive_rng(seed, "mix", corpus.origins[0], label).permutation(own)
         chosen.append(np.resize(order, rows))
     return corpus.take(np.sort(np.concatenate(chosen)))

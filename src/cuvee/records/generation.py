@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +61,27 @@ class Usage:
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What generating took, and what was noticed on the way.
+
+    ``requests`` were sent and answered, ``replayed`` answers taken from the ledger instead. ``retries`` were sent again
+    after trouble that passed, ``unanswered`` cut off before the answer came. ``cost`` is None where prices are not
+    known. ``failed`` counts requests that failed for good, ``rejected`` answers that became no row, by their reason.
+    ``unverified`` names parameters that the endpoint may have ignored, ``notes`` say what was found out about it.
+    """
+
+    requests: int = 0
+    replayed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    currency: str = ""
+    retries: int = 0
+    unanswered: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    unverified: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

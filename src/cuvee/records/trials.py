@@ -17,8 +17,36 @@ Stage = Literal["generate", "measure", "mix", "train", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartCounts:
+    """The real or the synthetic rows of a blend, counted.
+
+    Attributes:
+        rows: repeats counted.
+        words: of all rows, as ``cuvee.defects.split_tokens`` counts them (lower-case words; each character of a
+            script without spaces is one): of the text, and for generation and retrieval of the target too.
+        unique_rows: different ids.
+        unique_texts: different texts, after ``cuvee.corpus.normalise_text``, each with its context.
+        most_repeats: of one id.
+    """
+
+    rows: int
+    words: int
+    unique_rows: int
+    unique_texts: int
+    most_repeats: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """What a blend really holds. ``share`` is synthetic rows over all rows, as realised."""
+    """What a blend really holds. ``share`` is synthetic rows over all rows, as realised.
+
+    Attributes:
+        unique_rows: different ids; a synthetic copy of a real row has its id.
+        most_repeats: of one id.
+        label_counts: label -> (real rows, synthetic rows); empty for tasks without labels.
+        unique_texts: different texts, each with its context; None where it was not counted.
+        real, synthetic: each part for itself; None where it was not counted.
+    """
 
     share: float
     real_rows: int
@@ -26,12 +54,19 @@ class Composition:
     unique_rows: int
     most_repeats: int
     label_counts: Mapping[str, tuple[int, int]]
-    """label -> (real rows, synthetic rows)"""
+    unique_texts: int | None = None
+    real: PartCounts | None = None
+    synthetic: PartCounts | None = None
 
     @property
     def rows(self) -> int:
         """All rows, repeats counted."""
         return self.real_rows + self.synthetic_rows
+
+    @property
+    def words(self) -> int | None:
+        """Words of all rows; None where they were not counted."""
+        return None if self.real is None or self.synthetic is None else self.real.words + self.synthetic.words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

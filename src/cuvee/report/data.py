@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cuvee.records import Advice, Composition, Level, Measurement, TrialFailure, Usage
+from cuvee.records.generation import Generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class ReportData:
     """the smallest gain that counts; the shape tests' where left out"""
     failures: Sequence[TrialFailure] = ()
     usage: Usage = field(default_factory=Usage)
+    generation: Generation | None = None
+    """what generating the pools took; None where they were ready-made"""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """stage -> seconds"""
     composition: Composition | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -9,6 +10,7 @@ from importlib import resources
 import jinja2
 
 from cuvee.records import Composition, Confirmation, ShapeTest
+from cuvee.records.generation import Generation
 from cuvee.report.charts import COLOURS, DARK, write_dark_theme
 from cuvee.report.data import ReportData
 from cuvee.report.figures import draw_levels, draw_measurements, draw_shares, draw_tau_ranges, draw_verdict, gather_grid
@@ -76,6 +78,7 @@ def render_report(data: ReportData) -> str:
         rejected=rejected,
         rejected_total=f"{sum(count for _, count, _ in rejected):,}",
         cost=_list_cost(data),
+        generation=[] if data.generation is None else _list_generation(data.generation),
     )
 
 
@@ -149,13 +152,41 @@ def _list_samples(data: ReportData) -> dict[str, list[_Pool]]:
     return groups
 
 
+def _list_generation(found: Generation) -> list[tuple[str, str]]:
+    """What was asked, spent and noted, as rows of a table; what did not occur is left out."""
+    rows = [
+        ("requests answered", f"{found.requests:,}"),
+        ("answers replayed from the ledger", f"{found.replayed:,}"),
+        ("tokens in", f"{found.prompt_tokens:,}"),
+        ("tokens out", f"{found.completion_tokens:,}"),
+        ("cost", "" if found.cost is None else f"{found.cost:,.4f} {found.currency}"),
+        ("requests sent again after trouble", f"{found.retries:,}"),
+        ("requests cut off unanswered", f"{found.unanswered:,}" if found.unanswered else ""),
+        ("requests failed for good", _list_counts(found.failed) or "0"),
+        ("answers rejected", _list_counts(found.rejected) or "0"),
+        ("parameters the endpoint may have ignored", ", ".join(found.unverified)),
+    ]
+    return [row for row in rows if row[1]] + [("note", note) for note in found.notes]
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+    return f"{sum(counts.values()):,} ({parts})" if parts else ""
+
+
 def _list_cost(data: ReportData) -> list[tuple[str, str]]:
     usage = data.usage
-    cost = [
-        ("LLM requests sent", f"{usage.requests:,}"),
-        ("answers replayed from the ledger", f"{usage.replayed:,}"),
-        ("prompt tokens", f"{usage.prompt_tokens:,}"),
-        ("completion tokens", f"{usage.completion_tokens:,}"),
+    cost = (
+        []
+        if data.generation is not None
+        else [
+            ("LLM requests sent", f"{usage.requests:,}"),
+            ("answers replayed from the ledger", f"{usage.replayed:,}"),
+            ("prompt tokens", f"{usage.prompt_tokens:,}"),
+            ("completion tokens", f"{usage.completion_tokens:,}"),
+        ]
+    )
+    cost += [
         ("trials", f"{sum(cell.trials for cell in data.advice.cells):,}"),
     ]
     cost += [(f"time, {stage}", write_seconds(seconds)) for stage, seconds in data.seconds.items()]

@@ -9,15 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuvee._version import __version__
-from cuvee.config import EmbeddedGenerator, EndpointGenerator, config_to_yaml
+from cuvee.config import (
+    EmbeddedGenerator,
+    EndpointGenerator,
+    FileGenerator,
+    TransformersGenerator,
+    config_to_yaml,
+)
 from cuvee.corpus import Corpus
 from cuvee.generate import Ledger
+from cuvee.generate.masking import redact_url
+from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.records import Advice, Cell, Composition, Draw, Measurement, TrialFailure, Usage
-from cuvee.report import ReportData, render_card, render_report
+from cuvee.records import Advice, Cell, Composition, Draw, Level, Measurement, MetricNote, TrialFailure, Usage
+from cuvee.report import ReportData, Reproduction, SyntheticPart, render_card, render_report
+from cuvee.store import StoredPool
 from cuvee.study.pools import usable_draws
 from cuvee.study.setup import Pools, Study
+from cuvee.study.spending import account_study
 from cuvee.study.trials import level_of, mix_cell, overlapping_shares
 
 SAMPLES = 6
@@ -58,14 +68,20 @@ def write_outputs(
         cell = recommended_cell(study, advice)
         blend = make_blend(study, pools, cell)
         level = level_of(pools, cell) if cell.dial else None
-        rejected = Counter(r.reason for r in pools[level].rejected) if level else Counter[str]()
         card = render_card(
             name=config.name,
             advice=advice,
             composition=blend.composition,
+            task=blend.corpus.task,
+            languages=config.card.languages,
+            licences=config.card.licences(),
             generator=describe_generator(study) if level else "none",
+            synthetic=_describe_synthetic(study, level, pools[level]) if level else None,
             measurement=measurements[level.key] if level else None,
-            rejected=rejected,
+            notes={
+                n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()
+            },
+            reproduction=_reproduction(study, blend, pools[level] if level else None),
             version=__version__,
         )
         blend_path = folder.save_blend(blend.corpus, card)
@@ -108,8 +124,35 @@ def describe_generator(study: Study) -> str:
     if isinstance(generator, EmbeddedGenerator):
         return f"embedded {Path(generator.gguf).name if generator.gguf else 'SmolLM2-135M-Instruct'}"
     if isinstance(generator, EndpointGenerator):
-        return f"{generator.model} at {generator.base_url}"
+        return f"{generator.model} at {redact_url(generator.base_url, None)}"
+    if isinstance(generator, TransformersGenerator):
+        return f"{Path(generator.model).name if Path(generator.model).exists() else generator.model} in transformers"
     return "ready-made pools"
+
+
+def _describe_synthetic(study: Study, level: Level, pool: StoredPool) -> SyntheticPart:
+    """How the synthetic rows of the blend were made."""
+    generator = study.config.generator
+    found: dict[str, str | int | float] = {}
+    if not isinstance(generator, FileGenerator):
+        for name in ("temperature", "top_p", "min_p", "top_k", "max_tokens"):
+            value = getattr(generator, name, None)
+            if value is not None:
+                found[name] = value
+    return SyntheticPart(
+        model=describe_generator(study),
+        sampling=found,
+        levels=(level,),
+        left_out=Counter(r.reason for r in pool.rejected),
+        kept=len(pool.corpus),
+    )
+
+
+def _reproduction(study: Study, blend: Blend, pool: StoredPool | None) -> Reproduction:
+    prints = {"real training rows": study.train.fingerprint, "blend": blend.corpus.fingerprint}
+    if pool is not None:
+        prints["pool"] = pool.corpus.fingerprint
+    return Reproduction(command="cuvee run study.yaml", seed=study.config.seed, fingerprints=prints)
 
 
 def make_report(
@@ -137,6 +180,7 @@ def make_report(
         delta=config.advice.delta,
         failures=failures,
         usage=usage,
+        generation=account_study(study, pools),
         seconds=dict(study.stages.seconds),
         composition=blend.composition,
         samples={level.key: _samples(pool.corpus) for level, pool in pools.items()},

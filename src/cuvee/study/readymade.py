@@ -1,88 +1,153 @@
-"""Pools from files: checked against the real labels, cleaned, cut into draws."""
+"""Pools from files: checked against the real labels, filtered, cut into draws, and selected from."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 
-from cuvee.config import PoolFile
+from cuvee.config import FilterConfig, PoolFile
+from cuvee.config.pools import AgreementConfig, DedupeConfig, DegenerateConfig, FewerPerClusterConfig, LeakConfig
 from cuvee.corpus import SCHEMA, Corpus, load_corpus
-from cuvee.defects import degenerate_reasons, duplicate_mask
 from cuvee.errors import InputError
 from cuvee.execute.stages import Progress
-from cuvee.mix import assign_blocks
+from cuvee.fingerprint import derive_seed
+from cuvee.mix import (
+    Agreement,
+    Dedupe,
+    Degenerate,
+    FewerPerCluster,
+    Filter,
+    Filtered,
+    Keep,
+    Leak,
+    apply_filters,
+    assign_blocks,
+    deal_blocks,
+    select_levels,
+    take_blocks,
+)
 from cuvee.records import Level, Rejected
 from cuvee.store import StoredPool
-from cuvee.study.guard import LeakGuard
 from cuvee.study.setup import FRESH, Study
+
+_FOREIGN = "has a label the real data lacks"
 
 
 def read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
-    """Pools from files: checked against the real labels, cleaned, cut into draws."""
-    guard = LeakGuard(study)
+    """Pools from files: checked against the real labels, filtered, cut into draws."""
+    filters = make_filters(study)
     ranks: Counter[str] = Counter()
     pools: dict[Level, StoredPool] = {}
     for number, file in enumerate(study.config.pools, start=1):
-        level = Level(dial=file.dial, name=file.level, rank=ranks[file.dial])
-        ranks[file.dial] += 1
-        pools[level] = _read_pool(study, file, level, guard)
-        study.folder.save_pool(pools[level])
+        for pool in _read_file(study, file, ranks[file.dial], filters):
+            pools[pool.level] = pool
+            study.folder.save_pool(pool)
+        ranks[file.dial] += len(file.levels)
         progress(number, len(study.config.pools))
     return pools
 
 
-def _read_pool(study: Study, file: PoolFile, level: Level, guard: LeakGuard) -> StoredPool:
+def make_filters(study: Study) -> list[Filter]:
+    """The filters of the config, knowing the real rows and what is held out."""
+    held_out = [*study.split.validation.texts, *study.locked_test("texts, against leaks").texts_for_leak_guard()]
+    return [_make_filter(study, settings, held_out) for settings in study.config.filters]
+
+
+def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str]) -> Filter:
+    texts = study.train.texts
+    if isinstance(settings, DedupeConfig):
+        return Dedupe(against=texts if settings.against_real else (), near=settings.near)
+    if isinstance(settings, DegenerateConfig):
+        return Degenerate(reference=texts if settings.reference else ())
+    if isinstance(settings, LeakConfig):
+        return Leak(held_out=held_out, reference=texts)
+    if isinstance(settings, AgreementConfig):
+        return Agreement(train=study.train, threshold=settings.threshold, top=settings.top, seed=study.config.seed)
+    if isinstance(settings, FewerPerClusterConfig):
+        return FewerPerCluster(limit=settings.limit, threshold=settings.threshold)
+    return Keep.load(settings.name)
+
+
+def clean_pool(study: Study, corpus: Corpus, filters: Sequence[Filter]) -> tuple[Filtered, tuple[Rejected, ...]]:
+    """Without foreign labels and without what the filters take; all that went is listed."""
+    known = [target in set(study.train.labels) for target in corpus.targets]
+    foreign = tuple(
+        Rejected(slot=i, reason=_FOREIGN, text=text)
+        for i, text, is_known in zip(corpus.ids, corpus.texts, known, strict=True)
+        if not is_known
+    )
+    found = apply_filters(corpus.keep(known) if foreign else corpus, filters, encode=study.encoder.encode)
+    return found, (*foreign, *found.rejected)
+
+
+def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter]) -> list[StoredPool]:
+    """The pools of the levels that a file gives."""
     corpus = load_corpus(file.path, text=file.text, label=file.label, group=file.group, origin="synthetic")
-    corpus = _with_columns(corpus, {"origin": "synthetic", "dial": level.dial, "level": level.name})
+    corpus = _with_columns(corpus, {"origin": "synthetic", "dial": file.dial})
     missing = sorted(set(study.train.labels) - set(corpus.labels))
     if missing:
         raise InputError(
             f"{file.path}: the pool has no rows of label {missing[0]!r} ({len(missing)} labels of the real data "
             "are missing); rename its labels or drop them from the real data"
         )
-    kept, rejected = clean_pool(corpus, study.train, guard)
-    blocked = _cut_draws(study, kept, file.path)
-    counts = Counter(r.reason.split(" (")[0] for r in rejected)
-    note = f"{len(kept)} of {len(corpus)} rows kept" + "".join(
-        f"; {n} {reason}" for reason, n in sorted(counts.items())
-    )
-    return StoredPool(level=level, corpus=blocked, rejected=rejected, note=note)
+    filtered, rejected = clean_pool(study, corpus, filters)
+    note = "\n".join([f"{len(filtered.corpus)} of {len(corpus)} rows kept", str(filtered)])
+    levels = [Level(dial=file.dial, name=name, rank=rank + i) for i, name in enumerate(file.levels)]
+    if file.select is None:
+        pools = [_cut_draws(study, filtered.corpus, file.path)]
+    else:
+        pools = _select_levels(study, file, filtered.corpus)
+    return [
+        StoredPool(level=level, corpus=_with_columns(pool, {"level": level.name}), rejected=rejected, note=note)
+        for level, pool in zip(levels, pools, strict=True)
+    ]
 
 
-def _cut_draws(study: Study, pool: Corpus, path: str) -> Corpus:
-    """Blocks for the confirmation first, then those of the grid; without the former where rows are too few."""
+def _cut_draws(study: Study, pool: Corpus, path: str, *, whole: bool = False) -> Corpus:
+    """Blocks for the confirmation first, then those of the grid; without the former where rows are too few.
+
+    ``whole`` deals all rows out, else a block holds what a draw needs and the rest stays unused.
+    """
     draws, rows, seed = study.config.draws, study.block_rows(), study.config.seed
+    cut = deal_blocks if whole else assign_blocks
     try:
-        return assign_blocks(
+        return cut(
             pool, blocks=draws.generation + draws.confirm, rows=rows, seed=seed, reserved=draws.confirm, fresh=FRESH
         )
     except InputError:
         study.stages.listener.noted(f"{path}: too few rows to set fresh draws aside for the confirmation")
     try:
-        return assign_blocks(pool, blocks=draws.generation, rows=rows, seed=seed)
+        return cut(pool, blocks=draws.generation, rows=rows, seed=seed)
     except InputError as exc:
         raise InputError(f"{path}: {exc}") from exc
 
 
-def clean_pool(corpus: Corpus, train: Corpus, guard: LeakGuard) -> tuple[Corpus, tuple[Rejected, ...]]:
-    """Without foreign labels, degenerate rows, duplicates, copies of training rows and leaks; each is listed."""
-    known = set(train.labels)
-    repeats = duplicate_mask([*train.texts, *corpus.texts])[len(train) :]
-    degenerate = degenerate_reasons(corpus.texts)
-    leaks = guard.reasons(corpus.texts)
-    reasons = [
-        "has a label the real data lacks" if target not in known else bad or ("duplicate" if repeat else leak)
-        for target, bad, repeat, leak in zip(corpus.targets, degenerate, repeats, leaks, strict=True)
-    ]
-    rejected = tuple(
-        Rejected(slot=i, reason=reason, text=text)
-        for i, reason, text in zip(corpus.ids, reasons, corpus.texts, strict=True)
-        if reason is not None
-    )
-    return corpus.keep(np.array([r is None for r in reasons], dtype=bool)), rejected
+def _select_levels(study: Study, file: PoolFile, pool: Corpus) -> list[Corpus]:
+    """The levels of a file with ``select``: in each draw, subsets of the draw's own rows."""
+    assert file.select is not None
+    dealt, rows = _cut_draws(study, pool, file.path, whole=True), study.block_rows()
+    parts: list[list[Corpus]] = [[] for _ in range(file.select.levels)]
+    for block in sorted({int(b) for b in dealt.blocks if b >= 0}):
+        drawn = take_blocks(dealt, {block})
+        try:
+            found = select_levels(
+                drawn,
+                study.encoder.encode(drawn.texts),
+                rows=rows,
+                levels=file.select.levels,
+                metric=file.select.metric,
+                seed=derive_seed(study.config.seed, "select", file.dial, block),
+            )
+        except InputError as exc:
+            raise InputError(f"{file.path}, draw {block}: {exc}") from exc
+        for part, selection in zip(parts, found, strict=True):
+            part.append(selection.corpus)
+        if notes := {selection.note for selection in found if selection.note}:
+            study.stages.listener.noted(f"{file.path}, draw {block}: {'; '.join(sorted(notes))}")
+    return [part[0].joined(*part[1:]) for part in parts]
 
 
 def _with_columns(corpus: Corpus, values: dict[str, str]) -> Corpus:

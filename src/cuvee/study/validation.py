@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cuvee.errors import ConfigError
 from cuvee.registry import resolve_name
-from cuvee.study.dials import make_dials
+from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.setup import Study
 from cuvee.train import TRAINERS, TrainSettings, build_loss
 
@@ -21,7 +21,7 @@ def validate_study(study: Study) -> None:
         resolve_name(train.check.trainer, TRAINERS, what="train.check.trainer")
     build_loss(TrainSettings(trainer=train.trainer, loss=train.loss, source_weight=train.source_weight))
     labels, rows = study.train.labels, max(study.block_rows().values())
-    for number, (_, dial) in enumerate(make_dials(study)):
+    for number, (_, dial) in enumerate(make_dials(study, StandIns())):
         try:
             dial.check(labels, rows)
         except ConfigError as exc:

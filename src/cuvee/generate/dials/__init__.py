@@ -42,9 +42,11 @@ into the prompt, as a name and its value.
 
 from collections.abc import Mapping
 
+from cuvee.generate.dials.attribute_lists import dimension_question, value_question
 from cuvee.generate.dials.attributes import AttributesDial, balanced_combinations
 from cuvee.generate.dials.combined import CombinedDial
 from cuvee.generate.dials.examples import ExamplesDial, order_examples
+from cuvee.generate.dials.list_questions import parse_list
 from cuvee.generate.dials.making import DialFactory, Setting
 from cuvee.generate.dials.making import make_dial as _make_dial
 from cuvee.generate.dials.paraphrase import ParaphraseDial
@@ -63,7 +65,8 @@ from cuvee.generate.dials.protocol import (
 from cuvee.generate.dials.refine import BaseThenRefineDial
 from cuvee.generate.dials.sampling import SamplingDial
 from cuvee.generate.dials.taboo import TabooDial
-from cuvee.generate.dials.topic_lists import parse_topics, topic_question, topics_from_words
+from cuvee.generate.dials.topic_lists import parse_topics, texts_by_label, topic_question, topics_from_words
+from cuvee.generate.dials.topic_tree import Branches, check_degree, check_tree, list_leaves
 from cuvee.generate.dials.topics import TopicsDial
 
 DIALS: Mapping[str, DialFactory] = {
@@ -95,6 +98,7 @@ __all__ = [
     "Avoid",
     "BaseThenRefineDial",
     "Batch",
+    "Branches",
     "CombinedDial",
     "Dial",
     "Draft",
@@ -107,13 +111,20 @@ __all__ = [
     "TopicsDial",
     "all_slots",
     "balanced_combinations",
+    "check_degree",
+    "check_tree",
+    "dimension_question",
     "level_batches",
+    "list_leaves",
     "make_dial",
     "order_examples",
+    "parse_list",
     "parse_topics",
     "rank_levels",
     "slot_key",
+    "texts_by_label",
     "topic_question",
     "topics_from_words",
+    "value_question",
     "wanted_slots",
 ]

@@ -14,7 +14,10 @@ from cuvee.generate.dials.protocol import (
     rank_levels,
     slot_key,
     whole_levels,
+    whole_number,
 )
+from cuvee.generate.dials.topic_tree import Branches, check_degree, check_tree, list_leaves
+from cuvee.generate.strata import ANY
 from cuvee.records import Level
 
 
@@ -28,28 +31,35 @@ class TopicsDial:
 
     Args:
         levels: numbers of topics a label.
-        topics: label -> its topics, in a fixed order; level k uses the first k. ``topics_from_words`` finds some in
-            the real data, ``topic_question`` asks the LLM for them.
+        topics: label -> its topics, in a fixed order, of which level k uses the first k; the entry ``any`` serves
+            labels without one of their own, and so does a plain list. A label's topics may be a tree, a mapping of
+            topics to subtopics (to any depth): level k then uses its first k leaves, spread over the tree from the top
+            (see ``list_leaves``). ``topics_from_words`` finds some in the real data, ``ask_topics`` asks the LLM.
+        degree: branches of every node of the trees, depth by depth; None takes them as they are.
 
     Raises:
-        ConfigError: a level is no whole number above 0, or a label has fewer distinct topics than the largest.
+        ConfigError: a level is no whole number above 0, a label has fewer distinct topics than the largest, or its tree
+            has not the shape of ``degree``.
     """
 
-    def __init__(self, *, levels: Sequence[int | float], topics: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        *,
+        levels: Sequence[int | float],
+        topics: Mapping[str, Branches] | Sequence[str],
+        degree: Sequence[int] | None = None,
+    ) -> None:
         self._counts = whole_levels(self.name, levels, least=1)
         self._levels = rank_levels(self.name, [str(k) for k in self._counts])
-        if not isinstance(topics, Mapping) or any(isinstance(given, str) for given in topics.values()):
+        for part in degree or ():
+            whole_number(self.name, "degree", part, least=1)
+        self._topics: dict[str, tuple[str, ...]] = {}
+        if isinstance(topics, Mapping) and not any(isinstance(given, str) for given in topics.values()):
+            self._topics = {label: self._read(f"label {label!r}", given, degree) for label, given in topics.items()}
+        elif isinstance(topics, Sequence) and not isinstance(topics, str):
+            self._topics = {ANY: self._read("the list for every label", topics, degree)}
+        else:
             raise ConfigError(f"dial 'topics': topics {topics!r} must map each label to a list of its topics")
-        self._topics = {label: tuple(given) for label, given in topics.items()}
-        for label, given in self._topics.items():
-            distinct = len({t.casefold().strip() for t in given if t.strip()})
-            if distinct != len(given):
-                raise ConfigError(f"dial 'topics': label {label!r} has an empty or repeated topic; give each once")
-            if distinct < self._counts[-1]:
-                raise ConfigError(
-                    f"dial 'topics': label {label!r} has {distinct} topics, level {self._counts[-1]} needs as many; "
-                    "add topics or drop the level"
-                )
 
     @property
     def name(self) -> str:
@@ -63,7 +73,7 @@ class TopicsDial:
 
     def check(self, labels: Sequence[str], rows_per_label: int) -> None:
         """Raise ConfigError if a label has no topics, or rows do not reach every topic of the largest level."""
-        missing = [label for label in labels if label not in self._topics]
+        missing = [label for label in labels if not self._topics_of(label)]
         if missing:
             raise ConfigError(f"dial 'topics': no topics for label {missing[0]!r}; it needs {self._counts[-1]}")
         check_rows(self.name, self._counts[-1], labels, rows_per_label)
@@ -80,15 +90,33 @@ class TopicsDial:
         return all_slots(level, batch)
 
     def _slots(self, labels: Sequence[str], block: int, rows: int, k: int) -> tuple[Slot, ...]:
+        topics = {label: self._topics_of(label) for label in labels}
         return tuple(
             Slot(
-                key=slot_key(label, block, self._topics[label][row % k], row // k),
+                key=slot_key(label, block, topics[label][row % k], row // k),
                 label=label,
                 block=block,
-                topic=self._topics[label][row % k],
+                topic=topics[label][row % k],
                 number=row // k,
                 order=row,
             )
             for row in range(rows)
             for label in labels
         )
+
+    def _topics_of(self, label: str) -> tuple[str, ...]:
+        return self._topics.get(label, self._topics.get(ANY, ()))
+
+    def _read(self, where: str, given: Branches, degree: Sequence[int] | None) -> tuple[str, ...]:
+        check_tree(f"dial 'topics': {where}", given)
+        if degree is not None:
+            check_degree(f"dial 'topics': {where}", given, degree)
+        leaves = list_leaves(given)
+        if len({leaf.casefold() for leaf in leaves}) != len(leaves):
+            raise ConfigError(f"dial 'topics': {where} has a repeated topic; give each once")
+        if len(leaves) < self._counts[-1]:
+            raise ConfigError(
+                f"dial 'topics': {where} has {len(leaves)} topics, level {self._counts[-1]} needs as many; "
+                "add topics or drop the level"
+            )
+        return leaves if isinstance(given, Mapping) else tuple(given)

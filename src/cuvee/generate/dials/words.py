@@ -17,7 +17,11 @@ FUNCTION_WORDS = frozenset(
     "those to too under up us very was way we were what when where which while who why will with would you your".split()
 )
 """English words that are typical of nothing. Other languages go without: there they weigh little as they stand
-in the texts of every label."""
+in the texts of every label, or are left out by :func:`common_words` where there is one label."""
+STOP_SHARE = 0.3
+"""Of the texts of an only label: a word that stands in more of them is typical of nothing."""
+LEAST_STOPPED = 6
+"""Texts that a word must stand in to be left out so: in a few texts, 30% of them says nothing."""
 
 
 def find_words(text: str) -> list[str]:
@@ -30,7 +34,7 @@ def weigh_words(texts: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float
 
     The class-based tf-idf of BERTopic (arXiv 2203.05794), W = tf(w, c) log(1 + A / f(w)), where tf is the share of
     the class's words, f(w) the frequency over all classes and A the mean number of words of a class; a word counts
-    once a text.
+    once a text. With one label there is nothing to contrast: the weight then rises with the frequency alone.
     """
     counts = {label: Counter(w for t in given for w in set(find_words(t))) for label, given in texts.items()}
     total: Counter[str] = Counter()
@@ -50,3 +54,10 @@ def characteristic_words(
     weights = weigh_words(texts).get(label, {})
     ranked = sorted((word for word in weights if word not in exclude), key=lambda w: (-weights[w], w))
     return tuple(ranked[:count])
+
+
+def common_words(texts: Sequence[str]) -> frozenset[str]:
+    """Words in so many of the texts that they are typical of nothing: more than 30%, and at least six."""
+    counted = Counter(word for text in texts for word in set(find_words(text)))
+    most = max(LEAST_STOPPED - 1, STOP_SHARE * len(texts))
+    return frozenset(word for word, n in counted.items() if n > most)

@@ -1,0 +1,189 @@
+"""``cuvee mix`` and ``cuvee replace``: which rows stand together."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from cuvee._version import __version__
+from cuvee.cli import show
+from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
+from cuvee.cli.rows import Group
+from cuvee.corpus import Corpus, Task, load_corpus, write_corpus
+from cuvee.corpus.folders import check_folder
+from cuvee.corpus.output import OUTPUTS
+from cuvee.errors import ConfigError
+from cuvee.hub import is_dataset, push_dataset, write_dataset
+from cuvee.mix import Blend, NoLeaks, mix_corpora, replace_with_paraphrases
+from cuvee.records import Cell, Draw
+from cuvee.report import Licences, Reproduction, SyntheticPart, render_card
+from cuvee.study.trials import mix_cell
+
+_CARD = ("licence", "licence_name", "real_licence", "synthetic_licence", "language", "push", "public")
+_FILES_ONLY = (*COLUMNS, "synthetic", "regime", "allow_repeats", "held_out", "task")
+
+
+@app.command()
+def mix(
+    ctx: typer.Context,
+    real: Annotated[Path, typer.Argument(help="real rows; or study.yaml or a run folder")],
+    synthetic: Annotated[Path | None, typer.Argument(help="synthetic rows")] = None,
+    share: Annotated[float, typer.Option("--share", min=0, max=1, help="synthetic rows over all rows")] = 0.5,
+    regime: Annotated[str, typer.Option("--regime", help="augment or replace")] = "augment",
+    allow_repeats: Annotated[bool, typer.Option("--allow-repeats", help="draw rows again where too few")] = False,
+    held_out: Annotated[
+        list[Path] | None, typer.Option("--held-out", help="validation or test rows, of which the blend may hold none")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
+    dial: Annotated[str | None, typer.Option("--dial", help="of a study's pool")] = None,
+    level: Annotated[str | None, typer.Option("--level", help="of a study's pool")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV; or a folder: a dataset with its card")
+    ] = Path("blend.parquet"),
+    licence: Annotated[str, typer.Option("--licence", help="of the dataset, as the hub names it: cc-by-4.0")] = "other",
+    licence_name: Annotated[str, typer.Option("--licence-name", help="where the licence is 'other'")] = "unstated",
+    real_licence: Annotated[str, typer.Option("--real-licence", help="terms of the real rows, in words")] = "",
+    synthetic_licence: Annotated[
+        str, typer.Option("--synthetic-licence", help="terms of the synthetic rows, in words")
+    ] = "",
+    language: Annotated[list[str] | None, typer.Option("--language", help="of the texts: en")] = None,
+    push: Annotated[
+        str | None, typer.Option("--push", help="upload the dataset to the hub as NAMESPACE/NAME; needs HF_TOKEN")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="with --push: for all to see")] = False,
+    text: Text = None,
+    label: Label = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Mix real and synthetic rows at an exact share, and write the blend."""
+    if regime not in ("augment", "replace"):
+        raise ConfigError(f"--regime is {regime!r}; valid: augment, replace")
+    if task not in get_args(Task):
+        raise ConfigError(f"--task is {task!r}; valid: {', '.join(get_args(Task))}")
+    is_folder = out.suffix not in OUTPUTS
+    if is_folder:
+        check_folder(out, replaces=is_dataset)
+    else:
+        refuse_options(ctx, _CARD, f"{out} is one file; a dataset with its card is a folder, --out FOLDER")
+    if push is None:
+        refuse_options(ctx, ["public"], "it goes with --push")
+    licences = _licences(licence, licence_name, real_licence, synthetic_licence)
+    if is_study(real):
+        refuse_options(ctx, _FILES_ONLY, IN_STUDY)
+        blend = _mix_study(real, dial, level, share, seed)
+    else:
+        refuse_options(ctx, ["dial", "level"], "it names a pool of a study; these are plain files")
+        if synthetic is None:
+            raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
+        of = cast("Task", task)
+        blend = mix_corpora(
+            load_corpus(real, text=text, label=label, task=of),
+            load_corpus(synthetic, text=text, label=label, origin="synthetic", task=of),
+            share=share,
+            regime="augment" if regime == "augment" else "replace",
+            seed=seed,
+            allow_repeats=allow_repeats,
+        )
+        for path in held_out or ():
+            other = load_corpus(path, text=text, label=label, task=of, labelled=False)
+            NoLeaks(other.texts).check(blend.corpus, when=f"of {path}")
+    if is_folder:
+        card = _card(out.name, blend, licences, language or [], ctx, seed)
+        write_dataset(out, blend.corpus, card)
+    else:
+        write_corpus(blend.corpus, out)
+    address = push_dataset(out, push, private=not public) if push is not None else None
+    if json:
+        show.show_json({**show.composition_to_json(blend.composition), "path": str(out), "pushed": address})
+    else:
+        show.show_composition(blend.composition)
+        show.out.print(f"wrote {out}" + (f"; pushed to {address}" if address else ""), markup=False)
+
+
+def _mix_study(path: Path, dial: str | None, level: str | None, share: float, seed: int) -> Blend:
+    with open_shown(path, None, show.Display()) as flow:
+        corpora = {k.key: p.corpus for k, p in flow.pools.items()}
+        if f"{dial}={level}" not in corpora:
+            raise ConfigError(f"--dial {dial} --level {level}: no such pool; valid: {', '.join(corpora)}")
+        cell = Cell(kind="blend", dial=dial, level=level, share=share, rows_per_label=flow.study.rows_per_label)
+        return mix_cell(flow.study, corpora, cell, Draw(generation=0, sampling=seed, training=0))
+
+
+def _licences(licence: str, name: str, real: str, synthetic: str) -> Licences:
+    try:
+        return Licences(blend=licence, name=name, real=real, synthetic=synthetic)
+    except ValueError as exc:
+        raise ConfigError(f"--licence: {exc}") from exc
+
+
+def _card(name: str, blend: Blend, licences: Licences, languages: list[str], ctx: typer.Context, seed: int) -> str:
+    corpus = blend.corpus
+    models = sorted({g for g in corpus.table["generator"].to_pylist() if g})
+    try:
+        return render_card(
+            name=name,
+            composition=blend.composition,
+            version=__version__,
+            task=corpus.task,
+            languages=languages,
+            licences=licences,
+            synthetic=SyntheticPart(model=", ".join(models)),
+            reproduction=Reproduction(
+                command=shlex.join(["cuvee", *cast("list[str]", ctx.obj)]),
+                seed=seed,
+                fingerprints={"blend": corpus.fingerprint},
+            ),
+        )
+    except ValueError as exc:
+        raise ConfigError(f"--language: {exc}") from exc
+
+
+@app.command()
+def replace(
+    base: Annotated[Path, typer.Argument(help="rows of which some are replaced")],
+    paraphrases: Annotated[Path, typer.Argument(help="paraphrases of rows of BASE")],
+    m_p: Annotated[int, typer.Option("--m-p", min=0, help="paraphrases of each source row")],
+    r: Annotated[int, typer.Option("--r", min=1, help="source rows of each label")] = 2,
+    max_m_p: Annotated[
+        int | None, typer.Option("--max-m-p", min=0, help="the largest --m-p of a series, so that its members nest")
+    ] = None,
+    group: Group = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV")] = Path("replaced.parquet"),
+    text: Text = None,
+    label: Label = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Let m_p paraphrases of each of r rows of a label stand in for other rows; --group names the source row."""
+    made = replace_with_paraphrases(
+        _load_base(base, text, label),
+        load_corpus(paraphrases, text=text, label=label, group=group, origin="synthetic"),
+        m_p=m_p,
+        r=r,
+        seed=seed,
+        max_m_p=max_m_p,
+    )
+    write_corpus(made.corpus, out)
+    if json:
+        show.show_json(
+            {
+                "path": str(out),
+                "rows": len(made.corpus),
+                "m_p": made.m_p,
+                "r": made.r,
+                "m_r": made.m_r,
+                "labels": {name: asdict(found) for name, found in made.labels.items()},
+                "unused": dict(made.unused),
+            }
+        )
+    else:
+        show.out.print(f"{made}\nwrote {out}", markup=False)
+
+
+def _load_base(path: Path, text: str | None, label: str | None) -> Corpus:
+    return load_corpus(path, text=text, label=label)

@@ -1,0 +1,155 @@
+"""``cuvee split``: one file of rows into training, validation and test rows, and few-shot training sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from cuvee.cli import show
+from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, refuse_options
+from cuvee.cli.rows import Group
+from cuvee.corpus import Corpus, Split, Task, few_shot, load_corpus, split_corpus, write_corpus
+from cuvee.corpus.folders import check_folder, fill_folder
+from cuvee.encoders import DEFAULT_ENCODER, load_encoder
+from cuvee.errors import ConfigError, InputError
+from cuvee.similarity import find_near_duplicates, unit_rows
+
+_FORMATS = ("parquet", "jsonl", "csv")
+
+
+@app.command()
+def split(
+    ctx: typer.Context,
+    data: Annotated[Path, typer.Argument(help="file of real rows")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="a new folder")],
+    test: Annotated[float, typer.Option("--test", min=0, help="rows, or a fraction below 1")] = 0.2,
+    validation: Annotated[float, typer.Option("--validation", min=0, help="rows, or a fraction below 1")] = 0.1,
+    rows_per_label: Annotated[
+        str | None, typer.Option("--rows-per-label", help="few-shot training sets, nested: 4,16,64,all")
+    ] = None,
+    near: Annotated[
+        float | None, typer.Option("--near", min=0, max=1, help="keep rows with a cosine of at least this together")
+    ] = None,
+    encoder: EncoderName = DEFAULT_ENCODER,
+    group: Group = None,
+    context: Annotated[
+        str | None, typer.Option("--context", help="column of what a text is about; rows that share it stay together")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
+    form: Annotated[str, typer.Option("--format", help="parquet, jsonl or csv")] = "parquet",
+    text: Text = None,
+    label: Label = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Split a file into train, validation and test; no text, group, context or near-duplicate is on two sides."""
+    if form not in _FORMATS:
+        raise ConfigError(f"--format is {form!r}; valid: {', '.join(_FORMATS)}")
+    if near is None:
+        refuse_options(ctx, ["encoder"], "it goes with --near")
+    check_folder(out)
+    corpus = load_corpus(data, text=text, label=label, group=group, context=context, task=_read_task(task))
+    sizes = _read_sizes(rows_per_label)
+    together = None if near is None else _link_rows(corpus, near, encoder)
+    try:
+        made = split_corpus(
+            corpus,
+            test=_read_part("test", test),
+            validation=_read_part("validation", validation),
+            rows_per_label=None,
+            seed=seed,
+            together=together,
+        )
+    except InputError as exc:
+        raise InputError(f"{data}: {_as_options(str(exc))}") from exc
+    parts = _gather_parts(made, sizes, seed, asked={"test": test, "validation": validation})
+    with fill_folder(out) as folder:
+        for name, rows in parts.items():
+            write_corpus(rows, folder / f"{name}.{form}")
+    paths = {name: out / f"{name}.{form}" for name in parts}
+    if json:
+        show.show_json({"parts": {k: _describe(v, paths[k]) for k, v in parts.items()}, "seed": seed,
+                        "fingerprint": corpus.fingerprint})  # fmt: skip
+    else:
+        _show_parts(parts, paths)
+
+
+def _read_task(task: str) -> Task:
+    found: Task | None = next((t for t in get_args(Task) if t == task), None)
+    if found is None:
+        raise ConfigError(f"--task is {task!r}; valid: {', '.join(get_args(Task))}")
+    return found
+
+
+def _as_options(message: str) -> str:
+    """A message about the keys of study.yaml as one about options."""
+    for name in ("test", "validation", "rows_per_label"):
+        message = message.replace(f"split.{name}", f"--{name.replace('_', '-')}")
+    return message
+
+
+def _read_part(name: str, value: float) -> int | float:
+    if value < 1:
+        return value
+    if not math.isfinite(value) or value != int(value):
+        raise ConfigError(f"--{name} is {value!r}; give whole rows, or a fraction below 1")
+    return int(value)
+
+
+def _read_sizes(text: str | None) -> list[int | str]:
+    out: list[int | str] = []
+    for part in (text or "all").split(","):
+        said = part.strip()
+        if said != "all" and not (said.isascii() and said.isdigit() and int(said) > 0):
+            raise ConfigError(f"--rows-per-label is {text!r}; give numbers of at least 1, or all: 4,16,64,all")
+        out.append("all" if said == "all" else int(said))
+    return list(dict.fromkeys(out))
+
+
+def _link_rows(corpus: Corpus, near: float, encoder: str) -> list[int]:
+    try:
+        unit = unit_rows(load_encoder(encoder).encode(corpus.texts))
+        linked: list[int] = find_near_duplicates(unit, near).cluster.tolist()
+    except ValueError as exc:
+        raise ConfigError(f"--near {near:g} with encoder {encoder}: {exc}") from exc
+    return linked
+
+
+def _gather_parts(made: Split, sizes: list[int | str], seed: int, asked: Mapping[str, float]) -> dict[str, Corpus]:
+    """Every file to write; a part that was asked for and came out empty is an error."""
+    parts = {"train": made.train, "validation": made.validation, "test": made.test.open_for_confirmation()}
+    for name, rows in asked.items():
+        if rows and not len(parts[name]):
+            raise InputError(
+                f"--{name} {rows:g} came out empty: no group or cluster of duplicates is small enough; "
+                f"raise --{name}, raise --near, or take a finer --group"
+            )
+    parts |= {f"train-{k}": rows for k, rows in few_shot(made.train, sizes, seed=seed).items() if k != "all"}
+    # a part of no rows would be a file that nothing reads
+    return {name: rows for name, rows in parts.items() if len(rows)}
+
+
+def _describe(rows: Corpus, path: Path) -> dict[str, object]:
+    labels = rows.label_counts() if rows.task == "classification" else {}
+    return {"path": str(path), "rows": len(rows), "label_counts": labels, "fingerprint": rows.fingerprint}
+
+
+def _show_parts(parts: Mapping[str, Corpus], paths: Mapping[str, Path]) -> None:
+    labels = sorted({label for rows in parts.values() for label in rows.labels if rows.task == "classification"})
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("part", no_wrap=True)
+    for column in ("rows", *labels[:8]):
+        table.add_column(escape(column), justify="right")
+    for name, rows in parts.items():
+        counts = rows.label_counts()
+        table.add_row(name, str(len(rows)), *(str(counts.get(label, 0)) for label in labels[:8]))
+    show.out.print(table)
+    for path in paths.values():
+        show.out.print(f"wrote {path}", markup=False, soft_wrap=True)

@@ -1,0 +1,230 @@
+"""One-off questions: topics, subtopics, attributes and their values are asked for before rows are.
+
+Lists nest as levels do: a request never depends on how many items are wanted, so a shorter list is the beginning
+of a longer one, and asking for more goes on where the ledger ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cuvee.corpus import normalise_text
+from cuvee.errors import ConfigError
+from cuvee.fingerprint import derive_rng
+from cuvee.generate.calls import Answer, Endpoint, Request, Sampling, request_json, request_key
+from cuvee.generate.client import LLMClient
+from cuvee.generate.dials.attribute_lists import dimension_question, value_question
+from cuvee.generate.dials.list_questions import parse_list
+from cuvee.generate.dials.topic_lists import topic_question
+from cuvee.generate.dials.topic_tree import Branches
+from cuvee.generate.failures import Failure, Outcome
+from cuvee.generate.ledger import Ledger
+from cuvee.generate.rounds import OpenClient
+
+ITEMS_A_REQUEST = 8
+"""Asked for at once, however many are wanted: few enough that a small model does not lose the thread."""
+EXAMPLES_SHOWN = 4
+ATTEMPTS = 4
+"""Answers in a row that may bring nothing new before a list is given up."""
+
+
+@dataclass(kw_only=True)
+class _Wanted:
+    """A list that is being asked for. ``ask`` makes the request from the items so far and the attempt."""
+
+    name: str
+    ask: Callable[[Sequence[str], int], Request]
+    count: int
+    never: frozenset[str]
+    explained: bool = False
+    found: list[str] = field(default_factory=list)
+    attempts: int = 0
+    in_vain: int = 0
+    trouble: str = ""
+
+    def take(self, outcome: Outcome) -> None:
+        """Add the new items of an answer."""
+        self.attempts += 1
+        before = len(self.found)
+        if isinstance(outcome, Failure):
+            self.trouble = f" (the last request failed: {outcome.message or outcome.reason})"
+        else:
+            known = {normalise_text(item) for item in self.found} | self.never
+            for item in _read(outcome, self.explained):
+                if normalise_text(item) not in known:
+                    known.add(normalise_text(item))
+                    self.found.append(item)
+        self.in_vain = 0 if len(self.found) > before else self.in_vain + 1
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """As many as are wanted, in the order in which they were found."""
+        return tuple(self.found[: self.count])
+
+
+class ListAsker:
+    """Asks an LLM for the lists that dials need; every answer is journalled, so that asking again sends nothing.
+
+    Args:
+        endpoint: the LLM.
+        ledger: its answers so far; new ones are added.
+        describe: what the texts are, in the plural, for the prompts.
+        seed: of requests, and of the real texts that they show.
+        sampling: of every request.
+        attempts: answers in a row that may bring nothing new before a list is given up.
+        open_client: what asks the endpoint.
+
+    Raises:
+        ValueError: ``attempts`` is below 1.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, ledger: Ledger, *, describe: str = "examples", seed: int = 0,
+        sampling: Sampling | None = None, attempts: int = ATTEMPTS, open_client: OpenClient = LLMClient,
+    ) -> None:  # fmt: skip
+        if attempts < 1:
+            raise ValueError(f"attempts {attempts!r}; must be 1 or more")
+        self._endpoint = endpoint
+        self._ledger = ledger
+        self._describe = describe
+        self._seed = seed
+        self._sampling = sampling
+        self._attempts = attempts
+        self._open_client = open_client
+
+    def topics(self, texts: Mapping[str, Sequence[str]], degree: Sequence[int]) -> dict[str, Branches]:
+        """Label -> its topics: ``degree[0]`` of them, each with ``degree[1]`` subtopics, and so on.
+
+        With one number the topics are a list. A topic or subtopic is never the label, one of those above it, or one
+        of the texts.
+
+        Args:
+            texts: label -> its real training texts, of which a few are shown.
+            degree: branches, depth by depth.
+
+        Raises:
+            ConfigError: a list stays short, naming the label and how many were found.
+            EndpointError: the endpoint failed; the ledger keeps all answers.
+            ValueError: ``degree`` is empty or holds a number below 1.
+        """
+        if not degree or min(degree) < 1:
+            raise ValueError(f"degree {degree!r}; give the branches of each depth, 1 or more")
+        paths: list[tuple[str, ...]] = [()]
+        found: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+        parents = {label: paths for label in texts}
+        for count in degree:
+            asked = {
+                (label, path): self._topic_list(label, texts[label], path, count)
+                for label, open_paths in parents.items()
+                for path in open_paths
+            }
+            self._fill(list(asked.values()), "use topics: data, give topics by hand, or ask a larger model")
+            found |= {place: wanted.items for place, wanted in asked.items()}
+            parents = {
+                label: [(*path, topic) for path in open_paths for topic in found[label, path]]
+                for label, open_paths in parents.items()
+            }
+        return {label: _grow(found, label, (), len(degree)) for label in texts}
+
+    def attributes(self, texts: Mapping[str, Sequence[str]], *, count: int, values: int) -> dict[str, tuple[str, ...]]:
+        """``count`` attributes in which the texts can differ, each with ``values`` values; the same for every label.
+
+        Raises:
+            ConfigError: a list stays short, naming it and how many were found.
+            EndpointError: the endpoint failed; the ledger keeps all answers.
+            ValueError: ``count`` or ``values`` is below 1.
+        """
+        if count < 1 or values < 1:
+            raise ValueError(f"count {count!r} and values {values!r}; both must be 1 or more")
+        every = [text for own in texts.values() for text in own]
+        labels = frozenset(normalise_text(label) for label in texts)
+        remedy = "give dimensions by hand, or ask a larger model"
+
+        def ask_dimensions(avoid: Sequence[str], attempt: int) -> Request:
+            shown = self._choose(every, "dimensions", attempt)
+            return dimension_question(
+                self._describe, ITEMS_A_REQUEST, api=self._endpoint.api, examples=shown, avoid=avoid,
+                sampling=self._sampling, seed=self._seed, attempt=attempt,
+            )  # fmt: skip
+
+        names = _Wanted(name="attributes", ask=ask_dimensions, count=count, never=labels, explained=True)
+        self._fill([names], remedy)
+        lists = {name: self._value_list(name, every, values) for name in names.items}
+        self._fill(list(lists.values()), remedy)
+        return {name: wanted.items for name, wanted in lists.items()}
+
+    def _topic_list(self, label: str, texts: Sequence[str], path: tuple[str, ...], count: int) -> _Wanted:
+        def ask(avoid: Sequence[str], attempt: int) -> Request:
+            return topic_question(
+                label, self._describe, ITEMS_A_REQUEST, within=path, api=self._endpoint.api,
+                examples=self._choose(texts, label, *path, attempt), avoid=avoid, sampling=self._sampling,
+                seed=self._seed, attempt=attempt,
+            )  # fmt: skip
+
+        under = f" under {': '.join(path)!r}" if path else ""
+        never = frozenset(map(normalise_text, (label, *path, *texts)))
+        return _Wanted(name=f"topics of label {label!r}{under}", ask=ask, count=count, never=never)
+
+    def _value_list(self, dimension: str, texts: Sequence[str], count: int) -> _Wanted:
+        def ask(avoid: Sequence[str], attempt: int) -> Request:
+            return value_question(
+                dimension, self._describe, ITEMS_A_REQUEST, api=self._endpoint.api,
+                examples=self._choose(texts, "values", dimension, attempt), avoid=avoid, sampling=self._sampling,
+                seed=self._seed, attempt=attempt,
+            )  # fmt: skip
+
+        never = frozenset(map(normalise_text, (dimension, *texts)))
+        return _Wanted(name=f"values of attribute {dimension!r}", ask=ask, count=count, never=never, explained=True)
+
+    def _choose(self, texts: Sequence[str], *names: str | int) -> list[str]:
+        rng = derive_rng(self._seed, "list-examples", *names)
+        return [texts[i] for i in rng.permutation(len(texts))[:EXAMPLES_SHOWN]]
+
+    def _fill(self, lists: Sequence[_Wanted], remedy: str) -> None:
+        """Ask round after round, all lists that are short together, until none is or one brings nothing new."""
+        failures = self._ledger.failures()
+        with self._open_client(self._endpoint, self._ledger) as client:
+            while short := [one for one in lists if len(one.found) < one.count]:
+                for one in short:
+                    if one.in_vain >= self._attempts:
+                        raise ConfigError(
+                            f"the LLM was asked for {one.count} {one.name} and named {len(one.found)} in "
+                            f"{one.attempts} answers{one.trouble}; {remedy}"
+                        )
+                requests = [one.ask(one.found, one.attempts) for one in short]
+                keys = [request_key(self._endpoint, request) for request in requests]
+                fresh = [request for request, key in zip(requests, keys, strict=True) if key not in failures]
+                came = dict(zip(fresh, client.answer_requests(fresh), strict=True)) if fresh else {}
+                for one, request, key in zip(short, requests, keys, strict=True):
+                    outcome = came[request] if request in came else failures[key]
+                    if isinstance(outcome, Failure) and key not in failures:
+                        self._ledger.record_failure(key, request_json(self._endpoint, request), outcome)
+                    one.take(outcome)
+
+
+def ask_topics(
+    texts: Mapping[str, Sequence[str]], count: int, *, endpoint: Endpoint, ledger: Ledger, describe: str = "examples",
+    seed: int = 0, attempts: int = ATTEMPTS,
+) -> dict[str, tuple[str, ...]]:  # fmt: skip
+    """Label -> ``count`` topics of its texts, asked from the LLM; those of a smaller count are the first of a larger.
+
+    See :class:`ListAsker`, which also asks for trees and for attributes.
+    """
+    asker = ListAsker(endpoint, ledger, describe=describe, seed=seed, attempts=attempts)
+    return {label: tuple(found) for label, found in asker.topics(texts, (count,)).items()}
+
+
+def _read(answer: Answer, explained: bool) -> tuple[str, ...]:
+    """The items of an answer; one that broke off loses its last line, which may be half an item."""
+    whole, _, _ = answer.text.rpartition("\n") if answer.finish_reason == "length" else (answer.text, "", "")
+    return parse_list(whole, explained=explained)
+
+
+def _grow(
+    found: Mapping[tuple[str, tuple[str, ...]], tuple[str, ...]], label: str, path: tuple[str, ...], depth: int
+) -> Branches:
+    topics = found[label, path]
+    if depth == 1:
+        return topics
+    return {topic: _grow(found, label, (*path, topic), depth - 1) for topic in topics}

@@ -1,0 +1,204 @@
+"""A blend as a dataset folder that ``datasets.load_dataset`` opens, and its way to the Hugging Face hub.
+
+Nothing is sent anywhere but by ``push_dataset``. The token comes from the environment variable HF_TOKEN alone: it
+is no argument, and stands in no file and no message.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import yaml
+
+from cuvee._version import __version__
+from cuvee.corpus import Corpus, write_corpus
+from cuvee.corpus.folders import fill_folder
+from cuvee.corpus.output import replace_text
+from cuvee.errors import ConfigError, HubError, InputError, MissingDependency
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+DATA_FILE, CARD_FILE = "train.parquet", "README.md"
+TOKEN_VARIABLE = "HF_TOKEN"
+TAG = "cuvee"
+_SECONDS = (5.0, 30.0, 30.0, 30.0)  # to connect, to read, to write, to wait for a free connection
+_EXISTS, _FORBIDDEN = 409, 403
+
+
+def write_dataset(folder: str | Path, corpus: Corpus, card: str, *, force: bool = False) -> Path:
+    """Write ``train.parquet`` and its dataset card ``README.md``, both or neither.
+
+    Args:
+        folder: missing, empty, or a dataset written before, which is replaced.
+        corpus: its rows.
+        card: from ``cuvee.report.render_card``.
+        force: replace the folder whatever is in it, as a run folder does with its own.
+
+    Raises:
+        InputError: the folder has other things in it, or cannot be written.
+    """
+    with fill_folder(folder, replaces=(lambda _folder: True) if force else is_dataset) as made:
+        write_corpus(corpus, made / DATA_FILE)
+        replace_text(made / CARD_FILE, card)
+    return Path(folder)
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is what ``write_dataset`` wrote, and nothing else."""
+    if not folder.is_dir() or {p.name for p in folder.iterdir()} != {DATA_FILE, CARD_FILE}:
+        return False
+    try:
+        parts = (folder / CARD_FILE).read_text(encoding="utf-8").split("---\n", 2)
+        front = yaml.safe_load(parts[1]) if len(parts) == 3 else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    tags = front.get("tags") if isinstance(front, dict) else None
+    return isinstance(tags, list) and TAG in tags
+
+
+def push_dataset(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
+    """Upload a dataset folder to the Hugging Face hub in one commit, and return its address.
+
+    The repository is made where it is missing. The token is that of the environment variable HF_TOKEN, the hub that
+    of HF_ENDPOINT, https://huggingface.co by default.
+
+    Args:
+        folder: written by ``write_dataset``.
+        repo_id: ``NAMESPACE/NAME``; the namespace is a user or an organisation.
+        private: of a repository that is made. One that is there and public is refused then: the rows would be
+            seen by all.
+
+    Raises:
+        InputError: the folder is no such dataset.
+        ConfigError: no token, or not a name of a repository.
+        HubError: the hub refused, failed, or could not be reached within seconds.
+        MissingDependency: huggingface_hub is not installed.
+    """
+    path = Path(folder)
+    if not is_dataset(path):
+        raise InputError(f"{folder}: not a dataset folder ({DATA_FILE} and the {CARD_FILE} that Cuvée wrote beside it)")
+    token = _read_token()
+    try:
+        import huggingface_hub as hub
+    except ImportError as exc:
+        raise MissingDependency("the hub needs huggingface_hub: pip install 'cuvee[datasets]'") from exc
+    if repo_id.count("/") != 1:
+        raise ConfigError(f"repo_id is {repo_id!r}; give NAMESPACE/NAME, where the namespace is a user or organisation")
+    api = hub.HfApi(endpoint=_read_endpoint(), token=token, library_name="cuvee", library_version=__version__)
+    with _hub_errors(repo_id, api.endpoint, token), _bounded():
+        _make_repository(api, repo_id, private=private)
+        files = [hub.CommitOperationAdd(path_in_repo=n, path_or_fileobj=path / n) for n in (CARD_FILE, DATA_FILE)]
+        api.create_commit(repo_id, files, repo_type="dataset", commit_message="Write the blend and its card")
+    return f"{api.endpoint}/datasets/{repo_id}"
+
+
+def _read_token() -> str:
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not token:
+        raise ConfigError(f"the environment variable {TOKEN_VARIABLE} is not set; export a token that may write")
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        # refused here, because an HTTP library would show it
+        raise ConfigError(f"the environment variable {TOKEN_VARIABLE} holds no token: it has spaces or odd characters")
+    return token
+
+
+def _read_endpoint() -> str | None:
+    """The hub to use; read here, because huggingface_hub reads it only once, when it is imported."""
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    try:
+        parts = urlsplit(endpoint)
+        usable = not endpoint or (parts.scheme in ("http", "https") and bool(parts.hostname))
+    except ValueError:  # a broken IPv6 address
+        usable = False
+    if not usable:
+        raise ConfigError(f"the environment variable HF_ENDPOINT is {endpoint!r}; give https://HOST, or unset it")
+    return endpoint or None
+
+
+def _make_repository(api: HfApi, repo_id: str, *, private: bool) -> None:
+    """Make the repository, or see that the one that is there is as private as it should be."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        api.create_repo(repo_id, repo_type="dataset", private=private)
+    except HfHubHTTPError as exc:
+        # a token that may write to one repository may not be allowed to make one
+        if exc.response.status_code not in (_EXISTS, _FORBIDDEN):
+            raise
+        try:
+            there = api.repo_info(repo_id, repo_type="dataset")
+        except HfHubHTTPError:
+            raise exc from None
+        if private and not there.private:
+            raise ConfigError(
+                f"{repo_id} is there already, and public; ask for a public one, or choose another name"
+            ) from exc
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Let no request of huggingface_hub wait for ever, as it does by itself, nor draw bars on the terminal."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    session = get_session()
+    before, quiet = session.timeout, are_progress_bars_disabled()
+    session.timeout = _SECONDS
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        session.timeout = before
+        if not quiet:
+            enable_progress_bars()
+
+
+@contextmanager
+def _hub_errors(repo_id: str, endpoint: str, token: str) -> Iterator[None]:
+    """Whatever goes wrong on the way to the hub, in one line without the token."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # OSError, and the base of all errors of the HTTP library that huggingface_hub stands on: httpx, later httpx2
+    wire = tuple(kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception))
+    try:
+        yield
+    except HFValidationError as exc:
+        raise ConfigError(_one_line(f"repo_id is {repo_id!r}: {exc}", token)) from None
+    except HfHubHTTPError as exc:
+        told = _refusal(exc.response.status_code, repo_id, exc.server_message or "")
+    except wire as exc:
+        told = f"{endpoint} could not be reached ({exc or type(exc).__name__}); check the network and HF_ENDPOINT"
+    except RuntimeError as exc:  # an upload that broke; what broke it stands behind
+        told = f"{repo_id} was not uploaded ({exc} {exc.__cause__ or ''})"
+    except (ValueError, LookupError) as exc:  # a card that the hub does not take, an answer that is none
+        told = f"{repo_id} was not uploaded ({exc})"
+    else:
+        return
+    # not chained: the foreign message may hold what the server said of the token
+    raise HubError(_one_line(told, token)) from None
+
+
+def _refusal(status: int, repo_id: str, said: str) -> str:
+    reason = f" ({said})" if said else ""
+    if status == 401:
+        return f"the hub does not know the token in {TOKEN_VARIABLE} (401){reason}; make one that may write"
+    if status == _FORBIDDEN:
+        return f"the token in {TOKEN_VARIABLE} may not write to {repo_id} (403){reason}; give it write access"
+    if status == 404:
+        return f"the hub has no {repo_id} that this token may see (404){reason}; check the name"
+    if status == 429:
+        return f"the hub takes no more requests for now (429){reason}; try again later"
+    return f"the hub refused {repo_id} ({status}){reason}"
+
+
+def _one_line(message: str, token: str) -> str:
+    return " ".join(message.replace(token, "***").split())
+
+
+__all__ = ["HubError", "is_dataset", "push_dataset", "write_dataset"]

@@ -1,0 +1,160 @@
+"""What a selection makes large or small: its value, and what each row adds to it or would add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.records import Vectors
+from cuvee.similarity import log_det, single_blas_thread, spectrum, vendi_score
+
+Floats: TypeAlias = NDArray[np.float64]
+_TILE = 2048
+
+
+class Objective(Protocol):
+    """A diversity of a set of unit rows."""
+
+    def value(self, chosen: Vectors) -> float:
+        """Of the chosen rows, shape (k, d)."""
+
+    def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
+        """What each chosen row adds to the rest of them, shape (k,), and each other row would add, shape (m,).
+
+        To first order: the unit is that of the objective or of any rising function of it.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendi:
+    """Vendi score of order q (arXiv 2210.02410, 2310.12952) with the cosine kernel, exact."""
+
+    q: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.q < np.inf:
+            raise ValueError(f"q is {self.q!r}; an order to select by is above 0 and finite")
+
+    def value(self, chosen: Vectors) -> float:
+        """Of the chosen rows."""
+        return vendi_score(spectrum(chosen), self.q)
+
+    @single_blas_thread()
+    def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
+        """The derivative of the Renyi entropy of C = X^T X / k along x x^T.
+
+        For q = 1 this is ``-x^T log(C) x``; else ``x^T C^(q-1) x`` with the sign of 1 - q. Eigenvalues below half a row
+        count as half a row: a direction that nothing fills is not infinitely good.
+        """
+        k = len(chosen)
+        gram = chosen.astype(np.float64).T @ chosen.astype(np.float64) / k
+        values, vectors = np.linalg.eigh(gram)
+        values = np.maximum(values, 0.5 / k)
+        if abs(self.q - 1.0) < 1e-9:
+            weights = -np.log(values)
+        else:
+            weights = np.sign(1.0 - self.q) * values ** (self.q - 1.0)
+        basis = vectors.astype(np.float32)
+        scale = weights.astype(np.float32)
+        return _quadratic(chosen, basis, scale), _quadratic(others, basis, scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DCScore:
+    """DCScore (arXiv 2502.08512) with the cosine kernel: ``sum_i 1 / sum_j exp((cos_ij - 1) / tau)``."""
+
+    tau: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.tau > 0:
+            raise ValueError(f"tau is {self.tau!r}; it must be positive")
+
+    def value(self, chosen: Vectors) -> float:
+        """Of the chosen rows."""
+        return float((1.0 / self._sums(chosen, chosen)).sum())
+
+    def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
+        """Exactly what the score loses without a row, and gains with another."""
+        sums = self._sums(chosen, chosen)
+        inside = np.empty(len(chosen))
+        for start in range(0, len(chosen), _TILE):
+            part = self.similarities(chosen[start : start + _TILE], chosen)
+            rest = np.maximum(sums - part, 1e-12)  # of another row's sum without this one
+            lost = part / (sums * rest)
+            own = np.arange(len(part))
+            lost[own, start + own] = 0.0  # its own term goes as a whole
+            inside[start : start + len(part)] = 1.0 / sums[start : start + len(part)] - lost.sum(axis=1)
+        return inside, self.gains(self_sums=sums, chosen=chosen, others=others)
+
+    def gains(self, *, self_sums: Floats, chosen: Vectors, others: Vectors) -> Floats:
+        """What each other row would add, given the chosen rows' sums."""
+        out = np.empty(len(others))
+        sums = self_sums.astype(np.float32)
+        for start in range(0, len(others), _TILE):
+            part = self.similarities(others[start : start + _TILE], chosen)
+            total = part.sum(axis=1, dtype=np.float64)
+            part /= part * sums + sums * sums  # k / (r (r + k))
+            out[start : start + len(part)] = 1.0 / (1.0 + total) - part.sum(axis=1, dtype=np.float64)
+        return out
+
+    def similarities(self, rows: Vectors, columns: Vectors) -> Vectors:
+        """``exp((cos - 1) / tau)``, shape (rows, columns)."""
+        tile = rows @ columns.T
+        tile -= 1.0
+        tile /= self.tau
+        return cast("Vectors", np.exp(np.minimum(tile, 0.0, out=tile), out=tile))
+
+    def _sums(self, rows: Vectors, columns: Vectors) -> Floats:
+        parts = [
+            self.similarities(rows[start : start + _TILE], columns).sum(axis=1, dtype=np.float64)
+            for start in range(0, len(rows), _TILE)
+        ]
+        sums: Floats = np.concatenate(parts)
+        return np.maximum(sums, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogDet:
+    """``log det(I + K / s) / k`` of the cosine kernel: the log-volume of a determinantal point process."""
+
+    s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.s > 0:
+            raise ValueError(f"s is {self.s!r}; it must be positive")
+
+    def value(self, chosen: Vectors) -> float:
+        """Of the chosen rows, per row: with s = 1 the metric ``log_det``."""
+        k = len(chosen)
+        return log_det(spectrum(chosen) / self.s, k)
+
+    @single_blas_thread()
+    def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
+        """``-log(1 - l)`` with a chosen row's leverage l, and ``log(1 + x^T A^-1 x / s)`` of another, both exact."""
+        data = chosen.astype(np.float64)
+        inner = np.eye(data.shape[1]) + data.T @ data / self.s
+        values, vectors = np.linalg.eigh(inner)
+        basis, scale = vectors.astype(np.float32), (1.0 / values).astype(np.float32)
+        leverage = np.minimum(_quadratic(chosen, basis, scale) / self.s, 1.0 - 1e-7)
+        return -np.log1p(-leverage), np.log1p(_quadratic(others, basis, scale) / self.s)
+
+
+def _quadratic(rows: Vectors, basis: Vectors, scale: Vectors) -> Floats:
+    """``x^T B diag(scale) B^T x`` of each row, a bounded number of rows at a time."""
+    out = np.empty(len(rows))
+    for start in range(0, len(rows), _TILE):
+        part = rows[start : start + _TILE] @ basis
+        out[start : start + len(part)] = (part * part) @ scale
+    return out
+
+
+OBJECTIVES: Mapping[str, type[Vendi] | type[DCScore] | type[LogDet]] = {
+    "vendi": Vendi,
+    "dcscore": DCScore,
+    "log_det": LogDet,
+}
+"""What a selection can be steered by."""

@@ -1,0 +1,201 @@
+"""``cuvee select``, ``mix`` to a dataset, and ``replace``: what each option changes, and what is refused."""
+
+import json
+import re
+
+import datasets
+import numpy as np
+import pytest
+
+from command_line import call, refused
+from conftest import LABELS
+from cuvee.corpus import load_corpus
+from cuvee.study.demo import read_headlines
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def pool(headlines, tmp_path):
+    """450 other headlines, 10 of which occur twice, 6 are real rows, 5 are broken, and 4 held-out ones."""
+    real = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
+    known = {row["text"] for row in real}
+    rows = [{"text": t, "label": y, "source": t[:1]} for t, y in read_headlines() if y in LABELS and t not in known]
+    rows = [row for label in LABELS for row in [r for r in rows if r["label"] == label][:150]]
+    held_out = write(
+        tmp_path / "held_out.jsonl", [{"text": row["text"].upper(), "label": "x"} for row in rows[200:204]]
+    )
+    broken = [{"text": "no no no no no no no no no no", "label": "sports", "source": "n"}]
+    copies = [{**row, "source": "r"} for row in real[:6]]
+    return write(tmp_path / "pool.jsonl", [*rows, *rows[:10], *copies, *broken]), held_out
+
+
+def look(capsys, *arguments):
+    code, out, err = call(capsys, "select", *arguments, "--encoder", "hashing", "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_levels_are_files_of_equal_rows_that_rise(pool, tmp_path, capsys):
+    made = look(capsys, pool[0], "--rows", 60, "--levels", 3, "--out", tmp_path / "s.parquet")
+    assert [p.rpartition("/")[2] for p in made["paths"]] == ["s-1.parquet", "s-2.parquet", "s-3.parquet"]
+    corpora = [load_corpus(path) for path in made["paths"]]
+    assert [len(c) for c in corpora] == [60] * 3
+    assert all(c.label_counts() == corpora[0].label_counts() for c in corpora)
+    assert set(corpora[0].origins) == {"synthetic"}
+    for metric in ("vendi", "dcscore"):
+        assert (np.diff([part["values"][metric] for part in made["selections"]]) > 0).all()
+
+
+def test_a_target_and_each_method_give_one_file(pool, headlines, tmp_path, capsys):
+    out = tmp_path / "one.jsonl"
+    ends = look(capsys, pool[0], "--rows", 40, "--levels", 2, "--metric", "dcscore", "--out", tmp_path / "e.csv")
+    low, high = (part["values"]["dcscore"] for part in ends["selections"])
+    made = look(capsys, pool[0], "--rows", 40, "--target", (low + high) / 2, "--metric", "dcscore", "--out", out)
+    assert made["selections"][0]["values"]["dcscore"] == pytest.approx((low + high) / 2, rel=0.02)
+    rows = set()
+    for method in ("random", "k_center", "cluster_limited", "log_det", "lowest_shift"):
+        more = ["--real", headlines] if method == "lowest_shift" else []
+        found = look(capsys, pool[0], "--rows", 40, "--method", method, "--out", out, *more)
+        assert found["selections"][0]["name"] == method
+        rows.add(tuple(load_corpus(out).texts))
+    assert len(rows) == 5
+
+
+def test_filters_take_what_they_say_and_list_it(pool, headlines, tmp_path, capsys):
+    path, held_out = pool
+    removed = tmp_path / "removed.jsonl"
+    base = [path, "--out", tmp_path / "clean.parquet", "--removed", removed]
+    made = look(capsys, *base, "--real", headlines, "--held-out", held_out)
+    steps = {step["name"]: step for step in made["filters"]}
+    assert steps["dedupe"]["removed"] == 16 and steps["degenerate"]["removed"] == 1 and steps["leak"]["removed"] >= 4
+    lines = [json.loads(line) for line in removed.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == sum(step["removed"] for step in made["filters"])
+    clean = load_corpus(made["paths"][0])
+    assert len(clean) == steps["leak"]["rows_after"] and made["selections"] == []
+    # each option changes what it says
+    plain = look(capsys, *base)
+    assert [s["name"] for s in plain["filters"]] == ["dedupe", "degenerate"] and plain["filters"][0]["removed"] == 10
+    assert [s["name"] for s in look(capsys, *base, "--no-dedupe", "--keep-degenerate")["filters"]] == []
+    assert look(capsys, *base, "--near", 0.7)["filters"][0]["removed"] > 10
+    half = look(capsys, *base, "--real", headlines, "--agree-top", 0.5)["filters"][-1]
+    assert half["name"] == "agreement" and half["rows_after"] == pytest.approx(half["rows_before"] / 2, abs=1)
+    sure = look(capsys, *base, "--real", headlines, "--agree-threshold", 0.5)["filters"][-1]
+    assert 0 < sure["removed"] < sure["rows_before"]
+    few = look(capsys, *base, "--group", "source", "--per-group", 2)["filters"][-1]
+    assert few["name"] == "fewer-per-group" and few["rows_after"] <= 2 * 40
+    assert look(capsys, *base, "--per-cluster", 1, "--cluster-cosine", 0.6)["filters"][-1]["removed"] > 0
+
+
+def test_lengths_may_be_left_free(pool, tmp_path, capsys):
+    base = [pool[0], "--rows", 60, "--levels", 2, "--out", tmp_path / "s.parquet"]
+    matched = [part["length_difference"] for part in look(capsys, *base)["selections"]]
+    free = [part["length_difference"] for part in look(capsys, *base, "--no-match-lengths")["selections"]]
+    assert max(matched) < 0.1 < max(free)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--levels", 3], "--levels has no effect here.* --rows"),
+        (["--rows", 5, "--levels", 3, "--target", 2], "--levels and --target exclude each other"),
+        (["--rows", 5, "--method", "kcenter"], "--method is 'kcenter'; did you mean 'k_center'"),
+        (["--rows", 5, "--method", "random", "--metric", "dcscore"], "--metric has no effect here"),
+        (["--rows", 5, "--metric", "vendy"], "--metric is 'vendy'; did you mean 'vendi'"),
+        (["--rows", 5, "--method", "lowest_shift"], "give --real FILE"),
+        (["--rows", 99999], "99999 rows were asked, the pool has"),
+        (["--rows", 20, "--target", 1e6], "out of reach"),
+        (["--agree-top", 0.5], "give --real FILE"),
+        (["--per-group", 2], "--per-group needs --group"),
+        (["--cluster-cosine", 0.5], "goes with --per-cluster"),
+        (["--no-dedupe", "--near", 0.9], "--near has no effect here"),
+        (["--out", "x.txt"], "unknown kind of file"),
+        (["--filter", "no_such_module:f"], "no_such_module"),
+        (["--held-out", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(pool, capsys, options, says):
+
+    assert re.search(says, refused(capsys, "select", pool[0], "--encoder", "hashing", *options))
+
+
+# --- mix ------------------------------------------------------------------------------------------
+def test_mix_writes_a_dataset_that_opens_with_its_card(pool, headlines, tmp_path, capsys):
+    folder = tmp_path / "blend"
+    options = ["--licence", "cc-by-4.0", "--real-licence", "the BBC's", "--language", "en"]
+    code, out, err = call(capsys, "mix", headlines, pool[0], "--share", 0.25, "--out", folder, *options, "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    assert made["rows"] == 201 and made["synthetic"]["rows"] == 51 and made["words"] > 1000
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "license: cc-by-4.0" in card and "the BBC's" in card and "--share 0.25" in card
+    opened = datasets.load_dataset(str(folder), split="train")
+    assert len(opened) == 201 and set(opened["origin"]) == {"real", "synthetic"}
+    # again: its own dataset is replaced, a folder of other things is not
+    assert call(capsys, "mix", headlines, pool[0], "--out", folder)[0] == 0
+    (folder / "mine.txt").write_text("kept")
+    assert "blend" in refused(capsys, "mix", headlines, pool[0], "--out", folder)
+
+
+def test_mix_refuses_a_blend_that_holds_held_out_rows(pool, headlines, tmp_path, capsys):
+    said = refused(
+        capsys, "mix", headlines, pool[0], "--share", 0.74, "--held-out", pool[1], "--out", tmp_path / "b.parquet"
+    )
+    assert "is a held-out text" in said and "held_out.jsonl" in said
+    assert not (tmp_path / "b.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--out", "b.parquet", "--push", "me/blend"], "--push has no effect here"),
+        (["--out", "b.parquet", "--licence", "mit"], "--licence has no effect here"),
+        (["--out", "folder", "--licence", "Not A Licence"], "--licence: blend is 'Not A Licence'"),
+        (["--out", "folder", "--language", "english"], "--language: languages has 'english'"),
+        (["--out", "folder", "--public"], "--public has no effect here"),
+        (["--task", "translation"], "--task is 'translation'"),
+    ],
+)
+def test_mix_refuses_options_without_effect(pool, headlines, tmp_path, capsys, monkeypatch, options, says):
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(capsys, "mix", headlines, pool[0], *options)
+
+
+def test_push_without_a_token_says_so_and_keeps_the_dataset(pool, headlines, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    folder = tmp_path / "blend"
+    assert "HF_TOKEN is not set" in refused(capsys, "mix", headlines, pool[0], "--out", folder, "--push", "me/blend")
+    assert (folder / "train.parquet").is_file()
+
+
+# --- replace --------------------------------------------------------------------------------------
+def test_replace_lets_paraphrases_stand_in_for_other_rows(headlines, tmp_path, capsys):
+    real = load_corpus(headlines)
+    rows = [
+        {"text": f"{t}, version {p}", "label": y, "source": i}
+        for i, t, y in zip(real.ids, real.texts, real.targets, strict=True)
+        for p in range(3)
+    ]
+    made = write(tmp_path / "paraphrases.jsonl", rows)
+    out = tmp_path / "r.parquet"
+    code, said, err = call(
+        capsys, "replace", headlines, made, "--m-p", 3, "--r", 4, "--group", "source", "--out", out, "--json"
+    )
+    assert code == 0, err
+    found = json.loads(said)
+    assert found["m_r"] == 12 and found["rows"] == len(real)
+    corpus = load_corpus(out)
+    assert corpus.label_counts() == real.label_counts()
+    assert sum(text.rpartition(", version ")[1] != "" for text in corpus.texts) == 12 * len(LABELS)
+    smaller = tmp_path / "smaller.parquet"
+    call(
+        capsys, "replace", headlines, made, "--m-p", 1, "--max-m-p", 3, "--r", 4, "--group", "source", "--out", smaller
+    )
+    used = {t for t in load_corpus(smaller).texts if ", version " in t}
+    assert used <= set(corpus.texts) and len(used) == 4 * len(LABELS)
+    assert "the largest possible m_p is 3" in refused(
+        capsys, "replace", headlines, made, "--m-p", 4, "--r", 4, "--group", "source"
+    )

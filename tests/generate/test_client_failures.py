@@ -1,0 +1,330 @@
+"""One bad request never costs a run; a wrong set-up still ends in one clear line, at once."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable, ModelNotFound
+from cuvee.generate import Answer, Ledger, LLMClient, Prices, Request, Sampling
+from cuvee.generate.budgets import Budget
+from cuvee.generate.calls import request_key
+from cuvee.generate.compatibility import find_parameter
+from cuvee.generate.dispatch import MOST_REFUSED
+from cuvee.generate.failures import Failure
+from cuvee.generate.ledger import Session
+from cuvee.generate.refusals import concerns_request
+from cuvee.generate.retries import MOST_TRIES, OWN_PATIENCE_S, Patience, Trouble
+from cuvee.generate.spending import Meter, list_notes, summarise
+
+CANARY = "sk-canary-91f3"
+
+
+def ask(n, start=0, **settings):
+    sampling = Sampling(stop=("\n",), **settings)
+    return [Request(prompt=f"question {i:03}", sampling=sampling, seed=i) for i in range(start, start + n)]
+
+
+def answer(llm, requests, ledger=None, **settings):
+    with Ledger() if ledger is None else ledger as kept, LLMClient(llm.endpoint(**settings), kept) as client:
+        return client.answer_requests(requests)
+
+
+def refuse(seeds, status=400, message="content filter", slow_s=0.0):
+    """A script that refuses these requests, and takes some time for the others."""
+
+    async def script(_number, _request, body):
+        if body["seed"] in seeds:
+            return web.json_response({"error": {"message": message}}, status=status)
+        await asyncio.sleep(slow_s)
+        return None
+
+    return script
+
+
+# --- refused requests -----------------------------------------------------------------------------
+@pytest.mark.parametrize("concurrency", [1, 4, None])
+@pytest.mark.parametrize("bad", [{0}, {0, 1, 2, 3, 4, 5, 6, 7}, {39}], ids=["first", "a run of eight", "last"])
+def test_refused_requests_fail_and_the_others_are_answered(llm, concurrency, bad):
+    llm.script = refuse(bad)
+    with Ledger() as ledger:
+        outcomes = answer(llm, ask(40), concurrency=concurrency)
+        assert ledger.failures() == {}
+    for seed, outcome in enumerate(outcomes):
+        if seed in bad:
+            assert outcome == Failure(reason="HTTP 400", message="content filter", tries=1)
+        else:
+            assert isinstance(outcome, Answer)
+    assert len(llm.bodies) == 40  # none is sent twice
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_answers_under_way_are_waited_for_before_a_set_up_is_called_wrong(llm, status):
+    """Refusals come at once, answers later: eight of twelve are refused before the first answer."""
+    llm.script = refuse(range(8), status=status, slow_s=0.15)
+    outcomes = answer(llm, ask(12))
+    assert [type(o) for o in outcomes] == [Failure] * 8 + [Answer] * 4
+    assert {o.reason for o in outcomes[:8]} == {f"HTTP {status}"}
+
+
+@pytest.mark.parametrize("n", [1, 3, 60])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_where_every_request_is_refused_a_few_end_the_run(llm, n, concurrency):
+    llm.script = refuse(range(100), message="this field is wrong")
+    with pytest.raises(EndpointError, match="refused the request: HTTP 400 this field is wrong"):
+        answer(llm, ask(n), concurrency=concurrency)
+    assert len(llm.bodies) <= min(n, MOST_REFUSED + concurrency - 1)
+
+
+def test_an_endpoint_known_from_the_ledger_may_refuse_all_of_a_run(llm, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    answer(llm, ask(1), Ledger(path))
+    llm.script = refuse(range(1, 100))
+    assert {type(o) for o in answer(llm, ask(8, start=1), Ledger(path))} == {Failure}
+    with pytest.raises(EndpointError, match="content filter"):  # elsewhere nothing was ever answered
+        answer(llm, ask(8, start=1), Ledger(path), identity="elsewhere")
+    llm.models = ["tiny", "large"]
+    with pytest.raises(EndpointError, match="content filter"):
+        answer(llm, ask(8, start=1), Ledger(path), model="large")
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "error"),
+    [
+        (401, "bad key", AuthenticationError),
+        (403, "no access", AuthenticationError),
+        (404, "the model `tiny` does not exist any more", ModelNotFound),
+        (404, "no such path", EndpointError),
+        (400, "Unsupported value: 'temperature' must be at most 2", EndpointError),
+        (422, "unknown parameter: seed", EndpointError),
+    ],
+)
+def test_what_concerns_all_requests_still_ends_the_run(llm, status, message, error):
+    llm.models = None
+    llm.script = refuse({20}, status=status, message=message)
+    with pytest.raises(error) as caught:
+        answer(llm, ask(40), concurrency=1)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "own"),
+    [
+        (400, "This model's maximum context length is 512 tokens; 'max_tokens' is 48 and the prompt has 600", True),
+        (400, "max_tokens is too large: 48; this model supports at most 16 completion tokens", False),
+        (400, "the request was stopped: the seed of violence", True),
+        (400, "'stop' is unknown", False),
+        (403, "Your chosen model requires moderation and your input was flagged", True),
+        (403, "forbidden", False),
+        (409, "content filter", False),
+    ],
+)
+def test_whose_fault_a_refusal_is(status, message, own):
+    assert concerns_request(ask(1)[0], status, message) is own
+
+
+def test_a_prompt_that_is_too_long_fails_alone_where_models_are_not_listed(llm):
+    llm.models = None
+    message = "This model's max context is not enough: 'max_tokens' or 'max_completion_tokens' 48, your prompt has 9000"
+    llm.script = refuse({7}, message=message)
+    with Ledger() as ledger, LLMClient(llm.endpoint(concurrency=1), ledger) as client:
+        outcomes = client.answer_requests(ask(12))
+        assert client.notes == ()
+    assert [i for i, o in enumerate(outcomes) if isinstance(o, Failure)] == [7]
+    assert find_parameter("we had to stop", ask(1)[0]) is None
+
+
+def test_failures_are_kept_when_the_run_ends_early_and_hold_no_key(llm, tmp_path):
+    async def script(number, request, body):
+        if number == 30:
+            return web.json_response({"error": "bad key"}, status=401)
+        said = f"filtered {request.headers['Authorization']}"
+        return web.json_response({"error": said}, status=400) if body["seed"] == 3 else None
+
+    llm.script = script
+    path = tmp_path / "ledger.sqlite"
+    with pytest.raises(AuthenticationError):
+        answer(llm, ask(60), Ledger(path), concurrency=1, api_key=CANARY)
+    with Ledger(path) as ledger:
+        key = request_key(llm.endpoint(), ask(4)[3])
+        assert ledger.failures() == {key: Failure(reason="HTTP 400", message="filtered Bearer ***", tries=1)}
+    assert not any(CANARY.encode() in file.read_bytes() for file in tmp_path.iterdir())
+
+
+@settings(max_examples=40)
+@given(bad=st.sets(st.integers(0, 19), max_size=19), concurrency=st.integers(1, 24))
+def test_whichever_are_refused_in_whatever_order_the_rest_is_answered(llm_shared, bad, concurrency):
+    """Or, if at least five were refused before any was answered, the run ends with what was said."""
+    llm_shared.script = refuse(bad)
+    good = [seed for seed in range(20) if seed not in bad]
+    try:
+        outcomes = answer(llm_shared, ask(20), concurrency=concurrency)
+    except EndpointError as exc:
+        assert len(bad) >= MOST_REFUSED
+        assert "content filter" in str(exc)
+    else:
+        assert [seed for seed, o in enumerate(outcomes) if isinstance(o, Answer)] == good
+
+
+@pytest.fixture(scope="module")
+def llm_shared():
+    from local_llm import LocalLLM
+
+    server = LocalLLM()
+    yield server
+    server.close()
+
+
+# --- requests that keep failing -------------------------------------------------------------------
+def test_the_last_requests_fail_where_the_endpoint_is_up_and_not_in_an_outage(llm, tmp_path):
+    """Nothing else is left to be answered beside them: they are few, and the endpoint replies."""
+    path = tmp_path / "ledger.sqlite"
+    answer(llm, ask(6), Ledger(path))
+    llm.script = refuse(range(6, 100), status=500, message="cannot do that")
+    few = answer(llm, ask(8), Ledger(path), give_up_s=0.3)
+    assert [o.reason for o in few[6:]] == ["HTTP 500"] * 2
+    assert min(o.tries for o in few[6:]) >= 2
+    with pytest.raises(EndpointUnreachable, match="no usable answer"):  # too many to be to blame themselves
+        answer(llm, ask(20, start=20), Ledger(path), give_up_s=0.3)
+    with pytest.raises(EndpointUnreachable):  # nothing was ever answered
+        answer(llm, ask(2, start=50), give_up_s=0.3)
+
+
+@pytest.mark.parametrize("kind", ["reset", "garbage", "hang"])
+def test_every_kind_of_trouble_that_never_passes_ends_in_a_failure(llm, kind):
+    async def script(_number, request, body):
+        if body["seed"] != 5:
+            return None
+        if kind == "reset":
+            request.transport.abort()
+        elif kind == "hang":
+            await asyncio.sleep(20)
+        return web.Response(text="<html>no</html>", content_type="text/html")
+
+    llm.script = script
+    outcomes = answer(llm, ask(12), concurrency=4, give_up_s=0.5, timeout_s=0.15)
+    reasons = {"reset": "connection lost", "garbage": "no answer in the reply", "hang": "no answer in time"}
+    assert [o.reason for o in outcomes if isinstance(o, Failure)] == [reasons[kind]]
+    assert outcomes[5].tries >= 2
+
+
+def test_a_first_reply_that_is_none_is_tried_again_among_good_ones(llm):
+    async def script(number, _request, _body):
+        return web.Response(text="<html>starting</html>", content_type="text/html") if number == 0 else None
+
+    llm.script = script
+    assert all(isinstance(o, Answer) for o in answer(llm, ask(8), concurrency=1))
+    assert len(llm.bodies) == 9
+
+
+def trouble(first, failures, **settings):
+    return Trouble(kind="HTTP 500", reason="HTTP 500", first=first, failures=failures, **settings)
+
+
+def test_when_a_request_is_hopeless(llm, monkeypatch):
+    """Its tries are bounded, its patience is not cut short, and limits are never held against it."""
+    now = 1000.0
+    monkeypatch.setattr("cuvee.generate.retries.time.monotonic", lambda: now)
+    patience = Patience(llm.endpoint(give_up_s=300.0))
+    patience.note_success(now)
+    started = now
+    now = started + OWN_PATIENCE_S + 1
+    assert patience.wait_seconds(trouble(started, MOST_TRIES), 8) > 0  # nothing was answered since
+    patience.note_success(started + 1)
+    assert patience.wait_seconds(trouble(started, MOST_TRIES), 8) > 0  # what was answered had been sent before
+    patience.note_success(now - 1)
+    assert patience.wait_seconds(trouble(started, MOST_TRIES), 8) is None
+    assert patience.wait_seconds(trouble(started, MOST_TRIES - 1), 7) > 0
+    assert patience.wait_seconds(trouble(now - OWN_PATIENCE_S + 1, MOST_TRIES), 8) > 0
+    assert patience.wait_seconds(trouble(started, 40, limited=True), 40) > 0
+    now += OWN_PATIENCE_S / 2
+    assert patience.wait_seconds(trouble(started, MOST_TRIES), 8) > 0  # nothing is answered any more
+    now = started + 301
+    patience.note_success(now)
+    assert patience.wait_seconds(trouble(started, 2), 2) is None
+
+
+def test_limits_do_not_count_as_tries():
+    first = trouble(5.0, 1)
+    limited = trouble(6.0, 1, limited=True).since(first)
+    assert (limited.first, limited.failures) == (5.0, 1)
+    assert trouble(7.0, 1).since(limited).failures == 2
+
+
+def test_failed_requests_cost_nothing_of_a_budget_unless_they_were_cut_off(llm):
+    llm.script = refuse({1, 2, 3})
+    with Ledger() as ledger, LLMClient(llm.endpoint(budget=Budget(requests=5), concurrency=1), ledger) as client:
+        assert len(client.answer_requests(ask(8))) == 8
+        assert (client.spent.requests, client.spent.unanswered) == (5, 0)
+
+
+# --- what was met and spent -----------------------------------------------------------------------
+def test_what_a_client_met_is_in_the_ledger(llm, tmp_path):
+    async def script(number, _request, body):
+        if number == 2:
+            return web.json_response({"error": "busy"}, status=503)
+        if body["seed"] == 1:
+            return web.json_response({"error": "filtered"}, status=400)
+        return web.json_response({"choices": [{"text": "some words", "finish_reason": "stop"}]})
+
+    llm.script = script
+    path = tmp_path / "ledger.sqlite"
+    answer(llm, ask(4, min_p=0.1), Ledger(path), concurrency=1)
+    answer(llm, ask(1, min_p=0.1), Ledger(path))
+    note = "the endpoint reports no usage: tokens are counted at their worst case"
+    with Ledger(path) as ledger:
+        met = Session(
+            endpoint="local", model="tiny", retries=1, notes=(note,), unverified=("seed", "min_p"),
+        )  # fmt: skip
+        again = Session(endpoint="local", model="tiny", replayed=1, unverified=("seed", "min_p"))
+        assert ledger.sessions() == (met, again)
+        found = summarise(ledger)
+        assert (found.replayed, found.retries, found.notes, found.failures) == (1, 1, (note,), 1)
+        assert list_notes(found.notes, found.unverified) == [
+            note, "nothing shows that the endpoint heeds seed, min_p: it may ignore what it does not know",
+        ]  # fmt: skip
+    with LLMClient(llm.endpoint(), Ledger(path)):
+        pass  # nothing asked, nothing met
+    with Ledger(path, readonly=True) as ledger:
+        assert len(ledger.sessions()) == 2
+
+
+def test_a_ledger_of_an_earlier_version_has_no_sessions(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger._database.execute("DROP TABLE sessions")
+    with Ledger(path, readonly=True) as ledger:
+        assert ledger.sessions() == ()
+        assert ledger.failures() == {}
+
+
+def test_the_meter_counts_the_whole_ledger_and_the_last_seconds(llm, tmp_path):
+    path, now = tmp_path / "ledger.sqlite", [0.0]
+    answer(llm, ask(2), Ledger(path))
+    prices = Prices(prompt_per_million=1e6, completion_per_million=2e6, currency="EUR")
+    with Ledger(path) as ledger, LLMClient(llm.endpoint(), ledger) as client:
+        meter, plain = Meter(ledger, prices, lambda: now[0]), Meter(ledger, None, lambda: now[0])
+        assert meter() == "14 tokens in, 10 out, 34.0000 EUR"
+        client.answer_requests(ask(10))
+        now[0] = 4.0
+        assert meter() == "2.0 requests/s, 70 tokens in, 50 out, 170.0000 EUR"
+        assert plain() == "2.0 requests/s, 70 tokens in, 50 out"
+        now[0] = 40.0
+        meter()
+        now[0] = 44.0
+        assert meter() == "70 tokens in, 50 out, 170.0000 EUR"
+
+
+def test_the_ledger_knows_who_answered(llm, tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.record("odd", "no json", Answer(text="t", finish_reason="stop"))
+        ledger.flush()
+        assert not ledger.has_answers(llm.endpoint())
+        body = {"model": "tiny"}
+        ledger.record("k", json.dumps({"endpoint": "local", "body": body}), Answer(text="t", finish_reason="stop"))
+        ledger.flush()
+        assert ledger.has_answers(llm.endpoint())
+        assert not ledger.has_answers(llm.endpoint(identity="other"))

@@ -1,0 +1,253 @@
+"""Pools of all kinds of writing, end to end against a server on loopback."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError, GenerationError
+from cuvee.generate import (
+    Ledger,
+    LLMClient,
+    ParaphraseDial,
+    Sampling,
+    SamplingDial,
+    TopicsDial,
+    generate_corpus,
+    generate_pools,
+)
+from cuvee.generate.dials import BaseThenRefineDial, ExamplesDial, TabooDial
+from cuvee.generate.strata import WRITINGS, choose_kind, find_strata
+from cuvee.generate.targets import Target, generate_to_target
+from local_llm import write_text
+
+PASSAGES = Corpus.from_rows(
+    [{"text": f"real query number {i}", "target": f"Passage about thing {i // 2}.\nIn two lines."} for i in range(6)],
+    task="retrieval",
+)
+QUESTIONS = Corpus.from_rows(
+    [{"text": f"what is thing {i}", "target": f"a thing {i}", "context": f"Thing {i} is one."} for i in range(4)],
+    task="generation",
+)
+PAIRS = Corpus.from_rows(
+    [{"text": f"describe the thing {i}", "target": f"it is\n\nthing {i}"} for i in range(6)], task="generation"
+)
+CORPORA = {"query": PASSAGES, "question": QUESTIONS, "instruction": PAIRS, "story": PAIRS}
+
+
+def write_pair(body):
+    """A pair in the form that was asked for, of words that depend on the request alone."""
+    words = write_text(body, words=8).split()
+    text, target = " ".join(words[:5]), "\n\n".join(words[5:])
+    schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+    if schema:
+        return json.dumps(dict(zip(schema["properties"], (text, target), strict=True)))
+    heads = {"Question": "Answer", "Instruction": "Response", "Beginning": "Continuation"}
+    last = (body.get("prompt") or "").rsplit("\n", 1)[-1].partition(",")[0].strip(":")
+    return f" {text}\n{heads[last]}: {target}\n=====" if last in heads else text
+
+
+def generate(llm, train, dial=None, *, api="chat", ledger=None, **given):
+    with Ledger() if ledger is None else ledger as kept:
+        return generate_pools(
+            train, dial=dial or SamplingDial(levels=[1.0]), ledger=kept, endpoint=llm.endpoint(api=api, concurrency=8),
+            **{"blocks": (0,), "rows_per_label": 4, "sampling": Sampling(), "describe": "texts", "seed": 1, **given},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+@pytest.mark.parametrize("kind", CORPORA)
+def test_rows_have_their_sides_from_the_answer_and_the_stratum(llm, kind, api):
+    llm.text = write_pair
+    train, writing = CORPORA[kind], WRITINGS[kind]
+    (pool,) = generate(llm, train, kind=kind, api=api)
+    strata = find_strata(train, kind)
+    assert len(pool.corpus) == 4 * len(strata) and pool.short == 0
+    assert pool.corpus.task == train.task
+    sources = Counter(pool.corpus.targets if kind == "query" else pool.corpus.contexts)
+    assert sources == {stratum.source: 4 for stratum in strata.values()}
+    if writing.pair:
+        assert all(target.count("\n\n") == 2 for target in pool.corpus.targets)
+    for row in pool.corpus.table.to_pylist():
+        assert len(row["text"].split()) == 5
+        shown = [train.ids.index(i) for i in row["seed_ids"]]
+        own = row["target"] if kind == "query" else row["context"]
+        assert shown and own not in {(train.targets if kind == "query" else train.contexts)[i] for i in shown} - {None}
+    assert len(set(pool.corpus.ids)) == len(pool.corpus)
+
+
+def test_the_kind_follows_the_task_and_what_the_rows_have(llm):
+    llm.text = write_pair
+    for kind in ("query", "question", "instruction"):
+        (chosen,), (named,) = (generate(llm, CORPORA[kind], kind=given) for given in (None, kind))
+        assert choose_kind(CORPORA[kind], None) == kind
+        assert chosen.corpus.table.equals(named.corpus.table)
+    (story,) = generate(llm, PAIRS, kind="story")
+    assert not set(story.corpus.texts) & set(named.corpus.texts)
+
+
+def test_sources_of_the_users_are_written_about(llm):
+    llm.text = write_pair
+    (pool,) = generate(llm, QUESTIONS, sources=["A new thing is here.", "Another one."])
+    assert Counter(pool.corpus.contexts) == {"A new thing is here.": 4, "Another one.": 4}
+    assert sum("A new thing is here." in b["messages"][1]["content"] for b in llm.bodies) == 4
+    pool = generate_corpus(
+        PASSAGES, dial=SamplingDial(levels=[1.0]), level="1", rows_per_label=2, endpoint=llm.endpoint(),
+        sources=["One passage."], kind="query",
+    )  # fmt: skip
+    assert pool.corpus.targets == ["One passage."] * 2
+
+
+@pytest.mark.parametrize("kind", CORPORA)
+def test_paraphrases_rewrite_the_text_and_keep_the_rest(llm, kind):
+    def text(body):
+        said = body["messages"][1]["content"]
+        return f"{said} said anew" if "You rewrite" in body["messages"][0]["content"] else write_pair(body)
+
+    llm.text = text
+    (pool,) = generate(llm, CORPORA[kind], ParaphraseDial(levels=[1], sources=1), kind=kind)
+    rows = pool.corpus.table.to_pylist()
+    by_text = {row["text"]: row for row in rows}
+    made = [row for row in rows if row["text"].endswith(" said anew")]
+    assert len(made) == len(find_strata(CORPORA[kind], kind))
+    for row in made:
+        source = by_text[row["text"].removesuffix(" said anew")]
+        same = ("target", "context", "seed_ids", "group", "block")
+        assert {name: row[name] for name in same} == {name: source[name] for name in same}
+
+
+def test_drafts_serve_texts_and_not_pairs(llm):
+    llm.text = lambda body: write_text(body, words=4)
+    dial = BaseThenRefineDial(levels=[1.2])
+    (pool,) = generate(llm, PASSAGES, dial)
+    assert len(pool.corpus) == 12
+    for kind in ("question", "instruction", "story"):
+        with pytest.raises(ConfigError, match=f"kind '{kind}' has two sides; kinds that it serves: label, query"):
+            generate(llm, CORPORA[kind], dial, kind=kind)
+
+
+@pytest.mark.parametrize(
+    "dial",
+    [
+        TopicsDial(levels=[2], topics={"any": ["rain", "snow"]}),
+        TabooDial(levels=[2], read=2),
+        ExamplesDial(levels=[3], shown=3),
+    ],
+)
+def test_dials_know_the_one_stratum_by_its_name(llm, dial):
+    llm.text = write_pair
+    (pool,) = generate(llm, PAIRS, dial)
+    assert (len(pool.corpus), pool.short) == (4, 0)
+    said = " ".join(b["messages"][1]["content"] for b in llm.bodies)
+    assert ("about rain" in said) == isinstance(dial, TopicsDial)
+    assert ("Do not use" in said) == isinstance(dial, TabooDial)
+
+
+def test_dials_that_lack_a_stratum_are_told(llm):
+    with pytest.raises(ConfigError, match="no topics for label 'any'"):
+        generate(llm, PAIRS, TopicsDial(levels=[1], topics={"alpha": ["rain"]}))
+    with pytest.raises(ConfigError, match="7 seed examples are wanted of label 'any', it has 6"):
+        generate(llm, PAIRS, ExamplesDial(levels=[7], shown=7))
+
+
+def test_a_passage_without_rows_is_short_and_a_pool_without_any_an_error(llm):
+    first = next(iter(find_strata(PASSAGES, "query").values())).source
+    llm.text = lambda body: "" if body["messages"][1]["content"].rsplit("Passage: ", 1)[1].startswith(first) else (
+        write_pair(body)
+    )  # fmt: skip
+    (pool,) = generate(llm, PASSAGES, attempts=2)
+    assert pool.accounting.by_reason == {"empty": 4}
+    assert first not in pool.corpus.targets
+    llm.text = lambda _body: "no pair at all"
+    with pytest.raises(GenerationError, match=r"rejected as malformed .*; use a larger model"):
+        generate(llm, QUESTIONS, attempts=2)
+
+
+def test_exact_copies_are_told_by_the_text_alone(llm):
+    texts = iter(["describe the THING 3", "a fine new thing", "a fine new thing!", "another thing"])
+
+    def text(_body):
+        return json.dumps({"instruction": next(texts), "response": "yes"})
+
+    llm.text = text
+    (pool,) = generate(llm, PAIRS, rows_per_label=1, attempts=9)
+    assert pool.quarantine[0].reason in ("copy of the prompt", "copy of a training row")
+    assert pool.corpus.texts == ["a fine new thing"]
+
+
+def test_labels_are_checked_in_batches_and_each_text_once(llm, train):
+    asked = []
+
+    def agrees(texts, labels):
+        asked.append(list(zip(texts, labels, strict=True)))
+        return ["amber" not in text for text in texts]
+
+    (pool,) = generate(llm, train, agrees=agrees, rows_per_label=8, attempts=12)
+    wrong = [q for q in pool.quarantine if q.reason == "wrong label"]
+    assert wrong and all("amber" in q.text for q in wrong)
+    assert not any("amber" in text for text in pool.corpus.texts)
+    every = [pair for pairs in asked for pair in pairs]
+    assert len(every) == len(set(every)) and {label for _, label in every} == {"alpha", "beta"}
+    assert len(asked[0]) == 16
+    with pytest.raises(ConfigError, match="agrees checks labels, and rows of the kind 'query' have none"):
+        generate(llm, PASSAGES, agrees=agrees)
+
+
+def test_near_duplicates_are_rejected_where_that_is_asked_for(llm, train):
+    def text(body):
+        return ["the amber cedar grows by the lake", "the amber cedar grew by the lake", write_text(body),
+                f"{train.texts[0]} s"][body["seed"] % 4]  # fmt: skip
+
+    llm.text = text
+    (plain,) = generate(llm, train, rows_per_label=8, attempts=12)
+    assert not {q.reason for q in plain.quarantine} & {"near-duplicate", "near copy of a training row"}
+    (apart,) = generate(llm, train, rows_per_label=8, attempts=12, near_duplicate=0.6)
+    assert {"near-duplicate", "near copy of a training row"} <= {q.reason for q in apart.quarantine}
+    assert sum(text.startswith("the amber cedar") for text in apart.corpus.texts) == 1
+    with pytest.raises(ValueError, match=r"near_duplicate 0.2; give a Jaccard similarity"):
+        generate(llm, train, near_duplicate=0.2)
+
+
+def test_levels_of_pairs_are_searched_for_a_target_too(llm):
+    llm.text = write_pair
+    found = generate_to_target(
+        QUESTIONS, dial=SamplingDial(levels=[0.5, 1.0]), score=lambda corpus: len(set(corpus.contexts)),
+        target=Target(metric_name="contexts", value=2, tolerance=0), budget_rows=100, rows_per_label=2,
+        endpoint=llm.endpoint(api="chat"), sources=["One.", "Two."],
+    )  # fmt: skip
+    assert found.reached and found.history[0].rows == 4
+
+
+def test_words_of_the_passage_are_never_forbidden(llm):
+    animals = ("zebra", "lemur", "heron")
+    train = Corpus.from_rows(
+        [{"text": f"real {a} query", "target": f"The {a} eats."} for a in animals], task="retrieval"
+    )
+
+    def text(body):
+        animal = body["messages"][1]["content"].rsplit("Passage: The ", 1)[1].partition(" ")[0]
+        return f"{animal} {write_text(body, words=3)}"
+
+    llm.text = text
+    (pool,) = generate(llm, train, TabooDial(levels=[2], read=2, words=2))
+    asked = [b["messages"][1]["content"].partition("Do not use any of these words: ")[2] for b in llm.bodies]
+    forbidden = {word for said in asked for word in said.strip(".").split(", ")} - {""}
+    assert forbidden and not forbidden & set(animals)
+    assert pool.short == 0
+
+
+def test_any_client_may_answer(llm, train):
+    opened = []
+
+    def open_client(endpoint, ledger):
+        opened.append(endpoint.model)
+        return LLMClient(endpoint, ledger)
+
+    (pool,) = generate(llm, train, open_client=open_client)
+    assert (len(pool.corpus), opened) == (8, ["tiny"])
+    found = generate_to_target(
+        train, dial=SamplingDial(levels=[0.5, 1.0]), score=len, rows_per_label=2, endpoint=llm.endpoint(),
+        target=Target(metric_name="rows", value=4, tolerance=0), budget_rows=9, open_client=open_client,
+    )  # fmt: skip
+    assert found.reached and opened == ["tiny"] * 2

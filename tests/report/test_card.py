@@ -1,0 +1,222 @@
+"""The dataset card: front matter that the hub takes, tables that add up, no section without content."""
+
+import re
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cuvee.corpus import Corpus
+from cuvee.hub import write_dataset
+from cuvee.mix import count_composition
+from cuvee.records import Advice, Composition, Estimate, Level, Measurement, MetricNote
+from cuvee.report import Licences, Reproduction, SyntheticPart, render_card
+from cuvee.report.card import size_category
+
+HOSTILE = 'a|b"\n<img src=x>: [1]\\ --- # {'
+
+
+def corpus(task="classification"):
+    real = Corpus.from_rows([{"text": f"seen {i}", "target": "yes" if i % 3 else HOSTILE} for i in range(8)], task=task)
+    made = [{"text": f"made up {i}", "target": "yes", "seed_ids": ["x", "y"]} for i in range(4)]
+    return real.joined(Corpus.from_rows(made, origin="synthetic", task=task))
+
+
+MADE = count_composition(corpus())
+ADVICE = Advice(
+    decision="use", sentence="Blend a < b.", best=None, equivalent=(), cells=(), shapes=(), checks=(),
+    confirmation=None, more_draws=None, scope="", failures=0,
+)  # fmt: skip
+MEASURED = Measurement(
+    name="topics=4", fingerprint="f" * 64, against="a" * 64, n=40, encoder="minilm", encoder_hash="h" * 64, seed=3,
+    values={
+        "vendi_q1": Estimate(value=12.345, low=11.0, high=13.5, n=40),
+        "mmd": Estimate(value=0.02, n=40, p_value=0.013),
+    },
+)  # fmt: skip
+NOTES = {
+    "vendi_q1": MetricNote(family="diversity", description="effective number of meanings", better="higher: wider"),
+    "mmd": MetricNote(family="shift", description="distance", better="lower: nearer"),
+}
+FULL = {
+    "name": f"Demo {HOSTILE}",
+    "composition": MADE,
+    "version": "9.9",
+    "languages": ["en", "pt-BR"],
+    "licences": Licences(blend="cc-by-4.0", real="CC BY 4.0 of X", synthetic="Apache-2.0"),
+    "advice": ADVICE,
+    "generator": "embedded SmolLM2",
+    "synthetic": SyntheticPart(
+        model="SmolLM2-135M-Instruct", sampling={"temperature": 0.7, "top_p": 0.95},
+        levels=(Level(dial="topics", name="4", rank=0),), left_out={"duplicate": 7, "leak": 2}, kept=31,
+    ),
+    "measurement": MEASURED,
+    "notes": NOTES,
+    "reproduction": Reproduction(command="cuvee mix a.csv b.csv", seed=5, fingerprints={"real rows": "r" * 64}),
+}  # fmt: skip
+
+
+def front_matter(card):
+    return pytest.importorskip("huggingface_hub").DatasetCard(card).data.to_dict()
+
+
+def sections(card):
+    return re.findall(r"^## (.*)$", card, flags=re.MULTILINE)
+
+
+def table(card, heading):
+    body = card.split(f"{heading}\n")[1].split("\n## ")[0]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in body.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows if not set("".join(row)) <= set("- ")]
+
+
+def test_the_hub_reads_the_front_matter():
+    found = front_matter(render_card(**FULL))
+    assert found == {
+        "pretty_name": f"Demo {HOSTILE} blend",
+        "language": ["en", "pt-BR"],
+        "license": "cc-by-4.0",
+        "task_categories": ["text-classification"],
+        "size_categories": ["n<1K"],
+        "tags": ["synthetic", "cuvee"],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train.parquet"}]}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "category"),
+    [("classification", "text-classification"), ("generation", "text-generation"), ("retrieval", "text-retrieval")],
+)
+def test_each_task_has_its_category(task, category):
+    card = render_card(name="x", composition=count_composition(corpus(task)), version="1", task=task)
+    assert front_matter(card)["task_categories"] == [category]
+    assert ("Labels" in sections(card)) == (task == "classification")
+
+
+@given(st.integers(0, 10**13))
+def test_every_number_of_rows_is_within_its_size(rows):
+    units = {"K": 3, "M": 6, "B": 9, "T": 12}
+
+    def number(text):
+        return int(text[:-1]) * 10 ** units[text[-1]]
+
+    low, _, high = re.fullmatch(r"(?:(\w+)(<))?n[<>](\w+)", size_category(rows)).groups()
+    if "n>" in size_category(rows):
+        assert rows >= number(high) == 10**12
+    else:
+        assert (number(low) if low else 0) <= rows < number(high)
+        assert not low or number(high) == 10 * number(low)
+
+
+def test_size_categories_are_the_hubs():
+    assert [size_category(n) for n in (0, 999, 1000, 9999, 10_000, 10**6, 10**9, 10**12)] == [
+        "n<1K", "n<1K", "1K<n<10K", "1K<n<10K", "10K<n<100K", "1M<n<10M", "1B<n<10B", "n>1T",
+    ]  # fmt: skip
+
+
+def test_a_blend_of_plain_files_has_a_card_without_empty_sections():
+    card = render_card(name="plain", composition=MADE, version="1.2")
+    assert sections(card) == ["Composition", "Labels", "Licence", "How to reproduce"]
+    found = front_matter(card)
+    assert (found["license"], found["license_name"]) == ("other", "unstated") and "language" not in found
+    assert "Verdict" not in card and "None" not in card and "cuvee run" not in card
+    for part in card.split("\n## ")[1:]:
+        assert len(part.strip().splitlines()) > 1
+
+
+def test_real_rows_alone_are_not_called_synthetic():
+    real = count_composition(corpus().take(range(8)))
+    card = render_card(name="x", composition=real, version="1", generator="someone", advice=ADVICE)
+    assert front_matter(card)["tags"] == ["cuvee"]
+    assert "synthetic rows:" not in card and "Synthetic rows" not in sections(card) and "someone" not in card
+    assert "cuvee run study.yaml" in card
+
+
+def test_every_fact_stands_in_the_card():
+    card = render_card(**FULL)
+    assert sections(card) == [
+        "Composition", "Labels", "Synthetic rows", "Filters", "Measured: topics=4", "Licence", "How to reproduce",
+    ]  # fmt: skip
+    said = [
+        "**Verdict: use.** Blend a &lt; b.", "- written by: embedded SmolLM2", "- model: SmolLM2-135M-Instruct",
+        "- sampling: temperature 0.7, top_p 0.95", "- dials and levels: topics=4", "- real rows: CC BY 4.0 of X",
+        "- synthetic rows: Apache-2.0", "- this dataset: cc-by-4.0", "cuvee mix a.csv b.csv", "- seed 5",
+        f"- fingerprint of real rows: `{'r' * 64}`", "- Cuvée 9.9", "### diversity", "### shift",
+    ]  # fmt: skip
+    assert [text for text in said if text not in card] == []
+    assert "| `vendi_q1` | 12.35 | 11 to 13.5 |  | higher: wider |" in card
+    assert "| `mmd` | 0.02 |  | 0.013 | lower: nearer |" in card
+
+
+def test_tables_add_up():
+    card = render_card(**FULL)
+    rows = {r[0]: [int(n) if n.isdigit() else n for n in r[1:]] for r in table(card, "## Composition")[1:]}
+    assert rows["real"][0] + rows["synthetic"][0] == rows["all"][0] == 12
+    assert rows["real"][-1] + rows["synthetic"][-1] == rows["all"][-1] == MADE.words == 8 * 2 + 4 * 3
+    assert rows["real"][1:5] == ["0.667", 8, 1, 8]
+    labels = table(card, "## Labels")[1:]
+    assert sum(int(r[3]) for r in labels) == 12 and all(int(r[1]) + int(r[2]) == int(r[3]) for r in labels)
+    (_, before), *left_out, (_, kept) = table(card, "## Filters")[1:]
+    assert int(before) == 40 == sum(int(n) for _, n in left_out) + int(kept)
+
+
+def test_rejected_rows_of_a_study_are_counted():
+    card = render_card(name="x", composition=MADE, version="1", rejected={"leak": 2, "duplicate": 3})
+    assert table(card, "## Filters")[1:] == [
+        ["left out: leak", "2"], ["left out: duplicate", "3"], ["left out, all", "5"],
+    ]  # fmt: skip
+
+
+def test_nothing_a_user_names_breaks_the_page():
+    card = render_card(**FULL | {"generator": HOSTILE})
+    assert "<img" not in card.split("---\n", 2)[2]
+    assert all(len(row) == 4 for row in table(card, "## Labels"))
+    fenced = render_card(
+        name="x", composition=MADE, version="1", reproduction=Reproduction(command="echo ```\n## no heading")
+    )
+    assert "````sh\necho ```\n## no heading\n````" in fenced
+
+
+@pytest.mark.parametrize("wrong", ["", "CC BY", "MIT", "a\nb"])
+def test_a_licence_is_an_identifier(wrong):
+    with pytest.raises(ValueError, match="give a licence identifier"):
+        Licences(blend=wrong)
+
+
+def test_a_language_is_a_code():
+    with pytest.raises(ValueError, match="languages has 'English'"):
+        render_card(name="x", composition=MADE, version="1", languages=["English"])
+
+
+def test_a_licence_of_ones_own_has_a_name_and_a_link():
+    card = render_card(
+        name="x", composition=MADE, version="1", licences=Licences(name="my-terms", link="https://example.org/t")
+    )
+    found = front_matter(card)
+    assert (found["license"], found["license_name"], found["license_link"]) == (
+        "other", "my-terms", "https://example.org/t",
+    )  # fmt: skip
+    assert "- this dataset: my-terms (<https://example.org/t>)" in card and "State `license`" not in card
+
+
+def test_an_older_composition_has_a_card_too():
+    older = Composition(
+        share=0.5, real_rows=2, synthetic_rows=2, unique_rows=4, most_repeats=1, label_counts={"a": (2, 2)}
+    )
+    card = render_card(name="x", composition=older, version="1")
+    assert "words" not in card and "| all | 4 |  | 4 | 1 |" in card
+
+
+@pytest.mark.slow
+def test_datasets_opens_the_folder(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    write_dataset(tmp_path / "blend", corpus(), render_card(**FULL))
+    found = datasets.load_dataset(str(tmp_path / "blend"), cache_dir=str(tmp_path / "cache"))
+    assert list(found) == ["train"] and found["train"]["id"] == corpus().ids
+    assert found["train"]["target"] == corpus().targets and found["train"]["seed_ids"][-1] == ["x", "y"]
+
+
+def test_the_front_matter_is_one_yaml_document():
+    assert len(list(yaml.safe_load_all(render_card(**FULL).split("---\n", 2)[1]))) == 1

@@ -1,0 +1,371 @@
+"""Dataset folders, and their upload to a hub that a real HTTP server on loopback plays."""
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+
+import pyarrow.parquet as pq
+import pytest
+
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError, HubError, InputError
+from cuvee.hub import is_dataset, push_dataset, write_dataset
+from cuvee.mix import count_composition
+from cuvee.report import render_card
+
+pytest.importorskip("huggingface_hub")
+
+TOKEN = "hf_secretSECRETsecret0123456789"
+REPO = "someone/blend"
+ROWS = Corpus.from_rows([{"text": f"row {i}", "target": f"L{i % 2}"} for i in range(6)])
+CARD = render_card(name="x", composition=count_composition(ROWS), version="1")
+Answer = Callable[[str, str], tuple[int, dict | str] | None]
+
+
+@dataclass
+class Hub:
+    """What the server was asked, and what it holds."""
+
+    answer: Answer = lambda _method, _path: None
+    visibility: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    stored: dict[str, bytes] = field(default_factory=dict)
+    large: bool = False
+    asked: list[str] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    port: int = 0
+
+    def reply(self, method: str, path: str, body: bytes) -> tuple[int, dict | str]:
+        self.asked.append(f"{method} {path}")
+        scripted = self.answer(method, path)
+        if scripted is not None:
+            return scripted
+        known = {
+            "/api/repos/create": self.create,
+            "/api/validate-yaml": lambda _body: (200, {"errors": [], "warnings": []}),
+            f"/api/datasets/{REPO}": self.describe,
+            f"/api/datasets/{REPO}/preupload/main": self.choose_modes,
+            f"/api/datasets/{REPO}/commit/main": self.commit,
+            f"/datasets/{REPO}.git/info/lfs/objects/batch": self.say_where,
+        }
+        if path.startswith("/store/"):
+            self.stored[path.removeprefix("/store/")] = body
+            return 200, {}
+        return known[path](body) if path in known else (404, {"error": f"no {path}"})
+
+    def create(self, body: bytes) -> tuple[int, dict]:
+        told = json.loads(body)
+        name = f"{told['organization']}/{told['name']}"
+        if name in self.visibility:
+            return 409, {"error": "You already created this dataset repo"}
+        self.visibility[name] = told["visibility"]
+        return 200, {"url": f"http://127.0.0.1:{self.port}/datasets/{name}"}
+
+    def describe(self, _body: bytes) -> tuple[int, dict]:
+        return 200, {"id": REPO, "private": self.visibility[REPO] == "private", "sha": "0" * 40, "siblings": []}
+
+    def choose_modes(self, body: bytes) -> tuple[int, dict]:
+        paths = [f["path"] for f in json.loads(body)["files"]]
+        modes = {p: "lfs" if self.large and p.endswith(".parquet") else "regular" for p in paths}
+        return 200, {"files": [{"path": p, "uploadMode": modes[p], "shouldIgnore": False} for p in paths]}
+
+    def say_where(self, body: bytes) -> tuple[int, dict]:
+        (item,) = json.loads(body)["objects"]
+        upload = {"href": f"http://127.0.0.1:{self.port}/store/{item['oid']}"}
+        return 200, {"objects": [item | {"actions": {"upload": upload}}]}
+
+    def commit(self, body: bytes) -> tuple[int, dict]:
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                self.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                self.files[value["path"]] = self.stored[value["oid"]]
+        return 200, {"commitUrl": f"http://127.0.0.1/datasets/{REPO}/commit/1", "commitOid": "1" * 40}
+
+
+@contextmanager
+def serve(hub: Hub) -> Iterator[Hub]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one(self) -> None:
+            body = self.read_chunks() if self.headers.get("Transfer-Encoding") else self.rfile.read(self.length)
+            hub.tokens.add(self.headers.get("Authorization") or "")
+            status, told = hub.reply(self.command, self.path.split("?")[0], body)
+            data = (told if isinstance(told, str) else json.dumps(told)).encode()
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up
+                self.send(status, data)
+
+        def send(self, status: int, data: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(data)
+
+        @property
+        def length(self) -> int:
+            return int(self.headers.get("Content-Length") or 0)
+
+        def read_chunks(self) -> bytes:
+            out = b""
+            while size := int(self.rfile.readline(), 16):
+                out += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return out
+
+        do_GET = do_POST = do_PUT = handle_one
+
+        def log_message(self, *_args: object) -> None:
+            """Nothing is printed."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    hub.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[Hub]:
+    from huggingface_hub import close_session
+
+    with serve(Hub()) as running:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{running.port}/")
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield running
+        close_session()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_dataset(tmp_path / "blend", ROWS, CARD)
+
+
+def refused(kind: type[Exception], *arguments: object, **options: bool) -> str:
+    with pytest.raises(kind) as caught:
+        push_dataset(*arguments, **options)
+    message, chain = str(caught.value), caught.value
+    while chain is not None:
+        assert TOKEN not in str(chain) and TOKEN not in repr(chain)
+        chain = chain.__cause__
+    assert "\n" not in message
+    return message
+
+
+# --- the folder ---
+
+
+def test_a_folder_is_written_whole_and_may_be_written_again(tmp_path):
+    folder = write_dataset(tmp_path / "deep" / "blend", ROWS, CARD)
+    assert is_dataset(folder) and sorted(p.name for p in folder.iterdir()) == ["README.md", "train.parquet"]
+    assert pq.read_table(folder / "train.parquet")["id"].to_pylist() == ROWS.ids
+    write_dataset(folder, ROWS.take([0]), CARD)
+    assert pq.read_table(folder / "train.parquet").num_rows == 1
+    assert [p.name for p in folder.parent.iterdir()] == ["blend"]  # nothing temporary stays
+    (tmp_path / "empty").mkdir()
+    assert is_dataset(write_dataset(tmp_path / "empty", ROWS, CARD))
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path):
+    ours = {"README.md": "---\ntags: [cuvee]\n---\n", "train.parquet": "x"}
+    kept = {
+        "notes": {"mine.txt": "x"},
+        "model": ours | {"weights": "x"},
+        "foreign": ours | {"README.md": "---\ntags: [theirs]\n---\n"},
+        "plain": ours | {"README.md": "no front matter"},
+        "broken": ours | {"README.md": "---\n{\n---\n"},
+    }
+    for name, files in kept.items():
+        (tmp_path / name).mkdir()
+        for file, content in files.items():
+            (tmp_path / name / file).write_text(content, encoding="utf-8")
+        with pytest.raises(InputError, match="not empty"):
+            write_dataset(tmp_path / name, ROWS, CARD)
+        assert {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / name).iterdir()} == files
+    assert is_dataset(write_dataset(tmp_path / "model", ROWS, CARD, force=True))
+    with pytest.raises(InputError, match="this is a file"):
+        write_dataset(tmp_path / "notes" / "mine.txt", ROWS, CARD)
+
+
+def test_a_write_that_fails_leaves_the_old_dataset(folder):
+    class Full(Corpus):
+        @property
+        def table(self):
+            raise OSError(28, "No space left on device")
+
+    broken = object.__new__(Full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_dataset(folder, broken, "new card")
+    assert (folder / "README.md").read_text(encoding="utf-8") == CARD
+    assert [p.name for p in folder.parent.iterdir()] == ["blend"]
+
+
+# --- the upload ---
+
+
+def test_a_dataset_arrives_as_it_was_written(hub, folder):
+    assert push_dataset(folder, REPO) == f"http://127.0.0.1:{hub.port}/datasets/{REPO}"
+    assert hub.visibility == {REPO: "private"}
+    assert hub.files == {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert pq.read_table(BytesIO(hub.files["train.parquet"])).num_rows == len(ROWS)
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+    assert sum("/commit/" in line for line in hub.asked) == 1
+
+
+# huggingface_hub calls its HTTP library in a way that this deprecates
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_rows_kept_in_large_file_storage_arrive_too(hub, folder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    hub.large = True
+    push_dataset(folder, REPO)
+    assert hub.files == {p.name: p.read_bytes() for p in folder.iterdir()} and len(hub.stored) == 1
+
+
+def test_public_has_to_be_asked_for(hub, folder):
+    push_dataset(folder, REPO, private=False)
+    assert hub.visibility == {REPO: "public"}
+    hub.asked.clear()
+    message = refused(ConfigError, folder, REPO)
+    assert message == f"{REPO} is there already, and public; ask for a public one, or choose another name"
+    assert not any("commit" in line or "preupload" in line for line in hub.asked)
+    push_dataset(folder, REPO, private=False)
+
+
+def test_a_private_repository_that_is_there_is_used(hub, folder):
+    hub.visibility[REPO] = "private"
+    push_dataset(folder, REPO)
+    assert set(hub.files) == {"README.md", "train.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "the hub does not know the token in HF_TOKEN (401)"),
+        (403, f"the token in HF_TOKEN may not write to {REPO} (403)"),
+        (404, f"the hub has no {REPO} that this token may see (404)"),
+        (429, "the hub takes no more requests for now (429)"),
+        (500, f"the hub refused {REPO} (500)"),
+    ],
+)
+def test_a_refusal_is_one_line_without_the_token(hub, folder, status, said):
+    hub.answer = lambda _method, _path: (status, {"error": f"bad token {TOKEN}\nof yours"})
+    message = refused(HubError, folder, REPO)
+    assert message.startswith(said) and "bad token *** of yours" in message
+
+
+def test_a_token_that_may_write_but_not_make(hub, folder):
+    hub.visibility[REPO] = "private"
+    hub.answer = lambda _method, path: (403, {"error": "no right"}) if path.endswith("create") else None
+    push_dataset(folder, REPO)
+    assert set(hub.files) == {"README.md", "train.parquet"}
+
+
+def test_a_card_that_the_hub_does_not_take(hub, folder):
+    errors = {"errors": [{"message": '"license" must be one of'}], "warnings": []}
+    hub.answer = lambda _method, path: (400, errors) if path.endswith("validate-yaml") else None
+    message = refused(HubError, folder, REPO)
+    assert message.startswith(f"{REPO} was not uploaded") and '"license" must be one of' in message
+    assert hub.files == {}
+
+
+def test_a_server_that_is_no_hub(hub, folder):
+    hub.answer = lambda _method, _path: (200, "<html>hello</html>")
+    assert refused(HubError, folder, REPO).startswith(f"{REPO} was not uploaded")
+    hub.answer = lambda _method, path: (200, {}) if path.endswith("create") else None
+    assert refused(HubError, folder, REPO).startswith(f"{REPO} was not uploaded")
+
+
+def test_no_network(folder, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert "could not be reached" in refused(HubError, folder, REPO)
+
+
+def test_a_hub_that_never_answers(hub, folder, monkeypatch):
+    monkeypatch.setattr("cuvee.hub._SECONDS", (0.2, 0.2, 0.2, 0.2))
+    release = threading.Event()
+
+    def hang(_method, _path):
+        release.wait(10)
+        return 200, {}
+
+    hub.answer = hang
+    try:
+        assert "could not be reached" in refused(HubError, folder, REPO)
+    finally:
+        release.set()
+
+
+@pytest.mark.slow
+def test_offline_mode_is_told(folder):
+    script = f"from cuvee.hub import push_dataset; push_dataset({str(folder)!r}, {REPO!r})"
+    made = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_TOKEN": TOKEN},
+    )  # fmt: skip
+    assert "could not be reached" in made.stderr and "ffline" in made.stderr and TOKEN not in made.stderr
+
+
+@pytest.mark.parametrize("token", [None, "", "  "])
+def test_no_token(folder, monkeypatch, token):
+    if token is None:
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+    else:
+        monkeypatch.setenv("HF_TOKEN", token)
+    assert refused(ConfigError, folder, REPO).startswith("the environment variable HF_TOKEN is not set")
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN} {TOKEN}", f"{TOKEN}\r\nX: y", f"{TOKEN}\u00fc"])
+def test_what_is_no_token_is_not_shown(folder, monkeypatch, hub, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert "holds no token" in refused(ConfigError, folder, REPO)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("name", ["blend", "a/b/c", "so me/x", "me/--x", "me/x.git", "", "me/", "../x"])
+def test_bad_names_ask_nobody(folder, hub, name):
+    assert "repo_id is" in refused(ConfigError, folder, name)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://x", "http://", "http://[1"])
+def test_a_bad_endpoint_is_named(folder, monkeypatch, endpoint):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    assert "the environment variable HF_ENDPOINT is" in refused(ConfigError, folder, REPO)
+
+
+def test_only_dataset_folders_are_pushed(tmp_path, hub):
+    (tmp_path / "secrets.txt").write_text("x", encoding="utf-8")
+    assert "not a dataset folder" in refused(InputError, tmp_path, REPO)
+    assert "not a dataset folder" in refused(InputError, tmp_path / "nowhere", REPO)
+    assert hub.asked == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_time_limit_of_other_users_comes_back(folder):
+    from huggingface_hub import get_session
+
+    before = get_session().timeout
+    push_dataset(folder, REPO)
+    assert get_session().timeout == before

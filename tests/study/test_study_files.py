@@ -1,0 +1,110 @@
+"""Studies of pools that are files: filters before anything else, levels selected within each draw."""
+
+import json
+
+import pytest
+
+from cuvee.errors import ConfigError, InputError
+from cuvee.study import open_study
+from cuvee.study.demo import read_headlines
+
+LABELS = ("business", "politics", "sports")
+
+
+@pytest.fixture
+def pool(headlines, tmp_path):
+    """360 other headlines and two copies of rows that are held out or shown."""
+    real = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
+    known = {row["text"] for row in real}
+    rows = [{"text": t, "label": y} for t, y in read_headlines() if y in LABELS and t not in known]
+    rows = [row for label in LABELS for row in [r for r in rows if r["label"] == label][:120]]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in [*rows, *real]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def config(settings, pool):
+    kept = {k: v for k, v in settings.items() if k not in ("dials", "generator")}
+    return {
+        **kept,
+        "generator": {"kind": "files"},
+        "pools": [{"dial": "select", "path": str(pool), "select": {"metric": "dcscore", "levels": 3}}],
+        "mix": {"shares": [0.5, 0.75], "shape_share": 0.75},
+    }
+
+
+def test_levels_are_selected_within_each_draw_and_rise(config, tmp_path):
+    with open_study(config, out=tmp_path / "run") as flow:
+        pools = {level.name: pool for level, pool in flow.pools.items()}
+        measured = [flow.measurements[f"select={name}"].values["dcscore_tau0.1"].value for name in "123"]
+        again = flow.study.folder.load_pool(next(iter(flow.pools)), "")
+    assert list(pools) == ["1", "2", "3"] and measured == sorted(measured)
+    draws = {0, 1, 1000, 1001}
+    for pool in pools.values():
+        assert set(pool.corpus.blocks.tolist()) == draws
+        for block in draws:
+            counts = pool.corpus.keep(pool.corpus.blocks == block).label_counts()
+            assert counts == dict.fromkeys(LABELS, 9)  # 3 real rows a label at share 0.75
+    # draws share no row: a row of the pool is in one draw, whatever the level
+    block_of: dict[str, set[int]] = {}
+    for pool in pools.values():
+        for id_, block in zip(pool.corpus.ids, pool.corpus.blocks.tolist(), strict=True):
+            block_of.setdefault(id_, set()).add(block)
+    assert all(len(found) == 1 for found in block_of.values())
+    assert again is not None and again.corpus.ids == pools["1"].corpus.ids
+
+
+def test_real_rows_in_the_pool_go_as_copies_or_leaks_and_are_counted(config, tmp_path):
+    with open_study(config, out=tmp_path / "run") as flow:
+        pool = next(iter(flow.pools.values()))
+        held_out = {*flow.study.split.validation.texts, *flow.study.split.test.texts_for_leak_guard()}
+    reasons = [r.reason for r in pool.rejected]
+    assert sum("exact" in reason for reason in reasons) == 90
+    assert any(reason.startswith("dedupe") for reason in reasons)
+    assert "leak" in pool.note and not held_out & set(pool.corpus.texts)
+
+
+def test_filters_are_obeyed(config, tmp_path):
+    def left(filters, name):
+        with open_study({**config, "filters": filters}, out=tmp_path / name) as flow:
+            pool = next(iter(flow.pools.values()))
+        return len(pool.rejected), pool.note
+
+    base = [{"name": "dedupe"}, {"name": "leak"}]
+    plain, _ = left(base, "a")
+    near, _ = left([{"name": "dedupe", "near": 0.6}, {"name": "leak"}], "b")
+    loose, _ = left([{"name": "dedupe", "against_real": False}, {"name": "leak"}], "c")
+    agreed, note = left([*base, {"name": "agreement", "top": 0.75}], "d")
+    clustered, _ = left([*base, {"name": "fewer-per-cluster", "limit": 1, "threshold": 0.5}], "e")
+    own, _ = left([*base, {"name": "study_filters:no_question"}], "f")
+    assert loose < plain < min(near, agreed, clustered, own)
+    assert "cross-validated accuracy" in note or "too few" in note
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_read(config, settings, tmp_path):
+    def says(changes) -> str:
+        with pytest.raises((ConfigError, InputError)) as error, open_study({**config, **changes}, out=tmp_path / "x"):
+            pass
+        return str(error.value)
+
+    assert "must hold leak" in says({"filters": [{"name": "dedupe"}]})
+    assert "listed twice" in says({"filters": [{"name": "leak"}, {"name": "leak"}]})
+    assert "exactly one" in says({"filters": [{"name": "leak"}, {"name": "agreement"}]})
+    select = {"dial": "select", "path": "p.jsonl"}
+    assert "give level or select" in says({"pools": [select]})
+    assert "did you mean 'vendi'" in says({"pools": [{**select, "select": {"metric": "vendy"}}]})
+    own = {**settings, "filters": [{"name": "leak"}]}
+    with pytest.raises(ConfigError, match="filters are for pools that are files"), open_study(own, out=tmp_path / "y"):
+        pass
+
+
+def test_more_levels_than_a_draw_has_rows_for_is_one_line(config, pool, tmp_path):
+    rows = pool.read_text(encoding="utf-8").splitlines()[:360]
+    few = [row for label in LABELS for row in [r for r in rows if f'"{label}"' in r][:36]]
+    pool.write_text("\n".join(few) + "\n", encoding="utf-8")
+    with (
+        open_study(config, out=tmp_path / "run") as flow,
+        pytest.raises(InputError, match=r"pool.jsonl, draw \d+: 3 lev"),
+    ):
+        _ = flow.pools

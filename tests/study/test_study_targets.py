@@ -1,0 +1,255 @@
+"""Lists that are asked for once and kept, and pools at a requested, measured diversity."""
+
+import json
+import math
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cuvee.config import TargetConfig, make_config
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError, RunFolderError
+from cuvee.generate import Ledger, generate_to_target
+from cuvee.generate.dials import list_leaves
+from cuvee.measure import measure_corpus
+from cuvee.records import Estimate
+from cuvee.study import open_study
+from cuvee.study.dials import StandIns, make_dials
+from cuvee.study.lists import FILE, KeptLists
+from cuvee.study.targets import check_target, known_level, make_score, make_target, matched_rows, reach_target
+from local_llm import WORDS
+
+
+@contextmanager
+def opened(settings, folder, *dials):
+    """A prepared study with these dials, whatever they have to ask for."""
+    with open_study({**settings, "dials": [{"name": "sampling"}]}, out=folder) as flow:
+        yield replace(flow.study, config=make_config({**settings, "dials": list(dials)}))
+
+
+class Endpoints:
+    """Opens the server as the study's endpoint, and counts how often."""
+
+    def __init__(self, local) -> None:
+        self.local, self.opened = local, 0
+
+    @contextmanager
+    def __call__(self, _study):
+        self.opened += 1
+        yield self.local.endpoint(concurrency=4)
+
+
+def numbered(body) -> str:
+    return "\n".join(f"{i}. item {body['seed'] % 1000} {WORDS[i]}" for i in range(1, 9))
+
+
+TREE = {"name": "topics", "levels": [1, 4], "topics": "llm", "degree": [2, 2]}
+FLAT = {"name": "topics", "levels": [1, 3], "topics": "llm"}
+ASPECTS = {"name": "attributes", "levels": [1, 4], "dimensions": "llm", "count": 2, "values": 2}
+BOTH = {"name": "combined", "first": FLAT, "second": ASPECTS, "levels": ["1 x 1", "3 x 4"]}
+
+
+@pytest.mark.parametrize("dial", [TREE, FLAT, ASPECTS, BOTH], ids=["tree", "flat", "attributes", "combined"])
+def test_lists_are_asked_for_once_and_kept_where_the_user_sees_them(settings, tmp_path, local, dial):
+    local.text = numbered
+    endpoints = Endpoints(local)
+    with opened(settings, tmp_path / "run", dial) as study:
+        ((_, first),) = make_dials(study, KeptLists(study, endpoints))
+        sent, times = len(local.bodies), endpoints.opened
+        assert sent and times
+        ((_, again),) = make_dials(study, KeptLists(study, endpoints))
+        assert (len(local.bodies), endpoints.opened) == (sent, times)
+        rows = {"blocks": [0], "rows_per_label": 4, "levels": [first.levels[-1].name]}
+        assert first.batches(study.train.labels, **rows) == again.batches(study.train.labels, **rows)
+        kept = json.loads((tmp_path / "run" / FILE).read_text(encoding="utf-8"))
+        assert {entry["asked"] for entry in kept.values()} <= {"topics", "attributes"}
+        (tmp_path / "run" / FILE).unlink()
+        make_dials(study, KeptLists(study, endpoints))
+        assert len(local.bodies) == sent  # the ledger has the answers
+        assert json.loads((tmp_path / "run" / FILE).read_text(encoding="utf-8")) == kept
+
+
+@pytest.mark.slow
+def test_a_larger_level_keeps_the_topics_of_the_smaller_ones(settings, tmp_path, local):
+    local.text = numbered
+    found = {}
+    for largest in (3, 10):
+        dial = {**FLAT, "levels": [1, largest]}
+        with opened(settings, tmp_path / "run", dial) as study:
+            found[largest] = KeptLists(study, Endpoints(local)).topics({"business": study.train.texts}, (largest,))
+    assert list(found[10]["business"])[:3] == list(found[3]["business"])
+    asked = [json.dumps(body, sort_keys=True) for body in local.bodies]
+    assert len(set(asked)) == len(asked) == 2
+
+
+@pytest.mark.slow
+def test_what_lists_depend_on_has_them_asked_again(settings, tmp_path, local):
+    local.text = numbered
+    local.models = ["tiny", "other"]
+    texts = {"business": ["a text"]}
+    changes = [
+        {}, {"describe": "tweets"}, {"generator": {**settings["generator"], "model": "other"}},
+        {"generator": {**settings["generator"], "temperature": 1.5, "concurrency": 2}},
+    ]  # fmt: skip
+    times = []
+    for change in changes:
+        endpoints = Endpoints(local)
+        with opened({**settings, **change}, tmp_path / "run", FLAT) as study:
+            KeptLists(study, endpoints).topics(texts, (3,))
+        times.append(endpoints.opened)
+    assert times == [1, 1, 1, 0]  # how rows are drawn, and how fast, is no matter
+
+
+def test_without_an_asker_only_dials_that_need_one_are_refused(settings, tmp_path, local):
+    for dial, key in ((TREE, "topics: llm"), (ASPECTS, "dimensions: llm"), (BOTH, "topics: llm")):
+        with opened(settings, tmp_path / "run", dial) as study:
+            with pytest.raises(ConfigError, match=f"dials.0: {key} has to be asked"):
+                make_dials(study)
+            ((_, dial_made),) = make_dials(study, StandIns())
+            dial_made.check(study.train.labels, 9)
+    assert not local.bodies
+    assert list_leaves(StandIns().topics({"a": []}, (2, 2))["a"])[0] == "topic 1: topic 1"
+
+
+def test_a_broken_file_of_lists_is_told(settings, tmp_path, local):
+    with opened(settings, tmp_path / "run", FLAT) as study:
+        for content in ("{", "[1]", '{"a": {"found": 3}}'):
+            (tmp_path / "run" / FILE).write_text(content)
+            with pytest.raises(RunFolderError, match="delete it"):
+                make_dials(study, KeptLists(study, Endpoints(local)))
+
+
+# --- targets ----------------------------------------------------------------------------------
+TOPICS = ["tea", "sea", "law", "oil", "war", "art", "tax", "gym"]
+LADDER = {"name": "topics", "levels": [1, 2, 4, 8], "topics": TOPICS}
+
+
+def about(body) -> str:
+    """Two words of the topic that was asked for, and one of its own."""
+    found = body["prompt"].rsplit("all about ", 1)[1].partition(":")[0]
+    return f"{found} {found}ish word{body['seed']}"
+
+
+def count_topics(subject) -> Estimate:
+    """A metric that knows how many topics there are."""
+    return Estimate(value=float(len({text.split()[0] for text in subject.corpus.texts})), n=subject.n)
+
+
+def reach(study, local, target, key="k"):
+    ((settings, dial),) = make_dials(study)
+    check_target(study, settings, dial)
+    blocks = [0, 1]
+    with Ledger(study.folder.ledger_path) as ledger:
+
+        def search(*, score, target, budget_rows):
+            return generate_to_target(
+                study.train, dial=dial, score=score, target=target, budget_rows=budget_rows, blocks=blocks,
+                rows_per_label=max(study.block_rows().values()), endpoint=local.endpoint(concurrency=4),
+                ledger=ledger, describe=study.config.describe, attempts=3,
+            )  # fmt: skip
+
+        return reach_target(study, TargetConfig(**target), dial, blocks=blocks, key=key, search=search)
+
+
+@pytest.fixture
+def many(settings):
+    return {**settings, "split": {"test": 30, "validation": 30, "rows_per_label": 8}}
+
+
+@pytest.mark.slow
+def test_asked_for_diversities_come_out_in_order_and_cost_nothing_twice(many, tmp_path, local):
+    local.text = about
+    with opened(many, tmp_path / "run", LADDER) as study:
+        rows = len(study.train.labels) * 8 * 2
+        score = make_score("vendi_q1", rows=matched_rows(rows), encoder=study.encoder)
+        wanted = {}
+        ends = [reach(study, local, {"metric": "vendi", "quantile": q, "tolerance": 0}) for q in (0, 1)]
+        assert [end.level.name for end in ends] == ["1", "8"]
+        sent = len(local.bodies)
+        for share in (0.0, 0.4, 0.7, 1.0):
+            value = ends[0].score + share * (ends[1].score - ends[0].score)
+            found = reach(study, local, {"metric": "vendi", "value": value, "tolerance": 0.0})
+            wanted[value] = found
+            assert found.score == score(found.pool.corpus)
+        ranks = [found.level.rank for found in wanted.values()]
+        assert ranks == sorted(ranks) and ranks[0] == 0 and ranks[-1] == 3 and len(set(ranks)) > 2
+        # nested: levels share the rows of their topics, so a new level sends only what is missing
+        assert len(local.bodies) == len({json.dumps(body, sort_keys=True) for body in local.bodies}) > sent
+        before = len(local.bodies)
+        reach(study, local, {"metric": "vendi", "quantile": 1, "tolerance": 0})
+        assert len(local.bodies) == before
+
+
+@pytest.mark.slow
+def test_an_unreachable_target_says_so_and_a_level_found_is_remembered(many, tmp_path, local):
+    local.text = about
+    noted = []
+    with opened(many, tmp_path / "run", LADDER) as study:
+        study.stages.listener.noted = noted.append
+        ((_, dial),) = make_dials(study)
+        metric = "test_study_targets:COUNT"
+        far = reach(study, local, {"metric": metric, "value": 50}, key="far")
+        assert (far.reached, far.level.name, far.score) == (False, "8", 8)
+        assert "out of reach: best seen 8 at level 8" in noted[-1]
+        near = reach(study, local, {"metric": metric, "value": 4}, key="near")
+        assert (near.reached, near.level.name, near.score) == (True, "4", 4)
+        assert known_level(study, dial, "near") == dial.levels[2]
+        assert known_level(study, dial, "far") is None  # a dial has one target
+        kept = json.loads((tmp_path / "run" / "targets.json").read_text(encoding="utf-8"))["topics"]
+        assert (kept["level"], kept["reached"], kept["score"]) == ("4", True, 4)
+        assert [tried["level"] for tried in kept["tried"]] == ["1", "8", "2", "4"]
+        assert [tried["score"] for tried in kept["tried"]] == [1, 8, 2, 4]
+        (tmp_path / "run" / "targets.json").write_text("{")
+        assert known_level(study, dial, "near") is None
+
+
+def test_a_budget_of_rows_below_the_first_level_is_refused_before_anything_is_asked(many, tmp_path, local):
+    for target, said in (
+        ({"metric": "vendi", "value": 3, "rows": 5}, r"dials.0: target.rows is 5; level topics=1 alone needs 48 rows"),
+        ({"metric": "test_study_targets:NOTHING", "value": 3}, "dials.0: metric 'test_study_targets:NOTHING' cannot"),
+    ):
+        with opened(many, tmp_path / "run", {**LADDER, "target": target}) as study:
+            with pytest.raises(ConfigError, match=said):
+                make_dials(study)
+    assert not local.bodies
+
+
+@pytest.mark.slow
+def test_rows_end_the_search(many, tmp_path, local):
+    local.text = about
+    with opened(many, tmp_path / "run", LADDER) as study:
+        found = reach(study, local, {"metric": "test_study_targets:COUNT", "value": 4, "rows": 50})
+    assert not found.reached and "the budget of 50 rows" in found.note
+    assert found.level.name == "1"
+
+
+def test_scores_are_the_numbers_of_measure_at_equal_rows(settings, tmp_path):
+    rows = [{"text": f"{a} {b}", "target": "x"} for a in WORDS[:5] for b in WORDS[5:9]]
+    corpus = Corpus.from_rows(rows)
+    with opened(settings, tmp_path / "run", {"name": "sampling"}) as study:
+        for name in ("vendi_q1", "dcscore_tau0.1", "distinct_1", "novelsum"):
+            score = make_score(name, rows=15, encoder=study.encoder, against=study.train, seed=2)
+            measured = measure_corpus(
+                corpus, metrics=[name], encoder=study.encoder, against=study.train, rows=15, seed=2
+            )
+            assert score(corpus) == measured.values[name].value
+            assert math.isnan(score(corpus.take(np.arange(14))))
+    assert math.isnan(make_score("mean_pairwise_cosine", rows=1, encoder=study.encoder)(corpus.take([0])))
+    with pytest.raises(ValueError, match="rows 0"):
+        make_score("vendi_q1", rows=0)
+    target = make_target(TargetConfig(metric="vendi", value=20))
+    assert (target.metric_name, target.value, target.tolerance) == ("vendi_q1", 20, 1)
+
+
+def _metric():
+    from cuvee.measure import Metric
+
+    return Metric(
+        name="topics", family="lexical", description="", better="higher is more diverse", needs=("texts",),
+        compute=count_topics,
+    )  # fmt: skip
+
+
+COUNT = _metric()
