@@ -186,6 +186,7 @@ class RunFolder:
             ],
             "note": pool.note,
             "key": pool.key,
+            "task": pool.corpus.task,
             "failed": list(pool.failed),
         }
         path = self._pool_path(pool.level, suffix)
@@ -220,7 +221,7 @@ class RunFolder:
         answers, prompt, completion = meta["tokens"]
         return StoredPool(
             level=Level(**meta["level"]),
-            corpus=Corpus(table.replace_schema_metadata(None).combine_chunks()),
+            corpus=Corpus(table.replace_schema_metadata(None).combine_chunks(), meta.get("task", "classification")),
             rejected=tuple(Rejected(**r) for r in meta["rejected"]),
             usage=Usage(replayed=answers, prompt_tokens=prompt, completion_tokens=completion),
             note=meta["note"],

@@ -11,7 +11,7 @@ import pytest
 from cuvee.config import TargetConfig, make_config
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, RunFolderError
-from cuvee.generate import Ledger, generate_to_target
+from cuvee.generate import Ledger, OpenedLLM, generate_to_target
 from cuvee.generate.dials import list_leaves
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate
@@ -38,7 +38,7 @@ class Endpoints:
     @contextmanager
     def __call__(self, _study):
         self.opened += 1
-        yield self.local.endpoint(concurrency=4)
+        yield OpenedLLM(endpoint=self.local.endpoint(concurrency=4))
 
 
 def numbered(body) -> str:

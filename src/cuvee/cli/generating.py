@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -23,42 +21,41 @@ from cuvee.cli.app import (
     Text,
     app,
     is_study,
-    load_rows,
     open_shown,
     refuse_options,
 )
-from cuvee.corpus import Corpus, write_corpus
-from cuvee.errors import ConfigError, InputError
-from cuvee.execute import Stages
-from cuvee.generate import (
-    Budget,
-    EmbeddedLLM,
-    Endpoint,
-    Ledger,
-    Pool,
-    Sampling,
-    SamplingDial,
-    generate_corpus,
-    write_quarantine,
-)
-from cuvee.generate.ledger import Session
-from cuvee.generate.spending import Meter, list_notes
+from cuvee.cli.plain_rows import HF, Asking, Files, Made, choose_name, generate_rows, open_llm
+from cuvee.config import parse_target
+from cuvee.corpus import Task, load_corpus
+from cuvee.generate import Budget
+from cuvee.generate.strata import KINDS
+from cuvee.generate.templates import load_prompts
 from cuvee.study.spending import retry_failed as retry_failed_of
 
-_PLAIN = ("rows", "temperature", "describe", "max_tokens", "seed", "ledger", "quarantine", "concurrency")
+_PLAIN = (
+    *("rows", "temperature", "describe", "max_tokens", "seed", "ledger", "quarantine", "concurrency"),
+    *("target", "tolerance", "task", "kind", "context", "sources", "prompts", "near_duplicate"),
+)
 _BUDGET = ("budget_requests", "budget_tokens")
 
 
 @app.command()
 def generate(
     ctx: typer.Context,
-    target: Annotated[Path, typer.Argument(help="study.yaml or a run folder; or a file of real rows")],
-    rows: Annotated[int, typer.Option("--rows", min=1, help="of each label, from a file of real rows")] = 12,
+    data: Annotated[Path, typer.Argument(help="study.yaml or a run folder; or a file of real rows")],
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, help="of each label, passage or context, from a file of real rows")
+    ] = 12,
     temperature: Annotated[float, typer.Option("--temperature", min=0, max=5)] = 0.7,
     describe: Annotated[str, typer.Option("--describe", help="what the texts are: news headlines")] = "examples",
     base_url: Annotated[str | None, typer.Option("--base-url", help="an OpenAI-compatible endpoint")] = None,
-    model: Annotated[str, typer.Option("--model", help="at the endpoint")] = "",
-    api: Annotated[str, typer.Option("--api", help="chat or completions")] = "chat",
+    model: Annotated[
+        str, typer.Option("--model", help="at the endpoint; or hf:PATH, hf:NAME of a transformers model without one")
+    ] = "",
+    api: Annotated[
+        str | None,
+        typer.Option("--api", help="chat or completions [default: chat, with hf: completions]", show_default=False),
+    ] = None,
     api_key_env: Annotated[str | None, typer.Option("--api-key-env", help="variable that holds the key")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1)] = 48,
     concurrency: Annotated[
@@ -87,6 +84,23 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="search the temperature for a measured diversity: vendi=12")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", min=0, help="how far off --target is near enough; 5% if not given")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
+    kind: Annotated[str | None, typer.Option("--kind", help=f"what is written: {', '.join(KINDS)}")] = None,
+    context: Annotated[str | None, typer.Option("--context", help="column of what questions are asked about")] = None,
+    sources: Annotated[
+        Path | None, typer.Option("--sources", help="file of passages or contexts to write about")
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="folder of prompts of your own")] = None,
+    near_duplicate: Annotated[
+        float | None,
+        typer.Option("--near-duplicate", min=0.5, max=1, help="Jaccard similarity from which a text repeats another"),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="ask again what failed for good in earlier runs")
     ] = False,
@@ -97,30 +111,42 @@ def generate(
     json: Json = False,
 ) -> None:
     """Generate the pools of a study; or rows like those of a file, at one temperature."""
-    if is_study(target):
+    if is_study(data):
         refuse_options(ctx, [*ENDPOINT, *COLUMNS, *_PLAIN, *_BUDGET], IN_STUDY)
-        made = _generate_study(target, out, retry_failed)
+        made = _generate_study(data, out, retry_failed)
     else:
-        if base_url is None:
-            refuse_options(ctx, ["model", "api", "api_key_env", "concurrency"], "it goes with --base-url")
+        _check_options(ctx, base_url, model, target)
         path = out or Path("synthetic.jsonl")
         files = Files(
             rows=path,
             ledger=ledger or path.with_suffix(".ledger.sqlite"),
             quarantine=quarantine or path.with_suffix(".quarantine.jsonl"),
         )
+        real = load_corpus(
+            data, text=text, label=label, context=context, task=choose_name(task, get_args(Task), "--task")
+        )
+        wanted = None if target is None else parse_target(target, tolerance=tolerance)
         asking = Asking(
-            rows=rows, temperature=temperature, describe=describe, max_tokens=max_tokens, seed=seed, retry=retry_failed
+            rows=rows,
+            temperature=temperature,
+            describe=describe,
+            max_tokens=max_tokens,
+            seed=seed,
+            retry=retry_failed,
+            target=wanted,
+            kind=None if kind is None else choose_name(kind, KINDS, "--kind"),
+            sources=None if sources is None else load_corpus(sources, labelled=False).texts,
+            prompts=load_prompts(prompts),
+            near_duplicate=near_duplicate,
         )
         bounds = Budget(requests=budget_requests, tokens=budget_tokens)
         bounded = budget_requests is not None or budget_tokens is not None
-        real = load_rows(target, text, label)
         with ExitStack() as stack:
-            endpoint = _endpoint(stack, base_url, model, api, api_key_env)
-            endpoint = replace(endpoint, budget=bounds if bounded else None)
+            llm = open_llm(stack, base_url, model, api, api_key_env)
+            endpoint = replace(llm.endpoint, budget=bounds if bounded else None)
             if concurrency is not None:
                 endpoint = replace(endpoint, concurrency=concurrency)
-            made = _generate_rows(real, endpoint, asking, files)
+            made = generate_rows(real, replace(llm, endpoint=endpoint), asking, files)
     if json:
         show.show_json(made)
         return
@@ -128,9 +154,6 @@ def generate(
         show.out.print(
             f"{name}: {found['rows']} rows, {found['rejected']} answers rejected {found['note']}", markup=False
         )
-
-
-Made = Mapping[str, Mapping[str, object]]
 
 
 def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
@@ -150,94 +173,15 @@ def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
         }
 
 
-# --- plain files ----------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """What is written."""
-
-    rows: Path
-    ledger: Path
-    quarantine: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """What is asked for; ``retry``: also what failed for good before."""
-
-    rows: int
-    temperature: float
-    describe: str
-    max_tokens: int
-    seed: int
-    retry: bool
-
-
-def _generate_rows(real: Corpus, endpoint: Endpoint, asking: Asking, files: Files) -> Made:
-    dial = SamplingDial(levels=[asking.temperature])
-    display = show.Display()
-    stages = Stages(display)
-    if not files.ledger.parent.is_dir():
-        raise InputError(f"{files.ledger}: its folder does not exist; make it, or give another with --ledger or --out")
-    with display, stages.stage("generate") as progress, Ledger(files.ledger) as ledger:
-        if asking.retry:
-            ledger.forget_failures()
-        before = ledger.sessions()
-        progress.show(Meter(ledger, endpoint.prices))
-        pool = generate_corpus(
-            real,
-            dial=dial,
-            level=dial.levels[0].name,
-            rows_per_label=asking.rows,
-            endpoint=endpoint,
-            ledger=ledger,
-            sampling=Sampling(max_tokens=asking.max_tokens),
-            describe=asking.describe,
-            seed=asking.seed,
-            progress=progress,
+def _check_options(ctx: typer.Context, base_url: str | None, model: str, target: str | None) -> None:
+    """Refuse options that would have no effect."""
+    if model.startswith(HF):
+        refuse_options(ctx, ["base_url", "api_key_env", "concurrency", *_BUDGET], f"{model} needs no endpoint")
+    elif base_url is None:
+        refuse_options(
+            ctx, ["model", "api", "api_key_env", "concurrency"], "it goes with --base-url, or with --model hf:..."
         )
-        _note(display, pool, before, ledger.sessions()[len(before) :])
-        spent, failed = ledger.totals(), ledger.failures()
-    write_corpus(pool.corpus, files.rows)
-    if pool.quarantine or files.quarantine.exists():  # what an earlier run left there is true no more
-        write_quarantine([pool], files.quarantine)
-    return {
-        str(files.rows): {
-            "rows": len(pool.corpus),
-            "rejected": len(pool.rejected),
-            "failed": len({q.request_key for q in pool.quarantine} & failed.keys()),
-            "note": pool.note,
-            "ledger": str(files.ledger),
-            "quarantine": str(files.quarantine) if pool.quarantine else None,
-            "requests": spent.requests,
-            "prompt_tokens": spent.prompt_tokens,
-            "completion_tokens": spent.completion_tokens,
-        }
-    }
-
-
-def _note(display: show.Display, pool: Pool, before: Sequence[Session], now: Sequence[Session]) -> None:
-    """What was found out about the endpoint, once a ledger; and how to ask again what failed."""
-    told = {note for session in before for note in list_notes(session.notes, session.unverified)}
-    for note in dict.fromkeys(note for session in now for note in list_notes(session.notes, session.unverified)):
-        if note not in told:
-            display.noted(note)
-    if pool.accounting.failed:
-        display.noted("failed requests are not asked again, unless with --retry-failed")
-
-
-def _endpoint(stack: ExitStack, base_url: str | None, model: str, api: str, key_name: str | None) -> Endpoint:
-    """The embedded LLM, or the endpoint that was named."""
-    if base_url is None:
-        return stack.enter_context(EmbeddedLLM()).endpoint
-    if api not in ("chat", "completions"):
-        raise ConfigError(f"--api is {api!r}; valid: chat, completions")
-    key = os.environ.get(key_name) if key_name else None
-    if key_name and not key:
-        raise ConfigError(f"--api-key-env: the environment variable {key_name} is not set; export it")
-    return Endpoint(
-        base_url=base_url.rstrip("/"),
-        model=model,
-        api="chat" if api == "chat" else "completions",
-        api_key=key,
-        key_name=key_name or "",
-    )
+    if target is None:
+        refuse_options(ctx, ["tolerance"], "it goes with --target")
+    else:
+        refuse_options(ctx, ["temperature"], "--target searches the temperature")

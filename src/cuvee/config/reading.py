@@ -69,7 +69,8 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
 
     data = config.data.model_copy(update={k: fix(getattr(config.data, k)) for k in ("real", "test", "validation")})
     pools = tuple(p.model_copy(update={"path": fix(p.path)}) for p in config.pools)
+    writing = config.writing.model_copy(update={k: fix(getattr(config.writing, k)) for k in ("prompts", "sources")})
     generator = config.generator
     if isinstance(generator, EmbeddedGenerator):
         generator = generator.model_copy(update={"gguf": fix(generator.gguf)})
-    return config.model_copy(update={"data": data, "pools": pools, "generator": generator})
+    return config.model_copy(update={"data": data, "pools": pools, "generator": generator, "writing": writing})

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from cuvee.config.dials import DialConfig
 from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_filters
 from cuvee.config.sections import Section
+from cuvee.config.writing import WritingConfig
+from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.records import Regime
 from cuvee.report.card import Licences, is_language
@@ -21,6 +23,7 @@ class DataConfig(Section):
     text: str | None = Field(None, description="column of the input; recognised by its usual names when left out")
     label: str | None = Field(None, description="column of the label")
     group: str | None = Field(None, description="column whose equal values stay on one side of the split")
+    context: str | None = Field(None, description="column of what a text is about, for the task generation")
     test: str | None = Field(None, description="a file of its own for the locked test, with the same columns")
     validation: str | None = Field(None, description="a file of its own for validation, with the same columns")
 
@@ -221,13 +224,14 @@ class StudyConfig(Section):
     """A whole study. ``cuvee init DATA`` writes one with comments."""
 
     name: str = Field("study", pattern=r"^[\w.-]+$", description="the run folder is runs/NAME")
-    task: Literal["classification"] = "classification"
+    task: Task = "classification"
     describe: str = Field("examples", description="what one text is, in the plural, for prompts: news headlines")
     seed: int = Field(0, ge=0)
     data: DataConfig
     split: SplitConfig = SplitConfig()
     encoder: str = Field(DEFAULT_ENCODER, description="minilm, hashing, or a sentence-transformers model")
     generator: Generator = EmbeddedGenerator()
+    writing: WritingConfig = WritingConfig()
     dials: tuple[DialConfig, ...] = ()
     pools: tuple[PoolFile, ...] = ()
     filters: tuple[FilterConfig, ...] = Field(DEFAULT_FILTERS, description="what is taken out of pools, in this order")
@@ -247,6 +251,12 @@ class StudyConfig(Section):
             raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
         elif self.filters != DEFAULT_FILTERS:
             raise ValueError("filters are for pools that are files; what an LLM writes is judged as it comes")
+        if isinstance(self.generator, FileGenerator) and self.writing != WritingConfig():
+            raise ValueError("writing is for what an LLM writes; pools that are files have filters")
+        if self.data.context is not None and self.task != "generation":
+            raise ValueError(f"data.context is for the task generation, this one is {self.task}")
+        if self.writing.label_check is not None and self.task != "classification":
+            raise ValueError(f"writing.label_check needs labels, and the task {self.task} has none")
         names = [d.name for d in self.dials if d.name != "combined"]
         if len(set(names)) != len(names):
             raise ValueError(f"dials are listed twice: {', '.join(names)}; put all levels into one entry")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cuvee.corpus import SCHEMA, Corpus
+from cuvee.corpus import SCHEMA, Corpus, label_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
 
@@ -36,7 +36,7 @@ def assign_blocks(
         InputError: a label has too few rows, with how many blocks it could fill.
     """
     members: dict[str, dict[str, list[int]]] = {label: defaultdict(list) for label in rows}
-    for i, (label, group) in enumerate(zip(pool.targets, pool.groups, strict=True)):
+    for i, (label, group) in enumerate(zip(label_strata(pool), pool.groups, strict=True)):
         if label in members:
             members[label][group].append(i)
     block_of = np.full(len(pool), -1, dtype=np.int64)
@@ -76,7 +76,7 @@ def deal_blocks(
         InputError: a block gets fewer rows of a label than it needs.
     """
     members: dict[str, dict[str, list[int]]] = {label: defaultdict(list) for label in rows}
-    for i, (label, group) in enumerate(zip(pool.targets, pool.groups, strict=True)):
+    for i, (label, group) in enumerate(zip(label_strata(pool), pool.groups, strict=True)):
         if label in members:
             members[label][group].append(i)
     block_of = np.full(len(pool), -1, dtype=np.int64)
@@ -104,7 +104,7 @@ def take_blocks(pool: Corpus, blocks: frozenset[int] | set[int]) -> Corpus:
 
 def full_blocks(pool: Corpus, rows: Mapping[str, int]) -> set[int]:
     """The blocks that hold at least ``rows[label]`` rows of every label."""
-    counts = Counter(zip(pool.blocks.tolist(), pool.targets, strict=True))
+    counts = Counter(zip(pool.blocks.tolist(), label_strata(pool), strict=True))
     present = {b for b, _ in counts if b >= 0}
     return {b for b in present if all(counts[b, label] >= n for label, n in rows.items())}
 

@@ -26,7 +26,7 @@ from cuvee.study.outputs import StudyResult, write_outputs
 from cuvee.study.pools import make_pools, measure_pools
 from cuvee.study.setup import Study, load_dataset_rows, prepare_study
 from cuvee.study.trials import check_trainer, confirm_best, draw_advice, run_grid
-from cuvee.study.validation import validate_study
+from cuvee.study.validation import require_trainable, validate_study
 
 if TYPE_CHECKING:
     import datasets
@@ -52,7 +52,12 @@ class Flow:
 
     @cached_property
     def grid(self) -> list[Trial | TrialFailure]:
-        """Mix, train and evaluate every cell at every draw."""
+        """Mix, train and evaluate every cell at every draw.
+
+        Raises:
+            ConfigError: the task is not classification.
+        """
+        require_trainable(self.study)
         return run_grid(self.study, self.pools)
 
     @cached_property
@@ -108,7 +113,7 @@ def open_study(
         settings = make_config({"data": {"real": "in memory"}, **config})
     else:
         settings = make_config(config)
-    given = real if real is None or isinstance(real, Corpus) else load_dataset_rows(real, settings.data)
+    given = real if real is None or isinstance(real, Corpus) else load_dataset_rows(real, settings.data, settings.task)
     with RunFolder(out or Path("runs") / settings.name) as folder:
         study = prepare_study(settings, folder, Stages(listener), given)
         validate_study(study)
@@ -134,4 +139,5 @@ def run_study(
         CuveeError: bad input or config, an endpoint that fails, a run folder of another study or in use.
     """
     with open_study(config, real=real, out=out, listener=listener) as flow:
+        require_trainable(flow.study)  # before anything is spent on pools
         return flow.result

@@ -38,6 +38,7 @@ from cuvee.study.lists import KeptLists
 from cuvee.study.setup import Study
 from cuvee.study.spending import account_pool, find_prices, lacks_forgotten, note_findings
 from cuvee.study.targets import known_level, reach_target
+from cuvee.study.writing import check_labels, commission
 
 ATTEMPTS = 12
 """Answers that a row may be given before it stays empty."""
@@ -53,8 +54,8 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
     config, target, generator = study.config, settings.target, study.config.generator
     if target is None or isinstance(generator, FileGenerator):
         return dial.levels
-    rows = max(study.block_rows().values())
-    base = [generator.model_dump(exclude=_SPEED), config.describe, config.seed, rows, list(blocks)]
+    wanted = commission(study)
+    base = [generator.model_dump(exclude=_SPEED), config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
     key = hash_value([study.train.fingerprint, study.encoder.hash, base, settings.model_dump(exclude={"draws"})])
     if (known := known_level(study, dial, key)) is not None:
         return [known]
@@ -68,7 +69,7 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
                 target=target,
                 budget_rows=budget_rows,
                 blocks=list(blocks),
-                rows_per_label=rows,
+                rows_per_label=wanted.rows,
                 endpoint=llm.endpoint,
                 open_client=llm.open_client,
                 ledger=ledger,
@@ -77,6 +78,11 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
                 seed=config.seed,
                 nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
                 refuse=LeakGuard(study).reasons,
+                near_duplicate=config.writing.near_duplicate,
+                agrees=check_labels(study),
+                kind=wanted.kind,
+                sources=wanted.sources,
+                prompts=wanted.prompts,
                 attempts=ATTEMPTS,
                 keep_truncated=generator.truncated == "keep",
                 progress=progress,
@@ -101,8 +107,9 @@ def generate_levels(
     config = study.config
     if isinstance(config.generator, FileGenerator):
         raise ValueError("generator is 'files'; there is nothing to generate")
-    rows = max(study.block_rows().values())
-    base = [config.generator.model_dump(exclude=_SPEED), config.describe, config.seed, rows, list(blocks)]
+    wanted = commission(study)
+    known = config.generator.model_dump(exclude=_SPEED)
+    base = [known, config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
     own = settings.model_dump(exclude={"draws"})
     keys = {level: hash_value([study.train.fingerprint, study.encoder.hash, base, own, suffix]) for level in levels}
     stored = {level: study.folder.load_pool(level, keys[level], suffix) for level in levels}
@@ -118,7 +125,7 @@ def generate_levels(
                 dial=dial,
                 levels=[level.name for level in levels],
                 blocks=list(blocks),
-                rows_per_label=rows,
+                rows_per_label=wanted.rows,
                 endpoint=llm.endpoint,
                 open_client=llm.open_client,
                 ledger=ledger,
@@ -127,6 +134,11 @@ def generate_levels(
                 seed=config.seed,
                 nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
                 refuse=LeakGuard(study).reasons,
+                near_duplicate=config.writing.near_duplicate,
+                agrees=check_labels(study),
+                kind=wanted.kind,
+                sources=wanted.sources,
+                prompts=wanted.prompts,
                 attempts=ATTEMPTS,
                 keep_truncated=config.generator.truncated == "keep",
                 progress=progress,

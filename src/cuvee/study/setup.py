@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cuvee.config import DataConfig, StudyConfig, config_to_yaml
-from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, normalise_text, split_corpus
+from cuvee.corpus import Corpus, LockedTest, Split, Task, label_strata, load_corpus, normalise_text, split_corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages
@@ -42,18 +43,21 @@ class Study:
     @property
     def rows_per_label(self) -> int:
         """Real training rows of a label (of the largest one, where they differ)."""
-        return max(self.train.label_counts().values())
+        return max(self._strata_counts().values())
+
+    def _strata_counts(self) -> dict[str, int]:
+        return dict(sorted(Counter(label_strata(self.train)).items()))
 
     def block_rows(self) -> dict[str, int]:
         """Label -> synthetic rows that one generation draw holds: enough for the share of the shape test."""
         mix = self.config.mix
-        counts = share_counts(self.train.label_counts(), mix.shape_share, regime=mix.regime)
+        counts = share_counts(self._strata_counts(), mix.shape_share, regime=mix.regime)
         return {label: synthetic for label, (_, synthetic) in counts.items()}
 
     def blocks_needed(self, share: float) -> int:
         """Generation blocks that a blend at ``share`` draws from: more than one makes draws overlap."""
         mix = self.config.mix
-        counts = share_counts(self.train.label_counts(), share, regime=mix.regime)
+        counts = share_counts(self._strata_counts(), share, regime=mix.regime)
         block = self.block_rows()
         return max([1, *(-(-s // block[label]) for label, (_, s) in counts.items() if block[label])])
 
@@ -91,12 +95,12 @@ def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages, real: 
 def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
     """The split, and the fingerprint of all real data."""
     data = config.data
-    real = given if given is not None else _load_real(data, data.real)
+    real = given if given is not None else _load_real(config, data.real)
     parts = {
-        name: _load_real(data, path) for name, path in (("validation", data.validation), ("test", data.test)) if path
+        name: _load_real(config, path) for name, path in (("validation", data.validation), ("test", data.test)) if path
     }
     for name, part in parts.items():
-        unknown = sorted(set(part.labels) - set(real.labels))
+        unknown = sorted(set(part.labels) - set(real.labels)) if config.task == "classification" else []
         if unknown:
             raise InputError(f"data.{name}: label {unknown[0]!r} is not in data.real ({len(unknown)} such labels)")
     split = split_corpus(
@@ -127,10 +131,11 @@ def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
     return Split(train=split.train.keep(clean), validation=split.validation, test=split.test, unused=split.unused)
 
 
-def load_dataset_rows(dataset: datasets.Dataset, data: DataConfig) -> Corpus:
+def load_dataset_rows(dataset: datasets.Dataset, data: DataConfig, task: Task) -> Corpus:
     """Real rows from a Hugging Face dataset, with the config's columns."""
-    return load_corpus(dataset, text=data.text, label=data.label, group=data.group)
+    return load_corpus(dataset, text=data.text, label=data.label, group=data.group, context=data.context, task=task)
 
 
-def _load_real(data: DataConfig, path: str) -> Corpus:
-    return load_corpus(path, text=data.text, label=data.label, group=data.group)
+def _load_real(config: StudyConfig, path: str) -> Corpus:
+    data = config.data
+    return load_corpus(path, text=data.text, label=data.label, group=data.group, context=data.context, task=config.task)

@@ -14,12 +14,12 @@ from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.generate import Dial, Target, TargetResult
 from cuvee.generate.dials import Batch, wanted_slots
-from cuvee.generate.strata import choose_kind, find_strata
 from cuvee.generate.targets import Score
 from cuvee.measure import prepare_subject
 from cuvee.measure.metrics import choose_metrics
 from cuvee.records import Level
 from cuvee.study.setup import Study
+from cuvee.study.writing import commission
 
 FILE = "targets.json"
 """Of the run folder: for each dial with a target the level found, and what was tried."""
@@ -138,10 +138,11 @@ def matched_rows(rows: int) -> int:
 
 def _first_batches(study: Study, dial: Dial, blocks: Sequence[int]) -> Sequence[Batch]:
     """What the dial's first level asks for."""
+    wanted = commission(study)
     return dial.batches(
-        list(find_strata(study.train, choose_kind(study.train, None))),
+        list(wanted.strata),
         blocks=list(blocks),
-        rows_per_label=max(study.block_rows().values()),
+        rows_per_label=wanted.rows,
         levels=[dial.levels[0].name],
     )
 

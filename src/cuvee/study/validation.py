@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from cuvee.config import FileGenerator
 from cuvee.errors import ConfigError
 from cuvee.registry import resolve_name
 from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.setup import Study
+from cuvee.study.writing import commission
 from cuvee.train import TRAINERS, TrainSettings, build_loss
+
+
+def require_trainable(study: Study) -> None:
+    """Refuse to go beyond pools and measurements where there is no trainer for the task.
+
+    Raises:
+        ConfigError: the task is not classification.
+    """
+    if study.config.task != "classification":
+        raise ConfigError(
+            f"task {study.config.task}: training and evaluation serve classification so far; "
+            "`cuvee generate` and `cuvee measure` make and measure the pools of this study"
+        )
 
 
 def validate_study(study: Study) -> None:
@@ -20,9 +35,11 @@ def validate_study(study: Study) -> None:
     if train.check is not None:
         resolve_name(train.check.trainer, TRAINERS, what="train.check.trainer")
     build_loss(TrainSettings(trainer=train.trainer, loss=train.loss, source_weight=train.source_weight))
-    labels, rows = study.train.labels, max(study.block_rows().values())
+    if isinstance(study.config.generator, FileGenerator):
+        return
+    wanted = commission(study)
     for number, (_, dial) in enumerate(make_dials(study, StandIns())):
         try:
-            dial.check(labels, rows)
+            dial.check(list(wanted.strata), wanted.rows)
         except ConfigError as exc:
             raise ConfigError(f"dials.{number}: {exc}") from exc

@@ -117,7 +117,9 @@ class ExamplesDial:
         return tuple(slots)
 
 
-def order_examples(train: Corpus, vectors: Vectors, *, selection: str, seed: int) -> dict[str, tuple[str, ...]]:
+def order_examples(
+    train: Corpus, vectors: Vectors, *, selection: str, seed: int, strata: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, tuple[str, ...]]:
     """Order each label's rows so that the first k, for every k, are much alike, or as unlike as can be.
 
     Both begin with a random row of the label. ``similar`` goes on with the rows nearest to it. ``diverse`` takes
@@ -129,6 +131,7 @@ def order_examples(train: Corpus, vectors: Vectors, *, selection: str, seed: int
         vectors: unit vectors of its texts, shape (n, d).
         selection: ``similar`` or ``diverse``.
         seed: of the first row.
+        strata: what a dial calls labels -> places of the rows that may be shown for it; None: labels and their rows.
 
     Raises:
         ValueError: an unknown selection, or vectors of another number of rows.
@@ -138,8 +141,8 @@ def order_examples(train: Corpus, vectors: Vectors, *, selection: str, seed: int
     if len(vectors) != len(train):
         raise ValueError(f"vectors has {len(vectors)} rows for {len(train)} training rows; give one each")
     ordered = {}
-    for label in train.labels:
-        rows = np.array([i for i, target in enumerate(train.targets) if target == label])
+    for label, members in (strata or _rows_by_label(train)).items():
+        rows = np.array(members)
         similarity = vectors[rows] @ vectors[rows].T
         first = int(derive_rng(seed, "example-order", label).integers(len(rows)))
         if selection == "similar":
@@ -154,3 +157,7 @@ def order_examples(train: Corpus, vectors: Vectors, *, selection: str, seed: int
                 nearest = np.maximum(nearest, similarity[taken[-1]])
         ordered[label] = tuple(train.ids[rows[i]] for i in taken)
     return ordered
+
+
+def _rows_by_label(train: Corpus) -> dict[str, list[int]]:
+    return {label: [i for i, target in enumerate(train.targets) if target == label] for label in train.labels}

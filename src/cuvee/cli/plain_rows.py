@@ -1,0 +1,194 @@
+"""Rows like those of a plain file, for ``cuvee generate``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cuvee.cli import show
+from cuvee.config import TargetConfig
+from cuvee.corpus import Corpus, write_corpus
+from cuvee.errors import ConfigError, InputError
+from cuvee.execute import Stages
+from cuvee.execute.stages import Progress
+from cuvee.generate import (
+    EmbeddedLLM,
+    Endpoint,
+    Ledger,
+    OpenedLLM,
+    Pool,
+    Sampling,
+    SamplingDial,
+    TransformersLLM,
+    generate_corpus,
+    generate_to_target,
+    write_quarantine,
+)
+from cuvee.generate.ledger import Session
+from cuvee.generate.spending import Meter, list_notes
+from cuvee.generate.strata import Kind, choose_kind, find_strata
+from cuvee.generate.templates import PromptSet
+from cuvee.registry import nearest_name
+from cuvee.study.targets import make_score, make_target, matched_rows
+
+HF = "hf:"
+"""How a transformers model is named where an endpoint's model could be."""
+TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+"""Where ``--target`` looks."""
+Made = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """What is written."""
+
+    rows: Path
+    ledger: Path
+    quarantine: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What is asked for; ``retry``: also what failed before; ``target``: at the temperature that reaches it."""
+
+    rows: int
+    temperature: float
+    describe: str
+    max_tokens: int
+    seed: int
+    retry: bool
+    target: TargetConfig | None
+    kind: Kind | None
+    sources: Sequence[str] | None
+    prompts: PromptSet
+    near_duplicate: float | None
+
+
+def generate_rows(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files) -> Made:
+    """Generate, write rows and quarantine, and say what was made."""
+    endpoint = llm.endpoint
+    display = show.Display()
+    stages = Stages(display)
+    if not files.ledger.parent.is_dir():
+        raise InputError(f"{files.ledger}: its folder does not exist; make it, or give another with --ledger or --out")
+    with display, stages.stage("generate") as progress, Ledger(files.ledger) as ledger:
+        if asking.retry:
+            ledger.forget_failures()
+        before = ledger.sessions()
+        progress.show(Meter(ledger, endpoint.prices))
+        pool, found = _make_pool(real, llm, asking, ledger, progress)
+        _note(display, pool, before, ledger.sessions()[len(before) :])
+        spent, failed = ledger.totals(), ledger.failures()
+    write_corpus(pool.corpus, files.rows)
+    if pool.quarantine or files.quarantine.exists():  # what an earlier run left there is true no more
+        write_quarantine([pool], files.quarantine)
+    return {
+        str(files.rows): {
+            "rows": len(pool.corpus),
+            "rejected": len(pool.rejected),
+            "failed": len({q.request_key for q in pool.quarantine} & failed.keys()),
+            "note": "; ".join(part for part in (pool.note, found) if part),
+            "ledger": str(files.ledger),
+            "quarantine": str(files.quarantine) if pool.quarantine else None,
+            "requests": spent.requests,
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+        }
+    }
+
+
+def _make_pool(real: Corpus, llm: OpenedLLM, asking: Asking, ledger: Ledger, progress: Progress) -> tuple[Pool, str]:
+    """The pool at the one temperature, or at that whose pool comes nearest to the target; with what came of it."""
+    sampling = Sampling(max_tokens=asking.max_tokens)
+    if asking.target is None:
+        dial = SamplingDial(levels=[asking.temperature])
+        pool = generate_corpus(
+            real,
+            dial=dial,
+            level=dial.levels[0].name,
+            rows_per_label=asking.rows,
+            endpoint=llm.endpoint,
+            ledger=ledger,
+            sampling=sampling,
+            describe=asking.describe,
+            seed=asking.seed,
+            near_duplicate=asking.near_duplicate,
+            kind=asking.kind,
+            sources=asking.sources,
+            prompts=asking.prompts,
+            progress=progress,
+            open_client=llm.open_client,
+        )
+        return pool, ""
+    strata = find_strata(real, choose_kind(real, asking.kind, asking.sources), asking.sources)
+    found = generate_to_target(
+        real,
+        dial=SamplingDial(levels=TEMPERATURES),
+        score=make_score(
+            asking.target.metric, rows=matched_rows(asking.rows * len(strata)), against=real, seed=asking.seed
+        ),
+        target=make_target(asking.target),
+        budget_rows=sys.maxsize,
+        rows_per_label=asking.rows,
+        endpoint=llm.endpoint,
+        ledger=ledger,
+        sampling=sampling,
+        describe=asking.describe,
+        seed=asking.seed,
+        near_duplicate=asking.near_duplicate,
+        kind=asking.kind,
+        sources=asking.sources,
+        prompts=asking.prompts,
+        progress=progress,
+        open_client=llm.open_client,
+    )
+    return found.pool, found.note
+
+
+def _note(display: show.Display, pool: Pool, before: Sequence[Session], now: Sequence[Session]) -> None:
+    """What was found out about the endpoint, once a ledger; and how to ask again what failed."""
+    told = {note for session in before for note in list_notes(session.notes, session.unverified)}
+    for note in dict.fromkeys(note for session in now for note in list_notes(session.notes, session.unverified)):
+        if note not in told:
+            display.noted(note)
+    if pool.accounting.failed:
+        display.noted("failed requests are not asked again, unless with --retry-failed")
+
+
+C = TypeVar("C", bound=str)
+
+
+def choose_name(given: str, valid: Sequence[C], option: str) -> C:
+    """One of the valid names, else a ConfigError that names the option."""
+    for name in valid:
+        if given == name:
+            return name
+    raise ConfigError(f"{option} is {given!r}; {nearest_name(given, valid)}")
+
+
+def open_llm(stack: ExitStack, base_url: str | None, model: str, api: str | None, key_name: str | None) -> OpenedLLM:
+    """The embedded LLM, a transformers model, or the endpoint that was named."""
+    if api not in (None, "chat", "completions"):
+        raise ConfigError(f"--api is {api!r}; valid: chat, completions")
+    if model.startswith(HF):
+        llm = stack.enter_context(TransformersLLM(model, api="chat" if api == "chat" else "completions"))
+        return OpenedLLM(endpoint=llm.endpoint, open_client=llm.open_client)
+    if base_url is None:
+        return OpenedLLM(endpoint=stack.enter_context(EmbeddedLLM()).endpoint)
+    key = os.environ.get(key_name) if key_name else None
+    if key_name and not key:
+        raise ConfigError(f"--api-key-env: the environment variable {key_name} is not set; export it")
+    return OpenedLLM(
+        endpoint=Endpoint(
+            base_url=base_url.rstrip("/"),
+            model=model,
+            api="completions" if api == "completions" else "chat",
+            api_key=key,
+            key_name=key_name or "",
+        )
+    )
