@@ -307,15 +307,15 @@ def test_the_meter_counts_the_whole_ledger_and_the_last_seconds(llm, tmp_path):
     prices = Prices(prompt_per_million=1e6, completion_per_million=2e6, currency="EUR")
     with Ledger(path) as ledger, LLMClient(llm.endpoint(), ledger) as client:
         meter, plain = Meter(ledger, prices, lambda: now[0]), Meter(ledger, None, lambda: now[0])
-        assert meter() == "14 tokens in, 10 out, 34.0000 EUR"
+        assert meter() == "14+10 tokens, 34.0000 EUR"
         client.answer_requests(ask(10))
         now[0] = 4.0
-        assert meter() == "2.0 requests/s, 70 tokens in, 50 out, 170.0000 EUR"
-        assert plain() == "2.0 requests/s, 70 tokens in, 50 out"
+        assert meter() == "2.0 req/s, 70+50 tokens, 170.0000 EUR"
+        assert plain() == "2.0 req/s, 70+50 tokens"
         now[0] = 40.0
         meter()
         now[0] = 44.0
-        assert meter() == "70 tokens in, 50 out, 170.0000 EUR"
+        assert meter() == "70+50 tokens, 170.0000 EUR"
 
 
 def test_the_ledger_knows_who_answered(llm, tmp_path):

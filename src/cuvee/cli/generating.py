@@ -28,13 +28,14 @@ from cuvee.cli.plain_rows import HF, Asking, Files, Made, choose_name, generate_
 from cuvee.config import parse_target
 from cuvee.corpus import Task, load_corpus
 from cuvee.generate import Budget
+from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
 from cuvee.generate.strata import KINDS
 from cuvee.generate.templates import load_prompts
 from cuvee.study.spending import retry_failed as retry_failed_of
 
 _PLAIN = (
     *("rows", "temperature", "describe", "max_tokens", "seed", "ledger", "quarantine", "concurrency"),
-    *("target", "tolerance", "task", "kind", "context", "sources", "prompts", "near_duplicate"),
+    *("target", "tolerance", "context_size", "task", "kind", "context", "sources", "prompts", "near_duplicate"),
 )
 _BUDGET = ("budget_requests", "budget_tokens")
 
@@ -101,6 +102,10 @@ def generate(
         float | None,
         typer.Option("--near-duplicate", min=0.5, max=1, help="Jaccard similarity from which a text repeats another"),
     ] = None,
+    context_size: Annotated[
+        int | None,
+        typer.Option("--context-size", min=64, help="tokens of prompt and answer that the embedded LLM has room for"),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="ask again what failed for good in earlier runs")
     ] = False,
@@ -142,7 +147,9 @@ def generate(
         bounds = Budget(requests=budget_requests, tokens=budget_tokens)
         bounded = budget_requests is not None or budget_tokens is not None
         with ExitStack() as stack:
-            llm = open_llm(stack, base_url, model, api, api_key_env)
+            room = SHORT_TEXTS if task == "classification" else LONG_TEXTS
+            room = replace(room, context=context_size) if context_size is not None else room
+            llm = open_llm(stack, base_url, model, api, api_key_env, room=room)
             endpoint = replace(llm.endpoint, budget=bounds if bounded else None)
             if concurrency is not None:
                 endpoint = replace(endpoint, concurrency=concurrency)
@@ -175,6 +182,8 @@ def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
 
 def _check_options(ctx: typer.Context, base_url: str | None, model: str, target: str | None) -> None:
     """Refuse options that would have no effect."""
+    if model.startswith(HF) or base_url is not None:
+        refuse_options(ctx, ["context_size"], "it is for the embedded LLM")
     if model.startswith(HF):
         refuse_options(ctx, ["base_url", "api_key_env", "concurrency", *_BUDGET], f"{model} needs no endpoint")
     elif base_url is None:

@@ -29,6 +29,7 @@ from cuvee.generate import (
     generate_to_target,
     write_quarantine,
 )
+from cuvee.generate.embedded import Room
 from cuvee.generate.ledger import Session
 from cuvee.generate.spending import Meter, list_notes
 from cuvee.generate.strata import Kind, choose_kind, find_strata
@@ -171,7 +172,9 @@ def choose_name(given: str, valid: Sequence[C], option: str) -> C:
     raise ConfigError(f"{option} is {given!r}; {nearest_name(given, valid)}")
 
 
-def open_llm(stack: ExitStack, base_url: str | None, model: str, api: str | None, key_name: str | None) -> OpenedLLM:
+def open_llm(
+    stack: ExitStack, base_url: str | None, model: str, api: str | None, key_name: str | None, *, room: Room
+) -> OpenedLLM:
     """The embedded LLM, a transformers model, or the endpoint that was named."""
     if api not in (None, "chat", "completions"):
         raise ConfigError(f"--api is {api!r}; valid: chat, completions")
@@ -179,7 +182,8 @@ def open_llm(stack: ExitStack, base_url: str | None, model: str, api: str | None
         llm = stack.enter_context(TransformersLLM(model, api="chat" if api == "chat" else "completions"))
         return OpenedLLM(endpoint=llm.endpoint, open_client=llm.open_client)
     if base_url is None:
-        return OpenedLLM(endpoint=stack.enter_context(EmbeddedLLM()).endpoint)
+        embedded = stack.enter_context(EmbeddedLLM(slots=room.slots, context=room.context))
+        return OpenedLLM(endpoint=embedded.endpoint)
     key = os.environ.get(key_name) if key_name else None
     if key_name and not key:
         raise ConfigError(f"--api-key-env: the environment variable {key_name} is not set; export it")

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from cuvee.measure import METRICS, measurement_to_json
@@ -46,15 +46,15 @@ class Display:
     def __init__(self) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("[bold]{task.description:<20}"),
-            BarColumn(bar_width=24),
+            TextColumn("[bold]{task.description:<10}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}", style="dim"),
+            TextColumn("{task.fields[unit]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[rate]}", style="dim", table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
             TextColumn("left", style="dim"),
             TimeRemainingColumn(),
-            DetailColumn(),
+            DetailColumn(table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=err,
             transient=False,
         )

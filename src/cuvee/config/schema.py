@@ -49,13 +49,17 @@ class EmbeddedGenerator(Section):
 
     kind: Literal["embedded"] = "embedded"
     gguf: str | None = Field(None, description="a GGUF file; SmolLM2-135M-Instruct when left out")
-    slots: int = Field(16, ge=1, le=256, description="requests answered at once")
+    slots: int | None = Field(
+        None, ge=1, le=256, description="requests answered at once; 16 for texts of a label, else 8"
+    )
     temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
     threads: int | None = Field(None, ge=1, description="CPU threads; all cores when left out")
-    context: int = Field(512, ge=64, description="tokens of prompt and answer together, for each slot")
+    context: int | None = Field(
+        None, ge=64, description="tokens of prompt and answer, a slot; 512 for texts of a label, else 2048"
+    )
 
 
 class BudgetConfig(Section):

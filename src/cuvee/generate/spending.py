@@ -132,12 +132,12 @@ class Meter:
         self._seen: deque[tuple[float, int]] = deque([(clock(), self._opened.requests)])
 
     def __call__(self) -> str:
-        """``12.3 requests/s, 4,567 tokens in, 890 out, 0.0123 USD``; may be called from any thread."""
+        """``12.3 req/s, 4,567+890 tokens, 0.0123 USD`` (prompts + answers); may be called from any thread."""
         now = self._ledger.counts()
-        parts = [f"{rate:.1f} requests/s"] if (rate := self._rate(now.requests)) else []
+        parts = [f"{rate:.1f} req/s"] if (rate := self._rate(now.requests)) else []
         prompt = self._before.prompt_tokens + now.prompt_tokens - self._opened.prompt_tokens
         completion = self._before.completion_tokens + now.completion_tokens - self._opened.completion_tokens
-        parts += [f"{prompt:,} tokens in", f"{completion:,} out"]
+        parts.append(f"{prompt:,}+{completion:,} tokens")
         if self._prices is not None:
             parts.append(f"{self._prices.cost(prompt, completion):.4f} {self._prices.currency}")
         return ", ".join(parts)

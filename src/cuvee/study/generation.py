@@ -28,6 +28,7 @@ from cuvee.generate import (
     provenance_table,
     write_quarantine,
 )
+from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
 from cuvee.generate.spending import Meter
 from cuvee.generate.targets import Score
 from cuvee.records import Level
@@ -189,8 +190,12 @@ def open_llm(study: Study) -> Iterator[OpenedLLM]:
     generator = study.config.generator
     with ExitStack() as stack:
         if isinstance(generator, EmbeddedGenerator):
+            room = SHORT_TEXTS if study.config.task == "classification" else LONG_TEXTS
             llm = EmbeddedLLM(
-                generator.gguf, slots=generator.slots, context=generator.context, threads=generator.threads
+                generator.gguf,
+                slots=generator.slots or room.slots,
+                context=generator.context or room.context,
+                threads=generator.threads,
             )
             yield OpenedLLM(endpoint=stack.enter_context(llm).endpoint)
         elif isinstance(generator, TransformersGenerator):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import MissingDependency
+from cuvee.train.losses import PreparedLoss
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ class EncoderPredictor:
 
 def train_encoder(
     corpus: Corpus,
-    weights: NDArray[np.float64],
+    loss: PreparedLoss,
     settings: TrainSettings,
     *,
     encoder: Encoder | None,  # noqa: ARG001 - the signature of every trainer
+    validation: Corpus | None,  # noqa: ARG001
     progress: Progress | None,
+    folder: Path | None,  # noqa: ARG001
 ) -> EncoderPredictor:
     """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
 
@@ -80,9 +83,9 @@ def train_encoder(
     max_length = settings.max_length or _MAX_LENGTH
     labels = tuple(corpus.labels)
     codes = np.array([labels.index(t) for t in corpus.targets], dtype=np.int64)
-    folder = find_minilm() if model == DEFAULT_ENCODER else model
-    classifier = TextClassifier.from_pretrained(folder, len(labels), device=device, max_length=max_length)
-    fine_tune(classifier, corpus.texts, codes, weights, schedule, progress)
+    source = find_minilm() if model == DEFAULT_ENCODER else model
+    classifier = TextClassifier.from_pretrained(source, len(labels), device=device, max_length=max_length)
+    fine_tune(classifier, corpus.texts, codes, loss.weights, schedule, progress)
     filled = dataclasses.replace(
         settings, **dataclasses.asdict(schedule), model=model, device=device, max_length=max_length
     )

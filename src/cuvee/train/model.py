@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import Encoder
+from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.registry import nearest_name, resolve_name
 from cuvee.train.encoder import load_finetuned, train_encoder
-from cuvee.train.losses import build_loss
+from cuvee.records import Vectors
+from cuvee.train.losses import TrainingRows, build_loss
 from cuvee.train.probe import load_probe, train_probe
 from cuvee.train.settings import Description, Predictor, Progress, Trainer, TrainSettings, read_description
 
@@ -59,14 +60,18 @@ def train_model(
         raise ConfigError(f"task {corpus.task!r} cannot be trained yet; only classification is built so far")
     train = resolve_name(chosen.trainer, TRAINERS, what="trainer")
     synthetic = np.array([origin == "synthetic" for origin in corpus.origins], dtype=np.bool_)
-    weights = build_loss(chosen).weigh_rows(synthetic)
-    kept = weights > 0
-    rows = corpus if kept.all() else corpus.keep(kept)
-    if len(rows) == 0:
+
+    def encode(texts: Sequence[str]) -> Vectors:
+        return (encoder or load_encoder()).encode(texts)
+
+    rows = TrainingRows(corpus=corpus, synthetic=synthetic, validation=None, encode=encode, seed=chosen.seed)
+    prepared = build_loss(chosen).prepare(rows)
+    kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
+    if len(kept) == 0:
         raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")
-    if len(rows.labels) < 2:
-        raise TrainingError(f"training rows of one label only ({rows.labels[0]!r}); give rows of at least two")
-    return train(rows, weights[kept], chosen, encoder=encoder, progress=progress)
+    if len(kept.labels) < 2:
+        raise TrainingError(f"training rows of one label only ({kept.labels[0]!r}); give rows of at least two")
+    return train(kept, prepared, chosen, encoder=encoder, validation=None, progress=progress, folder=None)
 
 
 def load_predictor(folder: str | Path, *, encoder: Encoder | None = None) -> Predictor:

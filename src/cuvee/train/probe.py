@@ -16,7 +16,7 @@ from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.probe import ProbeModel, fit_probe
 from cuvee.records import Vectors
-from cuvee.train.losses import build_loss
+from cuvee.train.losses import PreparedLoss, TrainingRows, build_loss
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
 
 _WEIGHTS_FILE = "probe.npz"
@@ -78,11 +78,13 @@ def load_probe(folder: Path, description: Description, encoder: Encoder | None) 
 
 def train_probe(
     corpus: Corpus,
-    weights: NDArray[np.float64],
+    loss: PreparedLoss,
     settings: TrainSettings,
     *,
     encoder: Encoder | None,
+    validation: Corpus | None,
     progress: Progress | None,
+    folder: Path | None,
 ) -> ProbePredictor:
     """Train a probe on the vectors of ``encoder`` (by default all-MiniLM-L6-v2).
 
@@ -93,12 +95,12 @@ def train_probe(
     settings = fill_probe_settings(settings)
     used = encoder or load_encoder()
     vectors = used.encode(corpus.texts)
-    model = _fit(vectors, corpus.targets, weights, settings)
+    model = _fit(vectors, corpus.targets, loss.weights, settings)
     if progress is not None:
         columns = [model.labels.index(t) for t in corpus.targets]
         losses = -model.log_proba(vectors)[np.arange(len(columns)), columns]
         steps = settings.steps or _STEPS
-        progress(steps, steps, float(np.average(losses, weights=weights)))
+        progress(steps, steps, float(np.average(losses, weights=loss.weights)))
     return ProbePredictor(model, used, settings)
 
 
@@ -118,9 +120,11 @@ def train_on_vectors(
         TrainingError: no rows of positive weight, or one label only.
     """
     marks = np.zeros(len(targets), dtype=np.bool_) if synthetic is None else np.asarray(synthetic, dtype=np.bool_)
-    weights = build_loss(settings).weigh_rows(marks)
-    kept = np.flatnonzero(weights > 0)
-    return _fit(vectors[kept], [targets[int(i)] for i in kept], weights[kept], fill_probe_settings(settings))
+    corpus = Corpus.from_rows({"text": str(i), "target": t} for i, t in enumerate(targets))
+    rows = TrainingRows(corpus=corpus, synthetic=marks, validation=None, encode=lambda x: vectors[[int(i) for i in x]], seed=settings.seed)
+    loss = build_loss(settings).prepare(rows)
+    kept = np.flatnonzero(loss.kept)
+    return _fit(vectors[kept], [targets[int(i)] for i in kept], loss.weights, fill_probe_settings(settings))
 
 
 def fill_probe_settings(settings: TrainSettings) -> TrainSettings:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import InputError
+from cuvee.records import Vectors
+
+if TYPE_CHECKING:  # losses read the settings
+    from cuvee.train.losses.protocol import PreparedLoss
 
 Progress = Callable[[int, int, float], None]
 """Called with (steps done, all steps, loss so far)."""
@@ -22,13 +26,56 @@ PREDICTOR_FILE = "predictor.json"
 _FORMAT = 1
 
 
+Precision = Literal["auto", "float32", "bfloat16"]
+_COUNTS = (
+    "steps",
+    "batch_size",
+    "max_length",
+    "lora_rank",
+    "accumulate",
+    "checkpoint_every",
+    "patience",
+    "evaluate_every",
+)
+_ABOVE_ZERO = ("learning_rate", "head_learning_rate", "lora_alpha", "temperature", "gamma", "clip")
+_AT_LEAST_ZERO = ("alpha", "beta", "pull")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """How to train. None leaves a value to the trainer, whose predictor names what it took.
+    """How to train. None leaves a value to the trainer or the loss; the predictor names what they took.
 
-    ``steps`` counts optimiser steps of ``batch_size`` rows. ``head_learning_rate``, ``max_length`` (tokens),
-    ``model`` (a folder, or a name on the hub) and ``device`` (auto, cpu, cuda, mps) are for fine-tuning.
-    ``source_weight`` is the weight of synthetic rows under the loss of that name.
+    A trainer refuses a setting of another trainer, and a loss one of another loss.
+
+    Args:
+        trainer, loss: names in ``TRAINERS`` and ``LOSSES``, or ``module:Name``.
+        steps: optimiser steps of ``batch_size`` rows.
+        seed: of the training draw.
+        batch_size, learning_rate: of the optimiser.
+        head_learning_rate: of a fresh linear head.
+        max_length: tokens of a text that are read.
+        model: a folder, or a name on the hub.
+        device: auto, cpu, cuda or mps.
+        source_weight: weight of synthetic rows; None chooses it by cross-validation (loss ``source_weight``).
+        gamma: exponent of the detached weight (``dimp``).
+        clip: largest weight of a synthetic row (``imp``, ``dimp``).
+        q: 0 is cross-entropy, 1 the mean absolute error (``gce``).
+        alpha, beta: parts of the cross-entropy and of the reverse one (``sce``).
+        pull: strength of the pull towards the synthetic phase's end (``curriculum``).
+        synthetic_share: fraction of the steps that the synthetic phase takes (``curriculum``).
+        floor: least weight of the synthetic source (``online_source_weight``).
+        lora_rank, lora_alpha: of low-rank adapters; None trains all parameters.
+        accumulate: batches a step.
+        checkpoint_every: steps between checkpoints.
+        patience: evaluations on validation without a gain, after which training stops.
+        evaluate_every: steps between evaluations.
+        precision: of the arithmetic.
+        gradient_checkpointing: trade time for memory.
+        packing: several sequences in one row of a batch.
+        temperature: of the retriever's softmax.
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
     trainer: str = "probe"
@@ -42,16 +89,49 @@ class TrainSettings:
     model: str | None = None
     device: str | None = None
     source_weight: float | None = None
+    gamma: float | None = None
+    clip: float | None = None
+    q: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    pull: float | None = None
+    synthetic_share: float | None = None
+    floor: float | None = None
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    accumulate: int | None = None
+    checkpoint_every: int | None = None
+    patience: int | None = None
+    evaluate_every: int | None = None
+    precision: Precision | None = None
+    gradient_checkpointing: bool | None = None
+    packing: bool | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "max_length"):
+        for name in _COUNTS:
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
-        for name in ("learning_rate", "head_learning_rate"):
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value!r}; it must be a finite number above 0")
+        for name in _AT_LEAST_ZERO:
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value!r}; it must be a finite number of at least 0")
+        self._check_fractions()
+        if self.precision is not None and self.precision not in get_args(Precision):
+            raise ValueError(f"precision is {self.precision!r}; valid: {', '.join(get_args(Precision))}")
+
+    def _check_fractions(self) -> None:
+        if self.q is not None and not 0 < self.q <= 1:
+            raise ValueError(f"q is {self.q!r}; it must be above 0, at most 1")
+        if self.synthetic_share is not None and not 0 < self.synthetic_share < 1:
+            raise ValueError(f"synthetic_share is {self.synthetic_share!r}; it must be above 0 and below 1")
+        if self.floor is not None and not 0 <= self.floor <= 1:
+            raise ValueError(f"floor is {self.floor!r}; it must be from 0 to 1")
 
 
 @runtime_checkable
@@ -76,19 +156,70 @@ class Predictor(Protocol):
         """Write everything ``load_predictor`` needs into ``folder``."""
 
 
+@runtime_checkable
+class TextWriter(Protocol):
+    """A trained language model: prompts in, completions out."""
+
+    @property
+    def settings(self) -> TrainSettings:
+        """How it was trained, nothing left open."""
+
+    def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
+        """A completion of each prompt, of at most ``max_tokens`` tokens."""
+
+    def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
+        """Of each completion: the sum of its tokens' log probabilities and their number, shape (n, 2)."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything ``load_predictor`` needs into ``folder``."""
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """A trained retriever: a passage's score for a query is the dot product of their vectors."""
+
+    @property
+    def settings(self) -> TrainSettings:
+        """How it was trained, nothing left open."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, shape (len(texts), d)."""
+
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, shape (len(texts), d)."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything ``load_predictor`` needs into ``folder``."""
+
+
+Trained = Predictor | TextWriter | Ranker
+"""What a trainer makes, by task: classification, generation, retrieval."""
+
+
 class Trainer(Protocol):
-    """Trains on rows that all count: weights are positive, and there are at least two labels."""
+    """Trains on rows that all count: ``corpus`` holds the loss's kept rows only, in the order of its weights."""
 
     def __call__(
         self,
         corpus: Corpus,
-        weights: NDArray[np.float64],
+        loss: PreparedLoss,
         settings: TrainSettings,
         *,
         encoder: Encoder | None,
+        validation: Corpus | None,
         progress: Progress | None,
-    ) -> Predictor:
-        """A predictor trained for exactly the steps asked for.
+        folder: Path | None,
+    ) -> Trained:
+        """What the task asks for, trained for exactly the steps asked for unless ``patience`` ends it earlier.
+
+        Args:
+            corpus: rows to train on; a classifier's have at least two labels.
+            loss: prepared for them.
+            settings: how to train.
+            encoder: sentence vectors, for trainers that stand on them.
+            validation: real rows that are never trained on.
+            progress: called as training goes on.
+            folder: where checkpoints go; None keeps none.
 
         Raises:
             TrainingError: training failed. ConfigError: a setting it has no use for.

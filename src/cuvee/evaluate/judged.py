@@ -1,0 +1,133 @@
+"""What every task comes down to: judged items, and scores that are functions of how often each item counts.
+
+Because a score takes weights, one table of judged items gives its value, its bootstrap interval, and, with the items
+of two predictors in one table, their paired difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.fingerprint import derive_rng
+from cuvee.records import Estimate, Scores
+
+RESAMPLES = 1000
+"""Bootstrap resamples behind an interval."""
+_BLOCK = 4_000_000  # weights held at once
+_Z = 1.959963984540054  # 97.5% point of the normal distribution
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+WeightedScore = Callable[[Floats], Floats]
+"""One number for each row of weights (shape (b, n), how often an item counts), shape (b,)."""
+
+
+class Judged(Protocol):
+    """``n`` items that one predictor was judged on."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What identifies each item: two predictors pair only on the same keys."""
+
+    @property
+    def groups(self) -> Codes:
+        """Which items belong together, codes from 0, shape (n,)."""
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each item was answered right, shape (n,)."""
+
+    @property
+    def fractions(self) -> tuple[str, ...]:
+        """The scores that are the fraction of items for which ``correct`` holds."""
+
+    def weighted(self) -> Mapping[str, WeightedScore]:
+        """Every score by its name."""
+
+    def joined(self, other: Self) -> Self:
+        """These items, then the other's: the same items judged for another predictor."""
+
+
+def score_items(judged: Judged, *, intervals: bool, seed: int) -> Scores:
+    """Every score with its 95% interval.
+
+    A fraction of items that do not belong together has the Wilson interval. Other scores have the percentile
+    bootstrap, which draws whole groups. A bootstrap of a fraction that is 0 or 1 would have no width; it is the
+    Wilson interval of as many trials as there are groups. The intervals speak of the items alone, not of training or
+    generation draws.
+    """
+    n, groups = len(judged.correct), int(judged.groups.max()) + 1
+    scores = judged.weighted()
+    once = np.ones((1, n))
+    found = {name: float(score(once)[0]) for name, score in scores.items()}
+    wilson = {name for name in judged.fractions if groups == n or found[name] in (0.0, 1.0)}
+    drawn = {name: score for name, score in scores.items() if name not in wilson}
+    draws = draw_scores(drawn, judged.groups, derive_rng(seed, "evaluate", "bootstrap")) if intervals else {}
+    values = {}
+    for name, value in found.items():
+        if not intervals:
+            values[name] = Estimate(value=value, n=n)
+        elif name in wilson:
+            low, high = wilson_interval(value, groups)
+            values[name] = Estimate(value=value, low=low, high=high, n=n, interval="wilson")
+        else:
+            low, high = percentiles(draws[name])
+            kind = "bootstrap" if groups == n else f"bootstrap of {groups} groups"
+            values[name] = Estimate(value=value, low=low, high=high, n=n, interval=f"{kind}, {RESAMPLES} resamples")
+    return Scores(n=n, values=values, correct=judged.correct)
+
+
+def draw_scores(
+    scores: Mapping[str, WeightedScore], groups: Codes, rng: np.random.Generator, *, resamples: int = RESAMPLES
+) -> dict[str, Floats]:
+    """Each score under bootstrap resamples of whole groups, shape (resamples,)."""
+    count = int(groups.max()) + 1
+    found: dict[str, list[Floats]] = {name: [] for name in scores}
+    for size in block_sizes(resamples, len(groups)):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+        weights = drawn[:, groups]
+        for name, score in scores.items():
+            found[name].append(score(weights))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def block_sizes(rows: int, width: int) -> list[int]:
+    """How to cut ``rows`` rows of ``width`` weights into blocks that fit in memory."""
+    most = max(1, _BLOCK // max(1, width))
+    return [min(most, rows - start) for start in range(0, rows, most)]
+
+
+def percentiles(draws: Floats) -> tuple[float, float]:
+    """The 2.5% and 97.5% points."""
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
+    """95% interval of a fraction of ``n`` items (Wilson, JASA 22, 1927)."""
+    middle = (fraction + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * float(np.sqrt(fraction * (1 - fraction) / n + _Z**2 / (4 * n**2)))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def weighted_mean(values: Floats | NDArray[np.bool_], weights: Floats) -> Floats:
+    """Mean of ``values`` (n,) under each row of ``weights`` (b, n), shape (b,)."""
+    out: Floats = (weights @ values) / weights.sum(axis=1)
+    return out
+
+
+def code_groups(names: Sequence[str] | None, n: int) -> Codes:
+    """Codes of group names, in the order of their first item; without names every item is its own group.
+
+    Raises:
+        ValueError: not one name an item.
+    """
+    if names is None:
+        return np.arange(n, dtype=np.int64)
+    if len(names) != n:
+        raise ValueError(f"groups has {len(names)} entries for {n} items; give one each")
+    codes: dict[str, int] = {}
+    return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int64)

@@ -1,0 +1,324 @@
+"""The one training loop of all fine-tuned models. Imports torch.
+
+A loop of our own and not ``transformers.Trainer``: a study trains hundreds of small models for 30 steps, and
+needs batches that straddle epochs, losses as slopes of log probabilities, phases, rates by group, and random
+streams that are the training draw's alone. Trainer would need a subclass, a sampler, an optimiser and callbacks
+for these, sets the global seeds of random, numpy and torch, and takes 5 seconds to import.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cuvee.errors import ConfigError, TrainingError
+from cuvee.fingerprint import derive_rng, derive_seed, hash_value
+from cuvee.train.agreement import Agreement
+from cuvee.train.checkpoints import Checkpoint, find_checkpoint, write_checkpoint
+from cuvee.train.losses.protocol import PreparedLoss
+from cuvee.train.models import (
+    choose_precision,
+    explain_memory,
+    own_random_stream,
+    random_state,
+    restore_random_state,
+)
+from cuvee.train.schedule import (
+    LoopResult,
+    ParameterGroup,
+    Rows,
+    Schedule,
+    Trainable,
+    draw_batches,
+    phase_starts,
+)
+from cuvee.train.settings import Progress
+
+__all__ = ["LoopResult", "ParameterGroup", "Schedule", "Trainable", "draw_batches", "phase_starts", "train_loop"]
+
+_WARM_UP = 0.1  # fraction of the steps over which the learning rates rise
+_WEIGHT_DECAY = 0.01
+_CLIP = 1.0  # largest norm of a gradient
+_EVALUATIONS = 10  # over a training, where evaluate_every is not given
+Floats = NDArray[np.float64]
+Tensors = list[torch.Tensor]
+
+
+def train_loop(
+    model: Trainable,
+    loss: PreparedLoss,
+    schedule: Schedule,
+    *,
+    synthetic: NDArray[np.bool_] | None = None,
+    validate: Callable[[], float] | None = None,
+    progress: Progress | None = None,
+    folder: Path | None = None,
+) -> LoopResult:
+    """Train ``model`` in place; it is in eval mode afterwards.
+
+    On a CPU, equal arguments and an equal number of torch threads give equal bits, and so does a training that
+    was killed and taken up from a checkpoint. AdamW; learning rates rise over the first tenth of the steps and
+    fall to 0 linearly.
+
+    Args:
+        model: what to train.
+        loss: of the kept rows.
+        schedule: steps, batches, seed.
+        synthetic: marks the synthetic rows among the kept ones, shape (kept,); for losses that need gradients.
+        validate: score of the model on real validation rows, higher is better; for ``schedule.patience``.
+        progress: called after each step.
+        folder: of checkpoints; one of this very training is taken up. The caller deletes it when it is of no more
+            use.
+
+    Raises:
+        TrainingError: out of memory, a loss that is not finite, or a checkpoint of another training.
+        ConfigError: patience, or a loss that needs gradients, without real validation rows.
+    """
+    if schedule.patience is not None and validate is None:
+        raise ConfigError(f"patience is {schedule.patience}, but there are no validation rows; give some or leave it")
+    if loss.needs_gradients and model.held_out == 0:
+        raise ConfigError("the loss compares gradients with real validation rows, and there are none; give some")
+    remedy = f"lower batch_size (now {schedule.batch_size}) or max_length, raise accumulate, or set device: cpu"
+    seed = derive_seed(schedule.seed, "train", "dropout")
+    with explain_memory(model.device, remedy), own_random_stream(model.device, seed):
+        run = _Run(model, loss, schedule, synthetic)
+        if folder is not None and schedule.checkpoint_every is not None:
+            run.take_up(folder)
+        model.module.train()
+        while run.step < schedule.steps and not run.stopped:
+            value = run.take_step()
+            if progress is not None:
+                progress(run.step, schedule.steps, value)
+            if validate is not None and schedule.patience is not None and run.is_evaluation_due:
+                run.note_score(validate)
+            every = schedule.checkpoint_every
+            if folder is not None and every is not None and run.step % every == 0:
+                run.write(folder)
+        best = run.finish()
+    model.module.eval()
+    return LoopResult(
+        steps_done=run.step, best_step=best, stopped_early=run.step < schedule.steps, losses=tuple(run.losses)
+    )
+
+
+class _Run:
+    """A training under way: all that changes from step to step."""
+
+    def __init__(
+        self, model: Trainable, loss: PreparedLoss, schedule: Schedule, synthetic: NDArray[np.bool_] | None
+    ) -> None:
+        self._model, self._loss, self._schedule = model, loss, schedule
+        self._synthetic = synthetic
+        self._batches = draw_batches(loss.phases, schedule)
+        self._starts = phase_starts(loss.phases, schedule.steps)
+        self._names = [name for name, p in model.module.named_parameters() if p.requires_grad]
+        self._trained = [p for p in model.module.parameters() if p.requires_grad]
+        self._clipped = [p for group in model.groups if group.clipped for p in group.parameters if p.requires_grad]
+        self._optimizer, self._scheduler = _build_optimizer(model.groups, schedule.steps)
+        self._precision = choose_precision(schedule.precision, model.device)
+        self._anchor: Tensors = []
+        self._agreements: list[tuple[int, float]] = []
+        self._best: Tensors = []
+        self._best_score, self._best_step, self._bad = -math.inf, 0, 0
+        self.step = 0
+        self.losses: list[float] = []
+        self.stopped = False
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Whether the model is to be looked at on validation rows after this step."""
+        every = self._schedule.evaluate_every or max(1, self._schedule.steps // _EVALUATIONS)
+        return self.step % every == 0 or self.step == self._schedule.steps
+
+    def take_step(self) -> float:
+        """One optimiser step; gives its loss."""
+        rows = self._batches[self.step]
+        phase = max(i for i, start in enumerate(self._starts) if start <= self.step)
+        pull = self._loss.phases[phase].pull
+        if pull > 0 and (self.step in self._starts or not self._anchor):
+            self._anchor = [p.detach().clone() for p in self._trained]
+        self._optimizer.zero_grad(set_to_none=True)
+        value = self._add_gradients(rows)
+        if pull > 0:
+            self._pull_back(pull)
+        torch.nn.utils.clip_grad_norm_(self._clipped, _CLIP)
+        self._optimizer.step()
+        self._scheduler.step()
+        self.step += 1
+        self.losses.append(value)
+        return value
+
+    def _add_gradients(self, rows: Rows) -> float:
+        """Compute the batch's gradient, in pieces; gives the mean loss."""
+        pieces = [rows] if self._schedule.accumulate == 1 else _cut(rows, self._schedule.accumulate)
+        slopes: Floats | None = None
+        if len(pieces) > 1:
+            states = random_state(self._model.device)
+            with torch.no_grad():
+                whole = np.concatenate([_numbers(self._log_p(piece)) for piece in pieces])
+            value, slopes = self._read_loss(rows, whole)
+            restore_random_state(self._model.device, states)  # the same dropout in both passes
+        agreement = Agreement(self._trained) if self._loss.needs_gradients else None
+        at = 0
+        for piece in pieces:
+            log_p = self._log_p(piece)
+            if slopes is None:
+                value, found = self._read_loss(rows, _numbers(log_p))
+            else:
+                found = slopes[at : at + len(piece)]
+            at += len(piece)
+            if agreement is not None and self._synthetic is not None:
+                agreement.add_synthetic(log_p, self._synthetic[piece])
+            surrogate = (torch.as_tensor(found, dtype=log_p.dtype, device=log_p.device) * log_p).sum() / len(rows)
+            torch.autograd.backward(surrogate)
+        if agreement is not None:
+            self._observe(agreement)
+        return value
+
+    def _log_p(self, rows: Rows) -> torch.Tensor:
+        with self._autocast():
+            return self._model.log_p(rows).float()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        wanted = self._precision != torch.float32
+        return torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=wanted)
+
+    def _read_loss(self, rows: Rows, log_p: Floats) -> tuple[float, Floats]:
+        """The mean loss and the slopes of a batch.
+
+        Raises:
+            TrainingError: they are not finite.
+        """
+        if np.isfinite(log_p).all():
+            value = float(self._loss.values(rows, log_p).mean())
+            slopes = self._loss.slopes(rows, log_p)
+            if math.isfinite(value) and np.isfinite(slopes).all():
+                return value, slopes
+        else:
+            value = float(-log_p.sum())
+        rate = self._model.groups[0].learning_rate
+        raise TrainingError(
+            f"the loss is {value} at step {self.step + 1} of {self._schedule.steps}; lower learning_rate (now {rate:g})"
+        )
+
+    def _observe(self, agreement: Agreement) -> None:
+        if not agreement.found_synthetic:
+            return
+        size = min(self._schedule.batch_size, self._model.held_out)
+        rng = derive_rng(self._schedule.seed, "train", "agreement", self.step)
+        rows = np.sort(rng.choice(self._model.held_out, size=size, replace=False))
+        self._model.module.eval()  # dropout would hide the agreement, and move the random stream
+        with self._autocast():
+            log_p = self._model.held_out_log_p(rows).float()
+        cosine = agreement.compare(log_p)
+        self._model.module.train()
+        self._agreements.append((self.step + 1, cosine))  # it speaks of the batch to come
+        self._loss.observe(self.step + 1, cosine)
+
+    def _pull_back(self, pull: float) -> None:
+        """The gradient of pull/2 times the squared distance from where the phase began."""
+        for parameter, start in zip(self._trained, self._anchor, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - start, alpha=pull)
+
+    def note_score(self, validate: Callable[[], float]) -> None:
+        """Look at the model on validation rows; keep its weights if they are the best, else lose patience."""
+        self._model.module.eval()
+        with torch.no_grad():
+            score = validate()
+        self._model.module.train()
+        if score > self._best_score:
+            self._best_score, self._best_step, self._bad = score, self.step, 0
+            self._best = [p.detach().clone() for p in self._trained]
+        else:
+            self._bad += 1
+        self.stopped = self._schedule.patience is not None and self._bad >= self._schedule.patience
+
+    def finish(self) -> int:
+        """Go back to the best weights, if any were kept; gives the step they are of."""
+        if not self._best:
+            return self.step
+        _copy_all(self._best, self._trained)
+        return self._best_step
+
+    @property
+    def _key(self) -> str:
+        plan = self._schedule
+        shapes = [[name, *p.shape] for name, p in zip(self._names, self._trained, strict=True)]
+        parts = [plan.steps, plan.batch_size, plan.seed, plan.accumulate, plan.precision, plan.patience]
+        weights = np.asarray(self._loss.weights, dtype=np.float64).tobytes()
+        return hash_value([*parts, plan.evaluate_every, plan.key, shapes, weights, self._batches.tobytes()])
+
+    def write(self, folder: Path) -> None:
+        """Write all of this to ``folder``."""
+        state = Checkpoint(
+            key=self._key,
+            step=self.step,
+            weights=[p.detach() for p in self._trained],
+            optimizer=self._optimizer.state_dict(),
+            scheduler=self._scheduler.state_dict(),
+            random=random_state(self._model.device),
+            losses=self.losses,
+            anchor=self._anchor,
+            agreements=self._agreements,
+            best=self._best,
+            best_score=self._best_score,
+            best_step=self._best_step,
+            bad=self._bad,
+        )
+        write_checkpoint(folder, state)
+
+    def take_up(self, folder: Path) -> None:
+        """Go on where the checkpoint in ``folder`` was written, if there is one."""
+        found = find_checkpoint(folder, self._key)
+        if found is None:
+            return
+        _copy_all(found.weights, self._trained)
+        self._optimizer.load_state_dict(found.optimizer)
+        self._scheduler.load_state_dict(found.scheduler)
+        restore_random_state(self._model.device, found.random)
+        self.step, self.losses = found.step, found.losses
+        self._anchor = [t.to(self._model.device) for t in found.anchor]
+        self._best = [t.to(self._model.device) for t in found.best]
+        self._best_score, self._best_step, self._bad = found.best_score, found.best_step, found.bad
+        self.stopped = self._schedule.patience is not None and self._bad >= self._schedule.patience
+        self._agreements = found.agreements
+        for step, cosine in self._agreements:  # the loss is as new: it learns again what it had seen
+            self._loss.observe(step, cosine)
+
+
+def _build_optimizer(
+    groups: Sequence[ParameterGroup], steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    chosen = [
+        {"params": [p for p in group.parameters if p.requires_grad], "lr": group.learning_rate} for group in groups
+    ]
+    optimizer = torch.optim.AdamW(chosen, weight_decay=_WEIGHT_DECAY, fused=True)
+    warm = max(1.0, _WARM_UP * steps)
+
+    def factor(step: int) -> float:
+        if step + 1 < warm:
+            return (step + 1) / warm
+        return max(0.0, (steps - step) / max(1.0, steps - warm + 1))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _cut(rows: Rows, pieces: int) -> list[Rows]:
+    return [piece for piece in np.array_split(rows, pieces) if len(piece)]
+
+
+def _numbers(log_p: torch.Tensor) -> Floats:
+    return np.asarray(log_p.detach().double().cpu().numpy())
+
+
+def _copy_all(source: Sequence[torch.Tensor], target: Sequence[torch.nn.Parameter]) -> None:
+    with torch.no_grad():
+        for value, parameter in zip(source, target, strict=True):
+            parameter.copy_(value)

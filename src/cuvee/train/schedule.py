@@ -1,0 +1,119 @@
+"""What the training loop is told: how long, on what batches, and of which model. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cuvee.fingerprint import derive_rng
+from cuvee.train.losses.protocol import Phase
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long and how to train.
+
+    Attributes:
+        steps: optimiser steps, exactly so many (fewer only where ``patience`` stops early).
+        batch_size: rows of a step.
+        seed: of the training draw.
+        accumulate: pieces that a step's batch is computed in, one after another. The batch, and so the result but
+            for rounding, stays what it is; only the memory shrinks. With more than one piece, log probabilities of
+            the whole batch are computed first (slopes may depend on all of them), which costs a third more time.
+        precision: of a step's arithmetic: ``auto`` (bfloat16 on a GPU that computes in it), ``float32``,
+            ``bfloat16``.
+        checkpoint_every: steps between checkpoints; None writes none.
+        patience: stop after so many evaluations on real validation rows without a better score, and go back to
+            the best weights; None trains all steps. Cells of a study compare at equal steps: leave it None there.
+        evaluate_every: steps between evaluations; None is a tenth of the steps. Of use with ``patience`` alone.
+        key: what else makes this training what it is (rows, model); a checkpoint of another is not taken up.
+    """
+
+    steps: int
+    batch_size: int
+    seed: int
+    accumulate: int = 1
+    precision: str = "auto"
+    checkpoint_every: int | None = None
+    patience: int | None = None
+    evaluate_every: int | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters with their own peak learning rate; the gradients of all ``clipped`` groups have norm 1 at most."""
+
+    parameters: tuple[torch.nn.Parameter, ...]
+    learning_rate: float
+    clipped: bool = True
+
+
+class Trainable(Protocol):
+    """A model with the rows it is trained on: what the loop needs to know of either."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """All that is trained: switched between train and eval mode, and checkpointed by its trained parameters."""
+
+    @property
+    def groups(self) -> Sequence[ParameterGroup]:
+        """The parameters that are trained; those of a group that need no gradient are left out."""
+
+    def log_p(self, rows: Rows) -> torch.Tensor:
+        """Log probability of the target of each kept row in ``rows``, shape (b,), with its graph.
+
+        Where rows of a batch depend on each other (in-batch negatives), train with ``accumulate`` 1.
+        """
+
+    @property
+    def held_out(self) -> int:
+        """Real validation rows; 0 where there are none."""
+
+    def held_out_log_p(self, rows: Rows) -> torch.Tensor:
+        """As ``log_p``, of real validation rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """What came of a training: the loss of each step done, and the step whose weights the model has now."""
+
+    steps_done: int
+    best_step: int
+    stopped_early: bool
+    losses: tuple[float, ...]
+
+
+def draw_batches(phases: Sequence[Phase], schedule: Schedule) -> Rows:
+    """Places of each batch among the kept rows, shape (steps, batch_size).
+
+    Batches of a phase are cut from seeded permutations of its rows, one after another, and may straddle two.
+    """
+    size, parts = schedule.batch_size, []
+    starts = [*phase_starts(phases, schedule.steps), schedule.steps]
+    for number, phase in enumerate(phases):
+        length = (starts[number + 1] - starts[number]) * size
+        if length == 0:
+            continue
+        # the first phase has the stream of a training without phases
+        rng = derive_rng(schedule.seed, "train", "batches", *([number] if number else []))
+        passes = [rng.permutation(len(phase.rows)) for _ in range(-(-length // len(phase.rows)))]
+        parts.append(np.asarray(phase.rows)[np.concatenate(passes)[:length]].reshape(-1, size))
+    return np.concatenate(parts).astype(np.int64)
+
+
+def phase_starts(phases: Sequence[Phase], steps: int) -> list[int]:
+    """The step that each phase begins at: shares of the steps, rounded."""
+    ends = np.rint(np.cumsum([phase.share for phase in phases]) * steps).astype(int)
+    return [0, *(int(min(end, steps)) for end in ends[:-1])]
