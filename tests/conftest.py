@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from cuvee.study.demo import read_headlines
 from local_llm import LocalLLM
 
 LABELS = ("business", "politics", "sports")
+hypothesis_settings.register_profile("cuvee", deadline=None)  # other work on the machine makes any example slow
+hypothesis_settings.load_profile("cuvee")
 
 
 @pytest.fixture

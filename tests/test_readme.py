@@ -1,11 +1,14 @@
 """The README's Python runs, and its commands exist."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from conftest import LABELS
 from cuvee.cli.app import run_cli
+from cuvee.study.demo import read_headlines
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,19 +32,21 @@ def test_commands_run_in_order(headlines, tmp_path, monkeypatch, capsys):
     """Every cuvee command of the README, word for word, on files of those names."""
     monkeypatch.chdir(tmp_path)
     rows = headlines.read_text(encoding="utf-8")
-    for name in ("real.jsonl", "test.jsonl"):
-        (tmp_path / name).write_text(rows, encoding="utf-8")
-    (tmp_path / "synthetic.jsonl").write_text(rows.replace('{"text": "', '{"text": "Again: '), encoding="utf-8")
+    (tmp_path / "real.jsonl").write_text(rows, encoding="utf-8")
+    others = [{"text": t, "label": y} for t, y in read_headlines() if y in LABELS and json.dumps(t) not in rows]
+    for name, part in (("test.jsonl", others[:100]), ("synthetic.jsonl", others[100:])):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     lines = [line.strip('"{}\n') for line in rows.splitlines()]
     table = [re.match(r'text": "(.*)", "label": "(\w+)', line) for line in lines]
     csv = "".join('"{}",{}\n'.format(m[1].replace('\\"', "'"), m[2]) for m in table if m)
     (tmp_path / "reviews.csv").write_text("text,label\n" + csv, encoding="utf-8")
     found = commands()
-    assert [c[0] for c in found] == ["init", "run", "measure", "mix", "train", "evaluate"]
+    assert [c[0] for c in found] == ["init", "run", "measure", "select", "mix", "train", "evaluate"]
     for command in found:
         if command[0] != "run":  # the whole study with the embedded LLM has a test of its own
             assert run_cli(command) == 0, (command, capsys.readouterr().err)
-    assert {"study.yaml", "study.schema.json", "blend.parquet", "model"} <= {p.name for p in tmp_path.iterdir()}
+    made = {"study.yaml", "study.schema.json", "selected-5.parquet", "blend.parquet", "model"}
+    assert made <= {p.name for p in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)#]+)\)", README))

@@ -38,6 +38,7 @@ def vectors(tmp_path):
     return tmp_path / "x.npy", tmp_path / "y.npy"
 
 
+@pytest.mark.slow
 def test_numbers_of_a_file_with_all_that_goes_with_them(texts, tmp_path, capsys):
     real, synthetic, _ = texts
     page, rows = tmp_path / "page.html", tmp_path / "rows.csv"

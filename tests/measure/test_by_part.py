@@ -89,6 +89,7 @@ def test_parts_that_are_none_are_refused():
         measure_parts(prepare_subject(made, encoder=ENCODER), ["a", "b"])
 
 
+@pytest.mark.slow
 def test_the_page_of_a_subject_holds_every_picture():
     made, real = corpus(60, 1, "synthetic"), corpus(45, 2)
     subject = prepare_subject(made, against=real, encoder=ENCODER)

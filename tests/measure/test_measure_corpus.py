@@ -110,6 +110,7 @@ def test_the_measurement_says_what_it_was_made_of(measured):
     assert "vendi_q1" in str(measured)
 
 
+@pytest.mark.slow
 def test_a_seed_reproduces_everything_and_moves_what_is_random(measured):
     options = {
         "against": headlines(60, 2),

@@ -347,6 +347,7 @@ def test_another_seed_is_another_selection_and_the_same_seed_the_same():
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_selections_are_the_same_in_another_process():
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from test_mix_select import make_pool\n"

@@ -198,7 +198,7 @@ def _making(generator: str, made: SyntheticPart, composition: Composition) -> li
     facts = {
         "written by": generator,
         "model": made.model,
-        "sampling": ", ".join(f"{k} {v}" for k, v in made.sampling.items()),
+        "sampling, unless the level says otherwise": ", ".join(f"{k} {v}" for k, v in made.sampling.items()),
         "dials and levels": ", ".join(level.key for level in made.levels),
     }
     lines = [f"- {what}: {_plain(said)}" for what, said in facts.items() if said]
