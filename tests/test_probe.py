@@ -1,11 +1,14 @@
 """The probe against scikit-learn, and what fixed steps, weights and seeds promise."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from cuvee.errors import TrainingError
-from cuvee.probe import ProbeModel, cross_validated_proba, fit_probe
-from cuvee.similarity import unit_rows
+from cuvee.fingerprint import derive_rng
+from cuvee.probe import ProbeModel, cross_validated_proba, fit_objective, fit_probe
+from cuvee.similarity import single_blas_thread, unit_rows
 
 
 def clusters(n, d=32, k=4, noise=1.2, seed=0, centre_seed=99):
@@ -168,3 +171,128 @@ def test_cross_validation_is_useful_stratified_and_works_on_few_rows():
         cross_validated_proba(vectors, targets, folds=1)
     with pytest.raises(ValueError, match="groups has 1"):
         cross_validated_proba(vectors, targets, groups=["x"])
+
+
+def plain_descent(vectors, targets, steps, batch, seed, weights):
+    """The probe as it was before losses had slopes: weighted cross-entropy, written out."""
+    names = sorted(set(targets))
+    codes = np.array([names.index(t) for t in targets])
+    rng = derive_rng(seed, "probe")
+    rows = np.hstack([vectors, np.ones((len(vectors), 1), dtype=np.float32)])
+    epochs = -(-steps * batch // len(rows))
+    order = rng.permuted(np.tile(np.arange(len(rows)), (epochs, 1)), axis=1).ravel()[: steps * batch]
+    found = rng.normal(0.0, 0.01, size=(rows.shape[1], len(names))).astype(np.float32)
+    found[-1] = 0.0
+    velocity = np.zeros_like(found)
+    scale = ((weights / weights.mean()).astype(np.float32) / batch).astype(np.float32)[:, None]
+    penalty, warm = np.float32(0.1 / float(weights.sum())), 0.1 * steps
+    for step, chosen in enumerate(order.reshape(steps, batch)):
+        falling = 0.5 * (1.0 + float(np.cos(np.pi * (step + 1 - warm) / (steps - warm))))
+        rate = np.float32(10.0 * ((step + 1) / warm if step + 1 < warm else falling))
+        ahead = found + 0.9 * velocity
+        residual = rows[chosen] @ ahead
+        residual -= residual.max(axis=1, keepdims=True)
+        np.exp(residual, out=residual)
+        residual /= residual.sum(axis=1, keepdims=True)
+        residual[np.arange(batch), codes[chosen]] -= 1.0
+        residual *= scale[chosen]
+        velocity *= 0.9
+        velocity -= rate * (rows[chosen].T @ residual)
+        velocity[:-1] -= (rate * penalty) * ahead[:-1]
+        found += velocity
+    return found
+
+
+@pytest.mark.parametrize("weights", [np.ones(50), np.tile([0.3, 1.0], 25)])
+def test_weighted_cross_entropy_keeps_its_bits(weights):
+    vectors, targets = clusters(50)
+    with single_blas_thread():
+        expected = plain_descent(vectors, targets, 60, 16, 4, weights)
+    found = fit_probe(vectors, targets, row_weights=weights, steps=60, batch=16, seed=4)
+    np.testing.assert_array_equal(found.weights, expected[:-1])
+    np.testing.assert_array_equal(found.bias, expected[-1])
+
+
+@dataclass
+class Part:
+    rows: np.ndarray
+    share: float
+    pull: float = 0.0
+
+
+class PlainLoss:
+    """Cross-entropy that writes down what it is shown."""
+
+    needs_gradients = False
+
+    def __init__(self, n, phases=None):
+        self.weights = np.ones(n)
+        self.phases = phases or [Part(np.arange(n), 1.0)]
+        self.batches, self.cosines = [], []
+
+    def slopes(self, rows, log_p):
+        self.batches.append(rows)
+        assert (log_p <= 0).all()
+        return -np.ones(len(rows))
+
+    def observe(self, step, agreement):
+        self.cosines.append((step, agreement))
+
+
+def test_a_loss_of_slope_minus_one_is_the_plain_probe():
+    vectors, targets = clusters(40)
+    plain, sloped = fit_probe(vectors, targets, steps=30), fit_objective(vectors, targets, PlainLoss(40), steps=30)
+    np.testing.assert_array_equal(plain.weights, sloped.weights)
+
+
+def test_log_probabilities_shown_to_the_loss_are_the_models_own():
+    vectors, targets = clusters(40)
+    loss = PlainLoss(40)
+    shown = []
+    loss.slopes = lambda rows, log_p: shown.append((rows, log_p)) or -np.ones(len(rows))
+    fit_objective(vectors, targets, loss, steps=1, batch=40)
+    np.testing.assert_allclose(shown[0][1], np.log(0.25), atol=0.2)  # nothing is known before the first step
+
+
+def test_phases_take_their_share_of_the_steps_and_their_own_rows():
+    vectors, targets = clusters(40)
+    loss = PlainLoss(40, [Part(np.arange(0, 40, 2), 0.3), Part(np.arange(1, 40, 2), 0.7)])
+    fit_objective(vectors, targets, loss, steps=20, batch=8)
+    assert len(loss.batches) == 20
+    assert {int(r) % 2 for batch in loss.batches[:6] for r in batch} == {0}
+    assert {int(r) % 2 for batch in loss.batches[6:] for r in batch} == {1}
+
+
+@pytest.mark.parametrize("share", [1e-6, 1 - 1e-6])
+def test_every_phase_has_a_step(share):
+    vectors, targets = clusters(40)
+    loss = PlainLoss(40, [Part(np.arange(20), share), Part(np.arange(20, 40), 1 - share)])
+    fit_objective(vectors, targets, loss, steps=5, batch=4)
+    first = [batch.max() < 20 for batch in loss.batches]
+    assert len(first) == 5
+    assert 1 <= sum(first) <= 4
+
+
+def test_gradients_are_compared_before_every_step_and_only_where_asked():
+    vectors, targets = clusters(40)
+    loss = PlainLoss(40)
+    marks = np.arange(40) >= 20
+    held = {"synthetic": marks, "validation": (vectors[:20], targets[:20])}
+    quiet = fit_objective(vectors, targets, loss, steps=10, **held)
+    assert loss.cosines == []
+    loss.needs_gradients = True
+    watched = fit_objective(vectors, targets, loss, steps=10, **held)
+    assert [step for step, _ in loss.cosines] == list(range(10))
+    assert all(-1 - 1e-6 <= cosine <= 1 + 1e-6 for _, cosine in loss.cosines)
+    np.testing.assert_array_equal(quiet.weights, watched.weights)
+
+
+@pytest.mark.parametrize(("labels", "low", "high"), [("own", 0.999, 1.001), ("opposite", -1.001, -0.9)])
+def test_the_cosine_is_one_for_the_same_rows_and_negative_for_swapped_labels(labels, low, high):
+    vectors, targets = clusters(40, k=2)
+    swapped = ["label 1" if t == "label 0" else "label 0" for t in targets]
+    loss = PlainLoss(40)
+    loss.needs_gradients = True
+    validation = (vectors, targets if labels == "own" else swapped)
+    fit_objective(vectors, targets, loss, steps=1, synthetic=np.ones(40, dtype=bool), validation=validation)
+    assert low < loss.cosines[0][1] < high

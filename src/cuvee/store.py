@@ -11,8 +11,9 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +50,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS trials (
   key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, failed INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS running (
+  key TEXT PRIMARY KEY, cell TEXT NOT NULL, draw TEXT NOT NULL, started REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS access (
   number INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, detail TEXT NOT NULL
@@ -95,6 +99,10 @@ class RunFolder:
             self._database.execute("PRAGMA synchronous=FULL")
             with self._database:
                 self._database.executescript(_SCHEMA)
+                self._database.execute("DELETE FROM running")  # of a process that was killed
+            # marks of running trials are for who looks on: they need not survive a power cut, and must cost nothing
+            self._marks = sqlite3.connect(self.path / "trials.sqlite", timeout=30, isolation_level=None)
+            self._marks.execute("PRAGMA synchronous=OFF")
         except (OSError, sqlite3.Error) as exc:
             raise RunFolderError(
                 f"{self.path}: the run folder cannot be used ({exc}); choose another with --out"
@@ -110,6 +118,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the folder."""
+        self._marks.close()
         self._database.close()
         os.close(self._lock)
 
@@ -147,16 +156,23 @@ class RunFolder:
                 "levels, shares, rows and draws may be added to it, but for these choose a new name or --out"
             )
 
-    def save_text(self, name: str, content: str) -> Path:
-        """Write a text file (study.yaml, report.html, advice.json) by rename."""
+    def save_text(self, name: str, content: str, *, durable: bool = True) -> Path:
+        """Write a text file (study.yaml, report.html, advice.json) by rename.
+
+        Args:
+            name: in the folder.
+            content: of the file.
+            durable: on the disk when this returns; else a power cut may lose it.
+        """
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         with self._guard(path):
             with temporary.open("w", encoding="utf-8") as stream:
                 stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
             temporary.replace(path)
         return path
 
@@ -263,14 +279,33 @@ class RunFolder:
         row = self._database.execute("SELECT payload, correct FROM trials WHERE key = ?", (key,)).fetchone()
         return None if row is None else _decode(row[0], row[1])
 
-    def add_trial(self, key: str, outcome: Trial | TrialFailure) -> None:
-        """Keep a finished or failed trial: committed when this returns."""
+    def mark_trial(self, key: str, cell: Cell, draw: Draw) -> None:
+        """Note that a trial is being run, for :func:`count_trials` of other processes."""
+        numbers = f"{draw.generation},{draw.sampling},{draw.training}"
+        with self._guard(self.path / "trials.sqlite"):
+            self._marks.execute(
+                "INSERT OR REPLACE INTO running VALUES (?, ?, ?, ?)", (key, cell.key, numbers, time.time())
+            )
+
+    def add_trial(
+        self, key: str, outcome: Trial | TrialFailure, *, mark: str | None = None, replaces: str | None = None
+    ) -> None:
+        """Keep a finished or failed trial, and take away its mark: committed when this returns.
+
+        Args:
+            key: to find it by.
+            outcome: of the trial.
+            mark: the key it was marked with, if that was another.
+            replaces: key of an outcome that no longer counts: the trial failed, and now did not.
+        """
         payload, correct = _encode(outcome)
         with self._guard(self.path / "trials.sqlite"), self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?)",
                 (key, payload, correct, isinstance(outcome, TrialFailure)),
             )
+            self._database.execute("DELETE FROM running WHERE key IN (?, ?)", (key, mark))
+            self._database.execute("DELETE FROM trials WHERE key = ? AND key != ?", (replaces, key))
 
     # --- the locked test ---
     def log_access(self, reason: str, detail: str) -> None:
@@ -313,6 +348,46 @@ class RunFolder:
                 f"{path}: cannot be written ({exc}; {free} MiB free); everything before it is kept: "
                 "free some space and run the same command again"
             ) from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningTrial:
+    """A trial under way: its cell, its draw (generation, sampling, training), since when (seconds since 1970)."""
+
+    cell: str
+    draw: tuple[int, int, int]
+    started: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCounts:
+    """What a run folder knows of its trials."""
+
+    done: int
+    failed: int
+    running: tuple[RunningTrial, ...]
+
+
+def count_trials(path: Path) -> TrialCounts:
+    """Count the trials of a run folder, which another process may hold; nothing is changed.
+
+    Raises:
+        RunFolderError: its ``trials.sqlite`` cannot be read.
+    """
+    file = path / "trials.sqlite"
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            counts = dict(database.execute("SELECT failed, count(*) FROM trials GROUP BY failed"))
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            query = "SELECT cell, draw, started FROM running ORDER BY started, key"
+            rows = database.execute(query).fetchall() if "running" in tables else []
+    except sqlite3.Error as exc:
+        raise RunFolderError(f"{file}: cannot be read ({exc}); is {path} a run folder?") from exc
+    running = [
+        RunningTrial(cell=cell, draw=(int(g), int(s), int(t)), started=started)
+        for cell, (g, s, t), started in ((cell, draw.split(","), started) for cell, draw, started in rows)
+    ]
+    return TrialCounts(done=counts.get(0, 0), failed=counts.get(1, 0), running=tuple(running))
 
 
 def _safe(name: str) -> str:

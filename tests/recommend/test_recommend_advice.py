@@ -275,3 +275,17 @@ def test_trials_that_do_not_fit_together_are_refused():
         advise([one], delta=0)
     with pytest.raises(ValueError, match="on the test part"):
         confirm_cell([one], cell, fresh_draws=True)
+
+
+def test_levels_that_do_not_differ_are_not_interpreted():
+    trials = make_study(hump)
+    clear = advise(trials, measurements=make_measurements())
+    assert clear.shapes[0].interpreted and clear.shapes[0].two_lines is not None
+    assert "two lines over measured diversity" in advice_to_text(clear)
+    blurred = advise(trials, measurements=make_measurements(half=40.0))
+    assert not blurred.shapes[0].interpreted and "not interpreted" in advice_to_text(blurred)
+    assert blurred.decision == clear.decision and blurred.best == clear.best
+    unknown = advise(trials)
+    assert unknown.shapes[0].interpreted and unknown.shapes[0].two_lines is None
+    parts = dict(list(make_measurements().items())[:3])
+    assert advise(trials, measurements=parts).shapes[0].two_lines is None

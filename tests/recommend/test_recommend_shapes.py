@@ -133,3 +133,42 @@ def test_few_levels():
 def test_wrong_arguments_are_refused(values, options):
     with pytest.raises(ValueError, match=r"values|delta|items"):
         judge(values, **options)
+
+
+def test_equivalence_is_two_one_sided_tests():
+    gaps = np.random.default_rng(2).normal(0.002, 0.005, 8)
+    expected = max(
+        stats.ttest_1samp(gaps, -0.01, alternative="greater").pvalue,
+        stats.ttest_1samp(gaps, 0.01, alternative="less").pvalue,
+    )
+    assert shapes.find_p_within(gaps, margin=0.01) == pytest.approx(expected)
+    assert shapes.find_p_within(-gaps, margin=0.01) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="margin"):
+        shapes.find_p_within(gaps, margin=0.0)
+
+
+def test_two_lines_stand_beside_the_verdict():
+    values = simulate((0.70, 0.74, 0.75, 0.70), spread=0.004)
+    assert judge(values).two_lines is None
+    judged = judge(values, diversity=[10.0, 20.0, 30.0, 60.0])
+    assert judged.verdict == judged.two_lines.shape == "inverted-U"
+    assert judge(values, diversity=[60.0, 30.0, 20.0, 10.0]).two_lines.high_slope < 0
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.5])
+def test_false_verdicts_with_noisy_generation_and_training_draws(spread):
+    """Both in points; training draws are averaged first."""
+    rng = np.random.default_rng(11)
+    truths = ([0.0] * 5, [0.0, 0.7, 1.4, 2.1, 2.8], [0.0, 3.1, 3.8, 3.9, 4.0], [0, 2, 2, 2, 2], [2.0, 0.5, 0, 0.5, 2.0])
+    for means in truths:
+        trained = rng.normal(0, 0.5, (120, 5, 5, 2)).mean(axis=3)
+        values = 0.7 + 0.01 * (np.array(means) + rng.normal(0, spread, (120, 5, 5)) + trained)
+        verdicts = [judge(table, levels=tuple("abcde")).verdict for table in values]
+        assert verdicts.count("inverted-U") <= 15
+
+
+def test_power_for_a_hump_of_two_points():
+    rng = np.random.default_rng(13)
+    hump = 2.0 * (1 - ((np.arange(5.0) - 2) / 2) ** 2)
+    values = 0.7 + 0.01 * (hump + rng.normal(0, np.sqrt(0.5), (150, 5, 5)))
+    assert sum(judge(table, levels=tuple("abcde")).verdict == "inverted-U" for table in values) >= 0.72 * 150

@@ -115,38 +115,91 @@ def test_training_neither_reads_nor_moves_the_global_random_state(start):
     assert np.array_equal(one, weights_of(train(start)))
 
 
-def test_weight_two_is_a_row_that_stands_twice(tiny_model):
-    from cuvee.train.finetune import TextClassifier, batch_loss
+# what trainer encoder gave before it had a loop in common with other trainers: settings, losses, probabilities
+GOLDEN = {
+    "plain": (
+        {},
+        [1.098612, 1.040493],
+        [[0.32858, 0.351001, 0.320419], [0.316493, 0.327505, 0.356002], [0.377124, 0.324058, 0.298818]],
+    ),
+    "defaults": (
+        {"steps": None, "learning_rate": None},
+        [1.098612, 0.837837],
+        [[0.289775, 0.386281, 0.323944], [0.242237, 0.296459, 0.461304], [0.476519, 0.280054, 0.243426]],
+    ),
+    "weighted": (
+        {"loss": "source_weight", "source_weight": 0.5},
+        [1.078994, 1.076535],
+        [[0.329452, 0.348277, 0.32227], [0.316583, 0.331934, 0.351483], [0.376832, 0.323546, 0.299622]],
+    ),
+    "seed": (
+        {"seed": 7, "batch_size": 5, "steps": 17},
+        [1.098612, 0.890740],
+        [[0.260853, 0.39909, 0.340057], [0.244553, 0.319625, 0.435823], [0.463119, 0.270385, 0.266496]],
+    ),
+}
 
-    texts, codes, weights = HELD_OUT.texts[:6], [0, 1, 2, 0, 1, 2], np.array([1, 2, 1, 1, 2, 1.0])
 
-    def gradient(rows, relative):
-        classifier = TextClassifier.from_pretrained(tiny_model, 3, device="cpu", max_length=64)
-        with torch.no_grad():
-            classifier.head.weight.copy_(torch.linspace(-1, 1, 96).reshape(3, 32))
-        classifier.backbone.double().eval()
-        classifier.head.double()
-        logits = classifier.logits([classifier.tokenize(texts)[i] for i in rows])
-        batch_loss(logits, torch.tensor([codes[i] for i in rows]), torch.tensor(relative)).backward()
-        parameters = [*classifier.backbone.parameters(), *classifier.head.parameters()]
-        return torch.cat([p.grad.ravel() for p in parameters if p.grad is not None])
+def as_before(tiny_model, settings, corpus):
+    """The training of the first release, written out: weighted cross-entropy, two groups, permutations."""
+    from cuvee.fingerprint import derive_rng, derive_seed
+    from cuvee.train.finetune import TextClassifier
 
-    weighted = gradient(range(6), weights / weights.mean())
-    repeated = gradient([0, 1, 1, 2, 3, 4, 4, 5], np.ones(8))
-    assert torch.allclose(weighted, repeated, rtol=1e-9, atol=1e-12)
-    assert weighted.abs().max() > 1e-3
+    steps, size = settings.steps, settings.batch_size or 16
+    labels = sorted(set(corpus.targets))
+    classifier = TextClassifier.from_pretrained(tiny_model, len(labels), device="cpu", max_length=64)
+    weights = np.where(np.array(corpus.origins) == "synthetic", settings.source_weight or 1.0, 1.0)
+    relative = torch.tensor(weights / weights.mean(), dtype=torch.float32)
+    truth = torch.tensor([labels.index(t) for t in corpus.targets])
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": list(classifier.backbone.parameters()), "lr": settings.learning_rate},
+            {"params": list(classifier.head.parameters()), "lr": 2e-2},
+        ],
+        weight_decay=0.01,
+        fused=True,
+    )
+    warm = max(1.0, 0.1 * steps)
+
+    def factor(step):
+        return (step + 1) / warm if step + 1 < warm else max(0.0, (steps - step) / max(1.0, steps - warm + 1))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    rng = derive_rng(settings.seed, "train", "batches")
+    passes = np.concatenate([rng.permutation(len(corpus)) for _ in range(-(-steps * size // len(corpus)))])
+    tokens = classifier.tokenize(corpus.texts)
+    classifier.backbone.train()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(derive_seed(settings.seed, "train", "dropout"))
+        for rows in passes[: steps * size].reshape(steps, size):
+            logits = classifier.logits([tokens[i] for i in rows])
+            losses = torch.nn.functional.cross_entropy(logits, truth[rows], reduction="none")
+            optimizer.zero_grad(set_to_none=True)
+            ((losses * relative[rows]).sum() / size).backward()
+            torch.nn.utils.clip_grad_norm_(classifier.backbone.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+    parts = [*classifier.backbone.state_dict().values(), *classifier.head.state_dict().values()]
+    return np.concatenate([p.numpy().ravel() for p in parts])
 
 
-def test_batches_are_passes_over_the_rows_and_may_straddle_two():
-    from cuvee.train.finetune import Schedule, draw_batches
+@pytest.mark.parametrize(
+    "change", [{}, {"loss": "source_weight", "source_weight": 0.5}, {"seed": 7, "batch_size": 5, "steps": 17}]
+)
+def test_the_common_loop_gives_the_bits_of_the_loop_it_replaced(start, tiny_model, change):
+    settings = dataclasses.replace(start, **change)
+    assert np.array_equal(weights_of(train(settings)), as_before(tiny_model, settings, BLEND))
 
-    schedule = Schedule(steps=5, batch_size=4, learning_rate=1.0, head_learning_rate=1.0, seed=1)
-    batches = draw_batches(10, schedule)
-    assert batches.shape == (5, 4)
-    flat = batches.ravel()
-    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
-    assert not np.array_equal(flat[:10], flat[10:])
-    assert draw_batches(3, schedule).shape == (5, 4)
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_predictions_are_those_of_the_first_release(start, name):
+    change, losses, proba = GOLDEN[name]
+    seen = []
+    predictor = train_model(
+        BLEND, settings=dataclasses.replace(start, **change), progress=lambda *event: seen.append(event[2])
+    )
+    assert np.allclose(predictor.predict_proba(HELD_OUT.texts[:3]), proba, atol=2e-5)
+    assert np.allclose([seen[0], seen[-1]], losses, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +211,8 @@ def test_batches_are_passes_over_the_rows_and_may_straddle_two():
         {"head_learning_rate": 1e-3},
         {"max_length": 4},
         {"seed": 9},
+        {"lora_rank": 2},
+        {"precision": "bfloat16"},
     ],
 )
 def test_every_setting_changes_the_model(start, change):
@@ -213,13 +268,13 @@ def test_a_loss_that_runs_away_is_a_training_error(start):
 
 
 def test_running_out_of_memory_is_a_training_error():
-    from cuvee.train.finetune import _explain_memory
+    from cuvee.train.models import explain_memory
 
     with pytest.raises(TrainingError, match="out of memory on cpu; buy some"):
-        with _explain_memory(torch.device("cpu"), "buy some"):
+        with explain_memory(torch.device("cpu"), "buy some"):
             torch.empty(2**50, dtype=torch.float64)
     with pytest.raises(RuntimeError, match="shape"):
-        with _explain_memory(torch.device("cpu"), "buy some"):
+        with explain_memory(torch.device("cpu"), "buy some"):
             torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 
@@ -231,6 +286,98 @@ def test_models_and_devices_that_are_not_there(start, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be loaded"):
         train(start, model=str(tmp_path))
+
+
+def test_adapters_leave_all_but_linear_layers_alone_and_are_merged(start, tiny_model, tmp_path):
+    from cuvee.train.finetune import TextClassifier
+
+    predictor = train(start, lora_rank=2, lora_alpha=8.0)
+    untouched = TextClassifier.from_pretrained(tiny_model, 3, device="cpu", max_length=64).backbone.state_dict()
+    state = predictor.classifier.backbone.state_dict()
+    assert list(state) == list(untouched)
+    changed = {name for name, value in state.items() if not torch.equal(value, untouched[name])}
+    assert changed and all(".layer." in name and "LayerNorm" not in name for name in changed)
+    assert not np.array_equal(weights_of(predictor), weights_of(train(start, lora_rank=2)))  # alpha counts
+    assert np.array_equal(weights_of(predictor), weights_of(train(start, lora_rank=2, lora_alpha=8.0)))
+    predictor.save(tmp_path)
+    assert np.array_equal(weights_of(load_predictor(tmp_path)), weights_of(predictor))
+
+
+@pytest.fixture
+def sober(start, tiny_model, tmp_path):
+    """Settings on the tiny model without dropout."""
+    config = transformers.BertConfig.from_pretrained(tiny_model)
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    for file in Path(tiny_model).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config.save_pretrained(tmp_path)
+    return dataclasses.replace(start, model=str(tmp_path))
+
+
+@pytest.mark.parametrize("change", [{"accumulate": 3}, {"gradient_checkpointing": True}])
+def test_what_saves_memory_changes_no_result(sober, change):
+    base = train(sober).predict_proba(HELD_OUT.texts)
+    assert np.allclose(base, train(sober, **change).predict_proba(HELD_OUT.texts), atol=1e-4)
+    assert not np.allclose(base, train(sober, seed=5).predict_proba(HELD_OUT.texts), atol=1e-3)
+
+
+def direct(settings, *, validation=None, folder=None, progress=None):
+    """The trainer itself: ``train_model`` chooses what to hand on."""
+    from cuvee.train.encoder import train_encoder
+    from cuvee.train.losses import TrainingRows, build_loss
+
+    synthetic = np.array([o == "synthetic" for o in BLEND.origins])
+    rows = TrainingRows(corpus=BLEND, synthetic=synthetic, validation=None, encode=None, seed=settings.seed)
+    loss = build_loss(settings).prepare(rows)
+    return train_encoder(BLEND, loss, settings, encoder=None, validation=validation, progress=progress, folder=folder)
+
+
+def test_a_killed_training_goes_on_with_the_same_bits(start, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill(step, steps, loss):  # noqa: ARG001
+        if step == 5:
+            raise Killed
+
+    settings = dataclasses.replace(start, checkpoint_every=2)
+    with pytest.raises(Killed):
+        direct(settings, folder=tmp_path, progress=kill)
+    steps = []
+    predictor = direct(settings, folder=tmp_path, progress=lambda step, *_: steps.append(step))
+    assert steps == [5, 6]
+    assert np.array_equal(weights_of(predictor), weights_of(train(start)))
+    with pytest.raises(TrainingError, match="of a training on other rows or settings"):
+        direct(dataclasses.replace(settings, max_length=32), folder=tmp_path)
+
+
+def test_patience_looks_at_validation_rows_of_known_labels(start):
+    unknown = Corpus.from_rows([{"text": "goal", "target": "weather"}])
+    wrong = dict(zip(WORDS, [*list(WORDS)[1:], "sports"], strict=True))
+    held_out = Corpus.from_rows(
+        {"text": text, "target": wrong[target]} for text, target in zip(HELD_OUT.texts, HELD_OUT.targets, strict=True)
+    )
+    settings = dataclasses.replace(start, steps=40, patience=1, evaluate_every=4, learning_rate=3e-3)
+    steps = []
+    stopped = direct(settings, validation=held_out.joined(unknown), progress=lambda step, *_: steps.append(step))
+    assert len(steps) < 40  # what is learnt is wrong there, and the longer the more so
+    assert np.array_equal(weights_of(stopped), weights_of(direct(settings, validation=held_out)))
+    with pytest.raises(ConfigError, match="patience is 1, but there are no validation rows"):
+        direct(settings, validation=unknown)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"packing": True}, "trainer 'encoder' has no packing"),
+        ({"temperature": 0.1}, "trainer 'encoder' has no temperature"),
+        ({"evaluate_every": 2}, "evaluate_every is 2, but it is for patience alone"),
+        ({"lora_alpha": 2.0}, "lora_alpha is 2, but there are no adapters; set lora_rank"),
+    ],
+)
+def test_settings_without_use_are_refused(start, change, message):
+    with pytest.raises(ConfigError, match=message):
+        direct(dataclasses.replace(start, **change))
 
 
 def headlines(rows_per_label):

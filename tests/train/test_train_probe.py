@@ -8,7 +8,9 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder, load_encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.train import (
+    LOADERS,
     LOSSES,
+    TASKS,
     TRAINERS,
     Predictor,
     TrainSettings,
@@ -75,8 +77,9 @@ def test_equal_seeds_equal_bits_and_other_seeds_differ():
     assert not np.array_equal(one, other)
 
 
-def test_the_fast_path_gives_the_same_bits():
-    settings = TrainSettings(loss="source_weight", source_weight=0.5, steps=40, seed=7)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_fast_path_gives_the_same_bits(loss):
+    settings = TrainSettings(loss=loss, steps=40, seed=7)
     marks = np.array(BLEND.origins) == "synthetic"
     fast = train_on_vectors(ENCODER.encode(BLEND.texts), BLEND.targets, synthetic=marks, settings=settings)
     slow = train_model(BLEND, encoder=ENCODER, settings=settings)
@@ -100,9 +103,13 @@ def test_a_predictor_names_all_it_was_trained_with():
     assert (settings.steps, settings.batch_size, settings.learning_rate) == (300, 32, 10.0)
 
 
-@pytest.mark.parametrize("name", ["head_learning_rate", "max_length", "model", "device"])
+IDLE = {"model": "x", "device": "x", "precision": "float32", "packing": True, "gradient_checkpointing": True}
+NUMBERS = ["head_learning_rate", "max_length", "lora_rank", "lora_alpha", "accumulate", "checkpoint_every", "patience"]
+
+
+@pytest.mark.parametrize("name", [*IDLE, *NUMBERS, "evaluate_every", "temperature"])
 def test_settings_of_fine_tuning_are_refused(name):
-    settings = TrainSettings(**{name: "x" if name in ("model", "device") else 1})
+    settings = TrainSettings(**{name: IDLE.get(name, 1)})
     with pytest.raises(ConfigError, match=f"trainer 'probe' has no {name}"):
         train_model(BLEND, encoder=ENCODER, settings=settings)
 
@@ -147,14 +154,28 @@ def test_progress_ends_with_the_training_loss():
     assert 0 < seen[-1][2] < 0.7
 
 
+def test_progress_counts_the_loss_and_not_cross_entropy():
+    seen = []
+    settings = TrainSettings(loss="gce", steps=2)
+    train_model(BLEND, encoder=ENCODER, settings=settings, progress=lambda *event: seen.append(event))
+    assert 0 < seen[-1][2] < (1 - (1 / 3) ** 0.7) / 0.7 + 0.05
+
+
+def test_a_probe_writes_no_checkpoints(tmp_path):
+    with pytest.raises(ConfigError, match="trainer 'probe' writes no checkpoints"):
+        train_model(BLEND, encoder=ENCODER, folder=tmp_path)
+
+
 def test_what_cannot_be_trained_on():
     one_label = BLEND.keep([t == "tech" for t in BLEND.targets])
     with pytest.raises(TrainingError, match=r"one label only \('tech'\)"):
         train_model(one_label, encoder=ENCODER)
     with pytest.raises(TrainingError, match="no rows to train on"):
         train_model(POOL, encoder=ENCODER, settings=TrainSettings(loss="source_weight", source_weight=0.0))
-    with pytest.raises(ConfigError, match="only classification"):
+    with pytest.raises(ConfigError, match="trainer 'probe' is not for task 'generation'; set trainer: causal"):
         train_model(Corpus(REAL.table, "generation"), encoder=ENCODER)
+    with pytest.raises(ConfigError, match="trainer 'causal' is not for task 'classification'; set trainer: probe or"):
+        train_model(REAL, trainer="causal")
 
 
 def test_unknown_names_get_the_nearest():
@@ -167,17 +188,30 @@ def test_unknown_names_get_the_nearest():
 
 
 def test_the_tables_hold_what_they_promise():
-    assert sorted(TRAINERS) == ["encoder", "probe"]
-    assert sorted(LOSSES) == ["ce", "source_weight"]
+    assert sorted(TRAINERS) == sorted(LOADERS) == ["causal", "encoder", "probe", "retriever"]
+    assert {name for names in TASKS.values() for name in names} == set(TRAINERS)
+    assert sorted(LOSSES) == [
+        "agreement_filter",
+        "ce",
+        "checker_alone",
+        "curriculum",
+        "dimp",
+        "gce",
+        "imp",
+        "online_source_weight",
+        "sce",
+        "source_weight",
+    ]
 
 
 def test_an_own_trainer_is_found_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "own_trainer_room.py").write_text(
         "from cuvee.train.probe import train_probe\n"
-        "def train_twice(corpus, weights, settings, *, encoder, progress):\n"
-        "    return train_probe(corpus.joined(corpus), [*weights, *weights], settings,"
-        " encoder=encoder, progress=progress)\n"
+        "def train_known(corpus, loss, settings, *, encoder, validation, progress, folder):\n"
+        "    assert len(loss.weights) == len(corpus)\n"
+        "    return train_probe(corpus, loss, settings, encoder=encoder, validation=validation,"
+        " progress=progress, folder=folder)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    predictor = train_model(BLEND, trainer="own_trainer_room:train_twice", encoder=ENCODER, steps=10)
+    predictor = train_model(BLEND, trainer="own_trainer_room:train_known", encoder=ENCODER, steps=10)
     assert predictor.labels == ("money", "sports", "tech")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cuvee.config.dials import DialConfig
+from cuvee.config.execution import ExecuteConfig, TrackConfig
 from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_filters
 from cuvee.config.sections import Section
 from cuvee.config.writing import WritingConfig
@@ -242,6 +243,8 @@ class StudyConfig(Section):
     mix: MixConfig = MixConfig()
     draws: DrawsConfig = DrawsConfig()
     train: TrainConfig = TrainConfig()
+    execute: ExecuteConfig = ExecuteConfig()
+    track: TrackConfig | None = Field(None, description="MLflow, for the finished study; nowhere when left out")
     advice: AdviceConfig = AdviceConfig()
     card: CardConfig = CardConfig()
 

@@ -1,5 +1,49 @@
 """How a predictor does on held-out real data."""
 
-from cuvee.evaluate.classification import SCORES, Score, score_proba
+from cuvee.evaluate.by_label import ClassificationReport, Confusion, LabelScores, report_labels
+from cuvee.evaluate.classification import SCORES, ClassifiedItems, Classifier, Score, score_proba
+from cuvee.evaluate.comparing import PairedScores, compare_items, compare_predictors
+from cuvee.evaluate.generation import (
+    Diversity,
+    Watch,
+    Writer,
+    Writing,
+    WrittenItems,
+    compare_diversity,
+    join_prompt,
+    write_texts,
+)
+from cuvee.evaluate.judged import Judged, score_items
+from cuvee.evaluate.model import evaluate_model, judge_model
+from cuvee.evaluate.retrieval import RankedItems, Ranker, Ranking, rank_passages
 
-__all__ = ["SCORES", "Score", "score_proba"]
+__all__ = [
+    "SCORES",
+    "ClassificationReport",
+    "ClassifiedItems",
+    "Classifier",
+    "Confusion",
+    "Diversity",
+    "Judged",
+    "LabelScores",
+    "PairedScores",
+    "RankedItems",
+    "Ranker",
+    "Ranking",
+    "Score",
+    "Watch",
+    "Writer",
+    "Writing",
+    "WrittenItems",
+    "compare_diversity",
+    "compare_items",
+    "compare_predictors",
+    "evaluate_model",
+    "join_prompt",
+    "judge_model",
+    "rank_passages",
+    "report_labels",
+    "score_items",
+    "score_proba",
+    "write_texts",
+]

@@ -109,21 +109,35 @@ SCORES: Mapping[str, Score] = {
 class ClassifiedItems:
     """Probabilities of ``n`` items, and their true labels.
 
-    Args:
+    Attributes:
         labels: k labels, the columns of ``proba``.
         proba: shape (n, k), rows summing to 1.
+        predicted: column of the most probable label, shape (n,).
         targets: n true labels; those not among ``labels`` count as wrong.
         groups: which items belong together, shape (n,).
     """
 
     labels: tuple[str, ...]
     proba: Floats
+    predicted: NDArray[np.int64]
     targets: tuple[str, ...]
     groups: Codes
     fractions: ClassVar[tuple[str, ...]] = ("accuracy",)
+    unit_means: ClassVar[tuple[str, ...]] = fractions
 
-    def __post_init__(self) -> None:
-        _check_proba(self.proba, self.labels, self.targets)
+    @classmethod
+    def from_proba(
+        cls, proba: Floats, labels: Sequence[str], targets: Sequence[str], groups: Sequence[str] | None
+    ) -> ClassifiedItems:
+        """Items whose most probable label is the prediction; the first one, where several are.
+
+        Raises:
+            ValueError: shapes that do not fit, no rows, or values that are not probabilities.
+        """
+        _check_proba(proba, labels, targets)
+        predicted = proba.argmax(axis=1).astype(np.int64)
+        codes = code_groups(groups, len(targets))
+        return cls(labels=tuple(labels), proba=proba, predicted=predicted, targets=tuple(targets), groups=codes)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -135,12 +149,13 @@ class ClassifiedItems:
         """Labels as numbers."""
         codes = {label: i for i, label in enumerate(self.labels)}
         truth = np.array([codes.setdefault(t, len(codes)) for t in self.targets], dtype=np.int64)
-        return Outcome(proba=self.proba, predicted=self.proba.argmax(axis=1).astype(np.int64), truth=truth)
+        return Outcome(proba=self.proba, predicted=self.predicted, truth=truth)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether the most probable label is the true one, shape (n,)."""
-        return self.outcome.predicted == self.outcome.truth
+        out: NDArray[np.bool_] = self.outcome.predicted == self.outcome.truth
+        return out
 
     def weighted(self) -> Mapping[str, WeightedScore]:
         """Every score of the SCORES table."""
@@ -149,23 +164,25 @@ class ClassifiedItems:
     def joined(self, other: ClassifiedItems) -> ClassifiedItems:
         """These items, then the other's; a label that one predictor does not know has probability 0 there."""
         labels = (*self.labels, *(label for label in other.labels if label not in self.labels))
-        columns = [labels.index(label) for label in other.labels]
+        columns = np.array([labels.index(label) for label in other.labels], dtype=np.int64)
         proba = np.zeros((len(self.proba) + len(other.proba), len(labels)))
         proba[: len(self.proba), : len(self.labels)] = self.proba
         proba[len(self.proba) :, columns] = other.proba
-        groups = np.concatenate([self.groups, other.groups])
-        return ClassifiedItems(labels=labels, proba=proba, targets=self.targets + other.targets, groups=groups)
+        return ClassifiedItems(
+            labels=labels,
+            proba=proba,
+            # not argmax again: with columns in another order, equal probabilities would give another label
+            predicted=np.concatenate([self.predicted, columns[other.predicted]]),
+            targets=self.targets + other.targets,
+            groups=np.concatenate([self.groups, other.groups]),
+        )
 
 
 def classify_items(predictor: Classifier, corpus: Corpus) -> ClassifiedItems:
     """Judge ``predictor`` on every row of ``corpus``; rows of one named group belong together."""
     named = any(group is not None for group in corpus.table["group"].to_pylist())
-    return ClassifiedItems(
-        labels=tuple(predictor.labels),
-        proba=np.asarray(predictor.predict_proba(corpus.texts), dtype=np.float64),
-        targets=tuple(corpus.targets),
-        groups=code_groups(corpus.groups if named else None, len(corpus)),
-    )
+    proba = np.asarray(predictor.predict_proba(corpus.texts), dtype=np.float64)
+    return ClassifiedItems.from_proba(proba, predictor.labels, corpus.targets, corpus.groups if named else None)
 
 
 def score_proba(
@@ -193,12 +210,7 @@ def score_proba(
     Raises:
         ValueError: shapes that do not fit, no rows, or values that are not probabilities.
     """
-    items = ClassifiedItems(
-        labels=tuple(labels),
-        proba=np.asarray(proba, dtype=np.float64),
-        targets=tuple(targets),
-        groups=code_groups(groups, len(targets)),
-    )
+    items = ClassifiedItems.from_proba(np.asarray(proba, dtype=np.float64), labels, targets, groups)
     return score_items(items, intervals=intervals, seed=seed)
 
 

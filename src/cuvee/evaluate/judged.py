@@ -44,6 +44,10 @@ class Judged(Protocol):
     def fractions(self) -> tuple[str, ...]:
         """The scores that are the fraction of items for which ``correct`` holds."""
 
+    @property
+    def unit_means(self) -> tuple[str, ...]:
+        """The scores that are means of numbers from 0 to 1, fractions among them."""
+
     def weighted(self) -> Mapping[str, WeightedScore]:
         """Every score by its name."""
 
@@ -55,15 +59,16 @@ def score_items(judged: Judged, *, intervals: bool, seed: int) -> Scores:
     """Every score with its 95% interval.
 
     A fraction of items that do not belong together has the Wilson interval. Other scores have the percentile
-    bootstrap, which draws whole groups. A bootstrap of a fraction that is 0 or 1 would have no width; it is the
-    Wilson interval of as many trials as there are groups. The intervals speak of the items alone, not of training or
+    bootstrap, which draws whole groups. A mean that is exactly 0 or 1 would have a bootstrap of no width; it has the
+    Wilson interval of as many items as there are groups. The intervals speak of the items alone, not of training or
     generation draws.
     """
     n, groups = len(judged.correct), int(judged.groups.max()) + 1
     scores = judged.weighted()
     once = np.ones((1, n))
     found = {name: float(score(once)[0]) for name, score in scores.items()}
-    wilson = {name for name in judged.fractions if groups == n or found[name] in (0.0, 1.0)}
+    wilson = {name for name in judged.fractions if groups == n}
+    wilson |= {name for name in judged.unit_means if found[name] in (0.0, 1.0)}
     drawn = {name: score for name, score in scores.items() if name not in wilson}
     draws = draw_scores(drawn, judged.groups, derive_rng(seed, "evaluate", "bootstrap")) if intervals else {}
     values = {}

@@ -1,7 +1,20 @@
 """When and where work runs: executors, and the clock of a run's stages."""
 
 from cuvee.execute.local import LocalExecutor
-from cuvee.execute.protocol import Executor
+from cuvee.execute.opening import ExecutorKind, open_executor
+from cuvee.execute.processes import ProcessExecutor
+from cuvee.execute.protocol import Executor, Lost, Terms
 from cuvee.execute.stages import Listener, Silent, Stages
 
-__all__ = ["Executor", "Listener", "LocalExecutor", "Silent", "Stages"]
+__all__ = [
+    "Executor",
+    "ExecutorKind",
+    "Listener",
+    "LocalExecutor",
+    "Lost",
+    "ProcessExecutor",
+    "Silent",
+    "Stages",
+    "Terms",
+    "open_executor",
+]

@@ -2,7 +2,8 @@
 
 **Who may win.** The cells of kind ``blend`` of the grid trainer and loss, at the largest number of real rows,
 outside the descriptive shares, and with more than one generation draw where others have more than one. The
-highest mean accuracy on validation wins; ties go to the smaller share. ``synthetic-only`` is a baseline: it is
+highest mean accuracy on validation wins; ties go to the smaller share; an adaptive search, whose cells were not
+drawn equally often, names the winner itself. ``synthetic-only`` is a baseline: it is
 shown, and the advice says so when it scores higher, but a blend is what can be recommended. Other trainers,
 losses and rows are summarised in ``cells`` and take no part.
 
@@ -36,8 +37,9 @@ from cuvee.recommend.cells import (
     summarise_cell,
 )
 from cuvee.recommend.checks import check_manipulation
-from cuvee.recommend.shapes import test_shape
-from cuvee.recommend.statistics import Floats, adjust_holm, count_more_draws, split_variance
+from cuvee.recommend.optimism import estimate_optimism
+from cuvee.recommend.slices import test_slices
+from cuvee.recommend.statistics import adjust_holm, count_more_draws, split_variance
 from cuvee.recommend.wording import Case, write_scope, write_sentence
 from cuvee.records import (
     Advice,
@@ -46,10 +48,10 @@ from cuvee.records import (
     Confirmation,
     Gain,
     Measurement,
-    ShapeTest,
     Trial,
     TrialFailure,
 )
+from cuvee.records.advice import Optimism
 
 Decision = Literal["use", "do-not-use", "underpowered"]
 Tables = Mapping[Cell, CellTable]
@@ -71,6 +73,7 @@ def recommend_mixture(
     trainer: str = "probe",
     loss: str = "ce",
     confirmation: Confirmation | None = None,
+    winner: Cell | None = None,
     scope: str = "",
 ) -> Advice:
     """Compare all trials and say which blend to use, or that none helps, or that it is not settled.
@@ -88,10 +91,11 @@ def recommend_mixture(
         trainer: the trainer of the grid; the others are described only.
         loss: the loss of the grid.
         confirmation: the winner on fresh draws and the locked test, where that was done.
+        winner: the cell that an adaptive search favours (``Search.best``); by default the highest mean.
         scope: to what the advice applies, in words; limits found here are added to it.
 
     Raises:
-        ValueError: ``delta`` or ``alpha`` is out of range, or the trials do not fit together.
+        ValueError: ``delta`` or ``alpha`` is out of range, the trials do not fit together, or ``winner`` may not win.
     """
     if delta <= 0 or not 0 < alpha < 1:
         raise ValueError(f"delta must be above 0 and alpha between 0 and 1, not {delta!r} and {alpha!r}")
@@ -101,7 +105,9 @@ def recommend_mixture(
     summaries = {cell: summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks)}
     checks = tuple(check_manipulation(dial, names, measurements or {}) for dial, names in level_ranks.items())
     checks = tuple(check for check in checks if check.levels)
-    verdict = _decide(grid, candidates, confirmation, delta=delta, alpha=alpha)
+    if winner is not None and winner not in candidates:
+        raise ValueError(f"winner {winner.key!r} is not among the cells that may win: {[c.key for c in candidates]}")
+    verdict = _decide(grid, candidates, confirmation, winner=winner, delta=delta, alpha=alpha)
     best = None if verdict.best is None else summaries[verdict.best]
     case = Case(
         decision=verdict.decision,
@@ -124,12 +130,20 @@ def recommend_mixture(
         best=best,
         equivalent=tuple(summaries[c] for c in verdict.equivalent),
         cells=tuple(summaries.values()),
-        shapes=_test_shapes(grid, candidates, level_ranks, share=shape_share, delta=delta, alpha=alpha),
+        shapes=test_slices(
+            {cell: grid[cell] for cell in candidates if _is_among(cell.share, [shape_share])},
+            level_ranks,
+            share=shape_share,
+            delta=delta,
+            alpha=alpha,
+            checks=checks,
+        ),
         checks=checks,
         confirmation=confirmation,
         more_draws=verdict.more_draws,
         scope=write_scope(case, scope),
         failures=len(failures),
+        optimism=None if verdict.best is None else _estimate_optimism(grid, candidates, verdict.best),
     )
 
 
@@ -169,11 +183,17 @@ def _find_candidates(grid: Tables, *, loss: str, descriptive_shares: Sequence[fl
 
 
 def _decide(
-    grid: Tables, candidates: Sequence[Cell], confirmation: Confirmation | None, *, delta: float, alpha: float
+    grid: Tables,
+    candidates: Sequence[Cell],
+    confirmation: Confirmation | None,
+    *,
+    winner: Cell | None,
+    delta: float,
+    alpha: float,
 ) -> _Verdict:
     if not candidates:
         return _Verdict(decision="underpowered", best=None)
-    best = max(candidates, key=lambda c: grid[c].accuracy)
+    best = winner or max(candidates, key=lambda c: grid[c].accuracy)
     confirmed = confirmation is not None and confirmation.cell == best
     if confirmation is not None and confirmed:
         gains = confirmation.gains
@@ -238,47 +258,16 @@ def _count_draws(grid: Tables, best: Cell, *, delta: float, alpha: float) -> int
     return max(*found, 1) if len(found) == len(needs) else None
 
 
-def _test_shapes(
-    grid: Tables,
-    candidates: Sequence[Cell],
-    level_ranks: Mapping[str, Sequence[str]],
-    *,
-    share: float,
-    delta: float,
-    alpha: float,
-) -> tuple[ShapeTest, ...]:
-    """One test a dial, over the levels trained at ``share`` and the draws that all of them have."""
-    tests = []
-    for dial, names in level_ranks.items():
-        found = {str(c.level): grid[c] for c in candidates if c.dial == dial and _is_among(c.share, [share])}
-        levels = [name for name in names if name in found]
-        correct, notes = _stack_levels([found[name] for name in levels])
-        if not correct.size:
-            continue
-        if len(levels) < len(names):
-            absent = ", ".join(name for name in names if name not in found)
-            notes.insert(0, f"left out for want of draws: {absent}, so the shape is that of the other levels")
-        test = test_shape(
-            correct.mean(axis=2),
-            levels=levels,
-            delta=delta,
-            alpha=alpha,
-            dial=dial,
-            share=share,
-            items=correct[0] if len(correct) == 1 else None,
-            note="; ".join(notes),
-        )
-        tests.append(test)
-    return tuple(tests)
-
-
-def _stack_levels(tables: Sequence[CellTable]) -> tuple[Floats, list[str]]:
-    """Correctness at the draws that all levels have, shape (draws, levels, items), and what was left out."""
-    drawn = {d for table in tables for d in table.draws}
-    common = sorted(d for d in drawn if all(d in table.draws for table in tables))
-    if not common:
-        return np.empty((0, 0, 0)), []
-    rows = [table.correct[[table.draws.index(d) for d in common]] for table in tables]
-    left_out = len(drawn) - len(common)
-    notes = [f"draws that lack a level are left out: {left_out}"] if left_out else []
-    return np.stack(rows, axis=1), notes
+def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Optimism | None:
+    """Selection bias of the best cell's gain over real-only; None with one candidate or without the baseline."""
+    differences = []
+    for cell in candidates:
+        baseline = find_baseline(grid, cell, "real-only")
+        if baseline is None or len(candidates) < 2:
+            return None
+        differences.append(grid[cell].correct - baseline.correct.mean(axis=0))
+    draws = sorted({d for c in candidates for d in grid[c].draws})
+    gains = np.full((len(candidates), len(draws), grid[best].correct.shape[1]), np.nan)
+    for k, (cell, difference) in enumerate(zip(candidates, differences, strict=True)):
+        gains[k, [draws.index(d) for d in grid[cell].draws]] = difference
+    return estimate_optimism(gains, over="real-only", best=candidates.index(best))

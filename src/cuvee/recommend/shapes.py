@@ -8,6 +8,9 @@ is wrong up to 95% of the time. **U-shaped** is its mirror image. **Rising** and
 ends, one-sided, corrected for asking both ways. **Flat** is two one-sided tests within ``delta`` for every
 pair of levels (Schuirmann 1987), itself an intersection-union test, so it needs no correction.
 
+Levels stand in their *expected* order. Where their measured diversity is given, Simonsohn's two-lines test over
+it is reported beside the verdict; it does not change it.
+
 The verdict is the first of these that holds at ``alpha``, in this order: inverted-U or U-shaped (the
 smaller p-value), rising or falling, flat; else *underpowered*.
 
@@ -26,6 +29,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from cuvee.recommend.statistics import Floats
+from cuvee.recommend.two_lines import fit_two_lines
 from cuvee.records import Shape, ShapeTest
 
 _SAME = 1e-12
@@ -45,6 +49,20 @@ def find_p_above(difference: ArrayLike, *, margin: float = 0.0) -> float:
     return float(special.stdtr(values.size - 1.0, -mean / spread * np.sqrt(values.size)))
 
 
+def find_p_within(difference: ArrayLike, *, margin: float) -> float:
+    """P-value that the mean of paired differences lies within ``margin`` of 0; shape (n,), n >= 2.
+
+    Two one-sided tests (TOST: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15): the larger of their p-values.
+
+    Raises:
+        ValueError: ``margin`` is not above 0, or there are fewer than two differences.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin must be above 0, not {margin!r}")
+    values = np.asarray(difference, dtype=np.float64)
+    return max(find_p_above(values, margin=-margin), find_p_above(-values, margin=-margin))
+
+
 def _find_p_values(table: Floats, delta: float) -> dict[Shape, float]:
     """P-values of the five alternatives; ``table`` has shape (replicates >= 2, levels >= 2)."""
     first, last = table[:, 0], table[:, -1]
@@ -58,7 +76,7 @@ def _find_p_values(table: Floats, delta: float) -> dict[Shape, float]:
     p_values["rising"] = min(1.0, 2.0 * find_p_above(last - first))
     p_values["falling"] = min(1.0, 2.0 * find_p_above(first - last))
     gaps = [table[:, j] - table[:, k] for j, k in combinations(range(table.shape[1]), 2)]
-    p_values["flat"] = max(max(find_p_above(gap, margin=-delta), find_p_above(-gap, margin=-delta)) for gap in gaps)
+    p_values["flat"] = max(find_p_within(gap, margin=delta) for gap in gaps)
     return p_values
 
 
@@ -79,6 +97,7 @@ def test_shape(
     dial: str = "",
     share: float = 0.0,
     items: ArrayLike | None = None,
+    diversity: ArrayLike | None = None,
     note: str = "",
 ) -> ShapeTest:
     """The verdict on the shape of accuracy over ordered levels, as the module says.
@@ -92,6 +111,7 @@ def test_shape(
         share: the share at which they were compared.
         items: correctness by item, shape (L, items), of the one draw, where G = 1. The held-out items are
             then the replicates, and the verdict speaks of that pool only.
+        diversity: measured, shape (L,) or (G, L), for the two-lines test.
         note: a remark that stands before those found here.
 
     Raises:
@@ -130,6 +150,7 @@ def test_shape(
         delta=delta,
         alpha=alpha,
         note="; ".join(notes),
+        two_lines=None if diversity is None else fit_two_lines(diversity, values, alpha=alpha),
     )
 
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.recommend.checks import DIVERSITY
+from cuvee.recommend.sensitivity import SensitivityTable
 from cuvee.records import Advice, Cell, CellSummary, Confirmation, Gain, ManipulationCheck, Measurement, ShapeTest
+from cuvee.records.advice import Optimism
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
@@ -139,8 +141,21 @@ def write_shape(test: ShapeTest) -> str:
     p_value = test.p_values.get(test.verdict)
     shown = "" if p_value is None else f" (p = {p_value:.2g})"
     draws = f"{test.draws} generation draw" + ("" if test.draws == 1 else "s")
+    lines = "" if test.two_lines is None else f"; two lines over measured diversity: {test.two_lines.shape}"
     note = f"; {test.note}" if test.note else ""
-    return f"{test.dial} at share {test.share:g}: {test.verdict}{shown}, {draws}{note}"
+    return f"{test.dial} at share {test.share:g}: {test.verdict}{shown}, {draws}{lines}{note}"
+
+
+def write_optimism(optimism: Optimism, confirmation: Confirmation | None) -> str:
+    """What the choice among many cells adds to the winner's gain, and what fresh draws say where there are any."""
+    over = _BASELINES.get(optimism.over, optimism.over)
+    confirmed = [g.value for g in confirmation.gains if g.over == optimism.over] if confirmation is not None else []
+    last = f"; the confirmation says {write_points(confirmed[0])}" if confirmed else ""
+    return (
+        f"Best of {optimism.cells} blends on validation: {write_points(optimism.apparent)} points over {over}, of "
+        f"which about {write_points(optimism.value)} come from choosing the best (estimated by {optimism.splits} "
+        f"splits, {optimism.same_choice:.0%} of which choose the same), so {write_points(optimism.corrected)}{last}"
+    )
 
 
 def _write_check(check: ManipulationCheck) -> str:
@@ -154,6 +169,9 @@ def advice_to_text(advice: Advice) -> str:
         names = ", ".join(name_pool(summary.cell) for summary in advice.equivalent[:8])
         rest = f" and {len(advice.equivalent) - 8} more" if len(advice.equivalent) > 8 else ""
         lines.append(f"Not distinguishable from it: {names}{rest}.")
+    if advice.optimism is not None:
+        other = advice.confirmation is None or advice.best is None or advice.confirmation.cell != advice.best.cell
+        lines.append(f"{write_optimism(advice.optimism, None if other else advice.confirmation)}.")
     lines += [f"Shape of accuracy over {write_shape(test)}." for test in advice.shapes]
     lines += [f"Manipulation check, {_write_check(check)}." for check in advice.checks]
     if advice.failures:
@@ -171,6 +189,13 @@ def advice_to_json(advice: Advice) -> dict[str, Plain]:
     plain = _to_plain(advice)
     assert isinstance(plain, dict)
     return plain
+
+
+def sensitivity_to_json(table: SensitivityTable) -> dict[str, Plain]:
+    """The sensitivity table as plain values, as ``advice_to_json``, with ``robust``."""
+    plain = _to_plain(table)
+    assert isinstance(plain, dict)
+    return {"robust": table.robust, **plain}
 
 
 def _to_plain(value: object) -> Plain:

@@ -32,11 +32,48 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TwoLines:
+    """Simonsohn's two-lines test of accuracy over *measured* diversity.
+
+    ``low_slope`` and ``high_slope`` are the slopes at and below, at and above ``break_at``, as fractions of
+    accuracy a unit of diversity, with two-sided p-values. ``shape`` is ``inverted-U`` or ``U-shaped`` where the
+    slopes have opposite signs and both are shown, else ``underpowered``.
+    """
+
+    shape: Literal["inverted-U", "U-shaped", "underpowered"]
+    break_at: float
+    low_slope: float
+    low_p: float
+    high_slope: float
+    high_p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimism:
+    """How much better the best of ``cells`` looks than it is, estimated by splits of the trials it was chosen on.
+
+    ``apparent`` is the chosen cell's mean gain over ``over``; ``corrected`` is the mean gain, on the left-out
+    part, of the cell chosen on the rest; ``value`` is their difference. Fractions of accuracy.
+    ``same_choice`` is the fraction of the ``splits`` that choose the same cell.
+    """
+
+    over: str
+    cells: int
+    apparent: float
+    corrected: float
+    value: float
+    splits: int
+    same_choice: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeTest:
     """The verdict on the shape of accuracy over the levels of one dial at one share.
 
     ``means`` has one accuracy a level, in the order of ``levels``; ``p_values`` the p-value of each
     alternative that was tested (after Bonferroni over interior levels). ``draws`` are generation draws.
+    ``two_lines`` is the second test, over measured diversity, where that is known. ``interpreted`` is False
+    where the levels were measured and do not differ: the verdict then says nothing about diversity.
     """
 
     dial: str
@@ -49,6 +86,8 @@ class ShapeTest:
     delta: float
     alpha: float
     note: str = ""
+    two_lines: TwoLines | None = None
+    interpreted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +133,7 @@ class Advice:
     ``decision`` is ``use`` (a cell beats real-only and real-duplicated), ``do-not-use`` (the best cell is
     shown not to help by more than ``delta``, or to hurt) or ``underpowered`` (neither is shown).
     ``sentence`` says it in words; ``more_draws`` how many further generation draws would settle it.
+    ``optimism`` is what the choice among many cells adds to the winner's gain on validation.
     """
 
     decision: Literal["use", "do-not-use", "underpowered"]
@@ -107,6 +147,7 @@ class Advice:
     more_draws: int | None
     scope: str
     failures: int
+    optimism: Optimism | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.decision}: {self.sentence}"]

@@ -106,8 +106,10 @@ class Draw:
 class Scores:
     """How a predictor did on ``n`` held-out real items.
 
-    ``values`` are under their names in the SCORES table (accuracy, macro_f1, ...). ``correct`` has shape
-    (n,), bool, in the order of the evaluated corpus: it is what paired comparisons are made of.
+    An item is a row (classification), a distinct prompt (generation) or a distinct query (retrieval), in the order of
+    its first row. ``values`` are under the names of their scores (accuracy, exact_match, ndcg@10, ...). ``correct``
+    has shape (n,), bool: the label is right, the completion matches exactly, a right passage stands first. It is what
+    paired comparisons of trials are made of.
     """
 
     n: int

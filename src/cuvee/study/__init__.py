@@ -25,6 +25,8 @@ from cuvee.study.demo import make_demo
 from cuvee.study.outputs import StudyResult, write_outputs
 from cuvee.study.pools import make_pools, measure_pools
 from cuvee.study.setup import Study, load_dataset_rows, prepare_study
+from cuvee.study.status import Recorder
+from cuvee.study.tracking import check_tracking, track_study
 from cuvee.study.trials import check_trainer, confirm_best, draw_advice, run_grid
 from cuvee.study.validation import require_trainable, validate_study
 
@@ -85,7 +87,9 @@ class Flow:
     def result(self) -> StudyResult:
         """Write the report and the recommended blend."""
         failures = [o for o in (*self.grid, *self.checks) if isinstance(o, TrialFailure)]
-        return write_outputs(self.study, self.pools, self.measurements, self.advice, failures)
+        result = write_outputs(self.study, self.pools, self.measurements, self.advice, failures)
+        track_study(self.study, self.advice, [*self.grid, *self.checks])
+        return result
 
 
 @contextmanager
@@ -115,9 +119,14 @@ def open_study(
         settings = make_config(config)
     given = real if real is None or isinstance(real, Corpus) else load_dataset_rows(real, settings.data, settings.task)
     with RunFolder(out or Path("runs") / settings.name) as folder:
-        study = prepare_study(settings, folder, Stages(listener), given)
-        validate_study(study)
-        yield Flow(study)
+        check_tracking(settings)
+        recorder = Recorder(folder, listener)
+        try:
+            study = prepare_study(settings, folder, Stages(recorder), given)
+            validate_study(study)
+            yield Flow(study)
+        finally:
+            recorder.close()
 
 
 def run_study(

@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cuvee.corpus import Corpus
-from cuvee.errors import CuveeError
-from cuvee.evaluate import score_proba
-from cuvee.execute import LocalExecutor
-from cuvee.fingerprint import derive_seed, hash_value
-from cuvee.mix import Blend, mix_corpora, take_blocks
+from cuvee.mix import Blend
 from cuvee.recommend import PlannedTrial, confirm_cell, plan_grid, recommend_mixture
 from cuvee.records import (
     Advice,
@@ -19,16 +15,15 @@ from cuvee.records import (
     Draw,
     Level,
     Measurement,
-    Stage,
     Trial,
     TrialFailure,
 )
 from cuvee.study.pools import fresh_pool, usable_draws
+from cuvee.study.running import make_mixing, run_planned
 from cuvee.study.setup import FRESH, Pools, Study
-from cuvee.train import TrainSettings, train_model
+from cuvee.study.work import Outcome
 
 DIVERSITY = "vendi_q1"
-Outcome = Trial | TrialFailure
 
 
 def run_grid(study: Study, pools: Pools) -> list[Outcome]:
@@ -45,7 +40,7 @@ def run_grid(study: Study, pools: Pools) -> list[Outcome]:
         loss=config.train.loss,
     )
     corpora = {level.key: pool.corpus for level, pool in pools.items()}
-    return _run_planned(study, planned, corpora, stage="train", steps=config.train.steps)
+    return run_planned(study, planned, corpora, stage="train", steps=config.train.steps)
 
 
 def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measurement], draft: Advice) -> list[Outcome]:
@@ -68,7 +63,7 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
             PlannedTrial(cell=cell, draw=Draw(generation=b, sampling=0, training=0)) for b in blocks[: check.draws]
         ]
     corpora = {level.key: pool.corpus for level, pool in pools.items()}
-    return _run_planned(study, planned, corpora, stage=f"check with {check.trainer}", steps=check.steps)
+    return run_planned(study, planned, corpora, stage=f"check with {check.trainer}", steps=check.steps)
 
 
 def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | None:
@@ -103,7 +98,7 @@ def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | No
         for t in training
     ]
     test = study.locked_test(best.key).open_for_confirmation()
-    outcomes = _run_planned(study, planned, {level.key: corpus}, stage="confirm", steps=config.train.steps, test=test)
+    outcomes = run_planned(study, planned, {level.key: corpus}, stage="confirm", steps=config.train.steps, test=test)
     trials = [o for o in outcomes if isinstance(o, Trial)]
     return confirm_cell(trials, best, fresh_draws=fresh is not None)
 
@@ -155,95 +150,4 @@ def mix_cell(study: Study, pools: Mapping[str, Corpus], cell: Cell, draw: Draw) 
     Raises:
         InputError: the blocks hold too few rows.
     """
-    seed = derive_seed(study.config.seed, "sampling", draw.generation, draw.sampling)
-    pool = None
-    if cell.dial is not None:
-        whole = pools[f"{cell.dial}={cell.level}"]
-        present = sorted({int(b) for b in whole.blocks if b >= 0})
-        start = present.index(draw.generation)
-        needed = study.blocks_needed(cell.share)
-        pool = take_blocks(whole, {present[(start + k) % len(present)] for k in range(needed)})
-    return mix_corpora(
-        study.train,
-        pool,
-        share=cell.share,
-        regime=study.config.mix.regime,
-        seed=seed,
-        kind=cell.kind,
-    )
-
-
-def _run_planned(
-    study: Study,
-    planned: Sequence[PlannedTrial],
-    pools: Mapping[str, Corpus],
-    *,
-    stage: str,
-    steps: int,
-    test: Corpus | None = None,
-) -> list[Outcome]:
-    """Run what the run folder does not hold yet; failures are recorded, and tried again in the next run."""
-    held_out = study.split.validation if test is None else test
-    outcomes: list[Outcome] = []
-    with study.stages.stage(stage, "trials") as progress:
-        study.encoder.encode(held_out.texts)
-
-        def work(item: PlannedTrial) -> Outcome:
-            return _run_trial(study, item, pools, held_out, steps, "validation" if test is None else "test")
-
-        for _, outcome in LocalExecutor().run_all(work, planned):
-            outcomes.append(outcome)
-            progress(len(outcomes), len(planned))
-    return outcomes
-
-
-def _run_trial(
-    study: Study, item: PlannedTrial, pools: Mapping[str, Corpus], held_out: Corpus, steps: int, part: str
-) -> Outcome:
-    cell, draw = item.cell, item.draw
-    weight = study.config.train.source_weight if cell.loss == "source_weight" else None
-    doing: Stage = "mix"
-    try:
-        blend = mix_cell(study, pools, cell, draw)
-        key = hash_value(
-            [
-                cell,
-                draw,
-                part,
-                steps,
-                weight,
-                blend.corpus.fingerprint,
-                held_out.fingerprint,
-                study.encoder.hash,
-                study.config.seed,
-            ]
-        )
-        known = study.folder.find_trial(key)
-        if isinstance(known, Trial):
-            return known
-        doing = "train"
-        settings = TrainSettings(
-            trainer=cell.trainer,
-            loss=cell.loss,
-            steps=steps,
-            seed=derive_seed(study.config.seed, "training", draw.generation, draw.sampling, draw.training),
-            source_weight=weight,
-        )
-        predictor = train_model(blend.corpus, settings=settings, encoder=study.encoder)
-        doing = "evaluate"
-        scores = score_proba(predictor.predict_proba(held_out.texts), predictor.labels, held_out.targets)
-    except (CuveeError, MemoryError) as exc:
-        reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
-        outcome: Outcome = TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
-        study.folder.add_trial(hash_value([cell, draw, part, "failed"]), outcome)
-        return outcome
-    trial = Trial(
-        cell=cell,
-        draw=draw,
-        composition=blend.composition,
-        steps=steps,
-        part="validation" if part == "validation" else "test",
-        scores=scores,
-    )
-    study.folder.add_trial(key, trial)
-    return trial
+    return make_mixing(study, pools, [cell.share]).mix(cell, draw)

@@ -18,6 +18,7 @@ class Agreement:
 
     @property
     def found_synthetic(self) -> bool:
+        """Whether a gradient of synthetic rows was added."""
         return self._total is not None
 
     def add_synthetic(self, log_p: torch.Tensor, synthetic: NDArray[np.bool_]) -> None:
@@ -38,4 +39,4 @@ class Agreement:
     def _gradient(self, of: torch.Tensor, *, keep: bool) -> torch.Tensor:
         parts = torch.autograd.grad(of, self._parameters, retain_graph=keep, allow_unused=True)
         filled = [torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, parts, strict=True)]
-        return torch.cat([g.double().ravel() for g in filled])
+        return torch.cat([g.float().ravel() for g in filled])

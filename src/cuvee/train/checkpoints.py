@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             os.fsync(stream.fileno())
         temporary.replace(folder / CHECKPOINT_FILE)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise TrainingError(
             f"{folder}: the checkpoint cannot be written ({exc}); free some disk, or leave checkpoint_every out"
         ) from exc
@@ -65,10 +67,11 @@ def find_checkpoint(folder: Path, key: str) -> Checkpoint | None:
     if not path.is_file():
         return None
     try:
-        stored: Mapping[str, object] = torch.load(path, map_location="cpu", weights_only=True)
-        found = Checkpoint(**{f.name: stored[f.name] for f in fields(Checkpoint)})
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as exc:
-        raise TrainingError(f"{path}: broken ({type(exc).__name__}); delete it to train from the start") from exc
+        if not zipfile.is_zipfile(path):  # what torch writes is one
+            raise zipfile.BadZipFile("cut short, or not written by torch")
+        found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError) as exc:
+        raise TrainingError(f"{path}: broken ({exc}); delete it to train from the start") from exc
     if found.key != key:
         raise TrainingError(f"{path}: of a training on other rows or settings; delete it, or give another folder")
     return found

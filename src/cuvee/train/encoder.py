@@ -20,6 +20,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import MissingDependency
 from cuvee.train.losses import PreparedLoss
+from cuvee.train.ready import mark_synthetic
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _STEPS, _BATCH_SIZE, _MAX_LENGTH = 30, 16, 64
 _LEARNING_RATE, _HEAD_LEARNING_RATE = 1e-4, 2e-2
+_LORA_LEARNING_RATE = 1e-3  # adapters begin at no change and stand a rate ten times that of full fine-tuning
+_NOT_MINE = ("packing", "temperature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +61,51 @@ def train_encoder(
     settings: TrainSettings,
     *,
     encoder: Encoder | None,  # noqa: ARG001 - the signature of every trainer
-    validation: Corpus | None,  # noqa: ARG001
+    validation: Corpus | None,
     progress: Progress | None,
-    folder: Path | None,  # noqa: ARG001
+    folder: Path | None,
 ) -> EncoderPredictor:
     """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
 
+    With ``lora_rank``, adapters and the head are trained, and the adapters then added to the model's weights.
+    Validation rows of labels that the training rows lack are left out.
+
     Raises:
         TrainingError: out of memory, or a loss that is not finite.
-        MissingDependency, InputError: torch, transformers or the model cannot be loaded.
-        ConfigError: an unknown device.
+        MissingDependency, InputError: torch, transformers, peft or the model cannot be loaded.
+        ConfigError: an unknown device, or a setting it has no use for.
     """
     _require_torch()
-    from cuvee.train.finetune import Schedule, TextClassifier, fine_tune
+    from cuvee.train.finetune import ClassifierRows, TextClassifier
+    from cuvee.train.loop import train_loop
+    from cuvee.train.models import merge_lora, prepare_training
+    from cuvee.train.schedule import plan_schedule, refuse_settings
 
-    schedule = Schedule(
-        steps=settings.steps or _STEPS,
-        batch_size=settings.batch_size or _BATCH_SIZE,
-        learning_rate=settings.learning_rate or _LEARNING_RATE,
-        head_learning_rate=settings.head_learning_rate or _HEAD_LEARNING_RATE,
-        seed=settings.seed,
-    )
+    refuse_settings(settings, _NOT_MINE)
+    schedule = plan_schedule(settings, corpus, validation, steps=_STEPS, batch_size=_BATCH_SIZE)
     model, device = settings.model or DEFAULT_ENCODER, settings.device or "auto"
     max_length = settings.max_length or _MAX_LENGTH
+    rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)
+    head_rate = settings.head_learning_rate or _HEAD_LEARNING_RATE
     labels = tuple(corpus.labels)
-    codes = np.array([labels.index(t) for t in corpus.targets], dtype=np.int64)
     source = find_minilm() if model == DEFAULT_ENCODER else model
     classifier = TextClassifier.from_pretrained(source, len(labels), device=device, max_length=max_length)
-    fine_tune(classifier, corpus.texts, codes, loss.weights, schedule, progress)
+    classifier.backbone = prepare_training(classifier.backbone, settings)
+    known = None if validation is None else validation.keep([t in labels for t in validation.targets])
+    rows = ClassifierRows(
+        classifier, corpus.texts, _codes(corpus, labels), held_out_texts=[] if known is None else known.texts,
+        held_out_codes=None if known is None else _codes(known, labels), learning_rate=rate,
+        head_learning_rate=head_rate,
+    )  # fmt: skip
+    train_loop(
+        rows, loss, schedule, synthetic=mark_synthetic(corpus), validate=rows.validate if rows.held_out else None,
+        progress=progress, folder=folder,
+    )  # fmt: skip
+    classifier.backbone = merge_lora(classifier.backbone)
     filled = dataclasses.replace(
-        settings, **dataclasses.asdict(schedule), model=model, device=device, max_length=max_length
-    )
+        settings, steps=schedule.steps, batch_size=schedule.batch_size, learning_rate=rate,
+        head_learning_rate=head_rate, model=model, device=device, max_length=max_length,
+    )  # fmt: skip
     return EncoderPredictor(classifier, labels, filled)
 
 
@@ -106,6 +123,11 @@ def load_finetuned(folder: Path, description: Description, encoder: Encoder | No
         folder, device=settings.device or "auto", max_length=settings.max_length or _MAX_LENGTH
     )
     return EncoderPredictor(classifier, description.labels, settings)
+
+
+def _codes(corpus: Corpus, labels: tuple[str, ...]) -> NDArray[np.int64]:
+    """The column of each row's label."""
+    return np.array([labels.index(t) for t in corpus.targets], dtype=np.int64)
 
 
 def _require_torch() -> None:

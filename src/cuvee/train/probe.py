@@ -14,13 +14,29 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.probe import ProbeModel, fit_probe
+from cuvee.probe import ProbeModel, fit_objective
 from cuvee.records import Vectors
-from cuvee.train.losses import PreparedLoss, TrainingRows, build_loss
+from cuvee.train.losses import PreparedLoss
+from cuvee.train.ready import make_ready, mark_synthetic
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
 
 _WEIGHTS_FILE = "probe.npz"
-_NOT_MINE = ("head_learning_rate", "max_length", "model", "device")
+_NOT_MINE = (
+    "head_learning_rate",
+    "max_length",
+    "model",
+    "device",
+    "lora_rank",
+    "lora_alpha",
+    "accumulate",
+    "checkpoint_every",
+    "patience",
+    "evaluate_every",
+    "precision",
+    "gradient_checkpointing",
+    "packing",
+    "temperature",
+)
 _STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
 
 
@@ -89,18 +105,23 @@ def train_probe(
     """Train a probe on the vectors of ``encoder`` (by default all-MiniLM-L6-v2).
 
     Raises:
-        ConfigError: a setting that only fine-tuning has.
+        ConfigError: a setting that only fine-tuning has, or a folder for checkpoints, which a probe has none of.
         TrainingError: a vector is not finite.
     """
+    if folder is not None:
+        raise ConfigError(f"folder is {str(folder)!r}, but trainer 'probe' writes no checkpoints; leave it out")
     settings = fill_probe_settings(settings)
     used = encoder or load_encoder()
     vectors = used.encode(corpus.texts)
-    model = _fit(vectors, corpus.targets, loss.weights, settings)
+    held_out = None
+    if loss.needs_gradients and validation is not None:
+        held_out = used.encode(validation.texts), validation.targets
+    model = _fit(vectors, corpus, loss, settings, held_out)
     if progress is not None:
         columns = [model.labels.index(t) for t in corpus.targets]
-        losses = -model.log_proba(vectors)[np.arange(len(columns)), columns]
+        log_p = model.log_proba(vectors)[np.arange(len(columns)), columns]
         steps = settings.steps or _STEPS
-        progress(steps, steps, float(np.average(losses, weights=loss.weights)))
+        progress(steps, steps, float(loss.values(np.arange(len(columns)), log_p).mean()))
     return ProbePredictor(model, used, settings)
 
 
@@ -108,6 +129,8 @@ def train_on_vectors(
     vectors: Vectors, targets: Sequence[str], *, synthetic: NDArray[np.bool_] | None = None, settings: TrainSettings
 ) -> ProbeModel:
     """Train a probe on vectors that are already there: the same bits as ``train_model`` on their texts.
+
+    Every row is a group of its own.
 
     Args:
         vectors: shape (n, d), unit rows.
@@ -120,11 +143,17 @@ def train_on_vectors(
         TrainingError: no rows of positive weight, or one label only.
     """
     marks = np.zeros(len(targets), dtype=np.bool_) if synthetic is None else np.asarray(synthetic, dtype=np.bool_)
-    corpus = Corpus.from_rows({"text": str(i), "target": t} for i, t in enumerate(targets))
-    rows = TrainingRows(corpus=corpus, synthetic=marks, validation=None, encode=lambda x: vectors[[int(i) for i in x]], seed=settings.seed)
-    loss = build_loss(settings).prepare(rows)
-    kept = np.flatnonzero(loss.kept)
-    return _fit(vectors[kept], [targets[int(i)] for i in kept], loss.weights, fill_probe_settings(settings))
+    origins = np.where(marks, "synthetic", "real").tolist()
+    # a text that is its row's number leads back to the row's vector
+    rows = [{"text": str(i), "target": t, "origin": o} for i, (t, o) in enumerate(zip(targets, origins, strict=True))]
+    corpus = Corpus.from_rows(rows)
+
+    def look_up(texts: Sequence[str]) -> Vectors:
+        return vectors[[int(text) for text in texts]]
+
+    ready = make_ready(corpus, fill_probe_settings(settings), validation=None, encode=look_up)
+    held_out = None if ready.validation is None else (look_up(ready.validation.texts), ready.validation.targets)
+    return _fit(look_up(ready.corpus.texts), ready.corpus, ready.loss, ready.settings, held_out)
 
 
 def fill_probe_settings(settings: TrainSettings) -> TrainSettings:
@@ -144,13 +173,21 @@ def fill_probe_settings(settings: TrainSettings) -> TrainSettings:
     )
 
 
-def _fit(vectors: Vectors, targets: Sequence[str], weights: NDArray[np.float64], settings: TrainSettings) -> ProbeModel:
-    return fit_probe(
+def _fit(
+    vectors: Vectors,
+    corpus: Corpus,
+    loss: PreparedLoss,
+    settings: TrainSettings,
+    validation: tuple[Vectors, Sequence[str]] | None,
+) -> ProbeModel:
+    return fit_objective(
         vectors,
-        targets,
-        row_weights=weights,
+        corpus.targets,
+        loss,
         steps=settings.steps or _STEPS,
         batch=settings.batch_size or _BATCH_SIZE,
         learning_rate=settings.learning_rate or _LEARNING_RATE,
         seed=settings.seed,
+        synthetic=mark_synthetic(corpus),
+        validation=validation,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,8 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cuvee.fingerprint import derive_rng
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError, TrainingError
+from cuvee.fingerprint import derive_rng, hash_value
 from cuvee.train.losses.protocol import Phase
+from cuvee.train.settings import TrainSettings
 
 Rows = NDArray[np.int64]
 
@@ -99,6 +103,9 @@ def draw_batches(phases: Sequence[Phase], schedule: Schedule) -> Rows:
     """Places of each batch among the kept rows, shape (steps, batch_size).
 
     Batches of a phase are cut from seeded permutations of its rows, one after another, and may straddle two.
+
+    Raises:
+        TrainingError: a phase has no rows.
     """
     size, parts = schedule.batch_size, []
     starts = [*phase_starts(phases, schedule.steps), schedule.steps]
@@ -106,6 +113,8 @@ def draw_batches(phases: Sequence[Phase], schedule: Schedule) -> Rows:
         length = (starts[number + 1] - starts[number]) * size
         if length == 0:
             continue
+        if len(phase.rows) == 0:
+            raise TrainingError(f"phase {number + 1} of the training has no rows; give some, or choose another loss")
         # the first phase has the stream of a training without phases
         rng = derive_rng(schedule.seed, "train", "batches", *([number] if number else []))
         passes = [rng.permutation(len(phase.rows)) for _ in range(-(-length // len(phase.rows)))]
@@ -117,3 +126,45 @@ def phase_starts(phases: Sequence[Phase], steps: int) -> list[int]:
     """The step that each phase begins at: shares of the steps, rounded."""
     ends = np.rint(np.cumsum([phase.share for phase in phases]) * steps).astype(int)
     return [0, *(int(min(end, steps)) for end in ends[:-1])]
+
+
+def plan_schedule(
+    settings: TrainSettings, corpus: Corpus, validation: Corpus | None, *, steps: int, batch_size: int
+) -> Schedule:
+    """The schedule that ``settings`` ask for; its key names the rows, the model and all settings.
+
+    Args:
+        settings: as the user gave them.
+        corpus: the kept rows.
+        validation: real rows held out.
+        steps, batch_size: the trainer's own, for what is left open.
+    """
+    # how often a checkpoint is written does not change what is trained
+    rest = dataclasses.replace(settings, checkpoint_every=None)
+    held_out = None if validation is None else validation.fingerprint
+    return Schedule(
+        steps=settings.steps or steps,
+        batch_size=settings.batch_size or batch_size,
+        seed=settings.seed,
+        accumulate=settings.accumulate or 1,
+        precision=settings.precision or "auto",
+        checkpoint_every=settings.checkpoint_every,
+        patience=settings.patience,
+        evaluate_every=settings.evaluate_every,
+        key=hash_value([corpus.fingerprint, held_out, rest]),
+    )
+
+
+def refuse_settings(settings: TrainSettings, idle: Sequence[str]) -> None:
+    """See that none of the settings called ``idle`` is given: its trainer has no use for them.
+
+    Raises:
+        ConfigError: one is.
+    """
+    given = [name for name in idle if getattr(settings, name) is not None]
+    if settings.evaluate_every is not None and settings.patience is None:
+        raise ConfigError(f"evaluate_every is {settings.evaluate_every}, but it is for patience alone; set patience")
+    if settings.lora_alpha is not None and settings.lora_rank is None:
+        raise ConfigError(f"lora_alpha is {settings.lora_alpha:g}, but there are no adapters; set lora_rank")
+    if given:
+        raise ConfigError(f"trainer {settings.trainer!r} has no {given[0]}; leave it out")

@@ -73,7 +73,7 @@ class PreparedLoss(Protocol):
         """Whether ``observe`` wants the cosine of gradients."""
 
     def slopes(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """d loss / d log p of each row of a batch, shape (b,): -1 is plain cross-entropy.
+        """Derivative of each row's loss by its log p, shape (b,): -1 is plain cross-entropy.
 
         Static weights (relative to their mean over the phase's rows), detached weights and normalisation are
         inside: a batch's gradient is the *mean* over the batch of slope times grad log p.

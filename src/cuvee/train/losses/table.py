@@ -4,26 +4,66 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import numpy as np
 
 from cuvee.errors import ConfigError
 from cuvee.registry import resolve_name
+from cuvee.train.losses.checkers import AgreementFilter, CheckerAlone
 from cuvee.train.losses.cross_entropy import CrossEntropy
-from cuvee.train.losses.protocol import Loss
-from cuvee.train.losses.source_weight import SourceWeight
+from cuvee.train.losses.curriculum import Curriculum
+from cuvee.train.losses.importance import DynamicImportanceLoss, ImportanceLoss
+from cuvee.train.losses.online import OnlineSourceWeight
+from cuvee.train.losses.protocol import Loss, PreparedLoss
+from cuvee.train.losses.robust import GeneralizedCrossEntropy, SymmetricCrossEntropy
+from cuvee.train.losses.source_weight import SourceWeight, SourceWeightedRows
 from cuvee.train.settings import TrainSettings
 
 LossFactory = Callable[[TrainSettings], Loss]
+SETTINGS: Mapping[str, Mapping[str, float | None]] = {
+    "ce": {},
+    "source_weight": {"source_weight": None},
+    "online_source_weight": {"floor": 0.0},
+    "imp": {"clip": 10.0},
+    "dimp": {"gamma": 1.0, "clip": 10.0},
+    "curriculum": {"synthetic_share": 0.5, "pull": 0.01},
+    "gce": {"q": 0.7},
+    "sce": {"alpha": 0.1, "beta": 1.0},
+    "agreement_filter": {},
+    "checker_alone": {},
+}
+"""The settings of each loss and their defaults; None is found from the rows."""
+_ALL_SETTINGS = tuple(dict.fromkeys(name for own in SETTINGS.values() for name in own))
+
+
+def _number(settings: TrainSettings, name: str) -> float:
+    value: float | None = getattr(settings, name)
+    default = SETTINGS[settings.loss][name]
+    return float(value if value is not None else default or 0.0)
+
+
+def _source_weight(settings: TrainSettings) -> Loss:
+    weight = settings.source_weight
+    if weight is not None and not (np.isfinite(weight) and weight >= 0):
+        raise ConfigError(
+            "loss 'source_weight' needs source_weight, a number of at least 0, or none to choose it from the real "
+            f"rows; it is {weight!r}"
+        )
+    return SourceWeight(weight)
+
+
 LOSSES: Mapping[str, LossFactory] = {
     "ce": lambda _: CrossEntropy(),
-    "source_weight": lambda s: SourceWeight(s.source_weight or 0.0),
+    "source_weight": _source_weight,
+    "online_source_weight": lambda s: OnlineSourceWeight(_number(s, "floor")),
+    "imp": lambda s: ImportanceLoss(_number(s, "clip")),
+    "dimp": lambda s: DynamicImportanceLoss(_number(s, "gamma"), _number(s, "clip")),
+    "curriculum": lambda s: Curriculum(_number(s, "synthetic_share"), _number(s, "pull")),
+    "gce": lambda s: GeneralizedCrossEntropy(_number(s, "q")),
+    "sce": lambda s: SymmetricCrossEntropy(_number(s, "alpha"), _number(s, "beta")),
+    "agreement_filter": lambda _: AgreementFilter(),
+    "checker_alone": lambda _: CheckerAlone(),
 }
-
-
-def fill_loss_settings(settings: TrainSettings) -> TrainSettings:
-    return settings
 
 
 def build_loss(settings: TrainSettings) -> Loss:
@@ -32,4 +72,24 @@ def build_loss(settings: TrainSettings) -> Loss:
     Raises:
         ConfigError: no such loss, or settings that do not fit it.
     """
-    return resolve_name(settings.loss, LOSSES, what="loss")(settings)
+    factory = resolve_name(settings.loss, LOSSES, what="loss")
+    if settings.loss in SETTINGS:
+        own = SETTINGS[settings.loss]
+        for name in _ALL_SETTINGS:
+            value = getattr(settings, name)
+            if value is not None and name not in own:
+                owners = " or ".join(loss for loss, names in SETTINGS.items() if name in names)
+                raise ConfigError(f"{name} is {value!r}, but loss {settings.loss!r} has none; set loss: {owners}")
+        if settings.loss == "sce" and _number(settings, "alpha") + _number(settings, "beta") == 0:
+            raise ConfigError("loss 'sce' has alpha and beta of 0, so nothing would be learnt; give one above 0")
+    return factory(settings)
+
+
+def fill_loss_settings(settings: TrainSettings, prepared: PreparedLoss) -> TrainSettings:
+    """The settings with what the loss took in place of None, a chosen source weight among it."""
+    numbers = {name: getattr(settings, name) for name in _ALL_SETTINGS}
+    for name, default in SETTINGS.get(settings.loss, {}).items():
+        numbers[name] = default if numbers[name] is None else numbers[name]
+    if isinstance(prepared, SourceWeightedRows):
+        numbers["source_weight"] = prepared.source_weight
+    return dataclasses.replace(settings, **numbers)

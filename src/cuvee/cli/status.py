@@ -1,0 +1,60 @@
+"""``cuvee status``: how a run goes on, seen from another terminal."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from cuvee.cli import show
+from cuvee.cli.app import Json, app
+from cuvee.study.status import RunStatus, read_status
+
+SHOWN = 8
+"""Running trials and notes that are listed."""
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(help="a run folder, of a study that runs or ran")], json: Json = False
+) -> None:
+    """Show how a study goes on while another process runs it; nothing is locked or changed."""
+    found = read_status(run)
+    if json:
+        show.show_json(asdict(found))
+        return
+    show.out.print(_table(found, run))
+    for note in found.notes[-SHOWN:]:
+        show.out.print(f"note: {note}", style="yellow", markup=False)
+
+
+def _table(found: RunStatus, path: Path) -> Table:
+    table = Table(title=f"{path}: {_state(found)}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("what", no_wrap=True)
+    table.add_column("number", justify="right", no_wrap=True)
+    of = "" if found.total is None else f" of {found.total}"
+    table.add_row(f"stage {found.stage}, {found.unit}", f"{found.done}{of}", end_section=True)
+    table.add_row("trials finished", f"{found.trials.done}")
+    table.add_row("trials failed", f"{found.trials.failed}")
+    table.add_row("trials planned so far", f"{found.planned}")
+    table.add_row("trials running", f"{len(found.trials.running)}", end_section=not found.trials.running)
+    for trial in found.trials.running[:SHOWN]:
+        table.add_row(f"  {trial.cell}, draw {', '.join(map(str, trial.draw))}", "")
+    table.add_row("requests answered", f"{found.requests}")
+    table.add_row("prompt tokens", f"{found.prompt_tokens}")
+    table.add_row("completion tokens", f"{found.completion_tokens}", end_section=True)
+    for stage, seconds in found.seconds.items():
+        table.add_row(f"seconds of {stage}", f"{seconds:.1f}")
+    if found.stage_s is not None:
+        table.add_row(f"seconds of {found.stage} so far", f"{found.stage_s:.1f}")
+    return table
+
+
+def _state(found: RunStatus) -> str:
+    if found.state == "running":
+        return f"running, process {found.process}, last heard of {found.age_s:.0f} s ago"
+    return "finished" if found.state == "finished" else "stopped; the same command goes on with it"

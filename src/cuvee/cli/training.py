@@ -1,0 +1,155 @@
+"""``cuvee train``: a model from a blend."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from cuvee.cli import show
+from cuvee.cli.app import (
+    COLUMNS,
+    IN_STUDY,
+    EncoderName,
+    Json,
+    Label,
+    Seed,
+    Text,
+    app,
+    is_study,
+    open_shown,
+    refuse_options,
+)
+from cuvee.cli.plain_rows import choose_name
+from cuvee.corpus import Corpus, Task, load_corpus
+from cuvee.encoders import DEFAULT_ENCODER, load_encoder
+from cuvee.errors import ConfigError
+from cuvee.execute import Stages
+from cuvee.registry import nearest_name
+from cuvee.train import LOSSES, TASKS, TrainSettings, train_model
+
+_NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
+_FREE = tuple(field.name for field in dataclasses.fields(TrainSettings) if field.name not in _NAMED)
+_PLAIN = (
+    *("trainer", "loss", "source_weight", "steps", "encoder", "out", "seed", "task", "context"),
+    *("validation", "checkpoints", "settings"),
+)
+
+
+@app.command()
+def train(
+    ctx: typer.Context,
+    target: Annotated[Path, typer.Argument(help="a blend (file of rows); or study.yaml or a run folder")],
+    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
+    trainer: Annotated[
+        str | None,
+        typer.Option(
+            "--trainer",
+            help="classification: probe (default) or encoder; generation: causal; retrieval: retriever",
+            show_default=False,
+        ),
+    ] = None,
+    loss: Annotated[str, typer.Option("--loss", help=", ".join(LOSSES))] = "ce",
+    source_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--source-weight", min=0, help="of synthetic rows, for that loss; chosen on real rows if left out"
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="optimiser steps")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help=f"NAME=VALUE, again and again: {', '.join(_FREE)}")
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="real rows never trained on: for early stopping, online weights")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option("--checkpoints", help="folder; training that was stopped goes on from there")
+    ] = None,
+    encoder: EncoderName = DEFAULT_ENCODER,
+    context: Annotated[str | None, typer.Option("--context", help="column of what a question is about")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the model")] = Path("model"),
+    text: Text = None,
+    label: Label = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Train a model on a blend; or run the trials of a study."""
+    if is_study(target):
+        refuse_options(ctx, [*COLUMNS, *_PLAIN], IN_STUDY)
+        _train_study(target, json)
+        return
+    of = choose_name(task, get_args(Task), "--task")
+    chosen = trainer or TASKS[of][0]
+    if chosen != "probe" and loss not in ("imp", "dimp", "source_weight", "agreement_filter", "checker_alone"):
+        refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
+
+    def load(path: Path) -> Corpus:
+        return load_corpus(path, text=text, label=label, context=context, task=of)
+
+    corpus = load(target)
+    display = show.Display()
+    with display, Stages(display).stage("train", "steps") as progress:
+        predictor = train_model(
+            corpus,
+            settings=_read_settings(chosen, loss, steps, seed, source_weight, settings or ()),
+            encoder=load_encoder(encoder),
+            validation=load(validation) if validation is not None else None,
+            progress=lambda done, total, _loss: progress(done, total),
+            folder=checkpoints,
+        )
+    predictor.save(out)
+    if json:
+        used = {k: v for k, v in dataclasses.asdict(predictor.settings).items() if v is not None}
+        labels = list(getattr(predictor, "labels", ()))
+        show.show_json({"model": str(out), "rows": len(corpus), "labels": labels, "settings": used})
+    else:
+        show.out.print(
+            f"trained {chosen} on {len(corpus)} rows; wrote {out}; next: cuvee evaluate {out} TEST_FILE", markup=False
+        )
+
+
+def _train_study(path: Path, json: bool) -> None:
+    display = show.Display()
+    with open_shown(path, None, display) as flow:
+        outcomes = flow.grid
+    failed = sum(1 for o in outcomes if not hasattr(o, "scores"))
+    if json:
+        show.show_json({"trials": len(outcomes) - failed, "failed": failed})
+    else:
+        show.out.print(f"{len(outcomes) - failed} trials finished, {failed} failed")
+
+
+def _read_settings(
+    trainer: str, loss: str, steps: int | None, seed: int, source_weight: float | None, given: Sequence[str]
+) -> TrainSettings:
+    """Settings from the options, with those of ``--set`` read by their types.
+
+    Raises:
+        ConfigError: not NAME=VALUE, no such setting, one that is an option of its own, or a value out of range.
+    """
+    found: dict[str, str] = {}
+    for pair in given:
+        name, mark, value = pair.partition("=")
+        name = name.strip()
+        if not mark:
+            raise ConfigError(f"--set {pair!r}: give NAME=VALUE, such as batch_size=8")
+        if name in _NAMED:
+            raise ConfigError(f"--set {name}: it is an option of its own, --{name.replace('_', '-')}")
+        if name not in _FREE:
+            raise ConfigError(f"--set: no setting {name!r}; {nearest_name(name, _FREE)}")
+        found[name] = value.strip()
+    values = {"trainer": trainer, "loss": loss, "steps": steps, "seed": seed, "source_weight": source_weight, **found}
+    try:
+        return TypeAdapter(TrainSettings).validate_python(values)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        where = ".".join(str(part) for part in error["loc"] if str(part) in _FREE)
+        said = error["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--set {where}={found[where]}: {said}" if where else f"--set: {said}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"--set: {exc}") from exc

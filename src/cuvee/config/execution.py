@@ -1,0 +1,61 @@
+"""The sections of study.yaml for where trials run, and where they are tracked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cuvee.config.sections import Section
+from cuvee.execute import Terms
+
+_ONLY_RAY = ("address",)
+_NOT_LOCAL = ("workers", "timeout_s", "memory_gb", "retries", "gpus")
+
+
+class ExecuteConfig(Section):
+    """Where trials run. Results are the same everywhere."""
+
+    kind: Literal["local", "processes", "ray"] = Field(
+        "local", description="in this process; in processes of this machine; on a Ray cluster"
+    )
+    workers: int | Literal["auto"] = Field("auto", description="trials at once; auto: as many as fit")
+    address: str | None = Field(None, description="of a running Ray cluster; null starts one on this machine")
+    timeout_s: float | None = Field(None, gt=0, description="seconds a trial may take; then it has failed")
+    memory_gb: float | None = Field(
+        None, gt=0, description="of a trial: ended beyond it (processes), set aside for it (ray)"
+    )
+    retries: int = Field(2, ge=0, description="of a trial whose worker or node died")
+    cpus: int | None = Field(
+        None, ge=1, description="cores and threads of a trial; null: all of them (local), 1 (processes, ray)"
+    )
+    gpus: float = Field(0, ge=0, description="GPUs of a trial; below 1 several share one")
+
+    @model_validator(mode="after")
+    def _check(self) -> ExecuteConfig:
+        if self.workers != "auto" and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; give 1 or more, or auto")
+        default = type(self).model_fields
+        idle = [*(_NOT_LOCAL if self.kind == "local" else ()), *(_ONLY_RAY if self.kind != "ray" else ())]
+        for name in idle:
+            if getattr(self, name) != default[name].default:
+                kinds = "ray" if name in _ONLY_RAY else "processes or ray"
+                raise ValueError(f"{name} has no effect with kind {self.kind}; leave it out, or set kind: {kinds}")
+        return self
+
+    def terms(self) -> Terms:
+        """As executors take them."""
+        return Terms(
+            workers=None if self.workers == "auto" else self.workers,
+            timeout_s=self.timeout_s,
+            memory_gb=self.memory_gb,
+            retries=self.retries,
+            cpus=self.cpus,
+            gpus=self.gpus,
+        )
+
+
+class TrackConfig(Section):
+    """Where a finished study is tracked. Nothing leaves this machine unless the URI says so."""
+
+    mlflow: str = Field(min_length=1, description="a folder, or a tracking URI of MLflow")

@@ -1,0 +1,200 @@
+"""Two predictors on the same items: the difference of every score, its interval and its p-value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cuvee.errors import IncomparableError
+from cuvee.evaluate.judged import (
+    Codes,
+    Floats,
+    Judged,
+    WeightedScore,
+    block_sizes,
+    code_groups,
+    percentiles,
+    weighted_mean,
+)
+from cuvee.fingerprint import derive_rng
+from cuvee.records import Estimate
+from cuvee.records.measurement import value_lines, value_table
+
+PAIRED_RESAMPLES = 2000
+PERMUTATIONS = 4000
+_EXACT_GROUPS = 12  # up to which all swaps are tried: 4096
+_CLOSE = 1e-12  # two differences that are equal but for rounding
+J = TypeVar("J", bound=Judged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedScores:
+    """The first predictor's scores less the second's, on ``n`` items in ``groups`` groups.
+
+    Each Estimate holds the difference, its 95% interval and its p-value; its settings hold the two scores under
+    ``first`` and ``second``.
+    """
+
+    n: int
+    groups: int
+    values: Mapping[str, Estimate]
+
+    def __str__(self) -> str:
+        return "\n".join([f"First less second on {self.n} items", *value_lines(self.values)])
+
+    def _repr_html_(self) -> str:
+        return value_table(f"First less second on {self.n} items", self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberedItems:
+    """Items of one number each, whose mean is the score."""
+
+    keys: tuple[str, ...]
+    groups: Codes
+    numbers: Floats
+    fractions: ClassVar[tuple[str, ...]] = ()
+    unit_means: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether the number is above 0."""
+        out: NDArray[np.bool_] = self.numbers > 0
+        return out
+
+    def weighted(self) -> Mapping[str, WeightedScore]:
+        """Their mean."""
+        return {"mean": partial(weighted_mean, self.numbers)}
+
+    def joined(self, other: NumberedItems) -> NumberedItems:
+        """These items, then the other's."""
+        return NumberedItems(
+            keys=self.keys + other.keys,
+            groups=np.concatenate([self.groups, other.groups]),
+            numbers=np.concatenate([self.numbers, other.numbers]),
+        )
+
+
+def compare_predictors(first: J, second: J, *, seed: int = 0) -> PairedScores:
+    """Every score of ``first`` less that of ``second`` on the same items.
+
+    The interval is the paired percentile bootstrap: whole groups are drawn, with both predictors' answers. The
+    p-value is that of the sign-flip permutation test: under the null hypothesis it does not matter which predictor
+    gave which answer, so the answers of whole groups are swapped (all ways to do so up to 12 groups, else 4,000
+    random ones, the identity counted with them). For accuracy without groups this is McNemar's exact test. The
+    p-values are of single scores, not adjusted for there being several.
+
+    Args:
+        first, second: from ``judge_model`` on the same rows, of one task.
+        seed: of resamples and swaps.
+
+    Raises:
+        IncomparableError: not the same items.
+    """
+    if type(first) is not type(second) or first.keys != second.keys:
+        raise IncomparableError("the two predictors were not judged on the same rows; give both the same data")
+    joint = first.joined(second)
+    scores = joint.weighted()
+    n, groups = len(first.groups), int(first.groups.max()) + 1
+    ones, none = np.ones((1, n)), np.zeros((1, n))
+    sides = {name: (float(s(_pair(ones, none))[0]), float(s(_pair(none, ones))[0])) for name, s in scores.items()}
+    drawn = _draw_differences(scores, first.groups, derive_rng(seed, "evaluate", "paired"))
+    swapped, kind = _swap_differences(scores, first.groups, derive_rng(seed, "evaluate", "swaps"))
+    values = {}
+    for name, (one, other) in sides.items():
+        low, high = percentiles(drawn[name])
+        values[name] = Estimate(
+            value=one - other,
+            low=low,
+            high=high,
+            n=n,
+            interval=f"paired bootstrap, {PAIRED_RESAMPLES} resamples",
+            p_value=float((np.abs(swapped[name]) >= abs(one - other) - _CLOSE).mean()),
+            settings={"first": one, "second": other, "groups": groups, "test": f"permutation, {kind}"},
+        )
+    return PairedScores(n=n, groups=groups, values=values)
+
+
+def compare_items(
+    first: ArrayLike, second: ArrayLike, *, groups: Sequence[str] | None = None, seed: int = 0
+) -> Estimate:
+    """Mean of ``first`` less mean of ``second``, as ``compare_predictors`` does it.
+
+    Args:
+        first, second: one number an item, such as correctness or an F1, shape (n,).
+        groups: n names of what items belong to; by default every item stands alone.
+        seed: of resamples and swaps.
+
+    Raises:
+        ValueError: the shapes do not pair, there are no items, or a number is not finite.
+    """
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if one.ndim != 1 or one.shape != other.shape or not one.size:
+        raise ValueError(f"first {one.shape!r} and second {other.shape!r} must both have shape (n,), n at least 1")
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        raise ValueError("first or second holds numbers that are not finite")
+    codes, keys = code_groups(groups, len(one)), tuple(str(i) for i in range(len(one)))
+    found = compare_predictors(
+        NumberedItems(keys=keys, groups=codes, numbers=one),
+        NumberedItems(keys=keys, groups=codes, numbers=other),
+        seed=seed,
+    )
+    return found.values["mean"]
+
+
+def _draw_differences(
+    scores: Mapping[str, WeightedScore], groups: Codes, rng: np.random.Generator
+) -> dict[str, Floats]:
+    count, found = int(groups.max()) + 1, _Collected(scores)
+    for size in block_sizes(PAIRED_RESAMPLES, 2 * len(groups)):
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)[:, groups]
+        none = np.zeros_like(weights)
+        found.add(_pair(weights, none), _pair(none, weights))
+    return found.differences()
+
+
+def _swap_differences(
+    scores: Mapping[str, WeightedScore], groups: Codes, rng: np.random.Generator
+) -> tuple[dict[str, Floats], str]:
+    """Differences with the answers of groups swapped, the identity among them."""
+    count, found = int(groups.max()) + 1, _Collected(scores)
+    exact = count <= _EXACT_GROUPS
+    total = 2**count if exact else PERMUTATIONS
+    done = 0
+    for size in block_sizes(total, 2 * len(groups)):
+        if exact:
+            numbers = np.arange(done, done + size)
+            swaps = ((numbers[:, None] >> np.arange(count)) & 1).astype(np.float64)
+        else:
+            swaps = rng.integers(0, 2, size=(size, count)).astype(np.float64)
+            if done == 0:
+                swaps[0] = 0.0
+        done += size
+        away = swaps[:, groups]
+        found.add(_pair(1.0 - away, away), _pair(away, 1.0 - away))
+    return found.differences(), f"all {total} swaps" if exact else f"{total} random swaps"
+
+
+class _Collected:
+    """Differences of scores under two sets of weights, block after block."""
+
+    def __init__(self, scores: Mapping[str, WeightedScore]) -> None:
+        self._scores = scores
+        self._parts: dict[str, list[Floats]] = {name: [] for name in scores}
+
+    def add(self, one: Floats, other: Floats) -> None:
+        for name, score in self._scores.items():
+            self._parts[name].append(score(one) - score(other))
+
+    def differences(self) -> dict[str, Floats]:
+        return {name: np.concatenate(parts) for name, parts in self._parts.items()}
+
+
+def _pair(first: Floats, second: Floats) -> Floats:
+    """Weights of the first predictor's items beside those of the second's."""
+    return np.concatenate([first, second], axis=1)

@@ -1,0 +1,247 @@
+"""Scores of a model that writes: what it writes against the references, and how likely it finds the real text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.evaluate.answers import exact_match, rouge_l, token_f1
+from cuvee.evaluate.judged import Codes, Floats, WeightedScore, code_groups, weighted_mean
+from cuvee.fingerprint import derive_seed
+from cuvee.records import Estimate
+
+Diversity = Callable[[Sequence[str]], Mapping[str, float]]
+"""Measures texts: numbers by their names."""
+Watch = Callable[[str, int, int], None]
+"""Called with (what is being done, units done, all units)."""
+_CHUNK = 64  # prompts between two words of progress
+_MOST_NATS = 700.0  # exp of more is no float
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """A predictor of completions."""
+
+    def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
+        """One completion for each prompt; at temperature 0 the most likely token each time."""
+
+    def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> Floats:
+        """Sum of the log probabilities of each completion's tokens (nats), and their number, shape (n, 2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """How completions are written for evaluation.
+
+    Attributes:
+        max_tokens: of a completion.
+        temperature: 0 takes the most likely token each time.
+        diversity_temperature: of the texts whose diversity is measured. 1 draws from the model's own distribution;
+            the most likely texts alone would be less diverse than the model.
+    """
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    diversity_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens!r}; it must be at least 1")
+        for name in ("temperature", "diversity_temperature"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value!r}; it must be a finite number of at least 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenItems:
+    """Distinct prompts, each with what was written and what is real; all arrays have shape (n,).
+
+    Attributes:
+        keys: each prompt with its references, which are the real completions of all rows of that prompt.
+        groups: prompts of one context, or of one named group, belong together.
+        exact, f1, rouge: of what was written, the best over the references.
+        log_likelihood: of the real completions, summed over the rows of the prompt, in nats.
+        tokens, size: of those completions, in the model's tokens and in UTF-8 bytes.
+        same_tokens: False where items of two predictors count tokens in different ways.
+    """
+
+    keys: tuple[str, ...]
+    groups: Codes
+    exact: NDArray[np.bool_]
+    f1: Floats
+    rouge: Floats
+    log_likelihood: Floats
+    tokens: Floats
+    size: Floats
+    same_tokens: bool = True
+    fractions: ClassVar[tuple[str, ...]] = ("exact_match",)
+    unit_means: ClassVar[tuple[str, ...]] = ("exact_match", "token_f1", "rouge_l")
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Exact match."""
+        return self.exact
+
+    def weighted(self) -> Mapping[str, WeightedScore]:
+        """Exact match, token F1, ROUGE-L, perplexity (a token), bits a byte.
+
+        Perplexity is exp of the negative log likelihood over all tokens: long completions count more. It compares
+        models of one tokenizer; bits a byte compare any.
+        """
+        scores: dict[str, WeightedScore] = {
+            "exact_match": partial(weighted_mean, self.exact),
+            "token_f1": partial(weighted_mean, self.f1),
+            "rouge_l": partial(weighted_mean, self.rouge),
+        }
+        if self.same_tokens:
+            scores["perplexity"] = self._perplexity
+        scores["bits_per_byte"] = self._bits_per_byte
+        return scores
+
+    def joined(self, other: WrittenItems) -> WrittenItems:
+        """These items, then the other's; perplexity is left out where their tokens are not the same."""
+        arrays = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("f1", "rouge", "log_likelihood", "tokens", "size")
+        }
+        return WrittenItems(
+            keys=self.keys + other.keys,
+            groups=np.concatenate([self.groups, other.groups]),
+            exact=np.concatenate([self.exact, other.exact]),
+            same_tokens=bool(np.array_equal(self.tokens, other.tokens)),
+            **arrays,
+        )
+
+    def _perplexity(self, weights: Floats) -> Floats:
+        nats = -(weights @ self.log_likelihood) / np.maximum(weights @ self.tokens, 1.0)
+        out: Floats = np.exp(np.minimum(nats, _MOST_NATS))
+        return out
+
+    def _bits_per_byte(self, weights: Floats) -> Floats:
+        out: Floats = -(weights @ self.log_likelihood) / np.maximum(weights @ self.size, 1.0) / math.log(2)
+        return out
+
+
+def join_prompt(context: str | None, text: str) -> str:
+    """What a model sees of a row: the context, if there is one, a blank line, and the text."""
+    return text if not context else f"{context}\n\n{text}"
+
+
+def judge_writer(
+    writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None
+) -> WrittenItems:
+    """Let ``writer`` complete each distinct prompt of ``corpus`` once, and judge it against the real completions.
+
+    Rows of the same context and text are alternative references: the best of them counts.
+    """
+    prompts, rows = _distinct_prompts(corpus)
+    written = write_texts(
+        writer, prompts, max_tokens=writing.max_tokens, temperature=writing.temperature, seed=seed, watch=watch
+    )
+    references = [[corpus.targets[row] for row in at] for at in rows]
+    spans = [len(at) for at in rows]
+    flat = [text for texts in references for text in texts]
+    likely = _read_likelihood(writer, [p for p, k in zip(prompts, spans, strict=True) for _ in range(k)], flat, watch)
+    starts = np.cumsum([0, *spans[:-1]])
+    pairs = list(zip(written, references, strict=True))
+    return WrittenItems(
+        keys=tuple("\x00".join([prompt, *texts]) for prompt, texts in zip(prompts, references, strict=True)),
+        groups=_group_prompts(corpus, [at[0] for at in rows]),
+        exact=np.array([exact_match(text, known) for text, known in pairs], dtype=np.bool_),
+        f1=np.array([token_f1(text, known) for text, known in pairs]),
+        rouge=np.array([rouge_l(text, known) for text, known in pairs]),
+        log_likelihood=np.add.reduceat(likely[:, 0], starts),
+        tokens=np.add.reduceat(likely[:, 1], starts),
+        size=np.add.reduceat(np.array([len(t.encode("utf-8", "surrogatepass")) for t in flat], dtype=float), starts),
+    )
+
+
+def compare_diversity(
+    writer: Writer, corpus: Corpus, *, diversity: Diversity, writing: Writing, seed: int, watch: Watch | None = None
+) -> dict[str, Estimate]:
+    """Diversity of what ``writer`` writes beside that of the real completions, at equal rows.
+
+    One text for each distinct prompt is drawn at ``writing.diversity_temperature``, and set beside the first real
+    completion of that prompt: a model whose distribution collapses loses diversity here before its other scores
+    move. Numbers are named ``diversity.NAME`` and ``diversity.NAME.real``; they have no interval, because a bootstrap
+    with replacement biases diversity.
+    """
+    prompts, rows = _distinct_prompts(corpus)
+    drawn = write_texts(
+        writer,
+        prompts,
+        max_tokens=writing.max_tokens,
+        temperature=writing.diversity_temperature,
+        seed=derive_seed(seed, "evaluate", "diversity"),
+        watch=watch,
+    )
+    sides = {"": diversity(drawn), ".real": diversity([corpus.targets[at[0]] for at in rows])}
+    names = [name for name in sides[""] if name in sides[".real"]]
+    values = {}
+    for name in names:
+        for side, numbers in sides.items():
+            settings: dict[str, str | int | float] = (
+                {} if side else {"temperature": writing.diversity_temperature, "max_tokens": writing.max_tokens}
+            )
+            values[f"diversity.{name}{side}"] = Estimate(value=float(numbers[name]), n=len(prompts), settings=settings)
+    return values
+
+
+def write_texts(
+    writer: Writer,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    watch: Watch | None = None,
+) -> list[str]:
+    """One completion for each prompt, 64 prompts at a time; each 64 have a random stream of their own."""
+    out: list[str] = []
+    for start in range(0, len(prompts), _CHUNK):
+        part = prompts[start : start + _CHUNK]
+        stream = derive_seed(seed, "evaluate", "write", start)
+        out += writer.write(part, max_tokens=max_tokens, temperature=temperature, seed=stream)
+        if watch is not None:
+            watch("write", len(out), len(prompts))
+    return out
+
+
+def _read_likelihood(writer: Writer, prompts: Sequence[str], texts: Sequence[str], watch: Watch | None) -> Floats:
+    parts = []
+    for start in range(0, len(texts), _CHUNK):
+        stop = min(start + _CHUNK, len(texts))
+        found = np.asarray(writer.log_likelihood(prompts[start:stop], texts[start:stop]), dtype=np.float64)
+        if found.shape != (stop - start, 2) or not np.isfinite(found).all():
+            raise ValueError(f"log_likelihood gave shape {found.shape!r} or a number that is not finite")
+        parts.append(found)
+        if watch is not None:
+            watch("read", stop, len(texts))
+    return np.concatenate(parts)
+
+
+def _distinct_prompts(corpus: Corpus) -> tuple[list[str], list[list[int]]]:
+    """Prompts in the order of their first row, and the rows of each."""
+    rows: dict[str, list[int]] = {}
+    for row, (context, text) in enumerate(zip(corpus.contexts, corpus.texts, strict=True)):
+        rows.setdefault(join_prompt(context, text), []).append(row)
+    return list(rows), list(rows.values())
+
+
+def _group_prompts(corpus: Corpus, first: Sequence[int]) -> Codes:
+    """Prompts of one named group belong together, else those of one context."""
+    named = corpus.table["group"].to_pylist()
+    names = []
+    for row in first:
+        context = corpus.contexts[row]
+        alone = f"row:{row}" if context is None else f"context:{context}"
+        names.append(alone if named[row] is None else f"group:{named[row]}")
+    return code_groups(names, len(first))

@@ -1,0 +1,101 @@
+"""Evaluating a predictor of any task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError, InputError
+from cuvee.evaluate.classification import ClassifiedItems, Classifier, classify_items
+from cuvee.evaluate.generation import (
+    Diversity,
+    Watch,
+    Writer,
+    Writing,
+    WrittenItems,
+    compare_diversity,
+    judge_writer,
+)
+from cuvee.evaluate.judged import score_items
+from cuvee.evaluate.retrieval import RankedItems, Ranker, judge_ranker
+from cuvee.records import Scores
+
+_KINDS = {"classification": Classifier, "generation": Writer, "retrieval": Ranker}
+_NOUNS = {"classification": "labels", "generation": "text", "retrieval": "vectors of queries and passages"}
+
+
+def evaluate_model(
+    predictor: Classifier | Writer | Ranker,
+    corpus: Corpus,
+    *,
+    seed: int = 0,
+    intervals: bool = True,
+    passages: Sequence[str] | None = None,
+    writing: Writing | None = None,
+    diversity: Diversity | None = None,
+    watch: Watch | None = None,
+) -> Scores:
+    """Scores of ``predictor`` on ``corpus``, with 95% intervals.
+
+    Classification: accuracy, macro-F1, log loss, Brier score, calibration error; rows whose label the predictor does
+    not know count as wrong. Generation: exact match, token F1, ROUGE-L of what it writes; perplexity and bits a byte
+    of the real completions; and, with ``diversity``, the diversity of what it writes beside that of the real
+    completions. Retrieval: nDCG@10, MRR@10, recall@1, @10 and @100.
+
+    Args:
+        predictor: of the corpus's task.
+        corpus: held-out rows.
+        seed: of the bootstrap, and of what is written by chance.
+        intervals: False leaves them out, for speed.
+        passages: retrieval: more passages to find the right ones among.
+        writing: generation: how completions are written.
+        diversity: generation: measures texts.
+        watch: called as writing, reading and embedding go on.
+
+    Raises:
+        ConfigError: the predictor is for another task, or an argument has no use for this task.
+        InputError: the corpus has no rows.
+    """
+    if diversity is not None and corpus.task != "generation":
+        raise ConfigError(f"diversity is measured of what a model writes; task {corpus.task!r} writes nothing")
+    judged = judge_model(predictor, corpus, seed=seed, passages=passages, writing=writing, watch=watch)
+    scores = score_items(judged, intervals=intervals, seed=seed)
+    if diversity is None or not isinstance(predictor, Writer):
+        return scores
+    found = compare_diversity(
+        predictor, corpus, diversity=diversity, writing=writing or Writing(), seed=seed, watch=watch
+    )
+    return dataclasses.replace(scores, values={**scores.values, **found})
+
+
+def judge_model(
+    predictor: Classifier | Writer | Ranker,
+    corpus: Corpus,
+    *,
+    seed: int = 0,
+    passages: Sequence[str] | None = None,
+    writing: Writing | None = None,
+    watch: Watch | None = None,
+) -> ClassifiedItems | WrittenItems | RankedItems:
+    """The items of ``corpus``, each judged: what ``compare_predictors`` and ``report_labels`` work on.
+
+    Arguments and errors are those of ``evaluate_model``.
+    """
+    if len(corpus) == 0:
+        raise InputError("there are no rows to evaluate on; give held-out rows, for example a validation part")
+    for name, given, task in (("passages", passages, "retrieval"), ("writing", writing, "generation")):
+        if given is not None and corpus.task != task:
+            raise ConfigError(f"{name} is for task {task!r}; task {corpus.task!r} has no use for it")
+    if corpus.task == "classification" and isinstance(predictor, Classifier):
+        return classify_items(predictor, corpus)
+    if corpus.task == "generation" and isinstance(predictor, Writer):
+        return judge_writer(predictor, corpus, writing=writing or Writing(), seed=seed, watch=watch)
+    if corpus.task == "retrieval" and isinstance(predictor, Ranker):
+        return judge_ranker(predictor, corpus, passages=passages, watch=watch)
+    given = next((task for task, kind in _KINDS.items() if isinstance(predictor, kind)), None)
+    told = "no predictor" if given is None else f"for task {given!r}"
+    raise ConfigError(
+        f"task {corpus.task!r} needs a predictor that gives {_NOUNS[corpus.task]}; "
+        f"this one ({type(predictor).__name__}) is {told}"
+    )

@@ -1,0 +1,240 @@
+"""Scores of a ranker: where the right passage stands among all passages, by cosine.
+
+Ties: similarities that agree to six decimals are equal, and a score is its mean over all orders of equal passages
+(McSherry & Najork, ECIR 2008). So an encoder whose vectors are all alike scores as chance does, and the order of the
+passages never matters; trec_eval, which orders ties by document name, can give such an encoder the best score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.errors import TrainingError
+from cuvee.evaluate.generation import Watch
+from cuvee.evaluate.judged import Codes, Floats, WeightedScore, code_groups, weighted_mean
+from cuvee.records import Vectors
+
+CUT = 10
+"""Ranks that nDCG and MRR look at."""
+RECALLS = (1, 10, 100)
+_DECIMALS = 6
+_BLOCK = 16_000_000  # similarities held at once
+_CHUNK = 256  # texts between two words of progress
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """A predictor of passages: unit vectors whose inner product ranks."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), d)."""
+
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), d)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedItems:
+    """Distinct queries, each with the scores of its ranking; arrays have shape (n,).
+
+    Attributes:
+        keys: each query with its relevant passages and the number of passages that were ranked.
+        groups: queries of one named group, or of one passage, belong together.
+        first: whether a relevant passage stands first, alone or with its equals.
+        numbers: the other scores by name.
+    """
+
+    keys: tuple[str, ...]
+    groups: Codes
+    first: NDArray[np.bool_]
+    numbers: Mapping[str, Floats]
+    fractions: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def unit_means(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(self.numbers)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether nothing but relevant passages stands first."""
+        return self.first
+
+    def weighted(self) -> Mapping[str, WeightedScore]:
+        """nDCG@10, MRR@10, recall@1, @10 and @100: means over queries."""
+        return {name: partial(weighted_mean, values) for name, values in self.numbers.items()}
+
+    def joined(self, other: RankedItems) -> RankedItems:
+        """These items, then the other's."""
+        return RankedItems(
+            keys=self.keys + other.keys,
+            groups=np.concatenate([self.groups, other.groups]),
+            first=np.concatenate([self.first, other.first]),
+            numbers={name: np.concatenate([own, other.numbers[name]]) for name, own in self.numbers.items()},
+        )
+
+
+def judge_ranker(
+    ranker: Ranker, corpus: Corpus, *, passages: Sequence[str] | None = None, watch: Watch | None = None
+) -> RankedItems:
+    """Rank all passages for each distinct query of ``corpus``, and judge where its relevant ones stand.
+
+    Args:
+        ranker: gives the vectors.
+        corpus: query and relevant passage a row; rows of the same query name several relevant passages.
+        passages: more passages to find the relevant ones among; those of the corpus always take part.
+        watch: called as encoding goes on.
+
+    Raises:
+        TrainingError: a vector is not finite.
+    """
+    pool = {text: i for i, text in enumerate(dict.fromkeys([*corpus.targets, *(passages or ())]))}
+    rows: dict[str, list[int]] = {}
+    for row, text in enumerate(corpus.texts):
+        rows.setdefault(text, []).append(row)
+    relevant = [sorted({pool[corpus.targets[row]] for row in at}) for at in rows.values()]
+    queries = _encode(ranker.encode_queries, list(rows), "queries", watch)
+    vectors = _encode(ranker.encode_passages, list(pool), "passages", watch)
+    above, level = count_ranks(queries, vectors, relevant)
+    numbers, first = score_ranks(above, level, relevant)
+    named = corpus.table["group"].to_pylist()
+    names = [
+        f"passage:{corpus.targets[at[0]]}" if named[at[0]] is None else f"group:{named[at[0]]}" for at in rows.values()
+    ]
+    texts = list(pool)
+    return RankedItems(
+        keys=tuple(
+            "\x00".join([query, str(len(pool)), *(texts[i] for i in found)])
+            for query, found in zip(rows, relevant, strict=True)
+        ),
+        groups=code_groups(names, len(rows)),
+        first=first,
+        numbers=numbers,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The passages most similar to each query, best first; both arrays have shape (n, top).
+
+    ``places`` are places among the passages, ``similarities`` cosines.
+    """
+
+    places: Codes
+    similarities: Floats
+
+
+def rank_passages(
+    ranker: Ranker, queries: Sequence[str], passages: Sequence[str], *, top: int, watch: Watch | None = None
+) -> Ranking:
+    """The ``top`` passages for each query (all of them, if there are fewer); equal ones in their own order.
+
+    Raises:
+        ValueError: no passages, or ``top`` below 1.
+        TrainingError: a vector is not finite.
+    """
+    if not passages or top < 1:
+        raise ValueError(f"there are {len(passages)} passages and top is {top!r}; each must be at least 1")
+    asked = _encode(ranker.encode_queries, queries, "queries", watch)
+    vectors = _encode(ranker.encode_passages, passages, "passages", watch)
+    places, similarities = [], []
+    rows = max(1, _BLOCK // len(passages))
+    for start in range(0, len(asked), rows):
+        similar = np.round((asked[start : start + rows] @ vectors.T).astype(np.float64), _DECIMALS)
+        best = np.stack([_best_places(row, min(top, len(passages))) for row in similar])
+        places.append(best)
+        similarities.append(np.take_along_axis(similar, best, axis=1))
+    return Ranking(places=np.concatenate(places), similarities=np.concatenate(similarities))
+
+
+def _best_places(similar: Floats, top: int) -> Codes:
+    """Places of the ``top`` largest numbers, the largest first, equal ones in their order."""
+    least = np.partition(similar, len(similar) - top)[len(similar) - top]
+    reached = np.flatnonzero(similar >= least)
+    out: Codes = reached[np.argsort(-similar[reached], kind="stable")][:top].astype(np.int64)
+    return out
+
+
+def count_ranks(queries: Vectors, passages: Vectors, relevant: Sequence[Sequence[int]]) -> tuple[Codes, Codes]:
+    """For each query and relevant passage, in order: passages more similar, and passages as similar (itself too).
+
+    Args:
+        queries: shape (n, d).
+        passages: shape (m, d).
+        relevant: places of the relevant passages of each query.
+
+    Returns:
+        Two arrays, each of as many entries as there are relevant passages of all queries.
+    """
+    above, level = [], []
+    rows = max(1, _BLOCK // max(1, len(passages)))
+    for start in range(0, len(queries), rows):
+        similar = np.round(queries[start : start + rows] @ passages.T, _DECIMALS)
+        part = relevant[start : start + rows]
+        for i, found in enumerate(part):
+            own = similar[i, list(found)][:, None]
+            above.append((similar[i] > own).sum(axis=1))
+            level.append((similar[i] == own).sum(axis=1))
+    return np.concatenate(above).astype(np.int64), np.concatenate(level).astype(np.int64)
+
+
+def score_ranks(
+    above: Codes, level: Codes, relevant: Sequence[Sequence[int]]
+) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Scores of each query from ``count_ranks``, and whether only relevant passages stand first.
+
+    nDCG@10 (Jarvelin & Kekalainen, TOIS 20, 2002) with gain 1 and discount 1 / log2(rank + 1), the best ordering of
+    the query's own relevant passages being 1. MRR@10 is 1 over the rank of the first relevant passage, 0 past 10.
+    recall@k is the fraction of the relevant passages among the first k.
+    """
+    spans = np.array([len(found) for found in relevant])
+    starts = np.concatenate([[0], np.cumsum(spans)[:-1]])
+
+    def total(values: Floats) -> Floats:
+        out: Floats = np.add.reduceat(values, starts)
+        return out
+
+    gains = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(CUT) + 2.0))])
+    reached = gains[np.minimum(above + level, CUT)] - gains[np.minimum(above, CUT)]
+    best = np.minimum.reduceat(above, starts)
+    leading = above == np.repeat(best, spans)  # the relevant passages of the best tie
+    tied = np.maximum.reduceat(np.where(leading, level, 0), starts)
+    among = total(leading.astype(np.float64))
+    numbers = {
+        f"ndcg@{CUT}": total(reached / level) / gains[np.minimum(spans, CUT)],
+        f"mrr@{CUT}": _reciprocal_rank(best, tied, among),
+        **{f"recall@{k}": total(np.clip(k - above, 0, level) / level) / spans for k in RECALLS},
+    }
+    return numbers, (best == 0) & (tied == among)
+
+
+def _reciprocal_rank(best: Codes, tied: Codes, among: Floats) -> Floats:
+    """Mean of 1 / rank of the first of ``among`` relevant passages in a random order of ``tied`` equal ones."""
+    out, unseen = np.zeros(len(best)), np.ones(len(best))
+    for place in range(1, CUT + 1):
+        here = np.minimum(1.0, among / np.maximum(tied - place + 1, 1.0))  # relevant, given that none came before
+        rank = best + place
+        out += np.where(rank <= CUT, unseen * here / rank, 0.0)
+        unseen *= 1.0 - here
+    return out
+
+
+def _encode(
+    encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], what: str, watch: Watch | None
+) -> Vectors:
+    parts = []
+    for start in range(0, len(texts), _CHUNK):
+        parts.append(np.asarray(encode(texts[start : start + _CHUNK]), dtype=np.float32))
+        if watch is not None:
+            watch(f"embed {what}", min(start + _CHUNK, len(texts)), len(texts))
+    vectors: Vectors = np.concatenate(parts)
+    if not np.isfinite(vectors).all():
+        raise TrainingError(f"the model gives vectors that are not finite for some {what}; train it again")
+    return vectors

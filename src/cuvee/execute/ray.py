@@ -1,0 +1,200 @@
+"""Work on a Ray cluster: a running one by address, or one started on this machine. The only file that imports ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+from cuvee.errors import ConfigError, MissingDependency
+from cuvee.execute.dispatching import Dispatcher, Report
+from cuvee.execute.machine import THREAD_VARIABLES, usable_cores
+from cuvee.execute.protocol import Lost, R, T, Terms
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+try:
+    import ray
+except ImportError as exc:
+    raise MissingDependency(
+        "execute.kind ray needs ray: pip install 'cuvee[ray]', or set execute.kind: processes"
+    ) from exc
+
+_ROOM_S = 1.0
+"""For how long what the cluster has counts as known."""
+
+
+class _Ref(Protocol):
+    """A result that is to come."""
+
+
+class _Hand:
+    """What an actor does: it holds the work and applies it to items."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        sys.path.extend(path for path in paths if path not in sys.path)
+        self._work: Callable[[object], object] | None = None
+
+    def load(self, work: Callable[[object], object]) -> None:
+        """Take the work, which lies in the node's object store."""
+        self._work = work
+
+    def do(self, item: object) -> object:
+        """The result of one item."""
+        assert self._work is not None
+        return self._work(item)
+
+
+class RayExecutor:
+    """Runs items on the actors of a Ray cluster.
+
+    The work is put into the object store once; each node reads it from there, each actor maps it. Where an actor
+    or its node dies its item is given to a fresh actor; results that came are never lost, since they are here.
+
+    Args:
+        address: of a running cluster, as ``ray.init`` takes it; None starts one on this machine, unless this process
+            is connected to one already.
+        terms: workers, deadline, memory, retries; cpus and gpus are resources of an actor.
+
+    Raises:
+        ConfigError: no cluster answers at the address.
+    """
+
+    def __init__(self, address: str | None = None, terms: Terms | None = None) -> None:
+        self._terms = terms or Terms()
+        self._started = not ray.is_initialized()
+        self._crew: _RayCrew | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._work: object = None
+        if self._started:
+            _connect(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all actors, and the connection to the cluster if it was made here (a cluster started here ends)."""
+        if self._crew is not None:
+            self._crew.close()
+        if self._started:
+            ray.shutdown()
+
+    def run_all(
+        self, work: Callable[[T], R], items: Iterable[T], *, on_start: Callable[[T], None] | None = None
+    ) -> Iterator[tuple[T, R | Lost]]:
+        """Each item with its result, as they finish. The same ``work`` again finds its actors ready."""
+        if self._crew is None or self._dispatcher is None or self._work is not work:
+            if self._crew is not None:
+                self._crew.close()
+            self._crew = _RayCrew(work, self._terms)
+            self._dispatcher, self._work = Dispatcher(self._crew, self._terms), work
+        for item, result in self._dispatcher.run(items, on_start):
+            yield item, cast("R | Lost", result)
+
+
+def _connect(address: str | None) -> None:
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    cores = usable_cores() if address is None else None
+    try:
+        ray.init(
+            # not "auto": a cluster that happens to run on this machine is not ours
+            address=address or "local",
+            num_cpus=cores,
+            include_dashboard=False if address is None else None,
+            configure_logging=False,
+            logging_level=logging.CRITICAL,
+            log_to_driver=False,
+        )
+    except (ConnectionError, OSError, ValueError, RuntimeError) as exc:
+        where = f"no Ray cluster answers at execute.address {address!r}" if address else "Ray does not start here"
+        first = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        remedy = "start one with `ray start --head`, or set execute.kind: processes"
+        raise ConfigError(f"{where} ({first}); {remedy}") from exc
+
+
+class _RayCrew:
+    def __init__(self, work: object, terms: Terms) -> None:
+        self._terms = terms
+        self._numbers = count()
+        self._actors: dict[int, ray.actor.ActorHandle] = {}
+        self._refs: dict[_Ref, int] = {}
+        self._ready: set[int] = set()
+        self._known = (0, -_ROOM_S)
+        self._work = ray.put(work)
+        cpus = terms.cpus or 1
+        self._hand = ray.remote(_Hand).options(
+            num_cpus=cpus,
+            num_gpus=terms.gpus,
+            memory=None if terms.memory_gb is None else int(terms.memory_gb * 1e9),
+            max_restarts=0,
+            max_task_retries=0,
+            runtime_env={"env_vars": dict.fromkeys(THREAD_VARIABLES, str(cpus)) | {"TOKENIZERS_PARALLELISM": "false"}},
+        )
+
+    def room(self) -> int:
+        """As many actors as the cluster now holds in all, or those asked for, which may have to wait for room."""
+        if self._terms.workers is not None:
+            return self._terms.workers
+        found, asked = self._known
+        if time.monotonic() - asked >= _ROOM_S:
+            found = sum(self._fits(node["Resources"]) for node in ray.nodes() if node["Alive"])
+            self._known = (found, time.monotonic())
+        return found
+
+    def _fits(self, resources: dict[str, float]) -> int:
+        wanted = {
+            "CPU": float(self._terms.cpus or 1),
+            "GPU": self._terms.gpus,
+            "memory": (self._terms.memory_gb or 0.0) * 1e9,
+        }
+        return min(int(resources.get(name, 0.0) / much) for name, much in wanted.items() if much > 0)
+
+    def hire(self) -> int:
+        number = next(self._numbers)
+        actor = self._hand.remote(list(sys.path))
+        self._actors[number] = actor
+        self._refs[actor.load.remote(self._work)] = number
+        return number
+
+    def give(self, worker: int, item: object) -> None:
+        self._refs[self._actors[worker].do.remote(item)] = worker
+
+    def dismiss(self, worker: int) -> None:
+        self._refs = {ref: number for ref, number in self._refs.items() if number != worker}
+        ray.kill(self._actors.pop(worker), no_restart=True)
+
+    def wait(self, seconds: float | None) -> Sequence[Report]:
+        done, _ = ray.wait(list(self._refs), num_returns=1, timeout=seconds)
+        return [self._read(ref) for ref in done]
+
+    def _read(self, ref: _Ref) -> Report:
+        number = self._refs.pop(ref)
+        try:
+            value: object = ray.get(ref)
+        except ray.exceptions.RayTaskError as exc:
+            cause = exc.cause if isinstance(exc.cause, Exception) else RuntimeError(str(exc))
+            return Report(worker=number, kind="error", value=cause)
+        except ray.exceptions.RayError as exc:  # the actor or its node is gone
+            self.dismiss(number)
+            self._known = (0, -_ROOM_S)
+            return Report(worker=number, kind="died", reason=_first_line(exc))
+        if number in self._ready:
+            return Report(worker=number, kind="result", value=value)
+        self._ready.add(number)
+        return Report(worker=number, kind="ready")
+
+    def close(self) -> None:
+        for number in list(self._actors):
+            self.dismiss(number)
+
+
+def _first_line(exc: Exception) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return f"{type(exc).__name__}: {lines[0][:200]}" if lines else type(exc).__name__

@@ -1,0 +1,259 @@
+"""The adaptive search: most of the budget goes to the cells where it tells most.
+
+**Always asked first, and in full:** the baselines (real-only, real-duplicated, synthetic-only) and the balanced
+slice, which is all levels at the shape share with all planned draws. Adaptive sampling biases the means of
+cells, since one that looked bad by chance is not tried again (Nie et al. 2018, AISTATS); the shape test is made
+of the slice alone, so it stays valid.
+
+**Then, round by round,** a Gaussian process over (measured diversity, share, log of rows where they vary, and a
+coordinate for each further dial, trainer or loss) says which cell is worth one more generation draw, by upper
+confidence bound or knowledge gradient. A draw is asked whole: all its sampling and training draws. Within a round
+the cells already chosen are imagined as told (kriging believer or constant liar), so that parallel workers do
+not all get the same cell.
+
+Values told are first freed of what all cells share in a generation draw: its effect is estimated on the slice and
+shrunk by the variance components (BLUP: Robinson 1991, Statist. Sci. 6). Noise comes from repeats: each cell's
+variance over draws, shrunk towards the pooled one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from cuvee.recommend.search import LEAST_DRAWS, PlannedTrial, check_value
+from cuvee.recommend.statistics import Floats
+from cuvee.recommend.surface import (
+    Surface,
+    bound_above,
+    estimate_draw_effects,
+    fit_surface,
+    imagine_draw,
+    place_cells,
+    pool_noise,
+    value_knowledge,
+)
+from cuvee.records import Cell
+
+Acquisition = Literal["upper-confidence-bound", "knowledge-gradient"]
+Imagined = Literal["believer", "liar"]
+
+
+class AdaptiveSearch:
+    """Ask-and-tell search over planned trials; see the module.
+
+    Deterministic: what is asked depends on the plan, the settings and the values told, not on their order.
+    """
+
+    def __init__(
+        self,
+        planned: Sequence[PlannedTrial],
+        *,
+        diversity: Mapping[str, float],
+        shape_share: float,
+        budget: float,
+        acquisition: Acquisition = "upper-confidence-bound",
+        batch: int = 4,
+        imagined: Imagined = "believer",
+        width: float = 2.0,
+        descriptive_shares: Sequence[float] = (),
+    ) -> None:
+        """Plan the search.
+
+        Args:
+            planned: the full grid (``plan_grid``): the search asks a part of it.
+            diversity: ``dial=level`` -> measured diversity of the pool, for every level of a blend.
+            shape_share: the share of the balanced slice, at the largest number of real rows.
+            budget: fraction of the planned *blend* trials to run, above 0 to 1, the slice included; the baselines
+                come on top. Failed trials count.
+            acquisition: how a draw's worth is told.
+            batch: (cell, generation draw) pairs asked in a round.
+            imagined: what a pair already chosen in the round is taken to give: the cell's posterior mean
+                (believer) or the lowest mean seen (liar).
+            width: of the upper confidence bound, in standard deviations.
+            descriptive_shares: shares that cannot be recommended, so nothing is spent on them.
+
+        Raises:
+            ValueError: an argument is out of range, a level has no measured diversity, the plan holds no blend at
+                ``shape_share``, or the budget does not pay for the slice.
+        """
+        _check_settings(acquisition, imagined, batch=batch, width=width, budget=budget)
+        self._planned = tuple(dict.fromkeys(planned))
+        self._places_of = {trial: k for k, trial in enumerate(self._planned)}  # trials are kept by their place
+        blends = [k for k, t in enumerate(self._planned) if t.cell.kind == "blend"]
+        self._blends = frozenset(blends)
+        rows = max((self._planned[k].cell.rows_per_label for k in blends), default=0)
+
+        def is_sliced(cell: Cell) -> bool:
+            return cell.rows_per_label == rows and math.isclose(cell.share, shape_share, abs_tol=1e-9)
+
+        def is_described(cell: Cell) -> bool:
+            return any(math.isclose(cell.share, s, abs_tol=1e-9) for s in descriptive_shares)
+
+        pairs: dict[Cell, dict[int, list[int]]] = {}
+        sliced = 0
+        for k in blends:
+            cell, draw = self._planned[k].cell, self._planned[k].draw
+            sliced += is_sliced(cell)
+            if is_sliced(cell) or not is_described(cell):
+                pairs.setdefault(cell, {}).setdefault(draw.generation, []).append(k)
+        self._budget = math.ceil(budget * len(blends) - 1e-9)
+        _check_slice(sliced, blends=[self._planned[k].cell for k in blends], shape_share=shape_share, budget=budget)
+        self._cells, self._pairs = tuple(pairs), tuple(dict(sorted(by_draw.items())) for by_draw in pairs.values())
+        self._sliced = tuple(is_sliced(cell) for cell in self._cells)
+        self._first = tuple(k for k, t in enumerate(self._planned) if k not in self._blends or is_sliced(t.cell))
+        self._places = place_cells(self._cells, diversity)
+        self._may_win = tuple(c.rows_per_label == rows and not is_described(c) for c in self._cells)
+        self._acquisition, self._imagined, self._batch, self._width = acquisition, imagined, batch, width
+        self._asked: set[int] = set()
+        self._told: dict[int, float | None] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether the baselines and the slice were asked and no further draw fits the budget."""
+        return self._asked.issuperset(self._first) and not self._open_pairs()
+
+    @property
+    def budget(self) -> int:
+        """Blend trials that may be run, the slice included."""
+        return self._budget
+
+    def ask(self, count: int | None = None) -> tuple[PlannedTrial, ...]:
+        """The next round.
+
+        Args:
+            count: (cell, generation draw) pairs; ``batch`` by default. The first round, baselines and slice, is
+                asked whole.
+
+        Returns:
+            Nothing when ``done``, and while the first round is not told in full.
+        """
+        if count is not None and count < 1:
+            raise ValueError(f"count must be at least 1, not {count!r}")
+        first = [k for k in self._first if k not in self._asked]
+        if first:
+            self._asked.update(first)
+            return tuple(self._planned[k] for k in first)
+        if any(k not in self._told for k in self._first):
+            return ()
+        batch: list[int] = []
+        surface, noise, lowest = self._look()
+        for cell, pending in self._count_pending().items():
+            for _ in range(pending):
+                surface = self._imagine(surface, cell, noise, lowest)
+        for _ in range(count or self._batch):
+            open_pairs = self._open_pairs()
+            if not open_pairs:
+                break
+            worth = self._weigh(surface, noise)
+            cell = max(open_pairs, key=lambda k: (worth[k], -k))
+            pair = open_pairs[cell]
+            self._asked.update(pair)
+            batch.extend(pair)
+            surface = self._imagine(surface, cell, noise, lowest)
+        return tuple(self._planned[k] for k in batch)
+
+    def tell(self, trial: PlannedTrial, value: float | None) -> None:
+        """What a planned trial gave: its accuracy, or None where it failed."""
+        place = self._places_of.get(trial)
+        if place is None:
+            raise ValueError(f"trial {trial.cell.key} at {trial.draw} is not planned")
+        check_value(value)
+        self._told[place] = value
+        self._asked.add(place)
+
+    def best(self) -> Cell | None:
+        """The blend with the highest posterior mean, at the largest number of real rows.
+
+        It must have two generation draws at least, where any has. The Gaussian process steadies cells that
+        were drawn rarely by their neighbours.
+        """
+        counts = [
+            len(by_draw) if may_win else 0
+            for may_win, by_draw in zip(self._may_win, self._average_draws(), strict=True)
+        ]
+        least = min(LEAST_DRAWS, max(counts, default=0))
+        if least == 0:
+            return None
+        surface, _, _ = self._look()
+        allowed = [k for k, n in enumerate(counts) if n >= least]
+        cells = self._cells
+        return cells[min(allowed, key=lambda k: (-surface.mean[k], cells[k].share, cells[k].key))]
+
+    def _open_pairs(self) -> dict[int, list[int]]:
+        """Cell -> the trials of its next draw, where that fits the budget and the cell does not keep failing."""
+        used = len(self._asked & self._blends)
+        found: dict[int, list[int]] = {}
+        for cell, by_draw in enumerate(self._pairs):
+            results = [self._told[k] for pair in by_draw.values() for k in pair if k in self._told]
+            failures = sum(value is None for value in results)
+            if failures > 1 and 2 * failures > len(results):
+                continue
+            left = next((p for pair in by_draw.values() if (p := [k for k in pair if k not in self._asked])), [])
+            if left and used + len(left) <= self._budget:
+                found[cell] = left
+        return found
+
+    def _count_pending(self) -> dict[int, int]:
+        """Cell -> its draws that were asked and are not told."""
+        pending = self._asked - self._told.keys()
+        counts = (
+            (cell, sum(not pending.isdisjoint(pair) for pair in d.values())) for cell, d in enumerate(self._pairs)
+        )
+        return {cell: count for cell, count in counts if count}
+
+    def _average_draws(self) -> list[dict[int, float]]:
+        """Of each cell: generation draw -> mean value over its other draws, without trials that failed."""
+        found: list[dict[int, float]] = []
+        for by_draw in self._pairs:
+            values = {g: [v for k in pair if (v := self._told.get(k)) is not None] for g, pair in by_draw.items()}
+            found.append({g: math.fsum(v) / len(v) for g, v in values.items() if v})
+        return found
+
+    def _look(self) -> tuple[Surface, Floats, float]:
+        """The posterior, the noise variance of one draw of each cell, and the lowest mean seen."""
+        tables = self._average_draws()
+        effects = estimate_draw_effects([t for t, sliced in zip(tables, self._sliced, strict=True) if sliced and t])
+        values = [np.array([v - effects.get(g, 0.0) for g, v in table.items()]) for table in tables]
+        noise = pool_noise(values)
+        seen = np.array([k for k, v in enumerate(values) if v.size], dtype=np.intp)
+        if not seen.size:  # every trial failed so far: nothing is known of any cell
+            size = len(self._cells)
+            return Surface(mean=np.zeros(size), covariance=np.eye(size)), noise, 0.0
+        means = np.array([values[k].mean() for k in seen])
+        counts = np.array([values[k].size for k in seen])
+        surface = fit_surface(self._places, seen=seen, means=means, noise=noise[seen] / counts)
+        return surface, noise, float(means.min())
+
+    def _weigh(self, surface: Surface, noise: Floats) -> Floats:
+        if self._acquisition == "upper-confidence-bound":
+            return bound_above(surface, width=self._width)
+        return value_knowledge(surface, noise=noise)
+
+    def _imagine(self, surface: Surface, cell: int, noise: Floats, lowest: float) -> Surface:
+        value = lowest if self._imagined == "liar" else None
+        return imagine_draw(surface, cell, noise=float(noise[cell]), value=value)
+
+
+def _check_settings(acquisition: str, imagined: str, *, batch: int, width: float, budget: float) -> None:
+    if acquisition not in get_args(Acquisition):
+        raise ValueError(f"acquisition is {acquisition!r}; choose one of {', '.join(get_args(Acquisition))}")
+    if imagined not in get_args(Imagined):
+        raise ValueError(f"imagined is {imagined!r}; choose one of {', '.join(get_args(Imagined))}")
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch!r}")
+    if not (width >= 0 and math.isfinite(width)):
+        raise ValueError(f"width must be at least 0, not {width!r}")
+    if not 0 < budget <= 1:
+        raise ValueError(f"budget is a fraction of the planned blends, above 0 to 1, not {budget!r}")
+
+
+def _check_slice(sliced: int, *, blends: Sequence[Cell], shape_share: float, budget: float) -> None:
+    if not sliced:
+        raise ValueError(f"shape_share {shape_share!r} is not among the planned {sorted({c.share for c in blends})!r}")
+    if math.ceil(budget * len(blends) - 1e-9) < sliced:
+        least = sliced / len(blends)
+        raise ValueError(f"budget {budget!r} does not pay for the balanced slice; it takes at least {least:.3g}")

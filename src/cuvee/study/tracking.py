@@ -1,0 +1,185 @@
+"""MLflow: a finished study as a run, its trials as nested runs. Nothing leaves this machine unless the URI says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cuvee._version import __version__
+from cuvee.config import EndpointGenerator, StudyConfig
+from cuvee.errors import ConfigError, MissingDependency
+from cuvee.fingerprint import hash_value
+from cuvee.generate.masking import redact_url
+from cuvee.records import Advice, Trial, TrialFailure
+from cuvee.study.setup import Study
+from cuvee.study.work import Outcome
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FILE = "tracking.json"
+"""Of the run folder: where the study is tracked, and in which run."""
+TRIAL = "cuvee.trial"
+"""The tag that a trial is known by."""
+ARTEFACTS = ("report.html", "advice.json", "study.yaml", "blend/README.md")
+_LONGEST = 500
+"""Letters of a parameter, in the oldest servers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    uri: str
+    run: str
+
+
+def check_tracking(config: StudyConfig) -> None:
+    """Refuse a study that is to be tracked where that is not possible, before anything is spent.
+
+    Raises:
+        MissingDependency: MLflow is not installed.
+    """
+    if config.track is not None and find_spec("mlflow") is None:
+        raise MissingDependency("track.mlflow needs MLflow: pip install 'cuvee[mlflow]', or leave track out")
+
+
+def track_study(study: Study, advice: Advice, outcomes: Sequence[Outcome]) -> None:
+    """Track a finished study and its trials; a study that was tracked before goes on in the same run.
+
+    What MLflow refuses is noted, since everything lies in the run folder already.
+    """
+    if study.config.track is None:
+        return
+    with study.stages.stage("track", "trials") as progress:
+        uri = tracking_uri(study.config.track.mlflow)
+        try:
+            for done in _track(study, uri, advice, outcomes):
+                progress(done, len(outcomes))
+        except ConfigError as exc:
+            study.stages.listener.noted(f"{exc}; the same command tracks it again")
+
+
+def tracking_uri(given: str) -> str:
+    """A URI as it is; a folder as the URI of MLflow's file store."""
+    return (
+        given
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", given) or given == "databricks"
+        else Path(given).resolve().as_uri()
+    )
+
+
+def _track(study: Study, uri: str, advice: Advice, outcomes: Sequence[Outcome]) -> Iterator[int]:
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+    if uri.startswith("file:"):
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        kept = _find(study, client, uri)
+        experiment = client.get_run(kept.run).info.experiment_id
+        known = _tracked(client, experiment, kept.run)
+        for done, outcome in enumerate(outcomes, start=1):
+            key = hash_value([outcome.cell, outcome.draw, isinstance(outcome, Trial)])
+            if key not in known:
+                _track_trial(client, experiment, kept.run, outcome, key)
+            yield done
+        _log(client, kept.run, {}, _metrics(advice, outcomes))
+        for name in ARTEFACTS:
+            if (path := study.folder.path / name).is_file():
+                client.log_artifact(kept.run, str(path), str(Path(name).parent) if "/" in name else None)
+        client.set_terminated(kept.run)
+    except (MlflowException, OSError) as exc:
+        raise ConfigError(f"track.mlflow {uri!r}: {(str(exc).splitlines() or [''])[0]}") from exc
+
+
+def _find(study: Study, client: MlflowClient, uri: str) -> _Kept:
+    """The run of this study: the one it had, or a new one."""
+    try:
+        content = json.loads(study.folder.read_text(FILE) or "{}")
+    except ValueError:
+        content = {}
+    if content.get("uri") == uri:
+        return _Kept(uri=uri, run=content["run"])
+    name = study.config.name
+    found = client.get_experiment_by_name(name)
+    experiment = client.create_experiment(name) if found is None else found.experiment_id
+    run = client.create_run(experiment, run_name=name, tags={"cuvee.version": __version__}).info.run_id
+    _log(client, run, _params(study.config), {})
+    kept = _Kept(uri=uri, run=run)
+    study.folder.save_text(FILE, json.dumps(asdict(kept), indent=1))
+    return kept
+
+
+def _tracked(client: MlflowClient, experiment: str, parent: str) -> set[str]:
+    """Trials that are there already, from this run or one that was killed."""
+    found: set[str] = set()
+    page: str | None = None
+    while True:
+        runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", page_token=page)
+        found |= {run.data.tags[TRIAL] for run in runs if TRIAL in run.data.tags and run.info.status != "RUNNING"}
+        page = runs.token
+        if not page:
+            return found
+
+
+def _track_trial(client: MlflowClient, experiment: str, parent: str, outcome: Outcome, key: str) -> None:
+    tags = {"mlflow.parentRunId": parent, TRIAL: key}
+    if isinstance(outcome, TrialFailure):
+        tags |= {"stage": outcome.stage, "reason": outcome.reason}
+    run = client.create_run(experiment, run_name=outcome.cell.key, tags=tags).info.run_id
+    draw = {f"draw.{name}": str(number) for name, number in asdict(outcome.draw).items()}
+    params = {name: str(value) for name, value in asdict(outcome.cell).items()} | draw
+    if isinstance(outcome, TrialFailure):
+        _log(client, run, params, {})
+        client.set_terminated(run, status="FAILED")
+        return
+    values = {name: estimate.value for name, estimate in outcome.scores.values.items()}
+    _log(client, run, params, {**values, "share": outcome.composition.share, "rows": outcome.composition.rows})
+    client.set_terminated(run)
+
+
+def _log(client: MlflowClient, run: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric, Param
+
+    client.log_batch(
+        run,
+        metrics=[Metric(name, float(value), 0, 0) for name, value in metrics.items()],
+        params=[Param(name, value[:_LONGEST]) for name, value in params.items()],
+    )
+
+
+def _params(config: StudyConfig) -> dict[str, str]:
+    """Every key of the config, sections joined by dots; no password of a URL."""
+    found: dict[str, str] = {}
+
+    def walk(value: object, name: str) -> None:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                walk(inner, f"{name}.{key}" if name else str(key))
+        else:
+            found[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    values = config.model_dump(mode="json", exclude={"dials", "pools", "track"})
+    walk(values, "")
+    if isinstance(config.generator, EndpointGenerator):
+        found["generator.base_url"] = redact_url(config.generator.base_url, None)
+    found["dials"] = ", ".join(dict.fromkeys([*(d.name for d in config.dials), *(p.dial for p in config.pools)]))
+    return found
+
+
+def _metrics(advice: Advice, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    failed = sum(isinstance(outcome, TrialFailure) for outcome in outcomes)
+    found: dict[str, float] = {"trials": len(outcomes) - failed, "failed_trials": failed}
+    if advice.best is not None:
+        found |= {"best.accuracy": advice.best.accuracy, "best.share": advice.best.share}
+        found |= {f"best.gain_over_{gain.over}": gain.value for gain in advice.best.gains}
+    if advice.confirmation is not None:
+        found["confirmed.accuracy"] = advice.confirmation.accuracy
+    return found

@@ -1,0 +1,276 @@
+"""Fine-tunes a causal language model on prompts and completions: only the completions are learnt.
+
+The work is done in ``causal_model`` (which imports torch); this module is what the table of trainers holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.encoders import Encoder
+from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
+from cuvee.train.losses import Phase, PreparedLoss
+from cuvee.train.ready import mark_synthetic
+from cuvee.train.settings import Description, Progress, TrainSettings, write_description
+
+if TYPE_CHECKING:
+    import torch
+
+    from cuvee.train.causal_model import CausalModel, Template
+    from cuvee.train.schedule import ParameterGroup
+    from cuvee.train.sequences import TokenPair
+
+_STEPS, _BATCH_SIZE, _MAX_LENGTH = 60, 8, 512
+_LEARNING_RATE, _LORA_LEARNING_RATE = 5e-5, 5e-4
+_NOT_MINE = ("head_learning_rate", "temperature")
+_PREDICT_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CausalWriter:
+    """A fine-tuned language model. ``dropped`` training rows had completions that do not fit ``max_length``."""
+
+    language_model: CausalModel
+    settings: TrainSettings
+    dropped: int = 0
+
+    @property
+    def template(self) -> str:
+        """How prompts and completions are joined: ``chat`` or ``plain``."""
+        return self.language_model.template
+
+    def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
+        """A completion of each prompt, of at most ``max_tokens`` tokens; greedy at temperature 0.
+
+        Raises:
+            ValueError: max_tokens or temperature out of range.
+            InputError: a prompt for which there is no room.
+            TrainingError: out of memory.
+        """
+        return self.language_model.write(prompts, max_tokens=max_tokens, temperature=temperature, seed=seed)
+
+    def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
+        """Of each completion: the sum of its tokens' log probabilities and their number, shape (n, 2).
+
+        Raises:
+            ValueError: another number of completions than of prompts.
+            InputError: a completion is longer than the model can read.
+            TrainingError: out of memory.
+        """
+        return self.language_model.log_likelihood(prompts, completions)
+
+    def save(self, folder: Path) -> None:
+        """Write the model and its tokenizer as transformers does, and ``predictor.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.language_model.write_weights(folder)
+        extra = {"template": self.template, "dropped": str(self.dropped)}
+        write_description(folder, Description(kind="causal", labels=(), settings=self.settings, extra=extra))
+
+
+def train_causal(
+    corpus: Corpus,
+    loss: PreparedLoss,
+    settings: TrainSettings,
+    *,
+    encoder: Encoder | None,  # noqa: ARG001 - the signature of every trainer
+    validation: Corpus | None,
+    progress: Progress | None,
+    folder: Path | None,
+) -> CausalWriter:
+    """Fine-tune ``settings.model`` (by default SmolLM2-135M-Instruct) for exactly ``settings.steps`` steps.
+
+    Rows whose completion leaves no room for a prompt in ``max_length`` tokens are not trained on; the writer counts
+    them. With ``lora_rank``, adapters are trained, and then added to the model's weights.
+
+    Raises:
+        TrainingError: no row fits, out of memory, or a loss that is not finite.
+        MissingDependency, InputError: torch, transformers, peft or the model cannot be loaded.
+        ConfigError: an unknown device, a setting it has no use for, or packing that the model cannot do.
+    """
+    _require_torch()
+    from cuvee.train.causal_model import CausalModel
+    from cuvee.train.loop import train_loop
+    from cuvee.train.models import SMOLLM2, find_causal, merge_lora, prepare_training
+    from cuvee.train.schedule import plan_schedule, refuse_settings
+
+    refuse_settings(settings, _NOT_MINE)
+    schedule = plan_schedule(settings, corpus, validation, steps=_STEPS, batch_size=_BATCH_SIZE)
+    model, device = settings.model or SMOLLM2, settings.device or "auto"
+    max_length = settings.max_length or _MAX_LENGTH
+    rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)
+    language_model = CausalModel.from_pretrained(find_causal(model), device=device, max_length=max_length)
+    if settings.packing and not language_model.can_pack:
+        raise ConfigError(f"packing: model {model!r} does not keep packed rows apart; leave packing out")
+    rows = CausalRows(language_model, corpus, validation, packing=bool(settings.packing), learning_rate=rate)
+    narrowed = leave_out(loss, rows.fits, max_length)
+    language_model.model = prepare_training(language_model.model, settings)
+    train_loop(
+        rows, narrowed, schedule, synthetic=mark_synthetic(corpus), progress=progress, folder=folder,
+        validate=rows.validate if rows.held_out else None,
+    )  # fmt: skip
+    language_model.model = merge_lora(language_model.model)
+    filled = dataclasses.replace(
+        settings, steps=schedule.steps, batch_size=schedule.batch_size, learning_rate=rate, model=model,
+        device=device, max_length=max_length,
+    )  # fmt: skip
+    return CausalWriter(language_model, filled, dropped=int((~rows.fits).sum()))
+
+
+def load_causal(folder: Path, description: Description, encoder: Encoder | None) -> CausalWriter:  # noqa: ARG001
+    """The writer that ``CausalWriter.save`` wrote.
+
+    Raises:
+        InputError: its files are missing or broken. MissingDependency: torch or transformers are missing.
+    """
+    _require_torch()
+    from cuvee.train.causal_model import CausalModel
+
+    settings, template = description.settings, description.extra.get("template")
+    if template not in ("chat", "plain"):
+        raise InputError(f"{folder}: unknown template {template!r}; valid: chat, plain")
+    language_model = CausalModel.read_weights(
+        folder,
+        device=settings.device or "auto",
+        max_length=settings.max_length or _MAX_LENGTH,
+        template=cast("Template", template),
+    )
+    return CausalWriter(language_model, settings, dropped=int(description.extra.get("dropped", "0")))
+
+
+def read_prompts(corpus: Corpus) -> list[str]:
+    """What the model sees of each row before it writes: the context, if any, a blank line, and the text."""
+    pairs = zip(corpus.contexts, corpus.texts, strict=True)
+    return [text if not context else f"{context}\n\n{text}" for context, text in pairs]
+
+
+class CausalRows:
+    """A language model with the rows it is trained on, for the training loop.
+
+    Args:
+        language_model: what to train.
+        corpus: the kept rows.
+        validation: real rows held out.
+        packing: whether short rows share a sequence.
+        learning_rate: peak.
+    """
+
+    def __init__(
+        self, language_model: CausalModel, corpus: Corpus, validation: Corpus | None, *, packing: bool,
+        learning_rate: float,
+    ) -> None:  # fmt: skip
+        self._language_model = language_model
+        self._pairs = _tokenize(language_model, corpus)
+        held_out = [] if validation is None else _tokenize(language_model, validation)
+        self._held_out = [pair for pair in held_out if pair is not None]
+        self._pack_to = language_model.max_length if packing else None
+        self._learning_rate = learning_rate
+        self.fits: NDArray[np.bool_] = np.array([pair is not None for pair in self._pairs], dtype=np.bool_)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._language_model.device
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The language model, with its adapters if it has any."""
+        module: torch.nn.Module = self._language_model.model
+        return module
+
+    @property
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """All parameters, at one rate."""
+        from cuvee.train.schedule import ParameterGroup
+
+        return (ParameterGroup(tuple(self.module.parameters()), self._learning_rate),)
+
+    @property
+    def held_out(self) -> int:
+        """Validation rows that fit."""
+        return len(self._held_out)
+
+    def log_p(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """Mean log probability of the tokens of each row's completion, shape (b,)."""
+        pairs = [pair for i in rows if (pair := self._pairs[i]) is not None]
+        return self._language_model.log_p(pairs, pack_to=self._pack_to)
+
+    def held_out_log_p(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """As ``log_p``, of validation rows."""
+        return self._language_model.log_p([self._held_out[i] for i in rows])
+
+    def validate(self) -> float:
+        """Mean over the validation rows of ``held_out_log_p``."""
+        parts = [np.arange(i, min(i + _PREDICT_BATCH, self.held_out)) for i in range(0, self.held_out, _PREDICT_BATCH)]
+        found = np.concatenate([self.held_out_log_p(part).cpu().double().numpy() for part in parts])
+        return float(found.mean())
+
+
+class NarrowedLoss:
+    """A loss without some of its rows: batches are drawn from the others alone."""
+
+    def __init__(self, loss: PreparedLoss, phases: tuple[Phase, ...]) -> None:
+        self._loss = loss
+        self.phases = phases
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """As the loss has it."""
+        return self._loss.kept
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """As the loss has them."""
+        return self._loss.weights
+
+    @property
+    def needs_gradients(self) -> bool:
+        """As the loss has it."""
+        return self._loss.needs_gradients
+
+    def slopes(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As the loss has them."""
+        return self._loss.slopes(rows, log_p)
+
+    def values(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As the loss has them."""
+        return self._loss.values(rows, log_p)
+
+    def observe(self, step: int, agreement: float) -> None:
+        """Told to the loss."""
+        self._loss.observe(step, agreement)
+
+
+def leave_out(loss: PreparedLoss, fits: NDArray[np.bool_], max_length: int) -> PreparedLoss:
+    """The loss with only those of its rows that fit.
+
+    Raises:
+        TrainingError: a phase of the training has none left.
+    """
+    if fits.all():
+        return loss
+    phases = tuple(dataclasses.replace(phase, rows=phase.rows[fits[phase.rows]]) for phase in loss.phases)
+    if any(len(phase.rows) == 0 for phase in phases):
+        raise TrainingError(
+            f"no rows are left: no completion leaves room for a prompt in max_length {max_length} tokens; raise it"
+        )
+    return NarrowedLoss(loss, phases)
+
+
+def _tokenize(language_model: CausalModel, corpus: Corpus) -> list[TokenPair | None]:
+    rows = zip(read_prompts(corpus), corpus.targets, strict=True)
+    return [language_model.tokenize(prompt, completion) for prompt, completion in rows]
+
+
+def _require_torch() -> None:
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise MissingDependency(f"trainer 'causal' needs {' and '.join(missing)}: pip install 'cuvee[train]'")

@@ -1,0 +1,154 @@
+"""Fine-tunes a retriever: one sentence encoder for queries and passages, with in-batch negatives.
+
+The model is a ``SentenceTransformer`` and is saved as one, so that sentence-transformers opens it again. The work is
+done in ``retriever_model`` (which imports torch); this module is what the table of trainers holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cuvee.corpus import Corpus
+from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
+from cuvee.errors import ConfigError, MissingDependency, TrainingError
+from cuvee.records import Vectors
+from cuvee.train.losses import PreparedLoss
+from cuvee.train.settings import Description, Progress, TrainSettings, write_description
+
+if TYPE_CHECKING:
+    from cuvee.train.retriever_model import BiEncoder
+
+_STEPS, _BATCH_SIZE, _LEARNING_RATE, _TEMPERATURE = 30, 16, 5e-5, 0.05
+_LORA_LEARNING_RATE = 5e-4
+_MAX_LENGTH = 256
+_NOT_MINE = ("head_learning_rate", "packing", "accumulate")
+
+
+@dataclass(frozen=True, slots=True)
+class BiEncoderRanker:
+    """A fine-tuned retriever: the score of a passage for a query is the cosine of their vectors."""
+
+    model: BiEncoder
+    settings: TrainSettings
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), d)."""
+        return self.model.encode(texts, "query")
+
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), d)."""
+        return self.model.encode(texts, "passage")
+
+    def save(self, folder: Path) -> None:
+        """Write the model to ``folder/model`` as sentence-transformers does, and ``predictor.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.write_weights(folder)
+        write_description(folder, Description(kind="retriever", labels=(), settings=self.settings, extra={}))
+
+
+def train_retriever(
+    corpus: Corpus,
+    loss: PreparedLoss,
+    settings: TrainSettings,
+    *,
+    encoder: Encoder | None,  # noqa: ARG001 - the signature of every trainer
+    validation: Corpus | None,
+    progress: Progress | None,
+    folder: Path | None,
+) -> BiEncoderRanker:
+    """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
+
+    The log probability of a row is the log softmax, at its passage, of the cosines of its query with the distinct
+    passages of the batch, over ``settings.temperature`` (van den Oord et al. 2018, arXiv 1807.03748). Passages that
+    the training rows pair with the same query elsewhere are no negatives of it.
+
+    Raises:
+        TrainingError: one passage only, out of memory, or a loss that is not finite.
+        MissingDependency, InputError: sentence-transformers or the model cannot be loaded.
+        ConfigError: another task, an unknown device, or a setting it has no use for.
+    """
+    require_sentence_transformers()
+    from cuvee.train.loop import train_loop
+    from cuvee.train.retriever_model import BiEncoder, RetrieverRows
+    from cuvee.train.schedule import plan_schedule, refuse_settings
+
+    if corpus.task != "retrieval":
+        raise ConfigError(f"trainer 'retriever' is for task 'retrieval', not {corpus.task!r}")
+    refuse_settings(settings, _NOT_MINE)
+    schedule = plan_schedule(settings, corpus, validation, steps=_STEPS, batch_size=_BATCH_SIZE)
+    if schedule.batch_size < 2:
+        raise ConfigError("batch_size is 1, but negatives are the other rows of a batch; give at least 2")
+    source = settings.model or DEFAULT_ENCODER
+    model = BiEncoder.from_pretrained(
+        find_minilm() if source == DEFAULT_ENCODER else source,
+        device=settings.device or "auto",
+        max_length=settings.max_length,
+        most_length=_MAX_LENGTH,
+    )
+    filled = dataclasses.replace(
+        settings,
+        steps=schedule.steps,
+        batch_size=schedule.batch_size,
+        learning_rate=settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE),
+        temperature=settings.temperature or _TEMPERATURE,
+        model=source,
+        device=settings.device or "auto",
+        max_length=model.max_length,
+    )
+    if settings.lora_rank is not None:
+        model.add_adapters(settings.lora_rank, settings.lora_alpha, settings.seed)
+    if settings.gradient_checkpointing:
+        model.save_memory()
+    rows = RetrieverRows(
+        model,
+        corpus,
+        validation,
+        temperature=filled.temperature or _TEMPERATURE,
+        learning_rate=filled.learning_rate or _LEARNING_RATE,
+    )
+    if rows.passages < 2:
+        raise TrainingError("all training rows have the same passage, so there are no negatives; give rows of others")
+    synthetic = np.array([origin == "synthetic" for origin in corpus.origins], dtype=np.bool_)
+    train_loop(
+        rows,
+        loss,
+        schedule,
+        synthetic=synthetic,
+        validate=rows.validate if rows.held_out else None,
+        progress=progress,
+        folder=folder,
+    )
+    model.merge_adapters()
+    return BiEncoderRanker(model, filled)
+
+
+def load_retriever(folder: Path, description: Description, encoder: Encoder | None) -> BiEncoderRanker:  # noqa: ARG001
+    """The retriever that ``BiEncoderRanker.save`` wrote.
+
+    Raises:
+        InputError: its files are missing or broken. MissingDependency: sentence-transformers is missing.
+    """
+    require_sentence_transformers()
+    from cuvee.train.retriever_model import BiEncoder
+
+    settings = description.settings
+    model = BiEncoder.read_weights(folder, device=settings.device or "auto", max_length=settings.max_length)
+    return BiEncoderRanker(model, settings)
+
+
+def require_sentence_transformers() -> None:
+    """See that what the retriever stands on is installed.
+
+    Raises:
+        MissingDependency: it is not.
+    """
+    missing = [name for name in ("torch", "sentence_transformers") if find_spec(name) is None]
+    if missing:
+        raise MissingDependency(f"trainer 'retriever' needs {' and '.join(missing)}: pip install 'cuvee[train]'")

@@ -1,0 +1,268 @@
+"""One encoder of queries and passages, and how the training loop sees it. Imports torch and sentence-transformers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+
+from cuvee.corpus import Corpus, normalise_text
+from cuvee.errors import ConfigError, InputError
+from cuvee.records import Vectors
+from cuvee.train.models import (
+    add_lora,
+    choose_device,
+    explain_memory,
+    first_line,
+    merge_lora,
+    own_random_stream,
+    quiet_loading,
+    save_memory,
+)
+from cuvee.train.schedule import ParameterGroup
+
+_MODEL = "model"
+_PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}
+_PREDICT_BATCH = 64
+Side = Literal["query", "passage"]
+Codes = NDArray[np.int64]
+
+
+class BiEncoder:
+    """A ``SentenceTransformer`` that embeds queries and passages, with its prompts for either if it has any.
+
+    Args:
+        model: the model; a plain transformer is mean-pooled by sentence-transformers.
+        device: where it lives.
+    """
+
+    def __init__(self, model: SentenceTransformer, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.device = device
+
+    @classmethod
+    def from_pretrained(cls, model: str, *, device: str, max_length: int | None, most_length: int) -> BiEncoder:
+        """A fresh copy of ``model`` (a folder, or a name on the hub).
+
+        Args:
+            model: what to load.
+            device: auto, cpu, cuda, mps.
+            max_length: tokens of a text that are read; None is the model's own, at most ``most_length``.
+            most_length: bound of what the model says itself.
+
+        Raises:
+            InputError: the model cannot be loaded. ConfigError: an unknown device, or too large a max_length.
+        """
+        where = choose_device(device)
+        loaded = copy.deepcopy(_load_model(model))
+        limit = loaded.get_max_seq_length()
+        positions = getattr(loaded.transformers_model.config, "max_position_embeddings", None)
+        if max_length is not None and positions is not None and max_length > positions:
+            raise ConfigError(f"max_length is {max_length}; model {model!r} reads at most {positions} tokens")
+        loaded.max_seq_length = max_length or min(limit or most_length, most_length)
+        return cls(loaded, where)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text that are read."""
+        return int(self.model.max_seq_length)
+
+    def embed(self, texts: Sequence[str], side: Side) -> torch.Tensor:
+        """Unit vectors with their graph, float32, shape (len(texts), d)."""
+        features = self.model.preprocess(list(texts), prompt=self._prompt(side))
+        moved = {name: v.to(self.device) if isinstance(v, torch.Tensor) else v for name, v in features.items()}
+        vectors: torch.Tensor = self.model(moved)["sentence_embedding"]
+        return torch.nn.functional.normalize(vectors.float(), dim=1)
+
+    def encode(self, texts: Sequence[str], side: Side) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), d).
+
+        Raises:
+            TrainingError: out of memory.
+        """
+        if not texts:
+            return np.zeros((0, int(self.model.get_embedding_dimension() or 0)), dtype=np.float32)
+        remedy = f"lower max_length (now {self.max_length}), or set device: cpu"
+        with explain_memory(self.device, remedy):
+            vectors = self.model.encode(
+                list(texts),
+                prompt=self._prompt(side),
+                batch_size=_PREDICT_BATCH,
+                show_progress_bar=False,
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+            )
+        found: Vectors = np.asarray(vectors, dtype=np.float32)
+        return found
+
+    def add_adapters(self, rank: int, alpha: float | None, seed: int) -> None:
+        """Train low-rank adapters instead of the model's own weights.
+
+        Raises:
+            ConfigError: the model has no place for them. MissingDependency: peft is not installed.
+        """
+        self.model[0].model = add_lora(self.model[0].model, rank, alpha, seed).to(self.device)
+
+    def merge_adapters(self) -> None:
+        """Add the adapters, if there are any, to the model's weights."""
+        self.model[0].model = merge_lora(self.model[0].model)
+
+    def save_memory(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        save_memory(self.model[0].model)
+
+    def write_weights(self, folder: Path) -> None:
+        """Write ``folder/model``, which ``SentenceTransformer`` opens."""
+        with quiet_loading():
+            self.model.save(str(folder / _MODEL), create_model_card=False)
+
+    @classmethod
+    def read_weights(cls, folder: Path, *, device: str, max_length: int | None) -> BiEncoder:
+        """What ``write_weights`` wrote.
+
+        Raises:
+            InputError: files are missing or broken. ConfigError: an unknown device.
+        """
+        where = choose_device(device)
+        if not (folder / _MODEL).is_dir():  # the path would be taken for a name on the hub
+            raise InputError(f"{folder / _MODEL}: no such folder; train again")
+        model = _load_model.__wrapped__(str(folder / _MODEL))
+        if max_length is not None:
+            model.max_seq_length = max_length
+        return cls(model, where)
+
+    def _prompt(self, side: Side) -> str | None:
+        prompts: dict[str, str] = self.model.prompts
+        found = next((prompts[name] for name in _PROMPTS[side] if prompts.get(name)), None)
+        # an empty one, so that sentence-transformers takes no default either
+        return found if found is not None else ""
+
+
+class RetrieverRows:
+    """A bi-encoder with the rows it is trained on, for the training loop.
+
+    Args:
+        model: what to train.
+        corpus: n rows: query and passage.
+        validation: real rows held out.
+        temperature: of the softmax over the batch's passages.
+        learning_rate: peak.
+    """
+
+    def __init__(
+        self, model: BiEncoder, corpus: Corpus, validation: Corpus | None, *, temperature: float, learning_rate: float
+    ) -> None:
+        self._model, self._temperature = model, temperature
+        self._pairs = _Pairs(corpus.texts, corpus.targets)
+        self._held_out = _Pairs(*(([], []) if validation is None else (validation.texts, validation.targets)))
+        self.module: torch.nn.Module = model.model
+        self.groups = (ParameterGroup(tuple(model.model.parameters()), learning_rate),)
+
+    @property
+    def passages(self) -> int:
+        """Distinct passages of the training rows."""
+        return len(set(self._pairs.passage_codes.tolist()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._model.device
+
+    @property
+    def held_out(self) -> int:
+        """Validation rows."""
+        return len(self._held_out.queries)
+
+    def log_p(self, rows: Codes) -> torch.Tensor:
+        """Log softmax over the distinct passages of the batch at each row's own, shape (b,)."""
+        return self._log_p(self._pairs, rows)
+
+    def held_out_log_p(self, rows: Codes) -> torch.Tensor:
+        """As ``log_p``, of validation rows among themselves."""
+        return self._log_p(self._held_out, rows)
+
+    def validate(self) -> float:
+        """Mean log softmax of the validation rows over all their passages, shape ()."""
+        pairs = self._held_out
+        rows = np.arange(len(pairs.queries))
+        columns, own = pairs.columns(rows)
+        queries = torch.from_numpy(self._model.encode(pairs.queries, "query"))
+        passages = torch.from_numpy(self._model.encode([pairs.passages[i] for i in columns], "passage"))
+        return float(self._softmax(queries, passages, pairs.others(rows, columns, own), own).double().mean())
+
+    def _log_p(self, pairs: _Pairs, rows: Codes) -> torch.Tensor:
+        columns, own = pairs.columns(rows)
+        queries = self._model.embed([pairs.queries[i] for i in rows], "query")
+        passages = self._model.embed([pairs.passages[i] for i in columns], "passage")
+        # cosines over a small temperature need more digits than bfloat16 has
+        with torch.autocast(self.device.type, enabled=False):
+            return self._softmax(queries, passages, pairs.others(rows, columns, own), own)
+
+    def _softmax(
+        self, queries: torch.Tensor, passages: torch.Tensor, masked: NDArray[np.bool_], own: Codes
+    ) -> torch.Tensor:
+        scores = queries @ passages.T / self._temperature
+        scores = scores.masked_fill(torch.from_numpy(masked).to(scores.device), -torch.inf)
+        truth = torch.from_numpy(own).to(scores.device)
+        return -torch.nn.functional.cross_entropy(scores, truth, reduction="none")
+
+
+class _Pairs:
+    """Rows of query and passage, and which of them say the same."""
+
+    def __init__(self, queries: Sequence[str], passages: Sequence[str]) -> None:
+        self.queries, self.passages = queries, passages
+        self._query_codes = _code([normalise_text(text) for text in queries])
+        self.passage_codes = _code([normalise_text(text) for text in passages])
+        self._relevant: dict[int, set[int]] = {}
+        for query, passage in zip(self._query_codes.tolist(), self.passage_codes.tolist(), strict=True):
+            self._relevant.setdefault(query, set()).add(passage)
+
+    def columns(self, rows: Codes) -> tuple[list[int], Codes]:
+        """A row for each distinct passage of ``rows``, and the place of each row's passage among them."""
+        places: dict[int, int] = {}
+        columns: list[int] = []
+        for row in rows.tolist():
+            if places.setdefault(int(self.passage_codes[row]), len(places)) == len(columns):
+                columns.append(row)
+        return columns, np.array([places[int(self.passage_codes[row])] for row in rows], dtype=np.int64)
+
+    def others(self, rows: Codes, columns: Sequence[int], own: Codes) -> NDArray[np.bool_]:
+        """True where a passage is relevant for a row's query, but is not that row's own, shape (b, columns)."""
+        codes = [int(self.passage_codes[i]) for i in columns]
+        known = [self._relevant[int(self._query_codes[row])] for row in rows]
+        out = np.array([[code in relevant for code in codes] for relevant in known], dtype=np.bool_)
+        out[np.arange(len(rows)), own] = False
+        return out
+
+
+def _code(texts: Sequence[str]) -> Codes:
+    codes: dict[str, int] = {}
+    return np.array([codes.setdefault(text, len(codes)) for text in texts], dtype=np.int64)
+
+
+@lru_cache(maxsize=1)
+def _load_model(model: str) -> SentenceTransformer:
+    """Loaded once a process (it takes seconds); callers train a copy."""
+    local = Path(model).is_dir()
+    try:
+        # a layer that the files lack (BERT's unused pooler) starts at random
+        with quiet_loading(), own_random_stream(torch.device("cpu"), 0):
+            found = SentenceTransformer(
+                model, device="cpu", local_files_only=local, model_kwargs={"dtype": torch.float32}
+            )
+    except (OSError, ValueError, KeyError, SafetensorError) as exc:
+        raise InputError(
+            f"model {model!r} cannot be loaded ({first_line(exc)}); give a folder or a name on the hub"
+        ) from exc
+    if found.transformers_model is None:
+        raise InputError(f"model {model!r} holds no transformer, so it cannot be fine-tuned; give a sentence encoder")
+    return found

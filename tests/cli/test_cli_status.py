@@ -1,0 +1,101 @@
+"""``cuvee status``: a run seen from another process, while it runs and after."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from command_line import call, refused
+from cuvee.records import Cell, Draw, TrialFailure
+from cuvee.store import RunFolder
+from cuvee.study.status import Recorder, read_status
+
+
+def look(capsys, run) -> dict:
+    code, out, _ = call(capsys, "status", run, "--json")
+    assert code == 0
+    return json.loads(out)
+
+
+def test_a_run_is_seen_while_its_folder_is_held(tmp_path, capsys):
+    cell = Cell(kind="blend", dial="topics", level="4", share=0.5, rows_per_label=3)
+    now = [1000.0]
+    with RunFolder(tmp_path / "run") as folder:
+        recorder = Recorder(folder, None, clock=lambda: now[0])
+        recorder.started("train", "trials")
+        for done in range(4):
+            now[0] += 1
+            recorder.advanced("train", done, 12)
+        recorder.noted("something to know")
+        folder.mark_trial("a", cell, Draw(generation=1, sampling=0, training=2))
+        folder.mark_trial("b", cell, Draw(generation=0, sampling=0, training=0))
+        failure = TrialFailure(cell=cell, draw=Draw(generation=0, sampling=0, training=0), stage="train", reason="no")
+        folder.add_trial("failed", failure, mark="b")
+        found = look(capsys, tmp_path / "run")
+        assert (found["state"], found["process"]) == ("running", os.getpid())
+        assert (found["stage"], found["done"], found["total"], found["planned"]) == ("train", 3, 12, 12)
+        assert found["trials"]["failed"] == 1 and found["trials"]["done"] == 0
+        (running,) = found["trials"]["running"]
+        assert (running["cell"], running["draw"]) == (cell.key, [1, 0, 2])
+        assert found["notes"] == ["something to know"]
+        code, out, _ = call(capsys, "status", tmp_path / "run")
+        assert code == 0 and "3 of 12" in out and cell.key in out and "note: something to know" in out
+        recorder.finished("train", 3.5)
+        recorder.close()
+    found = look(capsys, tmp_path / "run")
+    assert (found["state"], found["process"], found["trials"]["running"]) == ("stopped", None, [])
+    assert found["seconds"] == {"train": 3.5}
+    with RunFolder(tmp_path / "run"):  # marks of a process that is gone are taken away
+        assert read_status(tmp_path / "run").trials.running == ()
+
+
+def test_a_failure_that_was_put_right_is_no_failure_any_more(tmp_path):
+    cell, draw = Cell(kind="real-only", rows_per_label=3), Draw(generation=0, sampling=0, training=0)
+    failure = TrialFailure(cell=cell, draw=draw, stage="train", reason="no")
+    with RunFolder(tmp_path / "run") as folder:
+        Recorder(folder, None).close()
+        folder.add_trial("failed", failure, replaces="failed")
+        assert read_status(tmp_path / "run").trials.failed == 1
+        folder.add_trial("now fine", failure, replaces="failed")
+        assert folder.find_trial("failed") is None and folder.find_trial("now fine") == failure
+
+
+def test_what_is_no_run_folder_is_told(tmp_path, capsys):
+    assert "no run folder" in refused(capsys, "status", tmp_path)
+    (tmp_path / "status.json").write_text("{", encoding="utf-8")
+    assert "broken" in refused(capsys, "status", tmp_path)
+
+
+@pytest.mark.slow  # with the others of its kind
+def test_another_process_is_seen_and_its_death_too(settings, tmp_path, capsys, local):
+    held = True
+
+    async def hold(number, _request, _body):
+        while held and number >= 20:
+            await asyncio.sleep(0.05)
+
+    local.script = hold
+    study, folder = tmp_path / "study.yaml", tmp_path / "run"
+    settings["generator"]["timeout_s"] = 100
+    study.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cuvee", "run", str(study), "--out", str(folder)], stderr=subprocess.DEVNULL
+    )
+    while len(local.bodies) < 24 and run.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    found = look(capsys, folder)
+    assert (found["state"], found["process"], found["stage"]) == ("running", run.pid, "generate")
+    assert 0 < found["requests"] <= 20 and found["prompt_tokens"] > 0
+    before = {path.name for path in folder.iterdir()}
+    run.send_signal(signal.SIGKILL)
+    run.wait(timeout=10)
+    held = False
+    assert look(capsys, folder)["state"] == "stopped"
+    assert {path.name for path in folder.iterdir()} <= before

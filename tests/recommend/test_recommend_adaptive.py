@@ -1,0 +1,290 @@
+import numpy as np
+import pytest
+
+from cuvee.recommend import AdaptiveSearch, GridSearch, halve, plan_grid
+from cuvee.recommend.surface import (
+    Surface,
+    bound_above,
+    estimate_draw_effects,
+    fit_surface,
+    imagine_draw,
+    place_cells,
+    pool_noise,
+    value_knowledge,
+)
+from cuvee.records import Cell, Level
+
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+LEVELS = [Level(dial="topics", name=str(k), rank=k) for k in range(5)]
+DIVERSITY = {f"topics={k}": v for k, v in enumerate((12.0, 19.0, 27.0, 33.0, 40.0))}
+KINDS = ("upper-confidence-bound", "knowledge-gradient")
+
+
+def plan(*, draws=4, sampling=1, training=1, rows=4, levels=LEVELS):
+    return plan_grid(
+        {level: range(draws) for level in levels}, shares=SHARES, base_share=0.5, rows_per_label=rows,
+        sampling=sampling, training=training, trainer="probe", loss="ce",
+    )  # fmt: skip
+
+
+def make_search(planned=None, **changes):
+    settings = {"diversity": DIVERSITY, "shape_share": 0.5, "budget": 0.4} | changes
+    return AdaptiveSearch(plan() if planned is None else planned, **settings)
+
+
+def answer(trial, *, seed=0):
+    """Highest at level 3 and share 0.7, 4 points above the corner; noise of half a point, the same each time."""
+    if trial.cell.kind != "blend":
+        return 0.7
+    level, share = int(trial.cell.level), trial.cell.share
+    noise = np.random.default_rng([seed, level, round(10 * share), trial.draw.generation, trial.draw.training])
+    return 0.72 - 0.004 * (level - 3) ** 2 - 0.1 * (share - 0.7) ** 2 + 0.005 * noise.normal()
+
+
+def play(search, *, tell=answer, stop=None):
+    """Every round asked, until ``stop`` rounds."""
+    rounds = []
+    while (stop is None or len(rounds) < stop) and (batch := search.ask()):
+        rounds.append(batch)
+        for trial in batch:
+            search.tell(trial, tell(trial))
+    return rounds
+
+
+@pytest.mark.parametrize("acquisition", KINDS)
+def test_baselines_and_the_balanced_slice_come_first_and_complete(acquisition):
+    search = make_search(acquisition=acquisition, batch=10)
+    rounds = play(search)
+    first = set(rounds[0])
+    expected = {t for t in plan() if t.cell.kind != "blend" or t.cell.share == 0.5}
+    assert first == expected and len(rounds[0]) == len(expected)
+    later = [t for batch in rounds[1:] for t in batch]
+    assert len(set(later)) == len(later) and not set(later) & first
+    assert all(t.cell.kind == "blend" and t.cell.share != 0.5 for t in later)
+    assert sum(t.cell.kind == "blend" for batch in rounds for t in batch) == 40 == search.budget
+    assert search.done and search.ask() == ()
+
+
+@pytest.mark.parametrize("acquisition", KINDS)
+def test_the_rest_is_spent_near_the_best_cells(acquisition):
+    search = make_search(acquisition=acquisition)
+    later = [t for batch in play(search)[1:] for t in batch]
+    near = sum(t.cell.level in ("2", "3", "4") and t.cell.share in (0.3, 0.7, 0.9) for t in later)
+    assert near / len(later) > 0.6
+    best = search.best()
+    assert best.level == "3" and best.share in (0.5, 0.7)
+
+
+def test_the_same_values_ask_the_same_whatever_their_order():
+    first, second = make_search(), make_search()
+    for _ in range(3):
+        batch, same = first.ask(), second.ask()
+        assert batch == same
+        for trial in batch:
+            first.tell(trial, answer(trial))
+        for trial in reversed(same):
+            second.tell(trial, answer(trial))
+    assert first.best() == second.best()
+    assert play(make_search(batch=10), tell=lambda t: answer(t, seed=1)) != play(make_search(batch=10))
+
+
+def test_what_was_told_before_is_not_asked_again():
+    known = {t for batch in play(make_search(), stop=3) for t in batch}
+    resumed = make_search()
+    for trial in sorted(known, key=lambda t: (t.cell.key, t.draw.generation)):
+        resumed.tell(trial, answer(trial))
+    whole = make_search()
+    play(whole, stop=3)
+    assert resumed.ask() == whole.ask()
+
+
+def test_each_setting_changes_what_is_asked():
+    base = play(make_search(batch=10))
+    assert [len(batch) for batch in base[1:]] == [10, 10]
+    assert [len(batch) for batch in play(make_search())[1:]] == [4] * 5
+    assert len([t for batch in play(make_search(budget=0.6, batch=40)) for t in batch if t.cell.kind == "blend"]) == 60
+    assert {t.cell.share for t in play(make_search(shape_share=0.3), stop=1)[0] if t.cell.kind == "blend"} == {0.3}
+    assert play(make_search(width=0.0, batch=10)) != base
+    assert play(make_search(imagined="liar", batch=10)) != base
+    assert play(make_search(acquisition="knowledge-gradient", batch=10)) != base
+    moved = {name: -v if name == "topics=3" else v for name, v in DIVERSITY.items()}
+    assert play(make_search(diversity=moved, batch=10)) != base
+    described = play(make_search(descriptive_shares=(0.7, 0.9), batch=40))
+    assert {t.cell.share for batch in described for t in batch if t.cell.kind == "blend"} == {0.1, 0.3, 0.5}
+
+
+def test_a_round_spreads_over_cells():
+    search = make_search(budget=1.0)
+    play(search, stop=1)
+    batch = search.ask(8)
+    assert len({t.cell for t in batch}) >= 4
+    more = search.ask(8)  # the first eight are not told yet
+    assert len(more) == 8 and not set(batch) & set(more)
+
+
+def test_a_draw_is_asked_whole():
+    search = make_search(plan(sampling=2, training=2, draws=2))
+    rounds = play(search)
+    for batch in rounds[1:]:
+        assert len({(t.cell, t.draw.generation) for t in batch}) * 4 == len(batch)
+    assert sum(t.cell.kind == "blend" for batch in rounds for t in batch) == 80
+
+
+def test_failures_are_told_and_cells_that_keep_failing_are_left():
+    def tell(trial):
+        return None if trial.cell.level == "3" else answer(trial)
+
+    search = make_search(budget=0.8, batch=3)
+    rounds = play(search, tell=tell)
+    failed = [t.cell for batch in rounds[1:] for t in batch if t.cell.level == "3"]
+    assert all(failed.count(cell) < 4 for cell in failed)
+    assert search.best().level != "3" and search.done
+    nothing = make_search()
+    play(nothing, tell=lambda _trial: None)
+    assert nothing.best() is None and nothing.done
+
+
+def test_a_round_must_be_told_first():
+    search = make_search()
+    batch = search.ask()
+    assert search.ask() == () and not search.done and search.best() is None
+    for trial in batch:
+        search.tell(trial, answer(trial))
+    assert len(search.ask()) == 4
+
+
+def test_the_best_cell_may_be_recommended():
+    rows = [*plan(rows=2), *plan(rows=8)]
+    search = make_search(rows, descriptive_shares=(0.5,), batch=15)
+    asked = [t for batch in play(search) for t in batch]
+    best = search.best()
+    assert best.rows_per_label == 8 and best.share != 0.5
+    assert len({t.draw.generation for t in asked if t.cell == best}) >= 2
+    assert {t.cell.rows_per_label for t in asked if t.cell.kind == "blend" and t.cell.share == 0.5} >= {8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget": 0.1}, "at least 0.2"),
+        ({"budget": 1.5}, "budget"),
+        ({"shape_share": 0.4}, r"shape_share 0\.4"),
+        ({"diversity": {"topics=0": 1.0}}, "diversity lacks topics=1"),
+        ({"acquisition": "luck"}, "knowledge-gradient"),
+        ({"imagined": "x"}, "believer"),
+        ({"batch": 0}, "batch"),
+        ({"width": -1.0}, "width"),
+    ],
+)
+def test_wrong_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_search(**changes)
+
+
+@pytest.mark.parametrize("make", [make_search, lambda: GridSearch(plan())])
+def test_only_planned_trials_and_finite_values_are_told(make):
+    search, stranger = make(), plan(draws=9)[-1]
+    with pytest.raises(ValueError, match="not planned"):
+        search.tell(stranger, 0.5)
+    with pytest.raises(ValueError, match="finite"):
+        search.tell(plan()[0], float("nan"))
+    with pytest.raises(ValueError, match="count"):
+        search.ask(0)
+
+
+def test_the_grid_asks_everything_once_in_order():
+    search = GridSearch(plan())
+    assert search.best() is None
+    head = search.ask(7)
+    search.tell(plan()[8], 0.9)  # known from an earlier run
+    rest = search.ask()
+    assert (*head, plan()[7], *rest[1:]) == (*plan()[:8], *plan()[9:]) and search.done
+    for trial in (*head, *rest):
+        search.tell(trial, None if trial.cell.level == "3" and trial.draw.generation else answer(trial))
+    assert search.best().level in ("2", "4")
+    assert search.ask() == ()
+
+
+def test_halving_keeps_the_best():
+    cells = [Cell(kind="blend", dial="d", level=str(k), share=0.5 + k / 10, rows_per_label=4) for k in range(4)]
+    assert halve(cells, [0.1, 0.4, None, 0.4], 2) == (cells[1], cells[3])
+    assert halve(cells, [0.1, 0.4, None, 0.4], 9) == (cells[1], cells[3], cells[0])
+    for wrong in (
+        (cells[:2], [0.1], 1),
+        (cells[:1] * 2, [0.1, 0.2], 1),
+        (cells[:1], [0.1], 0),
+        (cells[:1], [np.nan], 1),
+    ):
+        with pytest.raises(ValueError, match=r"pair|keep|finite"):
+            halve(*wrong)
+
+
+def make_surface(seed, n=8):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(0, 1, (n, n))
+    return Surface(mean=rng.normal(0, 1, n), covariance=root @ root.T / n), rng
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_knowledge_gradient_is_the_expected_rise(seed):
+    surface, rng = make_surface(seed)
+    noise = np.full(8, 0.3)
+    z = rng.normal(size=100_000)
+    worth = value_knowledge(surface, noise=noise)
+    for j in (0, 5):
+        slopes = surface.covariance[:, j] / np.sqrt(surface.covariance[j, j] + 0.3)
+        simulated = np.max(surface.mean[:, None] + slopes[:, None] * z, axis=0).mean() - surface.mean.max()
+        assert worth[j] == pytest.approx(simulated, abs=0.02)
+    assert (value_knowledge(Surface(mean=np.zeros(3), covariance=np.zeros((3, 3))), noise=np.ones(3)) == 0).all()
+    assert bound_above(surface, width=2.0) == pytest.approx(surface.mean + 2 * np.sqrt(np.diag(surface.covariance)))
+
+
+def test_imagined_draws_are_bayes_rule():
+    surface, _ = make_surface(1)
+    found = imagine_draw(surface, 2, noise=0.5, value=1.7)
+    precision = np.linalg.inv(surface.covariance)
+    precision[2, 2] += 1 / 0.5
+    covariance = np.linalg.inv(precision)
+    shift = np.zeros(8)
+    shift[2] = 1.7 / 0.5
+    assert found.covariance == pytest.approx(covariance)
+    assert found.mean == pytest.approx(covariance @ (np.linalg.inv(surface.covariance) @ surface.mean + shift))
+    assert imagine_draw(surface, 2, noise=0.5).mean == pytest.approx(surface.mean)
+
+
+def test_a_surface_recovers_a_smooth_truth_and_knows_where_it_does_not_know():
+    places = np.array([[x, y] for x in np.linspace(-1.4, 1.4, 5) for y in np.linspace(-1.4, 1.4, 5)])
+    truth = 0.7 - 0.02 * (places**2).sum(axis=1)
+    seen = np.arange(0, 25, 2)
+    surface = fit_surface(places, seen=seen, means=truth[seen], noise=np.full(13, 1e-6))
+    assert np.abs(surface.mean - truth).max() < 0.02
+    assert surface.spread[seen].max() < surface.spread[1::2].min()
+    vague = fit_surface(places, seen=seen, means=truth[seen], noise=np.where(seen == 0, 1e-2, 1e-6))
+    assert vague.spread[0] > 2 * surface.spread[0]
+
+
+def test_places_noise_and_draw_effects():
+    cells = [
+        Cell(kind="blend", dial=dial, level=level, share=share, rows_per_label=rows)
+        for dial, level in (("a", "1"), ("a", "2"), ("b", "1"))
+        for share in (0.2, 0.8)
+        for rows in (4, 16)
+    ]
+    places = place_cells(cells, {"a=1": 10.0, "a=2": 30.0, "b=1": 20.0})
+    assert places.shape == (12, 4)
+    assert all(set(places[:, k].round(9)) == {-1.0, 1.0} for k in (1, 2)) and set(places[:, 3]) == {0, 1}
+    few = [c for c in cells if c.dial == "a" and c.rows_per_label == 4]
+    assert place_cells(few, {"a=1": 1.0, "a=2": 1.0}).shape == (4, 2)
+
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 1, 20)
+    tables = [dict(enumerate(level + shared + rng.normal(0, 0.2, 20))) for level in range(5)]
+    effects = estimate_draw_effects(tables)
+    assert np.array(list(effects.values())) == pytest.approx(shared - shared.mean(), abs=0.3)
+    none = [dict(enumerate(rng.normal(0, 0.2, 20))) for _ in range(5)]
+    assert max(map(abs, estimate_draw_effects(none).values())) < 0.1
+    assert estimate_draw_effects(tables[:1]) == {} == estimate_draw_effects([])
+
+    noise = pool_noise([np.array([0.0, 0.0, 0.0]), np.array([1.0, 3.0, 5.0]), np.array([2.0]), np.array([])])
+    assert noise[0] < noise[2] < noise[1] and noise[2:] == pytest.approx(2.0)
+    assert (pool_noise([np.array([1.0]), np.array([])]) == 0.01**2).all()

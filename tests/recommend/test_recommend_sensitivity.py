@@ -1,0 +1,76 @@
+import dataclasses
+import json
+
+import pytest
+
+from cuvee.recommend import compare_advice, sensitivity_to_json
+from cuvee.records import Advice, Cell, CellSummary, Gain, ManipulationCheck, ShapeTest
+
+
+def make_summary(level="4", share=0.75, value=0.03, trainer="probe"):
+    cell = Cell(kind="blend", dial="topics", level=level, share=share, rows_per_label=4, trainer=trainer)
+    gain = Gain(over="real-only", value=value, low=value - 0.01, high=value + 0.01, df=4, draws=5, items=100, mde=0.02)
+    return CellSummary(cell=cell, accuracy=0.8, draws=5, trials=5, share=share, gains=(gain,))
+
+
+def make_advice(decision="use", *, best=None, equivalent=(), verdict="inverted-U", interpreted=True, passed=True):
+    shape = ShapeTest(
+        dial="topics", share=0.75, levels=("1", "4", "16"), means=(0.7, 0.8, 0.7), draws=5, verdict=verdict,
+        p_values={}, delta=0.01, alpha=0.05, interpreted=interpreted,
+    )  # fmt: skip
+    check = ManipulationCheck(dial="topics", metric="vendi_q1", levels=(), estimates=(), passed=passed, note="")
+    return Advice(
+        decision=decision, sentence="", best=best or make_summary(), equivalent=tuple(equivalent), cells=(),
+        shapes=(shape,), checks=(check,), confirmation=None, more_draws=None, scope="", failures=0,
+    )  # fmt: skip
+
+
+def flips(base, variant):
+    (row,) = compare_advice(base, {"variant": variant}).rows
+    return row.flips, row.unsettled
+
+
+BASE = make_advice()
+
+
+@pytest.mark.parametrize(
+    ("variant", "flipped", "unsettled"),
+    [
+        (make_advice(), (), ()),
+        (make_advice("do-not-use"), ("decision",), ()),
+        (make_advice("underpowered"), (), ("decision",)),
+        (make_advice(best=make_summary("64")), ("best cell",), ()),
+        (make_advice("underpowered", best=make_summary("64")), (), ("decision", "best cell")),
+        (make_advice(best=make_summary(trainer="encoder")), (), ()),
+        (make_advice(best=make_summary("64"), equivalent=[make_summary("4")]), (), ()),
+        (make_advice(verdict="rising"), ("shape of topics",), ()),
+        (make_advice(verdict="underpowered"), (), ("shape of topics",)),
+        (make_advice(verdict="rising", interpreted=False), (), ("shape of topics",)),
+        (dataclasses.replace(make_advice(), shapes=()), (), ("shape of topics",)),
+        (make_advice(passed=False), ("manipulation check of topics",), ()),
+        (dataclasses.replace(make_advice(), best=None), ("best cell",), ()),
+    ],
+)
+def test_what_flips(variant, flipped, unsettled):
+    assert flips(BASE, variant) == (flipped, unsettled)
+
+
+def test_the_base_may_know_that_cells_are_alike():
+    base = make_advice(equivalent=[make_summary("16")])
+    assert flips(base, make_advice(best=make_summary("16"))) == ((), ())
+
+
+def test_the_table_says_where_it_flips():
+    table = compare_advice(
+        BASE, {"metric dcscore": make_advice(), "trainer encoder": make_advice("do-not-use", verdict="falling")}
+    )
+    assert [row.variant for row in table.rows] == ["metric dcscore", "trainer encoder"] and not table.robust
+    text = str(table)
+    assert text.endswith("The conclusion flips under: trainer encoder.")
+    assert "base: use topics=4 at share 0.75 +3.0 points over real-only; topics: inverted-U" in text
+    plain = json.loads(json.dumps(sensitivity_to_json(table), allow_nan=False))
+    assert plain["robust"] is False and plain["rows"][1]["flips"] == ["decision", "shape of topics"]
+    robust = compare_advice(BASE, {"loss imp": make_advice()})
+    assert robust.robust and "No variant flips" in str(robust)
+    with pytest.raises(ValueError, match="'base'"):
+        compare_advice(BASE, {"base": BASE})

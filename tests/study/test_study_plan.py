@@ -1,0 +1,101 @@
+"""``cuvee plan``: the numbers are those of the study that is then run; nothing is sent, nothing is written."""
+
+import json
+import math
+
+import pytest
+import yaml
+
+from command_line import call, refused
+from cuvee.errors import ConfigError
+from cuvee.recommend.power import plan_power
+from cuvee.study import open_study, run_study
+from cuvee.study.planning import plan_study
+
+
+@pytest.mark.slow  # with the others of its kind: it runs a study
+def test_the_plan_is_what_the_study_then_does(settings, tmp_path, local):
+    plan = plan_study(settings)
+    assert not local.bodies
+    run_study(settings, out=tmp_path / "run")
+    with open_study(settings, out=tmp_path / "run") as flow:
+        grid, folder = flow.grid, flow.study.folder
+        stages = {stage.stage: stage for stage in plan.trials}
+        assert stages["grid"].trials == len(grid)
+        assert stages["grid"].cells == len({outcome.cell for outcome in grid})
+        assert len(flow.study.train) == plan.train_rows
+        rows = folder._database.execute('SELECT count(*) FROM trials WHERE payload LIKE \'%"part": "test"%\'')
+        assert stages["confirm"].trials == rows.fetchone()[0]
+        usage = json.loads(call_ledger(tmp_path / "run"))
+    # every answer of this LLM is usable, up to a few duplicates
+    assert plan.requests <= usage["requests"] + 9 * 2 * 2  # the confirmed level may be the smaller one
+    assert usage["requests"] <= plan.most_requests
+    assert plan.prompt_tokens > 0 and plan.completion_tokens > 0
+
+
+def call_ledger(folder) -> str:
+    from cuvee.generate import Ledger
+
+    with Ledger(folder / "ledger.sqlite", readonly=True) as ledger:
+        return json.dumps({"requests": ledger.totals().requests})
+
+
+def test_requests_are_those_of_the_union_of_levels(settings):
+    plan = plan_study(settings)
+    sampling, paraphrase = plan.dials
+    # 9 rows a draw (3 labels x 3), 2 draws: temperatures share nothing, paraphrases share their base rows
+    assert sampling.requests == 3 * 18 and sampling.confirm_requests == 18
+    assert 18 < paraphrase.requests < 36
+    assert plan.requests == sampling.requests + paraphrase.requests + max(18, paraphrase.confirm_requests)
+    doubled = plan_study({**settings, "draws": {**settings["draws"], "generation": 4}})
+    assert [d.requests for d in doubled.dials] == [2 * d.requests for d in plan.dials]
+
+
+def test_cost_time_and_power_follow_their_settings(settings):
+    generator = {**settings["generator"], "prices": {"prompt_per_million": 1000, "completion_per_million": 2000}}
+    plan = plan_study({**settings, "generator": generator, "execute": {"kind": "processes", "workers": 2}})
+    assert plan.cost == pytest.approx((plan.prompt_tokens * 1000 + plan.completion_tokens * 2000) / 1e6)
+    assert plan.workers == 2
+    timed = [stage for stage in plan.trials if stage.seconds_each is not None]
+    assert plan.seconds == pytest.approx(sum(s.trials * s.seconds_each for s in timed) / 2)
+    cells = 5 * 2  # levels x shares above 0
+    assert plan.power.gain == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, tests=cells, items=45)
+    assert plan.power.hump == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, levels=3)
+    steady = plan_study(settings, sd_between=0.1, sd_within=0.1)
+    assert steady.power.gain < plan.power.gain and steady.cost is None
+    one = plan_study({**settings, "draws": {**settings["draws"], "generation": 1, "confirm": 0}})
+    assert math.isinf(one.power.gain) and [s.stage for s in one.trials] == ["grid"]
+
+
+def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
+    dials = [
+        {"name": "topics", "levels": [1, 2], "topics": "llm", "degree": [2]},
+        {"name": "base_then_refine", "levels": [0.7, 1.3]},
+    ]
+    train = {"steps": 40, "check": {"trainer": "encoder", "steps": 5, "draws": 2}}
+    plan = plan_study({**settings, "dials": dials, "train": train})
+    topics, refine = plan.dials
+    assert topics.list_requests == 3  # one question a label
+    assert refine.requests == 2 * 2 * 18  # a draft and its refinement
+    check = next(stage for stage in plan.trials if stage.stage == "check")
+    assert (check.trainer, check.cells, check.trials, check.seconds_each) == ("encoder", 3, 6, None)
+    assert any("encoder are not timed" in note for note in plan.notes)
+
+
+def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local, monkeypatch):
+    study = tmp_path / "here" / "study.yaml"
+    study.parent.mkdir()
+    study.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    monkeypatch.chdir(study.parent)
+    code, out, _ = call(capsys, "plan", study, "--json")
+    plan = json.loads(out)
+    assert code == 0 and plan["requests"] == plan_study(settings).requests
+    code, out, _ = call(capsys, "plan", study)
+    assert code == 0 and "requests, at most" in out and "four in five studies see a gain of" in " ".join(out.split())
+    assert [path.name for path in study.parent.iterdir()] == ["study.yaml"] and not local.bodies
+    assert "not a run folder" in refused(capsys, "plan", tmp_path)
+
+
+def test_what_would_stop_the_study_stops_its_plan(settings):
+    with pytest.raises(ConfigError, match=r"dials\.0"):
+        plan_study({**settings, "dials": [{"name": "topics", "levels": [400], "topics": "data"}]})

@@ -1,0 +1,90 @@
+"""MLflow tracking: off by default, in a folder without any network, each trial once."""
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from test_study_run import counted, files, make_rows, write_pools
+
+from cuvee.config import make_config
+from cuvee.errors import MissingDependency
+from cuvee.execute import Silent
+from cuvee.study import open_study, run_study
+from cuvee.study.tracking import tracking_uri
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def noted(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.fixture
+def tracked(settings, tmp_path):
+    write_pools(tmp_path, {"low.jsonl": make_rows("low"), "high.jsonl": make_rows("high", groups=24, each=1)})
+    config = files(settings, low=tmp_path / "low.jsonl", high=tmp_path / "high.jsonl")
+    draws = {"generation": 2, "sampling": 1, "training": 1, "confirm": 0}
+    return {**config, "draws": draws, "track": {"mlflow": str(tmp_path / "mlruns")}}
+
+
+@pytest.mark.slow  # with the others of its kind
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
+def test_a_study_and_its_trials_are_runs_each_once(tracked, tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    connected = []
+    connect = socket.socket.connect
+    monkeypatch.setattr(socket.socket, "connect", lambda self, to: connected.append(to) or connect(self, to))
+    run_study(tracked, out=tmp_path / "run")
+    run_study(tracked, out=tmp_path / "run")  # nothing is tracked twice
+    assert not [to for to in connected if isinstance(to, tuple)]
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking_uri(tracked["track"]["mlflow"]))
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    with open_study({k: v for k, v in tracked.items() if k != "track"}, out=tmp_path / "run") as flow:
+        grid, advice = flow.grid, flow.advice
+    assert len(trials) == len(grid) == parent.data.metrics["trials"] and len(runs) == len(trials) + 1
+    assert sorted(run.data.metrics["accuracy"] for run in trials) == sorted(
+        outcome.scores.values["accuracy"].value for outcome in grid
+    )
+    assert {run.data.params["kind"] for run in trials} == {outcome.cell.kind for outcome in grid}
+    assert parent.data.metrics["best.accuracy"] == advice.best.accuracy
+    assert parent.data.params["mix.shape_share"] == "0.5" and parent.data.params["name"] == "tiny"
+    kept = {artefact.path for artefact in client.list_artifacts(parent.info.run_id)}
+    assert kept == {"report.html", "advice.json", "study.yaml", "blend"}
+    # tracking changes nothing else
+    run_study({k: v for k, v in tracked.items() if k != "track"}, out=tmp_path / "plain")
+    assert counted(tmp_path / "plain") == counted(tmp_path / "run")
+
+
+@pytest.mark.slow  # with the others of its kind
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
+def test_a_store_that_refuses_costs_a_note_and_no_result(tracked, tmp_path):
+    pytest.importorskip("mlflow")
+    (tmp_path / "mlruns").write_text("a file, no folder", encoding="utf-8")
+    heard = Notes()
+    result = run_study(tracked, out=tmp_path / "run", listener=heard)
+    assert result.report.is_file()
+    assert any("track.mlflow" in note and "tracks it again" in note for note in heard.notes)
+
+
+def test_without_mlflow_nothing_is_spent(tracked, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with (
+        pytest.raises(MissingDependency, match=r"pip install 'cuvee\[mlflow\]'"),
+        open_study(tracked, out=tmp_path / "run"),
+    ):
+        pass
+    assert make_config({k: v for k, v in tracked.items() if k != "track"}).track is None
+
+
+@pytest.mark.parametrize("uri", ["http://host:5000", "sqlite:///a.db", "databricks", "file:///tmp/x"])
+def test_uris_stay_and_folders_become_uris(uri):
+    assert tracking_uri(uri) == uri
+    assert tracking_uri("some/folder") == (Path.cwd() / "some" / "folder").as_uri()

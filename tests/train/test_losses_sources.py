@@ -1,0 +1,187 @@
+"""What weighs the synthetic source: the chosen weight, the agreement of gradients, the checkers, the curriculum."""
+
+import numpy as np
+import pytest
+
+from cuvee.corpus import Corpus
+from cuvee.probe import fit_objective, fit_probe
+from cuvee.similarity import unit_rows
+from cuvee.train import TrainingRows, TrainSettings, build_loss, train_on_vectors
+from cuvee.train.losses.checkers import encode_sources, fit_checker, synthetic_log_p
+from cuvee.train.losses.curriculum import Curriculum
+from cuvee.train.losses.online import OnlineRows
+from cuvee.train.ready import make_ready
+
+LABELS = np.array(["a", "b", "c", "d"])
+CENTRES = np.random.default_rng(99).normal(size=(4, 24))
+
+
+def clusters(n, seed, noise=1.5):
+    codes = np.arange(n) % 4
+    vectors = CENTRES[codes] + noise * np.random.default_rng(seed).normal(size=(n, 24))
+    return unit_rows(vectors.astype(np.float32)), LABELS[codes]
+
+
+REAL, REAL_LABELS = clusters(24, 1)
+MADE, MADE_LABELS = clusters(80, 2)
+HELD, HELD_LABELS = clusters(16, 3)
+VECTORS = np.vstack([REAL, MADE])
+MARKS = np.arange(104) >= 24
+SHIFTED = np.roll(LABELS, 1)[np.searchsorted(LABELS, MADE_LABELS)]  # each label called by another's name
+SHUFFLED = np.random.default_rng(5).permutation(MADE_LABELS)
+
+
+def rows_of(made_labels, vectors=VECTORS, real_labels=REAL_LABELS):
+    targets, origins = [*real_labels, *made_labels], np.where(MARKS, "synthetic", "real")
+    rows = [
+        {"text": str(i), "target": str(t), "origin": str(o)}
+        for i, (t, o) in enumerate(zip(targets, origins, strict=True))
+    ]
+    return TrainingRows(
+        corpus=Corpus.from_rows(rows),
+        synthetic=MARKS,
+        validation=None,
+        encode=lambda texts: vectors[[int(t) for t in texts]],
+        seed=0,
+    )
+
+
+def prepare(name, made_labels=MADE_LABELS, **settings):
+    return build_loss(TrainSettings(loss=name, **settings)).prepare(rows_of(made_labels))
+
+
+# --- the weight chosen by cross-validation ---
+def test_a_good_source_is_chosen_and_a_misleading_one_is_not():
+    assert prepare("source_weight").source_weight >= 0.5
+    assert prepare("source_weight", SHIFTED).source_weight == 0.0
+
+
+def test_the_chosen_weight_is_named_and_gives_the_bits_of_the_same_weight_given():
+    rows = rows_of(SHIFTED)
+    ready = make_ready(rows.corpus, TrainSettings(loss="source_weight"), validation=None, encode=rows.encode)
+    assert ready.settings.source_weight == 0.0
+    targets = [*REAL_LABELS.tolist(), *SHIFTED.tolist()]
+    found = [
+        train_on_vectors(
+            VECTORS, targets, synthetic=MARKS, settings=TrainSettings(loss="source_weight", source_weight=w)
+        )
+        for w in (None, 0.0)
+    ]
+    assert np.array_equal(found[0].weights, found[1].weights)
+
+
+# --- the weight learnt from gradients ---
+def online(made_labels, floor):
+    loss = OnlineRows(MARKS, floor)
+    fit_objective(
+        VECTORS, [*REAL_LABELS, *made_labels], loss, synthetic=MARKS, validation=(HELD, HELD_LABELS.tolist()), steps=200
+    )
+    return loss.source_weight
+
+
+@pytest.mark.parametrize("labels", [SHIFTED, SHUFFLED])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_a_source_of_permuted_labels_falls_to_the_floor(labels, floor):
+    assert online(labels, floor) == floor
+
+
+def test_a_source_like_the_real_rows_keeps_its_weight():
+    assert online(MADE_LABELS, 0.0) > 0.9
+
+
+def test_the_online_weight_moves_the_slopes_and_their_mean_stays():
+    loss = OnlineRows(np.array([False, True, True, False]), 0.0)
+    every, log_p = np.arange(4), np.full(4, -1.0)
+    assert np.array_equal(loss.slopes(every, log_p), -np.ones(4))
+    for _ in range(5):
+        loss.observe(0, -1.0)
+    assert loss.source_weight == pytest.approx(0.5)
+    np.testing.assert_allclose(loss.slopes(every, log_p), -np.array([1, 0.5, 0.5, 1]) / 0.75)
+    for _ in range(100):
+        loss.observe(0, 1.0)
+    assert loss.source_weight == 1.0
+
+
+def test_a_quarter_of_the_real_rows_is_held_out_where_none_are_given():
+    rows = rows_of(MADE_LABELS)
+    settings = TrainSettings(loss="online_source_weight")
+    ready = make_ready(rows.corpus, settings, validation=None, encode=rows.encode)
+    assert ready.validation is not None
+    assert set(ready.validation.origins) == {"real"}
+    assert len(ready.validation) == 6
+    assert not set(ready.validation.ids) & set(ready.corpus.ids)
+    assert len(ready.corpus) == 98
+    given = rows.corpus.take([0, 1])
+    ready = make_ready(rows.corpus, settings, validation=given, encode=rows.encode)
+    assert ready.validation is given
+    assert len(ready.corpus) == 104
+
+
+# --- checkers ---
+def test_checker_alone_is_the_checker_bit_for_bit():
+    checker = fit_checker(encode_sources(rows_of(MADE_LABELS), "imp"), 7)
+    targets = [*REAL_LABELS.tolist(), *MADE_LABELS.tolist()]
+    alone = train_on_vectors(VECTORS, targets, synthetic=MARKS, settings=TrainSettings(loss="checker_alone", seed=7))
+    assert np.array_equal(alone.weights, checker.weights)
+    assert np.array_equal(alone.bias, checker.bias)
+
+
+def test_the_filter_keeps_what_the_checker_says():
+    rows = rows_of(SHIFTED)
+    said = fit_checker(encode_sources(rows, "imp"), 0).predict(MADE)
+    kept = build_loss(TrainSettings(loss="agreement_filter")).prepare(rows).kept
+    assert np.array_equal(kept[24:], np.array(said) == SHIFTED)
+    assert kept[:24].all()
+    assert 0 < prepare("agreement_filter").kept[24:].sum() > kept[24:].sum()
+
+
+def test_wrong_labels_weigh_less_under_imp_and_dimp():
+    mixed = np.where(np.arange(80) < 40, SHIFTED, MADE_LABELS)
+    imp = prepare("imp", mixed)
+    assert np.median(imp.weights[24:64]) < 0.5 * np.median(imp.weights[64:])
+    assert (imp.weights[:24] == 1).all()
+    slopes = prepare("dimp", mixed).slopes(np.arange(104), np.full(104, np.log(0.25)))
+    assert np.median(-slopes[24:64]) < 0.5 * np.median(-slopes[64:])
+
+
+def test_the_synthetic_law_is_judged_by_probes_that_never_saw_the_row():
+    # labels are noise: a probe that saw its rows would call every label likely
+    vectors = VECTORS.copy()
+    vectors[24:] = unit_rows(np.random.default_rng(0).normal(size=(80, 24)).astype(np.float32))
+    rows = rows_of(SHUFFLED, vectors)
+    seen = fit_probe(vectors[24:], SHUFFLED.tolist()).log_proba(vectors[24:])
+    seen_own = seen[np.arange(80), np.searchsorted(LABELS, SHUFFLED)].mean()
+    assert synthetic_log_p(rows, encode_sources(rows, "imp")).mean() < seen_own - 0.3
+
+
+def test_a_label_that_the_real_rows_lack_weighs_little():
+    labels = np.where(np.arange(80) < 10, "new", MADE_LABELS)
+    imp = prepare("imp", labels)
+    assert imp.weights[24:34].max() < 0.5
+
+
+# --- curriculum ---
+def curriculum(pull, steps):
+    loss = Curriculum(0.5, pull).prepare(rows_of(SHIFTED))
+    targets = [*REAL_LABELS, *SHIFTED]
+    model = fit_objective(VECTORS, targets, loss, steps=steps, batch=240, l2=0.01, seed=3)
+    return model.proba(HELD)
+
+
+def test_an_endless_pull_leaves_the_synthetic_model():
+    synthetic_only = fit_probe(MADE, SHIFTED.tolist(), steps=100, batch=240, l2=0.01, seed=3)
+    np.testing.assert_allclose(curriculum(1e9, 200), synthetic_only.proba(HELD), atol=1e-4)
+
+
+def test_no_pull_forgets_the_synthetic_rows():
+    real_only = fit_probe(REAL, REAL_LABELS.tolist(), steps=1000, batch=240, l2=0.01, seed=4)
+    np.testing.assert_allclose(curriculum(0.0, 2000), real_only.proba(HELD), atol=1e-4)
+    assert np.abs(curriculum(0.1, 2000) - real_only.proba(HELD)).max() > 0.01
+
+
+def test_the_phases_are_synthetic_then_real():
+    first, second = prepare("curriculum", synthetic_share=0.3, pull=2.0).phases
+    assert np.array_equal(first.rows, np.flatnonzero(MARKS))
+    assert np.array_equal(second.rows, np.flatnonzero(~MARKS))
+    assert (first.share, first.pull) == (0.3, 0.0)
+    assert (second.share, second.pull) == (0.7, 2.0)
