@@ -14,9 +14,10 @@ import yaml
 from test_study_kill import finished_trials
 from test_study_run import counted, files, make_rows, write_pools
 
+from cuvee.config.execution import ExecuteConfig
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, MissingDependency
-from cuvee.execute import Silent
+from cuvee.execute import Silent, Terms
 from cuvee.records import TrialFailure
 from cuvee.study import open_study, run_study
 from cuvee.study.known import KnownVectors
@@ -190,6 +191,13 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(monkeypatch):
 def test_settings_that_would_do_nothing_are_refused(settings, tmp_path, execute, why):
     with pytest.raises(ConfigError, match=why), open_study({**settings, "execute": execute}, out=tmp_path / "run"):
         pass
+
+
+def test_settings_reach_the_executor():
+    given = {"workers": 3, "timeout_s": 5.0, "memory_gb": 1.5, "retries": 7, "cpus": 2, "gpus": 0.5}
+    assert ExecuteConfig(kind="ray", **given).terms() == Terms(**given)
+    assert ExecuteConfig(kind="processes").terms() == Terms() == ExecuteConfig().terms()
+    assert ExecuteConfig(cpus=1).terms() == Terms(cpus=1)
 
 
 def test_known_vectors_are_those_of_the_encoder_here_and_when_carried(tmp_path):

@@ -2,12 +2,12 @@
 
 import socket
 import sys
-from pathlib import Path
 
 import pytest
+import yaml
 from test_study_run import counted, files, make_rows, write_pools
 
-from cuvee.config import make_config
+from cuvee.config import make_config, read_config
 from cuvee.errors import MissingDependency
 from cuvee.execute import Silent
 from cuvee.study import open_study, run_study
@@ -85,6 +85,9 @@ def test_without_mlflow_nothing_is_spent(tracked, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "sqlite:///a.db", "databricks", "file:///tmp/x"])
-def test_uris_stay_and_folders_become_uris(uri):
-    assert tracking_uri(uri) == uri
-    assert tracking_uri("some/folder") == (Path.cwd() / "some" / "folder").as_uri()
+def test_uris_stay_and_folders_are_those_beside_the_study(uri, settings, tmp_path):
+    path = tmp_path / "study.yaml"
+    for given, wanted in ((uri, uri), ("some/folder", (tmp_path / "some" / "folder").as_uri())):
+        path.write_text(yaml.safe_dump({**settings, "track": {"mlflow": given}}), encoding="utf-8")
+        track = read_config(path).track
+        assert track is not None and tracking_uri(track.mlflow) == wanted

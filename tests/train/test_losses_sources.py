@@ -8,6 +8,7 @@ from cuvee.probe import fit_objective, fit_probe
 from cuvee.similarity import unit_rows
 from cuvee.train import TrainingRows, TrainSettings, build_loss, train_on_vectors
 from cuvee.train.losses.checkers import encode_sources, fit_checker, synthetic_log_p
+from cuvee.train.losses.choosing import pick_weight
 from cuvee.train.losses.curriculum import Curriculum
 from cuvee.train.losses.online import OnlineRows
 from cuvee.train.ready import make_ready
@@ -68,6 +69,19 @@ def test_the_chosen_weight_is_named_and_gives_the_bits_of_the_same_weight_given(
         for w in (None, 0.0)
     ]
     assert np.array_equal(found[0].weights, found[1].weights)
+
+
+def test_the_smallest_weight_within_a_quarter_of_a_standard_error_is_picked():
+    noise = np.random.default_rng(0).normal(size=100)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)  # its mean is 0, its standard error 0.1
+    best = np.ones(100)
+
+    def losses(gap):
+        return np.stack([best + 3, best + gap + noise, best + 3, best, best + 3])
+
+    assert pick_weight(losses(0.0249)) == 0.1
+    assert pick_weight(losses(0.0251)) == 0.5
+    assert pick_weight(np.ones((5, 100))) == 0.0
 
 
 # --- the weight learnt from gradients ---

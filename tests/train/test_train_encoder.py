@@ -8,7 +8,7 @@ import pytest
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.encoders import find_minilm, load_encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
-from cuvee.train import Predictor, TrainSettings, load_predictor, train_model
+from cuvee.train import LOSSES, Predictor, TrainSettings, load_predictor, train_model
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 torch = pytest.importorskip("torch")
@@ -378,6 +378,14 @@ def test_patience_looks_at_validation_rows_of_known_labels(start):
 def test_settings_without_use_are_refused(start, change, message):
     with pytest.raises(ConfigError, match=message):
         direct(dataclasses.replace(start, **change))
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"ce", "source_weight", "agreement_filter"}))
+def test_the_loop_takes_every_loss(start, name):
+    predictor = train_model(BLEND, settings=dataclasses.replace(start, loss=name), encoder=load_encoder("hashing"))
+    proba = predictor.predict_proba(HELD_OUT.texts)
+    assert np.allclose(proba.sum(axis=1), 1)
+    assert not np.array_equal(weights_of(predictor), weights_of(train(start)))
 
 
 def headlines(rows_per_label):

@@ -257,12 +257,12 @@ def test_minilm_keeps_its_ranking_of_articles_it_was_not_trained_on():
         pytest.skip("all-MiniLM-L6-v2 is not installed")
     torch.set_num_threads(2)
     settings = TrainSettings(
-        trainer="retriever", device="cpu", steps=8, batch_size=8, max_length=96, learning_rate=2e-5
+        trainer="retriever", device="cpu", steps=6, batch_size=8, max_length=64, learning_rate=2e-5
     )
-    held_out = questions("test.jsonl").take(range(0, 292, 2))
+    held_out = questions("test.jsonl").take(range(0, 292, 3))
     trained = judge_model(train_model(questions("train.jsonl.gz"), settings=settings), held_out)
     still = dataclasses.replace(settings, steps=1, batch_size=2, learning_rate=1e-12)
     start = judge_model(train_model(questions("train.jsonl.gz"), settings=still), held_out)
     found = compare_predictors(trained, start).values["mrr@10"]
-    assert found.settings["second"] > 0.8  # MiniLM finds most of them by itself
+    assert found.settings["second"] > 0.7  # MiniLM finds most of them by itself
     assert found.value > -0.01 and found.high > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -59,3 +61,9 @@ class TrackConfig(Section):
     """Where a finished study is tracked. Nothing leaves this machine unless the URI says so."""
 
     mlflow: str = Field(min_length=1, description="a folder, or a tracking URI of MLflow")
+
+    def in_folder(self, folder: Path) -> TrackConfig:
+        """With the absolute path of a folder that is relative to this one; a URI stays as it is."""
+        if self.mlflow == "databricks" or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", self.mlflow):
+            return self
+        return TrackConfig(mlflow=str((folder / self.mlflow).resolve()))

@@ -73,4 +73,6 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     generator = config.generator
     if isinstance(generator, EmbeddedGenerator):
         generator = generator.model_copy(update={"gguf": fix(generator.gguf)})
-    return config.model_copy(update={"data": data, "pools": pools, "generator": generator, "writing": writing})
+    track = config.track and config.track.in_folder(folder)
+    made = {"data": data, "pools": pools, "generator": generator, "writing": writing, "track": track}
+    return config.model_copy(update=made)

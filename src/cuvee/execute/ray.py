@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ except ImportError as exc:
 
 _ROOM_S = 1.0
 """For how long what the cluster has counts as known."""
+_KNOCK_S = 10.0
+"""How long an address may take to answer."""
 
 
 class _Ref(Protocol):
@@ -103,6 +106,7 @@ def _connect(address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     cores = usable_cores() if address is None else None
     try:
+        _knock(address or "")
         ray.init(
             # not "auto": a cluster that happens to run on this machine is not ours
             address=address or "local",
@@ -117,6 +121,13 @@ def _connect(address: str | None) -> None:
         first = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
         remedy = "start one with `ray start --head`, or set execute.kind: processes"
         raise ConfigError(f"{where} ({first}); {remedy}") from exc
+
+
+def _knock(address: str) -> None:
+    """Refuse an address at which nobody listens: ray would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
 
 
 class _RayCrew:

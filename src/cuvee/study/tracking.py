@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -65,12 +64,8 @@ def track_study(study: Study, advice: Advice, outcomes: Sequence[Outcome]) -> No
 
 
 def tracking_uri(given: str) -> str:
-    """A URI as it is; a folder as the URI of MLflow's file store."""
-    return (
-        given
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", given) or given == "databricks"
-        else Path(given).resolve().as_uri()
-    )
+    """A folder (an absolute path) as the URI of MLflow's file store; a URI as it is."""
+    return Path(given).as_uri() if Path(given).is_absolute() else given
 
 
 def _track(study: Study, uri: str, advice: Advice, outcomes: Sequence[Outcome]) -> Iterator[int]:

@@ -81,7 +81,7 @@ def train_causal(
     loss: PreparedLoss,
     settings: TrainSettings,
     *,
-    encoder: Encoder | None,  # noqa: ARG001 - the signature of every trainer
+    encoder: Encoder | None,
     validation: Corpus | None,
     progress: Progress | None,
     folder: Path | None,
@@ -96,6 +96,7 @@ def train_causal(
         MissingDependency, InputError: torch, transformers, peft or the model cannot be loaded.
         ConfigError: an unknown device, a setting it has no use for, or packing that the model cannot do.
     """
+    del encoder  # every trainer and loader is given one
     _require_torch()
     from cuvee.train.causal_model import CausalModel
     from cuvee.train.loop import train_loop
@@ -125,12 +126,13 @@ def train_causal(
     return CausalWriter(language_model, filled, dropped=int((~rows.fits).sum()))
 
 
-def load_causal(folder: Path, description: Description, encoder: Encoder | None) -> CausalWriter:  # noqa: ARG001
+def load_causal(folder: Path, description: Description, encoder: Encoder | None) -> CausalWriter:
     """The writer that ``CausalWriter.save`` wrote.
 
     Raises:
         InputError: its files are missing or broken. MissingDependency: torch or transformers are missing.
     """
+    del encoder  # every trainer and loader is given one
     _require_torch()
     from cuvee.train.causal_model import CausalModel
 

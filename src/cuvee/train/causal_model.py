@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -16,26 +15,23 @@ import numpy as np
 import torch
 from jinja2 import TemplateError
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from cuvee.errors import ConfigError, InputError, MissingDependency
+from cuvee.errors import ConfigError, InputError
 from cuvee.fingerprint import derive_rng
-from cuvee.train.models import ModelPlace, choose_device, explain_memory, first_line, own_random_stream, quiet_loading
+from cuvee.train.causal_loading import load_language_model
+from cuvee.train.models import ModelPlace, choose_device, explain_memory, first_line, quiet_loading
 from cuvee.train.sequences import IGNORED, Layout, TokenPair, lay_out
 
 Template = Literal["chat", "plain"]
 _FOLDER = "model"
 _BATCH = 16
 _NO_LIMIT = 1 << 20
-_UNLOADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
 
 
 class CausalModel:
@@ -81,7 +77,7 @@ class CausalModel:
             MissingDependency: its files need a package that is not installed.
         """
         where = choose_device(device)
-        model, tokenizer = _load(place)
+        model, tokenizer = load_language_model(place)
         found = cls(copy.deepcopy(model), tokenizer, where, max_length)
         if max_length > found.limit:
             raise ConfigError(f"max_length is {max_length}; model {place.name!r} reads at most {found.limit} tokens")
@@ -266,7 +262,7 @@ class CausalModel:
         where = choose_device(device)
         if not (folder / _FOLDER).is_dir():  # transformers would take the path for a name on the hub
             raise InputError(f"{folder / _FOLDER}: no such folder; train again")
-        model, tokenizer = _load.__wrapped__(ModelPlace(place=str(folder / _FOLDER), local=True))
+        model, tokenizer = load_language_model.__wrapped__(ModelPlace(place=str(folder / _FOLDER), local=True))
         return cls(model, tokenizer, where, max_length, template)
 
 
@@ -277,43 +273,8 @@ class _Noise:
         self._streams = streams
         self._temperature = temperature
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        del input_ids  # only the next token's logits matter
         noise = torch.from_numpy(np.stack([stream.gumbel(size=scores.shape[1]) for stream in self._streams]))
         noised: torch.Tensor = scores.cpu().double() / self._temperature + noise  # not every device has float64
         return noised.float().to(scores.device)
-
-
-@lru_cache(maxsize=1)
-def _load(place: ModelPlace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loaded once a process (a GGUF file takes half a minute); callers train a copy."""
-    remedy = "give a folder, a .gguf file or a name on the hub"
-    try:
-        with quiet_loading(gguf=place.gguf_file is not None), own_random_stream(torch.device("cpu"), 0):
-            tokenizer = AutoTokenizer.from_pretrained(
-                place.place, gguf_file=place.gguf_file, local_files_only=place.local
-            )
-            model, info = AutoModelForCausalLM.from_pretrained(
-                place.place, gguf_file=place.gguf_file, local_files_only=place.local, dtype=torch.float32,
-                output_loading_info=True,
-            )  # fmt: skip
-            plain = model if place.gguf_file is None else _forget_quantization(model)
-    except ImportError as exc:
-        raise MissingDependency(f"model {place.name!r}: {first_line(exc)}") from exc
-    except _UNLOADABLE as exc:
-        raise InputError(f"model {place.name!r} cannot be loaded ({first_line(exc)}); {remedy}") from exc
-    # a file of another kind of model loads too, its missing layers drawn at random
-    if missing := sorted(map(str, info["missing_keys"])):
-        raise InputError(f"model {place.name!r} has no weights for {missing[0]}; give a causal language model")
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"model {place.name!r} has no end token; give one whose tokenizer has")
-    return plain, tokenizer
-
-
-def _forget_quantization(model: PreTrainedModel) -> PreTrainedModel:
-    """The same weights as a model that transformers knows it may train and save: a GGUF file's are float32 by now."""
-    config = copy.deepcopy(model.config)
-    del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    plain.load_state_dict(model.state_dict())
-    plain.generation_config = model.generation_config
-    return plain

@@ -60,7 +60,7 @@ def train_encoder(
     loss: PreparedLoss,
     settings: TrainSettings,
     *,
-    encoder: Encoder | None,  # noqa: ARG001 - the signature of every trainer
+    encoder: Encoder | None,
     validation: Corpus | None,
     progress: Progress | None,
     folder: Path | None,
@@ -75,6 +75,7 @@ def train_encoder(
         MissingDependency, InputError: torch, transformers, peft or the model cannot be loaded.
         ConfigError: an unknown device, or a setting it has no use for.
     """
+    del encoder  # every trainer and loader is given one
     _require_torch()
     from cuvee.train.finetune import ClassifierRows, TextClassifier
     from cuvee.train.loop import train_loop
@@ -109,12 +110,13 @@ def train_encoder(
     return EncoderPredictor(classifier, labels, filled)
 
 
-def load_finetuned(folder: Path, description: Description, encoder: Encoder | None) -> EncoderPredictor:  # noqa: ARG001
+def load_finetuned(folder: Path, description: Description, encoder: Encoder | None) -> EncoderPredictor:
     """The predictor that ``EncoderPredictor.save`` wrote.
 
     Raises:
         InputError: its files are missing or broken. MissingDependency: torch or transformers are missing.
     """
+    del encoder  # every trainer and loader is given one
     _require_torch()
     from cuvee.train.finetune import TextClassifier
 

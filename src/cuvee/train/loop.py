@@ -35,6 +35,7 @@ from cuvee.train.schedule import (
     Rows,
     Schedule,
     Trainable,
+    build_optimizer,
     draw_batches,
     phase_starts,
 )
@@ -42,8 +43,6 @@ from cuvee.train.settings import Progress
 
 __all__ = ["LoopResult", "ParameterGroup", "Schedule", "Trainable", "draw_batches", "phase_starts", "train_loop"]
 
-_WARM_UP = 0.1  # fraction of the steps over which the learning rates rise
-_WEIGHT_DECAY = 0.01
 _CLIP = 1.0  # largest norm of a gradient
 _EVALUATIONS = 10  # over a training, where evaluate_every is not given
 Floats = NDArray[np.float64]
@@ -120,7 +119,7 @@ class _Run:
         self._names = [name for name, p in model.module.named_parameters() if p.requires_grad]
         self._trained = [p for p in model.module.parameters() if p.requires_grad]
         self._clipped = [p for group in model.groups if group.clipped for p in group.parameters if p.requires_grad]
-        self._optimizer, self._scheduler = _build_optimizer(model.groups, schedule.steps)
+        self._optimizer, self._scheduler = build_optimizer(model.groups, schedule.steps)
         self._precision = choose_precision(schedule.precision, model.device)
         self._key = self._name_training()  # now: a loss may change its weights as it learns
         self._anchor: Tensors = []
@@ -292,23 +291,6 @@ class _Run:
         self._agreements = found.agreements
         for step, cosine in self._agreements:  # the loss is as new: it learns again what it had seen
             self._loss.observe(step, cosine)
-
-
-def _build_optimizer(
-    groups: Sequence[ParameterGroup], steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    chosen = [
-        {"params": [p for p in group.parameters if p.requires_grad], "lr": group.learning_rate} for group in groups
-    ]
-    optimizer = torch.optim.AdamW(chosen, weight_decay=_WEIGHT_DECAY, fused=True)
-    warm = max(1.0, _WARM_UP * steps)
-
-    def factor(step: int) -> float:
-        if step + 1 < warm:
-            return (step + 1) / warm
-        return max(0.0, (steps - step) / max(1.0, steps - warm + 1))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def _cut(rows: Rows, pieces: int) -> list[Rows]:

@@ -17,6 +17,8 @@ from cuvee.fingerprint import derive_rng, hash_value
 from cuvee.train.losses.protocol import Phase
 from cuvee.train.settings import TrainSettings
 
+_WARM_UP = 0.1  # fraction of the steps over which the learning rates rise
+_WEIGHT_DECAY = 0.01
 Rows = NDArray[np.int64]
 
 
@@ -126,6 +128,24 @@ def phase_starts(phases: Sequence[Phase], steps: int) -> list[int]:
     """The step that each phase begins at: shares of the steps, rounded."""
     ends = np.rint(np.cumsum([phase.share for phase in phases]) * steps).astype(int)
     return [0, *(int(min(end, steps)) for end in ends[:-1])]
+
+
+def build_optimizer(
+    groups: Sequence[ParameterGroup], steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """AdamW, and the factor of its rates: rising over the first tenth of the steps, falling to 0 linearly."""
+    chosen = [
+        {"params": [p for p in group.parameters if p.requires_grad], "lr": group.learning_rate} for group in groups
+    ]
+    optimizer = torch.optim.AdamW(chosen, weight_decay=_WEIGHT_DECAY, fused=True)
+    warm = max(1.0, _WARM_UP * steps)
+
+    def factor(step: int) -> float:
+        if step + 1 < warm:
+            return (step + 1) / warm
+        return max(0.0, (steps - step) / max(1.0, steps - warm + 1))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def plan_schedule(

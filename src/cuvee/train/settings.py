@@ -53,7 +53,7 @@ class TrainSettings:
         seed: of the training draw.
         batch_size, learning_rate: of the optimiser.
         head_learning_rate: of a fresh linear head.
-        max_length: tokens of a text that are read.
+        max_length: tokens of a text that are read; of prompt and completion together.
         model: a folder, or a name on the hub.
         device: auto, cpu, cuda or mps.
         source_weight: weight of synthetic rows; None chooses it by cross-validation (loss ``source_weight``).
@@ -65,7 +65,7 @@ class TrainSettings:
         synthetic_share: fraction of the steps that the synthetic phase takes (``curriculum``).
         floor: least weight of the synthetic source (``online_source_weight``).
         lora_rank, lora_alpha: of low-rank adapters; None trains all parameters.
-        accumulate: batches a step.
+        accumulate: pieces that a step's batch is computed in, to save memory.
         checkpoint_every: steps between checkpoints.
         patience: evaluations on validation without a gain, after which training stops.
         evaluate_every: steps between evaluations.
