@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import LABELS
 from cuvee.cli.app import run_cli
 from cuvee.study.demo import read_headlines
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LABELS = ("business", "politics", "sports")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 
 

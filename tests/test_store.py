@@ -113,6 +113,7 @@ def test_identity_is_kept_and_compared(tmp_path):
             folder.check_identity({"data": "1", "seeds": "1"})
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_by_name_of_the_first(tmp_path):
     code = textwrap.dedent(
         f"""

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from command_line import call, refused
-from conftest import LABELS
 from cuvee.corpus import load_corpus
 from cuvee.study.demo import read_headlines
+
+LABELS = ("business", "politics", "sports")
 
 
 def write(path, rows):
@@ -50,6 +51,7 @@ def test_levels_are_files_of_equal_rows_that_rise(pool, tmp_path, capsys):
         assert (np.diff([part["values"][metric] for part in made["selections"]]) > 0).all()
 
 
+@pytest.mark.slow
 def test_a_target_and_each_method_give_one_file(pool, headlines, tmp_path, capsys):
     out = tmp_path / "one.jsonl"
     ends = look(capsys, pool[0], "--rows", 40, "--levels", 2, "--metric", "dcscore", "--out", tmp_path / "e.csv")
@@ -90,6 +92,7 @@ def test_filters_take_what_they_say_and_list_it(pool, headlines, tmp_path, capsy
     assert look(capsys, *base, "--per-cluster", 1, "--cluster-cosine", 0.6)["filters"][-1]["removed"] > 0
 
 
+@pytest.mark.slow
 def test_lengths_may_be_left_free(pool, tmp_path, capsys):
     base = [pool[0], "--rows", 60, "--levels", 2, "--out", tmp_path / "s.parquet"]
     matched = [part["length_difference"] for part in look(capsys, *base)["selections"]]

@@ -40,6 +40,7 @@ def read_weights(folder):
         return stored["weights"].copy()
 
 
+@pytest.mark.slow
 def test_every_loss_trains_another_probe_and_says_what_it_took(blend, tmp_path, capsys):
     path, real = blend
     seen = {}

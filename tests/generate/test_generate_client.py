@@ -287,6 +287,7 @@ with Ledger(Path(sys.argv[2])) as ledger, LLMClient(endpoint, ledger) as client:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_within_two_seconds_and_keeps_what_was_answered(llm, tmp_path):
     held = threading.Event()
 

@@ -131,6 +131,7 @@ except CuveeError as exc:
 """
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line_and_keeps_what_was_committed(tmp_path):
     path = tmp_path / "ledger.sqlite"
     done = subprocess.run([sys.executable, "-c", FILLER, str(path)], capture_output=True, text=True, timeout=60)

@@ -230,6 +230,7 @@ def test_mmd_tells_a_shifted_pool_from_a_faithful_one():
     assert shifted.value > 10 * abs(faithful.value)
 
 
+@pytest.mark.slow
 def test_mmd_of_grouped_rows_tests_one_row_a_group():
     """Copies of faithful rows are no shift; a test on all rows would call them one."""
     real, source = headlines(320, 2), headlines(40, 1)

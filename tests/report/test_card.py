@@ -140,7 +140,8 @@ def test_every_fact_stands_in_the_card():
     ]  # fmt: skip
     said = [
         "**Verdict: use.** Blend a &lt; b.", "- written by: embedded SmolLM2", "- model: SmolLM2-135M-Instruct",
-        "- sampling, unless the level says otherwise: temperature 0.7, top_p 0.95", "- dials and levels: topics=4", "- real rows: CC BY 4.0 of X",
+        "- sampling, unless the level says otherwise: temperature 0.7, top_p 0.95",
+        "- dials and levels: topics=4", "- real rows: CC BY 4.0 of X",
         "- synthetic rows: Apache-2.0", "- this dataset: cc-by-4.0", "cuvee mix a.csv b.csv", "- seed 5",
         f"- fingerprint of real rows: `{'r' * 64}`", "- Cuvée 9.9", "### diversity", "### shift",
     ]  # fmt: skip

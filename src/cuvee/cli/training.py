@@ -29,8 +29,8 @@ from cuvee.corpus import Corpus, Task, load_corpus
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.execute import Stages
-from cuvee.registry import nearest_name
-from cuvee.train import LOSSES, TASKS, TrainSettings, train_model
+from cuvee.registry import nearest_name, resolve_name
+from cuvee.train import LOSSES, TASKS, TRAINERS, TrainSettings, train_model
 
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
 _FREE = tuple(field.name for field in dataclasses.fields(TrainSettings) if field.name not in _NAMED)
@@ -85,6 +85,7 @@ def train(
         return
     of = choose_name(task, get_args(Task), "--task")
     chosen = trainer or TASKS[of][0]
+    resolve_name(chosen, TRAINERS, what="trainer")
     if chosen != "probe" and loss not in ("imp", "dimp", "source_weight", "agreement_filter", "checker_alone"):
         refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from cuvee.config.dials import DialConfig
 from cuvee.config.execution import ExecuteConfig, TrackConfig
@@ -14,7 +15,9 @@ from cuvee.config.writing import WritingConfig
 from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.records import Regime
+from cuvee.registry import nearest_name
 from cuvee.report.card import Licences, is_language
+from cuvee.train import TrainSettings
 
 
 class DataConfig(Section):
@@ -182,7 +185,19 @@ class TrainConfig(Section):
     loss: str = "ce"
     source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
     steps: int = Field(300, ge=1)
+    settings: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="more of the trainer and the loss: gamma, q, batch_size, lora_rank, ..."
+    )
     check: CheckConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        known = {field.name for field in fields(TrainSettings)} - {"trainer", "loss", "steps", "seed", "source_weight"}
+        unknown = next((name for name in self.settings if name not in known), None)
+        if unknown is not None:
+            raise ValueError(f"settings has {unknown!r}; {nearest_name(unknown, known)}")
+        TypeAdapter(TrainSettings).validate_python(self.settings)
+        return self
 
 
 class AdviceConfig(Section):

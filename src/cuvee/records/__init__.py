@@ -10,8 +10,10 @@ from cuvee.records.advice import (
     Confirmation,
     Gain,
     ManipulationCheck,
+    Optimism,
     Shape,
     ShapeTest,
+    TwoLines,
 )
 from cuvee.records.generation import Level, Rejected, Usage
 from cuvee.records.measurement import Estimate, Measurement, Vectors
@@ -59,6 +61,7 @@ __all__ = [
     "Measurement",
     "MeasurementPage",
     "MetricNote",
+    "Optimism",
     "PartCounts",
     "Profile",
     "Regime",
@@ -70,6 +73,7 @@ __all__ = [
     "Stage",
     "Trial",
     "TrialFailure",
+    "TwoLines",
     "Usage",
     "Vectors",
 ]

@@ -51,6 +51,7 @@ def run_planned(
             encoder=KnownVectors(study.encoder, texts, source=study.config.encoder),
             steps=steps,
             source_weight=study.config.train.source_weight,
+            more=study.config.train.settings,
         )
         lot = _Lot(study, planned, work, progress)
         with open_executor(settings.kind, settings.terms(), address=settings.address) as executor:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pydantic import TypeAdapter
+
 from cuvee.config import FileGenerator
 from cuvee.errors import ConfigError
 from cuvee.registry import resolve_name
@@ -34,7 +38,8 @@ def validate_study(study: Study) -> None:
     resolve_name(train.trainer, TRAINERS, what="train.trainer")
     if train.check is not None:
         resolve_name(train.check.trainer, TRAINERS, what="train.check.trainer")
-    build_loss(TrainSettings(trainer=train.trainer, loss=train.loss, source_weight=train.source_weight))
+    more = TypeAdapter(TrainSettings).validate_python(train.settings)
+    build_loss(replace(more, trainer=train.trainer, loss=train.loss, source_weight=train.source_weight))
     if isinstance(study.config.generator, FileGenerator):
         return
     wanted = commission(study)

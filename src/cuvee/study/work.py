@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from pydantic import TypeAdapter
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
@@ -80,6 +82,7 @@ class TrialWork:
         encoder: knows the vectors of all texts.
         steps: optimiser steps of every cell.
         source_weight: of synthetic rows, for the loss of that name.
+        more: other settings of trainer and loss, by name.
     """
 
     mixing: Mixing
@@ -88,6 +91,7 @@ class TrialWork:
     encoder: Encoder
     steps: int
     source_weight: float | None
+    more: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
     def key(self, item: PlannedTrial) -> str:
         """Hash of all that determines the trial's result.
@@ -98,7 +102,8 @@ class TrialWork:
         weight = self._weight(item.cell)
         blend = self.mixing.mix(item.cell, item.draw).corpus.fingerprint
         data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
-        return hash_value([item.cell, item.draw, self.part, self.steps, weight, *data])
+        more = [dict(sorted(self.more.items()))] if self.more else []
+        return hash_value([item.cell, item.draw, self.part, self.steps, weight, *data, *more])
 
     def __call__(self, task: Task) -> Outcome:
         """The trial, or the failure it ended in."""
@@ -127,7 +132,9 @@ class TrialWork:
         return self.source_weight if cell.loss == "source_weight" else None
 
     def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
-        return TrainSettings(
+        more = TypeAdapter(TrainSettings).validate_python(self.more)
+        return replace(
+            more,
             trainer=cell.trainer,
             loss=cell.loss,
             steps=self.steps,
