@@ -53,7 +53,7 @@ def test_source_weight_of_zero_and_one_are_obeyed(texts, tmp_path, capsys):
     for weight in (0, 1):
         call(capsys, *base, "--loss", "source_weight", "--source-weight", weight, "--out", tmp_path / f"w{weight}")
         found[weight] = json.loads(call(capsys, "evaluate", tmp_path / f"w{weight}", real, "--json")[1])
-    call(capsys, *base, "--out", tmp_path / "ce")
+    call(capsys, *base, "--loss", "ce", "--out", tmp_path / "ce")
     pooled = json.loads(call(capsys, "evaluate", tmp_path / "ce", real, "--json")[1])
     assert found[1] == pooled != found[0]
 

@@ -91,3 +91,18 @@ def test_what_does_not_fit_is_one_line(blend, tmp_path, capsys, options, says):
     said = refused(capsys, "train", blend[0], "--encoder", "hashing", "--out", tmp_path / "model", *options)
     assert says in said, said
     assert not (tmp_path / "model").exists()
+
+
+def test_by_itself_the_weight_of_synthetic_rows_is_chosen_where_real_rows_allow_it(blend, tmp_path, capsys):
+    made = fit(capsys, blend[0], "--out", tmp_path / "model")
+    assert made["settings"]["loss"] == "source_weight" and 0 <= made["settings"]["source_weight"] <= 1
+    assert fit(capsys, blend[1], "--out", tmp_path / "real")["settings"]["loss"] == "ce"
+    few = tmp_path / "few.parquet"
+    rows = [
+        ("apple pie", "a", "real"),
+        ("saw blade", "b", "real"),
+        ("pear tart", "a", "synthetic"),
+        ("bit", "b", "synthetic"),
+    ]
+    write_corpus(Corpus.from_rows([{"text": t, "target": y, "origin": o} for t, y, o in rows]), few)
+    assert fit(capsys, few, "--out", tmp_path / "few")["settings"]["loss"] == "ce"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, get_args
@@ -53,7 +54,14 @@ def train(
             show_default=False,
         ),
     ] = None,
-    loss: Annotated[str, typer.Option("--loss", help=", ".join(LOSSES))] = "ce",
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            help=f"{', '.join(LOSSES)} [default: source_weight where real and synthetic rows have labels, else ce]",
+            show_default=False,
+        ),
+    ] = None,
     source_weight: Annotated[
         float | None,
         typer.Option(
@@ -86,18 +94,23 @@ def train(
     of = choose_name(task, get_args(Task), "--task")
     chosen = trainer or TASKS[of][0]
     resolve_name(chosen, TRAINERS, what="trainer")
-    if chosen != "probe" and loss not in ("imp", "dimp", "source_weight", "agreement_filter", "checker_alone"):
+    if (
+        chosen != "probe"
+        and loss is not None
+        and loss not in ("imp", "dimp", "source_weight", "agreement_filter", "checker_alone")
+    ):
         refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
 
     def load(path: Path) -> Corpus:
         return load_corpus(path, text=text, label=label, context=context, task=of)
 
     corpus = load(target)
+    used = loss or _default_loss(corpus)
     display = show.Display()
     with display, Stages(display).stage("train", "steps") as progress:
         predictor = train_model(
             corpus,
-            settings=_read_settings(chosen, loss, steps, seed, source_weight, settings or ()),
+            settings=_read_settings(chosen, used, steps, seed, source_weight, settings or ()),
             encoder=load_encoder(encoder),
             validation=load(validation) if validation is not None else None,
             progress=lambda done, total, _loss: progress(done, total),
@@ -105,13 +118,25 @@ def train(
         )
     predictor.save(out)
     if json:
-        used = {k: v for k, v in dataclasses.asdict(predictor.settings).items() if v is not None}
+        taken = {k: v for k, v in dataclasses.asdict(predictor.settings).items() if v is not None}
         labels = list(getattr(predictor, "labels", ()))
-        show.show_json({"model": str(out), "rows": len(corpus), "labels": labels, "settings": used})
+        show.show_json({"model": str(out), "rows": len(corpus), "labels": labels, "settings": taken})
     else:
+        weight = predictor.settings.source_weight
+        said = used if weight is None else f"{used} {weight:g} for synthetic rows"
         show.out.print(
-            f"trained {chosen} on {len(corpus)} rows; wrote {out}; next: cuvee evaluate {out} TEST_FILE", markup=False
+            f"trained {chosen} on {len(corpus)} rows with loss {said}; wrote {out}; "
+            f"next: cuvee evaluate {out} TEST_FILE",
+            markup=False,
         )
+
+
+def _default_loss(corpus: Corpus) -> str:
+    """A chosen weight of the synthetic rows, where there are real rows enough to choose it by."""
+    if corpus.task != "classification" or len(set(corpus.origins)) < 2:
+        return "ce"
+    real = Counter(y for y, origin in zip(corpus.targets, corpus.origins, strict=True) if origin == "real")
+    return "source_weight" if sum(rows >= 2 for rows in real.values()) >= 2 else "ce"
 
 
 def _train_study(path: Path, json: bool) -> None:
