@@ -28,6 +28,7 @@ def commands() -> list[list[str]]:
     return [line.split("#")[0].split()[1:] for line in lines if line.startswith(".venv/bin/cuvee ")]
 
 
+@pytest.mark.slow
 def test_commands_run_in_order(headlines, tmp_path, monkeypatch, capsys):
     """Every cuvee command of the README, word for word, on files of those names."""
     monkeypatch.chdir(tmp_path)

@@ -137,7 +137,7 @@ def test_what_was_spent_and_noted_is_beside_the_pool_on_the_terminal_and_in_the_
     kept = json.loads((tmp_path / "run" / "pools" / "sampling=0.3.generation.json").read_text(encoding="utf-8"))
     assert (kept["requests"], kept["currency"], kept["notes"]) == (18, "EUR", [note])
     stage, detail = heard.details[0]
-    assert (stage, detail().endswith("0 out, 0.0000 EUR")) == ("generate", True)
+    assert (stage, detail().endswith("0+0 tokens, 0.0000 EUR")) == ("generate", True)
     heard = Heard()
     page = run_study(small, out=tmp_path / "run", listener=heard).report.read_text(encoding="utf-8")
     assert not {note, ignored} & set(heard.notes)  # once a run folder is enough

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from cuvee._version import __version__
 from cuvee.cli import show
@@ -52,7 +53,8 @@ def main() -> None:
 def run_cli(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are one line on stderr, exit code 2."""
     try:
-        app(list(arguments), prog_name="cuvee", obj=list(arguments))
+        # not app(...): that puts a hook of its own in place of _report_defect
+        get_command(app)(args=list(arguments), prog_name="cuvee", obj=list(arguments))
     except CuveeError as exc:
         _complain(f"error: {exc}", "red")
         return 2

@@ -21,6 +21,7 @@ from cuvee.hub import is_dataset, push_dataset, write_dataset
 from cuvee.mix import Blend, NoLeaks, mix_corpora, replace_with_paraphrases
 from cuvee.records import Cell, Draw
 from cuvee.report import Licences, Reproduction, SyntheticPart, render_card
+from cuvee.study.pools import usable_draws
 from cuvee.study.trials import mix_cell
 
 _CARD = ("licence", "licence_name", "real_licence", "synthetic_licence", "language", "push", "public")
@@ -65,6 +66,10 @@ def mix(
         raise ConfigError(f"--regime is {regime!r}; valid: augment, replace")
     if task not in get_args(Task):
         raise ConfigError(f"--task is {task!r}; valid: {', '.join(get_args(Task))}")
+    if share == 1 and regime == "augment":
+        raise ConfigError(
+            "--share 1: augment keeps all real rows, so it is never reached; lower it, or --regime replace"
+        )
     is_folder = out.suffix not in OUTPUTS
     if is_folder:
         check_folder(out, replaces=is_dataset)
@@ -111,7 +116,11 @@ def _mix_study(path: Path, dial: str | None, level: str | None, share: float, se
         if f"{dial}={level}" not in corpora:
             raise ConfigError(f"--dial {dial} --level {level}: no such pool; valid: {', '.join(corpora)}")
         cell = Cell(kind="blend", dial=dial, level=level, share=share, rows_per_label=flow.study.rows_per_label)
-        return mix_cell(flow.study, corpora, cell, Draw(generation=0, sampling=seed, training=0))
+        draws = {k.key: blocks for k, blocks in usable_draws(flow.study, flow.pools).items()}
+        if not draws.get(f"{dial}={level}"):
+            raise ConfigError(f"--dial {dial} --level {level}: its pool fills no draw that the others of its dial fill")
+        first = draws[f"{dial}={level}"][0]
+        return mix_cell(flow.study, corpora, cell, Draw(generation=first, sampling=seed, training=0))
 
 
 def _licences(licence: str, name: str, real: str, synthetic: str) -> Licences:

@@ -34,6 +34,8 @@ from cuvee.registry import nearest_name, resolve_name
 from cuvee.train import LOSSES, TASKS, TRAINERS, TrainSettings, train_model
 
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
+_CHECKING = ("imp", "dimp", "source_weight", "agreement_filter", "checker_alone")
+"""Losses that look at sentence vectors whatever is trained."""
 _FREE = tuple(field.name for field in dataclasses.fields(TrainSettings) if field.name not in _NAMED)
 _PLAIN = (
     *("trainer", "loss", "source_weight", "steps", "encoder", "out", "seed", "task", "context"),
@@ -106,6 +108,8 @@ def train(
 
     corpus = load(target)
     used = loss or _default_loss(corpus)
+    if chosen != "probe" and used not in _CHECKING:
+        refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
     display = show.Display()
     with display, Stages(display).stage("train", "steps") as progress:
         predictor = train_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Literal
 
@@ -170,12 +171,34 @@ class DrawsConfig(Section):
     confirm: int = Field(3, ge=0, description="fresh generation draws for confirming the winner on the locked test")
 
 
+def check_settings(settings: Mapping[str, bool | int | float | str]) -> None:
+    """Refuse settings that there are not, or that a study decides itself.
+
+    Raises:
+        ValueError: naming the first of them, or the value that is out of range.
+    """
+    decided = {"trainer", "loss", "steps", "seed", "source_weight", "patience", "evaluate_every", "checkpoint_every"}
+    known = {each.name for each in fields(TrainSettings)} - decided
+    unknown = next((name for name in settings if name not in known), None)
+    if unknown is not None:
+        raise ValueError(f"settings has {unknown!r}; {nearest_name(unknown, known)}")
+    TypeAdapter(TrainSettings).validate_python(dict(settings))
+
+
 class CheckConfig(Section):
     """A dearer trainer on three cells: real-only, the best cell, the most diverse cell at its share."""
 
     trainer: str = "encoder"
     steps: int = Field(30, ge=1)
+    settings: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="more of this trainer: batch_size, learning_rate, lora_rank, ..."
+    )
     draws: int = Field(3, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> CheckConfig:
+        check_settings(self.settings)
+        return self
 
 
 class TrainConfig(Section):
@@ -192,11 +215,7 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        known = {field.name for field in fields(TrainSettings)} - {"trainer", "loss", "steps", "seed", "source_weight"}
-        unknown = next((name for name in self.settings if name not in known), None)
-        if unknown is not None:
-            raise ValueError(f"settings has {unknown!r}; {nearest_name(unknown, known)}")
-        TypeAdapter(TrainSettings).validate_python(self.settings)
+        check_settings(self.settings)
         return self
 
 
@@ -269,6 +288,8 @@ class StudyConfig(Section):
             if not self.pools or self.dials:
                 raise ValueError("generator.kind files needs a list under pools, and no dials")
             check_filters(self.filters)
+            if self.task != "classification":
+                raise ValueError(f"pools that are files are for the task classification; this one is {self.task}")
         elif not self.dials or self.pools:
             raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
         elif self.filters != DEFAULT_FILTERS:

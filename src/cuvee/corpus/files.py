@@ -59,7 +59,7 @@ def load_corpus(
         )
     table, where = read_table(Path(source)), str(source)
     own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
-    if own and text is None and label is None and context in (None, "context"):
+    if own and text is None and label is None and context in (None, "context") and group in (None, "group"):
         return _read_own(table, where, task)
     if not labelled and label is None and guess_columns(table.column_names)[1] is None:
         table, label = table.append_column(_NO_LABEL, pa.array([""] * table.num_rows, pa.string())), _NO_LABEL

@@ -35,6 +35,7 @@ def assign_blocks(
     Raises:
         InputError: a label has too few rows, with how many blocks it could fill.
     """
+    rows = {label: wanted for label, wanted in rows.items() if wanted}
     members: dict[str, dict[str, list[int]]] = {label: defaultdict(list) for label in rows}
     for i, (label, group) in enumerate(zip(label_strata(pool), pool.groups, strict=True)):
         if label in members:

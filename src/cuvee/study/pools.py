@@ -106,7 +106,9 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     draws = set.intersection(*(set(d) for d in usable_draws(study, pools).values()))
     corpora = {REAL: study.train}
     corpora |= {level.key: take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()}
-    rows = min(len(c) for name, c in corpora.items() if name != REAL)
+    taking_part = {level.key for level in usable_draws(study, pools)}
+    rows = min(len(c) for name, c in corpora.items() if name in taking_part)
+    corpora = {name: c for name, c in corpora.items() if len(c)}
     measured: dict[str, Measurement] = {}
     note_left_out(study, pools)
     with study.stages.stage("measure", "pools") as progress:
@@ -122,7 +124,7 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
                     held_out=held_out,
                     encoder=study.encoder,
                     name=name,
-                    rows=None if name == REAL else rows,
+                    rows=None if name == REAL else min(rows, len(corpus)),
                     seed=study.config.seed,
                 )
                 study.folder.save_measurement(name, found, key)

@@ -35,12 +35,15 @@ def run_planned(
     stage: str,
     steps: int,
     test: Corpus | None = None,
+    more: Mapping[str, bool | int | float | str] | None = None,
 ) -> list[Outcome]:
     """Run what the run folder does not hold yet, in the order of the plan; every outcome is committed as it comes.
 
+    ``more`` are settings of trainer and loss; None takes the grid's.
     Failures are recorded, and tried again in the next run. Results do not depend on where trials run.
     """
     held_out = study.split.validation if test is None else test
+    more = study.config.train.settings if more is None else more
     settings = study.config.execute
     with study.stages.stage(stage, "trials") as progress:
         texts = [*study.train.texts, *held_out.texts, *(text for pool in pools.values() for text in pool.texts)]
@@ -51,7 +54,7 @@ def run_planned(
             encoder=KnownVectors(study.encoder, texts, source=study.config.encoder),
             steps=steps,
             source_weight=study.config.train.source_weight,
-            more=study.config.train.settings,
+            more=more,
         )
         lot = _Lot(study, planned, work, progress)
         with open_executor(settings.kind, settings.terms(), address=settings.address) as executor:

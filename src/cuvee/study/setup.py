@@ -124,9 +124,18 @@ def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
     """Without training rows whose text is also held out, which files split by others often have."""
     test = split.test.logged(lambda reason: folder.log_access(reason, "texts, against leaks"))
     held_out = {normalise_text(t) for t in [*split.validation.texts, *test.texts_for_leak_guard()]}
-    clean = [normalise_text(text) not in held_out for text in split.train.texts]
+    # one prompt may be asked of many contexts, which the split keeps apart
+    clean = [
+        context is not None or normalise_text(text) not in held_out
+        for text, context in zip(split.train.texts, split.train.contexts, strict=True)
+    ]
     if all(clean):
         return split
+    if set(split.train.keep(clean).labels) != set(split.train.labels):
+        raise InputError(
+            f"{clean.count(False)} of {len(clean)} training rows are also in validation or test, and without them a "
+            "label has none left; give data.validation and data.test other rows than data.real"
+        )
     stages.listener.noted(f"{clean.count(False)} training rows are also in validation or test; they are left out")
     return Split(train=split.train.keep(clean), validation=split.validation, test=split.test, unused=split.unused)
 

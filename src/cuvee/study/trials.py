@@ -63,7 +63,9 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
             PlannedTrial(cell=cell, draw=Draw(generation=b, sampling=0, training=0)) for b in blocks[: check.draws]
         ]
     corpora = {level.key: pool.corpus for level, pool in pools.items()}
-    return run_planned(study, planned, corpora, stage=f"check with {check.trainer}", steps=check.steps)
+    return run_planned(
+        study, planned, corpora, stage=f"check with {check.trainer}", steps=check.steps, more=check.settings
+    )
 
 
 def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | None:

@@ -12,7 +12,7 @@ from cuvee.registry import resolve_name
 from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.setup import Study
 from cuvee.study.writing import commission
-from cuvee.train import TRAINERS, TrainSettings, build_loss
+from cuvee.train import TASKS, TRAINERS, TrainSettings, build_loss
 
 
 def require_trainable(study: Study) -> None:
@@ -39,6 +39,10 @@ def validate_study(study: Study) -> None:
     if train.check is not None:
         resolve_name(train.check.trainer, TRAINERS, what="train.check.trainer")
     more = TypeAdapter(TrainSettings).validate_python(train.settings)
+    named = {"train.trainer": train.trainer} | ({"train.check.trainer": train.check.trainer} if train.check else {})
+    for key, name in named.items():
+        if name in TRAINERS and name not in TASKS["classification"]:
+            raise ConfigError(f"{key}: {name!r} trains no classifier; valid: {', '.join(TASKS['classification'])}")
     build_loss(replace(more, trainer=train.trainer, loss=train.loss, source_weight=train.source_weight))
     if isinstance(study.config.generator, FileGenerator):
         return

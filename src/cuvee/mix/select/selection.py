@@ -234,12 +234,26 @@ def _match(
     found: list[tuple[Codes, float]] = []
     for bins in _BINS if match_lengths else (1,):
         strata = make_strata(pool, wanted, bins=bins)
-        found = [(rows, strata.length_difference(rows)) for rows in choose(strata)]
-        if max(difference for _, difference in found) < LARGEST_DIFFERENCE:
+        try:
+            made = [(rows, strata.length_difference(rows)) for rows in choose(strata)]
+        except InputError:
+            if found:  # finer bins leave too little choice
+                break
+            raise
+        if not found or _worst(made) < _worst(found):
+            found = made
+        if _worst(found) < LARGEST_DIFFERENCE:
             return found, ""
-    worst = max(difference for _, difference in found)
-    why = f"lengths could not be matched better than to {worst:.2f} SD" if match_lengths else "lengths are not matched"
+    why = (
+        f"lengths could not be matched better than to {_worst(found):.2f} SD"
+        if match_lengths
+        else "lengths are not matched"
+    )
     return found, why
+
+
+def _worst(found: Sequence[tuple[Codes, float]]) -> float:
+    return max(difference for _, difference in found)
 
 
 def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) -> Codes:
