@@ -125,6 +125,17 @@ def test_what_cannot_be_done_is_one_line(pool, capsys, options, says):
     assert re.search(says, refused(capsys, "select", pool[0], "--encoder", "hashing", *options))
 
 
+def test_pools_without_labels_are_one_stratum(pool, tmp_path, capsys):
+    rows = [json.loads(line) for line in pool[0].read_text(encoding="utf-8").splitlines()]
+    path = write(
+        tmp_path / "pairs.jsonl", [{"query": r["text"], "passage": f"passage {i}"} for i, r in enumerate(rows)]
+    )
+    base = [path, "--task", "retrieval", "--text", "query", "--label", "passage", "--out", tmp_path / "s.parquet"]
+    made = look(capsys, *base, "--rows", 60, "--levels", 2)
+    assert [part["label_counts"] for part in made["selections"]] == [{"": 60}, {"": 60}]
+    assert max(part["length_difference"] for part in made["selections"]) < 0.1
+
+
 # --- mix ------------------------------------------------------------------------------------------
 def test_mix_writes_a_dataset_that_opens_with_its_card(pool, headlines, tmp_path, capsys):
     folder = tmp_path / "blend"

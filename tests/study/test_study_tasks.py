@@ -143,6 +143,10 @@ def test_near_duplicates_labels_and_prompts_are_checked_as_asked(settings, tmp_p
         ({"writing": {"prompts": "nowhere"}}, "nowhere"),
         ({"writing": {"sources": "nowhere.jsonl"}}, "nowhere.jsonl: no such file"),
         ({"writing": {"sort": "x"}}, "sort"),
+        (
+            {"generator": {"kind": "endpoint", "base_url": "http://me:secret@127.0.0.1:9/v1", "model": "m"}},
+            "use api_key_env",
+        ),
         ({"task": "retrieval", "writing": {"label_check": 0.5}}, "label_check needs labels"),
     ],
 )

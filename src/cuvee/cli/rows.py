@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cuvee.cli import show
-from cuvee.corpus import Corpus, load_corpus, read_columns
+from cuvee.corpus import Corpus, Task, load_corpus, read_columns
 
 _UNITS = {"embed": "texts", "compare rows": "tiles", "measure": "metrics", "compare": "draws"}
 
@@ -25,15 +25,16 @@ class Columns:
     text: str | None
     label: str | None
     group: str | None
+    task: Task = "classification"
 
     def load(self, path: Path) -> Corpus:
         """The rows of a file; a label is welcome and not needed."""
-        return load_corpus(path, text=self.text, label=self.label, group=self.group, labelled=False)
+        return load_corpus(path, text=self.text, label=self.label, group=self.group, task=self.task, labelled=False)
 
     def load_other(self, path: Path) -> Corpus:
         """The rows of a file that need not have groups, such as the real rows that paraphrases came from."""
         group = self.group if self.group in read_columns(path) else None
-        return load_corpus(path, text=self.text, label=self.label, group=group, labelled=False)
+        return load_corpus(path, text=self.text, label=self.label, group=group, task=self.task, labelled=False)
 
 
 class Watch:

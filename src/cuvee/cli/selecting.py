@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json as json_text
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich import box
@@ -14,8 +15,9 @@ from rich.table import Table
 
 from cuvee.cli import show
 from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, refuse_options
+from cuvee.cli.plain_rows import choose_name
 from cuvee.cli.rows import Columns, Group
-from cuvee.corpus import Corpus, write_corpus
+from cuvee.corpus import Corpus, Task, label_strata, write_corpus
 from cuvee.corpus.output import OUTPUTS, replace_text
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError
@@ -120,6 +122,7 @@ def select(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV; with --levels one file a level")
     ] = Path("selected.parquet"),
+    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
     encoder: EncoderName = DEFAULT_ENCODER,
     group: Group = None,
     text: Text = None,
@@ -135,7 +138,7 @@ def select(
         refuse_options(ctx, ["near"], "it goes with removing repeated rows, which --no-dedupe leaves out")
     if per_group is not None and group is None:
         raise ConfigError("--per-group needs --group COLUMN")
-    columns = Columns(text, label, group)
+    columns = Columns(text, label, group, choose_name(task, get_args(Task), "--task"))
     corpus = columns.load(pool)
     corpus = Corpus.from_rows(
         ({**row, "origin": "synthetic"} for row in corpus.table.to_pylist()), origin="synthetic", task=corpus.task
@@ -233,7 +236,7 @@ def _show(filtered: Filtered, chosen: list[Selection] | None, paths: list[Path],
                         "rows": len(part.rows),
                         "values": dict(part.values),
                         "length_difference": part.length_difference,
-                        "label_counts": part.corpus.label_counts(),
+                        "label_counts": dict(sorted(Counter(label_strata(part.corpus)).items())),
                         "note": part.note,
                     }
                     for part, path in zip(chosen or [], paths, strict=False)

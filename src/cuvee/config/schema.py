@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -67,6 +69,9 @@ class EmbeddedGenerator(Section):
     )
 
 
+_SECRET = re.compile(r"(key|token|secret|password|auth|sig)[^=&]*=", flags=re.IGNORECASE)
+
+
 class BudgetConfig(Section):
     """The most that may be spent on the endpoint for this run folder, in all runs together.
 
@@ -113,6 +118,9 @@ class EndpointGenerator(Section):
 
     @model_validator(mode="after")
     def _check(self) -> EndpointGenerator:
+        parts = urlsplit(self.base_url)
+        if parts.password or _SECRET.search(parts.query):
+            raise ValueError("base_url holds a password or a key, which would be written to files; use api_key_env")
         if self.budget.cost is not None and self.prices is None:
             raise ValueError("a budget in money needs prices: give prompt_per_million and completion_per_million")
         return self

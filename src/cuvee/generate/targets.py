@@ -45,6 +45,7 @@ class Tried:
 class TargetResult:
     """The pool nearest to the target, the levels that were tried, in order, and whether the target was reached.
 
+    ``cut_short``: a budget ended the search.
     ``wanted`` is the score asked for: the target's value, or what its quantile came to (None where the
     budget ended before both ends of the dial were tried).
     """
@@ -56,6 +57,7 @@ class TargetResult:
     wanted: float | None
     history: tuple[Tried, ...]
     note: str
+    cut_short: bool = False
 
 
 def generate_to_target(
@@ -198,4 +200,5 @@ def _result(
         wanted=wanted,
         history=tuple(history),
         note=note,
+        cut_short=bool(spent),
     )

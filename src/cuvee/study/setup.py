@@ -117,7 +117,9 @@ def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
             test=LockedTest(parts["test"]) if "test" in parts else split.test,
             unused=split.unused,
         )
-    return split, hash_value([real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items()))])
+    named = [group for group in real.table["group"].to_pylist() if group is not None]
+    grouped = [real.table["group"].to_pylist()] if named else []  # they decide who is on which side
+    return split, hash_value([real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items())), *grouped])
 
 
 def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:

@@ -149,7 +149,7 @@ def _first_batches(study: Study, dial: Dial, blocks: Sequence[int]) -> Sequence[
 
 def _keep(study: Study, dial: Dial, key: str, result: TargetResult) -> None:
     entry = {
-        "key": key,
+        "key": "" if result.cut_short else key,  # with a larger budget the search goes on
         "level": result.level.name,
         "reached": result.reached,
         "score": result.score,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus
+from cuvee.corpus import Corpus, label_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
 from cuvee.mix.select.greedy import k_center, random_rows, rank_in_groups, take_best
@@ -224,7 +225,7 @@ def _wanted(pool: Corpus, rows: int | Mapping[str, int]) -> Mapping[str, int]:
         raise ValueError(f"rows is {rows!r}; it must be at least 1")
     if rows > len(pool):
         raise InputError(f"{rows} rows were asked, the pool has {len(pool)}; ask for fewer, or give a larger pool")
-    return apportion_rows(pool.label_counts(), rows)
+    return apportion_rows(dict(sorted(Counter(label_strata(pool)).items())), rows)
 
 
 def _match(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus
+from cuvee.corpus import Corpus, label_strata
 from cuvee.defects import split_tokens
 from cuvee.errors import InputError
 from cuvee.mix.shares import apportion_rows
@@ -54,7 +55,7 @@ class Strata:
 
 
 def make_strata(pool: Corpus, wanted: Mapping[str, int], *, bins: int) -> Strata:
-    """Strata of a pool: labels, each cut into bins of length with about as many rows.
+    """Strata of a pool: labels (all rows, for tasks without), each cut into bins of length with about as many rows.
 
     A label's rows are shared out over its bins in proportion to what the pool has there, so that every selection has
     the pool's distribution of lengths.
@@ -68,7 +69,8 @@ def make_strata(pool: Corpus, wanted: Mapping[str, int], *, bins: int) -> Strata
         InputError: a label that the pool does not have, or has too few rows of, with the most that it has.
         ValueError: no rows are wanted, or bins below 1.
     """
-    counts = pool.label_counts()
+    members_of = label_strata(pool)
+    counts = Counter(members_of)
     if bins < 1 or not wanted or min(wanted.values()) < 0 or not any(wanted.values()):
         raise ValueError(f"bins is {bins!r} and wanted {dict(wanted)!r}; both must be positive")
     for label, rows in wanted.items():
@@ -78,8 +80,8 @@ def make_strata(pool: Corpus, wanted: Mapping[str, int], *, bins: int) -> Strata
                 "or give a larger pool"
             )
     words = np.array([len(split_tokens(text)) for text in pool.texts], dtype=np.int64)
-    names = pool.labels
-    labels = np.searchsorted(names, pool.targets).astype(np.int64)
+    names = sorted(counts)
+    labels = np.searchsorted(names, members_of).astype(np.int64)
     codes = np.full(len(pool), -1, dtype=np.int64)
     quotas: list[int] = []
     for number, label in enumerate(names):
