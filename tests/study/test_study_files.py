@@ -128,3 +128,13 @@ def test_settings_of_the_grid_and_of_the_check_reach_their_own_trainers(config, 
                         ({"trainer": "causal"}, "trains no classifier")):  # fmt: skip
         with pytest.raises(ConfigError, match=says), open_study({**config, "train": wrong}, out=tmp_path / "d"):
             pass
+
+
+def test_near_rows_stay_on_one_side_of_the_split(config, tmp_path):
+    def sides(name, **split):
+        with open_study({**config, "split": {**config["split"], **split}}, out=tmp_path / name) as flow:
+            split_of = flow.study.split
+            return set(split_of.train.texts) | set(split_of.validation.texts), split_of.validation.texts
+
+    assert sides("a")[1] != sides("b", near=0.55)[1]  # rows are linked that were not
+    assert sides("c", near=1.0)[1] == sides("d")[1]

@@ -91,8 +91,20 @@ def test_the_locked_test_is_read_once_and_logged(settings, tmp_path):
         log = flow.study.folder.access_log()
         best = flow.draft.best
         assert [reason for reason, _ in log].count("confirmation") == 1
-        assert best is not None and ("confirmation", best.cell.key) in log
+        (confirmed,) = [detail for reason, detail in log if reason == "confirmation"]
+        assert best is not None and confirmed.startswith(best.cell.key + " (")
         assert ("leak-guard", "texts, against leaks") in log
+
+
+@pytest.mark.slow  # with the others of its kind
+def test_the_locked_test_is_not_opened_again_for_the_same_cell_made_otherwise(settings, tmp_path):
+    run_study(settings, out=tmp_path / "run")
+    with open_study(settings, out=tmp_path / "run") as flow:
+        before = flow.study.folder.access_log()
+    other = {**settings, "train": {**settings["train"], "steps": 60}}
+    with open_study(other, out=tmp_path / "run") as flow:
+        assert flow.confirmation is None  # whichever cell is the best now
+        assert flow.study.folder.access_log() == before
 
 
 @pytest.mark.slow  # with the others of its kind

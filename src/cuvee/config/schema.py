@@ -46,6 +46,9 @@ class SplitConfig(Section):
         gt=0,
         description="validation: rows, or a fraction below 1; where data.validation is given, that file is it",
     )
+    near: float | None = Field(
+        None, gt=0, le=1, description="cosine from which rows stay on one side of the split; null: equal texts only"
+    )
     rows_per_label: int | None = Field(
         None, ge=1, description="real training rows of each label; null keeps all that remain"
     )

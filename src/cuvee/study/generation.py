@@ -56,7 +56,7 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
     if target is None or isinstance(generator, FileGenerator):
         return dial.levels
     wanted = commission(study)
-    base = [generator.model_dump(exclude=_SPEED), config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
+    base = [generator.model_dump(exclude=SPEED), config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
     key = hash_value([study.train.fingerprint, study.encoder.hash, base, settings.model_dump(exclude={"draws"})])
     if (known := known_level(study, dial, key)) is not None:
         return [known]
@@ -109,7 +109,7 @@ def generate_levels(
     if isinstance(config.generator, FileGenerator):
         raise ValueError("generator is 'files'; there is nothing to generate")
     wanted = commission(study)
-    known = config.generator.model_dump(exclude=_SPEED)
+    known = config.generator.model_dump(exclude=SPEED)
     base = [known, config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
     own = settings.model_dump(exclude={"draws"})
     keys = {level: hash_value([study.train.fingerprint, study.encoder.hash, base, own, suffix]) for level in levels}
@@ -167,7 +167,7 @@ def _explaining_failed(study: Study, ledger: Ledger) -> Iterator[None]:
         raise GenerationError(f"{exc} (cuvee generate {study.folder.path} --retry-failed)") from exc
 
 
-_SPEED = {
+SPEED = {
     *("slots", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"),
     *("requests_per_minute", "tokens_per_minute", "budget", "prices", "batch"),
 }

@@ -14,7 +14,8 @@ from cuvee.errors import InputError
 from cuvee.execute import Stages
 from cuvee.fingerprint import hash_value
 from cuvee.mix import share_counts
-from cuvee.records import Level
+from cuvee.records import Level, Vectors
+from cuvee.similarity import find_near_duplicates, unit_rows
 from cuvee.store import RunFolder, StoredPool
 
 if TYPE_CHECKING:
@@ -103,8 +104,11 @@ def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
         unknown = sorted(set(part.labels) - set(real.labels)) if config.task == "classification" else []
         if unknown:
             raise InputError(f"data.{name}: label {unknown[0]!r} is not in data.real ({len(unknown)} such labels)")
+    near = config.split.near
+    together = None if near is None else find_near_duplicates(unit_rows(_encode(config, real)), near).cluster
     split = split_corpus(
         real,
+        together=together,
         test=0 if "test" in parts else config.split.test,
         validation=0 if "validation" in parts else config.split.validation,
         rows_per_label=config.split.rows_per_label,
@@ -120,6 +124,10 @@ def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
     named = [group for group in real.table["group"].to_pylist() if group is not None]
     grouped = [real.table["group"].to_pylist()] if named else []  # they decide who is on which side
     return split, hash_value([real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items())), *grouped])
+
+
+def _encode(config: StudyConfig, real: Corpus) -> Vectors:
+    return load_encoder(config.encoder).encode(real.texts)
 
 
 def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:

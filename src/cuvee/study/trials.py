@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cuvee.corpus import Corpus
+from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend
 from cuvee.recommend import PlannedTrial, confirm_cell, plan_grid, recommend_mixture
 from cuvee.records import (
@@ -18,6 +19,7 @@ from cuvee.records import (
     Trial,
     TrialFailure,
 )
+from cuvee.study.generation import SPEED
 from cuvee.study.pools import fresh_pool, usable_draws
 from cuvee.study.running import make_mixing, run_planned
 from cuvee.study.setup import FRESH, Pools, Study
@@ -78,10 +80,10 @@ def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | No
     if config.draws.confirm == 0 or draft.best is None:
         return None
     best = draft.best.cell
-    earlier = study.folder.confirmed()
-    if earlier is not None and earlier != best.key:
+    mark, earlier = _name_confirmation(study, best), study.folder.confirmed()
+    if earlier is not None and earlier != mark:
         study.stages.listener.noted(
-            f"the locked test was already used to confirm {earlier!r}: the new best cell stays unconfirmed"
+            f"the locked test was already used to confirm {earlier!r}: {mark!r} stays unconfirmed"
         )
         return None
     level = level_of(pools, best)
@@ -99,10 +101,28 @@ def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | No
         for s in range(config.draws.sampling)
         for t in training
     ]
-    test = study.locked_test(best.key).open_for_confirmation()
+    test = study.locked_test(mark).open_for_confirmation()
     outcomes = run_planned(study, planned, {level.key: corpus}, stage="confirm", steps=config.train.steps, test=test)
     trials = [o for o in outcomes if isinstance(o, Trial)]
     return confirm_cell(trials, best, fresh_draws=fresh is not None)
+
+
+def _name_confirmation(study: Study, best: Cell) -> str:
+    """What the locked test is opened for: the cell, and a hash of how its rows are made and trained on.
+
+    The same cell with other steps, prompts or filters is another thing to confirm.
+    """
+    config = study.config
+    how = [
+        config.train.model_dump(exclude={"check"}),
+        config.generator.model_dump(exclude=SPEED),
+        config.writing.model_dump(),
+        [each.model_dump() for each in config.filters],
+        [each.model_dump() for each in config.pools],
+        config.describe,
+        study.encoder.hash,
+    ]
+    return f"{best.key} ({hash_value(how)[:8]})"
 
 
 def draw_advice(
