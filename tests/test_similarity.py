@@ -190,6 +190,7 @@ def test_vendi_of_order_zero_counts_distinct_directions():
     assert vendi_score(spectrum(np.repeat(np.eye(5, 52, dtype=np.float32), 10, axis=0)), 0.0) == pytest.approx(5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(matrices())
 def test_effective_numbers_obey_the_axioms(unit):

@@ -169,6 +169,7 @@ def test_an_unknown_kind_is_refused():
     ),
     st.lists(st.integers(0, 70), max_size=4),
 )
+@pytest.mark.slow
 def test_what_is_packed_comes_back(tmp_path_factory, plain, sizes):
     path = tmp_path_factory.mktemp("packed") / "value"
     arrays = [np.arange(size, dtype=np.float64) for size in sizes]

@@ -280,6 +280,7 @@ def test_other_ways_of_writing():
     assert [write_size(v) for v in (0.01, 0.005, 0.02)] == ["1 point", "0.5 points", "2 points"]
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize(("width", "theme"), [(1200, 1), (400, 0)], ids=["wide", "narrow-dark"])
 def test_chromium_draws_it(page, tmp_path, width, theme):

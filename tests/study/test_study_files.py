@@ -65,6 +65,7 @@ def test_real_rows_in_the_pool_go_as_copies_or_leaks_and_are_counted(config, tmp
     assert "leak" in pool.note and not held_out & set(pool.corpus.texts)
 
 
+@pytest.mark.slow
 def test_filters_are_obeyed(config, tmp_path):
     def left(filters, name):
         with open_study({**config, "filters": filters}, out=tmp_path / name) as flow:

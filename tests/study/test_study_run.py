@@ -142,6 +142,7 @@ def make_rows(prefix: str, labels=("business", "politics", "sports"), groups: in
     ]
 
 
+@pytest.mark.slow
 def test_ready_made_pools_need_no_llm(settings, tmp_path):
     write_pools(tmp_path, {"low.jsonl": make_rows("low"), "high.jsonl": make_rows("high", groups=24, each=1)})
     config = files(settings, low=tmp_path / "low.jsonl", high=tmp_path / "high.jsonl")
