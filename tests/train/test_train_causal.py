@@ -8,7 +8,7 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
-from cuvee.train.causal import NarrowedLoss, leave_out, load_causal, read_prompts, train_causal
+from cuvee.train.causal import NarrowedLoss, leave_out, load_causal, train_causal
 from cuvee.train.losses import TrainingRows, build_loss
 from cuvee.train.losses.protocol import Phase
 from cuvee.train.settings import TextWriter, TrainSettings, read_description
@@ -115,14 +115,14 @@ def weights_of(writer):
 
 
 def likelihood(writer, corpus=REAL):
-    sums = writer.log_likelihood(read_prompts(corpus), corpus.targets)
+    sums = writer.log_likelihood(corpus.prompts, corpus.targets)
     return float((sums[:, 0] / sums[:, 1]).mean())
 
 
 # --- what the model reads ---
 def test_a_row_is_context_blank_line_text_then_the_completion():
-    assert read_prompts(REAL)[1] == "cup"
-    assert read_prompts(REAL)[2] == "Arsenal win the cup in the end\n\nwho won the cup"
+    assert REAL.prompts[1] == "cup"
+    assert REAL.prompts[2] == "Arsenal win the cup in the end\n\nwho won the cup"
 
 
 def test_base_models_read_lines_and_chat_models_turns(tiny, chat):
@@ -166,7 +166,7 @@ def reference(model, prompt, completion):
 @pytest.mark.parametrize("folder", ["tiny", "chat"])
 def test_log_likelihood_is_that_of_the_completions_tokens_and_the_end(folder, request):
     model = model_of(request.getfixturevalue(folder))
-    prompts = read_prompts(REAL)
+    prompts = REAL.prompts
     found = model.log_likelihood(prompts, REAL.targets)
     for row, prompt, completion in zip(found, prompts, REAL.targets, strict=True):
         tokens = reference(model, prompt, completion)
@@ -185,7 +185,7 @@ def gradients(model, pairs, **form):
 
 def test_packed_rows_have_the_log_probabilities_and_gradients_of_rows_apart(tiny):
     model = model_of(tiny)
-    pairs = [model.tokenize(p, c) for p, c in zip(read_prompts(REAL), REAL.targets, strict=True)]
+    pairs = [model.tokenize(p, c) for p, c in zip(REAL.prompts, REAL.targets, strict=True)]
     with torch.no_grad():
         apart = model.log_p(pairs)
         alone = torch.cat([model.log_p([pair]) for pair in pairs])
@@ -224,7 +224,7 @@ def test_it_learns_and_is_a_text_writer(tiny):
     assert likelihood(writer) > likelihood(train(tiny, REAL, steps=1)) + 2
     assert losses[-1][2] < 1 < losses[0][2]
     assert [event[:2] for event in losses] == [(i, 60) for i in range(1, 61)]
-    written = writer.write(read_prompts(REAL), max_tokens=20, temperature=0, seed=0)
+    written = writer.write(REAL.prompts, max_tokens=20, temperature=0, seed=0)
     assert sum(w == t for w, t in zip(written, REAL.targets, strict=True)) >= 3
 
 
@@ -332,7 +332,7 @@ def test_checkpoints_go_on_and_patience_stops(tiny, tmp_path):
 # --- writing ---
 def test_what_is_written_depends_on_seed_and_place_not_on_the_batch(tiny):
     model = model_of(tiny)
-    prompts = [*read_prompts(REAL), *read_prompts(POOL)] * 2
+    prompts = [*REAL.prompts, *POOL.prompts] * 2
     before = torch.get_rng_state()
     drawn = model.write(prompts, max_tokens=8, temperature=1.0, seed=3)
     assert torch.equal(before, torch.get_rng_state())

@@ -28,7 +28,7 @@ from cuvee.corpus.files import read_table
 from cuvee.corpus.output import OUTPUTS
 from cuvee.encoders import load_encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.evaluate import join_prompt, rank_passages, write_texts
+from cuvee.evaluate import rank_passages, write_texts
 from cuvee.evaluate.retrieval import Ranker
 from cuvee.train import Predictor, load_predictor
 from cuvee.train.settings import TextWriter
@@ -81,7 +81,7 @@ def predict(
             made = add_columns(table, label_columns(predictor, rows, watch), file)
         elif isinstance(predictor, TextWriter):
             written = write_texts(
-                predictor, prompts_of(rows), max_tokens=max_tokens, temperature=temperature, seed=seed, watch=watch
+                predictor, rows.prompts, max_tokens=max_tokens, temperature=temperature, seed=seed, watch=watch
             )
             made = add_columns(table, {"predicted": pa.array(written, pa.string())}, file)
         else:
@@ -108,11 +108,6 @@ def label_columns(predictor: Predictor, rows: Corpus, watch: Advance) -> dict[st
         "probability": pa.array(proba.max(axis=1)),
     }
     return columns | {f"probability_{label}": pa.array(proba[:, i]) for i, label in enumerate(predictor.labels)}
-
-
-def prompts_of(rows: Corpus) -> list[str]:
-    """What a model sees of each row."""
-    return [join_prompt(context, text) for context, text in zip(rows.contexts, rows.texts, strict=True)]
 
 
 def ranked_rows(

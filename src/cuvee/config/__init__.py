@@ -9,16 +9,10 @@ from cuvee.config.dials import (
     SamplingConfig,
     TopicsConfig,
 )
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator, TransformersGenerator
 from cuvee.config.pools import FilterConfig, PoolFile, SelectConfig
 from cuvee.config.reading import config_schema, config_to_yaml, make_config, read_config
-from cuvee.config.schema import (
-    DataConfig,
-    EmbeddedGenerator,
-    EndpointGenerator,
-    FileGenerator,
-    StudyConfig,
-    TransformersGenerator,
-)
+from cuvee.config.schema import DataConfig, StudyConfig
 from cuvee.config.targets import TargetConfig, parse_target
 from cuvee.config.template import render_template
 

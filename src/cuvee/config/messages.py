@@ -18,7 +18,8 @@ from cuvee.config.dials import (
     TabooConfig,
     TopicsConfig,
 )
-from cuvee.config.schema import EmbeddedGenerator, EndpointGenerator, FileGenerator, StudyConfig
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
+from cuvee.config.schema import StudyConfig
 from cuvee.registry import nearest_name
 
 _TAGS = {

@@ -8,8 +8,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from cuvee.config.generators import EmbeddedGenerator
 from cuvee.config.messages import explain_error
-from cuvee.config.schema import EmbeddedGenerator, StudyConfig
+from cuvee.config.schema import StudyConfig
 from cuvee.errors import ConfigError
 
 

@@ -178,6 +178,12 @@ class Corpus:
         return self._strings("origin")
 
     @cached_property
+    def prompts(self) -> list[str]:
+        """What a language model reads of each row: its context, if it has one, a blank line, and the text."""
+        pairs = zip(self.contexts, self.texts, strict=True)
+        return [text if not context else f"{context}\n\n{text}" for context, text in pairs]
+
+    @cached_property
     def groups(self) -> list[str]:
         """The group of each row; a row without one is a group of its own."""
         named = self.table["group"].to_pylist()

@@ -10,7 +10,6 @@ from cuvee.evaluate.generation import (
     Writing,
     WrittenItems,
     compare_diversity,
-    join_prompt,
     write_texts,
 )
 from cuvee.evaluate.judged import Judged, score_items
@@ -39,7 +38,6 @@ __all__ = [
     "compare_items",
     "compare_predictors",
     "evaluate_model",
-    "join_prompt",
     "judge_model",
     "rank_passages",
     "report_labels",

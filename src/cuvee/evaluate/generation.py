@@ -130,11 +130,6 @@ class WrittenItems:
         return out
 
 
-def join_prompt(context: str | None, text: str) -> str:
-    """What a model sees of a row: the context, if there is one, a blank line, and the text."""
-    return text if not context else f"{context}\n\n{text}"
-
-
 def judge_writer(
     writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None
 ) -> WrittenItems:
@@ -231,8 +226,8 @@ def _read_likelihood(writer: Writer, prompts: Sequence[str], texts: Sequence[str
 def _distinct_prompts(corpus: Corpus) -> tuple[list[str], list[list[int]]]:
     """Prompts in the order of their first row, and the rows of each."""
     rows: dict[str, list[int]] = {}
-    for row, (context, text) in enumerate(zip(corpus.contexts, corpus.texts, strict=True)):
-        rows.setdefault(join_prompt(context, text), []).append(row)
+    for row, prompt in enumerate(corpus.prompts):
+        rows.setdefault(prompt, []).append(row)
     return list(rows), list(rows.values())
 
 

@@ -148,12 +148,6 @@ def load_causal(folder: Path, description: Description, encoder: Encoder | None)
     return CausalWriter(language_model, settings, dropped=int(description.extra.get("dropped", "0")))
 
 
-def read_prompts(corpus: Corpus) -> list[str]:
-    """What the model sees of each row before it writes: the context, if any, a blank line, and the text."""
-    pairs = zip(corpus.contexts, corpus.texts, strict=True)
-    return [text if not context else f"{context}\n\n{text}" for context, text in pairs]
-
-
 class CausalRows:
     """A language model with the rows it is trained on, for the training loop.
 
@@ -268,7 +262,7 @@ def leave_out(loss: PreparedLoss, fits: NDArray[np.bool_], max_length: int) -> P
 
 
 def _tokenize(language_model: CausalModel, corpus: Corpus) -> list[TokenPair | None]:
-    rows = zip(read_prompts(corpus), corpus.targets, strict=True)
+    rows = zip(corpus.prompts, corpus.targets, strict=True)
     return [language_model.tokenize(prompt, completion) for prompt, completion in rows]
 
 
