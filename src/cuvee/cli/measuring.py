@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -14,8 +16,10 @@ from cuvee.cli import show
 from cuvee.cli.app import IN_STUDY, EncoderName, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
 from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
+from cuvee.crew import Crew
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
+from cuvee.execute import ExecutorCrew, ExecutorKind, Terms, open_executor
 from cuvee.measure import (
     GivenVectors,
     gather_page,
@@ -35,9 +39,13 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _ONLY_FILES = (
     *("against", "held_out", "by", "embeddings", "against_embeddings", "metric", "rows", "page", "examples"),
     *("device", "precision", "time_budget", "encoder", "text", "label", "group", "seed"),
+    *("execute", "workers", "address"),
 )
 
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto")]
+ExecuteKind = Annotated[str, typer.Option("--execute", help="where rows are embedded, compared: local, processes, ray")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="at once, with --execute processes or ray")]
+Address = Annotated[str | None, typer.Option("--address", help="of a running Ray cluster; one starts here without")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
 
 
@@ -57,6 +65,9 @@ def measure(
     device: DeviceName = "cpu",
     precision: PrecisionName = "float32",
     time_budget: Annotated[str | None, typer.Option("--time-budget", help="of all-pairs numbers: 90s, 10m")] = None,
+    execute: ExecuteKind = "local",
+    workers: Workers = None,
+    address: Address = None,
     encoder: EncoderName = DEFAULT_ENCODER,
     text: Text = None,
     label: Label = None,
@@ -74,7 +85,8 @@ def measure(
         refuse_options(ctx, ["text", "label", "group", "held_out", "by"], "there are no texts, only vectors")
     compute, budget = _read_compute(device, precision), None if time_budget is None else _read_duration(time_budget)
     display = show.Display()
-    with display:
+    with display, _open_crew(execute, workers, address) as crew:
+        compute = replace(compute, crew=crew)
         try:
             corpus, vectors = _load_side(target, embeddings, columns)
             real, real_vectors = _load_real(ctx, against, against_embeddings, vectors, columns)
@@ -82,7 +94,7 @@ def measure(
                 corpus,
                 against=real,
                 held_out=columns.load_other(held_out).texts if held_out else None,
-                encoder=_choose_encoder(ctx, encoder, embeddings, vectors),
+                encoder=_choose_encoder(ctx, encoder, embeddings, vectors, crew),
                 vectors=vectors,
                 against_vectors=real_vectors,
                 rows=rows,
@@ -163,13 +175,31 @@ def _load_real(
     return real, real_vectors
 
 
-def _choose_encoder(ctx: typer.Context, name: str, embeddings: Path | None, vectors: Vectors | None) -> Encoder:
+def _choose_encoder(
+    ctx: typer.Context, name: str, embeddings: Path | None, vectors: Vectors | None, crew: Crew | None = None
+) -> Encoder:
     """The encoder, or where vectors are given the name that they carry: ``--encoder`` if said, else the file's."""
     if vectors is None or embeddings is None:
-        return load_encoder(name)
+        return load_encoder(name, crew=crew)
     source = ctx.get_parameter_source("encoder")
     said = source is not None and source.name == "COMMANDLINE"
     return GivenVectors(name if said else embeddings.name, int(vectors.shape[1]))
+
+
+@contextmanager
+def _open_crew(kind: str, workers: int | None, address: str | None) -> Iterator[Crew | None]:
+    """Workers to spread over; None where all is done here."""
+    if kind not in get_args(ExecutorKind):
+        raise ConfigError(f"--execute is {kind!r}; valid: {', '.join(get_args(ExecutorKind))}")
+    if address is not None and kind != "ray":
+        raise ConfigError("--address has no effect without --execute ray; leave it out")
+    if kind == "local":
+        if workers is not None:
+            raise ConfigError("--workers has no effect without --execute processes or ray; leave it out")
+        yield None
+        return
+    with open_executor(cast("ExecutorKind", kind), Terms(workers=workers), address=address) as executor:
+        yield ExecutorCrew(executor)
 
 
 def _read_compute(device: str, precision: str) -> Compute:

@@ -46,6 +46,7 @@ MIN_BINS = 4
 EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled unless a time budget says otherwise
 SAMPLED_ROWS = 4_000
 _ENCODED = 2_048  # texts embedded at a time: what is embedded is kept when a run is stopped
+_SPREAD = 32  # times as many where workers embed them
 _KERNELS: tuple[Kernel, ...] = tuple(Exponential(tau) for tau in TAUS)
 
 
@@ -234,8 +235,9 @@ class Subject:
         if self.encoder is None:
             raise ValueError("encoder is None; this metric needs vectors")
         parts: list[Vectors] = []
-        for start in range(0, len(texts), _ENCODED):
-            part = self.encoder.encode(texts[start : start + _ENCODED])
+        step = _ENCODED if self.compute.crew is None else _ENCODED * _SPREAD
+        for start in range(0, len(texts), step):
+            part = self.encoder.encode(texts[start : start + step])
             usable = np.isfinite(part).all(axis=1) & (np.abs(part).max(axis=1, initial=0.0) > 0)
             if not usable.all():
                 row = start + int(np.flatnonzero(~usable)[0])
@@ -245,7 +247,7 @@ class Subject:
                 )
             parts.append(part)
             if self.listen is not None:
-                self.listen("embed", min(start + _ENCODED, len(texts)), len(texts))
+                self.listen("embed", min(start + step, len(texts)), len(texts))
         return unit_rows(np.concatenate(parts))
 
 

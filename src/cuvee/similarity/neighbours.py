@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from cuvee.records import Vectors
 from cuvee.similarity.backends import Compute
-from cuvee.similarity.threads import single_blas_thread
-from cuvee.similarity.tiles import Matrix, Neighbours, Progress, in_order
+from cuvee.similarity.stripes import Matrix, Progress
+from cuvee.similarity.threads import in_order, single_blas_thread
+from cuvee.similarity.tiles import Neighbours
 
 _NEIGHBOUR_CELLS = 4_000_000  # cosines held at a time
 _TILE = 1024

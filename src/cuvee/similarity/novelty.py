@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from cuvee.records import Vectors
 from cuvee.similarity.backends import Compute
-from cuvee.similarity.threads import single_blas_thread
-from cuvee.similarity.tiles import in_order
+from cuvee.similarity.threads import in_order, single_blas_thread
 
 _CELLS = 4_000_000  # cosines held at a time
 _SAME = 1e-6  # squared distances below it are the row itself or a copy: float32 cosines resolve no smaller one

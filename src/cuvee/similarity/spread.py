@@ -15,8 +15,8 @@ from cuvee.records import Vectors
 from cuvee.similarity.backends import Compute
 from cuvee.similarity.kernels import Exponential
 from cuvee.similarity.neighbours import find_near_duplicates
-from cuvee.similarity.threads import single_blas_thread
-from cuvee.similarity.tiles import in_order, row_sums
+from cuvee.similarity.threads import in_order, single_blas_thread
+from cuvee.similarity.tiles import row_sums
 
 _TILE = 512
 _SAME = 2.0**-19  # cosines closer than this are a tie: float32 products of equal rows differ by less

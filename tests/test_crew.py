@@ -1,0 +1,140 @@
+"""What is spread over workers gives what it gives here."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from command_line import call, refused
+from cuvee.corpus import Corpus
+from cuvee.encoders import CachedEncoder, HashingEncoder, SpreadEncoder, load_encoder
+from cuvee.errors import ConfigError
+from cuvee.execute import ExecutorCrew, Terms, open_executor
+from cuvee.measure import measure_corpus
+from cuvee.similarity import (
+    AtLeast,
+    Compute,
+    Exponential,
+    jackknife_bins,
+    pairwise_pass,
+    sample_rows,
+    sampled_pass,
+    unit_rows,
+)
+
+
+class Counting:
+    """A crew in this process that pickles as one of other processes does, and notes what it is given."""
+
+    def __init__(self):
+        self.items = []
+
+    def map(self, work, items):
+        carried = pickle.loads(pickle.dumps(work))
+        self.items += items
+        return map(carried, items)
+
+
+def texts(n, seed=0):
+    rng = np.random.default_rng(seed)
+    words = "river bridge train market council budget harbour airport school street museum bread".split()
+    return [" ".join(rng.choice(words, 6)) + f" {i % 700}" for i in range(n)]
+
+
+@pytest.mark.parametrize("tile", [7, 64, 1000])
+def test_a_pass_over_all_pairs_is_the_same_to_the_bit_wherever_its_stripes_are_summed(tile):
+    rng = np.random.default_rng(0)
+    unit = unit_rows(rng.normal(size=(700, 32)).astype(np.float32))
+    bins = jackknife_bins([str(i % 90) for i in range(700)])
+    kernels = [Exponential(0.1), AtLeast(0.3)]
+    crew = Counting()
+    here = pairwise_pass(unit, kernels, bins=bins, tile=tile)
+    there = pairwise_pass(unit, kernels, bins=bins, tile=tile, compute=Compute(crew=crew))
+    assert len(crew.items) == {7: 50, 64: 11, 1000: 1}[tile]
+    for a, b in zip(here.sums, there.sums, strict=True):
+        assert (a.total == b.total).all() and (a.by_bin == b.by_bin).all()
+    assert (here.nearest.index == there.nearest.index).all() and (here.nearest.cosine == there.nearest.cosine).all()
+    exact = unit.astype(np.float64) @ unit.astype(np.float64).T
+    np.fill_diagonal(exact, 1.0)
+    np.testing.assert_allclose(there.sums[0].total, np.exp((exact - 1) / 0.1).sum(axis=1), rtol=1e-5)
+
+
+def test_a_sampled_pass_over_several_shards_is_the_same_to_the_bit(monkeypatch):
+    monkeypatch.setattr("cuvee.similarity.sampling._SHARD", 300)
+    unit = unit_rows(np.random.default_rng(1).normal(size=(1000, 16)).astype(np.float32))
+    rows, crew = sample_rows(1000, 50), Counting()
+    bins = jackknife_bins([str(i % 30) for i in range(1000)])
+    here = sampled_pass(unit, [Exponential(0.2)], rows, bins=bins)
+    there = sampled_pass(unit, [Exponential(0.2)], rows, bins=bins, compute=Compute(crew=crew))
+    assert len(crew.items) == 4
+    assert (here.sums[0].by_bin == there.sums[0].by_bin).all() and (here.sums[0].total == there.sums[0].total).all()
+    assert (here.nearest.index == there.nearest.index).all()
+    exact = np.exp((unit.astype(np.float64)[rows] @ unit.astype(np.float64).T - 1) / 0.2)
+    np.testing.assert_allclose(here.sums[0].total, exact.sum(axis=1), rtol=1e-4)
+
+
+def test_parts_are_the_same_whether_embedded_here_or_by_a_crew(tmp_path):
+    class Noting(HashingEncoder):
+        def __init__(self):
+            self.parts = []
+
+        def encode(self, texts):
+            self.parts.append(list(texts))
+            return super().encode(texts)
+
+    words = texts(5000) + texts(100)  # some come again in a later part
+    here, crew = Noting(), Counting()
+    alone = CachedEncoder(here, tmp_path / "a").encode(words)
+    spread = CachedEncoder(SpreadEncoder(HashingEncoder(), HashingEncoder().encode, crew), tmp_path / "b").encode(words)
+    assert (alone == spread).all()
+    assert here.parts == crew.items and sum(map(len, here.parts)) == len(set(words))
+    assert (CachedEncoder(here, tmp_path / "b").encode(words) == alone).all() and len(here.parts) == len(crew.items)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["processes", "ray"])
+def test_a_measurement_by_workers_equals_the_local_one(kind):
+    if kind == "ray":
+        pytest.importorskip("ray")
+    corpus = Corpus.from_rows([{"text": t, "target": ""} for t in texts(6000)])
+    here = measure_corpus(corpus, encoder=load_encoder("hashing"))
+    with open_executor(kind, Terms(workers=2)) as executor:
+        crew = ExecutorCrew(executor)
+        there = measure_corpus(corpus, encoder=load_encoder("hashing", crew=crew), compute=Compute(crew=crew))
+    assert dict(there.values) == dict(here.values)
+
+
+class Broken:
+    def __call__(self, code):
+        os._exit(code)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_again_and_again_is_one_line():
+    with open_executor("processes", Terms(workers=1, retries=0)) as executor:
+        with pytest.raises(ConfigError, match=r"a worker was lost: .*exit code 3"):
+            list(ExecutorCrew(executor).map(Broken(), [3]))
+
+
+@pytest.mark.slow
+def test_measuring_a_file_in_processes_prints_the_same_numbers(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts(900)), encoding="utf-8")
+    base = ["measure", path, "--encoder", "hashing", "--json"]
+    assert call(capsys, *base, "--execute", "processes", "--workers", "2")[1] == call(capsys, *base)[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--execute", "cluster"], "--execute is 'cluster'; valid: local, processes, ray"),
+        (["--workers", "2"], "--workers has no effect"),
+        (["--execute", "processes", "--address", "1.2.3.4:5"], "--address has no effect"),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, capsys, options, says):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
+    assert says in refused(capsys, "measure", path, *options)
