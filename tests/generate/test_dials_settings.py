@@ -1,6 +1,7 @@
 """What each dial varies, in which order, and which settings it refuses."""
 
 import sys
+import tracemalloc
 from collections import Counter
 from itertools import islice
 from types import ModuleType
@@ -136,6 +137,45 @@ def test_farthest_first_takes_the_far_corners_first():
         ordered = [train.ids.index(i) for i in order_examples(train, points, selection="diverse", seed=seed)["a"]]
         corners = {0 if i == 1 else i for i in ordered[:3]}
         assert corners == {0, 2, 3}
+
+
+def order_by_all_pairs(vectors, first, selection):
+    """The rule, said with the whole matrix."""
+    similarity = vectors @ vectors.T
+    if selection == "similar":
+        return sorted(range(len(vectors)), key=lambda i: (i != first, -similarity[first, i], i))
+    taken = [first]
+    while len(taken) < len(vectors):
+        left = [i for i in range(len(vectors)) if i not in taken]
+        taken.append(min(left, key=lambda i: (similarity[i, taken].max(), i)))
+    return taken
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 99), st.integers(1, 24), st.sampled_from(["similar", "diverse"]), st.integers(1, 30))
+def test_the_order_is_that_of_all_pairs_and_a_count_only_cuts_it(seed, n, selection, count):
+    rng = np.random.default_rng(seed)
+    vectors = rng.choice([-0.5, 0.5], size=(n, 4)).astype(np.float32)  # exact products, and many equal rows
+    train = Corpus.from_rows([{"text": f"text {i}", "target": "a"} for i in range(n)])
+    whole = order_examples(train, vectors, selection=selection, seed=seed)["a"]
+    first = train.ids.index(whole[0])
+    assert [train.ids.index(i) for i in whole] == order_by_all_pairs(vectors, first, selection)
+    assert order_examples(train, vectors, selection=selection, seed=seed, count=count)["a"] == whole[:count]
+    with pytest.raises(ValueError, match="count 0; must be 1 or more"):
+        order_examples(train, vectors, selection=selection, seed=seed, count=0)
+
+
+def test_ordering_a_label_of_many_rows_holds_no_matrix_of_pairs():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(20_000, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    train = Corpus.from_rows([{"text": f"text {i}", "target": "a"} for i in range(20_000)])
+    tracemalloc.start()
+    for selection in ("similar", "diverse"):
+        assert len(order_examples(train, vectors, selection=selection, seed=0, count=16)["a"]) == 16
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # a matrix of pairs takes 1.6 GB
 
 
 # --- taboo ----------------------------------------------------------------------------------------

@@ -16,8 +16,7 @@ from cuvee.generate import Answer, Endpoint, Ledger, Request, Sampling
 from cuvee.generate.budgets import Prices
 from cuvee.generate.calls import request_json, request_key
 from cuvee.generate.failures import Failure
-from cuvee.generate.ledger import Tally
-from cuvee.generate.spending import LedgerSummary, summarise
+from cuvee.generate.spending import LedgerSummary, ModelSpending, summarise
 from cuvee.records import Usage
 
 ENDPOINT = Endpoint(base_url="http://one/v1", model="m", api="completions", api_key="sk-secret")
@@ -201,11 +200,15 @@ def make_ledger(path, *models):
 
 def test_tallies_count_by_model_and_ending(tmp_path):
     with Ledger(make_ledger(tmp_path / "l.sqlite", "m", "m", "m", "n", "m", "m")) as ledger:
-        assert ledger.tallies() == (
-            Tally(model="m", finish_reason="length", requests=2, prompt_tokens=6, completion_tokens=4),
-            Tally(model="m", finish_reason="stop", requests=3, prompt_tokens=9, completion_tokens=6),
-            Tally(model="n", finish_reason="stop", requests=1, prompt_tokens=3, completion_tokens=2),
-        )
+        found = [
+            (t.endpoint, t.model, t.finish_reason, t.requests, t.prompt_tokens, t.completion_tokens)
+            for t in ledger.tallies()
+        ]
+        assert found == [
+            ("http://one/v1", "m", "length", 2, 6, 4),
+            ("http://one/v1", "m", "stop", 3, 9, 6),
+            ("http://one/v1", "n", "stop", 1, 3, 2),
+        ]
         total = ledger.totals()
         assert (sum(t.requests for t in ledger.tallies()), 18, 12) == (
             total.requests, total.prompt_tokens, total.completion_tokens,
@@ -218,6 +221,10 @@ def test_summary_adds_up_and_costs_what_the_prices_say(tmp_path):
         assert plain == LedgerSummary(
             requests=4, prompt_tokens=12, completion_tokens=8, cost=None, by_model={"m": 3, "n": 1},
             by_finish_reason={"length": 1, "stop": 3}, failures=1, by_failure={"HTTP 400": 1},
+            by_endpoint=(
+                ModelSpending(endpoint="http://one/v1", model="m", requests=3, prompt_tokens=9, completion_tokens=6),
+                ModelSpending(endpoint="http://one/v1", model="n", requests=1, prompt_tokens=3, completion_tokens=2),
+            ),
         )  # fmt: skip
         price = Prices(prompt_per_million=1e5, completion_per_million=2e5)
         assert summarise(ledger, price).cost == pytest.approx(12 * 0.1 + 8 * 0.2)

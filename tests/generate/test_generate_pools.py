@@ -12,6 +12,7 @@ from cuvee.errors import ConfigError, EndpointUnreachable, GenerationError
 from cuvee.generate import (
     Ledger,
     LLMClient,
+    OpenedLLM,
     ParaphraseDial,
     Sampling,
     SamplingDial,
@@ -344,7 +345,8 @@ def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled
 
     def fill(ledger, open_client):
         filling = Filling(slots, make_judge)
-        Rounds(llm.endpoint(), ledger, total=len(slots), open_client=open_client).fill([filling])
+        opened = OpenedLLM(endpoint=llm.endpoint(), open_client=open_client)
+        Rounds(opened, ledger, total=len(slots)).fill([filling])
         return filling
 
     with Ledger() as ledger:

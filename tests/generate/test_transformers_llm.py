@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, GenerationError, InputError, MissingDependency
-from cuvee.generate import Answer, Ledger, Request, Sampling
+from cuvee.generate import Answer, Ledger, OpenedLLM, Request, Sampling
 from cuvee.generate.acceptance import Judge
 from cuvee.generate.batches import BatchClient, OutOfMemory
 from cuvee.generate.dials import SamplingDial
@@ -530,5 +530,5 @@ def fill(train, writer, batch, llm, ledger):
         )
 
     filling = Filling(batch.slots, make_judge)
-    Rounds(llm.endpoint, ledger, total=3, open_client=llm.open_client).fill([filling])
+    Rounds(OpenedLLM(endpoint=llm.endpoint, open_client=llm.open_client), ledger, total=3).fill([filling])
     return [row.text for row in filling.rows.values()]

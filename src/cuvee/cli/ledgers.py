@@ -64,6 +64,9 @@ def _table(found: LedgerSummary, path: Path) -> Table:
     table.add_row("answers", f"{found.requests}", end_section=not (found.by_model or found.by_finish_reason))
     for model, number in found.by_model.items():
         table.add_row(f"  of {model or 'an unnamed model'}", f"{number}")
+    if len({part.endpoint for part in found.by_endpoint}) > 1:
+        for part in found.by_endpoint:
+            table.add_row(f"  of {part.model or 'an unnamed model'} at {part.endpoint}", f"{part.requests}")
     for reason, number in found.by_finish_reason.items():
         table.add_row(f"  ended by {reason or 'no reason given'}", f"{number}")
     table.add_row("prompt tokens", f"{found.prompt_tokens}")

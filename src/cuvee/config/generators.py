@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cuvee.config.sections import Section
 
 
-class EmbeddedGenerator(Section):
-    """The embedded LLM: llama.cpp on loopback."""
+class EmbeddedDraft(Section):
+    """An embedded LLM for drafts: llama.cpp on loopback. The level of the dial is the temperature."""
 
     kind: Literal["embedded"] = "embedded"
     gguf: str | None = Field(None, description="a GGUF file; SmolLM2-135M-Instruct when left out")
     slots: int | None = Field(
         None, ge=1, le=256, description="requests answered at once; 16 for texts of a label, else 8"
     )
-    temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
@@ -30,12 +30,13 @@ class EmbeddedGenerator(Section):
 
 
 _SECRET = re.compile(r"(key|token|secret|password|auth|sig)[^=&]*=", flags=re.IGNORECASE)
+_HTTP = re.compile(r"https?://")
 
 
 class BudgetConfig(Section):
     """The most that may be spent on the endpoint for this run folder, in all runs together.
 
-    A run stops before it would pass.
+    A run stops before it would pass. The endpoint of drafts has a budget of its own.
     """
 
     requests: int | None = Field(None, ge=0)
@@ -51,17 +52,21 @@ class PricesConfig(Section):
     currency: str = "USD"
 
 
-class EndpointGenerator(Section):
-    """Any OpenAI-compatible endpoint."""
+class EndpointDraft(Section):
+    """An OpenAI-compatible endpoint for drafts. The level of the dial is the temperature."""
 
     kind: Literal["endpoint"]
-    base_url: str = Field(description="for example http://localhost:8000/v1", pattern=r"^https?://")
+    base_url: str | tuple[str, ...] = Field(
+        description="for example http://localhost:8000/v1; or a list of such: replicas that serve the same model"
+    )
     model: str
-    api: Literal["chat", "completions"] = "chat"
+    api: Literal["chat", "completions"] = "completions"
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
-    concurrency: int | None = Field(32, ge=1, description="most requests in flight at once; null adapts, up to 256")
-    requests_per_minute: float | None = Field(None, gt=0)
-    tokens_per_minute: float | None = Field(None, gt=0, description="of prompts and answers together")
+    concurrency: int | None = Field(
+        32, ge=1, description="most requests in flight at once, for each replica; null adapts, up to 256"
+    )
+    requests_per_minute: float | None = Field(None, gt=0, description="of all replicas together")
+    tokens_per_minute: float | None = Field(None, gt=0, description="of prompts and answers, of all replicas together")
     budget: BudgetConfig = BudgetConfig()
     prices: PricesConfig | None = Field(None, description="what the endpoint charges; a budget in money needs it")
     omit: tuple[Literal["temperature", "top_p", "seed", "stop"], ...] = Field(
@@ -69,25 +74,42 @@ class EndpointGenerator(Section):
     )
     timeout_s: float = Field(120, gt=0, description="seconds for one request")
     give_up_s: float = Field(300, gt=0, description="seconds an outage is waited out before the run stops")
-    temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1, description="sent only if set; no part of OpenAI's protocol")
     top_k: int | None = Field(None, ge=-1, description="sent only if set; no part of OpenAI's protocol")
     max_tokens: int = Field(64, ge=1)
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The address of each replica, without a slash at its end."""
+        given = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+        return tuple(url.rstrip("/") for url in given)
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _check_urls(cls, value: object) -> object:
+        urls = value if isinstance(value, list | tuple) else [value]
+        for url in urls:
+            if not isinstance(url, str) or not _HTTP.match(url):
+                raise ValueError(f"{url!r} is no address; give http://HOST/v1 or https://HOST/v1, or a list of such")
+            parts = urlsplit(url)
+            if parts.password or _SECRET.search(parts.query):
+                raise ValueError("base_url holds a password or a key, which would be written to files; use api_key_env")
+        plain = [str(url).rstrip("/") for url in urls]
+        if not plain or len(set(plain)) < len(plain):
+            raise ValueError(f"base_url {plain!r}; give at least one address, and each once")
+        return value
+
     @model_validator(mode="after")
-    def _check(self) -> EndpointGenerator:
-        parts = urlsplit(self.base_url)
-        if parts.password or _SECRET.search(parts.query):
-            raise ValueError("base_url holds a password or a key, which would be written to files; use api_key_env")
+    def _check(self) -> EndpointDraft:
         if self.budget.cost is not None and self.prices is None:
             raise ValueError("a budget in money needs prices: give prompt_per_million and completion_per_million")
         return self
 
 
-class TransformersGenerator(Section):
-    """A transformers model in this process, for models without a server."""
+class TransformersDraft(Section):
+    """A transformers model in this process for drafts. The level of the dial is the temperature."""
 
     kind: Literal["transformers"]
     model: str = Field(description="a folder, a .gguf file, or NAME[@REVISION] on the Hugging Face hub")
@@ -97,12 +119,92 @@ class TransformersGenerator(Section):
     batch: int = Field(16, ge=1, description="requests answered at once; halved when memory runs out")
     context: int = Field(2048, ge=64, description="tokens of prompt and answer together")
     api: Literal["chat", "completions"] = "completions"
-    temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=-1)
     max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
+
+
+Part = TypeVar("Part", bound=Section)
+LocalOrRemote = EmbeddedDraft | EndpointDraft | TransformersDraft
+"""What answers, without what only the writer of rows has: a temperature, and another LLM for drafts."""
+DraftGenerator = Annotated[LocalOrRemote, Field(discriminator="kind")]
+_TEMPERATURE = Field(0.8, ge=0, le=5)
+_DRAFT = Field(
+    None, description="another LLM that writes the drafts of base_then_refine: a base model, say; of any kind"
+)
+
+
+class EmbeddedGenerator(EmbeddedDraft):
+    """The embedded LLM: llama.cpp on loopback."""
+
+    temperature: float = _TEMPERATURE
+    draft: DraftGenerator | None = _DRAFT
+
+    @model_validator(mode="after")
+    def _check_draft(self) -> EmbeddedGenerator:
+        _check_prices(self, self.draft)
+        return self
+
+
+class EndpointGenerator(EndpointDraft):
+    """Any OpenAI-compatible endpoint, or several replicas of one."""
+
+    api: Literal["chat", "completions"] = "chat"
+    temperature: float = _TEMPERATURE
+    draft: DraftGenerator | None = _DRAFT
+
+    @model_validator(mode="after")
+    def _check_draft(self) -> EndpointGenerator:
+        _check_prices(self, self.draft)
+        return self
+
+
+class TransformersGenerator(TransformersDraft):
+    """A transformers model in this process, for models without a server."""
+
+    temperature: float = _TEMPERATURE
+    draft: DraftGenerator | None = _DRAFT
+
+    @model_validator(mode="after")
+    def _check_draft(self) -> TransformersGenerator:
+        _check_prices(self, self.draft)
+        return self
+
+
+def absolute_paths(generator: Part, folder: Path) -> Part:
+    """The same with its relative paths of model files, folders and adapters taken from ``folder``.
+
+    A model of transformers is a path if it begins like one, ends in .gguf, or is there; else a name on the hub.
+    """
+
+    def fix(path: str) -> str:
+        return str((folder / Path(path).expanduser()).resolve())
+
+    given = generator.model_dump(include={"gguf", "adapter"}, exclude_none=True)
+    update = {name: fix(path) for name, path in given.items()}
+    if isinstance(generator, TransformersDraft):
+        model = generator.model.removeprefix("hf:")
+        if model.startswith((".", "/", "~")) or model.endswith(".gguf") or Path(fix(model)).exists():
+            update["model"] = fix(model)
+    return generator.model_copy(update=update)
+
+
+def _check_prices(generator: LocalOrRemote, draft: LocalOrRemote | None) -> None:
+    """Refuse costs that would leave one of two endpoints out, or add up two currencies.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
+    named = [("generator", generator), *([("generator.draft", draft)] if draft is not None else [])]
+    prices = {name: part.prices for name, part in named if isinstance(part, EndpointDraft)}
+    without = [name for name, price in prices.items() if price is None]
+    if without and len(without) < len(prices):
+        raise ValueError(f"{without[0]} has no prices and the other endpoint has: give both (0 for what is free)")
+    currencies = sorted({price.currency for price in prices.values() if price is not None})
+    if len(currencies) > 1:
+        raise ValueError(f"prices are in {' and '.join(currencies)}, which do not add up; give one currency")
 
 
 class FileGenerator(Section):

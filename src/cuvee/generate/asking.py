@@ -20,7 +20,7 @@ from cuvee.generate.dials.topic_lists import topic_question
 from cuvee.generate.dials.topic_tree import Branches
 from cuvee.generate.failures import Failure, Outcome
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.rounds import OpenClient
+from cuvee.generate.opened import OpenClient
 
 ITEMS_A_REQUEST = 8
 """Asked for at once, however many are wanted: few enough that a small model does not lose the thread."""

@@ -119,7 +119,7 @@ class BatchClient:
         missing: dict[Request, str] = {}
         for request in dict.fromkeys(requests):
             key = request_key(self._endpoint, request)
-            known = self._ledger.lookup(key)
+            known = self._ledger.lookup(key, self._endpoint.known_as)
             if known is None:
                 missing[request] = key
             else:
@@ -165,7 +165,8 @@ class BatchClient:
             done += len(part)
             for prompt, answer in zip(part, answers, strict=True):
                 request = prompt.request
-                self._ledger.record(keys[request], request_json(self._endpoint, request), answer)
+                text = request_json(self._endpoint, request)
+                self._ledger.record(keys[request], text, answer, self._endpoint.known_as)
             self._ledger.flush()
             for prompt, answer in zip(part, answers, strict=True):
                 self._count(answer)

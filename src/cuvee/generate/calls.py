@@ -13,6 +13,7 @@ from cuvee.generate.masking import find_secrets, redact_url
 from cuvee.generate.pacing import MOST_AT_ONCE
 from cuvee.generate.structured import response_format
 
+_SORTED_JSON = json.JSONEncoder(sort_keys=True)
 _PLAIN_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 Api = Literal["chat", "completions"]
@@ -22,18 +23,19 @@ OMISSIBLE = ("temperature", "top_p", "seed", "stop")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """An OpenAI-compatible endpoint.
+    """An OpenAI-compatible endpoint, or several replicas of it that serve the same model.
 
-    ``base_url`` ends before ``/chat/completions``, usually in ``/v1``. ``api_key`` is sent and never shown,
-    hashed or stored, nor is a password or query value in the URL; ``key_name`` names the environment variable the
-    key came from, for messages. ``identity`` is what the ledger knows the endpoint by (default: ``base_url``
-    without what is secret).
+    ``base_url`` ends before ``/chat/completions``, usually in ``/v1``; ``replicas`` are the addresses of others.
+    ``api_key`` is sent and never shown, hashed or stored, nor is a password or query value in the URL; ``key_name``
+    names the environment variable the key came from, for messages. ``identity`` is what the ledger knows the endpoint
+    by, all replicas as one: by default the first of their addresses in alphabetical order, without what is secret,
+    unless the ledger knows one of them by another (:func:`~cuvee.generate.identities.settle_identity`).
 
-    ``concurrency`` is the most requests under way at once; None adapts up to 256. Up to it their number follows
-    how well the endpoint answers. ``requests_per_minute`` and ``tokens_per_minute`` are its limits, ``budget`` what may
-    be spent at its ``prices``. ``timeout_s`` bounds one request, ``give_up_s`` how long an outage is borne.
-    ``check_model`` asks ``/models`` once for the model. ``omit`` names parameters that it refuses and that are not
-    sent: temperature, top_p, seed, stop.
+    ``concurrency`` is the most requests under way at once at each replica; None adapts up to 256. Up to it their number
+    follows how well the replica answers. ``requests_per_minute`` and ``tokens_per_minute`` are limits, ``budget`` is
+    what may be spent at its ``prices``: of all replicas together. ``timeout_s`` bounds one request, ``give_up_s`` how
+    long an outage is borne. ``check_model`` asks ``/models`` once for the model. ``omit`` names parameters that it
+    refuses and that are not sent: temperature, top_p, seed, stop.
     """
 
     base_url: str = field(repr=False)
@@ -51,6 +53,7 @@ class Endpoint:
     give_up_s: float = 300.0
     check_model: bool = True
     omit: tuple[str, ...] = ()
+    replicas: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.api not in ("chat", "completions"):
@@ -66,22 +69,42 @@ class Endpoint:
         if unknown := [name for name in self.omit if name not in OMISSIBLE]:
             raise ValueError(f"omit {unknown[0]!r}; valid choices: {', '.join(map(repr, OMISSIBLE))}")
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
-        object.__setattr__(self, "identity", redact_url(self.identity or self.base_url, self.api_key))
+        object.__setattr__(self, "replicas", tuple(url.rstrip("/") for url in self.replicas))
+        if len(set(self.urls)) < len(self.urls):
+            raise ValueError(f"replicas {self.addresses[1:]!r}; give each address once, base_url among them")
+        object.__setattr__(self, "identity", redact_url(self.identity or min(self.addresses), self.api_key))
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it is: ``base_url`` and those of its replicas."""
+        return (self.base_url, *self.replicas)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """``urls`` without what is secret."""
+        return tuple(redact_url(url, self.api_key) for url in self.urls)
+
+    @property
+    def known_as(self) -> tuple[str, str]:
+        """Identity and model: whose answers are whose, in a ledger of several."""
+        return (self.identity, self.model)
 
     @property
     def most_at_once(self) -> int:
-        """Requests that may be under way at once."""
+        """Requests that may be under way at once, at each replica."""
         return MOST_AT_ONCE if self.concurrency is None else self.concurrency
 
     @property
     def shown_url(self) -> str:
-        """``base_url`` without what is secret, for messages."""
-        return redact_url(self.base_url, self.api_key)
+        """Where it is, without what is secret, for messages."""
+        first, *others = self.addresses
+        return f"{first} and {len(others)} more" if others else first
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """What may be in no message or file."""
-        return find_secrets(self.base_url, self.api_key)
+        found = {secret for url in self.urls for secret in find_secrets(url, self.api_key)}
+        return tuple(sorted(found, key=lambda s: (-len(s), s)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +205,7 @@ def request_key(endpoint: Endpoint, request: Request) -> str:
 
 def request_json(endpoint: Endpoint, request: Request) -> str:
     """What :func:`request_key` hashes, as JSON."""
-    return json.dumps(_determinants(endpoint, request), sort_keys=True)
+    return _SORTED_JSON.encode(_determinants(endpoint, request))
 
 
 def _determinants(endpoint: Endpoint, request: Request) -> dict[str, object]:

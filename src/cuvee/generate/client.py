@@ -15,13 +15,14 @@ from cuvee.generate.budgets import Load, Purse, Spent, worst_case
 from cuvee.generate.calls import Answer, Endpoint, Request, request_json, request_key
 from cuvee.generate.compatibility import Compatibility
 from cuvee.generate.dispatch import Dispatch, Ways
-from cuvee.generate.exchange import Exchange
 from cuvee.generate.failures import Failure, Outcome
+from cuvee.generate.identities import settle_identity
 from cuvee.generate.journal import Journal
 from cuvee.generate.lanes import Lanes
 from cuvee.generate.ledger import Ledger, Session
-from cuvee.generate.pacing import Pace, Window
+from cuvee.generate.pacing import Pace
 from cuvee.generate.refusals import Refusal
+from cuvee.generate.replicas import Fleet, Replica
 from cuvee.generate.retries import Patience, Trouble
 
 T = TypeVar("T")
@@ -40,29 +41,32 @@ class LLMClient:
 
     Whatever has been answered, or has failed for good, is committed to the ledger before :meth:`answer_requests` is
     left, by an exception too (Ctrl-C included). What was met on the way is committed when the context is left. The
-    endpoint's budget is that of the ledger: what it holds was spent of it.
+    endpoint's budget is that of the ledger: what it holds was spent of it, unless ``counted`` says otherwise.
 
     Args:
-        endpoint: where to ask.
+        endpoint: where to ask. With replicas each gets what it takes well, the idlest first; one that fails lastingly
+            is set aside and tried again later, while the others take its requests. An outage is one of all of them.
         ledger: what was asked before, and where new answers go.
+        counted: says of an identity and model in the ledger whether it was paid from this endpoint's budget; None: all.
     """
 
-    def __init__(self, endpoint: Endpoint, ledger: Ledger) -> None:
+    def __init__(
+        self, endpoint: Endpoint, ledger: Ledger, *, counted: Callable[[str, str], bool] | None = None
+    ) -> None:
+        endpoint = settle_identity(endpoint, ledger)
         self._endpoint = endpoint
         self._ledger = ledger
         self._compatibility = Compatibility(endpoint)
-        self._exchange = Exchange(endpoint, self._compatibility)
+        self._fleet = Fleet(endpoint, self._compatibility)
         self._patience = Patience(endpoint)
-        self._window = Window(endpoint.most_at_once, timeout_s=endpoint.timeout_s)
         self._pace = Pace(endpoint.requests_per_minute, endpoint.tokens_per_minute)
-        before = ledger.totals()
-        self._replayed_before = ledger.counts().replayed
+        self._replayed_before = ledger.counts(endpoint.known_as).replayed
         self._asked = False
         self._trusted = False
         self._purse = Purse(
             endpoint.budget,
             endpoint.prices,
-            before=Load(before.requests, before.prompt_tokens, before.completion_tokens),
+            before=_spent_before(ledger, counted),
             where=endpoint.shown_url,
         )
         self._retries = 0
@@ -75,7 +79,7 @@ class LLMClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._run(self._exchange.close())
+        self._run(self._fleet.close())
         self._call(self._runner.close)
         if self._asked:
             # what already went wrong is what the user should hear of
@@ -94,8 +98,8 @@ class LLMClient:
 
     @property
     def window(self) -> int:
-        """Requests that may be under way at once, as the endpoint now takes them."""
-        return self._window.size
+        """Requests that may be under way at once, as the endpoint now takes them, at all its replicas."""
+        return self._fleet.size
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -133,7 +137,7 @@ class LLMClient:
         for request in dict.fromkeys(requests):
             self._compatibility.note_asked(request)
             key = request_key(self._endpoint, request)
-            known = self._ledger.lookup(key)
+            known = self._ledger.lookup(key, self._endpoint.known_as)
             if known is None:
                 missing[request] = key
             else:
@@ -167,22 +171,23 @@ class LLMClient:
         self, keys: Mapping[Request, str], tell: Callable[[Request, Answer], None]
     ) -> dict[Request, Outcome]:
         self._task = asyncio.current_task()
-        await self._exchange.open()
+        await self._fleet.open()
         answers: dict[Request, Answer] = {}
         failures: dict[Request, Failure] = {}
         try:
-            async with Journal(self._ledger, self._gather_s) as journal:
+            async with Journal(self._ledger, self._gather_s, self._endpoint.known_as) as journal:
 
                 async def keep(request: Request, answer: Answer) -> None:
-                    self._trusted = True
+                    if not self._trusted:
+                        self._trust()
                     await journal.keep(keys[request], request_json(self._endpoint, request), answer)
                     answers[request] = answer
                     tell(request, answer)
 
-                lanes = Lanes(list(keys), self._window.size)
-                ways = Ways(ask=self._ask, keep=keep, fail=failures.__setitem__, is_up=self._exchange.is_up)
+                lanes = Lanes(list(keys), self._fleet.size, len(self._fleet.replicas))
+                ways = Ways(ask=self._ask, keep=keep, fail=failures.__setitem__, note=self._compatibility.note)
                 await Dispatch(
-                    lanes, window=self._window, patience=self._patience, ways=ways, trusted=self._trusted
+                    lanes, fleet=self._fleet, patience=self._patience, ways=ways, trusted=self._trusted
                 ).run()
         finally:  # once the journal is left, the ledger is free
             for request, failure in failures.items():
@@ -191,20 +196,21 @@ class LLMClient:
 
     def _trust(self) -> None:
         self._trusted = True
-        self._exchange.trust()
+        for replica in self._fleet.replicas:
+            replica.exchange.trust()
 
     def _session(self) -> Session:
         return Session(
             endpoint=self._endpoint.identity,
             model=self._endpoint.model,
-            replayed=self._ledger.counts().replayed - self._replayed_before,
+            replayed=self._ledger.counts(self._endpoint.known_as).replayed - self._replayed_before,
             retries=self._retries,
             unanswered=self.spent.unanswered,
             notes=self.notes,
             unverified=self.unverified,
         )
 
-    async def _ask(self, request: Request) -> Answer | Trouble | Refusal:
+    async def _ask(self, replica: Replica, request: Request) -> Answer | Trouble | Refusal:
         """Send a request when budget and pace allow, and note how it went."""
         size = request.prompt_bytes
         most = request.sampling.max_tokens
@@ -215,14 +221,14 @@ class LLMClient:
         try:
             await self._pace.wait(estimate)
             sent, lost = time.monotonic(), True
-            outcome = await self._exchange.ask(request)
+            outcome = await replica.exchange.ask(request)
             now = time.monotonic()
             lost = isinstance(outcome, Trouble) and outcome.cut_off
             if isinstance(outcome, Trouble):
                 self._retries += 1
-                self._window.note_trouble(sent, now, timed_out=outcome.timed_out)
+                replica.note_trouble(outcome, sent, now)
             elif isinstance(outcome, Answer):
-                self._window.note_answer(sent, now)
+                replica.note_answer(sent, now)
                 self._patience.note_success(sent)
                 actual = self._cost(outcome, worst)
                 self._pace.correct(estimate, actual.prompt_tokens + actual.completion_tokens)
@@ -231,7 +237,7 @@ class LLMClient:
             self._purse.settle(worst, actual, lost=lost)
 
     def _gather_s(self) -> float:
-        wait = min(LONGEST_GATHER_S, GATHER_SHARE * self._window.latency_s)
+        wait = min(LONGEST_GATHER_S, GATHER_SHARE * self._fleet.latency_s)
         return wait if wait >= SHORTEST_GATHER_S else 0.0
 
     def _cost(self, answer: Answer, worst: Load) -> Load:
@@ -239,6 +245,18 @@ class LLMClient:
             return Load(1, answer.prompt_tokens, answer.completion_tokens)
         self._compatibility.note("the endpoint reports no usage: tokens are counted at their worst case")
         return worst
+
+
+def _spent_before(ledger: Ledger, counted: Callable[[str, str], bool] | None) -> Load:
+    """What the answers that a ledger holds were paid with, all or those of some endpoints and models."""
+    if counted is None:
+        before = ledger.totals()
+        return Load(before.requests, before.prompt_tokens, before.completion_tokens)
+    load = Load()
+    for part in ledger.tallies():
+        if counted(part.endpoint, part.model):
+            load = load.plus(Load(part.requests, part.prompt_tokens, part.completion_tokens))
+    return load
 
 
 def _tell_nobody(request: Request, answer: Answer) -> None:

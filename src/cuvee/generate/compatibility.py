@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from cuvee.generate.calls import OMISSIBLE, Endpoint, Request
 
+_COMPACT_JSON = json.JSONEncoder(separators=(",", ":"))
 PARAMETERS = ("max_tokens", "temperature", "top_p", "seed", "stop", "min_p", "top_k")
 _EXTRAS = ("seed", "min_p", "top_k")
 _HONEST = ("vllm", "llamacpp", "sglang")
@@ -79,7 +80,7 @@ class Compatibility:
             payload.pop("response_format", None)
         if form.limit_name != "max_tokens":
             payload[form.limit_name] = payload.pop("max_tokens")
-        return json.dumps(payload, separators=(",", ":")).encode()
+        return _COMPACT_JSON.encode(payload).encode()
 
     def adapt(self, request: Request, form: Form, status: int, message: str) -> bool:
         """Whether a request refused in this form is to be sent again in the form that is now in use.

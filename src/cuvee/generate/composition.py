@@ -40,15 +40,16 @@ class Pool:
 
     ``rejected`` holds every answer to one of its slots that became no row, ``short`` how many rows are
     missing, ``usage`` what its rows cost (levels share rows, so the sum over levels counts some twice; the
-    ledger has the total), ``note`` what else a reader of the pool should know. ``accounting`` says what became of every
-    slot and answer, ``quarantine`` holds the raw rejected answers and the failed requests, ``provenance`` the request
-    behind each row of ``corpus``, in the same order.
+    ledger has the total), ``draft_usage`` how much of it another LLM's drafts cost, ``note`` what else a reader of the
+    pool should know. ``accounting`` says what became of every slot and answer, ``quarantine`` holds the raw rejected
+    answers and the failed requests, ``provenance`` the request behind each row of ``corpus``, in the same order.
     """
 
     level: Level
     corpus: Corpus
     rejected: tuple[Rejected, ...]
     usage: Usage
+    draft_usage: Usage
     note: str
     short: int
     accounting: Accounting
@@ -65,7 +66,7 @@ class Pool:
 class Making:
     """What all pools of one generation have in common. ``tested``: paraphrases were, for being nearest.
 
-    ``each``: a pool without a row of some stratum is of no use, as a label without rows is, unlike a passage.
+    ``each``: a pool lacking rows of some stratum is of no use, as a label without rows is, unlike a passage.
     """
 
     train: Corpus
@@ -112,11 +113,13 @@ def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
     if making.each or not rows:
         _refuse_empty(level, slots, rows, rejected, failed)
     corpus = _corpus(level, rows, making)
+    asked = [question for part in parts for key in part.keys() for question in part.filling.asked(key)]
     return Pool(
         level=level,
         corpus=corpus,
         rejected=tuple(rejected),
-        usage=making.rounds.usage(q for part in parts for key in part.keys() for q in part.filling.asked(key)),
+        usage=making.rounds.usage(asked),
+        draft_usage=making.rounds.usage(asked, drafter=True),
         note=_note(slots, rows, failed, making.tested),
         short=len(slots) - len(rows),
         accounting=count_slots(
@@ -228,6 +231,7 @@ class _Book:
             prompt_hash=making.wordings.hash(row.slot, question),
             attempts=before + 1,
             draft_key=self._rounds.key(asked[before - 1]) if question.step == "refinement" else None,
+            draft_model=self._rounds.model(asked[before - 1]) if question.step == "refinement" else None,
         )
 
 

@@ -119,6 +119,20 @@ class Exchange:
         reply = await self._get_models()
         return reply is not None and reply.status < 500
 
+    async def is_back(self) -> bool:
+        """Whether an address that was out replies again.
+
+        Raises:
+            ModelNotFound: it does, and serves another model now.
+        """
+        reply = await self._get_models()
+        if reply is None or reply.status >= 500:
+            return False
+        served = model_owners(reply) if self._endpoint.check_model else None
+        if served and not serves(list(served), self._endpoint.model):
+            raise missing_model(self._endpoint, list(served))
+        return True
+
     async def _refuse(self, request: Request, path: str, status: int, message: str) -> Refusal:
         """A refusal of one request.
 

@@ -33,10 +33,12 @@ class Journal:
         ledger: where answers go.
         gather_s: how long to wait for more answers before a commit, in seconds; asked before each. A commit costs as
             much CPU as sending a request, so some patience pays where answers are slow anyway.
+        of: the endpoint and model that answer.
     """
 
-    def __init__(self, ledger: Ledger, gather_s: Callable[[], float]) -> None:
+    def __init__(self, ledger: Ledger, gather_s: Callable[[], float], of: tuple[str, str]) -> None:
         self._ledger = ledger
+        self._of = of
         self._gather_s = gather_s
         self._held: list[Entry] = []
         self._writer: asyncio.Task[None] | None = None
@@ -86,5 +88,5 @@ class Journal:
 
     def _commit(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self._ledger.record(entry.key, entry.request_json, entry.answer)
+            self._ledger.record(entry.key, entry.request_json, entry.answer, self._of)
         self._ledger.flush()

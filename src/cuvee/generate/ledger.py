@@ -4,81 +4,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from cuvee.errors import RunFolderError
+from cuvee.generate import ledger_tables as tables
 from cuvee.generate.calls import Answer, Endpoint
 from cuvee.generate.failures import Failure
+from cuvee.generate.ledger_entries import KnownAs, Session, Tally
 from cuvee.records import Usage
 
-_ANSWERS = """
-CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY, request_json TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL
-)
-"""
-_FAILURES = """
-CREATE TABLE IF NOT EXISTS failures (
-    key TEXT PRIMARY KEY, request_json TEXT NOT NULL, reason TEXT NOT NULL, tries INTEGER NOT NULL,
-    message TEXT NOT NULL
-)
-"""
-_SESSIONS = """
-CREATE TABLE IF NOT EXISTS sessions (
-    number INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, replayed INTEGER NOT NULL,
-    retries INTEGER NOT NULL, unanswered INTEGER NOT NULL, notes TEXT NOT NULL, unverified TEXT NOT NULL
-)
-"""
-_MET = """
-SELECT endpoint, model, replayed, retries, unanswered, notes, unverified FROM sessions ORDER BY number
-"""
-_INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
-_SELECT = "SELECT text, finish_reason, prompt_tokens, completion_tokens FROM answers WHERE key = ?"
-# what failed and was then answered (asked for again by another process, say) did not fail
-_FAILED = "SELECT key, reason, message, tries FROM failures WHERE key NOT IN (SELECT key FROM answers) ORDER BY key"
-_TALLIES = """
-SELECT coalesce(json_extract(request_json, '$.body.model'), ''), finish_reason, count(*), sum(prompt_tokens),
-       sum(completion_tokens)
-FROM answers GROUP BY 1, 2 ORDER BY 1, 2
-"""
+__all__ = ["KnownAs", "Ledger", "Session", "Tally"]
 
-_ANY = """
-SELECT 1 FROM answers WHERE json_valid(request_json) AND json_extract(request_json, '$.endpoint') = ?
-AND json_extract(request_json, '$.body.model') = ? LIMIT 1
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """What a client met from its first request to its end, beside answers and failures.
-
-    ``replayed`` answers were taken from the ledger, ``retries`` sent again after trouble that passed; ``unanswered``
-    requests were sent and cut off. ``notes`` were found out about the endpoint, ``unverified`` parameters it may have
-    ignored.
-    """
-
-    endpoint: str
-    model: str
-    replayed: int = 0
-    retries: int = 0
-    unanswered: int = 0
-    notes: tuple[str, ...] = ()
-    unverified: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """Answers of one model that ended for one reason, and their tokens."""
-
-    model: str
-    finish_reason: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
+PAGES_A_CHECKPOINT = 8000
+"""Of 4 kB in the write-ahead log before it goes into the file, for which all commits wait."""
+_UNKNOWN = ("", "")
 
 
 class Ledger:
@@ -98,8 +40,8 @@ class Ledger:
     def __init__(self, path: Path | None = None, *, readonly: bool = False) -> None:
         self._where = ":memory:" if path is None else str(path)
         opened = f"{path.absolute().as_uri()}?mode=ro" if readonly and path is not None else self._where
-        self._held: dict[str, tuple[str, Answer]] = {}
-        self._sent = Usage()
+        self._held: dict[str, tuple[str, Answer, KnownAs]] = {}
+        self._sent: dict[KnownAs, Usage] = {}
         try:
             # the client may run its event loop in another thread (notebooks); never in two at once
             self._database = sqlite3.connect(
@@ -108,19 +50,21 @@ class Ledger:
             if opened == self._where:
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=FULL")
-                self._database.execute(_ANSWERS)
-                self._database.execute(_FAILURES)
-                self._database.execute(_SESSIONS)
-            self._database.execute(_SELECT, ("",))
+                self._database.execute(f"PRAGMA wal_autocheckpoint={PAGES_A_CHECKPOINT}")
+                self._database.execute(tables.ANSWERS)
+                self._database.execute(tables.FAILURES)
+                self._database.execute(tables.SESSIONS)
+                self._database.execute(tables.REPLICAS)
+            self._database.execute(tables.SELECT, ("",))
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
 
-    def lookup(self, key: str) -> Answer | None:
-        """The committed answer to the request with this key; counted as replayed."""
-        row = self._database.execute(_SELECT, (key,)).fetchone()
+    def lookup(self, key: str, of: KnownAs = _UNKNOWN) -> Answer | None:
+        """The committed answer to the request with this key; counted as replayed, ``of`` that endpoint and model."""
+        row = self._database.execute(tables.SELECT, (key,)).fetchone()
         if row is None:
             return None
-        self._sent = self._sent.plus(Usage(replayed=1))
+        self._count(of, Usage(replayed=1))
         text, finish_reason, prompt_tokens, completion_tokens = row
         return Answer(
             text=text,
@@ -130,9 +74,9 @@ class Ledger:
             replayed=True,
         )
 
-    def record(self, key: str, request_json: str, answer: Answer) -> int:
-        """Hold an answer for the next flush; returns how many are held."""
-        self._held[key] = (request_json, answer)
+    def record(self, key: str, request_json: str, answer: Answer, of: KnownAs = _UNKNOWN) -> int:
+        """Hold an answer ``of`` that endpoint and model for the next flush; returns how many are held."""
+        self._held[key] = (request_json, answer, of)
         return len(self._held)
 
     def flush(self) -> None:
@@ -145,18 +89,34 @@ class Ledger:
             return
         rows = [
             (key, text, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens)
-            for key, (text, a) in self._held.items()
+            for key, (text, a, _) in self._held.items()
         ]
         with self._transaction():
-            self._database.executemany(_INSERT, rows)
-        for _, answer in self._held.values():
-            spent = Usage(requests=1, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
-            self._sent = self._sent.plus(spent)
+            self._database.executemany(tables.INSERT, rows)
+        for _, answer, of in self._held.values():
+            tokens = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
+            self._count(of, Usage(requests=1, **tokens))
         self._held.clear()
 
-    def counts(self) -> Usage:
-        """Answers committed and replayed since this ledger was opened, and the tokens of the committed ones."""
-        return self._sent
+    def _count(self, of: KnownAs, usage: Usage) -> None:
+        self._sent[of] = self._sent.get(of, Usage()).plus(usage)
+
+    def counts(self, of: KnownAs | None = None) -> Usage:
+        """Answers committed and replayed since this ledger was opened, and the tokens of the committed ones.
+
+        Args:
+            of: only of that endpoint and model; None is of all.
+        """
+        if of is not None:
+            return self._sent.get(of, Usage())
+        total = Usage()
+        for usage in self.counts_by().values():
+            total = total.plus(usage)
+        return total
+
+    def counts_by(self) -> dict[KnownAs, Usage]:
+        """:meth:`counts` of each endpoint and model; may be called from any thread."""
+        return dict(self._sent)
 
     def totals(self) -> Usage:
         """All answers the ledger holds, as requests, and their tokens."""
@@ -171,17 +131,41 @@ class Ledger:
             RunFolderError: a request in it is no JSON.
         """
         try:
-            rows = self._database.execute(_TALLIES).fetchall()
+            rows = self._database.execute(tables.TALLIES).fetchall()
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
         return tuple(
-            Tally(model=model, finish_reason=reason, requests=n, prompt_tokens=prompt, completion_tokens=completion)
-            for model, reason, n, prompt, completion in rows
+            Tally(
+                endpoint=endpoint,
+                model=model,
+                finish_reason=reason,
+                requests=n,
+                prompt_tokens=prompt,
+                completion_tokens=completion,
+            )
+            for endpoint, model, reason, n, prompt, completion in rows
         )
 
     def has_answers(self, endpoint: Endpoint) -> bool:
         """Whether this endpoint has ever answered a request to this model."""
-        return self._database.execute(_ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
+        return self._database.execute(tables.ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
+
+    # --- replicas ---
+    def identities(self, addresses: Sequence[str], model: str) -> dict[str, str]:
+        """Address -> the identity that answers of this model there go by; the oldest first, unknown ones left out."""
+        marks = ", ".join("?" * len(addresses))
+        query = f"SELECT address, identity FROM replicas WHERE model = ? AND address IN ({marks}) ORDER BY rowid"
+        return dict(self._database.execute(query, (model, *addresses)).fetchall())
+
+    def record_identity(self, addresses: Sequence[str], model: str, identity: str) -> None:
+        """Commit that answers of this model at these addresses go by one identity.
+
+        Raises:
+            RunFolderError: the ledger cannot be written.
+        """
+        with self._transaction():
+            rows = [(address, model, identity) for address in addresses]
+            self._database.executemany("INSERT OR IGNORE INTO replicas VALUES (?, ?, ?)", rows)
 
     # --- sessions ---
     def record_session(self, session: Session) -> None:
@@ -199,7 +183,7 @@ class Ledger:
 
     def sessions(self) -> tuple[Session, ...]:
         """What each client met, in order; of a process that was killed nothing is known."""
-        rows = self._database.execute(_MET).fetchall() if self._has_table("sessions") else []
+        rows = self._database.execute(tables.MET).fetchall() if self._has_table("sessions") else []
         return tuple(
             Session(
                 endpoint=endpoint,
@@ -227,7 +211,7 @@ class Ledger:
     def failures(self) -> dict[str, Failure]:
         """Request key -> failure, of all requests that failed for good and have no answer."""
         try:
-            rows = self._database.execute(_FAILED).fetchall() if self._has_table("failures") else []
+            rows = self._database.execute(tables.FAILED).fetchall() if self._has_table("failures") else []
         except sqlite3.OperationalError as exc:
             raise self._refusal(exc) from exc
         return {

@@ -12,7 +12,7 @@ from cuvee.fingerprint import hash_texts
 
 PREFIX = "hf:"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?(?:@[\w./-]+)?")
-_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".txt", ".model", ".jinja")
+MODEL_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".txt", ".model", ".jinja")
 """Of files that decide what a model says: weights, config, tokenizer, chat template."""
 
 
@@ -69,6 +69,11 @@ def find_model(model: str | Path) -> ModelFiles:
     return ModelFiles(place=name, local=False, revision=revision or None)
 
 
+def hash_path(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder's weights, config and tokenizer."""
+    return hash_folder(path) if path.is_dir() else _file_sha256(path)
+
+
 def hash_model(files: ModelFiles) -> str:
     """SHA-256 of a GGUF file, or of the names and contents of a folder's weights, config and tokenizer."""
     folder = Path(files.place)
@@ -79,7 +84,7 @@ def hash_model(files: ModelFiles) -> str:
 
 def hash_folder(folder: Path) -> str:
     """SHA-256 of the names and contents of a folder's weights, config and tokenizer."""
-    chosen = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _SUFFIXES)
+    chosen = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in MODEL_SUFFIXES)
     return hash_texts(part for path in chosen for part in (path.name, _file_sha256(path)))
 
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
-from cuvee.generate.calls import Endpoint
+from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient
-from cuvee.generate.rounds import OpenClient
+from cuvee.generate.failures import Outcome
+from cuvee.generate.ledger import Ledger
+
+
+class Client(Protocol):
+    """What answers requests: each with an answer, or with the failure it ended in."""
+
+    def answer_requests(
+        self, requests: Sequence[Request], on_answer: Callable[[Request, Answer], None] | None = None
+    ) -> Sequence[Outcome]:
+        """What came of each request, in their order."""
+
+
+OpenClient = Callable[[Endpoint, Ledger], AbstractContextManager[Client]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,3 +31,17 @@ class OpenedLLM:
 
     endpoint: Endpoint
     open_client: OpenClient = LLMClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafter:
+    """Another LLM that writes drafts, which the LLM of the rows refines (BARE, arXiv 2502.01697).
+
+    The temperature and the form (chat or completions) of drafts are the dial's. The other settings are those of
+    ``sampling``; None is that of the rows. ``keep_truncated``: take drafts that ran into max_tokens, without their
+    last, broken word.
+    """
+
+    llm: OpenedLLM
+    sampling: Sampling | None = None
+    keep_truncated: bool = False

@@ -9,7 +9,7 @@ from typing import Literal
 from cuvee.corpus import Corpus
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.generate.calls import Api, Request, Sampling
-from cuvee.generate.dials.protocol import Slot
+from cuvee.generate.dials.protocol import Draft, Slot
 from cuvee.generate.pairs import SEPARATOR, pair_schema
 from cuvee.generate.strata import WRITINGS, Kind, Stratum, Writing, find_strata
 from cuvee.generate.templates import PromptSet, Value, block, load_prompts, one_line, readable
@@ -54,11 +54,13 @@ class PromptWriter:
         kind: of writing.
         strata: what the labels of slots stand for; None is those of the training rows.
         prompts: the wording; None is the built-in one.
+        draft_sampling: of drafts, whose temperature is the slot's; None is ``sampling``.
     """
 
     def __init__(
         self, train: Corpus, *, describe: str, api: Api, sampling: Sampling, seed: int, kind: Kind = "label",
         strata: Mapping[str, Stratum] | None = None, prompts: PromptSet | None = None,
+        draft_sampling: Sampling | None = None,
     ) -> None:  # fmt: skip
         self._train = train
         self.writing: Writing = WRITINGS[kind]
@@ -67,6 +69,7 @@ class PromptWriter:
         self._describe = describe
         self._api = api
         self._sampling = sampling
+        self._draft_sampling = draft_sampling if draft_sampling is not None else sampling
         self._seed = seed
         self._prompts = prompts if prompts is not None else load_prompts()
         self._schema = pair_schema(self.writing) if self.writing.pair else None
@@ -140,7 +143,7 @@ class PromptWriter:
                 self.writing.kind,
                 values,
                 api=drafted.api if drafted is not None else self._api,
-                temperature=drafted.temperature if drafted is not None else None,
+                drafted=drafted,
             ),
             step=step,
             seed_ids=tuple(self._train.ids[i] for i in rows),
@@ -189,10 +192,10 @@ class PromptWriter:
 
     def _request(
         self, slot: Slot, attempt: int, asked: str, values: Mapping[str, Value], *, api: Api,
-        temperature: float | None = None,
+        drafted: Draft | None = None,
     ) -> Request:  # fmt: skip
-        given = self._sampling
-        wanted = temperature if temperature is not None else slot.temperature
+        given = self._sampling if drafted is None else self._draft_sampling
+        wanted = slot.temperature if drafted is None else drafted.temperature
         sampling = replace(
             given,
             temperature=wanted if wanted is not None else given.temperature,

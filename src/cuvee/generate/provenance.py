@@ -26,6 +26,7 @@ PROVENANCE_SCHEMA = pa.schema(
         pa.field("prompt_hash", pa.string(), nullable=False),
         pa.field("attempts", pa.int64(), nullable=False),
         pa.field("draft_key", pa.string()),  # of the request whose answer the row refines
+        pa.field("draft_model", pa.string()),  # that answered it
     ]
 )
 
@@ -36,7 +37,7 @@ class RowProvenance:
 
     ``id`` is the row's in its corpus, where dial, level and seed examples are columns. ``prompt_hash`` is that of the
     prompt's wording, the same for all rows asked for in the same words. ``attempts`` counts the slot's answers up to
-    this one, drafts included; ``draft_key`` is the request whose answer the row refines.
+    this one, drafts included; ``draft_key`` is the request whose answer the row refines, ``draft_model`` wrote it.
     """
 
     id: str
@@ -53,6 +54,7 @@ class RowProvenance:
     prompt_hash: str
     attempts: int
     draft_key: str | None = None
+    draft_model: str | None = None
 
 
 def provenance_table(pool: Pool) -> pa.Table:

@@ -7,25 +7,35 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import cast
 
+from cuvee.config import AttributesConfig, CombinedConfig, DialConfig, TopicsConfig
 from cuvee.errors import RunFolderError
 from cuvee.fingerprint import hash_value
 from cuvee.generate import Ledger, OpenedLLM
 from cuvee.generate.asking import ListAsker
 from cuvee.generate.dials import Branches
+from cuvee.study.generators import DRAWING, identify_generator
 from cuvee.study.setup import Study
 
 FILE = "asked.json"
-"""Of the run folder: every list that was asked for, for the user to read and for the next call to use."""
-_NO_MATTER = {
-    *("slots", "context", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"),
-    *("requests_per_minute", "tokens_per_minute", "budget", "prices", "omit"),
-    *("temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated"),
-}
-"""Settings of a generator that lists do not depend on: its speed, and how rows are drawn."""
+"""Of the run folder: every list that was asked for, for the user to read or edit, and for the next call to use."""
+_NO_MATTER = frozenset({"context", "omit"} | DRAWING)
+"""Settings of a generator, beside its speed, that lists do not depend on."""
+
+
+def needs_lists(settings: DialConfig) -> bool:
+    """Whether a dial's topics or attributes are asked from the LLM."""
+    if isinstance(settings, CombinedConfig):
+        return needs_lists(settings.first) or needs_lists(settings.second)
+    if isinstance(settings, TopicsConfig):
+        return settings.topics == "llm"
+    return isinstance(settings, AttributesConfig) and settings.dimensions == "llm"
 
 
 class KeptLists:
     """The lists of a study, from its run folder; the LLM is started only for those that are not there yet.
+
+    What stands in the file holds: a list that was edited by hand is used as it now is, and the pools that use it are
+    made again (:func:`~cuvee.study.generation.generate_levels` looks at what rows are asked for with).
 
     Args:
         study: whose lists.
@@ -61,7 +71,7 @@ class KeptLists:
         ask: Callable[[ListAsker], Mapping[str, Branches]],
     ) -> Mapping[str, Branches]:
         config, folder = self._study.config, self._study.folder
-        who = config.generator.model_dump(mode="json", exclude=_NO_MATTER)
+        who = identify_generator(self._study, leave_out=_NO_MATTER)
         key = hash_value([who, config.describe, config.seed, question, texts])
         kept = _read_kept(folder.read_text(FILE), str(folder.path / FILE))
         if key not in kept:

@@ -101,6 +101,7 @@ def _tokens(study: Study, wanted: Commission, slots: Sequence[Slot]) -> tuple[fl
     writer = PromptWriter(
         study.train, describe=study.config.describe, api=api, sampling=Sampling(max_tokens=generator.max_tokens),
         seed=study.config.seed, kind=wanted.kind, strata=wanted.strata, prompts=wanted.prompts,
+        draft_sampling=None if generator.draft is None else Sampling(max_tokens=generator.draft.max_tokens),
     )  # fmt: skip
     chosen = [slots[i] for i in np.linspace(0, len(slots) - 1, min(_PROMPTS_READ, len(slots)), dtype=int)]
     prompts: list[Request] = []

@@ -118,13 +118,15 @@ class ExamplesDial:
 
 
 def order_examples(
-    train: Corpus, vectors: Vectors, *, selection: str, seed: int, strata: Mapping[str, Sequence[int]] | None = None
-) -> dict[str, tuple[str, ...]]:
+    train: Corpus, vectors: Vectors, *, selection: str, seed: int, strata: Mapping[str, Sequence[int]] | None = None,
+    count: int | None = None,
+) -> dict[str, tuple[str, ...]]:  # fmt: skip
     """Order each label's rows so that the first k, for every k, are much alike, or as unlike as can be.
 
     Both begin with a random row of the label. ``similar`` goes on with the rows nearest to it. ``diverse`` takes
     the row farthest from all taken so far (farthest-first traversal, Gonzalez 1985). Equal rows come in the
-    order of the corpus.
+    order of the corpus. Of n rows of a label ``similar`` compares each with one, ``diverse`` each with ``count``; no
+    more than n numbers are held at once.
 
     Args:
         train: the real training rows.
@@ -132,31 +134,47 @@ def order_examples(
         selection: ``similar`` or ``diverse``.
         seed: of the first row.
         strata: what a dial calls labels -> places of the rows that may be shown for it; None: labels and their rows.
+        count: rows of a label that are wanted, the most that a level shows; None is all.
 
     Raises:
-        ValueError: an unknown selection, or vectors of another number of rows.
+        ValueError: an unknown selection, vectors of another number of rows, or a count below 1.
     """
     if selection not in SELECTIONS:
         raise ValueError(f"selection {selection!r}; valid choices: {', '.join(SELECTIONS)}")
     if len(vectors) != len(train):
         raise ValueError(f"vectors has {len(vectors)} rows for {len(train)} training rows; give one each")
+    if count is not None and count < 1:
+        raise ValueError(f"count {count!r}; must be 1 or more, or None for all")
+    order = _nearest_first if selection == "similar" else _farthest_first
     ordered = {}
     for label, members in (strata or _rows_by_label(train)).items():
         rows = np.array(members)
-        similarity = vectors[rows] @ vectors[rows].T
         first = int(derive_rng(seed, "example-order", label).integers(len(rows)))
-        if selection == "similar":
-            near = similarity[first].copy()
-            near[first] = np.inf
-            taken = [int(i) for i in np.argsort(-near, kind="stable")]
-        else:
-            taken, nearest = [first], similarity[first].copy()
-            while len(taken) < len(rows):
-                nearest[taken] = np.inf
-                taken.append(int(nearest.argmin()))
-                nearest = np.maximum(nearest, similarity[taken[-1]])
+        whole = len(rows) == len(vectors) and bool((rows == np.arange(len(rows))).all())  # which needs no copy
+        taken = order(vectors if whole else vectors[rows], first, min(count or len(rows), len(rows)))
         ordered[label] = tuple(train.ids[rows[i]] for i in taken)
     return ordered
+
+
+def _similarity(vectors: Vectors, to: int) -> Vectors:
+    """Of every row to one of them; equal rows get equal bits, which products of matrices do not promise."""
+    found: Vectors = np.einsum("ij,j->i", vectors, vectors[to])
+    return found
+
+
+def _nearest_first(vectors: Vectors, first: int, count: int) -> list[int]:
+    near = _similarity(vectors, first)
+    near[first] = np.inf
+    return [int(i) for i in np.argsort(-near, kind="stable")[:count]]
+
+
+def _farthest_first(vectors: Vectors, first: int, count: int) -> list[int]:
+    taken, nearest = [first], _similarity(vectors, first)
+    while len(taken) < count:
+        nearest[taken[-1]] = np.inf
+        taken.append(int(nearest.argmin()))
+        np.maximum(nearest, _similarity(vectors, taken[-1]), out=nearest)
+    return taken
 
 
 def _rows_by_label(train: Corpus) -> dict[str, list[int]]:

@@ -26,9 +26,9 @@ class BaseThenRefineDial:
     """Level t drafts every row at temperature t and has the LLM refine the draft at the study's own temperature.
 
     The draft brings the variety, the refinement the form: it keeps what the draft says. BARE drafts with
-    a base model and refines with its instruct-tuned sibling. Here one endpoint does both: the draft completes a
-    list of examples, the form that base models answer, and the refinement takes the endpoint's form. Levels share
-    no row and are judged on their own.
+    a base model and refines with its instruct-tuned sibling: give the first as the drafter
+    (:class:`~cuvee.generate.Drafter`), or one endpoint does both. The draft completes a list of examples, the form that
+    base models answer, and the refinement takes the endpoint's form. Levels share no row and are judged on their own.
 
     Args:
         levels: temperatures of the draft, 0 or more.
