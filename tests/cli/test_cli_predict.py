@@ -8,10 +8,10 @@ import pyarrow.parquet as pa_parquet
 import pytest
 
 from command_line import call, refused
-from cuvee.cli import evaluating
 from cuvee.corpus import load_corpus
 from cuvee.corpus.files import read_table
 from cuvee.encoders import load_encoder
+from cuvee.study.judging import measure_texts
 from cuvee.train import TrainSettings, load_predictor, model, train_model
 from cuvee.train.settings import Description, write_description
 
@@ -171,7 +171,7 @@ def test_evaluate_a_writer_and_the_diversity_of_what_it_writes(folder_of, asked,
 
 
 def test_an_empty_completion_is_measured_as_a_text():
-    found = evaluating._measure_texts(["", "", "bread"], encoder=load_encoder("hashing"), seed=0)
+    found = measure_texts(load_encoder("hashing"), 0)(["", "", "bread"])
     assert 1 < found["vendi_q1"] < 3
 
 

@@ -87,4 +87,4 @@ def test_wrong_contexts_are_told():
         Corpus.from_pandas(pd.DataFrame(QUESTIONS), **{**COLUMNS, "context": "pasage"})
     with pytest.raises(ValueError, match="has schema"):
         Corpus(Corpus.from_rows(ROWS).table.drop_columns(["level"]))
-    assert SCHEMA.names[-1] == "context"
+    assert SCHEMA.names[-2:] == ["context", "weight"]

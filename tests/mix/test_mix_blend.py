@@ -1,5 +1,6 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -141,6 +142,17 @@ def test_a_blend_prints_its_counts():
     text = str(mix_corpora(REAL, POOL, share=0.75, seed=1))
     assert text.splitlines()[0].startswith("Blend: 48 rows, share 0.750 (12 real, 36 synthetic), 48 distinct")
     assert "tech" in text
+
+
+def test_weights_of_rows_go_into_the_blend_and_are_said():
+    pool = POOL.with_weights(np.tile([0.0, 2.0], len(POOL) // 2))
+    blend = mix_corpora(REAL, pool, share=0.75, seed=1)
+    assert blend.corpus.ids == mix_corpora(REAL, POOL, share=0.75, seed=1).corpus.ids
+    weight_of = dict(zip(pool.ids, pool.weights.tolist(), strict=True)) | dict.fromkeys(REAL.ids, 1.0)
+    assert blend.corpus.weights.tolist() == [weight_of[i] for i in blend.corpus.ids]
+    zero = int((blend.corpus.weights == 0).sum())
+    assert zero and f"rows have weights: {zero} weigh 0, all count as" in str(blend)
+    assert "weights" not in str(mix_corpora(REAL, POOL, share=0.75, seed=1))
 
 
 @pytest.mark.parametrize("task", ["generation", "retrieval"])

@@ -320,10 +320,42 @@ def test_a_function_of_the_users_own_is_a_filter(monkeypatch):
         Keep.load("own_filters:missing")
     with pytest.raises(ConfigError, match="it must be a function that takes a corpus"):
         Keep.load("own_filters:WORDS_OF_NOTHING")
-    with pytest.raises(ValueError, match="filter 'odd' gave 1 reasons for 2 rows"):
-        apply_filters(pool, [Keep("odd", lambda _: [None])])
-    with pytest.raises(ValueError, match="filter 'odd' gave the reason ''"):
-        apply_filters(pool, [Keep("odd", lambda _: ["", None])])
+    for function, says in (
+        (lambda _: [None], "filter 'odd' gave 1 reasons for 2 rows"),
+        (lambda _: ["", None], "filter 'odd' gave the reason ''"),
+        (lambda _: None, "filter 'odd' failed with TypeError"),
+        (lambda p: [p.texts[9], None], "filter 'odd' failed with IndexError: list index out of range; mend"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            apply_filters(pool, [Keep("odd", function)])
+
+
+def test_a_module_that_fails_as_it_is_imported_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "failing_filters.py").write_text("raise ZeroDivisionError('oh')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="filter 'failing_filters:x' cannot be loaded: ZeroDivisionError: oh"):
+        Keep.load("failing_filters:x")
+
+
+def test_rows_with_contexts_are_compared_with_them_and_leak_by_them():
+    rows = [("who is it", "Ann", "one"), ("Who is it?", "Bob", "two"), ("who is it", "Cid", "one"),
+            ("what now", "x" * 40, "three"), ("why so", "as it is", "Two!")]  # fmt: skip
+    pool = Corpus.from_rows(
+        [{"text": t, "target": y, "context": c, "id": f"r{i}"} for i, (t, y, c) in enumerate(rows)],
+        origin="synthetic", task="generation",
+    )  # fmt: skip
+    filters = [Dedupe(against=["two\n\nwho is it"]), Degenerate(), Leak(held_out=["z"], sources=["two"])]
+    out = apply_filters(pool, filters)
+    assert {r.id: (r.filter, r.reason) for r in out.removed} == {
+        "r1": ("dedupe", "repeats a given text"),
+        "r2": ("dedupe", "repeats an earlier row"),
+        "r3": ("degenerate", "completion: repetition"),
+        "r4": ("leak", "leaks held-out data (source)"),
+    }
+    passages = Corpus.from_rows([{"text": "ask", "target": "Passage A."}], origin="synthetic", task="retrieval")
+    assert len(apply_filters(passages, [Leak(held_out=["z"], sources=["passage a"])]).corpus) == 0
+    with pytest.raises(LeakError, match="is about a held-out source"):
+        NoLeaks([], ["passage a"]).check(passages)
 
 
 WORDS_OF_NOTHING = 3

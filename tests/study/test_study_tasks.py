@@ -5,8 +5,7 @@ import json
 import pytest
 
 from command_line import call, refused
-from cuvee.errors import ConfigError
-from cuvee.study import open_study, run_study
+from cuvee.study import open_study
 from local_llm import write_text
 
 HEADS = {"Question": "Answer", "Instruction": "Response", "Beginning": "Continuation"}
@@ -96,16 +95,12 @@ def test_a_kind_topics_and_sources_of_ones_own_are_obeyed(settings, tmp_path, lo
     assert set(corpus.targets) == {f"New passage {i} of rain." for i in range(3)}
 
 
-def test_training_is_refused_before_anything_is_asked(settings, tmp_path, local, capsys):
-    config = make(settings, tmp_path, "retrieval", QUERIES)
-    with pytest.raises(ConfigError, match="task retrieval: training and evaluation serve classification"):
-        run_study(config, out=tmp_path / "run")
+def test_pools_of_other_tasks_are_made_by_the_command_line_too(settings, tmp_path, local, capsys):
     path = tmp_path / "study.yaml"
-    path.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
-    assert "task retrieval" in refused(capsys, "run", path, "--out", tmp_path / "run2")
-    assert not local.bodies
-    code, out, _ = call(capsys, "generate", path, "--out", tmp_path / "run3", "--json")
+    path.write_text(json.dumps(make(settings, tmp_path, "retrieval", QUERIES)), encoding="utf-8")  # JSON is YAML
+    code, out, _ = call(capsys, "generate", path, "--out", tmp_path / "run", "--json")
     assert code == 0 and json.loads(out)["sampling=0.3"]["rows"] > 0
+    assert local.bodies
 
 
 def test_near_duplicates_labels_and_prompts_are_checked_as_asked(settings, tmp_path, local):

@@ -22,7 +22,6 @@ from cuvee.corpus.files import guess_columns
 from cuvee.errors import ConfigError, CuveeError, InputError
 from cuvee.recommend import advice_to_json
 from cuvee.study import Flow, make_demo, open_study
-from cuvee.study.validation import require_trainable
 
 app = typer.Typer(
     help="Find the blend: how diverse LLM-generated data should be, and how much of it to mix with real data.",
@@ -121,7 +120,6 @@ def open_shown(path: Path, out: Path | None, display: show.Display) -> Iterator[
 
 
 def _finish(flow: Flow, display: show.Display, json: bool) -> None:
-    require_trainable(flow.study)
     result = flow.result
     display.stop()
     if json:

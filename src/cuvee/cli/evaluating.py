@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +34,7 @@ from cuvee.evaluate import (
 )
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate, Scores
+from cuvee.study.judging import load_passages, measure_texts
 from cuvee.train import Predictor, load_predictor
 from cuvee.train.settings import TextWriter, Trained
 
@@ -44,8 +45,6 @@ Temperature = Annotated[float, typer.Option("--temperature", min=0, help="of com
 ProbeEncoder = Annotated[
     str | None, typer.Option("--encoder", help="the probe's, when it was not trained with minilm; or for diversity")
 ]
-DIVERSITY = ("vendi_q1", "distinct_2", "compression_ratio", "self_bleu")
-"""What is measured of the texts that a model writes."""
 NO_USE = {
     "classification": ("context", "passages", "max_tokens", "temperature", "diversity"),
     "generation": ("passages", "per_label"),
@@ -96,7 +95,7 @@ def evaluate(
         scores = score_items(judged, intervals=True, seed=seed)
         values = dict(scores.values)
         if writing is not None and diversity and isinstance(predictor, TextWriter):
-            measure = _diversity(vectors, seed)
+            measure = measure_texts(vectors or load_encoder(), seed)
             values |= compare_diversity(predictor, corpus, diversity=measure, writing=writing, seed=seed, watch=watch)
         paired = None
         if compare is not None:
@@ -104,7 +103,7 @@ def evaluate(
             again = judge_model(other, corpus, seed=seed, passages=pool, writing=writing, watch=watch)
             paired = compare_predictors(judged, again, seed=seed)
         report = report_labels(judged, seed=seed) if per_label and isinstance(judged, ClassifiedItems) else None
-    scores = Scores(n=scores.n, values=values, correct=scores.correct)
+    scores = replace(scores, values=values)
     if json:
         show.show_json(_as_object(scores, report, paired))
         return
@@ -137,27 +136,6 @@ def load_other(folder: Path, encoder: Encoder | None, task: Task) -> Trained:
             f"--compare {folder} is a model for {task_of(other)}, not for {task}; give one of the same task"
         )
     return other
-
-
-def load_passages(path: Path, column: str | None = None) -> list[str]:
-    """The distinct passages of a file, in their order; ``column`` None takes a column of a usual name."""
-    return list(dict.fromkeys(load_corpus(path, text=column, labelled=False, task="retrieval").texts))
-
-
-def _diversity(encoder: Encoder | None, seed: int) -> Diversity:
-    """Measures what a model writes."""
-    used = encoder or load_encoder()
-    return partial(_measure_texts, encoder=used, seed=seed)
-
-
-def _measure_texts(texts: Sequence[str], *, encoder: Encoder, seed: int) -> dict[str, float]:
-    # an empty completion has no vector, and is one way to write like any other
-    corpus = Corpus.from_rows([{"text": t if t.strip() else "-", "target": ""} for t in texts])
-    found = {}
-    for name in DIVERSITY:
-        with suppress(ValueError):  # not defined on these texts: pairs of words, where each has one
-            found[name] = measure_corpus(corpus, encoder=encoder, metrics=[name], seed=seed).values[name].value
-    return found
 
 
 def _as_object(scores: Scores, report: ClassificationReport | None, paired: PairedScores | None) -> dict[str, object]:

@@ -25,6 +25,7 @@ from cuvee.cli.app import (
     refuse_options,
 )
 from cuvee.cli.plain_rows import HF, Asking, Files, Made, choose_name, generate_rows, open_llm
+from cuvee.cli.rows import check_output
 from cuvee.config import parse_target
 from cuvee.corpus import Task, load_corpus
 from cuvee.generate import Budget
@@ -32,10 +33,12 @@ from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
 from cuvee.generate.strata import KINDS
 from cuvee.generate.templates import load_prompts
 from cuvee.study.spending import retry_failed as retry_failed_of
+from cuvee.study.writing import read_sources
 
 _PLAIN = (
     *("rows", "temperature", "describe", "max_tokens", "seed", "ledger", "quarantine", "concurrency"),
-    *("target", "tolerance", "context_size", "task", "kind", "context", "sources", "prompts", "near_duplicate"),
+    *("target", "tolerance", "context_size", "task", "kind", "context", "sources", "sources_column", "prompts"),
+    "near_duplicate",
 )
 _BUDGET = ("budget_requests", "budget_tokens")
 
@@ -97,6 +100,9 @@ def generate(
     sources: Annotated[
         Path | None, typer.Option("--sources", help="file of passages or contexts to write about")
     ] = None,
+    sources_column: Annotated[
+        str | None, typer.Option("--sources-column", help="of --sources: which column; a usual name if not given")
+    ] = None,
     prompts: Annotated[Path | None, typer.Option("--prompts", help="folder of prompts of your own")] = None,
     near_duplicate: Annotated[
         float | None,
@@ -120,8 +126,9 @@ def generate(
         refuse_options(ctx, [*ENDPOINT, *COLUMNS, *_PLAIN, *_BUDGET], IN_STUDY)
         made = _generate_study(data, out, retry_failed)
     else:
-        _check_options(ctx, base_url, model, target)
+        _check_options(ctx, base_url, model, target, has_sources=sources is not None)
         path = out or Path("synthetic.jsonl")
+        check_output(path)
         files = Files(
             rows=path,
             ledger=ledger or path.with_suffix(".ledger.sqlite"),
@@ -140,7 +147,7 @@ def generate(
             retry=retry_failed,
             target=wanted,
             kind=None if kind is None else choose_name(kind, KINDS, "--kind"),
-            sources=None if sources is None else load_corpus(sources, labelled=False).texts,
+            sources=None if sources is None else read_sources(sources, sources_column, option="--sources-column"),
             prompts=load_prompts(prompts),
             near_duplicate=near_duplicate,
         )
@@ -180,8 +187,12 @@ def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
         }
 
 
-def _check_options(ctx: typer.Context, base_url: str | None, model: str, target: str | None) -> None:
+def _check_options(
+    ctx: typer.Context, base_url: str | None, model: str, target: str | None, *, has_sources: bool
+) -> None:
     """Refuse options that would have no effect."""
+    if not has_sources:
+        refuse_options(ctx, ["sources_column"], "it goes with --sources")
     if model.startswith(HF) or base_url is not None:
         refuse_options(ctx, ["context_size"], "it is for the embedded LLM")
     if model.startswith(HF):

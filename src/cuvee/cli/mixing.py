@@ -12,7 +12,7 @@ import typer
 from cuvee._version import __version__
 from cuvee.cli import show
 from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
-from cuvee.cli.rows import Group
+from cuvee.cli.rows import Group, check_output
 from cuvee.corpus import Corpus, Task, load_corpus, write_corpus
 from cuvee.corpus.folders import check_folder
 from cuvee.corpus.output import OUTPUTS
@@ -169,6 +169,7 @@ def replace(
     json: Json = False,
 ) -> None:
     """Let m_p paraphrases of each of r rows of a label stand in for other rows; --group names the source row."""
+    check_output(out)
     made = replace_with_paraphrases(
         _load_base(base, text, label),
         load_corpus(paraphrases, text=text, label=label, group=group, origin="synthetic"),

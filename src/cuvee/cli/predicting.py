@@ -19,7 +19,6 @@ from cuvee.cli.evaluating import (
     Passages,
     ProbeEncoder,
     Temperature,
-    load_passages,
     task_of,
 )
 from cuvee.cli.rows import Watch
@@ -30,6 +29,7 @@ from cuvee.encoders import load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.evaluate import rank_passages, write_texts
 from cuvee.evaluate.retrieval import Ranker
+from cuvee.study.judging import load_passages
 from cuvee.train import Predictor, load_predictor
 from cuvee.train.settings import TextWriter
 
@@ -85,7 +85,7 @@ def predict(
             )
             made = add_columns(table, {"predicted": pa.array(written, pa.string())}, file)
         else:
-            pool = load_passages(passages, passage) if passages is not None else []
+            pool = list(load_passages(passages, passage)) if passages is not None else []
             made = ranked_rows(predictor, rows, pool, table, top=top, file=file, watch=watch)
     write_table(made, out)
     if json:

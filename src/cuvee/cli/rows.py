@@ -10,6 +10,8 @@ import typer
 
 from cuvee.cli import show
 from cuvee.corpus import Corpus, Task, load_corpus, read_columns
+from cuvee.corpus.output import OUTPUTS
+from cuvee.errors import ConfigError
 
 _UNITS = {"embed": "texts", "compare rows": "tiles", "measure": "metrics", "compare": "draws"}
 
@@ -35,6 +37,16 @@ class Columns:
         """The rows of a file that need not have groups, such as the real rows that paraphrases came from."""
         group = self.group if self.group in read_columns(path) else None
         return load_corpus(path, text=self.text, label=self.label, group=group, task=self.task, labelled=False)
+
+
+def check_output(out: Path) -> None:
+    """Refuse a file to write whose kind is not known, before anything is made.
+
+    Raises:
+        ConfigError: naming the kinds that are.
+    """
+    if out.suffix not in OUTPUTS:
+        raise ConfigError(f"--out {out}: unknown kind of file; use {', '.join(OUTPUTS)}")
 
 
 class Watch:

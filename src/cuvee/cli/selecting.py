@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json as json_text
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from rich import box
-from rich.table import Table
 
-from cuvee.cli import show
 from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, refuse_options
 from cuvee.cli.plain_rows import choose_name
-from cuvee.cli.rows import Columns, Group
-from cuvee.corpus import Corpus, Task, label_strata, write_corpus
-from cuvee.corpus.output import OUTPUTS, replace_text
+from cuvee.cli.rows import Columns, Group, check_output
+from cuvee.cli.selected import show_selected
+from cuvee.corpus import Corpus, Task, write_corpus
+from cuvee.corpus.output import replace_text
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.mix import (
@@ -29,17 +26,19 @@ from cuvee.mix import (
     Degenerate,
     FewerPerCluster,
     Filter,
-    Filtered,
     Keep,
     Leak,
     Selection,
+    Weighting,
     apply_filters,
+    lowest_shift_weights,
     select_levels,
     select_rows,
     select_target,
 )
 from cuvee.registry import nearest_name
 
+_NO_REAL = "--method lowest_shift needs the real rows; give --real FILE"
 _CHOICE = ("levels", "target", "method", "metric", "no_match_lengths")
 
 
@@ -62,7 +61,7 @@ class Cleaning:
         texts = real.texts if real is not None else []
         found: list[Filter] = []
         if self.dedupe:
-            found.append(Dedupe(against=texts, near=self.near))
+            found.append(Dedupe(against=real.prompts if real is not None else (), near=self.near))
         if self.degenerate:
             found.append(Degenerate())
         if held_out:
@@ -92,6 +91,14 @@ def select(
     target: Annotated[float | None, typer.Option("--target", help="the value of --metric to reach")] = None,
     method: Annotated[str | None, typer.Option("--method", help=f"one subset: {', '.join(METHODS)}")] = None,
     metric: Annotated[str, typer.Option("--metric", help=f"{', '.join(OBJECTIVES)}")] = "vendi",
+    weights: Annotated[
+        bool,
+        typer.Option(
+            "--weights",
+            help="with --method lowest_shift: a column weight that brings the rows, all or the --rows chosen, "
+            "nearest to the real ones, label by label; cuvee train heeds it",
+        ),
+    ] = False,
     no_match_lengths: Annotated[bool, typer.Option("--no-match-lengths", help="leave lengths free")] = False,
     real: Annotated[
         Path | None, typer.Option("--real", help="real training rows: for copies, agreement, lowest_shift")
@@ -131,7 +138,7 @@ def select(
     json: Json = False,
 ) -> None:
     """Filter a pool and choose rows of it: at levels of diversity, at a value, nearest to real data, or plainly."""
-    _check_choice(ctx, rows, levels, target, method, metric, out)
+    _check_choice(ctx, rows, levels, target, method, metric, out, weights)
     if per_cluster is None:
         refuse_options(ctx, ["cluster_cosine"], "it goes with --per-cluster")
     if no_dedupe:
@@ -170,15 +177,26 @@ def select(
         chosen = _choose(
             filtered.corpus, model, known, rows, levels, target, method, metric, not no_match_lengths, seed
         )
+    if weights:
+        weighing = _weigh(chosen[0].corpus if chosen else filtered.corpus, model, known, seed)
+        write_corpus(weighing.corpus, out)
+        show_selected(filtered, chosen, [out], json, weighing.found)
+        return
     paths = _write(filtered.corpus, chosen, out)
-    _show(filtered, chosen, paths, json)
+    show_selected(filtered, chosen, paths, json)
 
 
 def _check_choice(
     ctx: typer.Context, rows: int | None, levels: int | None, target: float | None, method: str | None, metric: str,
-    out: Path,
+    out: Path, weights: bool,
 ) -> None:  # fmt: skip
-    if rows is None:
+    if weights and method != "lowest_shift":
+        raise ConfigError("--weights brings rows nearest to the real ones; it goes with --method lowest_shift")
+    if weights and out.suffix == ".csv":
+        raise ConfigError(f"--out {out}: rows of a CSV are read back without their weights; use .parquet or .jsonl")
+    if weights and rows is None:
+        refuse_options(ctx, ["no_match_lengths"], "all rows get weights; it is for those that --rows chooses")
+    elif rows is None:
         refuse_options(ctx, _CHOICE, "it says which rows to choose; say how many with --rows")
     given = [name for name, value in (("levels", levels), ("target", target), ("method", method)) if value is not None]
     if len(given) > 1:
@@ -189,8 +207,23 @@ def _check_choice(
             raise ConfigError(f"--method is {method!r}; {nearest_name(method, METHODS)}")
     if metric not in OBJECTIVES:
         raise ConfigError(f"--metric is {metric!r}; {nearest_name(metric, OBJECTIVES)}")
-    if out.suffix not in OUTPUTS:
-        raise ConfigError(f"--out {out}: unknown kind of file; use {', '.join(OUTPUTS)}")
+    check_output(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """Rows with their weights, and what came of the search."""
+
+    corpus: Corpus
+    found: Weighting
+
+
+def _weigh(rows: Corpus, encoder: Encoder, real: Corpus | None, seed: int) -> _Weighed:
+    if real is None:
+        raise ConfigError(_NO_REAL)
+    vectors, others = encoder.encode(rows.texts), encoder.encode(real.texts)
+    found = lowest_shift_weights(rows, vectors, real, others, seed=seed)
+    return _Weighed(rows.with_weights(found.weights), found)
 
 
 def _choose(
@@ -206,7 +239,7 @@ def _choose(
     other = None
     if method == "lowest_shift":
         if real is None:
-            raise ConfigError("--method lowest_shift needs the real rows; give --real FILE")
+            raise ConfigError(_NO_REAL)
         other = encoder.encode(real.texts)
     return [select_rows(pool, vectors, rows=rows, method=method or metric, real=other, match_lengths=match, seed=seed)]
 
@@ -222,44 +255,3 @@ def _write(pool: Corpus, chosen: list[Selection] | None, out: Path) -> list[Path
     for part, path in zip(chosen, paths, strict=True):
         write_corpus(part.corpus, path)
     return paths
-
-
-def _show(filtered: Filtered, chosen: list[Selection] | None, paths: list[Path], json: bool) -> None:
-    if json:
-        show.show_json(
-            {
-                "filters": [{**asdict(step), "reasons": dict(step.reasons)} for step in filtered.steps],
-                "selections": [
-                    {
-                        "name": part.name,
-                        "path": str(path),
-                        "rows": len(part.rows),
-                        "values": dict(part.values),
-                        "length_difference": part.length_difference,
-                        "label_counts": dict(sorted(Counter(label_strata(part.corpus)).items())),
-                        "note": part.note,
-                    }
-                    for part, path in zip(chosen or [], paths, strict=False)
-                ],
-                "paths": [str(path) for path in paths],
-            }
-        )
-        return
-    show.out.print(str(filtered), markup=False)
-    if chosen is not None:
-        show.out.print(_table(chosen))
-        for note in dict.fromkeys(part.note for part in chosen if part.note):
-            show.out.print(f"note: {note}", markup=False)
-    show.out.print(f"wrote {', '.join(map(str, paths))}", markup=False)
-
-
-def _table(chosen: list[Selection]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("selection", no_wrap=True)
-    names = list(chosen[0].values)
-    for column in ("rows", *names, "length differs, SD"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for part in chosen:
-        numbers = [f"{part.values[name]:.4g}" for name in names]
-        table.add_row(part.name, f"{len(part.rows)}", *numbers, f"{part.length_difference:.3f}")
-    return table

@@ -25,6 +25,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cuvee.measure import METRICS, measurement_to_json
+from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
 from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, Measurement, Scores
 
 out = Console(highlight=False)
@@ -263,5 +264,11 @@ def show_advice(advice: Advice) -> None:
         means = ", ".join(f"{level}: {100 * m:.1f}%" for level, m in zip(shape.levels, shape.means, strict=True))
         note = f" ({shape.note})" if shape.note else ""
         out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}", markup=False)
+    for found in advice.by_rows:
+        out.print(write_rows(found), markup=False)
+    if advice.optimism is not None:
+        out.print(write_optimism(advice.optimism, confirmed_best(advice)), markup=False)
+    if advice.sensitivity is not None:
+        out.print(write_sensitivity(advice.sensitivity), markup=False)
     out.print()
     out.print(f"Verdict: {advice.decision}. {advice.sentence}", style="bold", markup=False)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from cuvee._version import __version__
 from cuvee.cli import show
 from cuvee.cli.app import (
     COLUMNS,
@@ -27,19 +30,31 @@ from cuvee.cli.app import (
 )
 from cuvee.cli.plain_rows import choose_name
 from cuvee.corpus import Corpus, Task, load_corpus
+from cuvee.corpus.output import replace_text
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
-from cuvee.errors import ConfigError
+from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
+from cuvee.hub import CARD_FILE, check_push, is_own_card, push_model
 from cuvee.registry import nearest_name, resolve_name
-from cuvee.train import LOSSES, TASKS, TRAINERS, TrainSettings, train_model
+from cuvee.train import (
+    LOSSES,
+    TASKS,
+    TRAINERS,
+    ModelLicence,
+    Trained,
+    TrainSettings,
+    is_language,
+    render_model_card,
+    train_model,
+)
 
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
-_CHECKING = ("imp", "dimp", "source_weight", "agreement_filter", "checker_alone")
+_CHECKING = ("imp", "dimp", "source_weight", "agreement_filter")
 """Losses that look at sentence vectors whatever is trained."""
 _FREE = tuple(field.name for field in dataclasses.fields(TrainSettings) if field.name not in _NAMED)
 _PLAIN = (
     *("trainer", "loss", "source_weight", "steps", "encoder", "out", "seed", "task", "context"),
-    *("validation", "checkpoints", "settings"),
+    *("validation", "checkpoints", "settings", "licence", "licence_name", "language", "push", "public"),
 )
 
 
@@ -83,6 +98,13 @@ def train(
     encoder: EncoderName = DEFAULT_ENCODER,
     context: Annotated[str | None, typer.Option("--context", help="column of what a question is about")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the model")] = Path("model"),
+    licence: Annotated[str, typer.Option("--licence", help="of the model, as the hub names it: apache-2.0")] = "other",
+    licence_name: Annotated[str, typer.Option("--licence-name", help="where the licence is 'other'")] = "unstated",
+    language: Annotated[list[str] | None, typer.Option("--language", help="of the texts: en")] = None,
+    push: Annotated[
+        str | None, typer.Option("--push", help="upload the model to the hub as NAMESPACE/NAME; needs HF_TOKEN")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="with --push: for all to see")] = False,
     text: Text = None,
     label: Label = None,
     seed: Seed = 0,
@@ -96,20 +118,17 @@ def train(
     of = choose_name(task, get_args(Task), "--task")
     chosen = trainer or TASKS[of][0]
     resolve_name(chosen, TRAINERS, what="trainer")
-    if (
-        chosen != "probe"
-        and loss is not None
-        and loss not in ("imp", "dimp", "source_weight", "agreement_filter", "checker_alone")
-    ):
-        refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
+    card = _CardFacts(_read_licence(licence, licence_name), _read_languages(language or ()), _command(ctx))
+    _check_output(ctx, out, push)
+    if loss is not None:
+        _refuse_encoder(ctx, chosen, of, loss)
 
     def load(path: Path) -> Corpus:
         return load_corpus(path, text=text, label=label, context=context, task=of)
 
     corpus = load(target)
     used = loss or _default_loss(corpus)
-    if chosen != "probe" and used not in _CHECKING:
-        refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
+    _refuse_encoder(ctx, chosen, of, used)
     display = show.Display()
     with display, Stages(display).stage("train", "steps") as progress:
         predictor = train_model(
@@ -121,18 +140,78 @@ def train(
             folder=checkpoints,
         )
     predictor.save(out)
+    replace_text(out / CARD_FILE, _render_card(predictor, corpus, out.name, card, encoder if chosen == "probe" else ""))
+    address = push_model(out, push, private=not public) if push is not None else None
     if json:
         taken = {k: v for k, v in dataclasses.asdict(predictor.settings).items() if v is not None}
         labels = list(getattr(predictor, "labels", ()))
-        show.show_json({"model": str(out), "rows": len(corpus), "labels": labels, "settings": taken})
+        made = {"model": str(out), "rows": len(corpus), "labels": labels, "settings": taken}
+        show.show_json({**made, "pushed": address})
     else:
         weight = predictor.settings.source_weight
         said = used if weight is None else f"{used} {weight:g} for synthetic rows"
         show.out.print(
             f"trained {chosen} on {len(corpus)} rows with loss {said}; wrote {out}; "
-            f"next: cuvee evaluate {out} TEST_FILE",
+            + (f"pushed to {address}; " if address else "")
+            + f"next: cuvee evaluate {out} TEST_FILE",
             markup=False,
         )
+
+
+@dataclass(frozen=True)
+class _CardFacts:
+    """What a model card says that the model does not know."""
+
+    licence: ModelLicence
+    languages: Sequence[str]
+    command: str
+
+
+def _read_licence(licence: str, name: str) -> ModelLicence:
+    try:
+        return ModelLicence(identifier=licence, name=name)
+    except ValueError as exc:
+        raise ConfigError(f"--licence: {exc}") from exc
+
+
+def _read_languages(given: Sequence[str]) -> Sequence[str]:
+    for code in given:
+        if not is_language(code):
+            raise ConfigError(f"--language is {code!r}; give ISO 639 codes such as en or pt-BR")
+    return given
+
+
+def _command(ctx: typer.Context) -> str:
+    return shlex.join(["cuvee", *cast("list[str]", ctx.obj)])
+
+
+def _check_output(ctx: typer.Context, out: Path, push: str | None) -> None:
+    """Refuse, before training, a folder whose README.md is not ours, and a push that cannot be."""
+    if (out / CARD_FILE).exists() and not is_own_card(out / CARD_FILE):
+        raise InputError(f"{out / CARD_FILE}: not a card that Cuvée wrote, and it would be lost; give another --out")
+    if push is None:
+        refuse_options(ctx, ["public"], "it goes with --push")
+    else:
+        check_push(push)
+
+
+def _refuse_encoder(ctx: typer.Context, trainer: str, task: Task, loss: str) -> None:
+    """Refuse an encoder that neither the trainer nor the loss's checker reads."""
+    if trainer != "probe" and (task != "classification" or loss not in _CHECKING):
+        refuse_options(ctx, ["encoder"], f"the trainer {trainer!r} fine-tunes a model of its own: --set model=NAME")
+
+
+def _render_card(predictor: Trained, corpus: Corpus, name: str, card: _CardFacts, encoder: str) -> str:
+    return render_model_card(
+        predictor,
+        corpus,
+        name=name,
+        version=__version__,
+        command=card.command,
+        licence=card.licence,
+        languages=card.languages,
+        base=encoder,
+    )
 
 
 def _default_loss(corpus: Corpus) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 from typing_extensions import TypeAliasType
 
-from cuvee.config.sections import Section
+from cuvee.config.sections import Section, name_tag
 from cuvee.config.targets import TargetConfig
 
 _DRAWS = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
@@ -191,12 +191,6 @@ class OwnDialConfig(BaseModel):
     target: TargetConfig | None = _TARGET
 
 
-def _dial_tag(value: object) -> str:
-    """Which section describes a dial: that of its name, or that of dials of the user's own."""
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "own" if isinstance(name, str) and ":" in name else str(name)
-
-
 SingleDial = Annotated[
     Annotated[TopicsConfig, Tag("topics")]
     | Annotated[ParaphraseConfig, Tag("paraphrase")]
@@ -206,7 +200,7 @@ SingleDial = Annotated[
     | Annotated[TabooConfig, Tag("taboo")]
     | Annotated[BaseThenRefineConfig, Tag("base_then_refine")]
     | Annotated[OwnDialConfig, Tag("own")],
-    Discriminator(_dial_tag),
+    Discriminator(name_tag),
 ]
 
 
@@ -239,5 +233,5 @@ DialConfig = Annotated[
     | Annotated[BaseThenRefineConfig, Tag("base_then_refine")]
     | Annotated[CombinedConfig, Tag("combined")]
     | Annotated[OwnDialConfig, Tag("own")],
-    Discriminator(_dial_tag),
+    Discriminator(name_tag),
 ]

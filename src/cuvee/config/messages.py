@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
-from cuvee.config.dials import (
-    AttributesConfig,
-    BaseThenRefineConfig,
-    CombinedConfig,
-    ExamplesConfig,
-    ParaphraseConfig,
-    SamplingConfig,
-    TabooConfig,
-    TopicsConfig,
-)
-from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
 from cuvee.config.schema import StudyConfig
 from cuvee.registry import nearest_name
-
-_TAGS = {
-    *("embedded", "endpoint", "files", "topics", "paraphrase", "sampling", "attributes", "examples", "taboo"),
-    *("base_then_refine", "combined", "own", "float", "SamplingLevel"),
-}
 
 
 def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> str:
@@ -34,14 +19,11 @@ def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> s
     Of several errors the most telling is told: an unknown key before the missing one it was meant to be.
     """
     error = min(exc.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    loc = error["loc"]
-    # a dial's tag stands before its keys, of which one may have the same name: topics.topics
-    location = [p for i, p in enumerate(loc) if p not in _TAGS or _is_key(node, p) or loc[i - 1] == p]
+    location, valid = _follow(error["loc"])
     key = ".".join(str(p) for p in location)
     line = _line_of(node, location)
     place = f"{where}, line {line}" if line else where
     if error["type"] == "extra_forbidden":
-        valid = _keys_at(error["loc"][:-1])
         return f"{place}: unknown key {key!r}; {nearest_name(str(location[-1]), valid)}"
     if error["type"] == "missing":
         return f"{place}: key {key!r} is missing; add it"
@@ -62,10 +44,6 @@ def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> s
     return f"{place}: {key + ': ' if key else ''}{message[0].lower()}{message[1:]}{shown}"
 
 
-def _is_key(node: yaml.Node | None, part: int | str) -> bool:
-    return isinstance(node, yaml.MappingNode) and any(k.value == part for k, _ in node.value)
-
-
 def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int | None:
     """The line of the deepest part of ``location`` that is in the file."""
     line: int | None = None
@@ -84,28 +62,43 @@ def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int | Non
     return line
 
 
-def _keys_at(location: Sequence[int | str]) -> list[str]:
-    """Valid keys of the section at ``location`` (with pydantic's union tags in it)."""
-    model: type[BaseModel] = StudyConfig
+def _follow(location: Sequence[int | str]) -> tuple[list[int | str], list[str]]:
+    """The keys and numbers that lead to a place, and the valid keys of the section where its last key stands.
+
+    Pydantic puts a name before what is wrong in one of several sections or types (``topics``, ``float``), which is no
+    key of the file: as a key may have the same name, only the schema tells them apart.
+    """
+    kind: object = StudyConfig
+    shown: list[int | str] = []
+    valid: list[str] = []
     for part in location:
-        if isinstance(part, str) and part in _TAGS:
-            model = next(m for m in _MEMBERS if part in str(m.model_fields[_tag_field(m)].annotation))
-        elif isinstance(part, str) and part in model.model_fields:
-            model = _section_of(model.model_fields[part].annotation) or model
-    return list(model.model_fields)
+        branches = _branches(kind)
+        if isinstance(part, str) and len(branches) > 1:
+            kind = next((branch for names, branch in branches if part in names), None)
+            continue
+        kind = branches[0][1] if branches else None
+        shown.append(part)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            valid = list(kind.model_fields)
+            kind = kind.model_fields[part].annotation if part in kind.model_fields else None
+        else:  # the values of a mapping, the entries of a list
+            inner = get_args(kind)
+            kind = inner[-1 if isinstance(part, str) else 0] if inner else None
+    return shown, valid
 
 
-_MEMBERS: tuple[type[BaseModel], ...] = (
-    EmbeddedGenerator, EndpointGenerator, FileGenerator, TopicsConfig, ParaphraseConfig, SamplingConfig,
-    AttributesConfig, ExamplesConfig, TabooConfig, BaseThenRefineConfig, CombinedConfig,
-)  # fmt: skip
-
-
-def _tag_field(model: type[BaseModel]) -> str:
-    return "kind" if "kind" in model.model_fields else "name"
-
-
-def _section_of(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for a in get_args(annotation) if (found := _section_of(a))), None)
+def _branches(kind: object) -> list[tuple[set[str], object]]:
+    """The types that a value may have but None, each with the names that pydantic may give it."""
+    if kind is None or kind is NoneType:
+        return []
+    if get_origin(kind) is Annotated:
+        inner, *notes = get_args(kind)
+        tags = {note.tag for note in notes if isinstance(note, Tag)}
+        return [(names | tags, branch) for names, branch in _branches(inner)]
+    if get_origin(kind) in (Union, UnionType):
+        return [found for part in get_args(kind) for found in _branches(part)]
+    names = {getattr(kind, "__name__", str(kind))}
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        of = [kind.model_fields[name].annotation for name in ("kind", "name") if name in kind.model_fields]
+        names |= {str(value) for each in of if get_origin(each) is Literal for value in get_args(each)}
+    return [(names, kind)]

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from cuvee.config.sections import Section
+from cuvee.config.sections import Section, name_tag
+from cuvee.corpus import Task
 from cuvee.mix.select import OBJECTIVES
 from cuvee.registry import nearest_name
 
@@ -62,11 +63,6 @@ class OwnFilterConfig(Section):
     name: str = Field(pattern=r"^[\w.]+:\w+$")
 
 
-def _filter_tag(value: object) -> str:
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "own" if isinstance(name, str) and ":" in name else str(name)
-
-
 FilterConfig = Annotated[
     Annotated[DedupeConfig, Tag("dedupe")]
     | Annotated[DegenerateConfig, Tag("degenerate")]
@@ -74,7 +70,7 @@ FilterConfig = Annotated[
     | Annotated[AgreementConfig, Tag("agreement")]
     | Annotated[FewerPerClusterConfig, Tag("fewer-per-cluster")]
     | Annotated[OwnFilterConfig, Tag("own")],
-    Discriminator(_filter_tag),
+    Discriminator(name_tag),
 ]
 DEFAULT_FILTERS: tuple[FilterConfig, ...] = (
     DegenerateConfig(name="degenerate"),
@@ -104,10 +100,20 @@ class PoolFile(Section):
         None, description="which setting of it; list the levels of a dial from least to most diverse"
     )
     select: SelectConfig | None = Field(None, description="instead of level: choose levels from this pool")
+    weights: bool = Field(
+        False, description="weigh the rows of each draw so that they lie nearest to the real training rows (MMD)"
+    )
     path: str
-    text: str | None = None
-    label: str | None = None
-    group: str | None = Field(None, description="column naming the source row: its paraphrases stay in one draw")
+    text: str | None = Field(None, description="column of the text, prompt or query")
+    label: str | None = Field(None, description="column of the label, completion or passage")
+    context: str | None = Field(
+        None, description="column of what a text is about, for the task generation; data.context when left out"
+    )
+    group: str | None = Field(
+        None,
+        description="column naming the source row: its paraphrases stay in one draw; so do rows of one context or "
+        "passage, without it too",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> PoolFile:
@@ -123,11 +129,17 @@ class PoolFile(Section):
         return tuple(str(number + 1) for number in range(self.select.levels))
 
 
-def check_filters(filters: tuple[FilterConfig, ...]) -> None:
-    """Refuse a list of filters that lets leaks through.
+def check_pools(
+    pools: tuple[PoolFile, ...], filters: tuple[FilterConfig, ...], task: Task, context: str | None
+) -> None:
+    """Refuse filters that let leaks through, and what has no meaning for the task.
+
+    Args:
+        pools, filters, task: of the study.
+        context: the column of the real rows' contexts.
 
     Raises:
-        ValueError: there is no filter ``leak``, or one is listed twice.
+        ValueError: there is no filter ``leak``, one is listed twice, or a filter or column is for another task.
     """
     names = [each.name for each in filters]
     if "leak" not in names:
@@ -135,3 +147,13 @@ def check_filters(filters: tuple[FilterConfig, ...]) -> None:
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise ValueError(f"filter {repeated!r} is listed twice; give it once")
+    if task != "classification" and "agreement" in names:
+        raise ValueError(f"filter 'agreement' asks a probe about labels, and the task {task} has none; leave it out")
+    if context is not None and any(isinstance(each, DedupeConfig) and each.near is not None for each in filters):
+        raise ValueError(
+            "dedupe.near compares texts without their contexts, so that a question asked of two contexts would count "
+            "as one; leave near out, dedupe then compares text and context"
+        )
+    for number, pool in enumerate(pools):
+        if pool.context is not None and task != "generation":
+            raise ValueError(f"pools.{number}.context is for the task generation, this one is {task}; leave it out")

@@ -9,3 +9,9 @@ class Section(BaseModel):
     """A part of study.yaml: unchanging, and no key that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def name_tag(value: object) -> str:
+    """Which of several sections a named value is of: that of its name, or ``own`` for the user's ``module:Name``."""
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return "own" if isinstance(name, str) and ":" in name else str(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cuvee.config.sections import Section
 
@@ -19,6 +19,9 @@ class WritingConfig(Section):
     sources: str | None = Field(
         None, description="file of passages or contexts to write about; null: those of the training rows"
     )
+    sources_text: str | None = Field(
+        None, description="its column of passages or contexts; recognised by its usual names when left out"
+    )
     near_duplicate: float | None = Field(
         None,
         ge=0.5,
@@ -28,3 +31,9 @@ class WritingConfig(Section):
     label_check: float | None = Field(
         None, gt=0, lt=1, description="least probability of a row's label by a probe of the real rows; null: not asked"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> WritingConfig:
+        if self.sources_text is not None and self.sources is None:
+            raise ValueError("sources_text names a column of the file sources, and there is none; give sources")
+        return self

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
@@ -39,10 +40,11 @@ def load_corpus(
     task: Task = "classification",
     labelled: bool = True,
 ) -> Corpus:
-    """Read a corpus from a file, a folder written by ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
+    """Read a corpus from a file, a folder of Parquet shards or of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
 
     Args:
-        source: CSV, TSV, JSONL (each also with .gz), Parquet, a saved dataset, or a dataset in memory.
+        source: CSV, TSV, JSONL (each also with .gz), Parquet, a folder of Parquet files (read in the order of their
+            names), a saved dataset, or a dataset in memory.
         text, label, group: column names. Left out, ``text`` and ``label`` are recognised by their usual
             names, and a file that Cuvée wrote is read back whole.
         context: the column of what each text is about, such as the passage of a question; blank cells are none.
@@ -89,7 +91,8 @@ def read_table(path: Path) -> pa.Table:
         InputError: it is missing, empty, of an unknown kind, or broken at a named line.
     """
     if path.is_dir():
-        return _read_saved_dataset(path)
+        shards = sorted(path.glob("*.parquet"))
+        return _read_shards(shards) if shards else _read_saved_dataset(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; give a path to {', '.join(SUFFIXES)} or a saved dataset")
     suffixes = [s.lower() for s in path.suffixes]
@@ -204,9 +207,28 @@ def import_datasets() -> ModuleType:
     return cast("ModuleType", datasets)
 
 
+def _read_shards(shards: Sequence[Path]) -> pa.Table:
+    """The rows of Parquet files in the order of their names."""
+    tables = [read_table(shard) for shard in shards]
+    for shard, table in zip(shards, tables, strict=True):
+        if set(table.column_names) != set(tables[0].column_names):
+            odd = sorted(set(table.column_names) ^ set(tables[0].column_names))[0]
+            raise InputError(f"{shard}: column {odd!r} is not in all shards of this folder ({shards[0].name}, ...)")
+    try:
+        return pa.concat_tables(
+            [table.select(tables[0].column_names) for table in tables], promote_options="permissive"
+        )
+    except pa.ArrowException as exc:
+        raise InputError(f"{shards[0].parent}: its shards have different types ({str(exc).splitlines()[0]})") from exc
+
+
 def _read_saved_dataset(path: Path) -> pa.Table:
     if not (path / "state.json").exists():
-        hint = "one of its splits" if (path / "dataset_dict.json").exists() else "a file or a saved dataset"
+        hint = (
+            "one of its splits"
+            if (path / "dataset_dict.json").exists()
+            else "a file, Parquet shards or a saved dataset"
+        )
         raise InputError(f"{path}: this folder is not a saved Hugging Face dataset; give {hint}")
     dataset = import_datasets().load_from_disk(str(path))
     return corpus_from_saved(dataset)
@@ -240,6 +262,11 @@ def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
     try:
         known = [name for name in SCHEMA.names if name in table.column_names]
         typed = table.select(known).cast(pa.schema([SCHEMA.field(name) for name in known]))
-        return Corpus(typed.combine_chunks(), task)
+        found = Corpus(typed.combine_chunks(), task)
+        wrong = np.flatnonzero(~(np.isfinite(found.weights) & (found.weights >= 0)))
+        if len(wrong):
+            row, weight = int(wrong[0]), found.weights[wrong[0]]
+            raise InputError(f"{where}, row {row + 1}: weight is {weight:g}; give a number of at least 0, or none")
+        return found
     except pa.ArrowException as exc:
         raise InputError(f"{where}: has the columns of a Cuvée corpus with other types ({exc})") from exc

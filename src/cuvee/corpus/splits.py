@@ -46,6 +46,11 @@ class LockedTest:
         self._log("leak-guard")
         return self._corpus.texts
 
+    def sources_for_leak_guard(self) -> list[str]:
+        """The contexts or passages that the rows are about, each once, for finding leaks; logged."""
+        self._log("leak-guard")
+        return distinct_sources(self._corpus)
+
     def open_for_confirmation(self) -> Corpus:
         """The test rows, once.
 
@@ -106,7 +111,7 @@ def split_corpus(
     rng = derive_rng(seed, "split")
     n_test, n_validation = (_count(part, len(corpus)) for part in (test, validation))
     _check_rows(corpus, strata, n_test, n_validation, rows_per_label)
-    clusters = _clusters(corpus, together)
+    clusters = linked_rows(corpus, together)
     order = rng.permutation(len(clusters))
     members: dict[str, list[list[int]]] = {"test": [], "validation": [], "train": []}
     left = _quotas(strata, {"test": n_test, "validation": n_validation})
@@ -130,6 +135,16 @@ def split_corpus(
 def label_strata(corpus: Corpus) -> list[str]:
     """What rows are stratified by, a row: the label; one stratum, ``""``, for tasks without labels."""
     return corpus.targets if corpus.task == "classification" else [""] * len(corpus)
+
+
+def row_sources(corpus: Corpus) -> list[str] | list[str | None]:
+    """What each row is about: its context (generation) or its passage (retrieval); None where it is about nothing."""
+    return corpus.targets if corpus.task == "retrieval" else corpus.contexts
+
+
+def distinct_sources(corpus: Corpus) -> list[str]:
+    """The contexts or passages of a corpus, each once, in the order of its rows."""
+    return list(dict.fromkeys(source for source in row_sources(corpus) if source is not None))
 
 
 def _check_arguments(
@@ -172,7 +187,7 @@ def _count(part: int | float, rows: int) -> int:
     return round(part * rows) if isinstance(part, float) and part < 1 else int(part)
 
 
-def _clusters(corpus: Corpus, together: Sequence[int] | NDArray[np.integer] | None) -> list[list[int]]:
+def linked_rows(corpus: Corpus, together: Sequence[int] | NDArray[np.integer] | None) -> list[list[int]]:
     """Connected rows: same group, context, normalised text or number in ``together`` (union-find).
 
     Where rows have a context, the text may be a question or an instruction that many contexts share.

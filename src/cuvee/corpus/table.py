@@ -38,10 +38,11 @@ SCHEMA = pa.schema(
         pa.field("block", pa.int32()),  # the generation draw the row belongs to
         pa.field("generator", pa.string()),
         pa.field("context", pa.string()),  # what a prompt is about: the passage a question is asked over
+        pa.field("weight", pa.float64()),  # how much the row counts in training; without one it counts 1
     ]
 )
-LATER = ("context",)
-"""Columns that files written by the first release lack."""
+LATER = ("context", "weight")
+"""Columns that files written by earlier releases lack."""
 _PUNCTUATION = re.compile(r"[^\w\s]|_", flags=re.UNICODE)
 
 
@@ -85,6 +86,7 @@ class Corpus:
                 raise InputError(f"row {number}: text and target must be strings, got {text!r} and {target!r}")
             if not isinstance(row.get("context"), str | None):
                 raise InputError(f"row {number}: context must be a string or None, got {row.get('context')!r}")
+            _check_weight(row.get("weight"), f"row {number}")
             out: dict[str, object] = {name: row.get(name) for name in SCHEMA.names}
             out["origin"] = row.get("origin") or origin
             if out["id"] is None:
@@ -196,6 +198,11 @@ class Corpus:
         return found
 
     @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """How much each row counts in training, shape (n,); 1 where nothing else was said."""
+        return np.asarray(self.table["weight"].fill_null(1.0).to_numpy(), dtype=np.float64)
+
+    @cached_property
     def blocks(self) -> NDArray[np.int32]:
         """The generation draw of each row, shape (n,); -1 where there is none."""
         return np.asarray(self.table["block"].fill_null(-1).to_numpy(), dtype=np.int32)
@@ -207,8 +214,13 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of ids, texts, targets and origins, in order, and of contexts where some row has one."""
+        """SHA-256 of ids, texts, targets and origins, in order; of contexts and weights too, where some row has one."""
         parts = [p for row in zip(self.ids, self.texts, self.targets, self.origins, strict=True) for p in row]
+        if (self.weights != 1.0).any():
+            return hash_texts(["weights", *(weight.hex() for weight in self.weights.tolist()), self._unweighted(parts)])
+        return self._unweighted(parts)
+
+    def _unweighted(self, parts: Sequence[str]) -> str:
         if any(context is not None for context in self.contexts):
             # marked, so that no context differs from an empty one, nor this hash from one of more rows
             contexts = ("-" if context is None else f"+{context}" for context in self.contexts)
@@ -227,6 +239,20 @@ class Corpus:
     def keep(self, mask: Sequence[bool] | NDArray[np.bool_]) -> Corpus:
         """The rows where ``mask`` (shape (n,)) is true."""
         return self.take(np.flatnonzero(np.asarray(mask, dtype=bool)))
+
+    def with_weights(self, weights: NDArray[np.float64]) -> Corpus:
+        """The same rows with these weights, shape (n,).
+
+        Raises:
+            ValueError: another length, or a weight that is negative or not finite.
+        """
+        if len(weights) != len(self):
+            raise ValueError(f"weights has {len(weights)} entries for {len(self)} rows; give one each")
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError("weights has an entry that is negative or not finite; give numbers of at least 0")
+        column = pa.array(np.asarray(weights, dtype=np.float64), pa.float64())
+        at, field = SCHEMA.get_field_index("weight"), SCHEMA.field("weight")
+        return Corpus(self.table.set_column(at, field, column), self.task)
 
     def joined(self, *others: Corpus) -> Corpus:
         """This corpus and the others, one after the other. Ids are not checked for being unique."""
@@ -262,7 +288,14 @@ def _add_later_columns(table: pa.Table) -> pa.Table:
         if name not in table.column_names:
             field = SCHEMA.field(name)
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    return table
+    return table.select(SCHEMA.names) if set(table.column_names) == set(SCHEMA.names) else table
+
+
+def _check_weight(weight: object, where: str) -> None:
+    if weight is None:
+        return
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < np.inf:
+        raise InputError(f"{where}: weight must be a number of at least 0 or None, got {weight!r}")
 
 
 def content_id(text: str, target: str) -> str:

@@ -95,32 +95,79 @@ def find_leaks(
     Raises:
         ValueError: ``vectors`` without ``held_out_vectors``, or lengths that do not agree.
     """
-    _check_lengths(texts, vectors, "vectors")
-    _check_lengths(held_out, held_out_vectors, "held_out_vectors")
-    _check_lengths(reference, reference_vectors, "reference_vectors")
     if (vectors is None) != (held_out_vectors is None):
         raise ValueError("vectors and held_out_vectors must be given together")
-    if not len(texts) or not len(held_out):
-        return Leaks(n=len(texts), found=(), threshold=None, baseline=None)
-    index = _HeldOutIndex(held_out)
-    found = index.lexical_leaks(texts)
-    reference_found = index.lexical_leaks(reference)
-    threshold: float | None = None
-    if vectors is not None and held_out_vectors is not None:
-        threshold = NEAREST_FLOOR
-        if reference_vectors is not None and len(reference_vectors):
-            near = nearest_neighbours(reference_vectors, held_out_vectors)
-            clean = np.array([row not in reference_found for row in range(len(reference))])
-            if clean.any():
-                threshold = max(threshold, float(np.quantile(near.cosine[clean], NEAREST_QUANTILE)))
-            reference_found |= _nearest_leaks(near, threshold, reference_found)
-        found |= _nearest_leaks(nearest_neighbours(vectors, held_out_vectors), threshold, found)
-    return Leaks(
-        n=len(texts),
-        found=tuple(found[row] for row in sorted(found)),
-        threshold=threshold,
-        baseline=len(reference_found) / len(reference) if len(reference) else None,
+    finder = LeakFinder(
+        held_out, reference=reference, held_out_vectors=held_out_vectors, reference_vectors=reference_vectors
     )
+    return finder.find(texts, vectors)
+
+
+class LeakFinder:
+    """Finds rows that repeat a held-out row, by the rules of :func:`find_leaks`; what it compares with is read once.
+
+    Args:
+        held_out: m validation or test rows.
+        reference: real training rows.
+        held_out_vectors, reference_vectors: their unit vectors, shapes (m, d), (r, d).
+
+    Raises:
+        ValueError: lengths that do not agree.
+    """
+
+    def __init__(
+        self,
+        held_out: Sequence[str],
+        *,
+        reference: Sequence[str] = (),
+        held_out_vectors: Vectors | None = None,
+        reference_vectors: Vectors | None = None,
+    ) -> None:
+        _check_lengths(held_out, held_out_vectors, "held_out_vectors")
+        _check_lengths(reference, reference_vectors, "reference_vectors")
+        self._held_out, self._reference = held_out, reference
+        self._held_out_vectors, self._reference_vectors = held_out_vectors, reference_vectors
+
+    @cached_property
+    def _index(self) -> _HeldOutIndex:
+        return _HeldOutIndex(self._held_out)
+
+    @cached_property
+    def _limits(self) -> tuple[float | None, float | None]:
+        """The cosine above which a neighbour counts, and the fraction of the reference rows that leak."""
+        found = self._index.lexical_leaks(self._reference)
+        threshold: float | None = None
+        if self._held_out_vectors is not None:
+            threshold = NEAREST_FLOOR
+            if self._reference_vectors is not None and len(self._reference_vectors):
+                near = nearest_neighbours(self._reference_vectors, self._held_out_vectors)
+                clean = np.array([row not in found for row in range(len(self._reference))])
+                if clean.any():
+                    threshold = max(threshold, float(np.quantile(near.cosine[clean], NEAREST_QUANTILE)))
+                found |= _nearest_leaks(near, threshold, found)
+        return threshold, len(found) / len(self._reference) if len(self._reference) else None
+
+    def find(self, texts: Sequence[str], vectors: Vectors | None = None) -> Leaks:
+        """The leaks among n texts.
+
+        Args:
+            texts: to check.
+            vectors: their unit vectors, shape (n, d), where held-out vectors were given.
+
+        Raises:
+            ValueError: lengths that do not agree.
+        """
+        _check_lengths(texts, vectors, "vectors")
+        if not len(texts) or not len(self._held_out):
+            return Leaks(n=len(texts), found=(), threshold=None, baseline=None)
+        found = self._index.lexical_leaks(texts)
+        threshold, baseline = self._limits
+        threshold = None if vectors is None else threshold
+        if vectors is not None and self._held_out_vectors is not None and threshold is not None:
+            found |= _nearest_leaks(nearest_neighbours(vectors, self._held_out_vectors), threshold, found)
+        return Leaks(
+            n=len(texts), found=tuple(found[row] for row in sorted(found)), threshold=threshold, baseline=baseline
+        )
 
 
 def _check_lengths(texts: Sequence[str], vectors: Vectors | None, name: str) -> None:

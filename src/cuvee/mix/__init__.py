@@ -20,7 +20,16 @@ from cuvee.mix.filters import (
     assert_no_leaks,
 )
 from cuvee.mix.paraphrases import Replaced, ReplacedLabel, replace_with_paraphrases
-from cuvee.mix.select import METHODS, OBJECTIVES, Selection, select_levels, select_rows, select_target
+from cuvee.mix.select import (
+    METHODS,
+    OBJECTIVES,
+    Selection,
+    Weighting,
+    lowest_shift_weights,
+    select_levels,
+    select_rows,
+    select_target,
+)
 from cuvee.mix.shares import apportion_rows, largest_share, share_counts
 
 __all__ = [
@@ -42,6 +51,7 @@ __all__ = [
     "Replaced",
     "ReplacedLabel",
     "Selection",
+    "Weighting",
     "apply_filters",
     "apportion_rows",
     "assert_no_leaks",
@@ -50,6 +60,7 @@ __all__ = [
     "deal_blocks",
     "full_blocks",
     "largest_share",
+    "lowest_shift_weights",
     "mix_corpora",
     "replace_with_paraphrases",
     "select_levels",

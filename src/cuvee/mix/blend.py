@@ -35,6 +35,12 @@ class Blend:
         lines = [f"Blend: {made.rows} rows, share {made.share:.3f} ({origins}), {repeats}"]
         if made.real is not None and made.synthetic is not None:
             lines.append(f"  words: {made.real.words} real, {made.synthetic.words} synthetic")
+        if (self.corpus.weights != 1.0).any():
+            weights = self.corpus.weights
+            rows = weights.sum() ** 2 / max(float(weights @ weights), 1e-300)
+            lines.append(
+                f"  rows have weights: {(weights == 0).sum()} weigh 0, all count as {rows:.0f} of equal weight"
+            )
         width = max((len(label) for label in made.label_counts), default=0)
         lines += [f"  {label:<{width}}  {r:>6} real  {s:>6} synthetic" for label, (r, s) in made.label_counts.items()]
         return "\n".join(lines)

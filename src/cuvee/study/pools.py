@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from cuvee.config import FileGenerator
+from cuvee.config.execution import ExecuteConfig
 from cuvee.corpus import Corpus
+from cuvee.crew import Crew
+from cuvee.encoders import load_encoder
 from cuvee.errors import InputError
+from cuvee.execute import ExecutorCrew, open_executor
 from cuvee.fingerprint import hash_value
 from cuvee.measure import measure_corpus
 from cuvee.mix import full_blocks, take_blocks
 from cuvee.records import Level, Measurement
+from cuvee.similarity import Compute
 from cuvee.store import StoredPool
 from cuvee.study.generation import generate_levels, study_dials, wanted_levels
+from cuvee.study.guard import held_out_texts
 from cuvee.study.readymade import read_pools
 from cuvee.study.setup import FRESH, Pools, Study
 from cuvee.study.spending import note_failed
 
 REAL = "real"
+SPREAD_TEXTS = 20_000
+"""Fewer are embedded and compared in this process, whatever ``execute`` says: starting workers takes longer."""
 
 
 def make_pools(study: Study) -> dict[Level, StoredPool]:
@@ -102,7 +112,7 @@ def note_left_out(study: Study, pools: Pools) -> None:
 
 def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     """Measure the real training rows and every pool, pools at equal rows (the draws that all of them have)."""
-    held_out = [*study.split.validation.texts, *study.locked_test("texts, against leaks").texts_for_leak_guard()]
+    held_out = held_out_texts(study)
     draws = set.intersection(*(set(d) for d in usable_draws(study, pools).values()))
     corpora = {REAL: study.train}
     corpora |= {level.key: take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()}
@@ -111,7 +121,9 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     corpora = {name: c for name, c in corpora.items() if len(c)}
     measured: dict[str, Measurement] = {}
     note_left_out(study, pools)
-    with study.stages.stage("measure", "pools") as progress:
+    texts = sum(len(c) for c in corpora.values()) + len(held_out)
+    with study.stages.stage("measure", "pools") as progress, open_crew(study.config.execute, texts) as crew:
+        encoder = study.encoder if crew is None else load_encoder(study.config.encoder, crew=crew)
         for number, (name, corpus) in enumerate(corpora.items(), start=1):
             key = hash_value(
                 [corpus.fingerprint, rows, study.train.fingerprint, study.encoder.hash, study.config.seed, held_out]
@@ -122,12 +134,24 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
                     corpus,
                     against=study.train,
                     held_out=held_out,
-                    encoder=study.encoder,
+                    encoder=encoder,
                     name=name,
                     rows=None if name == REAL else min(rows, len(corpus)),
                     seed=study.config.seed,
+                    compute=Compute(crew=crew),
                 )
                 study.folder.save_measurement(name, found, key)
             measured[name] = found
             progress(number, len(corpora))
     return measured
+
+
+@contextmanager
+def open_crew(settings: ExecuteConfig, texts: int) -> Iterator[Crew | None]:
+    """Workers that embed and compare; None where all runs here, or where there is too little for it to pay."""
+    if settings.kind == "local" or texts < SPREAD_TEXTS:
+        yield None
+        return
+    terms = replace(settings.terms(), timeout_s=None)  # which is that of a trial
+    with open_executor(settings.kind, terms, address=settings.address) as executor:
+        yield ExecutorCrew(executor)

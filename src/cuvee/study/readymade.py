@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 
 from cuvee.config import FilterConfig, PoolFile
@@ -26,11 +27,13 @@ from cuvee.mix import (
     apply_filters,
     assign_blocks,
     deal_blocks,
+    lowest_shift_weights,
     select_levels,
     take_blocks,
 )
 from cuvee.records import Level, Rejected
 from cuvee.store import StoredPool
+from cuvee.study.guard import held_out_sources, held_out_texts
 from cuvee.study.setup import FRESH, Study
 
 _FOREIGN = "has a label the real data lacks"
@@ -52,18 +55,18 @@ def read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
 
 def make_filters(study: Study) -> list[Filter]:
     """The filters of the config, knowing the real rows and what is held out."""
-    held_out = [*study.split.validation.texts, *study.locked_test("texts, against leaks").texts_for_leak_guard()]
-    return [_make_filter(study, settings, held_out) for settings in study.config.filters]
+    held_out, sources = held_out_texts(study), held_out_sources(study)
+    return [_make_filter(study, settings, held_out, sources) for settings in study.config.filters]
 
 
-def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str]) -> Filter:
+def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], sources: Sequence[str]) -> Filter:
     texts = study.train.texts
     if isinstance(settings, DedupeConfig):
-        return Dedupe(against=texts if settings.against_real else (), near=settings.near)
+        return Dedupe(against=study.train.prompts if settings.against_real else (), near=settings.near)
     if isinstance(settings, DegenerateConfig):
         return Degenerate(reference=texts if settings.reference else ())
     if isinstance(settings, LeakConfig):
-        return Leak(held_out=held_out, reference=texts)
+        return Leak(held_out=held_out, reference=texts, sources=sources)
     if isinstance(settings, AgreementConfig):
         return Agreement(train=study.train, threshold=settings.threshold, top=settings.top, seed=study.config.seed)
     if isinstance(settings, FewerPerClusterConfig):
@@ -73,7 +76,8 @@ def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str]) 
 
 def clean_pool(study: Study, corpus: Corpus, filters: Sequence[Filter]) -> tuple[Filtered, tuple[Rejected, ...]]:
     """Without foreign labels and without what the filters take; all that went is listed."""
-    known = [target in set(study.train.labels) for target in corpus.targets]
+    labels = set(study.train.labels) if corpus.task == "classification" else set(corpus.targets)
+    known = [target in labels for target in corpus.targets]
     foreign = tuple(
         Rejected(slot=i, reason=_FOREIGN, text=text)
         for i, text, is_known in zip(corpus.ids, corpus.texts, known, strict=True)
@@ -85,14 +89,7 @@ def clean_pool(study: Study, corpus: Corpus, filters: Sequence[Filter]) -> tuple
 
 def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter]) -> list[StoredPool]:
     """The pools of the levels that a file gives."""
-    corpus = load_corpus(file.path, text=file.text, label=file.label, group=file.group, origin="synthetic")
-    corpus = _with_columns(corpus, {"origin": "synthetic", "dial": file.dial})
-    missing = sorted(set(study.train.labels) - set(corpus.labels))
-    if missing:
-        raise InputError(
-            f"{file.path}: the pool has no rows of label {missing[0]!r} ({len(missing)} labels of the real data "
-            "are missing); rename its labels or drop them from the real data"
-        )
+    corpus = _load_pool(study, file)
     filtered, rejected = clean_pool(study, corpus, filters)
     note = "\n".join([f"{len(filtered.corpus)} of {len(corpus)} rows kept", str(filtered)])
     levels = [Level(dial=file.dial, name=name, rank=rank + i) for i, name in enumerate(file.levels)]
@@ -100,10 +97,51 @@ def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter
         pools = [_cut_draws(study, filtered.corpus, file.path)]
     else:
         pools = _select_levels(study, file, filtered.corpus)
-    return [
-        StoredPool(level=level, corpus=_with_columns(pool, {"level": level.name}), rejected=rejected, note=note)
-        for level, pool in zip(levels, pools, strict=True)
-    ]
+    made = []
+    for level, pool in zip(levels, pools, strict=True):
+        weighed, weighing = _weigh_draws(study, pool) if file.weights else (pool, [])
+        rows = _with_columns(weighed, {"level": level.name})
+        made.append(StoredPool(level=level, corpus=rows, rejected=rejected, note="\n".join([note, *weighing])))
+    return made
+
+
+def _load_pool(study: Study, file: PoolFile) -> Corpus:
+    """The rows of a file, with what the real rows have too: labels, or contexts."""
+    config = study.config
+    context = file.context or (config.data.context if config.task == "generation" else None)
+    corpus = load_corpus(
+        file.path, text=file.text, label=file.label, group=file.group, context=context, origin="synthetic",
+        task=config.task,
+    )  # fmt: skip
+    if config.task == "classification":
+        missing = sorted(set(study.train.labels) - set(corpus.labels))
+        if missing:
+            raise InputError(
+                f"{file.path}: the pool has no rows of label {missing[0]!r} ({len(missing)} labels of the real data "
+                "are missing); rename its labels or drop them from the real data"
+            )
+    without = corpus.contexts.count(None)
+    if without and config.task == "generation" and None not in study.train.contexts:
+        raise InputError(
+            f"{file.path}: {without} of {len(corpus)} rows have no context, and all real rows have one; name its "
+            "column with context under pools, or drop these rows"
+        )
+    return _with_columns(corpus, {"origin": "synthetic", "dial": file.dial})
+
+
+def _weigh_draws(study: Study, pool: Corpus) -> tuple[Corpus, list[str]]:
+    """The rows of each draw with the weights that bring them nearest to the real training rows, and how near."""
+    real, weights = study.encoder.encode(study.train.texts), np.ones(len(pool))
+    notes = []
+    for block in sorted({int(b) for b in pool.blocks if b >= 0}):
+        places = np.flatnonzero(pool.blocks == block)
+        drawn = pool.take(places)
+        found = lowest_shift_weights(
+            drawn, study.encoder.encode(drawn.texts), study.train, real, seed=study.config.seed
+        )
+        weights[places] = found.weights
+        notes.append(f"draw {block}: {found}")
+    return pool.with_weights(weights), notes
 
 
 def _cut_draws(study: Study, pool: Corpus, path: str, *, whole: bool = False) -> Corpus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cuvee.corpus import Corpus, normalise_text
+from cuvee.corpus import Corpus, normalise_text, row_sources
 from cuvee.defects import degenerate_reasons, find_leaks
 from cuvee.errors import LeakError
 from cuvee.mix.filters.steps import Candidates, Judgement
@@ -15,6 +15,8 @@ from cuvee.records import Vectors
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Degenerate:
     """Removes text that is no usable example (see ``cuvee.defects.degenerate_reasons``).
+
+    Completions (of the task generation) are judged too, by what needs no reference.
 
     Args:
         reference: real texts of the same kind; with them cut-off text and other languages are found too.
@@ -26,8 +28,13 @@ class Degenerate:
     name: str = "degenerate"
 
     def judge(self, rows: Candidates) -> Judgement:
-        """The first reason that applies, in the words of ``DegenerateReason``."""
+        """The first reason that applies, in the words of ``DegenerateReason``; ``completion: REASON`` of a target."""
         found = degenerate_reasons(rows.corpus.texts, reference=self.reference or None, prompts=self.prompts or None)
+        if rows.corpus.task == "generation":
+            of_targets = degenerate_reasons(rows.corpus.targets, min_letters=1)
+            found = [
+                text or (target and f"completion: {target}") for text, target in zip(found, of_targets, strict=True)
+            ]
         return Judgement(reasons=tuple(found))
 
 
@@ -40,16 +47,18 @@ class Leak:
         reference: real training texts, which set how near a neighbour may be.
         held_out_vectors, reference_vectors: of these, shapes (m, d) and (r, d); encoded where left out. Where
             there is nothing to encode with, leaks are found by their words alone, and the note says so.
+        sources: contexts or passages of held-out rows that no training row has: rows about one of them go too.
     """
 
     held_out: Sequence[str]
     reference: Sequence[str] = ()
+    sources: Sequence[str] = ()
     held_out_vectors: Vectors | None = None
     reference_vectors: Vectors | None = None
     name: str = "leak"
 
     def judge(self, rows: Candidates) -> Judgement:
-        """``leaks held-out data (KIND)``, KIND one of ``exact``, ``reordered``, ``overlap``, ``nearest``.
+        """``leaks held-out data (KIND)``, KIND one of ``exact``, ``reordered``, ``overlap``, ``nearest``, ``source``.
 
         Raises:
             ValueError: vectors that do not fit.
@@ -69,6 +78,10 @@ class Leak:
         reasons: list[str | None] = [None] * len(rows.corpus)
         for leak in leaks.found:
             reasons[leak.row] = f"leaks held-out data ({leak.reason})"
+        known = {normalise_text(source) for source in self.sources}
+        for row, source in enumerate(row_sources(rows.corpus)):
+            if source is not None and normalise_text(source) in known:
+                reasons[row] = "leaks held-out data (source)"
         parts = [f"{len(self.held_out)} held-out texts"]
         parts.append("by words alone" if leaks.threshold is None else f"neighbours above cosine {leaks.threshold:.3f}")
         if leaks.baseline is not None:
@@ -77,14 +90,16 @@ class Leak:
 
 
 class NoLeaks:
-    """Holds that no row of a corpus is a held-out text (by ``normalise_text``).
+    """Holds that no row of a corpus is a held-out text, or about a held-out source (by ``normalise_text``).
 
     Args:
         held_out: validation and test texts.
+        sources: contexts or passages of held-out rows alone.
     """
 
-    def __init__(self, held_out: Sequence[str]) -> None:
+    def __init__(self, held_out: Sequence[str], sources: Sequence[str] = ()) -> None:
         self._held_out = {normalise_text(text) for text in held_out}
+        self._sources = {normalise_text(source) for source in sources}
 
     def check(self, corpus: Corpus, *, when: str = "") -> None:
         """Nothing where it holds.
@@ -96,12 +111,19 @@ class NoLeaks:
         Raises:
             LeakError: a row is a held-out text; the message names the first and how many there are.
         """
-        found = [row for row, text in enumerate(corpus.texts) if normalise_text(text) in self._held_out]
+        about = row_sources(corpus) if self._sources else [None] * len(corpus)
+        found = [
+            row
+            for row, (text, source) in enumerate(zip(corpus.texts, about, strict=True))
+            if normalise_text(text) in self._held_out or normalise_text(source or "") in self._sources
+        ]
         if found:
             first = found[0]
             where = f" {when}" if when else ""
+            is_text = normalise_text(corpus.texts[first]) in self._held_out
+            what = "a held-out text" if is_text else "about a held-out source"
             raise LeakError(
-                f"row {corpus.ids[first]!r} ({corpus.texts[first]!r}) is a held-out text{where} "
+                f"row {corpus.ids[first]!r} ({corpus.texts[first]!r}) is {what}{where} "
                 f"({len(found)} of {len(corpus)} rows are); remove leaks before training on them"
             )
 

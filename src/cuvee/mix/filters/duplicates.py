@@ -21,7 +21,8 @@ _SLACK = 1e-6  # the cosine of two equal float32 rows may be a little below 1
 class Dedupe:
     """Removes rows that repeat an earlier row or a text of ``against``; the first row in order stays.
 
-    Texts repeat each other where they agree by ``normalise_text``, whatever their labels. With ``near``, so do
+    Texts repeat each other where they agree by ``normalise_text``, whatever their labels; a row that has a context is
+    compared with it (as ``Corpus.prompts`` has both): one question may be asked of many. With ``near``, so do
     rows whose cosine is at least ``near``: a row goes where a row that *stays*, or a text of ``against``, is so
     near, so a chain of neighbours does not pull in rows that are unlike the one that stays.
 
@@ -110,7 +111,8 @@ def _exact_repeats(corpus: Corpus, against: Sequence[str]) -> list[str | None]:
     given = {normalise_text(text) for text in against}
     label_of: dict[str, str] = {}
     reasons: list[str | None] = []
-    for text, label in zip(corpus.texts, corpus.targets, strict=True):
+    labelled = corpus.task == "classification"
+    for text, label in zip(corpus.prompts, corpus.targets, strict=True):
         key = normalise_text(text)
         if key in given:
             reasons.append("repeats a given text")
@@ -118,7 +120,7 @@ def _exact_repeats(corpus: Corpus, against: Sequence[str]) -> list[str | None]:
             label_of[key] = label
             reasons.append(None)
         else:
-            same = label_of[key] == label
+            same = label_of[key] == label or not labelled
             reasons.append("repeats an earlier row" if same else "repeats an earlier row of another label")
     return reasons
 

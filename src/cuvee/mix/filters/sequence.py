@@ -8,11 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError
+from cuvee.errors import ConfigError, CuveeError
 from cuvee.mix.filters.agreement import Agreement
 from cuvee.mix.filters.defective import Degenerate, Leak, NoLeaks
 from cuvee.mix.filters.duplicates import Dedupe, FewerPerCluster
-from cuvee.mix.filters.steps import Candidates, Encode, Filter, Filtered, FilterStep, Judgement, Removed, count_reasons
+from cuvee.mix.filters.steps import (
+    Candidates,
+    Encode,
+    Filter,
+    Filtered,
+    FilterStep,
+    Judgement,
+    Removed,
+    check_reasons,
+    count_reasons,
+)
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name, resolve_name
 
@@ -39,21 +49,42 @@ class Keep:
         """The filter made of the function at ``module:Name``, called by that name.
 
         Raises:
-            ConfigError: no such module or function, or it cannot be called.
+            ConfigError: no such module or function, its module fails, or it cannot be called.
         """
         if ":" not in name:
             raise ConfigError(
                 f"unknown filter {name!r}; {nearest_name(name, FILTERS)}, or module:Name of a function of your own"
             )
         table: dict[str, Reasons] = {}
-        found = resolve_name(name, table, what="filter")
+        try:
+            found = resolve_name(name, table, what="filter")
+        except CuveeError:
+            raise
+        except Exception as exc:  # of the user's module, as it is imported
+            raise ConfigError(f"filter {name!r} cannot be loaded: {type(exc).__name__}: {exc}") from exc
         if not callable(found):
             raise ConfigError(f"filter {name!r} is {found!r}; it must be a function that takes a corpus")
         return cls(name, found)
 
     def judge(self, rows: Candidates) -> Judgement:
-        """What the function says of the rows."""
-        return Judgement(reasons=tuple(self.reasons(rows.corpus)))
+        """What the function says of the rows.
+
+        Raises:
+            ConfigError: it failed, or did not give one reason (or None) a row.
+        """
+        try:
+            reasons = tuple(self.reasons(rows.corpus))
+        except CuveeError:
+            raise
+        except Exception as exc:
+            raise ConfigError(
+                f"filter {self.name!r} failed with {type(exc).__name__}: {exc}; mend the function, or leave it out"
+            ) from exc
+        try:
+            check_reasons(self.name, reasons, len(rows.corpus))
+        except ValueError as exc:
+            raise ConfigError(str(exc)) from exc
+        return Judgement(reasons=reasons)
 
 
 def apply_filters(
@@ -95,7 +126,7 @@ def apply_filters(
             )
         )  # fmt: skip
         if isinstance(each, Leak):
-            guards.append(NoLeaks(each.held_out))
+            guards.append(NoLeaks(each.held_out, each.sources))
         for guard in guards:
             guard.check(rows.corpus, when=f"after filter {each.name!r}")
     return Filtered(corpus=rows.corpus, rows=places, steps=tuple(steps), removed=tuple(removed))
@@ -105,9 +136,5 @@ def _judge(each: Filter, rows: Candidates) -> Judgement:
     if not len(rows.corpus):
         return Judgement(reasons=(), note="no rows left to judge")
     said = each.judge(rows)
-    if len(said.reasons) != len(rows.corpus):
-        raise ValueError(f"filter {each.name!r} gave {len(said.reasons)} reasons for {len(rows.corpus)} rows")
-    for reason in said.reasons:
-        if reason is not None and not (isinstance(reason, str) and reason.strip()):
-            raise ValueError(f"filter {each.name!r} gave the reason {reason!r}; it must be some text, or None to keep")
+    check_reasons(each.name, said.reasons, len(rows.corpus))
     return said

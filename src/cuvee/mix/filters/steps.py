@@ -187,6 +187,19 @@ class Filtered:
         return f"<pre>{escape(str(self))}</pre>{self.corpus._repr_html_()}"
 
 
+def check_reasons(name: str, reasons: Sequence[str | None], rows: int) -> None:
+    """See that a filter's answer fits the rows.
+
+    Raises:
+        ValueError: it does not give one reason a row, each some text or None.
+    """
+    if len(reasons) != rows:
+        raise ValueError(f"filter {name!r} gave {len(reasons)} reasons for {rows} rows")
+    for reason in reasons:
+        if reason is not None and not (isinstance(reason, str) and reason.strip()):
+            raise ValueError(f"filter {name!r} gave the reason {reason!r}; it must be some text, or None to keep")
+
+
 def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
     """How many rows go for each reason, the most frequent first, then by name."""
     counts = Counter(reason for reason in reasons if reason is not None)

@@ -1,0 +1,75 @@
+"""What ``cuvee select`` did, for the terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from cuvee.cli import show
+from cuvee.corpus import label_strata
+from cuvee.mix import Filtered, Selection, Weighting
+
+
+def show_selected(
+    filtered: Filtered,
+    chosen: list[Selection] | None,
+    paths: list[Path],
+    json: bool,
+    weighting: Weighting | None = None,
+) -> None:
+    """Print what filters removed, what was chosen or weighed, and where it was written; or all of it as JSON."""
+    if json:
+        show.show_json(
+            {
+                "filters": [{**asdict(step), "reasons": dict(step.reasons)} for step in filtered.steps],
+                "selections": [
+                    {
+                        "name": part.name,
+                        "path": str(path),
+                        "rows": len(part.rows),
+                        "values": dict(part.values),
+                        "length_difference": part.length_difference,
+                        "label_counts": dict(sorted(Counter(label_strata(part.corpus)).items())),
+                        "note": part.note,
+                    }
+                    for part, path in zip(chosen or [], paths, strict=False)
+                ],
+                "weights": None if weighting is None else _describe(weighting),
+                "paths": [str(path) for path in paths],
+            }
+        )
+        return
+    show.out.print(str(filtered), markup=False)
+    if chosen is not None:
+        show.out.print(_table(chosen))
+        for note in dict.fromkeys(part.note for part in chosen if part.note):
+            show.out.print(f"note: {note}", markup=False)
+    if weighting is not None:
+        show.out.print(str(weighting), markup=False)
+    show.out.print(f"wrote {', '.join(map(str, paths))}", markup=False)
+
+
+def _describe(weighting: Weighting) -> dict[str, float]:
+    return {
+        "mmd": weighting.value,
+        "mmd_of_equal_weights": weighting.equal,
+        "gap": weighting.gap,
+        "effective_rows": weighting.effective_rows,
+        "rows_of_weight_0": int((weighting.weights == 0).sum()),
+    }
+
+
+def _table(chosen: list[Selection]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("selection", no_wrap=True)
+    names = list(chosen[0].values)
+    for column in ("rows", *names, "length differs, SD"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for part in chosen:
+        numbers = [f"{part.values[name]:.4g}" for name in names]
+        table.add_row(part.name, f"{len(part.rows)}", *numbers, f"{part.length_difference:.3f}")
+    return table

@@ -1,0 +1,185 @@
+"""Ready-made pools for generation and retrieval: read, filtered, cut by context or passage, selected from, measured."""
+
+import json
+
+import numpy as np
+import pytest
+from test_study_tasks import QUERIES, QUESTIONS, make
+
+from cuvee.errors import InputError
+from cuvee.records import Cell, Draw
+from cuvee.study import open_study
+from cuvee.study.running import make_mixing
+from cuvee.train import TrainSettings, train_model
+
+WORDS = "amber birch cedar delta ember frost grove harbor island jungle kernel lagoon meadow nectar orchid".split()
+
+
+def words(*seed, n=6):
+    return " ".join(np.random.default_rng(seed).choice(WORDS, n))
+
+
+def questions(contexts=24, each=4):
+    return [
+        {"prompt": f"why {words(c, i)}", "completion": words(c, i, 1, n=4), "about": f"Other {c} is {words(c, 9)}."}
+        for c in range(contexts)
+        for i in range(each)
+    ]
+
+
+def queries(passages=24, each=4):
+    return [
+        {"query": f"find {words(p, i)}", "passage": f"Other passage {p} on {words(p, 8)}."}
+        for p in range(passages)
+        for i in range(each)
+    ]
+
+
+@pytest.fixture
+def of_files(settings, tmp_path):
+    """A study of a task with a pool of its own, in a file."""
+
+    def build(task, rows, pool, *, select=None, **changes):
+        path = tmp_path / f"pool-{task}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in pool), encoding="utf-8")
+        columns = (
+            {"text": "query", "label": "passage"} if task == "retrieval" else {"text": "prompt", "label": "completion"}
+        )
+        columns |= {"context": "about"} if task == "generation" else {}
+        entry = {
+            "path": str(path),
+            **columns,
+            **({"dial": "select", "select": select} if select else {"dial": "d", "level": "a"}),
+        }
+        made = make(settings, tmp_path, task, rows, **changes)
+        kept = {key: value for key, value in made.items() if key != "dials"}
+        draws = {"generation": 2, "sampling": 1, "training": 1, "confirm": 1}
+        return {**kept, "generator": {"kind": "files"}, "pools": [entry], "draws": draws}
+
+    return build
+
+
+@pytest.mark.slow  # with the others of its kind
+@pytest.mark.parametrize(
+    ("task", "rows", "pool"), [("generation", QUESTIONS, questions()), ("retrieval", QUERIES, queries())]
+)
+@pytest.mark.parametrize("select", [None, {"metric": "dcscore", "levels": 3}])
+def test_draws_are_whole_by_context_or_passage_and_are_measured(of_files, tmp_path, task, rows, pool, select):
+    config = of_files(task, rows, pool, select=select)
+    with open_study(config, out=tmp_path / "run") as flow:
+        pools, wanted = list(flow.pools.values()), flow.study.block_rows()
+        measured = [flow.measurements[level.key] for level in flow.pools]
+    assert len(pools) == (3 if select else 1)
+    draw_of: dict[str, set[int]] = {}
+    for made in pools:
+        corpus = made.corpus
+        assert corpus.task == task and set(corpus.origins) == {"synthetic"}
+        blocks = corpus.blocks
+        for block in (0, 1, 1000):
+            count = int((blocks == block).sum())
+            assert count == wanted[""] if select else count >= wanted[""]
+        about = corpus.targets if task == "retrieval" else corpus.contexts
+        for name, block in zip(about, blocks.tolist(), strict=True):
+            draw_of.setdefault(name, set()).update({block} - {-1})
+    assert all(len(found) <= 1 for found in draw_of.values())
+    values = [each.values["dcscore_tau0.1"].value for each in measured]
+    assert values == sorted(values)
+
+
+def test_what_leaks_repeats_or_is_broken_goes_and_is_listed(of_files, tmp_path):
+    pool = questions()
+    with open_study(of_files("generation", QUESTIONS, pool), out=tmp_path / "a") as flow:
+        held_out, train = flow.study.split.validation, flow.study.train
+    bad = [
+        {"prompt": "of a held-out passage", "completion": "yes", "about": held_out.contexts[0].upper()},
+        {"prompt": held_out.texts[0], "completion": "yes", "about": "Something new."},
+        {"prompt": train.texts[0], "completion": "yes", "about": train.contexts[0]},
+        {"prompt": pool[0]["prompt"], "completion": "again", "about": pool[0]["about"]},
+        {"prompt": "what comes", "completion": "As an AI language model, I cannot say.", "about": "Something new."},
+    ]
+    fine = {"prompt": pool[0]["prompt"], "completion": "again", "about": pool[4]["about"]}  # of another context
+    config = of_files("generation", QUESTIONS, [*pool, *bad, fine])
+    with open_study(config, out=tmp_path / "b") as flow:
+        (made,) = flow.pools.values()
+        log = flow.study.folder.access_log()
+    assert sorted(r.reason for r in made.rejected) == [
+        "dedupe: repeats a given text",
+        "dedupe: repeats an earlier row",
+        "degenerate: completion: refusal",
+        "leak: leaks held-out data (exact)",
+        "leak: leaks held-out data (source)",
+    ]
+    assert f"{len(pool) + 1} of {len(pool) + 6} rows kept" in made.note
+    assert {reason for reason, _ in log} == {"leak-guard"} and len(log) == 2
+
+
+def test_a_passage_of_both_sides_of_the_split_is_no_secret(of_files, tmp_path):
+    # queries are split by themselves, so a passage of a held-out query may be that of a training row
+    with open_study(of_files("retrieval", QUERIES, queries()), out=tmp_path / "a") as flow:
+        train, held_out = set(flow.study.train.targets), set(flow.study.split.validation.targets)
+    both, one = sorted(train & held_out)[0], sorted(held_out - train)[0]
+    rows = [{"query": "one more of both", "passage": both}, {"query": "one more of it", "passage": one}]
+    with open_study(of_files("retrieval", QUERIES, [*queries(), *rows]), out=tmp_path / "b") as flow:
+        (made,) = flow.pools.values()
+    assert both in made.corpus.targets and one not in made.corpus.targets
+
+
+def test_a_pool_without_contexts_and_too_few_of_them_are_one_line(of_files, tmp_path):
+    bare = [{"prompt": f"why {words(i)}", "completion": "so", "about": "  "} for i in range(40)]
+    with (
+        open_study(of_files("generation", QUESTIONS, bare), out=tmp_path / "a") as flow,
+        pytest.raises(InputError, match="40 of 40 rows have no context, and all real rows have one"),
+    ):
+        _ = flow.pools
+    one = [{**row, "about": "The one passage."} for row in questions()]
+    with (
+        open_study(of_files("generation", QUESTIONS, one), out=tmp_path / "b") as flow,
+        pytest.raises(InputError, match="in 1 groups: enough for 1 draws"),
+    ):
+        _ = flow.pools
+
+
+def test_weights_are_made_draw_by_draw_and_change_what_is_trained(of_files, tmp_path):
+    config = of_files("retrieval", QUERIES, queries())
+    weighed = {**config, "pools": [{**config["pools"][0], "weights": True}]}
+
+    def look(name, settings):
+        with open_study(settings, out=tmp_path / name) as flow:
+            ((level, made),) = flow.pools.items()
+            mixing = make_mixing(flow.study, {level.key: made.corpus})
+            cell = Cell(kind="blend", dial="d", level="a", share=0.5, rows_per_label=flow.study.rows_per_label)
+            return made, mixing.mix(cell, Draw(generation=0, sampling=0, training=0)).corpus
+
+    (plain, bare), (made, blend) = look("a", config), look("b", weighed)
+    assert plain.corpus.ids == made.corpus.ids and (plain.corpus.weights == 1).all()
+    for block in (0, 1, 1000):
+        weights = made.corpus.weights[made.corpus.blocks == block]
+        assert weights.mean() == pytest.approx(1) and 0 <= weights.min() < 1 < weights.max()
+        assert f"draw {block}: weights of {len(weights)} rows" in made.note
+    assert bare.ids == blend.ids and bare.fingerprint != blend.fingerprint
+    assert set(blend.weights[[o == "real" for o in blend.origins]]) == {1.0}
+    assert (blend.weights != 1).any()
+
+
+@pytest.mark.slow  # with the others of its kind
+def test_weights_of_a_blend_reach_the_probe(settings, tmp_path, headlines):
+    rows = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
+    path = tmp_path / "pool.jsonl"
+    # the first rows go to training, so that the pool is of other texts
+    path.write_text(
+        "".join(json.dumps({**row, "text": f"{row['text']} again"}) + "\n" for row in rows), encoding="utf-8"
+    )
+    base = {key: value for key, value in settings.items() if key not in ("dials", "generator")}
+    entry = {"dial": "d", "level": "a", "path": str(path), "weights": True}
+    config = {**base, "generator": {"kind": "files"}, "pools": [entry], "filters": [{"name": "leak"}],
+              "draws": {"generation": 1, "sampling": 1, "training": 1, "confirm": 0}}  # fmt: skip
+    with open_study(config, out=tmp_path / "run") as flow:
+        study, ((level, made),) = flow.study, flow.pools.items()
+        cell = Cell(kind="blend", dial="d", level="a", share=0.5, rows_per_label=study.rows_per_label)
+        blend = (
+            make_mixing(study, {level.key: made.corpus}).mix(cell, Draw(generation=0, sampling=0, training=0)).corpus
+        )
+        how = TrainSettings(steps=20, seed=1)
+        ours = train_model(blend, settings=how, encoder=study.encoder).model.weights
+        theirs = train_model(blend.with_weights(np.ones(len(blend))), settings=how, encoder=study.encoder).model.weights
+    assert not np.allclose(ours, theirs)
