@@ -405,21 +405,34 @@ def _encode(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
         "part": outcome.part,
         "n": outcome.scores.n,
         "values": _VALUES.dump_python(dict(outcome.scores.values), mode="json"),
+        "score": outcome.scores.score,
     }
-    return json.dumps(payload, sort_keys=True), np.packbits(outcome.scores.correct).tobytes()
+    items = np.packbits(outcome.scores.correct).tobytes()
+    if outcome.scores.graded is not None:
+        items += outcome.scores.graded.astype("<f8").tobytes()
+    return json.dumps(payload, sort_keys=True), items
 
 
-def _decode(payload: str, correct: bytes | None) -> Trial | TrialFailure:
-    if correct is None:
+def _decode(payload: str, items: bytes | None) -> Trial | TrialFailure:
+    """``items``: a bit an item, whether it is correct; then, for graded scores, a float64 each."""
+    if items is None:
         return _FAILURE.validate_json(payload)
     values = json.loads(payload)
     n = int(values["n"])
-    bits = np.unpackbits(np.frombuffer(correct, dtype=np.uint8), count=n).astype(bool)
+    whole = -(-n // 8)
+    bits = np.unpackbits(np.frombuffer(items[:whole], dtype=np.uint8), count=n).astype(bool)
+    graded = np.frombuffer(items[whole:], dtype="<f8").astype(np.float64) if len(items) > whole else None
     return Trial(
         cell=_CELL.validate_python(values["cell"]),
         draw=_DRAW.validate_python(values["draw"]),
         composition=_COMPOSITION.validate_python(values["composition"]),
         steps=int(values["steps"]),
         part="test" if values["part"] == "test" else "validation",
-        scores=Scores(n=n, values=_VALUES.validate_python(values["values"]), correct=bits),
+        scores=Scores(
+            n=n,
+            values=_VALUES.validate_python(values["values"]),
+            correct=bits,
+            graded=graded,
+            score=str(values.get("score", "accuracy")),
+        ),
     )

@@ -12,6 +12,7 @@ from cuvee.recommend import (
     confirm_cell,
     recommend_mixture,
     summarise_cells,
+    summarise_rows,
 )
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 
@@ -289,3 +290,49 @@ def test_levels_that_do_not_differ_are_not_interpreted():
     assert unknown.shapes[0].interpreted and unknown.shapes[0].two_lines is None
     parts = dict(list(make_measurements().items())[:3])
     assert advise(trials, measurements=parts).shapes[0].two_lines is None
+
+
+def with_rows(trials, rows, *, loss="ce"):
+    cells = [dataclasses.replace(t.cell, rows_per_label=rows, loss=loss) for t in trials]
+    return [dataclasses.replace(t, cell=cell) for t, cell in zip(trials, cells, strict=True)]
+
+
+def test_each_number_of_real_rows_has_an_advice_of_its_own():
+    many = make_study(lambda _level, _share: -0.05)
+    few = with_rows(make_study(hump, seed=1), 2)
+    both = [*many, *few]
+    assert advise(both).decision == "do-not-use" == advise(both, rows_per_label=4).decision
+    found = advise(both, rows_per_label=2)
+    assert found.decision == "use" and found.best.cell.rows_per_label == 2 and found.best == advise(few).best
+    assert found.shapes == advise(few).shapes and found.optimism == advise(few).optimism
+    summary = summarise_rows({2: found, 4: advise(both)})
+    assert [(s.rows_per_label, s.decision) for s in summary] == [(4, "do-not-use"), (2, "use")]
+    assert all(s.real_only == pytest.approx(0.7, abs=0.02) for s in summary)
+    assert summary[1].best == found.best and summary[1].shapes == found.shapes
+    text = advice_to_text(dataclasses.replace(advise(both), by_rows=summary))
+    assert "2 real rows a label: use, topics=4 at share 0.75 gains +" in text
+    nothing = advise(both, rows_per_label=7)
+    assert nothing.best is None and nothing.decision == "underpowered"
+
+
+def test_losses_are_compared_each_with_its_own_baselines():
+    both = [*make_study(lambda _level, _share: -0.05), *with_rows(make_study(hump, seed=1), 4, loss="gce")]
+    assert advise(both).decision == "do-not-use" and advise(both, loss="gce").decision == "use"
+    assert "Described only, not used to choose: loss gce" in advise(both).scope
+    own = advise(with_rows(make_study(hump, seed=1), 4, loss="gce"), loss="gce")
+    assert advise(both, loss="gce").best == own.best
+
+
+def test_the_measure_of_diversity_can_be_another():
+    measured = make_measurements()
+    for name, value in zip(RANKS["topics"], (3.0, 3.1, 3.2, 3.3), strict=True):
+        found = measured[f"topics={name}"]
+        other = Estimate(value=value, low=value - 1, high=value + 1, n=60, interval="jackknife")
+        measured[f"topics={name}"] = dataclasses.replace(found, values={**found.values, "distinct_2": other})
+    trials = make_study(hump)
+    base, other = (advise(trials, measurements=measured, metric=m) for m in ("vendi_q1", "distinct_2"))
+    assert base.checks[0].passed and not other.checks[0].passed and other.checks[0].metric == "distinct_2"
+    assert base.shapes[0].interpreted and not other.shapes[0].interpreted
+    assert base.shapes[0].two_lines.break_at > 10 > other.shapes[0].two_lines.break_at
+    assert "Vendi 35.0" in base.sentence and "distinct_2 3.1" in other.sentence
+    assert base == advise(trials, measurements=measured)

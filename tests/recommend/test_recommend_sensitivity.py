@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from cuvee.recommend import compare_advice, sensitivity_to_json
-from cuvee.records import Advice, Cell, CellSummary, Gain, ManipulationCheck, ShapeTest
+from cuvee.recommend import advice_to_json, advice_to_text, compare_advice, sensitivity_to_json
+from cuvee.records import Advice, Cell, CellSummary, Gain, ManipulationCheck, ShapeTest, TwoLines
 
 
 def make_summary(level="4", share=0.75, value=0.03, trainer="probe"):
@@ -74,3 +74,27 @@ def test_the_table_says_where_it_flips():
     assert robust.robust and "No variant flips" in str(robust)
     with pytest.raises(ValueError, match="'base'"):
         compare_advice(BASE, {"base": BASE})
+
+
+def with_lines(shape):
+    lines = TwoLines(shape=shape, break_at=30.0, low_slope=0.01, low_p=0.01, high_slope=-0.01, high_p=0.01)
+    base = make_advice()
+    return dataclasses.replace(base, shapes=(dataclasses.replace(base.shapes[0], two_lines=lines),))
+
+
+def test_two_lines_flip_too():
+    base = with_lines("inverted-U")
+    assert flips(base, with_lines("U-shaped")) == (("two lines of topics",), ())
+    assert flips(base, with_lines("underpowered")) == ((), ("two lines of topics",))
+    assert flips(base, BASE) == ((), ()) and flips(base, base) == ((), ())
+    assert compare_advice(base, {}).base.two_lines == {"topics": "inverted-U"}
+
+
+def test_the_advice_carries_the_table():
+    table = compare_advice(BASE, {"equal epochs": make_advice("do-not-use")})
+    advice = dataclasses.replace(BASE, sensitivity=table)
+    plain = json.loads(json.dumps(advice_to_json(advice), allow_nan=False))
+    assert plain["sensitivity"] == json.loads(json.dumps(sensitivity_to_json(table)))
+    assert "the conclusion flips under equal epochs (decision)" in advice_to_text(advice)
+    robust = dataclasses.replace(BASE, sensitivity=compare_advice(BASE, {"loss imp": BASE}))
+    assert "no other choice flips the conclusion; tried: loss imp" in advice_to_text(robust)

@@ -19,7 +19,7 @@ from cuvee.records.parts import (
     SampleRow,
 )
 from cuvee.report import render_measurement
-from cuvee.report.charts import COLOURS, DARK
+from cuvee.report.chart_parts import COLOURS, DARK
 from cuvee.report.measured_charts import EXTRA_COLOURS, EXTRA_DARK, draw_map_panels, pick_ticks
 from cuvee.report.measured_numbers import name_diversity, write_probability, write_uncertainty
 from cuvee.report.measured_tables import list_provenance, list_splits

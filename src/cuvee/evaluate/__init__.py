@@ -12,11 +12,12 @@ from cuvee.evaluate.generation import (
     compare_diversity,
     write_texts,
 )
-from cuvee.evaluate.judged import Judged, score_items
+from cuvee.evaluate.judged import ITEM_SCORES, Judged, score_items
 from cuvee.evaluate.model import evaluate_model, judge_model
 from cuvee.evaluate.retrieval import RankedItems, Ranker, Ranking, rank_passages
 
 __all__ = [
+    "ITEM_SCORES",
     "SCORES",
     "ClassificationReport",
     "ClassifiedItems",

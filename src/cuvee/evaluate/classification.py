@@ -157,6 +157,11 @@ class ClassifiedItems:
         out: NDArray[np.bool_] = self.outcome.predicted == self.outcome.truth
         return out
 
+    @property
+    def per_item(self) -> Mapping[str, Floats]:
+        """Accuracy: 1 where the label is right."""
+        return {"accuracy": self.correct.astype(np.float64)}
+
     def weighted(self) -> Mapping[str, WeightedScore]:
         """Every score of the SCORES table."""
         return {name: partial(score, self.outcome) for name, score in SCORES.items()}

@@ -67,6 +67,11 @@ class NumberedItems:
         out: NDArray[np.bool_] = self.numbers > 0
         return out
 
+    @property
+    def per_item(self) -> Mapping[str, Floats]:
+        """The numbers."""
+        return {"number": self.numbers}
+
     def weighted(self) -> Mapping[str, WeightedScore]:
         """Their mean."""
         return {"mean": partial(weighted_mean, self.numbers)}

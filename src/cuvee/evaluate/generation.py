@@ -90,6 +90,21 @@ class WrittenItems:
         """Exact match."""
         return self.exact
 
+    @property
+    def per_item(self) -> Mapping[str, Floats]:
+        """Token F1, ROUGE-L and exact match of what was written; ``token_probability`` of what is real.
+
+        That is the geometric mean probability of a token of the real completions, 1 over their perplexity: it needs
+        no writing, and moves where the written text does not change yet.
+        """
+        likely = np.exp(np.minimum(self.log_likelihood / np.maximum(self.tokens, 1.0), 0.0))
+        return {
+            "token_f1": self.f1,
+            "rouge_l": self.rouge,
+            "exact_match": self.exact.astype(np.float64),
+            "token_probability": likely,
+        }
+
     def weighted(self) -> Mapping[str, WeightedScore]:
         """Exact match, token F1, ROUGE-L, perplexity (a token), bits a byte.
 

@@ -21,6 +21,12 @@ _BLOCK = 4_000_000  # weights held at once
 _Z = 1.959963984540054  # 97.5% point of the normal distribution
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+ITEM_SCORES: Mapping[str, tuple[str, ...]] = {
+    "classification": ("accuracy",),
+    "generation": ("token_f1", "rouge_l", "exact_match", "token_probability"),
+    "retrieval": ("ndcg@10", "mrr@10", "recall@1", "recall@10", "recall@100"),
+}
+"""Task -> the scores that single items have, so that trials can be compared by them; the first unless one is named."""
 WeightedScore = Callable[[Floats], Floats]
 """One number for each row of weights (shape (b, n), how often an item counts), shape (b,)."""
 
@@ -48,6 +54,10 @@ class Judged(Protocol):
     def unit_means(self) -> tuple[str, ...]:
         """The scores that are means of numbers from 0 to 1, fractions among them."""
 
+    @property
+    def per_item(self) -> Mapping[str, Floats]:
+        """What single items score, from 0 to 1, shape (n,): by the names in ``ITEM_SCORES``."""
+
     def weighted(self) -> Mapping[str, WeightedScore]:
         """Every score by its name."""
 
@@ -55,16 +65,25 @@ class Judged(Protocol):
         """These items, then the other's: the same items judged for another predictor."""
 
 
-def score_items(judged: Judged, *, intervals: bool, seed: int) -> Scores:
+def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None = None) -> Scores:
     """Every score with its 95% interval.
+
+    ``score`` names what trials are to be compared by, one of the task's ``ITEM_SCORES``; None takes the first.
 
     A fraction of items that do not belong together has the Wilson interval. Other scores have the percentile
     bootstrap, which draws whole groups. A mean that is exactly 0 or 1 would have a bootstrap of no width; it has the
     Wilson interval of as many items as there are groups. The intervals speak of the items alone, not of training or
     generation draws.
+
+    Raises:
+        ValueError: single items have no such score.
     """
     n, groups = len(judged.correct), int(judged.groups.max()) + 1
     scores = judged.weighted()
+    graded = judged.per_item
+    named = next(iter(graded)) if score is None else score
+    if named not in graded:
+        raise ValueError(f"score is {score!r}; valid: {', '.join(graded)}")
     once = np.ones((1, n))
     found = {name: float(score(once)[0]) for name, score in scores.items()}
     wilson = {name for name in judged.fractions if groups == n}
@@ -82,7 +101,8 @@ def score_items(judged: Judged, *, intervals: bool, seed: int) -> Scores:
             low, high = percentiles(draws[name])
             kind = "bootstrap" if groups == n else f"bootstrap of {groups} groups"
             values[name] = Estimate(value=value, low=low, high=high, n=n, interval=f"{kind}, {RESAMPLES} resamples")
-    return Scores(n=n, values=values, correct=judged.correct)
+    items = None if named == "accuracy" else graded[named]
+    return Scores(n=n, values=values, correct=judged.correct, graded=items, score=named)
 
 
 def draw_scores(

@@ -35,6 +35,7 @@ def evaluate_model(
     writing: Writing | None = None,
     diversity: Diversity | None = None,
     watch: Watch | None = None,
+    score: str | None = None,
 ) -> Scores:
     """Scores of ``predictor`` on ``corpus``, with 95% intervals.
 
@@ -52,15 +53,17 @@ def evaluate_model(
         writing: generation: how completions are written.
         diversity: generation: measures texts.
         watch: called as writing, reading and embedding go on.
+        score: what trials are compared by, one of the task's ``ITEM_SCORES``; None takes the first.
 
     Raises:
         ConfigError: the predictor is for another task, or an argument has no use for this task.
         InputError: the corpus has no rows.
+        ValueError: single items have no score of that name.
     """
     if diversity is not None and corpus.task != "generation":
         raise ConfigError(f"diversity is measured of what a model writes; task {corpus.task!r} writes nothing")
     judged = judge_model(predictor, corpus, seed=seed, passages=passages, writing=writing, watch=watch)
-    scores = score_items(judged, intervals=intervals, seed=seed)
+    scores = score_items(judged, intervals=intervals, seed=seed, score=score)
     if diversity is None or not isinstance(predictor, Writer):
         return scores
     found = compare_diversity(

@@ -67,6 +67,11 @@ class RankedItems:
         """Whether nothing but relevant passages stands first."""
         return self.first
 
+    @property
+    def per_item(self) -> Mapping[str, Floats]:
+        """nDCG@10, MRR@10, recall@1, @10 and @100."""
+        return self.numbers
+
     def weighted(self) -> Mapping[str, WeightedScore]:
         """nDCG@10, MRR@10, recall@1, @10 and @100: means over queries."""
         return {name: partial(weighted_mean, values) for name, values in self.numbers.items()}

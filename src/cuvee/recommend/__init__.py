@@ -7,7 +7,7 @@ from cuvee.recommend.checks import check_manipulation
 from cuvee.recommend.optimism import estimate_optimism
 from cuvee.recommend.power import plan_draws, plan_power
 from cuvee.recommend.search import GridSearch, PlannedTrial, Search, halve, plan_grid
-from cuvee.recommend.sensitivity import SensitivityRow, SensitivityTable, compare_advice
+from cuvee.recommend.sensitivity import compare_advice, summarise_rows
 from cuvee.recommend.shapes import find_p_above, find_p_within, test_shape
 from cuvee.recommend.statistics import (
     Components,
@@ -18,6 +18,7 @@ from cuvee.recommend.statistics import (
 )
 from cuvee.recommend.two_lines import fit_two_lines
 from cuvee.recommend.wording import advice_to_json, advice_to_text, sensitivity_to_json
+from cuvee.records.advice import SensitivityRow, SensitivityTable
 
 __all__ = [
     "Acquisition",
@@ -51,5 +52,6 @@ __all__ = [
     "sensitivity_to_json",
     "split_variance",
     "summarise_cells",
+    "summarise_rows",
     "test_shape",
 ]

@@ -1,6 +1,6 @@
 """The verdict: which blend to use, or none, with the evidence.
 
-**Who may win.** The cells of kind ``blend`` of the grid trainer and loss, at the largest number of real rows,
+**Who may win.** The cells of kind ``blend`` of the grid trainer and loss, at one number of real rows (the largest),
 outside the descriptive shares, and with more than one generation draw where others have more than one. The
 highest mean accuracy on validation wins; ties go to the smaller share; an adaptive search, whose cells were not
 drawn equally often, names the winner itself. ``synthetic-only`` is a baseline: it is
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -36,7 +35,7 @@ from cuvee.recommend.cells import (
     order_cells,
     summarise_cell,
 )
-from cuvee.recommend.checks import check_manipulation
+from cuvee.recommend.checks import DIVERSITY, check_manipulation
 from cuvee.recommend.optimism import estimate_optimism
 from cuvee.recommend.slices import test_slices
 from cuvee.recommend.statistics import adjust_holm, count_more_draws, split_variance
@@ -51,9 +50,8 @@ from cuvee.records import (
     Trial,
     TrialFailure,
 )
-from cuvee.records.advice import Optimism
+from cuvee.records.advice import Decision, Optimism
 
-Decision = Literal["use", "do-not-use", "underpowered"]
 Tables = Mapping[Cell, CellTable]
 
 DRAWS_TO_START = 5
@@ -72,6 +70,8 @@ def recommend_mixture(
     alpha: float = 0.05,
     trainer: str = "probe",
     loss: str = "ce",
+    rows_per_label: int | None = None,
+    metric: str = DIVERSITY,
     confirmation: Confirmation | None = None,
     winner: Cell | None = None,
     scope: str = "",
@@ -90,6 +90,8 @@ def recommend_mixture(
         alpha: the level of every test; intervals are always 95%.
         trainer: the trainer of the grid; the others are described only.
         loss: the loss of the grid.
+        rows_per_label: the number of real rows whose cells are compared; None is the largest that blends have.
+        metric: the measured diversity that levels are checked on, and that stands under the two lines.
         confirmation: the winner on fresh draws and the locked test, where that was done.
         winner: the cell that an adaptive search favours (``Search.best``); by default the highest mean.
         scope: to what the advice applies, in words; limits found here are added to it.
@@ -100,10 +102,13 @@ def recommend_mixture(
     if delta <= 0 or not 0 < alpha < 1:
         raise ValueError(f"delta must be above 0 and alpha between 0 and 1, not {delta!r} and {alpha!r}")
     tables = collect_tables(trials)
-    grid = {c: t for c, t in tables.items() if c.trainer == trainer and c.loss in (loss, "ce")}
+    score = next((trial.scores.score for trial in trials), "accuracy")
+    grid = _take_grid(tables, trainer=trainer, loss=loss, rows_per_label=rows_per_label)
     candidates = _find_candidates(grid, loss=loss, descriptive_shares=descriptive_shares)
     summaries = {cell: summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks)}
-    checks = tuple(check_manipulation(dial, names, measurements or {}) for dial, names in level_ranks.items())
+    checks = tuple(
+        check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in level_ranks.items()
+    )
     checks = tuple(check for check in checks if check.levels)
     if winner is not None and winner not in candidates:
         raise ValueError(f"winner {winner.key!r} is not among the cells that may win: {[c.key for c in candidates]}")
@@ -117,12 +122,17 @@ def recommend_mixture(
         confirmation=confirmation,
         candidates=len(candidates),
         measurement=None if best is None else (measurements or {}).get(f"{best.cell.dial}={best.cell.level}"),
-        synthetic_only=_best_of(s for s in summaries.values() if s.cell in grid and s.cell.kind == "synthetic-only"),
+        synthetic_only=_best_of(
+            s for s in summaries.values() if s.cell in grid and (s.cell.kind, s.cell.loss) == ("synthetic-only", loss)
+        ),
+        metric=metric,
         more_draws=verdict.more_draws,
         delta=delta,
         descriptive_shares=tuple(descriptive_shares),
         untested_share=shape_share if _is_among(shape_share, descriptive_shares) else None,
         other_trainers=tuple(sorted({c.trainer for c in tables} - {trainer})),
+        other_losses=tuple(sorted({c.loss for c in tables if c.trainer == trainer} - {loss, "ce"})),
+        score=score,
     )
     return Advice(
         decision=verdict.decision,
@@ -144,6 +154,7 @@ def recommend_mixture(
         scope=write_scope(case, scope),
         failures=len(failures),
         optimism=None if verdict.best is None else _estimate_optimism(grid, candidates, verdict.best),
+        score=score,
     )
 
 
@@ -165,18 +176,23 @@ def _best_of(summaries: Iterable[CellSummary]) -> CellSummary | None:
     return max(summaries, key=lambda s: s.accuracy, default=None)
 
 
+def _take_grid(tables: Tables, *, trainer: str, loss: str, rows_per_label: int | None) -> Tables:
+    """The cells of one trainer, loss (baselines of loss ``ce`` stand in) and number of real rows."""
+    own = {c: t for c, t in tables.items() if c.trainer == trainer and c.loss in (loss, "ce")}
+    if rows_per_label is None:
+        rows_per_label = max((c.rows_per_label for c in own if (c.kind, c.loss) == ("blend", loss)), default=0)
+    return {c: t for c, t in own.items() if c.rows_per_label == rows_per_label}
+
+
 def _find_candidates(grid: Tables, *, loss: str, descriptive_shares: Sequence[float]) -> list[Cell]:
     """The cells that may win, as the module says, in a fixed order."""
     blends = [c for c in grid if c.kind == "blend" and c.loss == loss]
-    most_rows = max((c.rows_per_label for c in blends), default=0)
     most_draws = max((len(grid[c].draws) for c in blends), default=0)
     return sorted(
         (
             c
             for c in blends
-            if c.rows_per_label == most_rows
-            and not _is_among(c.share, descriptive_shares)
-            and (len(grid[c].draws) > 1 or most_draws == 1)
+            if not _is_among(c.share, descriptive_shares) and (len(grid[c].draws) > 1 or most_draws == 1)
         ),
         key=lambda c: (c.share, c.key),
     )

@@ -1,4 +1,4 @@
-"""Trials gathered by cell: one row of correctness a generation draw, and gains over the baselines."""
+"""Trials gathered by cell: one row of item scores a generation draw, and gains over the baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ BASELINES: tuple[Kind, ...] = ("real-only", "real-duplicated")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellTable:
-    """One cell's correctness, shape (generation draws, items), the other draws averaged in each row."""
+    """One cell's item scores, shape (generation draws, items), the other draws averaged in each row.
+
+    ``correct`` holds them: 1 for a correct item and 0 for another, or what the score of the task says between.
+    """
 
     cell: Cell
     draws: tuple[int, ...]
@@ -39,11 +42,13 @@ def collect_tables(
     """Gather the trials evaluated on ``part`` by cell.
 
     Raises:
-        ValueError: trials were evaluated on different numbers of items, or one trial comes twice.
+        ValueError: trials were evaluated on different numbers of items or by different scores, or one trial comes
+            twice.
     """
     by_cell: dict[Cell, dict[int, list[Trial]]] = defaultdict(lambda: defaultdict(list))
     seen: set[tuple[Cell, int, int, int]] = set()
     sizes: set[int] = set()
+    scores: set[str] = set()
     for trial in trials:
         if trial.part != part:
             continue
@@ -51,16 +56,19 @@ def collect_tables(
         if name in seen:
             raise ValueError(f"trials holds {trial.cell.key} at {trial.draw} twice")
         seen.add(name)
-        sizes.add(trial.scores.correct.size)
+        sizes.add(trial.scores.n)
+        scores.add(trial.scores.score)
         by_cell[trial.cell][trial.draw.generation].append(trial)
     if len(sizes) > 1:
         raise ValueError(f"trials were evaluated on different {part} items: {sorted(sizes)} of them")
+    if len(scores) > 1:
+        raise ValueError(f"trials have different scores: {', '.join(sorted(scores))}; compare those of one")
     return {cell: _tabulate(cell, by_draw) for cell, by_draw in by_cell.items()}
 
 
 def _tabulate(cell: Cell, by_draw: Mapping[int, Sequence[Trial]]) -> CellTable:
     draws = tuple(sorted(by_draw))
-    rows = [np.mean([t.scores.correct for t in by_draw[d]], axis=0, dtype=np.float64) for d in draws]
+    rows = [np.mean([t.scores.per_item for t in by_draw[d]], axis=0, dtype=np.float64) for d in draws]
     shares = [t.composition.share for d in draws for t in by_draw[d]]
     return CellTable(
         cell=cell,

@@ -8,45 +8,9 @@ underpowered, or its levels were not interpreted, the variant does not contradic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from cuvee.records import Advice, Cell, Gain, ShapeTest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SensitivityRow:
-    """One variant against the base.
-
-    ``flips`` and ``unsettled`` name the conclusions: ``decision``, ``best cell``, ``shape of DIAL``,
-    ``manipulation check of DIAL``. ``gains`` are the best cell's own.
-    """
-
-    variant: str
-    decision: str
-    best: Cell | None
-    gains: tuple[Gain, ...]
-    shapes: Mapping[str, str]
-    flips: tuple[str, ...]
-    unsettled: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SensitivityTable:
-    """The base first, then every variant in the order given."""
-
-    base: SensitivityRow
-    rows: tuple[SensitivityRow, ...]
-
-    @property
-    def robust(self) -> bool:
-        """Whether no variant flips a conclusion."""
-        return not any(row.flips for row in self.rows)
-
-    def __str__(self) -> str:
-        lines = [_write_row(row) for row in (self.base, *self.rows)]
-        flipped = [row.variant for row in self.rows if row.flips]
-        last = f"The conclusion flips under: {', '.join(flipped)}." if flipped else "No variant flips the conclusion."
-        return "\n".join([*lines, last])
+from cuvee.records import Advice, Cell, ShapeTest
+from cuvee.records.advice import RowsFinding, SensitivityRow, SensitivityTable
 
 
 def compare_advice(base: Advice, variants: Mapping[str, Advice]) -> SensitivityTable:
@@ -74,6 +38,7 @@ def _make_row(name: str, advice: Advice, *, flips: tuple[str, ...], unsettled: t
         best=None if advice.best is None else advice.best.cell,
         gains=() if advice.best is None else advice.best.gains,
         shapes={shape.dial: _read_shape(shape) for shape in advice.shapes},
+        two_lines={shape.dial: shape.two_lines.shape for shape in advice.shapes if shape.two_lines is not None},
         flips=flips,
         unsettled=unsettled,
     )
@@ -98,6 +63,10 @@ def _compare(name: str, base: Advice, other: Advice) -> SensitivityRow:
     for shape in base.shapes:
         found = shapes.get(shape.dial, "underpowered")
         judge(f"shape of {shape.dial}", _read_shape(shape), found, ("underpowered", "not interpreted"))
+    lines = {shape.dial: shape.two_lines.shape for shape in other.shapes if shape.two_lines is not None}
+    for shape in base.shapes:
+        if shape.two_lines is not None and shape.dial in lines:
+            judge(f"two lines of {shape.dial}", shape.two_lines.shape, lines[shape.dial], ("underpowered",))
     passed = {check.dial: check.passed for check in other.checks}
     for check in base.checks:
         if passed.get(check.dial, check.passed) != check.passed:
@@ -121,10 +90,28 @@ def _place(cell: Cell) -> tuple[str | None, str | None, float]:
     return cell.dial, cell.level, cell.share
 
 
-def _write_row(row: SensitivityRow) -> str:
-    gain = f" {100 * row.gains[0].value:+.1f} points over {row.gains[0].over}" if row.gains else ""
-    best = f" {row.best.dial}={row.best.level} at share {row.best.share:g}" if row.best is not None else ""
-    shapes = "".join(f"; {dial}: {verdict}" for dial, verdict in row.shapes.items())
-    marks = f"; flips {', '.join(row.flips)}" if row.flips else ""
-    marks += f"; not settled here: {', '.join(row.unsettled)}" if row.unsettled else ""
-    return f"{row.variant}: {row.decision}{best}{gain}{shapes}{marks}"
+def summarise_rows(advice: Mapping[int, Advice]) -> tuple[RowsFinding, ...]:
+    """How the advice depends on the number of real rows a label, most first.
+
+    Args:
+        advice: rows a label -> the advice drawn from cells of so many.
+    """
+    return tuple(
+        RowsFinding(
+            rows_per_label=rows,
+            decision=found.decision,
+            real_only=_find_real_only(found, rows),
+            best=found.best,
+            shapes=found.shapes,
+            optimism=found.optimism,
+            more_draws=found.more_draws,
+        )
+        for rows, found in sorted(advice.items(), reverse=True)
+    )
+
+
+def _find_real_only(advice: Advice, rows: int) -> float | None:
+    best = None if advice.best is None else advice.best.cell
+    found = [s for s in advice.cells if s.cell.kind == "real-only" and s.cell.rows_per_label == rows]
+    own = [s for s in found if best is None or (s.cell.trainer, s.cell.loss) == (best.trainer, best.loss)]
+    return next((s.accuracy for s in own), None)

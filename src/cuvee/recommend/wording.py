@@ -8,9 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.recommend.checks import DIVERSITY
-from cuvee.recommend.sensitivity import SensitivityTable
-from cuvee.records import Advice, Cell, CellSummary, Confirmation, Gain, ManipulationCheck, Measurement, ShapeTest
-from cuvee.records.advice import Optimism
+from cuvee.records import (
+    Advice,
+    Cell,
+    CellSummary,
+    Confirmation,
+    Gain,
+    ManipulationCheck,
+    Measurement,
+    ShapeTest,
+    name_score,
+)
+from cuvee.records.advice import Optimism, RowsFinding, SensitivityTable
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
@@ -34,6 +43,9 @@ class Case:
     descriptive_shares: tuple[float, ...]
     untested_share: float | None
     other_trainers: tuple[str, ...]
+    score: str = "accuracy"
+    metric: str = DIVERSITY
+    other_losses: tuple[str, ...] = ()
 
 
 def write_points(value: float) -> str:
@@ -42,10 +54,11 @@ def write_points(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def write_gain(gain: Gain) -> str:
-    """``+3.1 points [+1.2, +5.0] over the real rows alone``."""
+def write_gain(gain: Gain, score: str = "accuracy") -> str:
+    """``+3.1 points [+1.2, +5.0] over the real rows alone``; points of what, unless it is accuracy."""
     interval = f"[{write_points(gain.low)}, {write_points(gain.high)}]"
-    return f"{write_points(gain.value)} points {interval} over {_BASELINES.get(gain.over, gain.over)}"
+    points = "points" if score == "accuracy" else f"points of {name_score(score)}"
+    return f"{write_points(gain.value)} {points} {interval} over {_BASELINES.get(gain.over, gain.over)}"
 
 
 def name_pool(cell: Cell) -> str:
@@ -60,8 +73,8 @@ def write_sentence(case: Case) -> str:
         return "Not settled: no blend was trained that can be recommended."
     if not case.gains:
         return f"Not settled: {name_pool(best.cell)} has no real-only baseline to be compared with."
-    what = f"{name_pool(best.cell)} ({best.share:.0%} of the rows synthetic{_write_diversity(case.measurement)})"
-    gains = " and ".join(write_gain(gain) for gain in case.gains)
+    what = f"{name_pool(best.cell)} ({best.share:.0%} of the rows synthetic{_write_diversity(case)})"
+    gains = " and ".join(write_gain(gain, case.score) for gain in case.gains)
     where = _write_evidence(case)
     counts = f"{100 * case.delta:g} point" + ("" if case.delta == 0.01 else "s")
     if case.decision == "use":
@@ -78,12 +91,13 @@ def write_sentence(case: Case) -> str:
     )
 
 
-def _write_diversity(measurement: Measurement | None) -> str:
-    if measurement is None or DIVERSITY not in measurement.values:
+def _write_diversity(case: Case) -> str:
+    measurement, name = case.measurement, "Vendi" if case.metric == DIVERSITY else case.metric
+    if measurement is None or case.metric not in measurement.values:
         return ""
-    score = measurement.values[DIVERSITY]
+    score = measurement.values[case.metric]
     interval = "" if score.low is None or score.high is None else f" [{score.low:.1f}, {score.high:.1f}]"
-    return f", measured diversity Vendi {score.value:.1f}{interval}"
+    return f", measured diversity {name} {score.value:.1f}{interval}"
 
 
 def _write_evidence(case: Case) -> str:
@@ -131,8 +145,9 @@ def write_scope(case: Case, scope: str) -> str:
         parts.append(
             f"No shape over levels was tested, since that needs separate draws at share {case.untested_share:g}."
         )
-    if case.other_trainers:
-        parts.append(f"Described only, not used to choose: trainer {', '.join(case.other_trainers)}.")
+    for what, others in (("trainer", case.other_trainers), ("loss", case.other_losses)):
+        if others:
+            parts.append(f"Described only, not used to choose: {what} {', '.join(others)}.")
     return " ".join(parts)
 
 
@@ -144,6 +159,13 @@ def write_shape(test: ShapeTest) -> str:
     lines = "" if test.two_lines is None else f"; two lines over measured diversity: {test.two_lines.shape}"
     note = f"; {test.note}" if test.note else ""
     return f"{test.dial} at share {test.share:g}: {test.verdict}{shown}, {draws}{lines}{note}"
+
+
+def confirmed_best(advice: Advice) -> Confirmation | None:
+    """The confirmation, where it is of the best cell."""
+    best, confirmation = advice.best, advice.confirmation
+    same = best is not None and confirmation is not None and confirmation.cell == best.cell
+    return confirmation if same else None
 
 
 def write_optimism(optimism: Optimism, confirmation: Confirmation | None) -> str:
@@ -162,6 +184,23 @@ def _write_check(check: ManipulationCheck) -> str:
     return f"{check.dial}: levels {'differ' if check.passed else 'do not differ'} in {check.metric}; {check.note}"
 
 
+def write_rows(found: RowsFinding) -> str:
+    """``4 real rows a label: use, topics=16 at share 0.75 gains +3.1 points [+1.2, +5.0] over the real rows alone``."""
+    gains = () if found.best is None else found.best.gains
+    best = "" if found.best is None else f", {name_pool(found.best.cell)}"
+    gain = f" gains {write_gain(gains[0])}" if gains else ""
+    return f"{found.rows_per_label} real rows a label: {found.decision}{best}{gain}"
+
+
+def write_sensitivity(table: SensitivityTable) -> str:
+    """Under which other choices the conclusion flips, and how many were tried."""
+    flips = [f"{row.variant} ({', '.join(row.flips)})" for row in table.rows if row.flips]
+    names = ", ".join(row.variant for row in table.rows)
+    if flips:
+        return f"On validation the conclusion flips under {'; '.join(flips)}; tried: {names}"
+    return f"On validation no other choice flips the conclusion; tried: {names}"
+
+
 def advice_to_text(advice: Advice) -> str:
     """The advice as paragraphs of plain text, one a line."""
     lines = [advice.sentence]
@@ -170,10 +209,12 @@ def advice_to_text(advice: Advice) -> str:
         rest = f" and {len(advice.equivalent) - 8} more" if len(advice.equivalent) > 8 else ""
         lines.append(f"Not distinguishable from it: {names}{rest}.")
     if advice.optimism is not None:
-        other = advice.confirmation is None or advice.best is None or advice.confirmation.cell != advice.best.cell
-        lines.append(f"{write_optimism(advice.optimism, None if other else advice.confirmation)}.")
-    lines += [f"Shape of accuracy over {write_shape(test)}." for test in advice.shapes]
+        lines.append(f"{write_optimism(advice.optimism, confirmed_best(advice))}.")
+    lines += [f"Shape of {name_score(advice.score)} over {write_shape(test)}." for test in advice.shapes]
     lines += [f"Manipulation check, {_write_check(check)}." for check in advice.checks]
+    lines += [f"{write_rows(found)}." for found in advice.by_rows]
+    if advice.sensitivity is not None:
+        lines.append(f"{write_sensitivity(advice.sensitivity)}.")
     if advice.failures:
         lines.append(f"{advice.failures} trial{'' if advice.failures == 1 else 's'} failed.")
     if advice.scope:
@@ -195,13 +236,15 @@ def sensitivity_to_json(table: SensitivityTable) -> dict[str, Plain]:
     """The sensitivity table as plain values, as ``advice_to_json``, with ``robust``."""
     plain = _to_plain(table)
     assert isinstance(plain, dict)
-    return {"robust": table.robust, **plain}
+    return plain
 
 
 def _to_plain(value: object) -> Plain:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         plain = {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"key": value.key, **plain} if isinstance(value, Cell) else plain
+        if isinstance(value, Cell):
+            return {"key": value.key, **plain}
+        return {"robust": value.robust, **plain} if isinstance(value, SensitivityTable) else plain
     if isinstance(value, Mapping):
         return {str(name): _to_plain(part) for name, part in value.items()}
     if isinstance(value, float):

@@ -39,6 +39,7 @@ from cuvee.records.trials import (
     Stage,
     Trial,
     TrialFailure,
+    name_score,
 )
 
 __all__ = [
@@ -76,4 +77,5 @@ __all__ = [
     "TwoLines",
     "Usage",
     "Vectors",
+    "name_score",
 ]

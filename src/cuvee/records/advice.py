@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
 from cuvee.records.measurement import Estimate
 from cuvee.records.trials import Cell
 
+Decision = Literal["use", "do-not-use", "underpowered"]
 Shape = Literal["inverted-U", "U-shaped", "rising", "falling", "flat", "underpowered"]
 
 
@@ -127,16 +128,82 @@ class ManipulationCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SensitivityRow:
+    """One variant against the base.
+
+    ``flips`` and ``unsettled`` name the conclusions: ``decision``, ``best cell``, ``shape of DIAL``,
+    ``two lines of DIAL``, ``manipulation check of DIAL``. ``gains`` are the best cell's own; ``shapes`` and
+    ``two_lines`` hold the verdict of each dial.
+    """
+
+    variant: str
+    decision: Decision
+    best: Cell | None
+    gains: tuple[Gain, ...]
+    shapes: Mapping[str, str]
+    flips: tuple[str, ...]
+    unsettled: tuple[str, ...]
+    two_lines: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensitivityTable:
+    """The base first, then every variant in the order given."""
+
+    base: SensitivityRow
+    rows: tuple[SensitivityRow, ...]
+
+    @property
+    def robust(self) -> bool:
+        """Whether no variant flips a conclusion."""
+        return not any(row.flips for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [_write_row(row) for row in (self.base, *self.rows)]
+        flipped = [row.variant for row in self.rows if row.flips]
+        last = f"The conclusion flips under: {', '.join(flipped)}." if flipped else "No variant flips the conclusion."
+        return "\n".join([*lines, last])
+
+
+def _write_row(row: SensitivityRow) -> str:
+    gain = f" {100 * row.gains[0].value:+.1f} points over {row.gains[0].over}" if row.gains else ""
+    best = f" {row.best.dial}={row.best.level} at share {row.best.share:g}" if row.best is not None else ""
+    shapes = "".join(f"; {dial}: {verdict}" for dial, verdict in row.shapes.items())
+    marks = f"; flips {', '.join(row.flips)}" if row.flips else ""
+    marks += f"; not settled here: {', '.join(row.unsettled)}" if row.unsettled else ""
+    return f"{row.variant}: {row.decision}{best}{gain}{shapes}{marks}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsFinding:
+    """What the cells of one number of real rows say by themselves, on validation.
+
+    ``real_only`` is the accuracy of the real rows alone, ``best`` the best blend of so many real rows.
+    """
+
+    rows_per_label: int
+    decision: Decision
+    real_only: float | None
+    best: CellSummary | None
+    shapes: tuple[ShapeTest, ...]
+    optimism: Optimism | None
+    more_draws: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
     """The verdict with its evidence.
 
     ``decision`` is ``use`` (a cell beats real-only and real-duplicated), ``do-not-use`` (the best cell is
     shown not to help by more than ``delta``, or to hurt) or ``underpowered`` (neither is shown).
     ``sentence`` says it in words; ``more_draws`` how many further generation draws would settle it.
-    ``optimism`` is what the choice among many cells adds to the winner's gain on validation.
+    ``optimism`` is what the choice among many cells adds to the winner's gain on validation. ``score`` is what cells
+    are compared by; where it is not accuracy, all that is called accuracy here is the mean of that score.
+    ``sensitivity`` sets the advice against that of other measures of diversity, trainers, losses and equal epochs;
+    ``by_rows`` says how it depends on the number of real rows, most first, where several were tried.
     """
 
-    decision: Literal["use", "do-not-use", "underpowered"]
+    decision: Decision
     sentence: str
     best: CellSummary | None
     equivalent: tuple[CellSummary, ...]
@@ -148,6 +215,9 @@ class Advice:
     scope: str
     failures: int
     optimism: Optimism | None = None
+    score: str = "accuracy"
+    sensitivity: SensitivityTable | None = None
+    by_rows: tuple[RowsFinding, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.decision}: {self.sentence}"]

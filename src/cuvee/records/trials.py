@@ -102,19 +102,46 @@ class Draw:
     training: int
 
 
+_SCORE_NAMES = {
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "exact_match": "exact match",
+    "token_probability": "token probability",
+    "ndcg@10": "nDCG@10",
+    "mrr@10": "MRR@10",
+}
+
+
+def name_score(score: str) -> str:
+    """What a score is called in a sentence: ``nDCG@10``."""
+    return _SCORE_NAMES.get(score, score)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """How a predictor did on ``n`` held-out real items.
 
     An item is a row (classification), a distinct prompt (generation) or a distinct query (retrieval), in the order of
-    its first row. ``values`` are under the names of their scores (accuracy, exact_match, ndcg@10, ...). ``correct``
-    has shape (n,), bool: the label is right, the completion matches exactly, a right passage stands first. It is what
-    paired comparisons of trials are made of.
+    its first row.
+
+    Attributes:
+        n: items.
+        values: under the names of their scores (accuracy, exact_match, ndcg@10, ...).
+        correct: shape (n,), bool: the label is right, the completion matches exactly, a right passage stands first.
+        graded: shape (n,), from 0 to 1, what each item scores under ``score``; None where that is ``correct`` itself.
+        score: what trials are compared by: accuracy, token_f1, ndcg@10, ...
     """
 
     n: int
     values: Mapping[str, Estimate]
     correct: NDArray[np.bool_] = field(compare=False, repr=False)
+    graded: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    score: str = "accuracy"
+
+    @property
+    def per_item(self) -> NDArray[np.float64]:
+        """What each item scores, shape (n,): what paired comparisons of trials are made of."""
+        return self.correct.astype(np.float64) if self.graded is None else self.graded
 
     def __str__(self) -> str:
         return "\n".join([f"Scores on {self.n} items", *value_lines(self.values)])

@@ -1,40 +1,35 @@
-"""The charts of a report as SVG text, drawn by Altair and vl-convert without a network.
-
-Every chart is 360 units wide on a transparent ground. Colours are the light theme's; the page's style sheet
-maps each of them to the dark theme by its value (``[fill="#..."]``), so a chart may only use those named here.
-"""
+"""The charts of a report's findings, drawn from cells, gains and measurements."""
 
 from __future__ import annotations
 
-import html
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cuvee.fingerprint import hash_texts
 from cuvee.records import CellSummary, Estimate, Gain
+from cuvee.report.chart_parts import (
+    ACCENT,
+    DIAL_COLOURS,
+    GRID,
+    INK,
+    MUTED,
+    REAL,
+    SHAPES,
+    WIDTH,
+    Domain,
+    Row,
+    by_level,
+    capitalise,
+    chart_of,
+    finite,
+    level_axis,
+    number_axis,
+    render_chart,
+)
 
 if TYPE_CHECKING:
     import altair as alt
-
-INK, MUTED, GRID = "#2b2631", "#6d6675", "#e4dfd9"
-ACCENT, REAL = "#8c1d40", "#1f6f8b"
-LEVEL_COLOURS = ("#dfa321", "#d8722c", "#b8403f", "#85285c", "#4a2168", "#1c1548")
-DIAL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-COLOURS = (INK, MUTED, GRID, ACCENT, REAL, *LEVEL_COLOURS, *DIAL_COLOURS)
-DARK = (
-    *("#e2dce6", "#a49cae", "#3a3441", "#f5799b", "#6cc3e0"),
-    *("#ffe08a", "#f7ac5e", "#ec7f72", "#d16fa9", "#a585e6", "#8fb4ff"),
-    *("#56b4e9", "#f0884a", "#3ecfa5", "#e5a3ca"),
-)
-"""What each of ``COLOURS`` becomes on a dark page, in the same order."""
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-
-WIDTH = 360
-Row = dict[str, str | float | bool | None]
-Domain = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,21 +40,7 @@ class Baselines:
     real_duplicated: float | None
 
 
-def percent_domain(values: Sequence[float]) -> Domain:
-    """An axis in percent that holds fractions ``values`` with some air."""
-    low, high = 100 * min(values), 100 * max(values)
-    air = max(0.08 * (high - low), 0.5)
-    return math.floor(low - air), math.ceil(high + air)
-
-
-def plain_domain(values: Sequence[float]) -> Domain:
-    """An axis that holds ``values`` with some air, and does not cross zero when they do not."""
-    low, high = min(values), max(values)
-    air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    return (max(low - air, 0.0) if low >= 0 else low - air), high + air
-
-
-def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float) -> str:
+def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float, score: str = "accuracy") -> str:
     """Gains with their intervals, one line each, the band of what does not count behind them."""
     import altair as alt
 
@@ -73,12 +54,12 @@ def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float) -> str:
         title=None,
         axis=alt.Axis(labelLimit=220, minExtent=165, ticks=False, domain=False, grid=False),
     )
-    x = alt.X("gain:Q", title="gain in accuracy, points", axis=alt.Axis(tickCount=6))
+    x = alt.X("gain:Q", title=f"gain in {score}, points", axis=alt.Axis(tickCount=6))
     band = chart_of([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=GRID, opacity=0.55)
     zero = chart_of([{"x": 0.0}]).mark_rule(color=INK, strokeWidth=1)
     base = chart_of(rows)
     layers = [
-        band.encode(x=alt.X("low:Q", title="gain in accuracy, points"), x2="high:Q"),
+        band.encode(x=alt.X("low:Q", title=f"gain in {score}, points"), x2="high:Q"),
         zero.encode(x="x:Q"),
         base.mark_rule(color=ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
         base.mark_point(color=ACCENT, fill=ACCENT, size=90, opacity=1).encode(x=x, y=y),
@@ -89,14 +70,21 @@ def draw_gains(gains: Sequence[tuple[str, Gain]], *, delta: float) -> str:
 
 
 def draw_accuracy_by_level(
-    cells: Sequence[CellSummary], *, levels: Sequence[str], dial: str, baselines: Baselines, domain: Domain, best: str
+    cells: Sequence[CellSummary],
+    *,
+    levels: Sequence[str],
+    dial: str,
+    baselines: Baselines,
+    domain: Domain,
+    best: str,
+    score: str = "accuracy",
 ) -> str:
-    """Accuracy of each level at one share; whiskers are the 95% interval of its gain over real-only."""
+    """The score of each level at one share; whiskers are the 95% interval of its gain over real-only."""
     import altair as alt
 
     rows = [row for row in map(_accuracy_row, cells) if row["level"] in levels]
-    x = alt.X("level:N", sort=list(levels), title=f"{dial}: least → most diverse, as expected", axis=_level_axis())
-    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
+    x = alt.X("level:N", sort=list(levels), title=f"{dial}: least → most diverse, as expected", axis=level_axis())
+    y = alt.Y("accuracy:Q", title=_axis_title(score), scale=alt.Scale(domain=list(domain), zero=False))
     colour = alt.when(alt.datum.level == best).then(alt.value(ACCENT)).otherwise(alt.value(INK))
     base = chart_of(rows)
     layers = [
@@ -106,7 +94,7 @@ def draw_accuracy_by_level(
         ),
         base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour),
     ]
-    return render_chart(alt.layer(*layers), f"Accuracy by level of {dial}", height=220)
+    return render_chart(alt.layer(*layers), f"{capitalise(score)} by level of {dial}", height=220)
 
 
 def draw_accuracy_by_share(
@@ -118,8 +106,9 @@ def draw_accuracy_by_share(
     duplicated: Mapping[float, float],
     descriptive_shares: Sequence[float],
     domain: Domain,
+    score: str = "accuracy",
 ) -> str:
-    """Accuracy against the realised share, one line a level; shares that are only descriptive are hollow."""
+    """The score against the realised share, one line a level; shares that are only descriptive are hollow."""
     import altair as alt
 
     names = [name for name in levels if any(c.cell.level == name for c in cells)]
@@ -131,10 +120,10 @@ def draw_accuracy_by_share(
             if cell.cell.level == name:
                 hollow = any(math.isclose(cell.cell.share, s, abs_tol=1e-9) for s in descriptive_shares)
                 rows.append(_accuracy_row(cell) | {"share": cell.share, "hollow": hollow, "start": False})
-    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=_number_axis(6))
-    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
+    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=number_axis(6))
+    y = alt.Y("accuracy:Q", title=_axis_title(score), scale=alt.Scale(domain=list(domain), zero=False))
     base = chart_of(rows)
-    colour, shape = _by_level(names)
+    colour, shape = by_level(names)
     repeated = chart_of([{"share": s, "accuracy": 100 * a} for s, a in sorted(duplicated.items())])
     layers = [
         repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
@@ -149,13 +138,18 @@ def draw_accuracy_by_share(
     if real_only is not None:
         start = chart_of([{"share": 0.0, "accuracy": 100 * real_only}])
         layers.append(start.mark_point(filled=True, color=REAL, size=90, opacity=1).encode(x=x, y=y))
-    return render_chart(alt.layer(*layers), f"Accuracy by share, {dial}", height=230)
+    return render_chart(alt.layer(*layers), f"{capitalise(score)} by share, {dial}", height=230)
 
 
 def draw_accuracy_by_diversity(
-    points: Sequence[tuple[CellSummary, Estimate]], *, dials: Sequence[str], baselines: Baselines, domain: Domain
+    points: Sequence[tuple[CellSummary, Estimate]],
+    *,
+    dials: Sequence[str],
+    baselines: Baselines,
+    domain: Domain,
+    score: str = "accuracy",
 ) -> str:
-    """Accuracy against measured diversity, every level of every dial at one share."""
+    """The score against measured diversity, every level of every dial at one share."""
     import altair as alt
 
     rows = [
@@ -164,8 +158,8 @@ def draw_accuracy_by_diversity(
         for cell, e in points
     ]
     title = "measured diversity (Vendi score, q = 1)"
-    x = alt.X("diversity:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=_number_axis(6))
-    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), zero=False))
+    x = alt.X("diversity:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=number_axis(6))
+    y = alt.Y("accuracy:Q", title=_axis_title(score), scale=alt.Scale(domain=list(domain), zero=False))
     legend = alt.Legend(title=None, orient="top", columnPadding=22, symbolOpacity=1)
     colours = [DIAL_COLOURS[i % len(DIAL_COLOURS)] for i in range(len(dials))]
     colour = alt.Color("dial:N", sort=list(dials), scale=alt.Scale(domain=list(dials), range=colours), legend=legend)
@@ -181,7 +175,7 @@ def draw_accuracy_by_diversity(
         base.mark_point(filled=True, size=75, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
         base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=INK).encode(x=x, y=y, text="level:N"),
     ]
-    return render_chart(alt.layer(*layers), "Accuracy by measured diversity", height=250)
+    return render_chart(alt.layer(*layers), f"{capitalise(score)} by measured diversity", height=250)
 
 
 def draw_metric_by_level(
@@ -200,7 +194,7 @@ def draw_metric_by_level(
         {"level": name, "value": e.value, "low": finite(e.low), "high": finite(e.high)}
         for name, e in ((name, estimates[name]) for name in levels if name in estimates)
     ]
-    x = alt.X("level:N", sort=list(levels), title=dial, axis=_level_axis())
+    x = alt.X("level:N", sort=list(levels), title=dial, axis=level_axis())
     scale = alt.Scale(domain=list(domain), zero=False, nice=False)
     y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
     base = chart_of(rows)
@@ -233,7 +227,7 @@ def draw_tau_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, dial
     x = alt.X("tau:Q", title="tau", scale=across, axis=alt.Axis(values=taus, format="~f", labelFlush=False))
     upward = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False)
     y = alt.Y("score:Q", title="DCScore", scale=upward, axis=alt.Axis(values=powers, format="~f"))
-    colour, shape = _by_level(names)
+    colour, shape = by_level(names)
     base = chart_of(rows)
     layers = [
         base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour),
@@ -242,49 +236,8 @@ def draw_tau_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, dial
     return render_chart(alt.layer(*layers), f"DCScore over tau, {dial}", height=180)
 
 
-def write_dark_theme(light: Sequence[str], dark: Sequence[str]) -> str:
-    """Style rules that turn each chart colour of ``light`` into its fellow of ``dark`` on a dark screen."""
-    rules = [
-        f'.chart [fill="{day}"] {{ fill: {night}; }} .chart [stroke="{day}"] {{ stroke: {night}; }}'
-        for day, night in zip(light, dark, strict=True)
-    ]
-    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *rules, "}"])
-
-
-def chart_of(rows: Sequence[Row]) -> alt.Chart:
-    """A chart whose data are ``rows``, without marks."""
-    import altair as alt
-
-    return alt.Chart(alt.InlineData(values=list(rows)))
-
-
-def finite(value: float | None) -> float | None:
-    """The value, or None where it is none of a number."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _level_axis() -> alt.Axis:
-    import altair as alt
-
-    return alt.Axis(labelAngle=0, labelLimit=90, labelOverlap=False, grid=False)
-
-
-def _number_axis(ticks: int) -> alt.Axis:
-    import altair as alt
-
-    return alt.Axis(tickCount=ticks, labelFlush=False, format="~f")
-
-
-def _by_level(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
-    """Colour and shape of levels, ordered from light to dark as the levels are."""
-    import altair as alt
-
-    last = max(len(names) - 1, 1)
-    steps = [round(i * (len(LEVEL_COLOURS) - 1) / last) for i in range(len(names))]
-    legend = alt.Legend(title=None, orient="top", columns=6, columnPadding=16)
-    colours = alt.Scale(domain=list(names), range=[LEVEL_COLOURS[s] for s in steps])
-    shapes = alt.Scale(domain=list(names), range=[SHAPES[i % len(SHAPES)] for i in range(len(names))])
-    return alt.Color("level:N", scale=colours, legend=legend), alt.Shape("level:N", scale=shapes, legend=legend)
+def _axis_title(score: str) -> str:
+    return "accuracy, %" if score == "accuracy" else f"{score} x 100"
 
 
 def _accuracy_row(summary: CellSummary) -> Row:
@@ -321,36 +274,3 @@ def _draw_rule(value: float, label: str, *, above: bool, dashed: bool, at: float
         return [rule]
     text = base.mark_text(color=REAL, align="center", baseline="middle", fontSize=10, dy=-9 if above else 10)
     return [rule, text.encode(x=alt.value(at), y="value:Q", text="label:N")]
-
-
-def render_chart(
-    chart: alt.LayerChart | alt.FacetChart, label: str, *, height: float, width: float = WIDTH - 70
-) -> str:
-    """The chart as SVG text to stand in HTML, with ``label`` as its accessible name; units of the view box."""
-    import vl_convert
-
-    axis = {"labelColor": MUTED, "titleColor": MUTED, "gridColor": GRID, "domainColor": MUTED, "tickColor": GRID}
-    text = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
-    spec: dict[str, Any] = chart.properties(width=width, height=height).to_dict(validate=False)
-    spec["config"] = {
-        "background": "transparent",
-        "font": "system-ui, sans-serif",
-        "view": {"stroke": None},
-        "axis": axis | text,
-        "axisY": {"titlePadding": 13},
-        "legend": {"labelColor": INK, "titleColor": MUTED, "symbolSize": 60} | text,
-        "text": {"fontSize": 11},
-    }
-    return _inline(vl_convert.vegalite_to_svg(spec), label)
-
-
-def _inline(svg: str, label: str) -> str:
-    """An SVG fit to stand in HTML: one accessible name, no namespace addresses, ids of its own."""
-    box = re.search(r'viewBox="([^"]+)"', svg)
-    view = box.group(1) if box else f"0 0 {WIDTH} {WIDTH}"
-    body = svg[svg.index(">") + 1 :]
-    mark = hash_texts([label, svg])[:8]
-    body = re.sub(r'id="([^"]+)"', rf'id="{mark}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{mark}-\1)", body)
-    name = html.escape(label, quote=True)
-    return f'<svg class="chart" role="img" aria-label="{name}" viewBox="{view}" style="--w:{view.split()[2]}">{body}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cuvee.records import Advice, Composition, Level, Measurement, TrialFailure, Usage
+from cuvee.records import Advice, Cell, Composition, Level, Measurement, TrialFailure, Usage, name_score
 from cuvee.records.generation import Generation
 
 
@@ -51,6 +51,11 @@ class ReportData:
     version: str = ""
 
     @property
+    def score(self) -> str:
+        """What cells are compared by, in words."""
+        return name_score(self.advice.score)
+
+    @property
     def level_ranks(self) -> dict[str, list[str]]:
         """Dial -> its level names from least to most diverse as expected, dials as they first come."""
         ranks: dict[str, list[str]] = {}
@@ -64,6 +69,14 @@ class ReportData:
         """The trainer that the choice was made with."""
         best = self.advice.best
         return self.trainer or (best.cell.trainer if best is not None else "probe")
+
+    def is_compared(self, cell: Cell) -> bool:
+        """Whether a cell has the trainer, the loss and the number of real rows that the choice was made with."""
+        best = self.advice.best
+        if cell.trainer != self.grid_trainer or best is None:
+            return cell.trainer == self.grid_trainer
+        own = cell.loss == best.cell.loss or (cell.loss == "ce" and cell.kind in ("real-only", "real-duplicated"))
+        return own and cell.rows_per_label == best.cell.rows_per_label
 
     @property
     def tested_share(self) -> float:

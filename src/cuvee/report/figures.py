@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.records import CellSummary, Estimate, Gain
+from cuvee.report.chart_parts import capitalise, percent_domain, plain_domain
 from cuvee.report.charts import (
     Baselines,
     draw_accuracy_by_diversity,
@@ -15,8 +16,6 @@ from cuvee.report.charts import (
     draw_gains,
     draw_metric_by_level,
     draw_tau_curves,
-    percent_domain,
-    plain_domain,
 )
 from cuvee.report.data import ReportData
 from cuvee.report.tables import write_size
@@ -73,10 +72,11 @@ def gather_grid(data: ReportData) -> Grid:
     rows = best.cell.rows_per_label if best is not None else max((c.cell.rows_per_label for c in cells), default=0)
     loss = best.cell.loss if best is not None else "ce"
     same = [c for c in cells if c.cell.rows_per_label == rows and c.cell.loss in (loss, "ce")]
+    own_first = sorted(same, key=lambda c: c.cell.loss != loss)
     return Grid(
         blends=tuple(c for c in same if c.cell.kind == "blend" and c.cell.loss == loss),
-        real_only=next((c for c in same if c.cell.kind == "real-only"), None),
-        duplicated={c.cell.share: c for c in same if c.cell.kind == "real-duplicated"},
+        real_only=next((c for c in own_first if c.cell.kind == "real-only"), None),
+        duplicated={c.cell.share: c for c in reversed(own_first) if c.cell.kind == "real-duplicated"},
     )
 
 
@@ -94,11 +94,11 @@ def draw_verdict(data: ReportData) -> list[Figure]:
     if confirmation is not None and best is not None and confirmation.cell != best.cell:
         title = "Gain of the confirmed blend (test), of the best (validation), over"
     caption = f"95% intervals. Within the band, ± {write_size(data.counts_from)}, a gain is too small to count."
-    return [Figure(title=title, svg=draw_gains(gains, delta=data.counts_from), caption=caption)]
+    return [Figure(title=title, svg=draw_gains(gains, delta=data.counts_from, score=data.score), caption=caption)]
 
 
 def draw_levels(data: ReportData, grid: Grid) -> LevelFigures:
-    """Accuracy by level for each dial at the tested share, then by measured diversity."""
+    """The score by level for each dial at the tested share, then by measured diversity."""
     share, best, ranks = data.tested_share, data.advice.best, data.level_ranks
     baselines = grid.baselines(share)
     shown = [c for dial in ranks for c in grid.at(share, dial)]
@@ -118,14 +118,17 @@ def draw_levels(data: ReportData, grid: Grid) -> LevelFigures:
             baselines=baselines,
             domain=domain,
             best=(best.cell.level or "") if winner and best is not None else "",
+            score=data.score,
         )
         shape = next((s.verdict for s in data.advice.shapes if s.dial == dial), None)
         caption = "" if shape is None else f"Shape: {shape}."
-        figures.append(Figure(title=f"Accuracy by level: {dial}", svg=svg, caption=caption))
+        figures.append(Figure(title=f"{capitalise(data.score)} by level: {dial}", svg=svg, caption=caption))
     points = [(c, e) for c in shown if (e := _find_estimate(data, c.cell.dial, c.cell.level, "vendi_q1")) is not None]
     if points:
-        title = "Accuracy by measured diversity"
-        svg = draw_accuracy_by_diversity(points, dials=list(ranks), baselines=baselines, domain=domain)
+        title = f"{capitalise(data.score)} by measured diversity"
+        svg = draw_accuracy_by_diversity(
+            points, dials=list(ranks), baselines=baselines, domain=domain, score=data.score
+        )
         caption = (
             "The same cells, placed by what was measured instead of what was asked for. "
             "Solid line: the real rows alone; dashed: the real rows repeated."
@@ -135,7 +138,7 @@ def draw_levels(data: ReportData, grid: Grid) -> LevelFigures:
 
 
 def draw_shares(data: ReportData, grid: Grid) -> list[Figure]:
-    """Accuracy by share for each dial."""
+    """The score by share for each dial."""
     if not grid.blends:
         return []
     real = None if grid.real_only is None else grid.real_only.accuracy
@@ -154,8 +157,9 @@ def draw_shares(data: ReportData, grid: Grid) -> list[Figure]:
                 duplicated=duplicated,
                 descriptive_shares=data.descriptive_shares,
                 domain=domain,
+                score=data.score,
             )
-            figures.append(Figure(title=f"Accuracy by share: {dial}", svg=svg))
+            figures.append(Figure(title=f"{capitalise(data.score)} by share: {dial}", svg=svg))
     return figures
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import DatasetMap, Estimate, Profile
-from cuvee.report.charts import (
+from cuvee.report.chart_parts import (
     ACCENT,
     DIAL_COLOURS,
     MUTED,

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from cuvee.records import DatasetMap, MeasurementPage, SampleRow
-from cuvee.report.charts import COLOURS, DARK, write_dark_theme
+from cuvee.report.chart_parts import COLOURS, DARK, write_dark_theme
 from cuvee.report.figures import Figure
 from cuvee.report.measured_charts import (
     EXTRA_COLOURS,

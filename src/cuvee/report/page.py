@@ -11,9 +11,10 @@ import jinja2
 
 from cuvee.records import Composition, Confirmation, ShapeTest
 from cuvee.records.generation import Generation
-from cuvee.report.charts import COLOURS, DARK, write_dark_theme
+from cuvee.report.chart_parts import COLOURS, DARK, capitalise, write_dark_theme
 from cuvee.report.data import ReportData
 from cuvee.report.figures import draw_levels, draw_measurements, draw_shares, draw_tau_ranges, draw_verdict, gather_grid
+from cuvee.report.robustness import draw_rows, list_asides, list_rows, list_variants, write_two_lines
 from cuvee.report.tables import (
     count_rejected,
     list_cells,
@@ -59,6 +60,8 @@ def render_report(data: ReportData) -> str:
         verdict=_VERDICTS[advice.decision],
         sentence=_shorten(advice.sentence),
         counts=write_size(data.counts_from),
+        score=data.score,
+        score_title=capitalise(data.score),
         verdict_figures=draw_verdict(data),
         tiles=list_tiles(data),
         level_figures=draw_levels(data, grid),
@@ -67,6 +70,10 @@ def render_report(data: ReportData) -> str:
         tau_figures=draw_tau_ranges(data),
         metric_tables=list_metric_tables(data),
         provenance=_write_provenance(data),
+        asides=list_asides(data),
+        rows_table=list_rows(data),
+        rows_figures=draw_rows(data),
+        variants=list_variants(data),
         shapes=[_show_shape(shape) for shape in advice.shapes],
         checks=advice.checks,
         leaders=list_leaders(data),
@@ -113,6 +120,8 @@ def _show_shape(shape: ShapeTest) -> dict[str, object]:
         "means": [(name, write_percent(mean)) for name, mean in zip(shape.levels, shape.means, strict=True)],
         "draws": shape.draws,
         "p_values": [(name, write_p(p)) for name, p in shape.p_values.items()],
+        "two_lines": write_two_lines(shape),
+        "interpreted": shape.interpreted,
         "note": shape.note,
     }
 

@@ -162,7 +162,7 @@ def _count_rows(data: ReportData) -> str:
 
 def list_cells(data: ReportData) -> list[CellRow]:
     """Every cell, those of the grid trainer first; the best and those not distinguishable from it marked."""
-    cells = sorted(data.advice.cells, key=lambda summary: summary.cell.trainer != data.grid_trainer)
+    cells = sorted(data.advice.cells, key=lambda s: (s.cell.trainer != data.grid_trainer, not data.is_compared(s.cell)))
     return [_row_of(summary, _stand(data, summary)) for summary in cells]
 
 
@@ -173,7 +173,7 @@ def list_leaders(data: ReportData) -> list[CellRow]:
 
     def leads(summary: CellSummary) -> bool:
         cell = summary.cell
-        if cell == best or cell.trainer != data.grid_trainer:
+        if cell == best or not data.is_compared(cell):
             return cell == best
         if cell.kind in ("blend", "real-duplicated"):
             return math.isclose(cell.share, share, abs_tol=1e-9)
@@ -190,7 +190,7 @@ def _stand(data: ReportData, summary: CellSummary) -> str:
         return "best"
     if any(cell == other.cell for other in advice.equivalent):
         return "not distinguishable"
-    if cell.kind != "blend" or cell.trainer != data.grid_trainer:
+    if cell.kind != "blend" or not data.is_compared(cell):
         return ""
     descriptive = any(math.isclose(cell.share, s, abs_tol=1e-9) for s in data.descriptive_shares)
     return "descriptive" if descriptive else "lower"

@@ -1,0 +1,98 @@
+"""What the page says of real rows, of other choices and of luck, from trials that are made up."""
+
+import dataclasses
+
+import pytest
+from test_report_page import HOSTILE, LEVELS, Reader, make_data, make_trials
+
+from cuvee.recommend import compare_advice, recommend_mixture, summarise_rows
+from cuvee.records import TwoLines
+from cuvee.report import render_report
+from cuvee.report.chart_parts import COLOURS
+from cuvee.report.robustness import list_asides, list_rows, list_variants, write_two_lines
+from cuvee.report.tables import list_leaders
+
+
+def read(page) -> str:
+    return " ".join(" ".join(Reader(page).words).split())
+
+
+@pytest.fixture(scope="module")
+def data():
+    """The study of the page with two rows a label besides four, and three other choices."""
+    many = make_trials()
+    few = [dataclasses.replace(t, cell=dataclasses.replace(t.cell, rows_per_label=2)) for t in many]
+    made = make_data()
+    options = {
+        "level_ranks": {dial: list(gains) for dial, gains in LEVELS.items()},
+        "measurements": made.measurements,
+        "descriptive_shares": (0.9,),
+    }
+    base = recommend_mixture([*many, *few], **options)
+    other = dataclasses.replace(base, decision="do-not-use")
+    lines = TwoLines(shape="inverted-U", break_at=25.0, low_slope=0.01, low_p=0.02, high_slope=-0.02, high_p=0.0001)
+    shapes = (dataclasses.replace(base.shapes[0], two_lines=lines), *base.shapes[1:])
+    advice = dataclasses.replace(
+        base,
+        shapes=shapes,
+        confirmation=made.advice.confirmation,
+        sensitivity=compare_advice(base, {"metric distinct_2": base, "equal epochs": other, HOSTILE: base}),
+        by_rows=summarise_rows({n: recommend_mixture([*many, *few], rows_per_label=n, **options) for n in (2, 4)}),
+    )
+    return dataclasses.replace(made, advice=advice)
+
+
+@pytest.fixture(scope="module")
+def page(data):
+    return render_report(data)
+
+
+def test_luck_two_lines_and_flips_stand_next_to_the_verdict(data, page):
+    asides = dict(list_asides(data))
+    found = data.advice.optimism
+    assert found is not None and f"the best of {found.cells} blends gains" in asides["Luck of the choice"]
+    assert "Fresh draws and the locked test say" in asides["Luck of the choice"]
+    assert (
+        "shown inverted-U, +1.0 points a unit of diversity below 25.0 (p = 0.020)"
+        in (asides["Two lines over measured diversity"])
+    )
+    assert "above it (p < 0.001)" in asides["Two lines over measured diversity"]
+    assert asides["Other choices"] == "The conclusion flips under equal epochs (decision)."
+    words = read(page)
+    assert words.index("Luck of the choice") < words.index("How diverse")
+    assert write_two_lines(data.advice.shapes[0]) in words
+    robust = dataclasses.replace(data.advice, sensitivity=compare_advice(data.advice, {"loss dimp": data.advice}))
+    assert dict(list_asides(dataclasses.replace(data, advice=robust)))["Other choices"] == (
+        "None of 1 other choice flips the conclusion."
+    )
+
+
+def test_the_page_shows_how_the_advice_depends_on_real_rows(data, page):
+    reader = Reader(page)
+    assert not reader.broken and not reader.open and "<script" not in page
+    charts = [a["aria-label"] for tag, a in reader.tags if tag == "svg" and a.get("class") == "chart"]
+    assert "Gain over real-only by real rows, topics" in charts
+    rows = list_rows(data)
+    assert [row.rows for row in rows] == ["2", "4"] and all(row.over_real and row.over_duplicated for row in rows)
+    assert read(page).count("luck of the choice") == 1 and "another number of real rows" not in read(page)
+    used = {part.split('"')[0] for part in page[page.index("</style>") :].split('stroke="')[1:]}
+    assert {colour for colour in used if colour.startswith("#")} <= set(COLOURS)
+
+
+def test_the_page_flags_what_flips(data, page):
+    variants = list_variants(data)
+    assert [v.variant for v in variants] == ["this study", "metric distinct_2", "equal epochs", HOSTILE]
+    assert [v.flips for v in variants] == [(), (), ("decision",), ()]
+    words = read(page)
+    assert "flips decision" in words and words.count("no flip") == 2
+
+
+def test_tables_compare_cells_of_the_same_number_of_real_rows(data):
+    leaders = list_leaders(data)
+    assert leaders and {row.rows for row in leaders} == {"4"}
+
+
+def test_a_study_without_them_has_no_such_sections():
+    words = read(render_report(make_data()))
+    assert "How many real rows" not in words and "Would other choices" not in words
+    assert "another number of real rows" in words
