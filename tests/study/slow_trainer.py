@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from cuvee.errors import TrainingError
 from cuvee.train.probe import train_probe
 
 
@@ -27,4 +28,11 @@ def hang_on_synthetic(corpus, loss, settings, **others):
     """Hangs on every blend without a real row."""
     if "real" not in corpus.origins:
         time.sleep(600)
+    return train_probe(corpus, loss, settings, **others)
+
+
+def fail_on_level_d(corpus, loss, settings, **others):
+    """Cannot be trained on rows of the pool whose texts begin with d."""
+    if any(text.startswith("d ") for text in corpus.texts):
+        raise TrainingError("these rows cannot be trained on")
     return train_probe(corpus, loss, settings, **others)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
-from test_study_run import counted
+from test_study_run import counted, files, make_rows, write_pools
 
 KILLS = 5  # ten take over two minutes
 CONCURRENCY = 4
@@ -93,6 +95,46 @@ def test_a_study_killed_again_and_again_ends_with_the_same_bytes(settings, tmp_p
     asked = Counter(json.dumps(b, sort_keys=True) for b in local.bodies)
     assert len(asked) == clean
     assert len(local.bodies) - clean <= kills * CONCURRENCY
+
+
+@pytest.mark.slow
+def test_an_adaptive_study_killed_at_ten_random_moments_ends_with_the_same_bytes(settings, tmp_path):
+    """The search is told again what was finished, and goes on as if nothing had happened."""
+    names = ("a", "b", "c")
+    write_pools(tmp_path, {f"{n}.jsonl": make_rows(n, groups=12 + 4 * k) for k, n in enumerate(names)})
+    made = {
+        **files(settings, **{name: tmp_path / f"{name}.jsonl" for name in names}),
+        "mix": {"shares": [0.1, 0.25, 0.5], "shape_share": 0.5},
+        "draws": {"generation": 3, "sampling": 1, "training": 4, "confirm": 1},
+        "train": {"trainer": "slow_trainer:train", "steps": 10},
+        "search": {"kind": "adaptive", "budget": 0.7, "batch": 2},
+    }
+    config = tmp_path / "study.yaml"
+    config.write_text(yaml.safe_dump(made), encoding="utf-8")
+    known = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TRAINER_LOG": str(tmp_path / "log")}
+
+    def begin(folder: Path, sleep: float) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "cuvee", "run", str(config), "--out", str(folder)]
+        environment = {**known, "TRAINER_SLEEP": str(sleep)}
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
+    assert begin(tmp_path / "whole", 0.0).wait(timeout=120) == 0
+    total, moments = len(finished_trials(tmp_path / "whole")), random.Random(5)
+    folder = tmp_path / "cut"
+    for target in sorted(moments.sample(range(1, total - 4), 10)):  # trials finished when it is struck
+        before = finished_trials(folder)
+        run, end = begin(folder, 0.01), time.monotonic() + 60
+        while len(finished_trials(folder)) < target and run.poll() is None:
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.005)
+        assert run.poll() is None
+        run.send_signal(signal.SIGKILL)
+        run.wait(timeout=30)
+        now = finished_trials(folder)
+        assert {key: now[key] for key in before} == before
+    assert begin(folder, 0.0).wait(timeout=120) == 0
+    assert counted(folder) == counted(tmp_path / "whole")
+    assert finished_trials(folder).keys() == finished_trials(tmp_path / "whole").keys()
 
 
 @pytest.mark.slow

@@ -9,7 +9,16 @@ from cuvee.config.dials import (
     SamplingConfig,
     TopicsConfig,
 )
-from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator, TransformersGenerator
+from cuvee.config.generators import (
+    EmbeddedDraft,
+    EmbeddedGenerator,
+    EndpointDraft,
+    EndpointGenerator,
+    FileGenerator,
+    LocalOrRemote,
+    TransformersDraft,
+    TransformersGenerator,
+)
 from cuvee.config.pools import FilterConfig, PoolFile, SelectConfig
 from cuvee.config.reading import config_schema, config_to_yaml, make_config, read_config
 from cuvee.config.schema import DataConfig, StudyConfig
@@ -21,11 +30,14 @@ __all__ = [
     "CombinedConfig",
     "DataConfig",
     "DialConfig",
+    "EmbeddedDraft",
     "EmbeddedGenerator",
+    "EndpointDraft",
     "EndpointGenerator",
     "ExamplesConfig",
     "FileGenerator",
     "FilterConfig",
+    "LocalOrRemote",
     "ParaphraseConfig",
     "PoolFile",
     "SamplingConfig",
@@ -33,6 +45,7 @@ __all__ = [
     "StudyConfig",
     "TargetConfig",
     "TopicsConfig",
+    "TransformersDraft",
     "TransformersGenerator",
     "config_schema",
     "config_to_yaml",

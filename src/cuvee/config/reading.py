@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from cuvee.config.generators import EmbeddedGenerator
+from cuvee.config.generators import FileGenerator, absolute_paths
 from cuvee.config.messages import explain_error
 from cuvee.config.schema import StudyConfig
 from cuvee.errors import ConfigError
@@ -71,9 +71,12 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     data = config.data.model_copy(update={k: fix(getattr(config.data, k)) for k in ("real", "test", "validation")})
     pools = tuple(p.model_copy(update={"path": fix(p.path)}) for p in config.pools)
     writing = config.writing.model_copy(update={k: fix(getattr(config.writing, k)) for k in ("prompts", "sources")})
+    evaluate = config.evaluate.model_copy(update={"passages": fix(config.evaluate.passages)})
     generator = config.generator
-    if isinstance(generator, EmbeddedGenerator):
-        generator = generator.model_copy(update={"gguf": fix(generator.gguf)})
+    if not isinstance(generator, FileGenerator):
+        generator = absolute_paths(generator, folder)
+        if generator.draft is not None:
+            generator = generator.model_copy(update={"draft": absolute_paths(generator.draft, folder)})
     track = config.track and config.track.in_folder(folder)
-    made = {"data": data, "pools": pools, "generator": generator, "writing": writing, "track": track}
+    made = {"data": data, "pools": pools, "generator": generator, "writing": writing, "track": track, "evaluate": evaluate}
     return config.model_copy(update=made)

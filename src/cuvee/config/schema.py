@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, model_validator
 
 from cuvee.config.dials import DialConfig
+from cuvee.config.drafts import check_drafts
+from cuvee.config.evaluating import EvaluateConfig
 from cuvee.config.execution import ExecuteConfig, TrackConfig
 from cuvee.config.generators import EmbeddedGenerator, FileGenerator, Generator
-from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_filters
+from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_pools
 from cuvee.config.sections import Section
+from cuvee.config.training import SearchConfig, Sizes, TrainConfig
 from cuvee.config.writing import WritingConfig
 from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.records import Regime
-from cuvee.registry import nearest_name
 from cuvee.report.card import Licences, is_language
-from cuvee.train import TrainSettings
+from cuvee.train import TASKS
 
 
 class DataConfig(Section):
@@ -47,8 +46,10 @@ class SplitConfig(Section):
     near: float | None = Field(
         None, gt=0, le=1, description="cosine from which rows stay on one side of the split; null: equal texts only"
     )
-    rows_per_label: int | None = Field(
-        None, ge=1, description="real training rows of each label; null keeps all that remain"
+    rows_per_label: Sizes = Field(
+        None,
+        description="real training rows of each label, or a list such as [4, 16, all], each within the next; "
+        "all and null keep all that remain",
     )
 
 
@@ -78,54 +79,6 @@ class DrawsConfig(Section):
     sampling: int = Field(1, ge=1, description="choices of rows from a block")
     training: int = Field(3, ge=1, description="training seeds")
     confirm: int = Field(3, ge=0, description="fresh generation draws for confirming the winner on the locked test")
-
-
-def check_settings(settings: Mapping[str, bool | int | float | str]) -> None:
-    """Refuse settings that there are not, or that a study decides itself.
-
-    Raises:
-        ValueError: naming the first of them, or the value that is out of range.
-    """
-    decided = {"trainer", "loss", "steps", "seed", "source_weight", "patience", "evaluate_every", "checkpoint_every"}
-    known = {each.name for each in fields(TrainSettings)} - decided
-    unknown = next((name for name in settings if name not in known), None)
-    if unknown is not None:
-        raise ValueError(f"settings has {unknown!r}; {nearest_name(unknown, known)}")
-    TypeAdapter(TrainSettings).validate_python(dict(settings))
-
-
-class CheckConfig(Section):
-    """A dearer trainer on three cells: real-only, the best cell, the most diverse cell at its share."""
-
-    trainer: str = "encoder"
-    steps: int = Field(30, ge=1)
-    settings: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="more of this trainer: batch_size, learning_rate, lora_rank, ..."
-    )
-    draws: int = Field(3, ge=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> CheckConfig:
-        check_settings(self.settings)
-        return self
-
-
-class TrainConfig(Section):
-    """The trainer of the grid: every cell gets the same optimiser steps."""
-
-    trainer: str = "probe"
-    loss: str = "ce"
-    source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
-    steps: int = Field(300, ge=1)
-    settings: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="more of the trainer and the loss: gamma, q, batch_size, lora_rank, ..."
-    )
-    check: CheckConfig | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> TrainConfig:
-        check_settings(self.settings)
-        return self
 
 
 class AdviceConfig(Section):
@@ -181,29 +134,48 @@ class StudyConfig(Section):
     mix: MixConfig = MixConfig()
     draws: DrawsConfig = DrawsConfig()
     train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     execute: ExecuteConfig = ExecuteConfig()
     track: TrackConfig | None = Field(None, description="MLflow, for the finished study; nowhere when left out")
     advice: AdviceConfig = AdviceConfig()
     card: CardConfig = CardConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_trainers(cls, given: object) -> object:
+        """The task's own trainer, where none is named."""
+        task = given.get("task", "classification") if isinstance(given, dict) else "classification"
+        if not isinstance(given, dict) or task == "classification" or task not in TASKS:
+            return given
+        train = given.get("train", {})
+        if not isinstance(train, dict):
+            return given
+        made = {"trainer": TASKS[task][0], **train}
+        if isinstance(check := train.get("check"), dict):
+            made["check"] = {"trainer": TASKS[task][-1], **check}
+        return {**given, "train": made}
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
         if isinstance(self.generator, FileGenerator):
             if not self.pools or self.dials:
                 raise ValueError("generator.kind files needs a list under pools, and no dials")
-            check_filters(self.filters)
-            if self.task != "classification":
-                raise ValueError(f"pools that are files are for the task classification; this one is {self.task}")
+            check_pools(self.pools, self.filters, self.task, self.data.context)
         elif not self.dials or self.pools:
             raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
         elif self.filters != DEFAULT_FILTERS:
             raise ValueError("filters are for pools that are files; what an LLM writes is judged as it comes")
-        if isinstance(self.generator, FileGenerator) and self.writing != WritingConfig():
+        if not isinstance(self.generator, FileGenerator):
+            check_drafts(self.generator.draft, self.dials)
+        elif self.writing != WritingConfig():
             raise ValueError("writing is for what an LLM writes; pools that are files have filters")
         if self.data.context is not None and self.task != "generation":
             raise ValueError(f"data.context is for the task generation, this one is {self.task}")
         if self.writing.label_check is not None and self.task != "classification":
             raise ValueError(f"writing.label_check needs labels, and the task {self.task} has none")
+        self.evaluate.check(self.task)
+        self._check_training()
         names = [d.name for d in self.dials if d.name != "combined"]
         if len(set(names)) != len(names):
             raise ValueError(f"dials are listed twice: {', '.join(names)}; put all levels into one entry")
@@ -211,3 +183,13 @@ class StudyConfig(Section):
         if len(set(keys)) != len(keys):
             raise ValueError("two pools have the same dial and level; give each level one file")
         return self
+
+    def _check_training(self) -> None:
+        if self.train.sensitivity and self.mix.regime == "replace":
+            raise ValueError("train.sensitivity equal-epochs changes nothing with mix.regime replace; leave it out")
+        shares = len([share for share in self.mix.shares if share > 0])
+        if self.search.kind == "adaptive" and self.search.budget <= 1 and self.search.budget * shares < 1 - 1e-9:
+            raise ValueError(
+                f"search.budget {self.search.budget:g} does not pay for the shape test, which is one of {shares} "
+                f"shares; give at least {1 / shares:.3g}"
+            )

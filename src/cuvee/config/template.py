@@ -50,7 +50,8 @@ data:
 split:
   test: 0.3              # locked; read once, by the final confirmation
   validation: 0.3
-  rows_per_label: {rows}      # real training rows of each label: how scarce your labels are; null takes all
+  rows_per_label: {rows}      # real training rows of each label: how scarce your labels are; null takes all;
+                         # a list, such as [4, 16, all], shows how the gain depends on it
 
 encoder: minilm          # minilm, hashing (no model needed), or any sentence-transformers model
 
@@ -89,9 +90,16 @@ draws:
   confirm: 3             # fresh draws for the winner, on the locked test
 
 train:
-  trainer: probe
-  loss: ce
+  trainer: probe         # or a list: the first decides, the others show whether it holds
+  loss: ce               # or a list, such as [ce, dimp]
   steps: 300
+# check:                 # a dearer trainer on the real rows alone, the best cells, and the most diverse one
+#   trainer: encoder
+#   keep: 3
+
+# search:                # train a part of the trials only, where it tells most
+#   kind: adaptive
+#   budget: 0.4          # of the blend trials
 
 advice:
   alpha: 0.05

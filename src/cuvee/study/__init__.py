@@ -21,14 +21,15 @@ from cuvee.corpus import Corpus
 from cuvee.execute import Listener, Stages
 from cuvee.records import Advice, Confirmation, Level, Measurement, Trial, TrialFailure
 from cuvee.store import RunFolder, StoredPool
+from cuvee.study.advising import Advisor
 from cuvee.study.demo import make_demo
 from cuvee.study.outputs import StudyResult, write_outputs
 from cuvee.study.pools import make_pools, measure_pools
 from cuvee.study.setup import Study, load_dataset_rows, prepare_study
 from cuvee.study.status import Recorder
 from cuvee.study.tracking import check_tracking, track_study
-from cuvee.study.trials import check_trainer, confirm_best, draw_advice, run_grid
-from cuvee.study.validation import require_trainable, validate_study
+from cuvee.study.trials import check_trainer, confirm_best, run_equal_epochs, run_grid
+from cuvee.study.validation import validate_study
 
 if TYPE_CHECKING:
     import datasets
@@ -54,23 +55,23 @@ class Flow:
 
     @cached_property
     def grid(self) -> list[Trial | TrialFailure]:
-        """Mix, train and evaluate every cell at every draw.
-
-        Raises:
-            ConfigError: the task is not classification.
-        """
-        require_trainable(self.study)
-        return run_grid(self.study, self.pools)
+        """Mix, train and evaluate: every cell at every draw, or what an adaptive search asks for."""
+        return run_grid(self.study, self.pools, self.measurements)
 
     @cached_property
     def draft(self) -> Advice:
         """What the grid says, before the winner is confirmed."""
-        return draw_advice(self.study, self.pools, self.grid, self.measurements)
+        return self._advisor.draft(self.grid)
 
     @cached_property
     def checks(self) -> list[Trial | TrialFailure]:
-        """The dearer trainer on three cells."""
+        """The dearer trainer on few cells."""
         return check_trainer(self.study, self.pools, self.measurements, self.draft)
+
+    @cached_property
+    def equal_epochs(self) -> list[Trial | TrialFailure]:
+        """The slice of the shape test and the best cell with equal epochs in place of equal steps, where asked for."""
+        return run_equal_epochs(self.study, self.pools, self.draft)
 
     @cached_property
     def confirmation(self) -> Confirmation | None:
@@ -80,13 +81,17 @@ class Flow:
     @cached_property
     def advice(self) -> Advice:
         """The verdict with all its evidence."""
-        outcomes = [*self.grid, *self.checks]
-        return draw_advice(self.study, self.pools, outcomes, self.measurements, self.confirmation)
+        return self._advisor.conclude(self.grid, self.checks, self.equal_epochs, self.confirmation)
+
+    @cached_property
+    def _advisor(self) -> Advisor:
+        return Advisor(self.study, self.pools, self.measurements)
 
     @cached_property
     def result(self) -> StudyResult:
         """Write the report and the recommended blend."""
-        failures = [o for o in (*self.grid, *self.checks) if isinstance(o, TrialFailure)]
+        outcomes = [*self.grid, *self.checks, *self.equal_epochs]
+        failures = [o for o in outcomes if isinstance(o, TrialFailure)]
         result = write_outputs(self.study, self.pools, self.measurements, self.advice, failures)
         track_study(self.study, self.advice, [*self.grid, *self.checks])
         return result
@@ -148,5 +153,4 @@ def run_study(
         CuveeError: bad input or config, an endpoint that fails, a run folder of another study or in use.
     """
     with open_study(config, real=real, out=out, listener=listener) as flow:
-        require_trainable(flow.study)  # before anything is spent on pools
         return flow.result

@@ -90,6 +90,7 @@ def _read_settings(study: Study, settings: DialConfig, ask: Asker | None) -> Map
             study.encoder.encode(study.train.texts),
             selection=settings.selection,
             seed=derive_seed(study.config.seed, "examples"),
+            count=max(settings.levels),
             strata={name: list(found.rows) for name, found in commission(study).strata.items()},
         )
     return found

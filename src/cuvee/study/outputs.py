@@ -10,10 +10,11 @@ from pathlib import Path
 
 from cuvee._version import __version__
 from cuvee.config import (
-    EmbeddedGenerator,
-    EndpointGenerator,
+    EmbeddedDraft,
+    EndpointDraft,
     FileGenerator,
-    TransformersGenerator,
+    LocalOrRemote,
+    StudyConfig,
     config_to_yaml,
 )
 from cuvee.corpus import Corpus
@@ -25,10 +26,12 @@ from cuvee.recommend import advice_to_json, advice_to_text
 from cuvee.records import Advice, Cell, Composition, Draw, Level, Measurement, MetricNote, TrialFailure, Usage
 from cuvee.report import ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.store import StoredPool
+from cuvee.study.grids import overlapping_shares
 from cuvee.study.pools import usable_draws
+from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Pools, Study
 from cuvee.study.spending import account_study
-from cuvee.study.trials import level_of, mix_cell, overlapping_shares
+from cuvee.study.trials import level_of, mix_cell
 
 SAMPLES = 6
 
@@ -119,15 +122,21 @@ def make_blend(study: Study, pools: Pools, cell: Cell) -> Blend:
 
 
 def describe_generator(study: Study) -> str:
-    """Who wrote the synthetic rows."""
+    """Who wrote the synthetic rows, and their drafts if that was another."""
     generator = study.config.generator
-    if isinstance(generator, EmbeddedGenerator):
-        return f"embedded {Path(generator.gguf).name if generator.gguf else 'SmolLM2-135M-Instruct'}"
-    if isinstance(generator, EndpointGenerator):
-        return f"{generator.model} at {redact_url(generator.base_url, None)}"
-    if isinstance(generator, TransformersGenerator):
-        return f"{Path(generator.model).name if Path(generator.model).exists() else generator.model} in transformers"
-    return "ready-made pools"
+    if isinstance(generator, FileGenerator):
+        return "ready-made pools"
+    drafts = "" if generator.draft is None else f"; drafts by {_describe_model(generator.draft)}"
+    return f"{_describe_model(generator)}{drafts}"
+
+
+def _describe_model(part: LocalOrRemote) -> str:
+    if isinstance(part, EmbeddedDraft):
+        return f"embedded {Path(part.gguf).name if part.gguf else 'SmolLM2-135M-Instruct'}"
+    if isinstance(part, EndpointDraft):
+        first, *others = (redact_url(url, None) for url in part.urls)
+        return f"{part.model} at {first}" + (f" and {len(others)} more" if others else "")
+    return f"{Path(part.model).name if Path(part.model).exists() else part.model} in transformers"
 
 
 def _describe_synthetic(study: Study, level: Level, pool: StoredPool) -> SyntheticPart:
@@ -174,7 +183,7 @@ def make_report(
         advice=advice,
         measurements=measurements,
         levels=tuple(pools),
-        trainer=config.train.trainer,
+        trainer=config.train.trainers[0],
         shape_share=config.mix.shape_share,
         descriptive_shares=overlapping_shares(study),
         delta=config.advice.delta,
@@ -197,7 +206,11 @@ def make_report(
             "draws (generation, sampling, training)": (
                 f"{config.draws.generation}, {config.draws.sampling}, {config.draws.training}"
             ),
-            "optimiser steps of every cell": str(config.train.steps),
+            "real rows a label": ", ".join(str(rows) for rows in study.row_counts),
+            "trainer, loss and optimiser steps of every cell": "; ".join(
+                f"{each.trainer}, {each.loss}, {each.steps}" for each in grid_recipes(study)
+            ),
+            "search": _describe_search(config),
             "seed": str(config.seed),
         },
         notes={level.key: pool.note for level, pool in pools.items() if pool.note},
@@ -205,6 +218,14 @@ def make_report(
         study_yaml=config_to_yaml(config),
         version=__version__,
     )
+
+
+def _describe_search(config: StudyConfig) -> str:
+    search = config.search
+    if search.kind == "grid":
+        return "grid, all planned trials"
+    budget = f"{search.budget:.0%} of the blend trials" if search.budget <= 1 else f"{search.budget:g} blend trials"
+    return f"adaptive, {budget}, {search.acquisition}"
 
 
 def _samples(corpus: Corpus) -> list[tuple[str, str]]:

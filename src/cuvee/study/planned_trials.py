@@ -14,13 +14,16 @@ from cuvee.evaluate import score_proba
 from cuvee.execute.machine import usable_cores
 from cuvee.fingerprint import derive_rng
 from cuvee.mix import mix_corpora
-from cuvee.recommend import PlannedTrial, plan_grid
-from cuvee.records import Cell, Level, Vectors
+from cuvee.records import Level, Vectors
+from cuvee.study.grids import PlannedGrid, allowed_trials, plan_grids
 from cuvee.study.planned_requests import planned_draws
+from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Study
+from cuvee.study.trials import count_epochs
 from cuvee.train import Predictor, TrainSettings, train_model
 
 _TIMED = 2
+_TIMED_RECIPE = ("probe", "ce")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ class TrialPlan:
     """Trials of one stage with one trainer.
 
     Attributes:
-        stage: grid, check, confirm.
+        stage: grid, check, equal epochs, confirm.
         trainer: of all its trials.
         cells, trials: how many.
         steps: optimiser steps of each.
@@ -57,46 +60,83 @@ def planned_levels(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Leve
 
 
 def plan_trials(study: Study, levels: Mapping[Level, Sequence[int]]) -> list[TrialPlan]:
-    """The trials of grid, check and confirmation."""
-    config = study.config
-    grid = plan_grid(
-        levels,
-        shares=config.mix.shares,
-        base_share=config.mix.shape_share,
-        rows_per_label=study.rows_per_label,
-        sampling=config.draws.sampling,
-        training=config.draws.training,
-        trainer=config.train.trainer,
-        loss=config.train.loss,
-    )
-    each = _time_probe(study) if config.train.trainer == "probe" and config.train.loss == "ce" else None
-    stages = [_stage("grid", config.train.trainer, grid, config.train.steps, each)]
-    if config.train.check is not None:
-        check = config.train.check
-        trials = 3 * min(check.draws, config.draws.generation)
+    """The trials of grids, check, equal epochs and confirmation.
+
+    Raises:
+        ConfigError: the search's budget does not pay for the shape test.
+    """
+    config, grids = study.config, plan_grids(study, levels)
+    each = _time_probe(study) if any((g.trainer, g.loss) == _TIMED_RECIPE for g in grids) else None
+    steps = {(r.trainer, r.loss): r.steps for r in grid_recipes(study)}
+    stages = []
+    for trainer in config.train.trainers:
+        own = [grid for grid in grids if grid.trainer == trainer]
+        timed = each if all((g.trainer, g.loss) == _TIMED_RECIPE for g in own) else None
         stages.append(
             TrialPlan(
-                stage="check", trainer=check.trainer, cells=3, trials=trials, steps=check.steps, seconds_each=None
+                stage="grid",
+                trainer=trainer,
+                cells=sum(len({item.cell for item in grid.planned}) for grid in own),
+                trials=sum(allowed_trials(study, grid, len(grids)) for grid in own),
+                steps=steps[trainer, own[0].loss],
+                seconds_each=timed,
             )
         )
+    main = grids[0]
+    timed = each if (main.trainer, main.loss) == _TIMED_RECIPE else None
+    stages += [*_plan_check(study), *_plan_epochs(study, main, timed)]
     if config.draws.confirm:
         trials = 3 * config.draws.confirm * config.draws.sampling * config.draws.training
         stages.append(
             TrialPlan(
                 stage="confirm",
-                trainer=config.train.trainer,
+                trainer=main.trainer,
                 cells=3,
                 trials=trials,
-                steps=config.train.steps,
-                seconds_each=each,
+                steps=steps[main.trainer, main.loss],
+                seconds_each=timed,
             )
         )
     return stages
 
 
-def _stage(name: str, trainer: str, planned: Sequence[PlannedTrial], steps: int, each: float | None) -> TrialPlan:
-    cells: set[Cell] = {item.cell for item in planned}
-    return TrialPlan(stage=name, trainer=trainer, cells=len(cells), trials=len(planned), steps=steps, seconds_each=each)
+def _plan_check(study: Study) -> list[TrialPlan]:
+    """Real-only, the best cells, the most diverse one: at most, since they may be the same."""
+    check = study.config.train.check
+    if check is None:
+        return []
+    cells = 2 + check.keep
+    trials = cells * min(check.draws, study.config.draws.generation)
+    return [
+        TrialPlan(
+            stage="check", trainer=check.trainer, cells=cells, trials=trials, steps=check.steps, seconds_each=None
+        )
+    ]
+
+
+def _plan_epochs(study: Study, main: PlannedGrid, each: float | None) -> list[TrialPlan]:
+    """The levels at the share of the shape test and their baselines, in steps of the longest; the best cell may add."""
+    config = study.config
+    if "equal-epochs" not in config.train.sensitivity:
+        return []
+    share = config.mix.shape_share
+    wanted = [
+        item
+        for item in main.planned
+        if (item.cell.kind in ("blend", "real-duplicated") and item.cell.share == share)
+        or item.cell.kind == "real-only"
+    ]
+    longer = count_epochs(study)["blend", share]
+    return [
+        TrialPlan(
+            stage="equal epochs",
+            trainer=main.trainer,
+            cells=len({item.cell for item in wanted}),
+            trials=len(wanted),
+            steps=round(config.train.steps_of(main.trainer) * longer),
+            seconds_each=None if each is None else each * longer,
+        )
+    ]
 
 
 class _RandomVectors:
@@ -126,7 +166,7 @@ def _time_probe(study: Study) -> float:
         rows = mix_corpora(
             study.train, share=mix.shape_share, regime=mix.regime, seed=number, kind="real-duplicated"
         ).corpus
-        settings = TrainSettings(trainer="probe", steps=study.config.train.steps, seed=number)
+        settings = TrainSettings(trainer="probe", steps=study.config.train.steps_of("probe"), seed=number)
         predictor = train_model(rows, settings=settings, encoder=encoder)
         assert isinstance(predictor, Predictor)
         score_proba(predictor.predict_proba(held_out.texts), predictor.labels, held_out.targets)

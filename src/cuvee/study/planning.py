@@ -19,7 +19,7 @@ from cuvee.study.planned_requests import LETTERS_A_TOKEN, DialPlan, plan_dial
 from cuvee.study.planned_trials import TrialPlan, count_workers, plan_trials, planned_levels
 from cuvee.study.setup import Study, prepare_study
 from cuvee.study.spending import find_prices
-from cuvee.study.validation import require_trainable, validate_study
+from cuvee.study.validation import validate_study
 from cuvee.study.writing import commission
 
 
@@ -92,7 +92,6 @@ def plan_study(
     with TemporaryDirectory(prefix="cuvee-plan-") as folder, RunFolder(folder) as empty:
         study = prepare_study(settings, empty, Stages())
         validate_study(study)
-        require_trainable(study)
         return _plan(study, sd_between, sd_within)
 
 
@@ -173,6 +172,8 @@ def _notes(study: Study, stages: Sequence[TrialPlan], *, priced: bool) -> list[s
         notes.append("time of generating, embedding and measuring is not estimated")
         notes.append(f"tokens: {LETTERS_A_TOKEN:g} letters each, as in English; answers as long as the real rows")
         notes.append("answers that cannot be used are asked for again, and are not in the estimate")
+    if study.config.search.kind == "adaptive":
+        notes.append("the search chooses which blends are drawn how often; all draws go to baselines and shape test")
     if not priced and generator.kind == "endpoint":
         notes.append("no cost: give generator.prices")
     if any(settings.target is not None for settings in study.config.dials):

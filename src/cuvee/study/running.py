@@ -2,71 +2,177 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from cuvee.corpus import Corpus
 from cuvee.errors import CuveeError
-from cuvee.execute import Lost, open_executor
+from cuvee.execute import Executor, Lost, open_executor
 from cuvee.execute.stages import Progress
 from cuvee.fingerprint import hash_value
 from cuvee.recommend import PlannedTrial
-from cuvee.records import Trial, TrialFailure
+from cuvee.records import Cell, Kind, Trial, TrialFailure
+from cuvee.study.judging import make_judging
 from cuvee.study.known import KnownVectors
 from cuvee.study.setup import Study
 from cuvee.study.work import Mixing, Outcome, Task, TrialWork
 
+Settings = Mapping[str, bool | int | float | str]
 
-def make_mixing(study: Study, pools: Mapping[str, Corpus], shares: Sequence[float]) -> Mixing:
-    """How the study mixes cells of these shares."""
-    return Mixing(
-        train=study.train,
-        pools=pools,
-        blocks={share: study.blocks_needed(share) for share in sorted(set(shares))},
-        regime=study.config.mix.regime,
-        seed=study.config.seed,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How the cells of one trainer and loss are trained: optimiser steps, settings of trainer and loss."""
+
+    trainer: str
+    loss: str
+    steps: int
+    settings: Settings
+
+
+def grid_recipes(study: Study) -> tuple[Recipe, ...]:
+    """Of every trainer with every loss of the study, the main one first."""
+    train = study.config.train
+    return tuple(
+        Recipe(trainer=t, loss=loss, steps=train.steps_of(t), settings=train.settings_of(t, loss))
+        for t in train.trainers
+        for loss in train.losses
     )
 
 
-def run_planned(
+def make_mixing(study: Study, pools: Mapping[str, Corpus], more: Sequence[float] = ()) -> Mixing:
+    """How the study mixes its cells, and cells at more shares than it plans."""
+    shares = {0.0, *study.config.mix.shares, *more}
+    return Mixing(
+        train=study.train,
+        pools=pools,
+        blocks={(rows, share): study.blocks_needed(share, rows) for rows in study.row_counts for share in shares},
+        regime=study.config.mix.regime,
+        seed=study.config.seed,
+        fewer=study.fewer,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeWork:
+    """Runs each trial by the recipe of its trainer and loss. It is carried once to each place where trials run.
+
+    Attributes:
+        works: (trainer, loss) -> how its trials are run; they share their data.
+        part: what predictors are evaluated on.
+        epochs: (kind, share) -> rows of such a cell over its real rows, by which its steps are multiplied; empty
+            where all cells get the same steps.
+    """
+
+    works: Mapping[tuple[str, str], TrialWork]
+    part: Literal["validation", "test"]
+    epochs: Mapping[tuple[Kind, float], float]
+
+    def key(self, item: PlannedTrial) -> str:
+        """Hash of all that determines the trial's result.
+
+        Raises:
+            InputError: its blend cannot be mixed.
+        """
+        return self._work(item.cell).key(item)
+
+    def failure_key(self, item: PlannedTrial) -> str:
+        """What a failure of the trial is kept under, however it failed."""
+        return hash_value([item.cell, item.draw, self.part, "failed", *(["equal-epochs"] if self.epochs else [])])
+
+    def __call__(self, task: Task) -> Outcome:
+        """The trial, or the failure it ended in."""
+        return self._work(task.item.cell)(task)
+
+    def _work(self, cell: Cell) -> TrialWork:
+        work = self.works[cell.trainer, cell.loss]
+        if not self.epochs:
+            return work
+        return replace(work, steps=max(1, round(work.steps * self.epochs[cell.kind, cell.share])))
+
+
+class TrialRunner:
+    """Runs planned trials, round after round, in one place that stays open."""
+
+    def __init__(self, study: Study, work: RecipeWork, executor: Executor, progress: Progress) -> None:
+        self._study, self._work, self._executor, self._progress = study, work, executor, progress
+        self._done = 0
+
+    def run(self, planned: Sequence[PlannedTrial], *, total: int | None = None) -> list[Outcome]:
+        """Run what the run folder does not hold yet; every outcome is committed as it comes.
+
+        Args:
+            planned: trials of one round.
+            total: trials of all rounds, for the progress; those up to this round by default.
+
+        Returns:
+            The outcome of each, in the order of the plan. Failures are recorded, and tried again in the next run.
+        """
+        end = self._done + len(planned)
+        lot = _Lot(self._study, planned, self._work, lambda done: self._progress(self._done + done, total or end))
+        for task, result in self._executor.run_all(self._work, lot.tasks(), on_start=lot.mark):
+            lot.keep(task, result)
+        self._done = end
+        return lot.outcomes()
+
+
+@contextmanager
+def open_trials(
     study: Study,
-    planned: Sequence[PlannedTrial],
     pools: Mapping[str, Corpus],
+    recipes: Sequence[Recipe],
     *,
     stage: str,
-    steps: int,
     test: Corpus | None = None,
-    more: Mapping[str, bool | int | float | str] | None = None,
-) -> list[Outcome]:
-    """Run what the run folder does not hold yet, in the order of the plan; every outcome is committed as it comes.
+    epochs: Mapping[tuple[Kind, float], float] | None = None,
+) -> Iterator[TrialRunner]:
+    """A stage of trials: data is embedded once, and one executor stays open over all its rounds.
 
-    ``more`` are settings of trainer and loss; None takes the grid's.
-    Failures are recorded, and tried again in the next run. Results do not depend on where trials run.
+    Results do not depend on where trials run.
+
+    Args:
+        study: prepared.
+        pools: level key -> its rows.
+        recipes: how the cells of each trainer and loss are trained.
+        stage: its name.
+        test: what predictors are evaluated on; None is validation.
+        epochs: see :class:`RecipeWork`.
     """
     held_out = study.split.validation if test is None else test
-    more = study.config.train.settings if more is None else more
+    part: Literal["validation", "test"] = "validation" if test is None else "test"
     settings = study.config.execute
     with study.stages.stage(stage, "trials") as progress:
-        texts = [*study.train.texts, *held_out.texts, *(text for pool in pools.values() for text in pool.texts)]
-        work = TrialWork(
-            mixing=make_mixing(study, pools, [item.cell.share for item in planned]),
-            held_out=held_out,
-            part="validation" if test is None else "test",
-            encoder=KnownVectors(study.encoder, texts, source=study.config.encoder),
-            steps=steps,
-            source_weight=study.config.train.source_weight,
-            more=more,
-        )
-        lot = _Lot(study, planned, work, progress)
+        judging = make_judging(study.config.evaluate)
+        texts = [*study.train.texts, *held_out.texts, *judging.passages]
+        texts += [text for pool in pools.values() for text in pool.texts]
+        mixing = make_mixing(study, pools)
+        encoder = KnownVectors(study.encoder, texts, source=study.config.encoder)
+        works = {
+            (recipe.trainer, recipe.loss): TrialWork(
+                mixing=mixing,
+                held_out=held_out,
+                part=part,
+                encoder=encoder,
+                steps=recipe.steps,
+                source_weight=study.config.train.source_weight,
+                more=recipe.settings,
+                judging=judging,
+            )
+            for recipe in recipes
+        }
+        work = RecipeWork(works=works, part=part, epochs=epochs or {})
         with open_executor(settings.kind, settings.terms(), address=settings.address) as executor:
-            for task, result in executor.run_all(work, lot.tasks(), on_start=lot.mark):
-                lot.keep(task, result)
-    return lot.outcomes()
+            yield TrialRunner(study, work, executor, progress)
 
 
 class _Lot:
-    """Planned trials, those that are finished among them."""
+    """Planned trials of a round, those that are finished among them."""
 
-    def __init__(self, study: Study, planned: Sequence[PlannedTrial], work: TrialWork, progress: Progress) -> None:
+    def __init__(
+        self, study: Study, planned: Sequence[PlannedTrial], work: RecipeWork, progress: Callable[[int], None]
+    ) -> None:
         self._study, self._planned, self._work, self._progress = study, planned, work, progress
         self._found: dict[int, Outcome] = {}
 
@@ -91,17 +197,16 @@ class _Lot:
 
     def keep(self, task: Task, result: Outcome | Lost) -> None:
         """Commit a result, then count it."""
-        cell, draw = task.item.cell, task.item.draw
         if isinstance(result, Lost):
-            result = TrialFailure(cell=cell, draw=draw, stage="train", reason=result.reason)
-        failure = hash_value([cell, draw, self._work.part, "failed"])
+            result = TrialFailure(cell=task.item.cell, draw=task.item.draw, stage="train", reason=result.reason)
+        failure = self._work.failure_key(task.item)
         key = failure if isinstance(result, TrialFailure) else task.key
         self._study.folder.add_trial(key, result, mark=task.key, replaces=failure)
         self._count(task.number, result)
 
     def _count(self, number: int, outcome: Outcome) -> None:
         self._found[number] = outcome
-        self._progress(len(self._found), len(self._planned))
+        self._progress(len(self._found))
 
     def outcomes(self) -> list[Outcome]:
         """Of every planned trial, in the order of the plan."""

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cuvee.config import DataConfig, StudyConfig, config_to_yaml
-from cuvee.corpus import Corpus, LockedTest, Split, Task, label_strata, load_corpus, normalise_text, split_corpus
+from cuvee.config.training import list_sizes
+from cuvee.corpus import (
+    Corpus,
+    LockedTest,
+    Split,
+    Task,
+    few_shot,
+    label_strata,
+    load_corpus,
+    normalise_text,
+    split_corpus,
+)
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages
@@ -28,13 +39,17 @@ FRESH = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """A prepared study: its config, data, encoder and run folder."""
+    """A prepared study: its config, data, encoder and run folder.
+
+    ``fewer`` holds the smaller sets of real training rows that cells are trained on too, by their rows a label.
+    """
 
     config: StudyConfig
     folder: RunFolder
     stages: Stages
     split: Split
     encoder: Encoder
+    fewer: Mapping[int, Corpus] = field(default_factory=dict)
 
     @property
     def train(self) -> Corpus:
@@ -44,21 +59,35 @@ class Study:
     @property
     def rows_per_label(self) -> int:
         """Real training rows of a label (of the largest one, where they differ)."""
-        return max(self._strata_counts().values())
+        return max(self.strata_counts().values())
 
-    def _strata_counts(self) -> dict[str, int]:
-        return dict(sorted(Counter(label_strata(self.train)).items()))
+    @property
+    def row_counts(self) -> tuple[int, ...]:
+        """Numbers of real rows a label that cells are trained on, largest first."""
+        return (self.rows_per_label, *sorted(self.fewer, reverse=True))
+
+    def real_rows(self, rows_per_label: int) -> Corpus:
+        """The real training rows of cells with so many a label: each smaller set lies within the larger ones."""
+        return self.fewer.get(rows_per_label, self.train)
+
+    def strata_counts(self, rows_per_label: int | None = None) -> dict[str, int]:
+        """Label -> real training rows, where there are so many a label; None is the largest number."""
+        real = self.train if rows_per_label is None else self.real_rows(rows_per_label)
+        return dict(sorted(Counter(label_strata(real)).items()))
 
     def block_rows(self) -> dict[str, int]:
         """Label -> synthetic rows that one generation draw holds: enough for the share of the shape test."""
         mix = self.config.mix
-        counts = share_counts(self._strata_counts(), mix.shape_share, regime=mix.regime)
+        counts = share_counts(self.strata_counts(), mix.shape_share, regime=mix.regime)
         return {label: synthetic for label, (_, synthetic) in counts.items()}
 
-    def blocks_needed(self, share: float) -> int:
-        """Generation blocks that a blend at ``share`` draws from: more than one makes draws overlap."""
+    def blocks_needed(self, share: float, rows_per_label: int | None = None) -> int:
+        """Generation blocks that a blend at ``share`` draws from: more than one makes draws overlap.
+
+        Blocks are made for the largest number of real rows, which None stands for.
+        """
         mix = self.config.mix
-        counts = share_counts(self._strata_counts(), share, regime=mix.regime)
+        counts = share_counts(self.strata_counts(rows_per_label), share, regime=mix.regime)
         block = self.block_rows()
         return max([1, *(-(-s // block[label]) for label, (_, s) in counts.items() if block[label])])
 
@@ -78,19 +107,57 @@ def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages, real: 
         folder.check_identity(
             {
                 "data": data,
-                "split": hash_value(config.split.model_dump()),
+                "split": hash_value(config.split.model_dump() | {"rows_per_label": _largest(config)}),
                 "seeds": str(config.seed),
             }
         )
         split = _drop_overlap(split, folder, stages)
-        study = Study(config=config, folder=folder, stages=stages, split=split, encoder=load_encoder(config.encoder))
+        study = Study(
+            config=config,
+            folder=folder,
+            stages=stages,
+            split=split,
+            encoder=load_encoder(config.encoder),
+            fewer=_take_fewer(config, split.train),
+        )
         if not any(study.block_rows().values()):
             raise InputError(
                 f"mix.shape_share {config.mix.shape_share} gives no synthetic row a label with "
                 f"{study.rows_per_label} real ones; raise it or split.rows_per_label"
             )
+        _check_fewer(study)
         folder.save_text("study.yaml", config_to_yaml(config))
     return study
+
+
+def _largest(config: StudyConfig) -> int | None:
+    """Real training rows of each label at most; None is all."""
+    size = list_sizes(config.split.rows_per_label)[0]
+    return None if size == "all" else size
+
+
+def _take_fewer(config: StudyConfig, train: Corpus) -> dict[int, Corpus]:
+    """The smaller sets of training rows that are asked for, by their rows a label."""
+    sizes = [size for size in list_sizes(config.split.rows_per_label)[1:] if size != "all"]
+    if not sizes:
+        return {}
+    try:
+        made = few_shot(train, sizes, seed=config.seed)
+    except InputError as exc:
+        raise InputError(f"split.rows_per_label {list(sizes)}: {exc}") from exc
+    return {size: made[str(size)] for size in sizes if len(made[str(size)]) < len(train)}
+
+
+def _check_fewer(study: Study) -> None:
+    """Refuse numbers of real rows at which a share would hold no synthetic row at all."""
+    mix = study.config.mix
+    for rows in study.row_counts:
+        counts = share_counts(study.strata_counts(rows), mix.shape_share, regime=mix.regime)
+        if not any(synthetic for _, synthetic in counts.values()):
+            raise InputError(
+                f"mix.shape_share {mix.shape_share} gives no synthetic row a label with {rows} real ones; "
+                "raise it, or drop the number from split.rows_per_label"
+            )
 
 
 def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
@@ -111,7 +178,7 @@ def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
         together=together,
         test=0 if "test" in parts else config.split.test,
         validation=0 if "validation" in parts else config.split.validation,
-        rows_per_label=config.split.rows_per_label,
+        rows_per_label=_largest(config),
         seed=config.seed,
     )
     if parts:

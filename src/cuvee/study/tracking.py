@@ -164,7 +164,7 @@ def _params(config: StudyConfig) -> dict[str, str]:
     values = config.model_dump(mode="json", exclude={"dials", "pools", "track"})
     walk(values, "")
     if isinstance(config.generator, EndpointGenerator):
-        found["generator.base_url"] = redact_url(config.generator.base_url, None)
+        found["generator.base_url"] = ", ".join(redact_url(url, None) for url in config.generator.urls)
     found["dials"] = ", ".join(dict.fromkeys([*(d.name for d in config.dials), *(p.dial for p in config.pools)]))
     return found
 

@@ -1,52 +1,53 @@
-"""Trials: mix, train, evaluate; the grid, the dearer trainer's check, the confirmation, the advice."""
+"""Trials: mix, train, evaluate; the grids, the dearer trainer's check, equal epochs, the confirmation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from cuvee.config import FileGenerator
 from cuvee.corpus import Corpus
 from cuvee.fingerprint import hash_value
-from cuvee.mix import Blend
-from cuvee.recommend import PlannedTrial, confirm_cell, plan_grid, recommend_mixture
-from cuvee.records import (
-    Advice,
-    Cell,
-    Confirmation,
-    Draw,
-    Level,
-    Measurement,
-    Trial,
-    TrialFailure,
-)
-from cuvee.study.generation import SPEED
+from cuvee.mix import Blend, share_counts
+from cuvee.recommend import PlannedTrial, confirm_cell, halve
+from cuvee.recommend.checks import DIVERSITY
+from cuvee.records import Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
+from cuvee.study.generators import identify_generator
+from cuvee.study.grids import allowed_trials, make_search, overlapping_shares, plan_grids, value_of
 from cuvee.study.pools import fresh_pool, usable_draws
-from cuvee.study.running import make_mixing, run_planned
+from cuvee.study.running import Recipe, grid_recipes, make_mixing, open_trials
 from cuvee.study.setup import FRESH, Pools, Study
 from cuvee.study.work import Outcome
 
-DIVERSITY = "vendi_q1"
 
+def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]) -> list[Outcome]:
+    """The planned trials on validation that the search asks for; those in the run folder are not repeated.
 
-def run_grid(study: Study, pools: Pools) -> list[Outcome]:
-    """Every planned trial on validation; those in the run folder are not repeated."""
-    config = study.config
-    planned = plan_grid(
-        usable_draws(study, pools),
-        shares=config.mix.shares,
-        base_share=config.mix.shape_share,
-        rows_per_label=study.rows_per_label,
-        sampling=config.draws.sampling,
-        training=config.draws.training,
-        trainer=config.train.trainer,
-        loss=config.train.loss,
-    )
-    corpora = {level.key: pool.corpus for level, pool in pools.items()}
-    return run_planned(study, planned, corpora, stage="train", steps=config.train.steps)
+    A round is asked, run and told as a whole, failures too, so what is asked does not depend on where or in which
+    order trials run, nor on how often the study was stopped.
+    """
+    grids = plan_grids(study, usable_draws(study, pools))
+    searches = [make_search(study, grid, measurements, grids=len(grids)) for grid in grids]
+    total = sum(allowed_trials(study, grid, len(grids)) for grid in grids)
+    outcomes: list[Outcome] = []
+    with open_trials(study, _corpora(pools), grid_recipes(study), stage="train") as trials:
+        while any(batches := [search.ask() for search in searches]):
+            planned = [item for batch in batches for item in batch]
+            found = iter(trials.run(planned, total=total))
+            for search, batch in zip(searches, batches, strict=True):
+                for item in batch:
+                    outcome = next(found)
+                    search.tell(item, value_of(outcome))
+                    outcomes.append(outcome)
+    return outcomes
 
 
 def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measurement], draft: Advice) -> list[Outcome]:
-    """The dearer trainer on real-only, on the best cell, and on the most diverse cell at the same share."""
+    """The dearer trainer on real-only, on the best cells, and on the most diverse cell at the best one's share.
+
+    The best cell by the cheap trainer goes on, and with it those of the next highest means, as many as
+    ``train.check.keep`` says: one rung of successive halving.
+    """
     check = study.config.train.check
     if check is None or draft.best is None:
         return []
@@ -54,7 +55,7 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
     diverse = max(usable_draws(study, pools), key=lambda level: measurements[level.key].values[DIVERSITY].value)
     cells = [
         Cell(kind="real-only", rows_per_label=study.rows_per_label),
-        best,
+        *_keep_best(study, draft, check.keep),
         replace(best, dial=diverse.dial, level=diverse.name),
     ]
     draws = usable_draws(study, pools)
@@ -64,10 +65,63 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
         planned += [
             PlannedTrial(cell=cell, draw=Draw(generation=b, sampling=0, training=0)) for b in blocks[: check.draws]
         ]
-    corpora = {level.key: pool.corpus for level, pool in pools.items()}
-    return run_planned(
-        study, planned, corpora, stage=f"check with {check.trainer}", steps=check.steps, more=check.settings
-    )
+    recipe = Recipe(trainer=check.trainer, loss="ce", steps=check.steps, settings=check.settings)
+    with open_trials(study, _corpora(pools), [recipe], stage=f"check with {check.trainer}") as trials:
+        return trials.run(planned)
+
+
+def _keep_best(study: Study, draft: Advice, keep: int) -> list[Cell]:
+    """The best cell, then the others that could have been it, by their mean."""
+    if draft.best is None:
+        return []
+    best, shown = draft.best.cell, overlapping_shares(study)
+    others = [
+        summary
+        for summary in draft.cells
+        if summary.cell.kind == "blend"
+        and (summary.cell.rows_per_label, summary.cell.trainer, summary.cell.loss)
+        == (best.rows_per_label, best.trainer, best.loss)
+        and summary.cell != best
+        and summary.cell.share not in shown
+        and summary.draws >= min(2, draft.best.draws)
+    ]
+    if keep == 1 or not others:
+        return [best]
+    return [best, *halve([s.cell for s in others], [s.accuracy for s in others], keep - 1)]
+
+
+def run_equal_epochs(study: Study, pools: Pools, draft: Advice) -> list[Outcome]:
+    """The levels at the share of the shape test, the best cell, and their baselines, trained for equal epochs.
+
+    Every cell sees each of its rows as often as real-only does in the grid, in place of equal optimiser steps:
+    larger blends are trained for longer.
+    """
+    config = study.config
+    if "equal-epochs" not in config.train.sensitivity or draft.best is None:
+        return []
+    best, shares = draft.best.cell, {config.mix.shape_share, draft.best.cell.share}
+
+    def is_wanted(cell: Cell) -> bool:
+        if cell.kind == "blend":
+            return cell.share == config.mix.shape_share or cell == best
+        return cell.kind == "real-only" or (cell.kind == "real-duplicated" and cell.share in shares)
+
+    main = plan_grids(study, usable_draws(study, pools))[0]
+    planned = [item for item in main.planned if is_wanted(item.cell)]
+    epochs = count_epochs(study)
+    recipes = [each for each in grid_recipes(study) if (each.trainer, each.loss) == (best.trainer, best.loss)]
+    with open_trials(study, _corpora(pools), recipes, stage="equal epochs", epochs=epochs) as trials:
+        return trials.run(planned)
+
+
+def count_epochs(study: Study) -> dict[tuple[Kind, float], float]:
+    """(kind, share) -> rows of such a cell over its real rows, at the largest number of real rows."""
+    found: dict[tuple[Kind, float], float] = {("real-only", 0.0): 1.0}
+    for share in study.config.mix.shares:
+        counts = share_counts(study.strata_counts(), share, regime=study.config.mix.regime)
+        longer = sum(r + s for r, s in counts.values()) / len(study.train)
+        found |= {("blend", share): longer, ("real-duplicated", share): longer}
+    return found
 
 
 def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | None:
@@ -89,33 +143,36 @@ def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | No
     level = level_of(pools, best)
     fresh = fresh_pool(study, level, pools)
     corpus, blocks = fresh or (pools[level].corpus, usable_draws(study, pools)[level])
+    test = study.locked_test(mark).open_for_confirmation()
+    with open_trials(study, {level.key: corpus}, grid_recipes(study)[:1], stage="confirm", test=test) as runner:
+        outcomes = runner.run(list(_plan_confirmation(study, best, blocks)))
+    trials = [o for o in outcomes if isinstance(o, Trial)]
+    return confirm_cell(trials, best, fresh_draws=fresh is not None)
+
+
+def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> Iterator[PlannedTrial]:
+    draws = study.config.draws
     baselines = (
         replace(best, kind="real-only", dial=None, level=None, share=0.0),
         replace(best, kind="real-duplicated", dial=None, level=None),
     )
-    training = range(FRESH, FRESH + config.draws.training)
-    planned = [
-        PlannedTrial(cell=cell, draw=Draw(generation=g, sampling=s, training=t))
-        for cell in (best, *baselines)
-        for g in blocks
-        for s in range(config.draws.sampling)
-        for t in training
-    ]
-    test = study.locked_test(mark).open_for_confirmation()
-    outcomes = run_planned(study, planned, {level.key: corpus}, stage="confirm", steps=config.train.steps, test=test)
-    trials = [o for o in outcomes if isinstance(o, Trial)]
-    return confirm_cell(trials, best, fresh_draws=fresh is not None)
+    for cell in (best, *baselines):
+        for g in blocks:
+            for s in range(draws.sampling):
+                for t in range(FRESH, FRESH + draws.training):
+                    yield PlannedTrial(cell=cell, draw=Draw(generation=g, sampling=s, training=t))
 
 
 def _name_confirmation(study: Study, best: Cell) -> str:
     """What the locked test is opened for: the cell, and a hash of how its rows are made and trained on.
 
-    The same cell with other steps, prompts or filters is another thing to confirm.
+    The same cell with other steps, prompts or filters is another thing to confirm; with more trainers, losses or
+    numbers of real rows beside it, it is not.
     """
-    config = study.config
+    config, recipe = study.config, grid_recipes(study)[0]
     how = [
-        config.train.model_dump(exclude={"check"}),
-        config.generator.model_dump(exclude=SPEED),
+        [recipe.trainer, recipe.loss, config.train.source_weight, recipe.steps, dict(sorted(recipe.settings.items()))],
+        "files" if isinstance(config.generator, FileGenerator) else identify_generator(study, drafts=True),
         config.writing.model_dump(),
         [each.model_dump() for each in config.filters],
         [each.model_dump() for each in config.pools],
@@ -123,42 +180,6 @@ def _name_confirmation(study: Study, best: Cell) -> str:
         study.encoder.hash,
     ]
     return f"{best.key} ({hash_value(how)[:8]})"
-
-
-def draw_advice(
-    study: Study,
-    pools: Pools,
-    outcomes: Sequence[Outcome],
-    measurements: Mapping[str, Measurement],
-    confirmation: Confirmation | None = None,
-) -> Advice:
-    """What the trials say."""
-    config = study.config
-    ranks: dict[str, list[str]] = {}
-    for level in sorted(usable_draws(study, pools), key=lambda k: k.rank):
-        ranks.setdefault(level.dial, []).append(level.name)
-    return recommend_mixture(
-        [o for o in outcomes if isinstance(o, Trial)],
-        [o for o in outcomes if isinstance(o, TrialFailure)],
-        measurements=measurements,
-        level_ranks=ranks,
-        shape_share=config.mix.shape_share,
-        descriptive_shares=overlapping_shares(study),
-        delta=config.advice.delta,
-        alpha=config.advice.alpha,
-        trainer=config.train.trainer,
-        loss=config.train.loss,
-        confirmation=confirmation,
-        scope=(
-            f"{config.describe}, {study.rows_per_label} real rows a label, {len(study.train.labels)} labels, "
-            f"generator {config.generator.kind}, trainer {config.train.trainer}"
-        ),
-    )
-
-
-def overlapping_shares(study: Study) -> list[float]:
-    """Shares whose blends need more rows than one generation draw holds: shown, but not tested."""
-    return [share for share in study.config.mix.shares if share > 0 and study.blocks_needed(share) > 1]
 
 
 def level_of(pools: Pools, cell: Cell) -> Level:
@@ -173,3 +194,7 @@ def mix_cell(study: Study, pools: Mapping[str, Corpus], cell: Cell, draw: Draw) 
         InputError: the blocks hold too few rows.
     """
     return make_mixing(study, pools, [cell.share]).mix(cell, draw)
+
+
+def _corpora(pools: Pools) -> dict[str, Corpus]:
+    return {level.key: pool.corpus for level, pool in pools.items()}

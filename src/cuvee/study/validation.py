@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pydantic import TypeAdapter
 
-from cuvee.config import FileGenerator
+from cuvee.config import DialConfig, FileGenerator
 from cuvee.errors import ConfigError
+from cuvee.records import Level
 from cuvee.registry import resolve_name
 from cuvee.study.dials import StandIns, make_dials
+from cuvee.study.grids import allowed_trials, plan_grids
+from cuvee.study.judging import make_judging
+from cuvee.study.planned_trials import planned_levels
+from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Study
-from cuvee.study.writing import commission
+from cuvee.study.writing import commission, note_left_out
 from cuvee.train import TASKS, TRAINERS, TrainSettings, build_loss
+from cuvee.train.idle import refuse_idle
 
 
-def require_trainable(study: Study) -> None:
-    """Refuse to go beyond pools and measurements where there is no trainer for the task.
+def _check_training(study: Study) -> None:
+    """Check each trainer with each loss, and its settings."""
+    train, task = study.config.train, study.config.task
+    check = train.check
+    named = [("train.trainer", name) for name in train.trainers]
+    for key, name in [*named, *([("train.check.trainer", check.trainer)] if check else [])]:
+        resolve_name(name, TRAINERS, what=key)
+        if name in TRAINERS and name not in TASKS[task]:
+            raise ConfigError(f"{key}: {name!r} is not for the task {task}; valid: {', '.join(TASKS[task])}")
+    recipes = [(each.trainer, each.loss, each.settings) for each in grid_recipes(study)]
+    for trainer, loss, settings in [*recipes, *([(check.trainer, "ce", check.settings)] if check else [])]:
+        weight = train.source_weight if loss == "source_weight" else None
+        made = TypeAdapter(TrainSettings).validate_python(settings)
+        made = replace(made, trainer=trainer, loss=loss, source_weight=weight)
+        build_loss(made)
+        refuse_idle(made)
 
-    Raises:
-        ConfigError: the task is not classification.
-    """
-    if study.config.task != "classification":
-        raise ConfigError(
-            f"task {study.config.task}: training and evaluation serve classification so far; "
-            "`cuvee generate` and `cuvee measure` make and measure the pools of this study"
-        )
+
+def _check_budget(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]]) -> None:
+    """Refuse a search whose budget does not pay for the shape test."""
+    grids = plan_grids(study, planned_levels(study, dials))
+    for grid in grids:
+        allowed_trials(study, grid, len(grids))
 
 
 def validate_study(study: Study) -> None:
@@ -34,21 +53,17 @@ def validate_study(study: Study) -> None:
     Raises:
         ConfigError: with the key and the remedy.
     """
-    train = study.config.train
-    resolve_name(train.trainer, TRAINERS, what="train.trainer")
-    if train.check is not None:
-        resolve_name(train.check.trainer, TRAINERS, what="train.check.trainer")
-    more = TypeAdapter(TrainSettings).validate_python(train.settings)
-    named = {"train.trainer": train.trainer} | ({"train.check.trainer": train.check.trainer} if train.check else {})
-    for key, name in named.items():
-        if name in TRAINERS and name not in TASKS["classification"]:
-            raise ConfigError(f"{key}: {name!r} trains no classifier; valid: {', '.join(TASKS['classification'])}")
-    build_loss(replace(more, trainer=train.trainer, loss=train.loss, source_weight=train.source_weight))
+    _check_training(study)
+    make_judging(study.config.evaluate)  # reads the file of passages
     if isinstance(study.config.generator, FileGenerator):
+        _check_budget(study, [])
         return
     wanted = commission(study)
-    for number, (_, dial) in enumerate(make_dials(study, StandIns())):
+    note_left_out(study, wanted)
+    made = make_dials(study, StandIns())
+    for number, (_, dial) in enumerate(made):
         try:
             dial.check(list(wanted.strata), wanted.rows)
         except ConfigError as exc:
             raise ConfigError(f"dials.{number}: {exc}") from exc
+    _check_budget(study, [(settings, dial.levels) for settings, dial in made])

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
-from cuvee.errors import ConfigError, CuveeError
-from cuvee.evaluate import score_proba
+from cuvee.errors import CuveeError
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.mix import Blend, mix_corpora, take_blocks
 from cuvee.recommend import PlannedTrial
 from cuvee.records import Cell, Draw, Regime, Stage, Trial, TrialFailure
 from cuvee.similarity import single_blas_thread
-from cuvee.train import Predictor, TrainSettings, train_model
+from cuvee.study.judging import Judging
+from cuvee.study.setup import FRESH
+from cuvee.train import TrainSettings, train_model
 
 Outcome = Trial | TrialFailure
 
@@ -29,16 +30,18 @@ class Mixing:
     Attributes:
         train: the real training rows.
         pools: level key -> its rows.
-        blocks: share -> generation blocks that its synthetic rows come from.
+        blocks: (real rows a label, share) -> generation blocks that its synthetic rows come from.
         regime: of the shares.
         seed: of the study.
+        fewer: real rows a label -> the smaller sets of real rows that cells of so many are made of.
     """
 
     train: Corpus
     pools: Mapping[str, Corpus]
-    blocks: Mapping[float, int]
+    blocks: Mapping[tuple[int, float], int]
     regime: Regime
     seed: int
+    fewer: Mapping[int, Corpus] = field(default_factory=dict)
 
     def mix(self, cell: Cell, draw: Draw) -> Blend:
         """The blend of a cell at a draw: from its block, or at larger shares from the next ones too.
@@ -49,11 +52,12 @@ class Mixing:
         pool = None
         if cell.dial is not None:
             whole = self.pools[f"{cell.dial}={cell.level}"]
-            present = sorted({int(b) for b in whole.blocks if b >= 0})
-            start, needed = present.index(draw.generation), self.blocks[cell.share]
+            is_fresh = draw.generation >= FRESH  # what is kept for the confirmation serves nothing else
+            present = sorted({int(b) for b in whole.blocks if b >= 0 and (b >= FRESH) == is_fresh})
+            start, needed = present.index(draw.generation), self.blocks[cell.rows_per_label, cell.share]
             pool = take_blocks(whole, {present[(start + k) % len(present)] for k in range(needed)})
         return mix_corpora(
-            self.train,
+            self.fewer.get(cell.rows_per_label, self.train),
             pool,
             share=cell.share,
             regime=self.regime,
@@ -83,6 +87,7 @@ class TrialWork:
         steps: optimiser steps of every cell.
         source_weight: of synthetic rows, for the loss of that name.
         more: other settings of trainer and loss, by name.
+        judging: how predictors are evaluated.
     """
 
     mixing: Mixing
@@ -92,6 +97,7 @@ class TrialWork:
     steps: int
     source_weight: float | None
     more: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    judging: Judging = field(default_factory=Judging)
 
     def key(self, item: PlannedTrial) -> str:
         """Hash of all that determines the trial's result.
@@ -102,7 +108,8 @@ class TrialWork:
         weight = self._weight(item.cell)
         blend = self.mixing.mix(item.cell, item.draw).corpus.fingerprint
         data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
-        more = [dict(sorted(self.more.items()))] if self.more else []
+        more: list[object] = [dict(sorted(self.more.items()))] if self.more else []
+        more += [asdict(self.judging)] if self.judging != Judging() else []
         return hash_value([item.cell, item.draw, self.part, self.steps, weight, *data, *more])
 
     def __call__(self, task: Task) -> Outcome:
@@ -114,13 +121,9 @@ class TrialWork:
                 blend = self.mixing.mix(cell, draw)
                 doing = "train"
                 predictor = train_model(blend.corpus, settings=self._settings(cell, draw), encoder=self.encoder)
-                if not isinstance(predictor, Predictor):
-                    raise ConfigError(
-                        f"trainer {cell.trainer!r} makes no classifier; set train.trainer: probe or encoder"
-                    )
                 doing = "evaluate"
-                proba = predictor.predict_proba(self.held_out.texts)
-                scores = score_proba(proba, predictor.labels, self.held_out.targets)
+                seed = self._seed(draw)
+                scores = self.judging.judge(predictor, self.held_out, encoder=self.encoder, seed=seed)
         except (CuveeError, MemoryError) as exc:
             reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
             return TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
@@ -138,6 +141,9 @@ class TrialWork:
             trainer=cell.trainer,
             loss=cell.loss,
             steps=self.steps,
-            seed=derive_seed(self.mixing.seed, "training", draw.generation, draw.sampling, draw.training),
+            seed=self._seed(draw),
             source_weight=self._weight(cell),
         )
+
+    def _seed(self, draw: Draw) -> int:
+        return derive_seed(self.mixing.seed, "training", draw.generation, draw.sampling, draw.training)

@@ -1,0 +1,166 @@
+"""Whole studies of language models and retrievers, small ones made on the spot."""
+
+import json
+
+import pytest
+
+from command_line import refused
+from cuvee.records import TrialFailure
+from cuvee.study import open_study, run_study
+from local_llm import write_text
+
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
+
+ANSWERS = [
+    {"text": f"what is thing {i} of {c}", "target": f"it is part {i} of thing {c}", "context": f"Thing {c} has parts."}
+    for c in range(12)
+    for i in range(3)
+]
+QUERIES = [
+    {"text": f"query {i} about {p}", "target": f"Passage {p} speaks of {p}."} for p in range(20) for i in range(2)
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def byte_tokenizer(folder):
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator([row["target"] for row in ANSWERS], trainer)
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    made.save_pretrained(str(folder))
+    return made
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    """A Llama of two layers with random weights."""
+    folder = tmp_path_factory.mktemp("llama")
+    words = byte_tokenizer(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=len(words), bos_token_id=0, eos_token_id=1, hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=96,
+    )  # fmt: skip
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def ranker(tmp_path_factory):
+    """A BERT of two layers with random weights."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = byte_tokenizer(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(words), pad_token_id=2, hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=96,
+    )  # fmt: skip
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return str(folder)
+
+
+def write_answer(body):
+    words = write_text(body, words=8).split()
+    text, target = " ".join(words[:5]), " ".join(words[5:])
+    last = (body.get("prompt") or "").rsplit("\n", 1)[-1]
+    return f" {text}\nAnswer: {target}\n=====" if last.startswith("Question") else text
+
+
+def make(settings, tmp_path, local, task, model, **changes):
+    local.text = write_answer
+    path = tmp_path / f"{task}.jsonl"
+    rows = ANSWERS if task == "generation" else QUERIES
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = {"real": str(path), "text": "text", "label": "target"}
+    if task == "generation":
+        data |= {"context": "context"}
+    train = {"steps": 4, "settings": {"model": model, "batch_size": 4, "learning_rate": 1e-3, "max_length": 64}}
+    base = {
+        **settings,
+        "task": task,
+        "data": data,
+        "split": {"test": 0.25, "validation": 0.25, "rows_per_label": 6},
+        "dials": [{"name": "sampling", "levels": [0.3, 0.9, 1.5]}],
+        "mix": {"shares": [0.5], "shape_share": 0.5},
+        "draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 1},
+        "train": train,
+    }
+    return {**base, **changes}
+
+
+def failures_of(config, tmp_path):
+    with open_study(config, out=tmp_path / "run") as flow:
+        return [o for o in flow.grid if isinstance(o, TrialFailure)]
+
+
+def test_a_study_of_language_models_ends_in_advice_on_its_own_score(settings, tmp_path, local, writer):
+    evaluate = {"score": "token_probability", "max_tokens": 8, "diversity": True}
+    config = make(settings, tmp_path, local, "generation", writer, evaluate=evaluate)
+    result = run_study(config, out=tmp_path / "run")
+    failed = [failure.reason for failure in failures_of(config, tmp_path)]
+    assert not failed and result.advice.best is not None
+    assert result.advice.score == "token_probability" and "token probability" in result.advice.sentence
+    cells = {s.cell.kind: s for s in result.advice.cells}
+    assert set(cells) == {"real-only", "real-duplicated", "blend", "synthetic-only"}
+    assert all(s.cell.trainer == "causal" and 0 < s.accuracy < 1 for s in cells.values())
+    assert len({round(s.accuracy, 12) for s in cells.values()}) > 1
+    with open_study(config, out=tmp_path / "run") as flow:
+        (trial,) = [t for t in flow.grid if t.cell == cells["real-only"].cell and t.draw.generation == 0]
+        assert trial.scores.score == "token_probability" and trial.scores.graded.shape == (trial.scores.n,)
+        assert {"perplexity", "rouge_l", "diversity.vendi_q1"} <= set(trial.scores.values)
+    again = run_study(config, out=tmp_path / "run")
+    assert again.advice == result.advice
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "token probability" in page.lower() and "accuracy" not in page.lower()
+
+
+def test_a_study_of_retrievers_ranks_among_more_passages_where_they_are_given(settings, tmp_path, local, ranker):
+    config = make(settings, tmp_path, local, "retrieval", ranker)
+    first = run_study(config, out=tmp_path / "a").advice
+    assert first.score == "ndcg@10" and not first.failures
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(json.dumps({"text": f"Passage {i} of others."}) + "\n" for i in range(200)), "utf-8")
+    second = run_study({**config, "evaluate": {"passages": str(more)}}, out=tmp_path / "a").advice
+    before = {s.cell: s.accuracy for s in first.cells}
+    assert {s.cell for s in second.cells} == set(before)
+    assert sum(s.accuracy for s in second.cells) < sum(before.values())
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "says"),
+    [
+        ("generation", {"train": {"trainer": "probe"}}, "train.trainer: 'probe' is not for the task generation"),
+        ("retrieval", {"evaluate": {"score": "token_f1"}}, "evaluate.score is 'token_f1' for the task retrieval"),
+        ("retrieval", {"evaluate": {"diversity": True}}, "evaluate.diversity is for the task generation"),
+        ("retrieval", {"evaluate": {"passages": "nowhere.jsonl"}}, "nowhere.jsonl: no such file"),
+        ("generation", {"evaluate": {"passages": "x.jsonl"}}, "evaluate.passages is for the task retrieval"),
+        ("generation", {"evaluate": {"metric": "x"}}, "metric"),
+    ],
+)
+def test_what_a_task_has_no_use_for_is_one_line(settings, tmp_path, local, capsys, task, changes, says):
+    config = make(settings, tmp_path, local, task, "tiny", **changes)
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert says in refused(capsys, "run", path, "--out", tmp_path / "run")
+    assert not local.bodies
