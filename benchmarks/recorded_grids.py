@@ -3,6 +3,7 @@
 ::
 
     python benchmarks/recorded_grids.py --record DATA [--only NAME ...]
+    python benchmarks/recorded_grids.py --shapes
     python benchmarks/recorded_grids.py [--repeats 1000]
 
 ``DATA`` holds the folders ``clinc_banking15``, ``snips`` and ``gptaug_banking``. For each a study of a probe on
@@ -33,6 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from cuvee.recommend import AdaptiveSearch, GridSearch, PlannedTrial
 from cuvee.recommend.search import Search
+from cuvee.recommend.shapes import test_shape
 from cuvee.records import Cell, Draw, Trial
 from cuvee.study import open_study
 
@@ -212,10 +214,22 @@ def show_race(name: str, repeats: int, pool: ProcessPoolExecutor) -> None:
         )
 
 
+def show_shapes(name: str) -> None:
+    """What the shape test says of each share, over all ten draws; means in percent, least diverse level first."""
+    table, levels = read_grid(name)
+    for share in sorted({share for _, share in table}):
+        values = np.array([[table[level, share][g] for level in levels] for g in range(DRAWS)])
+        found = test_shape(values, levels=list(levels), delta=0.01, dial="select", share=share)
+        means = ", ".join(f"{100 * mean:.1f}" for mean in values.mean(axis=0))
+        hump = found.p_values["inverted-U"]
+        print(f"| {name} | {share:g} | {means} | {found.verdict} | {hump:.2f} | {found.p_values['rising']:.2g} |")
+
+
 def main() -> int:
-    """Record, or race."""
+    """Record, or judge shapes, or race."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", type=Path, metavar="DATA", help="the folder of datasets")
+    parser.add_argument("--shapes", action="store_true", help="judge the shapes over levels, no race")
     parser.add_argument("--only", nargs="+", choices=list(SETUPS), default=list(SETUPS))
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=2)
@@ -223,6 +237,13 @@ def main() -> int:
     if options.record is not None:
         for name in options.only:
             print(record(name, options.record), flush=True)
+        return 0
+    if options.shapes:
+        print(
+            "| grid | share | accuracy by level, % | verdict | p, inverted U | p, rising |\n|---|---|---|---|---|---|"
+        )
+        for name in options.only:
+            show_shapes(name)
         return 0
     print("| grid | what | points [95% over repeats] | at most 0 |\n|---|---|---|---|")
     with ProcessPoolExecutor(options.jobs, initializer=threadpool_limits, initargs=(1,)) as pool:
