@@ -1,16 +1,16 @@
-"""A blend as a dataset folder that ``datasets.load_dataset`` opens, and its way to the Hugging Face hub.
+"""A blend as a dataset folder that ``datasets.load_dataset`` opens; blends and models on the Hugging Face hub.
 
-Nothing is sent anywhere but by ``push_dataset``. The token comes from the environment variable HF_TOKEN alone: it
-is no argument, and stands in no file and no message.
+Nothing is sent anywhere but by ``push_dataset`` and ``push_model``. The token comes from the environment variable
+HF_TOKEN alone: it is no argument, and stands in no file and no message.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 DATA_FILE, CARD_FILE = "train.parquet", "README.md"
+MODEL_FILE = "predictor.json"
+_MODEL_PARTS = (MODEL_FILE, CARD_FILE, "probe.npz", "head.npz", "model")
+Kind = Literal["dataset", "model"]
 TOKEN_VARIABLE = "HF_TOKEN"
 TAG = "cuvee"
 _SECONDS = (5.0, 30.0, 30.0, 30.0)  # to connect, to read, to write, to wait for a free connection
@@ -53,8 +56,13 @@ def is_dataset(folder: Path) -> bool:
     """Whether a folder is what ``write_dataset`` wrote, and nothing else."""
     if not folder.is_dir() or {p.name for p in folder.iterdir()} != {DATA_FILE, CARD_FILE}:
         return False
+    return is_own_card(folder / CARD_FILE)
+
+
+def is_own_card(path: Path) -> bool:
+    """Whether a card is one that Cuvée wrote: its front matter has our tag."""
     try:
-        parts = (folder / CARD_FILE).read_text(encoding="utf-8").split("---\n", 2)
+        parts = path.read_text(encoding="utf-8").split("---\n", 2)
         front = yaml.safe_load(parts[1]) if len(parts) == 3 else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return False
@@ -83,6 +91,49 @@ def push_dataset(folder: str | Path, repo_id: str, *, private: bool = True) -> s
     path = Path(folder)
     if not is_dataset(path):
         raise InputError(f"{folder}: not a dataset folder ({DATA_FILE} and the {CARD_FILE} that Cuvée wrote beside it)")
+    api = _connect(repo_id)
+    _upload(api, path, [CARD_FILE, DATA_FILE], repo_id, "dataset", private=private)
+    return f"{api.endpoint}/datasets/{repo_id}"
+
+
+def push_model(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
+    """Upload the folder of a trained model to the Hugging Face hub in one commit, and return its address.
+
+    The repository, the token and the hub are as for ``push_dataset``. Hidden files and links stay behind.
+
+    Args:
+        folder: what a predictor saved, with its model card.
+        repo_id: ``NAMESPACE/NAME``; the namespace is a user or an organisation.
+        private: of a repository that is made; one that is there and public is refused then.
+
+    Raises:
+        InputError: the folder is no such model, has no card, or holds other things, which are not sent.
+        ConfigError, HubError, MissingDependency: as for ``push_dataset``.
+    """
+    path = Path(folder)
+    if not (path / MODEL_FILE).is_file() or not is_own_card(path / CARD_FILE):
+        raise InputError(f"{folder}: not a model with its card ({MODEL_FILE} and the {CARD_FILE} that Cuvée wrote)")
+    foreign = sorted(p.name for p in path.iterdir() if p.name not in _MODEL_PARTS and not p.name.startswith("."))
+    if foreign:
+        raise InputError(f"{folder}: holds {foreign[0]!r}, which is no part of the model; move it, and push again")
+    found = [p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
+    names = [p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts)]
+    api = _connect(repo_id)
+    _upload(api, path, names, repo_id, "model", private=private)
+    return f"{api.endpoint}/{repo_id}"
+
+
+def check_push(repo_id: str) -> None:
+    """Refuse a push that would be refused for its name or token, before work is done for it. Nothing is sent.
+
+    Raises:
+        ConfigError: no token, or not a name of a repository.
+        MissingDependency: huggingface_hub is not installed.
+    """
+    _connect(repo_id)
+
+
+def _connect(repo_id: str) -> HfApi:
     token = _read_token()
     try:
         import huggingface_hub as hub
@@ -90,12 +141,17 @@ def push_dataset(folder: str | Path, repo_id: str, *, private: bool = True) -> s
         raise MissingDependency("the hub needs huggingface_hub: pip install 'cuvee[datasets]'") from exc
     if repo_id.count("/") != 1:
         raise ConfigError(f"repo_id is {repo_id!r}; give NAMESPACE/NAME, where the namespace is a user or organisation")
-    api = hub.HfApi(endpoint=_read_endpoint(), token=token, library_name="cuvee", library_version=__version__)
-    with _hub_errors(repo_id, api.endpoint, token), _bounded():
-        _make_repository(api, repo_id, private=private)
-        files = [hub.CommitOperationAdd(path_in_repo=n, path_or_fileobj=path / n) for n in (CARD_FILE, DATA_FILE)]
-        api.create_commit(repo_id, files, repo_type="dataset", commit_message="Write the blend and its card")
-    return f"{api.endpoint}/datasets/{repo_id}"
+    return hub.HfApi(endpoint=_read_endpoint(), token=token, library_name="cuvee", library_version=__version__)
+
+
+def _upload(api: HfApi, folder: Path, names: Sequence[str], repo_id: str, kind: Kind, *, private: bool) -> None:
+    import huggingface_hub as hub
+
+    with _hub_errors(repo_id, api.endpoint, str(api.token)), _bounded():
+        _make_repository(api, repo_id, kind, private=private)
+        files = [hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in names]
+        said = f"Write the {'blend' if kind == 'dataset' else 'model'} and its card"
+        api.create_commit(repo_id, files, repo_type=kind, commit_message=said)
 
 
 def _read_token() -> str:
@@ -121,18 +177,18 @@ def _read_endpoint() -> str | None:
     return endpoint or None
 
 
-def _make_repository(api: HfApi, repo_id: str, *, private: bool) -> None:
+def _make_repository(api: HfApi, repo_id: str, kind: Kind, *, private: bool) -> None:
     """Make the repository, or see that the one that is there is as private as it should be."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        api.create_repo(repo_id, repo_type="dataset", private=private)
+        api.create_repo(repo_id, repo_type=kind, private=private)
     except HfHubHTTPError as exc:
         # a token that may write to one repository may not be allowed to make one
         if exc.response.status_code not in (_EXISTS, _FORBIDDEN):
             raise
         try:
-            there = api.repo_info(repo_id, repo_type="dataset")
+            there = api.repo_info(repo_id, repo_type=kind)
         except HfHubHTTPError:
             raise exc from None
         if private and not there.private:
@@ -201,4 +257,4 @@ def _one_line(message: str, token: str) -> str:
     return " ".join(message.replace(token, "***").split())
 
 
-__all__ = ["HubError", "is_dataset", "push_dataset", "write_dataset"]
+__all__ = ["HubError", "check_push", "is_dataset", "is_own_card", "push_dataset", "push_model", "write_dataset"]

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError, TrainingError
+from cuvee.train.losses.online import OnlineRows
 from cuvee.train.losses.protocol import Phase
 
 torch = pytest.importorskip("torch")
 
 from cuvee.train.checkpoints import CHECKPOINT_FILE  # noqa: E402 - they need torch
 from cuvee.train.loop import ParameterGroup, Schedule, draw_batches, phase_starts, train_loop  # noqa: E402
+from cuvee.train.schedule import Scores  # noqa: E402
 
 ROWS, WIDTH = 12, 5
 SYNTHETIC = np.arange(ROWS) % 3 > 0
@@ -70,11 +72,12 @@ class Model:
 
     def log_p(self, rows):
         self.passes += 1
-        logits = self.module(self.inputs[rows])
-        return -torch.nn.functional.cross_entropy(logits, self.truth[rows], reduction="none")
+        scores = self.scores(rows, held_out=False)
+        return -torch.nn.functional.cross_entropy(scores.logits, scores.truth, reduction="none")
 
-    def held_out_log_p(self, rows):
-        return self.log_p(np.asarray(rows) + ROWS)
+    def scores(self, rows, *, held_out):
+        at = np.asarray(rows) + ROWS * held_out
+        return Scores(logits=self.module(self.inputs[at]), truth=self.truth[at], weights=torch.ones(len(at)))
 
     @property
     def numbers(self):
@@ -275,18 +278,53 @@ def test_the_loss_hears_the_cosine_of_the_two_gradients():
     trained(model, loss, plan(steps=3, batch_size=ROWS))
     twin = Model()
 
-    def gradient(log_p):
-        twin.module.zero_grad()
-        (-log_p).mean().backward()
-        return twin.gradient
+    def gradient(rows, held_out):
+        """Of a linear model: residuals on centred inputs, and none of the bias."""
+        at = np.asarray(rows) + ROWS * held_out
+        with torch.no_grad():
+            residuals = torch.softmax(twin.module(twin.inputs[at]), dim=1)
+        residuals[torch.arange(len(at)), twin.truth[at]] -= 1
+        inputs = twin.inputs[at] - twin.inputs[at].mean(dim=0)
+        return np.concatenate([(residuals.T @ inputs).numpy().ravel(), np.zeros(3)])
 
-    a, b = gradient(twin.log_p(np.flatnonzero(SYNTHETIC))), gradient(twin.held_out_log_p(np.arange(6)))
-    expected = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    a, b = gradient(np.flatnonzero(SYNTHETIC), False), gradient(np.arange(6), True)
+    expected = a @ b / np.linalg.norm(a) / np.linalg.norm(b)  # of the largest norm so far, at a rate of about 0
     assert [step for step, _ in loss.heard] == [1, 2, 3]
     assert [cosine for _, cosine in loss.heard] == pytest.approx([expected] * 3, abs=1e-5)
     pieces = Loss(needs_gradients=True)
     trained(Model(rate=1e-30), pieces, plan(steps=3, batch_size=ROWS, accumulate=5))
     assert [cosine for _, cosine in pieces.heard] == pytest.approx([expected] * 3, abs=1e-5)
+
+
+class Clusters(Model):
+    """Three clusters in the plane of the inputs; synthetic rows are the last 30 of 48."""
+
+    def __init__(self, relabel):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        codes = np.arange(48 + 24) % 3
+        centres = 2 * rng.normal(size=(3, WIDTH)) + 3  # far from the origin, as sentence vectors are
+        self.inputs = torch.tensor(centres[codes] + rng.normal(size=(len(codes), WIDTH)), dtype=torch.float32)
+        self.held_out = 24
+        self.truth = torch.tensor(codes)
+        self.truth[18:48] = torch.tensor(relabel(codes[18:48]))
+
+    def scores(self, rows, *, held_out):
+        at = np.asarray(rows) + 48 * held_out
+        return Scores(logits=self.module(self.inputs[at]), truth=self.truth[at], weights=torch.ones(len(at)))
+
+
+PERMUTE = np.random.default_rng(1).permutation
+
+
+@pytest.mark.parametrize(
+    ("relabel", "low", "high"), [(PERMUTE, 0.2, 0.2), (lambda y: (y + 1) % 3, 0.2, 0.2), (np.copy, 0.9, 1.0)]
+)
+def test_a_permuted_source_falls_to_its_floor_and_one_like_the_real_rows_stays(relabel, low, high):
+    marks = np.arange(48) >= 18
+    loss = OnlineRows(marks, 0.2)
+    train_loop(Clusters(relabel), loss, plan(steps=120, batch_size=16), synthetic=marks)
+    assert low <= loss.source_weight <= high
 
 
 def test_listening_moves_no_random_stream_and_batches_without_synthetic_rows_say_nothing():
@@ -377,11 +415,16 @@ def test_killed_and_taken_up_it_ends_with_the_same_bits(tmp_path, kill):
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
 
 
-def test_without_a_folder_or_a_number_of_steps_nothing_is_written(tmp_path):
-    run(tmp_path, checkpoint_every=None)
-    assert list(tmp_path.iterdir()) == []
-    assert np.array_equal(run(tmp_path / "new")[0], run(checkpoint_every=None)[0])
+def test_checkpoints_change_nothing_and_come_ten_times_by_default(tmp_path):
+    numbers = run(checkpoint_every=None)[0]
+    assert np.array_equal(run(tmp_path / "new")[0], numbers)
     assert (tmp_path / "new" / CHECKPOINT_FILE).is_file()
+    with pytest.raises(Killed):
+        run(tmp_path, kill_at(4), checkpoint_every=None)
+    steps = []
+    again = run(tmp_path, lambda step, *_: steps.append(step), checkpoint_every=None)
+    assert steps[0] == 4  # 12 steps: a checkpoint at each
+    assert np.array_equal(again[0], numbers)
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):
@@ -429,6 +472,8 @@ def test_bfloat16_is_near_float32_and_a_cpu_has_float32_by_default():
     assert np.array_equal(auto, full)
     assert not np.array_equal(full, half)
     assert np.allclose(full, half, atol=0.05)
+    losses = trained(Model(), schedule=plan(precision="bfloat16", steps=60, batch_size=ROWS))[1].losses
+    assert losses[-1] < 0.8 * losses[0]
     with pytest.raises(ConfigError, match="precision 'int8'; valid choices: auto, float32, bfloat16"):
         trained(schedule=plan(precision="int8"))
 

@@ -286,6 +286,62 @@ def test_adapters_change_linear_layers_alone_and_are_merged(tiny):
     assert changed and all("proj" in name for name in changed)
 
 
+JUNK = Corpus.from_rows(
+    [{"text": f"oil {i}", "target": "zzqx#7 " * 3} for i in range(3)], origin="synthetic", task="generation"
+)
+GOOD = Corpus.from_rows(
+    [{"text": f"{r['text']} now", "target": r["target"]} for r in ROWS[:3]], origin="synthetic", task="generation"
+)
+
+
+@pytest.mark.slow
+def test_a_checker_tuned_on_real_rows_weighs_junk_less(tiny):
+    from cuvee.train.judging import CausalJudge
+    from cuvee.train.model import make_ready
+
+    corpus = REAL.joined(GOOD).joined(JUNK)
+    settings = TrainSettings(
+        trainer="causal", model=tiny, device="cpu", steps=60, batch_size=6, learning_rate=3e-3, max_length=64
+    )
+    judge = CausalJudge(settings)
+    judged = judge(REAL, GOOD.joined(JUNK), weights=np.ones(6), passes=None, seed=1)
+    assert judged.log_p[:3].min() > judged.log_p[3:].max()
+    assert judged.agrees.tolist() == [True] * 3 + [False] * 3
+    writer = train(tiny, REAL, steps=30, batch_size=6, seed=1)
+    sums = writer.log_likelihood(GOOD.prompts, GOOD.targets)
+    np.testing.assert_allclose(judged.log_p[:3], sums[:, 0] / sums[:, 1], atol=1e-4)
+
+    def ready(name):
+        chosen = dataclasses.replace(settings, loss=name)
+        judge = CausalJudge(dataclasses.replace(chosen, batch_size=1))  # three passes over six rows are 18 steps then
+        return make_ready(corpus, chosen, validation=None, encode=None, judge=judge)
+
+    imp = ready("imp").loss
+    assert imp.weights[6:9].min() > imp.weights[9:].max()
+    slopes = ready("dimp").loss.slopes(np.arange(12), np.full(12, -3.0))
+    assert slopes[6:9].max() < slopes[9:].min()
+    assert ready("agreement_filter").corpus.targets == [*REAL.targets, *GOOD.targets]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["imp", "dimp", "agreement_filter", "source_weight", "online_source_weight"])
+def test_train_model_takes_every_loss_and_repeats_itself(tiny, name):
+    from cuvee.train import train_model
+
+    corpus = REAL.joined(Corpus.from_rows(ROWS, task="generation")).joined(GOOD).joined(JUNK)
+    settings = TrainSettings(
+        trainer="causal", model=tiny, device="cpu", steps=4, batch_size=6, learning_rate=3e-3, max_length=64, loss=name
+    )
+    one, again = (train_model(corpus, settings=settings) for _ in range(2))
+    assert np.array_equal(weights_of(one), weights_of(again))
+    assert one.settings.loss == name
+    if name == "source_weight":
+        given = dataclasses.replace(settings, source_weight=one.settings.source_weight)
+        assert np.array_equal(weights_of(one), weights_of(train_model(corpus, settings=given)))
+    else:
+        assert not np.array_equal(weights_of(one), weights_of(train(tiny, corpus, steps=4, batch_size=6)))
+
+
 def test_rows_that_do_not_fit_are_left_out_and_counted(tiny):
     long = Corpus.from_rows([{"text": "oil", "target": "é" * 40}] * 2, task="generation")
     writer = train(tiny, REAL.joined(long))
@@ -422,6 +478,13 @@ def test_saved_and_read_back_it_is_the_same(tiny, chat, tmp_path, capfd):
     (tmp_path / "chat" / "model").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="model: no such folder; train again"):
         load_causal(tmp_path / "chat", description, None)
+
+
+@pytest.mark.slow
+def test_bfloat16_learns_on_a_cpu(tiny):
+    losses = []
+    train(tiny, REAL, steps=60, precision="bfloat16", progress=lambda *event: losses.append(event[2]))
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_models_and_settings_that_do_not_fit(tiny, tmp_path):

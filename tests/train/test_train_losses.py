@@ -188,9 +188,9 @@ def test_wrong_settings_are_named(arguments, message):
 
 
 @pytest.mark.parametrize("name", ["imp", "dimp", "agreement_filter", "source_weight"])
-def test_losses_with_a_checker_need_labels_and_real_rows(name):
+def test_losses_with_a_checker_need_one_and_real_rows(name):
     loss = build_loss(TrainSettings(loss=name))
-    with pytest.raises(ConfigError, match=f"loss '{name}' needs a checker of labels, and task 'generation' has none"):
+    with pytest.raises(ConfigError, match=f"loss '{name}' needs a checker of its own for task 'generation'"):
         loss.prepare(rows_of(task="generation"))
     with pytest.raises(TrainingError, match="at least two labels; they have none"):
         loss.prepare(rows_of(real=0))

@@ -1,18 +1,14 @@
 """The retriever: a tiny bi-encoder for all that is exact, MiniLM on real questions for what it is for."""
 
 import dataclasses
-import gzip
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import find_minilm
 from cuvee.errors import ConfigError, InputError, TrainingError
-from cuvee.evaluate import compare_predictors, evaluate_model, judge_model
+from cuvee.evaluate import evaluate_model
 from cuvee.train import TrainSettings, load_predictor, train_model
 from cuvee.train.settings import Ranker
 
@@ -21,7 +17,6 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 sentence_transformers = pytest.importorskip("sentence_transformers")
 
-XQUAD = Path(__file__).parents[3] / "shared" / "data" / "squad_xquad_en"
 TOPICS = {
     "sports": "goal match team league striker coach cup referee".split(),
     "tech": "software chip phone internet laptop browser server code".split(),
@@ -211,9 +206,34 @@ def test_validation_rows_stop_a_training_that_does_not_help(start):
     assert steps[-1] < 40
 
 
+def test_round_trips_that_a_checker_does_not_make_are_filtered(start):
+    from cuvee.train.judging import RetrieverJudge
+
+    rng = np.random.default_rng(7)
+    wrong = Corpus.from_rows(
+        [{"text": t, "target": p} for t, p in zip(POOL.texts, np.roll(POOL.targets, 4).tolist(), strict=True)],
+        origin="synthetic",
+        task="retrieval",
+    ).take(rng.permutation(len(POOL))[:6])
+    settings = dataclasses.replace(start, loss="agreement_filter", steps=120)
+    pool = POOL.joined(wrong)
+    judged = RetrieverJudge(settings)(REAL, pool, weights=np.ones(len(REAL)), passes=None, seed=0)
+    assert judged.agrees[: len(POOL)].sum() >= 2 > judged.agrees[len(POOL) :].sum()
+    assert judged.log_p[: len(POOL)].mean() > judged.log_p[len(POOL) :].mean() + 0.5
+    assert train(settings, REAL.joined(pool), steps=4).settings.loss == "agreement_filter"
+
+
+@pytest.mark.parametrize("name", ["source_weight", "online_source_weight", "curriculum"])
+def test_other_losses_train(start, name):
+    ranker = train(start, loss=name)
+    assert not np.array_equal(weights_of(ranker), weights_of(train(start)))
+    assert (ranker.settings.source_weight is not None) == (name == "source_weight")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"loss": "imp"}, "a retriever has none"),
         ({"head_learning_rate": 0.1}, "no head_learning_rate"),
         ({"packing": True}, "no packing"),
         ({"accumulate": 2}, "no accumulate"),
@@ -240,29 +260,3 @@ def test_rows_and_files_that_do_not_work_are_refused(start, tmp_path):
     (tmp_path / "r" / "model").rename(tmp_path / "r" / "elsewhere")
     with pytest.raises(InputError, match="no such folder; train again"):
         load_predictor(tmp_path / "r")
-
-
-def questions(name):
-    opened = gzip.open if name.endswith(".gz") else open
-    with opened(XQUAD / name, "rt", encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream]
-    return Corpus.from_rows(
-        [{"text": r["question"], "target": r["context"], "group": str(r["article"])} for r in rows], task="retrieval"
-    )
-
-
-@pytest.mark.skipif(not XQUAD.is_dir(), reason="the real questions are not here")
-def test_minilm_keeps_its_ranking_of_articles_it_was_not_trained_on():
-    if not Path(find_minilm()).is_dir():
-        pytest.skip("all-MiniLM-L6-v2 is not installed")
-    torch.set_num_threads(2)
-    settings = TrainSettings(
-        trainer="retriever", device="cpu", steps=6, batch_size=8, max_length=64, learning_rate=2e-5
-    )
-    held_out = questions("test.jsonl").take(range(0, 292, 3))
-    trained = judge_model(train_model(questions("train.jsonl.gz"), settings=settings), held_out)
-    still = dataclasses.replace(settings, steps=1, batch_size=2, learning_rate=1e-12)
-    start = judge_model(train_model(questions("train.jsonl.gz"), settings=still), held_out)
-    found = compare_predictors(trained, start).values["mrr@10"]
-    assert found.settings["second"] > 0.7  # MiniLM finds most of them by itself
-    assert found.value > -0.01 and found.high > 0

@@ -1,16 +1,22 @@
 """What changes weights: trainers, losses, and what they make."""
 
-from cuvee.train.losses import LOSSES, Loss, Phase, PreparedLoss, TrainingRows, build_loss
-from cuvee.train.model import LOADERS, TASKS, TRAINERS, load_predictor, train_model
+from cuvee.train.card import ModelLicence, is_language, render_model_card
+from cuvee.train.fit import check_fit, needs_real_rows
+from cuvee.train.losses import LOSSES, Judge, Judgement, Loss, Phase, PreparedLoss, TrainingRows, build_loss
+from cuvee.train.model import load_predictor, train_model
 from cuvee.train.probe import train_on_vectors
 from cuvee.train.settings import Predictor, Progress, Ranker, TextWriter, Trained, Trainer, TrainSettings
+from cuvee.train.trainers import LOADERS, TASKS, TRAINERS
 
 __all__ = [
     "LOADERS",
     "LOSSES",
     "TASKS",
     "TRAINERS",
+    "Judge",
+    "Judgement",
     "Loss",
+    "ModelLicence",
     "Phase",
     "Predictor",
     "PreparedLoss",
@@ -22,7 +28,11 @@ __all__ = [
     "Trainer",
     "TrainingRows",
     "build_loss",
+    "check_fit",
+    "is_language",
     "load_predictor",
+    "needs_real_rows",
+    "render_model_card",
     "train_model",
     "train_on_vectors",
 ]

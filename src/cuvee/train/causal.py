@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
+from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import Phase, PreparedLoss
 from cuvee.train.ready import mark_synthetic
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
     import torch
 
     from cuvee.train.causal_model import CausalModel, Template
-    from cuvee.train.schedule import ParameterGroup
+    from cuvee.train.schedule import ParameterGroup, Scores
     from cuvee.train.sequences import TokenPair
 
-_STEPS, _BATCH_SIZE, _MAX_LENGTH = 60, 8, 512
+STEPS, BATCH_SIZE, _MAX_LENGTH = 60, 8, 512
 _LEARNING_RATE, _LORA_LEARNING_RATE = 5e-5, 5e-4
-_NOT_MINE = ("head_learning_rate", "temperature")
 _PREDICT_BATCH = 16
 
 
@@ -101,10 +101,10 @@ def train_causal(
     from cuvee.train.causal_model import CausalModel
     from cuvee.train.loop import train_loop
     from cuvee.train.models import SMOLLM2, find_causal, merge_lora, prepare_training
-    from cuvee.train.schedule import plan_schedule, refuse_settings
+    from cuvee.train.schedule import plan_schedule
 
-    refuse_settings(settings, _NOT_MINE)
-    schedule = plan_schedule(settings, corpus, validation, steps=_STEPS, batch_size=_BATCH_SIZE)
+    refuse_idle(settings)
+    schedule = plan_schedule(settings, corpus, validation, steps=STEPS, batch_size=BATCH_SIZE)
     model, device = settings.model or SMOLLM2, settings.device or "auto"
     max_length = settings.max_length or _MAX_LENGTH
     rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)
@@ -199,15 +199,17 @@ class CausalRows:
         pairs = [pair for i in rows if (pair := self._pairs[i]) is not None]
         return self._language_model.log_p(pairs, pack_to=self._pack_to)
 
-    def held_out_log_p(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """As ``log_p``, of validation rows."""
-        return self._language_model.log_p([self._held_out[i] for i in rows])
+    def scores(self, rows: NDArray[np.int64], *, held_out: bool) -> Scores:
+        """Scores of the vocabulary, one line a token of a completion."""
+        pairs = self._held_out if held_out else self._pairs
+        return self._language_model.scores([pair for i in rows if (pair := pairs[i]) is not None])
 
     def validate(self) -> float:
-        """Mean over the validation rows of ``held_out_log_p``."""
+        """Mean over the validation rows of the mean log probability of their tokens."""
         parts = [np.arange(i, min(i + _PREDICT_BATCH, self.held_out)) for i in range(0, self.held_out, _PREDICT_BATCH)]
-        found = np.concatenate([self.held_out_log_p(part).cpu().double().numpy() for part in parts])
-        return float(found.mean())
+        model, pairs = self._language_model, self._held_out
+        found = [model.log_p([pairs[i] for i in part]).cpu().double().numpy() for part in parts]
+        return float(np.concatenate(found).mean())
 
 
 class NarrowedLoss:

@@ -25,7 +25,9 @@ from transformers import (
 from cuvee.errors import ConfigError, InputError
 from cuvee.fingerprint import derive_rng
 from cuvee.train.causal_loading import load_language_model
+from cuvee.train.drawing import GumbelNoise
 from cuvee.train.models import ModelPlace, choose_device, explain_memory, first_line, quiet_loading
+from cuvee.train.schedule import Scores
 from cuvee.train.sequences import IGNORED, Layout, TokenPair, lay_out
 
 Template = Literal["chat", "plain"]
@@ -131,19 +133,50 @@ class CausalModel:
 
     def log_p_sums(self, layout: Layout) -> torch.Tensor:
         """Sum of the log probabilities of each row's targets, shape (rows,), float32."""
+        targets = layout.targets.to(self.device).ravel()
+        found = -torch.nn.functional.cross_entropy(
+            self._logits(layout).float().flatten(0, 1), targets, ignore_index=IGNORED, reduction="none"
+        )
+        owners = layout.owners.to(self.device).ravel()
+        return torch.zeros(layout.rows, device=self.device).index_add(0, owners, found)
+
+    def scores(self, pairs: Sequence[TokenPair]) -> Scores:
+        """Scores of the vocabulary at each token of the completions, weighed so that each row counts one."""
+        layout = lay_out(pairs)
+        wanted = layout.targets.ravel() != IGNORED
+        lengths = torch.tensor([len(pair.completion) for pair in pairs])
+        weights = 1.0 / lengths[layout.owners.ravel()[wanted]]
+        logits = self._logits(layout).float().flatten(0, 1)[wanted.to(self.device)]
+        truth = layout.targets.ravel()[wanted].to(self.device)
+        return Scores(logits=logits, truth=truth, weights=weights.to(self.device))
+
+    def _logits(self, layout: Layout) -> torch.Tensor:
+        """At the columns that are wanted, shape (sequences, columns, vocabulary)."""
         inputs = {"input_ids": layout.ids, "attention_mask": layout.mask, "position_ids": layout.positions}
         chosen = {k: v.to(self.device) for k, v in inputs.items() if k in self._takes and v is not None}
         columns = layout.columns.to(self.device)
         if "logits_to_keep" in self._takes:  # a vocabulary is large: logits only where they are wanted
-            logits = self.model(**chosen, logits_to_keep=columns, use_cache=False).logits
-        else:
-            logits = self.model(**chosen, use_cache=False).logits[:, columns]
-        targets = layout.targets.to(self.device).ravel()
-        found = -torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), targets, ignore_index=IGNORED, reduction="none"
-        )
-        owners = layout.owners.to(self.device).ravel()
-        return torch.zeros(layout.rows, device=self.device).index_add(0, owners, found)
+            kept: torch.Tensor = self.model(**chosen, logits_to_keep=columns, use_cache=False).logits
+            return kept
+        logits: torch.Tensor = self.model(**chosen, use_cache=False).logits
+        return logits[:, columns]
+
+    def mean_log_p(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
+        """Mean log probability of each completion's tokens as training reads them; NaN where one does not fit.
+
+        Raises:
+            TrainingError: out of memory.
+        """
+        tokenized = [self.tokenize(*row) for row in zip(prompts, completions, strict=True)]
+        out = np.full(len(tokenized), np.nan)
+        fitting = {i: pair for i, pair in enumerate(tokenized) if pair is not None}
+        order = sorted(fitting, key=lambda i: len(fitting[i]))
+        self.model.eval()
+        with explain_memory(self.device, "set device: cpu, or lower max_length"), torch.inference_mode():
+            for start in range(0, len(order), _BATCH):
+                rows = order[start : start + _BATCH]
+                out[rows] = self.log_p([fitting[i] for i in rows]).cpu().double().numpy()
+        return out
 
     def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
         """Sum of log probabilities and number of tokens of each completion, shape (n, 2).
@@ -209,7 +242,7 @@ class CausalModel:
         width = max(map(len, heads))
         ids = torch.tensor([[0] * (width - len(h)) + list(h) for h in heads], device=self.device)
         mask = torch.tensor([[0] * (width - len(h)) + [1] * len(h) for h in heads], device=self.device)
-        noise = LogitsProcessorList([_Noise(streams, temperature)] if temperature > 0 else [])
+        noise = LogitsProcessorList([GumbelNoise(streams, temperature)] if temperature > 0 else [])
         with quiet_loading():
             whole = self.model.generate(
                 ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, logits_processor=noise
@@ -264,17 +297,3 @@ class CausalModel:
             raise InputError(f"{folder / _FOLDER}: no such folder; train again")
         model, tokenizer = load_language_model.__wrapped__(ModelPlace(place=str(folder / _FOLDER), local=True))
         return cls(model, tokenizer, where, max_length, template)
-
-
-class _Noise:
-    """Gumbel noise on logits over temperature: the largest is then a draw from their softmax, row by row."""
-
-    def __init__(self, streams: Sequence[np.random.Generator], temperature: float) -> None:
-        self._streams = streams
-        self._temperature = temperature
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        del input_ids  # only the next token's logits matter
-        noise = torch.from_numpy(np.stack([stream.gumbel(size=scores.shape[1]) for stream in self._streams]))
-        noised: torch.Tensor = scores.cpu().double() / self._temperature + noise  # not every device has float64
-        return noised.float().to(scores.device)

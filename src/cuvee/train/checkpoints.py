@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,6 +30,7 @@ class Checkpoint:
     losses: list[float]
     anchor: list[torch.Tensor]
     agreements: list[tuple[int, float]]
+    steepest: float
     best: list[torch.Tensor]
     best_score: float
     best_step: int
@@ -75,3 +77,10 @@ def find_checkpoint(folder: Path, key: str) -> Checkpoint | None:
     if found.key != key:
         raise TrainingError(f"{path}: of a training on other rows or settings; delete it, or give another folder")
     return found
+
+
+def copy_all(source: Sequence[torch.Tensor], target: Sequence[torch.nn.Parameter]) -> None:
+    """Write values into parameters, wherever they are."""
+    with torch.no_grad():
+        for value, parameter in zip(source, target, strict=True):
+            parameter.copy_(value)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import MissingDependency
+from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
 from cuvee.train.ready import mark_synthetic
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _STEPS, _BATCH_SIZE, _MAX_LENGTH = 30, 16, 64
 _LEARNING_RATE, _HEAD_LEARNING_RATE = 1e-4, 2e-2
 _LORA_LEARNING_RATE = 1e-3  # adapters begin at no change and stand a rate ten times that of full fine-tuning
-_NOT_MINE = ("packing", "temperature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ def train_encoder(
     from cuvee.train.finetune import ClassifierRows, TextClassifier
     from cuvee.train.loop import train_loop
     from cuvee.train.models import merge_lora, prepare_training
-    from cuvee.train.schedule import plan_schedule, refuse_settings
+    from cuvee.train.schedule import plan_schedule
 
-    refuse_settings(settings, _NOT_MINE)
+    refuse_idle(settings)
     schedule = plan_schedule(settings, corpus, validation, steps=_STEPS, batch_size=_BATCH_SIZE)
     model, device = settings.model or DEFAULT_ENCODER, settings.device or "auto"
     max_length = settings.max_length or _MAX_LENGTH

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from cuvee.errors import ConfigError, InputError
 from cuvee.train.models import choose_device, explain_memory, first_line, own_random_stream, quiet_loading
-from cuvee.train.schedule import ParameterGroup
+from cuvee.train.schedule import ParameterGroup, Scores
 
 _HEAD_FILE = "head.npz"
 _BACKBONE = "model"
@@ -160,18 +160,22 @@ class ClassifierRows:
 
     def log_p(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """Log probability of each row's label, shape (b,)."""
-        logits = self._classifier.logits([self._tokens[i] for i in rows])
-        return -torch.nn.functional.cross_entropy(logits, self._truth[rows], reduction="none")
+        return self._log_p(self.scores(rows, held_out=False))
 
-    def held_out_log_p(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """As ``log_p``, of validation rows."""
-        logits = self._classifier.logits([self._held_out[i] for i in rows])
-        return -torch.nn.functional.cross_entropy(logits, self._held_out_truth[rows], reduction="none")
+    def scores(self, rows: NDArray[np.int64], *, held_out: bool) -> Scores:
+        """Scores of all labels, one line a row."""
+        tokens, truth = (self._held_out, self._held_out_truth) if held_out else (self._tokens, self._truth)
+        logits = self._classifier.logits([tokens[i] for i in rows])
+        return Scores(logits=logits, truth=truth[rows], weights=torch.ones(len(rows), device=self.device))
+
+    @staticmethod
+    def _log_p(scores: Scores) -> torch.Tensor:
+        return -torch.nn.functional.cross_entropy(scores.logits, scores.truth, reduction="none")
 
     def validate(self) -> float:
         """Mean log probability of the validation rows' labels."""
         parts = [np.arange(i, min(i + _PREDICT_BATCH, self.held_out)) for i in range(0, self.held_out, _PREDICT_BATCH)]
-        return float(torch.cat([self.held_out_log_p(part) for part in parts]).cpu().double().mean())
+        return float(torch.cat([self._log_p(self.scores(part, held_out=True)) for part in parts]).cpu().double().mean())
 
 
 def _build_head(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:

@@ -9,7 +9,7 @@ for these, sets the global seeds of random, numpy and torch, and takes 5 seconds
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
-from cuvee.train.agreement import Agreement
-from cuvee.train.checkpoints import Checkpoint, find_checkpoint, write_checkpoint
+from cuvee.train.agreement import compare_gradients
+from cuvee.train.checkpoints import Checkpoint, copy_all, find_checkpoint, write_checkpoint
 from cuvee.train.losses.protocol import PreparedLoss
 from cuvee.train.models import (
     choose_precision,
@@ -36,15 +36,16 @@ from cuvee.train.schedule import (
     Schedule,
     Trainable,
     build_optimizer,
+    cut_rows,
     draw_batches,
     phase_starts,
 )
 from cuvee.train.settings import Progress
 
-__all__ = ["LoopResult", "ParameterGroup", "Schedule", "Trainable", "draw_batches", "phase_starts", "train_loop"]
+__all__ = ["ParameterGroup", "Schedule", "Trainable", "draw_batches", "phase_starts", "train_loop"]
 
 _CLIP = 1.0  # largest norm of a gradient
-_EVALUATIONS = 10  # over a training, where evaluate_every is not given
+_EVALUATIONS = 10  # and checkpoints, over a training where evaluate_every or checkpoint_every is not given
 Floats = NDArray[np.float64]
 Tensors = list[torch.Tensor]
 
@@ -87,7 +88,8 @@ def train_loop(
     seed = derive_seed(schedule.seed, "train", "dropout")
     with explain_memory(model.device, remedy), own_random_stream(model.device, seed):
         run = _Run(model, loss, schedule, synthetic)
-        if folder is not None and schedule.checkpoint_every is not None:
+        every = schedule.checkpoint_every or max(1, schedule.steps // _EVALUATIONS)
+        if folder is not None:
             run.take_up(folder)
         model.module.train()
         while run.step < schedule.steps and not run.stopped:
@@ -96,8 +98,7 @@ def train_loop(
                 progress(run.step, schedule.steps, value)
             if validate is not None and schedule.patience is not None and run.is_evaluation_due:
                 run.note_score(validate)
-            every = schedule.checkpoint_every
-            if folder is not None and every is not None and run.step % every == 0:
+            if folder is not None and run.step % every == 0:
                 run.write(folder)
         best = run.finish()
     model.module.eval()
@@ -124,6 +125,7 @@ class _Run:
         self._key = self._name_training()  # now: a loss may change its weights as it learns
         self._anchor: Tensors = []
         self._agreements: list[tuple[int, float]] = []
+        self._steepest = 0.0
         self._best: Tensors = []
         self._best_score, self._best_step, self._bad = -math.inf, 0, 0
         self.step = 0
@@ -132,7 +134,7 @@ class _Run:
 
     @property
     def is_evaluation_due(self) -> bool:
-        """Whether the model is to be looked at on validation rows after this step."""
+        """Whether to look at the model on validation rows after this step."""
         every = self._schedule.evaluate_every or max(1, self._schedule.steps // _EVALUATIONS)
         return self.step % every == 0 or self.step == self._schedule.steps
 
@@ -145,6 +147,8 @@ class _Run:
             self._anchor = [p.detach().clone() for p in self._trained]
         self._optimizer.zero_grad(set_to_none=True)
         value = self._add_gradients(rows)
+        if self._loss.needs_gradients:
+            self._observe(rows)
         if pull > 0:
             self._pull_back(pull)
         torch.nn.utils.clip_grad_norm_(self._clipped, _CLIP)
@@ -156,15 +160,13 @@ class _Run:
 
     def _add_gradients(self, rows: Rows) -> float:
         """Compute the batch's gradient, in pieces; gives the mean loss."""
-        pieces = [rows] if self._schedule.accumulate == 1 else _cut(rows, self._schedule.accumulate)
-        slopes: Floats | None = None
+        pieces, slopes = cut_rows(rows, self._schedule.accumulate), None
         if len(pieces) > 1:
             states = random_state(self._model.device)
             with torch.no_grad():
                 whole = np.concatenate([_numbers(self._log_p(piece)) for piece in pieces])
             value, slopes = self._read_loss(rows, whole)
             restore_random_state(self._model.device, states)  # the same dropout in both passes
-        agreement = Agreement(self._trained) if self._loss.needs_gradients else None
         at = 0
         for piece in pieces:
             log_p = self._log_p(piece)
@@ -173,12 +175,8 @@ class _Run:
             else:
                 found = slopes[at : at + len(piece)]
             at += len(piece)
-            if agreement is not None and self._synthetic is not None:
-                agreement.add_synthetic(log_p, self._synthetic[piece])
             surrogate = (torch.as_tensor(found, dtype=log_p.dtype, device=log_p.device) * log_p).sum() / len(rows)
             torch.autograd.backward(surrogate)
-        if agreement is not None:
-            self._observe(agreement)
         return value
 
     def _log_p(self, rows: Rows) -> torch.Tensor:
@@ -186,8 +184,7 @@ class _Run:
             return self._model.log_p(rows).float()
 
     def _autocast(self) -> AbstractContextManager[object]:
-        wanted = self._precision != torch.float32
-        return torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=wanted)
+        return torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=self._precision != torch.float32)
 
     def _read_loss(self, rows: Rows, log_p: Floats) -> tuple[float, Floats]:
         """The mean loss and the slopes of a batch.
@@ -207,19 +204,23 @@ class _Run:
             f"the loss is {value} at step {self.step + 1} of {self._schedule.steps}; lower learning_rate (now {rate:g})"
         )
 
-    def _observe(self, agreement: Agreement) -> None:
-        if not agreement.found_synthetic:
+    def _observe(self, rows: Rows) -> None:
+        """Tell the loss whether the batch's synthetic rows agree with some of the real validation rows."""
+        made = rows[self._synthetic[rows]] if self._synthetic is not None else rows[:0]
+        if not len(made):
             return
         size = min(self._schedule.batch_size, self._model.held_out)
         rng = derive_rng(self._schedule.seed, "train", "agreement", self.step)
-        rows = np.sort(rng.choice(self._model.held_out, size=size, replace=False))
+        real = np.sort(rng.choice(self._model.held_out, size=size, replace=False))
         self._model.module.eval()  # dropout would hide the agreement, and move the random stream
         with self._autocast():
-            log_p = self._model.held_out_log_p(rows).float()
-        cosine = agreement.compare(log_p)
+            found = compare_gradients(self._model, self._trained, made, real, pieces=self._schedule.accumulate)
         self._model.module.train()
-        self._agreements.append((self.step + 1, cosine))  # it speaks of the batch to come
-        self._loss.observe(self.step + 1, cosine)
+        # where the real rows are learnt by now, the direction of what is left of their gradient is chance
+        self._steepest = max(self._steepest, found.real_norm)
+        agreement = found.cosine * found.real_norm / self._steepest if self._steepest > 0 else 0.0
+        self._agreements.append((self.step + 1, agreement))  # it speaks of the batch to come
+        self._loss.observe(self.step + 1, agreement)
 
     def _pull_back(self, pull: float) -> None:
         """The gradient of pull/2 times the squared distance from where the phase began."""
@@ -244,7 +245,7 @@ class _Run:
         """Go back to the best weights, if any were kept; gives the step they are of."""
         if not self._best:
             return self.step
-        _copy_all(self._best, self._trained)
+        copy_all(self._best, self._trained)
         return self._best_step
 
     def _name_training(self) -> str:
@@ -267,6 +268,7 @@ class _Run:
             losses=self.losses,
             anchor=self._anchor,
             agreements=self._agreements,
+            steepest=self._steepest,
             best=self._best,
             best_score=self._best_score,
             best_step=self._best_step,
@@ -279,7 +281,7 @@ class _Run:
         found = find_checkpoint(folder, self._key)
         if found is None:
             return
-        _copy_all(found.weights, self._trained)
+        copy_all(found.weights, self._trained)
         self._optimizer.load_state_dict(found.optimizer)
         self._scheduler.load_state_dict(found.scheduler)
         restore_random_state(self._model.device, found.random)
@@ -288,20 +290,10 @@ class _Run:
         self._best = [t.to(self._model.device) for t in found.best]
         self._best_score, self._best_step, self._bad = found.best_score, found.best_step, found.bad
         self.stopped = self._schedule.patience is not None and self._bad >= self._schedule.patience
-        self._agreements = found.agreements
-        for step, cosine in self._agreements:  # the loss is as new: it learns again what it had seen
-            self._loss.observe(step, cosine)
-
-
-def _cut(rows: Rows, pieces: int) -> list[Rows]:
-    return [piece for piece in np.array_split(rows, pieces) if len(piece)]
+        self._agreements, self._steepest = found.agreements, found.steepest
+        for step, agreement in self._agreements:  # the loss is as new: it learns again what it had seen
+            self._loss.observe(step, agreement)
 
 
 def _numbers(log_p: torch.Tensor) -> Floats:
     return np.asarray(log_p.detach().cpu().double().numpy())
-
-
-def _copy_all(source: Sequence[torch.Tensor], target: Sequence[torch.nn.Parameter]) -> None:
-    with torch.no_grad():
-        for value, parameter in zip(source, target, strict=True):
-            parameter.copy_(value)

@@ -1,8 +1,9 @@
-"""Which trainers there are, training with one of them, and reading back what it made."""
+"""Training with any trainer, and reading back what it made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, overload
 
@@ -11,42 +12,20 @@ from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name, resolve_name
-from cuvee.train.causal import load_causal, train_causal
-from cuvee.train.encoder import load_finetuned, train_encoder
-from cuvee.train.probe import load_probe, train_probe
+from cuvee.train.fit import check_fit
+from cuvee.train.judging import make_judge
+from cuvee.train.losses.own import name_failure
 from cuvee.train.ready import make_ready
-from cuvee.train.retriever import load_retriever, train_retriever
 from cuvee.train.settings import (
-    Description,
     Predictor,
     Progress,
     Ranker,
     TextWriter,
     Trained,
-    Trainer,
     TrainSettings,
     read_description,
 )
-
-TRAINERS: Mapping[str, Trainer] = {
-    "probe": train_probe,
-    "encoder": train_encoder,
-    "causal": train_causal,
-    "retriever": train_retriever,
-}
-TASKS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("probe", "encoder"),
-    "generation": ("causal",),
-    "retrieval": ("retriever",),
-}
-"""Which of ``TRAINERS`` serve a task."""
-Loader = Callable[[Path, Description, Encoder | None], Trained]
-LOADERS: Mapping[str, Loader] = {
-    "probe": load_probe,
-    "encoder": load_finetuned,
-    "causal": load_causal,
-    "retriever": load_retriever,
-}
+from cuvee.train.trainers import LOADERS, TRAINERS
 
 
 @overload
@@ -131,7 +110,7 @@ def train_model(
         validation: real rows that are never trained on: for early stopping, and for the loss that compares
             gradients with theirs.
         progress: called as training goes on.
-        folder: where checkpoints go; None keeps none.
+        folder: where checkpoints go, every ``checkpoint_every`` steps (by default a tenth of all); None keeps none.
 
     Returns:
         A ``Predictor`` for classification, a ``TextWriter`` for generation, a ``Ranker`` for retrieval.
@@ -145,24 +124,25 @@ def train_model(
     if settings is not None and given != TrainSettings():
         raise ValueError(f"settings is given, and so is one of trainer, loss, steps and seed in {given!r}; give one")
     chosen = settings or given
+    check_fit(chosen, corpus.task)
+    if chosen.checkpoint_every is not None and folder is None:
+        raise ConfigError(f"checkpoint_every is {chosen.checkpoint_every}, but there is no folder for checkpoints")
     train = resolve_name(chosen.trainer, TRAINERS, what="trainer")
-    if chosen.trainer in TRAINERS and chosen.trainer not in TASKS[corpus.task]:
-        valid = " or ".join(TASKS[corpus.task])
-        raise ConfigError(f"trainer {chosen.trainer!r} is not for task {corpus.task!r}; set trainer: {valid}")
 
     def encode(texts: Sequence[str]) -> Vectors:
         return (encoder or load_encoder()).encode(texts)
 
-    ready = make_ready(corpus, chosen, validation=validation, encode=encode)
-    return train(
-        ready.corpus,
-        ready.loss,
-        ready.settings,
-        encoder=encoder,
-        validation=ready.validation,
-        progress=progress,
-        folder=folder,
-    )
+    ready = make_ready(corpus, chosen, validation=validation, encode=encode, judge=make_judge(chosen))
+    with nullcontext() if chosen.trainer in TRAINERS else name_failure("trainer", chosen.trainer):
+        return train(
+            ready.corpus,
+            ready.loss,
+            ready.settings,
+            encoder=encoder,
+            validation=ready.validation,
+            progress=progress,
+            folder=folder,
+        )
 
 
 def load_predictor(folder: str | Path, *, encoder: Encoder | None = None) -> Trained:

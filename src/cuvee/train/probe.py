@@ -16,27 +16,12 @@ from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.probe import ProbeModel, fit_objective
 from cuvee.records import Vectors
+from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
 from cuvee.train.ready import make_ready, mark_synthetic
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
 
 _WEIGHTS_FILE = "probe.npz"
-_NOT_MINE = (
-    "head_learning_rate",
-    "max_length",
-    "model",
-    "device",
-    "lora_rank",
-    "lora_alpha",
-    "accumulate",
-    "checkpoint_every",
-    "patience",
-    "evaluate_every",
-    "precision",
-    "gradient_checkpointing",
-    "packing",
-    "temperature",
-)
 _STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
 
 
@@ -162,9 +147,7 @@ def fill_probe_settings(settings: TrainSettings) -> TrainSettings:
     Raises:
         ConfigError: a setting that only fine-tuning has.
     """
-    idle = [name for name in _NOT_MINE if getattr(settings, name) is not None]
-    if idle:
-        raise ConfigError(f"trainer 'probe' has no {idle[0]}; leave it out, or set trainer: encoder")
+    refuse_idle(dataclasses.replace(settings, trainer="probe"))
     return dataclasses.replace(
         settings,
         steps=settings.steps or _STEPS,

@@ -13,7 +13,8 @@ from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.probe import encode_targets, stratified_folds
 from cuvee.records import Vectors
-from cuvee.train.losses import PreparedLoss, TrainingRows, build_loss, fill_loss_settings
+from cuvee.train.losses import Judge, PreparedLoss, TrainingRows, build_loss, fill_loss_settings
+from cuvee.train.losses.row_weights import weigh_rows
 from cuvee.train.settings import TrainSettings
 
 _HELD_OUT = 4  # one real row in so many is held out where a loss needs validation rows and none are given
@@ -42,29 +43,33 @@ def make_ready(
     *,
     validation: Corpus | None,
     encode: Callable[[Sequence[str]], Vectors],
+    judge: Judge | None = None,
 ) -> ReadyRows:
     """Prepare the loss, and drop the rows that do not count.
 
     A loss that compares gradients with those of real validation rows takes a quarter of the real rows for it, by
-    group and stratified by label, where ``validation`` is None; these are then not trained on.
+    group and stratified by label, where ``validation`` is None; these are then not trained on. The corpus's own
+    weights of rows count on top of those of the loss; rows of weight 0 are dropped first.
 
     Raises:
         TrainingError: no rows that count, one label only, or no real rows to hold out.
         ConfigError: the loss does not fit its settings or the task.
     """
     loss = build_loss(settings)
-    prepared = loss.prepare(_look_at(corpus, settings, validation, encode))
+    corpus = corpus if (corpus.weights > 0).all() else corpus.keep(corpus.weights > 0)
+    prepared = loss.prepare(_look_at(corpus, settings, validation, encode, judge))
     if prepared.needs_gradients and validation is None:
         held = _hold_out(corpus, settings)
         validation, corpus = corpus.keep(held), corpus.keep(~held)
-        prepared = loss.prepare(_look_at(corpus, settings, validation, encode))
+        prepared = loss.prepare(_look_at(corpus, settings, validation, encode, judge))
     kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
     if len(kept) == 0:
         raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")
     if corpus.task == "classification" and len(kept.labels) < 2:
         raise TrainingError(f"training rows of one label only ({kept.labels[0]!r}); give rows of at least two")
     filled = fill_loss_settings(settings, prepared)
-    return ReadyRows(corpus=kept, loss=prepared, settings=filled, validation=validation)
+    weighed = weigh_rows(prepared, corpus.weights)
+    return ReadyRows(corpus=kept, loss=weighed, settings=filled, validation=validation)
 
 
 def mark_synthetic(corpus: Corpus) -> NDArray[np.bool_]:
@@ -73,10 +78,19 @@ def mark_synthetic(corpus: Corpus) -> NDArray[np.bool_]:
 
 
 def _look_at(
-    corpus: Corpus, settings: TrainSettings, validation: Corpus | None, encode: Callable[[Sequence[str]], Vectors]
+    corpus: Corpus,
+    settings: TrainSettings,
+    validation: Corpus | None,
+    encode: Callable[[Sequence[str]], Vectors],
+    judge: Judge | None,
 ) -> TrainingRows:
     return TrainingRows(
-        corpus=corpus, synthetic=mark_synthetic(corpus), validation=validation, encode=encode, seed=settings.seed
+        corpus=corpus,
+        synthetic=mark_synthetic(corpus),
+        validation=validation,
+        encode=encode,
+        seed=settings.seed,
+        judge=judge,
     )
 
 

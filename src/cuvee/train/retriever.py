@@ -13,22 +13,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import ConfigError, MissingDependency, TrainingError
 from cuvee.records import Vectors
+from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
+from cuvee.train.ready import mark_synthetic
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
 
 if TYPE_CHECKING:
-    from cuvee.train.retriever_model import BiEncoder
+    from cuvee.train.retriever_model import BiEncoder, RankedPairs
 
-_STEPS, _BATCH_SIZE, _LEARNING_RATE, _TEMPERATURE = 30, 16, 5e-5, 0.05
+STEPS, BATCH_SIZE, _LEARNING_RATE, _TEMPERATURE = 30, 16, 5e-5, 0.05
 _LORA_LEARNING_RATE = 5e-4
 _MAX_LENGTH = 256
-_NOT_MINE = ("head_learning_rate", "packing", "accumulate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,12 @@ class BiEncoderRanker:
         """Unit vectors, float32, shape (len(texts), d)."""
         return self.model.encode(texts, "passage")
 
+    def rank_own(self, corpus: Corpus) -> RankedPairs:
+        """Where each row's passage stands among the passages of all rows, at the temperature of the training."""
+        from cuvee.train.retriever_model import rank_corpus
+
+        return rank_corpus(self.model, corpus, self.settings.temperature or _TEMPERATURE)
+
     def save(self, folder: Path) -> None:
         """Write the model to ``folder/model`` as sentence-transformers does, and ``predictor.json``."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +63,7 @@ def train_retriever(
     loss: PreparedLoss,
     settings: TrainSettings,
     *,
-    encoder: Encoder | None,  # noqa: ARG001 - the signature of every trainer
+    encoder: Encoder | None,
     validation: Corpus | None,
     progress: Progress | None,
     folder: Path | None,
@@ -74,17 +79,16 @@ def train_retriever(
         MissingDependency, InputError: sentence-transformers or the model cannot be loaded.
         ConfigError: another task, an unknown device, or a setting it has no use for.
     """
+    del encoder  # every trainer and loader is given one
     require_sentence_transformers()
     from cuvee.train.loop import train_loop
     from cuvee.train.retriever_model import BiEncoder, RetrieverRows
-    from cuvee.train.schedule import plan_schedule, refuse_settings
+    from cuvee.train.schedule import plan_schedule
 
     if corpus.task != "retrieval":
         raise ConfigError(f"trainer 'retriever' is for task 'retrieval', not {corpus.task!r}")
-    refuse_settings(settings, _NOT_MINE)
-    schedule = plan_schedule(settings, corpus, validation, steps=_STEPS, batch_size=_BATCH_SIZE)
-    if schedule.batch_size < 2:
-        raise ConfigError("batch_size is 1, but negatives are the other rows of a batch; give at least 2")
+    refuse_idle(settings)
+    schedule = plan_schedule(settings, corpus, validation, steps=STEPS, batch_size=BATCH_SIZE)
     source = settings.model or DEFAULT_ENCODER
     model = BiEncoder.from_pretrained(
         find_minilm() if source == DEFAULT_ENCODER else source,
@@ -115,12 +119,11 @@ def train_retriever(
     )
     if rows.passages < 2:
         raise TrainingError("all training rows have the same passage, so there are no negatives; give rows of others")
-    synthetic = np.array([origin == "synthetic" for origin in corpus.origins], dtype=np.bool_)
     train_loop(
         rows,
         loss,
         schedule,
-        synthetic=synthetic,
+        synthetic=mark_synthetic(corpus),
         validate=rows.validate if rows.held_out else None,
         progress=progress,
         folder=folder,
@@ -129,12 +132,13 @@ def train_retriever(
     return BiEncoderRanker(model, filled)
 
 
-def load_retriever(folder: Path, description: Description, encoder: Encoder | None) -> BiEncoderRanker:  # noqa: ARG001
+def load_retriever(folder: Path, description: Description, encoder: Encoder | None) -> BiEncoderRanker:
     """The retriever that ``BiEncoderRanker.save`` wrote.
 
     Raises:
         InputError: its files are missing or broken. MissingDependency: sentence-transformers is missing.
     """
+    del encoder  # every trainer and loader is given one
     require_sentence_transformers()
     from cuvee.train.retriever_model import BiEncoder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -27,11 +28,12 @@ from cuvee.train.models import (
     quiet_loading,
     save_memory,
 )
-from cuvee.train.schedule import ParameterGroup
+from cuvee.train.schedule import ParameterGroup, Scores
 
 _MODEL = "model"
 _PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}
 _PREDICT_BATCH = 64
+_RANKED = 512  # queries whose scores of all passages are held at once
 Side = Literal["query", "passage"]
 Codes = NDArray[np.int64]
 
@@ -183,36 +185,55 @@ class RetrieverRows:
 
     def log_p(self, rows: Codes) -> torch.Tensor:
         """Log softmax over the distinct passages of the batch at each row's own, shape (b,)."""
-        return self._log_p(self._pairs, rows)
+        scores = self.scores(rows, held_out=False)
+        return -torch.nn.functional.cross_entropy(scores.logits, scores.truth, reduction="none")
 
-    def held_out_log_p(self, rows: Codes) -> torch.Tensor:
-        """As ``log_p``, of validation rows among themselves."""
-        return self._log_p(self._held_out, rows)
-
-    def validate(self) -> float:
-        """Mean log softmax of the validation rows over all their passages, shape ()."""
-        pairs = self._held_out
-        rows = np.arange(len(pairs.queries))
-        columns, own = pairs.columns(rows)
-        queries = torch.from_numpy(self._model.encode(pairs.queries, "query"))
-        passages = torch.from_numpy(self._model.encode([pairs.passages[i] for i in columns], "passage"))
-        return float(self._softmax(queries, passages, pairs.others(rows, columns, own), own).double().mean())
-
-    def _log_p(self, pairs: _Pairs, rows: Codes) -> torch.Tensor:
+    def scores(self, rows: Codes, *, held_out: bool) -> Scores:
+        """Cosines over the temperature with the distinct passages of the batch, one line a row."""
+        pairs = self._held_out if held_out else self._pairs
         columns, own = pairs.columns(rows)
         queries = self._model.embed([pairs.queries[i] for i in rows], "query")
         passages = self._model.embed([pairs.passages[i] for i in columns], "passage")
         # cosines over a small temperature need more digits than bfloat16 has
         with torch.autocast(self.device.type, enabled=False):
-            return self._softmax(queries, passages, pairs.others(rows, columns, own), own)
+            cosines = queries @ passages.T / self._temperature
+        logits = cosines.masked_fill(torch.from_numpy(pairs.others(rows, columns, own)).to(self.device), -torch.inf)
+        truth = torch.from_numpy(own).to(self.device)
+        return Scores(logits=logits, truth=truth, weights=torch.ones(len(rows), device=self.device))
 
-    def _softmax(
-        self, queries: torch.Tensor, passages: torch.Tensor, masked: NDArray[np.bool_], own: Codes
-    ) -> torch.Tensor:
-        scores = queries @ passages.T / self._temperature
-        scores = scores.masked_fill(torch.from_numpy(masked).to(scores.device), -torch.inf)
-        truth = torch.from_numpy(own).to(scores.device)
-        return -torch.nn.functional.cross_entropy(scores, truth, reduction="none")
+    def validate(self) -> float:
+        """Mean log softmax of the validation rows over all their passages, shape ()."""
+        return float(rank_pairs(self._model, self._held_out, self._temperature).log_p.mean())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedPairs:
+    """Where each row's own passage stands among those of all rows: its log softmax, and whether it is the first."""
+
+    log_p: NDArray[np.float64]
+    first: NDArray[np.bool_]
+
+
+def rank_corpus(model: BiEncoder, corpus: Corpus, temperature: float) -> RankedPairs:
+    """Rank the passage of each row among the distinct passages of all; others of the same query do not count."""
+    return rank_pairs(model, _Pairs(corpus.texts, corpus.targets), temperature)
+
+
+def rank_pairs(model: BiEncoder, pairs: _Pairs, temperature: float) -> RankedPairs:
+    """As ``rank_corpus``."""
+    everything = np.arange(len(pairs.queries))
+    columns, own = pairs.columns(everything)
+    queries = torch.from_numpy(model.encode(pairs.queries, "query"))
+    passages = torch.from_numpy(model.encode([pairs.passages[i] for i in columns], "passage"))
+    log_p, first = np.zeros(len(everything)), np.zeros(len(everything), dtype=np.bool_)
+    for start in range(0, len(everything), _RANKED):
+        rows = everything[start : start + _RANKED]
+        masked = torch.from_numpy(pairs.others(rows, columns, own[rows]))
+        scores = (queries[rows] @ passages.T / temperature).masked_fill(masked, -torch.inf)
+        truth = torch.from_numpy(own[rows])
+        log_p[rows] = -torch.nn.functional.cross_entropy(scores, truth, reduction="none").double().numpy()
+        first[rows] = (scores[torch.arange(len(rows)), truth] >= scores.max(dim=1).values).numpy()
+    return RankedPairs(log_p=log_p, first=first)
 
 
 class _Pairs:
@@ -237,9 +258,11 @@ class _Pairs:
 
     def others(self, rows: Codes, columns: Sequence[int], own: Codes) -> NDArray[np.bool_]:
         """True where a passage is relevant for a row's query, but is not that row's own, shape (b, columns)."""
-        codes = [int(self.passage_codes[i]) for i in columns]
-        known = [self._relevant[int(self._query_codes[row])] for row in rows]
-        out = np.array([[code in relevant for code in codes] for relevant in known], dtype=np.bool_)
+        places = {int(self.passage_codes[row]): place for place, row in enumerate(columns)}
+        out = np.zeros((len(rows), len(columns)), dtype=np.bool_)
+        for line, row in enumerate(rows.tolist()):
+            relevant = self._relevant[int(self._query_codes[row])]
+            out[line, [places[code] for code in relevant if code in places]] = True
         out[np.arange(len(rows)), own] = False
         return out
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError, TrainingError
+from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng, hash_value
 from cuvee.train.losses.protocol import Phase
 from cuvee.train.settings import TrainSettings
@@ -35,7 +35,7 @@ class Schedule:
             the whole batch are computed first (slopes may depend on all of them), which costs a third more time.
         precision: of a step's arithmetic: ``auto`` (bfloat16 on a GPU that computes in it), ``float32``,
             ``bfloat16``.
-        checkpoint_every: steps between checkpoints; None writes none.
+        checkpoint_every: steps between checkpoints; None is a tenth of the steps.
         patience: stop after so many evaluations on real validation rows without a better score, and go back to
             the best weights; None trains all steps. Cells of a study compare at equal steps: leave it None there.
         evaluate_every: steps between evaluations; None is a tenth of the steps. Of use with ``patience`` alone.
@@ -60,6 +60,21 @@ class ParameterGroup:
     parameters: tuple[torch.nn.Parameter, ...]
     learning_rate: float
     clipped: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a softmax is taken of, with its graph: one line a row, or a token of it.
+
+    Attributes:
+        logits: shape (m, k); minus infinity where a target is not to choose.
+        truth: column of each line's target, shape (m,).
+        weights: of each line in its row's log probability, shape (m,).
+    """
+
+    logits: torch.Tensor
+    truth: torch.Tensor
+    weights: torch.Tensor
 
 
 class Trainable(Protocol):
@@ -87,8 +102,8 @@ class Trainable(Protocol):
     def held_out(self) -> int:
         """Real validation rows; 0 where there are none."""
 
-    def held_out_log_p(self, rows: Rows) -> torch.Tensor:
-        """As ``log_p``, of real validation rows."""
+    def scores(self, rows: Rows, *, held_out: bool) -> Scores:
+        """What the log probabilities of training rows, or of real validation rows, are made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +137,11 @@ def draw_batches(phases: Sequence[Phase], schedule: Schedule) -> Rows:
         passes = [rng.permutation(len(phase.rows)) for _ in range(-(-length // len(phase.rows)))]
         parts.append(np.asarray(phase.rows)[np.concatenate(passes)[:length]].reshape(-1, size))
     return np.concatenate(parts).astype(np.int64)
+
+
+def cut_rows(rows: Rows, pieces: int) -> list[Rows]:
+    """``rows`` in so many pieces of about one size, or as many as there are rows."""
+    return [piece for piece in np.array_split(rows, pieces) if len(piece)]
 
 
 def phase_starts(phases: Sequence[Phase], steps: int) -> list[int]:
@@ -173,18 +193,3 @@ def plan_schedule(
         evaluate_every=settings.evaluate_every,
         key=hash_value([corpus.fingerprint, held_out, rest]),
     )
-
-
-def refuse_settings(settings: TrainSettings, idle: Sequence[str]) -> None:
-    """See that none of the settings called ``idle`` is given: its trainer has no use for them.
-
-    Raises:
-        ConfigError: one is.
-    """
-    given = [name for name in idle if getattr(settings, name) is not None]
-    if settings.evaluate_every is not None and settings.patience is None:
-        raise ConfigError(f"evaluate_every is {settings.evaluate_every}, but it is for patience alone; set patience")
-    if settings.lora_alpha is not None and settings.lora_rank is None:
-        raise ConfigError(f"lora_alpha is {settings.lora_alpha:g}, but there are no adapters; set lora_rank")
-    if given:
-        raise ConfigError(f"trainer {settings.trainer!r} has no {given[0]}; leave it out")

@@ -1,7 +1,8 @@
 """Checkers, models of the real rows that judge synthetic labels, and the two baselines made of one.
 
-A checker is a probe on sentence vectors, fitted with its default steps on the real training rows alone. It never
-saw the synthetic rows that it judges, so it needs no cross-validation.
+A checker of labels is a probe on sentence vectors, fitted with its default steps on the real training rows alone. It
+never saw the synthetic rows that it judges, so it needs no cross-validation. Rows without labels have checkers of
+their own (``tuning``).
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.errors import ConfigError, TrainingError
+from cuvee.errors import TrainingError
 from cuvee.probe import ProbeModel, cross_validated_proba, fit_probe
 from cuvee.records import Vectors
 from cuvee.train.losses.protocol import TrainingRows
 from cuvee.train.losses.rows import WeightedRows
+from cuvee.train.losses.tuning import judge_synthetic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +36,8 @@ def encode_sources(rows: TrainingRows, loss: str) -> SourceVectors:
     """What a checker is fitted on and what it judges.
 
     Raises:
-        ConfigError: the task has no labels.
         TrainingError: the real rows are of fewer than two labels.
     """
-    task = rows.corpus.task
-    if task != "classification":
-        raise ConfigError(
-            f"loss {loss!r} needs a checker of labels, and task {task!r} has none; valid for it: ce, gce, sce, "
-            "curriculum, online_source_weight, and source_weight with a number"
-        )
     texts, targets = rows.corpus.texts, rows.corpus.targets
     real, synthetic = np.flatnonzero(~rows.synthetic), np.flatnonzero(rows.synthetic)
     known = {targets[i] for i in real}
@@ -74,6 +69,12 @@ def own_log_p(log_proba: NDArray[np.float64], targets: Sequence[str], labels: Se
     return out
 
 
+def checker_log_p(rows: TrainingRows, sources: SourceVectors) -> NDArray[np.float64]:
+    """Log P'(y|x) of each synthetic row."""
+    said = fit_checker(sources, rows.seed).log_proba(sources.synthetic)
+    return own_log_p(said, sources.synthetic_targets, sources.labels)
+
+
 def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> NDArray[np.float64]:
     """Log P_syn(y|x) of each synthetic row, from a probe of the other synthetic rows (5 folds, by group).
 
@@ -88,14 +89,22 @@ def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> NDArray[np.fl
 
 @dataclass(frozen=True, slots=True)
 class AgreementFilter:
-    """Keeps the synthetic rows whose label is the checker's most probable one; the rest are dropped.
+    """Keeps the synthetic rows that the checker agrees with; the rest are dropped, and real rows all stay.
 
-    The hard form of weighing by a checker, as filtering by a classifier is usually done; real rows all stay.
+    The hard form of weighing by a checker. Classification: the row's label is the checker's most probable one, as
+    filtering by a classifier is usually done. Retrieval: the checker ranks the row's passage first among those of all
+    synthetic rows (round-trip consistency, Dai et al. 2022, arXiv 2209.11755). Generation: the row is among the half
+    of greatest mean log probability of tokens (Bonifacio et al. 2022, arXiv 2202.05144, keep a tenth); there is no
+    wrong completion to find by it, and what is usual is kept, so look at the diversity of what is written.
     """
 
     def prepare(self, rows: TrainingRows) -> WeightedRows:
         """Weights 1 and 0."""
         weights = np.ones(len(rows.synthetic))
+        if rows.corpus.task != "classification":
+            if rows.synthetic.any():
+                weights[rows.synthetic] = judge_synthetic(rows, "agreement_filter").agrees
+            return WeightedRows(weights)
         sources = encode_sources(rows, "agreement_filter")
         said = fit_checker(sources, rows.seed).predict(sources.synthetic)
         weights[rows.synthetic] = [float(a == b) for a, b in zip(said, sources.synthetic_targets, strict=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,8 @@ from cuvee.fingerprint import derive_seed
 from cuvee.probe import encode_targets, fit_probe, stratified_folds
 from cuvee.train.losses.checkers import SourceVectors, encode_sources, own_log_p
 from cuvee.train.losses.protocol import TrainingRows
+from cuvee.train.losses.tuning import CANDIDATES as TUNED_CANDIDATES
+from cuvee.train.losses.tuning import tuned_losses
 
 CANDIDATES = (0.0, 0.1, 0.25, 0.5, 1.0)
 _FOLDS = 5
@@ -25,20 +29,25 @@ def choose_weight(rows: TrainingRows) -> float:
     to the least: wrong trust in a damaged source costs more than a little less of a good one. A whole standard
     error (Breiman et al. 1984) gave away up to 2 points on clean rows (docs/studies/losses.md).
 
+    Rows without labels: three candidates, each tried by a short training of the model itself on one held-out
+    quarter of the real rows (``tuned_losses``), about one and a half trainings more.
+
     Raises:
-        ConfigError: the task has no labels.
+        ConfigError: the trainer has no checker for the task.
         TrainingError: too few real rows to hold some out.
     """
     if not rows.synthetic.any():
         return 1.0
+    if rows.corpus.task != "classification":
+        return pick_weight(tuned_losses(rows), TUNED_CANDIDATES)
     return pick_weight(held_out_losses(rows, encode_sources(rows, "source_weight")))
 
 
-def pick_weight(losses: NDArray[np.float64]) -> float:
+def pick_weight(losses: NDArray[np.float64], candidates: Sequence[float] = CANDIDATES) -> float:
     """The smallest candidate within a quarter of a standard error of the best, from losses (candidates, real rows)."""
     above = losses - losses[losses.mean(axis=1).argmin()]
     error = above.std(axis=1, ddof=1) / np.sqrt(losses.shape[1])
-    return CANDIDATES[int(np.flatnonzero(above.mean(axis=1) <= _SLACK * error)[0])]
+    return candidates[int(np.flatnonzero(above.mean(axis=1) <= _SLACK * error)[0])]
 
 
 def held_out_losses(rows: TrainingRows, sources: SourceVectors) -> NDArray[np.float64]:

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.train.losses.checkers import encode_sources, fit_checker, own_log_p, synthetic_log_p
+from cuvee.train.losses.checkers import checker_log_p, encode_sources, synthetic_log_p
 from cuvee.train.losses.protocol import TrainingRows
 from cuvee.train.losses.rows import WeightedRows
+from cuvee.train.losses.tuning import judge_synthetic, require_completions, synthetic_law
 
 
 def importance(
     log_numerator: NDArray[np.float64], log_denominator: NDArray[np.float64], *, clip: float, gamma: float = 1.0
 ) -> NDArray[np.float64]:
-    """``min((numerator / denominator) ** gamma, clip)``, from logarithms."""
-    exponent = np.minimum(gamma * (log_numerator - log_denominator), np.log(clip))
+    """``min((numerator / denominator) ** gamma, clip)``, from logarithms; 1 where one of them is not known (NaN)."""
+    ratio = np.nan_to_num(log_numerator - log_denominator, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    exponent = np.minimum(gamma * ratio, np.log(clip))
     out: NDArray[np.float64] = np.exp(exponent)
     return out
 
@@ -33,6 +35,9 @@ class ImportanceLoss:
     P' is a checker of the real rows, P_syn a cross-validated one of the synthetic rows. The weighted synthetic
     rows then follow P' on their own texts: with enough of them the model converges to P'. The clip is ours: where
     P_syn calls a label unlikely, one row could outweigh all others.
+
+    Completions: P' is the model tuned on the real rows, P_syn the same tuned on the other half of the synthetic rows,
+    and log probabilities are means over tokens. That is three short trainings before the training.
     """
 
     clip: float
@@ -40,11 +45,15 @@ class ImportanceLoss:
     def prepare(self, rows: TrainingRows) -> WeightedRows:
         """Static weights; the batch mean is relative to the mean of all weights."""
         weights = np.ones(len(rows.synthetic))
-        if rows.synthetic.any():
+        if not rows.synthetic.any():
+            return WeightedRows(weights)
+        if rows.corpus.task == "classification":
             sources = encode_sources(rows, "imp")
-            checker = fit_checker(sources, rows.seed).log_proba(sources.synthetic)
-            real = own_log_p(checker, sources.synthetic_targets, sources.labels)
-            weights[rows.synthetic] = importance(real, synthetic_log_p(rows, sources), clip=self.clip)
+            real, made = checker_log_p(rows, sources), synthetic_log_p(rows, sources)
+        else:
+            require_completions(rows, "imp")
+            real, made = judge_synthetic(rows, "imp").log_p, synthetic_law(rows, "imp")
+        weights[rows.synthetic] = importance(real, made, clip=self.clip)
         return WeightedRows(weights)
 
 
@@ -91,6 +100,8 @@ class DynamicImportanceLoss:
     Weights are divided by their sum over the batch, as in the paper. On synthetic rows of the label law Q the
     model converges to ``(Q P'^gamma)^(1/(1 + gamma))``, normalised: half way, geometrically, to the checker at
     gamma 1, and not to it. ``gamma`` and the clip are ours; the paper's gamma is 1.
+
+    Completions: P' is the model tuned on the real rows, one short training; log probabilities are means over tokens.
     """
 
     gamma: float
@@ -99,8 +110,9 @@ class DynamicImportanceLoss:
     def prepare(self, rows: TrainingRows) -> DynamicRows:
         """Fits the checker."""
         log_p = np.zeros(len(rows.synthetic))
-        if rows.synthetic.any():
-            sources = encode_sources(rows, "dimp")
-            checker = fit_checker(sources, rows.seed).log_proba(sources.synthetic)
-            log_p[rows.synthetic] = own_log_p(checker, sources.synthetic_targets, sources.labels)
+        if rows.synthetic.any() and rows.corpus.task == "classification":
+            log_p[rows.synthetic] = checker_log_p(rows, encode_sources(rows, "dimp"))
+        elif rows.synthetic.any():
+            require_completions(rows, "dimp")
+            log_p[rows.synthetic] = judge_synthetic(rows, "dimp").log_p
         return DynamicRows(log_p, rows.synthetic, gamma=self.gamma, clip=self.clip)

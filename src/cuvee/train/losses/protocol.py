@@ -35,6 +35,41 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a tuned model says of rows that it was not tuned on.
+
+    Attributes:
+        log_p: log probability of each row's target, as the trainer counts it, shape (n,); NaN where a row does not
+            fit the model.
+        agrees: whether the model would have the row so, shape (n,): retrieval: it ranks the row's passage first of
+            all; sequences: the row is among the more probable half. Rows that do not fit agree.
+    """
+
+    log_p: NDArray[np.float64]
+    agrees: NDArray[np.bool_]
+
+
+class Judge(Protocol):
+    """Tunes the trainer's own model on some rows for a few steps, and lets it judge others."""
+
+    def __call__(
+        self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
+    ) -> Judgement:
+        """What a model of ``corpus`` says of ``judged``.
+
+        Args:
+            corpus: rows to tune on.
+            judged: rows to judge.
+            weights: of the rows to tune on, shape (n,).
+            passes: over those rows, at most; None takes half the steps of the training, the most there are.
+            seed: of the tuning.
+
+        Raises:
+            TrainingError: the tuning failed.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRows:
     """What a loss may look at before training.
 
@@ -42,8 +77,9 @@ class TrainingRows:
         corpus: all rows, real and synthetic.
         synthetic: shape (n,), marks the synthetic rows.
         validation: real rows held out, never trained on; None where there are none.
-        encode: texts to sentence vectors, for checkers; called only by losses that need vectors.
+        encode: texts to sentence vectors, for checkers of labels; called only by losses that need vectors.
         seed: of the training draw.
+        judge: the checker where there are no labels; None where the trainer has none.
     """
 
     corpus: Corpus
@@ -51,6 +87,7 @@ class TrainingRows:
     validation: Corpus | None
     encode: Callable[[Sequence[str]], Vectors]
     seed: int
+    judge: Judge | None = None
 
 
 class PreparedLoss(Protocol):
@@ -89,8 +126,9 @@ class PreparedLoss(Protocol):
     def observe(self, step: int, agreement: float) -> None:
         """Take note of the cosine between the gradients of synthetic rows and of real validation rows.
 
-        Both are gradients of plain cross-entropy at the same parameters; called before the batch of ``step``
-        where ``needs_gradients``, as often as the trainer can afford.
+        Both are centred gradients of plain cross-entropy at the same parameters; called before the batch of ``step``
+        where ``needs_gradients``, as often as the trainer can afford. A fine-tuned model's cosine is scaled by the
+        norm of the real rows' gradient over the largest norm so far: what is learnt has little to say.
         """
 
 

@@ -14,6 +14,7 @@ from cuvee.train.losses.cross_entropy import CrossEntropy
 from cuvee.train.losses.curriculum import Curriculum
 from cuvee.train.losses.importance import DynamicImportanceLoss, ImportanceLoss
 from cuvee.train.losses.online import OnlineSourceWeight
+from cuvee.train.losses.own import OwnLoss, name_failure
 from cuvee.train.losses.protocol import Loss, PreparedLoss
 from cuvee.train.losses.robust import GeneralizedCrossEntropy, SymmetricCrossEntropy
 from cuvee.train.losses.source_weight import SourceWeight, SourceWeightedRows
@@ -82,7 +83,10 @@ def build_loss(settings: TrainSettings) -> Loss:
                 raise ConfigError(f"{name} is {value!r}, but loss {settings.loss!r} has none; set loss: {owners}")
         if settings.loss == "sce" and _number(settings, "alpha") + _number(settings, "beta") == 0:
             raise ConfigError("loss 'sce' has alpha and beta of 0, so nothing would be learnt; give one above 0")
-    return factory(settings)
+    if settings.loss in LOSSES:
+        return factory(settings)
+    with name_failure("loss", settings.loss):
+        return OwnLoss(settings.loss, factory(settings))
 
 
 def fill_loss_settings(settings: TrainSettings, prepared: PreparedLoss) -> TrainSettings:

@@ -1,0 +1,81 @@
+"""Checkers where there are no labels: the trainer's own model, tuned for a few steps, judges rows it never saw.
+
+The work is done by the trainers (which import torch when they are called); losses are given one of these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.train import causal, retriever
+from cuvee.train.losses import Judge, Judgement, WeightedRows
+from cuvee.train.settings import TrainSettings
+
+_PART = 2  # a tuning takes one in so many of the training's steps, at most
+
+
+def make_judge(settings: TrainSettings) -> Judge | None:
+    """The checker of the trainer that ``settings`` name; None where it has none."""
+    judges: dict[str, type[CausalJudge | RetrieverJudge]] = {"causal": CausalJudge, "retriever": RetrieverJudge}
+    return judges[settings.trainer](settings) if settings.trainer in judges else None
+
+
+@dataclass(frozen=True, slots=True)
+class CausalJudge:
+    """Judges completions. The more probable half agrees, by mean log probability of tokens."""
+
+    settings: TrainSettings
+
+    def __call__(
+        self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
+    ) -> Judgement:
+        """See ``Judge``."""
+        loss = WeightedRows(weights)
+        rows = corpus.keep(loss.kept)
+        size = self.settings.batch_size or causal.BATCH_SIZE
+        chosen = tuned_settings(self.settings, self.settings.steps or causal.STEPS, size, len(rows), passes, seed)
+        writer = causal.train_causal(
+            rows, loss, chosen, encoder=None, validation=None, progress=None, folder=None
+        )  # fmt: skip
+        log_p = writer.language_model.mean_log_p(judged.prompts, judged.targets)
+        known = log_p[np.isfinite(log_p)]
+        agrees = ~(log_p < np.median(known)) if len(known) else np.ones(len(log_p), dtype=np.bool_)
+        return Judgement(log_p=log_p, agrees=agrees)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieverJudge:
+    """Judges pairs of query and passage, among the passages of all that it judges."""
+
+    settings: TrainSettings
+
+    def __call__(
+        self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
+    ) -> Judgement:
+        """See ``Judge``."""
+        loss = WeightedRows(weights)
+        rows = corpus.keep(loss.kept)
+        size = self.settings.batch_size or retriever.BATCH_SIZE
+        chosen = tuned_settings(self.settings, self.settings.steps or retriever.STEPS, size, len(rows), passes, seed)
+        ranker = retriever.train_retriever(
+            rows, loss, chosen, encoder=None, validation=None, progress=None, folder=None
+        )  # fmt: skip
+        ranked = ranker.rank_own(judged)
+        return Judgement(log_p=ranked.log_p, agrees=ranked.first)
+
+
+def tuned_settings(
+    settings: TrainSettings, steps: int, batch_size: int, rows: int, passes: int | None, seed: int
+) -> TrainSettings:
+    """The settings of a tuning: plain cross-entropy, half the steps or as many as the passes take, no checkpoints."""
+    most = max(1, steps // _PART)
+    taken = most if passes is None else min(most, max(1, math.ceil(passes * rows / batch_size)))
+    return dataclasses.replace(
+        settings, loss="ce", steps=taken, seed=seed, checkpoint_every=None, patience=None, evaluate_every=None
+    )
