@@ -126,7 +126,7 @@ def test_settings_of_the_grid_and_of_the_check_reach_their_own_trainers(config, 
     other = scores("c", check=check)
     assert other != plain and other[: len(plain) - 3] == plain[: len(plain) - 3]  # the grid is as it was
     for wrong, says in (({"settings": {"quu": 1}}, "quu"), ({"settings": {"patience": 3}}, "patience"),
-                        ({"trainer": "causal"}, "is not for the task classification")):  # fmt: skip
+                        ({"trainer": "causal"}, "is not for task 'classification'")):  # fmt: skip
         with pytest.raises(ConfigError, match=says), open_study({**config, "train": wrong}, out=tmp_path / "d"):
             pass
 

@@ -150,12 +150,14 @@ def test_a_study_of_retrievers_ranks_among_more_passages_where_they_are_given(se
 @pytest.mark.parametrize(
     ("task", "changes", "says"),
     [
-        ("generation", {"train": {"trainer": "probe"}}, "train.trainer: 'probe' is not for the task generation"),
+        ("generation", {"train": {"trainer": "probe"}}, "train: trainer 'probe' is not for task 'generation'"),
         ("retrieval", {"evaluate": {"score": "token_f1"}}, "evaluate.score is 'token_f1' for the task retrieval"),
         ("retrieval", {"evaluate": {"diversity": True}}, "evaluate.diversity is for the task generation"),
         ("retrieval", {"evaluate": {"passages": "nowhere.jsonl"}}, "nowhere.jsonl: no such file"),
         ("generation", {"evaluate": {"passages": "x.jsonl"}}, "evaluate.passages is for the task retrieval"),
         ("generation", {"evaluate": {"metric": "x"}}, "metric"),
+        ("retrieval", {"train": {"loss": "dimp"}}, "train: loss 'dimp' divides two laws of a target"),
+        ("generation", {"train": {"settings": {"temperature": 0.1}}}, "temperature is 0.1, but trainer 'causal'"),
     ],
 )
 def test_what_a_task_has_no_use_for_is_one_line(settings, tmp_path, local, capsys, task, changes, says):

@@ -10,7 +10,6 @@ from pydantic import TypeAdapter
 from cuvee.config import DialConfig, FileGenerator
 from cuvee.errors import ConfigError
 from cuvee.records import Level
-from cuvee.registry import resolve_name
 from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.grids import allowed_trials, plan_grids
 from cuvee.study.judging import make_judging
@@ -18,26 +17,23 @@ from cuvee.study.planned_trials import planned_levels
 from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Study
 from cuvee.study.writing import commission, note_left_out
-from cuvee.train import TASKS, TRAINERS, TrainSettings, build_loss
-from cuvee.train.idle import refuse_idle
+from cuvee.train import TrainSettings, check_fit
 
 
 def _check_training(study: Study) -> None:
     """Check each trainer with each loss, and its settings."""
     train, task = study.config.train, study.config.task
     check = train.check
-    named = [("train.trainer", name) for name in train.trainers]
-    for key, name in [*named, *([("train.check.trainer", check.trainer)] if check else [])]:
-        resolve_name(name, TRAINERS, what=key)
-        if name in TRAINERS and name not in TASKS[task]:
-            raise ConfigError(f"{key}: {name!r} is not for the task {task}; valid: {', '.join(TASKS[task])}")
-    recipes = [(each.trainer, each.loss, each.settings) for each in grid_recipes(study)]
-    for trainer, loss, settings in [*recipes, *([(check.trainer, "ce", check.settings)] if check else [])]:
+    recipes = [("train", each.trainer, each.loss, each.settings) for each in grid_recipes(study)]
+    if check is not None:
+        recipes.append(("train.check", check.trainer, "ce", check.settings))
+    for where, trainer, loss, settings in recipes:
         weight = train.source_weight if loss == "source_weight" else None
         made = TypeAdapter(TrainSettings).validate_python(settings)
-        made = replace(made, trainer=trainer, loss=loss, source_weight=weight)
-        build_loss(made)
-        refuse_idle(made)
+        try:
+            check_fit(replace(made, trainer=trainer, loss=loss, source_weight=weight), task)
+        except ConfigError as exc:
+            raise ConfigError(f"{where}: {exc}") from exc
 
 
 def _check_budget(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]]) -> None:

@@ -18,7 +18,7 @@ from cuvee.records import Cell, Draw, Regime, Stage, Trial, TrialFailure
 from cuvee.similarity import single_blas_thread
 from cuvee.study.judging import Judging
 from cuvee.study.setup import FRESH
-from cuvee.train import TrainSettings, train_model
+from cuvee.train import TrainSettings, needs_real_rows, train_model, without_loss
 
 Outcome = Trial | TrialFailure
 
@@ -135,15 +135,17 @@ class TrialWork:
         return self.source_weight if cell.loss == "source_weight" else None
 
     def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
-        more = TypeAdapter(TrainSettings).validate_python(self.more)
-        return replace(
-            more,
+        made = replace(
+            TypeAdapter(TrainSettings).validate_python(self.more),
             trainer=cell.trainer,
             loss=cell.loss,
             steps=self.steps,
             seed=self._seed(draw),
             source_weight=self._weight(cell),
         )
+        if cell.kind == "synthetic-only" and needs_real_rows(made):  # no real row to learn a weight from
+            return without_loss(made)
+        return made
 
     def _seed(self, draw: Draw) -> int:
         return derive_seed(self.mixing.seed, "training", draw.generation, draw.sampling, draw.training)

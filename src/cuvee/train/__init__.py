@@ -1,7 +1,7 @@
 """What changes weights: trainers, losses, and what they make."""
 
 from cuvee.train.card import ModelLicence, is_language, render_model_card
-from cuvee.train.fit import check_fit, needs_real_rows
+from cuvee.train.fit import check_fit, needs_real_rows, without_loss
 from cuvee.train.losses import LOSSES, Judge, Judgement, Loss, Phase, PreparedLoss, TrainingRows, build_loss
 from cuvee.train.model import load_predictor, train_model
 from cuvee.train.probe import train_on_vectors
@@ -35,4 +35,5 @@ __all__ = [
     "render_model_card",
     "train_model",
     "train_on_vectors",
+    "without_loss",
 ]

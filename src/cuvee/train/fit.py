@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cuvee.corpus import Task
 from cuvee.errors import ConfigError
 from cuvee.registry import resolve_name
@@ -42,3 +44,11 @@ def needs_real_rows(settings: TrainSettings) -> bool:
     if settings.loss == "source_weight":  # weight 0 drops the synthetic rows
         return not settings.source_weight
     return settings.loss in _NEEDING_REAL
+
+
+def without_loss(settings: TrainSettings) -> TrainSettings:
+    """The same training with loss ``ce``, and none of the settings that belong to a loss."""
+    return replace(
+        settings, loss="ce", source_weight=None, gamma=None, clip=None, q=None, alpha=None, beta=None, pull=None,
+        synthetic_share=None, floor=None,
+    )  # fmt: skip
