@@ -152,3 +152,84 @@ def test_ctrl_c_keeps_what_a_plain_file_was_answered(base, tmp_path, capsys, loc
     local.script = None
     assert call(capsys, *base)[0] == 0
     assert len(local.bodies) == 6 + 4
+
+
+def test_several_addresses_are_replicas_of_which_one_may_be_dead(base, tmp_path, capsys, local):
+    code, out, err = call(capsys, *base, "--base-url", "http://127.0.0.1:9/v1", "--json")
+    made = json.loads(out)[str(tmp_path / "made.jsonl")]
+    assert (code, made["rows"], made["failed"]) == (0, 9, 0), err
+    assert len(local.bodies) == 9
+    assert "http://127.0.0.1:9/v1 was set aside" in " ".join(err.split())
+
+
+def test_addresses_that_are_none_hold_a_key_or_come_twice_are_told_at_once(base, headlines, capsys, local):
+    url = base[base.index("--base-url") + 1]
+    assert "give at least one address, and each once" in refused(capsys, *base, "--base-url", f"{url}/")
+    for wrong, says in (("127.0.0.1:9/v1", "is no address"), (f"{url}?api_key=abc", "use api_key_env")):
+        line = refused(capsys, "generate", headlines, "--base-url", wrong, "--model", "tiny")
+        assert "--base-url" in line and says in line
+        assert "abc" not in line
+    assert not local.bodies
+
+
+def test_a_context_is_refused_where_nothing_is_asked_about(base, capsys, local):
+    assert "--context has no effect here" in refused(capsys, *base, "--context", "label")
+    assert not local.bodies
+
+
+def test_drafts_are_not_counted_as_rejected(settings, tmp_path, capsys, local):
+    study = tmp_path / "study.yaml"
+    dials = [{"name": "base_then_refine", "levels": [1.2]}]
+    study.write_text(yaml.safe_dump({**settings, "dials": dials}), encoding="utf-8")
+    code, out, err = call(capsys, "generate", study, "--out", tmp_path / "run", "--json")
+    made = json.loads(out)["base_then_refine=1.2"]
+    assert (code, made["rows"], made["rejected"]) == (0, 18, 0), err
+    assert len(local.bodies) == 2 * 18
+
+
+def test_another_model_file_is_for_the_embedded_llm(headlines, tmp_path, capsys):
+    pytest.importorskip("xllamacpp")
+    base = ["generate", headlines, "--out", tmp_path / "made.jsonl"]
+    assert "no.gguf: no such model file" in refused(capsys, *base, "--model", tmp_path / "no.gguf")
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF?")
+    assert "broken.gguf: llama.cpp cannot load it" in refused(capsys, *base, "--model", broken)
+    assert "--model has no effect here" in refused(capsys, *base, "--model", "tiny")
+    assert "--api has no effect here" in refused(capsys, *base, "--model", broken, "--api", "chat")
+
+
+def test_options_of_writing_reach_what_is_asked_and_taken(base, tmp_path, capsys, local):
+    mine = tmp_path / "mine"
+    assert call(capsys, "prompts", "--out", mine)[0] == 0
+    for path in mine.iterdir():
+        if path.name != "label_completion.jinja":
+            path.unlink()
+    own = mine / "label_completion.jinja"
+    own.write_text(f"Dear LLM,\n{own.read_text(encoding='utf-8')}", encoding="utf-8")
+    options = ["--prompts", mine, "--describe", "tweets", "--max-tokens", 9, "--temperature", 0.2, "--seed", 5]
+    assert call(capsys, *base)[0] == 0
+    plain = [*local.bodies]
+    assert call(capsys, *base, *options)[0] == 0
+    changed = local.bodies[len(plain) :]
+    assert len(plain) == len(changed) == 9
+    assert all(body["prompt"].startswith("Dear LLM,") and "tweets" in body["prompt"] for body in changed)
+    assert {(body["max_tokens"], body["temperature"]) for body in changed} == {(9, 0.2)}
+    assert {body["seed"] for body in plain}.isdisjoint(body["seed"] for body in changed)
+
+
+def test_near_duplicates_are_refused_where_that_is_asked(base, tmp_path, capsys, local):
+    local.text = lambda body: f"the same words again and again in every single headline {body['seed'] % 1000}"
+    assert json.loads(call(capsys, *base, "--json")[1])[str(tmp_path / "made.jsonl")]["rows"] == 9
+    line = refused(capsys, *base, "--near-duplicate", 0.6)
+    assert "near-duplicate" in line and "near_duplicate" in line
+
+
+def test_a_tolerance_decides_when_a_target_is_met(base, tmp_path, capsys, local):
+    asked = []
+    for tolerance in (1000, 0):
+        given = ["--target", "distinct_1=0.5", "--tolerance", tolerance, "--ledger", tmp_path / f"{tolerance}.sqlite"]
+        before = len(local.bodies)
+        assert call(capsys, *base, *given)[0] == 0
+        asked.append(len(local.bodies) - before)
+    assert 0 < asked[0] < asked[1]
+    assert "--context-size has no effect here" in refused(capsys, *base, "--context-size", 512)

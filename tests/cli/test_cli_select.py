@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from command_line import call, refused
-from cuvee.corpus import load_corpus
+from cuvee.corpus import Corpus, load_corpus, write_corpus
 from cuvee.study.demo import read_headlines
 
 LABELS = ("business", "politics", "sports")
@@ -253,3 +253,79 @@ def test_replace_lets_paraphrases_stand_in_for_other_rows(headlines, tmp_path, c
     assert "the largest possible m_p is 3" in refused(
         capsys, "replace", headlines, made, "--m-p", 4, "--r", 4, "--group", "source"
     )
+
+
+@pytest.fixture
+def questions(tmp_path):
+    """Real questions with columns of the user's own, and synthetic ones as Cuvée writes them."""
+    real = [{"question": f"why {i}?", "answer": f"so {i}", "about": f"story {i}"} for i in range(8)]
+    made = [{"text": f"when {i}?", "target": f"then {i}", "context": f"story {i}"} for i in range(8)]
+    synthetic = tmp_path / "synthetic.parquet"
+    write_corpus(Corpus.from_rows(made, origin="synthetic", task="generation"), synthetic)
+    return write(tmp_path / "qa.jsonl", real), synthetic
+
+
+def test_named_columns_are_those_of_the_real_file_and_contexts_stay(questions, tmp_path, capsys):
+    real, synthetic = questions
+    blend = tmp_path / "blend.parquet"
+    named = ["--task", "generation", "--text", "question", "--label", "answer"]
+    code, _, err = call(capsys, "mix", real, synthetic, *named, "--context", "about", "--out", blend)
+    assert code == 0, err
+    rows = load_corpus(blend, task="generation")
+    assert sorted(rows.contexts) == sorted(2 * [f"story {i}" for i in range(8)])
+    assert {t.split()[0] for t in rows.texts} == {"why", "when"}
+    made = look(capsys, synthetic, "--real", real, *named, "--out", tmp_path / "s.parquet")
+    assert made["filters"][0]["rows_after"] == 8
+    code, out, err = call(
+        capsys, "measure", synthetic, "--against", real, *named[2:], "--encoder", "hashing", "--metric", "mmd", "--json"
+    )
+    assert code == 0 and "mmd" in json.loads(out), err
+
+
+def test_a_named_column_that_no_file_has_is_told(questions, capsys):
+    real, synthetic = questions
+    base = ["--task", "generation", "--label", "answer"]
+    assert "no column 'quest'" in refused(capsys, "mix", real, synthetic, *base, "--text", "quest")
+    assert "no column 'quest'" in refused(capsys, "measure", synthetic, "--text", "quest", "--encoder", "hashing")
+    assert "--context has no effect here" in refused(capsys, "mix", real, synthetic, "--context", "about")
+
+
+def test_a_series_shorter_than_its_member_and_a_study_without_a_pool_are_one_line(pool, settings, tmp_path, capsys):
+    given = [pool[0], pool[0], "--m-p", 3, "--max-m-p", 2, "--group", "source"]
+    assert "--max-m-p 2 is below --m-p 3" in refused(capsys, "replace", *given)
+    study = tmp_path / "study.yaml"
+    study.write_text(json.dumps(settings), encoding="utf-8")
+    assert "give --dial and --level" in refused(capsys, "mix", study, "--dial", "sampling")
+
+
+def test_options_of_a_blend_change_what_they_say(questions, tmp_path, capsys):
+    real, synthetic = questions
+    base = ["mix", real, synthetic, "--task", "generation", "--text", "question", "--label", "answer"]
+    assert "the largest share this pool allows is 0.5" in refused(capsys, *base, "--share", 0.75)
+    folder = tmp_path / "blend"
+    said = ["--licence-name", "house terms", "--synthetic-licence", "terms of the model", "--language", "en"]
+    code, out, err = call(capsys, *base, "--share", 0.75, "--allow-repeats", *said, "--out", folder, "--json")
+    made = json.loads(out)
+    assert (code, made["real_rows"], made["synthetic_rows"], made["most_repeats"]) == (0, 8, 24, 3), err
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert all(part in card for part in ("license_name: house terms", "terms of the model", "- en\n"))
+    draws = []
+    for seed in (0, 1, 0):
+        given = ["--share", 0.2, "--seed", seed, "--out", tmp_path / f"b{seed}.jsonl"]
+        assert call(capsys, *base, *given)[0] == 0
+        draws.append((tmp_path / f"b{seed}.jsonl").read_bytes())
+    assert draws[0] == draws[2] != draws[1]
+
+
+def test_a_blend_of_weighted_rows_says_what_they_count(pool, headlines, tmp_path, capsys):
+    rows = load_corpus(pool[0], origin="synthetic")
+    weighted = tmp_path / "weighted.jsonl"
+    write_corpus(rows.with_weights(np.tile([0.0, 1.0], len(rows))[: len(rows)]), weighted)
+    base = ["mix", headlines, weighted, "--share", 0.5, "--out", tmp_path / "b.parquet"]
+    code, out, err = call(capsys, *base)
+    zero = int((load_corpus(tmp_path / "b.parquet").weights == 0).sum())
+    assert zero > 0, err
+    assert (code, f"rows have weights: {zero} weigh 0, all count as {300 - zero} of equal weight" in out) == (0, True)
+    assert json.loads(call(capsys, *base, "--json")[1])["effective_rows"] == pytest.approx(300 - zero)
+    plain = call(capsys, "mix", headlines, pool[0], "--share", 0.5, "--out", tmp_path / "p.parquet")[1]
+    assert "weights" not in plain

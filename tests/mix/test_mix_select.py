@@ -111,6 +111,14 @@ def test_the_difference_in_length_is_that_of_its_definition():
     assert unit.shape == (400, 24)
 
 
+def test_texts_of_one_length_do_not_differ_in_length():
+    rows = [{"text": f"seven words are in each text number{i}", "target": "ab"[i % 2]} for i in range(100)]
+    strata = make_strata(Corpus.from_rows(rows, origin="synthetic"), {"a": 30, "b": 30}, bins=1)
+    for size in range(5, 40):  # the weights are rounded in another way for each
+        chosen = np.concatenate([np.flatnonzero(strata.labels == y)[:size] for y in (0, 1)])
+        assert strata.length_difference(chosen) == 0
+
+
 # --- values and contributions ---------------------------------------------------------------------
 def test_values_are_those_that_measure_reports():
     pool, unit = make_pool(120, labels=1)

@@ -62,7 +62,7 @@ def compare(
         found = compare_measurements([_read_saved(path) for path in files], force=force)
     else:
         refuse_options(ctx, ["force"], "texts are measured so that they compare")
-        columns, display = Columns(text, label, group), show.Display()
+        columns, display = Columns(text, label, group, files=(*files, against)), show.Display()
         corpora = {name: columns.load(path) for name, path in zip(_names(files), files, strict=True)}
         with display:
             try:

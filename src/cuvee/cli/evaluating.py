@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +14,12 @@ from cuvee.cli import show
 from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, refuse_options
 from cuvee.cli.rows import Group, Watch
 from cuvee.cli.stages import advise_study
-from cuvee.corpus import Corpus, Task, load_corpus
+from cuvee.corpus import Task, load_corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.evaluate import (
     ClassificationReport,
     ClassifiedItems,
-    Diversity,
     PairedScores,
     Writing,
     compare_diversity,
@@ -32,7 +28,6 @@ from cuvee.evaluate import (
     report_labels,
     score_items,
 )
-from cuvee.measure import measure_corpus
 from cuvee.records import Estimate, Scores
 from cuvee.study.judging import load_passages, measure_texts
 from cuvee.train import Predictor, load_predictor

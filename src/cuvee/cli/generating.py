@@ -24,7 +24,7 @@ from cuvee.cli.app import (
     open_shown,
     refuse_options,
 )
-from cuvee.cli.plain_rows import HF, Asking, Files, Made, choose_name, generate_rows, open_llm
+from cuvee.cli.plain_rows import HF, Asking, Files, Made, choose_name, count_rejected, generate_rows, open_llm
 from cuvee.cli.rows import check_output
 from cuvee.config import parse_target
 from cuvee.corpus import Task, load_corpus
@@ -52,9 +52,13 @@ def generate(
     ] = 12,
     temperature: Annotated[float, typer.Option("--temperature", min=0, max=5)] = 0.7,
     describe: Annotated[str, typer.Option("--describe", help="what the texts are: news headlines")] = "examples",
-    base_url: Annotated[str | None, typer.Option("--base-url", help="an OpenAI-compatible endpoint")] = None,
+    base_url: Annotated[
+        list[str] | None,
+        typer.Option("--base-url", help="an OpenAI-compatible endpoint; again for each replica of the same model"),
+    ] = None,
     model: Annotated[
-        str, typer.Option("--model", help="at the endpoint; or hf:PATH, hf:NAME of a transformers model without one")
+        str,
+        typer.Option("--model", help="at the endpoint; without one FILE.gguf, or hf:PATH, hf:NAME for transformers"),
     ] = "",
     api: Annotated[
         str | None,
@@ -126,7 +130,9 @@ def generate(
         refuse_options(ctx, [*ENDPOINT, *COLUMNS, *_PLAIN, *_BUDGET], IN_STUDY)
         made = _generate_study(data, out, retry_failed)
     else:
-        _check_options(ctx, base_url, model, target, has_sources=sources is not None)
+        _check_options(ctx, bool(base_url), model, target, has_sources=sources is not None)
+        if task != "generation":
+            refuse_options(ctx, ["context"], f"it is for --task generation, this one is {task}")
         path = out or Path("synthetic.jsonl")
         check_output(path)
         files = Files(
@@ -156,7 +162,7 @@ def generate(
         with ExitStack() as stack:
             room = SHORT_TEXTS if task == "classification" else LONG_TEXTS
             room = replace(room, context=context_size) if context_size is not None else room
-            llm = open_llm(stack, base_url, model, api, api_key_env, room=room)
+            llm = open_llm(stack, base_url or [], model, api, api_key_env, room=room)
             endpoint = replace(llm.endpoint, budget=bounds if bounded else None)
             if concurrency is not None:
                 endpoint = replace(endpoint, concurrency=concurrency)
@@ -179,7 +185,7 @@ def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
         return {
             level.key: {
                 "rows": len(p.corpus),
-                "rejected": len(p.rejected),
+                "rejected": count_rejected(p.rejected),
                 "failed": len(p.failed),
                 "note": p.note,
             }
@@ -188,19 +194,19 @@ def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
 
 
 def _check_options(
-    ctx: typer.Context, base_url: str | None, model: str, target: str | None, *, has_sources: bool
+    ctx: typer.Context, has_endpoint: bool, model: str, target: str | None, *, has_sources: bool
 ) -> None:
     """Refuse options that would have no effect."""
     if not has_sources:
         refuse_options(ctx, ["sources_column"], "it goes with --sources")
-    if model.startswith(HF) or base_url is not None:
+    if model.startswith(HF) or has_endpoint:
         refuse_options(ctx, ["context_size"], "it is for the embedded LLM")
     if model.startswith(HF):
         refuse_options(ctx, ["base_url", "api_key_env", "concurrency", *_BUDGET], f"{model} needs no endpoint")
-    elif base_url is None:
-        refuse_options(
-            ctx, ["model", "api", "api_key_env", "concurrency"], "it goes with --base-url, or with --model hf:..."
-        )
+    elif not has_endpoint:
+        if not model.endswith(".gguf"):
+            refuse_options(ctx, ["model"], "it goes with --base-url, or is FILE.gguf or hf:NAME")
+        refuse_options(ctx, ["api", "api_key_env", "concurrency"], "it goes with --base-url, or with --model hf:...")
     if target is None:
         refuse_options(ctx, ["tolerance"], "it goes with --target")
     else:

@@ -80,7 +80,8 @@ def measure(
         refuse_options(ctx, _ONLY_FILES, IN_STUDY)
         _measure_study(target, json=json)
         return
-    columns, name = Columns(text, label, group), (target or embeddings or Path("nothing")).name
+    columns = Columns(text, label, group, files=(target, against, held_out))
+    name = (target or embeddings or Path("nothing")).name
     if target is None:
         refuse_options(ctx, ["text", "label", "group", "held_out", "by"], "there are no texts, only vectors")
     compute, budget = _read_compute(device, precision), None if time_budget is None else _read_duration(time_budget)

@@ -12,8 +12,8 @@ import typer
 from cuvee._version import __version__
 from cuvee.cli import show
 from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
-from cuvee.cli.rows import Group, check_output
-from cuvee.corpus import Corpus, Task, load_corpus, write_corpus
+from cuvee.cli.rows import Columns, Group, check_output
+from cuvee.corpus import Task, write_corpus
 from cuvee.corpus.folders import check_folder
 from cuvee.corpus.output import OUTPUTS
 from cuvee.errors import ConfigError
@@ -25,7 +25,7 @@ from cuvee.study.pools import usable_draws
 from cuvee.study.trials import mix_cell
 
 _CARD = ("licence", "licence_name", "real_licence", "synthetic_licence", "language", "push", "public")
-_FILES_ONLY = (*COLUMNS, "synthetic", "regime", "allow_repeats", "held_out", "task")
+_FILES_ONLY = (*COLUMNS, "synthetic", "regime", "allow_repeats", "held_out", "task", "context")
 
 
 @app.command()
@@ -58,18 +58,14 @@ def mix(
     public: Annotated[bool, typer.Option("--public", help="with --push: for all to see")] = False,
     text: Text = None,
     label: Label = None,
+    context: Annotated[
+        str | None, typer.Option("--context", help="column of what a question is about, for the task generation")
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Mix real and synthetic rows at an exact share, and write the blend."""
-    if regime not in ("augment", "replace"):
-        raise ConfigError(f"--regime is {regime!r}; valid: augment, replace")
-    if task not in get_args(Task):
-        raise ConfigError(f"--task is {task!r}; valid: {', '.join(get_args(Task))}")
-    if share == 1 and regime == "augment":
-        raise ConfigError(
-            "--share 1: augment keeps all real rows, so it is never reached; lower it, or --regime replace"
-        )
+    _check_choice(ctx, share, regime, task)
     is_folder = out.suffix not in OUTPUTS
     if is_folder:
         check_folder(out, replaces=is_dataset)
@@ -80,22 +76,25 @@ def mix(
     licences = _licences(licence, licence_name, real_licence, synthetic_licence)
     if is_study(real):
         refuse_options(ctx, _FILES_ONLY, IN_STUDY)
+        if dial is None or level is None:
+            raise ConfigError(f"{real} is a study: which of its pools? give --dial and --level, such as those it plans")
         blend = _mix_study(real, dial, level, share, seed)
     else:
         refuse_options(ctx, ["dial", "level"], "it names a pool of a study; these are plain files")
         if synthetic is None:
             raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
         of = cast("Task", task)
+        columns = Columns(text, label, task=of, context=context, files=(real, synthetic))
         blend = mix_corpora(
-            load_corpus(real, text=text, label=label, task=of),
-            load_corpus(synthetic, text=text, label=label, origin="synthetic", task=of),
+            columns.load(real, labelled=True),
+            columns.load(synthetic, origin="synthetic", labelled=True),
             share=share,
             regime="augment" if regime == "augment" else "replace",
             seed=seed,
             allow_repeats=allow_repeats,
         )
         for path in held_out or ():
-            other = load_corpus(path, text=text, label=label, task=of, labelled=False)
+            other = columns.load(path)
             NoLeaks(other.texts).check(blend.corpus, when=f"of {path}")
     if is_folder:
         card = _card(out.name, blend, licences, language or [], ctx, seed)
@@ -104,10 +103,32 @@ def mix(
         write_corpus(blend.corpus, out)
     address = push_dataset(out, push, private=not public) if push is not None else None
     if json:
-        show.show_json({**show.composition_to_json(blend.composition), "path": str(out), "pushed": address})
+        show.show_json(
+            {
+                **show.composition_to_json(blend.composition),
+                "effective_rows": blend.effective_rows,
+                "path": str(out),
+                "pushed": address,
+            }
+        )
     else:
         show.show_composition(blend.composition)
+        if blend.is_weighted:
+            show.out.print(blend.weighing, markup=False, soft_wrap=True)
         show.out.print(f"wrote {out}" + (f"; pushed to {address}" if address else ""), markup=False)
+
+
+def _check_choice(ctx: typer.Context, share: float, regime: str, task: str) -> None:
+    if regime not in ("augment", "replace"):
+        raise ConfigError(f"--regime is {regime!r}; valid: augment, replace")
+    if task not in get_args(Task):
+        raise ConfigError(f"--task is {task!r}; valid: {', '.join(get_args(Task))}")
+    if share == 1 and regime == "augment":
+        raise ConfigError(
+            "--share 1: augment keeps all real rows, so it is never reached; lower it, or --regime replace"
+        )
+    if task != "generation":
+        refuse_options(ctx, ["context"], f"it is for --task generation, this one is {task}")
 
 
 def _mix_study(path: Path, dial: str | None, level: str | None, share: float, seed: int) -> Blend:
@@ -170,9 +191,12 @@ def replace(
 ) -> None:
     """Let m_p paraphrases of each of r rows of a label stand in for other rows; --group names the source row."""
     check_output(out)
+    if max_m_p is not None and max_m_p < m_p:
+        raise ConfigError(f"--max-m-p {max_m_p} is below --m-p {m_p}; give the largest --m-p of the series")
+    files = (base, paraphrases)
     made = replace_with_paraphrases(
-        _load_base(base, text, label),
-        load_corpus(paraphrases, text=text, label=label, group=group, origin="synthetic"),
+        Columns(text, label, files=files).load(base, labelled=True),
+        Columns(text, label, group, files=files).load(paraphrases, origin="synthetic", labelled=True),
         m_p=m_p,
         r=r,
         seed=seed,
@@ -193,7 +217,3 @@ def replace(
         )
     else:
         show.out.print(f"{made}\nwrote {out}", markup=False)
-
-
-def _load_base(path: Path, text: str | None, label: str | None) -> Corpus:
-    return load_corpus(path, text=text, label=label)

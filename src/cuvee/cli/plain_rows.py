@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from cuvee.cli import show
 from cuvee.config import TargetConfig
+from cuvee.config.generators import check_urls
 from cuvee.corpus import Corpus, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
@@ -31,9 +32,11 @@ from cuvee.generate import (
 )
 from cuvee.generate.embedded import Room
 from cuvee.generate.ledger import Session
+from cuvee.generate.parsing import DRAFT
 from cuvee.generate.spending import Meter, list_notes
 from cuvee.generate.strata import Kind, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet
+from cuvee.records import Rejected
 from cuvee.registry import nearest_name
 from cuvee.study.targets import make_score, make_target, matched_rows
 
@@ -91,7 +94,7 @@ def generate_rows(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files) ->
     return {
         str(files.rows): {
             "rows": len(pool.corpus),
-            "rejected": len(pool.rejected),
+            "rejected": count_rejected(pool.rejected),
             "failed": len({q.request_key for q in pool.quarantine} & failed.keys()),
             "note": "; ".join(part for part in (pool.note, found) if part),
             "ledger": str(files.ledger),
@@ -101,6 +104,11 @@ def generate_rows(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files) ->
             "completion_tokens": spent.completion_tokens,
         }
     }
+
+
+def count_rejected(rejected: Sequence[Rejected]) -> int:
+    """Answers that became no row; a draft that was refined is none of them."""
+    return sum(each.reason != DRAFT for each in rejected)
 
 
 def _make_pool(real: Corpus, llm: OpenedLLM, asking: Asking, ledger: Ledger, progress: Progress) -> tuple[Pool, str]:
@@ -173,23 +181,31 @@ def choose_name(given: str, valid: Sequence[C], option: str) -> C:
 
 
 def open_llm(
-    stack: ExitStack, base_url: str | None, model: str, api: str | None, key_name: str | None, *, room: Room
+    stack: ExitStack, base_urls: Sequence[str], model: str, api: str | None, key_name: str | None, *, room: Room
 ) -> OpenedLLM:
-    """The embedded LLM, a transformers model, or the endpoint that was named."""
+    """The embedded LLM, a transformers model, or the endpoint that was named: one address, or those of replicas.
+
+    Without an address ``model`` is a GGUF file for the embedded LLM, or none.
+    """
     if api not in (None, "chat", "completions"):
         raise ConfigError(f"--api is {api!r}; valid: chat, completions")
     if model.startswith(HF):
         llm = stack.enter_context(TransformersLLM(model, api="chat" if api == "chat" else "completions"))
         return OpenedLLM(endpoint=llm.endpoint, open_client=llm.open_client)
-    if base_url is None:
-        embedded = stack.enter_context(EmbeddedLLM(slots=room.slots, context=room.context))
+    if not base_urls:
+        embedded = stack.enter_context(EmbeddedLLM(model or None, slots=room.slots, context=room.context))
         return OpenedLLM(endpoint=embedded.endpoint)
+    try:
+        first, *others = check_urls(base_urls)
+    except ValueError as exc:
+        raise ConfigError(f"--base-url: {exc}") from exc
     key = os.environ.get(key_name) if key_name else None
     if key_name and not key:
         raise ConfigError(f"--api-key-env: the environment variable {key_name} is not set; export it")
     return OpenedLLM(
         endpoint=Endpoint(
-            base_url=base_url.rstrip("/"),
+            base_url=first,
+            replicas=tuple(others),
             model=model,
             api="completions" if api == "completions" else "chat",
             api_key=key,

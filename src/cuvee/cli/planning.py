@@ -53,7 +53,8 @@ def _config(study: Path) -> Path:
 
 
 def _table(found: StudyPlan) -> Table:
-    rows = f"{found.train_rows} training, {found.validation_rows} validation, {found.test_rows} locked test rows"
+    held = "held-out" if found.folds > 1 else "locked test"
+    rows = f"{found.train_rows} training, {found.validation_rows} validation, {found.test_rows} {held} rows"
     table = Table(title=f"{found.name}: {rows}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("what", no_wrap=True)
     table.add_column("number", justify="right", no_wrap=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cuvee.cli import show
-from cuvee.corpus import Corpus, Task, load_corpus, read_columns
+from cuvee.corpus import SCHEMA, Corpus, Origin, Task, load_corpus, read_columns
 from cuvee.corpus.output import OUTPUTS
+from cuvee.corpus.table import LATER
 from cuvee.errors import ConfigError
 
 _UNITS = {"embed": "texts", "compare rows": "tiles", "measure": "metrics", "compare": "draws"}
@@ -22,21 +23,45 @@ Against = Annotated[Path | None, typer.Option("--against", help="real rows: adds
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How rows are read from a user's file."""
+    """How rows are read from a user's file; ``files`` are all that one command reads, or may read."""
 
     text: str | None
     label: str | None
-    group: str | None
+    group: str | None = None
     task: Task = "classification"
+    context: str | None = None
+    files: tuple[Path | None, ...] = ()
 
-    def load(self, path: Path) -> Corpus:
-        """The rows of a file; a label is welcome and not needed."""
-        return load_corpus(path, text=self.text, label=self.label, group=self.group, task=self.task, labelled=False)
+    def load(self, path: Path, *, origin: Origin = "real", labelled: bool = False) -> Corpus:
+        """The rows of a file; unless ``labelled``, a label is welcome and not needed.
+
+        The columns that a user names may be those of another of the ``files`` alone: one that Cuvée wrote is read by
+        its own then, so that synthetic rows go with the real ones that they are like.
+        """
+        own = self._is_of_others(path)
+        return load_corpus(
+            path,
+            text=None if own else self.text,
+            label=None if own else self.label,
+            group=self.group,
+            context=None if own else self.context,
+            origin=origin,
+            task=self.task,
+            labelled=labelled,
+        )
 
     def load_other(self, path: Path) -> Corpus:
         """The rows of a file that need not have groups, such as the real rows that paraphrases came from."""
         group = self.group if self.group in read_columns(path) else None
-        return load_corpus(path, text=self.text, label=self.label, group=group, task=self.task, labelled=False)
+        return replace(self, group=group).load(path)
+
+    def _is_of_others(self, path: Path) -> bool:
+        """Whether Cuvée wrote a file, and the named columns are those of another one."""
+        named = {name for name in (self.text, self.label) if name is not None}
+        there = set(read_columns(path)) if named else set()
+        if named <= there or not set(SCHEMA.names) - set(LATER) <= there:
+            return False
+        return any(named <= set(read_columns(other)) for other in self.files if other is not None)
 
 
 def check_output(out: Path) -> None:

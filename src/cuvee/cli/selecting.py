@@ -145,7 +145,8 @@ def select(
         refuse_options(ctx, ["near"], "it goes with removing repeated rows, which --no-dedupe leaves out")
     if per_group is not None and group is None:
         raise ConfigError("--per-group needs --group COLUMN")
-    columns = Columns(text, label, group, choose_name(task, get_args(Task), "--task"))
+    files = (pool, real, *(held_out or ()))
+    columns = Columns(text, label, group, choose_name(task, get_args(Task), "--task"), files=files)
     corpus = columns.load(pool)
     corpus = Corpus.from_rows(
         ({**row, "origin": "synthetic"} for row in corpus.table.to_pylist()), origin="synthetic", task=corpus.task

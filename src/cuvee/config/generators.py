@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -31,6 +32,24 @@ class EmbeddedDraft(Section):
 
 _SECRET = re.compile(r"(key|token|secret|password|auth|sig)[^=&]*=", flags=re.IGNORECASE)
 _HTTP = re.compile(r"https?://")
+
+
+def check_urls(urls: Sequence[object]) -> list[str]:
+    """The addresses of an endpoint and its replicas, without a slash at their ends.
+
+    Raises:
+        ValueError: one is no HTTP address or holds a secret; there is none, or one twice.
+    """
+    for url in urls:
+        if not isinstance(url, str) or not _HTTP.match(url):
+            raise ValueError(f"{url!r} is no address; give http://HOST/v1 or https://HOST/v1, or a list of such")
+        parts = urlsplit(url)
+        if parts.password or _SECRET.search(parts.query):
+            raise ValueError("base_url holds a password or a key, which would be written to files; use api_key_env")
+    plain = [str(url).rstrip("/") for url in urls]
+    if not plain or len(set(plain)) < len(plain):
+        raise ValueError(f"base_url {plain!r}; give at least one address, and each once")
+    return plain
 
 
 class BudgetConfig(Section):
@@ -89,16 +108,7 @@ class EndpointDraft(Section):
     @field_validator("base_url", mode="before")
     @classmethod
     def _check_urls(cls, value: object) -> object:
-        urls = value if isinstance(value, list | tuple) else [value]
-        for url in urls:
-            if not isinstance(url, str) or not _HTTP.match(url):
-                raise ValueError(f"{url!r} is no address; give http://HOST/v1 or https://HOST/v1, or a list of such")
-            parts = urlsplit(url)
-            if parts.password or _SECRET.search(parts.query):
-                raise ValueError("base_url holds a password or a key, which would be written to files; use api_key_env")
-        plain = [str(url).rstrip("/") for url in urls]
-        if not plain or len(set(plain)) < len(plain):
-            raise ValueError(f"base_url {plain!r}; give at least one address, and each once")
+        check_urls(value if isinstance(value, list | tuple) else [value])
         return value
 
     @model_validator(mode="after")

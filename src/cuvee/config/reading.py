@@ -78,5 +78,5 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
         if generator.draft is not None:
             generator = generator.model_copy(update={"draft": absolute_paths(generator.draft, folder)})
     track = config.track and config.track.in_folder(folder)
-    made = {"data": data, "pools": pools, "generator": generator, "writing": writing, "track": track, "evaluate": evaluate}
-    return config.model_copy(update=made)
+    made = {"data": data, "pools": pools, "generator": generator, "writing": writing, "track": track}
+    return config.model_copy(update={**made, "evaluate": evaluate})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cuvee.config.dials import DialConfig
 from cuvee.config.drafts import check_drafts
@@ -11,7 +11,7 @@ from cuvee.config.execution import ExecuteConfig, TrackConfig
 from cuvee.config.generators import EmbeddedGenerator, FileGenerator, Generator
 from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_pools
 from cuvee.config.sections import Section
-from cuvee.config.training import SearchConfig, Sizes, TrainConfig
+from cuvee.config.training import SearchConfig, Sizes, TrainConfig, list_sizes
 from cuvee.config.writing import WritingConfig
 from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
@@ -51,6 +51,36 @@ class SplitConfig(Section):
         description="real training rows of each label, or a list such as [4, 16, all], each within the next; "
         "all and null keep all that remain",
     )
+    crossfit: int | None = Field(
+        None,
+        ge=2,
+        description="folds, in place of a locked test, where real rows are too few for one: every row is held out in "
+        "one of them; validation is then cut from the rows outside the fold",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SplitConfig:
+        if self.crossfit is None:
+            return self
+        if "test" in self.model_fields_set:
+            raise ValueError(
+                f"test is {self.test!r} and crossfit {self.crossfit!r}: every row is held out in one of the folds, "
+                "so no test is cut; leave out one of the two"
+            )
+        if "all" in list_sizes(self.rows_per_label):
+            raise ValueError(
+                f"crossfit {self.crossfit!r} needs as many training rows in every fold: set rows_per_label to a number "
+                f"or a list of numbers, not {self.rows_per_label!r}"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """With folds there is no test to write down, and reading one back would be refused."""
+        written: dict[str, object] = write(self)
+        if self.crossfit is not None:
+            del written["test"]
+        return written
 
 
 class MixConfig(Section):
@@ -175,6 +205,8 @@ class StudyConfig(Section):
         if self.writing.label_check is not None and self.task != "classification":
             raise ValueError(f"writing.label_check needs labels, and the task {self.task} has none")
         self.evaluate.check(self.task)
+        if self.split.crossfit is not None:
+            self._check_crossfit(self.split.crossfit)
         self._check_training()
         names = [d.name for d in self.dials if d.name != "combined"]
         if len(set(names)) != len(names):
@@ -193,3 +225,20 @@ class StudyConfig(Section):
                 f"search.budget {self.search.budget:g} does not pay for the shape test, which is one of {shares} "
                 f"shares; give at least {1 / shares:.3g}"
             )
+
+    def _check_crossfit(self, folds: int) -> None:
+        """Refuse what folds cannot be joined over, and what would have no effect."""
+        refused = {
+            f"data.test {self.data.test!r} (every row is held out in one of the folds)": self.data.test is not None,
+            "search.kind adaptive (each fold would ask for other cells)": self.search.kind == "adaptive",
+            "train.check": self.train.check is not None,
+            "train.sensitivity": bool(self.train.sensitivity),
+            "a dial with a target (each fold would settle on another level)": any(
+                dial.target is not None for dial in self.dials
+            ),
+        }
+        for what, is_given in refused.items():
+            if is_given:
+                raise ValueError(f"split.crossfit {folds} does not go with {what}; leave one of them out")
+        if self.draws.confirm == 0:
+            raise ValueError(f"split.crossfit {folds} has no effect with draws.confirm 0: set it to 1 or more")

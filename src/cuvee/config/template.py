@@ -49,6 +49,7 @@ data:
 
 split:
   test: 0.3              # locked; read once, by the final confirmation
+# crossfit: 5            # in place of test, where there are too few rows for one: each is held out once
   validation: 0.3
   rows_per_label: {rows}      # real training rows of each label: how scarce your labels are; null takes all;
                          # a list, such as [4, 16, all], shows how the gain depends on it

@@ -21,9 +21,7 @@ def fold_corpus(
     seed: int,
     together: Sequence[int] | NDArray[np.integer] | None = None,
 ) -> list[tuple[Corpus, Corpus]]:
-    """Cut real rows into folds of like size and label counts: for each fold all other rows, and the rows held out.
-
-    Every row is held out once. Rows that ``split_corpus`` keeps on one side lie in one fold. Rows keep their order.
+    """Cut real rows into folds: for each fold all other rows, and the rows held out, in their own order.
 
     Args:
         corpus: real rows.
@@ -34,6 +32,24 @@ def fold_corpus(
     Raises:
         InputError: a label, or all rows where there are no labels, cannot be spread over so many folds.
         ValueError: ``folds`` is below 2, or ``together`` has another length.
+    """
+    fold_of = number_folds(corpus, folds, seed=seed, together=together)
+    return [
+        (corpus.take(np.flatnonzero(fold_of != k)), corpus.take(np.flatnonzero(fold_of == k))) for k in range(folds)
+    ]
+
+
+def number_folds(
+    corpus: Corpus,
+    folds: int,
+    *,
+    seed: int,
+    together: Sequence[int] | NDArray[np.integer] | None = None,
+) -> NDArray[np.int64]:
+    """The fold that each row is held out in, from 0, shape (n,): folds of like size and label counts.
+
+    Rows that ``split_corpus`` keeps on one side lie in one fold. Arguments and errors are those of
+    :func:`fold_corpus`.
     """
     if folds < 2:
         raise ValueError(f"folds is {folds!r}; it must be at least 2")
@@ -59,6 +75,4 @@ def fold_corpus(
         fold = min(range(folds), key=lambda k: (held[k][label], held[k].total(), k))
         held[fold].update(strata[row] for row in rows)
         fold_of[rows] = fold
-    return [
-        (corpus.take(np.flatnonzero(fold_of != k)), corpus.take(np.flatnonzero(fold_of == k))) for k in range(folds)
-    ]
+    return fold_of

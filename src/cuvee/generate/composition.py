@@ -13,25 +13,16 @@ from cuvee.generate.acceptance import Row
 from cuvee.generate.accounting import Accounting, AnswerCounts, SlotEnd, add_answers, count_slots
 from cuvee.generate.dials.protocol import Slot
 from cuvee.generate.filling import FailedSlot, Filling
-from cuvee.generate.parsing import (
-    CHATTER,
-    COPY_OF_PROMPT,
-    COPY_OF_TRAINING,
-    DUPLICATE,
-    EMPTY,
-    MALFORMED,
-    NEAR_COPY,
-    NEAR_DUPLICATE,
-    NO_SOURCE,
-    TRUNCATED,
-    WRONG_LABEL,
-)
+from cuvee.generate.parsing import NO_SOURCE
 from cuvee.generate.provenance import RowProvenance
+from cuvee.generate.remedies import REMEDIES
 from cuvee.generate.rounds import Rounds
 from cuvee.generate.strata import WRITINGS, Kind
 from cuvee.generate.wordings import Wordings
 from cuvee.records import Level, Rejected, Usage
 from cuvee.records.generation import Quarantined
+
+_Failed = Mapping[str, FailedSlot]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +227,7 @@ class _Book:
 
 
 # --- words for the reader -------------------------------------------------------------------------
-def _note(slots: Sequence[Slot], rows: Sequence[Row], failed: Mapping[str, FailedSlot], tested: bool) -> str:
+def _note(slots: Sequence[Slot], rows: Sequence[Row], failed: _Failed, tested: bool) -> str:
     parts = []
     if len(rows) < len(slots):
         parts.append(f"{len(slots) - len(rows)} of {len(slots)} rows could not be filled")
@@ -256,30 +247,15 @@ def _note(slots: Sequence[Slot], rows: Sequence[Row], failed: Mapping[str, Faile
     return "; ".join(parts)
 
 
-def _causes(failed: Mapping[str, FailedSlot]) -> str:
+def _causes(failed: _Failed) -> str:
     counted = Counter(slot.failure.reason for slot in failed.values())
     kinds = ", ".join(f"{n} {reason}" for reason, n in counted.most_common())
     return f"{len(failed)} {'request' if len(failed) == 1 else 'requests'} failed for good ({kinds})"
 
 
-_REMEDIES = {
-    TRUNCATED: "raise max_tokens",
-    DUPLICATE: "raise the temperature, give more seed examples, or ask for fewer rows",
-    COPY_OF_TRAINING: "raise the temperature",
-    COPY_OF_PROMPT: "raise the temperature",
-    EMPTY: "check the model and api: chat or completions",
-    CHATTER: "use api: completions, or a larger model",
-    MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
-    NEAR_DUPLICATE: "raise the temperature, or near_duplicate",
-    NEAR_COPY: "raise the temperature, or near_duplicate",
-    WRONG_LABEL: "check the labels of the training rows, or check no labels",
-}
-
-
 def _refuse_empty(
-    level: Level, slots: Sequence[Slot], rows: Sequence[Row], rejected: Sequence[Rejected],
-    failed: Mapping[str, FailedSlot],
-) -> None:  # fmt: skip
+    level: Level, slots: Sequence[Slot], rows: Sequence[Row], rejected: Sequence[Rejected], failed: _Failed
+) -> None:
     filled = {(row.slot.label, row.slot.block) for row in rows}
     empty = next((slot for slot in slots if (slot.label, slot.block) not in filled), None)
     if empty is None:
@@ -296,7 +272,7 @@ def _refuse_empty(
         )
     reason, count = Counter(r.reason for r in mine).most_common(1)[0]
     example = next(r.text for r in mine if r.reason == reason)
-    remedy = _REMEDIES.get(reason, "try another model or prompt")
+    remedy = REMEDIES.get(reason, "try another model or prompt")
     raise GenerationError(
         f"{where}; {count} of {len(mine)} answers were rejected as {reason} (such as {example[:80]!r}); {remedy}"
     )

@@ -35,15 +35,28 @@ class Blend:
         lines = [f"Blend: {made.rows} rows, share {made.share:.3f} ({origins}), {repeats}"]
         if made.real is not None and made.synthetic is not None:
             lines.append(f"  words: {made.real.words} real, {made.synthetic.words} synthetic")
-        if (self.corpus.weights != 1.0).any():
-            weights = self.corpus.weights
-            rows = weights.sum() ** 2 / max(float(weights @ weights), 1e-300)
-            lines.append(
-                f"  rows have weights: {(weights == 0).sum()} weigh 0, all count as {rows:.0f} of equal weight"
-            )
+        if self.is_weighted:
+            lines.append(f"  {self.weighing}")
         width = max((len(label) for label in made.label_counts), default=0)
         lines += [f"  {label:<{width}}  {r:>6} real  {s:>6} synthetic" for label, (r, s) in made.label_counts.items()]
         return "\n".join(lines)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether some row counts for more or less than one."""
+        return bool((self.corpus.weights != 1.0).any())
+
+    @property
+    def effective_rows(self) -> float:
+        """How many rows of equal weight its rows count as (Kish)."""
+        weights = self.corpus.weights
+        return float(weights.sum() ** 2 / max(float(weights @ weights), 1e-300))
+
+    @property
+    def weighing(self) -> str:
+        """What the weights of its rows come to, in words."""
+        zero = int((self.corpus.weights == 0).sum())
+        return f"rows have weights: {zero} weigh 0, all count as {self.effective_rows:.0f} of equal weight"
 
     def _repr_html_(self) -> str:
         return f"<pre>{self}</pre>{self.corpus._repr_html_()}"

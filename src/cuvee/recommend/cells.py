@@ -169,7 +169,9 @@ def summarise_cells(
     return tuple(summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks or {}))
 
 
-def confirm_cell(trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool, note: str = "") -> Confirmation:
+def confirm_cell(
+    trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool, note: str = "", folds: int = 0
+) -> Confirmation:
     """The confirmation of ``cell`` from trials on the locked test, its baselines among them.
 
     Args:
@@ -177,6 +179,7 @@ def confirm_cell(trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool, note
         cell: the winner on validation.
         fresh_draws: whether their draws took no part in the choice.
         note: anything a reader must know.
+        folds: in how many the items were held out, where there is no locked test.
 
     Raises:
         ValueError: no trial of ``cell`` was evaluated on the test part.
@@ -191,4 +194,5 @@ def confirm_cell(trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool, note
         test_items=tables[cell].correct.shape[1],
         fresh_draws=fresh_draws,
         note=note,
+        folds=folds,
     )

@@ -105,7 +105,9 @@ def _write_evidence(case: Case) -> str:
     draws = f"{gain.draws} generation draw" + ("" if gain.draws == 1 else "s")
     if case.confirmed and case.confirmation is not None:
         fresh = "fresh draws" if case.confirmation.fresh_draws else "the draws it was chosen on"
-        place = f"{gain.items:,} locked test items, {draws}, {fresh}"
+        folds = case.confirmation.folds
+        items = "locked test items" if not folds else f"items held out in {folds} folds, each by its own choice"
+        place = f"{gain.items:,} {items}, {draws}, {fresh}"
     else:
         place = f"{gain.items:,} validation items, {draws}, chosen among {case.candidates}, not confirmed on the test"
     smallest = max(g.mde for g in case.gains)

@@ -105,7 +105,11 @@ class CellSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """The winner on fresh draws and the locked test."""
+    """The winner on fresh draws and the locked test.
+
+    ``folds`` is 0 there. Else the items were held out in so many folds, each of which chose a blend without them:
+    what is confirmed is the worth of choosing that way, and ``cell`` is the choice of all folds together.
+    """
 
     cell: Cell
     accuracy: float
@@ -113,6 +117,7 @@ class Confirmation:
     test_items: int
     fresh_draws: bool
     note: str = ""
+    folds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

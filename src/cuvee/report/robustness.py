@@ -62,12 +62,13 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
 
 
 def write_optimism(data: ReportData, optimism: Optimism) -> str:
-    """What the choice of the best adds to its gain on validation, and what the locked test says."""
+    """What the choice of the best adds to its gain on validation, and what held-out rows say."""
     best, confirmation = data.advice.best, data.advice.confirmation
     confirmed = None
     if confirmation is not None and best is not None and confirmation.cell == best.cell:
         confirmed = find_gain(confirmation.gains, optimism.over)
-    last = "" if confirmed is None else f" Fresh draws and the locked test say {write_points(confirmed.value)}."
+    judges = "held-out folds" if confirmation is not None and confirmation.folds else "the locked test"
+    last = "" if confirmed is None else f" Fresh draws and {judges} say {write_points(confirmed.value)}."
     return (
         f"On validation the best of {optimism.cells} blends gains {write_points(optimism.apparent)} points over "
         f"{optimism.over}. About {write_points(optimism.value)} of that come from having chosen the best, which leaves "

@@ -144,7 +144,8 @@ def list_tiles(data: ReportData) -> list[Tile]:
     if measurement is not None and "vendi_q1" in measurement.values:
         tiles.append(Tile(name="measured diversity (Vendi)", number=write_estimate(measurement.values["vendi_q1"])))
     if gains:
-        part = "locked test" if confirmed else "validation"
+        folds = 0 if data.advice.confirmation is None else data.advice.confirmation.folds
+        part = "validation" if not confirmed else "held-out" if folds else "locked test"
         evidence = Number(
             text=f"{100 * max(g.mde for g in gains):.1f}",
             small=f"{gains[0].draws} draws × {gains[0].items:,} {part} items",

@@ -6,12 +6,15 @@
     train ─generate─▶ pools ─measure─▶ diversity, shift, quality
     train + pools ─mix─▶ blends ─train─▶ predictors ─evaluate─▶ trials
     trials ─recommend─▶ advice ─confirm on fresh draws and the locked test─▶ report, blend
+
+Where real data is too small to lock a test, each of several folds goes this way, and their trials are joined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +25,15 @@ from cuvee.execute import Listener, Stages
 from cuvee.records import Advice, Confirmation, Level, Measurement, Trial, TrialFailure
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
+from cuvee.study.crossfit import open_folds, write_scope
 from cuvee.study.demo import make_demo
+from cuvee.study.joining import FoldTrials, join_confirmations, join_trials, name_items
 from cuvee.study.outputs import StudyResult, write_outputs
 from cuvee.study.pools import make_pools, measure_pools
-from cuvee.study.setup import Study, load_dataset_rows, prepare_study
+from cuvee.study.setup import Study, load_dataset_rows
 from cuvee.study.status import Recorder
 from cuvee.study.tracking import check_tracking, track_study
-from cuvee.study.trials import check_trainer, confirm_best, run_equal_epochs, run_grid
+from cuvee.study.trials import check_trainer, confirm_best, run_confirmation, run_equal_epochs, run_grid
 from cuvee.study.validation import validate_study
 
 if TYPE_CHECKING:
@@ -92,9 +97,76 @@ class Flow:
         """Write the report and the recommended blend."""
         outcomes = [*self.grid, *self.checks, *self.equal_epochs]
         failures = [o for o in outcomes if isinstance(o, TrialFailure)]
-        result = write_outputs(self.study, self.pools, self.measurements, self.advice, failures)
-        track_study(self.study, self.advice, [*self.grid, *self.checks])
+        result = write_outputs(self._shown, self.pools, self.measurements, self.advice, failures)
+        track_study(self._shown, self.advice, [*self.grid, *self.checks])
         return result
+
+    @property
+    def _shown(self) -> Study:
+        """The study as the report shows it."""
+        return self.study
+
+
+class CrossfitFlow(Flow):
+    """The stages of a study in folds: the first fold is the study itself, and its trials are joined with the others'.
+
+    Args:
+        folds: the flow of each fold, as of a study of its own.
+        config: the config as it was given; each fold has its part of the budget.
+    """
+
+    def __init__(self, folds: Sequence[Flow], config: StudyConfig) -> None:
+        super().__init__(folds[0].study)
+        self.folds, self._config = tuple(folds), config
+
+    @cached_property
+    def pools(self) -> dict[Level, StoredPool]:
+        """The pools of the first fold; those of the others are made too."""
+        made = [fold.pools for fold in self._in_turn("pools")]
+        return made[0]
+
+    @cached_property
+    def measurements(self) -> dict[str, Measurement]:
+        """Of the first fold."""
+        return self.folds[0].measurements
+
+    @cached_property
+    def grid(self) -> list[Trial | TrialFailure]:
+        """Each cell at each draw on the validation rows of all folds."""
+        return join_trials(
+            [
+                FoldTrials(outcomes=fold.grid, items=name_items(fold.study.split.validation))
+                for fold in self._in_turn("grid")
+            ]
+        )
+
+    @cached_property
+    def confirmation(self) -> Confirmation | None:
+        """What each fold chose without the rows that it held out, on fresh draws and those rows."""
+        best = self.draft.best
+        found = [run_confirmation(fold.study, fold.pools, fold.draft) for fold in self._in_turn("confirmation")]
+        done = [trials for trials in found if trials is not None]
+        joined = None if best is None or len(done) < len(found) else join_confirmations(done, best.cell)
+        if joined is None:
+            self.study.stages.listener.noted("a fold has no trial that confirms its choice: the study is unconfirmed")
+        return joined
+
+    @cached_property
+    def advice(self) -> Advice:
+        """The verdict with all its evidence."""
+        found = self._advisor.conclude(self.grid, confirmation=self.confirmation)
+        return replace(found, scope=f"{found.scope} {write_scope(self.study, len(self.folds))}")
+
+    def _in_turn(self, stage: str) -> Iterator[Flow]:
+        """Every fold; which one is at work is noted, unless it has made this stage already."""
+        for number, fold in enumerate(self.folds, start=1):
+            if stage not in vars(fold):
+                self.study.stages.listener.noted(f"fold {number} of {len(self.folds)}: {stage}")
+            yield fold
+
+    @property
+    def _shown(self) -> Study:
+        return replace(self.study, config=self._config)
 
 
 @contextmanager
@@ -127,9 +199,11 @@ def open_study(
         check_tracking(settings)
         recorder = Recorder(folder, listener)
         try:
-            study = prepare_study(settings, folder, Stages(recorder), given)
-            validate_study(study)
-            yield Flow(study)
+            with open_folds(settings, folder, Stages(recorder), given) as studies:
+                for study in studies:
+                    validate_study(study)
+                flows = [Flow(study) for study in studies]
+                yield flows[0] if len(flows) == 1 else CrossfitFlow(flows, settings)
         finally:
             recorder.close()
 

@@ -198,7 +198,7 @@ def make_report(
             "data": Path(config.data.real).name,
             "real training rows": str(len(study.train)),
             "validation rows": str(len(study.split.validation)),
-            "locked test rows": str(len(study.split.test)),
+            **_count_held_out(study),
             "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
             "generator": describe_generator(study),
             "regime": config.mix.regime,
@@ -226,6 +226,12 @@ def _describe_search(config: StudyConfig) -> str:
         return "grid, all planned trials"
     budget = f"{search.budget:.0%} of the blend trials" if search.budget <= 1 else f"{search.budget:g} blend trials"
     return f"adaptive, {budget}, {search.acquisition}"
+
+
+def _count_held_out(study: Study) -> dict[str, str]:
+    folds = study.config.split.crossfit
+    rows = str(len(study.split.test))
+    return {"locked test rows": rows} if folds is None else {"rows held out": f"all, in {folds} folds ({rows} here)"}
 
 
 def _samples(corpus: Corpus) -> list[tuple[str, str]]:

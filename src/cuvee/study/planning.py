@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,11 +13,13 @@ from cuvee.execute import Stages
 from cuvee.recommend.power import plan_power
 from cuvee.records import Level
 from cuvee.store import RunFolder
+from cuvee.study.crossfit import open_folds
 from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.generation import ATTEMPTS
+from cuvee.study.joining import name_items
 from cuvee.study.planned_requests import LETTERS_A_TOKEN, DialPlan, plan_dial
 from cuvee.study.planned_trials import TrialPlan, count_workers, plan_trials, planned_levels
-from cuvee.study.setup import Study, prepare_study
+from cuvee.study.setup import Study
 from cuvee.study.spending import find_prices
 from cuvee.study.validation import validate_study
 from cuvee.study.writing import commission
@@ -44,7 +46,8 @@ class StudyPlan:
 
     Attributes:
         name: of the study.
-        labels, train_rows, validation_rows, test_rows: of the real data.
+        labels, train_rows, validation_rows, test_rows: of the real data; with folds train and validation of one of
+            them, and all rows that are held out.
         dials: what the LLM is asked for; none where pools are files.
         trials: of each stage.
         workers: trials at once, where that is known.
@@ -54,6 +57,7 @@ class StudyPlan:
         seconds: of the timed trials, over the workers; None if none was timed.
         power: what can be seen.
         notes: what the numbers leave out.
+        folds: requests, tokens, cost, trials and seconds are those of so many; 1 without ``split.crossfit``.
     """
 
     name: str
@@ -73,6 +77,7 @@ class StudyPlan:
     seconds: float | None
     power: PowerPlan
     notes: tuple[str, ...]
+    folds: int = 1
 
 
 def plan_study(
@@ -89,13 +94,54 @@ def plan_study(
         CuveeError: whatever would stop the study before it spends anything.
     """
     settings = read_config(config) if isinstance(config, str | Path) else make_config(config)
-    with TemporaryDirectory(prefix="cuvee-plan-") as folder, RunFolder(folder) as empty:
-        study = prepare_study(settings, empty, Stages())
-        validate_study(study)
-        return _plan(study, sd_between, sd_within)
+    with (
+        TemporaryDirectory(prefix="cuvee-plan-") as folder,
+        RunFolder(folder) as empty,
+        open_folds(settings, empty, Stages()) as studies,
+    ):
+        for study in studies:
+            validate_study(study)
+        # an item that several folds validate on counts once, as where their trials are joined
+        items = len({name for study in studies for name in name_items(study.split.validation)})
+        plan = _plan(studies[0], sd_between, sd_within, items)
+        return plan if len(studies) == 1 else _plan_folds(plan, studies)
 
 
-def _plan(study: Study, sd_between: float, sd_within: float) -> StudyPlan:
+def _plan_folds(plan: StudyPlan, studies: Sequence[Study]) -> StudyPlan:
+    """The plan of the first fold, for all of them: each asks for as much and trains as often."""
+    folds, held_out = len(studies), sum(len(study.split.test) for study in studies)
+    return replace(
+        plan,
+        test_rows=held_out,
+        dials=tuple(
+            replace(
+                dial,
+                requests=dial.requests * folds,
+                confirm_requests=dial.confirm_requests * folds,
+                list_requests=dial.list_requests * folds,
+                prompt_tokens=dial.prompt_tokens * folds,
+                completion_tokens=dial.completion_tokens * folds,
+            )
+            for dial in plan.dials
+        ),
+        trials=tuple(replace(stage, trials=stage.trials * folds) for stage in plan.trials),
+        requests=plan.requests * folds,
+        most_requests=plan.most_requests * folds,
+        prompt_tokens=plan.prompt_tokens * folds,
+        completion_tokens=plan.completion_tokens * folds,
+        cost=None if plan.cost is None else plan.cost * folds,
+        seconds=None if plan.seconds is None else plan.seconds * folds,
+        notes=(
+            f"cross-fitted: requests, tokens, cost, trials and time are those of {folds} folds; each has "
+            f"{plan.train_rows} training and {plan.validation_rows} validation rows, and together they hold out all "
+            f"{held_out} real rows once, in place of a locked test",
+            *plan.notes,
+        ),
+        folds=folds,
+    )
+
+
+def _plan(study: Study, sd_between: float, sd_within: float, items: int) -> StudyPlan:
     config = study.config
     from_files = isinstance(config.generator, FileGenerator)
     wanted = None if from_files else commission(study)
@@ -125,12 +171,14 @@ def _plan(study: Study, sd_between: float, sd_within: float) -> StudyPlan:
         cost=None if prices is None else prices.cost(prompt, completion),
         currency="" if prices is None else prices.currency,
         seconds=seconds if timed else None,
-        power=_plan_power(study, levels, sd_between, sd_within),
+        power=_plan_power(study, levels, sd_between, sd_within, items),
         notes=tuple(_notes(study, stages, priced=prices is not None)),
     )
 
 
-def _plan_power(study: Study, levels: Mapping[Level, Sequence[int]], sd_between: float, sd_within: float) -> PowerPlan:
+def _plan_power(
+    study: Study, levels: Mapping[Level, Sequence[int]], sd_between: float, sd_within: float, items: int
+) -> PowerPlan:
     draws, alpha = study.config.draws, study.config.advice.alpha
     by_dial = [[level for level in levels if level.dial == dial] for dial in dict.fromkeys(x.dial for x in levels)]
     largest = max(by_dial, key=len)
@@ -154,15 +202,15 @@ def _plan_power(study: Study, levels: Mapping[Level, Sequence[int]], sd_between:
         sd_between=sd_between,
         sd_within=sd_within,
         draws=seen,
-        gain=smallest(1, tests=cells, items=len(study.split.validation)),
+        gain=smallest(1, tests=cells, items=items),
         hump=smallest(len(largest), tests=1, items=None) if len(largest) >= 3 else None,
     )
 
 
 def _notes(study: Study, stages: Sequence[TrialPlan], *, priced: bool) -> list[str]:
-    generator = study.config.generator
+    generator, folds = study.config.generator, study.config.split.crossfit or 1
     notes = [
-        f"{stage.trials} trials of {stage.steps} steps with trainer {stage.trainer} are not timed"
+        f"{stage.trials * folds} trials of {stage.steps} steps with trainer {stage.trainer} are not timed"
         for stage in stages
         if stage.seconds_each is None
     ]

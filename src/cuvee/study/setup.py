@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cuvee.config import DataConfig, StudyConfig, config_to_yaml
 from cuvee.config.training import list_sizes
 from cuvee.corpus import (
@@ -96,6 +99,23 @@ class Study:
         return self.split.test.logged(lambda reason: self.folder.log_access(reason, detail))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealData:
+    """The real rows of a study, before they are split.
+
+    Attributes:
+        rows: those of ``data.real``.
+        parts: ``validation`` and ``test``, where they are files of their own.
+        together: a number a row, the same for near rows; None where only equal texts count.
+        fingerprint: of all of this.
+    """
+
+    rows: Corpus
+    parts: Mapping[str, Corpus]
+    together: NDArray[np.integer] | None
+    fingerprint: str
+
+
 def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages, real: Corpus | None = None) -> Study:
     """Read and split the data, check that the run folder is of this study, load the encoder.
 
@@ -103,34 +123,64 @@ def prepare_study(config: StudyConfig, folder: RunFolder, stages: Stages, real: 
         InputError, ConfigError, RunFolderMismatch, MissingDependency: before anything is spent.
     """
     with stages.stage("prepare", "rows"):
-        split, data = _read_split(config, real)
-        folder.check_identity(
-            {
-                "data": data,
-                "split": hash_value(config.split.model_dump() | {"rows_per_label": _largest(config)}),
-                "seeds": str(config.seed),
-            }
+        data = read_real(config, real)
+        return settle_study(config, folder, stages, data=data, split=_split_real(config, data))
+
+
+def settle_study(
+    config: StudyConfig,
+    folder: RunFolder,
+    stages: Stages,
+    *,
+    data: RealData,
+    split: Split,
+    whole: StudyConfig | None = None,
+    fold: int | None = None,
+) -> Study:
+    """A study of data that is split already, or of one fold: its run folder checked, its encoder loaded.
+
+    Args:
+        config: what this study goes by.
+        folder: its run folder.
+        stages: of the run.
+        data: all real rows.
+        split: how they are split here.
+        whole: the config as it was given, which the folder keeps; None where that is ``config``.
+        fold: the fold that is held out, from 1.
+
+    Raises:
+        InputError, RunFolderMismatch, MissingDependency: before anything is spent.
+    """
+    cut = config.split.model_dump() | {"rows_per_label": largest_size(config)}
+    if config.split.crossfit is None:
+        del cut["crossfit"]  # older run folders know no such key
+    folder.check_identity(
+        {
+            "data": data.fingerprint,
+            "split": hash_value(cut if fold is None else cut | {"fold": fold}),
+            "seeds": str(config.seed),
+        }
+    )
+    split = _drop_overlap(split, folder, stages)
+    study = Study(
+        config=config,
+        folder=folder,
+        stages=stages,
+        split=split,
+        encoder=load_encoder(config.encoder),
+        fewer=_take_fewer(config, split.train),
+    )
+    if not any(study.block_rows().values()):
+        raise InputError(
+            f"mix.shape_share {config.mix.shape_share} gives no synthetic row a label with "
+            f"{study.rows_per_label} real ones; raise it or split.rows_per_label"
         )
-        split = _drop_overlap(split, folder, stages)
-        study = Study(
-            config=config,
-            folder=folder,
-            stages=stages,
-            split=split,
-            encoder=load_encoder(config.encoder),
-            fewer=_take_fewer(config, split.train),
-        )
-        if not any(study.block_rows().values()):
-            raise InputError(
-                f"mix.shape_share {config.mix.shape_share} gives no synthetic row a label with "
-                f"{study.rows_per_label} real ones; raise it or split.rows_per_label"
-            )
-        _check_fewer(study)
-        folder.save_text("study.yaml", config_to_yaml(config))
+    _check_fewer(study)
+    folder.save_text("study.yaml", config_to_yaml(whole or config))
     return study
 
 
-def _largest(config: StudyConfig) -> int | None:
+def largest_size(config: StudyConfig) -> int | None:
     """Real training rows of each label at most; None is all."""
     size = list_sizes(config.split.rows_per_label)[0]
     return None if size == "all" else size
@@ -160,8 +210,12 @@ def _check_fewer(study: Study) -> None:
             )
 
 
-def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
-    """The split, and the fingerprint of all real data."""
+def read_real(config: StudyConfig, given: Corpus | None) -> RealData:
+    """All real rows, those of files of their own too; ``given`` in place of ``data.real``.
+
+    Raises:
+        InputError: a file cannot be read, or has labels that the real rows lack.
+    """
     data = config.data
     real = given if given is not None else _load_real(config, data.real)
     parts = {
@@ -172,25 +226,34 @@ def _read_split(config: StudyConfig, given: Corpus | None) -> tuple[Split, str]:
         if unknown:
             raise InputError(f"data.{name}: label {unknown[0]!r} is not in data.real ({len(unknown)} such labels)")
     near = config.split.near
-    together = None if near is None else find_near_duplicates(unit_rows(_encode(config, real)), near).cluster
-    split = split_corpus(
-        real,
-        together=together,
-        test=0 if "test" in parts else config.split.test,
-        validation=0 if "validation" in parts else config.split.validation,
-        rows_per_label=_largest(config),
-        seed=config.seed,
-    )
-    if parts:
-        split = Split(
-            train=split.train,
-            validation=parts.get("validation", split.validation),
-            test=LockedTest(parts["test"]) if "test" in parts else split.test,
-            unused=split.unused,
-        )
     named = [group for group in real.table["group"].to_pylist() if group is not None]
     grouped = [real.table["group"].to_pylist()] if named else []  # they decide who is on which side
-    return split, hash_value([real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items())), *grouped])
+    return RealData(
+        rows=real,
+        parts=parts,
+        together=None if near is None else find_near_duplicates(unit_rows(_encode(config, real)), near).cluster,
+        fingerprint=hash_value(
+            [real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items())), *grouped]
+        ),
+    )
+
+
+def _split_real(config: StudyConfig, data: RealData) -> Split:
+    parts = data.parts
+    split = split_corpus(
+        data.rows,
+        together=data.together,
+        test=0 if "test" in parts else config.split.test,
+        validation=0 if "validation" in parts else config.split.validation,
+        rows_per_label=largest_size(config),
+        seed=config.seed,
+    )
+    return Split(
+        train=split.train,
+        validation=parts.get("validation", split.validation),
+        test=LockedTest(parts["test"]) if "test" in parts else split.test,
+        unused=split.unused,
+    )
 
 
 def _encode(config: StudyConfig, real: Corpus) -> Vectors:

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -164,10 +164,15 @@ def read_status(path: Path) -> RunStatus:
         raise RunFolderError(f"{file}: broken; run the study again, it goes on from where it was") from exc
     running = _is_alive(written)
     requests = prompt = completion = 0
-    if (ledger := path / "ledger.sqlite").is_file():
-        with Ledger(ledger, readonly=True) as opened:
-            totals = opened.totals()
-        requests, prompt, completion = totals.requests, totals.prompt_tokens, totals.completion_tokens
+    # a cross-fitted study has a folder for each fold after the first
+    parts = [path, *(file.parent for file in sorted((path / "folds").glob("*/trials.sqlite")))]
+    for ledger in (part / "ledger.sqlite" for part in parts):
+        if ledger.is_file():
+            with Ledger(ledger, readonly=True) as opened:
+                totals = opened.totals()
+            requests += totals.requests
+            prompt += totals.prompt_tokens
+            completion += totals.completion_tokens
     now = time.time()
     return RunStatus(
         state="running" if running else "finished" if LAST in written.seconds else "stopped",
@@ -178,7 +183,9 @@ def read_status(path: Path) -> RunStatus:
         total=written.total,
         stage_s=None if written.stage_begun is None or not running else now - written.stage_begun,
         seconds=written.seconds,
-        trials=_without_stale(count_trials(path), running),
+        trials=_without_stale(
+            [count_trials(part) for part in parts if part == path or (part / "trials.sqlite").is_file()], running
+        ),
         planned=written.planned,
         requests=requests,
         prompt_tokens=prompt,
@@ -203,6 +210,10 @@ def _is_alive(written: _Written) -> bool:
     return True
 
 
-def _without_stale(counts: TrialCounts, running: bool) -> TrialCounts:
-    """The marks of a process that is gone mean nothing."""
-    return counts if running else TrialCounts(done=counts.done, failed=counts.failed, running=())
+def _without_stale(counts: Sequence[TrialCounts], running: bool) -> TrialCounts:
+    """All counts together; the marks of a process that is gone mean nothing."""
+    return TrialCounts(
+        done=sum(each.done for each in counts),
+        failed=sum(each.failed for each in counts),
+        running=tuple(mark for each in counts for mark in each.running) if running else (),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cuvee.config import FileGenerator
 from cuvee.corpus import Corpus
@@ -124,7 +124,24 @@ def count_epochs(study: Study) -> dict[tuple[Kind, float], float]:
     return found
 
 
-def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmationTrials:
+    """The trials of a confirmation: the winner and its baselines on the locked test.
+
+    Attributes:
+        cell: the winner.
+        outcomes: of all planned trials.
+        test: the rows of the locked test.
+        fresh_draws: whether the draws took no part in the choice.
+    """
+
+    cell: Cell
+    outcomes: tuple[Outcome, ...]
+    test: Corpus
+    fresh_draws: bool
+
+
+def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationTrials | None:
     """The best cell, real-only and real-duplicated on fresh generation draws and the locked test, once.
 
     None where no draws are set aside. A study extended after its confirmation keeps the first one only if
@@ -146,8 +163,19 @@ def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | No
     test = study.locked_test(mark).open_for_confirmation()
     with open_trials(study, {level.key: corpus}, grid_recipes(study)[:1], stage="confirm", test=test) as runner:
         outcomes = runner.run(list(_plan_confirmation(study, best, blocks)))
-    trials = [o for o in outcomes if isinstance(o, Trial)]
-    return confirm_cell(trials, best, fresh_draws=fresh is not None)
+    return ConfirmationTrials(cell=best, outcomes=tuple(outcomes), test=test, fresh_draws=fresh is not None)
+
+
+def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | None:
+    """The confirmation of the best cell; None as for :func:`run_confirmation`, or where its every trial failed."""
+    found = run_confirmation(study, pools, draft)
+    if found is None:
+        return None
+    trials = [outcome for outcome in found.outcomes if isinstance(outcome, Trial)]
+    if all(trial.cell != found.cell for trial in trials):
+        study.stages.listener.noted(f"every trial of {found.cell.key!r} on the locked test failed: it is unconfirmed")
+        return None
+    return confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws)
 
 
 def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> Iterator[PlannedTrial]:

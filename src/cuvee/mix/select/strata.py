@@ -51,7 +51,8 @@ class Strata:
         weights = weights / weights.sum()
         mean = float(weights @ self.words)
         spread = float(np.sqrt(weights @ (self.words - mean) ** 2))
-        return abs(float(self.words[chosen].mean()) - mean) / spread if spread > 0 else 0.0
+        # weights are rounded, so lengths that are all the same spread by about the rounding of their mean
+        return abs(float(self.words[chosen].mean()) - mean) / spread if spread > 1e-9 * mean else 0.0
 
 
 def make_strata(pool: Corpus, wanted: Mapping[str, int], *, bins: int) -> Strata:

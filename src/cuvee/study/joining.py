@@ -1,0 +1,152 @@
+"""What the trials of several folds say together: one trial of each cell and draw, one confirmation of all choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.recommend import confirm_cell
+from cuvee.recommend.wording import name_pool
+from cuvee.records import Cell, Confirmation, Draw, Estimate, Scores, Trial, TrialFailure
+from cuvee.study.trials import ConfirmationTrials
+from cuvee.study.work import Outcome
+
+
+def name_items(held_out: Corpus) -> list[str]:
+    """What trials score on these rows, in the order of ``Scores``: rows, distinct prompts or distinct queries."""
+    if held_out.task == "classification":
+        return held_out.ids
+    return list(dict.fromkeys(held_out.prompts if held_out.task == "generation" else held_out.texts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldTrials:
+    """What the trials of one fold gave, and the items that they were scored on."""
+
+    outcomes: Sequence[Outcome]
+    items: Sequence[str]
+
+
+def join_trials(folds: Sequence[FoldTrials]) -> list[Outcome]:
+    """Each cell at each draw over all folds, in the order of the first fold that has it.
+
+    Its items are those of all folds; one that several folds scored (validation rows of one fold may be those of
+    another) counts once, with its mean. A trial that a fold lacks, or that failed there, is a failure.
+    """
+    places = _place_items([fold.items for fold in folds])
+    found = [{(outcome.cell, outcome.draw): outcome for outcome in fold.outcomes} for fold in folds]
+    return [_join(key, [fold.get(key) for fold in found], places) for key in dict.fromkeys(chain(*found))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the items of each fold stand among all of them, and how many folds have each."""
+
+    of: list[NDArray[np.int64]]
+    folds: NDArray[np.int64]
+
+
+def _place_items(items: Sequence[Sequence[str]]) -> _Places:
+    number = {name: place for place, name in enumerate(dict.fromkeys(chain(*items)))}
+    places = [np.array([number[name] for name in names], dtype=np.int64) for names in items]
+    return _Places(places, np.bincount(np.concatenate(places), minlength=len(number)))
+
+
+def _join(key: tuple[Cell, Draw], outcomes: Sequence[Outcome | None], places: _Places) -> Outcome:
+    cell, draw = key
+    trials = [outcome for outcome in outcomes if isinstance(outcome, Trial)]
+    if len(trials) == len(outcomes):
+        return replace(trials[0], scores=_join_scores([trial.scores for trial in trials], places))
+    number, outcome = next((k, o) for k, o in enumerate(outcomes, start=1) if not isinstance(o, Trial))
+    if outcome is None:
+        return TrialFailure(cell=cell, draw=draw, stage="mix", reason=f"fold {number} has no rows for this draw")
+    return TrialFailure(cell=cell, draw=draw, stage=outcome.stage, reason=f"fold {number}: {outcome.reason}")
+
+
+def _join_scores(scores: Sequence[Scores], places: _Places) -> Scores:
+    total = np.zeros(len(places.folds))
+    right = np.ones(len(places.folds), dtype=np.bool_)
+    for each, place in zip(scores, places.of, strict=True):
+        if each.n != len(place):
+            raise ValueError(f"scores are of {each.n!r} items, and the fold has {len(place)!r}")
+        total[place] += each.per_item
+        right[place] &= each.correct
+    plain = all(each.graded is None for each in scores) and int(places.folds.max()) == 1
+    return Scores(
+        n=len(total),
+        values=_average([each.values for each in scores]),
+        correct=right,
+        graded=None if plain else total / places.folds,
+        score=scores[0].score,
+    )
+
+
+def _average(values: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
+    """The numbers that all folds have, weighed by their items."""
+    names = [name for name in values[0] if all(name in each for each in values)]
+    joined = {}
+    for name in names:
+        found = [each[name] for each in values]
+        count = sum(estimate.n for estimate in found)
+        joined[name] = Estimate(value=sum(estimate.value * estimate.n for estimate in found) / count, n=count)
+    return joined
+
+
+def join_confirmations(folds: Sequence[ConfirmationTrials], best: Cell) -> Confirmation | None:
+    """The choice of each fold on the rows that it held out, joined under the name of ``best``.
+
+    Draws are paired by their order. Each fold's choice is set against real rows repeated to the choice's own total.
+    None where no draw of the blend was finished in all folds.
+    """
+    renamed = [FoldTrials(outcomes=_rename(fold, best), items=name_items(fold.test)) for fold in folds]
+    joined = join_trials(renamed)
+    trials = [outcome for outcome in joined if isinstance(outcome, Trial)]
+    if all(trial.cell != best for trial in trials):
+        return None
+    failed = len(joined) - len(trials)
+    lost = f" {failed} of {len(joined)} trials are left out, because a fold lacks them." if failed else ""
+    return confirm_cell(
+        trials,
+        best,
+        fresh_draws=all(fold.fresh_draws for fold in folds),
+        note=f"{write_choices([fold.cell for fold in folds])} So this is the worth of choosing this way.{lost}",
+        folds=len(folds),
+    )
+
+
+def _rename(fold: ConfirmationTrials, best: Cell) -> list[Outcome]:
+    """The trials of a fold's choice and its baselines as those of ``best``, their generation draws counted from 0."""
+    names = {
+        "blend": best,
+        "real-only": replace(best, kind="real-only", dial=None, level=None, share=0.0),
+        "real-duplicated": replace(best, kind="real-duplicated", dial=None, level=None),
+    }
+    order = {g: k for k, g in enumerate(sorted({outcome.draw.generation for outcome in fold.outcomes}))}
+    return [
+        replace(
+            outcome,
+            cell=names[outcome.cell.kind],
+            draw=replace(outcome.draw, generation=order[outcome.draw.generation]),
+        )
+        for outcome in fold.outcomes
+    ]
+
+
+def write_choices(cells: Sequence[Cell]) -> str:
+    """What each fold chose: ``Folds 1 and 3 chose topics=16 at share 0.75; fold 2 chose topics=4 at share 0.5``."""
+    by_name: dict[str, list[str]] = {}
+    for number, cell in enumerate(cells, start=1):
+        by_name.setdefault(name_pool(cell), []).append(str(number))
+    if len(by_name) == 1 and len(cells) > 1:
+        return f"Every fold chose {next(iter(by_name))}."
+    parts = []
+    for name, numbers in by_name.items():
+        which = numbers[0] if len(numbers) == 1 else f"{', '.join(numbers[:-1])} and {numbers[-1]}"
+        parts.append(f"fold{'' if len(numbers) == 1 else 's'} {which} chose {name}")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
