@@ -109,7 +109,8 @@ def test_lengths_may_be_left_free(pool, tmp_path, capsys):
         (["--rows", 5, "--method", "random", "--metric", "dcscore"], "--metric has no effect here"),
         (["--rows", 5, "--metric", "vendy"], "--metric is 'vendy'; did you mean 'vendi'"),
         (["--rows", 5, "--method", "lowest_shift"], "give --real FILE"),
-        (["--rows", 99999], "99999 rows were asked, the pool has"),
+        (["--rows", 99999], r"99999 rows are needed, \d+ of 467 passed the filters \(dedupe took 10, "),
+        (["--rows", 99999, "--no-dedupe", "--keep-degenerate"], "99999 rows were asked, the pool has 467"),
         (["--rows", 20, "--target", 1e6], "out of reach"),
         (["--agree-top", 0.5], "give --real FILE"),
         (["--per-group", 2], "--per-group needs --group"),
@@ -329,3 +330,19 @@ def test_a_blend_of_weighted_rows_says_what_they_count(pool, headlines, tmp_path
     assert json.loads(call(capsys, *base, "--json")[1])["effective_rows"] == pytest.approx(300 - zero)
     plain = call(capsys, "mix", headlines, pool[0], "--share", 0.5, "--out", tmp_path / "p.parquet")[1]
     assert "weights" not in plain
+
+
+def test_a_pool_of_which_nothing_is_left_is_told_and_nothing_is_written(headlines, tmp_path, capsys):
+    given = [headlines, "--held-out", headlines, "--encoder", "hashing", "--out", tmp_path / "s.parquet"]
+    assert "0 of 150 passed the filters (leak took 150)" in refused(capsys, "select", *given)
+    assert not (tmp_path / "s.parquet").exists()
+
+
+def test_contexts_of_a_pool_stay(tmp_path, capsys):
+    rows = [{"question": f"why is it {i}?", "answer": f"so {i}", "about": f"story {i // 2}"} for i in range(20)]
+    pool, out = write(tmp_path / "pool.jsonl", rows), tmp_path / "s.parquet"
+    named = ["--task", "generation", "--text", "question", "--label", "answer"]
+    look(capsys, pool, *named, "--context", "about", "--rows", 6, "--out", out)
+    assert set(load_corpus(out, task="generation").contexts) <= {row["about"] for row in rows}
+    assert "no column 'abut'" in refused(capsys, "select", pool, *named, "--context", "abut")
+    assert "--context has no effect here" in refused(capsys, "select", pool, "--context", "about")

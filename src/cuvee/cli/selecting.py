@@ -17,7 +17,7 @@ from cuvee.cli.selected import show_selected
 from cuvee.corpus import Corpus, Task, write_corpus
 from cuvee.corpus.output import replace_text
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
-from cuvee.errors import ConfigError
+from cuvee.errors import ConfigError, InputError
 from cuvee.mix import (
     METHODS,
     OBJECTIVES,
@@ -26,6 +26,7 @@ from cuvee.mix import (
     Degenerate,
     FewerPerCluster,
     Filter,
+    Filtered,
     Keep,
     Leak,
     Selection,
@@ -134,6 +135,9 @@ def select(
     group: Group = None,
     text: Text = None,
     label: Label = None,
+    context: Annotated[
+        str | None, typer.Option("--context", help="column of what a question is about, for the task generation")
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -146,7 +150,10 @@ def select(
     if per_group is not None and group is None:
         raise ConfigError("--per-group needs --group COLUMN")
     files = (pool, real, *(held_out or ()))
-    columns = Columns(text, label, group, choose_name(task, get_args(Task), "--task"), files=files)
+    of = choose_name(task, get_args(Task), "--task")
+    if of != "generation":
+        refuse_options(ctx, ["context"], f"it is for --task generation, this one is {task}")
+    columns = Columns(text, label, group, of, context, files)
     corpus = columns.load(pool)
     corpus = Corpus.from_rows(
         ({**row, "origin": "synthetic"} for row in corpus.table.to_pylist()), origin="synthetic", task=corpus.task
@@ -173,6 +180,7 @@ def select(
     if removed is not None:
         lines = (json_text.dumps(asdict(row), ensure_ascii=False) for row in filtered.removed)
         replace_text(removed, "".join(f"{line}\n" for line in lines))
+    _check_left(pool, filtered, rows or 1)
     chosen = None
     if rows is not None:
         chosen = _choose(
@@ -209,6 +217,17 @@ def _check_choice(
     if metric not in OBJECTIVES:
         raise ConfigError(f"--metric is {metric!r}; {nearest_name(metric, OBJECTIVES)}")
     check_output(out)
+
+
+def _check_left(pool: Path, filtered: Filtered, wanted: int) -> None:
+    """Where filters left too few rows, say which ones took how many."""
+    left, before = len(filtered.corpus), len(filtered.corpus) + len(filtered.removed)
+    if wanted > left < before:
+        taken = ", ".join(f"{step.name} took {step.removed}" for step in filtered.steps if step.removed)
+        raise InputError(
+            f"{pool}: {wanted} rows are needed, {left} of {before} passed the filters ({taken}); ask for fewer, "
+            "filter less, or give a larger pool"
+        )
 
 
 @dataclass(frozen=True, slots=True)
