@@ -138,3 +138,9 @@ def test_options_without_effect_are_refused(tmp_path, capsys, options, says):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
     assert says in refused(capsys, "measure", path, *options)
+
+
+def test_nearly_the_name_of_an_encoder_is_not_asked_from_the_hub(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
+    assert "encoder 'hashng': did you mean 'hashing'?" in refused(capsys, "measure", path, "--encoder", "hashng")

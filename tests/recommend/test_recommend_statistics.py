@@ -158,3 +158,10 @@ def test_holm_by_hand_and_by_brute_force():
     assert adjust_holm(values) == pytest.approx([closed(k) for k in range(5)])
     with pytest.raises(ValueError, match="p_values"):
         adjust_holm([1.5])
+
+
+def test_degrees_of_freedom_are_at_least_those_of_the_draws():
+    """Two draws that differ the other way round than items do: the formula alone would give 0.1 and t of thousands."""
+    table = np.array([[1.0, -1.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0]])
+    gain = paired_gain(table, np.zeros((2, 4)), over="real-only")
+    assert gain.df >= 1.0 and gain.high < 13 * np.sqrt(split_variance(table).variance)

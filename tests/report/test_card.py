@@ -221,3 +221,9 @@ def test_datasets_opens_the_folder(tmp_path, monkeypatch):
 
 def test_the_front_matter_is_one_yaml_document():
     assert len(list(yaml.safe_load_all(render_card(**FULL).split("---\n", 2)[1]))) == 1
+
+
+def test_weights_are_said_where_there_are_any():
+    assert "Weights" not in render_card(name="n", composition=MADE, version="1")
+    card = render_card(name="n", composition=MADE, version="1", weights="all count as 3 of equal weight")
+    assert "**Weights.** all count as 3 of equal weight." in card

@@ -82,6 +82,13 @@ def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
     assert any("encoder are not timed" in note for note in plan.notes)
 
 
+def test_one_draw_detects_nothing_and_says_so(settings, tmp_path, capsys):
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps({**settings, "draws": {"generation": 1, "confirm": 1}}), encoding="utf-8")
+    _, out, _ = call(capsys, "plan", path)
+    assert "1 generation draw cannot tell" in out and "inf" not in out
+
+
 def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local, monkeypatch):
     study = tmp_path / "here" / "study.yaml"
     study.parent.mkdir()

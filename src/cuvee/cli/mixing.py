@@ -168,6 +168,7 @@ def _card(name: str, blend: Blend, licences: Licences, languages: list[str], ctx
                 seed=seed,
                 fingerprints={"blend": corpus.fingerprint},
             ),
+            weights=blend.weighing if blend.is_weighted else "",
         )
     except ValueError as exc:
         raise ConfigError(f"--language: {exc}") from exc

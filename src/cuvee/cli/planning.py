@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -34,12 +35,18 @@ def plan(
         return
     show.out.print(_table(found))
     power = found.power
-    hump = "" if power.hump is None else f"; an inverted U {power.hump:.1f} points above both ends"
-    show.out.print(
-        f"With {power.draws} draws, and cells that vary by {power.sd_between:g} points (SD) over generation draws and "
-        f"{power.sd_within:g} over the others, four in five studies see a gain of {power.gain:.1f} points{hump}.",
-        soft_wrap=True,
-    )
+    if math.isinf(power.gain):
+        told = (
+            f"{power.draws} generation draw cannot tell the spread between draws, so no effect can be told from chance."
+        )
+    else:
+        hump = "" if power.hump is None else f"; an inverted U {power.hump:.1f} points above both ends"
+        told = (
+            f"With {power.draws} draws, and cells that vary by {power.sd_between:g} points (SD) over generation draws "
+            f"and {power.sd_within:g} over the others, four in five studies see a gain of {power.gain:.1f} points"
+            f"{hump}."
+        )
+    show.out.print(told, soft_wrap=True)
     for note in found.notes:
         show.out.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 

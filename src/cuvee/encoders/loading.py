@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,13 @@ from cuvee.encoders.hashing import HashingEncoder
 from cuvee.encoders.protocol import Encoder
 from cuvee.encoders.sentences import SentenceEncoder
 from cuvee.encoders.spread import SpreadEncoder
+from cuvee.errors import ConfigError
 from cuvee.records import Vectors
 from cuvee.registry import resolve_name
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DEFAULT_ENCODER = "minilm"
+KNOWN = ("minilm", "hashing")
 
 
 def load_encoder(name: str = DEFAULT_ENCODER, *, cache: Path | None = None, crew: Crew | None = None) -> Encoder:
@@ -64,7 +67,7 @@ def build_encoder(name: str) -> Encoder:
     """The encoder called ``name``, without a cache.
 
     Raises:
-        ConfigError: no such ``module:Name``.
+        ConfigError: no such ``module:Name``, or nearly the name of one that is built in.
     """
     if name == "hashing":
         return HashingEncoder()
@@ -73,4 +76,9 @@ def build_encoder(name: str) -> Encoder:
     if ":" in name and not Path(name).exists():
         table: dict[str, type[Encoder]] = {}
         return resolve_name(name, table, what="encoder")()
+    close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.75)
+    if close and "/" not in name and not Path(name).exists():  # the hub would be asked for it, for half a minute
+        raise ConfigError(
+            f"encoder {name!r}: did you mean {close[0]!r}? A model on the hub has a name like owner/model"
+        )
     return SentenceEncoder(name)

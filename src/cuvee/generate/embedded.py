@@ -28,10 +28,30 @@ class Room:
     context: int
 
 
-SHORT_TEXTS = Room(slots=16, context=512)
-"""For short texts of a label."""
-LONG_TEXTS = Room(slots=8, context=2048)
-"""For pairs, and for what is written about a passage: the cache takes about 0.4 GB with SmolLM2."""
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_room(cores: int, *, long: bool) -> Room:
+    """What a machine with so many cores has room for.
+
+    More slots share the reading of the weights, which is most of the work of a small model; each adds a cache. Two
+    cores get 16 slots for short texts; from there slots grow with the cores, up to eight of them, and a cache of 1.5 GB
+    with SmolLM2.
+
+    Args:
+        cores: that this process may use.
+        long: whether texts are pairs, or about a passage, with up to 2,048 tokens; else 512.
+    """
+    slots = min(max(2, cores), 8)
+    return Room(slots=4 * slots if long else 8 * slots, context=2048 if long else 512)
+
+
+SHORT_TEXTS = choose_room(_usable_cores(), long=False)
+"""For short texts of a label: 16 slots with two cores."""
+LONG_TEXTS = choose_room(_usable_cores(), long=True)
+"""For pairs, and for what is written about a passage: 8 slots with two cores, whose cache takes about 0.4 GB with
+SmolLM2."""
 
 
 def find_smollm2() -> Path:
@@ -166,10 +186,6 @@ class EmbeddedLLM:
         for pipe in (server.stdin, server.stdout):
             if pipe is not None:
                 pipe.close()
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _file_sha256(path: Path) -> str:

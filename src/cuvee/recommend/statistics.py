@@ -11,7 +11,9 @@ and the variance of its mean is ``(MS_draw + MS_item - MS_rest) / (G I)`` with S
 freedom (Satterthwaite 1946, Biometrics Bulletin 2(6); Searle, Casella & McCulloch 1992, *Variance
 Components*, ch. 4). A component whose estimate is negative counts as zero: the variance is never below
 ``MS_draw / (G I)`` (draws alone) or ``MS_item / (G I)`` (items alone). Satterthwaite's formula keeps all three
-mean squares even then; dropping the truncated ones would pretend to know that they are zero.
+mean squares even then; dropping the truncated ones would pretend to know that they are zero. The variance is no less
+known than the least known of its parts: the degrees of freedom are at least those of the draws, or of the items if
+they are fewer.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ class Components:
         over_draws = self.draws - 1.0
         total = max(self.draw + self.item - self.rest, self.draw, self.item)
         spread = self.draw**2 / over_draws + self.item**2 / over_items + self.rest**2 / (over_draws * over_items)
-        return total**2 / spread if spread > 0 else over_items
+        found = total**2 / spread if spread > 0 else over_items
+        return max(found, min(over_draws, over_items))
 
     @property
     def error(self) -> float:

@@ -93,6 +93,7 @@ def render_card(
     notes: Mapping[str, MetricNote] | None = None,
     rejected: Mapping[str, int] | None = None,
     reproduction: Reproduction | None = None,
+    weights: str = "",
 ) -> str:
     """Markdown of the card; what is not given leaves no section behind.
 
@@ -110,6 +111,7 @@ def render_card(
         notes: metric -> how to read it.
         rejected: reason -> rows left out, where ``synthetic`` is not given.
         reproduction: how to make the same blend again; without it, the study's command.
+        weights: what the weights of its rows come to, in words; empty where all weigh the same.
 
     Raises:
         ValueError: a language is not an ISO 639 code.
@@ -118,7 +120,7 @@ def render_card(
     sections = [
         [f"# {_plain(name)} blend"],
         [] if advice is None else [f"**Verdict: {advice.decision}.** {_plain(advice.sentence)}"],
-        _composition(composition),
+        [*_composition(composition), *(["", f"**Weights.** {_plain(weights)}."] if weights else [])],
         _labels(composition),
         _making(generator if composition.synthetic_rows else "", made, composition),
         _filters(made),

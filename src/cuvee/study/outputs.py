@@ -85,6 +85,7 @@ def write_outputs(
                 n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()
             },
             reproduction=_reproduction(study, blend, pools[level] if level else None),
+            weights=blend.weighing if blend.is_weighted else "",
             version=__version__,
         )
         blend_path = folder.save_blend(blend.corpus, card)
