@@ -128,7 +128,8 @@ def test_a_slot_whose_request_failed_is_failed_noted_and_asked_again_once_forgot
         )  # fmt: skip
         assert str(short.accounting) == "12 requested = 11 accepted + 0 quarantined + 1 failed (1 HTTP 400)"
         assert short.note == (
-            "1 of 12 rows could not be filled; 1 request failed for good (1 HTTP 400); retry failed requests to ask again"
+            "1 of 12 rows could not be filled; 1 request failed for good (1 HTTP 400); "
+            "retry failed requests to ask again"
         )
         failed = Quarantined(
             slot=row.slot, reason="HTTP 400: content filter", attempt=0, text="", request_key=row.request_key
