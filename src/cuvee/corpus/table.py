@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -56,8 +56,7 @@ def normalise_text(text: str) -> str:
 class Corpus:
     """An immutable table of examples with the columns of ``SCHEMA``, and its task.
 
-    Build one with :func:`cuvee.load_corpus`, :meth:`from_rows`, :meth:`from_pandas` or
-    :meth:`from_dataset`.
+    Build one with :func:`cuvee.load_corpus`, :meth:`from_rows`, :meth:`from_pandas` or :meth:`from_dataset`.
     """
 
     table: pa.Table
@@ -260,8 +259,7 @@ class Corpus:
 
     def to_pandas(self) -> pd.DataFrame:
         """All columns as a DataFrame."""
-        frame: pd.DataFrame = self.table.to_pandas()
-        return frame
+        return cast("pd.DataFrame", self.table.to_pandas())
 
     def to_dataset(self) -> datasets.Dataset:
         """All columns as a Hugging Face dataset (needs the package ``datasets``)."""
@@ -278,8 +276,8 @@ class Corpus:
         return f"Corpus({self.task}, {len(self)} rows: {origins}; {counts})"
 
     def _repr_html_(self) -> str:
-        head: str = self.table.slice(0, 5).select(["text", "target", "origin"]).to_pandas().to_html(index=False)
-        return f"<p>{self!r}</p>{head}"
+        head = self.table.slice(0, 5).select(["text", "target", "origin"]).to_pandas()
+        return f"<p>{self!r}</p>{head.to_html(index=False)}"
 
 
 def _add_later_columns(table: pa.Table) -> pa.Table:
@@ -292,9 +290,8 @@ def _add_later_columns(table: pa.Table) -> pa.Table:
 
 
 def _check_weight(weight: object, where: str) -> None:
-    if weight is None:
-        return
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < np.inf:
+    fits = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < np.inf
+    if weight is not None and not fits:
         raise InputError(f"{where}: weight must be a number of at least 0 or None, got {weight!r}")
 
 

@@ -1,8 +1,4 @@
-"""The run folder: the only reader and writer of study files.
-
-Everything is written under a temporary name and renamed, or in one SQLite transaction, so that a kill at
-any instant leaves either the old state or the new one.
-"""
+"""The run folder itself."""
 
 from __future__ import annotations
 
@@ -13,13 +9,12 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 from pydantic import TypeAdapter
@@ -27,25 +22,12 @@ from pydantic import TypeAdapter
 from cuvee.corpus import Corpus
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.hub import write_dataset
-from cuvee.records import (
-    Cell,
-    Composition,
-    Draw,
-    Estimate,
-    Level,
-    Measurement,
-    Rejected,
-    Scores,
-    Trial,
-    TrialFailure,
-    Usage,
-)
+from cuvee.records import Cell, Draw, Level, Measurement, Trial, TrialFailure
 from cuvee.records.generation import Generation
+from cuvee.store.outcomes import decode_outcome, encode_outcome
+from cuvee.store.pools import StoredPool, pool_from_table, pool_to_table, safe_name
 
-_MEASUREMENT = TypeAdapter(Measurement)
-_VALUES = TypeAdapter(dict[str, Estimate])
-_CELL, _DRAW, _FAILURE = TypeAdapter(Cell), TypeAdapter(Draw), TypeAdapter(TrialFailure)
-_COMPOSITION, _GENERATION = TypeAdapter(Composition), TypeAdapter(Generation)
+_MEASUREMENT, _GENERATION = TypeAdapter(Measurement), TypeAdapter(Generation)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS trials (
@@ -58,24 +40,6 @@ CREATE TABLE IF NOT EXISTS access (
   number INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, detail TEXT NOT NULL
 );
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPool:
-    """A pool as the run folder keeps it: rows, rejected answers, note, tokens, and the key of its making.
-
-    ``failed`` holds the ledger's keys of the requests that failed for good, ``generation`` what it took (None for
-    ready-made pools): how a run went, so it stands in a file beside the rows, which do not depend on it.
-    """
-
-    level: Level
-    corpus: Corpus
-    rejected: tuple[Rejected, ...] = ()
-    usage: Usage = field(default_factory=Usage)
-    note: str = ""
-    key: str = ""
-    failed: tuple[str, ...] = ()
-    generation: Generation | None = None
 
 
 class RunFolder:
@@ -192,25 +156,12 @@ class RunFolder:
 
         What generating it took goes into ``pools/DIAL=LEVEL{suffix}.generation.json``.
         """
-        meta = {
-            "level": asdict(pool.level),
-            "rejected": [asdict(r) for r in pool.rejected],
-            "tokens": [
-                pool.usage.requests + pool.usage.replayed,
-                pool.usage.prompt_tokens,
-                pool.usage.completion_tokens,
-            ],
-            "note": pool.note,
-            "key": pool.key,
-            "task": pool.corpus.task,
-            "failed": list(pool.failed),
-        }
         path = self._pool_path(pool.level, suffix)
         path.parent.mkdir(exist_ok=True)
         if pool.generation is not None:
             self.save_text(self._taken(path), _GENERATION.dump_json(pool.generation, indent=1).decode())
         temporary = path.with_name(f".{path.name}.tmp")
-        table = pool.corpus.table.replace_schema_metadata({"cuvee": json.dumps(meta, sort_keys=True)})
+        table = pool_to_table(pool)
         with self._guard(path):
             pa_parquet.write_table(table, temporary, compression="zstd")
             with temporary.open("rb") as stream:
@@ -229,22 +180,12 @@ class RunFolder:
             return None
         try:
             table = pa_parquet.read_table(path)
-            meta = json.loads((table.schema.metadata or {})[b"cuvee"])
-        except (pa.ArrowException, OSError, KeyError, ValueError):
+        except (pa.ArrowException, OSError):
             return None
-        if meta["key"] != key:
+        found = pool_from_table(table)
+        if found is None or found.key != key:
             return None
-        answers, prompt, completion = meta["tokens"]
-        return StoredPool(
-            level=Level(**meta["level"]),
-            corpus=Corpus(table.replace_schema_metadata(None).combine_chunks(), meta.get("task", "classification")),
-            rejected=tuple(Rejected(**r) for r in meta["rejected"]),
-            usage=Usage(replayed=answers, prompt_tokens=prompt, completion_tokens=completion),
-            note=meta["note"],
-            key=key,
-            failed=tuple(meta.get("failed", ())),
-            generation=self._load_generation(path),
-        )
+        return replace(found, generation=self._load_generation(path))
 
     def _taken(self, pool: Path) -> str:
         """The name of the file that says what generating a pool took."""
@@ -258,16 +199,16 @@ class RunFolder:
             return None
 
     def _pool_path(self, level: Level, suffix: str) -> Path:
-        return self.path / "pools" / f"{_safe(level.key + suffix)}.parquet"
+        return self.path / "pools" / f"{safe_name(level.key + suffix)}.parquet"
 
     def save_measurement(self, name: str, measurement: Measurement, key: str) -> None:
         """Write ``measurements/NAME.json``."""
         content = {"key": key, "measurement": _MEASUREMENT.dump_python(measurement, mode="json")}
-        self.save_text(f"measurements/{_safe(name)}.json", json.dumps(content, indent=1))  # METRICS order is kept
+        self.save_text(f"measurements/{safe_name(name)}.json", json.dumps(content, indent=1))  # METRICS order is kept
 
     def load_measurement(self, name: str, key: str) -> Measurement | None:
         """The measurement if it was made with the same ``key``, else None."""
-        content = self.read_text(f"measurements/{_safe(name)}.json")
+        content = self.read_text(f"measurements/{safe_name(name)}.json")
         if content is None:
             return None
         stored = json.loads(content)
@@ -277,7 +218,7 @@ class RunFolder:
     def find_trial(self, key: str) -> Trial | TrialFailure | None:
         """A finished trial, or None."""
         row = self._database.execute("SELECT payload, correct FROM trials WHERE key = ?", (key,)).fetchone()
-        return None if row is None else _decode(row[0], row[1])
+        return None if row is None else decode_outcome(row[0], row[1])
 
     def mark_trial(self, key: str, cell: Cell, draw: Draw) -> None:
         """Note that a trial is being run, for :func:`count_trials` of other processes."""
@@ -298,7 +239,7 @@ class RunFolder:
             mark: the key it was marked with, if that was another.
             replaces: key of an outcome that no longer counts: the trial failed, and now did not.
         """
-        payload, correct = _encode(outcome)
+        payload, correct = encode_outcome(outcome)
         with self._guard(self.path / "trials.sqlite"), self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?)",
@@ -348,91 +289,3 @@ class RunFolder:
                 f"{path}: cannot be written ({exc}; {free} MiB free); everything before it is kept: "
                 "free some space and run the same command again"
             ) from exc
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningTrial:
-    """A trial under way: its cell, its draw (generation, sampling, training), since when (seconds since 1970)."""
-
-    cell: str
-    draw: tuple[int, int, int]
-    started: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialCounts:
-    """What a run folder knows of its trials."""
-
-    done: int
-    failed: int
-    running: tuple[RunningTrial, ...]
-
-
-def count_trials(path: Path) -> TrialCounts:
-    """Count the trials of a run folder, which another process may hold; nothing is changed.
-
-    Raises:
-        RunFolderError: its ``trials.sqlite`` cannot be read.
-    """
-    file = path / "trials.sqlite"
-    try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
-            counts = dict(database.execute("SELECT failed, count(*) FROM trials GROUP BY failed"))
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-            query = "SELECT cell, draw, started FROM running ORDER BY started, key"
-            rows = database.execute(query).fetchall() if "running" in tables else []
-    except sqlite3.Error as exc:
-        raise RunFolderError(f"{file}: cannot be read ({exc}); is {path} a run folder?") from exc
-    running = [
-        RunningTrial(cell=cell, draw=(int(g), int(s), int(t)), started=started)
-        for cell, (g, s, t), started in ((cell, draw.split(","), started) for cell, draw, started in rows)
-    ]
-    return TrialCounts(done=counts.get(0, 0), failed=counts.get(1, 0), running=tuple(running))
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "=._-" else "_" for c in name)
-
-
-def _encode(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
-    if isinstance(outcome, TrialFailure):
-        return json.dumps(asdict(outcome), sort_keys=True), None
-    payload = {
-        "cell": asdict(outcome.cell),
-        "draw": asdict(outcome.draw),
-        "composition": asdict(outcome.composition),
-        "steps": outcome.steps,
-        "part": outcome.part,
-        "n": outcome.scores.n,
-        "values": _VALUES.dump_python(dict(outcome.scores.values), mode="json"),
-        "score": outcome.scores.score,
-    }
-    items = np.packbits(outcome.scores.correct).tobytes()
-    if outcome.scores.graded is not None:
-        items += outcome.scores.graded.astype("<f8").tobytes()
-    return json.dumps(payload, sort_keys=True), items
-
-
-def _decode(payload: str, items: bytes | None) -> Trial | TrialFailure:
-    """``items``: a bit an item, whether it is correct; then, for graded scores, a float64 each."""
-    if items is None:
-        return _FAILURE.validate_json(payload)
-    values = json.loads(payload)
-    n = int(values["n"])
-    whole = -(-n // 8)
-    bits = np.unpackbits(np.frombuffer(items[:whole], dtype=np.uint8), count=n).astype(bool)
-    graded = np.frombuffer(items[whole:], dtype="<f8").astype(np.float64) if len(items) > whole else None
-    return Trial(
-        cell=_CELL.validate_python(values["cell"]),
-        draw=_DRAW.validate_python(values["draw"]),
-        composition=_COMPOSITION.validate_python(values["composition"]),
-        steps=int(values["steps"]),
-        part="test" if values["part"] == "test" else "validation",
-        scores=Scores(
-            n=n,
-            values=_VALUES.validate_python(values["values"]),
-            correct=bits,
-            graded=graded,
-            score=str(values.get("score", "accuracy")),
-        ),
-    )

@@ -1,0 +1,67 @@
+"""Pools as the run folder keeps them: one Parquet file each, what is not rows in its metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+import pyarrow as pa
+
+from cuvee.corpus import Corpus
+from cuvee.records import Level, Rejected, Usage
+from cuvee.records.generation import Generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPool:
+    """A pool as the run folder keeps it: rows, rejected answers, note, tokens, and the key of its making.
+
+    ``failed`` holds the ledger's keys of the requests that failed for good, ``generation`` what it took (None for
+    ready-made pools): how a run went, so it stands in a file beside the rows, which do not depend on it.
+    """
+
+    level: Level
+    corpus: Corpus
+    rejected: tuple[Rejected, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    note: str = ""
+    key: str = ""
+    failed: tuple[str, ...] = ()
+    generation: Generation | None = None
+
+
+def pool_to_table(pool: StoredPool) -> pa.Table:
+    """The rows, with the rest of the pool in the metadata; what generating it took is not part of it."""
+    meta = {
+        "level": asdict(pool.level),
+        "rejected": [asdict(r) for r in pool.rejected],
+        "tokens": [pool.usage.requests + pool.usage.replayed, pool.usage.prompt_tokens, pool.usage.completion_tokens],
+        "note": pool.note,
+        "key": pool.key,
+        "task": pool.corpus.task,
+        "failed": list(pool.failed),
+    }
+    return pool.corpus.table.replace_schema_metadata({"cuvee": json.dumps(meta, sort_keys=True)})
+
+
+def pool_from_table(table: pa.Table) -> StoredPool | None:
+    """What ``pool_to_table`` made of a pool; None where it was something else."""
+    try:
+        meta = json.loads((table.schema.metadata or {})[b"cuvee"])
+    except (KeyError, ValueError):
+        return None
+    answers, prompt, completion = meta["tokens"]
+    return StoredPool(
+        level=Level(**meta["level"]),
+        corpus=Corpus(table.replace_schema_metadata(None).combine_chunks(), meta.get("task", "classification")),
+        rejected=tuple(Rejected(**r) for r in meta["rejected"]),
+        usage=Usage(replayed=answers, prompt_tokens=prompt, completion_tokens=completion),
+        note=meta["note"],
+        key=meta["key"],
+        failed=tuple(meta.get("failed", ())),
+    )
+
+
+def safe_name(name: str) -> str:
+    """A name of a file, made of any name."""
+    return "".join(c if c.isalnum() or c in "=._-" else "_" for c in name)
