@@ -12,6 +12,8 @@ import pytest
 from command_line import call, refused
 from cuvee.measure import METRICS, STANDARD
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 HASHING = ("--encoder", "hashing")
 
 

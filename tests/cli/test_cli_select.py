@@ -11,6 +11,8 @@ from command_line import call, refused
 from cuvee.corpus import Corpus, load_corpus, write_corpus
 from cuvee.study.demo import read_headlines
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 LABELS = ("business", "politics", "sports")
 
 

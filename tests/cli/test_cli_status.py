@@ -51,6 +51,8 @@ def test_a_run_is_seen_while_its_folder_is_held(tmp_path, capsys):
     found = look(capsys, tmp_path / "run")
     assert (found["state"], found["process"], found["trials"]["running"]) == ("stopped", None, [])
     assert found["seconds"] == {"train": 3.5}
+    (tmp_path / "run" / "report.html").write_text("written before")  # by a run; then came another command
+    assert look(capsys, tmp_path / "run")["state"] == "finished"
     with RunFolder(tmp_path / "run"):  # marks of a process that is gone are taken away
         assert read_status(tmp_path / "run").trials.running == ()
 

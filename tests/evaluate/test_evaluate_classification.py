@@ -9,6 +9,7 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.evaluate import SCORES, evaluate_model, score_proba
 from cuvee.evaluate.classification import Outcome
+from cuvee.evaluate.judged import wilson_interval
 
 LABELS = ("a", "b", "c")
 
@@ -71,6 +72,11 @@ def test_labels_the_predictor_does_not_know_count_as_wrong():
     only = score_proba(np.array([[0.5, 0.5]]), ("a", "b"), ["z"]).values
     assert only["brier"].value == pytest.approx(1.5)
     assert only["log_loss"].value == pytest.approx(-np.log(np.finfo(float).eps))
+
+
+@pytest.mark.parametrize("n", [1, 7, 12, 36, 999])
+def test_a_fraction_of_none_or_all_ends_at_zero_or_one(n):
+    assert wilson_interval(0.0, n)[0] == 0.0 and wilson_interval(1.0, n)[1] == 1.0
 
 
 def test_intervals_cover_their_value_and_accuracy_has_the_wilson_one():

@@ -20,6 +20,8 @@ from cuvee.generate.refusals import concerns_request
 from cuvee.generate.retries import MOST_TRIES, OWN_PATIENCE_S, Patience, Trouble
 from cuvee.generate.spending import Meter, list_notes, summarise
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 CANARY = "sk-canary-91f3"
 
 

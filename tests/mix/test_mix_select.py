@@ -27,6 +27,8 @@ from cuvee.mix.select.levels import least_diverse, most_diverse
 from cuvee.mix.select.shift import ShiftObjective, lowest_shift
 from cuvee.similarity import unit_rows
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 OBJECTIVES = [Vendi(), Vendi(q=2.0), Vendi(q=0.5), DCScore(tau=0.1), DCScore(tau=1.0), LogDet(), LogDet(s=0.1)]
 
 

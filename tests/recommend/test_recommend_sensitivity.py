@@ -88,6 +88,10 @@ def test_two_lines_flip_too():
     assert flips(base, with_lines("underpowered")) == ((), ("two lines of topics",))
     assert flips(base, BASE) == ((), ()) and flips(base, base) == ((), ())
     assert compare_advice(base, {}).base.two_lines == {"topics": "inverted-U"}
+    mute = dataclasses.replace(base, shapes=(dataclasses.replace(base.shapes[0], interpreted=False),))
+    (row,) = compare_advice(mute, {"metric distinct_2": base}).rows
+    assert "two lines of topics" in row.unsettled and "two lines of topics" not in row.flips
+    assert compare_advice(mute, {}).base.two_lines == {"topics": "not interpreted"}
 
 
 def test_the_advice_carries_the_table():

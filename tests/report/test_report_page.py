@@ -26,6 +26,8 @@ from cuvee.report import ReportData, render_report
 from cuvee.report.chart_parts import COLOURS, DARK
 from cuvee.report.tables import write_number, write_p, write_points, write_seconds, write_size
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 HOSTILE = "<script>alert('x')</script><img src=https://example.org/a.png>"
 LEVELS = {"topics": {"1": 0.0, "4": 0.05, "16": 0.02}, "<b>sampling</b>": {"0.2": 0.03, "2.0": -0.08}}
 ITEMS = 400

@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 from test_report_page import HOSTILE, LEVELS, Reader, make_data, make_trials
 
+from cuvee.cli.show import show_advice
 from cuvee.recommend import compare_advice, recommend_mixture, summarise_rows
+from cuvee.recommend.wording import write_rows, write_shape
 from cuvee.records import TwoLines
 from cuvee.report import render_report
 from cuvee.report.chart_parts import COLOURS
@@ -65,6 +67,37 @@ def test_luck_two_lines_and_flips_stand_next_to_the_verdict(data, page):
     assert dict(list_asides(dataclasses.replace(data, advice=robust)))["Other choices"] == (
         "None of 1 other choice flips the conclusion."
     )
+
+
+def test_a_shape_that_is_not_interpreted_stands_nowhere_as_a_finding(data):
+    shapes = tuple(dataclasses.replace(shape, interpreted=False) for shape in data.advice.shapes)
+    made = dataclasses.replace(data, advice=dataclasses.replace(data.advice, shapes=shapes))
+    words = read(render_report(made))
+    assert "Two lines over measured diversity" not in words and write_two_lines(shapes[0]) not in words
+    assert "two lines" not in write_shape(shapes[0]) and "two lines" in write_shape(data.advice.shapes[0])
+    table = words[words.index("Shape of accuracy over levels") :]
+    assert table.index("not interpreted") < table.index("p =" if "p =" in table else "How much")
+
+
+def test_rows_of_tasks_without_labels_are_counted_as_rows(data):
+    advice = dataclasses.replace(data.advice, score="ndcg@10")
+    parts = dataclasses.replace(data.composition, label_counts={})
+    words = read(render_report(dataclasses.replace(data, advice=advice, composition=parts)))
+    assert f"real synthetic rows {parts.real_rows} {parts.synthetic_rows}" in words
+    assert "The advice by real rows luck" not in words and "The advice by real rows" in words
+    assert "a label" not in words and "label agreement, since" not in words
+    assert "The advice by real rows a label" in read(render_report(data))
+    assert write_rows(advice.by_rows[0], "ndcg@10").startswith("4 real rows: ")
+
+
+def test_the_terminal_names_the_score_and_what_cells_differ_in(data, capsys):
+    show_advice(dataclasses.replace(data.advice, score="ndcg@10"))
+    head, *_ = [line for line in capsys.readouterr().out.splitlines() if " share " in line]
+    assert "nDCG@10" in head and "acc." not in head and " rows " in head.replace("real rows", "") and "loss" not in head
+    one = dataclasses.replace(data.advice, cells=tuple(s for s in data.advice.cells if s.cell.rows_per_label == 4))
+    show_advice(one)
+    head, *_ = [line for line in capsys.readouterr().out.splitlines() if " share " in line]
+    assert "acc." in head and " rows " not in head.replace("real rows", "")
 
 
 def test_the_page_shows_how_the_advice_depends_on_real_rows(data, page):

@@ -8,6 +8,8 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.study import open_study
 from cuvee.study.demo import read_headlines
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 LABELS = ("business", "politics", "sports")
 
 

@@ -93,8 +93,12 @@ def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
     # 3 levels x (2 shares + alone) and 3 baselines, 2 numbers of rows, 2 losses; 2 draws
     assert (stages["grid"].cells, stages["grid"].trials) == (12 * 4, 12 * 4 * 2)
     assert (stages["check"].cells, stages["check"].trials) == (5, 5)
-    assert (stages["equal epochs"].cells, stages["equal epochs"].trials) == (5, 10)
+    # 3 levels and 2 baselines at the tested share; the best cell and repeated rows at the other, at most
+    assert (stages["equal epochs"].cells, stages["equal epochs"].trials) == (7, 14)
     assert stages["equal epochs"].steps == 40
+    check = {**MANY["train"]["check"], "keep": 99}
+    many = {stage.stage: stage for stage in plan_study({**ready, "train": {**MANY["train"], "check": check}}).trials}
+    assert many["check"].cells == 1 + 6  # real-only and every blend: 3 levels x 2 shares
     alone = plan_study({**ready, "train": {"steps": 20}, "split": {**ready["split"], "rows_per_label": 4}})
     assert [(s.stage, s.trials) for s in alone.trials] == [("grid", 24), ("confirm", 6)]
 

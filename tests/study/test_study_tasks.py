@@ -8,6 +8,8 @@ from command_line import call, refused
 from cuvee.study import open_study
 from local_llm import write_text
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 HEADS = {"Question": "Answer", "Instruction": "Response", "Beginning": "Continuation"}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from command_line import refused
 from cuvee.records import TrialFailure
+from cuvee.report.tables import write_number
 from cuvee.study import open_study, run_study
 from local_llm import write_text
 
@@ -126,6 +127,7 @@ def test_a_study_of_language_models_ends_in_advice_on_its_own_score(settings, tm
     assert all(s.cell.trainer == "causal" and 0 < s.accuracy < 1 for s in cells.values())
     assert len({round(s.accuracy, 12) for s in cells.values()}) > 1
     with open_study(config, out=tmp_path / "run") as flow:
+        trials = flow.grid
         (trial,) = [t for t in flow.grid if t.cell == cells["real-only"].cell and t.draw.generation == 0]
         assert trial.scores.score == "token_probability" and trial.scores.graded.shape == (trial.scores.n,)
         assert {"perplexity", "rouge_l", "diversity.vendi_q1"} <= set(trial.scores.values)
@@ -133,6 +135,11 @@ def test_a_study_of_language_models_ends_in_advice_on_its_own_score(settings, tm
     assert again.advice == result.advice
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "token probability" in page.lower() and "accuracy" not in page.lower()
+    assert "What the tuned models write" in page and "a label" not in page and "label agreement" not in page
+    written = page[page.index("What the tuned models write") :]
+    numbers = [t.scores.values["diversity.vendi_q1"].value for t in trials if t.cell == cells["real-only"].cell]
+    assert write_number(sum(numbers) / len(numbers)) in written[: written.index("</table>")]
+    assert " 6 real rows," in result.advice.scope
 
 
 def test_a_study_of_retrievers_ranks_among_more_passages_where_they_are_given(settings, tmp_path, local, ranker):

@@ -17,6 +17,8 @@ from cuvee.train.checkpoints import CHECKPOINT_FILE  # noqa: E402 - they need to
 from cuvee.train.loop import ParameterGroup, Schedule, draw_batches, phase_starts, train_loop  # noqa: E402
 from cuvee.train.schedule import Scores  # noqa: E402
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 ROWS, WIDTH = 12, 5
 SYNTHETIC = np.arange(ROWS) % 3 > 0
 

@@ -9,6 +9,8 @@ from cuvee.train import LOSSES, TrainSettings, train_model
 from cuvee.train.losses import WeightedRows
 from cuvee.train.losses.row_weights import RowWeightedLoss, weigh_rows
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 ENCODER = HashingEncoder()
 
 

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from cuvee.measure import METRICS, measurement_to_json
 from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
-from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, Measurement, Scores
+from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, Measurement, Scores, name_score
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -243,10 +243,19 @@ def name_cell(cell: Cell) -> str:
 
 def show_advice(advice: Advice) -> None:
     """The verdict, the shapes, and the best cells."""
+    score = "acc." if advice.score == "accuracy" else name_score(advice.score)
+    several: dict[str, Callable[[Cell], str]] = {  # what all cells have in common needs no column
+        "rows": lambda cell: str(cell.rows_per_label),
+        "loss": lambda cell: cell.loss,
+        "trainer": lambda cell: cell.trainer,
+    }
+    shown = [name for name, read in several.items() if len({read(s.cell) for s in advice.cells}) > 1]
     table = _table("best cells, and the real rows (validation; gains in points)")
     table.add_column("cell", no_wrap=True)
-    for column in ("share", "trainer", "acc.", "over real rows", "over repeated"):
+    for column in ("share", *shown, score):
         table.add_column(column, justify="right", no_wrap=True)
+    for column in ("over real rows", "over repeated"):
+        table.add_column(column, justify="right", min_width=12, overflow="fold")
     ranked = sorted(advice.cells, key=lambda s: -s.accuracy)
     real = [s for s in ranked[8:] if s.cell.kind == "real-only"]
     for summary in [*ranked[:8], *real]:
@@ -254,7 +263,7 @@ def show_advice(advice: Advice) -> None:
         table.add_row(
             name_cell(summary.cell),
             f"{summary.share:.2f}",
-            summary.cell.trainer,
+            *(several[name](summary.cell) for name in shown),
             f"{100 * summary.accuracy:.1f}%",
             gains.get("real-only", ""),
             gains.get("real-duplicated", ""),
@@ -265,7 +274,7 @@ def show_advice(advice: Advice) -> None:
         note = f" ({shape.note})" if shape.note else ""
         out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}", markup=False)
     for found in advice.by_rows:
-        out.print(write_rows(found), markup=False)
+        out.print(write_rows(found, advice.score), markup=False)
     if advice.optimism is not None:
         out.print(write_optimism(advice.optimism, confirmed_best(advice)), markup=False)
     if advice.sensitivity is not None:

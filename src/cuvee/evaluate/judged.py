@@ -135,7 +135,8 @@ def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
     """95% interval of a fraction of ``n`` items (Wilson, JASA 22, 1927)."""
     middle = (fraction + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * float(np.sqrt(fraction * (1 - fraction) / n + _Z**2 / (4 * n**2)))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # rounding would leave 3e-17 where the end is 0
+    return (max(0.0, middle - half) if fraction > 0 else 0.0), (min(1.0, middle + half) if fraction < 1 else 1.0)
 
 
 def weighted_mean(values: Floats | NDArray[np.bool_], weights: Floats) -> Floats:

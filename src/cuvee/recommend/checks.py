@@ -55,7 +55,7 @@ def _compare_levels(found: Mapping[str, Estimate]) -> tuple[bool, list[str]]:
     if measured != list(found):
         notes.append(
             f"measured order {' < '.join(measured)} differs from the expected {' < '.join(found)}: "
-            "read diversity beside shift and label agreement, since noise can look less diverse to an embedder"
+            "read diversity beside shift and quality, since noise can look less diverse to an embedder"
         )
     if len({estimate.n for estimate in found.values()}) > 1:
         notes.append("the levels were measured at different numbers of rows, which alone moves the score")

@@ -38,7 +38,7 @@ def _make_row(name: str, advice: Advice, *, flips: tuple[str, ...], unsettled: t
         best=None if advice.best is None else advice.best.cell,
         gains=() if advice.best is None else advice.best.gains,
         shapes={shape.dial: _read_shape(shape) for shape in advice.shapes},
-        two_lines={shape.dial: shape.two_lines.shape for shape in advice.shapes if shape.two_lines is not None},
+        two_lines=_read_lines(advice),
         flips=flips,
         unsettled=unsettled,
     )
@@ -46,6 +46,15 @@ def _make_row(name: str, advice: Advice, *, flips: tuple[str, ...], unsettled: t
 
 def _read_shape(shape: ShapeTest) -> str:
     return shape.verdict if shape.interpreted else "not interpreted"
+
+
+def _read_lines(advice: Advice) -> dict[str, str]:
+    """Dial -> what the two-lines test shows, which says nothing either where levels do not differ."""
+    return {
+        shape.dial: shape.two_lines.shape if shape.interpreted else "not interpreted"
+        for shape in advice.shapes
+        if shape.two_lines is not None
+    }
 
 
 def _compare(name: str, base: Advice, other: Advice) -> SensitivityRow:
@@ -63,10 +72,10 @@ def _compare(name: str, base: Advice, other: Advice) -> SensitivityRow:
     for shape in base.shapes:
         found = shapes.get(shape.dial, "underpowered")
         judge(f"shape of {shape.dial}", _read_shape(shape), found, ("underpowered", "not interpreted"))
-    lines = {shape.dial: shape.two_lines.shape for shape in other.shapes if shape.two_lines is not None}
-    for shape in base.shapes:
-        if shape.two_lines is not None and shape.dial in lines:
-            judge(f"two lines of {shape.dial}", shape.two_lines.shape, lines[shape.dial], ("underpowered",))
+    lines = _read_lines(other)
+    for dial, first in _read_lines(base).items():
+        if dial in lines:
+            judge(f"two lines of {dial}", first, lines[dial], ("underpowered", "not interpreted"))
     passed = {check.dial: check.passed for check in other.checks}
     for check in base.checks:
         if passed.get(check.dial, check.passed) != check.passed:

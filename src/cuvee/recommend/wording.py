@@ -158,7 +158,8 @@ def write_shape(test: ShapeTest) -> str:
     p_value = test.p_values.get(test.verdict)
     shown = "" if p_value is None else f" (p = {p_value:.2g})"
     draws = f"{test.draws} generation draw" + ("" if test.draws == 1 else "s")
-    lines = "" if test.two_lines is None else f"; two lines over measured diversity: {test.two_lines.shape}"
+    found = test.two_lines if test.interpreted else None
+    lines = "" if found is None else f"; two lines over measured diversity: {found.shape}"
     note = f"; {test.note}" if test.note else ""
     return f"{test.dial} at share {test.share:g}: {test.verdict}{shown}, {draws}{lines}{note}"
 
@@ -186,12 +187,16 @@ def _write_check(check: ManipulationCheck) -> str:
     return f"{check.dial}: levels {'differ' if check.passed else 'do not differ'} in {check.metric}; {check.note}"
 
 
-def write_rows(found: RowsFinding) -> str:
-    """``4 real rows a label: use, topics=16 at share 0.75 gains +3.1 points [+1.2, +5.0] over the real rows alone``."""
+def write_rows(found: RowsFinding, score: str = "accuracy") -> str:
+    """``4 real rows a label: use, topics=16 at share 0.75 gains +3.1 points [+1.2, +5.0] over the real rows alone``.
+
+    Scores other than accuracy are of tasks without labels, whose rows are counted as they are.
+    """
     gains = () if found.best is None else found.best.gains
     best = "" if found.best is None else f", {name_pool(found.best.cell)}"
-    gain = f" gains {write_gain(gains[0])}" if gains else ""
-    return f"{found.rows_per_label} real rows a label: {found.decision}{best}{gain}"
+    gain = f" gains {write_gain(gains[0], score)}" if gains else ""
+    each = " a label" if score == "accuracy" else ""
+    return f"{found.rows_per_label} real rows{each}: {found.decision}{best}{gain}"
 
 
 def write_sensitivity(table: SensitivityTable) -> str:
@@ -214,7 +219,7 @@ def advice_to_text(advice: Advice) -> str:
         lines.append(f"{write_optimism(advice.optimism, confirmed_best(advice))}.")
     lines += [f"Shape of {name_score(advice.score)} over {write_shape(test)}." for test in advice.shapes]
     lines += [f"Manipulation check, {_write_check(check)}." for check in advice.checks]
-    lines += [f"{write_rows(found)}." for found in advice.by_rows]
+    lines += [f"{write_rows(found, advice.score)}." for found in advice.by_rows]
     if advice.sensitivity is not None:
         lines.append(f"{write_sensitivity(advice.sensitivity)}.")
     if advice.failures:

@@ -38,6 +38,8 @@ class ReportData:
     """of the recommended blend, as realised"""
     samples: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     """level key -> some rows of its pool, label and text"""
+    written: Mapping[Cell, Mapping[str, float]] = field(default_factory=dict)
+    """cell -> diversity of what its models wrote, and of the real completions (``.real``), as means over its trials"""
     rejected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """level key -> reason -> rejected answers"""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +56,16 @@ class ReportData:
     def score(self) -> str:
         """What cells are compared by, in words."""
         return name_score(self.advice.score)
+
+    @property
+    def rows_unit(self) -> str:
+        """What the number of real rows of a cell counts: tasks other than classification have no labels."""
+        return "real rows a label" if self.advice.score == "accuracy" else "real rows"
+
+    @property
+    def folds(self) -> int:
+        """In how many folds the choice was confirmed; 0 where it was on a locked test."""
+        return 0 if self.advice.confirmation is None else self.advice.confirmation.folds
 
     @property
     def level_ranks(self) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from cuvee.report.tables import (
     list_leaders,
     list_metric_tables,
     list_tiles,
+    list_written,
     write_gain,
     write_p,
     write_percent,
@@ -70,6 +71,7 @@ def render_report(data: ReportData) -> str:
         tau_figures=draw_tau_ranges(data),
         metric_tables=list_metric_tables(data),
         provenance=_write_provenance(data),
+        written=list_written(data),
         asides=list_asides(data),
         rows_table=list_rows(data),
         rows_figures=draw_rows(data),
@@ -185,6 +187,7 @@ def _list_counts(counts: Mapping[str, int]) -> str:
 
 def _list_cost(data: ReportData) -> list[tuple[str, str]]:
     usage = data.usage
+    each = f", in each of {data.folds} folds" if data.folds else ""
     cost = (
         []
         if data.generation is not None
@@ -196,7 +199,7 @@ def _list_cost(data: ReportData) -> list[tuple[str, str]]:
         ]
     )
     cost += [
-        ("trials", f"{sum(cell.trials for cell in data.advice.cells):,}"),
+        (f"trials of all cells{each}", f"{sum(cell.trials for cell in data.advice.cells):,}"),
     ]
     cost += [(f"time, {stage}", write_seconds(seconds)) for stage, seconds in data.seconds.items()]
     if data.seconds:

@@ -50,7 +50,7 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
     """What stands beside the verdict: a heading and a sentence each."""
     advice = data.advice
     found = [] if advice.optimism is None else [("Luck of the choice", write_optimism(data, advice.optimism))]
-    lines = [write_two_lines(shape) for shape in advice.shapes if shape.two_lines is not None]
+    lines = [write_two_lines(shape) for shape in advice.shapes if shape.two_lines is not None and shape.interpreted]
     if lines:
         found.append(("Two lines over measured diversity", " ".join(lines)))
     if advice.sensitivity is not None:
@@ -138,7 +138,7 @@ def draw_rows(data: ReportData) -> list[Figure]:
             and find_gain(summary.gains, "real-only") is not None
         ]
         if len({summary.cell.rows_per_label for summary in cells}) > 1:
-            svg = draw_gain_by_rows(cells, levels=names, dial=dial, delta=data.counts_from)
+            svg = draw_gain_by_rows(cells, levels=names, dial=dial, delta=data.counts_from, unit=data.rows_unit)
             figures.append(Figure(title=f"Gain by real rows: {dial}", svg=svg))
     return figures
 

@@ -9,14 +9,17 @@ from cuvee.report.chart_parts import GRID, INK, Row, by_level, chart_of, finite,
 from cuvee.report.tables import find_gain
 
 
-def draw_gain_by_rows(cells: Sequence[CellSummary], *, levels: Sequence[str], dial: str, delta: float) -> str:
-    """Gain over real-only against real rows a label (logarithmic), one line a level, with 95% intervals.
+def draw_gain_by_rows(
+    cells: Sequence[CellSummary], *, levels: Sequence[str], dial: str, delta: float, unit: str
+) -> str:
+    """Gain over real-only against the number of real rows (logarithmic), one line a level, with 95% intervals.
 
     Args:
         cells: blends of one dial at one share, each with its gain over real-only.
         levels: from least to most diverse as expected.
         dial: theirs.
         delta: the smallest gain that counts, as a fraction: the band behind the lines.
+        unit: what the rows are counted by: ``real rows a label``.
     """
     import altair as alt
 
@@ -33,7 +36,7 @@ def draw_gain_by_rows(cells: Sequence[CellSummary], *, levels: Sequence[str], di
         rows.append(row | {"low": finite(100 * gain.low), "high": finite(100 * gain.high)})
     scale = alt.Scale(type="log", domain=[counts[0] / 1.3, counts[-1] * 1.3], nice=False)
     axis = alt.Axis(values=counts, format="~f", labelFlush=False, grid=False)
-    x = alt.X("rows:Q", title="real rows a label", scale=scale, axis=axis)
+    x = alt.X("rows:Q", title=unit, scale=scale, axis=axis)
     y = alt.Y("gain:Q", title="gain over the real rows alone, points")
     colour, shape = by_level(names)
     base = chart_of(rows)

@@ -239,6 +239,18 @@ def list_metric_tables(data: ReportData) -> list[MetricTable]:
     return tables
 
 
+def list_written(data: ReportData) -> tuple[list[str], list[tuple[str, list[Number]]]]:
+    """Names of metrics, and a row for each cell: what its models wrote, and what people wrote for the same prompts."""
+    names = [n for n in dict.fromkeys(n for v in data.written.values() for n in v) if not n.endswith(".real")]
+    rows = []
+    for cell, values in data.written.items():
+        numbers = [
+            Number(text=write_number(values[n]), small=f"real {write_number(values[f'{n}.real'])}") for n in names
+        ]
+        rows.append((cell.key, numbers))
+    return names, rows
+
+
 def count_rejected(rejected: Mapping[str, Mapping[str, int]]) -> list[tuple[str, int, str]]:
     """Level key, rejected answers, and their reasons in words, most frequent first."""
     rows = []

@@ -97,7 +97,8 @@ class Flow:
         """Write the report and the recommended blend."""
         outcomes = [*self.grid, *self.checks, *self.equal_epochs]
         failures = [o for o in outcomes if isinstance(o, TrialFailure)]
-        result = write_outputs(self._shown, self.pools, self.measurements, self.advice, failures)
+        trials = [o for o in (*self.grid, *self.checks) if isinstance(o, Trial)]
+        result = write_outputs(self._shown, self.pools, self.measurements, self.advice, failures, trials)
         track_study(self._shown, self.advice, [*self.grid, *self.checks])
         return result
 

@@ -128,14 +128,16 @@ class Advisor:
 
     def _write_scope(self, grid: PlannedGrid) -> str:
         study, config = self._study, self._study.config
-        kinds = f"{len(study.train.labels)} labels, " if config.task == "classification" else ""
+        each, kinds = "", ""
+        if config.task == "classification":
+            each, kinds = " a label", f"{len(study.train.labels)} labels, "
         scope = (
-            f"{config.describe}, {grid.rows_per_label} real rows a label, {kinds}"
+            f"{config.describe}, {grid.rows_per_label} real rows{each}, {kinds}"
             f"generator {config.generator.kind}, trainer {grid.trainer}"
         )
         if study.fewer and not isinstance(config.generator, FileGenerator):
             scope += (
-                f". All pools were written with the {study.rows_per_label} real rows a label at hand, so cells of "
+                f". All pools were written with the {study.rows_per_label} real rows{each} at hand, so cells of "
                 "fewer rows gain from more real rows than they are trained on"
             )
         return scope

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from cuvee._version import __version__
 from cuvee.config import (
@@ -23,7 +24,7 @@ from cuvee.generate.masking import redact_url
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.records import Advice, Cell, Composition, Draw, Level, Measurement, MetricNote, TrialFailure, Usage
+from cuvee.records import Advice, Cell, Composition, Draw, Level, Measurement, MetricNote, Trial, TrialFailure, Usage
 from cuvee.report import ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.store import StoredPool
 from cuvee.study.grids import overlapping_shares
@@ -34,6 +35,8 @@ from cuvee.study.spending import account_study
 from cuvee.study.trials import level_of, mix_cell
 
 SAMPLES = 6
+_WRITTEN = "diversity."
+"""How scores begin that are not of the task but of the diversity of completions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,7 @@ def write_outputs(
     measurements: Mapping[str, Measurement],
     advice: Advice,
     failures: Sequence[TrialFailure] = (),
+    trials: Sequence[Trial] = (),
 ) -> StudyResult:
     """Write advice.json, blend/ and report.html into the run folder."""
     folder, config = study.folder, study.config
@@ -90,7 +94,8 @@ def write_outputs(
         )
         blend_path = folder.save_blend(blend.corpus, card)
         progress(1, 2)
-        page = render_report(make_report(study, pools, measurements, advice, blend, failures))
+        data = make_report(study, pools, measurements, advice, blend, failures)
+        page = render_report(replace(data, written=average_written(trials)))
         report = folder.save_text("report.html", page)
         progress(2, 2)
     return StudyResult(
@@ -104,6 +109,16 @@ def write_outputs(
         report=report,
         seconds=dict(study.stages.seconds),
     )
+
+
+def average_written(trials: Sequence[Trial]) -> dict[Cell, dict[str, float]]:
+    """Cell -> diversity of what its models wrote and of the real completions, where trials measured it: means."""
+    found: dict[Cell, dict[str, list[float]]] = {}
+    for trial in trials:
+        for name, estimate in trial.scores.values.items():
+            if name.startswith(_WRITTEN):
+                found.setdefault(trial.cell, {}).setdefault(name.removeprefix(_WRITTEN), []).append(estimate.value)
+    return {cell: {name: fmean(values) for name, values in numbers.items()} for cell, numbers in found.items()}
 
 
 def recommended_cell(study: Study, advice: Advice) -> Cell:
@@ -175,7 +190,7 @@ def make_report(
 ) -> ReportData:
     """Everything the page shows."""
     config, folder = study.config, study.folder
-    usage = Usage()
+    usage, each = Usage(), " a label" if config.task == "classification" else ""
     if folder.ledger_path.exists():
         with Ledger(folder.ledger_path) as ledger:  # levels share rows: the sum over pools would count them twice
             usage = ledger.totals()
@@ -207,7 +222,7 @@ def make_report(
             "draws (generation, sampling, training)": (
                 f"{config.draws.generation}, {config.draws.sampling}, {config.draws.training}"
             ),
-            "real rows a label": ", ".join(str(rows) for rows in study.row_counts),
+            "real rows" + each: ", ".join(str(rows) for rows in study.row_counts),
             "trainer, loss and optimiser steps of every cell": "; ".join(
                 f"{each.trainer}, {each.loss}, {each.steps}" for each in grid_recipes(study)
             ),

@@ -84,7 +84,7 @@ def plan_trials(study: Study, levels: Mapping[Level, Sequence[int]]) -> list[Tri
         )
     main = grids[0]
     timed = each if (main.trainer, main.loss) == _TIMED_RECIPE else None
-    stages += [*_plan_check(study), *_plan_epochs(study, main, timed)]
+    stages += [*_plan_check(study, main), *_plan_epochs(study, main, timed)]
     if config.draws.confirm:
         trials = 3 * config.draws.confirm * config.draws.sampling * config.draws.training
         stages.append(
@@ -100,12 +100,13 @@ def plan_trials(study: Study, levels: Mapping[Level, Sequence[int]]) -> list[Tri
     return stages
 
 
-def _plan_check(study: Study) -> list[TrialPlan]:
+def _plan_check(study: Study, main: PlannedGrid) -> list[TrialPlan]:
     """Real-only, the best cells, the most diverse one: at most, since they may be the same."""
     check = study.config.train.check
     if check is None:
         return []
-    cells = 2 + check.keep
+    blends = len({item.cell for item in main.planned if item.cell.kind == "blend"})
+    cells = 1 + min(1 + check.keep, blends)
     trials = cells * min(check.draws, study.config.draws.generation)
     return [
         TrialPlan(
@@ -115,7 +116,7 @@ def _plan_check(study: Study) -> list[TrialPlan]:
 
 
 def _plan_epochs(study: Study, main: PlannedGrid, each: float | None) -> list[TrialPlan]:
-    """The levels at the share of the shape test and their baselines, in steps of the longest; the best cell may add."""
+    """The levels at the share of the shape test, the best cell, which may have another, their baselines: at most."""
     config = study.config
     if "equal-epochs" not in config.train.sensitivity:
         return []
@@ -126,13 +127,15 @@ def _plan_epochs(study: Study, main: PlannedGrid, each: float | None) -> list[Tr
         if (item.cell.kind in ("blend", "real-duplicated") and item.cell.share == share)
         or item.cell.kind == "real-only"
     ]
+    best = 0 if len(set(config.mix.shares) - {0.0}) < 2 else 2  # the best cell, and the real rows repeated beside it
+    draws = len({item.draw for item in wanted})
     longer = count_epochs(study)["blend", share]
     return [
         TrialPlan(
             stage="equal epochs",
             trainer=main.trainer,
-            cells=len({item.cell for item in wanted}),
-            trials=len(wanted),
+            cells=len({item.cell for item in wanted}) + best,
+            trials=len(wanted) + best * draws,
             steps=round(config.train.steps_of(main.trainer) * longer),
             seconds_each=None if each is None else each * longer,
         )

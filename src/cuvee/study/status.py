@@ -163,6 +163,8 @@ def read_status(path: Path) -> RunStatus:
     except ValueError as exc:
         raise RunFolderError(f"{file}: broken; run the study again, it goes on from where it was") from exc
     running = _is_alive(written)
+    # a later command on a finished study, such as evaluate, reads what is there and writes no report again
+    through = written.ended and written.stage_begun is None and (path / "report.html").is_file()
     requests = prompt = completion = 0
     # a cross-fitted study has a folder for each fold after the first
     parts = [path, *(file.parent for file in sorted((path / "folds").glob("*/trials.sqlite")))]
@@ -175,7 +177,7 @@ def read_status(path: Path) -> RunStatus:
             completion += totals.completion_tokens
     now = time.time()
     return RunStatus(
-        state="running" if running else "finished" if LAST in written.seconds else "stopped",
+        state="running" if running else "finished" if LAST in written.seconds or through else "stopped",
         process=written.process if running else None,
         stage=written.stage,
         unit=written.unit,
