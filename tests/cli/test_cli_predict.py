@@ -15,6 +15,8 @@ from cuvee.study.judging import measure_texts
 from cuvee.train import TrainSettings, load_predictor, model, train_model
 from cuvee.train.settings import Description, write_description
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):

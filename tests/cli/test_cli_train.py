@@ -9,6 +9,8 @@ from command_line import call, refused
 from cuvee.corpus import Corpus, write_corpus
 from cuvee.train import LOSSES
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 
 @pytest.fixture
 def blend(tmp_path):

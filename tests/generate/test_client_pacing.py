@@ -11,6 +11,8 @@ from cuvee.generate.calls import Endpoint
 from cuvee.generate.lanes import Lanes
 from cuvee.generate.pacing import FIRST_WINDOW, Pace, Window
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 
 def ask(n, **settings):
     return [Request(prompt=f"question {i}", sampling=Sampling(), seed=i, **settings) for i in range(n)]

@@ -19,6 +19,8 @@ from cuvee.generate.journal import Journal
 from cuvee.generate.masking import find_secrets, join_url, mask_secrets, redact_url
 from cuvee.generate.replies import Reply, read_message
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 CANARY = "sk-canary/7f3a+91"
 PASSWORD = "pw-canary-55d2"
 QUERY = "query-canary-08c1"

@@ -14,6 +14,8 @@ from cuvee.report.chart_parts import COLOURS
 from cuvee.report.robustness import list_asides, list_rows, list_variants, write_two_lines
 from cuvee.report.tables import list_leaders
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 
 def read(page) -> str:
     return " ".join(" ".join(Reader(page).words).split())

@@ -21,6 +21,8 @@ from cuvee.study.outputs import describe_generator
 from cuvee.study.spending import account_study, find_charges
 from local_llm import LocalLLM
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 DRAFTING = {"name": "base_then_refine", "levels": [1.2]}
 PLAIN = {"name": "sampling", "levels": [0.3]}
 FEW = {"generation": 1, "sampling": 1, "training": 1, "confirm": 0}

@@ -1,6 +1,10 @@
 """Losses that learn from real rows, in studies whose baselines have none."""
 
+import pytest
+
 from cuvee.study import open_study
+
+pytestmark = pytest.mark.slow  # each is quick, together they are not
 
 
 def test_synthetic_rows_alone_are_trained_with_ce_where_the_loss_learns_from_real_rows(settings, tmp_path):
