@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 from cuvee._version import __version__
 from cuvee.config import (
@@ -118,7 +118,10 @@ def average_written(trials: Sequence[Trial]) -> dict[Cell, dict[str, float]]:
         for name, estimate in trial.scores.values.items():
             if name.startswith(_WRITTEN):
                 found.setdefault(trial.cell, {}).setdefault(name.removeprefix(_WRITTEN), []).append(estimate.value)
-    return {cell: {name: fmean(values) for name, values in numbers.items()} for cell, numbers in found.items()}
+    return {
+        cell: {name: math.fsum(values) / len(values) for name, values in numbers.items()}
+        for cell, numbers in found.items()
+    }
 
 
 def recommended_cell(study: Study, advice: Advice) -> Cell:
