@@ -8,7 +8,7 @@ sentence-transformers model (a name on the hub or a folder), or ``module:Name`` 
 from cuvee.encoders.cached import CachedEncoder
 from cuvee.encoders.hashing import HashingEncoder
 from cuvee.encoders.loading import DEFAULT_ENCODER, MINILM_SHA256, find_minilm, load_encoder
-from cuvee.encoders.protocol import Encoder
+from cuvee.encoders.protocol import Encoder, WrappedEncoder
 from cuvee.encoders.sentences import SentenceEncoder
 from cuvee.encoders.spread import SpreadEncoder
 
@@ -20,6 +20,7 @@ __all__ = [
     "HashingEncoder",
     "SentenceEncoder",
     "SpreadEncoder",
+    "WrappedEncoder",
     "find_minilm",
     "load_encoder",
 ]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cuvee.encoders.protocol import Encoder
+from cuvee.encoders.protocol import Encoder, WrappedEncoder
 from cuvee.encoders.spread import PART, SpreadEncoder
 from cuvee.records import Vectors
 
 _MEMORY_ROWS = 200_000
 
 
-class CachedEncoder:
+class CachedEncoder(WrappedEncoder):
     """An encoder that embeds each distinct text once, ever: vectors are kept in a SQLite file by content.
 
     Args:
@@ -26,24 +26,9 @@ class CachedEncoder:
     """
 
     def __init__(self, encoder: Encoder, folder: Path) -> None:
-        self._encoder = encoder
+        super().__init__(encoder)
         self._folder = folder
         self._memory: dict[bytes, Vectors] = {}
-
-    @property
-    def name(self) -> str:
-        """The wrapped encoder's name."""
-        return self._encoder.name
-
-    @cached_property
-    def hash(self) -> str:
-        """The wrapped encoder's hash."""
-        return self._encoder.hash
-
-    @cached_property
-    def dim(self) -> int:
-        """The wrapped encoder's dimension."""
-        return self._encoder.dim
 
     @cached_property
     def _database(self) -> sqlite3.Connection:

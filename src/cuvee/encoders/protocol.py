@@ -30,6 +30,32 @@ class Encoder(Protocol):
         """Unit vectors, float32, shape (len(texts), dim)."""
 
 
+class WrappedEncoder:
+    """What an encoder around another one says of itself: the other one's name, hash and dimension.
+
+    Args:
+        encoder: the other one.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+
+    @property
+    def name(self) -> str:
+        """The wrapped encoder's name."""
+        return self._encoder.name
+
+    @property
+    def hash(self) -> str:
+        """The wrapped encoder's hash."""
+        return self._encoder.hash
+
+    @property
+    def dim(self) -> int:
+        """The wrapped encoder's dimension."""
+        return self._encoder.dim
+
+
 def unit_rows_or_zero(vectors: Vectors) -> Vectors:
     """Rows of length 1; rows of zeros stay."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

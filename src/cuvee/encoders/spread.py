@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cuvee.crew import Crew
-from cuvee.encoders.protocol import Encoder
+from cuvee.encoders.protocol import Encoder, WrappedEncoder
 from cuvee.records import Vectors
 
 PART = 2_048
 """Texts of a part: what is embedded together has the same last bits wherever that is done."""
 
 
-class SpreadEncoder:
+class SpreadEncoder(WrappedEncoder):
     """Embeds texts in parts, each part by a worker.
 
     Args:
@@ -24,22 +24,8 @@ class SpreadEncoder:
     """
 
     def __init__(self, encoder: Encoder, work: Callable[[Sequence[str]], Vectors], crew: Crew) -> None:
-        self._encoder, self._work, self._crew = encoder, work, crew
-
-    @property
-    def name(self) -> str:
-        """The encoder's name."""
-        return self._encoder.name
-
-    @property
-    def hash(self) -> str:
-        """The encoder's hash."""
-        return self._encoder.hash
-
-    @property
-    def dim(self) -> int:
-        """The encoder's dimension."""
-        return self._encoder.dim
+        super().__init__(encoder)
+        self._work, self._crew = work, crew
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim)."""

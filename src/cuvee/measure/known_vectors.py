@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from cuvee.encoders import Encoder
+from cuvee.encoders import Encoder, WrappedEncoder
 from cuvee.records import Vectors
 
 _AT_A_TIME = 2_048  # what a cache has seen is kept when a run is stopped
 
 
-class KnownVectors:
+class KnownVectors(WrappedEncoder):
     """An encoder that embeds each distinct text of ``texts`` once, up front, and keeps the vectors in memory.
 
     Args:
@@ -21,26 +21,11 @@ class KnownVectors:
     """
 
     def __init__(self, encoder: Encoder, texts: Iterable[str]) -> None:
-        self._encoder = encoder
+        super().__init__(encoder)
         self._row = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct = list(self._row)
         parts = [encoder.encode(distinct[start : start + _AT_A_TIME]) for start in range(0, len(distinct), _AT_A_TIME)]
         self._vectors = np.concatenate(parts) if parts else np.zeros((0, encoder.dim), dtype=np.float32)
-
-    @property
-    def name(self) -> str:
-        """The wrapped encoder's name."""
-        return self._encoder.name
-
-    @property
-    def hash(self) -> str:
-        """The wrapped encoder's hash."""
-        return self._encoder.hash
-
-    @property
-    def dim(self) -> int:
-        """The wrapped encoder's dimension."""
-        return self._encoder.dim
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim)."""

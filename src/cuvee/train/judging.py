@@ -36,10 +36,9 @@ class CausalJudge:
         self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
     ) -> Judgement:
         """See ``Judge``."""
-        loss = WeightedRows(weights)
-        rows = corpus.keep(loss.kept)
-        size = self.settings.batch_size or causal.BATCH_SIZE
-        chosen = tuned_settings(self.settings, self.settings.steps or causal.STEPS, size, len(rows), passes, seed)
+        rows, loss, chosen = _plan_tuning(
+            self.settings, corpus, weights, steps=causal.STEPS, batch_size=causal.BATCH_SIZE, passes=passes, seed=seed
+        )
         writer = causal.train_causal(
             rows, loss, chosen, encoder=None, validation=None, progress=None, folder=None
         )  # fmt: skip
@@ -59,15 +58,37 @@ class RetrieverJudge:
         self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
     ) -> Judgement:
         """See ``Judge``."""
-        loss = WeightedRows(weights)
-        rows = corpus.keep(loss.kept)
-        size = self.settings.batch_size or retriever.BATCH_SIZE
-        chosen = tuned_settings(self.settings, self.settings.steps or retriever.STEPS, size, len(rows), passes, seed)
+        rows, loss, chosen = _plan_tuning(
+            self.settings,
+            corpus,
+            weights,
+            steps=retriever.STEPS,
+            batch_size=retriever.BATCH_SIZE,
+            passes=passes,
+            seed=seed,
+        )
         ranker = retriever.train_retriever(
             rows, loss, chosen, encoder=None, validation=None, progress=None, folder=None
         )  # fmt: skip
         ranked = ranker.rank_own(judged)
         return Judgement(log_p=ranked.log_p, agrees=ranked.first)
+
+
+def _plan_tuning(
+    settings: TrainSettings,
+    corpus: Corpus,
+    weights: NDArray[np.float64],
+    *,
+    steps: int,
+    batch_size: int,
+    passes: int | None,
+    seed: int,
+) -> tuple[Corpus, WeightedRows, TrainSettings]:
+    """The rows that count, their loss, and how to tune on them; ``steps`` and ``batch_size`` where none are set."""
+    loss = WeightedRows(weights)
+    rows = corpus.keep(loss.kept)
+    size = settings.batch_size or batch_size
+    return rows, loss, tuned_settings(settings, settings.steps or steps, size, len(rows), passes, seed)
 
 
 def tuned_settings(
