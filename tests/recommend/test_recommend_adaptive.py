@@ -2,16 +2,8 @@ import numpy as np
 import pytest
 
 from cuvee.recommend import AdaptiveSearch, GridSearch, halve, plan_grid
-from cuvee.recommend.surface import (
-    Surface,
-    bound_above,
-    estimate_draw_effects,
-    fit_surface,
-    imagine_draw,
-    place_cells,
-    pool_noise,
-    value_knowledge,
-)
+from cuvee.recommend.process import Grid, Surface, TrialProcess, Tried
+from cuvee.recommend.surface import bound_above, place_cells, value_knowledge
 from cuvee.records import Cell, Level
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -228,42 +220,79 @@ def make_surface(seed, n=8):
 @pytest.mark.parametrize("seed", range(3))
 def test_knowledge_gradient_is_the_expected_rise(seed):
     surface, rng = make_surface(seed)
-    noise = np.full(8, 0.3)
+    slopes = surface.covariance / np.sqrt(np.diag(surface.covariance) + 0.3)[:, None]
     z = rng.normal(size=100_000)
-    worth = value_knowledge(surface, noise=noise)
+    worth = value_knowledge(surface, slopes)
     for j in (0, 5):
-        slopes = surface.covariance[:, j] / np.sqrt(surface.covariance[j, j] + 0.3)
-        simulated = np.max(surface.mean[:, None] + slopes[:, None] * z, axis=0).mean() - surface.mean.max()
+        simulated = np.max(surface.mean[:, None] + slopes[j][:, None] * z, axis=0).mean() - surface.mean.max()
         assert worth[j] == pytest.approx(simulated, abs=0.02)
-    assert (value_knowledge(Surface(mean=np.zeros(3), covariance=np.zeros((3, 3))), noise=np.ones(3)) == 0).all()
+    assert (value_knowledge(Surface(mean=np.zeros(3), covariance=np.zeros((3, 3))), np.zeros((3, 3))) == 0).all()
     assert bound_above(surface, width=2.0) == pytest.approx(surface.mean + 2 * np.sqrt(np.diag(surface.covariance)))
 
 
-def test_imagined_draws_are_bayes_rule():
-    surface, _ = make_surface(1)
-    found = imagine_draw(surface, 2, noise=0.5, value=1.7)
-    precision = np.linalg.inv(surface.covariance)
-    precision[2, 2] += 1 / 0.5
-    covariance = np.linalg.inv(precision)
-    shift = np.zeros(8)
-    shift[2] = 1.7 / 0.5
-    assert found.covariance == pytest.approx(covariance)
-    assert found.mean == pytest.approx(covariance @ (np.linalg.inv(surface.covariance) @ surface.mean + shift))
-    assert imagine_draw(surface, 2, noise=0.5).mean == pytest.approx(surface.mean)
+PLACES = np.array([[x, y] for x in np.linspace(-1.4, 1.4, 5) for y in np.linspace(-1.4, 1.4, 5)])
+GRID = Grid(places=PLACES, pools=np.repeat(np.arange(5), 5))
 
 
-def test_a_surface_recovers_a_smooth_truth_and_knows_where_it_does_not_know():
-    places = np.array([[x, y] for x in np.linspace(-1.4, 1.4, 5) for y in np.linspace(-1.4, 1.4, 5)])
-    truth = 0.7 - 0.02 * (places**2).sum(axis=1)
+def try_cells(truth, cells, draws, *, spread, rng, shared=None):
+    """The truth with noise of this spread, and with what all cells share in a draw."""
+    pairs = [(c, g) for c in cells for g in draws]
+    return Tried(
+        cells=np.array([c for c, _ in pairs]),
+        draws=np.array([g for _, g in pairs]),
+        values=np.array([truth[c] + (shared or {}).get(g, 0.0) + spread * rng.normal() for c, g in pairs]),
+    )
+
+
+def test_a_process_recovers_a_smooth_truth_and_knows_where_it_does_not_know():
+    truth = 0.7 - 0.02 * (PLACES**2).sum(axis=1)
+    rng = np.random.default_rng(0)
     seen = np.arange(0, 25, 2)
-    surface = fit_surface(places, seen=seen, means=truth[seen], noise=np.full(13, 1e-6))
+    tried = try_cells(truth, seen, range(3), spread=0.001, rng=rng)
+    surface = TrialProcess(GRID, tried).look(tried)
     assert np.abs(surface.mean - truth).max() < 0.02
     assert surface.spread[seen].max() < surface.spread[1::2].min()
-    vague = fit_surface(places, seen=seen, means=truth[seen], noise=np.where(seen == 0, 1e-2, 1e-6))
-    assert vague.spread[0] > 2 * surface.spread[0]
 
 
-def test_places_noise_and_draw_effects():
+def test_draws_ahead_are_bayes_rule():
+    """Told what was expected no mean moves; told more, means move by the slope; the spread shrinks as promised."""
+    rng = np.random.default_rng(1)
+    tried = try_cells(PLACES[:, 0], range(0, 25, 3), range(2), spread=1.0, rng=rng)
+    process = TrialProcess(GRID, tried)
+    before = process.look(tried)
+    ahead = process.look_ahead(tried, np.array([1, 6]), np.array([0, 5]))
+    same = process.look(tried.add(6, 5, float(ahead.mean[1])))
+    assert same.mean == pytest.approx(before.mean)
+    slope = ahead.slopes[1]
+    assert before.covariance - same.covariance == pytest.approx(np.outer(slope, slope))
+    higher = process.look(tried.add(6, 5, float(ahead.mean[1]) + 2.0)).mean - before.mean
+    assert higher / np.linalg.norm(higher) == pytest.approx(slope / np.linalg.norm(slope))
+
+
+def test_luck_that_a_draw_shares_is_not_merit():
+    """A cell seen in the lucky draw alone is not taken for better; with independent noise it would be."""
+    lucky = {0: -2.0, 1: -2.0, 2: 4.0}
+    rng = np.random.default_rng(2)
+    full = try_cells(np.zeros(25), range(0, 25, 5), range(3), shared=lucky, spread=0.1, rng=rng)
+    tried = full.add(12, 2, 4.0 + 0.1).add(13, 0, -2.0 + 0.1)
+    process = TrialProcess(GRID, tried)
+    surface = process.look(tried)
+    assert abs(surface.mean[12] - surface.mean[13]) < 0.5  # 6.0 apart as seen
+    parts = process.parameters
+    assert parts["draw"] > 10 * parts["rest"]
+
+
+def test_parameters_are_found_at_the_top_of_the_posterior():
+    rng = np.random.default_rng(3)
+    tried = try_cells(PLACES[:, 0] * 0.02, range(25), range(4), spread=0.01, rng=rng)
+    parts = TrialProcess(GRID, tried).parameters
+    assert parts["smooth"] > 5 * parts["draw"] and 0.5e-4 < parts["rest"] < 2e-4
+    assert parts["length_0"] < parts["length_1"]  # the share does not matter here
+    same = Tried(cells=np.array([0, 1]), draws=np.array([0, 0]), values=np.array([0.5, 0.5]))
+    assert TrialProcess(GRID, same).look(same).mean == pytest.approx(np.full(25, 0.5))
+
+
+def test_places():
     cells = [
         Cell(kind="blend", dial=dial, level=level, share=share, rows_per_label=rows)
         for dial, level in (("a", "1"), ("a", "2"), ("b", "1"))
@@ -275,16 +304,3 @@ def test_places_noise_and_draw_effects():
     assert all(set(places[:, k].round(9)) == {-1.0, 1.0} for k in (1, 2)) and set(places[:, 3]) == {0, 1}
     few = [c for c in cells if c.dial == "a" and c.rows_per_label == 4]
     assert place_cells(few, {"a=1": 1.0, "a=2": 1.0}).shape == (4, 2)
-
-    rng = np.random.default_rng(0)
-    shared = rng.normal(0, 1, 20)
-    tables = [dict(enumerate(level + shared + rng.normal(0, 0.2, 20))) for level in range(5)]
-    effects = estimate_draw_effects(tables)
-    assert np.array(list(effects.values())) == pytest.approx(shared - shared.mean(), abs=0.3)
-    none = [dict(enumerate(rng.normal(0, 0.2, 20))) for _ in range(5)]
-    assert max(map(abs, estimate_draw_effects(none).values())) < 0.1
-    assert estimate_draw_effects(tables[:1]) == {} == estimate_draw_effects([])
-
-    noise = pool_noise([np.array([0.0, 0.0, 0.0]), np.array([1.0, 3.0, 5.0]), np.array([2.0]), np.array([])])
-    assert noise[0] < noise[2] < noise[1] and noise[2:] == pytest.approx(2.0)
-    assert (pool_noise([np.array([1.0]), np.array([])]) == 0.01**2).all()

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from cuvee.recommend import adjust_holm, count_more_draws, paired_gain, split_variance
+from cuvee.recommend.statistics import join_df
 
 ITEMS = 1000
 
@@ -57,7 +58,9 @@ def test_mean_squares_are_those_of_the_textbook():
     assert parts.item == pytest.approx(31.0 / 2)
     assert parts.rest == pytest.approx(1.0 / 2)
     assert parts.variance == pytest.approx((6.0 + 15.5 - 0.5) / 6)
-    assert parts.df == pytest.approx(21.0**2 / (6.0**2 + 15.5**2 / 2 + 0.5**2 / 2))
+    # Cochran & Cox: the 90% quantiles of t with 1 and 2 degrees of freedom, weighted 6 to 15
+    wanted = (6.0 * stats.t.ppf(0.9, 1) + 15.0 * stats.t.ppf(0.9, 2)) / 21.0
+    assert stats.t.ppf(0.9, parts.df) == pytest.approx(wanted)
 
 
 def test_one_draw_is_the_paired_t_test_over_items():
@@ -71,14 +74,41 @@ def test_one_draw_is_the_paired_t_test_over_items():
     assert (gain.draws, gain.items, gain.over) == (1, 200, "real-only")
 
 
-def test_negative_components_count_as_zero():
-    """Draws whose means agree better than chance must not shrink the items' part."""
+def test_a_negative_part_of_the_items_counts_as_zero():
+    """Items that agree better than chance leave the t test over draws."""
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 0.3, (5, ITEMS))
+    table = noise - noise.mean(axis=0) + rng.normal(0, 0.05, (5, 1))
+    parts = split_variance(table)
+    assert parts.item < parts.rest
+    assert parts.variance == pytest.approx(parts.draw / (5 * ITEMS))
+    assert parts.df == pytest.approx(4.0)
+    assert parts.p_value == pytest.approx(stats.ttest_1samp(table.mean(axis=1), 0.0).pvalue)
+
+
+def test_draws_that_agree_exactly_leave_the_items():
     rng = np.random.default_rng(1)
     noise = rng.normal(0, 0.3, (5, ITEMS))
     table = noise - noise.mean(axis=1, keepdims=True) + rng.normal(0, 0.3, ITEMS)
     parts = split_variance(table)
     assert parts.draw < parts.rest
-    assert parts.variance == pytest.approx(parts.item / (5 * ITEMS))
+    assert parts.variance == pytest.approx((parts.item - parts.rest) / (5 * ITEMS))
+    assert parts.df == pytest.approx(ITEMS - 1)
+
+
+@pytest.mark.parametrize(("draws", "least", "most"), [(2, 0.925, 0.972), (3, 0.946, 0.968), (5, 0.949, 0.963)])
+def test_intervals_cover_whatever_part_of_the_variance_is_the_draws(draws, least, most):
+    """By integration over what the draws' mean square may be; items so many that their part is known."""
+    middle = (np.arange(4000) + 0.5) / 4000
+    squares = stats.chi2.ppf(middle, draws - 1) / (draws - 1)
+    for true in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99, 1.0):
+        halves = [
+            stats.t.ppf(0.975, join_df(true * square, 1.0 - true, draws=draws, items=10**6))
+            * np.sqrt(true * square + 1.0 - true)
+            for square in squares[::8]
+        ]
+        covered = float(np.mean(2 * stats.norm.cdf(halves) - 1))
+        assert least <= covered <= most
 
 
 def test_identical_answers_are_not_certainty():
@@ -160,8 +190,9 @@ def test_holm_by_hand_and_by_brute_force():
         adjust_holm([1.5])
 
 
-def test_degrees_of_freedom_are_at_least_those_of_the_draws():
-    """Two draws that differ the other way round than items do: the formula alone would give 0.1 and t of thousands."""
+def test_draws_that_cancel_out_are_no_certainty():
+    """Two draws that differ the other way round than items do: the variance is that of one item, known from draws."""
     table = np.array([[1.0, -1.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0]])
     gain = paired_gain(table, np.zeros((2, 4)), over="real-only")
-    assert gain.df >= 1.0 and gain.high < 13 * np.sqrt(split_variance(table).variance)
+    assert split_variance(table).variance == pytest.approx(1 / 16)
+    assert gain.df == pytest.approx(1.0) and gain.high == pytest.approx(stats.t.ppf(0.975, 1) / 4)

@@ -11,9 +11,8 @@ confidence bound or knowledge gradient. A draw is asked whole: all its sampling 
 the cells already chosen are imagined as told (kriging believer or constant liar), so that parallel workers do
 not all get the same cell.
 
-Values told are first freed of what all cells share in a generation draw: its effect is estimated on the slice and
-shrunk by the variance components (BLUP: Robinson 1991, Statist. Sci. 6). Noise comes from repeats: each cell's
-variance over draws, shrunk towards the pooled one.
+The process holds every draw of every cell and knows what cells share in a generation draw; see
+:mod:`cuvee.recommend.process`. Its parameters are fitted again once a tenth more draws were told.
 """
 
 from __future__ import annotations
@@ -24,22 +23,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from cuvee.recommend.process import Grid, Places, Surface, TrialProcess, Tried
 from cuvee.recommend.search import LEAST_DRAWS, PlannedTrial, check_value
 from cuvee.recommend.statistics import Floats
-from cuvee.recommend.surface import (
-    Surface,
-    bound_above,
-    estimate_draw_effects,
-    fit_surface,
-    imagine_draw,
-    place_cells,
-    pool_noise,
-    value_knowledge,
-)
+from cuvee.recommend.surface import bound_above, place_cells, value_knowledge
 from cuvee.records import Cell
 
 Acquisition = Literal["upper-confidence-bound", "knowledge-gradient"]
 Imagined = Literal["believer", "liar"]
+_REFIT = 1.1
 
 
 class AdaptiveSearch:
@@ -105,7 +97,12 @@ class AdaptiveSearch:
         self._cells, self._pairs = tuple(pairs), tuple(dict(sorted(by_draw.items())) for by_draw in pairs.values())
         self._sliced = tuple(is_sliced(cell) for cell in self._cells)
         self._first = tuple(k for k, t in enumerate(self._planned) if k not in self._blends or is_sliced(t.cell))
-        self._places = place_cells(self._cells, diversity)
+        pools = {name: k for k, name in enumerate(dict.fromkeys((c.dial, c.level) for c in self._cells))}
+        self._grid = Grid(
+            places=place_cells(self._cells, diversity),
+            pools=np.array([pools[c.dial, c.level] for c in self._cells], dtype=np.intp),
+        )
+        self._fitted: tuple[int, TrialProcess] | None = None
         self._may_win = tuple(c.rows_per_label == rows and not is_described(c) for c in self._cells)
         self._acquisition, self._imagined, self._batch, self._width = acquisition, imagined, batch, width
         self._asked: set[int] = set()
@@ -139,21 +136,23 @@ class AdaptiveSearch:
             return tuple(self._planned[k] for k in first)
         if any(k not in self._told for k in self._first):
             return ()
+        tried = self._gather()
+        process = self._fit(tried)
+        lowest = self._find_lowest(tried)
+        for cell, draw in self._find_pending():
+            tried = self._imagine(process, tried, cell, draw, lowest)
         batch: list[int] = []
-        surface, noise, lowest = self._look()
-        for cell, pending in self._count_pending().items():
-            for _ in range(pending):
-                surface = self._imagine(surface, cell, noise, lowest)
         for _ in range(count or self._batch):
             open_pairs = self._open_pairs()
             if not open_pairs:
                 break
-            worth = self._weigh(surface, noise)
-            cell = max(open_pairs, key=lambda k: (worth[k], -k))
-            pair = open_pairs[cell]
+            cells = np.array(list(open_pairs), dtype=np.intp)
+            draws = np.array([draw for draw, _ in open_pairs.values()], dtype=np.intp)
+            chosen = int(cells[np.argmax(self._weigh(process, tried, cells, draws))])
+            draw, pair = open_pairs[chosen]
             self._asked.update(pair)
             batch.extend(pair)
-            surface = self._imagine(surface, cell, noise, lowest)
+            tried = self._imagine(process, tried, chosen, draw, lowest)
         return tuple(self._planned[k] for k in batch)
 
     def tell(self, trial: PlannedTrial, value: float | None) -> None:
@@ -178,32 +177,38 @@ class AdaptiveSearch:
         least = min(LEAST_DRAWS, max(counts, default=0))
         if least == 0:
             return None
-        surface, _, _ = self._look()
+        tried = self._gather()
+        surface = TrialProcess(self._grid, tried).look(tried)
         allowed = [k for k, n in enumerate(counts) if n >= least]
         cells = self._cells
         return cells[min(allowed, key=lambda k: (-surface.mean[k], cells[k].share, cells[k].key))]
 
-    def _open_pairs(self) -> dict[int, list[int]]:
-        """Cell -> the trials of its next draw, where that fits the budget and the cell does not keep failing."""
+    def _open_pairs(self) -> dict[int, tuple[int, list[int]]]:
+        """Cell -> its next draw and the trials of it, where that fits the budget and the cell does not keep failing."""
         used = len(self._asked & self._blends)
-        found: dict[int, list[int]] = {}
+        found: dict[int, tuple[int, list[int]]] = {}
         for cell, by_draw in enumerate(self._pairs):
             results = [self._told[k] for pair in by_draw.values() for k in pair if k in self._told]
             failures = sum(value is None for value in results)
             if failures > 1 and 2 * failures > len(results):
                 continue
-            left = next((p for pair in by_draw.values() if (p := [k for k in pair if k not in self._asked])), [])
-            if left and used + len(left) <= self._budget:
-                found[cell] = left
+            for draw, pair in by_draw.items():
+                left = [k for k in pair if k not in self._asked]
+                if left:
+                    if used + len(left) <= self._budget:
+                        found[cell] = (draw, left)
+                    break
         return found
 
-    def _count_pending(self) -> dict[int, int]:
-        """Cell -> its draws that were asked and are not told."""
+    def _find_pending(self) -> list[tuple[int, int]]:
+        """Cells and draws that were asked and are not told."""
         pending = self._asked - self._told.keys()
-        counts = (
-            (cell, sum(not pending.isdisjoint(pair) for pair in d.values())) for cell, d in enumerate(self._pairs)
-        )
-        return {cell: count for cell, count in counts if count}
+        return [
+            (cell, draw)
+            for cell, by_draw in enumerate(self._pairs)
+            for draw, pair in by_draw.items()
+            if not pending.isdisjoint(pair)
+        ]
 
     def _average_draws(self) -> list[dict[int, float]]:
         """Of each cell: generation draw -> mean value over its other draws, without trials that failed."""
@@ -213,29 +218,45 @@ class AdaptiveSearch:
             found.append({g: math.fsum(v) / len(v) for g, v in values.items() if v})
         return found
 
-    def _look(self) -> tuple[Surface, Floats, float]:
-        """The posterior, the noise variance of one draw of each cell, and the lowest mean seen."""
-        tables = self._average_draws()
-        effects = estimate_draw_effects([t for t, sliced in zip(tables, self._sliced, strict=True) if sliced and t])
-        values = [np.array([v - effects.get(g, 0.0) for g, v in table.items()]) for table in tables]
-        noise = pool_noise(values)
-        seen = np.array([k for k, v in enumerate(values) if v.size], dtype=np.intp)
-        if not seen.size:  # every trial failed so far: nothing is known of any cell
-            size = len(self._cells)
-            return Surface(mean=np.zeros(size), covariance=np.eye(size)), noise, 0.0
-        means = np.array([values[k].mean() for k in seen])
-        counts = np.array([values[k].size for k in seen])
-        surface = fit_surface(self._places, seen=seen, means=means, noise=noise[seen] / counts)
-        return surface, noise, float(means.min())
+    def _gather(self) -> Tried:
+        """All draws told, in the order of cells and draws."""
+        known = [(cell, g, v) for cell, table in enumerate(self._average_draws()) for g, v in table.items()]
+        return Tried(
+            cells=np.array([cell for cell, _, _ in known], dtype=np.intp),
+            draws=np.array([g for _, g, _ in known], dtype=np.intp),
+            values=np.array([v for _, _, v in known], dtype=np.float64),
+        )
 
-    def _weigh(self, surface: Surface, noise: Floats) -> Floats:
+    def _fit(self, tried: Tried) -> TrialProcess | None:
+        """The process, fitted again if a tenth more is known; None while every trial failed."""
+        size = tried.values.size
+        if not size:
+            return None
+        if self._fitted is None or size >= _REFIT * self._fitted[0]:
+            self._fitted = (size, TrialProcess(self._grid, tried))
+        return self._fitted[1]
+
+    def _find_lowest(self, tried: Tried) -> float:
+        """The lowest mean seen of a cell."""
+        return min((float(tried.values[tried.cells == c].mean()) for c in np.unique(tried.cells)), default=0.0)
+
+    def _weigh(self, process: TrialProcess | None, tried: Tried, cells: Places, draws: Places) -> Floats:
+        """What a draw of each of these cells is worth."""
+        if process is None:  # nothing is known of any cell
+            return np.zeros(cells.size)
+        surface: Surface = process.look(tried)
         if self._acquisition == "upper-confidence-bound":
-            return bound_above(surface, width=self._width)
-        return value_knowledge(surface, noise=noise)
+            return np.asarray(bound_above(surface, width=self._width)[cells])
+        return value_knowledge(surface, process.look_ahead(tried, cells, draws).slopes)
 
-    def _imagine(self, surface: Surface, cell: int, noise: Floats, lowest: float) -> Surface:
-        value = lowest if self._imagined == "liar" else None
-        return imagine_draw(surface, cell, noise=float(noise[cell]), value=value)
+    def _imagine(self, process: TrialProcess | None, tried: Tried, cell: int, draw: int, lowest: float) -> Tried:
+        """With a draw that is still to be told: as expected (which moves no mean), or as bad as the worst."""
+        if process is None or np.any((tried.cells == cell) & (tried.draws == draw)):
+            return tried
+        if self._imagined == "liar":
+            return tried.add(cell, draw, lowest)
+        ahead = process.look_ahead(tried, np.array([cell]), np.array([draw]))
+        return tried.add(cell, draw, float(ahead.mean[0]))
 
 
 def _check_settings(acquisition: str, imagined: str, *, batch: int, width: float, budget: float) -> None:

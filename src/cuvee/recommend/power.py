@@ -10,7 +10,7 @@ error ``sqrt(2 / G) sd`` with G - 1 degrees of freedom. Power is that of the non
 
 - *A gain* over a baseline (``levels`` below 3): two-sided at ``alpha / tests``. Where the held-out items are
   a sample too, they add ``100^2 disagreement / items`` to the variance of the mean: two cells answer that
-  fraction of items differently, whatever the number of draws. Degrees of freedom are Satterthwaite's.
+  fraction of items differently, whatever the number of draws. Degrees of freedom are those of :func:`join_df`.
 - *An inverted U* over ``levels`` of 3 and more: the peak must beat both ends, each one-sided at
   ``alpha / (levels - 2)``. The two comparisons share the peak, so they are positively correlated and the
   chance of both is at least the product (Slepian 1962): each is planned with the root of the power.
@@ -23,7 +23,7 @@ import math
 
 from scipy import special
 
-from cuvee.recommend.statistics import MOST_DRAWS, POWER
+from cuvee.recommend.statistics import MOST_DRAWS, POWER, join_df
 
 _POINTS = 100.0
 
@@ -72,7 +72,7 @@ def plan_power(
         by_item = 0.0 if items is None else _POINTS**2 * disagreement / items
         variance = by_draw + by_item
         if items is not None and by_item > 0.0:
-            df = variance**2 / (by_draw**2 / df + by_item**2 / (items - 1.0))
+            df = join_df(by_draw, by_item, draws=draws, items=items)
     critical = float(special.stdtrit(df, 1.0 - tail))
     return float(special.nctdtrinc(df, 1.0 - each, critical)) * math.sqrt(variance)
 

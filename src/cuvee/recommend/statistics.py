@@ -7,17 +7,21 @@ something larger, so the table is read as a two-way random-effects model without
 
     D[g, i] = gain + draw[g] + item[i] + rest[g, i]
 
-and the variance of its mean is ``(MS_draw + MS_item - MS_rest) / (G I)`` with Satterthwaite's degrees of
-freedom (Satterthwaite 1946, Biometrics Bulletin 2(6); Searle, Casella & McCulloch 1992, *Variance
-Components*, ch. 4). A component whose estimate is negative counts as zero: the variance is never below
-``MS_draw / (G I)`` (draws alone) or ``MS_item / (G I)`` (items alone). Satterthwaite's formula keeps all three
-mean squares even then; dropping the truncated ones would pretend to know that they are zero. The variance is no less
-known than the least known of its parts: the degrees of freedom are at least those of the draws, or of the items if
-they are fewer.
+and the variance of its mean is ``A + B``: ``A = MS_draw / (G I)`` for the draws and ``B = (MS_item - MS_rest) /
+(G I)`` for the items, at least 0 (Searle, Casella & McCulloch 1992, *Variance Components*, ch. 4). ``A`` is not
+raised to ``MS_rest / (G I)``, although the truth is never below that: with it the intervals cover up to 98.7%.
+
+``A`` is known from G - 1 degrees of freedom and ``B`` from as many as there are items, which is the problem of
+Behrens and Fisher. Satterthwaite's (1946) degrees of freedom cover 87% with two draws and 92% with three, since they
+trust the estimated share of ``A``. Cochran & Cox (1950, *Experimental Designs*; Cochran 1964, Biometrics 20) weight
+the two t quantiles by ``A`` and ``B`` instead; here that gives the degrees of freedom: those of the t distribution
+whose 90% quantile is the weighted one. By numerical integration over normal data the 95% interval then covers 92.6 to
+97.1% with two draws, 94.7 to 96.7% with three, 95.0 to 96.2% with five, whatever the true shares.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +36,8 @@ Floats = NDArray[np.float64]
 POWER = 0.8
 MOST_DRAWS = 1000
 """Beyond this many generation draws a question counts as out of reach."""
+_MATCHED = 0.9
+"""The quantile that is matched; a higher one gives wider intervals (up to 97.1% with three draws, at 0.975)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,26 +55,28 @@ class Components:
     rest: float
 
     @property
-    def variance(self) -> float:
-        """Variance of the mean, floored as the module says, and at one differing item in all the table.
+    def parts(self) -> tuple[float, float]:
+        """``A`` and ``B`` of the module: what draws and items add to the variance of the mean.
 
-        The last floor, ``1 / I^2``, only acts where fewer than about one item differs: an empty table of
-        differences is little evidence, not perfect knowledge.
+        Together at least ``1 / I^2``, one differing item in all the table: draws that agree to the last item, or an
+        empty table of differences, are little evidence and not perfect knowledge. What is missing counts as draws',
+        where there are several.
         """
-        total = max(self.draw + self.item - self.rest, self.draw, self.item)
-        return max(total / (self.draws * self.items), 1.0 / self.items**2)
+        size, floor = self.draws * self.items, 1.0 / self.items**2
+        of_items = max(self.item - self.rest, 0.0) / size
+        if self.draws == 1:
+            return 0.0, max(of_items, floor)
+        return max(self.draw / size, floor - of_items), of_items
+
+    @property
+    def variance(self) -> float:
+        """Variance of the mean."""
+        return math.fsum(self.parts)
 
     @property
     def df(self) -> float:
-        """Satterthwaite's degrees of freedom of the variance; items - 1 with one draw or no variance."""
-        over_items = self.items - 1.0
-        if self.draws == 1:
-            return over_items
-        over_draws = self.draws - 1.0
-        total = max(self.draw + self.item - self.rest, self.draw, self.item)
-        spread = self.draw**2 / over_draws + self.item**2 / over_items + self.rest**2 / (over_draws * over_items)
-        found = total**2 / spread if spread > 0 else over_items
-        return max(found, min(over_draws, over_items))
+        """Degrees of freedom of the variance, as the module says; items - 1 with one draw."""
+        return join_df(*self.parts, draws=self.draws, items=self.items)
 
     @property
     def error(self) -> float:
@@ -79,6 +87,22 @@ class Components:
     def p_value(self) -> float:
         """Two-sided p-value of "the gain is 0"."""
         return 2.0 * float(special.stdtr(self.df, -abs(self.value) / self.error))
+
+
+def join_df(of_draws: float, of_items: float, *, draws: int, items: int) -> float:
+    """Degrees of freedom of the sum of two variances, by Cochran & Cox as the module says.
+
+    Args:
+        of_draws: known from ``draws - 1`` degrees of freedom.
+        of_items: known from ``items - 1``; not both are 0.
+        draws, items: at least 1 and 2; with one draw ``of_draws`` is 0.
+    """
+    if draws == 1:
+        return items - 1.0
+    share = of_draws / (of_draws + of_items)
+    ends = [float(special.stdtrit(n - 1.0, _MATCHED)) for n in (draws, items)]
+    found = float(special.stdtridf(_MATCHED, share * ends[0] + (1.0 - share) * ends[1]))
+    return max(found, min(draws, items) - 1.0)  # rounding aside it never is less
 
 
 def split_variance(difference: ArrayLike) -> Components:

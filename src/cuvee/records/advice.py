@@ -18,8 +18,8 @@ Shape = Literal["inverted-U", "U-shaped", "rising", "falling", "flat", "underpow
 class Gain:
     """A paired difference of accuracy, as a fraction, with its 95% t interval.
 
-    The interval comes from the items x generation-draws variance components (Satterthwaite degrees of
-    freedom ``df``). ``mde`` is the smallest gain this design detects with power 0.8.
+    The interval comes from the items x generation-draws variance components, with ``df`` degrees of
+    freedom. ``mde`` is the smallest gain this design detects with power 0.8.
     """
 
     over: str
