@@ -138,7 +138,8 @@ def test_one_draw_speaks_of_its_pool():
     assert advice.decision == "underpowered" and advice.more_draws == 4
     assert "that pool only" in advice.sentence and "that pool only" in advice.scope
     assert advice.shapes[0].draws == 1 and "that pool only" in advice.shapes[0].note
-    assert advise(make_study(hump, draws=1)).decision == "use"
+    large = advise(make_study(hump, draws=1))
+    assert large.best.gains[0].low > 0 and large.decision == "underpowered"
 
 
 def test_descriptive_shares_and_synthetic_only_never_win():
@@ -172,9 +173,13 @@ def test_confirmation_decides():
     assert advice.decision == "use" and "locked test items, 5 generation draws, fresh draws" in advice.sentence
     assert f"{100 * good.gains[0].value:+.1f} points" in advice.sentence
     bad = confirm_cell(make_study(lambda _level, _share: -0.04, part="test", seed=2), best, fresh_draws=True)
-    assert advise(trials, confirmation=bad).decision == "do-not-use"
+    other = advise(trials, confirmation=bad)
+    assert other.decision == "underpowered" and other.more_of == "generation"
+    assert "is ruled out for it" in other.sentence and "topics=16 at share 0.75" in other.sentence
+    nothing = make_study(lambda level, share: 0.0 if (level, share) == ("4", 0.75) else -0.05)
+    assert advise(nothing, confirmation=bad).decision == "do-not-use"
     real, twice = good.gains
-    vague = dataclasses.replace(good, gains=(dataclasses.replace(real, low=-0.01, high=0.1), twice))
+    vague = dataclasses.replace(good, gains=(dataclasses.replace(real, p_value=0.2), twice))
     assert advise(trials, confirmation=vague).decision == "underpowered"
     worse = dataclasses.replace(good, gains=(real, dataclasses.replace(twice, value=-0.01, low=-0.04, high=0.02)))
     assert advise(trials, confirmation=worse).decision == "underpowered"

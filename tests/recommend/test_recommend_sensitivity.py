@@ -9,7 +9,10 @@ from cuvee.records import Advice, Cell, CellSummary, Gain, ManipulationCheck, Sh
 
 def make_summary(level="4", share=0.75, value=0.03, trainer="probe"):
     cell = Cell(kind="blend", dial="topics", level=level, share=share, rows_per_label=4, trainer=trainer)
-    gain = Gain(over="real-only", value=value, low=value - 0.01, high=value + 0.01, df=4, draws=5, items=100, mde=0.02)
+    gain = Gain(
+        over="real-only", value=value, low=value - 0.01, high=value + 0.01, df=4, draws=5, items=100, mde=0.02,
+        p_value=0.01, se_draws=0.003, se_items=0.001,
+    )  # fmt: skip
     return CellSummary(cell=cell, accuracy=0.8, draws=5, trials=5, share=share, gains=(gain,))
 
 

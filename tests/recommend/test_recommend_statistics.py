@@ -148,26 +148,32 @@ def test_wrong_shapes_are_refused():
         split_variance([[1.0, np.nan]])
 
 
+def gain_of(table):
+    return paired_gain(table, np.zeros(np.shape(table)[-1]), over="b")
+
+
 def test_more_draws_help_only_where_draws_are_the_trouble():
     rng = np.random.default_rng(4)
-    noisy_draws = split_variance(draw_table(rng, draw=0.03, item=0.1, rest=0.1))
+    noisy_draws = gain_of(draw_table(rng, draw=0.03, item=0.1, rest=0.1))
     more = count_more_draws(noisy_draws, effect=0.02)
     assert more is not None and 3 <= more <= 60
     assert (count_more_draws(noisy_draws, effect=0.04) or 0) < more
-    noisy_items = split_variance(draw_table(rng, draw=0.0, item=1.0, rest=0.1))
+    noisy_items = gain_of(draw_table(rng, draw=0.0, item=1.0, rest=0.1))
     assert count_more_draws(noisy_items, effect=0.02) is None
-    clear = split_variance(draw_table(rng, draw=0.001, item=0.1, rest=0.1))
+    clear = gain_of(draw_table(rng, draw=0.001, item=0.1, rest=0.1))
     assert count_more_draws(clear, effect=0.05) == 0
-    assert count_more_draws(split_variance(np.arange(9.0)), effect=0.05) is None
+    assert count_more_draws(gain_of(np.arange(9.0)), effect=0.05) is None
     with pytest.raises(ValueError, match="effect"):
         count_more_draws(clear, effect=0.0)
 
 
 def test_planned_draws_reach_the_power():
     rng = np.random.default_rng(8)
-    pilot = split_variance(draw_table(rng, draw=0.02, item=0.2))
+    table = draw_table(rng, draw=0.02, item=0.2)
+    pilot = gain_of(table)
     draws = 5 + (count_more_draws(pilot, effect=0.03) or 0)
-    spread = np.sqrt(max(pilot.draw - pilot.rest, 0) / ITEMS)
+    parts = split_variance(table)
+    spread = np.sqrt(max(parts.draw - parts.rest, 0) / ITEMS)
     found = [
         paired_gain(draw_table(rng, gain=0.03, draw=spread, item=0.2, draws=draws), np.zeros(ITEMS), over="b").low > 0
         for _ in range(400)

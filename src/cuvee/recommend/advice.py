@@ -1,61 +1,26 @@
 """The verdict: which blend to use, or none, with the evidence.
 
 **Who may win.** The cells of kind ``blend`` of the grid trainer and loss, at one number of real rows (the largest),
-outside the descriptive shares, and with more than one generation draw where others have more than one. The
-highest mean accuracy on validation wins; ties go to the smaller share; an adaptive search, whose cells were not
-drawn equally often, names the winner itself. ``synthetic-only`` is a baseline: it is
-shown, and the advice says so when it scores higher, but a blend is what can be recommended. Other trainers,
-losses and rows are summarised in ``cells`` and take no part.
-
-**What is decided.** With a confirmation of the winner on the locked test, by its gains alone; else by the
-winner's gains on validation, and then *use* needs Holm's correction over all candidates, because the best
-of many cells looks better than it is:
-
-- *do-not-use*: a gain of more than ``delta`` over real-only, or over real-duplicated, is ruled out (the upper
-  end of the 95% interval is at most ``delta``). This comes first: a gain shown to be smaller than what counts
-  is no reason to generate data.
-- *use*: confirmed, the interval over real-only excludes 0 and the gain over real-duplicated is positive; not
-  confirmed, both gains are positive with p at most ``alpha`` after Holm (the larger p-value of the two).
-- *underpowered*: neither.
+outside the descriptive shares, and with more than one generation draw where others have more than one.
+``synthetic-only`` is a baseline: it is shown, and the advice says so when it scores higher, but a blend is what can be
+recommended. Other trainers, losses and rows are summarised in ``cells`` and take no part. What is decided about them
+:mod:`cuvee.recommend.deciding` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.recommend.cells import (
-    BASELINES,
-    CellTable,
-    collect_tables,
-    difference_of,
-    find_baseline,
-    order_cells,
-    summarise_cell,
-)
+from cuvee.recommend.cells import collect_tables, find_baseline, order_cells, summarise_cell
 from cuvee.recommend.checks import DIVERSITY, check_manipulation
+from cuvee.recommend.deciding import Tables, decide
 from cuvee.recommend.optimism import estimate_optimism
 from cuvee.recommend.slices import test_slices
-from cuvee.recommend.statistics import adjust_holm, count_more_draws, split_variance
 from cuvee.recommend.wording import Case, write_scope, write_sentence
-from cuvee.records import (
-    Advice,
-    Cell,
-    CellSummary,
-    Confirmation,
-    Gain,
-    Measurement,
-    Trial,
-    TrialFailure,
-)
-from cuvee.records.advice import Decision, Optimism
-
-Tables = Mapping[Cell, CellTable]
-
-DRAWS_TO_START = 5
-"""Generation draws from which the spread between draws can be told; what one draw alone is advised to reach."""
+from cuvee.records import Advice, Cell, CellSummary, Confirmation, Measurement, Trial, TrialFailure
+from cuvee.records.advice import Optimism
 
 
 def recommend_mixture(
@@ -112,7 +77,7 @@ def recommend_mixture(
     checks = tuple(check for check in checks if check.levels)
     if winner is not None and winner not in candidates:
         raise ValueError(f"winner {winner.key!r} is not among the cells that may win: {[c.key for c in candidates]}")
-    verdict = _decide(grid, candidates, confirmation, winner=winner, delta=delta, alpha=alpha)
+    verdict = decide(grid, candidates, confirmation, winner=winner, delta=delta, alpha=alpha)
     best = None if verdict.best is None else summaries[verdict.best]
     case = Case(
         decision=verdict.decision,
@@ -126,8 +91,12 @@ def recommend_mixture(
             s for s in summaries.values() if s.cell in grid and (s.cell.kind, s.cell.loss) == ("synthetic-only", loss)
         ),
         metric=metric,
-        more_draws=verdict.more_draws,
+        remedy=verdict.remedy,
+        ruled_out=verdict.ruled_out,
+        still_open=verdict.still_open,
+        best_failures=sum(f.cell == verdict.best for f in failures),
         delta=delta,
+        alpha=alpha,
         descriptive_shares=tuple(descriptive_shares),
         untested_share=shape_share if _is_among(shape_share, descriptive_shares) else None,
         other_trainers=tuple(sorted({c.trainer for c in tables} - {trainer})),
@@ -150,22 +119,13 @@ def recommend_mixture(
         ),
         checks=checks,
         confirmation=confirmation,
-        more_draws=verdict.more_draws,
+        more_draws=None if verdict.remedy is None else verdict.remedy.draws,
+        more_of="generation" if verdict.remedy is None else verdict.remedy.of,
         scope=write_scope(case, scope),
         failures=len(failures),
         optimism=None if verdict.best is None else _estimate_optimism(grid, candidates, verdict.best),
         score=score,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Verdict:
-    decision: Decision
-    best: Cell | None
-    gains: tuple[Gain, ...] = ()
-    confirmed: bool = False
-    equivalent: tuple[Cell, ...] = ()
-    more_draws: int | None = None
 
 
 def _is_among(share: float, shares: Iterable[float]) -> bool:
@@ -196,82 +156,6 @@ def _find_candidates(grid: Tables, *, loss: str, descriptive_shares: Sequence[fl
         ),
         key=lambda c: (c.share, c.key),
     )
-
-
-def _decide(
-    grid: Tables,
-    candidates: Sequence[Cell],
-    confirmation: Confirmation | None,
-    *,
-    winner: Cell | None,
-    delta: float,
-    alpha: float,
-) -> _Verdict:
-    if not candidates:
-        return _Verdict(decision="underpowered", best=None)
-    best = winner or max(candidates, key=lambda c: grid[c].accuracy)
-    confirmed = confirmation is not None and confirmation.cell == best
-    if confirmation is not None and confirmed:
-        gains = confirmation.gains
-        significant = _is_confirmed(gains)
-    else:
-        gains = summarise_cell(grid, best).gains
-        adjusted = adjust_holm([_find_p_value(grid, c) for c in candidates])
-        significant = adjusted[candidates.index(best)] <= alpha
-    decision: Decision = "use" if significant else "underpowered"
-    if gains and min(gain.high for gain in gains) <= delta:
-        decision = "do-not-use"
-    return _Verdict(
-        decision=decision,
-        best=best,
-        gains=gains,
-        confirmed=confirmed,
-        equivalent=_find_equivalent(grid, candidates, best, alpha=alpha),
-        more_draws=_count_draws(grid, best, delta=delta, alpha=alpha) if decision == "underpowered" else None,
-    )
-
-
-def _is_confirmed(gains: Sequence[Gain]) -> bool:
-    by_name = {gain.over: gain for gain in gains}
-    return set(by_name) >= set(BASELINES) and by_name["real-only"].low > 0 and by_name["real-duplicated"].value > 0
-
-
-def _find_p_value(grid: Tables, cell: Cell) -> float:
-    """The larger two-sided p-value of the gains over both baselines; 1 where one is missing or not a gain."""
-    largest = 0.0
-    for kind in BASELINES:
-        baseline = find_baseline(grid, cell, kind)
-        difference = None if baseline is None else difference_of(grid[cell], baseline)
-        if difference is None:
-            return 1.0
-        parts = split_variance(difference)
-        largest = max(largest, parts.p_value if parts.value > 0 else 1.0)
-    return largest
-
-
-def _find_equivalent(grid: Tables, candidates: Sequence[Cell], best: Cell, *, alpha: float) -> tuple[Cell, ...]:
-    """The other candidates whose difference from the best is not shown (Holm over all of them), best first."""
-    others = [c for c in candidates if c != best]
-    differences = [difference_of(grid[best], grid[c]) for c in others]
-    adjusted = adjust_holm([1.0 if d is None else split_variance(d).p_value for d in differences])
-    alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
-    return tuple(sorted(alike, key=lambda c: (-grid[c].accuracy, c.share, c.key)))
-
-
-def _count_draws(grid: Tables, best: Cell, *, delta: float, alpha: float) -> int | None:
-    """Further generation draws that show the observed gain, or ``delta`` where that is larger."""
-    if len(grid[best].draws) == 1:
-        return DRAWS_TO_START - 1
-    needs = []
-    for kind in BASELINES:
-        baseline = find_baseline(grid, best, kind)
-        difference = None if baseline is None else difference_of(grid[best], baseline)
-        if difference is None:
-            return None
-        parts = split_variance(difference)
-        needs.append(count_more_draws(parts, effect=max(abs(parts.value), delta), alpha=alpha))
-    found = [n for n in needs if n is not None]
-    return max(*found, 1) if len(found) == len(needs) else None
 
 
 def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Optimism | None:

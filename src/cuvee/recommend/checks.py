@@ -8,12 +8,17 @@ from cuvee.records import Estimate, ManipulationCheck, Measurement
 
 DIVERSITY = "vendi_q1"
 """The metric that levels are checked on: the Vendi score of order 1."""
+_ALIKE = 1.05
+"""Numbers of rows that differ by no more than this factor count as equal."""
 
 
 def check_manipulation(
     dial: str, names: Sequence[str], measurements: Mapping[str, Measurement], *, metric: str = DIVERSITY
 ) -> ManipulationCheck:
     """Compare the least and the most diverse level as measured: passed if their 95% intervals do not overlap.
+
+    Levels measured at numbers of rows that differ by more than a twentieth do not pass, because rows alone move the
+    score.
 
     Args:
         dial: the dial.
@@ -57,6 +62,10 @@ def _compare_levels(found: Mapping[str, Estimate]) -> tuple[bool, list[str]]:
             f"measured order {' < '.join(measured)} differs from the expected {' < '.join(found)}: "
             "read diversity beside shift and quality, since noise can look less diverse to an embedder"
         )
-    if len({estimate.n for estimate in found.values()}) > 1:
-        notes.append("the levels were measured at different numbers of rows, which alone moves the score")
+    sizes = [estimate.n for estimate in found.values()]
+    if min(sizes) != max(sizes):
+        notes.append(f"measured at {min(sizes):,} to {max(sizes):,} rows, which alone moves the score")
+        if max(sizes) > _ALIKE * min(sizes):
+            passed = False
+            notes.append("so the levels cannot be compared: measure them at equal rows")
     return passed, notes

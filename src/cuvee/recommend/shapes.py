@@ -8,8 +8,8 @@ is wrong up to 95% of the time. **U-shaped** is its mirror image. **Rising** and
 ends, one-sided, corrected for asking both ways. **Flat** is two one-sided tests within ``delta`` for every
 pair of levels (Schuirmann 1987), itself an intersection-union test, so it needs no correction.
 
-Levels stand in their *expected* order. Where their measured diversity is given, Simonsohn's two-lines test over
-it is reported beside the verdict; it does not change it.
+Levels stand in the order given. Where their measured diversity is given, Simonsohn's two-lines test over it is
+reported beside the verdict; it does not change it.
 
 The verdict is the first of these that holds at ``alpha``, in this order: inverted-U or U-shaped (the
 smaller p-value), rising or falling, flat; else *underpowered*.
@@ -63,21 +63,26 @@ def find_p_within(difference: ArrayLike, *, margin: float) -> float:
     return max(find_p_above(values, margin=-margin), find_p_above(-values, margin=-margin))
 
 
-def _find_p_values(table: Floats, delta: float) -> dict[Shape, float]:
-    """P-values of the five alternatives; ``table`` has shape (replicates >= 2, levels >= 2)."""
+def _find_p_values(table: Floats, delta: float) -> tuple[dict[Shape, float], dict[Shape, int]]:
+    """P-values of the five alternatives, and the interior level that speaks most for each of the first two.
+
+    ``table`` has shape (replicates >= 2, levels >= 2).
+    """
     first, last = table[:, 0], table[:, -1]
     interiors = range(1, table.shape[1] - 1)
     p_values: dict[Shape, float] = {}
+    peaks: dict[Shape, int] = {}
     if interiors:
         above = [max(find_p_above(table[:, k] - first), find_p_above(table[:, k] - last)) for k in interiors]
         below = [max(find_p_above(first - table[:, k]), find_p_above(last - table[:, k])) for k in interiors]
         p_values["inverted-U"] = min(1.0, min(above) * len(interiors))
         p_values["U-shaped"] = min(1.0, min(below) * len(interiors))
+        peaks = {"inverted-U": interiors[int(np.argmin(above))], "U-shaped": interiors[int(np.argmin(below))]}
     p_values["rising"] = min(1.0, 2.0 * find_p_above(last - first))
     p_values["falling"] = min(1.0, 2.0 * find_p_above(first - last))
     gaps = [table[:, j] - table[:, k] for j, k in combinations(range(table.shape[1]), 2)]
     p_values["flat"] = max(find_p_within(gap, margin=delta) for gap in gaps)
-    return p_values
+    return p_values, peaks
 
 
 def _choose_verdict(p_values: Mapping[Shape, float], alpha: float) -> Shape:
@@ -104,7 +109,7 @@ def test_shape(
 
     Args:
         values: accuracies as fractions, shape (generation draws G, levels L), other draws averaged first.
-        levels: the names of the L levels, from least to most diverse as expected.
+        levels: the names of the L levels, from least to most diverse.
         delta: differences within this count as none (a fraction: 0.01 is one point).
         alpha: the level of each test.
         dial: what the levels are levels of.
@@ -135,7 +140,7 @@ def test_shape(
         notes.append("two levels have no interior: only rising, falling and flat were tested")
     if draws == 1 and not table.size:
         notes.append("no items were given to pair, so nothing was tested")
-    p_values = _find_p_values(table, delta) if table.size and len(levels) > 1 else {}
+    p_values, peaks = _find_p_values(table, delta) if table.size and len(levels) > 1 else ({}, {})
     verdict = _choose_verdict(p_values, alpha)
     if verdict not in ("flat", "underpowered") and p_values["flat"] <= alpha:
         notes.append(f"shown, yet every difference lies within {100 * delta:g} points")
@@ -151,6 +156,7 @@ def test_shape(
         alpha=alpha,
         note="; ".join(notes),
         two_lines=None if diversity is None else fit_two_lines(diversity, values, alpha=alpha),
+        peak=levels[peaks[verdict]] if verdict in peaks else None,
     )
 
 

@@ -24,7 +24,9 @@ def test_slices(
 ) -> tuple[ShapeTest, ...]:
     """One test a dial, over the levels trained at ``share`` and the draws that all of them have.
 
-    Where the levels of a dial were measured and do not differ, its test is marked as not interpreted.
+    Levels stand in the order of their measured diversity where all were measured, because diversity is what was
+    measured and not what was asked for; else in the expected one. Where the levels that a verdict rests on do not
+    differ in measured diversity, it is marked as not interpreted.
 
     Args:
         tables: the cells that may win, at ``share``.
@@ -38,14 +40,16 @@ def test_slices(
     tests = []
     for dial, names in level_ranks.items():
         found = {str(c.level): table for c, table in tables.items() if c.dial == dial}
-        levels = [name for name in names if name in found]
+        check = by_dial.get(dial)
+        levels = _order_levels([name for name in names if name in found], check)
         correct, notes = _stack_levels([found[name] for name in levels])
         if not correct.size:
             continue
         if len(levels) < len(names):
             absent = ", ".join(name for name in names if name not in found)
             notes.insert(0, f"left out for want of draws: {absent}, so the shape is that of the other levels")
-        check = by_dial.get(dial)
+        if levels != [name for name in names if name in found]:
+            notes.append(f"levels stand in their measured order, {' < '.join(levels)}")
         test = test_shape(
             correct.mean(axis=2),
             levels=levels,
@@ -66,11 +70,40 @@ def _find_diversity(check: ManipulationCheck, levels: Sequence[str]) -> list[flo
     return [measured[name] for name in levels] if all(name in measured for name in levels) else None
 
 
+def _order_levels(levels: list[str], check: ManipulationCheck | None) -> list[str]:
+    """From least to most diverse as measured, where all were; ties and the rest as given."""
+    measured = None if check is None else _find_diversity(check, levels)
+    if measured is None:
+        return levels
+    return [levels[k] for k in np.argsort(measured, kind="stable")]
+
+
 def _judge_manipulation(test: ShapeTest, check: ManipulationCheck | None) -> ShapeTest:
-    if check is None or check.passed or len(check.levels) < 2:
+    if check is None or len(check.levels) < 2:
         return test
-    note = "not interpreted: the levels do not differ in measured diversity, so no effect of diversity can show"
+    if not check.passed:
+        note = "not interpreted: the levels do not differ in measured diversity, so no effect of diversity can show"
+    elif alike := _find_alike(test, check):
+        note = (
+            f"not interpreted: {test.peak} does not differ from {' and '.join(alike)} in measured diversity, so no "
+            "turn of accuracy over diversity can show there"
+        )
+    else:
+        return test
     return dataclasses.replace(test, interpreted=False, note="; ".join(n for n in (test.note, note) if n))
+
+
+def _find_alike(test: ShapeTest, check: ManipulationCheck) -> list[str]:
+    """The ends of an inverted U or a U whose measured diversity is not told apart from that of its peak."""
+    found = dict(zip(check.levels, check.estimates, strict=True))
+    if test.peak is None or not all(name in found for name in (test.peak, test.levels[0], test.levels[-1])):
+        return []
+    first, peak, last = found[test.levels[0]], found[test.peak], found[test.levels[-1]]
+    return [
+        name
+        for name, low, high in ((test.levels[0], first, peak), (test.levels[-1], peak, last))
+        if low.high is None or high.low is None or low.high >= high.low
+    ]
 
 
 def _stack_levels(tables: Sequence[CellTable]) -> tuple[Floats, list[str]]:

@@ -178,13 +178,27 @@ def paired_gain(correct_a: ArrayLike, correct_b: ArrayLike, *, over: str) -> Gai
         draws=parts.draws,
         items=parts.items,
         mde=half + float(special.stdtrit(parts.df, POWER)) * parts.error,
+        p_value=parts.p_value,
+        se_draws=math.sqrt(parts.parts[0]),
+        se_items=math.sqrt(parts.parts[1]),
     )
 
 
-def count_more_draws(parts: Components, *, effect: float, alpha: float = 0.05) -> int | None:
+def is_above(gain: Gain, *, alpha: float) -> bool:
+    """Whether the gain is shown to be above 0, two-sided at ``alpha``; never with one draw, whose spread is unknown."""
+    return gain.draws > 1 and gain.value > 0 and gain.p_value <= alpha
+
+
+def is_ruled_out(gain: Gain, effect: float, *, alpha: float) -> bool:
+    """Whether a gain above ``effect`` is ruled out by the end of the 1 - ``alpha`` interval; never with one draw."""
+    reach = float(special.stdtrit(gain.df, 1.0 - alpha / 2.0)) * gain.error
+    return gain.draws > 1 and gain.value + reach <= effect
+
+
+def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int | None:
     """How many further generation draws show ``effect`` with power 0.8 (two-sided test at ``alpha``).
 
-    Extrapolates the mean squares of what was observed: the items' part stays, the rest shrinks as 1/draws.
+    Extrapolates what was observed: the items' part of the variance stays, that of the draws shrinks as 1/draws.
     0 if the draws suffice; None if more draws cannot do it (the items are too few), if it would take more
     than a thousand, or if there is one draw only, whose spread is unknown.
 
@@ -193,22 +207,14 @@ def count_more_draws(parts: Components, *, effect: float, alpha: float = 0.05) -
     """
     if effect <= 0:
         raise ValueError(f"effect must be above 0, not {effect!r}")
-    if parts.draws == 1:
+    if gain.draws == 1:
         return None
-    item_part = max(parts.item - parts.rest, 0.0) / parts.draws
-    draw_part = max(parts.draw - parts.rest, 0.0)
-    for draws in range(parts.draws, MOST_DRAWS + 1):
-        planned = Components(
-            value=effect,
-            draws=draws,
-            items=parts.items,
-            draw=parts.rest + draw_part,
-            item=parts.rest + draws * item_part,
-            rest=parts.rest,
-        )
-        needed = special.stdtrit(planned.df, 1.0 - alpha / 2.0) + special.stdtrit(planned.df, POWER)
-        if float(needed) * planned.error <= effect:
-            return draws - parts.draws
+    each, of_items = gain.se_draws**2 * gain.draws, gain.se_items**2
+    for draws in range(gain.draws, MOST_DRAWS + 1):
+        df = join_df(each / draws, of_items, draws=draws, items=gain.items)
+        needed = special.stdtrit(df, 1.0 - alpha / 2.0) + special.stdtrit(df, POWER)
+        if float(needed) * math.sqrt(each / draws + of_items) <= effect:
+            return draws - gain.draws
     return None
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.recommend.checks import DIVERSITY
+from cuvee.recommend.deciding import Remedy
+from cuvee.recommend.statistics import is_ruled_out
 from cuvee.records import (
     Advice,
     Cell,
@@ -38,7 +40,7 @@ class Case:
     candidates: int
     measurement: Measurement | None
     synthetic_only: CellSummary | None
-    more_draws: int | None
+    remedy: Remedy | None
     delta: float
     descriptive_shares: tuple[float, ...]
     untested_share: float | None
@@ -46,6 +48,10 @@ class Case:
     score: str = "accuracy"
     metric: str = DIVERSITY
     other_losses: tuple[str, ...] = ()
+    ruled_out: bool = False
+    still_open: tuple[Cell, ...] = ()
+    best_failures: int = 0
+    alpha: float = 0.05
 
 
 def write_points(value: float) -> str:
@@ -79,16 +85,20 @@ def write_sentence(case: Case) -> str:
     counts = f"{100 * case.delta:g} point" + ("" if case.delta == 0.01 else "s")
     if case.decision == "use":
         return f"Use synthetic data: mix in {what}. It gains {gains} ({where})."
+    start = f"the best of {case.candidates} blends, {what}, gains {gains}"
+    ruled = ""
+    if case.ruled_out:
+        over = [_BASELINES[g.over] for g in case.gains if is_ruled_out(g, case.delta, alpha=case.alpha)]
+        ruled = f", so a gain of more than {counts} over {' or '.join(over)} is ruled out"
     if case.decision == "do-not-use":
-        ruled_out = [_BASELINES[gain.over] for gain in case.gains if gain.high <= case.delta]
+        others = "" if case.candidates == 1 else "; so it is, on validation, for all other blends"
+        return f"Do not use synthetic data here: {start}{ruled} ({where}){others}."
+    if case.still_open:
         return (
-            f"Do not use synthetic data here: the best of {case.candidates} blends, {what}, gains {gains}, "
-            f"so a gain of more than {counts} over {' or '.join(ruled_out)} is ruled out ({where})."
+            f"Not settled: {start}{ruled} for it ({where}), but on validation not for {_name_open(case.still_open)}. "
+            f"{_write_remedy(case)}"
         )
-    return (
-        f"Not settled: the best of {case.candidates} blends, {what}, gains {gains} ({where}). "
-        f"{_write_remedy(case, best)}"
-    )
+    return f"Not settled: {start} ({where}). {_write_remedy(case)}"
 
 
 def _write_diversity(case: Case) -> str:
@@ -114,15 +124,30 @@ def _write_evidence(case: Case) -> str:
     return f"{place}; gains from {100 * smallest:.1f} points would be detected"
 
 
-def _write_remedy(case: Case, best: CellSummary) -> str:
+def _name_open(cells: Sequence[Cell]) -> str:
+    names = " and ".join(name_pool(cell) for cell in cells[:2])
+    return names if len(cells) <= 2 else f"{len(cells)} others, {name_pool(cells[0])} among them"
+
+
+def _write_remedy(case: Case) -> str:
     missing = set(_BASELINES) - {gain.over for gain in case.gains}
     if missing:
         return f"The baseline {', '.join(sorted(missing))} is missing at this share."
-    if best.draws == 1:
-        return f"One generation draw speaks of that pool only; {case.more_draws} more would tell pools apart."
-    if case.more_draws is None:
-        return "More generation draws alone would not settle it: more held-out items are needed."
-    return f"About {case.more_draws} more generation draw{'' if case.more_draws == 1 else 's'} would settle it."
+    remedy = case.remedy
+    assert remedy is not None  # there are both baselines
+    confirming = remedy.of == "confirm"
+    kind = "confirmation draw" if confirming else "generation draw"
+    key = f"draws.{remedy.of}"
+    if min(gain.draws for gain in case.gains) == 1:
+        return f"One {kind} speaks of that pool only; {remedy.draws} more ({key}) would tell pools apart."
+    effect = f"{100 * remedy.effect:.1f} points"
+    aim = f"rule out {effect} for every blend" if case.still_open else f"show a gain of {effect}"
+    if remedy.draws is None:
+        return f"More {kind}s alone would not {aim}: more held-out items are needed."
+    number = f"About {remedy.draws} more {kind}{'' if remedy.draws == 1 else 's'} ({key})"
+    given = ", if the truth is 0" if case.still_open else ""
+    again = "; each such addition is one more look at the locked test" if confirming else ""
+    return f"{number} would {aim} with power 0.8{given}{again}."
 
 
 def write_scope(case: Case, scope: str) -> str:
@@ -132,6 +157,11 @@ def write_scope(case: Case, scope: str) -> str:
     best, other = case.best, case.synthetic_only
     if best is not None and best.draws == 1:
         parts.append("One generation draw: everything here concerns that pool only.")
+    if case.confirmed and min((gain.draws for gain in case.gains), default=2) == 1:
+        parts.append("One confirmation draw: its interval holds what items differ by, not what pools do.")
+    if case.best_failures:
+        failed = f"{case.best_failures} trial{'' if case.best_failures == 1 else 's'} of the best blend"
+        parts.append(f"{failed} failed: its gains rest on the others, which may be the better ones.")
     if case.confirmation is not None and not case.confirmed:
         confirmed = case.confirmation.cell.key
         parts.append(f"The locked test confirmed another cell ({confirmed}), so the verdict rests on validation.")
@@ -194,7 +224,7 @@ def write_rows(found: RowsFinding, score: str = "accuracy") -> str:
     """
     gains = () if found.best is None else found.best.gains
     best = "" if found.best is None else f", {name_pool(found.best.cell)}"
-    gain = f" gains {write_gain(gains[0], score)}" if gains else ""
+    gain = f" gains {write_gain(gains[0], score)} on validation, as the best of its blends" if gains else ""
     each = " a label" if score == "accuracy" else ""
     return f"{found.rows_per_label} real rows{each}: {found.decision}{best}{gain}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -18,8 +19,10 @@ Shape = Literal["inverted-U", "U-shaped", "rising", "falling", "flat", "underpow
 class Gain:
     """A paired difference of accuracy, as a fraction, with its 95% t interval.
 
-    The interval comes from the items x generation-draws variance components, with ``df`` degrees of
-    freedom. ``mde`` is the smallest gain this design detects with power 0.8.
+    The interval comes from the items x generation-draws variance components: ``se_draws`` and ``se_items`` are what
+    each adds to the standard error, the root of the sum of their squares, which has ``df`` degrees of freedom.
+    ``p_value`` is the two-sided one of "the gain is 0". ``mde`` is the smallest gain this design detects with power
+    0.8.
     """
 
     over: str
@@ -30,6 +33,14 @@ class Gain:
     draws: int
     items: int
     mde: float
+    p_value: float
+    se_draws: float
+    se_items: float
+
+    @property
+    def error(self) -> float:
+        """Standard error."""
+        return math.hypot(self.se_draws, self.se_items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +82,12 @@ class Optimism:
 class ShapeTest:
     """The verdict on the shape of accuracy over the levels of one dial at one share.
 
-    ``means`` has one accuracy a level, in the order of ``levels``; ``p_values`` the p-value of each
-    alternative that was tested (after Bonferroni over interior levels). ``draws`` are generation draws.
-    ``two_lines`` is the second test, over measured diversity, where that is known. ``interpreted`` is False
-    where the levels were measured and do not differ: the verdict then says nothing about diversity.
+    ``levels`` stand in the order of their measured diversity where all were measured, else in the expected one;
+    ``means`` has one accuracy a level; ``p_values`` the p-value of each alternative that was tested (after Bonferroni
+    over interior levels). ``peak`` is the interior level that speaks most for an inverted U or a U. ``draws`` are
+    generation draws. ``two_lines`` is the second test, over measured diversity, where that is known. ``interpreted``
+    is False where the levels that the verdict rests on were measured and do not differ: it then says nothing about
+    diversity.
     """
 
     dial: str
@@ -89,6 +102,7 @@ class ShapeTest:
     note: str = ""
     two_lines: TwoLines | None = None
     interpreted: bool = True
+    peak: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +136,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManipulationCheck:
-    """Whether the levels of a dial differ in *measured* diversity (their intervals do not all overlap)."""
+    """Whether the levels of a dial differ in *measured* diversity, the least from the most diverse one."""
 
     dial: str
     metric: str
@@ -199,9 +213,10 @@ class RowsFinding:
 class Advice:
     """The verdict with its evidence.
 
-    ``decision`` is ``use`` (a cell beats real-only and real-duplicated), ``do-not-use`` (the best cell is
-    shown not to help by more than ``delta``, or to hurt) or ``underpowered`` (neither is shown).
-    ``sentence`` says it in words; ``more_draws`` how many further generation draws would settle it.
+    ``decision`` is ``use`` (a cell beats real-only and real-duplicated), ``do-not-use`` (every cell that could be
+    recommended is shown not to help by more than ``delta``, or to hurt) or ``underpowered`` (neither is shown).
+    ``sentence`` says it in words; ``more_draws`` how many further draws would show what it names with power 0.8, of
+    generation or of confirmation (``more_of``).
     ``optimism`` is what the choice among many cells adds to the winner's gain on validation. ``score`` is what cells
     are compared by; where it is not accuracy, all that is called accuracy here is the mean of that score.
     ``sensitivity`` sets the advice against that of other measures of diversity, trainers, losses and equal epochs;
@@ -223,6 +238,7 @@ class Advice:
     score: str = "accuracy"
     sensitivity: SensitivityTable | None = None
     by_rows: tuple[RowsFinding, ...] = ()
+    more_of: Literal["generation", "confirm"] = "generation"
 
     def __str__(self) -> str:
         lines = [f"{self.decision}: {self.sentence}"]

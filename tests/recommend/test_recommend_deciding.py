@@ -1,0 +1,160 @@
+"""What is decided where a simpler rule would say too much."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cuvee.recommend import confirm_cell, recommend_mixture
+from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
+
+ITEMS = 1000
+RANKS = {"topics": ("1", "2", "4")}
+REAL = Cell(kind="real-only", rows_per_label=4)
+REPEATED = Cell(kind="real-duplicated", share=0.75, rows_per_label=4)
+
+
+def blend(level):
+    return Cell(kind="blend", dial="topics", level=level, share=0.75, rows_per_label=4)
+
+
+def make_trial(cell, draw, correct, part="validation"):
+    made = Composition(
+        share=cell.share, real_rows=20, synthetic_rows=20, unique_rows=40, most_repeats=1, label_counts={}
+    )
+    scores = Scores(
+        n=correct.size, values={"accuracy": Estimate(value=float(correct.mean()), n=correct.size)}, correct=correct
+    )
+    at = Draw(generation=draw, sampling=0, training=0)
+    return Trial(cell=cell, draw=at, composition=made, steps=1, part=part, scores=scores)
+
+
+def make_trials(accuracy, *, draws=5, part="validation", seed=0, items=ITEMS, spread=0.05, luck=0.0, skip=()):
+    """``accuracy`` by cell; items differ in ease, and ``luck`` by draw is shared by the blends."""
+    rng = np.random.default_rng(seed)
+    ease, trials = rng.random(items), []
+    for g in range(draws):
+        shared = rng.normal(0, luck) if luck else 0.0
+        for cell, rate in accuracy.items():
+            mine = rate + (shared if cell.kind == "blend" else 0.0)
+            correct = ease + rng.normal(0, spread, items) < mine
+            if not any(cell == c and left_out(shared) for c, left_out in skip):
+                trials.append(make_trial(cell, 10 * (part == "test") + g, correct, part))
+    return trials
+
+
+def measure(scores, rows=(300, 300, 300)):
+    return {
+        f"topics={level}": Measurement(
+            name=level, fingerprint="f", against=None, n=n, encoder="e", encoder_hash="h", seed=0,
+            values={"vendi_q1": Estimate(value=v, low=v - 1, high=v + 1, n=n)},
+        )
+        for level, v, n in zip(RANKS["topics"], scores, rows, strict=True)
+    }  # fmt: skip
+
+
+HUMP = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.65, blend("2"): 0.75, blend("4"): 0.7}
+
+
+def test_levels_stand_in_the_order_of_what_was_measured():
+    trials = make_trials(HUMP)
+    as_expected = recommend_mixture(trials, level_ranks=RANKS, measurements=measure((10, 20, 30))).shapes[0]
+    assert as_expected.verdict == "inverted-U" and as_expected.peak == "2" and as_expected.interpreted
+    other = recommend_mixture(trials, level_ranks=RANKS, measurements=measure((10, 30, 20))).shapes[0]
+    assert other.verdict == "rising" and other.levels == ("1", "4", "2") and other.interpreted
+    assert "measured order, 1 < 4 < 2" in other.note
+
+
+def test_a_peak_that_is_as_diverse_as_an_end_is_no_turn():
+    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, measurements=measure((10, 10.2, 20)))
+    (shape,) = advice.shapes
+    assert advice.checks[0].passed and shape.verdict == "inverted-U" and not shape.interpreted
+    assert "2 does not differ from 1 in measured diversity" in shape.note
+
+
+def test_levels_measured_at_unequal_rows_are_not_compared():
+    uneven = measure((10, 20, 30), rows=(100, 400, 900))
+    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, measurements=uneven)
+    assert not advice.checks[0].passed and "measured at 100 to 900 rows" in advice.checks[0].note
+    assert not advice.shapes[0].interpreted
+    close = measure((10, 20, 30), rows=(298, 300, 300))
+    assert recommend_mixture(make_trials(HUMP), level_ranks=RANKS, measurements=close).checks[0].passed
+
+
+def confirm(rates, *, draws=3, seed=1, items=ITEMS, **options):
+    rates = {REAL: rates[0], REPEATED: rates[1], blend("2"): rates[2]}
+    return confirm_cell(
+        make_trials(rates, draws=draws, part="test", seed=seed, items=items, **options), blend("2"), fresh_draws=True
+    )
+
+
+def test_one_confirmation_draw_decides_nothing():
+    one = confirm((0.6, 0.6, 0.72), draws=1)
+    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, confirmation=one)
+    assert one.gains[0].low > 0.05 and advice.decision == "underpowered"
+    assert (advice.more_draws, advice.more_of) == (4, "confirm")
+    assert "One confirmation draw speaks of that pool only; 4 more (draws.confirm)" in advice.sentence
+    assert "One confirmation draw" in advice.scope
+    several = confirm((0.6, 0.6, 0.72))
+    assert recommend_mixture(make_trials(HUMP), level_ranks=RANKS, confirmation=several).decision == "use"
+
+
+def test_alpha_is_the_level_of_the_confirmation_too():
+    found = confirm((0.6, 0.6, 0.63))
+    assert 1e-9 < max(gain.p_value for gain in found.gains) < 0.05
+    trials = make_trials(HUMP)
+    decisions = [
+        recommend_mixture(trials, level_ranks=RANKS, confirmation=found, alpha=alpha).decision for alpha in (0.05, 1e-4)
+    ]
+    assert decisions == ["use", "underpowered"]
+
+
+def test_a_confirmed_gain_over_repeated_rows_must_be_shown():
+    found = confirm((0.6, 0.66, 0.665))
+    assert found.gains[0].p_value < 0.05 < found.gains[1].p_value and found.gains[1].low < 0.01
+    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, confirmation=found, delta=0.03)
+    assert advice.decision != "use"
+
+
+def test_draws_to_go_are_counted_on_the_gains_that_decide():
+    """Validation is settled, the confirmation is not: more draws of it are asked for, to show what it observed."""
+    unclear = confirm((0.6, 0.6, 0.63), draws=3, luck=0.03, seed=4)
+    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, confirmation=unclear)
+    assert advice.decision == "underpowered" and advice.more_of == "confirm"
+    assert f"About {advice.more_draws} more confirmation draw" in advice.sentence
+    effect = min(max(abs(g.value), 0.01) for g in unclear.gains)
+    assert f"show a gain of {100 * effect:.1f} points with power 0.8" in advice.sentence
+    assert "one more look at the locked test" in advice.sentence
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_blend_that_does_not_help_is_not_all_of_them(seed):
+    """Two blends look alike on few items; the chosen one turns out to be worth nothing."""
+    even = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.6, blend("2"): 0.64, blend("4"): 0.63}
+    trials = make_trials(even, items=150, spread=0.08, draws=3, seed=seed, luck=0.01)
+    best = recommend_mixture(trials, level_ranks=RANKS).best.cell
+    rates = {REAL: 0.6, REPEATED: 0.6, best: 0.59}
+    nothing = confirm_cell(make_trials(rates, part="test", items=20_000), best, fresh_draws=True)
+    advice = recommend_mixture(trials, level_ranks=RANKS, confirmation=nothing)
+    assert nothing.gains[0].high < 0.01
+    assert advice.decision == "underpowered" and "ruled out for it" in advice.sentence
+    assert "rule out 1.0 points for every blend" in advice.sentence
+
+
+def test_a_cell_that_failed_in_bad_draws_does_not_win_by_it():
+    equal = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.65, blend("2"): 0.65, blend("4"): 0.64}
+    trials = make_trials(equal, draws=8, seed=0, luck=0.03, skip=[(blend("4"), lambda luck: luck < 0.005)])
+    means = {s.cell.level: s.accuracy for s in recommend_mixture(trials, level_ranks=RANKS).cells if s.cell.level}
+    assert means["4"] == max(means.values())
+    assert recommend_mixture(trials, level_ranks=RANKS).best.cell.level != "4"
+
+
+def test_failures_of_the_best_blend_are_told():
+    trials = make_trials(HUMP)
+    failed = TrialFailure(
+        cell=blend("2"), draw=Draw(generation=5, sampling=0, training=0), stage="train", reason="out of memory"
+    )
+    advice = recommend_mixture(trials, [failed], level_ranks=RANKS)
+    assert "1 trial of the best blend failed" in advice.scope
+    other = dataclasses.replace(failed, cell=blend("1"))
+    assert "of the best blend failed" not in recommend_mixture(trials, [other], level_ranks=RANKS).scope
