@@ -332,3 +332,18 @@ def test_leaks_by_a_real_encoder():
     held_out = ["unblock my international creditcard please", "Where is my card"]
     leaks = find_leaks(texts, held_out, vectors=encoder.encode(texts), held_out_vectors=encoder.encode(held_out))
     assert [(leak.row, leak.held_out, leak.reason) for leak in leaks.found] == [(1, 0, "nearest")]
+
+
+def test_leaks_are_found_in_whatever_part_of_many_rows_they_stand():
+    held_out = ["the cat sat on the mat with a hat", "one two three four five six seven eight nine ten"]
+    texts = [f"row {n}" for n in range(1300)]
+    texts[600], texts[1100] = "The cat sat on the mat, with a HAT", "hat a with mat the on sat cat the"
+    texts[1299] = "one two three four five six seven eight nine eleven"
+    found = {leak.row: (leak.held_out, leak.reason) for leak in find_leaks(texts, held_out).found}
+    assert found == {600: (0, "exact"), 1100: (0, "reordered"), 1299: (1, "overlap")}
+
+
+def test_equal_words_of_many_texts_are_one_string():
+    first, second = split_tokens("Cold water"), split_tokens("cold Ünwater, WATER!")
+    assert first == ["cold", "water"] and second == ["cold", "ünwater", "water"]
+    assert first[0] is second[0] and first[1] is second[2]

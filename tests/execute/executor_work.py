@@ -45,6 +45,22 @@ class Misbehave:
         return what, number
 
 
+class Meet:
+    """Waits until so many items are begun, at most 30 seconds; says where, when and on which GPUs it ran."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, item: tuple[int, int]) -> tuple[str, int, float, float]:
+        number, others = item
+        begun = time.monotonic()
+        (self.folder / f"item-{number}").touch()
+        while len(list(self.folder.glob("item-*"))) < others and time.monotonic() < begun + 30:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "all"), os.getpid(), begun, time.monotonic()
+
+
 class Fragile(Exception):
     """An exception that pickles and does not come back."""
 

@@ -1,8 +1,10 @@
 """Ray on this machine: the same protocol, the same answers to what goes wrong."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
-from executor_work import Misbehave, Square
+from executor_work import Meet, Misbehave, Square
 
 from cuvee.errors import ConfigError
 from cuvee.execute import Lost, Terms, open_executor
@@ -12,11 +14,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def connected():
-    """One small cluster for all tests of this file, connected as a user's own session would be."""
+    """One small cluster with two GPUs by name, for all tests of this file; connected as a user's own session."""
     ray = pytest.importorskip("ray")
     ray.init(
-        address="local", num_cpus=2, include_dashboard=False, configure_logging=False, logging_level="CRITICAL",
-        log_to_driver=False,
+        address="local", num_cpus=4, num_gpus=2, include_dashboard=False, configure_logging=False,
+        logging_level="CRITICAL", log_to_driver=False,
     )  # fmt: skip
     yield ray
     ray.shutdown()
@@ -52,13 +54,32 @@ def test_deaths_deadlines_and_errors(connected, tmp_path):
 
 
 def test_workers_are_as_many_as_the_cluster_holds_and_none_is_told(connected, tmp_path):
-    with open_executor("ray") as executor:
+    with open_executor("ray", Terms(cpus=2)) as executor:
         found = dict(executor.run_all(Misbehave(tmp_path / "log"), [("sleep", 1), ("sleep", 2), ("fine", 3)]))
     assert len(found) == 3
     assert len({line.split()[-1] for line in (tmp_path / "log").read_text().splitlines()}) == 2
-    with open_executor("ray", Terms(gpus=1)) as executor, pytest.raises(ConfigError, match="1 gpus fits anywhere"):
-        list(executor.run_all(Square(np.arange(3)), [1]))
     assert connected.nodes()
+
+
+@pytest.mark.parametrize(("gpus", "held"), [(1, 2), (0.5, 4)])
+def test_a_gpu_is_given_to_one_trial_or_to_as_many_as_share_it(connected, gpus, held, tmp_path):
+    with open_executor("ray", Terms(gpus=gpus)) as executor:
+        results = [result for _, result in executor.run_all(Meet(tmp_path), [(n, held) for n in range(held + 2)])]
+    device_of = {pid: device for device, pid, _, _ in results}
+    assert connected.cluster_resources()["GPU"] == 2
+    assert Counter(device_of.values()) == {"0": held // 2, "1": held // 2}
+    assert max(sum(begun <= at < ended for _, _, begun, ended in results) for _, _, at, _ in results) == held
+
+
+def test_more_gpus_than_the_cluster_has_are_refused_in_one_line(connected, monkeypatch):
+    work = Square(np.arange(3))
+    with open_executor("ray", Terms(gpus=3)) as executor, pytest.raises(ConfigError, match="3 gpus fits anywhere"):
+        list(executor.run_all(work, [1]))
+    monkeypatch.setattr("cuvee.execute.ray._GROWS_S", 1.0)  # a cluster of others may grow, where workers are asked for
+    with open_executor("ray", Terms(workers=1, gpus=3)) as executor, pytest.raises(ConfigError) as refused:
+        list(executor.run_all(work, [1]))
+    assert "no node of the cluster holds a worker of 1 cpus and 3 gpus" in str(refused.value)
+    assert "\n" not in str(refused.value) and connected.nodes()
 
 
 def test_an_address_without_a_cluster_is_told():

@@ -43,6 +43,7 @@ class ExecuteConfig(Section):
             if getattr(self, name) != default[name].default:
                 kinds = "ray" if name in _ONLY_RAY else "processes or ray"
                 raise ValueError(f"{name} has no effect with kind {self.kind}; leave it out, or set kind: {kinds}")
+        self.terms()  # which refuse what no executor can give
         return self
 
     def terms(self) -> Terms:

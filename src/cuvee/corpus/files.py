@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
 _NO_LABEL = "(no label)"
+_BATCH = 65_536  # values that are Python objects at a time
 _TEXT_NAMES = ("text", "sentence", "question", "query", "utterance", "prompt", "content", "title")
 
 
@@ -167,17 +169,50 @@ def corpus_from_table(
     guessed_text, guessed_label = guess_columns(table.column_names)
     text_column = _column(table, text or guessed_text, "text", where)
     label_column = _column(table, label or guessed_label, "label", where)
-    texts, labels = table[text_column].to_pylist(), table[label_column].to_pylist()
-    groups = _optional(table, group, "group", where)
-    contexts = [c if c is not None and c.strip() else None for c in _optional(table, context, "context", where)]
-    rows = []
-    for number, (t, y, g, c) in enumerate(zip(texts, labels, groups, contexts, strict=True), start=1):
-        if t is None or not str(t).strip():
-            raise InputError(f"{where}, row {number}: column {text_column!r} is empty; fill it or drop the row")
-        if label_column != _NO_LABEL and (y is None or not str(y).strip()):
-            raise InputError(f"{where}, row {number}: column {label_column!r} is empty; fill it or drop the row")
-        rows.append({"text": str(t), "target": str(y), "group": g, "context": c})
-    return Corpus.from_rows(rows, origin=origin, task=task)
+    columns = {"text": _filled(table, text_column, where)}
+    is_empty = label_column == _NO_LABEL
+    columns["target"] = _as_strings(table[label_column]) if is_empty else _filled(table, label_column, where)
+    if group:
+        columns["group"] = _as_strings(table[_column(table, group, "group", where)])
+    if context:
+        columns["context"] = _without_blanks(table[_column(table, context, "context", where)])
+    return Corpus.from_columns(columns, origin=origin, task=task)
+
+
+def _filled(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
+    """A column as strings.
+
+    Raises:
+        InputError: a cell is empty.
+    """
+    strings = _as_strings(table[name])
+    for row, value in enumerate(chain.from_iterable(_batches(strings)), start=1):
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{where}, row {row}: column {name!r} is empty; fill it or drop the row")
+    return strings
+
+
+def _without_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as strings, null where there is nothing to read."""
+    parts = _batches(_as_strings(column))
+    kept = [pa.array((v if isinstance(v, str) and v.strip() else None for v in part), pa.string()) for part in parts]
+    return pa.chunked_array(kept, pa.string())
+
+
+def _as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as strings; what is something else reads as Python writes it."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    written = [pa.array((None if v is None else str(v) for v in part), pa.string()) for part in _batches(column)]
+    return pa.chunked_array(written, pa.string())
+
+
+def _batches(column: pa.ChunkedArray) -> Iterator[list[object]]:
+    """The values of a column, a part of it at a time."""
+    for start in range(0, len(column), _BATCH):
+        values: list[object] = column.slice(start, _BATCH).to_pylist()
+        yield values
 
 
 def corpus_from_dataset(
@@ -241,13 +276,6 @@ def corpus_from_saved(dataset: datasets.Dataset) -> pa.Table:
         values = dataset[name][:]
         columns[name] = [feature.int2str(v) if hasattr(feature, "int2str") and v is not None else v for v in values]
     return pa.table(columns)
-
-
-def _optional(table: pa.Table, name: str | None, role: str, where: str) -> list[str | None]:
-    """The values of a column that need not be there, as strings."""
-    if not name:
-        return [None] * int(table.num_rows)
-    return [None if value is None else str(value) for value in table[_column(table, name, role, where)].to_pylist()]
 
 
 def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:

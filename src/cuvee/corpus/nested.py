@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cuvee.corpus.content import normalise_text
 from cuvee.corpus.splits import label_strata
-from cuvee.corpus.table import Corpus, normalise_text
+from cuvee.corpus.table import Corpus
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus.table import Corpus, normalise_text
+from cuvee.corpus.content import normalise_text
+from cuvee.corpus.table import Corpus
 from cuvee.errors import InputError, LockedTestError
 from cuvee.fingerprint import derive_rng
 

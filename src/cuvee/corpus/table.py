@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cuvee.corpus.content import content_id, content_ids
 from cuvee.errors import InputError
 from cuvee.fingerprint import hash_texts
 
@@ -43,13 +42,7 @@ SCHEMA = pa.schema(
 )
 LATER = ("context", "weight")
 """Columns that files written by earlier releases lack."""
-_PUNCTUATION = re.compile(r"[^\w\s]|_", flags=re.UNICODE)
-
-
-def normalise_text(text: str) -> str:
-    """Lower case, no punctuation, single spaces: two texts that agree here are the same text."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_PUNCTUATION.sub(" ", folded).split())
+_READ_ROWS = 65_536  # that are Python strings at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +91,22 @@ class Corpus:
             repeated = Counter(corpus.ids).most_common(1)[0][0]
             raise InputError(f"row id {repeated!r} occurs twice; ids must be unique")
         return corpus
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, pa.ChunkedArray], *, origin: Origin = "real", task: Task = "classification"
+    ) -> Corpus:
+        """A corpus from columns of strings of one length: what :meth:`from_rows` makes of them, in less memory.
+
+        Args:
+            columns: ``text`` and ``target``, without nulls, and any of ``group`` and ``context``.
+            origin: of all rows.
+            task: what the rows are for.
+        """
+        texts, targets = columns["text"], columns["target"]
+        made = {field.name: pa.nulls(len(texts), field.type) for field in SCHEMA}
+        made |= {"id": content_ids(texts, targets), "origin": pa.repeat(pa.scalar(origin, pa.string()), len(texts))}
+        return cls(pa.table({**made, **columns}, schema=SCHEMA).combine_chunks(), task)
 
     @classmethod
     def without_texts(
@@ -171,12 +180,12 @@ class Corpus:
     @cached_property
     def targets(self) -> list[str]:
         """The labels (classification), completions or passages."""
-        return self._strings("target")
+        return self._repeated("target") if self.task == "classification" else self._strings("target")
 
     @cached_property
     def origins(self) -> list[str]:
         """``real`` or ``synthetic``, a row."""
-        return self._strings("origin")
+        return self._repeated("origin")
 
     @cached_property
     def prompts(self) -> list[str]:
@@ -209,22 +218,22 @@ class Corpus:
     @cached_property
     def labels(self) -> list[str]:
         """The distinct targets, sorted."""
-        return sorted(set(self.targets))
+        return sorted(self.table["target"].unique().to_pylist())
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of ids, texts, targets and origins, in order; of contexts and weights too, where some row has one."""
-        parts = [p for row in zip(self.ids, self.texts, self.targets, self.origins, strict=True) for p in row]
+        parts = self._cells("id", "text", "target", "origin")
         if (self.weights != 1.0).any():
             return hash_texts(["weights", *(weight.hex() for weight in self.weights.tolist()), self._unweighted(parts)])
         return self._unweighted(parts)
 
-    def _unweighted(self, parts: Sequence[str]) -> str:
-        if any(context is not None for context in self.contexts):
+    def _unweighted(self, parts: Iterable[str]) -> str:
+        if self.table["context"].null_count < len(self):
             # marked, so that no context differs from an empty one, nor this hash from one of more rows
             contexts = ("-" if context is None else f"+{context}" for context in self.contexts)
-            return hash_texts([f"{self.task}+context", *parts, *contexts])
-        return hash_texts([self.task, *parts])
+            return hash_texts(chain([f"{self.task}+context"], parts, contexts))
+        return hash_texts(chain([self.task], parts))
 
     def label_counts(self) -> dict[str, int]:
         """Rows of each label, sorted by label."""
@@ -268,7 +277,20 @@ class Corpus:
         return import_datasets().Dataset(self.table)
 
     def _strings(self, name: str) -> list[str]:
-        return [str(v) for v in self.table[name].to_pylist()]
+        found: list[str] = self.table[name].to_pylist()
+        return found
+
+    def _repeated(self, name: str) -> list[str]:
+        """The same for a column of few values: each is one string, however many rows have it."""
+        coded = self.table[name].combine_chunks().dictionary_encode()
+        values: list[str] = coded.dictionary.to_pylist()
+        return [values[code] for code in coded.indices.to_numpy(zero_copy_only=False).tolist()]
+
+    def _cells(self, *names: str) -> Iterator[str]:
+        """The cells of some columns, row by row."""
+        for batch in self.table.select(list(names)).to_batches(max_chunksize=_READ_ROWS):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield from row
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{k}: {v}" for k, v in list(self.label_counts().items())[:8])
@@ -293,8 +315,3 @@ def _check_weight(weight: object, where: str) -> None:
     fits = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < np.inf
     if weight is not None and not fits:
         raise InputError(f"{where}: weight must be a number of at least 0 or None, got {weight!r}")
-
-
-def content_id(text: str, target: str) -> str:
-    """A row id made of the content: 16 hex digits."""
-    return hashlib.sha256(f"{text}\x00{target}".encode("utf-8", "surrogatepass")).hexdigest()[:16]

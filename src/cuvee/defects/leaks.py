@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import normalise_text
-from cuvee.defects.tokens import split_tokens
+from cuvee.defects.tokens import split_normalised, split_tokens
 from cuvee.records import Vectors
 from cuvee.similarity import Neighbours, nearest_neighbours
 
@@ -202,32 +202,37 @@ class _HeldOutIndex:
     def lexical_leaks(self, texts: Sequence[str]) -> dict[int, Leak]:
         """Leaks by the exact, reordered and overlap rules, by row."""
         found: dict[int, Leak] = {}
-        tokens = [split_tokens(t) for t in texts]
-        for row, (text, words) in enumerate(zip(texts, tokens, strict=True)):
-            exact = self._exact.get(normalise_text(text))
+        for start in range(0, len(texts), _TILE):
+            found |= self._leaks_of_tile(texts[start : start + _TILE], start)
+        return found
+
+    def _leaks_of_tile(self, texts: Sequence[str], start: int) -> dict[int, Leak]:
+        """The same for some texts, whose rows are counted from ``start``."""
+        found: dict[int, Leak] = {}
+        said = [normalise_text(text) for text in texts]
+        tokens = [split_normalised(text) for text in said]
+        for row, (text, words) in enumerate(zip(said, tokens, strict=True), start=start):
+            exact = self._exact.get(text)
             if exact is not None:
                 found[row] = Leak(row=row, held_out=exact, reason="exact", score=1.0)
                 continue
             reordered = self._sorted.get(tuple(sorted(words)))
             if reordered is not None:
                 found[row] = Leak(row=row, held_out=reordered, reason="reordered", score=1.0)
-        for leak in self._overlaps(tokens):
+        for leak in self._overlaps(tokens, start):
             found.setdefault(leak.row, leak)
         return found
 
-    def _overlaps(self, tokens: Sequence[Sequence[str]]) -> list[Leak]:
+    def _overlaps(self, tokens: Sequence[Sequence[str]], start: int) -> list[Leak]:
         sizes = np.array([_gram_count(words) for words in tokens], dtype=np.int64)
-        found: list[Leak] = []
-        for start in range(0, len(tokens), _TILE):
-            part = self._gram_matrix(tokens[start : start + _TILE], grow=False)
-            shared = (part @ self._grams.T).tocoo()
-            rows, columns = shared.row + start, shared.col
-            smaller = np.minimum(sizes[rows], self._sizes[columns])
-            score = np.where(smaller > 0, shared.data / np.maximum(smaller, 1), 0.0)
-            for at in np.flatnonzero(score >= CONTAINMENT):
-                found.append(
-                    Leak(row=int(rows[at]), held_out=int(columns[at]), reason="overlap", score=float(score[at]))
-                )
+        shared = (self._gram_matrix(tokens, grow=False) @ self._grams.T).tocoo()
+        rows, columns = shared.row, shared.col
+        smaller = np.minimum(sizes[rows], self._sizes[columns])
+        score = np.where(smaller > 0, shared.data / np.maximum(smaller, 1), 0.0)
+        found = [
+            Leak(row=start + int(rows[at]), held_out=int(columns[at]), reason="overlap", score=float(score[at]))
+            for at in np.flatnonzero(score >= CONTAINMENT)
+        ]
         return sorted(found, key=lambda leak: (leak.row, -leak.score, leak.held_out))
 
     def _gram_matrix(self, tokens: Sequence[Sequence[str]], *, grow: bool) -> sparse.csr_array:

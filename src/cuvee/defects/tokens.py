@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,12 @@ _TOKEN = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac0
 
 def split_tokens(text: str) -> list[str]:
     """Lower-case words without punctuation; each character of an unspaced script is a token of its own."""
-    return _TOKEN.findall(normalise_text(text))
+    return split_normalised(normalise_text(text))
+
+
+def split_normalised(text: str) -> list[str]:
+    """The tokens of what ``normalise_text`` gave. Equal words are one string, so that many texts take little room."""
+    return list(map(intern, text.split() if text.isascii() else _TOKEN.findall(text)))
 
 
 def duplicate_mask(texts: Sequence[str]) -> NDArray[np.bool_]:

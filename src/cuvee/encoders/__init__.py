@@ -11,6 +11,7 @@ from cuvee.encoders.loading import DEFAULT_ENCODER, MINILM_SHA256, find_minilm, 
 from cuvee.encoders.protocol import Encoder, WrappedEncoder
 from cuvee.encoders.sentences import SentenceEncoder
 from cuvee.encoders.spread import SpreadEncoder
+from cuvee.encoders.storage import batches, empty_rows
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -21,6 +22,8 @@ __all__ = [
     "SentenceEncoder",
     "SpreadEncoder",
     "WrappedEncoder",
+    "batches",
+    "empty_rows",
     "find_minilm",
     "load_encoder",
 ]

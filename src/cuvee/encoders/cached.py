@@ -12,6 +12,7 @@ import numpy as np
 
 from cuvee.encoders.protocol import Encoder, WrappedEncoder
 from cuvee.encoders.spread import PART, SpreadEncoder
+from cuvee.encoders.storage import batches, empty_rows
 from cuvee.records import Vectors
 
 _MEMORY_ROWS = 200_000
@@ -42,6 +43,17 @@ class CachedEncoder(WrappedEncoder):
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim); only texts never seen before are embedded."""
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        parts = list(batches(len(texts)))
+        if len(parts) == 1:
+            return self._encode_batch(texts)
+        out = empty_rows(len(texts), self.dim)
+        for part in parts:
+            out[part] = self._encode_batch(texts[part])
+        return out
+
+    def _encode_batch(self, texts: Sequence[str]) -> Vectors:
         keys = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest()[:16] for t in texts]
         known = {k: self._memory[k] for k in keys if k in self._memory}
         known.update(self._read([k for k in keys if k not in known]))
@@ -51,8 +63,6 @@ class CachedEncoder(WrappedEncoder):
             rows = [(k, fresh[i].tobytes()) for i, k in enumerate(part)]
             with self._database:
                 self._database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-        if not keys:
-            return np.zeros((0, self.dim), dtype=np.float32)
         if len(self._memory) + len(known) <= _MEMORY_ROWS:
             self._memory.update(known)
         return np.stack([known[k] for k in keys])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
 
 from cuvee.crew import Crew
 from cuvee.encoders.protocol import Encoder, WrappedEncoder
+from cuvee.encoders.storage import empty_rows
 from cuvee.records import Vectors
 
 PART = 2_048
@@ -29,9 +28,12 @@ class SpreadEncoder(WrappedEncoder):
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim)."""
-        parts = self.encode_parts([texts[start : start + PART] for start in range(0, len(texts), PART)])
-        return np.concatenate(parts) if parts else np.zeros((0, self.dim), dtype=np.float32)
+        out = empty_rows(len(texts), self.dim)
+        parts = [texts[start : start + PART] for start in range(0, len(texts), PART)]
+        for number, vectors in enumerate(self.encode_parts(parts)):
+            out[number * PART : number * PART + len(vectors)] = vectors
+        return out
 
-    def encode_parts(self, parts: Sequence[Sequence[str]]) -> list[Vectors]:
-        """The vectors of each part, in their order."""
-        return list(self._crew.map(self._work, [list(part) for part in parts]))
+    def encode_parts(self, parts: Sequence[Sequence[str]]) -> Iterator[Vectors]:
+        """The vectors of each part, in their order, as they come."""
+        return self._crew.map(self._work, [list(part) for part in parts])

@@ -107,7 +107,7 @@ class Dispatcher:
         if not room and not there:
             raise ConfigError(
                 f"execute: no worker of {self._terms.cpus or 1} cpus and {self._terms.gpus:g} gpus fits anywhere; "
-                "lower execute.cpus, execute.gpus or execute.memory_gb, or give execute.workers to wait for room"
+                "lower execute.cpus, execute.gpus or execute.memory_gb"
             )
         for _ in range(min(room - there, wanted - len(self._starting) - len(self._idle))):
             self._starting.add(self._crew.hire())

@@ -49,6 +49,16 @@ def visible_gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(folder.iterdir())] if folder.is_dir() else []
 
 
+def sharers(gpus: float) -> int:
+    """Workers that share one GPU where each wants so many, which is below 1: none is split over two."""
+    return int(1.0 / gpus + 1e-9)
+
+
+def workers_on_gpus(there: int, gpus: float) -> int:
+    """Workers that so many GPUs hold, where each wants ``gpus`` of them, above 0."""
+    return there * sharers(gpus) if gpus < 1 else there // int(gpus)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()

@@ -27,8 +27,10 @@ from cuvee.execute.machine import (
     VISIBLE_GPUS,
     free_memory,
     resident_memory,
+    sharers,
     usable_cores,
     visible_gpus,
+    workers_on_gpus,
 )
 from cuvee.execute.protocol import Lost, R, T, Terms
 
@@ -124,9 +126,9 @@ class _ProcessCrew:
         threads = dict.fromkeys(THREAD_VARIABLES, str(self._terms.cpus or 1))
         made = {**os.environ, **threads, "PYTHONPATH": paths, "TOKENIZERS_PARALLELISM": "false"}
         if self._terms.gpus:
-            wanted = self._terms.gpus
-            first = int(place * wanted)
-            made[VISIBLE_GPUS] = ",".join(self._gpus[first : first + max(1, int(wanted))])
+            each = max(1, int(self._terms.gpus))
+            first = place // sharers(self._terms.gpus) if self._terms.gpus < 1 else place * each
+            made[VISIBLE_GPUS] = ",".join(self._gpus[first : first + each])
         return made
 
     def give(self, worker: int, item: object) -> None:
@@ -197,7 +199,7 @@ def _end(process: subprocess.Popen[bytes], patience_s: float = 0.0) -> int:
 
 def _count_workers(terms: Terms, gpus: int) -> int:
     """As many as cores, memory and GPUs allow; 0 where there are too few GPUs."""
-    by_gpu = int(gpus / terms.gpus) if terms.gpus else None
+    by_gpu = workers_on_gpus(gpus, terms.gpus) if terms.gpus else None
     if terms.workers is not None:
         return terms.workers if by_gpu is None else min(terms.workers, by_gpu)
     found = max(1, usable_cores() // (terms.cpus or 1))

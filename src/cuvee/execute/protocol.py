@@ -22,7 +22,7 @@ class Terms:
         memory_gb: resident memory (10^9 bytes) of a worker before it is ended.
         retries: how often an item is given to a fresh worker after its worker died.
         cpus: cores, and threads of linear algebra, of a worker.
-        gpus: of a worker; below 1 several share one.
+        gpus: of a worker; below 1 several share one, above 1 a whole number.
 
     Raises:
         ValueError: a number out of its range.
@@ -44,6 +44,8 @@ class Terms:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is {value!r}; it must be 0 or more")
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus is {self.gpus!r}; above 1 it must be a whole number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

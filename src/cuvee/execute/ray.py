@@ -14,7 +14,7 @@ from typing import Protocol, Self, cast
 
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute.dispatching import Dispatcher, Report
-from cuvee.execute.machine import THREAD_VARIABLES, usable_cores
+from cuvee.execute.machine import THREAD_VARIABLES, usable_cores, workers_on_gpus
 from cuvee.execute.protocol import Lost, R, T, Terms
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
@@ -30,6 +30,8 @@ _ROOM_S = 1.0
 """For how long what the cluster has counts as known."""
 _KNOCK_S = 10.0
 """How long an address may take to answer."""
+_GROWS_S = 300.0
+"""How long a cluster that has no node for a worker may take to get one, where a number of workers was asked for."""
 
 
 class _Ref(Protocol):
@@ -74,6 +76,7 @@ class RayExecutor:
         self._crew: _RayCrew | None = None
         self._dispatcher: Dispatcher | None = None
         self._work: object = None
+        self._is_own = self._started and address is None
         if self._started:
             _connect(address)
 
@@ -96,7 +99,8 @@ class RayExecutor:
         if self._crew is None or self._dispatcher is None or self._work is not work:
             if self._crew is not None:
                 self._crew.close()
-            self._crew = _RayCrew(work, self._terms)
+            # what was started here has all the nodes that it will ever have
+            self._crew = _RayCrew(work, self._terms, patience_s=0.0 if self._is_own else _GROWS_S)
             self._dispatcher, self._work = Dispatcher(self._crew, self._terms), work
         for item, result in self._dispatcher.run(items, on_start):
             yield item, cast("R | Lost", result)
@@ -131,8 +135,9 @@ def _knock(address: str) -> None:
 
 
 class _RayCrew:
-    def __init__(self, work: object, terms: Terms) -> None:
-        self._terms = terms
+    def __init__(self, work: object, terms: Terms, *, patience_s: float) -> None:
+        self._terms, self._patience_s = terms, patience_s
+        self._hopeless_since: float | None = None
         self._numbers = count()
         self._actors: dict[int, ray.actor.ActorHandle] = {}
         self._refs: dict[_Ref, int] = {}
@@ -151,8 +156,12 @@ class _RayCrew:
 
     def room(self) -> int:
         """As many actors as the cluster now holds in all, or those asked for, which may have to wait for room."""
-        if self._terms.workers is not None:
-            return self._terms.workers
+        if self._terms.workers is None:
+            return self._holds()
+        return self._terms.workers if self._patience_s or self._holds() else 0
+
+    def _holds(self) -> int:
+        """Actors that the nodes hold, whatever else runs on them."""
         found, asked = self._known
         if time.monotonic() - asked >= _ROOM_S:
             found = sum(self._fits(node["Resources"]) for node in ray.nodes() if node["Alive"])
@@ -160,12 +169,13 @@ class _RayCrew:
         return found
 
     def _fits(self, resources: dict[str, float]) -> int:
-        wanted = {
-            "CPU": float(self._terms.cpus or 1),
-            "GPU": self._terms.gpus,
-            "memory": (self._terms.memory_gb or 0.0) * 1e9,
-        }
-        return min(int(resources.get(name, 0.0) / much) for name, much in wanted.items() if much > 0)
+        memory = (self._terms.memory_gb or 0.0) * 1e9
+        found = [int(resources.get("CPU", 0.0) / (self._terms.cpus or 1))]
+        if memory:
+            found.append(int(resources.get("memory", 0.0) / memory))
+        if self._terms.gpus:
+            found.append(workers_on_gpus(int(resources.get("GPU", 0.0)), self._terms.gpus))
+        return min(found)
 
     def hire(self) -> int:
         number = next(self._numbers)
@@ -182,8 +192,30 @@ class _RayCrew:
         ray.kill(self._actors.pop(worker), no_restart=True)
 
     def wait(self, seconds: float | None) -> Sequence[Report]:
-        done, _ = ray.wait(list(self._refs), num_returns=1, timeout=seconds)
-        return [self._read(ref) for ref in done]
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            waits = self._ready.isdisjoint(self._actors)  # nobody works yet: is there a node for anybody?
+            pause = left if not waits else min(_ROOM_S, _ROOM_S if left is None else left)
+            done, _ = ray.wait(list(self._refs), num_returns=1, timeout=pause)
+            if done or (until is not None and time.monotonic() >= until):
+                return [self._read(ref) for ref in done]
+            if waits:
+                self._check_hope()
+
+    def _check_hope(self) -> None:
+        """Refuse to wait for ever for a node that can hold a worker."""
+        if self._holds():
+            self._hopeless_since = None
+            return
+        now = time.monotonic()
+        self._hopeless_since = self._hopeless_since or now
+        if now - self._hopeless_since >= self._patience_s:
+            raise ConfigError(
+                f"execute: no node of the cluster holds a worker of {self._terms.cpus or 1} cpus and "
+                f"{self._terms.gpus:g} gpus, and none came within {self._patience_s:g} s; lower execute.cpus, "
+                "execute.gpus or execute.memory_gb"
+            )
 
     def _read(self, ref: _Ref) -> Report:
         number = self._refs.pop(ref)

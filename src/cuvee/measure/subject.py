@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.defects import Leaks, find_leaks, split_tokens
-from cuvee.encoders import Encoder
+from cuvee.encoders import Encoder, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors
 from cuvee.similarity import (
@@ -234,7 +234,7 @@ class Subject:
     def _encode(self, texts: Sequence[str], ids: Sequence[str], what: str) -> Vectors:
         if self.encoder is None:
             raise ValueError("encoder is None; this metric needs vectors")
-        parts: list[Vectors] = []
+        out: Vectors | None = None
         step = _ENCODED if self.compute.crew is None else _ENCODED * _SPREAD
         for start in range(0, len(texts), step):
             part = self.encoder.encode(texts[start : start + step])
@@ -245,10 +245,11 @@ class Subject:
                     f"{what}, row {ids[row]!r}: encoder {self.encoder.name!r} has no vector for {texts[row]!r}; "
                     "drop the row"
                 )
-            parts.append(part)
+            out = empty_rows(len(texts), part.shape[1]) if out is None else out
+            out[start : start + step] = unit_rows(part)
             if self.listen is not None:
                 self.listen("embed", min(start + step, len(texts)), len(texts))
-        return unit_rows(np.concatenate(parts))
+        return np.zeros((0, self.encoder.dim), dtype=np.float32) if out is None else out
 
 
 def _fingerprint(corpus: Corpus, vectors: Vectors | None) -> str:

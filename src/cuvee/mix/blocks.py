@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cuvee.corpus import SCHEMA, Corpus, label_strata, normalise_text, row_sources
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
+
+Codes = NDArray[np.int64]
 
 
 def assign_blocks(
@@ -36,12 +39,14 @@ def assign_blocks(
         InputError: a label has too few rows, with how many blocks it could fill.
     """
     members = _Members.of(pool, [label for label, wanted in rows.items() if wanted])
-    orders = {label: iter(members.in_order(label, derive_rng(seed, "blocks", label))) for label in members.labels}
+    orders = {
+        label: iter(members.in_order(label, derive_rng(seed, "blocks", label)).tolist()) for label in members.labels
+    }
     for block in range(blocks):
         filled: Counter[str] = Counter()
         for label, order in orders.items():
             while filled[label] < rows[label]:
-                key = next((key for key in order if key not in members.block), None)
+                key = next((key for key in order if members.block[key] < 0), None)
                 if key is None:
                     groups, total = members.count(label)
                     raise InputError(
@@ -71,7 +76,7 @@ def deal_blocks(
     filled = {label: [0] * blocks for label in members.labels}
     totals = {label: members.count(label)[1] for label in members.labels}
 
-    def deal(key: str) -> None:
+    def deal(key: int) -> None:
         labels = members.counts(key)
 
         def has(block: int) -> tuple[float, int]:
@@ -81,12 +86,12 @@ def deal_blocks(
         for label, n in members.put(key, block).items():
             filled[label][block] += n
 
-    mixed = [key for key in members.in_order(None, derive_rng(seed, "deal")) if len(members.counts(key)) > 1]
-    for key in sorted(mixed, key=members.size):
+    everything = members.in_order(None, derive_rng(seed, "deal"))
+    for key in members.largest_first(everything[members.kinds[everything] > 1]):
         deal(key)
     for label in members.labels:
-        order = [key for key in members.in_order(label, derive_rng(seed, "deal", label)) if key not in members.block]
-        for key in sorted(order, key=members.size):
+        order = members.in_order(label, derive_rng(seed, "deal", label))
+        for key in members.largest_first(order[members.block[order] < 0]):
             deal(key)
     for label in members.labels:
         if min(filled[label]) < rows[label]:
@@ -135,60 +140,85 @@ def full_blocks(pool: Corpus, rows: Mapping[str, int]) -> set[int]:
 
 
 class _Members:
-    """The rows of each group and label, and the block that each group was put into."""
+    """The rows of each group and label, and the block that each group was put into.
 
-    def __init__(self, rows: Mapping[str, Mapping[str, list[int]]], labels: Iterable[str]) -> None:
-        self._rows = rows
-        self.labels = sorted(labels)
-        self.block: dict[str, int] = {}
-        self._holding: dict[str, list[str]] = {label: [] for label in self.labels}
-        for key in sorted(rows):
-            for label in rows[key]:
-                self._holding[label].append(key)
+    Groups are numbered in the order of their names; of a group, labels come in the order of its rows.
+
+    Attributes:
+        labels: those that are wanted, sorted.
+        kinds: labels of each group, shape (groups,).
+        block: of each group, shape (groups,); -1 where it is in none.
+    """
+
+    def __init__(self, labels: Sequence[str], rows: Codes, group: Codes, label: Codes) -> None:
+        self.labels = labels
+        self._rows, self._group = rows, group
+        _, first, counts = np.unique(group * max(1, len(labels)) + label, return_index=True, return_counts=True)
+        order = np.lexsort((first, group[first]))
+        self._label, self._count = label[first][order], counts[order]
+        owner = group[first][order]
+        groups = int(owner.max(initial=-1)) + 1
+        self.kinds = np.bincount(owner, minlength=groups)
+        self._start = np.cumsum(self.kinds) - self.kinds
+        self._sizes = np.bincount(group, minlength=groups)
+        self._holding = [owner[self._label == number] for number in range(len(labels))]
+        self._totals = [int(self._count[self._label == number].sum()) for number in range(len(labels))]
+        self.block = np.full(groups, -1, dtype=np.int64)
 
     @classmethod
     def of(cls, pool: Corpus, labels: Iterable[str]) -> _Members:
         """Those of the labels that are wanted; rows of others get no block."""
-        wanted = set(labels)
-        rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for i, (label, group) in enumerate(zip(label_strata(pool), whole_groups(pool), strict=True)):
-            if label in wanted:
-                rows[group][label].append(i)
-        return cls(rows, wanted)
+        wanted = sorted(set(labels))
+        number = {label: code for code, label in enumerate(wanted)}
+        label = np.array([number.get(found, -1) for found in label_strata(pool)], dtype=np.int64)
+        rows = np.flatnonzero(label >= 0)
+        names = _group_names(pool).take(pa.array(rows)).dictionary_encode()
+        rank = np.empty(len(names.dictionary), dtype=np.int64)
+        rank[pc.sort_indices(names.dictionary).to_numpy()] = np.arange(len(rank))
+        return cls(wanted, rows, rank[names.indices.to_numpy()], label[rows])
 
-    def in_order(self, label: str | None, rng: np.random.Generator) -> list[str]:
+    def in_order(self, label: str | None, rng: np.random.Generator) -> Codes:
         """The groups that hold a label (None: all groups), in a drawn order."""
-        keys = sorted(self._rows) if label is None else self._holding[label]
-        return [keys[i] for i in rng.permutation(len(keys))]
+        keys = np.arange(len(self.block)) if label is None else self._holding[self.labels.index(label)]
+        return keys[rng.permutation(len(keys))]
 
-    def counts(self, key: str) -> dict[str, int]:
+    def largest_first(self, keys: Codes) -> list[int]:
+        """The groups by their size; equal ones stay in their order."""
+        found: list[int] = keys[np.argsort(-self._sizes[keys], kind="stable")].tolist()
+        return found
+
+    def counts(self, key: int) -> dict[str, int]:
         """Label -> rows of a group."""
-        return {label: len(rows) for label, rows in self._rows[key].items()}
-
-    def size(self, key: str) -> int:
-        """For sorting: the largest group first."""
-        return -sum(self.counts(key).values())
+        start = int(self._start[key])
+        pairs = range(start, start + int(self.kinds[key]))
+        return {self.labels[self._label[pair]]: int(self._count[pair]) for pair in pairs}
 
     def count(self, label: str) -> tuple[int, int]:
         """Groups that hold a label, and its rows."""
-        keys = self._holding[label]
-        return len(keys), sum(len(self._rows[key][label]) for key in keys)
+        number = self.labels.index(label)
+        return len(self._holding[number]), self._totals[number]
 
-    def put(self, key: str, block: int) -> dict[str, int]:
+    def put(self, key: int, block: int) -> dict[str, int]:
         """Put a group into a block; label -> rows of the group."""
         self.block[key] = block
         return self.counts(key)
 
-    def block_of(self, rows: int) -> NDArray[np.int64]:
+    def block_of(self, rows: int) -> Codes:
         """The block of each row, shape (rows,); -1 where there is none."""
         found = np.full(rows, -1, dtype=np.int64)
-        for key, block in self.block.items():
-            for own in self._rows[key].values():
-                found[own] = block
+        found[self._rows] = self.block[self._group]
         return found
 
 
-def _with_blocks(pool: Corpus, block_of: NDArray[np.int64], reserved: int, fresh: int) -> Corpus:
-    numbers = [None if b < 0 else int(fresh + b if b < reserved else b - reserved) for b in block_of]
-    column = pa.array(numbers, pa.int32())
+def _group_names(pool: Corpus) -> pa.Array:
+    """What :func:`whole_groups` gives, as a column."""
+    if any(source is not None for source in row_sources(pool)):
+        return pa.array(whole_groups(pool), pa.string())
+    alone = pc.binary_join_element_wise("row:", pool.table["id"], "")
+    return pc.coalesce(pool.table["group"], alone).combine_chunks()
+
+
+def _with_blocks(pool: Corpus, block_of: Codes, reserved: int, fresh: int) -> Corpus:
+    numbers = np.where(block_of < reserved, fresh + block_of, block_of - reserved).astype(np.int32)
+    column = pa.array(numbers, mask=block_of < 0)
     return Corpus(pool.table.set_column(SCHEMA.get_field_index("block"), "block", column), pool.task)

@@ -150,10 +150,10 @@ def nearest_by_bin(unit: Vectors, bins: Ints, *, rows: Ints | None = None, tile:
         tile: rows of a tile.
     """
     order = np.argsort(bins, kind="stable")
-    data, sorted_bins = unit[order], bins[order]
-    count = int(bins.max(initial=0)) + 1
+    sorted_bins, count = bins[order], int(bins.max(initial=0)) + 1
     if rows is not None:
         return _sampled_nearest(unit, rows, order, sorted_bins, count)
+    data = unit[order]
     out = np.full((len(unit), count), -np.inf, dtype=unit.dtype)
 
     def work(pair: tuple[slice, slice]) -> list[tuple[slice, Ints, Vectors]]:

@@ -34,7 +34,7 @@ def pool_to_table(pool: StoredPool) -> pa.Table:
     """The rows, with the rest of the pool in the metadata; what generating it took is not part of it."""
     meta = {
         "level": asdict(pool.level),
-        "rejected": [asdict(r) for r in pool.rejected],
+        "rejected": [{"slot": r.slot, "reason": r.reason, "text": r.text} for r in pool.rejected],  # may be a million
         "tokens": [pool.usage.requests + pool.usage.replayed, pool.usage.prompt_tokens, pool.usage.completion_tokens],
         "note": pool.note,
         "key": pool.key,

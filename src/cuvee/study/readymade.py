@@ -77,12 +77,9 @@ def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], 
 def clean_pool(study: Study, corpus: Corpus, filters: Sequence[Filter]) -> tuple[Filtered, tuple[Rejected, ...]]:
     """Without foreign labels and without what the filters take; all that went is listed."""
     labels = set(study.train.labels) if corpus.task == "classification" else set(corpus.targets)
-    known = [target in labels for target in corpus.targets]
-    foreign = tuple(
-        Rejected(slot=i, reason=_FOREIGN, text=text)
-        for i, text, is_known in zip(corpus.ids, corpus.texts, known, strict=True)
-        if not is_known
-    )
+    known = np.array([target in labels for target in corpus.targets], dtype=bool)
+    others = corpus.keep(~known)
+    foreign = [Rejected(slot=i, reason=_FOREIGN, text=t) for i, t in zip(others.ids, others.texts, strict=True)]
     found = apply_filters(corpus.keep(known) if foreign else corpus, filters, encode=study.encoder.encode)
     return found, (*foreign, *found.rejected)
 
@@ -120,7 +117,7 @@ def _load_pool(study: Study, file: PoolFile) -> Corpus:
                 f"{file.path}: the pool has no rows of label {missing[0]!r} ({len(missing)} labels of the real data "
                 "are missing); rename its labels or drop them from the real data"
             )
-    without = corpus.contexts.count(None)
+    without = corpus.table["context"].null_count
     if without and config.task == "generation" and None not in study.train.contexts:
         raise InputError(
             f"{file.path}: {without} of {len(corpus)} rows have no context, and all real rows have one; name its "
@@ -191,6 +188,6 @@ def _select_levels(study: Study, file: PoolFile, pool: Corpus) -> list[Corpus]:
 def _with_columns(corpus: Corpus, values: dict[str, str]) -> Corpus:
     table = corpus.table
     for name, value in values.items():
-        column = pa.array([value] * len(corpus), pa.string())
+        column = pa.repeat(pa.scalar(value, pa.string()), len(corpus))
         table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
     return replace(corpus, table=table)

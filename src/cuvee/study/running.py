@@ -140,6 +140,8 @@ def open_trials(
         test: what predictors are evaluated on; None is validation.
         epochs: see :class:`RecipeWork`.
     """
+    # rows in no generation draw are mixed into no blend: they are neither embedded nor carried
+    pools = {key: pool.keep(pool.blocks >= 0) for key, pool in pools.items()}
     held_out = study.split.validation if test is None else test
     part: Literal["validation", "test"] = "validation" if test is None else "test"
     settings = study.config.execute

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cuvee.corpus import Corpus, normalise_text, row_sources
-from cuvee.defects import degenerate_reasons, find_leaks
+from cuvee.defects import LeakFinder, degenerate_reasons
 from cuvee.errors import LeakError
 from cuvee.mix.filters.steps import Candidates, Judgement
 from cuvee.records import Vectors
@@ -66,18 +66,19 @@ class Leak:
         if not self.held_out:
             return Judgement(reasons=(None,) * len(rows.corpus), note="no held-out texts were given")
         held_out_vectors = rows.embed(self.held_out, self.held_out_vectors, "held_out_vectors")
-        by_vectors = held_out_vectors is not None
-        leaks = find_leaks(
-            rows.corpus.texts,
+        finder = LeakFinder(
             self.held_out,
             reference=self.reference,
-            vectors=rows.needed_vectors(self.name) if by_vectors else None,
             held_out_vectors=held_out_vectors,
             reference_vectors=rows.embed(self.reference, self.reference_vectors, "reference_vectors"),
         )
         reasons: list[str | None] = [None] * len(rows.corpus)
-        for leak in leaks.found:
-            reasons[leak.row] = f"leaks held-out data ({leak.reason})"
+        texts = rows.corpus.texts
+        whole = [(slice(0, len(texts)), None)]
+        for part, vectors in whole if held_out_vectors is None else rows.vector_batches(self.name):
+            leaks = finder.find(texts[part], vectors)
+            for leak in leaks.found:
+                reasons[part.start + leak.row] = f"leaks held-out data ({leak.reason})"
         known = {normalise_text(source) for source in self.sources}
         for row, source in enumerate(row_sources(rows.corpus)):
             if source is not None and normalise_text(source) in known:

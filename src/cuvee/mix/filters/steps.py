@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
+from cuvee.encoders import batches, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Rejected, Vectors
 from cuvee.similarity import unit_rows
@@ -35,6 +36,7 @@ class Candidates:
     def __init__(self, corpus: Corpus, *, encode: Encode | None = None, vectors: Vectors | None = None) -> None:
         self.corpus = corpus
         self._encode = encode
+        self._cut: tuple[Vectors, NDArray[np.int64]] | None = None  # rows of a larger matrix, taken when wanted
         if vectors is not None:
             self.vectors = _given_rows(vectors, len(corpus), "vectors")
 
@@ -45,6 +47,8 @@ class Candidates:
         Raises:
             InputError: the encoder has no vector for a row.
         """
+        if self._cut is not None:
+            return _take_rows(*self._cut)
         return None if self._encode is None else _encoded_rows(self._encode, self.corpus.texts)
 
     def needed_vectors(self, name: str) -> Vectors:
@@ -57,6 +61,24 @@ class Candidates:
             raise ValueError(f"filter {name!r} compares vectors, and there are none; give encode or vectors")
         return self.vectors
 
+    def vector_batches(self, name: str) -> Iterator[tuple[slice, Vectors]]:
+        """The same, some rows at a time: of many rows that nobody compared yet the vectors are not kept.
+
+        Raises:
+            ValueError: there are none.
+        """
+        parts = list(batches(len(self.corpus)))
+        if len(parts) == 1 or self._encode is None or self._is_made or self._cut is not None:
+            found = self.needed_vectors(name)
+            yield from ((part, found[part]) for part in parts)
+            return
+        for part in parts:
+            yield part, _encoded_rows(self._encode, self.corpus.texts[part])
+
+    @property
+    def _is_made(self) -> bool:
+        return "vectors" in self.__dict__
+
     def embed(self, texts: Sequence[str], given: Vectors | None, what: str) -> Vectors | None:
         """Unit rows of other texts: those ``given`` (called ``what`` in messages), else encoded like the rows.
 
@@ -68,7 +90,8 @@ class Candidates:
         found = _given_rows(given, len(texts), what) if given is not None else None
         if found is None and self._encode is not None:
             found = _encoded_rows(self._encode, texts)
-        own = self.vectors
+        # what one encoder makes is of one width: no need to make the rows' vectors for this
+        own = self.vectors if given is not None or self._is_made else None
         if found is not None and own is not None and found.shape[1] != own.shape[1]:
             raise ValueError(f"{what} has {found.shape[1]} dimensions, the rows have {own.shape[1]}; use one encoder")
         return found
@@ -76,9 +99,10 @@ class Candidates:
     def keep(self, mask: NDArray[np.bool_]) -> Candidates:
         """The rows where ``mask`` (shape (n,)) is true, with their vectors where these were made."""
         kept = Candidates(self.corpus.keep(mask), encode=self._encode)
-        made = self.__dict__.get("vectors")
-        if made is not None:
-            kept.vectors = made[mask]
+        if self._is_made and self.vectors is not None:
+            kept._cut = self.vectors, np.flatnonzero(mask)
+        elif self._cut is not None:
+            kept._cut = self._cut[0], self._cut[1][mask]
         return kept
 
 
@@ -213,9 +237,25 @@ def _given_rows(vectors: Vectors, rows: int, what: str) -> Vectors:
 
 
 def _encoded_rows(encode: Encode, texts: Sequence[str]) -> Vectors:
+    out: Vectors | None = None
+    for part in batches(len(texts)):
+        unit = _encoded_batch(encode, texts[part])
+        out = empty_rows(len(texts), unit.shape[1]) if out is None else out
+        out[part] = unit
+    return _encoded_batch(encode, texts) if out is None else out
+
+
+def _encoded_batch(encode: Encode, texts: Sequence[str]) -> Vectors:
     found = encode(texts)
     usable = np.isfinite(found).all(axis=1) & (np.abs(found).max(axis=1, initial=0.0) > 0)
     if not usable.all():
         text = texts[int(np.flatnonzero(~usable)[0])]
         raise InputError(f"the encoder has no vector for {text!r}; drop that row, or put filter 'degenerate' first")
     return unit_rows(found)
+
+
+def _take_rows(vectors: Vectors, places: NDArray[np.int64]) -> Vectors:
+    out = empty_rows(len(places), vectors.shape[1])
+    for part in batches(len(places)):
+        out[part] = vectors[places[part]]
+    return out
