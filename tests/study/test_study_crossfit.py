@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
+from aiohttp import web
 from test_study_run import files, make_rows, write_pools
 
+from command_line import call
 from cuvee.config import config_to_yaml, make_config, read_config
 from cuvee.corpus import Corpus, LockedTest
 from cuvee.errors import ConfigError, InputError, RunFolderMismatch, TrainingError
@@ -117,6 +119,7 @@ def test_every_row_is_held_out_once_and_its_fold_knows_nothing_of_it(folded, tmp
         assert {trial.scores.n for trial in flow.grid} == {len(validated)}
         assert [(t.cell, t.draw) for t in flow.grid] == [(t.cell, t.draw) for t in flow.folds[0].grid]
         choices = write_choices([fold.draft.best.cell for fold in flow.folds])
+        measured = [fold.measurements for fold in flow.folds]
     confirmation, advice = result.advice.confirmation, result.advice
     assert (confirmation.folds, confirmation.fresh_draws, confirmation.test_items) == (FOLDS, True, ROWS)
     assert [(gain.over, gain.items) for gain in confirmation.gains] == [("real-only", ROWS), ("real-duplicated", ROWS)]
@@ -124,9 +127,23 @@ def test_every_row_is_held_out_once_and_its_fold_knows_nothing_of_it(folded, tmp
     assert "150 items held out in 3 folds, each by its own choice" in advice.sentence
     assert "Cross-fitted in 3 folds" in advice.scope
     page = result.report.read_text(encoding="utf-8")
-    assert "what each of 3 folds held out" in page and "all, in 3 folds (50 here)" in page
+    assert "what each of 3 folds held out" in page
     assert "locked test rows" not in page
+    assert "all 150: 50 in each of 3 folds" in page and "40 in each of 3 folds" in page
+    # what is shown of pools is of all folds
+    assert f'<th scope="row">requests answered</th><td class="long">{len(local.bodies)}</td>' in page
+    assert "first fold" not in page.replace("rows shown are those of the first fold", "").replace(advice.scope, "")
+    for fold in range(1, FOLDS + 1):
+        assert f"<li>fold {fold}, confirmation: " in page and f"<li>fold {fold}, leak-guard: " in page
+    (check,) = json.loads((tmp_path / "run" / "advice.json").read_text())["checks"]
+    for level, shown in zip(check["levels"], check["estimates"], strict=True):
+        key = f"sampling={level}"
+        each = [found[key].values["vendi_q1"].value for found in measured]
+        assert shown["value"] == pytest.approx(np.mean(each)) == result.measurements[key].values["vendi_q1"].value
+        assert (shown["settings"]["lowest"], shown["settings"]["highest"]) == (min(each), max(each))
+        assert len(set(each)) > 1 and "; folds " in page
     status = read_status(tmp_path / "run")
+    assert status.planned == status.trials.done and not status.trials.failed
     assert status.trials.done == sum(stage.trials for stage in plan.trials) and status.requests == len(local.bodies)
     # the plan is what was then done
     assert sum(stage.trials for stage in plan.trials) == finished(tmp_path / "run")
@@ -153,6 +170,44 @@ def test_a_study_that_was_stopped_goes_on_and_ends_in_the_same_bytes(folded, tmp
     again = run_study(folded, out=tmp_path / "whole")
     assert len(local.bodies) == 2 * sent and finished(tmp_path / "whole") == trained
     assert kept(tmp_path / "cut") == kept(tmp_path / "whole") and again.advice.confirmation.folds == FOLDS
+
+
+@pytest.mark.slow  # it generates in each of three folds, several times
+def test_failed_requests_of_every_fold_are_asked_again(folded, tmp_path, local, capsys):
+    heard, study, run = Listening(local), tmp_path / "study.yaml", tmp_path / "run"
+    study.write_text(yaml.safe_dump(folded), encoding="utf-8")
+    with open_study(folded, out=tmp_path / "whole", listener=heard) as flow:
+        assert len(flow.pools) == 2
+    lost = [json.dumps(heard.sent_for(fold)[4], sort_keys=True) for fold in (1, 2, 3)]
+
+    async def refuse(_number, _request, body):
+        if json.dumps(body, sort_keys=True) in lost:
+            return web.json_response({"error": {"message": "content filter"}}, status=400)
+        return None
+
+    def generate(target, *more) -> dict:
+        code, out, _ = call(capsys, "generate", target, "--json", *more)
+        assert code == 0
+        return json.loads(out)
+
+    local.script = refuse
+    short = generate(study, "--out", run)
+    assert list(short) == [f"fold {fold}: sampling={level:g}" for fold in (1, 2, 3) for level in (0.3, 1.5)]
+    assert sum(level["failed"] for level in short.values()) == FOLDS
+    local.script = None
+    local.bodies.clear()
+    generate(run)
+    assert not local.bodies
+    alone = generate(run / "folds" / "3", "--retry-failed")
+    assert [json.dumps(body, sort_keys=True) for body in local.bodies] == [lost[2]]
+    assert list(alone) == ["sampling=0.3", "sampling=1.5"] and not any(level["failed"] for level in alone.values())
+    local.bodies.clear()
+    mended = generate(run, "--retry-failed")
+    assert sorted(json.dumps(body, sort_keys=True) for body in local.bodies) == sorted(lost[:2])
+    assert not any(level["failed"] for level in mended.values())
+    pools = sorted(path.relative_to(run) for path in run.glob("**/pools/*.parquet"))
+    assert len(pools) == 2 * FOLDS
+    assert all((run / path).read_bytes() == (tmp_path / "whole" / path).read_bytes() for path in pools)
 
 
 @pytest.mark.slow  # it runs a fold twice

@@ -11,8 +11,18 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import load_encoder
 from cuvee.evaluate.retrieval import judge_ranker
 from cuvee.recommend import collect_tables
-from cuvee.records import Cell, Composition, Draw, Estimate, Scores, Trial, TrialFailure
-from cuvee.study.joining import FoldTrials, join_confirmations, join_trials, name_items, write_choices
+from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
+from cuvee.records.generation import Generation
+from cuvee.study.joining import (
+    FoldTrials,
+    join_confirmations,
+    join_estimates,
+    join_measurements,
+    join_trials,
+    name_items,
+    write_choices,
+)
+from cuvee.study.spending import join_generations
 from cuvee.study.trials import ConfirmationTrials
 
 COMPOSITION = Composition(
@@ -129,3 +139,57 @@ def test_items_are_named_in_the_order_in_which_they_are_scored():
     corpus = Corpus.from_rows(rows, task="retrieval")
     judged = judge_ranker(Alike(), corpus)
     assert name_items(corpus) == [key.split("\x00")[0] for key in judged.keys] == ["query 1", "query 0", "query 2"]
+
+
+NUMBERS = st.floats(min_value=-100, max_value=100)
+
+
+@given(found=st.lists(st.tuples(NUMBERS, st.floats(0, 9), st.floats(0, 9), st.floats(0, 1)), min_size=2, max_size=6))
+def test_a_number_over_folds_is_their_mean_with_its_range(found):
+    folds = [
+        Estimate(value=v, low=v - a, high=v + b, n=10 + i, p_value=p, settings={"folds": 5, "seen": i})
+        for i, (v, a, b, p) in enumerate(found)
+    ]
+    joined, values = join_estimates(folds), [v for v, *_ in found]
+    assert joined.value == pytest.approx(np.mean(values)) and joined.n == 10
+    assert joined.settings == {"folds": 5, "over_folds": len(found), "lowest": min(values), "highest": max(values)}
+    # no narrower than the interval of independent folds, no wider than the widest
+    widths = [e.high - e.low for e in folds]
+    assert np.sqrt(np.square(widths).sum()) / len(widths) - 1e-9 <= joined.high - joined.low <= max(widths) + 1e-9
+    assert joined.low - 1e-9 <= joined.value <= joined.high + 1e-9
+    assert joined.p_value == pytest.approx(min(1, 2 * np.mean([p for *_, p in found])))
+    half = [folds[0], replace(folds[1], low=None, p_value=None)]
+    assert (join_estimates(half).low, join_estimates(half).high, join_estimates(half).p_value) == (None, None, None)
+    with pytest.raises(ValueError, match="folds is"):
+        join_estimates([])
+
+
+def measured(name, print_, value, n=8, **more) -> Measurement:
+    values = {"vendi_q1": Estimate(value=value, n=n)} | {k: Estimate(value=v, n=n) for k, v in more.items()}
+    return Measurement(
+        name=name, fingerprint=print_, against="r" + print_, n=n, encoder="e", encoder_hash="h", seed=0, values=values
+    )
+
+
+def test_measurements_of_folds_are_joined_by_pool():
+    first = {"d=a": measured("d=a", "1", 3.0), "d=b": measured("d=b", "2", 5.0, mmd=0.5)}
+    second = {"d=a": measured("d=a", "3", 5.0, n=6), "real": measured("real", "4", 9.0)}
+    joined = join_measurements([first, second])
+    assert list(joined) == ["d=a", "d=b", "real"] and joined["d=b"] == first["d=b"] and joined["real"] == second["real"]
+    both = joined["d=a"]
+    assert (both.values["vendi_q1"].value, both.n) == (4.0, 6)
+    assert both.fingerprint not in "13" and both.against not in ("r1", "r3")
+    assert join_measurements([first, first])["d=b"].values["mmd"].value == 0.5
+
+
+def test_what_folds_spent_is_added_up():
+    one = Generation(requests=3, prompt_tokens=30, completion_tokens=5, cost=0.5, currency="EUR", notes=("x", "y"))
+    two = Generation(requests=4, prompt_tokens=10, completion_tokens=7, cost=0.25, currency="EUR", notes=("x",))
+    two = replace(two, failed={"HTTP 400": 2}, rejected={"empty": 1}, unverified=("min_p",), retries=1)
+    both = join_generations([one, two])
+    assert (both.requests, both.prompt_tokens, both.completion_tokens) == (7, 40, 12)
+    assert (both.cost, both.currency) == (0.75, "EUR")
+    assert both.notes == ("x", "fold 1: y") and both.unverified == ("min_p",) and both.retries == 1
+    assert (both.failed, both.rejected) == ({"HTTP 400": 2}, {"empty": 1})
+    assert join_generations([one, replace(two, cost=None)]).cost is None
+    assert join_generations([]) is None and join_generations([one]) == one

@@ -303,8 +303,10 @@ def test_a_checker_tuned_on_real_rows_weighs_junk_less(tiny):
     settings = TrainSettings(
         trainer="causal", model=tiny, device="cpu", steps=60, batch_size=6, learning_rate=3e-3, max_length=64
     )
-    judge = CausalJudge(settings)
+    heard = []
+    judge = CausalJudge(settings, lambda *told: heard.append(told))
     judged = judge(REAL, GOOD.joined(JUNK), weights=np.ones(6), passes=None, seed=1)
+    assert [told[:2] for told in heard] == [(step, 30) for step in range(1, 31)]
     assert judged.log_p[:3].min() > judged.log_p[3:].max()
     assert judged.agrees.tolist() == [True] * 3 + [False] * 3
     writer = train(tiny, REAL, steps=30, batch_size=6, seed=1)

@@ -180,16 +180,19 @@ def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
     display = show.Display()
     with open_shown(target, out, display) as flow:
         if retry:
-            number = retry_failed_of(flow.study)
+            number = sum(retry_failed_of(part.study) for part in flow.parts)
             display.noted(f"{number} failed requests are asked again" if number else "no request has failed for good")
+        folds = [""] if len(flow.parts) == 1 else [f"fold {k + 1}: " for k in range(len(flow.parts))]
+        _ = flow.pools  # of all parts, each told as it is made
         return {
-            level.key: {
+            f"{fold}{level.key}": {
                 "rows": len(p.corpus),
                 "rejected": count_rejected(p.rejected),
                 "failed": len(p.failed),
                 "note": p.note,
             }
-            for level, p in flow.pools.items()
+            for fold, part in zip(folds, flow.parts, strict=True)
+            for level, p in part.pools.items()
         }
 
 

@@ -32,6 +32,8 @@ class ReportData:
     usage: Usage = field(default_factory=Usage)
     generation: Generation | None = None
     """what generating the pools took; None where they were ready-made"""
+    crossfit: int = 0
+    """folds of a cross-fitted study, whose numbers are of all folds; 0 where there is one split"""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """stage -> seconds"""
     composition: Composition | None = None
@@ -64,8 +66,8 @@ class ReportData:
 
     @property
     def folds(self) -> int:
-        """In how many folds the choice was confirmed; 0 where it was on a locked test."""
-        return 0 if self.advice.confirmation is None else self.advice.confirmation.folds
+        """In how many folds rows were held out; 0 where there is one split with a locked test."""
+        return self.crossfit or (0 if self.advice.confirmation is None else self.advice.confirmation.folds)
 
     @property
     def level_ranks(self) -> dict[str, list[str]]:

@@ -90,13 +90,16 @@ def write_gain(gain: Gain) -> Number:
 
 
 def write_estimate(estimate: Estimate) -> Number:
-    """A measured number and, small, its interval or p-value."""
-    small = ""
+    """A measured number and, small, its interval or p-value; of a mean over folds their range too."""
+    small = []
     if estimate.low is not None and estimate.high is not None:
-        small = f"{write_number(estimate.low)} to {write_number(estimate.high)}"
+        small.append(f"{write_number(estimate.low)} to {write_number(estimate.high)}")
     elif estimate.p_value is not None:
-        small = f"p = {write_p(estimate.p_value)}"
-    return Number(text=write_number(estimate.value), small=small)
+        small.append(f"p = {write_p(estimate.p_value)}")
+    if "over_folds" in estimate.settings:
+        ends = (write_number(float(estimate.settings[end])) for end in ("lowest", "highest"))
+        small.append(f"folds {' to '.join(ends)}")
+    return Number(text=write_number(estimate.value), small="; ".join(small))
 
 
 def write_p(value: float) -> str:

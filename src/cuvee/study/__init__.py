@@ -25,15 +25,23 @@ from cuvee.execute import Listener, Stages
 from cuvee.records import Advice, Confirmation, Level, Measurement, Trial, TrialFailure
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
-from cuvee.study.crossfit import open_folds, write_scope
+from cuvee.study.crossfit import find_fold, open_folds, write_scope
 from cuvee.study.demo import make_demo
-from cuvee.study.joining import FoldTrials, join_confirmations, join_trials, name_items
+from cuvee.study.joining import FoldTrials, join_confirmations, join_measurements, join_trials, name_items
 from cuvee.study.outputs import StudyResult, write_outputs
+from cuvee.study.parts import MadePart
 from cuvee.study.pools import make_pools, measure_pools
 from cuvee.study.setup import Study, load_dataset_rows
 from cuvee.study.status import Recorder
-from cuvee.study.tracking import check_tracking, track_study
-from cuvee.study.trials import check_trainer, confirm_best, run_confirmation, run_equal_epochs, run_grid
+from cuvee.study.tracking import TrainedTrials, check_tracking, track_study
+from cuvee.study.trials import (
+    ConfirmationTrials,
+    check_trainer,
+    conclude_confirmation,
+    run_confirmation,
+    run_equal_epochs,
+    run_grid,
+)
 from cuvee.study.validation import validate_study
 
 if TYPE_CHECKING:
@@ -47,6 +55,11 @@ class Flow:
 
     def __init__(self, study: Study) -> None:
         self.study = study
+
+    @property
+    def parts(self) -> tuple[Flow, ...]:
+        """The studies that this one is made of: itself; of a cross-fitted one, each fold."""
+        return (self,)
 
     @cached_property
     def pools(self) -> dict[Level, StoredPool]:
@@ -79,9 +92,14 @@ class Flow:
         return run_equal_epochs(self.study, self.pools, self.draft)
 
     @cached_property
+    def confirmation_trials(self) -> ConfirmationTrials | None:
+        """The trials of the winner on fresh draws and the locked test; None where there are none to be had."""
+        return run_confirmation(self.study, self.pools, self.draft)
+
+    @cached_property
     def confirmation(self) -> Confirmation | None:
         """The winner on fresh draws and the locked test."""
-        return confirm_best(self.study, self.pools, self.draft)
+        return conclude_confirmation(self.study, self.confirmation_trials)
 
     @cached_property
     def advice(self) -> Advice:
@@ -98,9 +116,22 @@ class Flow:
         outcomes = [*self.grid, *self.checks, *self.equal_epochs]
         failures = [o for o in outcomes if isinstance(o, TrialFailure)]
         trials = [o for o in (*self.grid, *self.checks) if isinstance(o, Trial)]
-        result = write_outputs(self._shown, self.pools, self.measurements, self.advice, failures, trials)
-        track_study(self._shown, self.advice, [*self.grid, *self.checks])
+        made = [MadePart(study=p.study, pools=p.pools, measurements=p.measurements) for p in self.parts]
+        result = write_outputs(self._shown, made, self.measurements, self.advice, failures, trials)
+        track_study(self._shown, self.advice, [stage for part in self.parts for stage in part.trained()])
         return result
+
+    def trained(self) -> list[TrainedTrials]:
+        """The trials of every stage that trains, of this study or fold alone."""
+        confirmed = self.confirmation_trials
+        stages: dict[str, Sequence[Trial | TrialFailure]] = {
+            "grid": self.grid,
+            "check": self.checks,
+            "equal-epochs": self.equal_epochs,
+            "confirm": () if confirmed is None else confirmed.outcomes,
+        }
+        fold = find_fold(self.study)
+        return [TrainedTrials(stage=name, fold=fold, outcomes=tuple(found)) for name, found in stages.items()]
 
     @property
     def _shown(self) -> Study:
@@ -120,6 +151,11 @@ class CrossfitFlow(Flow):
         super().__init__(folds[0].study)
         self.folds, self._config = tuple(folds), config
 
+    @property
+    def parts(self) -> tuple[Flow, ...]:
+        """The flow of each fold."""
+        return self.folds
+
     @cached_property
     def pools(self) -> dict[Level, StoredPool]:
         """The pools of the first fold; those of the others are made too."""
@@ -128,8 +164,8 @@ class CrossfitFlow(Flow):
 
     @cached_property
     def measurements(self) -> dict[str, Measurement]:
-        """Of the first fold."""
-        return self.folds[0].measurements
+        """Of every pool and the real training rows: means over the folds, with their range."""
+        return join_measurements([fold.measurements for fold in self._in_turn("measurements")])
 
     @cached_property
     def grid(self) -> list[Trial | TrialFailure]:
@@ -145,7 +181,7 @@ class CrossfitFlow(Flow):
     def confirmation(self) -> Confirmation | None:
         """What each fold chose without the rows that it held out, on fresh draws and those rows."""
         best = self.draft.best
-        found = [run_confirmation(fold.study, fold.pools, fold.draft) for fold in self._in_turn("confirmation")]
+        found = [fold.confirmation_trials for fold in self._in_turn("confirmation", "confirmation_trials")]
         done = [trials for trials in found if trials is not None]
         joined = None if best is None or len(done) < len(found) else join_confirmations(done, best.cell)
         if joined is None:
@@ -158,10 +194,10 @@ class CrossfitFlow(Flow):
         found = self._advisor.conclude(self.grid, confirmation=self.confirmation)
         return replace(found, scope=f"{found.scope} {write_scope(self.study, len(self.folds))}")
 
-    def _in_turn(self, stage: str) -> Iterator[Flow]:
-        """Every fold; which one is at work is noted, unless it has made this stage already."""
+    def _in_turn(self, stage: str, made: str | None = None) -> Iterator[Flow]:
+        """Every fold; which one is at work is noted, unless it has made this stage (``made``) already."""
         for number, fold in enumerate(self.folds, start=1):
-            if stage not in vars(fold):
+            if (made or stage) not in vars(fold):
                 self.study.stages.listener.noted(f"fold {number} of {len(self.folds)}: {stage}")
             yield fold
 
@@ -201,6 +237,7 @@ def open_study(
         recorder = Recorder(folder, listener)
         try:
             with open_folds(settings, folder, Stages(recorder), given) as studies:
+                recorder.expect_folds(len(studies))
                 for study in studies:
                     validate_study(study)
                 flows = [Flow(study) for study in studies]

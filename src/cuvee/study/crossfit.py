@@ -125,6 +125,12 @@ def share_budget(config: StudyConfig, folds: int) -> StudyConfig:
     return config.model_copy(update={"generator": generator})
 
 
+def find_fold(study: Study) -> int | None:
+    """Which fold a study is, from 1; None where it is not cross-fitted."""
+    count = study.config.split.crossfit
+    return None if count is None else _read_number(study.folder, count) or 1
+
+
 def _read_number(folder: RunFolder, count: int) -> int | None:
     content = folder.read_text(FILE)
     if content is None:
@@ -160,8 +166,9 @@ def write_scope(study: Study, folds: int) -> str:
     """What a reader of cross-fitted advice must know."""
     scope = (
         f"Cross-fitted in {folds} folds, each of which generated and chose without the rows that it held out; trials "
-        "on validation are joined over all folds. Pools, diversity, tokens and the recommended blend shown are those "
-        "of the first fold."
+        "on validation are joined over all folds. Measured diversity is the mean over folds, with their range; "
+        "requests, tokens, cost and the log of held-out reads are those of all folds. The rows and the recommended "
+        "blend shown are those of the first fold."
     )
     if isinstance(study.config.generator, FileGenerator):
         scope += " Whether the writer of ready-made pools was shown rows that are held out here is not known."

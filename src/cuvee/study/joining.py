@@ -1,4 +1,4 @@
-"""What the trials of several folds say together: one trial of each cell and draw, one confirmation of all choices."""
+"""What several folds say together: one trial of each cell and draw, one confirmation of all choices, mean diversity."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
+from cuvee.fingerprint import hash_value
 from cuvee.recommend import confirm_cell
 from cuvee.recommend.wording import name_pool
-from cuvee.records import Cell, Confirmation, Draw, Estimate, Scores, Trial, TrialFailure
+from cuvee.records import Cell, Confirmation, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 from cuvee.study.trials import ConfirmationTrials
 from cuvee.study.work import Outcome
 
@@ -150,3 +151,59 @@ def write_choices(cells: Sequence[Cell]) -> str:
         parts.append(f"fold{'' if len(numbers) == 1 else 's'} {which} chose {name}")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def join_measurements(folds: Sequence[Mapping[str, Measurement]]) -> dict[str, Measurement]:
+    """Each corpus's numbers as means over the folds that have them, in the order of the first fold that has it."""
+    names = dict.fromkeys(chain(*folds))
+    return {name: _join_measured([fold[name] for fold in folds if name in fold]) for name in names}
+
+
+def _join_measured(found: Sequence[Measurement]) -> Measurement:
+    if len(found) == 1:
+        return found[0]
+    metrics = dict.fromkeys(chain(*(each.values for each in found)))
+    against = [each.against for each in found]
+    return replace(
+        found[0],
+        fingerprint=hash_value([each.fingerprint for each in found]),
+        against=None if None in against else hash_value(against),
+        n=min(each.n for each in found),
+        values={
+            metric: join_estimates([each.values[metric] for each in found if metric in each.values])
+            for metric in metrics
+        },
+    )
+
+
+def join_estimates(folds: Sequence[Estimate]) -> Estimate:
+    """The mean of one number over folds; ``settings`` say of how many, and their ends.
+
+    The interval goes from the mean of the lower ends to the mean of the upper ones. Folds share real rows, so their
+    errors may move together; at worst the error of the mean is then the mean of the errors, which this covers. The
+    p-value is twice the mean of theirs, valid however they depend on each other (Vovk and Wang 2020, Biometrika 107,
+    doi 10.1093/biomet/asaa027). ``n`` is the least of theirs. ``settings`` that all share stay; ``over_folds``,
+    ``lowest`` and ``highest`` are added.
+
+    Raises:
+        ValueError: no fold is given.
+    """
+    if not folds:
+        raise ValueError(f"folds is {folds!r}; give at least one number")
+    first, values = folds[0], [each.value for each in folds]
+    lows = [each.low for each in folds if each.low is not None]
+    highs = [each.high for each in folds if each.high is not None]
+    p_values = [each.p_value for each in folds if each.p_value is not None]
+    bounded, count = len(lows) == len(highs) == len(folds), len(folds)
+    same = {
+        name: set_to for name, set_to in first.settings.items() if all(e.settings.get(name) == set_to for e in folds)
+    }
+    return Estimate(
+        value=sum(values) / count,
+        low=sum(lows) / count if bounded else None,
+        high=sum(highs) / count if bounded else None,
+        n=min(each.n for each in folds),
+        interval=f"{first.interval}, mean of {count} folds" if bounded and first.interval else first.interval,
+        p_value=min(1.0, 2 * sum(p_values) / count) if len(p_values) == count else None,
+        settings={**same, "over_folds": count, "lowest": min(values), "highest": max(values)},
+    )

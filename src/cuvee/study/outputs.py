@@ -19,19 +19,27 @@ from cuvee.config import (
     config_to_yaml,
 )
 from cuvee.corpus import Corpus
-from cuvee.generate import Ledger
 from cuvee.generate.masking import redact_url
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.records import Advice, Cell, Composition, Draw, Level, Measurement, MetricNote, Trial, TrialFailure, Usage
+from cuvee.records import Advice, Cell, Composition, Draw, Level, Measurement, MetricNote, Trial, TrialFailure
 from cuvee.report import ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.store import StoredPool
 from cuvee.study.grids import overlapping_shares
+from cuvee.study.parts import (
+    MadePart,
+    count_held_out,
+    count_rejected,
+    list_notes,
+    list_reads,
+    sum_generation,
+    sum_usage,
+    write_by_fold,
+)
 from cuvee.study.pools import usable_draws
 from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Pools, Study
-from cuvee.study.spending import account_study
 from cuvee.study.trials import level_of, mix_cell
 
 SAMPLES = 6
@@ -62,14 +70,23 @@ class StudyResult:
 
 def write_outputs(
     study: Study,
-    pools: Pools,
+    parts: Sequence[MadePart],
     measurements: Mapping[str, Measurement],
     advice: Advice,
     failures: Sequence[TrialFailure] = (),
     trials: Sequence[Trial] = (),
 ) -> StudyResult:
-    """Write advice.json, blend/ and report.html into the run folder."""
-    folder, config = study.folder, study.config
+    """Write advice.json, blend/ and report.html into the run folder.
+
+    Args:
+        study: as it is shown.
+        parts: what it made, or what each of its folds made; the blend is of the first.
+        measurements: of all parts together.
+        advice: the verdict.
+        failures: trials that failed.
+        trials: those that did not.
+    """
+    folder, config, pools = study.folder, study.config, parts[0].pools
     with study.stages.stage("report", "files") as progress:
         folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
         cell = recommended_cell(study, advice)
@@ -84,7 +101,7 @@ def write_outputs(
             licences=config.card.licences(),
             generator=describe_generator(study) if level else "none",
             synthetic=_describe_synthetic(study, level, pools[level]) if level else None,
-            measurement=measurements[level.key] if level else None,
+            measurement=parts[0].measurements[level.key] if level else None,
             notes={
                 n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()
             },
@@ -94,7 +111,7 @@ def write_outputs(
         )
         blend_path = folder.save_blend(blend.corpus, card)
         progress(1, 2)
-        data = make_report(study, pools, measurements, advice, blend, failures)
+        data = make_report(study, parts, measurements, advice, blend, failures)
         page = render_report(replace(data, written=average_written(trials)))
         report = folder.save_text("report.html", page)
         progress(2, 2)
@@ -185,18 +202,15 @@ def _reproduction(study: Study, blend: Blend, pool: StoredPool | None) -> Reprod
 
 def make_report(
     study: Study,
-    pools: Pools,
+    parts: Sequence[MadePart],
     measurements: Mapping[str, Measurement],
     advice: Advice,
     blend: Blend,
     failures: Sequence[TrialFailure],
 ) -> ReportData:
     """Everything the page shows."""
-    config, folder = study.config, study.folder
-    usage, each = Usage(), " a label" if config.task == "classification" else ""
-    if folder.ledger_path.exists():
-        with Ledger(folder.ledger_path) as ledger:  # levels share rows: the sum over pools would count them twice
-            usage = ledger.totals()
+    config, pools = study.config, parts[0].pools
+    each = " a label" if config.task == "classification" else ""
     return ReportData(
         title=config.name,
         advice=advice,
@@ -207,17 +221,18 @@ def make_report(
         descriptive_shares=overlapping_shares(study),
         delta=config.advice.delta,
         failures=failures,
-        usage=usage,
-        generation=account_study(study, pools),
+        usage=sum_usage(parts),
+        generation=sum_generation(parts),
+        crossfit=len(parts) if len(parts) > 1 else 0,
         seconds=dict(study.stages.seconds),
         composition=blend.composition,
         samples={level.key: _samples(pool.corpus) for level, pool in pools.items()},
-        rejected={level.key: Counter(r.reason for r in pool.rejected) for level, pool in pools.items()},
+        rejected=count_rejected(parts),
         settings={
             "data": Path(config.data.real).name,
-            "real training rows": str(len(study.train)),
-            "validation rows": str(len(study.split.validation)),
-            **_count_held_out(study),
+            "real training rows": write_by_fold([len(part.study.train) for part in parts]),
+            "validation rows": write_by_fold([len(part.study.split.validation) for part in parts]),
+            **count_held_out(parts),
             "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
             "generator": describe_generator(study),
             "regime": config.mix.regime,
@@ -232,8 +247,8 @@ def make_report(
             "search": _describe_search(config),
             "seed": str(config.seed),
         },
-        notes={level.key: pool.note for level, pool in pools.items() if pool.note},
-        access_log=tuple(f"{reason}: {detail}" for reason, detail in study.folder.access_log()),
+        notes=list_notes(parts),
+        access_log=list_reads(parts),
         study_yaml=config_to_yaml(config),
         version=__version__,
     )
@@ -245,12 +260,6 @@ def _describe_search(config: StudyConfig) -> str:
         return "grid, all planned trials"
     budget = f"{search.budget:.0%} of the blend trials" if search.budget <= 1 else f"{search.budget:g} blend trials"
     return f"adaptive, {budget}, {search.acquisition}"
-
-
-def _count_held_out(study: Study) -> dict[str, str]:
-    folds = study.config.split.crossfit
-    rows = str(len(study.split.test))
-    return {"locked test rows": rows} if folds is None else {"rows held out": f"all, in {folds} folds ({rows} here)"}
 
 
 def _samples(corpus: Corpus) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from cuvee.config import EndpointDraft, EndpointGenerator, FileGenerator
@@ -60,6 +60,8 @@ def retry_failed(study: Study) -> int:
     """
     if study.config.generator.kind == "files":
         raise ConfigError("--retry-failed has no effect here: the pools of this study are files")
+    if not study.folder.ledger_path.is_file():  # a fold that nothing was asked for yet
+        return 0
     with Ledger(study.folder.ledger_path) as ledger:
         return ledger.forget_failures()
 
@@ -161,3 +163,38 @@ def account_study(study: Study, pools: Pools) -> Generation | None:
     reasons = sorted(reason for _, _, reason, _ in rejected if reason != NO_SOURCE)
     with Ledger(study.folder.ledger_path) as ledger:
         return account_generation(ledger, find_charges(study), reasons)
+
+
+def join_generations(folds: Sequence[Generation]) -> Generation | None:
+    """What generating took in all folds together; None where there are none, and no cost where one fold's is not known.
+
+    A note of all folds stands once, another one with the number of its fold.
+    """
+    if len(folds) < 2:
+        return folds[0] if folds else None
+    failed: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    notes: dict[str, list[int]] = {}
+    for number, fold in enumerate(folds, start=1):
+        failed.update(fold.failed)
+        rejected.update(fold.rejected)
+        for note in fold.notes:
+            notes.setdefault(note, []).append(number)
+    costs = [fold.cost for fold in folds if fold.cost is not None]
+    return Generation(
+        requests=sum(fold.requests for fold in folds),
+        replayed=sum(fold.replayed for fold in folds),
+        prompt_tokens=sum(fold.prompt_tokens for fold in folds),
+        completion_tokens=sum(fold.completion_tokens for fold in folds),
+        cost=sum(costs) if len(costs) == len(folds) else None,
+        currency=folds[0].currency,
+        retries=sum(fold.retries for fold in folds),
+        unanswered=sum(fold.unanswered for fold in folds),
+        failed=dict(sorted(failed.items())),
+        rejected=dict(rejected.most_common()),
+        unverified=tuple(dict.fromkeys(name for fold in folds for name in fold.unverified)),
+        notes=tuple(
+            note if len(numbers) == len(folds) else f"fold {', '.join(map(str, numbers))}: {note}"
+            for note, numbers in notes.items()
+        ),
+    )

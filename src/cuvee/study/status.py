@@ -20,8 +20,11 @@ from cuvee.generate import Ledger
 from cuvee.store import RunFolder, TrialCounts, count_trials
 
 FILE = "status.json"
+State = Literal["running", "finished", "stopped"]
 LAST = "report"
 """The stage that ends a run."""
+TRACK = "track"
+"""The stage that counts trials and trains none."""
 _EVERY_S = 0.5
 _NOTES = 20
 _SILENT_S = 600.0
@@ -30,7 +33,11 @@ _SILENT_S = 600.0
 
 @dataclass(slots=True, kw_only=True)
 class _Written:
-    """The content of ``status.json``. Times are seconds since 1970."""
+    """The content of ``status.json``. Times are seconds since 1970.
+
+    ``before`` counts the trials that the run folder held when this run began. ``finished`` counts those of its stages
+    that ended, taken from the folder or trained; ``planned`` those and all of the stage that runs, in all its folds.
+    """
 
     host: str
     process: int
@@ -42,6 +49,8 @@ class _Written:
     done: int = 0
     total: int | None = None
     stage_begun: float | None = None
+    before: int = 0
+    finished: int = 0
     planned: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -63,13 +72,25 @@ class Recorder:
         self._folder, self._listener, self._clock = folder, listener, clock
         now = clock()
         self._written = _Written(host=socket.gethostname(), process=os.getpid(), begun=now, updated=now)
+        self._written.before = _count_ran(_count_parts(folder.path))
         self._last = 0.0
+        self._folds = 1
+        self._trained: tuple[str, int] = ("", 0)
+
+    def expect_folds(self, folds: int) -> None:
+        """Each stage of trials is gone through in so many folds."""
+        self._folds = folds
 
     def started(self, stage: str, unit: str) -> None:
         """A stage begins."""
         written = self._written
         written.stage, written.unit, written.done, written.total = stage, unit, 0, None
         written.stage_begun = self._clock()
+        if unit == "trials":
+            name, times = self._trained
+            self._trained = (stage, times + 1 if name == stage else 1)
+        if stage == LAST:  # nothing more is trained
+            written.planned = written.finished
         self._write()
         if self._listener is not None:
             self._listener.started(stage, unit)
@@ -77,18 +98,26 @@ class Recorder:
     def advanced(self, stage: str, done: int, total: int) -> None:
         """It goes on."""
         written = self._written
-        if written.unit == "trials" and written.total is None:
-            written.planned += total
         written.stage, written.done, written.total = stage, done, total
-        if self._clock() - self._last >= _EVERY_S:
+        known = written.planned
+        if written.unit == "trials" and stage != TRACK:
+            ahead = max(0, self._folds - self._trained[1])  # folds of which no more is known than that they come
+            written.planned = written.finished + max(done, total) * (1 + ahead)
+        if written.planned != known or self._clock() - self._last >= _EVERY_S:
             self._write()
         if self._listener is not None:
             self._listener.advanced(stage, done, total)
 
     def finished(self, stage: str, seconds: float) -> None:
         """It ended."""
-        self._written.seconds[stage] = self._written.seconds.get(stage, 0.0) + seconds
-        self._written.stage_begun = None
+        written = self._written
+        written.seconds[stage] = written.seconds.get(stage, 0.0) + seconds
+        written.stage_begun = None
+        if written.unit == "trials" and stage != TRACK:  # a search may end before its budget does
+            written.finished += written.done
+            ahead = max(0, self._folds - self._trained[1])
+            written.planned = written.finished + written.done * ahead
+            written.total = written.done
         self._write()
         if self._listener is not None:
             self._listener.finished(stage, seconds)
@@ -126,13 +155,15 @@ class RunStatus:
         stage_s: seconds since it began; None where it does not run.
         seconds: of each stage of this run that got to its end.
         trials: in the run folder, of all runs, those of check and confirmation among them.
-        planned: trials of the stages that have begun.
+        planned: ``trials`` done and failed, and those that are still to be run in the stage that runs, in all its
+            folds: those that are to come are taken to have as many as this one. Never less than were run, and as many
+            once the run is finished.
         requests, prompt_tokens, completion_tokens: of all answers so far.
         notes: the last ones.
         age_s: seconds since the run last said something.
     """
 
-    state: Literal["running", "finished", "stopped"]
+    state: State
     process: int | None
     stage: str
     unit: str
@@ -166,9 +197,7 @@ def read_status(path: Path) -> RunStatus:
     # a later command on a finished study, such as evaluate, reads what is there and writes no report again
     through = written.ended and written.stage_begun is None and (path / "report.html").is_file()
     requests = prompt = completion = 0
-    # a cross-fitted study has a folder for each fold after the first
-    parts = [path, *(file.parent for file in sorted((path / "folds").glob("*/trials.sqlite")))]
-    for ledger in (part / "ledger.sqlite" for part in parts):
+    for ledger in (part / "ledger.sqlite" for part in _list_parts(path)):
         if ledger.is_file():
             with Ledger(ledger, readonly=True) as opened:
                 totals = opened.totals()
@@ -176,8 +205,10 @@ def read_status(path: Path) -> RunStatus:
             prompt += totals.prompt_tokens
             completion += totals.completion_tokens
     now = time.time()
+    state: State = "running" if running else "finished" if LAST in written.seconds or through else "stopped"
+    trials = _without_stale(_count_parts(path), running)
     return RunStatus(
-        state="running" if running else "finished" if LAST in written.seconds or through else "stopped",
+        state=state,
         process=written.process if running else None,
         stage=written.stage,
         unit=written.unit,
@@ -185,10 +216,8 @@ def read_status(path: Path) -> RunStatus:
         total=written.total,
         stage_s=None if written.stage_begun is None or not running else now - written.stage_begun,
         seconds=written.seconds,
-        trials=_without_stale(
-            [count_trials(part) for part in parts if part == path or (part / "trials.sqlite").is_file()], running
-        ),
-        planned=written.planned,
+        trials=trials,
+        planned=_count_planned(written, _count_ran([trials]), state),
         requests=requests,
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -210,6 +239,33 @@ def _is_alive(written: _Written) -> bool:
     except PermissionError:  # it is there, and another user's
         return True
     return True
+
+
+def _list_parts(path: Path) -> list[Path]:
+    """The run folder; of a cross-fitted study also that of each fold after the first."""
+    return [path, *(file.parent for file in sorted((path / "folds").glob("*/trials.sqlite")))]
+
+
+def _count_parts(path: Path) -> list[TrialCounts]:
+    return [count_trials(part) for part in _list_parts(path)]
+
+
+def _count_ran(counts: Sequence[TrialCounts]) -> int:
+    return sum(each.done + each.failed for each in counts)
+
+
+def _count_planned(written: _Written, ran: int, state: State) -> int:
+    """Trials in the run folder, and those that are still to be run.
+
+    Of the trials to come, some may be in the folder since an earlier run: as many as it held and were not met yet, at
+    most. A stage may also meet a trial of an earlier stage again, which is in the folder once.
+    """
+    if state == "finished":
+        return ran
+    met = written.finished + (written.done if written.unit == "trials" and written.stage_begun is not None else 0)
+    new = max(0, ran - written.before)
+    met = max(met, new)  # the file lags behind the folder
+    return ran + max(0, written.planned - met - max(0, written.before - (met - new)))
 
 
 def _without_stale(counts: Sequence[TrialCounts], running: bool) -> TrialCounts:

@@ -21,14 +21,41 @@ from cuvee.study.work import Outcome
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 FILE = "tracking.json"
 """Of the run folder: where the study is tracked, and in which run."""
 TRIAL = "cuvee.trial"
 """The tag that a trial is known by."""
+STAGE, FOLD = "cuvee.stage", "cuvee.fold"
+"""The tags that say what a trial was trained for, and of a cross-fitted study in which fold, from 1."""
 ARTEFACTS = ("report.html", "advice.json", "study.yaml", "blend/README.md")
 _LONGEST = 500
 """Letters of a parameter, in the oldest servers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedTrials:
+    """The trials of one stage.
+
+    Attributes:
+        stage: ``grid``, ``check``, ``equal-epochs`` or ``confirm``.
+        fold: of a cross-fitted study the fold, from 1; else None.
+        outcomes: finished and failed trials.
+    """
+
+    stage: str
+    fold: int | None
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One trial as it is tracked: under its key, with its tags."""
+
+    key: str
+    tags: Mapping[str, str]
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +74,24 @@ def check_tracking(config: StudyConfig) -> None:
         raise MissingDependency("track.mlflow needs MLflow: pip install 'cuvee[mlflow]', or leave track out")
 
 
-def track_study(study: Study, advice: Advice, outcomes: Sequence[Outcome]) -> None:
+def track_study(study: Study, advice: Advice, trained: Sequence[TrainedTrials]) -> None:
     """Track a finished study and its trials; a study that was tracked before goes on in the same run.
 
     What MLflow refuses is noted, since everything lies in the run folder already.
+
+    Args:
+        study: as it is shown.
+        advice: its verdict.
+        trained: the trials of every stage, in every fold.
     """
     if study.config.track is None:
         return
     with study.stages.stage("track", "trials") as progress:
         uri = tracking_uri(study.config.track.mlflow)
         try:
-            for done in _track(study, uri, advice, outcomes):
-                progress(done, len(outcomes))
+            entries = _list_entries(trained)
+            for done in _track(study, uri, advice, entries):
+                progress(done, len(entries))
         except ConfigError as exc:
             study.stages.listener.noted(f"{exc}; the same command tracks it again")
 
@@ -68,7 +101,26 @@ def tracking_uri(given: str) -> str:
     return Path(given).as_uri() if Path(given).is_absolute() else given
 
 
-def _track(study: Study, uri: str, advice: Advice, outcomes: Sequence[Outcome]) -> Iterator[int]:
+def _list_entries(trained: Sequence[TrainedTrials]) -> list[_Entry]:
+    """Every trial once.
+
+    Keys of the grid and of the check, without folds, are those of earlier releases, so that what they tracked is not
+    tracked again. Other stages and folds add their name; so does a check of a cell and draw that the grid has too.
+    """
+    found: dict[str, _Entry] = {}
+    for part in trained:
+        tags = {STAGE: part.stage} | ({} if part.fold is None else {FOLD: str(part.fold)})
+        for outcome in part.outcomes:
+            plain = [outcome.cell, outcome.draw, isinstance(outcome, Trial)]
+            where = [] if part.fold is None else ["fold", part.fold]
+            key = hash_value([*plain, *where, *([] if part.stage in ("grid", "check") else [part.stage])])
+            if key in found and found[key].tags != tags:
+                key = hash_value([*plain, *where, part.stage])
+            found[key] = _Entry(key=key, tags=tags, outcome=outcome)
+    return list(found.values())
+
+
+def _track(study: Study, uri: str, advice: Advice, entries: Sequence[_Entry]) -> Iterator[int]:
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     if uri.startswith("file:"):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -80,12 +132,14 @@ def _track(study: Study, uri: str, advice: Advice, outcomes: Sequence[Outcome]) 
         kept = _find(study, client, uri)
         experiment = client.get_run(kept.run).info.experiment_id
         known = _tracked(client, experiment, kept.run)
-        for done, outcome in enumerate(outcomes, start=1):
-            key = hash_value([outcome.cell, outcome.draw, isinstance(outcome, Trial)])
-            if key not in known:
-                _track_trial(client, experiment, kept.run, outcome, key)
+        for done, entry in enumerate(entries, start=1):
+            if entry.key not in known:
+                _track_trial(client, experiment, kept.run, entry)
+            elif STAGE not in known[entry.key].data.tags:  # tracked by an earlier release
+                for name, value in entry.tags.items():
+                    client.set_tag(known[entry.key].info.run_id, name, value)
             yield done
-        _log(client, kept.run, {}, _metrics(advice, outcomes))
+        _log(client, kept.run, {}, _metrics(advice, [entry.outcome for entry in entries]))
         for name in ARTEFACTS:
             if (path := study.folder.path / name).is_file():
                 client.log_artifact(kept.run, str(path), str(Path(name).parent) if "/" in name else None)
@@ -112,20 +166,21 @@ def _find(study: Study, client: MlflowClient, uri: str) -> _Kept:
     return kept
 
 
-def _tracked(client: MlflowClient, experiment: str, parent: str) -> set[str]:
-    """Trials that are there already, from this run or one that was killed."""
-    found: set[str] = set()
+def _tracked(client: MlflowClient, experiment: str, parent: str) -> dict[str, Run]:
+    """Trials that are there already, from this run or one that was killed, by their keys."""
+    found: dict[str, Run] = {}
     page: str | None = None
     while True:
         runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", page_token=page)
-        found |= {run.data.tags[TRIAL] for run in runs if TRIAL in run.data.tags and run.info.status != "RUNNING"}
+        found |= {run.data.tags[TRIAL]: run for run in runs if TRIAL in run.data.tags and run.info.status != "RUNNING"}
         page = runs.token
         if not page:
             return found
 
 
-def _track_trial(client: MlflowClient, experiment: str, parent: str, outcome: Outcome, key: str) -> None:
-    tags = {"mlflow.parentRunId": parent, TRIAL: key}
+def _track_trial(client: MlflowClient, experiment: str, parent: str, entry: _Entry) -> None:
+    outcome = entry.outcome
+    tags = {"mlflow.parentRunId": parent, TRIAL: entry.key, **entry.tags}
     if isinstance(outcome, TrialFailure):
         tags |= {"stage": outcome.stage, "reason": outcome.reason}
     run = client.create_run(experiment, run_name=outcome.cell.key, tags=tags).info.run_id

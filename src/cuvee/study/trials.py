@@ -166,9 +166,8 @@ def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationT
     return ConfirmationTrials(cell=best, outcomes=tuple(outcomes), test=test, fresh_draws=fresh is not None)
 
 
-def confirm_best(study: Study, pools: Pools, draft: Advice) -> Confirmation | None:
-    """The confirmation of the best cell; None as for :func:`run_confirmation`, or where its every trial failed."""
-    found = run_confirmation(study, pools, draft)
+def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Confirmation | None:
+    """What the trials of :func:`run_confirmation` say; None where the winner has no trial that did not fail."""
     if found is None:
         return None
     trials = [outcome for outcome in found.outcomes if isinstance(outcome, Trial)]

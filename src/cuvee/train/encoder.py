@@ -27,7 +27,7 @@ from cuvee.train.settings import Description, Progress, TrainSettings, write_des
 if TYPE_CHECKING:
     from cuvee.train.finetune import TextClassifier
 
-_STEPS, _BATCH_SIZE, _MAX_LENGTH = 30, 16, 64
+STEPS, _BATCH_SIZE, _MAX_LENGTH = 30, 16, 64
 _LEARNING_RATE, _HEAD_LEARNING_RATE = 1e-4, 2e-2
 _LORA_LEARNING_RATE = 1e-3  # adapters begin at no change and stand a rate ten times that of full fine-tuning
 
@@ -83,7 +83,7 @@ def train_encoder(
     from cuvee.train.schedule import plan_schedule
 
     refuse_idle(settings)
-    schedule = plan_schedule(settings, corpus, validation, steps=_STEPS, batch_size=_BATCH_SIZE)
+    schedule = plan_schedule(settings, corpus, validation, steps=STEPS, batch_size=_BATCH_SIZE)
     model, device = settings.model or DEFAULT_ENCODER, settings.device or "auto"
     max_length = settings.max_length or _MAX_LENGTH
     rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)

@@ -15,15 +15,20 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.train import causal, retriever
 from cuvee.train.losses import Judge, Judgement, WeightedRows
-from cuvee.train.settings import TrainSettings
+from cuvee.train.settings import Progress, TrainSettings
 
 _PART = 2  # a tuning takes one in so many of the training's steps, at most
 
 
-def make_judge(settings: TrainSettings) -> Judge | None:
-    """The checker of the trainer that ``settings`` name; None where it has none."""
+def make_judge(settings: TrainSettings, progress: Progress | None = None) -> Judge | None:
+    """The checker of the trainer that ``settings`` name; None where it has none.
+
+    Args:
+        settings: of the training.
+        progress: called as each tuning goes on, with its steps.
+    """
     judges: dict[str, type[CausalJudge | RetrieverJudge]] = {"causal": CausalJudge, "retriever": RetrieverJudge}
-    return judges[settings.trainer](settings) if settings.trainer in judges else None
+    return judges[settings.trainer](settings, progress) if settings.trainer in judges else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class CausalJudge:
     """Judges completions. The more probable half agrees, by mean log probability of tokens."""
 
     settings: TrainSettings
+    progress: Progress | None = None
 
     def __call__(
         self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
@@ -40,7 +46,7 @@ class CausalJudge:
             self.settings, corpus, weights, steps=causal.STEPS, batch_size=causal.BATCH_SIZE, passes=passes, seed=seed
         )
         writer = causal.train_causal(
-            rows, loss, chosen, encoder=None, validation=None, progress=None, folder=None
+            rows, loss, chosen, encoder=None, validation=None, progress=self.progress, folder=None
         )  # fmt: skip
         log_p = writer.language_model.mean_log_p(judged.prompts, judged.targets)
         known = log_p[np.isfinite(log_p)]
@@ -53,6 +59,7 @@ class RetrieverJudge:
     """Judges pairs of query and passage, among the passages of all that it judges."""
 
     settings: TrainSettings
+    progress: Progress | None = None
 
     def __call__(
         self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
@@ -68,7 +75,7 @@ class RetrieverJudge:
             seed=seed,
         )
         ranker = retriever.train_retriever(
-            rows, loss, chosen, encoder=None, validation=None, progress=None, folder=None
+            rows, loss, chosen, encoder=None, validation=None, progress=self.progress, folder=None
         )  # fmt: skip
         ranked = ranker.rank_own(judged)
         return Judgement(log_p=ranked.log_p, agrees=ranked.first)

@@ -13,6 +13,7 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name, resolve_name
 from cuvee.train.fit import check_fit
+from cuvee.train.hearing import WholeProgress
 from cuvee.train.judging import make_judge
 from cuvee.train.losses.own import name_failure
 from cuvee.train.ready import make_ready
@@ -25,7 +26,7 @@ from cuvee.train.settings import (
     TrainSettings,
     read_description,
 )
-from cuvee.train.trainers import LOADERS, TRAINERS
+from cuvee.train.trainers import DEFAULT_STEPS, LOADERS, TRAINERS
 
 
 @overload
@@ -109,7 +110,7 @@ def train_model(
         settings: trainer, loss, steps and seed and more in one value; give it instead of these.
         validation: real rows that are never trained on: for early stopping, and for the loss that compares
             gradients with theirs.
-        progress: called as training goes on.
+        progress: called as training goes on; the steps of checkers that a loss tunes or fits first count too.
         folder: where checkpoints go, every ``checkpoint_every`` steps (by default a tenth of all); None keeps none.
 
     Returns:
@@ -132,7 +133,11 @@ def train_model(
     def encode(texts: Sequence[str]) -> Vectors:
         return (encoder or load_encoder()).encode(texts)
 
-    ready = make_ready(corpus, chosen, validation=validation, encode=encode, judge=make_judge(chosen))
+    whole = None if progress is None else WholeProgress(progress, chosen.steps or DEFAULT_STEPS.get(chosen.trainer, 1))
+    tune = None if whole is None else whole.tune
+    ready = make_ready(
+        corpus, chosen, validation=validation, encode=encode, judge=make_judge(chosen, tune), progress=tune
+    )
     with nullcontext() if chosen.trainer in TRAINERS else name_failure("trainer", chosen.trainer):
         return train(
             ready.corpus,
@@ -140,7 +145,7 @@ def train_model(
             ready.settings,
             encoder=encoder,
             validation=ready.validation,
-            progress=progress,
+            progress=None if whole is None else whole.train,
             folder=folder,
         )
 

@@ -22,7 +22,7 @@ from cuvee.train.ready import make_ready, mark_synthetic
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
 
 _WEIGHTS_FILE = "probe.npz"
-_STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
+STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def train_probe(
     if progress is not None:
         columns = [model.labels.index(t) for t in corpus.targets]
         log_p = model.log_proba(vectors)[np.arange(len(columns)), columns]
-        steps = settings.steps or _STEPS
+        steps = settings.steps or STEPS
         progress(steps, steps, float(loss.values(np.arange(len(columns)), log_p).mean()))
     return ProbePredictor(model, used, settings)
 
@@ -150,7 +150,7 @@ def fill_probe_settings(settings: TrainSettings) -> TrainSettings:
     refuse_idle(dataclasses.replace(settings, trainer="probe"))
     return dataclasses.replace(
         settings,
-        steps=settings.steps or _STEPS,
+        steps=settings.steps or STEPS,
         batch_size=settings.batch_size or _BATCH_SIZE,
         learning_rate=settings.learning_rate or _LEARNING_RATE,
     )
@@ -167,7 +167,7 @@ def _fit(
         vectors,
         corpus.targets,
         loss,
-        steps=settings.steps or _STEPS,
+        steps=settings.steps or STEPS,
         batch=settings.batch_size or _BATCH_SIZE,
         learning_rate=settings.learning_rate or _LEARNING_RATE,
         seed=settings.seed,

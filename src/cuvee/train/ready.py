@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from cuvee.probe import encode_targets, stratified_folds
 from cuvee.records import Vectors
 from cuvee.train.losses import Judge, PreparedLoss, TrainingRows, build_loss, fill_loss_settings
 from cuvee.train.losses.row_weights import weigh_rows
-from cuvee.train.settings import TrainSettings
+from cuvee.train.settings import Progress, TrainSettings
 
 _HELD_OUT = 4  # one real row in so many is held out where a loss needs validation rows and none are given
 
@@ -44,12 +45,14 @@ def make_ready(
     validation: Corpus | None,
     encode: Callable[[Sequence[str]], Vectors],
     judge: Judge | None = None,
+    progress: Progress | None = None,
 ) -> ReadyRows:
     """Prepare the loss, and drop the rows that do not count.
 
     A loss that compares gradients with those of real validation rows takes a quarter of the real rows for it, by
     group and stratified by label, where ``validation`` is None; these are then not trained on. The corpus's own
-    weights of rows count on top of those of the loss; rows of weight 0 are dropped first.
+    weights of rows count on top of those of the loss; rows of weight 0 are dropped first. ``progress`` hears how
+    checkers of labels are fitted, as often as there is one more.
 
     Raises:
         TrainingError: no rows that count, one label only, or no real rows to hold out.
@@ -57,11 +60,11 @@ def make_ready(
     """
     loss = build_loss(settings)
     corpus = corpus if (corpus.weights > 0).all() else corpus.keep(corpus.weights > 0)
-    prepared = loss.prepare(_look_at(corpus, settings, validation, encode, judge))
+    prepared = loss.prepare(_look_at(corpus, settings, validation, encode, judge, progress))
     if prepared.needs_gradients and validation is None:
         held = _hold_out(corpus, settings)
         validation, corpus = corpus.keep(held), corpus.keep(~held)
-        prepared = loss.prepare(_look_at(corpus, settings, validation, encode, judge))
+        prepared = loss.prepare(_look_at(corpus, settings, validation, encode, judge, progress))
     kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
     if len(kept) == 0:
         raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")
@@ -83,8 +86,9 @@ def _look_at(
     validation: Corpus | None,
     encode: Callable[[Sequence[str]], Vectors],
     judge: Judge | None,
+    progress: Progress | None,
 ) -> TrainingRows:
-    return TrainingRows(
+    found = TrainingRows(
         corpus=corpus,
         synthetic=mark_synthetic(corpus),
         validation=validation,
@@ -92,6 +96,7 @@ def _look_at(
         seed=settings.seed,
         judge=judge,
     )
+    return found if progress is None else dataclasses.replace(found, heard=progress)
 
 
 def _hold_out(corpus: Corpus, settings: TrainSettings) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cuvee.encoders import Encoder
+from cuvee.train import causal, encoder, probe, retriever
 from cuvee.train.causal import load_causal, train_causal
 from cuvee.train.encoder import load_finetuned, train_encoder
 from cuvee.train.probe import load_probe, train_probe
@@ -18,6 +19,13 @@ TRAINERS: Mapping[str, Trainer] = {
     "causal": train_causal,
     "retriever": train_retriever,
 }
+DEFAULT_STEPS: Mapping[str, int] = {
+    "probe": probe.STEPS,
+    "encoder": encoder.STEPS,
+    "causal": causal.STEPS,
+    "retriever": retriever.STEPS,
+}
+"""Optimiser steps of each where none are asked for."""
 TASKS: Mapping[str, tuple[str, ...]] = {
     "classification": ("probe", "encoder"),
     "generation": ("causal",),

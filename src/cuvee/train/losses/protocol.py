@@ -69,17 +69,27 @@ class Judge(Protocol):
         """
 
 
+Heard = Callable[[int, int, float], None]
+"""Called with (steps done, all steps, loss) of one tuning; ``done`` is ``all`` at its end."""
+
+
+def _say_nothing(_done: int, _all: int, _loss: float) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRows:
     """What a loss may look at before training.
 
     Args:
-        corpus: all rows, real and synthetic.
+        corpus: all rows, real and synthetic; its ``weights``, above 0, are multiplied with those of the loss
+            afterwards, and are for the loss to heed in what it fits itself.
         synthetic: shape (n,), marks the synthetic rows.
         validation: real rows held out, never trained on; None where there are none.
         encode: texts to sentence vectors, for checkers of labels; called only by losses that need vectors.
         seed: of the training draw.
         judge: the checker where there are no labels; None where the trainer has none.
+        heard: told how fitting checkers of labels goes on: steps done, all steps, loss; a judge tells it itself.
     """
 
     corpus: Corpus
@@ -88,6 +98,7 @@ class TrainingRows:
     encode: Callable[[Sequence[str]], Vectors]
     seed: int
     judge: Judge | None = None
+    heard: Heard = _say_nothing
 
 
 class PreparedLoss(Protocol):

@@ -12,7 +12,8 @@ class RowWeightedLoss:
     """A prepared loss whose rows also weigh what the corpus says; of any loss, and for every trainer.
 
     Only ratios matter: both weights together sum to what the loss's own do, and have mean 1 over the rows of a phase.
-    Rows of weight 0 are left out before a loss is prepared. Checkers that a loss fits look at each row once.
+    Rows of weight 0 are left out before a loss is prepared. Checkers that a loss fits weigh rows alike
+    (``scale_weights``).
 
     Args:
         loss: prepared for these rows.
@@ -22,7 +23,7 @@ class RowWeightedLoss:
     def __init__(self, loss: PreparedLoss, weights: NDArray[np.float64]) -> None:
         self._loss = loss
         own = np.asarray(loss.weights, dtype=np.float64)
-        self.weights: NDArray[np.float64] = own * weights * (own.sum() / (own @ weights))
+        self.weights: NDArray[np.float64] = scale_weights(own, weights)
         self._factor: NDArray[np.float64] = np.ones(len(weights))
         for phase in loss.phases:
             part = own[phase.rows]
@@ -57,6 +58,21 @@ class RowWeightedLoss:
     def observe(self, step: int, agreement: float) -> None:
         """Told to the loss."""
         self._loss.observe(step, agreement)
+
+
+def scale_weights(own: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Both weights of each row multiplied, and scaled to the sum of ``own``, shape (n,): only ratios of rows matter.
+
+    Args:
+        own: given by a loss, shape (n,), not negative.
+        weights: that the rows bring along, shape (n,), above 0. Where those that count are all the same, this is
+            ``own``, bit for bit.
+    """
+    counted = weights[own > 0]
+    if len(counted) == 0 or bool((counted == counted[0]).all()):
+        return own
+    found: NDArray[np.float64] = own * weights * (own.sum() / (own @ weights))
+    return found
 
 
 def weigh_rows(loss: PreparedLoss, weights: NDArray[np.float64]) -> PreparedLoss:

@@ -1,10 +1,13 @@
 """Checkers where there are no labels: the trainer's own model, tuned on real rows for a few steps.
 
 They read rows as the trainer does. For completions the log probability of a row is the mean over its tokens, so a
-ratio of two probabilities is the geometric mean of its tokens' ratios, and long completions are not punished.
+ratio of two probabilities is the geometric mean of its tokens' ratios, and long completions are not punished. They are
+tuned with the weights that the corpus gives its rows.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,7 @@ from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.probe import stratified_folds
 from cuvee.train.losses.protocol import Judge, Judgement, TrainingRows
+from cuvee.train.losses.row_weights import scale_weights
 
 CANDIDATES = (0.0, 0.25, 1.0)
 """Weights of synthetic rows that are tried: fewer than probes try, because each is a training."""
@@ -62,7 +66,8 @@ def judge_synthetic(rows: TrainingRows, loss: str) -> Judgement:
     if len(real) == 0:
         raise TrainingError(f"loss {loss!r} tunes a checker on the real rows, and there are none; give some")
     seed = derive_seed(rows.seed, "checker")
-    return judge(real, rows.corpus.keep(rows.synthetic), weights=np.ones(len(real)), passes=PASSES, seed=seed)
+    weights = scale_weights(np.ones(len(real)), real.weights)
+    return judge(real, rows.corpus.keep(rows.synthetic), weights=weights, passes=PASSES, seed=seed)
 
 
 def synthetic_law(rows: TrainingRows, loss: str) -> NDArray[np.float64]:
@@ -82,12 +87,21 @@ def synthetic_law(rows: TrainingRows, loss: str) -> NDArray[np.float64]:
         held = folds == fold
         rest = made.keep(~held)
         seed = derive_seed(rows.seed, "synthetic-law", fold)
-        out[held] = judge(rest, made.keep(held), weights=np.ones(len(rest)), passes=PASSES, seed=seed).log_p
+        weights = scale_weights(np.ones(len(rest)), rest.weights)
+        out[held] = judge(rest, made.keep(held), weights=weights, passes=PASSES, seed=seed).log_p
     return out
 
 
-def tuned_losses(rows: TrainingRows) -> NDArray[np.float64]:
-    """Loss of held-out real rows under each of ``CANDIDATES``, shape (candidates, rows).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunedLosses:
+    """Loss of held-out real rows under each of ``CANDIDATES``, shape (candidates, rows), and the rows' weights."""
+
+    losses: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+def tuned_losses(rows: TrainingRows) -> TunedLosses:
+    """Loss of held-out real rows under each of ``CANDIDATES``.
 
     One real row in four is held out, by group; a model is tuned on all other rows at each candidate weight, for half
     the steps of the training. Folds in turn, as probes have them, would cost four times as much.
@@ -108,12 +122,13 @@ def tuned_losses(rows: TrainingRows) -> NDArray[np.float64]:
             "give at least 8 of several groups, or a number"
         )
     marks, seed = rows.synthetic[~held], derive_seed(rows.seed, "source-weight", 0)
-    tried = [judge(rest, judged, weights=np.where(marks, weight, 1.0), passes=None, seed=seed) for weight in CANDIDATES]
+    given = [scale_weights(np.where(marks, weight, 1.0), rest.weights) for weight in CANDIDATES]
+    tried = [judge(rest, judged, weights=weights, passes=None, seed=seed) for weights in given]
     losses = -np.stack([found.log_p for found in tried])
-    fits: NDArray[np.float64] = losses[:, np.isfinite(losses).all(axis=0)]
-    if fits.shape[1] < 2:
+    fits = np.isfinite(losses).all(axis=0)
+    if fits.sum() < 2:
         raise TrainingError("fewer than two held-out real rows fit max_length to choose source_weight by; raise it")
-    return fits
+    return TunedLosses(losses=losses[:, fits], weights=judged.weights[fits])
 
 
 def _split(corpus: Corpus, folds: int, seed: int) -> NDArray[np.int64]:
