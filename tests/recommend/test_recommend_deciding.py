@@ -109,6 +109,18 @@ def test_alpha_is_the_level_of_the_confirmation_too():
     assert decisions == ["use", "underpowered"]
 
 
+def test_a_second_look_at_the_locked_test_is_tested_at_half_the_level():
+    found = confirm((0.6, 0.6, 0.62), seed=27, spread=0.2)
+    assert 0.025 < max(gain.p_value for gain in found.gains) < 0.05
+    trials = make_trials(HUMP)
+    first, _, third = (
+        recommend_mixture(trials, level_ranks=RANKS, confirmation=dataclasses.replace(found, looks=looks))
+        for looks in (1, 2, 3)
+    )
+    assert first.decision == "use" and third.decision == "underpowered"
+    assert "look 3 at them, so tested at 0.013" in third.sentence
+
+
 def test_a_confirmed_gain_over_repeated_rows_must_be_shown():
     found = confirm((0.6, 0.66, 0.665))
     assert found.gains[0].p_value < 0.05 < found.gains[1].p_value and found.gains[1].low < 0.01

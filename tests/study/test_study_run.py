@@ -94,6 +94,12 @@ def test_the_locked_test_is_read_once_and_logged(settings, tmp_path):
         (confirmed,) = [detail for reason, detail in log if reason == "confirmation"]
         assert best is not None and confirmed.startswith(best.cell.key + " (")
         assert ("leak-guard", "texts, against leaks") in log
+        assert [reason for reason, _ in log].count("look") == 1 == flow.confirmation.looks
+    more = {**settings, "draws": {**settings["draws"], "confirm": settings["draws"]["confirm"] + 1}}
+    for _ in range(2):  # more draws are one more look; the same again is none
+        with open_study(more, out=tmp_path / "run") as flow:
+            assert flow.confirmation is not None and flow.confirmation.looks == 2
+            assert flow.confirmation.gains[0].draws == more["draws"]["confirm"]
 
 
 @pytest.mark.slow  # with the others of its kind

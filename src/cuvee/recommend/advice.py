@@ -96,7 +96,7 @@ def recommend_mixture(
         still_open=verdict.still_open,
         best_failures=sum(f.cell == verdict.best for f in failures),
         delta=delta,
-        alpha=alpha,
+        alpha=verdict.level,
         descriptive_shares=tuple(descriptive_shares),
         untested_share=shape_share if _is_among(shape_share, descriptive_shares) else None,
         other_trainers=tuple(sorted({c.trainer for c in tables} - {trainer})),

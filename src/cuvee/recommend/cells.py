@@ -170,7 +170,7 @@ def summarise_cells(
 
 
 def confirm_cell(
-    trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool, note: str = "", folds: int = 0
+    trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool, note: str = "", folds: int = 0, looks: int = 1
 ) -> Confirmation:
     """The confirmation of ``cell`` from trials on the locked test, its baselines among them.
 
@@ -180,6 +180,7 @@ def confirm_cell(
         fresh_draws: whether their draws took no part in the choice.
         note: anything a reader must know.
         folds: in how many the items were held out, where there is no locked test.
+        looks: how often the locked test was read for this, with more draws each time.
 
     Raises:
         ValueError: no trial of ``cell`` was evaluated on the test part.
@@ -195,4 +196,5 @@ def confirm_cell(
         fresh_draws=fresh_draws,
         note=note,
         folds=folds,
+        looks=looks,
     )

@@ -15,6 +15,9 @@ locked test, where there was one, else those on validation.
   intersection-union test). Where the winner alone is ruled out, that is said, and nothing is decided.
 - *underpowered*: neither. A gain that is shown but ruled out to be above ``delta`` is no reason to generate data, nor
   is one generation draw, which says nothing of how draws differ.
+
+A second look at the locked test, with more draws, is tested at half of ``alpha``, a third at a quarter, and so on:
+whoever goes on until something shows is then wrong at most twice as often as ``alpha`` says.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ class Verdict:
         gains: those that decided.
         confirmed: whether they are those of a confirmation.
         equivalent: candidates that are not told apart from the best.
+        level: that the best was tested at: ``alpha``, or less after several looks at the locked test.
         ruled_out: whether the best is shown not to gain more than ``delta``.
         still_open: the other candidates that are not ruled out, best first.
         remedy: where nothing was decided and a baseline can be compared with.
@@ -65,6 +69,7 @@ class Verdict:
     gains: tuple[Gain, ...] = ()
     confirmed: bool = False
     equivalent: tuple[Cell, ...] = ()
+    level: float = 0.05
     ruled_out: bool = False
     still_open: tuple[Cell, ...] = ()
     remedy: Remedy | None = None
@@ -93,30 +98,32 @@ def decide(
         return Verdict(decision="underpowered", best=None)
     best = winner or choose_best(grid, candidates)
     confirmed = confirmation is not None and confirmation.cell == best
+    level = alpha
     if confirmation is not None and confirmed:
-        gains = confirmation.gains
-        shown = _has_baselines(gains) and all(is_above(gain, alpha=alpha) for gain in gains)
+        gains, level = confirmation.gains, alpha / 2 ** (confirmation.looks - 1)
+        shown = _has_baselines(gains) and all(is_above(gain, alpha=level) for gain in gains)
     else:
         gains = gains_of(grid, best)
         adjusted = adjust_holm([_find_p_value(grid, c) for c in candidates])
         shown = adjusted[candidates.index(best)] <= alpha and all(gain.draws > 1 for gain in gains)
-    ruled_out = _is_any_ruled_out(gains, delta, alpha)
+    ruled_out = _is_any_ruled_out(gains, delta, level)
     still_open = _find_open(grid, candidates, best, delta=delta, alpha=alpha) if ruled_out else ()
     decision: Decision = "use" if shown and not ruled_out else "underpowered"
     if ruled_out and not still_open:
         decision = "do-not-use"
     remedy = None
     if decision == "underpowered":
-        judged = gains_of(grid, still_open[0]) if still_open else gains
-        remedy = _find_remedy(judged, delta=delta, alpha=alpha, confirmed=confirmed and not still_open)
         if still_open:
             remedy = _rule_out_all([gains_of(grid, c) for c in still_open], delta=delta, alpha=alpha)
+        else:
+            remedy = _find_remedy(gains, delta=delta, alpha=level / 2 if confirmed else alpha, confirmed=confirmed)
     return Verdict(
         decision=decision,
         best=best,
         gains=gains,
         confirmed=confirmed,
         equivalent=_find_equivalent(grid, candidates, best, alpha=alpha),
+        level=level,
         ruled_out=ruled_out,
         still_open=still_open,
         remedy=remedy,

@@ -118,6 +118,8 @@ def _write_evidence(case: Case) -> str:
         folds = case.confirmation.folds
         items = "locked test items" if not folds else f"items held out in {folds} folds, each by its own choice"
         place = f"{gain.items:,} {items}, {draws}, {fresh}"
+        if case.confirmation.looks > 1:
+            place += f", look {case.confirmation.looks} at them, so tested at {case.alpha:.2g}"
     else:
         place = f"{gain.items:,} validation items, {draws}, chosen among {case.candidates}, not confirmed on the test"
     smallest = max(g.mde for g in case.gains)
@@ -146,7 +148,7 @@ def _write_remedy(case: Case) -> str:
         return f"More {kind}s alone would not {aim}: more held-out items are needed."
     number = f"About {remedy.draws} more {kind}{'' if remedy.draws == 1 else 's'} ({key})"
     given = ", if the truth is 0" if case.still_open else ""
-    again = "; each such addition is one more look at the locked test" if confirming else ""
+    again = ", tested at half the level, as one more look at the locked test" if confirming else ""
     return f"{number} would {aim} with power 0.8{given}{again}."
 
 

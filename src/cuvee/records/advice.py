@@ -122,7 +122,8 @@ class Confirmation:
     """The winner on fresh draws and the locked test.
 
     ``folds`` is 0 there. Else the items were held out in so many folds, each of which chose a blend without them:
-    what is confirmed is the worth of choosing that way, and ``cell`` is the choice of all folds together.
+    what is confirmed is the worth of choosing that way, and ``cell`` is the choice of all folds together. ``looks``
+    counts the times the locked test was read for it, with more draws each time.
     """
 
     cell: Cell
@@ -132,6 +133,7 @@ class Confirmation:
     fresh_draws: bool
     note: str = ""
     folds: int = 0
+    looks: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

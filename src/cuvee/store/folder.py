@@ -269,6 +269,11 @@ class RunFolder:
         """The cell for whose confirmation the locked test was opened, if it was."""
         return next((d for r, d in self.access_log() if r == "confirmation"), None)
 
+    def count_looks(self, draws: str) -> int:
+        """Log that the locked test is read with these draws; how many different ones it was read with so far."""
+        self.log_access("look", draws)
+        return sum(reason == "look" for reason, _ in self.access_log())
+
     def access_log(self) -> list[tuple[str, str]]:
         """Every logged read of the locked test: reason and detail."""
         return [(r, d) for r, d in self._database.execute("SELECT reason, detail FROM access ORDER BY number")]

@@ -133,12 +133,14 @@ class ConfirmationTrials:
         outcomes: of all planned trials.
         test: the rows of the locked test.
         fresh_draws: whether the draws took no part in the choice.
+        looks: how often the locked test was read for it, with other draws each time.
     """
 
     cell: Cell
     outcomes: tuple[Outcome, ...]
     test: Corpus
     fresh_draws: bool
+    looks: int = 1
 
 
 def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationTrials | None:
@@ -161,9 +163,13 @@ def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationT
     fresh = fresh_pool(study, level, pools)
     corpus, blocks = fresh or (pools[level].corpus, usable_draws(study, pools)[level])
     test = study.locked_test(mark).open_for_confirmation()
+    repeats = f"{config.draws.sampling} sampling and {config.draws.training} training draws"
+    looks = study.folder.count_looks(f"{len(blocks)} generation draws, each with {repeats}")
     with open_trials(study, {level.key: corpus}, grid_recipes(study)[:1], stage="confirm", test=test) as runner:
         outcomes = runner.run(list(_plan_confirmation(study, best, blocks)))
-    return ConfirmationTrials(cell=best, outcomes=tuple(outcomes), test=test, fresh_draws=fresh is not None)
+    return ConfirmationTrials(
+        cell=best, outcomes=tuple(outcomes), test=test, fresh_draws=fresh is not None, looks=looks
+    )
 
 
 def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Confirmation | None:
@@ -174,7 +180,7 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
     if all(trial.cell != found.cell for trial in trials):
         study.stages.listener.noted(f"every trial of {found.cell.key!r} on the locked test failed: it is unconfirmed")
         return None
-    return confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws)
+    return confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks)
 
 
 def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> Iterator[PlannedTrial]:
