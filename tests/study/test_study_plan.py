@@ -56,17 +56,53 @@ def test_cost_time_and_power_follow_their_settings(settings):
     plan = plan_study({**settings, "generator": generator, "execute": {"kind": "processes", "workers": 2}})
     assert plan.cost == pytest.approx((plan.prompt_tokens * 1000 + plan.completion_tokens * 2000) / 1e6)
     assert plan.workers == 2
-    timed = [stage for stage in plan.trials if stage.seconds_each is not None]
-    assert plan.seconds == pytest.approx(sum(s.trials * s.seconds_each for s in timed) / 2)
+    assert all(stage.seconds_each > 0 and not stage.rough for stage in plan.trials)
+    assert plan.time.trials >= sum(s.trials * s.seconds_each for s in plan.trials) / 2
+    assert plan.time.embedding > 0 and plan.time.measuring > 0
+    known = plan.time.trials + plan.time.embedding + plan.time.measuring
+    assert plan.time.generating is None and plan.time.total == pytest.approx(known)
+    assert any("--latency" in note for note in plan.notes)
     cells = 5 * 2  # levels x shares above 0
     assert plan.power.gain == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, tests=cells, items=45)
     assert plan.power.hump == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, levels=3)
     steady = plan_study(settings, sd_between=0.1, sd_within=0.1)
     assert steady.power.gain < plan.power.gain and steady.cost is None
+    assert plan.power.confirmed == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, items=45)
+    apart = plan_study(settings, disagreement=0.3).power
+    assert apart.disagreement == 0.3 and apart.gain > plan.power.gain and apart.confirmed > plan.power.confirmed
     one = plan_study({**settings, "draws": {**settings["draws"], "generation": 1, "confirm": 0}})
-    assert math.isinf(one.power.gain) and [s.stage for s in one.trials] == ["grid"]
+    assert math.isinf(one.power.gain) and [s.stage for s in one.trials] == ["grid"] and one.power.confirmed is None
 
 
+def test_an_endpoint_takes_what_is_assumed_and_its_limits_allow(settings):
+    slow = {**settings, "generator": {**settings["generator"], "concurrency": 4}}
+    plan = plan_study(slow, latency=2.0)
+    assert plan.time.generating == pytest.approx(math.ceil(plan.requests / 4) * 2.0)
+    limited = {**slow, "generator": {**slow["generator"], "requests_per_minute": 10}}
+    assert plan_study(limited, latency=2.0).time.generating == pytest.approx(plan.requests * 6.0)
+    assert plan_study(limited).time.generating_at_least == pytest.approx(plan.requests * 6.0)
+    with pytest.raises(ValueError, match="latency"):
+        plan_study(slow, latency=0.0)
+
+
+def test_drafts_cost_what_their_writer_asks_and_budgets_are_compared(settings):
+    dials = [{"name": "base_then_refine", "levels": [0.7, 1.3]}]
+    draft = {k: settings["generator"][k] for k in ("kind", "base_url", "model")}
+    prices = {"prompt_per_million": 1000, "completion_per_million": 2000}
+    tenfold = {"prompt_per_million": 10_000, "completion_per_million": 20_000}
+    generator = {**settings["generator"], "prices": prices, "draft": {**draft, "model": "base", "prices": tenfold}}
+    dear = plan_study({**settings, "dials": dials, "generator": generator})
+    same = {**generator, "draft": {**generator["draft"], "prices": prices}}
+    cheap = plan_study({**settings, "dials": dials, "generator": same})
+    assert dear.drafts.requests == dear.requests // 2 > 0
+    assert dear.drafts_cost == pytest.approx(10 * cheap.drafts_cost)
+    assert dear.cost - dear.drafts_cost == pytest.approx(cheap.cost - cheap.drafts_cost)
+    small = {**generator, "budget": {"requests": 3}}
+    notes = plan_study({**settings, "dials": dials, "generator": small}).notes
+    assert any("generator.budget" in note and "3" in note for note in notes)
+
+
+@pytest.mark.slow  # it times an encoder
 def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
     dials = [
         {"name": "topics", "levels": [1, 2], "topics": "llm", "degree": [2]},
@@ -78,8 +114,11 @@ def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
     assert topics.list_requests == 3  # one question a label
     assert refine.requests == 2 * 2 * 18  # a draft and its refinement
     check = next(stage for stage in plan.trials if stage.stage == "check")
-    assert (check.trainer, check.cells, check.trials, check.seconds_each) == ("encoder", 3, 6, None)
-    assert any("encoder are not timed" in note for note in plan.notes)
+    assert (check.trainer, check.cells, check.trials) == ("encoder", 3, 6) and check.seconds_each > 0
+    missing = {**train, "check": {**train["check"], "settings": {"model": "nobody/no-such-model"}}}
+    plan = plan_study({**settings, "dials": dials, "train": missing})
+    assert next(s for s in plan.trials if s.stage == "check").seconds_each is None
+    assert any("encoder" in note and "not timed" in note for note in plan.notes)
 
 
 def test_one_draw_detects_nothing_and_says_so(settings, tmp_path, capsys):
@@ -87,6 +126,9 @@ def test_one_draw_detects_nothing_and_says_so(settings, tmp_path, capsys):
     path.write_text(json.dumps({**settings, "draws": {"generation": 1, "confirm": 1}}), encoding="utf-8")
     _, out, _ = call(capsys, "plan", path)
     assert "1 generation draw cannot tell" in out and "inf" not in out
+    assert "set draws.confirm to 2 or more" in out
+    found = json.loads(call(capsys, "plan", path, "--json")[1])
+    assert found["power"]["gain"] is None is found["power"]["confirmed"]
 
 
 def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from cuvee.generate.asking import ITEMS_A_REQUEST
 from cuvee.generate.calls import Request
 from cuvee.generate.dials import Slot, wanted_slots
 from cuvee.generate.prompts import PromptWriter
+from cuvee.records import Usage
 from cuvee.study.setup import FRESH, Study
 from cuvee.study.writing import Commission
 
@@ -24,26 +25,59 @@ _PROMPTS_READ = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialPlan:
-    """What one dial asks for.
+    """What one dial asks for, where every answer is usable.
 
     Attributes:
         dial: its name.
         levels: their names.
         draws: generation draws of each.
-        requests: each row of the union of its levels once, if every answer is usable.
-        confirm_requests: for the level that asks for most, in fresh draws.
+        rows: of the union of its levels, each once.
+        requests: for these rows; drafts are requests too.
+        confirm_rows, confirm_requests: of the level that asks for most, in fresh draws.
         list_requests: for topics or attributes that are asked for, at least.
-        prompt_tokens, completion_tokens: of all these requests, estimated.
+        prompt_tokens, completion_tokens: of ``requests`` and ``list_requests``, estimated.
+        drafts: those of ``requests`` that ``generator.draft`` answers; none without it.
+        confirm, confirm_drafts: of ``confirm_requests``, all and those that ``generator.draft`` answers.
     """
 
     dial: str
     levels: tuple[str, ...]
     draws: int
+    rows: int
     requests: int
+    confirm_rows: int
     confirm_requests: int
     list_requests: int
     prompt_tokens: int
     completion_tokens: int
+    drafts: Usage
+    confirm: Usage
+    confirm_drafts: Usage
+
+    def times(self, count: int) -> DialPlan:
+        """So many times as much: in folds."""
+        return replace(
+            self,
+            rows=self.rows * count,
+            requests=self.requests * count,
+            confirm_rows=self.confirm_rows * count,
+            confirm_requests=self.confirm_requests * count,
+            list_requests=self.list_requests * count,
+            prompt_tokens=self.prompt_tokens * count,
+            completion_tokens=self.completion_tokens * count,
+            drafts=times_usage(self.drafts, count),
+            confirm=times_usage(self.confirm, count),
+            confirm_drafts=times_usage(self.confirm_drafts, count),
+        )
+
+
+def times_usage(usage: Usage, count: int) -> Usage:
+    """So many times as much."""
+    return Usage(
+        requests=usage.requests * count,
+        prompt_tokens=usage.prompt_tokens * count,
+        completion_tokens=usage.completion_tokens * count,
+    )
 
 
 def plan_dial(study: Study, wanted: Commission, settings: DialConfig, dial: Dial) -> DialPlan:
@@ -52,19 +86,26 @@ def plan_dial(study: Study, wanted: Commission, settings: DialConfig, dial: Dial
     names = [level.name for level in dial.levels]
     slots = list(_slots(wanted, dial, names, range(draws)))
     fresh = range(FRESH, FRESH + study.config.draws.confirm)
-    confirm = max((len(_slots(wanted, dial, [name], fresh)) for name in names), default=0) if fresh else 0
-    each = 2 if any(slot.draft is not None for slot in slots) else 1
-    prompt, completion = _tokens(study, wanted, slots)
-    requests = len(slots) * each
+    confirm = max((_slots(wanted, dial, [name], fresh) for name in names), key=len) if fresh else []
+    sizes = _measure_prompts(study, wanted, slots)
+    asked, drafts = sizes.ask(slots)
+    again, again_drafts = sizes.ask(confirm)
+    lists = _list_requests(settings, len(wanted.strata))
+    listed = sizes.rows.times(lists)
     return DialPlan(
         dial=dial.name,
         levels=tuple(names),
         draws=draws,
-        requests=requests,
-        confirm_requests=confirm * each,
-        list_requests=_list_requests(settings, len(wanted.strata)),
-        prompt_tokens=round(prompt * requests),
-        completion_tokens=round(completion * requests),
+        rows=len(slots),
+        requests=asked.requests,
+        confirm_rows=len(confirm),
+        confirm_requests=again.requests,
+        list_requests=lists,
+        prompt_tokens=asked.prompt_tokens + listed.prompt_tokens,
+        completion_tokens=asked.completion_tokens + listed.completion_tokens,
+        drafts=drafts,
+        confirm=again,
+        confirm_drafts=again_drafts,
     )
 
 
@@ -92,11 +133,41 @@ def _list_requests(settings: DialConfig, strata: int) -> int:
     return 0
 
 
-def _tokens(study: Study, wanted: Commission, slots: Sequence[Slot]) -> tuple[float, float]:
-    """Of prompt and answer of one request, from the finished prompts of some slots and the lengths of real rows."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    """Tokens of one request."""
+
+    prompt: float
+    completion: float
+
+    def times(self, requests: int) -> Usage:
+        return Usage(
+            requests=requests,
+            prompt_tokens=round(self.prompt * requests),
+            completion_tokens=round(self.completion * requests),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """Of requests for rows, and of those for drafts; ``apart`` where another LLM answers the latter."""
+
+    rows: _Size
+    drafts: _Size
+    apart: bool
+
+    def ask(self, slots: Sequence[Slot]) -> tuple[Usage, Usage]:
+        """What these slots ask for, and what of it another LLM drafts."""
+        drafted = self.drafts.times(sum(slot.draft is not None and slot.parent is None for slot in slots))
+        return self.rows.times(len(slots)).plus(drafted), drafted if self.apart else Usage()
+
+
+def _measure_prompts(study: Study, wanted: Commission, slots: Sequence[Slot]) -> _Sizes:
+    """Tokens from the finished prompts of some slots, and from the lengths of real rows."""
     generator = study.config.generator
     if isinstance(generator, FileGenerator) or not slots:
-        return 0.0, 0.0
+        nothing = _Size(prompt=0.0, completion=0.0)
+        return _Sizes(rows=nothing, drafts=nothing, apart=False)
     api = "completions" if isinstance(generator, EmbeddedGenerator) else generator.api
     writer = PromptWriter(
         study.train, describe=study.config.describe, api=api, sampling=Sampling(max_tokens=generator.max_tokens),
@@ -104,20 +175,30 @@ def _tokens(study: Study, wanted: Commission, slots: Sequence[Slot]) -> tuple[fl
         draft_sampling=None if generator.draft is None else Sampling(max_tokens=generator.draft.max_tokens),
     )  # fmt: skip
     chosen = [slots[i] for i in np.linspace(0, len(slots) - 1, min(_PROMPTS_READ, len(slots)), dtype=int)]
-    prompts: list[Request] = []
+    rows: list[Request] = []
+    drafts: list[Request] = []
     for slot in chosen:
+        source = study.train.texts[wanted.strata[slot.label].rows[0]]
         if slot.parent is not None:
-            rows = wanted.strata[slot.label].rows
-            prompts.append(writer.ask_for_paraphrase(slot, 0, study.train.texts[rows[0]], []).request)
+            rows.append(writer.ask_for_paraphrase(slot, 0, source, []).request)
         elif slot.draft is not None:
             question = writer.ask_for_draft(slot, 0)
-            source = study.train.texts[wanted.strata[slot.label].rows[0]]
-            prompts += [question.request, writer.ask_for_refinement(slot, 0, source, question.seed_ids).request]
+            drafts.append(question.request)
+            rows.append(writer.ask_for_refinement(slot, 0, source, question.seed_ids).request)
         else:
-            prompts.append(writer.ask_for_row(slot, 0).request)
-    letters = [len(p.prompt or "") + sum(len(content) for _, content in p.messages) for p in prompts]
-    rows = [len(t) for t in study.train.texts]
+            rows.append(writer.ask_for_row(slot, 0).request)
+    answer = [len(t) for t in study.train.texts]
     if wanted.kind != "label":
-        rows = [a + len(b) for a, b in zip(rows, study.train.targets, strict=True)]
-    longest = prompts[0].sampling.max_tokens
-    return float(np.mean(letters)) / LETTERS_A_TOKEN, min(longest, float(np.mean(rows)) / LETTERS_A_TOKEN + 1)
+        answer = [a + len(b) for a, b in zip(answer, study.train.targets, strict=True)]
+    long = float(np.mean(answer)) / LETTERS_A_TOKEN + 1
+    return _Sizes(rows=_size(rows, long), drafts=_size(drafts, long), apart=generator.draft is not None)
+
+
+def _size(requests: Sequence[Request], answer: float) -> _Size:
+    """The mean of requests whose answers have so many tokens, or as many as they may have."""
+    if not requests:
+        return _Size(prompt=0.0, completion=0.0)
+    letters = [len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in requests]
+    return _Size(
+        prompt=float(np.mean(letters)) / LETTERS_A_TOKEN, completion=min(requests[0].sampling.max_tokens, answer)
+    )

@@ -9,18 +9,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cuvee.config import FileGenerator, StudyConfig, make_config, read_config
+from cuvee.errors import ConfigError
 from cuvee.execute import Stages
 from cuvee.recommend.power import plan_power
-from cuvee.records import Level
+from cuvee.records import Level, Usage
 from cuvee.store import RunFolder
 from cuvee.study.crossfit import open_folds
 from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.generation import ATTEMPTS
 from cuvee.study.joining import name_items
+from cuvee.study.planned_costs import compare_budgets, plan_spending
+from cuvee.study.planned_embedding import EmbeddingTime, time_embedding
+from cuvee.study.planned_generation import GenerationTime, time_generation
 from cuvee.study.planned_requests import LETTERS_A_TOKEN, DialPlan, plan_dial
-from cuvee.study.planned_trials import TrialPlan, count_workers, plan_trials, planned_levels
+from cuvee.study.planned_timing import RecipeTime
+from cuvee.study.planned_trials import TrialPlan, TrialsPlan, plan_trials, planned_levels
 from cuvee.study.setup import Study
-from cuvee.study.spending import find_prices
 from cuvee.study.validation import validate_study
 from cuvee.study.writing import commission
 
@@ -29,15 +33,45 @@ from cuvee.study.writing import commission
 class PowerPlan:
     """The smallest effects, in points, that the draws find with power .8, for assumed spreads (points).
 
-    ``gain`` is of a blend over real-only, ``hump`` the height of an inverted U over both ends of its dial; None
-    where the dial has fewer than three levels.
+    Attributes:
+        sd_between, sd_within: as assumed.
+        disagreement: fraction of held-out items that two cells are assumed to answer differently.
+        draws: of generation.
+        gain: of a blend over real-only on validation, one among all blends.
+        hump: height of an inverted U over both ends of its dial; None where the dial has fewer than three levels.
+        confirm_draws: of the confirmation.
+        confirmed: gain of the winner over real-only on the locked test, which decides; None without a confirmation.
     """
 
     sd_between: float
     sd_within: float
+    disagreement: float
     draws: int
     gain: float
     hump: float | None
+    confirm_draws: int
+    confirmed: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePlan:
+    """Seconds of the parts of a study, one after the other; None where one is not known.
+
+    Attributes:
+        trials: of all stages that were timed, over the workers.
+        generating: of pools and confirmation.
+        generating_at_least: what the limits of endpoints alone take.
+        embedding: of all texts, if none is in the cache yet.
+        measuring: of all pools.
+        total: of those that are known.
+    """
+
+    trials: float | None
+    generating: float | None
+    generating_at_least: float
+    embedding: float | None
+    measuring: float | None
+    total: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +84,18 @@ class StudyPlan:
             them, and all rows that are held out.
         dials: what the LLM is asked for; none where pools are files.
         trials: of each stage.
+        timings: of a trial with each trainer and loss.
         workers: trials at once, where that is known.
         requests: in all, if every answer is usable; ``most_requests`` if every row needs all its attempts.
         prompt_tokens, completion_tokens: of ``requests``.
-        cost: of these tokens in ``currency``; None without prices.
-        seconds: of the timed trials, over the workers; None if none was timed.
+        drafts: those of ``requests`` that ``generator.draft`` answers.
+        cost: of these tokens in ``currency``, each at the prices of who answers; None without prices, 0 where all is
+            written on this machine.
+        drafts_cost: that of ``drafts``.
+        texts: to be embedded.
+        time: of each part, and together.
         power: what can be seen.
-        notes: what the numbers leave out.
+        notes: what the numbers rest on and leave out.
         folds: requests, tokens, cost, trials and seconds are those of so many; 1 without ``split.crossfit``.
     """
 
@@ -67,33 +106,53 @@ class StudyPlan:
     test_rows: int
     dials: tuple[DialPlan, ...]
     trials: tuple[TrialPlan, ...]
+    timings: tuple[RecipeTime, ...]
     workers: int | None
     requests: int
     most_requests: int
     prompt_tokens: int
     completion_tokens: int
+    drafts: Usage
     cost: float | None
+    drafts_cost: float | None
     currency: str
-    seconds: float | None
+    texts: int
+    time: TimePlan
     power: PowerPlan
     notes: tuple[str, ...]
     folds: int = 1
 
 
 def plan_study(
-    config: StudyConfig | dict[str, object] | str | Path, *, sd_between: float = 1.0, sd_within: float = 1.0
+    config: StudyConfig | dict[str, object] | str | Path,
+    *,
+    sd_between: float = 1.0,
+    sd_within: float = 1.0,
+    disagreement: float = 0.1,
+    latency: float | None = None,
 ) -> StudyPlan:
-    """Plan a study: nothing is sent, nothing is trained but two probes to time them, nothing is kept.
+    """Plan a study: nothing is sent or downloaded, nothing is kept.
+
+    Every trainer is timed with every loss on rows of the study, the encoder on its texts, and an embedded LLM on its
+    first dial: about 20 s each at most.
 
     Args:
         config: a study.yaml, or its content.
         sd_between: assumed SD of a cell's accuracy over generation draws, points.
         sd_within: assumed SD over sampling and training draws, points.
+        disagreement: assumed fraction of held-out items that two cells answer differently.
+        latency: seconds that a request is assumed to take, with as many under way as the config says; None leaves the
+            time of generating open where no embedded LLM generates.
 
     Raises:
-        CuveeError: whatever would stop the study before it spends anything.
+        CuveeError: whatever would stop the study before it spends anything; ConfigError: a latency that nothing is
+            reckoned with.
+        ValueError: ``latency`` is not above 0, or another argument is out of range.
     """
+    if latency is not None and not (math.isfinite(latency) and latency > 0):
+        raise ValueError(f"latency is {latency!r}; give seconds above 0, or None")
     settings = read_config(config) if isinstance(config, str | Path) else make_config(config)
+    _check_latency(settings, latency)
     with (
         TemporaryDirectory(prefix="cuvee-plan-") as folder,
         RunFolder(folder) as empty,
@@ -103,127 +162,147 @@ def plan_study(
             validate_study(study)
         # an item that several folds validate on counts once, as where their trials are joined
         items = len({name for study in studies for name in name_items(study.split.validation)})
-        plan = _plan(studies[0], sd_between, sd_within, items)
-        return plan if len(studies) == 1 else _plan_folds(plan, studies)
+        assumed = Assumed(sd_between=sd_between, sd_within=sd_within, disagreement=disagreement, latency=latency)
+        return _plan(settings, studies, assumed, items)
 
 
-def _plan_folds(plan: StudyPlan, studies: Sequence[Study]) -> StudyPlan:
-    """The plan of the first fold, for all of them: each asks for as much and trains as often."""
-    folds, held_out = len(studies), sum(len(study.split.test) for study in studies)
-    return replace(
-        plan,
-        test_rows=held_out,
-        dials=tuple(
-            replace(
-                dial,
-                requests=dial.requests * folds,
-                confirm_requests=dial.confirm_requests * folds,
-                list_requests=dial.list_requests * folds,
-                prompt_tokens=dial.prompt_tokens * folds,
-                completion_tokens=dial.completion_tokens * folds,
-            )
-            for dial in plan.dials
-        ),
-        trials=tuple(replace(stage, trials=stage.trials * folds) for stage in plan.trials),
-        requests=plan.requests * folds,
-        most_requests=plan.most_requests * folds,
-        prompt_tokens=plan.prompt_tokens * folds,
-        completion_tokens=plan.completion_tokens * folds,
-        cost=None if plan.cost is None else plan.cost * folds,
-        seconds=None if plan.seconds is None else plan.seconds * folds,
-        notes=(
-            f"cross-fitted: requests, tokens, cost, trials and time are those of {folds} folds; each has "
-            f"{plan.train_rows} training and {plan.validation_rows} validation rows, and together they hold out all "
-            f"{held_out} real rows once, in place of a locked test",
-            *plan.notes,
-        ),
-        folds=folds,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumed:
+    """What a user assumes: spreads in points, items answered differently, seconds of a request."""
+
+    sd_between: float
+    sd_within: float
+    disagreement: float
+    latency: float | None
 
 
-def _plan(study: Study, sd_between: float, sd_within: float, items: int) -> StudyPlan:
+def _check_latency(config: StudyConfig, latency: float | None) -> None:
+    generator = config.generator
+    asked = [] if isinstance(generator, FileGenerator) else [generator, generator.draft]
+    if latency is not None and all(part is None or part.kind == "embedded" for part in asked):
+        how = "pools are files" if not asked else "the embedded LLM is timed here"
+        raise ConfigError(f"--latency {latency:g} has no effect: {how}; leave it out")
+
+
+def _plan(settings: StudyConfig, studies: Sequence[Study], assumed: Assumed, items: int) -> StudyPlan:
+    """The first fold is counted and timed; each of the others asks for as much and trains as often."""
+    study, folds = studies[0], len(studies)
     config = study.config
     from_files = isinstance(config.generator, FileGenerator)
     wanted = None if from_files else commission(study)
     made = [] if wanted is None else make_dials(study, StandIns())
-    dials = [] if wanted is None else [plan_dial(study, wanted, settings, dial) for settings, dial in made]
-    levels = planned_levels(study, [(settings, dial.levels) for settings, dial in made])
-    stages = plan_trials(study, levels)
-    requests = sum(d.requests + d.list_requests for d in dials) + max((d.confirm_requests for d in dials), default=0)
-    prompt, completion = sum(d.prompt_tokens for d in dials), sum(d.completion_tokens for d in dials)
-    prices = find_prices(study)
-    workers = count_workers(study)
-    timed = [stage for stage in stages if stage.seconds_each is not None]
-    seconds = math.fsum((stage.seconds_each or 0.0) * stage.trials for stage in timed) / (workers or 1)
+    dials = [] if wanted is None else [plan_dial(study, wanted, section, dial) for section, dial in made]
+    levels = planned_levels(study, [(section, dial.levels) for section, dial in made])
+    trials = plan_trials(study, levels)
+    spending = plan_spending(config, dials)
+    written = time_generation(study, made, spending, latency=assumed.latency)
+    embedded = time_embedding(study, list(levels), dials, workers=trials.workers)
+    spending = spending.times(folds)
+    requests, held_out = spending.usage.requests, sum(len(each.split.test) for each in studies)
     return StudyPlan(
         name=config.name,
         labels=len(study.train.labels),
         train_rows=len(study.train),
         validation_rows=len(study.split.validation),
-        test_rows=len(study.split.test),
-        dials=tuple(dials),
-        trials=tuple(stages),
-        workers=workers,
+        test_rows=held_out,
+        dials=tuple(dial.times(folds) for dial in dials),
+        trials=tuple(replace(stage, trials=stage.trials * folds) for stage in trials.stages),
+        timings=trials.timings,
+        workers=trials.workers,
         requests=requests,
         most_requests=requests * ATTEMPTS,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cost=None if prices is None else prices.cost(prompt, completion),
-        currency="" if prices is None else prices.currency,
-        seconds=seconds if timed else None,
-        power=_plan_power(study, levels, sd_between, sd_within, items),
-        notes=tuple(_notes(study, stages, priced=prices is not None)),
+        prompt_tokens=spending.usage.prompt_tokens,
+        completion_tokens=spending.usage.completion_tokens,
+        drafts=spending.drafts,
+        cost=spending.cost,
+        drafts_cost=spending.drafts_cost,
+        currency=spending.currency,
+        texts=embedded.texts * folds,
+        time=_plan_time(trials, written, embedded, folds),
+        power=_plan_power(study, levels, assumed, items=items, held_out=held_out),
+        notes=(
+            *([] if folds == 1 else [_tell_folds(study, folds, held_out)]),
+            *compare_budgets(settings, spending),
+            *trials.notes,
+            *written.notes,
+            *embedded.notes,
+            *_notes(study, priced=spending.cost is not None),
+        ),
+        folds=folds,
+    )
+
+
+def _plan_time(trials: TrialsPlan, written: GenerationTime, embedded: EmbeddingTime, folds: int) -> TimePlan:
+    def each(seconds: float | None) -> float | None:
+        return None if seconds is None else seconds * folds
+
+    parts = [each(s) for s in (trials.seconds, written.seconds, embedded.embedding, embedded.measuring)]
+    known = [seconds for seconds in parts if seconds is not None]
+    return TimePlan(
+        trials=parts[0],
+        generating=parts[1],
+        generating_at_least=written.at_least * folds,
+        embedding=parts[2],
+        measuring=parts[3],
+        total=math.fsum(known) if known else None,
+    )
+
+
+def _tell_folds(study: Study, folds: int, held_out: int) -> str:
+    return (
+        f"cross-fitted: requests, tokens, cost, trials and time are those of {folds} folds; each has "
+        f"{len(study.train)} training and {len(study.split.validation)} validation rows, and together they hold out "
+        f"all {held_out} real rows once, in place of a locked test"
     )
 
 
 def _plan_power(
-    study: Study, levels: Mapping[Level, Sequence[int]], sd_between: float, sd_within: float, items: int
+    study: Study, levels: Mapping[Level, Sequence[int]], assumed: Assumed, *, items: int, held_out: int
 ) -> PowerPlan:
     draws, alpha = study.config.draws, study.config.advice.alpha
     by_dial = [[level for level in levels if level.dial == dial] for dial in dict.fromkeys(x.dial for x in levels)]
     largest = max(by_dial, key=len)
     seen = min(len(levels[level]) for level in largest)
     cells = len(levels) * len([share for share in study.config.mix.shares if share > 0])
-    repeats = draws.sampling * draws.training
 
-    def smallest(count: int, *, tests: int, items: int | None) -> float:
+    def smallest(generation: int, *, levels: int = 1, tests: int = 1, items: int | None = None) -> float:
         return plan_power(
-            draws=seen,
-            sd_between=sd_between,
-            sd_within=sd_within,
+            draws=generation,
+            sd_between=assumed.sd_between,
+            sd_within=assumed.sd_within,
             alpha=alpha,
-            levels=count,
-            repeats=repeats,
+            levels=levels,
+            repeats=draws.sampling * draws.training,
             tests=tests,
             items=items,
+            disagreement=assumed.disagreement,
         )
 
     return PowerPlan(
-        sd_between=sd_between,
-        sd_within=sd_within,
+        sd_between=assumed.sd_between,
+        sd_within=assumed.sd_within,
+        disagreement=assumed.disagreement,
         draws=seen,
-        gain=smallest(1, tests=cells, items=items),
-        hump=smallest(len(largest), tests=1, items=None) if len(largest) >= 3 else None,
+        gain=smallest(seen, tests=cells, items=items),
+        hump=smallest(seen, levels=len(largest)) if len(largest) >= 3 else None,
+        confirm_draws=draws.confirm,
+        confirmed=smallest(draws.confirm, items=held_out) if draws.confirm and held_out > 1 else None,
     )
 
 
-def _notes(study: Study, stages: Sequence[TrialPlan], *, priced: bool) -> list[str]:
-    generator, folds = study.config.generator, study.config.split.crossfit or 1
-    notes = [
-        f"{stage.trials * folds} trials of {stage.steps} steps with trainer {stage.trainer} are not timed"
-        for stage in stages
-        if stage.seconds_each is None
-    ]
+def _notes(study: Study, *, priced: bool) -> list[str]:
+    generator = study.config.generator
+    notes = []
     if isinstance(generator, FileGenerator):
         notes.append("pools are files: generation draws are at most those asked for, until the files are read")
     else:
-        notes.append("time of generating, embedding and measuring is not estimated")
         notes.append(f"tokens: {LETTERS_A_TOKEN:g} letters each, as in English; answers as long as the real rows")
-        notes.append("answers that cannot be used are asked for again, and are not in the estimate")
+        notes.append("answers that cannot be used are asked for again, and are not among requests, tokens and cost")
+    notes.append("starting, reading files, filtering, statistics and the report are in no estimate: some seconds")
     if study.config.search.kind == "adaptive":
         notes.append("the search chooses which blends are drawn how often; all draws go to baselines and shape test")
-    if not priced and generator.kind == "endpoint":
-        notes.append("no cost: give generator.prices")
+    if not priced:
+        notes.append("no cost: give generator.prices, and generator.draft.prices where an endpoint drafts")
     if any(settings.target is not None for settings in study.config.dials):
         notes.append("a dial with a target is searched: it may ask for fewer of its levels, and trains on one")
     return notes
