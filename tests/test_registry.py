@@ -14,7 +14,7 @@ def test_resolves_table_entry_and_module_path():
     [
         ("prob", "unknown trainer 'prob'; did you mean 'probe'?"),
         ("zzz", "valid: probe, encoder"),
-        ("no_such_module:X", "cannot be loaded"),
+        ("no_such_module:X", "cannot be loaded: No module named 'no_such_module'; is its folder on PYTHONPATH?"),
         ("math:nope", "cannot be loaded"),
     ],
 )

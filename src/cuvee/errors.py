@@ -2,7 +2,7 @@
 
 ::
 
-    CuveeError                 what the command line prints as one line, exit code 2
+    CuveeError                 what the command line prints as one line; exit code 2, of TrialsFailed 1
     ├── InputError             a file, row, column or label of the user's data is wrong
     ├── ConfigError            a key or value of study.yaml, or an option, is wrong
     ├── MissingDependency      an optional package is needed and absent
@@ -19,7 +19,8 @@
     ├── IncomparableError      numbers measured in different ways cannot be compared
     ├── LeakError              a row repeats held-out data where none may
     ├── LockedTestError        the locked test was asked for a second time
-    └── TrainingError          a trainer could not train on what it was given
+    ├── TrainingError          a trainer could not train on what it was given
+    └── TrialsFailed           a study went through to its end, and no trial of a blend finished
 
 Messages say what is wrong, where, and what to do about it, in one line.
 """
@@ -97,3 +98,7 @@ class LockedTestError(CuveeError):
 
 class TrainingError(CuveeError):
     """A trainer could not train on what it was given."""
+
+
+class TrialsFailed(CuveeError):
+    """Every trial of the blends failed: a study went through to its end and has nothing to recommend."""

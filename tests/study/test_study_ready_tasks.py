@@ -127,10 +127,10 @@ def test_a_passage_of_both_sides_of_the_split_is_no_secret(of_files, tmp_path):
 def test_a_pool_without_contexts_and_too_few_of_them_are_one_line(of_files, tmp_path):
     bare = [{"prompt": f"why {words(i)}", "completion": "so", "about": "  "} for i in range(40)]
     with (
-        open_study(of_files("generation", QUESTIONS, bare), out=tmp_path / "a") as flow,
         pytest.raises(InputError, match="40 of 40 rows have no context, and all real rows have one"),
+        open_study(of_files("generation", QUESTIONS, bare), out=tmp_path / "a"),
     ):
-        _ = flow.pools
+        pass
     one = [{**row, "about": "The one passage."} for row in questions()]
     with (
         open_study(of_files("generation", QUESTIONS, one), out=tmp_path / "b") as flow,

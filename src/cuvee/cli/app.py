@@ -19,7 +19,7 @@ from cuvee.cli import show
 from cuvee.config import config_schema, render_template
 from cuvee.corpus import Corpus, load_corpus, read_columns
 from cuvee.corpus.files import guess_columns
-from cuvee.errors import ConfigError, CuveeError, InputError
+from cuvee.errors import ConfigError, CuveeError, InputError, TrialsFailed
 from cuvee.recommend import advice_to_json
 from cuvee.study import Flow, make_demo, open_study
 
@@ -50,13 +50,16 @@ def main() -> None:
 
 
 def run_cli(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; errors are one line on stderr, exit code 2."""
+    """Run one command and return its exit code; errors are one line on stderr, exit code 2.
+
+    It is 1 for a study that went through to its end, and of whose blends no trial finished.
+    """
     try:
         # not app(...): that puts a hook of its own in place of _report_defect
         get_command(app)(args=list(arguments), prog_name="cuvee", obj=list(arguments))
     except CuveeError as exc:
         _complain(f"error: {exc}", "red")
-        return 2
+        return 1 if isinstance(exc, TrialsFailed) else 2
     except KeyboardInterrupt:
         return _stopped()
     except SystemExit as exc:  # typer turns Ctrl-C into exit code 130
@@ -120,7 +123,14 @@ def open_shown(path: Path, out: Path | None, display: show.Display) -> Iterator[
 
 
 def _finish(flow: Flow, display: show.Display, json: bool) -> None:
-    result = flow.result
+    try:
+        result = flow.result
+    except TrialsFailed:
+        display.stop()
+        if json:
+            report = flow.study.folder.path / "report.html"
+            show.show_json({**advice_to_json(flow.advice), "report": str(report), "seconds": dict(display.seconds)})
+        raise
     display.stop()
     if json:
         show.show_json(
@@ -134,6 +144,8 @@ def _finish(flow: Flow, display: show.Display, json: bool) -> None:
     else:
         show.show_measurements(result.measurements)
         show.show_advice(result.advice)
+        if result.failed is not None:
+            show.show_failed(result.failed, result.folder)
         show.show_composition(result.composition)
         show.out.print(f"blend:  {result.folder / 'blend'}", markup=False, soft_wrap=True)
         show.out.print(f"report: {result.report}", markup=False, soft_wrap=True)

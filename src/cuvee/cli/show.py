@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import cast
 
 from rich import box
@@ -26,7 +27,17 @@ from rich.text import Text
 
 from cuvee.measure import METRICS, measurement_to_json
 from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
-from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, Measurement, Scores, name_score
+from cuvee.records import (
+    Advice,
+    Cell,
+    Comparison,
+    Composition,
+    Estimate,
+    FailedTrials,
+    Measurement,
+    Scores,
+    name_score,
+)
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -273,11 +284,25 @@ def show_advice(advice: Advice) -> None:
         means = ", ".join(f"{level}: {100 * m:.1f}%" for level, m in zip(shape.levels, shape.means, strict=True))
         note = f" ({shape.note})" if shape.note else ""
         out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}", markup=False)
+    if advice.shapes:
+        out.print(
+            "(A shape compares levels with each other. Whether the best blend beats the real rows is another question.)"
+        )
     for found in advice.by_rows:
         out.print(write_rows(found, advice.score), markup=False)
     if advice.optimism is not None:
         out.print(write_optimism(advice.optimism, confirmed_best(advice)), markup=False)
     if advice.sensitivity is not None:
         out.print(write_sensitivity(advice.sensitivity), markup=False)
+        for lost in advice.sensitivity.lost:
+            out.print(str(lost), markup=False)
     out.print()
     out.print(f"Verdict: {advice.decision}. {advice.sentence}", style="bold", markup=False)
+
+
+def show_failed(failed: FailedTrials, folder: Path) -> None:
+    """How many trials failed, why most often, and where all of them are listed."""
+    page = folder / "report.html"
+    listed = f"; each is listed in {page}, Failed trials" if page.is_file() else ""
+    again = "to run the study again tries them again"
+    out.print(f"{failed}{listed}; {again}", style="yellow", markup=False, soft_wrap=True)

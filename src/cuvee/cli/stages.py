@@ -25,10 +25,14 @@ def advise_study(study: Path, json: bool) -> None:
     display = show.Display()
     with open_shown(study, None, display) as flow:
         advice = flow.advice
-    if json:
-        show.show_json(advice_to_json(advice))
-    else:
-        show.show_advice(advice)
+        display.stop()
+        if json:
+            show.show_json(advice_to_json(advice))
+        else:
+            show.show_advice(advice)
+            if flow.failed is not None:
+                show.show_failed(flow.failed, flow.study.folder.path)
+        flow.check_trained()
 
 
 @app.command()

@@ -28,6 +28,8 @@ def status(
         show.show_json(asdict(found))
         return
     show.out.print(_table(found, run))
+    if found.failed is not None:
+        show.show_failed(found.failed, run)
     for note in found.notes[-SHOWN:]:
         show.out.print(f"note: {note}", style="yellow", markup=False)
 

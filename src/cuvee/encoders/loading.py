@@ -10,12 +10,13 @@ from pathlib import Path
 from cuvee.crew import Crew
 from cuvee.encoders.cached import CachedEncoder
 from cuvee.encoders.hashing import HashingEncoder
-from cuvee.encoders.protocol import Encoder
+from cuvee.encoders.protocol import Encoder, WrappedEncoder
 from cuvee.encoders.sentences import SentenceEncoder
 from cuvee.encoders.spread import SpreadEncoder
 from cuvee.errors import ConfigError
+from cuvee.fingerprint import hash_value
 from cuvee.records import Vectors
-from cuvee.registry import resolve_name
+from cuvee.registry import hash_code, resolve_name
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DEFAULT_ENCODER = "minilm"
@@ -39,6 +40,28 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, cache: Path | None = None, crew
         return encoder  # faster than a look into the cache
     folder = cache or Path(os.environ.get("CUVEE_CACHE") or Path.home() / ".cache" / "cuvee")
     return CachedEncoder(encoder, folder / "embeddings")
+
+
+class OwnEncoder(WrappedEncoder):
+    """An encoder of the user's own, whose hash changes with its code too, so that no kept vector outlives that.
+
+    Args:
+        encoder: of the user.
+        source: ``module:Name``.
+    """
+
+    def __init__(self, encoder: Encoder, source: str) -> None:
+        super().__init__(encoder)
+        self._hash = hash_value([encoder.hash, hash_code(source)])
+
+    @property
+    def hash(self) -> str:
+        """The hash that the encoder gives, together with that of its code."""
+        return self._hash
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), dim)."""
+        return self._encoder.encode(texts)
 
 
 class _Loaded:
@@ -75,7 +98,7 @@ def build_encoder(name: str) -> Encoder:
         return SentenceEncoder(find_minilm(), name="minilm", sha256=MINILM_SHA256)
     if ":" in name and not Path(name).exists():
         table: dict[str, type[Encoder]] = {}
-        return resolve_name(name, table, what="encoder")()
+        return OwnEncoder(resolve_name(name, table, what="encoder")(), name)
     close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.75)
     if close and "/" not in name and not Path(name).exists():  # the hub would be asked for it, for half a minute
         raise ConfigError(

@@ -15,6 +15,7 @@ from cuvee.records.advice import (
     ShapeTest,
     TwoLines,
 )
+from cuvee.records.failures import FailedTrials, count_failed
 from cuvee.records.generation import Level, Rejected, Usage
 from cuvee.records.measurement import Estimate, Measurement, Vectors
 from cuvee.records.parts import (
@@ -55,6 +56,7 @@ __all__ = [
     "Draw",
     "Estimate",
     "ExampleScores",
+    "FailedTrials",
     "Gain",
     "Kind",
     "Level",
@@ -77,5 +79,6 @@ __all__ = [
     "TwoLines",
     "Usage",
     "Vectors",
+    "count_failed",
     "name_score",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
+from cuvee.records.failures import FailedTrials
 from cuvee.records.measurement import Estimate
 from cuvee.records.trials import Cell
 
@@ -168,19 +169,31 @@ class SensitivityRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostVariant:
+    """A variant that says nothing, because no trial of a blend under it finished. ``failed`` counts its trials."""
+
+    variant: str
+    failed: FailedTrials
+
+    def __str__(self) -> str:
+        return f"{self.variant}: could not be run: {self.failed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SensitivityTable:
-    """The base first, then every variant in the order given."""
+    """The base first, then every variant in the order given; apart from these, the variants that could not be run."""
 
     base: SensitivityRow
     rows: tuple[SensitivityRow, ...]
+    lost: tuple[LostVariant, ...] = ()
 
     @property
     def robust(self) -> bool:
-        """Whether no variant flips a conclusion."""
+        """Whether no variant flips a conclusion, of those that could be run."""
         return not any(row.flips for row in self.rows)
 
     def __str__(self) -> str:
-        lines = [_write_row(row) for row in (self.base, *self.rows)]
+        lines = [*(_write_row(row) for row in (self.base, *self.rows)), *map(str, self.lost)]
         flipped = [row.variant for row in self.rows if row.flips]
         last = f"The conclusion flips under: {', '.join(flipped)}." if flipped else "No variant flips the conclusion."
         return "\n".join([*lines, last])

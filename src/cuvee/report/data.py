@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cuvee.records import Advice, Cell, Composition, Level, Measurement, TrialFailure, Usage, name_score
+from cuvee.records import Advice, Cell, Composition, FailedTrials, Level, Measurement, TrialFailure, Usage, name_score
 from cuvee.records.generation import Generation
 
 
@@ -29,6 +29,8 @@ class ReportData:
     delta: float | None = None
     """the smallest gain that counts; the shape tests' where left out"""
     failures: Sequence[TrialFailure] = ()
+    failed: FailedTrials | None = None
+    """how many trials failed, of how many, and why most often; None where none did"""
     usage: Usage = field(default_factory=Usage)
     generation: Generation | None = None
     """what generating the pools took; None where they were ready-made"""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cuvee.records import Cell, ShapeTest
-from cuvee.records.advice import Optimism, RowsFinding, SensitivityRow
+from cuvee.records.advice import LostVariant, Optimism, RowsFinding, SensitivityRow
 from cuvee.report.data import ReportData
 from cuvee.report.figures import Figure
 from cuvee.report.rows_chart import draw_gain_by_rows
@@ -44,12 +44,15 @@ class VariantRow:
     flips: tuple[str, ...]
     unsettled: tuple[str, ...]
     base: bool
+    lost: str = ""
+    """why it could not be run"""
 
 
 def list_asides(data: ReportData) -> list[tuple[str, str]]:
     """What stands beside the verdict: a heading and a sentence each."""
     advice = data.advice
-    found = [] if advice.optimism is None else [("Luck of the choice", write_optimism(data, advice.optimism))]
+    found = [] if data.failed is None else [("Failed trials", f"{data.failed}. Each is listed under Failed trials.")]
+    found += [] if advice.optimism is None else [("Luck of the choice", write_optimism(data, advice.optimism))]
     lines = [write_two_lines(shape) for shape in advice.shapes if shape.two_lines is not None and shape.interpreted]
     if lines:
         found.append(("Two lines over measured diversity", " ".join(lines)))
@@ -57,7 +60,8 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
         flips = [f"{row.variant} ({', '.join(row.flips)})" for row in advice.sensitivity.rows if row.flips]
         tried = f"{len(advice.sensitivity.rows)} other choice{'s' if len(advice.sensitivity.rows) != 1 else ''}"
         said = f"The conclusion flips under {'; '.join(flips)}." if flips else f"None of {tried} flips the conclusion."
-        found.append(("Other choices", said))
+        lost = [each.variant for each in advice.sensitivity.lost]
+        found.append(("Other choices", f"{said} Could not be run: {', '.join(lost)}." if lost else said))
     return found
 
 
@@ -146,7 +150,25 @@ def draw_rows(data: ReportData) -> list[Figure]:
 def list_variants(data: ReportData) -> list[VariantRow]:
     """The sensitivity table, the study's own choice first."""
     table = data.advice.sensitivity
-    return [] if table is None else [_show_variant(row, base=row is table.base) for row in (table.base, *table.rows)]
+    if table is None:
+        return []
+    rows = [_show_variant(row, base=row is table.base) for row in (table.base, *table.rows)]
+    return [*rows, *(_show_lost(each) for each in table.lost)]
+
+
+def _show_lost(found: LostVariant) -> VariantRow:
+    return VariantRow(
+        variant=found.variant,
+        decision="could not be run",
+        best="",
+        gain=None,
+        shapes="",
+        two_lines="",
+        flips=(),
+        unsettled=(),
+        base=False,
+        lost=str(found.failed),
+    )
 
 
 def _show_variant(row: SensitivityRow, *, base: bool) -> VariantRow:

@@ -5,7 +5,7 @@ any instant leaves either the old state or the new one.
 """
 
 from cuvee.store.folder import RunFolder
-from cuvee.store.outcomes import RunningTrial, TrialCounts, count_trials
+from cuvee.store.outcomes import RunningTrial, TrialCounts, count_trials, read_failures
 from cuvee.store.pools import StoredPool
 
-__all__ = ["RunFolder", "RunningTrial", "StoredPool", "TrialCounts", "count_trials"]
+__all__ = ["RunFolder", "RunningTrial", "StoredPool", "TrialCounts", "count_trials", "read_failures"]

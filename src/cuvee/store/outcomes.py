@@ -59,6 +59,21 @@ def count_trials(path: Path) -> TrialCounts:
     return TrialCounts(done=counts.get(0, 0), failed=counts.get(1, 0), running=tuple(running))
 
 
+def read_failures(path: Path) -> list[TrialFailure]:
+    """The failed trials of a run folder, which another process may hold, in the order of their cells and draws.
+
+    Raises:
+        RunFolderError: its ``trials.sqlite`` cannot be read.
+    """
+    file = path / "trials.sqlite"
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            rows = database.execute("SELECT payload FROM trials WHERE failed ORDER BY payload").fetchall()
+    except sqlite3.Error as exc:
+        raise RunFolderError(f"{file}: cannot be read ({exc}); is {path} a run folder?") from exc
+    return [_FAILURE.validate_json(payload) for (payload,) in rows]
+
+
 def encode_outcome(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
     """The outcome as JSON, and what its items scored; None where it failed."""
     if isinstance(outcome, TrialFailure):

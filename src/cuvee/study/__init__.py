@@ -22,15 +22,17 @@ from typing import TYPE_CHECKING
 from cuvee.config import StudyConfig, make_config, read_config
 from cuvee.corpus import Corpus
 from cuvee.execute import Listener, Stages
-from cuvee.records import Advice, Confirmation, Level, Measurement, Trial, TrialFailure
+from cuvee.records import Advice, Confirmation, FailedTrials, Level, Measurement, Trial, TrialFailure
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
 from cuvee.study.crossfit import find_fold, open_folds, write_scope
 from cuvee.study.demo import make_demo
+from cuvee.study.failing import find_failed, is_without_blend, list_failures, refuse_without_blend
 from cuvee.study.joining import FoldTrials, join_confirmations, join_measurements, join_trials, name_items
-from cuvee.study.outputs import StudyResult, write_outputs
+from cuvee.study.outputs import write_outputs, write_report
 from cuvee.study.parts import MadePart
 from cuvee.study.pools import make_pools, measure_pools
+from cuvee.study.results import Outcomes, StudyResult
 from cuvee.study.setup import Study, load_dataset_rows
 from cuvee.study.status import Recorder
 from cuvee.study.tracking import TrainedTrials, check_tracking, track_study
@@ -104,22 +106,51 @@ class Flow:
     @cached_property
     def advice(self) -> Advice:
         """The verdict with all its evidence."""
-        return self._advisor.conclude(self.grid, self.checks, self.equal_epochs, self.confirmation)
+        return self._count_in(self._advisor.conclude(self.grid, self.checks, self.equal_epochs, self.confirmation))
 
     @cached_property
     def _advisor(self) -> Advisor:
         return Advisor(self.study, self.pools, self.measurements)
 
     @cached_property
+    def failed(self) -> FailedTrials | None:
+        """How many trials of all stages and folds failed, and why most often; None where none did."""
+        return find_failed(self._all_trained())
+
+    @cached_property
     def result(self) -> StudyResult:
-        """Write the report and the recommended blend."""
-        outcomes = [*self.grid, *self.checks, *self.equal_epochs]
-        failures = [o for o in outcomes if isinstance(o, TrialFailure)]
+        """Write the report and the recommended blend.
+
+        Raises:
+            TrialsFailed: every trial of a blend failed; the report is written, and no blend.
+        """
+        advice, trained = self.advice, self._all_trained()
         trials = [o for o in (*self.grid, *self.checks) if isinstance(o, Trial)]
         made = [MadePart(study=p.study, pools=p.pools, measurements=p.measurements) for p in self.parts]
-        result = write_outputs(self._shown, made, self.measurements, self.advice, failures, trials)
-        track_study(self._shown, self.advice, [stage for part in self.parts for stage in part.trained()])
+        written = Outcomes(failed=self.failed, failures=list_failures(trained), trials=trials)
+        if is_without_blend(self._shown, self.grid):
+            write_report(self._shown, made, self.measurements, advice, written)
+            track_study(self._shown, advice, trained)
+        self.check_trained()
+        result = write_outputs(self._shown, made, self.measurements, advice, written)
+        track_study(self._shown, advice, trained)
         return result
+
+    def check_trained(self) -> None:
+        """See that there is a blend to speak of.
+
+        Raises:
+            TrialsFailed: every trial of a blend failed.
+        """
+        refuse_without_blend(self._shown, self.grid, self.failed)
+
+    def _all_trained(self) -> list[TrainedTrials]:
+        """The trials of every stage that trains, in every fold."""
+        return [stage for part in self.parts for stage in part.trained()]
+
+    def _count_in(self, advice: Advice) -> Advice:
+        """The advice with the failures of all stages and folds."""
+        return replace(advice, failures=0 if self.failed is None else self.failed.failed)
 
     def trained(self) -> list[TrainedTrials]:
         """The trials of every stage that trains, of this study or fold alone."""
@@ -192,7 +223,7 @@ class CrossfitFlow(Flow):
     def advice(self) -> Advice:
         """The verdict with all its evidence."""
         found = self._advisor.conclude(self.grid, confirmation=self.confirmation)
-        return replace(found, scope=f"{found.scope} {write_scope(self.study, len(self.folds))}")
+        return self._count_in(replace(found, scope=f"{found.scope} {write_scope(self.study, len(self.folds))}"))
 
     def _in_turn(self, stage: str, made: str | None = None) -> Iterator[Flow]:
         """Every fold; which one is at work is noted, unless it has made this stage (``made``) already."""
@@ -263,6 +294,7 @@ def run_study(
 
     Raises:
         CuveeError: bad input or config, an endpoint that fails, a run folder of another study or in use.
+        TrialsFailed: one of them: every trial of a blend failed.
     """
     with open_study(config, real=real, out=out, listener=listener) as flow:
         return flow.result

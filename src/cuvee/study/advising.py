@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cuvee.config import FileGenerator
 from cuvee.recommend import compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.checks import DIVERSITY
-from cuvee.records import Advice, Confirmation, Measurement, Trial, TrialFailure
+from cuvee.records import Advice, Confirmation, FailedTrials, Measurement, Trial, TrialFailure, count_failed
+from cuvee.records.advice import LostVariant, SensitivityTable
 from cuvee.study.grids import PlannedGrid, find_winner, overlapping_shares, plan_grids
 from cuvee.study.pools import usable_draws
 from cuvee.study.setup import Pools, Study
@@ -16,6 +17,25 @@ from cuvee.study.work import Outcome
 
 METRICS = ("vendi_q0.5", "dcscore_tau0.1", "distinct_2")
 """Other measures of diversity that the conclusions are drawn with too: another order, another kernel, words alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Variant:
+    """Another choice of how to train: the cells it is about, and the outcomes they are found among."""
+
+    name: str
+    grid: PlannedGrid
+    outcomes: Sequence[Outcome]
+    searched: bool = True
+
+    def find_failed(self) -> FailedTrials | None:
+        """How many of its trials failed, and why; None where none did."""
+        own = [o for o in self.outcomes if self.grid.holds(o.cell)]
+        return count_failed([o for o in own if isinstance(o, TrialFailure)], trials=len(own))
+
+
+def _has_blend(outcomes: Sequence[Outcome], grid: PlannedGrid) -> bool:
+    return any(isinstance(o, Trial) and grid.holds(o.cell) and o.cell.kind == "blend" for o in outcomes)
 
 
 class Advisor:
@@ -59,12 +79,10 @@ class Advisor:
         """
         main, outcomes = self._grids[0], [*grid, *checks]
         advice = self._advise(main, outcomes, confirmation=confirmation)
-        base = self._advise(main, outcomes)
-        variants = self._vary(outcomes, epochs)
         rows = {each.rows_per_label: self._advise(each, outcomes) for each in self._of_main_recipe()}
         return replace(
             advice,
-            sensitivity=compare_advice(base, variants) if variants else None,
+            sensitivity=self._compare(outcomes, epochs),
             by_rows=summarise_rows(rows) if len(rows) > 1 else (),
             failures=advice.failures + sum(isinstance(outcome, TrialFailure) for outcome in epochs),
         )
@@ -73,27 +91,46 @@ class Advisor:
         main = self._grids[0]
         return [grid for grid in self._grids if (grid.trainer, grid.loss) == (main.trainer, main.loss)]
 
-    def _vary(self, outcomes: Sequence[Outcome], epochs: Sequence[Outcome]) -> dict[str, Advice]:
-        """Name -> the advice under another measure of diversity, trainer, loss or stopping rule."""
+    def _compare(self, outcomes: Sequence[Outcome], epochs: Sequence[Outcome]) -> SensitivityTable | None:
+        """The advice against that under other choices; None where there is no advice, or no other choice.
+
+        A choice whose blends were all lost has no advice either: it is named with the reason.
+        """
         main = self._grids[0]
+        if not _has_blend(outcomes, main):
+            return None
         made = {
             f"metric {metric}": self._advise(main, outcomes, metric=metric)
             for metric in METRICS
             if all(metric in self._measurements[key].values for key in self._levels)
         }
+        lost = []
+        for variant in self._list_trained(outcomes, epochs):
+            if _has_blend(variant.outcomes, variant.grid):
+                made[variant.name] = self._advise(variant.grid, variant.outcomes, searched=variant.searched)
+            elif failed := variant.find_failed():
+                lost.append(LostVariant(variant=variant.name, failed=failed))
+        return replace(compare_advice(self._advise(main, outcomes), made), lost=tuple(lost)) if made or lost else None
+
+    def _list_trained(self, outcomes: Sequence[Outcome], epochs: Sequence[Outcome]) -> list[_Variant]:
+        """Other trainers, losses and stopping rules, with the trials that were planned for them."""
+        main = self._grids[0]
+        found = []
         for grid in self._grids[1:]:
             if grid.rows_per_label == main.rows_per_label:
                 trainer = [] if grid.trainer == main.trainer else [f"trainer {grid.trainer}"]
                 loss = [] if grid.loss == main.loss else [f"loss {grid.loss}"]
-                made[", ".join([*trainer, *loss])] = self._advise(grid, outcomes)
+                found.append(_Variant(name=", ".join([*trainer, *loss]), grid=grid, outcomes=outcomes))
         check = self._study.config.train.check
         if check is not None:
-            dearer = replace(main, trainer=check.trainer, loss="ce", planned=())
-            if any(isinstance(o, Trial) and dearer.holds(o.cell) and o.cell.kind == "blend" for o in outcomes):
-                made[f"trainer {check.trainer} (check)"] = self._advise(dearer, outcomes, searched=False)
-        if any(isinstance(o, Trial) and o.cell.kind == "blend" for o in epochs):
-            made["equal epochs"] = self._advise(main, epochs, searched=False)
-        return made
+            dearer, name = (
+                replace(main, trainer=check.trainer, loss="ce", planned=()),
+                f"trainer {check.trainer} (check)",
+            )
+            found.append(_Variant(name=name, grid=dearer, outcomes=outcomes, searched=False))
+        if epochs:
+            found.append(_Variant(name="equal epochs", grid=main, outcomes=epochs, searched=False))
+        return found
 
     def _advise(
         self,

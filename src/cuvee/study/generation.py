@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cuvee.config import DialConfig, FileGenerator
@@ -21,6 +21,7 @@ from cuvee.generate import (
     write_quarantine,
 )
 from cuvee.generate.dials import wanted_slots
+from cuvee.generate.dials.making import PARTS
 from cuvee.generate.spending import Meter
 from cuvee.generate.targets import Score
 from cuvee.records import Level
@@ -37,6 +38,7 @@ from cuvee.study.generators import (
 )
 from cuvee.study.guard import LeakGuard
 from cuvee.study.lists import KeptLists, needs_lists
+from cuvee.study.running import hash_own
 from cuvee.study.setup import Study
 from cuvee.study.spending import account_pool, find_charges, lacks_forgotten, note_findings
 from cuvee.study.targets import known_level, reach_target
@@ -175,7 +177,17 @@ def _pool_key(
     base = [who, config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
     own = settings.model_dump(exclude={"draws"})
     listed = _listed(study, dial, levels, blocks) if needs_lists(settings) else []
-    return hash_value([study.train.fingerprint, study.encoder.hash, base, own, listed, suffix])
+    code = hash_own(_list_names(own))
+    return hash_value([study.train.fingerprint, study.encoder.hash, base, own, listed, suffix, *code])
+
+
+def _list_names(section: object) -> list[str]:
+    """The names of a dial, of the dials it is made of, and of the measure that its target is in."""
+    if not isinstance(section, Mapping):
+        return []
+    own = [section.get(key) for key in ("name", "metric")]
+    parts = [section.get(key) for key in (*PARTS, "target")]
+    return [name for name in own if isinstance(name, str)] + [name for part in parts for name in _list_names(part)]
 
 
 def _listed(study: Study, dial: Dial, levels: Sequence[Level], blocks: range) -> list[str]:

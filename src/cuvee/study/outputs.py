@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cuvee._version import __version__
@@ -22,8 +22,8 @@ from cuvee.corpus import Corpus
 from cuvee.generate.masking import redact_url
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
-from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.records import Advice, Cell, Composition, Draw, Level, Measurement, MetricNote, Trial, TrialFailure
+from cuvee.recommend import advice_to_json
+from cuvee.records import Advice, Cell, Draw, Level, Measurement, MetricNote, Trial
 from cuvee.report import ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.store import StoredPool
 from cuvee.study.grids import overlapping_shares
@@ -38,6 +38,7 @@ from cuvee.study.parts import (
     write_by_fold,
 )
 from cuvee.study.pools import usable_draws
+from cuvee.study.results import Outcomes, StudyResult
 from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Pools, Study
 from cuvee.study.trials import level_of, mix_cell
@@ -47,25 +48,33 @@ _WRITTEN = "diversity."
 """How scores begin that are not of the task but of the diversity of completions."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyResult:
-    """A finished study: its advice with the evidence, and where everything lies."""
+def write_report(
+    study: Study,
+    parts: Sequence[MadePart],
+    measurements: Mapping[str, Measurement],
+    advice: Advice,
+    outcomes: Outcomes,
+) -> Path:
+    """Write advice.json and report.html, of a study that has no blend to recommend; its page.
 
-    name: str
-    advice: Advice
-    measurements: Mapping[str, Measurement]
-    pools: Mapping[str, Corpus]
-    blend: Corpus
-    composition: Composition
-    folder: Path
-    report: Path
-    seconds: Mapping[str, float]
+    Args:
+        study, parts, measurements, advice, outcomes: as :func:`write_outputs`.
+    """
+    with study.stages.stage("report", "files") as progress:
+        _write_advice(study, advice)
+        progress(1, 2)
+        report = _write_page(study, make_report(study, parts, measurements, advice, None, outcomes), outcomes)
+        progress(2, 2)
+    return report
 
-    def __str__(self) -> str:
-        return f"{self.name}: {advice_to_text(self.advice)}\nreport: {self.report}\nblend: {self.folder / 'blend'}"
 
-    def _repr_html_(self) -> str:
-        return f"<p><b>{self.name}</b>: {self.advice.sentence}</p><p>report: <code>{self.report}</code></p>"
+def _write_advice(study: Study, advice: Advice) -> None:
+    study.folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
+
+
+def _write_page(study: Study, data: ReportData, outcomes: Outcomes) -> Path:
+    page = render_report(replace(data, written=average_written(outcomes.trials)))
+    return study.folder.save_text("report.html", page)
 
 
 def write_outputs(
@@ -73,8 +82,7 @@ def write_outputs(
     parts: Sequence[MadePart],
     measurements: Mapping[str, Measurement],
     advice: Advice,
-    failures: Sequence[TrialFailure] = (),
-    trials: Sequence[Trial] = (),
+    outcomes: Outcomes,
 ) -> StudyResult:
     """Write advice.json, blend/ and report.html into the run folder.
 
@@ -83,12 +91,11 @@ def write_outputs(
         parts: what it made, or what each of its folds made; the blend is of the first.
         measurements: of all parts together.
         advice: the verdict.
-        failures: trials that failed.
-        trials: those that did not.
+        outcomes: what became of the trials.
     """
     folder, config, pools = study.folder, study.config, parts[0].pools
     with study.stages.stage("report", "files") as progress:
-        folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
+        _write_advice(study, advice)
         cell = recommended_cell(study, advice)
         blend = make_blend(study, pools, cell)
         level = level_of(pools, cell) if cell.dial else None
@@ -111,9 +118,7 @@ def write_outputs(
         )
         blend_path = folder.save_blend(blend.corpus, card)
         progress(1, 2)
-        data = make_report(study, parts, measurements, advice, blend, failures)
-        page = render_report(replace(data, written=average_written(trials)))
-        report = folder.save_text("report.html", page)
+        report = _write_page(study, make_report(study, parts, measurements, advice, blend, outcomes), outcomes)
         progress(2, 2)
     return StudyResult(
         name=config.name,
@@ -125,6 +130,7 @@ def write_outputs(
         folder=blend_path.parent,
         report=report,
         seconds=dict(study.stages.seconds),
+        failed=outcomes.failed,
     )
 
 
@@ -205,8 +211,8 @@ def make_report(
     parts: Sequence[MadePart],
     measurements: Mapping[str, Measurement],
     advice: Advice,
-    blend: Blend,
-    failures: Sequence[TrialFailure],
+    blend: Blend | None,
+    outcomes: Outcomes,
 ) -> ReportData:
     """Everything the page shows."""
     config, pools = study.config, parts[0].pools
@@ -220,12 +226,13 @@ def make_report(
         shape_share=config.mix.shape_share,
         descriptive_shares=overlapping_shares(study),
         delta=config.advice.delta,
-        failures=failures,
+        failures=outcomes.failures,
+        failed=outcomes.failed,
         usage=sum_usage(parts),
         generation=sum_generation(parts),
         crossfit=len(parts) if len(parts) > 1 else 0,
         seconds=dict(study.stages.seconds),
-        composition=blend.composition,
+        composition=None if blend is None else blend.composition,
         samples={level.key: _samples(pool.corpus) for level, pool in pools.items()},
         rejected=count_rejected(parts),
         settings={

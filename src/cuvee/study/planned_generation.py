@@ -30,7 +30,7 @@ from cuvee.study.planned_costs import SpendingPlan
 from cuvee.study.setup import Study
 from cuvee.study.writing import commission
 
-LONGEST_S = 12.0
+LONGEST_S = 20.0
 """Of asking the embedded LLM for rows of the first dial; starting it comes on top."""
 
 
@@ -140,16 +140,23 @@ class _Stopwatch:
         self._longest = longest
         self._begun: float | None = None
         self._last = 0.0
+        self._asked = self._at_once = 0
         self.answers = 0
         self.usable = 0
+
+    @property
+    def done(self) -> float:
+        """Answers, and half of each that was under way: many are written side by side, and the first come late."""
+        return self.answers + min(self._at_once, self._asked - self.answers) / 2
 
     @property
     def seconds(self) -> float:
         """From the first request to the last answer."""
         return 0.0 if self._begun is None else self._last - self._begun
 
-    def begin(self) -> None:
-        """Requests are about to be sent."""
+    def begin(self, requests: int, at_once: int) -> None:
+        """Requests are about to be sent, so many of them at once."""
+        self._asked, self._at_once = self._asked + requests, at_once
         if self._begun is None:
             self._begun = time.perf_counter()
 
@@ -159,7 +166,7 @@ class _Stopwatch:
         @contextmanager
         def open_client(endpoint: Endpoint, ledger: Ledger) -> Iterator[Client]:
             with llm.open_client(endpoint, ledger) as client:
-                yield _TimedClient(client, self)
+                yield _TimedClient(client, self, endpoint.concurrency or 1)
 
         return OpenedLLM(endpoint=llm.endpoint, open_client=open_client)
 
@@ -183,8 +190,8 @@ class _Stopwatch:
 class _TimedClient:
     """A client whose answers are counted."""
 
-    def __init__(self, client: Client, watch: _Stopwatch) -> None:
-        self._client, self._watch = client, watch
+    def __init__(self, client: Client, watch: _Stopwatch, at_once: int) -> None:
+        self._client, self._watch, self._at_once = client, watch, at_once
 
     def answer_requests(
         self, requests: Sequence[Request], on_answer: Callable[[Request, Answer], None] | None = None
@@ -196,7 +203,7 @@ class _TimedClient:
                 on_answer(request, answer)
             self._watch.note_answer()
 
-        self._watch.begin()
+        self._watch.begin(len(requests), self._at_once)
         return self._client.answer_requests(requests, tell)
 
 
@@ -224,7 +231,7 @@ def _time_embedded(
     took = f"generating: {watch.answers} answers for dial {dial.name} took {watch.seconds:.1f} s here"
     told = "" if usable is None else f", and {usable:.0%} of them may become rows; others are asked for again"
     return GenerationTime(
-        seconds=opened * start + wanted * watch.seconds / watch.answers / max(usable or 1.0, 1 / ATTEMPTS),
+        seconds=opened * start + wanted * watch.seconds / watch.done / max(usable or 1.0, 1 / ATTEMPTS),
         usable=usable,
         notes=(f"{took}{told}; all dials are reckoned at that pace",),
     )

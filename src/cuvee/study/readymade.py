@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cuvee.config import FilterConfig, PoolFile
 from cuvee.config.pools import AgreementConfig, DedupeConfig, DegenerateConfig, FewerPerClusterConfig, LeakConfig
-from cuvee.corpus import SCHEMA, Corpus, load_corpus
+from cuvee.corpus import SCHEMA, Corpus, label_strata, load_corpus
 from cuvee.errors import InputError
 from cuvee.execute.stages import Progress
 from cuvee.fingerprint import derive_seed
@@ -51,6 +51,31 @@ def read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
         ranks[file.dial] += len(file.levels)
         progress(number, len(study.config.pools))
     return pools
+
+
+def check_files(study: Study) -> None:
+    """Read the files of all pools, before anything is trained or kept.
+
+    Filters are not run, so a file that passes may still turn out too small.
+
+    Raises:
+        InputError: a file is missing or broken, lacks a column, or has too few rows of a label whatever filters leave.
+    """
+    for number, file in enumerate(study.config.pools):
+        try:
+            _check_rows(study, _load_pool(study, file), file.path)
+        except InputError as exc:
+            raise InputError(f"pools.{number}: {exc}") from exc
+
+
+def _check_rows(study: Study, pool: Corpus, path: str) -> None:
+    counts, draws = Counter(label_strata(pool)), study.config.draws.generation
+    for label, rows in study.block_rows().items():
+        if counts[label] < draws * rows:
+            raise InputError(
+                f"{path}: label {label!r} has {counts[label]} rows in all: enough for {counts[label] // rows} draws of "
+                f"{rows} rows, {draws} were asked; lower draws, mix.shape_share or split.rows_per_label, or give more"
+            )
 
 
 def make_filters(study: Study) -> list[Filter]:

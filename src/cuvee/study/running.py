@@ -14,6 +14,7 @@ from cuvee.execute.stages import Progress
 from cuvee.fingerprint import hash_value
 from cuvee.recommend import PlannedTrial
 from cuvee.records import Cell, Kind, Trial, TrialFailure
+from cuvee.registry import hash_code
 from cuvee.study.judging import make_judging
 from cuvee.study.known import KnownVectors
 from cuvee.study.setup import Study
@@ -30,6 +31,16 @@ class Recipe:
     loss: str
     steps: int
     settings: Settings
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Hashes of the code of its trainer and loss, as far as they are the user's own."""
+        return hash_own([self.trainer, self.loss])
+
+
+def hash_own(names: Sequence[str]) -> tuple[str, ...]:
+    """Hashes of the code of the user's own among these names, which are written ``module:Name``."""
+    return tuple(hash_code(name) for name in names if ":" in name)
 
 
 def grid_recipes(study: Study) -> tuple[Recipe, ...]:
@@ -161,6 +172,7 @@ def open_trials(
                 source_weight=study.config.train.source_weight,
                 more=recipe.settings,
                 judging=judging,
+                code=recipe.code,
             )
             for recipe in recipes
         }

@@ -17,7 +17,8 @@ from cuvee.errors import RunFolderError
 from cuvee.execute import Listener
 from cuvee.execute.stages import DetailListener
 from cuvee.generate import Ledger
-from cuvee.store import RunFolder, TrialCounts, count_trials
+from cuvee.records import FailedTrials, count_failed
+from cuvee.store import RunFolder, TrialCounts, count_trials, read_failures
 
 FILE = "status.json"
 State = Literal["running", "finished", "stopped"]
@@ -161,6 +162,7 @@ class RunStatus:
         requests, prompt_tokens, completion_tokens: of all answers so far.
         notes: the last ones.
         age_s: seconds since the run last said something.
+        failed: why trials failed most often; None where none did.
     """
 
     state: State
@@ -178,6 +180,7 @@ class RunStatus:
     completion_tokens: int
     notes: tuple[str, ...]
     age_s: float
+    failed: FailedTrials | None = None
 
 
 def read_status(path: Path) -> RunStatus:
@@ -223,7 +226,13 @@ def read_status(path: Path) -> RunStatus:
         completion_tokens=completion,
         notes=tuple(written.notes),
         age_s=max(0.0, now - written.updated),
+        failed=_find_failed(path, _count_ran([trials])),
     )
+
+
+def _find_failed(path: Path, ran: int) -> FailedTrials | None:
+    failures = [failure for part in _list_parts(path) for failure in read_failures(part)]
+    return count_failed(failures, trials=max(ran, len(failures)))  # more may have failed since they were counted
 
 
 def _is_alive(written: _Written) -> bool:

@@ -164,7 +164,8 @@ def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationT
     corpus, blocks = fresh or (pools[level].corpus, usable_draws(study, pools)[level])
     test = study.locked_test(mark).open_for_confirmation()
     repeats = f"{config.draws.sampling} sampling and {config.draws.training} training draws"
-    looks = study.folder.count_looks(f"{len(blocks)} generation draws, each with {repeats}")
+    code = "".join(f", own code {each[:12]}" for each in grid_recipes(study)[0].code)
+    looks = study.folder.count_looks(f"{len(blocks)} generation draws, each with {repeats}{code}")
     with open_trials(study, {level.key: corpus}, grid_recipes(study)[:1], stage="confirm", test=test) as runner:
         outcomes = runner.run(list(_plan_confirmation(study, best, blocks)))
     return ConfirmationTrials(

@@ -14,6 +14,7 @@ from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.grids import allowed_trials, plan_grids
 from cuvee.study.judging import make_judging
 from cuvee.study.planned_trials import planned_levels
+from cuvee.study.readymade import check_files
 from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Study
 from cuvee.study.writing import commission, note_left_out
@@ -44,14 +45,16 @@ def _check_budget(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level
 
 
 def validate_study(study: Study) -> None:
-    """Check trainers, loss and dials against the data.
+    """Check trainers, loss and dials against the data, and the files of ready-made pools.
 
     Raises:
         ConfigError: with the key and the remedy.
+        InputError: a file cannot be read, or lacks a column, a label or rows.
     """
     _check_training(study)
     make_judging(study.config.evaluate)  # reads the file of passages
     if isinstance(study.config.generator, FileGenerator):
+        check_files(study)
         _check_budget(study, [])
         return
     wanted = commission(study)

@@ -21,6 +21,9 @@ from cuvee.study.setup import FRESH
 from cuvee.train import TrainSettings, needs_real_rows, train_model, without_loss
 
 Outcome = Trial | TrialFailure
+NUMBERS = 1
+"""How trials are mixed, trained and scored. Raised where a change of cuvee's own code gives other numbers, so that a
+study that is continued with it mixes no trials of before and after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class TrialWork:
         source_weight: of synthetic rows, for the loss of that name.
         more: other settings of trainer and loss, by name.
         judging: how predictors are evaluated.
+        code: hashes of the code of a trainer and a loss of the user's own; empty where both are built in.
     """
 
     mixing: Mixing
@@ -98,6 +102,7 @@ class TrialWork:
     source_weight: float | None
     more: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     judging: Judging = field(default_factory=Judging)
+    code: tuple[str, ...] = ()
 
     def key(self, item: PlannedTrial) -> str:
         """Hash of all that determines the trial's result.
@@ -110,6 +115,7 @@ class TrialWork:
         data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
         more: list[object] = [dict(sorted(self.more.items()))] if self.more else []
         more += [asdict(self.judging)] if self.judging != Judging() else []
+        more += [["numbers", NUMBERS, *self.code]]
         return hash_value([item.cell, item.draw, self.part, self.steps, weight, *data, *more])
 
     def __call__(self, task: Task) -> Outcome:
