@@ -234,10 +234,11 @@ def write_rows(found: RowsFinding, score: str = "accuracy") -> str:
 def write_sensitivity(table: SensitivityTable) -> str:
     """Under which other choices the conclusion flips, and how many were tried."""
     flips = [f"{row.variant} ({', '.join(row.flips)})" for row in table.rows if row.flips]
-    names = ", ".join(row.variant for row in table.rows)
+    names = ", ".join(row.variant for row in table.rows) or "none"
+    lost = f"; could not be run: {', '.join(each.variant for each in table.lost)}" if table.lost else ""
     if flips:
-        return f"On validation the conclusion flips under {'; '.join(flips)}; tried: {names}"
-    return f"On validation no other choice flips the conclusion; tried: {names}"
+        return f"On validation the conclusion flips under {'; '.join(flips)}; tried: {names}{lost}"
+    return f"On validation no other choice flips the conclusion; tried: {names}{lost}"
 
 
 def advice_to_text(advice: Advice) -> str:
