@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,14 +11,14 @@ from tempfile import TemporaryDirectory
 from cuvee.config import FileGenerator, StudyConfig, make_config, read_config
 from cuvee.errors import ConfigError
 from cuvee.execute import Stages
-from cuvee.recommend.power import plan_power
-from cuvee.records import Level, Usage
+from cuvee.records import Usage
 from cuvee.store import RunFolder
 from cuvee.study.crossfit import open_folds
 from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.generation import ATTEMPTS
 from cuvee.study.joining import name_items
 from cuvee.study.planned_costs import compare_budgets, plan_spending
+from cuvee.study.planned_effects import Assumed, PowerPlan, plan_effects
 from cuvee.study.planned_embedding import EmbeddingTime, time_embedding
 from cuvee.study.planned_generation import GenerationTime, time_generation
 from cuvee.study.planned_requests import LETTERS_A_TOKEN, DialPlan, plan_dial
@@ -27,30 +27,6 @@ from cuvee.study.planned_trials import TrialPlan, TrialsPlan, plan_trials, plann
 from cuvee.study.setup import Study
 from cuvee.study.validation import validate_study
 from cuvee.study.writing import commission
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PowerPlan:
-    """The smallest effects, in points, that the draws find with power .8, for assumed spreads (points).
-
-    Attributes:
-        sd_between, sd_within: as assumed.
-        disagreement: fraction of held-out items that two cells are assumed to answer differently.
-        draws: of generation.
-        gain: of a blend over real-only on validation, one among all blends.
-        hump: height of an inverted U over both ends of its dial; None where the dial has fewer than three levels.
-        confirm_draws: of the confirmation.
-        confirmed: gain of the winner over real-only on the locked test, which decides; None without a confirmation.
-    """
-
-    sd_between: float
-    sd_within: float
-    disagreement: float
-    draws: int
-    gain: float
-    hump: float | None
-    confirm_draws: int
-    confirmed: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,16 +142,6 @@ def plan_study(
         return _plan(settings, studies, assumed, items)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assumed:
-    """What a user assumes: spreads in points, items answered differently, seconds of a request."""
-
-    sd_between: float
-    sd_within: float
-    disagreement: float
-    latency: float | None
-
-
 def _check_latency(config: StudyConfig, latency: float | None) -> None:
     generator = config.generator
     asked = [] if isinstance(generator, FileGenerator) else [generator, generator.draft]
@@ -219,7 +185,7 @@ def _plan(settings: StudyConfig, studies: Sequence[Study], assumed: Assumed, ite
         currency=spending.currency,
         texts=embedded.texts * folds,
         time=_plan_time(trials, written, embedded, folds),
-        power=_plan_power(study, levels, assumed, items=items, held_out=held_out),
+        power=plan_effects(study, levels, assumed, items=items, held_out=held_out),
         notes=(
             *([] if folds == 1 else [_tell_folds(study, folds, held_out)]),
             *compare_budgets(settings, spending),
@@ -253,40 +219,6 @@ def _tell_folds(study: Study, folds: int, held_out: int) -> str:
         f"cross-fitted: requests, tokens, cost, trials and time are those of {folds} folds; each has "
         f"{len(study.train)} training and {len(study.split.validation)} validation rows, and together they hold out "
         f"all {held_out} real rows once, in place of a locked test"
-    )
-
-
-def _plan_power(
-    study: Study, levels: Mapping[Level, Sequence[int]], assumed: Assumed, *, items: int, held_out: int
-) -> PowerPlan:
-    draws, alpha = study.config.draws, study.config.advice.alpha
-    by_dial = [[level for level in levels if level.dial == dial] for dial in dict.fromkeys(x.dial for x in levels)]
-    largest = max(by_dial, key=len)
-    seen = min(len(levels[level]) for level in largest)
-    cells = len(levels) * len([share for share in study.config.mix.shares if share > 0])
-
-    def smallest(generation: int, *, levels: int = 1, tests: int = 1, items: int | None = None) -> float:
-        return plan_power(
-            draws=generation,
-            sd_between=assumed.sd_between,
-            sd_within=assumed.sd_within,
-            alpha=alpha,
-            levels=levels,
-            repeats=draws.sampling * draws.training,
-            tests=tests,
-            items=items,
-            disagreement=assumed.disagreement,
-        )
-
-    return PowerPlan(
-        sd_between=assumed.sd_between,
-        sd_within=assumed.sd_within,
-        disagreement=assumed.disagreement,
-        draws=seen,
-        gain=smallest(seen, tests=cells, items=items),
-        hump=smallest(seen, levels=len(largest)) if len(largest) >= 3 else None,
-        confirm_draws=draws.confirm,
-        confirmed=smallest(draws.confirm, items=held_out) if draws.confirm and held_out > 1 else None,
     )
 
 
