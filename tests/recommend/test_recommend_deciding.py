@@ -137,6 +137,10 @@ def test_draws_to_go_are_counted_on_the_gains_that_decide():
     effect = min(max(abs(g.value), 0.01) for g in unclear.gains)
     assert f"show a gain of {100 * effect:.1f} points with power 0.8" in advice.sentence
     assert "one more look at the locked test" in advice.sentence
+    same = recommend_mixture(
+        make_trials(HUMP), level_ranks=RANKS, confirmation=dataclasses.replace(unclear, fresh_draws=False)
+    )
+    assert same.more_of == "generation" and "more generation draw" in same.sentence  # there are none set aside
 
 
 @pytest.mark.parametrize("seed", range(3))

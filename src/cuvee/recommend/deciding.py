@@ -116,7 +116,8 @@ def decide(
         if still_open:
             remedy = _rule_out_all([gains_of(grid, c) for c in still_open], delta=delta, alpha=alpha)
         else:
-            remedy = _find_remedy(gains, delta=delta, alpha=level / 2 if confirmed else alpha, confirmed=confirmed)
+            fresh = confirmed and confirmation is not None and confirmation.fresh_draws
+            remedy = _find_remedy(gains, delta=delta, alpha=level / 2 if confirmed else alpha, fresh=fresh)
     return Verdict(
         decision=decision,
         best=best,
@@ -176,9 +177,12 @@ def _find_equivalent(grid: Tables, candidates: Sequence[Cell], best: Cell, *, al
     return tuple(sorted(alike, key=lambda c: (-grid[c].accuracy, c.share, c.key)))
 
 
-def _find_remedy(gains: Sequence[Gain], *, delta: float, alpha: float, confirmed: bool) -> Remedy | None:
-    """Draws that show the gains observed, or ``delta`` where that is larger, over both baselines."""
-    of: Literal["generation", "confirm"] = "confirm" if confirmed else "generation"
+def _find_remedy(gains: Sequence[Gain], *, delta: float, alpha: float, fresh: bool) -> Remedy | None:
+    """Draws that show the gains observed, or ``delta`` where that is larger, over both baselines.
+
+    ``fresh``: whether these are gains of draws that took no part in the choice, so that more of those are wanted.
+    """
+    of: Literal["generation", "confirm"] = "confirm" if fresh else "generation"
     if not _has_baselines(gains):
         return None
     effect = max(delta, *(abs(gain.value) for gain in gains))

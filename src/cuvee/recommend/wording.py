@@ -148,7 +148,7 @@ def _write_remedy(case: Case) -> str:
         return f"More {kind}s alone would not {aim}: more held-out items are needed."
     number = f"About {remedy.draws} more {kind}{'' if remedy.draws == 1 else 's'} ({key})"
     given = ", if the truth is 0" if case.still_open else ""
-    again = ", tested at half the level, as one more look at the locked test" if confirming else ""
+    again = ", tested at half the level, as one more look at the locked test" if case.confirmed else ""
     return f"{number} would {aim} with power 0.8{given}{again}."
 
 
