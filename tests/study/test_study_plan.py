@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from command_line import call, refused
 from cuvee.errors import ConfigError
 from cuvee.recommend.power import plan_power
 from cuvee.study import open_study, run_study
+from cuvee.study.planned_timing import RecipeTime, tell_load, without_hub
 from cuvee.study.planning import plan_study
 
 
@@ -83,6 +85,8 @@ def test_an_endpoint_takes_what_is_assumed_and_its_limits_allow(settings):
     assert plan_study(limited).time.generating_at_least == pytest.approx(plan.requests * 6.0)
     with pytest.raises(ValueError, match="latency"):
         plan_study(slow, latency=0.0)
+    with pytest.raises(ConfigError, match="--latency 2 has no effect: the embedded LLM is timed here"):
+        plan_study({**settings, "generator": {"kind": "embedded"}}, latency=2.0)
 
 
 def test_drafts_cost_what_their_writer_asks_and_budgets_are_compared(settings):
@@ -119,6 +123,35 @@ def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
     plan = plan_study({**settings, "dials": dials, "train": missing})
     assert next(s for s in plan.trials if s.stage == "check").seconds_each is None
     assert any("encoder" in note and "not timed" in note for note in plan.notes)
+
+
+def test_a_trial_takes_its_steps_and_its_rows(settings):
+    made = RecipeTime(trainer="encoder", loss="ce", start=9.0, fixed=1.0, step=0.5, row=0.01)
+    assert made.seconds(steps=20, rows=100) == pytest.approx(1 + 10 + 1)
+    train = {"steps": 40, "loss": ["ce", "imp"], "sensitivity": ["equal-epochs"]}
+    plan = plan_study({**settings, "train": train})
+    assert [(timing.trainer, timing.loss) for timing in plan.timings] == [("probe", "ce"), ("probe", "imp")]
+    ce, imp = (timing.seconds(steps=40, rows=plan.validation_rows) for timing in plan.timings)
+    stages = {stage.stage: stage.seconds_each for stage in plan.trials}
+    assert stages["grid"] == pytest.approx((ce + imp) / 2)  # as many trials with each
+    assert stages["equal epochs"] >= ce  # as many steps, or more
+    assert stages["confirm"] == pytest.approx(plan.timings[0].seconds(steps=40, rows=plan.test_rows))
+
+
+def test_a_busy_machine_is_told():
+    assert tell_load(0.4, 2, "local") == []
+    (note,) = tell_load(3.0, 2, "local")
+    assert "load of 3.0 on 2 cores" in note and "execute.cpus 1" in note
+    assert "execute.cpus" not in tell_load(3.0, 2, "processes")[0]
+
+
+def test_nothing_is_fetched_while_trainers_are_timed(monkeypatch):
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with without_hub():
+        assert constants.is_offline_mode() and os.environ["HF_HUB_OFFLINE"] == "1"
+    assert not constants.is_offline_mode() and os.environ["HF_HUB_OFFLINE"] == "0"
 
 
 def test_one_draw_detects_nothing_and_says_so(settings, tmp_path, capsys):

@@ -48,7 +48,7 @@ class RecipeTime:
         fixed: of each trial: mixing, a copy of the model, the loss and its checker prepared.
         step: of an optimiser step.
         row: of evaluating one held-out row.
-        rough: it was too slow for more than one step, loading is in that step, and the numbers are at most so large.
+        rough: one step was too slow to time more; what is fixed is in that step, and the numbers are at most so large.
     """
 
     trainer: str
@@ -170,23 +170,21 @@ class TrialClock:
     def _time(self, recipe: Recipe, item: PlannedTrial) -> RecipeTime:
         every, few = len(self._study.split.validation), _FIRST_ROWS
         cold = self._run(recipe, item, steps=1, rows=few)
-        if cold.train + cold.judge > LONGEST_S / 2:
-            return RecipeTime(
-                trainer=recipe.trainer, loss=recipe.loss, start=0.0, fixed=0.0, step=cold.train,
-                row=cold.judge / min(few, every), rough=True,
-            )  # fmt: skip
+        if cold.train + cold.judge > LONGEST_S:
+            return _at_most(recipe, start=0.0, took=cold, rows=min(few, every))
         rows = min(every, max(few, int(_ROWS_S * min(few, every) / max(cold.judge, 1e-3))))
         short = self._run(recipe, item, steps=1, rows=rows)
-        most = max(2, int(_STEPS_S / max(short.train, 1e-3)))
-        if recipe.steps == 1:
-            step = 0.0
-        else:
-            steps = min(recipe.steps, most)
+        start = max(0.0, cold.train - short.train)
+        if short.train + short.judge > LONGEST_S / 2:
+            return _at_most(recipe, start=start, took=short, rows=rows)
+        step = 0.0
+        if recipe.steps > 1:
+            steps = min(recipe.steps, max(2, int(_STEPS_S / max(short.train, 1e-3))))
             step = max(0.0, (self._run(recipe, item, steps=steps, rows=_LAST_ROWS).train - short.train) / (steps - 1))
         return RecipeTime(
             trainer=recipe.trainer,
             loss=recipe.loss,
-            start=max(0.0, cold.train - short.train),
+            start=start,
             fixed=max(0.0, short.train - step),
             step=step,
             row=short.judge / rows,
@@ -243,6 +241,14 @@ class _Took:
     judge: float
 
 
+def _at_most(recipe: Recipe, *, start: float, took: _Took, rows: int) -> RecipeTime:
+    """What one step tells: all of a trial's training counts as that step."""
+    return RecipeTime(
+        trainer=recipe.trainer, loss=recipe.loss, start=start, fixed=0.0, step=took.train, row=took.judge / rows,
+        rough=True,
+    )  # fmt: skip
+
+
 class _Failed(CuveeError):
     """The timed trial failed."""
 
@@ -265,6 +271,23 @@ def _count_rows(study: Study, item: PlannedTrial) -> int:
     counts = share_counts(study.strata_counts(cell.rows_per_label), cell.share, regime=study.config.mix.regime)
     real, synthetic = sum(r for r, _ in counts.values()), sum(s for _, s in counts.values())
     return synthetic if cell.kind == "synthetic-only" else real + synthetic
+
+
+def machine_load() -> float:
+    """Processes that wanted a core over the last minute, on average; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def tell_load(load: float, cores: int, kind: str) -> list[str]:
+    """That other work slows down what was timed, if it does.
+
+    Threads of one training wait for each other: on busy cores two can take many times as long as one.
+    """
+    if load <= cores / 2:
+        return []
+    told = f"this machine was busy before anything was timed (a load of {load:.1f} on {cores} cores)"
+    alone = "; trials that share its cores with other work may be faster with execute.cpus 1" if kind == "local" else ""
+    return [f"{told}: times are those of a busy machine, and vary{alone}"]
 
 
 class _Constants(Protocol):

@@ -11,7 +11,7 @@ from cuvee.execute.machine import usable_cores
 from cuvee.records import Level
 from cuvee.study.grids import PlannedGrid, allowed_trials, plan_grids
 from cuvee.study.planned_requests import planned_draws
-from cuvee.study.planned_timing import LONGEST_S, RecipeTime, TrialClock, Untimed, as_recipe, choose_typical
+from cuvee.study.planned_timing import RecipeTime, TrialClock, Untimed, as_recipe, choose_typical
 from cuvee.study.running import Recipe, grid_recipes
 from cuvee.study.setup import Study
 from cuvee.study.trials import count_epochs
@@ -234,9 +234,9 @@ def _notes(study: Study, timed: Sequence[RecipeTime | Untimed], workers: int | N
         if isinstance(each, Untimed)
     ]
     notes += [
-        f"{each.trainer} with loss {each.loss}: one step, with the loading of its model, took {each.step:.0f} s, so no "
-        f"more were timed (at most {LONGEST_S:g} s are spent on this): its time is at most as shown, and may be a "
-        "fraction of it"
+        f"{each.trainer} with loss {each.loss}: a trial of one step trained for {each.step:.0f} s, so none of more was "
+        "timed; what a trial takes beside its steps is counted at every step: its time is at most as shown, and may be "
+        "a fraction of it"
         for each in timed
         if isinstance(each, RecipeTime) and each.rough
     ]

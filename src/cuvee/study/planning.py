@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from cuvee.config import FileGenerator, StudyConfig, make_config, read_config
 from cuvee.errors import ConfigError
 from cuvee.execute import Stages
+from cuvee.execute.machine import usable_cores
 from cuvee.records import Usage
 from cuvee.store import RunFolder
 from cuvee.study.crossfit import open_folds
@@ -22,8 +23,8 @@ from cuvee.study.planned_effects import Assumed, PowerPlan, plan_effects
 from cuvee.study.planned_embedding import EmbeddingTime, time_embedding
 from cuvee.study.planned_generation import GenerationTime, time_generation
 from cuvee.study.planned_requests import LETTERS_A_TOKEN, DialPlan, plan_dial
-from cuvee.study.planned_timing import RecipeTime
-from cuvee.study.planned_trials import TrialPlan, TrialsPlan, plan_trials, planned_levels
+from cuvee.study.planned_timing import RecipeTime, machine_load, tell_load
+from cuvee.study.planned_trials import TrialPlan, TrialsPlan, count_workers, plan_trials, planned_levels
 from cuvee.study.setup import Study
 from cuvee.study.validation import validate_study
 from cuvee.study.writing import commission
@@ -152,17 +153,18 @@ def _check_latency(config: StudyConfig, latency: float | None) -> None:
 
 def _plan(settings: StudyConfig, studies: Sequence[Study], assumed: Assumed, items: int) -> StudyPlan:
     """The first fold is counted and timed; each of the others asks for as much and trains as often."""
-    study, folds = studies[0], len(studies)
+    study, folds, load = studies[0], len(studies), machine_load()
     config = study.config
     from_files = isinstance(config.generator, FileGenerator)
     wanted = None if from_files else commission(study)
     made = [] if wanted is None else make_dials(study, StandIns())
     dials = [] if wanted is None else [plan_dial(study, wanted, section, dial) for section, dial in made]
     levels = planned_levels(study, [(section, dial.levels) for section, dial in made])
-    trials = plan_trials(study, levels)
     spending = plan_spending(config, dials)
     written = time_generation(study, made, spending, latency=assumed.latency)
-    embedded = time_embedding(study, list(levels), dials, workers=trials.workers)
+    # as in a study, the encoder comes before the trainers: libraries that both need are loaded with it
+    embedded = time_embedding(study, list(levels), dials, workers=count_workers(study))
+    trials = plan_trials(study, levels)
     spending = spending.times(folds)
     requests, held_out = spending.usage.requests, sum(len(each.split.test) for each in studies)
     return StudyPlan(
@@ -189,6 +191,7 @@ def _plan(settings: StudyConfig, studies: Sequence[Study], assumed: Assumed, ite
         notes=(
             *([] if folds == 1 else [_tell_folds(study, folds, held_out)]),
             *compare_budgets(settings, spending),
+            *tell_load(load, usable_cores(), config.execute.kind),
             *trials.notes,
             *written.notes,
             *embedded.notes,
