@@ -11,7 +11,8 @@ from command_line import call, refused
 from cuvee.errors import ConfigError
 from cuvee.recommend.power import plan_power
 from cuvee.study import open_study, run_study
-from cuvee.study.planned_timing import RecipeTime, tell_load, without_hub
+from cuvee.study.planned_machine import tell_load, without_hub
+from cuvee.study.planned_timing import RecipeTime
 from cuvee.study.planning import plan_study
 
 

@@ -22,8 +22,9 @@ from cuvee.study.planned_costs import compare_budgets, plan_spending
 from cuvee.study.planned_effects import Assumed, PowerPlan, plan_effects
 from cuvee.study.planned_embedding import EmbeddingTime, time_embedding
 from cuvee.study.planned_generation import GenerationTime, time_generation
+from cuvee.study.planned_machine import machine_load, tell_load
 from cuvee.study.planned_requests import LETTERS_A_TOKEN, DialPlan, plan_dial
-from cuvee.study.planned_timing import RecipeTime, machine_load, tell_load
+from cuvee.study.planned_timing import RecipeTime
 from cuvee.study.planned_trials import TrialPlan, TrialsPlan, count_workers, plan_trials, planned_levels
 from cuvee.study.setup import Study
 from cuvee.study.validation import validate_study
