@@ -1,7 +1,7 @@
 """A blend as a dataset folder that ``datasets.load_dataset`` opens; blends and models on the Hugging Face hub.
 
-Nothing is sent anywhere but by ``push_dataset`` and ``push_model``. The token comes from the environment variable
-HF_TOKEN alone: it is no argument, and stands in no file and no message.
+Nothing is sent anywhere but by ``push_dataset`` and ``push_model``; inside ``without_hub`` nothing is fetched either. The
+token comes from the environment variable HF_TOKEN alone: it is no argument, and stands in no file and no message.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 from urllib.parse import urlsplit
 
 import yaml
@@ -257,4 +259,29 @@ def _one_line(message: str, token: str) -> str:
     return " ".join(message.replace(token, "***").split())
 
 
-__all__ = ["HubError", "check_push", "is_dataset", "is_own_card", "push_dataset", "push_model", "write_dataset"]
+class _Constants(Protocol):
+    HF_HUB_OFFLINE: bool
+
+
+@contextmanager
+def without_hub() -> Iterator[None]:
+    """No model is fetched inside: what is not on this machine fails to load."""
+    # loaded before the variable is set, since the package reads it once and keeps it
+    hub = cast("_Constants", import_module("huggingface_hub.constants")) if find_spec("huggingface_hub") else None
+    kept = None if hub is None else hub.HF_HUB_OFFLINE
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        if hub is not None:
+            hub.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        if hub is not None and kept is not None:
+            hub.HF_HUB_OFFLINE = kept
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
+__all__ = ["HubError", "check_push", "is_dataset", "is_own_card", "push_dataset", "push_model", "without_hub", "write_dataset"]

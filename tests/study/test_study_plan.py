@@ -9,9 +9,10 @@ import yaml
 
 from command_line import call, refused
 from cuvee.errors import ConfigError
+from cuvee.hub import without_hub
 from cuvee.recommend.power import plan_power
 from cuvee.study import open_study, run_study
-from cuvee.study.planned_machine import tell_load, without_hub
+from cuvee.study.planned_machine import tell_load
 from cuvee.study.planned_timing import RecipeTime
 from cuvee.study.planning import plan_study
 

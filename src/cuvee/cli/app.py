@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from cuvee._version import __version__
 from cuvee.cli import show
+from cuvee.cli.progress import Display
 from cuvee.config import config_schema, render_template
 from cuvee.corpus import Corpus, load_corpus, read_columns
 from cuvee.corpus.files import guess_columns
@@ -112,7 +113,7 @@ def is_study(path: Path) -> bool:
 
 
 @contextmanager
-def open_shown(path: Path, out: Path | None, display: show.Display) -> Iterator[Flow]:
+def open_shown(path: Path, out: Path | None, display: Display) -> Iterator[Flow]:
     """A study opened from study.yaml or from a run folder, with progress on stderr."""
     if path.is_dir() and not (path / "study.yaml").is_file():
         raise InputError(f"{path}: not a run folder (it has no study.yaml); give study.yaml or a run folder")
@@ -122,7 +123,7 @@ def open_shown(path: Path, out: Path | None, display: show.Display) -> Iterator[
         yield flow
 
 
-def _finish(flow: Flow, display: show.Display, json: bool) -> None:
+def _finish(flow: Flow, display: Display, json: bool) -> None:
     try:
         result = flow.result
     except TrialsFailed:
@@ -165,7 +166,7 @@ def start(
 @app.command()
 def run(study: Target, out: Out = None, json: Json = False) -> None:
     """Run a whole study, or go on with one."""
-    display = show.Display()
+    display = Display()
     with open_shown(study, out, display) as flow:
         _finish(flow, display, json)
 
@@ -174,7 +175,7 @@ def run(study: Target, out: Out = None, json: Json = False) -> None:
 def demo(out: Out = None, json: Json = False) -> None:
     """Run the demo: BBC headlines, the embedded LLM, three dials; offline, about 8 minutes on 2 cores."""
     folder = out or Path("runs/demo")
-    display = show.Display()
+    display = Display()
     with display, open_study(make_demo(folder), out=folder, listener=display) as flow:
         _finish(flow, display, json)
 

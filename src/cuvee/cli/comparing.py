@@ -10,6 +10,7 @@ import typer
 
 from cuvee.cli import show
 from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, refuse_options
+from cuvee.cli.progress import Display
 from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
@@ -62,7 +63,7 @@ def compare(
         found = compare_measurements([_read_saved(path) for path in files], force=force)
     else:
         refuse_options(ctx, ["force"], "texts are measured so that they compare")
-        columns, display = Columns(text, label, group, files=(*files, against)), show.Display()
+        columns, display = Columns(text, label, group, files=(*files, against)), Display()
         corpora = {name: columns.load(path) for name, path in zip(_names(files), files, strict=True)}
         with display:
             try:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cuvee.cli import show
 from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, refuse_options
+from cuvee.cli.progress import Display
 from cuvee.cli.rows import Group, Watch
 from cuvee.cli.stages import advise_study
 from cuvee.corpus import Task, load_corpus
@@ -83,7 +84,7 @@ def evaluate(
     corpus = load_corpus(data, text=text, label=label, group=group, context=context, task=task)
     pool = load_passages(passages) if passages is not None else None
     writing = Writing(max_tokens=max_tokens, temperature=temperature) if task == "generation" else None
-    display = show.Display()
+    display = Display()
     with display:
         watch = Watch(display)
         judged = judge_model(predictor, corpus, seed=seed, passages=pool, writing=writing, watch=watch)

@@ -25,6 +25,7 @@ from cuvee.cli.app import (
     refuse_options,
 )
 from cuvee.cli.plain_rows import HF, Asking, Files, Made, choose_name, count_rejected, generate_rows, open_llm
+from cuvee.cli.progress import Display
 from cuvee.cli.rows import check_output
 from cuvee.config import parse_target
 from cuvee.corpus import Task, load_corpus
@@ -177,7 +178,7 @@ def generate(
 
 
 def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
-    display = show.Display()
+    display = Display()
     with open_shown(target, out, display) as flow:
         if retry:
             number = sum(retry_failed_of(part.study) for part in flow.parts)

@@ -14,6 +14,7 @@ import typer
 
 from cuvee.cli import show
 from cuvee.cli.app import IN_STUDY, EncoderName, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
+from cuvee.cli.progress import Display
 from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
 from cuvee.crew import Crew
@@ -85,7 +86,7 @@ def measure(
     if target is None:
         refuse_options(ctx, ["text", "label", "group", "held_out", "by"], "there are no texts, only vectors")
     compute, budget = _read_compute(device, precision), None if time_budget is None else _read_duration(time_budget)
-    display = show.Display()
+    display = Display()
     with display, _open_crew(execute, workers, address) as crew:
         compute = replace(compute, crew=crew)
         try:
@@ -136,7 +137,7 @@ def _show_measured(found: Measurement, parts: dict[str, Measurement], *, json: b
 
 
 def _measure_study(target: Path, *, json: bool) -> None:
-    display = show.Display()
+    display = Display()
     with open_shown(target, None, display) as flow:
         measured = flow.measurements
     if json:

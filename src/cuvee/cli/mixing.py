@@ -12,6 +12,7 @@ import typer
 from cuvee._version import __version__
 from cuvee.cli import show
 from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
+from cuvee.cli.progress import Display
 from cuvee.cli.rows import Columns, Group, check_output
 from cuvee.corpus import Task, write_corpus
 from cuvee.corpus.folders import check_folder
@@ -132,7 +133,7 @@ def _check_choice(ctx: typer.Context, share: float, regime: str, task: str) -> N
 
 
 def _mix_study(path: Path, dial: str | None, level: str | None, share: float, seed: int) -> Blend:
-    with open_shown(path, None, show.Display()) as flow:
+    with open_shown(path, None, Display()) as flow:
         corpora = {k.key: p.corpus for k, p in flow.pools.items()}
         if f"{dial}={level}" not in corpora:
             raise ConfigError(f"--dial {dial} --level {level}: no such pool; valid: {', '.join(corpora)}")

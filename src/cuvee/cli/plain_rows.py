@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from cuvee.cli import show
+from cuvee.cli.progress import Display
 from cuvee.config import TargetConfig
 from cuvee.config.generators import check_urls
 from cuvee.corpus import Corpus, write_corpus
@@ -76,7 +76,7 @@ class Asking:
 def generate_rows(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files) -> Made:
     """Generate, write rows and quarantine, and say what was made."""
     endpoint = llm.endpoint
-    display = show.Display()
+    display = Display()
     stages = Stages(display)
     if not files.ledger.parent.is_dir():
         raise InputError(f"{files.ledger}: its folder does not exist; make it, or give another with --ledger or --out")
@@ -159,7 +159,7 @@ def _make_pool(real: Corpus, llm: OpenedLLM, asking: Asking, ledger: Ledger, pro
     return found.pool, found.note
 
 
-def _note(display: show.Display, pool: Pool, before: Sequence[Session], now: Sequence[Session]) -> None:
+def _note(display: Display, pool: Pool, before: Sequence[Session], now: Sequence[Session]) -> None:
     """What was found out about the endpoint, once a ledger; and how to ask again what failed."""
     told = {note for session in before for note in list_notes(session.notes, session.unverified)}
     for note in dict.fromkeys(note for session in now for note in list_notes(session.notes, session.unverified)):

@@ -21,6 +21,7 @@ from cuvee.cli.evaluating import (
     Temperature,
     task_of,
 )
+from cuvee.cli.progress import Display
 from cuvee.cli.rows import Watch
 from cuvee.corpus import Corpus, load_corpus, write_table
 from cuvee.corpus.files import read_table
@@ -74,7 +75,7 @@ def predict(
         raise ConfigError(f"{model} ranks passages; which? give a file of them with --passages")
     rows = load_corpus(file, text=text, context=context, labelled=False, task=task)
     table = read_table(file)
-    display = show.Display()
+    display = Display()
     with display:
         watch = Watch(display)
         if isinstance(predictor, Predictor):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cuvee.cli import show
+from cuvee.cli.progress import Display
 from cuvee.corpus import SCHEMA, Corpus, Origin, Task, load_corpus, read_columns
 from cuvee.corpus.output import OUTPUTS
 from cuvee.corpus.table import LATER
@@ -77,7 +77,7 @@ def check_output(out: Path) -> None:
 class Watch:
     """Shows what measuring is at, with the time left."""
 
-    def __init__(self, display: show.Display) -> None:
+    def __init__(self, display: Display) -> None:
         self._display = display
         self._seen: set[str] = set()
 

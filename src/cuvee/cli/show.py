@@ -1,4 +1,4 @@
-"""What the terminal shows: progress while a study runs, tables when it is done."""
+"""What the terminal shows when work is done: tables, verdicts, JSON."""
 
 from __future__ import annotations
 
@@ -10,20 +10,7 @@ from typing import cast
 
 from rich import box
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column, Table
-from rich.text import Text
+from rich.table import Table
 
 from cuvee.measure import METRICS, measurement_to_json
 from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
@@ -41,74 +28,6 @@ from cuvee.records import (
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
-
-
-class DetailColumn(ProgressColumn):
-    """What a stage says of itself beside its counter."""
-
-    def render(self, task: Task) -> Text:
-        """Ask the stage."""
-        detail: Callable[[], str] | None = task.fields["detail"]
-        return Text("" if detail is None else detail(), style="dim")
-
-
-class Display:
-    """A listener that draws stage, units, rate, time left, and what is being spent on stderr."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.description:<10}", table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=12),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}", table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[rate]}", style="dim", table_column=Column(no_wrap=True)),
-            TimeElapsedColumn(),
-            TextColumn("left", style="dim"),
-            TimeRemainingColumn(),
-            DetailColumn(table_column=Column(no_wrap=True, overflow="ellipsis")),
-            console=err,
-            transient=False,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self.seconds: dict[str, float] = {}
-
-    def __enter__(self) -> Display:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Leave the last state on the screen; results can be printed now."""
-        self._progress.stop()
-
-    def started(self, stage: str, unit: str) -> None:
-        """A stage begins."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="", detail=None)
-
-    def advanced(self, stage: str, done: int, total: int) -> None:
-        """It goes on."""
-        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
-        rate = f"{task.speed:.1f}/s" if task.speed else ""
-        self._progress.update(self._tasks[stage], completed=done, total=total, rate=rate)
-
-    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
-        """It has something to say of itself."""
-        self._progress.update(self._tasks[stage], detail=detail)
-
-    def finished(self, stage: str, seconds: float) -> None:
-        """It ended."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
-        if task.total is None:
-            self._progress.update(self._tasks[stage], completed=1, total=1)
-
-    def noted(self, message: str) -> None:
-        """Something the user should know."""
-        self._progress.console.print(f"note: {message}", style="yellow", markup=False)
 
 
 def show_seconds(seconds: Mapping[str, float]) -> None:

@@ -11,6 +11,7 @@ from cuvee.cli.app import (
     app,
     open_shown,
 )
+from cuvee.cli.progress import Display
 from cuvee.recommend import advice_to_json
 
 
@@ -22,7 +23,7 @@ def recommend(study: Target, json: Json = False) -> None:
 
 def advise_study(study: Path, json: bool) -> None:
     """Show the advice of a study; runs what is missing."""
-    display = show.Display()
+    display = Display()
     with open_shown(study, None, display) as flow:
         advice = flow.advice
         display.stop()
@@ -38,7 +39,7 @@ def advise_study(study: Path, json: bool) -> None:
 @app.command()
 def report(study: Target, json: Json = False) -> None:
     """Write the report and the recommended blend of a study; runs what is missing."""
-    display = show.Display()
+    display = Display()
     with open_shown(study, None, display) as flow:
         result = flow.result
     if json:

@@ -29,6 +29,7 @@ from cuvee.cli.app import (
     refuse_options,
 )
 from cuvee.cli.plain_rows import choose_name
+from cuvee.cli.progress import Display
 from cuvee.corpus import Corpus, Task, load_corpus
 from cuvee.corpus.output import replace_text
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
@@ -129,7 +130,7 @@ def train(
     corpus = load(target)
     used = loss or _default_loss(corpus)
     _refuse_encoder(ctx, chosen, of, used)
-    display = show.Display()
+    display = Display()
     with display, Stages(display).stage("train", "steps") as progress:
         predictor = train_model(
             corpus,
@@ -223,7 +224,7 @@ def _default_loss(corpus: Corpus) -> str:
 
 
 def _train_study(path: Path, json: bool) -> None:
-    display = show.Display()
+    display = Display()
     with open_shown(path, None, display) as flow:
         outcomes = flow.grid
     failed = sum(1 for o in outcomes if not hasattr(o, "scores"))

@@ -97,24 +97,28 @@ def decide(
     if not candidates:
         return Verdict(decision="underpowered", best=None)
     best = winner or choose_best(grid, candidates)
+    validated = {cell: gains_of(grid, cell) for cell in candidates}
     confirmed = confirmation is not None and confirmation.cell == best
     level = alpha
     if confirmation is not None and confirmed:
         gains, level = confirmation.gains, alpha / 2 ** (confirmation.looks - 1)
         shown = _has_baselines(gains) and all(is_above(gain, alpha=level) for gain in gains)
     else:
-        gains = gains_of(grid, best)
-        adjusted = adjust_holm([_find_p_value(grid, c) for c in candidates])
+        gains = validated[best]
+        adjusted = adjust_holm([_find_p_value(validated[c]) for c in candidates])
         shown = adjusted[candidates.index(best)] <= alpha and all(gain.draws > 1 for gain in gains)
     ruled_out = _is_any_ruled_out(gains, delta, level)
-    still_open = _find_open(grid, candidates, best, delta=delta, alpha=alpha) if ruled_out else ()
+    still_open: tuple[Cell, ...] = ()
+    if ruled_out:
+        found = [c for c in candidates if c != best and not _is_any_ruled_out(validated[c], delta, alpha)]
+        still_open = tuple(_rank(grid, found))
     decision: Decision = "use" if shown and not ruled_out else "underpowered"
     if ruled_out and not still_open:
         decision = "do-not-use"
     remedy = None
     if decision == "underpowered":
         if still_open:
-            remedy = _rule_out_all([gains_of(grid, c) for c in still_open], delta=delta, alpha=alpha)
+            remedy = _rule_out_all([validated[c] for c in still_open], delta=delta, alpha=alpha)
         else:
             fresh = confirmed and confirmation is not None and confirmation.fresh_draws
             remedy = _find_remedy(gains, delta=delta, alpha=level / 2 if confirmed else alpha, fresh=fresh)
@@ -154,15 +158,13 @@ def _is_any_ruled_out(gains: Iterable[Gain], delta: float, alpha: float) -> bool
     return any(is_ruled_out(gain, delta, alpha=alpha) for gain in gains)
 
 
-def _find_open(grid: Tables, candidates: Sequence[Cell], best: Cell, *, delta: float, alpha: float) -> tuple[Cell, ...]:
-    """The other candidates that may still gain more than ``delta``, as far as validation says, best first."""
-    found = [c for c in candidates if c != best and not _is_any_ruled_out(gains_of(grid, c), delta, alpha)]
-    return tuple(sorted(found, key=lambda c: (-grid[c].accuracy, c.share, c.key)))
+def _rank(grid: Tables, cells: Iterable[Cell]) -> list[Cell]:
+    """Best first."""
+    return sorted(cells, key=lambda c: (-grid[c].accuracy, c.share, c.key))
 
 
-def _find_p_value(grid: Tables, cell: Cell) -> float:
+def _find_p_value(gains: Sequence[Gain]) -> float:
     """The larger two-sided p-value of the gains over both baselines; 1 where one is missing or not a gain."""
-    gains = gains_of(grid, cell)
     if not _has_baselines(gains):
         return 1.0
     return max(gain.p_value if gain.value > 0 else 1.0 for gain in gains)
@@ -174,7 +176,7 @@ def _find_equivalent(grid: Tables, candidates: Sequence[Cell], best: Cell, *, al
     differences = [difference_of(grid[best], grid[c]) for c in others]
     adjusted = adjust_holm([1.0 if d is None else split_variance(d).p_value for d in differences])
     alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
-    return tuple(sorted(alike, key=lambda c: (-grid[c].accuracy, c.share, c.key)))
+    return tuple(_rank(grid, alike))
 
 
 def _find_remedy(gains: Sequence[Gain], *, delta: float, alpha: float, fresh: bool) -> Remedy | None:

@@ -167,20 +167,21 @@ def paired_gain(correct_a: ArrayLike, correct_b: ArrayLike, *, over: str) -> Gai
     Raises:
         ValueError: the shapes do not pair, or there are fewer than two items.
     """
-    parts = split_variance(paired_difference(correct_a, correct_b))
-    half = float(special.stdtrit(parts.df, 0.975)) * parts.error
+    found = split_variance(paired_difference(correct_a, correct_b))
+    of_draws, of_items = found.parts
+    half = float(special.stdtrit(found.df, 0.975)) * found.error
     return Gain(
         over=over,
-        value=parts.value,
-        low=parts.value - half,
-        high=parts.value + half,
-        df=parts.df,
-        draws=parts.draws,
-        items=parts.items,
-        mde=half + float(special.stdtrit(parts.df, POWER)) * parts.error,
-        p_value=parts.p_value,
-        se_draws=math.sqrt(parts.parts[0]),
-        se_items=math.sqrt(parts.parts[1]),
+        value=found.value,
+        low=found.value - half,
+        high=found.value + half,
+        df=found.df,
+        draws=found.draws,
+        items=found.items,
+        mde=half + float(special.stdtrit(found.df, POWER)) * found.error,
+        p_value=found.p_value,
+        se_draws=math.sqrt(of_draws),
+        se_items=math.sqrt(of_items),
     )
 
 

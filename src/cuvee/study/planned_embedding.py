@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from cuvee.config import FileGenerator
 from cuvee.encoders.loading import build_encoder
 from cuvee.errors import CuveeError
+from cuvee.hub import without_hub
 from cuvee.measure import measure_corpus
 from cuvee.records import Level
 from cuvee.study.guard import held_out_texts
 from cuvee.study.judging import make_judging
 from cuvee.study.known import KnownVectors
-from cuvee.study.planned_machine import without_hub
 from cuvee.study.planned_requests import DialPlan
 from cuvee.study.planned_timing import stand_in_encoder, stand_in_pool
 from cuvee.study.pools import SPREAD_TEXTS

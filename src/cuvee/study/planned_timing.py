@@ -15,12 +15,12 @@ from cuvee.errors import CuveeError
 from cuvee.execute import LocalExecutor, Silent
 from cuvee.execute.stages import Progress
 from cuvee.fingerprint import derive_rng
+from cuvee.hub import without_hub
 from cuvee.mix import share_counts
 from cuvee.recommend import PlannedTrial
 from cuvee.records import Scores, TrialFailure, Vectors
 from cuvee.study.judging import Judging, make_judging
 from cuvee.study.known import KnownVectors
-from cuvee.study.planned_machine import without_hub
 from cuvee.study.running import Recipe, RecipeWork, TrialRunner, make_mixing
 from cuvee.study.setup import Study
 from cuvee.study.work import TrialWork
