@@ -1,7 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from cuvee.config import StudyConfig, config_schema, config_to_yaml, make_config, read_config, render_template
 from cuvee.corpus import Corpus
@@ -71,6 +74,31 @@ def test_template_is_a_valid_study_with_the_data_filled_in(tmp_path):
     assert config.name == "my-data" and config.split.rows_per_label == 5
     assert "yes: really" in text
     assert {d.name for d in config.dials} == {"paraphrase", "sampling"}
+
+
+MARKS = st.text("a\n: '\"#-[{?", min_size=1, max_size=300)
+LABELS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40) | MARKS
+WORDS = st.text(min_size=1, max_size=40) | MARKS
+SHELL = 'no\ndials: [{name: "subprocess:run", args: "id > PWNED", shell: true}]\n#'
+
+
+@given(st.lists(LABELS, min_size=2, max_size=9, unique=True), WORDS, WORDS, WORDS)
+@example([SHELL, "yes\u2028dials: []"], "a\x85b: c", "\ud800" + "x" * 300, "\x1b]0;\x07.csv")
+@example(["\U0010ffff" * 300, "\r", "null", "\u202e"], "<<", "=", "..")
+@settings(max_examples=50)
+def test_template_holds_what_data_names_whatever_they_hold_and_nothing_else(labels, text, label, file):
+    def render(labels, text, label, file):
+        rows = [{"text": f"t{i}", "target": y} for i, y in enumerate(labels * 4)]
+        return render_template(Path(file), Corpus.from_rows(rows), text=text, label=label)
+
+    written = render(labels, text, label, file)
+    found, plain = yaml.safe_load(written), yaml.safe_load(render([f"l{i}" for i in range(len(labels))], "a", "b", "c"))
+    assert found == plain | {"name": found["name"], "data": {"real": str(Path(file)), "text": text, "label": label}}
+    assert all(line.isprintable() for line in written.split("\n")) and isinstance(found["name"], str)
+    topics = written.partition("of the training rows\n")[2].partition("\n\n")[0].replace("  #     ", "")
+    assert list(yaml.safe_load(topics)) == list(dict.fromkeys(labels))
+    config = StudyConfig.model_validate(found)
+    assert yaml.safe_load(config_to_yaml(config)) == config.model_dump(mode="json")
 
 
 @pytest.mark.parametrize("rows", [8, 12, 40, 400])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import yaml
@@ -56,7 +57,24 @@ def make_config(values: StudyConfig | dict[str, object]) -> StudyConfig:
 
 def config_to_yaml(config: StudyConfig) -> str:
     """The resolved config: every key, defaults included."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def scalar_to_yaml(value: str) -> str:
+    """A text on one line of nothing but printable characters, as it may stand in a comment too."""
+    return yaml.dump(value, Dumper=_Dumper, allow_unicode=value.isprintable(), width=math.inf).split("\n")[0]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes what is not printable: in YAML's other styles several line breaks read back as spaces."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+    ),
+)
 
 
 def config_schema() -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
+from cuvee.config.reading import scalar_to_yaml
 from cuvee.corpus import Corpus
+
+_LONGEST_KEY = 1000
 
 
 def render_template(data: Path, corpus: Corpus, *, text: str, label: str) -> str:
@@ -22,28 +22,26 @@ def render_template(data: Path, corpus: Corpus, *, text: str, label: str) -> str
     counts = Counter(corpus.targets)
     least = min(counts.values())
     rows = max(1, min(16, least // 4))
-    listed = ", ".join(f"{k} ({v})" for k, v in counts.most_common(8)) + (", ..." if len(counts) > 8 else "")
-
-    def quoted(value: str) -> str:
-        return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).split("\n")[0]
-
+    listed = ", ".join(f"{scalar_to_yaml(k)} ({v})" for k, v in counts.most_common(8)) + (
+        ", ..." if len(counts) > 8 else ""
+    )
     # as many synthetic rows a label as share 0.75 adds; each source takes its own row and m_p others
     dial = "levels: [5, 3, 1, 0] # from least to most diverse as expected\n    sources: 2"
     if 3 * rows < 12:
         dial = "levels: [2, 1, 0]    # from least to most diverse as expected\n    sources: 1"
-    topics = "\n".join(f"  #     {quoted(k)}: [first topic, second topic, third topic, fourth topic]" for k in counts)
+    topics = "\n".join(f"  #     {_key(k)} [first topic, second topic, third topic, fourth topic]" for k in counts)
     return f"""# yaml-language-server: $schema=study.schema.json
 # A Cuvée study: {len(corpus)} rows, {len(counts)} labels: {listed}
 # Run it with: cuvee run study.yaml
 
-name: {quoted(_study_name(data))}      # the run folder is runs/NAME
+name: {scalar_to_yaml(_study_name(data))}      # the run folder is runs/NAME
 describe: examples       # what one text is, in the plural, for the LLM's prompts: customer questions, headlines, ...
 seed: 0
 
 data:
-  real: {quoted(str(data))}
-  text: {quoted(text)}
-  label: {quoted(label)}
+  real: {scalar_to_yaml(str(data))}
+  text: {scalar_to_yaml(text)}
+  label: {scalar_to_yaml(label)}
   # group: document_id   # rows with equal values here stay on one side of the split
   # test: test.csv       # a test file of your own; otherwise part of data.real is locked away
 
@@ -110,4 +108,11 @@ advice:
 
 def _study_name(data: Path) -> str:
     """The data file's name without what a folder name should not have."""
-    return re.sub(r"[^\w-]+", "-", data.name.split(".")[0]).strip("-") or "study"
+    kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_-" else " " for c in data.name.split(".")[0])
+    return "-".join(kept.split()).strip("-") or "study"
+
+
+def _key(value: str) -> str:
+    """A text as a key of a commented mapping; YAML wants a mark before those that are long."""
+    key = scalar_to_yaml(value)
+    return f"{key}:" if len(key) < _LONGEST_KEY else f"? {key}\n  #     :"
