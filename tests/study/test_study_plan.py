@@ -12,8 +12,6 @@ from cuvee.errors import ConfigError
 from cuvee.hub import without_hub
 from cuvee.recommend.power import plan_power
 from cuvee.study import open_study, run_study
-from cuvee.study.planned_machine import tell_load
-from cuvee.study.planned_timing import RecipeTime
 from cuvee.study.planning import plan_study
 
 
@@ -32,9 +30,9 @@ def test_the_plan_is_what_the_study_then_does(settings, tmp_path, local):
         assert stages["confirm"].trials == rows.fetchone()[0]
         usage = json.loads(call_ledger(tmp_path / "run"))
     # every answer of this LLM is usable, up to a few duplicates
-    assert plan.requests <= usage["requests"] + 9 * 2 * 2  # the confirmed level may be the smaller one
+    assert plan.usage.requests <= usage["requests"] + 9 * 2 * 2  # the confirmed level may be the smaller one
     assert usage["requests"] <= plan.most_requests
-    assert plan.prompt_tokens > 0 and plan.completion_tokens > 0
+    assert plan.usage.prompt_tokens > 0 and plan.usage.completion_tokens > 0
 
 
 def call_ledger(folder) -> str:
@@ -48,24 +46,20 @@ def test_requests_are_those_of_the_union_of_levels(settings):
     plan = plan_study(settings)
     sampling, paraphrase = plan.dials
     # 9 rows a draw (3 labels x 3), 2 draws: temperatures share nothing, paraphrases share their base rows
-    assert sampling.requests == 3 * 18 and sampling.confirm_requests == 18
-    assert 18 < paraphrase.requests < 36
-    assert plan.requests == sampling.requests + paraphrase.requests + max(18, paraphrase.confirm_requests)
+    assert sampling.usage.requests == 3 * 18 and sampling.confirm.requests == 18
+    assert 18 < paraphrase.usage.requests < 36
+    wanted = sampling.usage.requests + paraphrase.usage.requests + max(18, paraphrase.confirm.requests)
+    assert plan.usage.requests == wanted
     doubled = plan_study({**settings, "draws": {**settings["draws"], "generation": 4}})
-    assert [d.requests for d in doubled.dials] == [2 * d.requests for d in plan.dials]
+    assert [d.usage.requests for d in doubled.dials] == [2 * d.usage.requests for d in plan.dials]
 
 
-def test_cost_time_and_power_follow_their_settings(settings):
-    generator = {**settings["generator"], "prices": {"prompt_per_million": 1000, "completion_per_million": 2000}}
-    plan = plan_study({**settings, "generator": generator, "execute": {"kind": "processes", "workers": 2}})
-    assert plan.cost == pytest.approx((plan.prompt_tokens * 1000 + plan.completion_tokens * 2000) / 1e6)
-    assert plan.workers == 2
-    assert all(stage.seconds_each > 0 and not stage.rough for stage in plan.trials)
-    assert plan.time.trials >= sum(s.trials * s.seconds_each for s in plan.trials) / 2
-    assert plan.time.embedding > 0 and plan.time.measuring > 0
-    known = plan.time.trials + plan.time.embedding + plan.time.measuring
-    assert plan.time.generating is None and plan.time.total == pytest.approx(known)
-    assert any("--latency" in note for note in plan.notes)
+def test_cost_and_power_follow_their_settings(settings):
+    prices = {"prompt_per_million": 1000, "completion_per_million": 2000}
+    generator = {**settings["generator"], "prices": prices, "budget": {"requests": 3}}
+    plan = plan_study({**settings, "generator": generator})
+    assert plan.cost == pytest.approx((plan.usage.prompt_tokens * 1000 + plan.usage.completion_tokens * 2000) / 1e6)
+    assert any("generator.budget.requests is 3" in note for note in plan.notes)
     cells = 5 * 2  # levels x shares above 0
     assert plan.power.gain == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, tests=cells, items=45)
     assert plan.power.hump == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, levels=3)
@@ -78,34 +72,21 @@ def test_cost_time_and_power_follow_their_settings(settings):
     assert math.isinf(one.power.gain) and [s.stage for s in one.trials] == ["grid"] and one.power.confirmed is None
 
 
-def test_an_endpoint_takes_what_is_assumed_and_its_limits_allow(settings):
-    slow = {**settings, "generator": {**settings["generator"], "concurrency": 4}}
-    plan = plan_study(slow, latency=2.0)
-    assert plan.time.generating == pytest.approx(math.ceil(plan.requests / 4) * 2.0)
-    limited = {**slow, "generator": {**slow["generator"], "requests_per_minute": 10}}
-    assert plan_study(limited, latency=2.0).time.generating == pytest.approx(plan.requests * 6.0)
-    assert plan_study(limited).time.generating_at_least == pytest.approx(plan.requests * 6.0)
-    with pytest.raises(ValueError, match="latency"):
-        plan_study(slow, latency=0.0)
-    with pytest.raises(ConfigError, match="--latency 2 has no effect: the embedded LLM is timed here"):
-        plan_study({**settings, "generator": {"kind": "embedded"}}, latency=2.0)
-
-
-def test_drafts_cost_what_their_writer_asks_and_budgets_are_compared(settings):
-    dials = [{"name": "base_then_refine", "levels": [0.7, 1.3]}]
-    draft = {k: settings["generator"][k] for k in ("kind", "base_url", "model")}
-    prices = {"prompt_per_million": 1000, "completion_per_million": 2000}
-    tenfold = {"prompt_per_million": 10_000, "completion_per_million": 20_000}
-    generator = {**settings["generator"], "prices": prices, "draft": {**draft, "model": "base", "prices": tenfold}}
-    dear = plan_study({**settings, "dials": dials, "generator": generator})
-    same = {**generator, "draft": {**generator["draft"], "prices": prices}}
-    cheap = plan_study({**settings, "dials": dials, "generator": same})
-    assert dear.drafts.requests == dear.requests // 2 > 0
-    assert dear.drafts_cost == pytest.approx(10 * cheap.drafts_cost)
-    assert dear.cost - dear.drafts_cost == pytest.approx(cheap.cost - cheap.drafts_cost)
-    small = {**generator, "budget": {"requests": 3}}
-    notes = plan_study({**settings, "dials": dials, "generator": small}).notes
-    assert any("generator.budget" in note and "3" in note for note in notes)
+def test_time_is_that_of_one_trial_and_one_batch_multiplied(settings, local):
+    train = {"steps": 40, "loss": ["ce", "imp"], "sensitivity": ["equal-epochs"]}
+    execute = {"kind": "processes", "workers": 2}
+    plan = plan_study({**settings, "train": train, "execute": execute})
+    time, stages = plan.time, {(stage.stage, stage.recipe.loss): stage for stage in plan.trials}
+    assert plan.workers == 2 and not local.bodies
+    assert set(time.each) == {"probe, ce, 40 steps", "probe, imp, 40 steps"} and min(time.each.values()) > 0
+    assert stages["equal epochs", "ce"].longer >= 1
+    wanted = [(math.ceil(s.trials / 2) * s.longer, time.each[f"probe, {s.recipe.loss}, 40 steps"]) for s in plan.trials]
+    assert time.trials == pytest.approx(sum(trials * each for trials, each in wanted))
+    assert time.generating is None and any("--ask" in note for note in plan.notes)
+    asked = plan_study(settings, ask=True)
+    assert local.bodies and asked.time.generating > 0 and not any("--ask" in note for note in asked.notes)
+    assert len(local.bodies) <= 40 < asked.usage.requests
+    assert asked.time.total == pytest.approx(asked.time.trials + asked.time.generating + asked.time.embedding)
 
 
 @pytest.mark.slow  # it times an encoder
@@ -118,33 +99,14 @@ def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
     plan = plan_study({**settings, "dials": dials, "train": train})
     topics, refine = plan.dials
     assert topics.list_requests == 3  # one question a label
-    assert refine.requests == 2 * 2 * 18  # a draft and its refinement
+    assert refine.usage.requests == 2 * 2 * 18  # a draft and its refinement
     check = next(stage for stage in plan.trials if stage.stage == "check")
-    assert (check.trainer, check.cells, check.trials) == ("encoder", 3, 6) and check.seconds_each > 0
+    assert (check.recipe.trainer, check.cells, check.trials) == ("encoder", 3, 6)
+    assert plan.time.each["encoder, ce, 5 steps"] > 0
     missing = {**train, "check": {**train["check"], "settings": {"model": "nobody/no-such-model"}}}
     plan = plan_study({**settings, "dials": dials, "train": missing})
-    assert next(s for s in plan.trials if s.stage == "check").seconds_each is None
-    assert any("encoder" in note and "not timed" in note for note in plan.notes)
-
-
-def test_a_trial_takes_its_steps_and_its_rows(settings):
-    made = RecipeTime(trainer="encoder", loss="ce", start=9.0, fixed=1.0, step=0.5, row=0.01)
-    assert made.seconds(steps=20, rows=100) == pytest.approx(1 + 10 + 1)
-    train = {"steps": 40, "loss": ["ce", "imp"], "sensitivity": ["equal-epochs"]}
-    plan = plan_study({**settings, "train": train})
-    assert [(timing.trainer, timing.loss) for timing in plan.timings] == [("probe", "ce"), ("probe", "imp")]
-    ce, imp = (timing.seconds(steps=40, rows=plan.validation_rows) for timing in plan.timings)
-    stages = {stage.stage: stage.seconds_each for stage in plan.trials}
-    assert stages["grid"] == pytest.approx((ce + imp) / 2)  # as many trials with each
-    assert stages["equal epochs"] >= ce  # as many steps, or more
-    assert stages["confirm"] == pytest.approx(plan.timings[0].seconds(steps=40, rows=plan.test_rows))
-
-
-def test_a_busy_machine_is_told():
-    assert tell_load(0.4, 2, "local") == []
-    (note,) = tell_load(3.0, 2, "local")
-    assert "load of 3.0 on 2 cores" in note and "execute.cpus 1" in note
-    assert "execute.cpus" not in tell_load(3.0, 2, "processes")[0]
+    assert "encoder, ce, 5 steps" not in plan.time.each
+    assert any("encoder" in note and "not known" in note for note in plan.notes)
 
 
 def test_nothing_is_fetched_while_trainers_are_timed(monkeypatch):
@@ -173,7 +135,7 @@ def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local,
     monkeypatch.chdir(study.parent)
     code, out, _ = call(capsys, "plan", study, "--json")
     plan = json.loads(out)
-    assert code == 0 and plan["requests"] == plan_study(settings).requests
+    assert code == 0 and plan["usage"]["requests"] == plan_study(settings).usage.requests
     code, out, _ = call(capsys, "plan", study)
     assert code == 0 and "requests, at most" in out and "four in five studies see a gain of" in " ".join(out.split())
     assert [path.name for path in study.parent.iterdir()] == ["study.yaml"] and not local.bodies

@@ -20,6 +20,10 @@ from cuvee.study.planning import StudyPlan, plan_study
 @app.command()
 def plan(
     study: Target,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask", help="time one small batch of requests to the study's endpoint too; they are paid for"),
+    ] = False,
     sd_between: Annotated[
         float, typer.Option("--sd-between", min=0, help="assumed SD of a cell's accuracy over generation draws, points")
     ] = 1.0,
@@ -30,26 +34,22 @@ def plan(
         float,
         typer.Option("--disagreement", help="assumed fraction of held-out items that two cells answer differently"),
     ] = 0.1,
-    latency: Annotated[
-        float | None,
-        typer.Option("--latency", help="assumed seconds of a request to an endpoint, at the configured concurrency"),
-    ] = None,
     json: Json = False,
 ) -> None:
-    """Show time, cost, trials, requests, tokens and power of a study; nothing is sent, nothing is kept.
+    """Show time, cost, trials, requests, tokens and power of a study; without --ask no endpoint is asked.
 
-    Trainers, encoder and an embedded LLM are timed here, some seconds each.
+    One trial of each trainer is run here, and an embedded LLM answers one batch of requests; nothing is kept.
     """
-    if latency is not None and not (math.isfinite(latency) and latency > 0):
-        raise ConfigError(f"--latency is {latency:g}; give seconds above 0")
     if not 0.0 <= disagreement <= 1.0:
         raise ConfigError(f"--disagreement is {disagreement:g}; give a fraction from 0 to 1")
     path = _config(study)
-    with show.err.status("timing trainers, encoder and embedded LLM"):
-        found = plan_study(path, sd_between=sd_between, sd_within=sd_within, disagreement=disagreement, latency=latency)
+    with show.err.status("timing one trial of each trainer, and a batch of requests"):
+        found = plan_study(path, ask=ask, sd_between=sd_between, sd_within=sd_within, disagreement=disagreement)
     if json:
         power = {name: None if math.isinf(number or 0.0) else number for name, number in asdict(found.power).items()}
-        show.show_json(asdict(found) | {"power": power})
+        dials = [{k: v for k, v in asdict(dial).items() if k != "sample"} for dial in found.dials]
+        time = asdict(found.time) | {"total": found.time.total}
+        show.show_json(asdict(found) | {"power": power, "dials": dials, "time": time})
         return
     show.out.print(_table(found))
     for line in _tell_power(found):
@@ -99,60 +99,29 @@ def _table(found: StudyPlan) -> Table:
     table = Table(title=f"{found.name}: {rows}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("what", no_wrap=True)
     table.add_column("number", justify="right", no_wrap=True)
-    _add_summary(table, found)
+    time = found.time
+    table.add_row("time of what is known, about", _tell(time.total))
+    for name, seconds in (("trials", time.trials), ("generating", time.generating), ("embedding", time.embedding)):
+        table.add_row(f"  {name}", _tell(seconds))
     if found.dials:
-        _add_requests(table, found)
+        cost = "not known" if found.cost is None else f"{found.cost:,.4g} {found.currency}".rstrip()
+        table.add_row("cost, about", cost, end_section=True)
+        for dial in found.dials:
+            what = f"{dial.dial}: {len(dial.levels)} levels, {dial.draws} draws, requests"
+            table.add_row(what, f"{dial.usage.requests:,}")
+        confirm = max(dial.confirm.requests for dial in found.dials)
+        table.add_row("confirmation: requests, at most", f"{confirm:,}")
+        table.add_row("requests, each answer usable", f"{found.usage.requests:,}")
+        table.add_row("requests, at most", f"{found.most_requests:,}")
+        table.add_row("prompt tokens, about", f"{found.usage.prompt_tokens:,}")
+        table.add_row("completion tokens, about", f"{found.usage.completion_tokens:,}", end_section=True)
     for stage in found.trials:
-        table.add_row(f"{stage.stage}: {stage.cells} cells, {stage.trainer}, trials", f"{stage.trials:,}")
-        each = "not timed" if stage.seconds_each is None else f"{stage.seconds_each:.3g}"
-        table.add_row("  seconds of one", f"at most {each}" if stage.rough else each)
-    if len(found.timings) > len({stage.trainer for stage in found.trials}):
-        for timing in found.timings:
-            table.add_row(f"{timing.trainer}, {timing.loss}: seconds of a step", f"{timing.step:.3g}")
+        recipe = f"{stage.recipe.trainer} with loss {stage.recipe.loss}"
+        table.add_row(f"{stage.stage}: {stage.cells} cells, {recipe}, trials", f"{stage.trials:,}")
+    for name, seconds in time.each.items():
+        table.add_row(f"  seconds of one, {name}", f"{seconds:.3g}")
     table.add_row("trials at once", "the cluster's" if found.workers is None else f"{found.workers}")
     return table
-
-
-def _add_summary(table: Table, found: StudyPlan) -> None:
-    """What is wanted first: how long, how much, how many."""
-    time = found.time
-    parts = {"trials": time.trials, "generating": time.generating, "embedding": time.embedding}
-    parts["measuring"] = time.measuring
-    if not found.dials:
-        del parts["generating"]
-    unknown = [name for name, seconds in parts.items() if seconds is None]
-    without = f" without {', '.join(unknown)}" if unknown and time.total is not None else ""
-    table.add_row(f"time, about{without}", _tell(time.total))
-    for name, seconds in parts.items():
-        table.add_row(f"  {name}", _tell(seconds))
-    if found.dials and time.generating is None and time.generating_at_least:
-        table.add_row("  generating, at least", _tell(time.generating_at_least))
-    if found.dials:
-        table.add_row("cost, about", _tell_cost(found, found.cost))
-        if found.drafts.requests:
-            table.add_row("  of which drafts", _tell_cost(found, found.drafts_cost))
-        table.add_row("requests, each answer usable", f"{found.requests:,}")
-    table.add_row("trials", f"{sum(stage.trials for stage in found.trials):,}", end_section=True)
-
-
-def _add_requests(table: Table, found: StudyPlan) -> None:
-    for dial in found.dials:
-        table.add_row(f"{dial.dial}: {len(dial.levels)} levels, {dial.draws} draws, requests", f"{dial.requests:,}")
-        if dial.list_requests:
-            table.add_row("  asking for its lists, at least", f"{dial.list_requests:,}")
-    confirm = max(dial.confirm_requests for dial in found.dials)
-    table.add_row("confirmation: requests, at most", f"{confirm:,}")
-    if found.drafts.requests:
-        table.add_row("of all requests: drafts of generator.draft", f"{found.drafts.requests:,}")
-    table.add_row("requests, at most", f"{found.most_requests:,}")
-    table.add_row("prompt tokens, about", f"{found.prompt_tokens:,}")
-    table.add_row("completion tokens, about", f"{found.completion_tokens:,}", end_section=True)
-
-
-def _tell_cost(found: StudyPlan, cost: float | None) -> str:
-    if cost is None:
-        return "not known"
-    return f"{cost:,.4g} {found.currency}".rstrip()
 
 
 def _tell(seconds: float | None) -> str:

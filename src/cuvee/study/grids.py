@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cuvee.config import DialConfig, FileGenerator
 from cuvee.errors import ConfigError
 from cuvee.recommend import AdaptiveSearch, GridSearch, PlannedTrial, Search, plan_grid
 from cuvee.recommend.checks import DIVERSITY
@@ -62,6 +63,25 @@ def plan_grids(study: Study, levels: Mapping[Level, Sequence[int]]) -> tuple[Pla
         for loss in config.train.losses
         for rows in study.row_counts
     )
+
+
+def planned_draws(study: Study, settings: DialConfig) -> int:
+    """Generation draws of a dial."""
+    every = study.config.draws.generation
+    return min(settings.draws or every, every)
+
+
+def planned_levels(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]]) -> dict[Level, list[int]]:
+    """Level -> its generation draws, as far as they are known before there are pools."""
+    draws = list(range(study.config.draws.generation))
+    if isinstance(study.config.generator, FileGenerator):
+        names = [(file.dial, level) for file in study.config.pools for level in file.levels]
+        return {Level(dial=dial, name=level, rank=rank): draws for rank, (dial, level) in enumerate(names)}
+    return {
+        level: list(range(planned_draws(study, settings)))
+        for settings, levels in dials
+        for level in (levels if settings.target is None else levels[:1])
+    }
 
 
 def overlapping_shares(study: Study, rows_per_label: int | None = None) -> list[float]:

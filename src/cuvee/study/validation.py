@@ -11,9 +11,8 @@ from cuvee.config import DialConfig, FileGenerator
 from cuvee.errors import ConfigError
 from cuvee.records import Level
 from cuvee.study.dials import StandIns, make_dials
-from cuvee.study.grids import allowed_trials, plan_grids
+from cuvee.study.grids import allowed_trials, plan_grids, planned_levels
 from cuvee.study.judging import make_judging
-from cuvee.study.planned_trials import planned_levels
 from cuvee.study.readymade import check_files
 from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Study
