@@ -1,7 +1,10 @@
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ from cuvee.records import (
     Usage,
 )
 from cuvee.records.generation import Generation
-from cuvee.store import RunFolder, StoredPool
+from cuvee.store import RunFolder, StoredPool, repair_trials
 
 LEVEL = Level(dial="topics", name="4", rank=2)
 CELL = Cell(kind="blend", dial="topics", level="4", share=0.75, rows_per_label=4)
@@ -158,3 +161,95 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
         with pytest.raises(RunFolderError, match=r"No space left.*everything before it is kept"):
             folder.save_text("advice.json", "new" * 10000)
         assert folder.read_text("advice.json") == "old"
+
+
+# --- nothing is lost in silence ---
+LOOKS = [("leak-guard", "texts"), ("confirmation", "cell A"), ("look", "2 draws")]
+
+
+def fill(path, trials=40):
+    """A run folder with trials and an opened test."""
+    with RunFolder(path) as folder:
+        folder.check_identity({"data": "1", "seeds": "0"})
+        for look in LOOKS:
+            folder.log_access(*look)
+        for number in range(trials):
+            folder.add_trial(f"trial {number}", make_trial([True, False, number % 3 == 0] * 50))
+    return path / "trials.sqlite"
+
+
+def change(database, statement, *given):
+    with closing(sqlite3.connect(database)) as opened, opened:
+        assert opened.execute(statement, given).rowcount == 1
+
+
+DELETED = "logs 0 reads of the locked test, and locked-test.jsonl beside it logs 3: it was deleted or emptied"
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda file: file.unlink(), DELETED),
+        (lambda file: file.write_bytes(b""), r"damaged \(it is empty\)"),
+        (lambda file: change(file, "DELETE FROM access WHERE reason = 'confirmation'"), "one of them was changed"),
+        (lambda file: file.with_name("locked-test.jsonl").unlink(), "locked-test.jsonl was deleted or emptied"),
+        (lambda file: file.with_name("locked-test.jsonl").write_bytes(b"\xff\n"), "locked-test.jsonl, line 1: damaged"),
+    ],
+)
+def test_reads_of_the_locked_test_are_logged_twice_and_no_deletion_clears_them(tmp_path, harm, said):
+    harm(fill(tmp_path))
+    for _ in range(2):  # the first refusal repairs nothing in silence
+        with pytest.raises(RunFolderError, match=rf"{said}.*`cuvee repair {tmp_path}"):
+            RunFolder(tmp_path)
+    assert any("3 reads of the locked test kept" in said for said in repair_trials(tmp_path)) or "changed" not in said
+    with RunFolder(tmp_path) as folder:
+        assert sorted(folder.access_log()) == sorted(LOOKS)
+        assert folder.count_looks("2 draws") == 1
+        with pytest.raises(LockedTestError, match="cell A"):
+            folder.log_access("confirmation", "cell B")
+        with pytest.raises(RunFolderMismatch, match="other seeds"):
+            folder.check_identity({"data": "1", "seeds": "1"})
+    assert repair_trials(tmp_path) == []
+
+
+def test_a_kill_between_the_two_logs_is_no_mismatch(tmp_path):
+    fill(tmp_path)
+    with (tmp_path / "locked-test.jsonl").open("a") as stream:
+        stream.write(json.dumps(["look", "3 draws"]) + "\n")
+    with RunFolder(tmp_path) as folder:
+        assert folder.access_log() == [*LOOKS, ("look", "3 draws")]
+        assert folder.count_looks("3 draws") == 2
+
+
+def test_a_run_folder_of_an_earlier_version_is_logged_twice_and_checked_from_now_on(tmp_path):
+    file = fill(tmp_path)
+    (tmp_path / "locked-test.jsonl").unlink()
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("ALTER TABLE trials DROP COLUMN checksum")
+        database.execute("PRAGMA user_version = 0")
+    with RunFolder(tmp_path) as folder:
+        assert (folder.access_log(), folder.find_trial("trial 3")) == (LOOKS, make_trial([True, False, True] * 50))
+    file.unlink()
+    with pytest.raises(RunFolderError, match=DELETED):
+        RunFolder(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["payload", "correct", "failed", "checksum"])
+def test_an_altered_trial_is_named_and_alone_is_lost(tmp_path, column):
+    file = fill(tmp_path)
+    values = {
+        "payload": "replace(payload, '0.25', '0.35')", "correct": "x'00' || substr(correct, 2)", "failed": "1",
+        "checksum": "NULL",
+    }  # fmt: skip
+    change(file, f"UPDATE trials SET {column} = {values[column]} WHERE key = 'trial 7'")
+    with RunFolder(tmp_path) as folder:
+        assert folder.find_trial("trial 6") is not None
+        with pytest.raises(RunFolderError) as caught:
+            folder.find_trial("trial 7")
+    said = str(caught.value)
+    assert f"{file}: damaged (the checksum of trial {CELL.key}, draw 1, 0, 2 is wrong)" in said
+    assert "a trial that cannot be read is trained again" in said and "\n" not in said
+    repair_trials(tmp_path)
+    with RunFolder(tmp_path) as folder:
+        found = [folder.find_trial(f"trial {number}") is not None for number in range(40)]
+    assert found == [number != 7 or column == "checksum" for number in range(40)]

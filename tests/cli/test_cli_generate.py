@@ -54,6 +54,34 @@ def test_a_plain_file_keeps_every_answer_when_it_fails_and_asks_for_the_rest_alo
     assert set(first) < set(load_corpus(tmp_path / "made.jsonl").texts)
 
 
+@pytest.mark.parametrize("shared", ["--out", "--ledger"])
+def test_a_second_generate_into_one_file_or_ledger_names_the_first_and_sends_nothing(
+    base, tmp_path, capsys, local, shared
+):
+    own = ["--ledger", tmp_path / "other.sqlite"] if shared == "--out" else ["--out", tmp_path / "other.jsonl"]
+    own += [] if shared == "--out" else ["--ledger", tmp_path / "made.ledger.sqlite"]
+
+    async def slow(_number, _request, _body):
+        await asyncio.sleep(0.5)
+
+    local.script = slow
+    command = [sys.executable, "-m", "cuvee", *map(str, base), "--concurrency", "1"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not local.bodies:
+            assert first.poll() is None
+            time.sleep(0.02)
+        assert f"process {first.pid} is working on this file" in refused(capsys, *base, *own)
+        assert first.wait(timeout=60) == 0
+    finally:
+        first.kill()
+    assert len(local.bodies) == 9
+    local.script = None
+    assert call(capsys, *base)[0] == 0
+    assert len(local.bodies) == 9
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith("lock")]
+
+
 def test_a_failed_request_costs_one_row_is_noted_and_asked_again_when_wanted(base, tmp_path, capsys, local):
     async def filtered(_number, _request, body):
         return web.json_response({"error": "filtered"}, status=400) if body["seed"] == bad else None

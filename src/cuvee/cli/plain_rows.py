@@ -31,13 +31,14 @@ from cuvee.generate import (
     write_quarantine,
 )
 from cuvee.generate.embedded import Room
-from cuvee.generate.ledger import Session
+from cuvee.generate.ledger import Session, check_ledger
 from cuvee.generate.parsing import DRAFT
 from cuvee.generate.spending import Meter, list_notes
 from cuvee.generate.strata import Kind, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet
 from cuvee.records import Rejected
 from cuvee.registry import nearest_name
+from cuvee.store import hold_file
 from cuvee.study.targets import make_score, make_target, matched_rows
 
 HF = "hf:"
@@ -75,16 +76,23 @@ class Asking:
 
 def generate_rows(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files) -> Made:
     """Generate, write rows and quarantine, and say what was made."""
-    endpoint = llm.endpoint
     display = Display()
     stages = Stages(display)
     if not files.ledger.parent.is_dir():
         raise InputError(f"{files.ledger}: its folder does not exist; make it, or give another with --ledger or --out")
+    with ExitStack() as held:
+        for path in (files.rows, files.ledger):
+            held.enter_context(hold_file(path))
+        check_ledger(files.ledger)
+        return _generate(real, llm, asking, files, display, stages)
+
+
+def _generate(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files, display: Display, stages: Stages) -> Made:
     with display, stages.stage("generate") as progress, Ledger(files.ledger) as ledger:
         if asking.retry:
             ledger.forget_failures()
         before = ledger.sessions()
-        progress.show(Meter(ledger, endpoint.prices))
+        progress.show(Meter(ledger, llm.endpoint.prices))
         pool, found = _make_pool(real, llm, asking, ledger, progress)
         _note(display, pool, before, ledger.sessions()[len(before) :])
         spent, failed = ledger.totals(), ledger.failures()

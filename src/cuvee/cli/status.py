@@ -12,7 +12,10 @@ from rich.table import Table
 
 from cuvee.cli import show
 from cuvee.cli.app import Json, app
-from cuvee.study.status import RunStatus, read_status
+from cuvee.errors import RunFolderError
+from cuvee.generate.ledger import repair_ledger
+from cuvee.store import LEDGER, TRIALS, hold_file, repair_trials
+from cuvee.study.status import RunStatus, list_parts, read_status
 
 SHOWN = 8
 """Running trials and notes that are listed."""
@@ -32,6 +35,25 @@ def status(
         show.show_failed(found.failed, run)
     for note in found.notes[-SHOWN:]:
         show.out.print(f"note: {note}", style="yellow", markup=False)
+
+
+@app.command()
+def repair(
+    run: Annotated[Path, typer.Argument(help="a run folder, or the ledger of a generate without a study")],
+) -> None:
+    """Keep what can be read of damaged files, so that only what is lost is asked for or trained again."""
+    done: list[str] = []
+    run = run.parent if run.name in (LEDGER, TRIALS) and (run.parent / "study.yaml").exists() else run
+    if not run.is_file() and not (run / "study.yaml").exists():
+        raise RunFolderError(f"{run}: neither a run folder nor a ledger; there is nothing to repair")
+    for part in list_parts(run) if run.is_dir() else [run]:
+        ledger = part / LEDGER if part.is_dir() else part
+        with hold_file(part / TRIALS if part.is_dir() else part):
+            if ledger.exists() and (said := repair_ledger(ledger)):
+                done.append(said)
+            done += repair_trials(part) if part.is_dir() else []
+    for said in done or [f"{run}: nothing is damaged"]:
+        show.out.print(said, markup=False, soft_wrap=True)
 
 
 def _table(found: RunStatus, path: Path) -> Table:

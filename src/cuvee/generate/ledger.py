@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from cuvee.databases import ANSWERS_LOST, Row, check_database, make_database, open_reading, repair_database, tell_damage
 from cuvee.errors import RunFolderError
+from cuvee.fingerprint import hash_value
 from cuvee.generate import ledger_tables as tables
 from cuvee.generate.calls import Answer, Endpoint
 from cuvee.generate.failures import Failure
@@ -21,6 +23,34 @@ __all__ = ["KnownAs", "Ledger", "Session", "Tally"]
 PAGES_A_CHECKPOINT = 8000
 """Of 4 kB in the write-ahead log before it goes into the file, for which all commits wait."""
 _UNKNOWN = ("", "")
+_UNCHECKED = 6
+"""Columns of ``answers`` as earlier versions made it, without a checksum."""
+
+
+def check_ledger(path: Path) -> None:
+    """See that a ledger, where there is one, is whole.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    check_database(path, ANSWERS_LOST)
+
+
+def repair_ledger(path: Path) -> str | None:
+    """Keep every answer of a damaged ledger that can still be read; see :func:`~cuvee.databases.repair_database`."""
+
+    def fix(table: str, row: Row) -> Row | None:
+        if table != "answers":
+            return None if any(isinstance(value, str) and "\ufffd" in value for value in row) else row
+        *answer, checksum = row
+        return row if checksum in (None, _checksum(answer)) else None
+
+    return repair_database(path, tables.SCHEMA, fix)
+
+
+def _checksum(answer: Sequence[object]) -> str:
+    """Of a row of ``answers``: all that anything is made of."""
+    return hash_value(answer)[:16]
 
 
 class Ledger:
@@ -39,33 +69,41 @@ class Ledger:
 
     def __init__(self, path: Path | None = None, *, readonly: bool = False) -> None:
         self._where = ":memory:" if path is None else str(path)
-        opened = f"{path.absolute().as_uri()}?mode=ro" if readonly and path is not None else self._where
         self._held: dict[str, tuple[str, Answer, KnownAs]] = {}
         self._sent: dict[KnownAs, Usage] = {}
         try:
             # the client may run its event loop in another thread (notebooks); never in two at once
-            self._database = sqlite3.connect(
-                opened, timeout=30, isolation_level=None, check_same_thread=False, uri=opened != self._where
-            )
-            if opened == self._where:
+            if readonly and path is not None:
+                self._database = open_reading(path, timeout=30)
+            else:
+                if path is not None:
+                    make_database(path, tables.SCHEMA)
+                self._database = sqlite3.connect(self._where, timeout=30, isolation_level=None, check_same_thread=False)
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._database.execute(f"PRAGMA wal_autocheckpoint={PAGES_A_CHECKPOINT}")
-                self._database.execute(tables.ANSWERS)
-                self._database.execute(tables.FAILURES)
-                self._database.execute(tables.SESSIONS)
-                self._database.execute(tables.REPLICAS)
+                self._make_tables()
             self._database.execute(tables.SELECT, ("",))
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
 
+    def _make_tables(self) -> None:
+        """Make what a ledger of an earlier version lacks."""
+        for table in tables.SCHEMA:
+            self._database.execute(table)
+        if len(self._database.execute("PRAGMA table_info(answers)").fetchall()) == _UNCHECKED:
+            self._database.execute("ALTER TABLE answers ADD COLUMN checksum TEXT")
+
     def lookup(self, key: str, of: KnownAs = _UNKNOWN) -> Answer | None:
         """The committed answer to the request with this key; counted as replayed, ``of`` that endpoint and model."""
-        row = self._database.execute(tables.SELECT, (key,)).fetchone()
+        with self._telling():
+            row = self._database.execute(tables.SELECT, (key,)).fetchone()
         if row is None:
             return None
+        if row[_UNCHECKED:] not in ((), (None,), (_checksum(row[:_UNCHECKED]),)):
+            raise tell_damage(self._where, f"the checksum of answer {key[:12]} is wrong", ANSWERS_LOST)
         self._count(of, Usage(replayed=1))
-        text, finish_reason, prompt_tokens, completion_tokens = row
+        text, finish_reason, prompt_tokens, completion_tokens = row[2:_UNCHECKED]
         return Answer(
             text=text,
             finish_reason=finish_reason,
@@ -92,7 +130,7 @@ class Ledger:
             for key, (text, a, _) in self._held.items()
         ]
         with self._transaction():
-            self._database.executemany(tables.INSERT, rows)
+            self._database.executemany(tables.INSERT, [(*row, _checksum(row)) for row in rows])
         for _, answer, of in self._held.values():
             tokens = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
             self._count(of, Usage(requests=1, **tokens))
@@ -121,7 +159,8 @@ class Ledger:
     def totals(self) -> Usage:
         """All answers the ledger holds, as requests, and their tokens."""
         query = "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM answers"
-        requests, prompt_tokens, completion_tokens = self._database.execute(query).fetchone()
+        with self._telling():
+            requests, prompt_tokens, completion_tokens = self._database.execute(query).fetchone()
         return Usage(requests=requests, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
     def tallies(self) -> tuple[Tally, ...]:
@@ -130,10 +169,8 @@ class Ledger:
         Raises:
             RunFolderError: a request in it is no JSON.
         """
-        try:
+        with self._telling():
             rows = self._database.execute(tables.TALLIES).fetchall()
-        except sqlite3.Error as exc:
-            raise self._refusal(exc) from exc
         return tuple(
             Tally(
                 endpoint=endpoint,
@@ -148,14 +185,16 @@ class Ledger:
 
     def has_answers(self, endpoint: Endpoint) -> bool:
         """Whether this endpoint has ever answered a request to this model."""
-        return self._database.execute(tables.ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
+        with self._telling():
+            return self._database.execute(tables.ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
 
     # --- replicas ---
     def identities(self, addresses: Sequence[str], model: str) -> dict[str, str]:
         """Address -> the identity that answers of this model there go by; the oldest first, unknown ones left out."""
         marks = ", ".join("?" * len(addresses))
         query = f"SELECT address, identity FROM replicas WHERE model = ? AND address IN ({marks}) ORDER BY rowid"
-        return dict(self._database.execute(query, (model, *addresses)).fetchall())
+        with self._telling():
+            return dict(self._database.execute(query, (model, *addresses)).fetchall())
 
     def record_identity(self, addresses: Sequence[str], model: str, identity: str) -> None:
         """Commit that answers of this model at these addresses go by one identity.
@@ -183,19 +222,20 @@ class Ledger:
 
     def sessions(self) -> tuple[Session, ...]:
         """What each client met, in order; of a process that was killed nothing is known."""
-        rows = self._database.execute(tables.MET).fetchall() if self._has_table("sessions") else []
-        return tuple(
-            Session(
-                endpoint=endpoint,
-                model=model,
-                replayed=replayed,
-                retries=retries,
-                unanswered=unanswered,
-                notes=tuple(json.loads(notes)),
-                unverified=tuple(json.loads(unverified)),
+        with self._telling():
+            rows = self._database.execute(tables.MET).fetchall() if self._has_table("sessions") else []
+            return tuple(
+                Session(
+                    endpoint=endpoint,
+                    model=model,
+                    replayed=replayed,
+                    retries=retries,
+                    unanswered=unanswered,
+                    notes=tuple(json.loads(notes)),
+                    unverified=tuple(json.loads(unverified)),
+                )
+                for endpoint, model, replayed, retries, unanswered, notes, unverified in rows
             )
-            for endpoint, model, replayed, retries, unanswered, notes, unverified in rows
-        )
 
     # --- failures ---
     def record_failure(self, key: str, request_json: str, failure: Failure) -> None:
@@ -210,10 +250,8 @@ class Ledger:
 
     def failures(self) -> dict[str, Failure]:
         """Request key -> failure, of all requests that failed for good and have no answer."""
-        try:
+        with self._telling():
             rows = self._database.execute(tables.FAILED).fetchall() if self._has_table("failures") else []
-        except sqlite3.OperationalError as exc:
-            raise self._refusal(exc) from exc
         return {
             key: Failure(reason=reason, message=message, tries=tries, replayed=True)
             for key, reason, message, tries in rows
@@ -239,6 +277,15 @@ class Ledger:
     def _has_table(self, name: str) -> bool:
         """A ledger made by an earlier version, opened to be looked at, may lack one."""
         return self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise self._refusal(exc) from exc
+        except ValueError as exc:  # JSON that is none
+            raise tell_damage(self._where, exc, ANSWERS_LOST) from exc
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -278,4 +325,6 @@ class Ledger:
             return RunFolderError(f"{self._where}: cannot be opened; does its folder exist and may you write there?")
         if "locked" in reason or "readonly" in reason:
             return RunFolderError(f"{self._where}: {reason}; is another process writing, or is the file read-only?")
-        return RunFolderError(f"{self._where}: is not a ledger ({reason}); move the file away")
+        if "no such table" in reason or "not a database" in reason:
+            return tell_damage(self._where, f"is not a ledger, or its beginning is broken: {reason}", ANSWERS_LOST)
+        return tell_damage(self._where, reason, ANSWERS_LOST)

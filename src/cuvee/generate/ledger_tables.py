@@ -5,7 +5,7 @@ from __future__ import annotations
 ANSWERS = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request_json TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, checksum TEXT
 )
 """
 FAILURES = """
@@ -28,8 +28,9 @@ CREATE TABLE IF NOT EXISTS replicas (
 MET = """
 SELECT endpoint, model, replayed, retries, unanswered, notes, unverified FROM sessions ORDER BY number
 """
-INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
-SELECT = "SELECT text, finish_reason, prompt_tokens, completion_tokens FROM answers WHERE key = ?"
+SCHEMA = (ANSWERS, FAILURES, SESSIONS, REPLICAS)
+INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
+SELECT = "SELECT * FROM answers WHERE key = ?"  # of an earlier version, and only looked at: without checksums
 # what failed and was then answered (asked for again by another process, say) did not fail
 FAILED = "SELECT key, reason, message, tries FROM failures WHERE key NOT IN (SELECT key FROM answers) ORDER BY key"
 TALLIES = """

@@ -4,8 +4,22 @@ Everything is written under a temporary name and renamed, or in one SQLite trans
 any instant leaves either the old state or the new one.
 """
 
-from cuvee.store.folder import RunFolder
+from cuvee.store.folder import LEDGER, TRIALS, RunFolder, hold_file
 from cuvee.store.outcomes import RunningTrial, TrialCounts, count_trials, read_failures
 from cuvee.store.pools import StoredPool
+from cuvee.store.reads import FILE as READS
+from cuvee.store.reads import repair_trials
 
-__all__ = ["RunFolder", "RunningTrial", "StoredPool", "TrialCounts", "count_trials", "read_failures"]
+__all__ = [
+    "LEDGER",
+    "READS",
+    "TRIALS",
+    "RunFolder",
+    "RunningTrial",
+    "StoredPool",
+    "TrialCounts",
+    "count_trials",
+    "hold_file",
+    "read_failures",
+    "repair_trials",
+]

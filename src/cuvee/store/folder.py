@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,26 +20,80 @@ import pyarrow.parquet as pa_parquet
 from pydantic import TypeAdapter
 
 from cuvee.corpus import Corpus
+from cuvee.databases import ANSWERS_LOST, TRIALS_LOST, check_database, make_database, tell_damage
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.hub import write_dataset
 from cuvee.records import Cell, Draw, Level, Measurement, Trial, TrialFailure
 from cuvee.records.generation import Generation
 from cuvee.store.outcomes import decode_outcome, encode_outcome
 from cuvee.store.pools import StoredPool, pool_from_table, pool_to_table, safe_name
+from cuvee.store.reads import FILE as READS
+from cuvee.store.reads import (
+    SCHEMA,
+    STUDY,
+    VERSION,
+    Entry,
+    add_entry,
+    compare_logs,
+    hash_row,
+    name_trial,
+    read_database,
+    read_file,
+    upgrade_database,
+    write_file,
+)
 
+LEDGER, LOCK, TRIALS = "ledger.sqlite", "lock", "trials.sqlite"
 _MEASUREMENT, _GENERATION = TypeAdapter(Measurement), TypeAdapter(Generation)
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS trials (
-  key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, failed INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS running (
-  key TEXT PRIMARY KEY, cell TEXT NOT NULL, draw TEXT NOT NULL, started REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS access (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, detail TEXT NOT NULL
-);
-"""
+
+
+def take_lock(path: Path, held: Path, what: str = "this run folder") -> int:
+    """A lock on a file made for it; closing what is returned lets it go.
+
+    Args:
+        path: of the lock.
+        held: what is locked.
+        what: that is.
+
+    Raises:
+        RunFolderBusy: another process has it.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise RunFolderBusy(
+                f"{held}: process {holder} is working on {what}; wait for it, or stop it: the same command then goes "
+                "on with all that it has"
+            ) from exc
+        if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:  # its last holder may have removed it
+            break
+        os.close(handle)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+@contextmanager
+def hold_file(path: Path) -> Iterator[None]:
+    """Be the only process that writes a file: its run folder, where it is in one, or the file is locked.
+
+    Raises:
+        RunFolderBusy: another process writes it.
+    """
+    path = path.resolve()
+    is_run = path.name == TRIALS or (path.name == LEDGER and (path.parent / LOCK).is_file())
+    lock = path.parent / LOCK if is_run else path.with_name(f".{path.name}.{LOCK}")
+    handle = take_lock(lock, path.parent) if is_run else take_lock(lock, path, "this file")
+    try:
+        yield
+    finally:
+        if not is_run:
+            lock.unlink(missing_ok=True)
+        os.close(handle)
 
 
 class RunFolder:
@@ -55,22 +109,44 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        database = self.path / TRIALS
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take_lock()
-            self._database = sqlite3.connect(self.path / "trials.sqlite", timeout=30)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            with self._database:
-                self._database.executescript(_SCHEMA)
-                self._database.execute("DELETE FROM running")  # of a process that was killed
-            # marks of running trials are for who looks on: they need not survive a power cut, and must cost nothing
-            self._marks = sqlite3.connect(self.path / "trials.sqlite", timeout=30, isolation_level=None)
-            self._marks.execute("PRAGMA synchronous=OFF")
-        except (OSError, sqlite3.Error) as exc:
+            self._lock = take_lock(self.path / LOCK, self.path)
+        except OSError as exc:
             raise RunFolderError(
-                f"{self.path}: the run folder cannot be used ({exc}); choose another with --out"
+                f"{self.path}: the run folder cannot be used ({exc}); make it writable, or go on with a copy of all "
+                "of it, which --out names"
             ) from exc
+        with ExitStack() as opened:
+            opened.callback(os.close, self._lock)
+            with self._guard(database):
+                make_database(database, SCHEMA)
+            check_database(database, TRIALS_LOST)
+            check_database(self.ledger_path, ANSWERS_LOST)
+            with self._guard(database):
+                self._database = opened.enter_context(closing(sqlite3.connect(database, timeout=30)))
+                self._database.text_factory = lambda content: content.decode("utf-8", "replace")
+                self._database.execute("PRAGMA journal_mode=WAL")
+                self._database.execute("PRAGMA synchronous=FULL")
+                # marks of running trials are for who looks on: they need not survive a power cut, and must cost nothing
+                self._marks = opened.enter_context(closing(sqlite3.connect(database, timeout=30, isolation_level=None)))
+                self._marks.execute("PRAGMA synchronous=OFF")
+            self._check_log()
+            self._opened = opened.pop_all()
+
+    def _check_log(self) -> None:
+        """See that both logs of the locked test say the same; one that an earlier version kept alone is kept twice."""
+        with self._guard(self.path / TRIALS), self._database:
+            if self._database.execute("PRAGMA user_version").fetchone() == (0,):
+                upgrade_database(self._database)
+                self.save_text(READS, write_file(read_database(self._database)))
+                self._database.execute(f"PRAGMA user_version = {VERSION}")
+            known = read_database(self._database)
+            missing = compare_logs(self.path, known, read_file(self.path))
+            if missing is not None:
+                add_entry(self._database, missing)
+            self._database.execute("DELETE FROM running")  # of a process that was killed
 
     def __enter__(self) -> Self:
         return self
@@ -82,24 +158,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the folder."""
-        self._marks.close()
-        self._database.close()
-        os.close(self._lock)
-
-    def _take_lock(self) -> int:
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
-            raise RunFolderBusy(
-                f"{self.path}: process {holder} is working on this run folder; "
-                "wait for it, stop it, or choose another --out"
-            ) from exc
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        return handle
+        self._opened.close()
 
     # --- identity and config ---
     def check_identity(self, identity: Mapping[str, str]) -> None:
@@ -110,8 +169,7 @@ class RunFolder:
         """
         known = dict(self._database.execute("SELECT key, value FROM identity"))
         if not known:
-            with self._database:
-                self._database.executemany("INSERT INTO identity VALUES (?, ?)", sorted(identity.items()))
+            self._log((STUDY, json.dumps(dict(identity), sort_keys=True)))
             return
         changed = [k for k, v in identity.items() if known.get(k) != v]
         if changed:
@@ -148,7 +206,7 @@ class RunFolder:
     @property
     def ledger_path(self) -> Path:
         """Where LLM requests and answers are journalled."""
-        return self.path / "ledger.sqlite"
+        return self.path / LEDGER
 
     # --- pools and measurements ---
     def save_pool(self, pool: StoredPool, suffix: str = "") -> Path:
@@ -216,14 +274,26 @@ class RunFolder:
 
     # --- trials ---
     def find_trial(self, key: str) -> Trial | TrialFailure | None:
-        """A finished trial, or None."""
-        row = self._database.execute("SELECT payload, correct FROM trials WHERE key = ?", (key,)).fetchone()
-        return None if row is None else decode_outcome(row[0], row[1])
+        """A finished trial, or None.
+
+        Raises:
+            RunFolderError: it is not what was written.
+        """
+        file = self.path / TRIALS
+        try:
+            row = self._database.execute("SELECT * FROM trials WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as exc:
+            raise tell_damage(file, exc, TRIALS_LOST) from exc
+        if row is None:
+            return None
+        if row[-1] != hash_row(row):
+            raise tell_damage(file, f"the checksum of trial {name_trial(row)} is wrong", TRIALS_LOST)
+        return decode_outcome(row[1], row[2])
 
     def mark_trial(self, key: str, cell: Cell, draw: Draw) -> None:
         """Note that a trial is being run, for :func:`count_trials` of other processes."""
         numbers = f"{draw.generation},{draw.sampling},{draw.training}"
-        with self._guard(self.path / "trials.sqlite"):
+        with self._guard(self.path / TRIALS):
             self._marks.execute(
                 "INSERT OR REPLACE INTO running VALUES (?, ?, ?, ?)", (key, cell.key, numbers, time.time())
             )
@@ -240,11 +310,9 @@ class RunFolder:
             replaces: key of an outcome that no longer counts: the trial failed, and now did not.
         """
         payload, correct = encode_outcome(outcome)
-        with self._guard(self.path / "trials.sqlite"), self._database:
-            self._database.execute(
-                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?)",
-                (key, payload, correct, isinstance(outcome, TrialFailure)),
-            )
+        with self._guard(self.path / TRIALS), self._database:
+            row = (key, payload, correct, int(isinstance(outcome, TrialFailure)))
+            self._database.execute("INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?)", (*row, hash_row(row)))
             self._database.execute("DELETE FROM running WHERE key IN (?, ?)", (key, mark))
             self._database.execute("DELETE FROM trials WHERE key = ? AND key != ?", (replaces, key))
 
@@ -262,8 +330,13 @@ class RunFolder:
                     f"the locked test was already used to confirm {earlier!r}; it cannot confirm {detail!r} as well"
                 )
         if (reason, detail) not in self.access_log():
-            with self._database:
-                self._database.execute("INSERT INTO access (reason, detail) VALUES (?, ?)", (reason, detail))
+            self._log((reason, detail))
+
+    def _log(self, entry: Entry) -> None:
+        """Into both logs, and into the file first: a kill between leaves it one entry longer."""
+        with self._guard(self.path / TRIALS), self._database:
+            self.save_text(READS, write_file([*read_database(self._database), entry]))
+            add_entry(self._database, entry)
 
     def confirmed(self) -> str | None:
         """The cell for whose confirmation the locked test was opened, if it was."""
@@ -276,7 +349,7 @@ class RunFolder:
 
     def access_log(self) -> list[tuple[str, str]]:
         """Every logged read of the locked test: reason and detail."""
-        return [(r, d) for r, d in self._database.execute("SELECT reason, detail FROM access ORDER BY number")]
+        return [(reason, detail) for reason, detail in read_database(self._database) if reason != STUDY]
 
     # --- the blend ---
     def save_blend(self, corpus: Corpus, card: str) -> Path:
@@ -294,3 +367,5 @@ class RunFolder:
                 f"{path}: cannot be written ({exc}; {free} MiB free); everything before it is kept: "
                 "free some space and run the same command again"
             ) from exc
+        except sqlite3.DatabaseError as exc:
+            raise tell_damage(path, exc, TRIALS_LOST) from exc

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
+from cuvee.databases import TRIALS_LOST, open_reading, tell_damage
 from cuvee.errors import RunFolderError
 from cuvee.records import Cell, Composition, Draw, Estimate, Scores, Trial, TrialFailure
 
@@ -45,17 +46,17 @@ def count_trials(path: Path) -> TrialCounts:
     """
     file = path / "trials.sqlite"
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+        with closing(open_reading(file)) as database:
             counts = dict(database.execute("SELECT failed, count(*) FROM trials GROUP BY failed"))
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             query = "SELECT cell, draw, started FROM running ORDER BY started, key"
             rows = database.execute(query).fetchall() if "running" in tables else []
-    except sqlite3.Error as exc:
-        raise RunFolderError(f"{file}: cannot be read ({exc}); is {path} a run folder?") from exc
-    running = [
-        RunningTrial(cell=cell, draw=(int(g), int(s), int(t)), started=started)
-        for cell, (g, s, t), started in ((cell, draw.split(","), started) for cell, draw, started in rows)
-    ]
+        running = [
+            RunningTrial(cell=cell, draw=(int(g), int(s), int(t)), started=started)
+            for cell, (g, s, t), started in ((cell, draw.split(","), started) for cell, draw, started in rows)
+        ]
+    except (sqlite3.Error, ValueError) as exc:
+        raise _refuse(file, exc) from exc
     return TrialCounts(done=counts.get(0, 0), failed=counts.get(1, 0), running=tuple(running))
 
 
@@ -67,11 +68,18 @@ def read_failures(path: Path) -> list[TrialFailure]:
     """
     file = path / "trials.sqlite"
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+        with closing(open_reading(file)) as database:
             rows = database.execute("SELECT payload FROM trials WHERE failed ORDER BY payload").fetchall()
-    except sqlite3.Error as exc:
-        raise RunFolderError(f"{file}: cannot be read ({exc}); is {path} a run folder?") from exc
-    return [_FAILURE.validate_json(payload) for (payload,) in rows]
+        return [_FAILURE.validate_json(payload) for (payload,) in rows]
+    except (sqlite3.Error, ValueError) as exc:
+        raise _refuse(file, exc) from exc
+
+
+def _refuse(file: Path, exc: Exception) -> RunFolderError:
+    if not file.exists():
+        return RunFolderError(f"{file}: not there; is {file.parent} a run folder?")
+    reason = "a row is not what was written" if isinstance(exc, ValueError) else exc
+    return tell_damage(file, reason, TRIALS_LOST)
 
 
 def encode_outcome(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:

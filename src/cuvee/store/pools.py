@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 
 from cuvee.corpus import Corpus
+from cuvee.fingerprint import hash_value
 from cuvee.records import Level, Rejected, Usage
 from cuvee.records.generation import Generation
 
@@ -41,15 +42,23 @@ def pool_to_table(pool: StoredPool) -> pa.Table:
         "task": pool.corpus.task,
         "failed": list(pool.failed),
     }
-    return pool.corpus.table.replace_schema_metadata({"cuvee": json.dumps(meta, sort_keys=True)})
+    content = json.dumps(meta, sort_keys=True)
+    return pool.corpus.table.replace_schema_metadata({"cuvee": content, "checksum": hash_value(content)[:16]})
 
 
 def pool_from_table(table: pa.Table) -> StoredPool | None:
-    """What ``pool_to_table`` made of a pool; None where it was something else."""
-    try:
-        meta = json.loads((table.schema.metadata or {})[b"cuvee"])
-    except (KeyError, ValueError):
+    """What ``pool_to_table`` made of a pool; None where it was something else.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    found = table.schema.metadata or {}
+    content = found.get(b"cuvee", b"").decode()
+    if not content:
         return None
+    if found.get(b"checksum", hash_value(content)[:16].encode()) != hash_value(content)[:16].encode():
+        raise ValueError("its checksum is wrong")
+    meta = json.loads(content)
     answers, prompt, completion = meta["tokens"]
     return StoredPool(
         level=Level(**meta["level"]),

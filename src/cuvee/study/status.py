@@ -18,7 +18,7 @@ from cuvee.execute import Listener
 from cuvee.execute.stages import DetailListener
 from cuvee.generate import Ledger
 from cuvee.records import FailedTrials, count_failed
-from cuvee.store import RunFolder, TrialCounts, count_trials, read_failures
+from cuvee.store import READS, TRIALS, RunFolder, TrialCounts, count_trials, read_failures
 
 FILE = "status.json"
 State = Literal["running", "finished", "stopped"]
@@ -200,7 +200,7 @@ def read_status(path: Path) -> RunStatus:
     # a later command on a finished study, such as evaluate, reads what is there and writes no report again
     through = written.ended and written.stage_begun is None and (path / "report.html").is_file()
     requests = prompt = completion = 0
-    for ledger in (part / "ledger.sqlite" for part in _list_parts(path)):
+    for ledger in (part / "ledger.sqlite" for part in list_parts(path)):
         if ledger.is_file():
             with Ledger(ledger, readonly=True) as opened:
                 totals = opened.totals()
@@ -231,7 +231,7 @@ def read_status(path: Path) -> RunStatus:
 
 
 def _find_failed(path: Path, ran: int) -> FailedTrials | None:
-    failures = [failure for part in _list_parts(path) for failure in read_failures(part)]
+    failures = [failure for part in list_parts(path) for failure in read_failures(part)]
     return count_failed(failures, trials=max(ran, len(failures)))  # more may have failed since they were counted
 
 
@@ -250,13 +250,16 @@ def _is_alive(written: _Written) -> bool:
     return True
 
 
-def _list_parts(path: Path) -> list[Path]:
+def list_parts(path: Path) -> list[Path]:
     """The run folder; of a cross-fitted study also that of each fold after the first."""
-    return [path, *(file.parent for file in sorted((path / "folds").glob("*/trials.sqlite")))]
+    return [
+        path,
+        *(part for part in sorted((path / "folds").glob("*")) if any((part / f).exists() for f in (TRIALS, READS))),
+    ]
 
 
 def _count_parts(path: Path) -> list[TrialCounts]:
-    return [count_trials(part) for part in _list_parts(path)]
+    return [count_trials(part) for part in list_parts(path)]
 
 
 def _count_ran(counts: Sequence[TrialCounts]) -> int:

@@ -1,0 +1,216 @@
+"""SQLite files that outlive kills, full disks and damage: made whole, read on read-only media, checked, repaired."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cuvee.errors import RunFolderError
+
+Row = tuple[str | bytes | int | float | None, ...]
+Fix = Callable[[str, Row], Row | None]
+"""Table and row -> the row as it is to be stored; None where it is not what was written."""
+ANSWERS_LOST = (
+    "pools already written stay, and an answer that cannot be read is asked for again (one request each), the others "
+    "are not"
+)
+"""What damage to a ledger costs."""
+TRIALS_LOST = "a trial that cannot be read is trained again, the others are not, and the LLM is asked nothing"
+"""What damage to the trials of a run folder costs."""
+_HEADER, _PAGE = 100, 4096
+_BYTES_A_ROW = 50
+
+
+def make_database(path: Path, schema: Sequence[str]) -> None:
+    """Make a database (WAL) where there is none: under another name first, so that no kill leaves half of one."""
+    if path.exists():
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(aside)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.executescript(";\n".join(schema))
+        try:
+            os.link(aside, path)  # unlike a rename, this takes no other process's file away
+        except OSError:
+            if not path.exists():  # the file system knows no links
+                aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def open_reading(path: Path, timeout: float = 5) -> sqlite3.Connection:
+    """Open to look at, while another process may write; nothing is made or changed, on read-only media neither.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        return _open(address, timeout)
+    except sqlite3.OperationalError:
+        if os.access(path.parent, os.W_OK):
+            raise
+    log = _beside(path, "-wal")
+    if not log.is_file() or not log.stat().st_size:
+        return _open(f"{address}&immutable=1", timeout)
+    with TemporaryDirectory() as folder:  # SQLite reads a write-ahead log only where it may make a file beside it
+        with closing(sqlite3.connect(_copy(path, Path(folder)))) as source:
+            memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            source.backup(memory)
+    memory.execute("PRAGMA query_only=ON")
+    return memory
+
+
+def _open(address: str, timeout: float) -> sqlite3.Connection:
+    database = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def check_database(path: Path, lost: str) -> None:
+    """See that a database is whole: every page, every index.
+
+    Args:
+        path: of the file; one that is not there is whole.
+        lost: what damage to it costs.
+
+    Raises:
+        RunFolderError: it is not.
+    """
+    if not path.exists():
+        return
+    if not path.stat().st_size:
+        raise tell_damage(path, "it is empty", lost)
+    try:
+        with closing(open_reading(path)) as database:
+            (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.Error as exc:
+        raise tell_damage(path, exc, lost) from exc
+    if found != "ok":
+        raise tell_damage(path, found, lost)
+
+
+def tell_damage(path: Path | str, reason: object, lost: str) -> RunFolderError:
+    """The error for a damaged database, with the cheapest remedy."""
+    return RunFolderError(
+        f"{path}: damaged ({' '.join(str(reason).split())}); {lost}; `cuvee repair {path}` keeps all that can be read"
+    )
+
+
+def repair_database(path: Path, schema: Sequence[str], fix: Fix) -> str | None:
+    """Write every row that can still be read into a new file, which takes the damaged one's place.
+
+    Args:
+        path: the damaged file, which stays beside the new one under another name.
+        schema: of the new file.
+        fix: looks at each row.
+
+    Returns:
+        What was done; None where nothing is damaged.
+    """
+    new = path.with_name(f".{path.name}.repaired")
+    new.unlink(missing_ok=True)
+    make_database(new, schema)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        found = _salvage(_copy(path, Path(folder)), new)
+    fixed = {table: [fix(table, row) for row in rows] for table, rows in found.items()}
+    kept = {table: [row for row in rows if row is not None] for table, rows in fixed.items()}
+    number, seen = sum(map(len, kept.values())), sum(map(len, fixed.values()))
+    try:
+        check_database(path, "")
+        if fixed == found:
+            new.unlink()
+            return None
+    except RunFolderError:
+        pass
+    with closing(sqlite3.connect(new)) as database, database:
+        for table, rows in kept.items():
+            if rows:
+                database.executemany(
+                    f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(rows[0]))})",
+                    rows,
+                )
+    damaged = next(p for n in range(1, 10**6) if not (p := _beside(path, f".damaged{n}")).exists())
+    os.link(path, damaged)
+    for end in ("-wal", "-shm"):  # they belong to the damaged file, and would be read into the new one
+        if (beside := _beside(path, end)).exists():
+            beside.replace(_beside(damaged, end))
+    new.replace(path)
+    left = f", {seen - number} left out that had been changed" if seen > number else ""
+    return f"{path}: {number} rows kept{left}; the damaged file is now {damaged.name}"
+
+
+def _salvage(path: Path, new: Path) -> dict[str, list[Row]]:
+    """The rows of each table of ``new`` that can be read; a first page that cannot is taken from ``new``."""
+    fresh = new.read_bytes()[:_PAGE]
+    rows: dict[str, list[Row]] = {}
+    for begin in (b"", fresh[:_HEADER], fresh):
+        with path.open("r+b") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+            if begin:  # with the number of pages that this file has, and no free ones
+                stream.write(begin[:28] + (size // _PAGE).to_bytes(4, "big") + bytes(8) + begin[40:])
+        with closing(sqlite3.connect(new)) as database:
+            names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            width = {name: len(database.execute(f"PRAGMA table_info({name})").fetchall()) for name in names}
+        with closing(sqlite3.connect(path)) as database:
+            database.text_factory = lambda content: content.decode("utf-8", "replace")
+            rows = {
+                name: [row + (None,) * (width[name] - len(row)) for row in _read_rows(database, name, size)]
+                for name in names
+                if not name.startswith("sqlite_")
+            }
+        if any(rows.values()):
+            break
+    return rows
+
+
+def _read_rows(database: sqlite3.Connection, table: str, size: int) -> list[Row]:
+    """Every row that can be read: from both ends up to the damage, then one by one between them."""
+    found: dict[int, Row] = {}
+    ends: list[int | None] = [None, None]
+    whole = False
+    for end, order in enumerate(("ASC", "DESC")):
+        try:
+            for number, *row in database.execute(f"SELECT rowid, * FROM {table} ORDER BY rowid {order}"):
+                if number in found:
+                    break
+                found[number], ends[end] = tuple(row), number
+            whole = True
+        except (sqlite3.Error, OverflowError):
+            pass
+    first, last = ends[0] or 0, ends[1]
+    between = range(0) if whole else range(first + 1, first + size // _BYTES_A_ROW if last is None else last)
+    for number in between:
+        try:
+            row = database.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()
+        except sqlite3.Error as exc:
+            if "no such table" in str(exc) or "schema" in str(exc) or "not a database" in str(exc):
+                break
+            continue
+        if row is not None:
+            found[number] = row
+    return [found[number] for number in sorted(found)]
+
+
+def _copy(path: Path, folder: Path) -> Path:
+    """A copy of a database in another folder, with its write-ahead log."""
+    for source in (path, _beside(path, "-wal")):
+        if source.exists():
+            shutil.copyfile(source, folder / source.name)
+    return folder / path.name
+
+
+def _beside(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)
