@@ -30,6 +30,10 @@ from cuvee.store import RunFolder, StoredPool, repair_trials
 LEVEL = Level(dial="topics", name="4", rank=2)
 CELL = Cell(kind="blend", dial="topics", level="4", share=0.75, rows_per_label=4)
 DRAW = Draw(generation=1, sampling=0, training=2)
+MEASURED = Measurement(
+    name="p", fingerprint="f", against=None, n=3, encoder="e", encoder_hash="h", seed=0,
+    values={"vendi_q1": Estimate(value=1.5, low=1.0, high=2.0, n=3, interval="jackknife", settings={"q": 1.0})},
+)  # fmt: skip
 
 
 def make_trial(correct: list[bool]) -> Trial:
@@ -60,15 +64,11 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
         failed=("f1", "f2"),
         generation=Generation(requests=3, cost=0.5, currency="EUR", failed={"HTTP 400": 2}, notes=("odd",)),
     )
-    measured = Measurement(
-        name="p", fingerprint="f", against=None, n=3, encoder="e", encoder_hash="h", seed=0,
-        values={"vendi_q1": Estimate(value=1.5, low=1.0, high=2.0, n=3, interval="jackknife", settings={"q": 1.0})},
-    )  # fmt: skip
     trial = make_trial([True, False, True] * 7)
     failure = TrialFailure(cell=CELL, draw=DRAW, stage="train", reason="boom")
     with RunFolder(tmp_path) as folder:
         folder.save_pool(pool)
-        folder.save_measurement("topics=4", measured, "m")
+        folder.save_measurement("topics=4", MEASURED, "m")
         folder.add_trial("t", trial)
         folder.add_trial("f", failure)
     with RunFolder(tmp_path) as folder:
@@ -77,7 +77,7 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
         assert (back.rejected, back.note, back.usage.replayed) == (pool.rejected, pool.note, 3)
         assert (back.failed, back.generation) == (pool.failed, pool.generation)
         assert folder.load_pool(LEVEL, "other") is None
-        assert folder.load_measurement("topics=4", "m") == measured
+        assert folder.load_measurement("topics=4", "m") == MEASURED
         assert folder.load_measurement("topics=4", "other") is None
         found = folder.find_trial("t")
         assert found == trial and np.array_equal(found.scores.correct, trial.scores.correct)
@@ -95,17 +95,43 @@ def test_what_generating_took_changes_no_byte_of_a_pool_and_may_be_missing(tmp_p
             seen.add(rows.read_bytes())
             assert folder.load_pool(LEVEL, "k").generation == Generation(retries=retries)
         beside.write_text('{"retr', encoding="utf-8")
-        assert folder.load_pool(LEVEL, "k").generation is None
+        with pytest.raises(RunFolderError, match="delete it: only what generating the pool took is forgotten"):
+            folder.load_pool(LEVEL, "k")
         beside.unlink()
         assert folder.load_pool(LEVEL, "k").generation is None
     assert len(seen) == 1
 
 
-def test_a_torn_pool_file_is_made_again_not_trusted(tmp_path):
+def test_every_flipped_byte_of_a_pool_or_measurement_is_told_or_changes_nothing(tmp_path):
+    rows = [{"text": f"text {k}", "target": "a", "block": 0} for k in range(30)]
+    pool = StoredPool(level=LEVEL, corpus=Corpus.from_rows(rows, origin="synthetic"), key="k", note="short by 1")
     with RunFolder(tmp_path) as folder:
-        (tmp_path / "pools").mkdir()
-        (tmp_path / "pools" / "topics=4.parquet").write_bytes(b"PAR1 torn")
-        assert folder.load_pool(LEVEL, "k") is None
+        folder.save_pool(pool)
+        folder.save_measurement("topics=4", MEASURED, "m")
+        files = {
+            folder.path / "pools" / "topics=4.parquet": (
+                lambda: (pool := folder.load_pool(LEVEL, "k")) and (pool.corpus.table.to_pylist(), pool.note),
+                "delete it: it is made again from the answers in ledger.sqlite, without a request",
+            ),
+            folder.path / "measurements" / "topics=4.json": (
+                lambda: folder.load_measurement("topics=4", "m"),
+                "delete it: it is measured again, and the LLM is asked nothing",
+            ),
+        }
+        for file, (load, remedy) in files.items():
+            whole, told, expected = file.read_bytes(), 0, load()
+            assert expected is not None
+            for place in [*range(0, len(whole), max(1, len(whole) // 120)), None]:
+                cut = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] if place is not None else b""
+                file.write_bytes(cut)
+                try:
+                    assert load() == expected, place
+                except RunFolderError as exc:
+                    told += 1
+                    assert str(file) in str(exc) and remedy in str(exc) and "\n" not in str(exc)
+            assert told > 80
+            file.unlink()
+            assert load() is None
 
 
 def test_identity_is_kept_and_compared(tmp_path):
@@ -160,7 +186,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
         (tmp_path / ".advice.json.tmp").symlink_to("/dev/full")
         with pytest.raises(RunFolderError, match=r"No space left.*everything before it is kept"):
             folder.save_text("advice.json", "new" * 10000)
-        assert folder.read_text("advice.json") == "old"
+        assert (tmp_path / "advice.json").read_text() == "old"
 
 
 # --- nothing is lost in silence ---

@@ -202,7 +202,8 @@ def test_an_unreachable_target_says_so_and_a_level_found_is_remembered(many, tmp
         assert [tried["level"] for tried in kept["tried"]] == ["1", "8", "2", "4"]
         assert [tried["score"] for tried in kept["tried"]] == [1, 8, 2, 4]
         (tmp_path / "run" / "targets.json").write_text("{")
-        assert known_level(study, dial, "near") is None
+        with pytest.raises(RunFolderError, match=r"targets.json: damaged .*delete it: the search is made again"):
+            known_level(study, dial, "near")
 
 
 def test_a_budget_of_rows_below_the_first_level_is_refused_before_anything_is_asked(many, tmp_path, local):

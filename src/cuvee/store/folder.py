@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from cuvee.corpus import Corpus
 from cuvee.databases import ANSWERS_LOST, TRIALS_LOST, check_database, make_database, tell_damage
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
+from cuvee.fingerprint import hash_value
 from cuvee.hub import write_dataset
 from cuvee.records import Cell, Draw, Level, Measurement, Trial, TrialFailure
 from cuvee.records.generation import Generation
@@ -45,6 +46,8 @@ from cuvee.store.reads import (
 
 LEDGER, LOCK, TRIALS = "ledger.sqlite", "lock", "trials.sqlite"
 _MEASUREMENT, _GENERATION = TypeAdapter(Measurement), TypeAdapter(Generation)
+_STORED = TypeAdapter(dict[str, object])
+J = TypeVar("J")
 
 
 def take_lock(path: Path, held: Path, what: str = "this run folder") -> int:
@@ -198,10 +201,17 @@ class RunFolder:
             temporary.replace(path)
         return path
 
-    def read_text(self, name: str) -> str | None:
-        """A text file of the folder, or None."""
+    def read_json(self, name: str, adapter: TypeAdapter[J], remedy: str) -> J | None:
+        """What a JSON file of the folder holds; None where it is not there.
+
+        Raises:
+            RunFolderError: it is damaged; ``remedy`` says what happens once it is deleted.
+        """
         path = self.path / name
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        try:
+            return adapter.validate_json(path.read_bytes()) if path.is_file() else None
+        except ValueError as exc:
+            raise _tell_file(path, exc, remedy) from exc
 
     @property
     def ledger_path(self) -> Path:
@@ -221,7 +231,7 @@ class RunFolder:
         temporary = path.with_name(f".{path.name}.tmp")
         table = pool_to_table(pool)
         with self._guard(path):
-            pa_parquet.write_table(table, temporary, compression="zstd")
+            pa_parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -232,15 +242,20 @@ class RunFolder:
         return self._pool_path(level, suffix).with_suffix(f".{kind}.jsonl")
 
     def load_pool(self, level: Level, key: str, suffix: str = "") -> StoredPool | None:
-        """The pool of this level if it was made with the same ``key``, else None."""
+        """The pool of this level if it was made with the same ``key``, else None.
+
+        Raises:
+            RunFolderError: it is not what was written.
+        """
         path = self._pool_path(level, suffix)
         if not path.is_file():
             return None
         try:
-            table = pa_parquet.read_table(path)
-        except (pa.ArrowException, OSError):
-            return None
-        found = pool_from_table(table)
+            found = pool_from_table(pa_parquet.read_table(path, page_checksum_verification=True))
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as exc:
+            raise _tell_file(
+                path, exc, "it is made again from the answers in ledger.sqlite, without a request"
+            ) from exc
         if found is None or found.key != key:
             return None
         return replace(found, generation=self._load_generation(path))
@@ -250,11 +265,8 @@ class RunFolder:
         return str(pool.relative_to(self.path).with_suffix(".generation.json"))
 
     def _load_generation(self, pool: Path) -> Generation | None:
-        content = self.read_text(self._taken(pool))
-        try:
-            return None if content is None else _GENERATION.validate_json(content)
-        except ValueError:  # torn, or of another version: it is no part of the pool
-            return None
+        remedy = "only what generating the pool took is forgotten"
+        return self.read_json(self._taken(pool), _GENERATION, remedy)
 
     def _pool_path(self, level: Level, suffix: str) -> Path:
         return self.path / "pools" / f"{safe_name(level.key + suffix)}.parquet"
@@ -262,15 +274,26 @@ class RunFolder:
     def save_measurement(self, name: str, measurement: Measurement, key: str) -> None:
         """Write ``measurements/NAME.json``."""
         content = {"key": key, "measurement": _MEASUREMENT.dump_python(measurement, mode="json")}
+        content["checksum"] = hash_value(content)[:16]
         self.save_text(f"measurements/{safe_name(name)}.json", json.dumps(content, indent=1))  # METRICS order is kept
 
     def load_measurement(self, name: str, key: str) -> Measurement | None:
-        """The measurement if it was made with the same ``key``, else None."""
-        content = self.read_text(f"measurements/{safe_name(name)}.json")
-        if content is None:
+        """The measurement if it was made with the same ``key``, else None.
+
+        Raises:
+            RunFolderError: it is not what was written.
+        """
+        file, remedy = f"measurements/{safe_name(name)}.json", "it is measured again, and the LLM is asked nothing"
+        stored = self.read_json(file, _STORED, remedy)
+        if stored is None:
             return None
-        stored = json.loads(content)
-        return _MEASUREMENT.validate_python(stored["measurement"]) if stored["key"] == key else None
+        checksum = stored.pop("checksum", None)  # an earlier version wrote none
+        try:
+            if checksum not in (None, hash_value(stored)[:16]):
+                raise ValueError("its checksum is wrong")
+            return _MEASUREMENT.validate_python(stored["measurement"]) if stored["key"] == key else None
+        except (ValueError, KeyError) as exc:
+            raise _tell_file(self.path / file, exc, remedy) from exc
 
     # --- trials ---
     def find_trial(self, key: str) -> Trial | TrialFailure | None:
@@ -369,3 +392,7 @@ class RunFolder:
             ) from exc
         except sqlite3.DatabaseError as exc:
             raise tell_damage(path, exc, TRIALS_LOST) from exc
+
+
+def _tell_file(path: Path, reason: Exception, remedy: str) -> RunFolderError:
+    return RunFolderError(f"{path}: damaged ({' '.join(str(reason).split())[:200]}); delete it: {remedy}")

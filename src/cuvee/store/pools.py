@@ -46,16 +46,14 @@ def pool_to_table(pool: StoredPool) -> pa.Table:
     return pool.corpus.table.replace_schema_metadata({"cuvee": content, "checksum": hash_value(content)[:16]})
 
 
-def pool_from_table(table: pa.Table) -> StoredPool | None:
-    """What ``pool_to_table`` made of a pool; None where it was something else.
+def pool_from_table(table: pa.Table) -> StoredPool:
+    """What ``pool_to_table`` made of a pool.
 
     Raises:
-        ValueError: it is not what was written.
+        ValueError, KeyError, TypeError: it is not what was written.
     """
     found = table.schema.metadata or {}
     content = found.get(b"cuvee", b"").decode()
-    if not content:
-        return None
     if found.get(b"checksum", hash_value(content)[:16].encode()) != hash_value(content)[:16].encode():
         raise ValueError("its checksum is wrong")
     meta = json.loads(content)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from cuvee.config import EndpointDraft, EndpointGenerator, FileGenerator, StudyConfig
 from cuvee.config.generators import BudgetConfig
@@ -24,6 +26,14 @@ from cuvee.study.setup import RealData, Study, largest_size, prepare_study, read
 
 FILE = "fold.json"
 """Of the run folder of a fold other than the first: which it is."""
+
+
+class _Number(TypedDict):
+    fold: int
+    of: int
+
+
+_NUMBER = TypeAdapter(_Number)
 
 
 @contextmanager
@@ -132,16 +142,16 @@ def find_fold(study: Study) -> int | None:
 
 
 def _read_number(folder: RunFolder, count: int) -> int | None:
-    content = folder.read_text(FILE)
-    if content is None:
+    remedy = "a run of the whole study, not of this fold alone, writes it again"
+    kept = folder.read_json(FILE, _NUMBER, remedy)
+    if kept is None:
         return None
-    kept = json.loads(content)
     if kept["of"] != count:
         raise RunFolderMismatch(
             f"{folder.path}: this is fold {kept['fold']} of {kept['of']}, and split.crossfit is {count}; "
             "choose a new name or --out"
         )
-    return int(kept["fold"])
+    return kept["fold"]
 
 
 def _check_validation(data: RealData) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import Annotated, cast
+
+from pydantic import AfterValidator, TypeAdapter
 
 from cuvee.config import AttributesConfig, CombinedConfig, DialConfig, TopicsConfig
-from cuvee.errors import RunFolderError
 from cuvee.fingerprint import hash_value
 from cuvee.generate import Ledger, OpenedLLM
 from cuvee.generate.asking import ListAsker
@@ -73,27 +74,24 @@ class KeptLists:
         config, folder = self._study.config, self._study.folder
         who = identify_generator(self._study, leave_out=_NO_MATTER)
         key = hash_value([who, config.describe, config.seed, question, texts])
-        kept = _read_kept(folder.read_text(FILE), str(folder.path / FILE))
+        kept = folder.read_json(FILE, _KEPT, _REMEDY) or {}
         if key not in kept:
             with self._open_llm(self._study) as llm, Ledger(folder.ledger_path) as ledger:
                 asker = ListAsker(
                     llm.endpoint, ledger, describe=config.describe, seed=config.seed, open_client=llm.open_client
                 )
-                kept[key] = {**question, "describe": config.describe, "found": ask(asker)}
+                kept[key] = {**question, "describe": config.describe, "found": dict(ask(asker))}
             folder.save_text(FILE, json.dumps(kept, indent=1, ensure_ascii=False))
         return cast("Mapping[str, Branches]", kept[key]["found"])
 
 
-def _read_kept(content: str | None, where: str) -> dict[str, dict[str, object]]:
-    """Key -> what was asked and found."""
-    try:
-        kept = json.loads(content or "{}")
-    except ValueError as exc:
-        raise RunFolderError(f"{where} is broken ({exc}); delete it: its lists are made again from the ledger") from exc
-    if not isinstance(kept, dict) or not all(isinstance(e, dict) and _is_found(e.get("found")) for e in kept.values()):
-        raise RunFolderError(f"{where} is not what was written there; delete it: its lists are made from the ledger")
-    return kept
+def _check_found(entry: dict[str, object]) -> dict[str, object]:
+    """See that an entry holds what was found: names, and under each a list or more names."""
+    found = entry.get("found")
+    if not isinstance(found, dict) or not all(isinstance(below, dict | list) for below in found.values()):
+        raise ValueError("it is not what was written there")
+    return entry
 
 
-def _is_found(found: object) -> bool:
-    return isinstance(found, dict) and all(isinstance(below, dict | list) for below in found.values())
+_KEPT = TypeAdapter(dict[str, Annotated[dict[str, object], AfterValidator(_check_found)]])
+_REMEDY = "its lists are made again from the answers in ledger.sqlite; changes made by hand are lost"

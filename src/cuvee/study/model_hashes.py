@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from cuvee.generate.model_files import MODEL_SUFFIXES, hash_path
@@ -50,10 +50,8 @@ class ModelHashes:
         return known[name]["sha256"]
 
     def _read(self) -> dict[str, _Known]:
-        try:
-            return TypeAdapter(dict[str, _Known]).validate_json(self._folder.read_text(FILE) or "{}")
-        except ValidationError:  # a broken file is made again
-            return {}
+        remedy = "model files are hashed again; pools of a model that is no longer there need it back"
+        return self._folder.read_json(FILE, TypeAdapter(dict[str, _Known]), remedy) or {}
 
 
 def _read_signs(path: Path) -> Signs:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from pydantic import TypeAdapter
+
 from cuvee.config import DialConfig, TargetConfig
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
@@ -161,8 +163,5 @@ def _keep(study: Study, dial: Dial, key: str, result: TargetResult) -> None:
 
 
 def _read_kept(study: Study) -> Mapping[str, object]:
-    try:
-        kept = json.loads(study.folder.read_text(FILE) or "{}")
-    except ValueError:  # a broken file is made again: the ledger has all answers
-        return {}
-    return kept if isinstance(kept, dict) else {}
+    remedy = "the search is made again from the answers in ledger.sqlite"
+    return study.folder.read_json(FILE, TypeAdapter(dict[str, object]), remedy) or {}

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from cuvee._version import __version__
 from cuvee.config import EndpointGenerator, StudyConfig
 from cuvee.errors import ConfigError, MissingDependency
@@ -150,12 +152,9 @@ def _track(study: Study, uri: str, advice: Advice, entries: Sequence[_Entry]) ->
 
 def _find(study: Study, client: MlflowClient, uri: str) -> _Kept:
     """The run of this study: the one it had, or a new one."""
-    try:
-        content = json.loads(study.folder.read_text(FILE) or "{}")
-    except ValueError:
-        content = {}
-    if content.get("uri") == uri:
-        return _Kept(uri=uri, run=content["run"])
+    known = study.folder.read_json(FILE, TypeAdapter(_Kept), "the study is tracked again, as a new run")
+    if known is not None and known.uri == uri:
+        return known
     name = study.config.name
     found = client.get_experiment_by_name(name)
     experiment = client.create_experiment(name) if found is None else found.experiment_id
