@@ -45,7 +45,8 @@ from cuvee.study.writing import Commission, commission
 
 LETTERS_A_TOKEN = 4.0
 """Of English, by the tokenisers in use; other scripts have fewer, so they take more tokens."""
-_PROMPTS_READ = 40
+_RUNS, _RUN = 4, 10
+"""Requests that are written: runs of neighbours, which a server answers faster than strangers, spread over all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +284,7 @@ def _count_lists(settings: DialConfig, strata: int) -> int:
 
 
 def _write_requests(study: Study, wanted: Commission, slots: Sequence[Slot]) -> list[Request]:
-    """Finished requests of some slots, spread evenly over all."""
+    """Finished requests of some slots."""
     generator = study.config.generator
     if isinstance(generator, FileGenerator) or not slots:
         return []
@@ -294,7 +295,8 @@ def _write_requests(study: Study, wanted: Commission, slots: Sequence[Slot]) -> 
         strata=wanted.strata, prompts=wanted.prompts,
     )  # fmt: skip
     requests: list[Request] = []
-    for place in np.linspace(0, len(slots) - 1, min(_PROMPTS_READ, len(slots)), dtype=int):
+    starts = np.linspace(0, max(0, len(slots) - _RUN), _RUNS, dtype=int).tolist()
+    for place in sorted({start + i for start in starts for i in range(min(_RUN, len(slots)))}):
         slot = slots[place]
         source = study.train.texts[wanted.strata[slot.label].rows[0]]
         if slot.parent is not None:
