@@ -13,16 +13,6 @@ from cuvee.encoders import CachedEncoder, HashingEncoder, SpreadEncoder, load_en
 from cuvee.errors import ConfigError
 from cuvee.execute import ExecutorCrew, Terms, open_executor
 from cuvee.measure import measure_corpus
-from cuvee.similarity import (
-    AtLeast,
-    Compute,
-    Exponential,
-    jackknife_bins,
-    pairwise_pass,
-    sample_rows,
-    sampled_pass,
-    unit_rows,
-)
 
 
 class Counting:
@@ -41,38 +31,6 @@ def texts(n, seed=0):
     rng = np.random.default_rng(seed)
     words = "river bridge train market council budget harbour airport school street museum bread".split()
     return [" ".join(rng.choice(words, 6)) + f" {i % 700}" for i in range(n)]
-
-
-@pytest.mark.parametrize("tile", [7, 64, 1000])
-def test_a_pass_over_all_pairs_is_the_same_to_the_bit_wherever_its_stripes_are_summed(tile):
-    rng = np.random.default_rng(0)
-    unit = unit_rows(rng.normal(size=(700, 32)).astype(np.float32))
-    bins = jackknife_bins([str(i % 90) for i in range(700)])
-    kernels = [Exponential(0.1), AtLeast(0.3)]
-    crew = Counting()
-    here = pairwise_pass(unit, kernels, bins=bins, tile=tile)
-    there = pairwise_pass(unit, kernels, bins=bins, tile=tile, compute=Compute(crew=crew))
-    assert len(crew.items) == {7: 50, 64: 11, 1000: 1}[tile]
-    for a, b in zip(here.sums, there.sums, strict=True):
-        assert (a.total == b.total).all() and (a.by_bin == b.by_bin).all()
-    assert (here.nearest.index == there.nearest.index).all() and (here.nearest.cosine == there.nearest.cosine).all()
-    exact = unit.astype(np.float64) @ unit.astype(np.float64).T
-    np.fill_diagonal(exact, 1.0)
-    np.testing.assert_allclose(there.sums[0].total, np.exp((exact - 1) / 0.1).sum(axis=1), rtol=1e-5)
-
-
-def test_a_sampled_pass_over_several_shards_is_the_same_to_the_bit(monkeypatch):
-    monkeypatch.setattr("cuvee.similarity.sampling._SHARD", 300)
-    unit = unit_rows(np.random.default_rng(1).normal(size=(1000, 16)).astype(np.float32))
-    rows, crew = sample_rows(1000, 50), Counting()
-    bins = jackknife_bins([str(i % 30) for i in range(1000)])
-    here = sampled_pass(unit, [Exponential(0.2)], rows, bins=bins)
-    there = sampled_pass(unit, [Exponential(0.2)], rows, bins=bins, compute=Compute(crew=crew))
-    assert len(crew.items) == 4
-    assert (here.sums[0].by_bin == there.sums[0].by_bin).all() and (here.sums[0].total == there.sums[0].total).all()
-    assert (here.nearest.index == there.nearest.index).all()
-    exact = np.exp((unit.astype(np.float64)[rows] @ unit.astype(np.float64).T - 1) / 0.2)
-    np.testing.assert_allclose(here.sums[0].total, exact.sum(axis=1), rtol=1e-4)
 
 
 def test_parts_are_the_same_whether_embedded_here_or_by_a_crew(tmp_path):
@@ -102,7 +60,7 @@ def test_a_measurement_by_workers_equals_the_local_one(kind):
     here = measure_corpus(corpus, encoder=load_encoder("hashing"))
     with open_executor(kind, Terms(workers=2)) as executor:
         crew = ExecutorCrew(executor)
-        there = measure_corpus(corpus, encoder=load_encoder("hashing", crew=crew), compute=Compute(crew=crew))
+        there = measure_corpus(corpus, encoder=load_encoder("hashing", crew=crew))
     assert dict(there.values) == dict(here.values)
 
 

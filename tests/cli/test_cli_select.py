@@ -189,45 +189,6 @@ def test_push_without_a_token_says_so_and_keeps_the_dataset(pool, headlines, tmp
     assert (folder / "train.parquet").is_file()
 
 
-# --- weights --------------------------------------------------------------------------------------
-def test_weights_are_a_column_that_training_heeds(pool, headlines, tmp_path, capsys):
-    real = ("--real", headlines, "--held-out", pool[1])
-    made = look(capsys, pool[0], *real, "--method", "lowest_shift", "--weights", "--out", tmp_path / "all.parquet")
-    corpus, told = load_corpus(tmp_path / "all.parquet"), made["weights"]
-    assert len(corpus) == made["filters"][-1]["rows_after"] and made["selections"] == []
-    for label in LABELS:
-        assert corpus.weights[[t == label for t in corpus.targets]].mean() == pytest.approx(1)
-    assert 0 < told["mmd"] < told["mmd_of_equal_weights"] and told["gap"] <= 1e-3 * told["mmd_of_equal_weights"]
-    assert told["rows_of_weight_0"] == int((corpus.weights == 0).sum())
-    assert told["effective_rows"] == pytest.approx(corpus.weights.sum() ** 2 / (corpus.weights**2).sum())
-    few = tmp_path / "few.jsonl"
-    made = look(capsys, pool[0], *real, "--rows", 40, "--method", "lowest_shift", "--weights", "--out", few)
-    plain = look(capsys, pool[0], *real, "--rows", 40, "--method", "lowest_shift", "--out", tmp_path / "p.jsonl")
-    assert load_corpus(few).ids == load_corpus(tmp_path / "p.jsonl").ids and plain["weights"] is None
-    assert load_corpus(few).weights.std() > 0 and made["selections"][0]["rows"] == 40
-    for model, rows in (("m", few), ("n", tmp_path / "p.jsonl")):
-        code, _, err = call(capsys, "train", rows, "--encoder", "hashing", "--steps", 20, "--out", tmp_path / model)
-        assert code == 0, err
-    assert (tmp_path / "m" / "probe.npz").read_bytes() != (tmp_path / "n" / "probe.npz").read_bytes()
-    code, out, _ = call(capsys, "select", pool[0], *real, "--method", "lowest_shift", "--weights", "--encoder",
-                        "hashing", "--out", tmp_path / "again.parquet")  # fmt: skip
-    assert code == 0 and "squared MMD to the real rows" in out
-
-
-def test_weights_that_would_have_no_effect_are_refused(pool, headlines, tmp_path, capsys):
-    def says(*arguments):
-        return refused(capsys, "select", pool[0], *arguments, "--encoder", "hashing")
-
-    assert "it goes with --method lowest_shift" in says("--weights")
-    assert "it goes with --method lowest_shift" in says("--weights", "--rows", 5, "--method", "random")
-    assert "needs the real rows; give --real FILE" in says("--weights", "--method", "lowest_shift")
-    given = ("--weights", "--method", "lowest_shift", "--real", headlines)
-    assert "without their weights; use .parquet or .jsonl" in says(*given, "--out", tmp_path / "x.csv")
-    assert "--no-match-lengths has no effect here" in says(*given, "--no-match-lengths")
-    bare = write(tmp_path / "bare.jsonl", [{"text": "one more text"}, {"text": "and another"}])
-    assert "no real row of label 'business'" in says(*given[:-1], bare, "--out", tmp_path / "x.jsonl")
-
-
 # --- replace --------------------------------------------------------------------------------------
 def test_replace_lets_paraphrases_stand_in_for_other_rows(headlines, tmp_path, capsys):
     real = load_corpus(headlines)

@@ -139,38 +139,17 @@ def test_a_pool_without_contexts_and_too_few_of_them_are_one_line(of_files, tmp_
         _ = flow.pools
 
 
-def test_weights_are_made_draw_by_draw_and_change_what_is_trained(of_files, tmp_path):
-    config = of_files("retrieval", QUERIES, queries())
-    weighed = {**config, "pools": [{**config["pools"][0], "weights": True}]}
-
-    def look(name, settings):
-        with open_study(settings, out=tmp_path / name) as flow:
-            ((level, made),) = flow.pools.items()
-            mixing = make_mixing(flow.study, {level.key: made.corpus})
-            cell = Cell(kind="blend", dial="d", level="a", share=0.5, rows_per_label=flow.study.rows_per_label)
-            return made, mixing.mix(cell, Draw(generation=0, sampling=0, training=0)).corpus
-
-    (plain, bare), (made, blend) = look("a", config), look("b", weighed)
-    assert plain.corpus.ids == made.corpus.ids and (plain.corpus.weights == 1).all()
-    for block in (0, 1, 1000):
-        weights = made.corpus.weights[made.corpus.blocks == block]
-        assert weights.mean() == pytest.approx(1) and 0 <= weights.min() < 1 < weights.max()
-        assert f"draw {block}: weights of {len(weights)} rows" in made.note
-    assert bare.ids == blend.ids and bare.fingerprint != blend.fingerprint
-    assert set(blend.weights[[o == "real" for o in blend.origins]]) == {1.0}
-    assert (blend.weights != 1).any()
-
-
 @pytest.mark.slow  # with the others of its kind
 def test_weights_of_a_blend_reach_the_probe(settings, tmp_path, headlines):
     rows = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
     path = tmp_path / "pool.jsonl"
     # the first rows go to training, so that the pool is of other texts
     path.write_text(
-        "".join(json.dumps({**row, "text": f"{row['text']} again"}) + "\n" for row in rows), encoding="utf-8"
+        "".join(json.dumps({**r, "text": f"{r['text']} again", "weight": i % 3}) + "\n" for i, r in enumerate(rows)),
+        encoding="utf-8",
     )
     base = {key: value for key, value in settings.items() if key not in ("dials", "generator")}
-    entry = {"dial": "d", "level": "a", "path": str(path), "weights": True}
+    entry = {"dial": "d", "level": "a", "path": str(path)}
     config = {**base, "generator": {"kind": "files"}, "pools": [entry], "filters": [{"name": "leak"}],
               "draws": {"generation": 1, "sampling": 1, "training": 1, "confirm": 0}}  # fmt: skip
     with open_study(config, out=tmp_path / "run") as flow:

@@ -88,7 +88,6 @@ def measure(
     compute, budget = _read_compute(device, precision), None if time_budget is None else _read_duration(time_budget)
     display = Display()
     with display, _open_crew(execute, workers, address) as crew:
-        compute = replace(compute, crew=crew)
         try:
             corpus, vectors = _load_side(target, embeddings, columns)
             real, real_vectors = _load_real(ctx, against, against_embeddings, vectors, columns)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cuvee.cli import show
 from cuvee.corpus import label_strata
-from cuvee.mix import Filtered, Selection, Weighting
+from cuvee.mix import Filtered, Selection
 
 
 def show_selected(
@@ -19,9 +19,8 @@ def show_selected(
     chosen: list[Selection] | None,
     paths: list[Path],
     json: bool,
-    weighting: Weighting | None = None,
 ) -> None:
-    """Print what filters removed, what was chosen or weighed, and where it was written; or all of it as JSON."""
+    """Print what filters removed, what was chosen, and where it was written; or all of it as JSON."""
     if json:
         show.show_json(
             {
@@ -38,7 +37,6 @@ def show_selected(
                     }
                     for part, path in zip(chosen or [], paths, strict=False)
                 ],
-                "weights": None if weighting is None else _describe(weighting),
                 "paths": [str(path) for path in paths],
             }
         )
@@ -48,19 +46,7 @@ def show_selected(
         show.out.print(_table(chosen))
         for note in dict.fromkeys(part.note for part in chosen if part.note):
             show.out.print(f"note: {note}", markup=False)
-    if weighting is not None:
-        show.out.print(str(weighting), markup=False)
     show.out.print(f"wrote {', '.join(map(str, paths))}", markup=False)
-
-
-def _describe(weighting: Weighting) -> dict[str, float]:
-    return {
-        "mmd": weighting.value,
-        "mmd_of_equal_weights": weighting.equal,
-        "gap": weighting.gap,
-        "effective_rows": weighting.effective_rows,
-        "rows_of_weight_0": int((weighting.weights == 0).sum()),
-    }
 
 
 def _table(chosen: list[Selection]) -> Table:

@@ -30,9 +30,7 @@ from cuvee.mix import (
     Keep,
     Leak,
     Selection,
-    Weighting,
     apply_filters,
-    lowest_shift_weights,
     select_levels,
     select_rows,
     select_target,
@@ -92,14 +90,6 @@ def select(
     target: Annotated[float | None, typer.Option("--target", help="the value of --metric to reach")] = None,
     method: Annotated[str | None, typer.Option("--method", help=f"one subset: {', '.join(METHODS)}")] = None,
     metric: Annotated[str, typer.Option("--metric", help=f"{', '.join(OBJECTIVES)}")] = "vendi",
-    weights: Annotated[
-        bool,
-        typer.Option(
-            "--weights",
-            help="with --method lowest_shift: a column weight that brings the rows, all or the --rows chosen, "
-            "nearest to the real ones, label by label; cuvee train heeds it",
-        ),
-    ] = False,
     no_match_lengths: Annotated[bool, typer.Option("--no-match-lengths", help="leave lengths free")] = False,
     real: Annotated[
         Path | None, typer.Option("--real", help="real training rows: for copies, agreement, lowest_shift")
@@ -142,7 +132,7 @@ def select(
     json: Json = False,
 ) -> None:
     """Filter a pool and choose rows of it: at levels of diversity, at a value, nearest to real data, or plainly."""
-    _check_choice(ctx, rows, levels, target, method, metric, out, weights)
+    _check_choice(ctx, rows, levels, target, method, metric, out)
     if per_cluster is None:
         refuse_options(ctx, ["cluster_cosine"], "it goes with --per-cluster")
     if no_dedupe:
@@ -186,26 +176,15 @@ def select(
         chosen = _choose(
             filtered.corpus, model, known, rows, levels, target, method, metric, not no_match_lengths, seed
         )
-    if weights:
-        weighing = _weigh(chosen[0].corpus if chosen else filtered.corpus, model, known, seed)
-        write_corpus(weighing.corpus, out)
-        show_selected(filtered, chosen, [out], json, weighing.found)
-        return
     paths = _write(filtered.corpus, chosen, out)
     show_selected(filtered, chosen, paths, json)
 
 
 def _check_choice(
     ctx: typer.Context, rows: int | None, levels: int | None, target: float | None, method: str | None, metric: str,
-    out: Path, weights: bool,
+    out: Path,
 ) -> None:  # fmt: skip
-    if weights and method != "lowest_shift":
-        raise ConfigError("--weights brings rows nearest to the real ones; it goes with --method lowest_shift")
-    if weights and out.suffix == ".csv":
-        raise ConfigError(f"--out {out}: rows of a CSV are read back without their weights; use .parquet or .jsonl")
-    if weights and rows is None:
-        refuse_options(ctx, ["no_match_lengths"], "all rows get weights; it is for those that --rows chooses")
-    elif rows is None:
+    if rows is None:
         refuse_options(ctx, _CHOICE, "it says which rows to choose; say how many with --rows")
     given = [name for name, value in (("levels", levels), ("target", target), ("method", method)) if value is not None]
     if len(given) > 1:
@@ -228,22 +207,6 @@ def _check_left(pool: Path, filtered: Filtered, wanted: int) -> None:
             f"{pool}: {wanted} rows are needed, {left} of {before} passed the filters ({taken}); ask for fewer, "
             "filter less, or give a larger pool"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Weighed:
-    """Rows with their weights, and what came of the search."""
-
-    corpus: Corpus
-    found: Weighting
-
-
-def _weigh(rows: Corpus, encoder: Encoder, real: Corpus | None, seed: int) -> _Weighed:
-    if real is None:
-        raise ConfigError(_NO_REAL)
-    vectors, others = encoder.encode(rows.texts), encoder.encode(real.texts)
-    found = lowest_shift_weights(rows, vectors, real, others, seed=seed)
-    return _Weighed(rows.with_weights(found.weights), found)
 
 
 def _choose(

@@ -100,9 +100,6 @@ class PoolFile(Section):
         None, description="which setting of it; list the levels of a dial from least to most diverse"
     )
     select: SelectConfig | None = Field(None, description="instead of level: choose levels from this pool")
-    weights: bool = Field(
-        False, description="weigh the rows of each draw so that they lie nearest to the real training rows (MMD)"
-    )
     path: str
     text: str | None = Field(None, description="column of the text, prompt or query")
     label: str | None = Field(None, description="column of the label, completion or passage")

@@ -22,6 +22,8 @@ class SpreadEncoder(WrappedEncoder):
         crew: the workers.
     """
 
+    at_once = 32 * PART
+
     def __init__(self, encoder: Encoder, work: Callable[[Sequence[str]], Vectors], crew: Crew) -> None:
         super().__init__(encoder)
         self._work, self._crew = work, crew

@@ -46,7 +46,6 @@ MIN_BINS = 4
 EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled unless a time budget says otherwise
 SAMPLED_ROWS = 4_000
 _ENCODED = 2_048  # texts embedded at a time: what is embedded is kept when a run is stopped
-_SPREAD = 32  # times as many where workers embed them
 _KERNELS: tuple[Kernel, ...] = tuple(Exponential(tau) for tau in TAUS)
 
 
@@ -235,7 +234,7 @@ class Subject:
         if self.encoder is None:
             raise ValueError("encoder is None; this metric needs vectors")
         out: Vectors | None = None
-        step = _ENCODED if self.compute.crew is None else _ENCODED * _SPREAD
+        step = getattr(self.encoder, "at_once", _ENCODED)
         for start in range(0, len(texts), step):
             part = self.encoder.encode(texts[start : start + step])
             usable = np.isfinite(part).all(axis=1) & (np.abs(part).max(axis=1, initial=0.0) > 0)

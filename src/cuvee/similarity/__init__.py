@@ -41,9 +41,8 @@ from cuvee.similarity.spread import (
     row_surprisal,
     score_rows,
 )
-from cuvee.similarity.stripes import Progress
 from cuvee.similarity.threads import single_blas_thread
-from cuvee.similarity.tiles import Neighbours, PairwisePass, RowSums, pairwise_pass, row_sums
+from cuvee.similarity.tiles import Neighbours, PairwisePass, Progress, RowSums, pairwise_pass, row_sums
 
 __all__ = [
     "AtLeast",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.crew import Crew
 from cuvee.errors import MissingDependency
 from cuvee.records import Vectors
 from cuvee.similarity.kernels import Operations, Tile
@@ -35,14 +34,11 @@ class Compute:
             the hardware has it, DCScore off by less than 5e-4). Sums are float32 and float64 either way. float64
             vectors are always computed in float64.
         threads: of the CPU; None takes the cores that this process may use.
-        crew: workers that all-pairs passes are spread over, one thread each unless ``threads`` says otherwise; None
-            does all here. Results are the same, to the bit on equal processors.
     """
 
     device: Device = "cpu"
     precision: Precision = "float32"
     threads: int | None = None
-    crew: Crew | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda", "mps", "auto"):
@@ -64,10 +60,6 @@ class Compute:
             raise MissingDependency(
                 f"device {self.device!r}: torch finds no such accelerator here; use device cpu or auto"
             )
-
-    def of_a_worker(self) -> Compute:
-        """The same for one worker of the crew."""
-        return replace(self, crew=None, threads=self.threads or 1)
 
     @property
     def workers(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,11 +17,7 @@ _PROBE = 2048
 
 
 def seconds_for_pairs(unit: Vectors, kernels: Sequence[Kernel], compute: Compute) -> float:
-    """Estimated seconds of ``pairwise_pass`` over all rows: a pass over some of them, scaled by the pairs.
-
-    It speaks of this process: a crew of many workers takes less.
-    """
-    compute = replace(compute, crew=None)
+    """Estimated seconds of ``pairwise_pass`` over all rows: a pass over some of them, scaled by the pairs."""
     some = unit[:: max(1, len(unit) // _PROBE)][:_PROBE]
     bins = np.arange(len(some)) * 64 // max(1, len(some))
     tile = min(choose_backend(some, None, compute).tile, 1024)

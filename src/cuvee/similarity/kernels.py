@@ -82,6 +82,9 @@ def _positive(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value!r}; it must be positive")
 
 
+_ROUNDING = 1e-6  # of a cosine of float32 rows
+
+
 @dataclass(frozen=True, slots=True)
 class Exponential:
     """``exp((cos - 1) / tau)``: the similarity whose diversity of order 0 is DCScore (arXiv 2502.08512)."""
@@ -126,7 +129,7 @@ class Laplacian:
 
     def values(self, cosines: A, ops: Operations[A]) -> A:
         """The kernel of a tile of cosines."""
-        distance = ops.sqrt(ops.above((cosines - 1.0) * -2.0, 0.0))
+        distance = _distances(cosines, ops)
         return _sharpen(ops.exp(distance * (-1.0 / self.sigma)), self.tau, ops)
 
 
@@ -165,7 +168,12 @@ class Distance:
 
     def values(self, cosines: A, ops: Operations[A]) -> A:
         """The distances of a tile of cosines."""
-        return ops.sqrt(ops.above((cosines - 1.0) * -2.0, 0.0))
+        return _distances(cosines, ops)
+
+
+def _distances(cosines: A, ops: Operations[A]) -> A:
+    """Euclidean distances; cosines of equal rows differ from 1 by rounding, which the root would magnify."""
+    return ops.sqrt(ops.above((cosines - (1.0 - _ROUNDING)) * -2.0, 0.0))
 
 
 def _sharpen(kernel: A, tau: float | None, ops: Operations[A]) -> A:

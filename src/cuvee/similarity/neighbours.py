@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from cuvee.records import Vectors
 from cuvee.similarity.backends import Compute
-from cuvee.similarity.stripes import Matrix, Progress
 from cuvee.similarity.threads import in_order, single_blas_thread
-from cuvee.similarity.tiles import Neighbours
+from cuvee.similarity.tiles import Matrix, Neighbours, Progress
 
 _NEIGHBOUR_CELLS = 4_000_000  # cosines held at a time
 _TILE = 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,15 +13,13 @@ from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
 from cuvee.similarity.backends import Backend, Compute, choose_backend
 from cuvee.similarity.kernels import Kernel, Tile, evaluate_kernels
-from cuvee.similarity.stripes import Matrix, Progress
 from cuvee.similarity.threads import in_order, single_blas_thread
-from cuvee.similarity.tiles import Neighbours, RowSums
+from cuvee.similarity.tiles import Matrix, Neighbours, Progress, RowSums
 
 A = TypeVar("A", bound=Tile)
 Found = tuple[Sequence[NDArray[np.floating]], NDArray[np.int64], Matrix]
 """Sums by bin of each kernel, shape (m, bins); the best column of each sampled row, and its cosine."""
 _ROWS = 1024
-_SHARD = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,67 +64,26 @@ def sampled_pass(
     """
     n, m = len(unit), len(rows)
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else bins
-    sweep = _SampledSweep(unit, rows, kernels, bin_of, compute or Compute())
-    sums = [np.zeros((m, sweep.count)) for _ in kernels]
+    count = int(bin_of.max(initial=0)) + 1
+    # the sample stands before the rows: one list of rows, so that any backend multiplies slices of it
+    backend = choose_backend(unit, np.concatenate([rows, np.arange(n)]), compute or Compute())
+
+    def work(block: slice) -> Found:
+        return _one_block(backend, kernels, rows, block, bin_of[block], count)
+
+    blocks = [slice(s, min(s + _ROWS, n)) for s in range(0, n, _ROWS)]
+    sums = [np.zeros((m, count)) for _ in kernels]
     index, cosine = np.full(m, -1, dtype=np.int64), np.full(m, -np.inf, dtype=np.float32)
-    for parts, at, best in sweep.shards(progress):
+    parts_of = in_order(work, blocks, workers=backend.workers, prepare=backend.prepare)
+    for done, (parts, at, best) in enumerate(parts_of, start=1):
         for total, part in zip(sums, parts, strict=True):
             total += part
         better = best > cosine
         index, cosine = np.where(better, at, index), np.where(better, best, cosine)
+        if progress is not None:
+            progress(done, len(blocks))
     found = tuple(RowSums(by_bin.sum(axis=1), by_bin.astype(np.float32)) for by_bin in sums)
     return SampledPass(rows, n, found, Neighbours(index, cosine))
-
-
-class _SampledSweep:
-    """The sampled rows against all rows, shard by shard. Carried to a worker it is the vectors and what to do."""
-
-    def __init__(
-        self,
-        unit: Vectors,
-        rows: NDArray[np.int64],
-        kernels: Sequence[Kernel],
-        bins: NDArray[np.int64],
-        compute: Compute,
-    ) -> None:
-        self._unit, self._rows, self._kernels, self._bins, self._compute = unit, rows, tuple(kernels), bins, compute
-        self.count = int(bins.max(initial=0)) + 1
-        self._backend: Backend[Matrix] | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_backend": None, "_compute": self._compute.of_a_worker()}
-
-    def shards(self, progress: Progress | None) -> Iterator[Found]:
-        """The sums over each shard of all rows, in order, made here or by the crew."""
-        n, crew = len(self._unit), self._compute.crew
-        shards = [slice(s, min(s + _SHARD, n)) for s in range(0, n, _SHARD)]
-        made = map(self, shards) if crew is None else crew.map(self, shards)
-        for done, found in enumerate(made, start=1):
-            yield found
-            if progress is not None:
-                progress(done, len(shards))
-
-    @single_blas_thread()
-    def __call__(self, shard: slice) -> Found:
-        """Sums by bin of the sampled rows over one shard of all rows, and their best column of it."""
-        if self._backend is None:
-            # the sample stands before the rows: one list of rows, so that any backend multiplies slices of it
-            order = np.concatenate([self._rows, np.arange(len(self._unit))])
-            self._backend = choose_backend(self._unit, order, self._compute)
-        backend, m = self._backend, len(self._rows)
-
-        def work(block: slice) -> Found:
-            return _one_block(backend, self._kernels, self._rows, block, self._bins[block], self.count)
-
-        blocks = [slice(s, min(s + _ROWS, shard.stop)) for s in range(shard.start, shard.stop, _ROWS)]
-        sums = [np.zeros((m, self.count)) for _ in self._kernels]
-        index, cosine = np.full(m, -1, dtype=np.int64), np.full(m, -np.inf, dtype=np.float32)
-        for parts, at, best in in_order(work, blocks, workers=backend.workers, prepare=backend.prepare):
-            for total, part in zip(sums, parts, strict=True):
-                total += part
-            better = best > cosine
-            index, cosine = np.where(better, at, index), np.where(better, best, cosine)
-        return sums, index, cosine
 
 
 def _one_block(

@@ -17,7 +17,6 @@ from cuvee.fingerprint import hash_value
 from cuvee.measure import measure_corpus
 from cuvee.mix import full_blocks, take_blocks
 from cuvee.records import Level, Measurement
-from cuvee.similarity import Compute
 from cuvee.store import StoredPool
 from cuvee.study.generation import generate_levels, study_dials, wanted_levels
 from cuvee.study.guard import held_out_texts
@@ -138,7 +137,6 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
                     name=name,
                     rows=None if name == REAL else min(rows, len(corpus)),
                     seed=study.config.seed,
-                    compute=Compute(crew=crew),
                 )
                 study.folder.save_measurement(name, found, key)
             measured[name] = found

@@ -27,7 +27,6 @@ from cuvee.mix import (
     apply_filters,
     assign_blocks,
     deal_blocks,
-    lowest_shift_weights,
     select_levels,
     take_blocks,
 )
@@ -121,9 +120,8 @@ def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter
         pools = _select_levels(study, file, filtered.corpus)
     made = []
     for level, pool in zip(levels, pools, strict=True):
-        weighed, weighing = _weigh_draws(study, pool) if file.weights else (pool, [])
-        rows = _with_columns(weighed, {"level": level.name})
-        made.append(StoredPool(level=level, corpus=rows, rejected=rejected, note="\n".join([note, *weighing])))
+        rows = _with_columns(pool, {"level": level.name})
+        made.append(StoredPool(level=level, corpus=rows, rejected=rejected, note=note))
     return made
 
 
@@ -149,21 +147,6 @@ def _load_pool(study: Study, file: PoolFile) -> Corpus:
             "column with context under pools, or drop these rows"
         )
     return _with_columns(corpus, {"origin": "synthetic", "dial": file.dial})
-
-
-def _weigh_draws(study: Study, pool: Corpus) -> tuple[Corpus, list[str]]:
-    """The rows of each draw with the weights that bring them nearest to the real training rows, and how near."""
-    real, weights = study.encoder.encode(study.train.texts), np.ones(len(pool))
-    notes = []
-    for block in sorted({int(b) for b in pool.blocks if b >= 0}):
-        places = np.flatnonzero(pool.blocks == block)
-        drawn = pool.take(places)
-        found = lowest_shift_weights(
-            drawn, study.encoder.encode(drawn.texts), study.train, real, seed=study.config.seed
-        )
-        weights[places] = found.weights
-        notes.append(f"draw {block}: {found}")
-    return pool.with_weights(weights), notes
 
 
 def _cut_draws(study: Study, pool: Corpus, path: str, *, whole: bool = False) -> Corpus:

@@ -11,7 +11,6 @@ from cuvee.mix.select.selection import (
 )
 from cuvee.mix.select.shift import lowest_shift
 from cuvee.mix.select.strata import Strata, make_strata
-from cuvee.mix.select.weights import Weighting, lowest_shift_weights, weighted_mmd
 
 __all__ = [
     "METHODS",
@@ -22,13 +21,10 @@ __all__ = [
     "Selection",
     "Strata",
     "Vendi",
-    "Weighting",
     "largest_difference",
     "lowest_shift",
-    "lowest_shift_weights",
     "make_strata",
     "select_levels",
     "select_rows",
     "select_target",
-    "weighted_mmd",
 ]

@@ -70,8 +70,7 @@ def lowest_shift(unit: Vectors, real: Vectors, strata: Strata, *, seed: int, swa
 
     Herding (Welling 2009; Chen, Welling and Smola 2010, arXiv 1203.3472) takes the row that lowers the MMD most, over
     and over; then the chosen row whose leaving and the row of its stratum whose entering lower it most are swapped
-    while that helps. ``lowest_shift_weights`` finds weights of the same aim (SynAlign, arXiv 2502.08661), where a
-    trainer takes them.
+    while that helps.
 
     Args:
         unit: the pool's unit rows.
