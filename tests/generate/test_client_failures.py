@@ -17,7 +17,7 @@ from cuvee.generate.dispatch import MOST_REFUSED
 from cuvee.generate.failures import Failure
 from cuvee.generate.ledger import Session
 from cuvee.generate.refusals import concerns_request
-from cuvee.generate.retries import MOST_TRIES, OWN_PATIENCE_S, Patience, Trouble
+from cuvee.generate.retries import MOST_TRIES, Patience, Trouble
 from cuvee.generate.spending import Meter, list_notes, summarise
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -181,25 +181,78 @@ def llm_shared():
 
 
 # --- requests that keep failing -------------------------------------------------------------------
-def test_the_last_requests_fail_where_the_endpoint_is_up_and_not_in_an_outage(llm, tmp_path):
-    """Nothing else is left to be answered beside them: they are few, and the endpoint replies."""
+def is_sign(body):
+    """Whether a request only asks whether the endpoint answers."""
+    return body["max_tokens"] == 1
+
+
+@pytest.mark.parametrize("bad", [{3}, set(range(20, 40)), set(range(40))], ids=["one", "half", "all but the known"])
+def test_requests_that_always_fail_cost_their_rows_and_nothing_else(llm, tmp_path, bad):
+    """However many they are, and with nothing left to be answered beside them: a killed run may have come this far."""
     path = tmp_path / "ledger.sqlite"
-    answer(llm, ask(6), Ledger(path))
-    llm.script = refuse(range(6, 100), status=500, message="cannot do that")
-    few = answer(llm, ask(8), Ledger(path), give_up_s=0.3)
-    assert [o.reason for o in few[6:]] == ["HTTP 500"] * 2
-    assert min(o.tries for o in few[6:]) >= 2
-    with pytest.raises(EndpointUnreachable, match="no usable answer"):  # too many to be to blame themselves
-        answer(llm, ask(20, start=20), Ledger(path), give_up_s=0.3)
+    known = ask(1, start=99)
+    answer(llm, known, Ledger(path))
+    llm.script = refuse(bad, status=500, message="cannot do that")
+    for _ in range(2):
+        llm.bodies.clear()
+        outcomes = answer(llm, [*ask(40), *known], Ledger(path), give_up_s=1.0, concurrency=8)
+        assert {i for i, o in enumerate(outcomes) if isinstance(o, Failure)} == bad
+        assert {o.reason for o in outcomes if isinstance(o, Failure)} == {"HTTP 500"}
+        with Ledger(path) as ledger:
+            assert len(ledger.failures()) == len(bad)
+            assert ledger.forget_failures() == len(bad)
+        assert all(body["seed"] not in bad for body in llm.bodies if is_sign(body))
+
+
+def test_an_outage_is_no_failure_of_its_requests_and_ends_the_run_if_nothing_is_answered(llm, tmp_path, monkeypatch):
+    monkeypatch.setattr("cuvee.generate.retries.LONGEST_BACKOFF_S", 0.1)
+    path = tmp_path / "ledger.sqlite"
+    answer(llm, ask(2), Ledger(path))
+    tries = 0
+
+    async def out(_number, _request, body):
+        nonlocal tries
+        tries += body["seed"] == 7 and not is_sign(body)
+        return web.json_response({"error": "down"}, status=500) if tries <= MOST_TRIES + 4 else None
+
+    llm.script = out
+    assert {type(o) for o in answer(llm, ask(12), Ledger(path))} == {Answer}
+    llm.script = refuse(range(100), status=500, message="down")
+    with pytest.raises(EndpointUnreachable, match="no usable answer"):
+        answer(llm, ask(20), Ledger(path), give_up_s=0.3)
+    with Ledger(path) as ledger:
+        assert ledger.failures() == {}
     with pytest.raises(EndpointUnreachable):  # nothing was ever answered
         answer(llm, ask(2, start=50), give_up_s=0.3)
 
 
-@pytest.mark.parametrize("kind", ["reset", "garbage", "hang"])
+def test_after_an_outage_all_that_waits_is_tried_before_the_next_sign_of_life(llm, monkeypatch):
+    """One request goes on failing, so that signs go on being asked for: they are the clock."""
+    monkeypatch.setattr("cuvee.generate.retries.PROBE_S", 0.3)
+    monkeypatch.setattr("cuvee.generate.retries.FIRST_BACKOFF_S", 60.0)  # each waits 6 s or more
+    log = []
+
+    async def out(number, _request, body):
+        log.append("sign" if is_sign(body) else body["seed"])
+        down = number >= 2 and log.count("sign") < (5 if body["seed"] == 9 else 3)
+        return web.json_response({"error": "down"}, status=500) if down else None
+
+    llm.script = out
+    answer(llm, ask(10), concurrency=2, give_up_s=96.0)
+    back = [i for i, entry in enumerate(log) if entry == "sign"][2]
+    waiting = {entry for entry in log[2:back]} - {"sign", 9}
+    assert len(waiting) >= 2
+    tried = log[back + 1 :]
+    assert waiting <= set(tried[: tried.index("sign")] if "sign" in tried else tried)
+
+
+@pytest.mark.parametrize("kind", ["reset", "garbage", "hang", "limit"])
 def test_every_kind_of_trouble_that_never_passes_ends_in_a_failure(llm, kind):
     async def script(_number, request, body):
         if body["seed"] != 5:
             return None
+        if kind == "limit":  # too large a request for what may be read in a minute
+            return web.json_response({"error": "too large"}, status=429)
         if kind == "reset":
             request.transport.abort()
         elif kind == "hang":
@@ -209,6 +262,7 @@ def test_every_kind_of_trouble_that_never_passes_ends_in_a_failure(llm, kind):
     llm.script = script
     outcomes = answer(llm, ask(12), concurrency=4, give_up_s=0.5, timeout_s=0.15)
     reasons = {"reset": "connection lost", "garbage": "no answer in the reply", "hang": "no answer in time"}
+    reasons["limit"] = "HTTP 429"
     assert [o.reason for o in outcomes if isinstance(o, Failure)] == [reasons[kind]]
     assert outcomes[5].tries >= 2
 
@@ -227,33 +281,23 @@ def trouble(first, failures, **settings):
 
 
 def test_when_a_request_is_hopeless(llm, monkeypatch):
-    """Its tries are bounded, its patience is not cut short, and limits are never held against it."""
     now = 1000.0
     monkeypatch.setattr("cuvee.generate.retries.time.monotonic", lambda: now)
     patience = Patience(llm.endpoint(give_up_s=300.0))
-    patience.note_success(now)
-    started = now
-    now = started + OWN_PATIENCE_S + 1
-    assert patience.wait_seconds(trouble(started, MOST_TRIES), 8) > 0  # nothing was answered since
-    patience.note_success(started + 1)
-    assert patience.wait_seconds(trouble(started, MOST_TRIES), 8) > 0  # what was answered had been sent before
-    patience.note_success(now - 1)
-    assert patience.wait_seconds(trouble(started, MOST_TRIES), 8) is None
-    assert patience.wait_seconds(trouble(started, MOST_TRIES - 1), 7) > 0
-    assert patience.wait_seconds(trouble(now - OWN_PATIENCE_S + 1, MOST_TRIES), 8) > 0
-    assert patience.wait_seconds(trouble(started, 40, limited=True), 40) > 0
-    now += OWN_PATIENCE_S / 2
-    assert patience.wait_seconds(trouble(started, MOST_TRIES), 8) > 0  # nothing is answered any more
-    now = started + 301
-    patience.note_success(now)
-    assert patience.wait_seconds(trouble(started, 2), 2) is None
+    assert patience.is_hopeless(trouble(now, MOST_TRIES))
+    assert not patience.is_hopeless(trouble(now, MOST_TRIES - 1))
+    assert not patience.is_hopeless(trouble(now - 299, 2))
+    assert patience.is_hopeless(trouble(now - 300, 2))
+    assert not patience.is_hopeless(trouble(now - 300, 1))
 
 
-def test_limits_do_not_count_as_tries():
+def test_only_failures_with_an_answer_in_between_are_the_requests_own():
     first = trouble(5.0, 1)
-    limited = trouble(6.0, 1, limited=True).since(first)
+    limited = trouble(6.0, 1, limited=True).since(first, answered=5.5)
     assert (limited.first, limited.failures) == (5.0, 1)
-    assert trouble(7.0, 1).since(limited).failures == 2
+    own = trouble(7.0, 1).since(limited, answered=6.5)
+    assert (own.first, own.failures) == (5.0, 2)
+    assert trouble(8.0, 1).since(own, answered=6.5).failures == 2  # nothing sent since was answered: an outage
 
 
 def test_failed_requests_cost_nothing_of_a_budget_unless_they_were_cut_off(llm):

@@ -118,7 +118,7 @@ def test_a_lane_opened_late_splits_the_longest_run():
 
 def test_concurrency_adapts_beyond_its_start_and_an_int_bounds_it(llm):
     async def slow(_number, _request, _body):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
 
     llm.script = slow
     with Ledger() as ledger, LLMClient(llm.endpoint(), ledger) as client:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -32,6 +33,8 @@ LONGEST_GATHER_S = 0.02
 """Answers wait for others to share a commit: this share of the time an answer takes, and never longer."""
 SHORTEST_GATHER_S = 0.002
 """A shorter wait is none: the commit before gathers enough."""
+LONGEST_PROBE_S = 10.0
+"""How long a sign of life is waited for, unless answers take longer."""
 BYTES_A_TOKEN = 4
 """Of a prompt, about: the estimate until the endpoint says how many tokens it read."""
 
@@ -70,6 +73,7 @@ class LLMClient:
             where=endpoint.shown_url,
         )
         self._retries = 0
+        self._known: Request | None = None  # that the endpoint has answered
         self._runner = asyncio.Runner()
         self._task: asyncio.Task[object] | None = None
 
@@ -142,6 +146,7 @@ class LLMClient:
                 missing[request] = key
             else:
                 answers[request] = known
+                self._known = request
                 tell(request, known)
         if missing:
             if answers or (not self._trusted and self._ledger.has_answers(self._endpoint)):
@@ -182,10 +187,14 @@ class LLMClient:
                         self._trust()
                     await journal.keep(keys[request], request_json(self._endpoint, request), answer)
                     answers[request] = answer
+                    self._known = request
                     tell(request, answer)
 
                 lanes = Lanes(list(keys), self._fleet.size, len(self._fleet.replicas))
-                ways = Ways(ask=self._ask, keep=keep, fail=failures.__setitem__, note=self._compatibility.note)
+                ways = Ways(
+                    ask=self._ask, keep=keep, fail=failures.__setitem__, note=self._compatibility.note,
+                    probe=self._probe, more=list,
+                )  # fmt: skip
                 await Dispatch(
                     lanes, fleet=self._fleet, patience=self._patience, ways=ways, trusted=self._trusted
                 ).run()
@@ -227,6 +236,7 @@ class LLMClient:
             if isinstance(outcome, Trouble):
                 self._retries += 1
                 replica.note_trouble(outcome, sent, now)
+                self._patience.note_trouble(outcome)
             elif isinstance(outcome, Answer):
                 replica.note_answer(sent, now)
                 self._patience.note_success(sent)
@@ -235,6 +245,20 @@ class LLMClient:
             return outcome
         finally:
             self._purse.settle(worst, actual, lost=lost)
+
+    async def _probe(self, replica: Replica) -> bool:
+        """Whether a replica answers a request that was answered before, cut to one token; False if none was."""
+        if self._known is None:
+            return False
+        before = self._retries
+        sign = replace(self._known, sampling=replace(self._known.sampling, max_tokens=1))
+        try:
+            async with asyncio.timeout(max(LONGEST_PROBE_S, 4 * self._fleet.latency_s)):
+                return not isinstance(await self._ask(replica, sign), Trouble)
+        except TimeoutError:
+            return False
+        finally:
+            self._retries = before  # it is not sent again
 
     def _gather_s(self) -> float:
         wait = min(LONGEST_GATHER_S, GATHER_SHARE * self._fleet.latency_s)

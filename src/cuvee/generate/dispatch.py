@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from cuvee.errors import EndpointUnreachable
@@ -20,6 +21,8 @@ Ask = Callable[[Replica, Request], Awaitable[Answer | Trouble | Refusal]]
 Keep = Callable[[Request, Answer], Awaitable[None]]
 Fail = Callable[[Request, Failure], None]
 Tell = Callable[[str], None]
+Probe = Callable[[Replica], Awaitable[bool]]
+More = Callable[[], Sequence[Request]]
 
 MOST_REFUSED = 5
 """Different requests that are refused, with nothing answered, before the set-up is taken to be wrong."""
@@ -44,13 +47,17 @@ class Item:
 class Ways:
     """What a dispatch does with requests: ``ask`` sends one, ``keep`` returns when its answer is safe.
 
-    ``fail`` takes one that failed for good; ``note`` hears what was found out about the endpoint.
+    ``fail`` takes one that failed for good; ``note`` hears what was found out about the endpoint. ``probe`` says
+    whether a replica answers what the endpoint is known to answer. ``more`` is asked for further requests when nothing
+    is left to be sent now: all are settled, or wait for their next try.
     """
 
     ask: Ask
     keep: Keep
     fail: Fail
     note: Tell
+    probe: Probe
+    more: More
 
 
 class Dispatch:
@@ -58,7 +65,8 @@ class Dispatch:
 
     A lane asks nothing more before its answer is safe, so a killed process re-sends at most what was under way. A
     request that fails is set aside until it may be sent again and its lane goes on, as long as failures
-    are one-offs; once they are not, lanes wait.
+    are one-offs or the request's own; once they are not, lanes wait. When nothing has been answered for a while
+    the endpoint is asked for a sign of life, and the first answer after an outage wakes all that wait.
 
     A refused request has failed if the endpoint is known to answer others. Until it is, refused ones are held back and
     others tried, from elsewhere in the order: after ``MOST_REFUSED`` without an answer, or when none is left, the first
@@ -82,11 +90,13 @@ class Dispatch:
         self._ways = ways
         self._trusted = trusted
         self._held: list[tuple[Item, Refusal]] = []
-        self._open = lanes.left  # requests neither answered nor failed
         self._aside: list[Item] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: set[asyncio.Task[None]] = set()
         self._number = 0
+        self._is_out = False
+        self._awake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Return when all requests are answered or failed; on an error, or when cancelled, stop all lanes."""
@@ -94,11 +104,14 @@ class Dispatch:
         for replica in self._fleet.replicas:
             replica.active = 0
             if replica.away:
-                self._probe(replica)
-        self._open_lanes()
+                self._start_probe(self._await_return(replica))
+        self._start_probe(self._watch())
+        self._go_on()
         try:
             await self._finished
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             tasks = [*self._tasks, *self._probes]
             for task in tasks:
                 task.cancel()
@@ -109,26 +122,50 @@ class Dispatch:
         """Whether no more is sent, for the set-up looks wrong; an answer that is under way may still show otherwise."""
         return not self._trusted and len(self._held) >= MOST_REFUSED
 
-    def _open_lanes(self) -> None:
-        waiting = 0 if self._stuck else self._lanes.left + len(self._aside)
-        while waiting > 0 and (replica := self._fleet.choose()) is not None:
+    def _go_on(self) -> None:
+        """Open lanes for what may be sent now; where that is nothing, ask for more, wait for what is due, or end."""
+        if self._finished.done():
+            return
+        if not self._tasks and not self._held and not self._ready and (requests := self._ways.more()):
+            self._lanes = Lanes(requests, self._fleet.size, len(self._fleet.replicas))
+        waiting = 0 if self._stuck else self._ready
+        while waiting > 0 and (replica := self._choose()) is not None:
             waiting -= 1
             replica.active += 1
             task = asyncio.create_task(self._work(replica, self._lanes.open(replica.number)))
             self._tasks.add(task)
             task.add_done_callback(self._lane_ended)
+        if not self._tasks and self._held and (self._stuck or not self._aside):
+            self._finished.set_exception(self._held[0][1].error)
+        elif not self._tasks and not self._aside:
+            self._finished.set_result(None)
+        elif self._aside and not self._lanes.left:
+            if self._timer is not None:
+                self._timer.cancel()
+            wait = self._aside[0].due - time.monotonic()
+            if wait > 0 or not self._tasks:  # else a lane that ends takes it
+                self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._go_on)
+
+    @property
+    def _ready(self) -> int:
+        """Requests that may be sent now; lanes that have some take those set aside on their way."""
+        now = time.monotonic()
+        return self._lanes.left or sum(item.due <= now for item in self._aside)
+
+    def _choose(self) -> Replica | None:
+        """Who gets the next request: one that failed goes to another replica where there is one."""
+        found = self._fleet.choose()
+        if found is None or self._lanes.left or self._is_for(found):
+            return found
+        others = [r for r in self._fleet.replicas if r is not found and r.room > 0]
+        return others[0] if others else None
 
     def _lane_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if self._finished.done():
-            return
-        if error is None and not self._tasks and self._held:
-            error = self._held[0][1].error
-        if error is not None:
+        if error is not None and not self._finished.done():
             self._finished.set_exception(error)
-        elif not self._tasks:
-            self._finished.set_result(None)
+        self._go_on()
 
     async def _work(self, replica: Replica, lane: int) -> None:
         while (item := self._next(replica, lane)) is not None:
@@ -138,78 +175,112 @@ class Dispatch:
                 break
             if len(self._held) > held:  # its neighbours may be refused for the same reason: go on elsewhere
                 lane = self._lanes.open(replica.number)
-            self._open_lanes()
+            self._go_on()
         replica.active -= 1
         self._lanes.close(lane)
         if replica.away:  # what it leaves behind is for the others
-            self._open_lanes()
+            self._go_on()
 
     def _next(self, replica: Replica, lane: int) -> Item | None:
-        """A request set aside that is due, else the lane's next, else the earliest set aside."""
+        """A request set aside that is due, else the lane's next."""
         if self._stuck:
             return None
         if self._is_for(replica) and self._aside[0].due <= time.monotonic():
             return heapq.heappop(self._aside)
         request = self._lanes.take(lane)
-        if request is not None:
-            self._number += 1
-            return Item(0.0, self._number, request)
-        return heapq.heappop(self._aside) if self._is_for(replica) else None
+        if request is None:
+            return None
+        self._number += 1
+        return Item(0.0, self._number, request)
 
     def _is_for(self, replica: Replica) -> bool:
         """Whether the earliest request set aside is not better left to another replica than the one it failed at."""
         return bool(self._aside) and (self._aside[0].last != replica.number or not self._fleet.has_other(replica))
 
     async def _settle(self, replica: Replica, item: Item) -> None:
-        """Ask until the request is answered, refused, given up, or set aside."""
-        while True:
-            if (wait := item.due - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
-            outcome = await self._ways.ask(replica, item.request)
-            item.tries += 1
-            if isinstance(outcome, Answer):
-                self._open -= 1
+        """Ask once: the request is answered, refused, given up, or set aside."""
+        outcome = await self._ways.ask(replica, item.request)
+        item.tries += 1
+        if isinstance(outcome, Answer):
+            self._trust()
+            self._wake()
+            await self._ways.keep(item.request, outcome)
+        elif isinstance(outcome, Refusal):
+            self._held.append((item, outcome))
+            if self._trusted:
                 self._trust()
-                await self._ways.keep(item.request, outcome)
-                return
-            if isinstance(outcome, Refusal):
-                self._held.append((item, outcome))
-                if self._trusted:
-                    self._trust()
-                return
-            item.last = replica.number
-            other = self._fleet.has_other(replica)
-            if other and self._is_out(replica, outcome):  # which says nothing of the request
+        else:
+            await self._postpone(replica, item, outcome)
+
+    async def _postpone(self, replica: Replica, item: Item, outcome: Trouble) -> None:
+        """Set a request aside that failed, or give it up; where failures are no one-offs the lane waits as well."""
+        item.last, item.due = replica.number, 0.0
+        if self._fleet.has_other(replica) and self._is_ailing(replica, outcome):  # which says nothing of the request
+            self._set_aside(item)
+            return
+        item.trouble = outcome if item.trouble is None else outcome.since(item.trouble, self._patience.answered)
+        wait_s = await self._wait_seconds(item.trouble, item.tries)
+        if wait_s is None:
+            self._fail(item, item.trouble.kind, item.trouble.reason)
+            return
+        item.due = time.monotonic() + wait_s
+        self._set_aside(item)
+        if not replica.window.calm and item.trouble.failures == 1:
+            await self._pause(wait_s, item.trouble)
+
+    async def _pause(self, seconds: float, trouble: Trouble) -> None:
+        """Wait, unless the endpoint answers again first; what the server asked to wait is waited for."""
+        with contextlib.suppress(TimeoutError):
+            if trouble.after is not None:
+                await asyncio.sleep(seconds)
+            else:
+                await asyncio.wait_for(self._awake.wait(), seconds)
+
+    def _wake(self) -> None:
+        """The endpoint answers: after an outage, whatever waits is tried at once."""
+        if not self._is_out:
+            return
+        self._is_out = False
+        self._awake.set()
+        self._awake.clear()
+        for item in self._aside:
+            if item.trouble is None or item.trouble.after is None:
                 item.due = 0.0
-                self._set_aside(item)
-                return
-            item.trouble = outcome if item.trouble is None else outcome.since(item.trouble)
-            wait_s = await self._wait_seconds(replica, item.trouble, item.tries)
-            if wait_s is None:
-                self._fail(item, item.trouble.kind, item.trouble.reason)
-                return
-            item.due = time.monotonic() + wait_s
-            if replica.window.calm or other:
-                self._set_aside(item)
-                if not replica.window.calm:
-                    await asyncio.sleep(wait_s)
-                return
+        heapq.heapify(self._aside)
+        self._go_on()
+
+    async def _watch(self) -> None:
+        """Ask for a sign of life as long as requests fail and nothing is answered."""
+        while True:
+            probe_s = self._patience.probe_s(self._fleet.latency_s)
+            await asyncio.sleep(probe_s)
+            if self._patience.in_doubt(probe_s):
+                await self._look()
+
+    async def _look(self) -> bool:
+        """Whether the endpoint answers."""
+        here = next((replica for replica in self._fleet.replicas if not replica.away), self._fleet.replicas[0])
+        if await self._ways.probe(here):
+            self._wake()
+            return True
+        self._is_out = True
+        return False
 
     def _set_aside(self, item: Item) -> None:
         heapq.heappush(self._aside, item)
         if self._fleet.choose() is not None:  # another replica may be idle
-            self._open_lanes()
+            self._go_on()
 
-    def _is_out(self, replica: Replica, trouble: Trouble) -> bool:
+    def _is_ailing(self, replica: Replica, trouble: Trouble) -> bool:
         """Whether a replica is away; one that fails lastingly is from now on."""
         if replica.ailing and not replica.away:
             replica.set_aside()
             self._ways.note(f"{replica.name} was set aside ({trouble.kind}); the other replicas took its requests")
-            self._probe(replica)
+            self._start_probe(self._await_return(replica))
         return replica.away
 
-    def _probe(self, replica: Replica) -> None:
-        task = asyncio.create_task(self._await_return(replica))
+    def _start_probe(self, probe: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(probe)
         self._probes.add(task)
         task.add_done_callback(self._probe_ended)
 
@@ -229,21 +300,21 @@ class Dispatch:
                 replica.try_again(time.monotonic())
             else:
                 replica.put_off()
-        self._open_lanes()
+        self._go_on()
 
-    async def _wait_seconds(self, replica: Replica, trouble: Trouble, tries: int) -> float | None:
+    async def _wait_seconds(self, trouble: Trouble, tries: int) -> float | None:
         """How long to wait before the next try; None to give the request up.
 
-        The last requests of a run have no others beside them whose answers show that it is they who fail. If they are
-        few and the endpoint replies to something, they are given up; else it is an outage.
+        Nothing may be left beside it whose answers show that it is the request that fails, not the endpoint.
         """
+        if self._patience.is_hopeless(trouble):
+            return None
         try:
             return self._patience.wait_seconds(trouble, tries)
         except EndpointUnreachable:
-            last = self._trusted and self._open < MOST_REFUSED and trouble.failures > 1 and not trouble.limited
-            if not (last and await replica.exchange.is_up()):
+            if not await self._look():
                 raise
-        return None
+        return None if trouble.limited else 0.0
 
     def _trust(self) -> None:
         """The endpoint answers, so those it refused have failed; what may have been a wrong set-up is tried again."""
@@ -256,5 +327,4 @@ class Dispatch:
                 self._fail(item, refusal.reason, refusal.message)
 
     def _fail(self, item: Item, reason: str, message: str) -> None:
-        self._open -= 1
         self._ways.fail(item.request, Failure(reason=reason, message=message, tries=item.tries))

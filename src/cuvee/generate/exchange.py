@@ -114,11 +114,6 @@ class Exchange:
             if not self._compatibility.adapt(request, form, status, message):
                 return await self._refuse(request, path, status, message)
 
-    async def is_up(self) -> bool:
-        """Whether GET /models gets any reply but a server error."""
-        reply = await self._get_models()
-        return reply is not None and reply.status < 500
-
     async def is_back(self) -> bool:
         """Whether an address that was out replies again.
 

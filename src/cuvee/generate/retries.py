@@ -17,24 +17,25 @@ LONGEST_BACKOFF_S = 30.0
 REFUSED_AT_START_S = 3.0
 """How long a connection that never once worked is tried."""
 MOST_TRIES = 8
-"""How often a request is sent that fails while others are answered, unless that takes less than its patience."""
-OWN_PATIENCE_S = 60.0
-"""How long a request must have failed before it is given up, with others being answered."""
+"""How often a request is sent that fails while the endpoint answers others."""
+PROBE_S = 2.0
+"""After so long without an answer, with requests failing, the endpoint is asked for a sign of life; and so often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """A failure that may pass.
 
-    ``kind`` is the same for all of a kind. ``first`` is when this request first failed (monotonic seconds), ``after``
-    what the server asked to wait, ``limited`` a 429, ``refused`` a connection that was not made, ``timed_out`` no
-    reply in time, ``cut_off`` that the request was sent and may have been worked on. ``failures`` counts the request's
-    troubles so far, limits aside: they say nothing of it.
+    ``kind`` is the same for all of a kind. ``first`` is when this request was first sent (monotonic seconds), ``sent``
+    when it was last sent, if that was later, ``after`` what the server asked to wait, ``limited`` a 429, ``refused`` a
+    connection that was not made, ``timed_out`` no reply in time, ``cut_off`` that the request was sent and may have
+    been worked on. ``failures`` counts the request's own: the endpoint answered another request in between.
     """
 
     kind: str
     reason: str
     first: float
+    sent: float | None = None
     after: float | None = None
     limited: bool = False
     refused: bool = False
@@ -42,27 +43,57 @@ class Trouble:
     cut_off: bool = False
     failures: int = 1
 
-    def since(self, earlier: Trouble) -> Trouble:
-        """This trouble, as the continuation of an earlier one."""
-        return replace(self, first=earlier.first, failures=earlier.failures + (not self.limited))
+    def since(self, earlier: Trouble, answered: float) -> Trouble:
+        """This trouble, as the continuation of an earlier one.
+
+        Args:
+            earlier: of the same request.
+            answered: when the latest request was sent that the endpoint answered.
+        """
+        own = answered > (earlier.sent or earlier.first) and not self.limited
+        return replace(self, first=earlier.first, sent=self.first, failures=earlier.failures + own)
 
 
 class Patience:
-    """One for all requests to an endpoint: it knows when the endpoint last answered."""
+    """One for all requests to an endpoint: it knows when the endpoint last answered.
+
+    A request is given up after ``MOST_TRIES`` failures of its own, or after two when it has failed for ``give_up_s``.
+    The endpoint is given up when it has answered nothing for ``give_up_s``.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._last_success: float | None = None
-        self._last_good = -math.inf
+        self._failing_since: float | None = None
         self._jitter = random.Random()  # spreads retries; touches no data
+        self.answered = -math.inf
+        """When the latest request was sent that was answered, monotonic seconds."""
 
     def note_success(self, sent: float) -> None:
         """The endpoint has just answered a request sent at ``sent``, monotonic seconds."""
-        self._last_success = time.monotonic()
-        self._last_good = max(self._last_good, sent)
+        self._last_success, self._failing_since = time.monotonic(), None
+        self.answered = max(self.answered, sent)
 
-    def wait_seconds(self, trouble: Trouble, tries: int) -> float | None:
-        """Seconds to wait before a request is tried again; None if the endpoint answers others and it is given up.
+    def note_trouble(self, trouble: Trouble) -> None:
+        """A request has just failed; a limit says that the endpoint is well."""
+        if self._failing_since is None and not trouble.limited:
+            self._failing_since = time.monotonic()
+
+    def probe_s(self, latency_s: float) -> float:
+        """Seconds between two looks whether the endpoint answers, whose answers take ``latency_s``."""
+        return min(max(PROBE_S, 2 * latency_s), self._endpoint.give_up_s / MOST_TRIES)
+
+    def in_doubt(self, probe_s: float) -> bool:
+        """Whether requests have failed for ``probe_s`` with nothing answered since."""
+        return self._failing_since is not None and time.monotonic() - self._failing_since >= probe_s
+
+    def is_hopeless(self, trouble: Trouble) -> bool:
+        """Whether a request has failed often enough, by itself, to be given up."""
+        failing_s = time.monotonic() - trouble.first
+        return trouble.failures >= MOST_TRIES or (trouble.failures > 1 and failing_s >= self._endpoint.give_up_s)
+
+    def wait_seconds(self, trouble: Trouble, tries: int) -> float:
+        """Seconds to wait before a request is tried again.
 
         Args:
             trouble: its last one.
@@ -84,19 +115,7 @@ class Patience:
             wait = min(backoff, max(0.05, limit - silent))
         if silent >= limit or (trouble.after is not None and silent + wait > limit):
             raise self._unreachable(trouble, silent)
-        return None if self._is_hopeless(trouble, now - trouble.first, silent) else wait
-
-    def _is_hopeless(self, trouble: Trouble, failing_s: float, silent: float) -> bool:
-        """Whether a request has failed often and long enough, while others sent well after it were, and are, answered.
-
-        Answers to what was sent before it say nothing: an outage may have begun in between.
-        """
-        patience = min(self._endpoint.give_up_s, OWN_PATIENCE_S)
-        if trouble.limited or self._last_good - trouble.first < patience / 2 or silent >= patience / 2:
-            return False
-        if failing_s >= self._endpoint.give_up_s:
-            return trouble.failures > 1
-        return failing_s >= patience and trouble.failures >= MOST_TRIES
+        return wait
 
     def _unreachable(self, trouble: Trouble, silent: float) -> EndpointUnreachable:
         asked = f", asks to wait {trouble.after:g} s" if trouble.after else ""
