@@ -1,18 +1,29 @@
 """A tiny study on real headlines: the hashing encoder, two dials, a deterministic LLM on loopback."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from cuvee.registry import trust_modules
 from cuvee.study.demo import read_headlines
 from local_llm import LocalLLM
 
 LABELS = ("business", "politics", "sports")
 hypothesis_settings.register_profile("cuvee", deadline=None)  # other work on the machine makes any example slow
 hypothesis_settings.load_profile("cuvee")
+
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # whom the tester trusts is no matter
+
+
+@pytest.fixture(autouse=True)
+def trusted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The modules of ``@pytest.mark.trust(...)``."""
+    with trust_modules(*(name for mark in request.node.iter_markers("trust") for name in mark.args)):
+        yield
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from cuvee.encoders.loading import build_encoder
 from cuvee.errors import ConfigError
 from cuvee.registry import hash_code
 
+ALL = ("own_code_mine", "own_code_near", "own_code_far", "own_code_again", "numpy", "pyarrow", "math", "cuvee")
+pytestmark = pytest.mark.trust(__name__, *ALL)
+
 MINE = """from own_code_near import rate
 import own_code_room.inner
 

@@ -17,7 +17,7 @@ NAMES = [
     "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__", "compare_corpora",
     "compare_measurements", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder", "load_predictor",
     "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_study", "score_examples",
-    "split_corpus", "train_model", "write_corpus",
+    "split_corpus", "train_model", "trust_modules", "write_corpus",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from cuvee.measure import compare_corpora, compare_measurements, measure_corpus,
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import recommend_mixture
 from cuvee.records import Advice, Comparison, Estimate, ExampleScores, Measurement, Scores, Trial, TrialFailure
+from cuvee.registry import trust_modules
 from cuvee.study import StudyResult, run_study
 from cuvee.train import load_predictor, train_model
 
@@ -61,5 +62,6 @@ __all__ = [
     "score_examples",
     "split_corpus",
     "train_model",
+    "trust_modules",
     "write_corpus",
 ]

@@ -7,14 +7,18 @@ import difflib
 import hashlib
 import importlib
 import inspect
+import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast, get_type_hints
 
-from cuvee.errors import ConfigError
+from cuvee.errors import ConfigError, CuveeError
 
 T = TypeVar("T")
 
@@ -26,28 +30,162 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(names)}"
 
 
-def resolve_name(name: str, table: Mapping[str, T], *, what: str) -> T:
+@contextmanager
+def trust_modules(*modules: str) -> Iterator[None]:
+    """Let ``module:Name`` of these modules and of their submodules be imported and called inside the block.
+
+    What is in a trusted module runs with all your rights, on whatever settings a study gives it. The list ``trust``
+    of your own file ``$XDG_CONFIG_HOME/cuvee/config.yaml`` (by default ``~/.config/cuvee/config.yaml``) counts too.
+
+    Args:
+        modules: names as Python imports them, such as ``my_dials``.
+
+    Raises:
+        ConfigError: one is no name of a module.
+    """
+    for name in modules:
+        _check_module(name, "trust")
+    token = _TRUSTED.set(_TRUSTED.get() | frozenset(modules))
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
+
+
+def list_trusted() -> tuple[str, ...]:
+    """The modules that are trusted here, for a worker elsewhere to trust too."""
+    return tuple(sorted(_TRUSTED.get() | _read_own_list()))
+
+
+_TRUSTED: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
+
+
+def _read_own_list() -> frozenset[str]:
+    """What the user's own configuration file trusts."""
+    import yaml
+
+    base = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    path = (base if base.is_absolute() else Path.home() / ".config") / "cuvee" / "config.yaml"
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(exc).split())}); correct or delete it") from exc
+    names = (found or {}).get("trust", []) if isinstance(found or {}, dict) and set(found or {}) <= {"trust"} else None
+    if not isinstance(names, list):
+        raise ConfigError(f"{path}: holds one key, a list of modules of your own: trust: [my_dials]")
+    for name in names:
+        _check_module(name, f"{path}: trust")
+    return frozenset(names)
+
+
+def _check_module(name: object, where: str) -> None:
+    if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
+        raise ConfigError(f"{where}: {name!r} is no name of a module; give one as Python imports it, such as my_dials")
+
+
+def _is_trusted(module: str) -> bool:
+    parents = set(_list_parents(module))
+    return not parents.isdisjoint(_TRUSTED.get()) or not parents.isdisjoint(_read_own_list())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What an object of the user's own must be, so that it is known before it is called.
+
+    Attributes:
+        name: the kind of thing, for messages ("trainer", "dial").
+        makes: a protocol: a class with its methods, or a function whose return annotation is such a class, will do.
+        takes: names of arguments: a function that takes them will do, those before ``*`` by their places.
+        is_a: a class: an instance of it will do.
+    """
+
+    name: str
+    makes: type | None = None
+    takes: tuple[str, ...] = ()
+    is_a: type | None = None
+
+    def fits(self, found: object) -> bool:
+        """Whether an object is of this kind; it is looked at, and not called."""
+        if self.is_a is not None:
+            return isinstance(found, self.is_a)
+        if self.takes:
+            return callable(found) and not isinstance(found, type) and self._takes(found)
+        if inspect.isfunction(found):
+            try:
+                found = get_type_hints(found).get("return")
+            except (NameError, TypeError, AttributeError):
+                return False
+        methods = [name for name, member in vars(self.makes).items() if name[0] != "_" and inspect.isfunction(member)]
+        return isinstance(found, type) and all(callable(getattr(found, name, None)) for name in methods)
+
+    def _takes(self, found: Callable[..., object]) -> bool:
+        by_place = self.takes[: self.takes.index("*")] if "*" in self.takes else self.takes
+        by_name = self.takes[len(by_place) + 1 :]
+        try:
+            signature = inspect.signature(found)
+            signature.bind(*by_place, **dict.fromkeys(by_name))
+        except (TypeError, ValueError):
+            return False
+        places = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return len(places) >= len(by_place)  # *args takes anything, and says nothing
+
+    def __str__(self) -> str:
+        if self.is_a is not None:
+            return f"a {self.is_a.__module__}.{self.is_a.__qualname__}"
+        if self.takes:
+            return f"a function of ({', '.join(self.takes)})"
+        assert self.makes is not None
+        name = self.makes.__name__
+        return f"a class with the methods of {self.makes.__module__}.{name}, or a function annotated to return one"
+
+
+def resolve_name(name: str, table: Mapping[str, T], kind: Kind) -> T:
     """The entry called ``name`` in ``table``, or the object at ``module:Name``.
 
     Args:
-        name: a key of the table, or ``package.module:Attribute``.
+        name: a key of the table, or ``package.module:Attribute`` of a module that is trusted.
         table: the known entries.
-        what: the kind of thing, for messages ("trainer", "dial").
+        kind: what it must be.
 
     Raises:
-        ConfigError: no such entry, module or attribute.
+        ConfigError: no such entry, module or attribute; a module that is not trusted, which is then not imported; or
+            an object of another kind.
     """
     if name in table:
         return table[name]
     if ":" not in name:
-        raise ConfigError(f"unknown {what} {name!r}; {nearest_name(name, table)}")
-    module_name, _, attribute = name.partition(":")
+        raise ConfigError(f"unknown {kind.name} {name!r}; {nearest_name(name, table)}")
+    found = _import_object(name, kind.name)
+    if not kind.fits(found):
+        raise ConfigError(f"{kind.name} {name!r} is {found!r:.200}; it must be {kind}")
+    return cast("T", found)
+
+
+def _import_object(name: str, what: str) -> object:
+    module, _, attribute = name.partition(":")
+    _check_module(module, f"{what} {name!r}")
+    _require_trust(module, f"{what} {name!r}")
     try:
-        found: T = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as exc:
+        found: object = getattr(importlib.import_module(module), attribute)
+    except CuveeError:
+        raise
+    except Exception as exc:  # of the user's module, as it is imported
+        said = str(exc) if isinstance(exc, ImportError | AttributeError) else f"{type(exc).__name__}: {exc}"
         remedy = "; is its folder on PYTHONPATH?" if isinstance(exc, ModuleNotFoundError) else ""
-        raise ConfigError(f"{what} {name!r} cannot be loaded: {exc}{remedy}") from exc
+        raise ConfigError(f"{what} {name!r} cannot be loaded: {' '.join(said.split())}{remedy}") from exc
+    if hasattr(found, "__qualname__"):  # a class or function, which a trusted module may have from elsewhere
+        home = getattr(found, "__module__", None)
+        _require_trust(str(home), f"{what} {name!r} is of module {home!r}, and that")
     return found
+
+
+def _require_trust(module: str, what: str) -> None:
+    if not _is_trusted(module):
+        top = module.partition(".")[0]
+        raise ConfigError(
+            f"{what} is code of a module that is not trusted, and was not run; if you know the code, allow it with "
+            f"--trust {top}, from Python with cuvee.trust_modules({top!r})"
+        )
 
 
 def hash_code(name: str) -> str:
@@ -61,8 +199,7 @@ def hash_code(name: str) -> str:
     Raises:
         ConfigError: no such module or attribute.
     """
-    table: dict[str, object] = {}
-    found = resolve_name(name, table, what="object")
+    found = _import_object(name, "object")
     names = {name.partition(":")[0], getattr(found, "__module__", None) or ""} - {""}
     names = {each for each in names if each.partition(".")[0] != "cuvee"}  # whose version of numbers counts
     digest = hashlib.sha256()

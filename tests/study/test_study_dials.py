@@ -9,6 +9,8 @@ from cuvee.generate.dials import Slot, all_slots, level_batches, rank_levels, sl
 from cuvee.study import open_study, run_study
 from cuvee.study.dials import make_dials
 
+pytestmark = pytest.mark.trust(__name__)
+
 ASPECTS = {"tone": ["dry", "angry"], "length": ["three words", "six words"]}
 DIALS = {
     "topics": {"name": "topics", "levels": [1, 2], "topics": "data"},

@@ -68,6 +68,7 @@ def test_real_rows_in_the_pool_go_as_copies_or_leaks_and_are_counted(config, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.trust("study_filters")
 def test_filters_are_obeyed(config, tmp_path):
     def left(filters, name):
         with open_study({**config, "filters": filters}, out=tmp_path / name) as flow:

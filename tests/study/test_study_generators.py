@@ -111,6 +111,7 @@ class Mine(SamplingDial):
 """
 
 
+@pytest.mark.trust("own_dial_without_drafts")
 def test_a_generator_for_drafts_that_a_dial_of_ones_own_does_not_use_is_refused(
     drafting, tmp_path, monkeypatch, base, local
 ):

@@ -28,7 +28,7 @@ def test_the_example_of_the_how_to_runs_and_its_loss_counts(settings, tmp_path, 
         "train": {"trainer": "mine:centroids", "loss": ["mine:ShortRowsLess", "ce"], "steps": 1},
     }
     try:
-        with open_study(config, out=tmp_path / "run") as flow:
+        with open_study(config, out=tmp_path / "run", trust=["mine"]) as flow:
             outcomes = flow.grid
             assert flow.advice.best.cell.loss == "mine:ShortRowsLess"
     finally:

@@ -21,6 +21,8 @@ from cuvee.study.lists import FILE, KeptLists
 from cuvee.study.targets import check_target, known_level, make_score, make_target, matched_rows, reach_target
 from local_llm import WORDS
 
+pytestmark = pytest.mark.trust(__name__)
+
 
 @contextmanager
 def opened(settings, folder, *dials):

@@ -175,6 +175,7 @@ from cuvee.train.losses.rows import WeightedRows
 
 class Refuses:
     def __init__(self, settings): raise KeyError("gone")
+    def prepare(self, rows): pass
 
 class Breaks:
     def __init__(self, settings): pass
@@ -191,7 +192,7 @@ class Short(Late):
 class Halves(Late):
     def prepare(self, rows): return WeightedRows(np.ones(3))
 
-def train(*_, **__): raise RuntimeError("two\\nlines")
+def train(corpus, loss, settings, **_): raise RuntimeError("two\\nlines")
 """
 
 
@@ -205,6 +206,7 @@ def train(*_, **__): raise RuntimeError("two\\nlines")
         ("loss_room:Halves", r"loss 'loss_room:Halves': kept is bool of shape \(3,\); give bool of \(6,\)"),
     ],
 )
+@pytest.mark.trust("loss_room")
 def test_what_breaks_in_an_own_loss_names_it(tmp_path, monkeypatch, name, message):
     (tmp_path / "loss_room.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -153,6 +153,7 @@ def test_weight_one_is_cross_entropy_and_weight_zero_drops_the_rows():
         (TrainSettings(loss="no_such_module:Loss"), "cannot be loaded"),
     ],
 )
+@pytest.mark.trust("no_such_module")
 def test_losses_that_do_not_fit_their_settings(settings, message):
     with pytest.raises(ConfigError, match=message):
         build_loss(settings)
@@ -205,6 +206,7 @@ def test_too_few_real_rows_to_choose_a_weight():
         build_loss(TrainSettings(loss="source_weight")).prepare(small)
 
 
+@pytest.mark.trust("own_loss_room")
 def test_an_own_loss_is_found_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "own_loss_room.py").write_text(
         "from cuvee.train.losses.rows import WeightedRows\n"

@@ -204,6 +204,7 @@ def test_the_tables_hold_what_they_promise():
     ]
 
 
+@pytest.mark.trust("own_trainer_room")
 def test_an_own_trainer_is_found_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "own_trainer_room.py").write_text(
         "from cuvee.train.probe import train_probe\n"

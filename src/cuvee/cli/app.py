@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated
+from typing import Annotated, ParamSpec, cast
 
 import typer
 from typer.main import get_command
@@ -22,6 +24,7 @@ from cuvee.corpus import Corpus, load_corpus, read_columns
 from cuvee.corpus.files import guess_columns
 from cuvee.errors import ConfigError, CuveeError, InputError, TrialsFailed
 from cuvee.recommend import advice_to_json
+from cuvee.registry import trust_modules
 from cuvee.study import Flow, make_demo, open_study
 
 app = typer.Typer(
@@ -31,6 +34,33 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="MODULE",
+        help="allow code of this module of your own, again and again; a study that names it, module:Name, is code then",
+    ),
+]
+P = ParamSpec("P")
+
+
+def may_trust(command: Callable[P, None]) -> Callable[..., None]:
+    """Give ``--trust`` to a command that opens a study, a run folder or a model, which may name the user's own code."""
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
+
+    def run(*args: P.args, **given: P.kwargs) -> None:
+        with trust_modules(*cast("list[str] | None", given.pop("trust", None)) or ()):
+            command(*args, **given)
+
+    found = functools.wraps(command)(run)
+    parameters = [*signature.parameters.values(), option]
+    found.__annotations__ = {each.name: each.annotation for each in parameters}
+    vars(found)["__signature__"] = signature.replace(parameters=parameters)
+    return found
+
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
 Text = Annotated[str | None, typer.Option("--text", help="column of the input")]
@@ -164,6 +194,7 @@ def start(
 
 
 @app.command()
+@may_trust
 def run(study: Target, out: Out = None, json: Json = False) -> None:
     """Run a whole study, or go on with one."""
     display = Display()

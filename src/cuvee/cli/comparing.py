@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cuvee.cli import show
-from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, refuse_options
+from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
 from cuvee.cli.progress import Display
 from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
@@ -19,6 +19,7 @@ from cuvee.records import Measurement
 
 
 @app.command()
+@may_trust
 def compare(
     ctx: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="two or more files of texts; or of cuvee measure --json")],

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from cuvee.cli import show
-from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, refuse_options
+from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, may_trust, refuse_options
 from cuvee.cli.progress import Display
 from cuvee.cli.rows import Group, Watch
 from cuvee.cli.stages import advise_study
@@ -51,6 +51,7 @@ _MOST_CONFUSIONS = 10
 
 
 @app.command()
+@may_trust
 def evaluate(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="a folder written by cuvee train; or study.yaml or a run folder")],

@@ -21,6 +21,7 @@ from cuvee.cli.app import (
     Text,
     app,
     is_study,
+    may_trust,
     open_shown,
     refuse_options,
 )
@@ -45,6 +46,7 @@ _BUDGET = ("budget_requests", "budget_tokens")
 
 
 @app.command()
+@may_trust
 def generate(
     ctx: typer.Context,
     data: Annotated[Path, typer.Argument(help="study.yaml or a run folder; or a file of real rows")],

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from cuvee.cli import show
-from cuvee.cli.app import Json, app
+from cuvee.cli.app import Json, app, may_trust
 from cuvee.errors import ConfigError, InputError
 from cuvee.generate.budgets import Prices
 from cuvee.generate.ledger import Ledger
@@ -21,6 +21,7 @@ LEDGER = "ledger.sqlite"
 
 
 @app.command()
+@may_trust
 def ledger(
     run: Annotated[Path, typer.Argument(help="a run folder, or its ledger.sqlite")],
     price_prompt: Annotated[

@@ -13,7 +13,19 @@ from typing import Annotated, cast, get_args
 import typer
 
 from cuvee.cli import show
-from cuvee.cli.app import IN_STUDY, EncoderName, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
+from cuvee.cli.app import (
+    IN_STUDY,
+    EncoderName,
+    Json,
+    Label,
+    Seed,
+    Text,
+    app,
+    is_study,
+    may_trust,
+    open_shown,
+    refuse_options,
+)
 from cuvee.cli.progress import Display
 from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
@@ -51,6 +63,7 @@ PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bflo
 
 
 @app.command()
+@may_trust
 def measure(
     ctx: typer.Context,
     target: Annotated[Path | None, typer.Argument(help="a file of texts, study.yaml, or a run folder")] = None,

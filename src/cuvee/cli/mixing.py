@@ -11,7 +11,19 @@ import typer
 
 from cuvee._version import __version__
 from cuvee.cli import show
-from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, open_shown, refuse_options
+from cuvee.cli.app import (
+    COLUMNS,
+    IN_STUDY,
+    Json,
+    Label,
+    Seed,
+    Text,
+    app,
+    is_study,
+    may_trust,
+    open_shown,
+    refuse_options,
+)
 from cuvee.cli.progress import Display
 from cuvee.cli.rows import Columns, Group, check_output
 from cuvee.corpus import Task, write_corpus
@@ -30,6 +42,7 @@ _FILES_ONLY = (*COLUMNS, "synthetic", "regime", "allow_repeats", "held_out", "ta
 
 
 @app.command()
+@may_trust
 def mix(
     ctx: typer.Context,
     real: Annotated[Path, typer.Argument(help="real rows; or study.yaml or a run folder")],

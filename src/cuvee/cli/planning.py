@@ -12,12 +12,13 @@ from rich import box
 from rich.table import Table
 
 from cuvee.cli import show
-from cuvee.cli.app import Json, Target, app
+from cuvee.cli.app import Json, Target, app, may_trust
 from cuvee.errors import ConfigError, InputError
 from cuvee.study.planning import StudyPlan, plan_study
 
 
 @app.command()
+@may_trust
 def plan(
     study: Target,
     ask: Annotated[

@@ -11,7 +11,7 @@ import pyarrow as pa
 import typer
 
 from cuvee.cli import show
-from cuvee.cli.app import Json, Seed, Text, app, refuse_options
+from cuvee.cli.app import Json, Seed, Text, app, may_trust, refuse_options
 from cuvee.cli.evaluating import (
     NO_USE,
     Context,
@@ -41,6 +41,7 @@ _EVALUATION = ("diversity", "per_label")
 
 
 @app.command()
+@may_trust
 def predict(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="a folder written by cuvee train")],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cuvee.cli import show
-from cuvee.cli.app import Json, Label, Text, app, refuse_options
+from cuvee.cli.app import Json, Label, Text, app, may_trust, refuse_options
 from cuvee.corpus import load_corpus, replace_text
 from cuvee.errors import ConfigError
 from cuvee.generate.calls import Api, Request, Sampling
@@ -23,6 +23,7 @@ _FORMS: tuple[Api, ...] = ("completions", "chat")
 
 
 @app.command("prompts")
+@may_trust
 def show_prompts(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(help="print this prompt as its file is")] = None,

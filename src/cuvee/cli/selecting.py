@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, refuse_options
+from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
 from cuvee.cli.plain_rows import choose_name
 from cuvee.cli.rows import Columns, Group, check_output
 from cuvee.cli.selected import show_selected
@@ -78,6 +78,7 @@ class Cleaning:
 
 
 @app.command()
+@may_trust
 def select(
     ctx: typer.Context,
     pool: Annotated[Path, typer.Argument(help="synthetic rows")],

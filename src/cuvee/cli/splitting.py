@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cuvee.cli import show
-from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, refuse_options
+from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
 from cuvee.cli.rows import Group
 from cuvee.corpus import Corpus, Split, Task, few_shot, load_corpus, split_corpus, write_corpus
 from cuvee.corpus.folders import check_folder, fill_folder
@@ -25,6 +25,7 @@ _FORMATS = ("parquet", "jsonl", "csv")
 
 
 @app.command()
+@may_trust
 def split(
     ctx: typer.Context,
     data: Annotated[Path, typer.Argument(help="file of real rows")],

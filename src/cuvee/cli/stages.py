@@ -9,6 +9,7 @@ from cuvee.cli.app import (
     Json,
     Target,
     app,
+    may_trust,
     open_shown,
 )
 from cuvee.cli.progress import Display
@@ -16,6 +17,7 @@ from cuvee.recommend import advice_to_json
 
 
 @app.command()
+@may_trust
 def recommend(study: Target, json: Json = False) -> None:
     """Say what to do, from the trials of a study; runs what is missing."""
     advise_study(study, json)
@@ -37,6 +39,7 @@ def advise_study(study: Path, json: bool) -> None:
 
 
 @app.command()
+@may_trust
 def report(study: Target, json: Json = False) -> None:
     """Write the report and the recommended blend of a study; runs what is missing."""
     display = Display()

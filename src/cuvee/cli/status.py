@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from cuvee.cli import show
-from cuvee.cli.app import Json, app
+from cuvee.cli.app import Json, app, may_trust
 from cuvee.errors import RunFolderError
 from cuvee.generate.ledger import repair_ledger
 from cuvee.store import LEDGER, TRIALS, hold_file, repair_trials
@@ -22,6 +22,7 @@ SHOWN = 8
 
 
 @app.command()
+@may_trust
 def status(
     run: Annotated[Path, typer.Argument(help="a run folder, of a study that runs or ran")], json: Json = False
 ) -> None:

@@ -25,6 +25,7 @@ from cuvee.cli.app import (
     Text,
     app,
     is_study,
+    may_trust,
     open_shown,
     refuse_options,
 )
@@ -36,14 +37,14 @@ from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
 from cuvee.hub import CARD_FILE, check_push, is_own_card, push_model
-from cuvee.registry import nearest_name, resolve_name
+from cuvee.registry import nearest_name
 from cuvee.train import (
     LOSSES,
     TASKS,
-    TRAINERS,
     ModelLicence,
     Trained,
     TrainSettings,
+    find_trainer,
     is_language,
     render_model_card,
     train_model,
@@ -60,6 +61,7 @@ _PLAIN = (
 
 
 @app.command()
+@may_trust
 def train(
     ctx: typer.Context,
     target: Annotated[Path, typer.Argument(help="a blend (file of rows); or study.yaml or a run folder")],
@@ -118,7 +120,7 @@ def train(
         return
     of = choose_name(task, get_args(Task), "--task")
     chosen = trainer or TASKS[of][0]
-    resolve_name(chosen, TRAINERS, what="trainer")
+    find_trainer(chosen)
     card = _CardFacts(_read_licence(licence, licence_name), _read_languages(language or ()), _command(ctx))
     _check_output(ctx, out, push)
     if loss is not None:

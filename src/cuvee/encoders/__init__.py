@@ -7,13 +7,14 @@ sentence-transformers model (a name on the hub or a folder), or ``module:Name`` 
 
 from cuvee.encoders.cached import CachedEncoder
 from cuvee.encoders.hashing import HashingEncoder
-from cuvee.encoders.loading import DEFAULT_ENCODER, MINILM_SHA256, find_minilm, load_encoder
+from cuvee.encoders.loading import BUILT_IN, DEFAULT_ENCODER, MINILM_SHA256, find_minilm, load_encoder
 from cuvee.encoders.protocol import Encoder, WrappedEncoder
 from cuvee.encoders.sentences import SentenceEncoder
 from cuvee.encoders.spread import SpreadEncoder
 from cuvee.encoders.storage import batches, empty_rows
 
 __all__ = [
+    "BUILT_IN",
     "DEFAULT_ENCODER",
     "MINILM_SHA256",
     "CachedEncoder",

@@ -16,11 +16,11 @@ from cuvee.encoders.spread import SpreadEncoder
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
 from cuvee.records import Vectors
-from cuvee.registry import hash_code, resolve_name
+from cuvee.registry import Kind, hash_code, resolve_name
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DEFAULT_ENCODER = "minilm"
-KNOWN = ("minilm", "hashing")
+BUILT_IN = ("minilm", "hashing")
 
 
 def load_encoder(name: str = DEFAULT_ENCODER, *, cache: Path | None = None, crew: Crew | None = None) -> Encoder:
@@ -98,8 +98,8 @@ def build_encoder(name: str) -> Encoder:
         return SentenceEncoder(find_minilm(), name="minilm", sha256=MINILM_SHA256)
     if ":" in name and not Path(name).exists():
         table: dict[str, type[Encoder]] = {}
-        return OwnEncoder(resolve_name(name, table, what="encoder")(), name)
-    close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.75)
+        return OwnEncoder(resolve_name(name, table, Kind(name="encoder", makes=Encoder))(), name)
+    close = difflib.get_close_matches(name, BUILT_IN, n=1, cutoff=0.75)
     if close and "/" not in name and not Path(name).exists():  # the hub would be asked for it, for half a minute
         raise ConfigError(
             f"encoder {name!r}: did you mean {close[0]!r}? A model on the hub has a name like owner/model"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,10 +68,10 @@ class SentenceEncoder:
             ) from exc
         try:
             with _quiet_loading():
-                return SentenceTransformer(self._model_name)
-        except OSError as exc:
+                return SentenceTransformer(self._model_name, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, UnpicklingError) as exc:
             raise InputError(
-                f"encoder {self._name!r} cannot be loaded ({str(exc).splitlines()[0]}); "
+                f"encoder {self._name!r} cannot be loaded ({(str(exc).splitlines() or [type(exc).__name__])[0]}); "
                 "give a folder, a name on the hub, or set encoder: hashing"
             ) from exc
 

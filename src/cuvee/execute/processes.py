@@ -33,6 +33,7 @@ from cuvee.execute.machine import (
     workers_on_gpus,
 )
 from cuvee.execute.protocol import Lost, R, T, Terms
+from cuvee.registry import list_trusted
 
 _WATCH_S = 0.2
 """How often the memory of workers is looked at, where it is limited."""
@@ -108,9 +109,10 @@ class _ProcessCrew:
         place = next(p for p in count() if p not in taken)
         mine, theirs = socket.socketpair()
         complaints = self._folder / f"worker-{number}.err"
+        trusted = list_trusted()
         with theirs, complaints.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "cuvee.execute.worker", str(theirs.fileno()), str(self._file)],
+                [sys.executable, "-P", "-m", "cuvee.execute.worker", str(theirs.fileno()), str(self._file), *trusted],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

@@ -16,6 +16,7 @@ from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute.dispatching import Dispatcher, Report
 from cuvee.execute.machine import THREAD_VARIABLES, usable_cores, workers_on_gpus
 from cuvee.execute.protocol import Lost, R, T, Terms
+from cuvee.registry import list_trusted, trust_modules
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -41,8 +42,9 @@ class _Ref(Protocol):
 class _Hand:
     """What an actor does: it holds the work and applies it to items."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], trusted: Sequence[str]) -> None:
         sys.path.extend(path for path in paths if path not in sys.path)
+        self._trusted = trusted
         self._work: Callable[[object], object] | None = None
 
     def load(self, work: Callable[[object], object]) -> None:
@@ -52,7 +54,8 @@ class _Hand:
     def do(self, item: object) -> object:
         """The result of one item."""
         assert self._work is not None
-        return self._work(item)
+        with trust_modules(*self._trusted):
+            return self._work(item)
 
 
 class RayExecutor:
@@ -179,7 +182,7 @@ class _RayCrew:
 
     def hire(self) -> int:
         number = next(self._numbers)
-        actor = self._hand.remote(list(sys.path))
+        actor = self._hand.remote(list(sys.path), list_trusted())
         self._actors[number] = actor
         self._refs[actor.load.remote(self._work)] = number
         return number

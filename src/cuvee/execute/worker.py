@@ -1,4 +1,4 @@
-"""A worker process: ``python -m cuvee.execute.worker FD FILE``. Reads its work once, then items, one at a time."""
+"""A worker process: ``python -m cuvee.execute.worker FD FILE TRUSTED...``. Reads its work, then items one by one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import cast
 
 from cuvee.execute.carrying import unpack
+from cuvee.registry import trust_modules
 
 Inbox = SimpleQueue[bytes]
 
@@ -33,7 +34,7 @@ def main() -> None:
     _send(wire, "ready", None)
     while True:
         item: object = pickle.loads(inbox.get())
-        with _Errors() as working:
+        with _Errors() as working, trust_modules(*sys.argv[3:]):
             result = work(item)
         if working.error is None:
             _send(wire, "result", result)

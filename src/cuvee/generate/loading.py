@@ -73,10 +73,13 @@ def _load(
         # a cached model by its folder: given its name, transformers asks the hub for an adapter whatever it is told
         place = files.place if snapshot is None or online else str(snapshot)
         gguf, cached, version = files.gguf_file, not online, (online and commit) or "main"
-        tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=gguf, revision=version, local_files_only=cached)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            place, gguf_file=gguf, revision=version, local_files_only=cached, dtype=dtype, output_loading_info=True
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, gguf_file=gguf, revision=version, local_files_only=cached, trust_remote_code=False
         )
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place, gguf_file=gguf, revision=version, local_files_only=cached, trust_remote_code=False, dtype=dtype,
+            output_loading_info=True,
+        )  # fmt: skip
         # a file of another kind of model loads too, its missing layers drawn at random
         if missing := sorted(map(str, info["missing_keys"])):
             raise InputError(f"{files.shown}: has no weights for {missing[0]}; is it a causal language model?")
@@ -93,7 +96,7 @@ def _find_snapshot(files: ModelFiles, *, online: bool) -> Path:
     """The folder of the cache that is named after the commit a branch or tag stands for, as cached or now."""
     revision = files.revision or "main"
     if online:
-        AutoConfig.from_pretrained(files.place, revision=revision)
+        AutoConfig.from_pretrained(files.place, revision=revision, trust_remote_code=False)
     config = try_to_load_from_cache(files.place, "config.json", revision=revision)
     if not isinstance(config, str):
         raise InputError(f"{files.shown}: is not in the cache")

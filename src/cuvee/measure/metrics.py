@@ -11,7 +11,7 @@ from cuvee.measure.quality import QUALITY
 from cuvee.measure.semantic import SEMANTIC
 from cuvee.measure.shift import SHIFT
 from cuvee.measure.subject import Metric
-from cuvee.registry import resolve_name
+from cuvee.registry import Kind, resolve_name
 
 METRICS: Mapping[str, Metric] = MappingProxyType({m.name: m for m in (*SEMANTIC, *LEXICAL, *SHIFT, *QUALITY)})
 STANDARD: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.standard)
@@ -34,7 +34,8 @@ def choose_metrics(metrics: Sequence[str | Metric] | None) -> tuple[Metric, ...]
 
 
 def _resolve(entry: str | Metric) -> Metric:
-    found: object = resolve_name(entry, METRICS, what="metric") if isinstance(entry, str) else entry
-    if not isinstance(found, Metric):
-        raise ConfigError(f"metric {entry!r} is not a cuvee.measure.Metric but a {type(found).__name__}")
-    return found
+    if isinstance(entry, str):
+        return resolve_name(entry, METRICS, Kind(name="metric", is_a=Metric))
+    if not isinstance(entry, Metric):
+        raise ConfigError(f"metric {entry!r} is not a cuvee.measure.Metric but a {type(entry).__name__}")
+    return entry

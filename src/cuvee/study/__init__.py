@@ -23,6 +23,7 @@ from cuvee.config import StudyConfig, make_config, read_config
 from cuvee.corpus import Corpus
 from cuvee.execute import Listener, Stages
 from cuvee.records import Advice, Confirmation, FailedTrials, Level, Measurement, Trial, TrialFailure
+from cuvee.registry import trust_modules
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
 from cuvee.study.crossfit import find_fold, open_folds, write_scope
@@ -244,6 +245,7 @@ def open_study(
     real: Corpus | datasets.Dataset | None = None,
     out: str | Path | None = None,
     listener: Listener | None = None,
+    trust: Sequence[str] = (),
 ) -> Iterator[Flow]:
     """Prepare a study and hold its run folder; stages run as they are asked for.
 
@@ -252,6 +254,7 @@ def open_study(
         real: the real rows, a corpus or a Hugging Face dataset; read from ``data.real`` when left out.
         out: the run folder; ``runs/NAME`` when left out.
         listener: hears the progress.
+        trust: modules whose code the config may name as ``module:Name``; see :func:`~cuvee.registry.trust_modules`.
 
     Raises:
         CuveeError: bad input or config, a run folder of another study or in use.
@@ -263,7 +266,7 @@ def open_study(
     else:
         settings = make_config(config)
     given = real if real is None or isinstance(real, Corpus) else load_dataset_rows(real, settings.data, settings.task)
-    with RunFolder(out or Path("runs") / settings.name) as folder:
+    with trust_modules(*trust), RunFolder(out or Path("runs") / settings.name) as folder:
         check_tracking(settings)
         recorder = Recorder(folder, listener)
         try:
@@ -283,6 +286,7 @@ def run_study(
     real: Corpus | datasets.Dataset | None = None,
     out: str | Path | None = None,
     listener: Listener | None = None,
+    trust: Sequence[str] = (),
 ) -> StudyResult:
     """Run a study, or go on with one: what the run folder holds is not done again.
 
@@ -291,10 +295,11 @@ def run_study(
         real: the real rows, a corpus or a Hugging Face dataset; read from ``data.real`` when left out.
         out: the run folder; ``runs/NAME`` when left out.
         listener: hears the progress.
+        trust: modules whose code the config may name as ``module:Name``; see :func:`~cuvee.registry.trust_modules`.
 
     Raises:
         CuveeError: bad input or config, an endpoint that fails, a run folder of another study or in use.
         TrialsFailed: one of them: every trial of a blend failed.
     """
-    with open_study(config, real=real, out=out, listener=listener) as flow:
+    with open_study(config, real=real, out=out, listener=listener, trust=trust) as flow:
         return flow.result

@@ -6,7 +6,7 @@ from cuvee.train.losses import LOSSES, Judge, Judgement, Loss, Phase, PreparedLo
 from cuvee.train.model import load_predictor, train_model
 from cuvee.train.probe import train_on_vectors
 from cuvee.train.settings import Predictor, Progress, Ranker, TextWriter, Trained, Trainer, TrainSettings
-from cuvee.train.trainers import LOADERS, TASKS, TRAINERS
+from cuvee.train.trainers import LOADERS, TASKS, TRAINERS, find_trainer
 
 __all__ = [
     "LOADERS",
@@ -29,6 +29,7 @@ __all__ = [
     "TrainingRows",
     "build_loss",
     "check_fit",
+    "find_trainer",
     "is_language",
     "load_predictor",
     "needs_real_rows",

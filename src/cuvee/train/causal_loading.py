@@ -29,11 +29,11 @@ def load_language_model(place: ModelPlace) -> tuple[PreTrainedModel, PreTrainedT
     try:
         with quiet_loading(gguf=place.gguf_file is not None), own_random_stream(torch.device("cpu"), 0):
             tokenizer = AutoTokenizer.from_pretrained(
-                place.place, gguf_file=place.gguf_file, local_files_only=place.local
+                place.place, gguf_file=place.gguf_file, local_files_only=place.local, trust_remote_code=False
             )
             model, info = AutoModelForCausalLM.from_pretrained(
                 place.place, gguf_file=place.gguf_file, local_files_only=place.local, dtype=torch.float32,
-                output_loading_info=True,
+                output_loading_info=True, trust_remote_code=False,
             )  # fmt: skip
             plain = model if place.gguf_file is None else _forget_quantization(model)
     except ImportError as exc:

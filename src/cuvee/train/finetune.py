@@ -112,7 +112,7 @@ class TextClassifier:
         """
         where = choose_device(device)
         try:
-            with np.load(folder / _HEAD_FILE) as stored:
+            with np.load(folder / _HEAD_FILE, allow_pickle=False) as stored:
                 weight, bias = torch.from_numpy(stored["weight"]), torch.from_numpy(stored["bias"])
         except (OSError, ValueError, KeyError) as exc:
             raise InputError(f"{folder / _HEAD_FILE}: cannot be read ({exc}); train again") from exc
@@ -195,8 +195,10 @@ def _load_backbone(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     try:
         # a layer that the files lack (BERT's unused pooler) starts at random
         with quiet_loading(), own_random_stream(torch.device("cpu"), 0):
-            backbone = AutoModel.from_pretrained(model, local_files_only=local, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local)
+            backbone = AutoModel.from_pretrained(
+                model, local_files_only=local, trust_remote_code=False, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local, trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as exc:
         raise InputError(
             f"model {model!r} cannot be loaded ({first_line(exc)}); give a folder or a name on the hub"

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 from cuvee.corpus import Task
 from cuvee.errors import ConfigError
-from cuvee.registry import resolve_name
 from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import build_loss
 from cuvee.train.settings import TrainSettings
-from cuvee.train.trainers import TASKS, TRAINERS
+from cuvee.train.trainers import TASKS, TRAINERS, find_trainer
 
 _TWO_LAWS = ("imp", "dimp")
 _NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone", "online_source_weight")
@@ -23,7 +22,7 @@ def check_fit(settings: TrainSettings, task: Task) -> None:
         ConfigError: an unknown trainer or loss, a trainer of another task, a setting that the trainer or the loss has
             no use for, or a loss that the task has no use for.
     """
-    resolve_name(settings.trainer, TRAINERS, what="trainer")
+    find_trainer(settings.trainer)
     if settings.trainer in TRAINERS and settings.trainer not in TASKS[task]:
         valid = " or ".join(TASKS[task])
         raise ConfigError(f"trainer {settings.trainer!r} is not for task {task!r}; set trainer: {valid}")

@@ -11,7 +11,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.records import Vectors
-from cuvee.registry import nearest_name, resolve_name
+from cuvee.registry import nearest_name
 from cuvee.train.fit import check_fit
 from cuvee.train.hearing import WholeProgress
 from cuvee.train.judging import make_judge
@@ -26,7 +26,7 @@ from cuvee.train.settings import (
     TrainSettings,
     read_description,
 )
-from cuvee.train.trainers import DEFAULT_STEPS, LOADERS, TRAINERS
+from cuvee.train.trainers import DEFAULT_STEPS, LOADERS, TRAINERS, find_trainer
 
 
 @overload
@@ -128,7 +128,7 @@ def train_model(
     check_fit(chosen, corpus.task)
     if chosen.checkpoint_every is not None and folder is None:
         raise ConfigError(f"checkpoint_every is {chosen.checkpoint_every}, but there is no folder for checkpoints")
-    train = resolve_name(chosen.trainer, TRAINERS, what="trainer")
+    train = find_trainer(chosen.trainer)
 
     def encode(texts: Sequence[str]) -> Vectors:
         return (encoder or load_encoder()).encode(texts)

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import Encoder, load_encoder
+from cuvee.encoders import BUILT_IN, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.probe import ProbeModel, fit_objective
 from cuvee.records import Vectors
 from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
 from cuvee.train.ready import make_ready, mark_synthetic
-from cuvee.train.settings import Description, Progress, TrainSettings, write_description
+from cuvee.train.settings import PREDICTOR_FILE, Description, Progress, TrainSettings, write_description
 
 _WEIGHTS_FILE = "probe.npz"
 STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
@@ -63,14 +63,20 @@ def load_probe(folder: Path, description: Description, encoder: Encoder | None) 
     Raises:
         InputError: the weights are missing or broken, or ``encoder`` is not the one it was trained on.
     """
-    used = encoder or load_encoder(description.extra["encoder"])
+    name = description.extra["encoder"]
+    if encoder is None and name not in BUILT_IN:
+        raise InputError(
+            f"{folder / PREDICTOR_FILE}: encoder is {name!r}; a model folder may name {' or '.join(BUILT_IN)} only; if "
+            f"you know this one, give it yourself: --encoder {name!r}"
+        )
+    used = encoder or load_encoder(name)
     if used.hash != description.extra["encoder_hash"]:
         raise InputError(
             f"{folder}: trained on encoder {description.extra['encoder']!r} "
             f"({description.extra['encoder_hash'][:12]}), not on {used.name!r} ({used.hash[:12]}); give that one"
         )
     try:
-        with np.load(folder / _WEIGHTS_FILE) as stored:
+        with np.load(folder / _WEIGHTS_FILE, allow_pickle=False) as stored:
             model = ProbeModel(description.labels, stored["weights"], stored["bias"])
     except (OSError, ValueError, KeyError) as exc:
         raise InputError(f"{folder / _WEIGHTS_FILE}: cannot be read ({exc}); train again") from exc

@@ -280,7 +280,11 @@ def _load_model(model: str) -> SentenceTransformer:
         # a layer that the files lack (BERT's unused pooler) starts at random
         with quiet_loading(), own_random_stream(torch.device("cpu"), 0):
             found = SentenceTransformer(
-                model, device="cpu", local_files_only=local, model_kwargs={"dtype": torch.float32}
+                model,
+                device="cpu",
+                local_files_only=local,
+                trust_remote_code=False,
+                model_kwargs={"dtype": torch.float32},
             )
     except (OSError, ValueError, KeyError, SafetensorError) as exc:
         raise InputError(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cuvee.encoders import Encoder
+from cuvee.registry import Kind, resolve_name
 from cuvee.train import causal, encoder, probe, retriever
 from cuvee.train.causal import load_causal, train_causal
 from cuvee.train.encoder import load_finetuned, train_encoder
@@ -19,6 +20,9 @@ TRAINERS: Mapping[str, Trainer] = {
     "causal": train_causal,
     "retriever": train_retriever,
 }
+_TRAINER = Kind(
+    name="trainer", takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder")
+)
 DEFAULT_STEPS: Mapping[str, int] = {
     "probe": probe.STEPS,
     "encoder": encoder.STEPS,
@@ -39,3 +43,12 @@ LOADERS: Mapping[str, Loader] = {
     "causal": load_causal,
     "retriever": load_retriever,
 }
+
+
+def find_trainer(name: str) -> Trainer:
+    """The trainer of the table, or the user's own.
+
+    Raises:
+        ConfigError: there is none, or it is not trusted.
+    """
+    return resolve_name(name, TRAINERS, _TRAINER)

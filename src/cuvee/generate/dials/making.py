@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from cuvee.errors import ConfigError
 from cuvee.generate.dials.protocol import Dial
-from cuvee.registry import nearest_name, resolve_name
+from cuvee.registry import Kind, nearest_name, resolve_name
 
 Setting: TypeAlias = "str | int | float | bool | Sequence[Setting] | Mapping[str, Setting] | None"
 """A value of YAML."""
@@ -29,7 +29,7 @@ def make_dial(name: str, settings: Mapping[str, Setting], table: Mapping[str, Di
     Raises:
         ConfigError: no such dial, a setting that it does not know or lacks, or one whose value it refuses.
     """
-    factory = resolve_name(name, table, what="dial")
+    factory = resolve_name(name, table, Kind(name="dial", makes=Dial))
     _check_names(name, factory, settings)
     given: dict[str, Setting | Dial] = dict(settings)
     for part in PARTS if name == "combined" else ():
@@ -47,8 +47,6 @@ def make_dial(name: str, settings: Mapping[str, Setting], table: Mapping[str, Di
 
 
 def _check_names(name: str, factory: DialFactory, settings: Mapping[str, Setting]) -> None:
-    if not callable(factory):
-        raise ConfigError(f"dial {name!r} is no class or function but {factory!r}; name one that makes a dial")
     known = inspect.signature(factory).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return

@@ -24,7 +24,7 @@ from cuvee.mix.filters.steps import (
     count_reasons,
 )
 from cuvee.records import Vectors
-from cuvee.registry import nearest_name, resolve_name
+from cuvee.registry import Kind, nearest_name, resolve_name
 
 Reasons = Callable[[Corpus], Sequence[str | None]]
 
@@ -56,15 +56,7 @@ class Keep:
                 f"unknown filter {name!r}; {nearest_name(name, FILTERS)}, or module:Name of a function of your own"
             )
         table: dict[str, Reasons] = {}
-        try:
-            found = resolve_name(name, table, what="filter")
-        except CuveeError:
-            raise
-        except Exception as exc:  # of the user's module, as it is imported
-            raise ConfigError(f"filter {name!r} cannot be loaded: {type(exc).__name__}: {exc}") from exc
-        if not callable(found):
-            raise ConfigError(f"filter {name!r} is {found!r}; it must be a function that takes a corpus")
-        return cls(name, found)
+        return cls(name, resolve_name(name, table, Kind(name="filter", takes=("corpus",))))
 
     def judge(self, rows: Candidates) -> Judgement:
         """What the function says of the rows.

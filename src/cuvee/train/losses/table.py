@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from cuvee.errors import ConfigError
-from cuvee.registry import resolve_name
+from cuvee.registry import Kind, resolve_name
 from cuvee.train.losses.checkers import AgreementFilter, CheckerAlone
 from cuvee.train.losses.cross_entropy import CrossEntropy
 from cuvee.train.losses.curriculum import Curriculum
@@ -73,7 +73,7 @@ def build_loss(settings: TrainSettings) -> Loss:
     Raises:
         ConfigError: no such loss, or settings that do not fit it.
     """
-    factory = resolve_name(settings.loss, LOSSES, what="loss")
+    factory = resolve_name(settings.loss, LOSSES, Kind(name="loss", makes=Loss))
     if settings.loss in SETTINGS:
         own = SETTINGS[settings.loss]
         for name in _ALL_SETTINGS:
