@@ -164,7 +164,7 @@ def resolve_name(name: str, table: Mapping[str, T], kind: Kind) -> T:
 def _import_object(name: str, what: str) -> object:
     module, _, attribute = name.partition(":")
     _check_module(module, f"{what} {name!r}")
-    _require_trust(module, f"{what} {name!r}")
+    require_trust(module, f"{what} {name!r}")
     try:
         found: object = getattr(importlib.import_module(module), attribute)
     except CuveeError:
@@ -175,11 +175,20 @@ def _import_object(name: str, what: str) -> object:
         raise ConfigError(f"{what} {name!r} cannot be loaded: {' '.join(said.split())}{remedy}") from exc
     if hasattr(found, "__qualname__"):  # a class or function, which a trusted module may have from elsewhere
         home = getattr(found, "__module__", None)
-        _require_trust(str(home), f"{what} {name!r} is of module {home!r}, and that")
+        require_trust(str(home), f"{what} {name!r} is of module {home!r}, and that")
     return found
 
 
-def _require_trust(module: str, what: str) -> None:
+def require_trust(module: str, what: str) -> None:
+    """Refuse what is code of a module that the user does not trust.
+
+    Args:
+        module: as Python imports it.
+        what: names it, and where it is named.
+
+    Raises:
+        ConfigError: it is not trusted.
+    """
     if not _is_trusted(module):
         top = module.partition(".")[0]
         raise ConfigError(

@@ -333,7 +333,7 @@ REFUSED = [
     (lambda: make_dial("topics", {"levels": [1]}), r"needs the setting 'topics'; its settings: levels, topics"),
     (lambda: make_dial("taboo", {"levels": [1], "x": 1}), r"'taboo' has no setting 'x'; valid: levels, words, read"),
     (lambda: make_dial("combined", {"first": "topics", "second": {}}), r"first 'topics' must be a dial"),
-    (lambda: make_dial("collections:Counter", {}), r"is <class 'collec.*; it must be a class with the methods of .*Dial"),
+    (lambda: make_dial("collections:Counter", {}), r"is <class 'coll.*; it must be a class with the methods of .*Dial"),
     (lambda: make_dial("math:pi", {"levels": [1]}), r"'math:pi' is 3.14.*; it must be a class"),
     (lambda: make_dial("math:nothing", {"levels": [1]}), r"'math:nothing' cannot be loaded"),
     (lambda: make_dial("topics", {"levels": [1], "topics": {"a": [1]}}), r"'topics' cannot be made of"),

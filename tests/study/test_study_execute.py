@@ -23,6 +23,8 @@ from cuvee.study import open_study, run_study
 from cuvee.study.known import KnownVectors
 from cuvee.study.status import read_status
 
+pytestmark = pytest.mark.trust("slow_trainer")
+
 
 @pytest.fixture
 def ready(settings, tmp_path):
@@ -161,7 +163,7 @@ def test_a_ray_node_killed_in_mid_study_changes_nothing(ready, tmp_path, monkeyp
 
         killer = Killer()
         config = elsewhere(ready, kind="ray", trainer="slow_trainer:train", address=cluster.address)
-        result = run_study(config, out=tmp_path / "there", listener=killer)
+        result = run_study(config, out=tmp_path / "there", listener=killer, trust=["ray"])
     finally:
         ray.shutdown()
         cluster.shutdown()

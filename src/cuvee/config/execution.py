@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from cuvee.config.sections import Section
 from cuvee.execute import Terms
+from cuvee.registry import require_trust
 
 _ONLY_RAY = ("address",)
 _NOT_LOCAL = ("workers", "timeout_s", "memory_gb", "retries", "gpus")
@@ -45,6 +46,16 @@ class ExecuteConfig(Section):
                 raise ValueError(f"{name} has no effect with kind {self.kind}; leave it out, or set kind: {kinds}")
         self.terms()  # which refuse what no executor can give
         return self
+
+    def cluster(self) -> str | None:
+        """The address of the Ray cluster, whose answers are unpickled, so that it can run what it likes here.
+
+        Raises:
+            ConfigError: the user does not trust ``ray``.
+        """
+        if self.address is not None:
+            require_trust("ray", f"execute.address {self.address!r}: what a cluster answers")
+        return self.address
 
     def terms(self) -> Terms:
         """As executors take them."""

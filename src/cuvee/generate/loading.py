@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import constants, is_offline_mode, try_to_load_from_cache
@@ -25,7 +26,7 @@ from cuvee.generate.model_files import ModelFiles
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _REACH_S = 5.0
 """Seconds the hub has to answer: its own client would try for half a minute."""
-_UNLOADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+_UNLOADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError, UnpicklingError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

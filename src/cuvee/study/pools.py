@@ -151,5 +151,5 @@ def open_crew(settings: ExecuteConfig, texts: int) -> Iterator[Crew | None]:
         yield None
         return
     terms = replace(settings.terms(), timeout_s=None)  # which is that of a trial
-    with open_executor(settings.kind, terms, address=settings.address) as executor:
+    with open_executor(settings.kind, terms, address=settings.cluster()) as executor:
         yield ExecutorCrew(executor)

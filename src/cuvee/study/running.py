@@ -177,7 +177,7 @@ def open_trials(
             for recipe in recipes
         }
         work = RecipeWork(works=works, part=part, epochs=epochs or {})
-        with open_executor(settings.kind, settings.terms(), address=settings.address) as executor:
+        with open_executor(settings.kind, settings.terms(), address=settings.cluster()) as executor:
             yield TrialRunner(study, work, executor, progress)
 
 

@@ -50,6 +50,7 @@ def validate_study(study: Study) -> None:
         ConfigError: with the key and the remedy.
         InputError: a file cannot be read, or lacks a column, a label or rows.
     """
+    study.config.execute.cluster()
     _check_training(study)
     make_judging(study.config.evaluate)  # reads the file of passages
     if isinstance(study.config.generator, FileGenerator):

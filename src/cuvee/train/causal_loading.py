@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from cuvee.errors import InputError, MissingDependency
 from cuvee.train.models import ModelPlace, first_line, own_random_stream, quiet_loading
 
-_UNLOADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+_UNLOADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError, UnpicklingError)
 
 
 @lru_cache(maxsize=1)

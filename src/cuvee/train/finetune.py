@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -199,7 +200,7 @@ def _load_backbone(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
                 model, local_files_only=local, trust_remote_code=False, dtype=torch.float32
             )
             tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local, trust_remote_code=False)
-    except (OSError, ValueError, SafetensorError) as exc:
+    except (OSError, ValueError, SafetensorError, UnpicklingError) as exc:
         raise InputError(
             f"model {model!r} cannot be loaded ({first_line(exc)}); give a folder or a name on the hub"
         ) from exc

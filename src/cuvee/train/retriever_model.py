@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal
 
 import numpy as np
@@ -286,7 +287,7 @@ def _load_model(model: str) -> SentenceTransformer:
                 trust_remote_code=False,
                 model_kwargs={"dtype": torch.float32},
             )
-    except (OSError, ValueError, KeyError, SafetensorError) as exc:
+    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as exc:
         raise InputError(
             f"model {model!r} cannot be loaded ({first_line(exc)}); give a folder or a name on the hub"
         ) from exc

@@ -35,7 +35,8 @@ A dial of your own, for example one that has personas write the rows, in a modul
         def compose(self, level, batch):
             return all_slots(level, batch)
 
-It is named ``personas:PersonasDial`` where a dial of the table is named; its keyword arguments are its settings.
+It is named ``personas:PersonasDial`` where a dial of the table is named, and allowed with ``--trust personas``;
+its keyword arguments are its settings.
 What makes levels nest is the key: the same key is the same row. ``attributes`` puts any instruction
 into the prompt, as a name and its value.
 """
