@@ -29,7 +29,7 @@ def told(tmp_path, text):
         (FILES + "filters:\n- name: mine:function\n  limit: 3\n", "unknown key 'filters.0.limit'; valid: name"),
         (FILES + "filters:\n- name: leek\n", "filters.0.name is 'leek'; did you mean 'leak'?"),
         (FILES + "filters:\n- name: dedupe\n  near: 2\n", "line 7: filters.0.near: input should be less than or equal"),
-        (FILES.replace("path: p", "path: p, weight: 1"), "unknown key 'pools.0.weight'; did you mean 'weights'?"),
+        (FILES.replace("path: p", "path: p, lable: x"), "unknown key 'pools.0.lable'; did you mean 'label'?"),
         (FILES.replace("level: a", "select: {level: 3}"), "'pools.0.select.level'; did you mean 'levels'?"),
         (DIALS + "- name: topics\n  topics: data\n  topcs: data\n", "'dials.0.topcs'; did you mean 'topics'?"),
         (DIALS + "- name: topics\n  topics: dta\n", "line 5: dials.0.topics: topics is 'dta'"),
