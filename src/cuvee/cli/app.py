@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, ParamSpec, cast
+from typing import TYPE_CHECKING, Annotated, ParamSpec, cast
 
 import typer
 from typer.main import get_command
@@ -26,6 +27,11 @@ from cuvee.errors import ConfigError, CuveeError, InputError, TrialsFailed
 from cuvee.recommend import advice_to_json
 from cuvee.registry import trust_modules
 from cuvee.study import Flow, make_demo, open_study
+
+if TYPE_CHECKING:
+    from click import UsageError
+else:
+    UsageError = typer.BadParameter.__base__  # newer releases of typer have a copy of click in them
 
 app = typer.Typer(
     help="Find the blend: how diverse LLM-generated data should be, and how much of it to mix with real data.",
@@ -74,6 +80,7 @@ Target = Annotated[Path, typer.Argument(help="study.yaml or a run folder")]
 def main() -> None:
     """Run the command line and leave at once: no library's exit handler may hang or print after it."""
     sys.excepthook = _report_defect
+    cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     code = run_cli(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -87,15 +94,20 @@ def run_cli(arguments: Sequence[str]) -> int:
     """
     try:
         # not app(...): that puts a hook of its own in place of _report_defect
-        get_command(app)(args=list(arguments), prog_name="cuvee", obj=list(arguments))
+        code = get_command(app)(args=list(arguments), prog_name="cuvee", obj=list(arguments), standalone_mode=False)
     except CuveeError as exc:
         _complain(f"error: {exc}", "red")
         return 1 if isinstance(exc, TrialsFailed) else 2
+    except UsageError as exc:
+        told = io.StringIO()
+        exc.show(told)
+        show.err.print(told.getvalue(), end="", soft_wrap=True)
+        return exc.exit_code
     except KeyboardInterrupt:
         return _stopped()
-    except SystemExit as exc:  # typer turns Ctrl-C into exit code 130
-        return _stopped() if exc.code == _CTRL_C else int(exc.code or 0)
-    return 0
+    except SystemExit as exc:  # of a pipe that nobody reads
+        code = exc.code
+    return _stopped() if code == _CTRL_C else int(code or 0)  # typer turns Ctrl-C into exit code 130
 
 
 _CTRL_C = 130
@@ -107,13 +119,13 @@ def _stopped() -> int:
 
 
 def _complain(message: str, style: str) -> None:
-    show.err.print(" ".join(message.split()), style=style, markup=False, soft_wrap=True)
+    show.err.print(" ".join(message.split()), style=style, soft_wrap=True)
 
 
 def _report_defect(kind: type[BaseException], value: BaseException, _trace: TracebackType | None) -> None:
     """One line for what should never happen; the traceback only when asked for."""
     if os.environ.get("CUVEE_DEBUG"):
-        traceback.print_exception(value)
+        show.err.print("".join(traceback.format_exception(value)), soft_wrap=True)
     _complain(
         f"defect in cuvee {__version__}: {kind.__name__}: {value}; set CUVEE_DEBUG=1 for the traceback and report it",
         "red",
@@ -178,8 +190,8 @@ def _finish(flow: Flow, display: Display, json: bool) -> None:
         if result.failed is not None:
             show.show_failed(result.failed, result.folder)
         show.show_composition(result.composition)
-        show.out.print(f"blend:  {result.folder / 'blend'}", markup=False, soft_wrap=True)
-        show.out.print(f"report: {result.report}", markup=False, soft_wrap=True)
+        show.out.print(f"blend:  {result.folder / 'blend'}", soft_wrap=True)
+        show.out.print(f"report: {result.report}", soft_wrap=True)
     show.show_seconds(display.seconds)
 
 
@@ -231,8 +243,8 @@ def init(
     target.write_text(render_template(Path(named), corpus, text=text or "", label=label or ""), encoding="utf-8")
     schema = target.with_name("study.schema.json")
     schema.write_text(config_schema(), encoding="utf-8")
-    show.out.print(f"{data}: columns {', '.join(names)}; text is {text!r}, label is {label!r}", markup=False)
-    show.out.print(f"wrote {target} and {schema}; next: cuvee run {target}", markup=False)
+    show.out.print(f"{data}: columns {', '.join(names)}; text is {text!r}, label is {label!r}")
+    show.out.print(f"wrote {target} and {schema}; next: cuvee run {target}")
 
 
 def load_rows(path: Path, text: str | None, label: str | None) -> Corpus:

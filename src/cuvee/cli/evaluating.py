@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from cuvee.cli import show
 from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, may_trust, refuse_options
@@ -147,26 +145,25 @@ def _as_object(scores: Scores, report: ClassificationReport | None, paired: Pair
 
 
 def _show_report(report: ClassificationReport) -> None:
-    table = _table("label by label (95% intervals)", "label")
+    table = show.make_table("label by label (95% intervals)", "label")
     for column in ("rows", "predicted", "precision", "recall", "F1"):
         table.add_column(column, justify="right", no_wrap=True)
     for label, found in report.scores.items():
         numbers = [_with_interval(e) for e in (found.precision, found.recall, found.f1)]
-        table.add_row(_plain(label), str(found.support), str(found.predicted), *numbers)
+        table.add_row(label, str(found.support), str(found.predicted), *numbers)
     show.out.print(table)
     if not report.confusions:
         return
-    table = _table(f"taken for another ({len(report.confusions)} kinds, the most frequent)", "label")
+    table = show.make_table(f"taken for another ({len(report.confusions)} kinds, the most frequent)", "label")
     for column in ("taken for", "rows", "of its rows"):
         table.add_column(column, justify="right" if column != "taken for" else "left", no_wrap=True)
     for confusion in report.confusions[:_MOST_CONFUSIONS]:
-        names = _plain(confusion.truth), _plain(confusion.predicted)
-        table.add_row(*names, str(confusion.count), _with_interval(confusion.rate))
+        table.add_row(confusion.truth, confusion.predicted, str(confusion.count), _with_interval(confusion.rate))
     show.out.print(table)
 
 
 def _show_paired(paired: PairedScores, first: str, second: str) -> None:
-    table = _table(f"{first} less {second}, {paired.n} items in {paired.groups} groups", "score")
+    table = show.make_table(f"{first} less {second}, {paired.n} items in {paired.groups} groups", "score")
     for column in (first, second, "difference", "95% interval", "p"):
         table.add_column(column, justify="right")
     for name, e in paired.values.items():
@@ -181,15 +178,4 @@ def _with_interval(estimate: Estimate | None) -> str:
         return "-"
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} \\[{estimate.low:.2f}, {estimate.high:.2f}]"
-
-
-def _plain(name: str) -> str:
-    """A label as it is: what stands in brackets would be read as a style."""
-    return name.replace("[", "\\[")
-
-
-def _table(title: str, first: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(first, no_wrap=True)
-    return table
+    return f"{estimate.value:.3f} [{estimate.low:.2f}, {estimate.high:.2f}]"

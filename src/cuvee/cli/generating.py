@@ -174,9 +174,7 @@ def generate(
         show.show_json(made)
         return
     for name, found in made.items():
-        show.out.print(
-            f"{name}: {found['rows']} rows, {found['rejected']} answers rejected {found['note']}", markup=False
-        )
+        show.out.print(f"{name}: {found['rows']} rows, {found['rejected']} answers rejected {found['note']}")
 
 
 def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 
 from cuvee.cli import show
@@ -45,7 +44,7 @@ def ledger(
     else:
         show.out.print(_table(found, path))
         for note in list_notes(found.notes, found.unverified):
-            show.out.print(f"note: {note}", style="yellow", markup=False)
+            show.out.print(f"note: {note}", style="yellow")
 
 
 def _prices(prompt: float | None, completion: float | None) -> Prices | None:
@@ -59,8 +58,7 @@ def _prices(prompt: float | None, completion: float | None) -> Prices | None:
 
 
 def _table(found: LedgerSummary, path: Path) -> Table:
-    table = Table(title=str(path), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("what", no_wrap=True)
+    table = show.make_table(str(path), "what")
     table.add_column("number", justify="right", no_wrap=True)
     table.add_row("answers", f"{found.requests}", end_section=not (found.by_model or found.by_finish_reason))
     for model, number in found.by_model.items():

@@ -133,7 +133,7 @@ def measure(
     _show_measured(found, parts, json=json)
     for written in (page, examples):
         if written is not None and not json:
-            show.out.print(f"wrote {written}", markup=False, soft_wrap=True)
+            show.out.print(f"wrote {written}", soft_wrap=True)
 
 
 def _show_measured(found: Measurement, parts: dict[str, Measurement], *, json: bool) -> None:

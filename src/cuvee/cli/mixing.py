@@ -128,8 +128,8 @@ def mix(
     else:
         show.show_composition(blend.composition)
         if blend.is_weighted:
-            show.out.print(blend.weighing, markup=False, soft_wrap=True)
-        show.out.print(f"wrote {out}" + (f"; pushed to {address}" if address else ""), markup=False)
+            show.out.print(blend.weighing, soft_wrap=True)
+        show.out.print(f"wrote {out}" + (f"; pushed to {address}" if address else ""))
 
 
 def _check_choice(ctx: typer.Context, share: float, regime: str, task: str) -> None:
@@ -231,4 +231,4 @@ def replace(
             }
         )
     else:
-        show.out.print(f"{made}\nwrote {out}", markup=False)
+        show.out.print(f"{made}\nwrote {out}")

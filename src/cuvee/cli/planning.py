@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 
 from cuvee.cli import show
@@ -54,9 +53,9 @@ def plan(
         return
     show.out.print(_table(found))
     for line in _tell_power(found):
-        show.out.print(line, soft_wrap=True, markup=False)
+        show.out.print(line, soft_wrap=True)
     for note in found.notes:
-        show.out.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+        show.out.print(f"note: {note}", style="yellow", soft_wrap=True)
 
 
 def _tell_power(found: StudyPlan) -> list[str]:
@@ -97,8 +96,7 @@ def _config(study: Path) -> Path:
 def _table(found: StudyPlan) -> Table:
     held = "held-out" if found.folds > 1 else "locked test"
     rows = f"{found.train_rows} training, {found.validation_rows} validation, {found.test_rows} {held} rows"
-    table = Table(title=f"{found.name}: {rows}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("what", no_wrap=True)
+    table = show.make_table(f"{found.name}: {rows}", "what")
     table.add_column("number", justify="right", no_wrap=True)
     time = found.time
     table.add_row("time of what is known, about", _tell(time.total))

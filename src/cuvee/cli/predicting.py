@@ -93,7 +93,7 @@ def predict(
     if json:
         show.show_json({"out": str(out), "task": task, "rows": len(rows), "written": made.num_rows})
     else:
-        show.out.print(f"predicted {len(rows)} rows of {file}; wrote {out}", markup=False, soft_wrap=True)
+        show.out.print(f"predicted {len(rows)} rows of {file}; wrote {out}", soft_wrap=True)
 
 
 def label_columns(predictor: Predictor, rows: Corpus, watch: Advance) -> dict[str, pa.Array]:

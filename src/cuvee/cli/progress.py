@@ -12,23 +12,31 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Column
 from rich.text import Text
 
+from cuvee.characters import visible
 from cuvee.cli.show import err
 
 
-class DetailColumn(ProgressColumn):
-    """What a stage says of itself beside its counter."""
+class PlainColumn(ProgressColumn):
+    """What is said of a stage, as it is."""
+
+    def __init__(self, read: Callable[[Task], str], style: str, *, cut: bool = False) -> None:
+        super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis" if cut else "ignore"))
+        self._read, self._style = read, style
 
     def render(self, task: Task) -> Text:
         """Ask the stage."""
-        detail: Callable[[], str] | None = task.fields["detail"]
-        return Text("" if detail is None else detail(), style="dim")
+        return Text(visible(self._read(task)), style=self._style)
+
+
+def _read_detail(task: Task) -> str:
+    detail: Callable[[], str] | None = task.fields["detail"]
+    return "" if detail is None else detail()
 
 
 class Display:
@@ -37,15 +45,15 @@ class Display:
     def __init__(self) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("[bold]{task.description:<10}", table_column=Column(no_wrap=True)),
+            PlainColumn(lambda task: f"{task.description:<10}", "bold"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}", table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[rate]}", style="dim", table_column=Column(no_wrap=True)),
+            PlainColumn(lambda task: str(task.fields["unit"]), "none"),
+            PlainColumn(lambda task: str(task.fields["rate"]), "dim"),
             TimeElapsedColumn(),
-            TextColumn("left", style="dim"),
+            PlainColumn(lambda _: "left", "dim"),
             TimeRemainingColumn(),
-            DetailColumn(table_column=Column(no_wrap=True, overflow="ellipsis")),
+            PlainColumn(_read_detail, "dim", cut=True),
             console=err,
             transient=False,
         )
@@ -87,4 +95,4 @@ class Display:
 
     def noted(self, message: str) -> None:
         """Something the user should know."""
-        self._progress.console.print(f"note: {message}", style="yellow", markup=False)
+        self._progress.console.print(f"note: {message}", style="yellow")

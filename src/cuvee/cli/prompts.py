@@ -61,10 +61,10 @@ def show_prompts(
             }
         )
     elif name is not None:
-        typer.echo(found.file(name).source, nl=False)
+        show.show_text(found.file(name).source)
     else:
         for file in found.files.values():
-            typer.echo(f"{file.name:<24} {file.purpose} Variables: {', '.join(file.variables)}")
+            show.show_text(f"{file.name:<24} {file.purpose} Variables: {', '.join(file.variables)}\n")
 
 
 def _copy(found: PromptSet, names: list[str], out: Path) -> None:
@@ -73,7 +73,9 @@ def _copy(found: PromptSet, names: list[str], out: Path) -> None:
             raise ConfigError(f"{out / f'{name}{SUFFIX}'}: already there; choose another folder, or remove it")
     for name in names:
         replace_text(out / f"{name}{SUFFIX}", found.file(name).source)
-    typer.echo(f"wrote {len(names)} {'file' if len(names) == 1 else 'files'} to {out}; keep those that you change")
+    show.show_text(
+        f"wrote {len(names)} {'file' if len(names) == 1 else 'files'} to {out}; keep those that you change\n"
+    )
 
 
 def _choose(kind: str | None, context: str | None) -> Kind:
@@ -105,7 +107,7 @@ def _show_finished(
         show.show_json({"kind": kind, "for": first, "schema": made["chat"].schema, "prompts": parts})
         return
     for name, finished in parts.items():
-        typer.echo(f"--- {name}\n{finished}\n")
+        show.show_text(f"--- {name}\n{finished}\n\n")
 
 
 def _parts(kind: Kind, completion: Request, chat: Request) -> dict[str, str]:

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from rich import box
 from rich.table import Table
 
 from cuvee.cli import show
@@ -41,17 +40,16 @@ def show_selected(
             }
         )
         return
-    show.out.print(str(filtered), markup=False)
+    show.out.print(str(filtered))
     if chosen is not None:
         show.out.print(_table(chosen))
         for note in dict.fromkeys(part.note for part in chosen if part.note):
-            show.out.print(f"note: {note}", markup=False)
-    show.out.print(f"wrote {', '.join(map(str, paths))}", markup=False)
+            show.out.print(f"note: {note}")
+    show.out.print(f"wrote {', '.join(map(str, paths))}")
 
 
 def _table(chosen: list[Selection]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("selection", no_wrap=True)
+    table = show.make_table(None, "selection")
     names = list(chosen[0].values)
     for column in ("rows", *names, "length differs, SD"):
         table.add_column(column, justify="right", no_wrap=True)

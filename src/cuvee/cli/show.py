@@ -1,17 +1,24 @@
-"""What the terminal shows when work is done: tables, verdicts, JSON."""
+"""What the terminal shows when work is done: tables, verdicts, JSON.
+
+Everything that reaches the terminal goes through ``out`` and ``err``, or through ``show_json`` and ``show_text``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.style import StyleType
 from rich.table import Table
+from rich.text import Text
 
+from cuvee.characters import to_json, visible, visible_lines
 from cuvee.measure import METRICS, measurement_to_json
 from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
 from cuvee.records import (
@@ -26,19 +33,51 @@ from cuvee.records import (
     name_score,
 )
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class PlainConsole(Console):
+    """A console that shows text as it is: no markup, no emoji codes, control characters as escapes."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 (rich's own options)
+        """As rich does it, control characters as escapes."""
+        return super().render_str(visible_lines(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich does it; texts that were made elsewhere get their escapes here."""
+        for segment in super().render(renderable, options):
+            plain = segment.control or segment.text == visible_lines(segment.text)
+            yield segment if plain else Segment(visible_lines(segment.text), segment.style)
+
+
+class DataTable(Table):
+    """A table whose cells are one line each."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        """As rich does it; a newline in a cell is an escape."""
+        shown = (visible(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*shown, style=style, end_section=end_section)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 def show_seconds(seconds: Mapping[str, float]) -> None:
     """The seconds of each stage."""
     parts = [f"{stage} {spent:.0f}" for stage, spent in seconds.items()]
-    err.print(f"seconds: {', '.join(parts)}; total {sum(seconds.values()):.0f}", style="dim", markup=False)
+    err.print(f"seconds: {', '.join(parts)}; total {sum(seconds.values()):.0f}", style="dim")
 
 
 def show_json(value: object) -> None:
     """One object on stdout."""
-    out.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    out.file.write(to_json(value) + "\n")
+
+
+def show_text(text: str) -> None:
+    """A text on stdout, never wrapped."""
+    out.file.write(visible_lines(text))
 
 
 def estimate_to_json(estimate: Estimate) -> dict[str, object]:
@@ -64,8 +103,7 @@ def scores_to_json(scores: Scores) -> dict[str, object]:
 def show_values(title: str, values: Mapping[str, Estimate]) -> None:
     """A table of numbers with their intervals, a part for each family of metrics; p-values where there are tests."""
     tested = any(e.p_value is not None for e in values.values())
-    table = _table(title)
-    table.add_column("metric", no_wrap=True)
+    table = make_table(title, "metric")
     for column in ("value", "95% interval", *(["p"] if tested else [])):
         table.add_column(column, justify="right", no_wrap=True)
     families = [METRICS[name].family if name in METRICS else "" for name in values]
@@ -90,8 +128,8 @@ _HEADS = {
 def show_measurements(measurements: Mapping[str, Measurement]) -> None:
     """Pools side by side: one row each, the main numbers."""
     shown = [name for name in _HEADS if any(name in m.values for m in measurements.values())]
-    table = _table("measured")
-    table.add_column("corpus", no_wrap=True, max_width=26)
+    table = make_table("measured", "corpus")
+    table.columns[0].max_width = 26
     table.add_column("n", justify="right", no_wrap=True)
     for name in shown:
         table.add_column(_HEADS[name], justify="right", no_wrap=True)
@@ -107,8 +145,7 @@ def show_comparison(comparison: Comparison) -> None:
     how = [f"{comparison.rows} rows each", f"encoder {comparison.encoder}"]
     how += [f"mean of {comparison.draws} draws"] if comparison.draws > 1 else []
     how += [f"words after the first {comparison.words} do not count in lexical numbers"] if comparison.words else []
-    table = _table(", ".join(how))
-    table.add_column("metric", no_wrap=True)
+    table = make_table(", ".join(how), "metric")
     for name in comparison.names:
         table.add_column(name, justify="right")
     for name in comparison.names[1:]:
@@ -118,20 +155,23 @@ def show_comparison(comparison: Comparison) -> None:
         table.add_row(metric, *cells, *(_difference(e) for e in comparison.differences[metric][1:]))
     out.print(table)
     for note in comparison.notes:
-        out.print(f"note: {note}", style="yellow", markup=False)
+        out.print(f"note: {note}", style="yellow")
 
 
-def _difference(estimate: Estimate | None) -> str:
+def _difference(estimate: Estimate | None) -> str | Text:
     if estimate is None:
         return ""
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:+.3g}"
-    shown = f"{estimate.value:+.3g} \\[{estimate.low:+.3g}, {estimate.high:+.3g}]"
-    return f"[bold]{shown}[/bold]" if estimate.low > 0 or estimate.high < 0 else shown
+    shown = f"{estimate.value:+.3g} [{estimate.low:+.3g}, {estimate.high:+.3g}]"
+    return Text(shown, style="bold") if estimate.low > 0 or estimate.high < 0 else shown
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def make_table(title: str | None, first: str) -> DataTable:
+    """A table, with the head of its first column."""
+    table = DataTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, no_wrap=True)
+    return table
 
 
 def show_composition(composition: Composition) -> None:
@@ -180,8 +220,7 @@ def show_advice(advice: Advice) -> None:
         "trainer": lambda cell: cell.trainer,
     }
     shown = [name for name, read in several.items() if len({read(s.cell) for s in advice.cells}) > 1]
-    table = _table("best cells, and the real rows (validation; gains in points)")
-    table.add_column("cell", no_wrap=True)
+    table = make_table("best cells, and the real rows (validation; gains in points)", "cell")
     for column in ("share", *shown, score):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("over real rows", "over repeated"):
@@ -202,21 +241,21 @@ def show_advice(advice: Advice) -> None:
     for shape in advice.shapes:
         means = ", ".join(f"{level}: {100 * m:.1f}%" for level, m in zip(shape.levels, shape.means, strict=True))
         note = f" ({shape.note})" if shape.note else ""
-        out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}", markup=False)
+        out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}")
     if advice.shapes:
         out.print(
             "(A shape compares levels with each other. Whether the best blend beats the real rows is another question.)"
         )
     for found in advice.by_rows:
-        out.print(write_rows(found, advice.score), markup=False)
+        out.print(write_rows(found, advice.score))
     if advice.optimism is not None:
-        out.print(write_optimism(advice.optimism, confirmed_best(advice)), markup=False)
+        out.print(write_optimism(advice.optimism, confirmed_best(advice)))
     if advice.sensitivity is not None:
-        out.print(write_sensitivity(advice.sensitivity), markup=False)
+        out.print(write_sensitivity(advice.sensitivity))
         for lost in advice.sensitivity.lost:
-            out.print(str(lost), markup=False)
+            out.print(str(lost))
     out.print()
-    out.print(f"Verdict: {advice.decision}. {advice.sentence}", style="bold", markup=False)
+    out.print(f"Verdict: {advice.decision}. {advice.sentence}", style="bold")
 
 
 def show_failed(failed: FailedTrials, folder: Path) -> None:
@@ -224,4 +263,4 @@ def show_failed(failed: FailedTrials, folder: Path) -> None:
     page = folder / "report.html"
     listed = f"; each is listed in {page}, Failed trials" if page.is_file() else ""
     again = "to run the study again tries them again"
-    out.print(f"{failed}{listed}; {again}", style="yellow", markup=False, soft_wrap=True)
+    out.print(f"{failed}{listed}; {again}", style="yellow", soft_wrap=True)

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
+from cuvee.characters import visible
 from cuvee.cli import show
 from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
 from cuvee.cli.rows import Group
@@ -144,13 +142,12 @@ def _describe(rows: Corpus, path: Path) -> dict[str, object]:
 
 def _show_parts(parts: Mapping[str, Corpus], paths: Mapping[str, Path]) -> None:
     labels = sorted({label for rows in parts.values() for label in rows.labels if rows.task == "classification"})
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("part", no_wrap=True)
+    table = show.make_table(None, "part")
     for column in ("rows", *labels[:8]):
-        table.add_column(escape(column), justify="right")
+        table.add_column(visible(column), justify="right")
     for name, rows in parts.items():
         counts = rows.label_counts()
         table.add_row(name, str(len(rows)), *(str(counts.get(label, 0)) for label in labels[:8]))
     show.out.print(table)
     for path in paths.values():
-        show.out.print(f"wrote {path}", markup=False, soft_wrap=True)
+        show.out.print(f"wrote {path}", soft_wrap=True)

@@ -48,4 +48,4 @@ def report(study: Target, json: Json = False) -> None:
     if json:
         show.show_json({"report": str(result.report), "blend": str(result.folder / "blend")})
     else:
-        show.out.print(f"report: {result.report}", markup=False, soft_wrap=True)
+        show.out.print(f"report: {result.report}", soft_wrap=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 
 from cuvee.cli import show
@@ -35,7 +34,7 @@ def status(
     if found.failed is not None:
         show.show_failed(found.failed, run)
     for note in found.notes[-SHOWN:]:
-        show.out.print(f"note: {note}", style="yellow", markup=False)
+        show.out.print(f"note: {note}", style="yellow")
 
 
 @app.command()
@@ -58,8 +57,7 @@ def repair(
 
 
 def _table(found: RunStatus, path: Path) -> Table:
-    table = Table(title=f"{path}: {_state(found)}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("what", no_wrap=True)
+    table = show.make_table(f"{path}: {_state(found)}", "what")
     table.add_column("number", justify="right", no_wrap=True)
     of = "" if found.total is None else f" of {found.total}"
     table.add_row(f"stage {found.stage}, {found.unit}", f"{found.done}{of}", end_section=True)

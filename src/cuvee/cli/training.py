@@ -157,7 +157,6 @@ def train(
             f"trained {chosen} on {len(corpus)} rows with loss {said}; wrote {out}; "
             + (f"pushed to {address}; " if address else "")
             + f"next: cuvee evaluate {out} TEST_FILE",
-            markup=False,
         )
 
 

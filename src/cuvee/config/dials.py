@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 from typing_extensions import TypeAliasType
 
-from cuvee.config.sections import Section, name_tag
+from cuvee.config.sections import Name, Section, name_tag
 from cuvee.config.targets import TargetConfig
 
 _DRAWS = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
@@ -90,7 +90,7 @@ Range = float | tuple[float, float]
 class SamplingLevel(Section):
     """One way to sample: each value fixed, or drawn from a range for each row."""
 
-    name: str | None = Field(None, description="of the level; made of its values when left out")
+    name: Name | None = Field(None, description="of the level; made of its values when left out")
     temperature: Range | None = None
     top_p: Range | None = None
     min_p: Range | None = None
@@ -210,7 +210,7 @@ class CombinedConfig(Section):
     name: Literal["combined"]
     first: SingleDial
     second: SingleDial
-    levels: tuple[str, ...] | None = Field(None, min_length=1, description="pairs such as 4 x 1; all when left out")
+    levels: tuple[Name, ...] | None = Field(None, min_length=1, description="pairs such as 4 x 1; all when left out")
     draws: int | None = _DRAWS
     target: TargetConfig | None = _TARGET
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from cuvee.config.sections import Section, name_tag
+from cuvee.config.sections import Name, Section, name_tag
 from cuvee.corpus import Task
 from cuvee.mix.select import OBJECTIVES
 from cuvee.registry import nearest_name
@@ -95,18 +95,18 @@ class SelectConfig(Section):
 class PoolFile(Section):
     """A ready-made pool: the synthetic rows of one level, or the rows from which levels are selected."""
 
-    dial: str = Field(description="what was varied, for example paraphrase; select where levels are selected")
-    level: str | None = Field(
+    dial: Name = Field(description="what was varied, for example paraphrase; select where levels are selected")
+    level: Name | None = Field(
         None, description="which setting of it; list the levels of a dial from least to most diverse"
     )
     select: SelectConfig | None = Field(None, description="instead of level: choose levels from this pool")
     path: str
-    text: str | None = Field(None, description="column of the text, prompt or query")
-    label: str | None = Field(None, description="column of the label, completion or passage")
-    context: str | None = Field(
+    text: Name | None = Field(None, description="column of the text, prompt or query")
+    label: Name | None = Field(None, description="column of the label, completion or passage")
+    context: Name | None = Field(
         None, description="column of what a text is about, for the task generation; data.context when left out"
     )
-    group: str | None = Field(
+    group: Name | None = Field(
         None,
         description="column naming the source row: its paraphrases stay in one draw; so do rows of one context or "
         "passage, without it too",

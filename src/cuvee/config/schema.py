@@ -10,7 +10,7 @@ from cuvee.config.evaluating import EvaluateConfig
 from cuvee.config.execution import ExecuteConfig, TrackConfig
 from cuvee.config.generators import EmbeddedGenerator, FileGenerator, Generator
 from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_pools
-from cuvee.config.sections import Section
+from cuvee.config.sections import Name, Section
 from cuvee.config.training import SearchConfig, Sizes, TrainConfig, list_sizes
 from cuvee.config.writing import WritingConfig
 from cuvee.corpus import Task
@@ -24,10 +24,10 @@ class DataConfig(Section):
     """The real data. Paths are relative to the file that names them."""
 
     real: str = Field(description="CSV, TSV, JSONL (also .gz), Parquet, or a saved Hugging Face dataset")
-    text: str | None = Field(None, description="column of the input; recognised by its usual names when left out")
-    label: str | None = Field(None, description="column of the label")
-    group: str | None = Field(None, description="column whose equal values stay on one side of the split")
-    context: str | None = Field(None, description="column of what a text is about, for the task generation")
+    text: Name | None = Field(None, description="column of the input; recognised by its usual names when left out")
+    label: Name | None = Field(None, description="column of the label")
+    group: Name | None = Field(None, description="column whose equal values stay on one side of the split")
+    context: Name | None = Field(None, description="column of what a text is about, for the task generation")
     test: str | None = Field(None, description="a file of its own for the locked test, with the same columns")
     validation: str | None = Field(None, description="a file of its own for validation, with the same columns")
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from cuvee.characters import check_name
+
+Name = Annotated[str, AfterValidator(check_name)]
+"""Of a level, a dial or a column: no control character."""
 
 
 class Section(BaseModel):

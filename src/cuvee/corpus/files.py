@@ -147,6 +147,10 @@ def _json_rows(content: str, path: Path) -> Iterator[dict[str, object]]:
             continue
         try:
             row = json.loads(line)
+            if "\\ud" in line.lower():
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as exc:
+            raise InputError(f"{path}, line {number}: holds half of a surrogate pair, \\ud...; remove it") from exc
         except json.JSONDecodeError as exc:
             raise InputError(f"{path}, line {number}: broken JSON ({exc.msg} at column {exc.colno})") from exc
         if not isinstance(row, dict):

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cuvee.characters import to_html, visible
 from cuvee.corpus.content import content_id, content_ids
 from cuvee.errors import InputError
 from cuvee.fingerprint import hash_texts
@@ -293,13 +294,13 @@ class Corpus:
                 yield from row
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{k}: {v}" for k, v in list(self.label_counts().items())[:8])
+        counts = ", ".join(f"{visible(k)}: {v}" for k, v in list(self.label_counts().items())[:8])
         origins = ", ".join(f"{v} {k}" for k, v in sorted(Counter(self.origins).items()))
         return f"Corpus({self.task}, {len(self)} rows: {origins}; {counts})"
 
     def _repr_html_(self) -> str:
         head = self.table.slice(0, 5).select(["text", "target", "origin"]).to_pandas()
-        return f"<p>{self!r}</p>{head.to_html(index=False)}"
+        return f"<p>{to_html(repr(self))}</p>{head.to_html(index=False)}"
 
 
 def _add_later_columns(table: pa.Table) -> pa.Table:

@@ -35,7 +35,7 @@ def parse_reply(reply: Reply) -> Answer | None:
     usage = data.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     return Answer(
-        text=_whole_characters(text or ""),
+        text=text or "",
         finish_reason=str(choice.get("finish_reason") or ""),
         prompt_tokens=_count(counts.get("prompt_tokens")),
         completion_tokens=_count(counts.get("completion_tokens")),
@@ -75,6 +75,8 @@ def model_owners(reply: Reply) -> dict[str, str] | None:
 def _json_object(body: str) -> Mapping[str, object]:
     try:
         data = json.loads(body)
+        if "\\ud" in body.lower():  # only whole characters can be stored
+            data = json.loads(_whole_characters(json.dumps(data, ensure_ascii=False)))
     except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.characters import to_html
 from cuvee.corpus import Corpus, Origin, label_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
@@ -59,7 +60,7 @@ class Blend:
         return f"rows have weights: {zero} weigh 0, all count as {self.effective_rows:.0f} of equal weight"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{self}</pre>{self.corpus._repr_html_()}"
+        return f"<pre>{to_html(str(self))}</pre>{self.corpus._repr_html_()}"
 
 
 def mix_corpora(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import Literal
 
+from cuvee.characters import to_html
 from cuvee.records.failures import FailedTrials
 from cuvee.records.measurement import Estimate
 from cuvee.records.trials import Cell
@@ -264,4 +264,4 @@ class Advice:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        return f"<pre>{to_html(str(self))}</pre>"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cuvee.characters import to_html
 
 Vectors = NDArray[np.float32]
 
@@ -62,9 +63,9 @@ def value_lines(values: Mapping[str, Estimate]) -> list[str]:
 def value_table(caption: str, values: Mapping[str, Estimate]) -> str:
     """An HTML table of numbers."""
     rows = "".join(
-        f"<tr><td>{escape(k)}</td><td>{v.value:.4g}</td><td>{_interval(v)}</td></tr>" for k, v in values.items()
+        f"<tr><td>{to_html(k)}</td><td>{v.value:.4g}</td><td>{_interval(v)}</td></tr>" for k, v in values.items()
     )
-    head = f"<caption>{escape(caption)}</caption><tr><th>metric</th><th>value</th><th>95%</th></tr>"
+    head = f"<caption>{to_html(caption)}</caption><tr><th>metric</th><th>value</th><th>95%</th></tr>"
     return f"<table>{head}{rows}</table>"
 
 

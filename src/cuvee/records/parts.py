@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.characters import to_html
 from cuvee.records.measurement import Estimate, Measurement
 
 Floats = NDArray[np.float64]
@@ -168,11 +168,11 @@ class Comparison:
         return "\n".join([self._caption, *lines, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in self._heads)
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._cells)
+        head = "".join(f"<th>{to_html(cell)}</th>" for cell in self._heads)
+        rows = ("".join(f"<td>{to_html(cell)}</td>" for cell in row) for row in self._cells)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        table = f"<table><caption>{escape(self._caption)}</caption><tr>{head}</tr>{body}</table>"
+        notes = "".join(f"<li>{to_html(note)}</li>" for note in self.notes)
+        table = f"<table><caption>{to_html(self._caption)}</caption><tr>{head}</tr>{body}</table>"
         return table + (f"<ul>{notes}</ul>" if notes else "")
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from cuvee.characters import to_markdown, visible, visible_lines
 from cuvee.corpus import Task
 from cuvee.records import Advice, Composition, Estimate, Level, Measurement, MetricNote
 
@@ -118,9 +119,9 @@ def render_card(
     """
     licences, made = licences or Licences(), synthetic or SyntheticPart(left_out=rejected or {})
     sections = [
-        [f"# {_plain(name)} blend"],
-        [] if advice is None else [f"**Verdict: {advice.decision}.** {_plain(advice.sentence)}"],
-        [*_composition(composition), *(["", f"**Weights.** {_plain(weights)}."] if weights else [])],
+        [f"# {to_markdown(name)} blend"],
+        [] if advice is None else [f"**Verdict: {advice.decision}.** {to_markdown(advice.sentence)}"],
+        [*_composition(composition), *(["", f"**Weights.** {to_markdown(weights)}."] if weights else [])],
         _labels(composition),
         _making(generator if composition.synthetic_rows else "", made, composition),
         _filters(made),
@@ -150,7 +151,7 @@ def _front_matter(name: str, composition: Composition, task: Task, languages: Se
     for code in languages:
         if not is_language(code):
             raise ValueError(f"languages has {code!r}; give ISO 639 codes such as 'en' or 'pt-BR'")
-    front: dict[str, object] = {"pretty_name": name}
+    front: dict[str, object] = {"pretty_name": visible(name)}
     if languages:
         front["language"] = list(languages)
     front["license"] = licences.blend
@@ -203,7 +204,7 @@ def _making(generator: str, made: SyntheticPart, composition: Composition) -> li
         "sampling, unless the level says otherwise": ", ".join(f"{k} {v}" for k, v in made.sampling.items()),
         "dials and levels": ", ".join(level.key for level in made.levels),
     }
-    lines = [f"- {what}: {_plain(said)}" for what, said in facts.items() if said]
+    lines = [f"- {what}: {to_markdown(said)}" for what, said in facts.items() if said]
     return ["## Synthetic rows", "", *lines] if lines else []
 
 
@@ -225,8 +226,8 @@ def _measured(measurement: Measurement, notes: Mapping[str, MetricNote]) -> list
     tested = any(e.p_value is not None for e in measurement.values.values())
     head = ["metric", "value", "95% interval", *(["p"] if tested else []), *(["reads as"] if notes else [])]
     lines = [
-        f"## Measured: {_plain(measurement.name)}", "",
-        f"{measurement.n} rows; encoder {_plain(measurement.encoder)} ({measurement.encoder_hash[:12]}), "
+        f"## Measured: {to_markdown(measurement.name)}", "",
+        f"{measurement.n} rows; encoder {to_markdown(measurement.encoder)} ({measurement.encoder_hash[:12]}), "
         f"seed {measurement.seed}. Fingerprint `{measurement.fingerprint}`"
         + (f", against `{measurement.against}`." if measurement.against else "."),
     ]  # fmt: skip
@@ -236,7 +237,7 @@ def _measured(measurement: Measurement, notes: Mapping[str, MetricNote]) -> list
             for key, e in measurement.values.items()
             if families[key] == family
         ]
-        lines += ["", *([f"### {_plain(family)}", ""] if family else []), *_table(head, rows)]
+        lines += ["", *([f"### {to_markdown(family)}", ""] if family else []), *_table(head, rows)]
     return lines
 
 
@@ -253,9 +254,9 @@ def _licence(licences: Licences, made: Composition) -> list[str]:
     blend = licences.name if licences.blend == "other" else licences.blend
     lines = [
         "## Licence", "",
-        f"- this dataset: {_plain(blend)}{f' (<{_plain(licences.link)}>)' if licences.link else ''}",
-        *([f"- real rows: {_plain(real)}"] if made.real_rows else []),
-        *([f"- synthetic rows: {_plain(synthetic)}"] if made.synthetic_rows else []),
+        f"- this dataset: {to_markdown(blend)}{f' (<{to_markdown(licences.link)}>)' if licences.link else ''}",
+        *([f"- real rows: {to_markdown(real)}"] if made.real_rows else []),
+        *([f"- synthetic rows: {to_markdown(synthetic)}"] if made.synthetic_rows else []),
     ]  # fmt: skip
     if licences.blend == "other" and licences.name == "unstated":
         lines += ["", "State `license` above before you share this."]
@@ -263,20 +264,14 @@ def _licence(licences: Licences, made: Composition) -> list[str]:
 
 
 def _reproduction(how: Reproduction, version: str) -> list[str]:
-    facts = [f"- Cuvée {_plain(version)}"]
+    facts = [f"- Cuvée {to_markdown(version)}"]
     facts += [] if how.seed is None else [f"- seed {how.seed}"]
-    facts += [f"- fingerprint of {_plain(what)}: `{value}`" for what, value in how.fingerprints.items()]
+    facts += [f"- fingerprint of {to_markdown(what)}: `{value}`" for what, value in how.fingerprints.items()]
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", how.command)), default=0))
-    command = [f"{fence}sh", *how.command.splitlines(), fence, ""] if how.command else []
+    command = [f"{fence}sh", *visible_lines(how.command).splitlines(), fence, ""] if how.command else []
     return ["## How to reproduce", "", *command, *facts]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines]
-
-
-def _plain(text: str) -> str:
-    """Text that can break neither a table nor the page: one line, no HTML."""
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return " ".join(escaped.split())
+    return ["| " + " | ".join(to_markdown(cell) for cell in line) + " |" for line in lines]

@@ -6,12 +6,12 @@ maps each of them to the dark theme by its value (``[fill="#..."]``), so a chart
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cuvee.characters import to_html, visible
 from cuvee.fingerprint import hash_texts
 
 if TYPE_CHECKING:
@@ -119,7 +119,16 @@ def render_chart(
         "legend": {"labelColor": INK, "titleColor": MUTED, "symbolSize": 60} | text,
         "text": {"fontSize": 11},
     }
-    return _inline(vl_convert.vegalite_to_svg(spec), label)
+    return _inline(vl_convert.vegalite_to_svg(_visible_spec(spec)), label)
+
+
+def _visible_spec(part: object) -> object:
+    """A chart's names and texts without control characters, which end the process that draws them."""
+    if isinstance(part, dict):
+        return {name: _visible_spec(inner) for name, inner in part.items()}
+    if isinstance(part, list | tuple):
+        return [_visible_spec(inner) for inner in part]
+    return visible(part) if isinstance(part, str) else part
 
 
 def _inline(svg: str, label: str) -> str:
@@ -130,5 +139,5 @@ def _inline(svg: str, label: str) -> str:
     mark = hash_texts([label, svg])[:8]
     body = re.sub(r'id="([^"]+)"', rf'id="{mark}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{mark}-\1)", body)
-    name = html.escape(label, quote=True)
+    name = to_html(label)
     return f'<svg class="chart" role="img" aria-label="{name}" viewBox="{view}" style="--w:{view.split()[2]}">{body}'

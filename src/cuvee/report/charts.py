@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cuvee.characters import visible
 from cuvee.records import CellSummary, Estimate, Gain
 from cuvee.report.chart_parts import (
     ACCENT,
@@ -85,7 +86,7 @@ def draw_accuracy_by_level(
     rows = [row for row in map(_accuracy_row, cells) if row["level"] in levels]
     x = alt.X("level:N", sort=list(levels), title=f"{dial}: least → most diverse, as expected", axis=level_axis())
     y = alt.Y("accuracy:Q", title=_axis_title(score), scale=alt.Scale(domain=list(domain), zero=False))
-    colour = alt.when(alt.datum.level == best).then(alt.value(ACCENT)).otherwise(alt.value(INK))
+    colour = alt.when(alt.datum.level == visible(best)).then(alt.value(ACCENT)).otherwise(alt.value(INK))
     base = chart_of(rows)
     layers = [
         *_baseline_rules(baselines, domain, at=_label_place(len(levels))),

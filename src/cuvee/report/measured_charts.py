@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections import Counter
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.characters import to_html
 from cuvee.records import DatasetMap, Estimate, Profile
 from cuvee.report.chart_parts import (
     ACCENT,
@@ -196,7 +196,7 @@ def _add_titles(svg: str, points: DatasetMap) -> str:
         rest = re.sub(r' (?:role|aria-roledescription|stroke-width)="[^"]*"', "", found.group(2))
         place = ", ".join(part for part in (points.origin[i], points.group[i]) if part)
         words = ": ".join(part for part in (place, _shorten(points.text[i])) if part)
-        return f"<path{rest}><title>{html.escape(words)}</title></path>"
+        return f"<path{rest}><title>{to_html(words)}</title></path>"
 
     return re.sub(r'<path aria-label="p(\d+)"([^>]*)/>', write, svg)
 

@@ -11,6 +11,7 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup, escape
 
+from cuvee.characters import visible
 from cuvee.records import DatasetMap, MeasurementPage, SampleRow
 from cuvee.report.chart_parts import COLOURS, DARK, write_dark_theme
 from cuvee.report.figures import Figure
@@ -31,6 +32,7 @@ from cuvee.report.measured_tables import (
     list_provenance,
     list_splits,
 )
+from cuvee.report.page import open_templates
 from cuvee.report.tables import write_number, write_percent
 
 _HASH_DIGITS = 12
@@ -89,20 +91,14 @@ def render_measurement(page: MeasurementPage) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cuvee", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates()
     environment.filters["breakable"] = _breakable
     return environment.get_template("measured.html.j2")
 
 
 def _breakable(name: str) -> Markup:
     """A name, escaped, that may be broken after each of its underscores and slashes."""
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_/])", name))
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_/])", visible(name)))
 
 
 def _cut_hash(text: str) -> str:

@@ -9,6 +9,7 @@ from importlib import resources
 
 import jinja2
 
+from cuvee.characters import visible_lines
 from cuvee.records import Composition, Confirmation, ShapeTest
 from cuvee.records.generation import Generation
 from cuvee.report.chart_parts import COLOURS, DARK, capitalise, write_dark_theme
@@ -53,7 +54,7 @@ def render_report(data: ReportData) -> str:
     """
     advice, grid = data.advice, gather_grid(data)
     rejected = count_rejected(data.rejected)
-    template = _environment().get_template("page.html.j2")
+    template = open_templates().get_template("page.html.j2")
     return template.render(
         data=data,
         advice=advice,
@@ -98,10 +99,12 @@ def _shorten(sentence: str) -> str:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def open_templates() -> jinja2.Environment:
+    """The pages' templates; what is written into one is escaped, control characters too."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("cuvee", "report"),
         autoescape=True,
+        finalize=lambda value: visible_lines(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
+from cuvee.characters import check_name
 from cuvee.config import AttributesConfig, CombinedConfig, DialConfig, ExamplesConfig, TopicsConfig
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_seed
@@ -57,9 +58,11 @@ def make_dials(study: Study, ask: Asker | None = None) -> list[tuple[DialConfig,
     for number, settings in enumerate(study.config.dials):
         try:
             dial = make_dial(settings.name, _read_settings(study, settings, ask))
+            for name in (dial.name, *(level.name for level in dial.levels)):
+                check_name(name)
             check_target(study, settings, dial)
             made.append((settings, dial))
-        except ConfigError as exc:
+        except (ConfigError, ValueError) as exc:
             raise ConfigError(f"dials.{number}: {exc}") from exc
     names = [dial.name for _, dial in made]
     for name in names:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cuvee.characters import to_html
 from cuvee.corpus import Corpus
 from cuvee.recommend import advice_to_text
 from cuvee.records import Advice, Composition, FailedTrials, Measurement, Trial, TrialFailure
@@ -33,7 +34,10 @@ class StudyResult:
         return "\n".join([*lines, f"report: {self.report}", f"blend: {self.folder / 'blend'}"])
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{self.name}</b>: {self.advice.sentence}</p><p>report: <code>{self.report}</code></p>"
+        return (
+            f"<p><b>{to_html(self.name)}</b>: {to_html(self.advice.sentence)}</p>"
+            f"<p>report: <code>{to_html(str(self.report))}</code></p>"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from cuvee.characters import to_markdown, visible_lines
 from cuvee.corpus import Corpus, Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.train.settings import Trained
@@ -32,7 +33,6 @@ _PIPELINES: Mapping[Task, str] = {
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+_-]*")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_FREE_TEXT = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def render_model_card(
     licence = licence or ModelLicence()
     base = _name_base(base or predictor.settings.model or "")
     sections = [
-        [f"# {_plain(name)}", "", _introduce(predictor, corpus, base)],
+        [f"# {to_markdown(name)}", "", _introduce(predictor, corpus, base)],
         _use(corpus.task),
         _data(corpus),
         _training(predictor),
@@ -155,26 +155,26 @@ def _data(corpus: Corpus) -> list[str]:
     lines = [f"{rows} rows: {rows - made} real, {made} synthetic (share {made / rows if rows else 0:.3f} as realised)."]
     writers = sorted({g for g in corpus.table["generator"].to_pylist() if g})
     if writers:
-        lines += ["", f"Synthetic rows were written by {', '.join(_plain(writer) for writer in writers)}."]
+        lines += ["", f"Synthetic rows were written by {', '.join(to_markdown(writer) for writer in writers)}."]
     if corpus.task == "classification":
         counts = Counter(zip(corpus.targets, corpus.origins, strict=True))
         cells = [[label, counts[label, "real"], counts[label, "synthetic"]] for label in corpus.labels]
         lines += ["", "| label | real | synthetic |", "| --- | --- | --- |"]
-        lines += ["| " + " | ".join(_plain(str(cell)) for cell in cell_row) + " |" for cell_row in cells]
+        lines += ["| " + " | ".join(to_markdown(str(cell)) for cell in cell_row) + " |" for cell_row in cells]
     return ["## Training data", "", *lines]
 
 
 def _training(predictor: Trained) -> list[str]:
     settings = predictor.settings
     taken = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name != "model"}
-    lines = [f"| {name} | {_plain(str(value))} |" for name, value in taken.items() if value is not None]
+    lines = [f"| {name} | {to_markdown(str(value))} |" for name, value in taken.items() if value is not None]
     return ["## Training", "", "| setting | value |", "| --- | --- |", *lines]
 
 
 def _scores(scores: Mapping[str, float]) -> list[str]:
     if not scores:
         return []
-    lines = [f"| {_plain(name)} | {value:.4g} |" for name, value in scores.items()]
+    lines = [f"| {to_markdown(name)} | {value:.4g} |" for name, value in scores.items()]
     return [
         "## Scores",
         "",
@@ -188,7 +188,12 @@ def _scores(scores: Mapping[str, float]) -> list[str]:
 
 def _licence(licence: ModelLicence) -> list[str]:
     named = licence.name if licence.identifier == "other" else licence.identifier
-    lines = ["## Licence", "", f"- this model: {_plain(named)}", "- the base model and the data keep their own terms"]
+    lines = [
+        "## Licence",
+        "",
+        f"- this model: {to_markdown(named)}",
+        "- the base model and the data keep their own terms",
+    ]
     if licence.identifier == "other" and licence.name == "unstated":
         lines += ["", "State `license` above before you share this."]
     return lines
@@ -196,11 +201,6 @@ def _licence(licence: ModelLicence) -> list[str]:
 
 def _reproduction(command: str, corpus: Corpus, version: str) -> list[str]:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
-    shown = [f"{fence}sh", *command.splitlines(), fence, ""] if command else []
-    facts = [f"- Cuvée {_plain(version)}", f"- fingerprint of the rows: `{corpus.fingerprint}`"]
+    shown = [f"{fence}sh", *visible_lines(command).splitlines(), fence, ""] if command else []
+    facts = [f"- Cuvée {to_markdown(version)}", f"- fingerprint of the rows: `{corpus.fingerprint}`"]
     return ["## How to reproduce", "", *shown, *facts]
-
-
-def _plain(text: str) -> str:
-    """Text that can break neither a table nor the page: one line, no HTML."""
-    return " ".join(text.translate(_FREE_TEXT).split())

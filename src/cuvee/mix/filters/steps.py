@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.characters import to_html
 from cuvee.corpus import Corpus
 from cuvee.encoders import batches, empty_rows
 from cuvee.errors import InputError
@@ -208,7 +208,7 @@ class Filtered:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>{self.corpus._repr_html_()}"
+        return f"<pre>{to_html(str(self))}</pre>{self.corpus._repr_html_()}"
 
 
 def check_reasons(name: str, reasons: Sequence[str | None], rows: int) -> None:

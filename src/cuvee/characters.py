@@ -1,0 +1,48 @@
+r"""Text of others made safe to show: characters that act on a terminal or a page are written as escapes, ``\x1b``."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+# controls but the newline, line and paragraph separators, bidirectional controls, halves of surrogate pairs, and
+# what no XML may hold
+_HIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_MARKDOWN = {ord(c): rf"\{c}" for c in "\\|[]`"} | {ord("&"): "&amp;", ord("<"): "&lt;"}
+
+
+def visible_lines(text: str) -> str:
+    """The text with control characters as escapes; newlines stay."""
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def visible(text: str) -> str:
+    """The text on one line, with control characters and newlines as escapes."""
+    return visible_lines(text).replace("\n", "\\n")
+
+
+def to_html(text: str) -> str:
+    """The text to stand in HTML."""
+    return html.escape(visible_lines(text))
+
+
+def to_markdown(text: str) -> str:
+    """The text to stand on one line or in a table of Markdown: no markup, no HTML."""
+    return " ".join(visible_lines(" ".join(text.split())).translate(_MARKDOWN).split())
+
+
+def to_json(value: object) -> str:
+    """One line of JSON in which every control character is an escape of JSON."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def check_name(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        ValueError: it holds a control character, which no table or chart can show.
+    """
+    if visible(name) != name:
+        raise ValueError(f"'{visible(name)}' holds a control character; give a name without one")
+    return name
