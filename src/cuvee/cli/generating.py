@@ -27,7 +27,7 @@ from cuvee.cli.app import (
 )
 from cuvee.cli.plain_rows import HF, Asking, Files, Made, choose_name, count_rejected, generate_rows, open_llm
 from cuvee.cli.progress import Display
-from cuvee.cli.rows import check_output
+from cuvee.cli.rows import GuardCells, check_guard, check_output
 from cuvee.config import parse_target
 from cuvee.corpus import Task, load_corpus
 from cuvee.generate import Budget
@@ -40,7 +40,7 @@ from cuvee.study.writing import read_sources
 _PLAIN = (
     *("rows", "temperature", "describe", "max_tokens", "seed", "ledger", "quarantine", "concurrency"),
     *("target", "tolerance", "context_size", "task", "kind", "context", "sources", "sources_column", "prompts"),
-    "near_duplicate",
+    *("near_duplicate", "guard_cells"),
 )
 _BUDGET = ("budget_requests", "budget_tokens")
 
@@ -123,6 +123,7 @@ def generate(
         bool, typer.Option("--retry-failed", help="ask again what failed for good in earlier runs")
     ] = False,
     out: Out = None,
+    guard_cells: GuardCells = False,
     text: Text = None,
     label: Label = None,
     seed: Seed = 0,
@@ -138,8 +139,10 @@ def generate(
             refuse_options(ctx, ["context"], f"it is for --task generation, this one is {task}")
         path = out or Path("synthetic.jsonl")
         check_output(path)
+        check_guard(ctx, path.suffix)
         files = Files(
             rows=path,
+            guard_cells=guard_cells,
             ledger=ledger or path.with_suffix(".ledger.sqlite"),
             quarantine=quarantine or path.with_suffix(".quarantine.jsonl"),
         )

@@ -27,7 +27,7 @@ from cuvee.cli.app import (
     refuse_options,
 )
 from cuvee.cli.progress import Display
-from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
+from cuvee.cli.rows import Against, Columns, Group, GuardCells, Metrics, Watch, check_guard
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
 from cuvee.crew import Crew
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
@@ -52,7 +52,7 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _ONLY_FILES = (
     *("against", "held_out", "by", "embeddings", "against_embeddings", "metric", "rows", "page", "examples"),
     *("device", "precision", "time_budget", "encoder", "text", "label", "group", "seed"),
-    *("execute", "workers", "address"),
+    *("execute", "workers", "address", "guard_cells"),
 )
 
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto")]
@@ -76,6 +76,7 @@ def measure(
     rows: Annotated[int | None, typer.Option("--rows", min=2, help="measure a sample of this many rows")] = None,
     page: Annotated[Path | None, typer.Option("--page", help="write an HTML page with pictures")] = None,
     examples: Annotated[Path | None, typer.Option("--examples", help="write each row's scores: .csv, .parquet")] = None,
+    guard_cells: GuardCells = True,
     device: DeviceName = "cpu",
     precision: PrecisionName = "float32",
     time_budget: Annotated[str | None, typer.Option("--time-budget", help="of all-pairs numbers: 90s, 10m")] = None,
@@ -94,6 +95,7 @@ def measure(
         refuse_options(ctx, _ONLY_FILES, IN_STUDY)
         _measure_study(target, json=json)
         return
+    check_guard(ctx, "" if examples is None else examples.suffix)
     columns = Columns(text, label, group, files=(target, against, held_out))
     name = (target or embeddings or Path("nothing")).name
     if target is None:
@@ -127,7 +129,9 @@ def measure(
                 )  # fmt: skip
                 replace_text(page, render_measurement(shown))
             if examples is not None:
-                write_table(tabulate_examples(subject.corpus, score_examples(subject)), examples)
+                write_table(
+                    tabulate_examples(subject.corpus, score_examples(subject)), examples, guard_cells=guard_cells
+                )
         except ValueError as exc:  # an option that asks for what these files cannot give
             raise ConfigError(f"{name}: {exc}") from exc
     _show_measured(found, parts, json=json)

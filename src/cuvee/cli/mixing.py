@@ -25,7 +25,7 @@ from cuvee.cli.app import (
     refuse_options,
 )
 from cuvee.cli.progress import Display
-from cuvee.cli.rows import Columns, Group, check_output
+from cuvee.cli.rows import Columns, Group, GuardCells, check_guard, check_output
 from cuvee.corpus import Task, write_corpus
 from cuvee.corpus.folders import check_folder
 from cuvee.corpus.output import OUTPUTS
@@ -59,6 +59,7 @@ def mix(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV; or a folder: a dataset with its card")
     ] = Path("blend.parquet"),
+    guard_cells: GuardCells = False,
     licence: Annotated[str, typer.Option("--licence", help="of the dataset, as the hub names it: cc-by-4.0")] = "other",
     licence_name: Annotated[str, typer.Option("--licence-name", help="where the licence is 'other'")] = "unstated",
     real_licence: Annotated[str, typer.Option("--real-licence", help="terms of the real rows, in words")] = "",
@@ -80,6 +81,7 @@ def mix(
 ) -> None:
     """Mix real and synthetic rows at an exact share, and write the blend."""
     _check_choice(ctx, share, regime, task)
+    check_guard(ctx, out.suffix)
     is_folder = out.suffix not in OUTPUTS
     if is_folder:
         check_folder(out, replaces=is_dataset)
@@ -114,7 +116,7 @@ def mix(
         card = _card(out.name, blend, licences, language or [], ctx, seed)
         write_dataset(out, blend.corpus, card)
     else:
-        write_corpus(blend.corpus, out)
+        write_corpus(blend.corpus, out, guard_cells=guard_cells)
     address = push_dataset(out, push, private=not public) if push is not None else None
     if json:
         show.show_json(
@@ -190,6 +192,7 @@ def _card(name: str, blend: Blend, licences: Licences, languages: list[str], ctx
 
 @app.command()
 def replace(
+    ctx: typer.Context,
     base: Annotated[Path, typer.Argument(help="rows of which some are replaced")],
     paraphrases: Annotated[Path, typer.Argument(help="paraphrases of rows of BASE")],
     m_p: Annotated[int, typer.Option("--m-p", min=0, help="paraphrases of each source row")],
@@ -199,6 +202,7 @@ def replace(
     ] = None,
     group: Group = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV")] = Path("replaced.parquet"),
+    guard_cells: GuardCells = False,
     text: Text = None,
     label: Label = None,
     seed: Seed = 0,
@@ -206,6 +210,7 @@ def replace(
 ) -> None:
     """Let m_p paraphrases of each of r rows of a label stand in for other rows; --group names the source row."""
     check_output(out)
+    check_guard(ctx, out.suffix)
     if max_m_p is not None and max_m_p < m_p:
         raise ConfigError(f"--max-m-p {max_m_p} is below --m-p {m_p}; give the largest --m-p of the series")
     files = (base, paraphrases)
@@ -217,7 +222,7 @@ def replace(
         seed=seed,
         max_m_p=max_m_p,
     )
-    write_corpus(made.corpus, out)
+    write_corpus(made.corpus, out, guard_cells=guard_cells)
     if json:
         show.show_json(
             {

@@ -50,9 +50,10 @@ Made = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """What is written."""
+    """What is written; ``guard_cells`` of a CSV."""
 
     rows: Path
+    guard_cells: bool
     ledger: Path
     quarantine: Path
 
@@ -96,7 +97,7 @@ def _generate(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files, displa
         pool, found = _make_pool(real, llm, asking, ledger, progress)
         _note(display, pool, before, ledger.sessions()[len(before) :])
         spent, failed = ledger.totals(), ledger.failures()
-    write_corpus(pool.corpus, files.rows)
+    write_corpus(pool.corpus, files.rows, guard_cells=files.guard_cells)
     if pool.quarantine or files.quarantine.exists():  # what an earlier run left there is true no more
         write_quarantine([pool], files.quarantine)
     return {

@@ -22,7 +22,7 @@ from cuvee.cli.evaluating import (
     task_of,
 )
 from cuvee.cli.progress import Display
-from cuvee.cli.rows import Watch
+from cuvee.cli.rows import GuardCells, Watch, check_guard
 from cuvee.corpus import Corpus, load_corpus, write_table
 from cuvee.corpus.files import read_table
 from cuvee.corpus.output import OUTPUTS
@@ -55,6 +55,7 @@ def predict(
     encoder: ProbeEncoder = None,
     text: Text = None,
     context: Context = None,
+    guard_cells: GuardCells = True,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -65,6 +66,7 @@ def predict(
     """
     if out.suffix not in OUTPUTS:
         raise ConfigError(f"--out {out}: unknown kind of file {out.suffix!r}; use {', '.join(OUTPUTS)}")
+    check_guard(ctx, out.suffix)
     predictor = load_predictor(model, encoder=load_encoder(encoder) if encoder else None)
     task = task_of(predictor)
     idle = [name for name in NO_USE[task] if name not in _EVALUATION]
@@ -89,7 +91,7 @@ def predict(
         else:
             pool = list(load_passages(passages, passage)) if passages is not None else []
             made = ranked_rows(predictor, rows, pool, table, top=top, file=file, watch=watch)
-    write_table(made, out)
+    write_table(made, out, guard_cells=guard_cells)
     if json:
         show.show_json({"out": str(out), "task": task, "rows": len(rows), "written": made.num_rows})
     else:

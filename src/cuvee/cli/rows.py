@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cuvee.cli.app import refuse_options
 from cuvee.cli.progress import Display
 from cuvee.corpus import SCHEMA, Corpus, Origin, Task, load_corpus, read_columns
 from cuvee.corpus.output import OUTPUTS
@@ -19,6 +20,10 @@ _UNITS = {"embed": "texts", "compare rows": "tiles", "measure": "metrics", "comp
 Group = Annotated[str | None, typer.Option("--group", help="column of what belongs together: a source, a document")]
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="only these metrics; all: every one")]
 Against = Annotated[Path | None, typer.Option("--against", help="real rows: adds shift and label agreement")]
+
+GuardCells = Annotated[
+    bool, typer.Option("--guard-cells/--no-guard-cells", help="CSV: an apostrophe before what a spreadsheet would run")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,12 @@ def check_output(out: Path) -> None:
     """
     if out.suffix not in OUTPUTS:
         raise ConfigError(f"--out {out}: unknown kind of file; use {', '.join(OUTPUTS)}")
+
+
+def check_guard(ctx: typer.Context, suffix: str) -> None:
+    """Refuse ``--guard-cells`` where no CSV is written."""
+    if suffix != ".csv":
+        refuse_options(ctx, ["guard_cells"], "it is for a CSV")
 
 
 class Watch:

@@ -12,7 +12,7 @@ import typer
 
 from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
 from cuvee.cli.plain_rows import choose_name
-from cuvee.cli.rows import Columns, Group, check_output
+from cuvee.cli.rows import Columns, Group, GuardCells, check_guard, check_output
 from cuvee.cli.selected import show_selected
 from cuvee.corpus import Corpus, Task, write_corpus
 from cuvee.corpus.output import replace_text
@@ -130,9 +130,11 @@ def select(
         str | None, typer.Option("--context", help="column of what a question is about, for the task generation")
     ] = None,
     seed: Seed = 0,
+    guard_cells: GuardCells = False,
     json: Json = False,
 ) -> None:
     """Filter a pool and choose rows of it: at levels of diversity, at a value, nearest to real data, or plainly."""
+    check_guard(ctx, out.suffix)
     _check_choice(ctx, rows, levels, target, method, metric, out)
     if per_cluster is None:
         refuse_options(ctx, ["cluster_cosine"], "it goes with --per-cluster")
@@ -177,7 +179,7 @@ def select(
         chosen = _choose(
             filtered.corpus, model, known, rows, levels, target, method, metric, not no_match_lengths, seed
         )
-    paths = _write(filtered.corpus, chosen, out)
+    paths = _write(filtered.corpus, chosen, out, guard_cells)
     show_selected(filtered, chosen, paths, json)
 
 
@@ -228,14 +230,14 @@ def _choose(
     return [select_rows(pool, vectors, rows=rows, method=method or metric, real=other, match_lengths=match, seed=seed)]
 
 
-def _write(pool: Corpus, chosen: list[Selection] | None, out: Path) -> list[Path]:
+def _write(pool: Corpus, chosen: list[Selection] | None, out: Path, guard_cells: bool) -> list[Path]:
     if chosen is None:
-        write_corpus(pool, out)
+        write_corpus(pool, out, guard_cells=guard_cells)
         return [out]
     if len(chosen) == 1:
-        write_corpus(chosen[0].corpus, out)
+        write_corpus(chosen[0].corpus, out, guard_cells=guard_cells)
         return [out]
     paths = [out.with_name(f"{out.stem}-{part.name}{out.suffix}") for part in chosen]
     for part, path in zip(chosen, paths, strict=True):
-        write_corpus(part.corpus, path)
+        write_corpus(part.corpus, path, guard_cells=guard_cells)
     return paths

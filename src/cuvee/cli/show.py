@@ -6,13 +6,14 @@ Everything that reaches the terminal goes through ``out`` and ``err``, or throug
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.style import StyleType
 from rich.table import Table
@@ -33,12 +34,20 @@ from cuvee.records import (
     name_score,
 )
 
+_UNCUT = 10_000  # columns
+
 
 class PlainConsole(Console):
     """A console that shows text as it is: no markup, no emoji codes, control characters as escapes."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """That of the terminal; in a file or a pipe nothing is cut off."""
+        found = super().size
+        return found if self.is_terminal or "COLUMNS" in os.environ else ConsoleDimensions(_UNCUT, found.height)
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 (rich's own options)
         """As rich does it, control characters as escapes."""

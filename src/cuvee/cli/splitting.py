@@ -12,7 +12,7 @@ import typer
 from cuvee.characters import visible
 from cuvee.cli import show
 from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
-from cuvee.cli.rows import Group
+from cuvee.cli.rows import Group, GuardCells, check_guard
 from cuvee.corpus import Corpus, Split, Task, few_shot, load_corpus, split_corpus, write_corpus
 from cuvee.corpus.folders import check_folder, fill_folder
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
@@ -43,6 +43,7 @@ def split(
     ] = None,
     task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
     form: Annotated[str, typer.Option("--format", help="parquet, jsonl or csv")] = "parquet",
+    guard_cells: GuardCells = False,
     text: Text = None,
     label: Label = None,
     seed: Seed = 0,
@@ -51,6 +52,7 @@ def split(
     """Split a file into train, validation and test; no text, group, context or near-duplicate is on two sides."""
     if form not in _FORMATS:
         raise ConfigError(f"--format is {form!r}; valid: {', '.join(_FORMATS)}")
+    check_guard(ctx, f".{form}")
     if near is None:
         refuse_options(ctx, ["encoder"], "it goes with --near")
     check_folder(out)
@@ -71,7 +73,7 @@ def split(
     parts = _gather_parts(made, sizes, seed, asked={"test": test, "validation": validation})
     with fill_folder(out) as folder:
         for name, rows in parts.items():
-            write_corpus(rows, folder / f"{name}.{form}")
+            write_corpus(rows, folder / f"{name}.{form}", guard_cells=guard_cells)
     paths = {name: out / f"{name}.{form}" for name in parts}
     if json:
         show.show_json({"parts": {k: _describe(v, paths[k]) for k, v in parts.items()}, "seed": seed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cuvee.characters import to_html, visible
 from cuvee.fingerprint import hash_texts
@@ -119,7 +119,7 @@ def render_chart(
         "legend": {"labelColor": INK, "titleColor": MUTED, "symbolSize": 60} | text,
         "text": {"fontSize": 11},
     }
-    return _inline(vl_convert.vegalite_to_svg(_visible_spec(spec)), label)
+    return _inline(vl_convert.vegalite_to_svg(cast("dict[str, Any]", _visible_spec(spec))), label)
 
 
 def _visible_spec(part: object) -> object:
