@@ -41,8 +41,8 @@ def check_name(name: str) -> str:
     """The name itself.
 
     Raises:
-        ValueError: it holds a control character, which no table or chart can show.
+        ValueError: it holds a control character.
     """
     if visible(name) != name:
-        raise ValueError(f"'{visible(name)}' holds a control character; give a name without one")
+        raise ValueError(f"'{visible(name)}' holds a control character, which no table or chart can show")
     return name

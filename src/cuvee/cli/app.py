@@ -18,6 +18,7 @@ import typer
 from typer.main import get_command
 
 from cuvee._version import __version__
+from cuvee.characters import check_name
 from cuvee.cli import show
 from cuvee.cli.progress import Display
 from cuvee.config import config_schema, render_template
@@ -239,6 +240,11 @@ def init(
     found_text, found_label = guess_columns(names)
     text, label = text or found_text, label or found_label
     corpus = load_corpus(data, text=text, label=label)
+    for column in (text, label):
+        try:
+            check_name(column or "")
+        except ValueError as exc:
+            raise InputError(f"{data}: column {exc}; rename it") from exc
     named = os.path.relpath(data.resolve(), target.resolve().parent)
     target.write_text(render_template(Path(named), corpus, text=text or "", label=label or ""), encoding="utf-8")
     schema = target.with_name("study.schema.json")

@@ -138,7 +138,7 @@ def show_measurements(measurements: Mapping[str, Measurement]) -> None:
     """Pools side by side: one row each, the main numbers."""
     shown = [name for name in _HEADS if any(name in m.values for m in measurements.values())]
     table = make_table("measured", "corpus")
-    table.columns[0].max_width = 26
+    table.columns[0].max_width = 26 if out.is_terminal else None
     table.add_column("n", justify="right", no_wrap=True)
     for name in shown:
         table.add_column(_HEADS[name], justify="right", no_wrap=True)

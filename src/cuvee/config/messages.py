@@ -16,9 +16,10 @@ from cuvee.registry import nearest_name
 def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> str:
     """One line: file, line, key, what is wrong, the nearest valid key or value.
 
-    Of several errors the most telling is told: an unknown key before the missing one it was meant to be.
+    Of several errors the most telling is told: an unknown key before the missing one it was meant to be, and a value
+    that is wrong before another type that it might have had.
     """
-    error = min(exc.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    error = min(exc.errors(), key=lambda e: (e["type"] != "extra_forbidden", e["type"] != "value_error"))
     location, valid = _follow(error["loc"])
     key = ".".join(str(p) for p in location)
     line = _line_of(node, location)
