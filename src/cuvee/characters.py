@@ -9,7 +9,7 @@ import re
 # controls but the newline, line and paragraph separators, bidirectional controls, halves of surrogate pairs, and
 # what no XML may hold
 _HIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-_MARKDOWN = {ord(c): rf"\{c}" for c in "\\|[]`"} | {ord("&"): "&amp;", ord("<"): "&lt;"}
+_MARKDOWN = {ord(c): rf"\{c}" for c in "\\|[]"} | {ord("&"): "&amp;", ord("<"): "&lt;"}
 
 
 def visible_lines(text: str) -> str:

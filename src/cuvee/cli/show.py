@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rich import box
-from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.style import StyleType
 from rich.table import Table
@@ -42,12 +42,8 @@ class PlainConsole(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
-
-    @property
-    def size(self) -> ConsoleDimensions:
-        """That of the terminal; in a file or a pipe nothing is cut off."""
-        found = super().size
-        return found if self.is_terminal or "COLUMNS" in os.environ else ConsoleDimensions(_UNCUT, found.height)
+        if not self.is_terminal and "COLUMNS" not in os.environ:  # in a file or a pipe nothing is cut off
+            self.width = _UNCUT
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 (rich's own options)
         """As rich does it, control characters as escapes."""

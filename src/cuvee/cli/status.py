@@ -53,7 +53,7 @@ def repair(
                 done.append(said)
             done += repair_trials(part) if part.is_dir() else []
     for said in done or [f"{run}: nothing is damaged"]:
-        show.out.print(said, markup=False, soft_wrap=True)
+        show.out.print(said, soft_wrap=True)
 
 
 def _table(found: RunStatus, path: Path) -> Table:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from cuvee.characters import to_markdown, visible, visible_lines
+from cuvee.characters import to_markdown, visible_lines
 from cuvee.corpus import Task
 from cuvee.records import Advice, Composition, Estimate, Level, Measurement, MetricNote
 
@@ -151,7 +151,7 @@ def _front_matter(name: str, composition: Composition, task: Task, languages: Se
     for code in languages:
         if not is_language(code):
             raise ValueError(f"languages has {code!r}; give ISO 639 codes such as 'en' or 'pt-BR'")
-    front: dict[str, object] = {"pretty_name": visible(name)}
+    front: dict[str, object] = {"pretty_name": visible_lines(name)}
     if languages:
         front["language"] = list(languages)
     front["license"] = licences.blend
