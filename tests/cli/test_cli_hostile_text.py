@@ -15,11 +15,20 @@ import yaml
 from command_line import call, refused
 from cuvee.characters import to_json, to_markdown, visible
 from cuvee.corpus import load_corpus
+from cuvee.errors import ConfigError
+from cuvee.study import open_study
 
 LABELS = ("\x1b]0;pwned\x07", "[/INST]", "</script><script>alert(1)</script>")
 """A title that a terminal would take, rich markup that closes nothing, HTML that would run."""
 HOSTILE = (*LABELS, "\x1b[2J", "[red]x", ":smile:", "\x9b31m", "&#27;", "\x00", "a|b\nc\td\re", "\u202edlrow", "=1+1")
 ANSWERS = (*HOSTILE, "half \ud800")
+OWN_DIAL = """
+from cuvee.generate import SamplingDial
+
+
+class Mine(SamplingDial):
+    name = "mi\\x1bne"
+"""
 RAW = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 COLUMN, NAME = "[bold]te\x1b[2Jxt", "re\x1b[2J[red]\u202eal"
 
@@ -172,6 +181,17 @@ def test_names_are_checked_when_the_config_is_read(settings, tmp_path, capsys, k
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     line = refused(capsys, "plan", path)
     assert f"{key}: " in line and "line " in line and RAW.findall(line) == []
+
+
+@pytest.mark.trust("hostile_dial")
+def test_levels_of_a_dial_of_ones_own_are_checked_before_anything_is_sent(settings, local, tmp_path, monkeypatch):
+    (tmp_path / "hostile_dial.py").write_text(OWN_DIAL, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {**settings, "dials": [{"name": "hostile_dial:Mine", "levels": [0.5]}]}
+    told = r"^dials.0: 'mi\\x1bne' holds a control character"
+    with pytest.raises(ConfigError, match=told), open_study(given, out=tmp_path / "run") as flow:
+        _ = flow.pools
+    assert not local.bodies
 
 
 @pytest.mark.slow
