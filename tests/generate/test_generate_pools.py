@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -22,6 +23,7 @@ from cuvee.generate import (
 )
 from cuvee.generate.acceptance import Judge
 from cuvee.generate.dials.refine import BaseThenRefineDial
+from cuvee.generate.dials.taboo import TabooDial
 from cuvee.generate.failures import Failure
 from cuvee.generate.filling import Filling
 from cuvee.generate.prompts import PromptWriter
@@ -326,10 +328,46 @@ def test_generation_works_inside_a_running_loop(llm, train):
     assert asyncio.run(notebook())[0].short == 0
 
 
+WAITING = {
+    "rounds": (topics(1, 4), few_words, {}),
+    "paraphrases": (ParaphraseDial(levels=[0, 2], sources=2), paraphrase, {"nearest": nearest_by_shared_words}),
+    "drafts": (BaseThenRefineDial(levels=[0.5, 1.0]), few_words, {}),
+    "words to avoid": (TabooDial(levels=[1, 3], read=2), few_words, {}),
+}
+
+
+@pytest.mark.parametrize("case", WAITING)
+@pytest.mark.parametrize("every", [1000, 10], ids=["one waits", "a tenth waits"])
+def test_what_does_not_depend_on_a_request_goes_on_while_it_waits_and_rows_stay_the_same(llm, train, case, every):
+    """Later rounds, levels and draws do not wait for a Retry-After; words to avoid are those of all rows before."""
+    dial, llm.text, settings = WAITING[case]
+    arrivals, waiting = [], set()
+
+    async def limit(_number, _request, body):
+        arrivals.append(json.dumps(body, sort_keys=True))
+        if arrivals[-1] in waiting and arrivals.count(arrivals[-1]) == 1:
+            after = {"Retry-After": "2" if every > 10 else "0.2"}
+            return web.json_response({"error": "slow down"}, status=429, headers=after)
+        return None
+
+    llm.script = limit
+    clean, asked = generate(llm, train, dial, **settings), list(arrivals)
+    waiting.update(asked[::every])
+    arrivals.clear()
+    pools = generate(llm, train, dial, **settings)
+    assert [replace(pool, corpus=None) for pool in pools] == [replace(pool, corpus=None) for pool in clean]
+    assert all(one.corpus.table.equals(other.corpus.table) for one, other in zip(pools, clean, strict=True))
+    assert set(asked) <= set(arrivals)
+    assert len(arrivals) <= len(asked) + len(waiting) + len(asked) // 20  # what was asked ahead was wanted
+    if every > 10:
+        late = len(arrivals) - 1 - arrivals.index(asked[0], arrivals.index(asked[0]) + 1)
+        assert late <= 6  # its own next attempts, and what avoids the words of its row
+
+
 class PickyClient(LLMClient):
     """Asks what it is asked, but for requests with an odd seed: those fail for good."""
 
-    def answer_requests(self, requests, on_answer=None):
+    def answer_requests(self, requests, on_answer=None, _more=None):
         good = [r for r in requests if r.seed % 2 == 0]
         answers = dict(zip(good, super().answer_requests(good, on_answer), strict=True))
         return [answers.get(r, Failure(reason="HTTP 400", message="odd", tries=3)) for r in requests]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.generate.calls import Answer
@@ -109,12 +110,13 @@ class Judge:
                 return questions
         return {}
 
-    def give(self, answers: Mapping[str, tuple[Question, Answer]]) -> None:
-        """Take questions with their answers, by slot key, and judge all slots afresh."""
-        for key, (question, answer) in answers.items():
+    def give(self, *rounds: Mapping[str, tuple[Question, Answer]]) -> None:
+        """Take questions with their answers, by slot key, of one round or several, and judge all slots afresh."""
+        for key, (question, answer) in chain.from_iterable(answers.items() for answers in rounds):
             self._asked.setdefault(key, []).append(question)
             self._parsed.setdefault(key, []).append(self.parse(key, question, answer))
-        usable = [(p.text, self._slots[key].label) for key in answers for p in self._parsed[key] if p.reason is None]
+        keys = dict.fromkeys(chain.from_iterable(rounds))
+        usable = [(p.text, self._slots[key].label) for key in keys for p in self._parsed[key] if p.reason is None]
         self._screen.look(usable)
         self.rows, self.rejected = {}, []
         self._known.begin(p.text for parsed in self._parsed.values() for p in parsed if p.reason is None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 from cuvee.errors import GenerationError
 from cuvee.generate.budgets import Spent
 from cuvee.generate.calls import Answer, Endpoint, Request, request_json, request_key
-from cuvee.generate.failures import Failure, Outcome
+from cuvee.generate.failures import Failure, More, OnAnswer, Outcome
 from cuvee.generate.ledger import Ledger
 
 
@@ -101,19 +101,21 @@ class BatchClient:
         return ()
 
     def answer_requests(
-        self, requests: Sequence[Request], on_answer: Callable[[Request, Answer], None] | None = None
+        self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
     ) -> list[Outcome]:
         """What came of each request, in their order; equal requests are answered once.
 
         Args:
             requests: in any order.
             on_answer: called with each answer as it is committed, or is found in the ledger.
+            more: what to ask beside requests that wait for their next try; here none does, so it is not called.
 
         Raises:
             ConfigError: a chat request, and the model has no chat template.
             GenerationError: out of memory with a single request, or the model gives no numbers.
             RunFolderError: the ledger cannot be written.
         """
+        del more
         tell = on_answer or _tell_nobody
         outcomes: dict[Request, Outcome] = {}
         missing: dict[Request, str] = {}
@@ -153,7 +155,7 @@ class BatchClient:
 
     def _answer_all(
         self, waiting: list[Prompt], keys: Mapping[Request, str], outcomes: dict[Request, Outcome],
-        tell: Callable[[Request, Answer], None],
+        tell: OnAnswer,
     ) -> None:  # fmt: skip
         done = 0
         while done < len(waiting):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
@@ -16,7 +16,7 @@ from cuvee.generate.budgets import Load, Purse, Spent, worst_case
 from cuvee.generate.calls import Answer, Endpoint, Request, request_json, request_key
 from cuvee.generate.compatibility import Compatibility
 from cuvee.generate.dispatch import Dispatch, Ways
-from cuvee.generate.failures import Failure, Outcome
+from cuvee.generate.failures import Failure, More, OnAnswer, Outcome
 from cuvee.generate.identities import settle_identity
 from cuvee.generate.journal import Journal
 from cuvee.generate.lanes import Lanes
@@ -116,7 +116,7 @@ class LLMClient:
         return self._compatibility.unverified
 
     def answer_requests(
-        self, requests: Sequence[Request], on_answer: Callable[[Request, Answer], None] | None = None
+        self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
     ) -> list[Outcome]:
         """An answer or a failure for each request, in their order; equal requests are sent once.
 
@@ -126,6 +126,8 @@ class LLMClient:
         Args:
             requests: neighbours go one after the other through one lane.
             on_answer: called with each answer as it arrives, or is found in the ledger.
+            more: called with all outcomes so far when nothing is left to be sent now, for all are settled or wait for
+                their next try; what it returns is asked too.
 
         Raises:
             EndpointUnreachable: no usable answer for ``give_up_s`` seconds, or a refused connection at the start.
@@ -134,9 +136,19 @@ class LLMClient:
             EndpointError: it refuses a parameter or path, or all of the first requests.
             RunFolderError: the ledger cannot be written.
         """
-        tell = on_answer or _tell_nobody
         self._asked = True
-        answers: dict[Request, Outcome] = {}
+        tell = on_answer or _tell_nobody
+        outcomes: dict[Request, Outcome] = {}
+        if missing := self._find_missing(requests, outcomes, tell):
+            if outcomes or (not self._trusted and self._ledger.has_answers(self._endpoint)):
+                self._trust()
+            self._run(self._send_all(missing, outcomes, tell, more))
+        return [outcomes[r] for r in requests]
+
+    def _find_missing(
+        self, requests: Sequence[Request], outcomes: dict[Request, Outcome], tell: OnAnswer
+    ) -> dict[Request, str]:
+        """Those that the ledger has no answer to, with their keys; the answers of the others go to ``outcomes``."""
         missing: dict[Request, str] = {}
         for request in dict.fromkeys(requests):
             self._compatibility.note_asked(request)
@@ -145,14 +157,10 @@ class LLMClient:
             if known is None:
                 missing[request] = key
             else:
-                answers[request] = known
+                outcomes[request] = known
                 self._known = request
                 tell(request, known)
-        if missing:
-            if answers or (not self._trusted and self._ledger.has_answers(self._endpoint)):
-                self._trust()
-            answers.update(self._run(self._send_all(missing, tell)))
-        return [answers[r] for r in requests]
+        return missing
 
     def _run(self, work: Coroutine[None, None, T]) -> T:
         return self._call(lambda: self._runner.run(work))
@@ -173,11 +181,10 @@ class LLMClient:
                 raise
 
     async def _send_all(
-        self, keys: Mapping[Request, str], tell: Callable[[Request, Answer], None]
-    ) -> dict[Request, Outcome]:
+        self, keys: dict[Request, str], outcomes: dict[Request, Outcome], tell: OnAnswer, more: More | None
+    ) -> None:
         self._task = asyncio.current_task()
         await self._fleet.open()
-        answers: dict[Request, Answer] = {}
         failures: dict[Request, Failure] = {}
         try:
             async with Journal(self._ledger, self._gather_s, self._endpoint.known_as) as journal:
@@ -186,14 +193,27 @@ class LLMClient:
                     if not self._trusted:
                         self._trust()
                     await journal.keep(keys[request], request_json(self._endpoint, request), answer)
-                    answers[request] = answer
+                    outcomes[request] = answer
                     self._known = request
                     tell(request, answer)
 
+                def fail(request: Request, failure: Failure) -> None:
+                    outcomes[request] = failures[request] = failure
+
+                def further() -> list[Request]:
+                    """More requests to send; as no lane is open, no answer is being committed."""
+                    while more is not None:
+                        wanted = [r for r in more(outcomes) if r not in keys and r not in outcomes]
+                        if missing := self._find_missing(wanted, outcomes, tell):
+                            keys.update(missing)
+                            return list(missing)
+                        if not wanted:
+                            break
+                    return []
+
                 lanes = Lanes(list(keys), self._fleet.size, len(self._fleet.replicas))
                 ways = Ways(
-                    ask=self._ask, keep=keep, fail=failures.__setitem__, note=self._compatibility.note,
-                    probe=self._probe, more=list,
+                    ask=self._ask, keep=keep, fail=fail, note=self._compatibility.note, probe=self._probe, more=further,
                 )  # fmt: skip
                 await Dispatch(
                     lanes, fleet=self._fleet, patience=self._patience, ways=ways, trusted=self._trusted
@@ -201,7 +221,6 @@ class LLMClient:
         finally:  # once the journal is left, the ledger is free
             for request, failure in failures.items():
                 self._ledger.record_failure(keys[request], request_json(self._endpoint, request), failure)
-        return {**answers, **failures}
 
     def _trust(self) -> None:
         self._trusted = True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cuvee.generate.calls import Answer
+from cuvee.generate.calls import Answer, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,3 +25,7 @@ class Failure:
 
 Outcome = Answer | Failure
 """What comes of a request."""
+OnAnswer = Callable[[Request, Answer], None]
+"""Is told of each answer."""
+More = Callable[[Mapping[Request, Outcome]], Sequence[Request]]
+"""``more(outcomes)``: what to ask beside, given all that has come so far."""

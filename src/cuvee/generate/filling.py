@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.generate.acceptance import Judge, Row
@@ -11,6 +11,9 @@ from cuvee.generate.dials.protocol import Slot
 from cuvee.generate.failures import Failure, Outcome
 from cuvee.generate.prompts import Question
 from cuvee.records import Rejected
+
+Find = Callable[[Question], Outcome | None]
+"""``find(question)``: what came of it; None where nothing has yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,10 @@ class FailedSlot:
 class Filling:
     """A batch being filled: a judge of its answers, and the slots whose requests failed.
 
+    Its slots are asked for in rounds: one begins when all requests of the one before are settled, so that its outcome
+    depends on the answers alone. While requests of a round wait, what other slots will most likely be asked next is
+    asked ahead; the rounds find those answers there when they come to them.
+
     A failed slot has no row and is asked for no more: the judge goes on with the other slots, on which it has no
     influence, since only rows have any. Its paraphrases have no source.
 
@@ -38,6 +45,7 @@ class Filling:
         self._make_judge = make_judge
         self._judge = make_judge(self._slots)
         self._given: list[dict[str, tuple[Question, Answer]]] = []
+        self._round: Mapping[str, Question] = {}
         self._asked: dict[str, list[Question]] = {}
         self.failed: dict[str, FailedSlot] = {}
 
@@ -55,9 +63,36 @@ class Filling:
         """The questions that were answered for a slot, in order."""
         return self._asked.get(key, ())
 
-    def next_questions(self) -> Mapping[str, Question]:
-        """For each open slot what to ask next; empty when all is settled."""
-        return self._judge.next_questions()
+    def next_questions(self, find: Find, is_sent: Callable[[Question], bool]) -> Mapping[str, Question]:
+        """What to ask now, by slot: the next round, or, while that waits, what can be asked ahead.
+
+        Args:
+            find: what came of a question so far.
+            is_sent: whether a question is under way or waits to be tried again.
+        """
+        while True:
+            self._round = self._round or self._judge.next_questions()
+            found = {key: (q, outcome) for key, q in self._round.items() if (outcome := find(q)) is not None}
+            waiting = {key: q for key, q in self._round.items() if key not in found}
+            fresh = {key: q for key, q in waiting.items() if not is_sent(q)}
+            if fresh or not self._round:
+                return fresh
+            if waiting:
+                return self._without(waiting, found).next_questions(find, is_sent)
+            self.give(found)
+
+    def _without(self, waiting: Collection[str], found: Mapping[str, tuple[Question, Outcome]]) -> Filling:
+        """This filling, as if the slots that wait, and those that avoid words of theirs, were not wanted."""
+        gone = set(waiting)
+        for slot in self._slots:
+            if slot.avoid is not None and any(key in gone for keys in slot.avoid.rounds for key in keys):
+                gone.add(slot.key)
+        gone |= self.failed.keys()
+        ahead = Filling([slot for slot in self._slots if slot.key not in gone], self._make_judge)
+        ahead._given = [{key: pair for key, pair in given.items() if key not in gone} for given in self._given]
+        ahead._judge.give(*ahead._given)
+        ahead.give({key: pair for key, pair in found.items() if key not in gone})
+        return ahead
 
     def looks_usable(self, key: str, question: Question, answer: Answer) -> bool:
         """Whether an answer may become a row, judged by itself."""
@@ -65,6 +100,7 @@ class Filling:
 
     def give(self, outcomes: Mapping[str, tuple[Question, Outcome]]) -> None:
         """Take what came of the questions, by slot key."""
+        self._round = {}
         answers: dict[str, tuple[Question, Answer]] = {}
         failures: dict[str, tuple[Question, Failure]] = {}
         for key, (question, outcome) in outcomes.items():
@@ -85,5 +121,4 @@ class Filling:
             before = tuple(r for r in self._judge.rejected if r.slot == key)
             self.failed[key] = FailedSlot(question=question, failure=failure, rejected=before)
         self._judge = self._make_judge([slot for slot in self._slots if slot.key not in self.failed])
-        for given in self._given:
-            self._judge.give({key: pair for key, pair in given.items() if key not in self.failed})
+        self._judge.give(*({k: pair for k, pair in given.items() if k not in self.failed} for given in self._given))

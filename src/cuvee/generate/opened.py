@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
+from cuvee.generate.calls import Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient
-from cuvee.generate.failures import Outcome
+from cuvee.generate.failures import More, OnAnswer, Outcome
 from cuvee.generate.ledger import Ledger
 
 
@@ -17,9 +17,15 @@ class Client(Protocol):
     """What answers requests: each with an answer, or with the failure it ended in."""
 
     def answer_requests(
-        self, requests: Sequence[Request], on_answer: Callable[[Request, Answer], None] | None = None
+        self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
     ) -> Sequence[Outcome]:
-        """What came of each request, in their order."""
+        """What came of each request, in their order.
+
+        Args:
+            requests: to answer.
+            on_answer: called with each answer as it comes.
+            more: called with all outcomes so far when nothing is left to be sent now; what it returns is asked too.
+        """
 
 
 OpenClient = Callable[[Endpoint, Ledger], AbstractContextManager[Client]]

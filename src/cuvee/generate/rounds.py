@@ -1,4 +1,4 @@
-"""Asking in rounds until every slot has its row, its answers are used up, or its request failed for good."""
+"""Asking until every slot has its row, its answers are used up, or its request failed for good."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Rounds:
     """Asks the questions of batches until all are settled; counts what was spent.
 
     A request that failed for good, now or in an earlier run, is not sent again until the ledger forgets its failure.
-    Where another LLM drafts, it answers the drafts of a round before the first one answers the rest.
+    Where another LLM drafts, it answers the drafts that are wanted before the first one answers the rest.
 
     Args:
         llm: what writes rows.
@@ -42,20 +42,24 @@ class Rounds:
         self._progress = progress
         self._shown = -1
         self._outcomes: list[dict[Request, Outcome]] = [{} for _ in self._llms]
+        self._sent: set[tuple[int, Request]] = set()
+        self._failures: Mapping[str, Failure] = {}
+        self._filled: set[str] = set()
 
     def fill(self, fillings: Sequence[Filling]) -> None:
-        """Ask round after round: all open slots of all batches together, each distinct request once."""
-        failures = self._ledger.failures()
+        """Ask the open slots of all batches together, each distinct request once; batches wait for each other nowhere.
+
+        While requests wait for their next try, what does not depend on them goes on.
+        """
+        self._failures = self._ledger.failures()
         with ExitStack() as stack:
             clients = [
                 stack.enter_context(llm.open_client(endpoint, self._ledger))
                 for llm, endpoint in zip(self._llms, self._endpoints, strict=True)
             ]
-            while any(asked := [filling.next_questions() for filling in fillings]):
-                for place in reversed(range(len(clients))):
-                    self._ask(place, clients[place], fillings, asked, failures)
-                for filling, questions in zip(fillings, asked, strict=True):
-                    filling.give({key: (q, self._outcome(q)) for key, q in questions.items()})
+            places = list(enumerate(clients))[::-1]
+            while any([self._ask(place, client, fillings) for place, client in places]):
+                pass
         self._show({key for filling in fillings for key in filling.rows})
 
     def key(self, question: Question) -> str:
@@ -105,34 +109,48 @@ class Rounds:
     def _outcome(self, question: Question) -> Outcome:
         return self._outcomes[self._place(question)][question.request]
 
-    def _ask(
-        self, place: int, client: Client, fillings: Sequence[Filling], asked: Sequence[Mapping[str, Question]],
-        failures: Mapping[str, Failure],
-    ) -> None:  # fmt: skip
-        filled = {key for filling in fillings for key in filling.rows}
+    def _find(self, question: Question) -> Outcome | None:
+        """What came of a question, now or in an earlier run that it failed in."""
+        place = self._place(question)
+        outcome = self._outcomes[place].get(question.request)
+        if outcome is None and self._failures and (known := self._failures.get(self.key(question))) is not None:
+            outcome = self._outcomes[place][question.request] = known
+        return outcome
+
+    def _is_sent(self, question: Question) -> bool:
+        return (self._place(question), question.request) in self._sent
+
+    def _ask(self, place: int, client: Client, fillings: Sequence[Filling]) -> bool:
+        """Ask one LLM whatever can be asked; whether there was anything."""
         outcomes = self._outcomes[place]
-        fresh: dict[Request, tuple[Filling, str, Question]] = {}
-        for filling, questions in zip(fillings, asked, strict=True):
-            for key, question in questions.items():
-                if self._place(question) != place or question.request in outcomes:
-                    continue
-                if failures and (known := failures.get(self.key(question))) is not None:
-                    outcomes[question.request] = known
-                else:
-                    fresh[question.request] = (filling, key, question)
+        asked: dict[Request, tuple[Filling, str, Question]] = {}
 
         def look(request: Request, answer: Answer) -> None:
-            filling, key, question = fresh[request]
+            filling, key, question = asked[request]
             if filling.looks_usable(key, question, answer):
-                filled.add(key)
-            self._show(filled)
+                self._filled.add(key)
+            self._show(self._filled)
 
-        self._show(filled)
-        # prompts that share a prefix stand together: the client gives each run of them to one slot of the endpoint
-        ordered = sorted(fresh, key=lambda r: (r.prompt or "", r.messages))
-        found = dict(zip(ordered, client.answer_requests(ordered, look), strict=True))
+        def more(found: Mapping[Request, Outcome]) -> list[Request]:
+            outcomes.update(found)
+            fresh: dict[Request, tuple[Filling, str, Question]] = {}
+            for filling in fillings:
+                for key, question in filling.next_questions(self._find, self._is_sent).items():
+                    if self._place(question) == place:
+                        fresh.setdefault(question.request, (filling, key, question))
+            asked.update(fresh)
+            self._sent.update((place, request) for request in fresh)
+            self._filled = {key for filling in fillings for key in filling.rows}
+            self._show(self._filled)
+            # prompts that share a prefix stand together: the client gives each run of them to one slot of the endpoint
+            return sorted(fresh, key=lambda r: (r.prompt or "", r.messages))
+
+        if not (first := more({})):
+            return False
+        found = dict(zip(first, client.answer_requests(first, look, more), strict=True))
         self._journal(place, {request: o for request, o in found.items() if isinstance(o, Failure)})
         outcomes.update(found)
+        return True
 
     def _journal(self, place: int, failures: Mapping[Request, Failure]) -> None:
         """Commit failures that the client did not."""
