@@ -94,7 +94,7 @@ def test_a_cluster_of_somebody_elses_is_not_asked(capsys):
 
 OPENING = (
     "run", "plan", "generate", "measure", "train", "evaluate", "recommend", "report", "mix", "prompts",
-    "predict", "compare", "select", "split", "status", "ledger",
+    "predict", "compare", "select", "split", "status", "repair", "ledger",
 )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ def status(
 
 
 @app.command()
+@may_trust
 def repair(
     run: Annotated[Path, typer.Argument(help="a run folder, or the ledger of a generate without a study")],
 ) -> None:
