@@ -27,10 +27,14 @@ def write_text(body: dict, words: int = 5, vocabulary: int = len(WORDS)) -> str:
 
 
 class LocalLLM:
-    """Serves in a thread. ``script`` may answer the n-th POST otherwise; ``text`` makes the words."""
+    """Serves in a thread, under any path whose request ``guard`` lets pass.
+
+    ``script`` may answer the n-th POST otherwise; ``text`` makes the words.
+    """
 
     def __init__(self) -> None:
         self.script: Script | None = None
+        self.guard: Callable[[web.Request], bool] = lambda _request: True
         self.text: Callable[[dict], str] = write_text
         self.finish_reason = "stop"
         self.models: list[str] | None = ["tiny"]
@@ -61,10 +65,17 @@ class LocalLLM:
 
     async def _run(self) -> None:
         self._stop = asyncio.Event()
-        app = web.Application()
-        app.router.add_post("/v1/completions", self._answer)
-        app.router.add_post("/v1/chat/completions", self._answer)
-        app.router.add_get("/v1/models", self._list)
+
+        @web.middleware
+        async def check(request: web.Request, handler: Callable) -> web.StreamResponse:
+            if self.guard(request):
+                return await handler(request)
+            return web.json_response({"error": f"no key in {request.raw_path} {dict(request.headers)}"}, status=401)
+
+        app = web.Application(middlewares=[check])
+        app.router.add_post("/{before:.*}v1/completions", self._answer)
+        app.router.add_post("/{before:.*}v1/chat/completions", self._answer)
+        app.router.add_get("/{before:.*}v1/models", self._list)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

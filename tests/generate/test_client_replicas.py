@@ -1,6 +1,7 @@
 """Several addresses of one model: shared out, failed over, and known to the ledger as one."""
 
 import asyncio
+import json
 import socket
 from dataclasses import replace
 
@@ -250,6 +251,42 @@ def test_the_identity_is_that_of_answers_from_before_addresses_were_written_down
         assert settle_identity(replicated(old, new), empty).identity == new  # the first in the alphabet
         named = replace(replicated(old), identity="mine")
         assert settle_identity(named, empty) == named
+
+
+@pytest.mark.parametrize("known", ["replicas", "answers"])
+@pytest.mark.parametrize("was", ["http://localhost:8/v1", "http://127.0.0.1:8/v1", "http://[::1]:8/v1"])
+def test_spellings_of_one_host_are_one_endpoint_whatever_a_ledger_calls_it(was, known):
+    with Ledger() as ledger:
+        if known == "replicas":
+            ledger.record_identity([was], "tiny", was)
+        else:
+            text = json.dumps({"body": {"model": "tiny"}, "endpoint": was})
+            ledger.record("k", text, Answer(text="x", finish_reason="stop"))
+            ledger.flush()
+        for url in (
+            "http://LocalHost:8/v1/",
+            "http://127.0.0.1:8/v1",
+            "http://[::1]:8/v1",
+            "HTTP://u:p@localhost:8/v1",
+        ):
+            assert settle_identity(replicated(url), ledger).identity == was
+        for url in ("http://localhost:9/v1", "http://localhost:8/V1", "https://localhost:8/v1"):
+            assert settle_identity(replicated(url), ledger).identity != was
+
+
+def test_a_ledger_that_knows_two_spellings_keeps_both():
+    old = "http://localhost:8/v1", "http://127.0.0.1:8/v1"
+    with Ledger() as ledger:
+        for address in old:
+            ledger.record_identity([address], "tiny", address)
+        assert [settle_identity(replicated(address), ledger).identity for address in old] == list(old)
+
+
+def test_localhost_and_its_number_ask_once(llm, tmp_path):
+    for host in ("localhost", "127.0.0.1", "LOCALHOST"):
+        outcomes, _ = send(replicated(f"http://{host}:{llm.port}/v1"), ask(3), Ledger(tmp_path / "ledger.sqlite"))
+        assert all(isinstance(o, Answer) for o in outcomes)
+    assert len(llm.bodies) == 3
 
 
 @given(st.permutations(["http://a/v1", "http://b/v1/", "http://c/v1"]))

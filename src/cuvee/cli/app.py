@@ -25,6 +25,7 @@ from cuvee.config import config_schema, render_template
 from cuvee.corpus import Corpus, load_corpus, read_columns
 from cuvee.corpus.files import guess_columns
 from cuvee.errors import ConfigError, CuveeError, InputError, TrialsFailed
+from cuvee.generate.masking import mask_urls
 from cuvee.recommend import advice_to_json
 from cuvee.registry import trust_modules
 from cuvee.study import Flow, make_demo, open_study
@@ -120,7 +121,7 @@ def _stopped() -> int:
 
 
 def _complain(message: str, style: str) -> None:
-    show.err.print(" ".join(message.split()), style=style, soft_wrap=True)
+    show.err.print(" ".join(mask_urls(message).split()), style=style, soft_wrap=True)
 
 
 def _report_defect(kind: type[BaseException], value: BaseException, _trace: TracebackType | None) -> None:

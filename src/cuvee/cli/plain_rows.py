@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ from typing import TypeVar
 
 from cuvee.cli.progress import Display
 from cuvee.config import TargetConfig
-from cuvee.config.generators import check_urls
+from cuvee.config.generators import check_urls, check_variables
 from cuvee.corpus import Corpus, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
@@ -205,12 +204,10 @@ def open_llm(
         embedded = stack.enter_context(EmbeddedLLM(model or None, slots=room.slots, context=room.context))
         return OpenedLLM(endpoint=embedded.endpoint)
     try:
-        first, *others = check_urls(base_urls)
+        first, *others = check_urls(base_urls, key_name)
     except ValueError as exc:
         raise ConfigError(f"--base-url: {exc}") from exc
-    key = os.environ.get(key_name) if key_name else None
-    if key_name and not key:
-        raise ConfigError(f"--api-key-env: the environment variable {key_name} is not set; export it")
+    key = check_variables([first, *others], key_name, "--")
     return OpenedLLM(
         endpoint=Endpoint(
             base_url=first,

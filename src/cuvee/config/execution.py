@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cuvee.config.sections import Section
 from cuvee.execute import Terms
+from cuvee.generate.masking import name_secrets
 from cuvee.registry import require_trust
 
 _ONLY_RAY = ("address",)
@@ -72,7 +73,17 @@ class ExecuteConfig(Section):
 class TrackConfig(Section):
     """Where a finished study is tracked. Nothing leaves this machine unless the URI says so."""
 
-    mlflow: str = Field(min_length=1, description="a folder, or a tracking URI of MLflow")
+    mlflow: str = Field(
+        min_length=1, description="a folder, or a tracking URI of MLflow; ${NAME} is an environment variable"
+    )
+
+    @field_validator("mlflow")
+    @classmethod
+    def _check_uri(cls, uri: str) -> str:
+        safe = name_secrets(uri) if "://" in uri else uri
+        if safe != uri:
+            raise ValueError(f"the URI holds a password or a key; export it as a variable and write '{safe}'")
+        return uri
 
     def in_folder(self, folder: Path) -> TrackConfig:
         """With the absolute path of a folder that is relative to this one; a URI stays as it is."""

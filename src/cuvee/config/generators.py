@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from cuvee.config.sections import Section
+from cuvee.errors import ConfigError
+from cuvee.generate.masking import name_secrets, spell_host, unset_variables
 
 
 class EmbeddedDraft(Section):
@@ -30,26 +32,53 @@ class EmbeddedDraft(Section):
     )
 
 
-_SECRET = re.compile(r"(key|token|secret|password|auth|sig)[^=&]*=", flags=re.IGNORECASE)
-_HTTP = re.compile(r"https?://")
+_HTTP = re.compile(r"https?://([^/?#]*@)?[^/?#@$]+([/?#][^@]*)?", flags=re.IGNORECASE)
 
 
-def check_urls(urls: Sequence[object]) -> list[str]:
+def check_urls(urls: Sequence[object], key_name: str | None = None) -> list[str]:
     """The addresses of an endpoint and its replicas, without a slash at their ends.
+
+    No message shows an address as it was given, for there may be a key in it.
+
+    Args:
+        urls: as they were given.
+        key_name: the environment variable that holds the key.
 
     Raises:
         ValueError: one is no HTTP address or holds a secret; there is none, or one twice.
     """
-    for url in urls:
-        if not isinstance(url, str) or not _HTTP.match(url):
-            raise ValueError(f"{url!r} is no address; give http://HOST/v1 or https://HOST/v1, or a list of such")
-        parts = urlsplit(url)
-        if parts.password or _SECRET.search(parts.query):
-            raise ValueError("base_url holds a password or a key, which would be written to files; use api_key_env")
+    for number, url in enumerate(urls, start=1):
+        safe = name_secrets(url, key_name) if isinstance(url, str) else ""
+        if not _HTTP.fullmatch(safe):
+            raise ValueError(f"address {number} of base_url is no HTTP address; give http://HOST/v1 or https://HOST/v1")
+        if safe != url:
+            raise ValueError(
+                "base_url holds a key or a query, which would be written to files; "
+                f"export the value as an environment variable and write '{safe}', in single quotes"
+            )
     plain = [str(url).rstrip("/") for url in urls]
-    if not plain or len(set(plain)) < len(plain):
-        raise ValueError(f"base_url {plain!r}; give at least one address, and each once")
+    if not plain or len(set(map(spell_host, plain))) < len(plain):
+        raise ValueError(f"base_url has {len(plain)} addresses; give at least one address, and each once")
     return plain
+
+
+def check_variables(urls: Sequence[str], key_name: str | None, where: str) -> str | None:
+    """The key; what the addresses name is set in the environment too.
+
+    Args:
+        urls: with ``${NAME}`` in place of what is secret.
+        key_name: the environment variable that holds the key; None is no key.
+        where: before the name of the setting: a section and a dot, or an option's dashes.
+
+    Raises:
+        ConfigError: one is not set.
+    """
+    key = os.environ.get(key_name, "").strip() if key_name else None
+    missing = [("api_key_env", key_name)] if key_name and not key else []
+    for setting, name in [*missing, *(("base_url", name) for name in unset_variables(urls))]:
+        setting = setting.replace("_", "-") if where == "--" else setting
+        raise ConfigError(f"{where}{setting}: the environment variable {name} is not set; export it")
+    return key
 
 
 class BudgetConfig(Section):
@@ -76,7 +105,8 @@ class EndpointDraft(Section):
 
     kind: Literal["endpoint"]
     base_url: str | tuple[str, ...] = Field(
-        description="for example http://localhost:8000/v1; or a list of such: replicas that serve the same model"
+        description="for example http://localhost:8000/v1; or a list of such: replicas that serve the same model; "
+        "${NAME} is an environment variable, for a key in the address"
     )
     model: str
     api: Literal["chat", "completions"] = "completions"
@@ -113,6 +143,7 @@ class EndpointDraft(Section):
 
     @model_validator(mode="after")
     def _check(self) -> EndpointDraft:
+        check_urls(self.urls, self.api_key_env)
         if self.budget.cost is not None and self.prices is None:
             raise ValueError("a budget in money needs prices: give prompt_per_million and completion_per_million")
         return self

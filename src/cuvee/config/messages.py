@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, Tag, ValidationError
 
 from cuvee.config.schema import StudyConfig
+from cuvee.generate.masking import mask_urls
 from cuvee.registry import nearest_name
 
 
@@ -41,7 +42,7 @@ def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> s
         given = str(error["input"])
         return f"{place}: {key} is {given!r}; {nearest_name(given, expected.replace(' or ', ', ').split(', '))}"
     message = error["msg"].removeprefix("Value error, ")
-    shown = "" if error["type"] == "value_error" else f" (got {error['input']!r})"
+    shown = "" if error["type"] == "value_error" else f" (got {mask_urls(repr(error['input']))})"
     return f"{place}: {key + ': ' if key else ''}{message[0].lower()}{message[1:]}{shown}"
 
 

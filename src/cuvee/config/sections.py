@@ -13,9 +13,9 @@ Name = Annotated[str, AfterValidator(check_name)]
 
 
 class Section(BaseModel):
-    """A part of study.yaml: unchanging, and no key that it does not know."""
+    """A part of study.yaml: unchanging, and no key that it does not know; tracebacks do not show what was given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def name_tag(value: object) -> str:

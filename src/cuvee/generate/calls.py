@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cuvee.generate.budgets import Budget, Prices
-from cuvee.generate.masking import find_secrets, redact_url
+from cuvee.generate.masking import find_secrets, redact_url, spell_host
 from cuvee.generate.pacing import MOST_AT_ONCE
 from cuvee.generate.structured import response_format
 
@@ -26,10 +26,12 @@ class Endpoint:
     """An OpenAI-compatible endpoint, or several replicas of it that serve the same model.
 
     ``base_url`` ends before ``/chat/completions``, usually in ``/v1``; ``replicas`` are the addresses of others.
-    ``api_key`` is sent and never shown, hashed or stored, nor is a password or query value in the URL; ``key_name``
-    names the environment variable the key came from, for messages. ``identity`` is what the ledger knows the endpoint
-    by, all replicas as one: by default the first of their addresses in alphabetical order, without what is secret,
-    unless the ledger knows one of them by another (:func:`~cuvee.generate.identities.settle_identity`).
+    ``${NAME}`` in an address is filled in from the environment when a request is sent, and only then.
+    ``api_key`` is sent and never shown, hashed or stored, nor is a user, password or query value in the URL;
+    ``key_name`` names the environment variable the key came from, for messages. ``identity`` is what the ledger knows
+    the endpoint by, all replicas as one: by default the first of their addresses in alphabetical order, without what
+    is secret and with one spelling of its host (:func:`~cuvee.generate.masking.spell_host`), unless the ledger knows
+    one of them by another (:func:`~cuvee.generate.identities.settle_identity`).
 
     ``concurrency`` is the most requests under way at once at each replica; None adapts up to 256. Up to it their number
     follows how well the replica answers. ``requests_per_minute`` and ``tokens_per_minute`` are limits, ``budget`` is
@@ -72,7 +74,9 @@ class Endpoint:
         object.__setattr__(self, "replicas", tuple(url.rstrip("/") for url in self.replicas))
         if len(set(self.urls)) < len(self.urls):
             raise ValueError(f"replicas {self.addresses[1:]!r}; give each address once, base_url among them")
-        object.__setattr__(self, "identity", redact_url(self.identity or min(self.addresses), self.api_key))
+        object.__setattr__(
+            self, "identity", redact_url(self.identity, self.api_key) or min(map(spell_host, self.addresses))
+        )
 
     @property
     def urls(self) -> tuple[str, ...]:

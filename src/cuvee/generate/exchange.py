@@ -13,7 +13,7 @@ from yarl import URL
 from cuvee.errors import EndpointError, EndpointUnreachable, ModelNotFound
 from cuvee.generate.calls import Answer, Endpoint, Request
 from cuvee.generate.compatibility import Compatibility
-from cuvee.generate.masking import LEAST_SECRET, join_url, mask_secrets
+from cuvee.generate.masking import LEAST_SECRET, fill_variables, join_url, mask_secrets
 from cuvee.generate.refusals import (
     Refusal,
     blames_model,
@@ -170,7 +170,7 @@ class Exchange:
     def _url(self, path: str) -> URL:
         if path not in self._urls:
             try:
-                url = URL(join_url(self._endpoint.base_url, path))
+                url = URL(fill_variables(join_url(self._endpoint.base_url, path)))
             except ValueError:
                 raise self._no_url() from None
             # there is one Authorization header, and the key is for it

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from cuvee.generate.calls import Endpoint
 from cuvee.generate.ledger import Ledger
-
-LOCAL = ("gguf:", "hf:")
-"""What identities of models on this machine begin with: they cost nothing."""
+from cuvee.generate.masking import spell_host
 
 
 def settle_identity(endpoint: Endpoint, ledger: Ledger) -> Endpoint:
@@ -17,7 +15,8 @@ def settle_identity(endpoint: Endpoint, ledger: Ledger) -> Endpoint:
     Request keys hold the identity, so adding, removing or reordering replicas re-sends nothing: the ledger keeps for
     each address and model the identity that its answers go by. That is, in this order: what the ledger has written
     down for one of the addresses, the oldest first; the address under which it holds answers of the model; the
-    first address in alphabetical order. An identity that was given (of a GGUF file, say) stays as it is.
+    first address in alphabetical order. ``localhost``, 127.0.0.1, ::1 and capitals in a host's name are spellings of
+    one address. An identity that was given (of a GGUF file, say) stays as it is.
 
     Args:
         endpoint: with all its replicas.
@@ -27,16 +26,16 @@ def settle_identity(endpoint: Endpoint, ledger: Ledger) -> Endpoint:
         RunFolderError: the ledger cannot be written.
     """
     addresses = endpoint.addresses
-    if endpoint.identity not in addresses:
+    spelled = set(map(spell_host, addresses))
+    if spell_host(endpoint.identity) not in spelled:
         return endpoint
     known = ledger.identities(addresses, endpoint.model)
     if known:
         identity = next(iter(known.values()))
-    elif len(addresses) == 1:
-        identity = endpoint.identity
     else:
-        found = (replace(endpoint, identity=address) for address in sorted(addresses))
-        identity = next((one.identity for one in found if ledger.has_answers(one)), endpoint.identity)
+        answered = ledger.answered(endpoint.model)
+        alike = (one for one in answered if spell_host(one) in spelled)
+        identity = min(alike, key=lambda one: (one not in addresses, one), default=endpoint.identity)
     if new := [address for address in addresses if address not in known]:
         ledger.record_identity(new, endpoint.model, identity)
     return replace(endpoint, identity=identity)

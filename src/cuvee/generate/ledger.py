@@ -16,6 +16,7 @@ from cuvee.generate import ledger_tables as tables
 from cuvee.generate.calls import Answer, Endpoint
 from cuvee.generate.failures import Failure
 from cuvee.generate.ledger_entries import KnownAs, Session, Tally
+from cuvee.generate.masking import spell_host
 from cuvee.records import Usage
 
 __all__ = ["KnownAs", "Ledger", "Session", "Tally"]
@@ -188,13 +189,26 @@ class Ledger:
         with self._telling():
             return self._database.execute(tables.ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
 
+    def answered(self, model: str) -> tuple[str, ...]:
+        """Identities of the endpoints that have ever answered a request to this model."""
+        with self._telling():
+            return tuple(identity for (identity,) in self._database.execute(tables.ENDPOINTS, (model,)))
+
     # --- replicas ---
     def identities(self, addresses: Sequence[str], model: str) -> dict[str, str]:
-        """Address -> the identity that answers of this model there go by; the oldest first, unknown ones left out."""
-        marks = ", ".join("?" * len(addresses))
-        query = f"SELECT address, identity FROM replicas WHERE model = ? AND address IN ({marks}) ORDER BY rowid"
+        """Address -> the identity that answers of this model there go by; the oldest first, unknown ones left out.
+
+        An address that is known only in another spelling of its host comes after those known as they are.
+        """
+        query = "SELECT address, identity FROM replicas WHERE model = ? ORDER BY rowid"
         with self._telling():
-            return dict(self._database.execute(query, (model, *addresses)).fetchall())
+            rows = self._database.execute(query, (model,)).fetchall()
+        found = {address: identity for address, identity in rows if address in addresses}
+        for known, identity in rows:
+            for address in addresses:
+                if spell_host(known) == spell_host(address):
+                    found.setdefault(address, identity)
+        return found
 
     def record_identity(self, addresses: Sequence[str], model: str, identity: str) -> None:
         """Commit that answers of this model at these addresses go by one identity.

@@ -38,7 +38,10 @@ SELECT coalesce(json_extract(request_json, '$.endpoint'), ''), coalesce(json_ext
        finish_reason, count(*), sum(prompt_tokens), sum(completion_tokens)
 FROM answers GROUP BY 1, 2, 3 ORDER BY 2, 3, 1
 """
-
+ENDPOINTS = """
+SELECT DISTINCT json_extract(request_json, '$.endpoint') FROM answers WHERE json_valid(request_json)
+AND json_extract(request_json, '$.body.model') = ? AND json_extract(request_json, '$.endpoint') IS NOT NULL
+"""
 ANY = """
 SELECT 1 FROM answers WHERE json_valid(request_json) AND json_extract(request_json, '$.endpoint') = ?
 AND json_extract(request_json, '$.body.model') = ? LIMIT 1

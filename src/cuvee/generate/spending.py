@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cuvee.generate.budgets import Prices
-from cuvee.generate.identities import LOCAL
 from cuvee.generate.ledger import KnownAs, Ledger, Tally
+from cuvee.generate.masking import LOCAL
 from cuvee.records import Usage
 from cuvee.records.generation import Generation
 

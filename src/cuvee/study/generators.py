@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from os import environ
 
 from cuvee.config import (
     EmbeddedDraft,
@@ -18,6 +17,7 @@ from cuvee.config import (
     TransformersDraft,
     TransformersGenerator,
 )
+from cuvee.config.generators import check_variables
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
 from cuvee.generate import (
@@ -35,7 +35,8 @@ from cuvee.generate import (
 )
 from cuvee.generate.dials import wanted_slots
 from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS, SMOLLM2_SHA256
-from cuvee.generate.identities import LOCAL, settle_identity
+from cuvee.generate.identities import settle_identity
+from cuvee.generate.masking import LOCAL
 from cuvee.study.model_hashes import ModelHashes
 from cuvee.study.setup import Study
 from cuvee.study.writing import commission
@@ -96,7 +97,7 @@ def _identify(study: Study, part: LocalOrRemote, leave_out: frozenset[str]) -> l
 
 def settled_endpoint(study: Study, part: EndpointDraft) -> Endpoint:
     """The endpoint of a section, under the identity that the run folder's ledger knows it by; without its key."""
-    endpoint = _make_endpoint(part, key=environ.get(part.api_key_env) if part.api_key_env else None)
+    endpoint = _make_endpoint(part, key=None)
     if not study.folder.ledger_path.is_file():
         return endpoint
     with Ledger(study.folder.ledger_path) as ledger:
@@ -169,12 +170,7 @@ def _opened(study: Study, part: LocalOrRemote, where: str) -> Iterator[OpenedLLM
             opened = stack.enter_context(model)
             yield OpenedLLM(endpoint=opened.endpoint, open_client=opened.open_client)
         else:
-            key = environ.get(part.api_key_env) if part.api_key_env else None
-            if part.api_key_env and not key:
-                raise ConfigError(
-                    f"{where}.api_key_env: the environment variable {part.api_key_env} is not set; export it"
-                )
-            yield _open_endpoint(study, part, key)
+            yield _open_endpoint(study, part, check_variables(part.urls, part.api_key_env, f"{where}."))
 
 
 def _make_endpoint(part: EndpointDraft, *, key: str | None) -> Endpoint:

@@ -176,7 +176,7 @@ def _describe_model(part: LocalOrRemote) -> str:
     if isinstance(part, EmbeddedDraft):
         return f"embedded {Path(part.gguf).name if part.gguf else 'SmolLM2-135M-Instruct'}"
     if isinstance(part, EndpointDraft):
-        first, *others = (redact_url(url, None) for url in part.urls)
+        first, *others = (redact_url(url) for url in part.urls)
         return f"{part.model} at {first}" + (f" and {len(others)} more" if others else "")
     return f"{Path(part.model).name if Path(part.model).exists() else part.model} in transformers"
 

@@ -16,7 +16,7 @@ from cuvee._version import __version__
 from cuvee.config import EndpointGenerator, StudyConfig
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.fingerprint import hash_value
-from cuvee.generate.masking import redact_url
+from cuvee.generate.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.records import Advice, Trial, TrialFailure
 from cuvee.study.setup import Study
 from cuvee.study.work import Outcome
@@ -71,9 +71,12 @@ def check_tracking(config: StudyConfig) -> None:
 
     Raises:
         MissingDependency: MLflow is not installed.
+        ConfigError: a variable that its URI names is not set.
     """
     if config.track is not None and find_spec("mlflow") is None:
         raise MissingDependency("track.mlflow needs MLflow: pip install 'cuvee[mlflow]', or leave track out")
+    for name in unset_variables([config.track.mlflow] if config.track is not None else []):
+        raise ConfigError(f"track.mlflow: the environment variable {name} is not set; export it")
 
 
 def track_study(study: Study, advice: Advice, trained: Sequence[TrainedTrials]) -> None:
@@ -130,7 +133,7 @@ def _track(study: Study, uri: str, advice: Advice, entries: Sequence[_Entry]) ->
     from mlflow.exceptions import MlflowException
 
     try:
-        client = MlflowClient(tracking_uri=uri)
+        client = MlflowClient(tracking_uri=fill_variables(uri))
         kept = _find(study, client, uri)
         experiment = client.get_run(kept.run).info.experiment_id
         known = _tracked(client, experiment, kept.run)
@@ -147,7 +150,8 @@ def _track(study: Study, uri: str, advice: Advice, entries: Sequence[_Entry]) ->
                 client.log_artifact(kept.run, str(path), str(Path(name).parent) if "/" in name else None)
         client.set_terminated(kept.run)
     except (MlflowException, OSError) as exc:
-        raise ConfigError(f"track.mlflow {uri!r}: {(str(exc).splitlines() or [''])[0]}") from exc
+        reason = mask_secrets((str(exc).splitlines() or [""])[0], find_secrets(uri, None))
+        raise ConfigError(f"track.mlflow {uri!r}: {reason}") from None  # what was raised may hold what is secret
 
 
 def _find(study: Study, client: MlflowClient, uri: str) -> _Kept:
@@ -218,7 +222,7 @@ def _params(config: StudyConfig) -> dict[str, str]:
     values = config.model_dump(mode="json", exclude={"dials", "pools", "track"})
     walk(values, "")
     if isinstance(config.generator, EndpointGenerator):
-        found["generator.base_url"] = ", ".join(redact_url(url, None) for url in config.generator.urls)
+        found["generator.base_url"] = ", ".join(redact_url(url) for url in config.generator.urls)
     found["dials"] = ", ".join(dict.fromkeys([*(d.name for d in config.dials), *(p.dial for p in config.pools)]))
     return found
 
