@@ -83,6 +83,7 @@ def held(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
 @pytest.mark.parametrize("form", FORMS)
 def test_no_key_of_an_address_is_in_a_file_or_on_the_terminal(
     form, settings, headlines, tmp_path, capsys, monkeypatch, guarded

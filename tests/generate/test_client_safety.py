@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -16,7 +17,14 @@ from hypothesis import strategies as st
 from cuvee.errors import CuveeError, EndpointError, RunFolderError
 from cuvee.generate import Answer, Endpoint, Ledger, LLMClient, Request, Sampling
 from cuvee.generate.journal import Journal
-from cuvee.generate.masking import find_secrets, join_url, mask_secrets, redact_url
+from cuvee.generate.masking import (
+    fill_variables,
+    find_secrets,
+    join_url,
+    mask_secrets,
+    redact_url,
+    unset_variables,
+)
 from cuvee.generate.replies import Reply, read_message
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -77,15 +85,50 @@ def test_an_address_that_is_none_does_not_show_its_key():
     with Ledger() as ledger, LLMClient(endpoint, ledger) as client, pytest.raises(EndpointError) as caught:
         client.answer_requests(ask(1))
     assert secrets_in("".join(traceback.format_exception(caught.value))) == []
+    unset = replace(endpoint, base_url="http://h/v1?key=${UNSET_KEY}")
+    with Ledger() as ledger, LLMClient(unset, ledger) as client, pytest.raises(EndpointError, match="UNSET_KEY is not"):
+        client.answer_requests(ask(1))
 
 
 def test_urls_keep_what_is_open_and_lose_what_is_secret():
     assert redact_url("https://u:p@h:8/v1?key=abc&api-version=3") == "https://h:8/v1?key=***&api-version=3"
     assert redact_url("https://h/sk-123456789/v1", "sk-123456789") == "https://h/***/v1"
     assert redact_url("gguf:1234") == "gguf:1234"
+    assert redact_url("hf:name@abc:float32") == "hf:name@abc:float32"
+    assert redact_url("KEY@host:8000/v1") == "host:8000/v1"
+    assert redact_url("host/v1?code=KEY") == "host/v1?code=***"
+    assert redact_url("http://h/v1?KEY#KEY") == redact_url("http://h/v1#KEY") == "http://h/v1"
+    assert redact_url("http://KEY@[h/v1") == "***"
+    assert redact_url("http://h/short/v1", "short") == redact_url("http://h/${UNSET}/v1") == "http://h/***/v1"
+    assert redact_url("http://h/sk%2F123456/v1", "sk/123456") == "http://h/***/v1"
     assert join_url("http://h/v1?a=b", "/completions") == "http://h/v1/completions?a=b"
     assert join_url("http://h/v1/", "/completions") == "http://h/v1/completions"
     assert find_secrets("http://h/v1", None) == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "filled"),
+    [
+        ("http://${A_KEY}@h/v1", "http://s%2Bk%2F%3D@h/v1"),
+        ("http://h/v1?a=${A_KEY}&${A_QUERY}", "http://h/v1?a=s%2Bk%2F%3D&b=c&d=e"),
+        ("http://h/v1?a=${A_SPELLED_KEY}", "http://h/v1?a=s%2Bk%2F%3D"),
+        ("http://h/v1?a=${UNSET_KEY}&b=$A_KEY", "http://h/v1?a=${UNSET_KEY}&b=$A_KEY"),
+    ],
+)
+def test_variables_are_filled_in_for_the_request_alone(monkeypatch, url, filled):
+    known = redact_url(url)
+    for name, value in {"A_KEY": "s+k/=", "A_SPELLED_KEY": "s%2Bk%2F%3D", "A_QUERY": "b=c&d=e"}.items():
+        monkeypatch.setenv(name, value)
+    assert fill_variables(url) == filled
+    assert redact_url(url) == known  # the ledger knows it whether they are set or not
+    assert unset_variables([url]) == (("UNSET_KEY",) if "UNSET" in url else ())
+
+
+@given(st.text(min_size=1), st.data())
+def test_no_message_holds_a_key_however_it_is_spelled(key, data):
+    either = [[c, *(each for q in [quote(c, safe="")] if q != c for each in (q, q.lower()))] for c in key]
+    encoded = [data.draw(st.sampled_from(spellings)) for spellings in either]
+    assert mask_secrets("".join(encoded), (key,)) == "***"
 
 
 @given(st.text(alphabet="k/+ -", min_size=8, max_size=12), st.text(max_size=20), st.integers(0, 320))

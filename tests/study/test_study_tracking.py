@@ -3,14 +3,17 @@
 import json
 import socket
 import sys
+import traceback
+from base64 import b64encode
 from collections import Counter
 
 import pytest
 import yaml
 from test_study_run import counted, files, make_rows, write_pools
 
+from command_line import call, refused
 from cuvee.config import make_config, read_config
-from cuvee.errors import MissingDependency
+from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute import Silent
 from cuvee.fingerprint import hash_value
 from cuvee.study import open_study, run_study
@@ -83,6 +86,35 @@ def tracked_runs(settings) -> list:
     nested = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert parent.data.metrics["trials"] == len(nested) == len(runs) - 1
     return nested
+
+
+@pytest.mark.slow  # with the others of its kind
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
+def test_a_password_of_the_tracking_server_is_sent_and_neither_written_nor_shown(
+    tracked, tmp_path, monkeypatch, capsys, local
+):
+    pytest.importorskip("mlflow")
+    host, secret = f"127.0.0.1:{local.port}", "pw-canary-55d2"
+    with pytest.raises(ConfigError, match=r"'http://\$\{LLM_USER\}:\$\{LLM_PASSWORD\}@") as caught:
+        make_config({**tracked, "track": {"mlflow": f"http://alice:{secret}@{host}"}})
+    assert secret not in "".join(traceback.format_exception(caught.value))
+    tracked["track"] = {"mlflow": f"http://${{A_USER}}:${{A_PASSWORD}}@{host}"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(tracked), encoding="utf-8")
+    monkeypatch.setenv("A_USER", "alice")
+    assert "A_PASSWORD is not set" in refused(capsys, "run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+    monkeypatch.setenv("A_PASSWORD", secret)
+    sent = b64encode(f"alice:{secret}".encode()).decode()
+    seen = []
+
+    def guard(request):
+        seen.extend([request.headers.get("Authorization")] * ("mlflow" in request.path))
+        return "mlflow" not in request.path
+
+    local.guard = guard
+    code, out, err = call(capsys, "run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+    assert code == 0 and "track.mlflow" in err and set(seen) == {f"Basic {sent}"}
+    written = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert not [each for each in (secret, sent) if each in out + err or each.encode() in written]
 
 
 @pytest.mark.slow  # with the others of its kind

@@ -13,7 +13,7 @@ from yarl import URL
 from cuvee.errors import EndpointError, EndpointUnreachable, ModelNotFound
 from cuvee.generate.calls import Answer, Endpoint, Request
 from cuvee.generate.compatibility import Compatibility
-from cuvee.generate.masking import LEAST_SECRET, fill_variables, join_url, mask_secrets
+from cuvee.generate.masking import LEAST_SECRET, fill_variables, join_url, mask_secrets, unset_variables
 from cuvee.generate.refusals import (
     Refusal,
     blames_model,
@@ -169,6 +169,8 @@ class Exchange:
 
     def _url(self, path: str) -> URL:
         if path not in self._urls:
+            for name in unset_variables([self._endpoint.base_url]):
+                raise EndpointUnreachable(f"base_url: the environment variable {name} is not set; export it")
             try:
                 url = URL(fill_variables(join_url(self._endpoint.base_url, path)))
             except ValueError:

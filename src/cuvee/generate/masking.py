@@ -126,7 +126,9 @@ def fill_variables(url: str) -> str:
     """
 
     def fill(found: re.Match[str]) -> str:
-        value = os.environ.get(found[1], found[0])
+        value = os.environ.get(found[1])
+        if value is None:
+            return found[0]
         return value if url[found.start() - 1] in "?&" else quote(value, safe="%")
 
     return _VARIABLE.sub(fill, url)
