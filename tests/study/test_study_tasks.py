@@ -142,7 +142,7 @@ def test_near_duplicates_labels_and_prompts_are_checked_as_asked(settings, tmp_p
         ({"writing": {"sort": "x"}}, "sort"),
         (
             {"generator": {"kind": "endpoint", "base_url": "http://me:secret@127.0.0.1:9/v1", "model": "m"}},
-            "use api_key_env",
+            "LLM_PASSWORD",
         ),
         ({"task": "retrieval", "writing": {"label_check": 0.5}}, "label_check needs labels"),
     ],
