@@ -48,7 +48,7 @@ def _pattern(secrets: tuple[str, ...], least: int) -> re.Pattern[str] | None:
     def spellings(letter: str) -> str:
         encoded = "".join(f"%{byte:02x}" for byte in letter.encode("utf-8", "surrogatepass"))
         either = re.sub("[a-f]", lambda found: f"[{found[0]}{found[0].upper()}]", encoded)
-        return f"(?:{re.escape(letter)}|{either}{'|[+]' if letter == ' ' else ''})"
+        return f"(?:{either}|{re.escape(letter)}{'|[+]' if letter == ' ' else ''})"
 
     each = ["".join(map(spellings, secret)) for secret in secrets if len(secret) >= least]
     return re.compile("|".join(each)) if each else None
