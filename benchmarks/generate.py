@@ -8,6 +8,12 @@ if it is installed, and Cuvée with its ledger on disk; as many at once as the s
 left to find the number by itself (up to 256). The capacity is what the latency allows (at once / latency), or what the
 better of the two bare clients reaches if that is less. Each client's best round counts. CPU is that of the client's
 process, per request; memory its peak. Two cores are enough; another job on them costs all clients alike.
+
+    python benchmarks/generate.py --faults
+
+Pools of two levels in two draws, of a dial with paraphrases, first from a server without faults, then with a tenth of
+the requests answered 429 with Retry-After: 3, once; and the time from the end of an outage to the first request that
+was waiting for it.
 """
 
 from __future__ import annotations
@@ -18,11 +24,14 @@ import importlib.util
 import json
 import math
 import multiprocessing
+import random
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import zlib
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -175,16 +184,102 @@ def measure(latency: float, at_once: int, seconds: float, repeats: int, clients:
     server.join()
 
 
+# --- faults ---------------------------------------------------------------------------------------------
+class Faults:
+    """What the server does beside answering; ``seen`` are bodies, ``returned`` the first request after the outage."""
+
+    def __init__(self) -> None:
+        self.limited = False
+        self.out: tuple[float, float] | None = None
+        self.seen: set[bytes] = set()
+        self.returned: float | None = None
+
+    def status(self, text: bytes) -> int:
+        """Of the reply to a request."""
+        now, first = time.monotonic(), text not in self.seen
+        self.seen.add(text)
+        if self.out is not None and self.out[0] <= now < self.out[1]:
+            return 503
+        if self.out is not None and now >= self.out[1] and b'"max_tokens": 1,' not in text:
+            self.returned = self.returned or now
+        return 429 if self.limited and first and zlib.crc32(text) % 10 == 0 else 200
+
+
+def measure_faults(latency: float = 0.1) -> None:
+    """Print the ratio under limits, and what an outage costs after its end."""
+    from aiohttp import web
+
+    from cuvee.corpus import Corpus
+    from cuvee.generate import Endpoint, Ledger, ParaphraseDial, Sampling, generate_pools
+
+    faults, started, stop, ports = Faults(), threading.Event(), threading.Event(), []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        text = await request.read()
+        if (status := faults.status(text)) != 200:
+            return web.Response(status=status, headers={"Retry-After": "3"} if status == 429 else {})
+        await asyncio.sleep(latency)
+        words = " ".join(f"{word:05d}" for word in random.Random(text).choices(range(99_999), k=6))
+        choice = {"text": words, "finish_reason": "stop"}
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 9}})
+
+    async def host() -> None:
+        runner = web.ServerRunner(web.Server(answer, access_log=None))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        ports.append(runner.addresses[0][1])
+        started.set()
+        await asyncio.to_thread(stop.wait)
+        await runner.cleanup()
+
+    server = threading.Thread(target=lambda: asyncio.run(host()))
+    server.start()
+    started.wait()
+    labels = ("alpha", "beta")
+    train = Corpus.from_rows([{"text": f"real {label} row {i}", "target": label} for label in labels for i in range(6)])
+    endpoint = Endpoint(
+        base_url=f"http://127.0.0.1:{ports[0]}/v1", model="m", api="completions", concurrency=16, check_model=False
+    )
+
+    def generate() -> float:
+        begun = time.monotonic()
+        faults.seen.clear()
+        with Ledger() as ledger:
+            generate_pools(
+                train, dial=ParaphraseDial(levels=[0, 2], sources=2), blocks=(0, 1), rows_per_label=100,
+                endpoint=endpoint, ledger=ledger, sampling=Sampling(), describe="texts", seed=1,
+            )  # fmt: skip
+        return time.monotonic() - begun
+
+    clean = generate()
+    faults.limited = True
+    limited = generate()
+    faults.limited = False
+    print(f"clean {clean:.1f} s; a tenth limited {limited:.1f} s: ratio {limited / clean:.2f}, of at most", end=" ")
+    print(f"{2 + 4 / clean:.2f} (twice and 4 s)")
+    now = time.monotonic()
+    faults.out = (now + clean / 3, now + clean / 3 + 30)
+    generate()
+    assert faults.returned is not None
+    print(f"an outage of 30 s: the first waiting request {faults.returned - faults.out[1]:.1f} s after its end")
+    stop.set()
+    server.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=6.0, help="of work for each client, at the full capacity")
     parser.add_argument("--repeats", type=int, default=2, help="rounds over all clients; the best one counts")
     parser.add_argument("--only", nargs="+", choices=CLIENTS, default=list(CLIENTS))
+    parser.add_argument("--faults", action="store_true", help="limits and an outage, in place of the clients")
     parser.add_argument("--client", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.client:
         name, port, count, at_once = arguments.client
         run_client(name, int(port), int(count), int(at_once))
+        return
+    if arguments.faults:
+        measure_faults()
         return
     clients = [name for name in CLIENTS if name in arguments.only]
     if "openai" in clients and importlib.util.find_spec("openai") is None:

@@ -9,11 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import web
 from test_study_run import counted, files, make_rows, write_pools
 
 KILLS = 5  # ten take over two minutes
@@ -135,6 +137,66 @@ def test_an_adaptive_study_killed_at_ten_random_moments_ends_with_the_same_bytes
     assert begin(folder, 0.0).wait(timeout=120) == 0
     assert counted(folder) == counted(tmp_path / "whole")
     assert finished_trials(folder).keys() == finished_trials(tmp_path / "whole").keys()
+
+
+VARIANTS = {
+    "adaptive": {"search": {"kind": "adaptive", "budget": 0.8, "batch": 2}},
+    "cross-fitted": {"split": {"crossfit": 2, "validation": 40, "rows_per_label": 3}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_kills_and_a_faulty_endpoint_change_no_byte_of_an_adaptive_or_cross_fitted_study(
+    settings, tmp_path, local, kind
+):
+    """Every tenth request fails once, in one of three ways, while the study is killed twice."""
+    made = {**settings, **VARIANTS[kind]}
+    config = tmp_path / "study.yaml"
+    config.write_text(yaml.safe_dump(made), encoding="utf-8")
+    whole = start(config, tmp_path / "whole")
+    output = whole.communicate(timeout=300)[0]
+    assert whole.returncode == 0, output.decode()
+    clean = Counter(json.dumps(body, sort_keys=True) for body in local.bodies)
+    assert set(clean.values()) == {1}
+    local.bodies.clear()
+    failed: Counter[int] = Counter()
+
+    async def faulty(_number, request, body):
+        await asyncio.sleep(0.01)
+        asked = json.dumps(body, sort_keys=True)
+        digest = zlib.crc32(asked.encode())
+        if digest % 10 or asked not in clean or failed[digest]:
+            return None
+        failed[digest] += 1
+        if digest % 3 == 0:
+            request.transport.abort()
+        status = 429 if digest % 3 == 1 else 500
+        return web.json_response(
+            {"error": "busy"}, status=status, headers={"Retry-After": "1"} if status == 429 else {}
+        )
+
+    local.script = faulty
+    folder = tmp_path / "cut"
+    for part in (0.3, 0.8):  # of the requests
+        run = start(config, folder)
+        while len(local.bodies) < part * len(clean) and run.poll() is None:
+            time.sleep(0.005)
+        assert run.poll() is None
+        run.send_signal(signal.SIGKILL)
+        run.communicate(timeout=30)
+    last = start(config, folder)
+    output = last.communicate(timeout=300)[0]
+    assert last.returncode == 0, output.decode()
+    names = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("folds/*/pools/*.parquet")}
+    assert bool(names) == (kind == "cross-fitted")
+    assert counted(folder) == counted(tmp_path / "whole")
+    assert all((folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
+    asked = Counter(json.dumps(body, sort_keys=True) for body in local.bodies)
+    assert set(clean) <= set(asked)
+    assert len(failed) > 5
+    again = sum(count - 1 for body, count in asked.items() if body in clean)
+    assert again <= len(failed) + 2 * CONCURRENCY  # nothing that was journalled is sent again
 
 
 @pytest.mark.slow
