@@ -271,7 +271,8 @@ def look_up(name):
 def test_workers_trust_what_the_user_trusts_and_their_files_are_the_users_own(kind, place, monkeypatch):
     if kind == "ray":
         pytest.importorskip("ray")
-    monkeypatch.setenv("TMPDIR", str(place))
+    else:  # whose sockets want a short path
+        monkeypatch.setenv("TMPDIR", str(place))
     monkeypatch.setattr("tempfile.tempdir", None)
     with trust_modules("own_code"), open_executor(kind, Terms(workers=1) if kind != "local" else Terms()) as executor:
         found = dict(executor.run_all(look_up, ["own_code:Mine", "json:JSONDecoder"]))
