@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cuvee.config import make_config
-from cuvee.errors import ConfigError
+from cuvee.errors import ConfigError, RunFolderError
 from cuvee.generate import Ledger
 from cuvee.generate.spending import Tariff
 from cuvee.store import RunFolder
@@ -194,6 +194,9 @@ def test_hashes_are_remembered_and_outlive_the_file(tmp_path):
         assert ModelHashes(folder).find("some/name-on-the-hub") is None
         (tmp_path / "run" / HASHES).write_text("{", encoding="utf-8")
         path.write_bytes(b"weights")
+        with pytest.raises(RunFolderError, match=r"models\.json: damaged .*; delete it: model files are hashed again"):
+            ModelHashes(folder).find(str(path))
+        (tmp_path / "run" / HASHES).unlink()
         assert ModelHashes(folder).find(str(path)) == first
 
 
