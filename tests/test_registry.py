@@ -125,7 +125,7 @@ def test_classes_annotated_functions_and_functions_of_the_right_arguments_are_of
         ("trust: own_kinds\n", "holds one key, a list of modules"),
         ("trsut: [own_kinds]\n", "holds one key, a list of modules"),
         ("trust: ['own_kinds:Mine']\n", "config.yaml: trust: 'own_kinds:Mine' is no name of a module"),
-        ("trust: [", "config.yaml: cannot be read"),
+        ("trust: [", "config.yaml, line 1: not valid YAML"),
     ],
 )
 def test_the_users_own_file_trusts_modules(own, monkeypatch, content, message):

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 from urllib.parse import urlsplit
 
-import yaml
-
 from cuvee._version import __version__
 from cuvee.corpus import Corpus, write_corpus
 from cuvee.corpus.folders import fill_folder
 from cuvee.corpus.output import replace_text
 from cuvee.errors import ConfigError, HubError, InputError, MissingDependency
+from cuvee.inputs import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -64,9 +63,9 @@ def is_dataset(folder: Path) -> bool:
 def is_own_card(path: Path) -> bool:
     """Whether a card is one that Cuvée wrote: its front matter has our tag."""
     try:
-        parts = path.read_text(encoding="utf-8").split("---\n", 2)
-        front = yaml.safe_load(parts[1]) if len(parts) == 3 else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        parts = read_text(path).split("---\n", 2)
+        front = parse_yaml(parts[1], str(path))[1] if len(parts) == 3 else None
+    except (InputError, ConfigError):
         return False
     tags = front.get("tags") if isinstance(front, dict) else None
     return isinstance(tags, list) and TAG in tags

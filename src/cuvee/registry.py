@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar, cast, get_type_hints
 
 from cuvee.errors import ConfigError, CuveeError
+from cuvee.inputs import parse_yaml, read_text
 
 T = TypeVar("T")
 
@@ -62,15 +63,11 @@ _TRUSTED: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset()
 
 def _read_own_list() -> frozenset[str]:
     """What the user's own configuration file trusts."""
-    import yaml
-
     base = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     path = (base if base.is_absolute() else Path.home() / ".config") / "cuvee" / "config.yaml"
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigError(f"{path}: cannot be read ({' '.join(str(exc).split())}); correct or delete it") from exc
-    names = (found or {}).get("trust", []) if isinstance(found or {}, dict) and set(found or {}) <= {"trust"} else None
+    found = parse_yaml(read_text(path, ConfigError), str(path))[1] if path.is_file() else {}
+    content = found or {}
+    names = content.get("trust", []) if isinstance(content, dict) and set(content) <= {"trust"} else None
     if not isinstance(names, list):
         raise ConfigError(f"{path}: holds one key, a list of modules of your own: trust: [my_dials]")
     for name in names:

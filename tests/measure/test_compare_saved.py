@@ -77,8 +77,8 @@ def test_a_metric_cannot_have_the_name_of_a_key():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"a\.json, line 1: not JSON"),
-        ('{\n"name": }', r"a\.json, line 2: not JSON"),
+        ("", r"a\.json, line 1: broken JSON"),
+        ('{\n"name": }', r"a\.json, line 2: broken JSON"),
         ("[1]", r"a\.json: holds a JSON list"),
         ('{"name": "a"}', r"a\.json: key 'fingerprint' is missing"),
         ({"n": "many"}, r"a\.json: key 'n' has the value 'many'"),

@@ -235,7 +235,7 @@ def test_saved_and_read_back_it_predicts_the_same(start, tmp_path):
     with pytest.raises(InputError, match="model: no such folder; train again"):
         load_predictor(tmp_path / "encoder")
     (tmp_path / "encoder" / "head.npz").unlink()
-    with pytest.raises(InputError, match=r"head\.npz: cannot be read"):
+    with pytest.raises(InputError, match=r"head\.npz cannot be loaded"):
         load_predictor(tmp_path / "encoder")
 
 

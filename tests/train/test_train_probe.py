@@ -135,7 +135,7 @@ def test_broken_predictors_get_one_line(tmp_path):
     with pytest.raises(InputError, match="not on 'hashing'"):
         load_predictor(tmp_path, encoder=OtherEncoder())
     (tmp_path / "probe.npz").unlink()
-    with pytest.raises(InputError, match=r"probe\.npz: cannot be read"):
+    with pytest.raises(InputError, match=r"probe\.npz cannot be loaded"):
         load_predictor(tmp_path)
     description = json.loads((tmp_path / "predictor.json").read_text())
     for change, message in (({"kind": "prob"}, "did you mean 'probe'"), ({"format": 2}, "format 2 is not 1")):

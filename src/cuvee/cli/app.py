@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, ParamSpec, cast
 
 import typer
+from typer.core import TyperCommand
 from typer.main import get_command
 
 from cuvee._version import __version__
@@ -26,6 +27,7 @@ from cuvee.corpus import Corpus, load_corpus, read_columns
 from cuvee.corpus.files import guess_columns
 from cuvee.errors import ConfigError, CuveeError, InputError, TrialsFailed
 from cuvee.generate.masking import mask_urls
+from cuvee.inputs import show_value
 from cuvee.recommend import advice_to_json
 from cuvee.registry import trust_modules
 from cuvee.study import Flow, make_demo, open_study
@@ -94,6 +96,8 @@ def run_cli(arguments: Sequence[str]) -> int:
 
     It is 1 for a study that went through to its end, and of whose blends no trial finished.
     """
+    for command in app.registered_commands:
+        command.cls = _Command
     try:
         # not app(...): that puts a hook of its own in place of _report_defect
         code = get_command(app)(args=list(arguments), prog_name="cuvee", obj=list(arguments), standalone_mode=False)
@@ -110,6 +114,18 @@ def run_cli(arguments: Sequence[str]) -> int:
     except SystemExit as exc:  # of a pipe that nobody reads
         code = exc.code
     return _stopped() if code == _CTRL_C else int(code or 0)  # typer turns Ctrl-C into exit code 130
+
+
+class _Command(TyperCommand):
+    """A command whose numbers are finite, and of at most 64 bits."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        rest = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            if isinstance(value, int | float) and not abs(value) < (2**63 if isinstance(value, int) else float("inf")):
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{option} is {show_value(value)}; give a finite number of at most 64 bits")
+        return rest
 
 
 _CTRL_C = 130

@@ -13,9 +13,9 @@ from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, 
 from cuvee.cli.progress import Display
 from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
-from cuvee.errors import ConfigError, InputError
+from cuvee.errors import ConfigError
+from cuvee.inputs import read_text
 from cuvee.measure import compare_corpora, compare_measurements, read_measurement
-from cuvee.records import Measurement
 
 
 @app.command()
@@ -61,7 +61,7 @@ def compare(
             ],
             "these numbers were measured before",
         )
-        found = compare_measurements([_read_saved(path) for path in files], force=force)
+        found = compare_measurements([read_measurement(read_text(path), name=str(path)) for path in files], force=force)
     else:
         refuse_options(ctx, ["force"], "texts are measured so that they compare")
         columns, display = Columns(text, label, group, files=(*files, against)), Display()
@@ -86,14 +86,6 @@ def compare(
         show.show_json(show.comparison_object(found))
     else:
         show.show_comparison(found)
-
-
-def _read_saved(path: Path) -> Measurement:
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{path}: cannot be read ({exc}); give the output of cuvee measure FILE --json") from exc
-    return read_measurement(content, name=str(path))
 
 
 def _names(files: list[Path]) -> list[str]:

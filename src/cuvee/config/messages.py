@@ -11,6 +11,7 @@ from pydantic import BaseModel, Tag, ValidationError
 
 from cuvee.config.schema import StudyConfig
 from cuvee.generate.masking import mask_urls
+from cuvee.inputs import show_value
 from cuvee.registry import nearest_name
 
 
@@ -36,13 +37,15 @@ def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> s
         field = context.get("discriminator", "").strip("'")
         if field.endswith("()"):  # a dial's section is chosen by a function of its name
             field, valid = "name", ["module:Name" if v == "own" else v for v in valid]
-        return f"{place}: {key}.{field} is {tag!r}; {nearest_name(tag, valid)}"
+        return f"{place}: {key}.{field} is {show_value(tag)}; {nearest_name(tag, valid)}"
     if error["type"] == "literal_error":
         expected = cast("dict[str, str]", error.get("ctx", {})).get("expected", "").replace("'", "")
         given = str(error["input"])
-        return f"{place}: {key} is {given!r}; {nearest_name(given, expected.replace(' or ', ', ').split(', '))}"
+        return (
+            f"{place}: {key} is {show_value(given)}; {nearest_name(given, expected.replace(' or ', ', ').split(', '))}"
+        )
     message = error["msg"].removeprefix("Value error, ")
-    shown = "" if error["type"] == "value_error" else f" (got {mask_urls(repr(error['input']))})"
+    shown = "" if error["type"] == "value_error" else f" (got {show_value(error['input'], mask_urls)})"
     return f"{place}: {key + ': ' if key else ''}{message[0].lower()}{message[1:]}{shown}"
 
 

@@ -13,6 +13,7 @@ from cuvee.config.generators import FileGenerator, absolute_paths
 from cuvee.config.messages import explain_error
 from cuvee.config.schema import StudyConfig
 from cuvee.errors import ConfigError
+from cuvee.inputs import parse_yaml, read_text
 
 
 def read_config(path: str | Path) -> StudyConfig:
@@ -24,14 +25,7 @@ def read_config(path: str | Path) -> StudyConfig:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; `cuvee init DATA` writes a study.yaml")
-    content = path.read_text(encoding="utf-8")
-    try:
-        node = yaml.compose(content, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(content)
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(exc, 'problem', None) or exc})") from exc
+    node, raw = parse_yaml(read_text(path, ConfigError), str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys; `cuvee init DATA` writes one")
     try:

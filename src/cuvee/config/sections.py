@@ -15,7 +15,7 @@ Name = Annotated[str, AfterValidator(check_name)]
 class Section(BaseModel):
     """A part of study.yaml: unchanging, and no key that it does not know; tracebacks do not show what was given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 def name_tag(value: object) -> str:

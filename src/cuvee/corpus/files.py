@@ -6,7 +6,9 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,7 @@ import pyarrow.parquet as pa_parquet
 
 from cuvee.corpus.table import LATER, SCHEMA, Corpus, Origin, Task
 from cuvee.errors import InputError, MissingDependency
+from cuvee.inputs import bounded_memory, check_memory, explain_damage, first_line, parse_json, show_bytes, strip_mark
 from cuvee.registry import nearest_name
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
 _NO_LABEL = "(no label)"
 _BATCH = 65_536  # values that are Python objects at a time
+_BLOCK, _SMALL = 2**20, 2**26
+_MOST_EXPANSION = 200  # bytes for one of a gzip file, rows for one of Parquet; of texts it is 2 to 20, below 1
+_MOST_COLUMNS = 10_000
 _TEXT_NAMES = ("text", "sentence", "question", "query", "utterance", "prompt", "content", "title")
 
 
@@ -55,13 +61,25 @@ def load_corpus(
         labelled: False lets a file have no label column (its targets are empty), for measuring texts alone.
 
     Raises:
-        InputError: missing or empty file, broken line (with its number), missing column (with the nearest).
+        InputError: missing or empty file, broken line (with its number), missing column (with the nearest), more
+            than the memory that is free.
     """
     if not isinstance(source, str | os.PathLike):
         return corpus_from_dataset(
             source, text=text, label=label, group=group, context=context, origin=origin, task=task
         )
-    table, where = read_table(Path(source)), str(source)
+    with bounded_memory(Path(source)):
+        return _load_file(
+            Path(source), text=text, label=label, group=group, context=context, origin=origin, task=task,
+            labelled=labelled,
+        )  # fmt: skip
+
+
+def _load_file(
+    source: Path, *, text: str | None, label: str | None, group: str | None, context: str | None, origin: Origin,
+    task: Task, labelled: bool,
+) -> Corpus:  # fmt: skip
+    table, where = read_table(source), str(source)
     own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
     if own and text is None and label is None and context in (None, "context") and group in (None, "group"):
         return _read_own(table, where, task)
@@ -90,11 +108,13 @@ def read_table(path: Path) -> pa.Table:
     """Any supported file as an Arrow table.
 
     Raises:
-        InputError: it is missing, empty, of an unknown kind, or broken at a named line.
+        InputError: it is missing, empty, of an unknown kind, broken at a named line, or takes more than the memory
+            that is free.
     """
     if path.is_dir():
         shards = sorted(path.glob("*.parquet"))
-        return _read_shards(shards) if shards else _read_saved_dataset(path)
+        with bounded_memory(path):
+            return _read_shards(shards) if shards else _read_saved_dataset(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; give a path to {', '.join(SUFFIXES)} or a saved dataset")
     suffixes = [s.lower() for s in path.suffixes]
@@ -105,64 +125,85 @@ def read_table(path: Path) -> pa.Table:
     if kind not in SUFFIXES:
         raise InputError(f"{path}: unknown kind of file {kind or path.name!r}; use {', '.join(SUFFIXES)} (also .gz)")
     try:
-        if kind == ".parquet":
-            table = pa_parquet.read_table(path)
-        else:
-            data = gzip.decompress(path.read_bytes()) if gz else path.read_bytes()
-            table = _parse_jsonl(data, path) if kind in (".jsonl", ".ndjson") else _parse_csv(data, path, kind)
-    except (OSError, EOFError, pa.ArrowException) as exc:
-        raise InputError(f"{path}: cannot be read ({str(exc).splitlines()[0]}); is it really {kind}?") from exc
+        with bounded_memory(path):
+            if kind == ".parquet":
+                table = _read_parquet(path)
+            else:
+                data = strip_mark(_unpack(path) if gz else path.read_bytes(), str(path))
+                table = _parse_jsonl(data, path) if kind in (".jsonl", ".ndjson") else _parse_csv(data, path, kind)
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as exc:
+        raise InputError(f"{path}: cannot be read ({first_line(exc)}); is it really {kind}?") from exc
     if table.num_rows == 0:
         raise InputError(f"{path}: no rows; the file needs at least one")
     return table
 
 
+def _unpack(path: Path) -> bytes:
+    """The contents of a gzip file, unless they are so much larger that no texts could be in it."""
+    size, out = path.stat().st_size, bytearray()
+    with gzip.open(path) as stream:
+        while block := stream.read(_BLOCK):
+            out += block
+            if len(out) > max(_SMALL, _MOST_EXPANSION * size):
+                raise InputError(
+                    f"{path}: its contents are more than {_MOST_EXPANSION} times its {show_bytes(size)}, as those of "
+                    "a file that is made to fill the memory; unpack it first if you trust it"
+                )
+    return bytes(out)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    with pa_parquet.ParquetFile(path) as file:
+        size, rows = path.stat().st_size, file.metadata.num_rows
+        if rows > max(_SMALL, _MOST_EXPANSION * size):
+            raise InputError(
+                f"{path}: says that it has {rows} rows in {show_bytes(size)}, and no texts are so short; write it anew"
+            )
+        _check_width(file.metadata.num_columns, path)
+    return pa_parquet.read_table(path)
+
+
+def _check_width(columns: int, path: Path) -> None:
+    if columns > _MOST_COLUMNS:
+        raise InputError(f"{path}: has {columns} columns; give at most {_MOST_COLUMNS}, of which Cuvée reads four")
+
+
 def _parse_csv(data: bytes, path: Path, kind: str) -> pa.Table:
     delimiter = "\t" if kind == ".tsv" else ","
+    _check_width(data.count(delimiter.encode(), 0, data.find(b"\n") % (len(data) + 1)) + 1, path)
+    # Arrow holds the text as it was split besides the table, and ends the process where memory runs out
+    check_memory(path, 3 * len(data) + 16 * (data.count(delimiter.encode()) + data.count(b"\n")))
     return pa_csv.read_csv(
-        io.BytesIO(_as_utf8(data, path)),
+        io.BytesIO(data),
         parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(strings_can_be_null=False),
     )
 
 
-def _as_utf8(data: bytes, path: Path) -> bytes:
-    try:
-        data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = data[: exc.start].count(b"\n") + 1
-        raise InputError(f"{path}, line {line}: not UTF-8; convert the file, for example with iconv") from exc
-    return data.removeprefix(b"\xef\xbb\xbf")
-
-
 def _parse_jsonl(data: bytes, path: Path) -> pa.Table:
-    rows = list(_json_rows(_as_utf8(data, path).decode("utf-8"), path))
-    columns = list(dict.fromkeys(k for row in rows for k in row))
+    rows, columns = [], dict[str, None]()
+    for number, line in enumerate(io.BytesIO(data), start=1):
+        if not line.strip():
+            continue
+        row = parse_json(line.decode("utf-8"), str(path), number)
+        if b"\\ud" in line.lower():
+            try:
+                json.dumps(row, ensure_ascii=False).encode()
+            except UnicodeEncodeError as exc:
+                raise InputError(f"{path}, line {number}: holds half of a surrogate pair, \\ud...; remove it") from exc
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: a row must be a JSON object, got {type(row).__name__}")
+        rows.append(row)
+        columns |= dict.fromkeys(row)
+        _check_width(len(columns), path)
     return pa.table({name: _json_column([row.get(name) for row in rows]) for name in columns})
 
 
-def _json_rows(content: str, path: Path) -> Iterator[dict[str, object]]:
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if "\\ud" in line.lower():
-                json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError as exc:
-            raise InputError(f"{path}, line {number}: holds half of a surrogate pair, \\ud...; remove it") from exc
-        except json.JSONDecodeError as exc:
-            raise InputError(f"{path}, line {number}: broken JSON ({exc.msg} at column {exc.colno})") from exc
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a row must be a JSON object, got {type(row).__name__}")
-        yield cast("dict[str, object]", row)
-
-
 def _json_column(values: list[object]) -> pa.Array:
-    try:
+    with suppress(pa.ArrowException, OverflowError):  # mixed kinds, numbers beyond 64 bits
         return pa.array(values)
-    except pa.ArrowException:
-        return pa.array([None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values])
+    written = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
+    return pa.array(written, pa.string())
 
 
 def corpus_from_table(
@@ -208,7 +249,9 @@ def _as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.string())
-    written = [pa.array((None if v is None else str(v) for v in part), pa.string()) for part in _batches(column)]
+    written = [
+        pa.array((None if v is None or v != v else str(v) for v in part), pa.string()) for part in _batches(column)
+    ]
     return pa.chunked_array(written, pa.string())
 
 
@@ -269,8 +312,9 @@ def _read_saved_dataset(path: Path) -> pa.Table:
             else "a file, Parquet shards or a saved dataset"
         )
         raise InputError(f"{path}: this folder is not a saved Hugging Face dataset; give {hint}")
-    dataset = import_datasets().load_from_disk(str(path))
-    return corpus_from_saved(dataset)
+    load = import_datasets().load_from_disk
+    with explain_damage(f"{path}", "save the dataset anew"):
+        return corpus_from_saved(load(str(path)))
 
 
 def corpus_from_saved(dataset: datasets.Dataset) -> pa.Table:

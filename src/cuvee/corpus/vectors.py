@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from cuvee.errors import InputError
+from cuvee.inputs import bounded_memory, explain_damage
 from cuvee.records import Vectors
 
 
@@ -26,28 +27,27 @@ def load_vectors(path: str | Path) -> Vectors:
         raise InputError(f"{path}: no such file; give vectors as .npy of shape (rows, dimensions), or .parquet")
     if path.suffix not in (".npy", ".parquet"):
         raise InputError(f"{path}: vectors come as .npy or .parquet, not {path.suffix or 'without a suffix'!r}")
-    found = _read_npy(path) if path.suffix == ".npy" else _read_parquet(path)
-    if found.ndim != 2 or not len(found):
-        raise InputError(f"{path}: has shape {found.shape}; it must be (rows, dimensions) with at least one row")
+    with bounded_memory(path):
+        found = _read_npy(path) if path.suffix == ".npy" else _read_parquet(path)
+    if found.ndim != 2 or not found.size:
+        raise InputError(f"{path}: has shape {found.shape}; it must be (rows, dimensions), neither of them 0")
     if found.dtype.kind not in "fiu":
         raise InputError(f"{path}: holds {found.dtype}, not numbers; save it as float32")
     return found
 
 
 def _read_npy(path: Path) -> Vectors:
-    try:
-        return cast("Vectors", np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as exc:
-        raise InputError(
-            f"{path}: cannot be read as .npy ({str(exc).splitlines()[0]}); save it with numpy.save"
-        ) from exc
+    # read as .npy whatever it is, so that nothing is unpickled; shapes beyond 64 bits are an error, not a warning
+    with explain_damage(f"{path}", "save it with numpy.save"), np.errstate(over="raise"):
+        return cast("Vectors", np.lib.format.open_memmap(path, mode="r"))
 
 
 def _read_parquet(path: Path) -> Vectors:
-    try:
-        file = pa_parquet.ParquetFile(path)
-    except (OSError, pa.ArrowException) as exc:
-        raise InputError(f"{path}: cannot be read ({str(exc).splitlines()[0]}); is it really Parquet?") from exc
+    with explain_damage(f"{path}", "is it really Parquet?"), pa_parquet.ParquetFile(path) as file:
+        return _read_lists(file, path)
+
+
+def _read_lists(file: pa_parquet.ParquetFile, path: Path) -> Vectors:
     schema = file.schema_arrow
     lists = [f.name for f in schema if pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type)]
     lists = [n for n in lists if pa.types.is_floating(schema.field(n).type.value_type)]
@@ -67,4 +67,6 @@ def _read_parquet(path: Path) -> Vectors:
             raise InputError(f"{path}: column {lists[0]!r}, rows {at} to {at + len(column) - 1}: lengths differ")
         out[at : at + len(column)] = values.reshape(-1, width)
         at += len(column)
+    if at != rows:
+        raise InputError(f"{path}: says that it has {rows} rows and has {at}; write it anew")
     return out

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from cuvee.encoders.protocol import unit_rows_or_zero
 from cuvee.errors import InputError, MissingDependency
 from cuvee.fingerprint import hash_texts
+from cuvee.inputs import check_layers, explain_damage
 from cuvee.records import Vectors
 
 if TYPE_CHECKING:
@@ -66,14 +66,10 @@ class SentenceEncoder:
                 f"encoder {self._name!r} needs sentence-transformers: pip install 'cuvee[local]', "
                 "or set encoder: hashing"
             ) from exc
-        try:
-            with _quiet_loading():
-                return SentenceTransformer(self._model_name, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, UnpicklingError) as exc:
-            raise InputError(
-                f"encoder {self._name!r} cannot be loaded ({(str(exc).splitlines() or [type(exc).__name__])[0]}); "
-                "give a folder, a name on the hub, or set encoder: hashing"
-            ) from exc
+        check_layers(self._model_name)
+        remedy = "give a folder, a name on the hub, or set encoder: hashing"
+        with explain_damage(f"encoder {self._name!r}", remedy), _quiet_loading():
+            return SentenceTransformer(self._model_name, trust_remote_code=False)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim)."""

@@ -1,9 +1,11 @@
-"""What this machine has for workers: cores, memory, GPUs."""
+"""What this machine has for workers: cores, GPUs, memory that is taken."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from cuvee.inputs import read_kernel
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Where libraries of linear algebra look for their number of threads when they are loaded."""
@@ -16,27 +18,15 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
         cores = os.cpu_count() or 1
-    quota = _read(Path("/sys/fs/cgroup/cpu.max")).split()
+    quota = read_kernel("/sys/fs/cgroup/cpu.max").split()
     if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
         cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
     return cores
 
 
-def free_memory() -> int | None:
-    """Bytes that new processes could take, by the kernel's and the control group's account; None where not known."""
-    free: list[int] = []
-    for line in _read(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
-            free.append(int(line.split()[1]) * 1024)
-    limit, used = _read(Path("/sys/fs/cgroup/memory.max")), _read(Path("/sys/fs/cgroup/memory.current"))
-    if limit.isdigit() and used.isdigit():
-        free.append(max(0, int(limit) - int(used)))
-    return min(free, default=None)
-
-
 def resident_memory(process: int) -> int | None:
     """Bytes of memory that a process holds, without what it shares through files; None where not known."""
-    fields = _read(Path(f"/proc/{process}/statm")).split()
+    fields = read_kernel(f"/proc/{process}/statm").split()
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 2 else None
 
 
@@ -57,10 +47,3 @@ def sharers(gpus: float) -> int:
 def workers_on_gpus(there: int, gpus: float) -> int:
     """Workers that so many GPUs hold, where each wants ``gpus`` of them, above 0."""
     return there * sharers(gpus) if gpus < 1 else there // int(gpus)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

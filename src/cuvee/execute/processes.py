@@ -25,7 +25,6 @@ from cuvee.execute.dispatching import Dispatcher, Report
 from cuvee.execute.machine import (
     THREAD_VARIABLES,
     VISIBLE_GPUS,
-    free_memory,
     resident_memory,
     sharers,
     usable_cores,
@@ -33,6 +32,7 @@ from cuvee.execute.machine import (
     workers_on_gpus,
 )
 from cuvee.execute.protocol import Lost, R, T, Terms
+from cuvee.inputs import free_memory
 from cuvee.registry import list_trusted
 
 _WATCH_S = 0.2

@@ -11,22 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import constants, is_offline_mode, try_to_load_from_cache
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from cuvee.errors import ConfigError, InputError, MissingDependency
 from cuvee.generate.decoding import TransformersDecoder, explain_memory
 from cuvee.generate.model_files import ModelFiles
+from cuvee.inputs import check_layers, explain_damage, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _REACH_S = 5.0
 """Seconds the hub has to answer: its own client would try for half a minute."""
-_UNLOADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError, UnpicklingError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +52,8 @@ def load_model(files: ModelFiles, *, device: str, dtype: str, adapter: Path | No
     """
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
-    remedy = "set dtype: bfloat16 or device: cpu, or choose a smaller model"
-    with _quiet(files), explain_memory(where, remedy):
+    check_layers(files.place)
+    with _quiet(files):
         try:
             return _load(files, where, kind, adapter, online=False)
         except InputError:
@@ -68,29 +66,26 @@ def load_model(files: ModelFiles, *, device: str, dtype: str, adapter: Path | No
 def _load(
     files: ModelFiles, device: torch.device, dtype: torch.dtype, adapter: Path | None, *, online: bool
 ) -> LoadedModel:
+    memory = "set dtype: bfloat16 or device: cpu, or choose a smaller model"
+    damage = "give the folder of a causal language model, or a .gguf file"
     try:
-        snapshot = None if files.local else _find_snapshot(files, online=online)
-        commit = None if snapshot is None else snapshot.name
-        # a cached model by its folder: given its name, transformers asks the hub for an adapter whatever it is told
-        place = files.place if snapshot is None or online else str(snapshot)
-        gguf, cached, version = files.gguf_file, not online, (online and commit) or "main"
-        tokenizer = AutoTokenizer.from_pretrained(
-            place, gguf_file=gguf, revision=version, local_files_only=cached, trust_remote_code=False
-        )
-        model, info = AutoModelForCausalLM.from_pretrained(
-            place, gguf_file=gguf, revision=version, local_files_only=cached, trust_remote_code=False, dtype=dtype,
-            output_loading_info=True,
-        )  # fmt: skip
-        # a file of another kind of model loads too, its missing layers drawn at random
-        if missing := sorted(map(str, info["missing_keys"])):
-            raise InputError(f"{files.shown}: has no weights for {missing[0]}; is it a causal language model?")
-        if adapter is not None:
-            model = _merge_adapter(model, adapter)
+        with explain_damage(files.shown, damage), explain_memory(device, memory):
+            snapshot = None if files.local else _find_snapshot(files, online=online)
+            commit = None if snapshot is None else snapshot.name
+            # a cached model by its folder: given its name, transformers asks the hub for an adapter whatever it is told
+            place = files.place if snapshot is None or online else str(snapshot)
+            gguf, cached, version = files.gguf_file, not online, (online and commit) or "main"
+            given = {"gguf_file": gguf, "revision": version, "local_files_only": cached, "trust_remote_code": False}
+            tokenizer = AutoTokenizer.from_pretrained(place, **given)
+            model, info = AutoModelForCausalLM.from_pretrained(place, **given, dtype=dtype, output_loading_info=True)
+            # a file of another kind of model loads too, its missing layers drawn at random
+            if missing := sorted(map(str, info["missing_keys"])):
+                raise InputError(f"{files.shown}: has no weights for {missing[0]}; is it a causal language model?")
+            if adapter is not None:
+                model = _merge_adapter(model, adapter)
+            return LoadedModel(decoder=TransformersDecoder(model, tokenizer, device), commit=commit)
     except ImportError as exc:
-        raise MissingDependency(f"{files.shown}: {_first_line(exc)}") from exc
-    except _UNLOADABLE as exc:
-        raise InputError(f"{files.shown}: transformers cannot load it ({_first_line(exc)})") from exc
-    return LoadedModel(decoder=TransformersDecoder(model, tokenizer, device), commit=commit)
+        raise MissingDependency(f"{files.shown}: {first_line(exc)}") from exc
 
 
 def _find_snapshot(files: ModelFiles, *, online: bool) -> Path:
@@ -129,10 +124,8 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
         from peft import PeftModel
     except ImportError as exc:
         raise MissingDependency("adapter needs peft: pip install peft") from exc
-    try:
+    with explain_damage(f"{adapter}: is no adapter that fits the model, and", "give another, or leave adapter out"):
         return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
-    except (*_UNLOADABLE, RuntimeError, AttributeError) as exc:
-        raise InputError(f"{adapter}: is no adapter that fits the model ({_first_line(exc)})") from exc
 
 
 def choose_device(name: str) -> torch.device:
@@ -187,8 +180,3 @@ def _quiet(files: ModelFiles) -> Iterator[None]:
         hub.setLevel(hub_level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(exc: BaseException) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[0] if lines else type(exc).__name__

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
+from cuvee.inputs import read_text
 from cuvee.registry import nearest_name
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def load_prompts(folder: str | Path | None = None) -> PromptSet:
         built_in = files[name]
         files[name] = PromptFile(
             name=name, purpose=built_in.purpose, variables=built_in.variables, needed=built_in.needed,
-            source=_read(path), place=str(path),
+            source=read_text(path, ConfigError), place=str(path),
         )  # fmt: skip
         check_prompt(files[name])
     return PromptSet(files)
@@ -180,7 +181,7 @@ def _built_in() -> PromptSet:
 
 
 def _built_in_file(path: Path) -> PromptFile:
-    source = _read(path)
+    source = read_text(path, ConfigError)
     header = _HEADER.match(source)
     if header is None:
         raise ConfigError(f"{path}: begins with no comment that says what it is for and its variables")
@@ -193,15 +194,6 @@ def _built_in_file(path: Path) -> PromptFile:
         source=source,
         place=path.name,
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path}: not UTF-8; convert the file, for example with iconv") from exc
 
 
 # --- Jinja, imported when the first prompt is made ------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from cuvee.errors import InputError
+from cuvee.inputs import parse_json, show_value
 from cuvee.records import Estimate, Measurement
 
 if TYPE_CHECKING:
@@ -45,10 +46,7 @@ def read_measurement(text: str, *, name: str) -> Measurement:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as exc:
-        raise InputError(f"{name}, line {exc.lineno}: not JSON ({exc.msg})") from exc
+    content = parse_json(text, name)
     if not isinstance(content, dict):
         raise InputError(f"{name}: holds a JSON {type(content).__name__}, not the object of one measurement")
     missing = [key for key in _PROVENANCE if key not in content]
@@ -78,4 +76,4 @@ def _finite(value: object) -> object:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in fault["loc"] if part != "values")
-    return f"key {place!r} has the value {fault['input']!r}: {fault['msg']}"
+    return f"key {place!r} has the value {show_value(fault['input'])}: {fault['msg']}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
+from cuvee.inputs import explain_damage
 from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import Phase, PreparedLoss
 from cuvee.train.ready import mark_synthetic
@@ -136,16 +137,18 @@ def load_causal(folder: Path, description: Description, encoder: Encoder | None)
     _require_torch()
     from cuvee.train.causal_model import CausalModel
 
-    settings, template = description.settings, description.extra.get("template")
+    settings, template = description.settings, description.tell(folder, "template")
     if template not in ("chat", "plain"):
         raise InputError(f"{folder}: unknown template {template!r}; valid: chat, plain")
+    with explain_damage(f"{folder}: extra.dropped", "train again"):
+        dropped = int(description.extra.get("dropped", "0"))
     language_model = CausalModel.read_weights(
         folder,
         device=settings.device or "auto",
         max_length=settings.max_length or _MAX_LENGTH,
         template=cast("Template", template),
     )
-    return CausalWriter(language_model, settings, dropped=int(description.extra.get("dropped", "0")))
+    return CausalWriter(language_model, settings, dropped=dropped)
 
 
 class CausalRows:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
-from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from cuvee.errors import InputError, MissingDependency
-from cuvee.train.models import ModelPlace, first_line, own_random_stream, quiet_loading
-
-_UNLOADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError, UnpicklingError)
+from cuvee.errors import InputError
+from cuvee.train.models import ModelPlace, loading_model
 
 
 @lru_cache(maxsize=1)
@@ -26,21 +22,13 @@ def load_language_model(place: ModelPlace) -> tuple[PreTrainedModel, PreTrainedT
         InputError: the files cannot be loaded, or are of another kind of model.
         MissingDependency: they need a package that is not installed.
     """
-    remedy = "give a folder, a .gguf file or a name on the hub"
-    try:
-        with quiet_loading(gguf=place.gguf_file is not None), own_random_stream(torch.device("cpu"), 0):
-            tokenizer = AutoTokenizer.from_pretrained(
-                place.place, gguf_file=place.gguf_file, local_files_only=place.local, trust_remote_code=False
-            )
-            model, info = AutoModelForCausalLM.from_pretrained(
-                place.place, gguf_file=place.gguf_file, local_files_only=place.local, dtype=torch.float32,
-                output_loading_info=True, trust_remote_code=False,
-            )  # fmt: skip
-            plain = model if place.gguf_file is None else _forget_quantization(model)
-    except ImportError as exc:
-        raise MissingDependency(f"model {place.name!r}: {first_line(exc)}") from exc
-    except _UNLOADABLE as exc:
-        raise InputError(f"model {place.name!r} cannot be loaded ({first_line(exc)}); {remedy}") from exc
+    with loading_model(place.name, gguf=place.gguf_file is not None):
+        given = {"gguf_file": place.gguf_file, "local_files_only": place.local, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(place.place, **given)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place.place, **given, dtype=torch.float32, output_loading_info=True
+        )
+        plain = model if place.gguf_file is None else _forget_quantization(model)
     # a file of another kind of model loads too, its missing layers drawn at random
     if missing := sorted(map(str, info["missing_keys"])):
         raise InputError(f"model {place.name!r} has no weights for {missing[0]}; give a causal language model")

@@ -24,9 +24,10 @@ from transformers import (
 
 from cuvee.errors import ConfigError, InputError
 from cuvee.fingerprint import derive_rng
+from cuvee.inputs import first_line
 from cuvee.train.causal_loading import load_language_model
 from cuvee.train.drawing import GumbelNoise
-from cuvee.train.models import ModelPlace, choose_device, explain_memory, first_line, quiet_loading
+from cuvee.train.models import ModelPlace, choose_device, explain_memory, quiet_loading
 from cuvee.train.schedule import Scores
 from cuvee.train.sequences import IGNORED, Layout, TokenPair, lay_out
 

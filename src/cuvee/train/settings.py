@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import InputError
+from cuvee.inputs import bounded_memory, explain_damage, first_line, show_value
 from cuvee.records import Vectors
 
 if TYPE_CHECKING:  # losses read the settings
@@ -236,6 +237,16 @@ class Description:
     settings: TrainSettings
     extra: Mapping[str, str]
 
+    def tell(self, folder: Path, key: str) -> str:
+        """A value of ``extra``.
+
+        Raises:
+            InputError: there is none.
+        """
+        if key not in self.extra:
+            raise InputError(f"{folder / PREDICTOR_FILE}: extra.{key} is missing; train again")
+        return self.extra[key]
+
 
 def write_description(folder: Path, description: Description) -> None:
     """Write ``predictor.json``, last of all files, so that a half-written folder is not taken for a predictor."""
@@ -258,7 +269,43 @@ def read_description(folder: Path) -> Description:
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise InputError(f"{folder}: no {PREDICTOR_FILE} here; give a folder that cuvee train wrote") from exc
     except (OSError, ValueError) as exc:
-        raise InputError(f"{path}: broken ({str(exc).splitlines()[0]}); train again") from exc
+        raise InputError(f"{path}: broken ({_first_fault(exc)}); train again") from exc
     if found.format != _FORMAT:
         raise InputError(f"{path}: format {found.format} is not {_FORMAT}; use the version of Cuvée that wrote it")
     return found
+
+
+def _first_fault(exc: OSError | ValueError) -> str:
+    from pydantic import ValidationError
+
+    if not isinstance(exc, ValidationError):
+        return first_line(exc)
+    fault = exc.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place + ': ' if place else ''}{fault['msg']}, got {show_value(fault['input'])}"
+
+
+def read_layer(path: Path, name: str, *, labels: int, axis: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The weights of a linear layer and its bias from an .npz file.
+
+    Args:
+        path: the file.
+        name: of the weights in it; those of the bias are called ``bias``.
+        labels: how many there are; the length of the bias, and of the weights along ``axis``.
+        axis: of the weights.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds something else.
+    """
+    with bounded_memory(path), explain_damage(str(path), "train again"), path.open("rb") as stream:
+        stored = np.load(stream, allow_pickle=False)
+        weights, bias = stored[name], stored["bias"]
+    shapes = weights.ndim == 2 and weights.size and (weights.shape[axis], *bias.shape) == (labels, labels)
+    if not shapes or weights.dtype != np.float32 or bias.dtype != np.float32:
+        raise InputError(
+            f"{path}: holds {weights.dtype} {weights.shape} and {bias.dtype} {bias.shape}, not the float32 of {labels} "
+            "labels; train again"
+        )
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise InputError(f"{path}: holds numbers that are not finite; train again")
+    return weights, bias

@@ -1,0 +1,314 @@
+"""Files that come in: text, YAML and JSON, read within bounds, and damage told in one line."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import json
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from cuvee.errors import ConfigError, CuveeError, InputError
+
+_MOST_TEXT = 2**20  # bytes: YAML is read at some 70 kB a second
+_DEPTH = 50  # of YAML
+_DIGITS = 100  # of a whole number, beyond which Python is not asked to read it
+_BLOCK = 2**20
+_MOST_LAYERS = 1000
+_SHOWN = 200
+_ARENA, _IO_THREADS = 2**26, 8  # address space that the C library sets aside for each thread, and Arrow's threads
+
+
+def read_text(path: Path, wrong: type[CuveeError] = InputError) -> str:
+    """A text file, which must be UTF-8; a byte order mark is dropped.
+
+    Raises:
+        CuveeError: of the kind ``wrong``: it cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MOST_TEXT + 1)
+    except OSError as exc:
+        raise wrong(f"{path}: cannot be read ({exc.strerror or exc})") from exc
+    if len(data) > _MOST_TEXT:
+        raise wrong(f"{path}: larger than the {show_bytes(_MOST_TEXT)} that such a file may have; is it the right one?")
+    try:
+        return strip_mark(data, str(path)).decode("utf-8")
+    except InputError as exc:
+        raise wrong(str(exc)) from exc
+
+
+def strip_mark(data: bytes, where: str) -> bytes:
+    """UTF-8 text without its byte order mark; checked a block at a time, as decoded it may be four times as large.
+
+    Raises:
+        InputError: it is not UTF-8; with the line.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
+        raise InputError(f"{where}: it is UTF-16 or UTF-32, not UTF-8; save it as UTF-8, for example with iconv")
+    decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(data)
+    for start in range(0, len(data) or 1, _BLOCK):
+        try:
+            decoder.decode(view[start : start + _BLOCK], final=start + _BLOCK >= len(data))
+        except UnicodeDecodeError as exc:
+            # a character that the block before began is a part of what was decoded
+            line = data.count(b"\n", 0, start) + exc.object[: exc.start].count(b"\n") + 1
+            raise InputError(f"{where}, line {line}: not UTF-8; save it as UTF-8, for example with iconv") from exc
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML that is what it looks like: no aliases, no key twice, few levels, numbers that a computer counts with."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _refusal(f"alias *{event.anchor}: write out what it stands for", event.start_mark)
+        if self._levels == _DEPTH:
+            raise _refusal(f"nested deeper than {_DEPTH} levels", event.start_mark)
+        self._levels += 1
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        try:
+            is_long = node.tag == "tag:yaml.org,2002:int" and len(node.value) > _DIGITS
+            value = 2**63 if is_long else super().construct_object(node, deep=deep)
+        except (ValueError, OverflowError) as exc:  # 2026-99-99 has the look of a date
+            raise _refusal(first_line(exc), node.start_mark) from exc
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise _refusal("a whole number beyond 64 bits", node.start_mark)
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            raise _refusal(f"{node.value} is not a finite number", node.start_mark)
+        return value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        lines: dict[Hashable, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise _refusal("merge key <<: write out what it brings", key_node.start_mark)
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):  # the loader itself refuses another
+                if key in lines:
+                    raise _refusal(f"key {key!r} is there already, on line {lines[key]}", key_node.start_mark)
+                lines[key] = key_node.start_mark.line + 1
+        return cast("dict[Hashable, object]", super().construct_mapping(node, deep=deep))
+
+
+def parse_yaml(text: str, where: str) -> tuple[yaml.Node | None, object]:
+    """YAML of one document as nodes, which know their lines, and as plain values.
+
+    Raises:
+        ConfigError: it is not YAML, or has aliases, a key twice, more than 50 levels, or numbers beyond 64 bits.
+    """
+    try:
+        loader = _PlainLoader(text)
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        raise ConfigError(f"{where}, line {line}: not valid YAML (character {exc.character:#x}: {exc.reason})") from exc
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        place = f"{where}, line {mark.line + 1}" if mark else where
+        raise ConfigError(f"{place}: not valid YAML ({getattr(exc, 'problem', None) or exc})") from exc
+
+
+def _refusal(problem: str, mark: object) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=cast("yaml.Mark", mark))
+
+
+def parse_json(text: str, file: str, line: int | None = None) -> object:
+    """A JSON value; ``line`` is that of the file which it is.
+
+    Raises:
+        InputError: it is not JSON, nested too deep, or has a number of thousands of digits.
+    """
+    where = file if line is None else f"{file}, line {line}"
+    try:
+        return cast("object", json.loads(text))
+    except json.JSONDecodeError as exc:
+        raise InputError(f"{file}, line {line or exc.lineno}: broken JSON ({exc.msg} at column {exc.colno})") from exc
+    except RecursionError as exc:
+        raise InputError(f"{where}: broken JSON (nested too deep)") from exc
+    except ValueError as exc:  # Python reads no number of more than 4,300 digits
+        raise InputError(f"{where}: broken JSON (a number of thousands of digits); write it as a string") from exc
+
+
+# --- Memory ----------------------------------------------------------------------------------------
+def free_memory() -> int | None:
+    """Bytes that new processes could take, by the kernel's and the control group's account; None where not known."""
+    free: list[int] = []
+    for line in read_kernel("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            free.append(int(line.split()[1]) * 1024)
+    limit, used = read_kernel("/sys/fs/cgroup/memory.max"), read_kernel("/sys/fs/cgroup/memory.current")
+    if limit.isdigit() and used.isdigit():
+        free.append(max(0, int(limit) - int(used)))
+    return min(free, default=None)
+
+
+def read_kernel(path: str) -> str:
+    """What the kernel says in a file of its own; empty where it has none."""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+@contextmanager
+def bounded_memory(path: Path, *, mapped: int = 0) -> Iterator[None]:
+    """Let what is read from a file take the memory that the machine has free, less an eighth, and no more.
+
+    ``mapped`` are bytes of files that are mapped meanwhile, which take address space and no memory.
+
+    What a file expands to cannot be told from its size, nor from what it says of itself; so the kernel bounds this
+    process's address space meanwhile, or the bound that the process has already holds. Without Linux there is none.
+
+    Raises:
+        InputError: it would take more.
+    """
+    with _BOUND.entered(mapped):
+        try:
+            yield
+        except (MemoryError, OSError) as exc:
+            if isinstance(exc, OSError) and exc.errno != errno.ENOMEM:
+                raise
+            raise _too_large(path, _BOUND.room) from exc
+
+
+def check_memory(path: Path, needed: int) -> None:
+    """Refuse a file of which it can be told that it does not fit: some libraries end the process otherwise.
+
+    Raises:
+        InputError: inside ``bounded_memory`` so many bytes more are not free.
+    """
+    if _BOUND.room and needed > (left := _BOUND.left()):
+        raise _too_large(path, left)
+
+
+def _too_large(path: Path, free: int) -> InputError:
+    return InputError(
+        f"{path}: to read it would take more than the {show_bytes(free)} of memory that are free; split it, or read it "
+        "on a machine with more"
+    )
+
+
+class _Bound:
+    """The bound on this process's address space, put back as it was when the last reader leaves."""
+
+    def __init__(self) -> None:
+        self._lock, self._readers, self._before = threading.RLock(), 0, (-1, -1)
+        self.room = 0
+
+    @contextmanager
+    def entered(self, mapped: int) -> Iterator[None]:
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._set(mapped)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if self._readers == 0:
+                    self.room = 0
+                    if self._before != (-1, -1):
+                        import resource
+
+                        resource.setrlimit(resource.RLIMIT_AS, self._before)
+
+    def left(self) -> int:
+        """Bytes of address space that are left."""
+        import resource
+
+        taken = int(read_kernel("/proc/self/statm").split()[0]) * resource.getpagesize()
+        return max(0, resource.getrlimit(resource.RLIMIT_AS)[0] - taken)
+
+    def _set(self, mapped: int) -> None:
+        pages, free = read_kernel("/proc/self/statm").split(), free_memory()
+        self._before = (-1, -1)
+        if not pages or free is None:
+            return
+        import resource  # only Unix has it
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        taken = int(pages[0]) * resource.getpagesize()
+        self.room = free - free // 8
+        wanted = taken + self.room + mapped + _ARENA * ((os.cpu_count() or 1) + _IO_THREADS)
+        if soft != resource.RLIM_INFINITY and soft <= wanted:
+            self.room = max(1, soft - taken)
+            return
+        self._before = (soft, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+
+
+_BOUND = _Bound()
+
+
+# --- What libraries read ---------------------------------------------------------------------------
+@contextmanager
+def explain_damage(what: str, remedy: str) -> Iterator[None]:
+    """Whatever a library raises over a damaged file becomes one line: they document no set of errors.
+
+    A package that is missing, too little memory, and errors with a message for the user are passed on.
+
+    Raises:
+        InputError: naming ``what``.
+    """
+    try:
+        yield
+    except (CuveeError, ImportError, MemoryError):
+        raise
+    except Exception as exc:
+        # torch says how to run that code
+        reason = "its weights would run code" if "weights_only" in str(exc) else first_line(exc)
+        raise InputError(f"{what} cannot be loaded ({reason}); {remedy}") from exc
+
+
+def check_layers(model: str) -> None:
+    """Refuse a model's folder whose config.json asks for more layers than could be built in minutes.
+
+    Raises:
+        InputError: it does, or it cannot be read.
+    """
+    path = Path(model) / "config.json"
+    config = parse_json(read_text(path), str(path)) if path.is_file() else None
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if key.endswith(("layer", "layers")) and isinstance(value, int) and value > _MOST_LAYERS:
+            raise InputError(f"{path}: {key} is {show_value(value)}; no model has more than {_MOST_LAYERS}")
+
+
+def first_line(exc: BaseException) -> str:
+    """The first line of a message that is not empty, cut where it is long; else the name of the exception."""
+    found = next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+    return found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
+
+
+def show_value(value: object, mask: Callable[[str], str] = str) -> str:
+    """A value as Python writes it, without what ``mask`` takes out, cut where it is long."""
+    try:
+        written = mask(repr(value))
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}..."
+
+
+def show_bytes(count: int) -> str:
+    """A number of bytes, for people."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1000:.1f} kB"
