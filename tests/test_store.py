@@ -279,3 +279,45 @@ def test_an_altered_trial_is_named_and_alone_is_lost(tmp_path, column):
     with RunFolder(tmp_path) as folder:
         found = [folder.find_trial(f"trial {number}") is not None for number in range(40)]
     assert found == [number != 7 or column == "checksum" for number in range(40)]
+
+
+def cut(content, keep):
+    return content[: int(len(content) * keep)]
+
+
+def overwrite(content, place, count=64):
+    return content[:place] + bytes(byte ^ 0x5A for byte in content[place : place + count]) + content[place + count :]
+
+
+HARMS = {
+    "header": lambda content: overwrite(content, 0, 100),
+    "first page": lambda content: overwrite(content, 0, 4096),
+    "middle page": lambda content: overwrite(content, len(content) // 2 // 4096 * 4096),
+    "row": lambda content: content.replace(b"0.75", b"0.76", 1),
+    "truncated": lambda content: cut(content, 0.6),
+    "zero length": lambda content: cut(content, 0),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_damaged_trials_are_told_and_repaired_with_what_can_be_read(tmp_path, harm):
+    file = fill(tmp_path, trials=300)
+    file.write_bytes(HARMS[harm](file.read_bytes()))
+    with pytest.raises(RunFolderError) as caught, RunFolder(tmp_path) as folder:
+        for number in range(300):
+            folder.find_trial(f"trial {number}")
+    assert str(caught.value).startswith(f"{file}: damaged (") and "\n" not in str(caught.value)
+    assert f"`cuvee repair {file}` keeps all that can be read" in str(caught.value)
+    damaged = file.read_bytes()
+    assert repair_trials(tmp_path)
+    assert file.with_name("trials.sqlite.damaged1").read_bytes() == damaged
+    with RunFolder(tmp_path) as folder:
+        found = [folder.find_trial(f"trial {number}") for number in range(300)]
+        assert folder.access_log() == LOOKS
+        with pytest.raises(RunFolderMismatch):
+            folder.check_identity({"data": "2", "seeds": "0"})
+    kept = [number for number, trial in enumerate(found) if trial is not None]
+    assert all(found[k] == make_trial([True, False, k % 3 == 0] * 50) for k in kept)
+    least = {"header": 300, "first page": 300, "middle page": 270, "row": 299, "truncated": 120, "zero length": 0}
+    assert least[harm] <= len(kept) <= (300 if "page" in harm or harm == "header" else 299)
+    assert repair_trials(tmp_path) == []

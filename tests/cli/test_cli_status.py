@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from command_line import call, refused
+from cuvee.generate import Answer, Ledger
 from cuvee.records import Cell, Draw, TrialFailure
 from cuvee.store import RunFolder
 from cuvee.study.status import Recorder, read_status
@@ -165,7 +167,54 @@ def test_the_trials_of_every_fold_are_planned(tmp_path):
 def test_what_is_no_run_folder_is_told(tmp_path, capsys):
     assert "no run folder" in refused(capsys, "status", tmp_path)
     (tmp_path / "status.json").write_text("{", encoding="utf-8")
-    assert "broken" in refused(capsys, "status", tmp_path)
+    assert "status.json: damaged; it says how far a run is" in refused(capsys, "status", tmp_path)
+
+
+def run_on_read_only(folder, command):
+    """A command in another process, for which the folder is on read-only media."""
+    cuvee = [sys.executable, "-m", "cuvee", command, str(folder), "--json"]
+    if os.geteuid() == 0:  # whom no permission binds: a mount that only this process sees
+        script = f'mount --bind "{folder}" "{folder}" && mount -o remount,ro,bind "{folder}" && exec "$@"'
+        probe = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", "true"], check=False, capture_output=True)
+        if probe.returncode:
+            pytest.skip(f"this machine mounts nothing read-only: {probe.stderr.decode()}")
+        cuvee = ["unshare", "-m", "sh", "-c", script, "sh", *cuvee]
+    else:
+        folder.chmod(0o555)
+    try:
+        return subprocess.run(cuvee, check=False, capture_output=True, text=True)
+    finally:
+        folder.chmod(0o755)
+
+
+@pytest.mark.slow  # four processes
+@pytest.mark.parametrize("stopped", ["in order", "by a kill"])
+def test_status_and_ledger_read_a_read_only_folder(tmp_path, stopped):
+    answer = Answer(text="a", finish_reason="stop", prompt_tokens=3)
+    request = json.dumps({"endpoint": "e", "body": {"model": "m"}})
+    failure = TrialFailure(
+        cell=Cell(kind="real-only", rows_per_label=3), draw=Draw(generation=0, sampling=0, training=0),
+        stage="train", reason="no",
+    )  # fmt: skip
+    with RunFolder(tmp_path / "run") as folder, Ledger(folder.ledger_path) as ledger:
+        Recorder(folder, None).close()
+        folder.add_trial("a", failure)
+        for number in range(4):
+            ledger.record(str(number), request, answer)
+        ledger.flush()
+        if stopped == "by a kill":  # both logs of SQLite are full, and nothing of them is in the files
+            shutil.copytree(tmp_path / "run", tmp_path / "seen", ignore=shutil.ignore_patterns("*-shm"))
+            assert (tmp_path / "seen" / "ledger.sqlite-wal").stat().st_size
+    if stopped == "in order":
+        shutil.copytree(tmp_path / "run", tmp_path / "seen")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "seen").iterdir()}
+    for command in ("status", "ledger"):
+        done = run_on_read_only(tmp_path / "seen", command)
+        assert (done.returncode, done.stderr) == (0, "")
+        found = json.loads(done.stdout)
+        assert (found["requests"], found["prompt_tokens"]) == (4, 12)
+        assert command == "ledger" or found["trials"]["failed"] == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "seen").iterdir()} == before
 
 
 @pytest.mark.slow  # with the others of its kind

@@ -82,3 +82,12 @@ def test_a_column_of_sources_needs_sources():
     base = {"data": {"real": "x"}, "task": "retrieval", "dials": [{"name": "sampling"}]}
     with pytest.raises(ConfigError, match="sources_text names a column of the file sources, and there is none"):
         make_config({**base, "writing": {"sources_text": "passage"}})
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "...", "", "a/b", "../x", "a\\b", "a\0b", "a\nb", "a\n", "a\x1bb", "x" * 300]
+)
+def test_a_name_that_is_no_folder_of_its_own_is_refused(name):
+    with pytest.raises(ConfigError, match=r"config: name is .*it names the run folder") as caught:
+        make_config({"data": {"real": "x"}, "dials": [{"name": "sampling"}], "name": name})
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 200

@@ -16,6 +16,7 @@ from cuvee.generate import Answer, Endpoint, Ledger, Request, Sampling
 from cuvee.generate.budgets import Prices
 from cuvee.generate.calls import request_json, request_key
 from cuvee.generate.failures import Failure
+from cuvee.generate.ledger import check_ledger
 from cuvee.generate.spending import LedgerSummary, ModelSpending, summarise
 from cuvee.records import Usage
 
@@ -276,13 +277,52 @@ def test_a_ledger_can_be_looked_at_while_it_is_written(tmp_path):
             assert reader.totals().requests == 2
 
 
+@pytest.mark.parametrize(
+    ("place", "least"), [(0, 400), (4096 * 20, 360), (-4096 * 20, 360), ("text", 399), ("cut", 200), ("empty", 0)]
+)
+def test_a_damaged_ledger_is_told_and_repaired_with_every_answer_that_can_be_read(tmp_path, capsys, place, least):
+    path = tmp_path / "made.ledger.sqlite"
+    answers = {f"{k:064}": replace(ANSWER, text=f"text number {k} " + "word " * 200) for k in range(400)}
+    with Ledger(path) as ledger:
+        for key, answer in answers.items():
+            ledger.record(key, request_json(ENDPOINT, REQUEST), answer)
+    content = bytearray(path.read_bytes())
+    if place == "text":
+        content = content.replace(b"text number 7 ", b"text number 8 ")
+    elif place in ("cut", "empty"):
+        content = content[: len(content) * 6 // 10] if place == "cut" else b""
+    else:
+        place %= len(content)
+        content[place : place + 100] = bytes(byte ^ 0x5A for byte in content[place : place + 100])
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError) as caught:
+        check_ledger(path)
+        with Ledger(path) as ledger:
+            for key in answers:
+                ledger.lookup(key)
+    assert str(caught.value).startswith(f"{path}: damaged (") and "\n" not in str(caught.value)
+    assert "pools already written stay, and an answer that cannot be read is asked for again" in str(caught.value)
+    assert f"`cuvee repair {path}`" in str(caught.value)
+    code, out, err = call(capsys, path, command="repair")
+    assert (code, err) == (0, "") and "the damaged file is now made.ledger.sqlite.damaged1" in out
+    assert (tmp_path / "made.ledger.sqlite.damaged1").read_bytes() == content
+    check_ledger(path)
+    with Ledger(path) as ledger:
+        found = {key: ledger.lookup(key) for key in answers}
+    kept = [key for key, answer in found.items() if answer is not None]
+    assert all(found[key] == answers[key] for key in kept)
+    assert least <= len(kept) and (len(kept) < 400 or place == 0)
+    assert "nothing is damaged" in call(capsys, path, command="repair")[1]
+
+
 # --- the command ----------------------------------------------------------------------------------
-def call(capsys, *arguments):
-    import cuvee.cli.ledgers  # registers the command
+def call(capsys, *arguments, command="ledger"):
+    import cuvee.cli.ledgers
+    import cuvee.cli.status  # registers the commands
     from cuvee.cli.app import run_cli
 
     assert cuvee.cli.ledgers.LEDGER == "ledger.sqlite"
-    code = run_cli(["ledger", *(str(a) for a in arguments)])
+    code = run_cli([command, *(str(a) for a in arguments)])
     shown = capsys.readouterr()
     return code, shown.out, shown.err
 

@@ -22,7 +22,7 @@ from cuvee._version import __version__
 from cuvee.characters import check_name
 from cuvee.cli import show
 from cuvee.cli.progress import Display
-from cuvee.config import config_schema, render_template
+from cuvee.config import config_schema, read_config, render_template
 from cuvee.corpus import Corpus, load_corpus, read_columns
 from cuvee.corpus.files import guess_columns
 from cuvee.errors import ConfigError, CuveeError, InputError, TrialsFailed
@@ -179,8 +179,21 @@ def open_shown(path: Path, out: Path | None, display: Display) -> Iterator[Flow]
         raise InputError(f"{path}: not a run folder (it has no study.yaml); give study.yaml or a run folder")
     folder = out or (path if path.is_dir() else None)
     config = path / "study.yaml" if path.is_dir() else path
+    if path.is_dir():
+        _check_copy(path, config)
     with display, open_study(config, out=folder, listener=display) as flow:
         yield flow
+
+
+def _check_copy(folder: Path, config: Path) -> None:
+    """Say of a run folder's study.yaml that cannot be read how it is written again."""
+    try:
+        read_config(config)
+    except ConfigError as exc:
+        raise ConfigError(
+            f"{exc}; this is the run folder's copy: with your own study.yaml `cuvee run study.yaml --out {folder}` "
+            "writes it again, and goes on with all that is there"
+        ) from exc
 
 
 def _finish(flow: Flow, display: Display, json: bool) -> None:

@@ -13,7 +13,7 @@ from cuvee.cli import show
 from cuvee.cli.app import Json, app, may_trust
 from cuvee.errors import ConfigError, InputError
 from cuvee.generate.budgets import Prices
-from cuvee.generate.ledger import Ledger
+from cuvee.generate.ledger import Ledger, check_ledger
 from cuvee.generate.spending import LedgerSummary, list_notes, summarise
 
 LEDGER = "ledger.sqlite"
@@ -38,6 +38,7 @@ def ledger(
             f"{path}: no ledger there; give a run folder in which something was generated, or its {LEDGER}"
         )
     with Ledger(path, readonly=True) as opened:
+        check_ledger(path)
         found = summarise(opened, _prices(price_prompt, price_completion))
     if json:
         show.show_json(asdict(found))

@@ -44,6 +44,9 @@ def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> s
         return (
             f"{place}: {key} is {show_value(given)}; {nearest_name(given, expected.replace(' or ', ', ').split(', '))}"
         )
+    if key == "name" and error["type"] in ("string_pattern_mismatch", "string_too_long"):
+        named = "it names the run folder: letters, digits, '.', '-', '_', and not dots alone"
+        return f"{place}: name is {show_value(error['input'])}; {named}"
     message = error["msg"].removeprefix("Value error, ")
     shown = "" if error["type"] == "value_error" else f" (got {show_value(error['input'], mask_urls)})"
     return f"{place}: {key + ': ' if key else ''}{message[0].lower()}{message[1:]}{shown}"

@@ -149,7 +149,7 @@ class CardConfig(Section):
 class StudyConfig(Section):
     """A whole study. ``cuvee init DATA`` writes one with comments."""
 
-    name: str = Field("study", pattern=r"^[\w.-]+$", description="the run folder is runs/NAME")
+    name: str = Field("study", pattern=r"^\.*[\w-][\w.-]*$", max_length=200, description="the run folder is runs/NAME")
     task: Task = "classification"
     describe: str = Field("examples", description="what one text is, in the plural, for prompts: news headlines")
     seed: int = Field(0, ge=0)

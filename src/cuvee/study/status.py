@@ -195,7 +195,9 @@ def read_status(path: Path) -> RunStatus:
     try:
         written = _FILE.validate_json(file.read_bytes())
     except ValueError as exc:
-        raise RunFolderError(f"{file}: broken; run the study again, it goes on from where it was") from exc
+        raise RunFolderError(
+            f"{file}: damaged; it says how far a run is and nothing else: the next cuvee run writes it again"
+        ) from exc
     running = _is_alive(written)
     # a later command on a finished study, such as evaluate, reads what is there and writes no report again
     through = written.ended and written.stage_begun is None and (path / "report.html").is_file()
