@@ -24,6 +24,8 @@ TRIALS_LOST = "a trial that cannot be read is trained again, the others are not,
 """What damage to the trials of a run folder costs."""
 _HEADER, _PAGE = 100, 4096
 _BYTES_A_ROW = 50
+_ROOM = 2**22
+"""Bytes free on a disk below which a database that cannot be read may lack room and no more."""
 
 
 def make_database(path: Path, schema: Sequence[str]) -> None:
@@ -34,15 +36,17 @@ def make_database(path: Path, schema: Sequence[str]) -> None:
     aside.unlink(missing_ok=True)
     try:
         with closing(sqlite3.connect(aside)) as database:
+            database.executescript(";\n".join(("BEGIN", *schema, "COMMIT")))
+            # last: what stood in a write-ahead log on a full disk would be lost with it, and no error says so
             database.execute("PRAGMA journal_mode=WAL")
-            database.executescript(";\n".join(schema))
         try:
             os.link(aside, path)  # unlike a rename, this takes no other process's file away
         except OSError:
             if not path.exists():  # the file system knows no links
                 aside.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        for end in ("", "-journal", "-wal", "-shm"):
+            _beside(aside, end).unlink(missing_ok=True)
 
 
 def open_reading(path: Path, timeout: float = 5) -> sqlite3.Connection:
@@ -102,7 +106,12 @@ def check_database(path: Path, lost: str) -> None:
 
 
 def tell_damage(path: Path | str, reason: object, lost: str) -> RunFolderError:
-    """The error for a damaged database, with the cheapest remedy."""
+    """The error for a damaged database, with the cheapest remedy; a full disk is no damage."""
+    if isinstance(reason, sqlite3.OperationalError) and shutil.disk_usage(Path(path).parent).free < _ROOM:
+        return RunFolderError(
+            f"{path}: the disk is full or failing ({reason}); free some space and run the same command again, "
+            "everything so far is kept"
+        )
     return RunFolderError(
         f"{path}: damaged ({' '.join(str(reason).split())}); {lost}; `cuvee repair {path}` keeps all that can be read"
     )
@@ -135,6 +144,7 @@ def repair_database(path: Path, schema: Sequence[str], fix: Fix) -> str | None:
     except RunFolderError:
         pass
     with closing(sqlite3.connect(new)) as database, database:
+        database.execute("PRAGMA journal_mode=DELETE")  # all rows are in this one file once it is closed
         for table, rows in kept.items():
             if rows:
                 database.executemany(
@@ -142,7 +152,7 @@ def repair_database(path: Path, schema: Sequence[str], fix: Fix) -> str | None:
                     rows,
                 )
     damaged = next(p for n in range(1, 10**6) if not (p := _beside(path, f".damaged{n}")).exists())
-    os.link(path, damaged)
+    shutil.copyfile(path, damaged)
     for end in ("-wal", "-shm"):  # they belong to the damaged file, and would be read into the new one
         if (beside := _beside(path, end)).exists():
             beside.replace(_beside(damaged, end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -50,9 +51,14 @@ def repair(
     for part in list_parts(run) if run.is_dir() else [run]:
         ledger = part / LEDGER if part.is_dir() else part
         with hold_file(part / TRIALS if part.is_dir() else part):
-            if ledger.exists() and (said := repair_ledger(ledger)):
-                done.append(said)
-            done += repair_trials(part) if part.is_dir() else []
+            try:
+                if ledger.exists() and (said := repair_ledger(ledger)):
+                    done.append(said)
+                done += repair_trials(part) if part.is_dir() else []
+            except (OSError, sqlite3.Error) as exc:
+                raise RunFolderError(
+                    f"{part}: cannot be repaired ({exc}); free some space, or make it writable"
+                ) from exc
     for said in done or [f"{run}: nothing is damaged"]:
         show.out.print(said, soft_wrap=True)
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from cuvee.databases import TRIALS_LOST, open_reading, tell_damage
 from cuvee.errors import RunFolderError
 from cuvee.records import Cell, Composition, Draw, Estimate, Scores, Trial, TrialFailure
+from cuvee.store.reads import compare_logs, read_file
 
 _VALUES = TypeAdapter(dict[str, Estimate])
 _CELL, _DRAW, _FAILURE = TypeAdapter(Cell), TypeAdapter(Draw), TypeAdapter(TrialFailure)
@@ -77,6 +78,7 @@ def read_failures(path: Path) -> list[TrialFailure]:
 
 def _refuse(file: Path, exc: Exception) -> RunFolderError:
     if not file.exists():
+        compare_logs(file.parent, [], read_file(file.parent, broken=True))  # says so if it was there
         return RunFolderError(f"{file}: not there; is {file.parent} a run folder?")
     reason = "a row is not what was written" if isinstance(exc, ValueError) else exc
     return tell_damage(file, reason, TRIALS_LOST)
