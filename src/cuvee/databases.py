@@ -117,16 +117,20 @@ def tell_damage(path: Path | str, reason: object, lost: str) -> RunFolderError:
     )
 
 
-def repair_database(path: Path, schema: Sequence[str], fix: Fix) -> str | None:
+def repair_database(path: Path, schema: Sequence[str], fix: Fix, *, or_empty: bool = False) -> str | None:
     """Write every row that can still be read into a new file, which takes the damaged one's place.
 
     Args:
         path: the damaged file, which stays beside the new one under another name.
         schema: of the new file.
         fix: looks at each row.
+        or_empty: where not one row can be read, an empty file takes its place.
 
     Returns:
         What was done; None where nothing is damaged.
+
+    Raises:
+        RunFolderError: not one row can be read; the file is left as it is.
     """
     new = path.with_name(f".{path.name}.repaired")
     new.unlink(missing_ok=True)
@@ -143,6 +147,11 @@ def repair_database(path: Path, schema: Sequence[str], fix: Fix) -> str | None:
             return None
     except RunFolderError:
         pass
+    if not number and not or_empty and path.stat().st_size:
+        new.unlink()
+        raise RunFolderError(
+            f"{path}: not one row can be read; it is left as it is, and if it was a ledger, its answers are lost"
+        )
     with closing(sqlite3.connect(new)) as database, database:
         database.execute("PRAGMA journal_mode=DELETE")  # all rows are in this one file once it is closed
         for table, rows in kept.items():

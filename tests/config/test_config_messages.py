@@ -85,9 +85,9 @@ def test_a_column_of_sources_needs_sources():
 
 
 @pytest.mark.parametrize(
-    "name", ["..", ".", "...", "", "a/b", "../x", "a\\b", "a\0b", "a\nb", "a\n", "a\x1bb", "x" * 300]
+    "name", ["..", ".", "...", "", "a/b", "../x", "a\\b", "a\0b", "a\nb", "a\n", "a\x1bb", "x" * 3000]
 )
 def test_a_name_that_is_no_folder_of_its_own_is_refused(name):
     with pytest.raises(ConfigError, match=r"config: name is .*it names the run folder") as caught:
         make_config({"data": {"real": "x"}, "dials": [{"name": "sampling"}], "name": name})
-    assert str(caught.value).isprintable() and len(str(caught.value)) < 200
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400

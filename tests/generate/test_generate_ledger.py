@@ -347,6 +347,10 @@ def test_command_refuses_what_is_no_ledger_in_one_line(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("hello " * 100)
     given = {tmp_path: "no ledger there", tmp_path / "none": "no ledger there", tmp_path / "text.txt": "not a ledger"}
     for path, said in given.items():
+        if path.is_file():
+            content = path.read_bytes()
+            assert "not one row can be read; it is left as it is" in call(capsys, path, command="repair")[2]
+            assert path.read_bytes() == content
         code, out, err = call(capsys, path)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert err.startswith("error: ")

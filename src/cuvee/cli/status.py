@@ -14,7 +14,7 @@ from cuvee.cli import show
 from cuvee.cli.app import Json, app, may_trust
 from cuvee.errors import RunFolderError
 from cuvee.generate.ledger import repair_ledger
-from cuvee.store import LEDGER, TRIALS, hold_file, repair_trials
+from cuvee.store import LEDGER, TRIALS, hold_file, is_run_folder, repair_trials
 from cuvee.study.status import RunStatus, list_parts, read_status
 
 SHOWN = 8
@@ -45,8 +45,8 @@ def repair(
 ) -> None:
     """Keep what can be read of damaged files, so that only what is lost is asked for or trained again."""
     done: list[str] = []
-    run = run.parent if run.name in (LEDGER, TRIALS) and (run.parent / "study.yaml").exists() else run
-    if not run.is_file() and not (run / "study.yaml").exists():
+    run = run.parent if run.name in (LEDGER, TRIALS) and is_run_folder(run.parent) else run
+    if not run.is_file() and not is_run_folder(run):
         raise RunFolderError(f"{run}: neither a run folder nor a ledger; there is nothing to repair")
     for part in list_parts(run) if run.is_dir() else [run]:
         ledger = part / LEDGER if part.is_dir() else part

@@ -80,6 +80,11 @@ def take_lock(path: Path, held: Path, what: str = "this run folder") -> int:
     return handle
 
 
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder is or was a run folder, however much of it is gone."""
+    return any((path / name).exists() for name in (LOCK, TRIALS, READS))
+
+
 @contextmanager
 def hold_file(path: Path) -> Iterator[None]:
     """Be the only process that writes a file: its run folder, where it is in one, or the file is locked.

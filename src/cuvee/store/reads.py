@@ -121,7 +121,7 @@ def repair_trials(folder: Path) -> list[str]:
 
     path, done = folder / "trials.sqlite", []
     if path.exists():
-        done += [said] if (said := repair_database(path, SCHEMA, fix)) else []
+        done += [said] if (said := repair_database(path, SCHEMA, fix, or_empty=True)) else []
     else:
         make_database(path, SCHEMA)
         done.append(f"{path}: made anew, without trials")
