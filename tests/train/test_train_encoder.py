@@ -268,7 +268,7 @@ def test_a_loss_that_runs_away_is_a_training_error(start):
 
 
 def test_running_out_of_memory_is_a_training_error():
-    from cuvee.train.models import explain_memory
+    from cuvee.language_models import explain_memory
 
     with pytest.raises(TrainingError, match="out of memory on cpu; buy some"):
         with explain_memory(torch.device("cpu"), "buy some"):

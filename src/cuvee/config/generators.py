@@ -153,7 +153,7 @@ class TransformersDraft(Section):
     """A transformers model in this process for drafts. The level of the dial is the temperature."""
 
     kind: Literal["transformers"]
-    model: str = Field(description="a folder, a .gguf file, or NAME[@REVISION] on the Hugging Face hub")
+    model: str = Field(description="a folder, a .gguf file, smollm2, or NAME[@REVISION] on the Hugging Face hub")
     adapter: str | None = Field(None, description="folder of a PEFT adapter to merge into it")
     device: str = Field("auto", description="auto, cuda, cuda:N, mps or cpu")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

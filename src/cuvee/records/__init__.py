@@ -16,7 +16,7 @@ from cuvee.records.advice import (
     TwoLines,
 )
 from cuvee.records.failures import FailedTrials, count_failed
-from cuvee.records.generation import Level, Rejected, Usage
+from cuvee.records.generation import Level, Rejected, Sampling, Usage
 from cuvee.records.measurement import Estimate, Measurement, Vectors
 from cuvee.records.parts import (
     Added,
@@ -70,6 +70,7 @@ __all__ = [
     "Regime",
     "Rejected",
     "SampleRow",
+    "Sampling",
     "Scores",
     "Shape",
     "ShapeTest",

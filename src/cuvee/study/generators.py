@@ -34,9 +34,10 @@ from cuvee.generate import (
     TransformersLLM,
 )
 from cuvee.generate.dials import wanted_slots
-from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS, SMOLLM2_SHA256
+from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
 from cuvee.generate.identities import settle_identity
 from cuvee.generate.masking import LOCAL
+from cuvee.model_files import SMOLLM2_SHA256
 from cuvee.study.model_hashes import ModelHashes
 from cuvee.study.setup import Study
 from cuvee.study.writing import commission

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from cuvee.generate.model_files import MODEL_SUFFIXES, hash_path
+from cuvee.model_files import MODEL_SUFFIXES, hash_path
 from cuvee.store import RunFolder
 
 FILE = "models.json"

@@ -18,9 +18,9 @@ import yaml
 from cuvee.characters import to_markdown, visible_lines
 from cuvee.corpus import Corpus, Task
 from cuvee.encoders import DEFAULT_ENCODER
+from cuvee.model_files import SMOLLM2
 from cuvee.train.settings import Trained
 
-SMOLLM2 = "smollm2"
 _BASES: Mapping[str, str] = {
     DEFAULT_ENCODER: "sentence-transformers/all-MiniLM-L6-v2",
     SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct",

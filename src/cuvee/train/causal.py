@@ -19,6 +19,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
 from cuvee.inputs import explain_damage
+from cuvee.model_files import SMOLLM2, find_model
 from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import Phase, PreparedLoss
 from cuvee.train.ready import mark_synthetic
@@ -55,7 +56,7 @@ class CausalWriter:
         Raises:
             ValueError: max_tokens or temperature out of range.
             InputError: a prompt for which there is no room.
-            TrainingError: out of memory.
+            GenerationError: there is no memory for a single prompt.
         """
         return self.language_model.write(prompts, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
@@ -101,7 +102,7 @@ def train_causal(
     _require_torch()
     from cuvee.train.causal_model import CausalModel
     from cuvee.train.loop import train_loop
-    from cuvee.train.models import SMOLLM2, find_causal, merge_lora, prepare_training
+    from cuvee.train.models import merge_lora, prepare_training
     from cuvee.train.schedule import plan_schedule
 
     refuse_idle(settings)
@@ -109,7 +110,7 @@ def train_causal(
     model, device = settings.model or SMOLLM2, settings.device or "auto"
     max_length = settings.max_length or _MAX_LENGTH
     rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)
-    language_model = CausalModel.from_pretrained(find_causal(model), device=device, max_length=max_length)
+    language_model = CausalModel.from_pretrained(find_model(model), device=device, max_length=max_length)
     if settings.packing and not language_model.can_pack:
         raise ConfigError(f"packing: model {model!r} does not keep packed rows apart; leave packing out")
     rows = CausalRows(language_model, corpus, validation, packing=bool(settings.packing), learning_rate=rate)

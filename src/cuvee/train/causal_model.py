@@ -6,35 +6,51 @@ Imports torch and transformers.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from numpy.typing import NDArray
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from cuvee.errors import ConfigError, InputError
 from cuvee.fingerprint import derive_rng
-from cuvee.inputs import first_line
-from cuvee.train.causal_loading import load_language_model
-from cuvee.train.drawing import GumbelNoise
-from cuvee.train.models import ModelPlace, choose_device, explain_memory, quiet_loading
+from cuvee.language_models import LanguageModel, choose_device, explain_memory, load_causal_model, quiet_loading
+from cuvee.model_files import ModelFiles
+from cuvee.records import Sampling
 from cuvee.train.schedule import Scores
 from cuvee.train.sequences import IGNORED, Layout, TokenPair, lay_out
 
 Template = Literal["chat", "plain"]
 _FOLDER = "model"
 _BATCH = 16
-_NO_LIMIT = 1 << 20
+
+
+@lru_cache(maxsize=1)
+def load_trainable(files: ModelFiles) -> LanguageModel:
+    """A causal language model in float32, and its tokenizer.
+
+    Loaded once a process (a GGUF file takes half a minute); callers train a copy.
+
+    Raises:
+        InputError: the files cannot be loaded, or are of another kind of model.
+        MissingDependency: they need a package that is not installed.
+    """
+    loaded = load_causal_model(files)
+    if loaded.tokenizer.eos_token_id is None:
+        raise InputError(f"model {files.shown!r} has no end token; give one whose tokenizer has")
+    if files.gguf_file is not None:
+        # the same weights as a model that transformers knows it may train and save: they are float32 by now
+        config = copy.deepcopy(loaded.model.config)
+        del config.quantization_config
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(loaded.model.state_dict())
+        plain.generation_config = loaded.model.generation_config
+        loaded.model = plain
+    return loaded
 
 
 class CausalModel:
@@ -61,18 +77,10 @@ class CausalModel:
         self.device = device
         self.max_length = max_length
         self.template: Template = template or ("chat" if tokenizer.chat_template else "plain")
-        self._takes = frozenset(inspect.signature(model.forward).parameters)
-        own = getattr(model.generation_config, "eos_token_id", None)
-        endings = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
-        self._endings = sorted({int(token) for token in endings if token is not None})
-        # what the model came with (penalties, truncation) would change what is written in silence
-        model.generation_config = GenerationConfig(
-            eos_token_id=self._endings, pad_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id
-        )
 
     @classmethod
-    def from_pretrained(cls, place: ModelPlace, *, device: str, max_length: int) -> CausalModel:
-        """A copy of the model at ``place``, ready to be trained.
+    def from_pretrained(cls, files: ModelFiles, *, device: str, max_length: int) -> CausalModel:
+        """A copy of the model of these ``files``, ready to be trained.
 
         Raises:
             InputError: it cannot be loaded, or is no causal language model.
@@ -80,29 +88,35 @@ class CausalModel:
             MissingDependency: its files need a package that is not installed.
         """
         where = choose_device(device)
-        model, tokenizer = load_language_model(place)
-        found = cls(copy.deepcopy(model), tokenizer, where, max_length)
+        loaded = load_trainable(files)
+        found = cls(copy.deepcopy(loaded.model), loaded.tokenizer, where, max_length)
         if max_length > found.limit:
-            raise ConfigError(f"max_length is {max_length}; model {place.name!r} reads at most {found.limit} tokens")
+            raise ConfigError(f"max_length is {max_length}; model {files.shown!r} reads at most {found.limit} tokens")
         return found
 
     @property
     def limit(self) -> int:
         """Tokens that the model can read."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or _NO_LIMIT)
+        return self._language_model.limit
+
+    @property
+    def _language_model(self) -> LanguageModel:
+        return LanguageModel(model=self.model, tokenizer=self.tokenizer)  # training exchanges the model
 
     @property
     def can_pack(self) -> bool:
         """Whether rows that share a sequence stay apart: tried on two, since not every model heeds positions."""
-        if "position_ids" not in self._takes:
-            return False
         sample = [self._encode(text)[:16] or [0] for text in ("One two three.", "Seven eight, nine and ten.")]
         pairs = [TokenPair(tuple(ids), tuple(ids[::-1])) for ids in sample]
         training = self.model.training
         self.model.eval()
-        with torch.no_grad():
-            apart, packed = self.log_p(pairs), self.log_p(pairs, pack_to=4 * len(pairs[1]))
-        self.model.train(training)
+        try:
+            with torch.no_grad():
+                apart, packed = self.log_p(pairs), self.log_p(pairs, pack_to=4 * len(pairs[1]))
+        except TypeError:  # the model takes no positions
+            return False
+        finally:
+            self.model.train(training)
         return torch.allclose(apart, packed, rtol=1e-3, atol=1e-3)
 
     def tokenize(self, prompt: str, completion: str) -> TokenPair | None:
@@ -153,14 +167,14 @@ class CausalModel:
 
     def _logits(self, layout: Layout) -> torch.Tensor:
         """At the columns that are wanted, shape (sequences, columns, vocabulary)."""
-        inputs = {"input_ids": layout.ids, "attention_mask": layout.mask, "position_ids": layout.positions}
-        chosen = {k: v.to(self.device) for k, v in inputs.items() if k in self._takes and v is not None}
+        where = {"position_ids": layout.positions} if layout.mask is None else {"attention_mask": layout.mask}
+        inputs = {name: tensor.to(self.device) for name, tensor in {"input_ids": layout.ids, **where}.items()}
         columns = layout.columns.to(self.device)
-        if "logits_to_keep" in self._takes:  # a vocabulary is large: logits only where they are wanted
-            kept: torch.Tensor = self.model(**chosen, logits_to_keep=columns, use_cache=False).logits
-            return kept
-        logits: torch.Tensor = self.model(**chosen, use_cache=False).logits
-        return logits[:, columns]
+        try:  # a vocabulary is large: logits only where they are wanted
+            logits: torch.Tensor = self.model(**inputs, logits_to_keep=columns, use_cache=False).logits
+        except TypeError:  # this model gives all
+            logits = self.model(**inputs, use_cache=False).logits
+        return logits if logits.shape[1] == len(columns) else logits[:, columns]
 
     def mean_log_p(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
         """Mean log probability of each completion's tokens as training reads them; NaN where one does not fit.
@@ -208,7 +222,7 @@ class CausalModel:
         Raises:
             ValueError: max_tokens or temperature out of range.
             InputError: max_tokens leaves no room for a prompt.
-            TrainingError: out of memory.
+            OutOfMemory: there is no memory for a single prompt.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens is {max_tokens!r}; must be at least 1")
@@ -224,35 +238,13 @@ class CausalModel:
         order = sorted(range(len(heads)), key=lambda i: len(heads[i]))
         out = [""] * len(heads)
         self.model.eval()
-        with explain_memory(self.device, "lower max_tokens, or set device: cpu"), torch.inference_mode():
-            for start in range(0, len(order), _BATCH):
-                rows = order[start : start + _BATCH]
-                streams = [derive_rng(seed, "train", "write", row) for row in rows]
-                found = self._generate([heads[i] for i in rows], streams, max_tokens, temperature)
-                for row, text in zip(rows, found, strict=True):
-                    out[row] = text
+        while order:
+            streams = [derive_rng(seed, "train", "write", row) for row in order[:_BATCH]]
+            sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+            written = self._language_model.write([heads[i] for i in order[:_BATCH]], streams, sampling)
+            for completion in written:
+                out[order.pop(0)] = completion.text
         return out
-
-    def _generate(
-        self,
-        heads: Sequence[tuple[int, ...]],
-        streams: Sequence[np.random.Generator],
-        max_tokens: int,
-        temperature: float,
-    ) -> list[str]:
-        width = max(map(len, heads))
-        ids = torch.tensor([[0] * (width - len(h)) + list(h) for h in heads], device=self.device)
-        mask = torch.tensor([[0] * (width - len(h)) + [1] * len(h) for h in heads], device=self.device)
-        noise = LogitsProcessorList([GumbelNoise(streams, temperature)] if temperature > 0 else [])
-        with quiet_loading():
-            whole = self.model.generate(
-                ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, logits_processor=noise
-            )
-        texts = []
-        for line in whole[:, width:].tolist():
-            end = next((at for at, token in enumerate(line) if token in self._endings), len(line))
-            texts.append(self._decode(line[:end]))
-        return texts
 
     def _fit(self, number: int, prompt: str, completion: str) -> TokenPair:
         """As ``tokenize``, with more room where a completion needs it."""
@@ -267,18 +259,10 @@ class CausalModel:
         if self.template == "plain":
             tokens = [int(token) for token in self.tokenizer(f"{prompt}\n")["input_ids"]]
             return tokens or [int(self.tokenizer.eos_token_id)]  # a completion needs something to follow
-        turns = [{"role": "user", "content": prompt}]
-        try:
-            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        except TemplateError as exc:
-            raise InputError(f"the model's chat template refuses a prompt ({first_line(exc)})") from exc
-        return self._encode(text)
+        return list(self._language_model.chat_tokens([("user", prompt)], "choose another model"))
 
     def _encode(self, text: str) -> list[int]:
         return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def write_weights(self, folder: Path) -> None:
         """Write the model and its tokenizer to ``folder/model``, as transformers does."""
@@ -296,5 +280,5 @@ class CausalModel:
         where = choose_device(device)
         if not (folder / _FOLDER).is_dir():  # transformers would take the path for a name on the hub
             raise InputError(f"{folder / _FOLDER}: no such folder; train again")
-        model, tokenizer = load_language_model.__wrapped__(ModelPlace(place=str(folder / _FOLDER), local=True))
-        return cls(model, tokenizer, where, max_length, template)
+        loaded = load_trainable.__wrapped__(ModelFiles(place=str(folder / _FOLDER), local=True))
+        return cls(loaded.model, loaded.tokenizer, where, max_length, template)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cuvee.errors import ConfigError, InputError
-from cuvee.train.models import choose_device, explain_memory, loading_model, quiet_loading
+from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
 from cuvee.train.schedule import ParameterGroup, Scores
 from cuvee.train.settings import read_layer
 

@@ -19,16 +19,11 @@ from numpy.typing import NDArray
 
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
+from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
 from cuvee.train.agreement import compare_gradients
 from cuvee.train.checkpoints import Checkpoint, copy_all, find_checkpoint, write_checkpoint
 from cuvee.train.losses.protocol import PreparedLoss
-from cuvee.train.models import (
-    choose_precision,
-    explain_memory,
-    own_random_stream,
-    random_state,
-    restore_random_state,
-)
+from cuvee.train.models import PRECISIONS, random_state, restore_random_state
 from cuvee.train.schedule import (
     LoopResult,
     ParameterGroup,
@@ -121,7 +116,7 @@ class _Run:
         self._trained = [p for p in model.module.parameters() if p.requires_grad]
         self._clipped = [p for group in model.groups if group.clipped for p in group.parameters if p.requires_grad]
         self._optimizer, self._scheduler = build_optimizer(model.groups, schedule.steps)
-        self._precision = choose_precision(schedule.precision, model.device)
+        self._precision = choose_dtype(schedule.precision, model.device, setting="precision", valid=PRECISIONS)
         self._key = self._name_training()  # now: a loss may change its weights as it learns
         self._anchor: Tensors = []
         self._agreements: list[tuple[int, float]] = []

@@ -16,16 +16,9 @@ from sentence_transformers import SentenceTransformer
 
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError, InputError
+from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
 from cuvee.records import Vectors
-from cuvee.train.models import (
-    add_lora,
-    choose_device,
-    explain_memory,
-    loading_model,
-    merge_lora,
-    quiet_loading,
-    save_memory,
-)
+from cuvee.train.models import add_lora, merge_lora, save_memory
 from cuvee.train.schedule import ParameterGroup, Scores
 
 _MODEL = "model"

