@@ -83,11 +83,9 @@ class TransformersLLM:
             raise ConfigError(f"{files.shown}: has no chat template; set api: completions, or choose an instruct model")
         known_by = hash_path(files.path) if loaded.commit is None else f"{files.place}@{loaded.commit}"
         parts = [known_by, loaded.dtype, *([] if adapter is None else [hash_path(adapter)])]
-        url = PREFIX + ":".join(parts)
-        self._endpoint = Endpoint(
-            base_url=url, model=files.name, api=self.api, concurrency=self.batch, check_model=False
-        )
         self._loaded = loaded
+        url = PREFIX + ":".join(parts)
+        self._endpoint = Endpoint(base_url=url, model=files.name, api=self.api, concurrency=self.batch)
         return self
 
     def __exit__(self, *_: object) -> None:
