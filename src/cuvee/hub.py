@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 
 from cuvee._version import __version__
 from cuvee.corpus import Corpus, write_corpus
-from cuvee.corpus.folders import fill_folder
-from cuvee.corpus.output import replace_text
+from cuvee.corpus.files import fill_folder, replace_text
 from cuvee.errors import ConfigError, HubError, InputError, MissingDependency
 from cuvee.inputs import parse_yaml, read_text
 

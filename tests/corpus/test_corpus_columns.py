@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.corpus import Corpus, content, files, load_corpus, normalise_text
+from cuvee.corpus import Corpus, content, load_corpus, normalise_text
+from cuvee.corpus import table as corpus_table
 from cuvee.errors import InputError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(str.strip)
@@ -38,7 +39,7 @@ def test_columns_in_chunks_and_batches_are_the_rows(rows, size, task):
 
 
 def test_an_empty_cell_is_named_by_its_row_in_whatever_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_BATCH", 2)
+    monkeypatch.setattr(corpus_table, "_READ_ROWS", 2)
     path = tmp_path / "rows.csv"
     path.write_text("text,label\n" + "one,a\n" * 4 + " ,a\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"rows.csv, row 5: column 'text' is empty"):
@@ -47,7 +48,7 @@ def test_an_empty_cell_is_named_by_its_row_in_whatever_batch(tmp_path, monkeypat
 
 def test_values_that_are_no_strings_read_as_python_writes_them():
     table = pa.table({"text": pa.array(["a", "b"]).dictionary_encode(), "label": [1.0, 2.5], "source": [True, None]})
-    found = files.corpus_from_table(
+    found = corpus_table.corpus_from_table(
         table, text=None, label=None, group="source", origin="real", task="classification", where="here"
     )
     assert found.texts == ["a", "b"] and found.targets == ["1.0", "2.5"]

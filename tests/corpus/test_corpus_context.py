@@ -44,7 +44,7 @@ def test_contexts_are_read_from_a_named_column_and_blank_ones_are_none(tmp_path,
         corpus = Corpus.from_pandas(pd.DataFrame(QUESTIONS), **COLUMNS)
     elif kind == "dataset":
         datasets = pytest.importorskip("datasets")
-        corpus = Corpus.from_dataset(datasets.Dataset.from_list(QUESTIONS), **COLUMNS)
+        corpus = load_corpus(datasets.Dataset.from_list(QUESTIONS), **COLUMNS)
     else:
         path = tmp_path / f"q.{kind}"
         if kind == "parquet":

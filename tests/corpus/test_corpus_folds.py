@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuvee.corpus import Corpus, fold_corpus
+from cuvee.corpus import Corpus, number_folds
 from cuvee.errors import InputError
 
 
@@ -14,6 +14,11 @@ def corpus(labels, groups=None):
     groups = groups or [None] * len(labels)
     rows = zip(labels, groups, strict=True)
     return Corpus.from_rows([{"text": f"row {i}", "target": t, "group": g} for i, (t, g) in enumerate(rows)])
+
+
+def fold_corpus(rows, folds, **options):
+    fold_of = number_folds(rows, folds, **options)
+    return [(rows.keep(fold_of != k), rows.keep(fold_of == k)) for k in range(folds)]
 
 
 @given(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.corpus import Corpus, LockedTest, few_shot, normalise_text, split_corpus
+from cuvee.corpus import Corpus, LockedTest, few_shot_sets, normalise_text, split_corpus
 from cuvee.errors import InputError, LockedTestError
 from cuvee.fingerprint import hash_texts
 
@@ -124,30 +124,30 @@ def test_links_join_groups_and_copies():
 def test_few_shot_sets_are_exact_and_nested(labels, seed):
     labels = [*"abc" * 5, *labels]
     train = Corpus.from_rows([{"text": f"row {i}", "target": y} for i, y in enumerate(labels)])
-    sets = few_shot(train, [5, "all", 1, 2], seed=seed)
+    sets = few_shot_sets(train, [5, "all", 1, 2], seed=seed)
     assert list(sets) == ["5", "all", "1", "2"]
     for size in (1, 2, 5):
         assert sets[str(size)].label_counts() == dict.fromkeys(train.labels, size)
     assert set(sets["1"].ids) < set(sets["2"].ids) < set(sets["5"].ids) <= set(sets["all"].ids)
     assert sets["all"] is train
-    assert few_shot(train, [2], seed=seed)["2"].ids == sets["2"].ids
+    assert few_shot_sets(train, [2], seed=seed)["2"].ids == sets["2"].ids
 
 
 def test_few_shot_sets_follow_the_seed_and_hold_no_text_twice():
     rows = [{"text": t, "target": y} for y in "ab" for t in (*(f"{y} {i}" for i in range(8)), f"{y} 0!", f"{y}  1")]
     train = Corpus.from_rows(rows)
-    first, other = (few_shot(train, [8], seed=s)["8"] for s in (0, 1))
+    first, other = (few_shot_sets(train, [8], seed=s)["8"] for s in (0, 1))
     assert len({normalise_text(t) for t in first.texts}) == 16 and len(train) == 20
-    assert set(few_shot(train, [3], seed=0)["3"].ids) != set(few_shot(train, [3], seed=1)["3"].ids)
+    assert set(few_shot_sets(train, [3], seed=0)["3"].ids) != set(few_shot_sets(train, [3], seed=1)["3"].ids)
     assert first.ids == sorted(first.ids, key=train.ids.index) and len(other) == 16
     with pytest.raises(InputError, match=r"label 'a': 8 training rows have different texts, 9 .* size is 8$"):
-        few_shot(train, [4, 9], seed=0)
+        few_shot_sets(train, [4, 9], seed=0)
 
 
 @pytest.mark.parametrize("sizes", [[], [0], ["some"], [4, -1], [True]])
 def test_few_shot_sizes_are_numbers_or_all(sizes):
     with pytest.raises(ValueError, match="sizes is"):
-        few_shot(make(), sizes, seed=0)
+        few_shot_sets(make(), sizes, seed=0)
 
 
 @pytest.mark.parametrize("task", ["generation", "retrieval"])
@@ -157,7 +157,7 @@ def test_tasks_without_labels_are_split_by_group_alone(task):
     split = split_corpus(corpus, test=10, validation=0.2, rows_per_label=7, seed=3)
     assert (len(opened(split)), len(split.validation), len(split.train)) == (10, 12, 7)
     assert not set(split.train.groups) & set(split.validation.groups)
-    assert {k: len(c) for k, c in few_shot(split.train, [2, "all"], seed=0).items()} == {"2": 2, "all": 7}
+    assert {k: len(c) for k, c in few_shot_sets(split.train, [2, "all"], seed=0).items()} == {"2": 2, "all": 7}
     same = Corpus.from_rows([{"text": f"ask {i}", "target": "x"} for i in range(60)], task=task)
     assert len(split_corpus(same, test=10, validation=10, rows_per_label=None, seed=0).train) == 40
     copies = Corpus.from_rows([{"text": f"ask {i // 2}", "target": "x", "id": str(i)} for i in range(60)], task=task)
@@ -172,7 +172,7 @@ def test_a_context_stays_on_one_side_and_a_question_may_be_asked_of_many():
     split = split_corpus(Corpus.from_rows(rows, task="generation"), test=12, validation=12, rows_per_label=None, seed=0)
     parts = [set(part.contexts) for part in (split.train, split.validation, opened(split))]
     assert [len(part) for part in parts] == [12, 4, 4] and len(set.union(*parts)) == 20
-    assert len(few_shot(split.train, [12], seed=0)["12"]) == 12
+    assert len(few_shot_sets(split.train, [12], seed=0)["12"]) == 12
 
 
 def test_what_is_too_much_is_told_with_the_largest_possible():

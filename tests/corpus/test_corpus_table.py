@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuvee.corpus import SCHEMA, Corpus, normalise_text
+from cuvee.corpus import SCHEMA, Corpus, load_corpus, normalise_text
 from cuvee.errors import InputError
 
 
@@ -45,9 +45,7 @@ def test_pandas_and_datasets_round_trips():
     frame = pd.DataFrame({"text": corpus.texts, "label": corpus.targets})
     assert Corpus.from_pandas(frame).fingerprint == corpus.fingerprint
     datasets = pytest.importorskip("datasets")
-    dataset = corpus.to_dataset()
-    assert isinstance(dataset, datasets.Dataset)
-    assert Corpus.from_dataset(dataset, text="text", label="target").fingerprint == corpus.fingerprint
+    assert load_corpus(datasets.Dataset(corpus.table)).fingerprint == corpus.fingerprint
     assert list(corpus.to_pandas().columns) == SCHEMA.names
 
 
@@ -55,7 +53,7 @@ def test_class_labels_become_their_names():
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
     dataset = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=features)
-    assert Corpus.from_dataset(dataset).targets == ["yes", "no"]
+    assert load_corpus(dataset).targets == ["yes", "no"]
 
 
 def test_a_row_without_text_is_refused():

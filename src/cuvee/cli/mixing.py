@@ -27,8 +27,7 @@ from cuvee.cli.app import (
 from cuvee.cli.progress import Display
 from cuvee.cli.rows import Columns, Group, GuardCells, check_guard, check_output
 from cuvee.corpus import Task, write_corpus
-from cuvee.corpus.folders import check_folder
-from cuvee.corpus.output import OUTPUTS
+from cuvee.corpus.files import OUTPUTS, check_folder
 from cuvee.errors import ConfigError
 from cuvee.hub import is_dataset, push_dataset, write_dataset
 from cuvee.mix import Blend, NoLeaks, mix_corpora, replace_with_paraphrases

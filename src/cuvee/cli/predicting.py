@@ -24,8 +24,7 @@ from cuvee.cli.evaluating import (
 from cuvee.cli.progress import Display
 from cuvee.cli.rows import GuardCells, Watch, check_guard
 from cuvee.corpus import Corpus, load_corpus, write_table
-from cuvee.corpus.files import read_table
-from cuvee.corpus.output import OUTPUTS
+from cuvee.corpus.files import OUTPUTS, read_table
 from cuvee.encoders import load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.evaluate import rank_passages, write_texts

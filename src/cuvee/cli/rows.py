@@ -11,7 +11,7 @@ import typer
 from cuvee.cli.app import refuse_options
 from cuvee.cli.progress import Display
 from cuvee.corpus import SCHEMA, Corpus, Origin, Task, load_corpus, read_columns
-from cuvee.corpus.output import OUTPUTS
+from cuvee.corpus.files import OUTPUTS
 from cuvee.corpus.table import LATER
 from cuvee.errors import ConfigError
 

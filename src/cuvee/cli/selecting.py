@@ -15,7 +15,7 @@ from cuvee.cli.plain_rows import choose_name
 from cuvee.cli.rows import Columns, Group, GuardCells, check_guard, check_output
 from cuvee.cli.selected import show_selected
 from cuvee.corpus import Corpus, Task, write_corpus
-from cuvee.corpus.output import replace_text
+from cuvee.corpus.files import replace_text
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.mix import (

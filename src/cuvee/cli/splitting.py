@@ -13,8 +13,8 @@ from cuvee.characters import visible
 from cuvee.cli import show
 from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
 from cuvee.cli.rows import Group, GuardCells, check_guard
-from cuvee.corpus import Corpus, Split, Task, few_shot, load_corpus, split_corpus, write_corpus
-from cuvee.corpus.folders import check_folder, fill_folder
+from cuvee.corpus import Corpus, Split, Task, few_shot_sets, load_corpus, split_corpus, write_corpus
+from cuvee.corpus.files import check_folder, fill_folder
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.similarity import find_near_duplicates, unit_rows
@@ -132,7 +132,7 @@ def _gather_parts(made: Split, sizes: list[int | str], seed: int, asked: Mapping
                 f"--{name} {rows:g} came out empty: no group or cluster of duplicates is small enough; "
                 f"raise --{name}, raise --near, or take a finer --group"
             )
-    parts |= {f"train-{k}": rows for k, rows in few_shot(made.train, sizes, seed=seed).items() if k != "all"}
+    parts |= {f"train-{k}": rows for k, rows in few_shot_sets(made.train, sizes, seed=seed).items() if k != "all"}
     # a part of no rows would be a file that nothing reads
     return {name: rows for name, rows in parts.items() if len(rows)}
 

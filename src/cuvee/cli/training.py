@@ -32,7 +32,7 @@ from cuvee.cli.app import (
 from cuvee.cli.plain_rows import choose_name
 from cuvee.cli.progress import Display
 from cuvee.corpus import Corpus, Task, load_corpus
-from cuvee.corpus.output import replace_text
+from cuvee.corpus.files import replace_text
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages

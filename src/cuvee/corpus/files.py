@@ -1,40 +1,41 @@
-"""User files in and out: CSV, TSV, JSONL (also .gz), Parquet, Hugging Face datasets."""
+"""User files in and out: CSV, TSV, JSONL (also .gz), Parquet, Hugging Face datasets; vectors as .npy or Parquet."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
 import os
+import shutil
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from cuvee.corpus.table import LATER, SCHEMA, Corpus, Origin, Task
+from cuvee.corpus.table import LATER, NO_LABEL, SCHEMA, Corpus, Origin, Task, corpus_from_table, guess_columns
 from cuvee.errors import InputError, MissingDependency
 from cuvee.inputs import bounded_memory, check_memory, explain_damage, first_line, parse_json, show_bytes, strip_mark
-from cuvee.registry import nearest_name
+from cuvee.records import Vectors
 
 if TYPE_CHECKING:
     import datasets
 
+_RUN = r"\A[=+\-@\t\r\n＝＋－＠]"
+_NUMBER = r"\A[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?\z"
+OUTPUTS = (".parquet", ".jsonl", ".csv")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
-_NO_LABEL = "(no label)"
-_BATCH = 65_536  # values that are Python objects at a time
 _BLOCK, _SMALL = 2**20, 2**26
 _MOST_EXPANSION = 200  # bytes for one of a gzip file, rows for one of Parquet; of texts it is 2 to 20, below 1
 _MOST_COLUMNS = 10_000
-_TEXT_NAMES = ("text", "sentence", "question", "query", "utterance", "prompt", "content", "title")
 
 
 def load_corpus(
@@ -64,44 +65,26 @@ def load_corpus(
         InputError: missing or empty file, broken line (with its number), missing column (with the nearest), more
             than the memory that is free.
     """
-    if not isinstance(source, str | os.PathLike):
-        return corpus_from_dataset(
-            source, text=text, label=label, group=group, context=context, origin=origin, task=task
+    is_file = isinstance(source, str | os.PathLike)
+    with bounded_memory(Path(source)) if is_file else nullcontext():
+        if is_file:
+            table, where = read_table(Path(source)), str(source)
+            own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
+            if own and text is None and label is None and context in (None, "context") and group in (None, "group"):
+                return _read_own(table, where, task)
+        else:
+            table, where = _dataset_table(source), "datasets.Dataset"
+        if not labelled and label is None and guess_columns(table.column_names)[1] is None:
+            table, label = table.append_column(NO_LABEL, pa.array([""] * table.num_rows, pa.string())), NO_LABEL
+        return corpus_from_table(
+            table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=where
         )
-    with bounded_memory(Path(source)):
-        return _load_file(
-            Path(source), text=text, label=label, group=group, context=context, origin=origin, task=task,
-            labelled=labelled,
-        )  # fmt: skip
-
-
-def _load_file(
-    source: Path, *, text: str | None, label: str | None, group: str | None, context: str | None, origin: Origin,
-    task: Task, labelled: bool,
-) -> Corpus:  # fmt: skip
-    table, where = read_table(source), str(source)
-    own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
-    if own and text is None and label is None and context in (None, "context") and group in (None, "group"):
-        return _read_own(table, where, task)
-    if not labelled and label is None and guess_columns(table.column_names)[1] is None:
-        table, label = table.append_column(_NO_LABEL, pa.array([""] * table.num_rows, pa.string())), _NO_LABEL
-    return corpus_from_table(
-        table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=where
-    )
 
 
 def read_columns(source: str | Path) -> dict[str, list[str]]:
     """Column names of a file, each with its first three values as strings."""
     table = read_table(Path(source))
     return {name: [str(v) for v in table[name].slice(0, 3).to_pylist()] for name in table.column_names}
-
-
-def guess_columns(names: Sequence[str]) -> tuple[str | None, str | None]:
-    """The columns that are text and label by their usual names."""
-    by_name = {n.casefold(): n for n in names}
-    text = next((by_name[n] for n in _TEXT_NAMES if n in by_name), None)
-    label = next((by_name[n] for n in _LABEL_NAMES if n in by_name), None)
-    return text, label
 
 
 def read_table(path: Path) -> pa.Table:
@@ -206,81 +189,19 @@ def _json_column(values: list[object]) -> pa.Array:
     return pa.array(written, pa.string())
 
 
-def corpus_from_table(
-    table: pa.Table, *, text: str | None, label: str | None, group: str | None = None, context: str | None = None,
-    origin: Origin, task: Task, where: str,
-) -> Corpus:  # fmt: skip
-    """A corpus from an Arrow table with the user's own columns; ``where`` names it in messages."""
-    guessed_text, guessed_label = guess_columns(table.column_names)
-    text_column = _column(table, text or guessed_text, "text", where)
-    label_column = _column(table, label or guessed_label, "label", where)
-    columns = {"text": _filled(table, text_column, where)}
-    is_empty = label_column == _NO_LABEL
-    columns["target"] = _as_strings(table[label_column]) if is_empty else _filled(table, label_column, where)
-    if group:
-        columns["group"] = _as_strings(table[_column(table, group, "group", where)])
-    if context:
-        columns["context"] = _without_blanks(table[_column(table, context, "context", where)])
-    return Corpus.from_columns(columns, origin=origin, task=task)
-
-
-def _filled(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
-    """A column as strings.
-
-    Raises:
-        InputError: a cell is empty.
-    """
-    strings = _as_strings(table[name])
-    for row, value in enumerate(chain.from_iterable(_batches(strings)), start=1):
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{where}, row {row}: column {name!r} is empty; fill it or drop the row")
-    return strings
-
-
-def _without_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as strings, null where there is nothing to read."""
-    parts = _batches(_as_strings(column))
-    kept = [pa.array((v if isinstance(v, str) and v.strip() else None for v in part), pa.string()) for part in parts]
-    return pa.chunked_array(kept, pa.string())
-
-
-def _as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as strings; what is something else reads as Python writes it."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return column.cast(pa.string())
-    written = [
-        pa.array((None if v is None or v != v else str(v) for v in part), pa.string()) for part in _batches(column)
-    ]
-    return pa.chunked_array(written, pa.string())
-
-
-def _batches(column: pa.ChunkedArray) -> Iterator[list[object]]:
-    """The values of a column, a part of it at a time."""
-    for start in range(0, len(column), _BATCH):
-        values: list[object] = column.slice(start, _BATCH).to_pylist()
-        yield values
-
-
-def corpus_from_dataset(
-    dataset: datasets.Dataset, *, text: str | None = None, label: str | None = None, group: str | None = None,
-    context: str | None = None, origin: Origin = "real", task: Task = "classification",
-) -> Corpus:  # fmt: skip
-    """A corpus from a Hugging Face dataset; integer class labels become their names."""
-    if isinstance(dataset, import_datasets().DatasetDict):
+def _dataset_table(dataset: datasets.Dataset) -> pa.Table:
+    """The columns of a Hugging Face dataset; integer class labels become their names."""
+    if isinstance(dataset, _import_datasets().DatasetDict):
         raise InputError(f"the dataset has splits {', '.join(dataset)}; give one of them")
     table = pa.table(dataset.with_format("arrow")[:])
     for name, feature in dataset.features.items():
         if hasattr(feature, "int2str"):
             names = [None if v is None else feature.int2str(v) for v in table[name].to_pylist()]
             table = table.set_column(table.column_names.index(name), name, pa.array(names, pa.string()))
-    return corpus_from_table(
-        table, text=text, label=label, group=group, context=context, origin=origin, task=task,
-        where="datasets.Dataset",
-    )  # fmt: skip
+    return table
 
 
-def import_datasets() -> ModuleType:
+def _import_datasets() -> ModuleType:
     """The package ``datasets``, or MissingDependency with the command that installs it."""
     try:
         import datasets
@@ -306,32 +227,12 @@ def _read_shards(shards: Sequence[Path]) -> pa.Table:
 
 def _read_saved_dataset(path: Path) -> pa.Table:
     if not (path / "state.json").exists():
-        hint = (
-            "one of its splits"
-            if (path / "dataset_dict.json").exists()
-            else "a file, Parquet shards or a saved dataset"
-        )
+        splits = (path / "dataset_dict.json").exists()
+        hint = "one of its splits" if splits else "a file, Parquet shards or a saved dataset"
         raise InputError(f"{path}: this folder is not a saved Hugging Face dataset; give {hint}")
-    load = import_datasets().load_from_disk
+    load = _import_datasets().load_from_disk
     with explain_damage(f"{path}", "save the dataset anew"):
-        return corpus_from_saved(load(str(path)))
-
-
-def corpus_from_saved(dataset: datasets.Dataset) -> pa.Table:
-    """The columns of a saved dataset, class labels as names."""
-    columns = {}
-    for name, feature in dataset.features.items():
-        values = dataset[name][:]
-        columns[name] = [feature.int2str(v) if hasattr(feature, "int2str") and v is not None else v for v in values]
-    return pa.table(columns)
-
-
-def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:
-    if name is None:
-        raise InputError(f"{where}: which column is the {role}? It has {', '.join(table.column_names)}; say --{role}")
-    if name not in table.column_names:
-        raise InputError(f"{where}: no column {name!r} for the {role}; {nearest_name(name, table.column_names)}")
-    return name
+        return _dataset_table(load(str(path)))
 
 
 def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
@@ -346,3 +247,194 @@ def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
         return found
     except pa.ArrowException as exc:
         raise InputError(f"{where}: has the columns of a Cuvée corpus with other types ({exc})") from exc
+
+
+# --- vectors -----------------------------------------------------------------------------------
+def load_vectors(path: str | Path) -> Vectors:
+    """Vectors of shape (n, d) from a ``.npy`` file (mapped, not read) or the list column of a Parquet file.
+
+    A Parquet file is read batch by batch; its column of lists of floats is found by its type.
+
+    Raises:
+        InputError: the file is missing, broken, of another kind, or does not hold rows of one length.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give vectors as .npy of shape (rows, dimensions), or .parquet")
+    if path.suffix not in (".npy", ".parquet"):
+        raise InputError(f"{path}: vectors come as .npy or .parquet, not {path.suffix or 'without a suffix'!r}")
+    with bounded_memory(path):
+        found = _read_npy(path) if path.suffix == ".npy" else _read_list_column(path)
+    if found.ndim != 2 or not found.size:
+        raise InputError(f"{path}: has shape {found.shape}; it must be (rows, dimensions), neither of them 0")
+    if found.dtype.kind not in "fiu":
+        raise InputError(f"{path}: holds {found.dtype}, not numbers; save it as float32")
+    return found
+
+
+def _read_npy(path: Path) -> Vectors:
+    # read as .npy whatever it is, so that nothing is unpickled; shapes beyond 64 bits are an error, not a warning
+    with explain_damage(f"{path}", "save it with numpy.save"), np.errstate(over="raise"):
+        return cast("Vectors", np.lib.format.open_memmap(path, mode="r"))
+
+
+def _read_list_column(path: Path) -> Vectors:
+    with explain_damage(f"{path}", "is it really Parquet?"), pa_parquet.ParquetFile(path) as file:
+        return _read_lists(file, path)
+
+
+def _read_lists(file: pa_parquet.ParquetFile, path: Path) -> Vectors:
+    schema = file.schema_arrow
+    lists = [f.name for f in schema if pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type)]
+    lists = [n for n in lists if pa.types.is_floating(schema.field(n).type.value_type)]
+    if len(lists) != 1:
+        raise InputError(
+            f"{path}: needs one column of lists of floats, has {', '.join(lists) or 'none'} "
+            f"among {', '.join(schema.names)}"
+        )
+    rows, out, at = file.metadata.num_rows, np.zeros((0, 0), dtype=np.float32), 0
+    for batch in file.iter_batches(batch_size=65_536, columns=lists):
+        column = batch.column(0)
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        width = len(values) // max(1, len(column))
+        if not at:
+            out = np.empty((rows, width), dtype=np.float32)
+        if column.null_count or width != out.shape[1] or len(values) != width * len(column):
+            raise InputError(f"{path}: column {lists[0]!r}, rows {at} to {at + len(column) - 1}: lengths differ")
+        out[at : at + len(column)] = values.reshape(-1, width)
+        at += len(column)
+    if at != rows:
+        raise InputError(f"{path}: says that it has {rows} rows and has {at}; write it anew")
+    return out
+
+
+# --- writing: under a temporary name, then renamed, so that no half-written file is ever seen -----
+def write_corpus(corpus: Corpus, path: str | Path, *, guard_cells: bool = False) -> None:
+    """Write Parquet, or JSONL or CSV by suffix; ``guard_cells`` as in :func:`write_table`."""
+    write_table(corpus.table, path, guard_cells=guard_cells)
+
+
+def write_table(table: pa.Table, path: str | Path, *, guard_cells: bool = False) -> None:
+    """Write an Arrow table as Parquet, or as JSONL or CSV by suffix.
+
+    Args:
+        table: what is written.
+        path: the file.
+        guard_cells: put an apostrophe before what a spreadsheet would run, in a CSV.
+
+    Raises:
+        InputError: the file cannot be written, or CSV cannot hold a column.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        rows = (json.dumps(r, ensure_ascii=False) for r in table.to_pylist())
+        replace_text(path, "".join(f"{r}\n" for r in rows))
+    elif path.suffix == ".csv":
+        nested = [f.name for f in table.schema if pa.types.is_nested(f.type)]
+        kept = table.drop_columns(nested)
+        kept = _guard_cells(kept) if guard_cells else kept
+        _replace(path, lambda temporary: pa_csv.write_csv(kept, temporary))
+    else:
+        _replace(path, lambda temporary: pa_parquet.write_table(table, temporary, compression="zstd"))
+
+
+def _guard_cells(table: pa.Table) -> pa.Table:
+    """Texts and column names that a spreadsheet would run as a formula, with an apostrophe; numbers stay as they are.
+
+    The characters are those of OWASP's page on CSV injection.
+    """
+
+    def guard(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            return column
+        texts = column.cast(pa.string())
+        is_run = pc.and_not(pc.match_substring_regex(texts, _RUN), pc.match_substring_regex(texts, _NUMBER))
+        return pc.if_else(is_run, pc.binary_join_element_wise("'", texts, ""), texts)
+
+    names = guard(pa.chunked_array([table.column_names], pa.string())).to_pylist()
+    return pa.table([guard(column) for column in table.columns], names=names)
+
+
+def replace_text(path: str | Path, content: str) -> None:
+    """Write a text file, UTF-8.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    _replace(Path(path), lambda temporary: temporary.write_text(content, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):  # where its folder is a file, say
+            temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be written ({exc.strerror or exc}); free some space or choose another place"
+        ) from exc
+
+
+def check_folder(folder: str | Path, *, replaces: Callable[[Path], bool] | None = None) -> None:
+    """Refuse a folder that ``fill_folder`` would refuse, before any work is done.
+
+    Raises:
+        InputError: it has other things in it, or is a file.
+    """
+    target = Path(folder).resolve()
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{folder}: this is a file; choose another folder")
+    taken = target.is_dir() and any(target.iterdir())
+    if taken and not (replaces is not None and replaces(target)):
+        raise InputError(f"{folder}: the folder is not empty; choose another, or empty it")
+
+
+@contextmanager
+def fill_folder(folder: str | Path, *, replaces: Callable[[Path], bool] | None = None) -> Iterator[Path]:
+    """A temporary folder that takes the name of ``folder`` when all of it was written.
+
+    Args:
+        folder: where it is wanted; missing or empty, unless ``replaces`` says that what is there may go.
+        replaces: whether a folder that is not empty may be replaced, as a whole.
+
+    Raises:
+        InputError: the folder has other things in it, or cannot be written.
+    """
+    check_folder(folder, replaces=replaces)
+    target = Path(folder).resolve()
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        _swap(temporary, target)
+    except OSError as exc:
+        raise InputError(
+            f"{folder}: cannot be written ({exc.strerror or exc}); free some space or choose another place"
+        ) from exc
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Give ``target`` the content of ``temporary``; at every instant each of them is whole."""
+    if not target.exists() or not any(target.iterdir()):
+        temporary.replace(target)
+        return
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    shutil.rmtree(old, ignore_errors=True)
+    target.rename(old)
+    try:
+        temporary.rename(target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,10 +1,10 @@
-"""Splitting real data before anything else, and the locked test."""
+"""Splitting real data before anything else: the locked test, folds, training sets of several sizes."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -260,3 +260,106 @@ def _first_rows(strata: list[str], clusters: list[list[int]], rows_per_label: in
 
 def _subject(label: str) -> str:
     return f"label {label!r} has" if label else "there are"
+
+
+# --- folds, each of which is held out once ---------------------------------------------------------
+def number_folds(
+    corpus: Corpus,
+    folds: int,
+    *,
+    seed: int,
+    together: Sequence[int] | NDArray[np.integer] | None = None,
+) -> NDArray[np.int64]:
+    """The fold that each row is held out in, from 0, shape (n,): folds of like size and label counts.
+
+    Rows that ``split_corpus`` keeps on one side lie in one fold.
+
+    Args:
+        corpus: real rows.
+        folds: how many, 2 or more.
+        seed: of the cut alone.
+        together: as for ``split_corpus``.
+
+    Raises:
+        InputError: a label, or all rows where there are no labels, cannot be spread over so many folds.
+        ValueError: ``folds`` is below 2, or ``together`` has another length.
+    """
+    if folds < 2:
+        raise ValueError(f"folds is {folds!r}; it must be at least 2")
+    if together is not None and len(together) != len(corpus):
+        raise ValueError(f"together has {len(together)!r} entries for {len(corpus)} rows; give one each")
+    strata = label_strata(corpus)
+    clusters = linked_rows(corpus, together)
+    by_label = Counter(strata[rows[0]] for rows in clusters)
+    scarce = min(sorted(by_label), key=lambda label: by_label[label], default="")
+    if by_label[scarce] < folds:
+        name = f"label {scarce!r} has" if scarce else "there are"
+        raise InputError(
+            f"{name} {by_label[scarce]} rows (or groups of rows) that can be held out apart, for {folds} folds; "
+            "lower split.crossfit or give more rows"
+        )
+    fold_of = np.zeros(len(corpus), dtype=np.int64)
+    held: list[Counter[str]] = [Counter() for _ in range(folds)]
+    order = derive_rng(seed, "folds").permutation(len(clusters)).tolist()
+    # large clusters first, while all folds still have room for them
+    for index in sorted(order, key=lambda i: -len(clusters[i])):
+        rows = clusters[index]
+        label = strata[rows[0]]
+        fold = min(range(folds), key=lambda k: (held[k][label], held[k].total(), k))
+        held[fold].update(strata[row] for row in rows)
+        fold_of[rows] = fold
+    return fold_of
+
+
+# --- training sets of several sizes, each within the next -------------------------------------------
+def few_shot_sets(train: Corpus, sizes: Sequence[int | str], *, seed: int) -> Mapping[str, Corpus]:
+    """Training sets of several sizes, nested: the rows of a smaller one are among those of a larger one.
+
+    A size is the exact number of rows of each label (of rows, for tasks without labels); no two rows of a label
+    have the same text (normalised) and context. ``all`` is the training corpus as it is. Rows keep the order of
+    ``train``.
+
+    Args:
+        train: training rows.
+        sizes: numbers of rows of each label, or ``all``.
+        seed: of the choice.
+
+    Returns:
+        ``str(size)`` -> its rows, in the order of ``sizes``.
+
+    Raises:
+        InputError: a label has fewer different texts than asked (with the largest possible).
+        ValueError: a size is neither a number of at least 1 nor ``all``, or there is none.
+    """
+    wrong = [s for s in sizes if s != "all" and (isinstance(s, bool | str) or s < 1)]
+    if wrong or not sizes:
+        raise ValueError(f"sizes is {list(sizes)!r}; give numbers of at least 1, or 'all'")
+    ranked = _ranked_rows(train, seed)
+    asked = max((int(s) for s in sizes if s != "all"), default=0)
+    scarce = min(ranked, key=lambda label: len(ranked[label]), default="")
+    most = len(ranked[scarce]) if ranked else 0
+    if asked > most:
+        raise InputError(
+            f"{f'label {scarce!r}: ' if scarce else ''}{most} training rows have different texts, {asked} were asked; "
+            f"the largest few-shot size is {most}"
+        )
+
+    def first(size: int) -> Corpus:
+        return train.take(sorted(row for order in ranked.values() for row in order[:size]))
+
+    return {str(size): train if size == "all" else first(int(size)) for size in sizes}
+
+
+def _ranked_rows(corpus: Corpus, seed: int) -> dict[str, list[int]]:
+    """Rows of each stratum in a seeded order, one of each normalised text and context."""
+    members: dict[str, list[int]] = defaultdict(list)
+    seen: set[tuple[str, str, str | None]] = set()
+    texts = map(normalise_text, corpus.texts)
+    for row, key in enumerate(zip(label_strata(corpus), texts, corpus.contexts, strict=True)):
+        if key not in seen:
+            seen.add(key)
+            members[key[0]].append(row)
+    return {
+        label: derive_rng(seed, "few-shot", label).permutation(np.array(members[label], dtype=np.int64)).tolist()
+        for label in sorted(members)
+    }

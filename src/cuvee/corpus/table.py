@@ -17,9 +17,9 @@ from cuvee.characters import to_html, visible
 from cuvee.corpus.content import content_id, content_ids
 from cuvee.errors import InputError
 from cuvee.fingerprint import hash_texts
+from cuvee.registry import nearest_name
 
 if TYPE_CHECKING:
-    import datasets
     import pandas as pd
 
 Task = Literal["classification", "generation", "retrieval"]
@@ -44,13 +44,17 @@ SCHEMA = pa.schema(
 LATER = ("context", "weight")
 """Columns that files written by earlier releases lack."""
 _READ_ROWS = 65_536  # that are Python strings at a time
+NO_LABEL = "(no label)"
+"""The column of empty targets that a file without labels is given."""
+_LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
+_TEXT_NAMES = ("text", "sentence", "question", "query", "utterance", "prompt", "content", "title")
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """An immutable table of examples with the columns of ``SCHEMA``, and its task.
 
-    Build one with :func:`cuvee.load_corpus`, :meth:`from_rows`, :meth:`from_pandas` or :meth:`from_dataset`.
+    Build one with :func:`cuvee.load_corpus`, :meth:`from_rows` or :meth:`from_pandas`.
     """
 
     table: pa.Table
@@ -111,19 +115,13 @@ class Corpus:
 
     @classmethod
     def without_texts(
-        cls,
-        rows: int,
-        *,
-        targets: Sequence[str] | None = None,
-        groups: Sequence[str] | None = None,
-        origin: Origin = "real",
+        cls, rows: int, *, targets: Sequence[str] | None = None, groups: Sequence[str] | None = None
     ) -> Corpus:
         """A corpus of ``rows`` examples whose texts are empty: what stands behind vectors that came without any.
 
         Args:
             rows: how many.
             targets, groups: of each row, where known.
-            origin: of all rows.
 
         Raises:
             ValueError: ``targets`` or ``groups`` of another length.
@@ -131,15 +129,11 @@ class Corpus:
         for name, given in (("targets", targets), ("groups", groups)):
             if given is not None and len(given) != rows:
                 raise ValueError(f"{name} has {len(given)} entries for {rows} rows; give one each")
-        empty = pa.array([""] * rows, pa.string())
-        columns: dict[str, pa.Array] = {field.name: pa.nulls(rows, field.type) for field in SCHEMA}
-        columns["id"] = pa.array([str(i) for i in range(rows)], pa.string())
-        columns["text"] = empty
-        columns["target"] = empty if targets is None else pa.array(list(targets), pa.string())
-        columns["origin"] = pa.array([origin] * rows, pa.string())
-        if groups is not None:
-            columns["group"] = pa.array(list(groups), pa.string())
-        return cls(pa.table(columns, schema=SCHEMA))
+        columns = {"id": map(str, range(rows)), "text": [""] * rows, "target": targets or [""] * rows}
+        columns |= {"origin": ["real"] * rows} | ({} if groups is None else {"group": groups})
+        made = {field.name: pa.nulls(rows, field.type) for field in SCHEMA}
+        made |= {name: pa.array(values, pa.string()) for name, values in columns.items()}
+        return cls(pa.table(made, schema=SCHEMA))
 
     @classmethod
     def from_pandas(
@@ -147,22 +141,10 @@ class Corpus:
         origin: Origin = "real", task: Task = "classification",
     ) -> Corpus:  # fmt: skip
         """A corpus from a DataFrame; ``text``, ``label`` and ``context`` name its columns."""
-        from cuvee.corpus.files import corpus_from_table
-
         table = pa.Table.from_pandas(frame, preserve_index=False)
         return corpus_from_table(
             table, text=text, label=label, context=context, origin=origin, task=task, where="DataFrame"
         )
-
-    @classmethod
-    def from_dataset(
-        cls, dataset: datasets.Dataset, *, text: str = "text", label: str = "label", context: str | None = None,
-        origin: Origin = "real", task: Task = "classification",
-    ) -> Corpus:  # fmt: skip
-        """A corpus from a Hugging Face dataset; a ClassLabel column gives its names."""
-        from cuvee.corpus.files import corpus_from_dataset
-
-        return corpus_from_dataset(dataset, text=text, label=label, context=context, origin=origin, task=task)
 
     # --- reading it ---
     def __len__(self) -> int:
@@ -271,12 +253,6 @@ class Corpus:
         """All columns as a DataFrame."""
         return cast("pd.DataFrame", self.table.to_pandas())
 
-    def to_dataset(self) -> datasets.Dataset:
-        """All columns as a Hugging Face dataset (needs the package ``datasets``)."""
-        from cuvee.corpus.files import import_datasets
-
-        return import_datasets().Dataset(self.table)
-
     def _strings(self, name: str) -> list[str]:
         found: list[str] = self.table[name].to_pylist()
         return found
@@ -299,8 +275,10 @@ class Corpus:
         return f"Corpus({self.task}, {len(self)} rows: {origins}; {counts})"
 
     def _repr_html_(self) -> str:
-        head = self.table.slice(0, 5).select(["text", "target", "origin"]).to_pandas()
-        return f"<p>{to_html(repr(self))}</p>{head.to_html(index=False)}"
+        shown = ("text", "target", "origin")
+        head = [dict(zip(shown, shown, strict=True)), *self.table.slice(0, 5).select(shown).to_pylist()]
+        rows = ("".join(f"<td>{to_html(row[name])}</td>" for name in shown) for row in head)
+        return f"<p>{to_html(repr(self))}</p><table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
 
 
 def _add_later_columns(table: pa.Table) -> pa.Table:
@@ -316,3 +294,75 @@ def _check_weight(weight: object, where: str) -> None:
     fits = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < np.inf
     if weight is not None and not fits:
         raise InputError(f"{where}: weight must be a number of at least 0 or None, got {weight!r}")
+
+
+def guess_columns(names: Sequence[str]) -> tuple[str | None, str | None]:
+    """The columns that are text and label by their usual names."""
+    by_name = {n.casefold(): n for n in names}
+    text = next((by_name[n] for n in _TEXT_NAMES if n in by_name), None)
+    label = next((by_name[n] for n in _LABEL_NAMES if n in by_name), None)
+    return text, label
+
+
+def corpus_from_table(
+    table: pa.Table, *, text: str | None, label: str | None, group: str | None = None, context: str | None = None,
+    origin: Origin, task: Task, where: str,
+) -> Corpus:  # fmt: skip
+    """A corpus from an Arrow table with the user's own columns; ``where`` names it in messages."""
+    guessed_text, guessed_label = guess_columns(table.column_names)
+    text_column = _column(table, text or guessed_text, "text", where)
+    label_column = _column(table, label or guessed_label, "label", where)
+    columns = {"text": _filled(table, text_column, where)}
+    is_empty = label_column == NO_LABEL
+    columns["target"] = _as_strings(table[label_column]) if is_empty else _filled(table, label_column, where)
+    if group:
+        columns["group"] = _as_strings(table[_column(table, group, "group", where)])
+    if context:
+        columns["context"] = _without_blanks(table[_column(table, context, "context", where)])
+    return Corpus.from_columns(columns, origin=origin, task=task)
+
+
+def _filled(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
+    """A column as strings.
+
+    Raises:
+        InputError: a cell is empty.
+    """
+    strings = _as_strings(table[name])
+    for row, value in enumerate(chain.from_iterable(_parts_of(strings)), start=1):
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{where}, row {row}: column {name!r} is empty; fill it or drop the row")
+    return strings
+
+
+def _without_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as strings, null where there is nothing to read."""
+    parts = _parts_of(_as_strings(column))
+    kept = [pa.array((v if isinstance(v, str) and v.strip() else None for v in part), pa.string()) for part in parts]
+    return pa.chunked_array(kept, pa.string())
+
+
+def _as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as strings; what is something else reads as Python writes it."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    written = [
+        pa.array((None if v is None or v != v else str(v) for v in part), pa.string()) for part in _parts_of(column)
+    ]
+    return pa.chunked_array(written, pa.string())
+
+
+def _parts_of(column: pa.ChunkedArray) -> Iterator[list[object]]:
+    """The values of a column, a part of it at a time."""
+    for start in range(0, len(column), _READ_ROWS):
+        values: list[object] = column.slice(start, _READ_ROWS).to_pylist()
+        yield values
+
+
+def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:
+    if name is None:
+        raise InputError(f"{where}: which column is the {role}? It has {', '.join(table.column_names)}; say --{role}")
+    if name not in table.column_names:
+        raise InputError(f"{where}: no column {name!r} for the {role}; {nearest_name(name, table.column_names)}")
+    return name

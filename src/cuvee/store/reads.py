@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from cuvee.corpus.output import replace_text
+from cuvee.corpus.files import replace_text
 from cuvee.databases import Row, make_database, repair_database
 from cuvee.errors import RunFolderError
 from cuvee.fingerprint import hash_value

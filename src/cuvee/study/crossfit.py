@@ -17,8 +17,7 @@ from typing_extensions import TypedDict
 
 from cuvee.config import EndpointDraft, EndpointGenerator, FileGenerator, StudyConfig
 from cuvee.config.generators import BudgetConfig
-from cuvee.corpus import Corpus, LockedTest, Split, normalise_text, split_corpus
-from cuvee.corpus.folds import number_folds
+from cuvee.corpus import Corpus, LockedTest, Split, normalise_text, number_folds, split_corpus
 from cuvee.errors import InputError, RunFolderMismatch
 from cuvee.execute import Stages
 from cuvee.store import RunFolder

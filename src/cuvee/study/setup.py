@@ -17,7 +17,7 @@ from cuvee.corpus import (
     LockedTest,
     Split,
     Task,
-    few_shot,
+    few_shot_sets,
     label_strata,
     load_corpus,
     normalise_text,
@@ -192,7 +192,7 @@ def _take_fewer(config: StudyConfig, train: Corpus) -> dict[int, Corpus]:
     if not sizes:
         return {}
     try:
-        made = few_shot(train, sizes, seed=config.seed)
+        made = few_shot_sets(train, sizes, seed=config.seed)
     except InputError as exc:
         raise InputError(f"split.rows_per_label {list(sizes)}: {exc}") from exc
     return {size: made[str(size)] for size in sizes if len(made[str(size)]) < len(train)}
