@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cuvee.encoders import HashingEncoder
-from cuvee.encoders.loading import build_encoder
+from cuvee.encoders import HashingEncoder, build_encoder
 from cuvee.errors import ConfigError
 from cuvee.registry import hash_code
 

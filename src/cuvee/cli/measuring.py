@@ -29,8 +29,7 @@ from cuvee.cli.app import (
 from cuvee.cli.progress import Display
 from cuvee.cli.rows import Against, Columns, Group, GuardCells, Metrics, Watch, check_guard
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
-from cuvee.crew import Crew
-from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
+from cuvee.encoders import DEFAULT_ENCODER, Encoder, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorCrew, ExecutorKind, Terms, open_executor
 from cuvee.measure import (
@@ -194,18 +193,18 @@ def _load_real(
 
 
 def _choose_encoder(
-    ctx: typer.Context, name: str, embeddings: Path | None, vectors: Vectors | None, crew: Crew | None = None
+    ctx: typer.Context, name: str, embeddings: Path | None, vectors: Vectors | None, workers: WorkerPool | None = None
 ) -> Encoder:
     """The encoder, or where vectors are given the name that they carry: ``--encoder`` if said, else the file's."""
     if vectors is None or embeddings is None:
-        return load_encoder(name, crew=crew)
+        return load_encoder(name, workers=workers)
     source = ctx.get_parameter_source("encoder")
     said = source is not None and source.name == "COMMANDLINE"
     return GivenVectors(name if said else embeddings.name, int(vectors.shape[1]))
 
 
 @contextmanager
-def _open_crew(kind: str, workers: int | None, address: str | None) -> Iterator[Crew | None]:
+def _open_crew(kind: str, workers: int | None, address: str | None) -> Iterator[WorkerPool | None]:
     """Workers to spread over; None where all is done here."""
     if kind not in get_args(ExecutorKind):
         raise ConfigError(f"--execute is {kind!r}; valid: {', '.join(get_args(ExecutorKind))}")

@@ -5,25 +5,29 @@ all-MiniLM-L6-v2 through sentence-transformers, from an installed package or the
 sentence-transformers model (a name on the hub or a folder), or ``module:Name`` of an Encoder class.
 """
 
-from cuvee.encoders.cached import CachedEncoder
-from cuvee.encoders.hashing import HashingEncoder
-from cuvee.encoders.loading import BUILT_IN, DEFAULT_ENCODER, MINILM_SHA256, find_minilm, load_encoder
-from cuvee.encoders.protocol import Encoder, WrappedEncoder
-from cuvee.encoders.sentences import SentenceEncoder
-from cuvee.encoders.spread import SpreadEncoder
-from cuvee.encoders.storage import batches, empty_rows
+from cuvee.encoders.loading import (
+    BUILT_IN,
+    DEFAULT_ENCODER,
+    CachedEncoder,
+    SpreadEncoder,
+    build_encoder,
+    find_minilm,
+    load_encoder,
+)
+from cuvee.encoders.models import HashingEncoder
+from cuvee.encoders.protocol import Encoder, WorkerPool, WrappedEncoder, batches, empty_rows
 
 __all__ = [
     "BUILT_IN",
     "DEFAULT_ENCODER",
-    "MINILM_SHA256",
     "CachedEncoder",
     "Encoder",
     "HashingEncoder",
-    "SentenceEncoder",
     "SpreadEncoder",
+    "WorkerPool",
     "WrappedEncoder",
     "batches",
+    "build_encoder",
     "empty_rows",
     "find_minilm",
     "load_encoder",

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from cuvee.config import FileGenerator
 from cuvee.corpus import SCHEMA, Corpus, label_strata
-from cuvee.encoders import HashingEncoder
-from cuvee.encoders.loading import build_encoder
+from cuvee.encoders import HashingEncoder, build_encoder
 from cuvee.errors import CuveeError
 from cuvee.execute import LocalExecutor, Silent
 from cuvee.execute.machine import usable_cores

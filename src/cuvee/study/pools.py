@@ -9,8 +9,7 @@ from dataclasses import replace
 from cuvee.config import FileGenerator
 from cuvee.config.execution import ExecuteConfig
 from cuvee.corpus import Corpus
-from cuvee.crew import Crew
-from cuvee.encoders import load_encoder
+from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import ExecutorCrew, open_executor
 from cuvee.fingerprint import hash_value
@@ -122,7 +121,7 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     note_left_out(study, pools)
     texts = sum(len(c) for c in corpora.values()) + len(held_out)
     with study.stages.stage("measure", "pools") as progress, open_crew(study.config.execute, texts) as crew:
-        encoder = study.encoder if crew is None else load_encoder(study.config.encoder, crew=crew)
+        encoder = study.encoder if crew is None else load_encoder(study.config.encoder, workers=crew)
         for number, (name, corpus) in enumerate(corpora.items(), start=1):
             key = hash_value(
                 [corpus.fingerprint, rows, study.train.fingerprint, study.encoder.hash, study.config.seed, held_out]
@@ -145,7 +144,7 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
 
 
 @contextmanager
-def open_crew(settings: ExecuteConfig, texts: int) -> Iterator[Crew | None]:
+def open_crew(settings: ExecuteConfig, texts: int) -> Iterator[WorkerPool | None]:
     """Workers that embed and compare; None where all runs here, or where there is too little for it to pay."""
     if settings.kind == "local" or texts < SPREAD_TEXTS:
         yield None

@@ -16,7 +16,7 @@ from cuvee.measure import measure_corpus
 
 
 class Counting:
-    """A crew in this process that pickles as one of other processes does, and notes what it is given."""
+    """A pool in this process that pickles as one of other processes does, and notes what it is given."""
 
     def __init__(self):
         self.items = []
@@ -60,7 +60,7 @@ def test_a_measurement_by_workers_equals_the_local_one(kind):
     here = measure_corpus(corpus, encoder=load_encoder("hashing"))
     with open_executor(kind, Terms(workers=2)) as executor:
         crew = ExecutorCrew(executor)
-        there = measure_corpus(corpus, encoder=load_encoder("hashing", crew=crew))
+        there = measure_corpus(corpus, encoder=load_encoder("hashing", workers=crew))
     assert dict(there.values) == dict(here.values)
 
 
