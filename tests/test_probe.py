@@ -7,7 +7,7 @@ import pytest
 
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng
-from cuvee.probe import ProbeModel, cross_validated_proba, fit_objective, fit_probe
+from cuvee.probe import Descent, ProbeModel, cross_validated_proba, fit_objective, fit_probe
 from cuvee.similarity import single_blas_thread, unit_rows
 
 
@@ -241,7 +241,10 @@ class PlainLoss:
 
 def test_a_loss_of_slope_minus_one_is_the_plain_probe():
     vectors, targets = clusters(40)
-    plain, sloped = fit_probe(vectors, targets, steps=30), fit_objective(vectors, targets, PlainLoss(40), steps=30)
+    plain, sloped = (
+        fit_probe(vectors, targets, steps=30),
+        fit_objective(vectors, targets, PlainLoss(40), Descent(steps=30)),
+    )
     np.testing.assert_array_equal(plain.weights, sloped.weights)
 
 
@@ -250,14 +253,14 @@ def test_log_probabilities_shown_to_the_loss_are_the_models_own():
     loss = PlainLoss(40)
     shown = []
     loss.slopes = lambda rows, log_p: shown.append((rows, log_p)) or -np.ones(len(rows))
-    fit_objective(vectors, targets, loss, steps=1, batch=40)
+    fit_objective(vectors, targets, loss, Descent(steps=1, batch=40))
     np.testing.assert_allclose(shown[0][1], np.log(0.25), atol=0.2)  # nothing is known before the first step
 
 
 def test_phases_take_their_share_of_the_steps_and_their_own_rows():
     vectors, targets = clusters(40)
     loss = PlainLoss(40, [Part(np.arange(0, 40, 2), 0.3), Part(np.arange(1, 40, 2), 0.7)])
-    fit_objective(vectors, targets, loss, steps=20, batch=8)
+    fit_objective(vectors, targets, loss, Descent(steps=20, batch=8))
     assert len(loss.batches) == 20
     assert {int(r) % 2 for batch in loss.batches[:6] for r in batch} == {0}
     assert {int(r) % 2 for batch in loss.batches[6:] for r in batch} == {1}
@@ -267,7 +270,7 @@ def test_phases_take_their_share_of_the_steps_and_their_own_rows():
 def test_every_phase_has_a_step(share):
     vectors, targets = clusters(40)
     loss = PlainLoss(40, [Part(np.arange(20), share), Part(np.arange(20, 40), 1 - share)])
-    fit_objective(vectors, targets, loss, steps=5, batch=4)
+    fit_objective(vectors, targets, loss, Descent(steps=5, batch=4))
     first = [batch.max() < 20 for batch in loss.batches]
     assert len(first) == 5
     assert 1 <= sum(first) <= 4
@@ -278,10 +281,10 @@ def test_gradients_are_compared_before_every_step_and_only_where_asked():
     loss = PlainLoss(40)
     marks = np.arange(40) >= 20
     held = {"synthetic": marks, "validation": (vectors[:20], targets[:20])}
-    quiet = fit_objective(vectors, targets, loss, steps=10, **held)
+    quiet = fit_objective(vectors, targets, loss, Descent(steps=10), **held)
     assert loss.cosines == []
     loss.needs_gradients = True
-    watched = fit_objective(vectors, targets, loss, steps=10, **held)
+    watched = fit_objective(vectors, targets, loss, Descent(steps=10), **held)
     assert [step for step, _ in loss.cosines] == list(range(10))
     assert all(-1 - 1e-6 <= cosine <= 1 + 1e-6 for _, cosine in loss.cosines)
     np.testing.assert_array_equal(quiet.weights, watched.weights)
@@ -294,5 +297,5 @@ def test_the_cosine_is_one_for_the_same_rows_and_negative_for_swapped_labels(lab
     loss = PlainLoss(40)
     loss.needs_gradients = True
     validation = (vectors, targets if labels == "own" else swapped)
-    fit_objective(vectors, targets, loss, steps=1, synthetic=np.ones(40, dtype=bool), validation=validation)
+    fit_objective(vectors, targets, loss, Descent(steps=1), synthetic=np.ones(40, dtype=bool), validation=validation)
     assert low < loss.cosines[0][1] < high

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.probe import fit_objective, fit_probe
+from cuvee.probe import Descent, fit_objective, fit_probe
 from cuvee.similarity import unit_rows
 from cuvee.train import TrainingRows, TrainSettings, build_loss, train_on_vectors
 from cuvee.train.losses.checkers import encode_sources, fit_checker, synthetic_log_p
@@ -88,7 +88,12 @@ def test_the_smallest_weight_within_a_quarter_of_a_standard_error_is_picked():
 def online(made_labels, floor):
     loss = OnlineRows(MARKS, floor)
     fit_objective(
-        VECTORS, [*REAL_LABELS, *made_labels], loss, synthetic=MARKS, validation=(HELD, HELD_LABELS.tolist()), steps=200
+        VECTORS,
+        [*REAL_LABELS, *made_labels],
+        loss,
+        Descent(steps=200),
+        synthetic=MARKS,
+        validation=(HELD, HELD_LABELS.tolist()),
     )
     return loss.source_weight
 
@@ -178,7 +183,7 @@ def test_a_label_that_the_real_rows_lack_weighs_little():
 def curriculum(pull, steps):
     loss = Curriculum(0.5, pull).prepare(rows_of(SHIFTED))
     targets = [*REAL_LABELS, *SHIFTED]
-    model = fit_objective(VECTORS, targets, loss, steps=steps, batch=240, l2=0.01, seed=3)
+    model = fit_objective(VECTORS, targets, loss, Descent(steps=steps, batch=240, l2=0.01, seed=3))
     return model.proba(HELD)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import BUILT_IN, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.probe import ProbeModel, fit_objective
+from cuvee.probe import Descent, ProbeModel, fit_objective
 from cuvee.records import Vectors
 from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
@@ -168,14 +168,12 @@ def _fit(
     settings: TrainSettings,
     validation: tuple[Vectors, Sequence[str]] | None,
 ) -> ProbeModel:
-    return fit_objective(
-        vectors,
-        corpus.targets,
-        loss,
+    descent = Descent(
         steps=settings.steps or STEPS,
         batch=settings.batch_size or _BATCH_SIZE,
         learning_rate=settings.learning_rate or _LEARNING_RATE,
         seed=settings.seed,
-        synthetic=mark_synthetic(corpus),
-        validation=validation,
+    )
+    return fit_objective(
+        vectors, corpus.targets, loss, descent, synthetic=mark_synthetic(corpus), validation=validation
     )
