@@ -133,7 +133,7 @@ import resource
 import shutil, sys
 import pyarrow.parquet
 from cuvee.corpus import load_corpus
-from cuvee.corpus.vectors import load_vectors
+from cuvee.corpus import load_vectors
 from cuvee.errors import InputError
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + {room}, resource.RLIM_INFINITY))

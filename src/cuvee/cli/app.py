@@ -24,7 +24,7 @@ from cuvee.cli import show
 from cuvee.cli.progress import Display
 from cuvee.config import config_schema, read_config, render_template
 from cuvee.corpus import Corpus, load_corpus, read_columns
-from cuvee.corpus.files import guess_columns
+from cuvee.corpus.table import guess_columns
 from cuvee.errors import ConfigError, CuveeError, InputError, TrialsFailed
 from cuvee.generate.masking import mask_urls
 from cuvee.inputs import show_value
