@@ -128,6 +128,7 @@ def test_every_byte_of_a_parquet_file_may_be_wrong(tmp_path, capsys):
 
 # --- Bombs: a process whose address space is bounded -----------------------------------------------
 ROOM = 1000 * 2**20
+BEFORE = resource.getrlimit(resource.RLIMIT_AS)  # of this process, when no test has run yet
 LOADS = """
 import resource
 import shutil, sys
@@ -210,11 +211,10 @@ def test_what_would_not_fit_in_memory_is_refused(tmp_path, name, make, told):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the address space of a process")
 def test_a_file_that_fits_is_read_and_the_bound_is_lifted(tmp_path):
-    before = resource.getrlimit(resource.RLIMIT_AS)
     with bounded_memory(tmp_path), bounded_memory(tmp_path):
         inside = resource.getrlimit(resource.RLIMIT_AS)[0]
         assert 0 < inside < free_memory() + 2**40
-    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    assert resource.getrlimit(resource.RLIMIT_AS) == BEFORE
     (tmp_path / "d.csv").write_bytes(b"text,label\n" + b"".join(b"text of row %d,a\n" % i for i in range(200_000)))
     assert loaded(tmp_path / "d.csv")[0] == ""
 

@@ -209,7 +209,8 @@ class _Bound:
     """The bound on this process's address space, put back as it was when the last reader leaves."""
 
     def __init__(self) -> None:
-        self._lock, self._readers, self._before = threading.RLock(), 0, (-1, -1)
+        self._lock, self._readers = threading.RLock(), 0
+        self._before: tuple[int, int] | None = None  # no number says that there is none: -1 is without bound
         self.room = 0
 
     @contextmanager
@@ -225,7 +226,7 @@ class _Bound:
                 self._readers -= 1
                 if self._readers == 0:
                     self.room = 0
-                    if self._before != (-1, -1):
+                    if self._before is not None:
                         import resource
 
                         resource.setrlimit(resource.RLIMIT_AS, self._before)
@@ -239,7 +240,7 @@ class _Bound:
 
     def _set(self, mapped: int) -> None:
         pages, free = read_kernel("/proc/self/statm").split(), free_memory()
-        self._before = (-1, -1)
+        self._before = None
         if not pages or free is None:
             return
         import resource  # only Unix has it
