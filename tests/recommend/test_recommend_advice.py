@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from cuvee.recommend import (
+    ComparedCells,
     advice_to_json,
     advice_to_text,
     collect_tables,
     confirm_cell,
     recommend_mixture,
-    summarise_cells,
     summarise_rows,
 )
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
@@ -19,6 +19,7 @@ from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores
 ITEMS = 1000
 RANKS = {"topics": ("1", "4", "16", "64")}
 SHARES = (0.5, 0.75, 0.9)
+GCE = ComparedCells(loss="gce")
 
 
 def make_trial(cell, generation, chance, rng, *, training=0, part="validation", ease=None, items=ITEMS):
@@ -161,7 +162,7 @@ def test_other_trainers_are_described_only():
     assert advice.best.cell.trainer == "probe" and "trainer encoder" in advice.scope
     assert {s.cell.trainer for s in advice.cells} == {"probe", "encoder"}
     assert advice.best == advise(probe).best
-    assert advise([*probe, *encoder], trainer="encoder").best.cell.trainer == "encoder"
+    assert advise([*probe, *encoder], compared=ComparedCells(trainer="encoder")).best.cell.trainer == "encoder"
 
 
 def test_confirmation_decides():
@@ -259,7 +260,7 @@ def test_words_and_values_are_the_same_each_time():
 
 def test_summaries_pair_draws():
     trials = make_study(hump, draws=3)
-    summaries = summarise_cells(trials, level_ranks=RANKS)
+    summaries = advise(trials).cells
     assert [s.cell.kind for s in summaries[:4]] == ["real-only", *["real-duplicated"] * 3]
     assert summaries[0].gains == () and [g.over for g in summaries[1].gains] == ["real-only"]
     blend = next(s for s in summaries if s.cell.kind == "blend")
@@ -306,8 +307,8 @@ def test_each_number_of_real_rows_has_an_advice_of_its_own():
     many = make_study(lambda _level, _share: -0.05)
     few = with_rows(make_study(hump, seed=1), 2)
     both = [*many, *few]
-    assert advise(both).decision == "do-not-use" == advise(both, rows_per_label=4).decision
-    found = advise(both, rows_per_label=2)
+    assert advise(both).decision == "do-not-use" == advise(both, compared=ComparedCells(rows_per_label=4)).decision
+    found = advise(both, compared=ComparedCells(rows_per_label=2))
     assert found.decision == "use" and found.best.cell.rows_per_label == 2 and found.best == advise(few).best
     assert found.shapes == advise(few).shapes and found.optimism == advise(few).optimism
     summary = summarise_rows({2: found, 4: advise(both)})
@@ -316,16 +317,16 @@ def test_each_number_of_real_rows_has_an_advice_of_its_own():
     assert summary[1].best == found.best and summary[1].shapes == found.shapes
     text = advice_to_text(dataclasses.replace(advise(both), by_rows=summary))
     assert "2 real rows a label: use, topics=4 at share 0.75 gains +" in text
-    nothing = advise(both, rows_per_label=7)
+    nothing = advise(both, compared=ComparedCells(rows_per_label=7))
     assert nothing.best is None and nothing.decision == "underpowered"
 
 
 def test_losses_are_compared_each_with_its_own_baselines():
     both = [*make_study(lambda _level, _share: -0.05), *with_rows(make_study(hump, seed=1), 4, loss="gce")]
-    assert advise(both).decision == "do-not-use" and advise(both, loss="gce").decision == "use"
+    assert advise(both).decision == "do-not-use" and advise(both, compared=GCE).decision == "use"
     assert "Described only, not used to choose: loss gce" in advise(both).scope
-    own = advise(with_rows(make_study(hump, seed=1), 4, loss="gce"), loss="gce")
-    assert advise(both, loss="gce").best == own.best
+    own = advise(with_rows(make_study(hump, seed=1), 4, loss="gce"), compared=GCE)
+    assert advise(both, compared=GCE).best == own.best
 
 
 def test_the_measure_of_diversity_can_be_another():

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cuvee.recommend import advice_to_text, confirm_cell, estimate_optimism, recommend_mixture
+from cuvee.recommend import advice_to_text, confirm_cell, recommend_mixture
+from cuvee.recommend.statistics import estimate_optimism
 from cuvee.records import Cell, Composition, Draw, Estimate, Level, Scores, Trial
 
 
@@ -55,8 +56,6 @@ def test_nothing_to_split_and_wrong_arguments():
     assert estimate_optimism(draw_gains(0, items=9), over="b") is None
     with pytest.raises(ValueError, match="shape"):
         estimate_optimism(np.zeros((3, 4)), over="b")
-    with pytest.raises(ValueError, match="folds"):
-        estimate_optimism(draw_gains(0), over="b", folds=1)
     with pytest.raises(ValueError, match="best"):
         estimate_optimism(draw_gains(0), over="b", best=25)
     empty = draw_gains(0)

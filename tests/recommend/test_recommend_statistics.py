@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cuvee.recommend import adjust_holm, count_more_draws, paired_gain, split_variance
-from cuvee.recommend.statistics import join_df
+from cuvee.recommend.statistics import adjust_holm, count_more_draws, join_df, paired_gain, split_variance
 
 ITEMS = 1000
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy import interpolate, stats
 
-from cuvee.recommend import fit_two_lines
-from cuvee.recommend.two_lines import smooth_spline
+from cuvee.recommend.shapes import fit_two_lines, smooth_spline
 
 DIVERSITY = np.array([12.0, 19.0, 27.0, 33.0, 40.0])
 HUMP = np.array([0.0, 1.5, 2.0, 1.5, 0.0])

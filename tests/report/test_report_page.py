@@ -1,5 +1,6 @@
 """The page, from a small study whose trials are made up but whose advice is the real one."""
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -94,7 +95,6 @@ def make_data(*, confirmed=True, **changes):
         "level_ranks": {dial: list(gains) for dial, gains in LEVELS.items()},
         "measurements": measurements,
         "descriptive_shares": (0.9,),
-        "scope": f"Headlines {HOSTILE}.",
     }
     failure = TrialFailure(
         cell=Cell(kind="real-only", rows_per_label=4, trainer="encoder"),
@@ -105,9 +105,10 @@ def make_data(*, confirmed=True, **changes):
     trials = make_trials()
     best = recommend_mixture(trials, **options).best.cell
     confirmation = confirm_cell(make_trials("test"), best, fresh_draws=True, note=HOSTILE) if confirmed else None
+    advice = recommend_mixture(trials, [failure], confirmation=confirmation, **options)
     content = {
         "title": f"headlines {HOSTILE}",
-        "advice": recommend_mixture(trials, [failure], confirmation=confirmation, **options),
+        "advice": dataclasses.replace(advice, scope=f"Headlines {HOSTILE}. {advice.scope}"),
         "levels": levels,
         "measurements": measurements | {"real": make_measurement("real", 45.0)},
         "descriptive_shares": (0.9,),

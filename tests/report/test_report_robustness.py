@@ -6,7 +6,7 @@ import pytest
 from test_report_page import HOSTILE, LEVELS, Reader, make_data, make_trials
 
 from cuvee.cli.show import show_advice
-from cuvee.recommend import compare_advice, recommend_mixture, summarise_rows
+from cuvee.recommend import ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.wording import write_rows, write_shape
 from cuvee.records import TwoLines
 from cuvee.report import render_report
@@ -36,12 +36,13 @@ def data():
     other = dataclasses.replace(base, decision="do-not-use")
     lines = TwoLines(shape="inverted-U", break_at=25.0, low_slope=0.01, low_p=0.02, high_slope=-0.02, high_p=0.0001)
     shapes = (dataclasses.replace(base.shapes[0], two_lines=lines), *base.shapes[1:])
+    rows = {n: recommend_mixture([*many, *few], compared=ComparedCells(rows_per_label=n), **options) for n in (2, 4)}
     advice = dataclasses.replace(
         base,
         shapes=shapes,
         confirmation=made.advice.confirmation,
         sensitivity=compare_advice(base, {"metric distinct_2": base, "equal epochs": other, HOSTILE: base}),
-        by_rows=summarise_rows({n: recommend_mixture([*many, *few], rows_per_label=n, **options) for n in (2, 4)}),
+        by_rows=summarise_rows(rows),
     )
     return dataclasses.replace(made, advice=advice)
 

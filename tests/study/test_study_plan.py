@@ -10,7 +10,7 @@ import yaml
 from command_line import call, refused
 from cuvee.errors import ConfigError
 from cuvee.hub import without_hub
-from cuvee.recommend.power import plan_power
+from cuvee.recommend import plan_power
 from cuvee.study import open_study, run_study
 from cuvee.study.planning import plan_study
 
@@ -61,11 +61,11 @@ def test_cost_and_power_follow_their_settings(settings):
     assert plan.cost == pytest.approx((plan.usage.prompt_tokens * 1000 + plan.usage.completion_tokens * 2000) / 1e6)
     assert any("generator.budget.requests is 3" in note for note in plan.notes)
     cells = 5 * 2  # levels x shares above 0
-    assert plan.power.gain == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, tests=cells, items=45)
-    assert plan.power.hump == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, levels=3)
+    assert plan.power.gain == plan_power(draws=2, sd_between=1, sd_within=1 / math.sqrt(2), tests=cells, items=45)
+    assert plan.power.hump == plan_power(draws=2, sd_between=1, sd_within=1 / math.sqrt(2), levels=3)
     steady = plan_study(settings, sd_between=0.1, sd_within=0.1)
     assert steady.power.gain < plan.power.gain and steady.cost is None
-    assert plan.power.confirmed == plan_power(draws=2, sd_between=1, sd_within=1, repeats=2, items=45)
+    assert plan.power.confirmed == plan_power(draws=2, sd_between=1, sd_within=1 / math.sqrt(2), items=45)
     apart = plan_study(settings, disagreement=0.3).power
     assert apart.disagreement == 0.3 and apart.gain > plan.power.gain and apart.confirmed > plan.power.confirmed
     one = plan_study({**settings, "draws": {**settings["draws"], "generation": 1, "confirm": 0}})

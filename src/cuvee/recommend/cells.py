@@ -36,6 +36,24 @@ class CellTable:
         return float(self.correct.mean())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedCells:
+    """Whose cells are compared with each other: those of one trainer, one loss and one number of real rows."""
+
+    trainer: str = "probe"
+    loss: str = "ce"
+    rows_per_label: int | None = None
+    """None is the largest number that blends have"""
+
+    def take(self, tables: Mapping[Cell, CellTable]) -> dict[Cell, CellTable]:
+        """These cells of all; baselines of loss ``ce`` stand in."""
+        own = {c: t for c, t in tables.items() if c.trainer == self.trainer and c.loss in (self.loss, "ce")}
+        rows = self.rows_per_label
+        if rows is None:
+            rows = max((c.rows_per_label for c in own if (c.kind, c.loss) == ("blend", self.loss)), default=0)
+        return {c: t for c, t in own.items() if c.rows_per_label == rows}
+
+
 def collect_tables(
     trials: Iterable[Trial], *, part: Literal["validation", "test"] = "validation"
 ) -> dict[Cell, CellTable]:
@@ -152,21 +170,6 @@ def summarise_cell(tables: Mapping[Cell, CellTable], cell: Cell) -> CellSummary:
         share=table.share,
         gains=gains_of(tables, cell),
     )
-
-
-def summarise_cells(
-    trials: Iterable[Trial],
-    *,
-    level_ranks: Mapping[str, Sequence[str]] | None = None,
-    part: Literal["validation", "test"] = "validation",
-) -> tuple[CellSummary, ...]:
-    """Every cell over all its draws: mean accuracy, realised share and paired gains over the baselines.
-
-    Raises:
-        ValueError: trials were evaluated on different items, or one trial comes twice.
-    """
-    tables = collect_tables(trials, part=part)
-    return tuple(summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks or {}))
 
 
 def confirm_cell(

@@ -1,4 +1,4 @@
-"""The shape of accuracy over the levels of a dial, tested and not fitted.
+"""The shape of accuracy over the levels of a dial, tested and not fitted, and whether the levels differ at all.
 
 **Inverted U** is the intersection-union test (Berger 1982, Technometrics 24): some interior level beats
 *both* ends, each by a one-sided paired t test over generation draws; the p-value of an interior level is
@@ -8,34 +8,62 @@ is wrong up to 95% of the time. **U-shaped** is its mirror image. **Rising** and
 ends, one-sided, corrected for asking both ways. **Flat** is two one-sided tests within ``delta`` for every
 pair of levels (Schuirmann 1987), itself an intersection-union test, so it needs no correction.
 
-Levels stand in the order given. Where their measured diversity is given, Simonsohn's two-lines test over it is
-reported beside the verdict; it does not change it.
-
 The verdict is the first of these that holds at ``alpha``, in this order: inverted-U or U-shaped (the
 smaller p-value), rising or falling, flat; else *underpowered*.
 
 Draws are the replicates and the held-out items are taken as they are: a verdict says what would happen
 with new pools on these items. Where the differences of two levels are the same in every draw, t has no
 denominator and the exact sign test takes its place (p = 2^-draws at best).
+
+Levels stand in the order of their measured diversity, where that is known. **Simonsohn's two-lines test** over it, with
+the Robin Hood break point, is reported beside the verdict; it does not change it.
+
+Simonsohn 2018, "Two lines: a valid alternative to the invalid testing of U-shaped relationships with quadratic
+regressions", Advances in Methods and Practices in Psychological Science 1(4). An inverted U is shown where a
+line fitted at and below some break point rises, a line fitted at and above it falls, and both slopes differ
+from 0. The break point is found so:
+
+1. a cubic smoothing spline (the penalty by generalised cross-validation, standard errors from the Bayesian
+   covariance: Wahba 1983, J. R. Stat. Soc. B 45; Green & Silverman 1994, ch. 2) gives the most extreme fitted
+   value between the 10th and the 90th percentile of x, and the *flat region*: all x there whose fitted value
+   lies within one standard error of it;
+2. two lines broken at the median of the flat region give the t values ``t1`` and ``t2``;
+3. the break is the ``|t2| / (|t1| + |t2|)`` quantile of the flat region, which takes points from the
+   stronger line and gives them to the weaker (hence Robin Hood).
+
+Slopes have heteroscedasticity-consistent standard errors (HC3: MacKinnon & White 1985, J. Econometrics 29).
+Points are (generation draw, level): other draws are averaged before. Each draw's mean is taken out first,
+which is the pairing, and the degrees of freedom pay for it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from cuvee.recommend.cells import CellTable
 from cuvee.recommend.statistics import Floats
-from cuvee.recommend.two_lines import fit_two_lines
-from cuvee.records import Shape, ShapeTest
+from cuvee.records import Cell, Estimate, ManipulationCheck, Measurement, Shape, ShapeTest
+from cuvee.records.advice import TwoLines
 
+DIVERSITY = "vendi_q1"
+"""The metric that levels are checked on: the Vendi score of order 1."""
+_ALIKE = 1.05
+"""Numbers of rows that differ by no more than this factor count as equal."""
 _SAME = 1e-12
 """Standard deviations of accuracies below this are rounding."""
 
 _PRECEDENCE: tuple[tuple[Shape, ...], ...] = (("inverted-U", "U-shaped"), ("rising", "falling"), ("flat",))
+_PENALTIES = np.logspace(-6, 6, 49)
+_EDGES = (0.1, 0.9)
+"""Percentiles of x between which the extreme is looked for."""
 
 
 def find_p_above(difference: ArrayLike, *, margin: float = 0.0) -> float:
@@ -103,7 +131,6 @@ def test_shape(
     share: float = 0.0,
     items: ArrayLike | None = None,
     diversity: ArrayLike | None = None,
-    note: str = "",
 ) -> ShapeTest:
     """The verdict on the shape of accuracy over ordered levels, as the module says.
 
@@ -117,7 +144,6 @@ def test_shape(
         items: correctness by item, shape (L, items), of the one draw, where G = 1. The held-out items are
             then the replicates, and the verdict speaks of that pool only.
         diversity: measured, shape (L,) or (G, L), for the two-lines test.
-        note: a remark that stands before those found here.
 
     Raises:
         ValueError: shapes do not fit, or ``delta`` or ``alpha`` is out of range.
@@ -130,7 +156,7 @@ def test_shape(
     if delta <= 0 or not 0 < alpha < 1:
         raise ValueError(f"delta must be above 0 and alpha between 0 and 1, not {delta!r} and {alpha!r}")
     draws, means = table.shape[0], tuple(float(v) for v in table.mean(axis=0))
-    notes = [note] if note else []
+    notes: list[str] = []
     if draws == 1:
         notes.append("one generation draw: the verdict concerns that pool only")
         table = _replicate_by_item(items, len(levels))
@@ -168,3 +194,319 @@ def _replicate_by_item(items: ArrayLike | None, levels: int) -> Floats:
     if table.ndim != 2 or table.shape[0] != levels or table.shape[1] < 2:
         raise ValueError(f"items must have shape ({levels} levels, items >= 2), not {table.shape}")
     return np.asarray(table.T)
+
+
+# --- two lines ---
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    slope: float
+    t: float
+    p_value: float
+
+
+_NO_LINE = _Line(slope=0.0, t=0.0, p_value=1.0)
+
+
+def fit_two_lines(diversity: ArrayLike, accuracy: ArrayLike, *, alpha: float = 0.05) -> TwoLines | None:
+    """The two-lines test, as the module says; None where it cannot be done.
+
+    It takes at least two generation draws and three different values of diversity, one of them between the
+    10th and the 90th percentile.
+
+    Args:
+        diversity: measured, shape (levels,) or (draws, levels).
+        accuracy: shape (draws, levels), other draws averaged first.
+        alpha: the level of each of the two slopes.
+
+    Raises:
+        ValueError: shapes do not fit, numbers are not finite, or ``alpha`` is out of range.
+    """
+    y = np.asarray(accuracy, dtype=np.float64)
+    x = np.asarray(diversity, dtype=np.float64)
+    if y.ndim != 2 or x.shape not in (y.shape, y.shape[1:]):
+        raise ValueError(f"diversity {x.shape} must have the shape of accuracy {y.shape}, or its second part")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("diversity and accuracy must be finite")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    draws, levels = y.shape
+    x = np.broadcast_to(x, y.shape).ravel()
+    y = (y - y.mean(axis=1, keepdims=True)).ravel()
+    df = y.size - 4.0 - (draws - 1.0)
+    if draws < 2 or np.unique(x).size < 3 or df < 1:
+        return None
+    # a draw's mean taken out leaves (levels - 1) / levels of the noise; the slopes keep all of it
+    inflate = levels / (levels - 1.0)
+    knots, fitted, errors = smooth_spline(x, y)
+    peak = _place_break(x, y, (knots, fitted, errors), df=df, inflate=inflate)
+    trough = _place_break(x, -y, (knots, -fitted, errors), df=df, inflate=inflate)
+    if peak is None or trough is None:
+        return None
+    up_down = _cut_lines(x, y, peak, df=df, inflate=inflate)
+    down_up = _cut_lines(x, y, trough, df=df, inflate=inflate)
+    if _is_shown(down_up, sign=-1, alpha=alpha) and not _is_shown(up_down, sign=1, alpha=alpha):
+        return _name_lines(down_up, trough, "U-shaped")
+    return _name_lines(up_down, peak, "inverted-U" if _is_shown(up_down, sign=1, alpha=alpha) else "underpowered")
+
+
+def _name_lines(
+    lines: tuple[_Line, _Line], at: float, shape: Literal["inverted-U", "U-shaped", "underpowered"]
+) -> TwoLines:
+    low, high = lines
+    return TwoLines(
+        shape=shape,
+        break_at=at,
+        low_slope=low.slope,
+        low_p=low.p_value,
+        high_slope=high.slope,
+        high_p=high.p_value,
+    )
+
+
+def _is_shown(lines: tuple[_Line, _Line], *, sign: int, alpha: float) -> bool:
+    low, high = lines
+    return sign * low.slope > 0 > sign * high.slope and max(low.p_value, high.p_value) <= alpha
+
+
+def _place_break(
+    x: Floats, y: Floats, smooth: tuple[Floats, Floats, Floats], *, df: float, inflate: float
+) -> float | None:
+    """The Robin Hood break for a maximum of y; None where nothing lies between the edges."""
+    low, high = np.quantile(x, _EDGES)
+    knots, fitted, errors = smooth
+    middle = (knots > low) & (knots < high)
+    if not middle.any():
+        return None
+    peak = float(fitted[middle].max())
+    flat = x[np.isin(x, knots[middle & (fitted + errors >= peak)])]
+    first, second = _cut_lines(x, y, float(np.median(flat)), df=df, inflate=inflate)
+    strength = abs(first.t) + abs(second.t)
+    return float(np.quantile(flat, abs(second.t) / strength if strength > 0 else 0.5))
+
+
+def _cut_lines(x: Floats, y: Floats, at: float, *, df: float, inflate: float) -> tuple[_Line, _Line]:
+    """One line at and below the break, one at and above: points at the break serve in both, as published."""
+    below, above = x <= at, x >= at
+    return (
+        _fit_line(x[below], y[below], df=df, inflate=inflate),
+        _fit_line(x[above], y[above], df=df, inflate=inflate),
+    )
+
+
+def _fit_line(x: Floats, y: Floats, *, df: float, inflate: float) -> _Line:
+    centred = x - x.mean() if x.size else x
+    total = float(centred @ centred)
+    if total <= 0.0 or x.size < 3:
+        return _NO_LINE
+    slope = float(centred @ y) / total
+    rest = y - y.mean() - slope * centred
+    leverage = 1.0 / x.size + centred**2 / total
+    if (leverage >= 1.0 - 1e-9).any():  # a point that decides its own line has no residual
+        return _NO_LINE
+    variance = inflate * float(np.sum((centred * rest / (1.0 - leverage)) ** 2)) / total**2
+    if variance <= 0.0:
+        return _Line(slope=slope, t=0.0, p_value=1.0)
+    t = slope / float(np.sqrt(variance))
+    return _Line(slope=slope, t=t, p_value=2.0 * float(special.stdtr(df, -abs(t))))
+
+
+def smooth_spline(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """The natural cubic smoothing spline at the different values of x: those, the fit, and its standard errors.
+
+    Args:
+        x: shape (n,), at least three different values.
+        y: shape (n,).
+    """
+    knots, where, counts = np.unique(x, return_inverse=True, return_counts=True)
+    means = np.bincount(where, weights=y) / counts
+    within = float(np.sum((y - means[where]) ** 2))
+    roughness = _penalise_roughness((knots - knots[0]) / (knots[-1] - knots[0]))
+    weights = np.diag(counts.astype(np.float64))
+    scale = float(np.trace(weights) / np.trace(roughness))
+    inverses = np.linalg.inv(weights + (_PENALTIES * scale)[:, None, None] * roughness)
+    fits = inverses @ (counts * means)
+    losses = within + (counts * (means - fits) ** 2).sum(axis=1)
+    left = y.size - (inverses * counts).trace(axis1=1, axis2=2)
+    scores = np.where(left >= 0.5, y.size * losses / np.maximum(left, 0.5) ** 2, np.inf)
+    best = int(np.argmin(scores))  # the largest penalty leaves a straight line, so one score is finite
+    errors = np.sqrt(np.maximum(losses[best] / left[best] * np.diag(inverses[best]), 0.0))
+    return knots, fits[best], errors
+
+
+def _penalise_roughness(knots: Floats) -> Floats:
+    """The matrix of the integrated squared second derivative in the values at the knots (Green & Silverman)."""
+    gaps = np.diff(knots)
+    inner = knots.size - 2
+    q, r = np.zeros((knots.size, inner)), np.zeros((inner, inner))
+    for j in range(inner):
+        q[j : j + 3, j] = 1.0 / gaps[j], -1.0 / gaps[j] - 1.0 / gaps[j + 1], 1.0 / gaps[j + 1]
+        r[j, j] = (gaps[j] + gaps[j + 1]) / 3.0
+        if j + 1 < inner:
+            r[j, j + 1] = r[j + 1, j] = gaps[j + 1] / 6.0
+    return np.asarray(q @ np.linalg.solve(r, q.T))
+
+
+# --- the manipulation check ---
+def check_manipulation(
+    dial: str, names: Sequence[str], measurements: Mapping[str, Measurement], *, metric: str = DIVERSITY
+) -> ManipulationCheck:
+    """Compare the least and the most diverse level as measured: passed if their 95% intervals do not overlap.
+
+    Levels measured at numbers of rows that differ by more than a twentieth do not pass, because rows alone move the
+    score.
+
+    Args:
+        dial: the dial.
+        names: its levels, from least to most diverse as expected.
+        measurements: ``dial=level`` -> measurement; levels without one are left out.
+        metric: the measure of diversity.
+    """
+    found: dict[str, Estimate] = {}
+    for name in names:
+        measurement = measurements.get(f"{dial}={name}")
+        if measurement is not None and metric in measurement.values:
+            found[name] = measurement.values[metric]
+    passed, notes = _compare_levels(found)
+    return ManipulationCheck(
+        dial=dial,
+        metric=metric,
+        levels=tuple(found),
+        estimates=tuple(found.values()),
+        passed=passed,
+        note="; ".join(notes),
+    )
+
+
+def _compare_levels(found: Mapping[str, Estimate]) -> tuple[bool, list[str]]:
+    if len(found) < 2:
+        return False, ["fewer than two levels were measured"]
+    measured = sorted(found, key=lambda name: found[name].value)
+    least, most = found[measured[0]], found[measured[-1]]
+    passed, notes = False, []
+    if least.high is None or most.low is None:
+        notes.append("no interval is known, so no difference is shown")
+    else:
+        passed = most.low > least.high
+        relation = "do not overlap" if passed else "overlap: this dial did not change the measured diversity"
+        notes.append(
+            f"least diverse {measured[0]} ({least.value:.1f}) and most diverse {measured[-1]} ({most.value:.1f}): "
+            f"the intervals {relation}"
+        )
+    if measured != list(found):
+        notes.append(
+            f"measured order {' < '.join(measured)} differs from the expected {' < '.join(found)}: "
+            "read diversity beside shift and quality, since noise can look less diverse to an embedder"
+        )
+    sizes = [estimate.n for estimate in found.values()]
+    if min(sizes) != max(sizes):
+        notes.append(f"measured at {min(sizes):,} to {max(sizes):,} rows, which alone moves the score")
+        if max(sizes) > _ALIKE * min(sizes):
+            passed = False
+            notes.append("so the levels cannot be compared: measure them at equal rows")
+    return passed, notes
+
+
+# --- the balanced slice of each dial: its levels at one share ---
+def test_slices(
+    tables: Mapping[Cell, CellTable],
+    level_ranks: Mapping[str, Sequence[str]],
+    *,
+    share: float,
+    delta: float,
+    alpha: float,
+    checks: Sequence[ManipulationCheck] = (),
+) -> tuple[ShapeTest, ...]:
+    """One test a dial, over the levels trained at ``share`` and the draws that all of them have.
+
+    Levels stand in the order of their measured diversity where all were measured, because diversity is what was
+    measured and not what was asked for; else in the expected one. Where the levels that a verdict rests on do not
+    differ in measured diversity, it is marked as not interpreted.
+
+    Args:
+        tables: the cells that may win, at ``share``.
+        level_ranks: dial -> its level names from least to most diverse as expected.
+        share: of all cells in ``tables``.
+        delta: the smallest difference that counts.
+        alpha: the level of each test.
+        checks: the manipulation checks, whose estimates are the measured diversity.
+    """
+    by_dial = {check.dial: check for check in checks}
+    tests = []
+    for dial, names in level_ranks.items():
+        found = {str(c.level): table for c, table in tables.items() if c.dial == dial}
+        check = by_dial.get(dial)
+        levels = _order_levels([name for name in names if name in found], check)
+        correct, notes = _stack_levels([found[name] for name in levels])
+        if not correct.size:
+            continue
+        if len(levels) < len(names):
+            absent = ", ".join(name for name in names if name not in found)
+            notes.insert(0, f"left out for want of draws: {absent}, so the shape is that of the other levels")
+        if levels != [name for name in names if name in found]:
+            notes.append(f"levels stand in their measured order, {' < '.join(levels)}")
+        test = test_shape(
+            correct.mean(axis=2),
+            levels=levels,
+            delta=delta,
+            alpha=alpha,
+            dial=dial,
+            share=share,
+            items=correct[0] if len(correct) == 1 else None,
+            diversity=None if check is None else _find_diversity(check, levels),
+        )
+        noted = dataclasses.replace(test, note="; ".join(filter(None, [*notes, test.note])))
+        tests.append(_judge_manipulation(noted, check))
+    return tuple(tests)
+
+
+def _find_diversity(check: ManipulationCheck, levels: Sequence[str]) -> list[float] | None:
+    measured = {name: e.value for name, e in zip(check.levels, check.estimates, strict=True)}
+    return [measured[name] for name in levels] if all(name in measured for name in levels) else None
+
+
+def _order_levels(levels: list[str], check: ManipulationCheck | None) -> list[str]:
+    """From least to most diverse as measured, where all were; ties and the rest as given."""
+    measured = None if check is None else _find_diversity(check, levels)
+    if measured is None:
+        return levels
+    return [levels[k] for k in np.argsort(measured, kind="stable")]
+
+
+def _judge_manipulation(test: ShapeTest, check: ManipulationCheck | None) -> ShapeTest:
+    if check is None or len(check.levels) < 2:
+        return test
+    if not check.passed:
+        note = "not interpreted: the levels do not differ in measured diversity, so no effect of diversity can show"
+    elif alike := _find_alike(test, check):
+        note = (
+            f"not interpreted: {test.peak} does not differ from {' and '.join(alike)} in measured diversity, so no "
+            "turn of accuracy over diversity can show there"
+        )
+    else:
+        return test
+    return dataclasses.replace(test, interpreted=False, note="; ".join(n for n in (test.note, note) if n))
+
+
+def _find_alike(test: ShapeTest, check: ManipulationCheck) -> list[str]:
+    """The ends of an inverted U or a U whose measured diversity is not told apart from that of its peak."""
+    found = dict(zip(check.levels, check.estimates, strict=True))
+    if test.peak is None or not all(name in found for name in (test.peak, test.levels[0], test.levels[-1])):
+        return []
+    first, peak, last = found[test.levels[0]], found[test.peak], found[test.levels[-1]]
+    return [
+        name
+        for name, low, high in ((test.levels[0], first, peak), (test.levels[-1], peak, last))
+        if low.high is None or high.low is None or low.high >= high.low
+    ]
+
+
+def _stack_levels(tables: Sequence[CellTable]) -> tuple[Floats, list[str]]:
+    """Correctness at the draws that all levels have, shape (draws, levels, items), and what was left out."""
+    drawn = {d for table in tables for d in table.draws}
+    common = sorted(d for d in drawn if all(d in table.draws for table in tables))
+    if not common:
+        return np.empty((0, 0, 0)), []
+    rows = [table.correct[[table.draws.index(d) for d in common]] for table in tables]
+    left_out = len(drawn) - len(common)
+    notes = [f"draws that lack a level are left out: {left_out}"] if left_out else []
+    return np.stack(rows, axis=1), notes

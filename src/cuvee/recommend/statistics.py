@@ -1,6 +1,6 @@
-"""Paired gains of accuracy and their uncertainty, from an items x generation-draws table.
+"""Paired gains of accuracy and their uncertainty, what a planned design can detect, and the luck of the best cell.
 
-A comparison of two cells is a table of differences ``D[g, i]``: how much more often the first cell than the
+**A gain.** A comparison of two cells is a table of differences ``D[g, i]``: how much more often the first cell than the
 second was right about held-out item ``i`` in generation draw ``g``, sampling and training draws averaged
 first (several trainings on one pool are not replicates of the pool). Both items and draws are samples of
 something larger, so the table is read as a two-way random-effects model without replication,
@@ -17,6 +17,37 @@ trust the estimated share of ``A``. Cochran & Cox (1950, *Experimental Designs*;
 the two t quantiles by ``A`` and ``B`` instead; here that gives the degrees of freedom: those of the t distribution
 whose 90% quantile is the weighted one. By numerical integration over normal data the 95% interval then covers 92.6 to
 97.1% with two draws, 94.7 to 96.7% with three, 95.0 to 96.2% with five, whatever the true shares.
+
+**What a planned design can detect** (:func:`plan_power`, in percentage points). One cell's accuracy at a generation
+draw, its ``repeats`` sampling and training draws averaged, varies by
+
+    sd = sqrt(sd_between^2 + sd_within^2 / repeats)
+
+so a paired difference of two cells varies by ``sqrt(2) sd`` over draws, and its mean over G draws has standard
+error ``sqrt(2 / G) sd`` with G - 1 degrees of freedom. Power is that of the noncentral t distribution
+(Cohen 1988, *Statistical Power Analysis*; Johnson, Kotz & Balakrishnan 1995, ch. 31).
+
+- *A gain* over a baseline (``levels`` below 3): two-sided at ``alpha / tests``. Where the held-out items are
+  a sample too, they add ``100^2 disagreement / items`` to the variance of the mean: two cells answer that
+  fraction of items differently, whatever the number of draws. Degrees of freedom are those of :func:`join_df`.
+- *An inverted U* over ``levels`` of 3 and more: the peak must beat both ends, each one-sided at
+  ``alpha / (levels - 2)``. The two comparisons share the peak, so they are positively correlated and the
+  chance of both is at least the product (Slepian 1962): each is planned with the root of the power.
+  Neighbours of the peak that also beat the ends add to that, so this is a lower bound.
+
+**How much better the best of many cells looks than it is** (:func:`estimate_optimism`). It owes part of its lead to
+luck in the draws and in the held-out items it was chosen on (the winner's curse; Cawley & Talbot 2010, JMLR 11). A part
+of the table of gains that took no part in the choice does not share that luck, so: leave out one generation draw *and*
+one fold of the items, choose the best cell on what remains, and read its gain on the part left out; average over all
+such splits. The apparent gain less that average is the optimism. Both must be left out: items answered by luck in one
+draw tend to be answered by the same luck in the next, because the same model sees the same item.
+
+For equal cells the corrected gain is unbiased. Where cells differ it errs to the safe side: each split chooses
+with one draw and one fold less than the study did, so it finds the truly best cell a little less often.
+(The bootstrap would err to the other side: it adds noise to means that already hold noise, and for equal
+cells it finds about 0.7 of the optimism.) It is an estimate for the reader; a verdict rests on fresh draws and
+the locked test. Cells that an adaptive search sampled unevenly were not chosen by the rule replayed here,
+so for those it is a rough guide.
 """
 
 from __future__ import annotations
@@ -30,6 +61,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from cuvee.records import Gain
+from cuvee.records.advice import Optimism
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +70,8 @@ MOST_DRAWS = 1000
 """Beyond this many generation draws a question counts as out of reach."""
 _MATCHED = 0.9
 """The quantile that is matched; a higher one gives wider intervals (up to 97.1% with three draws, at 0.975)."""
+_FOLDS = 5
+"""Parts into which items are dealt in turn to estimate optimism: item i to part i modulo 5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,3 +267,121 @@ def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if values.size else steps
     return tuple(float(v) for v in adjusted)
+
+
+def plan_power(
+    *,
+    draws: int,
+    sd_between: float,
+    sd_within: float = 0.0,
+    alpha: float = 0.05,
+    levels: int = 1,
+    tests: int = 1,
+    items: int | None = None,
+    disagreement: float = 0.1,
+) -> float:
+    """The smallest true effect, in points, that the design finds with power 0.8; infinite with one draw.
+
+    Args:
+        draws: generation draws, paired across cells.
+        sd_between: SD over generation draws of one cell's accuracy, points.
+        sd_within: SD of the mean of the sampling and training draws of one generation draw, points.
+        alpha: level of the test.
+        levels: below 3 a gain over a baseline; else the height of an inverted U above both of its ends.
+        tests: gains that Bonferroni's (so also Holm's) correction covers, for a gain.
+        items: held-out items, for a gain; None leaves them out, as the shape test does.
+        disagreement: fraction of the items that two cells answer differently.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    for name, count, least in (("draws", draws, 1), ("levels", levels, 1), ("tests", tests, 1), ("items", items, 2)):
+        if count is not None and count < least:
+            raise ValueError(f"{name} must be at least {least}, not {count!r}")
+    for name, spread in (("sd_between", sd_between), ("sd_within", sd_within)):
+        if not (spread >= 0.0 and math.isfinite(spread)):
+            raise ValueError(f"{name} must be at least 0 points, not {spread!r}")
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    if not 0.0 <= disagreement <= 1.0:
+        raise ValueError(f"disagreement must lie between 0 and 1, not {disagreement!r}")
+    if draws == 1:
+        return math.inf
+    variance = 2.0 * (sd_between**2 + sd_within**2) / draws
+    df = draws - 1.0
+    if levels >= 3:
+        tail, each = alpha / (levels - 2), math.sqrt(POWER)
+    else:
+        tail, each = alpha / (2 * tests), POWER
+        by_item = 0.0 if items is None else 100.0**2 * disagreement / items
+        if items is not None and by_item > 0.0:
+            df = join_df(variance, by_item, draws=draws, items=items)
+        variance += by_item
+    critical = float(special.stdtrit(df, 1.0 - tail))
+    return float(special.nctdtrinc(df, 1.0 - each, critical)) * math.sqrt(variance)
+
+
+def estimate_optimism(gains: ArrayLike, *, over: str, best: int | None = None) -> Optimism | None:
+    """The optimism of the best of many cells, as the module says.
+
+    Args:
+        gains: gain over the baseline, shape (cells, generation draws, items), as fractions, other draws averaged
+            first; a draw that a cell lacks is NaN in all items.
+        over: the name of the baseline.
+        best: the cell that was chosen; by default the one with the highest mean.
+
+    Returns:
+        None where there is nothing to split: fewer than two items a fold, or no split that can be read.
+
+    Raises:
+        ValueError: the shape is wrong, a cell has no draw at all, or ``best`` is out of range.
+    """
+    table = np.asarray(gains, dtype=np.float64)
+    if table.ndim != 3 or 0 in table.shape:
+        raise ValueError(f"gains must have shape (cells, draws, items), none of them 0, not {table.shape}")
+    if best is not None and not 0 <= best < table.shape[0]:
+        raise ValueError(f"best is {best!r}; it must be one of the {table.shape[0]} cells")
+    present = ~np.isnan(table[:, :, 0])
+    if not (present.any(axis=1).all() and (np.isfinite(table).all(axis=2) == present).all()):
+        raise ValueError("gains must be finite, save draws that a cell lacks, and each cell needs a draw")
+    if table.shape[2] < 2 * _FOLDS:
+        return None
+    sizes = np.bincount(np.arange(table.shape[2]) % _FOLDS, minlength=_FOLDS).astype(np.float64)
+    sums = np.stack([table[:, :, f::_FOLDS].sum(axis=2) for f in range(_FOLDS)], axis=2)
+    sums = np.where(present[:, :, None], sums, 0.0)
+    means = sums.sum(axis=(1, 2)) / (present.sum(axis=1) * sizes.sum())
+    chosen = int(np.argmax(means)) if best is None else best
+    corrected, splits, same = _read_splits(sums, present, sizes, chosen)
+    if not splits:
+        return None
+    apparent = float(means[chosen])
+    return Optimism(
+        over=over,
+        cells=table.shape[0],
+        apparent=apparent,
+        corrected=corrected,
+        value=apparent - corrected,
+        splits=splits,
+        same_choice=same / splits,
+    )
+
+
+def _read_splits(sums: Floats, present: np.ndarray, sizes: Floats, chosen: int) -> tuple[float, int, int]:
+    """Mean gain on the left-out parts, the splits that could be read, and those that chose the same cell."""
+    draws, folds = sums.shape[1:]
+    total = weight = 0.0
+    splits = same = 0
+    for g in range(draws):
+        kept = np.arange(draws) != g if draws > 1 else np.ones(1, dtype=bool)  # one draw: items alone are split
+        counts = present[:, kept].sum(axis=1)
+        for f in range(folds):
+            rest = np.arange(folds) != f
+            scores = sums[:, kept][:, :, rest].sum(axis=(1, 2)) / np.maximum(counts, 1) / sizes[rest].sum()
+            winner = int(np.argmax(np.where(counts > 0, scores, -np.inf)))
+            if counts[winner] == 0 or not present[winner, g]:
+                continue
+            total += float(sums[winner, g, f])
+            weight += float(sizes[f])
+            splits += 1
+            same += winner == chosen
+    return (total / weight if weight else 0.0), splits, same

@@ -7,17 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.recommend.checks import DIVERSITY
-from cuvee.recommend.deciding import Remedy
+from cuvee.recommend.deciding import Verdict
+from cuvee.recommend.shapes import DIVERSITY
 from cuvee.recommend.statistics import is_ruled_out
 from cuvee.records import (
     Advice,
     Cell,
     CellSummary,
     Confirmation,
+    Estimate,
     Gain,
     ManipulationCheck,
-    Measurement,
     ShapeTest,
     name_score,
 )
@@ -30,28 +30,29 @@ _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What the sentence and the scope are written from."""
+    """What the sentence is written from; ``candidates`` counts the cells that could win."""
 
-    decision: str
+    verdict: Verdict
     best: CellSummary | None
-    gains: tuple[Gain, ...]
-    confirmed: bool
     confirmation: Confirmation | None
     candidates: int
-    measurement: Measurement | None
-    synthetic_only: CellSummary | None
-    remedy: Remedy | None
+    diversity: Estimate | None
+    """of the best cell's pool, by ``metric``"""
+    metric: str
     delta: float
+    score: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the trials do not show, for the scope."""
+
+    synthetic_only: CellSummary | None
+    best_failures: int
     descriptive_shares: tuple[float, ...]
     untested_share: float | None
     other_trainers: tuple[str, ...]
-    score: str = "accuracy"
-    metric: str = DIVERSITY
-    other_losses: tuple[str, ...] = ()
-    ruled_out: bool = False
-    still_open: tuple[Cell, ...] = ()
-    best_failures: int = 0
-    alpha: float = 0.05
+    other_losses: tuple[str, ...]
 
 
 def write_points(value: float) -> str:
@@ -74,55 +75,54 @@ def name_pool(cell: Cell) -> str:
 
 def write_sentence(case: Case) -> str:
     """One or two sentences that a reader can act on."""
-    best = case.best
+    best, verdict = case.best, case.verdict
     if best is None:
         return "Not settled: no blend was trained that can be recommended."
-    if not case.gains:
+    if not verdict.gains:
         return f"Not settled: {name_pool(best.cell)} has no real-only baseline to be compared with."
     what = f"{name_pool(best.cell)} ({best.share:.0%} of the rows synthetic{_write_diversity(case)})"
-    gains = " and ".join(write_gain(gain, case.score) for gain in case.gains)
+    gains = " and ".join(write_gain(gain, case.score) for gain in verdict.gains)
     where = _write_evidence(case)
     counts = f"{100 * case.delta:g} point" + ("" if case.delta == 0.01 else "s")
-    if case.decision == "use":
+    if verdict.decision == "use":
         return f"Use synthetic data: mix in {what}. It gains {gains} ({where})."
     start = f"the best of {case.candidates} blends, {what}, gains {gains}"
     ruled = ""
-    if case.ruled_out:
-        over = [_BASELINES[g.over] for g in case.gains if is_ruled_out(g, case.delta, alpha=case.alpha)]
+    if verdict.ruled_out:
+        over = [_BASELINES[g.over] for g in verdict.gains if is_ruled_out(g, case.delta, alpha=verdict.level)]
         ruled = f", so a gain of more than {counts} over {' or '.join(over)} is ruled out"
-    if case.decision == "do-not-use":
+    if verdict.decision == "do-not-use":
         others = "" if case.candidates == 1 else "; so it is, on validation, for all other blends"
         return f"Do not use synthetic data here: {start}{ruled} ({where}){others}."
-    if case.still_open:
+    if verdict.still_open:
+        others = _name_open(verdict.still_open)
         return (
-            f"Not settled: {start}{ruled} for it ({where}), but on validation not for {_name_open(case.still_open)}. "
-            f"{_write_remedy(case)}"
+            f"Not settled: {start}{ruled} for it ({where}), but on validation not for {others}. {_write_remedy(case)}"
         )
     return f"Not settled: {start} ({where}). {_write_remedy(case)}"
 
 
 def _write_diversity(case: Case) -> str:
-    measurement, name = case.measurement, "Vendi" if case.metric == DIVERSITY else case.metric
-    if measurement is None or case.metric not in measurement.values:
+    score, name = case.diversity, "Vendi" if case.metric == DIVERSITY else case.metric
+    if score is None:
         return ""
-    score = measurement.values[case.metric]
     interval = "" if score.low is None or score.high is None else f" [{score.low:.1f}, {score.high:.1f}]"
     return f", measured diversity {name} {score.value:.1f}{interval}"
 
 
 def _write_evidence(case: Case) -> str:
-    gain = case.gains[0]
+    gain = case.verdict.gains[0]
     draws = f"{gain.draws} generation draw" + ("" if gain.draws == 1 else "s")
-    if case.confirmed and case.confirmation is not None:
+    if case.verdict.confirmed and case.confirmation is not None:
         fresh = "fresh draws" if case.confirmation.fresh_draws else "the draws it was chosen on"
         folds = case.confirmation.folds
         items = "locked test items" if not folds else f"items held out in {folds} folds, each by its own choice"
         place = f"{gain.items:,} {items}, {draws}, {fresh}"
         if case.confirmation.looks > 1:
-            place += f", look {case.confirmation.looks} at them, so tested at {case.alpha:.2g}"
+            place += f", look {case.confirmation.looks} at them, so tested at {case.verdict.level:.2g}"
     else:
         place = f"{gain.items:,} validation items, {draws}, chosen among {case.candidates}, not confirmed on the test"
-    smallest = max(g.mde for g in case.gains)
+    smallest = max(g.mde for g in case.verdict.gains)
     return f"{place}; gains from {100 * smallest:.1f} points would be detected"
 
 
@@ -132,39 +132,38 @@ def _name_open(cells: Sequence[Cell]) -> str:
 
 
 def _write_remedy(case: Case) -> str:
-    missing = set(_BASELINES) - {gain.over for gain in case.gains}
+    missing = set(_BASELINES) - {gain.over for gain in case.verdict.gains}
     if missing:
         return f"The baseline {', '.join(sorted(missing))} is missing at this share."
-    remedy = case.remedy
+    remedy = case.verdict.remedy
     assert remedy is not None  # there are both baselines
     confirming = remedy.of == "confirm"
     kind = "confirmation draw" if confirming else "generation draw"
     key = f"draws.{remedy.of}"
-    if min(gain.draws for gain in case.gains) == 1:
+    if min(gain.draws for gain in case.verdict.gains) == 1:
         return f"One {kind} speaks of that pool only; {remedy.draws} more ({key}) would tell pools apart."
     effect = f"{100 * remedy.effect:.1f} points"
-    aim = f"rule out {effect} for every blend" if case.still_open else f"show a gain of {effect}"
+    aim = f"rule out {effect} for every blend" if case.verdict.still_open else f"show a gain of {effect}"
     if remedy.draws is None:
         return f"More {kind}s alone would not {aim}: more held-out items are needed."
     number = f"About {remedy.draws} more {kind}{'' if remedy.draws == 1 else 's'} ({key})"
-    given = ", if the truth is 0" if case.still_open else ""
-    again = ", tested at half the level, as one more look at the locked test" if case.confirmed else ""
+    given = ", if the truth is 0" if case.verdict.still_open else ""
+    again = ", tested at half the level, as one more look at the locked test" if case.verdict.confirmed else ""
     return f"{number} would {aim} with power 0.8{given}{again}."
 
 
-def write_scope(case: Case, scope: str) -> str:
-    """The given scope and the limits that the trials show."""
-    given = scope.strip()
-    parts = [given if given.endswith(".") else f"{given}."] if given else []
-    best, other = case.best, case.synthetic_only
+def write_scope(case: Case, limits: Limits) -> str:
+    """What the trials leave open."""
+    parts = []
+    best, other = case.best, limits.synthetic_only
     if best is not None and best.draws == 1:
         parts.append("One generation draw: everything here concerns that pool only.")
-    if case.confirmed and min((gain.draws for gain in case.gains), default=2) == 1:
+    if case.verdict.confirmed and min((gain.draws for gain in case.verdict.gains), default=2) == 1:
         parts.append("One confirmation draw: its interval holds what items differ by, not what pools do.")
-    if case.best_failures:
-        failed = f"{case.best_failures} trial{'' if case.best_failures == 1 else 's'} of the best blend"
+    if limits.best_failures:
+        failed = f"{limits.best_failures} trial{'' if limits.best_failures == 1 else 's'} of the best blend"
         parts.append(f"{failed} failed: its gains rest on the others, which may be the better ones.")
-    if case.confirmation is not None and not case.confirmed:
+    if case.confirmation is not None and not case.verdict.confirmed:
         confirmed = case.confirmation.cell.key
         parts.append(f"The locked test confirmed another cell ({confirmed}), so the verdict rests on validation.")
     if best is not None and other is not None and other.accuracy > best.accuracy:
@@ -172,14 +171,14 @@ def write_scope(case: Case, scope: str) -> str:
             f"Synthetic rows alone ({other.cell.dial}={other.cell.level}) score higher than the best blend: "
             f"{100 * other.accuracy:.1f}% against {100 * best.accuracy:.1f}%."
         )
-    if case.descriptive_shares:
-        shares = ", ".join(f"{share:g}" for share in case.descriptive_shares)
+    if limits.descriptive_shares:
+        shares = ", ".join(f"{share:g}" for share in limits.descriptive_shares)
         parts.append(f"Share {shares} is shown, but neither tested nor recommended: its draws overlap.")
-    if case.untested_share is not None:
+    if limits.untested_share is not None:
         parts.append(
-            f"No shape over levels was tested, since that needs separate draws at share {case.untested_share:g}."
+            f"No shape over levels was tested, since that needs separate draws at share {limits.untested_share:g}."
         )
-    for what, others in (("trainer", case.other_trainers), ("loss", case.other_losses)):
+    for what, others in (("trainer", limits.other_trainers), ("loss", limits.other_losses)):
         if others:
             parts.append(f"Described only, not used to choose: {what} {', '.join(others)}.")
     return " ".join(parts)
@@ -268,13 +267,6 @@ def advice_to_json(advice: Advice) -> dict[str, Plain]:
     The same trials give the same bytes. Numbers that are not finite become None.
     """
     plain = _to_plain(advice)
-    assert isinstance(plain, dict)
-    return plain
-
-
-def sensitivity_to_json(table: SensitivityTable) -> dict[str, Plain]:
-    """The sensitivity table as plain values, as ``advice_to_json``, with ``robust``."""
-    plain = _to_plain(table)
     assert isinstance(plain, dict)
     return plain
 

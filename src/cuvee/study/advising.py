@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cuvee.config import FileGenerator
-from cuvee.recommend import compare_advice, recommend_mixture, summarise_rows
-from cuvee.recommend.checks import DIVERSITY
+from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.records import Advice, Confirmation, FailedTrials, Measurement, Trial, TrialFailure, count_failed
 from cuvee.records.advice import LostVariant, SensitivityTable
 from cuvee.study.grids import PlannedGrid, find_winner, overlapping_shares, plan_grids
@@ -145,7 +144,7 @@ class Advisor:
         winner = None
         if searched:
             winner = find_winner(study, grid, self._measurements, outcomes, grids=len(self._grids), metric=metric)
-        return recommend_mixture(
+        advice = recommend_mixture(
             [o for o in outcomes if isinstance(o, Trial)],
             [o for o in outcomes if isinstance(o, TrialFailure)],
             measurements=self._measurements,
@@ -154,14 +153,12 @@ class Advisor:
             descriptive_shares=overlapping_shares(study, grid.rows_per_label),
             delta=config.advice.delta,
             alpha=config.advice.alpha,
-            trainer=grid.trainer,
-            loss=grid.loss,
-            rows_per_label=grid.rows_per_label,
+            compared=ComparedCells(trainer=grid.trainer, loss=grid.loss, rows_per_label=grid.rows_per_label),
             metric=metric,
             confirmation=confirmation,
             winner=winner,
-            scope=self._write_scope(grid),
         )
+        return replace(advice, scope=f"{self._write_scope(grid)}. {advice.scope}".strip())
 
     def _write_scope(self, grid: PlannedGrid) -> str:
         study, config = self._study, self._study.config

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from cuvee.config import DialConfig, FileGenerator
 from cuvee.errors import ConfigError
-from cuvee.recommend import AdaptiveSearch, GridSearch, PlannedTrial, Search, plan_grid
-from cuvee.recommend.checks import DIVERSITY
+from cuvee.recommend import DIVERSITY, AdaptiveSearch, GridSearch, PlannedTrial, Search, plan_grid
 from cuvee.records import Cell, Level, Measurement, Trial
 from cuvee.study.setup import Study
 from cuvee.study.work import Outcome

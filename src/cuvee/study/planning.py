@@ -27,7 +27,7 @@ from cuvee.generate.asking import ITEMS_A_REQUEST
 from cuvee.generate.calls import Request
 from cuvee.generate.dials import Slot, wanted_slots
 from cuvee.generate.prompts import PromptWriter
-from cuvee.recommend.power import plan_power
+from cuvee.recommend import plan_power
 from cuvee.records import Level, Usage
 from cuvee.store import RunFolder
 from cuvee.study.crossfit import open_folds
@@ -453,8 +453,8 @@ def _plan_power(
 
     def smallest(generation: int, *, levels: int = 1, tests: int = 1, items: int | None = None) -> float:
         return plan_power(
-            draws=generation, sd_between=sd_between, sd_within=sd_within, alpha=alpha, levels=levels,
-            repeats=draws.sampling * draws.training, tests=tests, items=items, disagreement=disagreement,
+            draws=generation, sd_between=sd_between, sd_within=sd_within / math.sqrt(draws.sampling * draws.training),
+            alpha=alpha, levels=levels, tests=tests, items=items, disagreement=disagreement,
         )  # fmt: skip
 
     return PowerPlan(

@@ -9,8 +9,7 @@ from cuvee.config import FileGenerator
 from cuvee.corpus import Corpus
 from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
-from cuvee.recommend import PlannedTrial, confirm_cell, halve
-from cuvee.recommend.checks import DIVERSITY
+from cuvee.recommend import DIVERSITY, PlannedTrial, confirm_cell, halve
 from cuvee.records import Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.generators import identify_generator
 from cuvee.study.grids import allowed_trials, make_search, overlapping_shares, plan_grids, value_of
