@@ -4,11 +4,12 @@ from urllib.parse import quote
 
 import pytest
 
-from cuvee.config import EndpointGenerator, config_schema, config_to_yaml, make_config, read_config
+from cuvee.config import config_schema, config_to_yaml, make_config, read_config
 from cuvee.errors import ConfigError
 
 GOOD = "data:\n  real: x.csv\ndials:\n- name: base_then_refine\n"
-DRAFT = GOOD + "generator:\n  kind: endpoint\n  base_url: http://h/v1\n  model: m\n  draft:\n    kind: "
+ENDPOINT = "generator: {kind: endpoint, base_url: http://h/v1, model: m}\n"
+DRAFT = GOOD + "  draft_model: b\n" + ENDPOINT
 
 
 def read(tmp_path, text: str):
@@ -20,21 +21,10 @@ def read(tmp_path, text: str):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (DRAFT + "endpoint\n    model: m\n", "key 'generator.draft.base_url' is missing"),
-        (DRAFT + "endpont\n", "generator.draft.kind is 'endpont'; did you mean 'endpoint'"),
-        (DRAFT + "files\n", "generator.draft.kind is 'files'"),
-        (DRAFT + "embedded\n    slotz: 1\n", "line 11: unknown key 'generator.draft.slotz'; did you mean 'slots'"),
-        (DRAFT + "embedded\n    temperature: 1\n", "unknown key 'generator.draft.temperature'"),
-        (DRAFT + "transformers\n    model: m\n    modl: x\n", "key 'generator.draft.modl'; did you mean 'model'"),
+        (DRAFT.replace(ENDPOINT, ""), "generator.kind embedded has one model; leave it out"),
         (
-            DRAFT + "transformers\n    model: m\n    api: chat\n",
-            "dial base_then_refine has draft: completions and generator.draft has api: chat; give both the same",
-        ),
-        (DRAFT.replace("base_then_refine", "sampling") + "embedded\n", "no dial drafts; add base_then_refine"),
-        (
-            DRAFT + "endpoint\n    model: m\n    base_url: http://h/v1\n"
-            "    prices: {prompt_per_million: 1, completion_per_million: 1}\n",
-            "generator has no prices and the other endpoint has: give both",
+            GOOD + "generator: {kind: endpoint, base_url: http://h/v1, model: m, draft: {kind: embedded}}\n",
+            "generator.draft is no setting any more: name another model at the same endpoint as draft_model",
         ),
         (GOOD + "generator: {kind: endpoint, model: m, base_url: []}\n", "give at least one address"),
         (GOOD + "generator: {kind: endpoint, model: m, base_url: [http://a, http://a/]}\n", "each once"),
@@ -94,36 +84,20 @@ def test_an_address_that_holds_a_key_is_refused_without_showing_it(tmp_path, mon
         assert KEY not in config_to_yaml(config) and spelled not in config_to_yaml(config)
 
 
-def test_currencies_do_not_add_up(tmp_path):
-    prices = "    prices: {{prompt_per_million: 1, completion_per_million: 1, currency: {}}}\n"
-    given = GOOD + "generator:\n  kind: endpoint\n  base_url: http://h/v1\n  model: m\n" + prices.format("EUR")[2:]
-    given += "  draft:\n    kind: endpoint\n    base_url: http://h/v1\n    model: b\n" + prices.format("USD")
-    with pytest.raises(ConfigError, match="prices are in EUR and USD, which do not add up"):
-        read(tmp_path, given)
-
-
-def test_drafts_are_completions_unless_both_say_chat(tmp_path):
-    config = read(tmp_path, DRAFT + "endpoint\n    model: b\n    base_url: [http://a/v1, http://b/v1/]\n")
-    generator = config.generator
-    assert isinstance(generator, EndpointGenerator)
-    assert (generator.api, generator.draft.api) == ("chat", "completions")
-    assert (generator.urls, generator.draft.urls) == (("http://h/v1",), ("http://a/v1", "http://b/v1"))
-    assert read(tmp_path, config_to_yaml(config)) == config
-    assert make_config(config.model_dump(mode="json")) == config
-    chat = DRAFT.replace("base_then_refine\n", "base_then_refine\n  draft: chat\n")
-    assert read(tmp_path, chat + "transformers\n    model: b\n    api: chat\n").generator.draft.api == "chat"
-    assert "draft" in config_schema()
-
-
-def test_combined_dials_and_dials_of_ones_own_may_draft(tmp_path):
-    inner = "- name: combined\n  first: {name: base_then_refine}\n  second: {name: sampling}\n"
-    for dials in (inner, "- name: mine:Dial\n"):
-        assert read(tmp_path, DRAFT.replace("- name: base_then_refine\n", dials) + "embedded\n").generator.draft
+def test_a_dial_names_a_draft_model_and_run_folders_of_earlier_versions_still_open(tmp_path):
+    config = read(tmp_path, DRAFT)
+    assert config.draft_models == ("b",)
+    assert read(tmp_path, config_to_yaml(config)) == make_config(config.model_dump(mode="json")) == config
+    inner = "- name: combined\n  first: {name: sampling}\n  second: {name: base_then_refine, draft_model: c}\n"
+    assert read(tmp_path, GOOD.replace("- name: base_then_refine\n", inner) + ENDPOINT).draft_models == ("c",)
+    assert "draft_model" in config_schema()
+    earlier = config.model_dump(mode="json")
+    assert make_config({**earlier, "generator": {**earlier["generator"], "draft": None}}) == config
 
 
 def test_model_files_are_relative_to_the_file_and_names_on_the_hub_stay(tmp_path):
     (tmp_path / "local-model").mkdir()
-    text = GOOD + "generator:\n  kind: transformers\n  adapter: tuned\n  draft:\n    kind: embedded\n    gguf: b.gguf\n"
+    text = GOOD + "generator:\n  kind: transformers\n  adapter: tuned\n"
     for given, wanted in [
         ("local-model", str(tmp_path / "local-model")),
         ("hf:local-model", str(tmp_path / "local-model")),
@@ -135,4 +109,3 @@ def test_model_files_are_relative_to_the_file_and_names_on_the_hub_stay(tmp_path
         generator = read(tmp_path, text + f"  model: {given}\n").generator
         assert generator.model == wanted
         assert generator.adapter == str(tmp_path / "tuned")
-        assert generator.draft.gguf == str(tmp_path / "b.gguf")

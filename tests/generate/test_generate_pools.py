@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 
 from cuvee.corpus import normalise_text
-from cuvee.errors import ConfigError, EndpointUnreachable, GenerationError
+from cuvee.errors import ConfigError, EndpointUnreachable, GenerationError, ModelNotFound
 from cuvee.generate import (
+    CombinedDial,
     Ledger,
     LLMClient,
     OpenedLLM,
@@ -419,3 +420,46 @@ def test_refined_rows_name_their_drafts(llm, train):
             assert draft in next(b["prompt"] for b in llm.bodies if b["seed"] == row["seed"])
     assert pool.accounting.answers.rejected == {"a draft": 8}
     assert pool.accounting.answers.received == 16
+
+
+def test_another_model_at_the_endpoint_drafts_and_changing_it_sends_drafts_and_what_hangs_on_them(llm, train, tmp_path):
+    llm.models = ["tiny", "base", "larger"]
+    llm.text = lambda body: f"{body['model']} {body['seed']} written down in words"
+
+    def draft_by(model, dial=None):
+        dial = dial or BaseThenRefineDial(levels=[0.9], draft_model=model)
+        llm.bodies.clear()
+        with Ledger(tmp_path / "l.sqlite") as ledger:
+            pool = generate_pools(
+                train, dial=dial, blocks=(0,), rows_per_label=4, endpoint=llm.endpoint(), ledger=ledger,
+                sampling=Sampling(temperature=0.3), seed=1,
+            )[0]  # fmt: skip
+        return pool, Counter((body["model"], body["temperature"]) for body in llm.bodies)
+
+    pool, sent = draft_by("base")
+    assert sent == {("base", 0.9): 8, ("tiny", 0.3): 8}
+    assert {(r["model"], r["draft_model"]) for r in provenance_table(pool).to_pylist()} == {("tiny", "base")}
+    assert set(pool.corpus.table["generator"].to_pylist()) == {"tiny"}
+    assert draft_by("base")[1] == {}
+    assert draft_by("larger")[1] == {("larger", 0.9): 8, ("tiny", 0.3): 8}
+    assert draft_by(None)[1] == {("tiny", 0.9): 8, ("tiny", 0.3): 8}
+    parts = SamplingDial(levels=[0.4]), BaseThenRefineDial(levels=[0.9], draft_model="base")
+    assert {model for model, _ in draft_by("", CombinedDial(*parts))[1]} == {"base", "tiny"}
+    with pytest.raises(ModelNotFound, match="does not serve model 'gone'; it serves: tiny, base, larger"):
+        llm.script = refuse_model
+        draft_by("gone")
+
+
+async def refuse_model(_number, _request, body):
+    known = body["model"] in ("tiny", "base", "larger")
+    return None if known else web.json_response({"error": {"message": "no such model"}}, status=404)
+
+
+def test_an_llm_in_this_process_has_one_model(llm, train):
+    dial = BaseThenRefineDial(levels=[0.9], draft_model="base")
+    with Ledger() as ledger, pytest.raises(ConfigError, match=r"draft_model .* needs an endpoint that serves it"):
+        generate_pools(
+            train, dial=dial, blocks=(0,), rows_per_label=4, endpoint=llm.endpoint(identity="gguf:abc"), ledger=ledger,
+            sampling=Sampling(), seed=1,
+        )  # fmt: skip
+    assert not llm.bodies

@@ -18,7 +18,7 @@ from cuvee.errors import ConfigError, InputError, RunFolderMismatch, TrainingErr
 from cuvee.execute import Stages
 from cuvee.store import RunFolder
 from cuvee.study import Flow, open_study, run_study
-from cuvee.study.crossfit import open_folds, share_budget
+from cuvee.study.crossfit import open_folds
 from cuvee.study.joining import write_choices
 from cuvee.study.planning import plan_study
 from cuvee.study.status import read_status
@@ -358,11 +358,6 @@ def test_each_fold_has_its_part_of_the_budget_and_study_yaml_the_whole(folded, t
         assert flow._shown.config == made
     for written in [tmp_path / "run" / "study.yaml", *tmp_path.glob("run/folds/*/study.yaml")]:
         assert read_config(written) == made
-    draft = {**made.generator.model_dump(exclude={"draft", "temperature"}), "model": "base"}
-    both = {**made.generator.model_dump(), "draft": draft}
-    dials = [{"name": "base_then_refine", "levels": [0.7, 1.3]}]
-    shared = share_budget(make_config({**folded, "dials": dials, "generator": both}), 4)
-    assert shared.generator.draft.budget.requests == shared.generator.budget.requests == 25
     assert make_config(yaml.safe_load(config_to_yaml(made))) == made
 
 

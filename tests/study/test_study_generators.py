@@ -1,16 +1,16 @@
-"""The LLMs of a study: another one for drafts, replicas, model files by their contents, lists as they stand."""
+"""The LLMs of a study: another model for drafts, replicas, model files by their contents, lists as they stand."""
 
 import json
 import os
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from cuvee.config import make_config
-from cuvee.errors import ConfigError, RunFolderError
+from cuvee.errors import RunFolderError
 from cuvee.generate import Ledger
-from cuvee.generate.spending import Tariff
 from cuvee.store import RunFolder
 from cuvee.study import open_study
 from cuvee.study.generators import identify_generator
@@ -18,7 +18,7 @@ from cuvee.study.lists import FILE
 from cuvee.study.model_hashes import FILE as HASHES
 from cuvee.study.model_hashes import ModelHashes
 from cuvee.study.outputs import describe_generator
-from cuvee.study.spending import account_study, find_charges
+from cuvee.study.spending import account_study
 from local_llm import LocalLLM
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -31,20 +31,12 @@ FEW = {"generation": 1, "sampling": 1, "training": 1, "confirm": 0}
 @pytest.fixture
 def base():
     server = LocalLLM()
-    server.models = ["base", "larger"]
     yield server
     server.close()
 
 
 def url(server):
     return f"http://127.0.0.1:{server.port}/v1"
-
-
-@pytest.fixture
-def drafting(settings, base):
-    draft = {"kind": "endpoint", "base_url": url(base), "model": "base", "max_tokens": 31}
-    generator = {**settings["generator"], "draft": draft}
-    return {**settings, "generator": generator, "dials": [DRAFTING, PLAIN], "draws": FEW}
 
 
 def pools_of(settings, out):
@@ -56,71 +48,31 @@ def files_of(folder):
     return {p.name: p.read_bytes() for p in sorted(folder.glob("pools/*.parquet"))}
 
 
-def test_another_llm_drafts_and_only_drafts_and_changing_it_sends_only_what_hangs_on_it(
-    drafting, tmp_path, local, base
-):
-    base.text = lambda body: f"{body['model']} headline {body['seed']} of some words"
-    pools_of(drafting, tmp_path / "run")
-    drafts, rest = len(base.bodies), len(local.bodies)
-    assert drafts == 9 and rest == 18
-    assert {(body["temperature"], body["max_tokens"]) for body in base.bodies} == {(1.2, 31)}
-    slower = {**drafting["generator"]["draft"], "concurrency": 2, "timeout_s": 9}
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("pools/*.parquet")}
-    pools_of({**drafting, "generator": {**drafting["generator"], "draft": slower}}, tmp_path / "run")
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("pools/*.parquet")}
-    larger = {**drafting["generator"]["draft"], "model": "larger"}
-    pools_of({**drafting, "generator": {**drafting["generator"], "draft": larger}}, tmp_path / "run")
-    assert (len(base.bodies) - drafts, len(local.bodies) - rest) == (9, 9)
-    plain = tmp_path / "run" / "pools" / "sampling=0.3.parquet"
-    assert before[plain] == plain.stat().st_mtime_ns
-
-
-def test_both_are_named_and_each_is_charged_its_prices(drafting, tmp_path, local, base):
+def test_another_draft_model_is_named_and_sends_only_drafts_and_what_hangs_on_them(settings, tmp_path, local):
+    local.models = ["tiny", "base", "larger"]
+    local.text = lambda body: f"{body['model']} headline {body['seed']} of some words"
     prices = {"prompt_per_million": 1e6, "completion_per_million": 0}
-    cheap = {"prompt_per_million": 1e5, "completion_per_million": 0}
-    generator = {**drafting["generator"], "prices": prices, "budget": {"requests": 18}}
-    generator["draft"] = {**generator["draft"], "prices": cheap, "budget": {"requests": 9}}
-    with open_study({**drafting, "generator": generator}, out=tmp_path / "run") as flow:
-        pools, study = flow.pools, flow.study
-        assert describe_generator(study) == f"tiny at {url(local)}; drafts by base at {url(base)}"
-        assert isinstance(find_charges(study), Tariff)
-        spent = account_study(study, pools)
-    assert spent.cost == pytest.approx(18 * 7 + 9 * 0.7)
-    assert f"base at {url(base)} answered 9 of the requests (63+45 tokens, 6.3000)" in spent.notes
+    given = {**settings, "generator": {**settings["generator"], "prices": prices}, "draws": FEW}
+
+    def draft_by(model):
+        before = len(local.bodies)
+        with open_study({**given, "dials": [{**DRAFTING, "draft_model": model}, PLAIN]}, out=tmp_path / "run") as flow:
+            pools, study = flow.pools, flow.study
+        return Counter(body["model"] for body in local.bodies[before:]), pools, study
+
+    sent, pools, study = draft_by("base")
+    assert sent == {"base": 9, "tiny": 18}
+    assert describe_generator(study) == f"tiny at {url(local)}; drafts by base"
+    spent = account_study(study, pools)
+    assert spent.cost == pytest.approx(27 * 7)
+    assert f"base at {url(local)} answered 9 of the requests (63+45 tokens, 63.0000)" in spent.notes
     costs = {level.key: pool.generation.cost for level, pool in pools.items()}
-    assert costs == {"base_then_refine=1.2": pytest.approx(9 * 7.7), "sampling=0.3": pytest.approx(63)}
-
-
-def test_local_models_for_drafts_cost_nothing(settings, tmp_path):
-    generator = {**settings["generator"], "prices": {"prompt_per_million": 1, "completion_per_million": 2}}
-    given = {**settings, "generator": {**generator, "draft": {"kind": "embedded"}}, "dials": [DRAFTING]}
-    with open_study(given, out=tmp_path / "run") as flow:
-        charges = find_charges(flow.study)
-    assert charges.cost("gguf:abc", "base", 10**6, 10**6) == 0
-    assert charges.cost("http://other/v1", "tiny", 10**6, 10**6) == 3
-
-
-OWN_DIAL = """
-from cuvee.generate import SamplingDial
-
-
-class Mine(SamplingDial):
-    @property
-    def name(self):
-        return "mine"
-"""
-
-
-@pytest.mark.trust("own_dial_without_drafts")
-def test_a_generator_for_drafts_that_a_dial_of_ones_own_does_not_use_is_refused(
-    drafting, tmp_path, monkeypatch, base, local
-):
-    (tmp_path / "own_dial_without_drafts.py").write_text(OWN_DIAL, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    given = {**drafting, "dials": [{"name": "own_dial_without_drafts:Mine", "levels": [0.5]}]}
-    with pytest.raises(ConfigError, match=r"generator.draft writes drafts, and no dial drafts \(mine\)"):
-        pools_of(given, tmp_path / "run")
-    assert not base.bodies + local.bodies
+    assert costs == {"base_then_refine=1.2": pytest.approx(18 * 7), "sampling=0.3": pytest.approx(63)}
+    plain = tmp_path / "run" / "pools" / "sampling=0.3.parquet"
+    before = plain.stat().st_mtime_ns
+    assert draft_by("base")[0] == {}
+    assert draft_by("larger")[0] == {"larger": 9, "tiny": 9}
+    assert before == plain.stat().st_mtime_ns
 
 
 # --- replicas -------------------------------------------------------------------------------------
@@ -150,7 +102,7 @@ def with_generator(settings, folder, generator):
         yield replace(flow.study, config=make_config({**settings, "generator": generator}))
 
 
-@pytest.mark.parametrize("kind", ["gguf", "folder", "adapter", "draft"])
+@pytest.mark.parametrize("kind", ["gguf", "folder", "adapter"])
 def test_a_replaced_model_file_is_noticed_though_size_and_time_are_the_same(settings, tmp_path, kind):
     model, adapter = tmp_path / "model", tmp_path / "adapter"
     for folder, name in ((model, "config.json"), (model, "model.safetensors"), (adapter, "adapter_model.bin")):
@@ -160,23 +112,19 @@ def test_a_replaced_model_file_is_noticed_though_size_and_time_are_the_same(sett
     gguf.write_bytes(b"one")
     if kind == "gguf":
         changed, generator = gguf, {"kind": "embedded", "gguf": str(gguf)}
-    elif kind == "draft":
-        changed, generator = gguf, {"kind": "embedded", "draft": {"kind": "embedded", "gguf": str(gguf)}}
     else:
         changed = model / "model.safetensors" if kind == "folder" else adapter / "adapter_model.bin"
         generator = {"kind": "transformers", "model": str(model), "adapter": str(adapter)}
     given = {**settings, "dials": [DRAFTING]}
     with with_generator(given, tmp_path / "run", generator) as study:
-        first, alone = identify_generator(study, drafts=True), identify_generator(study)
-        assert identify_generator(study, drafts=True) == first
+        first = identify_generator(study)
+        assert identify_generator(study) == first
         stat = changed.stat()
         changed.write_bytes(b"two")
         os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        second = identify_generator(study, drafts=True)
-        assert second != first
-        assert (identify_generator(study) == alone) == (kind == "draft")
+        assert identify_generator(study) != first
         changed.write_bytes(b"one")
-        assert identify_generator(study, drafts=True) == first
+        assert identify_generator(study) == first
 
 
 def test_hashes_are_remembered_and_outlive_the_file(tmp_path):

@@ -10,13 +10,9 @@ from cuvee.config.dials import (
     TopicsConfig,
 )
 from cuvee.config.generators import (
-    EmbeddedDraft,
     EmbeddedGenerator,
-    EndpointDraft,
     EndpointGenerator,
     FileGenerator,
-    LocalOrRemote,
-    TransformersDraft,
     TransformersGenerator,
 )
 from cuvee.config.pools import FilterConfig, PoolFile, SelectConfig
@@ -30,14 +26,11 @@ __all__ = [
     "CombinedConfig",
     "DataConfig",
     "DialConfig",
-    "EmbeddedDraft",
     "EmbeddedGenerator",
-    "EndpointDraft",
     "EndpointGenerator",
     "ExamplesConfig",
     "FileGenerator",
     "FilterConfig",
-    "LocalOrRemote",
     "ParaphraseConfig",
     "PoolFile",
     "SamplingConfig",
@@ -45,7 +38,6 @@ __all__ = [
     "StudyConfig",
     "TargetConfig",
     "TopicsConfig",
-    "TransformersDraft",
     "TransformersGenerator",
     "config_schema",
     "config_to_yaml",

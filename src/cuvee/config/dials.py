@@ -177,6 +177,9 @@ class BaseThenRefineConfig(Section):
     name: Literal["base_then_refine"]
     levels: tuple[float, ...] = Field((0.7, 1.0, 1.3), min_length=1)
     draft: Literal["completions", "chat"] = "completions"
+    draft_model: str | None = Field(
+        None, description="another model at the generator's endpoint that writes the drafts: a base model, say"
+    )
     draws: int | None = _DRAWS
     target: TargetConfig | None = _TARGET
 

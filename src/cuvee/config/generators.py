@@ -15,14 +15,15 @@ from cuvee.errors import ConfigError
 from cuvee.generate.masking import name_secrets, spell_host, unset_variables
 
 
-class EmbeddedDraft(Section):
-    """An embedded LLM for drafts: llama.cpp on loopback. The level of the dial is the temperature."""
+class EmbeddedGenerator(Section):
+    """The embedded LLM: llama.cpp on loopback."""
 
     kind: Literal["embedded"] = "embedded"
     gguf: str | None = Field(None, description="a GGUF file; SmolLM2-135M-Instruct when left out")
     slots: int | None = Field(
         None, ge=1, le=256, description="requests answered at once; 16 for texts of a label, else 8"
     )
+    temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
@@ -84,7 +85,7 @@ def check_variables(urls: Sequence[str], key_name: str | None, where: str) -> st
 class BudgetConfig(Section):
     """The most that may be spent on the endpoint for this run folder, in all runs together.
 
-    A run stops before it would pass. The endpoint of drafts has a budget of its own.
+    A run stops before it would pass.
     """
 
     requests: int | None = Field(None, ge=0)
@@ -100,8 +101,8 @@ class PricesConfig(Section):
     currency: str = "USD"
 
 
-class EndpointDraft(Section):
-    """An OpenAI-compatible endpoint for drafts. The level of the dial is the temperature."""
+class EndpointGenerator(Section):
+    """Any OpenAI-compatible endpoint, or several replicas of one."""
 
     kind: Literal["endpoint"]
     base_url: str | tuple[str, ...] = Field(
@@ -109,7 +110,7 @@ class EndpointDraft(Section):
         "${NAME} is an environment variable, for a key in the address"
     )
     model: str
-    api: Literal["chat", "completions"] = "completions"
+    api: Literal["chat", "completions"] = "chat"
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
     concurrency: int | None = Field(
         32, ge=1, description="most requests in flight at once, for each replica; null adapts, up to 256"
@@ -123,6 +124,7 @@ class EndpointDraft(Section):
     )
     timeout_s: float = Field(120, gt=0, description="seconds for one request")
     give_up_s: float = Field(300, gt=0, description="seconds an outage is waited out before the run stops")
+    temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1, description="sent only if set; no part of OpenAI's protocol")
     top_k: int | None = Field(None, ge=-1, description="sent only if set; no part of OpenAI's protocol")
@@ -142,15 +144,15 @@ class EndpointDraft(Section):
         return value
 
     @model_validator(mode="after")
-    def _check(self) -> EndpointDraft:
+    def _check(self) -> EndpointGenerator:
         check_urls(self.urls, self.api_key_env)
         if self.budget.cost is not None and self.prices is None:
             raise ValueError("a budget in money needs prices: give prompt_per_million and completion_per_million")
         return self
 
 
-class TransformersDraft(Section):
-    """A transformers model in this process for drafts. The level of the dial is the temperature."""
+class TransformersGenerator(Section):
+    """A transformers model in this process, for models without a server."""
 
     kind: Literal["transformers"]
     model: str = Field(description="a folder, a .gguf file, smollm2, or NAME[@REVISION] on the Hugging Face hub")
@@ -160,6 +162,7 @@ class TransformersDraft(Section):
     batch: int = Field(16, ge=1, description="requests answered at once; halved when memory runs out")
     context: int = Field(2048, ge=64, description="tokens of prompt and answer together")
     api: Literal["chat", "completions"] = "completions"
+    temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=-1)
@@ -168,50 +171,6 @@ class TransformersDraft(Section):
 
 
 Part = TypeVar("Part", bound=Section)
-LocalOrRemote = EmbeddedDraft | EndpointDraft | TransformersDraft
-"""What answers, without what only the writer of rows has: a temperature, and another LLM for drafts."""
-DraftGenerator = Annotated[LocalOrRemote, Field(discriminator="kind")]
-_TEMPERATURE = Field(0.8, ge=0, le=5)
-_DRAFT = Field(
-    None, description="another LLM that writes the drafts of base_then_refine: a base model, say; of any kind"
-)
-
-
-class EmbeddedGenerator(EmbeddedDraft):
-    """The embedded LLM: llama.cpp on loopback."""
-
-    temperature: float = _TEMPERATURE
-    draft: DraftGenerator | None = _DRAFT
-
-    @model_validator(mode="after")
-    def _check_draft(self) -> EmbeddedGenerator:
-        _check_prices(self, self.draft)
-        return self
-
-
-class EndpointGenerator(EndpointDraft):
-    """Any OpenAI-compatible endpoint, or several replicas of one."""
-
-    api: Literal["chat", "completions"] = "chat"
-    temperature: float = _TEMPERATURE
-    draft: DraftGenerator | None = _DRAFT
-
-    @model_validator(mode="after")
-    def _check_draft(self) -> EndpointGenerator:
-        _check_prices(self, self.draft)
-        return self
-
-
-class TransformersGenerator(TransformersDraft):
-    """A transformers model in this process, for models without a server."""
-
-    temperature: float = _TEMPERATURE
-    draft: DraftGenerator | None = _DRAFT
-
-    @model_validator(mode="after")
-    def _check_draft(self) -> TransformersGenerator:
-        _check_prices(self, self.draft)
-        return self
 
 
 def absolute_paths(generator: Part, folder: Path) -> Part:
@@ -225,27 +184,11 @@ def absolute_paths(generator: Part, folder: Path) -> Part:
 
     given = generator.model_dump(include={"gguf", "adapter"}, exclude_none=True)
     update = {name: fix(path) for name, path in given.items()}
-    if isinstance(generator, TransformersDraft):
+    if isinstance(generator, TransformersGenerator):
         model = generator.model.removeprefix("hf:")
         if model.startswith((".", "/", "~")) or model.endswith(".gguf") or Path(fix(model)).exists():
             update["model"] = fix(model)
     return generator.model_copy(update=update)
-
-
-def _check_prices(generator: LocalOrRemote, draft: LocalOrRemote | None) -> None:
-    """Refuse costs that would leave one of two endpoints out, or add up two currencies.
-
-    Raises:
-        ValueError: naming what is missing.
-    """
-    named = [("generator", generator), *([("generator.draft", draft)] if draft is not None else [])]
-    prices = {name: part.prices for name, part in named if isinstance(part, EndpointDraft)}
-    without = [name for name, price in prices.items() if price is None]
-    if without and len(without) < len(prices):
-        raise ValueError(f"{without[0]} has no prices and the other endpoint has: give both (0 for what is free)")
-    currencies = sorted({price.currency for price in prices.values() if price is not None})
-    if len(currencies) > 1:
-        raise ValueError(f"prices are in {' and '.join(currencies)}, which do not add up; give one currency")
 
 
 class FileGenerator(Section):

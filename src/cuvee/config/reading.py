@@ -87,8 +87,6 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     generator = config.generator
     if not isinstance(generator, FileGenerator):
         generator = absolute_paths(generator, folder)
-        if generator.draft is not None:
-            generator = generator.model_copy(update={"draft": absolute_paths(generator.draft, folder)})
     track = config.track and config.track.in_folder(folder)
     made = {"data": data, "pools": pools, "generator": generator, "writing": writing, "track": track}
     return config.model_copy(update={**made, "evaluate": evaluate})

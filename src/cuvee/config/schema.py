@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from cuvee.config.dials import DialConfig
-from cuvee.config.drafts import check_drafts
+from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
 from cuvee.config.evaluating import EvaluateConfig
 from cuvee.config.execution import ExecuteConfig, TrackConfig
-from cuvee.config.generators import EmbeddedGenerator, FileGenerator, Generator
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator, Generator
 from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_pools
 from cuvee.config.sections import Name, Section
 from cuvee.config.training import SearchConfig, Sizes, TrainConfig, list_sizes
@@ -186,6 +185,20 @@ class StudyConfig(Section):
             made["check"] = {"trainer": TASKS[task][-1], **check}
         return {**given, "train": made}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_draft(cls, given: object) -> object:
+        """Earlier versions had it; they wrote null into run folders where it was not set."""
+        generator = given.get("generator") if isinstance(given, dict) else None
+        if not isinstance(given, dict) or not isinstance(generator, dict) or "draft" not in generator:
+            return given
+        if generator["draft"] is not None:
+            raise ValueError(
+                "generator.draft is no setting any more: name another model at the same endpoint as draft_model of the "
+                "dial base_then_refine, and remove generator.draft"
+            )
+        return {**given, "generator": {key: value for key, value in generator.items() if key != "draft"}}
+
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
         if isinstance(self.generator, FileGenerator):
@@ -196,9 +209,12 @@ class StudyConfig(Section):
             raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
         elif self.filters != DEFAULT_FILTERS:
             raise ValueError("filters are for pools that are files; what an LLM writes is judged as it comes")
-        if not isinstance(self.generator, FileGenerator):
-            check_drafts(self.generator.draft, self.dials)
-        elif self.writing != WritingConfig():
+        if self.draft_models and not isinstance(self.generator, EndpointGenerator):
+            raise ValueError(
+                f"draft_model is another model at an endpoint, and generator.kind {self.generator.kind} has one model; "
+                "leave it out"
+            )
+        if isinstance(self.generator, FileGenerator) and self.writing != WritingConfig():
             raise ValueError("writing is for what an LLM writes; pools that are files have filters")
         if self.data.context is not None and self.task != "generation":
             raise ValueError(f"data.context is for the task generation, this one is {self.task}")
@@ -215,6 +231,13 @@ class StudyConfig(Section):
         if len(set(keys)) != len(keys):
             raise ValueError("two pools have the same dial and level; give each level one file")
         return self
+
+    @property
+    def draft_models(self) -> tuple[str, ...]:
+        """Other models at the generator's endpoint that write drafts."""
+        parts = [p for d in self.dials for p in ((d.first, d.second) if isinstance(d, CombinedConfig) else (d,))]
+        found = [part.draft_model for part in parts if isinstance(part, BaseThenRefineConfig)]
+        return tuple(dict.fromkeys(model for model in found if model is not None))
 
     def _check_training(self) -> None:
         if self.train.sensitivity and self.mix.regime == "replace":

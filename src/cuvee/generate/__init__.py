@@ -24,7 +24,7 @@ from cuvee.generate.dials import (
 )
 from cuvee.generate.embedded import EmbeddedLLM
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.opened import Drafter, OpenedLLM
+from cuvee.generate.opened import OpenedLLM
 from cuvee.generate.pools import Pool, generate_corpus, generate_pools
 from cuvee.generate.provenance import provenance_table
 from cuvee.generate.quarantine import write_quarantine
@@ -42,7 +42,6 @@ __all__ = [
     "Budget",
     "CombinedDial",
     "Dial",
-    "Drafter",
     "EmbeddedLLM",
     "Endpoint",
     "ExamplesDial",

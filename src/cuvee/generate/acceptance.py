@@ -70,8 +70,7 @@ class Judge:
         agrees: whether texts have their labels; None checks nothing.
         attempts: answers a slot may be given, usable drafts not counted.
         least_words: fewer are too short.
-        keep_truncated: whether answers that ran into max_tokens may become rows.
-        keep_truncated_drafts: whether such drafts may be refined; None: as ``keep_truncated`` says.
+        keep_truncated: whether answers that ran into max_tokens may become rows, or drafts be refined.
 
     Raises:
         ConfigError: a slot wants seed examples that its stratum does not have, or drafts of pairs.
@@ -80,7 +79,7 @@ class Judge:
     def __init__(
         self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, nearest: Nearest | None,
         refuse: Refuse | None = None, near_duplicate: float | None = None, agrees: Agrees | None = None, attempts: int,
-        least_words: int, keep_truncated: bool = False, keep_truncated_drafts: bool | None = None,
+        least_words: int, keep_truncated: bool = False,
     ) -> None:  # fmt: skip
         check_slots(slots, train, writer.strata, writer.writing)
         self._base = [s for s in slots if s.parent is None]
@@ -94,7 +93,6 @@ class Judge:
         self._attempts = attempts
         self._least_words = least_words
         self._keep_truncated = keep_truncated
-        self._keep_drafts = keep_truncated if keep_truncated_drafts is None else keep_truncated_drafts
         self._slots = {slot.key: slot for slot in slots}
         self._asked: dict[str, list[Question]] = {}
         self._parsed: dict[str, list[Parsed]] = {}
@@ -144,7 +142,7 @@ class Judge:
             avoided=question.avoided,
             wording=wording,
             least_words=self._least_words,
-            keep_truncated=self._keep_drafts if question.step == "draft" else self._keep_truncated,
+            keep_truncated=self._keep_truncated,
         )
         if question.step != "draft" or parsed.reason is not None:
             return parsed

@@ -118,7 +118,8 @@ class Request:
 
     ``replicate`` tells apart requests that are otherwise the same question asked again. ``schema`` is the JSON
     schema of the wanted answer, as JSON text (:func:`~cuvee.generate.structured.schema_text`); the prompt must
-    say what JSON is wanted too, for endpoints that cannot hold the answer to a schema.
+    say what JSON is wanted too, for endpoints that cannot hold the answer to a schema. ``model`` is another
+    model at the same endpoint; None is the endpoint's own.
 
     Raises:
         ValueError: the schema is no JSON object.
@@ -130,6 +131,7 @@ class Request:
     seed: int
     replicate: int = 0
     schema: str | None = None
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if self.schema is not None:
@@ -137,7 +139,7 @@ class Request:
 
     def payload(self, model: str) -> dict[str, object]:
         """The JSON body of the request."""
-        body: dict[str, object] = {"model": model}
+        body: dict[str, object] = {"model": self.model or model}
         if self.prompt is not None:
             body["prompt"] = self.prompt
         else:

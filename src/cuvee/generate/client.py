@@ -44,18 +44,15 @@ class LLMClient:
 
     Whatever has been answered, or has failed for good, is committed to the ledger before :meth:`answer_requests` is
     left, by an exception too (Ctrl-C included). What was met on the way is committed when the context is left. The
-    endpoint's budget is that of the ledger: what it holds was spent of it, unless ``counted`` says otherwise.
+    endpoint's budget is that of the ledger: what it holds was spent of it.
 
     Args:
         endpoint: where to ask. With replicas each gets what it takes well, the idlest first; one that fails lastingly
             is set aside and tried again later, while the others take its requests. An outage is one of all of them.
         ledger: what was asked before, and where new answers go.
-        counted: says of an identity and model in the ledger whether it was paid from this endpoint's budget; None: all.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, ledger: Ledger, *, counted: Callable[[str, str], bool] | None = None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, ledger: Ledger) -> None:
         endpoint = settle_identity(endpoint, ledger)
         self._endpoint = endpoint
         self._ledger = ledger
@@ -69,7 +66,7 @@ class LLMClient:
         self._purse = Purse(
             endpoint.budget,
             endpoint.prices,
-            before=_spent_before(ledger, counted),
+            before=_spent_before(ledger),
             where=endpoint.shown_url,
         )
         self._retries = 0
@@ -290,16 +287,10 @@ class LLMClient:
         return worst
 
 
-def _spent_before(ledger: Ledger, counted: Callable[[str, str], bool] | None) -> Load:
-    """What the answers that a ledger holds were paid with, all or those of some endpoints and models."""
-    if counted is None:
-        before = ledger.totals()
-        return Load(before.requests, before.prompt_tokens, before.completion_tokens)
-    load = Load()
-    for part in ledger.tallies():
-        if counted(part.endpoint, part.model):
-            load = load.plus(Load(part.requests, part.prompt_tokens, part.completion_tokens))
-    return load
+def _spent_before(ledger: Ledger) -> Load:
+    """What the answers that a ledger holds were paid with."""
+    before = ledger.totals()
+    return Load(before.requests, before.prompt_tokens, before.completion_tokens)
 
 
 def _tell_nobody(request: Request, answer: Answer) -> None:

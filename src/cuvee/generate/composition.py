@@ -31,16 +31,15 @@ class Pool:
 
     ``rejected`` holds every answer to one of its slots that became no row, ``short`` how many rows are
     missing, ``usage`` what its rows cost (levels share rows, so the sum over levels counts some twice; the
-    ledger has the total), ``draft_usage`` how much of it another LLM's drafts cost, ``note`` what else a reader of the
-    pool should know. ``accounting`` says what became of every slot and answer, ``quarantine`` holds the raw rejected
-    answers and the failed requests, ``provenance`` the request behind each row of ``corpus``, in the same order.
+    ledger has the total), ``note`` what else a reader of the pool should know. ``accounting`` says what became of every
+    slot and answer, ``quarantine`` holds the raw rejected answers and the failed requests, ``provenance`` the request
+    behind each row of ``corpus``, in the same order.
     """
 
     level: Level
     corpus: Corpus
     rejected: tuple[Rejected, ...]
     usage: Usage
-    draft_usage: Usage
     note: str
     short: int
     accounting: Accounting
@@ -110,7 +109,6 @@ def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
         corpus=corpus,
         rejected=tuple(rejected),
         usage=making.rounds.usage(asked),
-        draft_usage=making.rounds.usage(asked, drafter=True),
         note=_note(slots, rows, failed, making.tested),
         short=len(slots) - len(rows),
         accounting=count_slots(

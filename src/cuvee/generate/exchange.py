@@ -125,7 +125,7 @@ class Exchange:
             return False
         served = model_owners(reply) if self._endpoint.check_model else None
         if served and not serves(list(served), self._endpoint.model):
-            raise missing_model(self._endpoint, list(served))
+            raise missing_model(self._endpoint, self._endpoint.model, list(served))
         return True
 
     async def _refuse(self, request: Request, path: str, status: int, message: str) -> Refusal:
@@ -136,7 +136,7 @@ class Exchange:
         """
         endpoint, own = self._endpoint, concerns_request(request, status, message)
         models: list[str] | None = None
-        if own and self._worked:  # the model has answered, so it is there
+        if own and self._worked and request.model is None:  # the model has answered, so it is there
             models = [endpoint.model]
         elif blames_model(status, message) and (served := await self._served_models()) is not None:
             models = list(served)
@@ -213,7 +213,7 @@ class Exchange:
         if not served:
             return
         if not serves(list(served), self._endpoint.model):
-            raise missing_model(self._endpoint, list(served))
+            raise missing_model(self._endpoint, self._endpoint.model, list(served))
         self._compatibility.note_engine(next(iter(served.values())))
 
     async def _served_models(self, *, raise_unauthorised: bool = False) -> dict[str, str] | None:

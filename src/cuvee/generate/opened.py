@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cuvee.generate.calls import Endpoint, Request, Sampling
+from cuvee.generate.calls import Endpoint, Request
 from cuvee.generate.client import LLMClient
 from cuvee.generate.failures import More, OnAnswer, Outcome
 from cuvee.generate.ledger import Ledger
@@ -37,17 +37,3 @@ class OpenedLLM:
 
     endpoint: Endpoint
     open_client: OpenClient = LLMClient
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drafter:
-    """Another LLM that writes drafts, which the LLM of the rows refines (BARE, arXiv 2502.01697).
-
-    The temperature and the form (chat or completions) of drafts are the dial's. The other settings are those of
-    ``sampling``; None is that of the rows. ``keep_truncated``: take drafts that ran into max_tokens, without their
-    last, broken word.
-    """
-
-    llm: OpenedLLM
-    sampling: Sampling | None = None
-    keep_truncated: bool = False

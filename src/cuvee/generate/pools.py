@@ -13,8 +13,9 @@ from cuvee.generate.composition import Making, Part, Pool, compose_pool
 from cuvee.generate.dials.protocol import Dial, Slot, wanted_slots
 from cuvee.generate.filling import Filling
 from cuvee.generate.ledger import Ledger
+from cuvee.generate.masking import LOCAL
 from cuvee.generate.near_copies import check_threshold
-from cuvee.generate.opened import Drafter, OpenClient, OpenedLLM
+from cuvee.generate.opened import OpenClient, OpenedLLM
 from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.rounds import Progress, Rounds
 from cuvee.generate.strata import Kind, choose_kind, find_strata
@@ -49,7 +50,6 @@ def generate_pools(
     attempts: int = 6,
     progress: Progress | None = None,
     open_client: OpenClient = LLMClient,
-    drafter: Drafter | None = None,
 ) -> tuple[Pool, ...]:
     """Generate the pools of several levels of a dial, one pool a level, from the least diverse.
 
@@ -89,12 +89,11 @@ def generate_pools(
         attempts: answers a slot may be given.
         progress: called with (rows so far, rows wanted).
         open_client: what asks the endpoint: over HTTP, or a model in this process.
-        drafter: another LLM that writes the drafts, of a dial that drafts; None: the endpoint does.
 
     Raises:
         ConfigError: an unknown level, a dial that does not fit labels and rows, a kind that does not fit the task, no
-            passages or contexts for a kind that needs them, labels to check where there are none, or a drafter for a
-            dial that drafts nothing.
+            passages or contexts for a kind that needs them, labels to check where there are none, or a draft model for
+            an LLM in this process, which has one model.
         EndpointError: the endpoint failed; the ledger keeps all answers.
         ValueError: blocks, rows_per_label, attempts or near_duplicate out of range.
         GenerationError: a level has no row at all for some label and block.
@@ -110,11 +109,12 @@ def generate_pools(
     dial.check(list(strata), rows_per_label)
     names = [level.name for level in chosen]
     batches = dial.batches(list(strata), blocks=blocks, rows_per_label=rows_per_label, levels=names)
-    if drafter is not None and not any(slot.draft for slot in wanted_slots(batches).values()):
-        raise ConfigError(f"drafter is given and dial {dial.name!r} drafts nothing; leave it out")
+    wanted = wanted_slots(batches)
+    if endpoint.identity.startswith(LOCAL) and any(slot.draft and slot.draft.model for slot in wanted.values()):
+        raise ConfigError(f"draft_model of dial {dial.name!r} needs an endpoint that serves it; this LLM has one model")
     writer = PromptWriter(
         train, describe=describe, api=endpoint.api, sampling=sampling, seed=seed, kind=kind, strata=strata,
-        prompts=prompts, draft_sampling=None if drafter is None else drafter.sampling,
+        prompts=prompts,
     )  # fmt: skip
     least_words = min(2, *(len(normalise_text(text).split()) for text in train.texts))
 
@@ -128,7 +128,6 @@ def generate_pools(
             near_duplicate=near_duplicate,
             agrees=agrees,
             keep_truncated=keep_truncated,
-            keep_truncated_drafts=keep_truncated if drafter is None else drafter.keep_truncated,
             attempts=attempts,
             least_words=least_words,
         )
@@ -137,9 +136,8 @@ def generate_pools(
     rounds = Rounds(
         OpenedLLM(endpoint=endpoint, open_client=open_client),
         ledger,
-        total=len(wanted_slots(batches)),
+        total=len(wanted),
         progress=progress,
-        drafter=None if drafter is None else drafter.llm,
     )
     rounds.fill(fillings)
     making = Making(
@@ -184,7 +182,6 @@ def generate_corpus(
     attempts: int = 6,
     progress: Progress | None = None,
     open_client: OpenClient = LLMClient,
-    drafter: Drafter | None = None,
 ) -> Pool:
     """Generate the pool of one level; see :func:`generate_pools`. Without a ledger nothing is kept."""
     with Ledger() as memory:
@@ -210,7 +207,6 @@ def generate_corpus(
             attempts=attempts,
             progress=progress,
             open_client=open_client,
-            drafter=drafter,
         )
     return pools[0]
 

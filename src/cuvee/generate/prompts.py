@@ -54,13 +54,11 @@ class PromptWriter:
         kind: of writing.
         strata: what the labels of slots stand for; None is those of the training rows.
         prompts: the wording; None is the built-in one.
-        draft_sampling: of drafts, whose temperature is the slot's; None is ``sampling``.
     """
 
     def __init__(
         self, train: Corpus, *, describe: str, api: Api, sampling: Sampling, seed: int, kind: Kind = "label",
         strata: Mapping[str, Stratum] | None = None, prompts: PromptSet | None = None,
-        draft_sampling: Sampling | None = None,
     ) -> None:  # fmt: skip
         self._train = train
         self.writing: Writing = WRITINGS[kind]
@@ -69,7 +67,6 @@ class PromptWriter:
         self._describe = describe
         self._api = api
         self._sampling = sampling
-        self._draft_sampling = draft_sampling if draft_sampling is not None else sampling
         self._seed = seed
         self._prompts = prompts if prompts is not None else load_prompts()
         self._schema = pair_schema(self.writing) if self.writing.pair else None
@@ -194,7 +191,7 @@ class PromptWriter:
         self, slot: Slot, attempt: int, asked: str, values: Mapping[str, Value], *, api: Api,
         drafted: Draft | None = None,
     ) -> Request:  # fmt: skip
-        given = self._sampling if drafted is None else self._draft_sampling
+        given, model = self._sampling, None if drafted is None else drafted.model
         wanted = slot.temperature if drafted is None else drafted.temperature
         sampling = replace(
             given,
@@ -209,11 +206,11 @@ class PromptWriter:
         if api == "completions":
             prompt = self._prompts.render(f"{asked}_completion", values)
             sampling = sampling if sampling.stop else replace(sampling, stop=self._stop if pair else ("\n",))
-            return Request(prompt=prompt, sampling=sampling, seed=seed, replicate=attempt)
+            return Request(prompt=prompt, sampling=sampling, seed=seed, replicate=attempt, model=model)
         roles: tuple[Literal["system", "user"], ...] = ("system", "user")
         messages = tuple((role, self._prompts.render(f"{asked}_chat_{role}", values)) for role in roles)
         schema = self._schema if pair else None
-        return Request(messages=messages, sampling=sampling, seed=seed, replicate=attempt, schema=schema)
+        return Request(messages=messages, sampling=sampling, seed=seed, replicate=attempt, schema=schema, model=model)
 
     @property
     def _stop(self) -> tuple[str, ...]:

@@ -58,10 +58,11 @@ def explain_refusal(
     if status in (401, 403):
         return refused_key(endpoint, status, message)
     if blames_model(status, message):
-        if served is not None and not serves(served, endpoint.model):
-            return missing_model(endpoint, served)
+        model = request.model or endpoint.model
+        if served is not None and not serves(served, model):
+            return missing_model(endpoint, model, served)
         if served is None and "model" in message.casefold():
-            return ModelNotFound(f"{where} does not serve model {endpoint.model!r}: {message}")
+            return ModelNotFound(f"{where} does not serve model {model!r}: {message}")
     if status == 404:
         return EndpointError(
             f"{where}{path} does not exist (404 {message}); check base_url (it usually ends in /v1) "
@@ -93,10 +94,10 @@ def refused_key(endpoint: Endpoint, status: int, message: str) -> Authentication
     return AuthenticationError(f"{endpoint.shown_url} answered {status} ({message}); {what} {where}")
 
 
-def missing_model(endpoint: Endpoint, served: Sequence[str]) -> ModelNotFound:
+def missing_model(endpoint: Endpoint, model: str, served: Sequence[str]) -> ModelNotFound:
     """The error for a model that is not among those served."""
     names = ", ".join(served[:12]) + (f" and {len(served) - 12} more" if len(served) > 12 else "")
-    return ModelNotFound(f"{endpoint.shown_url} does not serve model {endpoint.model!r}; it serves: {names or 'none'}")
+    return ModelNotFound(f"{endpoint.shown_url} does not serve model {model!r}; it serves: {names or 'none'}")
 
 
 def serves(served: Sequence[str], model: str) -> bool:

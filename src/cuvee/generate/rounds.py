@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 
 from cuvee.generate.calls import Answer, Request, request_json, request_key
 from cuvee.generate.failures import Failure, Outcome
@@ -21,28 +20,23 @@ class Rounds:
     """Asks the questions of batches until all are settled; counts what was spent.
 
     A request that failed for good, now or in an earlier run, is not sent again until the ledger forgets its failure.
-    Where another LLM drafts, it answers the drafts that are wanted before the first one answers the rest.
 
     Args:
-        llm: what writes rows.
+        llm: what is asked.
         ledger: its answers and failures so far.
         total: rows wanted, for progress.
         progress: called with (rows so far, rows wanted).
-        drafter: what writes drafts; None is the same.
     """
 
-    def __init__(
-        self, llm: OpenedLLM, ledger: Ledger, *, total: int, progress: Progress | None = None,
-        drafter: OpenedLLM | None = None,
-    ) -> None:  # fmt: skip
-        self._llms = [llm] if drafter is None else [llm, drafter]
-        self._endpoints = [settle_identity(each.endpoint, ledger) for each in self._llms]
+    def __init__(self, llm: OpenedLLM, ledger: Ledger, *, total: int, progress: Progress | None = None) -> None:
+        self._llm = llm
+        self._endpoint = settle_identity(llm.endpoint, ledger)
         self._ledger = ledger
         self._total = total
         self._progress = progress
         self._shown = -1
-        self._outcomes: list[dict[Request, Outcome]] = [{} for _ in self._llms]
-        self._sent: set[tuple[int, Request]] = set()
+        self._outcomes: dict[Request, Outcome] = {}
+        self._sent: set[Request] = set()
         self._failures: Mapping[str, Failure] = {}
         self._filled: set[str] = set()
 
@@ -52,23 +46,18 @@ class Rounds:
         While requests wait for their next try, what does not depend on them goes on.
         """
         self._failures = self._ledger.failures()
-        with ExitStack() as stack:
-            clients = [
-                stack.enter_context(llm.open_client(endpoint, self._ledger))
-                for llm, endpoint in zip(self._llms, self._endpoints, strict=True)
-            ]
-            places = list(enumerate(clients))[::-1]
-            while any([self._ask(place, client, fillings) for place, client in places]):
+        with self._llm.open_client(self._endpoint, self._ledger) as client:
+            while self._ask(client, fillings):
                 pass
         self._show({key for filling in fillings for key in filling.rows})
 
     def key(self, question: Question) -> str:
         """What the ledger knows a question's request by."""
-        return request_key(self._endpoints[self._place(question)], question.request)
+        return request_key(self._endpoint, question.request)
 
     def model(self, question: Question) -> str:
         """The name of the model that a question is for."""
-        return self._endpoints[self._place(question)].model
+        return question.request.model or self._endpoint.model
 
     def answer(self, question: Question) -> Answer:
         """The answer to a question that was answered.
@@ -76,22 +65,17 @@ class Rounds:
         Raises:
             KeyError: it was not.
         """
-        outcome = self._outcome(question)
+        outcome = self._outcomes[question.request]
         if isinstance(outcome, Failure):
             raise KeyError(question.request)
         return outcome
 
-    def usage(self, questions: Iterable[Question], *, drafter: bool | None = None) -> Usage:
-        """What the distinct answered requests among these questions cost.
-
-        Args:
-            questions: that were asked.
-            drafter: only what another LLM drafted, or only the rest; None is all.
-        """
+    def usage(self, questions: Iterable[Question]) -> Usage:
+        """What the distinct answered requests among these questions cost."""
         spent = Usage()
-        for place, request in {(self._place(question), question.request) for question in questions}:
-            answer = self._outcomes[place][request]
-            if not isinstance(answer, Failure) and drafter in (None, place == 1):
+        for request in {question.request for question in questions}:
+            answer = self._outcomes[request]
+            if not isinstance(answer, Failure):
                 spent = spent.plus(
                     Usage(
                         requests=int(not answer.replayed),
@@ -102,27 +86,18 @@ class Rounds:
                 )
         return spent
 
-    def _place(self, question: Question) -> int:
-        """Which of the LLMs a question is for."""
-        return 1 if question.step == "draft" and len(self._llms) > 1 else 0
-
-    def _outcome(self, question: Question) -> Outcome:
-        return self._outcomes[self._place(question)][question.request]
-
     def _find(self, question: Question) -> Outcome | None:
         """What came of a question, now or in an earlier run that it failed in."""
-        place = self._place(question)
-        outcome = self._outcomes[place].get(question.request)
+        outcome = self._outcomes.get(question.request)
         if outcome is None and self._failures and (known := self._failures.get(self.key(question))) is not None:
-            outcome = self._outcomes[place][question.request] = known
+            outcome = self._outcomes[question.request] = known
         return outcome
 
     def _is_sent(self, question: Question) -> bool:
-        return (self._place(question), question.request) in self._sent
+        return question.request in self._sent
 
-    def _ask(self, place: int, client: Client, fillings: Sequence[Filling]) -> bool:
-        """Ask one LLM whatever can be asked; whether there was anything."""
-        outcomes = self._outcomes[place]
+    def _ask(self, client: Client, fillings: Sequence[Filling]) -> bool:
+        """Ask whatever can be asked; whether there was anything."""
         asked: dict[Request, tuple[Filling, str, Question]] = {}
 
         def look(request: Request, answer: Answer) -> None:
@@ -132,33 +107,31 @@ class Rounds:
             self._show(self._filled)
 
         def more(found: Mapping[Request, Outcome]) -> list[Request]:
-            outcomes.update(found)
+            self._outcomes.update(found)
             fresh: dict[Request, tuple[Filling, str, Question]] = {}
             for filling in fillings:
                 for key, question in filling.next_questions(self._find, self._is_sent).items():
-                    if self._place(question) == place:
-                        fresh.setdefault(question.request, (filling, key, question))
+                    fresh.setdefault(question.request, (filling, key, question))
             asked.update(fresh)
-            self._sent.update((place, request) for request in fresh)
+            self._sent.update(fresh)
             self._filled = {key for filling in fillings for key in filling.rows}
             self._show(self._filled)
             # prompts that share a prefix stand together: the client gives each run of them to one slot of the endpoint
-            return sorted(fresh, key=lambda r: (r.prompt or "", r.messages))
+            return sorted(fresh, key=lambda r: (r.model or "", r.prompt or "", r.messages))
 
         if not (first := more({})):
             return False
         found = dict(zip(first, client.answer_requests(first, look, more), strict=True))
-        self._journal(place, {request: o for request, o in found.items() if isinstance(o, Failure)})
-        outcomes.update(found)
+        self._journal({request: o for request, o in found.items() if isinstance(o, Failure)})
+        self._outcomes.update(found)
         return True
 
-    def _journal(self, place: int, failures: Mapping[Request, Failure]) -> None:
+    def _journal(self, failures: Mapping[Request, Failure]) -> None:
         """Commit failures that the client did not."""
         known = self._ledger.failures() if failures else {}
-        endpoint = self._endpoints[place]
         for request, failure in failures.items():
-            if (key := request_key(endpoint, request)) not in known:
-                self._ledger.record_failure(key, request_json(endpoint, request), failure)
+            if (key := request_key(self._endpoint, request)) not in known:
+                self._ledger.record_failure(key, request_json(self._endpoint, request), failure)
 
     def _show(self, filled: Collection[str]) -> None:
         """Report progress; it never goes back, though an answer that looked usable may turn out a duplicate."""

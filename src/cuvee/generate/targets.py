@@ -16,7 +16,7 @@ from cuvee.generate.composition import Pool
 from cuvee.generate.dials.protocol import Dial, wanted_slots
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.level_search import LevelSearch, Target
-from cuvee.generate.opened import Drafter, OpenClient
+from cuvee.generate.opened import OpenClient
 from cuvee.generate.pools import generate_pools
 from cuvee.generate.rounds import Progress
 from cuvee.generate.strata import Kind, choose_kind, find_strata
@@ -86,7 +86,6 @@ def generate_to_target(
     attempts: int = 6,
     progress: Progress | None = None,
     open_client: OpenClient = LLMClient,
-    drafter: Drafter | None = None,
 ) -> TargetResult:
     """Generate levels of a dial, one after the other, until one scores what is asked for.
 
@@ -101,7 +100,7 @@ def generate_to_target(
         target: the score wanted.
         budget_rows: distinct rows that may be asked for, over all levels tried.
         blocks, rows_per_label, endpoint, ledger, sampling, describe, seed, nearest, refuse, near_duplicate, agrees,
-            kind, sources, prompts, keep_truncated, attempts, progress, open_client, drafter: as in
+            kind, sources, prompts, keep_truncated, attempts, progress, open_client: as in
             :func:`generate_pools`; without a ledger nothing is kept. Progress starts anew for each level.
 
     Raises:
@@ -145,7 +144,6 @@ def generate_to_target(
                     attempts=attempts,
                     progress=progress,
                     open_client=open_client,
-                    drafter=drafter,
                 )
             except BudgetReached as exc:
                 if not pools:

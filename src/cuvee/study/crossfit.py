@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from cuvee.config import EndpointDraft, EndpointGenerator, FileGenerator, StudyConfig
+from cuvee.config import EndpointGenerator, FileGenerator, StudyConfig
 from cuvee.config.generators import BudgetConfig
 from cuvee.corpus import Corpus, LockedTest, Split, normalise_text, number_folds, split_corpus
 from cuvee.errors import InputError, RunFolderMismatch
@@ -124,13 +124,9 @@ def share_budget(config: StudyConfig, folds: int) -> StudyConfig:
         )
 
     generator = config.generator
-    if isinstance(generator, FileGenerator):
+    if not isinstance(generator, EndpointGenerator):
         return config
-    if isinstance(generator, EndpointGenerator):
-        generator = generator.model_copy(update={"budget": part(generator.budget)})
-    if isinstance(generator.draft, EndpointDraft):
-        draft = generator.draft.model_copy(update={"budget": part(generator.draft.budget)})
-        generator = generator.model_copy(update={"draft": draft})
+    generator = generator.model_copy(update={"budget": part(generator.budget)})
     return config.model_copy(update={"generator": generator})
 
 

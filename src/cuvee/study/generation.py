@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from cuvee.config import DialConfig, FileGenerator
 from cuvee.corpus import write_table
-from cuvee.errors import ConfigError, GenerationError
+from cuvee.errors import GenerationError
 from cuvee.execute.stages import Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate import (
@@ -31,16 +31,13 @@ from cuvee.study.generators import (
     SPEED,
     find_sampling,
     identify_generator,
-    is_drafting,
-    language_model,
-    open_drafter,
     open_llm,
 )
 from cuvee.study.guard import LeakGuard
 from cuvee.study.lists import KeptLists, needs_lists
 from cuvee.study.running import hash_own
 from cuvee.study.setup import Study
-from cuvee.study.spending import account_pool, find_charges, lacks_forgotten, note_findings
+from cuvee.study.spending import account_pool, find_prices, lacks_forgotten, note_findings
 from cuvee.study.targets import known_level, reach_target
 from cuvee.study.writing import check_labels, commission
 
@@ -54,13 +51,9 @@ def study_dials(study: Study) -> list[tuple[DialConfig, Dial]]:
     """The study's dials, with the topics and attributes that its LLM was, or now is, asked for.
 
     Raises:
-        ConfigError: as :func:`make_dials`; or there is a generator for drafts, and no dial drafts.
+        ConfigError: as :func:`make_dials`.
     """
-    made = make_dials(study, KeptLists(study, open_llm))
-    if language_model(study).draft is not None and not any(is_drafting(study, dial) for _, dial in made):
-        names = ", ".join(dial.name for _, dial in made)
-        raise ConfigError(f"generator.draft writes drafts, and no dial drafts ({names}); remove it")
-    return made
+    return make_dials(study, KeptLists(study, open_llm))
 
 
 def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range, progress: Progress) -> Sequence[Level]:
@@ -72,7 +65,7 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
     key = _pool_key(study, settings, dial, dial.levels, blocks)
     if (known := known_level(study, dial, key)) is not None:
         return [known]
-    with open_llm(study) as llm, open_drafter(study, dial) as drafter, Ledger(study.folder.ledger_path) as ledger:
+    with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
 
         def search(*, score: Score, target: Target, budget_rows: int) -> TargetResult:
             return generate_to_target(
@@ -85,7 +78,6 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
                 rows_per_label=wanted.rows,
                 endpoint=llm.endpoint,
                 open_client=llm.open_client,
-                drafter=drafter,
                 ledger=ledger,
                 sampling=find_sampling(generator),
                 describe=config.describe,
@@ -127,8 +119,8 @@ def generate_levels(
     kept = [pool for pool in stored.values() if pool is not None]
     if len(kept) == len(levels) and not lacks_forgotten(study, kept):
         return kept
-    prices = find_charges(study)
-    with open_llm(study) as llm, open_drafter(study, dial) as drafter, Ledger(study.folder.ledger_path) as ledger:
+    prices = find_prices(study)
+    with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
         progress.show(Meter(ledger, prices))
         before = ledger.sessions()
         with _explaining_failed(study, ledger):
@@ -140,7 +132,6 @@ def generate_levels(
                 rows_per_label=wanted.rows,
                 endpoint=llm.endpoint,
                 open_client=llm.open_client,
-                drafter=drafter,
                 ledger=ledger,
                 sampling=find_sampling(config.generator),
                 describe=config.describe,
@@ -173,8 +164,7 @@ def _pool_key(
 ) -> str:
     """Hash of all that determines the pools of these levels, other than the answers."""
     config, wanted = study.config, commission(study)
-    who = identify_generator(study, drafts=is_drafting(study, dial))
-    base = [who, config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
+    base = [identify_generator(study), config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
     own = settings.model_dump(exclude={"draws"})
     listed = _listed(study, dial, levels, blocks) if needs_lists(settings) else []
     code = hash_own(_list_names(own))

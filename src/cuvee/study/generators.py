@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 
 from cuvee.config import (
-    EmbeddedDraft,
     EmbeddedGenerator,
-    EndpointDraft,
     EndpointGenerator,
     FileGenerator,
-    LocalOrRemote,
-    TransformersDraft,
     TransformersGenerator,
 )
 from cuvee.config.generators import check_variables
@@ -22,25 +17,19 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
 from cuvee.generate import (
     Budget,
-    Dial,
-    Drafter,
     EmbeddedLLM,
     Endpoint,
     Ledger,
-    LLMClient,
     OpenedLLM,
     Prices,
     Sampling,
     TransformersLLM,
 )
-from cuvee.generate.dials import wanted_slots
 from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
 from cuvee.generate.identities import settle_identity
-from cuvee.generate.masking import LOCAL
 from cuvee.model_files import SMOLLM2_SHA256
 from cuvee.study.model_hashes import ModelHashes
 from cuvee.study.setup import Study
-from cuvee.study.writing import commission
 
 LanguageModel = EmbeddedGenerator | EndpointGenerator | TransformersGenerator
 SPEED = {
@@ -50,7 +39,7 @@ SPEED = {
 """Settings that answers do not depend on."""
 DRAWING = {"temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated"}
 """Settings of how rows are drawn."""
-_SAID_OTHERWISE = {"base_url", "gguf", "adapter", "draft"}
+_SAID_OTHERWISE = {"base_url", "gguf", "adapter"}
 """Settings that an identity stands for."""
 
 
@@ -66,7 +55,7 @@ def language_model(study: Study) -> LanguageModel:
     return generator
 
 
-def identify_generator(study: Study, *, drafts: bool = False, leave_out: frozenset[str] = frozenset()) -> str:
+def identify_generator(study: Study, leave_out: frozenset[str] = frozenset()) -> str:
     """Hash of what determines the answers of the study's LLM.
 
     A model's file or folder counts by its contents, an endpoint by the identity that the ledger knows it by: replicas
@@ -74,29 +63,22 @@ def identify_generator(study: Study, *, drafts: bool = False, leave_out: frozens
 
     Args:
         study: whose LLM.
-        drafts: whether what writes drafts counts too.
         leave_out: settings that do not matter to what is asked.
     """
-    generator = language_model(study)
-    parts = [generator, *([generator.draft] if drafts and generator.draft is not None else [])]
-    return hash_value([_identify(study, part, leave_out) for part in parts])
-
-
-def _identify(study: Study, part: LocalOrRemote, leave_out: frozenset[str]) -> list[object]:
-    hashes = ModelHashes(study.folder)
+    generator, hashes = language_model(study), ModelHashes(study.folder)
     hidden = SPEED | _SAID_OTHERWISE | leave_out
-    if isinstance(part, EmbeddedDraft):
-        known_by = [SMOLLM2_SHA256 if part.gguf is None else hashes.find(part.gguf)]
-    elif isinstance(part, EndpointDraft):
-        known_by = [settled_endpoint(study, part).identity]
+    if isinstance(generator, EmbeddedGenerator):
+        known_by = [SMOLLM2_SHA256 if generator.gguf is None else hashes.find(generator.gguf)]
+    elif isinstance(generator, EndpointGenerator):
+        known_by = [_settled_endpoint(study, generator).identity]
     else:
-        own = hashes.find(part.model)
-        known_by = [own or "", "" if part.adapter is None else hashes.find(part.adapter)]
+        own = hashes.find(generator.model)
+        known_by = [own or "", "" if generator.adapter is None else hashes.find(generator.adapter)]
         hidden = hidden | ({"model"} if own else set())
-    return [*known_by, part.model_dump(mode="json", exclude=hidden)]
+    return hash_value([[*known_by, generator.model_dump(mode="json", exclude=hidden)]])
 
 
-def settled_endpoint(study: Study, part: EndpointDraft) -> Endpoint:
+def _settled_endpoint(study: Study, part: EndpointGenerator) -> Endpoint:
     """The endpoint of a section, under the identity that the run folder's ledger knows it by; without its key."""
     endpoint = _make_endpoint(part, key=None)
     if not study.folder.ledger_path.is_file():
@@ -105,19 +87,10 @@ def settled_endpoint(study: Study, part: EndpointDraft) -> Endpoint:
         return settle_identity(endpoint, ledger)
 
 
-def is_drafting(study: Study, dial: Dial) -> bool:
-    """Whether rows of a dial are drafted first."""
-    wanted = commission(study)
-    names = [level.name for level in dial.levels]
-    batches = dial.batches(list(wanted.strata), blocks=[0], rows_per_label=wanted.rows, levels=names)
-    return any(slot.draft is not None for slot in wanted_slots(batches).values())
-
-
-def find_sampling(part: LocalOrRemote) -> Sampling:
-    """How a section says that words are drawn; drafts have their temperature from the dial."""
-    temperature = getattr(part, "temperature", Sampling().temperature)
-    found = Sampling(temperature=temperature, top_p=part.top_p, max_tokens=part.max_tokens)
-    return found if isinstance(part, EmbeddedDraft) else replace(found, min_p=part.min_p, top_k=part.top_k)
+def find_sampling(part: LanguageModel) -> Sampling:
+    """How the generator says that words are drawn; dials may say otherwise."""
+    found = Sampling(temperature=part.temperature, top_p=part.top_p, max_tokens=part.max_tokens)
+    return found if isinstance(part, EmbeddedGenerator) else replace(found, min_p=part.min_p, top_k=part.top_k)
 
 
 @contextmanager
@@ -127,29 +100,9 @@ def open_llm(study: Study) -> Iterator[OpenedLLM]:
     Raises:
         ConfigError: the environment variable is not set, or the study asks no LLM.
     """
-    with _opened(study, language_model(study), "generator") as llm:
-        yield llm
-
-
-@contextmanager
-def open_drafter(study: Study, dial: Dial) -> Iterator[Drafter | None]:
-    """What writes the drafts of a dial, if it is another LLM than that of the rows; else None.
-
-    Raises:
-        ConfigError: as :func:`open_llm`.
-    """
-    part = language_model(study).draft
-    if part is None or not is_drafting(study, dial):
-        yield None
-        return
-    with _opened(study, part, "generator.draft") as llm:
-        yield Drafter(llm=llm, sampling=find_sampling(part), keep_truncated=part.truncated == "keep")
-
-
-@contextmanager
-def _opened(study: Study, part: LocalOrRemote, where: str) -> Iterator[OpenedLLM]:
+    part = language_model(study)
     with ExitStack() as stack:
-        if isinstance(part, EmbeddedDraft):
+        if isinstance(part, EmbeddedGenerator):
             room = SHORT_TEXTS if study.config.task == "classification" else LONG_TEXTS
             llm = EmbeddedLLM(
                 part.gguf,
@@ -158,7 +111,7 @@ def _opened(study: Study, part: LocalOrRemote, where: str) -> Iterator[OpenedLLM
                 threads=part.threads,
             )
             yield OpenedLLM(endpoint=stack.enter_context(llm).endpoint)
-        elif isinstance(part, TransformersDraft):
+        elif isinstance(part, TransformersGenerator):
             model = TransformersLLM(
                 part.model,
                 device=part.device,
@@ -171,10 +124,11 @@ def _opened(study: Study, part: LocalOrRemote, where: str) -> Iterator[OpenedLLM
             opened = stack.enter_context(model)
             yield OpenedLLM(endpoint=opened.endpoint, open_client=opened.open_client)
         else:
-            yield _open_endpoint(study, part, check_variables(part.urls, part.api_key_env, f"{where}."))
+            key = check_variables(part.urls, part.api_key_env, "generator.")
+            yield OpenedLLM(endpoint=_make_endpoint(part, key=key))
 
 
-def _make_endpoint(part: EndpointDraft, *, key: str | None) -> Endpoint:
+def _make_endpoint(part: EndpointGenerator, *, key: str | None) -> Endpoint:
     first, *others = part.urls
     return Endpoint(
         base_url=first,
@@ -192,21 +146,3 @@ def _make_endpoint(part: EndpointDraft, *, key: str | None) -> Endpoint:
         timeout_s=part.timeout_s,
         give_up_s=part.give_up_s,
     )
-
-
-def _open_endpoint(study: Study, part: EndpointDraft, key: str | None) -> OpenedLLM:
-    """An endpoint whose budget is that of the run folder; with another LLM for drafts, each has its own part of it."""
-    endpoint = _make_endpoint(part, key=key)
-    draft = language_model(study).draft
-    if draft is None:
-        return OpenedLLM(endpoint=endpoint)
-    drafter = settled_endpoint(study, draft).known_as if isinstance(draft, EndpointDraft) else None
-    drafts = part is draft
-    if settled_endpoint(study, part).known_as == drafter and not drafts:
-        return OpenedLLM(endpoint=endpoint)
-
-    def counts(identity: str, model: str) -> bool:
-        by_drafter = identity.startswith(LOCAL) if drafter is None else (identity, model) == drafter
-        return by_drafter if drafts else not by_drafter
-
-    return OpenedLLM(endpoint=endpoint, open_client=partial(LLMClient, counted=counts))

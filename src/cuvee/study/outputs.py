@@ -11,10 +11,9 @@ from pathlib import Path
 
 from cuvee._version import __version__
 from cuvee.config import (
-    EmbeddedDraft,
-    EndpointDraft,
+    EmbeddedGenerator,
+    EndpointGenerator,
     FileGenerator,
-    LocalOrRemote,
     StudyConfig,
     config_to_yaml,
 )
@@ -168,17 +167,13 @@ def describe_generator(study: Study) -> str:
     generator = study.config.generator
     if isinstance(generator, FileGenerator):
         return "ready-made pools"
-    drafts = "" if generator.draft is None else f"; drafts by {_describe_model(generator.draft)}"
-    return f"{_describe_model(generator)}{drafts}"
-
-
-def _describe_model(part: LocalOrRemote) -> str:
-    if isinstance(part, EmbeddedDraft):
-        return f"embedded {Path(part.gguf).name if part.gguf else 'SmolLM2-135M-Instruct'}"
-    if isinstance(part, EndpointDraft):
-        first, *others = (redact_url(url) for url in part.urls)
-        return f"{part.model} at {first}" + (f" and {len(others)} more" if others else "")
-    return f"{Path(part.model).name if Path(part.model).exists() else part.model} in transformers"
+    if isinstance(generator, EmbeddedGenerator):
+        return f"embedded {Path(generator.gguf).name if generator.gguf else 'SmolLM2-135M-Instruct'}"
+    if isinstance(generator, EndpointGenerator):
+        first, *others = (redact_url(url) for url in generator.urls)
+        drafts = "".join(f"; drafts by {model}" for model in study.config.draft_models)
+        return f"{generator.model} at {first}" + (f" and {len(others)} more" if others else "") + drafts
+    return f"{Path(generator.model).name if Path(generator.model).exists() else generator.model} in transformers"
 
 
 def _describe_synthetic(study: Study, level: Level, pool: StoredPool) -> SyntheticPart:

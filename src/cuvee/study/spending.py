@@ -4,49 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 
-from cuvee.config import EndpointDraft, EndpointGenerator, FileGenerator
+from cuvee.config import EndpointGenerator
 from cuvee.errors import ConfigError
 from cuvee.generate import Ledger, Pool, Prices
 from cuvee.generate.ledger import Session
 from cuvee.generate.parsing import NO_SOURCE
-from cuvee.generate.spending import Tariff, account_generation, list_notes
+from cuvee.generate.spending import account_generation, list_notes
 from cuvee.records.generation import Generation
 from cuvee.store import StoredPool
-from cuvee.study.generators import settled_endpoint
 from cuvee.study.setup import Pools, Study
 
 
 def find_prices(study: Study) -> Prices | None:
-    """What the generator of rows charges, if that is known."""
+    """What the generator charges, if that is known."""
     generator = study.config.generator
-    return _read_prices(generator) if isinstance(generator, EndpointGenerator) else None
-
-
-def find_charges(study: Study) -> Prices | Tariff | None:
-    """What the generator charges, and the one for drafts if there is one; None where that is not known."""
-    generator = study.config.generator
-    draft = None if isinstance(generator, FileGenerator) else generator.draft
-    main = find_prices(study)
-    if draft is None:
-        return main
-    drafts = _read_prices(draft) if isinstance(draft, EndpointDraft) else None
-    if main is None and drafts is None:
-        return None
-    currency = (main or drafts or _free("USD")).currency
-    others = {}
-    if isinstance(draft, EndpointDraft) and drafts is not None:
-        others = {settled_endpoint(study, draft).known_as: drafts}
-    return Tariff(default=main or _free(currency), others=others)
-
-
-def _read_prices(part: EndpointDraft) -> Prices | None:
-    return None if part.prices is None else Prices(**part.prices.model_dump())
-
-
-def _free(currency: str) -> Prices:
-    return Prices(prompt_per_million=0.0, completion_per_million=0.0, currency=currency)
+    prices = generator.prices if isinstance(generator, EndpointGenerator) else None
+    return None if prices is None else Prices(**prices.model_dump())
 
 
 def retry_failed(study: Study) -> int:
@@ -109,14 +83,14 @@ def account_pool(study: Study, pool: Pool, key: str, ledger: Ledger, sessions: I
     """
     usage, met, failures = pool.usage, list(sessions), ledger.failures()
     failed = tuple(sorted({q.request_key for q in pool.quarantine if q.request_key in failures}))
-    cost = _find_cost(study, pool)
+    prices = find_prices(study)
     generation = Generation(
         requests=usage.requests,
         replayed=usage.replayed,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
-        cost=None if cost is None else cost.amount,
-        currency="" if cost is None else cost.currency,
+        cost=None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens),
+        currency="" if prices is None else prices.currency,
         retries=sum(session.retries for session in met),
         unanswered=sum(session.unanswered for session in met),
         failed=dict(Counter(failures[request].reason for request in failed)),
@@ -136,24 +110,6 @@ def account_pool(study: Study, pool: Pool, key: str, ledger: Ledger, sessions: I
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cost:
-    amount: float
-    currency: str
-
-
-def _find_cost(study: Study, pool: Pool) -> _Cost | None:
-    """What the rows of a pool cost: drafts of another LLM at its prices, all else at those of the generator."""
-    charges = find_charges(study)
-    if charges is None:
-        return None
-    usage, drafted = pool.usage, pool.draft_usage
-    main = charges if isinstance(charges, Prices) else charges.default
-    drafts = next(iter(charges.others.values()), _free(charges.currency)) if isinstance(charges, Tariff) else main
-    own = main.cost(usage.prompt_tokens - drafted.prompt_tokens, usage.completion_tokens - drafted.completion_tokens)
-    return _Cost(own + drafts.cost(drafted.prompt_tokens, drafted.completion_tokens), charges.currency)
-
-
 def account_study(study: Study, pools: Pools) -> Generation | None:
     """What generating all pools took, confirmation included; None where nothing was generated."""
     if study.config.generator.kind == "files" or not study.folder.ledger_path.is_file():
@@ -162,7 +118,7 @@ def account_study(study: Study, pools: Pools) -> Generation | None:
     rejected = {(level.dial, r.slot, r.reason, r.text) for level, pool in pools.items() for r in pool.rejected}
     reasons = sorted(reason for _, _, reason, _ in rejected if reason != NO_SOURCE)
     with Ledger(study.folder.ledger_path) as ledger:
-        return account_generation(ledger, find_charges(study), reasons)
+        return account_generation(ledger, find_prices(study), reasons)
 
 
 def join_generations(folds: Sequence[Generation]) -> Generation | None:

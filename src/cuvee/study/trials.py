@@ -205,12 +205,13 @@ def _name_confirmation(study: Study, best: Cell) -> str:
     config, recipe = study.config, grid_recipes(study)[0]
     how = [
         [recipe.trainer, recipe.loss, config.train.source_weight, recipe.steps, dict(sorted(recipe.settings.items()))],
-        "files" if isinstance(config.generator, FileGenerator) else identify_generator(study, drafts=True),
+        "files" if isinstance(config.generator, FileGenerator) else identify_generator(study),
         config.writing.model_dump(),
         [each.model_dump() for each in config.filters],
         [each.model_dump() for each in config.pools],
         config.describe,
         study.encoder.hash,
+        *config.draft_models,
     ]
     return f"{best.key} ({hash_value(how)[:8]})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal, Protocol, TypeGuard, runtime_checkable
 from urllib.parse import quote
@@ -26,10 +26,14 @@ class Avoid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A row is drafted at ``temperature`` in the form ``api``, then refined in the endpoint's own form."""
+    """A row is drafted at ``temperature`` in the form ``api``, then refined in the endpoint's own form.
+
+    ``model`` is another model at the same endpoint that writes the draft; None is the model of the rows.
+    """
 
     temperature: float
     api: Literal["completions", "chat"] = "completions"
+    model: str | None = field(default=None, repr=False)  # keys of combined dials hold the repr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

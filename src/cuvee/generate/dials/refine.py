@@ -25,27 +25,31 @@ DRAFT_FORMS = ("completions", "chat")
 class BaseThenRefineDial:
     """Level t drafts every row at temperature t and has the LLM refine the draft at the study's own temperature.
 
-    The draft brings the variety, the refinement the form: it keeps what the draft says. BARE drafts with
-    a base model and refines with its instruct-tuned sibling: give the first as the drafter
-    (:class:`~cuvee.generate.Drafter`), or one endpoint does both. The draft completes a list of examples, the form that
-    base models answer, and the refinement takes the endpoint's form. Levels share no row and are judged on their own.
+    The draft brings the variety, the refinement the form: it keeps what the draft says. BARE drafts with a base model
+    and refines with its instruct-tuned sibling: name the first as ``draft_model``, and the endpoint that serves both
+    answers both. The draft completes a list of examples, the form that base models answer, and the refinement takes the
+    endpoint's form. Levels share no row and are judged on their own.
 
     Args:
         levels: temperatures of the draft, 0 or more.
         draft: form of the draft's request; ``chat`` is for endpoints that serve no completions.
+        draft_model: the model at the same endpoint that writes the drafts; None is the model of the rows.
 
     Raises:
         ConfigError: a temperature is out of range, or ``draft`` is neither form.
     """
 
-    def __init__(self, *, levels: Sequence[int | float], draft: Literal["completions", "chat"] = "completions") -> None:
+    def __init__(
+        self, *, levels: Sequence[int | float], draft: Literal["completions", "chat"] = "completions",
+        draft_model: str | None = None,
+    ) -> None:  # fmt: skip
         list_levels(self.name, levels)
         for level in levels:
             if not is_number(level) or not 0 <= level <= 100:
                 raise ConfigError(f"dial {self.name!r}: level {level!r} must be a temperature from 0 to 100")
         if draft not in DRAFT_FORMS:
             raise ConfigError(f"dial {self.name!r}: draft {draft!r}; valid choices: {', '.join(DRAFT_FORMS)}")
-        self._drafts = {f"{t:g}": Draft(temperature=float(t), api=draft) for t in sorted(levels)}
+        self._drafts = {f"{t:g}": Draft(temperature=float(t), api=draft, model=draft_model) for t in sorted(levels)}
         self._levels = rank_levels(self.name, [f"{t:g}" for t in sorted(levels)])
 
     @property
