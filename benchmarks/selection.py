@@ -100,7 +100,7 @@ def facility_location_apricot(unit: np.ndarray, take: int) -> Task:
 
 def cuvee(metric: str) -> Callable[[np.ndarray, int], Task]:
     def make(unit: np.ndarray, take: int) -> Task:
-        from cuvee.mix.select import select_rows
+        from cuvee.mix import select_rows
 
         pool = make_pool(len(unit), labels=1)
         return lambda: select_rows(pool, unit, rows=take, method=metric, match_lengths=False).rows.tolist()
@@ -110,7 +110,7 @@ def cuvee(metric: str) -> Callable[[np.ndarray, int], Task]:
 
 def cuvee_large(metric: str) -> Callable[[np.ndarray, int], Task]:
     def make(unit: np.ndarray, take: int) -> Task:
-        from cuvee.mix.select import select_rows
+        from cuvee.mix import select_rows
 
         pool = make_pool(len(unit), labels=20)
         return lambda: select_rows(pool, unit, rows=take, method=metric).rows.tolist()
@@ -120,7 +120,7 @@ def cuvee_large(metric: str) -> Callable[[np.ndarray, int], Task]:
 
 def cuvee_levels(unit: np.ndarray, take: int) -> Task:
     """Five levels, of which the last is shown."""
-    from cuvee.mix.select import select_levels
+    from cuvee.mix import select_levels
 
     pool = make_pool(len(unit), labels=20)
     return lambda: select_levels(pool, unit, rows=take, levels=5)[-1].rows.tolist()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cuvee.mix import apportion_rows, largest_share, share_counts
+from cuvee.mix.shares import apportion_rows, largest_share, share_counts
 
 sizes = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 60), min_size=1)
 shares = st.floats(0, 0.95)

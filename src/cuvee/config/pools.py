@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from cuvee.config.sections import Name, Section, name_tag
 from cuvee.corpus import Task
-from cuvee.mix.select import OBJECTIVES
+from cuvee.mix import OBJECTIVES
 from cuvee.registry import nearest_name
 
 

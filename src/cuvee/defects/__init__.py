@@ -5,6 +5,7 @@ real training rows do by themselves.
 """
 
 from cuvee.defects.degenerate import DegenerateReason, degenerate_reasons
+from cuvee.defects.duplicates import SLACK, duplicate_mask, first_rows, near_repeats
 from cuvee.defects.leaks import (
     CONTAINMENT,
     NEAREST_FLOOR,
@@ -16,13 +17,14 @@ from cuvee.defects.leaks import (
     Leaks,
     find_leaks,
 )
-from cuvee.defects.tokens import duplicate_mask, split_tokens
+from cuvee.defects.tokens import split_tokens
 
 __all__ = [
     "CONTAINMENT",
     "NEAREST_FLOOR",
     "NEAREST_QUANTILE",
     "NGRAM",
+    "SLACK",
     "DegenerateReason",
     "Leak",
     "LeakFinder",
@@ -31,5 +33,7 @@ __all__ = [
     "degenerate_reasons",
     "duplicate_mask",
     "find_leaks",
+    "first_rows",
+    "near_repeats",
     "split_tokens",
 ]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Literal, Protocol, cast
 
-from cuvee.defects.habits import Habits
 from cuvee.defects.tokens import split_tokens
 
 DegenerateReason = Literal[
@@ -63,6 +67,26 @@ _PATTERNS: tuple[tuple[DegenerateReason, re.Pattern[str]], ...] = (
     ("refusal", _REFUSAL),
     ("chatter", _CHATTER),
 )
+
+# what real texts do: the yardstick for cut-off and foreign text
+TOLERATED = 0.002  # a rule that calls more of the reference cut off takes its style for a fault: not used
+MOST = 0.5  # of the reference must end its sentences before a missing end means anything
+ALL = 0.995  # from here on every missing end means a cut
+LANGUAGE_WORDS = 6
+LANGUAGE_PROBABILITY = 0.01  # of the language of the reference, below which a text is in another one
+FAMILIAR = 0.6  # of the words known from the reference: then it is its language, whatever the identifier says
+_SAMPLE = 500
+_USES = (20, 40, 80, 160, 320, 640)  # of a word that never ends a row, before it counts as one that cannot
+# what no sentence ends with; for references too small to teach it
+_NEVER_LAST = {
+    "de": frozenset("der den dem des ein eine einen einem einer und oder mein meine dein deine".split()),
+    "en": frozenset("the a an and or nor my your our their whose because than of".split()),
+    "es": frozenset("el los las un una unos y o de del mi tu su".split()),
+    "fr": frozenset("le les des du un une et ou de mon ma mes ton ta tes son".split()),
+}
+# a full stop of any script, then closing quotes, brackets, emoji and the like
+_ENDED = re.compile(r"[.!?…。！？؟।։:;][^\w,]*$")
+_OPEN = re.compile(r"(?:,|[(\[{]|\s[-–—])\s*$")
 
 
 def degenerate_reasons(
@@ -143,3 +167,113 @@ class _Echoes:
 
 def _windows(tokens: Sequence[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
+
+
+# --- what real texts do: how they end, and their language -----------------------------------------
+class _Identifier(Protocol):
+    def classify(self, text: str) -> tuple[str, float]: ...
+
+    def rank(self, text: str) -> list[tuple[str, float]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How the rows of a reference end, their words and their language.
+
+    ``language`` is an ISO 639 code, None where no language has most of the rows: then nothing is foreign.
+    ``ends`` is False where under half of the reference ends with a full stop or the like: then nothing is cut
+    off. Else a row without an end is cut off where the reference always has one (``ends_all``), where it stops at
+    a ``hanging`` word, at a comma, dash or open bracket (``opens``), or in the middle of a word (``stems``).
+    Each rule is first tried on the reference, every row by what the *other* rows do, and not used where it
+    calls more than 0.2% of them cut off.
+    """
+
+    words: tuple[str, ...]
+    known: frozenset[str]
+    language: str | None
+    ends: bool
+    ends_all: bool
+    opens: bool
+    stems: bool
+    hanging: frozenset[str]
+
+    @classmethod
+    def of(cls, reference: Sequence[str]) -> Habits:
+        """The habits of these texts."""
+        tokens = [split_tokens(text) for text in reference]
+        counts = Counter(word for words in tokens for word in words)
+        ordered = tuple(sorted(counts))
+        rows = sum(bool(words) for words in tokens)
+        unended = [(t, w) for t, w in zip(reference, tokens, strict=True) if w and not _ENDED.search(t)]
+        last = Counter(words[-1] for _, words in unended)
+        language = _main_language(reference, tokens)
+        opened = sum(_OPEN.search(text) is not None for text, _ in unended)
+        stemmed = sum(counts[word] == 1 and _begins_another(word, ordered) for word in last)
+        return cls(
+            words=ordered,
+            known=frozenset(counts),
+            language=language,
+            ends=rows > 0 and len(unended) <= (1.0 - MOST) * rows,
+            ends_all=len(unended) + 1 <= (1.0 - ALL) * rows,
+            opens=opened <= TOLERATED * rows,
+            stems=stemmed + 1 <= TOLERATED * rows,
+            hanging=_hanging_words(counts, last, rows, _NEVER_LAST.get(language or "", frozenset())),
+        )
+
+    def is_cut_off(self, text: str, tokens: Sequence[str]) -> bool:
+        """Whether a text stops in the middle of a sentence or word where the reference would not."""
+        if not self.ends or not tokens or _ENDED.search(text):
+            return False
+        word = tokens[-1]
+        if self.ends_all or word in self.hanging or (self.opens and _OPEN.search(text)):
+            return True
+        return self.stems and word not in self.known and _begins_another(word, self.words)
+
+    def is_foreign(self, text: str, tokens: Sequence[str]) -> bool:
+        """Whether a text of six words or more is surely in another language than the reference."""
+        if self.language is None or len(tokens) < LANGUAGE_WORDS:
+            return False
+        if sum(word in self.known for word in tokens) >= FAMILIAR * len(tokens):
+            return False
+        # not by how sure the other language is: its near relatives share the probability
+        return dict(_identifier().rank(text))[self.language] < LANGUAGE_PROBABILITY
+
+
+def _hanging_words(counts: Counter[str], last: Counter[str], rows: int, closed: frozenset[str]) -> frozenset[str]:
+    """Words that never end a row although they are frequent: as many as the reference itself can vouch for.
+
+    A row whose last word ends no other row, but is used often, shows that the bar was too low.
+    """
+    found = closed - last.keys()
+    for uses in _USES:
+        surprises = sum(1 for word, times in last.items() if times == 1 and counts[word] > uses)
+        if surprises + 1 <= TOLERATED * rows:
+            return found | {w for w, count in counts.items() if count >= uses and not last[w] and not w.isdigit()}
+    return found
+
+
+def _begins_another(word: str, ordered: Sequence[str]) -> bool:
+    """Whether some longer word of the sorted ``ordered`` starts with ``word``, of three letters or more."""
+    if len(word) < 3 or not word.isalpha():
+        return False
+    at = bisect_right(ordered, word)
+    return at < len(ordered) and ordered[at].startswith(word)
+
+
+def _main_language(reference: Sequence[str], tokens: Sequence[Sequence[str]]) -> str | None:
+    """The language of most of the longer rows (of at most 500, evenly spaced), else of all rows as one text."""
+    longer = [text for text, words in zip(reference, tokens, strict=True) if len(words) >= LANGUAGE_WORDS]
+    longer.sort()  # the same rows in another order have the same habits
+    sample = longer[:: max(1, len(longer) // _SAMPLE)]
+    if not sample:
+        return None
+    votes = Counter(_identifier().classify(text)[0] for text in sample)
+    language, count = max(votes.items(), key=lambda vote: (vote[1], vote[0]))
+    return language if count >= 0.8 * len(sample) else None
+
+
+@cache
+def _identifier() -> _Identifier:
+    """py3langid (Lui and Baldwin 2012, ACL demo), with probabilities; its model takes half a second to load."""
+    module = import_module("py3langid.langid")
+    return cast("_Identifier", module.LanguageIdentifier.from_model_file(module.MODEL_FILE, norm_probs=True))

@@ -1,37 +1,15 @@
 """Which examples stand together: shares, counts, blends."""
 
-from cuvee.mix.blend import Blend, mix_corpora
+from cuvee.mix.blend import Blend, count_composition, mix_corpora
 from cuvee.mix.blocks import assign_blocks, deal_blocks, full_blocks, take_blocks
-from cuvee.mix.composition import count_composition
-from cuvee.mix.filters import (
-    FILTERS,
-    Agreement,
-    Dedupe,
-    Degenerate,
-    FewerPerCluster,
-    Filter,
-    Filtered,
-    FilterStep,
-    Keep,
-    Leak,
-    NoLeaks,
-    Removed,
-    apply_filters,
-    assert_no_leaks,
-)
-from cuvee.mix.paraphrases import Replaced, ReplacedLabel, replace_with_paraphrases
-from cuvee.mix.select import (
-    METHODS,
-    OBJECTIVES,
-    Selection,
-    select_levels,
-    select_rows,
-    select_target,
-)
-from cuvee.mix.shares import apportion_rows, largest_share, share_counts
+from cuvee.mix.candidates import Filter, Filtered
+from cuvee.mix.filters import Agreement, Dedupe, Degenerate, FewerPerCluster, Keep, Leak, NoLeaks, apply_filters
+from cuvee.mix.objectives import OBJECTIVES
+from cuvee.mix.paraphrases import Replaced, replace_with_paraphrases
+from cuvee.mix.select import METHODS, Selection, select_levels, select_rows, select_target
+from cuvee.mix.shares import apportion_rows, share_counts
 
 __all__ = [
-    "FILTERS",
     "METHODS",
     "OBJECTIVES",
     "Agreement",
@@ -40,23 +18,18 @@ __all__ = [
     "Degenerate",
     "FewerPerCluster",
     "Filter",
-    "FilterStep",
     "Filtered",
     "Keep",
     "Leak",
     "NoLeaks",
-    "Removed",
     "Replaced",
-    "ReplacedLabel",
     "Selection",
     "apply_filters",
     "apportion_rows",
-    "assert_no_leaks",
     "assign_blocks",
     "count_composition",
     "deal_blocks",
     "full_blocks",
-    "largest_share",
     "mix_corpora",
     "replace_with_paraphrases",
     "select_levels",

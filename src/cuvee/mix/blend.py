@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html
-from cuvee.corpus import Corpus, Origin, label_strata
+from cuvee.corpus import Corpus, Origin, label_strata, normalise_text
+from cuvee.defects import split_tokens
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
-from cuvee.mix.composition import count_composition
-from cuvee.mix.shares import apportion_rows, share_counts
-from cuvee.mix.supply import Demand, refuse_shortage
-from cuvee.records import Composition, Kind, Regime
+from cuvee.mix.shares import apportion_rows, largest_share, share_counts
+from cuvee.records import Composition, Kind, PartCounts, Regime
 
 Counts = Mapping[str, tuple[int, int]]
 
@@ -100,17 +100,16 @@ def mix_corpora(
             rows (with the largest share or number possible); a row has the wrong origin.
         ValueError: arguments that do not fit together.
     """
-    counts = _plan_counts(real, share, regime, kind, total_rows, synthetic_rows_per_label)
+    wish = _Wish(share=share, regime=regime, kind=kind, total_rows=total_rows, per_label=synthetic_rows_per_label)
+    if len(real) == 0:
+        raise InputError("the real data has no rows; a blend takes its labels from them")
+    labels = _stratum_sizes(real)
+    counts = wish.counts(labels)
     _check_origin(real, "real")
     asked = {"real": {k: r for k, (r, _) in counts.items()}, "synthetic": {k: s for k, (_, s) in counts.items()}}
     pool = _check_pool(real, synthetic) if any(asked["synthetic"].values()) else None
-    if not allow_repeats:
-        refuse_shortage(
-            Demand(
-                counts=counts, real=_stratum_sizes(real), pool={} if pool is None else _stratum_sizes(pool),
-                share=share, regime=regime, kind=kind, total_rows=total_rows, per_label=synthetic_rows_per_label,
-            )
-        )  # fmt: skip
+    if not allow_repeats and kind not in ("real-only", "real-duplicated"):
+        _Supply(wish, labels, {} if pool is None else _stratum_sizes(pool)).refuse_shortage(counts)
     parts = [_draw_rows(real, asked["real"], seed)]
     if pool is not None:
         parts.append(_draw_rows(pool, asked["synthetic"], seed))
@@ -118,38 +117,138 @@ def mix_corpora(
     return Blend(corpus=corpus, composition=count_composition(corpus))
 
 
-def _plan_counts(
-    real: Corpus, share: float, regime: Regime, kind: Kind, total_rows: int | None, per_label: int | None
-) -> Counts:
-    """Label -> (real rows, synthetic rows), before looking at the pool."""
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind is {kind!r}; valid: {', '.join(get_args(Kind))}")
-    if len(real) == 0:
-        raise InputError("the real data has no rows; a blend takes its labels from them")
-    if total_rows is not None and total_rows < 1:
-        raise ValueError(f"total_rows is {total_rows!r}; it must be at least 1")
-    labels = _stratum_sizes(real)
-    only_synthetic = kind == "synthetic-only" or (kind == "blend" and share == 1)
-    if per_label is not None and (not only_synthetic or per_label < 1 or total_rows is not None):
-        raise ValueError(
-            f"synthetic_rows_per_label is {per_label!r}; it is for kind 'synthetic-only', at least 1, "
-            "and instead of total_rows"
-        )
-    if kind == "real-only":
-        if share != 0 or total_rows is not None:
-            raise ValueError(f"share is {share!r} and total_rows {total_rows!r}; real-only takes share 0 and all rows")
-        return {label: (rows, 0) for label, rows in labels.items()}
-    if only_synthetic and (per_label is not None or total_rows is not None):
-        wanted = dict.fromkeys(labels, per_label) if per_label else apportion_rows(labels, total_rows or 0)
-        return {label: (0, rows or 0) for label, rows in wanted.items()}
-    if share == 1 and regime == "augment":
-        raise ValueError("share is 1 and augment knows no total; give total_rows or synthetic_rows_per_label")
-    counts = share_counts(labels, share, regime=regime, total_rows=total_rows)
-    if kind == "real-duplicated":
-        return {label: (r + s, 0) for label, (r, s) in counts.items()}
-    if kind == "synthetic-only":
-        return {label: (0, s) for label, (_, s) in counts.items()}
-    return counts
+def count_composition(corpus: Corpus) -> Composition:
+    """What a corpus holds, counted from its ``origin``, ``id``, ``text`` and ``target`` columns.
+
+    ``label_counts`` is empty for generation and retrieval: every row has a target of its own there.
+    """
+    repeats = Counter(corpus.ids)
+    pairs = Counter(zip(corpus.targets, corpus.origins, strict=True))
+    synthetic = corpus.origins.count("synthetic")
+    labels = corpus.labels if corpus.task == "classification" else []
+    return Composition(
+        share=synthetic / len(corpus) if len(corpus) else 0.0,
+        real_rows=len(corpus) - synthetic,
+        synthetic_rows=synthetic,
+        unique_rows=len(repeats),
+        most_repeats=max(repeats.values(), default=0),
+        label_counts={label: (pairs[label, "real"], pairs[label, "synthetic"]) for label in labels},
+        unique_texts=_count_texts(corpus, range(len(corpus))),
+        real=_count_part(corpus, "real"),
+        synthetic=_count_part(corpus, "synthetic"),
+    )
+
+
+# --- parts ----------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What :func:`mix_corpora` was asked for."""
+
+    share: float
+    regime: Regime
+    kind: Kind
+    total_rows: int | None
+    per_label: int | None
+
+    @property
+    def only_synthetic(self) -> bool:
+        """Whether no real rows are asked for."""
+        return self.kind == "synthetic-only" or (self.kind == "blend" and self.share == 1)
+
+    def counts(self, labels: Mapping[str, int]) -> Counts:
+        """Label -> (real rows, synthetic rows), before looking at the pool; ``labels`` are the real rows of each."""
+        share, total_rows, per_label = self.share, self.total_rows, self.per_label
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind is {self.kind!r}; valid: {', '.join(get_args(Kind))}")
+        if total_rows is not None and total_rows < 1:
+            raise ValueError(f"total_rows is {total_rows!r}; it must be at least 1")
+        if per_label is not None and (not self.only_synthetic or per_label < 1 or total_rows is not None):
+            raise ValueError(
+                f"synthetic_rows_per_label is {per_label!r}; it is for kind 'synthetic-only', at least 1, "
+                "and instead of total_rows"
+            )
+        if self.kind == "real-only":
+            if share != 0 or total_rows is not None:
+                raise ValueError(
+                    f"share is {share!r} and total_rows {total_rows!r}; real-only takes share 0 and all rows"
+                )
+            return {label: (rows, 0) for label, rows in labels.items()}
+        if self.only_synthetic and (per_label is not None or total_rows is not None):
+            wanted = dict.fromkeys(labels, per_label) if per_label else apportion_rows(labels, total_rows or 0)
+            return {label: (0, rows or 0) for label, rows in wanted.items()}
+        if share == 1 and self.regime == "augment":
+            raise ValueError("share is 1 and augment knows no total; give total_rows or synthetic_rows_per_label")
+        counts = share_counts(labels, share, regime=self.regime, total_rows=total_rows)
+        if self.kind == "real-duplicated":
+            return {label: (r + s, 0) for label, (r, s) in counts.items()}
+        return {label: (0, s) for label, (_, s) in counts.items()} if self.kind == "synthetic-only" else counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Supply:
+    """Whether there are rows enough for a blend, and how much is possible where there are not.
+
+    ``real`` and ``pool`` are the rows that there are of each stratum.
+    """
+
+    wish: _Wish
+    real: Mapping[str, int]
+    pool: Mapping[str, int]
+
+    def refuse_shortage(self, counts: Counts) -> None:
+        """Say which rows are too few, and the largest that is possible without repeats.
+
+        Raises:
+            InputError: there are too few.
+        """
+        total = sum(r + s for r, s in counts.values())
+        for label, (real, synthetic) in counts.items():
+            where = f"label {label!r}: " if label else ""
+            have = self.pool.get(label, 0)
+            if synthetic > have:
+                raise InputError(
+                    f"{where}{synthetic} synthetic rows were asked, the pool has {have}; "
+                    f"{self._possible(total)}; lower it, generate more, or allow repeats"
+                )
+            if real > self.real[label]:
+                raise InputError(
+                    f"{where}{real} real rows were asked, there are {self.real[label]}; "
+                    f"{self._possible_total(total)}; lower total_rows, raise the share, or allow repeats"
+                )
+
+    def _fits(self, counts: Counts) -> bool:
+        return all(r <= self.real[k] and s <= self.pool.get(k, 0) for k, (r, s) in counts.items())
+
+    def _possible(self, asked: int) -> str:
+        """The largest that the pool allows of what was asked: rows of each label, share or total."""
+        wish = self.wish
+        if wish.per_label is not None:
+            most = min(self.pool.get(label, 0) for label in self.real)
+            return f"the most is {most}" if "" in self.real else f"the most that every label has is {most} a label"
+        if wish.total_rows is not None and wish.only_synthetic:
+            return self._possible_total(asked)
+        share = largest_share(self.real, self.pool, regime=wish.regime, total_rows=wish.total_rows)
+        counts = share_counts(self.real, share, regime=wish.regime, total_rows=wish.total_rows)
+        if wish.kind == "synthetic-only":
+            counts = {label: (0, s) for label, (_, s) in counts.items()}
+        # with few synthetic rows the rest must be real, and there may be too few of those
+        return f"the largest share this pool allows is {share:g}" if self._fits(counts) else self._possible_total(asked)
+
+    def _possible_total(self, asked: int) -> str:
+        """The largest number of rows under ``asked`` for which there are rows enough at the share asked for."""
+
+        def fits(total: int) -> bool:
+            if self.wish.only_synthetic:
+                return self._fits({label: (0, rows) for label, rows in apportion_rows(self.real, total).items()})
+            return self._fits(share_counts(self.real, self.wish.share, regime="replace", total_rows=total))
+
+        low, high = 0, asked - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        # rounding may give one row of a label back when the total rises: look a little further
+        further = range(min(asked - 1, low + 2 * len(self.real) + 2), low, -1)
+        return f"the largest total_rows at this share is {next((n for n in further if fits(n)), low)}"
 
 
 def _check_origin(corpus: Corpus, origin: Origin) -> None:
@@ -193,3 +292,28 @@ def _draw_rows(corpus: Corpus, wanted: Mapping[str, int], seed: int) -> Corpus:
         order = derive_rng(seed, "mix", corpus.origins[0], label).permutation(own)
         chosen.append(np.resize(order, rows))
     return corpus.take(np.sort(np.concatenate(chosen)))
+
+
+def _count_part(corpus: Corpus, origin: Origin) -> PartCounts:
+    rows = [row for row, found in enumerate(corpus.origins) if found == origin]
+    words = sum(_read_text(corpus.texts[row])[1] for row in rows)
+    if corpus.task != "classification":  # a target is text to learn from, not a name
+        words += sum(_read_text(corpus.targets[row])[1] for row in rows)
+    repeats = Counter(corpus.ids[row] for row in rows)
+    return PartCounts(
+        rows=len(rows),
+        words=words,
+        unique_rows=len(repeats),
+        unique_texts=_count_texts(corpus, rows),
+        most_repeats=max(repeats.values(), default=0),
+    )
+
+
+def _count_texts(corpus: Corpus, rows: Sequence[int]) -> int:
+    return len({(_read_text(corpus.texts[row])[0], corpus.contexts[row]) for row in rows})
+
+
+@lru_cache(maxsize=2**15)  # a study counts the same few rows in every trial
+def _read_text(text: str) -> tuple[str, int]:
+    """A text as it is compared, and its words."""
+    return normalise_text(text), len(split_tokens(text))

@@ -1,4 +1,4 @@
-"""What a filter sees and says, and what came of a sequence of them."""
+"""What a filter sees and says of the rows of a pool, and what came of a sequence of filters."""
 
 from __future__ import annotations
 
@@ -132,11 +132,7 @@ class Filter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterStep:
-    """What one filter did; ``reasons`` counts the removed rows by reason, the most frequent first.
-
-    Raises:
-        ValueError: the numbers do not add up.
-    """
+    """What one filter did; ``reasons`` counts the removed rows by reason, the most frequent first."""
 
     name: str
     rows_before: int
@@ -144,13 +140,6 @@ class FilterStep:
     rows_after: int
     reasons: Mapping[str, int]
     note: str = ""
-
-    def __post_init__(self) -> None:
-        if self.rows_before - self.removed != self.rows_after or sum(self.reasons.values()) != self.removed:
-            raise ValueError(
-                f"step {self.name!r} does not add up: {self.rows_before} rows before, {self.removed} removed "
-                f"({dict(self.reasons)}), {self.rows_after} after"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,25 +161,12 @@ class Filtered:
         rows: their places in the pool, shape (n,).
         steps: one a filter, in order.
         removed: each removed row once, step by step.
-
-    Raises:
-        ValueError: the steps, the removed rows and the corpus do not add up.
     """
 
     corpus: Corpus
     rows: NDArray[np.int64]
     steps: tuple[FilterStep, ...]
     removed: tuple[Removed, ...]
-
-    def __post_init__(self) -> None:
-        after = [s.rows_after for s in self.steps]
-        before = [s.rows_before for s in self.steps]
-        chained = before[1:] == after[:-1] and (not after or after[-1] == len(self.corpus))
-        if not chained or len(self.rows) != len(self.corpus) or sum(s.removed for s in self.steps) != len(self.removed):
-            raise ValueError(
-                f"filters do not add up: rows before {before}, after {after}, {len(self.removed)} listed as removed, "
-                f"{len(self.corpus)} left"
-            )
 
     @property
     def rejected(self) -> tuple[Rejected, ...]:

@@ -1,30 +1,34 @@
-"""Choosing rows of a pool: at levels of diversity, at a value, nearest to the real data, or plainly."""
+"""Choosing rows of a pool: at levels of diversity, at a value, nearest to the real data, or plainly.
+
+Size, labels and length are held fixed: diversity without asking an LLM.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus, label_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
-from cuvee.mix.select.greedy import k_center, random_rows, rank_in_groups, take_best
-from cuvee.mix.select.levels import make_path, most_diverse
-from cuvee.mix.select.objectives import OBJECTIVES, Objective
-from cuvee.mix.select.shift import lowest_shift
-from cuvee.mix.select.strata import Strata, make_strata
+from cuvee.mix.objectives import OBJECTIVES, Codes, Objective, Strata, make_strata
+from cuvee.mix.search import (
+    k_center,
+    lowest_shift,
+    make_path,
+    most_diverse,
+    random_rows,
+    rank_in_groups,
+    take_best,
+)
 from cuvee.mix.shares import apportion_rows
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name
 from cuvee.similarity import find_near_duplicates, unit_rows
 
-Codes: TypeAlias = NDArray[np.int64]
 LARGEST_DIFFERENCE = 0.1
 """Of mean length, standardised, that counts as matched (Austin 2009, Statistics in Medicine 28)."""
 _BINS = (4, 8, 16, 32)
@@ -91,26 +95,21 @@ def select_levels(
     """
     if levels < 2:
         raise ValueError(f"levels is {levels!r}; give 2 or more, or use select_rows for one subset")
-    objective, name = _find_objective(metric)
-    unit = _unit(pool, vectors)
+    search = _Search(pool, vectors, metric)
 
     def choose(strata: Strata) -> list[Codes]:
-        path = make_path(unit, strata, objective, derive_rng(seed, "select", name))
+        path = make_path(search.unit, strata, search.objective, derive_rng(seed, "select", search.metric))
         low, high = path.value(0), path.value(path.last)
         steps = [0, *(path.nearest_step(v) for v in np.linspace(low, high, levels)[1:-1]), path.last]
         if len(set(steps)) < levels:
             raise InputError(
                 f"{levels} levels of {strata.rows} rows were asked, but the pool of {len(pool)} gives only "
-                f"{len(set(steps))} different ones ({name} from {low:.4g} to {high:.4g}); ask for fewer levels or rows"
+                f"{len(set(steps))} different ones ({search.metric} from {low:.4g} to {high:.4g}); "
+                "ask for fewer levels or rows"
             )
         return [path.rows(step) for step in steps]
 
-    chosen, note = _match(pool, _wanted(pool, rows), match_lengths, choose)
-    found = [
-        _describe(pool, unit, f"{number}", part, objective, name, difference, note)
-        for number, (part, difference) in enumerate(chosen, start=1)
-    ]
-    return tuple(found)
+    return search.run([f"{number}" for number in range(1, levels + 1)], rows, match_lengths, choose)
 
 
 def select_target(
@@ -128,21 +127,19 @@ def select_target(
     Raises:
         InputError: the value lies outside what subsets of this pool reach, which is named.
     """
-    objective, name = _find_objective(metric)
-    unit = _unit(pool, vectors)
+    search = _Search(pool, vectors, metric)
 
     def choose(strata: Strata) -> list[Codes]:
-        path = make_path(unit, strata, objective, derive_rng(seed, "select", name))
+        path = make_path(search.unit, strata, search.objective, derive_rng(seed, "select", search.metric))
         low, high = path.value(0), path.value(path.last)
         if not low <= target <= high:
             raise InputError(
-                f"{name} {target:g} is out of reach: {strata.rows} rows of this pool have {low:.4g} to {high:.4g}; "
-                "ask for a value between, for another number of rows, or give a larger pool"
+                f"{search.metric} {target:g} is out of reach: {strata.rows} rows of this pool have {low:.4g} to "
+                f"{high:.4g}; ask for a value between, for another number of rows, or give a larger pool"
             )
         return [path.rows(path.nearest_step(target))]
 
-    chosen, note = _match(pool, _wanted(pool, rows), match_lengths, choose)
-    return _describe(pool, unit, f"{name} {target:g}", *chosen[0][:1], objective, name, chosen[0][1], note)
+    return search.run([f"{search.metric} {target:g}"], rows, match_lengths, choose)[0]
 
 
 def select_rows(
@@ -172,12 +169,12 @@ def select_rows(
     plain = method if isinstance(method, str) and method not in OBJECTIVES else None
     if (plain == "lowest_shift") != (real is not None):
         raise ValueError("real vectors go with method 'lowest_shift', and with it alone")
-    objective, name = _find_objective("vendi" if plain else method)
-    unit, rng = _unit(pool, vectors), derive_rng(seed, "select", plain or name)
+    search = _Search(pool, vectors, "vendi" if plain else method)
+    unit, rng = search.unit, derive_rng(seed, "select", plain or search.metric)
 
     def choose(strata: Strata) -> list[Codes]:
         if plain is None:
-            return [most_diverse(unit, strata, objective, rng)[0]]
+            return [most_diverse(unit, strata, search.objective, rng)[0]]
         if plain == "random":
             return [random_rows(strata, rng)]
         if plain == "k_center":
@@ -188,73 +185,76 @@ def select_rows(
             return [lowest_shift(unit, unit_rows(real), strata, seed=seed)]
         raise InputError(f"method {plain!r} is unknown; {nearest_name(plain, METHODS)}")
 
-    chosen, note = _match(pool, _wanted(pool, rows), match_lengths, choose)
-    return _describe(pool, unit, plain or name, *chosen[0][:1], objective, name, chosen[0][1], note)
-
-
-def largest_difference(selections: Sequence[Selection], words: Codes) -> float:
-    """The largest standardised mean difference in words between any two selections (pooled standard deviation)."""
-    worst = 0.0
-    for first, second in combinations(selections, 2):
-        a, b = words[first.rows], words[second.rows]
-        spread = float(np.sqrt((a.var() + b.var()) / 2))
-        worst = max(worst, abs(float(a.mean() - b.mean())) / spread if spread else 0.0)
-    return worst
+    return search.run([plain or search.metric], rows, match_lengths, choose)[0]
 
 
 # --- parts ----------------------------------------------------------------------------------------
-def _unit(pool: Corpus, vectors: Vectors) -> Vectors:
-    if len(vectors) != len(pool):
-        raise ValueError(f"vectors has {len(vectors)} rows for a pool of {len(pool)}; give one a row")
-    return unit_rows(vectors)
+class _Search:
+    """A pool, its unit rows, and what selections are measured by.
 
+    Raises:
+        InputError: the metric is unknown.
+        ValueError: not one vector a row.
+    """
 
-def _find_objective(metric: str | Objective) -> tuple[Objective, str]:
-    if not isinstance(metric, str):
-        name = next((n for n, kind in OBJECTIVES.items() if isinstance(metric, kind)), type(metric).__name__)
-        return metric, name
-    if metric not in OBJECTIVES:
-        raise InputError(f"metric {metric!r} cannot be selected by; {nearest_name(metric, OBJECTIVES)}")
-    return OBJECTIVES[metric](), metric
+    def __init__(self, pool: Corpus, vectors: Vectors, metric: str | Objective) -> None:
+        if len(vectors) != len(pool):
+            raise ValueError(f"vectors has {len(vectors)} rows for a pool of {len(pool)}; give one a row")
+        if isinstance(metric, str) and metric not in OBJECTIVES:
+            raise InputError(f"metric {metric!r} cannot be selected by; {nearest_name(metric, OBJECTIVES)}")
+        self.pool, self.unit = pool, unit_rows(vectors)
+        self.objective: Objective = OBJECTIVES[metric]() if isinstance(metric, str) else metric
+        kinds = {kind.__name__: name for name, kind in OBJECTIVES.items()}
+        self.metric = metric if isinstance(metric, str) else kinds.get(type(metric).__name__, type(metric).__name__)
 
-
-def _wanted(pool: Corpus, rows: int | Mapping[str, int]) -> Mapping[str, int]:
-    if not isinstance(rows, int):
-        return rows
-    if rows < 1:
-        raise ValueError(f"rows is {rows!r}; it must be at least 1")
-    if rows > len(pool):
-        raise InputError(f"{rows} rows were asked, the pool has {len(pool)}; ask for fewer, or give a larger pool")
-    return apportion_rows(dict(sorted(Counter(label_strata(pool)).items())), rows)
-
-
-def _match(
-    pool: Corpus, wanted: Mapping[str, int], match_lengths: bool, choose: Callable[[Strata], list[Codes]]
-) -> tuple[list[tuple[Codes, float]], str]:
-    """Choose with ever finer bins of length until all selections match; the selections with their differences."""
-    found: list[tuple[Codes, float]] = []
-    for bins in _BINS if match_lengths else (1,):
-        strata = make_strata(pool, wanted, bins=bins)
-        try:
-            made = [(rows, strata.length_difference(rows)) for rows in choose(strata)]
-        except InputError:
-            if found:  # finer bins leave too little choice
+    def run(
+        self,
+        names: Sequence[str],
+        rows: int | Mapping[str, int],
+        match_lengths: bool,
+        choose: Callable[[Strata], list[Codes]],
+    ) -> tuple[Selection, ...]:
+        """Choose with ever finer bins of length until all selections match the pool's."""
+        wanted = self._wanted(rows)
+        found: list[Codes] = []
+        differences: list[float] = []
+        for bins in _BINS if match_lengths else (1,):
+            strata = make_strata(self.pool, wanted, bins=bins)
+            try:
+                made = choose(strata)
+            except InputError:
+                if found:  # finer bins leave too little choice
+                    break
+                raise
+            off = [strata.length_difference(chosen) for chosen in made]
+            if not found or max(off) < max(differences):
+                found, differences = made, off
+            if max(differences) < LARGEST_DIFFERENCE:
                 break
-            raise
-        if not found or _worst(made) < _worst(found):
-            found = made
-        if _worst(found) < LARGEST_DIFFERENCE:
-            return found, ""
-    why = (
-        f"lengths could not be matched better than to {_worst(found):.2f} SD"
-        if match_lengths
-        else "lengths are not matched"
-    )
-    return found, why
+        worst = max(differences)
+        why = f"could not be matched better than to {worst:.2f} SD" if match_lengths else "are not matched"
+        note = "" if worst < LARGEST_DIFFERENCE else f"lengths {why}"
+        return tuple(
+            Selection(
+                name=name, rows=chosen, corpus=self.pool.take(chosen), values=self._values(chosen),
+                length_difference=difference, note=note,
+            )
+            for name, chosen, difference in zip(names, found, differences, strict=True)
+        )  # fmt: skip
 
+    def _wanted(self, rows: int | Mapping[str, int]) -> Mapping[str, int]:
+        if not isinstance(rows, int):
+            return rows
+        if rows < 1:
+            raise ValueError(f"rows is {rows!r}; it must be at least 1")
+        have = len(self.pool)
+        if rows > have:
+            raise InputError(f"{rows} rows were asked, the pool has {have}; ask for fewer, or give a larger pool")
+        return apportion_rows(dict(sorted(Counter(label_strata(self.pool)).items())), rows)
 
-def _worst(found: Sequence[tuple[Codes, float]]) -> float:
-    return max(difference for _, difference in found)
+    def _values(self, rows: Codes) -> dict[str, float]:
+        known = {name: make().value(self.unit[rows]) for name, make in OBJECTIVES.items()}
+        return {**known, self.metric: self.objective.value(self.unit[rows])}
 
 
 def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) -> Codes:
@@ -264,14 +264,3 @@ def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) ->
     turn = np.empty(len(unit))
     turn[order] = rank_in_groups(clusters[order])
     return take_best(strata, -turn - rng.random(len(unit)))
-
-
-def _describe(
-    pool: Corpus, unit: Vectors, name: str, rows: Codes, objective: Objective, metric: str, difference: float, note: str
-) -> Selection:
-    chosen = unit[rows]
-    values = {known: make().value(chosen) for known, make in OBJECTIVES.items()}
-    values[metric] = objective.value(chosen)
-    return Selection(
-        name=name, rows=rows, corpus=pool.take(rows), values=values, length_difference=difference, note=note
-    )
