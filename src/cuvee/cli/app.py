@@ -246,11 +246,15 @@ def run(study: Target, out: Out = None, json: Json = False) -> None:
 
 
 @app.command()
-def demo(out: Out = None, json: Json = False) -> None:
+def demo(
+    out: Out = None,
+    small: Annotated[bool, typer.Option("--small", help="one dial and fewer draws: about a minute")] = False,
+    json: Json = False,
+) -> None:
     """Run the demo: BBC headlines, the embedded LLM, three dials; offline, about 8 minutes on 2 cores."""
-    folder = out or Path("runs/demo")
+    folder = out or Path("runs/demo-small" if small else "runs/demo")
     display = Display()
-    with display, open_study(make_demo(folder), out=folder, listener=display) as flow:
+    with display, open_study(make_demo(folder, small=small), out=folder, listener=display) as flow:
         _finish(flow, display, json)
 
 

