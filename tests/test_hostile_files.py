@@ -142,7 +142,7 @@ try:
     ({load})(sys.argv[1])
 except InputError as exc:
     print(exc)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))  # not its parent's
 """
 
 
@@ -152,9 +152,9 @@ def loaded(path: Path, load: str = "load_corpus") -> tuple[str, int]:
         [sys.executable, "-c", LOADS.format(room=ROOM, load=load), str(path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    *lines, peak = done.stdout.splitlines()
+    *lines, peak = done.stdout.splitlines()  # kB
     assert len(lines) <= 1
-    return "".join(lines), int(peak)
+    return "".join(lines), int(peak) // 1000
 
 
 def repeat(path: Path, value: object, rows: int, times: int, **options: object) -> None:

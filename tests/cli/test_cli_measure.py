@@ -181,7 +181,7 @@ def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
     assert "not numbers" in refused(capsys, "measure", "--embeddings", tmp_path / "words.npy")
     (tmp_path / "broken.npy").write_bytes(b"not a matrix")
-    assert "cannot be read as .npy" in refused(capsys, "measure", "--embeddings", tmp_path / "broken.npy")
+    assert "broken.npy cannot be loaded" in refused(capsys, "measure", "--embeddings", tmp_path / "broken.npy")
     np.save(tmp_path / "narrow.npy", np.ones((9, 3), dtype=np.float32))
     line = refused(capsys, "measure", "--embeddings", x, "--against-embeddings", tmp_path / "narrow.npy")
     assert "3 dimensions" in line and "16" in line
