@@ -26,11 +26,56 @@ def test_exported_names_are_pinned():
     assert all(hasattr(cuvee, name) for name in NAMES)
 
 
-def test_import_loads_no_heavy_package():
-    code = "import sys, json, cuvee; print(json.dumps(sorted(sys.modules)))"
-    loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    heavy = {"torch", "transformers", "ray", "datasets", "sklearn", "sentence_transformers", "altair", "xllamacpp"}
-    assert not heavy & set(loaded)
+HEAVY = {
+    "torch", "transformers", "ray", "datasets", "sklearn", "scipy", "pandas", "aiohttp", "altair", "vl_convert",
+    "sentence_transformers", "xllamacpp", "pydantic", "pyarrow", "numpy",
+}  # fmt: skip
+
+
+def loaded_by(code):
+    """Packages and rooms that a fresh python has after some code."""
+    code = f"{code}\nimport sys, json; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = json.loads(done.stderr)
+    return {name.split(".")[0] for name in modules}, {name.split(".")[1] for name in modules if name[:6] == "cuvee."}
+
+
+@pytest.mark.parametrize("code", ["import cuvee", "from cuvee.cli.app import run_cli; run_cli(['--help'])"])
+def test_beginning_loads_no_heavy_package(code):
+    packages, rooms = loaded_by(code)
+    assert not HEAVY & packages
+    assert rooms <= {"_version", "characters", "cli", "errors"}
+
+
+@pytest.mark.parametrize(
+    ("command", "idle"),
+    [
+        ("measure", {"study", "train", "generate", "report", "recommend", "config"}),
+        ("compare", {"study", "train", "generate", "report", "recommend", "config"}),
+        ("ledger", {"study", "train", "measure", "mix", "config"}),
+        ("split", {"study", "train", "generate", "config"}),
+        ("train", {"study", "generate", "config", "report"}),
+    ],
+)
+def test_a_command_loads_no_room_that_it_does_not_run(command, idle):
+    packages, rooms = loaded_by(f"from cuvee.cli.app import run_cli; run_cli([{command!r}, '--help'])")
+    assert not idle & rooms
+    assert not {"torch", "transformers", "pandas", "altair", "sklearn"} & packages
+
+
+def test_every_command_is_there_and_has_one_line_of_help(capsys):
+    from cuvee.cli.app import COMMANDS, run_cli
+
+    for name, (_, line) in COMMANDS.items():
+        assert run_cli([name, "--help"]) == 0
+        assert f"Usage: cuvee {name} " in capsys.readouterr().out
+        assert len(line) <= 56 and line.endswith("."), f"{name}: cuvee --help would cut it off"
+
+
+def test_public_names_are_found_by_dir_and_others_refused():
+    assert set(NAMES) <= set(dir(cuvee))
+    with pytest.raises(AttributeError, match="no attribute 'measure_corpse'"):
+        _ = cuvee.measure_corpse
 
 
 def test_every_public_error_is_a_cuvee_error():

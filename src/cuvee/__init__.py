@@ -1,27 +1,35 @@
-"""Cuvée: how diverse should LLM-generated data be, and how much of it to mix with real data."""
+"""Cuvée: how diverse should LLM-generated data be, and how much of it to mix with real data.
+
+Every public name is loaded when it is first used, so that ``import cuvee`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from cuvee._version import __version__
-from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, split_corpus, write_corpus
-from cuvee.encoders import Encoder, load_encoder
-from cuvee.errors import CuveeError
-from cuvee.evaluate import evaluate_model
-from cuvee.generate import (
-    EmbeddedLLM,
-    Endpoint,
-    Ledger,
-    ParaphraseDial,
-    Sampling,
-    SamplingDial,
-    TopicsDial,
-    generate_corpus,
-)
-from cuvee.measure import compare_corpora, compare_measurements, measure_corpus, measure_vectors, score_examples
-from cuvee.mix import Blend, mix_corpora
-from cuvee.recommend import recommend_mixture
-from cuvee.records import Advice, Comparison, Estimate, ExampleScores, Measurement, Scores, Trial, TrialFailure
-from cuvee.registry import trust_modules
-from cuvee.study import StudyResult, run_study
-from cuvee.train import load_predictor, train_model
+
+if TYPE_CHECKING:
+    from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, split_corpus, write_corpus
+    from cuvee.encoders import Encoder, load_encoder
+    from cuvee.errors import CuveeError
+    from cuvee.evaluate import evaluate_model
+    from cuvee.generate import (
+        EmbeddedLLM,
+        Endpoint,
+        Ledger,
+        ParaphraseDial,
+        Sampling,
+        SamplingDial,
+        TopicsDial,
+        generate_corpus,
+    )
+    from cuvee.measure import compare_corpora, compare_measurements, measure_corpus, measure_vectors, score_examples
+    from cuvee.mix import Blend, mix_corpora
+    from cuvee.recommend import recommend_mixture
+    from cuvee.records import Advice, Comparison, Estimate, ExampleScores, Measurement, Scores, Trial, TrialFailure
+    from cuvee.registry import trust_modules
+    from cuvee.study import StudyResult, run_study
+    from cuvee.train import load_predictor, train_model
 
 __all__ = [
     "Advice",
@@ -65,3 +73,33 @@ __all__ = [
     "trust_modules",
     "write_corpus",
 ]
+
+_ROOMS = {
+    "corpus": "Corpus LockedTest Split load_corpus split_corpus write_corpus",
+    "encoders": "Encoder load_encoder",
+    "errors": "CuveeError",
+    "evaluate": "evaluate_model",
+    "generate": "EmbeddedLLM Endpoint Ledger ParaphraseDial Sampling SamplingDial TopicsDial generate_corpus",
+    "measure": "compare_corpora compare_measurements measure_corpus measure_vectors score_examples",
+    "mix": "Blend mix_corpora",
+    "recommend": "recommend_mixture",
+    "records": "Advice Comparison Estimate ExampleScores Measurement Scores Trial TrialFailure",
+    "registry": "trust_modules",
+    "study": "StudyResult run_study",
+    "train": "load_predictor train_model",
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, loaded from its room and kept."""
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """The public names, and the rooms that are loaded."""
+    return sorted({*globals(), *__all__})

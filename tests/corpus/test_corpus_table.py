@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -47,6 +50,18 @@ def test_pandas_and_datasets_round_trips():
     datasets = pytest.importorskip("datasets")
     assert load_corpus(datasets.Dataset(corpus.table)).fingerprint == corpus.fingerprint
     assert list(corpus.to_pandas().columns) == SCHEMA.names
+
+
+def test_without_pandas_a_table_is_shown_and_a_frame_is_refused(tmp_path):
+    (tmp_path / "pandas.py").write_text("raise ModuleNotFoundError(__name__)")
+    code = f"""import sys; sys.path.insert(0, {str(tmp_path)!r})
+from cuvee import Corpus
+corpus = Corpus.from_rows([dict(text="<b>", target="a")])
+assert "<td>&lt;b&gt;</td>" in corpus._repr_html_()
+corpus.to_pandas()"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = done.stderr.splitlines()[-1]
+    assert said == "cuvee.errors.MissingDependency: pandas is not installed: pip install 'cuvee[pandas]'"
 
 
 def test_class_labels_become_their_names():

@@ -311,11 +311,8 @@ def test_a_damaged_ledger_is_told_and_repaired_with_every_answer_that_can_be_rea
 
 # --- the command ----------------------------------------------------------------------------------
 def call(capsys, *arguments, command="ledger"):
-    import cuvee.cli.ledgers
-    import cuvee.cli.status  # registers the commands
     from cuvee.cli.app import run_cli
 
-    assert cuvee.cli.ledgers.LEDGER == "ledger.sqlite"
     code = run_cli([command, *(str(a) for a in arguments)])
     shown = capsys.readouterr()
     return code, shown.out, shown.err

@@ -8,17 +8,27 @@ from typing import Annotated
 
 import typer
 
-from cuvee.cli import show
-from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
-from cuvee.cli.progress import Display
-from cuvee.cli.rows import Against, Columns, Group, Metrics, Watch
+from cuvee.cli import console, show
+from cuvee.cli.console import Display, Watch
+from cuvee.cli.options import (
+    Against,
+    Columns,
+    EncoderName,
+    Group,
+    Json,
+    Label,
+    Metrics,
+    Seed,
+    Text,
+    may_trust,
+    refuse_options,
+)
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.inputs import read_text
 from cuvee.measure import compare_corpora, compare_measurements, read_measurement
 
 
-@app.command()
 @may_trust
 def compare(
     ctx: typer.Context,
@@ -83,7 +93,7 @@ def compare(
             except ValueError as exc:
                 raise ConfigError(str(exc)) from exc
     if json:
-        show.show_json(show.comparison_object(found))
+        console.show_json(show.comparison_object(found))
     else:
         show.show_comparison(found)
 

@@ -8,10 +8,20 @@ from typing import Annotated
 
 import typer
 
-from cuvee.cli import show
-from cuvee.cli.app import COLUMNS, IN_STUDY, Json, Label, Seed, Text, app, is_study, may_trust, refuse_options
-from cuvee.cli.progress import Display
-from cuvee.cli.rows import Group, Watch
+from cuvee.cli import console, show
+from cuvee.cli.console import Display, Watch
+from cuvee.cli.options import (
+    COLUMNS,
+    IN_STUDY,
+    Group,
+    Json,
+    Label,
+    Seed,
+    Text,
+    is_study,
+    may_trust,
+    refuse_options,
+)
 from cuvee.cli.stages import advise_study
 from cuvee.corpus import Task, load_corpus
 from cuvee.encoders import Encoder, load_encoder
@@ -48,7 +58,6 @@ NO_USE = {
 _MOST_CONFUSIONS = 10
 
 
-@app.command()
 @may_trust
 def evaluate(
     ctx: typer.Context,
@@ -100,7 +109,7 @@ def evaluate(
         report = report_labels(judged, seed=seed) if per_label and isinstance(judged, ClassifiedItems) else None
     scores = replace(scores, values=values)
     if json:
-        show.show_json(_as_object(scores, report, paired))
+        console.show_json(_as_object(scores, report, paired))
         return
     show.show_values(f"{model} on {data.name}: {scores.n} {_UNITS[task]}", scores.values)
     if report is not None:
@@ -145,32 +154,32 @@ def _as_object(scores: Scores, report: ClassificationReport | None, paired: Pair
 
 
 def _show_report(report: ClassificationReport) -> None:
-    table = show.make_table("label by label (95% intervals)", "label")
+    table = console.make_table("label by label (95% intervals)", "label")
     for column in ("rows", "predicted", "precision", "recall", "F1"):
         table.add_column(column, justify="right", no_wrap=True)
     for label, found in report.scores.items():
         numbers = [_with_interval(e) for e in (found.precision, found.recall, found.f1)]
         table.add_row(label, str(found.support), str(found.predicted), *numbers)
-    show.out.print(table)
+    console.out.print(table)
     if not report.confusions:
         return
-    table = show.make_table(f"taken for another ({len(report.confusions)} kinds, the most frequent)", "label")
+    table = console.make_table(f"taken for another ({len(report.confusions)} kinds, the most frequent)", "label")
     for column in ("taken for", "rows", "of its rows"):
         table.add_column(column, justify="right" if column != "taken for" else "left", no_wrap=True)
     for confusion in report.confusions[:_MOST_CONFUSIONS]:
         table.add_row(confusion.truth, confusion.predicted, str(confusion.count), _with_interval(confusion.rate))
-    show.out.print(table)
+    console.out.print(table)
 
 
 def _show_paired(paired: PairedScores, first: str, second: str) -> None:
-    table = show.make_table(f"{first} less {second}, {paired.n} items in {paired.groups} groups", "score")
+    table = console.make_table(f"{first} less {second}, {paired.n} items in {paired.groups} groups", "score")
     for column in (first, second, "difference", "95% interval", "p"):
         table.add_column(column, justify="right")
     for name, e in paired.values.items():
         sides = [f"{float(e.settings[side]):.4g}" for side in ("first", "second")]
         interval = "" if e.low is None or e.high is None else f"{e.low:+.3g} to {e.high:+.3g}"
         table.add_row(name, *sides, f"{e.value:+.3g}", interval, "" if e.p_value is None else f"{e.p_value:.3g}")
-    show.out.print(table)
+    console.out.print(table)
 
 
 def _with_interval(estimate: Estimate | None) -> str:

@@ -9,25 +9,27 @@ from typing import Annotated, get_args
 
 import typer
 
-from cuvee.cli import show
-from cuvee.cli.app import (
+from cuvee.cli import console
+from cuvee.cli.console import Display
+from cuvee.cli.options import (
     COLUMNS,
     ENDPOINT,
     IN_STUDY,
+    GuardCells,
     Json,
     Label,
     Out,
     Seed,
     Text,
-    app,
+    check_guard,
+    check_output,
+    choose_name,
     is_study,
     may_trust,
     open_shown,
     refuse_options,
 )
-from cuvee.cli.plain_rows import HF, Asking, Files, Made, choose_name, count_rejected, generate_rows, open_llm
-from cuvee.cli.progress import Display
-from cuvee.cli.rows import GuardCells, check_guard, check_output
+from cuvee.cli.plain_rows import HF, Asking, Files, Made, count_rejected, generate_rows, open_llm
 from cuvee.config import parse_target
 from cuvee.corpus import Task, load_corpus
 from cuvee.generate import Budget
@@ -45,7 +47,6 @@ _PLAIN = (
 _BUDGET = ("budget_requests", "budget_tokens")
 
 
-@app.command()
 @may_trust
 def generate(
     ctx: typer.Context,
@@ -174,10 +175,10 @@ def generate(
                 endpoint = replace(endpoint, concurrency=concurrency)
             made = generate_rows(real, replace(llm, endpoint=endpoint), asking, files)
     if json:
-        show.show_json(made)
+        console.show_json(made)
         return
     for name, found in made.items():
-        show.out.print(f"{name}: {found['rows']} rows, {found['rejected']} answers rejected {found['note']}")
+        console.out.print(f"{name}: {found['rows']} rows, {found['rejected']} answers rejected {found['note']}")
 
 
 def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cuvee.cli import show
-from cuvee.cli.app import Json, app, may_trust
+from cuvee.cli import console
+from cuvee.cli.options import Json, may_trust
 from cuvee.errors import ConfigError, InputError
 from cuvee.generate.budgets import Prices
 from cuvee.generate.ledger import Ledger, check_ledger
@@ -19,7 +19,6 @@ from cuvee.generate.spending import LedgerSummary, list_notes, summarise
 LEDGER = "ledger.sqlite"
 
 
-@app.command()
 @may_trust
 def ledger(
     run: Annotated[Path, typer.Argument(help="a run folder, or its ledger.sqlite")],
@@ -41,11 +40,11 @@ def ledger(
         check_ledger(path)
         found = summarise(opened, _prices(price_prompt, price_completion))
     if json:
-        show.show_json(asdict(found))
+        console.show_json(asdict(found))
     else:
-        show.out.print(_table(found, path))
+        console.out.print(_table(found, path))
         for note in list_notes(found.notes, found.unverified):
-            show.out.print(f"note: {note}", style="yellow")
+            console.out.print(f"note: {note}", style="yellow")
 
 
 def _prices(prompt: float | None, completion: float | None) -> Prices | None:
@@ -59,7 +58,7 @@ def _prices(prompt: float | None, completion: float | None) -> Prices | None:
 
 
 def _table(found: LedgerSummary, path: Path) -> Table:
-    table = show.make_table(str(path), "what")
+    table = console.make_table(str(path), "what")
     table.add_column("number", justify="right", no_wrap=True)
     table.add_row("answers", f"{found.requests}", end_section=not (found.by_model or found.by_finish_reason))
     for model, number in found.by_model.items():

@@ -12,22 +12,26 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from cuvee.cli import show
-from cuvee.cli.app import (
+from cuvee.cli import console, show
+from cuvee.cli.console import Display, Watch
+from cuvee.cli.options import (
     IN_STUDY,
+    Against,
+    Columns,
     EncoderName,
+    Group,
+    GuardCells,
     Json,
     Label,
+    Metrics,
     Seed,
     Text,
-    app,
+    check_guard,
     is_study,
     may_trust,
     open_shown,
     refuse_options,
 )
-from cuvee.cli.progress import Display
-from cuvee.cli.rows import Against, Columns, Group, GuardCells, Metrics, Watch, check_guard
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
@@ -43,7 +47,6 @@ from cuvee.measure import (
     tabulate_examples,
 )
 from cuvee.records import Measurement, Vectors
-from cuvee.report import render_measurement
 from cuvee.similarity import Compute, Device, Precision
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
@@ -61,7 +64,6 @@ Address = Annotated[str | None, typer.Option("--address", help="of a running Ray
 PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
 
 
-@app.command()
 @may_trust
 def measure(
     ctx: typer.Context,
@@ -122,6 +124,8 @@ def measure(
             found = measure_subject(subject, metric, name=name)
             parts = {} if part_of is None else measure_parts(subject, part_of, metric)
             if page is not None:
+                from cuvee.report import render_measurement
+
                 shown = gather_page(
                     subject, found, parts, by=by or "label", reproduce=shlex.join(["cuvee", *ctx.obj]),
                     against_name=against.name if against else "",
@@ -136,13 +140,13 @@ def measure(
     _show_measured(found, parts, json=json)
     for written in (page, examples):
         if written is not None and not json:
-            show.out.print(f"wrote {written}", soft_wrap=True)
+            console.out.print(f"wrote {written}", soft_wrap=True)
 
 
 def _show_measured(found: Measurement, parts: dict[str, Measurement], *, json: bool) -> None:
     if json:
         whole = show.measurement_object(found)
-        show.show_json(
+        console.show_json(
             {**whole, "parts": {k: show.measurement_object(m) for k, m in parts.items()}} if parts else whole
         )
         return
@@ -156,7 +160,7 @@ def _measure_study(target: Path, *, json: bool) -> None:
     with open_shown(target, None, display) as flow:
         measured = flow.measurements
     if json:
-        show.show_json({name: show.measurement_object(m) for name, m in measured.items()})
+        console.show_json({name: show.measurement_object(m) for name, m in measured.items()})
     else:
         show.show_measurements(measured)
 

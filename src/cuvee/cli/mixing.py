@@ -10,22 +10,25 @@ from typing import Annotated, cast, get_args
 import typer
 
 from cuvee._version import __version__
-from cuvee.cli import show
-from cuvee.cli.app import (
+from cuvee.cli import console, show
+from cuvee.cli.console import Display
+from cuvee.cli.options import (
     COLUMNS,
     IN_STUDY,
+    Columns,
+    Group,
+    GuardCells,
     Json,
     Label,
     Seed,
     Text,
-    app,
+    check_guard,
+    check_output,
     is_study,
     may_trust,
     open_shown,
     refuse_options,
 )
-from cuvee.cli.progress import Display
-from cuvee.cli.rows import Columns, Group, GuardCells, check_guard, check_output
 from cuvee.corpus import Task, write_corpus
 from cuvee.corpus.files import OUTPUTS, check_folder
 from cuvee.errors import ConfigError
@@ -40,7 +43,6 @@ _CARD = ("licence", "licence_name", "real_licence", "synthetic_licence", "langua
 _FILES_ONLY = (*COLUMNS, "synthetic", "regime", "allow_repeats", "held_out", "task", "context")
 
 
-@app.command()
 @may_trust
 def mix(
     ctx: typer.Context,
@@ -118,7 +120,7 @@ def mix(
         write_corpus(blend.corpus, out, guard_cells=guard_cells)
     address = push_dataset(out, push, private=not public) if push is not None else None
     if json:
-        show.show_json(
+        console.show_json(
             {
                 **show.composition_to_json(blend.composition),
                 "effective_rows": blend.effective_rows,
@@ -129,8 +131,8 @@ def mix(
     else:
         show.show_composition(blend.composition)
         if blend.is_weighted:
-            show.out.print(blend.weighing, soft_wrap=True)
-        show.out.print(f"wrote {out}" + (f"; pushed to {address}" if address else ""))
+            console.out.print(blend.weighing, soft_wrap=True)
+        console.out.print(f"wrote {out}" + (f"; pushed to {address}" if address else ""))
 
 
 def _check_choice(ctx: typer.Context, share: float, regime: str, task: str) -> None:
@@ -189,7 +191,6 @@ def _card(name: str, blend: Blend, licences: Licences, languages: list[str], ctx
         raise ConfigError(f"--language: {exc}") from exc
 
 
-@app.command()
 def replace(
     ctx: typer.Context,
     base: Annotated[Path, typer.Argument(help="rows of which some are replaced")],
@@ -223,7 +224,7 @@ def replace(
     )
     write_corpus(made.corpus, out, guard_cells=guard_cells)
     if json:
-        show.show_json(
+        console.show_json(
             {
                 "path": str(out),
                 "rows": len(made.corpus),
@@ -235,4 +236,4 @@ def replace(
             }
         )
     else:
-        show.out.print(f"{made}\nwrote {out}")
+        console.out.print(f"{made}\nwrote {out}")

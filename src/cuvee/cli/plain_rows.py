@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from cuvee.cli.progress import Display
+from cuvee.cli.console import Display
 from cuvee.config import TargetConfig
 from cuvee.config.generators import check_urls, check_variables
 from cuvee.corpus import Corpus, write_corpus
@@ -36,7 +35,6 @@ from cuvee.generate.spending import Meter, list_notes
 from cuvee.generate.strata import Kind, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet
 from cuvee.records import Rejected
-from cuvee.registry import nearest_name
 from cuvee.store import hold_file
 from cuvee.study.targets import make_score, make_target, matched_rows
 
@@ -175,17 +173,6 @@ def _note(display: Display, pool: Pool, before: Sequence[Session], now: Sequence
             display.noted(note)
     if pool.accounting.failed:
         display.noted("failed requests are not asked again, unless with --retry-failed")
-
-
-C = TypeVar("C", bound=str)
-
-
-def choose_name(given: str, valid: Sequence[C], option: str) -> C:
-    """One of the valid names, else a ConfigError that names the option."""
-    for name in valid:
-        if given == name:
-            return name
-    raise ConfigError(f"{option} is {given!r}; {nearest_name(given, valid)}")
 
 
 def open_llm(

@@ -10,13 +10,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cuvee.cli import show
-from cuvee.cli.app import Json, Target, app, may_trust
+from cuvee.cli import console
+from cuvee.cli.options import Json, Target, may_trust
 from cuvee.errors import ConfigError, InputError
 from cuvee.study.planning import StudyPlan, plan_study
 
 
-@app.command()
 @may_trust
 def plan(
     study: Target,
@@ -43,19 +42,19 @@ def plan(
     if not 0.0 <= disagreement <= 1.0:
         raise ConfigError(f"--disagreement is {disagreement:g}; give a fraction from 0 to 1")
     path = _config(study)
-    with show.err.status("timing one trial of each trainer, and a batch of requests"):
+    with console.err.status("timing one trial of each trainer, and a batch of requests"):
         found = plan_study(path, ask=ask, sd_between=sd_between, sd_within=sd_within, disagreement=disagreement)
     if json:
         power = {name: None if math.isinf(number or 0.0) else number for name, number in asdict(found.power).items()}
         dials = [{k: v for k, v in asdict(dial).items() if k != "sample"} for dial in found.dials]
         time = asdict(found.time) | {"total": found.time.total}
-        show.show_json(asdict(found) | {"power": power, "dials": dials, "time": time})
+        console.show_json(asdict(found) | {"power": power, "dials": dials, "time": time})
         return
-    show.out.print(_table(found))
+    console.out.print(_table(found))
     for line in _tell_power(found):
-        show.out.print(line, soft_wrap=True)
+        console.out.print(line, soft_wrap=True)
     for note in found.notes:
-        show.out.print(f"note: {note}", style="yellow", soft_wrap=True)
+        console.out.print(f"note: {note}", style="yellow", soft_wrap=True)
 
 
 def _tell_power(found: StudyPlan) -> list[str]:
@@ -96,7 +95,7 @@ def _config(study: Path) -> Path:
 def _table(found: StudyPlan) -> Table:
     held = "held-out" if found.folds > 1 else "locked test"
     rows = f"{found.train_rows} training, {found.validation_rows} validation, {found.test_rows} {held} rows"
-    table = show.make_table(f"{found.name}: {rows}", "what")
+    table = console.make_table(f"{found.name}: {rows}", "what")
     table.add_column("number", justify="right", no_wrap=True)
     time = found.time
     table.add_row("time of what is known, about", _tell(time.total))

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from cuvee.cli import show
-from cuvee.cli.app import Json, Seed, Text, app, may_trust, refuse_options
+from cuvee.cli import console
+from cuvee.cli.console import Display, Watch
 from cuvee.cli.evaluating import (
     NO_USE,
     Context,
@@ -21,8 +21,7 @@ from cuvee.cli.evaluating import (
     Temperature,
     task_of,
 )
-from cuvee.cli.progress import Display
-from cuvee.cli.rows import GuardCells, Watch, check_guard
+from cuvee.cli.options import GuardCells, Json, Seed, Text, check_guard, may_trust, refuse_options
 from cuvee.corpus import Corpus, load_corpus, write_table
 from cuvee.corpus.files import OUTPUTS, read_table
 from cuvee.encoders import load_encoder
@@ -39,7 +38,6 @@ _ONLY_RETRIEVAL = ("passage", "top")
 _EVALUATION = ("diversity", "per_label")
 
 
-@app.command()
 @may_trust
 def predict(
     ctx: typer.Context,
@@ -92,9 +90,9 @@ def predict(
             made = ranked_rows(predictor, rows, pool, table, top=top, file=file, watch=watch)
     write_table(made, out, guard_cells=guard_cells)
     if json:
-        show.show_json({"out": str(out), "task": task, "rows": len(rows), "written": made.num_rows})
+        console.show_json({"out": str(out), "task": task, "rows": len(rows), "written": made.num_rows})
     else:
-        show.out.print(f"predicted {len(rows)} rows of {file}; wrote {out}", soft_wrap=True)
+        console.out.print(f"predicted {len(rows)} rows of {file}; wrote {out}", soft_wrap=True)
 
 
 def label_columns(predictor: Predictor, rows: Corpus, watch: Advance) -> dict[str, pa.Array]:

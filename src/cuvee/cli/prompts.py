@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cuvee.cli import show
-from cuvee.cli.app import Json, Label, Text, app, may_trust, refuse_options
+from cuvee.cli import console
+from cuvee.cli.options import Json, Label, Text, may_trust, refuse_options
 from cuvee.corpus import load_corpus, replace_text
 from cuvee.errors import ConfigError
 from cuvee.generate.calls import Api, Request, Sampling
@@ -22,9 +22,8 @@ _OF_ROWS = ("kind", "text", "label", "context", "describe")
 _FORMS: tuple[Api, ...] = ("completions", "chat")
 
 
-@app.command("prompts")
 @may_trust
-def show_prompts(
+def prompts(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(help="print this prompt as its file is")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="copy the files to this folder")] = None,
@@ -51,7 +50,7 @@ def show_prompts(
         _show_finished(found, render, _choose(kind, context), (text, label, context), describe, json=json)
     elif json:
         shown = [found.file(name) for name in names]
-        show.show_json(
+        console.show_json(
             {
                 "hash": found.hash,
                 "prompts": [
@@ -61,10 +60,10 @@ def show_prompts(
             }
         )
     elif name is not None:
-        show.show_text(found.file(name).source)
+        console.show_text(found.file(name).source)
     else:
         for file in found.files.values():
-            show.show_text(f"{file.name:<24} {file.purpose} Variables: {', '.join(file.variables)}\n")
+            console.show_text(f"{file.name:<24} {file.purpose} Variables: {', '.join(file.variables)}\n")
 
 
 def _copy(found: PromptSet, names: list[str], out: Path) -> None:
@@ -73,7 +72,7 @@ def _copy(found: PromptSet, names: list[str], out: Path) -> None:
             raise ConfigError(f"{out / f'{name}{SUFFIX}'}: already there; choose another folder, or remove it")
     for name in names:
         replace_text(out / f"{name}{SUFFIX}", found.file(name).source)
-    show.show_text(
+    console.show_text(
         f"wrote {len(names)} {'file' if len(names) == 1 else 'files'} to {out}; keep those that you change\n"
     )
 
@@ -104,10 +103,10 @@ def _show_finished(
     }  # fmt: skip
     parts = _parts(kind, made["completions"], made["chat"])
     if json:
-        show.show_json({"kind": kind, "for": first, "schema": made["chat"].schema, "prompts": parts})
+        console.show_json({"kind": kind, "for": first, "schema": made["chat"].schema, "prompts": parts})
         return
     for name, finished in parts.items():
-        show.show_text(f"--- {name}\n{finished}\n\n")
+        console.show_text(f"--- {name}\n{finished}\n\n")
 
 
 def _parts(kind: Kind, completion: Request, chat: Request) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from cuvee.cli import show
+from cuvee.cli import console
 from cuvee.corpus import label_strata
 from cuvee.mix import Filtered, Selection
 
@@ -21,7 +21,7 @@ def show_selected(
 ) -> None:
     """Print what filters removed, what was chosen, and where it was written; or all of it as JSON."""
     if json:
-        show.show_json(
+        console.show_json(
             {
                 "filters": [{**asdict(step), "reasons": dict(step.reasons)} for step in filtered.steps],
                 "selections": [
@@ -40,16 +40,16 @@ def show_selected(
             }
         )
         return
-    show.out.print(str(filtered))
+    console.out.print(str(filtered))
     if chosen is not None:
-        show.out.print(_table(chosen))
+        console.out.print(_table(chosen))
         for note in dict.fromkeys(part.note for part in chosen if part.note):
-            show.out.print(f"note: {note}")
-    show.out.print(f"wrote {', '.join(map(str, paths))}")
+            console.out.print(f"note: {note}")
+    console.out.print(f"wrote {', '.join(map(str, paths))}")
 
 
 def _table(chosen: list[Selection]) -> Table:
-    table = show.make_table(None, "selection")
+    table = console.make_table(None, "selection")
     names = list(chosen[0].values)
     for column in ("rows", *names, "length differs, SD"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -10,9 +10,21 @@ from typing import Annotated, get_args
 
 import typer
 
-from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
-from cuvee.cli.plain_rows import choose_name
-from cuvee.cli.rows import Columns, Group, GuardCells, check_guard, check_output
+from cuvee.cli.options import (
+    Columns,
+    EncoderName,
+    Group,
+    GuardCells,
+    Json,
+    Label,
+    Seed,
+    Text,
+    check_guard,
+    check_output,
+    choose_name,
+    may_trust,
+    refuse_options,
+)
 from cuvee.cli.selected import show_selected
 from cuvee.corpus import Corpus, Task, write_corpus
 from cuvee.corpus.files import replace_text
@@ -77,7 +89,6 @@ class Cleaning:
         return found
 
 
-@app.command()
 @may_trust
 def select(
     ctx: typer.Context,

@@ -1,27 +1,17 @@
-"""What the terminal shows when work is done: tables, verdicts, JSON.
-
-Everything that reaches the terminal goes through ``out`` and ``err``, or through ``show_json`` and ``show_text``.
-"""
+"""What the terminal shows when work is done: tables, verdicts, JSON."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.style import StyleType
-from rich.table import Table
 from rich.text import Text
 
-from cuvee.characters import to_json, visible, visible_lines
+from cuvee.cli import console
 from cuvee.measure import METRICS, measurement_to_json
-from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
 from cuvee.records import (
     Advice,
     Cell,
@@ -33,56 +23,6 @@ from cuvee.records import (
     Scores,
     name_score,
 )
-
-_UNCUT = 10_000  # columns
-
-
-class PlainConsole(Console):
-    """A console that shows text as it is: no markup, no emoji codes, control characters as escapes."""
-
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
-        if not self.is_terminal and "COLUMNS" not in os.environ:  # in a file or a pipe nothing is cut off
-            self.width = _UNCUT
-
-    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 (rich's own options)
-        """As rich does it, control characters as escapes."""
-        return super().render_str(visible_lines(text), **options)
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """As rich does it; texts that were made elsewhere get their escapes here."""
-        for segment in super().render(renderable, options):
-            plain = segment.control or segment.text == visible_lines(segment.text)
-            yield segment if plain else Segment(visible_lines(segment.text), segment.style)
-
-
-class DataTable(Table):
-    """A table whose cells are one line each."""
-
-    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """As rich does it; a newline in a cell is an escape."""
-        shown = (visible(cell) if isinstance(cell, str) else cell for cell in cells)
-        super().add_row(*shown, style=style, end_section=end_section)
-
-
-out = PlainConsole()
-err = PlainConsole(stderr=True)
-
-
-def show_seconds(seconds: Mapping[str, float]) -> None:
-    """The seconds of each stage."""
-    parts = [f"{stage} {spent:.0f}" for stage, spent in seconds.items()]
-    err.print(f"seconds: {', '.join(parts)}; total {sum(seconds.values()):.0f}", style="dim")
-
-
-def show_json(value: object) -> None:
-    """One object on stdout."""
-    out.file.write(to_json(value) + "\n")
-
-
-def show_text(text: str) -> None:
-    """A text on stdout, never wrapped."""
-    out.file.write(visible_lines(text))
 
 
 def estimate_to_json(estimate: Estimate) -> dict[str, object]:
@@ -108,7 +48,7 @@ def scores_to_json(scores: Scores) -> dict[str, object]:
 def show_values(title: str, values: Mapping[str, Estimate]) -> None:
     """A table of numbers with their intervals, a part for each family of metrics; p-values where there are tests."""
     tested = any(e.p_value is not None for e in values.values())
-    table = make_table(title, "metric")
+    table = console.make_table(title, "metric")
     for column in ("value", "95% interval", *(["p"] if tested else [])):
         table.add_column(column, justify="right", no_wrap=True)
     families = [METRICS[name].family if name in METRICS else "" for name in values]
@@ -116,7 +56,7 @@ def show_values(title: str, values: Mapping[str, Estimate]) -> None:
         interval = "" if e.low is None or e.high is None else f"{e.low:.4g} to {e.high:.4g}"
         p_value = "" if e.p_value is None else f"{e.p_value:.3g}"
         table.add_row(name, f"{e.value:.4g}", interval, *([p_value] if tested else []), end_section=family != after)
-    out.print(table)
+    console.out.print(table)
 
 
 _HEADS = {
@@ -133,15 +73,15 @@ _HEADS = {
 def show_measurements(measurements: Mapping[str, Measurement]) -> None:
     """Pools side by side: one row each, the main numbers."""
     shown = [name for name in _HEADS if any(name in m.values for m in measurements.values())]
-    table = make_table("measured", "corpus")
-    table.columns[0].max_width = 26 if out.is_terminal else None
+    table = console.make_table("measured", "corpus")
+    table.columns[0].max_width = 26 if console.out.is_terminal else None
     table.add_column("n", justify="right", no_wrap=True)
     for name in shown:
         table.add_column(_HEADS[name], justify="right", no_wrap=True)
     for name, measurement in measurements.items():
         cells = [f"{measurement.values[c].value:.3g}" if c in measurement.values else "" for c in shown]
         table.add_row(name, str(measurement.n), *cells)
-    out.print(table)
+    console.out.print(table)
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -150,7 +90,7 @@ def show_comparison(comparison: Comparison) -> None:
     how = [f"{comparison.rows} rows each", f"encoder {comparison.encoder}"]
     how += [f"mean of {comparison.draws} draws"] if comparison.draws > 1 else []
     how += [f"words after the first {comparison.words} do not count in lexical numbers"] if comparison.words else []
-    table = make_table(", ".join(how), "metric")
+    table = console.make_table(", ".join(how), "metric")
     for name in comparison.names:
         table.add_column(name, justify="right")
     for name in comparison.names[1:]:
@@ -158,9 +98,9 @@ def show_comparison(comparison: Comparison) -> None:
     for metric, values in comparison.values.items():
         cells = ["" if e is None else f"{e.value:.4g}" for e in values]
         table.add_row(metric, *cells, *(_difference(e) for e in comparison.differences[metric][1:]))
-    out.print(table)
+    console.out.print(table)
     for note in comparison.notes:
-        out.print(f"note: {note}", style="yellow")
+        console.out.print(f"note: {note}", style="yellow")
 
 
 def _difference(estimate: Estimate | None) -> str | Text:
@@ -172,18 +112,11 @@ def _difference(estimate: Estimate | None) -> str | Text:
     return Text(shown, style="bold") if estimate.low > 0 or estimate.high < 0 else shown
 
 
-def make_table(title: str | None, first: str) -> DataTable:
-    """A table, with the head of its first column."""
-    table = DataTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(first, no_wrap=True)
-    return table
-
-
 def show_composition(composition: Composition) -> None:
     """What a blend really holds."""
     texts = "" if composition.unique_texts is None else f" with {composition.unique_texts} texts"
     words = "" if composition.words is None else f"; {composition.words} words"
-    out.print(
+    console.out.print(
         f"{composition.rows} rows: {composition.real_rows} real, {composition.synthetic_rows} synthetic "
         f"(share {composition.share:.3f}); {composition.unique_rows} distinct{texts}, "
         f"no row more than {composition.most_repeats} times{words}"
@@ -218,6 +151,8 @@ def name_cell(cell: Cell) -> str:
 
 def show_advice(advice: Advice) -> None:
     """The verdict, the shapes, and the best cells."""
+    from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
+
     score = "acc." if advice.score == "accuracy" else name_score(advice.score)
     several: dict[str, Callable[[Cell], str]] = {  # what all cells have in common needs no column
         "rows": lambda cell: str(cell.rows_per_label),
@@ -225,7 +160,7 @@ def show_advice(advice: Advice) -> None:
         "trainer": lambda cell: cell.trainer,
     }
     shown = [name for name, read in several.items() if len({read(s.cell) for s in advice.cells}) > 1]
-    table = make_table("best cells, and the real rows (validation; gains in points)", "cell")
+    table = console.make_table("best cells, and the real rows (validation; gains in points)", "cell")
     for column in ("share", *shown, score):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("over real rows", "over repeated"):
@@ -242,25 +177,25 @@ def show_advice(advice: Advice) -> None:
             gains.get("real-only", ""),
             gains.get("real-duplicated", ""),
         )
-    out.print(table)
+    console.out.print(table)
     for shape in advice.shapes:
         means = ", ".join(f"{level}: {100 * m:.1f}%" for level, m in zip(shape.levels, shape.means, strict=True))
         note = f" ({shape.note})" if shape.note else ""
-        out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}")
+        console.out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}")
     if advice.shapes:
-        out.print(
+        console.out.print(
             "(A shape compares levels with each other. Whether the best blend beats the real rows is another question.)"
         )
     for found in advice.by_rows:
-        out.print(write_rows(found, advice.score))
+        console.out.print(write_rows(found, advice.score))
     if advice.optimism is not None:
-        out.print(write_optimism(advice.optimism, confirmed_best(advice)))
+        console.out.print(write_optimism(advice.optimism, confirmed_best(advice)))
     if advice.sensitivity is not None:
-        out.print(write_sensitivity(advice.sensitivity))
+        console.out.print(write_sensitivity(advice.sensitivity))
         for lost in advice.sensitivity.lost:
-            out.print(str(lost))
-    out.print()
-    out.print(f"Verdict: {advice.decision}. {advice.sentence}", style="bold")
+            console.out.print(str(lost))
+    console.out.print()
+    console.out.print(f"Verdict: {advice.decision}. {advice.sentence}", style="bold")
 
 
 def show_failed(failed: FailedTrials, folder: Path) -> None:
@@ -268,4 +203,4 @@ def show_failed(failed: FailedTrials, folder: Path) -> None:
     page = folder / "report.html"
     listed = f"; each is listed in {page}, Failed trials" if page.is_file() else ""
     again = "to run the study again tries them again"
-    out.print(f"{failed}{listed}; {again}", style="yellow", soft_wrap=True)
+    console.out.print(f"{failed}{listed}; {again}", style="yellow", soft_wrap=True)

@@ -10,9 +10,19 @@ from typing import Annotated, get_args
 import typer
 
 from cuvee.characters import visible
-from cuvee.cli import show
-from cuvee.cli.app import EncoderName, Json, Label, Seed, Text, app, may_trust, refuse_options
-from cuvee.cli.rows import Group, GuardCells, check_guard
+from cuvee.cli import console
+from cuvee.cli.options import (
+    EncoderName,
+    Group,
+    GuardCells,
+    Json,
+    Label,
+    Seed,
+    Text,
+    check_guard,
+    may_trust,
+    refuse_options,
+)
 from cuvee.corpus import Corpus, Split, Task, few_shot_sets, load_corpus, split_corpus, write_corpus
 from cuvee.corpus.files import check_folder, fill_folder
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
@@ -22,7 +32,6 @@ from cuvee.similarity import find_near_duplicates, unit_rows
 _FORMATS = ("parquet", "jsonl", "csv")
 
 
-@app.command()
 @may_trust
 def split(
     ctx: typer.Context,
@@ -76,7 +85,7 @@ def split(
             write_corpus(rows, folder / f"{name}.{form}", guard_cells=guard_cells)
     paths = {name: out / f"{name}.{form}" for name in parts}
     if json:
-        show.show_json({"parts": {k: _describe(v, paths[k]) for k, v in parts.items()}, "seed": seed,
+        console.show_json({"parts": {k: _describe(v, paths[k]) for k, v in parts.items()}, "seed": seed,
                         "fingerprint": corpus.fingerprint})  # fmt: skip
     else:
         _show_parts(parts, paths)
@@ -144,12 +153,12 @@ def _describe(rows: Corpus, path: Path) -> dict[str, object]:
 
 def _show_parts(parts: Mapping[str, Corpus], paths: Mapping[str, Path]) -> None:
     labels = sorted({label for rows in parts.values() for label in rows.labels if rows.task == "classification"})
-    table = show.make_table(None, "part")
+    table = console.make_table(None, "part")
     for column in ("rows", *labels[:8]):
         table.add_column(visible(column), justify="right")
     for name, rows in parts.items():
         counts = rows.label_counts()
         table.add_row(name, str(len(rows)), *(str(counts.get(label, 0)) for label in labels[:8]))
-    show.out.print(table)
+    console.out.print(table)
     for path in paths.values():
-        show.out.print(f"wrote {path}", soft_wrap=True)
+        console.out.print(f"wrote {path}", soft_wrap=True)

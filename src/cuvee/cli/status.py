@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cuvee.cli import show
-from cuvee.cli.app import Json, app, may_trust
+from cuvee.cli import console, show
+from cuvee.cli.options import Json, may_trust
 from cuvee.errors import RunFolderError
 from cuvee.generate.ledger import repair_ledger
 from cuvee.store import LEDGER, TRIALS, hold_file, is_run_folder, repair_trials
@@ -21,7 +21,6 @@ SHOWN = 8
 """Running trials and notes that are listed."""
 
 
-@app.command()
 @may_trust
 def status(
     run: Annotated[Path, typer.Argument(help="a run folder, of a study that runs or ran")], json: Json = False
@@ -29,16 +28,15 @@ def status(
     """Show how a study goes on while another process runs it; nothing is locked or changed."""
     found = read_status(run)
     if json:
-        show.show_json(asdict(found))
+        console.show_json(asdict(found))
         return
-    show.out.print(_table(found, run))
+    console.out.print(_table(found, run))
     if found.failed is not None:
         show.show_failed(found.failed, run)
     for note in found.notes[-SHOWN:]:
-        show.out.print(f"note: {note}", style="yellow")
+        console.out.print(f"note: {note}", style="yellow")
 
 
-@app.command()
 @may_trust
 def repair(
     run: Annotated[Path, typer.Argument(help="a run folder, or the ledger of a generate without a study")],
@@ -60,11 +58,11 @@ def repair(
                     f"{part}: cannot be repaired ({exc}); free some space, or make it writable"
                 ) from exc
     for said in done or [f"{run}: nothing is damaged"]:
-        show.out.print(said, soft_wrap=True)
+        console.out.print(said, soft_wrap=True)
 
 
 def _table(found: RunStatus, path: Path) -> Table:
-    table = show.make_table(f"{path}: {_state(found)}", "what")
+    table = console.make_table(f"{path}: {_state(found)}", "what")
     table.add_column("number", justify="right", no_wrap=True)
     of = "" if found.total is None else f" of {found.total}"
     table.add_row(f"stage {found.stage}, {found.unit}", f"{found.done}{of}", end_section=True)

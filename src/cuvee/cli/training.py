@@ -14,8 +14,9 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from cuvee._version import __version__
-from cuvee.cli import show
-from cuvee.cli.app import (
+from cuvee.cli import console
+from cuvee.cli.console import Display
+from cuvee.cli.options import (
     COLUMNS,
     IN_STUDY,
     EncoderName,
@@ -23,14 +24,12 @@ from cuvee.cli.app import (
     Label,
     Seed,
     Text,
-    app,
+    choose_name,
     is_study,
     may_trust,
     open_shown,
     refuse_options,
 )
-from cuvee.cli.plain_rows import choose_name
-from cuvee.cli.progress import Display
 from cuvee.corpus import Corpus, Task, load_corpus
 from cuvee.corpus.files import replace_text
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
@@ -60,7 +59,6 @@ _PLAIN = (
 )
 
 
-@app.command()
 @may_trust
 def train(
     ctx: typer.Context,
@@ -149,11 +147,11 @@ def train(
         taken = {k: v for k, v in dataclasses.asdict(predictor.settings).items() if v is not None}
         labels = list(getattr(predictor, "labels", ()))
         made = {"model": str(out), "rows": len(corpus), "labels": labels, "settings": taken}
-        show.show_json({**made, "pushed": address})
+        console.show_json({**made, "pushed": address})
     else:
         weight = predictor.settings.source_weight
         said = used if weight is None else f"{used} {weight:g} for synthetic rows"
-        show.out.print(
+        console.out.print(
             f"trained {chosen} on {len(corpus)} rows with loss {said}; wrote {out}; "
             + (f"pushed to {address}; " if address else "")
             + f"next: cuvee evaluate {out} TEST_FILE",
@@ -230,9 +228,9 @@ def _train_study(path: Path, json: bool) -> None:
         outcomes = flow.grid
     failed = sum(1 for o in outcomes if not hasattr(o, "scores"))
     if json:
-        show.show_json({"trials": len(outcomes) - failed, "failed": failed})
+        console.show_json({"trials": len(outcomes) - failed, "failed": failed})
     else:
-        show.out.print(f"{len(outcomes) - failed} trials finished, {failed} failed")
+        console.out.print(f"{len(outcomes) - failed} trials finished, {failed} failed")
 
 
 def _read_settings(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cuvee.characters import to_html, visible
 from cuvee.corpus.content import content_id, content_ids
-from cuvee.errors import InputError
+from cuvee.errors import InputError, MissingDependency
 from cuvee.fingerprint import hash_texts
 from cuvee.registry import nearest_name
 
@@ -250,8 +250,11 @@ class Corpus:
         return Corpus(pa.concat_tables([self.table, *(o.table for o in others)]).combine_chunks(), self.task)
 
     def to_pandas(self) -> pd.DataFrame:
-        """All columns as a DataFrame."""
-        return cast("pd.DataFrame", self.table.to_pandas())
+        """All columns as a DataFrame (needs the package ``pandas``)."""
+        try:
+            return cast("pd.DataFrame", self.table.to_pandas())
+        except ImportError as exc:
+            raise MissingDependency("pandas is not installed: pip install 'cuvee[pandas]'") from exc
 
     def _strings(self, name: str) -> list[str]:
         found: list[str] = self.table[name].to_pylist()

@@ -1,0 +1,179 @@
+"""The terminal: what is printed, and the progress that is drawn while work runs.
+
+Everything that reaches the terminal goes through ``out`` and ``err``, or through ``show_json`` and ``show_text``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.segment import Segment
+from rich.style import StyleType
+from rich.table import Column, Table
+from rich.text import Text
+
+from cuvee.characters import to_json, visible, visible_lines
+
+_UNCUT = 10_000  # columns
+_UNITS = {"embed": "texts", "compare rows": "tiles", "measure": "metrics", "compare": "draws"}
+
+
+class PlainConsole(Console):
+    """A console that shows text as it is: no markup, no emoji codes, control characters as escapes."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:  # in a file or a pipe nothing is cut off
+            self.width = _UNCUT
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 (rich's own options)
+        """As rich does it, control characters as escapes."""
+        return super().render_str(visible_lines(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich does it; texts that were made elsewhere get their escapes here."""
+        for segment in super().render(renderable, options):
+            plain = segment.control or segment.text == visible_lines(segment.text)
+            yield segment if plain else Segment(visible_lines(segment.text), segment.style)
+
+
+class DataTable(Table):
+    """A table whose cells are one line each."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        """As rich does it; a newline in a cell is an escape."""
+        shown = (visible(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*shown, style=style, end_section=end_section)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
+
+
+def show_seconds(seconds: Mapping[str, float]) -> None:
+    """The seconds of each stage."""
+    parts = [f"{stage} {spent:.0f}" for stage, spent in seconds.items()]
+    err.print(f"seconds: {', '.join(parts)}; total {sum(seconds.values()):.0f}", style="dim")
+
+
+def show_json(value: object) -> None:
+    """One object on stdout."""
+    out.file.write(to_json(value) + "\n")
+
+
+def show_text(text: str) -> None:
+    """A text on stdout, never wrapped."""
+    out.file.write(visible_lines(text))
+
+
+def make_table(title: str | None, first: str) -> DataTable:
+    """A table, with the head of its first column."""
+    table = DataTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, no_wrap=True)
+    return table
+
+
+class PlainColumn(ProgressColumn):
+    """What is said of a stage, as it is."""
+
+    def __init__(self, read: Callable[[Task], str], style: str, *, cut: bool = False) -> None:
+        super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis" if cut else "ignore"))
+        self._read, self._style = read, style
+
+    def render(self, task: Task) -> Text:
+        """Ask the stage."""
+        return Text(visible(self._read(task)), style=self._style)
+
+
+def _read_detail(task: Task) -> str:
+    detail: Callable[[], str] | None = task.fields["detail"]
+    return "" if detail is None else detail()
+
+
+class Display:
+    """A listener that draws stage, units, rate, time left, and what is being spent on stderr."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            PlainColumn(lambda task: f"{task.description:<10}", "bold"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            PlainColumn(lambda task: str(task.fields["unit"]), "none"),
+            PlainColumn(lambda task: str(task.fields["rate"]), "dim"),
+            TimeElapsedColumn(),
+            PlainColumn(lambda _: "left", "dim"),
+            TimeRemainingColumn(),
+            PlainColumn(_read_detail, "dim", cut=True),
+            console=err,
+            transient=False,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self.seconds: dict[str, float] = {}
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the last state on the screen; results can be printed now."""
+        self._progress.stop()
+
+    def started(self, stage: str, unit: str) -> None:
+        """A stage begins."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="", detail=None)
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        """It goes on."""
+        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
+        rate = f"{task.speed:.1f}/s" if task.speed else ""
+        self._progress.update(self._tasks[stage], completed=done, total=total, rate=rate)
+
+    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
+        """It has something to say of itself."""
+        self._progress.update(self._tasks[stage], detail=detail)
+
+    def finished(self, stage: str, seconds: float) -> None:
+        """It ended."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
+        if task.total is None:
+            self._progress.update(self._tasks[stage], completed=1, total=1)
+
+    def noted(self, message: str) -> None:
+        """Something the user should know."""
+        self._progress.console.print(f"note: {message}", style="yellow")
+
+
+class Watch:
+    """Shows what measuring is at, with the time left."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._seen: set[str] = set()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """``done`` of ``total`` units of something are finished."""
+        if what not in self._seen:
+            self._seen.add(what)
+            self._display.started(what, _UNITS.get(what, "units"))
+        self._display.advanced(what, done, total)
