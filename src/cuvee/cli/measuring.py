@@ -38,11 +38,12 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorCrew, ExecutorKind, Terms, open_executor
 from cuvee.measure import (
     GivenVectors,
+    Subject,
+    draw_rows,
     gather_page,
     measure_parts,
     measure_subject,
     parts_of,
-    prepare_subject,
     score_examples,
     tabulate_examples,
 )
@@ -101,25 +102,22 @@ def measure(
     name = (target or embeddings or Path("nothing")).name
     if target is None:
         refuse_options(ctx, ["text", "label", "group", "held_out", "by"], "there are no texts, only vectors")
-    compute, budget = _read_compute(device, precision), None if time_budget is None else _read_duration(time_budget)
+    compute = _read_compute(device, precision, None if time_budget is None else _read_duration(time_budget))
     display = Display()
     with display, _open_crew(execute, workers, address) as crew:
         try:
             corpus, vectors = _load_side(target, embeddings, columns)
             real, real_vectors = _load_real(ctx, against, against_embeddings, vectors, columns)
-            subject = prepare_subject(
-                corpus,
+            subject = Subject(
+                corpus=corpus,
                 against=real,
                 held_out=columns.load_other(held_out).texts if held_out else None,
-                encoder=_choose_encoder(ctx, encoder, embeddings, vectors, crew),
-                vectors=vectors,
-                against_vectors=real_vectors,
-                rows=rows,
+                encoder=_choose_encoder(ctx, encoder, embeddings, (vectors, real_vectors), crew),
                 seed=seed,
                 compute=compute,
-                time_budget=budget,
-                progress=Watch(display),
+                listen=Watch(display),
             )
+            subject = draw_rows(subject, rows)
             part_of = None if by is None else parts_of(subject.corpus, by)
             found = measure_subject(subject, metric, name=name)
             parts = {} if part_of is None else measure_parts(subject, part_of, metric)
@@ -197,14 +195,18 @@ def _load_real(
 
 
 def _choose_encoder(
-    ctx: typer.Context, name: str, embeddings: Path | None, vectors: Vectors | None, workers: WorkerPool | None = None
+    ctx: typer.Context,
+    name: str,
+    embeddings: Path | None,
+    sides: tuple[Vectors | None, Vectors | None],
+    workers: WorkerPool | None = None,
 ) -> Encoder:
-    """The encoder, or where vectors are given the name that they carry: ``--encoder`` if said, else the file's."""
-    if vectors is None or embeddings is None:
+    """The encoder, or the given vectors, under the name that they carry: ``--encoder`` if said, else the file's."""
+    if sides[0] is None or embeddings is None:
         return load_encoder(name, workers=workers)
     source = ctx.get_parameter_source("encoder")
     said = source is not None and source.name == "COMMANDLINE"
-    return GivenVectors(name if said else embeddings.name, int(vectors.shape[1]))
+    return GivenVectors(name if said else embeddings.name, sides[0], sides[1])
 
 
 @contextmanager
@@ -223,9 +225,9 @@ def _open_crew(kind: str, workers: int | None, address: str | None) -> Iterator[
         yield ExecutorCrew(executor)
 
 
-def _read_compute(device: str, precision: str) -> Compute:
+def _read_compute(device: str, precision: str, time_budget: float | None) -> Compute:
     try:  # Compute checks both
-        found = Compute(device=cast("Device", device), precision=cast("Precision", precision))
+        found = Compute(device=cast("Device", device), precision=cast("Precision", precision), time_budget=time_budget)
     except ValueError as exc:
         raise ConfigError(f"--{exc}") from exc
     found.check()

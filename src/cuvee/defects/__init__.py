@@ -17,22 +17,27 @@ from cuvee.defects.leaks import (
     Leaks,
     find_leaks,
 )
+from cuvee.defects.near_texts import NEAR_TEXTS, SHINGLE, NearTexts, find_near_texts
 from cuvee.defects.tokens import split_tokens
 
 __all__ = [
     "CONTAINMENT",
     "NEAREST_FLOOR",
     "NEAREST_QUANTILE",
+    "NEAR_TEXTS",
     "NGRAM",
+    "SHINGLE",
     "SLACK",
     "DegenerateReason",
     "Leak",
     "LeakFinder",
     "LeakReason",
     "Leaks",
+    "NearTexts",
     "degenerate_reasons",
     "duplicate_mask",
     "find_leaks",
+    "find_near_texts",
     "first_rows",
     "near_repeats",
     "split_tokens",

@@ -1,17 +1,22 @@
 """Measure a corpus: diversity, shift, quality and leaks, each number with its interval and settings."""
 
-from cuvee.measure.by_part import measure_parts, parts_of
-from cuvee.measure.compare import compare_corpora, compare_measurements
-from cuvee.measure.corpus_measurement import measure_corpus, measure_subject, prepare_subject, subsample_groups
+from cuvee.measure.comparing import compare_corpora
 from cuvee.measure.examples import pick_extremes, score_examples, tabulate_examples
-from cuvee.measure.given_vectors import GivenVectors, measure_vectors
 from cuvee.measure.mapping import map_examples
-from cuvee.measure.metrics import METRICS, STANDARD
+from cuvee.measure.measuring import (
+    draw_rows,
+    measure_corpus,
+    measure_parts,
+    measure_subject,
+    measure_vectors,
+    parts_of,
+)
+from cuvee.measure.metrics import METRICS, STANDARD, choose_metrics
+from cuvee.measure.page import gather_page
 from cuvee.measure.parts import added_diversity, decompose_diversity
-from cuvee.measure.pictures import gather_page
-from cuvee.measure.saved import measurement_to_json, read_measurement
-from cuvee.measure.semantic.profiles import order_profile, tau_profile
-from cuvee.measure.subject import Metric, Subject
+from cuvee.measure.saved import compare_measurements, measurement_to_json, read_measurement
+from cuvee.measure.semantic import order_profile, tau_profile
+from cuvee.measure.subject import GivenVectors, Metric, Subject
 
 __all__ = [
     "METRICS",
@@ -20,9 +25,11 @@ __all__ = [
     "Metric",
     "Subject",
     "added_diversity",
+    "choose_metrics",
     "compare_corpora",
     "compare_measurements",
     "decompose_diversity",
+    "draw_rows",
     "gather_page",
     "map_examples",
     "measure_corpus",
@@ -33,10 +40,8 @@ __all__ = [
     "order_profile",
     "parts_of",
     "pick_extremes",
-    "prepare_subject",
     "read_measurement",
     "score_examples",
-    "subsample_groups",
     "tabulate_examples",
     "tau_profile",
 ]

@@ -1,8 +1,8 @@
-"""95% intervals on measured numbers: the grouped jackknife, and Wilson for rates."""
+"""95% intervals on measured numbers: the grouped jackknife, Wilson for rates, means over draws, differences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +12,14 @@ from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.records import Estimate
 from cuvee.similarity import jackknife_interval, two_sample_interval
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Settings = Mapping[str, str | int | float]
 _Z = 1.959963984540054
 
 
 def estimate_by_jackknife(
-    subject: Subject,
-    value: float,
-    without: Callable[[], NDArray[np.float64]],
-    settings: Mapping[str, str | float],
+    subject: Subject, value: float, without: Callable[[], Floats], settings: Settings, *, bins: Ints | None = None
 ) -> Estimate:
     """``value`` with its delete-one-group interval; no interval where there are fewer than four groups.
 
@@ -28,29 +28,29 @@ def estimate_by_jackknife(
         value: the number on all rows.
         without: makes the numbers with each bin left out, shape (bins,); not called where no interval is due.
         settings: what the number was computed with.
+        bins: bin of each row that the number was computed on, where they are not the subject's.
     """
-    found = jackknife_interval(value, without(), subject.bins) if subject.has_intervals else None
+    bins = subject.bins if bins is None else bins
+    count = int(bins.max(initial=0)) + 1
+    found = jackknife_interval(value, without(), bins) if count >= MIN_BINS else None
     if found is None:
         return Estimate(value=value, n=subject.n, settings=dict(settings))
-    bins = int(subject.bins.max()) + 1
+    method = f"grouped jackknife, {count} bins"
     return Estimate(
-        value=value,
-        low=found.low,
-        high=found.high,
-        n=subject.n,
-        interval=f"grouped jackknife, {bins} bins",
-        settings=dict(settings),
-    )
+        value=value, low=found.low, high=found.high, n=subject.n, interval=method, settings=dict(settings)
+    )  # fmt: skip
 
 
 def estimate_two_samples(
     subject: Subject,
     value: float,
-    without_ours: Callable[[], NDArray[np.float64]],
-    without_theirs: Callable[[], NDArray[np.float64]],
-    settings: Mapping[str, str | float],
+    without: Callable[[], tuple[Floats, Floats]],
+    settings: Settings,
     *,
+    bins: tuple[Ints, Ints] | None = None,
     p_value: float | None = None,
+    widen: float = 1.0,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
     """``value``, a number of the corpus *and* of the real rows, with an interval for the chance in both.
 
@@ -59,49 +59,63 @@ def estimate_two_samples(
     is no interval.
 
     Args:
-        subject: gives the bins of both sides (``bins`` and ``against_bins``).
+        subject: gives the bins of both sides.
         value: the number on all rows.
-        without_ours: makes the numbers with each bin of the corpus left out, shape (bins,).
-        without_theirs: the same for each bin of the real rows, shape (against bins,).
+        without: makes the numbers with each bin left out, shapes (bins,) and (bins of the real rows,).
         settings: what the number was computed with.
+        bins: of the rows that were used on each side, where that is not the bins of all.
         p_value: of a test that goes with it.
+        widen: factor on the standard error, where the left-out values do not show all of it.
+        bounds: of what the number can be; the interval is cut to them.
     """
     bare = Estimate(value=value, n=subject.n, p_value=p_value, settings=dict(settings))
-    enough = int(subject.against_bins.max(initial=0)) + 1 >= MIN_BINS
-    if not (subject.has_intervals and enough) or subject.is_real:
+    both = bins or (subject.bins, subject.against_bins)
+    counts = [int(side.max(initial=-1)) + 1 for side in both]
+    if min(counts) < MIN_BINS or subject.is_real:
         return bare
-    ours = jackknife_interval(value, without_ours(), subject.bins)
-    theirs = jackknife_interval(value, without_theirs(), subject.against_bins)
+    ours, theirs = (jackknife_interval(value, left, side) for left, side in zip(without(), both, strict=True))
     if ours is None or theirs is None:
         return bare
-    counts = int(subject.bins.max()) + 1, int(subject.against_bins.max()) + 1
-    found = two_sample_interval(value, ours, counts[0], theirs, counts[1])
-    return replace(
-        bare, low=found.low, high=found.high,
-        interval=f"grouped jackknife of both sides, {counts[0]} and {counts[1]} bins",
-    )  # fmt: skip
+    found = two_sample_interval(value, ours, counts[0], theirs, counts[1], widen=widen)
+    method = f"grouped jackknife of both sides, {counts[0]} and {counts[1]} bins"
+    return replace(bare, low=max(bounds[0], found.low), high=min(bounds[1], found.high), interval=method)
 
 
-def estimate_rate(subject: Subject, hits: NDArray[np.bool_], settings: Mapping[str, str | float]) -> Estimate:
-    """The fraction of rows that are ``hits``, with its Wilson interval at the effective number of rows.
+def estimate_rate(
+    subject: Subject, rate: float, without: Callable[[], Floats], settings: Settings, *, paired: bool = False
+) -> Estimate:
+    """A fraction of rows with its Wilson interval at the effective number of rows.
 
-    Rows of one group are not independent: n is divided by the design effect, the grouped jackknife variance
-    of the rate over that of independent rows (at least 1). Where no or all rows are hits the design effect is
-    unknown and the number of groups counts. No interval below four groups.
+    Rows of one group are not independent, and neither are rows that have a partner (``paired``), which come in twos
+    and more even where groups are single rows: the effective number is that at which the binomial variance equals the
+    jackknife variance, at most n. Where no or all rows count it is unknown, and the number of groups stands for it.
+    No interval below four groups.
+
+    Args:
+        subject: gives the rows, bins and groups.
+        rate: the fraction of rows, 0 to 1.
+        without: makes the rates with each bin left out, shape (bins,); not called where no interval is due.
+        settings: what the rate was computed with.
+        paired: whether rows count because of another row.
     """
-    n, rate = len(hits), float(hits.mean())
+    bare = Estimate(value=rate, n=subject.n, settings=dict(settings))
     if not subject.has_intervals:
-        return Estimate(value=rate, n=n, settings=dict(settings))
+        return bare
     groups = len(set(subject.corpus.groups))
+    single = groups == subject.n and not paired
     effective = float(groups)
-    if groups == n:
-        effective = float(n)
-    elif 0.0 < rate < 1.0:
-        found = jackknife_interval(rate, _rates_without(hits, subject.bins), subject.bins)
-        effective = float(n) if found is None or found.se == 0 else min(n, rate * (1.0 - rate) / found.se**2)
+    if 0.0 < rate < 1.0 and not single:
+        found = jackknife_interval(rate, without(), subject.bins)
+        effective = float(subject.n)
+        if found is not None and found.se > 0:
+            effective = min(effective, rate * (1.0 - rate) / found.se**2)
     low, high = wilson_interval(rate, max(1.0, effective))
-    method = "Wilson" if groups == n else f"Wilson, {effective:.0f} effective rows"
-    return Estimate(value=rate, low=low, high=high, n=n, interval=method, settings=dict(settings))
+    return replace(bare, low=low, high=high, interval="Wilson" if single else f"Wilson, {effective:.0f} effective rows")
+
+
+def estimate_hits(subject: Subject, hits: NDArray[np.bool_], settings: Settings) -> Estimate:
+    """The fraction of rows that are ``hits``, shape (n,), with its interval."""
+    return estimate_rate(subject, float(hits.mean()), lambda: means_without(hits, subject.bins), settings)
 
 
 def wilson_interval(rate: float, n: float) -> tuple[float, float]:
@@ -112,8 +126,83 @@ def wilson_interval(rate: float, n: float) -> tuple[float, float]:
     return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
 
 
-def _rates_without(hits: NDArray[np.bool_], bins: NDArray[np.int64]) -> NDArray[np.float64]:
-    rows = np.bincount(bins)
-    hit = np.bincount(bins, weights=hits)
-    out: NDArray[np.float64] = (hit.sum() - hit) / (rows.sum() - rows)
+def means_without(values: Floats | NDArray[np.bool_] | Ints, bins: Ints) -> Floats:
+    """The mean of ``values``, shape (n,), over the rows that are left without each bin; nan where none is."""
+    rows, sums = np.bincount(bins), np.bincount(bins, weights=values)
+    with np.errstate(invalid="ignore"):
+        out: Floats = (sums.sum() - sums) / (rows.sum() - rows)
     return out
+
+
+def mean_of_draws(draws: Sequence[Estimate], *, fraction: float, size: int) -> Estimate:
+    """The expected number of n rows of the population, from draws of n of the corpus's N rows (rarefaction).
+
+    The mean over B draws is an incomplete U-statistic of degree n. With V the variance of the number on one
+    independent sample of n rows, the mean over *all* draws has a variance of at most (n / N) V (Hoeffding
+    1948, Annals of Mathematical Statistics 19, section 5), and B draws at random add what the mean over all of
+    them has less than V, over B:
+
+        var <= V (f + (1 - f) / B),  f = n / N.
+
+    V is the jackknife's (or Wilson's) of the first draw, which is conservative (Efron and Stein 1981, Annals
+    of Statistics 9); quantiles and skewness stay those of that interval. At f = 1 or B = 1 it is the interval
+    of one sample, as it should be.
+
+    Args:
+        draws: the number on each draw; only the first needs its interval.
+        fraction: f, of the corpus in one draw.
+        size: N, rows of the corpus.
+    """
+    first = draws[0]
+    if len(draws) == 1:
+        return first
+    value = float(np.mean([estimate.value for estimate in draws]))
+    bare = Estimate(value=value, n=first.n, settings={**first.settings, "draws": len(draws)})
+    if first.low is None or first.high is None:
+        return bare
+    if first.low == first.high and any(estimate.value != first.value for estimate in draws):
+        return bare  # a first draw without a single hit knows nothing of the variance
+    reduction = fraction + (1.0 - fraction) / len(draws)
+    if first.interval.startswith("Wilson"):
+        low, high = wilson_interval(value, _effective_rows(first.value, first.low, first.high) / reduction)
+    else:
+        scale = float(np.sqrt(reduction))
+        low, high = value - scale * (first.value - first.low), value + scale * (first.high - first.value)
+    method = f"{first.interval}; mean of {len(draws)} draws from {size} rows"
+    return replace(bare, low=low, high=high, interval=method)
+
+
+def subtract_first(estimates: Sequence[Estimate | None]) -> tuple[Estimate | None, ...]:
+    """Each estimate less the first one; None for the first itself and where either is not there."""
+    first = estimates[0]
+    rest = (None if e is None or first is None else subtract_estimates(e, first) for e in estimates[1:])
+    return (None, *rest)
+
+
+def subtract_estimates(estimate: Estimate, first: Estimate) -> Estimate:
+    """``estimate`` less ``first``, two independent numbers, with the interval made of both intervals.
+
+    MOVER, "method of variance estimates recovery" (Zou and Donner 2008, Statistics in Medicine 27), which adds
+    the variances on each side and so keeps skewed intervals of rates. Where both corpora are held against the
+    same real rows, or share rows of their own, the numbers rise and fall together and the interval is too wide
+    rather than too narrow.
+    """
+    value = estimate.value - first.value
+    bare = Estimate(value=value, n=estimate.n, settings=dict(estimate.settings))
+    if estimate.low is None or estimate.high is None or first.low is None or first.high is None:
+        return bare
+    below = np.hypot(estimate.value - estimate.low, first.high - first.value)
+    above = np.hypot(estimate.high - estimate.value, first.value - first.low)
+    return replace(bare, low=value - float(below), high=value + float(above), interval="both intervals (MOVER)")
+
+
+def _effective_rows(rate: float, low: float, high: float) -> float:
+    """The number of rows whose Wilson interval of ``rate`` has this width.
+
+    With ``a = z^2 / n`` and h the half-width, ``h (1 + a) = sqrt(rate (1 - rate) a + a^2 / 4)``: a quadratic with
+    one positive root.
+    """
+    half = (high - low) / 2
+    square, linear, constant = half**2 - 0.25, 2 * half**2 - rate * (1 - rate), half**2
+    root = (-linear - np.sqrt(linear**2 - 4 * square * constant)) / (2 * square)
+    return float(_Z**2 / root)

@@ -1,10 +1,10 @@
-"""What is measured: one corpus, with the intermediate results that several metrics share, computed once."""
+"""What is measured: one corpus, its vectors, and the intermediate results that several metrics share, computed once."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal, TypeVar, cast
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.defects import Leaks, find_leaks, split_tokens
-from cuvee.encoders import Encoder, empty_rows
+from cuvee.encoders import Encoder, WrappedEncoder, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors
 from cuvee.similarity import (
@@ -43,10 +43,68 @@ LESS = "higher is less diverse"
 TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)
 NEAR_DUPLICATE = 0.95
 MIN_BINS = 4
+MERGED_BINS = 16
+"""Jackknife bins where leaving each of them out takes a computation of its own."""
 EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled unless a time budget says otherwise
 SAMPLED_ROWS = 4_000
 _ENCODED = 2_048  # texts embedded at a time: what is embedded is kept when a run is stopped
 _KERNELS: tuple[Kernel, ...] = tuple(Exponential(tau) for tau in TAUS)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenVectors:
+    """Vectors that one already has, in place of an encoder: of texts, images, code, anything.
+
+    Args:
+        name: of what made the vectors; the numbers carry it.
+        vectors: of the n rows of the corpus, shape (n, d).
+        against: of the m real rows, shape (m, d).
+    """
+
+    name: str
+    vectors: Vectors
+    against: Vectors | None = None
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def hash(self) -> str:
+        """The name and the length of a vector: all that is known of the encoder."""
+        return f"given:{self.name}:{self.dim}"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Refuse.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"vectors were given by {self.name!r}; {len(texts)} texts came without any, give theirs too")
+
+
+class KnownVectors(WrappedEncoder):
+    """An encoder that embeds each distinct text of ``texts`` once, up front, and keeps the vectors in memory.
+
+    Args:
+        encoder: does the work; also for texts that are not among ``texts``.
+        texts: to embed now. They take 4 d bytes each, d being the length of a vector.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Iterable[str]) -> None:
+        super().__init__(encoder)
+        self._row = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        distinct = list(self._row)
+        parts = [encoder.encode(distinct[start : start + _ENCODED]) for start in range(0, len(distinct), _ENCODED)]
+        self._vectors = np.concatenate(parts) if parts else np.zeros((0, encoder.dim), dtype=np.float32)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), dim)."""
+        if all(text in self._row for text in texts):
+            out: Vectors = self._vectors[np.array([self._row[text] for text in texts], dtype=np.int64)]
+            return out
+        return self._encoder.encode(texts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +115,10 @@ class Subject:
         corpus: n rows; its ``groups`` are the source rows that paraphrases share.
         against: the real training rows, for shift, label agreement and the leak baseline.
         held_out: validation and test texts, for leakage.
-        encoder: makes the vectors; None where no metric that was asked for needs them.
+        encoder: makes the vectors, or holds them (``GivenVectors``); None where no metric that was asked for needs any.
         seed: of bins, subsamples, permutations and probes.
-        permutations: of the MMD test.
-        vectors, against_vectors: given instead of an encoder, shapes (n, d) and (m, d).
-        compute: device, precision and threads of all-pairs numbers.
-        time_budget: seconds that all-pairs numbers may take; beyond it they come from a sample of rows. None:
-            all pairs up to EXACT_ROWS rows, a sample above.
+        permutations: of the tests of shift.
+        compute: device, precision, threads and time budget of all-pairs numbers.
         listen: told of what is going on, units done and all units.
     """
 
@@ -73,10 +128,7 @@ class Subject:
     encoder: Encoder | None = None
     seed: int = 0
     permutations: int = 200
-    vectors: Vectors | None = None
-    against_vectors: Vectors | None = None
     compute: Compute = field(default_factory=Compute)
-    time_budget: float | None = None
     listen: Callable[[str, int, int], None] | None = None
     _made: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -105,6 +157,16 @@ class Subject:
         return jackknife_bins(self.real.groups, seed=self.seed)
 
     @property
+    def merged_bins(self) -> NDArray[np.int64]:
+        """The jackknife bins merged to at most 16, shape (n,)."""
+        return self.bins % MERGED_BINS
+
+    @property
+    def given(self) -> GivenVectors | None:
+        """The vectors, where they were given."""
+        return self.encoder if isinstance(self.encoder, GivenVectors) else None
+
+    @property
     def has_intervals(self) -> bool:
         """Whether there are bins enough for a jackknife interval."""
         return int(self.bins.max(initial=0)) + 1 >= MIN_BINS
@@ -115,24 +177,39 @@ class Subject:
         return [split_tokens(text) for text in self.corpus.texts]
 
     @cached_property
+    def real_tokens(self) -> list[list[str]]:
+        """The words of each real training row."""
+        return [split_tokens(text) for text in self.real.texts]
+
+    @cached_property
     def unit(self) -> Vectors:
         """Unit vectors of the corpus, shape (n, d)."""
-        return self._unit_of(self.vectors, self.corpus, "the measured corpus")
+        return self._unit_of(None if self.given is None else self.given.vectors, self.corpus, "the measured corpus")
 
     @cached_property
     def against_unit(self) -> Vectors:
         """Unit vectors of the real training rows, shape (m, d)."""
-        return self._unit_of(self.against_vectors, self.real, "the real corpus")
+        return self._unit_of(None if self.given is None else self.given.against, self.real, "the real corpus")
 
     @cached_property
     def fingerprint(self) -> str:
         """Of what is measured: the corpus, and the vectors where they were given."""
-        return _fingerprint(self.corpus, self.vectors)
+        return _fingerprint(self.corpus, None if self.given is None else self.given.vectors)
 
     @cached_property
     def against_fingerprint(self) -> str:
         """The same of the real training rows."""
-        return _fingerprint(self.real, self.against_vectors)
+        return _fingerprint(self.real, None if self.given is None else self.given.against)
+
+    def take(self, rows: NDArray[np.int64], against_rows: NDArray[np.int64] | None = None) -> Subject:
+        """The same with some rows of the corpus only, and some of the real rows."""
+        encoder, against = self.encoder, self.against
+        if against is not None and against_rows is not None:
+            against = against.take(against_rows)
+        if isinstance(encoder, GivenVectors):
+            real = encoder.against if encoder.against is None or against_rows is None else encoder.against[against_rows]
+            encoder = GivenVectors(encoder.name, encoder.vectors[rows], real)
+        return replace(self, corpus=self.corpus.take(rows), against=against, encoder=encoder)
 
     @property
     def real(self) -> Corpus:
@@ -149,12 +226,13 @@ class Subject:
     @cached_property
     def sample(self) -> NDArray[np.int64] | None:
         """The rows that stand for all in all-pairs numbers, in order; None where every row takes part."""
-        if self.time_budget is None:
+        budget = self.compute.time_budget
+        if budget is None:
             return None if self.n <= EXACT_ROWS else sample_rows(self.n, SAMPLED_ROWS, seed=self.seed)
         seconds = seconds_for_pairs(self.unit, _KERNELS, self.compute)
-        if seconds <= self.time_budget:
+        if seconds <= budget:
             return None
-        affordable = int(self.n * self.time_budget / seconds / 2.0)  # a sampled row meets all rows, not half of them
+        affordable = int(self.n * budget / seconds / 2.0)  # a sampled row meets all rows, not half of them
         return sample_rows(self.n, min(self.n, max(SAMPLED_ROWS // 4, affordable)), seed=self.seed)
 
     def sums(self, kernel: Kernel) -> RowSums:
@@ -179,7 +257,8 @@ class Subject:
         """
         if self.sample is None:
             return self.nearest.cosine >= np.float32(NEAR_DUPLICATE)
-        if self.time_budget is None or seconds_for_duplicates(self.unit, self.compute) > self.time_budget:
+        budget = self.compute.time_budget
+        if budget is None or seconds_for_duplicates(self.unit, self.compute) > budget:
             return None
         told = None if self.listen is None else partial(self.listen, "find near-duplicates")
         return find_near_duplicates(self.unit, NEAR_DUPLICATE, compute=self.compute, progress=told).mask
@@ -211,7 +290,7 @@ class Subject:
         """Rows that repeat a held-out text, against the baseline of the real training rows."""
         held_out = list(self.held_out or ())
         reference = self.against.texts if self.against is not None else []
-        if self.vectors is not None or not held_out:  # nothing can embed the held-out texts: words alone
+        if self.given is not None or not held_out:  # nothing can embed the held-out texts: words alone
             return find_leaks(self.corpus.texts, held_out, reference=reference)
         ids = [f"held-out text {i}" for i in range(len(held_out))]
         return find_leaks(

@@ -5,8 +5,7 @@ Vectors have shape (n, d), float32, one row an example.
 
 from cuvee.similarity.backends import Compute, Device, Precision
 from cuvee.similarity.budget import seconds_for_duplicates, seconds_for_pairs
-from cuvee.similarity.clusters import Clusters, canonical_order, cluster_rows, effective_clusters
-from cuvee.similarity.discrepancy import Discrepancy, median_distance, mmd
+from cuvee.similarity.discrepancy import Discrepancy, Membership, median_distance, mmd
 from cuvee.similarity.diversity import (
     kernel_diversity,
     kernel_diversity_without,
@@ -21,7 +20,6 @@ from cuvee.similarity.diversity import (
 )
 from cuvee.similarity.jackknife import Interval, jackknife_bins, jackknife_interval, two_sample_interval
 from cuvee.similarity.kernels import (
-    AtLeast,
     Distance,
     Exponential,
     Kernel,
@@ -32,7 +30,7 @@ from cuvee.similarity.kernels import (
 )
 from cuvee.similarity.neighbours import NearDuplicates, find_near_duplicates, nearest_neighbours
 from cuvee.similarity.novelty import proximity_means, proximity_means_without, reference_densities
-from cuvee.similarity.sampling import SampledPass, sample_rows, sampled_pass
+from cuvee.similarity.sampling import SampledPass, canonical_order, sample_rows, sampled_pass
 from cuvee.similarity.spread import (
     RowScores,
     mean_nearest_cosine,
@@ -45,8 +43,6 @@ from cuvee.similarity.threads import single_blas_thread
 from cuvee.similarity.tiles import Neighbours, PairwisePass, Progress, RowSums, pairwise_pass, row_sums
 
 __all__ = [
-    "AtLeast",
-    "Clusters",
     "Compute",
     "Device",
     "Discrepancy",
@@ -55,6 +51,7 @@ __all__ = [
     "Interval",
     "Kernel",
     "Laplacian",
+    "Membership",
     "NearDuplicates",
     "Neighbours",
     "PairwisePass",
@@ -66,8 +63,6 @@ __all__ = [
     "RowSums",
     "SampledPass",
     "canonical_order",
-    "cluster_rows",
-    "effective_clusters",
     "find_near_duplicates",
     "jackknife_bins",
     "jackknife_interval",

@@ -34,11 +34,14 @@ class Compute:
             the hardware has it, DCScore off by less than 5e-4). Sums are float32 and float64 either way. float64
             vectors are always computed in float64.
         threads: of the CPU; None takes the cores that this process may use.
+        time_budget: seconds that all-pairs numbers of one corpus may take; beyond it they come from a sample of rows,
+            and say so. None: all pairs up to 100,000 rows, a sample of 4,000 rows against all above.
     """
 
     device: Device = "cpu"
     precision: Precision = "float32"
     threads: int | None = None
+    time_budget: float | None = None
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda", "mps", "auto"):
@@ -114,10 +117,6 @@ class NumpyOperations:
     def above(self, values: Matrix, floor: float) -> Matrix:
         """Each value, at least ``floor``."""
         return np.maximum(values, np.asarray(floor, dtype=values.dtype), out=values)
-
-    def at_least(self, values: Matrix, threshold: float) -> Matrix:
-        """1 where a value reaches the threshold, else 0."""
-        return (values >= values.dtype.type(threshold)).astype(values.dtype)
 
     def product(self, first: Matrix, second: Matrix) -> Matrix:
         """The product cell by cell."""
@@ -200,10 +199,6 @@ class TorchOperations:
     def above(self, values: torch.Tensor, floor: float) -> torch.Tensor:
         """Each value, at least ``floor``."""
         return values.clamp_(min=floor)
-
-    def at_least(self, values: torch.Tensor, threshold: float) -> torch.Tensor:
-        """1 where a value reaches the threshold, else 0."""
-        return (values >= threshold).to(values.dtype)
 
     def product(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """The product cell by cell."""

@@ -19,25 +19,15 @@ Codes = NDArray[np.int64]
 class Discrepancy:
     """Unbiased squared MMD of two samples, and the permutation p-value of "they are one distribution".
 
-    ``rows`` and ``other_rows`` are the rows used, after subsampling; ``bandwidth`` is sigma of the RBF kernel
-    ``exp(-|x - y|^2 / (2 sigma^2))``, 0 for the cosine kernel. ``left_out`` is set where bins were given.
+    ``bandwidth`` is sigma of the RBF kernel ``exp(-|x - y|^2 / (2 sigma^2))``. ``without_ours`` and ``without_theirs``
+    are the MMD with each bin of a side left out, at the bandwidth of all rows.
     """
 
     value: float
     p_value: float | None
     bandwidth: float
-    rows: int
-    other_rows: int
-    permutations: int
-    left_out: LeftOut | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """The MMD with each bin of a side left out, at the bandwidth of all rows: shapes (bins,) and (other bins,)."""
-
-    ours: Floats
-    theirs: Floats
+    without_ours: Floats = field(compare=False, repr=False)
+    without_theirs: Floats = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,92 +41,71 @@ class Membership:
     groups: Codes
     bins: Codes
 
-    def take(self, rows: Codes) -> Membership:
-        """The membership of some rows; their bins are numbered anew, without gaps."""
-        bins: Codes = np.unique(self.bins[rows], return_inverse=True)[1].astype(np.int64)
-        return Membership(groups=self.groups[rows], bins=bins)
-
 
 @single_blas_thread()
 def mmd(
     unit: Vectors,
     other: Vectors,
     *,
-    kernel: str = "rbf",
     bandwidth: float | None = None,
     permutations: int = 200,
     seed: int = 0,
-    max_rows: int = 4000,
     membership: tuple[Membership, Membership] | None = None,
 ) -> Discrepancy:
     """Unbiased squared maximum mean discrepancy (Gretton et al. 2012, JMLR 13) of two sets of unit rows.
 
-    The kernel matrix of the pooled sample is computed once and every permutation is one column of a matrix
-    product. Above ``max_rows`` pooled rows both samples are subsampled (seeded), the smaller one least.
+    The kernel matrix of the pooled sample, which is held in memory, is computed once, and every permutation is one
+    column of a matrix product.
 
     Args:
         unit, other: shapes (n, d) and (m, d), both at least two rows.
-        kernel: ``rbf`` or ``cosine``.
         bandwidth: of the RBF kernel; None takes the median distance of the pooled sample (seeded subsample of
             at most 1,000 rows).
         permutations: of the test; 0 gives no p-value. The smallest p-value is ``1 / (permutations + 1)``.
-        seed: of subsamples and permutations.
-        max_rows: largest pooled sample.
-        membership: groups and bins of both samples: pairs within a group are left out, and the values without
-            each bin come with the result.
+        seed: of the permutations.
+        membership: groups and bins of both samples; None: each row is a group of its own, all are in one bin.
 
     Raises:
-        ValueError: fewer than two rows on a side, an unknown kernel, ``membership`` that leaves no pair of
-            independent rows, or one with groups of several rows together with permutations.
+        ValueError: fewer than two rows on a side, ``membership`` that leaves no pair of independent rows, or one with
+            groups of several rows together with permutations.
     """
-    if min(len(unit), len(other)) < 2:
-        raise ValueError(f"MMD needs two rows on each side, got {len(unit)} and {len(other)}")
-    if kernel not in ("rbf", "cosine"):
-        raise ValueError(f"kernel is {kernel!r}; valid: 'rbf', 'cosine'")
-    chosen, other_chosen = _subsample_rows(len(unit), len(other), max_rows, seed)
-    pooled = np.vstack([unit[chosen], other[other_chosen]])
-    n, total = len(chosen), len(pooled)
-    gram, sigma = _kernel_matrix(pooled, kernel, bandwidth, seed)
+    n, total = len(unit), len(unit) + len(other)
+    if min(n, total - n) < 2:
+        raise ValueError(f"MMD needs two rows on each side, got {n} and {total - n}")
+    pooled = np.vstack([unit, other])
+    sigma = bandwidth if bandwidth is not None else median_distance(pooled, seed=seed)
+    gram = _rbf_matrix(pooled, sigma)
     if membership is None:
-        np.fill_diagonal(gram, 0.0)
-        sums = None
-    else:
-        sides = (membership[0].take(chosen), membership[1].take(other_chosen))
-        sums = _BlockSums.of(gram, *sides)
-        if permutations and sums.grouped:
-            raise ValueError(f"permutations is {permutations!r}, but rows of a group cannot be permuted; give 0")
-    member = np.zeros((total, permutations + 1), dtype=np.float32)
-    member[:n, 0] = 1.0
-    rng = derive_rng(seed, "mmd-permutations")
-    for column in range(1, permutations + 1):
-        member[rng.permutation(total)[:n], column] = 1.0
-    found = _mmd_of_members(gram, member, n) if permutations else np.zeros(1)
-    p_value = (1 + int(np.sum(found[1:] >= found[0]))) / (permutations + 1) if permutations else None
+        codes = np.arange(total)
+        sides = (Membership(groups=g, bins=np.zeros(len(g), dtype=np.int64)) for g in (codes[:n], codes[n:]))
+        membership = (next(sides), next(sides))
+    sums = _BlockSums.of(gram, *membership)
+    if permutations and sums.grouped:
+        raise ValueError(f"permutations is {permutations!r}, but rows of a group cannot be permuted; give 0")
+    p_value = None
+    if permutations:
+        member = np.zeros((total, permutations + 1), dtype=np.float32)
+        member[:n, 0] = 1.0
+        rng = derive_rng(seed, "mmd-permutations")
+        for column in range(1, permutations + 1):
+            member[rng.permutation(total)[:n], column] = 1.0
+        found = _mmd_of_members(gram, member, n)
+        p_value = (1 + int(np.sum(found[1:] >= found[0]))) / (permutations + 1)
     return Discrepancy(
-        value=_mmd_of_blocks(gram, n) if sums is None else sums.value(),
-        p_value=p_value,
-        bandwidth=sigma,
-        rows=n,
-        other_rows=total - n,
-        permutations=permutations,
-        left_out=None if sums is None else LeftOut(sums.without(0), sums.without(1)),
-    )
+        value=sums.value(), p_value=p_value, bandwidth=sigma, without_ours=sums.without(0),
+        without_theirs=sums.without(1),
+    )  # fmt: skip
 
 
-def _kernel_matrix(
-    pooled: Vectors, kernel: str, bandwidth: float | None, seed: int
-) -> tuple[NDArray[np.float32], float]:
-    """The kernel of all pairs, less its mean, and the bandwidth."""
+def _rbf_matrix(pooled: Vectors, sigma: float) -> NDArray[np.float32]:
+    """The kernel of all pairs, less its mean, which changes no value but keeps float32 sums small."""
     gram = pooled @ pooled.T
-    sigma = 0.0
-    if kernel == "rbf":
-        sigma = bandwidth if bandwidth is not None else median_distance(pooled, seed=seed)
-        gram -= np.float32(1.0)  # |x - y|^2 = 2 - 2 cos for unit rows
-        np.minimum(gram, 0.0, out=gram)
-        gram *= np.float32(1.0 / sigma**2)
-        np.exp(gram, out=gram)
-    gram -= gram.mean(dtype=np.float64).astype(np.float32)  # changes no value, but keeps float32 sums small
-    return gram, sigma
+    gram -= np.float32(1.0)  # |x - y|^2 = 2 - 2 cos for unit rows
+    np.minimum(gram, 0.0, out=gram)
+    gram *= np.float32(1.0 / sigma**2)
+    np.exp(gram, out=gram)
+    gram -= gram.mean(dtype=np.float64).astype(np.float32)
+    return gram
 
 
 def median_distance(unit: Vectors, *, seed: int = 0, max_rows: int = 1000) -> float:
@@ -147,14 +116,6 @@ def median_distance(unit: Vectors, *, seed: int = 0, max_rows: int = 1000) -> fl
     squared = np.maximum(2.0 - 2.0 * (unit @ unit.T)[above].astype(np.float64), 0.0)
     found = float(np.sqrt(np.median(squared))) if len(squared) else 0.0
     return found if found > 1e-3 else 1.0  # float32 cosines resolve no smaller distance
-
-
-def _mmd_of_blocks(gram: NDArray[np.float32], n: int) -> float:
-    """Unbiased MMD^2 of the first ``n`` rows and the rest; ``gram`` has a zero diagonal."""
-    m = len(gram) - n
-    inner, outer = gram[:n, :n].sum(dtype=np.float64), gram[n:, n:].sum(dtype=np.float64)
-    across = gram[:n, n:].sum(dtype=np.float64)
-    return float(inner / (n * (n - 1)) + outer / (m * (m - 1)) - 2.0 * across / (n * m))
 
 
 def _mmd_of_members(gram: NDArray[np.float32], member: NDArray[np.float32], n: int) -> Floats:
@@ -247,15 +208,3 @@ def _contingency(groups: Codes, bins: Codes, count: int) -> Floats:
     out = np.zeros((count, int(bins.max()) + 1))
     np.add.at(out, (groups, bins), 1.0)
     return out
-
-
-def _subsample_rows(n: int, m: int, max_rows: int, seed: int) -> tuple[Codes, Codes]:
-    if n + m <= max_rows:
-        return np.arange(n), np.arange(m)
-    half = max_rows // 2
-    keep_n = min(n, max(half, max_rows - m))
-    keep_m = min(m, max_rows - keep_n)
-    rng = derive_rng(seed, "mmd-subsample")
-    chosen: Codes = np.sort(rng.choice(n, keep_n, replace=False))
-    other: Codes = np.sort(rng.choice(m, keep_m, replace=False))
-    return chosen, other

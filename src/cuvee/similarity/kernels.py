@@ -63,9 +63,6 @@ class Operations(Protocol[A]):
     def above(self, values: A, floor: float) -> A:
         """Each value, at least ``floor``."""
 
-    def at_least(self, values: A, threshold: float) -> A:
-        """1 where a value reaches the threshold, else 0."""
-
     def product(self, first: A, second: A) -> A:
         """The product cell by cell, as a new matrix."""
 
@@ -149,17 +146,6 @@ class Polynomial:
         """The kernel of a tile of cosines."""
         base = ops.above((cosines + self.offset) * (1.0 / (1.0 + self.offset)), 0.0)
         return _sharpen(base**self.degree, self.tau, ops)
-
-
-@dataclass(frozen=True, slots=True)
-class AtLeast:
-    """1 where the cosine is at least ``threshold``, else 0: its row sums count near-duplicates (and the row)."""
-
-    threshold: float
-
-    def values(self, cosines: A, ops: Operations[A]) -> A:
-        """The kernel of a tile of cosines."""
-        return ops.at_least(cosines, self.threshold)
 
 
 @dataclass(frozen=True, slots=True)

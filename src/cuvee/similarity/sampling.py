@@ -42,6 +42,12 @@ def sample_rows(n: int, m: int, *, seed: int = 0) -> NDArray[np.int64]:
     return np.sort(derive_rng(seed, "sampled-rows").choice(n, m, replace=False))
 
 
+def canonical_order(unit: Vectors) -> NDArray[np.int64]:
+    """An order of the rows that their values decide: seeded choices made in it do not depend on the rows' order."""
+    direction = derive_rng(0, "canonical-order").normal(size=unit.shape[1])
+    return np.argsort(unit.astype(np.float64) @ direction, kind="stable")
+
+
 @single_blas_thread()
 def sampled_pass(
     unit: Vectors,

@@ -17,8 +17,7 @@ from cuvee.errors import ConfigError
 from cuvee.generate import Dial, Target, TargetResult
 from cuvee.generate.dials import Batch, wanted_slots
 from cuvee.generate.targets import Score
-from cuvee.measure import prepare_subject
-from cuvee.measure.metrics import choose_metrics
+from cuvee.measure import Subject, choose_metrics, draw_rows
 from cuvee.records import Level
 from cuvee.study.setup import Study
 from cuvee.study.writing import commission
@@ -55,7 +54,8 @@ def make_score(
     def score(corpus: Corpus) -> float:
         if len(corpus) < rows:
             return math.nan
-        estimate = chosen.compute(prepare_subject(corpus, against=against, encoder=found, rows=rows, seed=seed))
+        subject = Subject(corpus=corpus, against=against, encoder=found, seed=seed)
+        estimate = chosen.compute(draw_rows(subject, rows))
         return math.nan if estimate is None else estimate.value
 
     return score

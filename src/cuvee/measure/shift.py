@@ -1,25 +1,159 @@
-"""The classifier two-sample test: can a classifier tell the corpus from the real data, and by which rows?"""
+"""Shift from the real training rows: two samples of rows, the MMD test and the classifier two-sample test."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cuvee.corpus import Corpus
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.measure.shift.sides import Codes, Floats, Sides, choose_sides, estimate_from_sides, vectors_of
-from cuvee.measure.subject import Subject
+from cuvee.measure.intervals import estimate_two_samples
+from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.probe import fit_probe
-from cuvee.records import Estimate
-from cuvee.similarity import single_blas_thread
+from cuvee.records import Estimate, Vectors
+from cuvee.similarity import Membership, mmd, single_blas_thread
 
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+MMD_ROWS, C2ST_ROWS = 4000, 8000  # of both sides together; above, samples
 FOLDS = 5
-MOST_ROWS = 8000
 RIDGE = 0.3  # of the mean variance of a direction
 MIN_ROWS = 10  # of a side: below, an AUC says nothing
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """Some rows of a corpus, in the order of their ids, so that the order of the file changes nothing.
+
+    ``rows`` are their positions in the corpus, ``bins`` their jackknife bins, counted from 0 without gaps,
+    ``groups`` codes that are the same on both sides for groups of the same name; all of shape (rows,).
+    """
+
+    rows: Codes
+    bins: Codes
+    groups: Codes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """The rows of the corpus and of the real data that a metric compares."""
+
+    ours: Side
+    theirs: Side
+
+    @property
+    def independent(self) -> bool:
+        """Whether no group has several rows on one side."""
+        return all(len(np.unique(side.groups)) == len(side) for side in (self.ours, self.theirs))
+
+    @property
+    def smallest(self) -> int:
+        """Rows of the smaller side."""
+        return min(len(self.ours), len(self.theirs))
+
+    @property
+    def bins(self) -> tuple[Codes, Codes]:
+        """Jackknife bin of each row of both sides."""
+        return self.ours.bins, self.theirs.bins
+
+    @property
+    def groups(self) -> int:
+        """Groups of the side that has fewer."""
+        return min(len(np.unique(side.groups)) for side in (self.ours, self.theirs))
+
+    @property
+    def settings(self) -> dict[str, str | float]:
+        """How many rows were used."""
+        return {"rows": len(self.ours), "against_rows": len(self.theirs)}
+
+
+def choose_sides(
+    subject: Subject, *, most: int | None = None, one_a_group: bool = False, max_bins: int | None = None
+) -> Sides:
+    """The rows to compare.
+
+    Args:
+        subject: gives the rows, their groups and bins.
+        most: rows of both sides together; above, a seeded sample of each, of the smaller side least.
+        one_a_group: one row (by seed) of each group only, for what needs independent rows.
+        max_bins: jackknife bins are merged down to this many.
+    """
+    codes = {name: i for i, name in enumerate(sorted({*subject.corpus.groups, *subject.real.groups}))}
+
+    def side(corpus: Corpus, bins: Codes, stream: str, cap: int | None) -> Side:
+        order = np.array(sorted(range(len(corpus)), key=corpus.ids.__getitem__), dtype=np.int64)
+        groups = np.array([codes[name] for name in corpus.groups], dtype=np.int64)
+        rng = derive_rng(subject.seed, "shift-rows", stream)
+        if one_a_group:
+            drawn = rng.permutation(order)
+            order = order[np.isin(order, drawn[np.unique(groups[drawn], return_index=True)[1]])]
+        if cap is not None and len(order) > cap:
+            order = order[np.sort(rng.choice(len(order), cap, replace=False))]
+        merged = bins[order] if max_bins is None else bins[order] % max_bins
+        numbered = np.unique(merged, return_inverse=True)[1].astype(np.int64)
+        return Side(rows=order, bins=numbered, groups=groups[order])
+
+    n, m = (len(set(c.groups)) if one_a_group else len(c) for c in (subject.corpus, subject.real))
+    cap = None if most is None else max(most // 2, most - m)
+    other_cap = None if most is None or cap is None else most - min(n, cap)
+    return Sides(
+        ours=side(subject.corpus, subject.bins, "ours", cap),
+        theirs=side(subject.real, subject.against_bins, "theirs", other_cap),
+    )
+
+
+def vectors_of(subject: Subject, sides: Sides) -> tuple[Vectors, Vectors]:
+    """The unit vectors of the chosen rows of both sides, shapes (n, d) and (m, d)."""
+    return subject.unit[sides.ours.rows], subject.against_unit[sides.theirs.rows]
+
+
+# --- maximum mean discrepancy ---
+def measure_mmd(subject: Subject) -> Estimate | None:
+    """Unbiased squared MMD to the real training rows (Gretton et al. 2012, JMLR 13), RBF kernel, median bandwidth.
+
+    The mean is over pairs of rows of different groups, so that paraphrases of one source are no shift by
+    themselves; it can be negative where there is no shift. The values without each jackknife bin are exact, from
+    block sums of the kernel matrix. Where there is no shift the statistic is degenerate and the interval is too
+    wide rather than too narrow: the test there is the p-value. Rows of one group are not exchangeable, so the
+    permutation test runs on one row a group (drawn by seed) where there are groups; it has no p-value below four
+    groups. Above 4,000 rows of both sides together a seeded sample is used. None where a side has a single group.
+    """
+    sides = choose_sides(subject, most=MMD_ROWS)
+    if sides.groups < 2:
+        return None
+    tested = sides if sides.independent else choose_sides(subject, most=MMD_ROWS, one_a_group=True)
+    permutations = subject.permutations if tested.smallest >= MIN_BINS else 0
+    seed = derive_seed(subject.seed, "mmd")
+    whole = sides.independent and not np.isin(sides.ours.groups, sides.theirs.groups).any()
+    members = [Membership(groups=side.groups, bins=side.bins) for side in (sides.ours, sides.theirs)]
+    found = mmd(
+        *vectors_of(subject, sides), permutations=permutations if whole else 0, seed=seed,
+        membership=(members[0], members[1]),
+    )  # fmt: skip
+    p_value = found.p_value
+    if permutations and not whole:
+        p_value = mmd(*vectors_of(subject, tested), permutations=permutations, seed=seed).p_value
+    settings: dict[str, str | float] = {
+        "kernel": "rbf", "bandwidth": found.bandwidth, "permutations": permutations,
+        "test_rows": _describe_test(sides, tested), **sides.settings,
+    }  # fmt: skip
+    return estimate_two_samples(
+        subject, found.value, lambda: (found.without_ours, found.without_theirs), settings, bins=sides.bins,
+        p_value=p_value,
+    )  # fmt: skip
+
+
+def _describe_test(sides: Sides, tested: Sides) -> str:
+    return "all" if sides.independent else f"one a group: {len(tested.ours)} and {len(tested.theirs)}"
+
+
+# --- the classifier two-sample test ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Giveaway:
     """A row of the corpus and the probability that it is synthetic, by a probe that never saw its group."""
@@ -45,27 +179,24 @@ def measure_c2st(subject: Subject) -> Estimate | None:
     """
     if subject.is_real:
         return None
-    sides = choose_sides(subject, most=MOST_ROWS)
-    if min(len(np.unique(side.groups)) for side in (sides.ours, sides.theirs)) < MIN_ROWS:
+    sides = choose_sides(subject, most=C2ST_ROWS)
+    if sides.groups < MIN_ROWS:
         return None
-    tested = sides if sides.independent else choose_sides(subject, most=MOST_ROWS, one_a_group=True)
+    tested = sides if sides.independent else choose_sides(subject, most=C2ST_ROWS, one_a_group=True)
     found = _compare(subject, sides, subject.permutations if sides.independent else 0)
     if found is None:
         return None
     test = found if sides.independent else _compare(subject, tested, subject.permutations)
     settings: dict[str, str | float] = {
-        "classifier": "linear discriminant",
-        "ridge": RIDGE,
-        "folds": FOLDS,
-        "permutations": subject.permutations,
-        "test_rows": "all" if sides.independent else f"one a group: {len(tested.ours)} and {len(tested.theirs)}",
-    }
-    return estimate_from_sides(
+        "classifier": "linear discriminant", "ridge": RIDGE, "folds": FOLDS, "permutations": subject.permutations,
+        "test_rows": _describe_test(sides, tested), **sides.settings,
+    }  # fmt: skip
+    return estimate_two_samples(
         subject,
-        sides,
         found.auc,
         lambda: (found.without(0, sides.ours.bins), found.without(1, sides.theirs.bins)),
         settings,
+        bins=sides.bins,
         p_value=None if test is None else test.p_value,
         widen=float(np.sqrt(1.0 + FOLDS / (FOLDS - 1.0))),
         bounds=(0.0, 1.0),
@@ -88,7 +219,7 @@ def giveaways(subject: Subject, *, count: int = 10) -> tuple[Giveaway, ...]:
     if count < 1:
         raise ValueError(f"count is {count!r}; give at least 1")
     sides = choose_sides(subject)
-    if subject.is_real or min(len(np.unique(side.groups)) for side in (sides.ours, sides.theirs)) < MIN_ROWS:
+    if subject.is_real or sides.groups < MIN_ROWS:
         return ()
     try:
         probability = _held_out_probability(subject, sides)

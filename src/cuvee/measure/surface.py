@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.defects import split_tokens
 from cuvee.fingerprint import derive_rng
 from cuvee.measure.intervals import estimate_two_samples
 from cuvee.measure.subject import Subject
@@ -33,8 +32,7 @@ def measure_label_distance(subject: Subject) -> Estimate | None:
         estimate_two_samples(
             subject,
             float(_total_variation(p, q)),
-            lambda: _total_variation(p - ours, q),
-            lambda: _total_variation(p, q - theirs),
+            lambda: (_total_variation(p - ours, q), _total_variation(p, q - theirs)),
             {"labels": len(labels), "against_rows": len(subject.real)},
         )
     )
@@ -47,7 +45,7 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
     long. Biased upward where rows are few. None where all real rows have the same number of words.
     """
     lengths = [len(words) for words in subject.tokens]
-    others = [len(words) for words in subject.once(_real_tokens)]
+    others = [len(words) for words in subject.real_tokens]
     size = max(*lengths, *others) + 1
     ours = _table(lengths, subject.bins, size)
     theirs = _table(others, subject.against_bins, size)
@@ -61,8 +59,10 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
         estimate_two_samples(
             subject,
             float(_wasserstein(p, q)) / scale,
-            lambda: _wasserstein(p - ours, q) / scale,
-            lambda: _wasserstein(p, q - theirs) / _positive(_deviation(q - theirs)),
+            lambda: (
+                _wasserstein(p - ours, q) / scale,
+                _wasserstein(p, q - theirs) / _positive(_deviation(q - theirs)),
+            ),
             {
                 "mean_words": float(p @ np.arange(size) / p.sum()),
                 "real_mean_words": float(q @ np.arange(size) / q.sum()),
@@ -96,8 +96,10 @@ def measure_ngram_jsd(subject: Subject, size: int = 1) -> Estimate | None:
     return estimate_two_samples(
         subject,
         plain - bias,
-        lambda: _each(lambda part: _divergence(p - part, q), here) - bias,
-        lambda: _each(lambda part: _divergence(p, q - part), there) - bias,
+        lambda: (
+            _each(lambda part: _divergence(p - part, q), here) - bias,
+            _each(lambda part: _divergence(p, q - part), there) - bias,
+        ),
         {"ngram": size, "plain": plain, "permutations": len(nulls), "tokens": "lower-case words",
          "against_rows": len(subject.real)},
         p_value=p_value,
@@ -116,8 +118,8 @@ class _Deals:
         unit_of: dict[tuple[int, str], int] = {}
         rows: list[int] = []
         bins: list[int] = []
-        sides = ((subject.corpus, subject.tokens, subject.bins), (subject.real, subject.once(_real_tokens),
-                                                                  subject.against_bins))  # fmt: skip
+        real = (subject.real, subject.real_tokens, subject.against_bins)
+        sides = ((subject.corpus, subject.tokens, subject.bins), real)
         for number, (corpus, tokens, bin_of) in enumerate(sides):
             order = sorted(range(len(corpus)), key=corpus.ids.__getitem__)  # whatever the order of the file
             for row in order:
@@ -177,10 +179,6 @@ class _Deals:
 
 def _at_least_zero(estimate: Estimate) -> Estimate:
     return estimate if estimate.low is None else replace(estimate, low=max(0.0, estimate.low))
-
-
-def _real_tokens(subject: Subject) -> list[list[str]]:
-    return [split_tokens(text) for text in subject.real.texts]
 
 
 def _table(codes: list[int], bins: NDArray[np.int64], size: int) -> Floats:

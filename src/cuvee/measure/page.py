@@ -10,8 +10,8 @@ from cuvee._version import __version__
 from cuvee.measure.examples import pick_extremes, score_examples
 from cuvee.measure.mapping import map_examples
 from cuvee.measure.metrics import METRICS
-from cuvee.measure.parts import added_diversity_of, decompose_diversity
-from cuvee.measure.semantic.profiles import order_profile, tau_profile
+from cuvee.measure.parts import added_diversity, decompose_diversity
+from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.shift import giveaways
 from cuvee.measure.subject import EXACT_ROWS, Subject
 from cuvee.records import DatasetMap, Measurement, MeasurementPage, MetricNote
@@ -55,7 +55,7 @@ def gather_page(
         by_label=parts or {},
         by=by,
         decomposition=decompose_diversity(subject, corpus.targets) if split else (),
-        added=added_diversity_of(subject) if real is not None and small and not subject.is_real else (),
+        added=added_diversity(subject) if real is not None and small and not subject.is_real else (),
         map=_draw_map(subject),
         redundant=redundant,
         novel=novel,

@@ -1,15 +1,17 @@
-"""Label noise: what fraction of the rows carries a label that the real data would not give."""
+"""Quality of rows: labels against the real data, usable text, and held-out rows that leaked in."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.defects import degenerate_reasons
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_seed
-from cuvee.measure.intervals import estimate_two_samples
+from cuvee.measure.intervals import estimate_hits, estimate_two_samples, means_without
 from cuvee.measure.subject import Subject
 from cuvee.probe import cross_validated_proba, fit_probe
 from cuvee.records import Estimate
@@ -18,6 +20,68 @@ Floats = NDArray[np.float64]
 LEAST_POWER = 0.2  # below, the probe knows too little of the labels to say
 
 
+def measure_label_agreement(subject: Subject) -> Estimate | None:
+    """Fraction of rows whose label is what a probe fitted on the real training rows says.
+
+    Where the corpus *is* the real data, the probe is cross-validated (5 folds, groups kept together), which
+    gives the agreement to compare a pool's with. A label that the real data lacks never agrees. None for
+    tasks without labels, or where the real data has rows of one label only.
+    """
+    real = subject.real
+    if subject.corpus.task != "classification" or len(real.labels) < 2:
+        return None
+    seed = derive_seed(subject.seed, "label-agreement")
+    try:
+        said = _predict_own(subject, seed) if subject.is_real else _predict_pool(subject, seed)
+    except TrainingError:  # too few real rows to hold some out
+        return None
+    hits: NDArray[np.bool_] = np.array(said) == np.array(subject.corpus.targets)
+    how = "cross-validated" if subject.is_real else "fitted on the real rows"
+    return estimate_hits(subject, hits, {"probe": how, "probe_rows": len(real)})
+
+
+def measure_leakage(subject: Subject) -> Estimate | None:
+    """Fraction of rows that repeat a held-out text, by words or by embedding (see ``find_leaks``).
+
+    The setting ``baseline`` is the same fraction of the real training rows. None without held-out texts.
+    """
+    if not subject.held_out:
+        return None
+    leaks = subject.leaks
+    settings: dict[str, str | float] = {"held_out": len(subject.held_out)}
+    if leaks.threshold is not None:
+        settings["threshold"] = leaks.threshold
+    if leaks.baseline is not None:
+        settings["baseline"] = leaks.baseline
+    return estimate_hits(subject, leaks.mask, settings)
+
+
+def _predict_pool(subject: Subject, seed: int) -> list[str]:
+    probe = fit_probe(subject.against_unit, subject.real.targets, seed=seed)
+    return probe.predict(subject.unit)
+
+
+def _predict_own(subject: Subject, seed: int) -> list[str]:
+    corpus = subject.corpus
+    proba = cross_validated_proba(subject.unit, corpus.targets, groups=corpus.groups, seed=seed)
+    return [corpus.labels[i] for i in proba.argmax(axis=1)]
+
+
+def measure_degenerate_rate(subject: Subject) -> Estimate:
+    """Fraction of rows that are empty, broken, refused, error messages, repetition and so on (``degenerate_reasons``).
+
+    Where real rows are given, rows that are cut off or in another language than those count too. The settings hold
+    the number of rows of each reason that occurs.
+    """
+    reference = None if subject.against is None else subject.against.texts
+    reasons = degenerate_reasons(subject.corpus.texts, reference=reference)
+    counts = Counter(reason for reason in reasons if reason is not None)
+    settings: dict[str, str | float] = {"reference_rows": 0 if reference is None else len(reference)}
+    settings |= {reason: float(count) for reason, count in sorted(counts.items())}
+    return estimate_hits(subject, np.array([reason is not None for reason in reasons]), settings)
+
+
+# --- label noise ---
 def measure_label_noise(subject: Subject) -> Estimate | None:
     """Estimated fraction of rows that are mislabelled, by a probe of the real rows.
 
@@ -49,8 +113,8 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
     share, doubted = float(known.mean()), float(np.where(known, doubts.doubted, 0.0).mean())
 
     def without_theirs() -> Floats:
-        left = _means_without(doubts.false_alarms, subject.against_bins)
-        gain = _means_without(doubts.power, subject.against_bins) - left
+        left = means_without(doubts.false_alarms, subject.against_bins)
+        gain = means_without(doubts.power, subject.against_bins) - left
         out: Floats = 1.0 - share + (doubted - share * left) / np.where(gain > 0, gain, np.nan)
         return out
 
@@ -61,9 +125,7 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
         "unknown_labels": 1.0 - share,
         "probe_rows": len(real),
     }
-    found = estimate_two_samples(
-        subject, raw, lambda: _means_without(rows, subject.bins), without_theirs, settings
-    )  # fmt: skip
+    found = estimate_two_samples(subject, raw, lambda: (means_without(rows, subject.bins), without_theirs()), settings)
     # cut only here: the values without each bin must be free to vary about the raw one
     value = float(np.clip(raw, 0.0, 1.0))
     if found.low is None or found.high is None:
@@ -115,11 +177,4 @@ def _confident_label(proba: Floats, thresholds: Floats) -> NDArray[np.int64]:
     reached = proba >= thresholds
     best = np.where(reached, proba, -1.0).argmax(axis=1)
     out: NDArray[np.int64] = np.where(reached.any(axis=1), best, -1)
-    return out
-
-
-def _means_without(values: Floats, bins: NDArray[np.int64]) -> Floats:
-    rows, sums = np.bincount(bins), np.bincount(bins, weights=values)
-    with np.errstate(invalid="ignore"):
-        out: Floats = (sums.sum() - sums) / (rows.sum() - rows)
     return out

@@ -1,0 +1,306 @@
+"""Diversity of meaning: numbers of the embedded rows, from kernels, spectra and distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_hits, estimate_two_samples
+from cuvee.measure.subject import MERGED_BINS, NEAR_DUPLICATE, Subject
+from cuvee.records import Estimate, Profile
+from cuvee.similarity import (
+    Distance,
+    Exponential,
+    Kernel,
+    Laplacian,
+    Polynomial,
+    Rbf,
+    RowSums,
+    canonical_order,
+    kernel_diversity,
+    kernel_diversity_without,
+    log_det,
+    mean_cosine,
+    mean_cosine_without,
+    mean_nearest_cosine,
+    mean_nearest_cosine_without,
+    mean_pair,
+    mean_pair_without,
+    median_distance,
+    nearest_by_bin,
+    proximity_means,
+    proximity_means_without,
+    reference_densities,
+    row_sums,
+    sample_rows,
+    vendi_score,
+)
+
+NEIGHBOURS = 10  # of NovelSum's density
+PROFILE_ORDERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+PROFILE_TAUS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
+_KERNEL_TAU = 0.1
+_DEGREE, _OFFSET = 3, 1.0
+_DENSITY_POWER = 0.5
+_NOVELSUM_ROWS = 5_000  # rows whose novelty is computed, each against all rows
+Ints = NDArray[np.int64]
+
+
+# --- kernels ------------------------------------------------------------------------------------------
+def measure_dcscore(subject: Subject, tau: float) -> Estimate:
+    """DCScore (arXiv 2502.08512): ``trace(softmax(K / tau))`` with the cosine kernel, between 1 and n.
+
+    At tau = 1 n orthogonal rows score only n e / (n - 1 + e), below 2.72 for any n; at 0.05 it nearly counts
+    rows. Read it over a range of tau.
+    """
+    return _estimate_kernel(subject, subject.sums(Exponential(tau)), 0.0, {"tau": tau, "kernel": "cosine"})
+
+
+def measure_dcscore_kernel(subject: Subject, name: Literal["rbf", "laplacian", "polynomial"]) -> Estimate:
+    """DCScore with another of the paper's kernels: ``softmax(K / tau)`` with tau = 0.1.
+
+    RBF ``exp(-|x - y|^2 / (2 sigma^2))``; Laplacian ``exp(-|x - y| / sigma)``, the distance Euclidean (the authors'
+    code takes the Manhattan distance), so that turning the embedding space changes nothing; polynomial
+    ``((cos + 1) / 2)^3``, scaled so that equal rows have 1. sigma is the median distance between different rows, and
+    counts as fixed in the interval. The paper's own settings (softmax of K with no further temperature) saturate at e,
+    as tau = 1 does. float32 resolves no distance below 0.0005, so the Laplacian counts copies up to 0.5% too much.
+    """
+    settings: dict[str, str | int | float] = {"tau": _KERNEL_TAU, "kernel": name}
+    kernel: Kernel
+    if name == "polynomial":
+        kernel = Polynomial(_DEGREE, _OFFSET, _KERNEL_TAU)
+        settings |= {"degree": _DEGREE, "offset": _OFFSET}
+    else:
+        settings["sigma"] = sigma = subject.once(_median_distance)
+        kernel = Rbf(sigma, _KERNEL_TAU) if name == "rbf" else Laplacian(sigma, _KERNEL_TAU)
+    return _estimate_kernel(subject, subject.sums(kernel), 0.0, settings)
+
+
+def measure_leinster_cobbold(subject: Subject, q: float, tau: float) -> Estimate:
+    """Leinster-Cobbold diversity of order q (Ecology 93, 2012) with the similarity ``exp((cos - 1) / tau)``.
+
+    Order 0 is DCScore. The higher the order, the less rare meanings count: order 1 is the exponential of a
+    similarity-sensitive Shannon entropy, 2 one over the mean similarity of two rows, inf one over the mean
+    similarity of the most typical row to all. Between 1 and n. Order inf has no interval: a maximum is not smooth,
+    and jackknife intervals on it cover 83% where rows come in groups.
+    """
+    settings: Settings = {"q": _order(q), "tau": tau, "kernel": "cosine"}
+    return _estimate_kernel(subject, subject.sums(Exponential(tau)), q, settings)
+
+
+def _estimate_kernel(subject: Subject, sums: RowSums, q: float, settings: Settings) -> Estimate:
+    rows = subject.sample
+    value, said = kernel_diversity(sums.total, q, population=subject.n), {**settings, **_sampling(subject)}
+    if rows is not None and q == 0:
+        said["sampling_error"] = _sampling_error(sums.total, subject.n)
+    if np.isinf(q):
+        return Estimate(value=value, n=subject.n, settings=said)
+    return estimate_by_jackknife(
+        subject, value, lambda: kernel_diversity_without(sums, subject.bins, q, rows=rows), said
+    )  # fmt: skip
+
+
+def _sampling_error(total: NDArray[np.float64], n: int) -> float:
+    """95% bound on what the sample of rows adds to the error: D is n times the mean of 1 / total over all rows.
+
+    Simple random sampling without replacement (Cochran 1977, Sampling Techniques, section 2.6). The interval of
+    the number holds this error and that of the rows themselves.
+    """
+    m = len(total)
+    return float(1.96 * n * np.std(1.0 / total, ddof=1) * np.sqrt((1.0 - m / n) / m))
+
+
+def _sampling(subject: Subject) -> dict[str, int]:
+    """The setting ``sampled_rows`` of a number whose all-pairs sums are of a sample of rows; else nothing."""
+    return {} if subject.sample is None else {"sampled_rows": len(subject.sample)}
+
+
+def _median_distance(subject: Subject) -> float:
+    return median_distance(subject.unit[canonical_order(subject.unit)], seed=subject.seed)
+
+
+def _order(q: float) -> str | float:
+    return "inf" if np.isinf(q) else q
+
+
+# --- the spectrum -------------------------------------------------------------------------------------
+def measure_vendi(subject: Subject, q: float) -> Estimate:
+    """Vendi score of order q (arXiv 2210.02410, 2310.12952) with the cosine kernel, between 1 and min(n, d).
+
+    Order 0 counts the independent directions, min(n, d) on nearly any texts; a count that a left-out group hardly
+    ever changes, so it has no interval.
+    """
+    value, settings = vendi_score(subject.eigenvalues, q), {"q": _order(q), "kernel": "cosine"}
+    if q == 0:
+        return Estimate(value=value, n=subject.n, settings=settings)
+    return estimate_by_jackknife(
+        subject, value, lambda: np.array([vendi_score(values, q) for values in subject.eigenvalues_without]), settings
+    )  # fmt: skip
+
+
+def measure_log_det(subject: Subject) -> Estimate:
+    """``log det(I + K)`` over n with the cosine kernel K, in nats: from log(1 + n) / n to log 2.
+
+    The log-volume of the rows that determinantal point processes and subset selection work with
+    (arXiv 2402.02318), per row. Exact through the spectrum.
+    """
+    rows = (subject.n - np.bincount(subject.bins)).tolist()
+    return estimate_by_jackknife(
+        subject,
+        log_det(subject.eigenvalues, subject.n),
+        lambda: np.array([log_det(v, n) for v, n in zip(subject.eigenvalues_without, rows, strict=True)]),
+        {"kernel": "cosine", "scale": 1.0},
+    )
+
+
+# --- profiles -----------------------------------------------------------------------------------------
+def order_profile(
+    subject: Subject,
+    kind: Literal["vendi", "dcscore"] = "vendi",
+    *,
+    tau: float = 0.1,
+    orders: Sequence[float] = PROFILE_ORDERS,
+) -> Profile:
+    """Diversity over orders q, with jackknife intervals: it never rises, and falls where a few meanings dominate.
+
+    Args:
+        subject: the corpus and its encoder.
+        kind: ``vendi``, or ``dcscore``: the Leinster-Cobbold diversity whose order 0 is DCScore.
+        tau: of the kernel of ``dcscore``.
+        orders: 0 or more, or inf.
+
+    Raises:
+        ValueError: another kind, or an order below 0.
+    """
+    if kind not in ("vendi", "dcscore"):
+        raise ValueError(f"kind is {kind!r}; valid: 'vendi', 'dcscore'")
+    if kind == "vendi":
+        points = tuple((float(q), measure_vendi(subject, q)) for q in orders)
+        return Profile(name="vendi", parameter="q", points=points)
+    points = tuple((float(q), measure_leinster_cobbold(subject, q, tau)) for q in orders)
+    return Profile(name=f"dcscore_tau{tau:g}", parameter="q", points=points)
+
+
+def tau_profile(subject: Subject, *, taus: Sequence[float] = PROFILE_TAUS) -> Profile:
+    """DCScore over temperatures, with jackknife intervals: from counting rows (small tau) to 1 (large tau).
+
+    Raises:
+        ValueError: a tau that is not positive.
+    """
+    kernels = [Exponential(tau) for tau in taus]
+    if subject.sample is None:
+        found = row_sums(subject.unit, kernels, bins=subject.bins, compute=subject.compute)
+    else:
+        found = [subject.sums(kernel) for kernel in kernels]
+    points = [
+        (float(tau), _estimate_kernel(subject, sums, 0.0, {"tau": tau, "kernel": "cosine"}))
+        for tau, sums in zip(taus, found, strict=True)
+    ]
+    return Profile(name="dcscore", parameter="tau", points=tuple(points))
+
+
+# --- pairs of rows ------------------------------------------------------------------------------------
+def measure_mean_cosine(subject: Subject) -> Estimate | None:
+    """Mean cosine over all pairs of different rows; None for one row."""
+    if subject.n < 2:
+        return None
+    return estimate_by_jackknife(
+        subject, mean_cosine(subject.unit), lambda: mean_cosine_without(subject.unit, subject.bins),
+        {"kernel": "cosine"},
+    )  # fmt: skip
+
+
+def measure_mean_nearest_cosine(subject: Subject) -> Estimate | None:
+    """Mean cosine of a row to the nearest other row; None for one row.
+
+    It rises with the number of rows. The field's Chamfer distance is 1 less it. The interval is on the wide side
+    (its standard error about 1.2 times the true one): the nearest row is not a smooth function of the rows.
+    """
+    if subject.n < 2:
+        return None
+    rows = subject.sample
+    by_bin = nearest_by_bin(subject.unit, subject.bins, rows=rows)
+    return estimate_by_jackknife(
+        subject,
+        mean_nearest_cosine(by_bin),
+        lambda: mean_nearest_cosine_without(by_bin, subject.bins if rows is None else subject.bins[rows]),
+        {"kernel": "cosine", **_sampling(subject)},
+    )
+
+
+def measure_near_duplicates(subject: Subject) -> Estimate:
+    """Fraction of rows that have another row at a cosine of at least 0.95.
+
+    Of all rows, or of a sample of them against all where there are too many: the interval counts that in.
+    """
+    settings: Settings = {"threshold": NEAR_DUPLICATE, "kernel": "cosine"}
+    every = subject.near_duplicates
+    if every is not None or subject.sample is None:
+        return estimate_hits(subject, subject.nearest.cosine >= NEAR_DUPLICATE if every is None else every, settings)
+    sampled = Subject(corpus=subject.corpus.take(subject.sample), seed=subject.seed)
+    hits = subject.nearest.cosine >= NEAR_DUPLICATE
+    return replace(estimate_hits(sampled, hits, {**settings, **_sampling(subject)}), n=subject.n)
+
+
+def measure_remote_clique(subject: Subject) -> Estimate | None:
+    """Remote-clique: mean Euclidean distance over all pairs of different rows, 0 to sqrt(2) and a little above.
+
+    Cox et al. 2021 (CHI, 10.1145/3411764.3445782) take the mean of the pairs' distances. With the cosine distance
+    that is 1 less ``mean_pairwise_cosine``, so here it is the Euclidean one. float32 cosines resolve no distance
+    below 0.001. None for one row.
+    """
+    if subject.n < 2:
+        return None
+    sums = subject.sums(Distance())
+    return estimate_by_jackknife(
+        subject, mean_pair(sums, population=subject.n),
+        lambda: mean_pair_without(sums, subject.bins, rows=subject.sample),
+        {"distance": "euclidean", **_sampling(subject)},
+    )  # fmt: skip
+
+
+def measure_novelsum(subject: Subject) -> Estimate | None:
+    """NovelSum (arXiv 2502.17184): mean over rows of density times proximity-weighted distance to all other rows.
+
+    As the authors' code computes it: cosine distances weighted 1/rank (the nearest other row has rank 1), times
+    (mean squared Euclidean distance to the 10 nearest *reference* rows)^-0.5. Rows where the reference is dense
+    count for more, so novelty far from where real data lies counts for less. The reference is the real data: on
+    its own rows the density would reward near-copies. A reference row at a squared distance below 1e-6 is the row
+    itself. Above 5,000 rows the mean is over a sample of 5,000, each against all. None for one row, or where all
+    reference rows are the same.
+    """
+    if subject.n < 2:
+        return None
+    ours, theirs, rows = subject.merged_bins, subject.against_bins % MERGED_BINS, _novelsum_rows(subject)
+    density, density_without = reference_densities(
+        subject.unit[rows], subject.against_unit, neighbours=NEIGHBOURS, power=_DENSITY_POWER, bins=theirs
+    )
+    if not np.isfinite(density).all():
+        return None
+    means = proximity_means(subject.unit, rows=rows)
+    settings: Settings = {
+        "distance": "cosine", "proximity_power": 1.0, "density_power": _DENSITY_POWER, "sampled_rows": len(rows),
+        "neighbours": NEIGHBOURS, "reference": "the real rows",
+    }  # fmt: skip
+    return estimate_two_samples(
+        subject,
+        float(np.mean(density * means)),
+        lambda: (
+            np.nanmean(proximity_means_without(subject.unit, ours, rows=rows) * density[:, None], axis=0),
+            np.mean(density_without * means[:, None], axis=0),
+        ),
+        settings,
+        bins=(ours, theirs),
+    )
+
+
+def _novelsum_rows(subject: Subject) -> Ints:
+    if subject.sample is not None:
+        return subject.sample
+    if subject.n <= _NOVELSUM_ROWS:
+        return np.arange(subject.n)
+    return canonical_order(subject.unit)[sample_rows(subject.n, _NOVELSUM_ROWS, seed=subject.seed)]
