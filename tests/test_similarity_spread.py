@@ -15,8 +15,6 @@ from cuvee.similarity import (
     Polynomial,
     Rbf,
     canonical_order,
-    cluster_rows,
-    effective_clusters,
     kernel_diversity,
     kernel_diversity_without,
     log_det,
@@ -263,31 +261,7 @@ def test_density_of_a_reference_that_is_the_row_itself_is_undefined():
         proximity_means_without(some_rows(20, 4), np.arange(20) % 17)
 
 
-# --- clusters ---------------------------------------------------------------------------------------
-def test_well_separated_clusters_are_found_whatever_the_order():
-    rng = np.random.default_rng(0)
-    rows = np.repeat(np.eye(6)[:4], [40, 30, 20, 10], axis=0) + 0.02 * rng.normal(size=(100, 6))
-    unit = unit_rows(rows)
-    found = cluster_rows(unit, 4, seed=3)
-    assert sorted(found.sizes.tolist()) == [10, 20, 30, 40]
-    assert 0 < found.inertia < 0.01
-    shuffled = unit[rng.permutation(100)]
-    assert cluster_rows(shuffled, 4, seed=3).inertia == pytest.approx(found.inertia, rel=1e-5)
-    shares = np.array([0.4, 0.3, 0.2, 0.1])
-    assert effective_clusters(found.sizes) == pytest.approx(np.exp(-np.sum(shares * np.log(shares))))
-    assert cluster_rows(unit, 4, max_rows=50).rows == 50
-
-
-def test_fewer_different_rows_than_clusters_are_fine():
-    found = cluster_rows(unit_rows(np.repeat(np.eye(3), 4, axis=0)), 20)
-    assert sorted(found.sizes.tolist()) == [4, 4, 4]
-    assert found.inertia == pytest.approx(0.0, abs=1e-6)
-    nearly = unit_rows(np.ones((9, 5)) + 1e-7 * np.arange(45).reshape(9, 5))  # rows that differ by rounding
-    assert effective_clusters(cluster_rows(nearly, 5).sizes) >= 1
-    with pytest.raises(ValueError, match="k is 0"):
-        cluster_rows(nearly, 0)
-
-
+# --- order ---------------------------------------------------------------------------------------
 def test_the_canonical_order_is_that_of_the_values():
     unit = some_rows(20, 5)
     shuffle = np.random.default_rng(0).permutation(20)

@@ -6,13 +6,14 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.measure import (
+    GivenVectors,
+    Subject,
     gather_page,
     measure_corpus,
     measure_parts,
     measure_subject,
     measure_vectors,
     parts_of,
-    prepare_subject,
 )
 from cuvee.report import render_measurement
 
@@ -39,7 +40,7 @@ def corpus(n=60, seed=0, origin="real"):
 def test_a_part_has_the_numbers_of_its_rows():
     made, real = corpus(60, 1, "synthetic"), corpus(45, 2)
     names = ["vendi_q1", "distinct_2", "mmd", "label_noise", "near_duplicate_rate"]
-    subject = prepare_subject(made, against=real, encoder=ENCODER)
+    subject = Subject(corpus=made, against=real, encoder=ENCODER)
     parts = measure_parts(subject, parts_of(made, "level"), ["vendi_q1", "distinct_2", "mmd", "near_duplicate_rate"])
     assert list(parts) == ["0", "1"]
     alone = measure_corpus(made.take(range(0, 60, 2)), against=real, encoder=ENCODER, metrics=names[:3])
@@ -51,7 +52,7 @@ def test_a_part_has_the_numbers_of_its_rows():
 
 def test_labels_are_measured_against_the_real_rows_of_their_label():
     made, real = corpus(60, 1, "synthetic"), corpus(45, 2)
-    parts = measure_parts(prepare_subject(made, against=real, encoder=ENCODER), parts_of(made, "label"), ["mmd"])
+    parts = measure_parts(Subject(corpus=made, against=real, encoder=ENCODER), parts_of(made, "label"), ["mmd"])
     like = real.keep([t == "a" for t in real.targets])
     rows = made.keep([t == "a" for t in made.targets])
     alone = measure_corpus(rows, against=like, encoder=ENCODER, metrics=["mmd"])
@@ -61,7 +62,7 @@ def test_labels_are_measured_against_the_real_rows_of_their_label():
 def test_leaks_of_a_part_are_found_by_words_and_by_vectors_as_in_the_whole():
     made = corpus(60, 1, "synthetic")
     held_out = [f"{made.texts[0]} x", made.texts[1]]  # one that only a vector is near to, one that is equal
-    subject = prepare_subject(made, held_out=held_out, encoder=ENCODER)
+    subject = Subject(corpus=made, held_out=held_out, encoder=ENCODER)
     parts = measure_parts(subject, parts_of(made, "level"), ["leakage"])
     for level, first in (("0", 0), ("1", 1)):
         alone = measure_corpus(made.take(range(first, 60, 2)), held_out=held_out, encoder=ENCODER, metrics=["leakage"])
@@ -70,7 +71,7 @@ def test_leaks_of_a_part_are_found_by_words_and_by_vectors_as_in_the_whole():
 
 def test_vectors_of_parts_that_were_given_are_cut_with_their_rows():
     made = corpus(60, 1, "synthetic")
-    given = prepare_subject(made, vectors=ENCODER.encode(made.texts), encoder=ENCODER)
+    given = Subject(corpus=made, encoder=GivenVectors("hashing", ENCODER.encode(made.texts)))
     parts = measure_parts(given, parts_of(made, "level"), ["vendi_q1"])
     alone = measure_corpus(made.take(range(0, 60, 2)), encoder=ENCODER, metrics=["vendi_q1"])
     assert parts["0"].values["vendi_q1"].value == pytest.approx(alone.values["vendi_q1"].value, rel=1e-6)
@@ -86,13 +87,13 @@ def test_parts_that_are_none_are_refused():
     with pytest.raises(ValueError, match="every row has another"):
         parts_of(every, "label")
     with pytest.raises(ValueError, match="parts has 2 entries for 60 rows"):
-        measure_parts(prepare_subject(made, encoder=ENCODER), ["a", "b"])
+        measure_parts(Subject(corpus=made, encoder=ENCODER), ["a", "b"])
 
 
 @pytest.mark.slow
 def test_the_page_of_a_subject_holds_every_picture():
     made, real = corpus(60, 1, "synthetic"), corpus(45, 2)
-    subject = prepare_subject(made, against=real, encoder=ENCODER)
+    subject = Subject(corpus=made, against=real, encoder=ENCODER)
     found = measure_subject(subject, name="pool")
     parts = measure_parts(subject, parts_of(made, "level"))
     page = gather_page(subject, found, parts, by="level", against_name="real.jsonl", reproduce="cuvee measure pool")
@@ -124,7 +125,7 @@ def test_vectors_that_do_not_fit_are_refused():
         measure_vectors(x, labels=["a", "b", "c"])
     with pytest.raises(ValueError, match="'self_bleu' needs a corpus with texts"):
         measure_vectors(x, metrics=["self_bleu"])
-    with pytest.raises(ValueError, match="given together"):
-        measure_corpus(corpus(20), against=corpus(20, 1), vectors=x)
+    with pytest.raises(ValueError, match="20 texts came without any, give theirs too"):
+        measure_corpus(corpus(20), against=corpus(20, 1), encoder=GivenVectors("numpy", x))
     with pytest.raises(ValueError, match="give one vector a row"):
-        measure_corpus(corpus(19), vectors=x, metrics=["vendi_q1"])
+        measure_corpus(corpus(19), encoder=GivenVectors("numpy", x), metrics=["vendi_q1"])

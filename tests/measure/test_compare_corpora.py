@@ -7,8 +7,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.measure import METRICS, measure_corpus
-from cuvee.measure.compare import compare_corpora
-from cuvee.measure.compare.draws import reads_cut_texts
+from cuvee.measure.comparing import compare_corpora, reads_cut_texts
 
 FEW = ["vendi_q1", "dcscore_tau0.1", "distinct_1", "distinct_2", "mean_words"]
 ENCODER = HashingEncoder()
@@ -191,7 +190,7 @@ def test_a_comparison_prints_as_a_table():
         ({"words": 0}, "words is 0"),
         ({"draws": 0}, "draws is 0"),
         ({"metrics": ["mmd"]}, "'mmd' needs against="),
-        ({"metrics": ["leakage"]}, "'leakage' needs held-out texts, which a comparison does not take"),
+        ({"metrics": ["leakage"]}, "'leakage' needs held_out=, the validation and test texts; a comparison takes none"),
         ({"metrics": ["distinct_3"]}, "'distinct_3' is not defined"),
     ],
 )

@@ -8,9 +8,8 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import IncomparableError
-from cuvee.measure import METRICS, measure_corpus
-from cuvee.measure.compare import compare_corpora, compare_measurements
-from cuvee.measure.compare.measurements import RESULTS
+from cuvee.measure import METRICS, compare_corpora, compare_measurements, measure_corpus
+from cuvee.measure.saved import RESULTS
 from cuvee.records import Estimate, Measurement
 
 

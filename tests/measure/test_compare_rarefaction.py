@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
-from cuvee.measure import METRICS, Subject, subsample_groups
-from cuvee.measure.compare.rarefaction import PointSubject, mean_of_draws, subtract_estimates, subtract_first
-from cuvee.measure.intervals import wilson_interval
+from cuvee.measure import METRICS, Subject
+from cuvee.measure.comparing import PointSubject
+from cuvee.measure.intervals import mean_of_draws, subtract_estimates, subtract_first, wilson_interval
+from cuvee.measure.measuring import pick_groups
 from cuvee.records import Estimate
 
 OWN = [name for name, metric in METRICS.items() if metric.standard and not set(metric.needs) - {"vectors"}]
@@ -115,7 +116,7 @@ def test_intervals_of_means_hold_the_expected_number(size, expected_distinct):
     metric, rows, found = METRICS["distinct_1"], 100, []
     for repeat in range(80):
         corpus = corpus_of(zipf_texts(size, repeat))
-        parts = [subsample_groups(corpus, rows, seed=i) for i in range(8)]
+        parts = [corpus.take(pick_groups(corpus, rows, seed=i)) for i in range(8)]
         draws = [metric.compute((PointSubject if i else Subject)(corpus=part)) for i, part in enumerate(parts)]
         found.append(mean_of_draws(draws, fraction=rows / size, size=size))
     covered = np.mean([e.low <= expected_distinct <= e.high for e in found])

@@ -1,4 +1,4 @@
-"""Near-duplicates by MinHash, verified by exact Jaccard, and the clusters they form."""
+"""Near-duplicates by MinHash, verified by exact Jaccard."""
 
 from itertools import combinations
 
@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus, normalise_text
-from cuvee.measure.lexical.minhash import choose_bands
-from cuvee.measure.lexical.near_duplicates import find_near_duplicates, measure_near_duplicates, minhash_clusters
-from cuvee.measure.lexical.shingles import jaccard, make_shingles, sort_unique
+from cuvee.defects.near_texts import _rows_of_band, _Shingles, _sort_unique, find_near_texts
+from cuvee.measure.lexical import measure_near_duplicates
 from cuvee.measure.subject import Subject
 
 TEXTS = [
@@ -58,12 +57,9 @@ def test_the_rate_counts_rows_with_a_partner():
     assert measure(["one"]) is None
 
 
-def test_clusters_are_numbered_by_their_first_row():
-    assert minhash_clusters(TEXTS, seed=0).tolist() == [0, 0, 1, 0]
-    assert minhash_clusters(["z", "a", "Z!", "b"], seed=0).tolist() == [0, 1, 0, 2]
-    assert minhash_clusters([], seed=0).shape == (0,)
-    assert minhash_clusters(["", "", "?"], seed=0).tolist() == [0, 0, 0]
-    assert minhash_clusters([], seed=0).dtype == minhash_clusters(["a"], seed=0).dtype == np.int64
+@pytest.mark.parametrize("texts, rate", [(["z", "a", "Z!", "b"], 0.5), (["", "", "?"], 1.0)])
+def test_rows_that_agree_after_normalisation_are_partners(texts, rate):
+    assert measure(texts).value == rate
 
 
 @pytest.mark.slow
@@ -74,7 +70,7 @@ def test_it_finds_the_pairs_that_comparing_all_pairs_finds(threshold):
     pairs = combinations(range(len(texts)), 2)
     exact = {(i, j) for i, j in pairs if len(sets[i] & sets[j]) >= threshold * len(sets[i] | sets[j])}
     assert len(exact) > 4
-    found = find_near_duplicates(texts, threshold=threshold, seed=0)
+    found = find_near_texts(texts, threshold=threshold, seed=0)
     assert {tuple(pair) for pair in found.pairs.tolist()} == exact
 
 
@@ -84,7 +80,7 @@ def test_jaccard_is_exact(texts):
     pairs = np.array(list(combinations(range(len(texts)), 2)))
     normal = [normalise_text(t) for t in texts]
     expected = [similarity(texts[i], texts[j]) for i, j in pairs]
-    assert jaccard(make_shingles(normal), pairs).tolist() == expected
+    assert _Shingles.of(normal).jaccard(pairs).tolist() == expected
 
 
 def test_many_letters_are_numbered_exactly():
@@ -93,42 +89,33 @@ def test_many_letters_are_numbered_exactly():
     texts = ["".join(letters[i : i + 50]) for i in range(0, 31_000, 50)]
     texts += [texts[0][:49] + "x", texts[0][1:]]
     pairs = np.array([[0, 620], [0, 621], [0, 1]])
-    assert jaccard(make_shingles(texts), pairs) == pytest.approx([45 / 47, 45 / 46, 0.0])
+    assert _Shingles.of(texts).jaccard(pairs) == pytest.approx([45 / 47, 45 / 46, 0.0])
 
 
 @pytest.mark.slow
 def test_copies_and_look_alikes_do_not_make_all_pairs():
     copies = ["one and the same text"] * 1000
-    assert len(find_near_duplicates(copies, seed=0).pairs) == 0
+    assert len(find_near_texts(copies, seed=0).pairs) == 0
     assert measure(copies).value == 1.0
     alike = [f"this is the synthetic example of a headline about cats number {i}" for i in range(400)]
-    found = find_near_duplicates(alike, seed=0)
+    found = find_near_texts(alike, seed=0)
     assert len(found.pairs) < 60 * len(alike)
-    assert minhash_clusters(alike, seed=0).max() == 0
     assert measure(alike).value == 1.0
-
-
-def test_a_chain_of_near_duplicates_is_one_cluster():
-    words = [f"word{c}" for c in "abcdefghijklmnopqrstuvwxyz"]
-    chain = [" ".join(words[i : i + 18]) for i in range(6)]
-    assert similarity(chain[0], chain[1]) >= 0.8 > similarity(chain[0], chain[5])
-    assert minhash_clusters(chain, seed=0).tolist() == [0] * 6
 
 
 def test_longer_bands_for_higher_thresholds():
     for threshold in (0.5, 0.8, 0.9, 1.0):
-        found = choose_bands(threshold)
-        assert found.bands * found.rows <= 192
-        assert (1 - threshold**found.rows) ** found.bands <= 1e-4
-    assert choose_bands(0.5).rows < choose_bands(0.8).rows < choose_bands(1.0).rows
+        rows = _rows_of_band(threshold)
+        assert (1 - threshold**rows) ** (192 // rows) <= 1e-4
+    assert _rows_of_band(0.5) < _rows_of_band(0.8) < _rows_of_band(1.0)
 
 
 def test_sorted_keys_without_repeats():
-    assert sort_unique(np.array([3, 1, 3, 2])).tolist() == [1, 2, 3]
-    assert sort_unique(np.array([], dtype=np.int64)).tolist() == []
+    assert _sort_unique(np.array([3, 1, 3, 2])).tolist() == [1, 2, 3]
+    assert _sort_unique(np.array([], dtype=np.int64)).tolist() == []
 
 
 @pytest.mark.parametrize("threshold", [0.49, 1.01])
 def test_thresholds_out_of_range_are_refused(threshold):
     with pytest.raises(ValueError, match=rf"threshold is {threshold}; give a Jaccard similarity from 0.5 to 1"):
-        minhash_clusters(["a"], threshold=threshold, seed=0)
+        find_near_texts(["a"], threshold=threshold)

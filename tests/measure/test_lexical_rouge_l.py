@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.measure.lexical import rouge_l
-from cuvee.measure.lexical.rouge_l import MOST_ROWS, measure_rouge_l
+from cuvee.measure import lexical
+from cuvee.measure.lexical import MOST_ROWS, measure_rouge_l
 from cuvee.measure.subject import Subject
 
 WORDS = st.sampled_from(["the", "Cat", "sat-down", "can't", "x_y", "café", "3.5", "--"])
@@ -35,7 +35,7 @@ def test_it_is_the_mean_of_rouge_score_over_pairs(texts):
 
 @pytest.mark.slow
 def test_more_rows_than_a_tile_give_the_mean_of_rouge_score(monkeypatch):
-    monkeypatch.setattr(rouge_l, "_TILE", 16)
+    monkeypatch.setattr(lexical, "_TILE", 16)
     rng = np.random.default_rng(3)
     texts = [" ".join(f"w{w}" for w in rng.integers(0, 30, rng.integers(1, 20))) for _ in range(70)]
     assert measure(texts).value == pytest.approx(rouge_score_mean(texts), abs=1e-6)
@@ -69,7 +69,7 @@ def test_above_the_cap_a_sample_of_rows_is_compared(monkeypatch):
     rng = np.random.default_rng(0)
     texts = [" ".join(f"w{w}" for w in rng.integers(0, 40, 12)) for _ in range(400)]
     full = measure(texts)
-    monkeypatch.setattr(rouge_l, "MOST_ROWS", 200)
+    monkeypatch.setattr(lexical, "MOST_ROWS", 200)
     sampled, shuffled, other = measure(texts), measure(list(rng.permutation(texts))), measure(texts, seed=1)
     assert (sampled.settings["rows"], sampled.settings["pairs"]) == (200, 19_900)
     assert (sampled.n, full.settings["rows"]) == (400, 400)
@@ -81,6 +81,6 @@ def test_above_the_cap_a_sample_of_rows_is_compared(monkeypatch):
 def test_copies_are_sampled_one_by_one(monkeypatch):
     # 300 copies of one text: the chance of a pair of copies is that in the corpus, not that of one draw
     texts = ["the very same text"] * 300 + [f"a{i} b{i} c{i} d{i}" for i in range(300)]
-    monkeypatch.setattr(rouge_l, "MOST_ROWS", 300)
+    monkeypatch.setattr(lexical, "MOST_ROWS", 300)
     values = [measure(texts, seed=s).value for s in range(3)]
     assert values == pytest.approx([0.25] * 3, abs=0.06)

@@ -1,11 +1,9 @@
-"""Self-repetition, its fraction and its logarithm."""
-
-import math
+"""Self-repetition."""
 
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.measure.lexical.self_repetition import measure_log_self_repetition, measure_self_repetition
+from cuvee.measure.ngrams import measure_self_repetition
 from cuvee.measure.subject import Subject
 
 
@@ -16,7 +14,6 @@ def subject_of(texts):
 def test_the_fraction_counts_four_grams_that_stand_in_other_rows():
     subject = subject_of(["a b c d e", "x a b c d", "k l m n", "one two"])
     assert measure_self_repetition(subject).value == pytest.approx(2 / 5)
-    assert measure_log_self_repetition(subject).value == pytest.approx(2 * math.log(2) / 4)
     assert measure_self_repetition(subject).settings["ngram"] == 4
 
 
@@ -27,4 +24,3 @@ def test_a_four_gram_that_repeats_within_its_row_alone_is_no_self_repetition():
 
 def test_rows_below_four_words_have_none():
     assert measure_self_repetition(subject_of(["a b c", "a b c"])) is None
-    assert measure_log_self_repetition(subject_of(["a b c", "a b c"])) is None

@@ -8,13 +8,14 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.measure import METRICS, STANDARD, Metric, Subject, measure_corpus, subsample_groups
-from cuvee.measure.intervals import estimate_rate, wilson_interval
+from cuvee.measure import METRICS, STANDARD, Metric, Subject, measure_corpus
+from cuvee.measure.intervals import estimate_hits, wilson_interval
+from cuvee.measure.measuring import pick_groups
 from cuvee.records import Estimate
 
 ENCODER = HashingEncoder()
 EACH = [n if n in STANDARD else pytest.param(n, marks=pytest.mark.slow) for n in METRICS]
-NO_INTERVAL = {"label_noise", "lc_qinf_tau0.1", "vendi_q0", "cluster_inertia", "effective_clusters"}  # each says why
+NO_INTERVAL = {"label_noise"}  # it says why
 THEMES = {
     "sport": "match goal team coach league striker season win cup player".split(),
     "money": "bank shares profit market rates economy trade budget oil growth".split(),
@@ -302,13 +303,13 @@ def test_grouped_rates_have_wider_intervals():
         {"text": t, "target": y, "group": str(i // 5)}
         for i, (t, y) in enumerate(zip(rows.texts, rows.targets, strict=True))
     ]
-    grouped = estimate_rate(Subject(corpus=Corpus.from_rows(table)), hits, {})
-    single = estimate_rate(Subject(corpus=rows), hits, {})
+    grouped = estimate_hits(Subject(corpus=Corpus.from_rows(table)), hits, {})
+    single = estimate_hits(Subject(corpus=rows), hits, {})
     assert grouped.value == single.value == 0.3
     wanted = wilson_interval(0.3, 40)  # rows of a group all agree: 40 effective rows
     assert (grouped.low, grouped.high) == (pytest.approx(wanted[0], abs=0.005), pytest.approx(wanted[1], abs=0.005))
     assert (single.low, single.high) == wilson_interval(0.3, 200)
-    none = estimate_rate(Subject(corpus=Corpus.from_rows(table)), np.zeros(200, dtype=bool), {})
+    none = estimate_hits(Subject(corpus=Corpus.from_rows(table)), np.zeros(200, dtype=bool), {})
     assert none.high == pytest.approx(wilson_interval(0.0, 40)[1])
 
 
@@ -320,14 +321,14 @@ def test_rows_measures_a_subsample_of_whole_groups():
         for i, (t, y) in enumerate(zip(rows.texts, rows.targets, strict=True))
     ]
     corpus = Corpus.from_rows(table)
-    part = subsample_groups(corpus, 31, seed=4)
+    part = corpus.take(pick_groups(corpus, 31, seed=4))
     assert len(part) == 31
     counts = sorted(part.groups.count(g) for g in set(part.groups))
     assert counts == [1] + [3] * 10
-    assert part.fingerprint == subsample_groups(corpus, 31, seed=4).fingerprint
-    assert part.fingerprint != subsample_groups(corpus, 31, seed=5).fingerprint
+    assert part.fingerprint == corpus.take(pick_groups(corpus, 31, seed=4)).fingerprint
+    assert part.fingerprint != corpus.take(pick_groups(corpus, 31, seed=5)).fingerprint
     found = measure_corpus(corpus, rows=31, seed=4, encoder=ENCODER)
     assert (found.n, found.fingerprint) == (31, part.fingerprint)
-    assert subsample_groups(corpus, 60) is corpus
+    assert pick_groups(corpus, 60).tolist() == list(range(60))
     with pytest.raises(ValueError, match="rows is 61"):
         measure_corpus(corpus, rows=61, encoder=ENCODER)

@@ -1,16 +1,13 @@
 """Distinct-n, the entropy of n-grams, words a row, and the compression ratio."""
 
 import bz2
-import lzma
 import math
 import random
-import zlib
 
 import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.measure import measure_corpus
-from cuvee.measure.lexical.compression import compression_ratio
 
 
 def corpus_of(texts, groups=None):
@@ -59,7 +56,6 @@ def test_the_compression_ratio_does_not_depend_on_order():
     one = values_of(texts, "compression_ratio")["compression_ratio"]
     other = values_of(shuffled, "compression_ratio")["compression_ratio"]
     assert one.value == other.value
-    assert compression_ratio(texts) == compression_ratio(shuffled) == one.value
     data = "\n".join(sorted(texts)).encode()
     assert one.value == pytest.approx(len(data) / len(bz2.compress(data, 9)))
     assert one.low < one.value < one.high
@@ -71,53 +67,21 @@ def test_repetition_compresses_better():
     assert values_of(["the same text again"] * 200, name)[name].value > 5 * values_of(varied, name)[name].value
 
 
-def test_each_compressor_is_the_one_it_names():
-    texts = ["the cat sat on the mat", "a dog ran", "the cat ran"] * 20
-    data = "\n".join(sorted(texts)).encode()
-    assert compression_ratio(texts, compressor="gzip") == len(data) / len(zlib.compress(data, 6))
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
-    packed = lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
-    assert compression_ratio(texts, compressor="lzma") == len(data) / len(packed)
-    found = values_of(texts, "compression_ratio", "compression_ratio_lzma", "compression_ratio_gzip")
-    assert [v.settings["compressor"] for v in found.values()] == [
-        "bzip2, level 9",
-        "LZMA2, preset 6",
-        "DEFLATE, level 6",
-    ]
-    with pytest.raises(ValueError, match="compressor is 'zip'; choose one of bz2, lzma, gzip"):
-        compression_ratio(texts, compressor="zip")
-
-
-def test_a_repetition_far_away_is_seen():
-    # every row has a twin under another first letter: sorted, it lies 100 kB further, past what gzip looks back
-    rng = random.Random(0)
-    tails = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz ", k=100)) for _ in range(1000)]
-    once, twice = [f"a {t}" for t in tails], [f"{c} {t}" for c in "az" for t in tails]
-    gained = {
-        c: compression_ratio(twice, compressor=c) / compression_ratio(once, compressor=c)
-        for c in ("bz2", "lzma", "gzip")
-    }
-    assert gained["gzip"] < 1.05
-    assert gained["bz2"] > 1.4
-    assert gained["lzma"] > 1.7
-
-
 def test_a_large_corpus_has_no_compression_interval():
-    texts = [f"{i} " + "word " * 130 for i in range(1000)]
-    found = values_of(texts, "compression_ratio_lzma")["compression_ratio_lzma"]
+    texts = [f"{i} " + "word " * 130 for i in range(7000)]
+    found = values_of(texts, "compression_ratio")["compression_ratio"]
     assert found.low is None
     assert found.interval == ""
 
 
 def test_entropy_is_the_bits_of_an_ngram():
-    found = values_of(["a b", "c d", "a b", "a b"], "ngram_entropy_1", "ngram_entropy_2")
-    assert found["ngram_entropy_1"].value == pytest.approx(1.0 + (-0.75 * math.log2(0.75) - 0.25 * math.log2(0.25)))
+    found = values_of(["a b", "c d", "a b", "a b"], "ngram_entropy_2")
     assert found["ngram_entropy_2"].value == pytest.approx(-0.75 * math.log2(0.75) - 0.25 * math.log2(0.25))
-    assert values_of(["same same"] * 9, "ngram_entropy_1")["ngram_entropy_1"].value == 0.0
-    uniform = values_of([f"w{i}" for i in range(64)], "ngram_entropy_1")["ngram_entropy_1"]
+    assert values_of(["same same"] * 9, "ngram_entropy_2")["ngram_entropy_2"].value == 0.0
+    uniform = values_of([f"w{i} w" for i in range(64)], "ngram_entropy_2")["ngram_entropy_2"]
     assert uniform.value == pytest.approx(6.0)
-    with pytest.raises(ValueError, match="'ngram_entropy_3' is not defined"):
-        values_of(["one two"], "ngram_entropy_3")
+    with pytest.raises(ValueError, match="'ngram_entropy_2' is not defined"):
+        values_of(["one"], "ngram_entropy_2")
 
 
 def test_mean_words_counts_words():

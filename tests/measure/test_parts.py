@@ -1,6 +1,7 @@
 """Diversity within and between parts, and what synthetic rows add to real ones."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from cuvee.corpus import Corpus
 from cuvee.measure.parts import added_diversity, decompose_diversity
 from cuvee.measure.subject import Subject
-from cuvee.similarity import Exponential, kernel_diversity, row_sums, spectrum, unit_rows, vendi_score
+from cuvee.similarity import Compute, Exponential, kernel_diversity, row_sums, spectrum, unit_rows, vendi_score
 
 
 class FixedEncoder:
@@ -40,7 +41,13 @@ def blobs(sizes, seed=0, d=6, spread=0.5):
 
 
 def decompose(vectors, parts, **options):
-    return decompose_diversity(corpus_of(range(len(vectors))), parts, encoder=FixedEncoder(vectors), **options)
+    return decompose_diversity(subject_of(vectors, range(len(vectors))), parts, **options)
+
+
+def subject_of(vectors, numbers, groups=None, real=None, **options):
+    against = None if real is None else corpus_of(real, prefix="r")
+    encoder = FixedEncoder(vectors)
+    return Subject(corpus=corpus_of(numbers, groups), against=against, encoder=encoder, **options)
 
 
 # --- within and between -----------------------------------------------------------------------------
@@ -113,12 +120,11 @@ def test_parts_that_are_alike_and_parts_that_share_nothing():
 def test_the_intervals_are_those_of_corpora_with_a_group_left_out():
     vectors, parts = blobs([20, 28], seed=3)
     groups = [f"g{i % 12}" for i in range(48)]
-    encoder = FixedEncoder(vectors)
-    whole = decompose_diversity(corpus_of(range(48), groups), parts, encoder=encoder)
+    whole = decompose_diversity(subject_of(vectors, range(48), groups), parts)
     left = []
     for g in range(12):
         kept = [i for i in range(48) if i % 12 != g]
-        left.append(decompose_diversity(corpus_of(kept), [parts[i] for i in kept], encoder=encoder))
+        left.append(decompose_diversity(subject_of(vectors, kept), [parts[i] for i in kept]))
     for index, found in enumerate(whole):
         for name in ("total", "within", "between"):
             values = np.array([getattr(d[index], name).value for d in left])
@@ -138,25 +144,22 @@ def test_a_part_that_vanishes_with_its_group_is_no_obstacle():
         assert (found.total.value, found.between.value) == (pytest.approx(1.0), pytest.approx(1.0))
 
 
-def test_a_subject_is_taken_as_it_is():
+def test_every_row_counts_even_where_time_is_short():
     vectors, parts = blobs([10, 12])
-    subject = Subject(corpus=corpus_of(range(22)), vectors=vectors)
-    hurried = Subject(corpus=corpus_of(range(22)), vectors=vectors, time_budget=1e-9)
-    expected = decompose(vectors, parts)
-    for found in (decompose_diversity(subject, parts), decompose_diversity(hurried, parts)):
-        assert [d.between.value for d in found] == pytest.approx([d.between.value for d in expected], rel=1e-6)
+    subject = subject_of(vectors, range(22))
+    hurried = replace(subject, compute=Compute(time_budget=1e-9))
+    expected, found = decompose(vectors, parts), decompose_diversity(hurried, parts)
+    assert [d.between.value for d in found] == pytest.approx([d.between.value for d in expected], rel=1e-6)
     with pytest.raises(ValueError, match="parts has 3 names"):
         decompose_diversity(subject, ["a", "b", "c"])
     with pytest.raises(ValueError, match="no rows"):
-        decompose_diversity(corpus_of([]), [], encoder=FixedEncoder(vectors))
+        decompose_diversity(subject_of(vectors, []), [])
 
 
 # --- what synthetic rows add ------------------------------------------------------------------------
 def test_copies_add_nothing_and_new_meanings_add_their_number():
-    encoder = FixedEncoder(np.eye(40))
-    real = corpus_of(range(20), prefix="r")
-    copies = added_diversity(real, corpus_of(list(range(20))), encoder=encoder, tau=0.02)
-    novel = added_diversity(real, corpus_of(range(20, 40)), encoder=encoder, tau=0.02)
+    copies = added_diversity(subject_of(np.eye(40), range(20), real=range(20)), tau=0.02)
+    novel = added_diversity(subject_of(np.eye(40), range(20, 40), real=range(20)), tau=0.02)
     for found in copies:
         assert found.gain.value == pytest.approx(0.0, abs=1e-5)
         assert found.gain_equal_rows.value < 0  # ten real rows less for ten copies
@@ -172,7 +175,7 @@ def test_copies_add_nothing_and_new_meanings_add_their_number():
 
 def test_the_gain_is_paired_over_real_rows():
     vectors = np.random.default_rng(0).normal(size=(90, 8)) + 0.3
-    found = added_diversity(corpus_of(range(60), prefix="r"), corpus_of(range(60, 90)), encoder=FixedEncoder(vectors))
+    found = added_diversity(subject_of(vectors, range(60, 90), real=range(60)))
     unit = unit_rows(vectors, dtype=np.float64)
     for added, diversity in zip(
         found,
@@ -192,22 +195,20 @@ def test_the_gain_is_paired_over_real_rows():
 
 
 def test_few_rows_have_no_comparison_at_equal_rows():
-    encoder = FixedEncoder(np.eye(12))
-    found = added_diversity(corpus_of(range(10), prefix="r"), corpus_of([10, 11]), encoder=encoder)
+    found = added_diversity(subject_of(np.eye(12), [10, 11], real=range(10)))
     assert all(f.gain_equal_rows is None and f.gain.low is None for f in found)
-    one = added_diversity(corpus_of([0], prefix="r"), corpus_of([1]), encoder=encoder, tau=0.02)
+    one = added_diversity(subject_of(np.eye(12), [1], real=[0]), tau=0.02)
     assert [f.gain.value for f in one] == pytest.approx([1.0, 1.0])
     with pytest.raises(ValueError, match="real has 0 rows"):
-        added_diversity(corpus_of([]), corpus_of([1]), encoder=encoder)
+        added_diversity(subject_of(np.eye(12), [1], real=[]))
     with pytest.raises(ValueError, match="draws is 0"):
-        added_diversity(corpus_of([0]), corpus_of([1]), encoder=encoder, draws=0)
+        added_diversity(subject_of(np.eye(12), [1], real=[0]), draws=0)
 
 
 def test_draws_are_seeded():
     vectors = np.random.default_rng(0).normal(size=(60, 8)) + 0.3
-    arguments = corpus_of(range(40), prefix="r"), corpus_of(range(40, 60))
-    options = {"encoder": FixedEncoder(vectors), "draws": 2}
-    one, same, other = (added_diversity(*arguments, seed=s, **options)[1].gain_equal_rows for s in (1, 1, 2))
+    subjects = (subject_of(vectors, range(40, 60), real=range(40), seed=s) for s in (1, 1, 2))
+    one, same, other = (added_diversity(subject, draws=2)[1].gain_equal_rows for subject in subjects)
     assert one == same
     assert one.value != other.value
     assert one.low < one.value < one.high

@@ -5,11 +5,11 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
-from cuvee.measure.quality import QUALITY
+from cuvee.measure import METRICS as ALL
 from cuvee.measure.subject import Subject
 from cuvee.similarity import unit_rows
 
-METRICS = {metric.name: metric for metric in QUALITY}
+METRICS = {name: metric for name, metric in ALL.items() if metric.family == "quality"}
 LABELS = "abcdef"
 
 

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
+from cuvee.measure import METRICS
 from cuvee.measure.parts import added_diversity
-from cuvee.measure.semantic import SEMANTIC
 from cuvee.measure.subject import Subject
 
-TABLE = {metric.name: metric for metric in SEMANTIC}
 CENTRES = np.random.default_rng(0).normal(size=(6, 12)) * 1.5
 ROWS, REPLICATES = 200, 200
 
@@ -48,9 +47,9 @@ def test_intervals_cover_what_is_expected_of_as_many_rows(grouped):
     found = {name: [] for name in names}
     for seed in range(REPLICATES):
         vectors, groups = draw(np.random.default_rng(seed), grouped)
-        subject = Subject(corpus=corpus_of(range(ROWS), groups), vectors=vectors)
+        subject = Subject(corpus=corpus_of(range(ROWS), groups), encoder=FixedEncoder(vectors))
         for name in names:
-            estimate = TABLE[name].compute(subject)
+            estimate = METRICS[name].compute(subject)
             found[name].append((estimate.low, estimate.value, estimate.high))
     for name, rows in found.items():
         low, value, high = np.array(rows).T
@@ -68,13 +67,12 @@ def test_intervals_on_what_synthetic_rows_add_cover():
         real = CENTRES[rng.integers(0, 6, size=120)] + rng.normal(size=(120, 12))
         sources = CENTRES[rng.choice(4, size=20, p=[0.5, 0.3, 0.1, 0.1])] + rng.normal(size=(20, 12))
         synthetic = np.repeat(sources, 5, axis=0) + 0.2 * rng.normal(size=(100, 12))
-        added = added_diversity(
-            corpus_of(range(120), [f"r{i}" for i in range(120)], "r"),
-            corpus_of(range(120, 220), [f"g{i // 5}" for i in range(100)]),
+        subject = Subject(
+            corpus=corpus_of(range(120, 220), [f"g{i // 5}" for i in range(100)]),
+            against=corpus_of(range(120), [f"r{i}" for i in range(120)], "r"),
             encoder=FixedEncoder(np.vstack([real, synthetic]).astype(np.float32)),
-            draws=3,
         )
-        for each in added:
+        for each in added_diversity(subject, draws=3):
             for name in ("union", "gain", "gain_equal_rows"):
                 estimate = getattr(each, name)
                 found.setdefault((each.name, name), []).append((estimate.low, estimate.value, estimate.high))

@@ -2,18 +2,20 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.measure.semantic import SEMANTIC, order_profile, tau_profile
+from cuvee.measure import METRICS, GivenVectors
+from cuvee.measure.semantic import measure_leinster_cobbold, measure_vendi, order_profile, tau_profile
 from cuvee.measure.subject import Subject
-from cuvee.similarity import unit_rows
+from cuvee.similarity import Compute, unit_rows
 
-TABLE = {metric.name: metric for metric in SEMANTIC}
-NO_INTERVAL = {"lc_qinf_tau0.1", "vendi_q0", "cluster_inertia", "effective_clusters"}
-NEED_TWO_ROWS = {"mean_pairwise_cosine", "mean_nearest_cosine", "remote_clique", "novelsum", "novelsum_without_density"}
+TABLE = {name: metric for name, metric in METRICS.items() if metric.family == "semantic"}
+LC_1 = partial(measure_leinster_cobbold, q=1.0, tau=0.1)
+NEED_TWO_ROWS = {"mean_pairwise_cosine", "mean_nearest_cosine", "remote_clique", "novelsum"}
 
 
 def corpus_of(n, prefix="t", group=None):
@@ -24,9 +26,8 @@ def corpus_of(n, prefix="t", group=None):
 
 def subject_of(vectors, real=None, group=None, **options):
     against = None if real is None else corpus_of(len(real), "r")
-    return Subject(
-        corpus=corpus_of(len(vectors), group=group), against=against, vectors=vectors, against_vectors=real, **options
-    )
+    given = GivenVectors("numpy", vectors, real)
+    return Subject(corpus=corpus_of(len(vectors), group=group), against=against, encoder=given, **options)
 
 
 def rows(n, seed=0, d=8, shift=0.4):
@@ -40,7 +41,7 @@ def measured():
 
 
 def test_standard_metrics_are_those_that_say_something_new():
-    standard = [metric.name for metric in SEMANTIC if metric.standard]
+    standard = [metric.name for metric in TABLE.values() if metric.standard]
     assert standard == [
         "dcscore_tau1", "dcscore_tau0.5", "dcscore_tau0.2", "dcscore_tau0.1", "dcscore_tau0.05", "vendi_q0.5",
         "vendi_q1", "vendi_q2", "vendi_qinf", "mean_pairwise_cosine", "mean_nearest_cosine", "near_duplicate_rate",
@@ -53,10 +54,8 @@ def test_each_has_its_interval_and_settings(name, measured):
     assert math.isfinite(found.value)
     assert found.n == 70
     assert found.settings
-    assert (found.low is None) == (name in NO_INTERVAL)
-    if found.low is not None:
-        assert found.low <= found.value <= found.high
-        assert found.interval
+    assert found.low <= found.value <= found.high
+    assert found.interval
 
 
 def test_the_order_of_rows_does_not_matter(measured):
@@ -74,10 +73,10 @@ def test_few_or_equal_rows_give_a_sane_number_or_none(n):
         assert (found is None) == (n == 1 and name in NEED_TWO_ROWS), name
         if found is None:
             continue
-        if name.startswith(("dcscore", "lc_", "vendi", "effective")):
+        if name.startswith(("dcscore", "vendi")):
             # float32 resolves no distance below 0.0005, and the Laplacian kernel falls linearly with it
             assert found.value == pytest.approx(1.0, abs=0.01 if name == "dcscore_laplacian" else 1e-4), name
-        if name in ("remote_clique", "novelsum", "novelsum_without_density", "cluster_inertia"):
+        if name in ("remote_clique", "novelsum"):
             assert found.value == pytest.approx(0.0, abs=1e-3), name
         if name == "mean_nearest_cosine":
             assert found.value == pytest.approx(1.0, abs=1e-6)
@@ -88,8 +87,8 @@ def test_orthogonal_rows_have_their_closed_forms():
     n = 40
     subject = subject_of(np.eye(n, dtype=np.float32))
     expected = n * math.exp(10) / (n - 1 + math.exp(10))
-    for q in ("0.5", "1", "2", "inf"):
-        assert TABLE[f"lc_q{q}_tau0.1"].compute(subject).value == pytest.approx(expected, rel=1e-6)
+    for q in (0.5, 1.0, 2.0, math.inf):
+        assert measure_leinster_cobbold(subject, q, 0.1).value == pytest.approx(expected, rel=1e-6)
     for name, kernel in {
         "dcscore_rbf": math.exp(-0.5),  # every distance is the median
         "dcscore_laplacian": math.exp(-1),
@@ -99,20 +98,21 @@ def test_orthogonal_rows_have_their_closed_forms():
         found = TABLE[name].compute(subject)
         assert found.value == pytest.approx(n / (1 + (n - 1) * similarity), rel=1e-5)
     assert TABLE["dcscore_rbf"].compute(subject).settings["sigma"] == pytest.approx(math.sqrt(2))
-    assert TABLE["vendi_q0"].compute(subject).value == pytest.approx(n)
+    assert measure_vendi(subject, 0.0).value == pytest.approx(n)
+    assert measure_vendi(subject, 0.0).low is measure_leinster_cobbold(subject, math.inf, 0.1).low is None
     assert TABLE["log_det"].compute(subject).value == pytest.approx(math.log(2), rel=1e-6)
     assert TABLE["remote_clique"].compute(subject).value == pytest.approx(math.sqrt(2), rel=1e-6)
     assert TABLE["mean_nearest_cosine"].compute(subject).value == pytest.approx(0.0, abs=1e-7)
-    assert TABLE["novelsum_without_density"].compute(subject).value == pytest.approx(1.0)
 
 
 def test_left_out_bins_are_those_of_a_smaller_corpus():
     """The interval of each jackknifed metric is that of 12 measurements with one group left out each."""
     vectors = rows(36, 3)
     whole = subject_of(vectors, group=lambda i: f"g{i % 12}")
-    for name in ("lc_q1_tau0.1", "log_det", "mean_nearest_cosine", "remote_clique", "dcscore_polynomial"):
-        found = TABLE[name].compute(whole)
-        left = [TABLE[name].compute(subject_of(vectors[np.arange(36) % 12 != g])).value for g in range(12)]
+    table = {name: metric.compute for name, metric in TABLE.items()} | {"lc_q1": LC_1}
+    for name in ("lc_q1", "log_det", "mean_nearest_cosine", "remote_clique", "dcscore_polynomial"):
+        found = table[name](whole)
+        left = [table[name](subject_of(vectors[np.arange(36) % 12 != g])).value for g in range(12)]
         se = math.sqrt(11 / 12 * np.sum((np.array(left) - np.mean(left)) ** 2))
         assert found.high - found.value == pytest.approx(2.200985 * se, rel=2e-3), name
         assert found.interval == "grouped jackknife, 12 bins"
@@ -121,20 +121,21 @@ def test_left_out_bins_are_those_of_a_smaller_corpus():
 def test_novelsum_of_the_real_data_itself_has_no_interval():
     vectors = rows(30)
     corpus = corpus_of(30)
-    subject = Subject(corpus=corpus, against=corpus, vectors=vectors, against_vectors=vectors)
+    subject = Subject(corpus=corpus, against=corpus, encoder=GivenVectors("numpy", vectors, vectors))
     found = TABLE["novelsum"].compute(subject)
     assert found.low is None
     assert found.settings["reference"] == "the real rows"
     copies = np.tile(vectors[:1], (9, 1))
-    same = Subject(corpus=corpus, against=corpus_of(9, "r"), vectors=copies[[0] * 30], against_vectors=copies)
+    equal = GivenVectors("numpy", copies[[0] * 30], copies)
+    same = Subject(corpus=corpus, against=corpus_of(9, "r"), encoder=equal)
     assert TABLE["novelsum"].compute(same) is None  # all reference rows are the measured row
 
 
 def test_a_time_budget_samples_rows_and_says_so():
     vectors = rows(1300, 4, d=4)
-    exact, hurried = subject_of(vectors), subject_of(vectors, time_budget=1e-9)
+    exact, hurried = subject_of(vectors), subject_of(vectors, compute=Compute(time_budget=1e-9))
     assert hurried.sample is not None
-    for name in ("dcscore_tau0.1", "lc_q1_tau0.1", "mean_nearest_cosine", "remote_clique", "near_duplicate_rate"):
+    for name in ("dcscore_tau0.1", "mean_nearest_cosine", "remote_clique", "near_duplicate_rate"):
         whole, part = TABLE[name].compute(exact), TABLE[name].compute(hurried)
         assert part.settings["sampled_rows"] == len(hurried.sample)
         assert part.n == 1300
@@ -146,11 +147,11 @@ def test_a_time_budget_samples_rows_and_says_so():
 # --- profiles ---------------------------------------------------------------------------------------
 def test_order_profiles_fall_and_hold_the_metrics_values(measured):
     subject = subject_of(rows(70), rows(50, 1))
-    for kind, name in (("vendi", "vendi_q{}"), ("dcscore", "lc_q{}_tau0.1")):
+    for kind, expected in (("vendi", measured["vendi_q1"]), ("dcscore", LC_1(subject))):
         profile = order_profile(subject, kind, orders=(0.0, 0.5, 1.0, 2.0, math.inf))
         values = [estimate.value for _, estimate in profile.points]
         assert values == sorted(values, reverse=True)
-        assert dict(profile.points)[1.0] == measured[name.format(1)]
+        assert dict(profile.points)[1.0] == expected
         assert profile.parameter == "q"
     assert dict(order_profile(subject, "dcscore").points)[0.0].value == measured["dcscore_tau0.1"].value
     with pytest.raises(ValueError, match="kind is 'hill'"):
@@ -165,7 +166,10 @@ def test_tau_profiles_run_from_counting_rows_to_one(measured):
     assert all(estimate.low < estimate.value < estimate.high for _, estimate in profile.points)
     assert dict(profile.points)[0.1].value == pytest.approx(measured["dcscore_tau0.1"].value, rel=1e-6)
     assert dict(tau_profile(subject, taus=(0.001, 100.0)).points)[100.0].value == pytest.approx(1.0, abs=0.02)
-    assert tau_profile(replace(subject, time_budget=1e-9), taus=(0.1,)).points[0][1].settings["tau"] == 0.1
+    assert (
+        tau_profile(replace(subject, compute=Compute(time_budget=1e-9)), taus=(0.1,)).points[0][1].settings["tau"]
+        == 0.1
+    )
     with pytest.raises(ValueError, match="tau is 0"):
         tau_profile(subject, taus=(0.0,))
 

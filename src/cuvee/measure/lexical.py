@@ -11,8 +11,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import normalise_text
-from cuvee.defects import NEAR_TEXTS, SHINGLE, duplicate_mask, find_near_texts
+from cuvee.defects import NEAR_TEXTS, SHINGLE, find_near_texts, first_rows
 from cuvee.fingerprint import derive_seed
 from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_rate, means_without
 from cuvee.measure.ngrams import TOKENS
@@ -198,17 +197,16 @@ def measure_exact_duplicates(subject: Subject) -> Estimate | None:
     """
     if not subject.n:
         return None
-    texts = subject.corpus.texts
-    value = float(duplicate_mask(texts).mean())
+    first = first_rows(subject.corpus.texts)
+    number = np.unique(first, return_inverse=True)[1]
+    value = float((first != np.arange(subject.n)).mean())
 
-    def without() -> NDArray[np.float64]:
-        number: dict[str, int] = {}
-        text = np.array([number.setdefault(normalise_text(t), len(number)) for t in texts])
+    def without() -> Floats:
         rows = np.bincount(subject.bins)
-        inside = np.zeros((len(number), len(rows)), dtype=bool)
-        inside[text, subject.bins] = True
+        inside = np.zeros((int(number.max()) + 1, len(rows)), dtype=bool)
+        inside[number, subject.bins] = True
         vanish = inside[inside.sum(axis=1) == 1].sum(axis=0)
-        out: NDArray[np.float64] = 1.0 - (len(number) - vanish) / (subject.n - rows)
+        out: Floats = 1.0 - (len(inside) - vanish) / (subject.n - rows)
         return out
 
     settings = {"equal": "lower case, no punctuation, single spaces"}

@@ -43,9 +43,8 @@ def measure_frechet(subject: Subject) -> Estimate | None:
     shrinkage = covariance_shrinkage(ours, theirs, nulls=NULLS, seed=subject.seed)
     value = 0.0 if subject.is_real else frechet_distance(ours, theirs, shrinkage=shrinkage)
     settings: dict[str, str | float] = {
-        "plain": frechet_distance(ours, theirs), "shrinkage": shrinkage, "nulls": NULLS,
+        **sides.settings, "plain": frechet_distance(ours, theirs), "shrinkage": shrinkage, "nulls": NULLS,
         "sample": "all rows" if len(sides.ours) == subject.n else "one row a group, or a seeded sample",
-        **sides.settings,
     }  # fmt: skip
 
     def without() -> tuple[Floats, Floats]:
@@ -148,7 +147,7 @@ def measure_manifold(subject: Subject, part: Part) -> Estimate | None:
         subject,
         found.values[part],
         lambda: (found.without_ours[part], found.without_theirs[part]),
-        {"k": NEIGHBOURS, "distance": "euclidean of unit vectors", **found.sides.settings},
+        {**found.sides.settings, "k": NEIGHBOURS, "distance": "euclidean of unit vectors"},
         bins=found.sides.bins,
         bounds=(0.0, np.inf if part == "density" else 1.0),
     )
@@ -307,8 +306,9 @@ def measure_mauve(subject: Subject) -> Estimate | None:
     deals = _redealt(codes, len(sides.ours), subject)
     p_value = (1 + int(np.sum(deals <= value + 1e-12))) / (len(deals) + 1) if len(deals) else None
     settings: dict[str, str | float] = {
-        "buckets": buckets, "components": components, "clusterings": len(codes), "scaling": SCALING, "points": POINTS,
-        "permutations": len(deals), **sides.settings,
+        **sides.settings, "buckets": buckets,
+        "components": components, "clusterings": len(codes), "scaling": SCALING, "points": POINTS,
+        "permutations": len(deals),
     }  # fmt: skip
     if len(deals):
         settings["same_distribution"] = float(deals.mean())

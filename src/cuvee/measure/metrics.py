@@ -17,7 +17,7 @@ _REMEDY: dict[Need, str] = {
     "texts": "a corpus with texts",
     "vectors": "an encoder",
     "against": "against=, the real training rows",
-    "held_out": "held_out=, the validation and test texts",
+    "held_out": "held_out=, the validation and test texts; a comparison takes none",
     "labels": "a corpus and an against of the task classification, with at least two labels",
 }
 _EQUAL_N = "compare only at equal numbers of rows"
@@ -209,7 +209,7 @@ def pick_defined(
         here = {**met, "texts": of_both} if "against" in metric.needs else met
         missing[metric.name] = need = next((need for need in metric.needs if not here[need]), None)
         if need is not None and are_named(metrics):
-            raise ValueError(f"metric {metric.name!r} needs {_REMEDY[need]}; pass it or leave the metric out")
+            raise ValueError(f"metric {metric.name!r} needs {_REMEDY[need]}; give that, or leave the metric out")
     return tuple(metric for metric in chosen if missing[metric.name] is None)
 
 

@@ -140,8 +140,8 @@ def measure_mmd(subject: Subject) -> Estimate | None:
     if permutations and not whole:
         p_value = mmd(*vectors_of(subject, tested), permutations=permutations, seed=seed).p_value
     settings: dict[str, str | float] = {
-        "kernel": "rbf", "bandwidth": found.bandwidth, "permutations": permutations,
-        "test_rows": _describe_test(sides, tested), **sides.settings,
+        **sides.settings, "kernel": "rbf", "bandwidth": found.bandwidth, "permutations": permutations,
+        "test_rows": _describe_test(sides, tested),
     }  # fmt: skip
     return estimate_two_samples(
         subject, found.value, lambda: (found.without_ours, found.without_theirs), settings, bins=sides.bins,
@@ -188,8 +188,9 @@ def measure_c2st(subject: Subject) -> Estimate | None:
         return None
     test = found if sides.independent else _compare(subject, tested, subject.permutations)
     settings: dict[str, str | float] = {
-        "classifier": "linear discriminant", "ridge": RIDGE, "folds": FOLDS, "permutations": subject.permutations,
-        "test_rows": _describe_test(sides, tested), **sides.settings,
+        **sides.settings, "classifier": "linear discriminant",
+        "ridge": RIDGE, "folds": FOLDS, "permutations": subject.permutations,
+        "test_rows": _describe_test(sides, tested),
     }  # fmt: skip
     return estimate_two_samples(
         subject,
