@@ -12,6 +12,7 @@ from cuvee.measure import METRICS, STANDARD, Metric, Subject, measure_corpus
 from cuvee.measure.intervals import estimate_hits, wilson_interval
 from cuvee.measure.measuring import pick_groups
 from cuvee.records import Estimate
+from cuvee.registry import trust_modules
 
 ENCODER = HashingEncoder()
 EACH = [n if n in STANDARD else pytest.param(n, marks=pytest.mark.slow) for n in METRICS]
@@ -175,7 +176,7 @@ def test_asking_for_them_says_what_to_pass(name, remedy):
 def test_an_unknown_metric_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'vendi_q1'"):
         measure_corpus(headlines(5, 1), encoder=ENCODER, metrics=["vendi_q11"])
-    with pytest.raises(ConfigError, match="not a cuvee"):
+    with trust_modules("math"), pytest.raises(ConfigError, match="not a cuvee"):
         measure_corpus(headlines(5, 1), encoder=ENCODER, metrics=["math:pi"])
 
 
