@@ -7,13 +7,13 @@ The token comes from the environment variable HF_TOKEN alone: it is no argument,
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal
 
 from cuvee._version import __version__
 from cuvee.corpus import Corpus, write_corpus
@@ -31,7 +31,13 @@ Kind = Literal["dataset", "model"]
 TOKEN_VARIABLE = "HF_TOKEN"
 TAG = "cuvee"
 _SECONDS = (5.0, 30.0, 30.0, 30.0)  # to connect, to read, to write, to wait for a free connection
-_EXISTS, _FORBIDDEN = 409, 403
+_ENDPOINT = re.compile(r"(https?://([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?(/\S*)?)?")
+_REFUSALS = {
+    401: (f"the hub does not know the token in {TOKEN_VARIABLE}", "make one that may write"),
+    403: (f"the token in {TOKEN_VARIABLE} may not write to {{repo}}", "give it write access"),
+    404: ("the hub has no {repo} that this token may see", "check the name"),
+    429: ("the hub takes no more requests for now", "try again later"),
+}
 
 
 def write_dataset(folder: str | Path, corpus: Corpus, card: str, *, force: bool = False) -> Path:
@@ -91,9 +97,7 @@ def push_dataset(folder: str | Path, repo_id: str, *, private: bool = True) -> s
     path = Path(folder)
     if not is_dataset(path):
         raise InputError(f"{folder}: not a dataset folder ({DATA_FILE} and the {CARD_FILE} that Cuvée wrote beside it)")
-    api = _connect(repo_id)
-    _upload(api, path, [CARD_FILE, DATA_FILE], repo_id, "dataset", private=private)
-    return f"{api.endpoint}/datasets/{repo_id}"
+    return _upload(path, [CARD_FILE, DATA_FILE], repo_id, "dataset", private=private)
 
 
 def push_model(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
@@ -118,9 +122,7 @@ def push_model(folder: str | Path, repo_id: str, *, private: bool = True) -> str
         raise InputError(f"{folder}: holds {foreign[0]!r}, which is no part of the model; move it, and push again")
     found = [p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
     names = [p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts)]
-    api = _connect(repo_id)
-    _upload(api, path, names, repo_id, "model", private=private)
-    return f"{api.endpoint}/{repo_id}"
+    return _upload(path, names, repo_id, "model", private=private)
 
 
 def check_push(repo_id: str) -> None:
@@ -134,67 +136,59 @@ def check_push(repo_id: str) -> None:
 
 
 def _connect(repo_id: str) -> HfApi:
-    token = _read_token()
+    token, endpoint = (os.environ.get(name, "").strip() for name in (TOKEN_VARIABLE, "HF_ENDPOINT"))
+    if not token:
+        raise ConfigError(f"the environment variable {TOKEN_VARIABLE} is not set; export a token that may write")
+    if not (token.isascii() and token.isprintable() and " " not in token):  # an HTTP library would show it
+        raise ConfigError(f"the environment variable {TOKEN_VARIABLE} holds no token: it has spaces or odd characters")
+    if not _ENDPOINT.fullmatch(endpoint):
+        raise ConfigError(f"the environment variable HF_ENDPOINT is {endpoint!r}; give https://HOST, or unset it")
     try:
         import huggingface_hub as hub
     except ImportError as exc:
         raise MissingDependency("the hub needs huggingface_hub: pip install 'cuvee[datasets]'") from exc
     if repo_id.count("/") != 1:
         raise ConfigError(f"repo_id is {repo_id!r}; give NAMESPACE/NAME, where the namespace is a user or organisation")
-    return hub.HfApi(endpoint=_read_endpoint(), token=token, library_name="cuvee", library_version=__version__)
+    return hub.HfApi(
+        endpoint=endpoint.rstrip("/") or None, token=token, library_name="cuvee", library_version=__version__
+    )
 
 
-def _upload(api: HfApi, folder: Path, names: Sequence[str], repo_id: str, kind: Kind, *, private: bool) -> None:
-    import huggingface_hub as hub
+def _upload(folder: Path, names: Sequence[str], repo_id: str, kind: Kind, *, private: bool) -> str:
+    """Send these files in one commit and return the address; what goes wrong is one line without the token."""
+    api = _connect(repo_id)
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    with _hub_errors(repo_id, api.endpoint, str(api.token)), _bounded():
-        _make_repository(api, repo_id, kind, private=private)
-        files = [hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in names]
-        said = f"Write the {'blend' if kind == 'dataset' else 'model'} and its card"
-        api.create_commit(repo_id, files, repo_type=kind, commit_message=said)
-
-
-def _read_token() -> str:
-    token = os.environ.get(TOKEN_VARIABLE, "").strip()
-    if not token:
-        raise ConfigError(f"the environment variable {TOKEN_VARIABLE} is not set; export a token that may write")
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        # refused here, because an HTTP library would show it
-        raise ConfigError(f"the environment variable {TOKEN_VARIABLE} holds no token: it has spaces or odd characters")
-    return token
-
-
-def _read_endpoint() -> str | None:
-    """The hub to use; read here, because huggingface_hub reads it only once, when it is imported."""
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    # OSError, and the base of all errors of the HTTP library that huggingface_hub stands on
+    wire = tuple(kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception))
     try:
-        parts = urlsplit(endpoint)
-        usable = not endpoint or (parts.scheme in ("http", "https") and bool(parts.hostname))
-    except ValueError:  # a broken IPv6 address
-        usable = False
-    if not usable:
-        raise ConfigError(f"the environment variable HF_ENDPOINT is {endpoint!r}; give https://HOST, or unset it")
-    return endpoint or None
-
-
-def _make_repository(api: HfApi, repo_id: str, kind: Kind, *, private: bool) -> None:
-    """Make the repository, or see that the one that is there is as private as it should be."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        api.create_repo(repo_id, repo_type=kind, private=private)
+        with _bounded():
+            api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+            if private and not api.repo_info(repo_id, repo_type=kind).private:
+                raise ConfigError(
+                    f"{repo_id} is there already, and public; ask for a public one, or choose another name"
+                )
+            api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                repo_type=kind,
+                allow_patterns=list(names),
+                commit_message=f"Write the {'blend' if kind == 'dataset' else 'model'} and its card",
+            )
+    except HFValidationError as exc:
+        raise ConfigError(f"repo_id is {repo_id!r}: {' '.join(str(exc).split())}") from None
     except HfHubHTTPError as exc:
-        # a token that may write to one repository may not be allowed to make one
-        if exc.response.status_code not in (_EXISTS, _FORBIDDEN):
-            raise
-        try:
-            there = api.repo_info(repo_id, repo_type=kind)
-        except HfHubHTTPError:
-            raise exc from None
-        if private and not there.private:
-            raise ConfigError(
-                f"{repo_id} is there already, and public; ask for a public one, or choose another name"
-            ) from exc
+        status, said = exc.response.status_code, exc.server_message
+        what, remedy = _REFUSALS.get(status, ("the hub refused {repo}", "see what it says"))
+        told = f"{what.format(repo=repo_id)} ({status}){f' ({said})' if said else ''}; {remedy}"
+    except wire as exc:
+        told = f"{api.endpoint} could not be reached ({exc or type(exc).__name__}); check the network and HF_ENDPOINT"
+    except (RuntimeError, ValueError, LookupError) as exc:  # an upload that broke, a card or an answer that is none
+        told = f"{repo_id} was not uploaded ({exc} {exc.__cause__ or ''}); check its card and {TOKEN_VARIABLE}"
+    else:
+        return f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+    # not chained: the foreign message may hold what the server said of the token
+    raise HubError(" ".join(told.replace(str(api.token), "***").split()))
 
 
 @contextmanager
@@ -203,9 +197,8 @@ def _bounded() -> Iterator[None]:
     from huggingface_hub import get_session
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    session = get_session()
-    before, quiet = session.timeout, are_progress_bars_disabled()
-    session.timeout = _SECONDS
+    session, quiet = get_session(), are_progress_bars_disabled()
+    before, session.timeout = session.timeout, _SECONDS
     disable_progress_bars()
     try:
         yield
@@ -216,66 +209,19 @@ def _bounded() -> Iterator[None]:
 
 
 @contextmanager
-def _hub_errors(repo_id: str, endpoint: str, token: str) -> Iterator[None]:
-    """Whatever goes wrong on the way to the hub, in one line without the token."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    # OSError, and the base of all errors of the HTTP library that huggingface_hub stands on: httpx, later httpx2
-    wire = tuple(kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception))
-    try:
-        yield
-    except HFValidationError as exc:
-        raise ConfigError(_one_line(f"repo_id is {repo_id!r}: {exc}", token)) from None
-    except HfHubHTTPError as exc:
-        told = _refusal(exc.response.status_code, repo_id, exc.server_message or "")
-    except wire as exc:
-        told = f"{endpoint} could not be reached ({exc or type(exc).__name__}); check the network and HF_ENDPOINT"
-    except RuntimeError as exc:  # an upload that broke; what broke it stands behind
-        told = f"{repo_id} was not uploaded ({exc} {exc.__cause__ or ''})"
-    except (ValueError, LookupError) as exc:  # a card that the hub does not take, an answer that is none
-        told = f"{repo_id} was not uploaded ({exc})"
-    else:
-        return
-    # not chained: the foreign message may hold what the server said of the token
-    raise HubError(_one_line(told, token)) from None
-
-
-def _refusal(status: int, repo_id: str, said: str) -> str:
-    reason = f" ({said})" if said else ""
-    if status == 401:
-        return f"the hub does not know the token in {TOKEN_VARIABLE} (401){reason}; make one that may write"
-    if status == _FORBIDDEN:
-        return f"the token in {TOKEN_VARIABLE} may not write to {repo_id} (403){reason}; give it write access"
-    if status == 404:
-        return f"the hub has no {repo_id} that this token may see (404){reason}; check the name"
-    if status == 429:
-        return f"the hub takes no more requests for now (429){reason}; try again later"
-    return f"the hub refused {repo_id} ({status}){reason}"
-
-
-def _one_line(message: str, token: str) -> str:
-    return " ".join(message.replace(token, "***").split())
-
-
-class _Constants(Protocol):
-    HF_HUB_OFFLINE: bool
-
-
-@contextmanager
 def without_hub() -> Iterator[None]:
     """No model is fetched inside: what is not on this machine fails to load."""
     # loaded before the variable is set, since the package reads it once and keeps it
-    hub = cast("_Constants", import_module("huggingface_hub.constants")) if find_spec("huggingface_hub") else None
-    kept = None if hub is None else hub.HF_HUB_OFFLINE
-    before = os.environ.get("HF_HUB_OFFLINE")
+    hub = import_module("huggingface_hub.constants") if find_spec("huggingface_hub") else None
+    kept, before = getattr(hub, "HF_HUB_OFFLINE", False), os.environ.get("HF_HUB_OFFLINE")
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         if hub is not None:
-            hub.HF_HUB_OFFLINE = True
+            vars(hub)["HF_HUB_OFFLINE"] = True
         yield
     finally:
-        if hub is not None and kept is not None:
-            hub.HF_HUB_OFFLINE = kept
+        if hub is not None:
+            vars(hub)["HF_HUB_OFFLINE"] = kept
         if before is None:
             del os.environ["HF_HUB_OFFLINE"]
         else:
