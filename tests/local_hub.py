@@ -58,6 +58,8 @@ class Hub:
         return 200, {"url": f"http://127.0.0.1:{self.port}{self.place}"}
 
     def describe(self, _body: bytes) -> tuple[int, dict]:
+        if self.repo not in self.visibility:
+            return 404, {"error": "Repository not found"}
         return 200, {
             "id": self.repo,
             "private": self.visibility[self.repo] == "private",

@@ -6,6 +6,7 @@ The token comes from the environment variable HF_TOKEN alone: it is no argument,
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -163,16 +164,20 @@ def _upload(folder: Path, names: Sequence[str], repo_id: str, kind: Kind, *, pri
     wire = tuple(kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception))
     try:
         with _bounded():
-            api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
-            if private and not api.repo_info(repo_id, repo_type=kind).private:
-                raise ConfigError(
-                    f"{repo_id} is there already, and public; ask for a public one, or choose another name"
-                )
+            try:
+                if not api.repo_info(repo_id, repo_type=kind, timeout=_SECONDS[1]).private and private:
+                    raise ConfigError(
+                        f"{repo_id} is there already, and public; ask for a public one, or choose another name"
+                    )
+            except HfHubHTTPError as exc:
+                if exc.response.status_code not in (401, 404):  # the hub's answers where it has none
+                    raise
+                api.create_repo(repo_id, repo_type=kind, private=private)
             api.upload_folder(
                 repo_id=repo_id,
                 folder_path=folder,
                 repo_type=kind,
-                allow_patterns=list(names),
+                allow_patterns=[glob.escape(name) for name in names],
                 commit_message=f"Write the {'blend' if kind == 'dataset' else 'model'} and its card",
             )
     except HFValidationError as exc:

@@ -15,7 +15,7 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, HubError, InputError
 from cuvee.hub import is_dataset, push_dataset, write_dataset
 from cuvee.mix import count_composition
-from cuvee.report import render_card
+from cuvee.report import CardFacts, render_card
 from local_hub import Hub, serve
 
 pytest.importorskip("huggingface_hub")
@@ -23,7 +23,7 @@ pytest.importorskip("huggingface_hub")
 TOKEN = "hf_secretSECRETsecret0123456789"
 REPO = "someone/blend"
 ROWS = Corpus.from_rows([{"text": f"row {i}", "target": f"L{i % 2}"} for i in range(6)])
-CARD = render_card(name="x", composition=count_composition(ROWS), version="1")
+CARD = render_card(CardFacts(name="x", version="1"), count_composition(ROWS))
 
 
 @pytest.fixture

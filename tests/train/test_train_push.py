@@ -1,5 +1,6 @@
 """Trained models with their cards, and their upload to a hub that a real HTTP server on loopback plays."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.hub import push_model
-from cuvee.train import ModelLicence, TrainSettings, load_predictor, render_model_card, train_model
+from cuvee.report import CardFacts, Licences, Reproduction, render_model_card
+from cuvee.train import TrainSettings, load_predictor, train_model
 from local_hub import Hub, serve
 
 pytest.importorskip("huggingface_hub")
@@ -24,6 +26,7 @@ ROWS = Corpus.from_rows(
 MADE = Corpus.from_rows(
     [{"text": f"goal {i}", "target": "b", "generator": "tiny|llm"} for i in range(2)], origin="synthetic"
 )
+PLAIN = CardFacts(name="m", version="1")
 
 
 @pytest.fixture
@@ -45,9 +48,13 @@ def predictor():
 @pytest.fixture
 def folder(tmp_path, predictor):
     predictor.save(tmp_path / "m")
-    card = render_model_card(predictor, ROWS.joined(MADE), name="m", version="1", base="hashing")
+    card = render_model_card(PLAIN, ROWS.joined(MADE), settings_of(predictor), base="hashing")
     (tmp_path / "m" / "README.md").write_text(card, encoding="utf-8")
     return tmp_path / "m"
+
+
+def settings_of(predictor) -> dict[str, object]:
+    return {f.name: getattr(predictor.settings, f.name) for f in dataclasses.fields(predictor.settings)}
 
 
 def front_matter(card: str) -> dict:
@@ -56,40 +63,33 @@ def front_matter(card: str) -> dict:
 
 # --- the card ---
 def test_a_card_says_what_was_trained_on_what_and_how(predictor):
-    card = render_model_card(
-        predictor,
-        ROWS.joined(MADE),
+    facts = CardFacts(
         name="news | <b>",
         version="9.9",
-        command="cuvee train blend.parquet",
-        scores={"accuracy": 0.87654},
-        licence=ModelLicence(identifier="apache-2.0"),
         languages=["en"],
-        base="minilm",
+        licences=Licences(blend="apache-2.0"),
+        reproduction=Reproduction(command="cuvee train blend.parquet"),
     )
+    card = render_model_card(facts, ROWS.joined(MADE), settings_of(predictor), base="minilm")
     assert front_matter(card) == {
         "library_name": "cuvee", "pipeline_tag": "text-classification", "language": ["en"], "license": "apache-2.0",
         "base_model": "sentence-transformers/all-MiniLM-L6-v2", "tags": ["cuvee"],
     }  # fmt: skip
     for said in (
         "10 rows: 8 real, 2 synthetic (share 0.200 as realised)", "| b | 4 | 2 |", "tiny\\|llm", "| loss | ce |",
-        "| steps | 5 |", "| accuracy | 0.8765 |", "cuvee train blend.parquet", "this model: apache-2.0",
+        "| steps | 5 |", "cuvee train blend.parquet", "this model: apache-2.0",
         "# news \\| &lt;b>", "Cuvée 9.9", "trainer `probe` and loss `ce`",
     ):  # fmt: skip
         assert said in card, said
 
 
 def test_a_card_claims_nothing_it_was_not_told(predictor, tmp_path):
-    card = render_model_card(predictor, ROWS, name="m", version="1", base=str(tmp_path))
+    card = render_model_card(PLAIN, ROWS, settings_of(predictor), base=str(tmp_path))
     front = front_matter(card)
     assert (front["license"], front["license_name"]) == ("other", "unstated")
     assert "base_model" not in front and str(tmp_path) not in card
-    assert "## Scores" not in card and "State `license` above" in card
+    assert "State `license` above" in card
     assert "written by" not in card and "language" not in front
-    with pytest.raises(ValueError, match="languages has 'English'"):
-        render_model_card(predictor, ROWS, name="m", version="1", languages=["English"])
-    with pytest.raises(ValueError, match="'MIT License' is no licence identifier"):
-        ModelLicence(identifier="MIT License")
 
 
 # --- the upload ---

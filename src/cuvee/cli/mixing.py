@@ -35,7 +35,7 @@ from cuvee.errors import ConfigError
 from cuvee.hub import is_dataset, push_dataset, write_dataset
 from cuvee.mix import Blend, NoLeaks, mix_corpora, replace_with_paraphrases
 from cuvee.records import Cell, Draw
-from cuvee.report import Licences, Reproduction, SyntheticPart, render_card
+from cuvee.report import CardFacts, Licences, Reproduction, SyntheticPart, render_card
 from cuvee.study.pools import usable_draws
 from cuvee.study.trials import mix_cell
 
@@ -172,23 +172,22 @@ def _card(name: str, blend: Blend, licences: Licences, languages: list[str], ctx
     corpus = blend.corpus
     models = sorted({g for g in corpus.table["generator"].to_pylist() if g})
     try:
-        return render_card(
+        facts = CardFacts(
             name=name,
-            composition=blend.composition,
             version=__version__,
             task=corpus.task,
             languages=languages,
             licences=licences,
-            synthetic=SyntheticPart(model=", ".join(models)),
             reproduction=Reproduction(
                 command=shlex.join(["cuvee", *cast("list[str]", ctx.obj)]),
                 seed=seed,
                 fingerprints={"blend": corpus.fingerprint},
             ),
-            weights=blend.weighing if blend.is_weighted else "",
         )
     except ValueError as exc:
         raise ConfigError(f"--language: {exc}") from exc
+    weights = blend.weighing if blend.is_weighted else ""
+    return render_card(facts, blend.composition, synthetic=SyntheticPart(model=", ".join(models)), weights=weights)
 
 
 def replace(

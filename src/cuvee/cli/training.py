@@ -6,7 +6,6 @@ import dataclasses
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -37,15 +36,12 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
 from cuvee.hub import CARD_FILE, check_push, is_own_card, push_model
 from cuvee.registry import nearest_name
+from cuvee.report import CardFacts, Licences, Reproduction, is_language, render_model_card
 from cuvee.train import (
     LOSSES,
     TASKS,
-    ModelLicence,
-    Trained,
     TrainSettings,
     find_trainer,
-    is_language,
-    render_model_card,
     train_model,
 )
 
@@ -119,7 +115,13 @@ def train(
     of = choose_name(task, get_args(Task), "--task")
     chosen = trainer or TASKS[of][0]
     find_trainer(chosen)
-    card = _CardFacts(_read_licence(licence, licence_name), _read_languages(language or ()), _command(ctx))
+    card = CardFacts(
+        name=out.name,
+        version=__version__,
+        task=of,
+        languages=_read_languages(language or ()),
+        licences=_read_licence(licence, licence_name),
+    )
     _check_output(ctx, out, push)
     if loss is not None:
         _refuse_encoder(ctx, chosen, of, loss)
@@ -141,7 +143,13 @@ def train(
             folder=checkpoints,
         )
     predictor.save(out)
-    replace_text(out / CARD_FILE, _render_card(predictor, corpus, out.name, card, encoder if chosen == "probe" else ""))
+    how = Reproduction(
+        command=shlex.join(["cuvee", *cast("list[str]", ctx.obj)]), fingerprints={"the rows": corpus.fingerprint}
+    )
+    took = {f.name: getattr(predictor.settings, f.name) for f in dataclasses.fields(predictor.settings)}
+    card = dataclasses.replace(card, reproduction=how)
+    base = encoder if chosen == "probe" else ""
+    replace_text(out / CARD_FILE, render_model_card(card, corpus, took, base=base))
     address = push_model(out, push, private=not public) if push is not None else None
     if json:
         taken = {k: v for k, v in dataclasses.asdict(predictor.settings).items() if v is not None}
@@ -158,18 +166,9 @@ def train(
         )
 
 
-@dataclass(frozen=True)
-class _CardFacts:
-    """What a model card says that the model does not know."""
-
-    licence: ModelLicence
-    languages: Sequence[str]
-    command: str
-
-
-def _read_licence(licence: str, name: str) -> ModelLicence:
+def _read_licence(licence: str, name: str) -> Licences:
     try:
-        return ModelLicence(identifier=licence, name=name)
+        return Licences(blend=licence, name=name)
     except ValueError as exc:
         raise ConfigError(f"--licence: {exc}") from exc
 
@@ -179,10 +178,6 @@ def _read_languages(given: Sequence[str]) -> Sequence[str]:
         if not is_language(code):
             raise ConfigError(f"--language is {code!r}; give ISO 639 codes such as en or pt-BR")
     return given
-
-
-def _command(ctx: typer.Context) -> str:
-    return shlex.join(["cuvee", *cast("list[str]", ctx.obj)])
 
 
 def _check_output(ctx: typer.Context, out: Path, push: str | None) -> None:
@@ -199,19 +194,6 @@ def _refuse_encoder(ctx: typer.Context, trainer: str, task: Task, loss: str) -> 
     """Refuse an encoder that neither the trainer nor the loss's checker reads."""
     if trainer != "probe" and (task != "classification" or loss not in _CHECKING):
         refuse_options(ctx, ["encoder"], f"the trainer {trainer!r} fine-tunes a model of its own: --set model=NAME")
-
-
-def _render_card(predictor: Trained, corpus: Corpus, name: str, card: _CardFacts, encoder: str) -> str:
-    return render_model_card(
-        predictor,
-        corpus,
-        name=name,
-        version=__version__,
-        command=card.command,
-        licence=card.licence,
-        languages=card.languages,
-        base=encoder,
-    )
 
 
 def _default_loss(corpus: Corpus) -> str:

@@ -1,27 +1,42 @@
-"""The dataset card of a blend: README.md with the YAML front matter the hub reads.
+"""The dataset card of a blend and the model card of what was trained on one: README.md with YAML front matter.
 
-The front matter follows the hub's specification of dataset cards
-(https://github.com/huggingface/hub-docs/blob/main/datasetcard.md).
+The front matter follows the hub's specifications (https://github.com/huggingface/hub-docs, datasetcard.md and
+modelcard.md). It is plain YAML: with the cards of ``huggingface_hub``, an optional package, it would be as long.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import yaml
 
 from cuvee.characters import to_markdown, visible_lines
-from cuvee.corpus import Task
+from cuvee.corpus import Corpus, Task
+from cuvee.encoders import DEFAULT_ENCODER
+from cuvee.model_files import SMOLLM2
 from cuvee.records import Advice, Composition, Estimate, Level, Measurement, MetricNote
 
 DATA_FILE = "train.parquet"
-TASK_CATEGORIES: Mapping[Task, str] = {
+TASK_CATEGORIES: dict[Task, str] = {
     "classification": "text-classification",
     "generation": "text-generation",
     "retrieval": "text-retrieval",
 }
+_PIPELINES: Mapping[Task, str] = TASK_CATEGORIES | {"retrieval": "sentence-similarity"}
+_CALLS: Mapping[Task, str] = {
+    "classification": 'predictor.predict(["a text"])',
+    "generation": 'predictor.write(["a prompt"], max_tokens=100, temperature=0, seed=0)',
+    "retrieval": 'predictor.encode_queries(["a question"])',
+}
+_BASES: Mapping[str, str] = {
+    DEFAULT_ENCODER: "sentence-transformers/all-MiniLM-L6-v2",
+    SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+_-]*")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
@@ -29,7 +44,7 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licences:
-    """Under what terms the blend and its parts stand.
+    """Under what terms a blend and its parts stand, or a model, of which ``blend`` then speaks.
 
     Attributes:
         blend: an identifier that the hub knows (``cc-by-4.0``, ``apache-2.0``), or ``other``.
@@ -46,9 +61,14 @@ class Licences:
     def __post_init__(self) -> None:
         if not _LICENCE.fullmatch(self.blend):
             raise ValueError(
-                f"blend is {self.blend!r}; give a licence identifier of the hub such as 'cc-by-4.0', or 'other' "
-                "with a name"
+                f"{self.blend!r} is no licence identifier of the hub; give one such as 'cc-by-4.0' or 'apache-2.0', "
+                "or 'other' with a name"
             )
+
+    @property
+    def named(self) -> str:
+        """The licence in words."""
+        return self.name if self.blend == "other" else self.blend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +76,7 @@ class SyntheticPart:
     """How the synthetic rows were made.
 
     Attributes:
+        writer: who wrote them, in words.
         model: that wrote them.
         sampling: parameter -> value.
         levels: dials and levels of the pools that rows come from.
@@ -63,6 +84,7 @@ class SyntheticPart:
         kept: rows that passed them all; None where it is not known.
     """
 
+    writer: str = ""
     model: str = ""
     sampling: Mapping[str, str | int | float] = field(default_factory=dict)
     levels: tuple[Level, ...] = ()
@@ -79,58 +101,114 @@ class Reproduction:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
-def render_card(
-    *,
-    name: str,
-    composition: Composition,
-    version: str,
-    task: Task = "classification",
-    languages: Sequence[str] = (),
-    licences: Licences | None = None,
-    advice: Advice | None = None,
-    generator: str = "",
-    synthetic: SyntheticPart | None = None,
-    measurement: Measurement | None = None,
-    notes: Mapping[str, MetricNote] | None = None,
-    rejected: Mapping[str, int] | None = None,
-    reproduction: Reproduction | None = None,
-    weights: str = "",
-) -> str:
-    """Markdown of the card; what is not given leaves no section behind.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What every card says.
 
-    Args:
-        name: of the study, or of the blend.
-        composition: of the blend, as realised.
+    Attributes:
+        name: of the study, the blend or the model.
         version: of Cuvée.
         task: of the rows.
         languages: ISO 639 codes of the texts.
-        licences: of the blend and its parts; ``other`` and unstated where not given.
-        advice: whose best cell the blend is, if it recommends one.
-        generator: who wrote the synthetic rows, in words.
-        synthetic: how the synthetic rows were made: model, sampling, dials, filters.
-        measurement: of the pool the synthetic rows come from, or of the blend.
-        notes: metric -> how to read it.
-        rejected: reason -> rows left out, where ``synthetic`` is not given.
-        reproduction: how to make the same blend again; without it, the study's command.
-        weights: what the weights of its rows come to, in words; empty where all weigh the same.
+        licences: other and unstated where not given.
+        reproduction: how to make the same again.
 
     Raises:
         ValueError: a language is not an ISO 639 code.
     """
-    licences, made = licences or Licences(), synthetic or SyntheticPart(left_out=rejected or {})
+
+    name: str
+    version: str
+    task: Task = "classification"
+    languages: Sequence[str] = ()
+    licences: Licences = field(default_factory=Licences)
+    reproduction: Reproduction = field(default_factory=Reproduction)
+
+    def __post_init__(self) -> None:
+        for code in self.languages:
+            if not is_language(code):
+                raise ValueError(f"languages has {code!r}; give ISO 639 codes such as 'en' or 'pt-BR'")
+
+
+def render_card(
+    facts: CardFacts,
+    composition: Composition,
+    *,
+    advice: Advice | None = None,
+    synthetic: SyntheticPart | None = None,
+    measurement: Measurement | None = None,
+    notes: Mapping[str, MetricNote] | None = None,
+    weights: str = "",
+) -> str:
+    """Markdown of the dataset card of a blend; what is not given leaves no section behind.
+
+    Args:
+        facts: of the blend; its name without the word.
+        composition: of the blend, as realised.
+        advice: whose best cell the blend is, if it recommends one.
+        synthetic: how the synthetic rows were made: model, sampling, dials, filters.
+        measurement: of the pool the synthetic rows come from, or of the blend.
+        notes: metric -> how to read it.
+        weights: what the weights of its rows come to, in words; empty where all weigh the same.
+    """
+    made, terms = synthetic or SyntheticPart(), facts.licences
+    real = terms.real or "that of the data they come from"
+    written = terms.synthetic or "the terms of the model that wrote them"
     sections = [
-        [f"# {to_markdown(name)} blend"],
+        [f"# {to_markdown(facts.name)} blend"],
         [] if advice is None else [f"**Verdict: {advice.decision}.** {to_markdown(advice.sentence)}"],
         [*_composition(composition), *(["", f"**Weights.** {to_markdown(weights)}."] if weights else [])],
-        _labels(composition),
-        _making(generator if composition.synthetic_rows else "", made, composition),
+        _labels(composition.label_counts),
+        _making(made) if composition.synthetic_rows else [],
         _filters(made),
         [] if measurement is None else _measured(measurement, notes or {}),
-        _licence(licences, composition),
-        _reproduction(reproduction or Reproduction(command="" if advice is None else "cuvee run study.yaml"), version),
+        _licence(
+            terms,
+            f"this dataset: {to_markdown(terms.named)}{f' (<{to_markdown(terms.link)}>)' if terms.link else ''}",
+            *([f"real rows: {to_markdown(real)}"] if composition.real_rows else []),
+            *([f"synthetic rows: {to_markdown(written)}"] if composition.synthetic_rows else []),
+        ),
+        _reproduction(facts),
     ]
-    front = _front_matter(f"{name} blend", composition, task, languages, licences)
-    return "\n\n".join([f"---\n{front}\n---", *("\n".join(s) for s in sections if s)]) + "\n"
+    after = {
+        "task_categories": [TASK_CATEGORIES[facts.task]],
+        "size_categories": [size_category(composition.rows)],
+        "tags": ["synthetic", "cuvee"] if composition.synthetic_rows else ["cuvee"],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}],
+    }
+    return _join({"pretty_name": visible_lines(f"{facts.name} blend")}, facts, after, sections)
+
+
+def render_model_card(facts: CardFacts, corpus: Corpus, settings: Mapping[str, object], *, base: str = "") -> str:
+    """Markdown of the card of a trained model; what is not given leaves no section behind.
+
+    Args:
+        facts: of the model.
+        corpus: what it was trained on.
+        settings: that it was trained with, as the trainer took them; those that are None are left out.
+        base: the model that training started from; by default what the settings name. One that is a folder or a file
+            here is not named: paths tell of a machine.
+    """
+    base = _name_base(base or str(settings.get("model") or ""))
+    start = f", from [{base}](https://huggingface.co/{base})" if base else ""
+    said = f"Trained for {corpus.task} with trainer `{settings['trainer']}` and loss `{settings['loss']}`{start}."
+    call = ["from cuvee import load_predictor", "", 'predictor = load_predictor("FOLDER")  # of a download']
+    taken = [[name, str(value)] for name, value in settings.items() if name != "model" and value is not None]
+    terms = facts.licences
+    sections = [
+        [f"# {to_markdown(facts.name)}", "", said],
+        ["## Use", "", "```python", *call, _CALLS[corpus.task], "```"],
+        _training_data(corpus),
+        ["## Training", "", *_table(["setting", "value"], taken)],
+        _licence(
+            terms,
+            f"this model: {to_markdown(terms.named)}",
+            "the base model and the data keep their own terms",
+        ),
+        _reproduction(facts),
+    ]
+    after = ({"base_model": base} if base else {}) | {"tags": ["cuvee"]}
+    return _join({"library_name": "cuvee", "pipeline_tag": _PIPELINES[corpus.task]}, facts, after, sections)
 
 
 def is_language(code: str) -> bool:
@@ -147,23 +225,22 @@ def size_category(rows: int) -> str:
     return f"n>{_SIZES[-1]}" if place == len(_SIZES) else f"{_SIZES[place - 1]}<n<{_SIZES[place]}"
 
 
-def _front_matter(name: str, composition: Composition, task: Task, languages: Sequence[str], licences: Licences) -> str:
-    for code in languages:
-        if not is_language(code):
-            raise ValueError(f"languages has {code!r}; give ISO 639 codes such as 'en' or 'pt-BR'")
-    front: dict[str, object] = {"pretty_name": visible_lines(name)}
-    if languages:
-        front["language"] = list(languages)
-    front["license"] = licences.blend
-    if licences.blend == "other":  # the hub asks for a name then, and has no use for one otherwise
-        front["license_name"] = licences.name
-        if licences.link:
-            front["license_link"] = licences.link
-    front["task_categories"] = [TASK_CATEGORIES[task]]
-    front["size_categories"] = [size_category(composition.rows)]
-    front["tags"] = ["synthetic", "cuvee"] if composition.synthetic_rows else ["cuvee"]
-    front["configs"] = [{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}]
-    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()
+def _name_base(model: str) -> str:
+    """As the hub names it; empty where it is not from there."""
+    known = _BASES.get(model, model)
+    return known if _REPOSITORY.fullmatch(known) and not Path(known).exists() else ""
+
+
+def _join(
+    before: Mapping[str, object], facts: CardFacts, after: Mapping[str, object], sections: Sequence[Sequence[str]]
+) -> str:
+    """The card: front matter, in this order, then the sections that say anything."""
+    terms = facts.licences
+    front = dict(before) | ({"language": list(facts.languages)} if facts.languages else {}) | {"license": terms.blend}
+    if terms.blend == "other":  # the hub asks for a name then, and has no use for one otherwise
+        front |= {"license_name": terms.name} | ({"license_link": terms.link} if terms.link else {})
+    written = yaml.safe_dump(front | dict(after), sort_keys=False, allow_unicode=True).strip()
+    return "\n\n".join([f"---\n{written}\n---", *("\n".join(s) for s in sections if s)]) + "\n"
 
 
 def _composition(made: Composition) -> list[str]:
@@ -188,18 +265,27 @@ def _composition(made: Composition) -> list[str]:
     ]  # fmt: skip
 
 
-def _labels(made: Composition) -> list[str]:
-    if not made.label_counts:
-        return []
-    rows = [[label, f"{r}", f"{s}", f"{r + s}"] for label, (r, s) in made.label_counts.items()]
-    return ["## Labels", "", *_table(["label", "real", "synthetic", "all"], rows)]
+def _labels(counts: Mapping[str, tuple[int, int]]) -> list[str]:
+    rows = [[label, f"{r}", f"{s}", f"{r + s}"] for label, (r, s) in counts.items()]
+    return ["## Labels", "", *_table(["label", "real", "synthetic", "all"], rows)] if rows else []
 
 
-def _making(generator: str, made: SyntheticPart, composition: Composition) -> list[str]:
-    if not composition.synthetic_rows:
-        return []
+def _training_data(corpus: Corpus) -> list[str]:
+    made, rows = sum(origin == "synthetic" for origin in corpus.origins), len(corpus)
+    lines = [f"{rows} rows: {rows - made} real, {made} synthetic (share {made / rows if rows else 0:.3f} as realised)."]
+    writers = sorted({g for g in corpus.table["generator"].to_pylist() if g})
+    if writers:
+        lines += ["", f"Synthetic rows were written by {', '.join(to_markdown(writer) for writer in writers)}."]
+    if corpus.task == "classification":
+        counts = Counter(zip(corpus.targets, corpus.origins, strict=True))
+        cells = [[label, f"{counts[label, 'real']}", f"{counts[label, 'synthetic']}"] for label in corpus.labels]
+        lines += ["", *_table(["label", "real", "synthetic"], cells)]
+    return ["## Training data", "", *lines]
+
+
+def _making(made: SyntheticPart) -> list[str]:
     facts = {
-        "written by": generator,
+        "written by": made.writer,
         "model": made.model,
         "sampling, unless the level says otherwise": ", ".join(f"{k} {v}" for k, v in made.sampling.items()),
         "dials and levels": ", ".join(level.key for level in made.levels),
@@ -248,28 +334,20 @@ def _numbers(estimate: Estimate, tested: bool) -> list[str]:
     return [f"{estimate.value:.4g}", interval, *([p_value] if tested else [])]
 
 
-def _licence(licences: Licences, made: Composition) -> list[str]:
-    real = licences.real or "that of the data they come from"
-    synthetic = licences.synthetic or "the terms of the model that wrote them"
-    blend = licences.name if licences.blend == "other" else licences.blend
-    lines = [
-        "## Licence", "",
-        f"- this dataset: {to_markdown(blend)}{f' (<{to_markdown(licences.link)}>)' if licences.link else ''}",
-        *([f"- real rows: {to_markdown(real)}"] if made.real_rows else []),
-        *([f"- synthetic rows: {to_markdown(synthetic)}"] if made.synthetic_rows else []),
-    ]  # fmt: skip
-    if licences.blend == "other" and licences.name == "unstated":
-        lines += ["", "State `license` above before you share this."]
-    return lines
+def _licence(terms: Licences, *lines: str) -> list[str]:
+    unstated = terms.blend == "other" and terms.name == "unstated"
+    more = ["", "State `license` above before you share this."] if unstated else []
+    return ["## Licence", "", *(f"- {line}" for line in lines), *more]
 
 
-def _reproduction(how: Reproduction, version: str) -> list[str]:
-    facts = [f"- Cuvée {to_markdown(version)}"]
-    facts += [] if how.seed is None else [f"- seed {how.seed}"]
-    facts += [f"- fingerprint of {to_markdown(what)}: `{value}`" for what, value in how.fingerprints.items()]
+def _reproduction(facts: CardFacts) -> list[str]:
+    how = facts.reproduction
+    lines = [f"- Cuvée {to_markdown(facts.version)}"]
+    lines += [] if how.seed is None else [f"- seed {how.seed}"]
+    lines += [f"- fingerprint of {to_markdown(what)}: `{value}`" for what, value in how.fingerprints.items()]
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", how.command)), default=0))
     command = [f"{fence}sh", *visible_lines(how.command).splitlines(), fence, ""] if how.command else []
-    return ["## How to reproduce", "", *command, *facts]
+    return ["## How to reproduce", "", *command, *lines]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -23,7 +23,7 @@ from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json
 from cuvee.records import Advice, Cell, Draw, Level, Measurement, MetricNote, Trial
-from cuvee.report import ReportData, Reproduction, SyntheticPart, render_card, render_report
+from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.store import StoredPool
 from cuvee.study.grids import overlapping_shares
 from cuvee.study.parts import (
@@ -98,22 +98,24 @@ def write_outputs(
         cell = recommended_cell(study, advice)
         blend = make_blend(study, pools, cell)
         level = level_of(pools, cell) if cell.dial else None
-        card = render_card(
+        facts = CardFacts(
             name=config.name,
-            advice=advice,
-            composition=blend.composition,
+            version=__version__,
             task=blend.corpus.task,
             languages=config.card.languages,
             licences=config.card.licences(),
-            generator=describe_generator(study) if level else "none",
+            reproduction=_reproduction(study, blend, pools[level] if level else None),
+        )
+        card = render_card(
+            facts,
+            blend.composition,
+            advice=advice,
             synthetic=_describe_synthetic(study, level, pools[level]) if level else None,
             measurement=parts[0].measurements[level.key] if level else None,
             notes={
                 n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()
             },
-            reproduction=_reproduction(study, blend, pools[level] if level else None),
             weights=blend.weighing if blend.is_weighted else "",
-            version=__version__,
         )
         blend_path = folder.save_blend(blend.corpus, card)
         progress(1, 2)
@@ -186,6 +188,7 @@ def _describe_synthetic(study: Study, level: Level, pool: StoredPool) -> Synthet
             if value is not None:
                 found[name] = value
     return SyntheticPart(
+        writer=describe_generator(study),
         model=describe_generator(study),
         sampling=found,
         levels=(level,),

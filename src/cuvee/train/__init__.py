@@ -1,6 +1,5 @@
 """What changes weights: trainers, losses, and what they make."""
 
-from cuvee.train.card import ModelLicence, is_language, render_model_card
 from cuvee.train.fit import check_fit, needs_real_rows, without_loss
 from cuvee.train.losses import LOSSES, Judge, Judgement, Loss, Phase, PreparedLoss, TrainingRows, build_loss
 from cuvee.train.model import load_predictor, train_model
@@ -16,7 +15,6 @@ __all__ = [
     "Judge",
     "Judgement",
     "Loss",
-    "ModelLicence",
     "Phase",
     "Predictor",
     "PreparedLoss",
@@ -30,10 +28,8 @@ __all__ = [
     "build_loss",
     "check_fit",
     "find_trainer",
-    "is_language",
     "load_predictor",
     "needs_real_rows",
-    "render_model_card",
     "train_model",
     "train_on_vectors",
     "without_loss",
