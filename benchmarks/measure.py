@@ -99,7 +99,7 @@ def vendi_cuvee(vectors: np.ndarray) -> Task:
 def self_bleu_nltk(texts: Sequence[str]) -> Task:
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    from cuvee.defects import split_tokens
+    from cuvee.corpus import split_tokens
 
     smooth = SmoothingFunction().method1
 

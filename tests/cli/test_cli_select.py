@@ -284,7 +284,7 @@ def test_options_of_a_blend_change_what_they_say(questions, tmp_path, capsys):
 def test_a_blend_of_weighted_rows_says_what_they_count(pool, headlines, tmp_path, capsys):
     rows = load_corpus(pool[0], origin="synthetic")
     weighted = tmp_path / "weighted.jsonl"
-    write_corpus(rows.with_weights(np.tile([0.0, 1.0], len(rows))[: len(rows)]), weighted)
+    write_corpus(rows.with_columns(weight=np.tile([0.0, 1.0], len(rows))[: len(rows)]), weighted)
     base = ["mix", headlines, weighted, "--share", 0.5, "--out", tmp_path / "b.parquet"]
     code, out, err = call(capsys, *base)
     zero = int((load_corpus(tmp_path / "b.parquet").weights == 0).sum())

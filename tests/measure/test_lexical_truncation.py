@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.defects import split_tokens
+from cuvee.corpus import split_tokens
 from cuvee.measure.matching import truncate_words
 
 # letters that change under normalisation: composed, ligatures, sharp s, dotted I, unspaced scripts, a Hangul letter

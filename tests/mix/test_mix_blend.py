@@ -145,7 +145,7 @@ def test_a_blend_prints_its_counts():
 
 
 def test_weights_of_rows_go_into_the_blend_and_are_said():
-    pool = POOL.with_weights(np.tile([0.0, 2.0], len(POOL) // 2))
+    pool = POOL.with_columns(weight=np.tile([0.0, 2.0], len(POOL) // 2))
     blend = mix_corpora(REAL, pool, share=0.75, seed=1)
     assert blend.corpus.ids == mix_corpora(REAL, POOL, share=0.75, seed=1).corpus.ids
     weight_of = dict(zip(pool.ids, pool.weights.tolist(), strict=True)) | dict.fromkeys(REAL.ids, 1.0)

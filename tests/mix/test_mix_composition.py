@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.corpus import Corpus, normalise_text
-from cuvee.defects import split_tokens
+from cuvee.corpus import Corpus, normalise_text, split_tokens
 from cuvee.mix import count_composition, mix_corpora
 from cuvee.records import PartCounts
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus, normalise_text
+from cuvee.defects import NoLeaks
 from cuvee.encoders import HashingEncoder, load_encoder
 from cuvee.errors import ConfigError, InputError, LeakError
 from cuvee.fingerprint import derive_rng, derive_seed
@@ -24,7 +25,6 @@ from cuvee.mix import (
     Filtered,
     Keep,
     Leak,
-    NoLeaks,
     apply_filters,
 )
 from cuvee.mix.candidates import Candidates, Judgement

@@ -126,7 +126,7 @@ def test_seeds_choose_other_sources_and_a_series_gives_all_able_rows_equal_chanc
     assert len(set(sources(2))) > 5
 
 
-def test_sources_are_named_by_id_group_text_or_a_mapping():
+def test_sources_are_named_by_id_group_or_text():
     base = make_base({"a": 4}, groups={f"a{i}": f"g{i}" for i in range(4)})
     counts = {f"a{i}": 2 for i in range(4)}
     by_id = replace_with_paraphrases(base, make_paraphrases(counts), m_p=1, r=2, seed=3)
@@ -134,12 +134,10 @@ def test_sources_are_named_by_id_group_text_or_a_mapping():
         other = replace_with_paraphrases(base, make_paraphrases(counts, name), m_p=1, r=2, seed=3)
         assert other.corpus.table.equals(by_id.corpus.table)
     numbered = make_paraphrases(counts, lambda source: f"number {source[1:]}")
-    mapping = {f"number {i}": f"a{i}" for i in range(4)}
-    mapped = replace_with_paraphrases(base, numbered, m_p=1, r=2, seed=3, sources=mapping)
-    assert mapped.corpus.ids == by_id.corpus.ids
     with pytest.raises(InputError, match=r"no paraphrase has a source.*'number 0', the first id of the base 'a0'"):
         replace_with_paraphrases(base, numbered, m_p=1, r=2, seed=3)
-    part = replace_with_paraphrases(base, numbered, m_p=1, r=1, seed=3, sources={"number 2": "a2", "number 1": "zz"})
+    some = numbered.with_columns(group=["a2" if group == "number 2" else group for group in numbered.groups])
+    part = replace_with_paraphrases(base, some, m_p=1, r=1, seed=3)
     assert part.labels["a"].sources == ("a2",) and part.unused == {"no source row in the base": 6}
     shared = make_base({"a": 4}, groups=dict.fromkeys(("a0", "a1"), "both"))
     with pytest.raises(InputError, match="no paraphrase has a source"):  # a group of two rows names neither
@@ -217,30 +215,30 @@ def test_bad_arguments_and_rows_are_named():
 
 # --- real paraphrases ---
 def load_shared(name):
-    """Real rows with the id that their paraphrases name (the data numbers them in order), and the paraphrases."""
+    """Real rows, and their paraphrases with the id of the row (the data numbers rows in order)."""
     folder = SHARED / name
     with (folder / "train.jsonl").open(encoding="utf-8") as stream:
         real = [json.loads(line) for line in stream]
     with gzip.open(folder / "synthetic.jsonl.gz", "rt", encoding="utf-8") as stream:
         made = [json.loads(line) for line in stream]
     base = Corpus.from_rows({"text": r["text"], "target": r["label"]} for r in real)
+    ids = dict(zip(dict.fromkeys(r["origin"] for r in made), base.ids, strict=True))
     paraphrases = Corpus.from_rows(
-        ({"text": r["text"], "target": r["label"], "group": r["origin"]} for r in made), origin="synthetic"
+        ({"text": r["text"], "target": r["label"], "group": ids[r["origin"]]} for r in made), origin="synthetic"
     )
-    origins = dict.fromkeys(r["origin"] for r in made)
-    return base, paraphrases, dict(zip(origins, base.ids, strict=True))
+    return base, paraphrases
 
 
 @needs_data
 @pytest.mark.slow
 def test_real_paraphrases_replace_rows_and_make_the_corpus_less_diverse():
-    base, paraphrases, sources = load_shared("gptaug_stackoverflow")
+    base, paraphrases = load_shared("gptaug_stackoverflow")
     chosen = [i for label in base.labels for i in np.flatnonzero(np.array(base.targets) == label)[:30]]
     base = base.take(sorted(chosen))  # 600 of 2791 rows: most paraphrases are of other rows
     encoder = load_encoder("hashing")
     scores, used = [], []
     for m_p in (0, 2, 5, 9):
-        out = replace_with_paraphrases(base, paraphrases, m_p=m_p, r=3, seed=0, sources=sources, max_m_p=9)
+        out = replace_with_paraphrases(base, paraphrases, m_p=m_p, r=3, seed=0, max_m_p=9)
         assert out.corpus.label_counts() == base.label_counts() == dict.fromkeys(base.labels, 30)
         assert out.corpus.origins.count("synthetic") == out.m_r * 20 == m_p * 3 * 20
         assert len({normalise_text(t) for t in out.corpus.texts}) == len({normalise_text(t) for t in base.texts})
@@ -249,4 +247,4 @@ def test_real_paraphrases_replace_rows_and_make_the_corpus_less_diverse():
     assert scores == sorted(scores, reverse=True) and scores[-1] < 0.8 * scores[0]
     assert used[0] < used[1] < used[2] < used[3]
     with pytest.raises(InputError, match=r"need 33 rows, .* it has 30 rows, .* the largest possible m_p is 9; with"):
-        replace_with_paraphrases(base, paraphrases, m_p=10, r=3, seed=0, sources=sources)
+        replace_with_paraphrases(base, paraphrases, m_p=10, r=3, seed=0)

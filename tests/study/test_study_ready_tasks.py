@@ -160,5 +160,7 @@ def test_weights_of_a_blend_reach_the_probe(settings, tmp_path, headlines):
         )
         how = TrainSettings(steps=20, seed=1)
         ours = train_model(blend, settings=how, encoder=study.encoder).model.weights
-        theirs = train_model(blend.with_weights(np.ones(len(blend))), settings=how, encoder=study.encoder).model.weights
+        theirs = train_model(
+            blend.with_columns(weight=np.ones(len(blend))), settings=how, encoder=study.encoder
+        ).model.weights
     assert not np.allclose(ours, theirs)

@@ -30,7 +30,7 @@ def training_rows(rows, judge=None, task="classification"):
     corpus = Corpus.from_rows(rows, task=task)
     marks = np.array([origin == "synthetic" for origin in corpus.origins])
     if (weights := [row.get("weight") for row in rows])[0] is not None:
-        corpus = corpus.with_weights(np.array(weights))
+        corpus = corpus.with_columns(weight=np.array(weights))
     return TrainingRows(
         corpus=corpus,
         synthetic=marks,

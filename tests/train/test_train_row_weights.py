@@ -35,15 +35,15 @@ def weights_of(corpus, loss="ce"):
 def test_ratios_alone_count_for_every_loss_and_they_do_count(loss):
     given = np.where(np.arange(len(BLEND)) % 3 == 0, 3.0, 0.5)
     plain = weights_of(BLEND, loss)
-    assert np.array_equal(weights_of(BLEND.with_weights(np.full(len(BLEND), 7.0)), loss), plain)
-    weighed = weights_of(BLEND.with_weights(given), loss)
-    assert np.allclose(weights_of(BLEND.with_weights(4 * given), loss), weighed, atol=1e-5)
+    assert np.array_equal(weights_of(BLEND.with_columns(weight=np.full(len(BLEND), 7.0)), loss), plain)
+    weighed = weights_of(BLEND.with_columns(weight=given), loss)
+    assert np.allclose(weights_of(BLEND.with_columns(weight=4 * given), loss), weighed, atol=1e-5)
     assert not np.allclose(weighed, plain, atol=1e-4)
 
 
 def test_a_row_of_weight_zero_is_a_row_that_is_not_there():
     given = np.where(np.arange(len(BLEND)) % 4 == 1, 0.0, 1.0)
-    assert np.array_equal(weights_of(BLEND.with_weights(given)), weights_of(BLEND.keep(given > 0)))
+    assert np.array_equal(weights_of(BLEND.with_columns(weight=given)), weights_of(BLEND.keep(given > 0)))
 
 
 def test_a_row_of_weight_two_is_a_row_that_stands_twice():

@@ -31,9 +31,10 @@ from cuvee.cli.options import (
 )
 from cuvee.corpus import Task, write_corpus
 from cuvee.corpus.files import OUTPUTS, check_folder
+from cuvee.defects import NoLeaks
 from cuvee.errors import ConfigError
 from cuvee.hub import is_dataset, push_dataset, write_dataset
-from cuvee.mix import Blend, NoLeaks, mix_corpora, replace_with_paraphrases
+from cuvee.mix import Blend, mix_corpora, replace_with_paraphrases
 from cuvee.records import Cell, Draw
 from cuvee.report import CardFacts, Licences, Reproduction, SyntheticPart, render_card
 from cuvee.study.pools import usable_draws

@@ -1,6 +1,6 @@
 """The table of examples: user files in and out, splits, the locked test."""
 
-from cuvee.corpus.content import content_id, normalise_text
+from cuvee.corpus.content import content_id, normalise_text, split_normalised, split_tokens
 from cuvee.corpus.files import load_corpus, load_vectors, read_columns, replace_text, write_corpus, write_table
 from cuvee.corpus.splits import (
     LockedTest,
@@ -33,6 +33,8 @@ __all__ = [
     "replace_text",
     "row_sources",
     "split_corpus",
+    "split_normalised",
+    "split_tokens",
     "write_corpus",
     "write_table",
 ]

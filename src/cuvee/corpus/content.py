@@ -1,16 +1,19 @@
-"""What a text says, whatever its case and punctuation; row ids made of the content."""
+"""What a text says, whatever its case and punctuation: its words, and row ids made of the content."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
+from sys import intern
 
 import numpy as np
 import pyarrow as pa
 
 _PUNCTUATION = re.compile(r"[^\w\s]|_", flags=re.UNICODE)
 _ASCII = {code: " " for code in range(128) if not chr(code).isalnum()}
+# Han, kana, Hangul, Thai: written without spaces or too short a word to count as one token
+_TOKEN = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\W_]+")
 _BATCH = 65_536  # rows that are Python strings at a time
 
 
@@ -20,6 +23,16 @@ def normalise_text(text: str) -> str:
         return " ".join(text.lower().translate(_ASCII).split())
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(_PUNCTUATION.sub(" ", folded).split())
+
+
+def split_tokens(text: str) -> list[str]:
+    """Lower-case words without punctuation; each character of an unspaced script is a token of its own."""
+    return split_normalised(normalise_text(text))
+
+
+def split_normalised(text: str) -> list[str]:
+    """The tokens of what ``normalise_text`` gave. Equal words are one string, so that many texts take little room."""
+    return list(map(intern, text.split() if text.isascii() else _TOKEN.findall(text)))
 
 
 def content_id(text: str, target: str) -> str:

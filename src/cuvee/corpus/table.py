@@ -231,19 +231,14 @@ class Corpus:
         """The rows where ``mask`` (shape (n,)) is true."""
         return self.take(np.flatnonzero(np.asarray(mask, dtype=bool)))
 
-    def with_weights(self, weights: NDArray[np.float64]) -> Corpus:
-        """The same rows with these weights, shape (n,).
-
-        Raises:
-            ValueError: another length, or a weight that is negative or not finite.
-        """
-        if len(weights) != len(self):
-            raise ValueError(f"weights has {len(weights)} entries for {len(self)} rows; give one each")
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError("weights has an entry that is negative or not finite; give numbers of at least 0")
-        column = pa.array(np.asarray(weights, dtype=np.float64), pa.float64())
-        at, field = SCHEMA.get_field_index("weight"), SCHEMA.field("weight")
-        return Corpus(self.table.set_column(at, field, column), self.task)
+    def with_columns(self, **columns: Sequence[object] | NDArray[np.generic] | pa.Array) -> Corpus:
+        """The same rows with other values in some columns of ``SCHEMA``; nothing but their types is checked."""
+        table = self.table
+        for name, values in columns.items():
+            field = SCHEMA.field(name)
+            made = values if isinstance(values, pa.Array) else pa.array(values, field.type)
+            table = table.set_column(SCHEMA.get_field_index(name), field, made)
+        return Corpus(table, self.task)
 
     def joined(self, *others: Corpus) -> Corpus:
         """This corpus and the others, one after the other. Ids are not checked for being unique."""

@@ -5,7 +5,15 @@ real training rows do by themselves.
 """
 
 from cuvee.defects.degenerate import DegenerateReason, degenerate_reasons
-from cuvee.defects.duplicates import SLACK, duplicate_mask, first_rows, near_repeats
+from cuvee.defects.duplicates import (
+    NEAR_TEXTS,
+    SHINGLE,
+    SLACK,
+    NearTexts,
+    find_near_texts,
+    first_rows,
+    near_repeats,
+)
 from cuvee.defects.leaks import (
     CONTAINMENT,
     NEAREST_FLOOR,
@@ -15,10 +23,9 @@ from cuvee.defects.leaks import (
     LeakFinder,
     LeakReason,
     Leaks,
+    NoLeaks,
     find_leaks,
 )
-from cuvee.defects.near_texts import NEAR_TEXTS, SHINGLE, NearTexts, find_near_texts
-from cuvee.defects.tokens import split_tokens
 
 __all__ = [
     "CONTAINMENT",
@@ -34,11 +41,10 @@ __all__ = [
     "LeakReason",
     "Leaks",
     "NearTexts",
+    "NoLeaks",
     "degenerate_reasons",
-    "duplicate_mask",
     "find_leaks",
     "find_near_texts",
     "first_rows",
     "near_repeats",
-    "split_tokens",
 ]

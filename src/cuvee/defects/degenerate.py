@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import Literal, Protocol, cast
 
-from cuvee.defects.tokens import split_tokens
+from cuvee.corpus import split_tokens
 
 DegenerateReason = Literal[
     "empty", "broken characters", "chat template", "error message", "refusal", "chatter", "too short", "repetition",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import normalise_text
-from cuvee.defects.tokens import split_normalised, split_tokens
+from cuvee.corpus import Corpus, normalise_text, row_sources, split_normalised, split_tokens
+from cuvee.errors import LeakError
 from cuvee.records import Vectors
 from cuvee.similarity import Neighbours, nearest_neighbours
 
@@ -168,6 +168,45 @@ class LeakFinder:
         return Leaks(
             n=len(texts), found=tuple(found[row] for row in sorted(found)), threshold=threshold, baseline=baseline
         )
+
+
+class NoLeaks:
+    """Holds that no row of a corpus is a held-out text, or about a held-out source (by ``normalise_text``).
+
+    Args:
+        held_out: validation and test texts.
+        sources: contexts or passages of held-out rows alone.
+    """
+
+    def __init__(self, held_out: Sequence[str], sources: Sequence[str] = ()) -> None:
+        self._held_out = {normalise_text(text) for text in held_out}
+        self._sources = {normalise_text(source) for source in sources}
+
+    def check(self, corpus: Corpus, *, when: str = "") -> None:
+        """Nothing where it holds.
+
+        Args:
+            corpus: the rows to check.
+            when: for the message, for example ``after filter 'top'``.
+
+        Raises:
+            LeakError: a row is a held-out text; the message names the first and how many there are.
+        """
+        about = row_sources(corpus) if self._sources else [None] * len(corpus)
+        found = [
+            row
+            for row, (text, source) in enumerate(zip(corpus.texts, about, strict=True))
+            if normalise_text(text) in self._held_out or normalise_text(source or "") in self._sources
+        ]
+        if found:
+            first = found[0]
+            where = f" {when}" if when else ""
+            is_text = normalise_text(corpus.texts[first]) in self._held_out
+            what = "a held-out text" if is_text else "about a held-out source"
+            raise LeakError(
+                f"row {corpus.ids[first]!r} ({corpus.texts[first]!r}) is {what}{where} "
+                f"({len(found)} of {len(corpus)} rows are); remove leaks before training on them"
+            )
 
 
 def _check_lengths(texts: Sequence[str], vectors: Vectors | None, name: str) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus
-from cuvee.defects import split_tokens
+from cuvee.corpus import Corpus, split_tokens
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_seed

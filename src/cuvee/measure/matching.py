@@ -11,8 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus
-from cuvee.defects import split_tokens
+from cuvee.corpus import Corpus, split_tokens
 from cuvee.fingerprint import derive_rng
 from cuvee.measure.measuring import pick_groups
 

@@ -11,8 +11,8 @@ from typing import Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus
-from cuvee.defects import Leaks, find_leaks, split_tokens
+from cuvee.corpus import Corpus, split_tokens
+from cuvee.defects import Leaks, find_leaks
 from cuvee.encoders import Encoder, WrappedEncoder, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html
-from cuvee.corpus import Corpus, Origin, label_strata, normalise_text
-from cuvee.defects import split_tokens
+from cuvee.corpus import Corpus, Origin, label_strata, normalise_text, split_tokens
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
 from cuvee.mix.shares import apportion_rows, largest_share, share_counts

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cuvee.corpus import SCHEMA, Corpus, label_strata, normalise_text, row_sources
+from cuvee.corpus import Corpus, label_strata, normalise_text, row_sources
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
 
@@ -220,5 +220,4 @@ def _group_names(pool: Corpus) -> pa.Array:
 
 def _with_blocks(pool: Corpus, block_of: Codes, reserved: int, fresh: int) -> Corpus:
     numbers = np.where(block_of < reserved, fresh + block_of, block_of - reserved).astype(np.int32)
-    column = pa.array(numbers, mask=block_of < 0)
-    return Corpus(pool.table.set_column(SCHEMA.get_field_index("block"), "block", column), pool.task)
+    return pool.with_columns(block=pa.array(numbers, mask=block_of < 0))

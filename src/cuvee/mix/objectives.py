@@ -10,8 +10,7 @@ from typing import Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus, label_strata
-from cuvee.defects import split_tokens
+from cuvee.corpus import Corpus, label_strata, split_tokens
 from cuvee.errors import InputError
 from cuvee.mix.shares import apportion_rows
 from cuvee.records import Vectors

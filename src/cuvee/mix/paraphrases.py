@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from cuvee.corpus import SCHEMA, Corpus, normalise_text
+from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError, InputError
 from cuvee.fingerprint import derive_rng
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,6 @@ def replace_with_paraphrases(
     m_p: int,
     r: int,
     seed: int,
-    sources: Mapping[str, str] | None = None,
     max_m_p: int | None = None,
 ) -> Replaced:
     """Let ``m_p`` paraphrases of each of ``r`` source rows a label stand in for m_p x r other rows of that label.
@@ -93,7 +93,6 @@ def replace_with_paraphrases(
         m_p: paraphrases of each source, 0 or more; 0 leaves the base as it is.
         r: source rows of each label, 1 or more.
         seed: of the order of rows.
-        sources: ``group`` of the paraphrases -> id of the row of the base, where ``group`` names it in another way.
         max_m_p: the largest m_p of a series: rows with that many paraphrases or more then have equal chances to
             be sources. None: the more paraphrases, the sooner.
 
@@ -106,9 +105,11 @@ def replace_with_paraphrases(
     if m_p < 0 or r < 1 or (max_m_p is not None and max_m_p < max(m_p, 1)):
         raise ValueError(f"m_p is {m_p!r}, r {r!r}, max_m_p {max_m_p!r}; needed: 0 <= m_p <= max_m_p and r >= 1")
     _check_corpora(base, paraphrases)
-    made, unused = _usable_paraphrases(base, paraphrases, sources)
-    orders = _ordered_rows(base, made, seed, max_m_p)
-    _check_supply(made, orders, m_p, r)
+    made, unused = _usable_paraphrases(base, paraphrases)
+    counts = np.array([len(made.get(row, ())) for row in range(len(base))], dtype=np.int64)
+    orders = _ordered_rows(base, counts if max_m_p is None else np.minimum(counts, max_m_p), seed)
+    if m_p:
+        _check_supply(counts, orders, m_p, r)
     take = np.arange(len(base), dtype=np.int64)
     source_of: dict[int, int] = {}  # place in the result -> source row, for the paraphrases
     labels: dict[str, ReplacedLabel] = {}
@@ -145,11 +146,9 @@ def _check_corpora(base: Corpus, paraphrases: Corpus) -> None:
         raise InputError(f"row id {repeated!r} occurs {times} times in base and paraphrases; ids must be unique")
 
 
-def _usable_paraphrases(
-    base: Corpus, paraphrases: Corpus, sources: Mapping[str, str] | None
-) -> tuple[dict[int, list[int]], dict[str, int]]:
+def _usable_paraphrases(base: Corpus, paraphrases: Corpus) -> tuple[dict[int, list[int]], dict[str, int]]:
     """Row of the base -> rows of its usable paraphrases, in order; and how many are of no use, by reason."""
-    found = _source_rows(base, paraphrases, sources)
+    found = _source_rows(base, paraphrases)
     seen = {normalise_text(text) for text in base.texts}
     made: defaultdict[int, list[int]] = defaultdict(list)
     unused: Counter[str] = Counter()
@@ -172,17 +171,15 @@ def _usable_paraphrases(
         group = next((g for g in paraphrases.table["group"].to_pylist() if g is not None), None)
         raise InputError(
             f"no paraphrase has a source in the base; their group must name its id, group or text (the first is "
-            f"{group!r}, the first id of the base {base.ids[0]!r}), or give sources"
+            f"{group!r}, the first id of the base {base.ids[0]!r})"
         )
     return dict(made), dict(sorted(unused.items()))
 
 
-def _source_rows(base: Corpus, paraphrases: Corpus, sources: Mapping[str, str] | None) -> list[int | None]:
+def _source_rows(base: Corpus, paraphrases: Corpus) -> list[int | None]:
     """The row of the base that each paraphrase was made of."""
     by_id = {name: row for row, name in enumerate(base.ids)}
     groups = paraphrases.table["group"].to_pylist()
-    if sources is not None:
-        return [None if group is None else by_id.get(sources.get(group, "")) for group in groups]
     alone = Counter(base.groups)
     by_group = {group: row for row, group in enumerate(base.groups) if alone[group] == 1}
     by_text: dict[tuple[str, str], int] = {}
@@ -197,13 +194,8 @@ def _source_rows(base: Corpus, paraphrases: Corpus, sources: Mapping[str, str] |
     return [find(group, label) for group, label in zip(groups, paraphrases.targets, strict=True)]
 
 
-def _ordered_rows(
-    base: Corpus, made: Mapping[int, Sequence[int]], seed: int, most: int | None
-) -> dict[str, NDArray[np.int64]]:
+def _ordered_rows(base: Corpus, counts: Rows, seed: int) -> dict[str, Rows]:
     """The rows of each label, sources from the front, rows to replace from the end; the same for all m_p and r."""
-    counts = np.array([len(made.get(row, ())) for row in range(len(base))], dtype=np.int64)
-    if most is not None:
-        counts = np.minimum(counts, most)
     targets = np.array(base.targets)
     orders = {}
     for label in base.labels:
@@ -212,32 +204,26 @@ def _ordered_rows(
     return orders
 
 
-def _check_supply(made: Mapping[int, Sequence[int]], orders: Mapping[str, NDArray[np.int64]], m_p: int, r: int) -> None:
-    if m_p == 0:
+def _check_supply(counts: Rows, orders: Mapping[str, Rows], m_p: int, r: int) -> None:
+    """Refuse too few rows or paraphrases (``counts`` of each row of the base), with what is possible."""
+
+    def largest_m_p(order: Rows) -> int:
+        return 0 if r > len(order) else int(min(len(order) // r - 1, counts[order[:r]].min()))
+
+    def largest_r(order: Rows) -> int:
+        short = np.flatnonzero(counts[order] < m_p)
+        return int(min([*short[:1], len(order) // (1 + m_p)]))
+
+    label = next((label for label, order in orders.items() if largest_m_p(order) < m_p), None)
+    if label is None:
         return
-    short = next((label for label, order in orders.items() if _largest_m_p(made, order, r) < m_p), None)
-    if short is None:
-        return
-    most_m_p = min(_largest_m_p(made, order, r) for order in orders.values())
-    most_r = min(_largest_r(made, order, m_p) for order in orders.values())
-    order = orders[short]
-    sources = sum(len(made.get(int(row), ())) >= m_p for row in order)
+    order = orders[label]
     raise InputError(
-        f"label {short!r}: m_p={m_p} and r={r} need {r * (1 + m_p)} rows, {r} of them with {m_p} paraphrases; it has "
-        f"{len(order)} rows, {sources} of them with so many. With r={r} the largest possible m_p is {most_m_p}; "
-        f"with m_p={m_p} the largest possible r is {most_r}"
+        f"label {label!r}: m_p={m_p} and r={r} need {r * (1 + m_p)} rows, {r} of them with {m_p} paraphrases; it has "
+        f"{len(order)} rows, {int((counts[order] >= m_p).sum())} of them with so many. With r={r} the largest possible "
+        f"m_p is {min(map(largest_m_p, orders.values()))}; with m_p={m_p} the largest possible r is "
+        f"{min(map(largest_r, orders.values()))}"
     )
-
-
-def _largest_m_p(made: Mapping[int, Sequence[int]], order: NDArray[np.int64], r: int) -> int:
-    if r > len(order):
-        return 0
-    return min(len(order) // r - 1, *(len(made.get(int(row), ())) for row in order[:r]))
-
-
-def _largest_r(made: Mapping[int, Sequence[int]], order: NDArray[np.int64], m_p: int) -> int:
-    sources = next((at for at, row in enumerate(order) if len(made.get(int(row), ())) < m_p), len(order))
-    return min(sources, len(order) // (1 + m_p))
 
 
 def _with_provenance(base: Corpus, corpus: Corpus, source_of: Mapping[int, int]) -> Corpus:
@@ -253,8 +239,4 @@ def _with_provenance(base: Corpus, corpus: Corpus, source_of: Mapping[int, int])
             seed_ids[place] = [base.ids[source]] if base.origins[source] == "real" else seeds[source]
         if blocks[place] is None:
             blocks[place] = drawn[place]
-    table = corpus.table
-    for name, values in zip(columns, (groups, seed_ids, blocks), strict=True):
-        at = SCHEMA.get_field_index(name)
-        table = table.set_column(at, SCHEMA.field(name), pa.array(values, SCHEMA.field(name).type))
-    return Corpus(table, corpus.task)
+    return corpus.with_columns(group=groups, seed_ids=seed_ids, block=blocks)
