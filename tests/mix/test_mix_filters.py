@@ -16,7 +16,7 @@ from cuvee.defects import NoLeaks
 from cuvee.encoders import HashingEncoder, load_encoder
 from cuvee.errors import ConfigError, InputError, LeakError
 from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.measure import measure_corpus
+from cuvee.measure import GivenVectors, measure_corpus
 from cuvee.mix import (
     Agreement,
     Dedupe,
@@ -189,9 +189,9 @@ def test_agreement_drops_wrong_labels_and_reports_how_far_to_trust_it():
     doubtful = Agreement(train=random, threshold=0.5, train_vectors=vectors_of_noise)
     guessed = apply_filters(pool, [doubtful], vectors=vectors)
     assert float(guessed.steps[0].note.split("accuracy ")[1].split(" ")[0]) < 0.7
-    measured = measure_corpus(
-        pool, against=random, vectors=vectors, against_vectors=vectors_of_noise, metrics=["label_agreement"]
-    )  # of two labels the likelier one has a half: what is measured is what would stay
+    given = GivenVectors("blobs", vectors, vectors_of_noise)
+    measured = measure_corpus(pool, against=random, encoder=given, metrics=["label_agreement"])
+    # of two labels the likelier one has a half: what is measured is what would stay
     assert len(guessed.rows) / 200 == measured.values["label_agreement"].value
     judged = fit_probe(vectors_of_noise, random.targets, seed=derive_seed(0, "label-agreement")).predict(vectors)
     assert guessed.rows.tolist() == np.flatnonzero(np.array(judged) == np.array(pool.targets)).tolist()
