@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError
 from cuvee.execute import LocalExecutor, Lost, ProcessExecutor, Terms, open_executor
-from cuvee.execute.carrying import pack, unpack
-from cuvee.execute.machine import sharers, usable_cores, workers_on_gpus
+from cuvee.execute.processes import pack, sharers, unpack, usable_cores, workers_on_gpus
 
 TWO = Terms(workers=2)
 

@@ -205,7 +205,7 @@ def test_settings_reach_the_executor():
 
 
 def test_known_vectors_are_those_of_the_encoder_here_and_when_carried(tmp_path):
-    from cuvee.execute.carrying import pack, unpack
+    from cuvee.execute.processes import pack, unpack
 
     class Counting(HashingEncoder):
         asked = 0

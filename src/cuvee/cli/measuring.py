@@ -35,7 +35,7 @@ from cuvee.cli.options import (
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.execute import ExecutorCrew, ExecutorKind, Terms, open_executor
+from cuvee.execute import ExecutorKind, ExecutorPool, Terms, open_executor
 from cuvee.measure import (
     GivenVectors,
     Subject,
@@ -222,7 +222,7 @@ def _open_crew(kind: str, workers: int | None, address: str | None) -> Iterator[
         yield None
         return
     with open_executor(cast("ExecutorKind", kind), Terms(workers=workers), address=address) as executor:
-        yield ExecutorCrew(executor)
+        yield ExecutorPool(executor)
 
 
 def _read_compute(device: str, precision: str, time_budget: float | None) -> Compute:

@@ -13,8 +13,7 @@ from cuvee.config import TargetConfig
 from cuvee.config.generators import check_urls, check_variables
 from cuvee.corpus import Corpus, write_corpus
 from cuvee.errors import ConfigError, InputError
-from cuvee.execute import Stages
-from cuvee.execute.stages import Progress
+from cuvee.execute import Progress, Stages
 from cuvee.generate import (
     EmbeddedLLM,
     Endpoint,

@@ -1,20 +1,19 @@
 """When and where work runs: executors, and the clock of a run's stages."""
 
-from cuvee.execute.crews import ExecutorCrew
-from cuvee.execute.local import LocalExecutor
-from cuvee.execute.opening import ExecutorKind, open_executor
+from cuvee.execute.executors import ExecutorKind, ExecutorPool, LocalExecutor, open_executor
 from cuvee.execute.processes import ProcessExecutor
-from cuvee.execute.protocol import Executor, Lost, Terms
-from cuvee.execute.stages import Listener, Silent, Stages
+from cuvee.execute.stages import Listener, Progress, Silent, Stages
+from cuvee.execute.workers import Executor, Lost, Terms
 
 __all__ = [
     "Executor",
-    "ExecutorCrew",
     "ExecutorKind",
+    "ExecutorPool",
     "Listener",
     "LocalExecutor",
     "Lost",
     "ProcessExecutor",
+    "Progress",
     "Silent",
     "Stages",
     "Terms",

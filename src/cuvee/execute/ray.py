@@ -7,15 +7,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Protocol
 
 from cuvee.errors import ConfigError, MissingDependency
-from cuvee.execute.dispatching import Dispatcher, Report
-from cuvee.execute.machine import THREAD_VARIABLES, usable_cores, workers_on_gpus
-from cuvee.execute.protocol import Lost, R, T, Terms
+from cuvee.execute.processes import THREAD_VARIABLES, usable_cores, workers_on_gpus
+from cuvee.execute.workers import Report, Terms, Workers, WorkersExecutor
 from cuvee.registry import list_trusted, trust_modules
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
@@ -39,7 +38,7 @@ class _Ref(Protocol):
     """A result that is to come."""
 
 
-class _Hand:
+class _Worker:
     """What an actor does: it holds the work and applies it to items."""
 
     def __init__(self, paths: Sequence[str], trusted: Sequence[str]) -> None:
@@ -58,7 +57,7 @@ class _Hand:
             return self._work(item)
 
 
-class RayExecutor:
+class RayExecutor(WorkersExecutor):
     """Runs items on the actors of a Ray cluster.
 
     The work is put into the object store once; each node reads it from there, each actor maps it. Where an actor
@@ -74,39 +73,23 @@ class RayExecutor:
     """
 
     def __init__(self, address: str | None = None, terms: Terms | None = None) -> None:
-        self._terms = terms or Terms()
+        super().__init__(terms)
         self._started = not ray.is_initialized()
-        self._crew: _RayCrew | None = None
-        self._dispatcher: Dispatcher | None = None
-        self._work: object = None
         self._is_own = self._started and address is None
         if self._started:
             _connect(address)
 
-    def __enter__(self) -> Self:
-        return self
+    def _find_workers(self, work: object) -> Workers:
+        # what was started here has all the nodes that it will ever have
+        return _Actors(work, self._terms, grows_s=0.0 if self._is_own else _GROWS_S)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End all actors, and the connection to the cluster if it was made here (a cluster started here ends)."""
-        if self._crew is not None:
-            self._crew.close()
+        super().__exit__(kind, error, trace)
         if self._started:
             ray.shutdown()
-
-    def run_all(
-        self, work: Callable[[T], R], items: Iterable[T], *, on_start: Callable[[T], None] | None = None
-    ) -> Iterator[tuple[T, R | Lost]]:
-        """Each item with its result, as they finish. The same ``work`` again finds its actors ready."""
-        if self._crew is None or self._dispatcher is None or self._work is not work:
-            if self._crew is not None:
-                self._crew.close()
-            # what was started here has all the nodes that it will ever have
-            self._crew = _RayCrew(work, self._terms, patience_s=0.0 if self._is_own else _GROWS_S)
-            self._dispatcher, self._work = Dispatcher(self._crew, self._terms), work
-        for item, result in self._dispatcher.run(items, on_start):
-            yield item, cast("R | Lost", result)
 
 
 def _connect(address: str | None) -> None:
@@ -137,10 +120,10 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
 
 
-class _RayCrew:
-    def __init__(self, work: object, terms: Terms, *, patience_s: float) -> None:
-        self._terms, self._patience_s = terms, patience_s
-        self._hopeless_since: float | None = None
+class _Actors:
+    def __init__(self, work: object, terms: Terms, *, grows_s: float) -> None:
+        self._terms, self._grows_s = terms, grows_s
+        self._without_room_since: float | None = None
         self._numbers = count()
         self._actors: dict[int, ray.actor.ActorHandle] = {}
         self._refs: dict[_Ref, int] = {}
@@ -148,7 +131,7 @@ class _RayCrew:
         self._known = (0, -_ROOM_S)
         self._work = ray.put(work)
         cpus = terms.cpus or 1
-        self._hand = ray.remote(_Hand).options(
+        self._actor = ray.remote(_Worker).options(
             num_cpus=cpus,
             num_gpus=terms.gpus,
             memory=None if terms.memory_gb is None else int(terms.memory_gb * 1e9),
@@ -161,7 +144,7 @@ class _RayCrew:
         """As many actors as the cluster now holds in all, or those asked for, which may have to wait for room."""
         if self._terms.workers is None:
             return self._holds()
-        return self._terms.workers if self._patience_s or self._holds() else 0
+        return self._terms.workers if self._grows_s or self._holds() else 0
 
     def _holds(self) -> int:
         """Actors that the nodes hold, whatever else runs on them."""
@@ -180,9 +163,9 @@ class _RayCrew:
             found.append(workers_on_gpus(int(resources.get("GPU", 0.0)), self._terms.gpus))
         return min(found)
 
-    def hire(self) -> int:
+    def start(self) -> int:
         number = next(self._numbers)
-        actor = self._hand.remote(list(sys.path), list_trusted())
+        actor = self._actor.remote(list(sys.path), list_trusted())
         self._actors[number] = actor
         self._refs[actor.load.remote(self._work)] = number
         return number
@@ -190,7 +173,7 @@ class _RayCrew:
     def give(self, worker: int, item: object) -> None:
         self._refs[self._actors[worker].do.remote(item)] = worker
 
-    def dismiss(self, worker: int) -> None:
+    def end(self, worker: int) -> None:
         self._refs = {ref: number for ref, number in self._refs.items() if number != worker}
         ray.kill(self._actors.pop(worker), no_restart=True)
 
@@ -204,19 +187,19 @@ class _RayCrew:
             if done or (until is not None and time.monotonic() >= until):
                 return [self._read(ref) for ref in done]
             if waits:
-                self._check_hope()
+                self._check_room()
 
-    def _check_hope(self) -> None:
+    def _check_room(self) -> None:
         """Refuse to wait for ever for a node that can hold a worker."""
         if self._holds():
-            self._hopeless_since = None
+            self._without_room_since = None
             return
         now = time.monotonic()
-        self._hopeless_since = self._hopeless_since or now
-        if now - self._hopeless_since >= self._patience_s:
+        self._without_room_since = self._without_room_since or now
+        if now - self._without_room_since >= self._grows_s:
             raise ConfigError(
                 f"execute: no node of the cluster holds a worker of {self._terms.cpus or 1} cpus and "
-                f"{self._terms.gpus:g} gpus, and none came within {self._patience_s:g} s; lower execute.cpus, "
+                f"{self._terms.gpus:g} gpus, and none came within {self._grows_s:g} s; lower execute.cpus, "
                 "execute.gpus or execute.memory_gb"
             )
 
@@ -228,7 +211,7 @@ class _RayCrew:
             cause = exc.cause if isinstance(exc.cause, Exception) else RuntimeError(str(exc))
             return Report(worker=number, kind="error", value=cause)
         except ray.exceptions.RayError as exc:  # the actor or its node is gone
-            self.dismiss(number)
+            self.end(number)
             self._known = (0, -_ROOM_S)
             return Report(worker=number, kind="died", reason=_first_line(exc))
         if number in self._ready:
@@ -238,7 +221,7 @@ class _RayCrew:
 
     def close(self) -> None:
         for number in list(self._actors):
-            self.dismiss(number)
+            self.end(number)
 
 
 def _first_line(exc: Exception) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
 class Listener(Protocol):
-    """Hears how a run goes on."""
+    """Told how a run goes on."""
 
     def started(self, stage: str, unit: str) -> None:
         """A stage begins; its progress is counted in ``unit``."""
@@ -17,19 +17,14 @@ class Listener(Protocol):
     def advanced(self, stage: str, done: int, total: int) -> None:
         """``done`` of ``total`` units are finished."""
 
+    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
+        """``detail`` says how a stage is now, such as what is being spent; it may be asked from any thread."""
+
     def finished(self, stage: str, seconds: float) -> None:
         """A stage got to its end."""
 
     def noted(self, message: str) -> None:
         """Something the user should know."""
-
-
-@runtime_checkable
-class DetailListener(Listener, Protocol):
-    """A listener that also shows a detail of a running stage, such as what is being spent."""
-
-    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
-        """``detail`` says how the stage is now, whenever it is asked, from any thread."""
 
 
 class Silent:
@@ -39,6 +34,9 @@ class Silent:
         """Say nothing."""
 
     def advanced(self, stage: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
         """Say nothing."""
 
     def finished(self, stage: str, seconds: float) -> None:
@@ -60,9 +58,8 @@ class Progress:
         self._listener.advanced(self._stage, self._base + done, self._base + total)
 
     def show(self, detail: Callable[[], str]) -> None:
-        """Have a detail shown beside the counter, by listeners that can: ``detail`` is asked whenever it is drawn."""
-        if isinstance(self._listener, DetailListener):
-            self._listener.detailed(self._stage, detail)
+        """Have a detail shown beside the counter: ``detail`` is asked whenever it is drawn."""
+        self._listener.detailed(self._stage, detail)
 
     def next_part(self) -> None:
         """The current part is done; the next one counts on from here."""

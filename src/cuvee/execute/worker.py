@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import cast
 
-from cuvee.execute.carrying import unpack
+from cuvee.execute.processes import unpack
 from cuvee.registry import trust_modules
 
 Inbox = SimpleQueue[bytes]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from cuvee.config import DialConfig, FileGenerator
 from cuvee.corpus import write_table
 from cuvee.errors import GenerationError
-from cuvee.execute.stages import Progress
+from cuvee.execute import Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate import (
     Dial,

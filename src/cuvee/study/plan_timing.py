@@ -14,9 +14,8 @@ from cuvee.config import FileGenerator
 from cuvee.corpus import SCHEMA, Corpus, label_strata
 from cuvee.encoders import HashingEncoder, build_encoder
 from cuvee.errors import CuveeError
-from cuvee.execute import LocalExecutor, Silent
-from cuvee.execute.machine import usable_cores
-from cuvee.execute.stages import Progress
+from cuvee.execute import LocalExecutor, Progress, Silent
+from cuvee.execute.processes import usable_cores
 from cuvee.generate import Ledger
 from cuvee.generate.calls import Request
 from cuvee.generate.failures import Failure

@@ -11,7 +11,7 @@ from cuvee.config.execution import ExecuteConfig
 from cuvee.corpus import Corpus
 from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
-from cuvee.execute import ExecutorCrew, open_executor
+from cuvee.execute import ExecutorPool, open_executor
 from cuvee.fingerprint import hash_value
 from cuvee.measure import measure_corpus
 from cuvee.mix import full_blocks, take_blocks
@@ -151,4 +151,4 @@ def open_crew(settings: ExecuteConfig, texts: int) -> Iterator[WorkerPool | None
         return
     terms = replace(settings.terms(), timeout_s=None)  # which is that of a trial
     with open_executor(settings.kind, terms, address=settings.cluster()) as executor:
-        yield ExecutorCrew(executor)
+        yield ExecutorPool(executor)

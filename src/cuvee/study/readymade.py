@@ -13,7 +13,7 @@ from cuvee.config import FilterConfig, PoolFile
 from cuvee.config.pools import AgreementConfig, DedupeConfig, DegenerateConfig, FewerPerClusterConfig, LeakConfig
 from cuvee.corpus import SCHEMA, Corpus, label_strata, load_corpus
 from cuvee.errors import InputError
-from cuvee.execute.stages import Progress
+from cuvee.execute import Progress
 from cuvee.fingerprint import derive_seed
 from cuvee.mix import (
     Agreement,

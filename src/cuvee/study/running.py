@@ -9,8 +9,7 @@ from typing import Literal
 
 from cuvee.corpus import Corpus
 from cuvee.errors import CuveeError
-from cuvee.execute import Executor, Lost, open_executor
-from cuvee.execute.stages import Progress
+from cuvee.execute import Executor, Lost, Progress, open_executor
 from cuvee.fingerprint import hash_value
 from cuvee.recommend import PlannedTrial
 from cuvee.records import Cell, Kind, Trial, TrialFailure

@@ -14,8 +14,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from cuvee.errors import RunFolderError
-from cuvee.execute import Listener
-from cuvee.execute.stages import DetailListener
+from cuvee.execute import Listener, Silent
 from cuvee.generate import Ledger
 from cuvee.records import FailedTrials, count_failed
 from cuvee.store import READS, TRIALS, RunFolder, TrialCounts, count_trials, read_failures
@@ -70,7 +69,7 @@ class Recorder:
     """
 
     def __init__(self, folder: RunFolder, listener: Listener | None, clock: Callable[[], float] = time.time) -> None:
-        self._folder, self._listener, self._clock = folder, listener, clock
+        self._folder, self._listener, self._clock = folder, listener or Silent(), clock
         now = clock()
         self._written = _Written(host=socket.gethostname(), process=os.getpid(), begun=now, updated=now)
         self._written.before = _count_ran(_count_parts(folder.path))
@@ -93,8 +92,7 @@ class Recorder:
         if stage == LAST:  # nothing more is trained
             written.planned = written.finished
         self._write()
-        if self._listener is not None:
-            self._listener.started(stage, unit)
+        self._listener.started(stage, unit)
 
     def advanced(self, stage: str, done: int, total: int) -> None:
         """It goes on."""
@@ -106,8 +104,7 @@ class Recorder:
             written.planned = written.finished + max(done, total) * (1 + ahead)
         if written.planned != known or self._clock() - self._last >= _EVERY_S:
             self._write()
-        if self._listener is not None:
-            self._listener.advanced(stage, done, total)
+        self._listener.advanced(stage, done, total)
 
     def finished(self, stage: str, seconds: float) -> None:
         """It ended."""
@@ -120,20 +117,17 @@ class Recorder:
             written.planned = written.finished + written.done * ahead
             written.total = written.done
         self._write()
-        if self._listener is not None:
-            self._listener.finished(stage, seconds)
+        self._listener.finished(stage, seconds)
 
     def noted(self, message: str) -> None:
         """Something the user should know."""
         self._written.notes = [*self._written.notes, message][-_NOTES:]
         self._write()
-        if self._listener is not None:
-            self._listener.noted(message)
+        self._listener.noted(message)
 
     def detailed(self, stage: str, detail: Callable[[], str]) -> None:
-        """Passed on to listeners that show it."""
-        if isinstance(self._listener, DetailListener):
-            self._listener.detailed(stage, detail)
+        """A stage has something to say of itself."""
+        self._listener.detailed(stage, detail)
 
     def close(self) -> None:
         """The run has ended, well or not."""
