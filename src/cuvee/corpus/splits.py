@@ -193,7 +193,15 @@ def linked_rows(corpus: Corpus, together: Sequence[int] | NDArray[np.integer] | 
 
     Where rows have a context, the text may be a question or an instruction that many contexts share.
     """
-    parent = list(range(len(corpus)))
+    contexts = [None if context is None else normalise_text(context) for context in corpus.contexts]
+    inputs = [(normalise_text(t), c) for t, c in zip(corpus.texts, contexts, strict=True)]
+    return link_rows(corpus.groups, inputs, contexts, None if together is None else [int(n) for n in together])
+
+
+def link_rows(*columns: Sequence[Hashable] | None) -> list[list[int]]:
+    """The rows in clusters: rows with an equal value in some column, None apart, are linked, and linked to theirs."""
+    given = [column for column in columns if column is not None]
+    parent = list(range(len(given[0])))
 
     def find(i: int) -> int:
         while parent[i] != i:
@@ -201,20 +209,13 @@ def linked_rows(corpus: Corpus, together: Sequence[int] | NDArray[np.integer] | 
             i = parent[i]
         return i
 
-    first: dict[tuple[str, Hashable], int] = {}
-    contexts = [None if context is None else normalise_text(context) for context in corpus.contexts]
-    inputs = [(normalise_text(t), c) for t, c in zip(corpus.texts, contexts, strict=True)]
-    columns: list[tuple[str, Sequence[Hashable]]] = [("group", corpus.groups), ("input", inputs)]
-    if any(context is not None for context in contexts):
-        columns.append(("context", [i if context is None else context for i, context in enumerate(contexts)]))
-    if together is not None:
-        columns.append(("together", [int(number) for number in together]))
-    for i in range(len(corpus)):
-        for kind, values in columns:
-            j = first.setdefault((kind, values[i]), i)
-            parent[find(i)] = find(j)
+    first: dict[tuple[int, Hashable], int] = {}
+    for i in range(len(parent)):
+        for kind, column in enumerate(given):
+            if column[i] is not None:
+                parent[find(i)] = find(first.setdefault((kind, column[i]), i))
     gathered: dict[int, list[int]] = defaultdict(list)
-    for i in range(len(corpus)):
+    for i in range(len(parent)):
         gathered[find(i)].append(i)
     return list(gathered.values())
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus, label_strata, normalise_text, row_sources
+from cuvee.corpus import Corpus, label_strata, link_rows, normalise_text, row_sources
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
 
@@ -112,19 +112,14 @@ def whole_groups(pool: Corpus) -> list[str]:
     about = row_sources(pool)
     if all(source is None for source in about):
         return pool.groups
-    parent: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while (above := parent.setdefault(name, name)) != name:
-            parent[name] = parent.setdefault(above, above)
-            name = parent[name]
-        return name
-
-    for group, source in zip(pool.groups, about, strict=True):
-        if source is not None:
-            first, second = find(f"group {group}"), find(f"about {normalise_text(source)}")
-            parent[max(first, second)] = min(first, second)
-    return [find(f"group {group}") for group in pool.groups]
+    groups = [f"group {group}" for group in pool.groups]
+    sources = [None if source is None else f"about {normalise_text(source)}" for source in about]
+    names = list(groups)
+    for rows in link_rows(groups, sources):
+        least = min(name for row in rows for name in (groups[row], sources[row]) if name is not None)
+        for row in rows:
+            names[row] = least
+    return names
 
 
 def take_blocks(pool: Corpus, blocks: frozenset[int] | set[int]) -> Corpus:
