@@ -17,8 +17,6 @@ from cuvee.similarity import (
     jackknife_interval,
     kernel_diversity,
     kernel_diversity_without,
-    mean_cosine,
-    mean_cosine_without,
     median_distance,
     mmd,
     nearest_neighbours,
@@ -28,6 +26,10 @@ from cuvee.similarity import (
     spectrum,
     unit_rows,
     vendi_score,
+)
+from cuvee.similarity.diversity import (
+    mean_cosine,
+    mean_cosine_without,
 )
 
 TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)

@@ -176,7 +176,7 @@ def test_asking_for_them_says_what_to_pass(name, remedy):
 def test_an_unknown_metric_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'vendi_q1'"):
         measure_corpus(headlines(5, 1), encoder=ENCODER, metrics=["vendi_q11"])
-    with trust_modules("math"), pytest.raises(ConfigError, match="not a cuvee"):
+    with trust_modules("math"), pytest.raises(ConfigError, match="must be a cuvee"):
         measure_corpus(headlines(5, 1), encoder=ENCODER, metrics=["math:pi"])
 
 

@@ -21,22 +21,14 @@ from cuvee.similarity import (
     Rbf,
     RowSums,
     canonical_order,
+    diversity,
     kernel_diversity,
     kernel_diversity_without,
     log_det,
-    mean_cosine,
-    mean_cosine_without,
-    mean_nearest_cosine,
-    mean_nearest_cosine_without,
-    mean_pair,
-    mean_pair_without,
     median_distance,
-    nearest_by_bin,
-    proximity_means,
-    proximity_means_without,
-    reference_densities,
     row_sums,
     sample_rows,
+    spread,
     vendi_score,
 )
 
@@ -209,7 +201,7 @@ def measure_mean_cosine(subject: Subject) -> Estimate | None:
     if subject.n < 2:
         return None
     return estimate_by_jackknife(
-        subject, mean_cosine(subject.unit), lambda: mean_cosine_without(subject.unit, subject.bins),
+        subject, diversity.mean_cosine(subject.unit), lambda: diversity.mean_cosine_without(subject.unit, subject.bins),
         {"kernel": "cosine"},
     )  # fmt: skip
 
@@ -223,11 +215,11 @@ def measure_mean_nearest_cosine(subject: Subject) -> Estimate | None:
     if subject.n < 2:
         return None
     rows = subject.sample
-    by_bin = nearest_by_bin(subject.unit, subject.bins, rows=rows)
+    by_bin = spread.nearest_by_bin(subject.unit, subject.bins, rows=rows)
     return estimate_by_jackknife(
         subject,
-        mean_nearest_cosine(by_bin),
-        lambda: mean_nearest_cosine_without(by_bin, subject.bins if rows is None else subject.bins[rows]),
+        spread.mean_nearest_cosine(by_bin),
+        lambda: spread.mean_nearest_cosine_without(by_bin, subject.bins if rows is None else subject.bins[rows]),
         {"kernel": "cosine", **_sampling(subject)},
     )
 
@@ -257,8 +249,8 @@ def measure_remote_clique(subject: Subject) -> Estimate | None:
         return None
     sums = subject.sums(Distance())
     return estimate_by_jackknife(
-        subject, mean_pair(sums, population=subject.n),
-        lambda: mean_pair_without(sums, subject.bins, rows=subject.sample),
+        subject, diversity.mean_pair(sums, population=subject.n),
+        lambda: diversity.mean_pair_without(sums, subject.bins, rows=subject.sample),
         {"distance": "euclidean", **_sampling(subject)},
     )  # fmt: skip
 
@@ -276,12 +268,12 @@ def measure_novelsum(subject: Subject) -> Estimate | None:
     if subject.n < 2:
         return None
     ours, theirs, rows = subject.merged_bins, subject.against_bins % MERGED_BINS, _novelsum_rows(subject)
-    density, density_without = reference_densities(
+    density, density_without = spread.reference_densities(
         subject.unit[rows], subject.against_unit, neighbours=NEIGHBOURS, power=_DENSITY_POWER, bins=theirs
     )
     if not np.isfinite(density).all():
         return None
-    means = proximity_means(subject.unit, rows=rows)
+    means = spread.proximity_means(subject.unit, rows=rows)
     settings: Settings = {
         "distance": "cosine", "proximity_power": 1.0, "density_power": _DENSITY_POWER, "sampled_rows": len(rows),
         "neighbours": NEIGHBOURS, "reference": "the real rows",
@@ -290,7 +282,7 @@ def measure_novelsum(subject: Subject) -> Estimate | None:
         subject,
         float(np.mean(density * means)),
         lambda: (
-            np.nanmean(proximity_means_without(subject.unit, ours, rows=rows) * density[:, None], axis=0),
+            np.nanmean(spread.proximity_means_without(subject.unit, ours, rows=rows) * density[:, None], axis=0),
             np.mean(density_without * means[:, None], axis=0),
         ),
         settings,

@@ -1,9 +1,21 @@
-"""Where tiles of cosines are computed: numpy in float32 or float64, torch in bfloat16 or on an accelerator."""
+"""Where tiles of cosines are computed: numpy in float32 or float64, torch in bfloat16 or on an accelerator; on threads.
+
+Many small products and eigenproblems gain nothing from a second BLAS thread, and lose a factor of ten and more where
+other work has the cores: the waiting thread spins. One thread also gives the same bits whatever the number
+of cores. So BLAS is held to one, and tiles are worked on by threads of our own.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
@@ -12,15 +24,15 @@ from numpy.typing import NDArray
 
 from cuvee.errors import MissingDependency
 from cuvee.records import Vectors
-from cuvee.similarity.kernels import Operations, Tile
+from cuvee.similarity.kernels import Matrix, Operations
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["float32", "bfloat16"]
 Device = Literal["cpu", "cuda", "mps", "auto"]
-A = TypeVar("A", bound=Tile)
-Matrix = NDArray[np.float32]
+T = TypeVar("T")
+R = TypeVar("R")
 Indices = NDArray[np.int64]
 
 
@@ -70,63 +82,13 @@ class Compute:
         return self.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
-class Backend(Protocol[A]):
-    """Products of blocks of rows, and sums of what kernels make of them."""
+class Backend:
+    """Products of blocks of rows and sums of what kernels make of them, by numpy: float32 or float64, as the rows are.
 
-    workers: int
-    tile: int
+    ``order`` gives the rows' places, None where they are as they come.
+    """
 
-    @property
-    def ops(self) -> Operations[A]:
-        """What kernels are made of."""
-
-    def prepare(self) -> None:
-        """Called in each thread that works on tiles, before its first one."""
-
-    def cosines(self, first: slice, second: slice) -> A:
-        """The products of two blocks of rows, a new matrix."""
-
-    def set_cells(self, cosines: A, rows: Indices, columns: Indices, value: float) -> None:
-        """Overwrite some cells."""
-
-    def sums(self, values: A, indicator: Matrix, *, transposed: bool) -> Matrix:
-        """``values @ indicator``, or ``values.T @ indicator``."""
-
-    def largest(self, values: A, *, transposed: bool) -> tuple[NDArray[np.int64], Matrix]:
-        """Column and value of each row's largest cell, or row and value of each column's."""
-
-
-class NumpyOperations:
-    """Elementwise functions that write into their argument."""
-
-    def exp(self, values: Matrix) -> Matrix:
-        """The exponential of each value."""
-        return np.exp(values, out=values)
-
-    def scaled_exp(self, values: Matrix, rate: float) -> Matrix:
-        """``exp(rate * (values - 1))``, as a new matrix."""
-        out = np.subtract(values, values.dtype.type(1.0))
-        if rate != 1.0:
-            out *= values.dtype.type(rate)
-        return np.exp(out, out=out)
-
-    def sqrt(self, values: Matrix) -> Matrix:
-        """The square root of each value."""
-        return np.sqrt(values, out=values)
-
-    def above(self, values: Matrix, floor: float) -> Matrix:
-        """Each value, at least ``floor``."""
-        return np.maximum(values, np.asarray(floor, dtype=values.dtype), out=values)
-
-    def product(self, first: Matrix, second: Matrix) -> Matrix:
-        """The product cell by cell."""
-        return cast("Matrix", first * second)
-
-
-class NumpyBackend:
-    """float32 or float64, as the rows are; ``order`` gives the rows' places, None where they are as they come."""
-
-    ops = NumpyOperations()
+    ops = Operations()
 
     def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> None:
         self._unit, self._order = unit, order
@@ -158,7 +120,7 @@ class NumpyBackend:
         return at, np.take_along_axis(values, np.expand_dims(at, axis), axis).squeeze(axis)
 
 
-class Bfloat16Backend(NumpyBackend):
+class Bfloat16Backend(Backend):
     """Products in bfloat16 by torch on the CPU; everything after them in float32 by numpy."""
 
     def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> None:
@@ -200,13 +162,9 @@ class TorchOperations:
         """Each value, at least ``floor``."""
         return values.clamp_(min=floor)
 
-    def product(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """The product cell by cell."""
-        return first * second
-
 
 class TorchBackend:
-    """Tiles on a torch device; only sums and maxima come back."""
+    """The same on a torch device: its tiles are tensors, and only sums and maxima come back."""
 
     ops = TorchOperations()
     tile = 8192
@@ -259,7 +217,7 @@ def find_accelerator() -> str | None:
     return "mps" if torch.backends.mps.is_available() else None
 
 
-def choose_backend(unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> Backend[Matrix]:
+def choose_backend(unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> Backend:
     """The backend that ``compute`` asks for; its tiles mean nothing outside it, whatever they are.
 
     Raises:
@@ -270,12 +228,70 @@ def choose_backend(unit: Vectors, order: NDArray[np.int64] | None, compute: Comp
         compute.check()
         found = find_accelerator()
         if found is not None:
-            return cast("Backend[Matrix]", TorchBackend(unit, order, compute, found))
+            return cast("Backend", TorchBackend(unit, order, compute, found))
     if compute.precision == "bfloat16" and unit.dtype != np.float64:
         return Bfloat16Backend(unit, order, compute)
-    return NumpyBackend(unit, order, compute)
+    return Backend(unit, order, compute)
 
 
 def _require_torch() -> None:
     if find_spec("torch") is None:
         raise MissingDependency("bfloat16 needs torch: pip install 'cuvee[train]', or use float32")
+
+
+# --- threads ---
+class _Controller(Protocol):
+    def limit(self, *, limits: int, user_api: str) -> AbstractContextManager[object]: ...
+
+
+_lock = threading.Lock()
+_limit = ExitStack()
+_users = 0
+
+
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Inside, BLAS runs one thread, in the whole process; the last of overlapping users restores the setting.
+
+    OpenBLAS may ignore the restoring where the last user is another Python thread than the first: then it stays
+    at one thread, which costs speed on large products and nothing else.
+    """
+    global _users
+    with _lock:
+        if _users == 0:
+            _limit.enter_context(_controller().limit(limits=1, user_api="blas"))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limit.close()
+
+
+@cache
+def _controller() -> _Controller:
+    """The libraries loaded by now, numpy's BLAS among them; looking for them takes milliseconds, so once."""
+    return cast("_Controller", import_module("threadpoolctl").ThreadpoolController())
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], *, workers: int, prepare: Callable[[], None] | None = None
+) -> Iterator[R]:
+    """``map(work, items)`` on threads, results in the order of the items and few of them waiting.
+
+    ``prepare`` is called first in each of the threads.
+    """
+    with ThreadPoolExecutor(workers, initializer=prepare) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 3 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
-from cuvee.similarity.threads import single_blas_thread
+from cuvee.similarity.backends import single_blas_thread
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -153,12 +153,12 @@ class _BlockSums:
         for rows in np.split(order, starts[1:]):
             if len(rows) > 1:
                 gram[np.ix_(rows, rows)] = 0.0
-        mine, other = (_one_hot(side.bins) for side in (ours, theirs))
+        mine, other = (np.eye(int(side.bins.max()) + 1, dtype=np.float32)[side.bins] for side in (ours, theirs))
         n = len(ours.bins)
         inner = (_sum_blocks(gram[:n, :n], mine, mine), _sum_blocks(gram[n:, n:], other, other))
         across = _sum_blocks(gram[:n, n:], mine, other)
         count = int(groups.max()) + 1
-        here, there = (_contingency(side.groups, side.bins, count) for side in (ours, theirs))
+        here, there = (_count(side.groups, side.bins, count) for side in (ours, theirs))
         sizes, other_sizes = here.sum(axis=0), there.sum(axis=0)
         found = cls(
             inner=inner,
@@ -198,13 +198,8 @@ def _sum_blocks(block: NDArray[np.float32], rows: NDArray[np.float32], columns: 
     return out
 
 
-def _one_hot(codes: Codes) -> NDArray[np.float32]:
-    out = np.zeros((len(codes), int(codes.max()) + 1), dtype=np.float32)
-    out[np.arange(len(codes)), codes] = 1.0
-    return out
-
-
-def _contingency(groups: Codes, bins: Codes, count: int) -> Floats:
+def _count(groups: Codes, bins: Codes, count: int) -> Floats:
+    """Rows by group and bin."""
     out = np.zeros((count, int(bins.max()) + 1))
     np.add.at(out, (groups, bins), 1.0)
     return out

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import Vectors
-from cuvee.similarity.threads import single_blas_thread
+from cuvee.similarity.backends import single_blas_thread
 from cuvee.similarity.tiles import RowSums
 
 Floats = NDArray[np.float64]

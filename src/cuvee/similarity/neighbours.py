@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import Vectors
-from cuvee.similarity.backends import Compute
-from cuvee.similarity.threads import in_order, single_blas_thread
-from cuvee.similarity.tiles import Matrix, Neighbours, Progress
+from cuvee.similarity.backends import Compute, choose_backend, in_order, single_blas_thread
+from cuvee.similarity.kernels import Kernel, Matrix
+from cuvee.similarity.tiles import Neighbours, Progress, pairwise_pass
 
 _NEIGHBOUR_CELLS = 4_000_000  # cosines held at a time
 _TILE = 1024
 _LEADING = (16, 32, 64, 128)  # dimensions that the bound may use
 _LEFT = 0.35  # of the energy; with more left over the bound settles little
+_PROBE = 2048  # rows that a pass is timed on
 _SLACK = 1e-5  # float32 cosines are no sharper
 
 
@@ -96,7 +99,7 @@ def find_near_duplicates(
             links.append(found)
         if progress is not None:
             progress(done, len(tiles))
-    return NearDuplicates(_first_members(n, np.hstack(links)), threshold)
+    return NearDuplicates(_components(n, *np.hstack(links)), threshold)
 
 
 def _first_copies(unit: Vectors) -> NDArray[np.int64]:
@@ -162,10 +165,6 @@ def _forest(i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.vstack([rows[moved], first[moved]])
 
 
-def _first_members(n: int, links: NDArray[np.int64]) -> NDArray[np.int64]:
-    return _components(n, links[0], links[1])
-
-
 def _components(n: int, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
     """The first node of each node's connected component."""
     from scipy.sparse import coo_array
@@ -176,3 +175,28 @@ def _components(n: int, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[n
     first = np.full(int(label.max(initial=-1)) + 1, n, dtype=np.int64)
     np.minimum.at(first, label, np.arange(n))
     return first[label]
+
+
+# --- what all pairs would cost ---
+def seconds_for_pairs(unit: Vectors, kernels: Sequence[Kernel], compute: Compute) -> float:
+    """Estimated seconds of ``pairwise_pass`` over all rows: a pass over some of them, scaled by the pairs."""
+    some = unit[:: max(1, len(unit) // _PROBE)][:_PROBE]
+    bins = np.arange(len(some)) * 64 // max(1, len(some))
+    tile = min(choose_backend(some, None, compute).tile, 1024)
+    return _time(lambda: pairwise_pass(some, kernels, bins=bins, tile=tile, compute=compute)) * (
+        (len(unit) / len(some)) ** 2
+    )
+
+
+def seconds_for_duplicates(unit: Vectors, compute: Compute) -> float:
+    """Estimated seconds of ``find_near_duplicates`` over all rows."""
+    some = unit[:: max(1, len(unit) // (4 * _PROBE))][: 4 * _PROBE]
+    return _time(lambda: find_near_duplicates(some, compute=compute)) * (len(unit) / len(some)) ** 2
+
+
+def _time(work: Callable[[], object]) -> float:
+    """Seconds of the second of two runs: the first one loads libraries."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

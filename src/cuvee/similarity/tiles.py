@@ -1,4 +1,4 @@
-"""One pass over all pairs of rows, in symmetric tiles: row sums of kernels and nearest rows.
+"""Passes over pairs of rows in tiles, of all rows or of a sample against all: row sums of kernels and nearest rows.
 
 Each tile of cosines is computed once and used for its rows and for its columns. Nothing holds an n x n matrix. Tiles
 are added up in their order, so the result does not depend on the number of threads.
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
-from cuvee.similarity.backends import Backend, Compute, choose_backend
-from cuvee.similarity.kernels import Kernel, Tile, evaluate_kernels
-from cuvee.similarity.threads import in_order, single_blas_thread
+from cuvee.similarity.backends import Backend, Compute, choose_backend, in_order, single_blas_thread
+from cuvee.similarity.kernels import Kernel, Matrix, evaluate_kernels
 
-A = TypeVar("A", bound=Tile)
-Matrix = NDArray[np.float32]
 Progress = Callable[[int, int], None]
+Found = tuple[Sequence[NDArray[np.floating]], NDArray[np.int64], Matrix]
+"""Sums by bin of each kernel, shape (m, bins); the best column of each sampled row, and its cosine."""
+_SAMPLED_TILE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,23 @@ def row_sums(
     bins: NDArray[np.int64] | None = None,
     tile: int | None = None,
     compute: Compute | None = None,
-    progress: Progress | None = None,
 ) -> list[RowSums]:
-    """Row sums of several kernels of the cosine, in one pass of symmetric tiles.
+    """Row sums of several kernels of the cosine, as ``pairwise_pass`` gives them."""
+    return list(pairwise_pass(unit, kernels, bins=bins, nearest=False, tile=tile, compute=compute).sums)
+
+
+@single_blas_thread()
+def pairwise_pass(
+    unit: Vectors,
+    kernels: Sequence[Kernel],
+    *,
+    bins: NDArray[np.int64] | None = None,
+    nearest: bool = True,
+    tile: int | None = None,
+    compute: Compute | None = None,
+    progress: Progress | None = None,
+) -> PairwisePass:
+    """Row sums of several kernels of the cosine and the nearest other row of each row, in symmetric tiles.
 
     Memory beyond the result is a few tiles, and a second copy of the rows where they come unsorted by bin.
     float32 tiles: relative error about 1e-6.
@@ -68,36 +82,11 @@ def row_sums(
         unit: unit rows, shape (n, d), as ``unit_rows`` makes them.
         kernels: elementwise functions of the cosine.
         bins: bin of each row, shape (n,), counted from 0; None puts every row into bin 0.
+        nearest: whether to look for the nearest rows.
         tile: rows of a tile; None chooses.
         compute: device, precision and threads.
         progress: told of tiles done and all tiles.
     """
-    return list(_run_pass(unit, kernels, bins, False, tile, compute, progress).sums)
-
-
-def pairwise_pass(
-    unit: Vectors,
-    kernels: Sequence[Kernel],
-    *,
-    bins: NDArray[np.int64] | None = None,
-    tile: int | None = None,
-    compute: Compute | None = None,
-    progress: Progress | None = None,
-) -> PairwisePass:
-    """Row sums of several kernels and, in the same pass, the nearest other row of each row. See ``row_sums``."""
-    return _run_pass(unit, kernels, bins, True, tile, compute, progress)
-
-
-@single_blas_thread()
-def _run_pass(
-    unit: Vectors,
-    kernels: Sequence[Kernel],
-    bins: NDArray[np.int64] | None,
-    nearest: bool,
-    tile: int | None,
-    compute: Compute | None,
-    progress: Progress | None,
-) -> PairwisePass:
     n = len(unit)
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else np.asarray(bins, dtype=np.int64)
     if bin_of.shape != (n,):
@@ -139,12 +128,12 @@ class _Membership:
         self.indicator[np.arange(len(bins)), bins - low] = 1.0
 
 
-class _TilePass(Generic[A]):
+class _TilePass:
     """The tiles of the upper triangle, block row by block row, and the work on one of them."""
 
     def __init__(
         self,
-        backend: Backend[A],
+        backend: Backend,
         kernels: Sequence[Kernel],
         bins: NDArray[np.int64],
         nearest: bool,
@@ -174,7 +163,7 @@ class _TilePass(Generic[A]):
         parts = [self._part(a, b, tiles, cosines, transposed=False)]
         return parts if a == b else [*parts, self._part(b, a, tiles, cosines, transposed=True)]
 
-    def _part(self, rows: int, columns: int, tiles: Sequence[A], cosines: A, *, transposed: bool) -> _Part:
+    def _part(self, rows: int, columns: int, tiles: Sequence[Matrix], cosines: Matrix, *, transposed: bool) -> _Part:
         members = self._members[columns]
         sums = tuple(self.backend.sums(t, members.indicator, transposed=transposed) for t in tiles)
         index = cosine = None
@@ -185,7 +174,7 @@ class _TilePass(Generic[A]):
 
 
 def _add_tiles(
-    task: _TilePass[A], kind: type[np.float32], progress: Progress | None
+    task: _TilePass, kind: type[np.float32], progress: Progress | None
 ) -> tuple[list[Matrix], NDArray[np.int64], Matrix]:
     """Sums by bin of each kernel, shape (n, bins), and the nearest row of each row with its cosine, shape (n,)."""
     n = task.blocks[-1].stop if task.blocks else 0
@@ -205,3 +194,82 @@ def _add_tiles(
         if progress is not None:
             progress(done, count)
     return sums, index, cosine
+
+
+# --- a sample of rows against all ---
+def sample_rows(n: int, m: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """M of n rows without replacement, in order."""
+    if not 1 <= m <= n:
+        raise ValueError(f"m is {m!r}; there are {n} rows, give 1 to {n}")
+    return np.sort(derive_rng(seed, "sampled-rows").choice(n, m, replace=False))
+
+
+def canonical_order(unit: Vectors) -> NDArray[np.int64]:
+    """An order of the rows that their values decide: seeded choices made in it do not depend on the rows' order."""
+    direction = derive_rng(0, "canonical-order").normal(size=unit.shape[1])
+    return np.argsort(unit.astype(np.float64) @ direction, kind="stable")
+
+
+@single_blas_thread()
+def sampled_pass(
+    unit: Vectors,
+    kernels: Sequence[Kernel],
+    rows: NDArray[np.int64],
+    *,
+    bins: NDArray[np.int64] | None = None,
+    compute: Compute | None = None,
+    progress: Progress | None = None,
+) -> PairwisePass:
+    """Row sums and nearest other rows of a sample of m rows against all n, in time O(m n d): shapes (m,), (m, bins).
+
+    Args:
+        unit: unit rows, shape (n, d).
+        kernels: as for ``row_sums``.
+        rows: the sampled rows, shape (m,).
+        bins: bin of each of the n rows; None puts all into one.
+        compute: device, precision and threads.
+        progress: told of blocks done and all blocks.
+    """
+    n, m = len(unit), len(rows)
+    bin_of = np.zeros(n, dtype=np.int64) if bins is None else bins
+    count = int(bin_of.max(initial=0)) + 1
+    # the sample stands before the rows: one list of rows, so that any backend multiplies slices of it
+    backend = choose_backend(unit, np.concatenate([rows, np.arange(n)]), compute or Compute())
+
+    def work(block: slice) -> Found:
+        return _one_block(backend, kernels, rows, block, bin_of[block], count)
+
+    blocks = [slice(s, min(s + _SAMPLED_TILE, n)) for s in range(0, n, _SAMPLED_TILE)]
+    sums = [np.zeros((m, count)) for _ in kernels]
+    index, cosine = np.full(m, -1, dtype=np.int64), np.full(m, -np.inf, dtype=np.float32)
+    parts_of = in_order(work, blocks, workers=backend.workers, prepare=backend.prepare)
+    for done, (parts, at, best) in enumerate(parts_of, start=1):
+        for total, part in zip(sums, parts, strict=True):
+            total += part
+        better = best > cosine
+        index, cosine = np.where(better, at, index), np.where(better, best, cosine)
+        if progress is not None:
+            progress(done, len(blocks))
+    found = tuple(RowSums(by_bin.sum(axis=1), by_bin.astype(np.float32)) for by_bin in sums)
+    return PairwisePass(found, Neighbours(index, cosine))
+
+
+def _one_block(
+    backend: Backend,
+    kernels: Sequence[Kernel],
+    rows: NDArray[np.int64],
+    block: slice,
+    bins: NDArray[np.int64],
+    count: int,
+) -> Found:
+    """Sums by bin of the sampled rows over one block of all rows, and their best column of it."""
+    m = len(rows)
+    cosines = backend.cosines(slice(0, m), slice(m + block.start, m + block.stop))
+    own = np.flatnonzero((rows >= block.start) & (rows < block.stop))
+    backend.set_cells(cosines, own, rows[own] - block.start, 1.0)
+    tiles = evaluate_kernels(kernels, cosines, backend.ops)
+    indicator = np.eye(count, dtype=np.float32)[bins]
+    sums = [backend.sums(t, indicator, transposed=False) for t in tiles]
+    backend.set_cells(cosines, own, rows[own] - block.start, -np.inf)
+    index, cosine = backend.largest(cosines, transposed=False)
+    return sums, index + block.start, cosine
