@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus, normalise_text
-from cuvee.defects.near_texts import _rows_of_band, _Shingles, _sort_unique, find_near_texts
+from cuvee.defects.duplicates import _rows_of_band, _Shingles, _sort_unique, find_near_texts
 from cuvee.measure.lexical import measure_near_duplicates
 from cuvee.measure.subject import Subject
 
