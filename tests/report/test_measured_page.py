@@ -19,10 +19,8 @@ from cuvee.records.parts import (
     SampleRow,
 )
 from cuvee.report import render_measurement
-from cuvee.report.chart_parts import COLOURS, DARK
-from cuvee.report.measured_charts import EXTRA_COLOURS, EXTRA_DARK, draw_map_panels, pick_ticks
-from cuvee.report.measured_numbers import name_diversity, write_probability, write_uncertainty
-from cuvee.report.measured_tables import list_provenance, list_splits
+from cuvee.report.charts import COLOURS, DARK, draw_map_panels, pick_ticks
+from cuvee.report.corpus_page import list_provenance, list_splits, name_diversity, write_probability, write_uncertainty
 
 NAN = float("nan")
 LABELS = ("card_arrival", HOSTILE, "refund")
@@ -186,9 +184,9 @@ def test_every_chart_is_there_named_and_in_colours_that_the_dark_theme_knows(pag
     assert len(named) == 4 and all(a.get("aria-hidden") == "true" for a in charts if "aria-label" not in a)
     inside = "".join(re.findall(r'<svg class="chart".*?</svg>', page, flags=re.S))
     used = set(re.findall(r'(?:fill|stroke)="(#[0-9a-fA-F]+)"', inside))
-    known = (*COLOURS, *EXTRA_COLOURS)
+    known = COLOURS
     assert used and used <= set(known)
-    assert len(known) == len(set(known)) == len((*DARK, *EXTRA_DARK))
+    assert len(known) == len(set(known)) == len(DARK)
     assert all(f'[fill="{colour}"]' in page for colour in known)
 
 

@@ -24,7 +24,7 @@ from cuvee.records import (
     Usage,
 )
 from cuvee.report import ReportData, render_report
-from cuvee.report.chart_parts import COLOURS, DARK
+from cuvee.report.charts import COLOURS, DARK
 from cuvee.report.tables import write_number, write_p, write_points, write_seconds, write_size
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not

@@ -10,9 +10,8 @@ from cuvee.recommend import ComparedCells, compare_advice, recommend_mixture, su
 from cuvee.recommend.wording import write_rows, write_shape
 from cuvee.records import TwoLines
 from cuvee.report import render_report
-from cuvee.report.chart_parts import COLOURS
-from cuvee.report.robustness import list_asides, list_rows, list_variants, write_two_lines
-from cuvee.report.tables import list_leaders
+from cuvee.report.charts import COLOURS
+from cuvee.report.tables import list_asides, list_leaders, list_rows, list_variants, write_two_lines
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

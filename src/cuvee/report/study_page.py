@@ -1,4 +1,4 @@
-"""Which charts a report shows, with their titles and captions."""
+"""The page of a study: which charts and tables it shows, with their titles and captions."""
 
 from __future__ import annotations
 
@@ -6,20 +6,35 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.records import CellSummary, Estimate, Gain
-from cuvee.report.chart_parts import capitalise, percent_domain, plain_domain
+from cuvee.records import CellSummary, Estimate, Gain, ShapeTest
+from cuvee.report import tables
 from cuvee.report.charts import (
     Baselines,
+    capitalise,
     draw_accuracy_by_diversity,
     draw_accuracy_by_level,
     draw_accuracy_by_share,
+    draw_gain_by_rows,
     draw_gains,
     draw_metric_by_level,
     draw_tau_curves,
+    percent_domain,
+    plain_domain,
 )
 from cuvee.report.data import ReportData
-from cuvee.report.tables import write_size
+from cuvee.report.page import render_page
+from cuvee.report.tables import (
+    Figure,
+    find_gain,
+    write_gain,
+    write_p,
+    write_percent,
+    write_seconds,
+    write_size,
+    write_two_lines,
+)
 
+_VERDICTS = {"use": "Use synthetic data", "do-not-use": "Do not use synthetic data", "underpowered": "Not settled"}
 _METRICS = {
     "vendi_q1": ("Diversity", "Vendi score, q = 1"),
     "mmd": ("Shift from real", "squared MMD"),
@@ -28,12 +43,13 @@ _METRICS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One chart as SVG text with what stands above and below it; both are plain text."""
+class _Pool:
+    """Some rows of one pool."""
 
-    title: str
-    svg: str
-    caption: str = ""
+    key: str
+    rows: tuple[tuple[str, str], ...]
+    note: str
+    best: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +81,158 @@ class Grid:
         )
 
 
+def render_report(data: ReportData) -> str:
+    """One self-contained HTML page; all text of the study is escaped, nothing is fetched.
+
+    Args:
+        data: what the page shows.
+
+    Raises:
+        ValueError: a chart cannot be drawn from the numbers given.
+    """
+    parts = (
+        *(tables.list_tiles, tables.list_cells, tables.list_leaders, tables.list_metric_tables, tables.list_written),
+        *(tables.list_asides, tables.list_rows, tables.list_variants, tables.count_rejected, write_size, capitalise),
+        *(gather_grid, draw_verdict, draw_levels, draw_shares, draw_measurements, draw_tau_ranges, draw_rows),
+        *(name_verdict, shorten, list_shapes, show_composition, show_confirmation, list_samples, list_cost),
+        *(list_generation, write_provenance),
+    )
+    return render_page("study.html.j2", data, {part.__name__: part for part in parts})
+
+
+def name_verdict(data: ReportData) -> str:
+    """In large letters."""
+    return _VERDICTS[data.advice.decision]
+
+
+def shorten(sentence: str) -> str:
+    """The sentence without the verdict before its colon, which stands above it in large letters."""
+    _, colon, rest = sentence.partition(": ")
+    return rest[:1].upper() + rest[1:] if colon else sentence
+
+
+def list_shapes(data: ReportData) -> list[dict[str, object]]:
+    """The shape tests in words."""
+    return [_show_shape(shape) for shape in data.advice.shapes]
+
+
+def _show_shape(shape: ShapeTest) -> dict[str, object]:
+    return {
+        "dial": shape.dial,
+        "verdict": shape.verdict,
+        "means": [(name, write_percent(mean)) for name, mean in zip(shape.levels, shape.means, strict=True)],
+        "draws": shape.draws,
+        "p_values": [(name, write_p(p)) for name, p in shape.p_values.items()],
+        "two_lines": write_two_lines(shape),
+        "interpreted": shape.interpreted,
+        "note": shape.note,
+    }
+
+
+def show_composition(data: ReportData) -> dict[str, object] | None:
+    """The recommended blend in numbers."""
+    parts = data.composition
+    return (
+        None
+        if parts is None
+        else {
+            "rows": f"{parts.rows:,}",
+            "share": write_percent(parts.share),
+            "unique": f"{parts.unique_rows:,}",
+            "repeats": "no row twice" if parts.most_repeats <= 1 else f"no row more than {parts.most_repeats:,} times",
+            "labels": [(label, [f"{count:,}" for count in counts]) for label, counts in parts.label_counts.items()],
+        }
+    )
+
+
+def show_confirmation(data: ReportData) -> dict[str, object] | None:
+    """What the locked test said, in numbers."""
+    confirmation = data.advice.confirmation
+    return (
+        None
+        if confirmation is None
+        else {
+            "cell": confirmation.cell.key,
+            "test_items": f"{confirmation.test_items:,}",
+            "fresh": confirmation.fresh_draws,
+            "accuracy": write_percent(confirmation.accuracy),
+            "gains": [(gain.over, write_gain(gain)) for gain in confirmation.gains],
+            "note": confirmation.note,
+        }
+    )
+
+
+def list_samples(data: ReportData) -> dict[str, list[_Pool]]:
+    """Dial -> the rows to show of its levels; what is of no level comes under its own key."""
+    best = data.advice.best
+    winner = "" if best is None else f"{best.cell.dial}={best.cell.level}"
+    keys = [level.key for level in data.levels if level.key in data.samples]
+    keys += [key for key in data.samples if key not in keys]
+    dials = {level.key: level.dial for level in data.levels}
+    groups: dict[str, list[_Pool]] = {}
+    for key in keys:
+        pool = _Pool(key=key, rows=tuple(data.samples[key]), note=data.notes.get(key, ""), best=key == winner)
+        groups.setdefault(dials.get(key, key), []).append(pool)
+    return groups
+
+
+def list_generation(data: ReportData) -> list[tuple[str, str]]:
+    """What was asked, spent and noted, as rows of a table; what did not occur is left out."""
+    found = data.generation
+    if found is None:
+        return []
+    rows = [
+        ("requests answered", f"{found.requests:,}"),
+        ("answers replayed from the ledger", f"{found.replayed:,}"),
+        ("tokens in", f"{found.prompt_tokens:,}"),
+        ("tokens out", f"{found.completion_tokens:,}"),
+        ("cost", "" if found.cost is None else f"{found.cost:,.4f} {found.currency}"),
+        ("requests sent again after trouble", f"{found.retries:,}"),
+        ("requests cut off unanswered", f"{found.unanswered:,}" if found.unanswered else ""),
+        ("requests failed for good", _list_counts(found.failed) or "0"),
+        ("answers rejected", _list_counts(found.rejected) or "0"),
+        ("parameters the endpoint may have ignored", ", ".join(found.unverified)),
+    ]
+    return [row for row in rows if row[1]] + [("note", note) for note in found.notes]
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+    return f"{sum(counts.values()):,} ({parts})" if parts else ""
+
+
+def list_cost(data: ReportData) -> list[tuple[str, str]]:
+    """What the study took: requests, tokens, trials, time."""
+    usage = data.usage
+    each = f", in each of {data.folds} folds" if data.folds else ""
+    cost = (
+        []
+        if data.generation is not None
+        else [
+            ("LLM requests sent", f"{usage.requests:,}"),
+            ("answers replayed from the ledger", f"{usage.replayed:,}"),
+            ("prompt tokens", f"{usage.prompt_tokens:,}"),
+            ("completion tokens", f"{usage.completion_tokens:,}"),
+        ]
+    )
+    cost += [
+        (f"trials of all cells{each}", f"{sum(cell.trials for cell in data.advice.cells):,}"),
+    ]
+    cost += [(f"time, {stage}", write_seconds(seconds)) for stage, seconds in data.seconds.items()]
+    if data.seconds:
+        cost.append(("time, all", write_seconds(sum(data.seconds.values()))))
+    return cost
+
+
+def write_provenance(data: ReportData) -> str:
+    """Which encoders measured."""
+    encoders = sorted({f"{m.encoder} ({m.encoder_hash[:12]})" for m in data.measurements.values()})
+    if not encoders:
+        return ""
+    return f"Encoder: {', '.join(encoders)}. Numbers of another encoder, tau or n are not comparable with these."
+
+
+# --- charts ---
 def gather_grid(data: ReportData) -> Grid:
     """The cells that charts compare."""
     cells = [c for c in data.advice.cells if c.cell.trainer == data.grid_trainer]
@@ -234,3 +402,25 @@ def _find_tau_curve(data: ReportData, dial: str, level: str) -> list[tuple[float
         if name.startswith("dcscore") and "tau" in e.settings and math.isfinite(e.value) and e.value > 0
     ]
     return sorted(points)
+
+
+def draw_rows(data: ReportData) -> list[Figure]:
+    """The gain over real-only by the number of real rows, one chart a dial, one line a level, at the tested share."""
+    if len(data.advice.by_rows) < 2:
+        return []
+    best = data.advice.best
+    loss = "ce" if best is None else best.cell.loss
+    figures = []
+    for dial, names in data.level_ranks.items():
+        cells = [
+            summary
+            for summary in data.advice.cells
+            if (summary.cell.kind, summary.cell.dial) == ("blend", dial)
+            and (summary.cell.trainer, summary.cell.loss) == (data.grid_trainer, loss)
+            and math.isclose(summary.cell.share, data.tested_share, abs_tol=1e-9)
+            and find_gain(summary.gains, "real-only") is not None
+        ]
+        if len({summary.cell.rows_per_label for summary in cells}) > 1:
+            svg = draw_gain_by_rows(cells, levels=names, dial=dial, delta=data.counts_from, unit=data.rows_unit)
+            figures.append(Figure(title=f"Gain by real rows: {dial}", svg=svg))
+    return figures
