@@ -210,7 +210,7 @@ def measure_faults(latency: float = 0.1) -> None:
     from aiohttp import web
 
     from cuvee.corpus import Corpus
-    from cuvee.generate import Endpoint, Ledger, ParaphraseDial, Sampling, generate_pools
+    from cuvee.generate import Endpoint, GenerationSpec, Ledger, OpenedLLM, ParaphraseDial, generate_pools
 
     faults, started, stop, ports = Faults(), threading.Event(), threading.Event(), []
 
@@ -246,9 +246,12 @@ def measure_faults(latency: float = 0.1) -> None:
         faults.seen.clear()
         with Ledger() as ledger:
             generate_pools(
-                train, dial=ParaphraseDial(levels=[0, 2], sources=2), blocks=(0, 1), rows_per_label=100,
-                endpoint=endpoint, ledger=ledger, sampling=Sampling(), describe="texts", seed=1,
-            )  # fmt: skip
+                train,
+                GenerationSpec(blocks=(0, 1), rows_per_label=100, describe="texts", seed=1),
+                ParaphraseDial(levels=[0, 2], sources=2),
+                OpenedLLM(endpoint=endpoint),
+                ledger,
+            )
         return time.monotonic() - begun
 
     clean = generate()

@@ -18,7 +18,9 @@ from cuvee.generate import (
     Dial,
     EmbeddedLLM,
     ExamplesDial,
+    GenerationSpec,
     Ledger,
+    OpenedLLM,
     ParaphraseDial,
     Sampling,
     SamplingDial,
@@ -64,13 +66,12 @@ def main() -> None:
     encoder = load_encoder()
     print("| dial | level | rows | Vendi q=1 | DCScore tau=0.1 | distinct-2 | near-duplicates |")
     print("|---|---|---|---|---|---|---|")
+    sampling = Sampling(temperature=0.7, max_tokens=24)
+    spec = GenerationSpec(rows_per_label=ROWS, sampling=sampling, describe="news headlines")
     with EmbeddedLLM() as llm, Ledger() as ledger:
         similar = order_examples(train, encoder.encode(train.texts), selection="similar", seed=0)
         for dial in make_dials(similar):
-            pools = generate_pools(
-                train, dial=dial, blocks=[0], rows_per_label=ROWS, endpoint=llm.endpoint, ledger=ledger,
-                sampling=Sampling(temperature=0.7, max_tokens=24), describe="news headlines", seed=0,
-            )  # fmt: skip
+            pools = generate_pools(train, spec, dial, OpenedLLM(endpoint=llm.endpoint), ledger)
             least = min(len(pool.corpus) for pool in pools)
             for pool in pools:
                 found = measure_corpus(pool.corpus, encoder=encoder, metrics=METRICS, rows=least).values

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asking import generate_pools
 from cuvee.corpus import load_corpus
 from cuvee.errors import GenerationError, InputError
-from cuvee.generate import Ledger, ParaphraseDial, Sampling, SamplingDial, TopicsDial, generate_pools
+from cuvee.generate import Ledger, ParaphraseDial, Sampling, SamplingDial, TopicsDial
 from cuvee.generate.accounting import Accounting, AnswerCounts, SlotEnd, add_answers, count_slots
 from cuvee.generate.dials import BaseThenRefineDial, TabooDial
 from cuvee.generate.failures import Failure

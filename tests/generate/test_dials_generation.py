@@ -9,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from asking import generate_pools
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError
-from cuvee.generate import Ledger, Sampling, generate_pools
+from cuvee.generate import Ledger, Sampling
 from cuvee.generate.dials import DIALS, make_dial
 from local_llm import WORDS, LocalLLM
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from cuvee.errors import ConfigError
-from cuvee.generate.acceptance import Judge, settling_waves
+from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules, settling_waves
 from cuvee.generate.calls import Answer, Sampling
 from cuvee.generate.dials import (
     Avoid,
@@ -23,7 +23,7 @@ LABELS = ("alpha", "beta")
 
 def make_judge(train, slots, attempts=3):
     writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
-    return Judge(slots, train=train, writer=writer, nearest=None, attempts=attempts, least_words=2)
+    return AcceptanceFilter(slots, train=train, writer=writer, rules=AcceptanceRules(attempts=attempts), least_words=2)
 
 
 def slots_of(dial, rows=8):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asking import generate_pools
 from cuvee.corpus import Corpus
 from cuvee.encoders import load_encoder
 from cuvee.errors import GenerationError, InputError, MissingDependency
@@ -24,7 +25,6 @@ from cuvee.generate import (
     Sampling,
     SamplingDial,
     TopicsDial,
-    generate_pools,
 )
 from cuvee.model_files import SMOLLM2_SHA256, find_smollm2
 

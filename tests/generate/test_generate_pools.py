@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from asking import generate_pools
 from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError, EndpointUnreachable, GenerationError, ModelNotFound
 from cuvee.generate import (
@@ -20,9 +21,8 @@ from cuvee.generate import (
     SamplingDial,
     TopicsDial,
     generate_corpus,
-    generate_pools,
 )
-from cuvee.generate.acceptance import Judge
+from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.dials.refine import BaseThenRefineDial
 from cuvee.generate.dials.taboo import TabooDial
 from cuvee.generate.failures import Failure
@@ -380,7 +380,7 @@ def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled
     writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
 
     def make_judge(chosen):
-        return Judge(chosen, train=train, writer=writer, nearest=None, attempts=4, least_words=2)
+        return AcceptanceFilter(chosen, train=train, writer=writer, rules=AcceptanceRules(attempts=4), least_words=2)
 
     def fill(ledger, open_client):
         filling = Filling(slots, make_judge)

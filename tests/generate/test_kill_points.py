@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from asking import generate_pools
 from cuvee.corpus import Corpus, write_corpus
 from cuvee.generate import (
     Endpoint,
@@ -23,7 +24,6 @@ from cuvee.generate import (
     Sampling,
     SamplingDial,
     TopicsDial,
-    generate_pools,
 )
 from local_llm import write_text
 

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asking import generate_to_target
 from cuvee.errors import GenerationError
 from cuvee.generate import Ledger, SamplingDial, TopicsDial
-from cuvee.generate.targets import LevelSearch, Target, generate_to_target
+from cuvee.generate.targets import LevelSearch, Target
 
 LABELS = ("alpha", "beta")
 TOPICS = {label: [f"{label} topic{j}" for j in range(16)] for label in LABELS}

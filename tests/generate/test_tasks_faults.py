@@ -8,8 +8,9 @@ from collections import Counter
 import pytest
 from aiohttp import web
 
+from asking import generate_pools
 from cuvee.corpus import Corpus
-from cuvee.generate import Ledger, Sampling, SamplingDial, generate_pools
+from cuvee.generate import Ledger, Sampling, SamplingDial
 
 ROWS = 600
 TRAIN = {

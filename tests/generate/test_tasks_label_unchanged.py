@@ -2,8 +2,9 @@
 
 import pytest
 
+from asking import generate_pools
 from cuvee.fingerprint import hash_value
-from cuvee.generate import Ledger, ParaphraseDial, Sampling, TopicsDial, generate_pools
+from cuvee.generate import Ledger, ParaphraseDial, Sampling, TopicsDial
 from cuvee.generate.dials import AttributesDial, BaseThenRefineDial, ExamplesDial, TabooDial
 from local_llm import write_text
 

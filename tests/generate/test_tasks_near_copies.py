@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.generate.acceptance import Judge
+from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Answer, Sampling
 from cuvee.generate.dials import SamplingDial
 from cuvee.generate.near_copies import NearCopies, check_threshold, count_shingles, shingles_of
@@ -45,8 +45,12 @@ def test_thresholds_out_of_range_are_refused(threshold):
 
 def make_judge(train, slots, threshold=0.7, attempts=3):
     writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
-    return Judge(
-        slots, train=train, writer=writer, nearest=None, attempts=attempts, least_words=1, near_duplicate=threshold
+    return AcceptanceFilter(
+        slots,
+        train=train,
+        writer=writer,
+        least_words=1,
+        rules=AcceptanceRules(attempts=attempts, near_duplicate=threshold),
     )
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from asking import generate_pools, generate_to_target
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, GenerationError
 from cuvee.generate import (
@@ -15,11 +16,10 @@ from cuvee.generate import (
     SamplingDial,
     TopicsDial,
     generate_corpus,
-    generate_pools,
 )
 from cuvee.generate.dials import BaseThenRefineDial, ExamplesDial, TabooDial
 from cuvee.generate.strata import WRITINGS, choose_kind, find_strata
-from cuvee.generate.targets import Target, generate_to_target
+from cuvee.generate.targets import Target
 from local_llm import write_text
 
 PASSAGES = Corpus.from_rows(

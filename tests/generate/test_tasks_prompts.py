@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+from asking import generate_pools
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate import Ledger, ParaphraseDial, Sampling, generate_pools
+from cuvee.generate import Ledger, ParaphraseDial, Sampling
 from cuvee.generate.calls import Request
 from cuvee.generate.dials import Draft, Slot
 from cuvee.generate.prompts import PromptWriter

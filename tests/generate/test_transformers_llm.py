@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, GenerationConfig, LlamaConfig, L
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, GenerationError, InputError, MissingDependency
 from cuvee.generate import Answer, Ledger, OpenedLLM, Request, Sampling
-from cuvee.generate.acceptance import Judge
+from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.dials import SamplingDial
 from cuvee.generate.dials.protocol import wanted_slots
 from cuvee.generate.failures import Failure
@@ -528,8 +528,8 @@ def test_rounds_with_the_real_smollm2(tmp_path):
 
 def fill(train, writer, batch, llm, ledger):
     def make_judge(slots):
-        return Judge(
-            slots, train=train, writer=writer, nearest=None, refuse=None, keep_truncated=True, attempts=6, least_words=2
+        return AcceptanceFilter(
+            slots, train=train, writer=writer, rules=AcceptanceRules(keep_truncated=True), least_words=2
         )
 
     filling = Filling(batch.slots, make_judge)

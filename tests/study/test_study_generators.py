@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
 
 from cuvee.config import make_config
 from cuvee.errors import RunFolderError
@@ -73,6 +74,26 @@ def test_another_draft_model_is_named_and_sends_only_drafts_and_what_hangs_on_th
     assert draft_by("base")[0] == {}
     assert draft_by("larger")[0] == {"larger": 9, "tiny": 9}
     assert before == plain.stat().st_mtime_ns
+
+
+# --- several dials --------------------------------------------------------------------------------
+def test_requests_of_a_later_dial_are_sent_while_one_of_an_earlier_dial_waits(settings, tmp_path, local):
+    given = {**settings, "dials": [PLAIN, {"name": "examples", "levels": [1, 2], "shown": 1}], "draws": FEW}
+    pools_of(given, tmp_path / "clean")
+    local.bodies.clear()
+    waiting = []
+
+    async def limit_one(_number, _request, body):
+        if body["temperature"] == 0.3 and not waiting:
+            waiting.append(body)
+            return web.Response(status=429, headers={"Retry-After": "2"})
+        return None
+
+    local.script = limit_one
+    pools_of(given, tmp_path / "run")
+    first, again = [place for place, body in enumerate(local.bodies) if body == waiting[0]]
+    assert any(body["temperature"] != 0.3 for body in local.bodies[first:again])
+    assert files_of(tmp_path / "run") == files_of(tmp_path / "clean")
 
 
 # --- replicas -------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from asking import generate_to_target
 from cuvee.config import TargetConfig, make_config
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, RunFolderError
-from cuvee.generate import Ledger, OpenedLLM, generate_to_target
+from cuvee.generate import Ledger, OpenedLLM
 from cuvee.generate.dials import list_leaves
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate
@@ -145,9 +146,9 @@ def reach(study, local, target, key="k"):
     blocks = [0, 1]
     with Ledger(study.folder.ledger_path) as ledger:
 
-        def search(*, score, target, budget_rows):
+        def search(score, target):
             return generate_to_target(
-                study.train, dial=dial, score=score, target=target, budget_rows=budget_rows, blocks=blocks,
+                study.train, dial=dial, score=score, target=target, budget_rows=target.budget_rows, blocks=blocks,
                 rows_per_label=max(study.block_rows().values()), endpoint=local.endpoint(concurrency=4),
                 ledger=ledger, describe=study.config.describe, attempts=3,
             )  # fmt: skip

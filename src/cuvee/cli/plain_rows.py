@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,15 +14,17 @@ from cuvee.corpus import Corpus, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
 from cuvee.generate import (
+    AcceptanceRules,
     EmbeddedLLM,
     Endpoint,
+    GenerationSpec,
     Ledger,
     OpenedLLM,
     Pool,
     Sampling,
     SamplingDial,
     TransformersLLM,
-    generate_corpus,
+    generate_pools,
     generate_to_target,
     write_quarantine,
 )
@@ -31,7 +32,7 @@ from cuvee.generate.embedded import Room
 from cuvee.generate.ledger import Session, check_ledger
 from cuvee.generate.parsing import DRAFT
 from cuvee.generate.spending import Meter, list_notes
-from cuvee.generate.strata import Kind, choose_kind, find_strata
+from cuvee.generate.strata import Kind
 from cuvee.generate.templates import PromptSet
 from cuvee.records import Rejected
 from cuvee.store import hold_file
@@ -118,49 +119,24 @@ def count_rejected(rejected: Sequence[Rejected]) -> int:
 
 def _make_pool(real: Corpus, llm: OpenedLLM, asking: Asking, ledger: Ledger, progress: Progress) -> tuple[Pool, str]:
     """The pool at the one temperature, or at that whose pool comes nearest to the target; with what came of it."""
-    sampling = Sampling(max_tokens=asking.max_tokens)
-    if asking.target is None:
-        dial = SamplingDial(levels=[asking.temperature])
-        pool = generate_corpus(
-            real,
-            dial=dial,
-            level=dial.levels[0].name,
-            rows_per_label=asking.rows,
-            endpoint=llm.endpoint,
-            ledger=ledger,
-            sampling=sampling,
-            describe=asking.describe,
-            seed=asking.seed,
-            near_duplicate=asking.near_duplicate,
-            kind=asking.kind,
-            sources=asking.sources,
-            prompts=asking.prompts,
-            progress=progress,
-            open_client=llm.open_client,
-        )
-        return pool, ""
-    strata = find_strata(real, choose_kind(real, asking.kind, asking.sources), asking.sources)
-    found = generate_to_target(
-        real,
-        dial=SamplingDial(levels=TEMPERATURES),
-        score=make_score(
-            asking.target.metric, rows=matched_rows(asking.rows * len(strata)), against=real, seed=asking.seed
-        ),
-        target=make_target(asking.target),
-        budget_rows=sys.maxsize,
+    spec = GenerationSpec(
         rows_per_label=asking.rows,
-        endpoint=llm.endpoint,
-        ledger=ledger,
-        sampling=sampling,
+        sampling=Sampling(max_tokens=asking.max_tokens),
         describe=asking.describe,
         seed=asking.seed,
-        near_duplicate=asking.near_duplicate,
         kind=asking.kind,
         sources=asking.sources,
         prompts=asking.prompts,
-        progress=progress,
-        open_client=llm.open_client,
+        rules=AcceptanceRules(near_duplicate=asking.near_duplicate),
     )
+    if asking.target is None:
+        dial = SamplingDial(levels=[asking.temperature])
+        (pool,) = generate_pools(real, spec, dial, llm, ledger, progress=progress)
+        return pool, ""
+    rows = matched_rows(asking.rows * len(spec.strata(real)))
+    score = make_score(asking.target.metric, rows=rows, against=real, seed=asking.seed)
+    dial, target = SamplingDial(levels=TEMPERATURES), make_target(asking.target)
+    found = generate_to_target(real, spec, dial, llm, ledger, score=score, target=target, progress=progress)
     return found.pool, found.note
 
 

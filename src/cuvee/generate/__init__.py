@@ -1,5 +1,6 @@
 """Asks an LLM for rows at controlled levels of diversity: dials, prompts, client, ledger, pools."""
 
+from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.accounting import Accounting
 from cuvee.generate.asking import ListAsker, ask_topics
 from cuvee.generate.budgets import Budget, Prices, Spent
@@ -25,7 +26,7 @@ from cuvee.generate.dials import (
 from cuvee.generate.embedded import EmbeddedLLM
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.opened import OpenedLLM
-from cuvee.generate.pools import Pool, generate_corpus, generate_pools
+from cuvee.generate.pools import GenerationSpec, Pool, PoolMaker, fill_pools, generate_corpus, generate_pools
 from cuvee.generate.provenance import provenance_table
 from cuvee.generate.quarantine import write_quarantine
 from cuvee.generate.spending import LedgerSummary, summarise
@@ -34,6 +35,7 @@ from cuvee.generate.transformers_llm import TransformersLLM
 
 __all__ = [
     "DIALS",
+    "AcceptanceRules",
     "Accounting",
     "Answer",
     "AttributesDial",
@@ -45,6 +47,7 @@ __all__ = [
     "EmbeddedLLM",
     "Endpoint",
     "ExamplesDial",
+    "GenerationSpec",
     "LLMClient",
     "Ledger",
     "LedgerSummary",
@@ -52,6 +55,7 @@ __all__ = [
     "OpenedLLM",
     "ParaphraseDial",
     "Pool",
+    "PoolMaker",
     "Prices",
     "Request",
     "Sampling",
@@ -64,6 +68,7 @@ __all__ = [
     "TopicsDial",
     "TransformersLLM",
     "ask_topics",
+    "fill_pools",
     "generate_corpus",
     "generate_pools",
     "generate_to_target",

@@ -10,6 +10,7 @@ from cuvee.corpus import Corpus, normalise_text
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.protocol import Slot
 from cuvee.generate.dials.words import characteristic_words, find_words
+from cuvee.generate.near_copies import check_threshold
 from cuvee.generate.parsing import (
     COPY_OF_SOURCE,
     COPY_OF_TRAINING,
@@ -26,10 +27,40 @@ from cuvee.generate.waves import check_slots, settling_waves
 from cuvee.generate.wordings import Wordings
 from cuvee.records import Rejected
 
-__all__ = ["Agrees", "Judge", "Nearest", "Refuse", "Row", "settling_waves"]
+__all__ = ["AcceptanceFilter", "AcceptanceRules", "Agrees", "Nearest", "Refuse", "Row", "settling_waves"]
 
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
 """``nearest(queries, candidates)``: for each query the index of the nearest candidate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptanceRules:
+    """What an answer must be to become a row, beside usable by itself and no copy.
+
+    ``nearest`` is for a paraphrase, which must be nearer to its source than to any other base row; None skips that
+    test, and the pool's note says so. ``refuse`` says of texts why they may not become rows (they leak held-out data,
+    say). ``agrees`` says of texts with their labels which of them have it. ``near_duplicate`` is the Jaccard similarity
+    of the texts' runs of five characters, 0.5 to 1, from which a row counts as nearly the same as a training row, or
+    as one before it in its batch (a paraphrase: as its source, too); None allows all but copies. ``keep_truncated``
+    takes answers and drafts that ran into max_tokens, without their last, broken word. ``attempts`` are the answers a
+    slot may be given, usable drafts not counted.
+
+    Raises:
+        ValueError: attempts or near_duplicate out of range.
+    """
+
+    nearest: Nearest | None = None
+    refuse: Refuse | None = None
+    agrees: Agrees | None = None
+    near_duplicate: float | None = None
+    keep_truncated: bool = False
+    attempts: int = 6
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts {self.attempts!r}; must be 1 or more")
+        if self.near_duplicate is not None:
+            check_threshold(self.near_duplicate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +79,7 @@ class Row:
     avoided: tuple[str, ...] = ()
 
 
-class Judge:
+class AcceptanceFilter:
     """Fills the slots of one batch from the answers known so far.
 
     Slots are judged in their order in the batch. Each takes its first answer that is usable by itself, equals
@@ -64,35 +95,28 @@ class Judge:
         slots: base slots first, rounds in their order.
         train: whose rows may not come back.
         writer: of the questions.
-        nearest: None skips the test for the nearest base row.
-        refuse: None refuses nothing.
-        near_duplicate: Jaccard similarity from which texts are nearly the same; None skips the test.
-        agrees: whether texts have their labels; None checks nothing.
-        attempts: answers a slot may be given, usable drafts not counted.
-        least_words: fewer are too short.
-        keep_truncated: whether answers that ran into max_tokens may become rows, or drafts be refined.
+        rules: what is accepted.
+        least_words: fewer are too short; None is two, or as few as the shortest training row has.
 
     Raises:
         ConfigError: a slot wants seed examples that its stratum does not have, or drafts of pairs.
     """
 
     def __init__(
-        self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, nearest: Nearest | None,
-        refuse: Refuse | None = None, near_duplicate: float | None = None, agrees: Agrees | None = None, attempts: int,
-        least_words: int, keep_truncated: bool = False,
+        self, slots: Sequence[Slot], *, train: Corpus, writer: PromptWriter, rules: AcceptanceRules,
+        least_words: int | None = None,
     ) -> None:  # fmt: skip
         check_slots(slots, train, writer.strata, writer.writing)
         self._base = [s for s in slots if s.parent is None]
         self._paraphrases = [s for s in slots if s.parent is not None]
         self._waves = settling_waves(slots)
         self._writer = writer
-        self._nearest = nearest
         self._wordings = Wordings(writer)
-        self._screen = Screen(refuse, agrees)
-        self._known = Known(train.texts, near_duplicate)
-        self._attempts = attempts
-        self._least_words = least_words
-        self._keep_truncated = keep_truncated
+        self._screen = Screen(rules.refuse, rules.agrees)
+        self._known = Known(train.texts, rules.near_duplicate)
+        self._rules = rules
+        shortest = min((len(normalise_text(text).split()) for text in train.texts), default=2)
+        self._least_words = min(2, shortest) if least_words is None else least_words
         self._slots = {slot.key: slot for slot in slots}
         self._asked: dict[str, list[Question]] = {}
         self._parsed: dict[str, list[Parsed]] = {}
@@ -133,7 +157,7 @@ class Judge:
             return parse_pair(
                 answer, writing=writing, shown=question.shown, shown_targets=question.shown_targets,
                 avoided=question.avoided, wording=wording, least_words=self._least_words,
-                keep_truncated=self._keep_truncated,
+                keep_truncated=self._rules.keep_truncated,
             )  # fmt: skip
         parsed = parse_answer(
             answer,
@@ -142,7 +166,7 @@ class Judge:
             avoided=question.avoided,
             wording=wording,
             least_words=self._least_words,
-            keep_truncated=self._keep_truncated,
+            keep_truncated=self._rules.keep_truncated,
         )
         if question.step != "draft" or parsed.reason is not None:
             return parsed
@@ -158,7 +182,7 @@ class Judge:
             slot
             for slot in slots
             if slot.key not in self.rows
-            and sum(parsed.reason != DRAFT for parsed in self._parsed.get(slot.key, ())) < self._attempts
+            and sum(parsed.reason != DRAFT for parsed in self._parsed.get(slot.key, ())) < self._rules.attempts
             and (slot.parent is None or slot.parent in self.rows)
         ]
 
@@ -241,7 +265,7 @@ class Judge:
 
     def _measure_nearest(self) -> None:
         """Find the nearest base row of every usable paraphrase not yet measured, in one call."""
-        if self._nearest is None:
+        if self._rules.nearest is None:
             return
         base = [self.rows[s.key] for s in self._base if s.key in self.rows]
         queries: dict[tuple[str, str], None] = {}
@@ -252,6 +276,6 @@ class Judge:
                     queries[pair] = None
         if not queries:
             return
-        found = self._nearest([text for text, _ in queries], [row.text for row in base])
+        found = self._rules.nearest([text for text, _ in queries], [row.text for row in base])
         for (text, parent), index in zip(queries, found, strict=True):
             self._is_nearest[text, parent] = base[int(index)].slot.key == parent

@@ -60,7 +60,6 @@ class Making:
     """
 
     train: Corpus
-    rounds: Rounds
     model: str
     wordings: Wordings
     kind: Kind
@@ -86,7 +85,7 @@ class Part:
         return {s.key for s in self.slots} | {s.substitute for s in unfilled if s.substitute is not None}
 
 
-def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
+def compose_pool(level: Level, parts: Sequence[Part], making: Making, rounds: Rounds) -> Pool:
     """The pool of a level from the parts that its batches fill.
 
     Raises:
@@ -97,7 +96,7 @@ def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
     slots = [slot for slot, _ in placed]
     found = [(row, part) for slot, part in placed if (row := part.row(slot)) is not None]
     rows = [row for row, _ in found]
-    books = {id(part): _Book(part, making.rounds) for part in parts}
+    books = {id(part): _Book(part, rounds) for part in parts}
     failed = {key: slot for book in books.values() for key, slot in book.failed.items()}
     rejected = [r for book in books.values() for r in book.rejected]
     if making.each or not rows:
@@ -108,7 +107,7 @@ def compose_pool(level: Level, parts: Sequence[Part], making: Making) -> Pool:
         level=level,
         corpus=corpus,
         rejected=tuple(rejected),
-        usage=making.rounds.usage(asked),
+        usage=rounds.usage(asked),
         note=_note(slots, rows, failed, making.tested),
         short=len(slots) - len(rows),
         accounting=count_slots(

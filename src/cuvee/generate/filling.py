@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.generate.acceptance import Judge, Row
+from cuvee.generate.acceptance import AcceptanceFilter, Row
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.protocol import Slot
 from cuvee.generate.failures import Failure, Outcome
@@ -26,24 +26,28 @@ class FailedSlot:
 
 
 class Filling:
-    """A batch being filled: a judge of its answers, and the slots whose requests failed.
+    """A batch being filled: a filter of its answers, and the slots whose requests failed.
 
     Its slots are asked for in rounds: one begins when all requests of the one before are settled, so that its outcome
     depends on the answers alone. While requests of a round wait, what other slots will most likely be asked next is
     asked ahead; the rounds find those answers there when they come to them.
 
-    A failed slot has no row and is asked for no more: the judge goes on with the other slots, on which it has no
+    A failed slot has no row and is asked for no more: the filter goes on with the other slots, on which it has no
     influence, since only rows have any. Its paraphrases have no source.
 
     Args:
         slots: of the batch, base slots first.
-        make_judge: a judge of the slots it is given.
+        make_filter: a filter of the slots it is given.
+        name: tells apart slots of several dials, whose keys may be the same.
     """
 
-    def __init__(self, slots: Sequence[Slot], make_judge: Callable[[Sequence[Slot]], Judge]) -> None:
+    def __init__(
+        self, slots: Sequence[Slot], make_filter: Callable[[Sequence[Slot]], AcceptanceFilter], name: str = ""
+    ) -> None:
+        self.name = name
         self._slots = tuple(slots)
-        self._make_judge = make_judge
-        self._judge = make_judge(self._slots)
+        self._make_filter = make_filter
+        self._filter = make_filter(self._slots)
         self._given: list[dict[str, tuple[Question, Answer]]] = []
         self._round: Mapping[str, Question] = {}
         self._asked: dict[str, list[Question]] = {}
@@ -52,12 +56,12 @@ class Filling:
     @property
     def rows(self) -> Mapping[str, Row]:
         """The row of each filled slot, by key."""
-        return self._judge.rows
+        return self._filter.rows
 
     @property
     def rejected(self) -> list[Rejected]:
         """Every answer that became no row, and every paraphrase without a source."""
-        return [*self._judge.rejected, *(r for slot in self.failed.values() for r in slot.rejected)]
+        return [*self._filter.rejected, *(r for slot in self.failed.values() for r in slot.rejected)]
 
     def asked(self, key: str) -> Sequence[Question]:
         """The questions that were answered for a slot, in order."""
@@ -71,7 +75,7 @@ class Filling:
             is_sent: whether a question is under way or waits to be tried again.
         """
         while True:
-            self._round = self._round or self._judge.next_questions()
+            self._round = self._round or self._filter.next_questions()
             found = {key: (q, outcome) for key, q in self._round.items() if (outcome := find(q)) is not None}
             waiting = {key: q for key, q in self._round.items() if key not in found}
             fresh = {key: q for key, q in waiting.items() if not is_sent(q)}
@@ -88,15 +92,15 @@ class Filling:
             if slot.avoid is not None and any(key in gone for keys in slot.avoid.rounds for key in keys):
                 gone.add(slot.key)
         gone |= self.failed.keys()
-        ahead = Filling([slot for slot in self._slots if slot.key not in gone], self._make_judge)
+        ahead = Filling([slot for slot in self._slots if slot.key not in gone], self._make_filter)
         ahead._given = [{key: pair for key, pair in given.items() if key not in gone} for given in self._given]
-        ahead._judge.give(*ahead._given)
+        ahead._filter.give(*ahead._given)
         ahead.give({key: pair for key, pair in found.items() if key not in gone})
         return ahead
 
     def looks_usable(self, key: str, question: Question, answer: Answer) -> bool:
         """Whether an answer may become a row, judged by itself."""
-        return self._judge.parse(key, question, answer).reason is None
+        return self._filter.parse(key, question, answer).reason is None
 
     def give(self, outcomes: Mapping[str, tuple[Question, Outcome]]) -> None:
         """Take what came of the questions, by slot key."""
@@ -113,12 +117,12 @@ class Filling:
         if failures:
             self._close(failures)
         else:
-            self._judge.give(answers)
+            self._filter.give(answers)
 
     def _close(self, failures: Mapping[str, tuple[Question, Failure]]) -> None:
-        """Judge the other slots afresh, as if the failed ones had never been wanted."""
+        """AcceptanceFilter the other slots afresh, as if the failed ones had never been wanted."""
         for key, (question, failure) in failures.items():
-            before = tuple(r for r in self._judge.rejected if r.slot == key)
+            before = tuple(r for r in self._filter.rejected if r.slot == key)
             self.failed[key] = FailedSlot(question=question, failure=failure, rejected=before)
-        self._judge = self._make_judge([slot for slot in self._slots if slot.key not in self.failed])
-        self._judge.give(*({k: pair for k, pair in given.items() if k not in self.failed} for given in self._given))
+        self._filter = self._make_filter([slot for slot in self._slots if slot.key not in self.failed])
+        self._filter.give(*({k: pair for k, pair in given.items() if k not in self.failed} for given in self._given))

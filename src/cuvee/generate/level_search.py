@@ -12,7 +12,8 @@ class Target:
     """What a pool should score: a ``value``, or a ``quantile`` of what the dial reaches.
 
     ``quantile`` 0 is the lower one of the scores of the dial's first and last level, 1 the higher one, 0.5 their mean.
-    ``tolerance`` is how far off, in the score's unit, is near enough. ``metric_name`` is for messages.
+    ``tolerance`` is how far off, in the score's unit, is near enough. ``metric_name`` is for messages. ``budget_rows``
+    are the distinct rows that may be asked for, over all levels tried; None sets no bound.
 
     Raises:
         ValueError: neither or both of value and quantile, or one out of range.
@@ -22,6 +23,7 @@ class Target:
     value: float | None = None
     quantile: float | None = None
     tolerance: float
+    budget_rows: int | None = None
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.quantile is None):

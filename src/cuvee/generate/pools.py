@@ -2,60 +2,178 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from cuvee.corpus import Corpus, normalise_text
+from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate.acceptance import Agrees, Judge, Nearest, Refuse
+from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Endpoint, Sampling
-from cuvee.generate.client import LLMClient
 from cuvee.generate.composition import Making, Part, Pool, compose_pool
-from cuvee.generate.dials.protocol import Dial, Slot, wanted_slots
+from cuvee.generate.dials.protocol import Batch, Dial, Slot, wanted_slots
 from cuvee.generate.filling import Filling
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.masking import LOCAL
-from cuvee.generate.near_copies import check_threshold
-from cuvee.generate.opened import OpenClient, OpenedLLM
+from cuvee.generate.opened import OpenedLLM
 from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.rounds import Progress, Rounds
-from cuvee.generate.strata import Kind, choose_kind, find_strata
+from cuvee.generate.strata import Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet
 from cuvee.generate.wordings import Wordings
 from cuvee.records import Level
 from cuvee.registry import nearest_name
 
-__all__ = ["Pool", "generate_corpus", "generate_pools"]
+__all__ = ["GenerationSpec", "Pool", "PoolMaker", "fill_pools", "generate_corpus", "generate_pools"]
 
 
-def generate_pools(
-    train: Corpus,
-    *,
-    dial: Dial,
-    levels: Sequence[str] | None = None,
-    blocks: Sequence[int],
-    rows_per_label: int,
-    endpoint: Endpoint,
-    ledger: Ledger,
-    sampling: Sampling,
-    describe: str = "examples",
-    seed: int,
-    nearest: Nearest | None = None,
-    refuse: Refuse | None = None,
-    near_duplicate: float | None = None,
-    agrees: Agrees | None = None,
-    kind: Kind | None = None,
-    sources: Sequence[str] | None = None,
-    prompts: PromptSet | None = None,
-    keep_truncated: bool = False,
-    attempts: int = 6,
-    progress: Progress | None = None,
-    open_client: OpenClient = LLMClient,
-) -> tuple[Pool, ...]:
-    """Generate the pools of several levels of a dial, one pool a level, from the least diverse.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationSpec:
+    """What is written for a dial, in how many draws, and what is accepted.
 
     What is written follows the task of the training rows: a text for a label (classification), a query for a passage
     (retrieval), a question with its answer over a context, an instruction with its response, or a story (generation).
     Dials deal rows to labels, to passages or contexts, or, where nothing is given, to the one stratum ``any``.
+
+    Args:
+        rows_per_label: rows of each label, passage or context in a block; of all where there are none.
+        blocks: numbers of the generation draws.
+        sampling: of every request; a dial may set the temperature. Pairs are given the tokens that the longest of the
+            training rows needs, if max_tokens is less.
+        describe: what the texts are, in the plural, for the prompts.
+        seed: of seed examples and requests.
+        kind: of writing; None is the one that fits the task: ``label``, ``query``, and ``question`` where rows have
+            contexts, else ``instruction``.
+        sources: passages or contexts to write about; None is those of the training rows.
+        prompts: the wording (:func:`~cuvee.generate.templates.load_prompts`); None is the built-in one.
+        rules: what is accepted.
+
+    Raises:
+        ValueError: blocks or rows_per_label out of range.
+    """
+
+    rows_per_label: int
+    blocks: Sequence[int] = (0,)
+    sampling: Sampling = field(default_factory=Sampling)
+    describe: str = "examples"
+    seed: int = 0
+    kind: Kind | None = None
+    sources: Sequence[str] | None = None
+    prompts: PromptSet | None = None
+    rules: AcceptanceRules = field(default_factory=AcceptanceRules)
+
+    def __post_init__(self) -> None:
+        blocks = self.blocks
+        if not blocks or len(set(blocks)) < len(blocks) or min(blocks) < 0:
+            raise ValueError(f"blocks {blocks!r}; give at least one, each once, 0 or more")
+        if self.rows_per_label < 1:
+            raise ValueError(f"rows_per_label {self.rows_per_label!r}; must be 1 or more")
+
+    def strata(self, train: Corpus) -> Mapping[str, Stratum]:
+        """What a dial deals rows to, by name.
+
+        Raises:
+            ConfigError: the kind does not fit the task, or there is nothing to write about.
+        """
+        return find_strata(train, choose_kind(train, self.kind, self.sources), self.sources)
+
+    def batches(self, dial: Dial, strata: Collection[str], levels: Sequence[str]) -> tuple[Batch, ...]:
+        """What these levels of a dial ask for."""
+        return dial.batches(list(strata), blocks=self.blocks, rows_per_label=self.rows_per_label, levels=levels)
+
+
+class PoolMaker:
+    """The pools of several levels of a dial: prepared, then filled (with those of other dials), then composed.
+
+    Args:
+        train: real training rows: the labels, passages or contexts, and the seed examples.
+        spec: what is written.
+        dial: what is varied.
+        endpoint: of the LLM that writes.
+        levels: names of the dial's levels; None is all.
+
+    Raises:
+        ConfigError: an unknown level, a dial that does not fit labels and rows, a kind that does not fit the task, no
+            passages or contexts for a kind that needs them, labels to check where there are none, or a draft model for
+            an LLM in this process, which has one model.
+    """
+
+    def __init__(
+        self, train: Corpus, spec: GenerationSpec, dial: Dial, endpoint: Endpoint, levels: Sequence[str] | None = None
+    ) -> None:
+        self._dial, self._levels = dial, _choose_levels(dial, levels)
+        kind = choose_kind(train, spec.kind, spec.sources)
+        if spec.rules.agrees is not None and kind != "label":
+            raise ConfigError(f"agrees checks labels, and rows of the kind {kind!r} have none; leave it out")
+        strata = find_strata(train, kind, spec.sources)
+        dial.check(list(strata), spec.rows_per_label)
+        self._batches = spec.batches(dial, strata, [level.name for level in self._levels])
+        wanted = wanted_slots(self._batches)
+        if endpoint.identity.startswith(LOCAL) and any(slot.draft and slot.draft.model for slot in wanted.values()):
+            raise ConfigError(
+                f"draft_model of dial {dial.name!r} needs an endpoint that serves it; this LLM has one model"
+            )
+        writer = PromptWriter(
+            train, describe=spec.describe, api=endpoint.api, sampling=spec.sampling, seed=spec.seed, kind=kind,
+            strata=strata, prompts=spec.prompts,
+        )  # fmt: skip
+
+        def make_filter(slots: Sequence[Slot]) -> AcceptanceFilter:
+            return AcceptanceFilter(slots, train=train, writer=writer, rules=spec.rules)
+
+        self.rows = len(wanted)
+        self.fillings = [Filling(batch.slots, make_filter, dial.name) for batch in self._batches]
+        self._making = Making(
+            train=train,
+            model=endpoint.model,
+            wordings=Wordings(writer),
+            kind=kind,
+            each=kind == "label" or len(strata) == 1,
+            tested=spec.rules.nearest is not None,
+        )
+
+    def compose(self, rounds: Rounds) -> tuple[Pool, ...]:
+        """One pool a level, from the least diverse.
+
+        Args:
+            rounds: that filled what is wanted.
+
+        Raises:
+            GenerationError: a level has no row at all for some label and block.
+        """
+        parts = list(zip(self._batches, self.fillings, strict=True))
+        return tuple(
+            compose_pool(
+                level,
+                [Part(slots=self._dial.compose(level.name, batch), filling=filling) for batch, filling in parts],
+                self._making,
+                rounds,
+            )
+            for level in self._levels
+        )
+
+
+def fill_pools(makers: Sequence[PoolMaker], llm: OpenedLLM, ledger: Ledger, progress: Progress | None = None) -> Rounds:
+    """Ask for the rows of all these pools together; no dial waits for another.
+
+    Raises:
+        EndpointError: the endpoint failed; the ledger keeps all answers.
+    """
+    rounds = Rounds(llm, ledger, total=sum(maker.rows for maker in makers), progress=progress)
+    rounds.fill([filling for maker in makers for filling in maker.fillings])
+    return rounds
+
+
+def generate_pools(
+    train: Corpus,
+    spec: GenerationSpec,
+    dial: Dial,
+    llm: OpenedLLM,
+    ledger: Ledger,
+    *,
+    levels: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Pool, ...]:
+    """Generate the pools of several levels of a dial, one pool a level, from the least diverse.
 
     All levels' slots are asked for together, each once; rejected ones are asked for again, up to ``attempts`` answers.
     What is accepted depends on the answers alone, so with a deterministic endpoint the pools are the same
@@ -65,98 +183,20 @@ def generate_pools(
 
     Args:
         train: real training rows: the labels, passages or contexts, and the seed examples.
+        spec: what is written.
         dial: what is varied.
-        levels: names of the dial's levels; None is all.
-        blocks: numbers of the generation draws.
-        rows_per_label: rows of each label, passage or context in a block; of all where there are none.
-        endpoint: the LLM.
+        llm: what writes.
         ledger: its answers so far; new ones are added.
-        sampling: of every request; a dial may set the temperature. Pairs are given the tokens that the longest of the
-            training rows needs, if max_tokens is less.
-        describe: what the texts are, in the plural, for the prompts.
-        seed: of seed examples and requests.
-        nearest: for a paraphrase's acceptance; None skips that test, and the note says so.
-        refuse: says of texts why they may not become rows (they leak held-out data, say); None refuses nothing.
-        near_duplicate: Jaccard similarity of the texts' runs of five characters, 0.5 to 1, from which a row counts
-            as nearly the same as a training row, or as one before it in its batch (a paraphrase: as its source, too);
-            None allows all but copies.
-        agrees: says of texts with their labels which of them have it; None checks nothing.
-        kind: of writing; None is the one that fits the task: ``label``, ``query``, and ``question`` where rows have
-            contexts, else ``instruction``.
-        sources: passages or contexts to write about; None is those of the training rows.
-        prompts: the wording (:func:`~cuvee.generate.templates.load_prompts`); None is the built-in one.
-        keep_truncated: take answers that ran into max_tokens, without their last, broken word.
-        attempts: answers a slot may be given.
+        levels: names of the dial's levels; None is all.
         progress: called with (rows so far, rows wanted).
-        open_client: what asks the endpoint: over HTTP, or a model in this process.
 
     Raises:
-        ConfigError: an unknown level, a dial that does not fit labels and rows, a kind that does not fit the task, no
-            passages or contexts for a kind that needs them, labels to check where there are none, or a draft model for
-            an LLM in this process, which has one model.
+        ConfigError: as :class:`PoolMaker`.
         EndpointError: the endpoint failed; the ledger keeps all answers.
-        ValueError: blocks, rows_per_label, attempts or near_duplicate out of range.
         GenerationError: a level has no row at all for some label and block.
     """
-    _check_numbers(blocks, rows_per_label, attempts)
-    chosen = _choose_levels(dial, levels)
-    if near_duplicate is not None:
-        check_threshold(near_duplicate)
-    kind = choose_kind(train, kind, sources)
-    if agrees is not None and kind != "label":
-        raise ConfigError(f"agrees checks labels, and rows of the kind {kind!r} have none; leave it out")
-    strata = find_strata(train, kind, sources)
-    dial.check(list(strata), rows_per_label)
-    names = [level.name for level in chosen]
-    batches = dial.batches(list(strata), blocks=blocks, rows_per_label=rows_per_label, levels=names)
-    wanted = wanted_slots(batches)
-    if endpoint.identity.startswith(LOCAL) and any(slot.draft and slot.draft.model for slot in wanted.values()):
-        raise ConfigError(f"draft_model of dial {dial.name!r} needs an endpoint that serves it; this LLM has one model")
-    writer = PromptWriter(
-        train, describe=describe, api=endpoint.api, sampling=sampling, seed=seed, kind=kind, strata=strata,
-        prompts=prompts,
-    )  # fmt: skip
-    least_words = min(2, *(len(normalise_text(text).split()) for text in train.texts))
-
-    def make_judge(slots: Sequence[Slot]) -> Judge:
-        return Judge(
-            slots,
-            train=train,
-            writer=writer,
-            nearest=nearest,
-            refuse=refuse,
-            near_duplicate=near_duplicate,
-            agrees=agrees,
-            keep_truncated=keep_truncated,
-            attempts=attempts,
-            least_words=least_words,
-        )
-
-    fillings = [Filling(batch.slots, make_judge) for batch in batches]
-    rounds = Rounds(
-        OpenedLLM(endpoint=endpoint, open_client=open_client),
-        ledger,
-        total=len(wanted),
-        progress=progress,
-    )
-    rounds.fill(fillings)
-    making = Making(
-        train=train,
-        rounds=rounds,
-        model=endpoint.model,
-        wordings=Wordings(writer),
-        kind=kind,
-        each=kind == "label" or len(strata) == 1,
-        tested=nearest is not None,
-    )
-    return tuple(
-        compose_pool(
-            level,
-            [Part(slots=dial.compose(level.name, b), filling=f) for b, f in zip(batches, fillings, strict=True)],
-            making,
-        )
-        for level in chosen
-    )
+    maker = PoolMaker(train, spec, dial, llm.endpoint, levels)
+    return maker.compose(fill_pools([maker], llm, ledger, progress))
 
 
 def generate_corpus(
@@ -164,60 +204,41 @@ def generate_corpus(
     *,
     dial: Dial,
     level: str,
-    blocks: Sequence[int] = (0,),
     rows_per_label: int,
-    endpoint: Endpoint,
+    endpoint: Endpoint | OpenedLLM,
     ledger: Ledger | None = None,
     sampling: Sampling | None = None,
     describe: str = "examples",
     seed: int = 0,
-    nearest: Nearest | None = None,
-    refuse: Refuse | None = None,
-    near_duplicate: float | None = None,
-    agrees: Agrees | None = None,
     kind: Kind | None = None,
     sources: Sequence[str] | None = None,
-    prompts: PromptSet | None = None,
-    keep_truncated: bool = False,
-    attempts: int = 6,
     progress: Progress | None = None,
-    open_client: OpenClient = LLMClient,
 ) -> Pool:
-    """Generate the pool of one level; see :func:`generate_pools`. Without a ledger nothing is kept."""
+    """Generate the pool of one level; :func:`generate_pools` makes several and takes every setting.
+
+    Args:
+        train: real training rows: the labels, passages or contexts, and the seed examples.
+        dial: what is varied.
+        level: the name of one of its levels.
+        rows_per_label: rows of each label, passage or context; of all where there are none.
+        endpoint: what writes.
+        ledger: its answers so far; None keeps nothing.
+        sampling, describe, seed, kind, sources: see :class:`GenerationSpec`.
+        progress: called with (rows so far, rows wanted).
+
+    Raises:
+        ConfigError, EndpointError, GenerationError, ValueError: as :func:`generate_pools`.
+    """
+    spec = GenerationSpec(
+        rows_per_label=rows_per_label, sampling=sampling or Sampling(), describe=describe, seed=seed, kind=kind,
+        sources=sources,
+    )  # fmt: skip
+    llm = endpoint if isinstance(endpoint, OpenedLLM) else OpenedLLM(endpoint=endpoint)
     with Ledger() as memory:
-        pools = generate_pools(
-            train,
-            dial=dial,
-            levels=[level],
-            blocks=blocks,
-            rows_per_label=rows_per_label,
-            endpoint=endpoint,
-            ledger=ledger if ledger is not None else memory,
-            sampling=sampling or Sampling(),
-            describe=describe,
-            seed=seed,
-            nearest=nearest,
-            refuse=refuse,
-            near_duplicate=near_duplicate,
-            agrees=agrees,
-            kind=kind,
-            sources=sources,
-            prompts=prompts,
-            keep_truncated=keep_truncated,
-            attempts=attempts,
-            progress=progress,
-            open_client=open_client,
+        (pool,) = generate_pools(
+            train, spec, dial, llm, memory if ledger is None else ledger, levels=[level], progress=progress
         )
-    return pools[0]
-
-
-def _check_numbers(blocks: Sequence[int], rows_per_label: int, attempts: int) -> None:
-    if not blocks or len(set(blocks)) < len(blocks) or min(blocks) < 0:
-        raise ValueError(f"blocks {blocks!r}; give at least one, each once, 0 or more")
-    if rows_per_label < 1:
-        raise ValueError(f"rows_per_label {rows_per_label!r}; must be 1 or more")
-    if attempts < 1:
-        raise ValueError(f"attempts {attempts!r}; must be 1 or more")
+    return pool
 
 
 def _choose_levels(dial: Dial, names: Sequence[str] | None) -> tuple[Level, ...]:

@@ -180,7 +180,7 @@ class PromptWriter:
         return [mine[i] for i in rng.permutation(len(mine))[:EXAMPLES_SHOWN]]
 
     def _wanted_rows(self, slot: Slot) -> list[int]:
-        # the judge has checked that these examples are there
+        # the filter has checked that these examples are there
         if slot.seed_ids:
             return [self._places[id_] for id_ in slot.seed_ids if id_ in self._places]
         rows = self.strata[slot.label].rows

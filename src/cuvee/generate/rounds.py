@@ -38,7 +38,7 @@ class Rounds:
         self._outcomes: dict[Request, Outcome] = {}
         self._sent: set[Request] = set()
         self._failures: Mapping[str, Failure] = {}
-        self._filled: set[str] = set()
+        self._filled: set[tuple[str, str]] = set()
 
     def fill(self, fillings: Sequence[Filling]) -> None:
         """Ask the open slots of all batches together, each distinct request once; batches wait for each other nowhere.
@@ -49,7 +49,7 @@ class Rounds:
         with self._llm.open_client(self._endpoint, self._ledger) as client:
             while self._ask(client, fillings):
                 pass
-        self._show({key for filling in fillings for key in filling.rows})
+        self._show(_filled(fillings))
 
     def key(self, question: Question) -> str:
         """What the ledger knows a question's request by."""
@@ -103,7 +103,7 @@ class Rounds:
         def look(request: Request, answer: Answer) -> None:
             filling, key, question = asked[request]
             if filling.looks_usable(key, question, answer):
-                self._filled.add(key)
+                self._filled.add((filling.name, key))
             self._show(self._filled)
 
         def more(found: Mapping[Request, Outcome]) -> list[Request]:
@@ -114,7 +114,7 @@ class Rounds:
                     fresh.setdefault(question.request, (filling, key, question))
             asked.update(fresh)
             self._sent.update(fresh)
-            self._filled = {key for filling in fillings for key in filling.rows}
+            self._filled = _filled(fillings)
             self._show(self._filled)
             # prompts that share a prefix stand together: the client gives each run of them to one slot of the endpoint
             return sorted(fresh, key=lambda r: (r.model or "", r.prompt or "", r.messages))
@@ -133,8 +133,12 @@ class Rounds:
             if (key := request_key(self._endpoint, request)) not in known:
                 self._ledger.record_failure(key, request_json(self._endpoint, request), failure)
 
-    def _show(self, filled: Collection[str]) -> None:
+    def _show(self, filled: Collection[tuple[str, str]]) -> None:
         """Report progress; it never goes back, though an answer that looked usable may turn out a duplicate."""
         if self._progress is not None and len(filled) > self._shown:
             self._shown = len(filled)
             self._progress(self._shown, self._total)
+
+
+def _filled(fillings: Iterable[Filling]) -> set[tuple[str, str]]:
+    return {(filling.name, key) for filling in fillings for key in filling.rows}

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from cuvee.corpus import Corpus
 from cuvee.errors import BudgetReached, GenerationError
-from cuvee.generate.acceptance import Agrees, Nearest, Refuse
-from cuvee.generate.calls import Endpoint, Sampling
-from cuvee.generate.client import LLMClient
 from cuvee.generate.composition import Pool
 from cuvee.generate.dials.protocol import Dial, wanted_slots
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.level_search import LevelSearch, Target
-from cuvee.generate.opened import OpenClient
-from cuvee.generate.pools import generate_pools
+from cuvee.generate.opened import OpenedLLM
+from cuvee.generate.pools import GenerationSpec, generate_pools
 from cuvee.generate.rounds import Progress
-from cuvee.generate.strata import Kind, choose_kind, find_strata
-from cuvee.generate.templates import PromptSet
 from cuvee.records import Level
 
 __all__ = ["LevelSearch", "Score", "Target", "TargetResult", "Tried", "generate_to_target"]
@@ -63,29 +57,14 @@ class TargetResult:
 
 def generate_to_target(
     train: Corpus,
-    *,
+    spec: GenerationSpec,
     dial: Dial,
+    llm: OpenedLLM,
+    ledger: Ledger,
+    *,
     score: Score,
     target: Target,
-    budget_rows: int,
-    blocks: Sequence[int] = (0,),
-    rows_per_label: int,
-    endpoint: Endpoint,
-    ledger: Ledger | None = None,
-    sampling: Sampling | None = None,
-    describe: str = "examples",
-    seed: int = 0,
-    nearest: Nearest | None = None,
-    refuse: Refuse | None = None,
-    near_duplicate: float | None = None,
-    agrees: Agrees | None = None,
-    kind: Kind | None = None,
-    sources: Sequence[str] | None = None,
-    prompts: PromptSet | None = None,
-    keep_truncated: bool = False,
-    attempts: int = 6,
     progress: Progress | None = None,
-    open_client: OpenClient = LLMClient,
 ) -> TargetResult:
     """Generate levels of a dial, one after the other, until one scores what is asked for.
 
@@ -95,13 +74,13 @@ def generate_to_target(
 
     Args:
         train: real training rows.
+        spec: what is written.
         dial: whose levels are searched.
+        llm: what writes.
+        ledger: its answers so far; new ones are added.
         score: of a pool's corpus; the numbers of two levels compare because both have the same rows a label.
         target: the score wanted.
-        budget_rows: distinct rows that may be asked for, over all levels tried.
-        blocks, rows_per_label, endpoint, ledger, sampling, describe, seed, nearest, refuse, near_duplicate, agrees,
-            kind, sources, prompts, keep_truncated, attempts, progress, open_client: as in
-            :func:`generate_pools`; without a ledger nothing is kept. Progress starts anew for each level.
+        progress: called with (rows so far, rows wanted); it starts anew for each level.
 
     Raises:
         ConfigError, EndpointError: as in :func:`generate_pools`.
@@ -109,63 +88,31 @@ def generate_to_target(
         ValueError: the budget does not reach the first level.
     """
     search, history, pools = LevelSearch(target, len(dial.levels)), list[Tried](), dict[int, Pool]()
-    spent, labels = "", list(find_strata(train, choose_kind(train, kind, sources), sources))
-    with ExitStack() as stack:
-        kept = ledger if ledger is not None else stack.enter_context(Ledger())
-        while (rank := search.next_rank()) is not None:
-            level = dial.levels[rank]
-            names = [tried.level.name for tried in history]
-            rows = _count_rows(dial, labels, blocks, rows_per_label, [*names, level.name])
-            if rows > budget_rows:
-                if not history:
-                    raise ValueError(f"budget_rows {budget_rows!r}; level {level.key} alone needs {rows}")
-                spent = f"the budget of {budget_rows} rows does not reach {level.key} ({rows} rows in all)"
-                break
-            try:
-                (pool,) = generate_pools(
-                    train,
-                    dial=dial,
-                    levels=[level.name],
-                    blocks=blocks,
-                    rows_per_label=rows_per_label,
-                    endpoint=endpoint,
-                    ledger=kept,
-                    sampling=sampling or Sampling(),
-                    describe=describe,
-                    seed=seed,
-                    nearest=nearest,
-                    refuse=refuse,
-                    near_duplicate=near_duplicate,
-                    agrees=agrees,
-                    kind=kind,
-                    sources=sources,
-                    prompts=prompts,
-                    keep_truncated=keep_truncated,
-                    attempts=attempts,
-                    progress=progress,
-                    open_client=open_client,
-                )
-            except BudgetReached as exc:
-                if not pools:
-                    raise
-                spent = str(exc)
-                break
-            except GenerationError as exc:
-                history.append(Tried(level=level, score=None, rows=rows, note=str(exc)))
-            else:
-                pools[rank] = pool
-                history.append(_scored(pool, score, rows))
-            search.tell(rank, history[-1].score)
+    spent, strata, most = "", list(spec.strata(train)), target.budget_rows
+    while (rank := search.next_rank()) is not None:
+        level = dial.levels[rank]
+        wanted = {level.name, *(tried.level.name for tried in history)}
+        in_order = [each.name for each in dial.levels if each.name in wanted]
+        rows = len(wanted_slots(spec.batches(dial, strata, in_order)))
+        if most is not None and rows > most:
+            if not history:
+                raise ValueError(f"budget_rows {most!r}; level {level.key} alone needs {rows}")
+            spent = f"the budget of {most} rows does not reach {level.key} ({rows} rows in all)"
+            break
+        try:
+            (pool,) = generate_pools(train, spec, dial, llm, ledger, levels=[level.name], progress=progress)
+        except BudgetReached as exc:
+            if not pools:
+                raise
+            spent = str(exc)
+            break
+        except GenerationError as exc:
+            history.append(Tried(level=level, score=None, rows=rows, note=str(exc)))
+        else:
+            pools[rank] = pool
+            history.append(_scored(pool, score, rows))
+        search.tell(rank, history[-1].score)
     return _result(search, target, dial, pools, history, spent)
-
-
-def _count_rows(
-    dial: Dial, labels: Sequence[str], blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
-) -> int:  # fmt: skip
-    """Distinct rows that these levels ask for together."""
-    in_order = [level.name for level in dial.levels if level.name in levels]
-    batches = dial.batches(labels, blocks=blocks, rows_per_label=rows_per_label, levels=in_order)
-    return len(wanted_slots(batches))
 
 
 def _scored(pool: Pool, score: Score, rows: int) -> Tried:

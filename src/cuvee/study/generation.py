@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from cuvee.config import DialConfig, FileGenerator
 from cuvee.corpus import write_table
@@ -11,11 +12,14 @@ from cuvee.errors import GenerationError
 from cuvee.execute import Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate import (
+    AcceptanceRules,
     Dial,
+    GenerationSpec,
     Ledger,
+    PoolMaker,
     Target,
     TargetResult,
-    generate_pools,
+    fill_pools,
     generate_to_target,
     provenance_table,
     write_quarantine,
@@ -31,6 +35,7 @@ from cuvee.study.generators import (
     SPEED,
     find_sampling,
     identify_generator,
+    language_model,
     open_llm,
 )
 from cuvee.study.guard import LeakGuard
@@ -41,7 +46,16 @@ from cuvee.study.spending import account_pool, find_prices, lacks_forgotten, not
 from cuvee.study.targets import known_level, reach_target
 from cuvee.study.writing import check_labels, commission
 
-__all__ = ["ATTEMPTS", "SPEED", "generate_levels", "nearest_rows", "open_llm", "study_dials", "wanted_levels"]
+__all__ = [
+    "ATTEMPTS",
+    "SPEED",
+    "DialPart",
+    "generate_levels",
+    "nearest_rows",
+    "open_llm",
+    "study_dials",
+    "wanted_levels",
+]
 
 ATTEMPTS = 12
 """Answers that a row may be given before it stays empty."""
@@ -56,117 +70,115 @@ def study_dials(study: Study) -> list[tuple[DialConfig, Dial]]:
     return make_dials(study, KeptLists(study, open_llm))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialPart:
+    """Levels of a dial whose pools are wanted, in so many draws."""
+
+    settings: DialConfig
+    dial: Dial
+    levels: Sequence[Level]
+    blocks: range
+
+
 def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range, progress: Progress) -> Sequence[Level]:
     """All levels of a dial; of one with a target the level that comes nearest to it, searched for once."""
-    config, target, generator = study.config, settings.target, study.config.generator
-    if target is None or isinstance(generator, FileGenerator):
+    target = settings.target
+    if target is None or isinstance(study.config.generator, FileGenerator):
         return dial.levels
-    wanted = commission(study)
-    key = _pool_key(study, settings, dial, dial.levels, blocks)
+    key = _pool_key(study, DialPart(settings=settings, dial=dial, levels=dial.levels, blocks=blocks))
     if (known := known_level(study, dial, key)) is not None:
         return [known]
     with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
 
-        def search(*, score: Score, target: Target, budget_rows: int) -> TargetResult:
+        def search(score: Score, target: Target) -> TargetResult:
+            spec = make_spec(study, blocks)
             return generate_to_target(
-                study.train,
-                dial=dial,
-                score=score,
-                target=target,
-                budget_rows=budget_rows,
-                blocks=list(blocks),
-                rows_per_label=wanted.rows,
-                endpoint=llm.endpoint,
-                open_client=llm.open_client,
-                ledger=ledger,
-                sampling=find_sampling(generator),
-                describe=config.describe,
-                seed=config.seed,
-                nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
-                refuse=LeakGuard(study).reasons,
-                near_duplicate=config.writing.near_duplicate,
-                agrees=check_labels(study),
-                kind=wanted.kind,
-                sources=wanted.sources,
-                prompts=wanted.prompts,
-                attempts=ATTEMPTS,
-                keep_truncated=generator.truncated == "keep",
-                progress=progress,
+                study.train, spec, dial, llm, ledger, score=score, target=target, progress=progress
             )
 
-        return [reach_target(study, target, dial, blocks=blocks, key=key, search=search).level]
+        found = reach_target(study, target, dial, blocks=blocks, key=key, search=search)
+    progress.next_part()
+    return [found.level]
 
 
-def generate_levels(
-    study: Study,
-    settings: DialConfig,
-    dial: Dial,
-    levels: Sequence[Level],
-    blocks: range,
-    progress: Progress,
-    suffix: str = "",
-) -> list[StoredPool]:
-    """Pools of these levels in these blocks: loaded if they were made before, else generated and saved.
+def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
+    """What the study's LLM is to write in these draws, and what is accepted."""
+    config, wanted, generator = study.config, commission(study), language_model(study)
+    return GenerationSpec(
+        rows_per_label=wanted.rows,
+        blocks=list(blocks),
+        sampling=find_sampling(generator),
+        describe=config.describe,
+        seed=config.seed,
+        kind=wanted.kind,
+        sources=wanted.sources,
+        prompts=wanted.prompts,
+        rules=AcceptanceRules(
+            nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
+            refuse=LeakGuard(study).reasons,
+            near_duplicate=config.writing.near_duplicate,
+            agrees=check_labels(study),
+            keep_truncated=generator.truncated == "keep",
+            attempts=ATTEMPTS,
+        ),
+    )
 
+
+def generate_levels(study: Study, parts: Sequence[DialPart], progress: Progress, suffix: str = "") -> list[StoredPool]:
+    """Pools of these levels in these draws: loaded if they were made before, else generated and saved.
+
+    The rows of all dials are asked for together: while requests of one wait to be tried again, those of others go on.
     Pools that lack rows of failed requests are loaded too, unless the ledger has forgotten one of these failures.
     """
-    config = study.config
-    if isinstance(config.generator, FileGenerator):
-        raise ValueError("generator is 'files'; there is nothing to generate")
-    wanted = commission(study)
-    keys = {level: _pool_key(study, settings, dial, [level], blocks, suffix) for level in levels}
-    stored = {level: study.folder.load_pool(level, keys[level], suffix) for level in levels}
-    kept = [pool for pool in stored.values() if pool is not None]
-    if len(kept) == len(levels) and not lacks_forgotten(study, kept):
-        return kept
-    prices = find_prices(study)
+    keys = {level: _pool_key(study, replace(part, levels=[level]), suffix) for part in parts for level in part.levels}
+    kept: dict[Level, StoredPool] = {}
+    missing: list[DialPart] = []
+    for part in parts:
+        found = [study.folder.load_pool(level, keys[level], suffix) for level in part.levels]
+        whole = [pool for pool in found if pool is not None]
+        if len(whole) < len(found) or lacks_forgotten(study, whole):
+            missing.append(part)
+        else:
+            kept |= {pool.level: pool for pool in whole}
+    if missing:
+        kept |= {pool.level: pool for pool in _generate(study, missing, keys, progress, suffix)}
+    return [kept[level] for part in parts for level in part.levels]
+
+
+def _generate(
+    study: Study, parts: Sequence[DialPart], keys: Mapping[Level, str], progress: Progress, suffix: str
+) -> Iterator[StoredPool]:
+    """Generate and save the pools of these levels, dial after dial."""
     with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
-        progress.show(Meter(ledger, prices))
+        progress.show(Meter(ledger, find_prices(study)))
         before = ledger.sessions()
-        with _explaining_failed(study, ledger):
-            made = generate_pools(
-                study.train,
-                dial=dial,
-                levels=[level.name for level in levels],
-                blocks=list(blocks),
-                rows_per_label=wanted.rows,
-                endpoint=llm.endpoint,
-                open_client=llm.open_client,
-                ledger=ledger,
-                sampling=find_sampling(config.generator),
-                describe=config.describe,
-                seed=config.seed,
-                nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
-                refuse=LeakGuard(study).reasons,
-                near_duplicate=config.writing.near_duplicate,
-                agrees=check_labels(study),
-                kind=wanted.kind,
-                sources=wanted.sources,
-                prompts=wanted.prompts,
-                attempts=ATTEMPTS,
-                keep_truncated=config.generator.truncated == "keep",
-                progress=progress,
-            )
+        specs = {blocks: make_spec(study, blocks) for blocks in {part.blocks for part in parts}}
+        makers = [
+            PoolMaker(study.train, specs[part.blocks], part.dial, llm.endpoint, [level.name for level in part.levels])
+            for part in parts
+        ]
+        rounds = fill_pools(makers, llm, ledger, progress)
         sessions = ledger.sessions()[len(before) :]
         note_findings(study, before, sessions)
-        pools = [account_pool(study, pool, keys[pool.level], ledger, sessions) for pool in made]
-    for short in (pool for pool in made if pool.short):
-        study.stages.listener.noted(f"{short.level.key}: {short.note}")
-    for pool, details in zip(pools, made, strict=True):
-        write_quarantine([details], study.folder.beside_pool(pool.level, suffix, "quarantine"))
-        write_table(provenance_table(details), study.folder.beside_pool(pool.level, suffix, "provenance"))
-        study.folder.save_pool(pool, suffix)  # last: its presence says that the files beside it are whole
-    return pools
+        for maker in makers:
+            with _explaining_failed(study, ledger):
+                made = maker.compose(rounds)
+            for pool in made:
+                if pool.short:
+                    study.stages.listener.noted(f"{pool.level.key}: {pool.note}")
+                write_quarantine([pool], study.folder.beside_pool(pool.level, suffix, "quarantine"))
+                write_table(provenance_table(pool), study.folder.beside_pool(pool.level, suffix, "provenance"))
+                stored = account_pool(study, pool, keys[pool.level], ledger, sessions)
+                study.folder.save_pool(stored, suffix)  # last: its presence says that the files beside it are whole
+                yield stored
 
 
-def _pool_key(
-    study: Study, settings: DialConfig, dial: Dial, levels: Sequence[Level], blocks: range, suffix: str = ""
-) -> str:
-    """Hash of all that determines the pools of these levels, other than the answers."""
+def _pool_key(study: Study, part: DialPart, suffix: str = "") -> str:
+    """Hash of all that determines the pools of a part, other than the answers."""
     config, wanted = study.config, commission(study)
-    base = [identify_generator(study), config.describe, config.seed, wanted.key, wanted.rows, list(blocks)]
-    own = settings.model_dump(exclude={"draws"})
-    listed = _listed(study, dial, levels, blocks) if needs_lists(settings) else []
+    base = [identify_generator(study), config.describe, config.seed, wanted.key, wanted.rows, list(part.blocks)]
+    own = part.settings.model_dump(exclude={"draws"})
+    listed = _listed(study, part) if needs_lists(part.settings) else []
     code = hash_own(_list_names(own))
     return hash_value([study.train.fingerprint, study.encoder.hash, base, own, listed, suffix, *code])
 
@@ -180,11 +192,10 @@ def _list_names(section: object) -> list[str]:
     return [name for name in own if isinstance(name, str)] + [name for part in parts for name in _list_names(part)]
 
 
-def _listed(study: Study, dial: Dial, levels: Sequence[Level], blocks: range) -> list[str]:
+def _listed(study: Study, part: DialPart) -> list[str]:
     """The topics and attributes that rows of these levels are asked for with, as their lists now are."""
-    wanted = commission(study)
-    names = [level.name for level in levels]
-    batches = dial.batches(list(wanted.strata), blocks=list(blocks), rows_per_label=wanted.rows, levels=names)
+    wanted, names = commission(study), [level.name for level in part.levels]
+    batches = part.dial.batches(list(wanted.strata), blocks=list(part.blocks), rows_per_label=wanted.rows, levels=names)
     return sorted({repr((s.label, s.topic, s.attributes)) for s in wanted_slots(batches).values()})
 
 

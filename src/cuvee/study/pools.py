@@ -17,7 +17,7 @@ from cuvee.measure import measure_corpus
 from cuvee.mix import full_blocks, take_blocks
 from cuvee.records import Level, Measurement
 from cuvee.store import StoredPool
-from cuvee.study.generation import generate_levels, study_dials, wanted_levels
+from cuvee.study.generation import DialPart, generate_levels, study_dials, wanted_levels
 from cuvee.study.guard import held_out_texts
 from cuvee.study.readymade import read_pools
 from cuvee.study.setup import FRESH, Pools, Study
@@ -37,13 +37,12 @@ def make_pools(study: Study) -> dict[Level, StoredPool]:
     with study.stages.stage("generate", "rows") as progress:
         if isinstance(study.config.generator, FileGenerator):
             return read_pools(study, progress)
-        pools: dict[Level, StoredPool] = {}
+        parts = []
         for settings, dial in study_dials(study):
-            draws = min(settings.draws or study.config.draws.generation, study.config.draws.generation)
-            levels = wanted_levels(study, settings, dial, range(draws), progress)
-            for pool in generate_levels(study, settings, dial, levels, range(draws), progress):
-                pools[pool.level] = pool
-            progress.next_part()
+            draws = range(min(settings.draws or study.config.draws.generation, study.config.draws.generation))
+            levels = wanted_levels(study, settings, dial, draws, progress)
+            parts.append(DialPart(settings=settings, dial=dial, levels=levels, blocks=draws))
+        pools = {pool.level: pool for pool in generate_levels(study, parts, progress)}
         note_failed(study, pools.values())
     return pools
 
@@ -57,7 +56,8 @@ def fresh_pool(study: Study, level: Level, pools: Pools) -> tuple[Corpus, Sequen
         return (corpus, usable) if usable else None
     settings, dial = next((s, d) for s, d in study_dials(study) if d.name == level.dial)
     with study.stages.stage("confirm", "rows") as progress:
-        pool = generate_levels(study, settings, dial, [level], wanted, progress, suffix=" confirm")[0]
+        part = DialPart(settings=settings, dial=dial, levels=[level], blocks=wanted)
+        (pool,) = generate_levels(study, [part], progress, suffix=" confirm")
         note_failed(study, [pool])
     usable = sorted(full_blocks(pool.corpus, study.block_rows()))
     return (pool.corpus, usable) if usable else None

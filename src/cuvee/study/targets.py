@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -68,6 +67,7 @@ def make_target(settings: TargetConfig) -> Target:
         value=settings.value,
         quantile=settings.quantile,
         tolerance=settings.near_enough,
+        budget_rows=settings.rows,
     )
 
 
@@ -98,7 +98,7 @@ def known_level(study: Study, dial: Dial, key: str) -> Level | None:
 class Search(Protocol):
     """Generates levels of one dial until one scores what is wanted: ``generate_to_target``, all else given."""
 
-    def __call__(self, *, score: Score, target: Target, budget_rows: int) -> TargetResult:
+    def __call__(self, score: Score, target: Target) -> TargetResult:
         """What the search ended with."""
 
 
@@ -126,8 +126,7 @@ def reach_target(
         against=study.train,
         seed=study.config.seed,
     )
-    budget = sys.maxsize if target.rows is None else target.rows
-    result = search(score=score, target=make_target(target), budget_rows=budget)
+    result = search(score, make_target(target))
     _keep(study, dial, key, result)
     study.stages.listener.noted(f"{dial.name}: {result.note}")
     return result
