@@ -147,7 +147,7 @@ def test_every_row_is_held_out_once_and_its_fold_knows_nothing_of_it(folded, tmp
     assert status.trials.done == sum(stage.trials for stage in plan.trials) and status.requests == len(local.bodies)
     # the plan is what was then done
     assert sum(stage.trials for stage in plan.trials) == finished(tmp_path / "run")
-    assert plan.requests <= len(local.bodies) <= plan.most_requests
+    assert plan.usage.requests <= len(local.bodies) <= plan.most_requests
     assert (plan.folds, plan.test_rows) == (FOLDS, ROWS)
 
 
@@ -236,6 +236,7 @@ def fail_when_told(corpus, loss, settings, **others):
     return train_probe(corpus, loss, settings, **others)
 
 
+@pytest.mark.trust("test_study_crossfit")
 @pytest.mark.slow  # it runs a study in each of three folds
 def test_ready_made_pools_fewer_rows_and_a_confirmation_that_fails(folded, tmp_path, local, monkeypatch):
     write_pools(tmp_path, {f"{name}.jsonl": make_rows(name, groups=24, each=1) for name in ("low", "high")})
@@ -366,15 +367,17 @@ def test_a_plan_counts_every_fold(folded):
     made = {**folded, "generator": {**folded["generator"], "prices": prices}}
     plan = plan_study(made)
     one = plan_study({**made, "split": {"test": 50, "validation": VALIDATION, "rows_per_label": 3}})
-    assert (plan.requests, plan.most_requests) == (FOLDS * one.requests, FOLDS * one.most_requests)
-    assert [d.requests + d.confirm_requests for d in plan.dials] == [
-        FOLDS * (d.requests + d.confirm_requests) for d in one.dials
+    assert (plan.usage.requests, plan.most_requests) == (FOLDS * one.usage.requests, FOLDS * one.most_requests)
+    assert [d.usage.requests + d.confirm.requests for d in plan.dials] == [
+        FOLDS * (d.usage.requests + d.confirm.requests) for d in one.dials
     ]
     assert [s.trials for s in plan.trials] == [FOLDS * s.trials for s in one.trials]
-    most = max(plan.dials, key=lambda dial: dial.confirm_requests)
-    assert plan.completion_tokens == sum(d.completion_tokens for d in plan.dials) + most.confirm.completion_tokens
-    assert plan.cost == pytest.approx((plan.prompt_tokens * 1000 + plan.completion_tokens * 2000) / 1e6)
-    assert plan.time.trials >= sum(stage.trials * stage.seconds_each for stage in plan.trials)
+    most = max(plan.dials, key=lambda dial: dial.confirm.requests)
+    written = sum(d.usage.completion_tokens for d in plan.dials) + most.confirm.completion_tokens
+    assert plan.usage.completion_tokens == written
+    assert plan.cost == pytest.approx((plan.usage.prompt_tokens * 1000 + plan.usage.completion_tokens * 2000) / 1e6)
+    (each,) = plan.time.each.values()
+    assert plan.time.trials == pytest.approx(each * sum(stage.trials for stage in plan.trials))
     assert plan.texts == FOLDS * (plan.texts // FOLDS) > one.texts
     assert plan.power.gain < one.power.gain  # folds validate on more rows together
     assert "those of 3 folds" in plan.notes[0] and "all 150 real rows" in plan.notes[0]

@@ -116,7 +116,7 @@ def test_an_adaptive_study_killed_at_ten_random_moments_ends_with_the_same_bytes
     known = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TRAINER_LOG": str(tmp_path / "log")}
 
     def begin(folder: Path, sleep: float) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "cuvee", "run", str(config), "--out", str(folder)]
+        command = [sys.executable, "-m", "cuvee", "run", str(config), "--out", str(folder), "--trust", "slow_trainer"]
         environment = {**known, "TRAINER_SLEEP": str(sleep)}
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 

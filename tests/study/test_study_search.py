@@ -110,6 +110,7 @@ def test_a_stopped_adaptive_study_asks_the_same_and_ends_in_the_same_bytes(ready
     assert finished_trials(tmp_path / "cut").keys() == finished_trials(tmp_path / "whole").keys()
 
 
+@pytest.mark.trust("slow_trainer")
 @pytest.mark.slow
 def test_a_level_whose_trials_fail_is_left_and_the_study_goes_on(ready, tmp_path):
     config = {**ready, "train": {**ready["train"], "trainer": "slow_trainer:fail_on_level_d"}}

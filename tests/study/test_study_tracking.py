@@ -117,6 +117,7 @@ def test_a_password_of_the_tracking_server_is_sent_and_neither_written_nor_shown
     assert not [each for each in (secret, sent) if each in out + err or each.encode() in written]
 
 
+@pytest.mark.trust("test_study_tracking")
 @pytest.mark.slow  # with the others of its kind
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
 def test_every_stage_that_trains_is_tracked_with_its_name(tracked, tmp_path):

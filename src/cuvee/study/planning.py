@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -213,8 +213,10 @@ def plan_study(
             train_rows=len(study.train),
             validation_rows=len(study.split.validation),
             test_rows=held_out,
-            dials=tuple(dials),
-            trials=tuple(trials),
+            dials=tuple(
+                replace(dial, usage=_times(dial.usage, folds), confirm=_times(dial.confirm, folds)) for dial in dials
+            ),
+            trials=tuple(replace(stage, trials=stage.trials * folds) for stage in trials),
             workers=count_workers(study),
             usage=usage,
             most_requests=usage.requests * ATTEMPTS,
