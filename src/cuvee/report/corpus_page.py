@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.records import Added, DatasetMap, Decomposition, Estimate, MeasurementPage, Profile
+from cuvee.records import DatasetMap, Decomposition, Estimate, MeasurementPage, MetricNote, Profile
 from cuvee.report.charts import MapPanel, draw_map_panels, draw_order_profiles, draw_tau_profile
 from cuvee.report.page import render_page
 from cuvee.report.tables import MINUS, Figure, Number, Tile, write_number, write_p, write_percent
@@ -39,7 +39,6 @@ _FAMILIES = {
     "shift": "Shift from the real rows",
     "quality": "Quality",
 }
-_NO_FAMILY = "Other numbers"
 
 
 def render_measurement(page: MeasurementPage) -> str:
@@ -55,9 +54,10 @@ def render_measurement(page: MeasurementPage) -> str:
         ValueError: a chart cannot be drawn from the numbers given.
     """
     parts = (
-        *(list_tiles, list_curves, list_labels, list_splits, list_added, list_families, list_provenance),
+        *(list_tiles, list_curves, list_labels, list_splits, list_families, list_provenance),
         *(cut_hash, write_sentence, name_real, caption_map, draw_map, draw_curves),
-        *(write_number, write_probability, math.isfinite),
+        *(write_number, write_probability, write_value, write_uncertainty, write_settings, math.isfinite),
+        *(name_diversity, name_profile, list_parts, find_most_between),
     )
     return render_page("corpus.html.j2", page, {part.__name__: part for part in parts})
 
@@ -131,77 +131,12 @@ def draw_curves(page: MeasurementPage) -> list[Figure]:
 
 # --- tables ---
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricRow:
-    """One metric in full; ``uncertain`` is its 95% interval, its p-value, or both."""
-
-    name: str
-    description: str
-    value: str
-    uncertain: str
-    n: str
-    settings: str
-    reading: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FamilyTable:
-    """All metrics of one family."""
-
-    title: str
-    rows: tuple[MetricRow, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PartTable:
     """Some numbers of each part of a corpus: columns of names, then one row a part."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[Number, ...]], ...]
     """part, its rows, and one number a column"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitRow:
-    """One diversity of the whole, within and between parts."""
-
-    name: str
-    total: Number
-    within: Number
-    between: Number
-    most: str
-    """what ``between`` is where the parts share nothing"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitTable:
-    """Decompositions over the same parts."""
-
-    over: str
-    rows: tuple[SplitRow, ...]
-    parts: PartTable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddedRow:
-    """One diversity of real rows, synthetic rows and both, with their number of rows."""
-
-    name: str
-    real: Number
-    synthetic: Number
-    union: Number
-    gain: Number
-    gain_equal_rows: Number | None
-    sizes: tuple[str, str, str]
-    equal_size: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurveTable:
-    """The numbers behind a curve."""
-
-    title: str
-    parameter: str
-    rows: tuple[tuple[str, Number], ...]
 
 
 def list_tiles(page: MeasurementPage) -> list[Tile]:
@@ -214,28 +149,14 @@ def list_tiles(page: MeasurementPage) -> list[Tile]:
     ]
 
 
-def list_families(page: MeasurementPage) -> list[FamilyTable]:
-    """Every number of the measurement, family by family; those without a note come last."""
-    tables: dict[str, list[MetricRow]] = {family: [] for family in _FAMILIES}
+def list_families(page: MeasurementPage) -> list[tuple[str, list[tuple[str, Estimate, MetricNote | None]]]]:
+    """Every number of the measurement with its note, family by family; those without a note come last."""
+    tables: dict[str, list[tuple[str, Estimate, MetricNote | None]]] = {family: [] for family in _FAMILIES}
     for name, estimate in page.measurement.values.items():
         note = page.notes.get(name)
-        family = "" if note is None else note.family
-        row = MetricRow(
-            name=name,
-            description="" if note is None else note.description,
-            value=write_number(estimate.value),
-            uncertain=write_uncertainty(estimate),
-            n=f"{estimate.n:,}",
-            settings=write_settings(estimate),
-            reading="" if note is None else note.better,
-        )
-        tables.setdefault(family, []).append(row)
+        tables.setdefault("" if note is None else note.family, []).append((name, estimate, note))
     tables[""] = tables.pop("", [])
-    return [
-        FamilyTable(title=_FAMILIES.get(family, family.capitalize() or _NO_FAMILY), rows=tuple(rows))
-        for family, rows in tables.items()
-        if rows
-    ]
+    return [(_FAMILIES.get(f, f.capitalize() or "Other numbers"), rows) for f, rows in tables.items() if rows]
 
 
 def list_labels(page: MeasurementPage) -> PartTable | None:
@@ -259,12 +180,12 @@ def list_labels(page: MeasurementPage) -> PartTable | None:
     return PartTable(columns=tuple(words for _, words in main), rows=rows)
 
 
-def list_splits(page: MeasurementPage) -> list[SplitTable]:
-    """Within and between, one table for each way of parting the corpus."""
+def list_splits(page: MeasurementPage) -> list[tuple[str, list[Decomposition]]]:
+    """Within and between: over what, and the decompositions, for each way of parting the corpus."""
     groups: dict[tuple[str, ...], list[Decomposition]] = {}
     for found in page.decomposition:
         groups.setdefault(tuple(found.parts), []).append(found)
-    return [_show_split(_name_parts(parts, page), parts, found) for parts, found in groups.items()]
+    return [(_name_parts(parts, page), found) for parts, found in groups.items()]
 
 
 def _name_parts(parts: Sequence[str], page: MeasurementPage) -> str:
@@ -275,67 +196,27 @@ def _name_parts(parts: Sequence[str], page: MeasurementPage) -> str:
     return f"{len(parts):,} {page.by if known else 'part'}{'s' if len(parts) != 1 else ''}"
 
 
-def _show_split(over: str, parts: Sequence[str], found: Sequence[Decomposition]) -> SplitTable:
-    return SplitTable(
-        over=over,
+def list_parts(found: Sequence[Decomposition]) -> PartTable:
+    """The diversities of each part alone."""
+    return PartTable(
+        columns=tuple(name_diversity(d.name) for d in found),
         rows=tuple(
-            SplitRow(
-                name=name_diversity(d.name),
-                total=write_value(d.total),
-                within=write_value(d.within),
-                between=write_value(d.between),
-                most=write_number(_most_between(d.rows)),
-            )
-            for d in found
-        ),
-        parts=PartTable(
-            columns=tuple(name_diversity(d.name) for d in found),
-            rows=tuple(
-                (part, f"{found[0].rows.get(part, 0):,}", tuple(write_value(d.parts[part]) for d in found))
-                for part in parts
-            ),
+            (part, f"{found[0].rows.get(part, 0):,}", tuple(write_value(d.parts[part]) for d in found))
+            for part in found[0].parts
         ),
     )
 
 
-def _most_between(rows: Mapping[str, int]) -> float:
-    """The exponential of the entropy of the parts' shares of the rows."""
+def find_most_between(rows: Mapping[str, int]) -> float:
+    """What ``between`` is where the parts share nothing: the exponential of the entropy of their shares of the rows."""
     total = sum(rows.values())
     shares = [count / total for count in rows.values() if count > 0]
     return math.exp(-sum(share * math.log(share) for share in shares))
 
 
-def list_added(page: MeasurementPage) -> list[AddedRow]:
-    """What the synthetic rows add, one row a diversity."""
-    return [_show_added(added) for added in page.added]
-
-
-def _show_added(added: Added) -> AddedRow:
-    equal = added.gain_equal_rows
-    return AddedRow(
-        name=name_diversity(added.name),
-        real=write_value(added.real),
-        synthetic=write_value(added.synthetic),
-        union=write_value(added.union),
-        gain=write_value(added.gain, sign=True),
-        gain_equal_rows=None if equal is None else write_value(equal, sign=True),
-        sizes=(f"{added.real.n:,}", f"{added.synthetic.n:,}", f"{added.union.n:,}"),
-        equal_size="" if equal is None else f"{equal.n:,}",
-    )
-
-
-def list_curves(page: MeasurementPage) -> list[CurveTable]:
-    """The numbers behind the curves."""
-    profiles = ([] if page.taus is None else [page.taus]) + list(page.orders)
-    return [
-        CurveTable(
-            title=name_profile(profile),
-            parameter=profile.parameter,
-            rows=tuple((f"{parameter:g}", write_value(e)) for parameter, e in profile.points),
-        )
-        for profile in profiles
-        if profile.points
-    ]
+def list_curves(page: MeasurementPage) -> list[Profile]:
+    """The curves that have points."""
+    return [p for p in (*([] if page.taus is None else [page.taus]), *page.orders) if p.points]
 
 
 def list_provenance(page: MeasurementPage) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.records import CellSummary, Estimate, Gain, ShapeTest
+from cuvee.records import CellSummary, Estimate, Gain
 from cuvee.report import tables
 from cuvee.report.charts import (
     Baselines,
@@ -26,12 +26,8 @@ from cuvee.report.page import render_page
 from cuvee.report.tables import (
     Figure,
     find_gain,
-    write_gain,
-    write_p,
-    write_percent,
     write_seconds,
     write_size,
-    write_two_lines,
 )
 
 _VERDICTS = {"use": "Use synthetic data", "do-not-use": "Do not use synthetic data", "underpowered": "Not settled"}
@@ -40,16 +36,6 @@ _METRICS = {
     "mmd": ("Shift from real", "squared MMD"),
     "label_agreement": ("Label agreement", "fraction of rows"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pool:
-    """Some rows of one pool."""
-
-    key: str
-    rows: tuple[tuple[str, str], ...]
-    note: str
-    best: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +78,11 @@ def render_report(data: ReportData) -> str:
     """
     parts = (
         *(tables.list_tiles, tables.list_cells, tables.list_leaders, tables.list_metric_tables, tables.list_written),
-        *(tables.list_asides, tables.list_rows, tables.list_variants, tables.count_rejected, write_size, capitalise),
+        *(tables.list_asides, tables.count_rejected, tables.show_gain, tables.name_decision, tables.name_blend),
+        *(tables.write_estimate, tables.write_gain, tables.write_p, tables.write_percent, tables.write_points),
+        *(tables.write_size, tables.write_two_lines, tables.write_verdicts, capitalise),
         *(gather_grid, draw_verdict, draw_levels, draw_shares, draw_measurements, draw_tau_ranges, draw_rows),
-        *(name_verdict, shorten, list_shapes, show_composition, show_confirmation, list_samples, list_cost),
-        *(list_generation, write_provenance),
+        *(name_verdict, shorten, list_samples, list_cost, list_generation, write_provenance),
     )
     return render_page("study.html.j2", data, {part.__name__: part for part in parts})
 
@@ -111,68 +98,12 @@ def shorten(sentence: str) -> str:
     return rest[:1].upper() + rest[1:] if colon else sentence
 
 
-def list_shapes(data: ReportData) -> list[dict[str, object]]:
-    """The shape tests in words."""
-    return [_show_shape(shape) for shape in data.advice.shapes]
-
-
-def _show_shape(shape: ShapeTest) -> dict[str, object]:
-    return {
-        "dial": shape.dial,
-        "verdict": shape.verdict,
-        "means": [(name, write_percent(mean)) for name, mean in zip(shape.levels, shape.means, strict=True)],
-        "draws": shape.draws,
-        "p_values": [(name, write_p(p)) for name, p in shape.p_values.items()],
-        "two_lines": write_two_lines(shape),
-        "interpreted": shape.interpreted,
-        "note": shape.note,
-    }
-
-
-def show_composition(data: ReportData) -> dict[str, object] | None:
-    """The recommended blend in numbers."""
-    parts = data.composition
-    return (
-        None
-        if parts is None
-        else {
-            "rows": f"{parts.rows:,}",
-            "share": write_percent(parts.share),
-            "unique": f"{parts.unique_rows:,}",
-            "repeats": "no row twice" if parts.most_repeats <= 1 else f"no row more than {parts.most_repeats:,} times",
-            "labels": [(label, [f"{count:,}" for count in counts]) for label, counts in parts.label_counts.items()],
-        }
-    )
-
-
-def show_confirmation(data: ReportData) -> dict[str, object] | None:
-    """What the locked test said, in numbers."""
-    confirmation = data.advice.confirmation
-    return (
-        None
-        if confirmation is None
-        else {
-            "cell": confirmation.cell.key,
-            "test_items": f"{confirmation.test_items:,}",
-            "fresh": confirmation.fresh_draws,
-            "accuracy": write_percent(confirmation.accuracy),
-            "gains": [(gain.over, write_gain(gain)) for gain in confirmation.gains],
-            "note": confirmation.note,
-        }
-    )
-
-
-def list_samples(data: ReportData) -> dict[str, list[_Pool]]:
-    """Dial -> the rows to show of its levels; what is of no level comes under its own key."""
-    best = data.advice.best
-    winner = "" if best is None else f"{best.cell.dial}={best.cell.level}"
+def list_samples(data: ReportData) -> dict[str, list[str]]:
+    """Dial -> the levels of which rows are shown; what is of no level comes under its own key."""
     keys = [level.key for level in data.levels if level.key in data.samples]
-    keys += [key for key in data.samples if key not in keys]
-    dials = {level.key: level.dial for level in data.levels}
-    groups: dict[str, list[_Pool]] = {}
-    for key in keys:
-        pool = _Pool(key=key, rows=tuple(data.samples[key]), note=data.notes.get(key, ""), best=key == winner)
-        groups.setdefault(dials.get(key, key), []).append(pool)
+    dials, groups = {level.key: level.dial for level in data.levels}, dict[str, list[str]]()
+    for key in dict.fromkeys([*keys, *data.samples]):
+        groups.setdefault(dials.get(key, key), []).append(key)
     return groups
 
 

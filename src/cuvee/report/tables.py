@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.records import Cell, CellSummary, Estimate, Gain, ShapeTest
-from cuvee.records.advice import LostVariant, Optimism, RowsFinding, SensitivityRow
+from cuvee.records import Cell, CellSummary, Estimate, Gain, Measurement, ShapeTest
+from cuvee.records.advice import Optimism
 from cuvee.report.data import ReportData
 
 MINUS = "−"
@@ -39,32 +39,6 @@ class Tile:
 
     name: str
     number: Number
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellRow:
-    """One cell of the table of cells."""
-
-    kind: str
-    pool: str
-    share: str
-    rows: str
-    trainer: str
-    draws: str
-    accuracy: str
-    over_real: Number | None
-    over_duplicated: Number | None
-    standing: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricTable:
-    """All metrics of a dial's levels, the real data last where it was measured."""
-
-    dial: str
-    columns: tuple[str, ...]
-    sizes: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Number, ...]], ...]
 
 
 def write_number(value: float) -> str:
@@ -130,7 +104,13 @@ def write_seconds(value: float) -> str:
     return f"{minutes} min {seconds:02d} s"
 
 
-def find_gain(gains: tuple[Gain, ...], over: str) -> Gain | None:
+def show_gain(gains: Sequence[Gain], over: str) -> Number | None:
+    """The gain over one baseline as shown; None where it was not trained."""
+    gain = find_gain(gains, over)
+    return None if gain is None else write_gain(gain)
+
+
+def find_gain(gains: Sequence[Gain], over: str) -> Gain | None:
     """The gain over one baseline."""
     return next((g for g in gains if g.over == over), None)
 
@@ -174,13 +154,13 @@ def _count_rows(data: ReportData) -> str:
     return f"{parts.real_rows:,} real + {parts.synthetic_rows:,} synthetic"
 
 
-def list_cells(data: ReportData) -> list[CellRow]:
-    """Every cell, those of the grid trainer first; the best and those not distinguishable from it marked."""
+def list_cells(data: ReportData) -> list[tuple[CellSummary, str]]:
+    """Every cell, those of the grid trainer first, and how it stands: the best, not distinguishable from it, lower."""
     cells = sorted(data.advice.cells, key=lambda s: (s.cell.trainer != data.grid_trainer, not data.is_compared(s.cell)))
-    return [_row_of(summary, _stand(data, summary)) for summary in cells]
+    return [(summary, _stand(data, summary)) for summary in cells]
 
 
-def list_leaders(data: ReportData) -> list[CellRow]:
+def list_leaders(data: ReportData) -> list[tuple[CellSummary, str]]:
     """The blends at the tested share, the best wherever it is, and their baselines, by accuracy."""
     best = None if data.advice.best is None else data.advice.best.cell
     share = data.tested_share
@@ -194,7 +174,7 @@ def list_leaders(data: ReportData) -> list[CellRow]:
         return cell.kind == "real-only"
 
     found = sorted(filter(leads, data.advice.cells), key=lambda summary: -summary.accuracy)
-    return [_row_of(summary, _stand(data, summary)) for summary in found]
+    return [(summary, _stand(data, summary)) for summary in found]
 
 
 def _stand(data: ReportData, summary: CellSummary) -> str:
@@ -210,45 +190,15 @@ def _stand(data: ReportData, summary: CellSummary) -> str:
     return "descriptive" if descriptive else "lower"
 
 
-def _row_of(summary: CellSummary, standing: str) -> CellRow:
-    cell = summary.cell
-    real, duplicated = (find_gain(summary.gains, over) for over in ("real-only", "real-duplicated"))
-    return CellRow(
-        kind=cell.kind,
-        pool="" if cell.dial is None else f"{cell.dial} = {cell.level}",
-        share=f"as {cell.share:g}" if cell.kind == "real-duplicated" else f"{summary.share:.2f}",
-        rows=str(cell.rows_per_label),
-        trainer=cell.trainer if cell.loss == "ce" else f"{cell.trainer}, {cell.loss}",
-        draws=f"{summary.draws} ({summary.trials})",
-        accuracy=write_percent(summary.accuracy),
-        over_real=None if real is None else write_gain(real),
-        over_duplicated=None if duplicated is None else write_gain(duplicated),
-        standing=standing,
-    )
-
-
-def list_metric_tables(data: ReportData) -> list[MetricTable]:
-    """One table a dial: metrics down, levels across."""
+def list_metric_tables(data: ReportData) -> list[tuple[str, dict[str, Measurement], list[str]]]:
+    """One table a dial: what was measured of each level, the real data last where it was, and all metrics' names."""
     tables = []
     for dial, names in data.level_ranks.items():
         found = {name: data.measurements[f"{dial}={name}"] for name in names if f"{dial}={name}" in data.measurements}
-        if not found:
-            continue
-        if "real" in data.measurements:
-            found["real data"] = data.measurements["real"]
-        metrics = list(dict.fromkeys(metric for m in found.values() for metric in m.values))
-        rows = tuple(
-            (
-                metric,
-                tuple(
-                    write_estimate(m.values[metric]) if metric in m.values else Number(text="") for m in found.values()
-                ),
-            )
-            for metric in metrics
-        )
-        tables.append(
-            MetricTable(dial=dial, columns=tuple(found), sizes=tuple(f"n = {m.n:,}" for m in found.values()), rows=rows)
-        )
+        if found:
+            real = {"real data": data.measurements["real"]} if "real" in data.measurements else {}
+            found |= real
+            tables.append((dial, found, list(dict.fromkeys(name for m in found.values() for name in m.values))))
     return tables
 
 
@@ -274,39 +224,7 @@ def count_rejected(rejected: Mapping[str, Mapping[str, int]]) -> list[tuple[str,
 
 
 # --- how far a conclusion carries: over numbers of real rows, and under other choices ---
-DECISIONS = {"use": "use", "do-not-use": "do not use", "underpowered": "not settled"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowsRow:
-    """One number of real rows."""
-
-    rows: str
-    real_only: str
-    best: str
-    accuracy: str
-    over_real: Number | None
-    over_duplicated: Number | None
-    decision: str
-    shapes: str
-    optimism: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantRow:
-    """One choice beside the study's own."""
-
-    variant: str
-    decision: str
-    best: str
-    gain: Number | None
-    shapes: str
-    two_lines: str
-    flips: tuple[str, ...]
-    unsettled: tuple[str, ...]
-    base: bool
-    lost: str = ""
-    """why it could not be run"""
+_DECISIONS = {"use": "use", "do-not-use": "do not use", "underpowered": "not settled"}
 
 
 def list_asides(data: ReportData) -> list[tuple[str, str]]:
@@ -360,74 +278,18 @@ def _relate(p_value: float) -> str:
     return shown if shown.startswith("<") else f"= {shown}"
 
 
-def list_rows(data: ReportData) -> list[RowsRow]:
-    """How the advice depends on the number of real rows, fewest first."""
-    return [_show_rows(found) for found in reversed(data.advice.by_rows)]
+def name_decision(decision: str) -> str:
+    """In words, for a table."""
+    return _DECISIONS[decision]
 
 
-def _show_rows(found: RowsFinding) -> RowsRow:
-    best = found.best
-    gains = () if best is None else best.gains
-    over_real, over_duplicated = find_gain(gains, "real-only"), find_gain(gains, "real-duplicated")
-    return RowsRow(
-        rows=f"{found.rows_per_label:,}",
-        real_only="" if found.real_only is None else write_percent(found.real_only),
-        best=_name_blend(None if best is None else best.cell),
-        accuracy="" if best is None else write_percent(best.accuracy),
-        over_real=None if over_real is None else write_gain(over_real),
-        over_duplicated=None if over_duplicated is None else write_gain(over_duplicated),
-        decision=DECISIONS[found.decision],
-        shapes="; ".join(f"{shape.dial}: {_read_shape(shape)}" for shape in found.shapes),
-        optimism="" if found.optimism is None else write_points(found.optimism.value),
-    )
-
-
-def _read_shape(shape: ShapeTest) -> str:
-    return shape.verdict if shape.interpreted else "not interpreted"
-
-
-def list_variants(data: ReportData) -> list[VariantRow]:
-    """The sensitivity table, the study's own choice first."""
-    table = data.advice.sensitivity
-    if table is None:
-        return []
-    rows = [_show_variant(row, base=row is table.base) for row in (table.base, *table.rows)]
-    return [*rows, *(_show_lost(each) for each in table.lost)]
-
-
-def _show_lost(found: LostVariant) -> VariantRow:
-    return VariantRow(
-        variant=found.variant,
-        decision="could not be run",
-        best="",
-        gain=None,
-        shapes="",
-        two_lines="",
-        flips=(),
-        unsettled=(),
-        base=False,
-        lost=str(found.failed),
-    )
-
-
-def _show_variant(row: SensitivityRow, *, base: bool) -> VariantRow:
-    gain = find_gain(row.gains, "real-only")
-    return VariantRow(
-        variant="this study" if base else row.variant,
-        decision=DECISIONS[row.decision],
-        best=_name_blend(row.best),
-        gain=None if gain is None else write_gain(gain),
-        shapes=_join(row.shapes),
-        two_lines=_join(row.two_lines),
-        flips=row.flips,
-        unsettled=row.unsettled,
-        base=base,
-    )
-
-
-def _join(verdicts: Mapping[str, str]) -> str:
-    return "; ".join(f"{dial}: {verdict}" for dial, verdict in verdicts.items())
-
-
-def _name_blend(cell: Cell | None) -> str:
+def name_blend(cell: Cell | None) -> str:
+    """``topics = 16 at 0.75``; empty where there is none."""
     return "" if cell is None else f"{cell.dial} = {cell.level} at {cell.share:g}"
+
+
+def write_verdicts(shapes: Mapping[str, str] | Sequence[ShapeTest]) -> str:
+    """Dial and verdict, one after the other."""
+    if not isinstance(shapes, Mapping):
+        shapes = {s.dial: s.verdict if s.interpreted else "not interpreted" for s in shapes}
+    return "; ".join(f"{dial}: {verdict}" for dial, verdict in shapes.items())
