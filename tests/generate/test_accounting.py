@@ -10,11 +10,18 @@ from asking import generate_pools
 from cuvee.corpus import load_corpus
 from cuvee.errors import GenerationError, InputError
 from cuvee.generate import Ledger, ParaphraseDial, Sampling, SamplingDial, TopicsDial
-from cuvee.generate.accounting import Accounting, AnswerCounts, SlotEnd, add_answers, count_slots
+from cuvee.generate.calls import Failure
+from cuvee.generate.composition import (
+    PROVENANCE_SCHEMA,
+    Accounting,
+    AnswerCounts,
+    SlotEnd,
+    add_answers,
+    count_slots,
+    provenance_table,
+    write_quarantine,
+)
 from cuvee.generate.dials import BaseThenRefineDial, TabooDial
-from cuvee.generate.failures import Failure
-from cuvee.generate.provenance import PROVENANCE_SCHEMA, provenance_table
-from cuvee.generate.quarantine import write_quarantine
 from cuvee.records.generation import Quarantined
 from local_llm import write_text
 

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable, ModelNotFound
 from cuvee.generate import Answer, Ledger, LLMClient, Prices, Request, Sampling
 from cuvee.generate.budgets import Budget
-from cuvee.generate.calls import request_key
-from cuvee.generate.compatibility import find_parameter
+from cuvee.generate.calls import Failure, request_key
+from cuvee.generate.compatibility import concerns_request, find_parameter
 from cuvee.generate.dispatch import MOST_REFUSED
-from cuvee.generate.failures import Failure
 from cuvee.generate.ledger import Session
-from cuvee.generate.refusals import concerns_request
-from cuvee.generate.retries import MOST_TRIES, Patience, Trouble
+from cuvee.generate.retries import MOST_TRIES, RetryPolicy, Trouble
 from cuvee.generate.spending import Meter, list_notes, summarise
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -283,7 +281,7 @@ def trouble(first, failures, **settings):
 def test_when_a_request_is_hopeless(llm, monkeypatch):
     now = 1000.0
     monkeypatch.setattr("cuvee.generate.retries.time.monotonic", lambda: now)
-    patience = Patience(llm.endpoint(give_up_s=300.0))
+    patience = RetryPolicy(llm.endpoint(give_up_s=300.0))
     assert patience.is_hopeless(trouble(now, MOST_TRIES))
     assert not patience.is_hopeless(trouble(now, MOST_TRIES - 1))
     assert not patience.is_hopeless(trouble(now - 299, 2))

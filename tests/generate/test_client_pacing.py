@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from cuvee.generate import Ledger, LLMClient, Request, Sampling
 from cuvee.generate.calls import Endpoint
-from cuvee.generate.lanes import Lanes
-from cuvee.generate.pacing import FIRST_WINDOW, Pace, Window
+from cuvee.generate.dispatch import RequestQueue
+from cuvee.generate.replicas import FIRST_WINDOW, RateLimit, Window
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
@@ -92,7 +92,7 @@ def test_the_window_stays_between_one_and_its_maximum(events, most):
 
 @given(st.integers(0, 60), st.integers(1, 20), st.lists(st.sampled_from(["open", "close", "take"]), max_size=80))
 def test_lanes_hand_out_every_request_once_however_they_open_and_close(n, count, moves):
-    lanes = Lanes(ask(n), count)
+    lanes = RequestQueue(ask(n), count)
     open_lanes, taken = [], []
     for move in moves:
         if move == "open":
@@ -109,7 +109,7 @@ def test_lanes_hand_out_every_request_once_however_they_open_and_close(n, count,
 
 
 def test_a_lane_opened_late_splits_the_longest_run():
-    lanes = Lanes(ask(8), 1)
+    lanes = RequestQueue(ask(8), 1)
     first = lanes.open()
     assert [lanes.take(first).seed for _ in range(2)] == [0, 1]
     second = lanes.open()
@@ -188,7 +188,7 @@ def test_requests_a_minute_are_spread_evenly(llm):
 
 def test_tokens_a_minute_follow_the_estimate_and_then_the_usage():
     async def paced(limit, estimate, actual):
-        pace, times = Pace(None, limit), []
+        pace, times = RateLimit(None, limit), []
         for _ in range(5):
             await pace.wait(estimate)
             times.append(time.monotonic())

@@ -14,9 +14,9 @@ from cuvee.errors import BudgetReached, EndpointUnreachable, ModelNotFound
 from cuvee.generate import Answer, Budget, Endpoint, Ledger, LLMClient, Request, Sampling
 from cuvee.generate.calls import request_key
 from cuvee.generate.compatibility import Compatibility
-from cuvee.generate.identities import settle_identity
-from cuvee.generate.lanes import Lanes
-from cuvee.generate.replicas import AILING_FAILURES, LONGEST_PROBE_S, Fleet
+from cuvee.generate.dispatch import RequestQueue
+from cuvee.generate.ledger import settle_identity
+from cuvee.generate.replicas import AILING_FAILURES, LONGEST_PROBE_S, ReplicaPool
 from cuvee.generate.retries import Trouble
 from local_llm import LocalLLM
 
@@ -98,7 +98,7 @@ def test_a_budget_is_of_all_replicas_together(pair):
 
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 4), st.lists(st.integers(0, 3), min_size=1, max_size=20))
 def test_lanes_with_zones_hand_out_every_request_once(n, count, zones, order):
-    lanes, taken = Lanes(ask(n), count, zones), []
+    lanes, taken = RequestQueue(ask(n), count, zones), []
     opened = [lanes.open(zone % zones) for zone in order]
     while (found := lanes.take(opened[len(taken) % len(opened)])) is not None:
         taken.append(found.seed)
@@ -198,7 +198,7 @@ def test_a_replica_of_another_model_is_refused_by_its_address(pair):
 
 
 def test_health_is_told_from_limits_and_late_news():
-    fleet = Fleet(replicated("http://a/v1", "http://b/v1"), Compatibility(replicated("http://a/v1")))
+    fleet = ReplicaPool(replicated("http://a/v1", "http://b/v1"), Compatibility(replicated("http://a/v1")))
     one, other = fleet.replicas
     limit = Trouble(kind="HTTP 429", reason="", first=0.0, limited=True)
     down = Trouble(kind="HTTP 503", reason="", first=0.0)

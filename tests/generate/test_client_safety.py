@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from cuvee.errors import CuveeError, EndpointError, RunFolderError
 from cuvee.generate import Answer, Endpoint, Ledger, LLMClient, Request, Sampling
-from cuvee.generate.journal import Journal
+from cuvee.generate.client import Journal
+from cuvee.generate.exchange import Reply, read_message
 from cuvee.generate.masking import (
     fill_variables,
     find_secrets,
@@ -25,7 +26,6 @@ from cuvee.generate.masking import (
     redact_url,
     unset_variables,
 )
-from cuvee.generate.replies import Reply, read_message
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

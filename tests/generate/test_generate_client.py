@@ -14,8 +14,8 @@ from aiohttp import web
 
 from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable, ModelNotFound
 from cuvee.generate import Endpoint, Ledger, LLMClient, Request, Sampling
-from cuvee.generate.failures import Failure
-from cuvee.generate.lanes import Lanes
+from cuvee.generate.calls import Failure
+from cuvee.generate.dispatch import RequestQueue
 from cuvee.generate.retries import retry_after_seconds
 
 
@@ -314,12 +314,12 @@ def test_ctrl_c_stops_within_two_seconds_and_keeps_what_was_answered(llm, tmp_pa
 
 def test_each_lane_gets_a_run_and_helps_the_longest_when_it_is_done():
     requests = [Request(prompt=f"p{k // 4}", sampling=Sampling(), seed=k) for k in range(16)]
-    lanes = Lanes(requests, 4)
+    lanes = RequestQueue(requests, 4)
     assert [lanes.take(lane).seed for lane in (0, 0, 1, 2, 3)] == [0, 1, 4, 8, 12]
     rest = [lanes.take(0).seed for _ in range(5)]
     assert rest[:2] == [2, 3]
     assert rest[2:] == [7, 11, 15]
     taken = {r.seed for r in iter(lambda: lanes.take(3), None)}
     assert taken | {0, 1, 2, 3, 4, 7, 8, 11, 12, 15} == set(range(16))
-    assert Lanes(requests[:2], 8).count == 2
-    assert Lanes([], 8).count == 0
+    assert RequestQueue(requests[:2], 8).count == 2
+    assert RequestQueue([], 8).count == 0

@@ -12,7 +12,6 @@ from cuvee.generate.dials import (
     make_dial,
     wanted_slots,
 )
-from cuvee.registry import resolve_name
 
 LABELS = ("alpha", "beta/1")
 TOPICS = {label: [f"{label} topic {j}" for j in range(8)] for label in LABELS}
@@ -163,7 +162,7 @@ def test_sampling_levels_share_nothing_but_the_seed_examples():
         (lambda: ParaphraseDial(levels=[-1]), r"level -1 must be"),
         (lambda: SamplingDial(levels=[0.7, 0.7]), r"level 0.7 twice"),
         (lambda: SamplingDial(levels=[-0.1]), r"level -0.1 must be a temperature"),
-        (lambda: resolve_name("topic", DIALS, what="dial"), r"did you mean 'topics'"),
+        (lambda: make_dial("topic", {"levels": [1]}), r"did you mean 'topics'"),
     ],
 )  # fmt: skip
 def test_bad_dials_are_refused_with_the_remedy(build, message):

@@ -14,8 +14,7 @@ import pytest
 from cuvee.errors import RunFolderError
 from cuvee.generate import Answer, Endpoint, Ledger, Request, Sampling
 from cuvee.generate.budgets import Prices
-from cuvee.generate.calls import request_json, request_key
-from cuvee.generate.failures import Failure
+from cuvee.generate.calls import Failure, request_json, request_key
 from cuvee.generate.ledger import check_ledger
 from cuvee.generate.spending import LedgerSummary, ModelSpending, summarise
 from cuvee.records import Usage

@@ -23,13 +23,12 @@ from cuvee.generate import (
     generate_corpus,
 )
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
+from cuvee.generate.calls import Failure
+from cuvee.generate.composition import provenance_table
 from cuvee.generate.dials.refine import BaseThenRefineDial
 from cuvee.generate.dials.taboo import TabooDial
-from cuvee.generate.failures import Failure
-from cuvee.generate.filling import Filling
+from cuvee.generate.filling import Filling, Rounds
 from cuvee.generate.prompts import PromptWriter
-from cuvee.generate.provenance import provenance_table
-from cuvee.generate.rounds import Rounds
 from local_llm import write_text
 
 TOPICS = {label: [f"{label} topic {j}" for j in range(4)] for label in ("alpha", "beta")}

@@ -6,10 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
+from cuvee.generate.acceptance import (
+    AcceptanceFilter,
+    AcceptanceRules,
+    NearCopies,
+    check_threshold,
+    count_shingles,
+    shingles_of,
+)
 from cuvee.generate.calls import Answer, Sampling
 from cuvee.generate.dials import SamplingDial
-from cuvee.generate.near_copies import NearCopies, check_threshold, count_shingles, shingles_of
 from cuvee.generate.prompts import PromptWriter
 
 WORDS = st.sampled_from("amber birch cedar delta ember frost grove".split())

@@ -8,12 +8,10 @@ from hypothesis import strategies as st
 
 from cuvee.generate.calls import Answer, Sampling
 from cuvee.generate.dials import Slot
-from cuvee.generate.pairs import find_pair, pair_schema
-from cuvee.generate.parsing import parse_answer, parse_pair
-from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.parsing import find_pair, pair_schema, parse_answer, parse_pair
+from cuvee.generate.prompts import PromptWriter, Wordings
 from cuvee.generate.strata import WRITINGS
 from cuvee.generate.structured import parse_structured, read_schema
-from cuvee.generate.wordings import Wordings
 
 QUESTION, INSTRUCTION, STORY = (WRITINGS[kind] for kind in ("question", "instruction", "story"))
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
+from cuvee.generate.acceptance import check_slots
 from cuvee.generate.dials import Slot
 from cuvee.generate.strata import ANY, KINDS, WRITINGS, choose_kind, find_strata
-from cuvee.generate.waves import check_slots
 
 PASSAGES = Corpus.from_rows(
     [{"text": f"query {i}", "target": f"passage {i // 2}"} for i in range(6)], task="retrieval"

@@ -16,12 +16,11 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, GenerationError, InputError, MissingDependency
 from cuvee.generate import Answer, Ledger, OpenedLLM, Request, Sampling
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
+from cuvee.generate.calls import Failure
 from cuvee.generate.dials import SamplingDial
 from cuvee.generate.dials.protocol import wanted_slots
-from cuvee.generate.failures import Failure
-from cuvee.generate.filling import Filling
+from cuvee.generate.filling import Filling, Rounds
 from cuvee.generate.prompts import PromptWriter
-from cuvee.generate.rounds import Rounds
 from cuvee.generate.structured import schema_text
 from cuvee.generate.transformers_llm import BatchClient, TransformersLLM
 from cuvee.language_models import OutOfMemory, choose_device, choose_dtype

@@ -1,11 +1,11 @@
 """Asks an LLM for rows at controlled levels of diversity: dials, prompts, client, ledger, pools."""
 
 from cuvee.generate.acceptance import AcceptanceRules
-from cuvee.generate.accounting import Accounting
 from cuvee.generate.asking import ListAsker, ask_topics
 from cuvee.generate.budgets import Budget, Prices, Spent
 from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
-from cuvee.generate.client import LLMClient
+from cuvee.generate.client import LLMClient, OpenedLLM
+from cuvee.generate.composition import Accounting, provenance_table, write_quarantine
 from cuvee.generate.dials import (
     DIALS,
     AttributesDial,
@@ -25,10 +25,7 @@ from cuvee.generate.dials import (
 )
 from cuvee.generate.embedded import EmbeddedLLM
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.opened import OpenedLLM
 from cuvee.generate.pools import GenerationSpec, Pool, PoolMaker, fill_pools, generate_corpus, generate_pools
-from cuvee.generate.provenance import provenance_table
-from cuvee.generate.quarantine import write_quarantine
 from cuvee.generate.spending import LedgerSummary, summarise
 from cuvee.generate.targets import Target, TargetResult, generate_to_target
 from cuvee.generate.transformers_llm import TransformersLLM

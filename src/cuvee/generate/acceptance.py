@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import ceil
 
 from cuvee.corpus import Corpus, normalise_text
+from cuvee.errors import ConfigError
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.protocol import Slot
 from cuvee.generate.dials.words import characteristic_words, find_words
-from cuvee.generate.near_copies import check_threshold
 from cuvee.generate.parsing import (
     COPY_OF_SOURCE,
     COPY_OF_TRAINING,
     DRAFT,
+    DUPLICATE,
+    NEAR_COPY,
+    NEAR_DUPLICATE,
     NO_SOURCE,
     NOT_NEAREST,
+    WRONG_LABEL,
     Parsed,
     parse_answer,
     parse_pair,
 )
-from cuvee.generate.prompts import PromptWriter, Question
-from cuvee.generate.screening import Agrees, Known, Refuse, Screen
-from cuvee.generate.waves import check_slots, settling_waves
-from cuvee.generate.wordings import Wordings
+from cuvee.generate.prompts import PromptWriter, Question, Wordings
+from cuvee.generate.strata import WRITINGS, Stratum, Writing
 from cuvee.records import Rejected
-
-__all__ = ["AcceptanceFilter", "AcceptanceRules", "Agrees", "Nearest", "Refuse", "Row", "settling_waves"]
 
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
 """``nearest(queries, candidates)``: for each query the index of the nearest candidate."""
@@ -279,3 +281,242 @@ class AcceptanceFilter:
         found = self._rules.nearest([text for text, _ in queries], [row.text for row in base])
         for (text, parent), index in zip(queries, found, strict=True):
             self._is_nearest[text, parent] = base[int(index)].slot.key == parent
+
+
+# --- the order in which the slots of a batch are settled, and what they may ask for. Pure ---
+def settling_waves(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Slots in the groups in which they are settled: base slots after what they avoid, then paraphrases.
+
+    Slots that are named and not there (a request of theirs failed for good) are waited for by nobody.
+    """
+    depth: dict[str, int] = {}
+    waves: dict[tuple[bool, int], list[Slot]] = {}
+    derived = {slot.key for slot in slots if slot.parent is not None}
+    for slot in slots:
+        if slot.parent is not None:
+            named = [slot.parent] if slot.parent in derived else []
+        else:
+            named = [key for keys in slot.avoid.rounds for key in keys] if slot.avoid is not None else []
+        depth[slot.key] = 1 + max((depth[key] for key in named if key in depth), default=-1)
+        waves.setdefault((slot.parent is not None, depth[slot.key]), []).append(slot)
+    return [waves[order] for order in sorted(waves)]
+
+
+def check_slots(slots: Sequence[Slot], train: Corpus, strata: Mapping[str, Stratum], writing: Writing) -> None:
+    """Refuse what cannot be asked for, before anything is.
+
+    Raises:
+        ConfigError: a slot of no stratum, seed examples that there are not, or drafts of a kind that has none.
+    """
+    known = set(train.ids)
+    for slot in slots:
+        if slot.label not in strata:
+            raise ConfigError(f"slot {slot.key!r} is for {slot.label!r}; valid: {', '.join(list(strata)[:8])}")
+        rows = len(strata[slot.label].rows)
+        if slot.examples and max(slot.examples) >= rows:
+            raise ConfigError(
+                f"{max(slot.examples) + 1} seed examples are wanted of label {slot.label!r}, it has "
+                f"{rows} training rows; drop the level or give more rows"
+            )
+        unknown = [id_ for id_ in slot.seed_ids if id_ not in known]
+        if unknown:
+            raise ConfigError(f"seed example {unknown[0]!r} of label {slot.label!r} is no training row")
+        if slot.draft is not None and writing.pair:
+            served = ", ".join(name for name, other in WRITINGS.items() if not other.pair)
+            raise ConfigError(
+                f"dial 'base_then_refine' drafts a text alone, and kind {writing.kind!r} has two sides; kinds that it "
+                f"serves: {served}"
+            )
+
+
+# --- what keeps a usable text from becoming a row: texts that are there already, and what callers s ---
+Refuse = Callable[[Sequence[str]], Sequence[str | None]]
+"""``refuse(texts)``: for each text why it may not become a row, or None."""
+Agrees = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
+"""``agrees(texts, labels)``: for each text whether it has its label."""
+
+
+class Screen:
+    """What callers say of texts, asked once for each.
+
+    Args:
+        refuse: None refuses nothing.
+        agrees: None checks nothing.
+    """
+
+    def __init__(self, refuse: Refuse | None, agrees: Agrees | None) -> None:
+        self._refuse = refuse
+        self._agrees = agrees
+        self._refused: dict[str, str | None] = {}
+        self._right: dict[tuple[str, str], bool] = {}
+
+    def look(self, usable: Iterable[tuple[str, str]]) -> None:
+        """Ask for all new ones of these texts with their labels, in one call each."""
+        pairs = list(dict.fromkeys(usable))
+        texts = [text for text in dict.fromkeys(text for text, _ in pairs) if text not in self._refused]
+        if self._refuse is not None and texts:
+            self._refused.update(zip(texts, self._refuse(texts), strict=True))
+        fresh = [pair for pair in pairs if pair not in self._right]
+        if self._agrees is not None and fresh:
+            said = self._agrees([text for text, _ in fresh], [label for _, label in fresh])
+            self._right.update(zip(fresh, map(bool, said), strict=True))
+
+    def objection(self, text: str, label: str) -> str | None:
+        """Why the text may not become a row of this label."""
+        if (refused := self._refused.get(text)) is not None:
+            return refused
+        return None if self._right.get((text, label), True) else WRONG_LABEL
+
+
+class Known:
+    """Texts that are there already: those of the training rows, and of the rows taken so far.
+
+    Args:
+        training: texts of the training rows.
+        near_duplicate: Jaccard similarity from which texts count as nearly the same; None skips that test.
+
+    Raises:
+        ValueError: ``near_duplicate`` out of range.
+    """
+
+    def __init__(self, training: Sequence[str], near_duplicate: float | None) -> None:
+        self._training = {normalise_text(text) for text in training}
+        self._taken: set[str] = set()
+        self._threshold = near_duplicate
+        self._shingles: dict[str, frozenset[str]] = {}
+        if near_duplicate is not None:
+            real = [shingles_of(text) for text in sorted(self._training)]
+            self._near_training = NearCopies(near_duplicate, count_shingles(real))
+            for shingles in real:
+                self._near_training.add(shingles)
+            self._near_taken = NearCopies(near_duplicate, {})
+            self._counted = 0
+
+    def begin(self, texts: Iterable[str]) -> None:
+        """Forget the rows taken; ``texts`` are those that may be asked about."""
+        self._taken = set()
+        if self._threshold is not None:
+            for text in texts:
+                if text not in self._shingles:
+                    self._shingles[text] = shingles_of(text)
+            self._near_taken.clear()
+            if len(self._shingles) > 2 * self._counted:  # what is common shows again only in many more texts
+                self._near_taken = NearCopies(self._threshold, count_shingles(self._shingles.values()))
+                self._counted = len(self._shingles)
+
+    def is_training(self, text: str) -> bool:
+        """Whether a training row has this text."""
+        return normalise_text(text) in self._training
+
+    def add(self, text: str) -> None:
+        """Take a row."""
+        self._taken.add(normalise_text(text))
+        if self._threshold is not None:
+            self._near_taken.add(self._shingles[text])
+
+    def objection(self, text: str) -> str | None:
+        """What it repeats, if anything."""
+        normal = normalise_text(text)
+        if normal in self._training:
+            return COPY_OF_TRAINING
+        if normal in self._taken:
+            return DUPLICATE
+        if self._threshold is not None:
+            if self._near_training.holds(self._shingles[text]):
+                return NEAR_COPY
+            if self._near_taken.holds(self._shingles[text]):
+                return NEAR_DUPLICATE
+        return None
+
+
+# --- texts that are nearly the same: exact Jaccard similarity, without comparing every pair. Pure ---
+WIDTH = 5
+LEAST, MOST = 0.5, 1.0
+"""Thresholds that are taken: below, texts have little in common, and nearly all would have to be compared."""
+_ROUNDING = 1e-9
+_SHARED = 16  # first shingles that similar texts share: more than one word that two texts have in common
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse a threshold out of range.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not LEAST <= threshold <= MOST:
+        raise ValueError(f"near_duplicate {threshold!r}; give a Jaccard similarity from {LEAST} to 1, or None")
+
+
+def shingles_of(text: str) -> frozenset[str]:
+    """All runs of five characters of the normalised text; a shorter one is a run of its own.
+
+    Characters and not words, because rows are short: one changed word in a row of twelve changes a quarter of its word
+    triples.
+    """
+    normal = normalise_text(text)
+    return frozenset(normal[i : i + WIDTH] for i in range(max(1, len(normal) - WIDTH + 1)))
+
+
+def count_shingles(texts: Iterable[frozenset[str]]) -> Counter[str]:
+    """How many of the texts have each shingle."""
+    counted: Counter[str] = Counter()
+    for shingles in texts:
+        counted.update(shingles)
+    return counted
+
+
+class NearCopies:
+    """Texts put in one by one, and whether another one is nearly the same as one of them.
+
+    Two sets of shingles with a Jaccard similarity of at least t share at least k of their first n - ceil(t n) + k
+    elements in any fixed order of all shingles (prefix filtering: Chaudhuri, Ganti and Kaushik 2006; with k above 1:
+    Wang, Li and Feng 2012). With the rarest first few texts do, and only those are compared: the answer is exact, and
+    the order matters for the speed alone.
+
+    Args:
+        threshold: Jaccard similarity from which texts are nearly the same, 0.5 to 1.
+        frequency: how common each shingle is; those that it lacks count as the rarest.
+    """
+
+    def __init__(self, threshold: float, frequency: Mapping[str, int]) -> None:
+        check_threshold(threshold)
+        self._threshold = threshold
+        self._frequency = frequency
+        self._texts: list[frozenset[str]] = []
+        self._places: dict[str, list[int]] = {}
+        self._prefixes: dict[frozenset[str], list[str]] = {}
+
+    def clear(self) -> None:
+        """Take all texts out; what was worked out about them stays."""
+        self._texts, self._places = [], {}
+
+    def add(self, shingles: frozenset[str]) -> None:
+        """Put a text in."""
+        for shingle in self._prefix(shingles):
+            self._places.setdefault(shingle, []).append(len(self._texts))
+        self._texts.append(shingles)
+
+    def holds(self, shingles: frozenset[str]) -> bool:
+        """Whether one of the texts is nearly the same as this one."""
+        shared: Counter[int] = Counter()
+        for shingle in self._prefix(shingles):
+            if places := self._places.get(shingle):
+                shared.update(places)
+        least = min(_SHARED, self._least_overlap(shingles))
+        return any(self._alike(shingles, self._texts[place]) for place, n in shared.items() if n >= least)
+
+    def _least_overlap(self, shingles: frozenset[str]) -> int:
+        return ceil(self._threshold * len(shingles) - _ROUNDING)
+
+    def _prefix(self, shingles: frozenset[str]) -> list[str]:
+        if shingles not in self._prefixes:
+            length = len(shingles) - self._least_overlap(shingles) + _SHARED
+            ordered = sorted((self._frequency.get(shingle, 0), shingle) for shingle in shingles)
+            self._prefixes[shingles] = [shingle for _, shingle in ordered[:length]]
+        return self._prefixes[shingles]
+
+    def _alike(self, one: frozenset[str], other: frozenset[str]) -> bool:
+        if min(len(one), len(other)) < self._threshold * max(len(one), len(other)) - _ROUNDING:
+            return False
+        shared = len(one & other)
+        return shared >= self._threshold * (len(one) + len(other) - shared) - _ROUNDING

@@ -12,15 +12,12 @@ from dataclasses import dataclass, field
 from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.generate.calls import Answer, Endpoint, Request, Sampling, request_json, request_key
-from cuvee.generate.client import LLMClient
-from cuvee.generate.dials.attribute_lists import dimension_question, value_question
-from cuvee.generate.dials.list_questions import parse_list
-from cuvee.generate.dials.topic_lists import topic_question
-from cuvee.generate.dials.topic_tree import Branches
-from cuvee.generate.failures import Failure, Outcome
+from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, Sampling, request_json, request_key
+from cuvee.generate.client import LLMClient, OpenClient
+from cuvee.generate.dials.list_questions import dimension_question, parse_list, value_question
+from cuvee.generate.dials.topics import Branches
+from cuvee.generate.dials.words import topic_question
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.opened import OpenClient
 
 ITEMS_A_REQUEST = 8
 """Asked for at once, however many are wanted: few enough that a small model does not lose the thread."""

@@ -97,7 +97,7 @@ def worst_case(prompt_bytes: int, max_tokens: int) -> Load:
     return Load(1, prompt_bytes + PROMPT_OVERHEAD, max_tokens)
 
 
-class Purse:
+class BudgetGuard:
     """Lets a request go only while the worst case of all requests under way stays within the budget.
 
     Args:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cuvee.generate.budgets import Budget, Prices
 from cuvee.generate.masking import find_secrets, redact_url, spell_host
-from cuvee.generate.pacing import MOST_AT_ONCE
 from cuvee.generate.structured import response_format
 from cuvee.records import Sampling as Sampling
 
@@ -18,6 +18,8 @@ _SORTED_JSON = json.JSONEncoder(sort_keys=True)
 _PLAIN_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 Api = Literal["chat", "completions"]
+MOST_AT_ONCE = 256
+"""Requests that may be under way at each replica where no other number is given."""
 OMISSIBLE = ("temperature", "top_p", "seed", "stop")
 """Parameters that requests always carry (``stop`` if set), unless the endpoint is told to leave them out."""
 
@@ -32,7 +34,7 @@ class Endpoint:
     ``key_name`` names the environment variable the key came from, for messages. ``identity`` is what the ledger knows
     the endpoint by, all replicas as one: by default the first of their addresses in alphabetical order, without what
     is secret and with one spelling of its host (:func:`~cuvee.generate.masking.spell_host`), unless the ledger knows
-    one of them by another (:func:`~cuvee.generate.identities.settle_identity`).
+    one of them by another (:func:`~cuvee.generate.ledger.settle_identity`).
 
     ``concurrency`` is the most requests under way at once at each replica; None adapts up to 256. Up to it their number
     follows how well the replica answers. ``requests_per_minute`` and ``tokens_per_minute`` are limits, ``budget`` is
@@ -207,3 +209,27 @@ def _determinants(endpoint: Endpoint, request: Request) -> dict[str, object]:
     if endpoint.omit:
         found["omit"] = sorted(endpoint.omit)
     return found
+
+
+# --- requests that failed for good: a value beside the answers, never a row that is silently missin ---
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What came of a request that the endpoint refuses for good, or keeps failing on while it answers others.
+
+    ``reason`` is short and the same for all failures of a kind ("HTTP 400"), so that it can be counted; ``message`` is
+    the last thing the endpoint said, with no key in it. ``tries`` counts how often the request was sent.
+    ``replayed`` failures come from the ledger.
+    """
+
+    reason: str
+    message: str = ""
+    tries: int = 1
+    replayed: bool = field(default=False, compare=False)
+
+
+Outcome = Answer | Failure
+"""What comes of a request."""
+OnAnswer = Callable[[Request, Answer], None]
+"""Is told of each answer."""
+More = Callable[[Mapping[Request, Outcome]], Sequence[Request]]
+"""``more(outcomes)``: what to ask beside, given all that has come so far."""

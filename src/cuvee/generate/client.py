@@ -7,24 +7,19 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from cuvee.errors import RunFolderError
-from cuvee.generate.budgets import Load, Purse, Spent, worst_case
-from cuvee.generate.calls import Answer, Endpoint, Request, request_json, request_key
-from cuvee.generate.compatibility import Compatibility
-from cuvee.generate.dispatch import Dispatch, Ways
-from cuvee.generate.failures import Failure, More, OnAnswer, Outcome
-from cuvee.generate.identities import settle_identity
-from cuvee.generate.journal import Journal
-from cuvee.generate.lanes import Lanes
-from cuvee.generate.ledger import Ledger, Session
-from cuvee.generate.pacing import Pace
-from cuvee.generate.refusals import Refusal
-from cuvee.generate.replicas import Fleet, Replica
-from cuvee.generate.retries import Patience, Trouble
+from cuvee.generate.budgets import BudgetGuard, Load, Spent, worst_case
+from cuvee.generate.calls import Answer, Endpoint, Failure, More, OnAnswer, Outcome, Request, request_json, request_key
+from cuvee.generate.compatibility import Compatibility, Refusal
+from cuvee.generate.dispatch import Dispatch, RequestQueue, Ways
+from cuvee.generate.ledger import Ledger, Session, settle_identity
+from cuvee.generate.replicas import RateLimit, Replica, ReplicaPool
+from cuvee.generate.retries import RetryPolicy, Trouble
 
 T = TypeVar("T")
 
@@ -57,13 +52,13 @@ class LLMClient:
         self._endpoint = endpoint
         self._ledger = ledger
         self._compatibility = Compatibility(endpoint)
-        self._fleet = Fleet(endpoint, self._compatibility)
-        self._patience = Patience(endpoint)
-        self._pace = Pace(endpoint.requests_per_minute, endpoint.tokens_per_minute)
+        self._pool = ReplicaPool(endpoint, self._compatibility)
+        self._retry_policy = RetryPolicy(endpoint)
+        self._rate_limit = RateLimit(endpoint.requests_per_minute, endpoint.tokens_per_minute)
         self._replayed_before = ledger.counts(endpoint.known_as).replayed
         self._asked = False
         self._trusted = False
-        self._purse = Purse(
+        self._budget_guard = BudgetGuard(
             endpoint.budget,
             endpoint.prices,
             before=_spent_before(ledger),
@@ -80,7 +75,7 @@ class LLMClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._run(self._fleet.close())
+        self._run(self._pool.close())
         self._call(self._runner.close)
         if self._asked:
             # what already went wrong is what the user should hear of
@@ -90,7 +85,7 @@ class LLMClient:
     @property
     def spent(self) -> Spent:
         """What this client's answers have cost so far; those from the ledger cost nothing."""
-        return self._purse.spent
+        return self._budget_guard.spent
 
     @property
     def retries(self) -> int:
@@ -100,7 +95,7 @@ class LLMClient:
     @property
     def window(self) -> int:
         """Requests that may be under way at once, as the endpoint now takes them, at all its replicas."""
-        return self._fleet.size
+        return self._pool.size
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -181,7 +176,7 @@ class LLMClient:
         self, keys: dict[Request, str], outcomes: dict[Request, Outcome], tell: OnAnswer, more: More | None
     ) -> None:
         self._task = asyncio.current_task()
-        await self._fleet.open()
+        await self._pool.open()
         failures: dict[Request, Failure] = {}
         try:
             async with Journal(self._ledger, self._gather_s, self._endpoint.known_as) as journal:
@@ -208,12 +203,12 @@ class LLMClient:
                             break
                     return []
 
-                lanes = Lanes(list(keys), self._fleet.size, len(self._fleet.replicas))
+                queue = RequestQueue(list(keys), self._pool.size, len(self._pool.replicas))
                 ways = Ways(
                     ask=self._ask, keep=keep, fail=fail, note=self._compatibility.note, probe=self._probe, more=further,
                 )  # fmt: skip
                 await Dispatch(
-                    lanes, fleet=self._fleet, patience=self._patience, ways=ways, trusted=self._trusted
+                    queue, pool=self._pool, retry_policy=self._retry_policy, ways=ways, trusted=self._trusted
                 ).run()
         finally:  # once the journal is left, the ledger is free
             for request, failure in failures.items():
@@ -221,7 +216,7 @@ class LLMClient:
 
     def _trust(self) -> None:
         self._trusted = True
-        for replica in self._fleet.replicas:
+        for replica in self._pool.replicas:
             replica.exchange.trust()
 
     def _session(self) -> Session:
@@ -240,11 +235,11 @@ class LLMClient:
         size = request.prompt_bytes
         most = request.sampling.max_tokens
         worst, estimate = worst_case(size, most), size / BYTES_A_TOKEN + most
-        await self._purse.reserve(worst)
+        await self._budget_guard.reserve(worst)
         actual: Load | None = None
         lost = False
         try:
-            await self._pace.wait(estimate)
+            await self._rate_limit.wait(estimate)
             sent, lost = time.monotonic(), True
             outcome = await replica.exchange.ask(request)
             now = time.monotonic()
@@ -252,15 +247,15 @@ class LLMClient:
             if isinstance(outcome, Trouble):
                 self._retries += 1
                 replica.note_trouble(outcome, sent, now)
-                self._patience.note_trouble(outcome)
+                self._retry_policy.note_trouble(outcome)
             elif isinstance(outcome, Answer):
                 replica.note_answer(sent, now)
-                self._patience.note_success(sent)
+                self._retry_policy.note_success(sent)
                 actual = self._cost(outcome, worst)
-                self._pace.correct(estimate, actual.prompt_tokens + actual.completion_tokens)
+                self._rate_limit.correct(estimate, actual.prompt_tokens + actual.completion_tokens)
             return outcome
         finally:
-            self._purse.settle(worst, actual, lost=lost)
+            self._budget_guard.settle(worst, actual, lost=lost)
 
     async def _probe(self, replica: Replica) -> bool:
         """Whether a replica answers a request that was answered before, cut to one token; False if none was."""
@@ -269,7 +264,7 @@ class LLMClient:
         before = self._retries
         sign = replace(self._known, sampling=replace(self._known.sampling, max_tokens=1))
         try:
-            async with asyncio.timeout(max(LONGEST_PROBE_S, 4 * self._fleet.latency_s)):
+            async with asyncio.timeout(max(LONGEST_PROBE_S, 4 * self._pool.latency_s)):
                 return not isinstance(await self._ask(replica, sign), Trouble)
         except TimeoutError:
             return False
@@ -277,7 +272,7 @@ class LLMClient:
             self._retries = before  # it is not sent again
 
     def _gather_s(self) -> float:
-        wait = min(LONGEST_GATHER_S, GATHER_SHARE * self._fleet.latency_s)
+        wait = min(LONGEST_GATHER_S, GATHER_SHARE * self._pool.latency_s)
         return wait if wait >= SHORTEST_GATHER_S else 0.0
 
     def _cost(self, answer: Answer, worst: Load) -> Load:
@@ -295,3 +290,111 @@ def _spent_before(ledger: Ledger) -> Load:
 
 def _tell_nobody(request: Request, answer: Answer) -> None:
     del request, answer
+
+
+# --- committing answers to the ledger while the client goes on asking ---
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An answer as the ledger takes it, and who waits for its commit."""
+
+    key: str
+    request_json: str
+    answer: Answer
+    committed: asyncio.Future[None]
+
+
+class Journal:
+    """Groups answers into commits; a context manager that on leaving commits whatever is left.
+
+    A commit lasts as long as the disk needs to make it durable, some milliseconds. Meanwhile the loop goes on, and the
+    answers that come are the next commit: one thread, one commit at a time. Only that thread uses the ledger
+    until the block is left.
+
+    Args:
+        ledger: where answers go.
+        gather_s: how long to wait for more answers before a commit, in seconds; asked before each. A commit costs as
+            much CPU as sending a request, so some patience pays where answers are slow anyway.
+        of: the endpoint and model that answer.
+    """
+
+    def __init__(self, ledger: Ledger, gather_s: Callable[[], float], of: tuple[str, str]) -> None:
+        self._ledger = ledger
+        self._of = of
+        self._gather_s = gather_s
+        self._held: list[Entry] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._failed = False
+
+    async def __aenter__(self) -> Journal:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.cancel()
+        self._thread.shutdown()  # waits for a commit under way
+        entries, self._held = self._held, []
+        if not self._failed:
+            self._commit(entries)
+
+    async def keep(self, key: str, request_json: str, answer: Answer) -> None:
+        """Return when the answer is committed.
+
+        Raises:
+            RunFolderError: the ledger cannot be written.
+        """
+        committed = asyncio.get_running_loop().create_future()
+        self._held.append(Entry(key, request_json, answer, committed))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+        await committed
+
+    async def _write(self) -> None:
+        while self._held and not self._failed:
+            await asyncio.sleep(self._gather_s())  # whoever has an answer in hand by then joins
+            entries, self._held = self._held, []
+            commit = asyncio.wrap_future(self._thread.submit(self._commit, entries))
+            await asyncio.wait([commit])  # which, unlike await, leaves the commit alone if this task is cancelled
+            error = commit.exception()
+            self._failed = error is not None
+            for entry in entries:
+                if entry.committed.done():
+                    continue
+                if error is None:
+                    entry.committed.set_result(None)
+                else:
+                    entry.committed.set_exception(error)
+
+    def _commit(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._ledger.record(entry.key, entry.request_json, entry.answer, self._of)
+        self._ledger.flush()
+
+
+# --- an LLM that is ready to be asked ---
+class Client(Protocol):
+    """What answers requests: each with an answer, or with the failure it ended in."""
+
+    def answer_requests(
+        self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
+    ) -> Sequence[Outcome]:
+        """What came of each request, in their order.
+
+        Args:
+            requests: to answer.
+            on_answer: called with each answer as it comes.
+            more: called with all outcomes so far when nothing is left to be sent now; what it returns is asked too.
+        """
+
+
+OpenClient = Callable[[Endpoint, Ledger], AbstractContextManager[Client]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedLLM:
+    """What answers: the endpoint the ledger knows it by, and what asks it (over HTTP, unless said otherwise)."""
+
+    endpoint: Endpoint
+    open_client: OpenClient = LLMClient

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from cuvee.corpus import Corpus
+import pyarrow as pa
+
+from cuvee.corpus import Corpus, replace_text
 from cuvee.errors import GenerationError
 from cuvee.fingerprint import hash_texts
 from cuvee.generate.acceptance import Row
-from cuvee.generate.accounting import Accounting, AnswerCounts, SlotEnd, add_answers, count_slots
 from cuvee.generate.dials.protocol import Slot
-from cuvee.generate.filling import FailedSlot, Filling
-from cuvee.generate.parsing import NO_SOURCE
-from cuvee.generate.provenance import RowProvenance
-from cuvee.generate.remedies import REMEDIES
-from cuvee.generate.rounds import Rounds
+from cuvee.generate.filling import FailedSlot, Filling, Rounds
+from cuvee.generate.parsing import (
+    CHATTER,
+    COPY_OF_PROMPT,
+    COPY_OF_TRAINING,
+    DUPLICATE,
+    EMPTY,
+    MALFORMED,
+    NEAR_COPY,
+    NEAR_DUPLICATE,
+    NO_SOURCE,
+    TRUNCATED,
+    WRONG_LABEL,
+)
+from cuvee.generate.prompts import Wordings
 from cuvee.generate.strata import WRITINGS, Kind
-from cuvee.generate.wordings import Wordings
 from cuvee.records import Level, Rejected, Usage
 from cuvee.records.generation import Quarantined
 
@@ -273,3 +285,186 @@ def _refuse_empty(
     raise GenerationError(
         f"{where}; {count} of {len(mine)} answers were rejected as {reason} (such as {example[:80]!r}); {remedy}"
     )
+
+
+# --- what became of every slot and every answer: requested = accepted + quarantined + failed. Pure ---
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCounts:
+    """Answers that were judged for the slots of a pool; ``received`` is ``accepted`` plus ``rejected``.
+
+    Levels share answers, so the sum over pools counts some of them twice; the ledger has the total.
+
+    Raises:
+        ValueError: the numbers do not add up.
+    """
+
+    received: int
+    accepted: int
+    rejected: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        if self.received != self.accepted + sum(self.rejected.values()):
+            raise ValueError(
+                f"{self.received} answers are not {self.accepted} accepted and {dict(self.rejected)!r} rejected"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounting:
+    """What became of the slots of a pool; ``requested`` is ``accepted`` plus ``quarantined`` plus ``failed``.
+
+    ``accepted`` slots have a row, their own or their substitute's. ``quarantined`` slots have none although answers
+    came, for them or for the source they were to paraphrase; ``failed`` ones because a request failed
+    for good. ``by_reason`` counts the slots without a row by what was last wrong with them.
+
+    Raises:
+        ValueError: the numbers do not add up.
+    """
+
+    requested: int
+    accepted: int
+    quarantined: int
+    failed: int
+    by_reason: Mapping[str, int]
+    answers: AnswerCounts
+
+    def __post_init__(self) -> None:
+        without = self.quarantined + self.failed
+        if self.requested != self.accepted + without or without != sum(self.by_reason.values()):
+            raise ValueError(
+                f"{self.requested} requested slots are not {self.accepted} accepted, {self.quarantined} quarantined "
+                f"and {self.failed} failed, for the reasons {dict(self.by_reason)!r}"
+            )
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{n} {why}" for why, n in Counter(self.by_reason).most_common())
+        return (
+            f"{self.requested} requested = {self.accepted} accepted + {self.quarantined} quarantined + "
+            f"{self.failed} failed{f' ({reasons})' if reasons else ''}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotEnd:
+    """How a slot ended. ``reason`` is None where it has a row; ``failed`` says that a request failed for good."""
+
+    reason: str | None = None
+    failed: bool = False
+
+
+def count_slots(ends: Iterable[SlotEnd], answers: AnswerCounts) -> Accounting:
+    """Add up how slots ended."""
+    ended = list(ends)
+    without = [end for end in ended if end.reason is not None]
+    failed = sum(end.failed for end in without)
+    return Accounting(
+        requested=len(ended),
+        accepted=len(ended) - len(without),
+        quarantined=len(without) - failed,
+        failed=failed,
+        by_reason=dict(sorted(Counter(str(end.reason) for end in without).items())),
+        answers=answers,
+    )
+
+
+def add_answers(counts: Iterable[AnswerCounts]) -> AnswerCounts:
+    """The sum of several counts, reasons in alphabetical order."""
+    parts = list(counts)
+    rejected: Counter[str] = Counter()
+    for part in parts:
+        rejected.update(part.rejected)
+    return AnswerCounts(
+        received=sum(part.received for part in parts),
+        accepted=sum(part.accepted for part in parts),
+        rejected=dict(sorted(rejected.items())),
+    )
+
+
+# --- where each row of a pool came from: a side table, so that the corpus keeps its columns ---
+PROVENANCE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # the row's, as in the corpus
+        pa.field("slot", pa.string(), nullable=False),
+        pa.field("request_key", pa.string(), nullable=False),  # as in the ledger
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("temperature", pa.float64(), nullable=False),
+        pa.field("top_p", pa.float64(), nullable=False),
+        pa.field("min_p", pa.float64()),
+        pa.field("top_k", pa.int64()),
+        pa.field("max_tokens", pa.int64(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("replicate", pa.int64(), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
+        pa.field("attempts", pa.int64(), nullable=False),
+        pa.field("draft_key", pa.string()),  # of the request whose answer the row refines
+        pa.field("draft_model", pa.string()),  # that answered it
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowProvenance:
+    """The request whose answer became a row.
+
+    ``id`` is the row's in its corpus, where dial, level and seed examples are columns. ``prompt_hash`` is that of the
+    prompt's wording, the same for all rows asked for in the same words. ``attempts`` counts the slot's answers up to
+    this one, drafts included; ``draft_key`` is the request whose answer the row refines, ``draft_model`` wrote it.
+    """
+
+    id: str
+    slot: str
+    request_key: str
+    model: str
+    temperature: float
+    top_p: float
+    min_p: float | None
+    top_k: int | None
+    max_tokens: int
+    seed: int
+    replicate: int
+    prompt_hash: str
+    attempts: int
+    draft_key: str | None = None
+    draft_model: str | None = None
+
+
+def provenance_table(pool: Pool) -> pa.Table:
+    """One line for each row of a pool, in the order of its rows, with the columns of ``PROVENANCE_SCHEMA``."""
+    return pa.Table.from_pylist([asdict(row) for row in pool.provenance], schema=PROVENANCE_SCHEMA)
+
+
+# --- the quarantine: every answer that became no row, in a file one can read, search and learn from ---
+def write_quarantine(pools: Sequence[Pool], path: str | Path) -> int:
+    """Write what was rejected from these pools as JSONL: dial, level, slot, reason, attempt, text, request_key.
+
+    Levels share slots, so one answer may stand under several of them.
+
+    Returns:
+        How many lines were written.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    lines = [
+        json.dumps({"dial": pool.level.dial, "level": pool.level.name, **asdict(row)}, ensure_ascii=False)
+        for pool in pools
+        for row in pool.quarantine
+    ]
+    replace_text(path, "".join(f"{line}\n" for line in lines))
+    return len(lines)
+
+
+# --- what a user can do where answers of some kind are rejected again and again ---
+REMEDIES = {
+    TRUNCATED: "raise max_tokens",
+    DUPLICATE: "raise the temperature, give more seed examples, or ask for fewer rows",
+    COPY_OF_TRAINING: "raise the temperature",
+    COPY_OF_PROMPT: "raise the temperature",
+    EMPTY: "check the model and api: chat or completions",
+    CHATTER: "use api: completions, or a larger model",
+    MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
+    NEAR_DUPLICATE: "raise the temperature, or near_duplicate",
+    NEAR_COPY: "raise the temperature, or near_duplicate",
+    WRONG_LABEL: "check the labels of the training rows, or check no labels",
+}
+"""Reason of rejection -> remedy."""

@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import heapq
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from cuvee.errors import EndpointUnreachable
-from cuvee.generate.calls import Answer, Request
-from cuvee.generate.failures import Failure
-from cuvee.generate.lanes import Lanes
-from cuvee.generate.refusals import Refusal
-from cuvee.generate.replicas import Fleet, Replica
-from cuvee.generate.retries import Patience, Trouble
+from cuvee.generate.calls import Answer, Failure, Request
+from cuvee.generate.compatibility import Refusal
+from cuvee.generate.replicas import Replica, ReplicaPool
+from cuvee.generate.retries import RetryPolicy, Trouble
 
 Ask = Callable[[Replica, Request], Awaitable[Answer | Trouble | Refusal]]
 Keep = Callable[[Request, Answer], Awaitable[None]]
@@ -76,17 +75,19 @@ class Dispatch:
     what it did not answer goes to the others at once, and it is tried again later, one request at first.
 
     Args:
-        lanes: the requests.
-        fleet: the replicas, with how many may be under way at each.
-        patience: when to try again, and when to give up.
+        queue: the requests.
+        pool: the replicas, with how many may be under way at each.
+        retry_policy: when to try again, and when to give up.
         ways: what to do with each.
         trusted: the endpoint is known to answer.
     """
 
-    def __init__(self, lanes: Lanes, *, fleet: Fleet, patience: Patience, ways: Ways, trusted: bool) -> None:
-        self._lanes = lanes
-        self._fleet = fleet
-        self._patience = patience
+    def __init__(
+        self, queue: RequestQueue, *, pool: ReplicaPool, retry_policy: RetryPolicy, ways: Ways, trusted: bool
+    ) -> None:
+        self._queue = queue
+        self._pool = pool
+        self._retry_policy = retry_policy
         self._ways = ways
         self._trusted = trusted
         self._held: list[tuple[Item, Refusal]] = []
@@ -101,7 +102,7 @@ class Dispatch:
     async def run(self) -> None:
         """Return when all requests are answered or failed; on an error, or when cancelled, stop all lanes."""
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for replica in self._fleet.replicas:
+        for replica in self._pool.replicas:
             replica.active = 0
             if replica.away:
                 self._start_probe(self._await_return(replica))
@@ -127,19 +128,19 @@ class Dispatch:
         if self._finished.done():
             return
         if not self._tasks and not self._held and not self._ready and (requests := self._ways.more()):
-            self._lanes = Lanes(requests, self._fleet.size, len(self._fleet.replicas))
+            self._queue = RequestQueue(requests, self._pool.size, len(self._pool.replicas))
         waiting = 0 if self._stuck else self._ready
         while waiting > 0 and (replica := self._choose()) is not None:
             waiting -= 1
             replica.active += 1
-            task = asyncio.create_task(self._work(replica, self._lanes.open(replica.number)))
+            task = asyncio.create_task(self._work(replica, self._queue.open(replica.number)))
             self._tasks.add(task)
             task.add_done_callback(self._lane_ended)
         if not self._tasks and self._held and (self._stuck or not self._aside):
             self._finished.set_exception(self._held[0][1].error)
         elif not self._tasks and not self._aside:
             self._finished.set_result(None)
-        elif self._aside and not self._lanes.left:
+        elif self._aside and not self._queue.left:
             if self._timer is not None:
                 self._timer.cancel()
             wait = self._aside[0].due - time.monotonic()
@@ -150,14 +151,14 @@ class Dispatch:
     def _ready(self) -> int:
         """Requests that may be sent now; lanes that have some take those set aside on their way."""
         now = time.monotonic()
-        return self._lanes.left or sum(item.due <= now for item in self._aside)
+        return self._queue.left or sum(item.due <= now for item in self._aside)
 
     def _choose(self) -> Replica | None:
         """Who gets the next request: one that failed goes to another replica where there is one."""
-        found = self._fleet.choose()
-        if found is None or self._lanes.left or self._is_for(found):
+        found = self._pool.choose()
+        if found is None or self._queue.left or self._is_for(found):
             return found
-        others = [r for r in self._fleet.replicas if r is not found and r.room > 0]
+        others = [r for r in self._pool.replicas if r is not found and r.room > 0]
         return others[0] if others else None
 
     def _lane_ended(self, task: asyncio.Task[None]) -> None:
@@ -174,10 +175,10 @@ class Dispatch:
             if replica.room < 0:
                 break
             if len(self._held) > held:  # its neighbours may be refused for the same reason: go on elsewhere
-                lane = self._lanes.open(replica.number)
+                lane = self._queue.open(replica.number)
             self._go_on()
         replica.active -= 1
-        self._lanes.close(lane)
+        self._queue.close(lane)
         if replica.away:  # what it leaves behind is for the others
             self._go_on()
 
@@ -187,7 +188,7 @@ class Dispatch:
             return None
         if self._is_for(replica) and self._aside[0].due <= time.monotonic():
             return heapq.heappop(self._aside)
-        request = self._lanes.take(lane)
+        request = self._queue.take(lane)
         if request is None:
             return None
         self._number += 1
@@ -195,7 +196,7 @@ class Dispatch:
 
     def _is_for(self, replica: Replica) -> bool:
         """Whether the earliest request set aside is not better left to another replica than the one it failed at."""
-        return bool(self._aside) and (self._aside[0].last != replica.number or not self._fleet.has_other(replica))
+        return bool(self._aside) and (self._aside[0].last != replica.number or not self._pool.has_other(replica))
 
     async def _settle(self, replica: Replica, item: Item) -> None:
         """Ask once: the request is answered, refused, given up, or set aside."""
@@ -215,10 +216,10 @@ class Dispatch:
     async def _postpone(self, replica: Replica, item: Item, outcome: Trouble) -> None:
         """Set a request aside that failed, or give it up; where failures are no one-offs the lane waits as well."""
         item.last, item.due = replica.number, 0.0
-        if self._fleet.has_other(replica) and self._is_ailing(replica, outcome):  # which says nothing of the request
+        if self._pool.has_other(replica) and self._is_ailing(replica, outcome):  # which says nothing of the request
             self._set_aside(item)
             return
-        item.trouble = outcome if item.trouble is None else outcome.since(item.trouble, self._patience.answered)
+        item.trouble = outcome if item.trouble is None else outcome.since(item.trouble, self._retry_policy.answered)
         wait_s = await self._wait_seconds(item.trouble, item.tries)
         if wait_s is None:
             self._fail(item, item.trouble.kind, item.trouble.reason)
@@ -252,14 +253,14 @@ class Dispatch:
     async def _watch(self) -> None:
         """Ask for a sign of life as long as requests fail and nothing is answered."""
         while True:
-            probe_s = self._patience.probe_s(self._fleet.latency_s)
+            probe_s = self._retry_policy.probe_s(self._pool.latency_s)
             await asyncio.sleep(probe_s)
-            if self._patience.in_doubt(probe_s):
+            if self._retry_policy.in_doubt(probe_s):
                 await self._look()
 
     async def _look(self) -> bool:
         """Whether the endpoint answers."""
-        here = next((replica for replica in self._fleet.replicas if not replica.away), self._fleet.replicas[0])
+        here = next((replica for replica in self._pool.replicas if not replica.away), self._pool.replicas[0])
         if await self._ways.probe(here):
             self._wake()
             return True
@@ -268,7 +269,7 @@ class Dispatch:
 
     def _set_aside(self, item: Item) -> None:
         heapq.heappush(self._aside, item)
-        if self._fleet.choose() is not None:  # another replica may be idle
+        if self._pool.choose() is not None:  # another replica may be idle
             self._go_on()
 
     def _is_ailing(self, replica: Replica, trouble: Trouble) -> bool:
@@ -307,10 +308,10 @@ class Dispatch:
 
         Nothing may be left beside it whose answers show that it is the request that fails, not the endpoint.
         """
-        if self._patience.is_hopeless(trouble):
+        if self._retry_policy.is_hopeless(trouble):
             return None
         try:
-            return self._patience.wait_seconds(trouble, tries)
+            return self._retry_policy.wait_seconds(trouble, tries)
         except EndpointUnreachable:
             if not await self._look():
                 raise
@@ -328,3 +329,58 @@ class Dispatch:
 
     def _fail(self, item: Item, reason: str, message: str) -> None:
         self._ways.fail(item.request, Failure(reason=reason, message=message, tries=item.tries))
+
+
+# --- which request goes next: neighbours one after the other through one lane ---
+class RequestQueue:
+    """Requests cut into one run for each lane; a lane that is done takes over the end of the longest run.
+
+    An endpoint that keeps the prompts it has computed (llama.cpp, one a slot) frees the slot of a lane just
+    when that lane sends its next request, which begins like the last one. So neighbours in a run find
+    their common beginning computed, which from 16 slots on is most of the work. Where an endpoint has several replicas
+    each begins with a zone of its own, of neighbouring runs, and takes from those of others when its own are done.
+
+    Args:
+        requests: in an order that has like ones stand together.
+        lanes: how many runs to cut them into; :meth:`open` adds more.
+        zones: how many replicas there are.
+    """
+
+    def __init__(self, requests: Sequence[Request], lanes: int, zones: int = 1) -> None:
+        length = max(1, -(-len(requests) // lanes))
+        self._runs = [deque(requests[start : start + length]) for start in range(0, len(requests), length)]
+        self._zones = [lane * zones // len(self._runs) for lane in range(len(self._runs))]
+        self._closed = list(range(len(self._runs)))[::-1]
+        self.left = len(requests)
+
+    @property
+    def count(self) -> int:
+        """How many lanes there are: no more than requests."""
+        return len(self._runs)
+
+    def open(self, zone: int = 0) -> int:
+        """A lane that nobody uses: of the zone if there is one, else any, else one that splits the longest run."""
+        if self._closed:
+            own = (i for i in range(len(self._closed) - 1, -1, -1) if self._zones[self._closed[i]] == zone)
+            return self._closed.pop(next(own, -1))
+        longest = max(self._runs, key=len, default=deque[Request]())
+        kept = len(longest) - len(longest) // 2
+        run = deque([longest.pop() for _ in range(len(longest) - kept)][::-1])
+        self._runs.append(run)
+        self._zones.append(zone)
+        return len(self._runs) - 1
+
+    def close(self, lane: int) -> None:
+        """Nobody uses the lane any more; what is left of its run waits for others."""
+        self._closed.append(lane)
+
+    def take(self, lane: int) -> Request | None:
+        """The next request of a lane, or from the end of the longest run, of its zone first; None if all are taken."""
+        if self.left == 0:
+            return None
+        self.left -= 1
+        if self._runs[lane]:
+            return self._runs[lane].popleft()
+        zone = self._zones[lane]
+        own = max((run for run, of in zip(self._runs, self._zones, strict=True) if of == zone), key=len)
+        return (own or max(self._runs, key=len)).pop()

@@ -6,21 +6,100 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from cuvee.databases import ANSWERS_LOST, Row, check_database, make_database, open_reading, repair_database, tell_damage
 from cuvee.errors import RunFolderError
 from cuvee.fingerprint import hash_value
-from cuvee.generate import ledger_tables as tables
-from cuvee.generate.calls import Answer, Endpoint
-from cuvee.generate.failures import Failure
-from cuvee.generate.ledger_entries import KnownAs, Session, Tally
+from cuvee.generate.calls import Answer, Endpoint, Failure
 from cuvee.generate.masking import spell_host
 from cuvee.records import Usage
 
-__all__ = ["KnownAs", "Ledger", "Session", "Tally"]
+# --- what a ledger holds besides answers and failures ---
+KnownAs = tuple[str, str]
+"""Identity of an endpoint and its model."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What a client met from its first request to its end, beside answers and failures.
+
+    ``replayed`` answers were taken from the ledger, ``retries`` sent again after trouble that passed; ``unanswered``
+    requests were sent and cut off. ``notes`` were found out about the endpoint, ``unverified`` parameters it may have
+    ignored.
+    """
+
+    endpoint: str
+    model: str
+    replayed: int = 0
+    retries: int = 0
+    unanswered: int = 0
+    notes: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Answers of one model at one endpoint that ended for one reason, and their tokens."""
+
+    endpoint: str
+    model: str
+    finish_reason: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+# --- the tables of a ledger, in SQL ---
+ANSWERS = """
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, request_json TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, checksum TEXT
+)
+"""
+FAILURES = """
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT PRIMARY KEY, request_json TEXT NOT NULL, reason TEXT NOT NULL, tries INTEGER NOT NULL,
+    message TEXT NOT NULL
+)
+"""
+SESSIONS = """
+CREATE TABLE IF NOT EXISTS sessions (
+    number INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, replayed INTEGER NOT NULL,
+    retries INTEGER NOT NULL, unanswered INTEGER NOT NULL, notes TEXT NOT NULL, unverified TEXT NOT NULL
+)
+"""
+REPLICAS = """
+CREATE TABLE IF NOT EXISTS replicas (
+    address TEXT NOT NULL, model TEXT NOT NULL, identity TEXT NOT NULL, PRIMARY KEY (address, model)
+)
+"""
+MET = """
+SELECT endpoint, model, replayed, retries, unanswered, notes, unverified FROM sessions ORDER BY number
+"""
+SCHEMA = (ANSWERS, FAILURES, SESSIONS, REPLICAS)
+INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
+SELECT = "SELECT * FROM answers WHERE key = ?"  # of an earlier version, and only looked at: without checksums
+# what failed and was then answered (asked for again by another process, say) did not fail
+FAILED = "SELECT key, reason, message, tries FROM failures WHERE key NOT IN (SELECT key FROM answers) ORDER BY key"
+TALLIES = """
+SELECT coalesce(json_extract(request_json, '$.endpoint'), ''), coalesce(json_extract(request_json, '$.body.model'), ''),
+       finish_reason, count(*), sum(prompt_tokens), sum(completion_tokens)
+FROM answers GROUP BY 1, 2, 3 ORDER BY 2, 3, 1
+"""
+ENDPOINTS = """
+SELECT DISTINCT json_extract(request_json, '$.endpoint') FROM answers WHERE json_valid(request_json)
+AND json_extract(request_json, '$.body.model') = ? AND json_extract(request_json, '$.endpoint') IS NOT NULL
+"""
+ANY = """
+SELECT 1 FROM answers WHERE json_valid(request_json) AND json_extract(request_json, '$.endpoint') = ?
+AND json_extract(request_json, '$.body.model') = ? LIMIT 1
+"""
+
+
+# --- the journal of every LLM answer: asked once, replayed for ever. Failures are kept until they a ---
 PAGES_A_CHECKPOINT = 8000
 """Of 4 kB in the write-ahead log before it goes into the file, for which all commits wait."""
 _UNKNOWN = ("", "")
@@ -46,7 +125,7 @@ def repair_ledger(path: Path) -> str | None:
         *answer, checksum = row
         return row if checksum in (None, _checksum(answer)) else None
 
-    return repair_database(path, tables.SCHEMA, fix)
+    return repair_database(path, SCHEMA, fix)
 
 
 def _checksum(answer: Sequence[object]) -> str:
@@ -78,19 +157,19 @@ class Ledger:
                 self._database = open_reading(path, timeout=30)
             else:
                 if path is not None:
-                    make_database(path, tables.SCHEMA)
+                    make_database(path, SCHEMA)
                 self._database = sqlite3.connect(self._where, timeout=30, isolation_level=None, check_same_thread=False)
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._database.execute(f"PRAGMA wal_autocheckpoint={PAGES_A_CHECKPOINT}")
                 self._make_tables()
-            self._database.execute(tables.SELECT, ("",))
+            self._database.execute(SELECT, ("",))
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
 
     def _make_tables(self) -> None:
         """Make what a ledger of an earlier version lacks."""
-        for table in tables.SCHEMA:
+        for table in SCHEMA:
             self._database.execute(table)
         if len(self._database.execute("PRAGMA table_info(answers)").fetchall()) == _UNCHECKED:
             self._database.execute("ALTER TABLE answers ADD COLUMN checksum TEXT")
@@ -98,7 +177,7 @@ class Ledger:
     def lookup(self, key: str, of: KnownAs = _UNKNOWN) -> Answer | None:
         """The committed answer to the request with this key; counted as replayed, ``of`` that endpoint and model."""
         with self._telling():
-            row = self._database.execute(tables.SELECT, (key,)).fetchone()
+            row = self._database.execute(SELECT, (key,)).fetchone()
         if row is None:
             return None
         if row[_UNCHECKED:] not in ((), (None,), (_checksum(row[:_UNCHECKED]),)):
@@ -131,7 +210,7 @@ class Ledger:
             for key, (text, a, _) in self._held.items()
         ]
         with self._transaction():
-            self._database.executemany(tables.INSERT, [(*row, _checksum(row)) for row in rows])
+            self._database.executemany(INSERT, [(*row, _checksum(row)) for row in rows])
         for _, answer, of in self._held.values():
             tokens = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
             self._count(of, Usage(requests=1, **tokens))
@@ -171,7 +250,7 @@ class Ledger:
             RunFolderError: a request in it is no JSON.
         """
         with self._telling():
-            rows = self._database.execute(tables.TALLIES).fetchall()
+            rows = self._database.execute(TALLIES).fetchall()
         return tuple(
             Tally(
                 endpoint=endpoint,
@@ -187,12 +266,12 @@ class Ledger:
     def has_answers(self, endpoint: Endpoint) -> bool:
         """Whether this endpoint has ever answered a request to this model."""
         with self._telling():
-            return self._database.execute(tables.ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
+            return self._database.execute(ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
 
     def answered(self, model: str) -> tuple[str, ...]:
         """Identities of the endpoints that have ever answered a request to this model."""
         with self._telling():
-            return tuple(identity for (identity,) in self._database.execute(tables.ENDPOINTS, (model,)))
+            return tuple(identity for (identity,) in self._database.execute(ENDPOINTS, (model,)))
 
     # --- replicas ---
     def identities(self, addresses: Sequence[str], model: str) -> dict[str, str]:
@@ -237,7 +316,7 @@ class Ledger:
     def sessions(self) -> tuple[Session, ...]:
         """What each client met, in order; of a process that was killed nothing is known."""
         with self._telling():
-            rows = self._database.execute(tables.MET).fetchall() if self._has_table("sessions") else []
+            rows = self._database.execute(MET).fetchall() if self._has_table("sessions") else []
             return tuple(
                 Session(
                     endpoint=endpoint,
@@ -265,7 +344,7 @@ class Ledger:
     def failures(self) -> dict[str, Failure]:
         """Request key -> failure, of all requests that failed for good and have no answer."""
         with self._telling():
-            rows = self._database.execute(tables.FAILED).fetchall() if self._has_table("failures") else []
+            rows = self._database.execute(FAILED).fetchall() if self._has_table("failures") else []
         return {
             key: Failure(reason=reason, message=message, tries=tries, replayed=True)
             for key, reason, message, tries in rows
@@ -342,3 +421,36 @@ class Ledger:
         if "no such table" in reason or "not a database" in reason:
             return tell_damage(self._where, f"is not a ledger, or its beginning is broken: {reason}", ANSWERS_LOST)
         return tell_damage(self._where, reason, ANSWERS_LOST)
+
+
+# --- what the ledger knows an endpoint by, however many replicas it has, in whatever order ---
+def settle_identity(endpoint: Endpoint, ledger: Ledger) -> Endpoint:
+    """The endpoint under the identity by which the ledger knows this model at any of its addresses.
+
+    Request keys hold the identity, so adding, removing or reordering replicas re-sends nothing: the ledger keeps for
+    each address and model the identity that its answers go by. That is, in this order: what the ledger has written
+    down for one of the addresses, the oldest first; the address under which it holds answers of the model; the
+    first address in alphabetical order. ``localhost``, 127.0.0.1, ::1 and capitals in a host's name are spellings of
+    one address. An identity that was given (of a GGUF file, say) stays as it is.
+
+    Args:
+        endpoint: with all its replicas.
+        ledger: where the identity is looked up, and written down for each address.
+
+    Raises:
+        RunFolderError: the ledger cannot be written.
+    """
+    addresses = endpoint.addresses
+    spelled = set(map(spell_host, addresses))
+    if spell_host(endpoint.identity) not in spelled:
+        return endpoint
+    known = ledger.identities(addresses, endpoint.model)
+    if known:
+        identity = next(iter(known.values()))
+    else:
+        answered = ledger.answered(endpoint.model)
+        alike = (one for one in answered if spell_host(one) in spelled)
+        identity = min(alike, key=lambda one: (one not in addresses, one), default=endpoint.identity)
+    if new := [address for address in addresses if address not in known]:
+        ledger.record_identity(new, endpoint.model, identity)
+    return replace(endpoint, identity=identity)

@@ -9,17 +9,15 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Endpoint, Sampling
+from cuvee.generate.client import OpenedLLM
 from cuvee.generate.composition import Making, Part, Pool, compose_pool
 from cuvee.generate.dials.protocol import Batch, Dial, Slot, wanted_slots
-from cuvee.generate.filling import Filling
+from cuvee.generate.filling import Filling, Progress, Rounds
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.masking import LOCAL
-from cuvee.generate.opened import OpenedLLM
-from cuvee.generate.prompts import PromptWriter
-from cuvee.generate.rounds import Progress, Rounds
+from cuvee.generate.prompts import PromptWriter, Wordings
 from cuvee.generate.strata import Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet
-from cuvee.generate.wordings import Wordings
 from cuvee.records import Level
 from cuvee.registry import nearest_name
 

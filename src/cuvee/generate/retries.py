@@ -54,7 +54,7 @@ class Trouble:
         return replace(self, first=earlier.first, sent=self.first, failures=earlier.failures + own)
 
 
-class Patience:
+class RetryPolicy:
     """One for all requests to an endpoint: it knows when the endpoint last answered.
 
     A request is given up after ``MOST_TRIES`` failures of its own, or after two when it has failed for ``give_up_s``.

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING
 
 from cuvee.errors import ConfigError, GenerationError, MissingDependency
 from cuvee.fingerprint import derive_rng
-from cuvee.generate.calls import Answer, Api, Endpoint, Request, Sampling, request_json, request_key
-from cuvee.generate.failures import Failure, More, OnAnswer, Outcome
+from cuvee.generate.calls import (
+    Answer,
+    Api,
+    Endpoint,
+    Failure,
+    More,
+    OnAnswer,
+    Outcome,
+    Request,
+    Sampling,
+    request_json,
+    request_key,
+)
 from cuvee.generate.ledger import Ledger, Session
 from cuvee.model_files import PREFIX, find_model, hash_path
 

@@ -26,7 +26,7 @@ from cuvee.generate import (
     TransformersLLM,
 )
 from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
-from cuvee.generate.identities import settle_identity
+from cuvee.generate.ledger import settle_identity
 from cuvee.model_files import SMOLLM2_SHA256
 from cuvee.study.model_hashes import ModelHashes
 from cuvee.study.setup import Study

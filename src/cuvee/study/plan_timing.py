@@ -17,8 +17,7 @@ from cuvee.errors import CuveeError
 from cuvee.execute import LocalExecutor, Progress, Silent
 from cuvee.execute.processes import usable_cores
 from cuvee.generate import Ledger
-from cuvee.generate.calls import Request
-from cuvee.generate.failures import Failure
+from cuvee.generate.calls import Failure, Request
 from cuvee.hub import without_hub
 from cuvee.mix import share_counts
 from cuvee.recommend import PlannedTrial

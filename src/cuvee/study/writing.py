@@ -12,7 +12,7 @@ from cuvee.corpus import normalise_text
 from cuvee.corpus.files import read_table
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_seed, hash_value
-from cuvee.generate.screening import Agrees
+from cuvee.generate.acceptance import Agrees
 from cuvee.generate.strata import WRITINGS, Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet, load_prompts
 from cuvee.probe import fit_probe

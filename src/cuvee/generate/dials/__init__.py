@@ -43,11 +43,10 @@ into the prompt, as a name and its value.
 
 from collections.abc import Mapping
 
-from cuvee.generate.dials.attribute_lists import dimension_question, value_question
 from cuvee.generate.dials.attributes import AttributesDial, balanced_combinations
 from cuvee.generate.dials.combined import CombinedDial
 from cuvee.generate.dials.examples import ExamplesDial, order_examples
-from cuvee.generate.dials.list_questions import parse_list
+from cuvee.generate.dials.list_questions import dimension_question, parse_list, value_question
 from cuvee.generate.dials.making import DialFactory, Setting
 from cuvee.generate.dials.making import make_dial as _make_dial
 from cuvee.generate.dials.paraphrase import ParaphraseDial
@@ -66,9 +65,8 @@ from cuvee.generate.dials.protocol import (
 from cuvee.generate.dials.refine import BaseThenRefineDial
 from cuvee.generate.dials.sampling import SamplingDial
 from cuvee.generate.dials.taboo import TabooDial
-from cuvee.generate.dials.topic_lists import parse_topics, texts_by_label, topic_question, topics_from_words
-from cuvee.generate.dials.topic_tree import Branches, check_degree, check_tree, list_leaves
-from cuvee.generate.dials.topics import TopicsDial
+from cuvee.generate.dials.topics import Branches, TopicsDial, check_degree, check_tree, list_leaves
+from cuvee.generate.dials.words import parse_topics, texts_by_label, topic_question, topics_from_words
 
 DIALS: Mapping[str, DialFactory] = {
     "topics": TopicsDial,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cuvee.corpus import normalise_text
+from cuvee.fingerprint import derive_seed
 from cuvee.generate.calls import Api, Request, Sampling
 
 TOKENS_AN_ITEM = 8
@@ -107,3 +108,53 @@ def parse_list(text: str, *, explained: bool = False) -> tuple[str, ...]:
 
 def _plain(line: str) -> str:
     return line.replace("**", "").strip().strip("\"'`“”").rstrip(".:;,").strip()
+
+
+# --- attributes for the dial *attributes*, asked for from the LLM (AttrPrompt, arXiv 2306.15895). P ---
+def dimension_question(
+    describe: str, count: int, *, api: Api = "chat", examples: Sequence[str] = (), avoid: Sequence[str] = (),
+    sampling: Sampling | None = None, seed: int = 0, attempt: int = 0,
+) -> Request:  # fmt: skip
+    """A request for ``count`` attributes of texts; arguments as in :func:`topic_question`."""
+    wording = Wording(
+        heading=f"Some {describe}",
+        listed=f"different attributes in which {describe} differ, whatever they are about, each in one to three words",
+        intro=f"These are {describe}",
+        asked=(
+            f"different attributes in which {describe} can differ from each other, whatever they are about "
+            "(such as style, length, point of view). Names alone, without values"
+        ),
+    )
+    return list_question(
+        wording,
+        count=count,
+        api=api,
+        examples=examples,
+        avoid=avoid,
+        sampling=sampling,
+        seed=derive_seed(seed, "dimensions", attempt) & 0x7FFFFFFF,
+        replicate=attempt,
+    )
+
+
+def value_question(
+    dimension: str, describe: str, count: int, *, api: Api = "chat", examples: Sequence[str] = (),
+    avoid: Sequence[str] = (), sampling: Sampling | None = None, seed: int = 0, attempt: int = 0,
+) -> Request:  # fmt: skip
+    """A request for ``count`` values of one attribute of texts; arguments as in :func:`topic_question`."""
+    wording = Wording(
+        heading=f"Some {describe}",
+        listed=f'different values of the attribute "{dimension}" of {describe}, each in one to three words',
+        intro=f"These are {describe}",
+        asked=f'different values that the attribute "{dimension}" of {describe} can have',
+    )
+    return list_question(
+        wording,
+        count=count,
+        api=api,
+        examples=examples,
+        avoid=avoid,
+        sampling=sampling,
+        seed=derive_seed(seed, "values", dimension, attempt) & 0x7FFFFFFF,
+        replicate=attempt,
+    )

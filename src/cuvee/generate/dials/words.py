@@ -7,7 +7,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from math import log
 
-from cuvee.corpus import normalise_text
+from cuvee.corpus import Corpus, normalise_text
+from cuvee.errors import ConfigError
+from cuvee.fingerprint import derive_rng, derive_seed
+from cuvee.generate.calls import Api, Request, Sampling
+from cuvee.generate.dials.list_questions import Wording, list_question, parse_list
+from cuvee.generate.strata import ANY
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 FUNCTION_WORDS = frozenset(
@@ -61,3 +66,145 @@ def common_words(texts: Sequence[str]) -> frozenset[str]:
     counted = Counter(word for text in texts for word in set(find_words(text)))
     most = max(LEAST_STOPPED - 1, STOP_SHARE * len(texts))
     return frozenset(word for word, n in counted.items() if n > most)
+
+
+# --- topics for the dial *topics*: found in the real data, or asked for from the LLM. Pure ---
+def topics_from_words(
+    texts: Corpus | Mapping[str, Sequence[str]], per_label: int, seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Label -> words of its real rows that can serve as topics, in the order in which levels should take them.
+
+    Words are weighed by how characteristic they are of their label (class-based tf-idf); where there is one label
+    only, by their frequency, without words that stand in 30% of the texts. The first is the weightiest; each
+    further one is weighed by the share of its rows that hold none of those taken so far, so that the topics spread over
+    the label instead of naming one theme many times. A word of another label's list is taken where it is typical of
+    both.
+
+    Args:
+        texts: label -> its real training texts, or the real training rows of a classification task.
+        per_label: topics a label.
+        seed: of the order of words that weigh the same.
+
+    Raises:
+        ConfigError: a label has fewer words that could be topics.
+        ValueError: ``per_label`` is below 1.
+    """
+    if per_label < 1:
+        raise ValueError(f"per_label {per_label!r}; must be 1 or more")
+    by_label = texts_by_label(texts) if isinstance(texts, Corpus) else texts
+    weights = weigh_words(by_label)
+    if len(by_label) == 1:  # nothing to contrast with: frequent words would be those of any text
+        ((label, own),) = by_label.items()
+        common = common_words(own)
+        weights = {label: {word: weight for word, weight in weights[label].items() if word not in common}}
+    found = {}
+    for label, own in by_label.items():
+        words = _spread_words(label, own, weights[label], per_label, seed)
+        if len(words) < per_label:
+            raise ConfigError(
+                f"dial 'topics': the real rows of label {label!r} hold {len(words)} words that could be topics, "
+                f"{per_label} are wanted; give topics by hand, ask the LLM for them, or lower the largest level"
+            )
+        written = _spellings(own)
+        found[label] = tuple(written.get(word, word) for word in words)
+    return found
+
+
+def texts_by_label(train: Corpus) -> dict[str, tuple[str, ...]]:
+    """Label -> its texts; all texts under the one label ``any`` where the task has no labels."""
+    if train.task != "classification":
+        return {ANY: tuple(train.texts)}
+    found: dict[str, list[str]] = {label: [] for label in train.labels}
+    for text, label in zip(train.texts, train.targets, strict=True):
+        found[label].append(text)
+    return {label: tuple(own) for label, own in found.items()}
+
+
+def topic_question(
+    label: str, describe: str, count: int, *, within: Sequence[str] = (), api: Api = "chat",
+    examples: Sequence[str] = (), avoid: Sequence[str] = (), sampling: Sampling | None = None, seed: int = 0,
+    attempt: int = 0,
+) -> Request:  # fmt: skip
+    """A request for ``count`` topics of a label, to be read with :func:`parse_topics`.
+
+    Args:
+        label: whose topics; ``any`` where texts have no labels.
+        describe: what the texts are, in the plural ("news headlines").
+        count: of topics.
+        within: the topic that subtopics are wanted of, and those above it, from the top.
+        api: the form to ask in.
+        examples: real training texts of the label, to show what is meant.
+        avoid: topics that are known already.
+        sampling: max_tokens is raised to what the list needs.
+        seed: of the request.
+        attempt: number of the request for the same list.
+
+    Raises:
+        ValueError: ``count`` is below 1.
+    """
+    kind = "" if label == ANY else " ".join(label.replace("_", " ").split())
+    path = ": ".join(within)
+    of_kind = f' of the kind "{kind}"' if kind else ""
+    named = f"{kind} {describe}" if kind else describe
+    wording = Wording(
+        heading=f"Some {named}",
+        listed=(
+            f"different subtopics of {path} in {named}, each in one to three words"
+            if path
+            else f"different topics of {named}, each in one to three words"
+        ),
+        intro=f"These {describe} are{of_kind}" if kind else f"These are {describe}",
+        asked=(
+            f'different subtopics of "{path}" that {describe}{of_kind} can be about'
+            if path
+            else f"different topics that {describe}{of_kind} can be about"
+        ),
+    )
+    return list_question(
+        wording,
+        count=count,
+        api=api,
+        examples=examples,
+        avoid=avoid,
+        sampling=sampling,
+        seed=derive_seed(seed, "topics", label, *within, attempt) & 0x7FFFFFFF,
+        replicate=attempt,
+    )
+
+
+def parse_topics(text: str) -> tuple[str, ...]:
+    """Topics in an answer, in its order, each once; see :func:`parse_list`."""
+    return parse_list(text)
+
+
+def _spread_words(label: str, texts: Sequence[str], weights: Mapping[str, float], count: int, seed: int) -> list[str]:
+    rows: dict[str, set[int]] = {}
+    for row, text in enumerate(texts):
+        for word in find_words(text):
+            rows.setdefault(word, set()).add(row)
+    own = set(find_words(label))
+    # a word of one row alone is hardly a topic: such words come last
+    often = {word: len(found) > 1 for word, found in rows.items()}
+    names = sorted(word for word in rows if word not in own and word in weights)
+    tie = dict(zip(names, derive_rng(seed, "topic-words", label).permutation(len(names)).tolist(), strict=True))
+    taken: list[str] = []
+    covered: set[int] = set()
+    while len(taken) < min(count, len(names)):
+        left = (word for word in names if word not in taken)
+        taken.append(max(left, key=lambda w: (often[w], _uncovered(rows[w], covered) * weights[w], weights[w], tie[w])))
+        covered |= rows[taken[-1]]
+    return taken
+
+
+def _uncovered(rows: set[int], covered: set[int]) -> float:
+    return len(rows - covered) / len(rows)
+
+
+def _spellings(texts: Sequence[str]) -> dict[str, str]:
+    """Word in lower case -> how it is most often written."""
+    written: dict[str, Counter[str]] = {}
+    for text in texts:
+        for word in re.findall(r"[^\W\d_]{3,}", text):
+            for plain in find_words(word):
+                written.setdefault(plain, Counter())[word] += 1
+    return {plain: counted.most_common(1)[0][0] for plain, counted in written.items()}
