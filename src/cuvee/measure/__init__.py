@@ -2,7 +2,6 @@
 
 from cuvee.measure.comparing import compare_corpora
 from cuvee.measure.examples import pick_extremes, score_examples, tabulate_examples
-from cuvee.measure.mapping import map_examples
 from cuvee.measure.measuring import (
     draw_rows,
     measure_corpus,
@@ -12,7 +11,7 @@ from cuvee.measure.measuring import (
     parts_of,
 )
 from cuvee.measure.metrics import METRICS, STANDARD, choose_metrics
-from cuvee.measure.page import gather_page
+from cuvee.measure.page import MapColumns, gather_page, map_examples
 from cuvee.measure.parts import added_diversity, decompose_diversity
 from cuvee.measure.saved import compare_measurements, measurement_to_json, read_measurement
 from cuvee.measure.semantic import order_profile, tau_profile
@@ -22,6 +21,7 @@ __all__ = [
     "METRICS",
     "STANDARD",
     "GivenVectors",
+    "MapColumns",
     "Metric",
     "Subject",
     "added_diversity",

@@ -134,6 +134,13 @@ def means_without(values: Floats | NDArray[np.bool_] | Ints, bins: Ints) -> Floa
     return out
 
 
+def count_by_bin(codes: Ints, bins: Ints, size: int) -> Floats:
+    """Rows by bin and code, shape (bins, size)."""
+    out = np.zeros((int(bins.max()) + 1, size))
+    np.add.at(out, (bins, codes), 1.0)
+    return out
+
+
 def mean_of_draws(draws: Sequence[Estimate], *, fraction: float, size: int) -> Estimate:
     """The expected number of n rows of the population, from draws of n of the corpus's N rows (rarefaction).
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.measure.intervals import estimate_two_samples
+from cuvee.measure.intervals import count_by_bin, estimate_two_samples, means_without
 from cuvee.measure.shift import Codes, Floats, Sides, choose_sides, vectors_of
 from cuvee.measure.subject import MERGED_BINS, MIN_BINS, Subject
 from cuvee.records import Estimate, Vectors
 from cuvee.similarity import single_blas_thread
 
-Part = Literal["precision", "recall", "density", "coverage"]
+Part = Literal["precision", "recall"]
 MOST_ROWS = 10_000  # of both sides together; above, samples
 NULLS = 10  # random splits behind the correction of the Frechet distance
 NEIGHBOURS = 5
@@ -130,35 +130,41 @@ def _root(centred: Floats) -> Floats:
 
 # --- balls of nearest neighbours ---
 def measure_manifold(subject: Subject, part: Part) -> Estimate | None:
-    """Precision and recall (Kynkaanniemi et al., arXiv 1904.06991), density and coverage (Naeem et al., 2002.09797).
+    """Precision and recall of the manifold (Kynkaanniemi et al., arXiv 1904.06991; of text: arXiv 2402.10693).
 
     The ball of a row reaches to its 5th nearest other row of the same side (on unit vectors nearness by cosine
     and by distance agree). Precision: share of corpus rows inside the ball of some real row. Recall: share of real
-    rows inside the ball of some corpus row. Density: how many balls of real rows a corpus row lies in, over 5;
-    it can exceed 1. Coverage: share of real rows whose ball holds a corpus row. A row on the edge is outside.
-    Balls shrink as rows are added: compare at equal rows. Above 10,000 rows of both sides together a seeded
-    sample is used. The interval leaves out 16 bins of each side in turn, balls and all. None where a side has not
-    more than 5 rows.
+    rows inside the ball of some corpus row. A row on the edge is outside. Balls shrink as rows are added: compare at
+    equal rows. Above 10,000 rows of both sides together a seeded sample is used. The interval leaves out 16 bins of
+    each side in turn, balls and all. None where a side has not more than 5 rows.
     """
     found = subject.once(_manifold)
     if found is None:
         return None
+    inside, bins = (found.precision, found.bins) if part == "precision" else (found.recall, found.bins[::-1])
+    # a bin of the points left out: fewer points; a bin of the other side: fewer balls, and others
+    without = means_without(inside[:, 0], bins[0]), inside[:, 1:].mean(axis=0)
     return estimate_two_samples(
         subject,
-        found.values[part],
-        lambda: (found.without_ours[part], found.without_theirs[part]),
+        float(inside[:, 0].mean()),
+        lambda: without if part == "precision" else (without[1], without[0]),
         {**found.sides.settings, "k": NEIGHBOURS, "distance": "euclidean of unit vectors"},
         bins=found.sides.bins,
-        bounds=(0.0, np.inf if part == "density" else 1.0),
+        bounds=(0.0, 1.0),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Manifold:
+    """Whether each row is inside a ball of the other side, as the balls are with all rows, and without each bin.
+
+    ``precision`` is of the corpus rows, shape (n, 1 + bins of the real rows), ``recall`` of the real ones.
+    """
+
     sides: Sides
-    values: dict[Part, float]
-    without_ours: dict[Part, Floats]
-    without_theirs: dict[Part, Floats]
+    bins: tuple[Codes, Codes]
+    precision: NDArray[np.bool_]
+    recall: NDArray[np.bool_]
 
 
 def _manifold(subject: Subject) -> _Manifold | None:
@@ -169,67 +175,24 @@ def _manifold(subject: Subject) -> _Manifold | None:
     bins = sides.bins
     if min(int(b.max()) + 1 for b in bins) < MIN_BINS or subject.is_real:
         bins = (np.zeros(len(ours), dtype=np.int64), np.zeros(len(theirs), dtype=np.int64))
-    reach = _reaches(ours, bins[0])
-    other_reach = _reaches(theirs, bins[1])
-    inside = _compare(theirs, ours, other_reach, bins[1], bins[0])  # corpus rows in the balls of real rows
-    turned = _compare(ours, theirs, reach, bins[0], bins[1])  # real rows in the balls of corpus rows
-    ours_left, theirs_left = _kept(bins[0]), _kept(bins[1])
-    values: dict[Part, float] = {
-        "precision": float((inside.balls[:, 0] > 0).mean()),
-        "density": float(inside.balls[:, 0].mean()) / NEIGHBOURS,
-        "coverage": float((inside.rows[:, 0] > 0).mean()),
-        "recall": float((turned.balls[:, 0] > 0).mean()),
-    }
-    # a bin of ours left out: fewer points for the real balls, smaller sides for our own, and the other way round
-    without_ours: dict[Part, Floats] = {
-        "precision": _means(inside.balls[:, :1] > 0, ours_left),
-        "density": _means(inside.balls[:, :1], ours_left) / NEIGHBOURS,
-        "coverage": (inside.rows[:, :1] - inside.rows_by_bin > 0).mean(axis=0),
-        "recall": (turned.balls[:, 1:] > 0).mean(axis=0),
-    }
-    without_theirs: dict[Part, Floats] = {
-        "precision": (inside.balls[:, 1:] > 0).mean(axis=0),
-        "density": inside.balls[:, 1:].mean(axis=0) / NEIGHBOURS,
-        "coverage": _means(inside.rows[:, 1:] > 0, theirs_left),
-        "recall": _means(turned.balls[:, :1] > 0, theirs_left),
-    }
-    return _Manifold(sides=sides, values=values, without_ours=without_ours, without_theirs=without_theirs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """Points in balls. Column 0 uses all balls; column b + 1 the balls as they are without bin b of their centres.
-
-    ``balls``: balls around each point, shape (points, 1 + bins of the centres), those of the left-out bin not
-    counted. ``rows``: points in each ball, shape (centres, 1 + bins of the centres). ``rows_by_bin``: points of each
-    bin in each whole ball, shape (centres, bins of the points).
-    """
-
-    balls: Floats
-    rows: Floats
-    rows_by_bin: Floats
+    inside, turned = _find_inside(theirs, ours, bins[1]), _find_inside(ours, theirs, bins[0])
+    return _Manifold(sides=sides, bins=bins, precision=inside, recall=turned)
 
 
 @single_blas_thread()
-def _compare(centres: Floats, points: Floats, reach: Floats, bins: Codes, point_bins: Codes) -> _Counts:
-    count = reach.shape[1]
-    balls = np.zeros((len(points), count))
-    rows = np.zeros((len(centres), count))
-    by_bin = np.zeros((len(centres), int(point_bins.max()) + 1))
+def _find_inside(centres: Floats, points: Floats, bins: Codes) -> NDArray[np.bool_]:
+    """Whether each point is in the ball of a centre, shape (points, 1 + bins): of all centres, and without each bin."""
+    reach = _reaches(centres, bins)
+    out = np.zeros((len(points), reach.shape[1]), dtype=bool)
     tile = max(1, _CELLS // len(points))
     for start in range(0, len(centres), tile):
         here = slice(start, start + tile)
         cosines = centres[here] @ points.T
-        for column in range(count):
+        for column in range(reach.shape[1]):
             hit = cosines > reach[here, column, None]
-            if column:
-                hit[bins[here] == column - 1] = False
-            balls[:, column] += hit.sum(axis=0)
-            rows[here, column] = hit.sum(axis=1)
-            if not column:
-                for b in range(by_bin.shape[1]):
-                    by_bin[here, b] = hit[:, point_bins == b].sum(axis=1)
-    return _Counts(balls, rows, by_bin)
+            hit[bins[here] == column - 1] = False
+            out[:, column] |= hit.any(axis=0)
+    return out
 
 
 @single_blas_thread()
@@ -264,19 +227,6 @@ def _fifth(cosines: Floats) -> Floats:
     return out
 
 
-def _kept(bins: Codes) -> Floats:
-    """Which rows are left without each bin, 0 or 1, shape (n, bins)."""
-    out: Floats = (bins[:, None] != np.arange(int(bins.max()) + 1)).astype(np.float64)
-    return out
-
-
-def _means(values: NDArray[np.float64] | NDArray[np.bool_], kept: Floats) -> Floats:
-    """Mean over the rows that are left without each bin; ``values`` has one column, or one a bin."""
-    rows = kept.sum(axis=0)
-    out: Floats = (values * kept).sum(axis=0) / np.where(rows > 0, rows, np.nan)
-    return out
-
-
 def _unit(vectors: Floats) -> Floats:
     out: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return out
@@ -301,9 +251,10 @@ def measure_mauve(subject: Subject) -> Estimate | None:
     codes, components = quantise(
         np.vstack(vectors_of(subject, sides)), buckets, seed=derive_seed(subject.seed, "mauve")
     )
-    counts = [_counts_by_bin(bucket_of, sides) for bucket_of in codes]
+    n, size = len(sides.ours), 1 + max(int(bucket_of.max()) for bucket_of in codes)
+    counts = [(count_by_bin(c[:n], sides.ours.bins, size), count_by_bin(c[n:], sides.theirs.bins, size)) for c in codes]
     value = float(np.mean([mauve_of(here.sum(axis=0), there.sum(axis=0)) for here, there in counts]))
-    deals = _redealt(codes, len(sides.ours), subject)
+    deals = _redealt(codes, n, subject)
     p_value = (1 + int(np.sum(deals <= value + 1e-12))) / (len(deals) + 1) if len(deals) else None
     settings: dict[str, str | float] = {
         **sides.settings, "buckets": buckets,
@@ -386,17 +337,6 @@ def _area(x: Floats, y: Floats) -> Floats:
     x, y = np.take_along_axis(x, order, axis=-1), np.take_along_axis(y, order, axis=-1)
     out: Floats = (0.5 * np.diff(x, axis=-1) * (y[..., 1:] + y[..., :-1])).sum(axis=-1)
     return out
-
-
-def _counts_by_bin(bucket_of: Codes, sides: Sides) -> tuple[Floats, Floats]:
-    """Rows by jackknife bin and bucket, of both sides."""
-    n, buckets = len(sides.ours), int(bucket_of.max()) + 1
-    out = []
-    for side, own in ((sides.ours, bucket_of[:n]), (sides.theirs, bucket_of[n:])):
-        counts = np.zeros((int(side.bins.max()) + 1, buckets))
-        np.add.at(counts, (side.bins, own), 1.0)
-        out.append(counts)
-    return out[0], out[1]
 
 
 def _redealt(codes: list[Codes], n: int, subject: Subject) -> Floats:

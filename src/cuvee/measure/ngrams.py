@@ -73,8 +73,8 @@ def sum_by(index: Ints, weights: Ints, length: int) -> Ints:
     return np.bincount(index, weights=weights, minlength=length).astype(np.int64)
 
 
-def count_ngrams(tokens: Sequence[Sequence[str]]) -> tuple[NgramCounts, ...]:
-    """n-grams of 1 to 4 words of each row, one entry of the tuple for each size."""
+def count_ngrams(tokens: Sequence[Sequence[str]], *, most: int = SIZES[-1]) -> tuple[NgramCounts, ...]:
+    """n-grams of 1 to ``most`` words of each row, one entry of the tuple for each size."""
     lengths = np.array([len(words) for words in tokens], dtype=np.int64)
     flat = [word for words in tokens for word in words]
     number = {word: i for i, word in enumerate(sorted(set(flat)))}
@@ -83,7 +83,7 @@ def count_ngrams(tokens: Sequence[Sequence[str]]) -> tuple[NgramCounts, ...]:
     left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(flat))  # words from here to the end of the row
     out: list[NgramCounts] = []
     gram = words
-    for size in SIZES:
+    for size in range(1, most + 1):
         starts = np.flatnonzero(left >= size)
         if size > 1:
             # a gram is the gram one word shorter, and its last word

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
-from cuvee.measure.intervals import estimate_two_samples
+from cuvee.measure.intervals import count_by_bin, estimate_two_samples
+from cuvee.measure.ngrams import count_ngrams
 from cuvee.measure.subject import Subject
 from cuvee.records import Estimate
 
@@ -25,8 +26,8 @@ def measure_label_distance(subject: Subject) -> Estimate | None:
     if subject.corpus.task != "classification":
         return None
     labels = {label: i for i, label in enumerate(sorted({*subject.corpus.labels, *subject.real.labels}))}
-    ours = _table([labels[t] for t in subject.corpus.targets], subject.bins, len(labels))
-    theirs = _table([labels[t] for t in subject.real.targets], subject.against_bins, len(labels))
+    ours = count_by_bin(np.array([labels[t] for t in subject.corpus.targets]), subject.bins, len(labels))
+    theirs = count_by_bin(np.array([labels[t] for t in subject.real.targets]), subject.against_bins, len(labels))
     p, q = ours.sum(axis=0), theirs.sum(axis=0)
     return _at_least_zero(
         estimate_two_samples(
@@ -44,11 +45,10 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
     The mean over quantiles of how much longer or shorter a row is: 1 where every row is one standard deviation too
     long. Biased upward where rows are few. None where all real rows have the same number of words.
     """
-    lengths = [len(words) for words in subject.tokens]
-    others = [len(words) for words in subject.real_tokens]
-    size = max(*lengths, *others) + 1
-    ours = _table(lengths, subject.bins, size)
-    theirs = _table(others, subject.against_bins, size)
+    lengths, others = (np.array([len(words) for words in rows]) for rows in (subject.tokens, subject.real_tokens))
+    size = int(max(lengths.max(), others.max())) + 1
+    ours = count_by_bin(lengths, subject.bins, size)
+    theirs = count_by_bin(others, subject.against_bins, size)
     p, q = ours.sum(axis=0), theirs.sum(axis=0)
     scale = float(_deviation(q))
     if not scale > 0:
@@ -73,7 +73,7 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
     )
 
 
-def measure_ngram_jsd(subject: Subject, size: int = 1) -> Estimate | None:
+def measure_ngram_jsd(subject: Subject) -> Estimate | None:
     """Jensen-Shannon divergence (Lin 1991, IEEE Trans. Inf. Theory 37) of the n-gram distributions, in bits.
 
     Two samples of one distribution have a plain divergence (the setting ``plain``) well above 0, for most n-grams
@@ -82,7 +82,7 @@ def measure_ngram_jsd(subject: Subject, size: int = 1) -> Estimate | None:
     the share of deals that diverge as much. The interval comes from the plain divergence without each bin. None where
     a side has no n-gram.
     """
-    deals = _Deals(subject, size)
+    deals = _Deals(subject)
     here, there = deals.by_bin
     p, q = here.sum(axis=0), there.sum(axis=0)
     if not (p.sum() > 0 and q.sum() > 0):
@@ -100,46 +100,37 @@ def measure_ngram_jsd(subject: Subject, size: int = 1) -> Estimate | None:
             _each(lambda part: _divergence(p - part, q), here) - bias,
             _each(lambda part: _divergence(p, q - part), there) - bias,
         ),
-        {"ngram": size, "plain": plain, "permutations": len(nulls), "tokens": "lower-case words",
+        {"ngram": 1, "plain": plain, "permutations": len(nulls), "tokens": "lower-case words",
          "against_rows": len(subject.real)},
         p_value=p_value,
     )  # fmt: skip
 
 
 class _Deals:
-    """The n-gram counts of the groups of both sides, and deals of the groups into two new sides."""
+    """The word counts of the groups of both sides, and deals of the groups into two new sides."""
 
-    def __init__(self, subject: Subject, size: int) -> None:
+    def __init__(self, subject: Subject) -> None:
         from scipy import sparse
 
-        columns: dict[tuple[str, ...], int] = {}
-        indices: list[int] = []
-        units: list[int] = []
-        unit_of: dict[tuple[int, str], int] = {}
-        rows: list[int] = []
+        names: list[tuple[bool, str]] = []
+        tokens: list[list[str]] = []
         bins: list[int] = []
-        real = (subject.real, subject.real_tokens, subject.against_bins)
-        sides = ((subject.corpus, subject.tokens, subject.bins), real)
-        for number, (corpus, tokens, bin_of) in enumerate(sides):
-            order = sorted(range(len(corpus)), key=corpus.ids.__getitem__)  # whatever the order of the file
-            for row in order:
-                unit = unit_of.setdefault((number, corpus.groups[row]), len(unit_of))
-                if unit == len(rows):
-                    rows.append(0)
-                    bins.append(int(bin_of[row]))
-                rows[unit] += 1
-                words = tokens[row]
-                for start in range(len(words) - size + 1):
-                    gram = tuple(words[start : start + size])
-                    indices.append(columns.setdefault(gram, len(columns)))
-                    units.append(unit)
-        shape = (len(unit_of), len(columns))
-        ones = np.ones(len(indices))
-        self._counts = sparse.csr_array((ones, (np.array(units, dtype=np.int64), np.array(indices, dtype=np.int64))),
-                                        shape=shape)  # fmt: skip
-        self._rows = np.array(rows)
-        self._bins = np.array(bins)
-        self._ours = np.array([number == 0 for number, _ in unit_of])
+        sides = {True: (subject.corpus, subject.tokens, subject.bins)}
+        sides[False] = (subject.real, subject.real_tokens, subject.against_bins)
+        for ours, (corpus, words, bin_of) in sides.items():
+            for row in sorted(range(len(corpus)), key=corpus.ids.__getitem__):  # whatever the order of the file
+                names.append((ours, corpus.groups[row]))
+                tokens.append(words[row])
+                bins.append(int(bin_of[row]))
+        number = {name: unit for unit, name in enumerate(dict.fromkeys(names))}
+        unit = np.array([number[name] for name in names])
+        counts = count_ngrams(tokens, most=1)[0]
+        self._counts = sparse.csr_array(
+            (counts.count.astype(np.float64), (unit[counts.row], counts.gram)), shape=(len(number), counts.grams)
+        )
+        self._rows = np.bincount(unit)
+        self._bins = np.array(bins)[np.unique(unit, return_index=True)[1]]
+        self._ours = np.array([ours for ours, _ in number])
         self._n = subject.n
         self._seed = subject.seed
         self.single = bool((self._rows == 1).all())
@@ -179,13 +170,6 @@ class _Deals:
 
 def _at_least_zero(estimate: Estimate) -> Estimate:
     return estimate if estimate.low is None else replace(estimate, low=max(0.0, estimate.low))
-
-
-def _table(codes: list[int], bins: NDArray[np.int64], size: int) -> Floats:
-    """Rows by bin and code."""
-    out = np.zeros((int(bins.max()) + 1, size))
-    np.add.at(out, (bins, np.array(codes)), 1.0)
-    return out
 
 
 def _total_variation(p: Floats, q: Floats) -> Floats:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from cuvee.errors import MissingDependency
-from cuvee.measure import mapping
-from cuvee.measure.mapping import map_examples
+from cuvee.measure import MapColumns, map_examples, page
 
 
 def make_rows(n, seed=0, d=6):
@@ -20,13 +19,9 @@ def make_rows(n, seed=0, d=6):
 
 def draw(vectors, origins=None, groups=None, **options):
     n = len(vectors)
-    return map_examples(
-        vectors,
-        origins=origins or ["synthetic"] * n,
-        groups=groups or ["a"] * n,
-        texts=[f"text {i}" for i in range(n)],
-        **({"method": "pca"} | options),
-    )
+    texts = [f"text {i}" for i in range(n)]
+    columns = MapColumns(origins=origins or ["synthetic"] * n, groups=groups or ["a"] * n, texts=texts)
+    return map_examples(vectors, columns, **({"method": "pca"} | options))
 
 
 def test_it_is_what_scikit_learn_finds():
@@ -93,23 +88,18 @@ def test_a_sample_has_the_points_asked_for(groups, most):
 
 def test_bad_arguments_are_named():
     vectors = make_rows(4)
-    given_columns = {"origins": ["real"] * 4, "groups": ["a"] * 4, "texts": ["t"] * 4}
-    for changes, words in (
-        ({"groups": ["a"]}, "groups has 1 entries for 4 vectors"),
-        ({"method": "tsne"}, "method is 'tsne'; valid: 'auto', 'pca', 'umap'"),
-        ({"max_points": 0}, "max_points is 0; give at least 1"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            map_examples(vectors, **(given_columns | changes))
-    vectors[2, 1] = np.nan
-    with pytest.raises(ValueError, match="row 2 is not finite"):
-        map_examples(vectors, **given_columns)
+    with pytest.raises(ValueError, match="method is 'tsne'; valid: 'auto', 'pca', 'umap'"):
+        draw(vectors, method="tsne")
+    with pytest.raises(ValueError, match="max_points is 0; give at least 1"):
+        draw(vectors, max_points=0)
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        draw(vectors, groups=["a"])
     with pytest.raises(ValueError, match=r"vectors has shape \(0, 3\)"):
         draw(np.zeros((0, 3), np.float32))
 
 
 def test_without_umap_auto_is_principal_components():
-    if mapping._find_umap() is not None:
+    if page._find_umap() is not None:
         pytest.skip("umap-learn is installed")
     vectors = make_rows(30)
     assert draw(vectors, method="auto").method == "pca"
@@ -120,7 +110,7 @@ def test_without_umap_auto_is_principal_components():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_umap_is_seeded():
-    if mapping._find_umap() is None:
+    if page._find_umap() is None:
         pytest.skip("umap-learn is not installed")
     rng = np.random.default_rng(0)
     centres = np.repeat(np.eye(3, 8), 20, axis=0)
