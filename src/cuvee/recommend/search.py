@@ -283,11 +283,6 @@ class AdaptiveSearch:
         """Whether the baselines and the slice were asked and no further draw fits the budget."""
         return self._asked.issuperset(self._first) and not self._open_pairs()
 
-    @property
-    def budget(self) -> int:
-        """Blend trials that may be run, the slice included."""
-        return self._budget
-
     def ask(self, count: int | None = None) -> tuple[PlannedTrial, ...]:
         """The next round.
 

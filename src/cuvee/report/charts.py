@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cuvee.characters import to_html, visible
 from cuvee.fingerprint import hash_texts
 from cuvee.records import CellSummary, DatasetMap, Estimate, Gain, Profile
-from cuvee.report.tables import find_gain
+from cuvee.report.tables import capitalise, find_gain
 
 INK, MUTED, GRID = "#2b2631", "#6d6675", "#e4dfd9"
 ACCENT, REAL = "#8c1d40", "#1f6f8b"
@@ -38,27 +38,10 @@ DARK = (
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
 WIDTH = 360
+_LEVELS = alt.Axis(labelAngle=0, labelLimit=90, labelOverlap=False, grid=False)
+_NUMBERS = alt.Axis(tickCount=6, labelFlush=False, format="~f")
 Row = dict[str, str | float | bool | None]
 Domain = tuple[float, float]
-
-
-def capitalise(name: str) -> str:
-    """With a large first letter, unless it is a name with capitals of its own, such as nDCG@10."""
-    return name[:1].upper() + name[1:] if name[1:2].islower() else name
-
-
-def percent_domain(values: Sequence[float]) -> Domain:
-    """An axis in percent that holds fractions ``values`` with some air."""
-    low, high = 100 * min(values), 100 * max(values)
-    air = max(0.08 * (high - low), 0.5)
-    return math.floor(low - air), math.ceil(high + air)
-
-
-def plain_domain(values: Sequence[float]) -> Domain:
-    """An axis that holds ``values`` with some air, and does not cross zero when they do not."""
-    low, high = min(values), max(values)
-    air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    return (max(low - air, 0.0) if low >= 0 else low - air), high + air
 
 
 def write_dark_theme() -> str:
@@ -78,16 +61,6 @@ def chart_of(rows: Sequence[Row]) -> alt.Chart:
 def finite(value: float | None) -> float | None:
     """The value, or None where it is none of a number."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def level_axis() -> alt.Axis:
-    """An axis of levels, all named."""
-    return alt.Axis(labelAngle=0, labelLimit=90, labelOverlap=False, grid=False)
-
-
-def number_axis(ticks: int) -> alt.Axis:
-    """An axis of numbers with about so many ticks."""
-    return alt.Axis(tickCount=ticks, labelFlush=False, format="~f")
 
 
 def by_level(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
@@ -181,12 +154,12 @@ def draw_accuracy_by_level(
 ) -> str:
     """The score of each level at one share; whiskers are the 95% interval of its gain over real-only."""
     rows = [row for row in map(_accuracy_row, cells) if row["level"] in levels]
-    x = alt.X("level:N", sort=list(levels), title=f"{dial}: least → most diverse, as expected", axis=level_axis())
+    x = alt.X("level:N", sort=list(levels), title=f"{dial}: least → most diverse, as expected", axis=_LEVELS)
     y = _score_axis(score, domain)
     colour = alt.when(alt.datum.level == visible(best)).then(alt.value(ACCENT)).otherwise(alt.value(INK))
     base = chart_of(rows)
     layers = [
-        *_baseline_rules(baselines, domain, at=_label_place(len(levels))),
+        *_baseline_rules(baselines, domain, at=len(levels)),
         base.mark_rule(strokeWidth=1.8).encode(
             x=x, y=alt.Y("low:Q", scale=alt.Scale(domain=list(domain), zero=False)), y2="high:Q", color=colour
         ),
@@ -216,7 +189,7 @@ def draw_accuracy_by_share(
             if cell.cell.level == name:
                 hollow = any(math.isclose(cell.cell.share, s, abs_tol=1e-9) for s in descriptive_shares)
                 rows.append(_accuracy_row(cell) | {"share": cell.share, "hollow": hollow, "start": False})
-    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=number_axis(6))
+    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=_NUMBERS)
     y = _score_axis(score, domain)
     base = chart_of(rows)
     colour, shape = by_level(names)
@@ -252,7 +225,7 @@ def draw_accuracy_by_diversity(
         for cell, e in points
     ]
     title = "measured diversity (Vendi score, q = 1)"
-    x = alt.X("diversity:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=number_axis(6))
+    x = alt.X("diversity:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=_NUMBERS)
     y = _score_axis(score, domain)
     legend = alt.Legend(title=None, orient="top", columnPadding=22, symbolOpacity=1)
     colours = [DIAL_COLOURS[i % len(DIAL_COLOURS)] for i in range(len(dials))]
@@ -286,13 +259,13 @@ def draw_metric_by_level(
         {"level": name, "value": e.value, "low": finite(e.low), "high": finite(e.high)}
         for name, e in ((name, estimates[name]) for name in levels if name in estimates)
     ]
-    x = alt.X("level:N", sort=list(levels), title=dial, axis=level_axis())
+    x = alt.X("level:N", sort=list(levels), title=dial, axis=_LEVELS)
     scale = alt.Scale(domain=list(domain), zero=False, nice=False)
     y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
     base = chart_of(rows)
     layers: list[alt.Chart] = []
     if real is not None:
-        layers += _draw_rule(real, "real data", above=False, dashed=False, at=_label_place(len(levels)))
+        layers += _draw_rule(real, "real data", above=False, dashed=False, at=len(levels))
     layers += [
         base.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=1.8, color=INK)
@@ -345,12 +318,7 @@ def _accuracy_row(summary: CellSummary) -> Row:
     return {"level": summary.cell.level, "accuracy": 100 * summary.accuracy, "low": low, "high": high}
 
 
-def _label_place(levels: int) -> float:
-    """Where a rule's name stands: between the last two levels, clear of their whiskers."""
-    return (WIDTH - 70) * (1 - 1 / max(levels, 2))
-
-
-def _baseline_rules(baselines: Baselines, domain: Domain, *, at: float | None) -> list[alt.Chart]:
+def _baseline_rules(baselines: Baselines, domain: Domain, *, at: int | None) -> list[alt.Chart]:
     real, repeated = baselines.real_only, baselines.real_duplicated
     layers = []
     higher = real is not None and repeated is not None and real > repeated
@@ -361,14 +329,14 @@ def _baseline_rules(baselines: Baselines, domain: Domain, *, at: float | None) -
     return layers
 
 
-def _draw_rule(value: float, label: str, *, above: bool, dashed: bool, at: float | None) -> list[alt.Chart]:
-    """A baseline across the chart, its name centred ``at`` this many units from the left, above or below it."""
+def _draw_rule(value: float, label: str, *, above: bool, dashed: bool, at: int | None) -> list[alt.Chart]:
+    """A baseline across the chart, named above or below it between the last two of ``at`` levels, clear of whiskers."""
     base = chart_of([{"value": value, "label": label}])
     rule = base.mark_rule(color=REAL, strokeWidth=1.5, strokeDash=[5, 4] if dashed else [1, 0]).encode(y="value:Q")
     if at is None:
         return [rule]
     text = base.mark_text(color=REAL, align="center", baseline="middle", fontSize=10, dy=-9 if above else 10)
-    return [rule, text.encode(x=alt.value(at), y="value:Q", text="label:N")]
+    return [rule, text.encode(x=alt.value((WIDTH - 70) * (1 - 1 / max(at, 2))), y="value:Q", text="label:N")]
 
 
 def draw_gain_by_rows(
@@ -452,19 +420,6 @@ def draw_map_panels(points: DatasetMap) -> list[MapPanel]:
     if len(set(groups)) > 1:
         panels.append(_draw_panel(points, kept, _keep_largest(groups), points.grouping))
     return panels
-
-
-def draw_tau_profile(profile: Profile) -> str:
-    """DCScore against tau, both axes logarithmic, with its 95% band; empty where there are under two points."""
-    curves = {profile.name: _usable(profile, positive=True)}
-    return "" if len(curves[profile.name]) < 2 else _draw_curves(curves, "tau", "DCScore", log_across=True)
-
-
-def draw_order_profiles(profiles: Mapping[str, Profile]) -> str:
-    """Diversities against their order q, under the names given; empty where none has two finite orders."""
-    curves = {name: _usable(profile, positive=False) for name, profile in profiles.items()}
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
-    return "" if not curves else _draw_curves(curves, "order q", "effective number", log_across=False)
 
 
 # --- the map ------------------------------------------------------------------------------------------
@@ -577,15 +532,19 @@ def _shorten(text: str) -> str:
 
 
 # --- curves -------------------------------------------------------------------------------------------
-def _usable(profile: Profile, *, positive: bool) -> list[tuple[float, Estimate]]:
-    """Points that a logarithmic axis of values can show, by parameter."""
-    found = [(at, e) for at, e in profile.points if math.isfinite(at) and math.isfinite(e.value) and e.value > 0]
-    return sorted(((at, e) for at, e in found if at > 0 or not positive), key=lambda point: point[0])
+def draw_profiles(profiles: Mapping[str, Profile], *, over_tau: bool) -> str:
+    """Diversities against tau (logarithmic) or their order q, under the names given, with 95% bands.
 
-
-def _draw_curves(
-    curves: Mapping[str, Sequence[tuple[float, Estimate]]], across: str, upward: str, *, log_across: bool
-) -> str:
+    Empty where none has two points that a logarithmic axis of values can show.
+    """
+    curves: dict[str, list[tuple[float, Estimate]]] = {}
+    for name, profile in profiles.items():
+        found = [(at, e) for at, e in profile.points if math.isfinite(at) and math.isfinite(e.value) and e.value > 0]
+        curves[name] = sorted(((at, e) for at, e in found if at > 0 or not over_tau), key=lambda point: point[0])
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    if not curves:
+        return ""
+    across, upward = ("tau", "DCScore") if over_tau else ("order q", "effective number")
     floor = 0.5 * min(e.value for points in curves.values() for _, e in points)
     rows: list[Row] = [
         {
@@ -604,9 +563,9 @@ def _draw_curves(
     y_scale = alt.Scale(type="log", domain=list(domain), nice=False)
     y = alt.Y("y:Q", title=f"{upward}, logarithmic", scale=y_scale, axis=y_axis)
     ends = (min(float(row["x"] or 0) for row in rows), max(float(row["x"] or 0) for row in rows))
-    x_axis = alt.Axis(values=pick_ticks(*ends), format="~f") if log_across else alt.Axis(tickCount=8, format="~f")
-    x_scale = alt.Scale(type="log" if log_across else "linear", domain=list(ends), nice=False)
-    x = alt.X("x:Q", title=f"{across}, logarithmic" if log_across else across, scale=x_scale, axis=x_axis)
+    x_axis = alt.Axis(values=pick_ticks(*ends), format="~f") if over_tau else alt.Axis(tickCount=8, format="~f")
+    x_scale = alt.Scale(type="log" if over_tau else "linear", domain=list(ends), nice=False)
+    x = alt.X("x:Q", title=f"{across}, logarithmic" if over_tau else across, scale=x_scale, axis=x_axis)
     names = list(curves)
     colours = [ACCENT] if len(names) == 1 else [GROUP_COLOURS[i % len(GROUP_COLOURS)] for i in range(len(names))]
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=190, symbolOpacity=1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.records import DatasetMap, Decomposition, Estimate, MeasurementPage, MetricNote, Profile
-from cuvee.report.charts import MapPanel, draw_map_panels, draw_order_profiles, draw_tau_profile
+from cuvee.report.charts import MapPanel, draw_map_panels, draw_profiles
 from cuvee.report.page import render_page
 from cuvee.report.tables import MINUS, Figure, Number, Tile, write_number, write_p, write_percent
 
@@ -115,11 +115,11 @@ def caption_map(points: DatasetMap) -> str:
 def draw_curves(page: MeasurementPage) -> list[Figure]:
     """DCScore over tau, and the profiles over q."""
     figures = []
-    tau = "" if page.taus is None else draw_tau_profile(page.taus)
+    tau = "" if page.taus is None else draw_profiles({page.taus.name: page.taus}, over_tau=True)
     if tau:
         caption = "Near tau = 0 it counts rows, at tau = 1 it saturates near 2.7: only a curve can be compared."
         figures.append(Figure(title="DCScore over tau", svg=tau, caption=caption))
-    orders = draw_order_profiles({name_profile(profile): profile for profile in page.orders})
+    orders = draw_profiles({name_profile(profile): profile for profile in page.orders}, over_tau=False)
     if orders:
         caption = (
             "At order 0 a rare meaning counts like a common one, at high orders only the common ones count: "

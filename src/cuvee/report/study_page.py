@@ -10,7 +10,7 @@ from cuvee.records import CellSummary, Estimate, Gain
 from cuvee.report import tables
 from cuvee.report.charts import (
     Baselines,
-    capitalise,
+    Domain,
     draw_accuracy_by_diversity,
     draw_accuracy_by_level,
     draw_accuracy_by_share,
@@ -18,13 +18,12 @@ from cuvee.report.charts import (
     draw_gains,
     draw_metric_by_level,
     draw_tau_curves,
-    percent_domain,
-    plain_domain,
 )
 from cuvee.report.data import ReportData
 from cuvee.report.page import render_page
 from cuvee.report.tables import (
     Figure,
+    capitalise,
     find_gain,
     write_seconds,
     write_size,
@@ -203,7 +202,7 @@ def draw_levels(data: ReportData, grid: Grid) -> LevelFigures:
     shown = [c for dial in ranks for c in grid.at(share, dial)]
     if not shown:
         return LevelFigures()
-    domain = percent_domain(_heights(shown, baselines))
+    domain = _percent_domain(_heights(shown, baselines))
     figures = []
     for dial, names in ranks.items():
         cells = grid.at(share, dial)
@@ -243,7 +242,7 @@ def draw_shares(data: ReportData, grid: Grid) -> list[Figure]:
     real = None if grid.real_only is None else grid.real_only.accuracy
     duplicated = {share: c.accuracy for share, c in grid.duplicated.items()}
     heights = [c.accuracy for c in grid.blends] + ([] if real is None else [real]) + list(duplicated.values())
-    domain = percent_domain(heights)
+    domain = _percent_domain(heights)
     figures = []
     for dial, names in data.level_ranks.items():
         cells = [c for c in grid.blends if c.cell.dial == dial]
@@ -284,7 +283,7 @@ def draw_measurements(data: ReportData) -> list[Figure]:
                 dial=dial,
                 title=unit,
                 real=real,
-                domain=plain_domain(ends if real is None else [*ends, real]),
+                domain=_plain_domain(ends if real is None else [*ends, real]),
             )
             figures.append(Figure(title=f"{title}: {dial}", svg=svg))
     return figures
@@ -298,6 +297,20 @@ def draw_tau_ranges(data: ReportData) -> list[Figure]:
         if curves:
             figures.append(Figure(title=f"DCScore over tau: {dial}", svg=draw_tau_curves(curves, dial=dial)))
     return figures
+
+
+def _percent_domain(values: Sequence[float]) -> Domain:
+    """An axis in percent that holds fractions ``values`` with some air."""
+    low, high = 100 * min(values), 100 * max(values)
+    air = max(0.08 * (high - low), 0.5)
+    return math.floor(low - air), math.ceil(high + air)
+
+
+def _plain_domain(values: Sequence[float]) -> Domain:
+    """An axis that holds ``values`` with some air, and does not cross zero when they do not."""
+    low, high = min(values), max(values)
+    air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return (max(low - air, 0.0) if low >= 0 else low - air), high + air
 
 
 def _find_real(data: ReportData, metric: str, others: Sequence[Estimate]) -> float | None:

@@ -41,6 +41,11 @@ class Tile:
     number: Number
 
 
+def capitalise(name: str) -> str:
+    """With a large first letter, unless it is a name with capitals of its own, such as nDCG@10."""
+    return name[:1].upper() + name[1:] if name[1:2].islower() else name
+
+
 def write_number(value: float) -> str:
     """About three digits: ``0.0412``, ``3.14``, ``31.4``, ``1,234``."""
     size = abs(value)
