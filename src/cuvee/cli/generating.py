@@ -32,7 +32,7 @@ from cuvee.cli.options import (
 from cuvee.cli.plain_rows import HF, Asking, Files, Made, count_rejected, generate_rows, open_llm
 from cuvee.config import parse_target
 from cuvee.corpus import Task, load_corpus
-from cuvee.generate import Budget
+from cuvee.generate import AcceptanceRules, Budget, GenerationSpec, Sampling
 from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
 from cuvee.generate.strata import KINDS
 from cuvee.generate.templates import load_prompts
@@ -151,19 +151,17 @@ def generate(
             data, text=text, label=label, context=context, task=choose_name(task, get_args(Task), "--task")
         )
         wanted = None if target is None else parse_target(target, tolerance=tolerance)
-        asking = Asking(
-            rows=rows,
-            temperature=temperature,
+        spec = GenerationSpec(
+            rows_per_label=rows,
+            sampling=Sampling(max_tokens=max_tokens),
             describe=describe,
-            max_tokens=max_tokens,
             seed=seed,
-            retry=retry_failed,
-            target=wanted,
             kind=None if kind is None else choose_name(kind, KINDS, "--kind"),
             sources=None if sources is None else read_sources(sources, sources_column, option="--sources-column"),
             prompts=load_prompts(prompts),
-            near_duplicate=near_duplicate,
+            rules=AcceptanceRules(near_duplicate=near_duplicate),
         )
+        asking = Asking(spec=spec, temperature=temperature, retry=retry_failed, target=wanted)
         bounds = Budget(requests=budget_requests, tokens=budget_tokens)
         bounded = budget_requests is not None or budget_tokens is not None
         with ExitStack() as stack:

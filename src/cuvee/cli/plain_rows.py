@@ -14,14 +14,12 @@ from cuvee.corpus import Corpus, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
 from cuvee.generate import (
-    AcceptanceRules,
     EmbeddedLLM,
     Endpoint,
     GenerationSpec,
     Ledger,
     OpenedLLM,
     Pool,
-    Sampling,
     SamplingDial,
     TransformersLLM,
     generate_pools,
@@ -32,8 +30,6 @@ from cuvee.generate.embedded import Room
 from cuvee.generate.ledger import Session, check_ledger
 from cuvee.generate.parsing import DRAFT
 from cuvee.generate.spending import Meter, list_notes
-from cuvee.generate.strata import Kind
-from cuvee.generate.templates import PromptSet
 from cuvee.records import Rejected
 from cuvee.store import hold_file
 from cuvee.study.targets import make_score, make_target, matched_rows
@@ -59,17 +55,10 @@ class Files:
 class Asking:
     """What is asked for; ``retry``: also what failed before; ``target``: at the temperature that reaches it."""
 
-    rows: int
+    spec: GenerationSpec
     temperature: float
-    describe: str
-    max_tokens: int
-    seed: int
     retry: bool
     target: TargetConfig | None
-    kind: Kind | None
-    sources: Sequence[str] | None
-    prompts: PromptSet
-    near_duplicate: float | None
 
 
 def generate_rows(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files) -> Made:
@@ -119,22 +108,13 @@ def count_rejected(rejected: Sequence[Rejected]) -> int:
 
 def _make_pool(real: Corpus, llm: OpenedLLM, asking: Asking, ledger: Ledger, progress: Progress) -> tuple[Pool, str]:
     """The pool at the one temperature, or at that whose pool comes nearest to the target; with what came of it."""
-    spec = GenerationSpec(
-        rows_per_label=asking.rows,
-        sampling=Sampling(max_tokens=asking.max_tokens),
-        describe=asking.describe,
-        seed=asking.seed,
-        kind=asking.kind,
-        sources=asking.sources,
-        prompts=asking.prompts,
-        rules=AcceptanceRules(near_duplicate=asking.near_duplicate),
-    )
+    spec = asking.spec
     if asking.target is None:
         dial = SamplingDial(levels=[asking.temperature])
         (pool,) = generate_pools(real, spec, dial, llm, ledger, progress=progress)
         return pool, ""
-    rows = matched_rows(asking.rows * len(spec.strata(real)))
-    score = make_score(asking.target.metric, rows=rows, against=real, seed=asking.seed)
+    rows = matched_rows(spec.rows_per_label * len(spec.strata(real)))
+    score = make_score(asking.target.metric, rows=rows, against=real, seed=spec.seed)
     dial, target = SamplingDial(levels=TEMPERATURES), make_target(asking.target)
     found = generate_to_target(real, spec, dial, llm, ledger, score=score, target=target, progress=progress)
     return found.pool, found.note

@@ -14,7 +14,7 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, Sampling, request_json, request_key
 from cuvee.generate.client import LLMClient, OpenClient
-from cuvee.generate.dials.list_questions import dimension_question, parse_list, value_question
+from cuvee.generate.dials.list_questions import ListPrompt, dimension_question, parse_list, value_question
 from cuvee.generate.dials.topics import Branches
 from cuvee.generate.dials.words import topic_question
 from cuvee.generate.ledger import Ledger
@@ -139,11 +139,7 @@ class ListAsker:
         remedy = "give dimensions by hand, or ask a larger model"
 
         def ask_dimensions(avoid: Sequence[str], attempt: int) -> Request:
-            shown = self._choose(every, "dimensions", attempt)
-            return dimension_question(
-                self._describe, ITEMS_A_REQUEST, api=self._endpoint.api, examples=shown, avoid=avoid,
-                sampling=self._sampling, seed=self._seed, attempt=attempt,
-            )  # fmt: skip
+            return dimension_question(self._prompt(self._choose(every, "dimensions", attempt), avoid, attempt))
 
         names = _Wanted(name="attributes", ask=ask_dimensions, count=count, never=labels, explained=True)
         self._fill([names], remedy)
@@ -153,11 +149,8 @@ class ListAsker:
 
     def _topic_list(self, label: str, texts: Sequence[str], path: tuple[str, ...], count: int) -> _Wanted:
         def ask(avoid: Sequence[str], attempt: int) -> Request:
-            return topic_question(
-                label, self._describe, ITEMS_A_REQUEST, within=path, api=self._endpoint.api,
-                examples=self._choose(texts, label, *path, attempt), avoid=avoid, sampling=self._sampling,
-                seed=self._seed, attempt=attempt,
-            )  # fmt: skip
+            shown = self._choose(texts, label, *path, attempt)
+            return topic_question(label, self._prompt(shown, avoid, attempt), path)
 
         under = f" under {': '.join(path)!r}" if path else ""
         never = frozenset(map(normalise_text, (label, *path, *texts)))
@@ -165,14 +158,23 @@ class ListAsker:
 
     def _value_list(self, dimension: str, texts: Sequence[str], count: int) -> _Wanted:
         def ask(avoid: Sequence[str], attempt: int) -> Request:
-            return value_question(
-                dimension, self._describe, ITEMS_A_REQUEST, api=self._endpoint.api,
-                examples=self._choose(texts, "values", dimension, attempt), avoid=avoid, sampling=self._sampling,
-                seed=self._seed, attempt=attempt,
-            )  # fmt: skip
+            shown = self._choose(texts, "values", dimension, attempt)
+            return value_question(dimension, self._prompt(shown, avoid, attempt))
 
         never = frozenset(map(normalise_text, (dimension, *texts)))
         return _Wanted(name=f"values of attribute {dimension!r}", ask=ask, count=count, never=never, explained=True)
+
+    def _prompt(self, examples: Sequence[str], avoid: Sequence[str], attempt: int) -> ListPrompt:
+        return ListPrompt(
+            describe=self._describe,
+            count=ITEMS_A_REQUEST,
+            api=self._endpoint.api,
+            examples=examples,
+            avoid=avoid,
+            sampling=self._sampling,
+            seed=self._seed,
+            attempt=attempt,
+        )
 
     def _choose(self, texts: Sequence[str], *names: str | int) -> list[str]:
         rng = derive_rng(self._seed, "list-examples", *names)

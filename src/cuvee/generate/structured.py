@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -14,17 +17,6 @@ MOST_STARTS = 64
 """Opening braces that are tried, so that a degenerate answer costs little."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", flags=re.DOTALL)
-_TYPES: Mapping[str, Callable[[Json], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "integer": lambda value: (
-        (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
-    ),
-}
 
 
 def schema_text(schema: Mapping[str, Json]) -> str:
@@ -66,16 +58,14 @@ def response_format(text: str) -> dict[str, Json]:
 def parse_structured(text: str, schema: str) -> dict[str, Json] | None:
     """The first JSON object in an answer that fits the schema; None if there is none.
 
-    Code fences, chatter around it and thoughts in ``<think>`` are skipped. Of the schema ``type``, ``required``,
-    ``properties``, ``additionalProperties: false``, ``items``, ``minItems``, ``maxItems``, ``enum`` and ``const`` are
-    checked at every depth; its other words are not.
+    Code fences, chatter around it and thoughts in ``<think>`` are skipped. The schema is JSON Schema of 2020-12.
 
     Raises:
         ValueError: the schema is no JSON object.
     """
-    wanted = read_schema(schema)
+    wanted = _validator(schema)
     for found in _objects(_THOUGHT.sub("", text)):
-        if _fits(found, wanted):
+        if wanted.is_valid(found):
             return found
     return None
 
@@ -108,42 +98,9 @@ def _whole(found: dict[str, Json]) -> dict[str, Json]:
     return mended
 
 
-def _fits(value: Json, schema: Json) -> bool:
-    if not isinstance(schema, dict):
-        return schema is not False
-    kinds = schema.get("type")
-    names = [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else []
-    if names and not any(_TYPES[n](value) for n in names if isinstance(n, str) and n in _TYPES):
-        return False
-    choices = schema.get("enum")
-    if isinstance(choices, list) and not any(_same(value, choice) for choice in choices):
-        return False
-    if "const" in schema and not _same(value, schema["const"]):
-        return False
-    if isinstance(value, dict):
-        return _object_fits(value, schema)
-    return _array_fits(value, schema) if isinstance(value, list) else True
+@lru_cache(maxsize=64)
+def _validator(schema: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
 
-
-def _object_fits(value: Mapping[str, Json], schema: Mapping[str, Json]) -> bool:
-    required, properties = schema.get("required"), schema.get("properties")
-    if isinstance(required, list) and any(name not in value for name in required):
-        return False
-    known = properties if isinstance(properties, dict) else {}
-    if schema.get("additionalProperties") is False and any(name not in known for name in value):
-        return False
-    return all(_fits(part, known[name]) for name, part in value.items() if name in known)
-
-
-def _array_fits(value: Sequence[Json], schema: Mapping[str, Json]) -> bool:
-    least, most = schema.get("minItems"), schema.get("maxItems")
-    if isinstance(least, int) and len(value) < least:
-        return False
-    if isinstance(most, int) and len(value) > most:
-        return False
-    return "items" not in schema or all(_fits(part, schema["items"]) for part in value)
-
-
-def _same(value: Json, other: Json) -> bool:
-    """Equal as JSON: true is not 1."""
-    return value == other and isinstance(value, bool) == isinstance(other, bool)
+    return Draft202012Validator(read_schema(schema), registry=Registry())  # which fetches no schema from elsewhere

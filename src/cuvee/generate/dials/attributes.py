@@ -11,22 +11,19 @@ import numpy as np
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.dials.protocol import (
-    Batch,
+    LevelDial,
     Slot,
-    all_slots,
     check_rows,
-    level_batches,
     rank_levels,
     slot_key,
     whole_levels,
 )
-from cuvee.records import Level
 
 Combination = tuple[tuple[str, str], ...]
 """One value of each dimension, as pairs (dimension, value)."""
 
 
-class AttributesDial:
+class AttributesDial(LevelDial):
     """Level k spreads each label's rows of a block round robin over the first k combinations of attribute values.
 
     The combinations of level 4 are among those of level 16, and so are their rows, as with topics. They come in an
@@ -43,11 +40,13 @@ class AttributesDial:
             dimension has no value or one twice.
     """
 
+    name = "attributes"
+
     def __init__(
         self, *, levels: Sequence[int | float], dimensions: Mapping[str, Sequence[str]], seed: int = 0
     ) -> None:
         self._counts = whole_levels(self.name, levels, least=1)
-        self._levels = rank_levels(self.name, [str(k) for k in self._counts])
+        self.levels = rank_levels(self.name, [str(k) for k in self._counts])
         _check_dimensions(dimensions)
         most = prod(len(values) for values in dimensions.values())
         if self._counts[-1] > most:
@@ -58,16 +57,6 @@ class AttributesDial:
         self._combinations = tuple(islice(balanced_combinations(dimensions, seed=seed), self._counts[-1]))
 
     @property
-    def name(self) -> str:
-        """``attributes``."""
-        return "attributes"
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """One combination first."""
-        return self._levels
-
-    @property
     def combinations(self) -> tuple[Combination, ...]:
         """Those of the largest level; level k uses the first k."""
         return self._combinations
@@ -76,18 +65,8 @@ class AttributesDial:
         """Raise ConfigError if rows do not reach every combination of the largest level; any labels will do."""
         check_rows(self.name, self._counts[-1], labels, rows_per_label)
 
-    def batches(
-        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
-    ) -> tuple[Batch, ...]:
-        """One batch a level and block."""
-        self.check(labels, rows_per_label)
-        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, int(level)))
-
-    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
-        """All slots of the level's own batch."""
-        return all_slots(level, batch)
-
-    def _slots(self, labels: Sequence[str], block: int, rows: int, k: int) -> tuple[Slot, ...]:
+    def _slots(self, labels: Sequence[str], block: int, rows: int, level: str) -> tuple[Slot, ...]:
+        k = int(level)
         slots = []
         for row in range(rows):
             attributes = self._combinations[row % k]

@@ -15,22 +15,20 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.dials.protocol import (
-    Batch,
+    LevelDial,
     Slot,
-    all_slots,
-    level_batches,
     rank_levels,
     slot_key,
     whole_levels,
     whole_number,
 )
-from cuvee.records import Level, Vectors
+from cuvee.records import Vectors
 
 SELECTIONS = ("similar", "diverse")
 """Ways :func:`order_examples` knows; without it the order is random, another in each block."""
 
 
-class ExamplesDial:
+class ExamplesDial(LevelDial):
     """Level k lets the prompts of a label show k different seed examples over a block, a few at a time.
 
     The first k examples of the label's order are cut into sets of ``shown``; rows take the sets in turn, so each
@@ -48,11 +46,13 @@ class ExamplesDial:
         ConfigError: a level or ``shown`` is no whole number above 0, or ``order`` has too few ids or one twice.
     """
 
+    name = "examples"
+
     def __init__(
         self, *, levels: Sequence[int | float], shown: int = 4, order: Mapping[str, Sequence[str]] | None = None
     ) -> None:
         self._counts = whole_levels(self.name, levels, least=1)
-        self._levels = rank_levels(self.name, [str(k) for k in self._counts])
+        self.levels = rank_levels(self.name, [str(k) for k in self._counts])
         self._shown = whole_number(self.name, "shown", shown, least=1)
         self._order = {label: tuple(ids) for label, ids in order.items()} if order is not None else None
         for label, ids in (self._order or {}).items():
@@ -61,16 +61,6 @@ class ExamplesDial:
                     f"dial 'examples': order of label {label!r} has {len(set(ids))} different ids in {len(ids)}, "
                     f"level {self._counts[-1]} needs as many; give each seed example once or drop the level"
                 )
-
-    @property
-    def name(self) -> str:
-        """``examples``."""
-        return "examples"
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The fewest examples first."""
-        return self._levels
 
     def check(self, labels: Sequence[str], rows_per_label: int) -> None:
         """Raise ConfigError if a label has no order, or rows are too few to show every example."""
@@ -84,18 +74,8 @@ class ExamplesDial:
                 f"as many examples by {self._shown}, there are {rows_per_label}; drop the level or raise the rows"
             )
 
-    def batches(
-        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
-    ) -> tuple[Batch, ...]:
-        """One batch a level and block."""
-        self.check(labels, rows_per_label)
-        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, int(level)))
-
-    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
-        """All slots of the level's own batch."""
-        return all_slots(level, batch)
-
-    def _slots(self, labels: Sequence[str], block: int, rows: int, k: int) -> tuple[Slot, ...]:
+    def _slots(self, labels: Sequence[str], block: int, rows: int, level: str) -> tuple[Slot, ...]:
+        k = int(level)
         sets = ceil(k / self._shown)
         slots = []
         for row in range(rows):

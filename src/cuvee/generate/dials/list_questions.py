@@ -42,35 +42,45 @@ class Wording:
     asked: str
 
 
-def list_question(
-    wording: Wording, *, count: int, api: Api, examples: Sequence[str], avoid: Sequence[str],
-    sampling: Sampling | None, seed: int, replicate: int,
-) -> Request:  # fmt: skip
-    """A request for ``count`` items other than those of ``avoid``, to be read with :func:`parse_list`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPrompt:
+    """How a list is asked for.
 
-    Args:
-        wording: what is asked for.
-        count: of items.
-        api: the form to ask in.
-        examples: texts to show, each cut to its first words.
-        avoid: items that are known already; a completion goes on with their list.
-        sampling: max_tokens is raised to what the list needs.
-        seed: of the request.
-        replicate: tells apart the same question asked again.
+    ``describe`` says what the texts are, in the plural ("news headlines"), ``count`` how many items are wanted, ``api``
+    the form to ask in. ``examples`` are texts to show, each cut to its first words; ``avoid`` are items that are known
+    already, with whose list a completion goes on. Of ``sampling`` max_tokens is raised to what the list needs.
+    ``attempt`` is the number of the request for the same list.
 
     Raises:
         ValueError: ``count`` is below 1.
     """
-    if count < 1:
-        raise ValueError(f"count {count!r}; must be 1 or more")
-    given = sampling or Sampling(temperature=TEMPERATURE)
+
+    describe: str
+    count: int
+    api: Api = "chat"
+    examples: Sequence[str] = ()
+    avoid: Sequence[str] = ()
+    sampling: Sampling | None = None
+    seed: int = 0
+    attempt: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count {self.count!r}; must be 1 or more")
+
+
+def list_question(wording: Wording, asked: ListPrompt, *names: str) -> Request:
+    """A request for items, to be read with :func:`parse_list`; ``names`` tell apart the lists that share a seed."""
+    count, api = asked.count, asked.api
+    seed, replicate = derive_seed(asked.seed, *names, asked.attempt) & 0x7FFFFFFF, asked.attempt
+    given = asked.sampling or Sampling(temperature=TEMPERATURE)
     drawn = replace(
         given,
         max_tokens=max(given.max_tokens, count * TOKENS_AN_ITEM),
         stop=("\n\n",) if api == "completions" else given.stop,
     )
-    shown = "".join(f"- {' '.join(text.split()[:LONGEST_EXAMPLE])}\n" for text in examples)
-    named = list(avoid[-MOST_NAMED:])
+    shown = "".join(f"- {' '.join(text.split()[:LONGEST_EXAMPLE])}\n" for text in asked.examples)
+    named = list(asked.avoid[-MOST_NAMED:])
     if api == "completions":
         known = "".join(f"{number}. {name}\n" for number, name in enumerate(named, start=1))
         above = f"{wording.heading}:\n{shown}\n" if shown else ""
@@ -111,11 +121,9 @@ def _plain(line: str) -> str:
 
 
 # --- attributes for the dial *attributes*, asked for from the LLM (AttrPrompt, arXiv 2306.15895). P ---
-def dimension_question(
-    describe: str, count: int, *, api: Api = "chat", examples: Sequence[str] = (), avoid: Sequence[str] = (),
-    sampling: Sampling | None = None, seed: int = 0, attempt: int = 0,
-) -> Request:  # fmt: skip
-    """A request for ``count`` attributes of texts; arguments as in :func:`topic_question`."""
+def dimension_question(asked: ListPrompt) -> Request:
+    """A request for attributes of texts."""
+    describe = asked.describe
     wording = Wording(
         heading=f"Some {describe}",
         listed=f"different attributes in which {describe} differ, whatever they are about, each in one to three words",
@@ -125,36 +133,16 @@ def dimension_question(
             "(such as style, length, point of view). Names alone, without values"
         ),
     )
-    return list_question(
-        wording,
-        count=count,
-        api=api,
-        examples=examples,
-        avoid=avoid,
-        sampling=sampling,
-        seed=derive_seed(seed, "dimensions", attempt) & 0x7FFFFFFF,
-        replicate=attempt,
-    )
+    return list_question(wording, asked, "dimensions")
 
 
-def value_question(
-    dimension: str, describe: str, count: int, *, api: Api = "chat", examples: Sequence[str] = (),
-    avoid: Sequence[str] = (), sampling: Sampling | None = None, seed: int = 0, attempt: int = 0,
-) -> Request:  # fmt: skip
-    """A request for ``count`` values of one attribute of texts; arguments as in :func:`topic_question`."""
+def value_question(dimension: str, asked: ListPrompt) -> Request:
+    """A request for values of one attribute of texts."""
+    describe = asked.describe
     wording = Wording(
         heading=f"Some {describe}",
         listed=f'different values of the attribute "{dimension}" of {describe}, each in one to three words',
         intro=f"These are {describe}",
         asked=f'different values that the attribute "{dimension}" of {describe} can have',
     )
-    return list_question(
-        wording,
-        count=count,
-        api=api,
-        examples=examples,
-        avoid=avoid,
-        sampling=sampling,
-        seed=derive_seed(seed, "values", dimension, attempt) & 0x7FFFFFFF,
-        replicate=attempt,
-    )
+    return list_question(wording, asked, "values", dimension)

@@ -126,6 +126,33 @@ def all_slots(level: str, batch: Batch) -> tuple[Slot, ...]:
     return tuple(sorted(batch.slots, key=lambda s: (s.label, s.order))) if level in batch.levels else ()
 
 
+class LevelDial:
+    """What dials share whose levels each ask for rows of their own: one batch a level and block.
+
+    A subclass sets ``name`` and ``levels`` and says which slots a level has in a block.
+    """
+
+    name: str
+    levels: tuple[Level, ...]
+
+    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
+        """Raise ConfigError if these labels and rows cannot be served at every level; here any will do."""
+
+    def batches(
+        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
+    ) -> tuple[Batch, ...]:
+        """One batch a level and block."""
+        self.check(labels, rows_per_label)
+        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, level))
+
+    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
+        """All slots of the level's own batch."""
+        return all_slots(level, batch)
+
+    def _slots(self, labels: Sequence[str], block: int, rows: int, level: str) -> tuple[Slot, ...]:
+        raise NotImplementedError
+
+
 def rank_levels(dial: str, names: Sequence[str]) -> tuple[Level, ...]:
     """Levels of ``dial`` from their names, least diverse first.
 

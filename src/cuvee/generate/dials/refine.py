@@ -7,22 +7,19 @@ from typing import Literal
 
 from cuvee.errors import ConfigError
 from cuvee.generate.dials.protocol import (
-    Batch,
     Draft,
+    LevelDial,
     Slot,
-    all_slots,
     is_number,
-    level_batches,
     list_levels,
     rank_levels,
     slot_key,
 )
-from cuvee.records import Level
 
 DRAFT_FORMS = ("completions", "chat")
 
 
-class BaseThenRefineDial:
+class BaseThenRefineDial(LevelDial):
     """Level t drafts every row at temperature t and has the LLM refine the draft at the study's own temperature.
 
     The draft brings the variety, the refinement the form: it keeps what the draft says. BARE drafts with a base model
@@ -39,6 +36,8 @@ class BaseThenRefineDial:
         ConfigError: a temperature is out of range, or ``draft`` is neither form.
     """
 
+    name = "base_then_refine"
+
     def __init__(
         self, *, levels: Sequence[int | float], draft: Literal["completions", "chat"] = "completions",
         draft_model: str | None = None,
@@ -50,30 +49,7 @@ class BaseThenRefineDial:
         if draft not in DRAFT_FORMS:
             raise ConfigError(f"dial {self.name!r}: draft {draft!r}; valid choices: {', '.join(DRAFT_FORMS)}")
         self._drafts = {f"{t:g}": Draft(temperature=float(t), api=draft, model=draft_model) for t in sorted(levels)}
-        self._levels = rank_levels(self.name, [f"{t:g}" for t in sorted(levels)])
-
-    @property
-    def name(self) -> str:
-        """``base_then_refine``."""
-        return "base_then_refine"
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The coolest draft first."""
-        return self._levels
-
-    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
-        """Any labels and rows will do."""
-
-    def batches(
-        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
-    ) -> tuple[Batch, ...]:
-        """One batch a level and block."""
-        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, level))
-
-    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
-        """All slots of the level's own batch."""
-        return all_slots(level, batch)
+        self.levels = rank_levels(self.name, [f"{t:g}" for t in sorted(levels)])
 
     def _slots(self, labels: Sequence[str], block: int, rows: int, level: str) -> tuple[Slot, ...]:
         return tuple(

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.dials.protocol import (
-    Batch,
+    LevelDial,
     Slot,
-    all_slots,
     is_number,
-    level_batches,
     list_levels,
     rank_levels,
     slot_key,
 )
-from cuvee.records import Level
 
 Drawn = int | float | Sequence[int | float]
 """A number, or the two ends of a range from which every row draws its own."""
@@ -37,7 +34,7 @@ class Spread:
         return f"{self.low:g}" if self.low == self.high else f"{self.low:g}-{self.high:g}"
 
 
-class SamplingDial:
+class SamplingDial(LevelDial):
     """A level draws all its rows in one way; levels share no row and are judged on their own.
 
     A level is a temperature, or a mapping of ``temperature``, ``top_p`` and ``min_p``, each a number or a range
@@ -53,37 +50,16 @@ class SamplingDial:
         ConfigError: a value is out of its range, or a level sets something else.
     """
 
+    name = "sampling"
+
     def __init__(self, *, levels: Sequence[int | float | Mapping[str, str | Drawn]], seed: int = 0) -> None:
         list_levels(self.name, levels)
         read = [_read_level(level) for level in levels]
         if not any(isinstance(level, Mapping) for level in levels):
             read.sort(key=lambda level: level[1]["temperature"].low)
-        self._levels = rank_levels(self.name, [name for name, _ in read])
+        self.levels = rank_levels(self.name, [name for name, _ in read])
         self._spreads = dict(read)
         self._seed = seed
-
-    @property
-    def name(self) -> str:
-        """``sampling``."""
-        return "sampling"
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The coolest first, or as listed."""
-        return self._levels
-
-    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
-        """Any labels and rows will do."""
-
-    def batches(
-        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
-    ) -> tuple[Batch, ...]:
-        """One batch a level and block."""
-        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, level))
-
-    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
-        """All slots of the level's own batch."""
-        return all_slots(level, batch)
 
     def _slots(self, labels: Sequence[str], block: int, rows: int, level: str) -> tuple[Slot, ...]:
         slots = []

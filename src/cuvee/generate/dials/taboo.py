@@ -6,20 +6,17 @@ from collections.abc import Sequence
 
 from cuvee.generate.dials.protocol import (
     Avoid,
-    Batch,
+    LevelDial,
     Slot,
-    all_slots,
     check_rows,
-    level_batches,
     rank_levels,
     slot_key,
     whole_levels,
     whole_number,
 )
-from cuvee.records import Level
 
 
-class TabooDial:
+class TabooDial(LevelDial):
     """Level k spreads each label's rows of a block over k rounds.
 
     The prompts of a round forbid the ``words`` most characteristic words of its label in each earlier
@@ -37,39 +34,21 @@ class TabooDial:
         ConfigError: a level, ``words`` or ``read`` is no whole number above 0.
     """
 
+    name = "taboo"
+
     def __init__(self, *, levels: Sequence[int | float], words: int = 3, read: int = 4) -> None:
         self._counts = whole_levels(self.name, levels, least=1)
-        self._levels = rank_levels(self.name, [str(k) for k in self._counts])
+        self.levels = rank_levels(self.name, [str(k) for k in self._counts])
         self._words = whole_number(self.name, "words", words, least=1)
         self._read = whole_number(self.name, "read", read, least=1)
-
-    @property
-    def name(self) -> str:
-        """``taboo``."""
-        return "taboo"
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """One round first."""
-        return self._levels
 
     def check(self, labels: Sequence[str], rows_per_label: int) -> None:
         """Raise ConfigError if a round of the largest level has fewer rows than are read; any labels will do."""
         largest = self._counts[-1]
         check_rows(self.name, largest, labels, rows_per_label, each=self._read if largest > 1 else 1)
 
-    def batches(
-        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
-    ) -> tuple[Batch, ...]:
-        """One batch a level and block, round after round."""
-        self.check(labels, rows_per_label)
-        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, int(level)))
-
-    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
-        """All slots of the level's own batch."""
-        return all_slots(level, batch)
-
-    def _slots(self, labels: Sequence[str], block: int, rows: int, k: int) -> tuple[Slot, ...]:
+    def _slots(self, labels: Sequence[str], block: int, rows: int, level: str) -> tuple[Slot, ...]:
+        k = int(level)
         read = [
             tuple(_key(label, block, number, place) for place in range(self._read) for label in labels)
             for number in range(k - 1)

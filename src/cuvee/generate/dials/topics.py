@@ -7,21 +7,18 @@ from typing import TypeAlias
 
 from cuvee.errors import ConfigError
 from cuvee.generate.dials.protocol import (
-    Batch,
+    LevelDial,
     Slot,
-    all_slots,
     check_rows,
-    level_batches,
     rank_levels,
     slot_key,
     whole_levels,
     whole_number,
 )
 from cuvee.generate.strata import ANY
-from cuvee.records import Level
 
 
-class TopicsDial:
+class TopicsDial(LevelDial):
     """Level k spreads each label's rows of a block round robin over the first k topics of that label.
 
     Topic j of level k gets rows_per_label / k rows, rounded up for the first ones, so the topics of
@@ -42,6 +39,8 @@ class TopicsDial:
             has not the shape of ``degree``.
     """
 
+    name = "topics"
+
     def __init__(
         self,
         *,
@@ -50,7 +49,7 @@ class TopicsDial:
         degree: Sequence[int] | None = None,
     ) -> None:
         self._counts = whole_levels(self.name, levels, least=1)
-        self._levels = rank_levels(self.name, [str(k) for k in self._counts])
+        self.levels = rank_levels(self.name, [str(k) for k in self._counts])
         for part in degree or ():
             whole_number(self.name, "degree", part, least=1)
         self._topics: dict[str, tuple[str, ...]] = {}
@@ -61,16 +60,6 @@ class TopicsDial:
         else:
             raise ConfigError(f"dial 'topics': topics {topics!r} must map each label to a list of its topics")
 
-    @property
-    def name(self) -> str:
-        """``topics``."""
-        return "topics"
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """One topic first."""
-        return self._levels
-
     def check(self, labels: Sequence[str], rows_per_label: int) -> None:
         """Raise ConfigError if a label has no topics, or rows do not reach every topic of the largest level."""
         missing = [label for label in labels if not self._topics_of(label)]
@@ -78,18 +67,8 @@ class TopicsDial:
             raise ConfigError(f"dial 'topics': no topics for label {missing[0]!r}; it needs {self._counts[-1]}")
         check_rows(self.name, self._counts[-1], labels, rows_per_label)
 
-    def batches(
-        self, labels: Sequence[str], *, blocks: Sequence[int], rows_per_label: int, levels: Sequence[str]
-    ) -> tuple[Batch, ...]:
-        """One batch a level and block."""
-        self.check(labels, rows_per_label)
-        return level_batches(levels, blocks, lambda level, b: self._slots(labels, b, rows_per_label, int(level)))
-
-    def compose(self, level: str, batch: Batch) -> tuple[Slot, ...]:
-        """All slots of the level's own batch."""
-        return all_slots(level, batch)
-
-    def _slots(self, labels: Sequence[str], block: int, rows: int, k: int) -> tuple[Slot, ...]:
+    def _slots(self, labels: Sequence[str], block: int, rows: int, level: str) -> tuple[Slot, ...]:
+        k = int(level)
         topics = {label: self._topics_of(label) for label in labels}
         return tuple(
             Slot(

@@ -9,9 +9,9 @@ from math import log
 
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError
-from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.generate.calls import Api, Request, Sampling
-from cuvee.generate.dials.list_questions import Wording, list_question, parse_list
+from cuvee.fingerprint import derive_rng
+from cuvee.generate.calls import Request
+from cuvee.generate.dials.list_questions import ListPrompt, Wording, list_question, parse_list
 from cuvee.generate.strata import ANY
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -120,28 +120,15 @@ def texts_by_label(train: Corpus) -> dict[str, tuple[str, ...]]:
     return {label: tuple(own) for label, own in found.items()}
 
 
-def topic_question(
-    label: str, describe: str, count: int, *, within: Sequence[str] = (), api: Api = "chat",
-    examples: Sequence[str] = (), avoid: Sequence[str] = (), sampling: Sampling | None = None, seed: int = 0,
-    attempt: int = 0,
-) -> Request:  # fmt: skip
-    """A request for ``count`` topics of a label, to be read with :func:`parse_topics`.
+def topic_question(label: str, asked: ListPrompt, within: Sequence[str] = ()) -> Request:
+    """A request for topics of a label, to be read with :func:`parse_topics`.
 
     Args:
         label: whose topics; ``any`` where texts have no labels.
-        describe: what the texts are, in the plural ("news headlines").
-        count: of topics.
+        asked: how many, with what to show and what to avoid.
         within: the topic that subtopics are wanted of, and those above it, from the top.
-        api: the form to ask in.
-        examples: real training texts of the label, to show what is meant.
-        avoid: topics that are known already.
-        sampling: max_tokens is raised to what the list needs.
-        seed: of the request.
-        attempt: number of the request for the same list.
-
-    Raises:
-        ValueError: ``count`` is below 1.
     """
+    describe = asked.describe
     kind = "" if label == ANY else " ".join(label.replace("_", " ").split())
     path = ": ".join(within)
     of_kind = f' of the kind "{kind}"' if kind else ""
@@ -160,16 +147,7 @@ def topic_question(
             else f"different topics that {describe}{of_kind} can be about"
         ),
     )
-    return list_question(
-        wording,
-        count=count,
-        api=api,
-        examples=examples,
-        avoid=avoid,
-        sampling=sampling,
-        seed=derive_seed(seed, "topics", label, *within, attempt) & 0x7FFFFFFF,
-        replicate=attempt,
-    )
+    return list_question(wording, asked, "topics", label, *within)
 
 
 def parse_topics(text: str) -> tuple[str, ...]:
