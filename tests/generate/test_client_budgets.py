@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from cuvee.errors import BudgetReached, EndpointError
 from cuvee.generate import Ledger, LLMClient, Request, Sampling
-from cuvee.generate.budgets import Budget, BudgetGuard, Load, Prices, worst_case
+from cuvee.generate.budgets import Budget, BudgetGuard, Prices, worst_case
 from cuvee.generate.calls import Endpoint
+from cuvee.records import Usage
 
 PRICES = Prices(prompt_per_million=1_000_000.0, completion_per_million=2_000_000.0, currency="EUR")
 
@@ -137,7 +138,7 @@ def test_without_usage_the_worst_case_counts_and_a_note_says_so(llm):
 )
 def test_whatever_answers_cost_the_sum_stays_within_the_budget(calls, tokens):
     async def spend():
-        purse = BudgetGuard(Budget(tokens=tokens), None, before=Load(), where="x")
+        purse = BudgetGuard(Budget(tokens=tokens), None, before=Usage(), where="x")
         cost = 0
         for size, most, used, lost in calls:
             worst = worst_case(size, most)
@@ -146,7 +147,7 @@ def test_whatever_answers_cost_the_sum_stays_within_the_budget(calls, tokens):
             except BudgetReached:
                 return cost
             cost += round(used * (worst.prompt_tokens + most))
-            actual = Load(1, round(used * (worst.prompt_tokens + most)), 0)
+            actual = Usage(requests=1, prompt_tokens=round(used * (worst.prompt_tokens + most)))
             purse.settle(worst, None if lost else actual, lost=lost)
         return cost
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from cuvee.errors import BudgetReached
+from cuvee.records import Usage
 
 PROMPT_OVERHEAD = 64
 """Tokens that a chat template may add to a prompt, at most."""
@@ -54,16 +55,13 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class Spent(Usage):
     """What was spent on answers that came; answers from the ledger cost nothing.
 
     ``unanswered`` counts requests that were sent and cut off before the answer came: the endpoint may charge
     for them, so a budget counts each at its worst case. ``cost`` is 0 where prices are not known.
     """
 
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
     unanswered: int = 0
     cost: float = 0.0
     currency: str = "USD"
@@ -75,26 +73,9 @@ class Spent:
         return f"{self.requests:,} requests{lost}, {tokens:,} tokens{cost}"
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Requests and tokens, counted or feared."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def plus(self, other: Load, sign: int = 1) -> Load:
-        """The sum; the difference with ``sign`` -1."""
-        return Load(
-            self.requests + sign * other.requests,
-            self.prompt_tokens + sign * other.prompt_tokens,
-            self.completion_tokens + sign * other.completion_tokens,
-        )
-
-
-def worst_case(prompt_bytes: int, max_tokens: int) -> Load:
+def worst_case(prompt_bytes: int, max_tokens: int) -> Usage:
     """The most one request can cost: no tokeniser in use makes more than one token of a byte."""
-    return Load(1, prompt_bytes + PROMPT_OVERHEAD, max_tokens)
+    return Usage(requests=1, prompt_tokens=prompt_bytes + PROMPT_OVERHEAD, completion_tokens=max_tokens)
 
 
 class BudgetGuard:
@@ -107,15 +88,15 @@ class BudgetGuard:
         where: the endpoint, for messages.
     """
 
-    def __init__(self, budget: Budget | None, prices: Prices | None, *, before: Load, where: str) -> None:
+    def __init__(self, budget: Budget | None, prices: Prices | None, *, before: Usage, where: str) -> None:
         self._budget = budget or Budget()
         self._bounded = budget is not None
         self._prices = prices
         self._before = before
         self._where = where
-        self._answered = Load()
-        self._lost = Load()
-        self._reserved = Load()
+        self._answered = Usage()
+        self._lost = Usage()
+        self._reserved = Usage()
         self._freed = asyncio.Event()
 
     @property
@@ -123,7 +104,7 @@ class BudgetGuard:
         """So far, without what was spent before."""
         return self._spent(self._answered)
 
-    async def reserve(self, worst: Load) -> None:
+    async def reserve(self, worst: Usage) -> None:
         """Wait until a request fits, then count it at its worst.
 
         Raises:
@@ -138,7 +119,7 @@ class BudgetGuard:
             await self._freed.wait()
         self._reserved = self._reserved.plus(worst)
 
-    def settle(self, worst: Load, actual: Load | None, *, lost: bool = False) -> None:
+    def settle(self, worst: Usage, actual: Usage | None, *, lost: bool = False) -> None:
         """Replace the worst case by what a request did cost.
 
         Args:
@@ -154,7 +135,7 @@ class BudgetGuard:
         elif lost:
             self._lost = self._lost.plus(worst)
 
-    def _spent(self, load: Load, lost: Load | None = None) -> Spent:
+    def _spent(self, load: Usage, lost: Usage | None = None) -> Spent:
         return Spent(
             requests=load.requests,
             prompt_tokens=load.prompt_tokens,
@@ -164,7 +145,7 @@ class BudgetGuard:
             currency=self._prices.currency if self._prices else "USD",
         )
 
-    def _fits(self, worst: Load) -> bool:
+    def _fits(self, worst: Usage) -> bool:
         load = self._before.plus(self._answered).plus(self._lost).plus(self._reserved).plus(worst)
         most = self._budget
         tokens = load.prompt_tokens + load.completion_tokens
@@ -174,12 +155,12 @@ class BudgetGuard:
             and (most.cost is None or self._cost(load) <= most.cost)
         )
 
-    def _cost(self, load: Load) -> float:
+    def _cost(self, load: Usage) -> float:
         return self._prices.cost(load.prompt_tokens, load.completion_tokens) if self._prices else 0.0
 
     def _reached(self) -> BudgetReached:
         both = self._spent(self._before.plus(self._answered))
-        before = self._spent(self._before, lost=Load())
+        before = self._spent(self._before, lost=Usage())
         return BudgetReached(
             f"{self._where}: the next request could pass the budget ({self._budget}); spent: {both}; of it before this "
             f"run: {before}; all answers so far are kept and cost nothing again: raise the budget to go on"

@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from cuvee.errors import RunFolderError
-from cuvee.generate.budgets import BudgetGuard, Load, Spent, worst_case
+from cuvee.generate.budgets import BudgetGuard, Spent, worst_case
 from cuvee.generate.calls import Answer, Endpoint, Failure, More, OnAnswer, Outcome, Request, request_json, request_key
 from cuvee.generate.compatibility import Compatibility, Refusal
 from cuvee.generate.dispatch import Dispatch, RequestQueue, Ways
 from cuvee.generate.ledger import Ledger, Session, settle_identity
 from cuvee.generate.replicas import RateLimit, Replica, ReplicaPool
 from cuvee.generate.retries import RetryPolicy, Trouble
+from cuvee.records import Usage
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class LLMClient:
         self._budget_guard = BudgetGuard(
             endpoint.budget,
             endpoint.prices,
-            before=_spent_before(ledger),
+            before=ledger.totals(),
             where=endpoint.shown_url,
         )
         self._retries = 0
@@ -236,7 +237,7 @@ class LLMClient:
         most = request.sampling.max_tokens
         worst, estimate = worst_case(size, most), size / BYTES_A_TOKEN + most
         await self._budget_guard.reserve(worst)
-        actual: Load | None = None
+        actual: Usage | None = None
         lost = False
         try:
             await self._rate_limit.wait(estimate)
@@ -275,17 +276,11 @@ class LLMClient:
         wait = min(LONGEST_GATHER_S, GATHER_SHARE * self._pool.latency_s)
         return wait if wait >= SHORTEST_GATHER_S else 0.0
 
-    def _cost(self, answer: Answer, worst: Load) -> Load:
+    def _cost(self, answer: Answer, worst: Usage) -> Usage:
         if answer.prompt_tokens or answer.completion_tokens:
-            return Load(1, answer.prompt_tokens, answer.completion_tokens)
+            return Usage(requests=1, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
         self._compatibility.note("the endpoint reports no usage: tokens are counted at their worst case")
         return worst
-
-
-def _spent_before(ledger: Ledger) -> Load:
-    """What the answers that a ledger holds were paid with."""
-    before = ledger.totals()
-    return Load(before.requests, before.prompt_tokens, before.completion_tokens)
 
 
 def _tell_nobody(request: Request, answer: Answer) -> None:

@@ -41,15 +41,12 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Tally(Usage):
     """Answers of one model at one endpoint that ended for one reason, and their tokens."""
 
     endpoint: str
     model: str
     finish_reason: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
 
 
 # --- the tables of a ledger, in SQL ---

@@ -53,13 +53,13 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def plus(self, other: Usage) -> Usage:
-        """The sum of two usages."""
+    def plus(self, other: Usage, sign: int = 1) -> Usage:
+        """The sum of two usages; the difference with ``sign`` -1."""
         return Usage(
-            requests=self.requests + other.requests,
-            replayed=self.replayed + other.replayed,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
+            requests=self.requests + sign * other.requests,
+            replayed=self.replayed + sign * other.replayed,
+            prompt_tokens=self.prompt_tokens + sign * other.prompt_tokens,
+            completion_tokens=self.completion_tokens + sign * other.completion_tokens,
         )
 
 
