@@ -54,7 +54,7 @@ def test_beginning_loads_no_heavy_package(code):
         ("compare", {"study", "train", "generate", "report", "recommend", "config"}),
         ("ledger", {"study", "train", "measure", "mix", "config"}),
         ("split", {"study", "train", "generate", "config"}),
-        ("train", {"study", "generate", "config", "report"}),
+        ("train", {"study", "generate", "config"}),
     ],
 )
 def test_a_command_loads_no_room_that_it_does_not_run(command, idle):

@@ -63,7 +63,7 @@ def evaluate(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="a folder written by cuvee train; or study.yaml or a run folder")],
     data: Annotated[Path | None, typer.Argument(help="held-out real rows")] = None,
-    compare: Annotated[Path | None, typer.Option("--compare", help="another model, on the same rows")] = None,
+    compare: Annotated[Path | None, typer.Option(help="another model, on the same rows")] = None,
     per_label: Annotated[bool, typer.Option("--per-label", help="precision, recall, F1 and confusions")] = False,
     passages: Passages = None,
     max_tokens: MaxTokens = 64,

@@ -51,38 +51,33 @@ _BUDGET = ("budget_requests", "budget_tokens")
 def generate(
     ctx: typer.Context,
     data: Annotated[Path, typer.Argument(help="study.yaml or a run folder; or a file of real rows")],
-    rows: Annotated[
-        int, typer.Option("--rows", min=1, help="of each label, passage or context, from a file of real rows")
-    ] = 12,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, max=5)] = 0.7,
-    describe: Annotated[str, typer.Option("--describe", help="what the texts are: news headlines")] = "examples",
+    rows: Annotated[int, typer.Option(min=1, help="of each label, passage or context, from a file of real rows")] = 12,
+    temperature: Annotated[float, typer.Option(min=0, max=5)] = 0.7,
+    describe: Annotated[str, typer.Option(help="what the texts are: news headlines")] = "examples",
     base_url: Annotated[
         list[str] | None,
-        typer.Option("--base-url", help="an OpenAI-compatible endpoint; again for each replica of the same model"),
+        typer.Option(help="an OpenAI-compatible endpoint; again for each replica of the same model"),
     ] = None,
     model: Annotated[
         str,
-        typer.Option("--model", help="at the endpoint; without one FILE.gguf, or hf:PATH, hf:NAME for transformers"),
+        typer.Option(help="at the endpoint; without one FILE.gguf, or hf:PATH, hf:NAME for transformers"),
     ] = "",
     api: Annotated[
         str | None,
-        typer.Option("--api", help="chat or completions [default: chat, with hf: completions]", show_default=False),
+        typer.Option(help="chat or completions [default: chat, with hf: completions]", show_default=False),
     ] = None,
-    api_key_env: Annotated[str | None, typer.Option("--api-key-env", help="variable that holds the key")] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1)] = 48,
+    api_key_env: Annotated[str | None, typer.Option(help="variable that holds the key")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1)] = 48,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", min=1, help="most requests under way at once; adapts if not given")
+        int | None, typer.Option(min=1, help="most requests under way at once; adapts if not given")
     ] = None,
     budget_requests: Annotated[
-        int | None, typer.Option("--budget-requests", min=0, help="most requests, of all runs with this ledger")
+        int | None, typer.Option(min=0, help="most requests, of all runs with this ledger")
     ] = None,
-    budget_tokens: Annotated[
-        int | None, typer.Option("--budget-tokens", min=0, help="most tokens, of all runs with this ledger")
-    ] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=0, help="most tokens, of all runs with this ledger")] = None,
     ledger: Annotated[
         Path | None,
         typer.Option(
-            "--ledger",
             help="keeps every answer, always: a rerun, with more rows too, sends only what is missing "
             "[default: OUT.ledger.sqlite]",
             show_default=False,
@@ -91,34 +86,31 @@ def generate(
     quarantine: Annotated[
         Path | None,
         typer.Option(
-            "--quarantine",
             help="rejected answers and failed requests, if there are any [default: OUT.quarantine.jsonl]",
             show_default=False,
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="search the temperature for a measured diversity: vendi=12")
+        str | None, typer.Option(help="search the temperature for a measured diversity: vendi=12")
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option("--tolerance", min=0, help="how far off --target is near enough; 5% if not given")
+        float | None, typer.Option(min=0, help="how far off --target is near enough; 5% if not given")
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
-    kind: Annotated[str | None, typer.Option("--kind", help=f"what is written: {', '.join(KINDS)}")] = None,
-    context: Annotated[str | None, typer.Option("--context", help="column of what questions are asked about")] = None,
-    sources: Annotated[
-        Path | None, typer.Option("--sources", help="file of passages or contexts to write about")
-    ] = None,
+    task: Annotated[str, typer.Option(help="classification, generation or retrieval")] = "classification",
+    kind: Annotated[str | None, typer.Option(help=f"what is written: {', '.join(KINDS)}")] = None,
+    context: Annotated[str | None, typer.Option(help="column of what questions are asked about")] = None,
+    sources: Annotated[Path | None, typer.Option(help="file of passages or contexts to write about")] = None,
     sources_column: Annotated[
-        str | None, typer.Option("--sources-column", help="of --sources: which column; a usual name if not given")
+        str | None, typer.Option(help="of --sources: which column; a usual name if not given")
     ] = None,
-    prompts: Annotated[Path | None, typer.Option("--prompts", help="folder of prompts of your own")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="folder of prompts of your own")] = None,
     near_duplicate: Annotated[
         float | None,
-        typer.Option("--near-duplicate", min=0.5, max=1, help="Jaccard similarity from which a text repeats another"),
+        typer.Option(min=0.5, max=1, help="Jaccard similarity from which a text repeats another"),
     ] = None,
     context_size: Annotated[
         int | None,
-        typer.Option("--context-size", min=64, help="tokens of prompt and answer that the embedded LLM has room for"),
+        typer.Option(min=64, help="tokens of prompt and answer that the embedded LLM has room for"),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="ask again what failed for good in earlier runs")

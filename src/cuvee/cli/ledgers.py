@@ -22,12 +22,8 @@ LEDGER = "ledger.sqlite"
 @may_trust
 def ledger(
     run: Annotated[Path, typer.Argument(help="a run folder, or its ledger.sqlite")],
-    price_prompt: Annotated[
-        float | None, typer.Option("--price-prompt", min=0, help="of a million tokens of prompts")
-    ] = None,
-    price_completion: Annotated[
-        float | None, typer.Option("--price-completion", min=0, help="of a million tokens of answers")
-    ] = None,
+    price_prompt: Annotated[float | None, typer.Option(min=0, help="of a million tokens of prompts")] = None,
+    price_completion: Annotated[float | None, typer.Option(min=0, help="of a million tokens of answers")] = None,
     json: Json = False,
 ) -> None:
     """Count the answers in a ledger, their tokens and cost, and the requests that failed for good."""

@@ -49,34 +49,32 @@ def mix(
     ctx: typer.Context,
     real: Annotated[Path, typer.Argument(help="real rows; or study.yaml or a run folder")],
     synthetic: Annotated[Path | None, typer.Argument(help="synthetic rows")] = None,
-    share: Annotated[float, typer.Option("--share", min=0, max=1, help="synthetic rows over all rows")] = 0.5,
-    regime: Annotated[str, typer.Option("--regime", help="augment or replace")] = "augment",
+    share: Annotated[float, typer.Option(min=0, max=1, help="synthetic rows over all rows")] = 0.5,
+    regime: Annotated[str, typer.Option(help="augment or replace")] = "augment",
     allow_repeats: Annotated[bool, typer.Option("--allow-repeats", help="draw rows again where too few")] = False,
     held_out: Annotated[
-        list[Path] | None, typer.Option("--held-out", help="validation or test rows, of which the blend may hold none")
+        list[Path] | None, typer.Option(help="validation or test rows, of which the blend may hold none")
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
-    dial: Annotated[str | None, typer.Option("--dial", help="of a study's pool")] = None,
-    level: Annotated[str | None, typer.Option("--level", help="of a study's pool")] = None,
+    task: Annotated[str, typer.Option(help="classification, generation or retrieval")] = "classification",
+    dial: Annotated[str | None, typer.Option(help="of a study's pool")] = None,
+    level: Annotated[str | None, typer.Option(help="of a study's pool")] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV; or a folder: a dataset with its card")
     ] = Path("blend.parquet"),
     guard_cells: GuardCells = False,
-    licence: Annotated[str, typer.Option("--licence", help="of the dataset, as the hub names it: cc-by-4.0")] = "other",
-    licence_name: Annotated[str, typer.Option("--licence-name", help="where the licence is 'other'")] = "unstated",
-    real_licence: Annotated[str, typer.Option("--real-licence", help="terms of the real rows, in words")] = "",
-    synthetic_licence: Annotated[
-        str, typer.Option("--synthetic-licence", help="terms of the synthetic rows, in words")
-    ] = "",
-    language: Annotated[list[str] | None, typer.Option("--language", help="of the texts: en")] = None,
+    licence: Annotated[str, typer.Option(help="of the dataset, as the hub names it: cc-by-4.0")] = "other",
+    licence_name: Annotated[str, typer.Option(help="where the licence is 'other'")] = "unstated",
+    real_licence: Annotated[str, typer.Option(help="terms of the real rows, in words")] = "",
+    synthetic_licence: Annotated[str, typer.Option(help="terms of the synthetic rows, in words")] = "",
+    language: Annotated[list[str] | None, typer.Option(help="of the texts: en")] = None,
     push: Annotated[
-        str | None, typer.Option("--push", help="upload the dataset to the hub as NAMESPACE/NAME; needs HF_TOKEN")
+        str | None, typer.Option(help="upload the dataset to the hub as NAMESPACE/NAME; needs HF_TOKEN")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="with --push: for all to see")] = False,
     text: Text = None,
     label: Label = None,
     context: Annotated[
-        str | None, typer.Option("--context", help="column of what a question is about, for the task generation")
+        str | None, typer.Option(help="column of what a question is about, for the task generation")
     ] = None,
     seed: Seed = 0,
     json: Json = False,
@@ -195,10 +193,10 @@ def replace(
     ctx: typer.Context,
     base: Annotated[Path, typer.Argument(help="rows of which some are replaced")],
     paraphrases: Annotated[Path, typer.Argument(help="paraphrases of rows of BASE")],
-    m_p: Annotated[int, typer.Option("--m-p", min=0, help="paraphrases of each source row")],
-    r: Annotated[int, typer.Option("--r", min=1, help="source rows of each label")] = 2,
+    m_p: Annotated[int, typer.Option(min=0, help="paraphrases of each source row")],
+    r: Annotated[int, typer.Option(min=1, help="source rows of each label")] = 2,
     max_m_p: Annotated[
-        int | None, typer.Option("--max-m-p", min=0, help="the largest --m-p of a series, so that its members nest")
+        int | None, typer.Option(min=0, help="the largest --m-p of a series, so that its members nest")
     ] = None,
     group: Group = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV")] = Path("replaced.parquet"),

@@ -24,14 +24,12 @@ def plan(
         typer.Option("--ask", help="time one small batch of requests to the study's endpoint too; they are paid for"),
     ] = False,
     sd_between: Annotated[
-        float, typer.Option("--sd-between", min=0, help="assumed SD of a cell's accuracy over generation draws, points")
+        float, typer.Option(min=0, help="assumed SD of a cell's accuracy over generation draws, points")
     ] = 1.0,
-    sd_within: Annotated[
-        float, typer.Option("--sd-within", min=0, help="assumed SD over sampling and training draws, points")
-    ] = 1.0,
+    sd_within: Annotated[float, typer.Option(min=0, help="assumed SD over sampling and training draws, points")] = 1.0,
     disagreement: Annotated[
         float,
-        typer.Option("--disagreement", help="assumed fraction of held-out items that two cells answer differently"),
+        typer.Option(help="assumed fraction of held-out items that two cells answer differently"),
     ] = 0.1,
     json: Json = False,
 ) -> None:

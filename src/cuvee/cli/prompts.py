@@ -27,13 +27,13 @@ def prompts(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(help="print this prompt as its file is")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="copy the files to this folder")] = None,
-    folder: Annotated[Path | None, typer.Option("--folder", help="with the prompts of this folder instead")] = None,
-    render: Annotated[Path | None, typer.Option("--render", help="show finished prompts for these real rows")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="what is written: " + ", ".join(KINDS))] = None,
+    folder: Annotated[Path | None, typer.Option(help="with the prompts of this folder instead")] = None,
+    render: Annotated[Path | None, typer.Option(help="show finished prompts for these real rows")] = None,
+    kind: Annotated[str | None, typer.Option(help="what is written: " + ", ".join(KINDS))] = None,
     text: Text = None,
     label: Label = None,
-    context: Annotated[str | None, typer.Option("--context", help="column of what is asked about")] = None,
-    describe: Annotated[str, typer.Option("--describe", help="what the texts are, in the plural")] = "examples",
+    context: Annotated[str | None, typer.Option(help="column of what is asked about")] = None,
+    describe: Annotated[str, typer.Option(help="what the texts are, in the plural")] = "examples",
     json: Json = False,
 ) -> None:
     """List the prompts, print or copy them, or show them finished for a file of real rows."""

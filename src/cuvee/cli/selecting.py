@@ -94,51 +94,43 @@ def select(
     ctx: typer.Context,
     pool: Annotated[Path, typer.Argument(help="synthetic rows")],
     rows: Annotated[
-        int | None, typer.Option("--rows", min=1, help="to choose; without it all rows that pass the filters stay")
+        int | None, typer.Option(min=1, help="to choose; without it all rows that pass the filters stay")
     ] = None,
-    levels: Annotated[
-        int | None, typer.Option("--levels", min=2, help="subsets, from the least to the most diverse")
-    ] = None,
-    target: Annotated[float | None, typer.Option("--target", help="the value of --metric to reach")] = None,
-    method: Annotated[str | None, typer.Option("--method", help=f"one subset: {', '.join(METHODS)}")] = None,
-    metric: Annotated[str, typer.Option("--metric", help=f"{', '.join(OBJECTIVES)}")] = "vendi",
+    levels: Annotated[int | None, typer.Option(min=2, help="subsets, from the least to the most diverse")] = None,
+    target: Annotated[float | None, typer.Option(help="the value of --metric to reach")] = None,
+    method: Annotated[str | None, typer.Option(help=f"one subset: {', '.join(METHODS)}")] = None,
+    metric: Annotated[str, typer.Option(help=f"{', '.join(OBJECTIVES)}")] = "vendi",
     no_match_lengths: Annotated[bool, typer.Option("--no-match-lengths", help="leave lengths free")] = False,
-    real: Annotated[
-        Path | None, typer.Option("--real", help="real training rows: for copies, agreement, lowest_shift")
-    ] = None,
+    real: Annotated[Path | None, typer.Option(help="real training rows: for copies, agreement, lowest_shift")] = None,
     held_out: Annotated[
-        list[Path] | None, typer.Option("--held-out", help="validation or test rows; rows that repeat them go")
+        list[Path] | None, typer.Option(help="validation or test rows; rows that repeat them go")
     ] = None,
     no_dedupe: Annotated[bool, typer.Option("--no-dedupe", help="keep repeated texts")] = False,
-    near: Annotated[
-        float | None, typer.Option("--near", min=0, max=1, help="cosine from which rows count as repeated")
-    ] = None,
+    near: Annotated[float | None, typer.Option(min=0, max=1, help="cosine from which rows count as repeated")] = None,
     keep_degenerate: Annotated[bool, typer.Option("--keep-degenerate", help="keep broken and looping text")] = False,
     agree_threshold: Annotated[
-        float | None, typer.Option("--agree-threshold", min=0, max=1, help="least probability of a row's label")
+        float | None, typer.Option(min=0, max=1, help="least probability of a row's label")
     ] = None,
     agree_top: Annotated[
-        float | None, typer.Option("--agree-top", min=0, max=1, help="fraction of rows with the most probable labels")
+        float | None, typer.Option(min=0, max=1, help="fraction of rows with the most probable labels")
     ] = None,
-    per_group: Annotated[int | None, typer.Option("--per-group", min=1, help="most rows of a --group")] = None,
-    per_cluster: Annotated[
-        int | None, typer.Option("--per-cluster", min=1, help="most rows of near neighbours")
-    ] = None,
-    cluster_cosine: Annotated[float, typer.Option("--cluster-cosine", min=0.01, max=1)] = 0.9,
+    per_group: Annotated[int | None, typer.Option(min=1, help="most rows of a --group")] = None,
+    per_cluster: Annotated[int | None, typer.Option(min=1, help="most rows of near neighbours")] = None,
+    cluster_cosine: Annotated[float, typer.Option(min=0.01, max=1)] = 0.9,
     own: Annotated[
         list[str] | None, typer.Option("--filter", help="a function of your own, module:Name: why a row goes, or None")
     ] = None,
-    removed: Annotated[Path | None, typer.Option("--removed", help="JSONL of the rows that went, with reasons")] = None,
+    removed: Annotated[Path | None, typer.Option(help="JSONL of the rows that went, with reasons")] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV; with --levels one file a level")
     ] = Path("selected.parquet"),
-    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
+    task: Annotated[str, typer.Option(help="classification, generation or retrieval")] = "classification",
     encoder: EncoderName = DEFAULT_ENCODER,
     group: Group = None,
     text: Text = None,
     label: Label = None,
     context: Annotated[
-        str | None, typer.Option("--context", help="column of what a question is about, for the task generation")
+        str | None, typer.Option(help="column of what a question is about, for the task generation")
     ] = None,
     seed: Seed = 0,
     guard_cells: GuardCells = False,

@@ -37,20 +37,18 @@ def split(
     ctx: typer.Context,
     data: Annotated[Path, typer.Argument(help="file of real rows")],
     out: Annotated[Path, typer.Option("--out", "-o", help="a new folder")],
-    test: Annotated[float, typer.Option("--test", min=0, help="rows, or a fraction below 1")] = 0.2,
-    validation: Annotated[float, typer.Option("--validation", min=0, help="rows, or a fraction below 1")] = 0.1,
-    rows_per_label: Annotated[
-        str | None, typer.Option("--rows-per-label", help="few-shot training sets, nested: 4,16,64,all")
-    ] = None,
+    test: Annotated[float, typer.Option(min=0, help="rows, or a fraction below 1")] = 0.2,
+    validation: Annotated[float, typer.Option(min=0, help="rows, or a fraction below 1")] = 0.1,
+    rows_per_label: Annotated[str | None, typer.Option(help="few-shot training sets, nested: 4,16,64,all")] = None,
     near: Annotated[
-        float | None, typer.Option("--near", min=0, max=1, help="keep rows with a cosine of at least this together")
+        float | None, typer.Option(min=0, max=1, help="keep rows with a cosine of at least this together")
     ] = None,
     encoder: EncoderName = DEFAULT_ENCODER,
     group: Group = None,
     context: Annotated[
-        str | None, typer.Option("--context", help="column of what a text is about; rows that share it stay together")
+        str | None, typer.Option(help="column of what a text is about; rows that share it stay together")
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
+    task: Annotated[str, typer.Option(help="classification, generation or retrieval")] = "classification",
     form: Annotated[str, typer.Option("--format", help="parquet, jsonl or csv")] = "parquet",
     guard_cells: GuardCells = False,
     text: Text = None,

@@ -59,11 +59,10 @@ _PLAIN = (
 def train(
     ctx: typer.Context,
     target: Annotated[Path, typer.Argument(help="a blend (file of rows); or study.yaml or a run folder")],
-    task: Annotated[str, typer.Option("--task", help="classification, generation or retrieval")] = "classification",
+    task: Annotated[str, typer.Option(help="classification, generation or retrieval")] = "classification",
     trainer: Annotated[
         str | None,
         typer.Option(
-            "--trainer",
             help="classification: probe (default) or encoder; generation: causal; retrieval: retriever",
             show_default=False,
         ),
@@ -71,35 +70,32 @@ def train(
     loss: Annotated[
         str | None,
         typer.Option(
-            "--loss",
             help=f"{', '.join(LOSSES)} [default: source_weight where real and synthetic rows have labels, else ce]",
             show_default=False,
         ),
     ] = None,
     source_weight: Annotated[
         float | None,
-        typer.Option(
-            "--source-weight", min=0, help="of synthetic rows, for that loss; chosen on real rows if left out"
-        ),
+        typer.Option(min=0, help="of synthetic rows, for that loss; chosen on real rows if left out"),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="optimiser steps")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help=f"NAME=VALUE, again and again: {', '.join(_FREE)}")
     ] = None,
     validation: Annotated[
-        Path | None, typer.Option("--validation", help="real rows never trained on: for early stopping, online weights")
+        Path | None, typer.Option(help="real rows never trained on: for early stopping, online weights")
     ] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option("--checkpoints", help="folder; training that was stopped goes on from there")
+        Path | None, typer.Option(help="folder; training that was stopped goes on from there")
     ] = None,
     encoder: EncoderName = DEFAULT_ENCODER,
-    context: Annotated[str | None, typer.Option("--context", help="column of what a question is about")] = None,
+    context: Annotated[str | None, typer.Option(help="column of what a question is about")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the model")] = Path("model"),
-    licence: Annotated[str, typer.Option("--licence", help="of the model, as the hub names it: apache-2.0")] = "other",
-    licence_name: Annotated[str, typer.Option("--licence-name", help="where the licence is 'other'")] = "unstated",
-    language: Annotated[list[str] | None, typer.Option("--language", help="of the texts: en")] = None,
+    licence: Annotated[str, typer.Option(help="of the model, as the hub names it: apache-2.0")] = "other",
+    licence_name: Annotated[str, typer.Option(help="where the licence is 'other'")] = "unstated",
+    language: Annotated[list[str] | None, typer.Option(help="of the texts: en")] = None,
     push: Annotated[
-        str | None, typer.Option("--push", help="upload the model to the hub as NAMESPACE/NAME; needs HF_TOKEN")
+        str | None, typer.Option(help="upload the model to the hub as NAMESPACE/NAME; needs HF_TOKEN")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="with --push: for all to see")] = False,
     text: Text = None,
