@@ -37,7 +37,7 @@ COMMANDS = {
     "generate": ("generating", "Generate the pools of a study, or rows like a file's."),
     "prompts": ("prompts", "List, print, copy or try out the prompts."),
     "measure": ("measuring", "Measure diversity, and the shift from real data."),
-    "compare": ("comparing", "Compare corpora at equal rows and matched lengths."),
+    "compare": ("measuring", "Compare corpora at equal rows and matched lengths."),
     "split": ("splitting", "Split a file into train, validation and test."),
     "select": ("selecting", "Filter a pool, and choose rows by their diversity."),
     "mix": ("mixing", "Mix real and synthetic rows at an exact share."),

@@ -1,12 +1,12 @@
-"""``cuvee measure`` and ``cuvee compare``."""
+"""``cuvee measure`` and ``cuvee compare``: numbers of corpora, alone and side by side."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -16,34 +16,40 @@ from cuvee.cli import console, show
 from cuvee.cli.console import Display, Watch
 from cuvee.cli.options import (
     IN_STUDY,
+    PLAIN,
     Against,
     Columns,
     EncoderName,
-    Group,
     GuardCells,
     Json,
-    Label,
     Metrics,
     Seed,
-    Text,
     check_guard,
+    choose_name,
+    is_given,
     is_study,
     may_trust,
     open_shown,
+    option_names,
     refuse_options,
+    told_command,
 )
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
-from cuvee.encoders import DEFAULT_ENCODER, Encoder, WorkerPool, load_encoder
+from cuvee.encoders import DEFAULT_ENCODER, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, ExecutorPool, Terms, open_executor
+from cuvee.inputs import read_text
 from cuvee.measure import (
     GivenVectors,
     Subject,
+    compare_corpora,
+    compare_measurements,
     draw_rows,
     gather_page,
     measure_parts,
     measure_subject,
     parts_of,
+    read_measurement,
     score_examples,
     tabulate_examples,
 )
@@ -52,93 +58,151 @@ from cuvee.similarity import Compute, Device, Precision
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-_ONLY_FILES = (
-    *("against", "held_out", "by", "embeddings", "against_embeddings", "metric", "rows", "page", "examples"),
-    *("device", "precision", "time_budget", "encoder", "text", "label", "group", "seed"),
-    *("execute", "workers", "address", "guard_cells"),
-)
 
-DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto")]
-ExecuteKind = Annotated[str, typer.Option("--execute", help="where rows are embedded, compared: local, processes, ray")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="at once, with --execute processes or ray")]
-Address = Annotated[str | None, typer.Option("--address", help="of a running Ray cluster; one starts here without")]
-PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What is measured, and beside what."""
+
+    against: Against = None
+    held_out: Annotated[Path | None, typer.Option(help="rows that must not leak: adds leakage")] = None
+    by: Annotated[str | None, typer.Option(help="each part alone too: label, level, dial, origin")] = None
+    embeddings: Annotated[Path | None, typer.Option(help="vectors you have: .npy, .parquet")] = None
+    against_embeddings: Annotated[Path | None, typer.Option(help="of the real rows")] = None
+    metric: Metrics = None
+    rows: Annotated[int | None, typer.Option(min=2, help="measure a sample of this many rows")] = None
+    encoder: EncoderName = DEFAULT_ENCODER
+    seed: Seed = 0
+
+    def load(self, ctx: typer.Context, target: Path | None, columns: Columns, workers: WorkerPool | None) -> Subject:
+        """The rows, what they are measured against, and their vectors or an encoder."""
+        corpus, vectors = _load_side(target, self.embeddings, columns)
+        real, real_vectors = self._load_real(ctx, vectors, columns)
+        if vectors is None or self.embeddings is None:
+            encoder = load_encoder(self.encoder, workers=workers)
+        else:  # under the name that they carry: --encoder if said, else the file's
+            name = self.encoder if is_given(ctx, "encoder") else self.embeddings.name
+            encoder = GivenVectors(name, vectors, real_vectors)
+        return Subject(
+            corpus=corpus,
+            against=real,
+            held_out=columns.load_other(self.held_out).texts if self.held_out else None,
+            encoder=encoder,
+            seed=self.seed,
+        )
+
+    def _load_real(
+        self, ctx: typer.Context, vectors: Vectors | None, columns: Columns
+    ) -> tuple[Corpus | None, Vectors | None]:
+        against, embeddings = self.against, self.against_embeddings
+        if vectors is None:
+            refuse_options(ctx, ["against_embeddings"], "it goes with --embeddings")
+            return (None if against is None else columns.load_other(against)), None
+        if against is None and embeddings is None:
+            return None, None
+        if embeddings is None:
+            raise ConfigError("--embeddings with --against needs --against-embeddings too: both sides in one space")
+        real, found = _load_side(against, embeddings, replace(columns, group=None))
+        if found is not None and found.shape[1] != vectors.shape[1]:
+            raise InputError(
+                f"{embeddings}: vectors have {found.shape[1]} dimensions, those of --embeddings {vectors.shape[1]}"
+            )
+        return real, found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing:
+    """Where numbers are computed, and for how long."""
+
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto")] = "cpu"
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32"
+    time_budget: Annotated[str | None, typer.Option(help="of all-pairs numbers: 90s, 10m")] = None
+    execute: Annotated[str, typer.Option(help="where rows are embedded: local, processes, ray")] = "local"
+    workers: Annotated[int | None, typer.Option(min=1, help="at once, with --execute processes or ray")] = None
+    address: Annotated[str | None, typer.Option(help="of a running Ray cluster; one starts here without")] = None
+
+    def choose(self) -> Compute:
+        """The device and its terms, which Compute checks."""
+        budget = None if self.time_budget is None else _read_duration(self.time_budget)
+        try:
+            found = Compute(
+                device=cast("Device", self.device), precision=cast("Precision", self.precision), time_budget=budget
+            )
+        except ValueError as exc:
+            raise ConfigError(f"--{exc}") from exc
+        found.check()
+        return found
+
+    @contextmanager
+    def open_workers(self, ctx: typer.Context) -> Iterator[WorkerPool | None]:
+        """Workers to spread over; None where all is done here."""
+        kind = choose_name(self.execute, get_args(ExecutorKind), "--execute")
+        if kind != "ray":
+            refuse_options(ctx, ["address"], "it goes with --execute ray")
+        if kind == "local":
+            refuse_options(ctx, ["workers"], "it goes with --execute processes or ray")
+            yield None
+            return
+        with open_executor(cast("ExecutorKind", kind), Terms(workers=self.workers), address=self.address) as executor:
+            yield ExecutorPool(executor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What is written beside the numbers."""
+
+    page: Annotated[Path | None, typer.Option(help="write an HTML page with pictures")] = None
+    examples: Annotated[Path | None, typer.Option(help="write each row's scores: .csv, .parquet")] = None
+    guard_cells: GuardCells = True
+    json: Json = False
 
 
 @may_trust
 def measure(
     ctx: typer.Context,
+    measuring: Measuring,
+    computing: Computing,
+    columns: Annotated[Columns, PLAIN],
+    written: Written,
     target: Annotated[Path | None, typer.Argument(help="a file of texts, study.yaml, or a run folder")] = None,
-    against: Against = None,
-    held_out: Annotated[Path | None, typer.Option(help="rows that must not leak: adds leakage")] = None,
-    by: Annotated[str | None, typer.Option(help="each part alone too: label, level, dial, origin")] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="vectors you have: .npy, .parquet")] = None,
-    against_embeddings: Annotated[Path | None, typer.Option(help="of the real rows")] = None,
-    metric: Metrics = None,
-    rows: Annotated[int | None, typer.Option(min=2, help="measure a sample of this many rows")] = None,
-    page: Annotated[Path | None, typer.Option(help="write an HTML page with pictures")] = None,
-    examples: Annotated[Path | None, typer.Option(help="write each row's scores: .csv, .parquet")] = None,
-    guard_cells: GuardCells = True,
-    device: DeviceName = "cpu",
-    precision: PrecisionName = "float32",
-    time_budget: Annotated[str | None, typer.Option(help="of all-pairs numbers: 90s, 10m")] = None,
-    execute: ExecuteKind = "local",
-    workers: Workers = None,
-    address: Address = None,
-    encoder: EncoderName = DEFAULT_ENCODER,
-    text: Text = None,
-    label: Label = None,
-    group: Group = None,
-    seed: Seed = 0,
-    json: Json = False,
 ) -> None:
     """Measure the diversity of a file, and its shift from real data; or the pools of a study."""
     if target is not None and is_study(target):
-        refuse_options(ctx, _ONLY_FILES, IN_STUDY)
-        _measure_study(target, json=json)
+        files_only = [*option_names(Measuring, Computing), *PLAIN, "page", "examples", "guard_cells"]
+        refuse_options(ctx, files_only, IN_STUDY)
+        _measure_study(target, json=written.json)
         return
-    check_guard(ctx, "" if examples is None else examples.suffix)
-    columns = Columns(text, label, group, files=(target, against, held_out))
-    name = (target or embeddings or Path("nothing")).name
+    check_guard(ctx, "" if written.examples is None else written.examples.suffix)
+    columns = columns.checked(ctx, target, measuring.against, measuring.held_out)
+    name = (target or measuring.embeddings or Path("nothing")).name
     if target is None:
-        refuse_options(ctx, ["text", "label", "group", "held_out", "by"], "there are no texts, only vectors")
-    compute = _read_compute(device, precision, None if time_budget is None else _read_duration(time_budget))
+        refuse_options(ctx, [*PLAIN, "held_out", "by"], "there are no texts, only vectors")
+    compute, by = computing.choose(), measuring.by
     display = Display()
-    with display, _open_crew(execute, workers, address) as crew:
+    with display, computing.open_workers(ctx) as workers:
         try:
-            corpus, vectors = _load_side(target, embeddings, columns)
-            real, real_vectors = _load_real(ctx, against, against_embeddings, vectors, columns)
-            subject = Subject(
-                corpus=corpus,
-                against=real,
-                held_out=columns.load_other(held_out).texts if held_out else None,
-                encoder=_choose_encoder(ctx, encoder, embeddings, (vectors, real_vectors), crew),
-                seed=seed,
-                compute=compute,
-                listen=Watch(display),
-            )
-            subject = draw_rows(subject, rows)
+            subject = measuring.load(ctx, target, columns, workers)
+            subject = draw_rows(replace(subject, compute=compute, listen=Watch(display)), measuring.rows)
             part_of = None if by is None else parts_of(subject.corpus, by)
-            found = measure_subject(subject, metric, name=name)
-            parts = {} if part_of is None else measure_parts(subject, part_of, metric)
-            if page is not None:
+            found = measure_subject(subject, measuring.metric, name=name)
+            parts = {} if part_of is None else measure_parts(subject, part_of, measuring.metric)
+            if written.page is not None:
                 from cuvee.report import render_measurement
 
+                against = measuring.against.name if measuring.against else ""
                 shown = gather_page(
-                    subject, found, parts, by=by or "label", reproduce=shlex.join(["cuvee", *ctx.obj]),
-                    against_name=against.name if against else "",
-                )  # fmt: skip
-                replace_text(page, render_measurement(shown))
-            if examples is not None:
-                write_table(
-                    tabulate_examples(subject.corpus, score_examples(subject)), examples, guard_cells=guard_cells
+                    subject, found, parts, by=by or "label", reproduce=told_command(ctx), against_name=against
                 )
+                replace_text(written.page, render_measurement(shown))
+            if written.examples is not None:
+                scored = tabulate_examples(subject.corpus, score_examples(subject))
+                write_table(scored, written.examples, guard_cells=written.guard_cells)
         except ValueError as exc:  # an option that asks for what these files cannot give
             raise ConfigError(f"{name}: {exc}") from exc
-    _show_measured(found, parts, json=json)
-    for written in (page, examples):
-        if written is not None and not json:
-            console.out.print(f"wrote {written}", soft_wrap=True)
+    _show_measured(found, parts, json=written.json)
+    for path in (written.page, written.examples):
+        if path is not None and not written.json:
+            console.out.print(f"wrote {path}", soft_wrap=True)
 
 
 def _show_measured(found: Measurement, parts: dict[str, Measurement], *, json: bool) -> None:
@@ -176,66 +240,72 @@ def _load_side(target: Path | None, embeddings: Path | None, columns: Columns) -
     return Corpus.without_texts(len(vectors)), vectors
 
 
-def _load_real(
-    ctx: typer.Context, against: Path | None, embeddings: Path | None, vectors: Vectors | None, columns: Columns
-) -> tuple[Corpus | None, Vectors | None]:
-    if vectors is None:
-        refuse_options(ctx, ["against_embeddings"], "it goes with --embeddings")
-        return (None if against is None else columns.load_other(against)), None
-    if against is None and embeddings is None:
-        return None, None
-    if embeddings is None:
-        raise ConfigError("--embeddings with --against needs --against-embeddings too: both sides in one space")
-    real, real_vectors = _load_side(against, embeddings, replace(columns, group=None))
-    if real_vectors is not None and real_vectors.shape[1] != vectors.shape[1]:
-        raise InputError(
-            f"{embeddings}: vectors have {real_vectors.shape[1]} dimensions, those of --embeddings {vectors.shape[1]}"
-        )
-    return real, real_vectors
-
-
-def _choose_encoder(
-    ctx: typer.Context,
-    name: str,
-    embeddings: Path | None,
-    sides: tuple[Vectors | None, Vectors | None],
-    workers: WorkerPool | None = None,
-) -> Encoder:
-    """The encoder, or the given vectors, under the name that they carry: ``--encoder`` if said, else the file's."""
-    if sides[0] is None or embeddings is None:
-        return load_encoder(name, workers=workers)
-    source = ctx.get_parameter_source("encoder")
-    said = source is not None and source.name == "COMMANDLINE"
-    return GivenVectors(name if said else embeddings.name, sides[0], sides[1])
-
-
-@contextmanager
-def _open_crew(kind: str, workers: int | None, address: str | None) -> Iterator[WorkerPool | None]:
-    """Workers to spread over; None where all is done here."""
-    if kind not in get_args(ExecutorKind):
-        raise ConfigError(f"--execute is {kind!r}; valid: {', '.join(get_args(ExecutorKind))}")
-    if address is not None and kind != "ray":
-        raise ConfigError("--address has no effect without --execute ray; leave it out")
-    if kind == "local":
-        if workers is not None:
-            raise ConfigError("--workers has no effect without --execute processes or ray; leave it out")
-        yield None
-        return
-    with open_executor(cast("ExecutorKind", kind), Terms(workers=workers), address=address) as executor:
-        yield ExecutorPool(executor)
-
-
-def _read_compute(device: str, precision: str, time_budget: float | None) -> Compute:
-    try:  # Compute checks both
-        found = Compute(device=cast("Device", device), precision=cast("Precision", precision), time_budget=time_budget)
-    except ValueError as exc:
-        raise ConfigError(f"--{exc}") from exc
-    found.check()
-    return found
-
-
 def _read_duration(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None or float(match[1]) <= 0:
         raise ConfigError(f"--time-budget is {text!r}; give seconds, minutes or hours: 90s, 10m, 1h")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparing:
+    """How corpora are compared."""
+
+    against: Against = None
+    metric: Metrics = None
+    rows: Annotated[int | None, typer.Option(min=2, help="of each; by default those of the smallest")] = None
+    words: Annotated[int | None, typer.Option(min=1, help="that lexical numbers see of a text")] = None
+    match_lengths: Annotated[bool, typer.Option("--match-lengths/--no-match-lengths", help="equal lengths")] = True
+    draws: Annotated[int, typer.Option(min=1, help="samples that a number is the mean of")] = 10
+    encoder: EncoderName = DEFAULT_ENCODER
+    seed: Seed = 0
+
+
+@may_trust
+def compare(
+    ctx: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="two or more files of texts; or of cuvee measure --json")],
+    how: Comparing,
+    columns: Annotated[Columns, PLAIN],
+    force: Annotated[bool, typer.Option("--force", help="compare saved numbers that do not compare")] = False,
+    json: Json = False,
+) -> None:
+    """Compare corpora at equal rows and matched lengths; the first one is what the others are compared with."""
+    if len(files) < 2:
+        raise ConfigError("one file alone has nothing to be compared with; give two or more")
+    saved = [path.suffix == ".json" for path in files]
+    if any(saved) and not all(saved):
+        raise ConfigError("saved numbers (.json) do not compare with files of texts; give one kind")
+    if all(saved):
+        refuse_options(ctx, [*option_names(Comparing), *PLAIN], "these numbers were measured before")
+        found = compare_measurements([read_measurement(read_text(path), name=str(path)) for path in files], force=force)
+    else:
+        refuse_options(ctx, ["force"], "texts are measured so that they compare")
+        columns, display = columns.checked(ctx, *files, how.against), Display()
+        corpora = {name: columns.load(path) for name, path in zip(_names(files), files, strict=True)}
+        with display:
+            try:
+                found = compare_corpora(
+                    corpora,
+                    against=columns.load_other(how.against) if how.against else None,
+                    encoder=load_encoder(how.encoder),
+                    metrics=how.metric,
+                    rows=how.rows,
+                    words=how.words,
+                    match_lengths=how.match_lengths,
+                    draws=how.draws,
+                    seed=how.seed,
+                    progress=partial(Watch(display), "compare"),
+                )
+            except ValueError as exc:
+                raise ConfigError(str(exc)) from exc
+    if json:
+        console.show_json(show.comparison_object(found))
+    else:
+        show.show_comparison(found)
+
+
+def _names(files: list[Path]) -> list[str]:
+    """File names, with their folders where names repeat."""
+    names = [f.name for f in files]
+    return names if len(set(names)) == len(names) else [str(f) for f in files]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import typer
 
+from cuvee._version import __version__
 from cuvee.cli.console import Display
 from cuvee.corpus import SCHEMA, Corpus, Origin, Task, load_corpus, read_columns
 from cuvee.corpus.files import OUTPUTS
@@ -20,47 +22,86 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.registry import nearest_name, trust_modules
 
 if TYPE_CHECKING:
+    from cuvee.report import CardFacts
     from cuvee.study import Flow
+
+C = TypeVar("C", bound=str)
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a parameter whose type is a dataclass stand for options: one a field, or those that ``Annotated`` lists."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[Callable[..., object], Sequence[str]]] = {}
+    for each in signature.parameters.values():
+        kind, *listed = get_args(each.annotation) if get_origin(each.annotation) is Annotated else (each.annotation,)
+        if not is_dataclass(kind):
+            parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(kind, include_extras=True)
+        options = [f for f in fields(kind) if (f.name in listed[0] if listed else f.init)]
+        groups[each.name] = (cast("Callable[..., object]", kind), [f.name for f in options])
+        parameters += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+            for f in options
+        ]
+
+    def run(**given: object) -> None:
+        made = {name: kind(**{each: given.pop(each) for each in names}) for name, (kind, names) in groups.items()}
+        command(**given, **made)
+
+    return _with_parameters(functools.wraps(command)(run), parameters)
+
+
+def may_trust(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``--trust`` to a command that opens a study, a run folder or a model, which may name the user's own code."""
+    expanded = expand_options(command)
+    option = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
+
+    def run(*, trust: list[str] | None, **given: object) -> None:
+        with trust_modules(*trust or ()):
+            expanded(**given)
+
+    named = functools.wraps(expanded)(run)
+    return _with_parameters(named, [*inspect.signature(expanded).parameters.values(), option])
+
+
+def _with_parameters(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """The command with the parameters that typer is to see."""
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    vars(command)["__signature__"] = inspect.Signature(parameters)
+    return command
+
+
+def option_names(*groups: type) -> list[str]:
+    """The options of groups."""
+    return [each.name for group in groups for each in fields(group)]
+
 
 Trust = Annotated[
     list[str] | None,
     typer.Option(
-        "--trust",
         metavar="MODULE",
         help="allow code of this module of your own, again and again; a study that names it, module:Name, is code then",
     ),
 ]
-P = ParamSpec("P")
-C = TypeVar("C", bound=str)
-
-
-def may_trust(command: Callable[P, None]) -> Callable[..., None]:
-    """Give ``--trust`` to a command that opens a study, a run folder or a model, which may name the user's own code."""
-    signature = inspect.signature(command, eval_str=True)
-    option = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
-
-    def run(*args: P.args, **given: P.kwargs) -> None:
-        with trust_modules(*cast("list[str] | None", given.pop("trust", None)) or ()):
-            command(*args, **given)
-
-    found = functools.wraps(command)(run)
-    parameters = [*signature.parameters.values(), option]
-    found.__annotations__ = {each.name: each.annotation for each in parameters}
-    vars(found)["__signature__"] = signature.replace(parameters=parameters)
-    return found
-
-
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
-Text = Annotated[str | None, typer.Option("--text", help="column of the input")]
-Label = Annotated[str | None, typer.Option("--label", help="column of the label")]
+Text = Annotated[str | None, typer.Option(help="column of the input")]
+Label = Annotated[str | None, typer.Option(help="column of the label")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="where to write")]
-Seed = Annotated[int, typer.Option("--seed", min=0)]
-EncoderName = Annotated[str, typer.Option("--encoder", help="minilm, hashing, or a sentence-transformers model")]
+Seed = Annotated[int, typer.Option(min=0)]
+EncoderName = Annotated[str, typer.Option(help="minilm, hashing, or a sentence-transformers model")]
+TaskName = Annotated[str, typer.Option(help="classification, generation or retrieval")]
+Context = Annotated[str | None, typer.Option(help="column of what a question is about, for the task generation")]
 Target = Annotated[Path, typer.Argument(help="study.yaml or a run folder")]
-Group = Annotated[str | None, typer.Option("--group", help="column of what belongs together: a source, a document")]
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="only these metrics; all: every one")]
-Against = Annotated[Path | None, typer.Option("--against", help="real rows: adds shift and label agreement")]
+Group = Annotated[str | None, typer.Option(help="column of what belongs together: a source, a document")]
+Metrics = Annotated[list[str] | None, typer.Option(help="only these metrics; all: every one")]
+Against = Annotated[Path | None, typer.Option(help="real rows: adds shift and label agreement")]
 
+PLAIN = ("text", "label", "group")
+GROUPED = (*PLAIN, "context", "task")
+UNGROUPED = ("text", "label", "context", "task")
+"""Columns that commands take."""
 GuardCells = Annotated[
     bool, typer.Option("--guard-cells/--no-guard-cells", help="CSV: an apostrophe before what a spreadsheet would run")
 ]
@@ -73,9 +114,14 @@ def refuse_options(ctx: typer.Context, names: Sequence[str], why: str) -> None:
         ConfigError: naming the first of them.
     """
     for name in names:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if is_given(ctx, name):
             raise ConfigError(f"--{name.replace('_', '-')} has no effect here: {why}")
+
+
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether the user gave an option."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 IN_STUDY = "a study takes it from study.yaml"
@@ -116,16 +162,22 @@ def _check_copy(folder: Path, config: Path) -> None:
         ) from exc
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """How rows are read from a user's file; ``files`` are all that one command reads, or may read."""
 
-    text: str | None
-    label: str | None
-    group: str | None = None
-    task: Task = "classification"
-    context: str | None = None
+    text: Text = None
+    label: Label = None
+    group: Group = None
+    context: Context = None
+    task: TaskName = "classification"
     files: tuple[Path | None, ...] = ()
+
+    def checked(self, ctx: typer.Context, *files: Path | None) -> Columns:
+        """With the files that a command reads; a task that there is not is refused, and a column it has no use for."""
+        if choose_name(self.task, get_args(Task), "--task") != "generation":
+            refuse_options(ctx, ["context"], f"it is for --task generation, this one is {self.task}")
+        return replace(self, files=files)
 
     def load(self, path: Path, *, origin: Origin = "real", labelled: bool = False) -> Corpus:
         """The rows of a file; unless ``labelled``, a label is welcome and not needed.
@@ -141,7 +193,7 @@ class Columns:
             group=self.group,
             context=None if own else self.context,
             origin=origin,
-            task=self.task,
+            task=choose_name(self.task, get_args(Task), "--task"),
             labelled=labelled,
         )
 
@@ -165,6 +217,58 @@ def choose_name(given: str, valid: Sequence[C], option: str) -> C:
         if given == name:
             return name
     raise ConfigError(f"{option} is {given!r}; {nearest_name(given, valid)}")
+
+
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where rows are written, and how what was done is told."""
+
+    out: OutFile
+    guard_cells: GuardCells = False
+    json: Json = False
+
+    def check(self, ctx: typer.Context) -> None:
+        """Refuse a kind of file that there is not, before anything is made."""
+        check_output(self.out)
+        check_guard(ctx, self.out.suffix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """What the card of a dataset or a model says, and where both are uploaded to."""
+
+    licence: Annotated[str, typer.Option(help="as the hub names it: cc-by-4.0, apache-2.0")] = "other"
+    licence_name: Annotated[str, typer.Option(help="where the licence is 'other'")] = "unstated"
+    real_licence: Annotated[str, typer.Option(help="terms of the real rows, in words")] = ""
+    synthetic_licence: Annotated[str, typer.Option(help="terms of the synthetic rows, in words")] = ""
+    language: Annotated[list[str] | None, typer.Option(help="of the texts: en")] = None
+    push: Annotated[str | None, typer.Option(help="upload to the hub as NAMESPACE/NAME; needs HF_TOKEN")] = None
+    public: Annotated[bool, typer.Option("--public", help="with --push: for all to see")] = False
+
+    def describe(self, ctx: typer.Context, name: str) -> CardFacts:
+        """The facts of a card, checked before anything is made."""
+        from cuvee.report import CardFacts, Licences
+
+        if self.push is None:
+            refuse_options(ctx, ["public"], "it goes with --push")
+        try:
+            terms = Licences(
+                blend=self.licence, name=self.licence_name, real=self.real_licence, synthetic=self.synthetic_licence
+            )
+        except ValueError as exc:
+            raise ConfigError(f"--licence: {exc}") from exc
+        try:
+            return CardFacts(name=name, version=__version__, languages=self.language or [], licences=terms)
+        except ValueError as exc:
+            raise ConfigError(f"--language: {exc}") from exc
+
+
+def told_command(ctx: typer.Context) -> str:
+    """The command as it was given, for a card or a page."""
+    return shlex.join(["cuvee", *cast("list[str]", ctx.obj)])
 
 
 def check_output(out: Path) -> None:
