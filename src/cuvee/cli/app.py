@@ -44,7 +44,7 @@ COMMANDS = {
     "replace": ("mixing", "Let paraphrases stand in for other rows."),
     "train": ("training", "Train a model on a blend, or the trials of a study."),
     "evaluate": ("evaluating", "Evaluate a model on held-out real rows."),
-    "predict": ("predicting", "Predict every row of a file."),
+    "predict": ("evaluating", "Predict every row of a file."),
 }
 """Name of a command -> its module, which has a function of that name, and its line in ``cuvee --help``."""
 _CTRL_C = 130

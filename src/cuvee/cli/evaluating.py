@@ -1,112 +1,137 @@
-"""``cuvee evaluate``: a model of any task on held-out rows, beside another one, label by label."""
+"""``cuvee evaluate`` and ``cuvee predict``: a model of any task on held-out rows, and what it says of every row."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import pyarrow as pa
 import typer
 
 from cuvee.cli import console, show
 from cuvee.cli.console import Display, Watch
 from cuvee.cli.options import (
-    COLUMNS,
     IN_STUDY,
-    Group,
+    Columns,
+    GuardCells,
     Json,
-    Label,
+    Output,
     Seed,
-    Text,
     is_study,
     may_trust,
+    option_names,
     refuse_options,
 )
 from cuvee.cli.stages import advise_study
-from cuvee.corpus import Task, load_corpus
-from cuvee.encoders import Encoder, load_encoder
-from cuvee.errors import ConfigError
+from cuvee.corpus import Corpus, Task, write_table
+from cuvee.corpus.files import read_table
+from cuvee.encoders import DEFAULT_ENCODER, load_encoder
+from cuvee.errors import ConfigError, InputError
 from cuvee.evaluate import (
     ClassificationReport,
     ClassifiedItems,
     PairedScores,
+    Ranking,
     Writing,
     compare_diversity,
     compare_predictors,
     judge_model,
+    rank_passages,
     report_labels,
     score_items,
+    write_texts,
 )
 from cuvee.records import Estimate, Scores
 from cuvee.study.judging import load_passages, measure_texts
 from cuvee.train import Predictor, load_predictor
 from cuvee.train.settings import TextWriter, Trained
 
-Context = Annotated[str | None, typer.Option("--context", help="column of what each prompt is about (generation)")]
-Passages = Annotated[Path | None, typer.Option("--passages", help="file of passages to rank (retrieval)")]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="of a completion (generation)")]
-Temperature = Annotated[float, typer.Option("--temperature", min=0, help="of completions; 0: the most likely token")]
-ProbeEncoder = Annotated[
-    str | None, typer.Option("--encoder", help="the probe's, when it was not trained with minilm; or for diversity")
-]
+_COLUMNS = ("text", "label", "group", "context")
 NO_USE = {
-    "classification": ("context", "passages", "max_tokens", "temperature", "diversity"),
-    "generation": ("passages", "per_label"),
+    "classification": ("context", "passages", "passage", "top", "max_tokens", "temperature", "diversity"),
+    "generation": ("passages", "passage", "top", "per_label"),
     "retrieval": ("context", "max_tokens", "temperature", "diversity", "per_label", "encoder"),
 }
 """Options that a task has no use for."""
 _MOST_CONFUSIONS = 10
+_UNITS = {"classification": "rows", "generation": "prompts", "retrieval": "queries"}
+_CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """How a model answers."""
+
+    passages: Annotated[Path | None, typer.Option(help="file of passages to rank (retrieval)")] = None
+    max_tokens: Annotated[int, typer.Option(min=1, help="of a completion (generation)")] = 64
+    temperature: Annotated[float, typer.Option(min=0, help="of completions; 0: the most likely token")] = 0.0
+    encoder: Annotated[
+        str | None, typer.Option(help="the probe's, when it was not trained with minilm; or for diversity")
+    ] = None
+    seed: Seed = 0
+
+    def load(self, model: Path) -> Trained:
+        """The model, with the encoder that was named."""
+        return load_predictor(model, encoder=load_encoder(self.encoder) if self.encoder else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """What is told of a model beyond its scores."""
+
+    compare: Annotated[Path | None, typer.Option(help="another model, on the same rows")] = None
+    per_label: Annotated[bool, typer.Option("--per-label", help="precision, recall, F1 and confusions")] = False
+    diversity: Annotated[bool, typer.Option("--diversity/--no-diversity", help="of what the model writes")] = True
 
 
 @may_trust
 def evaluate(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="a folder written by cuvee train; or study.yaml or a run folder")],
+    judging: Judging,
+    answering: Answering,
+    columns: Annotated[Columns, _COLUMNS],
     data: Annotated[Path | None, typer.Argument(help="held-out real rows")] = None,
-    compare: Annotated[Path | None, typer.Option(help="another model, on the same rows")] = None,
-    per_label: Annotated[bool, typer.Option("--per-label", help="precision, recall, F1 and confusions")] = False,
-    passages: Passages = None,
-    max_tokens: MaxTokens = 64,
-    temperature: Temperature = 0.0,
-    diversity: Annotated[bool, typer.Option("--diversity/--no-diversity", help="of what the model writes")] = True,
-    encoder: ProbeEncoder = None,
-    text: Text = None,
-    label: Label = None,
-    group: Group = None,
-    context: Context = None,
-    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Evaluate a model on held-out real rows, beside another one if you like; or list the cells of a study."""
     if is_study(model):
-        taken = ["data", "compare", "per_label", "passages", "max_tokens", "temperature", "diversity", "encoder"]
-        refuse_options(ctx, [*COLUMNS, *taken, "group", "context", "seed"], IN_STUDY)
+        refuse_options(ctx, [*option_names(Judging, Answering), *_COLUMNS, "data"], IN_STUDY)
         advise_study(model, json)
         return
     if data is None:
         raise ConfigError("which held-out rows? cuvee evaluate MODEL DATA")
-    vectors = load_encoder(encoder) if encoder else None
-    predictor = load_predictor(model, encoder=vectors)
+    predictor, seed = answering.load(model), answering.seed
     task = task_of(predictor)
     refuse_options(ctx, NO_USE[task], f"{model} is a model for {task}")
-    corpus = load_corpus(data, text=text, label=label, group=group, context=context, task=task)
-    pool = load_passages(passages) if passages is not None else None
-    writing = Writing(max_tokens=max_tokens, temperature=temperature) if task == "generation" else None
+    corpus = replace(columns, task=task).load(data, labelled=True)
+    pool = load_passages(answering.passages) if answering.passages is not None else None
+    writing = None
+    if task == "generation":
+        writing = Writing(max_tokens=answering.max_tokens, temperature=answering.temperature)
     display = Display()
     with display:
         watch = Watch(display)
         judged = judge_model(predictor, corpus, seed=seed, passages=pool, writing=writing, watch=watch)
         scores = score_items(judged, intervals=True, seed=seed)
         values = dict(scores.values)
-        if writing is not None and diversity and isinstance(predictor, TextWriter):
-            measure = measure_texts(vectors or load_encoder(), seed)
+        if writing is not None and judging.diversity and isinstance(predictor, TextWriter):
+            measure = measure_texts(load_encoder(answering.encoder or DEFAULT_ENCODER), seed)
             values |= compare_diversity(predictor, corpus, diversity=measure, writing=writing, seed=seed, watch=watch)
         paired = None
-        if compare is not None:
-            other = load_other(compare, vectors, task)
+        if judging.compare is not None:
+            other = answering.load(judging.compare)
+            if task_of(other) != task:
+                raise ConfigError(
+                    f"--compare {judging.compare} is a model for {task_of(other)}, not for {task}; give one of the "
+                    "same task"
+                )
             again = judge_model(other, corpus, seed=seed, passages=pool, writing=writing, watch=watch)
             paired = compare_predictors(judged, again, seed=seed)
-        report = report_labels(judged, seed=seed) if per_label and isinstance(judged, ClassifiedItems) else None
+        report = report_labels(judged, seed=seed) if judging.per_label and isinstance(judged, ClassifiedItems) else None
     scores = replace(scores, values=values)
     if json:
         console.show_json(_as_object(scores, report, paired))
@@ -115,10 +140,7 @@ def evaluate(
     if report is not None:
         _show_report(report)
     if paired is not None:
-        _show_paired(paired, str(model), str(compare))
-
-
-_UNITS = {"classification": "rows", "generation": "prompts", "retrieval": "queries"}
+        _show_paired(paired, str(model), str(judging.compare))
 
 
 def task_of(predictor: Trained) -> Task:
@@ -126,20 +148,6 @@ def task_of(predictor: Trained) -> Task:
     if isinstance(predictor, Predictor):
         return "classification"
     return "generation" if isinstance(predictor, TextWriter) else "retrieval"
-
-
-def load_other(folder: Path, encoder: Encoder | None, task: Task) -> Trained:
-    """The model to compare with.
-
-    Raises:
-        ConfigError: it is for another task.
-    """
-    other = load_predictor(folder, encoder=encoder)
-    if task_of(other) != task:
-        raise ConfigError(
-            f"--compare {folder} is a model for {task_of(other)}, not for {task}; give one of the same task"
-        )
-    return other
 
 
 def _as_object(scores: Scores, report: ClassificationReport | None, paired: PairedScores | None) -> dict[str, object]:
@@ -188,3 +196,103 @@ def _with_interval(estimate: Estimate | None) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.3f}"
     return f"{estimate.value:.3f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedOutput(Output):
+    """A file of the rows as they came, with what the model says of each."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", help="file to write: .parquet, .jsonl or .csv")]
+    guard_cells: GuardCells = True
+
+
+@may_trust
+def predict(
+    ctx: typer.Context,
+    model: Annotated[Path, typer.Argument(help="a folder written by cuvee train")],
+    file: Annotated[Path, typer.Argument(help="rows to predict; they need no label")],
+    output: PredictedOutput,
+    answering: Answering,
+    columns: Annotated[Columns, ("text", "context")],
+    passage: Annotated[str | None, typer.Option(help="column of the passages")] = None,
+    top: Annotated[int, typer.Option(min=1, help="passages a query (retrieval)")] = 10,
+) -> None:
+    """Predict every row of a file: its label, its completion, or the passages that fit it best.
+
+    The rows are written as they came, with new columns: predicted and probability, and the probability of each
+    label (classification); predicted (generation); rank, predicted and similarity, a row a passage (retrieval).
+    """
+    output.check(ctx)
+    predictor = answering.load(model)
+    task = task_of(predictor)
+    idle = [*NO_USE[task], *(["encoder"] if task == "generation" else ["seed"])]
+    refuse_options(ctx, idle, f"{model} is a model for {task}")
+    if task == "retrieval" and answering.passages is None:
+        raise ConfigError(f"{model} ranks passages; which? give a file of them with --passages")
+    rows = replace(columns, task=task).load(file)
+    table = read_table(file)
+    display = Display()
+    with display:
+        watch = Watch(display)
+        if isinstance(predictor, Predictor):
+            made = add_columns(table, label_columns(predictor, rows, watch), file)
+        elif isinstance(predictor, TextWriter):
+            written = write_texts(
+                predictor,
+                rows.prompts,
+                max_tokens=answering.max_tokens,
+                temperature=answering.temperature,
+                seed=answering.seed,
+                watch=watch,
+            )
+            made = add_columns(table, {"predicted": pa.array(written, pa.string())}, file)
+        else:
+            pool = list(load_passages(answering.passages, passage)) if answering.passages is not None else []
+            made = ranked_rows(rank_passages(predictor, rows.texts, pool, top=top, watch=watch), pool, table, file)
+    write_table(made, output.out, guard_cells=output.guard_cells)
+    if output.json:
+        console.show_json({"out": str(output.out), "task": task, "rows": len(rows), "written": made.num_rows})
+    else:
+        console.out.print(f"predicted {len(rows)} rows of {file}; wrote {output.out}", soft_wrap=True)
+
+
+def label_columns(predictor: Predictor, rows: Corpus, watch: Watch) -> dict[str, pa.Array]:
+    """Most probable label, its probability, and the probability of each label."""
+    parts = []
+    for start in range(0, len(rows), _CHUNK):
+        stop = min(start + _CHUNK, len(rows))
+        parts.append(predictor.predict_proba(rows.texts[start:stop]))
+        watch("predict", stop, len(rows))
+    proba = np.concatenate(parts)
+    best = proba.argmax(axis=1)
+    columns = {
+        "predicted": pa.array([predictor.labels[i] for i in best.tolist()], pa.string()),
+        "probability": pa.array(proba.max(axis=1)),
+    }
+    return columns | {f"probability_{label}": pa.array(proba[:, i]) for i, label in enumerate(predictor.labels)}
+
+
+def ranked_rows(found: Ranking, passages: Sequence[str], table: pa.Table, file: Path) -> pa.Table:
+    """Each row of ``table`` once for each of its best passages."""
+    n, width = found.places.shape
+    repeated = table.take(pa.array(np.repeat(np.arange(n), width)))
+    columns = {
+        "rank": pa.array(np.tile(np.arange(1, width + 1), n)),
+        "predicted": pa.array([passages[i] for i in found.places.ravel().tolist()], pa.string()),
+        "similarity": pa.array(found.similarities.ravel()),
+    }
+    return add_columns(repeated, columns, file)
+
+
+def add_columns(table: pa.Table, columns: dict[str, pa.Array], file: Path) -> pa.Table:
+    """The table with more columns.
+
+    Raises:
+        InputError: it has one of them already.
+    """
+    taken = next((name for name in columns if name in table.column_names), None)
+    if taken is not None:
+        raise InputError(f"{file}: has a column {taken!r} already; rename it, since that is what is written")
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table

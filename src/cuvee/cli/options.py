@@ -7,7 +7,7 @@ import inspect
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cuvee.study import Flow
 
 C = TypeVar("C", bound=str)
+_NAMED = inspect.Parameter.KEYWORD_ONLY
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -36,15 +37,14 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     for each in signature.parameters.values():
         kind, *listed = get_args(each.annotation) if get_origin(each.annotation) is Annotated else (each.annotation,)
         if not is_dataclass(kind):
-            parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            parameters.append(each.replace(kind=_NAMED))
             continue
         hints = get_type_hints(kind, include_extras=True)
         options = [f for f in fields(kind) if (f.name in listed[0] if listed else f.init)]
         groups[each.name] = (cast("Callable[..., object]", kind), [f.name for f in options])
-        parameters += [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-            for f in options
-        ]
+        for f in options:
+            default = inspect.Parameter.empty if f.default is MISSING else f.default
+            parameters.append(inspect.Parameter(f.name, _NAMED, default=default, annotation=hints[f.name]))
 
     def run(**given: object) -> None:
         made = {name: kind(**{each: given.pop(each) for each in names}) for name, (kind, names) in groups.items()}
@@ -56,7 +56,7 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 def may_trust(command: Callable[..., None]) -> Callable[..., None]:
     """Give ``--trust`` to a command that opens a study, a run folder or a model, which may name the user's own code."""
     expanded = expand_options(command)
-    option = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
+    option = inspect.Parameter("trust", _NAMED, default=None, annotation=Trust)
 
     def run(*, trust: list[str] | None, **given: object) -> None:
         with trust_modules(*trust or ()):

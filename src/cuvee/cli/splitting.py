@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from cuvee.characters import visible
 from cuvee.cli import console
 from cuvee.cli.options import (
+    GROUPED,
+    Columns,
     EncoderName,
-    Group,
-    GuardCells,
-    Json,
-    Label,
+    Output,
     Seed,
-    Text,
     check_guard,
+    choose_name,
     may_trust,
     refuse_options,
 )
-from cuvee.corpus import Corpus, Split, Task, few_shot_sets, load_corpus, split_corpus, write_corpus
+from cuvee.corpus import Corpus, Split, few_shot_sets, split_corpus, write_corpus
 from cuvee.corpus.files import check_folder, fill_folder
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
@@ -32,68 +32,66 @@ from cuvee.similarity import find_near_duplicates, unit_rows
 _FORMATS = ("parquet", "jsonl", "csv")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Splitting:
+    """How rows are split."""
+
+    test: Annotated[float, typer.Option(min=0, help="rows, or a fraction below 1")] = 0.2
+    validation: Annotated[float, typer.Option(min=0, help="rows, or a fraction below 1")] = 0.1
+    rows_per_label: Annotated[str | None, typer.Option(help="few-shot training sets, nested: 4,16,64,all")] = None
+    near: Annotated[
+        float | None, typer.Option(min=0, max=1, help="keep rows with a cosine of at least this together")
+    ] = None
+    encoder: EncoderName = DEFAULT_ENCODER
+    seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOutput(Output):
+    """A folder of one file a part."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", help="a new folder")]
+    form: Annotated[str, typer.Option("--format", help="parquet, jsonl or csv")] = "parquet"
+
+
 @may_trust
 def split(
     ctx: typer.Context,
     data: Annotated[Path, typer.Argument(help="file of real rows")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="a new folder")],
-    test: Annotated[float, typer.Option(min=0, help="rows, or a fraction below 1")] = 0.2,
-    validation: Annotated[float, typer.Option(min=0, help="rows, or a fraction below 1")] = 0.1,
-    rows_per_label: Annotated[str | None, typer.Option(help="few-shot training sets, nested: 4,16,64,all")] = None,
-    near: Annotated[
-        float | None, typer.Option(min=0, max=1, help="keep rows with a cosine of at least this together")
-    ] = None,
-    encoder: EncoderName = DEFAULT_ENCODER,
-    group: Group = None,
-    context: Annotated[
-        str | None, typer.Option(help="column of what a text is about; rows that share it stay together")
-    ] = None,
-    task: Annotated[str, typer.Option(help="classification, generation or retrieval")] = "classification",
-    form: Annotated[str, typer.Option("--format", help="parquet, jsonl or csv")] = "parquet",
-    guard_cells: GuardCells = False,
-    text: Text = None,
-    label: Label = None,
-    seed: Seed = 0,
-    json: Json = False,
+    how: Splitting,
+    columns: Annotated[Columns, GROUPED],
+    output: SplitOutput,
 ) -> None:
     """Split a file into train, validation and test; no text, group, context or near-duplicate is on two sides."""
-    if form not in _FORMATS:
-        raise ConfigError(f"--format is {form!r}; valid: {', '.join(_FORMATS)}")
+    out, form = output.out, choose_name(output.form, _FORMATS, "--format")
     check_guard(ctx, f".{form}")
-    if near is None:
+    if how.near is None:
         refuse_options(ctx, ["encoder"], "it goes with --near")
     check_folder(out)
-    corpus = load_corpus(data, text=text, label=label, group=group, context=context, task=_read_task(task))
-    sizes = _read_sizes(rows_per_label)
-    together = None if near is None else _link_rows(corpus, near, encoder)
+    corpus = columns.load(data, labelled=True)
+    sizes = _read_sizes(how.rows_per_label)
+    together = None if how.near is None else _link_rows(corpus, how.near, how.encoder)
     try:
         made = split_corpus(
             corpus,
-            test=_read_part("test", test),
-            validation=_read_part("validation", validation),
+            test=_read_part("test", how.test),
+            validation=_read_part("validation", how.validation),
             rows_per_label=None,
-            seed=seed,
+            seed=how.seed,
             together=together,
         )
     except InputError as exc:
         raise InputError(f"{data}: {_as_options(str(exc))}") from exc
-    parts = _gather_parts(made, sizes, seed, asked={"test": test, "validation": validation})
+    parts = _gather_parts(made, sizes, how)
     with fill_folder(out) as folder:
         for name, rows in parts.items():
-            write_corpus(rows, folder / f"{name}.{form}", guard_cells=guard_cells)
+            write_corpus(rows, folder / f"{name}.{form}", guard_cells=output.guard_cells)
     paths = {name: out / f"{name}.{form}" for name in parts}
-    if json:
-        console.show_json({"parts": {k: _describe(v, paths[k]) for k, v in parts.items()}, "seed": seed,
+    if output.json:
+        console.show_json({"parts": {k: _describe(v, paths[k]) for k, v in parts.items()}, "seed": how.seed,
                         "fingerprint": corpus.fingerprint})  # fmt: skip
     else:
         _show_parts(parts, paths)
-
-
-def _read_task(task: str) -> Task:
-    found: Task | None = next((t for t in get_args(Task) if t == task), None)
-    if found is None:
-        raise ConfigError(f"--task is {task!r}; valid: {', '.join(get_args(Task))}")
-    return found
 
 
 def _as_options(message: str) -> str:
@@ -130,16 +128,17 @@ def _link_rows(corpus: Corpus, near: float, encoder: str) -> list[int]:
     return linked
 
 
-def _gather_parts(made: Split, sizes: list[int | str], seed: int, asked: Mapping[str, float]) -> dict[str, Corpus]:
+def _gather_parts(made: Split, sizes: list[int | str], how: Splitting) -> dict[str, Corpus]:
     """Every file to write; a part that was asked for and came out empty is an error."""
     parts = {"train": made.train, "validation": made.validation, "test": made.test.open_for_confirmation()}
-    for name, rows in asked.items():
+    for name in ("test", "validation"):
+        rows = getattr(how, name)
         if rows and not len(parts[name]):
             raise InputError(
                 f"--{name} {rows:g} came out empty: no group or cluster of duplicates is small enough; "
                 f"raise --{name}, raise --near, or take a finer --group"
             )
-    parts |= {f"train-{k}": rows for k, rows in few_shot_sets(made.train, sizes, seed=seed).items() if k != "all"}
+    parts |= {f"train-{k}": rows for k, rows in few_shot_sets(made.train, sizes, seed=how.seed).items() if k != "all"}
     # a part of no rows would be a file that nothing reads
     return {name: rows for name, rows in parts.items() if len(rows)}
 
