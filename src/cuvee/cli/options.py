@@ -263,7 +263,7 @@ class Hub:
         try:
             return CardFacts(name=name, version=__version__, languages=self.language or [], licences=terms)
         except ValueError as exc:
-            raise ConfigError(f"--language: {exc}") from exc
+            raise ConfigError(str(exc).replace("languages has", "--language is")) from exc
 
 
 def told_command(ctx: typer.Context) -> str:
