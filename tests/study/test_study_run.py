@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 import cuvee
+from cuvee.characters import to_markdown
 from cuvee.errors import ConfigError, InputError, RunFolderMismatch
 from cuvee.study import open_study, run_study
 
@@ -29,7 +30,7 @@ def test_a_study_ends_with_advice_report_and_blend(settings, tmp_path, local):
     assert blend.fingerprint == result.blend.fingerprint
     card = (tmp_path / "run" / "blend" / "README.md").read_text(encoding="utf-8")
     assert yaml.safe_load(card.split("---")[1])["configs"][0]["data_files"][0]["path"] == "train.parquet"
-    assert result.advice.sentence in card and "tiny" in str(result)
+    assert to_markdown(result.advice.sentence) in card and "tiny" in str(result)
     # the seed examples shown to the LLM are training rows, and no held-out text was ever sent
     with open_study(settings, out=tmp_path / "run") as flow:
         train = set(flow.study.train.ids)
