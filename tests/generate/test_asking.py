@@ -192,3 +192,22 @@ def test_numbers_out_of_range_are_refused(llm):
             with pytest.raises(ValueError, match=said):
                 call()
     assert not llm.bodies
+
+
+def test_a_list_goes_on_while_the_request_of_another_waits(few):
+    with Ledger() as other:
+        clean = ask_topics(TEXTS, 12, endpoint=few.endpoint(), ledger=other, seed=3)
+    few.bodies.clear()
+    limited = []
+
+    async def limit_one(_number, _request, body):
+        if not limited:
+            limited.append(body)
+            return web.Response(status=429, headers={"Retry-After": "2"})
+        return None
+
+    few.script = limit_one
+    with Ledger() as ledger:
+        assert ask_topics(TEXTS, 12, endpoint=few.endpoint(), ledger=ledger, seed=3) == clean
+    first, again = [place for place, body in enumerate(few.bodies) if body == limited[0]]
+    assert again - first > 2  # follow-ups of the other list, not its first request alone

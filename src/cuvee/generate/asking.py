@@ -181,25 +181,43 @@ class ListAsker:
         return [texts[i] for i in rng.permutation(len(texts))[:EXAMPLES_SHOWN]]
 
     def _fill(self, lists: Sequence[_Wanted], remedy: str) -> None:
-        """Ask round after round, all lists that are short together, until none is or one brings nothing new."""
+        """Ask for all lists together, until each is long enough or given up; none waits for another."""
         failures = self._ledger.failures()
+        outcomes: dict[Request, Outcome] = {}
+        sent: set[Request] = set()
+
+        def more(found: Mapping[Request, Outcome]) -> list[Request]:
+            outcomes.update(found)
+            wanted = [self._next_request(one, outcomes, failures) for one in lists]
+            fresh = [request for request in dict.fromkeys(wanted) if request is not None and request not in sent]
+            sent.update(fresh)
+            return fresh
+
         with self._open_client(self._endpoint, self._ledger) as client:
-            while short := [one for one in lists if len(one.found) < one.count]:
-                for one in short:
-                    if one.in_vain >= self._attempts:
-                        raise ConfigError(
-                            f"the LLM was asked for {one.count} {one.name} and named {len(one.found)} in "
-                            f"{one.attempts} answers{one.trouble}; {remedy}"
-                        )
-                requests = [one.ask(one.found, one.attempts) for one in short]
-                keys = [request_key(self._endpoint, request) for request in requests]
-                fresh = [request for request, key in zip(requests, keys, strict=True) if key not in failures]
-                came = dict(zip(fresh, client.answer_requests(fresh), strict=True)) if fresh else {}
-                for one, request, key in zip(short, requests, keys, strict=True):
-                    outcome = came[request] if request in came else failures[key]
-                    if isinstance(outcome, Failure) and key not in failures:
+            while first := more({}):
+                outcomes.update(zip(first, client.answer_requests(first, more=more), strict=True))
+                journalled = self._ledger.failures()
+                for request, outcome in outcomes.items():
+                    if isinstance(outcome, Failure) and (key := request_key(self._endpoint, request)) not in journalled:
                         self._ledger.record_failure(key, request_json(self._endpoint, request), outcome)
-                    one.take(outcome)
+        for one in lists:
+            if len(one.found) < one.count:
+                raise ConfigError(
+                    f"the LLM was asked for {one.count} {one.name} and named {len(one.found)} in "
+                    f"{one.attempts} answers{one.trouble}; {remedy}"
+                )
+
+    def _next_request(
+        self, one: _Wanted, outcomes: Mapping[Request, Outcome], failures: Mapping[str, Failure]
+    ) -> Request | None:
+        """Take in what came for a list, and say what to ask next; None where it is done with."""
+        while len(one.found) < one.count and one.in_vain < self._attempts:
+            request = one.ask(one.found, one.attempts)
+            outcome = outcomes.get(request) or failures.get(request_key(self._endpoint, request))
+            if outcome is None:
+                return request
+            one.take(outcome)
+        return None
 
 
 def ask_topics(
