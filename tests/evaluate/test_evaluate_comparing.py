@@ -9,7 +9,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from cuvee.corpus import Corpus
 from cuvee.errors import IncomparableError
-from cuvee.evaluate import SCORES, compare_items, compare_predictors, evaluate_model, judge_model
+from cuvee.evaluate import SCORES, RankedItems, compare_predictors, evaluate_model, judge_model, score_proba
+from cuvee.evaluate.judged import code_groups
 
 LABELS = ("a", "b", "c")
 
@@ -34,6 +35,16 @@ def drawn(n, seed, sharpness=0.7):
     truth = rng.integers(0, 3, size=n)
     proba = 0.5 * rng.dirichlet(np.full(3, sharpness), size=n) + 0.5 * rng.dirichlet(np.ones(3), size=n)
     return proba, [LABELS[i] for i in truth]
+
+
+def compare_items(first, second, groups=None):
+    """Items of one number each, whose mean is the score."""
+    keys, codes = tuple(map(str, range(len(first)))), code_groups(groups, len(first))
+    sides = (
+        RankedItems(keys=keys, groups=codes, first=side > 0, numbers={"mean": np.asarray(side, dtype=float)})
+        for side in (first, second)
+    )
+    return compare_predictors(*sides).values["mean"]
 
 
 def mcnemar_p(first, second):
@@ -118,9 +129,5 @@ def test_what_does_not_pair_is_refused():
     first = judge_model(Fixed(proba), rows(targets))
     with pytest.raises(IncomparableError, match="same rows"):
         compare_predictors(first, judge_model(Fixed(proba), rows(targets[::-1])))
-    with pytest.raises(ValueError, match="must both have shape"):
-        compare_items([1, 0], [1, 0, 1])
-    with pytest.raises(ValueError, match="not finite"):
-        compare_items([1.0], [np.nan])
-    with pytest.raises(ValueError, match="groups has 1 entries for 2 items"):
-        compare_items([1, 0], [1, 1], groups=["x"])
+    with pytest.raises(ValueError, match="groups has 1 entries for 20 items"):
+        score_proba(proba, LABELS, targets, groups=["x"])

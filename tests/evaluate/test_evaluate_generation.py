@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.evaluate import Writing, compare_predictors, evaluate_model, judge_model
-from cuvee.evaluate.answers import exact_match, normalise_answer, rouge_l, token_f1
+from cuvee.evaluate.generation import exact_match, normalise_answer, rouge_l, token_f1
 
 WORDS = st.lists(st.sampled_from("the a king Gold, gold. gave; 12 rings don't An".split()), max_size=8).map(" ".join)
 

@@ -1,8 +1,17 @@
 """How a predictor does on held-out real data."""
 
-from cuvee.evaluate.by_label import ClassificationReport, Confusion, LabelScores, report_labels
-from cuvee.evaluate.classification import SCORES, ClassifiedItems, Classifier, Score, score_proba
-from cuvee.evaluate.comparing import PairedScores, compare_items, compare_predictors
+from cuvee.evaluate.classification import (
+    SCORES,
+    ClassificationReport,
+    ClassifiedItems,
+    Classifier,
+    Confusion,
+    LabelScores,
+    Score,
+    report_labels,
+    score_proba,
+)
+from cuvee.evaluate.comparing import PairedScores, compare_predictors
 from cuvee.evaluate.generation import (
     Diversity,
     Watch,
@@ -36,7 +45,6 @@ __all__ = [
     "Writing",
     "WrittenItems",
     "compare_diversity",
-    "compare_items",
     "compare_predictors",
     "evaluate_model",
     "judge_model",

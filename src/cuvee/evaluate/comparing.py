@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from cuvee.errors import IncomparableError
-from cuvee.evaluate.judged import (
-    Codes,
-    Floats,
-    Judged,
-    WeightedScore,
-    block_sizes,
-    code_groups,
-    percentiles,
-    weighted_mean,
-)
+from cuvee.evaluate.judged import Codes, Floats, Judged, WeightedScore, block_sizes, percentiles
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Estimate
 from cuvee.records.measurement import value_lines, value_table
@@ -49,40 +38,6 @@ class PairedScores:
 
     def _repr_html_(self) -> str:
         return value_table(f"First less second on {self.n} items", self.values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberedItems:
-    """Items of one number each, whose mean is the score."""
-
-    keys: tuple[str, ...]
-    groups: Codes
-    numbers: Floats
-    fractions: ClassVar[tuple[str, ...]] = ()
-    unit_means: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether the number is above 0."""
-        out: NDArray[np.bool_] = self.numbers > 0
-        return out
-
-    @property
-    def per_item(self) -> Mapping[str, Floats]:
-        """The numbers."""
-        return {"number": self.numbers}
-
-    def weighted(self) -> Mapping[str, WeightedScore]:
-        """Their mean."""
-        return {"mean": partial(weighted_mean, self.numbers)}
-
-    def joined(self, other: NumberedItems) -> NumberedItems:
-        """These items, then the other's."""
-        return NumberedItems(
-            keys=self.keys + other.keys,
-            groups=np.concatenate([self.groups, other.groups]),
-            numbers=np.concatenate([self.numbers, other.numbers]),
-        )
 
 
 def compare_predictors(first: J, second: J, *, seed: int = 0) -> PairedScores:
@@ -123,33 +78,6 @@ def compare_predictors(first: J, second: J, *, seed: int = 0) -> PairedScores:
             settings={"first": one, "second": other, "groups": groups, "test": f"permutation, {kind}"},
         )
     return PairedScores(n=n, groups=groups, values=values)
-
-
-def compare_items(
-    first: ArrayLike, second: ArrayLike, *, groups: Sequence[str] | None = None, seed: int = 0
-) -> Estimate:
-    """Mean of ``first`` less mean of ``second``, as ``compare_predictors`` does it.
-
-    Args:
-        first, second: one number an item, such as correctness or an F1, shape (n,).
-        groups: n names of what items belong to; by default every item stands alone.
-        seed: of resamples and swaps.
-
-    Raises:
-        ValueError: the shapes do not pair, there are no items, or a number is not finite.
-    """
-    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if one.ndim != 1 or one.shape != other.shape or not one.size:
-        raise ValueError(f"first {one.shape!r} and second {other.shape!r} must both have shape (n,), n at least 1")
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        raise ValueError("first or second holds numbers that are not finite")
-    codes, keys = code_groups(groups, len(one)), tuple(str(i) for i in range(len(one)))
-    found = compare_predictors(
-        NumberedItems(keys=keys, groups=codes, numbers=one),
-        NumberedItems(keys=keys, groups=codes, numbers=other),
-        seed=seed,
-    )
-    return found.values["mean"]
 
 
 def _draw_differences(

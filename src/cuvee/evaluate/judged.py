@@ -89,7 +89,7 @@ def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None
     wilson = {name for name in judged.fractions if groups == n}
     wilson |= {name for name in judged.unit_means if found[name] in (0.0, 1.0)}
     drawn = {name: score for name, score in scores.items() if name not in wilson}
-    draws = draw_scores(drawn, judged.groups, derive_rng(seed, "evaluate", "bootstrap")) if intervals else {}
+    draws = _draw_scores(drawn, judged.groups, derive_rng(seed, "evaluate", "bootstrap")) if intervals else {}
     values = {}
     for name, value in found.items():
         if not intervals:
@@ -105,13 +105,11 @@ def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None
     return Scores(n=n, values=values, correct=judged.correct, graded=items, score=named)
 
 
-def draw_scores(
-    scores: Mapping[str, WeightedScore], groups: Codes, rng: np.random.Generator, *, resamples: int = RESAMPLES
-) -> dict[str, Floats]:
-    """Each score under bootstrap resamples of whole groups, shape (resamples,)."""
+def _draw_scores(scores: Mapping[str, WeightedScore], groups: Codes, rng: np.random.Generator) -> dict[str, Floats]:
+    """Each score under bootstrap resamples of whole groups, shape (RESAMPLES,)."""
     count = int(groups.max()) + 1
     found: dict[str, list[Floats]] = {name: [] for name in scores}
-    for size in block_sizes(resamples, len(groups)):
+    for size in block_sizes(RESAMPLES, len(groups)):
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
         weights = drawn[:, groups]
         for name, score in scores.items():
