@@ -12,7 +12,7 @@ from cuvee.defects import find_leaks
 from cuvee.errors import InputError
 from cuvee.study import open_study
 from cuvee.study.guard import LeakGuard
-from cuvee.study.writing import LEFT_OUT, commission, read_sources
+from cuvee.study.writing import LEFT_OUT, read_sources, study_writing
 
 
 def write(path, rows):
@@ -76,7 +76,7 @@ def test_held_out_sources_are_not_written_about_and_are_listed(settings, tmp_pat
     made = make(settings, tmp_path, task, rows, writing={"sources": str(path)})
     made["data"] |= grouped
     with open_study(made, out=tmp_path / "run") as flow:
-        wanted = commission(flow.study)
+        wanted = study_writing(flow.study)
         log = flow.study.folder.access_log()
         about = {source for pool in flow.pools.values() for source in sides(pool.corpus)}
     assert about == {shown, *passages(3)} == {stratum.source for stratum in wanted.strata.values()}
@@ -99,7 +99,7 @@ def test_no_more_sources_are_asked_about_than_rows_are_needed_and_they_nest(sett
 
     def chosen(name, **changes):
         with open_study({**base, **changes}, out=tmp_path / name) as flow:
-            wanted, needed = commission(flow.study), flow.study.block_rows()[""]
+            wanted, needed = study_writing(flow.study), flow.study.block_rows()[""]
         assert needed <= len(wanted.strata) * wanted.rows < needed + wanted.rows
         assert wanted.rows == math.ceil(needed / 60)
         return {stratum.source for stratum in wanted.strata.values()}

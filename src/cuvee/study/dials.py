@@ -13,7 +13,7 @@ from cuvee.generate import Dial, make_dial, order_examples, topics_from_words
 from cuvee.generate.dials import Branches, Setting, texts_by_label
 from cuvee.study.setup import Study
 from cuvee.study.targets import check_target
-from cuvee.study.writing import commission
+from cuvee.study.writing import study_writing
 
 _OF_THE_STUDY = {"name", "draws", "target"}
 """Keys of a dial's section that are no settings of the dial; below, those that say how to find one."""
@@ -94,7 +94,7 @@ def _read_settings(study: Study, settings: DialConfig, ask: Asker | None) -> Map
             selection=settings.selection,
             seed=derive_seed(study.config.seed, "examples"),
             count=max(settings.levels),
-            strata={name: list(found.rows) for name, found in commission(study).strata.items()},
+            strata={name: list(found.rows) for name, found in study_writing(study).strata.items()},
         )
     return found
 

@@ -44,7 +44,7 @@ from cuvee.study.running import hash_own
 from cuvee.study.setup import Study
 from cuvee.study.spending import account_pool, find_prices, lacks_forgotten, note_findings
 from cuvee.study.targets import known_level, reach_target
-from cuvee.study.writing import check_labels, commission
+from cuvee.study.writing import check_labels, study_writing
 
 __all__ = [
     "ATTEMPTS",
@@ -103,7 +103,7 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
 
 def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
     """What the study's LLM is to write in these draws, and what is accepted."""
-    config, wanted, generator = study.config, commission(study), language_model(study)
+    config, wanted, generator = study.config, study_writing(study), language_model(study)
     return GenerationSpec(
         rows_per_label=wanted.rows,
         blocks=list(blocks),
@@ -175,7 +175,7 @@ def _generate(
 
 def _pool_key(study: Study, part: DialPart, suffix: str = "") -> str:
     """Hash of all that determines the pools of a part, other than the answers."""
-    config, wanted = study.config, commission(study)
+    config, wanted = study.config, study_writing(study)
     base = [identify_generator(study), config.describe, config.seed, wanted.key, wanted.rows, list(part.blocks)]
     own = part.settings.model_dump(exclude={"draws"})
     listed = _listed(study, part) if needs_lists(part.settings) else []
@@ -194,7 +194,7 @@ def _list_names(section: object) -> list[str]:
 
 def _listed(study: Study, part: DialPart) -> list[str]:
     """The topics and attributes that rows of these levels are asked for with, as their lists now are."""
-    wanted, names = commission(study), [level.name for level in part.levels]
+    wanted, names = study_writing(study), [level.name for level in part.levels]
     batches = part.dial.batches(list(wanted.strata), blocks=list(part.blocks), rows_per_label=wanted.rows, levels=names)
     return sorted({repr((s.label, s.topic, s.attributes)) for s in wanted_slots(batches).values()})
 

@@ -41,7 +41,7 @@ from cuvee.study.running import Recipe, grid_recipes
 from cuvee.study.setup import FRESH, Study
 from cuvee.study.trials import count_epochs
 from cuvee.study.validation import validate_study
-from cuvee.study.writing import Commission, commission
+from cuvee.study.writing import StudyWriting, study_writing
 
 LETTERS_A_TOKEN = 4.0
 """Of English, by the tokenisers in use; other scripts have fewer, so they take more tokens."""
@@ -235,12 +235,12 @@ def _plan_dials(study: Study) -> tuple[list[DialPlan], dict[Level, list[int]]]:
     """What each dial asks for, and the levels with their generation draws."""
     if isinstance(study.config.generator, FileGenerator):
         return [], planned_levels(study, [])
-    wanted, made = commission(study), make_dials(study, StandIns())
+    wanted, made = study_writing(study), make_dials(study, StandIns())
     dials = [_plan_dial(study, wanted, section, dial) for section, dial in made]
     return dials, planned_levels(study, [(section, dial.levels) for section, dial in made])
 
 
-def _plan_dial(study: Study, wanted: Commission, settings: DialConfig, dial: Dial) -> DialPlan:
+def _plan_dial(study: Study, wanted: StudyWriting, settings: DialConfig, dial: Dial) -> DialPlan:
     """What one dial asks for, in all its draws and for the confirmation."""
     draws = planned_draws(study, settings)
     names = [level.name for level in dial.levels]
@@ -262,7 +262,7 @@ def _plan_dial(study: Study, wanted: Commission, settings: DialConfig, dial: Dia
     )
 
 
-def _list_slots(wanted: Commission, dial: Dial, levels: Sequence[str], blocks: range) -> list[Slot]:
+def _list_slots(wanted: StudyWriting, dial: Dial, levels: Sequence[str], blocks: range) -> list[Slot]:
     if not blocks:
         return []
     batches = dial.batches(list(wanted.strata), blocks=list(blocks), rows_per_label=wanted.rows, levels=list(levels))
@@ -285,7 +285,7 @@ def _count_lists(settings: DialConfig, strata: int) -> int:
     return 0
 
 
-def _write_requests(study: Study, wanted: Commission, slots: Sequence[Slot]) -> list[Request]:
+def _write_requests(study: Study, wanted: StudyWriting, slots: Sequence[Slot]) -> list[Request]:
     """Finished requests of some slots."""
     generator = study.config.generator
     if isinstance(generator, FileGenerator) or not slots:
@@ -311,7 +311,7 @@ def _write_requests(study: Study, wanted: Commission, slots: Sequence[Slot]) -> 
     return requests
 
 
-def _estimate_usage(study: Study, wanted: Commission, sample: Sequence[Request], requests: int) -> Usage:
+def _estimate_usage(study: Study, wanted: StudyWriting, sample: Sequence[Request], requests: int) -> Usage:
     """Tokens of so many requests like those of the sample, whose answers are as long as real rows."""
     if not sample:
         return Usage()

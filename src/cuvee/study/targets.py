@@ -19,7 +19,7 @@ from cuvee.generate.targets import Score
 from cuvee.measure import Subject, choose_metrics, draw_rows
 from cuvee.records import Level
 from cuvee.study.setup import Study
-from cuvee.study.writing import commission
+from cuvee.study.writing import study_writing
 
 FILE = "targets.json"
 """Of the run folder: for each dial with a target the level found, and what was tried."""
@@ -139,7 +139,7 @@ def matched_rows(rows: int) -> int:
 
 def _first_batches(study: Study, dial: Dial, blocks: Sequence[int]) -> Sequence[Batch]:
     """What the dial's first level asks for."""
-    wanted = commission(study)
+    wanted = study_writing(study)
     return dial.batches(
         list(wanted.strata),
         blocks=list(blocks),

@@ -16,7 +16,7 @@ from cuvee.study.judging import make_judging
 from cuvee.study.readymade import check_files
 from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Study
-from cuvee.study.writing import commission, note_left_out
+from cuvee.study.writing import note_left_out, study_writing
 from cuvee.train import TrainSettings, check_fit
 
 
@@ -57,7 +57,7 @@ def validate_study(study: Study) -> None:
         check_files(study)
         _check_budget(study, [])
         return
-    wanted = commission(study)
+    wanted = study_writing(study)
     note_left_out(study, wanted)
     made = make_dials(study, StandIns())
     for number, (_, dial) in enumerate(made):

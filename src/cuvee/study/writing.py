@@ -29,7 +29,7 @@ _COLUMNS = ("text", "passage", "context", "document", "article", "source", "cont
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Commission:
+class StudyWriting:
     """What the LLM is to write for a study.
 
     Attributes:
@@ -51,8 +51,8 @@ class Commission:
     left_out: tuple[str, ...] = ()
 
 
-def commission(study: Study) -> Commission:
-    """What the study's config commissions.
+def study_writing(study: Study) -> StudyWriting:
+    """What the LLM is to write for this study, as its config says.
 
     A draw takes no more passages or contexts than it needs rows, and as many of them as it can; a draw of more rows has
     those of one of fewer among its own.
@@ -74,10 +74,12 @@ def commission(study: Study) -> Commission:
             sources = tuple(stratum.source or "" for stratum in strata.values())
     settings = [kind, prompts.hash, writing.near_duplicate, writing.label_check]
     key = hash_value([*settings, [stratum.source for stratum in strata.values()]])
-    return Commission(kind=kind, strata=strata, sources=sources, prompts=prompts, rows=rows, key=key, left_out=left_out)
+    return StudyWriting(
+        kind=kind, strata=strata, sources=sources, prompts=prompts, rows=rows, key=key, left_out=left_out
+    )
 
 
-def note_left_out(study: Study, wanted: Commission) -> None:
+def note_left_out(study: Study, wanted: StudyWriting) -> None:
     """Say that sources are held out, and list them in the run folder."""
     if not wanted.left_out:
         return
