@@ -24,7 +24,6 @@ from cuvee.records import (
     TrialFailure,
     Usage,
 )
-from cuvee.records.generation import Generation
 from cuvee.store import RunFolder, StoredPool, repair_trials
 
 LEVEL = Level(dial="topics", name="4", rank=2)
@@ -62,7 +61,6 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
         note="short by 1",
         key="k",
         failed=("f1", "f2"),
-        generation=Generation(requests=3, cost=0.5, currency="EUR", failed={"HTTP 400": 2}, notes=("odd",)),
     )
     trial = make_trial([True, False, True] * 7)
     failure = TrialFailure(cell=CELL, draw=DRAW, stage="train", reason="boom")
@@ -75,7 +73,7 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
         back = folder.load_pool(LEVEL, "k")
         assert back is not None and back.corpus.table.equals(pool.corpus.table)
         assert (back.rejected, back.note, back.usage.replayed) == (pool.rejected, pool.note, 3)
-        assert (back.failed, back.generation) == (pool.failed, pool.generation)
+        assert back.failed == pool.failed
         assert folder.load_pool(LEVEL, "other") is None
         assert folder.load_measurement("topics=4", "m") == MEASURED
         assert folder.load_measurement("topics=4", "other") is None
@@ -83,23 +81,6 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
         assert found == trial and np.array_equal(found.scores.correct, trial.scores.correct)
         assert folder.find_trial("f") == failure and folder.find_trial("none") is None
     assert load_corpus(tmp_path / "pools" / "topics=4.parquet").texts == ["x"]
-
-
-def test_what_generating_took_changes_no_byte_of_a_pool_and_may_be_missing(tmp_path):
-    corpus = Corpus.from_rows([{"text": "x", "target": "a", "block": 0}], origin="synthetic")
-    rows, beside = tmp_path / "pools" / "topics=4.parquet", tmp_path / "pools" / "topics=4.generation.json"
-    seen = set()
-    with RunFolder(tmp_path) as folder:
-        for retries in (0, 7):
-            folder.save_pool(StoredPool(level=LEVEL, corpus=corpus, key="k", generation=Generation(retries=retries)))
-            seen.add(rows.read_bytes())
-            assert folder.load_pool(LEVEL, "k").generation == Generation(retries=retries)
-        beside.write_text('{"retr', encoding="utf-8")
-        with pytest.raises(RunFolderError, match="delete it: only what generating the pool took is forgotten"):
-            folder.load_pool(LEVEL, "k")
-        beside.unlink()
-        assert folder.load_pool(LEVEL, "k").generation is None
-    assert len(seen) == 1
 
 
 def test_every_flipped_byte_of_a_pool_or_measurement_is_told_or_changes_nothing(tmp_path):

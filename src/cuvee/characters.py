@@ -9,7 +9,9 @@ import re
 # controls but the newline, line and paragraph separators, bidirectional controls, halves of surrogate pairs, and
 # what no XML may hold
 _HIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-_MARKDOWN = {ord(c): rf"\{c}" for c in "\\|[]"} | {ord("&"): "&amp;", ord("<"): "&lt;"}
+# what would begin a cell, a link, a tag or an entity; "[2, 5]" and "p < 0.05" are text as they stand
+_MARKDOWN = re.compile(r"[\\|]|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])")
+_ESCAPES = {"<": "&lt;", "&": "&amp;"}
 
 
 def visible_lines(text: str) -> str:
@@ -29,7 +31,8 @@ def to_html(text: str) -> str:
 
 def to_markdown(text: str) -> str:
     """The text to stand on one line or in a table of Markdown: no markup, no HTML."""
-    return " ".join(visible_lines(" ".join(text.split())).translate(_MARKDOWN).split())
+    shown = _MARKDOWN.sub(lambda found: _ESCAPES.get(found[0], f"\\{found[0]}"), visible_lines(" ".join(text.split())))
+    return " ".join(shown.split())
 
 
 def to_json(value: object) -> str:

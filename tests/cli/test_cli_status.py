@@ -3,18 +3,24 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from html import unescape
 
 import pytest
 import yaml
+from aiohttp import web
 
 from command_line import call, refused
 from cuvee.generate import Answer, Ledger
 from cuvee.records import Cell, Draw, TrialFailure
+from cuvee.records.generation import Generation
+from cuvee.report.tables import write_seconds
 from cuvee.store import RunFolder
 from cuvee.study.status import Recorder, read_status
 
@@ -212,7 +218,8 @@ def test_status_and_ledger_read_a_read_only_folder(tmp_path, stopped):
         done = run_on_read_only(tmp_path / "seen", command)
         assert (done.returncode, done.stderr) == (0, "")
         found = json.loads(done.stdout)
-        assert (found["requests"], found["prompt_tokens"]) == (4, 12)
+        taken = found.get("generation", found)
+        assert (taken["requests"], taken["prompt_tokens"]) == (4, 12)
         assert command == "ledger" or found["trials"]["failed"] == 1
     assert {path.name: path.read_bytes() for path in (tmp_path / "seen").iterdir()} == before
 
@@ -237,10 +244,119 @@ def test_another_process_is_seen_and_its_death_too(settings, tmp_path, capsys, l
     time.sleep(0.5)
     found = look(capsys, folder)
     assert (found["state"], found["process"], found["stage"]) == ("running", run.pid, "generate")
-    assert 0 < found["requests"] <= 20 and found["prompt_tokens"] > 0
+    assert 0 < found["generation"]["requests"] <= 20 and found["generation"]["prompt_tokens"] > 0
     before = {path.name for path in folder.iterdir()}
     run.send_signal(signal.SIGKILL)
     run.wait(timeout=10)
     held = False
     assert look(capsys, folder)["state"] == "stopped"
     assert {path.name for path in folder.iterdir()} <= before
+
+
+class Trouble:
+    """429, 500 and cut connections the first time, a request that always fails, and answers that become no row."""
+
+    def __init__(self, local) -> None:
+        self.local, self.sent, self.hold_from, self.busy = local, Counter(), None, 3
+        local.script, honest = self.answer, local.text
+        local.text = lambda body: "x" if body["seed"] % 5 == 0 else honest(body)
+
+    async def answer(self, number, _request, body):
+        key = json.dumps(body, sort_keys=True)
+        self.sent[key] += 1
+        if number < self.busy:
+            return web.json_response({"error": "busy"}, status=429, headers={"Retry-After": "0"})
+        while self.hold_from is not None and number >= self.hold_from:
+            await asyncio.sleep(0.05)
+        if body["seed"] % 19 == 0:
+            return web.json_response({"error": "no such text"}, status=400)
+        if body["seed"] % 7 == 0 and self.sent[key] == 1:
+            return web.json_response({"error": "oops"}, status=500)
+        return None
+
+    def sent_again(self) -> int:
+        return sum(n - 1 for n in self.sent.values())
+
+
+def read_tables(page) -> dict[str, dict[str, str]]:
+    """Caption, or first column, of each table of a page -> the first cell of its rows -> the last."""
+    found = {}
+    for table in re.findall(r"<table.*?</table>", page, flags=re.DOTALL):
+        rows = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in table.split("<tr>")]
+        caption = re.search(r"<caption>(.*?)</caption>", table)
+        name = caption[1] if caption else next(row for row in rows if row)[0]
+        found[name] = {unescape(row[0]): unescape(row[1]) for row in rows if len(row) > 1}
+    return found
+
+
+@pytest.mark.slow  # a study, killed and gone on with
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"search": {"kind": "adaptive", "budget": 0.9}},
+        {"split": {"crossfit": 2, "validation": 45, "rows_per_label": 3}},
+    ],
+    ids=["grid", "adaptive", "crossfit"],
+)
+def test_a_study_killed_and_gone_on_with_is_counted_once_and_alike_everywhere(
+    settings, tmp_path, capsys, local, changes
+):
+    trouble, folder, study = Trouble(local), tmp_path / "run", tmp_path / "study.yaml"
+    prices = {"prompt_per_million": 1e4, "completion_per_million": 1e5, "currency": "EUR"}
+    given = {**settings, **changes, "generator": {**settings["generator"], "prices": prices, "timeout_s": 100}}
+    study.write_text(yaml.safe_dump(given), encoding="utf-8")
+    trouble.hold_from = 40
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cuvee", "run", str(study), "--out", str(folder)], stderr=subprocess.DEVNULL
+    )
+    while len(local.bodies) < 43 and run.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.7)
+    run.send_signal(signal.SIGKILL)
+    run.wait(timeout=10)
+    killed = look(capsys, folder)
+    assert killed["state"] == "stopped" and killed["seconds"]["generate"] > 0
+    assert 3 <= killed["generation"]["retries"] <= trouble.sent_again()
+    trouble.hold_from, first = None, trouble.sent_again()
+    trouble.sent.clear()
+
+    code, out, err = call(capsys, "run", study, "--out", folder, "--json")
+    told = json.loads(out)
+    taken = told["generation"]
+    assert code == 0 and taken["retries"] == killed["generation"]["retries"] + trouble.sent_again() > first
+    assert taken["replayed"] >= killed["generation"]["requests"] and taken["failed"]["HTTP 400"] > 0
+    bad = {json.dumps(b, sort_keys=True) for b in local.bodies if b["seed"] % 5 == 0}
+    assert 0 < taken["rejected"]["too short"] <= len(bad) and "a draft" not in taken["rejected"]
+    assert taken["cost"] == pytest.approx((taken["prompt_tokens"] * 1e4 + taken["completion_tokens"] * 1e5) / 1e6)
+    assert all(told["seconds"][stage] >= spent for stage, spent in killed["seconds"].items())
+    assert f"total {sum(told['seconds'].values()):.0f}" in err
+
+    seen = look(capsys, folder)
+    assert (seen["state"], seen["generation"], seen["seconds"]) == ("finished", taken, told["seconds"])
+    again = json.loads(call(capsys, "ledger", folder, "--json")[1])
+    names = {"by_failure": "failed", **{name: name for name in taken if name not in ("failed", "currency", "notes")}}
+    assert {mine: again[name] for name, mine in names.items()} == {mine: taken[mine] for mine in names.values()}
+    assert again["failures"] == sum(taken["failed"].values())
+
+    tables = read_tables((folder / "report.html").read_text(encoding="utf-8"))
+    generation = tables["Generation, all folds" if "split" in changes else "Generation"]
+    rows = dict(row for row in Generation(**taken).list_rows() if row[0] != "note")
+    assert {name: generation[name] for name in rows} == rows
+    (times,) = [t for t in tables.values() if "time, generate" in t]
+    spent = {stage: seconds for stage, seconds in told["seconds"].items() if stage != "report"}
+    assert {f"time, {stage}": write_seconds(s) for stage, s in spent.items()}.items() <= times.items()
+    assert times["time, all these stages"] == write_seconds(sum(spent.values()))
+
+    pools = json.loads(call(capsys, "generate", folder, "--json")[1])
+    by_level = Counter()
+    for name, pool in pools.items():
+        by_level[name.split(": ")[-1]] += pool["rejected"]
+    assert {level: f"{n:,}" for level, n in by_level.items()} == {k: tables["level"][k] for k in by_level}
+    card = (folder / "blend" / "README.md").read_text(encoding="utf-8")
+    if level := re.search(r"dials and levels: (\S+)", card):
+        pool = pools[level[1]] if level[1] in pools else pools[f"fold 1: {level[1]}"]
+        left_out = sum(int(n) for n in re.findall(r"\| left out: .* \| (\d+) \|", card))
+        assert (left_out, f"| kept | {pool['rows']} |" in card) == (pool["rejected"], left_out > 0)
+    after = look(capsys, folder)["generation"]
+    assert after == taken  # looking on asks nothing and counts nothing again

@@ -227,9 +227,14 @@ def test_summary_adds_up_and_costs_what_the_prices_say(tmp_path):
             ),
         )  # fmt: skip
         price = Prices(prompt_per_million=1e5, completion_per_million=2e5)
-        assert summarise(ledger, price).cost == pytest.approx(12 * 0.1 + 8 * 0.2)
+        assert summarise(ledger, prices=price).cost == pytest.approx(12 * 0.1 + 8 * 0.2)
     with Ledger() as empty:
-        assert summarise(empty, price).cost == 0
+        assert summarise(empty, prices=price).cost == 0
+    folds = [make_ledger(tmp_path / name, "m", "m", "m", "n") for name in ("1.sqlite", "2.sqlite")]
+    with Ledger(folds[0]) as one, Ledger(folds[1]) as two:
+        both = summarise(one, two, prices=price)
+    assert (both.requests, both.prompt_tokens, both.by_failure, both.by_model["m"]) == (8, 24, {"HTTP 400": 2}, 6)
+    assert both.cost == pytest.approx(2 * (12 * 0.1 + 8 * 0.2)) and len(both.by_endpoint) == 2
 
 
 def test_looking_at_a_ledger_changes_nothing(tmp_path):

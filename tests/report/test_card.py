@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cuvee.characters import to_markdown
 from cuvee.corpus import Corpus
 from cuvee.hub import write_dataset
 from cuvee.mix import count_composition
@@ -142,7 +143,7 @@ def test_every_fact_stands_in_the_card():
         "Composition", "Labels", "Synthetic rows", "Filters", "Measured: topics=4", "Licence", "How to reproduce",
     ]  # fmt: skip
     said = [
-        "**Verdict: use.** Blend a &lt; b.", "- written by: embedded SmolLM2", "- model: SmolLM2-135M-Instruct",
+        "**Verdict: use.** Blend a < b.", "- written by: embedded SmolLM2", "- model: SmolLM2-135M-Instruct",
         "- sampling, unless the level says otherwise: temperature 0.7, top_p 0.95",
         "- dials and levels: topics=4", "- real rows: CC BY 4.0 of X",
         "- synthetic rows: Apache-2.0", "- this dataset: cc-by-4.0", "cuvee mix a.csv b.csv", "- seed 5",
@@ -228,3 +229,15 @@ def test_weights_are_said_where_there_are_any():
     assert "Weights" not in render_card(PLAIN, MADE)
     card = render_card(PLAIN, MADE, weights="all count as 3 of equal weight")
     assert "**Weights.** all count as 3 of equal weight." in card
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2.8 points [-1.0, 6.5], p < 0.05, A & B", "2.8 points [-1.0, 6.5], p < 0.05, A & B"),
+        ("[x](http://y) ![x][y] [x]: y", "[x\\](http://y) ![x\\][y] [x\\]: y"),
+        ("<b> </b> <!-- &lt; &#60; a|b \\", "&lt;b> &lt;/b> &lt;!-- &amp;lt; &amp;#60; a\\|b \\\\"),
+    ],
+)
+def test_only_what_would_be_markup_is_escaped(text, shown):
+    assert to_markdown(text) == shown

@@ -21,7 +21,6 @@ from cuvee.records import (
     Scores,
     Trial,
     TrialFailure,
-    Usage,
 )
 from cuvee.report import ReportData, render_report
 from cuvee.report.charts import COLOURS, DARK
@@ -113,7 +112,6 @@ def make_data(*, confirmed=True, **changes):
         "measurements": measurements | {"real": make_measurement("real", 45.0)},
         "descriptive_shares": (0.9,),
         "failures": [failure],
-        "usage": Usage(requests=1234, prompt_tokens=56789),
         "seconds": {"generate": 241.2, "train": 8.0},
         "composition": trials[0].composition,
         "samples": {level.key: [("sport", f"A headline of {level.key}"), (HOSTILE, HOSTILE)] for level in levels},

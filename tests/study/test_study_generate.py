@@ -9,7 +9,7 @@ from test_study_run import counted
 from cuvee.errors import BudgetReached, ConfigError, GenerationError
 from cuvee.execute import Silent
 from cuvee.study import open_study, run_study
-from cuvee.study.spending import retry_failed
+from cuvee.study.spending import account_folder, retry_failed
 
 
 class Heard(Silent):
@@ -66,7 +66,7 @@ def test_failed_slots_are_noted_kept_and_asked_again_only_when_wanted(small, tmp
     short, heard = generate(small, tmp_path / "run")
     asked = len(local.bodies)
     lost = sum(len(pool.failed) for pool in short.values())
-    assert lost == 3 == sum(pool.generation.failed.get("HTTP 400", 0) for pool in short.values())
+    assert lost == 3 and account_folder(tmp_path / "run").failed == {"HTTP 400": 3}
     assert sum(len(p.corpus) for p in whole.values()) - sum(len(p.corpus) for p in short.values()) == 3
     how = (
         f"3 requests failed for good (3 HTTP 400) and are not asked again; to ask again: cuvee generate {tmp_path}/run"
@@ -120,7 +120,7 @@ def test_a_label_without_any_row_ends_in_one_line_that_says_how_to_ask_again(sma
 
 
 @pytest.mark.slow  # with the others of its kind
-def test_what_was_spent_and_noted_is_beside_the_pool_on_the_terminal_and_in_the_report(small, tmp_path, local):
+def test_what_was_spent_and_noted_is_on_the_terminal_and_in_the_report(small, tmp_path, local):
     async def silent(number, _request, body):
         if number == 1:
             return web.json_response({"error": "busy"}, status=503)
@@ -128,14 +128,13 @@ def test_what_was_spent_and_noted_is_beside_the_pool_on_the_terminal_and_in_the_
         return web.json_response({"choices": reply["choices"]})
 
     local.script = silent
-    pools, heard = generate(small, tmp_path / "run")
+    _, heard = generate(small, tmp_path / "run")
     note = "the endpoint reports no usage: tokens are counted at their worst case"
     ignored = "nothing shows that the endpoint heeds seed: it may ignore what it does not know"
     assert [n for n in heard.notes if n in (note, ignored)] == [note, ignored]
-    pool = pools["sampling=0.3"].generation
-    assert (pool.requests + pool.replayed, pool.retries, pool.notes, pool.unverified) == (18, 1, (note,), ("seed",))
-    kept = json.loads((tmp_path / "run" / "pools" / "sampling=0.3.generation.json").read_text(encoding="utf-8"))
-    assert (kept["requests"], kept["currency"], kept["notes"]) == (18, "EUR", [note])
+    taken = account_folder(tmp_path / "run")
+    assert (taken.requests, taken.retries, taken.notes, taken.unverified) == (18, 1, (note,), ("seed",))
+    assert (taken.cost, taken.currency) == (0, "EUR")
     stage, detail = heard.details[0]
     assert (stage, detail().endswith("0+0 tokens, 0.0000 EUR")) == ("generate", True)
     heard = Heard()

@@ -12,7 +12,6 @@ from cuvee.encoders import load_encoder
 from cuvee.evaluate.retrieval import judge_ranker
 from cuvee.recommend import collect_tables
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
-from cuvee.records.generation import Generation
 from cuvee.study.joining import (
     FoldTrials,
     join_confirmations,
@@ -22,7 +21,6 @@ from cuvee.study.joining import (
     name_items,
     write_choices,
 )
-from cuvee.study.spending import join_generations
 from cuvee.study.trials import ConfirmationTrials
 
 COMPOSITION = Composition(
@@ -180,16 +178,3 @@ def test_measurements_of_folds_are_joined_by_pool():
     assert (both.values["vendi_q1"].value, both.n) == (4.0, 6)
     assert both.fingerprint not in "13" and both.against not in ("r1", "r3")
     assert join_measurements([first, first])["d=b"].values["mmd"].value == 0.5
-
-
-def test_what_folds_spent_is_added_up():
-    one = Generation(requests=3, prompt_tokens=30, completion_tokens=5, cost=0.5, currency="EUR", notes=("x", "y"))
-    two = Generation(requests=4, prompt_tokens=10, completion_tokens=7, cost=0.25, currency="EUR", notes=("x",))
-    two = replace(two, failed={"HTTP 400": 2}, rejected={"empty": 1}, unverified=("min_p",), retries=1)
-    both = join_generations([one, two])
-    assert (both.requests, both.prompt_tokens, both.completion_tokens) == (7, 40, 12)
-    assert (both.cost, both.currency) == (0.75, "EUR")
-    assert both.notes == ("x", "fold 1: y") and both.unverified == ("min_p",) and both.retries == 1
-    assert (both.failed, both.rejected) == ({"HTTP 400": 2}, {"empty": 1})
-    assert join_generations([one, replace(two, cost=None)]).cost is None
-    assert join_generations([]) is None and join_generations([one]) == one

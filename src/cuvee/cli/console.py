@@ -124,7 +124,6 @@ class Display:
             transient=False,
         )
         self._tasks: dict[str, TaskID] = {}
-        self.seconds: dict[str, float] = {}
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -153,8 +152,8 @@ class Display:
         self._progress.update(self._tasks[stage], detail=detail)
 
     def finished(self, stage: str, seconds: float) -> None:
-        """It ended."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        """It ended; what it took is told of all runs, at the end."""
+        del seconds
         task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
         if task.total is None:
             self._progress.update(self._tasks[stage], completed=1, total=1)

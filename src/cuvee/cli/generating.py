@@ -29,10 +29,11 @@ from cuvee.cli.options import (
     open_shown,
     refuse_options,
 )
-from cuvee.cli.plain_rows import HF, Asking, Files, Made, count_rejected, generate_rows, open_llm
+from cuvee.cli.plain_rows import HF, Asking, Files, Made, generate_rows, open_llm
 from cuvee.config import parse_target
 from cuvee.corpus import Task, load_corpus
 from cuvee.generate import AcceptanceRules, Budget, GenerationSpec, Sampling
+from cuvee.generate.composition import count_rejected
 from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
 from cuvee.generate.strata import KINDS
 from cuvee.generate.templates import load_prompts
@@ -182,7 +183,7 @@ def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
         return {
             f"{fold}{level.key}": {
                 "rows": len(p.corpus),
-                "rejected": count_rejected(p.rejected),
+                "rejected": sum(count_rejected(p.rejected).values()),
                 "failed": len(p.failed),
                 "note": p.note,
             }

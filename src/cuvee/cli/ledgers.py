@@ -15,8 +15,8 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.generate.budgets import Prices
 from cuvee.generate.ledger import Ledger, check_ledger
 from cuvee.generate.spending import LedgerSummary, list_notes, summarise
-
-LEDGER = "ledger.sqlite"
+from cuvee.store import LEDGER, list_parts
+from cuvee.study.spending import summarise_folder
 
 
 @may_trust
@@ -27,18 +27,21 @@ def ledger(
     json: Json = False,
 ) -> None:
     """Count the answers in a ledger, their tokens and cost, and the requests that failed for good."""
-    path = run / LEDGER if run.is_dir() else run
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no ledger there; give a run folder in which something was generated, or its {LEDGER}"
-        )
-    with Ledger(path, readonly=True) as opened:
-        check_ledger(path)
-        found = summarise(opened, _prices(price_prompt, price_completion))
+    prices, found = _prices(price_prompt, price_completion), None
+    if run.is_dir():
+        for part in list_parts(run):
+            check_ledger(part / LEDGER)
+        found = summarise_folder(run, prices)
+    elif run.is_file():
+        with Ledger(run, readonly=True) as opened:
+            check_ledger(run)
+            found = summarise(opened, prices=prices)
+    if found is None:
+        raise InputError(f"{run}: no ledger there; give a run folder in which something was generated, or its {LEDGER}")
     if json:
         console.show_json(asdict(found))
     else:
-        console.out.print(_table(found, path))
+        console.out.print(_table(found, run))
         for note in list_notes(found.notes, found.unverified):
             console.out.print(f"note: {note}", style="yellow")
 
@@ -71,10 +74,12 @@ def _table(found: LedgerSummary, path: Path) -> Table:
     if found.replayed:
         table.add_row("answers used again", f"{found.replayed}")
     if found.retries:
-        table.add_row("sent again after trouble", f"{found.retries}")
+        table.add_row("times sent again after trouble", f"{found.retries}")
     if found.unanswered:
         table.add_row("cut off unanswered", f"{found.unanswered}")
     table.add_row("requests failed for good", f"{found.failures}")
     for reason, number in found.by_failure.items():
         table.add_row(f"  {reason}", f"{number}")
+    for reason, number in found.rejected.items():
+        table.add_row(f"answers rejected: {reason}", f"{number}")
     return table

@@ -26,11 +26,10 @@ from cuvee.generate import (
     generate_to_target,
     write_quarantine,
 )
+from cuvee.generate.composition import count_rejected
 from cuvee.generate.embedded import Room
 from cuvee.generate.ledger import Session, check_ledger
-from cuvee.generate.parsing import DRAFT
 from cuvee.generate.spending import Meter, list_notes
-from cuvee.records import Rejected
 from cuvee.store import hold_file
 from cuvee.study.targets import make_score, make_target, matched_rows
 
@@ -89,7 +88,7 @@ def _generate(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files, displa
     return {
         str(files.rows): {
             "rows": len(pool.corpus),
-            "rejected": count_rejected(pool.rejected),
+            "rejected": sum(count_rejected(pool.rejected).values()),
             "failed": len({q.request_key for q in pool.quarantine} & failed.keys()),
             "note": "; ".join(part for part in (pool.note, found) if part),
             "ledger": str(files.ledger),
@@ -99,11 +98,6 @@ def _generate(real: Corpus, llm: OpenedLLM, asking: Asking, files: Files, displa
             "completion_tokens": spent.completion_tokens,
         }
     }
-
-
-def count_rejected(rejected: Sequence[Rejected]) -> int:
-    """Answers that became no row; a draft that was refined is none of them."""
-    return sum(each.reason != DRAFT for each in rejected)
 
 
 def _make_pool(real: Corpus, llm: OpenedLLM, asking: Asking, ledger: Ledger, progress: Progress) -> tuple[Pool, str]:

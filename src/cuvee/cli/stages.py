@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -18,27 +19,27 @@ from cuvee.corpus.table import guess_columns
 from cuvee.errors import ConfigError, InputError, TrialsFailed
 from cuvee.recommend import advice_to_json
 from cuvee.study import Flow, make_demo, open_study
+from cuvee.study.spending import account_folder
 
 
 def _finish(flow: Flow, display: Display, json: bool) -> None:
+    folder, seconds = flow.study.folder.path, flow.study.stages.seconds
+
+    def show_whole(**more: str) -> None:
+        taken = account_folder(folder)
+        told = {"generation": None if taken is None else asdict(taken), "seconds": seconds}
+        console.show_json({**advice_to_json(flow.advice), "report": str(folder / "report.html"), **more, **told})
+
     try:
         result = flow.result
     except TrialsFailed:
         display.stop()
         if json:
-            report = flow.study.folder.path / "report.html"
-            console.show_json({**advice_to_json(flow.advice), "report": str(report), "seconds": dict(display.seconds)})
+            show_whole()
         raise
     display.stop()
     if json:
-        console.show_json(
-            {
-                **advice_to_json(result.advice),
-                "report": str(result.report),
-                "blend": str(result.folder / "blend"),
-                "seconds": dict(display.seconds),
-            }
-        )
+        show_whole(blend=str(result.folder / "blend"))
     else:
         show.show_measurements(result.measurements)
         show.show_advice(result.advice)
@@ -47,7 +48,7 @@ def _finish(flow: Flow, display: Display, json: bool) -> None:
         show.show_composition(result.composition)
         console.out.print(f"blend:  {result.folder / 'blend'}", soft_wrap=True)
         console.out.print(f"report: {result.report}", soft_wrap=True)
-    console.show_seconds(display.seconds)
+    console.show_seconds(seconds)
 
 
 @may_trust

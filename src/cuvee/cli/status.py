@@ -14,8 +14,8 @@ from cuvee.cli import console, show
 from cuvee.cli.options import Json, may_trust
 from cuvee.errors import RunFolderError
 from cuvee.generate.ledger import repair_ledger
-from cuvee.store import LEDGER, TRIALS, hold_file, is_run_folder, repair_trials
-from cuvee.study.status import RunStatus, list_parts, read_status
+from cuvee.store import LEDGER, TRIALS, hold_file, is_run_folder, list_parts, repair_trials
+from cuvee.study.status import RunStatus, read_status
 
 SHOWN = 8
 """Running trials and notes that are listed."""
@@ -72,9 +72,9 @@ def _table(found: RunStatus, path: Path) -> Table:
     table.add_row("trials running", f"{len(found.trials.running)}", end_section=not found.trials.running)
     for trial in found.trials.running[:SHOWN]:
         table.add_row(f"  {trial.cell}, draw {', '.join(map(str, trial.draw))}", "")
-    table.add_row("requests answered", f"{found.requests}")
-    table.add_row("prompt tokens", f"{found.prompt_tokens}")
-    table.add_row("completion tokens", f"{found.completion_tokens}", end_section=True)
+    for what, number in [] if found.generation is None else found.generation.list_rows():
+        table.add_row(what, number)
+    table.add_section()
     for stage, seconds in found.seconds.items():
         table.add_row(f"seconds of {stage}", f"{seconds:.1f}")
     if found.stage_s is not None:

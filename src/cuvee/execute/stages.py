@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -71,11 +71,12 @@ class Stages:
 
     Args:
         listener: told of every start, advance and end.
+        seconds: of each stage in earlier runs, on which those of this one are added.
     """
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, seconds: Mapping[str, float] | None = None) -> None:
         self.listener: Listener = listener or Silent()
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = dict(seconds or {})
 
     @contextmanager
     def stage(self, name: str, unit: str = "rows") -> Iterator[Progress]:

@@ -81,7 +81,7 @@ class LLMClient:
         if self._asked:
             # what already went wrong is what the user should hear of
             with contextlib.suppress(*([RunFolderError] if error is not None else [])):
-                self._ledger.record_session(self._session())
+                self._ledger.record_session(self._session)
 
     @property
     def spent(self) -> Spent:
@@ -90,7 +90,7 @@ class LLMClient:
 
     @property
     def retries(self) -> int:
-        """Requests that failed and were, or will be, sent again."""
+        """How often a request was sent again after trouble."""
         return self._retries
 
     @property
@@ -129,7 +129,9 @@ class LLMClient:
             EndpointError: it refuses a parameter or path, or all of the first requests.
             RunFolderError: the ledger cannot be written.
         """
-        self._asked = True
+        if not self._asked:
+            self._asked = True
+            self._ledger.begin_session(self._session)
         tell = on_answer or _tell_nobody
         outcomes: dict[Request, Outcome] = {}
         if missing := self._find_missing(requests, outcomes, tell):
@@ -231,8 +233,8 @@ class LLMClient:
             unverified=self.unverified,
         )
 
-    async def _ask(self, replica: Replica, request: Request) -> Answer | Trouble | Refusal:
-        """Send a request when budget and pace allow, and note how it went."""
+    async def _ask(self, replica: Replica, request: Request, again: bool = False) -> Answer | Trouble | Refusal:
+        """Send a request, for the first time or ``again``, when budget and pace allow, and note how it went."""
         size = request.prompt_bytes
         most = request.sampling.max_tokens
         worst, estimate = worst_case(size, most), size / BYTES_A_TOKEN + most
@@ -242,11 +244,11 @@ class LLMClient:
         try:
             await self._rate_limit.wait(estimate)
             sent, lost = time.monotonic(), True
+            self._retries += again
             outcome = await replica.exchange.ask(request)
             now = time.monotonic()
             lost = isinstance(outcome, Trouble) and outcome.cut_off
             if isinstance(outcome, Trouble):
-                self._retries += 1
                 replica.note_trouble(outcome, sent, now)
                 self._retry_policy.note_trouble(outcome)
             elif isinstance(outcome, Answer):
@@ -262,15 +264,12 @@ class LLMClient:
         """Whether a replica answers a request that was answered before, cut to one token; False if none was."""
         if self._known is None:
             return False
-        before = self._retries
         sign = replace(self._known, sampling=replace(self._known.sampling, max_tokens=1))
         try:
             async with asyncio.timeout(max(LONGEST_PROBE_S, 4 * self._pool.latency_s)):
                 return not isinstance(await self._ask(replica, sign), Trouble)
         except TimeoutError:
             return False
-        finally:
-            self._retries = before  # it is not sent again
 
     def _gather_s(self) -> float:
         wait = min(LONGEST_GATHER_S, GATHER_SHARE * self._pool.latency_s)

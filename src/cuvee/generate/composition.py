@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from cuvee.corpus import Corpus, replace_text
-from cuvee.errors import GenerationError
+from cuvee.errors import GenerationError, RunFolderError
 from cuvee.fingerprint import hash_texts
 from cuvee.generate.acceptance import Row
 from cuvee.generate.dials.protocol import Slot
@@ -20,6 +20,7 @@ from cuvee.generate.parsing import (
     CHATTER,
     COPY_OF_PROMPT,
     COPY_OF_TRAINING,
+    DRAFT,
     DUPLICATE,
     EMPTY,
     MALFORMED,
@@ -352,6 +353,14 @@ class SlotEnd:
     failed: bool = False
 
 
+def count_rejected(rejected: Iterable[Rejected | Quarantined]) -> dict[str, int]:
+    """Answers that became no row, by reason, the most frequent first.
+
+    A draft that was refined is none of them, nor is a paraphrase whose source has no row: it had no answer.
+    """
+    return dict(Counter(r.reason for r in rejected if r.reason not in (DRAFT, NO_SOURCE)).most_common())
+
+
 def count_slots(ends: Iterable[SlotEnd], answers: AnswerCounts) -> Accounting:
     """Add up how slots ended."""
     ended = list(ends)
@@ -468,3 +477,23 @@ REMEDIES = {
     WRONG_LABEL: "check the labels of the training rows, or check no labels",
 }
 """Reason of rejection -> remedy."""
+
+
+def read_quarantine(path: Path) -> Iterator[Quarantined]:
+    """What :func:`write_quarantine` wrote.
+
+    Raises:
+        RunFolderError: a line is none of its lines.
+    """
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                number += 1
+                row = json.loads(line)
+                yield Quarantined(**{name: row[name] for name in Quarantined.__slots__})
+    except (ValueError, KeyError, TypeError) as exc:
+        raise RunFolderError(
+            f"{path}, line {number}: damaged; delete the pool beside it, and the next cuvee run makes both again from "
+            "the answers in ledger.sqlite, without a request"
+        ) from exc

@@ -16,7 +16,7 @@ from cuvee.generate.compatibility import Refusal
 from cuvee.generate.replicas import Replica, ReplicaPool
 from cuvee.generate.retries import RetryPolicy, Trouble
 
-Ask = Callable[[Replica, Request], Awaitable[Answer | Trouble | Refusal]]
+Ask = Callable[[Replica, Request, bool], Awaitable[Answer | Trouble | Refusal]]
 Keep = Callable[[Request, Answer], Awaitable[None]]
 Fail = Callable[[Request, Failure], None]
 Tell = Callable[[str], None]
@@ -44,11 +44,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """What a dispatch does with requests: ``ask`` sends one, ``keep`` returns when its answer is safe.
+    """What a dispatch does with requests: ``ask`` sends one, for the first time or again.
 
-    ``fail`` takes one that failed for good; ``note`` hears what was found out about the endpoint. ``probe`` says
-    whether a replica answers what the endpoint is known to answer. ``more`` is asked for further requests when nothing
-    is left to be sent now: all are settled, or wait for their next try.
+    ``keep`` returns when its answer is safe. ``fail`` takes one that failed for good; ``note`` hears what was found out
+    about the endpoint. ``probe`` says whether a replica answers what the endpoint is known to answer. ``more`` is asked
+    for further requests when nothing is left to be sent now: all are settled, or wait for their next try.
     """
 
     ask: Ask
@@ -200,7 +200,7 @@ class Dispatch:
 
     async def _settle(self, replica: Replica, item: Item) -> None:
         """Ask once: the request is answered, refused, given up, or set aside."""
-        outcome = await self._ways.ask(replica, item.request)
+        outcome = await self._ways.ask(replica, item.request, item.tries > 0)
         item.tries += 1
         if isinstance(outcome, Answer):
             self._trust()

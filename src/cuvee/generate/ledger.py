@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,6 +77,7 @@ MET = """
 SELECT endpoint, model, replayed, retries, unanswered, notes, unverified FROM sessions ORDER BY number
 """
 SCHEMA = (ANSWERS, FAILURES, SESSIONS, REPLICAS)
+NOTE = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
 SELECT = "SELECT * FROM answers WHERE key = ?"  # of an earlier version, and only looked at: without checksums
 # what failed and was then answered (asked for again by another process, say) did not fail
@@ -148,6 +149,7 @@ class Ledger:
         self._where = ":memory:" if path is None else str(path)
         self._held: dict[str, tuple[str, Answer, KnownAs]] = {}
         self._sent: dict[KnownAs, Usage] = {}
+        self._met: dict[Callable[[], Session], int | None] = {}
         try:
             # the client may run its event loop in another thread (notebooks); never in two at once
             if readonly and path is not None:
@@ -208,6 +210,8 @@ class Ledger:
         ]
         with self._transaction():
             self._database.executemany(INSERT, [(*row, _checksum(row)) for row in rows])
+            for tell in self._met:
+                self._write_session(tell)
         for _, answer, of in self._held.values():
             tokens = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
             self._count(of, Usage(requests=1, **tokens))
@@ -260,6 +264,11 @@ class Ledger:
             for endpoint, model, reason, n, prompt, completion in rows
         )
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a committed answer to the request with this key; not counted as replayed."""
+        with self._telling():
+            return self._database.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone() is not None
+
     def has_answers(self, endpoint: Endpoint) -> bool:
         """Whether this endpoint has ever answered a request to this model."""
         with self._telling():
@@ -297,21 +306,30 @@ class Ledger:
             self._database.executemany("INSERT OR IGNORE INTO replicas VALUES (?, ?, ?)", rows)
 
     # --- sessions ---
-    def record_session(self, session: Session) -> None:
-        """Commit what a client met.
+    def begin_session(self, tell: Callable[[], Session]) -> None:
+        """Commit with the answers what their client met so far, so that it is known if the process is killed."""
+        self._met[tell] = None
+
+    def record_session(self, tell: Callable[[], Session]) -> None:
+        """Commit what a client met until its end.
 
         Raises:
             RunFolderError: the disk is full or failing; what was committed before stays.
         """
-        row = (
-            *(session.endpoint, session.model, session.replayed, session.retries, session.unanswered),
-            *(json.dumps(list(texts)) for texts in (session.notes, session.unverified)),
-        )
         with self._transaction():
-            self._database.execute("INSERT INTO sessions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._write_session(tell)
+        self._met.pop(tell)
+
+    def _write_session(self, tell: Callable[[], Session]) -> None:
+        session = tell()
+        row = (
+            *(self._met.get(tell), session.endpoint, session.model, session.replayed, session.retries),
+            *(session.unanswered, *(json.dumps(list(texts)) for texts in (session.notes, session.unverified))),
+        )
+        self._met[tell] = self._database.execute(NOTE, row).lastrowid
 
     def sessions(self) -> tuple[Session, ...]:
-        """What each client met, in order; of a process that was killed nothing is known."""
+        """What each client met, in order; of a process that was killed, until its last commit."""
         with self._telling():
             rows = self._database.execute(MET).fetchall() if self._has_table("sessions") else []
             return tuple(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cuvee.generate.budgets import Prices
 from cuvee.generate.ledger import KnownAs, Ledger, Tally
-from cuvee.records.generation import Generation
 
 RATE_OVER_S = 10.0
 """The last seconds over which requests a second are counted."""
@@ -33,9 +32,10 @@ class LedgerSummary:
 
     ``cost`` is in the currency of the prices, and None without them. ``failures`` counts requests that failed
     for good, which are not among ``requests``; ``by_failure`` counts them by their reason. ``by_endpoint`` has each
-    model at each endpoint. ``replayed`` answers were taken from it instead of asked for again, ``retries`` sent again
-    after trouble that passed; ``unanswered`` requests were cut off. ``notes`` were found out about the endpoint,
-    ``unverified`` parameters it may have ignored.
+    model at each endpoint. ``replayed`` answers were taken from it instead of asked for again, ``retries`` counts how
+    often a request was sent again after trouble; ``unanswered`` requests were cut off. ``notes`` were found out about
+    the endpoint, ``unverified`` parameters it may have ignored. ``rejected`` counts answers that became no row, each
+    once, by their reason, where the pools are known.
     """
 
     requests: int
@@ -52,24 +52,25 @@ class LedgerSummary:
     unanswered: int = 0
     notes: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
+    rejected: Mapping[str, int] = field(default_factory=dict)
 
 
-def summarise(ledger: Ledger, prices: Prices | None = None) -> LedgerSummary:
-    """Count a ledger's answers, tokens and failures.
+def summarise(*ledgers: Ledger, prices: Prices | None = None) -> LedgerSummary:
+    """Count the answers, tokens and failures of a ledger, or of several together.
 
     Args:
-        ledger: to be counted.
-        prices: of all that it answered; None leaves the cost open.
+        ledgers: to be counted.
+        prices: of all that was answered; None leaves the cost open.
     """
-    tallies = ledger.tallies()
+    tallies = [tally for ledger in ledgers for tally in ledger.tallies()]
     by_endpoint = tuple(_spend_by_endpoint(tallies, prices))
     by_model: Counter[str] = Counter()
     by_finish_reason: Counter[str] = Counter()
     for part in tallies:
         by_model[part.model] += part.requests
         by_finish_reason[part.finish_reason] += part.requests
-    failures = Counter(failure.reason for failure in ledger.failures().values())
-    sessions = ledger.sessions()
+    failures = Counter(failure.reason for ledger in ledgers for failure in ledger.failures().values())
+    sessions = [session for ledger in ledgers for session in ledger.sessions()]
     return LedgerSummary(
         requests=sum(part.requests for part in by_endpoint),
         prompt_tokens=sum(part.prompt_tokens for part in by_endpoint),
@@ -104,32 +105,7 @@ def _spend_by_endpoint(tallies: Iterable[Tally], prices: Prices | None) -> Itera
         )
 
 
-def account_generation(ledger: Ledger, prices: Prices | None, rejected: Iterable[str]) -> Generation:
-    """What generating took with a ledger, of which all that is in it is part.
-
-    Args:
-        ledger: to be counted.
-        prices: None leaves the cost open.
-        rejected: the reason of each rejected answer.
-    """
-    found = summarise(ledger, prices)
-    return Generation(
-        requests=found.requests,
-        replayed=found.replayed,
-        prompt_tokens=found.prompt_tokens,
-        completion_tokens=found.completion_tokens,
-        cost=found.cost,
-        currency=prices.currency if prices is not None else "",
-        retries=found.retries,
-        unanswered=found.unanswered,
-        failed=found.by_failure,
-        rejected=dict(Counter(rejected).most_common()),
-        unverified=found.unverified,
-        notes=(*found.notes, *(_tell_spending(found.by_endpoint) if len(found.by_endpoint) > 1 else ())),
-    )
-
-
-def _tell_spending(parts: Iterable[ModelSpending]) -> Iterator[str]:
+def tell_spending(parts: Iterable[ModelSpending]) -> Iterator[str]:
     """One sentence for each of several models."""
     for part in parts:
         cost = f", {part.cost:.4f}" if part.cost else ""
@@ -151,15 +127,21 @@ class Meter:
 
     Args:
         ledger: whose totals count, with what was in it before.
+        part: what the numbers are of, where that is not all: ``fold 2``.
         prices: None leaves the cost out.
         clock: seconds.
     """
 
     def __init__(
-        self, ledger: Ledger, prices: Prices | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        prices: Prices | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        part: str = "",
     ) -> None:
         self._ledger = ledger
         self._prices = prices
+        self._part = f"{part}: " if part else ""
         self._clock = clock
         self._before = ledger.totals()
         self._opened = ledger.counts()
@@ -174,7 +156,7 @@ class Meter:
         parts.append(f"{prompt:,}+{completion:,} tokens")
         if self._prices is not None:
             parts.append(f"{self._prices.cost(prompt, completion):.4f} {self._prices.currency}")
-        return ", ".join(parts)
+        return self._part + ", ".join(parts)
 
     def _rate(self, requests: int) -> float:
         now = self._clock()

@@ -213,4 +213,4 @@ class BatchClient:
         if sentence not in self.notes:
             self.notes.add(sentence)
             of = self.endpoint.known_as
-            self.ledger.record_session(Session(endpoint=of[0], model=of[1], notes=(sentence,)))
+            self.ledger.record_session(lambda: Session(endpoint=of[0], model=of[1], notes=(sentence,)))

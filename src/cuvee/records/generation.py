@@ -65,12 +65,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What generating took, and what was noticed on the way.
+    """What generating took in a run folder, over all its runs and folds, and what was noticed on the way.
 
-    ``requests`` were sent and answered, ``replayed`` answers taken from the ledger instead. ``retries`` were sent again
-    after trouble that passed, ``unanswered`` cut off before the answer came. ``cost`` is None where prices are not
-    known. ``failed`` counts requests that failed for good, ``rejected`` answers that became no row, by their reason.
-    ``unverified`` names parameters that the endpoint may have ignored, ``notes`` say what was found out about it.
+    ``requests`` were sent and answered, ``replayed`` answers taken from the ledger instead. ``retries`` counts how
+    often a request was sent again after trouble, ``unanswered`` requests that were cut off before the answer came.
+    ``cost`` is None where prices are not known. ``failed`` counts requests that failed for good, ``rejected`` answers
+    that became no row, each once however many levels share it, by their reason. ``unverified`` names parameters that
+    the endpoint may have ignored, ``notes`` say what was found out about it.
     """
 
     requests: int = 0
@@ -85,6 +86,27 @@ class Generation:
     rejected: Mapping[str, int] = field(default_factory=dict)
     unverified: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def list_rows(self) -> list[tuple[str, str]]:
+        """The account as rows of a table; what did not occur is left out."""
+        rows = [
+            ("requests answered", f"{self.requests:,}"),
+            ("answers replayed from the ledger", f"{self.replayed:,}"),
+            ("tokens in", f"{self.prompt_tokens:,}"),
+            ("tokens out", f"{self.completion_tokens:,}"),
+            ("cost", "" if self.cost is None else f"{self.cost:,.4f} {self.currency}"),
+            ("times sent again after trouble", f"{self.retries:,}"),
+            ("requests cut off unanswered", f"{self.unanswered:,}" if self.unanswered else ""),
+            ("requests failed for good", _list_counts(self.failed)),
+            ("answers rejected", _list_counts(self.rejected)),
+            ("parameters the endpoint may have ignored", ", ".join(self.unverified)),
+        ]
+        return [row for row in rows if row[1]] + [("note", note) for note in self.notes]
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+    return f"{sum(counts.values()):,} ({parts})" if parts else "0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

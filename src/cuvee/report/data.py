@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cuvee.records import Advice, Cell, Composition, FailedTrials, Level, Measurement, TrialFailure, Usage, name_score
+from cuvee.records import Advice, Cell, Composition, FailedTrials, Level, Measurement, TrialFailure, name_score
 from cuvee.records.generation import Generation
 
 
@@ -31,13 +31,12 @@ class ReportData:
     failures: Sequence[TrialFailure] = ()
     failed: FailedTrials | None = None
     """how many trials failed, of how many, and why most often; None where none did"""
-    usage: Usage = field(default_factory=Usage)
     generation: Generation | None = None
-    """what generating the pools took; None where they were ready-made"""
+    """what generating took in the run folder, over all runs and folds; None where pools were ready-made"""
     crossfit: int = 0
     """folds of a cross-fitted study, whose numbers are of all folds; 0 where there is one split"""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """stage -> seconds"""
+    """stage -> seconds of all runs, as they were when the page was written"""
     composition: Composition | None = None
     """of the recommended blend, as realised"""
     samples: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)

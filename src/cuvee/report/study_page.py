@@ -81,7 +81,7 @@ def render_report(data: ReportData) -> str:
         *(tables.write_estimate, tables.write_gain, tables.write_p, tables.write_percent, tables.write_points),
         *(tables.write_size, tables.write_two_lines, tables.write_verdicts, capitalise),
         *(gather_grid, draw_verdict, draw_levels, draw_shares, draw_measurements, draw_tau_ranges, draw_rows),
-        *(name_verdict, shorten, list_samples, list_cost, list_generation, write_provenance),
+        *(name_verdict, shorten, list_samples, list_cost, write_provenance),
     )
     return render_page("study.html.j2", data, {part.__name__: part for part in parts})
 
@@ -106,51 +106,13 @@ def list_samples(data: ReportData) -> dict[str, list[str]]:
     return groups
 
 
-def list_generation(data: ReportData) -> list[tuple[str, str]]:
-    """What was asked, spent and noted, as rows of a table; what did not occur is left out."""
-    found = data.generation
-    if found is None:
-        return []
-    rows = [
-        ("requests answered", f"{found.requests:,}"),
-        ("answers replayed from the ledger", f"{found.replayed:,}"),
-        ("tokens in", f"{found.prompt_tokens:,}"),
-        ("tokens out", f"{found.completion_tokens:,}"),
-        ("cost", "" if found.cost is None else f"{found.cost:,.4f} {found.currency}"),
-        ("requests sent again after trouble", f"{found.retries:,}"),
-        ("requests cut off unanswered", f"{found.unanswered:,}" if found.unanswered else ""),
-        ("requests failed for good", _list_counts(found.failed) or "0"),
-        ("answers rejected", _list_counts(found.rejected) or "0"),
-        ("parameters the endpoint may have ignored", ", ".join(found.unverified)),
-    ]
-    return [row for row in rows if row[1]] + [("note", note) for note in found.notes]
-
-
-def _list_counts(counts: Mapping[str, int]) -> str:
-    parts = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
-    return f"{sum(counts.values()):,} ({parts})" if parts else ""
-
-
 def list_cost(data: ReportData) -> list[tuple[str, str]]:
-    """What the study took: requests, tokens, trials, time."""
-    usage = data.usage
+    """What the study took beside generating: trials, time."""
     each = f", in each of {data.folds} folds" if data.folds else ""
-    cost = (
-        []
-        if data.generation is not None
-        else [
-            ("LLM requests sent", f"{usage.requests:,}"),
-            ("answers replayed from the ledger", f"{usage.replayed:,}"),
-            ("prompt tokens", f"{usage.prompt_tokens:,}"),
-            ("completion tokens", f"{usage.completion_tokens:,}"),
-        ]
-    )
-    cost += [
-        (f"trials of all cells{each}", f"{sum(cell.trials for cell in data.advice.cells):,}"),
-    ]
+    cost = [(f"trials of all cells{each}", f"{sum(cell.trials for cell in data.advice.cells):,}")]
     cost += [(f"time, {stage}", write_seconds(seconds)) for stage, seconds in data.seconds.items()]
     if data.seconds:
-        cost.append(("time, all", write_seconds(sum(data.seconds.values()))))
+        cost.append(("time, all these stages", write_seconds(sum(data.seconds.values()))))
     return cost
 
 

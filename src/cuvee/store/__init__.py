@@ -4,7 +4,7 @@ Everything is written under a temporary name and renamed, or in one SQLite trans
 any instant leaves either the old state or the new one.
 """
 
-from cuvee.store.folder import LEDGER, TRIALS, RunFolder, hold_file, is_run_folder
+from cuvee.store.folder import LEDGER, TRIALS, RunFolder, hold_file, is_run_folder, list_parts
 from cuvee.store.outcomes import RunningTrial, TrialCounts, count_trials, read_failures
 from cuvee.store.pools import StoredPool
 from cuvee.store.reads import FILE as READS
@@ -21,6 +21,7 @@ __all__ = [
     "count_trials",
     "hold_file",
     "is_run_folder",
+    "list_parts",
     "read_failures",
     "repair_trials",
 ]

@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -25,7 +24,6 @@ from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderEr
 from cuvee.fingerprint import hash_value
 from cuvee.hub import write_dataset
 from cuvee.records import Cell, Draw, Level, Measurement, Trial, TrialFailure
-from cuvee.records.generation import Generation
 from cuvee.store.outcomes import decode_outcome, encode_outcome
 from cuvee.store.pools import StoredPool, pool_from_table, pool_to_table, safe_name
 from cuvee.store.reads import FILE as READS
@@ -45,8 +43,7 @@ from cuvee.store.reads import (
 )
 
 LEDGER, LOCK, TRIALS = "ledger.sqlite", "lock", "trials.sqlite"
-_MEASUREMENT, _GENERATION = TypeAdapter(Measurement), TypeAdapter(Generation)
-_STORED = TypeAdapter(dict[str, object])
+_MEASUREMENT, _STORED = TypeAdapter(Measurement), TypeAdapter(dict[str, object])
 J = TypeVar("J")
 
 
@@ -83,6 +80,12 @@ def take_lock(path: Path, held: Path, what: str = "this run folder") -> int:
 def is_run_folder(path: Path) -> bool:
     """Whether a folder is or was a run folder, however much of it is gone."""
     return any((path / name).exists() for name in (LOCK, TRIALS, READS))
+
+
+def list_parts(path: Path) -> list[Path]:
+    """The run folder; of a cross-fitted study also that of each fold after the first."""
+    names = (TRIALS, READS, LEDGER)
+    return [path, *(part for part in sorted((path / "folds").glob("*")) if any((part / n).exists() for n in names))]
 
 
 @contextmanager
@@ -225,14 +228,9 @@ class RunFolder:
 
     # --- pools and measurements ---
     def save_pool(self, pool: StoredPool, suffix: str = "") -> Path:
-        """Write ``pools/DIAL=LEVEL{suffix}.parquet``; what is not rows goes into the file's metadata.
-
-        What generating it took goes into ``pools/DIAL=LEVEL{suffix}.generation.json``.
-        """
+        """Write ``pools/DIAL=LEVEL{suffix}.parquet``; what is not rows goes into the file's metadata."""
         path = self._pool_path(pool.level, suffix)
         path.parent.mkdir(exist_ok=True)
-        if pool.generation is not None:
-            self.save_text(self._taken(path), _GENERATION.dump_json(pool.generation, indent=1).decode())
         temporary = path.with_name(f".{path.name}.tmp")
         table = pool_to_table(pool)
         with self._guard(path):
@@ -263,15 +261,7 @@ class RunFolder:
             ) from exc
         if found is None or found.key != key:
             return None
-        return replace(found, generation=self._load_generation(path))
-
-    def _taken(self, pool: Path) -> str:
-        """The name of the file that says what generating a pool took."""
-        return str(pool.relative_to(self.path).with_suffix(".generation.json"))
-
-    def _load_generation(self, pool: Path) -> Generation | None:
-        remedy = "only what generating the pool took is forgotten"
-        return self.read_json(self._taken(pool), _GENERATION, remedy)
+        return found
 
     def _pool_path(self, level: Level, suffix: str) -> Path:
         return self.path / "pools" / f"{safe_name(level.key + suffix)}.parquet"

@@ -10,15 +10,14 @@ import pyarrow as pa
 from cuvee.corpus import Corpus
 from cuvee.fingerprint import hash_value
 from cuvee.records import Level, Rejected, Usage
-from cuvee.records.generation import Generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPool:
     """A pool as the run folder keeps it: rows, rejected answers, note, tokens, and the key of its making.
 
-    ``failed`` holds the ledger's keys of the requests that failed for good, ``generation`` what it took (None for
-    ready-made pools): how a run went, so it stands in a file beside the rows, which do not depend on it.
+    ``failed`` holds the ledger's keys of the requests that failed for good. What generating took is not told of pools,
+    since they share answers, but of the run folder.
     """
 
     level: Level
@@ -28,11 +27,10 @@ class StoredPool:
     note: str = ""
     key: str = ""
     failed: tuple[str, ...] = ()
-    generation: Generation | None = None
 
 
 def pool_to_table(pool: StoredPool) -> pa.Table:
-    """The rows, with the rest of the pool in the metadata; what generating it took is not part of it."""
+    """The rows, with the rest of the pool in the metadata."""
     meta = {
         "level": asdict(pool.level),
         "rejected": [{"slot": r.slot, "reason": r.reason, "text": r.text} for r in pool.rejected],  # may be a million

@@ -270,7 +270,7 @@ def open_study(
         check_tracking(settings)
         recorder = Recorder(folder, listener)
         try:
-            with open_folds(settings, folder, Stages(recorder), given) as studies:
+            with open_folds(settings, folder, Stages(recorder, recorder.seconds), given) as studies:
                 recorder.expect_folds(len(studies))
                 for study in studies:
                     validate_study(study)

@@ -30,6 +30,7 @@ from cuvee.generate.spending import Meter
 from cuvee.generate.targets import Score
 from cuvee.records import Level
 from cuvee.store import StoredPool
+from cuvee.study.crossfit import find_fold
 from cuvee.study.dials import make_dials
 from cuvee.study.generators import (
     SPEED,
@@ -42,7 +43,7 @@ from cuvee.study.guard import LeakGuard
 from cuvee.study.lists import KeptLists, needs_lists
 from cuvee.study.running import hash_own
 from cuvee.study.setup import Study
-from cuvee.study.spending import account_pool, find_prices, lacks_forgotten, note_findings
+from cuvee.study.spending import find_prices, lacks_forgotten, note_findings, store_pool
 from cuvee.study.targets import known_level, reach_target
 from cuvee.study.writing import check_labels, study_writing
 
@@ -149,8 +150,9 @@ def _generate(
     study: Study, parts: Sequence[DialPart], keys: Mapping[Level, str], progress: Progress, suffix: str
 ) -> Iterator[StoredPool]:
     """Generate and save the pools of these levels, dial after dial."""
+    fold = find_fold(study)
     with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
-        progress.show(Meter(ledger, find_prices(study)))
+        progress.show(Meter(ledger, find_prices(study.config), part="" if fold is None else f"fold {fold}"))
         before = ledger.sessions()
         specs = {blocks: make_spec(study, blocks) for blocks in {part.blocks for part in parts}}
         makers = [
@@ -158,8 +160,7 @@ def _generate(
             for part in parts
         ]
         rounds = fill_pools(makers, llm, ledger, progress)
-        sessions = ledger.sessions()[len(before) :]
-        note_findings(study, before, sessions)
+        note_findings(study, before, ledger.sessions()[len(before) :])
         for maker in makers:
             with _explaining_failed(study, ledger):
                 made = maker.compose(rounds)
@@ -168,7 +169,7 @@ def _generate(
                     study.stages.listener.noted(f"{pool.level.key}: {pool.note}")
                 write_quarantine([pool], study.folder.beside_pool(pool.level, suffix, "quarantine"))
                 write_table(provenance_table(pool), study.folder.beside_pool(pool.level, suffix, "provenance"))
-                stored = account_pool(study, pool, keys[pool.level], ledger, sessions)
+                stored = store_pool(pool, keys[pool.level], ledger)
                 study.folder.save_pool(stored, suffix)  # last: its presence says that the files beside it are whole
                 yield stored
 

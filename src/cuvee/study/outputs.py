@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from cuvee.config import (
     config_to_yaml,
 )
 from cuvee.corpus import Corpus
+from cuvee.generate.composition import count_rejected
 from cuvee.generate.masking import redact_url
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
@@ -29,17 +29,17 @@ from cuvee.study.grids import overlapping_shares
 from cuvee.study.parts import (
     MadePart,
     count_held_out,
-    count_rejected,
     list_notes,
     list_reads,
-    sum_generation,
-    sum_usage,
+    sum_rejected,
     write_by_fold,
 )
 from cuvee.study.pools import usable_draws
 from cuvee.study.results import Outcomes, StudyResult
 from cuvee.study.running import grid_recipes
 from cuvee.study.setup import Pools, Study
+from cuvee.study.spending import account_folder
+from cuvee.study.status import LAST, TRACK
 from cuvee.study.trials import level_of, mix_cell
 
 SAMPLES = 6
@@ -192,7 +192,7 @@ def _describe_synthetic(study: Study, level: Level, pool: StoredPool) -> Synthet
         model=describe_generator(study),
         sampling=found,
         levels=(level,),
-        left_out=Counter(r.reason for r in pool.rejected),
+        left_out=count_rejected(pool.rejected),
         kept=len(pool.corpus),
     )
 
@@ -226,13 +226,12 @@ def make_report(
         delta=config.advice.delta,
         failures=outcomes.failures,
         failed=outcomes.failed,
-        usage=sum_usage(parts),
-        generation=sum_generation(parts),
+        generation=account_folder(study.folder.path),
         crossfit=len(parts) if len(parts) > 1 else 0,
-        seconds=dict(study.stages.seconds),
+        seconds={stage: spent for stage, spent in study.stages.seconds.items() if stage not in (LAST, TRACK)},
         composition=None if blend is None else blend.composition,
         samples={level.key: _samples(pool.corpus) for level, pool in pools.items()},
-        rejected=count_rejected(parts),
+        rejected=sum_rejected(parts),
         settings={
             "data": Path(config.data.real).name,
             "real training rows": write_by_fold([len(part.study.train) for part in parts]),

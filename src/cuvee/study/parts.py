@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.generate import Ledger
-from cuvee.records import Measurement, Usage
-from cuvee.records.generation import Generation
+from cuvee.generate.composition import count_rejected
+from cuvee.records import Measurement
 from cuvee.study.setup import Pools, Study
-from cuvee.study.spending import account_study, join_generations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,28 +45,12 @@ def count_held_out(parts: Sequence[MadePart]) -> dict[str, str]:
     return {"rows held out": f"all {sum(rows)}: {write_by_fold(rows)}"}
 
 
-def sum_usage(parts: Sequence[MadePart]) -> Usage:
-    """Of all ledgers: levels share rows, so that the sum over pools would count them twice."""
-    usage = Usage()
-    for path in (part.study.folder.ledger_path for part in parts):
-        if path.exists():
-            with Ledger(path) as ledger:
-                usage = usage.plus(ledger.totals())
-    return usage
-
-
-def sum_generation(parts: Sequence[MadePart]) -> Generation | None:
-    """What generating took in all parts; None where nothing was generated."""
-    found = [account_study(part.study, part.pools) for part in parts]
-    return join_generations([each for each in found if each is not None])
-
-
-def count_rejected(parts: Sequence[MadePart]) -> dict[str, Counter[str]]:
-    """Level -> how many of its answers were rejected for each reason, in all parts."""
+def sum_rejected(parts: Sequence[MadePart]) -> dict[str, Counter[str]]:
+    """Level -> how many of its answers were rejected for each reason, in all parts; levels share answers."""
     found: dict[str, Counter[str]] = {}
     for part in parts:
         for level, pool in part.pools.items():
-            found.setdefault(level.key, Counter()).update(r.reason for r in pool.rejected)
+            found.setdefault(level.key, Counter()).update(count_rejected(pool.rejected))
     return found
 
 

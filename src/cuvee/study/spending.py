@@ -1,24 +1,27 @@
-"""What generating a study's pools took: failed requests, what was noticed on the way, and what was spent."""
+"""The account of a run folder: what generating took in all its runs and folds, and which requests failed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
-from cuvee.config import EndpointGenerator
+from cuvee.config import EndpointGenerator, StudyConfig, read_config
 from cuvee.errors import ConfigError
-from cuvee.generate import Ledger, Pool, Prices
+from cuvee.generate import Ledger, LedgerSummary, Pool, Prices, summarise
+from cuvee.generate.composition import count_rejected, read_quarantine
 from cuvee.generate.ledger import Session
-from cuvee.generate.parsing import NO_SOURCE
-from cuvee.generate.spending import account_generation, list_notes
-from cuvee.records.generation import Generation
-from cuvee.store import StoredPool
-from cuvee.study.setup import Pools, Study
+from cuvee.generate.spending import list_notes, tell_spending
+from cuvee.records.generation import Generation, Quarantined
+from cuvee.store import LEDGER, StoredPool, list_parts
+from cuvee.study.setup import Study
 
 
-def find_prices(study: Study) -> Prices | None:
+def find_prices(config: StudyConfig) -> Prices | None:
     """What the generator charges, if that is known."""
-    generator = study.config.generator
+    generator = config.generator
     prices = generator.prices if isinstance(generator, EndpointGenerator) else None
     return None if prices is None else Prices(**prices.model_dump())
 
@@ -49,17 +52,16 @@ def lacks_forgotten(study: Study, pools: Iterable[StoredPool]) -> bool:
         return bool(failed - ledger.failures().keys())
 
 
-def note_failed(study: Study, pools: Collection[StoredPool]) -> None:
-    """Say how many requests failed for good, and how to ask them again."""
-    failed = {key for pool in pools for key in pool.failed}
-    if not failed:
+def note_failed(study: Study, pools: Iterable[StoredPool]) -> None:
+    """Where pools lack rows of failed requests, say how many failed in the run folder, and how to ask them again."""
+    if not any(pool.failed for pool in pools):
         return
     with Ledger(study.folder.ledger_path) as ledger:
-        reasons = Counter(failure.reason for key, failure in ledger.failures().items() if key in failed)
+        reasons = Counter(failure.reason for failure in ledger.failures().values())
     kinds = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
-    requests, are = ("request", "is") if len(failed) == 1 else ("requests", "are")
+    requests, are = ("request", "is") if reasons.total() == 1 else ("requests", "are")
     study.stages.listener.noted(
-        f"{len(failed)} {requests} failed for good ({kinds}) and {are} not asked again; "
+        f"{reasons.total()} {requests} failed for good ({kinds}) and {are} not asked again; "
         f"to ask again: cuvee generate {study.folder.path} --retry-failed"
     )
 
@@ -76,81 +78,80 @@ def _findings(sessions: Iterable[Session]) -> list[str]:
     return [note for session in sessions for note in list_notes(session.notes, session.unverified)]
 
 
-def account_pool(study: Study, pool: Pool, key: str, ledger: Ledger, sessions: Iterable[Session]) -> StoredPool:
-    """A pool as it is stored, with the requests that failed for it and what its rows took.
-
-    Levels share rows and sessions, so the sum over pools counts some twice.
-    """
-    usage, met, failures = pool.usage, list(sessions), ledger.failures()
-    failed = tuple(sorted({q.request_key for q in pool.quarantine if q.request_key in failures}))
-    prices = find_prices(study)
-    generation = Generation(
-        requests=usage.requests,
-        replayed=usage.replayed,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        cost=None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens),
-        currency="" if prices is None else prices.currency,
-        retries=sum(session.retries for session in met),
-        unanswered=sum(session.unanswered for session in met),
-        failed=dict(Counter(failures[request].reason for request in failed)),
-        rejected=dict(pool.accounting.answers.rejected),
-        unverified=tuple(dict.fromkeys(name for session in met for name in session.unverified)),
-        notes=tuple(dict.fromkeys(note for session in met for note in session.notes)),
-    )
+def store_pool(pool: Pool, key: str, ledger: Ledger) -> StoredPool:
+    """A pool as it is stored, with the requests that failed for it."""
+    failures = ledger.failures()
     return StoredPool(
         level=pool.level,
         corpus=pool.corpus,
         rejected=pool.rejected,
-        usage=usage,
+        usage=pool.usage,
         note=pool.note,
         key=key,
-        failed=failed,
-        generation=generation,
+        failed=tuple(sorted({q.request_key for q in pool.quarantine if q.request_key in failures})),
     )
 
 
-def account_study(study: Study, pools: Pools) -> Generation | None:
-    """What generating all pools took, confirmation included; None where nothing was generated."""
-    if study.config.generator.kind == "files" or not study.folder.ledger_path.is_file():
-        return None
-    # levels of a dial share slots: an answer is the same in all of them
-    rejected = {(level.dial, r.slot, r.reason, r.text) for level, pool in pools.items() for r in pool.rejected}
-    reasons = sorted(reason for _, _, reason, _ in rejected if reason != NO_SOURCE)
-    with Ledger(study.folder.ledger_path) as ledger:
-        return account_generation(ledger, find_prices(study), reasons)
+def summarise_folder(path: Path, prices: Prices | None = None) -> LedgerSummary | None:
+    """Count what a run folder holds of all its runs, in all its folds; None where no LLM was asked.
 
+    Args:
+        path: the folder.
+        prices: None takes those of its study.yaml; without any, the cost is left open.
 
-def join_generations(folds: Sequence[Generation]) -> Generation | None:
-    """What generating took in all folds together; None where there are none, and no cost where one fold's is not known.
-
-    A note of all folds stands once, another one with the number of its fold.
+    Raises:
+        RunFolderError: a ledger or a quarantine file is damaged.
     """
-    if len(folds) < 2:
-        return folds[0] if folds else None
-    failed: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    notes: dict[str, list[int]] = {}
-    for number, fold in enumerate(folds, start=1):
-        failed.update(fold.failed)
-        rejected.update(fold.rejected)
-        for note in fold.notes:
-            notes.setdefault(note, []).append(number)
-    costs = [fold.cost for fold in folds if fold.cost is not None]
+    parts = [part for part in list_parts(path) if (part / LEDGER).is_file()]
+    if not parts:
+        return None
+    with ExitStack() as opened:
+        ledgers = [opened.enter_context(Ledger(part / LEDGER, readonly=True)) for part in parts]
+        rejected: Counter[str] = Counter()
+        for part, ledger in zip(parts, ledgers, strict=True):
+            rejected.update(_count_rejected(part, ledger))
+        found = summarise(*ledgers, prices=prices or _read_prices(path))
+    return replace(found, rejected=dict(rejected.most_common()))
+
+
+def _count_rejected(part: Path, ledger: Ledger) -> dict[str, int]:
+    """Rejected answers by reason: levels and dials share answers, and each counts once, for its first reason."""
+    answers: dict[str, Quarantined] = {}
+    for file in sorted((part / "pools").glob("*.quarantine.jsonl")):
+        for row in read_quarantine(file):
+            if row.request_key not in answers and ledger.holds(row.request_key):  # else it is a request that failed
+                answers[row.request_key] = row
+    return count_rejected(answers.values())
+
+
+def _read_prices(path: Path) -> Prices | None:
+    try:
+        return find_prices(read_config(path / "study.yaml"))
+    except ConfigError:  # not there, or damaged, which other commands tell: the counts hold without prices
+        return None
+
+
+def account_folder(path: Path) -> Generation | None:
+    """What generating took in a run folder: the one account that report, status and the command line show.
+
+    Raises:
+        RunFolderError: as :func:`summarise_folder`.
+    """
+    found = summarise_folder(path)
+    if found is None:
+        return None
+    prices = _read_prices(path)
     return Generation(
-        requests=sum(fold.requests for fold in folds),
-        replayed=sum(fold.replayed for fold in folds),
-        prompt_tokens=sum(fold.prompt_tokens for fold in folds),
-        completion_tokens=sum(fold.completion_tokens for fold in folds),
-        cost=sum(costs) if len(costs) == len(folds) else None,
-        currency=folds[0].currency,
-        retries=sum(fold.retries for fold in folds),
-        unanswered=sum(fold.unanswered for fold in folds),
-        failed=dict(sorted(failed.items())),
-        rejected=dict(rejected.most_common()),
-        unverified=tuple(dict.fromkeys(name for fold in folds for name in fold.unverified)),
-        notes=tuple(
-            note if len(numbers) == len(folds) else f"fold {', '.join(map(str, numbers))}: {note}"
-            for note, numbers in notes.items()
-        ),
+        requests=found.requests,
+        replayed=found.replayed,
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        cost=found.cost,
+        currency="" if prices is None else prices.currency,
+        retries=found.retries,
+        unanswered=found.unanswered,
+        failed=found.by_failure,
+        rejected=found.rejected,
+        unverified=found.unverified,
+        notes=(*found.notes, *(tell_spending(found.by_endpoint) if len(found.by_endpoint) > 1 else ())),
     )

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,9 +16,10 @@ from pydantic import TypeAdapter
 
 from cuvee.errors import RunFolderError
 from cuvee.execute import Listener, Silent
-from cuvee.generate import Ledger
 from cuvee.records import FailedTrials, count_failed
-from cuvee.store import READS, TRIALS, RunFolder, TrialCounts, count_trials, read_failures
+from cuvee.records.generation import Generation
+from cuvee.store import RunFolder, TrialCounts, count_trials, list_parts, read_failures
+from cuvee.study.spending import account_folder
 
 FILE = "status.json"
 State = Literal["running", "finished", "stopped"]
@@ -37,6 +39,7 @@ class _Written:
 
     ``before`` counts the trials that the run folder held when this run began. ``finished`` counts those of its stages
     that ended, taken from the folder or trained; ``planned`` those and all of the stage that runs, in all its folds.
+    ``seconds`` of each stage are those of all runs; ``reported`` says that this run got to the end of the last stage.
     """
 
     host: str
@@ -53,6 +56,7 @@ class _Written:
     finished: int = 0
     planned: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    reported: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -72,10 +76,17 @@ class Recorder:
         self._folder, self._listener, self._clock = folder, listener or Silent(), clock
         now = clock()
         self._written = _Written(host=socket.gethostname(), process=os.getpid(), begun=now, updated=now)
+        with suppress(RunFolderError):  # it is damaged, or the folder is new
+            self._written.seconds = _sum_seconds(_read(folder.path))
         self._written.before = _count_ran(_count_parts(folder.path))
         self._last = 0.0
         self._folds = 1
         self._trained: tuple[str, int] = ("", 0)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each stage so far, in all runs."""
+        return dict(self._written.seconds)
 
     def expect_folds(self, folds: int) -> None:
         """Each stage of trials is gone through in so many folds."""
@@ -111,6 +122,7 @@ class Recorder:
         written = self._written
         written.seconds[stage] = written.seconds.get(stage, 0.0) + seconds
         written.stage_begun = None
+        written.reported = written.reported or stage == LAST
         if written.unit == "trials" and stage != TRACK:  # a search may end before its budget does
             written.finished += written.done
             ahead = max(0, self._folds - self._trained[1])
@@ -148,12 +160,12 @@ class RunStatus:
         process: that holds the folder; None where none does.
         stage, unit, done, total: the running or last stage; ``total`` is None before it is known.
         stage_s: seconds since it began; None where it does not run.
-        seconds: of each stage of this run that got to its end.
+        seconds: of each stage, in all runs of the folder, those that were stopped too.
         trials: in the run folder, of all runs, those of check and confirmation among them.
         planned: ``trials`` done and failed, and those that are still to be run in the stage that runs, in all its
             folds: those that are to come are taken to have as many as this one. Never less than were run, and as many
             once the run is finished.
-        requests, prompt_tokens, completion_tokens: of all answers so far.
+        generation: what generating took so far; None where no LLM was asked.
         notes: the last ones.
         age_s: seconds since the run last said something.
         failed: why trials failed most often; None where none did.
@@ -169,9 +181,7 @@ class RunStatus:
     seconds: dict[str, float]
     trials: TrialCounts
     planned: int
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
+    generation: Generation | None
     notes: tuple[str, ...]
     age_s: float
     failed: FailedTrials | None = None
@@ -183,28 +193,12 @@ def read_status(path: Path) -> RunStatus:
     Raises:
         RunFolderError: it is no run folder, or of a version that kept no status.
     """
-    file = path / FILE
-    if not file.is_file():
-        raise RunFolderError(f"{path}: no run folder ({FILE} is not there); give runs/NAME of a study that was begun")
-    try:
-        written = _FILE.validate_json(file.read_bytes())
-    except ValueError as exc:
-        raise RunFolderError(
-            f"{file}: damaged; it says how far a run is and nothing else: the next cuvee run writes it again"
-        ) from exc
+    written = _read(path)
     running = _is_alive(written)
     # a later command on a finished study, such as evaluate, reads what is there and writes no report again
     through = written.ended and written.stage_begun is None and (path / "report.html").is_file()
-    requests = prompt = completion = 0
-    for ledger in (part / "ledger.sqlite" for part in list_parts(path)):
-        if ledger.is_file():
-            with Ledger(ledger, readonly=True) as opened:
-                totals = opened.totals()
-            requests += totals.requests
-            prompt += totals.prompt_tokens
-            completion += totals.completion_tokens
     now = time.time()
-    state: State = "running" if running else "finished" if LAST in written.seconds or through else "stopped"
+    state: State = "running" if running else "finished" if written.reported or through else "stopped"
     trials = _without_stale(_count_parts(path), running)
     return RunStatus(
         state=state,
@@ -214,16 +208,35 @@ def read_status(path: Path) -> RunStatus:
         done=written.done,
         total=written.total,
         stage_s=None if written.stage_begun is None or not running else now - written.stage_begun,
-        seconds=written.seconds,
+        seconds=dict(written.seconds) if running else _sum_seconds(written),
         trials=trials,
         planned=_count_planned(written, _count_ran([trials]), state),
-        requests=requests,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
+        generation=account_folder(path),
         notes=tuple(written.notes),
         age_s=max(0.0, now - written.updated),
         failed=_find_failed(path, _count_ran([trials])),
     )
+
+
+def _read(path: Path) -> _Written:
+    file = path / FILE
+    if not file.is_file():
+        raise RunFolderError(f"{path}: no run folder ({FILE} is not there); give runs/NAME of a study that was begun")
+    try:
+        return _FILE.validate_json(file.read_bytes())
+    except ValueError as exc:
+        raise RunFolderError(
+            f"{file}: damaged; it says how far a run is and how long its stages took, nothing else: the next cuvee run "
+            "writes it again"
+        ) from exc
+
+
+def _sum_seconds(written: _Written) -> dict[str, float]:
+    """Seconds of each stage, with those of the stage that a run which is gone was stopped in."""
+    if written.stage_begun is None:
+        return written.seconds
+    stopped = max(0.0, written.updated - written.stage_begun)
+    return {**written.seconds, written.stage: written.seconds.get(written.stage, 0.0) + stopped}
 
 
 def _find_failed(path: Path, ran: int) -> FailedTrials | None:
@@ -244,14 +257,6 @@ def _is_alive(written: _Written) -> bool:
     except PermissionError:  # it is there, and another user's
         return True
     return True
-
-
-def list_parts(path: Path) -> list[Path]:
-    """The run folder; of a cross-fitted study also that of each fold after the first."""
-    return [
-        path,
-        *(part for part in sorted((path / "folds").glob("*")) if any((part / f).exists() for f in (TRIALS, READS))),
-    ]
 
 
 def _count_parts(path: Path) -> list[TrialCounts]:
