@@ -267,9 +267,9 @@ def test_out_of_memory_halves_the_batch(llm, error):
     try:
         room = 2
         with Ledger() as ledger:
-            client = BatchClient(llm._loaded, llm.endpoint, ledger, batch=8, context=CONTEXT)
-            assert client.answer_requests(requests) == expected
-            assert client.batch == 2
+            with BatchClient(llm._loaded, llm.endpoint, ledger, batch=8, context=CONTEXT) as client:
+                assert client.answer_requests(requests) == expected
+                assert client.batch == 2
             assert [found.notes for found in ledger.sessions()] == [("out of memory on cpu: batch lowered to 2",)]
         assert [size for size in tried if size > 2] == [8, 4]
         room = 0

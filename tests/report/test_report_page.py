@@ -22,6 +22,7 @@ from cuvee.records import (
     Trial,
     TrialFailure,
 )
+from cuvee.records.generation import Generation
 from cuvee.report import ReportData, render_report
 from cuvee.report.charts import COLOURS, DARK
 from cuvee.report.tables import write_number, write_p, write_points, write_seconds, write_size
@@ -112,6 +113,7 @@ def make_data(*, confirmed=True, **changes):
         "measurements": measurements | {"real": make_measurement("real", 45.0)},
         "descriptive_shares": (0.9,),
         "failures": [failure],
+        "generation": Generation(requests=1234),
         "seconds": {"generate": 241.2, "train": 8.0},
         "composition": trials[0].composition,
         "samples": {level.key: [("sport", f"A headline of {level.key}"), (HOSTILE, HOSTILE)] for level in levels},

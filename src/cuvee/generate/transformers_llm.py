@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +116,7 @@ class TransformersLLM:
         """
         if self.endpoint.identity != endpoint.identity:
             raise ValueError(f"endpoint {endpoint.identity!r}; must be this model's own, {self.endpoint.identity!r}")
-        return nullcontext(BatchClient(self._loaded, endpoint, ledger, self.batch, self.context))
+        return BatchClient(self._loaded, endpoint, ledger, self.batch, self.context)
 
 
 @dataclass(eq=False)
@@ -210,7 +210,17 @@ class BatchClient:
         return answers
 
     def _note(self, sentence: str) -> None:
-        if sentence not in self.notes:
-            self.notes.add(sentence)
-            of = self.endpoint.known_as
-            self.ledger.record_session(lambda: Session(endpoint=of[0], model=of[1], notes=(sentence,)))
+        self.notes.add(sentence)
+
+    def __enter__(self) -> BatchClient:
+        self._before = self.ledger.counts(self.endpoint.known_as).replayed
+        self.ledger.begin_session(self._session)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ledger.record_session(self._session)
+
+    def _session(self) -> Session:
+        endpoint, model = self.endpoint.known_as
+        replayed = self.ledger.counts(self.endpoint.known_as).replayed - self._before
+        return Session(endpoint=endpoint, model=model, replayed=replayed, notes=tuple(sorted(self.notes)))
