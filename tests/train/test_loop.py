@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError, TrainingError
-from cuvee.train.losses.online import OnlineRows
+from cuvee.train.losses.plain import OnlineRows
 from cuvee.train.losses.protocol import Phase
 
 torch = pytest.importorskip("torch")

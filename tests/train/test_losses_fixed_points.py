@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.train.losses.importance import DynamicRows, importance
-from cuvee.train.losses.robust import GeneralizedRows, SymmetricRows
+from cuvee.train.losses.plain import GeneralizedRows, SymmetricRows
 from cuvee.train.losses.rows import WeightedRows
 
 COUNTS = np.array([[6, 3, 1], [2, 2, 6], [1, 8, 1]])  # how often each label stands in each of three contexts

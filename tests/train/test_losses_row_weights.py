@@ -9,10 +9,9 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.train import Judgement, TrainingRows, TrainSettings, build_loss, train_model
 from cuvee.train.hearing import WholeProgress
-from cuvee.train.losses.checkers import checker_log_p, encode_sources, fit_checker, synthetic_log_p
-from cuvee.train.losses.choosing import pick_weight
-from cuvee.train.losses.row_weights import scale_weights
-from cuvee.train.losses.tuning import CANDIDATES
+from cuvee.train.losses.checkers import TUNED_CANDIDATES, checker_log_p, encode_sources, fit_checker, synthetic_log_p
+from cuvee.train.losses.rows import scale_weights
+from cuvee.train.losses.source_weight import pick_weight
 
 WAYS = np.eye(4, dtype=np.float32)
 
@@ -133,7 +132,7 @@ def test_tuned_checkers_are_given_the_weights_of_their_rows(loss):
     own = [np.ones(len(corpus)) for corpus, _ in judge.asked]
     if loss == "source_weight":
         marks = [np.array([o == "synthetic" for o in corpus.origins]) for corpus, _ in judge.asked]
-        own = [np.where(mark, weight, 1.0) for mark, weight in zip(marks, CANDIDATES, strict=True)]
+        own = [np.where(mark, weight, 1.0) for mark, weight in zip(marks, TUNED_CANDIDATES, strict=True)]
     assert judge.asked
     for (corpus, weights), base in zip(judge.asked, own, strict=True):
         assert len(set(corpus.weights)) == 3

@@ -7,7 +7,7 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.train import Judgement, TrainingRows, TrainSettings, build_loss, check_fit, needs_real_rows
 from cuvee.train.judging import make_judge, tuned_settings
-from cuvee.train.losses.tuning import CANDIDATES, PASSES
+from cuvee.train.losses.checkers import PASSES, TUNED_CANDIDATES
 
 REAL, MADE = 12, 10
 MARKS = np.arange(REAL + MADE) >= REAL
@@ -91,11 +91,11 @@ class Preferring:
         return Judgement(log_p=-abs(self.weights[-1] - self.best) - noise, agrees=np.ones(len(judged), dtype=bool))
 
 
-@pytest.mark.parametrize("best", CANDIDATES)
+@pytest.mark.parametrize("best", TUNED_CANDIDATES)
 def test_the_weight_of_least_loss_on_held_out_real_rows_is_chosen(best):
     judge = Preferring(best)
     assert prepare("source_weight", judge).source_weight == best
-    assert judge.weights == list(CANDIDATES)
+    assert judge.weights == list(TUNED_CANDIDATES)
     assert len(judge.settings) == 1  # the same rows, steps and seed for each
     assert next(iter(judge.settings))[0] is None
 

@@ -8,9 +8,8 @@ from cuvee.probe import Descent, fit_objective, fit_probe
 from cuvee.similarity import unit_rows
 from cuvee.train import TrainingRows, TrainSettings, build_loss, train_on_vectors
 from cuvee.train.losses.checkers import encode_sources, fit_checker, synthetic_log_p
-from cuvee.train.losses.choosing import pick_weight
-from cuvee.train.losses.curriculum import Curriculum
-from cuvee.train.losses.online import OnlineRows
+from cuvee.train.losses.plain import Curriculum, OnlineRows
+from cuvee.train.losses.source_weight import pick_weight
 from cuvee.train.ready import make_ready
 
 LABELS = np.array(["a", "b", "c", "d"])

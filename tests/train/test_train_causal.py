@@ -9,9 +9,10 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
 from cuvee.model_files import find_model
-from cuvee.train.causal import NarrowedLoss, leave_out, load_causal, train_causal
+from cuvee.train.causal import leave_out, load_causal, train_causal
 from cuvee.train.losses import TrainingRows, build_loss
 from cuvee.train.losses.protocol import Phase
+from cuvee.train.losses.rows import AdjustedLoss
 from cuvee.train.settings import TextWriter, TrainSettings, read_description
 
 torch = pytest.importorskip("torch")
@@ -357,14 +358,15 @@ def test_a_loss_without_some_rows_is_else_the_same():
     loss = prepare(BLEND, TrainSettings(loss="source_weight", source_weight=0.5))
     fits = np.arange(12) != 3
     narrowed = leave_out(loss, fits, 64)
-    assert isinstance(narrowed, NarrowedLoss)
+    assert isinstance(narrowed, AdjustedLoss)
     assert 3 not in narrowed.phases[0].rows
     rows, log_p = np.array([0, 7]), np.array([-1.0, -2.0])
     assert np.array_equal(narrowed.slopes(rows, log_p), loss.slopes(rows, log_p))
     assert np.array_equal(narrowed.values(rows, log_p), loss.values(rows, log_p))
     assert np.array_equal(narrowed.kept, loss.kept)
     assert leave_out(loss, np.ones(12, dtype=bool), 64) is loss
-    two = NarrowedLoss(loss, (Phase(rows=np.array([3]), share=0.5), Phase(rows=np.array([1]), share=0.5)))
+    phases = (Phase(rows=np.array([3]), share=0.5), Phase(rows=np.array([1]), share=0.5))
+    two = AdjustedLoss(loss, phases=phases)
     with pytest.raises(TrainingError, match="no rows are left"):
         leave_out(two, fits, 64)
 

@@ -21,7 +21,8 @@ from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingErr
 from cuvee.inputs import explain_damage
 from cuvee.model_files import SMOLLM2, find_model
 from cuvee.train.idle import refuse_idle
-from cuvee.train.losses import Phase, PreparedLoss
+from cuvee.train.losses import PreparedLoss
+from cuvee.train.losses.rows import AdjustedLoss
 from cuvee.train.ready import mark_synthetic
 from cuvee.train.settings import Description, Progress, TrainSettings, write_description
 
@@ -216,41 +217,6 @@ class CausalRows:
         return float(np.concatenate(found).mean())
 
 
-class NarrowedLoss:
-    """A loss without some of its rows: batches are drawn from the others alone."""
-
-    def __init__(self, loss: PreparedLoss, phases: tuple[Phase, ...]) -> None:
-        self._loss = loss
-        self.phases = phases
-
-    @property
-    def kept(self) -> NDArray[np.bool_]:
-        """As the loss has it."""
-        return self._loss.kept
-
-    @property
-    def weights(self) -> NDArray[np.float64]:
-        """As the loss has them."""
-        return self._loss.weights
-
-    @property
-    def needs_gradients(self) -> bool:
-        """As the loss has it."""
-        return self._loss.needs_gradients
-
-    def slopes(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """As the loss has them."""
-        return self._loss.slopes(rows, log_p)
-
-    def values(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """As the loss has them."""
-        return self._loss.values(rows, log_p)
-
-    def observe(self, step: int, agreement: float) -> None:
-        """Told to the loss."""
-        self._loss.observe(step, agreement)
-
-
 def leave_out(loss: PreparedLoss, fits: NDArray[np.bool_], max_length: int) -> PreparedLoss:
     """The loss with only those of its rows that fit.
 
@@ -264,7 +230,7 @@ def leave_out(loss: PreparedLoss, fits: NDArray[np.bool_], max_length: int) -> P
         raise TrainingError(
             f"no rows are left: no completion leaves room for a prompt in max_length {max_length} tokens; raise it"
         )
-    return NarrowedLoss(loss, phases)
+    return AdjustedLoss(loss, phases=phases)
 
 
 def _tokenize(language_model: CausalModel, corpus: Corpus) -> list[TokenPair | None]:

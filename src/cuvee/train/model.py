@@ -15,7 +15,7 @@ from cuvee.registry import nearest_name
 from cuvee.train.fit import check_fit
 from cuvee.train.hearing import WholeProgress
 from cuvee.train.judging import make_judge
-from cuvee.train.losses.own import name_failure
+from cuvee.train.losses.rows import name_failure
 from cuvee.train.ready import make_ready
 from cuvee.train.settings import (
     Predictor,

@@ -15,7 +15,7 @@ from cuvee.fingerprint import derive_seed
 from cuvee.probe import encode_targets, stratified_folds
 from cuvee.records import Vectors
 from cuvee.train.losses import Judge, PreparedLoss, TrainingRows, build_loss, fill_loss_settings
-from cuvee.train.losses.row_weights import weigh_rows
+from cuvee.train.losses.rows import weigh_rows
 from cuvee.train.settings import Progress, TrainSettings
 
 _HELD_OUT = 4  # one real row in so many is held out where a loss needs validation rows and none are given

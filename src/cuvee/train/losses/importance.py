@@ -12,10 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.train.losses.checkers import checker_log_p, encode_sources, synthetic_log_p
+from cuvee.train.losses.checkers import (
+    checker_log_p,
+    encode_sources,
+    judge_synthetic,
+    require_completions,
+    synthetic_law,
+    synthetic_log_p,
+)
 from cuvee.train.losses.protocol import TrainingRows
 from cuvee.train.losses.rows import WeightedRows
-from cuvee.train.losses.tuning import judge_synthetic, require_completions, synthetic_law
 
 
 def importance(

@@ -10,13 +10,16 @@ import numpy as np
 from cuvee.errors import ConfigError
 from cuvee.registry import Kind, resolve_name
 from cuvee.train.losses.checkers import AgreementFilter, CheckerAlone
-from cuvee.train.losses.cross_entropy import CrossEntropy
-from cuvee.train.losses.curriculum import Curriculum
 from cuvee.train.losses.importance import DynamicImportanceLoss, ImportanceLoss
-from cuvee.train.losses.online import OnlineSourceWeight
-from cuvee.train.losses.own import OwnLoss, name_failure
+from cuvee.train.losses.plain import (
+    CrossEntropy,
+    Curriculum,
+    GeneralizedCrossEntropy,
+    OnlineSourceWeight,
+    SymmetricCrossEntropy,
+)
 from cuvee.train.losses.protocol import Loss, PreparedLoss
-from cuvee.train.losses.robust import GeneralizedCrossEntropy, SymmetricCrossEntropy
+from cuvee.train.losses.rows import OwnLoss, name_failure
 from cuvee.train.losses.source_weight import SourceWeight, SourceWeightedRows
 from cuvee.train.settings import TrainSettings
 
