@@ -179,9 +179,15 @@ def run_study(config: dict[str, object], folder: Path, bodies: list[dict]) -> di
             "tables": describe_tables(result.folder, folder)}  # fmt: skip
 
 
+def read_stream(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    return stream.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
+
+
 def run_command(words: list[str], out: Path, folder: Path) -> dict[str, object]:
     """Run ``python -m cuvee``, in this process because starting it takes longer than most commands."""
-    said, told, before = io.StringIO(), io.StringIO(), sys.argv
+    said, told = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    before = sys.argv
     out.mkdir(parents=True)
     try:
         sys.argv = ["cuvee", *words, "--json"]
@@ -193,7 +199,7 @@ def run_command(words: list[str], out: Path, folder: Path) -> dict[str, object]:
         code = exc.code or 0
     finally:
         sys.argv = before
-    found = told.getvalue().splitlines()[-1:] if code else json.loads(said.getvalue())
+    found = read_stream(told).splitlines()[-1:] if code else json.loads(read_stream(said))
     return {"exit": code, "said": found, "tables": describe_tables(out, folder)}
 
 
