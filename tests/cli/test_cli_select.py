@@ -170,7 +170,7 @@ def test_mix_refuses_a_blend_that_holds_held_out_rows(pool, headlines, tmp_path,
     [
         (["--out", "b.parquet", "--push", "me/blend"], "--push has no effect here"),
         (["--out", "b.parquet", "--licence", "mit"], "--licence has no effect here"),
-        (["--out", "folder", "--licence", "Not A Licence"], "--licence: blend is 'Not A Licence'"),
+        (["--out", "folder", "--licence", "Not A Licence"], "--licence: 'Not A Licence' is no licence identifier"),
         (["--out", "folder", "--language", "english"], "--language is 'english'"),
         (["--out", "folder", "--public"], "--public has no effect here"),
         (["--task", "translation"], "--task is 'translation'"),
