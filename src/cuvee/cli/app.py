@@ -32,7 +32,7 @@ COMMANDS = {
     "status": ("status", "Show how a study goes on that another process runs."),
     "recommend": ("stages", "Say what to do, from the trials of a study."),
     "report": ("stages", "Write report and recommended blend of a study."),
-    "ledger": ("ledgers", "Count answers, tokens, cost and failed requests."),
+    "ledger": ("status", "Count answers, tokens, cost and failed requests."),
     "repair": ("status", "Keep what can be read of damaged files."),
     "generate": ("generating", "Generate the pools of a study, or rows like a file's."),
     "prompts": ("prompts", "List, print, copy or try out the prompts."),

@@ -7,7 +7,9 @@ from cuvee.config.dials import (
     ExamplesConfig,
     ParaphraseConfig,
     SamplingConfig,
+    TargetConfig,
     TopicsConfig,
+    parse_target,
 )
 from cuvee.config.generators import (
     EmbeddedGenerator,
@@ -18,7 +20,6 @@ from cuvee.config.generators import (
 from cuvee.config.pools import FilterConfig, PoolFile, SelectConfig
 from cuvee.config.reading import config_schema, config_to_yaml, make_config, read_config
 from cuvee.config.schema import DataConfig, StudyConfig
-from cuvee.config.targets import TargetConfig, parse_target
 from cuvee.config.template import render_template
 
 __all__ = [

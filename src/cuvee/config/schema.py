@@ -2,21 +2,83 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
-from cuvee.config.evaluating import EvaluateConfig
 from cuvee.config.execution import ExecuteConfig, TrackConfig
 from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator, Generator
 from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_pools
 from cuvee.config.sections import Name, Section
 from cuvee.config.training import SearchConfig, Sizes, TrainConfig, list_sizes
-from cuvee.config.writing import WritingConfig
 from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
+from cuvee.evaluate import ITEM_SCORES
 from cuvee.records import Regime
+from cuvee.registry import nearest_name
 from cuvee.report.card import Licences, is_language
 from cuvee.train import TASKS
+
+_ONLY: dict[str, Task] = {"max_tokens": "generation", "diversity": "generation", "passages": "retrieval"}
+
+
+class EvaluateConfig(Section):
+    """How trials are judged on held-out real rows."""
+
+    score: str | None = Field(
+        None, description="what cells are compared by; null: accuracy, token_f1 or ndcg@10, by the task"
+    )
+    max_tokens: int = Field(64, ge=1, description="generation: of a completion that is written for evaluation")
+    diversity: bool = Field(False, description="generation: measure the diversity of what each tuned model writes")
+    passages: str | None = Field(None, description="retrieval: file of more passages to find the right ones among")
+
+    def check(self, task: Task) -> None:
+        """Refuse what the task has no use for.
+
+        Raises:
+            ValueError: naming the key.
+        """
+        valid = ITEM_SCORES[task]
+        if self.score is not None and self.score not in valid:
+            raise ValueError(f"evaluate.score is {self.score!r} for the task {task}; {nearest_name(self.score, valid)}")
+        for key, only in _ONLY.items():
+            if task != only and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"evaluate.{key} is for the task {only}, this one is {task}; leave it out")
+
+    def score_of(self, task: Task) -> str:
+        """What cells are compared by."""
+        return self.score or ITEM_SCORES[task][0]
+
+
+class WritingConfig(Section):
+    """What the LLM writes, with which prompts, and what of it is taken."""
+
+    kind: Literal["label", "query", "question", "instruction", "story"] | None = Field(
+        None, description="null: label, query, or question where rows have a context, else instruction, by the task"
+    )
+    prompts: str | None = Field(None, description="folder of prompts of your own; `cuvee prompts --out` copies ours")
+    sources: str | None = Field(
+        None, description="file of passages or contexts to write about; null: those of the training rows"
+    )
+    sources_text: str | None = Field(
+        None, description="its column of passages or contexts; recognised by its usual names when left out"
+    )
+    near_duplicate: float | None = Field(
+        None,
+        ge=0.5,
+        le=1,
+        description="Jaccard similarity from which a text repeats an earlier one; null: equal",
+    )
+    label_check: float | None = Field(
+        None, gt=0, lt=1, description="least probability of a row's label by a probe of the real rows; null: not asked"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> WritingConfig:
+        if self.sources_text is not None and self.sources is None:
+            raise ValueError("sources_text names a column of the file sources, and there is none; give sources")
+        return self
 
 
 class DataConfig(Section):

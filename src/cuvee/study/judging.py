@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cuvee.config.evaluating import EvaluateConfig
+from cuvee.config.schema import EvaluateConfig
 from cuvee.corpus import Corpus, load_corpus
 from cuvee.encoders import Encoder
 from cuvee.evaluate import Diversity, Writing, evaluate_model, score_proba
