@@ -11,7 +11,6 @@ from typing import cast
 from rich.text import Text
 
 from cuvee.cli import console
-from cuvee.measure import METRICS, measurement_to_json
 from cuvee.records import (
     Advice,
     Cell,
@@ -32,6 +31,8 @@ def estimate_to_json(estimate: Estimate) -> dict[str, object]:
 
 def measurement_object(measurement: Measurement) -> dict[str, object]:
     """Provenance, and every number under its name in the METRICS table."""
+    from cuvee.measure import measurement_to_json
+
     return cast("dict[str, object]", json.loads(measurement_to_json(measurement)))
 
 
@@ -47,6 +48,8 @@ def scores_to_json(scores: Scores) -> dict[str, object]:
 
 def show_values(title: str, values: Mapping[str, Estimate]) -> None:
     """A table of numbers with their intervals, a part for each family of metrics; p-values where there are tests."""
+    from cuvee.measure import METRICS
+
     tested = any(e.p_value is not None for e in values.values())
     table = console.make_table(title, "metric")
     for column in ("value", "95% interval", *(["p"] if tested else [])):
