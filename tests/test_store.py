@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -204,9 +205,11 @@ DELETED = "logs 0 reads of the locked test, and locked-test.jsonl beside it logs
     ],
 )
 def test_reads_of_the_locked_test_are_logged_twice_and_no_deletion_clears_them(tmp_path, harm, said):
+    tmp_path = tmp_path / "a run"
+    tmp_path.mkdir()
     harm(fill(tmp_path))
     for _ in range(2):  # the first refusal repairs nothing in silence
-        with pytest.raises(RunFolderError, match=rf"{said}.*`cuvee repair {tmp_path}"):
+        with pytest.raises(RunFolderError, match=rf"{said}.*`cuvee repair '{tmp_path}[^']*'`"):
             RunFolder(tmp_path)
     assert any("3 reads of the locked test kept" in said for said in repair_trials(tmp_path)) or "changed" not in said
     with RunFolder(tmp_path) as folder:
@@ -282,13 +285,15 @@ HARMS = {
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_damaged_trials_are_told_and_repaired_with_what_can_be_read(tmp_path, harm):
+    tmp_path = tmp_path / "it's a run"
+    tmp_path.mkdir()
     file = fill(tmp_path, trials=300)
     file.write_bytes(HARMS[harm](file.read_bytes()))
     with pytest.raises(RunFolderError) as caught, RunFolder(tmp_path) as folder:
         for number in range(300):
             folder.find_trial(f"trial {number}")
     assert str(caught.value).startswith(f"{file}: damaged (") and "\n" not in str(caught.value)
-    assert f"`cuvee repair {file}` keeps all that can be read" in str(caught.value)
+    assert f"`cuvee repair {shlex.quote(str(file))}` keeps all that can be read" in str(caught.value)
     damaged = file.read_bytes()
     assert repair_trials(tmp_path)
     assert file.with_name("trials.sqlite.damaged1").read_bytes() == damaged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -113,7 +114,8 @@ def tell_damage(path: Path | str, reason: object, lost: str) -> RunFolderError:
             "everything so far is kept"
         )
     return RunFolderError(
-        f"{path}: damaged ({' '.join(str(reason).split())}); {lost}; `cuvee repair {path}` keeps all that can be read"
+        f"{path}: damaged ({' '.join(str(reason).split())}); {lost}; `cuvee repair {shlex.quote(str(path))}` keeps all "
+        "that can be read"
     )
 
 

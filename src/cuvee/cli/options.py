@@ -157,8 +157,9 @@ def _check_copy(folder: Path, config: Path) -> None:
         read_config(config)
     except ConfigError as exc:
         raise ConfigError(
-            f"{exc}; this is the run folder's copy: with your own study.yaml `cuvee run study.yaml --out {folder}` "
-            "writes it again, and goes on with all that is there"
+            f"{exc}; this is the run folder's copy: with your own study.yaml "
+            f"`cuvee run study.yaml --out {shlex.quote(str(folder))}` writes it again, and goes on "
+            "with all that is there"
         ) from exc
 
 

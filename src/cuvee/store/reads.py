@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -65,7 +66,7 @@ def read_file(folder: Path, *, broken: bool = False) -> list[Entry]:
             if not broken:
                 raise RunFolderError(
                     f"{path}, line {number}: damaged; the log of the locked test is in {folder / 'trials.sqlite'} too: "
-                    f"`cuvee repair {folder}` writes it again"
+                    f"`cuvee repair {shlex.quote(str(folder))}` writes it again"
                 ) from exc
     return found
 
@@ -101,8 +102,8 @@ def compare_logs(folder: Path, database: Sequence[Entry], file: Sequence[Entry])
     reads = [sum(reason != STUDY for reason, _ in log) for log in (database, file)]
     raise RunFolderError(
         f"{folder / 'trials.sqlite'}: logs {reads[0]} reads of the locked test, and {FILE} beside it logs {reads[1]}: "
-        f"{happened}; put back the files that belong together, or `cuvee repair {folder}` keeps every read of both: "
-        "trials that are gone are trained again, and the LLM is asked nothing"
+        f"{happened}; put back the files that belong together, or `cuvee repair {shlex.quote(str(folder))}` keeps "
+        "every read of both: trials that are gone are trained again, and the LLM is asked nothing"
     )
 
 
