@@ -28,7 +28,8 @@ import numpy as np
 from scipy import stats
 
 from cuvee.encoders import load_encoder
-from cuvee.train import LOSSES, TrainSettings, train_on_vectors
+from cuvee.train import LOSSES, TrainSettings
+from on_vectors import train_on_vectors
 
 DATA_SETS = ("clinc_banking15", "snips", "workergpt_sentiment")
 REAL, SYNTHETIC = 8, 40  # rows a label

@@ -86,9 +86,9 @@ def time_encoder(steps: int) -> tuple[Steps, Steps]:
 
     from cuvee.encoders import find_minilm
     from cuvee.train.finetune import ClassifierRows, TextClassifier
-    from cuvee.train.loop import Schedule, draw_batches, train_loop
+    from cuvee.train.loop import train_loop
     from cuvee.train.losses import WeightedRows
-    from cuvee.train.schedule import build_optimizer
+    from cuvee.train.schedule import Schedule, build_optimizer, draw_batches
 
     texts, codes = sentences(256), np.arange(256) % LABELS
     schedule = Schedule(steps=steps, batch_size=16, seed=0)
@@ -132,10 +132,10 @@ def time_causal(steps: int) -> tuple[Steps, Steps]:
     from cuvee.train import TrainSettings
     from cuvee.train.causal import CausalRows
     from cuvee.train.causal_model import CausalModel
-    from cuvee.train.loop import Schedule, draw_batches, train_loop
+    from cuvee.train.loop import train_loop
     from cuvee.train.losses import WeightedRows
     from cuvee.train.models import prepare_training
-    from cuvee.train.schedule import build_optimizer
+    from cuvee.train.schedule import Schedule, build_optimizer, draw_batches
 
     texts = sentences(64)
     rows = [{"text": " ".join(texts[i : i + 4]), "target": " ".join(texts[i + 4 : i + 8])} for i in range(56)]
@@ -216,7 +216,8 @@ def time_probe(rounds: int) -> tuple[list[Steps], list[float]]:
 
 def time_cells(cells: int) -> tuple[float, float]:
     """Seconds a cell of 1,000 rows of one shared matrix, and the megabytes that the process grew by."""
-    from cuvee.train import TrainSettings, train_on_vectors
+    from cuvee.train import TrainSettings
+    from on_vectors import train_on_vectors
 
     vectors, targets = make_vectors(POOL)
     rng = np.random.default_rng(1)

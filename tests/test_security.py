@@ -159,7 +159,7 @@ def test_pickles_in_arrays_and_weights_are_not_read(model):
         with pytest.raises(InputError, match=r"v\.npy cannot be loaded|probe\.npz cannot be loaded"):
             read()
     torch = pytest.importorskip("torch")
-    from cuvee.train.checkpoints import find_checkpoint
+    from cuvee.train.loop import find_checkpoint
 
     Path("c").mkdir()
     torch.save({"key": Bomb()}, "c/checkpoint.pt")

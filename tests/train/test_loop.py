@@ -13,9 +13,8 @@ from cuvee.train.losses.protocol import Phase
 
 torch = pytest.importorskip("torch")
 
-from cuvee.train.checkpoints import CHECKPOINT_FILE  # noqa: E402 - they need torch
-from cuvee.train.loop import ParameterGroup, Schedule, draw_batches, phase_starts, train_loop  # noqa: E402
-from cuvee.train.schedule import Scores  # noqa: E402
+from cuvee.train.loop import CHECKPOINT_FILE, train_loop  # noqa: E402 - they need torch
+from cuvee.train.schedule import ParameterGroup, Schedule, Scores, draw_batches, phase_starts  # noqa: E402
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

@@ -1,12 +1,14 @@
 """What weighs the synthetic source: the chosen weight, the agreement of gradients, the checkers, the curriculum."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.probe import Descent, fit_objective, fit_probe
 from cuvee.similarity import unit_rows
-from cuvee.train import TrainingRows, TrainSettings, build_loss, train_on_vectors
+from cuvee.train import TrainingRows, TrainSettings, build_loss, train_model
 from cuvee.train.losses.checkers import encode_sources, fit_checker, synthetic_log_p
 from cuvee.train.losses.plain import Curriculum, OnlineRows
 from cuvee.train.losses.source_weight import pick_weight
@@ -26,6 +28,7 @@ REAL, REAL_LABELS = clusters(24, 1)
 MADE, MADE_LABELS = clusters(80, 2)
 HELD, HELD_LABELS = clusters(16, 3)
 VECTORS = np.vstack([REAL, MADE])
+GIVEN = SimpleNamespace(name="given", hash="given", dim=24, encode=lambda texts: VECTORS[[int(t) for t in texts]])
 MARKS = np.arange(104) >= 24
 SHIFTED = np.roll(LABELS, 1)[np.searchsorted(LABELS, MADE_LABELS)]  # each label called by another's name
 SHUFFLED = np.random.default_rng(5).permutation(MADE_LABELS)
@@ -60,11 +63,8 @@ def test_the_chosen_weight_is_named_and_gives_the_bits_of_the_same_weight_given(
     rows = rows_of(SHIFTED)
     ready = make_ready(rows.corpus, TrainSettings(loss="source_weight"), validation=None, encode=rows.encode)
     assert ready.settings.source_weight == 0.0
-    targets = [*REAL_LABELS.tolist(), *SHIFTED.tolist()]
     found = [
-        train_on_vectors(
-            VECTORS, targets, synthetic=MARKS, settings=TrainSettings(loss="source_weight", source_weight=w)
-        )
+        train_model(rows.corpus, encoder=GIVEN, settings=TrainSettings(loss="source_weight", source_weight=w)).model
         for w in (None, 0.0)
     ]
     assert np.array_equal(found[0].weights, found[1].weights)
@@ -137,9 +137,9 @@ def test_a_quarter_of_the_real_rows_is_held_out_where_none_are_given():
 
 # --- checkers ---
 def test_checker_alone_is_the_checker_bit_for_bit():
-    checker = fit_checker(encode_sources(rows_of(MADE_LABELS), "imp"), 7)
-    targets = [*REAL_LABELS.tolist(), *MADE_LABELS.tolist()]
-    alone = train_on_vectors(VECTORS, targets, synthetic=MARKS, settings=TrainSettings(loss="checker_alone", seed=7))
+    rows = rows_of(MADE_LABELS)
+    checker = fit_checker(encode_sources(rows, "imp"), 7)
+    alone = train_model(rows.corpus, encoder=GIVEN, settings=TrainSettings(loss="checker_alone", seed=7)).model
     assert np.array_equal(alone.weights, checker.weights)
     assert np.array_equal(alone.bias, checker.bias)
 

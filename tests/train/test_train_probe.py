@@ -16,7 +16,6 @@ from cuvee.train import (
     TrainSettings,
     load_predictor,
     train_model,
-    train_on_vectors,
 )
 
 WORDS = {
@@ -75,16 +74,6 @@ def test_equal_seeds_equal_bits_and_other_seeds_differ():
     one, same, other = (weights_of(train_model(BLEND, encoder=ENCODER, steps=40, seed=s)) for s in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_the_fast_path_gives_the_same_bits(loss):
-    settings = TrainSettings(loss=loss, steps=40, seed=7)
-    marks = np.array(BLEND.origins) == "synthetic"
-    fast = train_on_vectors(ENCODER.encode(BLEND.texts), BLEND.targets, synthetic=marks, settings=settings)
-    slow = train_model(BLEND, encoder=ENCODER, settings=settings)
-    assert np.array_equal(fast.weights, slow.model.weights)
-    assert fast.labels == slow.labels
 
 
 @pytest.mark.parametrize("change", [{"steps": 41}, {"batch_size": 8}, {"learning_rate": 1.0}, {"seed": 5}])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,14 +16,13 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
-from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
+from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.inputs import explain_damage
 from cuvee.model_files import SMOLLM2, find_model
-from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
 from cuvee.train.losses.rows import AdjustedLoss
 from cuvee.train.ready import mark_synthetic
-from cuvee.train.settings import Description, Progress, TrainSettings, write_description
+from cuvee.train.settings import Description, Progress, TrainSettings, refuse_idle, require_packages, write_description
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +98,7 @@ def train_causal(
         ConfigError: an unknown device, a setting it has no use for, or packing that the model cannot do.
     """
     del encoder  # every trainer and loader is given one
-    _require_torch()
+    require_packages("causal", "torch", "transformers")
     from cuvee.train.causal_model import CausalModel
     from cuvee.train.loop import train_loop
     from cuvee.train.models import merge_lora, prepare_training
@@ -136,7 +134,7 @@ def load_causal(folder: Path, description: Description, encoder: Encoder | None)
         InputError: its files are missing or broken. MissingDependency: torch or transformers are missing.
     """
     del encoder  # every trainer and loader is given one
-    _require_torch()
+    require_packages("causal", "torch", "transformers")
     from cuvee.train.causal_model import CausalModel
 
     settings, template = description.settings, description.tell(folder, "template")
@@ -236,9 +234,3 @@ def leave_out(loss: PreparedLoss, fits: NDArray[np.bool_], max_length: int) -> P
 def _tokenize(language_model: CausalModel, corpus: Corpus) -> list[TokenPair | None]:
     rows = zip(corpus.prompts, corpus.targets, strict=True)
     return [language_model.tokenize(prompt, completion) for prompt, completion in rows]
-
-
-def _require_torch() -> None:
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise MissingDependency(f"trainer 'causal' needs {' and '.join(missing)}: pip install 'cuvee[train]'")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,9 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
-from cuvee.errors import MissingDependency
-from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
 from cuvee.train.ready import mark_synthetic
-from cuvee.train.settings import Description, Progress, TrainSettings, write_description
+from cuvee.train.settings import Description, Progress, TrainSettings, refuse_idle, require_packages, write_description
 
 if TYPE_CHECKING:
     from cuvee.train.finetune import TextClassifier
@@ -72,11 +69,11 @@ def train_encoder(
 
     Raises:
         TrainingError: out of memory, or a loss that is not finite.
-        MissingDependency, InputError: torch, transformers, peft or the model cannot be loaded.
+        InputError: torch, transformers, peft or the model cannot be loaded.
         ConfigError: an unknown device, or a setting it has no use for.
     """
     del encoder  # every trainer and loader is given one
-    _require_torch()
+    require_packages("encoder", "torch", "transformers", remedy=", or set trainer: probe")
     from cuvee.train.finetune import ClassifierRows, TextClassifier
     from cuvee.train.loop import train_loop
     from cuvee.train.models import merge_lora, prepare_training
@@ -117,7 +114,7 @@ def load_finetuned(folder: Path, description: Description, encoder: Encoder | No
         InputError: its files are missing or broken. MissingDependency: torch or transformers are missing.
     """
     del encoder  # every trainer and loader is given one
-    _require_torch()
+    require_packages("encoder", "torch", "transformers", remedy=", or set trainer: probe")
     from cuvee.train.finetune import TextClassifier
 
     settings = description.settings
@@ -131,11 +128,3 @@ def load_finetuned(folder: Path, description: Description, encoder: Encoder | No
 def _codes(corpus: Corpus, labels: tuple[str, ...]) -> NDArray[np.int64]:
     """The column of each row's label."""
     return np.array([labels.index(t) for t in corpus.targets], dtype=np.int64)
-
-
-def _require_torch() -> None:
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise MissingDependency(
-            f"trainer 'encoder' needs {' and '.join(missing)}: pip install 'cuvee[train]', or set trainer: probe"
-        )

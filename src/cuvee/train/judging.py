@@ -32,70 +32,48 @@ def make_judge(settings: TrainSettings, progress: Progress | None = None) -> Jud
 
 
 @dataclass(frozen=True, slots=True)
-class CausalJudge:
-    """Judges completions. The more probable half agrees, by mean log probability of tokens."""
+class _TuningJudge:
+    """Tunes the trainer's model; what it says of rows is the task's own."""
 
     settings: TrainSettings
     progress: Progress | None = None
+
+    def _plan(
+        self, corpus: Corpus, weights: NDArray[np.float64], passes: int | None, seed: int, steps: int, batch_size: int
+    ) -> tuple[Corpus, WeightedRows, TrainSettings]:
+        """The rows that count, their loss, and how to tune on them; the last two where the settings have none."""
+        loss, settings = WeightedRows(weights), self.settings
+        rows = corpus.keep(loss.kept)
+        size = settings.batch_size or batch_size
+        return rows, loss, tuned_settings(settings, settings.steps or steps, size, len(rows), passes, seed)
+
+
+class CausalJudge(_TuningJudge):
+    """Judges completions. The more probable half agrees, by mean log probability of tokens."""
 
     def __call__(
         self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
     ) -> Judgement:
         """See ``Judge``."""
-        rows, loss, chosen = _plan_tuning(
-            self.settings, corpus, weights, steps=causal.STEPS, batch_size=causal.BATCH_SIZE, passes=passes, seed=seed
-        )
-        writer = causal.train_causal(
-            rows, loss, chosen, encoder=None, validation=None, progress=self.progress, folder=None
-        )  # fmt: skip
+        plan = self._plan(corpus, weights, passes, seed, causal.STEPS, causal.BATCH_SIZE)
+        writer = causal.train_causal(*plan, encoder=None, validation=None, progress=self.progress, folder=None)
         log_p = writer.language_model.mean_log_p(judged.prompts, judged.targets)
         known = log_p[np.isfinite(log_p)]
         agrees = ~(log_p < np.median(known)) if len(known) else np.ones(len(log_p), dtype=np.bool_)
         return Judgement(log_p=log_p, agrees=agrees)
 
 
-@dataclass(frozen=True, slots=True)
-class RetrieverJudge:
+class RetrieverJudge(_TuningJudge):
     """Judges pairs of query and passage, among the passages of all that it judges."""
-
-    settings: TrainSettings
-    progress: Progress | None = None
 
     def __call__(
         self, corpus: Corpus, judged: Corpus, *, weights: NDArray[np.float64], passes: int | None, seed: int
     ) -> Judgement:
         """See ``Judge``."""
-        rows, loss, chosen = _plan_tuning(
-            self.settings,
-            corpus,
-            weights,
-            steps=retriever.STEPS,
-            batch_size=retriever.BATCH_SIZE,
-            passes=passes,
-            seed=seed,
-        )
-        ranker = retriever.train_retriever(
-            rows, loss, chosen, encoder=None, validation=None, progress=self.progress, folder=None
-        )  # fmt: skip
+        plan = self._plan(corpus, weights, passes, seed, retriever.STEPS, retriever.BATCH_SIZE)
+        ranker = retriever.train_retriever(*plan, encoder=None, validation=None, progress=self.progress, folder=None)
         ranked = ranker.rank_own(judged)
         return Judgement(log_p=ranked.log_p, agrees=ranked.first)
-
-
-def _plan_tuning(
-    settings: TrainSettings,
-    corpus: Corpus,
-    weights: NDArray[np.float64],
-    *,
-    steps: int,
-    batch_size: int,
-    passes: int | None,
-    seed: int,
-) -> tuple[Corpus, WeightedRows, TrainSettings]:
-    """The rows that count, their loss, and how to tune on them; ``steps`` and ``batch_size`` where none are set."""
-    loss = WeightedRows(weights)
-    rows = corpus.keep(loss.kept)
-    size = settings.batch_size or batch_size
-    return rows, loss, tuned_settings(settings, settings.steps or steps, size, len(rows), passes, seed)
 
 
 def tuned_settings(

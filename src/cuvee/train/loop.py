@@ -1,4 +1,4 @@
-"""The one training loop of all fine-tuned models. Imports torch.
+"""The one training loop of all fine-tuned models, and its checkpoints. Imports torch.
 
 A loop of our own and not ``transformers.Trainer``: a study trains hundreds of small models for 30 steps, and
 needs batches that straddle epochs, losses as slopes of log probabilities, phases, rates by group, and random
@@ -9,8 +9,12 @@ for these, sets the global seeds of random, numpy and torch, and takes 5 seconds
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +25,10 @@ from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
 from cuvee.train.agreement import compare_gradients
-from cuvee.train.checkpoints import Checkpoint, copy_all, find_checkpoint, write_checkpoint
 from cuvee.train.losses.protocol import PreparedLoss
 from cuvee.train.models import PRECISIONS, random_state, restore_random_state
 from cuvee.train.schedule import (
     LoopResult,
-    ParameterGroup,
     Rows,
     Schedule,
     Trainable,
@@ -37,8 +39,7 @@ from cuvee.train.schedule import (
 )
 from cuvee.train.settings import Progress
 
-__all__ = ["ParameterGroup", "Schedule", "Trainable", "draw_batches", "phase_starts", "train_loop"]
-
+CHECKPOINT_FILE = "checkpoint.pt"
 _CLIP = 1.0  # largest norm of a gradient
 _EVALUATIONS = 10  # and checkpoints, over a training where evaluate_every or checkpoint_every is not given
 Floats = NDArray[np.float64]
@@ -292,3 +293,72 @@ class _Run:
 
 def _numbers(log_p: torch.Tensor) -> Floats:
     return np.asarray(log_p.detach().cpu().double().numpy())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """All that a training under way consists of; ``key`` says which training it is."""
+
+    key: str
+    step: int
+    weights: list[torch.Tensor]
+    optimizer: dict[str, object]
+    scheduler: dict[str, object]
+    random: list[torch.Tensor]
+    losses: list[float]
+    anchor: list[torch.Tensor]
+    agreements: list[tuple[int, float]]
+    steepest: float
+    best: list[torch.Tensor]
+    best_score: float
+    best_step: int
+    bad: int
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write ``checkpoint.pt`` under a temporary name and rename it: a kill at any instant leaves a whole one.
+
+    Raises:
+        TrainingError: the disk refuses.
+    """
+    temporary = folder / f".{CHECKPOINT_FILE}.tmp-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            torch.save({f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(folder / CHECKPOINT_FILE)
+    except OSError as exc:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{folder}: the checkpoint cannot be written ({exc}); free some disk, or leave checkpoint_every out"
+        ) from exc
+
+
+def find_checkpoint(folder: Path, key: str) -> Checkpoint | None:
+    """The checkpoint in ``folder``, or None where there is none. Only tensors and plain values are read, no code.
+
+    Raises:
+        TrainingError: it is broken, or of another training.
+    """
+    path = folder / CHECKPOINT_FILE
+    if not path.is_file():
+        return None
+    try:
+        if not zipfile.is_zipfile(path):  # what torch writes is one
+            raise zipfile.BadZipFile("cut short, or not written by torch")
+        found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError) as exc:
+        raise TrainingError(f"{path}: broken ({exc}); delete it to train from the start") from exc
+    if found.key != key:
+        raise TrainingError(f"{path}: of a training on other rows or settings; delete it, or give another folder")
+    return found
+
+
+def copy_all(source: Sequence[torch.Tensor], target: Sequence[torch.nn.Parameter]) -> None:
+    """Write values into parameters, wherever they are."""
+    with torch.no_grad():
+        for value, parameter in zip(source, target, strict=True):
+            parameter.copy_(value)

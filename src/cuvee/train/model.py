@@ -1,86 +1,166 @@
-"""Training with any trainer, and reading back what it made."""
+"""Which trainers there are, whether a training fits, training with any of them, and reading back what it made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, TypedDict, Unpack, overload
 
-from cuvee.corpus import Corpus
+from cuvee.corpus import Corpus, Task
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.records import Vectors
-from cuvee.registry import nearest_name
-from cuvee.train.fit import check_fit
-from cuvee.train.hearing import WholeProgress
+from cuvee.registry import Kind, nearest_name, resolve_name
+from cuvee.train import causal, probe, retriever
+from cuvee.train import encoder as encoder_trainer
+from cuvee.train.causal import load_causal, train_causal
+from cuvee.train.encoder import load_finetuned, train_encoder
 from cuvee.train.judging import make_judge
+from cuvee.train.losses import build_loss
 from cuvee.train.losses.rows import name_failure
+from cuvee.train.probe import load_probe, train_probe
 from cuvee.train.ready import make_ready
+from cuvee.train.retriever import load_retriever, train_retriever
 from cuvee.train.settings import (
+    Description,
     Predictor,
     Progress,
     Ranker,
     TextWriter,
     Trained,
+    Trainer,
     TrainSettings,
     read_description,
+    refuse_idle,
 )
-from cuvee.train.trainers import DEFAULT_STEPS, LOADERS, TRAINERS, find_trainer
+
+_TWO_LAWS = ("imp", "dimp")
+_NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone", "online_source_weight")
+TRAINERS: Mapping[str, Trainer] = {
+    "probe": train_probe,
+    "encoder": train_encoder,
+    "causal": train_causal,
+    "retriever": train_retriever,
+}
+_TRAINER = Kind(
+    name="trainer", takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder")
+)
+DEFAULT_STEPS: Mapping[str, int] = {
+    "probe": probe.STEPS,
+    "encoder": encoder_trainer.STEPS,
+    "causal": causal.STEPS,
+    "retriever": retriever.STEPS,
+}
+"""Optimiser steps of each where none are asked for."""
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("probe", "encoder"),
+    "generation": ("causal",),
+    "retrieval": ("retriever",),
+}
+"""Which of ``TRAINERS`` serve a task."""
+Loader = Callable[[Path, Description, Encoder | None], Trained]
+LOADERS: Mapping[str, Loader] = {
+    "probe": load_probe,
+    "encoder": load_finetuned,
+    "causal": load_causal,
+    "retriever": load_retriever,
+}
+
+
+def find_trainer(name: str) -> Trainer:
+    """The trainer of the table, or the user's own.
+
+    Raises:
+        ConfigError: there is none, or it is not trusted.
+    """
+    return resolve_name(name, TRAINERS, _TRAINER)
+
+
+def check_fit(settings: TrainSettings, task: Task) -> None:
+    """See that a training with these settings could begin: it looks at no rows and no files, and loads no model.
+
+    Raises:
+        ConfigError: an unknown trainer or loss, a trainer of another task, a setting that the trainer or the loss has
+            no use for, or a loss that the task has no use for.
+    """
+    find_trainer(settings.trainer)
+    if settings.trainer in TRAINERS and settings.trainer not in TASKS[task]:
+        valid = " or ".join(TASKS[task])
+        raise ConfigError(f"trainer {settings.trainer!r} is not for task {task!r}; set trainer: {valid}")
+    refuse_idle(settings)
+    build_loss(settings)
+    if task == "retrieval" and settings.loss in _TWO_LAWS:
+        raise ConfigError(
+            f"loss {settings.loss!r} divides two laws of a target, and a retriever has none; set loss: "
+            "agreement_filter, source_weight or curriculum"
+        )
+
+
+def needs_real_rows(settings: TrainSettings) -> bool:
+    """Whether the loss cannot train on a blend without real rows, such as a study's synthetic-only baseline.
+
+    Such a blend is then trained with loss ``ce``. Of a loss of the user's own nothing is known: False.
+    """
+    if settings.loss == "source_weight":  # weight 0 drops the synthetic rows
+        return not settings.source_weight
+    return settings.loss in _NEEDING_REAL
+
+
+def without_loss(settings: TrainSettings) -> TrainSettings:
+    """The same training with loss ``ce``, and none of the settings that belong to a loss."""
+    return replace(
+        settings, loss="ce", source_weight=None, gamma=None, clip=None, q=None, alpha=None, beta=None, pull=None,
+        synthetic_share=None, floor=None,
+    )  # fmt: skip
+
+
+class WholeProgress:
+    """Passes on what checkers and the training tell, as one count: ``done`` never falls; it is ``all`` at the end only.
+
+    How many tunings there will be is not known beforehand, so ``all`` grows with each.
+
+    Args:
+        progress: hears it.
+        steps: of the training, as far as is known before it begins.
+    """
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self._progress, self._steps, self._before = progress, steps, 0
+
+    def tune(self, done: int, total: int, loss: float) -> None:
+        """``done`` of ``total`` steps of one tuning."""
+        self._progress(self._before + done, self._before + total + self._steps, loss)
+        if done == total:
+            self._before += total
+
+    def train(self, done: int, total: int, loss: float) -> None:
+        """``done`` of ``total`` steps of the training itself."""
+        self._progress(self._before + done, self._before + total, loss)
+
+
+class _Options(TypedDict, total=False):
+    loss: str
+    steps: int | None
+    seed: int
+    encoder: Encoder | None
+    validation: Corpus | None
+    progress: Progress | None
+    folder: Path | None
 
 
 @overload
-def train_model(
-    corpus: Corpus,
-    *,
-    trainer: Literal["causal"],
-    loss: str = ...,
-    steps: int | None = ...,
-    seed: int = ...,
-    encoder: Encoder | None = ...,
-    validation: Corpus | None = ...,
-    progress: Progress | None = ...,
-    folder: Path | None = ...,
-) -> TextWriter: ...
+def train_model(corpus: Corpus, *, trainer: Literal["causal"], **options: Unpack[_Options]) -> TextWriter: ...
+@overload
+def train_model(corpus: Corpus, *, trainer: Literal["retriever"], **options: Unpack[_Options]) -> Ranker: ...
 @overload
 def train_model(
-    corpus: Corpus,
-    *,
-    trainer: Literal["retriever"],
-    loss: str = ...,
-    steps: int | None = ...,
-    seed: int = ...,
-    encoder: Encoder | None = ...,
-    validation: Corpus | None = ...,
-    progress: Progress | None = ...,
-    folder: Path | None = ...,
-) -> Ranker: ...
-@overload
-def train_model(
-    corpus: Corpus,
-    *,
-    trainer: Literal["probe", "encoder"] = ...,
-    loss: str = ...,
-    steps: int | None = ...,
-    seed: int = ...,
-    encoder: Encoder | None = ...,
-    validation: Corpus | None = ...,
-    progress: Progress | None = ...,
-    folder: Path | None = ...,
+    corpus: Corpus, *, trainer: Literal["probe", "encoder"] = ..., **options: Unpack[_Options]
 ) -> Predictor: ...
 @overload
 def train_model(
-    corpus: Corpus,
-    *,
-    trainer: str = ...,
-    loss: str = ...,
-    steps: int | None = ...,
-    seed: int = ...,
-    encoder: Encoder | None = ...,
-    settings: TrainSettings | None = ...,
-    validation: Corpus | None = ...,
-    progress: Progress | None = ...,
-    folder: Path | None = ...,
+    corpus: Corpus, *, trainer: str = ..., settings: TrainSettings | None = ..., **options: Unpack[_Options]
 ) -> Trained: ...
 def train_model(
     corpus: Corpus,

@@ -15,11 +15,17 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import BUILT_IN, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.probe import Descent, ProbeModel, fit_objective
-from cuvee.records import Vectors
-from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
-from cuvee.train.ready import make_ready, mark_synthetic
-from cuvee.train.settings import PREDICTOR_FILE, Description, Progress, TrainSettings, read_layer, write_description
+from cuvee.train.ready import mark_synthetic
+from cuvee.train.settings import (
+    PREDICTOR_FILE,
+    Description,
+    Progress,
+    TrainSettings,
+    read_layer,
+    refuse_idle,
+    write_description,
+)
 
 _WEIGHTS_FILE = "probe.npz"
 STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
@@ -100,80 +106,19 @@ def train_probe(
     """
     if folder is not None:
         raise ConfigError(f"folder is {str(folder)!r}, but trainer 'probe' writes no checkpoints; leave it out")
-    settings = fill_probe_settings(settings)
+    refuse_idle(settings)
+    steps, batch_size = settings.steps or STEPS, settings.batch_size or _BATCH_SIZE
+    rate = settings.learning_rate or _LEARNING_RATE
     used = encoder or load_encoder()
     vectors = used.encode(corpus.texts)
     held_out = None
     if loss.needs_gradients and validation is not None:
         held_out = used.encode(validation.texts), validation.targets
-    model = _fit(vectors, corpus, loss, settings, held_out)
+    descent = Descent(steps=steps, batch=batch_size, learning_rate=rate, seed=settings.seed)
+    model = fit_objective(vectors, corpus.targets, loss, descent, synthetic=mark_synthetic(corpus), validation=held_out)
     if progress is not None:
         columns = [model.labels.index(t) for t in corpus.targets]
         log_p = model.log_proba(vectors)[np.arange(len(columns)), columns]
-        steps = settings.steps or STEPS
         progress(steps, steps, float(loss.values(np.arange(len(columns)), log_p).mean()))
-    return ProbePredictor(model, used, settings)
-
-
-def train_on_vectors(
-    vectors: Vectors, targets: Sequence[str], *, synthetic: NDArray[np.bool_] | None = None, settings: TrainSettings
-) -> ProbeModel:
-    """Train a probe on vectors that are already there: the same bits as ``train_model`` on their texts.
-
-    Every row is a group of its own.
-
-    Args:
-        vectors: shape (n, d), unit rows.
-        targets: n labels.
-        synthetic: shape (n,), marks the synthetic rows; by default all rows are real.
-        settings: as for ``train_model`` with trainer ``probe``.
-
-    Raises:
-        ConfigError: the loss or a setting does not fit.
-        TrainingError: no rows of positive weight, or one label only.
-    """
-    marks = np.zeros(len(targets), dtype=np.bool_) if synthetic is None else np.asarray(synthetic, dtype=np.bool_)
-    origins = np.where(marks, "synthetic", "real").tolist()
-    # a text that is its row's number leads back to the row's vector
-    rows = [{"text": str(i), "target": t, "origin": o} for i, (t, o) in enumerate(zip(targets, origins, strict=True))]
-    corpus = Corpus.from_rows(rows)
-
-    def look_up(texts: Sequence[str]) -> Vectors:
-        return vectors[[int(text) for text in texts]]
-
-    ready = make_ready(corpus, fill_probe_settings(settings), validation=None, encode=look_up)
-    held_out = None if ready.validation is None else (look_up(ready.validation.texts), ready.validation.targets)
-    return _fit(look_up(ready.corpus.texts), ready.corpus, ready.loss, ready.settings, held_out)
-
-
-def fill_probe_settings(settings: TrainSettings) -> TrainSettings:
-    """The settings with the probe's defaults in place of None.
-
-    Raises:
-        ConfigError: a setting that only fine-tuning has.
-    """
-    refuse_idle(dataclasses.replace(settings, trainer="probe"))
-    return dataclasses.replace(
-        settings,
-        steps=settings.steps or STEPS,
-        batch_size=settings.batch_size or _BATCH_SIZE,
-        learning_rate=settings.learning_rate or _LEARNING_RATE,
-    )
-
-
-def _fit(
-    vectors: Vectors,
-    corpus: Corpus,
-    loss: PreparedLoss,
-    settings: TrainSettings,
-    validation: tuple[Vectors, Sequence[str]] | None,
-) -> ProbeModel:
-    descent = Descent(
-        steps=settings.steps or STEPS,
-        batch=settings.batch_size or _BATCH_SIZE,
-        learning_rate=settings.learning_rate or _LEARNING_RATE,
-        seed=settings.seed,
-    )
-    return fit_objective(
-        vectors, corpus.targets, loss, descent, synthetic=mark_synthetic(corpus), validation=validation
-    )
+    filled = dataclasses.replace(settings, steps=steps, batch_size=batch_size, learning_rate=rate)
+    return ProbePredictor(model, used, filled)

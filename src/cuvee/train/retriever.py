@@ -9,18 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
-from cuvee.errors import ConfigError, MissingDependency, TrainingError
+from cuvee.errors import ConfigError, TrainingError
 from cuvee.records import Vectors
-from cuvee.train.idle import refuse_idle
 from cuvee.train.losses import PreparedLoss
 from cuvee.train.ready import mark_synthetic
-from cuvee.train.settings import Description, Progress, TrainSettings, write_description
+from cuvee.train.settings import Description, Progress, TrainSettings, refuse_idle, require_packages, write_description
 
 if TYPE_CHECKING:
     from cuvee.train.retriever_model import BiEncoder, RankedPairs
@@ -80,7 +78,7 @@ def train_retriever(
         ConfigError: another task, an unknown device, or a setting it has no use for.
     """
     del encoder  # every trainer and loader is given one
-    require_sentence_transformers()
+    require_packages("retriever", "torch", "sentence_transformers")
     from cuvee.train.loop import train_loop
     from cuvee.train.retriever_model import BiEncoder, RetrieverRows
     from cuvee.train.schedule import plan_schedule
@@ -139,20 +137,9 @@ def load_retriever(folder: Path, description: Description, encoder: Encoder | No
         InputError: its files are missing or broken. MissingDependency: sentence-transformers is missing.
     """
     del encoder  # every trainer and loader is given one
-    require_sentence_transformers()
+    require_packages("retriever", "torch", "sentence_transformers")
     from cuvee.train.retriever_model import BiEncoder
 
     settings = description.settings
     model = BiEncoder.read_weights(folder, device=settings.device or "auto", max_length=settings.max_length)
     return BiEncoderRanker(model, settings)
-
-
-def require_sentence_transformers() -> None:
-    """See that what the retriever stands on is installed.
-
-    Raises:
-        MissingDependency: it is not.
-    """
-    missing = [name for name in ("torch", "sentence_transformers") if find_spec(name) is None]
-    if missing:
-        raise MissingDependency(f"trainer 'retriever' needs {' and '.join(missing)}: pip install 'cuvee[train]'")

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
-from cuvee.errors import InputError
+from cuvee.errors import ConfigError, InputError, MissingDependency
 from cuvee.inputs import bounded_memory, explain_damage, first_line, show_value
 from cuvee.records import Vectors
 
@@ -29,17 +30,22 @@ _FORMAT = 1
 
 Precision = Literal["auto", "float32", "bfloat16"]
 _COUNTS = (
-    "steps",
-    "batch_size",
-    "max_length",
-    "lora_rank",
-    "accumulate",
-    "checkpoint_every",
-    "patience",
-    "evaluate_every",
-)
+    "steps", "batch_size", "max_length", "lora_rank", "accumulate", "checkpoint_every", "patience", "evaluate_every",
+)  # fmt: skip
 _ABOVE_ZERO = ("learning_rate", "head_learning_rate", "lora_alpha", "temperature", "gamma", "clip")
 _AT_LEAST_ZERO = ("alpha", "beta", "pull")
+_OF_FINE_TUNING = (
+    "head_learning_rate", "max_length", "model", "device", "lora_rank", "lora_alpha", "accumulate", "checkpoint_every",
+    "patience", "evaluate_every", "precision", "gradient_checkpointing", "packing", "temperature",
+)  # fmt: skip
+# settings that each trainer has no use for: given, they are refused and not ignored
+_IDLE: Mapping[str, Sequence[str]] = {
+    "probe": _OF_FINE_TUNING,
+    "encoder": ("packing", "temperature"),
+    "causal": ("head_learning_rate", "temperature"),
+    "retriever": ("head_learning_rate", "packing", "accumulate"),
+}
+_REMEDIES = {"probe": "leave it out, or set trainer: encoder"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +139,28 @@ class TrainSettings:
             raise ValueError(f"synthetic_share is {self.synthetic_share!r}; it must be above 0 and below 1")
         if self.floor is not None and not 0 <= self.floor <= 1:
             raise ValueError(f"floor is {self.floor!r}; it must be from 0 to 1")
+
+
+def refuse_idle(settings: TrainSettings) -> None:
+    """See that no setting is given that the trainer has no use for, or that lacks the setting it goes with.
+
+    A trainer of the user's own takes what it likes.
+
+    Raises:
+        ConfigError: one is, with its name and value.
+    """
+    for name in _IDLE.get(settings.trainer, ()):
+        if (value := getattr(settings, name)) is not None:
+            remedy = _REMEDIES.get(settings.trainer, "leave it out")
+            raise ConfigError(f"{name} is {value!r}, but trainer {settings.trainer!r} has no {name}; {remedy}")
+    if settings.trainer not in _IDLE:
+        return
+    if settings.evaluate_every is not None and settings.patience is None:
+        raise ConfigError(f"evaluate_every is {settings.evaluate_every}, but it is for patience alone; set patience")
+    if settings.lora_alpha is not None and settings.lora_rank is None:
+        raise ConfigError(f"lora_alpha is {settings.lora_alpha:g}, but there are no adapters; set lora_rank")
+    if settings.trainer == "retriever" and settings.batch_size == 1:
+        raise ConfigError("batch_size is 1, but negatives are the other rows of a batch; give at least 2")
 
 
 @runtime_checkable
@@ -309,3 +337,15 @@ def read_layer(path: Path, name: str, *, labels: int, axis: int) -> tuple[NDArra
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
         raise InputError(f"{path}: holds numbers that are not finite; train again")
     return weights, bias
+
+
+def require_packages(trainer: str, *names: str, remedy: str = "") -> None:
+    """See that what a trainer stands on is installed.
+
+    Raises:
+        MissingDependency: it is not.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        needed = " and ".join(missing)
+        raise MissingDependency(f"trainer {trainer!r} needs {needed}: pip install 'cuvee[train]'{remedy}")
