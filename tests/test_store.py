@@ -200,6 +200,10 @@ DELETED = "logs 0 reads of the locked test, and locked-test.jsonl beside it logs
         (lambda file: file.unlink(), DELETED),
         (lambda file: file.write_bytes(b""), r"damaged \(it is empty\)"),
         (lambda file: change(file, "DELETE FROM access WHERE reason = 'confirmation'"), "one of them was changed"),
+        (
+            lambda file: change(file, "DELETE FROM identity WHERE key = 'seeds'"),
+            "the study that they belong to does not",
+        ),
         (lambda file: file.with_name("locked-test.jsonl").unlink(), "locked-test.jsonl was deleted or emptied"),
         (lambda file: file.with_name("locked-test.jsonl").write_bytes(b"\xff\n"), "locked-test.jsonl, line 1: damaged"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -96,7 +97,7 @@ def init(
     schema = target.with_name("study.schema.json")
     schema.write_text(config_schema(), encoding="utf-8")
     console.out.print(f"{data}: columns {', '.join(names)}; text is {text!r}, label is {label!r}")
-    console.out.print(f"wrote {target} and {schema}; next: cuvee run {target}")
+    console.out.print(f"wrote {target} and {schema}; next: cuvee run {shlex.quote(str(target))}")
 
 
 @may_trust

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -146,7 +147,7 @@ def train(
         console.out.print(
             f"trained {chosen} on {len(corpus)} rows with loss {said}; wrote {out}; "
             + (f"pushed to {address}; " if address else "")
-            + f"next: cuvee evaluate {out} TEST_FILE",
+            + f"next: cuvee evaluate {shlex.quote(str(out))} TEST_FILE",
         )
 
 

@@ -26,7 +26,7 @@ def check_settings(settings: Mapping[str, bool | int | float | str]) -> None:
     known = {each.name for each in fields(TrainSettings)} - decided
     unknown = next((name for name in settings if name not in known), None)
     if unknown is not None:
-        raise ValueError(f"settings has {unknown!r}; {nearest_name(unknown, known)}")
+        raise ValueError(f"settings has {unknown!r}; {nearest_name(unknown, sorted(known))}")
     TypeAdapter(TrainSettings).validate_python(dict(settings))
 
 

@@ -97,6 +97,8 @@ def compare_logs(folder: Path, database: Sequence[Entry], file: Sequence[Entry])
         happened = "it was deleted or emptied, and its trials with it"
     elif not file:
         happened = f"{FILE} was deleted or emptied"
+    elif [entry for entry in database if entry[0] != STUDY] == [entry for entry in file if entry[0] != STUDY]:
+        happened = "the reads agree, but the study that they belong to does not"
     else:
         happened = "one of them was changed, or is of another time"
     reads = [sum(reason != STUDY for reason, _ in log) for log in (database, file)]
@@ -129,9 +131,11 @@ def repair_trials(folder: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as database, database:
         file, known = read_file(folder, broken=True), read_database(database)
         both = [*file, *(entry for entry in known if entry not in file)]
-        both.sort(key=lambda entry: entry[0] != STUDY)
+        study = [entry for entry in both if entry[0] == STUDY][:1]  # where the two name different ones, the file's
+        both = [*study, *(entry for entry in both if entry[0] != STUDY)]
         if both != known:
             database.execute("DELETE FROM access")
+            database.execute("DELETE FROM identity")
             for entry in both:
                 add_entry(database, entry)
         content = write_file(both)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -62,7 +63,7 @@ def note_failed(study: Study, pools: Iterable[StoredPool]) -> None:
     requests, are = ("request", "is") if reasons.total() == 1 else ("requests", "are")
     study.stages.listener.noted(
         f"{reasons.total()} {requests} failed for good ({kinds}) and {are} not asked again; "
-        f"to ask again: cuvee generate {study.folder.path} --retry-failed"
+        f"to ask again: cuvee generate {shlex.quote(str(study.folder.path))} --retry-failed"
     )
 
 

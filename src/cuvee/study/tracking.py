@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
@@ -66,17 +67,26 @@ class _Kept:
     run: str
 
 
+_SCHEMES = ("file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+
+
 def check_tracking(config: StudyConfig) -> None:
     """Refuse a study that is to be tracked where that is not possible, before anything is spent.
 
     Raises:
         MissingDependency: MLflow is not installed.
-        ConfigError: a variable that its URI names is not set.
+        ConfigError: a variable that its URI names is not set, or MLflow stores nothing at such an address.
     """
     if config.track is not None and find_spec("mlflow") is None:
         raise MissingDependency("track.mlflow needs MLflow: pip install 'cuvee[mlflow]', or leave track out")
     for name in unset_variables([config.track.mlflow] if config.track is not None else []):
         raise ConfigError(f"track.mlflow: the environment variable {name} is not set; export it")
+    scheme = "" if config.track is None else urlsplit(config.track.mlflow).scheme.partition("+")[0]
+    if len(scheme) > 1 and scheme not in _SCHEMES:  # one letter is a drive
+        raise ConfigError(
+            f"track.mlflow begins with {scheme}:, where MLflow stores nothing; give a folder, or an "
+            f"address that begins with one of {', '.join(_SCHEMES)}"
+        )
 
 
 def track_study(study: Study, advice: Advice, trained: Sequence[TrainedTrials]) -> None:
