@@ -15,14 +15,10 @@ from cuvee.records import Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.train import causal, probe, retriever
 from cuvee.train import encoder as encoder_trainer
-from cuvee.train.causal import load_causal, train_causal
-from cuvee.train.encoder import load_finetuned, train_encoder
 from cuvee.train.judging import make_judge
 from cuvee.train.losses import build_loss
 from cuvee.train.losses.rows import name_failure
-from cuvee.train.probe import load_probe, train_probe
 from cuvee.train.ready import make_ready
-from cuvee.train.retriever import load_retriever, train_retriever
 from cuvee.train.settings import (
     Description,
     Predictor,
@@ -39,10 +35,10 @@ from cuvee.train.settings import (
 _TWO_LAWS = ("imp", "dimp")
 _NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone", "online_source_weight")
 TRAINERS: Mapping[str, Trainer] = {
-    "probe": train_probe,
-    "encoder": train_encoder,
-    "causal": train_causal,
-    "retriever": train_retriever,
+    "probe": probe.train_probe,
+    "encoder": encoder_trainer.train_encoder,
+    "causal": causal.train_causal,
+    "retriever": retriever.train_retriever,
 }
 _TRAINER = Kind(
     name="trainer", takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder")
@@ -62,10 +58,10 @@ TASKS: Mapping[str, tuple[str, ...]] = {
 """Which of ``TRAINERS`` serve a task."""
 Loader = Callable[[Path, Description, Encoder | None], Trained]
 LOADERS: Mapping[str, Loader] = {
-    "probe": load_probe,
-    "encoder": load_finetuned,
-    "causal": load_causal,
-    "retriever": load_retriever,
+    "probe": probe.load_probe,
+    "encoder": encoder_trainer.load_finetuned,
+    "causal": causal.load_causal,
+    "retriever": retriever.load_retriever,
 }
 
 

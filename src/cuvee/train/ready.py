@@ -60,11 +60,19 @@ def make_ready(
     """
     loss = build_loss(settings)
     corpus = corpus if (corpus.weights > 0).all() else corpus.keep(corpus.weights > 0)
-    prepared = loss.prepare(_look_at(corpus, settings, validation, encode, judge, progress))
+
+    def prepare(corpus: Corpus, validation: Corpus | None) -> PreparedLoss:
+        rows = TrainingRows(
+            corpus=corpus, synthetic=mark_synthetic(corpus), validation=validation, encode=encode,
+            seed=settings.seed, judge=judge,
+        )  # fmt: skip
+        return loss.prepare(rows if progress is None else dataclasses.replace(rows, heard=progress))
+
+    prepared = prepare(corpus, validation)
     if prepared.needs_gradients and validation is None:
         held = _hold_out(corpus, settings)
         validation, corpus = corpus.keep(held), corpus.keep(~held)
-        prepared = loss.prepare(_look_at(corpus, settings, validation, encode, judge, progress))
+        prepared = prepare(corpus, validation)
     kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
     if len(kept) == 0:
         raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")
@@ -78,25 +86,6 @@ def make_ready(
 def mark_synthetic(corpus: Corpus) -> NDArray[np.bool_]:
     """Which rows are synthetic, shape (n,)."""
     return np.array([origin == "synthetic" for origin in corpus.origins], dtype=np.bool_)
-
-
-def _look_at(
-    corpus: Corpus,
-    settings: TrainSettings,
-    validation: Corpus | None,
-    encode: Callable[[Sequence[str]], Vectors],
-    judge: Judge | None,
-    progress: Progress | None,
-) -> TrainingRows:
-    found = TrainingRows(
-        corpus=corpus,
-        synthetic=mark_synthetic(corpus),
-        validation=validation,
-        encode=encode,
-        seed=settings.seed,
-        judge=judge,
-    )
-    return found if progress is None else dataclasses.replace(found, heard=progress)
 
 
 def _hold_out(corpus: Corpus, settings: TrainSettings) -> NDArray[np.bool_]:

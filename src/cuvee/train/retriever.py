@@ -88,45 +88,26 @@ def train_retriever(
     refuse_idle(settings)
     schedule = plan_schedule(settings, corpus, validation, steps=STEPS, batch_size=BATCH_SIZE)
     source = settings.model or DEFAULT_ENCODER
-    model = BiEncoder.from_pretrained(
-        find_minilm() if source == DEFAULT_ENCODER else source,
-        device=settings.device or "auto",
-        max_length=settings.max_length,
-        most_length=_MAX_LENGTH,
-    )
-    filled = dataclasses.replace(
-        settings,
-        steps=schedule.steps,
-        batch_size=schedule.batch_size,
-        learning_rate=settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE),
-        temperature=settings.temperature or _TEMPERATURE,
-        model=source,
-        device=settings.device or "auto",
-        max_length=model.max_length,
-    )
+    device, temperature = settings.device or "auto", settings.temperature or _TEMPERATURE
+    rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)
+    place = find_minilm() if source == DEFAULT_ENCODER else source
+    model = BiEncoder.from_pretrained(place, device=device, max_length=settings.max_length, most_length=_MAX_LENGTH)
     if settings.lora_rank is not None:
         model.add_adapters(settings.lora_rank, settings.lora_alpha, settings.seed)
     if settings.gradient_checkpointing:
         model.save_memory()
-    rows = RetrieverRows(
-        model,
-        corpus,
-        validation,
-        temperature=filled.temperature or _TEMPERATURE,
-        learning_rate=filled.learning_rate or _LEARNING_RATE,
-    )
+    rows = RetrieverRows(model, corpus, validation, temperature=temperature, learning_rate=rate)
     if rows.passages < 2:
         raise TrainingError("all training rows have the same passage, so there are no negatives; give rows of others")
     train_loop(
-        rows,
-        loss,
-        schedule,
-        synthetic=mark_synthetic(corpus),
-        validate=rows.validate if rows.held_out else None,
-        progress=progress,
-        folder=folder,
-    )
+        rows, loss, schedule, synthetic=mark_synthetic(corpus), validate=rows.validate if rows.held_out else None,
+        progress=progress, folder=folder,
+    )  # fmt: skip
     model.merge_adapters()
+    filled = dataclasses.replace(
+        settings, steps=schedule.steps, batch_size=schedule.batch_size, learning_rate=rate, temperature=temperature,
+        model=source, device=device, max_length=model.max_length,
+    )  # fmt: skip
     return BiEncoderRanker(model, filled)
 
 

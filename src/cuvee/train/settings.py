@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,14 @@ _COUNTS = (
     "steps", "batch_size", "max_length", "lora_rank", "accumulate", "checkpoint_every", "patience", "evaluate_every",
 )  # fmt: skip
 _ABOVE_ZERO = ("learning_rate", "head_learning_rate", "lora_alpha", "temperature", "gamma", "clip")
-_AT_LEAST_ZERO = ("alpha", "beta", "pull")
+_RULES: Sequence[tuple[Sequence[str], Callable[[Any], bool], str]] = (
+    (_COUNTS, lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1"),
+    (_ABOVE_ZERO, lambda v: bool(np.isfinite(v) and v > 0), "a finite number above 0"),
+    (("alpha", "beta", "pull"), lambda v: bool(np.isfinite(v) and v >= 0), "a finite number of at least 0"),
+    (("q",), lambda v: 0 < v <= 1, "above 0, at most 1"),
+    (("synthetic_share",), lambda v: 0 < v < 1, "above 0 and below 1"),
+    (("floor",), lambda v: 0 <= v <= 1, "from 0 to 1"),
+)
 _OF_FINE_TUNING = (
     "head_learning_rate", "max_length", "model", "device", "lora_rank", "lora_alpha", "accumulate", "checkpoint_every",
     "patience", "evaluate_every", "precision", "gradient_checkpointing", "packing", "temperature",
@@ -116,29 +123,12 @@ class TrainSettings:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
-        for name in _ABOVE_ZERO:
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}; it must be a finite number above 0")
-        for name in _AT_LEAST_ZERO:
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value!r}; it must be a finite number of at least 0")
-        self._check_fractions()
+        for names, fits, wanted in _RULES:
+            for name in names:
+                if (value := getattr(self, name)) is not None and not fits(value):
+                    raise ValueError(f"{name} is {value!r}; it must be {wanted}")
         if self.precision is not None and self.precision not in get_args(Precision):
             raise ValueError(f"precision is {self.precision!r}; valid: {', '.join(get_args(Precision))}")
-
-    def _check_fractions(self) -> None:
-        if self.q is not None and not 0 < self.q <= 1:
-            raise ValueError(f"q is {self.q!r}; it must be above 0, at most 1")
-        if self.synthetic_share is not None and not 0 < self.synthetic_share < 1:
-            raise ValueError(f"synthetic_share is {self.synthetic_share!r}; it must be above 0 and below 1")
-        if self.floor is not None and not 0 <= self.floor <= 1:
-            raise ValueError(f"floor is {self.floor!r}; it must be from 0 to 1")
 
 
 def refuse_idle(settings: TrainSettings) -> None:

@@ -46,7 +46,7 @@ class ImportanceLoss:
     and log probabilities are means over tokens. That is three short trainings before the training.
     """
 
-    clip: float
+    clip: float = 10.0
 
     def prepare(self, rows: TrainingRows) -> WeightedRows:
         """Static weights; the batch mean is relative to the mean of all weights."""
@@ -110,8 +110,8 @@ class DynamicImportanceLoss:
     Completions: P' is the model tuned on the real rows, one short training; log probabilities are means over tokens.
     """
 
-    gamma: float
-    clip: float
+    gamma: float = 1.0
+    clip: float = 10.0
 
     def prepare(self, rows: TrainingRows) -> DynamicRows:
         """Fits the checker."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.errors import ConfigError
 from cuvee.train.losses.protocol import Phase, TrainingRows
 from cuvee.train.losses.rows import WeightedRows
 
@@ -33,8 +34,8 @@ class Curriculum:
     enough to converge the real-only one. Where one source is missing, the other one takes all steps.
     """
 
-    synthetic_share: float
-    pull: float
+    synthetic_share: float = 0.5
+    pull: float = 0.01
 
     def prepare(self, rows: TrainingRows) -> WeightedRows:
         """Two phases."""
@@ -96,7 +97,7 @@ class OnlineSourceWeight:
     single batches averages out: a source of permuted labels falls to ``floor``, one like the real rows stays near 1.
     """
 
-    floor: float
+    floor: float = 0.0
 
     def prepare(self, rows: TrainingRows) -> OnlineRows:
         """Weight 1 for every row, to begin with."""
@@ -132,7 +133,7 @@ class GeneralizedCrossEntropy:
     (Zhang and Sabuncu 2018, arXiv 1805.07836; q = 0.7 there). For all rows, real ones too.
     """
 
-    q: float
+    q: float = 0.7
 
     def prepare(self, rows: TrainingRows) -> GeneralizedRows:
         """The same for every row."""
@@ -168,8 +169,12 @@ class SymmetricCrossEntropy:
     arXiv 1908.06112; alpha 0.1, beta 1 on ten classes, 6 and 0.1 on a hundred). For all rows, real ones too.
     """
 
-    alpha: float
-    beta: float
+    alpha: float = 0.1
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha + self.beta == 0:
+            raise ConfigError("loss 'sce' has alpha and beta of 0, so nothing would be learnt; give one above 0")
 
     def prepare(self, rows: TrainingRows) -> SymmetricRows:
         """The same for every row."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.errors import TrainingError
+from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.probe import encode_targets, fit_probe, stratified_folds
 from cuvee.train.losses.checkers import (
@@ -124,13 +124,22 @@ class SourceWeightedRows(WeightedRows):
 
 @dataclass(frozen=True, slots=True)
 class SourceWeight:
-    """Synthetic rows count ``weight``, real rows 1: 0 is real-only, 1 is pooled, bit for bit.
+    """Synthetic rows count ``source_weight``, real rows 1: 0 is real-only, 1 is pooled, bit for bit.
 
     None chooses the weight by cross-validation (``choose_weight``).
     """
 
-    weight: float | None
+    source_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        weight = self.source_weight
+        if weight is not None and not (np.isfinite(weight) and weight >= 0):
+            raise ConfigError(
+                "loss 'source_weight' needs source_weight, a number of at least 0, or none to choose it from the real "
+                f"rows; it is {weight!r}"
+            )
 
     def prepare(self, rows: TrainingRows) -> SourceWeightedRows:
         """1 for real and the weight for synthetic rows."""
-        return SourceWeightedRows(rows.synthetic, choose_weight(rows) if self.weight is None else self.weight)
+        weight = self.source_weight
+        return SourceWeightedRows(rows.synthetic, choose_weight(rows) if weight is None else weight)
