@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from cuvee.errors import IncomparableError
-from cuvee.evaluate.judged import Codes, Floats, Judged, WeightedScore, block_sizes, percentiles
+from cuvee.evaluate.judged import (
+    Codes,
+    Floats,
+    Judged,
+    WeightedScore,
+    block_sizes,
+    collect_scores,
+    percentiles,
+    resample_groups,
+)
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Estimate
 from cuvee.records.measurement import value_lines, value_table
@@ -63,8 +73,12 @@ def compare_predictors(first: J, second: J, *, seed: int = 0) -> PairedScores:
     n, groups = len(first.groups), int(first.groups.max()) + 1
     ones, none = np.ones((1, n)), np.zeros((1, n))
     sides = {name: (float(s(_pair(ones, none))[0]), float(s(_pair(none, ones))[0])) for name, s in scores.items()}
-    drawn = _draw_differences(scores, first.groups, derive_rng(seed, "evaluate", "paired"))
-    swapped, kind = _swap_differences(scores, first.groups, derive_rng(seed, "evaluate", "swaps"))
+    resamples = resample_groups(first.groups, derive_rng(seed, "evaluate", "paired"), PAIRED_RESAMPLES, 2 * n)
+    drawn = collect_scores({name: partial(_resampled_difference, s) for name, s in scores.items()}, resamples)
+    total, exact = (2**groups, True) if groups <= _EXACT_GROUPS else (PERMUTATIONS, False)
+    swaps = _swap_groups(first.groups, derive_rng(seed, "evaluate", "swaps"), total, exact=exact)
+    swapped = collect_scores({name: partial(_swapped_difference, s) for name, s in scores.items()}, swaps)
+    kind = f"all {total} swaps" if exact else f"{total} random swaps"
     values = {}
     for name, (one, other) in sides.items():
         low, high = percentiles(drawn[name])
@@ -80,25 +94,9 @@ def compare_predictors(first: J, second: J, *, seed: int = 0) -> PairedScores:
     return PairedScores(n=n, groups=groups, values=values)
 
 
-def _draw_differences(
-    scores: Mapping[str, WeightedScore], groups: Codes, rng: np.random.Generator
-) -> dict[str, Floats]:
-    count, found = int(groups.max()) + 1, _Collected(scores)
-    for size in block_sizes(PAIRED_RESAMPLES, 2 * len(groups)):
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)[:, groups]
-        none = np.zeros_like(weights)
-        found.add(_pair(weights, none), _pair(none, weights))
-    return found.differences()
-
-
-def _swap_differences(
-    scores: Mapping[str, WeightedScore], groups: Codes, rng: np.random.Generator
-) -> tuple[dict[str, Floats], str]:
-    """Differences with the answers of groups swapped, the identity among them."""
-    count, found = int(groups.max()) + 1, _Collected(scores)
-    exact = count <= _EXACT_GROUPS
-    total = 2**count if exact else PERMUTATIONS
-    done = 0
+def _swap_groups(groups: Codes, rng: np.random.Generator, total: int, *, exact: bool) -> Iterator[Floats]:
+    """Blocks of swaps, 1 for the items whose answers are swapped, by group; the identity comes first."""
+    count, done = int(groups.max()) + 1, 0
     for size in block_sizes(total, 2 * len(groups)):
         if exact:
             numbers = np.arange(done, done + size)
@@ -108,24 +106,16 @@ def _swap_differences(
             if done == 0:
                 swaps[0] = 0.0
         done += size
-        away = swaps[:, groups]
-        found.add(_pair(1.0 - away, away), _pair(away, 1.0 - away))
-    return found.differences(), f"all {total} swaps" if exact else f"{total} random swaps"
+        yield swaps[:, groups]
 
 
-class _Collected:
-    """Differences of scores under two sets of weights, block after block."""
+def _resampled_difference(score: WeightedScore, weights: Floats) -> Floats:
+    none = np.zeros_like(weights)
+    return score(_pair(weights, none)) - score(_pair(none, weights))
 
-    def __init__(self, scores: Mapping[str, WeightedScore]) -> None:
-        self._scores = scores
-        self._parts: dict[str, list[Floats]] = {name: [] for name in scores}
 
-    def add(self, one: Floats, other: Floats) -> None:
-        for name, score in self._scores.items():
-            self._parts[name].append(score(one) - score(other))
-
-    def differences(self) -> dict[str, Floats]:
-        return {name: np.concatenate(parts) for name, parts in self._parts.items()}
+def _swapped_difference(score: WeightedScore, away: Floats) -> Floats:
+    return score(_pair(1.0 - away, away)) - score(_pair(away, 1.0 - away))
 
 
 def _pair(first: Floats, second: Floats) -> Floats:

@@ -6,7 +6,7 @@ of two predictors in one table, their paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, Self
 
 import numpy as np
@@ -89,7 +89,8 @@ def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None
     wilson = {name for name in judged.fractions if groups == n}
     wilson |= {name for name in judged.unit_means if found[name] in (0.0, 1.0)}
     drawn = {name: score for name, score in scores.items() if name not in wilson}
-    draws = _draw_scores(drawn, judged.groups, derive_rng(seed, "evaluate", "bootstrap")) if intervals else {}
+    resamples = resample_groups(judged.groups, derive_rng(seed, "evaluate", "bootstrap"), RESAMPLES, len(judged.groups))
+    draws = collect_scores(drawn, resamples) if intervals else {}
     values = {}
     for name, value in found.items():
         if not intervals:
@@ -105,16 +106,20 @@ def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None
     return Scores(n=n, values=values, correct=judged.correct, graded=items, score=named)
 
 
-def _draw_scores(scores: Mapping[str, WeightedScore], groups: Codes, rng: np.random.Generator) -> dict[str, Floats]:
-    """Each score under bootstrap resamples of whole groups, shape (RESAMPLES,)."""
-    count = int(groups.max()) + 1
+def collect_scores(scores: Mapping[str, WeightedScore], blocks: Iterable[Floats]) -> dict[str, Floats]:
+    """Each score under every row of all blocks of weights, one after another."""
     found: dict[str, list[Floats]] = {name: [] for name in scores}
-    for size in block_sizes(RESAMPLES, len(groups)):
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
-        weights = drawn[:, groups]
+    for weights in blocks:
         for name, score in scores.items():
             found[name].append(score(weights))
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def resample_groups(groups: Codes, rng: np.random.Generator, resamples: int, width: int) -> Iterator[Floats]:
+    """Weights of bootstrap resamples of whole groups, in blocks that fit in memory at ``width`` weights a resample."""
+    count = int(groups.max()) + 1
+    for size in block_sizes(resamples, width):
+        yield rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)[:, groups]
 
 
 def block_sizes(rows: int, width: int) -> list[int]:

@@ -6,7 +6,7 @@ Imports torch and transformers.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -185,12 +185,7 @@ class CausalModel:
         tokenized = [self.tokenize(*row) for row in zip(prompts, completions, strict=True)]
         out = np.full(len(tokenized), np.nan)
         fitting = {i: pair for i, pair in enumerate(tokenized) if pair is not None}
-        order = sorted(fitting, key=lambda i: len(fitting[i]))
-        self.model.eval()
-        with explain_memory(self.device, "set device: cpu, or lower max_length"), torch.inference_mode():
-            for start in range(0, len(order), _BATCH):
-                rows = order[start : start + _BATCH]
-                out[rows] = self.log_p([fitting[i] for i in rows]).cpu().double().numpy()
+        out[list(fitting)] = self._read(list(fitting.values()), self.log_p)
         return out
 
     def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
@@ -206,12 +201,20 @@ class CausalModel:
         pairs = [self._fit(number, *row) for number, row in enumerate(zip(prompts, completions, strict=True))]
         out = np.zeros((len(pairs), 2))
         out[:, 1] = [len(pair.completion) for pair in pairs]
+        out[:, 0] = self._read(pairs, lambda part: self.log_p_sums(lay_out(part)))
+        return out
+
+    def _read(
+        self, pairs: Sequence[TokenPair], read: Callable[[Sequence[TokenPair]], torch.Tensor]
+    ) -> NDArray[np.float64]:
+        """What ``read`` gives for each pair, read in order of length, for speed."""
+        out = np.zeros(len(pairs))
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))
         self.model.eval()
         with explain_memory(self.device, "set device: cpu, or train with a lower max_length"), torch.inference_mode():
             for start in range(0, len(order), _BATCH):
                 rows = order[start : start + _BATCH]
-                out[rows, 0] = self.log_p_sums(lay_out([pairs[i] for i in rows])).cpu().double().numpy()
+                out[rows] = read([pairs[i] for i in rows]).cpu().double().numpy()
         return out
 
     def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
