@@ -78,15 +78,9 @@ class CausalWriter:
 
 
 def train_causal(
-    corpus: Corpus,
-    loss: PreparedLoss,
-    settings: TrainSettings,
-    *,
-    encoder: Encoder | None,
-    validation: Corpus | None,
-    progress: Progress | None,
-    folder: Path | None,
-) -> CausalWriter:
+    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
+    progress: Progress | None, folder: Path | None,
+) -> CausalWriter:  # fmt: skip
     """Fine-tune ``settings.model`` (by default SmolLM2-135M-Instruct) for exactly ``settings.steps`` steps.
 
     Rows whose completion leaves no room for a prompt in ``max_length`` tokens are not trained on; the writer counts

@@ -53,15 +53,9 @@ class EncoderPredictor:
 
 
 def train_encoder(
-    corpus: Corpus,
-    loss: PreparedLoss,
-    settings: TrainSettings,
-    *,
-    encoder: Encoder | None,
-    validation: Corpus | None,
-    progress: Progress | None,
-    folder: Path | None,
-) -> EncoderPredictor:
+    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
+    progress: Progress | None, folder: Path | None,
+) -> EncoderPredictor:  # fmt: skip
     """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
 
     With ``lora_rank``, adapters and the head are trained, and the adapters then added to the model's weights.

@@ -47,7 +47,8 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float | None, seed: int) 
         MissingDependency: peft is not installed.
         ConfigError: the model has no layer that an adapter fits.
     """
-    require_package("peft", "lora_rank")
+    if find_spec("peft") is None:
+        raise MissingDependency("lora_rank needs peft: pip install 'cuvee[train]'")
     from peft import LoraConfig, get_peft_model
 
     wanted = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, target_modules="all-linear", lora_dropout=0.0)
@@ -79,16 +80,6 @@ def save_memory(model: PreTrainedModel) -> None:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     except ValueError as exc:
         raise ConfigError(f"gradient_checkpointing: {first_line(exc)}; leave it out") from exc
-
-
-def require_package(name: str, setting: str) -> None:
-    """See that an optional package is there.
-
-    Raises:
-        MissingDependency: it is not; names ``setting``, which needs it.
-    """
-    if find_spec(name) is None:
-        raise MissingDependency(f"{setting} needs {name}: pip install 'cuvee[train]'")
 
 
 def random_state(device: torch.device) -> list[torch.Tensor]:

@@ -89,15 +89,9 @@ def load_probe(folder: Path, description: Description, encoder: Encoder | None) 
 
 
 def train_probe(
-    corpus: Corpus,
-    loss: PreparedLoss,
-    settings: TrainSettings,
-    *,
-    encoder: Encoder | None,
-    validation: Corpus | None,
-    progress: Progress | None,
-    folder: Path | None,
-) -> ProbePredictor:
+    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
+    progress: Progress | None, folder: Path | None,
+) -> ProbePredictor:  # fmt: skip
     """Train a probe on the vectors of ``encoder`` (by default all-MiniLM-L6-v2).
 
     Raises:

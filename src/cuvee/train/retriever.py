@@ -57,15 +57,9 @@ class BiEncoderRanker:
 
 
 def train_retriever(
-    corpus: Corpus,
-    loss: PreparedLoss,
-    settings: TrainSettings,
-    *,
-    encoder: Encoder | None,
-    validation: Corpus | None,
-    progress: Progress | None,
-    folder: Path | None,
-) -> BiEncoderRanker:
+    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
+    progress: Progress | None, folder: Path | None,
+) -> BiEncoderRanker:  # fmt: skip
     """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
 
     The log probability of a row is the log softmax, at its passage, of the cosines of its query with the distinct
@@ -80,6 +74,7 @@ def train_retriever(
     del encoder  # every trainer and loader is given one
     require_packages("retriever", "torch", "sentence_transformers")
     from cuvee.train.loop import train_loop
+    from cuvee.train.models import merge_lora, prepare_training
     from cuvee.train.retriever_model import BiEncoder, RetrieverRows
     from cuvee.train.schedule import plan_schedule
 
@@ -92,10 +87,7 @@ def train_retriever(
     rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)
     place = find_minilm() if source == DEFAULT_ENCODER else source
     model = BiEncoder.from_pretrained(place, device=device, max_length=settings.max_length, most_length=_MAX_LENGTH)
-    if settings.lora_rank is not None:
-        model.add_adapters(settings.lora_rank, settings.lora_alpha, settings.seed)
-    if settings.gradient_checkpointing:
-        model.save_memory()
+    model.backbone = prepare_training(model.backbone, settings)
     rows = RetrieverRows(model, corpus, validation, temperature=temperature, learning_rate=rate)
     if rows.passages < 2:
         raise TrainingError("all training rows have the same passage, so there are no negatives; give rows of others")
@@ -103,7 +95,7 @@ def train_retriever(
         rows, loss, schedule, synthetic=mark_synthetic(corpus), validate=rows.validate if rows.held_out else None,
         progress=progress, folder=folder,
     )  # fmt: skip
-    model.merge_adapters()
+    model.backbone = merge_lora(model.backbone)
     filled = dataclasses.replace(
         settings, steps=schedule.steps, batch_size=schedule.batch_size, learning_rate=rate, temperature=temperature,
         model=source, device=device, max_length=model.max_length,

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedModel
 
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError, InputError
 from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
 from cuvee.records import Vectors
-from cuvee.train.models import add_lora, merge_lora, save_memory
 from cuvee.train.schedule import ParameterGroup, Scores
 
 _MODEL = "model"
@@ -96,21 +96,14 @@ class BiEncoder:
         found: Vectors = np.asarray(vectors, dtype=np.float32)
         return found
 
-    def add_adapters(self, rank: int, alpha: float | None, seed: int) -> None:
-        """Train low-rank adapters instead of the model's own weights.
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The transformer inside."""
+        return self.model[0].model
 
-        Raises:
-            ConfigError: the model has no place for them. MissingDependency: peft is not installed.
-        """
-        self.model[0].model = add_lora(self.model[0].model, rank, alpha, seed).to(self.device)
-
-    def merge_adapters(self) -> None:
-        """Add the adapters, if there are any, to the model's weights."""
-        self.model[0].model = merge_lora(self.model[0].model)
-
-    def save_memory(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
-        save_memory(self.model[0].model)
+    @backbone.setter
+    def backbone(self, backbone: PreTrainedModel) -> None:
+        self.model[0].model = backbone
 
     def write_weights(self, folder: Path) -> None:
         """Write ``folder/model``, which ``SentenceTransformer`` opens."""
