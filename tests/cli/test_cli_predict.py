@@ -11,7 +11,7 @@ from command_line import call, refused
 from cuvee.corpus import load_corpus
 from cuvee.corpus.files import read_table
 from cuvee.encoders import load_encoder
-from cuvee.study.judging import measure_texts
+from cuvee.study.running import measure_texts
 from cuvee.train import TrainSettings, load_predictor, model, train_model
 from cuvee.train.settings import Description, write_description
 

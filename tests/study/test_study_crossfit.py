@@ -18,8 +18,7 @@ from cuvee.errors import ConfigError, InputError, RunFolderMismatch, TrainingErr
 from cuvee.execute import Stages
 from cuvee.store import RunFolder
 from cuvee.study import Flow, open_study, run_study
-from cuvee.study.crossfit import open_folds
-from cuvee.study.joining import write_choices
+from cuvee.study.crossfit import open_folds, write_choices
 from cuvee.study.planning import plan_study
 from cuvee.study.status import read_status
 from cuvee.train.probe import train_probe

@@ -20,7 +20,7 @@ from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute import Silent, Terms
 from cuvee.records import TrialFailure
 from cuvee.study import open_study, run_study
-from cuvee.study.known import KnownVectors
+from cuvee.study.running import KnownVectors
 from cuvee.study.status import read_status
 
 pytestmark = pytest.mark.trust("slow_trainer")

@@ -12,7 +12,7 @@ from cuvee.encoders import load_encoder
 from cuvee.evaluate.retrieval import judge_ranker
 from cuvee.recommend import collect_tables
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
-from cuvee.study.joining import (
+from cuvee.study.crossfit import (
     FoldTrials,
     join_confirmations,
     join_estimates,

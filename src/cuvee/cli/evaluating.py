@@ -45,7 +45,7 @@ from cuvee.evaluate import (
     write_texts,
 )
 from cuvee.records import Estimate, Scores
-from cuvee.study.judging import load_passages, measure_texts
+from cuvee.study.running import load_passages, measure_texts
 from cuvee.train import Predictor, load_predictor
 from cuvee.train.settings import TextWriter, Trained
 

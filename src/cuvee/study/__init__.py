@@ -26,14 +26,29 @@ from cuvee.records import Advice, Confirmation, FailedTrials, Level, Measurement
 from cuvee.registry import trust_modules
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
-from cuvee.study.crossfit import find_fold, open_folds, write_scope
+from cuvee.study.crossfit import (
+    FoldTrials,
+    find_fold,
+    join_confirmations,
+    join_measurements,
+    join_trials,
+    name_items,
+    open_folds,
+    write_scope,
+)
 from cuvee.study.demo import make_demo
-from cuvee.study.failing import find_failed, is_without_blend, list_failures, refuse_without_blend
-from cuvee.study.joining import FoldTrials, join_confirmations, join_measurements, join_trials, name_items
-from cuvee.study.outputs import write_outputs, write_report
-from cuvee.study.parts import MadePart
+from cuvee.study.outputs import (
+    MadePart,
+    Outcomes,
+    StudyResult,
+    find_failed,
+    is_without_blend,
+    list_failures,
+    refuse_without_blend,
+    write_outputs,
+    write_report,
+)
 from cuvee.study.pools import make_pools, measure_pools
-from cuvee.study.results import Outcomes, StudyResult
 from cuvee.study.setup import Study, load_dataset_rows
 from cuvee.study.status import Recorder
 from cuvee.study.tracking import TrainedTrials, check_tracking, track_study
@@ -44,8 +59,8 @@ from cuvee.study.trials import (
     run_confirmation,
     run_equal_epochs,
     run_grid,
+    validate_study,
 )
-from cuvee.study.validation import validate_study
 
 if TYPE_CHECKING:
     import datasets

@@ -9,10 +9,10 @@ from cuvee.config import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.records import Advice, Confirmation, FailedTrials, Measurement, Trial, TrialFailure, count_failed
 from cuvee.records.advice import LostVariant, SensitivityTable
-from cuvee.study.grids import PlannedGrid, find_winner, overlapping_shares, plan_grids
 from cuvee.study.pools import usable_draws
+from cuvee.study.running import Outcome
 from cuvee.study.setup import Pools, Study
-from cuvee.study.work import Outcome
+from cuvee.study.trials import PlannedGrid, find_winner, overlapping_shares, plan_grids
 
 METRICS = ("vendi_q0.5", "dcscore_tau0.1", "distinct_2")
 """Other measures of diversity that the conclusions are drawn with too: another order, another kernel, words alone."""

@@ -2,16 +2,19 @@
 
 Each fold is a study of its own: the rows of the other folds are its real rows, split again into train and validation,
 and its own rows are its locked test. So its LLM sees no row that it holds out, and it chooses its blend without them.
-Here folds are opened; :mod:`cuvee.study.joining` joins what their trials say.
+Folds are opened here, and what their trials say is joined.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
@@ -20,8 +23,14 @@ from cuvee.config.generators import BudgetConfig
 from cuvee.corpus import Corpus, LockedTest, Split, normalise_text, number_folds, split_corpus
 from cuvee.errors import InputError, RunFolderMismatch
 from cuvee.execute import Stages
+from cuvee.fingerprint import hash_value
+from cuvee.recommend import confirm_cell
+from cuvee.recommend.wording import name_pool
+from cuvee.records import Cell, Confirmation, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 from cuvee.store import RunFolder
+from cuvee.study.running import Outcome
 from cuvee.study.setup import RealData, Study, largest_size, prepare_study, read_real, settle_study
+from cuvee.study.trials import ConfirmationTrials
 
 FILE = "fold.json"
 """Of the run folder of a fold other than the first: which it is."""
@@ -178,3 +187,195 @@ def write_scope(study: Study, folds: int) -> str:
     if isinstance(study.config.generator, FileGenerator):
         scope += " Whether the writer of ready-made pools was shown rows that are held out here is not known."
     return scope
+
+
+def name_items(held_out: Corpus) -> list[str]:
+    """What trials score on these rows, in the order of ``Scores``: rows, distinct prompts or distinct queries."""
+    if held_out.task == "classification":
+        return held_out.ids
+    return list(dict.fromkeys(held_out.prompts if held_out.task == "generation" else held_out.texts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldTrials:
+    """What the trials of one fold gave, and the items that they were scored on."""
+
+    outcomes: Sequence[Outcome]
+    items: Sequence[str]
+
+
+def join_trials(folds: Sequence[FoldTrials]) -> list[Outcome]:
+    """Each cell at each draw over all folds, in the order of the first fold that has it.
+
+    Its items are those of all folds; one that several folds scored (validation rows of one fold may be those of
+    another) counts once, with its mean. A trial that a fold lacks, or that failed there, is a failure.
+    """
+    places = _place_items([fold.items for fold in folds])
+    found = [{(outcome.cell, outcome.draw): outcome for outcome in fold.outcomes} for fold in folds]
+    return [_join(key, [fold.get(key) for fold in found], places) for key in dict.fromkeys(chain(*found))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the items of each fold stand among all of them, and how many folds have each."""
+
+    of: list[NDArray[np.int64]]
+    folds: NDArray[np.int64]
+
+
+def _place_items(items: Sequence[Sequence[str]]) -> _Places:
+    number = {name: place for place, name in enumerate(dict.fromkeys(chain(*items)))}
+    places = [np.array([number[name] for name in names], dtype=np.int64) for names in items]
+    return _Places(places, np.bincount(np.concatenate(places), minlength=len(number)))
+
+
+def _join(key: tuple[Cell, Draw], outcomes: Sequence[Outcome | None], places: _Places) -> Outcome:
+    cell, draw = key
+    trials = [outcome for outcome in outcomes if isinstance(outcome, Trial)]
+    if len(trials) == len(outcomes):
+        return replace(trials[0], scores=_join_scores([trial.scores for trial in trials], places))
+    number, outcome = next((k, o) for k, o in enumerate(outcomes, start=1) if not isinstance(o, Trial))
+    if outcome is None:
+        return TrialFailure(cell=cell, draw=draw, stage="mix", reason=f"fold {number} has no rows for this draw")
+    return TrialFailure(cell=cell, draw=draw, stage=outcome.stage, reason=f"fold {number}: {outcome.reason}")
+
+
+def _join_scores(scores: Sequence[Scores], places: _Places) -> Scores:
+    total = np.zeros(len(places.folds))
+    right = np.ones(len(places.folds), dtype=np.bool_)
+    for each, place in zip(scores, places.of, strict=True):
+        if each.n != len(place):
+            raise ValueError(f"scores are of {each.n!r} items, and the fold has {len(place)!r}")
+        total[place] += each.per_item
+        right[place] &= each.correct
+    plain = all(each.graded is None for each in scores) and int(places.folds.max()) == 1
+    return Scores(
+        n=len(total),
+        values=_average([each.values for each in scores]),
+        correct=right,
+        graded=None if plain else total / places.folds,
+        score=scores[0].score,
+    )
+
+
+def _average(values: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
+    """The numbers that all folds have, weighed by their items."""
+    names = [name for name in values[0] if all(name in each for each in values)]
+    joined = {}
+    for name in names:
+        found = [each[name] for each in values]
+        count = sum(estimate.n for estimate in found)
+        joined[name] = Estimate(value=sum(estimate.value * estimate.n for estimate in found) / count, n=count)
+    return joined
+
+
+def join_confirmations(folds: Sequence[ConfirmationTrials], best: Cell) -> Confirmation | None:
+    """The choice of each fold on the rows that it held out, joined under the name of ``best``.
+
+    Draws are paired by their order. Each fold's choice is set against real rows repeated to the choice's own total.
+    None where no draw of the blend was finished in all folds.
+    """
+    renamed = [FoldTrials(outcomes=_rename(fold, best), items=name_items(fold.test)) for fold in folds]
+    joined = join_trials(renamed)
+    trials = [outcome for outcome in joined if isinstance(outcome, Trial)]
+    if all(trial.cell != best for trial in trials):
+        return None
+    failed = len(joined) - len(trials)
+    lost = f" {failed} of {len(joined)} trials are left out, because a fold lacks them." if failed else ""
+    return confirm_cell(
+        trials,
+        best,
+        fresh_draws=all(fold.fresh_draws for fold in folds),
+        note=f"{write_choices([fold.cell for fold in folds])} So this is the worth of choosing this way.{lost}",
+        folds=len(folds),
+        looks=max(fold.looks for fold in folds),
+    )
+
+
+def _rename(fold: ConfirmationTrials, best: Cell) -> list[Outcome]:
+    """The trials of a fold's choice and its baselines as those of ``best``, their generation draws counted from 0."""
+    names = {
+        "blend": best,
+        "real-only": replace(best, kind="real-only", dial=None, level=None, share=0.0),
+        "real-duplicated": replace(best, kind="real-duplicated", dial=None, level=None),
+    }
+    order = {g: k for k, g in enumerate(sorted({outcome.draw.generation for outcome in fold.outcomes}))}
+    return [
+        replace(
+            outcome,
+            cell=names[outcome.cell.kind],
+            draw=replace(outcome.draw, generation=order[outcome.draw.generation]),
+        )
+        for outcome in fold.outcomes
+    ]
+
+
+def write_choices(cells: Sequence[Cell]) -> str:
+    """What each fold chose: ``Folds 1 and 3 chose topics=16 at share 0.75; fold 2 chose topics=4 at share 0.5``."""
+    by_name: dict[str, list[str]] = {}
+    for number, cell in enumerate(cells, start=1):
+        by_name.setdefault(name_pool(cell), []).append(str(number))
+    if len(by_name) == 1 and len(cells) > 1:
+        return f"Every fold chose {next(iter(by_name))}."
+    parts = []
+    for name, numbers in by_name.items():
+        which = numbers[0] if len(numbers) == 1 else f"{', '.join(numbers[:-1])} and {numbers[-1]}"
+        parts.append(f"fold{'' if len(numbers) == 1 else 's'} {which} chose {name}")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def join_measurements(folds: Sequence[Mapping[str, Measurement]]) -> dict[str, Measurement]:
+    """Each corpus's numbers as means over the folds that have them, in the order of the first fold that has it."""
+    names = dict.fromkeys(chain(*folds))
+    return {name: _join_measured([fold[name] for fold in folds if name in fold]) for name in names}
+
+
+def _join_measured(found: Sequence[Measurement]) -> Measurement:
+    if len(found) == 1:
+        return found[0]
+    metrics = dict.fromkeys(chain(*(each.values for each in found)))
+    against = [each.against for each in found]
+    return replace(
+        found[0],
+        fingerprint=hash_value([each.fingerprint for each in found]),
+        against=None if None in against else hash_value(against),
+        n=min(each.n for each in found),
+        values={
+            metric: join_estimates([each.values[metric] for each in found if metric in each.values])
+            for metric in metrics
+        },
+    )
+
+
+def join_estimates(folds: Sequence[Estimate]) -> Estimate:
+    """The mean of one number over folds; ``settings`` say of how many, and their ends.
+
+    The interval goes from the mean of the lower ends to the mean of the upper ones. Folds share real rows, so their
+    errors may move together; at worst the error of the mean is then the mean of the errors, which this covers. The
+    p-value is twice the mean of theirs, valid however they depend on each other (Vovk and Wang 2020, Biometrika 107,
+    doi 10.1093/biomet/asaa027). ``n`` is the least of theirs. ``settings`` that all share stay; ``over_folds``,
+    ``lowest`` and ``highest`` are added.
+
+    Raises:
+        ValueError: no fold is given.
+    """
+    if not folds:
+        raise ValueError(f"folds is {folds!r}; give at least one number")
+    first, values = folds[0], [each.value for each in folds]
+    lows = [each.low for each in folds if each.low is not None]
+    highs = [each.high for each in folds if each.high is not None]
+    p_values = [each.p_value for each in folds if each.p_value is not None]
+    bounded, count = len(lows) == len(highs) == len(folds), len(folds)
+    same = {
+        name: set_to for name, set_to in first.settings.items() if all(e.settings.get(name) == set_to for e in folds)
+    }
+    return Estimate(
+        value=sum(values) / count,
+        low=sum(lows) / count if bounded else None,
+        high=sum(highs) / count if bounded else None,
+        n=min(each.n for each in folds),
+        interval=f"{first.interval}, mean of {count} folds" if bounded and first.interval else first.interval,
+        p_value=min(1.0, 2 * sum(p_values) / count) if len(p_values) == count else None,
+        settings={**same, "over_folds": count, "lowest": min(values), "highest": max(values)},
+    )

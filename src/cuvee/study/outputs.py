@@ -1,14 +1,16 @@
-"""What a study leaves behind: advice, blend with its card, report."""
+"""What a study leaves behind: advice, blend with its card, report; and what it says of trials that failed."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cuvee._version import __version__
+from cuvee.characters import to_html
 from cuvee.config import (
     EmbeddedGenerator,
     EndpointGenerator,
@@ -17,30 +19,190 @@ from cuvee.config import (
     config_to_yaml,
 )
 from cuvee.corpus import Corpus
+from cuvee.errors import TrialsFailed
 from cuvee.generate.composition import count_rejected
 from cuvee.generate.masking import redact_url
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
-from cuvee.recommend import advice_to_json
-from cuvee.records import Advice, Cell, Draw, Level, Measurement, MetricNote, Trial
+from cuvee.recommend import advice_to_json, advice_to_text
+from cuvee.records import (
+    Advice,
+    Cell,
+    Composition,
+    Draw,
+    FailedTrials,
+    Level,
+    Measurement,
+    MetricNote,
+    Trial,
+    TrialFailure,
+    count_failed,
+)
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.store import StoredPool
-from cuvee.study.grids import overlapping_shares
-from cuvee.study.parts import (
-    MadePart,
-    count_held_out,
-    list_notes,
-    list_reads,
-    sum_rejected,
-    write_by_fold,
-)
 from cuvee.study.pools import usable_draws
-from cuvee.study.results import Outcomes, StudyResult
-from cuvee.study.running import grid_recipes
+from cuvee.study.running import Outcome, grid_recipes
 from cuvee.study.setup import Pools, Study
 from cuvee.study.spending import account_folder
 from cuvee.study.status import LAST, TRACK
-from cuvee.study.trials import level_of, mix_cell
+from cuvee.study.tracking import TrainedTrials
+from cuvee.study.trials import level_of, mix_cell, overlapping_shares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResult:
+    """A finished study: its advice with the evidence, and where everything lies."""
+
+    name: str
+    advice: Advice
+    measurements: Mapping[str, Measurement]
+    pools: Mapping[str, Corpus]
+    blend: Corpus
+    composition: Composition
+    folder: Path
+    report: Path
+    seconds: Mapping[str, float]
+    failed: FailedTrials | None = None
+
+    def __str__(self) -> str:
+        lost = () if self.advice.sensitivity is None else self.advice.sensitivity.lost
+        lines = [f"{self.name}: {advice_to_text(self.advice)}", *map(str, lost)]
+        lines += [] if self.failed is None else [str(self.failed)]
+        return "\n".join([*lines, f"report: {self.report}", f"blend: {self.folder / 'blend'}"])
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p><b>{to_html(self.name)}</b>: {to_html(self.advice.sentence)}</p>"
+            f"<p>report: <code>{to_html(str(self.report))}</code></p>"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """What became of the trials, as far as it is shown.
+
+    Attributes:
+        failed: how many failed and why most often; None where none did.
+        failures: those that failed.
+        trials: those that did not.
+    """
+
+    failed: FailedTrials | None = None
+    failures: Sequence[TrialFailure] = ()
+    trials: Sequence[Trial] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadePart:
+    """What a study made; of a cross-fitted one, what one fold made."""
+
+    study: Study
+    pools: Pools
+    measurements: Mapping[str, Measurement]
+
+
+def _name_parts(parts: Sequence[MadePart]) -> list[str]:
+    """What stands before a line of each part; nothing where there is one."""
+    return [""] if len(parts) == 1 else [f"fold {number}, " for number in range(1, len(parts) + 1)]
+
+
+def write_by_fold(counts: Sequence[int]) -> str:
+    """A number of each part in words: ``40 in each of 3 folds``."""
+    if len(counts) == 1:
+        return str(counts[0])
+    if len(set(counts)) == 1:
+        return f"{counts[0]} in each of {len(counts)} folds"
+    return f"{', '.join(map(str, counts))} in folds 1 to {len(counts)}"
+
+
+def count_held_out(parts: Sequence[MadePart]) -> dict[str, str]:
+    """Name -> rows that only the confirmation reads."""
+    folds = parts[0].study.config.split.crossfit
+    rows = [len(part.study.split.test) for part in parts]
+    if folds is None:
+        return {"locked test rows": str(rows[0])}
+    if len(parts) == 1:  # the folder of one fold, opened for itself
+        return {"rows held out": f"all, in {folds} folds ({rows[0]} here)"}
+    return {"rows held out": f"all {sum(rows)}: {write_by_fold(rows)}"}
+
+
+def sum_rejected(parts: Sequence[MadePart]) -> dict[str, Counter[str]]:
+    """Level -> how many of its answers were rejected for each reason, in all parts; levels share answers."""
+    found: dict[str, Counter[str]] = {}
+    for part in parts:
+        for level, pool in part.pools.items():
+            found.setdefault(level.key, Counter()).update(count_rejected(pool.rejected))
+    return found
+
+
+def list_notes(parts: Sequence[MadePart]) -> dict[str, str]:
+    """Level -> remarks on its pool, each with its fold."""
+    found: dict[str, list[str]] = {}
+    for name, part in zip(_name_parts(parts), parts, strict=True):
+        for level, pool in part.pools.items():
+            if pool.note:
+                found.setdefault(level.key, []).append(f"{name}{pool.note}")
+    return {key: "; ".join(notes) for key, notes in found.items()}
+
+
+def list_reads(parts: Sequence[MadePart]) -> tuple[str, ...]:
+    """Every logged read of held-out rows, each with its fold."""
+    return tuple(
+        f"{name}{reason}: {detail}"
+        for name, part in zip(_name_parts(parts), parts, strict=True)
+        for reason, detail in part.study.folder.access_log()
+    )
+
+
+def list_failures(trained: Sequence[TrainedTrials]) -> list[TrialFailure]:
+    """Every trial that failed, in the order of stages; of a cross-fitted study its fold stands before the reason."""
+    return [
+        outcome if part.fold is None else replace(outcome, reason=f"fold {part.fold}: {outcome.reason}")
+        for part in trained
+        for outcome in part.outcomes
+        if isinstance(outcome, TrialFailure)
+    ]
+
+
+def find_failed(trained: Sequence[TrainedTrials]) -> FailedTrials | None:
+    """How many trials of all stages failed, and why most often; None where none did."""
+    failures = [o for part in trained for o in part.outcomes if isinstance(o, TrialFailure)]
+    return count_failed(failures, trials=sum(len(part.outcomes) for part in trained))
+
+
+def is_without_blend(study: Study, grid: Sequence[Outcome]) -> bool:
+    """Whether every trial of a blend failed, of those that the advice is drawn from.
+
+    Args:
+        study: as it is shown.
+        grid: the outcomes of all its grids, of all folds together.
+    """
+    main = grid_recipes(study)[0]
+    wanted = (main.trainer, main.loss, study.rows_per_label)
+    blends = [
+        outcome
+        for outcome in grid
+        if outcome.cell.kind == "blend"
+        and (outcome.cell.trainer, outcome.cell.loss, outcome.cell.rows_per_label) == wanted
+    ]
+    return bool(blends) and all(isinstance(outcome, TrialFailure) for outcome in blends)
+
+
+def refuse_without_blend(study: Study, grid: Sequence[Outcome], failed: FailedTrials | None) -> None:
+    """Tell that a study went through to its end and has no blend to speak of.
+
+    Raises:
+        TrialsFailed: with how many failed, the most common reason and the remedy.
+    """
+    if failed is None or not is_without_blend(study, grid):
+        return
+    path = study.folder.path
+    kept = "; blend/ is of an earlier run" if (path / "blend").is_dir() else ""
+    raise TrialsFailed(
+        f"no blend could be trained, so there is nothing to recommend: {failed}; put that right and run the same "
+        f"command again (every failure: {path / 'report.html'}, Failed trials{kept})"
+    )
+
 
 SAMPLES = 6
 _WRITTEN = "diversity."

@@ -23,12 +23,9 @@ from cuvee.mix import share_counts
 from cuvee.recommend import PlannedTrial
 from cuvee.records import TrialFailure
 from cuvee.study.generators import open_llm
-from cuvee.study.grids import PlannedGrid
-from cuvee.study.judging import make_judging
-from cuvee.study.known import KnownVectors
-from cuvee.study.running import Recipe, RecipeWork, TrialRunner, make_mixing
+from cuvee.study.running import KnownVectors, Recipe, RecipeWork, TrialRunner, TrialWork, make_judging, make_mixing
 from cuvee.study.setup import Study
-from cuvee.study.work import TrialWork
+from cuvee.study.trials import PlannedGrid
 
 _RUNS, _LONGEST_S = 3, 10.0
 """A quick trial is run again, since the first one loads what all others share."""

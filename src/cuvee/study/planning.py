@@ -30,17 +30,21 @@ from cuvee.generate.prompts import PromptWriter
 from cuvee.recommend import plan_power
 from cuvee.records import Level, Usage
 from cuvee.store import RunFolder
-from cuvee.study.crossfit import open_folds
+from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.generation import ATTEMPTS
-from cuvee.study.grids import PlannedGrid, allowed_trials, plan_grids, planned_draws, planned_levels
-from cuvee.study.joining import name_items
-from cuvee.study.judging import make_judging
 from cuvee.study.plan_timing import TimePlan, count_workers, time_study
-from cuvee.study.running import Recipe, grid_recipes
+from cuvee.study.running import Recipe, grid_recipes, make_judging
 from cuvee.study.setup import FRESH, Study
-from cuvee.study.trials import count_epochs
-from cuvee.study.validation import validate_study
+from cuvee.study.trials import (
+    PlannedGrid,
+    allowed_trials,
+    count_epochs,
+    plan_grids,
+    planned_draws,
+    planned_levels,
+    validate_study,
+)
 from cuvee.study.writing import StudyWriting, study_writing
 
 LETTERS_A_TOKEN = 4.0

@@ -1,23 +1,298 @@
-"""Running planned trials: what the run folder lacks goes to the executor, and comes back into the folder."""
+"""One trial as work that can run anywhere, and the running of planned ones: what the run folder lacks goes to the
+executor, and comes back into the folder.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
-from cuvee.corpus import Corpus
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from cuvee.config.schema import EvaluateConfig
+from cuvee.corpus import Corpus, load_corpus
+from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import CuveeError
+from cuvee.evaluate import Diversity, Writing, evaluate_model, score_proba
 from cuvee.execute import Executor, Lost, Progress, open_executor
-from cuvee.fingerprint import hash_value
+from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.measure import measure_corpus
+from cuvee.mix import Blend, mix_corpora, take_blocks
 from cuvee.recommend import PlannedTrial
-from cuvee.records import Cell, Kind, Trial, TrialFailure
+from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure, Vectors
 from cuvee.registry import hash_code
-from cuvee.study.judging import make_judging
-from cuvee.study.known import KnownVectors
-from cuvee.study.setup import Study
-from cuvee.study.work import Mixing, Outcome, Task, TrialWork
+from cuvee.similarity import single_blas_thread
+from cuvee.study.setup import FRESH, Study
+from cuvee.train import Predictor, TrainSettings, needs_real_rows, train_model, without_loss
+from cuvee.train.settings import Trained
+
+DIVERSITY = ("vendi_q1", "distinct_2", "compression_ratio", "self_bleu")
+"""What is measured of the texts that a model writes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """How trials are judged.
+
+    Attributes:
+        score: what they are compared by; None takes the task's first.
+        max_tokens: of a completion that is written for evaluation.
+        diversity: whether the diversity of what a tuned model writes is measured.
+        passages: retrieval: more passages to find the right ones among.
+    """
+
+    score: str | None = None
+    max_tokens: int = 64
+    diversity: bool = False
+    passages: tuple[str, ...] = ()
+
+    def judge(self, predictor: Trained, held_out: Corpus, *, encoder: Encoder, seed: int) -> Scores:
+        """Scores on ``held_out``.
+
+        Raises:
+            ConfigError: the predictor is for another task.
+        """
+        if held_out.task == "classification" and isinstance(predictor, Predictor):
+            return score_proba(predictor.predict_proba(held_out.texts), predictor.labels, held_out.targets)
+        writes = held_out.task == "generation"
+        return evaluate_model(
+            predictor,
+            held_out,
+            seed=seed,
+            intervals=False,  # those of a trial are never shown; its cell's are
+            passages=self.passages if held_out.task == "retrieval" and self.passages else None,
+            writing=Writing(max_tokens=self.max_tokens) if writes else None,
+            diversity=measure_texts(encoder, seed) if writes and self.diversity else None,
+            score=self.score,
+        )
+
+
+def make_judging(config: EvaluateConfig) -> Judging:
+    """How a config says that trials are judged; its passages are read.
+
+    Raises:
+        InputError: the file of passages cannot be read.
+    """
+    passages = () if config.passages is None else load_passages(config.passages)
+    return Judging(score=config.score, max_tokens=config.max_tokens, diversity=config.diversity, passages=passages)
+
+
+def measure_texts(encoder: Encoder, seed: int) -> Diversity:
+    """Measures the diversity of what a model writes."""
+
+    def measure(texts: Sequence[str]) -> dict[str, float]:
+        # an empty completion has no vector, and is one way to write like any other
+        corpus = Corpus.from_rows([{"text": t if t.strip() else "-", "target": ""} for t in texts])
+        found = {}
+        for name in DIVERSITY:
+            with suppress(ValueError):  # not defined on these texts: pairs of words, where each has one
+                found[name] = measure_corpus(corpus, encoder=encoder, metrics=[name], seed=seed).values[name].value
+        return found
+
+    return measure
+
+
+def load_passages(path: str | Path, column: str | None = None) -> tuple[str, ...]:
+    """The distinct passages of a file, in their order; ``column`` None takes a column of a usual name."""
+    return tuple(dict.fromkeys(load_corpus(path, text=column, labelled=False, task="retrieval").texts))
+
+
+Keys = NDArray[np.uint64]
+
+
+class KnownVectors:
+    """An encoder that looks texts up. What it does not know it has encoded by the encoder of its name.
+
+    Vectors of a batch depend on it in their last bits, so all trials share those that were made once: they get the
+    same bits wherever they run. Carried to another process, this is two arrays.
+
+    Args:
+        encoder: makes the vectors.
+        texts: all that are known beforehand.
+        source: what :func:`~cuvee.encoders.load_encoder` knows the encoder by.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Sequence[str], *, source: str) -> None:
+        distinct = list(dict.fromkeys(texts))
+        self.name, self.hash, self.dim = encoder.name, encoder.hash, encoder.dim
+        self._source = source
+        self._spare: Encoder | None = encoder
+        keys = _hash(distinct)
+        order = np.argsort(keys)
+        self._keys: Keys = keys[order]
+        self._vectors: Vectors = encoder.encode(distinct)[order]
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the encoder, which may hold a model or an open file."""
+        return {**self.__dict__, "_spare": None}
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), dim)."""
+        wanted = _hash(texts)
+        if not len(self._keys) or not len(wanted):
+            return self._encode_unknown(texts)
+        places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        vectors: Vectors = self._vectors[places]
+        unknown = np.flatnonzero(self._keys[places] != wanted)
+        if len(unknown):
+            vectors[unknown] = self._encode_unknown([texts[int(i)] for i in unknown])
+        return vectors
+
+    def _encode_unknown(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        if self._spare is None:
+            self._spare = load_encoder(self._source)
+        return self._spare.encode(texts)
+
+
+def _hash(texts: Sequence[str]) -> Keys:
+    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)
+
+
+Outcome = Trial | TrialFailure
+NUMBERS = 1
+"""How trials are mixed, trained and scored. Raised where a change of cuvee's own code gives other numbers, so that a
+study that is continued with it mixes no trials of before and after."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixing:
+    """How cells become blends.
+
+    Attributes:
+        train: the real training rows.
+        pools: level key -> its rows.
+        blocks: (real rows a label, share) -> generation blocks that its synthetic rows come from.
+        regime: of the shares.
+        seed: of the study.
+        fewer: real rows a label -> the smaller sets of real rows that cells of so many are made of.
+    """
+
+    train: Corpus
+    pools: Mapping[str, Corpus]
+    blocks: Mapping[tuple[int, float], int]
+    regime: Regime
+    seed: int
+    fewer: Mapping[int, Corpus] = field(default_factory=dict)
+
+    def mix(self, cell: Cell, draw: Draw) -> Blend:
+        """The blend of a cell at a draw: from its block, or at larger shares from the next ones too.
+
+        Raises:
+            InputError: the blocks hold too few rows.
+        """
+        pool = None
+        if cell.dial is not None:
+            whole = self.pools[f"{cell.dial}={cell.level}"]
+            is_fresh = draw.generation >= FRESH  # what is kept for the confirmation serves nothing else
+            present = sorted({int(b) for b in whole.blocks if b >= 0 and (b >= FRESH) == is_fresh})
+            start, needed = present.index(draw.generation), self.blocks[cell.rows_per_label, cell.share]
+            pool = take_blocks(whole, {present[(start + k) % len(present)] for k in range(needed)})
+        return mix_corpora(
+            self.fewer.get(cell.rows_per_label, self.train),
+            pool,
+            share=cell.share,
+            regime=self.regime,
+            seed=derive_seed(self.seed, "sampling", draw.generation, draw.sampling),
+            kind=cell.kind,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A planned trial, under the key that the run folder keeps it by."""
+
+    number: int
+    item: PlannedTrial
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialWork:
+    """Runs tasks. It is carried once to each place where trials run.
+
+    Attributes:
+        mixing: makes the blend.
+        held_out: what predictors are evaluated on.
+        part: what it is.
+        encoder: knows the vectors of all texts.
+        steps: optimiser steps of every cell.
+        source_weight: of synthetic rows, for the loss of that name.
+        more: other settings of trainer and loss, by name.
+        judging: how predictors are evaluated.
+        code: hashes of the code of a trainer and a loss of the user's own; empty where both are built in.
+    """
+
+    mixing: Mixing
+    held_out: Corpus
+    part: Literal["validation", "test"]
+    encoder: Encoder
+    steps: int
+    source_weight: float | None
+    more: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    judging: Judging = field(default_factory=Judging)
+    code: tuple[str, ...] = ()
+
+    def key(self, item: PlannedTrial) -> str:
+        """Hash of all that determines the trial's result.
+
+        Raises:
+            InputError: its blend cannot be mixed.
+        """
+        weight = self._weight(item.cell)
+        blend = self.mixing.mix(item.cell, item.draw).corpus.fingerprint
+        data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
+        more: list[object] = [dict(sorted(self.more.items()))] if self.more else []
+        more += [asdict(self.judging)] if self.judging != Judging() else []
+        more += [["numbers", NUMBERS, *self.code]]
+        return hash_value([item.cell, item.draw, self.part, self.steps, weight, *data, *more])
+
+    def __call__(self, task: Task) -> Outcome:
+        """The trial, or the failure it ended in."""
+        cell, draw = task.item.cell, task.item.draw
+        doing: Stage = "mix"
+        try:
+            with single_blas_thread():  # the same bits whatever the number of cores
+                blend = self.mixing.mix(cell, draw)
+                doing = "train"
+                predictor = train_model(blend.corpus, settings=self._settings(cell, draw), encoder=self.encoder)
+                doing = "evaluate"
+                seed = self._seed(draw)
+                scores = self.judging.judge(predictor, self.held_out, encoder=self.encoder, seed=seed)
+        except (CuveeError, MemoryError) as exc:
+            reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
+            return TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
+        return Trial(
+            cell=cell, draw=draw, composition=blend.composition, steps=self.steps, part=self.part, scores=scores
+        )
+
+    def _weight(self, cell: Cell) -> float | None:
+        return self.source_weight if cell.loss == "source_weight" else None
+
+    def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
+        made = replace(
+            TypeAdapter(TrainSettings).validate_python(self.more),
+            trainer=cell.trainer,
+            loss=cell.loss,
+            steps=self.steps,
+            seed=self._seed(draw),
+            source_weight=self._weight(cell),
+        )
+        if cell.kind == "synthetic-only" and needs_real_rows(made):  # no real row to learn a weight from
+            return without_loss(made)
+        return made
+
+    def _seed(self, draw: Draw) -> int:
+        return derive_seed(self.mixing.seed, "training", draw.generation, draw.sampling, draw.training)
+
 
 Settings = Mapping[str, bool | int | float | str]
 

@@ -19,8 +19,8 @@ from cuvee.errors import ConfigError, MissingDependency
 from cuvee.fingerprint import hash_value
 from cuvee.generate.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.records import Advice, Trial, TrialFailure
+from cuvee.study.running import Outcome
 from cuvee.study.setup import Study
-from cuvee.study.work import Outcome
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
