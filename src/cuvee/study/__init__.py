@@ -28,7 +28,6 @@ from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
 from cuvee.study.crossfit import (
     FoldTrials,
-    find_fold,
     join_confirmations,
     join_measurements,
     join_trials,
@@ -38,18 +37,16 @@ from cuvee.study.crossfit import (
 )
 from cuvee.study.demo import make_demo
 from cuvee.study.outputs import (
+    FinishedStudy,
     MadePart,
-    Outcomes,
     StudyResult,
     find_failed,
     is_without_blend,
-    list_failures,
-    refuse_without_blend,
+    name_loss,
     write_outputs,
-    write_report,
 )
 from cuvee.study.pools import make_pools, measure_pools
-from cuvee.study.setup import Study, load_dataset_rows
+from cuvee.study.setup import Study, load_rows
 from cuvee.study.status import Recorder
 from cuvee.study.tracking import TrainedTrials, check_tracking, track_study
 from cuvee.study.trials import (
@@ -140,16 +137,19 @@ class Flow:
         Raises:
             TrialsFailed: every trial of a blend failed; the report is written, and no blend.
         """
-        advice, trained = self.advice, self._all_trained()
-        trials = [o for o in (*self.grid, *self.checks) if isinstance(o, Trial)]
-        made = [MadePart(study=p.study, pools=p.pools, measurements=p.measurements) for p in self.parts]
-        written = Outcomes(failed=self.failed, failures=list_failures(trained), trials=trials)
-        if is_without_blend(self._shown, self.grid):
-            write_report(self._shown, made, self.measurements, advice, written)
-            track_study(self._shown, advice, trained)
-        self.check_trained()
-        result = write_outputs(self._shown, made, self.measurements, advice, written)
-        track_study(self._shown, advice, trained)
+        done = FinishedStudy(
+            study=self._shown,
+            parts=[MadePart(study=p.study, pools=p.pools, measurements=p.measurements) for p in self.parts],
+            measurements=self.measurements,
+            advice=self.advice,
+            trained=self._all_trained(),
+            trials=[o for o in (*self.grid, *self.checks) if isinstance(o, Trial)],
+            failed=self.failed,
+        )
+        result = write_outputs(done, with_blend=not is_without_blend(self._shown, self.grid))
+        track_study(self._shown, done.advice, done.trained)
+        if result is None:
+            raise name_loss(self._shown, self.failed)
         return result
 
     def check_trained(self) -> None:
@@ -158,7 +158,8 @@ class Flow:
         Raises:
             TrialsFailed: every trial of a blend failed.
         """
-        refuse_without_blend(self._shown, self.grid, self.failed)
+        if is_without_blend(self._shown, self.grid):
+            raise name_loss(self._shown, self.failed)
 
     def _all_trained(self) -> list[TrainedTrials]:
         """The trials of every stage that trains, in every fold."""
@@ -177,7 +178,7 @@ class Flow:
             "equal-epochs": self.equal_epochs,
             "confirm": () if confirmed is None else confirmed.outcomes,
         }
-        fold = find_fold(self.study)
+        fold = self.study.fold
         return [TrainedTrials(stage=name, fold=fold, outcomes=tuple(found)) for name, found in stages.items()]
 
     @property
@@ -280,7 +281,7 @@ def open_study(
         settings = make_config({"data": {"real": "in memory"}, **config})
     else:
         settings = make_config(config)
-    given = real if real is None or isinstance(real, Corpus) else load_dataset_rows(real, settings.data, settings.task)
+    given = real if real is None or isinstance(real, Corpus) else load_rows(real, settings.data, settings.task)
     with trust_modules(*trust), RunFolder(out or Path("runs") / settings.name) as folder:
         check_tracking(settings)
         recorder = Recorder(folder, listener)

@@ -15,13 +15,11 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
 from cuvee.config import EndpointGenerator, FileGenerator, StudyConfig
 from cuvee.config.generators import BudgetConfig
 from cuvee.corpus import Corpus, LockedTest, Split, normalise_text, number_folds, split_corpus
-from cuvee.errors import InputError, RunFolderMismatch
+from cuvee.errors import InputError
 from cuvee.execute import Stages
 from cuvee.fingerprint import hash_value
 from cuvee.recommend import confirm_cell
@@ -29,19 +27,17 @@ from cuvee.recommend.wording import name_pool
 from cuvee.records import Cell, Confirmation, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 from cuvee.store import RunFolder
 from cuvee.study.running import Outcome
-from cuvee.study.setup import RealData, Study, largest_size, prepare_study, read_real, settle_study
+from cuvee.study.setup import (
+    FOLD_FILE,
+    RealData,
+    Study,
+    largest_size,
+    prepare_study,
+    read_fold,
+    read_real,
+    settle_study,
+)
 from cuvee.study.trials import ConfirmationTrials
-
-FILE = "fold.json"
-"""Of the run folder of a fold other than the first: which it is."""
-
-
-class _Number(TypedDict):
-    fold: int
-    of: int
-
-
-_NUMBER = TypeAdapter(_Number)
 
 
 @contextmanager
@@ -67,7 +63,7 @@ def open_folds(
             shared = share_budget(config, count)
             if shared != config:
                 stages.listener.noted(f"each of {count} folds may spend one part in {count} of generator.budget")
-            alone = _read_number(folder, count)
+            alone = read_fold(folder, count)
             numbers = range(1, count + 1) if alone is None else [alone]
             studies = []
             for number in numbers:
@@ -84,7 +80,7 @@ def open_folds(
                     fold=number,
                 )
                 if number > 1:
-                    own.save_text(FILE, json.dumps({"fold": number, "of": count}))
+                    own.save_text(FOLD_FILE, json.dumps({"fold": number, "of": count}))
                 studies.append(made)
                 progress(len(studies), len(numbers))
         yield studies
@@ -111,14 +107,8 @@ def split_folds(config: StudyConfig, data: RealData, count: int) -> list[Split]:
             )
         except InputError as exc:
             raise InputError(f"fold {fold + 1} of split.crossfit {count}: {exc}") from exc
-        splits.append(
-            Split(
-                train=split.train,
-                validation=data.parts.get("validation", split.validation),
-                test=LockedTest(data.rows.take(np.flatnonzero(fold_of == fold))),
-                unused=split.unused,
-            )
-        )
+        test = LockedTest(data.rows.take(np.flatnonzero(fold_of == fold)))
+        splits.append(replace(split, validation=data.parts.get("validation", split.validation), test=test))
     return splits
 
 
@@ -137,25 +127,6 @@ def share_budget(config: StudyConfig, folds: int) -> StudyConfig:
         return config
     generator = generator.model_copy(update={"budget": part(generator.budget)})
     return config.model_copy(update={"generator": generator})
-
-
-def find_fold(study: Study) -> int | None:
-    """Which fold a study is, from 1; None where it is not cross-fitted."""
-    count = study.config.split.crossfit
-    return None if count is None else _read_number(study.folder, count) or 1
-
-
-def _read_number(folder: RunFolder, count: int) -> int | None:
-    remedy = "a run of the whole study, not of this fold alone, writes it again"
-    kept = folder.read_json(FILE, _NUMBER, remedy)
-    if kept is None:
-        return None
-    if kept["of"] != count:
-        raise RunFolderMismatch(
-            f"{folder.path}: this is fold {kept['fold']} of {kept['of']}, and split.crossfit is {count}; "
-            "choose a new name or --out"
-        )
-    return kept["fold"]
 
 
 def _check_validation(data: RealData) -> None:

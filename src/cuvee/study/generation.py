@@ -30,7 +30,6 @@ from cuvee.generate.spending import Meter
 from cuvee.generate.targets import Score
 from cuvee.records import Level
 from cuvee.store import StoredPool
-from cuvee.study.crossfit import find_fold
 from cuvee.study.dials import make_dials
 from cuvee.study.generators import (
     SPEED,
@@ -150,7 +149,7 @@ def _generate(
     study: Study, parts: Sequence[DialPart], keys: Mapping[Level, str], progress: Progress, suffix: str
 ) -> Iterator[StoredPool]:
     """Generate and save the pools of these levels, dial after dial."""
-    fold = find_fold(study)
+    fold = study.fold
     with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
         progress.show(Meter(ledger, find_prices(study.config), part="" if fold is None else f"fold {fold}"))
         before = ledger.sessions()

@@ -78,27 +78,35 @@ class StudyResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcomes:
-    """What became of the trials, as far as it is shown.
-
-    Attributes:
-        failed: how many failed and why most often; None where none did.
-        failures: those that failed.
-        trials: those that did not.
-    """
-
-    failed: FailedTrials | None = None
-    failures: Sequence[TrialFailure] = ()
-    trials: Sequence[Trial] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MadePart:
     """What a study made; of a cross-fitted one, what one fold made."""
 
     study: Study
     pools: Pools
     measurements: Mapping[str, Measurement]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedStudy:
+    """A study whose stages are done, before its files are written.
+
+    Attributes:
+        study: as it is shown.
+        parts: what it made, or what each of its folds made; the blend is of the first.
+        measurements: of all parts together.
+        advice: the verdict.
+        trained: the trials of every stage that trains, in every fold.
+        trials: those of the grid and the check that did not fail, of all folds together.
+        failed: how many trials failed and why most often; None where none did.
+    """
+
+    study: Study
+    parts: Sequence[MadePart]
+    measurements: Mapping[str, Measurement]
+    advice: Advice
+    trained: Sequence[TrainedTrials]
+    trials: Sequence[Trial]
+    failed: FailedTrials | None
 
 
 def _name_parts(parts: Sequence[MadePart]) -> list[str]:
@@ -188,17 +196,11 @@ def is_without_blend(study: Study, grid: Sequence[Outcome]) -> bool:
     return bool(blends) and all(isinstance(outcome, TrialFailure) for outcome in blends)
 
 
-def refuse_without_blend(study: Study, grid: Sequence[Outcome], failed: FailedTrials | None) -> None:
-    """Tell that a study went through to its end and has no blend to speak of.
-
-    Raises:
-        TrialsFailed: with how many failed, the most common reason and the remedy.
-    """
-    if failed is None or not is_without_blend(study, grid):
-        return
+def name_loss(study: Study, failed: FailedTrials | None) -> TrialsFailed:
+    """That a study went through to its end and has no blend to speak of, with the most common reason and the remedy."""
     path = study.folder.path
     kept = "; blend/ is of an earlier run" if (path / "blend").is_dir() else ""
-    raise TrialsFailed(
+    return TrialsFailed(
         f"no blend could be trained, so there is nothing to recommend: {failed}; put that right and run the same "
         f"command again (every failure: {path / 'report.html'}, Failed trials{kept})"
     )
@@ -209,91 +211,57 @@ _WRITTEN = "diversity."
 """How scores begin that are not of the task but of the diversity of completions."""
 
 
-def write_report(
-    study: Study,
-    parts: Sequence[MadePart],
-    measurements: Mapping[str, Measurement],
-    advice: Advice,
-    outcomes: Outcomes,
-) -> Path:
-    """Write advice.json and report.html, of a study that has no blend to recommend; its page.
-
-    Args:
-        study, parts, measurements, advice, outcomes: as :func:`write_outputs`.
-    """
+def write_outputs(done: FinishedStudy, *, with_blend: bool) -> StudyResult | None:
+    """Write advice.json, blend/ and report.html into the run folder; None where it has no blend to recommend."""
+    study, advice, pools = done.study, done.advice, done.parts[0].pools
     with study.stages.stage("report", "files") as progress:
-        _write_advice(study, advice)
-        progress(1, 2)
-        report = _write_page(study, make_report(study, parts, measurements, advice, None, outcomes), outcomes)
-        progress(2, 2)
-    return report
-
-
-def _write_advice(study: Study, advice: Advice) -> None:
-    study.folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
-
-
-def _write_page(study: Study, data: ReportData, outcomes: Outcomes) -> Path:
-    page = render_report(replace(data, written=average_written(outcomes.trials)))
-    return study.folder.save_text("report.html", page)
-
-
-def write_outputs(
-    study: Study,
-    parts: Sequence[MadePart],
-    measurements: Mapping[str, Measurement],
-    advice: Advice,
-    outcomes: Outcomes,
-) -> StudyResult:
-    """Write advice.json, blend/ and report.html into the run folder.
-
-    Args:
-        study: as it is shown.
-        parts: what it made, or what each of its folds made; the blend is of the first.
-        measurements: of all parts together.
-        advice: the verdict.
-        outcomes: what became of the trials.
-    """
-    folder, config, pools = study.folder, study.config, parts[0].pools
-    with study.stages.stage("report", "files") as progress:
-        _write_advice(study, advice)
+        study.folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
         cell = recommended_cell(study, advice)
-        blend = make_blend(study, pools, cell)
-        level = level_of(pools, cell) if cell.dial else None
-        facts = CardFacts(
-            name=config.name,
-            version=__version__,
-            task=blend.corpus.task,
-            languages=config.card.languages,
-            licences=config.card.licences(),
-            reproduction=_reproduction(study, blend, pools[level] if level else None),
-        )
-        card = render_card(
-            facts,
-            blend.composition,
-            advice=advice,
-            synthetic=_describe_synthetic(study, level, pools[level]) if level else None,
-            measurement=parts[0].measurements[level.key] if level else None,
-            notes={
-                n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()
-            },
-            weights=blend.weighing if blend.is_weighted else "",
-        )
-        blend_path = folder.save_blend(blend.corpus, card)
+        blend = make_blend(study, pools, cell) if with_blend else None
+        if blend is not None:
+            study.folder.save_blend(blend.corpus, _write_card(done, cell, blend))
         progress(1, 2)
-        report = _write_page(study, make_report(study, parts, measurements, advice, blend, outcomes), outcomes)
+        report = study.folder.save_text("report.html", render_report(make_report(done, blend)))
         progress(2, 2)
+    if blend is None:
+        return None
     return StudyResult(
-        name=config.name,
+        name=study.config.name,
         advice=advice,
-        measurements=measurements,
+        measurements=done.measurements,
         pools={level.key: pool.corpus for level, pool in pools.items()},
         blend=blend.corpus,
         composition=blend.composition,
-        folder=blend_path.parent,
+        folder=study.folder.path,
         report=report,
         seconds=dict(study.stages.seconds),
-        failed=outcomes.failed,
+        failed=done.failed,
+    )
+
+
+def _write_card(done: FinishedStudy, cell: Cell, blend: Blend) -> str:
+    """The dataset card of the blend of ``cell``."""
+    study, part = done.study, done.parts[0]
+    level = level_of(part.pools, cell) if cell.dial else None
+    prints = {"real training rows": study.train.fingerprint, "blend": blend.corpus.fingerprint}
+    if level is not None:
+        prints["pool"] = part.pools[level].corpus.fingerprint
+    facts = CardFacts(
+        name=study.config.name,
+        version=__version__,
+        task=blend.corpus.task,
+        languages=study.config.card.languages,
+        licences=study.config.card.licences(),
+        reproduction=Reproduction(command="cuvee run study.yaml", seed=study.config.seed, fingerprints=prints),
+    )
+    return render_card(
+        facts,
+        blend.composition,
+        advice=done.advice,
+        synthetic=_describe_synthetic(study, level, part.pools[level]) if level else None,
+        measurement=part.measurements[level.key] if level else None,
+        notes={n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()},
+        weights=blend.weighing if blend.is_weighted else "",
     )
 
 
@@ -359,40 +327,28 @@ def _describe_synthetic(study: Study, level: Level, pool: StoredPool) -> Synthet
     )
 
 
-def _reproduction(study: Study, blend: Blend, pool: StoredPool | None) -> Reproduction:
-    prints = {"real training rows": study.train.fingerprint, "blend": blend.corpus.fingerprint}
-    if pool is not None:
-        prints["pool"] = pool.corpus.fingerprint
-    return Reproduction(command="cuvee run study.yaml", seed=study.config.seed, fingerprints=prints)
-
-
-def make_report(
-    study: Study,
-    parts: Sequence[MadePart],
-    measurements: Mapping[str, Measurement],
-    advice: Advice,
-    blend: Blend | None,
-    outcomes: Outcomes,
-) -> ReportData:
+def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
     """Everything the page shows."""
+    study, parts = done.study, done.parts
     config, pools = study.config, parts[0].pools
     each = " a label" if config.task == "classification" else ""
     return ReportData(
         title=config.name,
-        advice=advice,
-        measurements=measurements,
+        advice=done.advice,
+        measurements=done.measurements,
         levels=tuple(pools),
         trainer=config.train.trainers[0],
         shape_share=config.mix.shape_share,
         descriptive_shares=overlapping_shares(study),
         delta=config.advice.delta,
-        failures=outcomes.failures,
-        failed=outcomes.failed,
+        failures=list_failures(done.trained),
+        failed=done.failed,
         generation=account_folder(study.folder.path),
         crossfit=len(parts) if len(parts) > 1 else 0,
         seconds={stage: spent for stage, spent in study.stages.seconds.items() if stage not in (LAST, TRACK)},
         composition=None if blend is None else blend.composition,
         samples={level.key: _samples(pool.corpus) for level, pool in pools.items()},
+        written=average_written(done.trials),
         rejected=sum_rejected(parts),
         settings={
             "data": Path(config.data.real).name,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from cuvee.config import DataConfig, StudyConfig, config_to_yaml
 from cuvee.config.training import list_sizes
@@ -24,11 +26,11 @@ from cuvee.corpus import (
     split_corpus,
 )
 from cuvee.encoders import Encoder, load_encoder
-from cuvee.errors import InputError
+from cuvee.errors import InputError, RunFolderMismatch
 from cuvee.execute import Stages
 from cuvee.fingerprint import hash_value
 from cuvee.mix import share_counts
-from cuvee.records import Level, Vectors
+from cuvee.records import Level
 from cuvee.similarity import find_near_duplicates, unit_rows
 from cuvee.store import RunFolder, StoredPool
 
@@ -38,6 +40,30 @@ if TYPE_CHECKING:
 Pools = Mapping[Level, StoredPool]
 FRESH = 1000
 """Draws kept for the confirmation are numbered from here, whatever number of draws the grid has."""
+FOLD_FILE = "fold.json"
+"""Of the run folder of a fold other than the first: which it is."""
+
+
+class _Number(TypedDict):
+    fold: int
+    of: int
+
+
+_NUMBER = TypeAdapter(_Number)
+
+
+def read_fold(folder: RunFolder, count: int) -> int | None:
+    """The fold that a folder holds, of so many; None where it says none."""
+    remedy = "a run of the whole study, not of this fold alone, writes it again"
+    kept = folder.read_json(FOLD_FILE, _NUMBER, remedy)
+    if kept is None:
+        return None
+    if kept["of"] != count:
+        raise RunFolderMismatch(
+            f"{folder.path}: this is fold {kept['fold']} of {kept['of']}, and split.crossfit is {count}; "
+            "choose a new name or --out"
+        )
+    return kept["fold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +94,12 @@ class Study:
     def row_counts(self) -> tuple[int, ...]:
         """Numbers of real rows a label that cells are trained on, largest first."""
         return (self.rows_per_label, *sorted(self.fewer, reverse=True))
+
+    @property
+    def fold(self) -> int | None:
+        """Which fold the study is, from 1; None where it is not cross-fitted."""
+        count = self.config.split.crossfit
+        return None if count is None else read_fold(self.folder, count) or 1
 
     def real_rows(self, rows_per_label: int) -> Corpus:
         """The real training rows of cells with so many a label: each smaller set lies within the larger ones."""
@@ -170,12 +202,7 @@ def settle_study(
         encoder=load_encoder(config.encoder),
         fewer=_take_fewer(config, split.train),
     )
-    if not any(study.block_rows().values()):
-        raise InputError(
-            f"mix.shape_share {config.mix.shape_share} gives no synthetic row a label with "
-            f"{study.rows_per_label} real ones; raise it or split.rows_per_label"
-        )
-    _check_fewer(study)
+    _check_sizes(study)
     folder.save_text("study.yaml", config_to_yaml(whole or config))
     return study
 
@@ -198,15 +225,15 @@ def _take_fewer(config: StudyConfig, train: Corpus) -> dict[int, Corpus]:
     return {size: made[str(size)] for size in sizes if len(made[str(size)]) < len(train)}
 
 
-def _check_fewer(study: Study) -> None:
+def _check_sizes(study: Study) -> None:
     """Refuse numbers of real rows at which a share would hold no synthetic row at all."""
     mix = study.config.mix
     for rows in study.row_counts:
         counts = share_counts(study.strata_counts(rows), mix.shape_share, regime=mix.regime)
         if not any(synthetic for _, synthetic in counts.values()):
             raise InputError(
-                f"mix.shape_share {mix.shape_share} gives no synthetic row a label with {rows} real ones; "
-                "raise it, or drop the number from split.rows_per_label"
+                f"mix.shape_share {mix.shape_share} gives no synthetic row a label with {rows} real ones; raise it or "
+                "split.rows_per_label, or drop that number of rows"
             )
 
 
@@ -217,9 +244,11 @@ def read_real(config: StudyConfig, given: Corpus | None) -> RealData:
         InputError: a file cannot be read, or has labels that the real rows lack.
     """
     data = config.data
-    real = given if given is not None else _load_real(config, data.real)
+    real = given if given is not None else load_rows(data.real, data, config.task)
     parts = {
-        name: _load_real(config, path) for name, path in (("validation", data.validation), ("test", data.test)) if path
+        name: load_rows(path, data, config.task)
+        for name, path in (("validation", data.validation), ("test", data.test))
+        if path
     }
     for name, part in parts.items():
         unknown = sorted(set(part.labels) - set(real.labels)) if config.task == "classification" else []
@@ -231,7 +260,9 @@ def read_real(config: StudyConfig, given: Corpus | None) -> RealData:
     return RealData(
         rows=real,
         parts=parts,
-        together=None if near is None else find_near_duplicates(unit_rows(_encode(config, real)), near).cluster,
+        together=None
+        if near is None
+        else find_near_duplicates(unit_rows(load_encoder(config.encoder).encode(real.texts)), near).cluster,
         fingerprint=hash_value(
             [real.fingerprint, *(f"{k}:{v.fingerprint}" for k, v in sorted(parts.items())), *grouped]
         ),
@@ -248,16 +279,8 @@ def _split_real(config: StudyConfig, data: RealData) -> Split:
         rows_per_label=largest_size(config),
         seed=config.seed,
     )
-    return Split(
-        train=split.train,
-        validation=parts.get("validation", split.validation),
-        test=LockedTest(parts["test"]) if "test" in parts else split.test,
-        unused=split.unused,
-    )
-
-
-def _encode(config: StudyConfig, real: Corpus) -> Vectors:
-    return load_encoder(config.encoder).encode(real.texts)
+    test = LockedTest(parts["test"]) if "test" in parts else split.test
+    return replace(split, validation=parts.get("validation", split.validation), test=test)
 
 
 def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
@@ -277,14 +300,9 @@ def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
             "label has none left; give data.validation and data.test other rows than data.real"
         )
     stages.listener.noted(f"{clean.count(False)} training rows are also in validation or test; they are left out")
-    return Split(train=split.train.keep(clean), validation=split.validation, test=split.test, unused=split.unused)
+    return replace(split, train=split.train.keep(clean))
 
 
-def load_dataset_rows(dataset: datasets.Dataset, data: DataConfig, task: Task) -> Corpus:
-    """Real rows from a Hugging Face dataset, with the config's columns."""
-    return load_corpus(dataset, text=data.text, label=data.label, group=data.group, context=data.context, task=task)
-
-
-def _load_real(config: StudyConfig, path: str) -> Corpus:
-    data = config.data
-    return load_corpus(path, text=data.text, label=data.label, group=data.group, context=data.context, task=config.task)
+def load_rows(source: str | datasets.Dataset, data: DataConfig, task: Task) -> Corpus:
+    """Real rows of a file or a Hugging Face dataset, with the config's columns."""
+    return load_corpus(source, text=data.text, label=data.label, group=data.group, context=data.context, task=task)
