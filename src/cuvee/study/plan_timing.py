@@ -23,7 +23,7 @@ from cuvee.mix import share_counts
 from cuvee.recommend import PlannedTrial
 from cuvee.records import TrialFailure
 from cuvee.study.generators import open_llm
-from cuvee.study.running import KnownVectors, Recipe, RecipeWork, TrialRunner, TrialWork, make_judging, make_mixing
+from cuvee.study.running import KnownVectors, Recipe, TrialRunner, TrialWork, make_judging, make_mixing
 from cuvee.study.setup import Study
 from cuvee.study.trials import PlannedGrid
 
@@ -185,13 +185,11 @@ class _TrialClock:
             held_out=study.split.validation,
             part="validation",
             encoder=self._encoder,
-            steps=recipe.steps,
+            recipes={(recipe.trainer, recipe.loss): recipe},
             source_weight=study.config.train.source_weight,
-            more=recipe.settings,
             judging=self._judging,
         )
-        both = RecipeWork(works={(recipe.trainer, recipe.loss): work}, part="validation", epochs={})
-        runner = TrialRunner(study, both, self._executor, Progress(Silent(), "timing"))
+        runner = TrialRunner(study, work, self._executor, Progress(Silent(), "timing"))
         took: list[float] = []
         while not took or (len(took) < _RUNS and sum(took) < _LONGEST_S):
             self._runs += 1  # a draw of its own: what the folder holds is not run again

@@ -5,7 +5,7 @@ executor, and comes back into the folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -215,85 +215,6 @@ class Task:
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialWork:
-    """Runs tasks. It is carried once to each place where trials run.
-
-    Attributes:
-        mixing: makes the blend.
-        held_out: what predictors are evaluated on.
-        part: what it is.
-        encoder: knows the vectors of all texts.
-        steps: optimiser steps of every cell.
-        source_weight: of synthetic rows, for the loss of that name.
-        more: other settings of trainer and loss, by name.
-        judging: how predictors are evaluated.
-        code: hashes of the code of a trainer and a loss of the user's own; empty where both are built in.
-    """
-
-    mixing: Mixing
-    held_out: Corpus
-    part: Literal["validation", "test"]
-    encoder: Encoder
-    steps: int
-    source_weight: float | None
-    more: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    judging: Judging = field(default_factory=Judging)
-    code: tuple[str, ...] = ()
-
-    def key(self, item: PlannedTrial) -> str:
-        """Hash of all that determines the trial's result.
-
-        Raises:
-            InputError: its blend cannot be mixed.
-        """
-        weight = self._weight(item.cell)
-        blend = self.mixing.mix(item.cell, item.draw).corpus.fingerprint
-        data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
-        more: list[object] = [dict(sorted(self.more.items()))] if self.more else []
-        more += [asdict(self.judging)] if self.judging != Judging() else []
-        more += [["numbers", NUMBERS, *self.code]]
-        return hash_value([item.cell, item.draw, self.part, self.steps, weight, *data, *more])
-
-    def __call__(self, task: Task) -> Outcome:
-        """The trial, or the failure it ended in."""
-        cell, draw = task.item.cell, task.item.draw
-        doing: Stage = "mix"
-        try:
-            with single_blas_thread():  # the same bits whatever the number of cores
-                blend = self.mixing.mix(cell, draw)
-                doing = "train"
-                predictor = train_model(blend.corpus, settings=self._settings(cell, draw), encoder=self.encoder)
-                doing = "evaluate"
-                seed = self._seed(draw)
-                scores = self.judging.judge(predictor, self.held_out, encoder=self.encoder, seed=seed)
-        except (CuveeError, MemoryError) as exc:
-            reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
-            return TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
-        return Trial(
-            cell=cell, draw=draw, composition=blend.composition, steps=self.steps, part=self.part, scores=scores
-        )
-
-    def _weight(self, cell: Cell) -> float | None:
-        return self.source_weight if cell.loss == "source_weight" else None
-
-    def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
-        made = replace(
-            TypeAdapter(TrainSettings).validate_python(self.more),
-            trainer=cell.trainer,
-            loss=cell.loss,
-            steps=self.steps,
-            seed=self._seed(draw),
-            source_weight=self._weight(cell),
-        )
-        if cell.kind == "synthetic-only" and needs_real_rows(made):  # no real row to learn a weight from
-            return without_loss(made)
-        return made
-
-    def _seed(self, draw: Draw) -> int:
-        return derive_seed(self.mixing.seed, "training", draw.generation, draw.sampling, draw.training)
-
-
 Settings = Mapping[str, bool | int | float | str]
 
 
@@ -315,6 +236,99 @@ class Recipe:
 def hash_own(names: Sequence[str]) -> tuple[str, ...]:
     """Hashes of the code of the user's own among these names, which are written ``module:Name``."""
     return tuple(hash_code(name) for name in names if ":" in name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialWork:
+    """Runs tasks, each by the recipe of its trainer and loss. It is carried once to each place where trials run.
+
+    Attributes:
+        mixing: makes the blend.
+        held_out: what predictors are evaluated on.
+        part: what it is.
+        encoder: knows the vectors of all texts.
+        recipes: (trainer, loss) -> how cells of both are trained.
+        source_weight: of synthetic rows, for the loss of that name.
+        judging: how predictors are evaluated.
+        codes: (trainer, loss) -> hashes of their code, as far as it is the user's own.
+        epochs: (kind, share) -> rows of such a cell over its real rows, by which its steps are multiplied; empty
+            where all cells get the same steps.
+    """
+
+    mixing: Mixing
+    held_out: Corpus
+    part: Literal["validation", "test"]
+    encoder: Encoder
+    recipes: Mapping[tuple[str, str], Recipe]
+    source_weight: float | None
+    judging: Judging
+    codes: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    epochs: Mapping[tuple[Kind, float], float] = field(default_factory=dict)
+
+    def key(self, item: PlannedTrial) -> str:
+        """Hash of all that determines the trial's result.
+
+        Raises:
+            InputError: its blend cannot be mixed.
+        """
+        cell, settings = item.cell, self.recipes[item.cell.trainer, item.cell.loss].settings
+        blend = self.mixing.mix(cell, item.draw).corpus.fingerprint
+        data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
+        more: list[object] = [dict(sorted(settings.items()))] if settings else []
+        more += [asdict(self.judging)] if self.judging != Judging() else []
+        more += [["numbers", NUMBERS, *self.codes.get((cell.trainer, cell.loss), ())]]
+        return hash_value([cell, item.draw, self.part, self._steps(cell), self._weight(cell), *data, *more])
+
+    def failure_key(self, item: PlannedTrial) -> str:
+        """What a failure of the trial is kept under, however it failed."""
+        return hash_value([item.cell, item.draw, self.part, "failed", *(["equal-epochs"] if self.epochs else [])])
+
+    def __call__(self, task: Task) -> Outcome:
+        """The trial, or the failure it ended in."""
+        cell, draw = task.item.cell, task.item.draw
+        doing: Stage = "mix"
+        try:
+            with single_blas_thread():  # the same bits whatever the number of cores
+                blend = self.mixing.mix(cell, draw)
+                doing = "train"
+                predictor = train_model(blend.corpus, settings=self._settings(cell, draw), encoder=self.encoder)
+                doing = "evaluate"
+                seed = self._seed(draw)
+                scores = self.judging.judge(predictor, self.held_out, encoder=self.encoder, seed=seed)
+        except (CuveeError, MemoryError) as exc:
+            reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
+            return TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
+        return Trial(
+            cell=cell,
+            draw=draw,
+            composition=blend.composition,
+            steps=self._steps(cell),
+            part=self.part,
+            scores=scores,
+        )
+
+    def _steps(self, cell: Cell) -> int:
+        steps = self.recipes[cell.trainer, cell.loss].steps
+        return max(1, round(steps * self.epochs[cell.kind, cell.share])) if self.epochs else steps
+
+    def _weight(self, cell: Cell) -> float | None:
+        return self.source_weight if cell.loss == "source_weight" else None
+
+    def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
+        made = replace(
+            TypeAdapter(TrainSettings).validate_python(self.recipes[cell.trainer, cell.loss].settings),
+            trainer=cell.trainer,
+            loss=cell.loss,
+            steps=self._steps(cell),
+            seed=self._seed(draw),
+            source_weight=self._weight(cell),
+        )
+        if cell.kind == "synthetic-only" and needs_real_rows(made):  # no real row to learn a weight from
+            return without_loss(made)
+        return made
+
+    def _seed(self, draw: Draw) -> int:
+        return derive_seed(self.mixing.seed, "training", draw.generation, draw.sampling, draw.training)
 
 
 def grid_recipes(study: Study) -> tuple[Recipe, ...]:
@@ -340,50 +354,13 @@ def make_mixing(study: Study, pools: Mapping[str, Corpus], more: Sequence[float]
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecipeWork:
-    """Runs each trial by the recipe of its trainer and loss. It is carried once to each place where trials run.
-
-    Attributes:
-        works: (trainer, loss) -> how its trials are run; they share their data.
-        part: what predictors are evaluated on.
-        epochs: (kind, share) -> rows of such a cell over its real rows, by which its steps are multiplied; empty
-            where all cells get the same steps.
-    """
-
-    works: Mapping[tuple[str, str], TrialWork]
-    part: Literal["validation", "test"]
-    epochs: Mapping[tuple[Kind, float], float]
-
-    def key(self, item: PlannedTrial) -> str:
-        """Hash of all that determines the trial's result.
-
-        Raises:
-            InputError: its blend cannot be mixed.
-        """
-        return self._work(item.cell).key(item)
-
-    def failure_key(self, item: PlannedTrial) -> str:
-        """What a failure of the trial is kept under, however it failed."""
-        return hash_value([item.cell, item.draw, self.part, "failed", *(["equal-epochs"] if self.epochs else [])])
-
-    def __call__(self, task: Task) -> Outcome:
-        """The trial, or the failure it ended in."""
-        return self._work(task.item.cell)(task)
-
-    def _work(self, cell: Cell) -> TrialWork:
-        work = self.works[cell.trainer, cell.loss]
-        if not self.epochs:
-            return work
-        return replace(work, steps=max(1, round(work.steps * self.epochs[cell.kind, cell.share])))
-
-
 class TrialRunner:
     """Runs planned trials, round after round, in one place that stays open."""
 
-    def __init__(self, study: Study, work: RecipeWork, executor: Executor, progress: Progress) -> None:
-        self._study, self._work, self._executor, self._progress = study, work, executor, progress
-        self._done = 0
+    def __init__(self, study: Study, work: TrialWork, executor: Executor, progress: Progress) -> None:
+        self._folder, self._work, self._executor, self._progress = study.folder, work, executor, progress
+        self._done = self._total = 0
+        self._found: dict[int, Outcome] = {}
 
     def run(self, planned: Sequence[PlannedTrial], *, total: int | None = None) -> list[Outcome]:
         """Run what the run folder does not hold yet; every outcome is committed as it comes.
@@ -395,12 +372,43 @@ class TrialRunner:
         Returns:
             The outcome of each, in the order of the plan. Failures are recorded, and tried again in the next run.
         """
-        end = self._done + len(planned)
-        lot = _Lot(self._study, planned, self._work, lambda done: self._progress(self._done + done, total or end))
-        for task, result in self._executor.run_all(self._work, lot.tasks(), on_start=lot.mark):
-            lot.keep(task, result)
-        self._done = end
-        return lot.outcomes()
+        self._found, self._total = {}, total or self._done + len(planned)
+        for task, result in self._executor.run_all(self._work, self._list_tasks(planned), on_start=self._mark):
+            self._keep(task, result)
+        self._done += len(planned)
+        return [self._found[number] for number in range(len(planned))]
+
+    def _list_tasks(self, planned: Sequence[PlannedTrial]) -> Iterator[Task]:
+        """What is to be run; what is known or cannot be mixed is dealt with on the way."""
+        for number, item in enumerate(planned):
+            try:
+                key = self._work.key(item)
+            except CuveeError as exc:
+                failure = TrialFailure(cell=item.cell, draw=item.draw, stage="mix", reason=str(exc))
+                self._keep(Task(number=number, item=item, key=""), failure)
+                continue
+            known = self._folder.find_trial(key)
+            if isinstance(known, Trial):
+                self._count(number, known)
+            else:
+                yield Task(number=number, item=item, key=key)
+
+    def _mark(self, task: Task) -> None:
+        """Note that a trial begins."""
+        self._folder.mark_trial(task.key, task.item.cell, task.item.draw)
+
+    def _keep(self, task: Task, result: Outcome | Lost) -> None:
+        """Commit a result, then count it."""
+        if isinstance(result, Lost):
+            result = TrialFailure(cell=task.item.cell, draw=task.item.draw, stage="train", reason=result.reason)
+        failure = self._work.failure_key(task.item)
+        key = failure if isinstance(result, TrialFailure) else task.key
+        self._folder.add_trial(key, result, mark=task.key, replaces=failure)
+        self._count(task.number, result)
+
+    def _count(self, number: int, outcome: Outcome) -> None:
+        self._found[number] = outcome
+        self._progress(self._done + len(self._found), self._total)
 
 
 @contextmanager
@@ -423,79 +431,27 @@ def open_trials(
         recipes: how the cells of each trainer and loss are trained.
         stage: its name.
         test: what predictors are evaluated on; None is validation.
-        epochs: see :class:`RecipeWork`.
+        epochs: see :class:`TrialWork`.
     """
     # rows in no generation draw are mixed into no blend: they are neither embedded nor carried
     pools = {key: pool.keep(pool.blocks >= 0) for key, pool in pools.items()}
     held_out = study.split.validation if test is None else test
-    part: Literal["validation", "test"] = "validation" if test is None else "test"
     settings = study.config.execute
     with study.stages.stage(stage, "trials") as progress:
         judging = make_judging(study.config.evaluate)
         texts = [*study.train.texts, *held_out.texts, *judging.passages]
         texts += [text for pool in pools.values() for text in pool.texts]
-        mixing = make_mixing(study, pools)
-        encoder = KnownVectors(study.encoder, texts, source=study.config.encoder)
-        works = {
-            (recipe.trainer, recipe.loss): TrialWork(
-                mixing=mixing,
-                held_out=held_out,
-                part=part,
-                encoder=encoder,
-                steps=recipe.steps,
-                source_weight=study.config.train.source_weight,
-                more=recipe.settings,
-                judging=judging,
-                code=recipe.code,
-            )
-            for recipe in recipes
-        }
-        work = RecipeWork(works=works, part=part, epochs=epochs or {})
+        by_name = {(recipe.trainer, recipe.loss): recipe for recipe in recipes}
+        work = TrialWork(
+            mixing=make_mixing(study, pools),
+            held_out=held_out,
+            part="validation" if test is None else "test",
+            encoder=KnownVectors(study.encoder, texts, source=study.config.encoder),
+            recipes=by_name,
+            source_weight=study.config.train.source_weight,
+            judging=judging,
+            codes={name: recipe.code for name, recipe in by_name.items()},
+            epochs=epochs or {},
+        )
         with open_executor(settings.kind, settings.terms(), address=settings.cluster()) as executor:
             yield TrialRunner(study, work, executor, progress)
-
-
-class _Lot:
-    """Planned trials of a round, those that are finished among them."""
-
-    def __init__(
-        self, study: Study, planned: Sequence[PlannedTrial], work: RecipeWork, progress: Callable[[int], None]
-    ) -> None:
-        self._study, self._planned, self._work, self._progress = study, planned, work, progress
-        self._found: dict[int, Outcome] = {}
-
-    def tasks(self) -> Iterator[Task]:
-        """What is to be run; what is known or cannot be mixed is dealt with on the way."""
-        for number, item in enumerate(self._planned):
-            try:
-                key = self._work.key(item)
-            except CuveeError as exc:
-                failure = TrialFailure(cell=item.cell, draw=item.draw, stage="mix", reason=str(exc))
-                self.keep(Task(number=number, item=item, key=""), failure)
-                continue
-            known = self._study.folder.find_trial(key)
-            if isinstance(known, Trial):
-                self._count(number, known)
-            else:
-                yield Task(number=number, item=item, key=key)
-
-    def mark(self, task: Task) -> None:
-        """Note that a trial begins."""
-        self._study.folder.mark_trial(task.key, task.item.cell, task.item.draw)
-
-    def keep(self, task: Task, result: Outcome | Lost) -> None:
-        """Commit a result, then count it."""
-        if isinstance(result, Lost):
-            result = TrialFailure(cell=task.item.cell, draw=task.item.draw, stage="train", reason=result.reason)
-        failure = self._work.failure_key(task.item)
-        key = failure if isinstance(result, TrialFailure) else task.key
-        self._study.folder.add_trial(key, result, mark=task.key, replaces=failure)
-        self._count(task.number, result)
-
-    def _count(self, number: int, outcome: Outcome) -> None:
-        self._found[number] = outcome
-        self._progress(len(self._found))
-
-    def outcomes(self) -> list[Outcome]:
-        """Of every planned trial, in the order of the plan."""
-        return [self._found[number] for number in range(len(self._planned))]
