@@ -122,11 +122,10 @@ class Advisor:
                 found.append(_Variant(name=", ".join([*trainer, *loss]), grid=grid, outcomes=outcomes))
         check = self._study.config.train.check
         if check is not None:
-            dearer, name = (
-                replace(main, trainer=check.trainer, loss="ce", planned=()),
-                f"trainer {check.trainer} (check)",
+            dearer = replace(main, trainer=check.trainer, loss="ce", planned=())
+            found.append(
+                _Variant(name=f"trainer {check.trainer} (check)", grid=dearer, outcomes=outcomes, searched=False)
             )
-            found.append(_Variant(name=name, grid=dearer, outcomes=outcomes, searched=False))
         if epochs:
             found.append(_Variant(name="equal epochs", grid=main, outcomes=epochs, searched=False))
         return found
@@ -143,7 +142,7 @@ class Advisor:
         study, config = self._study, self._study.config
         winner = None
         if searched:
-            winner = find_winner(study, grid, self._measurements, outcomes, grids=len(self._grids), metric=metric)
+            winner = find_winner(study, grid, self._measurements, outcomes, metric)
         advice = recommend_mixture(
             [o for o in outcomes if isinstance(o, Trial)],
             [o for o in outcomes if isinstance(o, TrialFailure)],

@@ -41,7 +41,6 @@ from cuvee.study.trials import (
     allowed_trials,
     count_epochs,
     plan_grids,
-    planned_draws,
     planned_levels,
     validate_study,
 )
@@ -246,7 +245,7 @@ def _plan_dials(study: Study) -> tuple[list[DialPlan], dict[Level, list[int]]]:
 
 def _plan_dial(study: Study, wanted: StudyWriting, settings: DialConfig, dial: Dial) -> DialPlan:
     """What one dial asks for, in all its draws and for the confirmation."""
-    draws = planned_draws(study, settings)
+    draws = study.draws_of(settings)
     names = [level.name for level in dial.levels]
     slots = _list_slots(wanted, dial, names, range(draws))
     fresh = range(FRESH, FRESH + study.config.draws.confirm)
@@ -402,7 +401,7 @@ def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
     stages = []
     for recipe in recipes:
         own = [grid for grid in grids if (grid.trainer, grid.loss) == (recipe.trainer, recipe.loss)]
-        trials = sum(allowed_trials(study, grid, len(grids)) for grid in own)
+        trials = sum(allowed_trials(study, grid) for grid in own)
         cells = sum(len({item.cell for item in grid.planned}) for grid in own)
         stages.append(TrialPlan(stage="grid", recipe=recipe, cells=cells, trials=trials))
     if (check := config.train.check) is not None:

@@ -224,7 +224,7 @@ def make_pools(study: Study) -> dict[Level, StoredPool]:
             return read_pools(study, progress)
         parts = []
         for settings, dial in study_dials(study):
-            draws = range(min(settings.draws or study.config.draws.generation, study.config.draws.generation))
+            draws = range(study.draws_of(settings))
             levels = wanted_levels(study, settings, dial, draws, progress)
             parts.append(DialPart(settings=settings, dial=dial, levels=levels, blocks=draws))
         pools = {pool.level: pool for pool in generate_levels(study, parts, progress)}
@@ -286,8 +286,7 @@ def note_left_out(study: Study, pools: Pools) -> None:
                 f"{level.key} is left out: with {len(pool.corpus)} rows it fills no draw of {rows} that the others fill"
             )
     for dial in dict.fromkeys(level.dial for level in usable):
-        settings = asked.get(dial)
-        wanted = min(study.config.draws.generation, (settings.draws if settings else None) or 10**9)
+        wanted = study.draws_of(asked.get(dial))
         shared = next(draws for level, draws in usable.items() if level.dial == dial)
         if len(shared) < wanted:
             study.stages.listener.noted(f"{dial}: {len(shared)} of {wanted} draws are full at every level")

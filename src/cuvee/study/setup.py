@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from cuvee.config import DataConfig, StudyConfig, config_to_yaml
+from cuvee.config import DataConfig, DialConfig, StudyConfig, config_to_yaml
 from cuvee.config.training import list_sizes
 from cuvee.corpus import (
     Corpus,
@@ -125,6 +125,11 @@ class Study:
         counts = share_counts(self.strata_counts(rows_per_label), share, regime=mix.regime)
         block = self.block_rows()
         return max([1, *(-(-s // block[label]) for label, (_, s) in counts.items() if block[label])])
+
+    def draws_of(self, dial: DialConfig | None) -> int:
+        """Generation draws of a dial; of one that has no settings, all."""
+        every = self.config.draws.generation
+        return min(every, (dial.draws if dial else None) or every)
 
     def locked_test(self, detail: str) -> LockedTest:
         """The locked test, its reads logged in the run folder under ``detail``."""

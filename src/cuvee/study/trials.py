@@ -28,11 +28,15 @@ from cuvee.train import TrainSettings, check_fit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedGrid:
-    """Every level at every share, with the baselines, for one number of real rows, one trainer and one loss."""
+    """Every level at every share, with the baselines, for one number of real rows, one trainer and one loss.
+
+    ``grids`` share the budget of the search.
+    """
 
     rows_per_label: int
     trainer: str
     loss: str
+    grids: int
     planned: tuple[PlannedTrial, ...]
 
     @property
@@ -59,6 +63,7 @@ def plan_grids(study: Study, levels: Mapping[Level, Sequence[int]]) -> tuple[Pla
             rows_per_label=rows,
             trainer=trainer,
             loss=loss,
+            grids=len(config.train.trainers) * len(config.train.losses) * len(study.row_counts),
             planned=plan_grid(
                 levels,
                 shares=config.mix.shares,
@@ -76,12 +81,6 @@ def plan_grids(study: Study, levels: Mapping[Level, Sequence[int]]) -> tuple[Pla
     )
 
 
-def planned_draws(study: Study, settings: DialConfig) -> int:
-    """Generation draws of a dial."""
-    every = study.config.draws.generation
-    return min(settings.draws or every, every)
-
-
 def planned_levels(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]]) -> dict[Level, list[int]]:
     """Level -> its generation draws, as far as they are known before there are pools."""
     draws = list(range(study.config.draws.generation))
@@ -89,7 +88,7 @@ def planned_levels(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Leve
         names = [(file.dial, level) for file in study.config.pools for level in file.levels]
         return {Level(dial=dial, name=level, rank=rank): draws for rank, (dial, level) in enumerate(names)}
     return {
-        level: list(range(planned_draws(study, settings)))
+        level: list(range(study.draws_of(settings)))
         for settings, levels in dials
         for level in (levels if settings.target is None else levels[:1])
     }
@@ -101,7 +100,7 @@ def overlapping_shares(study: Study, rows_per_label: int | None = None) -> list[
     return [share for share in shares if share > 0 and study.blocks_needed(share, rows_per_label) > 1]
 
 
-def allowed_trials(study: Study, grid: PlannedGrid, grids: int) -> int:
+def allowed_trials(study: Study, grid: PlannedGrid) -> int:
     """Trials of a grid that the search may run, its baselines among them.
 
     Raises:
@@ -110,26 +109,25 @@ def allowed_trials(study: Study, grid: PlannedGrid, grids: int) -> int:
     search = study.config.search
     if search.kind == "grid":
         return len(grid.planned)
-    fraction = _find_fraction(study, grid, grids)
-    allowed = math.ceil(fraction * grid.blends - 1e-9)
+    allowed = math.ceil(_find_fraction(study, grid) * grid.blends - 1e-9)
     share = study.config.mix.shape_share
     sliced = sum(item.cell.kind == "blend" and item.cell.share == share for item in grid.planned)
     if allowed < sliced:
         raise ConfigError(
-            f"search.budget {search.budget:g} gives {allowed} trials of blends to each of {grids} grids, and the "
-            f"shape test alone takes {sliced}; raise it to {sliced * grids} or more, or lower draws"
+            f"search.budget {search.budget:g} gives {allowed} trials of blends to each of {grid.grids} grids, and the "
+            f"shape test alone takes {sliced}; raise it to {sliced * grid.grids} or more, or lower draws"
         )
     return min(allowed, grid.blends) + len(grid.planned) - grid.blends
 
 
-def _find_fraction(study: Study, grid: PlannedGrid, grids: int) -> float:
+def _find_fraction(study: Study, grid: PlannedGrid) -> float:
     """The part of its blends that a grid may run; a budget in trials is shared out evenly."""
     budget = study.config.search.budget
-    return budget if budget <= 1 else min(1.0, (budget // grids) / grid.blends)
+    return budget if budget <= 1 else min(1.0, (budget // grid.grids) / grid.blends)
 
 
 def make_search(
-    study: Study, grid: PlannedGrid, measurements: Mapping[str, Measurement], *, grids: int, metric: str = DIVERSITY
+    study: Study, grid: PlannedGrid, measurements: Mapping[str, Measurement], metric: str = DIVERSITY
 ) -> Search:
     """The search over a grid, nothing asked yet.
 
@@ -137,19 +135,18 @@ def make_search(
         study: prepared.
         grid: what it may ask.
         measurements: ``dial=level`` -> what was measured on that pool.
-        grids: how many share the budget.
         metric: the measured diversity that an adaptive search goes by.
     """
     search = study.config.search
     if search.kind == "grid":
         return GridSearch(grid.planned)
-    allowed_trials(study, grid, grids)
+    allowed_trials(study, grid)
     keys = {f"{item.cell.dial}={item.cell.level}" for item in grid.planned if item.cell.kind == "blend"}
     return AdaptiveSearch(
         grid.planned,
         diversity={key: measurements[key].values[metric].value for key in keys},
         shape_share=study.config.mix.shape_share,
-        budget=_find_fraction(study, grid, grids),
+        budget=_find_fraction(study, grid),
         acquisition=search.acquisition,
         batch=search.batch,
         descriptive_shares=overlapping_shares(study, grid.rows_per_label),
@@ -166,14 +163,12 @@ def find_winner(
     grid: PlannedGrid,
     measurements: Mapping[str, Measurement],
     outcomes: Sequence[Outcome],
-    *,
-    grids: int,
     metric: str = DIVERSITY,
 ) -> Cell | None:
     """The blend that an adaptive search favours once it was told everything; None where the highest mean decides."""
     if study.config.search.kind == "grid":
         return None
-    search = make_search(study, grid, measurements, grids=grids, metric=metric)
+    search = make_search(study, grid, measurements, metric)
     for outcome in outcomes:
         if grid.holds(outcome.cell):
             search.tell(PlannedTrial(cell=outcome.cell, draw=outcome.draw), value_of(outcome))
@@ -198,9 +193,8 @@ def _check_training(study: Study) -> None:
 
 def _check_budget(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]]) -> None:
     """Refuse a search whose budget does not pay for the shape test."""
-    grids = plan_grids(study, planned_levels(study, dials))
-    for grid in grids:
-        allowed_trials(study, grid, len(grids))
+    for grid in plan_grids(study, planned_levels(study, dials)):
+        allowed_trials(study, grid)
 
 
 def validate_study(study: Study) -> None:
@@ -235,8 +229,8 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     order trials run, nor on how often the study was stopped.
     """
     grids = plan_grids(study, usable_draws(study, pools))
-    searches = [make_search(study, grid, measurements, grids=len(grids)) for grid in grids]
-    total = sum(allowed_trials(study, grid, len(grids)) for grid in grids)
+    searches = [make_search(study, grid, measurements) for grid in grids]
+    total = sum(allowed_trials(study, grid) for grid in grids)
     outcomes: list[Outcome] = []
     with open_trials(study, _corpora(pools), grid_recipes(study), stage="train") as trials:
         while any(batches := [search.ask() for search in searches]):
