@@ -128,9 +128,9 @@ def _mix_study(path: Path, how: Mixing, seed: int) -> Blend:
         raise ConfigError(f"{path} is a study: which of its pools? give --dial and --level, such as those it plans")
     pool = f"{how.dial}={how.level}"
     with open_shown(path, None, Display()) as flow:
-        corpora = {k.key: p.corpus for k, p in flow.pools.items()}
-        if pool not in corpora:
-            raise ConfigError(f"--dial {how.dial} --level {how.level}: no such pool; valid: {', '.join(corpora)}")
+        known = [level.key for level in flow.pools]
+        if pool not in known:
+            raise ConfigError(f"--dial {how.dial} --level {how.level}: no such pool; valid: {', '.join(known)}")
         cell = Cell(
             kind="blend", dial=how.dial, level=how.level, share=how.share, rows_per_label=flow.study.rows_per_label
         )
@@ -140,7 +140,7 @@ def _mix_study(path: Path, how: Mixing, seed: int) -> Blend:
                 f"--dial {how.dial} --level {how.level}: its pool fills no draw that the others of its dial fill"
             )
         first = draws[pool][0]
-        return mix_cell(flow.study, corpora, cell, Draw(generation=first, sampling=seed, training=0))
+        return mix_cell(flow.study, flow.pools, cell, Draw(generation=first, sampling=seed, training=0))
 
 
 def _render_card(facts: CardFacts, blend: Blend) -> str:

@@ -168,7 +168,7 @@ class Advisor:
             f"{config.describe}, {grid.rows_per_label} real rows{each}, {kinds}"
             f"generator {config.generator.kind}, trainer {grid.trainer}"
         )
-        if study.fewer and not isinstance(config.generator, FileGenerator):
+        if study.few_shot_sets and not isinstance(config.generator, FileGenerator):
             scope += (
                 f". All pools were written with the {study.rows_per_label} real rows{each} at hand, so cells of "
                 "fewer rows gain from more real rows than they are trained on"

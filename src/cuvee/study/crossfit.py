@@ -37,7 +37,7 @@ from cuvee.study.setup import (
     read_real,
     settle_study,
 )
-from cuvee.study.trials import ConfirmationTrials
+from cuvee.study.trials import ConfirmationTrials, confirmed_cells
 
 
 @contextmanager
@@ -265,11 +265,7 @@ def join_confirmations(folds: Sequence[ConfirmationTrials], best: Cell) -> Confi
 
 def _rename(fold: ConfirmationTrials, best: Cell) -> list[Outcome]:
     """The trials of a fold's choice and its baselines as those of ``best``, their generation draws counted from 0."""
-    names = {
-        "blend": best,
-        "real-only": replace(best, kind="real-only", dial=None, level=None, share=0.0),
-        "real-duplicated": replace(best, kind="real-duplicated", dial=None, level=None),
-    }
+    names = confirmed_cells(best)
     order = {g: k for k, g in enumerate(sorted({outcome.draw.generation for outcome in fold.outcomes}))}
     return [
         replace(

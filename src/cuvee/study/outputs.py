@@ -46,7 +46,7 @@ from cuvee.study.setup import Pools, Study
 from cuvee.study.spending import account_folder
 from cuvee.study.status import LAST, TRACK
 from cuvee.study.tracking import TrainedTrials
-from cuvee.study.trials import level_of, mix_cell, overlapping_shares
+from cuvee.study.trials import level_of, list_corpora, mix_cell, overlapping_shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +229,7 @@ def write_outputs(done: FinishedStudy, *, with_blend: bool) -> StudyResult | Non
         name=study.config.name,
         advice=advice,
         measurements=done.measurements,
-        pools={level.key: pool.corpus for level, pool in pools.items()},
+        pools=list_corpora(pools),
         blend=blend.corpus,
         composition=blend.composition,
         folder=study.folder.path,
@@ -290,8 +290,7 @@ def make_blend(study: Study, pools: Pools, cell: Cell) -> Blend:
     if cell.dial is None:
         return mix_corpora(study.train, share=0.0, seed=study.config.seed, kind="real-only")
     first = usable_draws(study, pools)[level_of(pools, cell)][0]
-    corpora = {level.key: pool.corpus for level, pool in pools.items()}
-    return mix_cell(study, corpora, cell, Draw(generation=first, sampling=0, training=0))
+    return mix_cell(study, pools, cell, Draw(generation=first, sampling=0, training=0))
 
 
 def describe_generator(study: Study) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -339,11 +340,7 @@ def _add_usage(dials: Sequence[DialPlan]) -> Usage:
 
 
 def _times(usage: Usage, count: int) -> Usage:
-    return Usage(
-        requests=usage.requests * count,
-        prompt_tokens=usage.prompt_tokens * count,
-        completion_tokens=usage.completion_tokens * count,
-    )
+    return reduce(Usage.plus, [usage] * count)
 
 
 def _find_cost(config: StudyConfig, usage: Usage) -> tuple[float | None, str]:

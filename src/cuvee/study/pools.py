@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -276,9 +276,9 @@ def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
     return usable
 
 
-def note_left_out(study: Study, pools: Pools) -> None:
+def note_left_out(study: Study, pools: Pools, usable: Mapping[Level, Sequence[int]]) -> None:
     """Say which levels and draws are not full, and so take no part."""
-    usable, rows = usable_draws(study, pools), sum(study.block_rows().values())
+    rows = sum(study.block_rows().values())
     asked = {} if isinstance(study.config.generator, FileGenerator) else {d.name: s for s, d in study_dials(study)}
     for level, pool in pools.items():
         if level not in usable:
@@ -294,18 +294,18 @@ def note_left_out(study: Study, pools: Pools) -> None:
 
 def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     """Measure the real training rows and every pool, pools at equal rows (the draws that all of them have)."""
-    held_out = held_out_texts(study)
-    draws = set.intersection(*(set(d) for d in usable_draws(study, pools).values()))
+    held_out, usable = held_out_texts(study), usable_draws(study, pools)
+    draws = set.intersection(*map(set, usable.values()))
     corpora = {REAL: study.train}
     corpora |= {level.key: take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()}
-    taking_part = {level.key for level in usable_draws(study, pools)}
+    taking_part = {level.key for level in usable}
     rows = min(len(c) for name, c in corpora.items() if name in taking_part)
     corpora = {name: c for name, c in corpora.items() if len(c)}
     measured: dict[str, Measurement] = {}
-    note_left_out(study, pools)
+    note_left_out(study, pools, usable)
     texts = sum(len(c) for c in corpora.values()) + len(held_out)
-    with study.stages.stage("measure", "pools") as progress, open_crew(study.config.execute, texts) as crew:
-        encoder = study.encoder if crew is None else load_encoder(study.config.encoder, workers=crew)
+    with study.stages.stage("measure", "pools") as progress, open_workers(study.config.execute, texts) as workers:
+        encoder = study.encoder if workers is None else load_encoder(study.config.encoder, workers=workers)
         for number, (name, corpus) in enumerate(corpora.items(), start=1):
             key = hash_value(
                 [corpus.fingerprint, rows, study.train.fingerprint, study.encoder.hash, study.config.seed, held_out]
@@ -328,7 +328,7 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
 
 
 @contextmanager
-def open_crew(settings: ExecuteConfig, texts: int) -> Iterator[WorkerPool | None]:
+def open_workers(settings: ExecuteConfig, texts: int) -> Iterator[WorkerPool | None]:
     """Workers that embed and compare; None where all runs here, or where there is too little for it to pay."""
     if settings.kind == "local" or texts < SPREAD_TEXTS:
         yield None

@@ -173,7 +173,7 @@ class Mixing:
         blocks: (real rows a label, share) -> generation blocks that its synthetic rows come from.
         regime: of the shares.
         seed: of the study.
-        fewer: real rows a label -> the smaller sets of real rows that cells of so many are made of.
+        few_shot_sets: real rows a label -> the smaller sets of real rows that cells of so many are made of.
     """
 
     train: Corpus
@@ -181,7 +181,7 @@ class Mixing:
     blocks: Mapping[tuple[int, float], int]
     regime: Regime
     seed: int
-    fewer: Mapping[int, Corpus] = field(default_factory=dict)
+    few_shot_sets: Mapping[int, Corpus] = field(default_factory=dict)
 
     def mix(self, cell: Cell, draw: Draw) -> Blend:
         """The blend of a cell at a draw: from its block, or at larger shares from the next ones too.
@@ -197,7 +197,7 @@ class Mixing:
             start, needed = present.index(draw.generation), self.blocks[cell.rows_per_label, cell.share]
             pool = take_blocks(whole, {present[(start + k) % len(present)] for k in range(needed)})
         return mix_corpora(
-            self.fewer.get(cell.rows_per_label, self.train),
+            self.few_shot_sets.get(cell.rows_per_label, self.train),
             pool,
             share=cell.share,
             regime=self.regime,
@@ -350,7 +350,7 @@ def make_mixing(study: Study, pools: Mapping[str, Corpus], more: Sequence[float]
         blocks={(rows, share): study.blocks_needed(share, rows) for rows in study.row_counts for share in shares},
         regime=study.config.mix.regime,
         seed=study.config.seed,
-        fewer=study.fewer,
+        few_shot_sets=study.few_shot_sets,
     )
 
 

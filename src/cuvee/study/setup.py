@@ -70,7 +70,7 @@ def read_fold(folder: RunFolder, count: int) -> int | None:
 class Study:
     """A prepared study: its config, data, encoder and run folder.
 
-    ``fewer`` holds the smaller sets of real training rows that cells are trained on too, by their rows a label.
+    ``few_shot_sets`` holds the smaller sets of real training rows that cells are trained on too, by their rows a label.
     """
 
     config: StudyConfig
@@ -78,7 +78,7 @@ class Study:
     stages: Stages
     split: Split
     encoder: Encoder
-    fewer: Mapping[int, Corpus] = field(default_factory=dict)
+    few_shot_sets: Mapping[int, Corpus] = field(default_factory=dict)
 
     @property
     def train(self) -> Corpus:
@@ -93,7 +93,7 @@ class Study:
     @property
     def row_counts(self) -> tuple[int, ...]:
         """Numbers of real rows a label that cells are trained on, largest first."""
-        return (self.rows_per_label, *sorted(self.fewer, reverse=True))
+        return (self.rows_per_label, *sorted(self.few_shot_sets, reverse=True))
 
     @property
     def fold(self) -> int | None:
@@ -103,7 +103,7 @@ class Study:
 
     def real_rows(self, rows_per_label: int) -> Corpus:
         """The real training rows of cells with so many a label: each smaller set lies within the larger ones."""
-        return self.fewer.get(rows_per_label, self.train)
+        return self.few_shot_sets.get(rows_per_label, self.train)
 
     def strata_counts(self, rows_per_label: int | None = None) -> dict[str, int]:
         """Label -> real training rows, where there are so many a label; None is the largest number."""
@@ -205,7 +205,7 @@ def settle_study(
         stages=stages,
         split=split,
         encoder=load_encoder(config.encoder),
-        fewer=_take_fewer(config, split.train),
+        few_shot_sets=_take_few_shot_sets(config, split.train),
     )
     _check_sizes(study)
     folder.save_text("study.yaml", config_to_yaml(whole or config))
@@ -218,7 +218,7 @@ def largest_size(config: StudyConfig) -> int | None:
     return None if size == "all" else size
 
 
-def _take_fewer(config: StudyConfig, train: Corpus) -> dict[int, Corpus]:
+def _take_few_shot_sets(config: StudyConfig, train: Corpus) -> dict[int, Corpus]:
     """The smaller sets of training rows that are asked for, by their rows a label."""
     sizes = [size for size in list_sizes(config.split.rows_per_label)[1:] if size != "all"]
     if not sizes:

@@ -232,7 +232,7 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     searches = [make_search(study, grid, measurements) for grid in grids]
     total = sum(allowed_trials(study, grid) for grid in grids)
     outcomes: list[Outcome] = []
-    with open_trials(study, _corpora(pools), grid_recipes(study), stage="train") as trials:
+    with open_trials(study, list_corpora(pools), grid_recipes(study), stage="train") as trials:
         while any(batches := [search.ask() for search in searches]):
             planned = [item for batch in batches for item in batch]
             found = iter(trials.run(planned, total=total))
@@ -254,13 +254,13 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
     if check is None or draft.best is None:
         return []
     best = draft.best.cell
-    diverse = max(usable_draws(study, pools), key=lambda level: measurements[level.key].values[DIVERSITY].value)
+    draws = usable_draws(study, pools)
+    diverse = max(draws, key=lambda level: measurements[level.key].values[DIVERSITY].value)
     cells = [
         Cell(kind="real-only", rows_per_label=study.rows_per_label),
         *_keep_best(study, draft, check.keep),
         replace(best, dial=diverse.dial, level=diverse.name),
     ]
-    draws = usable_draws(study, pools)
     planned = []
     for cell in dict.fromkeys(replace(c, trainer=check.trainer, loss="ce") for c in cells):
         blocks = draws[level_of(pools, cell)] if cell.dial else sorted({b for d in draws.values() for b in d})
@@ -268,7 +268,7 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
             PlannedTrial(cell=cell, draw=Draw(generation=b, sampling=0, training=0)) for b in blocks[: check.draws]
         ]
     recipe = Recipe(trainer=check.trainer, loss="ce", steps=check.steps, settings=check.settings)
-    with open_trials(study, _corpora(pools), [recipe], stage=f"check with {check.trainer}") as trials:
+    with open_trials(study, list_corpora(pools), [recipe], stage=f"check with {check.trainer}") as trials:
         return trials.run(planned)
 
 
@@ -312,7 +312,7 @@ def run_equal_epochs(study: Study, pools: Pools, draft: Advice) -> list[Outcome]
     planned = [item for item in main.planned if is_wanted(item.cell)]
     epochs = count_epochs(study)
     recipes = [each for each in grid_recipes(study) if (each.trainer, each.loss) == (best.trainer, best.loss)]
-    with open_trials(study, _corpora(pools), recipes, stage="equal epochs", epochs=epochs) as trials:
+    with open_trials(study, list_corpora(pools), recipes, stage="equal epochs", epochs=epochs) as trials:
         return trials.run(planned)
 
 
@@ -386,13 +386,18 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
     return confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks)
 
 
+def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
+    """The cells of a confirmation: the winner and its baselines."""
+    return {
+        "blend": best,
+        "real-only": replace(best, kind="real-only", dial=None, level=None, share=0.0),
+        "real-duplicated": replace(best, kind="real-duplicated", dial=None, level=None),
+    }
+
+
 def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> Iterator[PlannedTrial]:
     draws = study.config.draws
-    baselines = (
-        replace(best, kind="real-only", dial=None, level=None, share=0.0),
-        replace(best, kind="real-duplicated", dial=None, level=None),
-    )
-    for cell in (best, *baselines):
+    for cell in confirmed_cells(best).values():
         for g in blocks:
             for s in range(draws.sampling):
                 for t in range(FRESH, FRESH + draws.training):
@@ -424,14 +429,15 @@ def level_of(pools: Pools, cell: Cell) -> Level:
     return next(level for level in pools if (level.dial, level.name) == (cell.dial, cell.level))
 
 
-def mix_cell(study: Study, pools: Mapping[str, Corpus], cell: Cell, draw: Draw) -> Blend:
+def mix_cell(study: Study, pools: Pools, cell: Cell, draw: Draw) -> Blend:
     """The blend of a cell at a draw: from its block, or at larger shares from the next ones too.
 
     Raises:
         InputError: the blocks hold too few rows.
     """
-    return make_mixing(study, pools, [cell.share]).mix(cell, draw)
+    return make_mixing(study, list_corpora(pools), [cell.share]).mix(cell, draw)
 
 
-def _corpora(pools: Pools) -> dict[str, Corpus]:
+def list_corpora(pools: Pools) -> dict[str, Corpus]:
+    """Level key -> its rows."""
     return {level.key: pool.corpus for level, pool in pools.items()}
