@@ -55,6 +55,9 @@ class Listening:
     def advanced(self, stage, done, total):
         pass
 
+    def detailed(self, stage, detail):
+        pass
+
     def noted(self, message):
         self.notes.append(message)
         self.sent.append(len(self.local.bodies))

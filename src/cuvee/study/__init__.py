@@ -137,17 +137,18 @@ class Flow:
         Raises:
             TrialsFailed: every trial of a blend failed; the report is written, and no blend.
         """
+        advice = self.advice  # all stages, fold after fold
         done = FinishedStudy(
             study=self._shown,
             parts=[MadePart(study=p.study, pools=p.pools, measurements=p.measurements) for p in self.parts],
             measurements=self.measurements,
-            advice=self.advice,
+            advice=advice,
             trained=self._all_trained(),
             trials=[o for o in (*self.grid, *self.checks) if isinstance(o, Trial)],
             failed=self.failed,
         )
         result = write_outputs(done, with_blend=not is_without_blend(self._shown, self.grid))
-        track_study(self._shown, done.advice, done.trained)
+        track_study(self._shown, advice, done.trained)
         if result is None:
             raise name_loss(self._shown, self.failed)
         return result
