@@ -11,7 +11,7 @@ from command_line import call, refused
 from cuvee.defects import find_leaks
 from cuvee.errors import InputError
 from cuvee.study import open_study
-from cuvee.study.guard import LeakGuard
+from cuvee.study.generation import LeakGuard
 from cuvee.study.writing import LEFT_OUT, read_sources, study_writing
 
 

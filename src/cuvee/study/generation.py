@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cuvee.config import DialConfig, FileGenerator
 from cuvee.corpus import write_table
+from cuvee.defects import LeakFinder
 from cuvee.errors import GenerationError
 from cuvee.execute import Progress
 from cuvee.fingerprint import hash_value
@@ -38,7 +40,6 @@ from cuvee.study.generators import (
     language_model,
     open_llm,
 )
-from cuvee.study.guard import LeakGuard
 from cuvee.study.lists import KeptLists, needs_lists
 from cuvee.study.running import hash_own
 from cuvee.study.setup import Study
@@ -50,6 +51,7 @@ __all__ = [
     "ATTEMPTS",
     "SPEED",
     "DialPart",
+    "LeakGuard",
     "generate_levels",
     "nearest_rows",
     "open_llm",
@@ -99,6 +101,33 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
         found = reach_target(study, target, dial, blocks=blocks, key=key, search=search)
     progress.next_part()
     return [found.level]
+
+
+class LeakGuard:
+    """Says of texts which of them leak validation or the locked test; what they are compared with is read once."""
+
+    def __init__(self, study: Study) -> None:
+        self._held_out = study.held_out_texts()
+        self._reference = study.train.texts
+        self._encoder = study.encoder
+
+    @cached_property
+    def _finder(self) -> LeakFinder:
+        return LeakFinder(
+            self._held_out,
+            reference=self._reference,
+            held_out_vectors=self._encoder.encode(self._held_out),
+            reference_vectors=self._encoder.encode(self._reference),
+        )
+
+    def reasons(self, texts: Sequence[str]) -> list[str | None]:
+        """For each text why it leaks, or None."""
+        reasons: list[str | None] = [None] * len(texts)
+        if not texts:
+            return reasons
+        for leak in self._finder.find(list(texts), self._encoder.encode(texts)).found:
+            reasons[leak.row] = f"leaks held-out data ({leak.reason})"
+        return reasons
 
 
 def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:

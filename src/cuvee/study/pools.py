@@ -38,7 +38,6 @@ from cuvee.mix import (
 from cuvee.records import Level, Measurement, Rejected
 from cuvee.store import StoredPool
 from cuvee.study.generation import DialPart, generate_levels, study_dials, wanted_levels
-from cuvee.study.guard import held_out_sources, held_out_texts
 from cuvee.study.setup import FRESH, Pools, Study
 from cuvee.study.spending import note_failed
 
@@ -86,7 +85,7 @@ def _check_rows(study: Study, pool: Corpus, path: str) -> None:
 
 def make_filters(study: Study) -> list[Filter]:
     """The filters of the config, knowing the real rows and what is held out."""
-    held_out, sources = held_out_texts(study), held_out_sources(study)
+    held_out, sources = study.held_out_texts(), study.held_out_sources()
     return [_make_filter(study, settings, held_out, sources) for settings in study.config.filters]
 
 
@@ -294,7 +293,7 @@ def note_left_out(study: Study, pools: Pools, usable: Mapping[Level, Sequence[in
 
 def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     """Measure the real training rows and every pool, pools at equal rows (the draws that all of them have)."""
-    held_out, usable = held_out_texts(study), usable_draws(study, pools)
+    held_out, usable = study.held_out_texts(), usable_draws(study, pools)
     draws = set.intersection(*map(set, usable.values()))
     corpora = {REAL: study.train}
     corpora |= {level.key: take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()}

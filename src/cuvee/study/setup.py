@@ -19,6 +19,7 @@ from cuvee.corpus import (
     LockedTest,
     Split,
     Task,
+    distinct_sources,
     few_shot_sets,
     label_strata,
     load_corpus,
@@ -50,6 +51,8 @@ class _Number(TypedDict):
 
 
 _NUMBER = TypeAdapter(_Number)
+_AGAINST_LEAKS = "texts, against leaks"
+"""What the leak guard's reads of the locked test are logged as."""
 
 
 def read_fold(folder: RunFolder, count: int) -> int | None:
@@ -134,6 +137,22 @@ class Study:
     def locked_test(self, detail: str) -> LockedTest:
         """The locked test, its reads logged in the run folder under ``detail``."""
         return self.split.test.logged(lambda reason: self.folder.log_access(reason, detail))
+
+    def held_out_texts(self) -> list[str]:
+        """The texts of validation and the locked test; the read is logged."""
+        return [*self.split.validation.texts, *self.locked_test(_AGAINST_LEAKS).texts_for_leak_guard()]
+
+    def held_out_sources(self) -> list[str]:
+        """Contexts or passages of validation and the locked test that no training row is about; the read is logged.
+
+        Where the data is not grouped by them, one passage may stand on both sides of the split: it is no secret then.
+        """
+        if self.config.task == "classification":
+            return []
+        test = self.locked_test("contexts or passages, against leaks").sources_for_leak_guard()
+        known = {normalise_text(source) for source in distinct_sources(self.train)}
+        found = dict.fromkeys([*distinct_sources(self.split.validation), *test])
+        return [source for source in found if normalise_text(source) not in known]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +309,7 @@ def _split_real(config: StudyConfig, data: RealData) -> Split:
 
 def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
     """Without training rows whose text is also held out, which files split by others often have."""
-    test = split.test.logged(lambda reason: folder.log_access(reason, "texts, against leaks"))
+    test = split.test.logged(lambda reason: folder.log_access(reason, _AGAINST_LEAKS))
     held_out = {normalise_text(t) for t in [*split.validation.texts, *test.texts_for_leak_guard()]}
     # one prompt may be asked of many contexts, which the split keeps apart
     clean = [

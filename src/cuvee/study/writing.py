@@ -16,7 +16,6 @@ from cuvee.generate.acceptance import Agrees
 from cuvee.generate.strata import WRITINGS, Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet, load_prompts
 from cuvee.probe import fit_probe
-from cuvee.study.guard import held_out_sources
 from cuvee.study.setup import Study
 
 LEFT_OUT = "sources-left-out.jsonl"
@@ -129,7 +128,7 @@ def _read_sources(study: Study) -> tuple[tuple[str, ...] | None, tuple[str, ...]
     writing = study.config.writing
     if writing.sources is None:
         return None, ()
-    held_out = {normalise_text(source) for source in held_out_sources(study)}
+    held_out = {normalise_text(source) for source in study.held_out_sources()}
     given = read_sources(writing.sources, writing.sources_text)
     kept = tuple(source for source in given if normalise_text(source) not in held_out)
     if not kept:
