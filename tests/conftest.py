@@ -17,6 +17,7 @@ hypothesis_settings.register_profile("cuvee", deadline=None)  # other work on th
 hypothesis_settings.load_profile("cuvee")
 
 os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # whom the tester trusts is no matter
+os.environ.pop("COLUMNS", None)  # nor how wide the terminal is, which workers of pytest are told
 
 
 @pytest.fixture(autouse=True)
