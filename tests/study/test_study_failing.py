@@ -16,6 +16,8 @@ from cuvee.study import open_study, run_study
 from cuvee.study.planning import plan_study
 from cuvee.study.status import read_status
 
+pytestmark = pytest.mark.trust("failing_trainer")
+
 
 @pytest.fixture
 def ready(settings, tmp_path):

@@ -133,7 +133,7 @@ def test_what_was_spent_and_noted_is_on_the_terminal_and_in_the_report(small, tm
     ignored = "nothing shows that the endpoint heeds seed: it may ignore what it does not know"
     assert [n for n in heard.notes if n in (note, ignored)] == [note, ignored]
     taken = account_folder(tmp_path / "run")
-    assert (taken.requests, taken.retries, taken.notes, taken.unverified) == (18, 1, (note,), ("seed",))
+    assert (taken.requests, taken.retries, taken.notes, taken.unverified) == (36, 1, (note,), ("seed",))
     assert (taken.cost, taken.currency) == (0, "EUR")
     stage, detail = heard.details[0]
     assert (stage, detail().endswith("0+0 tokens, 0.0000 EUR")) == ("generate", True)

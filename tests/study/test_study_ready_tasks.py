@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from test_study_tasks import QUERIES, QUESTIONS, make
 
+from cuvee.corpus import Corpus, write_corpus
 from cuvee.errors import InputError
 from cuvee.records import Cell, Draw
 from cuvee.study import open_study
@@ -144,10 +145,10 @@ def test_weights_of_a_blend_reach_the_probe(settings, tmp_path, headlines):
     rows = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
     path = tmp_path / "pool.jsonl"
     # the first rows go to training, so that the pool is of other texts
-    path.write_text(
-        "".join(json.dumps({**r, "text": f"{r['text']} again", "weight": i % 3}) + "\n" for i, r in enumerate(rows)),
-        encoding="utf-8",
+    pool = Corpus.from_rows(
+        [{"text": f"{row['text']} again", "target": row["label"]} for row in rows], origin="synthetic"
     )
+    write_corpus(pool.with_columns(weight=np.arange(len(rows)) % 3 + 0.5), path)
     base = {key: value for key, value in settings.items() if key not in ("dials", "generator")}
     entry = {"dial": "d", "level": "a", "path": str(path)}
     config = {**base, "generator": {"kind": "files"}, "pools": [entry], "filters": [{"name": "leak"}],
