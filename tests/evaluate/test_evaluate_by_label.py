@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from cuvee.evaluate import ClassifiedItems, report_labels, score_proba
+from cuvee.evaluate import judge_proba, report_labels, score_items
 
 LABELS = ("a", "b", "c")
 
@@ -13,21 +13,21 @@ def items(n=200, seed=0, groups=None):
     rng = np.random.default_rng(seed)
     proba = rng.dirichlet(np.full(3, 0.7), size=n)
     targets = [LABELS[rng.choice(3, p=0.7 * p + 0.1)] for p in proba]
-    return ClassifiedItems.from_proba(proba, LABELS, targets, groups)
+    return proba, targets, judge_proba(proba, LABELS, targets, groups)
 
 
 def said(*pairs, labels=LABELS, groups=None):
     """Items of given truth and prediction."""
     proba = np.array([[float(label == guess) for label in labels] for _, guess in pairs])
-    return ClassifiedItems.from_proba(proba, labels, [truth for truth, _ in pairs], groups)
+    return judge_proba(proba, labels, [truth for truth, _ in pairs], groups)
 
 
 def test_numbers_are_those_of_scikit_learn():
-    judged = items()
-    predicted = [LABELS[i] for i in judged.predicted]
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(judged.targets, predicted, labels=LABELS)
+    proba, targets, judged = items()
+    predicted = [LABELS[i] for i in proba.argmax(axis=1)]
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(targets, predicted, labels=LABELS)
     report = report_labels(judged)
-    assert report.matrix.tolist() == metrics.confusion_matrix(judged.targets, predicted, labels=LABELS).tolist()
+    assert report.matrix.tolist() == metrics.confusion_matrix(targets, predicted, labels=LABELS).tolist()
     for i, (label, found) in enumerate(report.scores.items()):
         assert (label, found.support) == (LABELS[i], support[i])
         assert [found.precision.value, found.recall.value, found.f1.value] == pytest.approx(
@@ -38,7 +38,7 @@ def test_numbers_are_those_of_scikit_learn():
         assert (found.precision.n, found.recall.n) == (found.predicted, found.support)
     counts = [c.count for c in report.confusions]
     assert counts == sorted(counts, reverse=True)
-    assert sum(counts) == (np.array(predicted) != np.array(judged.targets)).sum()
+    assert sum(counts) == (np.array(predicted) != np.array(targets)).sum()
     for c in report.confusions:
         assert c.rate.value == pytest.approx(c.count / report.scores[c.truth].support)
         assert c.rate.low < c.rate.value < c.rate.high
@@ -65,21 +65,21 @@ def test_a_perfect_label_has_an_interval_of_some_width():
 
 
 def test_intervals_are_wider_where_rows_belong_together():
-    apart = items(n=240, seed=3)
+    proba, targets, _ = items(n=240, seed=3)
     copies = [i // 8 for i in range(240)]
-    proba, targets = apart.proba[np.array(copies) * 8], [apart.targets[i * 8] for i in copies]
-    alone = ClassifiedItems.from_proba(proba, LABELS, targets, None)
-    grouped = ClassifiedItems.from_proba(proba, LABELS, targets, [str(i) for i in copies])
+    proba, targets = proba[np.array(copies) * 8], [targets[i * 8] for i in copies]
+    alone = judge_proba(proba, LABELS, targets)
+    grouped = judge_proba(proba, LABELS, targets, [str(i) for i in copies])
     narrow, wide = (report_labels(x).scores["a"].recall for x in (alone, grouped))
     assert narrow.value == wide.value and (wide.high - wide.low) > 2 * (narrow.high - narrow.low)
-    groups = [str(i) for i in copies]
-    for name, estimate in score_proba(proba, LABELS, targets, groups=groups, intervals=True).values.items():
-        free = score_proba(proba, LABELS, targets, intervals=True).values[name]
+    free_values = score_items(alone, intervals=True, seed=0).values
+    for name, estimate in score_items(grouped, intervals=True, seed=0).values.items():
+        free = free_values[name]
         assert (estimate.high - estimate.low) > 1.8 * (free.high - free.low), name
 
 
 def test_reports_are_seeded_and_intervals_optional():
-    judged = items()
+    _, _, judged = items()
     assert report_labels(judged, seed=1) == report_labels(judged, seed=1) != report_labels(judged, seed=2)
     bare = report_labels(judged, intervals=False)
     assert bare.scores["a"].recall.low is None and bare.confusions[0].rate.high is None

@@ -7,11 +7,14 @@ from sklearn import metrics
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError
-from cuvee.evaluate import SCORES, evaluate_model, score_proba
-from cuvee.evaluate.classification import Outcome
+from cuvee.evaluate import SCORES, evaluate_model, judge_proba, score_items
 from cuvee.evaluate.judged import wilson_interval
 
 LABELS = ("a", "b", "c")
+
+
+def score_proba(proba, labels, targets, *, groups=None, intervals=False, seed=0):
+    return score_items(judge_proba(proba, labels, targets, groups), intervals=intervals, seed=seed)
 
 
 def items(n=400, seed=0, labels=LABELS):
@@ -112,14 +115,13 @@ def test_intervals_are_seeded_and_optional():
 @pytest.mark.parametrize("name", SCORES)
 def test_weights_mean_repetition(name):
     proba, targets = items(n=60)
-    codes = np.array([LABELS.index(t) for t in targets])
     times = np.random.default_rng(3).integers(1, 4, size=60)
 
-    def outcome(rows):
-        return Outcome(proba=proba[rows], predicted=proba[rows].argmax(axis=1), truth=codes[rows])
+    def columns(rows):
+        return judge_proba(proba[rows], LABELS, [targets[row] for row in rows]).columns
 
-    weighted = SCORES[name](outcome(np.arange(60)), times[None, :].astype(float))
-    repeated = SCORES[name](outcome(np.repeat(np.arange(60), times)), np.ones((1, times.sum())))
+    weighted = SCORES[name](columns(np.arange(60)), times[None, :].astype(float))
+    repeated = SCORES[name](columns(np.repeat(np.arange(60), times)), np.ones((1, times.sum())))
     assert weighted == pytest.approx(repeated)
 
 

@@ -9,8 +9,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from cuvee.corpus import Corpus
 from cuvee.errors import IncomparableError
-from cuvee.evaluate import SCORES, RankedItems, compare_predictors, evaluate_model, judge_model, score_proba
-from cuvee.evaluate.judged import code_groups
+from cuvee.evaluate import SCORES, Judged, compare_predictors, evaluate_model, judge_model, judge_proba
+from cuvee.evaluate.judged import code_groups, mean_of
 
 LABELS = ("a", "b", "c")
 
@@ -41,9 +41,12 @@ def compare_items(first, second, groups=None):
     """Items of one number each, whose mean is the score."""
     keys, codes = tuple(map(str, range(len(first)))), code_groups(groups, len(first))
     sides = (
-        RankedItems(keys=keys, groups=codes, first=side > 0, numbers={"mean": np.asarray(side, dtype=float)})
+        Judged(
+            keys=keys, groups=codes, correct=side > 0, columns={"mean": np.asarray(side, dtype=float)},
+            scores={"mean": mean_of("mean")}, graded=("mean",),
+        )
         for side in (first, second)
-    )
+    )  # fmt: skip
     return compare_predictors(*sides).values["mean"]
 
 
@@ -130,4 +133,4 @@ def test_what_does_not_pair_is_refused():
     with pytest.raises(IncomparableError, match="same rows"):
         compare_predictors(first, judge_model(Fixed(proba), rows(targets[::-1])))
     with pytest.raises(ValueError, match="groups has 1 entries for 20 items"):
-        score_proba(proba, LABELS, targets, groups=["x"])
+        judge_proba(proba, LABELS, targets, ["x"])

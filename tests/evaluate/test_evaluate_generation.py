@@ -85,10 +85,10 @@ def test_scores_of_answers_have_bounds_and_take_the_best_reference(written, refe
 def test_rows_of_one_prompt_are_alternative_references():
     writer = Copier({"A king had gold.\n\nWho had it?": "rich king", "Say hello": "hello"})
     items = judge_model(writer, TALES)
-    assert items.exact.tolist() == [False, True, False]  # without its article, "a rich king"
-    assert items.f1.tolist() == pytest.approx([0.0, 1.0, 2 / 3])
+    assert items.correct.tolist() == [False, True, False]  # without its article, "a rich king"
+    assert items.columns["token_f1"].tolist() == pytest.approx([0.0, 1.0, 2 / 3])
     assert items.groups.tolist() == [0, 0, 1]  # two prompts over one passage
-    assert items.tokens.tolist() == [1.0, 5.0, 2.0]  # of all real completions of a prompt
+    assert items.columns["tokens"].tolist() == [1.0, 5.0, 2.0]  # of all real completions of a prompt
     scores = evaluate_model(writer, TALES)
     assert scores.n == 3 and scores.correct.tolist() == [False, True, False]
     assert list(scores.values) == ["exact_match", "token_f1", "rouge_l", "perplexity", "bits_per_byte"]

@@ -131,10 +131,10 @@ def test_rows_of_one_query_name_several_passages_and_a_pool_adds_more():
     items = judge_model(Table(AXES), SMALL)
     assert items.correct.tolist() == [True, True, False]
     assert items.groups.tolist() == [0, 1, 0]  # two questions on one passage
-    assert items.numbers["recall@1"].tolist() == [1.0, 0.5, 0.0]
+    assert items.columns["recall@1"].tolist() == [1.0, 0.5, 0.0]
     wider = judge_model(Table(AXES), SMALL, passages=["D", "A"])
     assert wider.correct.tolist() == [True, False, False]
-    assert wider.numbers["recall@1"].tolist() == [1.0, 0.0, 0.0]
+    assert wider.columns["recall@1"].tolist() == [1.0, 0.0, 0.0]
     with pytest.raises(Exception, match="same rows"):
         compare_predictors(items, wider)
 

@@ -32,7 +32,6 @@ from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.evaluate import (
     ClassificationReport,
-    ClassifiedItems,
     PairedScores,
     Ranking,
     Writing,
@@ -131,7 +130,7 @@ def evaluate(
                 )
             again = judge_model(other, corpus, seed=seed, passages=pool, writing=writing, watch=watch)
             paired = compare_predictors(judged, again, seed=seed)
-        report = report_labels(judged, seed=seed) if judging.per_label and isinstance(judged, ClassifiedItems) else None
+        report = report_labels(judged, seed=seed) if judging.per_label else None
     scores = replace(scores, values=values)
     if json:
         console.show_json(_as_object(scores, report, paired))

@@ -7,26 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.evaluate.judged import (
+    ITEM_SCORES,
     RESAMPLES,
     Codes,
+    Columns,
     Floats,
-    WeightedScore,
+    Judged,
+    Score,
     code_groups,
+    mean_of,
     percentiles,
-    score_items,
-    weighted_mean,
     wilson_interval,
 )
 from cuvee.fingerprint import derive_rng
-from cuvee.records import Estimate, Scores
+from cuvee.records import Estimate
 
 _BINS = 15  # of the calibration error
 
@@ -43,43 +44,13 @@ class Classifier(Protocol):
         """Probability of each label, shape (n, k)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Probabilities and truth of ``n`` items.
-
-    ``proba`` has shape (n, k); ``predicted`` and ``truth`` shape (n,). Labels the predictor does not know
-    have codes from k upwards in ``truth``: nothing predicts them, and their probability is 0.
-    """
-
-    proba: Floats
-    predicted: NDArray[np.int64]
-    truth: NDArray[np.int64]
-
-    def true_proba(self) -> Floats:
-        """Probability given to the true label, shape (n,)."""
-        padded = np.concatenate([self.proba, np.zeros((len(self.truth), 1))], axis=1)
-        known = np.minimum(self.truth, self.proba.shape[1])
-        out: Floats = padded[np.arange(len(self.truth)), known]
-        return out
-
-
-class Score(Protocol):
-    """One number for each row of ``weights`` (shape (b, n), how often an item counts), shape (b,)."""
-
-    def __call__(self, outcome: Outcome, weights: Floats) -> Floats:
-        """The score under each row of weights."""
-
-
-def accuracy(outcome: Outcome, weights: Floats) -> Floats:
-    """Fraction of items whose most probable label is the true one."""
-    return weighted_mean(outcome.predicted == outcome.truth, weights)
-
-
-def macro_f1(outcome: Outcome, weights: Floats) -> Floats:
+def macro_f1(columns: Columns, weights: Floats) -> Floats:
     """Mean F1 over the labels that occur as truth or prediction (in each row of weights)."""
-    codes = np.union1d(outcome.truth, outcome.predicted)
-    true = (outcome.truth[:, None] == codes).astype(np.float64)
-    said = (outcome.predicted[:, None] == codes).astype(np.float64)
+    n = weights.shape[1]
+    _, codes = np.unique(np.concatenate([columns["truth"], columns["predicted"]]), return_inverse=True)
+    each = np.arange(codes.max() + 1)
+    true = (codes[:n, None] == each).astype(np.float64)
+    said = (codes[n:, None] == each).astype(np.float64)
     size = weights @ (true + said)
     seen = size > 0
     f1 = np.divide(2 * (weights @ (true * said)), size, out=np.zeros_like(size), where=seen)
@@ -87,150 +58,72 @@ def macro_f1(outcome: Outcome, weights: Floats) -> Floats:
     return out
 
 
-def log_loss(outcome: Outcome, weights: Floats) -> Floats:
-    """Mean negative log probability of the true label, in nats; probabilities are clipped at 2.2e-16."""
-    return weighted_mean(-np.log(np.clip(outcome.true_proba(), np.finfo(np.float64).eps, 1.0)), weights)
-
-
-def brier(outcome: Outcome, weights: Floats) -> Floats:
-    """Mean squared distance between the probabilities and the true label's unit vector, from 0 to 2.
-
-    Brier, Monthly Weather Review 78 (1950), in its original form with all labels.
-    """
-    return weighted_mean((outcome.proba**2).sum(axis=1) - 2 * outcome.true_proba() + 1, weights)
-
-
-def ece(outcome: Outcome, weights: Floats) -> Floats:
+def ece(columns: Columns, weights: Floats) -> Floats:
     """Expected calibration error of the most probable label, 15 bins of equal width (arXiv 1706.04599)."""
-    confidence = outcome.proba.max(axis=1)
+    confidence = columns["confidence"]
     bins = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
-    gap = (outcome.predicted == outcome.truth) - confidence
     inside = bins[:, None] == np.arange(_BINS)
+    gap = columns["accuracy"] - confidence
     out: Floats = np.abs(weights @ (inside * gap[:, None])).sum(axis=1) / weights.sum(axis=1)
     return out
 
 
 SCORES: Mapping[str, Score] = {
-    "accuracy": accuracy,
+    "accuracy": mean_of("accuracy"),
     "macro_f1": macro_f1,
-    "log_loss": log_loss,
-    "brier": brier,
+    "log_loss": mean_of("log_loss"),
+    "brier": mean_of("brier"),
     "ece": ece,
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassifiedItems:
-    """Probabilities of ``n`` items, and their true labels.
-
-    Attributes:
-        labels: k labels, the columns of ``proba``.
-        proba: shape (n, k), rows summing to 1.
-        predicted: column of the most probable label, shape (n,).
-        targets: n true labels; those not among ``labels`` count as wrong.
-        groups: which items belong together, shape (n,).
-    """
-
-    labels: tuple[str, ...]
-    proba: Floats
-    predicted: NDArray[np.int64]
-    targets: tuple[str, ...]
-    groups: Codes
-    fractions: ClassVar[tuple[str, ...]] = ("accuracy",)
-    unit_means: ClassVar[tuple[str, ...]] = fractions
-
-    @classmethod
-    def from_proba(
-        cls, proba: Floats, labels: Sequence[str], targets: Sequence[str], groups: Sequence[str] | None
-    ) -> ClassifiedItems:
-        """Items whose most probable label is the prediction; the first one, where several are.
-
-        Raises:
-            ValueError: shapes that do not fit, no rows, or values that are not probabilities.
-        """
-        _check_proba(proba, labels, targets)
-        predicted = proba.argmax(axis=1).astype(np.int64)
-        codes = code_groups(groups, len(targets))
-        return cls(labels=tuple(labels), proba=proba, predicted=predicted, targets=tuple(targets), groups=codes)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The true labels."""
-        return self.targets
-
-    @cached_property
-    def outcome(self) -> Outcome:
-        """Labels as numbers."""
-        codes = {label: i for i, label in enumerate(self.labels)}
-        truth = np.array([codes.setdefault(t, len(codes)) for t in self.targets], dtype=np.int64)
-        return Outcome(proba=self.proba, predicted=self.predicted, truth=truth)
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether the most probable label is the true one, shape (n,)."""
-        out: NDArray[np.bool_] = self.outcome.predicted == self.outcome.truth
-        return out
-
-    @property
-    def per_item(self) -> Mapping[str, Floats]:
-        """Accuracy: 1 where the label is right."""
-        return {"accuracy": self.correct.astype(np.float64)}
-
-    def weighted(self) -> Mapping[str, WeightedScore]:
-        """Every score of the SCORES table."""
-        return {name: partial(score, self.outcome) for name, score in SCORES.items()}
-
-    def joined(self, other: ClassifiedItems) -> ClassifiedItems:
-        """These items, then the other's; a label that one predictor does not know has probability 0 there."""
-        labels = (*self.labels, *(label for label in other.labels if label not in self.labels))
-        columns = np.array([labels.index(label) for label in other.labels], dtype=np.int64)
-        proba = np.zeros((len(self.proba) + len(other.proba), len(labels)))
-        proba[: len(self.proba), : len(self.labels)] = self.proba
-        proba[len(self.proba) :, columns] = other.proba
-        return ClassifiedItems(
-            labels=labels,
-            proba=proba,
-            # not argmax again: with columns in another order, equal probabilities would give another label
-            predicted=np.concatenate([self.predicted, columns[other.predicted]]),
-            targets=self.targets + other.targets,
-            groups=np.concatenate([self.groups, other.groups]),
-        )
-
-
-def classify_items(predictor: Classifier, corpus: Corpus) -> ClassifiedItems:
+def judge_classifier(predictor: Classifier, corpus: Corpus) -> Judged:
     """Judge ``predictor`` on every row of ``corpus``; rows of one named group belong together."""
     named = any(group is not None for group in corpus.table["group"].to_pylist())
     proba = np.asarray(predictor.predict_proba(corpus.texts), dtype=np.float64)
-    return ClassifiedItems.from_proba(proba, predictor.labels, corpus.targets, corpus.groups if named else None)
+    return judge_proba(proba, predictor.labels, corpus.targets, corpus.groups if named else None)
 
 
-def score_proba(
-    proba: NDArray[np.floating],
-    labels: Sequence[str],
-    targets: Sequence[str],
-    *,
-    groups: Sequence[str] | None = None,
-    intervals: bool = False,
-    seed: int = 0,
-) -> Scores:
-    """Scores of probabilities that are already there.
+def judge_proba(
+    proba: Floats, labels: Sequence[str], targets: Sequence[str], groups: Sequence[str] | None = None
+) -> Judged:
+    """Items whose most probable label is the prediction; the first one, where several are.
 
-    Accuracy has the Wilson interval, the others the percentile bootstrap; with groups, both draw whole groups. The
-    intervals speak of the items alone, not of training or generation draws.
+    The log loss is the negative log probability of the true label, in nats, clipped at 2.2e-16. The Brier score
+    (Monthly Weather Review 78, 1950, in its original form with all labels) is the squared distance between the
+    probabilities and the true label's unit vector, from 0 to 2.
 
     Args:
         proba: shape (n, k), rows summing to 1.
         labels: k labels, the columns of ``proba``.
-        targets: n true labels; those not among ``labels`` count as wrong.
+        targets: n true labels; those not among ``labels`` have probability 0, and count as wrong.
         groups: n names of what items belong to, such as a document; by default every item stands alone.
-        intervals: whether to compute intervals.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: shapes that do not fit, no rows, or values that are not probabilities.
     """
-    items = ClassifiedItems.from_proba(np.asarray(proba, dtype=np.float64), labels, targets, groups)
-    return score_items(items, intervals=intervals, seed=seed)
+    _check_proba(proba, labels, targets)
+    truth, predicted = (np.array(each, dtype=object) for each in (targets, [labels[i] for i in proba.argmax(axis=1)]))
+    column = {label: i for i, label in enumerate(labels)}
+    padded = np.concatenate([proba, np.zeros((len(targets), 1))], axis=1)  # of a label that is not known
+    likely = padded[np.arange(len(targets)), [column.get(target, len(labels)) for target in targets]]
+    correct = truth == predicted
+    return Judged(
+        keys=tuple(targets),
+        groups=code_groups(groups, len(targets)),
+        correct=correct,
+        columns={
+            "truth": truth,
+            "predicted": predicted,
+            "accuracy": correct.astype(np.float64),
+            "confidence": proba.max(axis=1),
+            "log_loss": -np.log(np.clip(likely, np.finfo(np.float64).eps, 1.0)),
+            "brier": (proba**2).sum(axis=1) - 2 * likely + 1,
+        },
+        scores=SCORES,
+        graded=ITEM_SCORES["classification"],
+        labels=tuple(labels),
+    )
 
 
 def _check_proba(proba: Floats, labels: Sequence[str], targets: Sequence[str]) -> None:
@@ -290,7 +183,7 @@ class ClassificationReport:
     matrix: NDArray[np.int64] = field(compare=False, repr=False)
 
 
-def report_labels(items: ClassifiedItems, *, intervals: bool = True, seed: int = 0) -> ClassificationReport:
+def report_labels(judged: Judged, *, intervals: bool = True, seed: int = 0) -> ClassificationReport:
     """Precision, recall, F1 and confusions of every label, with 95% bootstrap intervals.
 
     Whole groups are drawn, as for the other scores. Where a number is not defined in a resample (a rare label was not
@@ -298,9 +191,8 @@ def report_labels(items: ClassifiedItems, *, intervals: bool = True, seed: int =
     no width; it has the Wilson interval of as many items as there are groups among its rows (F1 through the Jaccard
     index, f1 = 2 j / (1 + j), which is a fraction of rows).
     """
-    known = set(items.labels)
-    labels = (*items.labels, *dict.fromkeys(t for t in items.targets if t not in known))
-    counted = _Counted(items, len(labels), RESAMPLES if intervals else 0, seed)
+    labels = tuple(dict.fromkeys([*judged.labels, *judged.keys]))
+    counted = _Counted(judged, labels, RESAMPLES if intervals else 0, seed)
     scores = {
         label: LabelScores(
             support=int(counted.matrix[i].sum()),
@@ -324,15 +216,19 @@ def report_labels(items: ClassifiedItems, *, intervals: bool = True, seed: int =
 class _Counted:
     """Counts of the cells (true label, predicted label) that occur, in the sample and in its resamples."""
 
-    def __init__(self, items: ClassifiedItems, k: int, resamples: int, seed: int) -> None:
-        self.true, self.said, self._groups = items.outcome.truth, items.outcome.predicted, items.groups
+    def __init__(self, judged: Judged, labels: Sequence[str], resamples: int, seed: int) -> None:
+        k, code = len(labels), {label: i for i, label in enumerate(labels)}
+        self.true, self.said = (
+            np.array([code[label] for label in judged.columns[name]], dtype=np.int64) for name in ("truth", "predicted")
+        )
+        self._groups = judged.groups
         self.cells, cell_of = np.unique(self.true * k + self.said, return_inverse=True)
         self._truth, self._predicted = self.cells // k, self.cells % k
         self._count = np.bincount(cell_of, minlength=len(self.cells)).astype(np.float64)
         self.matrix = np.zeros((k, k), dtype=np.int64)
         self.matrix[self._truth, self._predicted] = self._count.astype(np.int64)
         self._values = self._fractions(self._count[None], k)
-        drawn = _draw_cells(cell_of, len(self.cells), items.groups, resamples, seed)
+        drawn = _draw_cells(cell_of, len(self.cells), judged.groups, resamples, seed)
         self._draws = self._fractions(drawn, k) if resamples else None
 
     def wrong_cells(self) -> list[int]:

@@ -8,14 +8,12 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus, split_tokens
-from cuvee.evaluate.judged import Codes, Floats, WeightedScore, code_groups, weighted_mean
+from cuvee.evaluate.judged import ITEM_SCORES, Codes, Columns, Floats, Judged, Score, code_groups, mean_of
 from cuvee.fingerprint import derive_seed
 from cuvee.records import Estimate
 
@@ -64,97 +62,34 @@ class Writing:
                 raise ValueError(f"{name} is {value!r}; it must be a finite number of at least 0")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenItems:
-    """Distinct prompts, each with what was written and what is real; all arrays have shape (n,).
-
-    Attributes:
-        keys: each prompt with its references, which are the real completions of all rows of that prompt.
-        groups: prompts of one context, or of one named group, belong together.
-        exact, f1, rouge: of what was written, the best over the references.
-        log_likelihood: of the real completions, summed over the rows of the prompt, in nats.
-        tokens, size: of those completions, in the model's tokens and in UTF-8 bytes.
-        same_tokens: False where items of two predictors count tokens in different ways.
-    """
-
-    keys: tuple[str, ...]
-    groups: Codes
-    exact: NDArray[np.bool_]
-    f1: Floats
-    rouge: Floats
-    log_likelihood: Floats
-    tokens: Floats
-    size: Floats
-    same_tokens: bool = True
-    fractions: ClassVar[tuple[str, ...]] = ("exact_match",)
-    unit_means: ClassVar[tuple[str, ...]] = ("exact_match", "token_f1", "rouge_l")
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Exact match."""
-        return self.exact
-
-    @property
-    def per_item(self) -> Mapping[str, Floats]:
-        """Token F1, ROUGE-L and exact match of what was written; ``token_probability`` of what is real.
-
-        That is the geometric mean probability of a token of the real completions, 1 over their perplexity: it needs
-        no writing, and moves where the written text does not change yet.
-        """
-        likely = np.exp(np.minimum(self.log_likelihood / np.maximum(self.tokens, 1.0), 0.0))
-        return {
-            "token_f1": self.f1,
-            "rouge_l": self.rouge,
-            "exact_match": self.exact.astype(np.float64),
-            "token_probability": likely,
-        }
-
-    def weighted(self) -> Mapping[str, WeightedScore]:
-        """Exact match, token F1, ROUGE-L, perplexity (a token), bits a byte.
-
-        Perplexity is exp of the negative log likelihood over all tokens: long completions count more. It compares
-        models of one tokenizer; bits a byte compare any.
-        """
-        scores: dict[str, WeightedScore] = {
-            "exact_match": partial(weighted_mean, self.exact),
-            "token_f1": partial(weighted_mean, self.f1),
-            "rouge_l": partial(weighted_mean, self.rouge),
-        }
-        if self.same_tokens:
-            scores["perplexity"] = self._perplexity
-        scores["bits_per_byte"] = self._bits_per_byte
-        return scores
-
-    def joined(self, other: WrittenItems) -> WrittenItems:
-        """These items, then the other's; perplexity is left out where their tokens are not the same."""
-        arrays = {
-            name: np.concatenate([getattr(self, name), getattr(other, name)])
-            for name in ("f1", "rouge", "log_likelihood", "tokens", "size")
-        }
-        return WrittenItems(
-            keys=self.keys + other.keys,
-            groups=np.concatenate([self.groups, other.groups]),
-            exact=np.concatenate([self.exact, other.exact]),
-            same_tokens=bool(np.array_equal(self.tokens, other.tokens)),
-            **arrays,
-        )
-
-    def _perplexity(self, weights: Floats) -> Floats:
-        nats = -(weights @ self.log_likelihood) / np.maximum(weights @ self.tokens, 1.0)
-        out: Floats = np.exp(np.minimum(nats, _MOST_NATS))
-        return out
-
-    def _bits_per_byte(self, weights: Floats) -> Floats:
-        out: Floats = -(weights @ self.log_likelihood) / np.maximum(weights @ self.size, 1.0) / math.log(2)
-        return out
+def _perplexity(columns: Columns, weights: Floats) -> Floats:
+    """One over the geometric mean probability of a token, over all tokens: long completions count more."""
+    nats = -(weights @ columns["log_likelihood"]) / np.maximum(weights @ columns["tokens"], 1.0)
+    out: Floats = np.exp(np.minimum(nats, _MOST_NATS))
+    return out
 
 
-def judge_writer(
-    writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None
-) -> WrittenItems:
+def _bits_per_byte(columns: Columns, weights: Floats) -> Floats:
+    """Of the real completions: it compares models of any tokenizer."""
+    out: Floats = -(weights @ columns["log_likelihood"]) / np.maximum(weights @ columns["bytes"], 1.0) / math.log(2)
+    return out
+
+
+_SCORES: Mapping[str, Score] = {
+    "exact_match": mean_of("exact_match"),
+    "token_f1": mean_of("token_f1"),
+    "rouge_l": mean_of("rouge_l"),
+    "perplexity": _perplexity,
+    "bits_per_byte": _bits_per_byte,
+}
+
+
+def judge_writer(writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None) -> Judged:
     """Let ``writer`` complete each distinct prompt of ``corpus`` once, and judge it against the real completions.
 
-    Rows of the same context and text are alternative references: the best of them counts.
+    Rows of the same context and text are alternative references: the best of them counts. Prompts of one context, or
+    of one named group, belong together. ``token_probability`` is the geometric mean probability of a token of the real
+    completions, 1 over their perplexity: it needs no writing, and moves where the written text does not change yet.
     """
     prompts, rows = _distinct_prompts(corpus)
     written = write_texts(
@@ -166,15 +101,24 @@ def judge_writer(
     likely = _read_likelihood(writer, [p for p, k in zip(prompts, spans, strict=True) for _ in range(k)], flat, watch)
     starts = np.cumsum([0, *spans[:-1]])
     pairs = list(zip(written, references, strict=True))
-    return WrittenItems(
+    log_likelihood, tokens = np.add.reduceat(likely[:, 0], starts), np.add.reduceat(likely[:, 1], starts)
+    exact = np.array([exact_match(text, known) for text, known in pairs], dtype=np.bool_)
+    size = np.array([len(t.encode("utf-8", "surrogatepass")) for t in flat], dtype=float)
+    return Judged(
         keys=tuple("\x00".join([prompt, *texts]) for prompt, texts in zip(prompts, references, strict=True)),
         groups=_group_prompts(corpus, [at[0] for at in rows]),
-        exact=np.array([exact_match(text, known) for text, known in pairs], dtype=np.bool_),
-        f1=np.array([token_f1(text, known) for text, known in pairs]),
-        rouge=np.array([rouge_l(text, known) for text, known in pairs]),
-        log_likelihood=np.add.reduceat(likely[:, 0], starts),
-        tokens=np.add.reduceat(likely[:, 1], starts),
-        size=np.add.reduceat(np.array([len(t.encode("utf-8", "surrogatepass")) for t in flat], dtype=float), starts),
+        correct=exact,
+        columns={
+            "exact_match": exact.astype(np.float64),
+            "token_f1": np.array([token_f1(text, known) for text, known in pairs]),
+            "rouge_l": np.array([rouge_l(text, known) for text, known in pairs]),
+            "token_probability": np.exp(np.minimum(log_likelihood / np.maximum(tokens, 1.0), 0.0)),
+            "log_likelihood": log_likelihood,
+            "tokens": tokens,
+            "bytes": np.add.reduceat(size, starts),
+        },
+        scores=_SCORES,
+        graded=ITEM_SCORES["generation"],
     )
 
 

@@ -7,16 +7,23 @@ of two predictors in one table, their paired difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, Self
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.errors import IncomparableError
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Estimate, Scores
+from cuvee.records.measurement import value_lines, value_table
 
 RESAMPLES = 1000
 """Bootstrap resamples behind an interval."""
+PAIRED_RESAMPLES = 2000
+PERMUTATIONS = 4000
+_EXACT_GROUPS = 12  # up to which all swaps are tried: 4096
+_CLOSE = 1e-12  # two differences that are equal but for rounding
 _BLOCK = 4_000_000  # weights held at once
 _Z = 1.959963984540054  # 97.5% point of the normal distribution
 Floats = NDArray[np.float64]
@@ -27,42 +34,40 @@ ITEM_SCORES: Mapping[str, tuple[str, ...]] = {
     "retrieval": ("ndcg@10", "mrr@10", "recall@1", "recall@10", "recall@100"),
 }
 """Task -> the scores that single items have, so that trials can be compared by them; the first unless one is named."""
-WeightedScore = Callable[[Floats], Floats]
+_FRACTIONS = ("accuracy", "exact_match")
+"""The scores that are the fraction of items that are right."""
+Columns = Mapping[str, NDArray[np.float64] | NDArray[np.object_]]
+"""What is known of each item, by name, shape (n,) each."""
+Score = Callable[[Columns, Floats], Floats]
 """One number for each row of weights (shape (b, n), how often an item counts), shape (b,)."""
+WeightedScore = Callable[[Floats], Floats]
 
 
-class Judged(Protocol):
-    """``n`` items that one predictor was judged on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """``n`` items that one predictor was judged on.
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What identifies each item: two predictors pair only on the same keys."""
+    Attributes:
+        keys: what identifies each item: two predictors pair only on the same keys.
+        groups: which items belong together, codes from 0, shape (n,).
+        correct: whether each item was answered right, shape (n,).
+        columns: what the scores are made of, and what single items score, from 0 to 1, by the names in ``graded``.
+        scores: every score by its name.
+        graded: the columns that trials can be compared by.
+        labels: those that a classifier knows.
+    """
 
-    @property
-    def groups(self) -> Codes:
-        """Which items belong together, codes from 0, shape (n,)."""
+    keys: tuple[str, ...]
+    groups: Codes
+    correct: NDArray[np.bool_]
+    columns: Columns
+    scores: Mapping[str, Score]
+    graded: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether each item was answered right, shape (n,)."""
-
-    @property
-    def fractions(self) -> tuple[str, ...]:
-        """The scores that are the fraction of items for which ``correct`` holds."""
-
-    @property
-    def unit_means(self) -> tuple[str, ...]:
-        """The scores that are means of numbers from 0 to 1, fractions among them."""
-
-    @property
-    def per_item(self) -> Mapping[str, Floats]:
-        """What single items score, from 0 to 1, shape (n,): by the names in ``ITEM_SCORES``."""
-
-    def weighted(self) -> Mapping[str, WeightedScore]:
-        """Every score by its name."""
-
-    def joined(self, other: Self) -> Self:
-        """These items, then the other's: the same items judged for another predictor."""
+    def weighted(self) -> dict[str, WeightedScore]:
+        """Every score as a function of weights alone."""
+        return {name: partial(score, self.columns) for name, score in self.scores.items()}
 
 
 def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None = None) -> Scores:
@@ -80,14 +85,13 @@ def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None
     """
     n, groups = len(judged.correct), int(judged.groups.max()) + 1
     scores = judged.weighted()
-    graded = judged.per_item
-    named = next(iter(graded)) if score is None else score
-    if named not in graded:
-        raise ValueError(f"score is {score!r}; valid: {', '.join(graded)}")
+    named = judged.graded[0] if score is None else score
+    if named not in judged.graded:
+        raise ValueError(f"score is {score!r}; valid: {', '.join(judged.graded)}")
     once = np.ones((1, n))
     found = {name: float(score(once)[0]) for name, score in scores.items()}
-    wilson = {name for name in judged.fractions if groups == n}
-    wilson |= {name for name in judged.unit_means if found[name] in (0.0, 1.0)}
+    wilson = {name for name in _FRACTIONS if groups == n}
+    wilson |= {name for name in judged.graded if found.get(name) in (0.0, 1.0)}
     drawn = {name: score for name, score in scores.items() if name not in wilson}
     resamples = resample_groups(judged.groups, derive_rng(seed, "evaluate", "bootstrap"), RESAMPLES, len(judged.groups))
     draws = collect_scores(drawn, resamples) if intervals else {}
@@ -102,7 +106,7 @@ def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None
             low, high = percentiles(draws[name])
             kind = "bootstrap" if groups == n else f"bootstrap of {groups} groups"
             values[name] = Estimate(value=value, low=low, high=high, n=n, interval=f"{kind}, {RESAMPLES} resamples")
-    items = None if named == "accuracy" else graded[named]
+    items = None if named == "accuracy" else judged.columns[named].astype(np.float64)
     return Scores(n=n, values=values, correct=judged.correct, graded=items, score=named)
 
 
@@ -142,10 +146,14 @@ def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
     return (max(0.0, middle - half) if fraction > 0 else 0.0), (min(1.0, middle + half) if fraction < 1 else 1.0)
 
 
-def weighted_mean(values: Floats | NDArray[np.bool_], weights: Floats) -> Floats:
-    """Mean of ``values`` (n,) under each row of ``weights`` (b, n), shape (b,)."""
-    out: Floats = (weights @ values) / weights.sum(axis=1)
-    return out
+def mean_of(name: str) -> Score:
+    """The score that is the mean of a column."""
+
+    def mean(columns: Columns, weights: Floats) -> Floats:
+        out: Floats = (weights @ columns[name]) / weights.sum(axis=1)
+        return out
+
+    return mean
 
 
 def code_groups(names: Sequence[str] | None, n: int) -> Codes:
@@ -160,3 +168,98 @@ def code_groups(names: Sequence[str] | None, n: int) -> Codes:
         raise ValueError(f"groups has {len(names)} entries for {n} items; give one each")
     codes: dict[str, int] = {}
     return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int64)
+
+
+# --- two predictors on the same items: the difference of every score, its interval and its p-value ---
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedScores:
+    """The first predictor's scores less the second's, on ``n`` items in ``groups`` groups.
+
+    Each Estimate holds the difference, its 95% interval and its p-value; its settings hold the two scores under
+    ``first`` and ``second``.
+    """
+
+    n: int
+    groups: int
+    values: Mapping[str, Estimate]
+
+    def __str__(self) -> str:
+        return "\n".join([f"First less second on {self.n} items", *value_lines(self.values)])
+
+    def _repr_html_(self) -> str:
+        return value_table(f"First less second on {self.n} items", self.values)
+
+
+def compare_predictors(first: Judged, second: Judged, *, seed: int = 0) -> PairedScores:
+    """Every score of ``first`` less that of ``second`` on the same items.
+
+    The interval is the paired percentile bootstrap: whole groups are drawn, with both predictors' answers. The
+    p-value is that of the sign-flip permutation test: under the null hypothesis it does not matter which predictor
+    gave which answer, so the answers of whole groups are swapped (all ways to do so up to 12 groups, else 4,000
+    random ones, the identity counted with them). For accuracy without groups this is McNemar's exact test. The
+    p-values are of single scores, not adjusted for there being several.
+
+    Args:
+        first, second: from ``judge_model`` on the same rows, of one task.
+        seed: of resamples and swaps.
+
+    Raises:
+        IncomparableError: not the same items.
+    """
+    if first.graded != second.graded or first.keys != second.keys:
+        raise IncomparableError("the two predictors were not judged on the same rows; give both the same data")
+    columns = {name: np.concatenate([own, second.columns[name]]) for name, own in first.columns.items()}
+    scores = {name: partial(score, columns) for name, score in first.scores.items()}
+    if "tokens" in columns and not np.array_equal(first.columns["tokens"], second.columns["tokens"]):
+        del scores["perplexity"]  # it compares models of one tokenizer
+    n, groups = len(first.groups), int(first.groups.max()) + 1
+    ones, none = np.ones((1, n)), np.zeros((1, n))
+    sides = {name: (float(s(_pair(ones, none))[0]), float(s(_pair(none, ones))[0])) for name, s in scores.items()}
+    resamples = resample_groups(first.groups, derive_rng(seed, "evaluate", "paired"), PAIRED_RESAMPLES, 2 * n)
+    drawn = collect_scores({name: partial(_resampled_difference, s) for name, s in scores.items()}, resamples)
+    total, exact = (2**groups, True) if groups <= _EXACT_GROUPS else (PERMUTATIONS, False)
+    swaps = _swap_groups(first.groups, derive_rng(seed, "evaluate", "swaps"), total, exact=exact)
+    swapped = collect_scores({name: partial(_swapped_difference, s) for name, s in scores.items()}, swaps)
+    kind = f"all {total} swaps" if exact else f"{total} random swaps"
+    values = {}
+    for name, (one, other) in sides.items():
+        low, high = percentiles(drawn[name])
+        values[name] = Estimate(
+            value=one - other,
+            low=low,
+            high=high,
+            n=n,
+            interval=f"paired bootstrap, {PAIRED_RESAMPLES} resamples",
+            p_value=float((np.abs(swapped[name]) >= abs(one - other) - _CLOSE).mean()),
+            settings={"first": one, "second": other, "groups": groups, "test": f"permutation, {kind}"},
+        )
+    return PairedScores(n=n, groups=groups, values=values)
+
+
+def _swap_groups(groups: Codes, rng: np.random.Generator, total: int, *, exact: bool) -> Iterator[Floats]:
+    """Blocks of swaps, 1 for the items whose answers are swapped, by group; the identity comes first."""
+    count, done = int(groups.max()) + 1, 0
+    for size in block_sizes(total, 2 * len(groups)):
+        if exact:
+            numbers = np.arange(done, done + size)
+            swaps = ((numbers[:, None] >> np.arange(count)) & 1).astype(np.float64)
+        else:
+            swaps = rng.integers(0, 2, size=(size, count)).astype(np.float64)
+            if done == 0:
+                swaps[0] = 0.0
+        done += size
+        yield swaps[:, groups]
+
+
+def _resampled_difference(score: WeightedScore, weights: Floats) -> Floats:
+    none = np.zeros_like(weights)
+    return score(_pair(weights, none)) - score(_pair(none, weights))
+
+
+def _swapped_difference(score: WeightedScore, away: Floats) -> Floats:
+    return score(_pair(1.0 - away, away)) - score(_pair(away, 1.0 - away))
+
+
+def _pair(first: Floats, second: Floats) -> Floats:
+    """Weights of the first predictor's items beside those of the second's."""
+    return np.concatenate([first, second], axis=1)

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError
-from cuvee.evaluate.classification import ClassifiedItems, Classifier, classify_items
+from cuvee.evaluate.classification import Classifier, judge_classifier
 from cuvee.evaluate.generation import (
     Diversity,
     Watch,
     Writer,
     Writing,
-    WrittenItems,
     compare_diversity,
     judge_writer,
 )
-from cuvee.evaluate.judged import score_items
-from cuvee.evaluate.retrieval import RankedItems, Ranker, judge_ranker
+from cuvee.evaluate.judged import Judged, score_items
+from cuvee.evaluate.retrieval import Ranker, judge_ranker
 from cuvee.records import Scores
 
 _KINDS = {"classification": Classifier, "generation": Writer, "retrieval": Ranker}
@@ -80,7 +79,7 @@ def judge_model(
     passages: Sequence[str] | None = None,
     writing: Writing | None = None,
     watch: Watch | None = None,
-) -> ClassifiedItems | WrittenItems | RankedItems:
+) -> Judged:
     """The items of ``corpus``, each judged: what ``compare_predictors`` and ``report_labels`` work on.
 
     Arguments and errors are those of ``evaluate_model``.
@@ -91,7 +90,7 @@ def judge_model(
         if given is not None and corpus.task != task:
             raise ConfigError(f"{name} is for task {task!r}; task {corpus.task!r} has no use for it")
     if corpus.task == "classification" and isinstance(predictor, Classifier):
-        return classify_items(predictor, corpus)
+        return judge_classifier(predictor, corpus)
     if corpus.task == "generation" and isinstance(predictor, Writer):
         return judge_writer(predictor, corpus, writing=writing or Writing(), seed=seed, watch=watch)
     if corpus.task == "retrieval" and isinstance(predictor, Ranker):

@@ -7,10 +7,9 @@ passages never matters; trec_eval, which orders ties by document name, can give 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.errors import TrainingError
 from cuvee.evaluate.generation import Watch
-from cuvee.evaluate.judged import Codes, Floats, WeightedScore, code_groups, weighted_mean
+from cuvee.evaluate.judged import ITEM_SCORES, Codes, Floats, Judged, code_groups, mean_of
 from cuvee.records import Vectors
 
 CUT = 10
@@ -40,56 +39,13 @@ class Ranker(Protocol):
         """Unit vectors, float32, shape (len(texts), d)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankedItems:
-    """Distinct queries, each with the scores of its ranking; arrays have shape (n,).
-
-    Attributes:
-        keys: each query with its relevant passages and the number of passages that were ranked.
-        groups: queries of one named group, or of one passage, belong together.
-        first: whether a relevant passage stands first, alone or with its equals.
-        numbers: the other scores by name.
-    """
-
-    keys: tuple[str, ...]
-    groups: Codes
-    first: NDArray[np.bool_]
-    numbers: Mapping[str, Floats]
-    fractions: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def unit_means(self) -> tuple[str, ...]:
-        """All of them."""
-        return tuple(self.numbers)
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether nothing but relevant passages stands first."""
-        return self.first
-
-    @property
-    def per_item(self) -> Mapping[str, Floats]:
-        """nDCG@10, MRR@10, recall@1, @10 and @100."""
-        return self.numbers
-
-    def weighted(self) -> Mapping[str, WeightedScore]:
-        """nDCG@10, MRR@10, recall@1, @10 and @100: means over queries."""
-        return {name: partial(weighted_mean, values) for name, values in self.numbers.items()}
-
-    def joined(self, other: RankedItems) -> RankedItems:
-        """These items, then the other's."""
-        return RankedItems(
-            keys=self.keys + other.keys,
-            groups=np.concatenate([self.groups, other.groups]),
-            first=np.concatenate([self.first, other.first]),
-            numbers={name: np.concatenate([own, other.numbers[name]]) for name, own in self.numbers.items()},
-        )
-
-
 def judge_ranker(
     ranker: Ranker, corpus: Corpus, *, passages: Sequence[str] | None = None, watch: Watch | None = None
-) -> RankedItems:
+) -> Judged:
     """Rank all passages for each distinct query of ``corpus``, and judge where its relevant ones stand.
+
+    Queries of one named group, or of one passage, belong together. A query is answered right if nothing but relevant
+    passages stands first.
 
     Args:
         ranker: gives the vectors.
@@ -114,14 +70,16 @@ def judge_ranker(
         f"passage:{corpus.targets[at[0]]}" if named[at[0]] is None else f"group:{named[at[0]]}" for at in rows.values()
     ]
     texts = list(pool)
-    return RankedItems(
+    return Judged(
         keys=tuple(
             "\x00".join([query, str(len(pool)), *(texts[i] for i in found)])
             for query, found in zip(rows, relevant, strict=True)
         ),
         groups=code_groups(names, len(rows)),
-        first=first,
-        numbers=numbers,
+        correct=first,
+        columns=numbers,
+        scores={name: mean_of(name) for name in numbers},
+        graded=ITEM_SCORES["retrieval"],
     )
 
 

@@ -19,7 +19,7 @@ from cuvee.config.schema import EvaluateConfig
 from cuvee.corpus import Corpus, load_corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import CuveeError
-from cuvee.evaluate import Diversity, Writing, evaluate_model, score_proba
+from cuvee.evaluate import Diversity, Writing, evaluate_model
 from cuvee.execute import Executor, Lost, Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.measure import measure_corpus
@@ -29,7 +29,7 @@ from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialF
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
 from cuvee.study.setup import FRESH, Study
-from cuvee.train import Predictor, TrainSettings, needs_real_rows, train_model, without_loss
+from cuvee.train import TrainSettings, needs_real_rows, train_model, without_loss
 from cuvee.train.settings import Trained
 
 DIVERSITY = ("vendi_q1", "distinct_2", "compression_ratio", "self_bleu")
@@ -58,8 +58,6 @@ class Judging:
         Raises:
             ConfigError: the predictor is for another task.
         """
-        if held_out.task == "classification" and isinstance(predictor, Predictor):
-            return score_proba(predictor.predict_proba(held_out.texts), predictor.labels, held_out.targets)
         writes = held_out.task == "generation"
         return evaluate_model(
             predictor,
