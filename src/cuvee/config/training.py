@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from cuvee.config.sections import Section
-from cuvee.recommend import Acquisition
 from cuvee.registry import nearest_name
 from cuvee.train import TrainSettings
 
@@ -166,7 +165,6 @@ class SearchConfig(Section):
         gt=0,
         description="blend trials: a fraction of the planned ones (to 1), or a number in all; baselines on top",
     )
-    acquisition: Acquisition = Field("upper-confidence-bound", description="how the worth of one more draw is told")
     batch: int = Field(4, ge=1, description="draws of cells asked in a round, of each trainer, loss and number of rows")
 
     @model_validator(mode="after")

@@ -2,25 +2,21 @@
 
 from cuvee.recommend.advice import compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.cells import ComparedCells, collect_tables, confirm_cell
-from cuvee.recommend.search import Acquisition, AdaptiveSearch, GridSearch, PlannedTrial, Search, halve, plan_grid
+from cuvee.recommend.search import AdaptiveSearch, PlannedTrial, plan_grid
 from cuvee.recommend.shapes import DIVERSITY, test_shape
 from cuvee.recommend.statistics import paired_gain, plan_power
 from cuvee.recommend.wording import advice_to_json, advice_to_text
 
 __all__ = [
     "DIVERSITY",
-    "Acquisition",
     "AdaptiveSearch",
     "ComparedCells",
-    "GridSearch",
     "PlannedTrial",
-    "Search",
     "advice_to_json",
     "advice_to_text",
     "collect_tables",
     "compare_advice",
     "confirm_cell",
-    "halve",
     "paired_gain",
     "plan_grid",
     "plan_power",

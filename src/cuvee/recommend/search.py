@@ -5,35 +5,60 @@ and the balanced slice, which is all levels at the shape share with all planned 
 means of cells, since one that looked bad by chance is not tried again (Nie et al. 2018, AISTATS); the shape test is
 made of the slice alone, so it stays valid.
 
-**Then, round by round,** a Gaussian process over (measured diversity, share, log of rows where they vary, and a
-coordinate for each further dial, trainer or loss) says which cell is worth one more generation draw, by upper
-confidence bound or knowledge gradient. A draw is asked whole: all its sampling and training draws. Within a round the
-cells already chosen are taken to give what is expected of them (kriging believer), so that parallel workers do not all
-get the same cell.
+**Then, round by round,** it asks for one more generation draw of the cells with the highest upper confidence bound
+(Srinivas et al. 2010, ICML) of a Gaussian process over measured diversity, share and dial. A draw is asked whole: all
+its sampling and training draws. Within a round the cells already chosen are taken to give what is expected of them
+(kriging believer), so that parallel workers do not all get the same cell.
 
-The process holds every draw of every cell and knows what cells share in a generation draw; see
-:mod:`cuvee.recommend.process`. Its parameters are fitted again once a tenth more draws were told.
+**The Gaussian process** reads the value of cell ``c`` in generation draw ``g`` as
+
+    value = smooth(place of c) + own(c) + draw(g) + pool(level of c, g; share) + rest
+
+``smooth`` has a Matern kernel of order 5/2, one length scale a coordinate (Rasmussen & Williams 2006, *Gaussian
+Processes for Machine Learning*, ch. 4); ``own`` lets a grid be rough. The other parts are noise, and most of it is
+shared: all cells of a draw meet the same luck, and cells of one level in one draw are mixed from the same pool, the
+more alike the nearer their shares. So a draw of one share says something of the luck of the others, which differences
+between cells are then freed of; taken for independent, that luck passes for merit.
+
+The parameters have log-normal priors, in standard deviations of the values and of the coordinates, and are those of
+the highest posterior density: a search starts from too few trials for maximum likelihood. They are fitted again once a
+tenth more draws were told.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, optimize
 
-from cuvee.recommend.process import Grid, Places, TrialProcess, Tried, bound_above, place_cells, value_knowledge
 from cuvee.recommend.statistics import Floats
 from cuvee.records import Cell, Draw, Kind, Level
+from cuvee.similarity import single_blas_thread
 
-Acquisition = Literal["upper-confidence-bound", "knowledge-gradient"]
+Places = NDArray[np.intp]
+
 _REFIT = 1.1
 _WIDTH = 2.0
 """Of the upper confidence bound, in standard deviations."""
 LEAST_DRAWS = 2
 """Generation draws that a cell needs before it can be the best, where others have more than one."""
+PARTS = ("smooth", "own", "draw", "pool", "rest")
+_PRIORS = {
+    "smooth": (0.5, 1.2, 0.02, 20.0),
+    "own": (0.1, 1.0, 0.005, 5.0),
+    "draw": (0.3, 1.0, 0.005, 5.0),
+    "pool": (0.3, 1.0, 0.005, 5.0),
+    "rest": (0.3, 1.0, 0.01, 3.0),
+    "length": (1.5, 0.7, 0.4, 10.0),
+}
+"""Of variances and length scales: median, standard deviation of the logarithm, least and greatest value."""
+_LEVEL = 4.0
+"""Prior variance of the level of all values, which is their mean before it is known."""
+_ITERATIONS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +93,9 @@ def plan_grid(
     positive = sorted({s for s in shares if s > 0})
 
     def cell(kind: Kind, share: float, level: Level | None = None) -> Cell:
+        dial, name = (level.dial, level.name) if level else (None, None)
         return Cell(
-            kind=kind,
-            dial=level.dial if level else None,
-            level=level.name if level else None,
-            share=share,
-            rows_per_label=rows_per_label,
-            trainer=trainer,
-            loss=loss,
+            kind=kind, dial=dial, level=name, share=share, rows_per_label=rows_per_label, trainer=trainer, loss=loss
         )
 
     def draws(blocks: Iterable[int]) -> list[Draw]:
@@ -87,133 +107,18 @@ def plan_grid(
         ]
 
     every = draws({g for blocks in levels.values() for g in blocks})
-    planned = [PlannedTrial(cell=cell("real-only", 0.0), draw=d) for d in every]
-    planned += [PlannedTrial(cell=cell("real-duplicated", s), draw=d) for s in positive for d in every]
+    cells = [(cell("real-only", 0.0), every), *((cell("real-duplicated", s), every) for s in positive)]
     for level, blocks in levels.items():
-        cells = [cell("blend", s, level) for s in positive] + [cell("synthetic-only", base_share, level)]
-        planned += [PlannedTrial(cell=c, draw=d) for c in cells for d in draws(blocks)]
-    return tuple(planned)
-
-
-class Search(Protocol):
-    """Asks for trials in rounds and is told what they gave.
-
-    A round is asked, run in any order and told as a whole; then the next is asked. What is asked depends on the
-    values told and on nothing else, so a study that is run again and told the same asks the same.
-    """
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to ask."""
-        ...
-
-    def ask(self, count: int | None = None) -> tuple[PlannedTrial, ...]:
-        """The next round; empty when ``done``, or while an earlier round must be told first."""
-        ...
-
-    def tell(self, trial: PlannedTrial, value: float | None) -> None:
-        """What a trial gave: its accuracy, or None where it failed.
-
-        Raises:
-            ValueError: the trial is not of this plan, or the value is not finite.
-        """
-        ...
-
-    def best(self) -> Cell | None:
-        """The blend that the values told so far favour; None before any."""
-        ...
-
-
-def check_value(value: float | None) -> None:
-    """Refuse a value that is not a finite number.
-
-    Raises:
-        ValueError: it is NaN or infinite.
-    """
-    if value is not None and not math.isfinite(value):
-        raise ValueError(f"value must be a finite number, or None for a trial that failed, not {value!r}")
-
-
-class GridSearch:
-    """Asks for all planned trials once, in the order planned."""
-
-    def __init__(self, planned: Sequence[PlannedTrial]) -> None:
-        self._planned = tuple(dict.fromkeys(planned))
-        self._known = frozenset(self._planned)
-        self._asked: set[PlannedTrial] = set()
-        self._told: dict[PlannedTrial, float | None] = {}
-
-    @property
-    def done(self) -> bool:
-        """Whether every planned trial was asked or told."""
-        return len(self._asked) == len(self._planned)
-
-    def ask(self, count: int | None = None) -> tuple[PlannedTrial, ...]:
-        """The next ``count`` planned trials; by default all that are left."""
-        if count is not None and count < 1:
-            raise ValueError(f"count must be at least 1, not {count!r}")
-        batch = tuple(t for t in self._planned if t not in self._asked)[:count]
-        self._asked.update(batch)
-        return batch
-
-    def tell(self, trial: PlannedTrial, value: float | None) -> None:
-        """What a planned trial gave; None where it failed."""
-        if trial not in self._known:
-            raise ValueError(f"trial {trial.cell.key} at {trial.draw} is not planned")
-        check_value(value)
-        self._told[trial] = value
-        self._asked.add(trial)
-
-    def best(self) -> Cell | None:
-        """The blend with the highest mean, each generation draw weighing the same; ties go to the smaller share."""
-        means = average_by_draw(self._planned, self._told)
-        values = {c: m for c, m in means.items() if c.kind == "blend"}
-        least = min(LEAST_DRAWS, max((len(m) for m in values.values()), default=1))
-        scores = {c: math.fsum(m.values()) / len(m) for c, m in values.items() if len(m) >= least}
-        return min(scores, key=lambda c: (-scores[c], c.share, c.key), default=None)
-
-
-def average_by_draw(
-    planned: Iterable[PlannedTrial], told: Mapping[PlannedTrial, float | None]
-) -> dict[Cell, dict[int, float]]:
-    """Cell -> generation draw -> mean value over its other draws, without trials that failed, in the planned order."""
-    gathered: dict[Cell, dict[int, list[float]]] = {}
-    for trial in planned:
-        value = told.get(trial)
-        if value is not None:
-            gathered.setdefault(trial.cell, {}).setdefault(trial.draw.generation, []).append(value)
-    return {c: {g: math.fsum(v) / len(v) for g, v in sorted(by.items())} for c, by in gathered.items()}
-
-
-def halve(cells: Sequence[Cell], scores: Sequence[float | None], keep: int) -> tuple[Cell, ...]:
-    """The ``keep`` best cells by a cheap score, best first, to be tried at a dearer fidelity.
-
-    One rung of successive halving (Jamieson & Talwalkar 2016, AISTATS): all cells are scored by the cheap
-    trainer, the best go on to the dearer one. Cells without a score (their trials failed) never go on.
-    Ties go to the smaller share, then by name.
-
-    Args:
-        cells: each once.
-        scores: one a cell, higher is better; None where there is none.
-        keep: how many go on; fewer where fewer have a score.
-
-    Raises:
-        ValueError: lengths differ, a score is not finite, a cell comes twice, or ``keep`` is below 1.
-    """
-    if len(cells) != len(scores) or len(set(cells)) != len(cells):
-        raise ValueError(f"cells ({len(cells)}, each once) and scores ({len(scores)}) must pair")
-    if keep < 1:
-        raise ValueError(f"keep must be at least 1, not {keep!r}")
-    for score in scores:
-        check_value(score)
-    found = [(cell, score) for cell, score in zip(cells, scores, strict=True) if score is not None]
-    return tuple(c for c, _ in sorted(found, key=lambda pair: (-pair[1], pair[0].share, pair[0].key))[:keep])
+        own = [cell("blend", s, level) for s in positive] + [cell("synthetic-only", base_share, level)]
+        cells += [(each, draws(blocks)) for each in own]
+    return tuple(PlannedTrial(cell=each, draw=draw) for each, drawn in cells for draw in drawn)
 
 
 class AdaptiveSearch:
-    """Ask-and-tell search over planned trials; see the module.
+    """Asks for planned trials in rounds and is told what they gave; see the module.
 
-    Deterministic: what is asked depends on the plan, the settings and the values told, not on their order.
+    A round is asked, run in any order and told as a whole; then the next is asked. What is asked depends on the plan,
+    the settings and the values told, and on nothing else, so a study that is run again and told the same asks the same.
     """
 
     def __init__(
@@ -223,7 +128,6 @@ class AdaptiveSearch:
         diversity: Mapping[str, float],
         shape_share: float,
         budget: float,
-        acquisition: Acquisition = "upper-confidence-bound",
         batch: int = 4,
         descriptive_shares: Sequence[float] = (),
     ) -> None:
@@ -232,159 +136,121 @@ class AdaptiveSearch:
         Args:
             planned: the full grid (``plan_grid``): the search asks a part of it.
             diversity: ``dial=level`` -> measured diversity of the pool, for every level of a blend.
-            shape_share: the share of the balanced slice, at the largest number of real rows.
+            shape_share: the share of the balanced slice.
             budget: fraction of the planned *blend* trials to run, above 0 to 1, the slice included; the baselines
                 come on top. Failed trials count.
-            acquisition: how a draw's worth is told.
             batch: (cell, generation draw) pairs asked in a round.
             descriptive_shares: shares that cannot be recommended, so nothing is spent on them.
 
         Raises:
-            ValueError: an argument is out of range, a level has no measured diversity, the plan holds no blend at
-                ``shape_share``, or the budget does not pay for the slice.
+            ValueError: the plan holds no blend at ``shape_share``, or the budget does not pay for the slice.
         """
-        _check_settings(acquisition, batch=batch, budget=budget)
         self._planned = tuple(dict.fromkeys(planned))
         self._places_of = {trial: k for k, trial in enumerate(self._planned)}  # trials are kept by their place
         blends = [k for k, t in enumerate(self._planned) if t.cell.kind == "blend"]
-        self._blends = frozenset(blends)
-        rows = max((self._planned[k].cell.rows_per_label for k in blends), default=0)
-
-        def is_sliced(cell: Cell) -> bool:
-            return cell.rows_per_label == rows and math.isclose(cell.share, shape_share, abs_tol=1e-9)
+        sliced = {k for k in blends if math.isclose(self._planned[k].cell.share, shape_share, abs_tol=1e-9)}
+        self._blends, self._budget = frozenset(blends), math.ceil(budget * len(blends) - 1e-9)
+        if not sliced or self._budget < len(sliced):
+            least = len(sliced) / max(1, len(blends))
+            raise ValueError(
+                f"shape_share {shape_share!r} has {len(sliced)} trials of blends and budget {budget!r} pays for "
+                f"{self._budget}; it takes a share that is planned, and a budget of at least {least:.3g}"
+            )
 
         def is_described(cell: Cell) -> bool:
             return any(math.isclose(cell.share, s, abs_tol=1e-9) for s in descriptive_shares)
 
         pairs: dict[Cell, dict[int, list[int]]] = {}
-        sliced = 0
         for k in blends:
             cell, draw = self._planned[k].cell, self._planned[k].draw
-            sliced += is_sliced(cell)
-            if is_sliced(cell) or not is_described(cell):
+            if k in sliced or not is_described(cell):
                 pairs.setdefault(cell, {}).setdefault(draw.generation, []).append(k)
-        self._budget = math.ceil(budget * len(blends) - 1e-9)
-        _check_slice(sliced, blends=[self._planned[k].cell for k in blends], shape_share=shape_share, budget=budget)
         self._cells, self._pairs = tuple(pairs), tuple(dict(sorted(by_draw.items())) for by_draw in pairs.values())
-        self._first = tuple(k for k, t in enumerate(self._planned) if k not in self._blends or is_sliced(t.cell))
-        pools = {name: k for k, name in enumerate(dict.fromkeys((c.dial, c.level) for c in self._cells))}
-        self._grid = Grid(
-            places=place_cells(self._cells, diversity),
-            pools=np.array([pools[c.dial, c.level] for c in self._cells], dtype=np.intp),
-        )
+        self._first = tuple(k for k in range(len(self._planned)) if k not in self._blends or k in sliced)
+        self._grid = Grid.of(self._cells, diversity)
         self._fitted: tuple[int, TrialProcess] | None = None
-        self._may_win = tuple(c.rows_per_label == rows and not is_described(c) for c in self._cells)
-        self._acquisition, self._batch = acquisition, batch
+        self._may_win = tuple(not is_described(cell) for cell in self._cells)
+        self._batch = batch
         self._asked: set[int] = set()
         self._told: dict[int, float | None] = {}
 
-    @property
-    def done(self) -> bool:
-        """Whether the baselines and the slice were asked and no further draw fits the budget."""
-        return self._asked.issuperset(self._first) and not self._open_pairs()
+    def ask(self) -> tuple[PlannedTrial, ...]:
+        """The next round; nothing where no further draw fits the budget, and while a round is not told in full.
 
-    def ask(self, count: int | None = None) -> tuple[PlannedTrial, ...]:
-        """The next round.
-
-        Args:
-            count: (cell, generation draw) pairs; ``batch`` by default. The first round, baselines and slice, is
-                asked whole.
-
-        Returns:
-            Nothing when ``done``, and while the first round is not told in full.
+        The first round is baselines and slice, whole.
         """
-        if count is not None and count < 1:
-            raise ValueError(f"count must be at least 1, not {count!r}")
-        first = [k for k in self._first if k not in self._asked]
-        if first:
-            self._asked.update(first)
-            return tuple(self._planned[k] for k in first)
-        if any(k not in self._told for k in self._first):
-            return ()
-        tried = self._gather()
-        process = self._fit(tried)
-        for cell, draw in self._find_pending():
-            tried = self._imagine(process, tried, cell, draw)
-        batch: list[int] = []
-        for _ in range(count or self._batch):
-            open_pairs = self._open_pairs()
-            if not open_pairs:
-                break
-            cells = np.array(list(open_pairs), dtype=np.intp)
-            draws = np.array([draw for draw, _ in open_pairs.values()], dtype=np.intp)
-            chosen = int(cells[np.argmax(self._weigh(process, tried, cells, draws))])
-            draw, pair = open_pairs[chosen]
-            self._asked.update(pair)
-            batch.extend(pair)
-            tried = self._imagine(process, tried, chosen, draw)
+        batch = [k for k in self._first if k not in self._asked]
+        if not batch and self._told.keys() >= self._asked:
+            tried = self._gather()
+            process = self._fit(tried)
+            for _ in range(self._batch):
+                open_pairs = self._open_pairs([*self._asked, *batch])
+                if not open_pairs:
+                    break
+                chosen = next(iter(open_pairs))
+                if process is not None:
+                    bounds = process.look(tried).bound_above(_WIDTH)
+                    chosen = max(open_pairs, key=lambda cell: float(bounds[cell]))
+                draw, pair = open_pairs[chosen]
+                batch += pair
+                if process is not None and not np.any((tried.cells == chosen) & (tried.draws == draw)):
+                    tried = tried.add(chosen, draw, process.expect(tried, chosen, draw))
+        self._asked.update(batch)
         return tuple(self._planned[k] for k in batch)
 
     def tell(self, trial: PlannedTrial, value: float | None) -> None:
-        """What a planned trial gave: its accuracy, or None where it failed."""
+        """What a planned trial gave: its accuracy, or None where it failed.
+
+        Raises:
+            ValueError: the trial is not of this plan, or the value is not finite.
+        """
         place = self._places_of.get(trial)
         if place is None:
             raise ValueError(f"trial {trial.cell.key} at {trial.draw} is not planned")
-        check_value(value)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"value must be a finite number, or None for a trial that failed, not {value!r}")
         self._told[place] = value
         self._asked.add(place)
 
     def best(self) -> Cell | None:
-        """The blend with the highest posterior mean, at the largest number of real rows.
+        """The blend with the highest posterior mean; None before any value was told.
 
         It must have two generation draws at least, where any has. The Gaussian process steadies cells that
         were drawn rarely by their neighbours.
         """
-        counts = [
-            len(by_draw) if may_win else 0
-            for may_win, by_draw in zip(self._may_win, self._average_draws(), strict=True)
-        ]
-        least = min(LEAST_DRAWS, max(counts, default=0))
+        tried = self._gather()
+        counts = np.bincount(tried.cells, minlength=len(self._cells)) * self._may_win
+        least = min(LEAST_DRAWS, int(counts.max(initial=0)))
         if least == 0:
             return None
-        tried = self._gather()
-        surface = TrialProcess(self._grid, tried).look(tried)
-        allowed = [k for k, n in enumerate(counts) if n >= least]
-        cells = self._cells
-        return cells[min(allowed, key=lambda k: (-surface.mean[k], cells[k].share, cells[k].key))]
+        mean, cells = TrialProcess(self._grid, tried).look(tried).mean, self._cells
+        allowed = np.flatnonzero(counts >= least).tolist()
+        return cells[min(allowed, key=lambda k: (-mean[k], cells[k].share, cells[k].key))]
 
-    def _open_pairs(self) -> dict[int, tuple[int, list[int]]]:
+    def _open_pairs(self, asked: Sequence[int]) -> dict[int, tuple[int, list[int]]]:
         """Cell -> its next draw and the trials of it, where that fits the budget and the cell does not keep failing."""
-        used = len(self._asked & self._blends)
+        known = set(asked)
+        used = len(known & self._blends)
         found: dict[int, tuple[int, list[int]]] = {}
         for cell, by_draw in enumerate(self._pairs):
             results = [self._told[k] for pair in by_draw.values() for k in pair if k in self._told]
             failures = sum(value is None for value in results)
             if failures > 1 and 2 * failures > len(results):
                 continue
-            for draw, pair in by_draw.items():
-                left = [k for k in pair if k not in self._asked]
-                if left:
-                    if used + len(left) <= self._budget:
-                        found[cell] = (draw, left)
-                    break
-        return found
-
-    def _find_pending(self) -> list[tuple[int, int]]:
-        """Cells and draws that were asked and are not told."""
-        pending = self._asked - self._told.keys()
-        return [
-            (cell, draw)
-            for cell, by_draw in enumerate(self._pairs)
-            for draw, pair in by_draw.items()
-            if not pending.isdisjoint(pair)
-        ]
-
-    def _average_draws(self) -> list[dict[int, float]]:
-        """Of each cell: generation draw -> mean value over its other draws, without trials that failed."""
-        found: list[dict[int, float]] = []
-        for by_draw in self._pairs:
-            values = {g: [v for k in pair if (v := self._told.get(k)) is not None] for g, pair in by_draw.items()}
-            found.append({g: math.fsum(v) / len(v) for g, v in values.items() if v})
+            waiting = ((draw, [k for k in pair if k not in known]) for draw, pair in by_draw.items())
+            draw, left = next(((draw, left) for draw, left in waiting if left), (0, []))
+            if left and used + len(left) <= self._budget:
+                found[cell] = (draw, left)
         return found
 
     def _gather(self) -> Tried:
-        """All draws told, in the order of cells and draws."""
-        known = [(cell, g, v) for cell, table in enumerate(self._average_draws()) for g, v in table.items()]
+        """Mean value of each generation draw of each cell, over its other draws, without trials that failed."""
+        known = [
+            (cell, g, math.fsum(values) / len(values))
+            for cell, by_draw in enumerate(self._pairs)
+            for g, pair in by_draw.items()
+            if (values := [v for k in pair if (v := self._told.get(k)) is not None])
+        ]
         return Tried(
             cells=np.array([cell for cell, _, _ in known], dtype=np.intp),
             draws=np.array([g for _, g, _ in known], dtype=np.intp),
@@ -394,40 +260,198 @@ class AdaptiveSearch:
     def _fit(self, tried: Tried) -> TrialProcess | None:
         """The process, fitted again if a tenth more is known; None while every trial failed."""
         size = tried.values.size
-        if not size:
-            return None
-        if self._fitted is None or size >= _REFIT * self._fitted[0]:
+        if size and (self._fitted is None or size >= _REFIT * self._fitted[0]):
             self._fitted = (size, TrialProcess(self._grid, tried))
-        return self._fitted[1]
-
-    def _weigh(self, process: TrialProcess | None, tried: Tried, cells: Places, draws: Places) -> Floats:
-        """What a draw of each of these cells is worth."""
-        if process is None:  # nothing is known of any cell
-            return np.zeros(cells.size)
-        surface = process.look(tried)
-        if self._acquisition == "upper-confidence-bound":
-            return np.asarray(bound_above(surface, width=_WIDTH)[cells])
-        return value_knowledge(surface, process.look_ahead(tried, cells, draws).slopes)
-
-    def _imagine(self, process: TrialProcess | None, tried: Tried, cell: int, draw: int) -> Tried:
-        """With a draw that is still to be told, as it is expected: that moves no mean."""
-        if process is None or np.any((tried.cells == cell) & (tried.draws == draw)):
-            return tried
-        return tried.add(cell, draw, float(process.look_ahead(tried, np.array([cell]), np.array([draw])).mean[0]))
+        return self._fitted[1] if size and self._fitted else None
 
 
-def _check_settings(acquisition: str, *, batch: int, budget: float) -> None:
-    if acquisition not in get_args(Acquisition):
-        raise ValueError(f"acquisition is {acquisition!r}; choose one of {', '.join(get_args(Acquisition))}")
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, not {batch!r}")
-    if not 0 < budget <= 1:
-        raise ValueError(f"budget is a fraction of the planned blends, above 0 to 1, not {budget!r}")
+# --- the Gaussian process -------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Where cells lie.
+
+    Attributes:
+        places: standardised coordinates, shape (n, d): measured diversity, share, then one for each further dial.
+        pools: number of the level that each cell is mixed from, shape (n,).
+    """
+
+    places: Floats = field(repr=False)
+    pools: Places = field(repr=False)
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], diversity: Mapping[str, float]) -> Grid:
+        """Of blends; ``diversity`` is measured, by ``dial=level``.
+
+        Raises:
+            ValueError: a level has no measured diversity.
+        """
+        names, dials = [f"{c.dial}={c.level}" for c in cells], [c.dial or "" for c in cells]
+        missing = sorted(set(names) - set(diversity))
+        if missing:
+            raise ValueError(f"diversity lacks {', '.join(missing)}")
+        columns = [_standardise([diversity[name] for name in names]), _standardise([c.share for c in cells])]
+        columns += [np.array([float(own == dial) for own in dials]) for dial in sorted(set(dials))[1:]]
+        numbers = {name: k for k, name in enumerate(dict.fromkeys(names))}
+        pools = np.array([numbers[name] for name in names], dtype=np.intp)
+        return cls(places=np.stack(columns, axis=1), pools=pools)
 
 
-def _check_slice(sliced: int, *, blends: Sequence[Cell], shape_share: float, budget: float) -> None:
-    if not sliced:
-        raise ValueError(f"shape_share {shape_share!r} is not among the planned {sorted({c.share for c in blends})!r}")
-    if math.ceil(budget * len(blends) - 1e-9) < sliced:
-        least = sliced / len(blends)
-        raise ValueError(f"budget {budget!r} does not pay for the balanced slice; it takes at least {least:.3g}")
+def _standardise(column: Sequence[float]) -> Floats:
+    values = np.array(column, dtype=np.float64)
+    different = np.unique(values)
+    spread = float(different.std())
+    return np.asarray((values - different.mean()) / spread if spread > 0 else np.zeros(values.size))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """Draws of cells and what they gave, shape (m,) each."""
+
+    cells: Places = field(repr=False)
+    draws: Places = field(repr=False)
+    values: Floats = field(repr=False)
+
+    def add(self, cell: int, draw: int, value: float) -> Tried:
+        """With one more."""
+        return Tried(
+            cells=np.append(self.cells, cell), draws=np.append(self.draws, draw), values=np.append(self.values, value)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surface:
+    """What is known of every cell: posterior mean and standard deviation of its true value, shape (n,)."""
+
+    mean: Floats = field(repr=False)
+    spread: Floats = field(repr=False)
+
+    def bound_above(self, width: float) -> Floats:
+        """Upper confidence bounds, ``width`` standard deviations above the mean."""
+        return np.asarray(self.mean + width * self.spread)
+
+
+class TrialProcess:
+    """The process with parameters fitted once; it can then be asked about more draws than it was fitted to.
+
+    ``theta`` holds the logarithms of the variances of ``PARTS``, in units of the values' variance, of the length scale
+    of a pool over coordinates other than diversity, and of the length scale of each coordinate.
+    """
+
+    def __init__(self, grid: Grid, tried: Tried) -> None:
+        """Fit the parameters to at least one draw of the grid's cells."""
+        self._grid = grid
+        self._centre = float(tried.values.mean())
+        self._scale = max(float(tried.values.std()), 1e-12)
+        self.theta = self._fit(tried)
+
+    @single_blas_thread()
+    def look(self, tried: Tried) -> Surface:
+        """The posterior of all cells after these draws."""
+        every = np.arange(len(self._grid.places))
+        prior = _Kernel(self._grid, every, every).of_truth(self.theta)
+        known = prior[tried.cells]
+        gain = linalg.cho_solve(self._factor(tried), known).T
+        variance = np.diag(prior) - np.einsum("nm,mn->n", gain, known)
+        values = (tried.values - self._centre) / self._scale
+        return Surface(
+            mean=self._centre + self._scale * (gain @ values),
+            spread=self._scale * np.sqrt(np.maximum(variance, 0.0)),
+        )
+
+    @single_blas_thread()
+    def expect(self, tried: Tried, cell: int, draw: int) -> float:
+        """The value that a further draw of a cell is expected to give after those that were tried."""
+        kernel = _Kernel(self._grid, tried.cells, np.array([cell]))
+        joint = kernel.of_truth(self.theta) + kernel.of_luck(self.theta, tried.draws, np.array([draw]))
+        weights = linalg.cho_solve(self._factor(tried), joint)[:, 0]
+        return float(self._centre + self._scale * (weights @ ((tried.values - self._centre) / self._scale)))
+
+    def _factor(self, tried: Tried) -> tuple[Floats, bool]:
+        kernel = _Kernel(self._grid, tried.cells, tried.cells)
+        rest = float(np.exp(self.theta[PARTS.index("rest")]))
+        noise = kernel.of_luck(self.theta, tried.draws, tried.draws)
+        whole = kernel.of_truth(self.theta) + noise + rest * np.eye(tried.cells.size)
+        factor, lower = linalg.cho_factor(whole, lower=True)
+        return np.asarray(factor), bool(lower)
+
+    @single_blas_thread()
+    def _fit(self, tried: Tried) -> Floats:
+        priors = np.array([_PRIORS[name] for name in (*PARTS, "length", *["length"] * self._grid.places.shape[1])])
+        middle, width, limits = np.log(priors[:, 0]), priors[:, 1], np.log(priors[:, 2:])
+        values = (tried.values - self._centre) / self._scale
+        kernel = _Kernel(self._grid, tried.cells, tried.cells)
+
+        def weigh(theta: Floats) -> tuple[float, Floats]:
+            """Minus the log posterior density and its gradient (Rasmussen & Williams, eq. 5.8 and 5.9)."""
+            parts = kernel.differentiate(theta, tried.draws)
+            factor = linalg.cho_factor(_LEVEL + np.asarray(sum(parts[: len(PARTS)])), lower=True)
+            solved = linalg.cho_solve(factor, values)
+            slack = np.outer(solved, solved) - linalg.cho_solve(factor, np.eye(values.size))
+            apart = (theta - middle) / width
+            loss = 0.5 * values @ solved + np.log(np.diag(factor[0])).sum() + 0.5 * apart @ apart
+            slope = np.array([-0.5 * np.einsum("ij,ij->", slack, part) for part in parts])
+            return float(loss), slope + apart / width
+
+        found = optimize.minimize(
+            weigh, middle, method="L-BFGS-B", jac=True, bounds=limits, options={"maxiter": _ITERATIONS}
+        )
+        return np.asarray(found.x)
+
+
+class _Kernel:
+    """Covariances between two lists of cells; parameters are those of :class:`TrialProcess`."""
+
+    def __init__(self, grid: Grid, first: Places, second: Places) -> None:
+        places = grid.places
+        self._apart = [(places[first, None, k] - places[None, second, k]) ** 2 for k in range(places.shape[1])]
+        self._same_cell = first[:, None] == second
+        self._same_pool = grid.pools[first][:, None] == grid.pools[second]
+
+    def _scaled(self, sizes: Floats) -> list[Floats]:
+        """Squared distances in length scales, one a coordinate."""
+        lengths = sizes[len(PARTS) + 1 :]
+        return [np.asarray(part / length**2) for part, length in zip(self._apart, lengths, strict=True)]
+
+    def of_truth(self, theta: Floats) -> Floats:
+        """Of the true values of cells, with the level that all share."""
+        sizes = np.exp(theta)
+        together = np.asarray(sum(self._scaled(sizes)))
+        return np.asarray(_LEVEL + sizes[0] * _matern(together) + sizes[1] * self._same_cell)
+
+    def of_luck(self, theta: Floats, first: Places, second: Places) -> Floats:
+        """Of what draws share, without the part that no two trials share."""
+        sizes = np.exp(theta)
+        same_draw = first[:, None] == second
+        near = _matern(sum(self._apart[1:]) / sizes[len(PARTS)] ** 2)
+        return np.asarray(sizes[2] * same_draw + sizes[3] * (same_draw & self._same_pool) * near)
+
+    def differentiate(self, theta: Floats, draws: Places) -> list[Floats]:
+        """Derivatives by each parameter, for one list of cells; the first five are also the parts themselves."""
+        sizes = np.exp(theta)
+        scaled = self._scaled(sizes)
+        together = np.asarray(sum(scaled))
+        same_draw = draws[:, None] == draws
+        shared = same_draw & self._same_pool
+        near = np.asarray(sum(self._apart[1:]) / sizes[len(PARTS)] ** 2)
+        falls = sizes[0] * _matern_slope(together)
+        return [
+            sizes[0] * _matern(together),
+            sizes[1] * self._same_cell,
+            sizes[2] * same_draw,
+            sizes[3] * shared * _matern(near),
+            sizes[4] * np.eye(draws.size),
+            sizes[3] * shared * _matern_slope(near) * near,
+            *(falls * part for part in scaled),
+        ]
+
+
+def _matern(squares: Floats) -> Floats:
+    """Matern 5/2 of squared distances in length scales."""
+    root = np.sqrt(5.0 * squares)
+    return np.asarray((1.0 + root + root**2 / 3.0) * np.exp(-root))
+
+
+def _matern_slope(squares: Floats) -> Floats:
+    """Derivative by the logarithm of a length scale, for each unit of that coordinate's part of ``squares``."""
+    root = np.sqrt(5.0 * squares)
+    return np.asarray(5.0 / 3.0 * (1.0 + root) * np.exp(-root))

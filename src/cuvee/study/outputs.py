@@ -380,7 +380,7 @@ def _describe_search(config: StudyConfig) -> str:
     if search.kind == "grid":
         return "grid, all planned trials"
     budget = f"{search.budget:.0%} of the blend trials" if search.budget <= 1 else f"{search.budget:g} blend trials"
-    return f"adaptive, {budget}, {search.acquisition}"
+    return f"adaptive, {budget}"
 
 
 def _samples(corpus: Corpus) -> list[tuple[str, str]]:

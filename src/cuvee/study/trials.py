@@ -15,7 +15,7 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
-from cuvee.recommend import DIVERSITY, AdaptiveSearch, GridSearch, PlannedTrial, Search, confirm_cell, halve, plan_grid
+from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
 from cuvee.records import Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.dials import StandIns, make_dials
 from cuvee.study.generators import identify_generator
@@ -128,8 +128,8 @@ def _find_fraction(study: Study, grid: PlannedGrid) -> float:
 
 def make_search(
     study: Study, grid: PlannedGrid, measurements: Mapping[str, Measurement], metric: str = DIVERSITY
-) -> Search:
-    """The search over a grid, nothing asked yet.
+) -> AdaptiveSearch | None:
+    """The adaptive search over a grid, nothing asked yet; None where all that is planned is run.
 
     Args:
         study: prepared.
@@ -139,7 +139,7 @@ def make_search(
     """
     search = study.config.search
     if search.kind == "grid":
-        return GridSearch(grid.planned)
+        return None
     allowed_trials(study, grid)
     keys = {f"{item.cell.dial}={item.cell.level}" for item in grid.planned if item.cell.kind == "blend"}
     return AdaptiveSearch(
@@ -147,7 +147,6 @@ def make_search(
         diversity={key: measurements[key].values[metric].value for key in keys},
         shape_share=study.config.mix.shape_share,
         budget=_find_fraction(study, grid),
-        acquisition=search.acquisition,
         batch=search.batch,
         descriptive_shares=overlapping_shares(study, grid.rows_per_label),
     )
@@ -166,9 +165,9 @@ def find_winner(
     metric: str = DIVERSITY,
 ) -> Cell | None:
     """The blend that an adaptive search favours once it was told everything; None where the highest mean decides."""
-    if study.config.search.kind == "grid":
-        return None
     search = make_search(study, grid, measurements, metric)
+    if search is None:
+        return None
     for outcome in outcomes:
         if grid.holds(outcome.cell):
             search.tell(PlannedTrial(cell=outcome.cell, draw=outcome.draw), value_of(outcome))
@@ -232,15 +231,18 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     searches = [make_search(study, grid, measurements) for grid in grids]
     total = sum(allowed_trials(study, grid) for grid in grids)
     outcomes: list[Outcome] = []
+    batches = [grid.planned if search is None else search.ask() for grid, search in zip(grids, searches, strict=True)]
     with open_trials(study, list_corpora(pools), grid_recipes(study), stage="train") as trials:
-        while any(batches := [search.ask() for search in searches]):
+        while any(batches):
             planned = [item for batch in batches for item in batch]
             found = iter(trials.run(planned, total=total))
             for search, batch in zip(searches, batches, strict=True):
                 for item in batch:
                     outcome = next(found)
-                    search.tell(item, value_of(outcome))
                     outcomes.append(outcome)
+                    if search is not None:
+                        search.tell(item, value_of(outcome))
+            batches = [() if search is None else search.ask() for search in searches]
     return outcomes
 
 
@@ -273,7 +275,7 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
 
 
 def _keep_best(study: Study, draft: Advice, keep: int) -> list[Cell]:
-    """The best cell, then the others that could have been it, by their mean."""
+    """The best cell, then the others that could have been it, by their mean; the smaller share first of equals."""
     if draft.best is None:
         return []
     best, shown = draft.best.cell, overlapping_shares(study)
@@ -287,9 +289,8 @@ def _keep_best(study: Study, draft: Advice, keep: int) -> list[Cell]:
         and summary.cell.share not in shown
         and summary.draws >= min(2, draft.best.draws)
     ]
-    if keep == 1 or not others:
-        return [best]
-    return [best, *halve([s.cell for s in others], [s.accuracy for s in others], keep - 1)]
+    others.sort(key=lambda s: (-s.accuracy, s.cell.share, s.cell.key))
+    return [best, *(summary.cell for summary in others[: keep - 1])]
 
 
 def run_equal_epochs(study: Study, pools: Pools, draft: Advice) -> list[Outcome]:
