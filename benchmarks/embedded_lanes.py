@@ -27,8 +27,8 @@ def write_requests(seed: int) -> list[Request]:
     sampling = Sampling(temperature=0.7, max_tokens=20)
     writer = PromptWriter(train, describe="news headlines", api="completions", sampling=sampling, seed=0)
     dial = SamplingDial(levels=[0.7])
-    batches = dial.batches(train.labels, blocks=range(4), rows_per_label=12, levels=["0.7"])
-    requests = [writer.ask_for_row(slot, 0).request for batch in batches for slot in batch.slots]
+    slots = [slot for block in range(4) for slot in dial.slots("0.7", train.labels, block, 12)]
+    requests = [writer.ask_for_row(slot, 0).request for slot in slots]
     return [replace(r, seed=(r.seed + seed) % 2**31) for r in requests]
 
 

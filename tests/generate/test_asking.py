@@ -9,7 +9,8 @@ from aiohttp import web
 from cuvee.errors import ConfigError, EndpointError
 from cuvee.generate import Ledger, TopicsDial
 from cuvee.generate.asking import ITEMS_A_REQUEST, ListAsker, ask_topics
-from cuvee.generate.dials import AttributesDial, check_degree
+from cuvee.generate.dials import AttributesDial
+from cuvee.generate.dials.contents import check_tree
 from local_llm import WORDS
 
 TEXTS = {label: [f"{label} text {i} about {word}" for i, word in enumerate(WORDS)] for label in ("alpha", "beta")}
@@ -120,7 +121,7 @@ def test_a_tree_has_exactly_its_degree(llm, degree):
         asker = ListAsker(llm.endpoint(), ledger, describe="notes", seed=1)
         trees = asker.topics(TEXTS, degree)
         for tree in trees.values():
-            check_degree("x", tree, degree)
+            check_tree("x", tree, degree)
         sent = len(llm.bodies)
         assert asker.topics(TEXTS, degree) == trees
         smaller = asker.topics(TEXTS, (degree[0] - 1, *degree[1:]))

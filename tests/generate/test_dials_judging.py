@@ -27,9 +27,8 @@ def make_judge(train, slots, attempts=3):
 
 
 def slots_of(dial, rows=8):
-    names = [level.name for level in dial.levels]
-    (batch,) = dial.batches(LABELS, blocks=(0,), rows_per_label=rows, levels=names)
-    return batch.slots
+    (level,) = dial.levels
+    return dial.slots(level.name, LABELS, 0, rows)
 
 
 def settle(judge, text):

@@ -25,8 +25,7 @@ from cuvee.generate import (
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Failure
 from cuvee.generate.composition import provenance_table
-from cuvee.generate.dials.refine import BaseThenRefineDial
-from cuvee.generate.dials.taboo import TabooDial
+from cuvee.generate.dials import BaseThenRefineDial, TabooDial
 from cuvee.generate.filling import Filling, Rounds
 from cuvee.generate.prompts import PromptWriter
 from local_llm import write_text
@@ -375,7 +374,7 @@ class PickyClient(LLMClient):
 
 def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled(llm, train):
     llm.text = few_words
-    slots = topics(2).batches(train.labels, blocks=(0,), rows_per_label=8, levels=["2"])[0].slots
+    slots = topics(2).slots("2", train.labels, 0, 8)
     writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
 
     def make_judge(chosen):

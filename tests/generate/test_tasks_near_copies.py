@@ -61,7 +61,7 @@ def make_judge(train, slots, threshold=0.7, attempts=3):
 
 
 def slots_of(train, rows):
-    return SamplingDial(levels=[1.0]).batches(train.labels, blocks=(0,), rows_per_label=rows, levels=["1"])[0].slots
+    return SamplingDial(levels=[1.0]).slots("1", train.labels, 0, rows)
 
 
 REAL = Corpus.from_rows([{"text": "harbor lantern quartz", "target": "alpha"}, {"text": "ripple", "target": "beta"}])

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError
-from cuvee.generate.dials import TopicsDial, check_degree, check_tree, list_leaves, wanted_slots
+from cuvee.generate.dials import TopicsDial, wanted_slots
+from cuvee.generate.dials.contents import check_tree, list_leaves
 
 SPORT = {"tennis": ["Wimbledon", "umpires"], "football": ["cups", "transfers", "stadiums"], "golf": []}
 
@@ -30,8 +31,7 @@ def full_tree(degree, name="t"):
 @given(degree=st.lists(st.integers(1, 4), min_size=1, max_size=3))
 def test_every_prefix_of_the_leaves_of_a_full_tree_is_spread_as_far_as_can_be(degree):
     tree = full_tree(degree)
-    check_tree("x", tree)
-    check_degree("x", tree, degree)
+    check_tree("x", tree, degree)
     leaves = [leaf.split(": ") for leaf in list_leaves(tree)]
     assert len({tuple(path) for path in leaves}) == len(leaves)
     for depth in range(1, len(degree) + 1):
@@ -58,7 +58,7 @@ def test_every_prefix_of_the_leaves_of_a_full_tree_is_spread_as_far_as_can_be(de
 )
 def test_a_tree_of_another_degree_is_refused_with_what_is_missing(tree, degree, message):
     with pytest.raises(ConfigError, match=message):
-        check_degree("label 'x'", tree, degree)
+        check_tree("label 'x'", tree, degree)
     with pytest.raises(ConfigError, match=message):
         TopicsDial(levels=[1], topics={"x": tree}, degree=degree)
 
@@ -81,8 +81,7 @@ def test_levels_of_a_tree_nest_and_spread_over_the_top():
     dial = TopicsDial(levels=[1, 3, 6], topics={"x": SPORT})
 
     def topics(level):
-        batches = dial.batches(["x"], blocks=[0], rows_per_label=6, levels=[level])
-        return {slot.topic for slot in wanted_slots(batches).values()}
+        return {slot.topic for slot in dial.slots(level, ["x"], 0, 6)}
 
     asked = {level: topics(level) for level in ("1", "3", "6")}
     assert asked["1"] < asked["3"] < asked["6"]
@@ -93,11 +92,11 @@ def test_levels_of_a_tree_nest_and_spread_over_the_top():
 
 def test_one_list_serves_every_label():
     dial = TopicsDial(levels=[2], topics=["home", "work"])
-    slots = wanted_slots(dial.batches(["x", "y"], blocks=[0], rows_per_label=2, levels=["2"])).values()
+    slots = wanted_slots(dial, ["x", "y"], blocks=[0], rows_per_label=2, levels=["2"]).values()
     assert {(s.label, s.topic) for s in slots} == {(y, t) for y in "xy" for t in ("home", "work")}
     tree = TopicsDial(levels=[2], topics={"any": SPORT, "x": ["home", "work"]})
-    slots = wanted_slots(tree.batches(["x", "y"], blocks=[0], rows_per_label=2, levels=["2"])).values()
+    slots = tree.slots("2", ["x", "y"], 0, 2)
     assert {s.topic for s in slots if s.label == "y"} == {"tennis: Wimbledon", "football: cups"}
     assert {s.topic for s in slots if s.label == "x"} == {"home", "work"}
-    with pytest.raises(ConfigError, match="every label has 2 topics, level 3"):
+    with pytest.raises(ConfigError, match="label 'any' has 2 topics, level 3"):
         TopicsDial(levels=[3], topics=["home", "work"])

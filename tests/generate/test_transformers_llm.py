@@ -18,7 +18,6 @@ from cuvee.generate import Answer, Ledger, OpenedLLM, Request, Sampling
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Failure
 from cuvee.generate.dials import SamplingDial
-from cuvee.generate.dials.protocol import wanted_slots
 from cuvee.generate.filling import Filling, Rounds
 from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.structured import schema_text
@@ -510,27 +509,27 @@ def test_rounds_with_the_real_smollm2(tmp_path):
     headlines = ("Henman out of Open", "Arsenal win the cup", "Coach praises young keeper", "Runner sets new mark")
     train = Corpus.from_rows([{"text": text, "target": "sports"} for text in headlines])
     dial = SamplingDial(levels=[0.6])
-    batch = dial.batches(train.labels, blocks=(0,), rows_per_label=3, levels=["0.6"])[0]
+    slots = dial.slots("0.6", train.labels, 0, 3)
     sampling = Sampling(max_tokens=16)
 
     with TransformersLLM("smollm2", device="cpu") as llm, Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert llm.endpoint.identity == f"hf:{SMOLLM2_SHA256}:float32"
         writer = PromptWriter(train, describe="news headlines", api="completions", sampling=sampling, seed=1)
-        questions = [writer.ask_for_row(slot, 0) for slot in wanted_slots([batch]).values()]
+        questions = [writer.ask_for_row(slot, 0) for slot in slots]
         answers = ask(llm, [question.request for question in questions], ledger)
         assert ledger.counts().requests == 3
-        filled = fill(train, writer, batch, llm, ledger)
+        filled = fill(train, writer, slots, llm, ledger)
     assert len(filled) == 3
     assert all(len(text.split()) > 1 and "\n" not in text for text in filled)
     assert any(answer.text.strip().rstrip(".") in " ".join(filled) for answer in answers)
 
 
-def fill(train, writer, batch, llm, ledger):
+def fill(train, writer, slots, llm, ledger):
     def make_judge(slots):
         return AcceptanceFilter(
             slots, train=train, writer=writer, rules=AcceptanceRules(keep_truncated=True), least_words=2
         )
 
-    filling = Filling(batch.slots, make_judge)
+    filling = Filling(slots, make_judge)
     Rounds(OpenedLLM(endpoint=llm.endpoint, open_client=llm.open_client), ledger, total=3).fill([filling])
     return [row.text for row in filling.rows.values()]

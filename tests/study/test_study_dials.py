@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cuvee.errors import ConfigError
-from cuvee.generate.dials import Slot, all_slots, level_batches, rank_levels, slot_key
+from cuvee.generate.dials import PartsDial
 from cuvee.study import open_study, run_study
 from cuvee.study.dials import make_dials
 
@@ -36,38 +36,17 @@ DIALS = {
 }
 
 
-class PersonasDial:
+class PersonasDial(PartsDial):
     """A dial of the user's own, as the docs show it."""
 
     name = "personas"
 
     def __init__(self, *, levels, personas):
+        super().__init__([str(k) for k in sorted(levels)], rows=max(levels))
         self.personas = personas
-        self.levels = rank_levels("personas", [str(k) for k in sorted(levels)])
 
-    def check(self, labels, rows_per_label):
-        pass
-
-    def batches(self, labels, *, blocks, rows_per_label, levels):
-        def slots(level, block):
-            k = int(level)
-            return tuple(
-                Slot(
-                    key=slot_key(label, block, self.personas[row % k], row // k),
-                    label=label,
-                    block=block,
-                    attributes=(("written by", self.personas[row % k]),),
-                    number=row // k,
-                    order=row,
-                )
-                for row in range(rows_per_label)
-                for label in labels
-            )
-
-        return level_batches(levels, blocks, slots)
-
-    def compose(self, level, batch):
-        return all_slots(level, batch)
+    def parts(self, level, _label):
+        return [((who,), {"attributes": (("written by", who),)}) for who in self.personas[: int(level)]]
 
 
 def generate(settings, folder, dial):

@@ -13,7 +13,7 @@ from cuvee.config import TargetConfig, make_config
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, RunFolderError
 from cuvee.generate import Ledger, OpenedLLM
-from cuvee.generate.dials import list_leaves
+from cuvee.generate.dials.contents import list_leaves
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate
 from cuvee.study import open_study
@@ -64,8 +64,8 @@ def test_lists_are_asked_for_once_and_kept_where_the_user_sees_them(settings, tm
         assert sent and times
         ((_, again),) = make_dials(study, KeptLists(study, endpoints))
         assert (len(local.bodies), endpoints.opened) == (sent, times)
-        rows = {"blocks": [0], "rows_per_label": 4, "levels": [first.levels[-1].name]}
-        assert first.batches(study.train.labels, **rows) == again.batches(study.train.labels, **rows)
+        asked = (first.levels[-1].name, study.train.labels, 0, 4)
+        assert first.slots(*asked) == again.slots(*asked)
         kept = json.loads((tmp_path / "run" / FILE).read_text(encoding="utf-8"))
         assert {entry["asked"] for entry in kept.values()} <= {"topics", "attributes"}
         (tmp_path / "run" / FILE).unlink()

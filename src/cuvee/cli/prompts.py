@@ -12,7 +12,7 @@ from cuvee.cli.options import Json, Label, Text, may_trust, refuse_options
 from cuvee.corpus import load_corpus, replace_text
 from cuvee.errors import ConfigError
 from cuvee.generate.calls import Api, Request, Sampling
-from cuvee.generate.dials.protocol import Slot, slot_key
+from cuvee.generate.dials.slots import Slot, slot_key
 from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.strata import KINDS, WRITINGS, Kind, find_strata
 from cuvee.generate.templates import SUFFIX, PromptSet, load_prompts

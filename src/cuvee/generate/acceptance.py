@@ -11,7 +11,7 @@ from math import ceil
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError
 from cuvee.generate.calls import Answer
-from cuvee.generate.dials.protocol import Slot
+from cuvee.generate.dials.slots import Slot
 from cuvee.generate.dials.words import characteristic_words, find_words
 from cuvee.generate.parsing import (
     COPY_OF_SOURCE,

@@ -14,9 +14,8 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, Sampling, request_json, request_key
 from cuvee.generate.client import LLMClient, OpenClient
-from cuvee.generate.dials.list_questions import ListPrompt, dimension_question, parse_list, value_question
-from cuvee.generate.dials.topics import Branches
-from cuvee.generate.dials.words import topic_question
+from cuvee.generate.dials.contents import Branches
+from cuvee.generate.dials.lists import ListPrompt, dimension_question, parse_list, topic_question, value_question
 from cuvee.generate.ledger import Ledger
 
 ITEMS_A_REQUEST = 8

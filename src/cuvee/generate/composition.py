@@ -14,7 +14,7 @@ from cuvee.corpus import Corpus, replace_text
 from cuvee.errors import GenerationError, RunFolderError
 from cuvee.fingerprint import hash_texts
 from cuvee.generate.acceptance import Row
-from cuvee.generate.dials.protocol import Slot
+from cuvee.generate.dials.slots import Slot
 from cuvee.generate.filling import FailedSlot, Filling, Rounds
 from cuvee.generate.parsing import (
     CHATTER,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cuvee.generate.acceptance import AcceptanceFilter, Row
 from cuvee.generate.calls import Answer, Failure, Outcome, Request, request_json, request_key
 from cuvee.generate.client import Client, OpenedLLM
-from cuvee.generate.dials.protocol import Slot
+from cuvee.generate.dials.slots import Slot
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.prompts import Question
 from cuvee.records import Rejected, Usage

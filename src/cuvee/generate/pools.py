@@ -11,7 +11,7 @@ from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Endpoint, Sampling
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.composition import Making, Part, Pool, compose_pool
-from cuvee.generate.dials.protocol import Batch, Dial, Slot, wanted_slots
+from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
 from cuvee.generate.filling import Filling, Progress, Rounds
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.masking import LOCAL
@@ -74,9 +74,9 @@ class GenerationSpec:
         """
         return find_strata(train, choose_kind(train, self.kind, self.sources), self.sources)
 
-    def batches(self, dial: Dial, strata: Collection[str], levels: Sequence[str]) -> tuple[Batch, ...]:
-        """What these levels of a dial ask for."""
-        return dial.batches(list(strata), blocks=self.blocks, rows_per_label=self.rows_per_label, levels=levels)
+    def slots(self, dial: Dial, strata: Collection[str], levels: Sequence[str]) -> Mapping[str, Slot]:
+        """What these levels of a dial ask for, by key."""
+        return wanted_slots(dial, list(strata), blocks=self.blocks, rows_per_label=self.rows_per_label, levels=levels)
 
 
 class PoolMaker:
@@ -103,9 +103,7 @@ class PoolMaker:
         if spec.rules.agrees is not None and kind != "label":
             raise ConfigError(f"agrees checks labels, and rows of the kind {kind!r} have none; leave it out")
         strata = find_strata(train, kind, spec.sources)
-        dial.check(list(strata), spec.rows_per_label)
-        self._batches = spec.batches(dial, strata, [level.name for level in self._levels])
-        wanted = wanted_slots(self._batches)
+        wanted = spec.slots(dial, strata, [level.name for level in self._levels])
         if endpoint.identity.startswith(LOCAL) and any(slot.draft and slot.draft.model for slot in wanted.values()):
             raise ConfigError(
                 f"draft_model of dial {dial.name!r} needs an endpoint that serves it; this LLM has one model"
@@ -119,7 +117,15 @@ class PoolMaker:
             return AcceptanceFilter(slots, train=train, writer=writer, rules=spec.rules)
 
         self.rows = len(wanted)
-        self.fillings = [Filling(batch.slots, make_filter, dial.name) for batch in self._batches]
+        self._parts = {
+            level: [
+                Part(slots=tuple(chosen_slots(slots)), filling=Filling(slots, make_filter, dial.name))
+                for block in spec.blocks
+                for slots in [dial.slots(level.name, list(strata), block, spec.rows_per_label)]
+            ]
+            for level in self._levels
+        }
+        self.fillings = [part.filling for parts in self._parts.values() for part in parts]
         self._making = Making(
             train=train,
             model=endpoint.model,
@@ -138,16 +144,7 @@ class PoolMaker:
         Raises:
             GenerationError: a level has no row at all for some label and block.
         """
-        parts = list(zip(self._batches, self.fillings, strict=True))
-        return tuple(
-            compose_pool(
-                level,
-                [Part(slots=self._dial.compose(level.name, batch), filling=filling) for batch, filling in parts],
-                self._making,
-                rounds,
-            )
-            for level in self._levels
-        )
+        return tuple(compose_pool(level, parts, self._making, rounds) for level, parts in self._parts.items())
 
 
 def fill_pools(makers: Sequence[PoolMaker], llm: OpenedLLM, ledger: Ledger, progress: Progress | None = None) -> Rounds:

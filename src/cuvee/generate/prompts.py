@@ -10,7 +10,7 @@ from typing import Literal
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.generate.calls import Api, Request, Sampling
-from cuvee.generate.dials.protocol import Draft, Slot
+from cuvee.generate.dials.slots import Draft, Slot
 from cuvee.generate.parsing import ECHO_WORDS, SEPARATOR, pair_schema
 from cuvee.generate.strata import WRITINGS, Kind, Stratum, Writing, find_strata
 from cuvee.generate.templates import PromptSet, Value, block, load_prompts, one_line, readable

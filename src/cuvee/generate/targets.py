@@ -11,7 +11,7 @@ from cuvee.corpus import Corpus
 from cuvee.errors import BudgetReached, GenerationError
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.composition import Pool
-from cuvee.generate.dials.protocol import Dial, wanted_slots
+from cuvee.generate.dials.slots import Dial
 from cuvee.generate.filling import Progress
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import GenerationSpec, generate_pools
@@ -91,7 +91,7 @@ def generate_to_target(
         level = dial.levels[rank]
         wanted = {level.name, *(tried.level.name for tried in history)}
         in_order = [each.name for each in dial.levels if each.name in wanted]
-        rows = len(wanted_slots(spec.batches(dial, strata, in_order)))
+        rows = len(spec.slots(dial, strata, in_order))
         if most is not None and rows > most:
             if not history:
                 raise ValueError(f"budget_rows {most!r}; level {level.key} alone needs {rows}")

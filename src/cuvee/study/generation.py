@@ -26,8 +26,7 @@ from cuvee.generate import (
     provenance_table,
     write_quarantine,
 )
-from cuvee.generate.dials import wanted_slots
-from cuvee.generate.dials.making import PARTS
+from cuvee.generate.dials import PARTS, wanted_slots
 from cuvee.generate.spending import Meter
 from cuvee.generate.targets import Score
 from cuvee.records import Level
@@ -224,8 +223,8 @@ def _list_names(section: object) -> list[str]:
 def _listed(study: Study, part: DialPart) -> list[str]:
     """The topics and attributes that rows of these levels are asked for with, as their lists now are."""
     wanted, names = study_writing(study), [level.name for level in part.levels]
-    batches = part.dial.batches(list(wanted.strata), blocks=list(part.blocks), rows_per_label=wanted.rows, levels=names)
-    return sorted({repr((s.label, s.topic, s.attributes)) for s in wanted_slots(batches).values()})
+    slots = wanted_slots(part.dial, list(wanted.strata), blocks=part.blocks, rows_per_label=wanted.rows, levels=names)
+    return sorted({repr((s.label, s.topic, s.attributes)) for s in slots.values()})
 
 
 @contextmanager

@@ -267,10 +267,8 @@ def _plan_dial(study: Study, wanted: StudyWriting, settings: DialConfig, dial: D
 
 
 def _list_slots(wanted: StudyWriting, dial: Dial, levels: Sequence[str], blocks: range) -> list[Slot]:
-    if not blocks:
-        return []
-    batches = dial.batches(list(wanted.strata), blocks=list(blocks), rows_per_label=wanted.rows, levels=list(levels))
-    return list(wanted_slots(batches).values())
+    slots = wanted_slots(dial, list(wanted.strata), blocks=blocks, rows_per_label=wanted.rows, levels=levels)
+    return list(slots.values())
 
 
 def _count_requests(slots: Sequence[Slot]) -> int:

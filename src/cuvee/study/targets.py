@@ -14,7 +14,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.generate import Dial, Target, TargetResult
-from cuvee.generate.dials import Batch, wanted_slots
+from cuvee.generate.dials import Slot, chosen_slots, wanted_slots
 from cuvee.generate.targets import Score
 from cuvee.measure import Subject, choose_metrics, draw_rows
 from cuvee.records import Level
@@ -82,7 +82,7 @@ def check_target(study: Study, settings: DialConfig, dial: Dial) -> None:
         return
     choose_metrics([target.metric])
     draws = min(settings.draws or study.config.draws.generation, study.config.draws.generation)
-    needed = len(wanted_slots(_first_batches(study, dial, range(draws))))
+    needed = len(_first_slots(study, dial, range(draws)))
     if target.rows is not None and target.rows < needed:
         raise ConfigError(f"target.rows is {target.rows}; level {dial.levels[0].key} alone needs {needed} rows")
 
@@ -118,7 +118,7 @@ def reach_target(
     Raises:
         ConfigError, EndpointError, GenerationError: as in :func:`~cuvee.generate.generate_to_target`.
     """
-    full = sum(len(dial.compose(dial.levels[0].name, batch)) for batch in _first_batches(study, dial, blocks))
+    full = len(chosen_slots(_first_slots(study, dial, blocks)))
     score = make_score(
         target.metric,
         rows=matched_rows(full),
@@ -137,15 +137,11 @@ def matched_rows(rows: int) -> int:
     return max(1, int(MATCHED * rows))
 
 
-def _first_batches(study: Study, dial: Dial, blocks: Sequence[int]) -> Sequence[Batch]:
+def _first_slots(study: Study, dial: Dial, blocks: Sequence[int]) -> Sequence[Slot]:
     """What the dial's first level asks for."""
-    wanted = study_writing(study)
-    return dial.batches(
-        list(wanted.strata),
-        blocks=list(blocks),
-        rows_per_label=wanted.rows,
-        levels=[dial.levels[0].name],
-    )
+    wanted, levels = study_writing(study), [dial.levels[0].name]
+    slots = wanted_slots(dial, list(wanted.strata), blocks=blocks, rows_per_label=wanted.rows, levels=levels)
+    return list(slots.values())
 
 
 def _keep(study: Study, dial: Dial, key: str, result: TargetResult) -> None:

@@ -1,74 +1,40 @@
-"""One file a dial. ``DIALS`` is the table; a dial of your own is any object with the ``Dial`` protocol.
+"""The dials. ``DIALS`` is the table; a dial of your own is any object with the ``Dial`` protocol.
 
 A dial of your own, for example one that has personas write the rows, in a module that Python can import::
 
     # personas.py
-    from cuvee.generate.dials import Slot, all_slots, level_batches, rank_levels, slot_key
+    from cuvee.generate.dials import PartsDial
 
-    class PersonasDial:
-        def __init__(self, *, levels, personas):
-            self.personas = personas
-            self.levels = rank_levels("personas", [str(k) for k in sorted(levels)])
-
+    class PersonasDial(PartsDial):
         name = "personas"
 
-        def check(self, labels, rows_per_label):
-            pass
+        def __init__(self, *, levels, personas):
+            super().__init__([str(k) for k in sorted(levels)], rows=max(levels))
+            self.personas = personas
 
-        def batches(self, labels, *, blocks, rows_per_label, levels):
-            def slots(level, block):
-                k = int(level)
-                return tuple(
-                    Slot(
-                        key=slot_key(label, block, self.personas[row % k], row // k),
-                        label=label,
-                        block=block,
-                        attributes=(("written by", self.personas[row % k]),),
-                        number=row // k,
-                        order=row,
-                    )
-                    for row in range(rows_per_label)
-                    for label in labels
-                )
-            return level_batches(levels, blocks, slots)
+        def parts(self, level, label):
+            return [((who,), {"attributes": (("written by", who),)}) for who in self.personas[: int(level)]]
 
-        def compose(self, level, batch):
-            return all_slots(level, batch)
-
-It is named ``personas:PersonasDial`` where a dial of the table is named, and allowed with ``--trust personas``;
-its keyword arguments are its settings.
-What makes levels nest is the key: the same key is the same row. ``attributes`` puts any instruction
-into the prompt, as a name and its value.
+Level k has its rows written by the first k personas in turn. The dial is named ``personas:PersonasDial`` where a dial
+of the table is named, and allowed with ``--trust personas``; its keyword arguments are its settings.
+What makes levels nest is the key, of which the name of the part is part: the same key is the same row. ``attributes``
+puts any instruction into the prompt, as a name and its value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
-from cuvee.generate.dials.attributes import AttributesDial, balanced_combinations
+from cuvee.errors import ConfigError
 from cuvee.generate.dials.combined import CombinedDial
-from cuvee.generate.dials.examples import ExamplesDial, order_examples
-from cuvee.generate.dials.list_questions import dimension_question, parse_list, value_question
-from cuvee.generate.dials.making import DialFactory, Setting
-from cuvee.generate.dials.making import make_dial as _make_dial
-from cuvee.generate.dials.paraphrase import ParaphraseDial
-from cuvee.generate.dials.protocol import (
-    Avoid,
-    Batch,
-    Dial,
-    Draft,
-    Slot,
-    all_slots,
-    level_batches,
-    rank_levels,
-    slot_key,
-    wanted_slots,
-)
-from cuvee.generate.dials.refine import BaseThenRefineDial
-from cuvee.generate.dials.sampling import SamplingDial
-from cuvee.generate.dials.taboo import TabooDial
-from cuvee.generate.dials.topics import Branches, TopicsDial, check_degree, check_tree, list_leaves
-from cuvee.generate.dials.words import parse_topics, texts_by_label, topic_question, topics_from_words
+from cuvee.generate.dials.contents import AttributesDial, Branches, ExamplesDial, TopicsDial, order_examples
+from cuvee.generate.dials.procedures import BaseThenRefineDial, ParaphraseDial, SamplingDial, TabooDial
+from cuvee.generate.dials.slots import Avoid, Dial, Draft, PartsDial, Slot, chosen_slots, slot_key, wanted_slots
+from cuvee.generate.dials.words import texts_by_label, topics_from_words
+from cuvee.registry import Kind, resolve_name
 
-DIALS: Mapping[str, DialFactory] = {
+Setting: TypeAlias = "str | int | float | bool | Sequence[Setting] | Mapping[str, Setting] | None"
+"""A value of YAML."""
+DIALS: Mapping[str, Callable[..., Dial]] = {
     "topics": TopicsDial,
     "paraphrase": ParaphraseDial,
     "sampling": SamplingDial,
@@ -78,52 +44,56 @@ DIALS: Mapping[str, DialFactory] = {
     "base_then_refine": BaseThenRefineDial,
     "combined": CombinedDial,
 }
+PARTS = ("first", "second")
+"""Settings of the dial *combined* that are dials themselves: mappings of a dial's ``name`` and settings."""
 
 
 def make_dial(name: str, settings: Mapping[str, Setting]) -> Dial:
-    """The dial of the DIALS table, or ``module:Name``, with the settings of a config.
-
-    ``combined`` takes ``first`` and ``second`` as mappings of a dial's ``name`` and settings.
+    """The dial of the DIALS table, or ``module:Name``, with the settings of a config as its keyword arguments.
 
     Raises:
         ConfigError: no such dial, a setting that it does not know or lacks, or one whose value it refuses.
     """
-    return _make_dial(name, settings, DIALS)
+    factory = resolve_name(name, DIALS, Kind(name="dial", makes=Dial))
+    given: dict[str, Setting | Dial] = dict(settings)
+    if name == "combined":
+        for part in PARTS:
+            inner = settings[part]
+            if not isinstance(inner, Mapping):
+                raise ConfigError(f"dial 'combined': {part} {inner!r} must be a dial: its name and settings")
+            given[part] = make_dial(str(inner.get("name")), {k: v for k, v in inner.items() if k != "name"})
+    try:
+        dial = factory(**given)
+    except (TypeError, ValueError, AttributeError) as exc:
+        raise ConfigError(f"dial {name!r} cannot be made of {dict(settings)!r}: {exc}") from exc
+    if not isinstance(dial, Dial):
+        raise ConfigError(f"dial {name!r} is no dial but a {type(dial).__name__}; see cuvee.generate.dials.Dial")
+    return dial
 
 
 __all__ = [
     "DIALS",
+    "PARTS",
     "AttributesDial",
     "Avoid",
     "BaseThenRefineDial",
-    "Batch",
     "Branches",
     "CombinedDial",
     "Dial",
     "Draft",
     "ExamplesDial",
     "ParaphraseDial",
+    "PartsDial",
     "SamplingDial",
     "Setting",
     "Slot",
     "TabooDial",
     "TopicsDial",
-    "all_slots",
-    "balanced_combinations",
-    "check_degree",
-    "check_tree",
-    "dimension_question",
-    "level_batches",
-    "list_leaves",
+    "chosen_slots",
     "make_dial",
     "order_examples",
-    "parse_list",
-    "parse_topics",
-    "rank_levels",
     "slot_key",
     "texts_by_label",
-    "topic_question",
     "topics_from_words",
-    "value_question",
     "wanted_slots",
 ]

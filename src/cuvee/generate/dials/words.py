@@ -10,8 +10,6 @@ from math import log
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.generate.calls import Request
-from cuvee.generate.dials.list_questions import ListPrompt, Wording, list_question, parse_list
 from cuvee.generate.strata import ANY
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -118,41 +116,6 @@ def texts_by_label(train: Corpus) -> dict[str, tuple[str, ...]]:
     for text, label in zip(train.texts, train.targets, strict=True):
         found[label].append(text)
     return {label: tuple(own) for label, own in found.items()}
-
-
-def topic_question(label: str, asked: ListPrompt, within: Sequence[str] = ()) -> Request:
-    """A request for topics of a label, to be read with :func:`parse_topics`.
-
-    Args:
-        label: whose topics; ``any`` where texts have no labels.
-        asked: how many, with what to show and what to avoid.
-        within: the topic that subtopics are wanted of, and those above it, from the top.
-    """
-    describe = asked.describe
-    kind = "" if label == ANY else " ".join(label.replace("_", " ").split())
-    path = ": ".join(within)
-    of_kind = f' of the kind "{kind}"' if kind else ""
-    named = f"{kind} {describe}" if kind else describe
-    wording = Wording(
-        heading=f"Some {named}",
-        listed=(
-            f"different subtopics of {path} in {named}, each in one to three words"
-            if path
-            else f"different topics of {named}, each in one to three words"
-        ),
-        intro=f"These {describe} are{of_kind}" if kind else f"These are {describe}",
-        asked=(
-            f'different subtopics of "{path}" that {describe}{of_kind} can be about'
-            if path
-            else f"different topics that {describe}{of_kind} can be about"
-        ),
-    )
-    return list_question(wording, asked, "topics", label, *within)
-
-
-def parse_topics(text: str) -> tuple[str, ...]:
-    """Topics in an answer, in its order, each once; see :func:`parse_list`."""
-    return parse_list(text)
 
 
 def _spread_words(label: str, texts: Sequence[str], weights: Mapping[str, float], count: int, seed: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Asking an LLM for a list of short names (topics, attributes, their values), and reading it. Pure."""
+"""Asking an LLM for a list of short names (topics, attributes and their values: AttrPrompt, arXiv 2306.15895). Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from cuvee.corpus import normalise_text
 from cuvee.fingerprint import derive_seed
 from cuvee.generate.calls import Api, Request, Sampling
+from cuvee.generate.strata import ANY
 
 TOKENS_AN_ITEM = 8
 """Of an answer that lists names: numbering, a few words, the line's end."""
@@ -29,20 +30,6 @@ _EXPLAINED = re.compile(r"\s*(?::|\s[-–—]\s|\()")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wording:
-    """What is asked for, in both forms.
-
-    ``heading`` and ``listed`` are the headings of the examples and of the list in a completion; ``intro`` and
-    ``asked`` say the same in chat. The number of items comes before ``listed`` and ``asked``.
-    """
-
-    heading: str
-    listed: str
-    intro: str
-    asked: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ListPrompt:
     """How a list is asked for.
 
@@ -50,9 +37,6 @@ class ListPrompt:
     the form to ask in. ``examples`` are texts to show, each cut to its first words; ``avoid`` are items that are known
     already, with whose list a completion goes on. Of ``sampling`` max_tokens is raised to what the list needs.
     ``attempt`` is the number of the request for the same list.
-
-    Raises:
-        ValueError: ``count`` is below 1.
     """
 
     describe: str
@@ -64,31 +48,88 @@ class ListPrompt:
     seed: int = 0
     attempt: int = 0
 
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count {self.count!r}; must be 1 or more")
+
+def topic_question(label: str, asked: ListPrompt, within: Sequence[str] = ()) -> Request:
+    """A request for topics of a label, to be read with :func:`parse_list`.
+
+    Args:
+        label: whose topics; ``any`` where texts have no labels.
+        asked: how many, with what to show and what to avoid.
+        within: the topic that subtopics are wanted of, and those above it, from the top.
+    """
+    kind = "" if label == ANY else " ".join(label.replace("_", " ").split())
+    path, texts = ": ".join(within), asked.describe
+    of_kind, named = (f' of the kind "{kind}"', f"{kind} {texts}") if kind else ("", texts)
+    return _ask(
+        asked,
+        completion=(
+            f"Some {named}",
+            f"different {f'subtopics of {path} in' if path else 'topics of'} {named}, each in one to three words",
+        ),
+        chat=(
+            f"These {texts} are{of_kind}" if kind else f"These are {texts}",
+            f'different subtopics of "{path}" that {texts}{of_kind} can be about'
+            if path
+            else f"different topics that {texts}{of_kind} can be about",
+        ),
+        names=("topics", label, *within),
+    )
 
 
-def list_question(wording: Wording, asked: ListPrompt, *names: str) -> Request:
-    """A request for items, to be read with :func:`parse_list`; ``names`` tell apart the lists that share a seed."""
-    count, api = asked.count, asked.api
+def dimension_question(asked: ListPrompt) -> Request:
+    """A request for attributes of texts."""
+    texts = asked.describe
+    return _ask(
+        asked,
+        completion=(
+            f"Some {texts}",
+            f"different attributes in which {texts} differ, whatever they are about, each in one to three words",
+        ),
+        chat=(
+            f"These are {texts}",
+            f"different attributes in which {texts} can differ from each other, whatever they are about "
+            "(such as style, length, point of view). Names alone, without values",
+        ),
+        names=("dimensions",),
+    )
+
+
+def value_question(dimension: str, asked: ListPrompt) -> Request:
+    """A request for values of one attribute of texts."""
+    texts = asked.describe
+    return _ask(
+        asked,
+        completion=(
+            f"Some {texts}",
+            f'different values of the attribute "{dimension}" of {texts}, each in one to three words',
+        ),
+        chat=(f"These are {texts}", f'different values that the attribute "{dimension}" of {texts} can have'),
+        names=("values", dimension),
+    )
+
+
+def _ask(asked: ListPrompt, *, completion: tuple[str, str], chat: tuple[str, str], names: Sequence[str]) -> Request:
+    """A request for items; ``names`` tell apart the lists that share a seed.
+
+    Of each form: what stands over the examples, and what is asked for after the number of items.
+    """
     seed, replicate = derive_seed(asked.seed, *names, asked.attempt) & 0x7FFFFFFF, asked.attempt
     given = asked.sampling or Sampling(temperature=TEMPERATURE)
     drawn = replace(
         given,
-        max_tokens=max(given.max_tokens, count * TOKENS_AN_ITEM),
-        stop=("\n\n",) if api == "completions" else given.stop,
+        max_tokens=max(given.max_tokens, asked.count * TOKENS_AN_ITEM),
+        stop=("\n\n",) if asked.api == "completions" else given.stop,
     )
     shown = "".join(f"- {' '.join(text.split()[:LONGEST_EXAMPLE])}\n" for text in asked.examples)
+    heading, listed = completion if asked.api == "completions" else chat
+    above = f"{heading}:\n{shown}\n" if shown else ""
     named = list(asked.avoid[-MOST_NAMED:])
-    if api == "completions":
+    if asked.api == "completions":
         known = "".join(f"{number}. {name}\n" for number, name in enumerate(named, start=1))
-        above = f"{wording.heading}:\n{shown}\n" if shown else ""
-        prompt = f"{above}{len(named) + count} {wording.listed}:\n{known}{len(named) + 1}."
+        prompt = f"{above}{len(named) + asked.count} {listed}:\n{known}{len(named) + 1}."
         return Request(prompt=prompt, sampling=drawn, seed=seed, replicate=replicate)
-    above = f"{wording.intro}:\n{shown}\n" if shown else ""
     other = f" Other than: {', '.join(named)}." if named else ""
-    user = f"{above}Name {count} {wording.asked}.{other}"
+    user = f"{above}Name {asked.count} {listed}.{other}"
     return Request(messages=(("system", SYSTEM), ("user", user)), sampling=drawn, seed=seed, replicate=replicate)
 
 
@@ -118,31 +159,3 @@ def parse_list(text: str, *, explained: bool = False) -> tuple[str, ...]:
 
 def _plain(line: str) -> str:
     return line.replace("**", "").strip().strip("\"'`“”").rstrip(".:;,").strip()
-
-
-# --- attributes for the dial *attributes*, asked for from the LLM (AttrPrompt, arXiv 2306.15895). P ---
-def dimension_question(asked: ListPrompt) -> Request:
-    """A request for attributes of texts."""
-    describe = asked.describe
-    wording = Wording(
-        heading=f"Some {describe}",
-        listed=f"different attributes in which {describe} differ, whatever they are about, each in one to three words",
-        intro=f"These are {describe}",
-        asked=(
-            f"different attributes in which {describe} can differ from each other, whatever they are about "
-            "(such as style, length, point of view). Names alone, without values"
-        ),
-    )
-    return list_question(wording, asked, "dimensions")
-
-
-def value_question(dimension: str, asked: ListPrompt) -> Request:
-    """A request for values of one attribute of texts."""
-    describe = asked.describe
-    wording = Wording(
-        heading=f"Some {describe}",
-        listed=f'different values of the attribute "{dimension}" of {describe}, each in one to three words',
-        intro=f"These are {describe}",
-        asked=f'different values that the attribute "{dimension}" of {describe} can have',
-    )
-    return list_question(wording, asked, "values", dimension)

@@ -1,0 +1,312 @@
+"""Dials of what rows are about: topics, combinations of attributes, seed examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from math import ceil, lcm, prod
+from typing import TypeAlias
+
+import numpy as np
+from typing_extensions import override
+
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError
+from cuvee.fingerprint import derive_rng
+from cuvee.generate.dials.slots import Part, PartsDial, whole_levels, whole_number
+from cuvee.generate.strata import ANY
+from cuvee.records import Vectors
+
+Branches: TypeAlias = "Sequence[str] | Mapping[str, Branches]"
+"""A list of topics, or a mapping of each topic to its subtopics (an empty list: it has none)."""
+Combination = tuple[tuple[str, str], ...]
+"""One value of each dimension, as pairs (dimension, value)."""
+
+
+class TopicsDial(PartsDial):
+    """Level k spreads each label's rows of a block round robin over the first k topics of that label.
+
+    See arXiv 2506.19262. Topic j of level k gets rows_per_label / k rows, rounded up for the first ones, so the topics
+    of level 4, and their rows, are among those asked for level 8. Each level is judged on its own: a slot has the
+    same row in all levels, unless that row equals one before it in one of them; there, and only there, the
+    slot takes its next answer. Adding or dropping a level therefore changes no row of another.
+
+    Args:
+        levels: numbers of topics a label.
+        topics: label -> its topics, in a fixed order, of which level k uses the first k; the entry ``any`` serves
+            labels without one of their own, and so does a plain list. A label's topics may be a tree, a mapping of
+            topics to subtopics (to any depth): level k then uses its first k leaves, spread over the tree from the top
+            (see ``list_leaves``). ``topics_from_words`` finds some in the real data, ``ask_topics`` asks the LLM.
+        degree: branches of every node of the trees, depth by depth; None takes them as they are.
+
+    Raises:
+        ConfigError: a level is no whole number above 0, a label has fewer distinct topics than the largest, or its tree
+            has not the shape of ``degree``.
+    """
+
+    name = "topics"
+
+    def __init__(
+        self, *, levels: Sequence[int | float], topics: Mapping[str, Branches] | Sequence[str],
+        degree: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
+        counts = whole_levels(self.name, levels)
+        super().__init__([str(k) for k in counts], counts[-1] if counts else 1)
+        given = topics if isinstance(topics, Mapping) else {ANY: topics}
+        self._topics = {label: self._read(f"dial 'topics': label {label!r}", given[label], degree) for label in given}
+
+    @override
+    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
+        if missing := [label for label in labels if not self._topics_of(label)]:
+            raise ConfigError(
+                f"dial 'topics': no topics for label {missing[0]!r}; give it {self.levels[-1].name}, by its name or as "
+                f"{ANY!r}"
+            )
+        super().check(labels, rows_per_label)
+
+    @override
+    def parts(self, level: str, label: str) -> Sequence[Part]:
+        return [((topic,), {"topic": topic}) for topic in self._topics_of(label)[: int(level)]]
+
+    def _topics_of(self, label: str) -> tuple[str, ...]:
+        return self._topics.get(label, self._topics.get(ANY, ()))
+
+    def _read(self, where: str, given: Branches, degree: Sequence[int] | None) -> tuple[str, ...]:
+        check_tree(where, given, degree)
+        leaves = list_leaves(given)
+        if len({leaf.casefold() for leaf in leaves}) != len(leaves):
+            raise ConfigError(f"{where} has a repeated topic; give each once")
+        if len(leaves) < int(self.levels[-1].name):
+            raise ConfigError(
+                f"{where} has {len(leaves)} topics, level {self.levels[-1].name} needs as many; add topics or drop the "
+                "level"
+            )
+        return leaves
+
+
+def list_leaves(branches: Branches) -> tuple[str, ...]:
+    """The leaves of a tree of topics, breadth first: their order takes the branches of every node in turn.
+
+    So the first leaves come from different topics of the top, as many as there are; among the next ones no topic
+    comes a third time before all have come twice; and below each topic its subtopics take turns in the same way.
+    A leaf is named by its path, like ``tennis: Wimbledon``; a topic without subtopics by itself.
+    """
+    if not isinstance(branches, Mapping):
+        return tuple(" ".join(topic.split()) for topic in branches)
+    parts = []
+    for topic, below in branches.items():
+        name = " ".join(topic.split())
+        parts.append([f"{name}: {leaf}" for leaf in list_leaves(below)] or [name])
+    longest = max((len(part) for part in parts), default=0)
+    return tuple(part[turn] for turn in range(longest) for part in parts if turn < len(part))
+
+
+def check_tree(where: str, branches: Branches, degree: Sequence[int] | None = None) -> None:
+    """Refuse a tree with an empty or repeated topic, or without exactly ``degree[d]`` branches at a node of depth d.
+
+    Raises:
+        ConfigError: with the first node that is wrong, and how many topics are missing or too many there.
+    """
+    if isinstance(branches, str) or not isinstance(branches, Mapping | Sequence):
+        raise ConfigError(f"{where} holds {branches!r}; it must be a list of topics, or map each topic to such a list")
+    if len({" ".join(topic.split()).casefold() for topic in branches if topic.strip()}) != len(branches):
+        raise ConfigError(f"{where} has an empty or repeated topic; give each once")
+    wanted = degree[0] if degree else 0
+    if degree is not None and len(branches) != wanted:
+        what = "missing" if len(branches) < wanted else "too many"
+        raise ConfigError(
+            f"{where} has {len(branches)} topics, degree wants {wanted} there: {abs(wanted - len(branches))} {what}; "
+            "change the topics or the degree"
+        )
+    below = branches.items() if isinstance(branches, Mapping) else ((topic, ()) for topic in branches)
+    for topic, found in below:
+        if isinstance(branches, Mapping) or (degree is not None and len(degree) > 1):
+            check_tree(f"{where}, topic {topic!r}", found, None if degree is None else degree[1:])
+
+
+class AttributesDial(PartsDial):
+    """Level k spreads each label's rows of a block round robin over the first k combinations of attribute values.
+
+    The combinations of level 4 are among those of level 16, and so are their rows, as with topics (AttrPrompt, arXiv
+    2306.15895). They come in an order in which the first k, for every k, hold each value of a dimension as often as any
+    other, give or take one: level 2 already varies every dimension that has two values.
+
+    Args:
+        levels: numbers of combinations.
+        dimensions: dimension -> its values, the same for every label: ``{"tone": ["formal", "casual"], ...}``.
+        seed: of the order of the combinations.
+
+    Raises:
+        ConfigError: a level is no whole number above 0, the largest exceeds the combinations there are, or a
+            dimension has no value or one twice.
+    """
+
+    name = "attributes"
+
+    def __init__(
+        self, *, levels: Sequence[int | float], dimensions: Mapping[str, Sequence[str]], seed: int = 0
+    ) -> None:
+        counts = whole_levels(self.name, levels)
+        super().__init__([str(k) for k in counts], counts[-1] if counts else 1)
+        for name, values in dimensions.items():
+            texts = {value.casefold().strip() for value in values if value.strip()}
+            if isinstance(values, str) or not texts or len(texts) != len(values):
+                raise ConfigError(
+                    f"dial 'attributes': dimension {name!r} has values {values!r}; give a list of them, none of them "
+                    "empty or repeated"
+                )
+        most = prod(len(values) for values in dimensions.values())
+        if not dimensions or counts[-1] > most:
+            raise ConfigError(
+                f"dial 'attributes': level {counts[-1]} needs as many combinations, dimensions have "
+                f"{most if dimensions else 0}; add values or drop the level"
+            )
+        self.combinations = tuple(islice(balanced_combinations(dimensions, seed=seed), counts[-1]))
+        """Those of the largest level; level k uses the first k."""
+
+    @override
+    def parts(self, level: str, label: str) -> Sequence[Part]:
+        return [(tuple(value for _, value in c), {"attributes": c}) for c in self.combinations[: int(level)]]
+
+
+def balanced_combinations(dimensions: Mapping[str, Sequence[str]], *, seed: int) -> Iterator[Combination]:
+    """All combinations of one value a dimension, each once, in a seeded order that is balanced from the start.
+
+    Stepping to the next value in all dimensions at once runs through lcm(sizes) combinations, in which each
+    dimension's values take turns, before it comes back to where it began; then another start is drawn. So in
+    the first k combinations the counts of a dimension's values differ by one at most.
+    """
+    rng = derive_rng(seed, "attributes", *dimensions)
+    values = {name: [given[i] for i in rng.permutation(len(given))] for name, given in dimensions.items()}
+    sizes = np.array([len(given) for given in values.values()])
+    seen: set[tuple[int, ...]] = set()
+    total = prod(int(size) for size in sizes)
+    while len(seen) < total:
+        start = rng.integers(sizes)
+        if tuple(start) in seen:
+            continue
+        for step in range(lcm(*(int(size) for size in sizes))):
+            place = tuple(int(i) for i in (start + step) % sizes)
+            seen.add(place)
+            yield tuple((name, values[name][i]) for name, i in zip(values, place, strict=True))
+
+
+class ExamplesDial(PartsDial):
+    """Level k lets the prompts of a label show k different seed examples over a block, a few at a time.
+
+    Rotating the seed examples is the plainest way to vary few-shot prompts, and choosing them at random is as good a
+    default as informed ways of choosing (arXiv 2410.10756). The first k examples of the label's order are cut into sets
+    of ``shown``; rows take the sets in turn, so each example is shown equally often (the last set is filled up from the
+    first examples). Levels that share a set share its rows: with shown = 4, those of level 16 begin with the 4 examples
+    of level 4. A level below ``shown`` shows all its examples in every prompt, and so fewer than the levels above it.
+
+    Args:
+        levels: numbers of seed examples.
+        shown: seed examples in a prompt.
+        order: label -> ids of its seed examples, of which level k takes the first k (see :func:`order_examples`);
+            None is a random order, another in each block.
+
+    Raises:
+        ConfigError: a level or ``shown`` is no whole number above 0, or ``order`` has too few ids or one twice.
+    """
+
+    name = "examples"
+
+    def __init__(
+        self, *, levels: Sequence[int | float], shown: int = 4, order: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        counts = whole_levels(self.name, levels)
+        self._shown = whole_number(self.name, "shown", shown)
+        most = max(counts, default=1)
+        super().__init__([str(k) for k in counts], ceil(most / self._shown))
+        self._order = order
+        for label, ids in (order or {}).items():
+            if len(set(ids)) != len(ids) or len(ids) < most:
+                raise ConfigError(
+                    f"dial 'examples': order of label {label!r} has {len(set(ids))} different ids in {len(ids)}, "
+                    f"level {most} needs as many; give each seed example once or drop the level"
+                )
+
+    @override
+    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
+        if missing := [label for label in labels if self._order is not None and label not in self._order]:
+            raise ConfigError(f"dial 'examples': order has no label {missing[0]!r}; it needs one list a label")
+        super().check(labels, rows_per_label)
+
+    @override
+    def parts(self, level: str, label: str) -> Sequence[Part]:
+        k, parts = int(level), list[Part]()
+        for first in range(0, k, self._shown):
+            places = tuple((first + i) % k for i in range(min(self._shown, k)))
+            name = ("-".join(map(str, places)),)
+            if self._order is None:
+                parts.append((name, {"examples": places}))
+            else:
+                parts.append((name, {"seed_ids": tuple(self._order[label][place] for place in places)}))
+        return parts
+
+
+def order_examples(
+    train: Corpus, vectors: Vectors, *, selection: str, seed: int, strata: Mapping[str, Sequence[int]] | None = None,
+    count: int | None = None,
+) -> dict[str, tuple[str, ...]]:  # fmt: skip
+    """Order each label's rows so that the first k, for every k, are much alike, or as unlike as can be.
+
+    Both begin with a random row of the label. ``similar`` goes on with the rows nearest to it. ``diverse`` takes
+    the row farthest from all taken so far (farthest-first traversal, Gonzalez 1985). Equal rows come in the
+    order of the corpus. Of n rows of a label ``similar`` compares each with one, ``diverse`` each with ``count``; no
+    more than n numbers are held at once.
+
+    Args:
+        train: the real training rows.
+        vectors: unit vectors of its texts, shape (n, d).
+        selection: ``similar`` or ``diverse``.
+        seed: of the first row.
+        strata: what a dial calls labels -> places of the rows that may be shown for it; None: labels and their rows.
+        count: rows of a label that are wanted, the most that a level shows; None is all.
+
+    Raises:
+        ValueError: an unknown selection, or vectors of another number of rows.
+    """
+    if selection not in _ORDERS:
+        raise ValueError(f"selection {selection!r}; valid choices: {', '.join(_ORDERS)}")
+    if len(vectors) != len(train):
+        raise ValueError(f"vectors has {len(vectors)} rows for {len(train)} training rows; give one each")
+    if strata is None:
+        strata = {label: [i for i, target in enumerate(train.targets) if target == label] for label in train.labels}
+    ordered = {}
+    for label, members in strata.items():
+        rows = np.array(members)
+        first = int(derive_rng(seed, "example-order", label).integers(len(rows)))
+        whole = len(rows) == len(vectors) and bool((rows == np.arange(len(rows))).all())  # which needs no copy
+        taken = _ORDERS[selection](vectors if whole else vectors[rows], first, min(count or len(rows), len(rows)))
+        ordered[label] = tuple(train.ids[rows[i]] for i in taken)
+    return ordered
+
+
+def _similarity(vectors: Vectors, to: int) -> Vectors:
+    """Of every row to one of them; equal rows get equal bits, which products of matrices do not promise."""
+    found: Vectors = np.einsum("ij,j->i", vectors, vectors[to])
+    return found
+
+
+def _nearest_first(vectors: Vectors, first: int, count: int) -> list[int]:
+    near = _similarity(vectors, first)
+    near[first] = np.inf
+    return [int(i) for i in np.argsort(-near, kind="stable")[:count]]
+
+
+def _farthest_first(vectors: Vectors, first: int, count: int) -> list[int]:
+    taken, nearest = [first], _similarity(vectors, first)
+    while len(taken) < count:
+        nearest[taken[-1]] = np.inf
+        taken.append(int(nearest.argmin()))
+        np.maximum(nearest, _similarity(vectors, taken[-1]), out=nearest)
+    return taken
+
+
+_ORDERS: Mapping[str, Callable[[Vectors, int, int], list[int]]] = {
+    "similar": _nearest_first,
+    "diverse": _farthest_first,
+}
+"""Ways of choosing; without one the order is random, another in each block."""

@@ -1,0 +1,207 @@
+"""What a dial is: which rows each of its levels asks for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypedDict, runtime_checkable
+from urllib.parse import quote
+
+from cuvee.errors import ConfigError
+from cuvee.records import Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Avoid:
+    """Which rows a row must not sound like: the ``words`` most characteristic words of each round are forbidden.
+
+    ``rounds`` holds the slot keys of each round: rows of the slot's label, and rows of other labels that they are
+    told apart from.
+    """
+
+    rounds: tuple[tuple[str, ...], ...]
+    words: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A row is drafted at ``temperature`` in the form ``api``, then refined in the endpoint's own form.
+
+    ``model`` is another model at the same endpoint that writes the draft; None is the model of the rows.
+    """
+
+    temperature: float
+    api: Literal["completions", "chat"] = "completions"
+    model: str | None = field(default=None, repr=False)  # keys of combined dials hold the repr
+
+
+class Settings(TypedDict, total=False):
+    """What a slot is asked for with; see :class:`Slot`."""
+
+    topic: str | None
+    attributes: tuple[tuple[str, str], ...]
+    examples: tuple[int, ...]
+    seed_ids: tuple[str, ...]
+    temperature: float | None
+    top_p: float | None
+    min_p: float | None
+    draft: Draft | None
+    avoid: Avoid | None
+
+
+SETTINGS = tuple(Settings.__annotations__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One wanted row.
+
+    ``key`` is unique within a dial and never changes when levels, blocks or rows are added. ``number`` counts the
+    slots of one label, block and part (a topic, say): neighbours see the same seed examples. ``order`` is the row's
+    place in its label and block. What the row is asked for with: a ``topic``; ``attributes``, pairs of a dimension
+    and its value; the seed examples shown, by their places in the label's seeded order (``examples``) or by their
+    ids (``seed_ids``); ``temperature``, ``top_p`` and ``min_p``, which override the study's; a ``draft`` that it
+    refines; words to ``avoid``. ``parent`` is the key of the slot whose row this one paraphrases, ``substitute``
+    that of the slot whose row is taken where this one cannot be filled.
+    """
+
+    key: str
+    label: str
+    block: int
+    topic: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+    examples: tuple[int, ...] = ()
+    seed_ids: tuple[str, ...] = ()
+    temperature: float | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    draft: Draft | None = None
+    avoid: Avoid | None = None
+    parent: str | None = None
+    substitute: str | None = None
+    number: int
+    order: int
+
+
+@runtime_checkable
+class Dial(Protocol):
+    """One way to control diversity."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the DIALS table."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """All levels, from rank 0, the least diverse as expected."""
+
+    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
+        """Raise ConfigError if these labels and rows cannot be served at every level."""
+
+    def slots(self, level: str, labels: Sequence[str], block: int, rows_per_label: int) -> Sequence[Slot]:
+        """What a level asks for in one block, in the order in which rows are judged against those before them.
+
+        Levels and blocks are judged apart, so none changes a row of another; a slot that they share is asked for
+        once. What a slot avoids, paraphrases or is substituted by comes before it.
+        """
+
+
+def slot_key(*parts: str | int) -> str:
+    """Parts joined by slashes, those within a part escaped, so different parts give different keys."""
+    return "/".join(quote(str(part), safe=" ,.'()-") for part in parts)
+
+
+def chosen_slots(slots: Iterable[Slot]) -> list[Slot]:
+    """The slots of a level and block that form its rows, in row order: substitutes stand back."""
+    slots = list(slots)
+    spare = {slot.substitute for slot in slots}
+    return sorted((slot for slot in slots if slot.key not in spare), key=lambda s: (s.label, s.order))
+
+
+def wanted_slots(
+    dial: Dial, labels: Sequence[str], *, blocks: Iterable[int], rows_per_label: int, levels: Iterable[str]
+) -> Mapping[str, Slot]:
+    """What these levels of a dial ask for in all, each slot once, by key.
+
+    Raises:
+        ConfigError: labels and rows cannot be served.
+    """
+    dial.check(labels, rows_per_label)
+    blocks = list(blocks)
+    return {s.key: s for level in levels for block in blocks for s in dial.slots(level, labels, block, rows_per_label)}
+
+
+Part = tuple[tuple[str | int, ...], Settings]
+"""A part of a level's rows: what it is called in the keys of its slots, and what they are asked for with."""
+
+
+class PartsDial:
+    """What dials share that deal each label's rows of a block to the parts of a level in turn.
+
+    A subclass sets ``name`` and says in ``parts`` which parts a level has. Parts of the same name are the same rows
+    in every level, as far as both have them.
+
+    Args:
+        levels: their names, the least diverse first.
+        rows: of a label in a block that the largest level needs.
+    """
+
+    name: str
+
+    def __init__(self, levels: Sequence[str], rows: int = 1) -> None:
+        self.levels = rank_levels(self.name, levels)
+        self._rows_needed = rows
+
+    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
+        """Raise ConfigError if these labels and rows cannot be served at every level."""
+        if rows_per_label < self._rows_needed:
+            raise ConfigError(
+                f"dial {self.name!r}: its largest level needs {self._rows_needed} rows a block of each of the "
+                f"{len(labels)} labels, there are {rows_per_label}; drop the level or raise the rows"
+            )
+
+    def slots(self, level: str, labels: Sequence[str], block: int, rows_per_label: int) -> tuple[Slot, ...]:
+        """The rows of all labels, each dealt to the parts in turn."""
+        parts = {label: self.parts(level, label) for label in labels}
+        made = []
+        for row in range(rows_per_label):
+            for label, own in parts.items():
+                number, part = divmod(row, len(own))
+                names, settings = own[part]
+                key = slot_key(label, block, *names, number)
+                made.append(Slot(key=key, label=label, block=block, number=number, order=row, **settings))
+        return tuple(made)
+
+    def parts(self, level: str, label: str) -> Sequence[Part]:
+        """What the rows of a label are dealt to at a level, in turn."""
+        raise NotImplementedError
+
+
+def rank_levels(dial: str, names: Sequence[str]) -> tuple[Level, ...]:
+    """Levels of ``dial`` from their names, least diverse first.
+
+    Raises:
+        ConfigError: there is none, or one occurs twice.
+    """
+    if not names:
+        raise ConfigError(f"dial {dial!r} needs at least one level; give levels: [...]")
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise ConfigError(f"dial {dial!r} has level {repeated[0]} twice; each level once")
+    return tuple(Level(dial=dial, name=name, rank=rank) for rank, name in enumerate(names))
+
+
+def whole_number(dial: str, setting: str, value: int | float, *, least: int = 1) -> int:
+    """A setting that must be a whole number of at least ``least``.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not value >= least or value != int(value):
+        raise ConfigError(f"dial {dial!r}: {setting} {value!r} must be a whole number, {least} or more")
+    return int(value)
+
+
+def whole_levels(dial: str, levels: Sequence[int | float], *, least: int = 1) -> tuple[int, ...]:
+    """Levels that must be whole numbers of at least ``least``, in rising order."""
+    return tuple(sorted(whole_number(dial, "level", level, least=least) for level in levels))
