@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.defects.duplicates import _rows_of_band, _Shingles, _sort_unique, find_near_texts
-from cuvee.measure.lexical import measure_near_duplicates
 from cuvee.measure.subject import Subject
+from cuvee.measure.surface import measure_near_texts as measure_near_duplicates
 
 TEXTS = [
     "please book a quiet table for four people at the cafe in town",

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.similarity import (
-    Distance,
     Exponential,
+    Rbf,
     jackknife_bins,
     jackknife_interval,
     kernel_diversity,
@@ -81,7 +81,7 @@ def test_unit_rows_want_a_matrix():
 
 def test_nearest_neighbours_match_the_full_matrix(monkeypatch):
     x, y = random_rows(37, 8, 1), random_rows(11, 8, 2)
-    monkeypatch.setattr("cuvee.similarity.neighbours._NEIGHBOUR_CELLS", 55)  # tiles of five rows
+    monkeypatch.setattr("cuvee.similarity.neighbours._CELLS", 55)  # tiles of five rows
     found = nearest_neighbours(x, y)
     np.testing.assert_array_equal(found.index, (x @ y.T).argmax(axis=1))
     np.testing.assert_allclose(found.cosine, (x @ y.T).max(axis=1), rtol=1e-6)
@@ -114,8 +114,8 @@ def test_dcscore_saturates_at_e_for_tau_one():
 def test_any_number_of_rows_and_a_last_tile_of_one_row_work(n):
     unit = random_rows(n, 16)
     bins = jackknife_bins([str(i % 10) for i in range(n)])
-    whole = row_sums(unit, [Exponential(0.2), Distance()], bins=bins, tile=1000)
-    tiled = row_sums(unit, [Exponential(0.2), Distance()], bins=bins, tile=64)
+    whole = row_sums(unit, [Exponential(0.2), Rbf(0.7)], bins=bins, tile=1000)
+    tiled = row_sums(unit, [Exponential(0.2), Rbf(0.7)], bins=bins, tile=64)
     cosines = unit @ unit.T
     np.testing.assert_allclose(whole[0].total, np.exp((cosines - 1) / 0.2).sum(axis=1), rtol=2e-6)
     for one, other in zip(whole, tiled, strict=True):

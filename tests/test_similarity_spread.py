@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.similarity import (
-    Distance,
     Exponential,
     Laplacian,
     Polynomial,
@@ -25,16 +24,11 @@ from cuvee.similarity import (
     unit_rows,
     vendi_score,
 )
-from cuvee.similarity.diversity import (
-    mean_pair,
-    mean_pair_without,
-)
-from cuvee.similarity.spread import (
+from cuvee.similarity.neighbours import (
     mean_nearest_cosine,
     mean_nearest_cosine_without,
     nearest_by_bin,
     proximity_means,
-    proximity_means_without,
     reference_densities,
     row_surprisal,
 )
@@ -121,9 +115,9 @@ def test_the_kernels_of_dcscore_are_softmaxes():
 def test_a_sample_of_all_rows_gives_the_exact_numbers_and_a_part_comes_close():
     unit = some_rows(400, 6)
     bins = np.arange(400) % 8
-    exact, distances = row_sums(unit, [Exponential(0.2), Distance()], bins=bins)
-    every = sampled_pass(unit, [Exponential(0.2), Distance()], np.arange(400), bins=bins)
-    part = sampled_pass(unit, [Exponential(0.2), Distance()], np.arange(0, 400, 4), bins=bins)
+    exact = row_sums(unit, [Exponential(0.2)], bins=bins)[0]
+    every = sampled_pass(unit, [Exponential(0.2)], np.arange(400), bins=bins)
+    part = sampled_pass(unit, [Exponential(0.2)], np.arange(0, 400, 4), bins=bins)
     for q in (0.0, 1.0, 2.0):
         value = kernel_diversity(exact.total, q)
         assert kernel_diversity(every.sums[0].total, q, population=400) == pytest.approx(value, rel=1e-6)
@@ -131,10 +125,6 @@ def test_a_sample_of_all_rows_gives_the_exact_numbers_and_a_part_comes_close():
         left = kernel_diversity_without(exact, bins, q)
         found = kernel_diversity_without(every.sums[0], bins, q, rows=np.arange(400))
         np.testing.assert_allclose(found, left, rtol=1e-5)
-    assert mean_pair(part.sums[1], population=400) == pytest.approx(mean_pair(distances), rel=0.05)
-    np.testing.assert_allclose(
-        mean_pair_without(every.sums[1], bins, rows=np.arange(400)), mean_pair_without(distances, bins), rtol=1e-5
-    )
     sampled = nearest_by_bin(unit, bins, rows=np.arange(0, 400, 4))
     np.testing.assert_allclose(sampled, nearest_by_bin(unit, bins)[::4], rtol=1e-12)
 
@@ -182,7 +172,7 @@ def test_a_single_row_has_no_nearest():
         score_rows(np.zeros((0, 3)))
 
 
-# --- nearest rows, distances, volume ----------------------------------------------------------------
+# --- nearest rows, volume ---------------------------------------------------------------------------
 @pytest.mark.parametrize("tile", [5, 512])
 def test_mean_nearest_cosine_with_each_bin_left_out(tile):
     unit, bins = some_rows(61, 6), np.random.default_rng(1).integers(0, 9, size=61)
@@ -198,17 +188,6 @@ def test_mean_nearest_cosine_with_each_bin_left_out(tile):
     np.testing.assert_allclose(without, [naive(unit[bins != b]) for b in range(9)], rtol=1e-12)
     assert math.isnan(mean_nearest_cosine(nearest_by_bin(unit[:1], bins[:1])))
     assert np.isnan(mean_nearest_cosine_without(nearest_by_bin(unit[:2], np.array([0, 1])), np.array([0, 1]))).all()
-
-
-def test_mean_distance_with_each_bin_left_out():
-    unit, bins = some_rows(40, 6), np.arange(40) % 5
-    sums = row_sums(unit, [Distance()], bins=bins)[0]
-
-    def naive(rows):
-        return np.mean([np.linalg.norm(a - b) for a, b in itertools.combinations(rows, 2)])
-
-    assert mean_pair(sums) == pytest.approx(naive(unit), rel=1e-6)
-    np.testing.assert_allclose(mean_pair_without(sums, bins), [naive(unit[bins != b]) for b in range(5)], rtol=1e-6)
 
 
 def test_log_det_is_that_of_the_matrix():
@@ -233,36 +212,21 @@ def literal_novelsum(unit, reference, neighbours, density_power, proximity_power
     return total / len(unit)
 
 
-def test_novelsum_is_its_formula_and_can_leave_bins_out(monkeypatch):
-    monkeypatch.setattr("cuvee.similarity.spread._CELLS", 200)  # several blocks
+def test_novelsum_is_its_formula(monkeypatch):
+    monkeypatch.setattr("cuvee.similarity.neighbours._CELLS", 200)  # several blocks
     unit, other = some_rows(41, 6), some_rows(33, 6, seed=5)
     reference = np.vstack([other, other[:4], unit[:3]])  # copies, and rows of the corpus itself
     means = proximity_means(unit, power=1.0)
-    bins = np.arange(len(reference)) % 4
-    density, density_without = reference_densities(unit, reference, neighbours=5, power=0.5, bins=bins)
-    assert np.mean(means * density) == pytest.approx(literal_novelsum(unit, reference, 5, 0.5, 1.0), rel=1e-9)
-    plain, _ = reference_densities(unit, reference, neighbours=5, power=0.0)
-    assert np.mean(means * plain) == pytest.approx(literal_novelsum(unit, reference, 5, 0.0, 1.0), rel=1e-9)
-    own = np.arange(41) % 6
-    without = proximity_means_without(unit, own, power=1.0)
-    for b in range(6):
-        rest = literal_novelsum(unit[own != b], reference, 5, 0.5, 1.0)
-        assert np.nanmean(without[:, b] * density) == pytest.approx(rest, rel=1e-5)
-    distinct = np.unique(reference, axis=0, return_index=True)[1]
-    for b in range(4):
-        left = reference[distinct[bins[distinct] != b]]
-        expected = literal_novelsum(unit, left, 5, 0.5, 1.0)
-        assert np.mean(means * density_without[:, b]) == pytest.approx(expected, rel=1e-9)
+    for power in (0.5, 0.0):
+        density = reference_densities(unit, reference, neighbours=5, power=power)
+        assert np.mean(means * density) == pytest.approx(literal_novelsum(unit, reference, 5, power, 1.0), rel=1e-9)
     sampled = np.array([3, 17, 40])
     np.testing.assert_allclose(proximity_means(unit, rows=sampled), means[sampled])
-    np.testing.assert_allclose(proximity_means_without(unit, own, rows=sampled), without[sampled])
 
 
 def test_density_of_a_reference_that_is_the_row_itself_is_undefined():
     unit = some_rows(3, 4)
-    assert np.isnan(reference_densities(unit[:1], unit[[0, 0]], neighbours=2)[0]).all()
-    with pytest.raises(ValueError, match="17 bins"):
-        proximity_means_without(some_rows(20, 4), np.arange(20) % 17)
+    assert np.isnan(reference_densities(unit[:1], unit[[0, 0]], neighbours=2)).all()
 
 
 # --- order ---------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from cuvee.errors import MissingDependency
 from cuvee.similarity import (
     Compute,
-    Distance,
     Exponential,
     Laplacian,
     Polynomial,
@@ -74,8 +73,8 @@ def test_float64_rows_are_computed_in_float64():
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_change_no_bit(threads):
     unit, bins = clustered(1500), jackknife_bins([str(i % 90) for i in range(1500)])
-    one = pairwise_pass(unit, [Exponential(0.1), Distance()], bins=bins, tile=128, compute=Compute(threads=1))
-    found = pairwise_pass(unit, [Exponential(0.1), Distance()], bins=bins, tile=128, compute=Compute(threads=threads))
+    one = pairwise_pass(unit, [Exponential(0.1), Rbf(0.7)], bins=bins, tile=128, compute=Compute(threads=1))
+    found = pairwise_pass(unit, [Exponential(0.1), Rbf(0.7)], bins=bins, tile=128, compute=Compute(threads=threads))
     for first, second in zip(one.sums, found.sums, strict=True):
         np.testing.assert_array_equal(first.by_bin, second.by_bin)
     np.testing.assert_array_equal(one.nearest.index, found.nearest.index)
@@ -92,7 +91,6 @@ def test_kernels_are_their_formulas():
         Laplacian(0.7): np.exp(-distance / 0.7),
         Polynomial(3, 1.0): ((cosines + 1) / 2) ** 3,
         Polynomial(2, 0.1): (np.maximum(cosines + 0.1, 0) / 1.1) ** 2,
-        Distance(): distance,
     }
     for found, (kernel, matrix) in zip(row_sums(unit, list(expected)), expected.items(), strict=True):
         np.testing.assert_allclose(found.total, matrix.sum(axis=1), rtol=1e-4, err_msg=str(kernel))
@@ -124,7 +122,7 @@ def test_nearest_other_rows_come_with_the_pass(n):
 def test_the_torch_backend_gives_what_numpy_gives():
     """The path of an accelerator, on the one device that every machine has."""
     unit, bins = clustered(500), np.sort(jackknife_bins([str(i % 40) for i in range(500)]))
-    kernels = [Exponential(0.1), Laplacian(0.5), Polynomial(), Distance(), Exponential(0.05)]
+    kernels = [Exponential(0.1), Laplacian(0.5), Polynomial(), Rbf(0.7), Exponential(0.05)]
     backend = TorchBackend(unit, None, Compute(), "cpu")
     sums, index, cosine = _add_tiles(_TilePass(backend, kernels, bins, True, 128), np.float32, None)
     expected = pairwise_pass(unit, kernels, bins=bins, tile=128)

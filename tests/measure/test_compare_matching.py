@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.measure.comparing import count_words
-from cuvee.measure.matching import (
+from cuvee.measure.comparing import (
+    count_words,
     note_cut_lengths,
     note_labels,
     note_lengths,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from cuvee.corpus import Corpus
 from cuvee.defects import first_rows
 from cuvee.measure import METRICS
-from cuvee.measure.lexical import measure_exact_duplicates
-from cuvee.measure.matching import truncate_words
+from cuvee.measure.comparing import truncate_words
 from cuvee.measure.subject import Subject
+from cuvee.measure.surface import measure_exact_duplicates
 from cuvee.similarity import jackknife_interval
 
 SNIPS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "snips" / "train.jsonl.gz"

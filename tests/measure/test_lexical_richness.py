@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.measure.lexical import measure_mtld, mtld
-from cuvee.measure.ngrams import measure_distinct, measure_hd_d
+from cuvee.measure.lexical import measure_distinct, measure_hd_d, measure_mtld, mtld
 from cuvee.measure.subject import Subject
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.measure.ngrams import measure_self_bleu
+from cuvee.measure.lexical import measure_self_bleu
 from cuvee.measure.subject import Subject
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.measure.ngrams import measure_self_repetition
+from cuvee.measure.lexical import measure_self_repetition
 from cuvee.measure.subject import Subject
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import split_tokens
-from cuvee.measure.matching import truncate_words
+from cuvee.measure.comparing import truncate_words
 
 # letters that change under normalisation: composed, ligatures, sharp s, dotted I, unspaced scripts, a Hangul letter
 LETTERS = "aB 1.,_-'\n\u0301é漢字ﬁßİ\u1100\u00ad\u00a8"

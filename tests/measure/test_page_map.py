@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from cuvee.errors import MissingDependency
-from cuvee.measure import MapColumns, map_examples, page
+from cuvee.measure import map_examples
 
 
 def make_rows(n, seed=0, d=6):
@@ -20,8 +19,8 @@ def make_rows(n, seed=0, d=6):
 def draw(vectors, origins=None, groups=None, **options):
     n = len(vectors)
     texts = [f"text {i}" for i in range(n)]
-    columns = MapColumns(origins=origins or ["synthetic"] * n, groups=groups or ["a"] * n, texts=texts)
-    return map_examples(vectors, columns, **({"method": "pca"} | options))
+    examples = list(zip(origins or ["synthetic"] * n, groups or ["a"] * n, texts, strict=False))
+    return map_examples(vectors, examples, **options)
 
 
 def test_it_is_what_scikit_learn_finds():
@@ -32,7 +31,7 @@ def test_it_is_what_scikit_learn_finds():
     for ours, theirs in zip((found.x, found.y), expected.T, strict=True):
         np.testing.assert_allclose(ours * np.sign(ours @ theirs), theirs, atol=1e-4)
     assert found.explained == pytest.approx(oracle.explained_variance_ratio_.sum(), abs=1e-6)
-    assert (found.method, found.rows, found.seed) == ("pca", 200, 0)
+    assert (found.rows, found.seed) == (200, 0)
 
 
 @settings(max_examples=20, deadline=None)
@@ -88,38 +87,9 @@ def test_a_sample_has_the_points_asked_for(groups, most):
 
 def test_bad_arguments_are_named():
     vectors = make_rows(4)
-    with pytest.raises(ValueError, match="method is 'tsne'; valid: 'auto', 'pca', 'umap'"):
-        draw(vectors, method="tsne")
     with pytest.raises(ValueError, match="max_points is 0; give at least 1"):
         draw(vectors, max_points=0)
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
+    with pytest.raises(ValueError, match="examples has 1 rows and vectors 4"):
         draw(vectors, groups=["a"])
     with pytest.raises(ValueError, match=r"vectors has shape \(0, 3\)"):
         draw(np.zeros((0, 3), np.float32))
-
-
-def test_without_umap_auto_is_principal_components():
-    if page._find_umap() is not None:
-        pytest.skip("umap-learn is installed")
-    vectors = make_rows(30)
-    assert draw(vectors, method="auto").method == "pca"
-    with pytest.raises(MissingDependency, match="pip install umap-learn"):
-        draw(vectors, method="umap")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_umap_is_seeded():
-    if page._find_umap() is None:
-        pytest.skip("umap-learn is not installed")
-    rng = np.random.default_rng(0)
-    centres = np.repeat(np.eye(3, 8), 20, axis=0)
-    vectors = (centres + 0.05 * rng.normal(size=centres.shape)).astype(np.float32)
-    found, again = draw(vectors, method="auto"), draw(vectors, method="umap")
-    assert found.method == "umap" and found.explained is None
-    assert np.array_equal(found.x, again.x) and np.array_equal(found.y, again.y)
-    places = np.stack([found.x, found.y], axis=1)
-    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
-    same = centres.argmax(axis=1)[:, None] == centres.argmax(axis=1)[None]
-    assert distances[same].mean() < 0.5 * distances[~same].mean()
-    assert draw(vectors[:10], method="umap").method == "pca"

@@ -63,7 +63,6 @@ def make_measurement(name="corpus", **changes):
 def make_map(points=36, labels=LABELS, origins=("real", "synthetic")):
     angle = np.linspace(0.0, 6.0, points)
     return DatasetMap(
-        method="pca",
         x=np.cos(angle),
         y=np.sin(angle),
         origin=tuple(origins[i % len(origins)] for i in range(points)),

@@ -9,13 +9,17 @@ from cuvee.encoders.loading import (
     BUILT_IN,
     DEFAULT_ENCODER,
     CachedEncoder,
+    Encoder,
+    HashingEncoder,
     SpreadEncoder,
+    WorkerPool,
+    WrappedEncoder,
+    batches,
     build_encoder,
+    empty_rows,
     find_minilm,
     load_encoder,
 )
-from cuvee.encoders.models import HashingEncoder
-from cuvee.encoders.protocol import Encoder, WorkerPool, WrappedEncoder, batches, empty_rows
 
 __all__ = [
     "BUILT_IN",

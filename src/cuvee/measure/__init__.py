@@ -1,8 +1,10 @@
 """Measure a corpus: diversity, shift, quality and leaks, each number with its interval and settings."""
 
 from cuvee.measure.comparing import compare_corpora
-from cuvee.measure.examples import pick_extremes, score_examples, tabulate_examples
 from cuvee.measure.measuring import (
+    METRICS,
+    STANDARD,
+    choose_metrics,
     draw_rows,
     measure_corpus,
     measure_parts,
@@ -10,9 +12,8 @@ from cuvee.measure.measuring import (
     measure_vectors,
     parts_of,
 )
-from cuvee.measure.metrics import METRICS, STANDARD, choose_metrics
-from cuvee.measure.page import MapColumns, gather_page, map_examples
-from cuvee.measure.parts import added_diversity, decompose_diversity
+from cuvee.measure.page import gather_page, map_examples
+from cuvee.measure.parts import added_diversity, decompose_diversity, pick_extremes, score_examples, tabulate_examples
 from cuvee.measure.saved import compare_measurements, measurement_to_json, read_measurement
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import GivenVectors, Metric, Subject
@@ -21,7 +22,6 @@ __all__ = [
     "METRICS",
     "STANDARD",
     "GivenVectors",
-    "MapColumns",
     "Metric",
     "Subject",
     "added_diversity",

@@ -1,4 +1,4 @@
-"""Numbers of words and characters that are not made of n-grams: MTLD, ROUGE-L, compression, duplicates, length."""
+"""Diversity of words: what n-grams say (counted once, as arrays), running text, pairs of rows, compression, length."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import bz2
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.defects import NEAR_TEXTS, SHINGLE, find_near_texts, first_rows
 from cuvee.fingerprint import derive_seed
-from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_rate, means_without
-from cuvee.measure.ngrams import TOKENS
+from cuvee.measure.intervals import estimate_by_jackknife, means_without
 from cuvee.measure.subject import Subject
 from cuvee.records import Estimate
 
+SIZES = (1, 2, 3, 4)
+TOKENS = "lower-case words"
+SAMPLE = 42  # words that HD-D draws
+SMOOTHING = 0.1  # counts added to a precision of zero: method 1 of Chen and Cherry 2014, as nltk sets it
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 FACTOR = 0.72  # type-token ratio at which a factor of MTLD ends
 SHORTEST_FACTOR = 10
 MOST_ROWS = 2_000  # of ROUGE-L, two million pairs; above, a sample of rows
@@ -26,8 +31,364 @@ _TILE = 256
 _TOKEN = re.compile(r"[a-z0-9]+")
 _WORD_CHARACTER = re.compile(r"[^\W_]")
 _LATIN_ENOUGH = 0.5
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NgramCounts:
+    """How often each n-gram stands in each row; n-grams do not cross rows.
+
+    One entry for each (n-gram, row) that occurs, sorted by n-gram, then row. n-grams are numbered from 0.
+
+    Attributes:
+        size: words of an n-gram.
+        gram, row, count: shape (entries,): n-gram, row, and how often it stands there.
+        grams: number of different n-grams.
+    """
+
+    size: int
+    gram: Ints
+    row: Ints
+    count: Ints
+    grams: int
+
+    @property
+    def total(self) -> int:
+        """All n-grams of all rows, with repetitions."""
+        return int(self.count.sum())
+
+    @property
+    def counts(self) -> Ints:
+        """How often each n-gram stands in the corpus, shape (grams,)."""
+        return sum_by(self.gram, self.count, self.grams)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NgramBins:
+    """The same counts for jackknife bins: one entry for each (n-gram, bin) that occurs.
+
+    Attributes:
+        gram, bin: shape (entries,).
+        count: how often the n-gram stands in the bin, shape (entries,).
+        rows: in how many rows of the bin, shape (entries,).
+        total: n-grams of each bin, with repetitions, shape (bins,).
+    """
+
+    gram: Ints
+    bin: Ints
+    count: Ints
+    rows: Ints
+    total: Ints
+
+
+def sum_by(index: Ints, weights: Ints, length: int) -> Ints:
+    """Sums of integer ``weights`` for each value of ``index``, shape (length,); exact below 2**53."""
+    return np.bincount(index, weights=weights, minlength=length).astype(np.int64)
+
+
+def count_ngrams(tokens: Sequence[Sequence[str]], *, most: int = SIZES[-1]) -> tuple[NgramCounts, ...]:
+    """n-grams of 1 to ``most`` words of each row, one entry of the tuple for each size."""
+    lengths = np.array([len(words) for words in tokens], dtype=np.int64)
+    flat = [word for words in tokens for word in words]
+    number = {word: i for i, word in enumerate(sorted(set(flat)))}
+    words = np.array([number[word] for word in flat], dtype=np.int64)
+    row = np.repeat(np.arange(len(tokens)), lengths)
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(flat))  # words from here to the end of the row
+    out: list[NgramCounts] = []
+    gram = words
+    for size in range(1, most + 1):
+        starts = np.flatnonzero(left >= size)
+        if size > 1:
+            # a gram is the gram one word shorter, and its last word
+            wider = np.full(len(flat), -1, dtype=np.int64)
+            key = gram[starts] * max(1, len(number)) + words[starts + size - 1]
+            wider[starts] = np.unique(key, return_inverse=True)[1]
+            gram = wider
+        out.append(_count(size, gram[starts], row[starts], len(tokens)))
+    return tuple(out)
+
+
+def _count(size: int, gram: Ints, row: Ints, rows: int) -> NgramCounts:
+    entries, count = np.unique(gram * max(1, rows) + row, return_counts=True)
+    gram, row = np.divmod(entries, max(1, rows))
+    grams = int(gram[-1]) + 1 if len(gram) else 0
+    return NgramCounts(size=size, gram=gram, row=row, count=count.astype(np.int64), grams=grams)
+
+
+def ngram_counts(subject: Subject) -> tuple[NgramCounts, ...]:
+    """The n-grams of a subject; read it with ``subject.once(ngram_counts)[size - 1]``."""
+    return count_ngrams(subject.tokens)
+
+
+def ngram_bins(subject: Subject) -> tuple[NgramBins, ...]:
+    """The n-grams of a subject by jackknife bin; read it with ``subject.once(ngram_bins)[size - 1]``."""
+    bins = int(subject.bins.max(initial=0)) + 1
+    return tuple(_by_bin(counts, subject.bins, bins) for counts in subject.once(ngram_counts))
+
+
+def _by_bin(counts: NgramCounts, bin_of_row: Ints, bins: int) -> NgramBins:
+    entries, inverse = np.unique(counts.gram * bins + bin_of_row[counts.row], return_inverse=True)
+    gram, bin_ = np.divmod(entries, bins)
+    count = sum_by(inverse, counts.count, len(entries))
+    rows = np.bincount(inverse, minlength=len(entries)).astype(np.int64)
+    return NgramBins(gram=gram, bin=bin_, count=count, rows=rows, total=sum_by(bin_, count, bins))
+
+
+# --- how many, how evenly, how often again ---
+def measure_distinct(subject: Subject, size: int) -> Estimate | None:
+    """Distinct-n (Li et al. 2016, arXiv 1510.03055): different n-grams over all n-grams of the corpus.
+
+    n-grams do not cross rows. It falls as a corpus grows: compare at equal rows and lengths only. None where
+    no row has ``size`` words.
+    """
+    counts = subject.once(ngram_counts)[size - 1]
+    if not counts.grams:
+        return None
+
+    def without() -> NDArray[np.float64]:
+        bins = subject.once(ngram_bins)[size - 1]
+        # only n-grams that stand in one bin vanish when it is left out
+        in_one = np.bincount(bins.gram, minlength=counts.grams)[bins.gram] == 1
+        alone = np.bincount(bins.bin[in_one], minlength=len(bins.total))
+        return _ratio(counts.grams - alone, counts.total - bins.total)
+
+    return estimate_by_jackknife(subject, counts.grams / counts.total, without, {"ngram": size, "tokens": TOKENS})
+
+
+def measure_entropy(subject: Subject, size: int = 2) -> Estimate | None:
+    """Shannon entropy, in bits, of the distribution of the corpus over its n-grams (Shannon 1948).
+
+    The plug-in estimate: at most log2 of the number of n-grams, so it rises with the number of rows. Unlike
+    distinct-n it sees how evenly the n-grams are used, and not only how many there are (Zhang et al. 2018,
+    arXiv 1809.05972, use it for dialogue). None where no row has ``size`` words.
+    """
+    counts = subject.once(ngram_counts)[size - 1]
+    if not counts.grams:
+        return None
+    all_counts = counts.counts
+    values, times = np.unique(all_counts, return_counts=True)
+    spread = math.fsum((times * _count_log(values)).tolist())
+    value = max(0.0, math.log2(counts.total) - spread / counts.total)
+
+    def without() -> NDArray[np.float64]:
+        bins = subject.once(ngram_bins)[size - 1]
+        before = all_counts[bins.gram]
+        change = _count_log(before) - _count_log(before - bins.count)
+        left = counts.total - bins.total
+        rest = np.full(len(left), spread)
+        np.subtract.at(rest, bins.bin, change)
+        out: NDArray[np.float64] = np.log2(np.where(left > 0, left, np.nan)) - _ratio(rest, left)
+        return out
+
+    return estimate_by_jackknife(subject, value, without, {"ngram": size, "tokens": TOKENS})
+
+
+def _count_log(counts: Ints) -> NDArray[np.float64]:
+    real = counts.astype(np.float64)
+    out: NDArray[np.float64] = real * np.log2(np.maximum(real, 1.0))
+    return out
+
+
+def _ratio(top: NDArray[np.float64] | Ints, bottom: Ints) -> NDArray[np.float64]:
+    """The ratio, nan where nothing is left."""
+    out: NDArray[np.float64] = top / np.where(bottom > 0, bottom, np.nan)
+    return out
+
+
+def measure_hd_d(subject: Subject) -> Estimate | None:
+    """HD-D (McCarthy and Jarvis 2007, 2010): expected type-token ratio of 42 words drawn without replacement.
+
+    The hypergeometric form of vocd's D, over the words of all rows; it does not depend on the order of words and
+    hardly on the number of rows. None where there are fewer than 42 words.
+    """
+    counts = subject.once(ngram_counts)[0]
+    total = counts.total
+    if total < SAMPLE:
+        return None
+    all_counts = counts.counts
+
+    def without() -> NDArray[np.float64]:
+        bins = subject.once(ngram_bins)[0]
+        out: list[float] = []
+        for left_out, mine in enumerate(bins.total.tolist()):
+            rest = all_counts.copy()
+            inside = bins.bin == left_out
+            rest[bins.gram[inside]] -= bins.count[inside]
+            out.append(_hd_d(rest) if total - mine >= SAMPLE else math.nan)
+        return np.array(out)
+
+    settings: dict[str, str | float] = {"sample": SAMPLE, "tokens": TOKENS}
+    return estimate_by_jackknife(subject, _hd_d(all_counts), without, settings)
+
+
+def _hd_d(counts: Ints) -> float:
+    """HD-D from the count of each word, at least 42 in all, shape (types,); between 1/42 and 1."""
+    total = int(counts.sum())
+    values, types = np.unique(counts, return_counts=True)
+    # probability that 42 draws miss a word of count c: the product over draws of 1 - c / (words left)
+    factors = 1.0 - values[:, None] / (total - np.arange(SAMPLE))[None, :]
+    missed = np.prod(np.maximum(factors, 0.0), axis=1)
+    return math.fsum((types * (1.0 - missed)).tolist()) / SAMPLE
+
+
+def measure_self_repetition(subject: Subject) -> Estimate | None:
+    """Fraction of all 4-grams of words that stand in another row too.
+
+    Self-repetition (Salkar et al. 2022, aclanthology 2022.aacl-short.42; Shaib et al., arXiv 2403.00553) made
+    independent of text length: as published, it is the mean of log(1 + number of such 4-grams of a row), and the same
+    words cut into longer rows score many times higher. It rises with the number of rows. None where no row has four
+    words.
+    """
+    counts = subject.once(ngram_counts)[-1]
+    if not counts.total:
+        return None
+    rows_of = np.bincount(counts.gram, minlength=counts.grams)
+    repeated = np.where(rows_of[counts.gram] > 1, counts.count, 0)
+
+    def without() -> Floats:
+        bins = subject.once(ngram_bins)[-1]
+        mine = sum_by(subject.bins[counts.row], repeated, len(bins.total))
+        # all rows but one lie in the bin: what is left of the n-gram is in one row, and no longer repeated
+        last = (rows_of[bins.gram] > 1) & (rows_of[bins.gram] - bins.rows == 1)
+        lost = sum_by(bins.bin[last], (counts.counts[bins.gram] - bins.count)[last], len(bins.total))
+        return _ratio(int(repeated.sum()) - mine - lost, counts.total - bins.total)
+
+    value = int(repeated.sum()) / counts.total
+    return estimate_by_jackknife(subject, value, without, {"ngram": SIZES[-1], "tokens": TOKENS})
+
+
+# --- self-BLEU ---
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lost:
+    """Matches of one n-gram size that a row loses when a bin is left out; one entry each, sorted by bin."""
+
+    row: Ints
+    bin: Ints
+    matches: Ints
+
+
+def measure_self_bleu(subject: Subject) -> Estimate | None:
+    """Self-BLEU (Zhu et al. 2018, arXiv 1802.01886): mean BLEU-4 of each row against all the others.
+
+    BLEU as in Papineni et al. 2002, uniform weights over 1- to 4-grams, the closest reference length (the shorter
+    at a tie), zero precisions smoothed by method 1 of Chen and Cherry 2014; the value of nltk's
+    ``sentence_bleu``, row by row. It needs the largest count of each n-gram among the *other* rows; the two
+    largest over all rows give it, so the work grows with the number of words, not of pairs.
+
+    The interval is exact too: when a bin is left out, the largest other count changes only where its row is in
+    that bin, and is then the largest one outside of it. None where there are fewer than two rows.
+    """
+    if subject.n < 2:
+        return None
+    counts = subject.once(ngram_counts)
+    lengths = np.array([len(words) for words in subject.tokens], dtype=np.int64)
+    matches = [_matches(c, subject.n) for c in counts]
+    scores = _bleu(matches, lengths, _closest(np.bincount(lengths)))
+
+    def without() -> Floats:
+        return _bleu_without(counts, matches, lengths, subject.bins)
+
+    settings: dict[str, str | float] = {
+        "ngram": SIZES[-1], "tokens": TOKENS, "smoothing": "method 1, 0.1", "references": "all other rows"
+    }  # fmt: skip
+    return estimate_by_jackknife(subject, math.fsum(scores.tolist()) / subject.n, without, settings)
+
+
+def _bleu(matches: Sequence[Ints], lengths: Ints, closest: Ints) -> Floats:
+    """BLEU of each row from its clipped matches of each size, its length, and the reference length by length."""
+    log_precision = np.zeros(len(lengths))
+    for size, matched in zip(SIZES, matches, strict=True):
+        possible = np.maximum(1, lengths - size + 1)
+        log_precision += np.log(np.where(matched == 0, SMOOTHING, matched) / possible) / len(SIZES)
+    reference = closest[lengths]
+    penalty = np.where(lengths > reference, 0.0, 1.0 - reference / np.maximum(1, lengths))
+    out: Floats = np.where(matches[0] == 0, 0.0, np.exp(log_precision + penalty))
+    return out
+
+
+def _closest(rows_of_length: Ints) -> Ints:
+    """For each length that occurs, the closest length of another row, the shorter at a tie; shape (longest + 1,)."""
+    length = np.arange(len(rows_of_length))
+    far = 4 * len(length) + 4
+    present = rows_of_length > 0
+    below = np.maximum.accumulate(np.where(present, length, -far))
+    above = np.minimum.accumulate(np.where(present, length, far)[::-1])[::-1]
+    below, above = np.append(-far, below[:-1]), np.append(above[1:], far)
+    nearest = np.where(length - below <= above - length, below, above)
+    out: Ints = np.where(rows_of_length > 1, length, nearest)
+    return out
+
+
+def _matches(counts: NgramCounts, rows: int) -> Ints:
+    """Clipped matches of each row: its n-grams, each at most as often as the other row that has it most often."""
+    order, starts = _largest_first(counts)
+    count = counts.count[order]
+    segment = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
+    at = np.arange(len(order))
+    first = starts[segment]
+    second = np.minimum(first + 1, len(order) - 1)
+    other = np.where(at == first, np.where(_within(second, segment), count[second], 0), count[first])
+    return sum_by(counts.row[order], np.minimum(count, other), rows)
+
+
+def _bleu_without(counts: Sequence[NgramCounts], matches: Sequence[Ints], lengths: Ints, bins: Ints) -> Floats:
+    lost = [_lost_matches(c, bins) for c in counts]
+    lengths_all = np.bincount(lengths)
+    out: list[float] = []
+    for left_out in range(int(bins.max()) + 1):
+        kept = np.flatnonzero(bins != left_out)
+        fewer = []
+        for matched, change in zip(matches, lost, strict=True):
+            part = slice(*np.searchsorted(change.bin, [left_out, left_out + 1]).tolist())
+            fewer.append((matched - sum_by(change.row[part], change.matches[part], len(bins)))[kept])
+        closest = _closest(lengths_all - np.bincount(lengths[bins == left_out], minlength=len(lengths_all)))
+        out.append(float(_bleu(fewer, lengths[kept], closest).mean()))
+    return np.array(out)
+
+
+def _lost_matches(counts: NgramCounts, bins: Ints) -> _Lost:
+    """What each row loses when the bin of the other row that has an n-gram most often is left out."""
+    order, starts = _largest_first(counts)
+    count, row = counts.count[order], counts.row[order]
+    bin_ = bins[row]
+    none = len(order)
+    sizes = np.diff(np.append(starts, none))
+    segment = np.repeat(np.arange(len(starts)), sizes)
+    at = np.arange(none)
+    padded = np.append(count, 0)
+
+    def first_where(condition: NDArray[np.bool_]) -> Ints:
+        """Place of the first entry of each n-gram that meets the condition, ``none`` where there is none."""
+        return np.minimum.reduceat(np.where(condition, at, none), starts) if none else at
+
+    top = starts
+    runner_up = np.where(sizes > 1, top + 1, none)
+    runner_up_bin = np.append(bin_, -1)[runner_up]
+    elsewhere = first_where(bin_ != bin_[top][segment])  # outside the bin of the top entry
+    elsewhere_next = first_where((bin_ != bin_[top][segment]) & (at > elsewhere[segment]))
+    past_both = first_where((bin_ != runner_up_bin[segment]) & (at > top[segment]))  # outside that of the runner-up
+    is_top = at == top[segment]
+    largest = np.where(is_top, runner_up[segment], top[segment])
+    fallback = np.where(
+        is_top, past_both[segment], np.where(at == elsewhere[segment], elsewhere_next[segment], elsewhere[segment])
+    )
+    matches = np.minimum(count, padded[largest]) - np.minimum(count, padded[fallback])
+    changes = np.flatnonzero(matches > 0)
+    blame = np.append(bin_, -1)[largest[changes]]
+    by_bin = np.argsort(blame, kind="stable")
+    return _Lost(row=row[changes][by_bin], bin=blame[by_bin], matches=matches[changes][by_bin])
+
+
+def _largest_first(counts: NgramCounts) -> tuple[Ints, Ints]:
+    """Entries by n-gram, the most frequent row first; and where each n-gram starts."""
+    order = np.lexsort((-counts.count, counts.gram))
+    starts = np.searchsorted(counts.gram, np.arange(counts.grams))
+    return order, starts
+
+
+def _within(place: Ints, segment: Ints) -> NDArray[np.bool_]:
+    """Whether an entry one further is of the same n-gram."""
+    out: NDArray[np.bool_] = (segment[place] == segment) & (place != np.arange(len(segment)))
+    return out
 
 
 # --- running text ---
@@ -187,58 +548,6 @@ def measure_compression(subject: Subject) -> Estimate | None:
     return estimate_by_jackknife(
         subject, value, lambda: np.array([ratio(b) for b in range(int(bins.max()) + 1)]), settings, bins=bins
     )  # fmt: skip
-
-
-# --- rows that say the same, and how long they are ---
-def measure_exact_duplicates(subject: Subject) -> Estimate | None:
-    """Fraction of rows that repeat an earlier one, in lower case and without punctuation.
-
-    Which of several copies counts as the first does not change how many repeat it. None where there are no rows.
-    """
-    if not subject.n:
-        return None
-    first = first_rows(subject.corpus.texts)
-    number = np.unique(first, return_inverse=True)[1]
-    value = float((first != np.arange(subject.n)).mean())
-
-    def without() -> Floats:
-        rows = np.bincount(subject.bins)
-        inside = np.zeros((int(number.max()) + 1, len(rows)), dtype=bool)
-        inside[number, subject.bins] = True
-        vanish = inside[inside.sum(axis=1) == 1].sum(axis=0)
-        out: Floats = 1.0 - (len(inside) - vanish) / (subject.n - rows)
-        return out
-
-    settings = {"equal": "lower case, no punctuation, single spaces"}
-    return estimate_rate(subject, value, without, settings, paired=True)
-
-
-def measure_near_duplicates(subject: Subject) -> Estimate | None:
-    """Fraction of rows that have another row at a Jaccard similarity of at least 0.8.
-
-    See ``find_near_texts`` for what is compared. It rises with the number of rows. None below two rows.
-    """
-    if subject.n < 2:
-        return None
-    found = find_near_texts(subject.corpus.texts, seed=subject.seed)
-    rows_of = np.bincount(found.unit, minlength=found.units)
-    partners = rows_of - 1 + found.sum_of_partners(rows_of[:, None])[:, 0]
-    value = float(rows_of[partners > 0].sum()) / subject.n
-
-    def without() -> Floats:
-        bins = int(subject.bins.max()) + 1
-        inside = np.bincount(found.unit * bins + subject.bins, minlength=found.units * bins).reshape(-1, bins)
-        # a row outside the bin keeps a partner unless all its partners are inside
-        keeps = partners[:, None] > inside + found.sum_of_partners(inside)
-        hits = np.where(keeps, rows_of[:, None] - inside, 0).sum(axis=0)
-        out: Floats = hits / (subject.n - inside.sum(axis=0))
-        return out
-
-    settings: Settings = {
-        "threshold": NEAR_TEXTS, "shingles": f"{SHINGLE} characters of the normalised text",
-        "candidates": found.candidates, "verified": "exact Jaccard",
-    }  # fmt: skip
-    return estimate_rate(subject, value, without, settings, paired=True)
 
 
 def measure_mean_words(subject: Subject) -> Estimate | None:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee._version import __version__
-from cuvee.errors import MissingDependency
+from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.measure.examples import pick_extremes, score_examples
-from cuvee.measure.metrics import METRICS
-from cuvee.measure.parts import added_diversity, decompose_diversity
+from cuvee.measure.measuring import METRICS
+from cuvee.measure.parts import added_diversity, decompose_diversity, pick_extremes, score_examples
 from cuvee.measure.semantic import order_profile, tau_profile
-from cuvee.measure.shift import giveaways
+from cuvee.measure.shift import FOLDS, MIN_ROWS, Sides, choose_sides, deal_folds, vectors_of
 from cuvee.measure.subject import EXACT_ROWS, Subject
+from cuvee.probe import fit_probe
 from cuvee.records import DatasetMap, Measurement, MeasurementPage, MetricNote, Vectors
 
-MapMethod = Literal["auto", "pca", "umap"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _ALL_PAIRS = EXACT_ROWS // 5  # rows up to which curves and each row's scores are worth their all-pairs passes
 _MOST_PARTS = 200
-_UMAP_NEIGHBOURS = 15
 _CHUNK = 4096  # rows centred at a time
 
 
@@ -72,7 +65,7 @@ def gather_page(
         map=_draw_map(subject),
         redundant=redundant,
         novel=novel,
-        giveaways=tuple((g.text, g.probability) for g in giveaways(subject)) if tested else (),
+        giveaways=giveaways(subject) if tested else (),
         notes={n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()},
         against_name=against_name,
         against_rows=None if real is None else len(real),
@@ -88,15 +81,13 @@ def _draw_map(subject: Subject) -> DatasetMap:
     levels = [None if v is None else str(v) for v in corpus.table["level"].to_pylist()]
     by_level = len({v for v in levels if v is not None}) > 1
     groups = [v or "no level" for v in levels] if by_level else list(corpus.targets)
-    if real is None:
-        vectors, origins, texts = subject.unit, list(corpus.origins), list(corpus.texts)
-    else:
-        vectors = np.vstack([subject.unit, subject.against_unit])
-        origins = ["synthetic"] * len(corpus) + ["real"] * len(real)
-        texts = [*corpus.texts, *real.texts]
-        groups += ["real"] * len(real) if by_level else list(real.targets)
-    columns = MapColumns(origins=origins, groups=groups, texts=texts, grouping="level" if by_level else "label")
-    return map_examples(vectors, columns, seed=subject.seed)
+    origins = corpus.origins if real is None else ["synthetic"] * len(corpus)
+    vectors, examples = subject.unit, list(zip(origins, groups, corpus.texts, strict=True))
+    if real is not None:
+        vectors = np.vstack([vectors, subject.against_unit])
+        targets = ["real"] * len(real) if by_level else real.targets
+        examples += [("real", target, text) for target, text in zip(targets, real.texts, strict=True)]
+    return map_examples(vectors, examples, grouping="level" if by_level else "label", seed=subject.seed)
 
 
 def _write_settings(subject: Subject) -> dict[str, str]:
@@ -107,68 +98,89 @@ def _write_settings(subject: Subject) -> dict[str, str]:
     return found
 
 
-# --- the map ---
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapColumns:
-    """What is known of each row of a map: ``real`` or ``synthetic``, label or level, and the text; one each.
+# --- rows that give themselves away ---
+def giveaways(subject: Subject, *, count: int = 10) -> tuple[tuple[str, float], ...]:
+    """The texts that are most surely synthetic, the surest first, each with its probability.
 
-    ``grouping`` is what ``groups`` are, for the reader: ``label``, ``level``.
+    Probabilities are those of a probe (balanced: 0.5 says nothing) trained without the row's group. Empty where
+    the corpus is the real data, or where a side has under 10 groups.
+
+    Args:
+        subject: needs vectors and real rows.
+        count: of rows.
+
+    Raises:
+        ValueError: ``count`` is below 1.
     """
+    if count < 1:
+        raise ValueError(f"count is {count!r}; give at least 1")
+    sides = choose_sides(subject)
+    if subject.is_real or sides.groups < MIN_ROWS:
+        return ()
+    try:
+        probability = _held_out_probability(subject, sides)
+    except TrainingError:  # nearly all groups have rows on one side only by chance of the folds
+        return ()
+    corpus = subject.corpus
+    order = sorted(range(len(sides.ours)), key=lambda i: (-probability[i], corpus.ids[sides.ours.rows[i]]))
+    return tuple((corpus.texts[sides.ours.rows[i]], float(probability[i])) for i in order[:count])
 
-    origins: Sequence[str]
-    groups: Sequence[str]
-    texts: Sequence[str]
-    grouping: str = "label"
+
+def _held_out_probability(subject: Subject, sides: Sides) -> Floats:
+    rows = np.vstack(vectors_of(subject, sides))
+    n = len(sides.ours)
+    origin = np.arange(len(rows)) < n
+    names = np.where(origin, "synthetic", "real")
+    # equal total weight, mean 1
+    weights = np.where(origin, 0.5 * len(rows) / n, 0.5 * len(rows) / (len(rows) - n))
+    fold_of = deal_folds(subject, sides)
+    out = np.zeros(len(rows))
+    for fold in range(FOLDS):
+        held = fold_of == fold
+        probe = fit_probe(
+            rows[~held],
+            names[~held].tolist(),
+            labels=("real", "synthetic"),
+            row_weights=weights[~held],
+            seed=derive_seed(subject.seed, "giveaways", fold),
+        )
+        out[held] = probe.proba(rows[held])[:, 1]
+    return out[:n]
 
 
+# --- the map ---
 def map_examples(
-    vectors: Vectors, columns: MapColumns, *, method: MapMethod = "auto", max_points: int = 1500, seed: int = 0
-) -> DatasetMap:
+    vectors: Vectors, examples: Sequence[tuple[str, str, str]], *, grouping: str = "label", max_points: int = 1500,
+    seed: int = 0,
+) -> DatasetMap:  # fmt: skip
     """Two coordinates for each of at most ``max_points`` examples.
 
-    Principal components are those of all rows (covariance d x d, so memory does not grow with n); the sign of
-    an axis is such that its largest loading is positive. UMAP (McInnes et al., arXiv 1802.03426, cosine, 15
-    neighbours) is of the drawn rows only: its distances between clusters and their sizes mean nothing.
+    Principal components of all rows (covariance d x d, so memory does not grow with n); the sign of an axis is such
+    that its largest loading is positive.
 
     Args:
         vectors: shape (n, d), one a row, finite.
-        columns: of the same rows.
-        method: ``auto`` is UMAP where the package ``umap-learn`` is installed, else principal components.
+        examples: of the same rows: ``real`` or ``synthetic``, the group (a label or level), and the text.
+        grouping: what the groups are, for the reader: ``label``, ``level``.
         max_points: above it, that many rows are drawn, each origin and group in its share.
-        seed: of the draw, and of UMAP.
+        seed: of the draw.
 
     Raises:
-        ValueError: no rows, lengths that differ, another method, or no points.
-        MissingDependency: ``method`` is ``umap`` and the package is not installed.
+        ValueError: no rows, lengths that differ, or no points.
     """
     if vectors.ndim != 2 or vectors.size == 0:
         raise ValueError(f"vectors has shape {vectors.shape!r}; give (n, d) with at least one row and one dimension")
-    if method not in get_args(MapMethod):
-        raise ValueError(f"method is {method!r}; valid: {', '.join(map(repr, get_args(MapMethod)))}")
+    if len(examples) != len(vectors):
+        raise ValueError(f"examples has {len(examples)} rows and vectors {len(vectors)}; give one of each")
     if max_points < 1:
         raise ValueError(f"max_points is {max_points!r}; give at least 1")
-    module = None if method == "pca" else _find_umap()
-    if method == "umap" and module is None:
-        raise MissingDependency('a map by UMAP needs the package umap-learn: pip install umap-learn, or method="pca"')
-    rows = _draw_rows(list(zip(columns.origins, columns.groups, columns.texts, strict=True)), max_points, seed=seed)
-    explained = None
-    if module is not None and len(rows) > _UMAP_NEIGHBOURS:
-        name, places = "umap", _umap(module, vectors[rows], seed)
-    else:
-        name = "pca"
-        places, explained = _principal_components(vectors, rows)
+    rows = _draw_rows(examples, max_points, seed=seed)
+    places, explained = _principal_components(vectors, rows)
+    origin, group, text = zip(*(examples[i] for i in rows), strict=True)
     return DatasetMap(
-        method=name,
-        x=places[:, 0],
-        y=places[:, 1],
-        origin=tuple(columns.origins[i] for i in rows),
-        group=tuple(columns.groups[i] for i in rows),
-        text=tuple(columns.texts[i] for i in rows),
-        explained=explained,
-        rows=len(vectors),
-        seed=seed,
-        grouping=columns.grouping,
-    )
+        x=places[:, 0], y=places[:, 1], origin=origin, group=group, text=text, explained=explained, rows=len(vectors),
+        seed=seed, grouping=grouping,
+    )  # fmt: skip
 
 
 def _draw_rows(examples: Sequence[tuple[str, str, str]], most: int, *, seed: int) -> Ints:
@@ -190,7 +202,6 @@ def _draw_rows(examples: Sequence[tuple[str, str, str]], most: int, *, seed: int
     return np.sort(np.concatenate(chosen))
 
 
-# --- principal components -----------------------------------------------------------------------------
 def _principal_components(vectors: Vectors, rows: Ints) -> tuple[Floats, float | None]:
     """Coordinates of ``rows`` on the two widest directions of all vectors, and their share of the variance."""
     mean = vectors.mean(axis=0, dtype=np.float64)
@@ -209,26 +220,3 @@ def _principal_components(vectors: Vectors, rows: Ints) -> tuple[Floats, float |
         sign = np.sign(loadings[np.argmax(np.abs(loadings))])
         places[:, axis] = sign * ((vectors[rows] - mean) @ loadings)
     return places, float(widths[:2].sum() / total)
-
-
-# --- UMAP ---------------------------------------------------------------------------------------------
-def _find_umap() -> ModuleType | None:
-    """The package umap-learn; another package of the name ``umap`` does not count."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ImportWarning)  # it says that TensorFlow, not needed here, is missing
-        try:
-            module = importlib.import_module("umap")
-        except ImportError:
-            return None
-    return module if hasattr(module, "UMAP") else None
-
-
-def _umap(module: ModuleType, vectors: Vectors, seed: int) -> Floats:
-    model = module.UMAP(
-        n_components=2,
-        n_neighbors=_UMAP_NEIGHBOURS,
-        metric="cosine",
-        random_state=derive_seed(seed, "umap") % 2**32,
-        n_jobs=1,  # a fixed seed allows no more, and saying so keeps it from warning
-    )
-    return np.asarray(model.fit_transform(vectors), dtype=np.float64)

@@ -12,7 +12,7 @@ from cuvee.defects import DegenerateReason
 from cuvee.errors import IncomparableError, InputError
 from cuvee.inputs import parse_json, show_value
 from cuvee.measure.intervals import subtract_first
-from cuvee.measure.metrics import METRICS
+from cuvee.measure.measuring import METRICS
 from cuvee.records import Comparison, Estimate, Measurement
 
 if TYPE_CHECKING:

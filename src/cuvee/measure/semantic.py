@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_hits, estimate_two_samples
-from cuvee.measure.subject import MERGED_BINS, NEAR_DUPLICATE, Subject
+from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_hits
+from cuvee.measure.subject import NEAR_DUPLICATE, Subject
 from cuvee.records import Estimate, Profile
 from cuvee.similarity import (
-    Distance,
     Exponential,
     Kernel,
     Laplacian,
@@ -26,9 +25,9 @@ from cuvee.similarity import (
     kernel_diversity_without,
     log_det,
     median_distance,
+    neighbours,
     row_sums,
     sample_rows,
-    spread,
     vendi_score,
 )
 
@@ -215,11 +214,11 @@ def measure_mean_nearest_cosine(subject: Subject) -> Estimate | None:
     if subject.n < 2:
         return None
     rows = subject.sample
-    by_bin = spread.nearest_by_bin(subject.unit, subject.bins, rows=rows)
+    by_bin = neighbours.nearest_by_bin(subject.unit, subject.bins, rows=rows)
     return estimate_by_jackknife(
         subject,
-        spread.mean_nearest_cosine(by_bin),
-        lambda: spread.mean_nearest_cosine_without(by_bin, subject.bins if rows is None else subject.bins[rows]),
+        neighbours.mean_nearest_cosine(by_bin),
+        lambda: neighbours.mean_nearest_cosine_without(by_bin, subject.bins if rows is None else subject.bins[rows]),
         {"kernel": "cosine", **_sampling(subject)},
     )
 
@@ -238,23 +237,6 @@ def measure_near_duplicates(subject: Subject) -> Estimate:
     return replace(estimate_hits(sampled, hits, {**settings, **_sampling(subject)}), n=subject.n)
 
 
-def measure_remote_clique(subject: Subject) -> Estimate | None:
-    """Remote-clique: mean Euclidean distance over all pairs of different rows, 0 to sqrt(2) and a little above.
-
-    Cox et al. 2021 (CHI, 10.1145/3411764.3445782) take the mean of the pairs' distances. With the cosine distance
-    that is 1 less ``mean_pairwise_cosine``, so here it is the Euclidean one. float32 cosines resolve no distance
-    below 0.001. None for one row.
-    """
-    if subject.n < 2:
-        return None
-    sums = subject.sums(Distance())
-    return estimate_by_jackknife(
-        subject, diversity.mean_pair(sums, population=subject.n),
-        lambda: diversity.mean_pair_without(sums, subject.bins, rows=subject.sample),
-        {"distance": "euclidean", **_sampling(subject)},
-    )  # fmt: skip
-
-
 def measure_novelsum(subject: Subject) -> Estimate | None:
     """NovelSum (arXiv 2502.17184): mean over rows of density times proximity-weighted distance to all other rows.
 
@@ -262,32 +244,23 @@ def measure_novelsum(subject: Subject) -> Estimate | None:
     (mean squared Euclidean distance to the 10 nearest *reference* rows)^-0.5. Rows where the reference is dense
     count for more, so novelty far from where real data lies counts for less. The reference is the real data: on
     its own rows the density would reward near-copies. A reference row at a squared distance below 1e-6 is the row
-    itself. Above 5,000 rows the mean is over a sample of 5,000, each against all. None for one row, or where all
-    reference rows are the same.
+    itself. Above 5,000 rows the mean is over a sample of 5,000, each against all. It has no interval. None for one
+    row, or where all reference rows are the same.
     """
     if subject.n < 2:
         return None
-    ours, theirs, rows = subject.merged_bins, subject.against_bins % MERGED_BINS, _novelsum_rows(subject)
-    density, density_without = spread.reference_densities(
-        subject.unit[rows], subject.against_unit, neighbours=NEIGHBOURS, power=_DENSITY_POWER, bins=theirs
+    rows = _novelsum_rows(subject)
+    density = neighbours.reference_densities(
+        subject.unit[rows], subject.against_unit, neighbours=NEIGHBOURS, power=_DENSITY_POWER
     )
     if not np.isfinite(density).all():
         return None
-    means = spread.proximity_means(subject.unit, rows=rows)
     settings: Settings = {
         "distance": "cosine", "proximity_power": 1.0, "density_power": _DENSITY_POWER, "sampled_rows": len(rows),
         "neighbours": NEIGHBOURS, "reference": "the real rows",
     }  # fmt: skip
-    return estimate_two_samples(
-        subject,
-        float(np.mean(density * means)),
-        lambda: (
-            np.nanmean(spread.proximity_means_without(subject.unit, ours, rows=rows) * density[:, None], axis=0),
-            np.mean(density_without * means[:, None], axis=0),
-        ),
-        settings,
-        bins=(ours, theirs),
-    )
+    value = float(np.mean(density * neighbours.proximity_means(subject.unit, rows=rows)))
+    return Estimate(value=value, n=subject.n, settings=settings)
 
 
 def _novelsum_rows(subject: Subject) -> Ints:

@@ -91,10 +91,9 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetMap:
-    """Points of a 2-D map of examples; ``origin`` is ``real`` or ``synthetic``, ``group`` a level or label.
+    """Points of a map of examples; ``origin`` is ``real`` or ``synthetic``, ``group`` a level or label.
 
     Attributes:
-        method: ``pca`` or ``umap``.
         x, y: shape (points,).
         explained: fraction of the vectors' variance that both axes hold; None where that means nothing.
         rows: examples that the points were drawn from; None where not known.
@@ -102,7 +101,6 @@ class DatasetMap:
         grouping: what ``group`` is: ``label``, ``level``.
     """
 
-    method: str
     x: Floats
     y: Floats
     origin: tuple[str, ...]

@@ -12,9 +12,6 @@ from cuvee.report.page import render_page
 from cuvee.report.tables import MINUS, Figure, Number, Tile, write_number, write_p, write_percent
 
 _HASH_DIGITS = 12
-_UMAP_CAPTION = (
-    "UMAP keeps who is near whom, roughly; the sizes of clusters and the distances between them mean nothing."
-)
 _TILES = (
     ("vendi_q1", "effective number of directions of meaning (Vendi, order 1)"),
     ("dcscore_tau0.1", "effective number of distinct meanings (DCScore, tau 0.1)"),
@@ -99,14 +96,11 @@ def caption_map(points: DatasetMap) -> str:
     elif rows > count:
         seeded = "" if points.seed is None else f" with seed {points.seed}"
         parts = [f"{count:,} of {rows:,} rows, drawn{seeded}; each origin and {points.grouping} has its share."]
-    if points.method == "pca":
-        held = "" if points.explained is None else f", with {write_percent(points.explained)} of their variance"
-        parts.append(
-            f"The axes are the two widest directions of the vectors{held}: "
-            "rows that lie together here may lie apart in the other directions."
-        )
-    elif points.method == "umap":
-        parts.append(_UMAP_CAPTION)
+    held = "" if points.explained is None else f", with {write_percent(points.explained)} of their variance"
+    parts.append(
+        f"The axes are the two widest directions of the vectors{held}: "
+        "rows that lie together here may lie apart in the other directions."
+    )
     if len(set(points.origin)) > 1:
         parts.append("Triangles are real rows, circles synthetic ones.")
     return " ".join([*parts, "Point at a mark to read its text."])

@@ -3,26 +3,36 @@
 Vectors have shape (n, d), float32, one row an example.
 """
 
-from cuvee.similarity.backends import Compute, Device, Precision, single_blas_thread
+from cuvee.similarity.backends import (
+    Compute,
+    Device,
+    Exponential,
+    Kernel,
+    Laplacian,
+    Polynomial,
+    Precision,
+    Rbf,
+    single_blas_thread,
+    unit_rows,
+)
 from cuvee.similarity.discrepancy import Membership, median_distance, mmd
 from cuvee.similarity.diversity import (
+    jackknife_bins,
+    jackknife_interval,
     kernel_diversity,
     kernel_diversity_without,
     log_det,
     spectra_without,
     spectrum,
+    two_sample_interval,
     vendi_score,
 )
-from cuvee.similarity.jackknife import jackknife_bins, jackknife_interval, two_sample_interval
-from cuvee.similarity.kernels import Distance, Exponential, Kernel, Laplacian, Polynomial, Rbf, unit_rows
 from cuvee.similarity.neighbours import (
     find_near_duplicates,
     nearest_neighbours,
+    score_rows,
     seconds_for_duplicates,
     seconds_for_pairs,
-)
-from cuvee.similarity.spread import (
-    score_rows,
 )
 from cuvee.similarity.tiles import (
     Neighbours,
@@ -38,7 +48,6 @@ from cuvee.similarity.tiles import (
 __all__ = [
     "Compute",
     "Device",
-    "Distance",
     "Exponential",
     "Kernel",
     "Laplacian",

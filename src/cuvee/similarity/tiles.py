@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
-from cuvee.similarity.backends import Backend, Compute, choose_backend, in_order, single_blas_thread
-from cuvee.similarity.kernels import Kernel, Matrix, evaluate_kernels
+from cuvee.similarity.backends import (
+    Backend,
+    Compute,
+    Kernel,
+    Matrix,
+    choose_backend,
+    evaluate_kernels,
+    in_order,
+    single_blas_thread,
+)
 
 Progress = Callable[[int, int], None]
 Found = tuple[Sequence[NDArray[np.floating]], NDArray[np.int64], Matrix]
