@@ -49,7 +49,7 @@ def test_a_lost_choice_is_in_the_json_and_the_text(data):
 
 def test_a_shape_is_said_to_be_another_question_than_the_gain(data, capsys, tmp_path):
     words = " ".join(" ".join(Reader(render_report(data)).words).split())
-    assert "whether the best blend beats the real rows is another question" in words
+    assert "the verdict above says whether the best blend beats the real rows" in words
     show_advice(data.advice)
     show_failed(data.failed, tmp_path)
     shown = " ".join(capsys.readouterr().out.split())
