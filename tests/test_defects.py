@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import split_tokens
-from cuvee.defects import Leak, degenerate_reasons, find_leaks, first_rows
+from cuvee.defects import Leak, degenerate_reasons, detect_set_leak, find_leaks, first_rows
 from cuvee.encoders import load_encoder
 from cuvee.similarity import unit_rows
 
@@ -275,6 +275,69 @@ def test_the_paraphrases_of_banking_hold_fifteen_exact_test_rows(banking):
     assert reasons["exact"] == 15
     assert 10 <= reasons["overlap"] <= 40
     assert 0 < leaks.baseline < 0.05
+
+
+def load_paraphrased(encoder, queries):
+    """Real queries and ten paraphrases of each, as vectors, with the query that each paraphrase came from."""
+    if not BANKING.exists():
+        pytest.skip("shared data gptaug_banking is not beside the checkout")
+    with gzip.open(BANKING / "synthetic.jsonl.gz", "rt", encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    source = np.array([int(row["origin"]) - 100_000_001 for row in rows])
+    kept = np.flatnonzero(source < queries)
+    encode = load_encoder(encoder).encode
+    real = unit_rows(encode(read_texts(BANKING / "train.jsonl")[:queries]))
+    return real, unit_rows(encode([rows[i]["text"] for i in kept])), source[kept]
+
+
+@pytest.fixture(scope="module")
+def paraphrased():
+    return load_paraphrased("hashing", 500)
+
+
+def detect_both(real, written, source, seed, planted):
+    """The set test of all rows that ``planted`` names, and of the paraphrases of training rows alone."""
+    train, held_out = np.split(np.random.default_rng(seed).permutation(len(real)), [len(real) // 2])
+    rows = written if planted == "all" else written[np.isin(source, held_out)]
+    inside = written[np.isin(source, train)]
+    found = [detect_set_leak([part], real[held_out], real[train], seed=seed) for part in (rows, inside)]
+    row, held = found[0].examples[0]
+    assert (rows[row] @ real[held_out].T).argmax() == held
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pool_written_from_held_out_rows_raises_the_alarm_and_a_clean_one_does_not(paraphrased, seed):
+    planted, clean = detect_both(*paraphrased, seed, "held-out")
+    assert planted.alarm and planted.rate > 1.2 * planted.baseline
+    assert not clean.alarm
+
+
+@pytest.mark.slow
+def test_a_pool_written_before_the_split_raises_the_alarm():
+    paraphrases = load_paraphrased("minilm", 300)
+    for seed in range(3):
+        planted, clean = detect_both(*paraphrases, seed, "all")
+        assert planted.alarm and planted.rate > 2 * planted.baseline
+        assert not clean.alarm
+
+
+def test_fresh_rows_of_the_same_kind_raise_the_alarm_no_more_often_than_promised():
+    alarms = 0
+    for seed in range(60):
+        rows = unit_rows(np.random.default_rng(seed).standard_normal((330, 12)).astype(np.float32))
+        found = detect_set_leak([rows[:150]], rows[150:270], rows[270:], seed=seed, permutations=199)
+        alarms += found.alarm
+    assert alarms <= 3  # of 60 at a level of 1%: more has a chance of 0.3%
+
+
+def test_the_alarm_is_deterministic_whatever_the_batches_and_says_nothing_of_few_rows(paraphrased):
+    real, written, _ = paraphrased
+    whole = detect_set_leak([written], real[:140], real[140:], permutations=99)
+    parts = detect_set_leak(np.array_split(written, 7), real[:140], real[140:], permutations=99)
+    assert whole == parts
+    assert detect_set_leak([], real[:140], real[140:]) is None
+    assert detect_set_leak([written], real[:5], real[5:10]) is None
 
 
 def test_real_texts_are_hardly_ever_called_degenerate(banking):

@@ -119,6 +119,29 @@ def test_leaks_go_by_kind_and_the_note_says_how_they_were_looked_for():
     assert apply_filters(pool, [Leak(held_out=[])]).corpus.ids == pool.ids
 
 
+def test_a_pool_that_leaks_as_a_whole_stops_with_its_share_examples_and_a_remedy():
+    rng = np.random.default_rng(0)
+    real = rng.standard_normal((120, 16)).astype(np.float32)
+    near = real[:60] + 0.6 * rng.standard_normal((60, 16)).astype(
+        np.float32
+    )  # a cosine of some 0.85, refused by no rule
+    vectors = {f"real {i}": v for i, v in enumerate(real)} | {f"written {i}": v for i, v in enumerate(near)}
+
+    def look_up(texts):
+        return unit_rows(np.stack([vectors[text] for text in texts]))
+
+    pool = Corpus.from_rows([{"text": f"written {i}", "target": "a"} for i in range(60)], origin="synthetic")
+    held_out, train = [f"real {i}" for i in range(60)], [f"real {i}" for i in range(60, 120)]
+    with pytest.raises(
+        LeakError, match=r"of \d+ rows whose nearest real row is held out, .* 'written .* 'real .*whole: false"
+    ):
+        apply_filters(pool, [Leak(held_out=held_out, reference=train)], encode=look_up)
+    kept = apply_filters(pool, [Leak(held_out=held_out, reference=train, whole=False)], encode=look_up)
+    assert len(kept.corpus) == 60
+    assert len(apply_filters(pool, [Leak(held_out=train, reference=held_out)], encode=look_up).corpus) == 60
+    assert len(apply_filters(pool, [Leak(held_out=held_out)], encode=look_up).corpus) == 60  # no yardstick
+
+
 class Careless(Leak):
     """Overlooks every leak."""
 

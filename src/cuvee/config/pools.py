@@ -33,6 +33,7 @@ class LeakConfig(Section):
     """Rows that repeat validation or the locked test: exactly, by n-grams, or nearer than real rows are."""
 
     name: Literal["leak"]
+    whole: bool = Field(True, description="also test the pool as a set: was it written from held-out rows?")
 
 
 class AgreementConfig(Section):

@@ -24,6 +24,8 @@ from cuvee.defects.leaks import (
     LeakReason,
     Leaks,
     NoLeaks,
+    SetLeak,
+    detect_set_leak,
     find_leaks,
 )
 
@@ -42,7 +44,9 @@ __all__ = [
     "Leaks",
     "NearTexts",
     "NoLeaks",
+    "SetLeak",
     "degenerate_reasons",
+    "detect_set_leak",
     "find_leaks",
     "find_near_texts",
     "first_rows",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +26,12 @@ NEAREST_FLOOR = 0.95
 NEAREST_QUANTILE = 0.995
 _LONG = 8  # words from which on shared 5-grams mean something
 _TILE = 512
+SET_ALPHA = 0.01
+SET_QUANTILE = 0.95
+_CELLS = 4_000_000  # cosines held at a time
+_BASE_ROWS = 4000  # real rows whose margins are the yardstick
+_FEWEST_REAL = 20
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +139,7 @@ class LeakFinder:
         return _HeldOutIndex(self._held_out)
 
     @cached_property
-    def _limits(self) -> tuple[float | None, float | None]:
+    def limits(self) -> tuple[float | None, float | None]:
         """The cosine above which a neighbour counts, and the fraction of the reference rows that leak."""
         found = self._index.lexical_leaks(self._reference)
         threshold: float | None = None
@@ -161,13 +167,137 @@ class LeakFinder:
         if not len(texts) or not len(self._held_out):
             return Leaks(n=len(texts), found=(), threshold=None, baseline=None)
         found = self._index.lexical_leaks(texts)
-        threshold, baseline = self._limits
+        threshold, baseline = self.limits
         threshold = None if vectors is None else threshold
         if vectors is not None and self._held_out_vectors is not None and threshold is not None:
             found |= _nearest_leaks(nearest_neighbours(vectors, self._held_out_vectors), threshold, found)
         return Leaks(
             n=len(texts), found=tuple(found[row] for row in sorted(found)), threshold=threshold, baseline=baseline
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLeak:
+    """Whether a set of rows, row-wise leaks left out, was written from held-out rows (see :func:`detect_set_leak`).
+
+    Attributes:
+        near: rows whose nearest real row is a held-out one.
+        rate: fraction of these that stand out towards that row.
+        baseline: the same fraction of the real rows, each compared with all others.
+        p_value: of ``rate`` being above ``baseline``, one-sided.
+        examples: up to five pairs (row, held-out row), those that stand out most first.
+    """
+
+    near: int
+    rate: float
+    baseline: float
+    p_value: float
+    examples: tuple[tuple[int, int], ...]
+
+    @property
+    def alarm(self) -> bool:
+        """Whether ``p_value`` is below 0.01."""
+        return self.p_value < SET_ALPHA
+
+
+def detect_set_leak(
+    batches: Iterable[Vectors], held_out: Vectors, reference: Vectors, *, seed: int = 0, permutations: int = 1999
+) -> SetLeak | None:
+    """Test whether a set of rows was written from held-out rows, though no single row gives it away.
+
+    A row that an LLM wrote from a real row lies near that row and less near the next one; a real row has no such
+    source. So of each row the *margin* is taken: its cosine to the nearest real row less that to the second nearest,
+    held-out and training rows together. A row stands out where its margin is above the 95% quantile of the margins of
+    the real rows, each compared with all other real rows. Rows whose nearest real row is held out should stand out
+    no more often than real rows do; rows written from training rows have their margins there, and are not looked at.
+    The p-value is that of a studentised permutation test (Janssen 1997) whose units are the nearest rows, because
+    all versions of one row stand or fall together.
+
+    Args:
+        batches: unit vectors of the rows, in order, each of shape (b, d).
+        held_out: unit vectors of validation and test rows, shape (m, d).
+        reference: unit vectors of the real training rows, shape (r, d).
+        seed: of the permutations, and of the 4,000 real rows that stand for all where there are more.
+        permutations: how many.
+
+    Returns:
+        None where there are too few rows to say anything (under 20 real ones, or under two held-out ones near any).
+    """
+    real, m = np.concatenate([held_out, reference]), len(held_out)
+    found = [_margins(batch, real) for batch in batches]  # all are taken, whatever comes of it
+    if not found or len(real) < _FEWEST_REAL:
+        return None
+    rng = np.random.default_rng(seed)
+    sample = np.sort(rng.permutation(len(real))[:_BASE_ROWS])
+    base_row, base_margin = _margins(real[sample], real, itself=sample)
+    row, margin = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    limit = float(np.quantile(base_margin, SET_QUANTILE))
+    ours = row < m
+    units = _units(row[ours], margin[ours] > limit), _units(base_row, base_margin > limit)
+    if min(len(hits) for hits, _ in units) < 2:
+        return None
+    p_value = _permuted_p(*units, rng=rng, permutations=permutations)
+    striking = np.flatnonzero(ours)[np.argsort(-margin[ours], kind="stable")[:5]]
+    (hits, sizes), (base_hits, base_sizes) = units
+    return SetLeak(
+        near=int(ours.sum()),
+        rate=float(hits.sum() / sizes.sum()),
+        baseline=float(base_hits.sum() / base_sizes.sum()),
+        p_value=p_value,
+        examples=tuple((int(r), int(row[r])) for r in striking),
+    )
+
+
+def _margins(
+    vectors: Vectors, real: Vectors, itself: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The nearest row of ``real`` to each row, and its cosine less that of the second nearest; ``itself`` left out."""
+    nearest, margin = np.empty(len(vectors), dtype=np.int64), np.empty(len(vectors), dtype=np.float32)
+    tile = max(1, _CELLS // len(real))
+    for start in range(0, len(vectors), tile):
+        part = slice(start, min(start + tile, len(vectors)))
+        cosines = vectors[part] @ real.T
+        rows = np.arange(len(cosines))
+        if itself is not None:
+            cosines[rows, itself[part]] = -np.inf
+        best = cosines.argmax(axis=1)
+        first = cosines[rows, best]
+        cosines[rows, best] = -np.inf
+        nearest[part], margin[part] = best, first - cosines.max(axis=1)
+    return nearest, margin
+
+
+def _units(row: NDArray[np.int64], hit: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each real row that is nearest to any: how many rows stand out towards it, and to how many it is nearest."""
+    _, unit = np.unique(row, return_inverse=True)
+    return np.bincount(unit, weights=hit), np.bincount(unit).astype(float)
+
+
+def _permuted_p(
+    ours: tuple[NDArray[np.float64], NDArray[np.float64]],
+    theirs: tuple[NDArray[np.float64], NDArray[np.float64]],
+    *,
+    rng: np.random.Generator,
+    permutations: int,
+) -> float:
+    hits, sizes = (np.concatenate(pair) for pair in zip(ours, theirs, strict=True))
+    mine = np.zeros(len(hits), dtype=bool)
+    mine[: len(ours[0])] = True
+
+    def studentised() -> float:
+        rates, variance = [], 0.0
+        for part in (mine, ~mine):
+            rate = hits[part].sum() / sizes[part].sum()
+            rates.append(rate)
+            variance += float(((hits[part] - rate * sizes[part]) ** 2).sum() / sizes[part].sum() ** 2)
+        return float((rates[0] - rates[1]) / np.sqrt(max(variance, _TINY)))
+
+    value = studentised()
+    beaten = 0
+    for _ in range(permutations):
+        rng.shuffle(mine)
+        beaten += studentised() >= value
+    return (beaten + 1) / (permutations + 1)
 
 
 class NoLeaks:

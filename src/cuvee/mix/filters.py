@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus, normalise_text, row_sources
-from cuvee.defects import SLACK, LeakFinder, NoLeaks, degenerate_reasons, first_rows, near_repeats
-from cuvee.errors import ConfigError, CuveeError, TrainingError
+from cuvee.defects import (
+    SLACK,
+    LeakFinder,
+    Leaks,
+    NoLeaks,
+    SetLeak,
+    degenerate_reasons,
+    detect_set_leak,
+    first_rows,
+    near_repeats,
+)
+from cuvee.errors import ConfigError, CuveeError, LeakError, TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.mix.candidates import (
     Candidates,
@@ -71,6 +82,8 @@ class Leak:
         held_out_vectors, reference_vectors: of these, shapes (m, d) and (r, d); encoded where left out. Where
             there is nothing to encode with, leaks are found by their words alone, and the note says so.
         sources: contexts or passages of held-out rows that no training row has: rows about one of them go too.
+        whole: also test the rows that are left as a set (see ``cuvee.defects.detect_set_leak``), where there are
+            vectors of held-out and of real training rows.
     """
 
     held_out: Sequence[str]
@@ -78,6 +91,7 @@ class Leak:
     sources: Sequence[str] = ()
     held_out_vectors: Vectors | None = None
     reference_vectors: Vectors | None = None
+    whole: bool = True
     name: str = "leak"
 
     def judge(self, rows: Candidates) -> Judgement:
@@ -89,28 +103,61 @@ class Leak:
         if not self.held_out:
             return Judgement(reasons=(None,) * len(rows.corpus), note="no held-out texts were given")
         held_out_vectors = rows.embed(self.held_out, self.held_out_vectors, "held_out_vectors")
+        reference_vectors = rows.embed(self.reference, self.reference_vectors, "reference_vectors")
         finder = LeakFinder(
             self.held_out,
             reference=self.reference,
             held_out_vectors=held_out_vectors,
-            reference_vectors=rows.embed(self.reference, self.reference_vectors, "reference_vectors"),
+            reference_vectors=reference_vectors,
         )
-        reasons: list[str | None] = [None] * len(rows.corpus)
         texts = rows.corpus.texts
-        whole = [(slice(0, len(texts)), None)]
-        for part, vectors in whole if held_out_vectors is None else rows.vector_batches(self.name):
-            leaks = finder.find(texts[part], vectors)
-            for leak in leaks.found:
-                reasons[part.start + leak.row] = f"leaks held-out data ({leak.reason})"
         known = {normalise_text(source) for source in self.sources}
-        for row, source in enumerate(row_sources(rows.corpus)):
-            if source is not None and normalise_text(source) in known:
-                reasons[row] = "leaks held-out data (source)"
+        reasons: list[str | None] = [
+            "leaks held-out data (source)" if source is not None and normalise_text(source) in known else None
+            for source in row_sources(rows.corpus)
+        ]
+
+        def clean_batches() -> Iterator[Vectors]:
+            """The vectors of the rows that stay; each batch is judged as it comes, and then let go."""
+            for part, vectors in rows.vector_batches(self.name):
+                self._note_leaks(finder.find(texts[part], vectors), reasons, part.start)
+                yield vectors[[reason is None for reason in reasons[part]]]
+
+        if held_out_vectors is None:
+            self._note_leaks(finder.find(texts), reasons, 0)
+        elif reference_vectors is None or not self.whole:
+            for _ in clean_batches():
+                pass
+        else:
+            found = detect_set_leak(clean_batches(), held_out_vectors, reference_vectors)
+            if found is not None and found.alarm:
+                self._raise_alarm(found, [text for text, why in zip(texts, reasons, strict=True) if why is None])
         parts = [f"{len(self.held_out)} held-out texts"]
-        parts.append("by words alone" if leaks.threshold is None else f"neighbours above cosine {leaks.threshold:.3f}")
-        if leaks.baseline is not None:
-            parts.append(f"{leaks.baseline:.1%} of the real rows leak by the same rules")
+        threshold, baseline = finder.limits
+        parts.append("by words alone" if threshold is None else f"neighbours above cosine {threshold:.3f}")
+        if baseline is not None:
+            parts.append(f"{baseline:.1%} of the real rows leak by the same rules")
         return Judgement(reasons=tuple(reasons), note="; ".join(parts))
+
+    @staticmethod
+    def _note_leaks(leaks: Leaks, reasons: list[str | None], start: int) -> None:
+        for leak in leaks.found:
+            reasons[start + leak.row] = reasons[start + leak.row] or f"leaks held-out data ({leak.reason})"
+
+    def _raise_alarm(self, found: SetLeak, texts: Sequence[str]) -> NoReturn:
+        """Say that the set leaks: its share, examples, and what to do.
+
+        Raises:
+            LeakError: always.
+        """
+        pairs = "; ".join(f"{texts[row]!r} beside held-out {self.held_out[real]!r}" for row, real in found.examples[:3])
+        raise LeakError(
+            f"the rows look as if they had been written from held-out rows, though no single row repeats one: of "
+            f"{found.near} rows whose nearest real row is held out, {found.rate:.1%} lie much nearer to it than to any "
+            f"other real row, where {found.baseline:.1%} of real rows do (p = {found.p_value:.2g}); for example "
+            f"{pairs}. If they are versions of real rows, split by the source row (data.group, with group under "
+            "pools), or make them from training rows alone. If they are not, set whole: false of the filter leak"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -96,7 +96,7 @@ def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], 
     if isinstance(settings, DegenerateConfig):
         return Degenerate(reference=texts if settings.reference else ())
     if isinstance(settings, LeakConfig):
-        return Leak(held_out=held_out, reference=texts, sources=sources)
+        return Leak(held_out=held_out, reference=texts, sources=sources, whole=settings.whole)
     if isinstance(settings, AgreementConfig):
         return Agreement(train=study.train, threshold=settings.threshold, top=settings.top, seed=study.config.seed)
     if isinstance(settings, FewerPerClusterConfig):
