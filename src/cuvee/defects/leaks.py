@@ -270,7 +270,7 @@ def _margins(
 def _units(row: NDArray[np.int64], hit: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Of each real row that is nearest to any: how many rows stand out towards it, and to how many it is nearest."""
     _, unit = np.unique(row, return_inverse=True)
-    return np.bincount(unit, weights=hit), np.bincount(unit).astype(float)
+    return np.bincount(unit, weights=hit).astype(np.float64), np.bincount(unit).astype(np.float64)
 
 
 def _permuted_p(
