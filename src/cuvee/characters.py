@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 
 # controls but the newline, line and paragraph separators, bidirectional controls, halves of surrogate pairs, and
 # what no XML may hold
@@ -36,8 +38,15 @@ def to_markdown(text: str) -> str:
 
 
 def to_json(value: object) -> str:
-    """One line of JSON in which every control character is an escape of JSON."""
-    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    """One line of JSON in which every control character is an escape of JSON; dataclasses become objects."""
+    content = json.dumps(value, ensure_ascii=False, default=_to_plain)
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", content)
+
+
+def _to_plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def check_name(name: str) -> str:

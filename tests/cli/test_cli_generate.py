@@ -259,4 +259,3 @@ def test_a_tolerance_decides_when_a_target_is_met(base, tmp_path, capsys, local)
         assert call(capsys, *base, *given)[0] == 0
         asked.append(len(local.bodies) - before)
     assert 0 < asked[0] < asked[1]
-    assert "--context-size has no effect here" in refused(capsys, *base, "--context-size", 512)

@@ -106,7 +106,7 @@ def test_levels_of_a_file_are_drawn_and_shown(real, tmp_path, capsys):
 
 def test_blends_their_cards_and_models(real, synthetic, tmp_path, capsys):
     blend, model, parts = tmp_path / f"blend{NAME}", tmp_path / "mo[/red]del", tmp_path / "parts"
-    see(capsys, "mix", real, synthetic, "--out", blend, "--share", 0.3, "--licence-name", "<b>\x1b|x")
+    see(capsys, "mix", real, synthetic, "--out", blend, "--share", 0.3)
     card = (blend / "README.md").read_text(encoding="utf-8")
     assert RAW.findall(card) == [] and "<script" not in card and yaml.safe_load(card.split("---")[1])["pretty_name"]
     table = [line for line in card.splitlines() if to_markdown(LABELS[1]) in line]

@@ -91,7 +91,7 @@ def test_a_context_makes_questions_of_rows(rows, capsys):
 
 def test_mistakes_are_one_line(rows, tmp_path, capsys):
     assert "did you mean 'label_chat_user'" in refused(capsys, "prompts", "label_chat_usr")
-    assert "--kind 'querry' is none; did you mean 'query'" in refused(
+    assert "--kind is 'querry'; did you mean 'query'" in refused(
         capsys, "prompts", "--kind", "querry", "--render", rows
     )
     assert "--kind has no effect here: it goes with --render" in refused(capsys, "prompts", "--kind", "query")

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 from test_report_page import Reader, make_data
 
-from cuvee.cli.show import show_advice, show_failed
+from cuvee.cli.console import out
+from cuvee.cli.show import list_advice, list_failed
 from cuvee.recommend import advice_to_json, compare_advice
 from cuvee.records import count_failed
 from cuvee.records.advice import LostVariant
@@ -50,11 +51,10 @@ def test_a_lost_choice_is_in_the_json_and_the_text(data):
 def test_a_shape_is_said_to_be_another_question_than_the_gain(data, capsys, tmp_path):
     words = " ".join(" ".join(Reader(render_report(data)).words).split())
     assert "the verdict above says whether the best blend beats the real rows" in words
-    show_advice(data.advice)
-    show_failed(data.failed, tmp_path)
+    out.print(*list_advice(data.advice), *list_failed(data.failed, tmp_path), sep="\n")
     shown = " ".join(capsys.readouterr().out.split())
     assert "(A shape compares levels with each other. Whether the best blend beats the real rows is another" in shown
     assert "trainer mine:bug (check): could not be run: 1 of 40 trials failed" in shown
     assert shown.index("Verdict:") < shown.rindex("1 of 40 trials failed") and "report.html" not in shown
-    show_advice(dataclasses.replace(data.advice, shapes=()))
+    out.print(*list_advice(dataclasses.replace(data.advice, shapes=())), sep="\n")
     assert "A shape compares" not in capsys.readouterr().out

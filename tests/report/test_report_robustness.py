@@ -6,7 +6,8 @@ import re
 import pytest
 from test_report_page import HOSTILE, LEVELS, Reader, make_data, make_trials
 
-from cuvee.cli.show import show_advice
+from cuvee.cli.console import out
+from cuvee.cli.show import list_advice
 from cuvee.recommend import ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.wording import write_rows, write_shape
 from cuvee.records import TwoLines
@@ -100,11 +101,11 @@ def test_rows_of_tasks_without_labels_are_counted_as_rows(data):
 
 
 def test_the_terminal_names_the_score_and_what_cells_differ_in(data, capsys):
-    show_advice(dataclasses.replace(data.advice, score="ndcg@10"))
+    out.print(*list_advice(dataclasses.replace(data.advice, score="ndcg@10")), sep="\n")
     head, *_ = [line for line in capsys.readouterr().out.splitlines() if " share " in line]
     assert "nDCG@10" in head and "acc." not in head and " rows " in head.replace("real rows", "") and "loss" not in head
     one = dataclasses.replace(data.advice, cells=tuple(s for s in data.advice.cells if s.cell.rows_per_label == 4))
-    show_advice(one)
+    out.print(*list_advice(one), sep="\n")
     head, *_ = [line for line in capsys.readouterr().out.splitlines() if " share " in line]
     assert "acc." in head and " rows " not in head.replace("real rows", "")
 

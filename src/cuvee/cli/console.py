@@ -6,7 +6,7 @@ Everything that reaches the terminal goes through ``out`` and ``err``, or throug
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -65,12 +65,6 @@ out = PlainConsole()
 err = PlainConsole(stderr=True)
 
 
-def show_seconds(seconds: Mapping[str, float]) -> None:
-    """The seconds of each stage."""
-    parts = [f"{stage} {spent:.0f}" for stage, spent in seconds.items()]
-    err.print(f"seconds: {', '.join(parts)}; total {sum(seconds.values()):.0f}", style="dim")
-
-
 def show_json(value: object) -> None:
     """One object on stdout."""
     out.file.write(to_json(value) + "\n")
@@ -81,11 +75,30 @@ def show_text(text: str) -> None:
     out.file.write(visible_lines(text))
 
 
-def make_table(title: str | None, first: str) -> DataTable:
-    """A table, with the head of its first column."""
+def make_table(
+    title: str | None, heads: Iterable[str], rows: Iterable[Sequence[RenderableType] | None], *, wrap: bool = False
+) -> DataTable:
+    """A table: the first column is of names, the others of numbers.
+
+    Args:
+        title: above it.
+        heads: of its columns.
+        rows: their cells; None in place of a row is a line between two.
+        wrap: break cells of numbers where the terminal is narrow.
+    """
     table = DataTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(first, no_wrap=True)
+    for head in heads:
+        table.add_column(
+            visible_lines(head), justify="right" if table.columns else "left", no_wrap=not (wrap and table.columns)
+        )
+    for row in rows:
+        table.add_section() if row is None else table.add_row(*row)
     return table
+
+
+def note(text: str) -> Text:
+    """Something the user should know."""
+    return Text(f"note: {visible_lines(text)}", style="yellow")
 
 
 class PlainColumn(ProgressColumn):
@@ -98,11 +111,6 @@ class PlainColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Ask the stage."""
         return Text(visible(self._read(task)), style=self._style)
-
-
-def _read_detail(task: Task) -> str:
-    detail: Callable[[], str] | None = task.fields["detail"]
-    return "" if detail is None else detail()
 
 
 class Display:
@@ -119,7 +127,7 @@ class Display:
             TimeElapsedColumn(),
             PlainColumn(lambda _: "left", "dim"),
             TimeRemainingColumn(),
-            PlainColumn(_read_detail, "dim", cut=True),
+            PlainColumn(lambda task: str(task.fields["detail"]()), "dim", cut=True),
             console=err,
             transient=False,
         )
@@ -130,16 +138,12 @@ class Display:
         return self
 
     def __exit__(self, *details: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Leave the last state on the screen; results can be printed now."""
         self._progress.stop()
 
     def started(self, stage: str, unit: str) -> None:
         """A stage begins."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="", detail=None)
+            self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="", detail=str)
 
     def advanced(self, stage: str, done: int, total: int) -> None:
         """It goes on."""
@@ -160,19 +164,9 @@ class Display:
 
     def noted(self, message: str) -> None:
         """Something the user should know."""
-        self._progress.console.print(f"note: {message}", style="yellow")
+        self._progress.console.print(note(message))
 
-
-class Watch:
-    """Shows what measuring is at, with the time left."""
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-        self._seen: set[str] = set()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """``done`` of ``total`` units of something are finished."""
-        if what not in self._seen:
-            self._seen.add(what)
-            self._display.started(what, _UNITS.get(what, "units"))
-        self._display.advanced(what, done, total)
+    def watch(self, what: str, done: int, total: int) -> None:
+        """Show what measuring or evaluating is at: ``done`` of ``total`` units of something are finished."""
+        self.started(what, _UNITS.get(what, "units"))
+        self.advanced(what, done, total)

@@ -1,183 +1,243 @@
-"""``cuvee generate``: the pools of a study, or rows like those of a file."""
+"""``cuvee generate`` and ``cuvee prompts``: the pools of a study, rows like those of a file, what the LLM is asked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
+from pydantic import ValidationError
+from typer import Argument, Option
 
-from cuvee.cli import console
-from cuvee.cli.console import Display
-from cuvee.cli.options import (
-    COLUMNS,
-    ENDPOINT,
-    IN_STUDY,
-    GuardCells,
-    Json,
-    Label,
-    Out,
-    Seed,
-    Text,
-    check_guard,
-    check_output,
-    choose_name,
-    is_study,
-    may_trust,
-    open_shown,
-    refuse_options,
+from cuvee.cli import console, options
+from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, choose_name, may_trust, refuse_options
+from cuvee.config import EmbeddedGenerator, EndpointGenerator, TransformersGenerator, parse_target
+from cuvee.corpus import Corpus, load_corpus, replace_text, write_corpus
+from cuvee.errors import ConfigError, InputError
+from cuvee.execute import Progress, Stages
+from cuvee.generate import (
+    AcceptanceRules,
+    GenerationSpec,
+    Ledger,
+    OpenedLLM,
+    Pool,
+    Sampling,
+    SamplingDial,
+    generate_pools,
+    generate_to_target,
+    write_quarantine,
 )
-from cuvee.cli.plain_rows import HF, Asking, Files, Made, generate_rows, open_llm
-from cuvee.config import parse_target
-from cuvee.corpus import Task, load_corpus
-from cuvee.generate import AcceptanceRules, Budget, GenerationSpec, Sampling
+from cuvee.generate.calls import Api
 from cuvee.generate.composition import count_rejected
-from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
-from cuvee.generate.strata import KINDS
-from cuvee.generate.templates import load_prompts
-from cuvee.study.spending import retry_failed as retry_failed_of
+from cuvee.generate.dials.slots import Slot, slot_key
+from cuvee.generate.ledger import check_ledger
+from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.spending import Meter
+from cuvee.generate.strata import KINDS, WRITINGS, find_strata
+from cuvee.generate.templates import SUFFIX, load_prompts
+from cuvee.store import hold_file
+from cuvee.study.generators import LanguageModel, open_model
+from cuvee.study.spending import note_findings, retry_failed
+from cuvee.study.targets import make_score, make_target, matched_rows
 from cuvee.study.writing import read_sources
 
-_PLAIN = (
-    *("rows", "temperature", "describe", "max_tokens", "seed", "ledger", "quarantine", "concurrency"),
-    *("target", "tolerance", "context_size", "task", "kind", "context", "sources", "sources_column", "prompts"),
-    *("near_duplicate", "guard_cells"),
+HF = "hf:"
+"""How a transformers model is named where an endpoint's model could be."""
+TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+"""Where ``--target`` looks."""
+_APIS: tuple[Api, ...] = ("completions", "chat")
+_LEDGER = (
+    "keeps every answer, always: a rerun, with more rows too, sends only what is missing [default: OUT.ledger.sqlite]"
 )
-_BUDGET = ("budget_requests", "budget_tokens")
+_QUARANTINE = "rejected answers and failed requests, if there are any [default: OUT.quarantine.jsonl]"
+_ONLY_ENDPOINT = ("api_key_env", "concurrency", "budget_requests", "budget_tokens")
+Made = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """What is asked for, from a file of real rows."""
+
+    rows: Annotated[int, Option(min=1, help="of each label, passage or context, from a file of real rows")] = 12
+    temperature: Annotated[float, Option(min=0, max=5)] = 0.7
+    target: Annotated[str | None, Option(help="search the temperature for a measured diversity: vendi=12")] = None
+    tolerance: Annotated[float | None, Option(min=0, help="how far off --target is near enough; 5% if not given")] = (
+        None
+    )
+    describe: Annotated[str, Option(help="what the texts are: news headlines")] = "examples"
+    max_tokens: Annotated[int, Option(min=1)] = 48
+    kind: Annotated[str | None, Option(help=f"what is written: {', '.join(KINDS)}")] = None
+    sources: Annotated[Path | None, Option(help="file of passages or contexts to write about")] = None
+    sources_column: Annotated[str | None, Option(help="of --sources: which column; a usual name if not given")] = None
+    prompts: Annotated[Path | None, Option(help="folder of prompts of your own")] = None
+    near_duplicate: Annotated[
+        float | None, Option(min=0.5, max=1, help="Jaccard similarity from which a text repeats another")
+    ] = None
+    seed: options.Seed = 0
+
+    def specify(self, ctx: typer.Context) -> GenerationSpec:
+        """The rows that are wanted."""
+        check_pairs(ctx, sources_column="sources", tolerance="target")
+        if self.target is not None:
+            refuse_options(ctx, ["temperature"], "--target searches the temperature")
+        sources = None
+        if self.sources is not None:
+            sources = read_sources(self.sources, self.sources_column, option="--sources-column")
+        return GenerationSpec(
+            rows_per_label=self.rows,
+            sampling=Sampling(max_tokens=self.max_tokens),
+            describe=self.describe,
+            seed=self.seed,
+            kind=None if self.kind is None else choose_name(self.kind, KINDS, "--kind"),
+            sources=sources,
+            prompts=load_prompts(self.prompts),
+            rules=AcceptanceRules(near_duplicate=self.near_duplicate),
+        )
+
+    def make_pool(
+        self, real: Corpus, spec: GenerationSpec, llm: OpenedLLM, ledger: Ledger, progress: Progress
+    ) -> tuple[Pool, str]:
+        """The pool at the one temperature, or at that whose pool comes nearest to the target; with what came of it."""
+        if self.target is None:
+            dial = SamplingDial(levels=[self.temperature])
+            (pool,) = generate_pools(real, spec, dial, llm, ledger, progress=progress)
+            return pool, ""
+        wanted = parse_target(self.target, tolerance=self.tolerance)
+        rows = matched_rows(spec.rows_per_label * len(spec.strata(real)))
+        score = make_score(wanted.metric, rows=rows, against=real, seed=spec.seed)
+        dial, target = SamplingDial(levels=TEMPERATURES), make_target(wanted)
+        found = generate_to_target(real, spec, dial, llm, ledger, score=score, target=target, progress=progress)
+        return found.pool, found.note
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """The LLM that writes."""
+
+    base_url: Annotated[
+        list[str] | None, Option(help="an OpenAI-compatible endpoint; again for each replica of the same model")
+    ] = None
+    model: Annotated[
+        str, Option(help="at the endpoint; without one FILE.gguf, or hf:PATH, hf:NAME for transformers")
+    ] = ""
+    api: Annotated[
+        str | None, Option(help="chat or completions [default: chat, with hf: completions]", show_default=False)
+    ] = None
+    api_key_env: Annotated[str | None, Option(help="variable that holds the key")] = None
+    concurrency: Annotated[int | None, Option(min=1, help="most requests under way at once; adapts if not given")] = (
+        None
+    )
+    budget_requests: Annotated[int | None, Option(min=0, help="most requests, of all runs with this ledger")] = None
+    budget_tokens: Annotated[int | None, Option(min=0, help="most tokens, of all runs with this ledger")] = None
+
+    def choose(self, ctx: typer.Context) -> LanguageModel:
+        """The embedded LLM, a transformers model, or the endpoint at one address, or those of replicas."""
+        api = None if self.api is None else choose_name(self.api, _APIS, "--api")
+        if self.model.startswith(HF):
+            refuse_options(ctx, ["base_url", *_ONLY_ENDPOINT], f"{self.model} needs no endpoint")
+            return TransformersGenerator(kind="transformers", model=self.model, api=api or "completions")
+        if not self.base_url:
+            if not self.model.endswith(".gguf"):
+                refuse_options(ctx, ["model"], "it goes with --base-url, or is FILE.gguf or hf:NAME")
+            refuse_options(ctx, ["api"], "it goes with --base-url, or with --model hf:...")
+            refuse_options(ctx, _ONLY_ENDPOINT, "it goes with --base-url")
+            return EmbeddedGenerator(gguf=self.model or None)
+        try:
+            return EndpointGenerator.model_validate(
+                {
+                    "kind": "endpoint",
+                    "base_url": self.base_url,
+                    "model": self.model,
+                    "api": api or "chat",
+                    "api_key_env": self.api_key_env,
+                    "concurrency": self.concurrency,
+                    "budget": {"requests": self.budget_requests, "tokens": self.budget_tokens},
+                }
+            )
+        except ValidationError as exc:
+            raise ConfigError(f"--base-url: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files(Tell):
+    """What is written, and how it is told."""
+
+    out: Out = None
+    guard_cells: GuardCells = False
+    ledger: Annotated[Path | None, Option(help=_LEDGER, show_default=False)] = None
+    quarantine: Annotated[Path | None, Option(help=_QUARANTINE, show_default=False)] = None
 
 
 @may_trust
 def generate(
     ctx: typer.Context,
-    data: Annotated[Path, typer.Argument(help="study.yaml or a run folder; or a file of real rows")],
-    rows: Annotated[int, typer.Option(min=1, help="of each label, passage or context, from a file of real rows")] = 12,
-    temperature: Annotated[float, typer.Option(min=0, max=5)] = 0.7,
-    describe: Annotated[str, typer.Option(help="what the texts are: news headlines")] = "examples",
-    base_url: Annotated[
-        list[str] | None,
-        typer.Option(help="an OpenAI-compatible endpoint; again for each replica of the same model"),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(help="at the endpoint; without one FILE.gguf, or hf:PATH, hf:NAME for transformers"),
-    ] = "",
-    api: Annotated[
-        str | None,
-        typer.Option(help="chat or completions [default: chat, with hf: completions]", show_default=False),
-    ] = None,
-    api_key_env: Annotated[str | None, typer.Option(help="variable that holds the key")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1)] = 48,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="most requests under way at once; adapts if not given")
-    ] = None,
-    budget_requests: Annotated[
-        int | None, typer.Option(min=0, help="most requests, of all runs with this ledger")
-    ] = None,
-    budget_tokens: Annotated[int | None, typer.Option(min=0, help="most tokens, of all runs with this ledger")] = None,
-    ledger: Annotated[
-        Path | None,
-        typer.Option(
-            help="keeps every answer, always: a rerun, with more rows too, sends only what is missing "
-            "[default: OUT.ledger.sqlite]",
-            show_default=False,
-        ),
-    ] = None,
-    quarantine: Annotated[
-        Path | None,
-        typer.Option(
-            help="rejected answers and failed requests, if there are any [default: OUT.quarantine.jsonl]",
-            show_default=False,
-        ),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="search the temperature for a measured diversity: vendi=12")
-    ] = None,
-    tolerance: Annotated[
-        float | None, typer.Option(min=0, help="how far off --target is near enough; 5% if not given")
-    ] = None,
-    task: Annotated[str, typer.Option(help="classification, generation or retrieval")] = "classification",
-    kind: Annotated[str | None, typer.Option(help=f"what is written: {', '.join(KINDS)}")] = None,
-    context: Annotated[str | None, typer.Option(help="column of what questions are asked about")] = None,
-    sources: Annotated[Path | None, typer.Option(help="file of passages or contexts to write about")] = None,
-    sources_column: Annotated[
-        str | None, typer.Option(help="of --sources: which column; a usual name if not given")
-    ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="folder of prompts of your own")] = None,
-    near_duplicate: Annotated[
-        float | None,
-        typer.Option(min=0.5, max=1, help="Jaccard similarity from which a text repeats another"),
-    ] = None,
-    context_size: Annotated[
-        int | None,
-        typer.Option(min=64, help="tokens of prompt and answer that the embedded LLM has room for"),
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="ask again what failed for good in earlier runs")
-    ] = False,
-    out: Out = None,
-    guard_cells: GuardCells = False,
-    text: Text = None,
-    label: Label = None,
-    seed: Seed = 0,
-    json: Json = False,
+    data: Annotated[Path, Argument(help="study.yaml or a run folder; or a file of real rows")],
+    asking: Asking,
+    answering: Answering,
+    columns: Annotated[Columns, options.UNGROUPED],
+    files: Files,
+    again: Annotated[bool, Option("--retry-failed", help="ask again what failed for good in earlier runs")] = False,
 ) -> None:
     """Generate the pools of a study; or rows like those of a file, at one temperature."""
-    if is_study(data):
-        refuse_options(ctx, [*ENDPOINT, *COLUMNS, *_PLAIN, *_BUDGET], IN_STUDY)
-        made = _generate_study(data, out, retry_failed)
+    if options.is_study(data):
+        options.refuse_others(ctx, "data", "out", "again")
+        made = _generate_study(data, files.out, again)
     else:
-        _check_options(ctx, bool(base_url), model, target, has_sources=sources is not None)
-        if task != "generation":
-            refuse_options(ctx, ["context"], f"it is for --task generation, this one is {task}")
-        path = out or Path("synthetic.jsonl")
-        check_output(path)
-        check_guard(ctx, path.suffix)
-        files = Files(
-            rows=path,
-            guard_cells=guard_cells,
-            ledger=ledger or path.with_suffix(".ledger.sqlite"),
-            quarantine=quarantine or path.with_suffix(".quarantine.jsonl"),
-        )
-        real = load_corpus(
-            data, text=text, label=label, context=context, task=choose_name(task, get_args(Task), "--task")
-        )
-        wanted = None if target is None else parse_target(target, tolerance=tolerance)
-        spec = GenerationSpec(
-            rows_per_label=rows,
-            sampling=Sampling(max_tokens=max_tokens),
-            describe=describe,
-            seed=seed,
-            kind=None if kind is None else choose_name(kind, KINDS, "--kind"),
-            sources=None if sources is None else read_sources(sources, sources_column, option="--sources-column"),
-            prompts=load_prompts(prompts),
-            rules=AcceptanceRules(near_duplicate=near_duplicate),
-        )
-        asking = Asking(spec=spec, temperature=temperature, retry=retry_failed, target=wanted)
-        bounds = Budget(requests=budget_requests, tokens=budget_tokens)
-        bounded = budget_requests is not None or budget_tokens is not None
-        with ExitStack() as stack:
-            room = SHORT_TEXTS if task == "classification" else LONG_TEXTS
-            room = replace(room, context=context_size) if context_size is not None else room
-            llm = open_llm(stack, base_url or [], model, api, api_key_env, room=room)
-            endpoint = replace(llm.endpoint, budget=bounds if bounded else None)
-            if concurrency is not None:
-                endpoint = replace(endpoint, concurrency=concurrency)
-            made = generate_rows(real, replace(llm, endpoint=endpoint), asking, files)
-    if json:
-        console.show_json(made)
-        return
-    for name, found in made.items():
-        console.out.print(f"{name}: {found['rows']} rows, {found['rejected']} answers rejected {found['note']}")
+        spec, llm = asking.specify(ctx), answering.choose(ctx)
+        path = files.out or Path("synthetic.jsonl")
+        options.Output(out=path).check(ctx)
+        columns = columns.checked(ctx, data)
+        ledger, quarantine = path.with_suffix(".ledger.sqlite"), path.with_suffix(".quarantine.jsonl")
+        ledger, quarantine = files.ledger or ledger, files.quarantine or quarantine
+        if not ledger.parent.is_dir():
+            raise InputError(f"{ledger}: its folder does not exist; make it, or give another with --ledger or --out")
+        real = columns.load(data, labelled=True)
+        with ExitStack() as held:
+            opened = held.enter_context(open_model(llm, columns.chosen_task, where="--"))
+            for file in (path, ledger):
+                held.enter_context(hold_file(file))
+            check_ledger(ledger)
+            pool, told = _fill_pool(real, opened, asking, spec, ledger, again)
+            write_corpus(pool.corpus, path, guard_cells=files.guard_cells)
+            if pool.quarantine or quarantine.exists():  # what an earlier run left there is true no more
+                write_quarantine([pool], quarantine)
+        made = {str(path): {**told, "ledger": ledger, "quarantine": quarantine if pool.quarantine else None}}
+    lines = (f"{name}: {m['rows']} rows, {m['rejected']} answers rejected {m['note']}" for name, m in made.items())
+    files(made, *lines)
 
 
-def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
-    display = Display()
-    with open_shown(target, out, display) as flow:
-        if retry:
-            number = sum(retry_failed_of(part.study) for part in flow.parts)
-            display.noted(f"{number} failed requests are asked again" if number else "no request has failed for good")
+def _fill_pool(
+    real: Corpus, llm: OpenedLLM, asking: Asking, spec: GenerationSpec, path: Path, again: bool
+) -> tuple[Pool, dict[str, object]]:
+    """Ask for the rows, with progress on stderr; the pool, and what is told of it."""
+    with console.Display() as display, Stages(display).stage("generate") as progress, Ledger(path) as ledger:
+        if again:
+            ledger.forget_failures()
+        before = ledger.sessions()
+        progress.show(Meter(ledger, llm.endpoint.prices))
+        pool, found = asking.make_pool(real, spec, llm, ledger, progress)
+        note_findings(display, before, ledger.sessions()[len(before) :])
+        if pool.accounting.failed:
+            display.noted("failed requests are not asked again, unless with --retry-failed")
+        spent, failed = ledger.totals(), ledger.failures()
+    told = {
+        "rows": len(pool.corpus),
+        "rejected": sum(count_rejected(pool.rejected).values()),
+        "failed": len({q.request_key for q in pool.quarantine} & failed.keys()),
+        "note": "; ".join(part for part in (pool.note, found) if part),
+    }
+    return pool, told | {name: getattr(spent, name) for name in ("requests", "prompt_tokens", "completion_tokens")}
+
+
+def _generate_study(target: Path, out: Path | None, again: bool) -> Made:
+    with options.open_shown(target, out) as flow:
+        if again:
+            number = sum(retry_failed(part.study) for part in flow.parts)
+            said = f"{number} failed requests are asked again" if number else "no request has failed for good"
+            flow.study.stages.listener.noted(said)
         folds = [""] if len(flow.parts) == 1 else [f"fold {k + 1}: " for k in range(len(flow.parts))]
         _ = flow.pools  # of all parts, each told as it is made
         return {
@@ -192,21 +252,73 @@ def _generate_study(target: Path, out: Path | None, retry: bool) -> Made:
         }
 
 
-def _check_options(
-    ctx: typer.Context, has_endpoint: bool, model: str, target: str | None, *, has_sources: bool
+# --- prompts ---
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """The rows that prompts are finished for."""
+
+    render: Annotated[Path | None, Option(help="show finished prompts for these real rows")] = None
+    kind: Annotated[str | None, Option(help="what is written: " + ", ".join(KINDS))] = None
+    text: options.Text = None
+    label: options.Label = None
+    context: Annotated[str | None, Option(help="column of what is asked about")] = None
+    describe: Annotated[str, Option(help="what the texts are, in the plural")] = "examples"
+
+
+@may_trust
+def prompts(
+    ctx: typer.Context,
+    rendering: Rendering,
+    tell: Tell,
+    name: Annotated[str | None, Argument(help="print this prompt as its file is")] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="copy the files to this folder")] = None,
+    folder: Annotated[Path | None, Option(help="with the prompts of this folder instead")] = None,
 ) -> None:
-    """Refuse options that would have no effect."""
-    if not has_sources:
-        refuse_options(ctx, ["sources_column"], "it goes with --sources")
-    if model.startswith(HF) or has_endpoint:
-        refuse_options(ctx, ["context_size"], "it is for the embedded LLM")
-    if model.startswith(HF):
-        refuse_options(ctx, ["base_url", "api_key_env", "concurrency", *_BUDGET], f"{model} needs no endpoint")
-    elif not has_endpoint:
-        if not model.endswith(".gguf"):
-            refuse_options(ctx, ["model"], "it goes with --base-url, or is FILE.gguf or hf:NAME")
-        refuse_options(ctx, ["api", "api_key_env", "concurrency"], "it goes with --base-url, or with --model hf:...")
-    if target is None:
-        refuse_options(ctx, ["tolerance"], "it goes with --target")
+    """List the prompts, print or copy them, or show them finished for a file of real rows."""
+    check_pairs(ctx, kind="render", text="render", label="render", context="render", describe="render")
+    found = load_prompts(folder)
+    chosen = list(found.files.values()) if name is None else [found.file(name)]
+    if out is not None:
+        refuse_options(ctx, ["render", "json"], "--out copies files")
+        copies = {out / f"{file.name}{SUFFIX}": file.source for file in chosen}
+        for path in copies:
+            if path.exists():
+                raise ConfigError(f"{path}: already there; choose another folder, or remove it")
+        for path, source in copies.items():
+            replace_text(path, source)
+        shown = f"wrote {len(copies)} {'file' if len(copies) == 1 else 'files'} to {out}; keep those that you change\n"
+    elif rendering.render is not None:
+        if name is not None:
+            raise ConfigError(f"{name!r} has no effect here: --render shows all prompts of a kind; give --kind")
+        shown = _show_finished(folder, rendering, rendering.render, tell)
+    elif tell.json:
+        listed = [{"name": f.name, "purpose": f.purpose, "variables": f.variables, "text": f.source} for f in chosen]
+        tell({"hash": found.hash, "prompts": listed})
+        return
+    elif name is not None:
+        shown = chosen[0].source
     else:
-        refuse_options(ctx, ["temperature"], "--target searches the temperature")
+        shown = "".join(f"{f.name:<24} {f.purpose} Variables: {', '.join(f.variables)}\n" for f in chosen)
+    console.show_text(shown)
+
+
+def _show_finished(folder: Path | None, of: Rendering, path: Path, tell: Tell) -> str:
+    """The prompts of the first slot of the first stratum, in both forms; nothing where they were told as JSON."""
+    kind = choose_name(of.kind or ("label" if of.context is None else "question"), KINDS, "--kind")
+    train = load_corpus(path, text=of.text, label=of.label, context=of.context, task=WRITINGS[kind].task)
+    strata = find_strata(train, kind)
+    first = next(iter(strata))
+    slot = Slot(key=slot_key(first, 0, 0), label=first, block=0, number=0, order=0)
+    completion, chat = (
+        PromptWriter(
+            train, describe=of.describe, api=api, sampling=Sampling(), seed=0, kind=kind, strata=strata,
+            prompts=load_prompts(folder),
+        ).ask_for_row(slot, 0).request
+        for api in _APIS
+    )  # fmt: skip
+    parts = {f"{kind}_completion": completion.prompt or ""}
+    parts |= {f"{kind}_chat_{role}": content for role, content in chat.messages}
+    if tell.json:
+        tell({"kind": kind, "for": first, "schema": chat.schema, "prompts": parts})
+        return ""
+    return "".join(f"--- {name}\n{finished}\n\n" for name, finished in parts.items())

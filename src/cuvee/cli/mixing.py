@@ -1,204 +1,454 @@
-"""``cuvee mix`` and ``cuvee replace``: which rows stand together."""
+"""``cuvee split``, ``select``, ``mix`` and ``replace``: which rows stand together."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import replace as change
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
+from rich.table import Table
+from typer import Argument, Option
 
-from cuvee.cli import console, show
-from cuvee.cli.console import Display
-from cuvee.cli.options import (
-    IN_STUDY,
-    PLAIN,
-    UNGROUPED,
-    Columns,
-    Hub,
-    OutFile,
-    Output,
-    Seed,
-    check_guard,
-    choose_name,
-    expand_options,
-    is_study,
-    may_trust,
-    open_shown,
-    option_names,
-    refuse_options,
-    told_command,
-)
-from cuvee.corpus import write_corpus
-from cuvee.corpus.files import OUTPUTS, check_folder
+import cuvee.mix as room
+from cuvee.cli import console, options, show
+from cuvee.cli.options import GROUPED, PLAIN, UNGROUPED, Columns, Hub, Output, Seed, may_trust, refuse_options
+from cuvee.corpus import Corpus, few_shot_sets, label_strata, split_corpus, write_corpus
+from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text
 from cuvee.defects import NoLeaks
-from cuvee.errors import ConfigError
+from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
+from cuvee.errors import ConfigError, InputError
 from cuvee.hub import is_dataset, push_dataset, write_dataset
-from cuvee.mix import Blend, mix_corpora, replace_with_paraphrases
 from cuvee.records import Cell, Draw, Regime
-from cuvee.report import CardFacts, Reproduction, SyntheticPart, render_card
-from cuvee.study.pools import usable_draws
-from cuvee.study.trials import mix_cell
+from cuvee.report import Reproduction, SyntheticPart, render_card
+from cuvee.similarity import find_near_duplicates, unit_rows
+
+_FORMATS = ("parquet", "jsonl", "csv")
+_MOST_LABELS = 8
 
 
+# --- split ---
+@dataclass(frozen=True, kw_only=True)
+class Splitting:
+    """How rows are split."""
+
+    test: Annotated[float, Option(min=0, help="rows, or a fraction below 1")] = 0.2
+    validation: Annotated[float, Option(min=0, help="rows, or a fraction below 1")] = 0.1
+    rows_per_label: Annotated[str, Option(help="few-shot training sets, nested: 4,16,64,all")] = "all"
+    near: Annotated[float | None, Option(min=0, max=1, help="keep rows with a cosine of at least this together")] = None
+    encoder: options.EncoderName = DEFAULT_ENCODER
+    seed: Seed = 0
+
+    def split(self, corpus: Corpus) -> dict[str, Corpus]:
+        """Every file to write; a part that was asked for and came out empty is an error."""
+        sizes = self._read_sizes()
+        test, validation = self._read_part("test"), self._read_part("validation")
+        made = split_corpus(
+            corpus, test=test, validation=validation, rows_per_label=None, seed=self.seed, together=self._link(corpus)
+        )
+        parts = {"train": made.train, "validation": made.validation, "test": made.test.open_for_confirmation()}
+        for name, rows in (("test", test), ("validation", validation)):
+            if rows and not len(parts[name]):
+                raise InputError(
+                    f"--{name} {rows:g} came out empty: no group or cluster of duplicates is small enough; "
+                    f"raise --{name}, raise --near, or take a finer --group"
+                )
+        few = few_shot_sets(made.train, sizes, seed=self.seed)
+        parts |= {f"train-{size}": rows for size, rows in few.items() if size != "all"}
+        return {name: rows for name, rows in parts.items() if len(rows)}  # a part of no rows is nothing to read
+
+    def _read_part(self, name: str) -> int | float:
+        value: float = getattr(self, name)
+        if value >= 1 and value != int(value):
+            raise ConfigError(f"--{name} is {value!r}; give whole rows, or a fraction below 1")
+        return value if value < 1 else int(value)
+
+    def _read_sizes(self) -> list[int | str]:
+        sizes = [part.strip() for part in self.rows_per_label.split(",")]
+        if any(size != "all" and not re.fullmatch("[1-9][0-9]{0,17}", size) for size in sizes):
+            raise ConfigError(
+                f"--rows-per-label is {self.rows_per_label!r}; give numbers of at least 1, or all: 4,16,64,all"
+            )
+        return list(dict.fromkeys("all" if size == "all" else int(size) for size in sizes))
+
+    def _link(self, corpus: Corpus) -> list[int] | None:
+        """The cluster of near-duplicates that each row is in."""
+        if self.near is None:
+            return None
+        try:
+            unit = unit_rows(load_encoder(self.encoder).encode(corpus.texts))
+            return list(find_near_duplicates(unit, self.near).cluster.tolist())
+        except ValueError as exc:
+            raise ConfigError(f"--near {self.near:g} with encoder {self.encoder}: {exc}") from exc
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOutput(Output):
+    """A folder of one file a part."""
+
+    out: Annotated[Path, Option("--out", "-o", help="a new folder")]
+    form: Annotated[str, Option("--format", help="parquet, jsonl or csv")] = "parquet"
+
+
+@may_trust
+def split(
+    ctx: typer.Context,
+    data: Annotated[Path, Argument(help="file of real rows")],
+    how: Splitting,
+    columns: Annotated[Columns, GROUPED],
+    output: SplitOutput,
+) -> None:
+    """Split a file into train, validation and test; no text, group, context or near-duplicate is on two sides."""
+    out, form = output.out, options.choose_name(output.form, _FORMATS, "--format")
+    options.check_guard(ctx, f".{form}")
+    options.check_pairs(ctx, encoder="near")
+    check_folder(out)
+    corpus = columns.load(data, labelled=True)
+    try:
+        parts = how.split(corpus)
+    except InputError as exc:
+        said = re.sub(r"split\.(\w+)", lambda key: f"--{key[1].replace('_', '-')}", str(exc))
+        raise InputError(f"{data}: {said}") from exc
+    with fill_folder(out) as folder:
+        for name, rows in parts.items():
+            write_corpus(rows, folder / f"{name}.{form}", guard_cells=output.guard_cells)
+    labelled, paths = corpus.task == "classification", {name: out / f"{name}.{form}" for name in parts}
+    counts = {name: rows.label_counts() if labelled else {} for name, rows in parts.items()}
+    made = {
+        name: {"path": paths[name], "rows": len(rows), "label_counts": counts[name], "fingerprint": rows.fingerprint}
+        for name, rows in parts.items()
+    }
+    labels = sorted({label for found in counts.values() for label in found})[:_MOST_LABELS]
+    cells = [[name, str(len(r)), *(str(counts[name].get(y, 0)) for y in labels)] for name, r in parts.items()]
+    output(
+        {"parts": made, "seed": how.seed, "fingerprint": corpus.fingerprint},
+        console.make_table(None, ["part", "rows", *labels], cells, wrap=True),
+        *(f"wrote {path}" for path in paths.values()),
+    )
+
+
+# --- select ---
+@dataclass(frozen=True, kw_only=True)
+class Cleaning:
+    """Which filters a pool goes through."""
+
+    real: Annotated[Path | None, Option(help="real training rows: for copies, agreement, lowest_shift")] = None
+    held_out: Annotated[list[Path] | None, Option(help="validation or test rows; rows that repeat them go")] = None
+    no_dedupe: Annotated[bool, Option("--no-dedupe", help="keep repeated texts")] = False
+    near: Annotated[float | None, Option(min=0, max=1, help="cosine from which rows count as repeated")] = None
+    keep_degenerate: Annotated[bool, Option("--keep-degenerate", help="keep broken and looping text")] = False
+    agree_threshold: Annotated[float | None, Option(min=0, max=1, help="least probability of a row's label")] = None
+    agree_top: Annotated[float | None, Option(min=0, max=1, help="fraction of rows, the most probable labels")] = None
+    per_group: Annotated[int | None, Option(min=1, help="most rows of a --group")] = None
+    per_cluster: Annotated[int | None, Option(min=1, help="most rows of near neighbours, cosine 0.9")] = None
+    own: Annotated[
+        list[str] | None, Option("--filter", help="a function of your own, module:Name: why a row goes, or None")
+    ] = None
+    removed: Annotated[Path | None, Option(help="JSONL of the rows that went, with reasons")] = None
+
+    def filters(self, real: Corpus | None, held_out: Sequence[str], seed: int) -> list[room.Filter]:
+        """The filters, in the order in which they are applied."""
+        found: list[room.Filter] = []
+        if not self.no_dedupe:
+            found.append(room.Dedupe(against=real.prompts if real is not None else (), near=self.near))
+        if not self.keep_degenerate:
+            found.append(room.Degenerate())
+        if held_out:
+            found.append(room.Leak(held_out=held_out, reference=real.texts if real is not None else []))
+        found += [room.Keep.load(name) for name in self.own or ()]
+        if self.agree_threshold is not None or self.agree_top is not None:
+            if real is None:
+                raise ConfigError("--agree-threshold and --agree-top ask a probe of the real rows; give --real FILE")
+            found.append(room.Agreement(train=real, threshold=self.agree_threshold, top=self.agree_top, seed=seed))
+        if self.per_group is not None:
+            found.append(room.FewerPerCluster(limit=self.per_group, name="fewer-per-group"))
+        if self.per_cluster is not None:
+            found.append(room.FewerPerCluster(limit=self.per_cluster, threshold=0.9))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choosing:
+    """Which rows are chosen of those that pass the filters."""
+
+    rows: Annotated[int | None, Option(min=1, help="to choose; without it all that pass the filters stay")] = None
+    levels: Annotated[int | None, Option(min=2, help="subsets, from the least to the most diverse")] = None
+    target: Annotated[float | None, Option(help="the value of --metric to reach")] = None
+    method: Annotated[str | None, Option(help=f"one subset: {', '.join(room.METHODS)}")] = None
+    metric: Annotated[str, Option(help=f"{', '.join(room.OBJECTIVES)}")] = "vendi"
+    no_match_lengths: Annotated[bool, Option("--no-match-lengths", help="leave lengths free")] = False
+    encoder: options.EncoderName = DEFAULT_ENCODER
+    seed: Seed = 0
+
+    def check(self, ctx: typer.Context) -> None:
+        """Refuse options that exclude each other or would have no effect, and names that there are not."""
+        choice = ("levels", "target", "method", "metric", "no_match_lengths")
+        if self.rows is None:
+            refuse_options(ctx, choice, "it says which rows to choose; say how many with --rows")
+        given = [name for name in choice[:3] if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"--{given[0]} and --{given[1]} exclude each other; give one")
+        if self.method is not None:
+            refuse_options(ctx, ["metric"], "the method says what is chosen by")
+            options.choose_name(self.method, [*room.METHODS], "--method")
+        options.choose_name(self.metric, [*room.OBJECTIVES], "--metric")
+
+    def choose(self, pool: Corpus, encoder: Encoder, real: Corpus | None) -> Sequence[room.Selection]:
+        """The rows at each level, at the target, or by the method; nothing where no number of rows is given."""
+        if self.rows is None:
+            return []
+        rows, metric, seed, match = self.rows, self.metric, self.seed, not self.no_match_lengths
+        vectors, other = encoder.encode(pool.texts), None
+        if self.levels is not None:
+            return room.select_levels(
+                pool, vectors, rows=rows, levels=self.levels, metric=metric, match_lengths=match, seed=seed
+            )
+        if self.target is not None:
+            found = room.select_target(
+                pool, vectors, rows=rows, target=self.target, metric=metric, match_lengths=match, seed=seed
+            )
+            return [found]
+        if self.method == "lowest_shift":
+            if real is None:
+                raise ConfigError("--method lowest_shift needs the real rows; give --real FILE")
+            other = encoder.encode(real.texts)
+        method = self.method or metric
+        return [room.select_rows(pool, vectors, rows=rows, method=method, real=other, match_lengths=match, seed=seed)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectedOutput(Output):
+    """A file of the chosen rows, or one a level."""
+
+    out: Annotated[Path, Option("--out", "-o", help="Parquet, JSONL or CSV; with --levels one file a level")] = Path(
+        "selected.parquet"
+    )
+
+
+@may_trust
+def select(
+    ctx: typer.Context,
+    pool: Annotated[Path, Argument(help="synthetic rows")],
+    choosing: Choosing,
+    cleaning: Cleaning,
+    columns: Annotated[Columns, GROUPED],
+    output: SelectedOutput,
+) -> None:
+    """Filter a pool and choose rows of it: at levels of diversity, at a value, nearest to real data, or plainly."""
+    output.check(ctx)
+    choosing.check(ctx)
+    if cleaning.no_dedupe:
+        refuse_options(ctx, ["near"], "it goes with removing repeated rows, which --no-dedupe leaves out")
+    if cleaning.per_group is not None and columns.group is None:
+        raise ConfigError("--per-group needs --group COLUMN")
+    columns = columns.checked(ctx, pool, cleaning.real, *(cleaning.held_out or ()))
+    read = columns.load(pool)
+    corpus = Corpus.from_rows(
+        ({**row, "origin": "synthetic"} for row in read.table.to_pylist()), origin="synthetic", task=read.task
+    )
+    real = columns.load_other(cleaning.real) if cleaning.real is not None else None
+    held_out = [line for path in cleaning.held_out or () for line in columns.load_other(path).texts]
+    try:
+        filters = cleaning.filters(real, held_out, choosing.seed)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from exc
+    encoder = load_encoder(choosing.encoder)
+    filtered = room.apply_filters(corpus, filters, encode=encoder.encode)
+    if cleaning.removed is not None:
+        lines = (json.dumps(asdict(row), ensure_ascii=False) for row in filtered.removed)
+        replace_text(cleaning.removed, "".join(f"{line}\n" for line in lines))
+    if (choosing.rows or 1) > len(filtered.corpus) < len(corpus):
+        taken = ", ".join(f"{step.name} took {step.removed}" for step in filtered.steps if step.removed)
+        raise InputError(
+            f"{pool}: {choosing.rows or 1} rows are needed, {len(filtered.corpus)} of {len(corpus)} passed the filters "
+            f"({taken}); ask for fewer, filter less, or give a larger pool"
+        )
+    chosen, out = choosing.choose(filtered.corpus, encoder, real), output.out
+    paths = [out.with_name(f"{out.stem}-{part.name}{out.suffix}") for part in chosen] if len(chosen) > 1 else [out]
+    for rows, path in zip([part.corpus for part in chosen] or [filtered.corpus], paths, strict=True):
+        write_corpus(rows, path, guard_cells=output.guard_cells)
+    selections = [
+        {
+            "name": part.name,
+            "path": path,
+            "rows": len(part.rows),
+            "values": part.values,
+            "length_difference": part.length_difference,
+            "label_counts": dict(sorted(Counter(label_strata(part.corpus)).items())),
+            "note": part.note,
+        }
+        for part, path in zip(chosen, paths, strict=False)
+    ]
+    output(
+        {"filters": filtered.steps, "selections": selections, "paths": paths},
+        str(filtered),
+        *([_tabulate_selections(chosen)] if chosen else []),
+        *(f"note: {note}" for note in dict.fromkeys(part.note for part in chosen if part.note)),
+        f"wrote {', '.join(map(str, paths))}",
+    )
+
+
+def _tabulate_selections(chosen: Sequence[room.Selection]) -> Table:
+    names = list(chosen[0].values)
+    rows = (
+        [p.name, f"{len(p.rows)}", *(f"{p.values[name]:.4g}" for name in names), f"{p.length_difference:.3f}"]
+        for p in chosen
+    )
+    return console.make_table(None, ["selection", "rows", *names, "length differs, SD"], rows)
+
+
+# --- mix ---
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
     """How rows are mixed; ``dial`` and ``level`` name a pool of a study."""
 
-    share: Annotated[float, typer.Option(min=0, max=1, help="synthetic rows over all rows")] = 0.5
-    regime: Annotated[str, typer.Option(help="augment or replace")] = "augment"
-    allow_repeats: Annotated[bool, typer.Option("--allow-repeats", help="draw rows again where too few")] = False
-    held_out: Annotated[
-        list[Path] | None, typer.Option(help="validation or test rows, of which the blend may hold none")
-    ] = None
-    dial: Annotated[str | None, typer.Option(help="of a study's pool")] = None
-    level: Annotated[str | None, typer.Option(help="of a study's pool")] = None
+    share: Annotated[float, Option(min=0, max=1, help="synthetic rows over all rows")] = 0.5
+    regime: Annotated[str, Option(help="augment or replace")] = "augment"
+    allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again where too few")] = False
+    held_out: Annotated[list[Path] | None, Option(help="validation or test rows, of which the blend may hold none")] = (
+        None
+    )
+    dial: Annotated[str | None, Option(help="of a study's pool")] = None
+    level: Annotated[str | None, Option(help="of a study's pool")] = None
+    seed: Seed = 0
+
+    def mix_files(self, real: Path, synthetic: Path | None, columns: Columns, regime: Regime) -> room.Blend:
+        """The blend of two files."""
+        if synthetic is None:
+            raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
+        blend = room.mix_corpora(
+            columns.load(real, labelled=True),
+            columns.load(synthetic, origin="synthetic", labelled=True),
+            share=self.share,
+            regime=regime,
+            seed=self.seed,
+            allow_repeats=self.allow_repeats,
+        )
+        for path in self.held_out or ():
+            NoLeaks(columns.load(path).texts).check(blend.corpus, when=f"of {path}")
+        return blend
+
+    def mix_study(self, path: Path) -> room.Blend:
+        """The blend of a study's real rows and one of its pools."""
+        from cuvee.study.pools import usable_draws
+        from cuvee.study.trials import mix_cell
+
+        if self.dial is None or self.level is None:
+            raise ConfigError(f"{path} is a study: which of its pools? give --dial and --level, such as those it plans")
+        pool, named = f"{self.dial}={self.level}", f"--dial {self.dial} --level {self.level}"
+        with options.open_shown(path) as flow:
+            known = [level.key for level in flow.pools]
+            if pool not in known:
+                raise ConfigError(f"{named}: no such pool; valid: {', '.join(known)}")
+            rows = flow.study.rows_per_label
+            cell = Cell(kind="blend", dial=self.dial, level=self.level, share=self.share, rows_per_label=rows)
+            draws = {level.key: blocks for level, blocks in usable_draws(flow.study, flow.pools).items()}
+            if not draws.get(pool):
+                raise ConfigError(f"{named}: its pool fills no draw that the others of its dial fill")
+            draw = Draw(generation=draws[pool][0], sampling=self.seed, training=0)
+            return mix_cell(flow.study, flow.pools, cell, draw)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlendOutput(Output):
     """A file of a blend, or a folder of it with its card."""
 
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV; or a folder: a dataset with its card")
-    ] = Path("blend.parquet")
+    out: Annotated[Path, Option("--out", "-o", help="Parquet, JSONL or CSV; or a folder: a dataset with its card")] = (
+        Path("blend.parquet")
+    )
 
 
 @may_trust
 def mix(
     ctx: typer.Context,
-    real: Annotated[Path, typer.Argument(help="real rows; or study.yaml or a run folder")],
+    real: Annotated[Path, Argument(help="real rows; or study.yaml or a run folder")],
     how: Mixing,
     hub: Hub,
     columns: Annotated[Columns, UNGROUPED],
     output: BlendOutput,
-    synthetic: Annotated[Path | None, typer.Argument(help="synthetic rows")] = None,
-    seed: Seed = 0,
+    synthetic: Annotated[Path | None, Argument(help="synthetic rows")] = None,
 ) -> None:
     """Mix real and synthetic rows at an exact share, and write the blend."""
-    out, regime = output.out, choose_name(how.regime, get_args(Regime), "--regime")
+    out, regime = output.out, options.choose_name(how.regime, get_args(Regime), "--regime")
     if how.share == 1 and regime == "augment":
         raise ConfigError(
             "--share 1: augment keeps all real rows, so it is never reached; lower it, or --regime replace"
         )
     columns = columns.checked(ctx, real, synthetic)
-    check_guard(ctx, out.suffix)
+    options.check_guard(ctx, out.suffix)
     is_folder = out.suffix not in OUTPUTS
     if is_folder:
         check_folder(out, replaces=is_dataset)
     else:
-        refuse_options(ctx, option_names(Hub), f"{out} is one file; a dataset with its card is a folder, --out FOLDER")
+        why = f"{out} is one file; a dataset with its card is a folder, --out FOLDER"
+        refuse_options(ctx, ["licence", "language", "push", "public"], why)
     card = hub.describe(ctx, out.name)
-    if is_study(real):
-        refuse_options(ctx, [*UNGROUPED, "synthetic", "regime", "allow_repeats", "held_out"], IN_STUDY)
-        blend = _mix_study(real, how, seed)
+    if options.is_study(real):
+        refuse_options(ctx, [*UNGROUPED, "synthetic", "regime", "allow_repeats", "held_out"], options.IN_STUDY)
+        blend = how.mix_study(real)
     else:
         refuse_options(ctx, ["dial", "level"], "it names a pool of a study; these are plain files")
-        if synthetic is None:
-            raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
-        blend = mix_corpora(
-            columns.load(real, labelled=True),
-            columns.load(synthetic, origin="synthetic", labelled=True),
-            share=how.share,
-            regime=regime,
-            seed=seed,
-            allow_repeats=how.allow_repeats,
-        )
-        for path in how.held_out or ():
-            NoLeaks(columns.load(path).texts).check(blend.corpus, when=f"of {path}")
+        blend = how.mix_files(real, synthetic, columns, regime)
+    weights = blend.weighing if blend.is_weighted else ""
     if is_folder:
-        made = Reproduction(command=told_command(ctx), seed=seed, fingerprints={"blend": blend.corpus.fingerprint})
-        write_dataset(out, blend.corpus, _render_card(change(card, reproduction=made), blend))
+        told = options.told_command(ctx)
+        made = Reproduction(command=told, seed=how.seed, fingerprints={"blend": blend.corpus.fingerprint})
+        models = SyntheticPart(model=", ".join(sorted({g for g in blend.corpus.table["generator"].to_pylist() if g})))
+        facts = change(card, reproduction=made, task=blend.corpus.task)
+        text = render_card(facts, blend.composition, synthetic=models, weights=weights)
+        write_dataset(out, blend.corpus, text)
     else:
         write_corpus(blend.corpus, out, guard_cells=output.guard_cells)
     address = push_dataset(out, hub.push, private=not hub.public) if hub.push is not None else None
-    if output.json:
-        made_of = show.composition_to_json(blend.composition)
-        console.show_json({**made_of, "effective_rows": blend.effective_rows, "path": str(out), "pushed": address})
-    else:
-        show.show_composition(blend.composition)
-        if blend.is_weighted:
-            console.out.print(blend.weighing, soft_wrap=True)
-        console.out.print(f"wrote {out}" + (f"; pushed to {address}" if address else ""))
-
-
-def _mix_study(path: Path, how: Mixing, seed: int) -> Blend:
-    if how.dial is None or how.level is None:
-        raise ConfigError(f"{path} is a study: which of its pools? give --dial and --level, such as those it plans")
-    pool = f"{how.dial}={how.level}"
-    with open_shown(path, None, Display()) as flow:
-        known = [level.key for level in flow.pools]
-        if pool not in known:
-            raise ConfigError(f"--dial {how.dial} --level {how.level}: no such pool; valid: {', '.join(known)}")
-        cell = Cell(
-            kind="blend", dial=how.dial, level=how.level, share=how.share, rows_per_label=flow.study.rows_per_label
-        )
-        draws = {k.key: blocks for k, blocks in usable_draws(flow.study, flow.pools).items()}
-        if not draws.get(pool):
-            raise ConfigError(
-                f"--dial {how.dial} --level {how.level}: its pool fills no draw that the others of its dial fill"
-            )
-        first = draws[pool][0]
-        return mix_cell(flow.study, flow.pools, cell, Draw(generation=first, sampling=seed, training=0))
-
-
-def _render_card(facts: CardFacts, blend: Blend) -> str:
-    models = sorted({g for g in blend.corpus.table["generator"].to_pylist() if g})
-    return render_card(
-        change(facts, task=blend.corpus.task),
-        blend.composition,
-        synthetic=SyntheticPart(model=", ".join(models)),
-        weights=blend.weighing if blend.is_weighted else "",
+    counts = show.composition_object(blend.composition)
+    output(
+        {**counts, "effective_rows": blend.effective_rows, "path": out, "pushed": address},
+        show.write_composition(blend.composition),
+        *([weights] if weights else []),
+        f"wrote {out}" + (f"; pushed to {address}" if address else ""),
     )
 
 
+# --- replace ---
 @dataclass(frozen=True, kw_only=True)
 class Replacing:
     """How many rows paraphrases stand in for: m_p of each of r source rows of a label."""
 
-    m_p: Annotated[int, typer.Option(min=0, help="paraphrases of each source row")]
-    r: Annotated[int, typer.Option(min=1, help="source rows of each label")] = 2
-    max_m_p: Annotated[
-        int | None, typer.Option(min=0, help="the largest --m-p of a series, so that its members nest")
-    ] = None
+    m_p: Annotated[int, Option(min=0, help="paraphrases of each source row")]
+    r: Annotated[int, Option(min=1, help="source rows of each label")] = 2
+    max_m_p: Annotated[int | None, Option(min=0, help="the largest --m-p of a series, so that its members nest")] = None
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplacedOutput(Output):
     """A file of rows of which some were replaced."""
 
-    out: OutFile = Path("replaced.parquet")
+    out: Annotated[Path, Option("--out", "-o", help="Parquet, JSONL or CSV")] = Path("replaced.parquet")
 
 
-@expand_options
+@options.expand_options
 def replace(
     ctx: typer.Context,
-    base: Annotated[Path, typer.Argument(help="rows of which some are replaced")],
-    paraphrases: Annotated[Path, typer.Argument(help="paraphrases of rows of BASE")],
+    base: Annotated[Path, Argument(help="rows of which some are replaced")],
+    paraphrases: Annotated[Path, Argument(help="paraphrases of rows of BASE")],
     how: Replacing,
     columns: Annotated[Columns, PLAIN],
     output: ReplacedOutput,
-    seed: Seed = 0,
 ) -> None:
     """Let m_p paraphrases of each of r rows of a label stand in for other rows; --group names the source row."""
     output.check(ctx)
     if how.max_m_p is not None and how.max_m_p < how.m_p:
         raise ConfigError(f"--max-m-p {how.max_m_p} is below --m-p {how.m_p}; give the largest --m-p of the series")
     columns = columns.checked(ctx, base, paraphrases)
-    made = replace_with_paraphrases(
-        change(columns, group=None).load(base, labelled=True),
-        columns.load(paraphrases, origin="synthetic", labelled=True),
-        m_p=how.m_p,
-        r=how.r,
-        seed=seed,
-        max_m_p=how.max_m_p,
-    )
+    rows = change(columns, group=None).load(base, labelled=True)
+    others = columns.load(paraphrases, origin="synthetic", labelled=True)
+    made = room.replace_with_paraphrases(rows, others, **asdict(how))
     write_corpus(made.corpus, output.out, guard_cells=output.guard_cells)
-    if output.json:
-        told = {name: getattr(made, name) for name in ("m_p", "r", "m_r")}
-        labels = {name: asdict(found) for name, found in made.labels.items()}
-        rows = {"path": str(output.out), "rows": len(made.corpus)}
-        console.show_json({**rows, **told, "labels": labels, "unused": dict(made.unused)})
-    else:
-        console.out.print(f"{made}\nwrote {output.out}")
+    told = {name: getattr(made, name) for name in ("m_p", "r", "m_r", "labels", "unused")}
+    output({"path": output.out, "rows": len(made.corpus), **told}, f"{made}\nwrote {output.out}")

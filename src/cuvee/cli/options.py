@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import typer
+from rich.console import RenderableType
+from typer import Argument, Option
 
 from cuvee._version import __version__
-from cuvee.cli.console import Display
+from cuvee.cli import console
 from cuvee.corpus import SCHEMA, Corpus, Origin, Task, load_corpus, read_columns
 from cuvee.corpus.files import OUTPUTS
 from cuvee.corpus.table import LATER
@@ -26,15 +28,41 @@ if TYPE_CHECKING:
     from cuvee.study import Flow
 
 C = TypeVar("C", bound=str)
+Command = Callable[..., None]
 _NAMED = inspect.Parameter.KEYWORD_ONLY
 
+Trust = Annotated[
+    list[str] | None,
+    Option(
+        metavar="MODULE",
+        help="allow code of this module of your own, again and again; a study that names it, module:Name, is code then",
+    ),
+]
+Label = Annotated[str | None, Option(help="column of the label")]
+Text = Annotated[str | None, Option(help="column of the input")]
+Out = Annotated[Path | None, Option("--out", "-o", help="where to write")]
+Seed = Annotated[int, Option(min=0)]
+EncoderName = Annotated[str, Option(help="minilm, hashing, or a sentence-transformers model")]
+Target = Annotated[Path, Argument(help="study.yaml or a run folder")]
+Metrics = Annotated[list[str] | None, Option(help="only these metrics; all: every one")]
+Against = Annotated[Path | None, Option(help="real rows: adds shift and label agreement")]
+GuardCells = Annotated[
+    bool, Option("--guard-cells/--no-guard-cells", help="CSV: an apostrophe before what a spreadsheet would run")
+]
 
-def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+IN_STUDY = "a study takes it from study.yaml"
+PLAIN = ("text", "label", "group")
+GROUPED = (*PLAIN, "context", "task")
+UNGROUPED = ("text", "label", "context", "task")
+"""Columns that commands take."""
+
+
+# --- commands ---
+def expand_options(command: Command) -> Command:
     """Let a parameter whose type is a dataclass stand for options: one a field, or those that ``Annotated`` lists."""
-    signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., object], Sequence[str]]] = {}
-    for each in signature.parameters.values():
+    for each in inspect.signature(command, eval_str=True).parameters.values():
         kind, *listed = get_args(each.annotation) if get_origin(each.annotation) is Annotated else (each.annotation,)
         if not is_dataclass(kind):
             parameters.append(each.replace(kind=_NAMED))
@@ -53,7 +81,7 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     return _with_parameters(functools.wraps(command)(run), parameters)
 
 
-def may_trust(command: Callable[..., None]) -> Callable[..., None]:
+def may_trust(command: Command) -> Command:
     """Give ``--trust`` to a command that opens a study, a run folder or a model, which may name the user's own code."""
     expanded = expand_options(command)
     option = inspect.Parameter("trust", _NAMED, default=None, annotation=Trust)
@@ -66,48 +94,20 @@ def may_trust(command: Callable[..., None]) -> Callable[..., None]:
     return _with_parameters(named, [*inspect.signature(expanded).parameters.values(), option])
 
 
-def _with_parameters(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+def _with_parameters(command: Command, parameters: Sequence[inspect.Parameter]) -> Command:
     """The command with the parameters that typer is to see."""
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     vars(command)["__signature__"] = inspect.Signature(parameters)
     return command
 
 
-def option_names(*groups: type) -> list[str]:
-    """The options of groups."""
-    return [each.name for group in groups for each in fields(group)]
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether the user gave an option."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
-Trust = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="MODULE",
-        help="allow code of this module of your own, again and again; a study that names it, module:Name, is code then",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
-Text = Annotated[str | None, typer.Option(help="column of the input")]
-Label = Annotated[str | None, typer.Option(help="column of the label")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="where to write")]
-Seed = Annotated[int, typer.Option(min=0)]
-EncoderName = Annotated[str, typer.Option(help="minilm, hashing, or a sentence-transformers model")]
-TaskName = Annotated[str, typer.Option(help="classification, generation or retrieval")]
-Context = Annotated[str | None, typer.Option(help="column of what a question is about, for the task generation")]
-Target = Annotated[Path, typer.Argument(help="study.yaml or a run folder")]
-Group = Annotated[str | None, typer.Option(help="column of what belongs together: a source, a document")]
-Metrics = Annotated[list[str] | None, typer.Option(help="only these metrics; all: every one")]
-Against = Annotated[Path | None, typer.Option(help="real rows: adds shift and label agreement")]
-
-PLAIN = ("text", "label", "group")
-GROUPED = (*PLAIN, "context", "task")
-UNGROUPED = ("text", "label", "context", "task")
-"""Columns that commands take."""
-GuardCells = Annotated[
-    bool, typer.Option("--guard-cells/--no-guard-cells", help="CSV: an apostrophe before what a spreadsheet would run")
-]
-
-
-def refuse_options(ctx: typer.Context, names: Sequence[str], why: str) -> None:
+def refuse_options(ctx: typer.Context, names: Iterable[str], why: str) -> None:
     """Refuse options that were given but would have no effect.
 
     Raises:
@@ -118,49 +118,97 @@ def refuse_options(ctx: typer.Context, names: Sequence[str], why: str) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} has no effect here: {why}")
 
 
-def is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether the user gave an option."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+def refuse_others(ctx: typer.Context, *allowed: str, why: str = IN_STUDY) -> None:
+    """Refuse whatever was given but the options allowed, ``--json`` and ``--trust``."""
+    refuse_options(ctx, (name for name in ctx.params if name not in (*allowed, "json", "trust")), why)
 
 
-IN_STUDY = "a study takes it from study.yaml"
-COLUMNS = ("text", "label")
-ENDPOINT = ("base_url", "model", "api", "api_key_env")
+def check_pairs(ctx: typer.Context, **needs: str) -> None:
+    """Refuse options without the one that each of them goes with."""
+    for name, other in needs.items():
+        if not is_given(ctx, other):
+            refuse_options(ctx, [name], f"it goes with --{other.replace('_', '-')}")
 
 
+def choose_name(given: str, valid: Sequence[C], option: str) -> C:
+    """One of the valid names, else a ConfigError that names the option."""
+    for name in valid:
+        if given == name:
+            return name
+    raise ConfigError(f"{option} is {given!r}; {nearest_name(given, valid)}")
+
+
+def told_command(ctx: typer.Context) -> str:
+    """The command as it was given, for a card or a page."""
+    return shlex.join(["cuvee", *cast("list[str]", ctx.obj)])
+
+
+# --- studies ---
 def is_study(path: Path) -> bool:
     """Whether a path is a study.yaml or a run folder."""
     return path.suffix in (".yaml", ".yml") or (path / "study.yaml").is_file()
 
 
-@contextmanager
-def open_shown(path: Path, out: Path | None, display: Display) -> Iterator[Flow]:
-    """A study opened from study.yaml or from a run folder, with progress on stderr."""
+def find_study(path: Path) -> Path:
+    """The study.yaml that a path is, or that is in the run folder there."""
     if path.is_dir() and not (path / "study.yaml").is_file():
         raise InputError(f"{path}: not a run folder (it has no study.yaml); give study.yaml or a run folder")
-    folder = out or (path if path.is_dir() else None)
-    config = path / "study.yaml" if path.is_dir() else path
+    return path / "study.yaml" if path.is_dir() else path
+
+
+@contextmanager
+def open_shown(path: Path, out: Path | None = None) -> Iterator[Flow]:
+    """A study opened from study.yaml or from a run folder, with progress on stderr."""
+    from cuvee.config import read_config
     from cuvee.study import open_study
 
-    if path.is_dir():
-        _check_copy(path, config)
-    with display, open_study(config, out=folder, listener=display) as flow:
-        yield flow
-
-
-def _check_copy(folder: Path, config: Path) -> None:
-    """Say of a run folder's study.yaml that cannot be read how it is written again."""
-    from cuvee.config import read_config
-
+    config, folder = find_study(path), path if path.is_dir() else None
     try:
-        read_config(config)
+        given = config if folder is None else read_config(config)
     except ConfigError as exc:
         raise ConfigError(
             f"{exc}; this is the run folder's copy: with your own study.yaml "
             f"`cuvee run study.yaml --out {shlex.quote(str(folder))}` writes it again, and goes on "
             "with all that is there"
         ) from exc
+    with console.Display() as display, open_study(given, out=out or folder, listener=display) as flow:
+        yield flow
+
+
+# --- groups of options ---
+@dataclass(frozen=True, kw_only=True)
+class Tell:
+    """How the result of a command is told: in tables and sentences, or as one JSON object."""
+
+    json: Annotated[bool, Option("--json", help="print one JSON object on stdout")] = False
+
+    def __call__(self, value: object, *shown: RenderableType) -> None:
+        """Print the object, or what is shown in its place; a sentence is never wrapped, so that paths can be copied."""
+        if self.json:
+            console.show_json(value)
+        else:
+            for each in shown:
+                console.out.print(each, soft_wrap=isinstance(each, str))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Tell):
+    """Where rows are written, and how what was done is told."""
+
+    out: Annotated[Path, Option("--out", "-o", help="Parquet, JSONL or CSV")]
+    guard_cells: GuardCells = False
+
+    def check(self, ctx: typer.Context) -> None:
+        """Refuse a kind of file that there is not, before anything is made."""
+        if self.out.suffix not in OUTPUTS:
+            raise ConfigError(f"--out {self.out}: unknown kind of file; use {', '.join(OUTPUTS)}")
+        check_guard(ctx, self.out.suffix)
+
+
+def check_guard(ctx: typer.Context, suffix: str) -> None:
+    """Refuse ``--guard-cells`` where no CSV is written."""
+    if suffix != ".csv":
+        refuse_options(ctx, ["guard_cells"], "it is for a CSV")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,14 +217,19 @@ class Columns:
 
     text: Text = None
     label: Label = None
-    group: Group = None
-    context: Context = None
-    task: TaskName = "classification"
+    group: Annotated[str | None, Option(help="column of what belongs together: a source, a document")] = None
+    context: Annotated[str | None, Option(help="column of what a question is about, for the task generation")] = None
+    task: Annotated[str, Option(help="classification, generation or retrieval")] = "classification"
     files: tuple[Path | None, ...] = ()
+
+    @property
+    def chosen_task(self) -> Task:
+        """The task, if there is one of this name."""
+        return choose_name(self.task, get_args(Task), "--task")
 
     def checked(self, ctx: typer.Context, *files: Path | None) -> Columns:
         """With the files that a command reads; a task that there is not is refused, and a column it has no use for."""
-        if choose_name(self.task, get_args(Task), "--task") != "generation":
+        if self.chosen_task != "generation":
             refuse_options(ctx, ["context"], f"it is for --task generation, this one is {self.task}")
         return replace(self, files=files)
 
@@ -186,17 +239,11 @@ class Columns:
         The columns that a user names may be those of another of the ``files`` alone: one that Cuvée wrote is read by
         its own then, so that synthetic rows go with the real ones that they are like.
         """
-        own = self._is_of_others(path)
+        text, label, context = (None,) * 3 if self._is_of_others(path) else (self.text, self.label, self.context)
         return load_corpus(
-            path,
-            text=None if own else self.text,
-            label=None if own else self.label,
-            group=self.group,
-            context=None if own else self.context,
-            origin=origin,
-            task=choose_name(self.task, get_args(Task), "--task"),
-            labelled=labelled,
-        )
+            path, text=text, label=label, group=self.group, context=context,
+            origin=origin, task=self.chosen_task, labelled=labelled,
+        )  # fmt: skip
 
     def load_other(self, path: Path) -> Corpus:
         """The rows of a file that need not have groups, such as the real rows that paraphrases came from."""
@@ -212,77 +259,25 @@ class Columns:
         return any(named <= set(read_columns(other)) for other in self.files if other is not None)
 
 
-def choose_name(given: str, valid: Sequence[C], option: str) -> C:
-    """One of the valid names, else a ConfigError that names the option."""
-    for name in valid:
-        if given == name:
-            return name
-    raise ConfigError(f"{option} is {given!r}; {nearest_name(given, valid)}")
-
-
-OutFile = Annotated[Path, typer.Option("--out", "-o", help="Parquet, JSONL or CSV")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """Where rows are written, and how what was done is told."""
-
-    out: OutFile
-    guard_cells: GuardCells = False
-    json: Json = False
-
-    def check(self, ctx: typer.Context) -> None:
-        """Refuse a kind of file that there is not, before anything is made."""
-        check_output(self.out)
-        check_guard(ctx, self.out.suffix)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Hub:
     """What the card of a dataset or a model says, and where both are uploaded to."""
 
-    licence: Annotated[str, typer.Option(help="as the hub names it: cc-by-4.0, apache-2.0")] = "other"
-    licence_name: Annotated[str, typer.Option(help="where the licence is 'other'")] = "unstated"
-    real_licence: Annotated[str, typer.Option(help="terms of the real rows, in words")] = ""
-    synthetic_licence: Annotated[str, typer.Option(help="terms of the synthetic rows, in words")] = ""
-    language: Annotated[list[str] | None, typer.Option(help="of the texts: en")] = None
-    push: Annotated[str | None, typer.Option(help="upload to the hub as NAMESPACE/NAME; needs HF_TOKEN")] = None
-    public: Annotated[bool, typer.Option("--public", help="with --push: for all to see")] = False
+    licence: Annotated[str, Option(help="as the hub names it: cc-by-4.0, apache-2.0")] = "other"
+    language: Annotated[list[str] | None, Option(help="of the texts: en")] = None
+    push: Annotated[str | None, Option(help="upload to the hub as NAMESPACE/NAME; needs HF_TOKEN")] = None
+    public: Annotated[bool, Option("--public", help="with --push: for all to see")] = False
 
     def describe(self, ctx: typer.Context, name: str) -> CardFacts:
         """The facts of a card, checked before anything is made."""
         from cuvee.report import CardFacts, Licences
 
-        if self.push is None:
-            refuse_options(ctx, ["public"], "it goes with --push")
+        check_pairs(ctx, public="push")
         try:
-            terms = Licences(
-                blend=self.licence, name=self.licence_name, real=self.real_licence, synthetic=self.synthetic_licence
-            )
+            terms = Licences(blend=self.licence)
         except ValueError as exc:
             raise ConfigError(f"--licence: {exc}") from exc
         try:
             return CardFacts(name=name, version=__version__, languages=self.language or [], licences=terms)
         except ValueError as exc:
             raise ConfigError(str(exc).replace("languages has", "--language is")) from exc
-
-
-def told_command(ctx: typer.Context) -> str:
-    """The command as it was given, for a card or a page."""
-    return shlex.join(["cuvee", *cast("list[str]", ctx.obj)])
-
-
-def check_output(out: Path) -> None:
-    """Refuse a file to write whose kind is not known, before anything is made.
-
-    Raises:
-        ConfigError: naming the kinds that are.
-    """
-    if out.suffix not in OUTPUTS:
-        raise ConfigError(f"--out {out}: unknown kind of file; use {', '.join(OUTPUTS)}")
-
-
-def check_guard(ctx: typer.Context, suffix: str) -> None:
-    """Refuse ``--guard-cells`` where no CSV is written."""
-    if suffix != ".csv":
-        refuse_options(ctx, ["guard_cells"], "it is for a CSV")

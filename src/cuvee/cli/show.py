@@ -1,66 +1,19 @@
-"""What the terminal shows when work is done: tables, verdicts, JSON."""
+"""What the terminal shows when work is done: tables, verdicts, and what their JSON holds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from cuvee.cli import console
-from cuvee.records import (
-    Advice,
-    Cell,
-    Comparison,
-    Composition,
-    Estimate,
-    FailedTrials,
-    Measurement,
-    Scores,
-    name_score,
-)
-
-
-def estimate_to_json(estimate: Estimate) -> dict[str, object]:
-    """``{"value", "low", "high", ...}``."""
-    return asdict(estimate)
-
-
-def measurement_object(measurement: Measurement) -> dict[str, object]:
-    """Provenance, and every number under its name in the METRICS table."""
-    from cuvee.measure import measurement_to_json
-
-    return cast("dict[str, object]", json.loads(measurement_to_json(measurement)))
-
-
-def comparison_object(comparison: Comparison) -> dict[str, object]:
-    """What was compared and how, then each metric's numbers and differences, one a corpus."""
-    return cast("dict[str, object]", asdict(comparison))
-
-
-def scores_to_json(scores: Scores) -> dict[str, object]:
-    """Every score under its name."""
-    return {"n": scores.n, **{name: estimate_to_json(e) for name, e in scores.values.items()}}
-
-
-def show_values(title: str, values: Mapping[str, Estimate]) -> None:
-    """A table of numbers with their intervals, a part for each family of metrics; p-values where there are tests."""
-    from cuvee.measure import METRICS
-
-    tested = any(e.p_value is not None for e in values.values())
-    table = console.make_table(title, "metric")
-    for column in ("value", "95% interval", *(["p"] if tested else [])):
-        table.add_column(column, justify="right", no_wrap=True)
-    families = [METRICS[name].family if name in METRICS else "" for name in values]
-    for (name, e), family, after in zip(values.items(), families, [*families[1:], families[-1:]], strict=True):
-        interval = "" if e.low is None or e.high is None else f"{e.low:.4g} to {e.high:.4g}"
-        p_value = "" if e.p_value is None else f"{e.p_value:.3g}"
-        table.add_row(name, f"{e.value:.4g}", interval, *([p_value] if tested else []), end_section=family != after)
-    console.out.print(table)
-
+from cuvee.cli.console import make_table, note, out
+from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, FailedTrials, Measurement, name_score
 
 _HEADS = {
     "vendi_q1": "Vendi\nq=1",
@@ -71,39 +24,86 @@ _HEADS = {
     "label_agreement": "label\nagrees",
     "leakage": "leaks",
 }
+_VARYING: dict[str, Callable[[Cell], str]] = {
+    "rows": lambda cell: str(cell.rows_per_label),
+    "loss": lambda cell: cell.loss,
+    "trainer": lambda cell: cell.trainer,
+}
+_KINDS = {"synthetic-only": "{0.dial}={0.level} alone", "real-only": "real rows", "real-duplicated": "real repeated"}
+_SHOWN = 8
+_ABOUT_SHAPES = (
+    "(A shape compares levels with each other. Whether the best blend beats the real rows is another question.)"
+)
 
 
-def show_measurements(measurements: Mapping[str, Measurement]) -> None:
+def measurement_object(measurement: Measurement) -> dict[str, object]:
+    """Provenance, and every number under its name in the METRICS table."""
+    from cuvee.measure import measurement_to_json
+
+    return cast("dict[str, object]", json.loads(measurement_to_json(measurement)))
+
+
+def composition_object(made: Composition) -> dict[str, object]:
+    """Everything that was counted."""
+    return {**asdict(made), "rows": made.rows, "words": made.words}
+
+
+def write_interval(estimate: Estimate, form: str = ".4g") -> str:
+    """``LOW to HIGH``; empty where no interval is known."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{estimate.low:{form}} to {estimate.high:{form}}"
+
+
+def write_p(estimate: Estimate) -> str:
+    """The p-value; empty where nothing was tested."""
+    return "" if estimate.p_value is None else f"{estimate.p_value:.3g}"
+
+
+def tabulate_values(title: str, values: Mapping[str, Estimate]) -> Table:
+    """Numbers with their intervals, a part for each family of metrics; p-values where there are tests."""
+    from cuvee.measure import METRICS
+
+    tested = any(e.p_value is not None for e in values.values())
+    rows: list[list[str] | None] = []
+    family = ""
+    for name, e in values.items():
+        own = METRICS[name].family if name in METRICS else ""
+        if rows and own != family:
+            rows.append(None)
+        rows.append([name, f"{e.value:.4g}", write_interval(e), *([write_p(e)] if tested else [])])
+        family = own
+    return make_table(title, ["metric", "value", "95% interval", *(["p"] if tested else [])], rows)
+
+
+def tabulate_measurements(measurements: Mapping[str, Measurement]) -> Table:
     """Pools side by side: one row each, the main numbers."""
     shown = [name for name in _HEADS if any(name in m.values for m in measurements.values())]
-    table = console.make_table("measured", "corpus")
-    table.columns[0].max_width = 26 if console.out.is_terminal else None
-    table.add_column("n", justify="right", no_wrap=True)
-    for name in shown:
-        table.add_column(_HEADS[name], justify="right", no_wrap=True)
-    for name, measurement in measurements.items():
-        cells = [f"{measurement.values[c].value:.3g}" if c in measurement.values else "" for c in shown]
-        table.add_row(name, str(measurement.n), *cells)
-    console.out.print(table)
+    rows = (
+        [name, str(m.n), *(f"{m.values[c].value:.3g}" if c in m.values else "" for c in shown)]
+        for name, m in measurements.items()
+    )
+    table = make_table("measured", ["corpus", "n", *(_HEADS[name] for name in shown)], rows)
+    table.columns[0].max_width = 26 if out.is_terminal else None
+    return table
 
 
-def show_comparison(comparison: Comparison) -> None:
+def list_comparison(comparison: Comparison) -> Iterable[RenderableType]:
     """Numbers side by side, and each corpus less the first one; an interval that spans no zero is bold."""
     first = comparison.names[0]
     how = [f"{comparison.rows} rows each", f"encoder {comparison.encoder}"]
     how += [f"mean of {comparison.draws} draws"] if comparison.draws > 1 else []
     how += [f"words after the first {comparison.words} do not count in lexical numbers"] if comparison.words else []
-    table = console.make_table(", ".join(how), "metric")
-    for name in comparison.names:
-        table.add_column(name, justify="right")
-    for name in comparison.names[1:]:
-        table.add_column(f"{name} - {first}", justify="right")
-    for metric, values in comparison.values.items():
-        cells = ["" if e is None else f"{e.value:.4g}" for e in values]
-        table.add_row(metric, *cells, *(_difference(e) for e in comparison.differences[metric][1:]))
-    console.out.print(table)
-    for note in comparison.notes:
-        console.out.print(f"note: {note}", style="yellow")
+    heads = ["metric", *comparison.names, *(f"{name} - {first}" for name in comparison.names[1:])]
+    rows = (
+        [
+            metric,
+            *("" if e is None else f"{e.value:.4g}" for e in values),
+            *map(_difference, comparison.differences[metric][1:]),
+        ]
+        for metric, values in comparison.values.items()
+    )
+    return [make_table(", ".join(how), heads, rows, wrap=True), *map(note, comparison.notes)]
 
 
 def _difference(estimate: Estimate | None) -> str | Text:
@@ -115,95 +115,58 @@ def _difference(estimate: Estimate | None) -> str | Text:
     return Text(shown, style="bold") if estimate.low > 0 or estimate.high < 0 else shown
 
 
-def show_composition(composition: Composition) -> None:
+def write_composition(composition: Composition) -> Text:
     """What a blend really holds."""
     texts = "" if composition.unique_texts is None else f" with {composition.unique_texts} texts"
     words = "" if composition.words is None else f"; {composition.words} words"
-    console.out.print(
+    return Text(
         f"{composition.rows} rows: {composition.real_rows} real, {composition.synthetic_rows} synthetic "
         f"(share {composition.share:.3f}); {composition.unique_rows} distinct{texts}, "
         f"no row more than {composition.most_repeats} times{words}"
     )
 
 
-def composition_to_json(made: Composition) -> dict[str, object]:
-    """Everything that was counted."""
-    return {
-        "share": made.share,
-        "rows": made.rows,
-        "real_rows": made.real_rows,
-        "synthetic_rows": made.synthetic_rows,
-        "unique_rows": made.unique_rows,
-        "unique_texts": made.unique_texts,
-        "most_repeats": made.most_repeats,
-        "words": made.words,
-        "label_counts": {label: list(counts) for label, counts in made.label_counts.items()},
-        "real": None if made.real is None else asdict(made.real),
-        "synthetic": None if made.synthetic is None else asdict(made.synthetic),
-    }
-
-
-def name_cell(cell: Cell) -> str:
-    """A short name for a table."""
-    if cell.kind == "blend":
-        return f"{cell.dial}={cell.level}"
-    if cell.kind == "synthetic-only":
-        return f"{cell.dial}={cell.level} alone"
-    return "real rows" if cell.kind == "real-only" else "real repeated"
-
-
-def show_advice(advice: Advice) -> None:
-    """The verdict, the shapes, and the best cells."""
+def list_advice(advice: Advice) -> Iterable[RenderableType]:
+    """The best cells, the shapes, and the verdict."""
     from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
 
-    score = "acc." if advice.score == "accuracy" else name_score(advice.score)
-    several: dict[str, Callable[[Cell], str]] = {  # what all cells have in common needs no column
-        "rows": lambda cell: str(cell.rows_per_label),
-        "loss": lambda cell: cell.loss,
-        "trainer": lambda cell: cell.trainer,
-    }
-    shown = [name for name, read in several.items() if len({read(s.cell) for s in advice.cells}) > 1]
-    table = console.make_table("best cells, and the real rows (validation; gains in points)", "cell")
-    for column in ("share", *shown, score):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("over real rows", "over repeated"):
-        table.add_column(column, justify="right", min_width=12, overflow="fold")
-    ranked = sorted(advice.cells, key=lambda s: -s.accuracy)
-    real = [s for s in ranked[8:] if s.cell.kind == "real-only"]
-    for summary in [*ranked[:8], *real]:
-        gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
-        table.add_row(
-            name_cell(summary.cell),
-            f"{summary.share:.2f}",
-            *(several[name](summary.cell) for name in shown),
-            f"{100 * summary.accuracy:.1f}%",
-            gains.get("real-only", ""),
-            gains.get("real-duplicated", ""),
-        )
-    console.out.print(table)
+    yield _tabulate_cells(advice)
     for shape in advice.shapes:
         means = ", ".join(f"{level}: {100 * m:.1f}%" for level, m in zip(shape.levels, shape.means, strict=True))
-        note = f" ({shape.note})" if shape.note else ""
-        console.out.print(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{note}")
-    if advice.shapes:
-        console.out.print(
-            "(A shape compares levels with each other. Whether the best blend beats the real rows is another question.)"
-        )
-    for found in advice.by_rows:
-        console.out.print(write_rows(found, advice.score))
+        about = f" ({shape.note})" if shape.note else ""
+        yield Text(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{about}")
+    told = [_ABOUT_SHAPES] if advice.shapes else []
+    told += [write_rows(found, advice.score) for found in advice.by_rows]
     if advice.optimism is not None:
-        console.out.print(write_optimism(advice.optimism, confirmed_best(advice)))
+        told.append(write_optimism(advice.optimism, confirmed_best(advice)))
     if advice.sensitivity is not None:
-        console.out.print(write_sensitivity(advice.sensitivity))
-        for lost in advice.sensitivity.lost:
-            console.out.print(str(lost))
-    console.out.print()
-    console.out.print(f"Verdict: {advice.decision}. {advice.sentence}", style="bold")
+        told += [write_sensitivity(advice.sensitivity), *map(str, advice.sensitivity.lost)]
+    yield from map(Text, [*told, ""])
+    yield Text(f"Verdict: {advice.decision}. {advice.sentence}", style="bold")
 
 
-def show_failed(failed: FailedTrials, folder: Path) -> None:
-    """How many trials failed, why most often, and where all of them are listed."""
+def _tabulate_cells(advice: Advice) -> Table:
+    """The best cells and the real rows; what all cells have in common needs no column."""
+    score = "acc." if advice.score == "accuracy" else name_score(advice.score)
+    varying = [name for name, read in _VARYING.items() if len({read(s.cell) for s in advice.cells}) > 1]
+    ranked = sorted(advice.cells, key=lambda s: -s.accuracy)
+    rows = []
+    for summary in [*ranked[:_SHOWN], *(s for s in ranked[_SHOWN:] if s.cell.kind == "real-only")]:
+        cell = summary.cell
+        gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
+        name, read = _KINDS.get(cell.kind, "{0.dial}={0.level}").format(cell), [_VARYING[v](cell) for v in varying]
+        over = [gains.get(baseline, "") for baseline in ("real-only", "real-duplicated")]
+        rows.append([name, f"{summary.share:.2f}", *read, f"{100 * summary.accuracy:.1f}%", *over])
+    heads = ["cell", "share", *varying, score, "over real rows", "over repeated"]
+    table = make_table("best cells, and the real rows (validation; gains in points)", heads, rows)
+    for column in table.columns[-2:]:
+        column.min_width, column.no_wrap, column.overflow = 12, False, "fold"
+    return table
+
+
+def list_failed(failed: FailedTrials | None, folder: Path) -> list[RenderableType]:
+    """How many trials failed, why most often, and where all of them are listed; nothing where none did."""
     page = folder / "report.html"
     listed = f"; each is listed in {page}, Failed trials" if page.is_file() else ""
     again = "to run the study again tries them again"
-    console.out.print(f"{failed}{listed}; {again}", style="yellow", soft_wrap=True)
+    return [] if failed is None else [Text(f"{failed}{listed}; {again}", style="yellow")]

@@ -1,91 +1,110 @@
-"""A whole study: run it, begin one, see its advice and its report."""
+"""A whole study: begin one, plan it, run it, watch it, read its advice and its report, mend what is damaged."""
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
+import sqlite3
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.table import Table
+from typer import Argument, Option
 
-from cuvee.characters import check_name
 from cuvee.cli import console, show
-from cuvee.cli.console import Display
-from cuvee.cli.options import Json, Label, Out, Target, Text, may_trust, open_shown
-from cuvee.config import config_schema, render_template
-from cuvee.corpus import load_corpus, read_columns
-from cuvee.corpus.table import guess_columns
-from cuvee.errors import ConfigError, InputError, TrialsFailed
-from cuvee.recommend import advice_to_json
-from cuvee.study import Flow, make_demo, open_study
-from cuvee.study.spending import account_folder
+from cuvee.cli.options import Label, Out, Target, Tell, Text, expand_options, find_study, may_trust, open_shown
+from cuvee.errors import ConfigError, InputError, RunFolderError, TrialsFailed
 
+if TYPE_CHECKING:
+    from cuvee.generate.spending import LedgerSummary
+    from cuvee.study import Flow
+    from cuvee.study.planning import StudyPlan
+    from cuvee.study.status import RunStatus
 
-def _finish(flow: Flow, display: Display, json: bool) -> None:
-    folder, seconds = flow.study.folder.path, flow.study.stages.seconds
-
-    def show_whole(**more: str) -> None:
-        taken = account_folder(folder)
-        told = {"generation": None if taken is None else asdict(taken), "seconds": seconds}
-        console.show_json({**advice_to_json(flow.advice), "report": str(folder / "report.html"), **more, **told})
-
-    try:
-        result = flow.result
-    except TrialsFailed:
-        display.stop()
-        if json:
-            show_whole()
-        raise
-    display.stop()
-    if json:
-        show_whole(blend=str(result.folder / "blend"))
-    else:
-        show.show_measurements(result.measurements)
-        show.show_advice(result.advice)
-        if result.failed is not None:
-            show.show_failed(result.failed, result.folder)
-        show.show_composition(result.composition)
-        console.out.print(f"blend:  {result.folder / 'blend'}", soft_wrap=True)
-        console.out.print(f"report: {result.report}", soft_wrap=True)
-    console.show_seconds(seconds)
+LISTED = 8
+"""Running trials and notes that are listed."""
+_NUMBERS = ("what", "number")
+_SIZES = ((86_400, "days"), (3_600, "hours"), (60, "min"))
 
 
 @may_trust
-def run(study: Target, out: Out = None, json: Json = False) -> None:
+def run(study: Target, tell: Tell, out: Out = None) -> None:
     """Run a whole study, or go on with one."""
-    display = Display()
-    with open_shown(study, out, display) as flow:
-        _finish(flow, display, json)
+    with open_shown(study, out) as flow:
+        failed = _finish(flow)
+    _tell_study(flow, tell, failed)
 
 
+@expand_options
 def demo(
+    tell: Tell,
     out: Out = None,
-    small: Annotated[bool, typer.Option("--small", help="one dial and fewer draws: about a minute")] = False,
-    json: Json = False,
+    small: Annotated[bool, Option("--small", help="one dial and fewer draws: about a minute")] = False,
 ) -> None:
     """Run the demo: BBC headlines, the embedded LLM, three dials; offline, about 8 minutes on 2 cores."""
+    from cuvee.study import make_demo, open_study
+
     folder = out or Path("runs/demo-small" if small else "runs/demo")
-    display = Display()
-    with display, open_study(make_demo(folder, small=small), out=folder, listener=display) as flow:
-        _finish(flow, display, json)
+    with console.Display() as display, open_study(make_demo(folder, small=small), out=folder, listener=display) as flow:
+        failed = _finish(flow)
+    _tell_study(flow, tell, failed)
 
 
+def _finish(flow: Flow) -> TrialsFailed | None:
+    """Do all that is missing; the error of a study of whose blends no trial finished."""
+    try:
+        _ = flow.result
+    except TrialsFailed as exc:
+        return exc
+    return None
+
+
+def _tell_study(flow: Flow, tell: Tell, failed: TrialsFailed | None) -> None:
+    from cuvee.recommend import advice_to_json
+    from cuvee.study.spending import account_folder
+
+    folder, seconds = flow.study.folder.path, flow.study.stages.seconds
+    written = {"report": str(folder / "report.html")} | ({} if failed else {"blend": str(folder / "blend")})
+    whole = {**advice_to_json(flow.advice), **written, "generation": account_folder(folder), "seconds": seconds}
+    if failed is not None:
+        tell(whole)
+        raise failed
+    result = flow.result
+    tell(
+        whole,
+        show.tabulate_measurements(result.measurements),
+        *show.list_advice(result.advice),
+        *show.list_failed(result.failed, folder),
+        show.write_composition(result.composition),
+        f"blend:  {folder / 'blend'}",
+        f"report: {result.report}",
+    )
+    parts = [f"{stage} {spent:.0f}" for stage, spent in seconds.items()]
+    console.err.print(f"seconds: {', '.join(parts)}; total {sum(seconds.values()):.0f}", style="dim")
+
+
+@expand_options
 def init(
-    data: Annotated[Path, typer.Argument(help="file of real, labelled rows")],
+    data: Annotated[Path, Argument(help="file of real, labelled rows")],
     text: Text = None,
     label: Label = None,
     out: Out = None,
-    force: Annotated[bool, typer.Option("--force", help="overwrite an existing study.yaml")] = False,
+    force: Annotated[bool, Option("--force", help="overwrite an existing study.yaml")] = False,
 ) -> None:
     """Write a commented study.yaml for DATA, and its JSON schema beside it."""
+    from cuvee.characters import check_name
+    from cuvee.config import config_schema, render_template
+    from cuvee.corpus import load_corpus, read_columns
+    from cuvee.corpus.table import guess_columns
+
     target = out or Path("study.yaml")
     if target.exists() and not force:
         raise ConfigError(f"{target}: already there; choose another name with --out, or --force")
     names = list(read_columns(data))
-    found_text, found_label = guess_columns(names)
-    text, label = text or found_text, label or found_label
+    guessed = guess_columns(names)
+    text, label = text or guessed[0], label or guessed[1]
     corpus = load_corpus(data, text=text, label=label)
     for column in (text, label):
         try:
@@ -101,33 +120,234 @@ def init(
 
 
 @may_trust
-def recommend(study: Target, json: Json = False) -> None:
+def recommend(study: Target, tell: Tell) -> None:
     """Say what to do, from the trials of a study; runs what is missing."""
-    advise_study(study, json)
+    advise_study(study, tell)
 
 
-def advise_study(study: Path, json: bool) -> None:
-    """Show the advice of a study; runs what is missing."""
-    display = Display()
-    with open_shown(study, None, display) as flow:
-        advice = flow.advice
-        display.stop()
-        if json:
-            console.show_json(advice_to_json(advice))
-        else:
-            show.show_advice(advice)
-            if flow.failed is not None:
-                show.show_failed(flow.failed, flow.study.folder.path)
-        flow.check_trained()
+def advise_study(study: Path, tell: Tell) -> None:
+    """Tell the advice of a study; runs what is missing."""
+    from cuvee.recommend import advice_to_json
+
+    with open_shown(study) as flow:
+        advice, failed = flow.advice, flow.failed
+    listed = show.list_failed(failed, flow.study.folder.path)
+    tell(advice_to_json(advice), *show.list_advice(advice), *listed)
+    flow.check_trained()
 
 
 @may_trust
-def report(study: Target, json: Json = False) -> None:
+def report(study: Target, tell: Tell) -> None:
     """Write the report and the recommended blend of a study; runs what is missing."""
-    display = Display()
-    with open_shown(study, None, display) as flow:
+    with open_shown(study) as flow:
         result = flow.result
-    if json:
-        console.show_json({"report": str(result.report), "blend": str(result.folder / "blend")})
-    else:
-        console.out.print(f"report: {result.report}", soft_wrap=True)
+    tell({"report": result.report, "blend": result.folder / "blend"}, f"report: {result.report}")
+
+
+# --- before a study runs ---
+@may_trust
+def plan(
+    study: Target,
+    tell: Tell,
+    ask: Annotated[
+        bool, Option("--ask", help="time a small batch of requests to the study's endpoint too; they are paid for")
+    ] = False,
+    sd_between: Annotated[
+        float, Option(min=0, help="assumed SD of a cell's accuracy over generation draws, points")
+    ] = 1.0,
+    sd_within: Annotated[float, Option(min=0, help="assumed SD over sampling and training draws, points")] = 1.0,
+    disagreement: Annotated[
+        float, Option(help="assumed fraction of held-out items that two cells answer differently")
+    ] = 0.1,
+) -> None:
+    """Show time, cost, trials, requests, tokens and power of a study; without --ask no endpoint is asked.
+
+    One trial of each trainer is run here, and an embedded LLM answers one batch of requests; nothing is kept.
+    """
+    from cuvee.study.planning import plan_study
+
+    if not 0.0 <= disagreement <= 1.0:
+        raise ConfigError(f"--disagreement is {disagreement:g}; give a fraction from 0 to 1")
+    path = find_study(study)
+    with console.err.status("timing one trial of each trainer, and a batch of requests"):
+        found = plan_study(path, ask=ask, sd_between=sd_between, sd_within=sd_within, disagreement=disagreement)
+    power = {name: None if math.isinf(number or 0.0) else number for name, number in asdict(found.power).items()}
+    dials = [{k: v for k, v in asdict(dial).items() if k != "sample"} for dial in found.dials]
+    time = asdict(found.time) | {"total": found.time.total}
+    whole = asdict(found) | {"power": power, "dials": dials, "time": time}
+    tell(whole, _tabulate_plan(found), *_tell_power(found), *map(console.note, found.notes))
+
+
+def _tell_power(found: StudyPlan) -> list[str]:
+    """What can be seen, a sentence a line, and what that rests on."""
+    power = found.power
+    hump = "" if power.hump is None else f", and an inverted U {power.hump:.1f} points above both ends"
+    told = [f"With {power.draws} draws four in five studies see a gain of {power.gain:.1f} points on validation{hump}."]
+    if math.isinf(power.gain):
+        told = [
+            f"{power.draws} generation draw cannot tell the spread between draws, so no effect can be told from chance."
+        ]
+    if power.confirmed is not None and math.isinf(power.confirmed):
+        told.append("One confirmation draw cannot confirm a gain: set draws.confirm to 2 or more.")
+    elif power.confirmed is not None:
+        draws = f"{power.confirm_draws} draw" + ("" if power.confirm_draws == 1 else "s")
+        told.append(f"The confirmation, which decides, has {draws} and sees a gain of {power.confirmed:.1f} points.")
+    told.append(
+        f"Assumed: cells vary by {power.sd_between:g} points (SD) over generation draws (--sd-between) and by "
+        f"{power.sd_within:g} over the others (--sd-within); two cells answer {power.disagreement:.0%} of the held-out "
+        "items differently (--disagreement)."
+    )
+    return told
+
+
+def _tabulate_plan(found: StudyPlan) -> Table:
+    held, time = "held-out" if found.folds > 1 else "locked test", found.time
+    rows = [("time of what is known, about", _tell_seconds(time.total))]
+    rows += [(f"  {name}", _tell_seconds(getattr(time, name))) for name in ("trials", "generating", "embedding")]
+    if found.dials:
+        rows += [
+            ("cost, about", "not known" if found.cost is None else f"{found.cost:,.4g} {found.currency}".rstrip()),
+            *(
+                (f"{dial.dial}: {len(dial.levels)} levels, {dial.draws} draws, requests", f"{dial.usage.requests:,}")
+                for dial in found.dials
+            ),
+            ("confirmation: requests, at most", f"{max(dial.confirm.requests for dial in found.dials):,}"),
+            ("requests, each answer usable", f"{found.usage.requests:,}"),
+            ("requests, at most", f"{found.most_requests:,}"),
+            ("prompt tokens, about", f"{found.usage.prompt_tokens:,}"),
+            ("completion tokens, about", f"{found.usage.completion_tokens:,}"),
+        ]
+    for stage in found.trials:
+        recipe = f"{stage.recipe.trainer} with loss {stage.recipe.loss}"
+        rows.append((f"{stage.stage}: {stage.cells} cells, {recipe}, trials", f"{stage.trials:,}"))
+    rows += [(f"  seconds of one, {name}", f"{seconds:.3g}") for name, seconds in time.each.items()]
+    rows.append(("trials at once", "the cluster's" if found.workers is None else f"{found.workers}"))
+    title = (
+        f"{found.name}: {found.train_rows} training, {found.validation_rows} validation, {found.test_rows} {held} rows"
+    )
+    return console.make_table(title, _NUMBERS, rows)
+
+
+def _tell_seconds(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return "not known"
+    for size, unit in _SIZES:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+# --- a run folder ---
+@may_trust
+def status(
+    run: Annotated[Path, Argument(help="a run folder, of a study that runs or ran")],
+    tell: Tell,
+) -> None:
+    """Show how a study goes on while another process runs it; nothing is locked or changed."""
+    from cuvee.study.status import read_status
+
+    found = read_status(run)
+    notes = map(console.note, found.notes[-LISTED:])
+    tell(found, _tabulate_status(found, run), *show.list_failed(found.failed, run), *notes)
+
+
+def _tabulate_status(found: RunStatus, path: Path) -> Table:
+    state = {
+        "running": f"running, process {found.process}, last heard of {found.age_s:.0f} s ago",
+        "finished": "finished",
+    }.get(found.state, "stopped; the same command goes on with it")
+    rows: list[tuple[str, str] | None] = [
+        (f"stage {found.stage}, {found.unit}", f"{found.done}{'' if found.total is None else f' of {found.total}'}"),
+        None,
+        ("trials finished", f"{found.trials.done}"),
+        ("trials failed", f"{found.trials.failed}"),
+        ("trials planned so far", f"{found.planned}"),
+        ("trials running", f"{len(found.trials.running)}"),
+    ]
+    for trial in found.trials.running[:LISTED]:
+        rows.append((f"  {trial.cell}, draw {', '.join(map(str, trial.draw))}", ""))
+    rows += [] if found.generation is None else [None, *found.generation.list_rows()]
+    rows += [None, *((f"seconds of {stage}", f"{seconds:.1f}") for stage, seconds in found.seconds.items())]
+    if found.stage_s is not None:
+        rows.append((f"seconds of {found.stage} so far", f"{found.stage_s:.1f}"))
+    return console.make_table(f"{path}: {state}", _NUMBERS, rows)
+
+
+@may_trust
+def repair(run: Annotated[Path, Argument(help="a run folder, or the ledger of a generate without a study")]) -> None:
+    """Keep what can be read of damaged files, so that only what is lost is asked for or trained again."""
+    from cuvee.generate.ledger import repair_ledger
+    from cuvee.store import LEDGER, TRIALS, hold_file, is_run_folder, list_parts, repair_trials
+
+    done: list[str] = []
+    run = run.parent if run.name in (LEDGER, TRIALS) and is_run_folder(run.parent) else run
+    if not run.is_file() and not is_run_folder(run):
+        raise RunFolderError(f"{run}: neither a run folder nor a ledger; there is nothing to repair")
+    for part in list_parts(run) if run.is_dir() else [run]:
+        ledger = part / LEDGER if part.is_dir() else part
+        with hold_file(part / TRIALS if part.is_dir() else part):
+            try:
+                if ledger.exists() and (said := repair_ledger(ledger)):
+                    done.append(said)
+                done += repair_trials(part) if part.is_dir() else []
+            except (OSError, sqlite3.Error) as exc:
+                raise RunFolderError(
+                    f"{part}: cannot be repaired ({exc}); free some space, or make it writable"
+                ) from exc
+    for said in done or [f"{run}: nothing is damaged"]:
+        console.out.print(said, soft_wrap=True)
+
+
+@may_trust
+def ledger(
+    run: Annotated[Path, Argument(help="a run folder, or its ledger.sqlite")],
+    tell: Tell,
+    price_prompt: Annotated[float | None, Option(min=0, help="of a million tokens of prompts")] = None,
+    price_completion: Annotated[float | None, Option(min=0, help="of a million tokens of answers")] = None,
+) -> None:
+    """Count the answers in a ledger, their tokens and cost, and the requests that failed for good."""
+    from cuvee.generate.budgets import Prices
+    from cuvee.generate.ledger import Ledger, check_ledger
+    from cuvee.generate.spending import list_notes, summarise
+    from cuvee.store import LEDGER, list_parts
+    from cuvee.study.spending import summarise_folder
+
+    prices, found = None, None
+    if price_prompt is not None or price_completion is not None:  # the same for all models; one that is not given is 0
+        prices = Prices(prompt_per_million=price_prompt or 0.0, completion_per_million=price_completion or 0.0)
+    if run.is_dir():
+        for part in list_parts(run):
+            check_ledger(part / LEDGER)
+        found = summarise_folder(run, prices)
+    elif run.is_file():
+        with Ledger(run, readonly=True) as opened:
+            check_ledger(run)
+            found = summarise(opened, prices=prices)
+    if found is None:
+        raise InputError(f"{run}: no ledger there; give a run folder in which something was generated, or its {LEDGER}")
+    tell(found, _tabulate_ledger(found, run), *map(console.note, list_notes(found.notes, found.unverified)))
+
+
+def _tabulate_ledger(found: LedgerSummary, path: Path) -> Table:
+    """The counts; what did not occur is left out."""
+    several = len({part.endpoint for part in found.by_endpoint}) > 1
+    models = [(model or "an unnamed model", number) for model, number in found.by_model.items()]
+    models += [(f"{p.model or 'an unnamed model'} at {p.endpoint}", p.requests) for p in found.by_endpoint if several]
+    rows: list[tuple[str, object] | None] = [
+        ("answers", found.requests),
+        *((f"  of {model}", number) for model, number in models),
+        *((f"  ended by {reason or 'no reason given'}", n) for reason, n in found.by_finish_reason.items()),
+        None,
+        ("prompt tokens", found.prompt_tokens),
+        ("completion tokens", found.completion_tokens),
+        ("cost", None if found.cost is None else f"{found.cost:.6g}"),
+        ("answers used again", found.replayed or None),
+        ("times sent again after trouble", found.retries or None),
+        ("cut off unanswered", found.unanswered or None),
+        ("requests failed for good", found.failures),
+        *((f"  {reason}", number) for reason, number in found.by_failure.items()),
+        *((f"answers rejected: {reason}", number) for reason, number in found.rejected.items()),
+    ]
+    shown = (row if row is None else (row[0], str(row[1])) for row in rows if row is None or row[1] is not None)
+    return console.make_table(str(path), _NUMBERS, shown)

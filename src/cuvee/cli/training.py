@@ -1,112 +1,116 @@
-"""``cuvee train``: a model from a blend."""
+"""``cuvee train``, ``evaluate`` and ``predict``: a model from a blend, its scores, and what it says of every row."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
+import numpy as np
+import pyarrow as pa
 import typer
 from pydantic import TypeAdapter, ValidationError
+from rich.console import RenderableType
+from rich.table import Table
+from typer import Argument, Option
 
-from cuvee.cli import console
-from cuvee.cli.console import Display
-from cuvee.cli.options import (
-    IN_STUDY,
-    UNGROUPED,
-    Columns,
-    EncoderName,
-    Hub,
-    Json,
-    Seed,
-    choose_name,
-    is_study,
-    may_trust,
-    open_shown,
-    option_names,
-    refuse_options,
-    told_command,
-)
-from cuvee.corpus import Corpus, Task
-from cuvee.corpus.files import replace_text
+import cuvee.evaluate as room
+from cuvee.cli import console, options, show
+from cuvee.cli.options import UNGROUPED, Columns, Hub, Tell, may_trust, refuse_options
+from cuvee.corpus import Corpus, Task, write_table
+from cuvee.corpus.files import read_table, replace_text
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
 from cuvee.hub import CARD_FILE, check_push, is_own_card, push_model
+from cuvee.records import Estimate
 from cuvee.registry import nearest_name
 from cuvee.report import Reproduction, render_model_card
-from cuvee.train import (
-    LOSSES,
-    TASKS,
-    TrainSettings,
-    find_trainer,
-    train_model,
-)
+from cuvee.train import LOSSES, TASKS, Predictor, TrainSettings, find_trainer, load_predictor, train_model
+from cuvee.train.settings import TextWriter, Trained
 
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
 _CHECKING = ("imp", "dimp", "source_weight", "agreement_filter")
 """Losses that look at sentence vectors whatever is trained."""
 _FREE = tuple(field.name for field in fields(TrainSettings) if field.name not in _NAMED)
+_LOSS_HELP = f"{', '.join(LOSSES)} [default: source_weight where real and synthetic rows have labels, else ce]"
+_TRAINERS = "classification: probe (default) or encoder; generation: causal; retrieval: retriever"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How a model is trained."""
 
-    trainer: Annotated[
-        str | None,
-        typer.Option(
-            help="classification: probe (default) or encoder; generation: causal; retrieval: retriever",
-            show_default=False,
-        ),
-    ] = None
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            help=f"{', '.join(LOSSES)} [default: source_weight where real and synthetic rows have labels, else ce]",
-            show_default=False,
-        ),
-    ] = None
+    trainer: Annotated[str | None, Option(help=_TRAINERS, show_default=False)] = None
+    loss: Annotated[str | None, Option(help=_LOSS_HELP, show_default=False)] = None
     source_weight: Annotated[
-        float | None,
-        typer.Option(min=0, help="of synthetic rows, for that loss; chosen on real rows if left out"),
+        float | None, Option(min=0, help="of synthetic rows, for that loss; chosen on real rows if left out")
     ] = None
-    steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps")] = None
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help=f"NAME=VALUE, again and again: {', '.join(_FREE)}")
-    ] = None
-    validation: Annotated[
-        Path | None, typer.Option(help="real rows never trained on: for early stopping, online weights")
-    ] = None
-    checkpoints: Annotated[Path | None, typer.Option(help="folder; training that was stopped goes on from there")] = (
+    steps: Annotated[int | None, Option(min=1, help="optimiser steps")] = None
+    settings: Annotated[list[str] | None, Option("--set", help=f"NAME=VALUE, again and again: {', '.join(_FREE)}")] = (
         None
     )
-    encoder: EncoderName = DEFAULT_ENCODER
-    seed: Seed = 0
+    validation: Annotated[
+        Path | None, Option(help="real rows never trained on: for early stopping, online weights")
+    ] = None
+    checkpoints: Annotated[Path | None, Option(help="folder; training that was stopped goes on from there")] = None
+    encoder: options.EncoderName = DEFAULT_ENCODER
+    seed: options.Seed = 0
+
+    def read(self, trainer: str, loss: str) -> TrainSettings:
+        """Settings from the options, with those of ``--set`` read by their types.
+
+        Raises:
+            ConfigError: not NAME=VALUE, no such setting, one that is an option of its own, or a value out of range.
+        """
+        found: dict[str, str] = {}
+        for pair in self.settings or ():
+            name, mark, value = (part.strip() for part in pair.partition("="))
+            if not mark:
+                raise ConfigError(f"--set {pair!r}: give NAME=VALUE, such as batch_size=8")
+            if name in _NAMED:
+                raise ConfigError(f"--set {name}: it is an option of its own, --{name.replace('_', '-')}")
+            if name not in _FREE:
+                raise ConfigError(f"--set: no setting {name!r}; {nearest_name(name, _FREE)}")
+            found[name] = value
+        given = {"steps": self.steps, "seed": self.seed, "source_weight": self.source_weight}
+        try:
+            return TypeAdapter(TrainSettings).validate_python({"trainer": trainer, "loss": loss, **given, **found})
+        except ValidationError as exc:
+            error = exc.errors()[0]
+            where = ".".join(f" {part}={found[str(part)]}" for part in error["loc"] if str(part) in _FREE)
+            raise ConfigError(f"--set{where}: {error['msg'].removeprefix('Value error, ')}") from exc
+        except ValueError as exc:
+            raise ConfigError(f"--set: {exc}") from exc
 
 
-_HUB = ("licence", "licence_name", "language", "push", "public")
+_HUB = ("licence", "language", "push", "public")
 
 
 @may_trust
 def train(
     ctx: typer.Context,
-    target: Annotated[Path, typer.Argument(help="a blend (file of rows); or study.yaml or a run folder")],
+    target: Annotated[Path, Argument(help="a blend (file of rows); or study.yaml or a run folder")],
     how: Training,
     hub: Annotated[Hub, _HUB],
     columns: Annotated[Columns, UNGROUPED],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the model")] = Path("model"),
-    json: Json = False,
+    tell: Tell,
+    out: Annotated[Path, Option("--out", "-o", help="folder of the model")] = Path("model"),
 ) -> None:
     """Train a model on a blend; or run the trials of a study."""
-    if is_study(target):
-        refuse_options(ctx, [*UNGROUPED, *option_names(Training), *_HUB, "out"], IN_STUDY)
-        _train_study(target, json)
+    if options.is_study(target):
+        options.refuse_others(ctx, "target")
+        with options.open_shown(target) as flow:
+            outcomes = flow.grid
+        failed = sum(1 for o in outcomes if not hasattr(o, "scores"))
+        done = len(outcomes) - failed
+        tell({"trials": done, "failed": failed}, f"{done} trials finished, {failed} failed")
         return
     columns = columns.checked(ctx, target, how.validation)
-    task = choose_name(columns.task, get_args(Task), "--task")
+    task = columns.chosen_task
     chosen = how.trainer or TASKS[task][0]
     find_trainer(chosen)
     card = hub.describe(ctx, out.name)
@@ -114,47 +118,34 @@ def train(
         raise InputError(f"{out / CARD_FILE}: not a card that Cuvée wrote, and it would be lost; give another --out")
     if hub.push is not None:
         check_push(hub.push)
-    if how.loss is not None:
-        _refuse_encoder(ctx, chosen, task, how.loss)
     corpus = columns.load(target, labelled=True)
     loss = how.loss or _default_loss(corpus)
-    _refuse_encoder(ctx, chosen, task, loss)
-    display = Display()
-    with display, Stages(display).stage("train", "steps") as progress:
+    if chosen != "probe" and (task != "classification" or loss not in _CHECKING):
+        refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
+    with console.Display() as display, Stages(display).stage("train", "steps") as progress:
         predictor = train_model(
             corpus,
-            settings=_read_settings(how, chosen, loss),
+            settings=how.read(chosen, loss),
             encoder=load_encoder(how.encoder),
             validation=columns.load(how.validation, labelled=True) if how.validation is not None else None,
             progress=lambda done, total, _loss: progress(done, total),
             folder=how.checkpoints,
         )
     predictor.save(out)
-    made = Reproduction(command=told_command(ctx), fingerprints={"the rows": corpus.fingerprint})
+    made = Reproduction(command=options.told_command(ctx), fingerprints={"the rows": corpus.fingerprint})
+    took, base = asdict(predictor.settings), how.encoder if chosen == "probe" else ""
     card = replace(card, task=task, reproduction=made)
-    took = {f.name: getattr(predictor.settings, f.name) for f in fields(predictor.settings)}
-    base = how.encoder if chosen == "probe" else ""
     replace_text(out / CARD_FILE, render_model_card(card, corpus, took, base=base))
     address = push_model(out, hub.push, private=not hub.public) if hub.push is not None else None
-    if json:
-        taken = {k: v for k, v in asdict(predictor.settings).items() if v is not None}
-        labels = list(getattr(predictor, "labels", ()))
-        told = {"model": str(out), "rows": len(corpus), "labels": labels, "settings": taken, "pushed": address}
-        console.show_json(told)
-    else:
-        weight = predictor.settings.source_weight
-        said = loss if weight is None else f"{loss} {weight:g} for synthetic rows"
-        console.out.print(
-            f"trained {chosen} on {len(corpus)} rows with loss {said}; wrote {out}; "
-            + (f"pushed to {address}; " if address else "")
-            + f"next: cuvee evaluate {shlex.quote(str(out))} TEST_FILE",
-        )
-
-
-def _refuse_encoder(ctx: typer.Context, trainer: str, task: Task, loss: str) -> None:
-    """Refuse an encoder that neither the trainer nor the loss's checker reads."""
-    if trainer != "probe" and (task != "classification" or loss not in _CHECKING):
-        refuse_options(ctx, ["encoder"], f"the trainer {trainer!r} fine-tunes a model of its own: --set model=NAME")
+    taken = {name: value for name, value in took.items() if value is not None}
+    labels, weight = list(getattr(predictor, "labels", ())), predictor.settings.source_weight
+    said = loss if weight is None else f"{loss} {weight:g} for synthetic rows"
+    pushed = f"pushed to {address}; " if address else ""
+    tell(
+        {"model": out, "rows": len(corpus), "labels": labels, "settings": taken, "pushed": address},
+        f"trained {chosen} on {len(corpus)} rows with loss {said}; wrote {out}; {pushed}"
+        f"next: cuvee evaluate {shlex.quote(str(out))} TEST_FILE",
+    )
 
 
 def _default_loss(corpus: Corpus) -> str:
@@ -165,42 +156,212 @@ def _default_loss(corpus: Corpus) -> str:
     return "source_weight" if sum(rows >= 2 for rows in real.values()) >= 2 else "ce"
 
 
-def _train_study(path: Path, json: bool) -> None:
-    display = Display()
-    with open_shown(path, None, display) as flow:
-        outcomes = flow.grid
-    failed = sum(1 for o in outcomes if not hasattr(o, "scores"))
-    if json:
-        console.show_json({"trials": len(outcomes) - failed, "failed": failed})
-    else:
-        console.out.print(f"{len(outcomes) - failed} trials finished, {failed} failed")
+# --- evaluate ---
+NO_USE = {
+    "classification": ("context", "passages", "passage", "top", "max_tokens", "temperature", "diversity"),
+    "generation": ("passages", "passage", "top", "per_label"),
+    "retrieval": ("context", "max_tokens", "temperature", "diversity", "per_label", "encoder"),
+}
+"""Options that a task has no use for."""
+_MOST_CONFUSIONS = 10
+_UNITS = {"classification": "rows", "generation": "prompts", "retrieval": "queries"}
 
 
-def _read_settings(how: Training, trainer: str, loss: str) -> TrainSettings:
-    """Settings from the options, with those of ``--set`` read by their types.
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """How a model answers."""
 
-    Raises:
-        ConfigError: not NAME=VALUE, no such setting, one that is an option of its own, or a value out of range.
+    passages: Annotated[Path | None, Option(help="file of passages to rank (retrieval)")] = None
+    max_tokens: Annotated[int, Option(min=1, help="of a completion (generation)")] = 64
+    temperature: Annotated[float, Option(min=0, help="of completions; 0: the most likely token")] = 0.0
+    encoder: Annotated[
+        str | None, Option(help="the probe's, when it was not trained with minilm; or for diversity")
+    ] = None
+    seed: options.Seed = 0
+
+    def load(self, model: Path) -> tuple[Trained, Task]:
+        """The model, with the encoder that was named, and the task that it was trained for."""
+        found = load_predictor(model, encoder=load_encoder(self.encoder) if self.encoder else None)
+        if isinstance(found, Predictor):
+            return found, "classification"
+        return found, "generation" if isinstance(found, TextWriter) else "retrieval"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """What is told of a model beyond its scores."""
+
+    compare: Annotated[Path | None, Option(help="another model, on the same rows")] = None
+    per_label: Annotated[bool, Option("--per-label", help="precision, recall, F1 and confusions")] = False
+    diversity: Annotated[bool, Option("--diversity/--no-diversity", help="of what the model writes")] = True
+
+
+@may_trust
+def evaluate(
+    ctx: typer.Context,
+    model: Annotated[Path, Argument(help="a folder written by cuvee train; or study.yaml or a run folder")],
+    judging: Judging,
+    answering: Answering,
+    columns: Annotated[Columns, ("text", "label", "group", "context")],
+    tell: Tell,
+    data: Annotated[Path | None, Argument(help="held-out real rows")] = None,
+) -> None:
+    """Evaluate a model on held-out real rows, beside another one if you like; or list the cells of a study."""
+    if options.is_study(model):
+        from cuvee.cli.stages import advise_study
+
+        options.refuse_others(ctx, "model")
+        advise_study(model, tell)
+        return
+    from cuvee.study.running import load_passages, measure_texts
+
+    if data is None:
+        raise ConfigError("which held-out rows? cuvee evaluate MODEL DATA")
+    seed, (predictor, task) = answering.seed, answering.load(model)
+    refuse_options(ctx, NO_USE[task], f"{model} is a model for {task}")
+    corpus = replace(columns, task=task).load(data, labelled=True)
+    pool = load_passages(answering.passages) if answering.passages is not None else None
+    writing = None
+    if task == "generation":
+        writing = room.Writing(max_tokens=answering.max_tokens, temperature=answering.temperature)
+    paired, other = None, None
+    if judging.compare is not None:
+        other, its_task = answering.load(judging.compare)
+        if its_task != task:
+            raise ConfigError(
+                f"--compare {judging.compare} is a model for {its_task}, not for {task}; give one of the same task"
+            )
+    with console.Display() as display:
+        watch = display.watch
+        judged = room.judge_model(predictor, corpus, seed=seed, passages=pool, writing=writing, watch=watch)
+        scores = room.score_items(judged, intervals=True, seed=seed)
+        values = dict(scores.values)
+        if writing is not None and judging.diversity and isinstance(predictor, TextWriter):
+            measure = measure_texts(load_encoder(answering.encoder or DEFAULT_ENCODER), seed)
+            values |= room.compare_diversity(
+                predictor, corpus, diversity=measure, writing=writing, seed=seed, watch=watch
+            )
+        if other is not None:
+            again = room.judge_model(other, corpus, seed=seed, passages=pool, writing=writing, watch=watch)
+            paired = room.compare_predictors(judged, again, seed=seed)
+        report = room.report_labels(judged, seed=seed) if judging.per_label else None
+    value: dict[str, object] = {"n": scores.n, **values}
+    shown: list[RenderableType] = [show.tabulate_values(f"{model} on {data.name}: {scores.n} {_UNITS[task]}", values)]
+    if report is not None:
+        matrix = {"labels": report.labels, "counts": report.matrix.tolist()}
+        value |= {"labels": report.scores, "confusions": report.confusions, "matrix": matrix}
+        shown += _tabulate_labels(report)
+    if paired is not None:
+        value["difference"] = paired.values
+        shown.append(_tabulate_pairs(paired, str(model), str(judging.compare)))
+    tell(value, *shown)
+
+
+def _tabulate_labels(report: room.ClassificationReport) -> Sequence[Table]:
+    heads = ["label", "rows", "predicted", "precision", "recall", "F1"]
+    rows = (
+        [label, str(found.support), str(found.predicted), *map(_show, (found.precision, found.recall, found.f1))]
+        for label, found in report.scores.items()
+    )
+    kinds = f"taken for another ({len(report.confusions)} kinds, the most frequent)"
+    taken = [[c.truth, c.predicted, str(c.count), _show(c.rate)] for c in report.confusions[:_MOST_CONFUSIONS]]
+    tables = [console.make_table("label by label (95% intervals)", heads, rows)]
+    return tables + ([console.make_table(kinds, ["label", "taken for", "rows", "of its rows"], taken)] if taken else [])
+
+
+def _tabulate_pairs(paired: room.PairedScores, first: str, second: str) -> Table:
+    rows = []
+    for name, e in paired.values.items():
+        sides = [f"{float(e.settings[side]):.4g}" for side in ("first", "second")]
+        rows.append([name, *sides, f"{e.value:+.3g}", show.write_interval(e, "+.3g"), show.write_p(e)])
+    heads = ["score", first, second, "difference", "95% interval", "p"]
+    return console.make_table(
+        f"{first} less {second}, {paired.n} items in {paired.groups} groups", heads, rows, wrap=True
+    )
+
+
+def _show(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+# --- predict ---
+_CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedOutput(options.Output):
+    """A file of the rows as they came, with what the model says of each."""
+
+    guard_cells: options.GuardCells = True
+
+
+@may_trust
+def predict(
+    ctx: typer.Context,
+    model: Annotated[Path, Argument(help="a folder written by cuvee train")],
+    file: Annotated[Path, Argument(help="rows to predict; they need no label")],
+    output: PredictedOutput,
+    answering: Answering,
+    columns: Annotated[Columns, ("text", "context")],
+    passage: Annotated[str | None, Option(help="column of the passages")] = None,
+    top: Annotated[int, Option(min=1, help="passages a query (retrieval)")] = 10,
+) -> None:
+    """Predict every row of a file: its label, its completion, or the passages that fit it best.
+
+    The rows are written as they came, with new columns: predicted and probability, and the probability of each
+    label (classification); predicted (generation); rank, predicted and similarity, a row a passage (retrieval).
     """
-    found: dict[str, str] = {}
-    for pair in how.settings or ():
-        name, mark, value = pair.partition("=")
-        name = name.strip()
-        if not mark:
-            raise ConfigError(f"--set {pair!r}: give NAME=VALUE, such as batch_size=8")
-        if name in _NAMED:
-            raise ConfigError(f"--set {name}: it is an option of its own, --{name.replace('_', '-')}")
-        if name not in _FREE:
-            raise ConfigError(f"--set: no setting {name!r}; {nearest_name(name, _FREE)}")
-        found[name] = value.strip()
-    given = {name: getattr(how, name) for name in ("steps", "seed", "source_weight")}
-    values = {"trainer": trainer, "loss": loss, **given, **found}
-    try:
-        return TypeAdapter(TrainSettings).validate_python(values)
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        where = ".".join(str(part) for part in error["loc"] if str(part) in _FREE)
-        said = error["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"--set {where}={found[where]}: {said}" if where else f"--set: {said}") from exc
-    except ValueError as exc:
-        raise ConfigError(f"--set: {exc}") from exc
+    from cuvee.study.running import load_passages
+
+    output.check(ctx)
+    predictor, task = answering.load(model)
+    idle = [*NO_USE[task], *(["encoder"] if task == "generation" else ["seed"])]
+    refuse_options(ctx, idle, f"{model} is a model for {task}")
+    rows, table = replace(columns, task=task).load(file), read_table(file)
+    with console.Display() as display:
+        if isinstance(predictor, Predictor):
+            found = _label_columns(predictor, rows.texts, display)
+        elif isinstance(predictor, TextWriter):
+            written = room.write_texts(
+                predictor, rows.prompts, max_tokens=answering.max_tokens, temperature=answering.temperature,
+                seed=answering.seed, watch=display.watch,
+            )  # fmt: skip
+            found = {"predicted": pa.array(written, pa.string())}
+        else:
+            if answering.passages is None:
+                raise ConfigError(f"{model} ranks passages; which? give a file of them with --passages")
+            passages = load_passages(answering.passages, passage)
+            ranked = room.rank_passages(predictor, rows.texts, passages, top=top, watch=display.watch)
+            n, width = ranked.places.shape
+            table = table.take(pa.array(np.repeat(np.arange(n), width)))  # each row once for each of its passages
+            found = {
+                "rank": pa.array(np.tile(np.arange(1, width + 1), n)),
+                "predicted": pa.array([passages[i] for i in ranked.places.ravel().tolist()], pa.string()),
+                "similarity": pa.array(ranked.similarities.ravel()),
+            }
+    for name, column in found.items():
+        if name in table.column_names:
+            raise InputError(f"{file}: has a column {name!r} already; rename it, since that is what is written")
+        table = table.append_column(name, column)
+    write_table(table, output.out, guard_cells=output.guard_cells)
+    made = {"out": output.out, "task": task, "rows": len(rows), "written": table.num_rows}
+    output(made, f"predicted {len(rows)} rows of {file}; wrote {output.out}")
+
+
+def _label_columns(predictor: Predictor, texts: Sequence[str], display: console.Display) -> dict[str, pa.Array]:
+    """Most probable label, its probability, and the probability of each label."""
+    parts = []
+    for start in range(0, len(texts), _CHUNK):
+        stop = min(start + _CHUNK, len(texts))
+        parts.append(predictor.predict_proba(texts[start:stop]))
+        display.watch("predict", stop, len(texts))
+    proba = np.concatenate(parts)
+    columns = {
+        "predicted": pa.array([predictor.labels[i] for i in proba.argmax(axis=1).tolist()], pa.string()),
+        "probability": pa.array(proba.max(axis=1)),
+    }
+    return columns | {f"probability_{label}": pa.array(proba[:, i]) for i, label in enumerate(predictor.labels)}

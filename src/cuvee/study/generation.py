@@ -187,7 +187,7 @@ def _generate(
             for part in parts
         ]
         rounds = fill_pools(makers, llm, ledger, progress)
-        note_findings(study, before, ledger.sessions()[len(before) :])
+        note_findings(study.stages.listener, before, ledger.sessions()[len(before) :])
         for maker in makers:
             with _explaining_failed(study, ledger):
                 made = maker.compose(rounds)

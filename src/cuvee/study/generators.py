@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 
 from cuvee.config import (
@@ -13,6 +13,7 @@ from cuvee.config import (
     TransformersGenerator,
 )
 from cuvee.config.generators import check_variables
+from cuvee.corpus import Task
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
 from cuvee.generate import (
@@ -93,17 +94,26 @@ def find_sampling(part: LanguageModel) -> Sampling:
     return found if isinstance(part, EmbeddedGenerator) else replace(found, min_p=part.min_p, top_k=part.top_k)
 
 
+def open_llm(study: Study) -> AbstractContextManager[OpenedLLM]:
+    """The configured LLM, as :func:`open_model` opens it; a ConfigError where the study asks none."""
+    return open_model(language_model(study), study.config.task)
+
+
 @contextmanager
-def open_llm(study: Study) -> Iterator[OpenedLLM]:
-    """The configured LLM: the embedded one started, a transformers model loaded, or the HTTP endpoint with its key.
+def open_model(part: LanguageModel, task: Task, *, where: str = "generator.") -> Iterator[OpenedLLM]:
+    """The embedded LLM started, a transformers model loaded, or the HTTP endpoint with its key.
+
+    Args:
+        part: what is said of it.
+        task: of the rows that it writes.
+        where: before the names of its settings, for messages.
 
     Raises:
-        ConfigError: the environment variable is not set, or the study asks no LLM.
+        ConfigError: the environment variable is not set.
     """
-    part = language_model(study)
     with ExitStack() as stack:
         if isinstance(part, EmbeddedGenerator):
-            room = SHORT_TEXTS if study.config.task == "classification" else LONG_TEXTS
+            room = SHORT_TEXTS if task == "classification" else LONG_TEXTS
             llm = EmbeddedLLM(
                 part.gguf,
                 slots=part.slots or room.slots,
@@ -124,7 +134,7 @@ def open_llm(study: Study) -> Iterator[OpenedLLM]:
             opened = stack.enter_context(model)
             yield OpenedLLM(endpoint=opened.endpoint, open_client=opened.open_client)
         else:
-            key = check_variables(part.urls, part.api_key_env, "generator.")
+            key = check_variables(part.urls, part.api_key_env, where)
             yield OpenedLLM(endpoint=_make_endpoint(part, key=key))
 
 

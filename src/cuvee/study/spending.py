@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cuvee.config import EndpointGenerator, StudyConfig, read_config
 from cuvee.errors import ConfigError
+from cuvee.execute import Listener
 from cuvee.generate import Ledger, LedgerSummary, Pool, Prices, summarise
 from cuvee.generate.composition import count_rejected, read_quarantine
 from cuvee.generate.ledger import Session
@@ -67,12 +68,12 @@ def note_failed(study: Study, pools: Iterable[StoredPool]) -> None:
     )
 
 
-def note_findings(study: Study, before: Iterable[Session], now: Iterable[Session]) -> None:
+def note_findings(listener: Listener, before: Iterable[Session], now: Iterable[Session]) -> None:
     """Say what was found out about the endpoint, once a run folder."""
     told = set(_findings(before))
     for note in dict.fromkeys(_findings(now)):
         if note not in told:
-            study.stages.listener.noted(note)
+            listener.noted(note)
 
 
 def _findings(sessions: Iterable[Session]) -> list[str]:
