@@ -90,12 +90,3 @@ def test_spline_is_that_of_scipy():
     assert (errors > 0).all() and errors.max() < 0.15
     _, line, _ = smooth_spline(x, 3 * x + 1)
     assert line == pytest.approx(3 * x + 1)
-
-
-def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="diversity"):
-        fit_two_lines(DIVERSITY[:4], simulate(HUMP, 0))
-    with pytest.raises(ValueError, match="finite"):
-        fit_two_lines(DIVERSITY, np.full((5, 5), np.nan))
-    with pytest.raises(ValueError, match="alpha"):
-        fit_two_lines(DIVERSITY, simulate(HUMP, 0), alpha=1.5)

@@ -3,8 +3,26 @@
 **Who may win.** The cells of kind ``blend`` of the grid trainer and loss, at one number of real rows (the largest),
 outside the descriptive shares, and with more than one generation draw where others have more than one.
 ``synthetic-only`` is a baseline: it is shown, and the advice says so when it scores higher, but a blend is what can be
-recommended. Other trainers, losses and rows are summarised in ``cells`` and take no part. What is decided about them
-:mod:`cuvee.recommend.deciding` says.
+recommended. Other trainers, losses and rows are summarised in ``cells`` and take no part.
+
+**Which is best.** The highest mean score among the cells that may win, each freed of what its draws share: from the
+value of each draw the mean of all complete cells in that draw is taken, so a cell that lacks the bad draws gains
+nothing by it. Ties go to the smaller share. An adaptive search names the winner itself.
+
+**What is decided.** The winner's gains over real-only and over real-duplicated count: those of a confirmation on the
+locked test, where there was one, else those on validation.
+
+- *use*: both gains are above 0 with p at most ``alpha``. On validation p is Holm's over all candidates (the larger
+  p-value of the two for each), because the best of many cells looks better than it is.
+- *do-not-use*: for every candidate a gain of more than ``delta`` over real-only, or over real-duplicated, is ruled
+  out: the upper end of its 1 - ``alpha`` interval is at most ``delta``. The winner's interval is that of the
+  confirmation, the others' are those on validation. All must be ruled out, so no correction is needed (an
+  intersection-union test). Where the winner alone is ruled out, that is said, and nothing is decided.
+- *underpowered*: neither. A gain that is shown but ruled out to be above ``delta`` is no reason to generate data, nor
+  is one generation draw, which says nothing of how draws differ.
+
+A second look at the locked test, with more draws, is tested at half of ``alpha``, a third at a quarter, and so on:
+whoever goes on until something shows is then wrong at most twice as often as ``alpha`` says.
 
 **Whether another choice would say the same.** The advice under other choices is set against the base. A variant *flips*
 a conclusion where it says something else that is also settled: *use* against *do-not-use*, rising against inverted-U,
@@ -15,16 +33,40 @@ interpreted, the variant does not contradict: it is *unsettled*.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
-from cuvee.recommend.cells import ComparedCells, collect_tables, find_baseline, order_cells, summarise_cell
-from cuvee.recommend.deciding import Tables, decide
+from cuvee.recommend.cells import (
+    BASELINES,
+    CellTable,
+    ComparedCells,
+    collect_tables,
+    difference_of,
+    find_baseline,
+    gains_of,
+    is_among,
+    order_cells,
+    summarise_cell,
+)
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
-from cuvee.recommend.statistics import estimate_optimism
-from cuvee.recommend.wording import Case, Limits, write_scope, write_sentence
-from cuvee.records import Advice, Cell, CellSummary, Confirmation, Estimate, Measurement, ShapeTest, Trial, TrialFailure
-from cuvee.records.advice import Optimism, RowsFinding, SensitivityRow, SensitivityTable
+from cuvee.recommend.statistics import (
+    adjust_holm,
+    count_more_draws,
+    estimate_optimism,
+    is_above,
+    is_ruled_out,
+    split_variance,
+)
+from cuvee.recommend.wording import Remedy, Verdict, write_diversity, write_scope, write_sentence
+from cuvee.records import Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
+from cuvee.records.advice import Decision, Optimism, RowsFinding, SensitivityRow, SensitivityTable
+
+Tables = Mapping[Cell, CellTable]
+
+DRAWS_TO_START = 5
+"""Generation draws from which the spread between draws can be told; what one draw alone is advised to reach."""
 
 
 def recommend_mixture(
@@ -67,86 +109,57 @@ def recommend_mixture(
         raise ValueError(f"delta must be above 0 and alpha between 0 and 1, not {delta!r} and {alpha!r}")
     own = compared or ComparedCells()
     tables = collect_tables(trials)
-    score = next((trial.scores.score for trial in trials), "accuracy")
     grid = own.take(tables)
     candidates = _find_candidates(grid, loss=own.loss, descriptive_shares=descriptive_shares)
-    summaries = {cell: summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks)}
-    checks = tuple(
-        check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in level_ranks.items()
-    )
-    checks = tuple(check for check in checks if check.levels)
     if winner is not None and winner not in candidates:
         raise ValueError(f"winner {winner.key!r} is not among the cells that may win: {[c.key for c in candidates]}")
+    summaries = {cell: summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks)}
+    checks = [check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in level_ranks.items()]
+    checks = [check for check in checks if check.levels]
     verdict = decide(grid, candidates, confirmation, winner=winner, delta=delta, alpha=alpha)
-    best = None if verdict.best is None else summaries[verdict.best]
-    case = Case(
-        verdict=verdict,
-        best=best,
-        confirmation=confirmation,
-        candidates=len(candidates),
-        diversity=_find_diversity(best, measurements or {}, metric),
-        metric=metric,
-        delta=delta,
-        score=score,
-    )
-    limits = Limits(
-        synthetic_only=_best_of(summaries[c] for c in grid if (c.kind, c.loss) == ("synthetic-only", own.loss)),
-        best_failures=sum(f.cell == verdict.best for f in failures),
-        descriptive_shares=tuple(descriptive_shares),
-        untested_share=shape_share if _is_among(shape_share, descriptive_shares) else None,
-        other_trainers=tuple(sorted({c.trainer for c in tables} - {own.trainer})),
-        other_losses=tuple(sorted({c.loss for c in tables if c.trainer == own.trainer} - {own.loss, "ce"})),
-    )
-    return Advice(
+    best, remedy = verdict.best, verdict.remedy
+    advice = Advice(
         decision=verdict.decision,
-        sentence=write_sentence(case),
-        best=best,
+        sentence="",
+        best=None if best is None else summaries[best],
         equivalent=tuple(summaries[c] for c in verdict.equivalent),
         cells=tuple(summaries.values()),
         shapes=test_slices(
-            {cell: grid[cell] for cell in candidates if _is_among(cell.share, [shape_share])},
+            {cell: grid[cell] for cell in candidates if is_among(cell.share, [shape_share])},
             level_ranks,
             share=shape_share,
             delta=delta,
             alpha=alpha,
             checks=checks,
         ),
-        checks=checks,
+        checks=tuple(checks),
         confirmation=confirmation,
-        more_draws=None if verdict.remedy is None else verdict.remedy.draws,
-        more_of="generation" if verdict.remedy is None else verdict.remedy.of,
-        scope=write_scope(case, limits),
+        more_draws=None if remedy is None else remedy.draws,
+        more_of="generation" if remedy is None else remedy.of,
+        scope="",
         failures=len(failures),
-        optimism=None if verdict.best is None else _estimate_optimism(grid, candidates, verdict.best),
-        score=score,
+        optimism=None if best is None else _estimate_optimism(grid, candidates, best),
+        score=next((trial.scores.score for trial in trials), "accuracy"),
     )
-
-
-def _find_diversity(best: CellSummary | None, measurements: Mapping[str, Measurement], metric: str) -> Estimate | None:
-    measured = None if best is None else measurements.get(f"{best.cell.dial}={best.cell.level}")
-    return None if measured is None else measured.values.get(metric)
-
-
-def _is_among(share: float, shares: Iterable[float]) -> bool:
-    return any(abs(share - other) < 1e-9 for other in shares)
-
-
-def _best_of(summaries: Iterable[CellSummary]) -> CellSummary | None:
-    return max(summaries, key=lambda s: s.accuracy, default=None)
+    measured = None if best is None else (measurements or {}).get(f"{best.dial}={best.level}")
+    diversity = "" if measured is None else write_diversity(metric, measured.values.get(metric))
+    scope = write_scope(
+        advice,
+        verdict,
+        own,
+        best_failures=sum(f.cell == best for f in failures),
+        descriptive_shares=descriptive_shares,
+        shape_share=shape_share,
+    )
+    return replace(advice, sentence=write_sentence(advice, verdict, diversity), scope=scope)
 
 
 def _find_candidates(grid: Tables, *, loss: str, descriptive_shares: Sequence[float]) -> list[Cell]:
     """The cells that may win, as the module says, in a fixed order."""
     blends = [c for c in grid if c.kind == "blend" and c.loss == loss]
-    most_draws = max((len(grid[c].draws) for c in blends), default=0)
-    return sorted(
-        (
-            c
-            for c in blends
-            if not _is_among(c.share, descriptive_shares) and (len(grid[c].draws) > 1 or most_draws == 1)
-        ),
-        key=lambda c: (c.share, c.key),
-    )
+    least = min(2, max((len(grid[c].draws) for c in blends), default=0))
+    allowed = [c for c in blends if not is_among(c.share, descriptive_shares) and len(grid[c].draws) >= least]
+    return sorted(allowed, key=lambda c: (c.share, c.key))
 
 
 def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Optimism | None:
@@ -162,6 +175,129 @@ def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> 
     for k, (cell, difference) in enumerate(zip(candidates, differences, strict=True)):
         gains[k, [draws.index(d) for d in grid[cell].draws]] = difference
     return estimate_optimism(gains, over="real-only", best=candidates.index(best))
+
+
+# --- the decision ---
+def decide(
+    grid: Tables,
+    candidates: Sequence[Cell],
+    confirmation: Confirmation | None,
+    *,
+    winner: Cell | None,
+    delta: float,
+    alpha: float,
+) -> Verdict:
+    """The verdict on the candidates of a grid, as the module says.
+
+    Args:
+        grid: all cells of one trainer, loss and number of rows.
+        candidates: those that may win.
+        confirmation: counts where it is of the best cell.
+        winner: the best, where a search named it.
+        delta: the smallest gain that counts.
+        alpha: the level of every test.
+    """
+    if not candidates:
+        return Verdict(decision="underpowered", best=None, candidates=0, delta=delta, level=alpha)
+    best = winner or choose_best(grid, candidates)
+    validated = {cell: gains_of(grid, cell) for cell in candidates}
+    confirmed = confirmation is not None and confirmation.cell == best
+    level = alpha
+    if confirmation is not None and confirmed:
+        gains, level = confirmation.gains, alpha / 2 ** (confirmation.looks - 1)
+        shown = _has_baselines(gains) and all(is_above(gain, alpha=level) for gain in gains)
+    else:
+        gains = validated[best]
+        adjusted = adjust_holm([_find_p_value(validated[c]) for c in candidates])
+        shown = adjusted[candidates.index(best)] <= alpha and all(gain.draws > 1 for gain in gains)
+    ruled_out = _is_any_ruled_out(gains, delta, level)
+    still_open: tuple[Cell, ...] = ()
+    if ruled_out:
+        left = [c for c in candidates if c != best and not _is_any_ruled_out(validated[c], delta, alpha)]
+        still_open = tuple(_rank(grid, left))
+    decision: Decision = "use" if shown and not ruled_out else "underpowered"
+    if ruled_out and not still_open:
+        decision = "do-not-use"
+    remedy = None
+    if decision == "underpowered" and still_open:
+        needs = []
+        for cell in still_open:  # one baseline suffices, were the truth 0
+            found = [count_more_draws(gain, effect=delta, alpha=alpha) for gain in validated[cell]]
+            needs.append(min((n for n in found if n is not None), default=None))
+        remedy = Remedy(effect=delta, draws=_find_most(needs), of="generation")
+    elif decision == "underpowered" and _has_baselines(gains):
+        # more draws that took no part in the choice are wanted, where these are such
+        of: Literal["generation", "confirm"] = "generation"
+        if confirmed and confirmation is not None and confirmation.fresh_draws:
+            of = "confirm"
+        effects = [max(abs(gain.value), delta) for gain in gains]  # the gains observed, over both baselines
+        later = level / 2 if confirmed else alpha
+        needs = [count_more_draws(g, effect=e, alpha=later) for g, e in zip(gains, effects, strict=True)]
+        draws = DRAWS_TO_START - 1 if min(gain.draws for gain in gains) == 1 else _find_most(needs)
+        remedy = Remedy(effect=min(effects), draws=draws, of=of)
+    return Verdict(
+        decision=decision,
+        best=best,
+        candidates=len(candidates),
+        delta=delta,
+        gains=gains,
+        confirmed=confirmed,
+        equivalent=_find_equivalent(grid, candidates, best, alpha=alpha),
+        level=level,
+        ruled_out=ruled_out,
+        still_open=still_open,
+        remedy=remedy,
+    )
+
+
+def choose_best(grid: Tables, candidates: Sequence[Cell]) -> Cell:
+    """The candidate with the highest mean, as the module says; the first of equals."""
+    every = sorted({d for c in candidates for d in grid[c].draws})
+    complete = [c for c in candidates if len(grid[c].draws) == len(every)]
+    if not complete or len(complete) == len(candidates):
+        return max(candidates, key=lambda c: grid[c].accuracy)
+    shared = np.mean([grid[c].correct.mean(axis=1) for c in complete], axis=0)
+
+    def find_lead(cell: Cell) -> float:
+        table = grid[cell]
+        return float(np.mean(table.correct.mean(axis=1) - shared[[every.index(d) for d in table.draws]]))
+
+    return max(candidates, key=find_lead)
+
+
+def _has_baselines(gains: Iterable[Gain]) -> bool:
+    return {gain.over for gain in gains} >= set(BASELINES)
+
+
+def _is_any_ruled_out(gains: Iterable[Gain], delta: float, alpha: float) -> bool:
+    return any(is_ruled_out(gain, delta, alpha=alpha) for gain in gains)
+
+
+def _rank(grid: Tables, cells: Iterable[Cell]) -> list[Cell]:
+    """Best first."""
+    return sorted(cells, key=lambda c: (-grid[c].accuracy, c.share, c.key))
+
+
+def _find_p_value(gains: Sequence[Gain]) -> float:
+    """The larger two-sided p-value of the gains over both baselines; 1 where one is missing or not a gain."""
+    if not _has_baselines(gains):
+        return 1.0
+    return max(gain.p_value if gain.value > 0 else 1.0 for gain in gains)
+
+
+def _find_equivalent(grid: Tables, candidates: Sequence[Cell], best: Cell, *, alpha: float) -> tuple[Cell, ...]:
+    """The other candidates whose difference from the best is not shown (Holm over all of them), best first."""
+    others = [c for c in candidates if c != best]
+    differences = [difference_of(grid[best], grid[c]) for c in others]
+    adjusted = adjust_holm([1.0 if d is None else split_variance(d).p_value for d in differences])
+    alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
+    return tuple(_rank(grid, alike))
+
+
+def _find_most(needs: Sequence[int | None]) -> int | None:
+    """The draws that all of them need, at least 1; None where draws alone cannot do it for some."""
+    known = [n for n in needs if n is not None]
+    return max(*known, 1) if len(known) == len(needs) else None
 
 
 # --- other choices ---
@@ -189,49 +325,47 @@ def _make_row(name: str, advice: Advice, *, flips: tuple[str, ...], unsettled: t
         decision=advice.decision,
         best=None if advice.best is None else advice.best.cell,
         gains=() if advice.best is None else advice.best.gains,
-        shapes={shape.dial: _read_shape(shape) for shape in advice.shapes},
+        shapes=_read_shapes(advice),
         two_lines=_read_lines(advice),
         flips=flips,
         unsettled=unsettled,
     )
 
 
-def _read_shape(shape: ShapeTest) -> str:
-    return shape.verdict if shape.interpreted else "not interpreted"
+def _read_shapes(advice: Advice) -> dict[str, str]:
+    """Dial -> the verdict on its shape, which says nothing where its levels do not differ."""
+    return {shape.dial: _read(shape, shape.verdict) for shape in advice.shapes}
 
 
 def _read_lines(advice: Advice) -> dict[str, str]:
-    """Dial -> what the two-lines test shows, which says nothing either where levels do not differ."""
+    """Dial -> what the two-lines test shows."""
+    return {s.dial: _read(s, s.two_lines.shape) for s in advice.shapes if s.two_lines is not None}
+
+
+def _read(shape: ShapeTest, verdict: str) -> str:
+    return verdict if shape.interpreted else "not interpreted"
+
+
+def _list_conclusions(advice: Advice) -> dict[str, str]:
     return {
-        shape.dial: shape.two_lines.shape if shape.interpreted else "not interpreted"
-        for shape in advice.shapes
-        if shape.two_lines is not None
+        "decision": advice.decision,
+        **{f"shape of {dial}": verdict for dial, verdict in _read_shapes(advice).items()},
+        **{f"two lines of {dial}": shown for dial, shown in _read_lines(advice).items()},
+        **{f"manipulation check of {check.dial}": str(check.passed) for check in advice.checks},
     }
 
 
 def _compare(name: str, base: Advice, other: Advice) -> SensitivityRow:
     flips: list[str] = []
     unsettled: list[str] = []
-
-    def judge(what: str, first: str, second: str, open_ends: tuple[str, ...]) -> None:
+    theirs = _list_conclusions(other)
+    for what, first in _list_conclusions(base).items():
+        second = theirs.get(what, "underpowered" if what.startswith("shape of") else first)
+        is_open = bool({first, second} & {"underpowered", "not interpreted"})
         if first != second:
-            (unsettled if first in open_ends or second in open_ends else flips).append(what)
-
-    judge("decision", base.decision, other.decision, ("underpowered",))
-    if not _is_same_choice(base, other):
-        (flips if "underpowered" not in (base.decision, other.decision) else unsettled).append("best cell")
-    shapes = {shape.dial: _read_shape(shape) for shape in other.shapes}
-    for shape in base.shapes:
-        found = shapes.get(shape.dial, "underpowered")
-        judge(f"shape of {shape.dial}", _read_shape(shape), found, ("underpowered", "not interpreted"))
-    lines = _read_lines(other)
-    for dial, first in _read_lines(base).items():
-        if dial in lines:
-            judge(f"two lines of {dial}", first, lines[dial], ("underpowered", "not interpreted"))
-    passed = {check.dial: check.passed for check in other.checks}
-    for check in base.checks:
-        if passed.get(check.dial, check.passed) != check.passed:
-            flips.append(f"manipulation check of {check.dial}")
+            (unsettled if is_open else flips).append(what)
+        if what == "decision" and not _is_same_choice(base, other):
+            (unsettled if is_open else flips).append("best cell")
     return _make_row(name, other, flips=tuple(flips), unsettled=tuple(unsettled))
 
 

@@ -35,6 +35,10 @@ class CellTable:
         """Mean over draws and items, each generation draw weighing the same."""
         return float(self.correct.mean())
 
+    def take(self, draws: Iterable[int]) -> Floats:
+        """The rows of these generation draws."""
+        return self.correct[[self.draws.index(draw) for draw in draws]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedCells:
@@ -52,6 +56,11 @@ class ComparedCells:
         if rows is None:
             rows = max((c.rows_per_label for c in own if (c.kind, c.loss) == ("blend", self.loss)), default=0)
         return {c: t for c, t in own.items() if c.rows_per_label == rows}
+
+
+def is_among(share: float, shares: Iterable[float]) -> bool:
+    """Whether a share is one of others, rounding aside."""
+    return any(math.isclose(share, other, abs_tol=1e-9) for other in shares)
 
 
 def collect_tables(
@@ -108,8 +117,7 @@ def difference_of(table: CellTable, other: CellTable) -> Floats | None:
         return paired_difference(table.correct, other.correct.mean(axis=0))
     if not common:
         return None
-    mine = table.correct[[table.draws.index(d) for d in common]]
-    return paired_difference(mine, other.correct[[other.draws.index(d) for d in common]])
+    return paired_difference(table.take(common), other.take(common))
 
 
 def find_baseline(tables: Mapping[Cell, CellTable], cell: Cell, kind: Kind) -> CellTable | None:
@@ -122,7 +130,7 @@ def find_baseline(tables: Mapping[Cell, CellTable], cell: Cell, kind: Kind) -> C
             same = (other.kind, other.rows_per_label, other.trainer, other.loss)
             if same != (kind, cell.rows_per_label, cell.trainer, loss):
                 continue
-            if kind == "real-only" or math.isclose(other.share, cell.share, abs_tol=1e-9):
+            if kind == "real-only" or is_among(other.share, [cell.share]):
                 return table
     return None
 

@@ -40,9 +40,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -129,44 +128,45 @@ def test_shape(
     alpha: float = 0.05,
     dial: str = "",
     share: float = 0.0,
-    items: ArrayLike | None = None,
     diversity: ArrayLike | None = None,
 ) -> ShapeTest:
     """The verdict on the shape of accuracy over ordered levels, as the module says.
 
     Args:
-        values: accuracies as fractions, shape (generation draws G, levels L), other draws averaged first.
+        values: accuracies as fractions, shape (generation draws G, levels L), other draws averaged first; or
+            correctness by item, shape (G, L, items). With one draw the items are the replicates, and the verdict speaks
+            of that pool only.
         levels: the names of the L levels, from least to most diverse.
         delta: differences within this count as none (a fraction: 0.01 is one point).
         alpha: the level of each test.
         dial: what the levels are levels of.
         share: the share at which they were compared.
-        items: correctness by item, shape (L, items), of the one draw, where G = 1. The held-out items are
-            then the replicates, and the verdict speaks of that pool only.
         diversity: measured, shape (L,) or (G, L), for the two-lines test.
 
     Raises:
-        ValueError: shapes do not fit, or ``delta`` or ``alpha`` is out of range.
+        ValueError: shapes do not fit.
     """
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] != len(levels):
-        raise ValueError(f"values must have shape (draws >= 1, {len(levels)} levels), not {table.shape}")
-    if not np.isfinite(table).all():
+    correct = np.asarray(values, dtype=np.float64)
+    if correct.ndim not in (2, 3) or 0 in correct.shape or correct.shape[1] != len(levels):
+        raise ValueError(f"values must have shape (draws, {len(levels)} levels[, items]), not {correct.shape}")
+    if not np.isfinite(correct).all():
         raise ValueError("values holds numbers that are not finite")
-    if delta <= 0 or not 0 < alpha < 1:
-        raise ValueError(f"delta must be above 0 and alpha between 0 and 1, not {delta!r} and {alpha!r}")
-    draws, means = table.shape[0], tuple(float(v) for v in table.mean(axis=0))
+    table = correct if correct.ndim == 2 else correct.mean(axis=2)
+    draws, replicates = len(table), table
     notes: list[str] = []
     if draws == 1:
         notes.append("one generation draw: the verdict concerns that pool only")
-        table = _replicate_by_item(items, len(levels))
+        replicates = correct[0].T if correct.ndim == 3 else table
     if len(levels) < 2:
         notes.append("a shape needs at least two levels")
     elif len(levels) < 3:
         notes.append("two levels have no interior: only rising, falling and flat were tested")
-    if draws == 1 and not table.size:
+    p_values: dict[Shape, float] = {}
+    peaks: dict[Shape, int] = {}
+    if len(replicates) > 1 and len(levels) > 1:
+        p_values, peaks = _find_p_values(replicates, delta)
+    elif len(replicates) == 1:
         notes.append("no items were given to pair, so nothing was tested")
-    p_values, peaks = _find_p_values(table, delta) if table.size and len(levels) > 1 else ({}, {})
     verdict = _choose_verdict(p_values, alpha)
     if verdict not in ("flat", "underpowered") and p_values["flat"] <= alpha:
         notes.append(f"shown, yet every difference lies within {100 * delta:g} points")
@@ -174,37 +174,23 @@ def test_shape(
         dial=dial,
         share=share,
         levels=tuple(levels),
-        means=means,
+        means=tuple(float(v) for v in table.mean(axis=0)),
         draws=draws,
         verdict=verdict,
         p_values={str(name): p for name, p in p_values.items()},
         delta=delta,
         alpha=alpha,
         note="; ".join(notes),
-        two_lines=None if diversity is None else fit_two_lines(diversity, values, alpha=alpha),
+        two_lines=None if diversity is None else fit_two_lines(diversity, table, alpha=alpha),
         peak=levels[peaks[verdict]] if verdict in peaks else None,
     )
 
 
-def _replicate_by_item(items: ArrayLike | None, levels: int) -> Floats:
-    """Items as replicates, shape (items, levels); empty where there are none."""
-    if items is None:
-        return np.empty((0, levels))
-    table = np.asarray(items, dtype=np.float64)
-    if table.ndim != 2 or table.shape[0] != levels or table.shape[1] < 2:
-        raise ValueError(f"items must have shape ({levels} levels, items >= 2), not {table.shape}")
-    return np.asarray(table.T)
-
-
 # --- two lines ---
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
+class _Line(NamedTuple):
     slope: float
     t: float
     p_value: float
-
-
-_NO_LINE = _Line(slope=0.0, t=0.0, p_value=1.0)
 
 
 def fit_two_lines(diversity: ArrayLike, accuracy: ArrayLike, *, alpha: float = 0.05) -> TwoLines | None:
@@ -217,96 +203,61 @@ def fit_two_lines(diversity: ArrayLike, accuracy: ArrayLike, *, alpha: float = 0
         diversity: measured, shape (levels,) or (draws, levels).
         accuracy: shape (draws, levels), other draws averaged first.
         alpha: the level of each of the two slopes.
-
-    Raises:
-        ValueError: shapes do not fit, numbers are not finite, or ``alpha`` is out of range.
     """
     y = np.asarray(accuracy, dtype=np.float64)
-    x = np.asarray(diversity, dtype=np.float64)
-    if y.ndim != 2 or x.shape not in (y.shape, y.shape[1:]):
-        raise ValueError(f"diversity {x.shape} must have the shape of accuracy {y.shape}, or its second part")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("diversity and accuracy must be finite")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    x = np.broadcast_to(np.asarray(diversity, dtype=np.float64), y.shape).ravel()
     draws, levels = y.shape
-    x = np.broadcast_to(x, y.shape).ravel()
     y = (y - y.mean(axis=1, keepdims=True)).ravel()
     df = y.size - 4.0 - (draws - 1.0)
     if draws < 2 or np.unique(x).size < 3 or df < 1:
         return None
-    # a draw's mean taken out leaves (levels - 1) / levels of the noise; the slopes keep all of it
-    inflate = levels / (levels - 1.0)
     knots, fitted, errors = smooth_spline(x, y)
-    peak = _place_break(x, y, (knots, fitted, errors), df=df, inflate=inflate)
-    trough = _place_break(x, -y, (knots, -fitted, errors), df=df, inflate=inflate)
-    if peak is None or trough is None:
-        return None
-    up_down = _cut_lines(x, y, peak, df=df, inflate=inflate)
-    down_up = _cut_lines(x, y, trough, df=df, inflate=inflate)
-    if _is_shown(down_up, sign=-1, alpha=alpha) and not _is_shown(up_down, sign=1, alpha=alpha):
-        return _name_lines(down_up, trough, "U-shaped")
-    return _name_lines(up_down, peak, "inverted-U" if _is_shown(up_down, sign=1, alpha=alpha) else "underpowered")
-
-
-def _name_lines(
-    lines: tuple[_Line, _Line], at: float, shape: Literal["inverted-U", "U-shaped", "underpowered"]
-) -> TwoLines:
-    low, high = lines
-    return TwoLines(
-        shape=shape,
-        break_at=at,
-        low_slope=low.slope,
-        low_p=low.p_value,
-        high_slope=high.slope,
-        high_p=high.p_value,
-    )
-
-
-def _is_shown(lines: tuple[_Line, _Line], *, sign: int, alpha: float) -> bool:
-    low, high = lines
-    return sign * low.slope > 0 > sign * high.slope and max(low.p_value, high.p_value) <= alpha
-
-
-def _place_break(
-    x: Floats, y: Floats, smooth: tuple[Floats, Floats, Floats], *, df: float, inflate: float
-) -> float | None:
-    """The Robin Hood break for a maximum of y; None where nothing lies between the edges."""
     low, high = np.quantile(x, _EDGES)
-    knots, fitted, errors = smooth
     middle = (knots > low) & (knots < high)
     if not middle.any():
         return None
-    peak = float(fitted[middle].max())
-    flat = x[np.isin(x, knots[middle & (fitted + errors >= peak)])]
-    first, second = _cut_lines(x, y, float(np.median(flat)), df=df, inflate=inflate)
-    strength = abs(first.t) + abs(second.t)
-    return float(np.quantile(flat, abs(second.t) / strength if strength > 0 else 0.5))
 
+    def cut(at: float) -> tuple[_Line, _Line]:
+        """One line at and below the break, one at and above: points at the break serve in both, as published."""
+        # a draw's mean taken out leaves (levels - 1) / levels of the noise; the slopes keep all of it
+        below, above = (
+            _fit_line(x[side], y[side], df=df, inflate=levels / (levels - 1.0)) for side in (x <= at, x >= at)
+        )
+        return below, above
 
-def _cut_lines(x: Floats, y: Floats, at: float, *, df: float, inflate: float) -> tuple[_Line, _Line]:
-    """One line at and below the break, one at and above: points at the break serve in both, as published."""
-    below, above = x <= at, x >= at
-    return (
-        _fit_line(x[below], y[below], df=df, inflate=inflate),
-        _fit_line(x[above], y[above], df=df, inflate=inflate),
-    )
+    turns: dict[Literal["inverted-U", "U-shaped"], int] = {"inverted-U": 1, "U-shaped": -1}
+    found = {}
+    for shape, sign in turns.items():
+        peak = float((sign * fitted[middle]).max())
+        flat = x[np.isin(x, knots[middle & (sign * fitted + errors >= peak)])]
+        first, second = cut(float(np.median(flat)))
+        strength = abs(first.t) + abs(second.t)
+        at = float(np.quantile(flat, abs(second.t) / strength if strength > 0 else 0.5))
+        first, second = cut(at)
+        shown = sign * first.slope > 0 > sign * second.slope and max(first.p_value, second.p_value) <= alpha
+        found[shape] = TwoLines(
+            shape=shape if shown else "underpowered",
+            break_at=at,
+            low_slope=first.slope,
+            low_p=first.p_value,
+            high_slope=second.slope,
+            high_p=second.p_value,
+        )
+    only_trough = found["U-shaped"].shape == "U-shaped" and found["inverted-U"].shape == "underpowered"
+    return found["U-shaped" if only_trough else "inverted-U"]
 
 
 def _fit_line(x: Floats, y: Floats, *, df: float, inflate: float) -> _Line:
+    """Slope with its HC3 error, whose variance is ``inflate`` times larger; no slope where a point decides its line."""
     centred = x - x.mean() if x.size else x
     total = float(centred @ centred)
-    if total <= 0.0 or x.size < 3:
-        return _NO_LINE
+    leverage = 1.0 / max(x.size, 1) + centred**2 / total if total > 0.0 else np.ones(1)
+    if x.size < 3 or (leverage >= 1.0 - 1e-9).any():
+        return _Line(slope=0.0, t=0.0, p_value=1.0)
     slope = float(centred @ y) / total
     rest = y - y.mean() - slope * centred
-    leverage = 1.0 / x.size + centred**2 / total
-    if (leverage >= 1.0 - 1e-9).any():  # a point that decides its own line has no residual
-        return _NO_LINE
     variance = inflate * float(np.sum((centred * rest / (1.0 - leverage)) ** 2)) / total**2
-    if variance <= 0.0:
-        return _Line(slope=slope, t=0.0, p_value=1.0)
-    t = slope / float(np.sqrt(variance))
+    t = slope / float(np.sqrt(variance)) if variance > 0.0 else 0.0
     return _Line(slope=slope, t=t, p_value=2.0 * float(special.stdtr(df, -abs(t))))
 
 
@@ -434,79 +385,57 @@ def test_slices(
     tests = []
     for dial, names in level_ranks.items():
         found = {str(c.level): table for c, table in tables.items() if c.dial == dial}
-        check = by_dial.get(dial)
-        levels = _order_levels([name for name in names if name in found], check)
-        correct, notes = _stack_levels([found[name] for name in levels])
-        if not correct.size:
+        trained, check = [name for name in names if name in found], by_dial.get(dial)
+        measured = _find_diversity(check, trained)
+        # as measured, where all levels were; ties as expected
+        levels = trained if measured is None else [trained[k] for k in np.argsort(measured, kind="stable")]
+        drawn = {d for name in levels for d in found[name].draws}
+        common = sorted(d for d in drawn if all(d in found[name].draws for name in levels))
+        if not common:
             continue
-        if len(levels) < len(names):
+        notes = []
+        if len(trained) < len(names):
             absent = ", ".join(name for name in names if name not in found)
-            notes.insert(0, f"left out for want of draws: {absent}, so the shape is that of the other levels")
-        if levels != [name for name in names if name in found]:
+            notes.append(f"left out for want of draws: {absent}, so the shape is that of the other levels")
+        if len(common) < len(drawn):
+            notes.append(f"draws that lack a level are left out: {len(drawn) - len(common)}")
+        if levels != trained:
             notes.append(f"levels stand in their measured order, {' < '.join(levels)}")
         test = test_shape(
-            correct.mean(axis=2),
+            np.stack([found[name].take(common) for name in levels], axis=1),
             levels=levels,
             delta=delta,
             alpha=alpha,
             dial=dial,
             share=share,
-            items=correct[0] if len(correct) == 1 else None,
-            diversity=None if check is None else _find_diversity(check, levels),
+            diversity=None if measured is None else sorted(measured),
         )
-        noted = dataclasses.replace(test, note="; ".join(filter(None, [*notes, test.note])))
-        tests.append(_judge_manipulation(noted, check))
+        why = _find_why_mute(test, check)
+        note = "; ".join(filter(None, [*notes, test.note, why]))
+        tests.append(dataclasses.replace(test, note=note, interpreted=not why))
     return tuple(tests)
 
 
-def _find_diversity(check: ManipulationCheck, levels: Sequence[str]) -> list[float] | None:
-    measured = {name: e.value for name, e in zip(check.levels, check.estimates, strict=True)}
-    return [measured[name] for name in levels] if all(name in measured for name in levels) else None
+def _find_diversity(check: ManipulationCheck | None, levels: Sequence[str]) -> list[float] | None:
+    """What was measured of each level; None unless all were."""
+    known = {} if check is None else {n: e.value for n, e in zip(check.levels, check.estimates, strict=True)}
+    return [known[name] for name in levels] if check is not None and known.keys() >= set(levels) else None
 
 
-def _order_levels(levels: list[str], check: ManipulationCheck | None) -> list[str]:
-    """From least to most diverse as measured, where all were; ties and the rest as given."""
-    measured = None if check is None else _find_diversity(check, levels)
-    if measured is None:
-        return levels
-    return [levels[k] for k in np.argsort(measured, kind="stable")]
-
-
-def _judge_manipulation(test: ShapeTest, check: ManipulationCheck | None) -> ShapeTest:
+def _find_why_mute(test: ShapeTest, check: ManipulationCheck | None) -> str:
+    """Why a verdict says nothing of diversity; empty where it does, or nothing was measured."""
     if check is None or len(check.levels) < 2:
-        return test
+        return ""
     if not check.passed:
-        note = "not interpreted: the levels do not differ in measured diversity, so no effect of diversity can show"
-    elif alike := _find_alike(test, check):
-        note = (
-            f"not interpreted: {test.peak} does not differ from {' and '.join(alike)} in measured diversity, so no "
-            "turn of accuracy over diversity can show there"
-        )
-    else:
-        return test
-    return dataclasses.replace(test, interpreted=False, note="; ".join(n for n in (test.note, note) if n))
-
-
-def _find_alike(test: ShapeTest, check: ManipulationCheck) -> list[str]:
-    """The ends of an inverted U or a U whose measured diversity is not told apart from that of its peak."""
-    found = dict(zip(check.levels, check.estimates, strict=True))
-    if test.peak is None or not all(name in found for name in (test.peak, test.levels[0], test.levels[-1])):
-        return []
-    first, peak, last = found[test.levels[0]], found[test.peak], found[test.levels[-1]]
-    return [
-        name
-        for name, low, high in ((test.levels[0], first, peak), (test.levels[-1], peak, last))
+        return "not interpreted: the levels do not differ in measured diversity, so no effect of diversity can show"
+    found, ends = dict(zip(check.levels, check.estimates, strict=True)), (test.levels[0], test.levels[-1])
+    if test.peak is None or not found.keys() >= {test.peak, *ends}:
+        return ""
+    peak, (first, last) = found[test.peak], (found[end] for end in ends)
+    alike = [
+        end
+        for end, low, high in ((ends[0], first, peak), (ends[1], peak, last))
         if low.high is None or high.low is None or low.high >= high.low
     ]
-
-
-def _stack_levels(tables: Sequence[CellTable]) -> tuple[Floats, list[str]]:
-    """Correctness at the draws that all levels have, shape (draws, levels, items), and what was left out."""
-    drawn = {d for table in tables for d in table.draws}
-    common = sorted(d for d in drawn if all(d in table.draws for table in tables))
-    if not common:
-        return np.empty((0, 0, 0)), []
-    rows = [table.correct[[table.draws.index(d) for d in common]] for table in tables]
-    left_out = len(drawn) - len(common)
-    notes = [f"draws that lack a level are left out: {left_out}"] if left_out else []
-    return np.stack(rows, axis=1), notes
+    why = f"not interpreted: {test.peak} does not differ from {' and '.join(alike)} in measured diversity, so no "
+    return why + "turn of accuracy over diversity can show there" if alike else ""

@@ -154,21 +154,16 @@ def split_variance(difference: ArrayLike) -> Components:
     if not np.isfinite(table).all():
         raise ValueError("difference holds numbers that are not finite")
     draws, items = table.shape
-    mean = table.mean()
-    by_item = table.mean(axis=0)
-    between_items = draws * float(((by_item - mean) ** 2).sum()) / (items - 1)
-    if draws == 1:
-        return Components(value=float(mean), draws=1, items=items, draw=0.0, item=between_items, rest=0.0)
-    by_draw = table.mean(axis=1)
-    between_draws = items * float(((by_draw - mean) ** 2).sum()) / (draws - 1)
+    mean, by_item, by_draw = table.mean(), table.mean(axis=0), table.mean(axis=1)
+    several = draws > 1
     rest = float(((table - by_draw[:, None] - by_item[None, :] + mean) ** 2).sum())
     return Components(
         value=float(mean),
         draws=draws,
         items=items,
-        draw=between_draws,
-        item=between_items,
-        rest=rest / ((draws - 1) * (items - 1)),
+        draw=items * float(((by_draw - mean) ** 2).sum()) / (draws - 1) if several else 0.0,
+        item=draws * float(((by_item - mean) ** 2).sum()) / (items - 1),
+        rest=rest / ((draws - 1) * (items - 1)) if several else 0.0,
     )
 
 
@@ -254,18 +249,12 @@ def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int |
 
 
 def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's step-down p-values (Holm 1979, Scand. J. Statist. 6), in the order given.
-
-    Raises:
-        ValueError: a p-value outside 0 to 1.
-    """
+    """Holm's step-down p-values (Holm 1979, Scand. J. Statist. 6), in the order given."""
     values = np.asarray(p_values, dtype=np.float64)
-    if values.size and not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"p_values must lie between 0 and 1: {tuple(p_values)!r}")
     order = np.argsort(values, kind="stable")
     steps = values[order] * np.arange(values.size, 0, -1)
     adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if values.size else steps
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return tuple(float(v) for v in adjusted)
 
 
@@ -326,26 +315,17 @@ def estimate_optimism(gains: ArrayLike, *, over: str, best: int | None = None) -
 
     Args:
         gains: gain over the baseline, shape (cells, generation draws, items), as fractions, other draws averaged
-            first; a draw that a cell lacks is NaN in all items.
+            first; a draw that a cell lacks is NaN in all items, and each cell has a draw.
         over: the name of the baseline.
         best: the cell that was chosen; by default the one with the highest mean.
 
     Returns:
         None where there is nothing to split: fewer than two items a fold, or no split that can be read.
-
-    Raises:
-        ValueError: the shape is wrong, a cell has no draw at all, or ``best`` is out of range.
     """
     table = np.asarray(gains, dtype=np.float64)
-    if table.ndim != 3 or 0 in table.shape:
-        raise ValueError(f"gains must have shape (cells, draws, items), none of them 0, not {table.shape}")
-    if best is not None and not 0 <= best < table.shape[0]:
-        raise ValueError(f"best is {best!r}; it must be one of the {table.shape[0]} cells")
-    present = ~np.isnan(table[:, :, 0])
-    if not (present.any(axis=1).all() and (np.isfinite(table).all(axis=2) == present).all()):
-        raise ValueError("gains must be finite, save draws that a cell lacks, and each cell needs a draw")
     if table.shape[2] < 2 * _FOLDS:
         return None
+    present = ~np.isnan(table[:, :, 0])
     sizes = np.bincount(np.arange(table.shape[2]) % _FOLDS, minlength=_FOLDS).astype(np.float64)
     sums = np.stack([table[:, :, f::_FOLDS].sum(axis=2) for f in range(_FOLDS)], axis=2)
     sums = np.where(present[:, :, None], sums, 0.0)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from cuvee.recommend.deciding import Verdict
+from cuvee.recommend.cells import ComparedCells, is_among
 from cuvee.recommend.shapes import DIVERSITY
 from cuvee.recommend.statistics import is_ruled_out
 from cuvee.records import (
     Advice,
     Cell,
-    CellSummary,
     Confirmation,
     Estimate,
     Gain,
@@ -21,7 +21,7 @@ from cuvee.records import (
     ShapeTest,
     name_score,
 )
-from cuvee.records.advice import Optimism, RowsFinding, SensitivityTable
+from cuvee.records.advice import Decision, Optimism, RowsFinding, SensitivityTable
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
@@ -29,30 +29,43 @@ _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """What the sentence is written from; ``candidates`` counts the cells that could win."""
+class Remedy:
+    """What would show ``effect``: so many more draws of generation or confirmation; None where draws cannot."""
 
-    verdict: Verdict
-    best: CellSummary | None
-    confirmation: Confirmation | None
-    candidates: int
-    diversity: Estimate | None
-    """of the best cell's pool, by ``metric``"""
-    metric: str
-    delta: float
-    score: str
+    effect: float
+    draws: int | None
+    of: Literal["generation", "confirm"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the trials do not show, for the scope."""
+class Verdict:
+    """What was decided on which gains.
 
-    synthetic_only: CellSummary | None
-    best_failures: int
-    descriptive_shares: tuple[float, ...]
-    untested_share: float | None
-    other_trainers: tuple[str, ...]
-    other_losses: tuple[str, ...]
+    Attributes:
+        decision: as the module says.
+        best: the winner; None without candidates.
+        candidates: how many cells could win.
+        delta: the smallest gain that counts.
+        gains: those that decided.
+        confirmed: whether they are those of a confirmation.
+        equivalent: candidates that are not told apart from the best.
+        level: that the best was tested at: ``alpha``, or less after several looks at the locked test.
+        ruled_out: whether the best is shown not to gain more than ``delta``.
+        still_open: the other candidates that are not ruled out, best first.
+        remedy: where nothing was decided and a baseline can be compared with.
+    """
+
+    decision: Decision
+    best: Cell | None
+    candidates: int
+    delta: float
+    level: float
+    gains: tuple[Gain, ...] = ()
+    confirmed: bool = False
+    equivalent: tuple[Cell, ...] = ()
+    ruled_out: bool = False
+    still_open: tuple[Cell, ...] = ()
+    remedy: Remedy | None = None
 
 
 def write_points(value: float) -> str:
@@ -73,114 +86,123 @@ def name_pool(cell: Cell) -> str:
     return f"{cell.dial}={cell.level} at share {cell.share:g}"
 
 
-def write_sentence(case: Case) -> str:
+def write_sentence(advice: Advice, verdict: Verdict, diversity: str) -> str:
     """One or two sentences that a reader can act on."""
-    best, verdict = case.best, case.verdict
+    best, delta = advice.best, verdict.delta
     if best is None:
         return "Not settled: no blend was trained that can be recommended."
     if not verdict.gains:
         return f"Not settled: {name_pool(best.cell)} has no real-only baseline to be compared with."
-    what = f"{name_pool(best.cell)} ({best.share:.0%} of the rows synthetic{_write_diversity(case)})"
-    gains = " and ".join(write_gain(gain, case.score) for gain in verdict.gains)
-    where = _write_evidence(case)
-    counts = f"{100 * case.delta:g} point" + ("" if case.delta == 0.01 else "s")
+    what = f"{name_pool(best.cell)} ({best.share:.0%} of the rows synthetic{diversity})"
+    gains = " and ".join(write_gain(gain, advice.score) for gain in verdict.gains)
+    where = _write_evidence(advice, verdict)
     if verdict.decision == "use":
         return f"Use synthetic data: mix in {what}. It gains {gains} ({where})."
-    start = f"the best of {case.candidates} blends, {what}, gains {gains}"
-    ruled = ""
+    start = f"the best of {verdict.candidates} blends, {what}, gains {gains}"
     if verdict.ruled_out:
-        over = [_BASELINES[g.over] for g in verdict.gains if is_ruled_out(g, case.delta, alpha=verdict.level)]
-        ruled = f", so a gain of more than {counts} over {' or '.join(over)} is ruled out"
+        over = [_BASELINES[g.over] for g in verdict.gains if is_ruled_out(g, delta, alpha=verdict.level)]
+        counts = _count(100 * delta, "point")
+        start += f", so a gain of more than {counts} over {' or '.join(over)} is ruled out"
     if verdict.decision == "do-not-use":
-        others = "" if case.candidates == 1 else "; so it is, on validation, for all other blends"
-        return f"Do not use synthetic data here: {start}{ruled} ({where}){others}."
-    if verdict.still_open:
-        others = _name_open(verdict.still_open)
-        return (
-            f"Not settled: {start}{ruled} for it ({where}), but on validation not for {others}. {_write_remedy(case)}"
-        )
-    return f"Not settled: {start} ({where}). {_write_remedy(case)}"
+        others = "" if verdict.candidates == 1 else "; so it is, on validation, for all other blends"
+        return f"Do not use synthetic data here: {start} ({where}){others}."
+    if still_open := [name_pool(cell) for cell in verdict.still_open]:
+        others = " and ".join(still_open)
+        if len(still_open) > 2:
+            others = f"{len(still_open)} others, {still_open[0]} among them"
+        return f"Not settled: {start} for it ({where}), but on validation not for {others}. {_write_remedy(verdict)}"
+    return f"Not settled: {start} ({where}). {_write_remedy(verdict)}"
 
 
-def _write_diversity(case: Case) -> str:
-    score, name = case.diversity, "Vendi" if case.metric == DIVERSITY else case.metric
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+
+
+def write_diversity(metric: str, score: Estimate | None) -> str:
+    """``, measured diversity Vendi 35.0 [32.0, 38.0]``, to stand after the share."""
     if score is None:
         return ""
     interval = "" if score.low is None or score.high is None else f" [{score.low:.1f}, {score.high:.1f}]"
-    return f", measured diversity {name} {score.value:.1f}{interval}"
+    return f", measured diversity {'Vendi' if metric == DIVERSITY else metric} {score.value:.1f}{interval}"
 
 
-def _write_evidence(case: Case) -> str:
-    gain = case.verdict.gains[0]
-    draws = f"{gain.draws} generation draw" + ("" if gain.draws == 1 else "s")
-    if case.verdict.confirmed and case.confirmation is not None:
-        fresh = "fresh draws" if case.confirmation.fresh_draws else "the draws it was chosen on"
-        folds = case.confirmation.folds
+def _write_evidence(advice: Advice, verdict: Verdict) -> str:
+    gain, confirmation = verdict.gains[0], advice.confirmation
+    draws = _count(gain.draws, "generation draw")
+    if verdict.confirmed and confirmation is not None:
+        fresh = "fresh draws" if confirmation.fresh_draws else "the draws it was chosen on"
+        folds = confirmation.folds
         items = "locked test items" if not folds else f"items held out in {folds} folds, each by its own choice"
         place = f"{gain.items:,} {items}, {draws}, {fresh}"
-        if case.confirmation.looks > 1:
-            place += f", look {case.confirmation.looks} at them, so tested at {case.verdict.level:.2g}"
+        if confirmation.looks > 1:
+            place += f", look {confirmation.looks} at them, so tested at {verdict.level:.2g}"
     else:
-        place = f"{gain.items:,} validation items, {draws}, chosen among {case.candidates}, not confirmed on the test"
-    smallest = max(g.mde for g in case.verdict.gains)
+        chosen = f"chosen among {verdict.candidates}, not confirmed on the test"
+        place = f"{gain.items:,} validation items, {draws}, {chosen}"
+    smallest = max(g.mde for g in verdict.gains)
     return f"{place}; gains from {100 * smallest:.1f} points would be detected"
 
 
-def _name_open(cells: Sequence[Cell]) -> str:
-    names = " and ".join(name_pool(cell) for cell in cells[:2])
-    return names if len(cells) <= 2 else f"{len(cells)} others, {name_pool(cells[0])} among them"
-
-
-def _write_remedy(case: Case) -> str:
-    missing = set(_BASELINES) - {gain.over for gain in case.verdict.gains}
-    if missing:
+def _write_remedy(verdict: Verdict) -> str:
+    missing = set(_BASELINES) - {gain.over for gain in verdict.gains}
+    remedy = verdict.remedy
+    if missing or remedy is None:
         return f"The baseline {', '.join(sorted(missing))} is missing at this share."
-    remedy = case.verdict.remedy
-    assert remedy is not None  # there are both baselines
-    confirming = remedy.of == "confirm"
-    kind = "confirmation draw" if confirming else "generation draw"
+    kind = "confirmation draw" if remedy.of == "confirm" else "generation draw"
     key = f"draws.{remedy.of}"
-    if min(gain.draws for gain in case.verdict.gains) == 1:
+    if min(gain.draws for gain in verdict.gains) == 1:
         return f"One {kind} speaks of that pool only; {remedy.draws} more ({key}) would tell pools apart."
     effect = f"{100 * remedy.effect:.1f} points"
-    aim = f"rule out {effect} for every blend" if case.verdict.still_open else f"show a gain of {effect}"
+    aim = f"rule out {effect} for every blend" if verdict.still_open else f"show a gain of {effect}"
     if remedy.draws is None:
         return f"More {kind}s alone would not {aim}: more held-out items are needed."
-    number = f"About {remedy.draws} more {kind}{'' if remedy.draws == 1 else 's'} ({key})"
-    given = ", if the truth is 0" if case.verdict.still_open else ""
-    again = ", tested at half the level, as one more look at the locked test" if case.verdict.confirmed else ""
-    return f"{number} would {aim} with power 0.8{given}{again}."
+    given = ", if the truth is 0" if verdict.still_open else ""
+    again = ", tested at half the level, as one more look at the locked test" if verdict.confirmed else ""
+    draws = _count(remedy.draws, f"more {kind}")
+    return f"About {draws} ({key}) would {aim} with power 0.8{given}{again}."
 
 
-def write_scope(case: Case, limits: Limits) -> str:
-    """What the trials leave open."""
+def write_scope(
+    advice: Advice,
+    verdict: Verdict,
+    own: ComparedCells,
+    *,
+    best_failures: int,
+    descriptive_shares: Sequence[float],
+    shape_share: float,
+) -> str:
+    """What the trials leave open; ``own`` names the cells that were compared."""
     parts = []
-    best, other = case.best, limits.synthetic_only
+    best, confirmation, cells = advice.best, advice.confirmation, [summary.cell for summary in advice.cells]
     if best is not None and best.draws == 1:
         parts.append("One generation draw: everything here concerns that pool only.")
-    if case.verdict.confirmed and min((gain.draws for gain in case.verdict.gains), default=2) == 1:
+    if verdict.confirmed and min((gain.draws for gain in verdict.gains), default=2) == 1:
         parts.append("One confirmation draw: its interval holds what items differ by, not what pools do.")
-    if limits.best_failures:
-        failed = f"{limits.best_failures} trial{'' if limits.best_failures == 1 else 's'} of the best blend"
-        parts.append(f"{failed} failed: its gains rest on the others, which may be the better ones.")
-    if case.confirmation is not None and not case.verdict.confirmed:
-        confirmed = case.confirmation.cell.key
+    if best_failures:
+        failed = _count(best_failures, "trial")
+        parts.append(f"{failed} of the best blend failed: its gains rest on the others, which may be the better ones.")
+    if confirmation is not None and not verdict.confirmed:
+        confirmed = confirmation.cell.key
         parts.append(f"The locked test confirmed another cell ({confirmed}), so the verdict rests on validation.")
-    if best is not None and other is not None and other.accuracy > best.accuracy:
-        parts.append(
-            f"Synthetic rows alone ({other.cell.dial}={other.cell.level}) score higher than the best blend: "
-            f"{100 * other.accuracy:.1f}% against {100 * best.accuracy:.1f}%."
-        )
-    if limits.descriptive_shares:
-        shares = ", ".join(f"{share:g}" for share in limits.descriptive_shares)
+    if best is not None:
+        same = replace(best.cell, kind="synthetic-only", dial=None, level=None, share=0.0)
+        rivals = [s for s in advice.cells if replace(s.cell, dial=None, level=None, share=0.0) == same]
+        other = max(rivals, key=lambda s: s.accuracy, default=best)
+        if other.accuracy > best.accuracy:
+            parts.append(
+                f"Synthetic rows alone ({other.cell.dial}={other.cell.level}) score higher than the best blend: "
+                f"{100 * other.accuracy:.1f}% against {100 * best.accuracy:.1f}%."
+            )
+    if descriptive_shares:
+        shares = ", ".join(f"{share:g}" for share in descriptive_shares)
         parts.append(f"Share {shares} is shown, but neither tested nor recommended: its draws overlap.")
-    if limits.untested_share is not None:
-        parts.append(
-            f"No shape over levels was tested, since that needs separate draws at share {limits.untested_share:g}."
-        )
-    for what, others in (("trainer", limits.other_trainers), ("loss", limits.other_losses)):
+    if is_among(shape_share, descriptive_shares):
+        parts.append(f"No shape over levels was tested, since that needs separate draws at share {shape_share:g}.")
+    trainers = {c.trainer for c in cells} - {own.trainer}
+    losses = {c.loss for c in cells if c.trainer == own.trainer} - {own.loss, "ce"}
+    for what, others in (("trainer", trainers), ("loss", losses)):
         if others:
-            parts.append(f"Described only, not used to choose: {what} {', '.join(others)}.")
+            parts.append(f"Described only, not used to choose: {what} {', '.join(sorted(others))}.")
     return " ".join(parts)
 
 
@@ -188,7 +210,7 @@ def write_shape(test: ShapeTest) -> str:
     """``topics at share 0.75: inverted-U (p = 0.012), 5 draws``."""
     p_value = test.p_values.get(test.verdict)
     shown = "" if p_value is None else f" (p = {p_value:.2g})"
-    draws = f"{test.draws} generation draw" + ("" if test.draws == 1 else "s")
+    draws = _count(test.draws, "generation draw")
     found = test.two_lines if test.interpreted else None
     lines = "" if found is None else f"; two lines over measured diversity: {found.shape}"
     note = f"; {test.note}" if test.note else ""
@@ -255,7 +277,7 @@ def advice_to_text(advice: Advice) -> str:
     if advice.sensitivity is not None:
         lines.append(f"{write_sensitivity(advice.sensitivity)}.")
     if advice.failures:
-        lines.append(f"{advice.failures} trial{'' if advice.failures == 1 else 's'} failed.")
+        lines.append(f"{_count(advice.failures, 'trial')} failed.")
     if advice.scope:
         lines.append(f"Scope: {advice.scope}")
     return "\n".join(lines)
