@@ -23,7 +23,6 @@ from cuvee.records import (
     Scores,
     Trial,
     TrialFailure,
-    Usage,
 )
 from cuvee.store import RunFolder, StoredPool, repair_trials
 
@@ -58,7 +57,6 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
         level=LEVEL,
         corpus=Corpus.from_rows([{"text": "x", "target": "a", "block": 0}], origin="synthetic"),
         rejected=(Rejected(slot="s", reason="empty", text=""),),
-        usage=Usage(requests=3, prompt_tokens=10, completion_tokens=5),
         note="short by 1",
         key="k",
         failed=("f1", "f2"),
@@ -73,7 +71,7 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
     with RunFolder(tmp_path) as folder:
         back = folder.load_pool(LEVEL, "k")
         assert back is not None and back.corpus.table.equals(pool.corpus.table)
-        assert (back.rejected, back.note, back.usage.replayed) == (pool.rejected, pool.note, 3)
+        assert (back.rejected, back.note) == (pool.rejected, pool.note)
         assert back.failed == pool.failed
         assert folder.load_pool(LEVEL, "other") is None
         assert folder.load_measurement("topics=4", "m") == MEASURED
@@ -201,7 +199,7 @@ DELETED = "logs 0 reads of the locked test, and locked-test.jsonl beside it logs
         (lambda file: file.write_bytes(b""), r"damaged \(it is empty\)"),
         (lambda file: change(file, "DELETE FROM access WHERE reason = 'confirmation'"), "one of them was changed"),
         (
-            lambda file: change(file, "DELETE FROM identity WHERE key = 'seeds'"),
+            lambda file: change(file, "UPDATE access SET detail = '{}' WHERE reason = 'study'"),
             "the study that they belong to does not",
         ),
         (lambda file: file.with_name("locked-test.jsonl").unlink(), "locked-test.jsonl was deleted or emptied"),
@@ -233,19 +231,6 @@ def test_a_kill_between_the_two_logs_is_no_mismatch(tmp_path):
     with RunFolder(tmp_path) as folder:
         assert folder.access_log() == [*LOOKS, ("look", "3 draws")]
         assert folder.count_looks("3 draws") == 2
-
-
-def test_a_run_folder_of_an_earlier_version_is_logged_twice_and_checked_from_now_on(tmp_path):
-    file = fill(tmp_path)
-    (tmp_path / "locked-test.jsonl").unlink()
-    with closing(sqlite3.connect(file)) as database, database:
-        database.execute("ALTER TABLE trials DROP COLUMN checksum")
-        database.execute("PRAGMA user_version = 0")
-    with RunFolder(tmp_path) as folder:
-        assert (folder.access_log(), folder.find_trial("trial 3")) == (LOOKS, make_trial([True, False, True] * 50))
-    file.unlink()
-    with pytest.raises(RunFolderError, match=DELETED):
-        RunFolder(tmp_path)
 
 
 @pytest.mark.parametrize("column", ["payload", "correct", "failed", "checksum"])

@@ -4,15 +4,11 @@ Everything is written under a temporary name and renamed, or in one SQLite trans
 any instant leaves either the old state or the new one.
 """
 
-from cuvee.store.folder import LEDGER, TRIALS, RunFolder, hold_file, is_run_folder, list_parts
-from cuvee.store.outcomes import RunningTrial, TrialCounts, count_trials, read_failures
-from cuvee.store.pools import StoredPool
-from cuvee.store.reads import FILE as READS
-from cuvee.store.reads import repair_trials
+from cuvee.store.folder import LEDGER, RunFolder, StoredPool, hold_file, is_run_folder, list_parts
+from cuvee.store.trials import TRIALS, RunningTrial, TrialCounts, count_trials, read_failures, repair_trials
 
 __all__ = [
     "LEDGER",
-    "READS",
     "TRIALS",
     "RunFolder",
     "RunningTrial",

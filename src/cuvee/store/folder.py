@@ -8,10 +8,10 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 import pyarrow as pa
@@ -23,28 +23,69 @@ from cuvee.databases import ANSWERS_LOST, TRIALS_LOST, check_database, make_data
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.fingerprint import hash_value
 from cuvee.hub import write_dataset
-from cuvee.records import Cell, Draw, Level, Measurement, Trial, TrialFailure
-from cuvee.store.outcomes import decode_outcome, encode_outcome
-from cuvee.store.pools import StoredPool, pool_from_table, pool_to_table, safe_name
-from cuvee.store.reads import FILE as READS
-from cuvee.store.reads import (
-    SCHEMA,
-    STUDY,
-    VERSION,
-    Entry,
-    add_entry,
-    compare_logs,
-    hash_row,
-    name_trial,
-    read_database,
-    read_file,
-    upgrade_database,
-    write_file,
-)
+from cuvee.records import Cell, Draw, Level, Measurement, Rejected, Trial, TrialFailure
+from cuvee.store import trials
+from cuvee.store.trials import FILE, STUDY, TRIALS
 
-LEDGER, LOCK, TRIALS = "ledger.sqlite", "lock", "trials.sqlite"
+LEDGER, LOCK = "ledger.sqlite", "lock"
 _MEASUREMENT, _STORED = TypeAdapter(Measurement), TypeAdapter(dict[str, object])
 J = TypeVar("J")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPool:
+    """A pool as the run folder keeps it: rows, rejected answers, note, and the key of its making.
+
+    ``failed`` holds the ledger's keys of the requests that failed for good. What generating took is not told of pools,
+    since they share answers, but of the run folder.
+    """
+
+    level: Level
+    corpus: Corpus
+    rejected: tuple[Rejected, ...] = ()
+    note: str = ""
+    key: str = ""
+    failed: tuple[str, ...] = ()
+
+    def to_table(self) -> pa.Table:
+        """The rows, with the rest of the pool in the metadata."""
+        meta = {
+            "level": asdict(self.level),
+            # may be a million: asdict would take ten times as long
+            "rejected": [{"slot": r.slot, "reason": r.reason, "text": r.text} for r in self.rejected],
+            "note": self.note,
+            "key": self.key,
+            "task": self.corpus.task,
+            "failed": list(self.failed),
+        }
+        content = json.dumps(meta, sort_keys=True)
+        return self.corpus.table.replace_schema_metadata({"cuvee": content, "checksum": hash_value(content)[:16]})
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Self:
+        """What ``to_table`` made of a pool.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is not what was written.
+        """
+        found = table.schema.metadata or {}
+        content = found.get(b"cuvee", b"").decode()
+        if found.get(b"checksum") != hash_value(content)[:16].encode():
+            raise ValueError("its checksum is wrong")
+        meta = json.loads(content)
+        return cls(
+            level=Level(**meta["level"]),
+            corpus=Corpus(table.replace_schema_metadata(None).combine_chunks(), meta.get("task", "classification")),
+            rejected=tuple(Rejected(**r) for r in meta["rejected"]),
+            note=meta["note"],
+            key=meta["key"],
+            failed=tuple(meta.get("failed", ())),
+        )
+
+
+def safe_name(name: str) -> str:
+    """A name of a file, made of any name."""
+    return "".join(c if c.isalnum() or c in "=._-" else "_" for c in name)
 
 
 def take_lock(path: Path, held: Path, what: str = "this run folder") -> int:
@@ -79,12 +120,12 @@ def take_lock(path: Path, held: Path, what: str = "this run folder") -> int:
 
 def is_run_folder(path: Path) -> bool:
     """Whether a folder is or was a run folder, however much of it is gone."""
-    return any((path / name).exists() for name in (LOCK, TRIALS, READS))
+    return any((path / name).exists() for name in (LOCK, TRIALS, FILE))
 
 
 def list_parts(path: Path) -> list[Path]:
     """The run folder; of a cross-fitted study also that of each fold after the first."""
-    names = (TRIALS, READS, LEDGER)
+    names = (TRIALS, FILE, LEDGER)
     return [path, *(part for part in sorted((path / "folds").glob("*")) if any((part / n).exists() for n in names))]
 
 
@@ -107,7 +148,7 @@ def hold_file(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-class RunFolder:
+class RunFolder(AbstractContextManager["RunFolder"]):
     """One study's files, held by one process at a time. Use as a context manager.
 
     Args:
@@ -132,14 +173,13 @@ class RunFolder:
         with ExitStack() as opened:
             opened.callback(os.close, self._lock)
             with self._guard(database):
-                make_database(database, SCHEMA)
+                make_database(database, trials.SCHEMA)
             check_database(database, TRIALS_LOST)
             check_database(self.ledger_path, ANSWERS_LOST)
             with self._guard(database):
                 self._database = opened.enter_context(closing(sqlite3.connect(database, timeout=30)))
                 self._database.text_factory = lambda content: content.decode("utf-8", "replace")
-                self._database.execute("PRAGMA journal_mode=WAL")
-                self._database.execute("PRAGMA synchronous=FULL")
+                self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
                 # marks of running trials are for who looks on: they need not survive a power cut, and must cost nothing
                 self._marks = opened.enter_context(closing(sqlite3.connect(database, timeout=30, isolation_level=None)))
                 self._marks.execute("PRAGMA synchronous=OFF")
@@ -147,27 +187,14 @@ class RunFolder:
             self._opened = opened.pop_all()
 
     def _check_log(self) -> None:
-        """See that both logs of the locked test say the same; one that an earlier version kept alone is kept twice."""
+        """See that both logs of the locked test say the same."""
         with self._guard(self.path / TRIALS), self._database:
-            if self._database.execute("PRAGMA user_version").fetchone() == (0,):
-                upgrade_database(self._database)
-                self.save_text(READS, write_file(read_database(self._database)))
-                self._database.execute(f"PRAGMA user_version = {VERSION}")
-            known = read_database(self._database)
-            missing = compare_logs(self.path, known, read_file(self.path))
+            missing = trials.compare_logs(self.path, trials.read_database(self._database), trials.read_file(self.path))
             if missing is not None:
-                add_entry(self._database, missing)
+                self._database.execute(trials.ADD, missing)
             self._database.execute("DELETE FROM running")  # of a process that was killed
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, *details: object) -> None:
         """Release the folder."""
         self._opened.close()
 
@@ -178,7 +205,9 @@ class RunFolder:
         Raises:
             RunFolderMismatch: data, split or seeds differ.
         """
-        known = dict(self._database.execute("SELECT key, value FROM identity"))
+        known: dict[str, str] = next(
+            (json.loads(detail) for reason, detail in trials.read_database(self._database) if reason == STUDY), {}
+        )
         if not known:
             self._log((STUDY, json.dumps(dict(identity), sort_keys=True)))
             return
@@ -197,14 +226,15 @@ class RunFolder:
             content: of the file.
             durable: on the disk when this returns; else a power cut may lose it.
         """
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        return self._write(self.path / name, lambda file: file.write_text(content, encoding="utf-8"), durable=durable)
+
+    def _write(self, path: Path, write: Callable[[Path], object], *, durable: bool = True) -> Path:
         temporary = path.with_name(f".{path.name}.tmp")
         with self._guard(path):
-            with temporary.open("w", encoding="utf-8") as stream:
-                stream.write(content)
-                if durable:
-                    stream.flush()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            if durable:
+                with temporary.open("rb") as stream:
                     os.fsync(stream.fileno())
             temporary.replace(path)
         return path
@@ -229,16 +259,11 @@ class RunFolder:
     # --- pools and measurements ---
     def save_pool(self, pool: StoredPool, suffix: str = "") -> Path:
         """Write ``pools/DIAL=LEVEL{suffix}.parquet``; what is not rows goes into the file's metadata."""
-        path = self._pool_path(pool.level, suffix)
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        table = pool_to_table(pool)
-        with self._guard(path):
-            pa_parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        return path
+        table = pool.to_table()
+        return self._write(
+            self._pool_path(pool.level, suffix),
+            lambda file: pa_parquet.write_table(table, file, compression="zstd", write_page_checksum=True),
+        )
 
     def beside_pool(self, level: Level, suffix: str, kind: str) -> Path:
         """Where a file about a pool stands: ``pools/DIAL=LEVEL{suffix}.KIND.jsonl``."""
@@ -254,14 +279,12 @@ class RunFolder:
         if not path.is_file():
             return None
         try:
-            found = pool_from_table(pa_parquet.read_table(path, page_checksum_verification=True))
+            found = StoredPool.from_table(pa_parquet.read_table(path, page_checksum_verification=True))
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as exc:
             raise _tell_file(
                 path, exc, "it is made again from the answers in ledger.sqlite, without a request"
             ) from exc
-        if found is None or found.key != key:
-            return None
-        return found
+        return found if found.key == key else None
 
     def _pool_path(self, level: Level, suffix: str) -> Path:
         return self.path / "pools" / f"{safe_name(level.key + suffix)}.parquet"
@@ -282,9 +305,8 @@ class RunFolder:
         stored = self.read_json(file, _STORED, remedy)
         if stored is None:
             return None
-        checksum = stored.pop("checksum", None)  # an earlier version wrote none
         try:
-            if checksum not in (None, hash_value(stored)[:16]):
+            if stored.pop("checksum") != hash_value(stored)[:16]:
                 raise ValueError("its checksum is wrong")
             return _MEASUREMENT.validate_python(stored["measurement"]) if stored["key"] == key else None
         except (ValueError, KeyError) as exc:
@@ -304,9 +326,9 @@ class RunFolder:
             raise tell_damage(file, exc, TRIALS_LOST) from exc
         if row is None:
             return None
-        if row[-1] != hash_row(row):
-            raise tell_damage(file, f"the checksum of trial {name_trial(row)} is wrong", TRIALS_LOST)
-        return decode_outcome(row[1], row[2])
+        if row[-1] != trials.hash_row(row):
+            raise tell_damage(file, f"the checksum of trial {trials.name_trial(row)} is wrong", TRIALS_LOST)
+        return trials.decode_outcome(row[1], row[2])
 
     def mark_trial(self, key: str, cell: Cell, draw: Draw) -> None:
         """Note that a trial is being run, for :func:`count_trials` of other processes."""
@@ -327,10 +349,10 @@ class RunFolder:
             mark: the key it was marked with, if that was another.
             replaces: key of an outcome that no longer counts: the trial failed, and now did not.
         """
-        payload, correct = encode_outcome(outcome)
+        payload, correct = trials.encode_outcome(outcome)
         with self._guard(self.path / TRIALS), self._database:
             row = (key, payload, correct, int(isinstance(outcome, TrialFailure)))
-            self._database.execute("INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?)", (*row, hash_row(row)))
+            self._database.execute("INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?)", (*row, trials.hash_row(row)))
             self._database.execute("DELETE FROM running WHERE key IN (?, ?)", (key, mark))
             self._database.execute("DELETE FROM trials WHERE key = ? AND key != ?", (replaces, key))
 
@@ -350,11 +372,11 @@ class RunFolder:
         if (reason, detail) not in self.access_log():
             self._log((reason, detail))
 
-    def _log(self, entry: Entry) -> None:
+    def _log(self, entry: trials.Entry) -> None:
         """Into both logs, and into the file first: a kill between leaves it one entry longer."""
         with self._guard(self.path / TRIALS), self._database:
-            self.save_text(READS, write_file([*read_database(self._database), entry]))
-            add_entry(self._database, entry)
+            self.save_text(FILE, trials.write_file([*trials.read_database(self._database), entry]))
+            self._database.execute(trials.ADD, entry)
 
     def confirmed(self) -> str | None:
         """The cell for whose confirmation the locked test was opened, if it was."""
@@ -367,7 +389,7 @@ class RunFolder:
 
     def access_log(self) -> list[tuple[str, str]]:
         """Every logged read of the locked test: reason and detail."""
-        return [(reason, detail) for reason, detail in read_database(self._database) if reason != STUDY]
+        return [(reason, detail) for reason, detail in trials.read_database(self._database) if reason != STUDY]
 
     # --- the blend ---
     def save_blend(self, corpus: Corpus, card: str) -> Path:

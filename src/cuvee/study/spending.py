@@ -87,7 +87,6 @@ def store_pool(pool: Pool, key: str, ledger: Ledger) -> StoredPool:
         level=pool.level,
         corpus=pool.corpus,
         rejected=pool.rejected,
-        usage=pool.usage,
         note=pool.note,
         key=key,
         failed=tuple(sorted({q.request_key for q in pool.quarantine if q.request_key in failures})),

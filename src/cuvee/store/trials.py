@@ -1,0 +1,254 @@
+"""Trials as the database of a run folder keeps them, and the log of the locked test, kept there and in a file."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from cuvee.corpus.files import replace_text
+from cuvee.databases import TRIALS_LOST, Row, make_database, open_reading, repair_database, tell_damage
+from cuvee.errors import RunFolderError
+from cuvee.fingerprint import hash_value
+from cuvee.records import Cell, Composition, Draw, Estimate, Scores, Trial, TrialFailure
+
+FILE = "locked-test.jsonl"
+"""Of the run folder: what the study is about, then every logged read of the locked test, a line each."""
+STUDY, TRIALS = "study", "trials.sqlite"
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS trials (key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, "
+    "failed INTEGER NOT NULL, checksum TEXT)",
+    "CREATE TABLE IF NOT EXISTS running (key TEXT PRIMARY KEY, cell TEXT NOT NULL, draw TEXT NOT NULL, "
+    "started REAL NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS access (number INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, "
+    "detail TEXT NOT NULL)",
+)
+_READ, ADD = "SELECT reason, detail FROM access ORDER BY number", "INSERT INTO access (reason, detail) VALUES (?, ?)"
+Entry = tuple[str, str]
+"""A reason and its detail; the first one is ``study`` and what the study is about, as JSON."""
+
+
+def read_database(database: sqlite3.Connection) -> list[Entry]:
+    """The log in ``trials.sqlite``."""
+    return list(database.execute(_READ))
+
+
+def read_file(folder: Path, *, broken: bool = False) -> list[Entry]:
+    """The log in the text file.
+
+    Args:
+        folder: the run folder.
+        broken: leave out lines that cannot be read.
+
+    Raises:
+        RunFolderError: a line cannot be read.
+    """
+    path = folder / FILE
+    found = []
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], start=1):
+        try:
+            reason, detail = json.loads(line)
+            found.append((str(reason), str(detail)))
+        except ValueError as exc:
+            if not broken:
+                raise RunFolderError(
+                    f"{path}, line {number}: damaged; the log of the locked test is in {folder / TRIALS} too: "
+                    f"`cuvee repair {shlex.quote(str(folder))}` writes it again"
+                ) from exc
+    return found
+
+
+def write_file(entries: Sequence[Entry]) -> str:
+    """The content of the text file."""
+    return "".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in entries)
+
+
+def compare_logs(folder: Path, database: Sequence[Entry], file: Sequence[Entry]) -> Entry | None:
+    """The entry that a killed process had put into the file and not yet into the database, if there is one.
+
+    Raises:
+        RunFolderError: the two differ in more than that.
+    """
+    if list(file[: len(database)]) == list(database) and len(file) <= len(database) + 1:
+        return file[-1] if len(file) > len(database) else None
+    if not database:
+        happened = "it was deleted or emptied, and its trials with it"
+    elif not file:
+        happened = f"{FILE} was deleted or emptied"
+    elif [entry for entry in database if entry[0] != STUDY] == [entry for entry in file if entry[0] != STUDY]:
+        happened = "the reads agree, but the study that they belong to does not"
+    else:
+        happened = "one of them was changed, or is of another time"
+    reads = [sum(reason != STUDY for reason, _ in log) for log in (database, file)]
+    raise RunFolderError(
+        f"{folder / TRIALS}: logs {reads[0]} reads of the locked test, and {FILE} beside it logs {reads[1]}: "
+        f"{happened}; put back the files that belong together, or `cuvee repair {shlex.quote(str(folder))}` keeps "
+        "every read of both: trials that are gone are trained again, and the LLM is asked nothing"
+    )
+
+
+def repair_trials(folder: Path) -> list[str]:
+    """Keep every trial of a run folder that can still be read, and every logged read of the locked test.
+
+    Returns:
+        What was done; nothing where all was whole.
+    """
+
+    def fix(table: str, row: Row) -> Row | None:
+        if table != "trials":
+            return None if any(isinstance(value, str) and "\ufffd" in value for value in row) else row
+        wanted = hash_row(row)
+        return (*row[:-1], wanted) if row[-1] in (None, wanted) else None
+
+    path, done = folder / TRIALS, []
+    if path.exists():
+        done += [said] if (said := repair_database(path, SCHEMA, fix, or_empty=True)) else []
+    else:
+        make_database(path, SCHEMA)
+        done.append(f"{path}: made anew, without trials")
+    with closing(sqlite3.connect(path)) as database, database:
+        file, known = read_file(folder, broken=True), read_database(database)
+        both = [*file, *(entry for entry in known if entry not in file)]
+        study = [entry for entry in both if entry[0] == STUDY][:1]  # where the two name different ones, the file's
+        both = [*study, *(entry for entry in both if entry[0] != STUDY)]
+        if both != known:
+            database.execute("DELETE FROM access")
+            database.executemany(ADD, both)
+        content = write_file(both)
+        if both != known or not (folder / FILE).is_file() or (folder / FILE).read_text(errors="replace") != content:
+            replace_text(folder / FILE, content)
+            done.append(f"{folder / FILE}: {sum(reason != STUDY for reason, _ in both)} reads of the locked test kept")
+    return done
+
+
+# --- trials ---
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningTrial:
+    """A trial under way: its cell, its draw (generation, sampling, training), since when (seconds since 1970)."""
+
+    cell: str
+    draw: tuple[int, int, int]
+    started: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCounts:
+    """What a run folder knows of its trials."""
+
+    done: int
+    failed: int
+    running: tuple[RunningTrial, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    cell: Cell
+    draw: Draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored(_Named):
+    """What is kept of a finished trial beside what its items scored."""
+
+    composition: Composition
+    steps: int
+    part: Literal["validation", "test"]
+    n: int
+    values: dict[str, Estimate]
+    score: str = "accuracy"
+
+
+_NAMED, _STORED, _FAILURE = TypeAdapter(_Named), TypeAdapter(_Stored), TypeAdapter(TrialFailure)
+
+
+def count_trials(path: Path) -> TrialCounts:
+    """Count the trials of a run folder, which another process may hold; nothing is changed.
+
+    Raises:
+        RunFolderError: its ``trials.sqlite`` cannot be read.
+    """
+    with _look_into(path) as database:
+        counts = dict(database.execute("SELECT failed, count(*) FROM trials GROUP BY failed"))
+        running = []
+        for cell, draw, started in database.execute("SELECT cell, draw, started FROM running ORDER BY started, key"):
+            generation, sampling, training = map(int, draw.split(","))
+            running.append(RunningTrial(cell=cell, draw=(generation, sampling, training), started=started))
+    return TrialCounts(done=counts.get(0, 0), failed=counts.get(1, 0), running=tuple(running))
+
+
+def read_failures(path: Path) -> list[TrialFailure]:
+    """The failed trials of a run folder, which another process may hold, in the order of their cells and draws.
+
+    Raises:
+        RunFolderError: its ``trials.sqlite`` cannot be read.
+    """
+    with _look_into(path) as database:
+        rows = database.execute("SELECT payload FROM trials WHERE failed ORDER BY payload").fetchall()
+        return [_FAILURE.validate_json(payload) for (payload,) in rows]
+
+
+@contextmanager
+def _look_into(path: Path) -> Iterator[sqlite3.Connection]:
+    """The trials of a run folder, to be read."""
+    file = path / TRIALS
+    try:
+        with closing(open_reading(file)) as database:
+            yield database
+    except (sqlite3.Error, ValueError) as exc:
+        if not file.exists():
+            compare_logs(path, [], read_file(path, broken=True))  # says so if it was there
+            raise RunFolderError(f"{file}: not there; is {path} a run folder?") from exc
+        reason = "a row is not what was written" if isinstance(exc, ValueError) else exc
+        raise tell_damage(file, reason, TRIALS_LOST) from exc
+
+
+def encode_outcome(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
+    """The outcome as JSON, and what its items scored; None where it failed."""
+    if isinstance(outcome, TrialFailure):
+        return json.dumps(asdict(outcome), sort_keys=True), None
+    scores, kept = outcome.scores, ("cell", "draw", "composition", "steps", "part")
+    payload = {name: getattr(outcome, name) for name in kept}
+    stored = _Stored(**payload, n=scores.n, values=dict(scores.values), score=scores.score)
+    items = np.packbits(scores.correct).tobytes()
+    if scores.graded is not None:
+        items += scores.graded.astype("<f8").tobytes()
+    return json.dumps(_STORED.dump_python(stored, mode="json"), sort_keys=True), items
+
+
+def decode_outcome(payload: str, items: bytes | None) -> Trial | TrialFailure:
+    """What ``encode_outcome`` was given.
+
+    ``items`` holds a bit an item, whether it is correct; then, for graded scores, a float64 each.
+    """
+    if items is None:
+        return _FAILURE.validate_json(payload)
+    kept = _STORED.validate_json(payload)
+    whole = -(-kept.n // 8)
+    bits = np.unpackbits(np.frombuffer(items[:whole], dtype=np.uint8), count=kept.n).astype(bool)
+    graded = np.frombuffer(items[whole:], dtype="<f8").astype(np.float64) if len(items) > whole else None
+    scores = Scores(n=kept.n, values=kept.values, correct=bits, graded=graded, score=kept.score)
+    return Trial(
+        cell=kept.cell, draw=kept.draw, composition=kept.composition, steps=kept.steps, part=kept.part, scores=scores
+    )
+
+
+def name_trial(row: Row) -> str:
+    """The cell and draw of a row of ``trials``, as far as they can be read."""
+    try:
+        found = _NAMED.validate_json(str(row[1]))
+    except ValueError:
+        return str(row[0])[:12]
+    return f"{found.cell.key}, draw {found.draw.generation}, {found.draw.sampling}, {found.draw.training}"
+
+
+def hash_row(row: Row) -> str:
+    """The checksum of a row of ``trials``: all that the advice depends on."""
+    return hash_value(row[:4])[:16]
