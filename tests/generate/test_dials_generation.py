@@ -312,7 +312,7 @@ def test_pools_of_drafts_are_short_when_the_answers_are_used_up(llm, train):
 
 def test_provenance_of_a_refined_row_is_its_refinement(llm, train):
     (pool,) = sweep(llm, train, "base_then_refine", levels=["2"])
-    assert {(row.temperature, row.attempts % 2) for row in pool.provenance} == {(0.5, 0)}
+    assert {(row["temperature"], row["attempts"] % 2) for row in pool.provenance.to_pylist()} == {(0.5, 0)}
 
 
 # --- examples -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from cuvee.errors import ConfigError
-from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules, settling_waves
+from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Answer, Sampling
 from cuvee.generate.dials import (
     Avoid,
@@ -16,6 +16,7 @@ from cuvee.generate.dials import (
     Slot,
     TabooDial,
 )
+from cuvee.generate.filling import Filling, settling_waves
 from cuvee.generate.prompts import PromptWriter
 
 LABELS = ("alpha", "beta")
@@ -23,7 +24,13 @@ LABELS = ("alpha", "beta")
 
 def make_judge(train, slots, attempts=3):
     writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
-    return AcceptanceFilter(slots, train=train, writer=writer, rules=AcceptanceRules(attempts=attempts), least_words=2)
+    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(attempts=attempts), least_words=2)
+    judge.check_slots(slots)
+    return Filling(slots, judge)
+
+
+def reasons(filling, key):
+    return [made.reason for made in filling.attempts[key] if made.reason is not None]
 
 
 def slots_of(dial, rows=8):
@@ -34,7 +41,7 @@ def slots_of(dial, rows=8):
 def settle(judge, text):
     """Answer all questions until there are none; what was asked in each round, by slot."""
     rounds = []
-    while questions := judge.next_questions():
+    while questions := judge.open_questions():
         rounds.append(questions)
         judge.give({key: (q, Answer(text=text(key, q), finish_reason="stop")) for key, q in questions.items()})
     return rounds
@@ -60,7 +67,7 @@ def test_a_round_is_asked_for_when_the_one_before_is_settled(train):
     assert all(len(asked) <= 8 for asked in rounds)
     # answers with a forbidden word are used up: the first round alone has rows
     assert len(judge.rows) == 8
-    assert sum(r.reason == "uses a word to avoid" for r in judge.rejected) == 8 * 3
+    assert sum(reasons(judge, key).count("uses a word to avoid") for key in judge.slots) == 8 * 3
 
 
 def test_rounds_go_on_without_slots_that_failed(train):
@@ -84,8 +91,8 @@ def test_rows_tell_their_draft_and_the_words_they_avoided(train):
     rounds = settle(judge, text)
     kinds = [{q.step for q in asked.values()} for asked in rounds]
     assert kinds == [{"draft"}, {"refinement"}, {"draft"}, {"refinement"}]
-    assert all(row.text == f"{row.draft} indeed" for row in judge.rows.values())
-    assert {len(row.avoided) for row in judge.rows.values()} == {0, 1}
+    assert all(row.text == f"{row.question.source} indeed" for row in judge.rows.values())
+    assert {len(row.question.avoided) for row in judge.rows.values()} == {0, 1}
 
 
 def test_an_unchanged_draft_is_a_fine_refinement_but_not_a_second_time(train):
@@ -96,8 +103,8 @@ def test_an_unchanged_draft_is_a_fine_refinement_but_not_a_second_time(train):
     rounds = settle(judge, lambda _key, q: q.source or "the same draft")
     assert [list(asked) for asked in rounds] == [["s0", "s1"], ["s0", "s1"], ["s1"], ["s1"]]
     assert [row.text for row in judge.rows.values()] == ["the same draft"]
-    assert [r.reason for r in judge.rejected if r.slot == "s1"] == ["a draft", "duplicate"] * 2
-    assert [r.reason for r in judge.rejected if r.slot == "s0"] == ["a draft"]
+    assert reasons(judge, "s1") == ["a draft", "duplicate"] * 2
+    assert reasons(judge, "s0") == ["a draft"]
 
 
 def test_attempts_do_not_count_usable_drafts_but_the_useless_ones(train):

@@ -1,12 +1,12 @@
 import pytest
 
 from cuvee.generate.calls import Answer
-from cuvee.generate.parsing import parse_answer
+from cuvee.generate.parsing import Demands, parse_answer
 
 
 def parse(text, finish_reason="stop", label="sports", shown=("Arsenal win the cup",), least_words=2):
     answer = Answer(text=text, finish_reason=finish_reason)
-    return parse_answer(answer, label=label, shown=shown, least_words=least_words)
+    return parse_answer(answer, Demands(shown=shown, least_words=least_words), label=label)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_truncated_answers_are_rejected_and_keep_their_text():
 
 def test_truncated_answers_can_be_kept_without_their_broken_word():
     answer = Answer(text=" Henman out of the Ope", finish_reason="length", prompt_tokens=1, completion_tokens=1)
-    kept = parse_answer(answer, label="sports", shown=(), keep_truncated=True)
+    kept = parse_answer(answer, Demands(keep_truncated=True), label="sports")
     assert (kept.text, kept.reason) == ("Henman out of the", None)
 
 
@@ -89,4 +89,4 @@ def test_labels_with_underscores_and_special_characters_are_stripped_too():
 )
 def test_words_to_avoid(raw, reason):
     answer = Answer(text=raw, finish_reason="stop")
-    assert parse_answer(answer, label="sports", shown=(), avoided=("henman", "open")).reason == reason
+    assert parse_answer(answer, Demands(avoided=("henman", "open")), label="sports").reason == reason

@@ -24,9 +24,8 @@ from cuvee.generate import (
 )
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Failure
-from cuvee.generate.composition import provenance_table
 from cuvee.generate.dials import BaseThenRefineDial, TabooDial
-from cuvee.generate.filling import Filling, Rounds
+from cuvee.generate.filling import Filling, fill_slots
 from cuvee.generate.prompts import PromptWriter
 from local_llm import write_text
 
@@ -377,13 +376,12 @@ def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled
     slots = topics(2).slots("2", train.labels, 0, 8)
     writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
 
-    def make_judge(chosen):
-        return AcceptanceFilter(chosen, train=train, writer=writer, rules=AcceptanceRules(attempts=4), least_words=2)
+    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(attempts=4), least_words=2)
 
     def fill(ledger, open_client):
-        filling = Filling(slots, make_judge)
+        filling = Filling(slots, judge)
         opened = OpenedLLM(endpoint=llm.endpoint(), open_client=open_client)
-        Rounds(opened, ledger, total=len(slots)).fill([filling])
+        fill_slots([filling], opened, ledger, total=len(slots))
         return filling
 
     with Ledger() as ledger:
@@ -391,14 +389,14 @@ def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled
         assert 3 < len(filling.failed) < 13
         assert set(filling.failed) | set(filling.rows) == {slot.key for slot in slots}
         assert not set(filling.failed) & set(filling.rows)
-        assert all(f.question.request.seed % 2 for f in filling.failed.values())
-        assert all(f.rejected == () or f.question.request.replicate for f in filling.failed.values())
+        assert all(question.request.seed % 2 for question, _ in filling.failed.values())
+        assert all(len(filling.attempts[key]) == q.request.replicate for key, (q, _) in filling.failed.items())
         assert len(ledger.failures()) == len(filling.failed)
         assert set(ledger.failures().values()) == {Failure(reason="HTTP 400", message="odd", tries=3)}
         sent = len(llm.bodies)
         again = fill(ledger, LLMClient)  # it would answer all, but the ledger knows better
         assert len(llm.bodies) == sent
-        assert (again.rows, again.failed, again.rejected) == (filling.rows, filling.failed, filling.rejected)
+        assert (again.rows, again.failed, again.attempts) == (filling.rows, filling.failed, filling.attempts)
         ledger.forget_failures()
         assert len(fill(ledger, LLMClient).failed) == 0
         assert len(llm.bodies) > sent
@@ -412,12 +410,12 @@ def test_refined_rows_name_their_drafts(llm, train):
             train, dial=dial, blocks=(0,), rows_per_label=4, endpoint=llm.endpoint(), ledger=ledger,
             sampling=Sampling(temperature=0.3, min_p=0.1), seed=1,
         )  # fmt: skip
-        for row in provenance_table(pool).to_pylist():
+        for row in pool.provenance.to_pylist():
             assert (row["temperature"], row["min_p"], row["top_k"], row["attempts"]) == (0.3, 0.1, None, 2)
             draft = ledger.lookup(row["draft_key"]).text
             assert draft in next(b["prompt"] for b in llm.bodies if b["seed"] == row["seed"])
-    assert pool.accounting.answers.rejected == {"a draft": 8}
-    assert pool.accounting.answers.received == 16
+    assert pool.accounting.rejected == {"a draft": 8}
+    assert pool.accounting.answers == 16
 
 
 def test_another_model_at_the_endpoint_drafts_and_changing_it_sends_drafts_and_what_hangs_on_them(llm, train, tmp_path):
@@ -436,7 +434,7 @@ def test_another_model_at_the_endpoint_drafts_and_changing_it_sends_drafts_and_w
 
     pool, sent = draft_by("base")
     assert sent == {("base", 0.9): 8, ("tiny", 0.3): 8}
-    assert {(r["model"], r["draft_model"]) for r in provenance_table(pool).to_pylist()} == {("tiny", "base")}
+    assert {(r["model"], r["draft_model"]) for r in pool.provenance.to_pylist()} == {("tiny", "base")}
     assert set(pool.corpus.table["generator"].to_pylist()) == {"tiny"}
     assert draft_by("base")[1] == {}
     assert draft_by("larger")[1] == {("larger", 0.9): 8, ("tiny", 0.3): 8}

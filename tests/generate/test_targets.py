@@ -52,7 +52,11 @@ def test_requested_levels_come_out_in_order_and_cost_nothing_twice(llm, train):
             assert result.pool.level == result.level
             assert "was asked for" in result.note
         sent = len(llm.bodies)
-        assert sent == ledger.totals().requests == len({row.request_key for r in found for row in r.pool.provenance})
+        assert (
+            sent
+            == ledger.totals().requests
+            == len({key for r in found for key in r.pool.provenance["request_key"].to_pylist()})
+        )
         reach(llm, train, exactly(4), ledger)
         assert len(llm.bodies) == sent
 

@@ -109,7 +109,7 @@ def test_all_faults_are_in_the_quarantine_and_no_good_answer_is_lost(llm, kind):
     faulty = Faulty(kind)
     with Ledger() as ledger:
         pool = generate(llm, kind, faulty, ledger, attempts=1)
-        requests = {row.request_key: row for row in pool.provenance}
+        requests = {row["request_key"]: row for row in pool.provenance.to_pylist()}
         assert set(requests).isdisjoint(q.request_key for q in pool.quarantine)
         for q in pool.quarantine:
             if not q.reason.startswith("HTTP"):

@@ -50,9 +50,9 @@ def test_requests_wordings_and_ids_are_the_same_bytes_as_ever(llm, train, name, 
             ledger=ledger, sampling=Sampling(temperature=0.7), describe="short messages", seed=11,
         )  # fmt: skip
     rows = [
-        [row.id, row.request_key, row.prompt_hash, row.attempts, row.draft_key, text]
+        [*(row[name] for name in ("id", "request_key", "prompt_hash", "attempts", "draft_key")), text]
         for pool in pools
-        for row, text in zip(pool.provenance, pool.corpus.texts, strict=True)
+        for row, text in zip(pool.provenance.to_pylist(), pool.corpus.texts, strict=True)
     ]
     rejected = [[q.slot, q.reason, q.request_key] for pool in pools for q in pool.quarantine]
     assert hash_value([rows, rejected])[:16] == PINNED[name, api]

@@ -5,19 +5,19 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from cuvee.generate.calls import Answer, Sampling
 from cuvee.generate.dials import Slot
-from cuvee.generate.parsing import find_pair, pair_schema, parse_answer, parse_pair
+from cuvee.generate.parsing import Demands, find_pair, pair_schema, parse_answer
 from cuvee.generate.prompts import PromptWriter, Wordings
 from cuvee.generate.strata import WRITINGS
-from cuvee.generate.structured import parse_structured, read_schema
 
 QUESTION, INSTRUCTION, STORY = (WRITINGS[kind] for kind in ("question", "instruction", "story"))
 
 
 def parse(raw, writing=QUESTION, finish_reason="stop", **given):
-    found = parse_pair(Answer(text=raw, finish_reason=finish_reason), writing=writing, **{"shown": (), **given})
+    found = parse_answer(Answer(text=raw, finish_reason=finish_reason), Demands(**given), pair=writing)
     assert found.raw == raw
     return found
 
@@ -125,10 +125,18 @@ def test_prompts_that_come_back_in_either_side_are_rejected(side):
 def test_the_schema_asks_for_both_sides_and_nothing_else(kind):
     writing = WRITINGS[kind]
     schema = pair_schema(writing)
+    assert list(json.loads(schema)["properties"]) == [writing.text, writing.target]
     good = {writing.text: "a b", writing.target: "c"}
-    assert list(read_schema(schema)["properties"]) == [writing.text, writing.target]
-    assert parse_structured(json.dumps(good), schema) == good
-    assert parse_structured(json.dumps({**good, "more": "d"}), schema) is None
+    assert Draft202012Validator(json.loads(schema)).is_valid(good)
+    assert not Draft202012Validator(json.loads(schema)).is_valid({**good, "more": "d"})
+
+
+def test_degenerate_json_costs_little_and_half_characters_are_replaced():
+    assert find_pair("{" * 10**6, QUESTION) is None
+    assert find_pair('{"a":' * 10**5, QUESTION) is None
+    assert find_pair('{"question": NaN, "answer": "Ann"}', QUESTION) is None
+    found = find_pair('a { brace, {"no": 1} {"question": "half \\ud83d", "answer": "Ann"}', QUESTION)
+    assert (found.text, found.target, found.whole) == ("half \ufffd", "Ann", True)
 
 
 @given(text=st.text(max_size=60), writing=st.sampled_from([QUESTION, INSTRUCTION, STORY]))
@@ -168,21 +176,21 @@ def test_json_sides_come_back(text, target):
 )
 def test_remains_of_chat_templates_are_rejected(raw):
     answer = Answer(text=raw, finish_reason="stop")
-    assert parse_answer(answer, label="sports", shown=("Arsenal win the cup",)).reason == "chatter"
+    assert parse_answer(answer, Demands(shown=("Arsenal win the cup",)), label="sports").reason == "chatter"
 
 
 @pytest.mark.parametrize(
     "raw", ["Assistant coach leaves Open", "User groups sue Open", "Henman <b>out</b> of Open", "Sure Start to end"]
 )
 def test_what_only_looks_like_them_is_not(raw):
-    found = parse_answer(Answer(text=raw, finish_reason="stop"), label="sports", shown=())
+    found = parse_answer(Answer(text=raw, finish_reason="stop"), Demands(), label="sports")
     assert found.reason == ("chatter" if raw.startswith("Sure") else None)
 
 
 def test_heads_that_the_real_texts_have_too_are_fine():
     answer = Answer(text="User: where is my card", finish_reason="stop")
-    assert parse_answer(answer, label="card", shown=("User: hello there",)).reason is None
-    assert parse_answer(answer, label="card", shown=("hello there",)).reason == "chatter"
+    assert parse_answer(answer, Demands(shown=("User: hello there",)), label="card").reason is None
+    assert parse_answer(answer, Demands(shown=("hello there",)), label="card").reason == "chatter"
 
 
 def reason_for(train, raw, api, **settings):
@@ -190,9 +198,8 @@ def reason_for(train, raw, api, **settings):
     slot = Slot(key="alpha/0/0", label="alpha", block=0, number=0, order=0, **settings)
     question = writer.ask_for_row(slot, 0, ["cup"])
     wording = Wordings(writer).runs(slot, question)
-    return parse_answer(
-        Answer(text=raw, finish_reason="stop"), label="alpha", shown=question.shown, wording=wording
-    ).reason  # fmt: skip
+    demands = Demands(shown=question.shown, wording=wording)
+    return parse_answer(Answer(text=raw, finish_reason="stop"), demands, label="alpha").reason
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def provenance(llm, train, prompts, dial, api):
             train, dial=dial, blocks=(0,), rows_per_label=6, endpoint=llm.endpoint(api=api), ledger=ledger,
             sampling=Sampling(), describe="texts", seed=1, prompts=prompts,
         )  # fmt: skip
-    return {row.slot: (row.request_key, row.prompt_hash) for row in pool.provenance}
+    return {row["slot"]: (row["request_key"], row["prompt_hash"]) for row in pool.provenance.to_pylist()}
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate.acceptance import check_slots
+from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
+from cuvee.generate.calls import Sampling
 from cuvee.generate.dials import Slot
+from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.strata import ANY, KINDS, WRITINGS, choose_kind, find_strata
 
 PASSAGES = Corpus.from_rows(
@@ -100,8 +102,9 @@ def test_sources_that_cannot_be_used_are_told(corpus, kind, sources, message):
 
 def test_slots_of_no_stratum_are_told_before_anything_is_asked():
     slot = Slot(key="k", label="gamma", block=0, number=0, order=0)
+    writer = PromptWriter(PAIRS, describe="stories", api="chat", sampling=Sampling(), seed=0, kind="story")
     with pytest.raises(ConfigError, match=r"slot 'k' is for 'gamma'; valid: any"):
-        check_slots([slot], PAIRS, find_strata(PAIRS, "story"), WRITINGS["story"])
+        AcceptanceFilter(train=PAIRS, writer=writer, rules=AcceptanceRules()).check_slots([slot])
 
 
 @given(owners=st.lists(st.integers(0, 4), min_size=1, max_size=20))

@@ -16,11 +16,10 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, GenerationError, InputError, MissingDependency
 from cuvee.generate import Answer, Ledger, OpenedLLM, Request, Sampling
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
-from cuvee.generate.calls import Failure
+from cuvee.generate.calls import Failure, schema_text
 from cuvee.generate.dials import SamplingDial
-from cuvee.generate.filling import Filling, Rounds
+from cuvee.generate.filling import Filling, fill_slots
 from cuvee.generate.prompts import PromptWriter
-from cuvee.generate.structured import schema_text
 from cuvee.generate.transformers_llm import BatchClient, TransformersLLM
 from cuvee.language_models import OutOfMemory, choose_device, choose_dtype
 from cuvee.model_files import SMOLLM2_SHA256, find_model
@@ -525,11 +524,7 @@ def test_rounds_with_the_real_smollm2(tmp_path):
 
 
 def fill(train, writer, slots, llm, ledger):
-    def make_judge(slots):
-        return AcceptanceFilter(
-            slots, train=train, writer=writer, rules=AcceptanceRules(keep_truncated=True), least_words=2
-        )
-
-    filling = Filling(slots, make_judge)
-    Rounds(OpenedLLM(endpoint=llm.endpoint, open_client=llm.open_client), ledger, total=3).fill([filling])
+    judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(keep_truncated=True), least_words=2)
+    filling = Filling(slots, judge)
+    fill_slots([filling], OpenedLLM(endpoint=llm.endpoint, open_client=llm.open_client), ledger, total=3)
     return [row.text for row in filling.rows.values()]

@@ -31,7 +31,7 @@ from cuvee.generate import (
     write_quarantine,
 )
 from cuvee.generate.calls import Api
-from cuvee.generate.composition import count_rejected
+from cuvee.generate.pools import count_rejected
 from cuvee.generate.dials.slots import Slot, slot_key
 from cuvee.generate.ledger import check_ledger
 from cuvee.generate.prompts import PromptWriter

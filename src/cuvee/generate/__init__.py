@@ -5,7 +5,6 @@ from cuvee.generate.asking import ListAsker, ask_topics
 from cuvee.generate.budgets import Budget, Prices, Spent
 from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient, OpenedLLM
-from cuvee.generate.composition import Accounting, provenance_table, write_quarantine
 from cuvee.generate.dials import (
     DIALS,
     AttributesDial,
@@ -24,7 +23,16 @@ from cuvee.generate.dials import (
 )
 from cuvee.generate.embedded import EmbeddedLLM
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.pools import GenerationSpec, Pool, PoolMaker, fill_pools, generate_corpus, generate_pools
+from cuvee.generate.pools import (
+    Accounting,
+    GenerationSpec,
+    Pool,
+    PoolMaker,
+    fill_pools,
+    generate_corpus,
+    generate_pools,
+    write_quarantine,
+)
 from cuvee.generate.spending import LedgerSummary, summarise
 from cuvee.generate.targets import Target, TargetResult, generate_to_target
 from cuvee.generate.transformers_llm import TransformersLLM
@@ -69,7 +77,6 @@ __all__ = [
     "generate_to_target",
     "make_dial",
     "order_examples",
-    "provenance_table",
     "summarise",
     "topics_from_words",
     "write_quarantine",

@@ -1,72 +1,92 @@
-"""Filling the slots of a batch, where a slot may also end because its request failed for good."""
+"""Filling the slots of a level: every answer judged, every row, and every slot whose request failed for good."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cuvee.generate.acceptance import AcceptanceFilter, Row
-from cuvee.generate.calls import Answer, Failure, Outcome, Request, request_json, request_key
+from cuvee.generate.acceptance import AcceptanceFilter
+from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, request_json, request_key
 from cuvee.generate.client import Client, OpenedLLM
-from cuvee.generate.dials.slots import Slot
+from cuvee.generate.dials.slots import Slot, chosen_slots
+from cuvee.generate.dials.words import characteristic_words, find_words
 from cuvee.generate.ledger import Ledger, settle_identity
+from cuvee.generate.parsing import DRAFT, NO_SOURCE, NOT_NEAREST, Parsed
 from cuvee.generate.prompts import Question
-from cuvee.records import Rejected, Usage
 
 Find = Callable[[Question], Outcome | None]
 """``find(question)``: what came of it; None where nothing has yet."""
+Progress = Callable[[int, int], None]
+"""``progress(rows so far, rows wanted)``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailedSlot:
-    """A slot that got no row because a request failed; ``rejected`` are the answers that came before."""
+class Attempt:
+    """An answer to one of a slot's questions. ``reason`` says why it became no row, None where it did."""
 
     question: Question
-    failure: Failure
-    rejected: tuple[Rejected, ...]
+    answer: Answer
+    parsed: Parsed
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """An accepted answer. ``number`` counts the slot's answers before it.
+
+    ``target`` and ``context`` are the answer's own, its stratum's, or those of the row that it paraphrases.
+    """
+
+    slot: Slot
+    text: str
+    target: str
+    context: str | None
+    question: Question
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotEnd:
+    """Why a slot has no row; ``failed`` says that a request failed for good."""
+
+    reason: str
+    failed: bool
 
 
 class Filling:
-    """A batch being filled: a filter of its answers, and the slots whose requests failed.
+    """The slots that a level wants in one block, being filled.
 
-    Its slots are asked for in rounds: one begins when all requests of the one before are settled, so that its outcome
-    depends on the answers alone. While requests of a round wait, what other slots will most likely be asked next is
-    asked ahead; the rounds find those answers there when they come to them.
+    Slots are judged in their order. Each takes its first answer that is usable by itself, equals (normalised) no
+    training row and no row of a slot before it, nor nearly where that is asked for, and, if it is a paraphrase, is
+    nearer to its source than to any other base row. Of a pair the text is compared. A slot's outcome thus depends on
+    the slots before it and on nothing else: not on timing, not on the slots after it, not on other levels.
 
-    A failed slot has no row and is asked for no more: the filter goes on with the other slots, on which it has no
-    influence, since only rows have any. Its paraphrases have no source.
+    Slots are asked for in waves, each of which is settled before the next is begun: what a slot avoids comes before it,
+    and base slots (without a parent) come before the first paraphrase. A slot with a draft takes turns: a draft until
+    one is usable by itself, then its refinement; where that is rejected, it begins with another draft. Drafts become no
+    rows, so they are among the rejected, as such. While requests of a round wait, what other slots will most likely be
+    asked next is asked ahead; the rounds find those answers there when they come to them.
+
+    A slot whose request failed has no row and is asked for no more; the others go on as if it had never been wanted.
+    Its paraphrases have no source.
 
     Args:
-        slots: of the batch, base slots first.
-        make_filter: a filter of the slots it is given.
+        slots: base slots first, rounds in their order.
+        judge: of the answers.
         name: tells apart slots of several dials, whose keys may be the same.
     """
 
-    def __init__(
-        self, slots: Sequence[Slot], make_filter: Callable[[Sequence[Slot]], AcceptanceFilter], name: str = ""
-    ) -> None:
+    def __init__(self, slots: Iterable[Slot], judge: AcceptanceFilter, name: str = "") -> None:
         self.name = name
-        self._slots = tuple(slots)
-        self._make_filter = make_filter
-        self._filter = make_filter(self._slots)
-        self._given: list[dict[str, tuple[Question, Answer]]] = []
+        self.slots = {slot.key: slot for slot in slots}
+        self.attempts: dict[str, list[Attempt]] = {key: [] for key in self.slots}
+        self.failed: dict[str, tuple[Question, Failure]] = {}
+        self.rows: dict[str, Row] = {}
+        self._judge = judge
         self._round: Mapping[str, Question] = {}
-        self._asked: dict[str, list[Question]] = {}
-        self.failed: dict[str, FailedSlot] = {}
-
-    @property
-    def rows(self) -> Mapping[str, Row]:
-        """The row of each filled slot, by key."""
-        return self._filter.rows
-
-    @property
-    def rejected(self) -> list[Rejected]:
-        """Every answer that became no row, and every paraphrase without a source."""
-        return [*self._filter.rejected, *(r for slot in self.failed.values() for r in slot.rejected)]
-
-    def asked(self, key: str) -> Sequence[Question]:
-        """The questions that were answered for a slot, in order."""
-        return self._asked.get(key, ())
+        self._is_nearest: dict[tuple[str, str], bool] = {}
+        self._typical: dict[tuple[object, ...], tuple[str, ...]] = {}
+        self._waves = settling_waves(list(self.slots.values()))
 
     def next_questions(self, find: Find, is_sent: Callable[[Question], bool]) -> Mapping[str, Question]:
         """What to ask now, by slot: the next round, or, while that waits, what can be asked ahead.
@@ -76,7 +96,7 @@ class Filling:
             is_sent: whether a question is under way or waits to be tried again.
         """
         while True:
-            self._round = self._round or self._filter.next_questions()
+            self._round = self._round or self.open_questions()
             found = {key: (q, outcome) for key, q in self._round.items() if (outcome := find(q)) is not None}
             waiting = {key: q for key, q in self._round.items() if key not in found}
             fresh = {key: q for key, q in waiting.items() if not is_sent(q)}
@@ -89,173 +109,253 @@ class Filling:
     def _without(self, waiting: Collection[str], found: Mapping[str, tuple[Question, Outcome]]) -> Filling:
         """This filling, as if the slots that wait, and those that avoid words of theirs, were not wanted."""
         gone = set(waiting)
-        for slot in self._slots:
+        for slot in self.slots.values():
             if slot.avoid is not None and any(key in gone for keys in slot.avoid.rounds for key in keys):
                 gone.add(slot.key)
         gone |= self.failed.keys()
-        ahead = Filling([slot for slot in self._slots if slot.key not in gone], self._make_filter)
-        ahead._given = [{key: pair for key, pair in given.items() if key not in gone} for given in self._given]
-        ahead._filter.give(*ahead._given)
+        ahead = Filling([slot for slot in self.slots.values() if slot.key not in gone], self._judge)
+        ahead.attempts = {key: list(self.attempts[key]) for key in ahead.slots}
         ahead.give({key: pair for key, pair in found.items() if key not in gone})
         return ahead
 
-    def looks_usable(self, key: str, question: Question, answer: Answer) -> bool:
-        """Whether an answer may become a row, judged by itself."""
-        return self._filter.parse(key, question, answer).reason is None
+    def open_questions(self) -> dict[str, Question]:
+        """For each slot that needs another answer, what to ask next; empty when all is settled."""
+        for wave in self._waves:
+            if questions := {slot.key: self._question(slot) for slot in self._open(wave)}:
+                return questions
+        return {}
 
     def give(self, outcomes: Mapping[str, tuple[Question, Outcome]]) -> None:
-        """Take what came of the questions, by slot key."""
+        """Take what came of the questions, by slot key, and judge all slots afresh."""
         self._round = {}
-        answers: dict[str, tuple[Question, Answer]] = {}
-        failures: dict[str, tuple[Question, Failure]] = {}
         for key, (question, outcome) in outcomes.items():
             if isinstance(outcome, Failure):
-                failures[key] = (question, outcome)
+                self.failed[key] = (question, outcome)
             else:
-                answers[key] = (question, outcome)
-                self._asked.setdefault(key, []).append(question)
-        self._given.append(answers)
-        if failures:
-            self._close(failures)
-        else:
-            self._filter.give(answers)
+                parsed = self._judge.parse(self.slots[key], question, outcome)
+                made = Attempt(question=question, answer=outcome, parsed=parsed, reason=parsed.reason)
+                self.attempts[key].append(made)
+        if not self.failed.keys().isdisjoint(outcomes):
+            self._waves = settling_waves([slot for slot in self.slots.values() if slot.key not in self.failed])
+        self._judge.look((made.parsed.text, self.slots[key].label) for key, made in self._usable())
+        self._judge.known.begin(made.parsed.text for _, made in self._usable())
+        self.rows = {}
+        for wave in self._waves:
+            if wave[0].parent is not None:
+                self._measure_nearest()
+            for slot in wave:
+                self._settle(slot)
+            if self._open(wave):
+                break
 
-    def _close(self, failures: Mapping[str, tuple[Question, Failure]]) -> None:
-        """AcceptanceFilter the other slots afresh, as if the failed ones had never been wanted."""
-        for key, (question, failure) in failures.items():
-            before = tuple(r for r in self._filter.rejected if r.slot == key)
-            self.failed[key] = FailedSlot(question=question, failure=failure, rejected=before)
-        self._filter = self._make_filter([slot for slot in self._slots if slot.key not in self.failed])
-        self._filter.give(*({k: pair for k, pair in given.items() if k not in self.failed} for given in self._given))
+    def looks_usable(self, key: str, question: Question, answer: Answer) -> bool:
+        """Whether an answer may become a row, judged by itself."""
+        return self._judge.parse(self.slots[key], question, answer).reason is None
+
+    def _usable(self) -> list[tuple[str, Attempt]]:
+        return [(key, made) for key, tries in self.attempts.items() for made in tries if made.parsed.reason is None]
+
+    def _open(self, slots: Sequence[Slot]) -> list[Slot]:
+        """Slots without a row that may be asked for again."""
+        return [
+            slot
+            for slot in slots
+            if slot.key not in self.rows
+            and sum(made.reason != DRAFT for made in self.attempts[slot.key]) < self._judge.rules.attempts
+            and (slot.parent is None or slot.parent in self.rows)
+        ]
+
+    def _question(self, slot: Slot) -> Question:
+        tries, writer = self.attempts[slot.key], self._judge.writer
+        if slot.parent is not None:
+            source = self.rows[slot.parent]
+            return writer.ask_for_paraphrase(slot, len(tries), source.text, source.question.seed_ids)
+        avoided = self._words_to_avoid(slot)
+        if slot.draft is None:
+            return writer.ask_for_row(slot, len(tries), avoided)
+        if not tries or tries[-1].reason != DRAFT:
+            return writer.ask_for_draft(slot, len(tries), avoided)
+        return writer.ask_for_refinement(slot, len(tries), tries[-1].parsed.text, tries[-1].question.seed_ids, avoided)
+
+    def _words_to_avoid(self, slot: Slot) -> tuple[str, ...]:
+        """The most characteristic words of each round before the slot's own, but none that says what is wanted."""
+        if slot.avoid is None:
+            return ()
+        writer = self._judge.writer
+        about = slot.label if writer.writing.kind == "label" else writer.strata[slot.label].source
+        said = [about or "", slot.topic or "", *(part for pair in slot.attributes for part in pair)]
+        wanted = frozenset(word for text in said for word in find_words(text.replace("_", " ")))
+        words: dict[str, None] = {}
+        for keys in slot.avoid.rounds:
+            known = (slot.label, keys, slot.avoid.words, wanted)
+            if known not in self._typical:
+                texts: dict[str, list[str]] = {}
+                for row in (self.rows[key] for key in keys if key in self.rows):
+                    texts.setdefault(row.slot.label, []).append(row.text)
+                self._typical[known] = characteristic_words(texts, slot.label, slot.avoid.words, exclude=wanted)
+            words |= dict.fromkeys(self._typical[known])
+        return tuple(words)
+
+    def _settle(self, slot: Slot) -> None:
+        """Give a slot its first answer that nothing speaks against."""
+        source = self.rows.get(slot.parent or "")
+        if source is None and slot.parent is not None:
+            return
+        tries = self.attempts[slot.key]
+        for number, made in enumerate(tries):
+            text = made.parsed.text
+            reason = made.parsed.reason or self._judge.objection(text, slot.label, source.text if source else None)
+            if reason is None and source is not None and not self._is_nearest.get((text, source.slot.key), True):
+                reason = NOT_NEAREST
+            tries[number] = replace(made, reason=reason)
+            if reason is None:
+                self._judge.known.add(text)
+                self.rows[slot.key] = self._make_row(slot, number, made, source)
+                break
+
+    def _make_row(self, slot: Slot, number: int, made: Attempt, source: Row | None) -> Row:
+        writing, stratum = self._judge.writer.writing, self._judge.writer.strata[slot.label]
+        if source is not None:
+            target, context = source.target, source.context
+        else:
+            target = made.parsed.target if made.parsed.target is not None else stratum.source or slot.label
+            context = stratum.source if writing.pair else None
+        return Row(
+            slot=slot, text=made.parsed.text, target=target, context=context, question=made.question, number=number
+        )  # fmt: skip
+
+    def _measure_nearest(self) -> None:
+        """Find the nearest base row of every usable paraphrase not yet measured, in one call."""
+        if self._judge.rules.nearest is None:
+            return
+        base = [self.rows[slot.key] for slot in self.slots.values() if slot.parent is None and slot.key in self.rows]
+        pairs = ((made.parsed.text, self.slots[key].parent or "") for key, made in self._usable())
+        queries = [pair for pair in dict.fromkeys(pairs) if pair[1] and pair not in self._is_nearest]
+        if queries:
+            found = self._judge.rules.nearest([text for text, _ in queries], [row.text for row in base])
+            for (text, parent), index in zip(queries, found, strict=True):
+                self._is_nearest[text, parent] = base[int(index)].slot.key == parent
+
+    # --- what came of it ---
+    def row(self, slot: Slot) -> Row | None:
+        """The slot's row, or its substitute's."""
+        return self.rows.get(slot.key) or self.rows.get(slot.substitute or "")
+
+    def needed(self) -> list[str]:
+        """The slots that the level's rows hang on, in alphabetical order: substitutes only where they are used."""
+        chosen = chosen_slots(self.slots.values())
+        spare = {slot.substitute for slot in chosen if slot.substitute and slot.key not in self.rows}
+        return sorted({slot.key for slot in chosen} | spare)
+
+    def objections(self, key: str) -> list[str]:
+        """Why each answer to a slot became no row, in order; that it has no source, where it had no answer."""
+        row, parent = self.rows.get(key), self.slots[key].parent
+        if parent is not None and parent not in self.rows and key not in self.failed:
+            return [NO_SOURCE]
+        return [made.reason or "" for made in self.attempts[key][: None if row is None else row.number]]
+
+    def end(self, slot: Slot) -> SlotEnd:
+        """What was last wrong with a slot without a row; a paraphrase without a source ends as its source did."""
+        if slot.key in self.failed:
+            return SlotEnd(reason=self.failed[slot.key][1].reason, failed=True)
+        return SlotEnd(reason=self.objections(slot.key)[-1], failed=slot.parent in self.failed)
+
+
+def settling_waves(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Slots in the groups in which they are settled: base slots after what they avoid, then paraphrases.
+
+    Slots that are named and not there (a request of theirs failed for good) are waited for by nobody.
+    """
+    depth: dict[str, int] = {}
+    waves: dict[tuple[bool, int], list[Slot]] = {}
+    derived = {slot.key for slot in slots if slot.parent is not None}
+    for slot in slots:
+        if slot.parent is not None:
+            named = [slot.parent] if slot.parent in derived else []
+        else:
+            named = [key for keys in slot.avoid.rounds for key in keys] if slot.avoid is not None else []
+        depth[slot.key] = 1 + max((depth[key] for key in named if key in depth), default=-1)
+        waves.setdefault((slot.parent is not None, depth[slot.key]), []).append(slot)
+    return [waves[order] for order in sorted(waves)]
 
 
 # --- asking until every slot has its row, its answers are used up, or its request failed for good ---
-Progress = Callable[[int, int], None]
+def fill_slots(
+    fillings: Sequence[Filling], llm: OpenedLLM, ledger: Ledger, *, total: int, progress: Progress | None = None
+) -> None:
+    """Ask the open slots of all fillings together, each distinct request once; none waits for another.
 
-
-class Rounds:
-    """Asks the questions of batches until all are settled; counts what was spent.
-
-    A request that failed for good, now or in an earlier run, is not sent again until the ledger forgets its failure.
+    While requests wait for their next try, what does not depend on them goes on. A request that failed for good, now or
+    in an earlier run, is not sent again until the ledger forgets its failure.
 
     Args:
+        fillings: whose slots are asked for.
         llm: what is asked.
         ledger: its answers and failures so far.
         total: rows wanted, for progress.
         progress: called with (rows so far, rows wanted).
     """
+    rounds = _Rounds(fillings, settle_identity(llm.endpoint, ledger), ledger, total, progress)
+    with llm.open_client(rounds.endpoint, ledger) as client:
+        while rounds.ask(client):
+            pass
 
-    def __init__(self, llm: OpenedLLM, ledger: Ledger, *, total: int, progress: Progress | None = None) -> None:
-        self._llm = llm
-        self._endpoint = settle_identity(llm.endpoint, ledger)
+
+class _Rounds:
+    """What was asked and answered so far."""
+
+    def __init__(
+        self, fillings: Sequence[Filling], endpoint: Endpoint, ledger: Ledger, total: int, progress: Progress | None
+    ) -> None:
+        self.endpoint = endpoint
+        self._fillings = fillings
         self._ledger = ledger
-        self._total = total
-        self._progress = progress
-        self._shown = -1
+        self._total, self._progress, self._shown = total, progress, -1
+        self._failures = ledger.failures()
         self._outcomes: dict[Request, Outcome] = {}
-        self._sent: set[Request] = set()
-        self._failures: Mapping[str, Failure] = {}
+        self._asked: dict[Request, tuple[Filling, str, Question]] = {}
         self._filled: set[tuple[str, str]] = set()
 
-    def fill(self, fillings: Sequence[Filling]) -> None:
-        """Ask the open slots of all batches together, each distinct request once; batches wait for each other nowhere.
-
-        While requests wait for their next try, what does not depend on them goes on.
-        """
-        self._failures = self._ledger.failures()
-        with self._llm.open_client(self._endpoint, self._ledger) as client:
-            while self._ask(client, fillings):
-                pass
-        self._show(_filled(fillings))
-
-    def key(self, question: Question) -> str:
-        """What the ledger knows a question's request by."""
-        return request_key(self._endpoint, question.request)
-
-    def model(self, question: Question) -> str:
-        """The name of the model that a question is for."""
-        return question.request.model or self._endpoint.model
-
-    def answer(self, question: Question) -> Answer:
-        """The answer to a question that was answered.
-
-        Raises:
-            KeyError: it was not.
-        """
-        outcome = self._outcomes[question.request]
-        if isinstance(outcome, Failure):
-            raise KeyError(question.request)
-        return outcome
-
-    def usage(self, questions: Iterable[Question]) -> Usage:
-        """What the distinct answered requests among these questions cost."""
-        spent = Usage()
-        for request in {question.request for question in questions}:
-            answer = self._outcomes[request]
-            if not isinstance(answer, Failure):
-                spent = spent.plus(
-                    Usage(
-                        requests=int(not answer.replayed),
-                        replayed=int(answer.replayed),
-                        prompt_tokens=answer.prompt_tokens,
-                        completion_tokens=answer.completion_tokens,
-                    )
-                )
-        return spent
+    def ask(self, client: Client) -> bool:
+        """Ask whatever can be asked; whether there was anything."""
+        if not (first := self._more({})):
+            return False
+        found = dict(zip(first, client.answer_requests(first, self._look, self._more), strict=True))
+        self._outcomes.update(found)
+        failures = {request: outcome for request, outcome in found.items() if isinstance(outcome, Failure)}
+        known = self._ledger.failures() if failures else {}
+        for request, failure in failures.items():  # those that the client did not commit
+            if (key := request_key(self.endpoint, request)) not in known:
+                self._ledger.record_failure(key, request_json(self.endpoint, request), failure)
+        return True
 
     def _find(self, question: Question) -> Outcome | None:
         """What came of a question, now or in an earlier run that it failed in."""
         outcome = self._outcomes.get(question.request)
-        if outcome is None and self._failures and (known := self._failures.get(self.key(question))) is not None:
-            outcome = self._outcomes[question.request] = known
+        if outcome is None and self._failures:
+            outcome = self._failures.get(request_key(self.endpoint, question.request))
         return outcome
 
-    def _is_sent(self, question: Question) -> bool:
-        return question.request in self._sent
+    def _look(self, request: Request, answer: Answer) -> None:
+        filling, key, question = self._asked[request]
+        if filling.looks_usable(key, question, answer):
+            self._filled.add((filling.name, key))
+        self._show()
 
-    def _ask(self, client: Client, fillings: Sequence[Filling]) -> bool:
-        """Ask whatever can be asked; whether there was anything."""
-        asked: dict[Request, tuple[Filling, str, Question]] = {}
-
-        def look(request: Request, answer: Answer) -> None:
-            filling, key, question = asked[request]
-            if filling.looks_usable(key, question, answer):
-                self._filled.add((filling.name, key))
-            self._show(self._filled)
-
-        def more(found: Mapping[Request, Outcome]) -> list[Request]:
-            self._outcomes.update(found)
-            fresh: dict[Request, tuple[Filling, str, Question]] = {}
-            for filling in fillings:
-                for key, question in filling.next_questions(self._find, self._is_sent).items():
-                    fresh.setdefault(question.request, (filling, key, question))
-            asked.update(fresh)
-            self._sent.update(fresh)
-            self._filled = _filled(fillings)
-            self._show(self._filled)
-            # prompts that share a prefix stand together: the client gives each run of them to one slot of the endpoint
-            return sorted(fresh, key=lambda r: (r.model or "", r.prompt or "", r.messages))
-
-        if not (first := more({})):
-            return False
-        found = dict(zip(first, client.answer_requests(first, look, more), strict=True))
-        self._journal({request: o for request, o in found.items() if isinstance(o, Failure)})
+    def _more(self, found: Mapping[Request, Outcome]) -> list[Request]:
         self._outcomes.update(found)
-        return True
+        fresh: dict[Request, tuple[Filling, str, Question]] = {}
+        for filling in self._fillings:
+            for key, question in filling.next_questions(self._find, lambda q: q.request in self._asked).items():
+                fresh.setdefault(question.request, (filling, key, question))
+        self._asked.update(fresh)
+        self._filled = {(filling.name, key) for filling in self._fillings for key in filling.rows}
+        self._show()
+        # prompts that share a prefix stand together: the client gives each run of them to one slot of the endpoint
+        return sorted(fresh, key=lambda r: (r.model or "", r.prompt or "", r.messages))
 
-    def _journal(self, failures: Mapping[Request, Failure]) -> None:
-        """Commit failures that the client did not."""
-        known = self._ledger.failures() if failures else {}
-        for request, failure in failures.items():
-            if (key := request_key(self._endpoint, request)) not in known:
-                self._ledger.record_failure(key, request_json(self._endpoint, request), failure)
-
-    def _show(self, filled: Collection[tuple[str, str]]) -> None:
+    def _show(self) -> None:
         """Report progress; it never goes back, though an answer that looked usable may turn out a duplicate."""
-        if self._progress is not None and len(filled) > self._shown:
-            self._shown = len(filled)
+        if self._progress is not None and len(self._filled) > self._shown:
+            self._shown = len(self._filled)
             self._progress(self._shown, self._total)
-
-
-def _filled(fillings: Iterable[Filling]) -> set[tuple[str, str]]:
-    return {(filling.name, key) for filling in fillings for key in filling.rows}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from cuvee.corpus import normalise_text
-from cuvee.generate.calls import Answer
+from cuvee.generate.calls import Answer, schema_text
 from cuvee.generate.dials.words import find_words
 from cuvee.generate.strata import Writing
-from cuvee.generate.structured import Json, parse_structured, schema_text
 from cuvee.generate.templates import block, one_line
 
 EMPTY = "empty"
@@ -70,57 +70,53 @@ class Parsed:
     target: str | None = None
 
 
-def parse_answer(
-    answer: Answer, *, label: str, shown: Collection[str], avoided: Collection[str] = (), wording: Collection[str] = (),
-    least_words: int = 2, keep_truncated: bool = False,
-) -> Parsed:  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """What is asked of an answer by itself.
+
+    Neither the texts and targets ``shown`` in the prompt may come back, nor stretches of its ``wording``, normalised;
+    words to be ``avoided``, in lower case, may not stand in the text; fewer than ``least_words`` words are too short.
+    ``keep_truncated`` takes an answer that ran into max_tokens, without its last, broken word.
+    """
+
+    shown: Collection[str] = ()
+    shown_targets: Collection[str] = ()
+    avoided: Collection[str] = ()
+    wording: Collection[str] = ()
+    least_words: int = 2
+    keep_truncated: bool = False
+
+
+def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Writing | None = None) -> Parsed:
     """Clean an answer and look for what makes it unusable by itself.
 
-    Args:
-        answer: what came back.
-        label: of the wanted row; "label: text" loses its label.
-        shown: texts in the prompt, which may not come back.
-        avoided: words that the answer may not hold, in lower case.
-        wording: stretches of the prompt's own words, normalised, which may not come back either.
-        least_words: fewer words are too short.
-        keep_truncated: take an answer that ran into max_tokens, without its last, broken word.
-    """
-    text = clean_text(answer.text, label=label)
-    if answer.finish_reason == "length" and keep_truncated:
-        text, answer = text.rpartition(" ")[0], replace(answer, finish_reason="stop")
-    reason = _objection(text, answer.finish_reason == "length", shown, wording, least_words)
-    if reason is None and avoided and not set(avoided).isdisjoint(find_words(text)):
-        reason = FORBIDDEN
-    return Parsed(raw=answer.text, text=text, reason=reason)
-
-
-def parse_pair(
-    answer: Answer, *, writing: Writing, shown: Collection[str], shown_targets: Collection[str] = (),
-    avoided: Collection[str] = (), wording: Collection[str] = (), least_words: int = 2, keep_truncated: bool = False,
-) -> Parsed:  # fmt: skip
-    """Find both sides in an answer, and what makes one of them unusable by itself.
-
-    An answer that ran into max_tokens is whole if it is JSON that was closed before. Targets may have several
+    A pair that ran into max_tokens is whole if it is JSON that was closed before. Its target may have several
     paragraphs, and any words that the real ones may have: only refusals, remains of chat templates and
     repeated prompts are refused.
 
     Args:
         answer: what came back.
-        writing: what the sides are.
-        shown, shown_targets: texts and targets in the prompt.
-        avoided, wording, least_words, keep_truncated: as in :func:`parse_answer`; words are of the text.
+        demands: what it must be.
+        label: of the wanted row; "label: text" loses its label.
+        pair: what the sides of the wanted pair are; None where the LLM writes the text alone.
     """
-    pair, cut = find_pair(answer.text, writing), answer.finish_reason == "length"
+    cut, keep, target = answer.finish_reason == "length", demands.keep_truncated, None
     if pair is None:
-        return Parsed(raw=answer.text, text="", reason=_why_no_pair(answer.text, cut))
-    cut = cut and not pair.whole
-    text, target = _clean_pair(pair, writing)
-    if cut and keep_truncated:
-        target, cut = target.rpartition(" ")[0].rstrip(), False
-    reason = _objection(text, cut, shown, wording, least_words)
-    if reason is None:
-        reason = _target_objection(target, shown_targets, wording)
-    if reason is None and avoided and not set(avoided).isdisjoint(find_words(text)):
+        text = clean_text(answer.text, label=label)
+        if cut and keep:
+            text, cut = text.rpartition(" ")[0], False
+    else:
+        found = find_pair(answer.text, pair)
+        if found is None:
+            return Parsed(raw=answer.text, text="", reason=_why_no_pair(answer.text, cut))
+        cut = cut and not found.whole
+        text, target = _clean_pair(found, pair)
+        if cut and keep:
+            target, cut = target.rpartition(" ")[0].rstrip(), False
+    reason = _objection(text, cut, demands)
+    if reason is None and target is not None:
+        reason = _target_objection(target, demands)
+    if reason is None and demands.avoided and not set(demands.avoided).isdisjoint(find_words(text)):
         reason = FORBIDDEN
     return Parsed(raw=answer.text, text=text, reason=reason, target=target)
 
@@ -143,14 +139,14 @@ def _clean_pair(pair: Pair, writing: Writing) -> tuple[str, str]:
     return clean_text(one_line(pair.text), label=writing.text), target
 
 
-def _target_objection(target: str, shown: Collection[str], wording: Collection[str]) -> str | None:
+def _target_objection(target: str, demands: Demands) -> str | None:
     if not target.strip(" \n\t.…-_\"'“”"):
         return EMPTY
-    if _is_odd(target, _DEBRIS, shown) or _is_odd(target, _REFUSAL, shown):
+    if any(_is_odd(target, pattern, demands.shown_targets) for pattern in (_DEBRIS, _REFUSAL)):
         return CHATTER
     if _has_broken_characters(target):
         return BROKEN
-    return COPY_OF_PROMPT if _echoes(target, wording) else None
+    return COPY_OF_PROMPT if _echoes(target, demands.wording) else None
 
 
 def clean_text(text: str, *, label: str) -> str:
@@ -179,21 +175,19 @@ def _unquote(line: str) -> str:
     return line
 
 
-def _objection(
-    text: str, cut: bool, shown: Collection[str], wording: Collection[str], least_words: int
-) -> str | None:  # fmt: skip
+def _objection(text: str, cut: bool, demands: Demands) -> str | None:
     normal = normalise_text(text)
     if not normal:
         return EMPTY
     if cut:
         return TRUNCATED
-    if _CHATTER.search(text) or _is_odd(text, _DEBRIS, shown):
+    if _CHATTER.search(text) or _is_odd(text, _DEBRIS, demands.shown):
         return CHATTER
     if _has_broken_characters(text):
         return BROKEN
-    if len(normal.split()) < least_words:
+    if len(normal.split()) < demands.least_words:
         return TOO_SHORT
-    if normal in {normalise_text(t) for t in shown} or _echoes(text, wording):
+    if normal in {normalise_text(t) for t in demands.shown} or _echoes(text, demands.wording):
         return COPY_OF_PROMPT
     return None
 
@@ -229,7 +223,8 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "continuation": ("story", "ending"),
 }
 """What small models call the sides too."""
-_ANY_OBJECT = '{"type":"object"}'
+MOST_STARTS = 64
+"""Opening braces that are tried, so that a degenerate answer costs little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +239,7 @@ class Pair:
 def pair_schema(writing: Writing) -> str:
     """The JSON schema of an answer that is a pair."""
     sides = (writing.text, writing.target)
-    schema: dict[str, Json] = {
+    schema: dict[str, object] = {
         "title": writing.kind,
         "type": "object",
         "properties": {side: {"type": "string"} for side in sides},
@@ -260,28 +255,31 @@ def find_pair(answer: str, writing: Writing) -> Pair | None:
     A completion goes on where its prompt ends, so what stands before the target's head is the text.
     """
     text = _THOUGHT.sub("", answer)
-    return _find_json(text, writing) or _find_heads(text, writing)
+    for found in _find_objects(text):
+        one, two = found.get(writing.text), found.get(writing.target)
+        if isinstance(one, str) and isinstance(two, str):
+            return Pair(text=one, target=two, whole=True)
+    return _find_heads(text, writing)
 
 
-def _find_json(text: str, writing: Writing) -> Pair | None:
-    if "{" not in text:
-        return None
-    wanted = _lenient_schema(writing.text, writing.target)
-    found = parse_structured(text, wanted)
-    if found is None and (other := parse_structured(text, _ANY_OBJECT)) is not None:
-        found = {name.casefold(): value for name, value in other.items()}
-    if found is None:
-        return None
-    one, two = found.get(writing.text), found.get(writing.target)
-    if not isinstance(one, str) or not isinstance(two, str):
-        return None
-    return Pair(text=one, target=two, whole=True)
+def _find_objects(text: str) -> Iterator[dict[str, object]]:
+    """The JSON objects in a text, those inside others too, with their names in lower case."""
+    decoder, start = json.JSONDecoder(parse_constant=_refuse_constant), text.find("{")
+    for _ in range(MOST_STARTS):
+        if start < 0:
+            return
+        try:
+            found, _end = decoder.raw_decode(text, start)
+            # only whole characters can be stored: escaped halves of surrogate pairs are replaced
+            whole = json.dumps(found, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            yield {name.casefold(): value for name, value in json.loads(whole).items()}
+        except (ValueError, RecursionError):
+            pass  # this brace opens no object: the next one may
+        start = text.find("{", start + 1)
 
 
-@lru_cache(maxsize=8)
-def _lenient_schema(text: str, target: str) -> str:
-    properties: dict[str, Json] = {text: {"type": "string"}, target: {"type": "string"}}
-    return schema_text({"type": "object", "properties": properties, "required": [text, target]})
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and Infinity are no JSON
 
 
 def _find_heads(text: str, writing: Writing) -> Pair | None:

@@ -1,27 +1,106 @@
-"""Pools: the rows of each level of a dial, asked for once and composed many times."""
+"""Pools: the rows of each level of a dial, asked for once and composed many times, with an account of every slot."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
-from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError
+import pyarrow as pa
+
+from cuvee.corpus import Corpus, replace_text
+from cuvee.errors import ConfigError, GenerationError, RunFolderError
+from cuvee.fingerprint import hash_texts
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
-from cuvee.generate.calls import Endpoint, Sampling
+from cuvee.generate.calls import Answer, Endpoint, Sampling, request_key
 from cuvee.generate.client import OpenedLLM
-from cuvee.generate.composition import Making, Part, Pool, compose_pool
 from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
-from cuvee.generate.filling import Filling, Progress, Rounds
-from cuvee.generate.ledger import Ledger
+from cuvee.generate.filling import Filling, Progress, Row, fill_slots
+from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.masking import LOCAL
-from cuvee.generate.prompts import PromptWriter, Wordings
+from cuvee.generate.parsing import (
+    CHATTER,
+    COPY_OF_PROMPT,
+    COPY_OF_TRAINING,
+    DRAFT,
+    DUPLICATE,
+    EMPTY,
+    MALFORMED,
+    NEAR_COPY,
+    NEAR_DUPLICATE,
+    NO_SOURCE,
+    TRUNCATED,
+    WRONG_LABEL,
+)
+from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.strata import Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet
-from cuvee.records import Level
+from cuvee.records import Level, Rejected, Usage
+from cuvee.records.generation import Quarantined
 from cuvee.registry import nearest_name
 
-__all__ = ["GenerationSpec", "Pool", "PoolMaker", "fill_pools", "generate_corpus", "generate_pools"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The synthetic corpus of one level.
+
+    ``quarantine`` holds every answer to one of its slots that became no row, as it came, and the failed requests;
+    ``usage`` is what its rows cost (levels share rows, so the sum over levels counts some twice; the ledger has the
+    total), ``note`` what else a reader of the pool should know. ``accounting`` says what became of every slot and
+    answer, ``provenance`` is a table of the request behind each row of ``corpus``, in the same order.
+    """
+
+    level: Level
+    corpus: Corpus
+    usage: Usage
+    note: str
+    accounting: Accounting
+    quarantine: tuple[Quarantined, ...]
+    provenance: pa.Table
+
+    @property
+    def rejected(self) -> tuple[Quarantined, ...]:
+        """Every answer that became no row, and every paraphrase without a source."""
+        return tuple(row for row in self.quarantine if not row.failed)
+
+    @property
+    def short(self) -> int:
+        """How many rows are missing."""
+        return self.accounting.requested - self.accounting.accepted
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{n} {why}" for why, n in Counter(r.reason for r in self.rejected).most_common())
+        lines = [f"{self.level.key}: {len(self.corpus)} rows, {self.short} short; rejected: {reasons or 'none'}"]
+        return "\n".join([*lines, self.note] if self.note else lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounting:
+    """What became of the slots of a pool; ``requested`` is ``accepted`` plus ``quarantined`` plus ``failed``.
+
+    ``accepted`` slots have a row, their own or their substitute's. ``quarantined`` slots have none although answers
+    came, for them or for the source they were to paraphrase; ``failed`` ones because a request failed for good.
+    ``by_reason`` counts the slots without a row by what was last wrong with them. Of the ``answers`` that were judged,
+    ``rejected`` counts those that became no row, by reason. Levels share answers, so the sum over pools counts some of
+    them twice; the ledger has the total.
+    """
+
+    requested: int
+    accepted: int
+    quarantined: int
+    failed: int
+    by_reason: Mapping[str, int]
+    answers: int
+    rejected: Mapping[str, int]
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{n} {why}" for why, n in Counter(self.by_reason).most_common())
+        return (
+            f"{self.requested} requested = {self.accepted} accepted + {self.quarantined} quarantined + "
+            f"{self.failed} failed{f' ({reasons})' if reasons else ''}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +177,13 @@ class PoolMaker:
     def __init__(
         self, train: Corpus, spec: GenerationSpec, dial: Dial, endpoint: Endpoint, levels: Sequence[str] | None = None
     ) -> None:
-        self._dial, self._levels = dial, _choose_levels(dial, levels)
+        self._train, self._spec, self._endpoint = train, spec, endpoint
+        chosen = _choose_levels(dial, levels)
         kind = choose_kind(train, spec.kind, spec.sources)
         if spec.rules.agrees is not None and kind != "label":
             raise ConfigError(f"agrees checks labels, and rows of the kind {kind!r} have none; leave it out")
         strata = find_strata(train, kind, spec.sources)
-        wanted = spec.slots(dial, strata, [level.name for level in self._levels])
+        wanted = spec.slots(dial, strata, [level.name for level in chosen])
         if endpoint.identity.startswith(LOCAL) and any(slot.draft and slot.draft.model for slot in wanted.values()):
             raise ConfigError(
                 f"draft_model of dial {dial.name!r} needs an endpoint that serves it; this LLM has one model"
@@ -112,50 +192,249 @@ class PoolMaker:
             train, describe=spec.describe, api=endpoint.api, sampling=spec.sampling, seed=spec.seed, kind=kind,
             strata=strata, prompts=spec.prompts,
         )  # fmt: skip
-
-        def make_filter(slots: Sequence[Slot]) -> AcceptanceFilter:
-            return AcceptanceFilter(slots, train=train, writer=writer, rules=spec.rules)
-
-        self.rows = len(wanted)
-        self._parts = {
+        self._judge = AcceptanceFilter(train=train, writer=writer, rules=spec.rules)
+        self._judge.check_slots(wanted.values())
+        self._fillings = {
             level: [
-                Part(slots=tuple(chosen_slots(slots)), filling=Filling(slots, make_filter, dial.name))
+                Filling(dial.slots(level.name, list(strata), block, spec.rows_per_label), self._judge, dial.name)
                 for block in spec.blocks
-                for slots in [dial.slots(level.name, list(strata), block, spec.rows_per_label)]
             ]
-            for level in self._levels
+            for level in chosen
         }
-        self.fillings = [part.filling for parts in self._parts.values() for part in parts]
-        self._making = Making(
-            train=train,
-            model=endpoint.model,
-            wordings=Wordings(writer),
-            kind=kind,
-            each=kind == "label" or len(strata) == 1,
-            tested=spec.rules.nearest is not None,
-        )
+        self.rows = len(wanted)
+        # a pool lacking rows of some stratum is of no use, as a label without rows is, unlike a passage
+        self._each = kind == "label" or len(strata) == 1
 
-    def compose(self, rounds: Rounds) -> tuple[Pool, ...]:
-        """One pool a level, from the least diverse.
+    @property
+    def fillings(self) -> list[Filling]:
+        """What is to be filled, level after level."""
+        return [filling for fillings in self._fillings.values() for filling in fillings]
+
+    def compose(self, ledger: Ledger) -> tuple[Pool, ...]:
+        """One pool a level, from the least diverse, of what was filled.
 
         Args:
-            rounds: that filled what is wanted.
+            ledger: that answers were put into.
 
         Raises:
-            GenerationError: a level has no row at all for some label and block.
+            GenerationError: some label and block has no row at all; or, with passages or contexts, none of them has.
         """
-        return tuple(compose_pool(level, parts, self._making, rounds) for level, parts in self._parts.items())
+        endpoint = settle_identity(self._endpoint, ledger)
+        return tuple(self._compose(level, fillings, endpoint) for level, fillings in self._fillings.items())
+
+    def _compose(self, level: Level, fillings: Sequence[Filling], endpoint: Endpoint) -> Pool:
+        placed = [(slot, filling) for filling in fillings for slot in chosen_slots(filling.slots.values())]
+        placed.sort(key=lambda pair: (pair[0].block, pair[0].label, pair[0].order))
+        slots = [slot for slot, _ in placed]
+        found = [(row, filling) for slot, filling in placed if (row := filling.row(slot)) is not None]
+        rows = [row for row, _ in found]
+        answers = {
+            made.question.request: made
+            for filling in fillings
+            for key in filling.needed()
+            for made in filling.attempts[key]
+        }
+        quarantine = tuple(row for filling in fillings for row in _list_quarantined(filling, endpoint))
+        if self._each or not rows:
+            _refuse_empty(level, slots, rows, quarantine)
+        corpus = self._make_corpus(level, rows)
+        ends = [filling.end(slot) for slot, filling in placed if filling.row(slot) is None]
+        failed = sum(end.failed for end in ends)
+        rejected = Counter(row.reason for row in quarantine if not row.failed and row.reason != NO_SOURCE)
+        return Pool(
+            level=level,
+            corpus=corpus,
+            usage=_sum_usage(made.answer for made in answers.values()),
+            note=self._note(slots, rows, [row for row in quarantine if row.failed]),
+            accounting=Accounting(
+                requested=len(slots),
+                accepted=len(rows),
+                quarantined=len(ends) - failed,
+                failed=failed,
+                by_reason=dict(sorted(Counter(end.reason for end in ends).items())),
+                answers=len(answers),
+                rejected=dict(sorted(rejected.items())),
+            ),
+            quarantine=quarantine,
+            provenance=self._trace(found, corpus.ids, endpoint),
+        )
+
+    def _make_corpus(self, level: Level, rows: Sequence[Row]) -> Corpus:
+        pairs = self._judge.writer.writing.pair
+        ids = {
+            row.slot.key: f"{level.dial}-{hash_texts([row.slot.key, row.slot.label, row.text, *target])[:16]}"
+            for row in rows
+            for target in [[row.target] if pairs else []]
+        }
+        sources = {row.slot.parent for row in rows}
+        return Corpus.from_rows(
+            [
+                {
+                    "id": ids[row.slot.key],
+                    "text": row.text,
+                    "target": row.target,
+                    "context": row.context,
+                    "group": ids[row.slot.parent or row.slot.key]
+                    if row.slot.parent or row.slot.key in sources
+                    else None,
+                    "seed_ids": list(row.question.seed_ids),
+                    "dial": level.dial,
+                    "level": level.name,
+                    "block": row.slot.block,
+                    "generator": self._endpoint.model,
+                }
+                for row in rows
+            ],
+            origin="synthetic",
+            task=self._train.task,
+        )
+
+    def _trace(self, found: Iterable[tuple[Row, Filling]], ids: Sequence[str], endpoint: Endpoint) -> pa.Table:
+        """The request whose answer became each row."""
+        made = []
+        for (row, filling), id_ in zip(found, ids, strict=True):
+            request, asked = row.question.request, filling.attempts[row.slot.key]
+            draft = asked[row.number - 1].question.request if row.question.step == "refinement" else None
+            made.append(
+                {
+                    **asdict(request.sampling),
+                    "id": id_,
+                    "slot": row.slot.key,
+                    "request_key": request_key(endpoint, request),
+                    "model": endpoint.model,
+                    "seed": request.seed,
+                    "replicate": request.replicate,
+                    "prompt_hash": self._judge.wordings.hash(row.slot, row.question),
+                    "attempts": row.number + 1,
+                    "draft_key": None if draft is None else request_key(endpoint, draft),
+                    "draft_model": None if draft is None else draft.model or endpoint.model,
+                }
+            )
+        return pa.Table.from_pylist(made, schema=PROVENANCE_SCHEMA)
+
+    def _note(self, slots: Sequence[Slot], rows: Sequence[Row], failed: Sequence[Quarantined]) -> str:
+        """What a reader of the pool should know."""
+        parts = []
+        if len(rows) < len(slots):
+            parts.append(f"{len(slots) - len(rows)} of {len(slots)} rows could not be filled")
+        if failed:
+            parts.append(f"{_name_causes(failed)}; retry failed requests to ask again")
+        if asked := sum(slot.parent is not None for slot in slots):
+            made = sum(row.slot.parent is not None for row in rows)
+            places = len({(slot.label, slot.block) for slot in slots})
+            kept = "; the base row is kept for the rest" if made < asked else ""
+            parts.append(
+                f"m_r realised: {made / places:.3g} of {asked / places:.3g} rows a label and block "
+                f"({made} of {asked} paraphrases{kept})"
+            )
+            if self._spec.rules.nearest is None:
+                parts.append("paraphrases were not tested for being nearest to their source")
+        return "; ".join(parts)
 
 
-def fill_pools(makers: Sequence[PoolMaker], llm: OpenedLLM, ledger: Ledger, progress: Progress | None = None) -> Rounds:
+PROVENANCE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # the row's, as in the corpus
+        pa.field("slot", pa.string(), nullable=False),
+        pa.field("request_key", pa.string(), nullable=False),  # as in the ledger
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("temperature", pa.float64(), nullable=False),
+        pa.field("top_p", pa.float64(), nullable=False),
+        pa.field("min_p", pa.float64()),
+        pa.field("top_k", pa.int64()),
+        pa.field("max_tokens", pa.int64(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("replicate", pa.int64(), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),  # of the wording, the same for rows asked for in one
+        pa.field("attempts", pa.int64(), nullable=False),  # the slot's answers up to this one, drafts included
+        pa.field("draft_key", pa.string()),  # of the request whose answer the row refines
+        pa.field("draft_model", pa.string()),  # that answered it
+    ]
+)
+
+
+def _sum_usage(answers: Iterable[Answer]) -> Usage:
+    spent = Usage()
+    for answer in answers:
+        spent = spent.plus(
+            Usage(
+                requests=int(not answer.replayed),
+                replayed=int(answer.replayed),
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+            )
+        )
+    return spent
+
+
+def _list_quarantined(filling: Filling, endpoint: Endpoint) -> Iterator[Quarantined]:
+    """Every rejected answer as it came, and after a slot's answers the request that failed."""
+    for key in filling.needed():
+        for number, reason in enumerate(filling.objections(key)):
+            made = None if reason == NO_SOURCE else filling.attempts[key][number]
+            text, name = ("", "") if made is None else (made.answer.text, request_key(endpoint, made.question.request))
+            yield Quarantined(slot=key, reason=reason, attempt=number, text=text, request_key=name)
+        if key in filling.failed:
+            question, failure = filling.failed[key]
+            reason = ": ".join(part for part in (failure.reason, failure.message) if part)
+            name, number = request_key(endpoint, question.request), len(filling.attempts[key])
+            yield Quarantined(slot=key, reason=reason, attempt=number, text="", request_key=name, failed=True)
+
+
+def _name_causes(failed: Sequence[Quarantined]) -> str:
+    counted = Counter(row.reason.partition(":")[0] for row in failed)
+    kinds = ", ".join(f"{n} {reason}" for reason, n in counted.most_common())
+    return f"{len(failed)} {'request' if len(failed) == 1 else 'requests'} failed for good ({kinds})"
+
+
+def _refuse_empty(level: Level, slots: Sequence[Slot], rows: Sequence[Row], quarantine: Sequence[Quarantined]) -> None:
+    filled = {(row.slot.label, row.slot.block) for row in rows}
+    empty = next((slot for slot in slots if (slot.label, slot.block) not in filled), None)
+    if empty is None:
+        return
+    keys = {slot.key for slot in slots if (slot.label, slot.block) == (empty.label, empty.block)}
+    mine = [row for row in quarantine if row.slot in keys and row.reason != NO_SOURCE]
+    lost = [row for row in mine if row.failed]
+    where = f"{level.key}: no usable row for label {empty.label!r} in block {empty.block}"
+    if 2 * len(lost) >= len(mine):
+        said = next((found for row in lost if (found := row.reason.partition(": ")[2])), "nothing")
+        raise GenerationError(
+            f"{where}; {_name_causes(lost)}; the endpoint said: {said}; see what is wrong there, then forget these "
+            "failures to ask again"
+        )
+    counted = Counter(row.reason for row in mine if not row.failed)
+    reason, count = counted.most_common(1)[0]
+    example = next(row.text for row in mine if row.reason == reason)
+    remedy = REMEDIES.get(reason, "try another model or prompt")
+    raise GenerationError(
+        f"{where}; {count} of {counted.total()} answers were rejected as {reason} (such as {example[:80]!r}); {remedy}"
+    )
+
+
+# --- what a user can do where answers of some kind are rejected again and again ---
+REMEDIES = {
+    TRUNCATED: "raise max_tokens",
+    DUPLICATE: "raise the temperature, give more seed examples, or ask for fewer rows",
+    COPY_OF_TRAINING: "raise the temperature",
+    COPY_OF_PROMPT: "raise the temperature",
+    EMPTY: "check the model and api: chat or completions",
+    CHATTER: "use api: completions, or a larger model",
+    MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
+    NEAR_DUPLICATE: "raise the temperature, or near_duplicate",
+    NEAR_COPY: "raise the temperature, or near_duplicate",
+    WRONG_LABEL: "check the labels of the training rows, or check no labels",
+}
+"""Reason of rejection -> remedy."""
+
+
+def fill_pools(makers: Sequence[PoolMaker], llm: OpenedLLM, ledger: Ledger, progress: Progress | None = None) -> None:
     """Ask for the rows of all these pools together; no dial waits for another.
 
     Raises:
         EndpointError: the endpoint failed; the ledger keeps all answers.
     """
-    rounds = Rounds(llm, ledger, total=sum(maker.rows for maker in makers), progress=progress)
-    rounds.fill([filling for maker in makers for filling in maker.fillings])
-    return rounds
+    fillings = [filling for maker in makers for filling in maker.fillings]
+    fill_slots(fillings, llm, ledger, total=sum(maker.rows for maker in makers), progress=progress)
 
 
 def generate_pools(
@@ -191,7 +470,8 @@ def generate_pools(
         GenerationError: a level has no row at all for some label and block.
     """
     maker = PoolMaker(train, spec, dial, llm.endpoint, levels)
-    return maker.compose(fill_pools([maker], llm, ledger, progress))
+    fill_pools([maker], llm, ledger, progress)
+    return maker.compose(ledger)
 
 
 def generate_corpus(
@@ -242,3 +522,55 @@ def _choose_levels(dial: Dial, names: Sequence[str] | None) -> tuple[Level, ...]
         if name not in known:
             raise ConfigError(f"dial {dial.name!r} has no level {name!r}; {nearest_name(name, known)}")
     return tuple(level for level in dial.levels if names is None or level.name in names)
+
+
+# --- the quarantine: every answer that became no row, in a file one can read, search and learn from ---
+_COLUMNS = ("slot", "reason", "attempt", "text", "request_key")
+
+
+def write_quarantine(pools: Sequence[Pool], path: str | Path) -> int:
+    """Write what was rejected from these pools as JSONL: dial, level, slot, reason, attempt, text, request_key.
+
+    Levels share slots, so one answer may stand under several of them.
+
+    Returns:
+        How many lines were written.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    lines = [
+        {"dial": pool.level.dial, "level": pool.level.name, **{name: getattr(row, name) for name in _COLUMNS}}
+        for pool in pools
+        for row in pool.quarantine
+    ]
+    replace_text(path, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
+    return len(lines)
+
+
+def read_quarantine(path: Path) -> Iterator[Quarantined]:
+    """What :func:`write_quarantine` wrote.
+
+    Raises:
+        RunFolderError: a line is none of its lines.
+    """
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                number += 1
+                row = json.loads(line)
+                yield Quarantined(**{name: row[name] for name in _COLUMNS})
+    except (ValueError, KeyError, TypeError) as exc:
+        raise RunFolderError(
+            f"{path}, line {number}: damaged; delete the pool beside it, and the next cuvee run makes both again from "
+            "the answers in ledger.sqlite, without a request"
+        ) from exc
+
+
+def count_rejected(rejected: Iterable[Rejected]) -> dict[str, int]:
+    """Answers that became no row, by reason, the most frequent first.
+
+    A draft that was refined is none of them, nor is a paraphrase whose source has no row: it had no answer.
+    """
+    return dict(Counter(r.reason for r in rejected if r.reason not in (DRAFT, NO_SOURCE)).most_common())

@@ -10,11 +10,10 @@ from itertools import pairwise
 from cuvee.corpus import Corpus
 from cuvee.errors import BudgetReached, GenerationError
 from cuvee.generate.client import OpenedLLM
-from cuvee.generate.composition import Pool
 from cuvee.generate.dials.slots import Dial
 from cuvee.generate.filling import Progress
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.pools import GenerationSpec, generate_pools
+from cuvee.generate.pools import GenerationSpec, Pool, generate_pools
 from cuvee.records import Level
 
 Score = Callable[[Corpus], float]

@@ -30,18 +30,17 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantined:
+class Quarantined(Rejected):
     """A rejected answer as it came, or a request that failed for good: enough to look it up and to ask again.
 
     ``attempt`` counts the answers to the slot from 0; ``text`` is what the LLM said, before any cleaning (empty where
     nothing came); ``request_key`` is the ledger's (empty where nothing was asked: the slot's source has no row).
+    ``failed`` says that the request failed.
     """
 
-    slot: str
-    reason: str
     attempt: int
-    text: str
     request_key: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

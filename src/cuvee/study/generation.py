@@ -23,7 +23,6 @@ from cuvee.generate import (
     TargetResult,
     fill_pools,
     generate_to_target,
-    provenance_table,
     write_quarantine,
 )
 from cuvee.generate.dials import PARTS, wanted_slots
@@ -186,16 +185,16 @@ def _generate(
             PoolMaker(study.train, specs[part.blocks], part.dial, llm.endpoint, [level.name for level in part.levels])
             for part in parts
         ]
-        rounds = fill_pools(makers, llm, ledger, progress)
+        fill_pools(makers, llm, ledger, progress)
         note_findings(study.stages.listener, before, ledger.sessions()[len(before) :])
         for maker in makers:
             with _explaining_failed(study, ledger):
-                made = maker.compose(rounds)
+                made = maker.compose(ledger)
             for pool in made:
                 if pool.short:
                     study.stages.listener.noted(f"{pool.level.key}: {pool.note}")
                 write_quarantine([pool], study.folder.beside_pool(pool.level, suffix, "quarantine"))
-                write_table(provenance_table(pool), study.folder.beside_pool(pool.level, suffix, "provenance"))
+                write_table(pool.provenance, study.folder.beside_pool(pool.level, suffix, "provenance"))
                 stored = store_pool(pool, keys[pool.level], ledger)
                 study.folder.save_pool(stored, suffix)  # last: its presence says that the files beside it are whole
                 yield stored

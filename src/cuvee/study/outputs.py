@@ -20,8 +20,8 @@ from cuvee.config import (
 )
 from cuvee.corpus import Corpus
 from cuvee.errors import TrialsFailed
-from cuvee.generate.composition import count_rejected
 from cuvee.generate.masking import redact_url
+from cuvee.generate.pools import count_rejected
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text

@@ -13,8 +13,8 @@ from cuvee.config import EndpointGenerator, StudyConfig, read_config
 from cuvee.errors import ConfigError
 from cuvee.execute import Listener
 from cuvee.generate import Ledger, LedgerSummary, Pool, Prices, summarise
-from cuvee.generate.composition import count_rejected, read_quarantine
 from cuvee.generate.ledger import Session
+from cuvee.generate.pools import count_rejected, read_quarantine
 from cuvee.generate.spending import list_notes, tell_spending
 from cuvee.records.generation import Generation, Quarantined
 from cuvee.store import LEDGER, StoredPool, list_parts
