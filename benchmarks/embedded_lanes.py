@@ -28,7 +28,7 @@ def write_requests(seed: int) -> list[Request]:
     writer = PromptWriter(train, describe="news headlines", api="completions", sampling=sampling, seed=0)
     dial = SamplingDial(levels=[0.7])
     slots = [slot for block in range(4) for slot in dial.slots("0.7", train.labels, block, 12)]
-    requests = [writer.ask_for_row(slot, 0).request for slot in slots]
+    requests = [writer.ask(slot, 0).request for slot in slots]
     return [replace(r, seed=(r.seed + seed) % 2**31) for r in requests]
 
 

@@ -17,7 +17,7 @@ def slot(number=0, **settings):
 
 
 def test_completion_prompt_is_a_numbered_list_of_real_examples_of_the_label(train):
-    question = writer(train).ask_for_row(slot(), 0)
+    question = writer(train).ask(slot(), 0)
     lines = question.request.prompt.split("\n")
     assert lines[0] == "A list of alpha news headlines:"
     assert lines[-1] == f"{EXAMPLES_SHOWN + 1}."
@@ -30,14 +30,14 @@ def test_completion_prompt_is_a_numbered_list_of_real_examples_of_the_label(trai
 
 
 def test_topic_and_describe_and_temperature_reach_the_request(train):
-    question = writer(train, describe="tweets").ask_for_row(slot(topic="tennis", temperature=0.2), 0)
+    question = writer(train, describe="tweets").ask(slot(topic="tennis", temperature=0.2), 0)
     assert question.request.prompt.startswith("A list of alpha tweets:\n1. ")
     assert question.request.prompt.endswith("\n\nMore alpha tweets, all about tennis:\n1.")
     assert question.request.sampling.temperature == 0.2
 
 
 def test_chat_form_has_a_system_and_a_user_message_and_no_stop(train):
-    request = writer(train, api="chat").ask_for_row(slot(topic="tennis"), 0).request
+    request = writer(train, api="chat").ask(slot(topic="tennis"), 0).request
     assert [role for role, _ in request.messages] == ["system", "user"]
     assert request.prompt is None
     assert request.sampling.stop == ()
@@ -46,24 +46,24 @@ def test_chat_form_has_a_system_and_a_user_message_and_no_stop(train):
 
 
 def test_seed_examples_rotate_over_slots_and_blocks_and_neighbours_share_them(train):
-    asked = [writer(train).ask_for_row(slot(number=n), 0).seed_ids for n in range(6 * SLOTS_A_ROTATION)]
+    asked = [writer(train).ask(slot(number=n), 0).seed_ids for n in range(6 * SLOTS_A_ROTATION)]
     assert len({asked[n] for n in range(SLOTS_A_ROTATION)}) == 1
     assert len(set(asked)) > 3
-    other = writer(train).ask_for_row(slot(block=1), 0).seed_ids
+    other = writer(train).ask(slot(block=1), 0).seed_ids
     assert other != asked[0]
 
 
 def test_attempts_differ_in_seed_and_replicate_and_the_study_seed_matters(train):
-    first, second = (writer(train).ask_for_row(slot(), attempt).request for attempt in (0, 1))
+    first, second = (writer(train).ask(slot(), attempt).request for attempt in (0, 1))
     assert first.seed != second.seed
     assert (first.replicate, second.replicate) == (0, 1)
-    assert writer(train, seed=4).ask_for_row(slot(), 0).request != first
-    assert writer(train).ask_for_row(slot(), 0).request == first
+    assert writer(train, seed=4).ask(slot(), 0).request != first
+    assert writer(train).ask(slot(), 0).request == first
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_paraphrase_questions_show_the_source_and_keep_its_seed_ids(train, api):
-    question = writer(train, api=api).ask_for_paraphrase(slot(), 0, "Henman out of\nOpen", ["id-1"])
+    question = writer(train, api=api).ask(slot(), 0, step="paraphrase", source="Henman out of\nOpen", seed_ids=["id-1"])
     text = question.request.prompt or question.request.messages[-1][1]
     assert "Henman out of Open" in text
     assert question.seed_ids == ("id-1",)
@@ -74,7 +74,7 @@ def test_paraphrase_questions_show_the_source_and_keep_its_seed_ids(train, api):
 
 def test_texts_of_many_lines_and_readable_labels_fit_the_list():
     train = Corpus.from_rows([{"text": "one\n two", "target": "card_arrival"}])
-    prompt = writer(train).ask_for_row(slot(label="card_arrival"), 0).request.prompt
+    prompt = writer(train).ask(slot(label="card_arrival"), 0).request.prompt
     assert prompt == "A list of card arrival news headlines:\n1. one two\n2."
 
 
@@ -82,7 +82,7 @@ TONES = (("tone", "dry_humour"), ("length", "short"))
 
 
 def test_prompts_without_attributes_and_words_stay_as_they_were(train):
-    asked = writer(train, api="chat").ask_for_row(slot(topic="tennis"), 0)
+    asked = writer(train, api="chat").ask(slot(topic="tennis"), 0)
     examples = "\n".join(f"- {text}" for text in asked.shown)
     assert asked.request.messages[1][1] == (
         f'These news headlines are of the kind "alpha":\n{examples}\n'
@@ -92,25 +92,25 @@ def test_prompts_without_attributes_and_words_stay_as_they_were(train):
 
 def test_attributes_and_words_to_avoid_reach_both_forms(train):
     wanted = slot(topic="tennis", attributes=TONES)
-    prompt = writer(train).ask_for_row(wanted, 0, ["cup", "open"]).request.prompt
+    prompt = writer(train).ask(wanted, 0, ["cup", "open"]).request.prompt
     assert prompt.endswith(
         "\n\nMore alpha news headlines, all about tennis (tone: dry humour; length: short), "
         "without the words cup, open:\n1."
     )
-    bare = writer(train).ask_for_row(slot(attributes=TONES[1:]), 0).request.prompt
+    bare = writer(train).ask(slot(attributes=TONES[1:]), 0).request.prompt
     assert bare.endswith("\n\nMore alpha news headlines (length: short):\n1.")
-    user = writer(train, api="chat").ask_for_row(wanted, 0, ["cup", "open"]).request.messages[1][1]
+    user = writer(train, api="chat").ask(wanted, 0, ["cup", "open"]).request.messages[1][1]
     assert user.endswith(
         'Write one more of the kind "alpha", about tennis. It must differ from those above. What it must be like: '
         "tone: dry humour; length: short. Do not use any of these words: cup, open."
     )
-    assert writer(train).ask_for_row(wanted, 0, ["cup"]).avoided == ("cup",)
+    assert writer(train).ask(wanted, 0, ["cup"]).avoided == ("cup",)
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_the_prefix_of_examples_is_the_same_whatever_is_asked_for(train, api):
     def first_lines(**settings):
-        request = writer(train, api=api).ask_for_row(slot(**settings), 0).request
+        request = writer(train, api=api).ask(slot(**settings), 0).request
         return (request.prompt or request.messages[1][1]).splitlines()[: EXAMPLES_SHOWN + 1]
 
     assert first_lines() == first_lines(attributes=TONES) == first_lines(topic="tennis")
@@ -118,14 +118,14 @@ def test_the_prefix_of_examples_is_the_same_whatever_is_asked_for(train, api):
 
 def test_given_examples_are_shown_in_an_order_that_rotates(train):
     ids = train.ids[1:4]
-    asked = [writer(train).ask_for_row(slot(number=n, seed_ids=ids), 0).seed_ids for n in range(0, 40, 4)]
+    asked = [writer(train).ask(slot(number=n, seed_ids=ids), 0).seed_ids for n in range(0, 40, 4)]
     assert {frozenset(order) for order in asked} == {frozenset(ids)}
     assert len(set(asked)) > 2
 
 
 def test_places_of_examples_are_nested_and_differ_between_blocks_and_seeds(train):
     def shown(places, seed=3, block=0):
-        return set(writer(train, seed=seed).ask_for_row(slot(examples=places, block=block), 0).seed_ids)
+        return set(writer(train, seed=seed).ask(slot(examples=places, block=block), 0).seed_ids)
 
     assert shown((0, 1)) < shown((0, 1, 2, 3))
     assert shown((0, 1)) | shown((2, 3)) == shown((0, 1, 2, 3))
@@ -135,9 +135,9 @@ def test_places_of_examples_are_nested_and_differ_between_blocks_and_seeds(train
 
 def test_sampling_of_a_slot_overrides_the_studys(train):
     sampling = Sampling(temperature=0.9, top_p=0.8, min_p=0.02, top_k=40)
-    made = writer(train, sampling=sampling).ask_for_row(slot(top_p=0.5, min_p=0.1), 0).request.sampling
+    made = writer(train, sampling=sampling).ask(slot(top_p=0.5, min_p=0.1), 0).request.sampling
     assert (made.temperature, made.top_p, made.min_p, made.top_k) == (0.9, 0.5, 0.1, 40)
-    made = writer(train, sampling=sampling).ask_for_row(slot(temperature=0.0), 0).request.sampling
+    made = writer(train, sampling=sampling).ask(slot(temperature=0.0), 0).request.sampling
     assert (made.temperature, made.top_p, made.min_p) == (0.0, 0.8, 0.02)
 
 
@@ -145,10 +145,12 @@ def test_sampling_of_a_slot_overrides_the_studys(train):
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_drafts_take_their_own_form_and_heat_and_refinements_the_endpoints(train, api, form):
     wanted = slot(draft=Draft(temperature=1.7, api=form), temperature=0.4)
-    draft = writer(train, api=api).ask_for_draft(wanted, 0)
+    draft = writer(train, api=api).ask(wanted, 0, step="draft")
     assert (draft.step, draft.request.sampling.temperature) == ("draft", 1.7)
     assert (draft.request.prompt is None) == (form == "chat")
-    made = writer(train, api=api).ask_for_refinement(wanted, 1, "henman he out\nof open", draft.seed_ids)
+    made = writer(train, api=api).ask(
+        wanted, 1, step="refinement", source="henman he out\nof open", seed_ids=draft.seed_ids
+    )
     assert (made.step, made.request.sampling.temperature) == ("refinement", 0.4)
     assert (made.request.prompt is None) == (api == "chat")
     text = made.request.prompt or made.request.messages[1][1]

@@ -196,7 +196,7 @@ def test_heads_that_the_real_texts_have_too_are_fine():
 def reason_for(train, raw, api, **settings):
     writer = PromptWriter(train, describe="news headlines", api=api, sampling=Sampling(), seed=3)
     slot = Slot(key="alpha/0/0", label="alpha", block=0, number=0, order=0, **settings)
-    question = writer.ask_for_row(slot, 0, ["cup"])
+    question = writer.ask(slot, 0, ["cup"])
     wording = Wordings(writer).runs(slot, question)
     demands = Demands(shown=question.shown, wording=wording)
     return parse_answer(Answer(text=raw, finish_reason="stop"), demands, label="alpha").reason

@@ -41,7 +41,7 @@ def ask(kind, api, prompts=None, train=None, sampling=None, **settings) -> Reque
     )  # fmt: skip
     first = next(iter(find_strata(train, kind)))
     slot = Slot(key=f"{first}/0/0", label=first, block=0, number=0, order=0, **settings)
-    return writer.ask_for_row(slot, 0, settings.get("avoid", ())).request
+    return writer.ask(slot, 0, settings.get("avoid", ())).request
 
 
 def folder(tmp_path, **files):
@@ -128,7 +128,7 @@ def test_pairs_set_in_a_prompt_may_not_come_back(tmp_path):
         train, describe="x", api="completions", sampling=Sampling(), seed=1, prompts=prompts
     )  # fmt: skip
     slot = Slot(key="k", label="card_arrival", block=0, number=0, order=0)
-    question = writer.ask_for_paraphrase(slot, 0, "the\nsource", ["1"])
+    question = writer.ask(slot, 0, step="paraphrase", source="the\nsource", seed_ids=["1"])
     assert (question.shown, question.request.prompt) == (("one two", "two one"), "one two the source")
 
 
@@ -220,8 +220,8 @@ def test_drafts_take_the_prompts_of_their_own_form(tmp_path):
     )  # fmt: skip
     first = next(iter(writer.strata))
     slot = Slot(key="k", label=first, block=0, number=0, order=0, draft=Draft(temperature=1.5))
-    assert writer.ask_for_draft(slot, 0).request.prompt.startswith("COMPLETE passage")
-    refined = writer.ask_for_refinement(slot, 1, "a draft", train.ids[:2]).request.messages[1][1]
+    assert writer.ask(slot, 0, step="draft").request.prompt.startswith("COMPLETE passage")
+    refined = writer.ask(slot, 1, step="refinement", source="a draft", seed_ids=train.ids[:2]).request.messages[1][1]
     assert refined.startswith("These x are in good form:\n- query")
 
 

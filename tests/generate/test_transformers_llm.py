@@ -514,7 +514,7 @@ def test_rounds_with_the_real_smollm2(tmp_path):
     with TransformersLLM("smollm2", device="cpu") as llm, Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert llm.endpoint.identity == f"hf:{SMOLLM2_SHA256}:float32"
         writer = PromptWriter(train, describe="news headlines", api="completions", sampling=sampling, seed=1)
-        questions = [writer.ask_for_row(slot, 0) for slot in slots]
+        questions = [writer.ask(slot, 0) for slot in slots]
         answers = ask(llm, [question.request for question in questions], ledger)
         assert ledger.counts().requests == 3
         filled = fill(train, writer, slots, llm, ledger)

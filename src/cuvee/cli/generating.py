@@ -313,7 +313,7 @@ def _show_finished(folder: Path | None, of: Rendering, path: Path, tell: Tell) -
         PromptWriter(
             train, describe=of.describe, api=api, sampling=Sampling(), seed=0, kind=kind, strata=strata,
             prompts=load_prompts(folder),
-        ).ask_for_row(slot, 0).request
+        ).ask(slot, 0).request
         for api in _APIS
     )  # fmt: skip
     parts = {f"{kind}_completion": completion.prompt or ""}

@@ -166,16 +166,18 @@ class Filling:
         ]
 
     def _question(self, slot: Slot) -> Question:
-        tries, writer = self.attempts[slot.key], self._judge.writer
+        tries, ask = self.attempts[slot.key], self._judge.writer.ask
         if slot.parent is not None:
             source = self.rows[slot.parent]
-            return writer.ask_for_paraphrase(slot, len(tries), source.text, source.question.seed_ids)
+            seed_ids = source.question.seed_ids
+            return ask(slot, len(tries), step="paraphrase", source=source.text, seed_ids=seed_ids)
         avoided = self._words_to_avoid(slot)
         if slot.draft is None:
-            return writer.ask_for_row(slot, len(tries), avoided)
+            return ask(slot, len(tries), avoided)
         if not tries or tries[-1].reason != DRAFT:
-            return writer.ask_for_draft(slot, len(tries), avoided)
-        return writer.ask_for_refinement(slot, len(tries), tries[-1].parsed.text, tries[-1].question.seed_ids, avoided)
+            return ask(slot, len(tries), avoided, step="draft")
+        draft, seed_ids = tries[-1].parsed.text, tries[-1].question.seed_ids
+        return ask(slot, len(tries), avoided, step="refinement", source=draft, seed_ids=seed_ids)
 
     def _words_to_avoid(self, slot: Slot) -> tuple[str, ...]:
         """The most characteristic words of each round before the slot's own, but none that says what is wanted."""

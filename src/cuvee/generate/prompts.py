@@ -10,7 +10,7 @@ from typing import Literal
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.generate.calls import Api, Request, Sampling
-from cuvee.generate.dials.slots import Draft, Slot
+from cuvee.generate.dials.slots import Slot
 from cuvee.generate.parsing import ECHO_WORDS, SEPARATOR, pair_schema
 from cuvee.generate.strata import WRITINGS, Kind, Stratum, Writing, find_strata
 from cuvee.generate.templates import PromptSet, Value, block, load_prompts, one_line, readable
@@ -73,40 +73,48 @@ class PromptWriter:
         self._schema = pair_schema(self.writing) if self.writing.pair else None
         self._room = _find_room(train) if self.writing.pair else 0
 
-    def ask_for_row(self, slot: Slot, attempt: int, avoided: Sequence[str] = ()) -> Question:
-        """Ask for a new row of the slot's stratum, with the slot's topic and attributes and without these words."""
-        return self._ask_for_new(slot, attempt, avoided, step="row")
+    def ask(
+        self, slot: Slot, attempt: int, avoided: Sequence[str] = (), *, step: Step = "row", source: str = "",
+        seed_ids: Sequence[str] = (),
+    ) -> Question:  # fmt: skip
+        """Ask for a slot's row: a new one of its stratum, or its draft, or for a text in other words or in good form.
 
-    def ask_for_draft(self, slot: Slot, attempt: int, avoided: Sequence[str] = ()) -> Question:
-        """Ask for the draft of a row, at the draft's temperature and in its form."""
-        return self._ask_for_new(slot, attempt, avoided, step="draft")
-
-    def ask_for_refinement(
-        self, slot: Slot, attempt: int, draft: str, seed_ids: Sequence[str], avoided: Sequence[str] = ()
-    ) -> Question:
-        """Ask for ``draft`` in good form; ``seed_ids`` are the examples it was drafted from, shown in chat form."""
-        examples = [one_line(self._train.texts[self._places[id_]]) for id_ in seed_ids]
-        values: dict[str, Value] = {
-            "label": self._label(slot), "describe": self._describe, "examples": examples, "text": one_line(draft),
-        }  # fmt: skip
+        Args:
+            slot: with its topic and attributes.
+            attempt: answers to the slot before.
+            avoided: words that a new row or a draft may not use.
+            step: what is asked for.
+            source: the text that is paraphrased, or the draft that is refined.
+            seed_ids: the examples behind it, shown with a draft in chat form.
+        """
+        label = readable(slot.label) if self.writing.kind == "label" else ""
+        values: dict[str, Value] = {"label": label, "describe": self._describe}
+        shown: tuple[str, ...]
+        if step in ("row", "draft"):
+            rows = self._choose_rows(slot, attempt)
+            seed_ids = [self._train.ids[i] for i in rows]
+            shown = tuple(one_line(self._train.texts[i]) for i in rows)
+            values |= {
+                "topic": readable(slot.topic) if slot.topic is not None else None,
+                "attributes": [(readable(name), readable(value)) for name, value in slot.attributes],
+                "avoided": list(avoided),
+                "examples": list(shown) if self.writing.kind == "label" else [self._example(i) for i in rows],
+            }
+            if self.writing.source is not None:
+                values[self.writing.source] = block(self.strata[slot.label].source or "")
+        else:
+            rows, name = [], "paraphrase" if step == "paraphrase" else "refine"
+            examples = [one_line(self._train.texts[self._places[i]]) for i in seed_ids if step == "refinement"]
+            values |= {"examples": examples, "text": one_line(source)}
+            shown = self._prompts.pairs(f"{name}_completion") if self._api == "completions" else tuple(examples)
         return Question(
-            request=self._request(slot, attempt, "refine", values, api=self._api),
-            step="refinement",
+            request=self._request(slot, attempt, step, values),
+            step=step,
             seed_ids=tuple(seed_ids),
-            shown=self._prompts.pairs("refine_completion") if self._api == "completions" else tuple(examples),
-            source=draft,
+            shown=shown,
+            shown_targets=tuple(self._train.targets[i] for i in rows) if self.writing.pair else (),
+            source=source or None,
             avoided=tuple(avoided),
-        )
-
-    def ask_for_paraphrase(self, slot: Slot, attempt: int, source: str, seed_ids: Sequence[str]) -> Question:
-        """Ask for ``source`` in other words; ``seed_ids`` are those of the source."""
-        values: dict[str, Value] = {"describe": self._describe, "text": one_line(source)}
-        return Question(
-            request=self._request(slot, attempt, "paraphrase", values, api=self._api),
-            step="paraphrase",
-            seed_ids=tuple(seed_ids),
-            shown=self._prompts.pairs("paraphrase_completion") if self._api == "completions" else (),
-            source=source,
         )
 
     def blank(self) -> PromptWriter:
@@ -121,79 +129,37 @@ class PromptWriter:
             strata=find_strata(train, kind, ["[source]"] if self.writing.source else None), prompts=self._prompts,
         )  # fmt: skip
 
-    def _ask_for_new(self, slot: Slot, attempt: int, avoided: Sequence[str], *, step: Step) -> Question:
-        rows = self._choose_rows(slot, attempt)
-        values: dict[str, Value] = {
-            "label": self._label(slot),
-            "describe": self._describe,
-            "topic": readable(slot.topic) if slot.topic is not None else None,
-            "attributes": [(readable(name), readable(value)) for name, value in slot.attributes],
-            "avoided": list(avoided),
-            "examples": self._examples(rows),
-        }
-        if self.writing.source is not None:
-            values[self.writing.source] = block(self.strata[slot.label].source or "")
-        drafted = slot.draft if step == "draft" else None
-        return Question(
-            request=self._request(
-                slot,
-                attempt,
-                self.writing.kind,
-                values,
-                api=drafted.api if drafted is not None else self._api,
-                drafted=drafted,
-            ),
-            step=step,
-            seed_ids=tuple(self._train.ids[i] for i in rows),
-            shown=tuple(one_line(self._train.texts[i]) for i in rows),
-            shown_targets=tuple(self._train.targets[i] for i in rows) if self.writing.pair else (),
-            avoided=tuple(avoided),
-        )
-
-    def _label(self, slot: Slot) -> str:
-        return readable(slot.label) if self.writing.kind == "label" else ""
-
-    def _examples(self, rows: Sequence[int]) -> list[str] | list[dict[str, str]]:
-        """The examples as the kind's prompts take them: texts of a label, else rows with the names of their parts."""
+    def _example(self, row: int) -> dict[str, str]:
+        """An example as the prompts of a kind without labels take it: a row with the names of its parts."""
         writing, train = self.writing, self._train
-        if writing.kind == "label":
-            return [one_line(train.texts[i]) for i in rows]
-        made = []
-        for i in rows:
-            sides = {
-                writing.text: block(train.texts[i]) if writing.lines else one_line(train.texts[i]),
-                writing.target: block(train.targets[i]),
-            }
-            if writing.source is not None and writing.source not in sides:
-                sides = {writing.source: block(train.contexts[i] or ""), **sides}
-            made.append(sides)
-        return made
+        text = train.texts[row]
+        sides = {
+            writing.text: block(text) if writing.lines else one_line(text),
+            writing.target: block(train.targets[row]),
+        }
+        if writing.source is not None and writing.source not in sides:
+            sides = {writing.source: block(train.contexts[row] or ""), **sides}
+        return sides
 
     def _choose_rows(self, slot: Slot, attempt: int) -> list[int]:
         # a slot whose first answer was no use sees other examples, or the same in another order: at a low
         # temperature the same prompt would give the same answer again
         rotation = [slot.number // SLOTS_A_ROTATION, *([slot.number, attempt] if attempt else [])]
         rng = derive_rng(self._seed, "seed-examples", slot.label, slot.block, *rotation)
-        if slot.examples or slot.seed_ids:
-            rows = self._wanted_rows(slot)
-            return [rows[i] for i in rng.permutation(len(rows))]
-        mine = self.strata[slot.label].rows
-        return [mine[i] for i in rng.permutation(len(mine))[:EXAMPLES_SHOWN]]
-
-    def _wanted_rows(self, slot: Slot) -> list[int]:
-        # the filter has checked that these examples are there
-        if slot.seed_ids:
-            return [self._places[id_] for id_ in slot.seed_ids if id_ in self._places]
         rows = self.strata[slot.label].rows
-        order = derive_rng(self._seed, "example-order", slot.label, slot.block).permutation(len(rows))
-        return [rows[order[place % len(rows)]] for place in slot.examples]
+        if slot.seed_ids:
+            chosen = [self._places[id_] for id_ in slot.seed_ids]
+        elif slot.examples:
+            order = derive_rng(self._seed, "example-order", slot.label, slot.block).permutation(len(rows))
+            chosen = [rows[order[place]] for place in slot.examples]
+        else:
+            return [rows[i] for i in rng.permutation(len(rows))[:EXAMPLES_SHOWN]]
+        return [chosen[i] for i in rng.permutation(len(chosen))]
 
-    def _request(
-        self, slot: Slot, attempt: int, asked: str, values: Mapping[str, Value], *, api: Api,
-        drafted: Draft | None = None,
-    ) -> Request:  # fmt: skip
-        given, model = self._sampling, None if drafted is None else drafted.model
-        wanted = slot.temperature if drafted is None else drafted.temperature
+    def _request(self, slot: Slot, attempt: int, step: Step, values: Mapping[str, Value]) -> Request:
+        draft, given = slot.draft if step == "draft" else None, self._sampling
+        api, model = (self._api, None) if draft is None else (draft.api, draft.model)
+        wanted = slot.temperature if draft is None else draft.temperature
         sampling = replace(
             given,
             temperature=wanted if wanted is not None else given.temperature,
@@ -201,15 +167,15 @@ class PromptWriter:
             min_p=slot.min_p if slot.min_p is not None else given.min_p,
             max_tokens=max(given.max_tokens, self._room),
         )
-        pair = asked == self.writing.kind and self.writing.pair
+        name = {"paraphrase": "paraphrase", "refinement": "refine"}.get(step, self.writing.kind)
+        pair = step in ("row", "draft") and self.writing.pair
         # 31 bits: the widest seed that every server takes
         seed = derive_seed(self._seed, "answer", slot.key, attempt) & 0x7FFFFFFF
         if api == "completions":
-            prompt = self._prompts.render(f"{asked}_completion", values)
+            prompt = self._prompts.render(f"{name}_completion", values)
             sampling = sampling if sampling.stop else replace(sampling, stop=self._stop if pair else ("\n",))
             return Request(prompt=prompt, sampling=sampling, seed=seed, replicate=attempt, model=model)
-        roles: tuple[Literal["system", "user"], ...] = ("system", "user")
-        messages = tuple((role, self._prompts.render(f"{asked}_chat_{role}", values)) for role in roles)
+        messages = tuple((role, self._prompts.render(f"{name}_chat_{role}", values)) for role in ("system", "user"))
         schema = self._schema if pair else None
         return Request(messages=messages, sampling=sampling, seed=seed, replicate=attempt, schema=schema, model=model)
 
@@ -232,7 +198,7 @@ _PLACEHOLDER = re.compile(r"\[(?:slot|topic|word|text|source|(?:example|target|c
 
 
 class Wordings:
-    """What the writer says, with placeholders for label, topic and examples.
+    """What a writer says, with placeholders for label, topic and examples.
 
     Args:
         writer: of the prompts.
@@ -240,18 +206,14 @@ class Wordings:
 
     def __init__(self, writer: PromptWriter) -> None:
         self._writer = writer.blank()
-        self._stratum = next(iter(self._writer.strata))
         self._requests: dict[tuple[Slot, Step, bool], Request] = {}
-        self._hashes: dict[Request, str] = {}
         self._runs: dict[tuple[str, Request], tuple[str, ...]] = {}
 
     def hash(self, slot: Slot, question: Question) -> str:
         """SHA-256 of the wording of a question that was asked for a slot."""
         request = self._request(slot, question)
-        if request not in self._hashes:
-            parts = [request.prompt, request.messages]
-            self._hashes[request] = hash_value(parts if request.schema is None else [*parts, request.schema])
-        return self._hashes[request]
+        parts = [request.prompt, request.messages]
+        return hash_value(parts if request.schema is None else [*parts, request.schema])
 
     def runs(self, slot: Slot, question: Question) -> tuple[str, ...]:
         """Stretches and sentences of the wording between what is given, normalised, of ``ECHO_WORDS`` words or more."""
@@ -269,7 +231,7 @@ class Wordings:
     def _request(self, slot: Slot, question: Question) -> Request:
         blank = Slot(
             key="[slot]",
-            label=self._stratum,
+            label=next(iter(self._writer.strata)),
             block=0,
             topic=None if slot.topic is None else "[topic]",
             attributes=tuple((f"[name {i}]", f"[value {i}]") for i in range(len(slot.attributes))),
@@ -279,15 +241,7 @@ class Wordings:
         )
         known = (blank, question.step, bool(question.avoided))
         if known not in self._requests:
-            self._requests[known] = self._ask(blank, question.step, ("[word]",) if question.avoided else ())
+            avoided, seed_ids = ("[word]",) if question.avoided else (), [str(i) for i in range(EXAMPLES_SHOWN)]
+            asked = self._writer.ask(blank, 0, avoided, step=question.step, source="[text]", seed_ids=seed_ids)
+            self._requests[known] = asked.request
         return self._requests[known]
-
-    def _ask(self, slot: Slot, step: Step, avoided: tuple[str, ...]) -> Request:
-        seed_ids = [str(i) for i in range(EXAMPLES_SHOWN)]
-        if step == "paraphrase":
-            return self._writer.ask_for_paraphrase(slot, 0, "[text]", seed_ids).request
-        if step == "refinement":
-            return self._writer.ask_for_refinement(slot, 0, "[text]", seed_ids, avoided).request
-        if step == "draft":
-            return self._writer.ask_for_draft(slot, 0, avoided).request
-        return self._writer.ask_for_row(slot, 0, avoided).request

@@ -304,12 +304,13 @@ def _write_requests(study: Study, wanted: StudyWriting, slots: Sequence[Slot]) -
         slot = slots[place]
         source = study.train.texts[wanted.strata[slot.label].rows[0]]
         if slot.parent is not None:
-            requests.append(writer.ask_for_paraphrase(slot, 0, source, []).request)
+            requests.append(writer.ask(slot, 0, step="paraphrase", source=source).request)
         elif slot.draft is not None:
-            question = writer.ask_for_draft(slot, 0)
-            requests += [question.request, writer.ask_for_refinement(slot, 0, source, question.seed_ids).request]
+            question = writer.ask(slot, 0, step="draft")
+            refined = writer.ask(slot, 0, step="refinement", source=source, seed_ids=question.seed_ids)
+            requests += [question.request, refined.request]
         else:
-            requests.append(writer.ask_for_row(slot, 0).request)
+            requests.append(writer.ask(slot, 0).request)
     return requests
 
 
