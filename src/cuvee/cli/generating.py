@@ -31,9 +31,9 @@ from cuvee.generate import (
     write_quarantine,
 )
 from cuvee.generate.calls import Api
-from cuvee.generate.pools import count_rejected
 from cuvee.generate.dials.slots import Slot, slot_key
 from cuvee.generate.ledger import check_ledger
+from cuvee.generate.pools import count_rejected
 from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.spending import Meter
 from cuvee.generate.strata import KINDS, WRITINGS, find_strata
