@@ -19,12 +19,14 @@ from cuvee.records.parts import (
     SampleRow,
 )
 from cuvee.report import render_measurement
-from cuvee.report.charts import COLOURS, DARK, draw_map_panels, pick_ticks
+from cuvee.report.charts import COLOURS, DARK
 from cuvee.report.corpus_page import (
+    draw_map_panels,
     find_most_between,
     list_provenance,
     list_splits,
     name_diversity,
+    pick_ticks,
     write_probability,
     write_uncertainty,
 )

@@ -10,7 +10,7 @@ from cuvee.report.card import (
     render_card,
     render_model_card,
 )
-from cuvee.report.data import ReportData
+from cuvee.report.tables import ReportData
 
 
 def render_report(data: ReportData) -> str:

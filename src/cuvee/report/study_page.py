@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import altair as alt
+
+from cuvee.characters import visible
 from cuvee.records import CellSummary, Estimate, Gain
 from cuvee.report import tables
 from cuvee.report.charts import (
-    Baselines,
+    ACCENT,
+    DIAL_COLOURS,
+    GRID,
+    INK,
+    LEVELS,
+    NUMBERS,
+    REAL,
+    WIDTH,
     Domain,
-    draw_accuracy_by_diversity,
-    draw_accuracy_by_level,
-    draw_accuracy_by_share,
-    draw_gain_by_rows,
-    draw_gains,
-    draw_metric_by_level,
-    draw_tau_curves,
-)
-from cuvee.report.data import ReportData
-from cuvee.report.page import render_page
-from cuvee.report.tables import (
     Figure,
-    capitalise,
-    find_gain,
-    write_seconds,
-    write_size,
+    Row,
+    by_level,
+    by_name,
+    chart_of,
+    draw_points,
+    finite,
+    render_chart,
+    render_page,
 )
+from cuvee.report.tables import ReportData, capitalise, find_gain, write_seconds, write_size
 
 _VERDICTS = {"use": "Use synthetic data", "do-not-use": "Do not use synthetic data", "underpowered": "Not settled"}
 _METRICS = {
@@ -35,14 +39,7 @@ _METRICS = {
     "mmd": ("Shift from real", "squared MMD"),
     "label_agreement": ("Label agreement", "fraction of rows"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelFigures:
-    """Accuracy by level, one chart a dial, and by measured diversity."""
-
-    dials: tuple[Figure, ...] = ()
-    diversity: Figure | None = None
+_GAIN = "gain over the real rows alone, points"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +47,16 @@ class Grid:
     """The cells of the grid trainer at the rows that the choice was made with, by what they are drawn as."""
 
     blends: tuple[CellSummary, ...]
-    real_only: CellSummary | None
-    duplicated: Mapping[float, CellSummary]
+    real_only: float | None
+    duplicated: Mapping[float, float]
 
-    def at(self, share: float, dial: str) -> list[CellSummary]:
-        """The blends of a dial at one share."""
-        return [c for c in self.blends if c.cell.dial == dial and math.isclose(c.cell.share, share, abs_tol=1e-9)]
+    def at(self, share: float) -> list[CellSummary]:
+        """The blends at one share."""
+        return [c for c in self.blends if _is_share(c.cell.share, share)]
 
-    def baselines(self, share: float) -> Baselines:
-        """Accuracies of the baselines at one share."""
-        found = [c for s, c in self.duplicated.items() if math.isclose(s, share, abs_tol=1e-9)]
-        return Baselines(
-            real_only=None if self.real_only is None else self.real_only.accuracy,
-            real_duplicated=found[0].accuracy if found else None,
-        )
+    def repeated(self, share: float) -> float | None:
+        """The score of the real rows, repeated to the total of one share."""
+        return next((score for s, score in self.duplicated.items() if _is_share(s, share)), None)
 
 
 def render_report(data: ReportData) -> str:
@@ -80,7 +73,7 @@ def render_report(data: ReportData) -> str:
         *(tables.list_asides, tables.count_rejected, tables.show_gain, tables.name_decision, tables.name_blend),
         *(tables.write_estimate, tables.write_gain, tables.write_p, tables.write_percent, tables.write_points),
         *(tables.write_size, tables.write_two_lines, tables.write_verdicts),
-        *(gather_grid, draw_verdict, draw_levels, draw_shares, draw_measurements, draw_tau_ranges, draw_rows),
+        *(draw_verdict, draw_levels, draw_diversity, draw_shares, draw_measurements, draw_tau_ranges, draw_rows),
         *(name_verdict, shorten, list_samples, list_cost, write_provenance),
     )
     return render_page("study.html.j2", data, {part.__name__: part for part in parts})
@@ -135,13 +128,13 @@ def gather_grid(data: ReportData) -> Grid:
     own_first = sorted(same, key=lambda c: c.cell.loss != loss)
     return Grid(
         blends=tuple(c for c in same if c.cell.kind == "blend" and c.cell.loss == loss),
-        real_only=next((c for c in own_first if c.cell.kind == "real-only"), None),
-        duplicated={c.cell.share: c for c in reversed(own_first) if c.cell.kind == "real-duplicated"},
+        real_only=next((c.accuracy for c in own_first if c.cell.kind == "real-only"), None),
+        duplicated={c.cell.share: c.accuracy for c in reversed(own_first) if c.cell.kind == "real-duplicated"},
     )
 
 
 def draw_verdict(data: ReportData) -> list[Figure]:
-    """The gains of the best blend, on the locked test where it was confirmed."""
+    """The gains of the best blend, on the locked test where it was confirmed, and the band of what does not count."""
     gains: list[tuple[str, Gain]] = []
     best, confirmation = data.advice.best, data.advice.confirmation
     if confirmation is not None:
@@ -154,116 +147,250 @@ def draw_verdict(data: ReportData) -> list[Figure]:
     if confirmation is not None and best is not None and confirmation.cell != best.cell:
         title = "Gain of the confirmed blend (test), of the best (validation), over"
     caption = f"95% intervals. Within the band, ± {write_size(data.counts_from)}, a gain is too small to count."
-    return [Figure(title=title, svg=draw_gains(gains, delta=data.counts_from, score=data.score), caption=caption)]
+    axis = alt.Axis(labelLimit=220, minExtent=165, ticks=False, domain=False, grid=False)
+    y = alt.Y("name:N", sort=[name for name, _ in gains], title=None, axis=axis)
+    words = f"gain in {data.score}, points"
+    base = chart_of([{"name": name, **_percent(g)} for name, g in gains])
+    layers = [
+        _band(data.counts_from).encode(x=alt.X("low:Q", title=words), x2="high:Q"),
+        chart_of([{"x": 0.0}]).mark_rule(color=INK, strokeWidth=1).encode(x="x:Q"),
+        base.mark_rule(color=ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
+        base.mark_point(color=ACCENT, fill=ACCENT, size=90, opacity=1).encode(
+            x=alt.X("gain:Q", title=words, axis=alt.Axis(tickCount=6)), y=y
+        ),
+    ]
+    label = "Gains of the best blend with 95% intervals"
+    svg = render_chart(alt.layer(*layers), label, height=36 * len(gains), width=210)
+    return [Figure(title=title, svg=svg, caption=caption)]
 
 
-def draw_levels(data: ReportData, grid: Grid) -> LevelFigures:
-    """The score by level for each dial at the tested share, then by measured diversity."""
-    share, best, ranks = data.tested_share, data.advice.best, data.level_ranks
-    baselines = grid.baselines(share)
-    shown = [c for dial in ranks for c in grid.at(share, dial)]
-    if not shown:
-        return LevelFigures()
-    domain = _percent_domain(_heights(shown, baselines))
-    figures = []
-    for dial, names in ranks.items():
-        cells = grid.at(share, dial)
-        if not cells:
+def draw_levels(data: ReportData) -> list[Figure]:
+    """The score of each level at the tested share, a chart a dial; whiskers are its gain's interval over real-only."""
+    grid, best, share = gather_grid(data), data.advice.best, data.tested_share
+    cells = grid.at(share)
+    domain, figures = _level_domain(data, grid), []
+    for dial, names in data.level_ranks.items():
+        rows = [_score_row(cell) for cell in cells if cell.cell.dial == dial and cell.cell.level in names]
+        if not rows:
             continue
-        winner = best is not None and best.cell.dial == dial and math.isclose(best.cell.share, share, abs_tol=1e-9)
-        svg = draw_accuracy_by_level(
-            cells,
-            levels=names,
-            dial=dial,
-            baselines=baselines,
-            domain=domain,
-            best=(best.cell.level or "") if winner and best is not None else "",
-            score=data.score,
-        )
+        winner = ""
+        if best is not None and best.cell.dial == dial and _is_share(best.cell.share, share):
+            winner = visible(best.cell.level or "")
+        x = alt.X("level:N", sort=list(names), title=f"{dial}: least → most diverse, as expected", axis=LEVELS)
+        y, scale = _score_axis(data, domain)
+        layers = [
+            *_baseline_rules(grid, share, domain, at=len(names)),
+            *draw_points(rows, x, y, scale=scale, best=winner, size=80),
+        ]
+        title = f"{capitalise(data.score)} by level"
+        svg = render_chart(alt.layer(*layers), f"{title} of {dial}", height=220)
         shape = next((s.verdict for s in data.advice.shapes if s.dial == dial), None)
-        caption = "" if shape is None else f"Shape: {shape}."
-        figures.append(Figure(title=f"{capitalise(data.score)} by level: {dial}", svg=svg, caption=caption))
-    points = [(c, e) for c in shown if (e := _find_estimate(data, c.cell.dial, c.cell.level, "vendi_q1")) is not None]
-    if points:
-        title = f"{capitalise(data.score)} by measured diversity"
-        svg = draw_accuracy_by_diversity(
-            points, dials=list(ranks), baselines=baselines, domain=domain, score=data.score
-        )
-        caption = (
-            "The same cells, placed by what was measured instead of what was asked for. "
-            "Solid line: the real rows alone; dashed: the real rows repeated."
-        )
-        return LevelFigures(dials=tuple(figures), diversity=Figure(title=title, svg=svg, caption=caption))
-    return LevelFigures(dials=tuple(figures))
+        figures.append(Figure(title=f"{title}: {dial}", svg=svg, caption="" if shape is None else f"Shape: {shape}."))
+    return figures
 
 
-def draw_shares(data: ReportData, grid: Grid) -> list[Figure]:
-    """The score by share for each dial."""
+def draw_diversity(data: ReportData) -> list[Figure]:
+    """The score against measured diversity, every level of every dial at the tested share."""
+    grid, share, dials = gather_grid(data), data.tested_share, list(data.level_ranks)
+    rows: list[Row] = []
+    for cell in grid.at(share):
+        e = _find_estimate(data, cell.cell.dial, cell.cell.level, "vendi_q1")
+        if e is not None:
+            own: Row = {"dial": cell.cell.dial, "diversity": e.value, "left": finite(e.low), "right": finite(e.high)}
+            rows.append(_score_row(cell) | own)
+    if not rows:
+        return []
+    domain = _level_domain(data, grid)
+    words, apart = "measured diversity (Vendi score, q = 1)", alt.Scale(zero=False, nice=True)
+    x, (y, scale) = alt.X("diversity:Q", title=words, scale=apart, axis=NUMBERS), _score_axis(data, domain)
+    colours = [DIAL_COLOURS[i % len(DIAL_COLOURS)] for i in range(len(dials))]
+    legend = alt.Legend(title=None, orient="top", columnPadding=22, symbolOpacity=1)
+    colour, shape = by_name("dial", dials, colours, legend)
+    base = chart_of(rows)
+    layers = [
+        *_baseline_rules(grid, share, domain, at=None),
+        base.transform_filter("isValid(datum.left)")
+        .mark_rule(strokeWidth=1.2, opacity=0.55)
+        .encode(x=alt.X("left:Q", scale=alt.Scale(zero=False)), x2="right:Q", y=y, color=colour),
+        *draw_points(rows, x, y, scale=scale, colour=colour, shape=shape, size=75),
+        base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=INK).encode(x=x, y=y, text="level:N"),
+    ]
+    title = f"{capitalise(data.score)} by measured diversity"
+    caption = (
+        "The same cells, placed by what was measured instead of what was asked for. "
+        "Solid line: the real rows alone; dashed: the real rows repeated."
+    )
+    return [Figure(title=title, svg=render_chart(alt.layer(*layers), title, height=250), caption=caption)]
+
+
+def draw_shares(data: ReportData) -> list[Figure]:
+    """The score against the realised share, a chart a dial, a line a level; only descriptive shares are hollow."""
+    grid, figures = gather_grid(data), []
     if not grid.blends:
         return []
-    real = None if grid.real_only is None else grid.real_only.accuracy
-    duplicated = {share: c.accuracy for share, c in grid.duplicated.items()}
-    heights = [c.accuracy for c in grid.blends] + ([] if real is None else [real]) + list(duplicated.values())
-    domain = _percent_domain(heights)
-    figures = []
-    for dial, names in data.level_ranks.items():
+    real = [] if grid.real_only is None else [grid.real_only]
+    domain = _percent_domain([*(c.accuracy for c in grid.blends), *real, *grid.duplicated.values()])
+    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=NUMBERS)
+    y, scale = _score_axis(data, domain)
+    repeated = chart_of([{"share": s, "accuracy": 100 * a} for s, a in sorted(grid.duplicated.items())])
+    for dial, ranked in data.level_ranks.items():
         cells = [c for c in grid.blends if c.cell.dial == dial]
-        if cells:
-            svg = draw_accuracy_by_share(
-                cells,
-                levels=names,
-                dial=dial,
-                real_only=real,
-                duplicated=duplicated,
-                descriptive_shares=data.descriptive_shares,
-                domain=domain,
-                score=data.score,
-            )
-            figures.append(Figure(title=f"{capitalise(data.score)} by share: {dial}", svg=svg))
+        names = [name for name in ranked if any(c.cell.level == name for c in cells)]
+        starts: list[Row] = [
+            {"level": n, "share": 0.0, "accuracy": 100 * s, "start": True} for n in names for s in real
+        ]
+        rows = starts + [
+            {
+                "level": c.cell.level,
+                "accuracy": 100 * c.accuracy,
+                "share": c.share,
+                "hollow": any(_is_share(c.cell.share, s) for s in data.descriptive_shares),
+            }
+            for c in sorted(cells, key=lambda c: names.index(c.cell.level or ""))
+        ]
+        if not cells:
+            continue
+        colour, shape = by_level(names)
+        begin = chart_of([{"share": 0.0, "accuracy": 100 * score} for score in real])
+        layers = [
+            repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
+            *draw_points(rows, x, y, scale=scale, colour=colour, shape=shape, line=2),
+            begin.mark_point(filled=True, color=REAL, size=90, opacity=1).encode(x=x, y=y),
+        ]
+        title = f"{capitalise(data.score)} by share"
+        svg = render_chart(alt.layer(*layers), f"{title}, {dial}", height=230)
+        figures.append(Figure(title=f"{title}: {dial}", svg=svg))
     return figures
 
 
 def draw_measurements(data: ReportData) -> list[Figure]:
     """Diversity, shift and label agreement side by side for each dial, on the same axes for all dials."""
     found = {
-        (metric, dial): {name: e for name in names if (e := _find_estimate(data, dial, name, metric)) is not None}
-        for metric in _METRICS
+        (dial, metric): {name: e for name in names if (e := _find_estimate(data, dial, name, metric)) is not None}
         for dial, names in data.level_ranks.items()
+        for metric in _METRICS
     }
     figures = []
-    for dial, names in data.level_ranks.items():
-        for metric, (title, unit) in _METRICS.items():
-            estimates = found[metric, dial]
-            if not estimates:
-                continue
-            every = [e for (other, _), of_dial in found.items() if other == metric for e in of_dial.values()]
-            real = _find_real(data, metric, every)
-            ends = [v for e in every for v in (e.value, e.low, e.high) if v is not None and math.isfinite(v)]
-            svg = draw_metric_by_level(
-                estimates,
-                levels=names,
-                dial=dial,
-                title=unit,
-                real=real,
-                domain=_plain_domain(ends if real is None else [*ends, real]),
-            )
-            figures.append(Figure(title=f"{title}: {dial}", svg=svg))
+    for (dial, metric), estimates in found.items():
+        if not estimates:
+            continue
+        title, unit = _METRICS[metric]
+        every = [e for (_, other), of_dial in found.items() if other == metric for e in of_dial.values()]
+        real = _find_real(data, metric, every)
+        ends = [v for e in every for v in (e.value, e.low, e.high) if v is not None and math.isfinite(v)]
+        domain = _plain_domain(ends if real is None else [*ends, real])
+        rows: list[Row] = [
+            {"level": name, "value": e.value, "low": finite(e.low), "high": finite(e.high)}
+            for name, e in estimates.items()
+        ]
+        x = alt.X("level:N", sort=list(data.level_ranks[dial]), title=dial, axis=LEVELS)
+        scale = alt.Scale(domain=list(domain), zero=False, nice=False)
+        y = alt.Y("value:Q", title=unit, scale=scale, axis=alt.Axis(tickCount=5))
+        rule = [] if real is None else _draw_rule(real, "real data", above=False, at=len(data.level_ranks[dial]))
+        chart = alt.layer(*rule, *draw_points(rows, x, y, scale=scale, line=1))
+        svg = render_chart(chart, f"{unit} by level of {dial}", height=150)
+        figures.append(Figure(title=f"{title}: {dial}", svg=svg))
     return figures
 
 
 def draw_tau_ranges(data: ReportData) -> list[Figure]:
-    """DCScore over tau for each dial."""
+    """DCScore against tau, both logarithmic, a chart a dial, a line a level."""
     figures = []
-    for dial, names in data.level_ranks.items():
-        curves = {name: points for name in names if len(points := _find_tau_curve(data, dial, name)) > 1}
-        if curves:
-            figures.append(Figure(title=f"DCScore over tau: {dial}", svg=draw_tau_curves(curves, dial=dial)))
+    for dial, ranked in data.level_ranks.items():
+        curves = {name: points for name in ranked if len(points := _find_tau_curve(data, dial, name)) > 1}
+        if not curves:
+            continue
+        rows: list[Row] = [
+            {"level": name, "tau": tau, "score": score} for name, points in curves.items() for tau, score in points
+        ]
+        taus = sorted({tau for points in curves.values() for tau, _ in points})
+        scores = [math.log10(score) for points in curves.values() for _, score in points]
+        lowest = math.floor(min(scores))
+        powers = [10.0**k for k in range(lowest, max(math.ceil(max(scores)), lowest + 1) + 1)]
+        across = alt.Scale(type="log", domain=[taus[0], taus[-1]], nice=False)
+        upward = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False)
+        x = alt.X("tau:Q", title="tau", scale=across, axis=alt.Axis(values=taus, format="~f", labelFlush=False))
+        y = alt.Y("score:Q", title="DCScore", scale=upward, axis=alt.Axis(values=powers, format="~f"))
+        colour, shape = by_level(list(curves))
+        layers = draw_points(rows, x, y, scale=upward, colour=colour, shape=shape, line=1.8, size=45)
+        svg = render_chart(alt.layer(*layers), f"DCScore over tau, {dial}", height=180)
+        figures.append(Figure(title=f"DCScore over tau: {dial}", svg=svg))
     return figures
 
 
-def _percent_domain(values: Sequence[float]) -> Domain:
+def draw_rows(data: ReportData) -> list[Figure]:
+    """The gain over real-only by the number of real rows, one chart a dial, one line a level, at the tested share."""
+    best = data.advice.best
+    recipe = (data.grid_trainer, "ce" if best is None else best.cell.loss)
+    figures = []
+    for dial, ranked in data.level_ranks.items():
+        cells = [
+            (summary.cell, gain)
+            for summary in data.advice.cells
+            if (summary.cell.kind, summary.cell.dial) == ("blend", dial)
+            and (summary.cell.trainer, summary.cell.loss) == recipe
+            and _is_share(summary.cell.share, data.tested_share)
+            and (gain := find_gain(summary.gains, "real-only")) is not None
+        ]
+        counts = sorted({cell.rows_per_label for cell, _ in cells})
+        if len(counts) < 2 or len(data.advice.by_rows) < 2:
+            continue
+        names = [name for name in ranked if any(cell.level == name for cell, _ in cells)]
+        # beside each other: levels of one number of rows would hide each other's whiskers
+        shift = {name: 1.035 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)}
+        rows: list[Row] = [
+            {"level": cell.level, "rows": cell.rows_per_label * shift[cell.level], **_percent(gain)}
+            for cell, gain in cells
+            if cell.level in shift
+        ]
+        scale = alt.Scale(type="log", domain=[counts[0] / 1.3, counts[-1] * 1.3], nice=False)
+        axis = alt.Axis(values=counts, format="~f", labelFlush=False, grid=False)
+        x, y = alt.X("rows:Q", title=data.rows_unit, scale=scale, axis=axis), alt.Y("gain:Q", title=_GAIN)
+        colour, shape = by_level(names)
+        layers = [
+            _band(data.counts_from).encode(y="low:Q", y2="high:Q"),
+            chart_of([{"zero": 0.0}]).mark_rule(color=INK, strokeWidth=1).encode(y="zero:Q"),
+            *draw_points(rows, x, y, colour=colour, shape=shape, line=2),
+        ]
+        svg = render_chart(alt.layer(*layers), f"Gain over real-only by real rows, {dial}", height=230)
+        figures.append(Figure(title=f"Gain by real rows: {dial}", svg=svg))
+    return figures
+
+
+# --- what charts are made of ---
+def _is_share(share: float, other: float) -> bool:
+    return math.isclose(share, other, abs_tol=1e-9)
+
+
+def _percent(gain: Gain) -> Row:
+    return {"gain": 100 * gain.value, "low": finite(100 * gain.low), "high": finite(100 * gain.high)}
+
+
+def _score_row(summary: CellSummary) -> Row:
+    """Level, score and the interval of the gain over real-only laid around it, in percent."""
+    gain = find_gain(summary.gains, "real-only")
+    low = None if gain is None else 100 * (summary.accuracy + gain.low - gain.value)
+    high = None if gain is None else 100 * (summary.accuracy + gain.high - gain.value)
+    return {"level": summary.cell.level, "accuracy": 100 * summary.accuracy, "low": low, "high": high}
+
+
+def _score_axis(data: ReportData, domain: Domain) -> tuple[alt.Y, alt.Scale]:
+    title = "accuracy, %" if data.score == "accuracy" else f"{data.score} x 100"
+    scale = alt.Scale(domain=list(domain), zero=False)
+    return alt.Y("accuracy:Q", title=title, scale=scale), scale
+
+
+def _level_domain(data: ReportData, grid: Grid) -> Domain:
+    """The axis of all levels at the tested share, their whiskers and their baselines."""
+    share, dials = data.tested_share, data.level_ranks
+    rows = [_score_row(c) for c in grid.at(share) if c.cell.dial in dials]
+    ends = [v / 100 for row in rows for v in (row["accuracy"], row["low"], row["high"]) if isinstance(v, float)]
+    return _percent_domain([*ends, *(v for v in (grid.real_only, grid.repeated(share)) if v is not None)])
+
+
+def _percent_domain(values: Iterable[float]) -> Domain:
     """An axis in percent that holds fractions ``values`` with some air."""
-    low, high = 100 * min(values), 100 * max(values)
+    low, high = 100 * min(values, default=0.0), 100 * max(values, default=1.0)
     air = max(0.08 * (high - low), 0.5)
     return math.floor(low - air), math.ceil(high + air)
 
@@ -275,21 +402,40 @@ def _plain_domain(values: Sequence[float]) -> Domain:
     return (max(low - air, 0.0) if low >= 0 else low - air), high + air
 
 
+def _band(delta: float) -> alt.Chart:
+    """What is too small to count, ``delta`` as a fraction, from ``low`` to ``high``."""
+    band: alt.Chart = chart_of([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=GRID, opacity=0.55)
+    return band
+
+
+def _baseline_rules(grid: Grid, share: float, domain: Domain, *, at: int | None) -> list[alt.Chart]:
+    real, repeated, layers = grid.real_only, grid.repeated(share), []
+    higher = real is not None and repeated is not None and real > repeated
+    if repeated is not None and domain[0] <= 100 * repeated <= domain[1]:
+        layers += _draw_rule(100 * repeated, "real, repeated", above=not higher, at=at, dash=(5, 4))
+    if real is not None and domain[0] <= 100 * real <= domain[1]:
+        layers += _draw_rule(100 * real, "real only", above=higher or repeated is None, at=at)
+    return layers
+
+
+def _draw_rule(
+    value: float, label: str, *, above: bool, at: int | None, dash: tuple[int, int] = (1, 0)
+) -> list[alt.Chart]:
+    """A baseline across the chart, named above or below it between the last two of ``at`` levels, clear of whiskers."""
+    base = chart_of([{"value": value, "label": label}])
+    rule = base.mark_rule(color=REAL, strokeWidth=1.5, strokeDash=list(dash)).encode(y="value:Q")
+    if at is None:
+        return [rule]
+    text = base.mark_text(color=REAL, align="center", baseline="middle", fontSize=10, dy=-9 if above else 10)
+    return [rule, text.encode(x=alt.value((WIDTH - 70) * (1 - 1 / max(at, 2))), y="value:Q", text="label:N")]
+
+
 def _find_real(data: ReportData, metric: str, others: Sequence[Estimate]) -> float | None:
     """The real data's diversity, where it was measured at the rows of all the others."""
     real = data.measurements.get("real")
     if real is None or metric != "vendi_q1" or metric not in real.values:
         return None
     return real.values[metric].value if {real.values[metric].n} == {e.n for e in others} else None
-
-
-def _heights(cells: Sequence[CellSummary], baselines: Baselines) -> list[float]:
-    values = [c.accuracy for c in cells]
-    for cell in cells:
-        gain = next((g for g in cell.gains if g.over == "real-only"), None)
-        if gain is not None:
-            values += [cell.accuracy + gain.low - gain.value, cell.accuracy + gain.high - gain.value]
-    return values + [v for v in (baselines.real_only, baselines.real_duplicated) if v is not None]
 
 
 def _find_estimate(data: ReportData, dial: str | None, level: str | None, metric: str) -> Estimate | None:
@@ -300,33 +446,8 @@ def _find_estimate(data: ReportData, dial: str | None, level: str | None, metric
 
 def _find_tau_curve(data: ReportData, dial: str, level: str) -> list[tuple[float, float]]:
     measurement = data.measurements.get(f"{dial}={level}")
-    if measurement is None:
-        return []
-    points = [
+    return sorted(
         (float(e.settings["tau"]), e.value)
-        for name, e in measurement.values.items()
+        for name, e in ({} if measurement is None else measurement.values).items()
         if name.startswith("dcscore") and "tau" in e.settings and math.isfinite(e.value) and e.value > 0
-    ]
-    return sorted(points)
-
-
-def draw_rows(data: ReportData) -> list[Figure]:
-    """The gain over real-only by the number of real rows, one chart a dial, one line a level, at the tested share."""
-    if len(data.advice.by_rows) < 2:
-        return []
-    best = data.advice.best
-    loss = "ce" if best is None else best.cell.loss
-    figures = []
-    for dial, names in data.level_ranks.items():
-        cells = [
-            summary
-            for summary in data.advice.cells
-            if (summary.cell.kind, summary.cell.dial) == ("blend", dial)
-            and (summary.cell.trainer, summary.cell.loss) == (data.grid_trainer, loss)
-            and math.isclose(summary.cell.share, data.tested_share, abs_tol=1e-9)
-            and find_gain(summary.gains, "real-only") is not None
-        ]
-        if len({summary.cell.rows_per_label for summary in cells}) > 1:
-            svg = draw_gain_by_rows(cells, levels=names, dial=dial, delta=data.counts_from, unit=data.rows_unit)
-            figures.append(Figure(title=f"Gain by real rows: {dial}", svg=svg))
-    return figures
+    )
