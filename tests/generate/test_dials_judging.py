@@ -7,15 +7,8 @@ import pytest
 from cuvee.errors import ConfigError
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Answer, Sampling
-from cuvee.generate.dials import (
-    Avoid,
-    BaseThenRefineDial,
-    CombinedDial,
-    Draft,
-    ParaphraseDial,
-    Slot,
-    TabooDial,
-)
+from cuvee.generate.dials import BaseThenRefineDial, CombinedDial, ParaphraseDial, Slot, TabooDial
+from cuvee.generate.dials.slots import Avoid, Draft
 from cuvee.generate.filling import Filling, settling_waves
 from cuvee.generate.prompts import PromptWriter
 

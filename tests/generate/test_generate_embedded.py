@@ -82,7 +82,6 @@ def test_each_dial_with_the_real_model(llm, headlines, dial, tmp_path):
         assert not set(pool.corpus.texts) & set(headlines.texts)
         assert all(len(text.split()) > 1 and "\n" not in text for text in pool.corpus.texts)
         assert pool.corpus.table.equals(replayed.corpus.table)
-        assert replayed.usage.requests == 0
     assert sent.completion_tokens > sent.requests
 
 

@@ -2,7 +2,8 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.generate.calls import Sampling
-from cuvee.generate.dials import Draft, Slot
+from cuvee.generate.dials import Slot
+from cuvee.generate.dials.slots import Draft
 from cuvee.generate.prompts import EXAMPLES_SHOWN, SLOTS_A_ROTATION, PromptWriter
 
 

@@ -11,10 +11,11 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.generate import Ledger, ParaphraseDial, Sampling
 from cuvee.generate.calls import Request
-from cuvee.generate.dials import Draft, Slot
+from cuvee.generate.dials import Slot
+from cuvee.generate.dials.slots import Draft
 from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.strata import KINDS, WRITINGS, find_strata
-from cuvee.generate.templates import BUILT_IN, PromptSet, check_prompt, load_prompts
+from cuvee.generate.templates import BUILT_IN, PromptSet, load_prompts
 
 QUESTIONS = Corpus.from_rows(
     [
@@ -53,11 +54,11 @@ def folder(tmp_path, **files):
 @pytest.mark.parametrize("name", load_prompts().files)
 def test_every_built_in_prompt_passes_the_checks_that_a_users_has_to(name):
     file = load_prompts().file(name)
-    check_prompt(file)
+    file.check()
     assert file.purpose.endswith(".") and "\n" not in file.purpose
     assert file.source == (BUILT_IN / f"{name}.jinja").read_text(encoding="utf-8")
     prompts = load_prompts()
-    assert prompts.pairs(name) == () or name in ("paraphrase_completion", "refine_completion")
+    assert prompts.file(name).pairs == () or name in ("paraphrase_completion", "refine_completion")
 
 
 def test_there_is_a_prompt_for_each_kind_and_form():
@@ -234,7 +235,8 @@ def test_sets_of_other_files_can_be_made():
 def test_jinja_is_loaded_with_the_first_prompt_only():
     code = (
         "import sys, cuvee.generate.templates as t; before = 'jinja2.sandbox' in sys.modules; "
-        "t.load_prompts().render('paraphrase_chat_user', {'text': 'x'}); print(before, 'jinja2.sandbox' in sys.modules)"
+        "t.load_prompts().file('paraphrase_chat_user').render({'text': 'x'}); "
+        "print(before, 'jinja2.sandbox' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.split() == ["False", "True"]

@@ -1,21 +1,13 @@
 """Asks an LLM for rows at controlled levels of diversity: dials, prompts, client, ledger, pools."""
 
 from cuvee.generate.acceptance import AcceptanceRules
-from cuvee.generate.asking import ListAsker, ask_topics
-from cuvee.generate.budgets import Budget, Prices, Spent
+from cuvee.generate.budgets import Budget, Prices
 from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient, OpenedLLM
 from cuvee.generate.dials import (
-    DIALS,
-    AttributesDial,
-    BaseThenRefineDial,
-    CombinedDial,
     Dial,
-    ExamplesDial,
     ParaphraseDial,
     SamplingDial,
-    Slot,
-    TabooDial,
     TopicsDial,
     make_dial,
     order_examples,
@@ -24,7 +16,6 @@ from cuvee.generate.dials import (
 from cuvee.generate.embedded import EmbeddedLLM
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import (
-    Accounting,
     GenerationSpec,
     Pool,
     PoolMaker,
@@ -38,23 +29,16 @@ from cuvee.generate.targets import Target, TargetResult, generate_to_target
 from cuvee.generate.transformers_llm import TransformersLLM
 
 __all__ = [
-    "DIALS",
     "AcceptanceRules",
-    "Accounting",
     "Answer",
-    "AttributesDial",
-    "BaseThenRefineDial",
     "Budget",
-    "CombinedDial",
     "Dial",
     "EmbeddedLLM",
     "Endpoint",
-    "ExamplesDial",
     "GenerationSpec",
     "LLMClient",
     "Ledger",
     "LedgerSummary",
-    "ListAsker",
     "OpenedLLM",
     "ParaphraseDial",
     "Pool",
@@ -63,14 +47,10 @@ __all__ = [
     "Request",
     "Sampling",
     "SamplingDial",
-    "Slot",
-    "Spent",
-    "TabooDial",
     "Target",
     "TargetResult",
     "TopicsDial",
     "TransformersLLM",
-    "ask_topics",
     "fill_pools",
     "generate_corpus",
     "generate_pools",

@@ -31,6 +31,19 @@ NOT_NEAREST = "another row is nearer than its source"
 NO_SOURCE = "its source has no row"
 DRAFT = "a draft"
 FORBIDDEN = "uses a word to avoid"
+REMEDIES = {
+    TRUNCATED: "raise max_tokens",
+    DUPLICATE: "raise the temperature, give more seed examples, or ask for fewer rows",
+    COPY_OF_TRAINING: "raise the temperature",
+    COPY_OF_PROMPT: "raise the temperature",
+    EMPTY: "check the model and api: chat or completions",
+    CHATTER: "use api: completions, or a larger model",
+    MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
+    NEAR_DUPLICATE: "raise the temperature, or near_duplicate",
+    NEAR_COPY: "raise the temperature, or near_duplicate",
+    WRONG_LABEL: "check the labels of the training rows, or check no labels",
+}
+"""Reason of rejection -> what a user can do where answers are rejected for it again and again."""
 
 ECHO_WORDS = 6
 """Words in a row of a prompt's wording that no answer has by chance."""

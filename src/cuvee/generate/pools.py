@@ -14,30 +14,17 @@ from cuvee.corpus import Corpus, replace_text
 from cuvee.errors import ConfigError, GenerationError, RunFolderError
 from cuvee.fingerprint import hash_texts
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
-from cuvee.generate.calls import Answer, Endpoint, Sampling, request_key
+from cuvee.generate.calls import Endpoint, Sampling, request_key
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
 from cuvee.generate.filling import Filling, Progress, Row, fill_slots
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.masking import LOCAL
-from cuvee.generate.parsing import (
-    CHATTER,
-    COPY_OF_PROMPT,
-    COPY_OF_TRAINING,
-    DRAFT,
-    DUPLICATE,
-    EMPTY,
-    MALFORMED,
-    NEAR_COPY,
-    NEAR_DUPLICATE,
-    NO_SOURCE,
-    TRUNCATED,
-    WRONG_LABEL,
-)
+from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES
 from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.strata import Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.templates import PromptSet
-from cuvee.records import Level, Rejected, Usage
+from cuvee.records import Level, Rejected
 from cuvee.records.generation import Quarantined
 from cuvee.registry import nearest_name
 
@@ -47,14 +34,12 @@ class Pool:
     """The synthetic corpus of one level.
 
     ``quarantine`` holds every answer to one of its slots that became no row, as it came, and the failed requests;
-    ``usage`` is what its rows cost (levels share rows, so the sum over levels counts some twice; the ledger has the
-    total), ``note`` what else a reader of the pool should know. ``accounting`` says what became of every slot and
+    ``note`` is what else a reader of the pool should know. ``accounting`` says what became of every slot and
     answer, ``provenance`` is a table of the request behind each row of ``corpus``, in the same order.
     """
 
     level: Level
     corpus: Corpus
-    usage: Usage
     note: str
     accounting: Accounting
     quarantine: tuple[Quarantined, ...]
@@ -228,12 +213,6 @@ class PoolMaker:
         slots = [slot for slot, _ in placed]
         found = [(row, filling) for slot, filling in placed if (row := filling.row(slot)) is not None]
         rows = [row for row, _ in found]
-        answers = {
-            made.question.request: made
-            for filling in fillings
-            for key in filling.needed()
-            for made in filling.attempts[key]
-        }
         quarantine = tuple(row for filling in fillings for row in _list_quarantined(filling, endpoint))
         if self._each or not rows:
             _refuse_empty(level, slots, rows, quarantine)
@@ -244,7 +223,6 @@ class PoolMaker:
         return Pool(
             level=level,
             corpus=corpus,
-            usage=_sum_usage(made.answer for made in answers.values()),
             note=self._note(slots, rows, [row for row in quarantine if row.failed]),
             accounting=Accounting(
                 requested=len(slots),
@@ -252,7 +230,7 @@ class PoolMaker:
                 quarantined=len(ends) - failed,
                 failed=failed,
                 by_reason=dict(sorted(Counter(end.reason for end in ends).items())),
-                answers=len(answers),
+                answers=sum(len(filling.attempts[key]) for filling in fillings for key in filling.needed()),
                 rejected=dict(sorted(rejected.items())),
             ),
             quarantine=quarantine,
@@ -353,20 +331,6 @@ PROVENANCE_SCHEMA = pa.schema(
 )
 
 
-def _sum_usage(answers: Iterable[Answer]) -> Usage:
-    spent = Usage()
-    for answer in answers:
-        spent = spent.plus(
-            Usage(
-                requests=int(not answer.replayed),
-                replayed=int(answer.replayed),
-                prompt_tokens=answer.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
-            )
-        )
-    return spent
-
-
 def _list_quarantined(filling: Filling, endpoint: Endpoint) -> Iterator[Quarantined]:
     """Every rejected answer as it came, and after a slot's answers the request that failed."""
     for key in filling.needed():
@@ -409,22 +373,6 @@ def _refuse_empty(level: Level, slots: Sequence[Slot], rows: Sequence[Row], quar
     raise GenerationError(
         f"{where}; {count} of {counted.total()} answers were rejected as {reason} (such as {example[:80]!r}); {remedy}"
     )
-
-
-# --- what a user can do where answers of some kind are rejected again and again ---
-REMEDIES = {
-    TRUNCATED: "raise max_tokens",
-    DUPLICATE: "raise the temperature, give more seed examples, or ask for fewer rows",
-    COPY_OF_TRAINING: "raise the temperature",
-    COPY_OF_PROMPT: "raise the temperature",
-    EMPTY: "check the model and api: chat or completions",
-    CHATTER: "use api: completions, or a larger model",
-    MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
-    NEAR_DUPLICATE: "raise the temperature, or near_duplicate",
-    NEAR_COPY: "raise the temperature, or near_duplicate",
-    WRONG_LABEL: "check the labels of the training rows, or check no labels",
-}
-"""Reason of rejection -> remedy."""
 
 
 def fill_pools(makers: Sequence[PoolMaker], llm: OpenedLLM, ledger: Ledger, progress: Progress | None = None) -> None:

@@ -106,7 +106,7 @@ class PromptWriter:
             rows, name = [], "paraphrase" if step == "paraphrase" else "refine"
             examples = [one_line(self._train.texts[self._places[i]]) for i in seed_ids if step == "refinement"]
             values |= {"examples": examples, "text": one_line(source)}
-            shown = self._prompts.pairs(f"{name}_completion") if self._api == "completions" else tuple(examples)
+            shown = self._prompts.file(f"{name}_completion").pairs if self._api == "completions" else tuple(examples)
         return Question(
             request=self._request(slot, attempt, step, values),
             step=step,
@@ -172,10 +172,12 @@ class PromptWriter:
         # 31 bits: the widest seed that every server takes
         seed = derive_seed(self._seed, "answer", slot.key, attempt) & 0x7FFFFFFF
         if api == "completions":
-            prompt = self._prompts.render(f"{name}_completion", values)
+            prompt = self._prompts.file(f"{name}_completion").render(values)
             sampling = sampling if sampling.stop else replace(sampling, stop=self._stop if pair else ("\n",))
             return Request(prompt=prompt, sampling=sampling, seed=seed, replicate=attempt, model=model)
-        messages = tuple((role, self._prompts.render(f"{name}_chat_{role}", values)) for role in ("system", "user"))
+        messages = tuple(
+            (role, self._prompts.file(f"{name}_chat_{role}").render(values)) for role in ("system", "user")
+        )
         schema = self._schema if pair else None
         return Request(messages=messages, sampling=sampling, seed=seed, replicate=attempt, schema=schema, model=model)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -37,19 +37,22 @@ class Tried:
 class TargetResult:
     """The pool nearest to the target, the levels that were tried, in order, and whether the target was reached.
 
-    ``cut_short``: a budget ended the search.
     ``wanted`` is the score asked for: the target's value, or what its quantile came to (None where the
-    budget ended before both ends of the dial were tried).
+    budget ended before both ends of the dial were tried). ``cut_short``: a budget ended the search.
     """
 
     pool: Pool
-    level: Level
     reached: bool
     score: float
     wanted: float | None
     history: tuple[Tried, ...]
     note: str
     cut_short: bool = False
+
+    @property
+    def level(self) -> Level:
+        """Of the pool."""
+        return self.pool.level
 
 
 def generate_to_target(
@@ -96,6 +99,7 @@ def generate_to_target(
                 raise ValueError(f"budget_rows {most!r}; level {level.key} alone needs {rows}")
             spent = f"the budget of {most} rows does not reach {level.key} ({rows} rows in all)"
             break
+        score_of, note = None, ""
         try:
             (pool,) = generate_pools(train, spec, dial, llm, ledger, levels=[level.name], progress=progress)
         except BudgetReached as exc:
@@ -104,49 +108,40 @@ def generate_to_target(
             spent = str(exc)
             break
         except GenerationError as exc:
-            history.append(Tried(level=level, score=None, rows=rows, note=str(exc)))
+            note = str(exc)
         else:
-            pools[rank] = pool
-            history.append(_scored(pool, score, rows))
-        search.tell(rank, history[-1].score)
-    return _result(search, target, dial, pools, history, spent)
-
-
-def _scored(pool: Pool, score: Score, rows: int) -> Tried:
-    found = float(score(pool.corpus))
-    if math.isfinite(found):
-        return Tried(level=pool.level, score=found, rows=rows, note=pool.note)
-    return Tried(level=pool.level, score=None, rows=rows, note=f"its score is {found}")
-
-
-def _result(
-    search: LevelSearch, target: Target, dial: Dial, pools: Mapping[int, Pool], history: Sequence[Tried], spent: str
-) -> TargetResult:
-    best = search.best
-    if best is None:
+            pools[rank], note, score_of = pool, pool.note, float(score(pool.corpus))
+            if not math.isfinite(score_of):
+                score_of, note = None, f"its score is {score_of}"
+        history.append(Tried(level=level, score=score_of, rows=rows, note=note))
+        search.tell(rank, score_of)
+    if search.best is None:
         why = "; ".join(f"{tried.level.key}: {tried.note}" for tried in history)
         raise GenerationError(f"no level of dial {dial.name!r} could be scored by {target.metric_name} ({why})")
-    level, score, wanted = dial.levels[best], search.scores[best], search.wanted
-    note = f"{target.metric_name} {target.quantile if wanted is None else wanted:.4g} was asked for; "
-    seen = f"best seen {score:.4g} at level {level.name}"
-    if search.reached:
-        note += f"level {level.name} scores {score:.4g}"
-    elif spent:
-        note += f"{spent}; {seen}"
-    else:
-        low, high = min(search.scores.values()), max(search.scores.values())
-        finer = "; levels between those tried may reach it" if wanted is not None and low <= wanted <= high else ""
-        note += f"this level is out of reach: {seen}; levels tried scored {low:.4g} to {high:.4g}{finer}"
+    pool = pools[search.best]
     return TargetResult(
-        pool=pools[best],
-        level=level,
+        pool=pool,
         reached=search.reached,
-        score=score,
-        wanted=wanted,
+        score=search.scores[search.best],
+        wanted=search.wanted,
         history=tuple(history),
-        note=note,
+        note=_note(search, target, pool.level.name, spent),
         cut_short=bool(spent),
     )
+
+
+def _note(search: LevelSearch, target: Target, level: str, spent: str) -> str:
+    scores, wanted = search.scores.values(), search.wanted
+    asked = f"{target.metric_name} {target.quantile if wanted is None else wanted:.4g} was asked for; "
+    found = "" if search.best is None else f"{search.scores[search.best]:.4g}"
+    if search.reached:
+        return f"{asked}level {level} scores {found}"
+    seen = f"best seen {found} at level {level}"
+    if spent:
+        return f"{asked}{spent}; {seen}"
+    low, high = min(scores), max(scores)
+    finer = "; levels between those tried may reach it" if wanted is not None and low <= wanted <= high else ""
+    return f"{asked}this level is out of reach: {seen}; levels tried scored {low:.4g} to {high:.4g}{finer}"
 
 
 # --- which level to try next on the way to a wanted score. Pure ---
@@ -159,7 +154,7 @@ class Target:
     are the distinct rows that may be asked for, over all levels tried; None sets no bound.
 
     Raises:
-        ValueError: neither or both of value and quantile, or one out of range.
+        ValueError: neither or both of value and quantile.
     """
 
     metric_name: str
@@ -171,19 +166,6 @@ class Target:
     def __post_init__(self) -> None:
         if (self.value is None) == (self.quantile is None):
             raise ValueError(f"value {self.value!r} and quantile {self.quantile!r}; give exactly one of them")
-        if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"value {self.value!r}; must be a finite number")
-        if self.quantile is not None and not 0 <= self.quantile <= 1:
-            raise ValueError(f"quantile {self.quantile!r}; must be from 0 to 1")
-        if not 0 <= self.tolerance < math.inf:
-            raise ValueError(f"tolerance {self.tolerance!r}; must be 0 or more")
-
-    def between(self, first: float, last: float) -> float:
-        """The score that is asked for, given those of the dial's end levels."""
-        if self.value is not None:
-            return self.value
-        low, high = min(first, last), max(first, last)
-        return low + (self.quantile or 0.0) * (high - low)
 
 
 class LevelSearch:
@@ -217,7 +199,8 @@ class LevelSearch:
             return self._target.value
         if not self.scores or not {0, self._last} <= self._tried:
             return None
-        return self._target.between(self.scores[min(self.scores)], self.scores[max(self.scores)])
+        low, high = sorted((self.scores[min(self.scores)], self.scores[max(self.scores)]))
+        return low + (self._target.quantile or 0.0) * (high - low)
 
     @property
     def best(self) -> int | None:
@@ -240,21 +223,12 @@ class LevelSearch:
         for end in (0, self._last):
             if end not in self._tried:
                 return end
-        middle = self._middle()
-        return middle if middle is not None else self._neighbour()
-
-    def _middle(self) -> int | None:
-        """The middle of two tried levels next to each other in rank, with the target between their scores."""
-        wanted, ranks = self.wanted, sorted(self.scores)
-        for low, high in pairwise(ranks):
+        # the middle of two tried levels next to each other in rank, with the target between their scores
+        wanted, best = self.wanted, self.best
+        for low, high in pairwise(sorted(self.scores)):
             between = [rank for rank in range(low + 1, high) if rank not in self._tried]
             if between and wanted is not None and (self.scores[low] - wanted) * (self.scores[high] - wanted) <= 0:
                 return min(between, key=lambda rank: abs(2 * rank - low - high))
-        return None
-
-    def _neighbour(self) -> int | None:
-        """The untried level closest in rank to the best one, on either side, that no tried one separates from it."""
-        best = self.best
-        if best is None:
-            return next((rank for rank in range(self._last + 1) if rank not in self._tried), None)
-        return next((r for r in (best - 1, best + 1) if 0 <= r <= self._last and r not in self._tried), None)
+        # else the untried neighbours of the best one
+        near = range(self._last + 1) if best is None else (best - 1, best + 1)
+        return next((rank for rank in near if 0 <= rank <= self._last and rank not in self._tried), None)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,7 +36,7 @@ _ABSENT: Mapping[str, Value] = {"topic": None, "attributes": [], "avoided": [], 
 """What may be missing from a prompt, as it is given then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptFile:
     """One prompt.
 
@@ -65,6 +65,63 @@ class PromptFile:
             made[name] = some or _PLACEHOLDERS.get(name) or ([f"[{name}]"] if name == "examples" else f"[{name}]")
         return made
 
+    @cached_property
+    def _template(self) -> Template:
+        from jinja2 import TemplateSyntaxError
+
+        try:
+            return _environment().from_string(self.source)
+        except TemplateSyntaxError as exc:
+            raise ConfigError(f"{self.place}, line {exc.lineno}: {exc.message}") from exc
+
+    def render(self, values: Mapping[str, Value]) -> str:
+        """The prompt with these values.
+
+        Raises:
+            ConfigError: it cannot be made with them.
+        """
+        with self._explained():
+            return self._template.render({name: values[name] for name in self.names if name in values})
+
+    @cached_property
+    def pairs(self) -> tuple[str, ...]:
+        """Both sides of the ``pairs`` that it sets to show what is meant; none where it sets none."""
+        with self._explained():
+            found = getattr(self._template.make_module(self.placeholders()), "pairs", ())
+        return tuple(str(side) for pair in found for side in pair)
+
+    def check(self) -> None:
+        """Refuse a prompt that could not be asked.
+
+        Raises:
+            ConfigError: a syntax error, an unknown variable, one missing that it needs, or nothing to read.
+        """
+        from jinja2 import meta
+
+        environment = self._template.environment
+        used = meta.find_undeclared_variables(environment.parse(self.source)) - set(environment.globals)
+        for name in sorted(used - set(self.names)):
+            raise ConfigError(f"{self.place}: unknown variable {name!r}; {nearest_name(name, self.variables)}")
+        for name in self.needed:
+            if name not in used:
+                raise ConfigError(f"{self.place}: it does not use {name!r}, which this prompt is about")
+        values = self.placeholders()
+        for given in (values, {name: _ABSENT.get(name, value) for name, value in values.items()}):
+            if not self.render(given).strip():
+                raise ConfigError(f"{self.place}: it makes an empty prompt")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What goes wrong while it is made, as one line that names it."""
+        from jinja2 import TemplateError
+
+        wrong = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+        try:
+            yield
+        except (TemplateError, *wrong) as exc:
+            what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+            raise ConfigError(f"{self.place}: {what}; its variables: {', '.join(self.variables)}") from exc
+
 
 class PromptSet:
     """Every prompt by its name, such as ``label_chat_user``: the built-in ones, some of them overridden.
@@ -74,19 +131,12 @@ class PromptSet:
     """
 
     def __init__(self, files: Mapping[str, PromptFile]) -> None:
-        self._files = dict(sorted(files.items()))
-        self._compiled: dict[str, Template] = {}
-        self._pairs: dict[str, tuple[str, ...]] = {}
-
-    @property
-    def files(self) -> Mapping[str, PromptFile]:
-        """All prompts, by name."""
-        return self._files
+        self.files = dict(sorted(files.items()))
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 of all texts: what a caller's cache of generated rows must depend on."""
-        return hash_value({name: file.source for name, file in self._files.items()})
+        return hash_value({name: file.source for name, file in self.files.items()})
 
     def file(self, name: str) -> PromptFile:
         """One prompt.
@@ -94,32 +144,9 @@ class PromptSet:
         Raises:
             ConfigError: there is none of this name.
         """
-        if name not in self._files:
-            raise ConfigError(f"no prompt is called {name!r}; {nearest_name(name, self._files)}")
-        return self._files[name]
-
-    def render(self, name: str, values: Mapping[str, Value]) -> str:
-        """The prompt with these values.
-
-        Raises:
-            ConfigError: no such prompt, or it cannot be made with them.
-        """
-        file = self.file(name)
-        return _render(file, self._template(file), values)
-
-    def pairs(self, name: str) -> tuple[str, ...]:
-        """Both sides of the ``pairs`` that a prompt sets to show what is meant; none where it sets none."""
-        if name not in self._pairs:
-            file = self.file(name)
-            with _explained(file):
-                found = getattr(self._template(file).make_module(file.placeholders()), "pairs", ())
-            self._pairs[name] = tuple(str(side) for pair in found for side in pair)
-        return self._pairs[name]
-
-    def _template(self, file: PromptFile) -> Template:
-        if file.name not in self._compiled:
-            self._compiled[file.name] = _compile(file)
-        return self._compiled[file.name]
+        if name not in self.files:
+            raise ConfigError(f"no prompt is called {name!r}; {nearest_name(name, self.files)}")
+        return self.files[name]
 
 
 def load_prompts(folder: str | Path | None = None) -> PromptSet:
@@ -144,35 +171,9 @@ def load_prompts(folder: str | Path | None = None) -> PromptSet:
         if path.suffix != SUFFIX or name not in files:
             known = [f"{name}{SUFFIX}" for name in files]
             raise ConfigError(f"{path}: no prompt has this name; {nearest_name(path.name, known)}")
-        built_in = files[name]
-        files[name] = PromptFile(
-            name=name, purpose=built_in.purpose, variables=built_in.variables, needed=built_in.needed,
-            source=read_text(path, ConfigError), place=str(path),
-        )  # fmt: skip
-        check_prompt(files[name])
+        files[name] = replace(files[name], source=read_text(path, ConfigError), place=str(path))
+        files[name].check()
     return PromptSet(files)
-
-
-def check_prompt(file: PromptFile) -> None:
-    """Refuse a prompt that could not be asked.
-
-    Raises:
-        ConfigError: a syntax error, an unknown variable, one missing that it needs, or nothing to read.
-    """
-    from jinja2 import meta
-
-    template, environment = _compile(file), _environment()
-    used = meta.find_undeclared_variables(environment.parse(file.source)) - set(environment.globals)
-    for name in sorted(used - set(file.names)):
-        raise ConfigError(f"{file.place}: unknown variable {name!r}; {nearest_name(name, file.variables)}")
-    for name in file.needed:
-        if name not in used:
-            raise ConfigError(f"{file.place}: it does not use {name!r}, which this prompt is about")
-    values = file.placeholders()
-    bare = {name: _ABSENT.get(name, value) for name, value in values.items()}
-    for given in (values, bare):
-        if not _render(file, template, given).strip():
-            raise ConfigError(f"{file.place}: it makes an empty prompt")
 
 
 @lru_cache(maxsize=1)
@@ -210,32 +211,6 @@ def _environment() -> SandboxedEnvironment:
 
 def _plain_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _compile(file: PromptFile) -> Template:
-    from jinja2 import TemplateSyntaxError
-
-    try:
-        return _environment().from_string(file.source)
-    except TemplateSyntaxError as exc:
-        raise ConfigError(f"{file.place}, line {exc.lineno}: {exc.message}") from exc
-
-
-def _render(file: PromptFile, template: Template, values: Mapping[str, Value]) -> str:
-    with _explained(file):
-        return template.render({name: values[name] for name in file.names if name in values})
-
-
-@contextmanager
-def _explained(file: PromptFile) -> Iterator[None]:
-    """What goes wrong while a prompt is made, as one line that names it."""
-    from jinja2 import TemplateError
-
-    try:
-        yield
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as exc:
-        what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise ConfigError(f"{file.place}: {what}; its variables: {', '.join(file.variables)}") from exc
 
 
 def readable(name: str) -> str:

@@ -28,7 +28,7 @@ from cuvee.errors import ConfigError
 from cuvee.generate.dials.combined import CombinedDial
 from cuvee.generate.dials.contents import AttributesDial, Branches, ExamplesDial, TopicsDial, order_examples
 from cuvee.generate.dials.procedures import BaseThenRefineDial, ParaphraseDial, SamplingDial, TabooDial
-from cuvee.generate.dials.slots import Avoid, Dial, Draft, PartsDial, Slot, chosen_slots, slot_key, wanted_slots
+from cuvee.generate.dials.slots import Dial, PartsDial, Slot, chosen_slots, wanted_slots
 from cuvee.generate.dials.words import texts_by_label, topics_from_words
 from cuvee.registry import Kind, resolve_name
 
@@ -75,12 +75,10 @@ __all__ = [
     "DIALS",
     "PARTS",
     "AttributesDial",
-    "Avoid",
     "BaseThenRefineDial",
     "Branches",
     "CombinedDial",
     "Dial",
-    "Draft",
     "ExamplesDial",
     "ParaphraseDial",
     "PartsDial",
@@ -92,7 +90,6 @@ __all__ = [
     "chosen_slots",
     "make_dial",
     "order_examples",
-    "slot_key",
     "texts_by_label",
     "topics_from_words",
     "wanted_slots",
