@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError
 from cuvee.generate.dials import TopicsDial, wanted_slots
-from cuvee.generate.dials.contents import check_tree, list_leaves
+from cuvee.generate.dials.contents import list_leaves
 
 SPORT = {"tennis": ["Wimbledon", "umpires"], "football": ["cups", "transfers", "stadiums"], "golf": []}
 
@@ -31,7 +31,6 @@ def full_tree(degree, name="t"):
 @given(degree=st.lists(st.integers(1, 4), min_size=1, max_size=3))
 def test_every_prefix_of_the_leaves_of_a_full_tree_is_spread_as_far_as_can_be(degree):
     tree = full_tree(degree)
-    check_tree("x", tree, degree)
     leaves = [leaf.split(": ") for leaf in list_leaves(tree)]
     assert len({tuple(path) for path in leaves}) == len(leaves)
     for depth in range(1, len(degree) + 1):
@@ -43,24 +42,6 @@ def test_every_prefix_of_the_leaves_of_a_full_tree_is_spread_as_far_as_can_be(de
     smaller = [*degree[:-1], max(1, degree[-1] - 1)]
     fewer = list_leaves(full_tree(smaller))
     assert list_leaves(tree)[: len(fewer)] == fewer
-
-
-@pytest.mark.parametrize(
-    ("tree", "degree", "message"),
-    [
-        (["a", "b"], (3,), "has 2 topics, degree wants 3 there: 1 missing"),
-        (["a", "b", "c"], (2,), "has 3 topics, degree wants 2 there: 1 too many"),
-        (SPORT, (3, 2), "topic 'football' has 3 topics, degree wants 2 there: 1 too many"),
-        ({"a": ["x", "y"], "b": ["x"]}, (2, 2), "topic 'b' has 1 topics, degree wants 2 there: 1 missing"),
-        (["a", "b"], (2, 3), "topic 'a' has 0 topics, degree wants 3 there: 3 missing"),
-        ({"a": ["x"]}, (1,), "topic 'a' has 1 topics, degree wants 0 there: 1 too many"),
-    ],
-)
-def test_a_tree_of_another_degree_is_refused_with_what_is_missing(tree, degree, message):
-    with pytest.raises(ConfigError, match=message):
-        check_tree("label 'x'", tree, degree)
-    with pytest.raises(ConfigError, match=message):
-        TopicsDial(levels=[1], topics={"x": tree}, degree=degree)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ DIALS = {
     "tree": {
         "name": "topics",
         "levels": [1, 3],
-        "degree": [2, 2],
         "topics": {y: {f"{y} one": ["x", "z"], "two": ["x", "z"]} for y in ("business", "politics", "sports")},
     },
     "list": {"name": "topics", "levels": [1, 2], "topics": ["home", "work"]},

@@ -102,7 +102,9 @@ class TopicsConfig(Section):
         "data: words found in the rows; llm: asked from the generator"
     )
     degree: tuple[int, ...] | None = Field(
-        None, min_length=1, description="branches of the topic tree, depth by depth: [4, 3] is 4 topics x 3 subtopics"
+        None,
+        min_length=1,
+        description="with topics: llm, branches of the tree, depth by depth: [4, 3] is 4 topics x 3 subtopics",
     )
     draws: int | None = _DRAWS
     target: TargetConfig | None = _TARGET
@@ -123,8 +125,10 @@ class TopicsConfig(Section):
             return self
         if min(self.degree) < 1:
             raise ValueError(f"degree {list(self.degree)} holds a number below 1; every topic needs a branch")
-        if self.topics == "data":
-            raise ValueError("degree needs topics by hand or topics: llm; words of the data have no subtopics")
+        if self.topics != "llm":
+            raise ValueError(
+                "degree goes with topics: llm; words of the data have no subtopics, and a tree by hand its own"
+            )
         if max(self.levels) > prod(self.degree):
             raise ValueError(
                 f"degree {list(self.degree)} makes {prod(self.degree)} topics, level {max(self.levels)} needs as many; "

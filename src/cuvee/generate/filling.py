@@ -11,7 +11,7 @@ from cuvee.generate.client import Client, OpenedLLM
 from cuvee.generate.dials.slots import Slot, chosen_slots
 from cuvee.generate.dials.words import characteristic_words, find_words
 from cuvee.generate.ledger import Ledger, settle_identity
-from cuvee.generate.parsing import DRAFT, NO_SOURCE, NOT_NEAREST, Parsed
+from cuvee.generate.parsing import DRAFT, NO_SOURCE, NOT_NEAREST
 from cuvee.generate.prompts import Question
 
 Find = Callable[[Question], Outcome | None]
@@ -22,35 +22,21 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """An answer to one of a slot's questions. ``reason`` says why it became no row, None where it did."""
+    """An answer to a slot's question. ``reason`` says why it is no row; None where it is the slot's row.
 
-    question: Question
-    answer: Answer
-    parsed: Parsed
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """An accepted answer. ``number`` counts the slot's answers before it.
-
-    ``target`` and ``context`` are the answer's own, its stratum's, or those of the row that it paraphrases.
+    ``number`` counts the slot's answers before it; ``usable`` is whether it may become a row by itself. ``target`` and
+    ``context`` are the answer's own, its stratum's, or those of the row that it paraphrases.
     """
 
     slot: Slot
+    number: int
+    question: Question
+    answer: Answer
     text: str
     target: str
     context: str | None
-    question: Question
-    number: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotEnd:
-    """Why a slot has no row; ``failed`` says that a request failed for good."""
-
-    reason: str
-    failed: bool
+    usable: bool
+    reason: str | None
 
 
 class Filling:
@@ -81,7 +67,7 @@ class Filling:
         self.slots = {slot.key: slot for slot in slots}
         self.attempts: dict[str, list[Attempt]] = {key: [] for key in self.slots}
         self.failed: dict[str, tuple[Question, Failure]] = {}
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, Attempt] = {}
         self._judge = judge
         self._round: Mapping[str, Question] = {}
         self._is_nearest: dict[tuple[str, str], bool] = {}
@@ -132,13 +118,12 @@ class Filling:
             if isinstance(outcome, Failure):
                 self.failed[key] = (question, outcome)
             else:
-                parsed = self._judge.parse(self.slots[key], question, outcome)
-                made = Attempt(question=question, answer=outcome, parsed=parsed, reason=parsed.reason)
-                self.attempts[key].append(made)
+                self.attempts[key].append(self._parse(self.slots[key], question, outcome))
         if not self.failed.keys().isdisjoint(outcomes):
             self._waves = settling_waves([slot for slot in self.slots.values() if slot.key not in self.failed])
-        self._judge.look((made.parsed.text, self.slots[key].label) for key, made in self._usable())
-        self._judge.known.begin(made.parsed.text for _, made in self._usable())
+        usable = self._usable()
+        self._judge.look((made.text, made.slot.label) for made in usable)
+        self._judge.known.begin(made.text for made in usable)
         self.rows = {}
         for wave in self._waves:
             if wave[0].parent is not None:
@@ -150,10 +135,27 @@ class Filling:
 
     def looks_usable(self, key: str, question: Question, answer: Answer) -> bool:
         """Whether an answer may become a row, judged by itself."""
-        return self._judge.parse(self.slots[key], question, answer).reason is None
+        return self._parse(self.slots[key], question, answer).usable
 
-    def _usable(self) -> list[tuple[str, Attempt]]:
-        return [(key, made) for key, tries in self.attempts.items() for made in tries if made.parsed.reason is None]
+    def _parse(self, slot: Slot, question: Question, answer: Answer) -> Attempt:
+        writing, stratum = self._judge.writer.writing, self._judge.writer.strata[slot.label]
+        parsed = self._judge.parse(slot, question, answer)
+        source = self.rows.get(slot.parent or "")
+        target = parsed.target if parsed.target is not None else stratum.source or slot.label
+        return Attempt(
+            slot=slot,
+            number=len(self.attempts[slot.key]),
+            question=question,
+            answer=answer,
+            text=parsed.text,
+            target=target if source is None else source.target,
+            context=(stratum.source if writing.pair else None) if source is None else source.context,
+            usable=parsed.reason is None,
+            reason=parsed.reason,
+        )
+
+    def _usable(self) -> list[Attempt]:
+        return [made for tries in self.attempts.values() for made in tries if made.usable]
 
     def _open(self, slots: Sequence[Slot]) -> list[Slot]:
         """Slots without a row that may be asked for again."""
@@ -176,7 +178,7 @@ class Filling:
             return ask(slot, len(tries), avoided)
         if not tries or tries[-1].reason != DRAFT:
             return ask(slot, len(tries), avoided, step="draft")
-        draft, seed_ids = tries[-1].parsed.text, tries[-1].question.seed_ids
+        draft, seed_ids = tries[-1].text, tries[-1].question.seed_ids
         return ask(slot, len(tries), avoided, step="refinement", source=draft, seed_ids=seed_ids)
 
     def _words_to_avoid(self, slot: Slot) -> tuple[str, ...]:
@@ -204,34 +206,24 @@ class Filling:
         if source is None and slot.parent is not None:
             return
         tries = self.attempts[slot.key]
-        for number, made in enumerate(tries):
-            text = made.parsed.text
-            reason = made.parsed.reason or self._judge.objection(text, slot.label, source.text if source else None)
-            if reason is None and source is not None and not self._is_nearest.get((text, source.slot.key), True):
-                reason = NOT_NEAREST
-            tries[number] = replace(made, reason=reason)
+        for made in tries:
+            reason = made.reason
+            if made.usable:
+                reason = self._judge.objection(made.text, slot.label, None if source is None else source.text)
+                if reason is None and not self._is_nearest.get((made.text, slot.parent or ""), True):
+                    reason = NOT_NEAREST
+            tries[made.number] = replace(made, reason=reason)
             if reason is None:
-                self._judge.known.add(text)
-                self.rows[slot.key] = self._make_row(slot, number, made, source)
+                self._judge.known.add(made.text)
+                self.rows[slot.key] = tries[made.number]
                 break
-
-    def _make_row(self, slot: Slot, number: int, made: Attempt, source: Row | None) -> Row:
-        writing, stratum = self._judge.writer.writing, self._judge.writer.strata[slot.label]
-        if source is not None:
-            target, context = source.target, source.context
-        else:
-            target = made.parsed.target if made.parsed.target is not None else stratum.source or slot.label
-            context = stratum.source if writing.pair else None
-        return Row(
-            slot=slot, text=made.parsed.text, target=target, context=context, question=made.question, number=number
-        )  # fmt: skip
 
     def _measure_nearest(self) -> None:
         """Find the nearest base row of every usable paraphrase not yet measured, in one call."""
         if self._judge.rules.nearest is None:
             return
         base = [self.rows[slot.key] for slot in self.slots.values() if slot.parent is None and slot.key in self.rows]
-        pairs = ((made.parsed.text, self.slots[key].parent or "") for key, made in self._usable())
+        pairs = ((made.text, made.slot.parent or "") for made in self._usable())
         queries = [pair for pair in dict.fromkeys(pairs) if pair[1] and pair not in self._is_nearest]
         if queries:
             found = self._judge.rules.nearest([text for text, _ in queries], [row.text for row in base])
@@ -239,7 +231,7 @@ class Filling:
                 self._is_nearest[text, parent] = base[int(index)].slot.key == parent
 
     # --- what came of it ---
-    def row(self, slot: Slot) -> Row | None:
+    def row(self, slot: Slot) -> Attempt | None:
         """The slot's row, or its substitute's."""
         return self.rows.get(slot.key) or self.rows.get(slot.substitute or "")
 
@@ -255,12 +247,6 @@ class Filling:
         if parent is not None and parent not in self.rows and key not in self.failed:
             return [NO_SOURCE]
         return [made.reason or "" for made in self.attempts[key][: None if row is None else row.number]]
-
-    def end(self, slot: Slot) -> SlotEnd:
-        """What was last wrong with a slot without a row; a paraphrase without a source ends as its source did."""
-        if slot.key in self.failed:
-            return SlotEnd(reason=self.failed[slot.key][1].reason, failed=True)
-        return SlotEnd(reason=self.objections(slot.key)[-1], failed=slot.parent in self.failed)
 
 
 def settling_waves(slots: Sequence[Slot]) -> list[list[Slot]]:

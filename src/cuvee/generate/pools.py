@@ -17,7 +17,7 @@ from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Endpoint, Sampling, request_key
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
-from cuvee.generate.filling import Filling, Progress, Row, fill_slots
+from cuvee.generate.filling import Attempt, Filling, Progress, fill_slots
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.masking import LOCAL
 from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES
@@ -217,8 +217,10 @@ class PoolMaker:
         if self._each or not rows:
             _refuse_empty(level, slots, rows, quarantine)
         corpus = self._make_corpus(level, rows)
-        ends = [filling.end(slot) for slot, filling in placed if filling.row(slot) is None]
-        failed = sum(end.failed for end in ends)
+        last = {row.slot: row for row in quarantine}
+        ends = [(last[slot.key], filling) for slot, filling in placed if filling.row(slot) is None]
+        # a paraphrase without a source ends as its source did
+        failed = sum(end.failed or filling.slots[end.slot].parent in filling.failed for end, filling in ends)
         rejected = Counter(row.reason for row in quarantine if not row.failed and row.reason != NO_SOURCE)
         return Pool(
             level=level,
@@ -229,7 +231,7 @@ class PoolMaker:
                 accepted=len(rows),
                 quarantined=len(ends) - failed,
                 failed=failed,
-                by_reason=dict(sorted(Counter(end.reason for end in ends).items())),
+                by_reason=dict(sorted(Counter(_name_reason(end) for end, _ in ends).items())),
                 answers=sum(len(filling.attempts[key]) for filling in fillings for key in filling.needed()),
                 rejected=dict(sorted(rejected.items())),
             ),
@@ -237,7 +239,7 @@ class PoolMaker:
             provenance=self._trace(found, corpus.ids, endpoint),
         )
 
-    def _make_corpus(self, level: Level, rows: Sequence[Row]) -> Corpus:
+    def _make_corpus(self, level: Level, rows: Sequence[Attempt]) -> Corpus:
         pairs = self._judge.writer.writing.pair
         ids = {
             row.slot.key: f"{level.dial}-{hash_texts([row.slot.key, row.slot.label, row.text, *target])[:16]}"
@@ -267,7 +269,7 @@ class PoolMaker:
             task=self._train.task,
         )
 
-    def _trace(self, found: Iterable[tuple[Row, Filling]], ids: Sequence[str], endpoint: Endpoint) -> pa.Table:
+    def _trace(self, found: Iterable[tuple[Attempt, Filling]], ids: Sequence[str], endpoint: Endpoint) -> pa.Table:
         """The request whose answer became each row."""
         made = []
         for (row, filling), id_ in zip(found, ids, strict=True):
@@ -290,7 +292,7 @@ class PoolMaker:
             )
         return pa.Table.from_pylist(made, schema=PROVENANCE_SCHEMA)
 
-    def _note(self, slots: Sequence[Slot], rows: Sequence[Row], failed: Sequence[Quarantined]) -> str:
+    def _note(self, slots: Sequence[Slot], rows: Sequence[Attempt], failed: Sequence[Quarantined]) -> str:
         """What a reader of the pool should know."""
         parts = []
         if len(rows) < len(slots):
@@ -345,13 +347,20 @@ def _list_quarantined(filling: Filling, endpoint: Endpoint) -> Iterator[Quaranti
             yield Quarantined(slot=key, reason=reason, attempt=number, text="", request_key=name, failed=True)
 
 
+def _name_reason(row: Quarantined) -> str:
+    """Without what the endpoint said."""
+    return row.reason.partition(": ")[0] if row.failed else row.reason
+
+
 def _name_causes(failed: Sequence[Quarantined]) -> str:
-    counted = Counter(row.reason.partition(":")[0] for row in failed)
+    counted = Counter(map(_name_reason, failed))
     kinds = ", ".join(f"{n} {reason}" for reason, n in counted.most_common())
     return f"{len(failed)} {'request' if len(failed) == 1 else 'requests'} failed for good ({kinds})"
 
 
-def _refuse_empty(level: Level, slots: Sequence[Slot], rows: Sequence[Row], quarantine: Sequence[Quarantined]) -> None:
+def _refuse_empty(
+    level: Level, slots: Sequence[Slot], rows: Sequence[Attempt], quarantine: Sequence[Quarantined]
+) -> None:
     filled = {(row.slot.label, row.slot.block) for row in rows}
     empty = next((slot for slot in slots if (slot.label, slot.block) not in filled), None)
     if empty is None:

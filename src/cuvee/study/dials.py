@@ -17,7 +17,7 @@ from cuvee.study.writing import study_writing
 
 _OF_THE_STUDY = {"name", "draws", "target"}
 """Keys of a dial's section that are no settings of the dial; below, those that say how to find one."""
-_LOOKED_UP = {ExamplesConfig: {"selection"}, AttributesConfig: {"count", "values"}}
+_LOOKED_UP = {TopicsConfig: {"degree"}, ExamplesConfig: {"selection"}, AttributesConfig: {"count", "values"}}
 
 
 class Asker(Protocol):

@@ -36,24 +36,19 @@ class TopicsDial(PartsDial):
         topics: label -> its topics, in a fixed order, of which level k uses the first k; the entry ``any`` serves
             labels without one of their own, and so does a plain list. A label's topics may be a tree, a mapping of
             topics to subtopics (to any depth): level k then uses its first k leaves, spread over the tree from the top
-            (see ``list_leaves``). ``topics_from_words`` finds some in the real data, ``ask_topics`` asks the LLM.
-        degree: branches of every node of the trees, depth by depth; None takes them as they are.
+            (see ``list_leaves``). ``topics_from_words`` finds some in the real data, ``ListAsker`` asks the LLM.
 
     Raises:
-        ConfigError: a level is no whole number above 0, a label has fewer distinct topics than the largest, or its tree
-            has not the shape of ``degree``.
+        ConfigError: a level is no whole number above 0, or a label has fewer distinct topics than the largest.
     """
 
     name = "topics"
 
-    def __init__(
-        self, *, levels: Sequence[int | float], topics: Mapping[str, Branches] | Sequence[str],
-        degree: Sequence[int] | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, *, levels: Sequence[int | float], topics: Mapping[str, Branches] | Sequence[str]) -> None:
         counts = whole_levels(self.name, levels)
         super().__init__([str(k) for k in counts], counts[-1] if counts else 1)
         given = topics if isinstance(topics, Mapping) else {ANY: topics}
-        self._topics = {label: self._read(f"dial 'topics': label {label!r}", given[label], degree) for label in given}
+        self._topics = {label: self._read(f"dial 'topics': label {label!r}", given[label]) for label in given}
 
     @override
     def check(self, labels: Sequence[str], rows_per_label: int) -> None:
@@ -71,8 +66,8 @@ class TopicsDial(PartsDial):
     def _topics_of(self, label: str) -> tuple[str, ...]:
         return self._topics.get(label, self._topics.get(ANY, ()))
 
-    def _read(self, where: str, given: Branches, degree: Sequence[int] | None) -> tuple[str, ...]:
-        check_tree(where, given, degree)
+    def _read(self, where: str, given: Branches) -> tuple[str, ...]:
+        check_tree(where, given)
         leaves = list_leaves(given)
         if len({leaf.casefold() for leaf in leaves}) != len(leaves):
             raise ConfigError(f"{where} has a repeated topic; give each once")
@@ -101,27 +96,19 @@ def list_leaves(branches: Branches) -> tuple[str, ...]:
     return tuple(part[turn] for turn in range(longest) for part in parts if turn < len(part))
 
 
-def check_tree(where: str, branches: Branches, degree: Sequence[int] | None = None) -> None:
-    """Refuse a tree with an empty or repeated topic, or without exactly ``degree[d]`` branches at a node of depth d.
+def check_tree(where: str, branches: Branches) -> None:
+    """Refuse a tree with an empty or repeated topic.
 
     Raises:
-        ConfigError: with the first node that is wrong, and how many topics are missing or too many there.
+        ConfigError: with the first node that is wrong.
     """
     if isinstance(branches, str) or not isinstance(branches, Mapping | Sequence):
         raise ConfigError(f"{where} holds {branches!r}; it must be a list of topics, or map each topic to such a list")
     if len({" ".join(topic.split()).casefold() for topic in branches if topic.strip()}) != len(branches):
         raise ConfigError(f"{where} has an empty or repeated topic; give each once")
-    wanted = degree[0] if degree else 0
-    if degree is not None and len(branches) != wanted:
-        what = "missing" if len(branches) < wanted else "too many"
-        raise ConfigError(
-            f"{where} has {len(branches)} topics, degree wants {wanted} there: {abs(wanted - len(branches))} {what}; "
-            "change the topics or the degree"
-        )
-    below = branches.items() if isinstance(branches, Mapping) else ((topic, ()) for topic in branches)
-    for topic, found in below:
-        if isinstance(branches, Mapping) or (degree is not None and len(degree) > 1):
-            check_tree(f"{where}, topic {topic!r}", found, None if degree is None else degree[1:])
+    if isinstance(branches, Mapping):
+        for topic, below in branches.items():
+            check_tree(f"{where}, topic {topic!r}", below)
 
 
 class AttributesDial(PartsDial):
