@@ -84,22 +84,27 @@ def time_encoder(steps: int) -> tuple[Steps, Steps]:
     """Seconds a step of ours and of a bare loop."""
     import torch
 
+    from cuvee.corpus import Corpus
     from cuvee.encoders import find_minilm
-    from cuvee.train.finetune import ClassifierRows, TextClassifier
+    from cuvee.train import TrainSettings
+    from cuvee.train.encoder import ClassifierRows, TextClassifier
+    from cuvee.train.finetuning import Schedule, build_optimizer, draw_batches
     from cuvee.train.loop import train_loop
-    from cuvee.train.losses import WeightedRows
-    from cuvee.train.schedule import Schedule, build_optimizer, draw_batches
+    from cuvee.train.weighting import WeightedRows
 
     texts, codes = sentences(256), np.arange(256) % LABELS
+    corpus = Corpus.from_rows({"text": t, "target": f"{c:02d}"} for t, c in zip(texts, codes, strict=True))
     schedule = Schedule(steps=steps, batch_size=16, seed=0)
     loss = WeightedRows(np.ones(len(texts)))
+    settings = TrainSettings(
+        trainer="encoder", model=find_minilm(), device="cpu", max_length=64, learning_rate=1e-5, head_learning_rate=1e-3
+    )
 
     def build() -> ClassifierRows:
-        model = TextClassifier.from_pretrained(find_minilm(), LABELS, device="cpu", max_length=64)
-        return ClassifierRows(model, texts, codes, learning_rate=1e-5, head_learning_rate=1e-3)
+        return ClassifierRows(TextClassifier.from_pretrained(tuple(corpus.labels), settings), corpus)
 
     ours, bare = build(), build()
-    twin = TextClassifier.from_pretrained(find_minilm(), LABELS, device="cpu", max_length=64)
+    twin = TextClassifier.from_pretrained(tuple(corpus.labels), settings)
     backbone, tokenizer, head = bare.module["backbone"], twin.tokenizer, bare.module["head"]
     tokens, truth = twin.tokenize(texts), torch.tensor(codes)
 
@@ -128,14 +133,12 @@ def time_causal(steps: int) -> tuple[Steps, Steps]:
     import torch
 
     from cuvee.corpus import Corpus
-    from cuvee.model_files import SMOLLM2, find_model
+    from cuvee.model_files import SMOLLM2
     from cuvee.train import TrainSettings
-    from cuvee.train.causal import CausalRows
-    from cuvee.train.causal_model import CausalModel
+    from cuvee.train.causal import CausalRows, CausalWriter
+    from cuvee.train.finetuning import Schedule, build_optimizer, draw_batches, prepare_training
     from cuvee.train.loop import train_loop
-    from cuvee.train.losses import WeightedRows
-    from cuvee.train.models import prepare_training
-    from cuvee.train.schedule import Schedule, build_optimizer, draw_batches
+    from cuvee.train.weighting import WeightedRows
 
     texts = sentences(64)
     rows = [{"text": " ".join(texts[i : i + 4]), "target": " ".join(texts[i + 4 : i + 8])} for i in range(56)]
@@ -143,11 +146,15 @@ def time_causal(steps: int) -> tuple[Steps, Steps]:
     schedule = Schedule(steps=steps, batch_size=4, seed=0)
     loss = WeightedRows(np.ones(len(corpus)))
 
-    def build() -> tuple[CausalModel, CausalRows]:
-        model = CausalModel.from_pretrained(find_model(SMOLLM2), device="cpu", max_length=256)
-        trained = CausalRows(model, corpus, None, packing=False, learning_rate=1e-5)
-        model.model = prepare_training(model.model, TrainSettings(trainer="causal", lora_rank=8))
-        return model, trained
+    settings = TrainSettings(
+        trainer="causal", model=SMOLLM2, device="cpu", max_length=256, learning_rate=1e-5, lora_rank=8
+    )
+
+    def build() -> tuple[CausalWriter, CausalRows]:
+        writer = CausalWriter.from_pretrained(settings)
+        trained = CausalRows(writer, corpus, None)
+        writer.model = prepare_training(writer.model, settings)
+        return writer, trained
 
     (_, ours), (twin, bare) = build(), build()
     pairs = [twin.tokenize(p, t) for p, t in zip(corpus.prompts, corpus.targets, strict=True)]

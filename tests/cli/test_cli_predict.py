@@ -1,6 +1,7 @@
 """``cuvee predict`` and ``cuvee evaluate`` for models of all three tasks."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.csv as pa_csv
@@ -74,7 +75,7 @@ def folder_of(tmp_path, monkeypatch):
     """Makes a model folder that opens as one of these."""
 
     def make(predictor, name="model"):
-        monkeypatch.setitem(model.LOADERS, name, lambda *_: predictor)
+        monkeypatch.setitem(model.TRAINERS, name, SimpleNamespace(load=lambda *_: predictor))
         (tmp_path / name).mkdir()
         write_description(tmp_path / name, Description(kind=name, labels=(), settings=TrainSettings(), extra={}))
         return tmp_path / name

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError, TrainingError
-from cuvee.train.losses.plain import OnlineRows
-from cuvee.train.losses.protocol import Phase
+from cuvee.train.losses import OnlineRows
+from cuvee.train.weighting import Phase
 
 torch = pytest.importorskip("torch")
 
+from cuvee.train.finetuning import ParameterGroup, Schedule, Scores, draw_batches, phase_starts  # noqa: E402
 from cuvee.train.loop import CHECKPOINT_FILE, train_loop  # noqa: E402 - they need torch
-from cuvee.train.schedule import ParameterGroup, Schedule, Scores, draw_batches, phase_starts  # noqa: E402
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
@@ -93,8 +93,9 @@ def plan(**changes):
     return Schedule(**{"steps": 8, "batch_size": 4, "seed": 1} | changes)
 
 
-def trained(model=None, loss=None, schedule=None, **more):
+def trained(model=None, loss=None, schedule=None, validate=None, **more):
     model = model or Model(dropout=0.3)
+    model.validate = validate
     result = train_loop(model, loss or Loss(), schedule or plan(), synthetic=SYNTHETIC, **more)
     return model, result
 
@@ -370,7 +371,7 @@ def test_evaluations_are_a_tenth_of_the_steps_apart_and_change_no_step():
     trained(validate=lambda: unused.append(1) or 0.0)
     assert unused == []
     with pytest.raises(ConfigError, match="patience is 1, but there are no validation rows"):
-        trained(schedule=plan(patience=1))
+        trained(Model(held_out=0), schedule=plan(patience=1))
 
 
 # --- checkpoints ---
@@ -391,14 +392,13 @@ def everything(**changes):
     loss = Loss(needs_gradients=True, phases=two_phases(0.7), power=0.3)
     schedule = plan(steps=12, **{"checkpoint_every": 2, "patience": 9, "evaluate_every": 3} | changes)
     model = Model(dropout=0.3)
-    return model, loss, schedule, lambda: -float(np.abs(model.numbers).sum())
+    model.validate = lambda: -float(np.abs(model.numbers).sum())
+    return model, loss, schedule
 
 
 def run(folder=None, progress=None, **changes):
-    model, loss, schedule, validate = everything(**changes)
-    result = train_loop(
-        model, loss, schedule, synthetic=SYNTHETIC, validate=validate, folder=folder, progress=progress
-    )  # fmt: skip
+    model, loss, schedule = everything(**changes)
+    result = train_loop(model, loss, schedule, synthetic=SYNTHETIC, folder=folder, progress=progress)
     return model.numbers, result, loss.heard
 
 

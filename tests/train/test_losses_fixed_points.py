@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuvee.train.losses.importance import DynamicRows, importance
-from cuvee.train.losses.plain import GeneralizedRows, SymmetricRows
-from cuvee.train.losses.rows import WeightedRows
+from cuvee.train.checkers import DynamicRows, importance
+from cuvee.train.losses import CrossEntropy, GeneralizedCrossEntropy, SymmetricCrossEntropy
+from cuvee.train.weighting import TrainingRows, WeightedRows
 
 COUNTS = np.array([[6, 3, 1], [2, 2, 6], [1, 8, 1]])  # how often each label stands in each of three contexts
 Q = COUNTS / COUNTS.sum(axis=1, keepdims=True)
@@ -15,6 +15,13 @@ CHECKER = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1], [0.25, 0.5, 0.25]])
 PLACES = np.repeat(np.arange(9), COUNTS.ravel())
 CONTEXT, LABEL = PLACES // 3, PLACES % 3
 EVERY = np.arange(len(PLACES))
+
+
+def prepare(loss, rows=1):
+    """The loss for so many real rows."""
+    return loss.prepare(
+        TrainingRows(corpus=None, synthetic=np.zeros(rows, dtype=bool), validation=None, encode=None, seed=0)
+    )
 
 
 def descend(loss, steps=3000, rate=3.0):
@@ -71,12 +78,12 @@ LOG_P = st.floats(-20, -1e-6)
 
 @given(log_p=LOG_P, q=st.floats(0.01, 1))
 def test_the_gradient_of_gce_is_p_to_the_q_times_that_of_cross_entropy(log_p, q):
-    slope = GeneralizedRows(1, q).slopes(np.array([0]), np.array([log_p]))
+    slope = prepare(GeneralizedCrossEntropy(q)).slopes(np.array([0]), np.array([log_p]))
     np.testing.assert_allclose(slope, -(np.exp(log_p) ** q))
 
 
 def test_gce_goes_to_cross_entropy_as_q_goes_to_zero():
-    loss = GeneralizedRows(len(EVERY), 1e-7)
+    loss = prepare(GeneralizedCrossEntropy(1e-7), len(EVERY))
     log_p = np.log(np.linspace(0.01, 0.99, len(EVERY)))
     np.testing.assert_allclose(loss.values(EVERY, log_p), -log_p, rtol=1e-5)
     np.testing.assert_allclose(descend(loss), Q, atol=1e-4)
@@ -84,7 +91,7 @@ def test_gce_goes_to_cross_entropy_as_q_goes_to_zero():
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.1, 1.0), (6.0, 0.1)])
 def test_sce_adds_the_reverse_cross_entropy_with_log_zero_at_minus_four(alpha, beta):
-    loss = SymmetricRows(1, alpha, beta)
+    loss = prepare(SymmetricCrossEntropy(alpha, beta))
     p = np.array([0.7, 0.2, 0.1])
     reverse = -(p * np.array([0.0, -4.0, -4.0])).sum()
     value = loss.values(np.array([0]), np.log(p[:1]))
@@ -93,7 +100,8 @@ def test_sce_adds_the_reverse_cross_entropy_with_log_zero_at_minus_four(alpha, b
 
 @given(log_p=LOG_P, kind=st.sampled_from(["ce", "gce", "sce"]))
 def test_slopes_are_the_derivatives_of_values(log_p, kind):
-    loss = {"ce": WeightedRows(np.ones(1)), "gce": GeneralizedRows(1, 0.7), "sce": SymmetricRows(1, 0.5, 2.0)}[kind]
+    loss = {"ce": CrossEntropy(), "gce": GeneralizedCrossEntropy(0.7), "sce": SymmetricCrossEntropy(0.5, 2.0)}[kind]
+    loss = prepare(loss)
     here, step = np.array([0]), 1e-6
     rise = loss.values(here, np.array([log_p + step])) - loss.values(here, np.array([log_p - step]))
     np.testing.assert_allclose(loss.slopes(here, np.array([log_p])), rise / (2 * step), rtol=1e-4, atol=1e-6)

@@ -8,10 +8,16 @@ from hypothesis import strategies as st
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.train import Judgement, TrainingRows, TrainSettings, build_loss, train_model
-from cuvee.train.losses.checkers import TUNED_CANDIDATES, checker_log_p, encode_sources, fit_checker, synthetic_log_p
-from cuvee.train.losses.rows import scale_weights
-from cuvee.train.losses.source_weight import pick_weight
+from cuvee.train.checkers import (
+    TUNED_CANDIDATES,
+    checker_log_p,
+    encode_sources,
+    fit_checker,
+    pick_weight,
+    synthetic_log_p,
+)
 from cuvee.train.model import WholeProgress
+from cuvee.train.weighting import scale_weights
 
 WAYS = np.eye(4, dtype=np.float32)
 

@@ -1,13 +1,15 @@
 """Losses where there are no labels: their weights are what the judge's log probabilities make them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.train import Judgement, TrainingRows, TrainSettings, build_loss, check_fit, needs_real_rows
-from cuvee.train.judging import make_judge, tuned_settings
-from cuvee.train.losses.checkers import PASSES, TUNED_CANDIDATES
+from cuvee.train.checkers import PASSES, TUNED_CANDIDATES
+from cuvee.train.model import tuned_settings
 
 REAL, MADE = 12, 10
 MARKS = np.arange(REAL + MADE) >= REAL
@@ -125,13 +127,12 @@ def test_a_tuning_takes_half_the_steps_or_its_passes():
     settings = TrainSettings(
         trainer="causal", loss="imp", steps=60, checkpoint_every=3, patience=1, evaluate_every=2, lora_rank=4
     )
-    tuned = tuned_settings(settings, 60, 8, rows=20, passes=3, seed=5)
+    tuned = tuned_settings(settings, rows=20, passes=3, seed=5)
     assert (tuned.steps, tuned.seed, tuned.loss, tuned.lora_rank) == (8, 5, "ce", 4)
     assert (tuned.checkpoint_every, tuned.patience, tuned.evaluate_every) == (None, None, None)
-    assert tuned_settings(settings, 60, 8, rows=999, passes=3, seed=5).steps == 30
-    assert tuned_settings(settings, 60, 8, rows=20, passes=None, seed=5).steps == 30
-    assert tuned_settings(settings, 1, 8, rows=1, passes=3, seed=5).steps == 1
-    assert make_judge(TrainSettings(trainer="probe")) is None
+    assert tuned_settings(settings, rows=999, passes=3, seed=5).steps == 30
+    assert tuned_settings(settings, rows=20, passes=None, seed=5).steps == 30
+    assert tuned_settings(dataclasses.replace(settings, steps=1), rows=1, passes=3, seed=5).steps == 1
 
 
 # --- what fits together, asked before anything is spent ---
@@ -171,7 +172,7 @@ def test_which_losses_need_real_rows():
 # --- losses and trainers of the user's own ---
 OWN = """
 import numpy as np
-from cuvee.train.losses.rows import WeightedRows
+from cuvee.train.weighting import WeightedRows
 
 class Refuses:
     def __init__(self, settings): raise KeyError("gone")

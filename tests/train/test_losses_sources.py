@@ -9,10 +9,9 @@ from cuvee.corpus import Corpus
 from cuvee.probe import Descent, fit_objective, fit_probe
 from cuvee.similarity import unit_rows
 from cuvee.train import TrainingRows, TrainSettings, build_loss, train_model
-from cuvee.train.losses.checkers import encode_sources, fit_checker, synthetic_log_p
-from cuvee.train.losses.plain import Curriculum, OnlineRows
-from cuvee.train.losses.source_weight import pick_weight
-from cuvee.train.ready import make_ready
+from cuvee.train.checkers import encode_sources, fit_checker, pick_weight, synthetic_log_p
+from cuvee.train.losses import Curriculum, OnlineRows
+from cuvee.train.model import make_ready
 
 LABELS = np.array(["a", "b", "c", "d"])
 CENTRES = np.random.default_rng(99).normal(size=(4, 24))
@@ -94,7 +93,7 @@ def online(made_labels, floor):
         synthetic=MARKS,
         validation=(HELD, HELD_LABELS.tolist()),
     )
-    return loss.source_weight
+    return loss.present
 
 
 @pytest.mark.parametrize("labels", [SHIFTED, SHUFFLED])
@@ -113,11 +112,11 @@ def test_the_online_weight_moves_the_slopes_and_their_mean_stays():
     assert np.array_equal(loss.slopes(every, log_p), -np.ones(4))
     for _ in range(5):
         loss.observe(0, -1.0)
-    assert loss.source_weight == pytest.approx(0.5)
+    assert loss.present == pytest.approx(0.5)
     np.testing.assert_allclose(loss.slopes(every, log_p), -np.array([1, 0.5, 0.5, 1]) / 0.75)
     for _ in range(100):
         loss.observe(0, 1.0)
-    assert loss.source_weight == 1.0
+    assert loss.present == 1.0
 
 
 def test_a_quarter_of_the_real_rows_is_held_out_where_none_are_given():

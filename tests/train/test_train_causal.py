@@ -11,9 +11,8 @@ from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingErr
 from cuvee.model_files import find_model
 from cuvee.train.causal import leave_out, load_causal, train_causal
 from cuvee.train.losses import TrainingRows, build_loss
-from cuvee.train.losses.protocol import Phase
-from cuvee.train.losses.rows import AdjustedLoss
 from cuvee.train.settings import TextWriter, TrainSettings, read_description
+from cuvee.train.weighting import AdjustedLoss, Phase
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -91,9 +90,11 @@ def chat(tmp_path_factory):
 
 
 def model_of(folder, **changes):
-    from cuvee.train.causal_model import CausalModel
+    from cuvee.train.causal import CausalWriter
 
-    return CausalModel.from_pretrained(find_model(folder), **{"device": "cpu", "max_length": 64} | changes)
+    return CausalWriter.from_pretrained(
+        TrainSettings(trainer="causal", model=folder, **{"device": "cpu", "max_length": 64} | changes)
+    )
 
 
 def prepare(corpus, settings):
@@ -112,7 +113,7 @@ def train(model, corpus=BLEND, *, validation=None, folder=None, progress=None, *
 
 
 def weights_of(writer):
-    return np.concatenate([p.detach().numpy().ravel() for p in writer.language_model.model.parameters()])
+    return np.concatenate([p.detach().numpy().ravel() for p in writer.model.parameters()])
 
 
 def likelihood(writer, corpus=REAL):
@@ -198,7 +199,7 @@ def test_packed_rows_have_the_log_probabilities_and_gradients_of_rows_apart(tiny
 
 
 def test_packing_saves_sequences_and_loses_no_row():
-    from cuvee.train.sequences import fill_bins
+    from cuvee.train.causal import fill_bins
 
     bins = fill_bins([5, 9, 3, 12, 1, 4], 10)
     assert sorted(i for chosen in bins for i in chosen) == list(range(6))
@@ -281,9 +282,9 @@ def test_what_saves_memory_or_time_changes_no_result(tmp_path, change):
 
 def test_adapters_change_linear_layers_alone_and_are_merged(tiny):
     writer = train(tiny, lora_rank=2, learning_rate=1e-2)
-    assert type(writer.language_model.model).__name__ == "LlamaForCausalLM"
+    assert type(writer.model).__name__ == "LlamaForCausalLM"
     start = model_of(tiny).model.state_dict()
-    changed = {n for n, v in writer.language_model.model.state_dict().items() if not torch.equal(v, start[n])}
+    changed = {n for n, v in writer.model.state_dict().items() if not torch.equal(v, start[n])}
     assert changed and all("proj" in name for name in changed)
 
 
@@ -297,15 +298,14 @@ GOOD = Corpus.from_rows(
 
 @pytest.mark.slow
 def test_a_checker_tuned_on_real_rows_weighs_junk_less(tiny):
-    from cuvee.train.judging import CausalJudge
-    from cuvee.train.model import make_ready
+    from cuvee.train.model import TuningJudge, make_ready
 
     corpus = REAL.joined(GOOD).joined(JUNK)
     settings = TrainSettings(
         trainer="causal", model=tiny, device="cpu", steps=60, batch_size=6, learning_rate=3e-3, max_length=64
     )
     heard = []
-    judge = CausalJudge(settings, lambda *told: heard.append(told))
+    judge = TuningJudge(settings, lambda *told: heard.append(told))
     judged = judge(REAL, GOOD.joined(JUNK), weights=np.ones(6), passes=None, seed=1)
     assert [told[:2] for told in heard] == [(step, 30) for step in range(1, 31)]
     assert judged.log_p[:3].min() > judged.log_p[3:].max()
@@ -316,7 +316,7 @@ def test_a_checker_tuned_on_real_rows_weighs_junk_less(tiny):
 
     def ready(name):
         chosen = dataclasses.replace(settings, loss=name)
-        judge = CausalJudge(dataclasses.replace(chosen, batch_size=1))  # three passes over six rows are 18 steps then
+        judge = TuningJudge(dataclasses.replace(chosen, batch_size=1))  # three passes over six rows are 18 steps then
         return make_ready(corpus, chosen, validation=None, encode=None, judge=judge)
 
     imp = ready("imp").loss

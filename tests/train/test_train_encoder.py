@@ -67,7 +67,7 @@ def start(tiny_model):
 
 
 def weights_of(predictor):
-    parts = [*predictor.classifier.backbone.state_dict().values(), *predictor.classifier.head.state_dict().values()]
+    parts = [*predictor.backbone.state_dict().values(), *predictor.head.state_dict().values()]
     return np.concatenate([p.numpy().ravel() for p in parts])
 
 
@@ -103,15 +103,15 @@ def test_equal_seeds_equal_bits_and_other_seeds_differ(start):
 
 
 def test_training_neither_reads_nor_moves_the_global_random_state(start):
-    from cuvee.train import finetune
+    from cuvee.train import encoder
 
-    finetune._load_backbone.cache_clear()
+    encoder._load_backbone.cache_clear()
     torch.manual_seed(1)
     before = torch.get_rng_state()
     one = weights_of(train(start))
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(2)
-    finetune._load_backbone.cache_clear()
+    encoder._load_backbone.cache_clear()
     assert np.array_equal(one, weights_of(train(start)))
 
 
@@ -143,11 +143,13 @@ GOLDEN = {
 def as_before(tiny_model, settings, corpus):
     """The training of the first release, written out: weighted cross-entropy, two groups, permutations."""
     from cuvee.fingerprint import derive_rng, derive_seed
-    from cuvee.train.finetune import TextClassifier
+    from cuvee.train.encoder import TextClassifier
 
     steps, size = settings.steps, settings.batch_size or 16
     labels = sorted(set(corpus.targets))
-    classifier = TextClassifier.from_pretrained(tiny_model, len(labels), device="cpu", max_length=64)
+    classifier = TextClassifier.from_pretrained(
+        tuple(labels), TrainSettings(model=tiny_model, device="cpu", max_length=64)
+    )
     weights = np.where(np.array(corpus.origins) == "synthetic", settings.source_weight or 1.0, 1.0)
     relative = torch.tensor(weights / weights.mean(), dtype=torch.float32)
     truth = torch.tensor([labels.index(t) for t in corpus.targets])
@@ -254,9 +256,9 @@ def test_progress_counts_every_step(start):
 
 
 def test_nothing_is_written_to_the_terminal(start, tmp_path, capfd):
-    from cuvee.train import finetune
+    from cuvee.train import encoder
 
-    finetune._load_backbone.cache_clear()
+    encoder._load_backbone.cache_clear()
     train(start).save(tmp_path)
     load_predictor(tmp_path)
     assert capfd.readouterr() == ("", "")
@@ -289,11 +291,12 @@ def test_models_and_devices_that_are_not_there(start, tmp_path):
 
 
 def test_adapters_leave_all_but_linear_layers_alone_and_are_merged(start, tiny_model, tmp_path):
-    from cuvee.train.finetune import TextClassifier
+    from cuvee.train.encoder import TextClassifier
 
     predictor = train(start, lora_rank=2, lora_alpha=8.0)
-    untouched = TextClassifier.from_pretrained(tiny_model, 3, device="cpu", max_length=64).backbone.state_dict()
-    state = predictor.classifier.backbone.state_dict()
+    bare = TrainSettings(model=tiny_model, device="cpu", max_length=64)
+    untouched = TextClassifier.from_pretrained(("a", "b", "c"), bare).backbone.state_dict()
+    state = predictor.backbone.state_dict()
     assert list(state) == list(untouched)
     changed = {name for name, value in state.items() if not torch.equal(value, untouched[name])}
     assert changed and all(".layer." in name and "LayerNorm" not in name for name in changed)

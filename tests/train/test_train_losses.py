@@ -11,7 +11,7 @@ from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.similarity import unit_rows
 from cuvee.train import LOSSES, TrainingRows, TrainSettings, build_loss, train_model
-from cuvee.train.losses.table import SETTINGS
+from cuvee.train.losses import SETTINGS
 
 
 class NarrowEncoder(HashingEncoder):
@@ -209,7 +209,7 @@ def test_too_few_real_rows_to_choose_a_weight():
 @pytest.mark.trust("own_loss_room")
 def test_an_own_loss_is_found_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "own_loss_room.py").write_text(
-        "from cuvee.train.losses.rows import WeightedRows\n"
+        "from cuvee.train.weighting import WeightedRows\n"
         "class Halved:\n"
         "    def __init__(self, settings): pass\n"
         "    def prepare(self, rows): return WeightedRows(1.0 - 0.5 * rows.synthetic)\n"

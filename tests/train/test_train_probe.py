@@ -8,7 +8,6 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder, load_encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.train import (
-    LOADERS,
     LOSSES,
     TASKS,
     TRAINERS,
@@ -177,7 +176,7 @@ def test_unknown_names_get_the_nearest():
 
 
 def test_the_tables_hold_what_they_promise():
-    assert sorted(TRAINERS) == sorted(LOADERS) == ["causal", "encoder", "probe", "retriever"]
+    assert sorted(TRAINERS) == ["causal", "encoder", "probe", "retriever"]
     assert {name for names in TASKS.values() for name in names} == set(TRAINERS)
     assert sorted(LOSSES) == [
         "agreement_filter",

@@ -123,10 +123,10 @@ def test_source_weights_of_zero_and_one_are_real_only_and_pooled(start):
 
 def in_batch(start, rows, at, temperature=0.5):
     """log p of a batch by the trainer's rows, and the cosines it stands on."""
-    from cuvee.train.retriever_model import BiEncoder, RetrieverRows
+    from cuvee.train.retriever import BiEncoder, RetrieverRows
 
-    model = BiEncoder.from_pretrained(start.model, device="cpu", max_length=32, most_length=256)
-    trained = RetrieverRows(model, rows, None, temperature=temperature, learning_rate=1e-3)
+    model = BiEncoder.from_pretrained(dataclasses.replace(start, temperature=temperature))
+    trained = RetrieverRows(model, rows, None)
     found = trained.log_p(np.array(at)).detach().numpy()
     queries = model.encode([rows.texts[i] for i in at], "query")
     passages = model.encode([rows.targets[i] for i in at], "passage")
@@ -207,7 +207,7 @@ def test_validation_rows_stop_a_training_that_does_not_help(start):
 
 
 def test_round_trips_that_a_checker_does_not_make_are_filtered(start):
-    from cuvee.train.judging import RetrieverJudge
+    from cuvee.train.model import TuningJudge
 
     rng = np.random.default_rng(7)
     wrong = Corpus.from_rows(
@@ -217,7 +217,7 @@ def test_round_trips_that_a_checker_does_not_make_are_filtered(start):
     ).take(rng.permutation(len(POOL))[:6])
     settings = dataclasses.replace(start, loss="agreement_filter", steps=120)
     pool = POOL.joined(wrong)
-    judged = RetrieverJudge(settings)(REAL, pool, weights=np.ones(len(REAL)), passes=None, seed=0)
+    judged = TuningJudge(settings)(REAL, pool, weights=np.ones(len(REAL)), passes=None, seed=0)
     assert judged.agrees[: len(POOL)].sum() >= 2 > judged.agrees[len(POOL) :].sum()
     assert judged.log_p[: len(POOL)].mean() > judged.log_p[len(POOL) :].mean() + 0.5
     assert train(settings, REAL.joined(pool), steps=4).settings.loss == "agreement_filter"

@@ -7,7 +7,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.train import LOSSES, TrainSettings, train_model
 from cuvee.train.losses import WeightedRows
-from cuvee.train.losses.rows import RowWeightedLoss, weigh_rows
+from cuvee.train.weighting import RowWeightedLoss, weigh_rows
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

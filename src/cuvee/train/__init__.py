@@ -1,8 +1,7 @@
 """What changes weights: trainers, losses, and what they make."""
 
-from cuvee.train.losses import LOSSES, Judge, Judgement, Loss, Phase, PreparedLoss, TrainingRows, build_loss
+from cuvee.train.losses import LOSSES, build_loss
 from cuvee.train.model import (
-    LOADERS,
     TASKS,
     TRAINERS,
     check_fit,
@@ -13,9 +12,9 @@ from cuvee.train.model import (
     without_loss,
 )
 from cuvee.train.settings import Predictor, Progress, Ranker, TextWriter, Trained, Trainer, TrainSettings
+from cuvee.train.weighting import Judge, Judgement, Loss, Phase, PreparedLoss, TrainingRows
 
 __all__ = [
-    "LOADERS",
     "LOSSES",
     "TASKS",
     "TRAINERS",

@@ -1,80 +1,39 @@
 """Fine-tunes a causal language model on prompts and completions: only the completions are learnt.
 
-The work is done in ``causal_model`` (which imports torch); this module is what the table of trainers holds.
+Rows are read padded, or packed: both give the same log probability of each row. Packed, short rows share a sequence:
+positions begin anew with each row, and transformers then keeps attention within rows. Imports torch and transformers.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
+from cuvee.fingerprint import derive_rng
 from cuvee.inputs import explain_damage
-from cuvee.model_files import SMOLLM2, find_model
-from cuvee.train.losses import PreparedLoss
-from cuvee.train.losses.rows import AdjustedLoss
-from cuvee.train.ready import mark_synthetic
-from cuvee.train.settings import Description, Progress, TrainSettings, refuse_idle, require_packages, write_description
+from cuvee.language_models import LanguageModel, choose_device, explain_memory, load_causal_model, quiet_loading
+from cuvee.model_files import SMOLLM2, ModelFiles, find_model
+from cuvee.records import Sampling
+from cuvee.train.finetuning import ParameterGroup, Scores, merge_lora, prepare_training
+from cuvee.train.loop import fine_tune
+from cuvee.train.settings import Description, Progress, TrainSettings, fill_settings, given, write_description
+from cuvee.train.weighting import AdjustedLoss, Judgement, PreparedLoss
 
-if TYPE_CHECKING:
-    import torch
-
-    from cuvee.train.causal_model import CausalModel, Template
-    from cuvee.train.schedule import ParameterGroup, Scores
-    from cuvee.train.sequences import TokenPair
-
-STEPS, BATCH_SIZE, _MAX_LENGTH = 60, 8, 512
-_LEARNING_RATE, _LORA_LEARNING_RATE = 5e-5, 5e-4
-_PREDICT_BATCH = 16
-
-
-@dataclass(frozen=True, slots=True)
-class CausalWriter:
-    """A fine-tuned language model. ``dropped`` training rows had completions that do not fit ``max_length``."""
-
-    language_model: CausalModel
-    settings: TrainSettings
-    dropped: int = 0
-
-    @property
-    def template(self) -> str:
-        """How prompts and completions are joined: ``chat`` or ``plain``."""
-        return self.language_model.template
-
-    def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
-        """A completion of each prompt, of at most ``max_tokens`` tokens; greedy at temperature 0.
-
-        Raises:
-            ValueError: max_tokens or temperature out of range.
-            InputError: a prompt for which there is no room.
-            GenerationError: there is no memory for a single prompt.
-        """
-        return self.language_model.write(prompts, max_tokens=max_tokens, temperature=temperature, seed=seed)
-
-    def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
-        """Of each completion: the sum of its tokens' log probabilities and their number, shape (n, 2).
-
-        Raises:
-            ValueError: another number of completions than of prompts.
-            InputError: a completion is longer than the model can read.
-            TrainingError: out of memory.
-        """
-        return self.language_model.log_likelihood(prompts, completions)
-
-    def save(self, folder: Path) -> None:
-        """Write the model and its tokenizer as transformers does, and ``predictor.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.language_model.write_weights(folder)
-        extra = {"template": self.template, "dropped": str(self.dropped)}
-        write_description(folder, Description(kind="causal", labels=(), settings=self.settings, extra=extra))
+IGNORED = -100
+_FOLDER = "model"
+_BATCH = 16
+_MAX_LENGTH = 512
 
 
 def train_causal(
@@ -92,99 +51,297 @@ def train_causal(
         ConfigError: an unknown device, a setting it has no use for, or packing that the model cannot do.
     """
     del encoder  # every trainer and loader is given one
-    require_packages("causal", "torch", "transformers")
-    from cuvee.train.causal_model import CausalModel
-    from cuvee.train.loop import train_loop
-    from cuvee.train.models import merge_lora, prepare_training
-    from cuvee.train.schedule import plan_schedule
-
-    refuse_idle(settings)
-    schedule = plan_schedule(settings, corpus, validation, steps=STEPS, batch_size=BATCH_SIZE)
-    model, device = settings.model or SMOLLM2, settings.device or "auto"
-    max_length = settings.max_length or _MAX_LENGTH
-    rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)
-    language_model = CausalModel.from_pretrained(find_model(model), device=device, max_length=max_length)
-    if settings.packing and not language_model.can_pack:
-        raise ConfigError(f"packing: model {model!r} does not keep packed rows apart; leave packing out")
-    rows = CausalRows(language_model, corpus, validation, packing=bool(settings.packing), learning_rate=rate)
-    narrowed = leave_out(loss, rows.fits, max_length)
-    language_model.model = prepare_training(language_model.model, settings)
-    train_loop(
-        rows, narrowed, schedule, synthetic=mark_synthetic(corpus), progress=progress, folder=folder,
-        validate=rows.validate if rows.held_out else None,
-    )  # fmt: skip
-    language_model.model = merge_lora(language_model.model)
-    filled = dataclasses.replace(
-        settings, steps=schedule.steps, batch_size=schedule.batch_size, learning_rate=rate, model=model,
-        device=device, max_length=max_length,
-    )  # fmt: skip
-    return CausalWriter(language_model, filled, dropped=int((~rows.fits).sum()))
+    filled = fill_settings("causal", settings, model=SMOLLM2, device="auto", max_length=_MAX_LENGTH)
+    writer = CausalWriter.from_pretrained(filled)
+    if settings.packing and not writer.can_pack:
+        raise ConfigError(f"packing: model {filled.model!r} does not keep packed rows apart; leave packing out")
+    rows = CausalRows(writer, corpus, validation)
+    narrowed = leave_out(loss, rows.fits, writer.max_length)
+    writer.model = prepare_training(writer.model, filled)
+    fine_tune(rows, narrowed, filled, corpus=corpus, validation=validation, progress=progress, folder=folder)
+    writer.model = merge_lora(writer.model)
+    writer.dropped = int((~rows.fits).sum())
+    return writer
 
 
 def load_causal(folder: Path, description: Description, encoder: Encoder | None) -> CausalWriter:
     """The writer that ``CausalWriter.save`` wrote.
 
     Raises:
-        InputError: its files are missing or broken. MissingDependency: torch or transformers are missing.
+        InputError: files are missing or broken. ConfigError: an unknown device.
     """
-    del encoder  # every trainer and loader is given one
-    require_packages("causal", "torch", "transformers")
-    from cuvee.train.causal_model import CausalModel
-
+    del encoder
     settings, template = description.settings, description.tell(folder, "template")
     if template not in ("chat", "plain"):
         raise InputError(f"{folder}: unknown template {template!r}; valid: chat, plain")
     with explain_damage(f"{folder}: extra.dropped", "train again"):
         dropped = int(description.extra.get("dropped", "0"))
-    language_model = CausalModel.read_weights(
-        folder,
-        device=settings.device or "auto",
-        max_length=settings.max_length or _MAX_LENGTH,
-        template=cast("Template", template),
-    )
-    return CausalWriter(language_model, settings, dropped=dropped)
+    where = choose_device(settings.device or "auto")
+    if not (folder / _FOLDER).is_dir():  # transformers would take the path for a name on the hub
+        raise InputError(f"{folder / _FOLDER}: no such folder; train again")
+    loaded = _load_trainable.__wrapped__(ModelFiles(place=str(folder / _FOLDER), local=True))
+    return CausalWriter(loaded, where, settings, template=template, dropped=dropped)
+
+
+class CausalWriter:
+    """A causal language model on one device, which a training changes in place.
+
+    A prompt is followed by a line break and the completion (``plain``), or is the user's turn and the completion
+    the assistant's (``chat``: the tokenizer's template). Both end with the tokenizer's end token. Too long a prompt
+    loses its beginning; a completion is never cut.
+
+    Args:
+        loaded: gives logits, and has a tokenizer with an end token.
+        device: where the model is put.
+        settings: how it is trained, nothing left open.
+        template: None takes ``chat`` where the tokenizer has a chat template.
+        dropped: training rows whose completions did not fit ``max_length``.
+    """
+
+    def __init__(
+        self, loaded: LanguageModel, device: torch.device, settings: TrainSettings, *, template: str | None = None,
+        dropped: int = 0,
+    ) -> None:  # fmt: skip
+        self.model, self.tokenizer = loaded.model.to(device).eval(), loaded.tokenizer
+        self.device, self.settings, self.dropped = device, settings, dropped
+        self.max_length = settings.max_length or _MAX_LENGTH
+        self.template = template or ("chat" if self.tokenizer.chat_template else "plain")
+
+    @classmethod
+    def from_pretrained(cls, settings: TrainSettings) -> CausalWriter:
+        """A copy of the model that ``settings`` name, ready to be trained.
+
+        Raises:
+            InputError: it cannot be loaded, or is no causal language model.
+            ConfigError: an unknown device, or too large a max_length.
+            MissingDependency: its files need a package that is not installed.
+        """
+        files, where = find_model(given(settings.model)), choose_device(given(settings.device))
+        loaded = _load_trainable(files)
+        fresh = LanguageModel(model=copy.deepcopy(loaded.model), tokenizer=loaded.tokenizer)
+        found = cls(fresh, where, settings)
+        if found.max_length > found.limit:
+            raise ConfigError(
+                f"max_length is {found.max_length}; model {files.shown!r} reads at most {found.limit} tokens"
+            )
+        return found
+
+    @property
+    def limit(self) -> int:
+        """Tokens that the model can read."""
+        return self._language_model.limit
+
+    @property
+    def _language_model(self) -> LanguageModel:
+        return LanguageModel(model=self.model, tokenizer=self.tokenizer)  # training exchanges the model
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether rows that share a sequence stay apart: tried on two, since not every model heeds positions."""
+        sample = [self._encode(text)[:16] or [0] for text in ("One two three.", "Seven eight, nine and ten.")]
+        pairs = [TokenPair(tuple(ids), tuple(ids[::-1])) for ids in sample]
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                apart, packed = self.log_p(pairs), self.log_p(pairs, pack_to=4 * len(pairs[1]))
+        except TypeError:  # the model takes no positions
+            return False
+        finally:
+            self.model.train(training)
+        return torch.allclose(apart, packed, rtol=1e-3, atol=1e-3)
+
+    def tokenize(self, prompt: str, completion: str) -> TokenPair | None:
+        """The row's tokens, the prompt cut on the left to fit; None where the completion leaves no room for it."""
+        tokens = self.completion_tokens(completion)
+        head = self.prompt_tokens(prompt, self.max_length - len(tokens))
+        return None if head is None else TokenPair(head, tokens)
+
+    def tokenize_rows(self, corpus: Corpus) -> list[TokenPair | None]:
+        """Each row's prompt and completion as ``tokenize`` gives them."""
+        return [self.tokenize(*row) for row in zip(corpus.prompts, corpus.targets, strict=True)]
+
+    def completion_tokens(self, completion: str) -> tuple[int, ...]:
+        """The tokens of a completion and the end token."""
+        return (*self._encode(completion), int(self.tokenizer.eos_token_id))
+
+    def prompt_tokens(self, prompt: str, room: int) -> tuple[int, ...] | None:
+        """At most ``room`` tokens: the prompt in its template, without as much of its beginning as must go."""
+        tokens = self._render(prompt)
+        rest = self._encode(prompt) if len(tokens) > room else []
+        while len(tokens) > room:
+            if not rest:
+                return None
+            rest = rest[max(1, len(tokens) - room) :]
+            tokens = self._render(str(self.tokenizer.decode(rest, clean_up_tokenization_spaces=False)))
+        return tuple(tokens)
+
+    def log_p(self, pairs: Sequence[TokenPair], *, pack_to: int | None = None) -> torch.Tensor:
+        """Mean log probability of each completion's tokens, the end token among them, shape (len(pairs),)."""
+        sums = self.log_p_sums(lay_out(pairs, pack_to=pack_to))
+        lengths = torch.tensor([len(pair.completion) for pair in pairs], device=self.device, dtype=sums.dtype)
+        return sums / lengths
+
+    def log_p_sums(self, layout: Layout) -> torch.Tensor:
+        """Sum of the log probabilities of each row's targets, shape (rows,), float32."""
+        targets = layout.targets.to(self.device).ravel()
+        found = -torch.nn.functional.cross_entropy(
+            self._logits(layout).float().flatten(0, 1), targets, ignore_index=IGNORED, reduction="none"
+        )
+        owners = layout.owners.to(self.device).ravel()
+        return torch.zeros(layout.rows, device=self.device).index_add(0, owners, found)
+
+    def scores(self, pairs: Sequence[TokenPair]) -> Scores:
+        """Scores of the vocabulary at each token of the completions, weighed so that each row counts one."""
+        layout = lay_out(pairs)
+        wanted = layout.targets.ravel() != IGNORED
+        lengths = torch.tensor([len(pair.completion) for pair in pairs])
+        weights = 1.0 / lengths[layout.owners.ravel()[wanted]]
+        logits = self._logits(layout).float().flatten(0, 1)[wanted.to(self.device)]
+        truth = layout.targets.ravel()[wanted].to(self.device)
+        return Scores(logits=logits, truth=truth, weights=weights.to(self.device))
+
+    def _logits(self, layout: Layout) -> torch.Tensor:
+        """At the columns that are wanted, shape (sequences, columns, vocabulary)."""
+        where = {"position_ids": layout.positions} if layout.mask is None else {"attention_mask": layout.mask}
+        inputs = {name: tensor.to(self.device) for name, tensor in {"input_ids": layout.ids, **where}.items()}
+        columns = layout.columns.to(self.device)
+        try:  # a vocabulary is large: logits only where they are wanted
+            logits: torch.Tensor = self.model(**inputs, logits_to_keep=columns, use_cache=False).logits
+        except TypeError:  # this model gives all
+            logits = self.model(**inputs, use_cache=False).logits
+        return logits if logits.shape[1] == len(columns) else logits[:, columns]
+
+    def judge(self, corpus: Corpus) -> Judgement:
+        """Mean log probability of each completion's tokens as training reads them, NaN where one does not fit.
+
+        The more probable half agrees, and what does not fit.
+
+        Raises:
+            TrainingError: out of memory.
+        """
+        fitting = {i: pair for i, pair in enumerate(self.tokenize_rows(corpus)) if pair is not None}
+        log_p = np.full(len(corpus), np.nan)
+        log_p[list(fitting)] = self._read(list(fitting.values()), self.log_p)
+        middle = np.median(log_p[list(fitting)]) if fitting else np.nan
+        return Judgement(log_p=log_p, agrees=~(log_p < middle))
+
+    def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
+        """Sum of log probabilities and number of tokens of each completion, shape (n, 2).
+
+        Raises:
+            ValueError: another number of completions than of prompts.
+            InputError: a completion is longer than the model can read.
+            TrainingError: out of memory.
+        """
+        if len(prompts) != len(completions):
+            raise ValueError(f"completions has {len(completions)} entries for {len(prompts)} prompts; give one each")
+        pairs = [self._fit(number, *row) for number, row in enumerate(zip(prompts, completions, strict=True))]
+        out = np.zeros((len(pairs), 2))
+        out[:, 1] = [len(pair.completion) for pair in pairs]
+        out[:, 0] = self._read(pairs, lambda part: self.log_p_sums(lay_out(part)))
+        return out
+
+    def _read(
+        self, pairs: Sequence[TokenPair], read: Callable[[Sequence[TokenPair]], torch.Tensor]
+    ) -> NDArray[np.float64]:
+        """What ``read`` gives for each pair, read in order of length, for speed."""
+        out = np.zeros(len(pairs))
+        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))
+        self.model.eval()
+        with explain_memory(self.device, "set device: cpu, or train with a lower max_length"), torch.inference_mode():
+            for start in range(0, len(order), _BATCH):
+                rows = order[start : start + _BATCH]
+                out[rows] = read([pairs[i] for i in rows]).cpu().double().numpy()
+        return out
+
+    def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
+        """A completion of each prompt: greedy at temperature 0, else drawn from a stream of the prompt's own place.
+
+        So the text does not depend on what shares a batch, but for rounding.
+
+        Raises:
+            ValueError: max_tokens or temperature out of range.
+            InputError: max_tokens leaves no room for a prompt.
+            OutOfMemory: there is no memory for a single prompt.
+        """
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens is {max_tokens!r}; must be at least 1")
+        if not (np.isfinite(temperature) and temperature >= 0):
+            raise ValueError(f"temperature is {temperature!r}; must be a finite number of at least 0")
+        room = min(self.max_length, self.limit - max_tokens)
+        heads: list[tuple[int, ...]] = []
+        for number, prompt in enumerate(prompts):
+            head = self.prompt_tokens(prompt, room)
+            if head is None:
+                raise InputError(f"prompt {number}: no room with max_tokens {max_tokens}; the model reads {self.limit}")
+            heads.append(head)
+        order = sorted(range(len(heads)), key=lambda i: len(heads[i]))
+        out = [""] * len(heads)
+        self.model.eval()
+        while order:
+            streams = [derive_rng(seed, "train", "write", row) for row in order[:_BATCH]]
+            sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+            written = self._language_model.write([heads[i] for i in order[:_BATCH]], streams, sampling)
+            for completion in written:
+                out[order.pop(0)] = completion.text
+        return out
+
+    def _fit(self, number: int, prompt: str, completion: str) -> TokenPair:
+        """As ``tokenize``, with more room where a completion needs it."""
+        tokens = self.completion_tokens(completion)
+        head = self.prompt_tokens(prompt, self.max_length - len(tokens)) or tuple(self._render(""))
+        if not head or len(head) + len(tokens) > self.limit:
+            raise InputError(f"completion {number}: {len(tokens)} tokens; the model reads at most {self.limit}")
+        return TokenPair(head, tokens)
+
+    def _render(self, prompt: str) -> list[int]:
+        """The prompt's tokens in its template."""
+        if self.template == "plain":
+            tokens = [int(token) for token in self.tokenizer(f"{prompt}\n")["input_ids"]]
+            return tokens or [int(self.tokenizer.eos_token_id)]  # a completion needs something to follow
+        return list(self._language_model.chat_tokens([("user", prompt)], "choose another model"))
+
+    def _encode(self, text: str) -> list[int]:
+        return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    def save(self, folder: Path) -> None:
+        """Write the model and its tokenizer as transformers does, and ``predictor.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with quiet_loading():
+            self.model.save_pretrained(folder / _FOLDER)
+            self.tokenizer.save_pretrained(str(folder / _FOLDER))
+        extra = {"template": self.template, "dropped": str(self.dropped)}
+        write_description(folder, Description(kind="causal", labels=(), settings=self.settings, extra=extra))
 
 
 class CausalRows:
     """A language model with the rows it is trained on, for the training loop.
 
     Args:
-        language_model: what to train.
+        writer: what to train, with learning rate and packing in its settings.
         corpus: the kept rows.
         validation: real rows held out.
-        packing: whether short rows share a sequence.
-        learning_rate: peak.
     """
 
-    def __init__(
-        self, language_model: CausalModel, corpus: Corpus, validation: Corpus | None, *, packing: bool,
-        learning_rate: float,
-    ) -> None:  # fmt: skip
-        self._language_model = language_model
-        self._pairs = _tokenize(language_model, corpus)
-        held_out = [] if validation is None else _tokenize(language_model, validation)
+    def __init__(self, writer: CausalWriter, corpus: Corpus, validation: Corpus | None) -> None:
+        self._writer, self.device = writer, writer.device
+        self._pairs = writer.tokenize_rows(corpus)
+        held_out = [] if validation is None else writer.tokenize_rows(validation)
         self._held_out = [pair for pair in held_out if pair is not None]
-        self._pack_to = language_model.max_length if packing else None
-        self._learning_rate = learning_rate
+        self._pack_to = writer.max_length if writer.settings.packing else None
         self.fits: NDArray[np.bool_] = np.array([pair is not None for pair in self._pairs], dtype=np.bool_)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self._language_model.device
 
     @property
     def module(self) -> torch.nn.Module:
         """The language model, with its adapters if it has any."""
-        module: torch.nn.Module = self._language_model.model
+        module: torch.nn.Module = self._writer.model
         return module
 
     @property
     def groups(self) -> tuple[ParameterGroup, ...]:
         """All parameters, at one rate."""
-        from cuvee.train.schedule import ParameterGroup
-
-        return (ParameterGroup(tuple(self.module.parameters()), self._learning_rate),)
+        return (ParameterGroup(tuple(self.module.parameters()), given(self._writer.settings.learning_rate)),)
 
     @property
     def held_out(self) -> int:
@@ -194,18 +351,17 @@ class CausalRows:
     def log_p(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """Mean log probability of the tokens of each row's completion, shape (b,)."""
         pairs = [pair for i in rows if (pair := self._pairs[i]) is not None]
-        return self._language_model.log_p(pairs, pack_to=self._pack_to)
+        return self._writer.log_p(pairs, pack_to=self._pack_to)
 
     def scores(self, rows: NDArray[np.int64], *, held_out: bool) -> Scores:
         """Scores of the vocabulary, one line a token of a completion."""
         pairs = self._held_out if held_out else self._pairs
-        return self._language_model.scores([pair for i in rows if (pair := pairs[i]) is not None])
+        return self._writer.scores([pair for i in rows if (pair := pairs[i]) is not None])
 
     def validate(self) -> float:
         """Mean over the validation rows of the mean log probability of their tokens."""
-        parts = [np.arange(i, min(i + _PREDICT_BATCH, self.held_out)) for i in range(0, self.held_out, _PREDICT_BATCH)]
-        model, pairs = self._language_model, self._held_out
-        found = [model.log_p([pairs[i] for i in part]).cpu().double().numpy() for part in parts]
+        parts = [np.arange(i, min(i + _BATCH, self.held_out)) for i in range(0, self.held_out, _BATCH)]
+        found = [self._writer.log_p([self._held_out[i] for i in part]).cpu().double().numpy() for part in parts]
         return float(np.concatenate(found).mean())
 
 
@@ -217,7 +373,7 @@ def leave_out(loss: PreparedLoss, fits: NDArray[np.bool_], max_length: int) -> P
     """
     if fits.all():
         return loss
-    phases = tuple(dataclasses.replace(phase, rows=phase.rows[fits[phase.rows]]) for phase in loss.phases)
+    phases = tuple(replace(phase, rows=phase.rows[fits[phase.rows]]) for phase in loss.phases)
     if any(len(phase.rows) == 0 for phase in phases):
         raise TrainingError(
             f"no rows are left: no completion leaves room for a prompt in max_length {max_length} tokens; raise it"
@@ -225,6 +381,114 @@ def leave_out(loss: PreparedLoss, fits: NDArray[np.bool_], max_length: int) -> P
     return AdjustedLoss(loss, phases=phases)
 
 
-def _tokenize(language_model: CausalModel, corpus: Corpus) -> list[TokenPair | None]:
-    rows = zip(corpus.prompts, corpus.targets, strict=True)
-    return [language_model.tokenize(prompt, completion) for prompt, completion in rows]
+@lru_cache(maxsize=1)
+def _load_trainable(files: ModelFiles) -> LanguageModel:
+    """A causal language model in float32, and its tokenizer.
+
+    Loaded once a process (a GGUF file takes half a minute); callers train a copy.
+
+    Raises:
+        InputError: the files cannot be loaded, or are of another kind of model.
+        MissingDependency: they need a package that is not installed.
+    """
+    loaded = load_causal_model(files)
+    if loaded.tokenizer.eos_token_id is None:
+        raise InputError(f"model {files.shown!r} has no end token; give one whose tokenizer has")
+    if files.gguf_file is not None:
+        # the same weights as a model that transformers knows it may train and save: they are float32 by now
+        config = copy.deepcopy(loaded.model.config)
+        del config.quantization_config
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(loaded.model.state_dict())
+        plain.generation_config = loaded.model.generation_config
+        loaded.model = plain
+    return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """A prompt and the completion that follows it, each of at least one token."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Rows laid out as sequences, all of shape (sequences, length) but ``columns``.
+
+    Attributes:
+        ids: tokens.
+        mask: 1 for tokens, 0 for padding; None where positions tell what belongs together.
+        positions: of each token in its row.
+        columns: those whose logits are wanted.
+        targets: the token after each of ``columns``; IGNORED where none is wanted. Shape (sequences, columns).
+        owners: the row that each target belongs to, same shape.
+        rows: how many rows there are.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor | None
+    positions: torch.Tensor
+    columns: torch.Tensor
+    targets: torch.Tensor
+    owners: torch.Tensor
+    rows: int
+
+
+def lay_out(pairs: Sequence[TokenPair], *, pack_to: int | None = None) -> Layout:
+    """One row a sequence, padded on the right; or, with ``pack_to``, several to sequences of at most that length."""
+    if pack_to is None:
+        bins = [[i] for i in range(len(pairs))]
+    else:
+        bins = fill_bins([len(pair) for pair in pairs], pack_to)
+    width = max(sum(len(pairs[i]) for i in chosen) for chosen in bins)
+    shape = (len(bins), width)
+    ids = torch.zeros(shape, dtype=torch.long)
+    # padding is a row of its own to what is packed; elsewhere the mask hides it
+    positions = torch.arange(width).repeat(len(bins), 1)
+    targets, owners = torch.full(shape, IGNORED), torch.zeros(shape, dtype=torch.long)
+    mask = torch.zeros(shape, dtype=torch.long)
+    for line, chosen in enumerate(bins):
+        at = 0
+        for i in chosen:
+            pair, end = pairs[i], at + len(pairs[i])
+            ids[line, at:end] = torch.tensor([*pair.prompt, *pair.completion])
+            positions[line, at:end] = torch.arange(end - at)
+            mask[line, at:end] = 1
+            first = at + len(pair.prompt) - 1  # the last token of the prompt foretells the first of the completion
+            targets[line, first : end - 1] = torch.tensor(pair.completion)
+            owners[line, first : end - 1] = i
+            at = end
+        positions[line, at:] = torch.arange(width - at)
+    columns = torch.nonzero((targets != IGNORED).any(dim=0)).ravel()
+    return Layout(
+        ids=ids,
+        mask=mask if pack_to is None else None,
+        positions=positions,
+        columns=columns,
+        targets=targets[:, columns],
+        owners=owners[:, columns],
+        rows=len(pairs),
+    )
+
+
+def fill_bins(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Rows to sequences of at most ``size`` tokens, the longest first, each into the first that has room.
+
+    A row longer than ``size`` has a sequence of its own.
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        place = next((b for b, left in enumerate(room) if left >= lengths[i]), None)
+        if place is None:
+            bins.append([i])
+            room.append(size - lengths[i])
+        else:
+            bins[place].append(i)
+            room[place] -= lengths[i]
+    return bins

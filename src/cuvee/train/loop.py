@@ -12,22 +12,21 @@ import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
-from cuvee.train.losses.protocol import PreparedLoss
-from cuvee.train.models import PRECISIONS, random_state, restore_random_state
-from cuvee.train.schedule import (
-    LoopResult,
+from cuvee.train.finetuning import (
     Rows,
     Schedule,
     Scores,
@@ -36,8 +35,11 @@ from cuvee.train.schedule import (
     cut_rows,
     draw_batches,
     phase_starts,
+    random_state,
+    restore_random_state,
 )
-from cuvee.train.settings import Progress
+from cuvee.train.settings import Precision, Progress, TrainSettings, given
+from cuvee.train.weighting import PreparedLoss, mark_synthetic
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _CLIP = 1.0  # largest norm of a gradient
@@ -52,7 +54,6 @@ def train_loop(
     schedule: Schedule,
     *,
     synthetic: NDArray[np.bool_] | None = None,
-    validate: Callable[[], float] | None = None,
     progress: Progress | None = None,
     folder: Path | None = None,
 ) -> LoopResult:
@@ -67,7 +68,6 @@ def train_loop(
         loss: of the kept rows.
         schedule: steps, batches, seed.
         synthetic: marks the synthetic rows among the kept ones, shape (kept,); for losses that need gradients.
-        validate: score of the model on real validation rows, higher is better; for ``schedule.patience``.
         progress: called after each step.
         folder: of checkpoints; one of this very training is taken up. The caller deletes it when it is of no more
             use.
@@ -76,7 +76,7 @@ def train_loop(
         TrainingError: out of memory, a loss that is not finite, or a checkpoint of another training.
         ConfigError: patience, or a loss that needs gradients, without real validation rows.
     """
-    if schedule.patience is not None and validate is None:
+    if schedule.patience is not None and model.held_out == 0:
         raise ConfigError(f"patience is {schedule.patience}, but there are no validation rows; give some or leave it")
     if loss.needs_gradients and model.held_out == 0:
         raise ConfigError("the loss compares gradients with real validation rows, and there are none; give some")
@@ -88,19 +88,76 @@ def train_loop(
         if folder is not None:
             run.take_up(folder)
         model.module.train()
-        while run.step < schedule.steps and not run.stopped:
+        while run.state.step < schedule.steps and not run.stopped:
             value = run.take_step()
             if progress is not None:
-                progress(run.step, schedule.steps, value)
-            if validate is not None and schedule.patience is not None and run.is_evaluation_due:
-                run.note_score(validate)
-            if folder is not None and run.step % every == 0:
+                progress(run.state.step, schedule.steps, value)
+            if schedule.patience is not None and run.is_evaluation_due:
+                run.note_score()
+            if folder is not None and run.state.step % every == 0:
                 run.write(folder)
         best = run.finish()
     model.module.eval()
+    done = run.state.step
     return LoopResult(
-        steps_done=run.step, best_step=best, stopped_early=run.step < schedule.steps, losses=tuple(run.losses)
+        steps_done=done, best_step=best, stopped_early=done < schedule.steps, losses=tuple(run.state.losses)
     )
+
+
+def fine_tune(
+    rows: Trainable, loss: PreparedLoss, settings: TrainSettings, *, corpus: Corpus, validation: Corpus | None,
+    progress: Progress | None, folder: Path | None,
+) -> None:  # fmt: skip
+    """``train_loop`` as ``settings`` ask for it, with nothing in them left open.
+
+    Args:
+        rows, loss, progress, folder: as for ``train_loop``.
+        settings: filled in.
+        corpus: the kept rows.
+        validation: real rows held out.
+    """
+    held_out = None if validation is None else validation.fingerprint
+    schedule = Schedule(
+        steps=given(settings.steps),
+        batch_size=given(settings.batch_size),
+        seed=settings.seed,
+        accumulate=settings.accumulate or 1,
+        precision=settings.precision or "auto",
+        checkpoint_every=settings.checkpoint_every,
+        patience=settings.patience,
+        evaluate_every=settings.evaluate_every,
+        # how often a checkpoint is written does not change what is trained
+        key=hash_value([corpus.fingerprint, held_out, replace(settings, checkpoint_every=None)]),
+    )
+    train_loop(rows, loss, schedule, synthetic=mark_synthetic(corpus), progress=progress, folder=folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """What came of a training: the loss of each step done, and the step whose weights the model has now."""
+
+    steps_done: int
+    best_step: int
+    stopped_early: bool
+    losses: tuple[float, ...]
+
+
+@dataclass(kw_only=True)
+class State:
+    """What a training has seen so far, beside weights and optimiser: all of it stands in a checkpoint.
+
+    ``anchor`` holds the weights at the start of a phase with a pull, ``best`` the best ones on validation rows.
+    """
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    anchor: Tensors = field(default_factory=list)
+    agreements: list[tuple[int, float]] = field(default_factory=list)
+    steepest: float = 0.0
+    best: Tensors = field(default_factory=list)
+    best_score: float = -math.inf
+    best_step: int = 0
+    bad: int = 0
 
 
 class _Run:
@@ -117,30 +174,28 @@ class _Run:
         self._trained = [p for p in model.module.parameters() if p.requires_grad]
         self._clipped = [p for group in model.groups if group.clipped for p in group.parameters if p.requires_grad]
         self._optimizer, self._scheduler = build_optimizer(model.groups, schedule.steps)
-        self._precision = choose_dtype(schedule.precision, model.device, setting="precision", valid=PRECISIONS)
+        self._precision = choose_dtype(schedule.precision, model.device, setting="precision", valid=get_args(Precision))
         self._key = self._name_training()  # now: a loss may change its weights as it learns
-        self._anchor: Tensors = []
-        self._agreements: list[tuple[int, float]] = []
-        self._steepest = 0.0
-        self._best: Tensors = []
-        self._best_score, self._best_step, self._bad = -math.inf, 0, 0
-        self.step = 0
-        self.losses: list[float] = []
-        self.stopped = False
+        self.state = State()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether patience has ended."""
+        return self._schedule.patience is not None and self.state.bad >= self._schedule.patience
 
     @property
     def is_evaluation_due(self) -> bool:
         """Whether to look at the model on validation rows after this step."""
         every = self._schedule.evaluate_every or max(1, self._schedule.steps // _EVALUATIONS)
-        return self.step % every == 0 or self.step == self._schedule.steps
+        return self.state.step % every == 0 or self.state.step == self._schedule.steps
 
     def take_step(self) -> float:
         """One optimiser step; gives its loss."""
-        rows = self._batches[self.step]
-        phase = max(i for i, start in enumerate(self._starts) if start <= self.step)
+        rows = self._batches[self.state.step]
+        phase = max(i for i, start in enumerate(self._starts) if start <= self.state.step)
         pull = self._loss.phases[phase].pull
-        if pull > 0 and (self.step in self._starts or not self._anchor):
-            self._anchor = [p.detach().clone() for p in self._trained]
+        if pull > 0 and (self.state.step in self._starts or not self.state.anchor):
+            self.state.anchor = [p.detach().clone() for p in self._trained]
         self._optimizer.zero_grad(set_to_none=True)
         value = self._add_gradients(rows)
         if self._loss.needs_gradients:
@@ -150,8 +205,8 @@ class _Run:
         torch.nn.utils.clip_grad_norm_(self._clipped, _CLIP)
         self._optimizer.step()
         self._scheduler.step()
-        self.step += 1
-        self.losses.append(value)
+        self.state.step += 1
+        self.state.losses.append(value)
         return value
 
     def _add_gradients(self, rows: Rows) -> float:
@@ -195,9 +250,9 @@ class _Run:
                 return value, slopes
         else:
             value = float(-log_p.sum())
-        rate = self._model.groups[0].learning_rate
+        rate, step = self._model.groups[0].learning_rate, self.state.step + 1
         raise TrainingError(
-            f"the loss is {value} at step {self.step + 1} of {self._schedule.steps}; lower learning_rate (now {rate:g})"
+            f"the loss is {value} at step {step} of {self._schedule.steps}; lower learning_rate (now {rate:g})"
         )
 
     def _observe(self, rows: Rows) -> None:
@@ -206,43 +261,43 @@ class _Run:
         if not len(made):
             return
         size = min(self._schedule.batch_size, self._model.held_out)
-        rng = derive_rng(self._schedule.seed, "train", "agreement", self.step)
+        rng = derive_rng(self._schedule.seed, "train", "agreement", self.state.step)
         real = np.sort(rng.choice(self._model.held_out, size=size, replace=False))
         self._model.module.eval()  # dropout would hide the agreement, and move the random stream
         with self._autocast():
             cosine, norm = compare_gradients(self._model, self._trained, made, real, pieces=self._schedule.accumulate)
         self._model.module.train()
         # where the real rows are learnt by now, the direction of what is left of their gradient is chance
-        self._steepest = max(self._steepest, norm)
-        agreement = cosine * norm / self._steepest if self._steepest > 0 else 0.0
-        self._agreements.append((self.step + 1, agreement))  # it speaks of the batch to come
-        self._loss.observe(self.step + 1, agreement)
+        self.state.steepest = max(self.state.steepest, norm)
+        agreement = cosine * norm / self.state.steepest if self.state.steepest > 0 else 0.0
+        self.state.agreements.append((self.state.step + 1, agreement))  # it speaks of the batch to come
+        self._loss.observe(self.state.step + 1, agreement)
 
     def _pull_back(self, pull: float) -> None:
         """The gradient of pull/2 times the squared distance from where the phase began."""
-        for parameter, start in zip(self._trained, self._anchor, strict=True):
+        for parameter, start in zip(self._trained, self.state.anchor, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - start, alpha=pull)
 
-    def note_score(self, validate: Callable[[], float]) -> None:
+    def note_score(self) -> None:
         """Look at the model on validation rows; keep its weights if they are the best, else lose patience."""
+        state = self.state
         self._model.module.eval()
         with torch.no_grad():
-            score = validate()
+            score = self._model.validate()
         self._model.module.train()
-        if score > self._best_score:
-            self._best_score, self._best_step, self._bad = score, self.step, 0
-            self._best = [p.detach().clone() for p in self._trained]
+        if score > state.best_score:
+            state.best_score, state.best_step, state.bad = score, state.step, 0
+            state.best = [p.detach().clone() for p in self._trained]
         else:
-            self._bad += 1
-        self.stopped = self._schedule.patience is not None and self._bad >= self._schedule.patience
+            state.bad += 1
 
     def finish(self) -> int:
         """Go back to the best weights, if any were kept; gives the step they are of."""
-        if not self._best:
-            return self.step
-        copy_all(self._best, self._trained)
-        return self._best_step
+        if not self.state.best:
+            return self.state.step
+        copy_all(self.state.best, self._trained)
+        return self.state.best_step
 
     def _name_training(self) -> str:
         """A hash of all that makes this training what it is."""
@@ -256,19 +311,11 @@ class _Run:
         """Write all of this to ``folder``."""
         state = Checkpoint(
             key=self._key,
-            step=self.step,
             weights=[p.detach() for p in self._trained],
             optimizer=self._optimizer.state_dict(),
             scheduler=self._scheduler.state_dict(),
             random=random_state(self._model.device),
-            losses=self.losses,
-            anchor=self._anchor,
-            agreements=self._agreements,
-            steepest=self._steepest,
-            best=self._best,
-            best_score=self._best_score,
-            best_step=self._best_step,
-            bad=self._bad,
+            state=self.state,
         )
         write_checkpoint(folder, state)
 
@@ -281,13 +328,9 @@ class _Run:
         self._optimizer.load_state_dict(found.optimizer)
         self._scheduler.load_state_dict(found.scheduler)
         restore_random_state(self._model.device, found.random)
-        self.step, self.losses = found.step, found.losses
-        self._anchor = [t.to(self._model.device) for t in found.anchor]
-        self._best = [t.to(self._model.device) for t in found.best]
-        self._best_score, self._best_step, self._bad = found.best_score, found.best_step, found.bad
-        self.stopped = self._schedule.patience is not None and self._bad >= self._schedule.patience
-        self._agreements, self._steepest = found.agreements, found.steepest
-        for step, agreement in self._agreements:  # the loss is as new: it learns again what it had seen
+        self.state = state = found.state
+        state.anchor, state.best = ([t.to(self._model.device) for t in part] for part in (state.anchor, state.best))
+        for step, agreement in state.agreements:  # the loss is as new: it learns again what it had seen
             self._loss.observe(step, agreement)
 
 
@@ -300,19 +343,11 @@ class Checkpoint:
     """All that a training under way consists of; ``key`` says which training it is."""
 
     key: str
-    step: int
-    weights: list[torch.Tensor]
+    weights: Tensors
     optimizer: dict[str, object]
     scheduler: dict[str, object]
-    random: list[torch.Tensor]
-    losses: list[float]
-    anchor: list[torch.Tensor]
-    agreements: list[tuple[int, float]]
-    steepest: float
-    best: list[torch.Tensor]
-    best_score: float
-    best_step: int
-    bad: int
+    random: Tensors
+    state: State
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -325,7 +360,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
-            torch.save({f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}, stream)
+            parts = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+            torch.save({**parts, "state": vars(checkpoint.state)}, stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(folder / CHECKPOINT_FILE)
@@ -349,8 +385,9 @@ def find_checkpoint(folder: Path, key: str) -> Checkpoint | None:
     try:
         if not zipfile.is_zipfile(path):  # what torch writes is one
             raise zipfile.BadZipFile("cut short, or not written by torch")
-        found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError) as exc:
+        parts = torch.load(path, map_location="cpu", weights_only=True)
+        found = Checkpoint(**{**parts, "state": State(**parts["state"])})
+    except (OSError, RuntimeError, TypeError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as exc:
         raise TrainingError(f"{path}: broken ({exc}); delete it to train from the start") from exc
     if found.key != key:
         raise TrainingError(f"{path}: of a training on other rows or settings; delete it, or give another folder")

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Literal, Protocol, TypedDict, Unpack, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus, Task
 from cuvee.encoders import Encoder, load_encoder
-from cuvee.errors import ConfigError, InputError
+from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
+from cuvee.fingerprint import derive_seed
+from cuvee.probe import encode_targets, stratified_folds
 from cuvee.records import Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
-from cuvee.train import causal, probe, retriever
-from cuvee.train import encoder as encoder_trainer
-from cuvee.train.judging import make_judge
-from cuvee.train.losses import build_loss
-from cuvee.train.losses.rows import name_failure
-from cuvee.train.ready import make_ready
+from cuvee.train.losses import build_loss, fill_loss_settings
 from cuvee.train.settings import (
+    DEFAULTS,
     Description,
     Predictor,
     Progress,
@@ -31,38 +35,77 @@ from cuvee.train.settings import (
     read_description,
     refuse_idle,
 )
+from cuvee.train.weighting import (
+    Floats,
+    Judge,
+    Judgement,
+    PreparedLoss,
+    TrainingRows,
+    WeightedRows,
+    mark_synthetic,
+    name_failure,
+    weigh_rows,
+)
 
+_HELD_OUT = 4  # one real row in so many is held out where a loss needs validation rows and none are given
 _TWO_LAWS = ("imp", "dimp")
 _NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone", "online_source_weight")
-TRAINERS: Mapping[str, Trainer] = {
-    "probe": probe.train_probe,
-    "encoder": encoder_trainer.train_encoder,
-    "causal": causal.train_causal,
-    "retriever": retriever.train_retriever,
-}
 _TRAINER = Kind(
     name="trainer", takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder")
 )
-DEFAULT_STEPS: Mapping[str, int] = {
-    "probe": probe.STEPS,
-    "encoder": encoder_trainer.STEPS,
-    "causal": causal.STEPS,
-    "retriever": retriever.STEPS,
+_JUDGES = ("causal", "retriever")  # trainers whose models judge rows without labels
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """A trainer of the package: ``train_NAME`` and ``load_NAME`` of its module, which is imported at its first use.
+
+    Most of them import torch, which takes seconds.
+
+    Args:
+        name: of the trainer and of its module.
+        packages: that it stands on.
+        remedy: what else to do where they are missing.
+    """
+
+    name: str
+    packages: tuple[str, ...] = ()
+    remedy: str = ""
+
+    def __call__(
+        self, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None,
+        validation: Corpus | None, progress: Progress | None, folder: Path | None,
+    ) -> Trained:  # fmt: skip
+        """See ``Trainer``."""
+        train = cast("Trainer", self._find("train"))
+        return train(
+            corpus, loss, settings, encoder=encoder, validation=validation, progress=progress, folder=folder
+        )  # fmt: skip
+
+    def load(self, folder: Path, description: Description, encoder: Encoder | None) -> Trained:
+        """What a predictor of this trainer wrote into ``folder``."""
+        return cast("Callable[..., Trained]", self._find("load"))(folder, description, encoder)
+
+    def _find(self, what: str) -> object:
+        missing = [name for name in self.packages if find_spec(name) is None]
+        if missing:
+            needed = " and ".join(missing)
+            raise MissingDependency(f"trainer {self.name!r} needs {needed}: pip install 'cuvee[train]'{self.remedy}")
+        return getattr(import_module(f"cuvee.train.{self.name}"), f"{what}_{self.name}")
+
+
+TRAINERS: Mapping[str, BuiltIn] = {
+    "probe": BuiltIn("probe"),
+    "encoder": BuiltIn("encoder", ("torch", "transformers"), ", or set trainer: probe"),
+    "causal": BuiltIn("causal", ("torch", "transformers")),
+    "retriever": BuiltIn("retriever", ("torch", "sentence_transformers")),
 }
-"""Optimiser steps of each where none are asked for."""
 TASKS: Mapping[str, tuple[str, ...]] = {
     "classification": ("probe", "encoder"),
     "generation": ("causal",),
     "retrieval": ("retriever",),
 }
 """Which of ``TRAINERS`` serve a task."""
-Loader = Callable[[Path, Description, Encoder | None], Trained]
-LOADERS: Mapping[str, Loader] = {
-    "probe": probe.load_probe,
-    "encoder": encoder_trainer.load_finetuned,
-    "causal": causal.load_causal,
-    "retriever": retriever.load_retriever,
-}
 
 
 def find_trainer(name: str) -> Trainer:
@@ -71,7 +114,8 @@ def find_trainer(name: str) -> Trainer:
     Raises:
         ConfigError: there is none, or it is not trusted.
     """
-    return resolve_name(name, TRAINERS, _TRAINER)
+    table: Mapping[str, Trainer] = TRAINERS
+    return resolve_name(name, table, _TRAINER)
 
 
 def check_fit(settings: TrainSettings, task: Task) -> None:
@@ -110,6 +154,132 @@ def without_loss(settings: TrainSettings) -> TrainSettings:
         settings, loss="ce", source_weight=None, gamma=None, clip=None, q=None, alpha=None, beta=None, pull=None,
         synthetic_share=None, floor=None,
     )  # fmt: skip
+
+
+def _count_steps(settings: TrainSettings) -> int:
+    own = DEFAULTS.get(settings.trainer)
+    return settings.steps or (1 if own is None else own.steps)
+
+
+class JudgingModel(Protocol):
+    """A trained model that says how probable rows without labels are."""
+
+    def judge(self, corpus: Corpus) -> Judgement:
+        """What it says of rows that it was not trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TuningJudge:
+    """The checker where there are no labels: the trainer's own model, tuned for a few steps, judges other rows.
+
+    A tuning is plain cross-entropy, of half the steps or as many as the passes take, without checkpoints.
+
+    Args:
+        settings: of the training.
+        progress: called as each tuning goes on, with its steps.
+    """
+
+    settings: TrainSettings
+    progress: Progress | None = None
+
+    def __call__(self, corpus: Corpus, judged: Corpus, *, weights: Floats, passes: int | None, seed: int) -> Judgement:
+        """See ``Judge``."""
+        loss = WeightedRows(weights)
+        rows = corpus.keep(loss.kept)
+        tuned = tuned_settings(self.settings, len(rows), passes, seed)
+        model = find_trainer(self.settings.trainer)(
+            rows, loss, tuned, encoder=None, validation=None, progress=self.progress, folder=None
+        )
+        return cast("JudgingModel", model).judge(judged)
+
+
+def tuned_settings(settings: TrainSettings, rows: int, passes: int | None, seed: int) -> TrainSettings:
+    """The settings of a tuning on so many rows; no ``passes`` takes half the steps of the training."""
+    most = max(1, _count_steps(settings) // 2)
+    size = settings.batch_size or DEFAULTS[settings.trainer].batch_size
+    taken = most if passes is None else min(most, max(1, math.ceil(passes * rows / size)))
+    return replace(
+        settings, loss="ce", steps=taken, seed=seed, checkpoint_every=None, patience=None, evaluate_every=None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyRows:
+    """What a trainer takes.
+
+    Args:
+        corpus: the rows that count, in the order of ``loss.weights``.
+        loss: prepared for them.
+        settings: with the loss's own settings filled in.
+        validation: real rows that are not trained on.
+    """
+
+    corpus: Corpus
+    loss: PreparedLoss
+    settings: TrainSettings
+    validation: Corpus | None
+
+
+def make_ready(
+    corpus: Corpus,
+    settings: TrainSettings,
+    *,
+    validation: Corpus | None,
+    encode: Callable[[Sequence[str]], Vectors],
+    judge: Judge | None = None,
+    progress: Progress | None = None,
+) -> ReadyRows:
+    """Prepare the loss, and drop the rows that do not count.
+
+    A loss that compares gradients with those of real validation rows takes a quarter of the real rows for it, by
+    group and stratified by label, where ``validation`` is None; these are then not trained on. The corpus's own
+    weights of rows count on top of those of the loss; rows of weight 0 are dropped first. ``progress`` hears how
+    checkers of labels are fitted, as often as there is one more.
+
+    Raises:
+        TrainingError: no rows that count, one label only, or no real rows to hold out.
+        ConfigError: the loss does not fit its settings or the task.
+    """
+    loss = build_loss(settings)
+    corpus = corpus if (corpus.weights > 0).all() else corpus.keep(corpus.weights > 0)
+
+    def prepare(corpus: Corpus, validation: Corpus | None) -> PreparedLoss:
+        rows = TrainingRows(
+            corpus=corpus, synthetic=mark_synthetic(corpus), validation=validation, encode=encode,
+            seed=settings.seed, judge=judge,
+        )  # fmt: skip
+        return loss.prepare(rows if progress is None else replace(rows, heard=progress))
+
+    prepared = prepare(corpus, validation)
+    if prepared.needs_gradients and validation is None:
+        held = _hold_out(corpus, settings)
+        validation, corpus = corpus.keep(held), corpus.keep(~held)
+        prepared = prepare(corpus, validation)
+    kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
+    if len(kept) == 0:
+        raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")
+    if corpus.task == "classification" and len(kept.labels) < 2:
+        raise TrainingError(f"training rows of one label only ({kept.labels[0]!r}); give rows of at least two")
+    filled = fill_loss_settings(settings, prepared)
+    weighed = weigh_rows(prepared, corpus.weights)
+    return ReadyRows(corpus=kept, loss=weighed, settings=filled, validation=validation)
+
+
+def _hold_out(corpus: Corpus, settings: TrainSettings) -> NDArray[np.bool_]:
+    real = np.flatnonzero(~mark_synthetic(corpus))
+    targets, groups = corpus.targets, corpus.groups
+    labelled = corpus.task == "classification"
+    _, codes = encode_targets([targets[i] if labelled else "" for i in real], None)
+    own = [groups[i] for i in real]
+    if len(set(own)) < 2:
+        raise TrainingError(
+            f"loss {settings.loss!r} holds out a quarter of the real rows, and there are {len(real)} of "
+            f"{len(set(own))} groups; give more, or validation rows"
+        )
+    folds = stratified_folds(codes, own, _HELD_OUT, derive_seed(settings.seed, "held-out"))
+    held = np.zeros(len(corpus), dtype=np.bool_)
+    held[real[folds == 0]] = True
+    return held
 
 
 class WholeProgress:
@@ -209,11 +379,10 @@ def train_model(
     def encode(texts: Sequence[str]) -> Vectors:
         return (encoder or load_encoder()).encode(texts)
 
-    whole = None if progress is None else WholeProgress(progress, chosen.steps or DEFAULT_STEPS.get(chosen.trainer, 1))
+    whole = None if progress is None else WholeProgress(progress, _count_steps(chosen))
     tune = None if whole is None else whole.tune
-    ready = make_ready(
-        corpus, chosen, validation=validation, encode=encode, judge=make_judge(chosen, tune), progress=tune
-    )
+    judge = TuningJudge(chosen, tune) if chosen.trainer in _JUDGES else None
+    ready = make_ready(corpus, chosen, validation=validation, encode=encode, judge=judge, progress=tune)
     with nullcontext() if chosen.trainer in TRAINERS else name_failure("trainer", chosen.trainer):
         return train(
             ready.corpus,
@@ -237,6 +406,6 @@ def load_predictor(folder: str | Path, *, encoder: Encoder | None = None) -> Tra
         InputError: there is no predictor, it is broken, or ``encoder`` is another one.
     """
     description = read_description(Path(folder))
-    if description.kind not in LOADERS:
-        raise InputError(f"{folder}: unknown kind {description.kind!r}; {nearest_name(description.kind, LOADERS)}")
-    return LOADERS[description.kind](Path(folder), description, encoder)
+    if description.kind not in TRAINERS:
+        raise InputError(f"{folder}: unknown kind {description.kind!r}; {nearest_name(description.kind, TRAINERS)}")
+    return TRAINERS[description.kind].load(Path(folder), description, encoder)

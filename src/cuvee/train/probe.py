@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +14,19 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import BUILT_IN, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.probe import Descent, ProbeModel, fit_objective
-from cuvee.train.losses import PreparedLoss
-from cuvee.train.ready import mark_synthetic
 from cuvee.train.settings import (
     PREDICTOR_FILE,
     Description,
     Progress,
     TrainSettings,
+    fill_settings,
+    given,
     read_layer,
-    refuse_idle,
     write_description,
 )
+from cuvee.train.weighting import PreparedLoss, mark_synthetic
 
 _WEIGHTS_FILE = "probe.npz"
-STEPS, _BATCH_SIZE, _LEARNING_RATE = 300, 32, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +98,19 @@ def train_probe(
     """
     if folder is not None:
         raise ConfigError(f"folder is {str(folder)!r}, but trainer 'probe' writes no checkpoints; leave it out")
-    refuse_idle(settings)
-    steps, batch_size = settings.steps or STEPS, settings.batch_size or _BATCH_SIZE
-    rate = settings.learning_rate or _LEARNING_RATE
+    filled = fill_settings("probe", settings)
+    steps = given(filled.steps)
     used = encoder or load_encoder()
     vectors = used.encode(corpus.texts)
     held_out = None
     if loss.needs_gradients and validation is not None:
         held_out = used.encode(validation.texts), validation.targets
-    descent = Descent(steps=steps, batch=batch_size, learning_rate=rate, seed=settings.seed)
+    descent = Descent(
+        steps=steps, batch=given(filled.batch_size), learning_rate=given(filled.learning_rate), seed=settings.seed
+    )
     model = fit_objective(vectors, corpus.targets, loss, descent, synthetic=mark_synthetic(corpus), validation=held_out)
     if progress is not None:
         columns = [model.labels.index(t) for t in corpus.targets]
         log_p = model.log_proba(vectors)[np.arange(len(columns)), columns]
         progress(steps, steps, float(loss.values(np.arange(len(columns)), log_p).mean()))
-    filled = dataclasses.replace(settings, steps=steps, batch_size=batch_size, learning_rate=rate)
     return ProbePredictor(model, used, filled)

@@ -1,65 +1,47 @@
 """Fine-tunes a retriever: one sentence encoder for queries and passages, with in-batch negatives.
 
-The model is a ``SentenceTransformer`` and is saved as one, so that sentence-transformers opens it again. The work is
-done in ``retriever_model`` (which imports torch); this module is what the table of trainers holds.
+The model is a ``SentenceTransformer`` and is saved as one, so that sentence-transformers opens it again. Imports torch
+and sentence-transformers.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from cuvee.corpus import Corpus
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedModel
+
+from cuvee.corpus import Corpus, normalise_text
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
-from cuvee.errors import ConfigError, TrainingError
+from cuvee.errors import ConfigError, InputError, TrainingError
+from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
 from cuvee.records import Vectors
-from cuvee.train.losses import PreparedLoss
-from cuvee.train.ready import mark_synthetic
-from cuvee.train.settings import Description, Progress, TrainSettings, refuse_idle, require_packages, write_description
+from cuvee.train.finetuning import ParameterGroup, Scores, merge_lora, prepare_training
+from cuvee.train.loop import fine_tune
+from cuvee.train.settings import Description, Progress, TrainSettings, fill_settings, given, write_description
+from cuvee.train.weighting import Judgement, PreparedLoss
 
-if TYPE_CHECKING:
-    from cuvee.train.retriever_model import BiEncoder, RankedPairs
-
-STEPS, BATCH_SIZE, _LEARNING_RATE, _TEMPERATURE = 30, 16, 5e-5, 0.05
-_LORA_LEARNING_RATE = 5e-4
-_MAX_LENGTH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class BiEncoderRanker:
-    """A fine-tuned retriever: the score of a passage for a query is the cosine of their vectors."""
-
-    model: BiEncoder
-    settings: TrainSettings
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32, shape (len(texts), d)."""
-        return self.model.encode(texts, "query")
-
-    def encode_passages(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32, shape (len(texts), d)."""
-        return self.model.encode(texts, "passage")
-
-    def rank_own(self, corpus: Corpus) -> RankedPairs:
-        """Where each row's passage stands among the passages of all rows, at the temperature of the training."""
-        from cuvee.train.retriever_model import rank_corpus
-
-        return rank_corpus(self.model, corpus, self.settings.temperature or _TEMPERATURE)
-
-    def save(self, folder: Path) -> None:
-        """Write the model to ``folder/model`` as sentence-transformers does, and ``predictor.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.model.write_weights(folder)
-        write_description(folder, Description(kind="retriever", labels=(), settings=self.settings, extra={}))
+_MODEL = "model"
+_PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}
+_PREDICT_BATCH = 64
+_RANKED = 512  # queries whose scores of all passages are held at once
+_MAX_LENGTH, _TEMPERATURE = 256, 0.05
+Side = Literal["query", "passage"]
+Codes = NDArray[np.int64]
 
 
 def train_retriever(
     corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
     progress: Progress | None, folder: Path | None,
-) -> BiEncoderRanker:  # fmt: skip
+) -> BiEncoder:  # fmt: skip
     """Fine-tune ``settings.model`` (by default all-MiniLM-L6-v2) for exactly ``settings.steps`` steps.
 
     The log probability of a row is the log softmax, at its passage, of the cosines of its query with the distinct
@@ -72,47 +54,255 @@ def train_retriever(
         ConfigError: another task, an unknown device, or a setting it has no use for.
     """
     del encoder  # every trainer and loader is given one
-    require_packages("retriever", "torch", "sentence_transformers")
-    from cuvee.train.loop import train_loop
-    from cuvee.train.models import merge_lora, prepare_training
-    from cuvee.train.retriever_model import BiEncoder, RetrieverRows
-    from cuvee.train.schedule import plan_schedule
-
     if corpus.task != "retrieval":
         raise ConfigError(f"trainer 'retriever' is for task 'retrieval', not {corpus.task!r}")
-    refuse_idle(settings)
-    schedule = plan_schedule(settings, corpus, validation, steps=STEPS, batch_size=BATCH_SIZE)
-    source = settings.model or DEFAULT_ENCODER
-    device, temperature = settings.device or "auto", settings.temperature or _TEMPERATURE
-    rate = settings.learning_rate or (_LORA_LEARNING_RATE if settings.lora_rank else _LEARNING_RATE)
-    place = find_minilm() if source == DEFAULT_ENCODER else source
-    model = BiEncoder.from_pretrained(place, device=device, max_length=settings.max_length, most_length=_MAX_LENGTH)
-    model.backbone = prepare_training(model.backbone, settings)
-    rows = RetrieverRows(model, corpus, validation, temperature=temperature, learning_rate=rate)
+    filled = fill_settings("retriever", settings, model=DEFAULT_ENCODER, device="auto", temperature=_TEMPERATURE)
+    model = BiEncoder.from_pretrained(filled)
+    model.backbone = prepare_training(model.backbone, filled)
+    rows = RetrieverRows(model, corpus, validation)
     if rows.passages < 2:
         raise TrainingError("all training rows have the same passage, so there are no negatives; give rows of others")
-    train_loop(
-        rows, loss, schedule, synthetic=mark_synthetic(corpus), validate=rows.validate if rows.held_out else None,
-        progress=progress, folder=folder,
-    )  # fmt: skip
+    fine_tune(rows, loss, filled, corpus=corpus, validation=validation, progress=progress, folder=folder)
     model.backbone = merge_lora(model.backbone)
-    filled = dataclasses.replace(
-        settings, steps=schedule.steps, batch_size=schedule.batch_size, learning_rate=rate, temperature=temperature,
-        model=source, device=device, max_length=model.max_length,
-    )  # fmt: skip
-    return BiEncoderRanker(model, filled)
+    return model
 
 
-def load_retriever(folder: Path, description: Description, encoder: Encoder | None) -> BiEncoderRanker:
-    """The retriever that ``BiEncoderRanker.save`` wrote.
+def load_retriever(folder: Path, description: Description, encoder: Encoder | None) -> BiEncoder:
+    """The retriever that ``BiEncoder.save`` wrote.
 
     Raises:
-        InputError: its files are missing or broken. MissingDependency: sentence-transformers is missing.
+        InputError: files are missing or broken. ConfigError: an unknown device.
     """
-    del encoder  # every trainer and loader is given one
-    require_packages("retriever", "torch", "sentence_transformers")
-    from cuvee.train.retriever_model import BiEncoder
-
+    del encoder
     settings = description.settings
-    model = BiEncoder.read_weights(folder, device=settings.device or "auto", max_length=settings.max_length)
-    return BiEncoderRanker(model, settings)
+    where = choose_device(settings.device or "auto")
+    if not (folder / _MODEL).is_dir():  # the path would be taken for a name on the hub
+        raise InputError(f"{folder / _MODEL}: no such folder; train again")
+    model = _load_model.__wrapped__(str(folder / _MODEL))
+    if settings.max_length is not None:
+        model.max_seq_length = settings.max_length
+    return BiEncoder(model, where, settings)
+
+
+class BiEncoder:
+    """A ``SentenceTransformer`` that embeds queries and passages, with its prompts for either if it has any.
+
+    Args:
+        model: the model; a plain transformer is mean-pooled by sentence-transformers.
+        device: where it lives.
+        settings: how it is trained, nothing left open.
+    """
+
+    def __init__(self, model: SentenceTransformer, device: torch.device, settings: TrainSettings) -> None:
+        self.model = model.to(device)
+        self.device = device
+        self.settings = replace(settings, max_length=self.max_length)
+
+    @classmethod
+    def from_pretrained(cls, settings: TrainSettings) -> BiEncoder:
+        """A fresh copy of the model that ``settings`` name (a folder, or a name on the hub).
+
+        It reads texts of ``max_length`` tokens: where that is left open, what the model says itself, at most 256.
+
+        Raises:
+            InputError: the model cannot be loaded. ConfigError: an unknown device, or too large a max_length.
+        """
+        where, model, max_length = choose_device(given(settings.device)), given(settings.model), settings.max_length
+        loaded = copy.deepcopy(_load_model(find_minilm() if model == DEFAULT_ENCODER else model))
+        positions = getattr(loaded.transformers_model.config, "max_position_embeddings", None)
+        if max_length is not None and positions is not None and max_length > positions:
+            raise ConfigError(f"max_length is {max_length}; model {model!r} reads at most {positions} tokens")
+        loaded.max_seq_length = max_length or min(loaded.get_max_seq_length() or _MAX_LENGTH, _MAX_LENGTH)
+        return cls(loaded, where, settings)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text that are read."""
+        return int(self.model.max_seq_length)
+
+    @property
+    def temperature(self) -> float:
+        """Of the softmax over passages."""
+        return self.settings.temperature or _TEMPERATURE
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), d)."""
+        return self.encode(texts, "query")
+
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), d)."""
+        return self.encode(texts, "passage")
+
+    def judge(self, corpus: Corpus) -> Judgement:
+        """Log softmax of each row's passage among those of all rows, and whether it stands first of them."""
+        return _rank_pairs(self, _Pairs(corpus.texts, corpus.targets))
+
+    def save(self, folder: Path) -> None:
+        """Write the model to ``folder/model`` as sentence-transformers does, and ``predictor.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with quiet_loading():
+            self.model.save(str(folder / _MODEL), create_model_card=False)
+        write_description(folder, Description(kind="retriever", labels=(), settings=self.settings, extra={}))
+
+    def embed(self, texts: Sequence[str], side: Side) -> torch.Tensor:
+        """Unit vectors with their graph, float32, shape (len(texts), d)."""
+        features = self.model.preprocess(list(texts), prompt=self._prompt(side))
+        moved = {name: v.to(self.device) if isinstance(v, torch.Tensor) else v for name, v in features.items()}
+        vectors: torch.Tensor = self.model(moved)["sentence_embedding"]
+        return torch.nn.functional.normalize(vectors.float(), dim=1)
+
+    def encode(self, texts: Sequence[str], side: Side) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), d).
+
+        Raises:
+            TrainingError: out of memory.
+        """
+        if not texts:
+            return np.zeros((0, int(self.model.get_embedding_dimension() or 0)), dtype=np.float32)
+        remedy = f"lower max_length (now {self.max_length}), or set device: cpu"
+        with explain_memory(self.device, remedy):
+            vectors = self.model.encode(
+                list(texts),
+                prompt=self._prompt(side),
+                batch_size=_PREDICT_BATCH,
+                show_progress_bar=False,
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+            )
+        found: Vectors = np.asarray(vectors, dtype=np.float32)
+        return found
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The transformer inside."""
+        return self.model[0].model
+
+    @backbone.setter
+    def backbone(self, backbone: PreTrainedModel) -> None:
+        self.model[0].model = backbone
+
+    def _prompt(self, side: Side) -> str | None:
+        prompts: dict[str, str] = self.model.prompts
+        found = next((prompts[name] for name in _PROMPTS[side] if prompts.get(name)), None)
+        # an empty one, so that sentence-transformers takes no default either
+        return found if found is not None else ""
+
+
+class RetrieverRows:
+    """A bi-encoder with the rows it is trained on, for the training loop.
+
+    Args:
+        model: what to train, with learning rate and temperature in its settings.
+        corpus: n rows: query and passage.
+        validation: real rows held out.
+    """
+
+    def __init__(self, model: BiEncoder, corpus: Corpus, validation: Corpus | None) -> None:
+        self._model = model
+        self._pairs = _Pairs(corpus.texts, corpus.targets)
+        self._held_out = _Pairs(*(([], []) if validation is None else (validation.texts, validation.targets)))
+        self.module: torch.nn.Module = model.model
+        self.groups = (ParameterGroup(tuple(model.model.parameters()), given(model.settings.learning_rate)),)
+
+    @property
+    def passages(self) -> int:
+        """Distinct passages of the training rows."""
+        return len(set(self._pairs.passage_codes.tolist()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._model.device
+
+    @property
+    def held_out(self) -> int:
+        """Validation rows."""
+        return len(self._held_out.queries)
+
+    def log_p(self, rows: Codes) -> torch.Tensor:
+        """Log softmax over the distinct passages of the batch at each row's own, shape (b,)."""
+        scores = self.scores(rows, held_out=False)
+        return -torch.nn.functional.cross_entropy(scores.logits, scores.truth, reduction="none")
+
+    def scores(self, rows: Codes, *, held_out: bool) -> Scores:
+        """Cosines over the temperature with the distinct passages of the batch, one line a row."""
+        pairs = self._held_out if held_out else self._pairs
+        columns, own = pairs.columns(rows)
+        queries = self._model.embed([pairs.queries[i] for i in rows], "query")
+        passages = self._model.embed([pairs.passages[i] for i in columns], "passage")
+        # cosines over a small temperature need more digits than bfloat16 has
+        with torch.autocast(self.device.type, enabled=False):
+            cosines = queries @ passages.T / self._model.temperature
+        logits = cosines.masked_fill(torch.from_numpy(pairs.others(rows, columns, own)).to(self.device), -torch.inf)
+        truth = torch.from_numpy(own).to(self.device)
+        return Scores(logits=logits, truth=truth, weights=torch.ones(len(rows), device=self.device))
+
+    def validate(self) -> float:
+        """Mean log softmax of the validation rows over all their passages, shape ()."""
+        return float(_rank_pairs(self._model, self._held_out).log_p.mean())
+
+
+def _rank_pairs(model: BiEncoder, pairs: _Pairs) -> Judgement:
+    """Rank the passage of each row among the distinct passages of all; others of the same query do not count."""
+    everything = np.arange(len(pairs.queries))
+    columns, own = pairs.columns(everything)
+    queries = torch.from_numpy(model.encode(pairs.queries, "query"))
+    passages = torch.from_numpy(model.encode([pairs.passages[i] for i in columns], "passage"))
+    log_p, first = np.zeros(len(everything)), np.zeros(len(everything), dtype=np.bool_)
+    for start in range(0, len(everything), _RANKED):
+        rows = everything[start : start + _RANKED]
+        masked = torch.from_numpy(pairs.others(rows, columns, own[rows]))
+        scores = (queries[rows] @ passages.T / model.temperature).masked_fill(masked, -torch.inf)
+        truth = torch.from_numpy(own[rows])
+        log_p[rows] = -torch.nn.functional.cross_entropy(scores, truth, reduction="none").double().numpy()
+        first[rows] = (scores[torch.arange(len(rows)), truth] >= scores.max(dim=1).values).numpy()
+    return Judgement(log_p=log_p, agrees=first)
+
+
+class _Pairs:
+    """Rows of query and passage, and which of them say the same."""
+
+    def __init__(self, queries: Sequence[str], passages: Sequence[str]) -> None:
+        self.queries, self.passages = queries, passages
+        self._query_codes = _code([normalise_text(text) for text in queries])
+        self.passage_codes = _code([normalise_text(text) for text in passages])
+        self._relevant: dict[int, set[int]] = {}
+        for query, passage in zip(self._query_codes.tolist(), self.passage_codes.tolist(), strict=True):
+            self._relevant.setdefault(query, set()).add(passage)
+
+    def columns(self, rows: Codes) -> tuple[list[int], Codes]:
+        """A row for each distinct passage of ``rows``, and the place of each row's passage among them."""
+        places: dict[int, int] = {}
+        columns: list[int] = []
+        for row in rows.tolist():
+            if places.setdefault(int(self.passage_codes[row]), len(places)) == len(columns):
+                columns.append(row)
+        return columns, np.array([places[int(self.passage_codes[row])] for row in rows], dtype=np.int64)
+
+    def others(self, rows: Codes, columns: Sequence[int], own: Codes) -> NDArray[np.bool_]:
+        """True where a passage is relevant for a row's query, but is not that row's own, shape (b, columns)."""
+        places = {int(self.passage_codes[row]): place for place, row in enumerate(columns)}
+        out = np.zeros((len(rows), len(columns)), dtype=np.bool_)
+        for line, row in enumerate(rows.tolist()):
+            relevant = self._relevant[int(self._query_codes[row])]
+            out[line, [places[code] for code in relevant if code in places]] = True
+        out[np.arange(len(rows)), own] = False
+        return out
+
+
+def _code(texts: Sequence[str]) -> Codes:
+    codes: dict[str, int] = {}
+    return np.array([codes.setdefault(text, len(codes)) for text in texts], dtype=np.int64)
+
+
+@lru_cache(maxsize=1)
+def _load_model(model: str) -> SentenceTransformer:
+    """Loaded once a process (it takes seconds); callers train a copy."""
+    local = Path(model).is_dir()
+    with loading_model(model):
+        found = SentenceTransformer(
+            model, device="cpu", local_files_only=local, trust_remote_code=False, model_kwargs={"dtype": torch.float32}
+        )
+    if found.transformers_model is None:
+        raise InputError(f"model {model!r} holds no transformer, so it cannot be fine-tuned; give a sentence encoder")
+    return found

@@ -5,27 +5,27 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
-from cuvee.errors import ConfigError, InputError, MissingDependency
+from cuvee.errors import ConfigError, InputError
 from cuvee.inputs import bounded_memory, explain_damage, first_line, show_value
 from cuvee.records import Vectors
 
 if TYPE_CHECKING:  # losses read the settings
-    from cuvee.train.losses.protocol import PreparedLoss
+    from cuvee.train.weighting import PreparedLoss
 
 Progress = Callable[[int, int, float], None]
 """Called with (steps done, all steps, loss so far)."""
 PREDICTOR_FILE = "predictor.json"
 _FORMAT = 1
+T = TypeVar("T")
 
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -151,6 +151,24 @@ def refuse_idle(settings: TrainSettings) -> None:
         raise ConfigError(f"lora_alpha is {settings.lora_alpha:g}, but there are no adapters; set lora_rank")
     if settings.trainer == "retriever" and settings.batch_size == 1:
         raise ConfigError("batch_size is 1, but negatives are the other rows of a batch; give at least 2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a trainer takes where nothing is said; adapters begin at no change and stand a rate ten times as high."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    lora_learning_rate: float | None = None
+
+
+DEFAULTS: Mapping[str, Defaults] = {
+    "probe": Defaults(steps=300, batch_size=32, learning_rate=10.0),
+    "encoder": Defaults(steps=30, batch_size=16, learning_rate=1e-4, lora_learning_rate=1e-3),
+    "causal": Defaults(steps=60, batch_size=8, learning_rate=5e-5, lora_learning_rate=5e-4),
+    "retriever": Defaults(steps=30, batch_size=16, learning_rate=5e-5, lora_learning_rate=5e-4),
+}
 
 
 @runtime_checkable
@@ -329,13 +347,26 @@ def read_layer(path: Path, name: str, *, labels: int, axis: int) -> tuple[NDArra
     return weights, bias
 
 
-def require_packages(trainer: str, *names: str, remedy: str = "") -> None:
-    """See that what a trainer stands on is installed.
+def given(value: T | None) -> T:
+    """A setting that ``fill_settings`` has filled in."""
+    assert value is not None
+    return value
+
+
+def fill_settings(trainer: str, settings: TrainSettings, **defaults: str | float) -> TrainSettings:
+    """The settings with nothing left open that the trainer needs to know.
+
+    Args:
+        trainer: a name in ``DEFAULTS``.
+        settings: as the user gave them.
+        defaults: of settings that not every trainer has.
 
     Raises:
-        MissingDependency: it is not.
+        ConfigError: a setting is given that the trainer has no use for.
     """
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        needed = " and ".join(missing)
-        raise MissingDependency(f"trainer {trainer!r} needs {needed}: pip install 'cuvee[train]'{remedy}")
+    refuse_idle(settings)
+    own = DEFAULTS[trainer]
+    rate = own.lora_learning_rate if settings.lora_rank else own.learning_rate
+    wanted = {"steps": own.steps, "batch_size": own.batch_size, "learning_rate": rate, **defaults}
+    filled: dict[str, Any] = {name: getattr(settings, name) or value for name, value in wanted.items()}
+    return replace(settings, **filled)

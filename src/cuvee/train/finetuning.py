@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
-from cuvee.corpus import Corpus
-from cuvee.errors import TrainingError
-from cuvee.fingerprint import derive_rng, hash_value
-from cuvee.train.losses.protocol import Phase
+from cuvee.errors import ConfigError, MissingDependency, TrainingError
+from cuvee.fingerprint import derive_rng, derive_seed
+from cuvee.inputs import first_line
+from cuvee.language_models import own_random_stream, quiet_loading
 from cuvee.train.settings import TrainSettings
+from cuvee.train.weighting import Phase
 
 _WARM_UP = 0.1  # fraction of the steps over which the learning rates rise
 _WEIGHT_DECAY = 0.01
@@ -78,7 +80,11 @@ class Scores:
 
 
 class Trainable(Protocol):
-    """A model with the rows it is trained on: what the loop needs to know of either."""
+    """A model with the rows it is trained on: what the loop needs to know of either.
+
+    ``log_p`` and ``scores`` take places of rows, and give tensors with their graph. Where rows of a batch depend on
+    each other (in-batch negatives), train with ``accumulate`` 1.
+    """
 
     @property
     def device(self) -> torch.device:
@@ -93,10 +99,7 @@ class Trainable(Protocol):
         """The parameters that are trained; those of a group that need no gradient are left out."""
 
     def log_p(self, rows: Rows) -> torch.Tensor:
-        """Log probability of the target of each kept row in ``rows``, shape (b,), with its graph.
-
-        Where rows of a batch depend on each other (in-batch negatives), train with ``accumulate`` 1.
-        """
+        """Log probability of the target of each kept row in ``rows``, shape (b,)."""
 
     @property
     def held_out(self) -> int:
@@ -105,15 +108,8 @@ class Trainable(Protocol):
     def scores(self, rows: Rows, *, held_out: bool) -> Scores:
         """What the log probabilities of training rows, or of real validation rows, are made of."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopResult:
-    """What came of a training: the loss of each step done, and the step whose weights the model has now."""
-
-    steps_done: int
-    best_step: int
-    stopped_early: bool
-    losses: tuple[float, ...]
+    def validate(self) -> float:
+        """Score of the model on the real validation rows, where there are any; higher is better."""
 
 
 def draw_batches(phases: Sequence[Phase], schedule: Schedule) -> Rows:
@@ -168,28 +164,82 @@ def build_optimizer(
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def plan_schedule(
-    settings: TrainSettings, corpus: Corpus, validation: Corpus | None, *, steps: int, batch_size: int
-) -> Schedule:
-    """The schedule that ``settings`` ask for; its key names the rows, the model and all settings.
+def prepare_training(model: PreTrainedModel, settings: TrainSettings) -> PreTrainedModel:
+    """The model with the adapters and the thrift that ``settings`` ask for; it stays on its device.
+
+    Raises:
+        MissingDependency: peft is not installed. ConfigError: the model cannot.
+    """
+    device = model.device
+    if settings.lora_rank is not None:
+        model = add_lora(model, settings.lora_rank, settings.lora_alpha, settings.seed).to(device)
+    if settings.gradient_checkpointing:
+        save_memory(model)
+    return model
+
+
+def add_lora(model: PreTrainedModel, rank: int, alpha: float | None, seed: int) -> PreTrainedModel:
+    """The model with low-rank adapters on all its linear layers but the last, and nothing else to train.
 
     Args:
-        settings: as the user gave them.
-        corpus: the kept rows.
-        validation: real rows held out.
-        steps, batch_size: the trainer's own, for what is left open.
+        model: changed in place.
+        rank: of the adapters.
+        alpha: their scale is ``alpha / rank``; None is twice the rank.
+        seed: of their first weights; they begin as no change at all.
+
+    Raises:
+        MissingDependency: peft is not installed.
+        ConfigError: the model has no layer that an adapter fits.
     """
-    # how often a checkpoint is written does not change what is trained
-    rest = dataclasses.replace(settings, checkpoint_every=None)
-    held_out = None if validation is None else validation.fingerprint
-    return Schedule(
-        steps=settings.steps or steps,
-        batch_size=settings.batch_size or batch_size,
-        seed=settings.seed,
-        accumulate=settings.accumulate or 1,
-        precision=settings.precision or "auto",
-        checkpoint_every=settings.checkpoint_every,
-        patience=settings.patience,
-        evaluate_every=settings.evaluate_every,
-        key=hash_value([corpus.fingerprint, held_out, rest]),
-    )
+    if find_spec("peft") is None:
+        raise MissingDependency("lora_rank needs peft: pip install 'cuvee[train]'")
+    from peft import LoraConfig, get_peft_model
+
+    wanted = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, target_modules="all-linear", lora_dropout=0.0)
+    try:
+        with quiet_loading(), own_random_stream(torch.device("cpu"), derive_seed(seed, "train", "lora")):
+            return get_peft_model(model, wanted)
+    except ValueError as exc:
+        raise ConfigError(
+            f"lora_rank {rank}: no adapter fits the model ({first_line(exc)}); leave lora_rank out"
+        ) from exc
+
+
+def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
+    """The plain model with the adapters added to its weights; a model without adapters as it is."""
+    merge = getattr(model, "merge_and_unload", None)
+    return model if merge is None else merge()
+
+
+def save_memory(model: PreTrainedModel) -> None:
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower.
+
+    Raises:
+        ConfigError: the model cannot.
+    """
+    try:
+        if hasattr(model, "activation_checkpointing_enable"):  # of newer releases, which warn of the older name
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as exc:
+        raise ConfigError(f"gradient_checkpointing: {first_line(exc)}; leave it out") from exc
+
+
+def random_state(device: torch.device) -> list[torch.Tensor]:
+    """Torch's random state on the CPU and, if it is another, on ``device``."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
+def restore_random_state(device: torch.device, states: list[torch.Tensor]) -> None:
+    """Put back what ``random_state`` gave."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states[1])

@@ -23,8 +23,7 @@ from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.probe import ProbeModel, encode_targets, fit_probe, stratified_folds
 from cuvee.records import Vectors
-from cuvee.train.losses.protocol import Judge, Judgement, TrainingRows
-from cuvee.train.losses.rows import WeightedRows, scale_weights
+from cuvee.train.weighting import Floats, Judge, Judgement, TrainingRows, WeightedRows, scale_weights
 
 PROBE_STEPS = 300
 """Of every probe that is fitted here."""
@@ -34,6 +33,9 @@ TUNED_CANDIDATES = (0.0, 0.25, 1.0)
 PASSES = 3
 _HELD_OUT = 4  # one real row in so many is held out to choose the weight by
 _LAW_FOLDS = 2
+CANDIDATES = (0.0, 0.1, 0.25, 0.5, 1.0)
+_FOLDS = 5
+_SLACK = 0.25  # standard errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +45,10 @@ class SourceVectors:
     labels: tuple[str, ...]
     real: Vectors
     real_targets: Sequence[str]
-    real_weights: NDArray[np.float64]
+    real_weights: Floats
     synthetic: Vectors
     synthetic_targets: Sequence[str]
-    synthetic_weights: NDArray[np.float64]
+    synthetic_weights: Floats
 
 
 def encode_sources(rows: TrainingRows, loss: str) -> SourceVectors:
@@ -83,15 +85,15 @@ def fit_checker(sources: SourceVectors, seed: int) -> ProbeModel:
     )
 
 
-def own_log_p(log_proba: NDArray[np.float64], targets: Sequence[str], labels: Sequence[str]) -> NDArray[np.float64]:
+def own_log_p(log_proba: Floats, targets: Sequence[str], labels: Sequence[str]) -> Floats:
     """Log probability of each row's own label, shape (n,)."""
     column = {label: i for i, label in enumerate(labels)}
     codes = np.array([column[t] for t in targets], dtype=np.int64)
-    out: NDArray[np.float64] = log_proba[np.arange(len(codes)), codes]
+    out: Floats = log_proba[np.arange(len(codes)), codes]
     return out
 
 
-def checker_log_p(rows: TrainingRows, sources: SourceVectors) -> NDArray[np.float64]:
+def checker_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
     """Log P'(y|x) of each synthetic row."""
     said = fit_checker(sources, rows.seed).log_proba(sources.synthetic)
     own = own_log_p(said, sources.synthetic_targets, sources.labels)
@@ -99,7 +101,7 @@ def checker_log_p(rows: TrainingRows, sources: SourceVectors) -> NDArray[np.floa
     return own
 
 
-def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> NDArray[np.float64]:
+def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
     """Log P_syn(y|x) of each synthetic row, from a probe of the other synthetic rows (5 folds, by group).
 
     Held out, because a probe that saw the row would call any label of it likely.
@@ -127,7 +129,7 @@ def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> NDArray[np.fl
         said = own_log_p(model.log_proba(vectors[held]), own, sources.labels)
         proba[held] = np.exp(said)
         rows.heard(done * PROBE_STEPS, len(folds) * PROBE_STEPS, float(-said.mean()))
-    out: NDArray[np.float64] = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
+    out: Floats = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
     return out
 
 
@@ -175,7 +177,7 @@ def judge_synthetic(rows: TrainingRows, loss: str) -> Judgement:
     return judge(real, rows.corpus.keep(rows.synthetic), weights=weights, passes=PASSES, seed=seed)
 
 
-def synthetic_law(rows: TrainingRows, loss: str) -> NDArray[np.float64]:
+def synthetic_law(rows: TrainingRows, loss: str) -> Floats:
     """Log P_syn of each synthetic row, from a model of the other half of the synthetic rows, by group.
 
     Raises:
@@ -201,8 +203,8 @@ def synthetic_law(rows: TrainingRows, loss: str) -> NDArray[np.float64]:
 class TunedLosses:
     """Loss of held-out real rows under each of ``TUNED_CANDIDATES``, shape (candidates, rows); the rows' weights."""
 
-    losses: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    losses: Floats
+    weights: Floats
 
 
 def tuned_losses(rows: TrainingRows) -> TunedLosses:
@@ -276,3 +278,195 @@ class CheckerAlone:
     def prepare(self, rows: TrainingRows) -> WeightedRows:
         """1 for real and 0 for synthetic rows."""
         return WeightedRows(np.where(rows.synthetic, 0.0, 1.0))
+
+
+def importance(log_numerator: Floats, log_denominator: Floats, *, clip: float, gamma: float = 1.0) -> Floats:
+    """``min((numerator / denominator) ** gamma, clip)``, from logarithms; 1 where one of them is not known (NaN)."""
+    ratio = np.nan_to_num(log_numerator - log_denominator, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    exponent = np.minimum(gamma * ratio, np.log(clip))
+    out: Floats = np.exp(exponent)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class ImportanceLoss:
+    """IMP: a synthetic row weighs ``min(P'(y|x) / P_syn(y|x), clip)``.
+
+    P' is a checker of the real rows, P_syn a cross-validated one of the synthetic rows. The weighted synthetic
+    rows then follow P' on their own texts: with enough of them the model converges to P'. The clip is ours: where
+    P_syn calls a label unlikely, one row could outweigh all others.
+
+    Completions: P' is the model tuned on the real rows, P_syn the same tuned on the other half of the synthetic rows,
+    and log probabilities are means over tokens. That is three short trainings before the training.
+    """
+
+    clip: float = 10.0
+
+    def prepare(self, rows: TrainingRows) -> WeightedRows:
+        """Static weights; the batch mean is relative to the mean of all weights."""
+        weights = np.ones(len(rows.synthetic))
+        if not rows.synthetic.any():
+            return WeightedRows(weights)
+        if rows.corpus.task == "classification":
+            sources = encode_sources(rows, "imp")
+            real, made = checker_log_p(rows, sources), synthetic_log_p(rows, sources)
+        else:
+            require_completions(rows, "imp")
+            real, made = judge_synthetic(rows, "imp").log_p, synthetic_law(rows, "imp")
+        weights[rows.synthetic] = importance(real, made, clip=self.clip)
+        return WeightedRows(weights)
+
+
+class DynamicRows(WeightedRows):
+    """DIMP, prepared: weights follow the model as it learns.
+
+    Args:
+        checker_log_p: log P'(y|x) of each row, shape (n,).
+        synthetic: marks the rows that are weighed; the others count 1.
+        gamma: exponent of the ratio.
+        clip: largest weight.
+    """
+
+    def __init__(self, checker_log_p: Floats, synthetic: NDArray[np.bool_], *, gamma: float, clip: float) -> None:
+        super().__init__(np.ones(len(synthetic)))
+        self._checker, self._synthetic = checker_log_p, synthetic
+        self._gamma, self._clip = gamma, clip
+
+    def relative(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Each row's weight over the mean weight of the batch, shape (b,)."""
+        found = importance(self._checker[rows], log_p, clip=self._clip, gamma=self._gamma)
+        weights = np.where(self._synthetic[rows], found, 1.0)
+        mean = float(weights.mean())
+        # all of a batch can underflow to weight 0: then it moves nothing
+        out: Floats = weights / mean if mean > 0 else weights
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicImportanceLoss:
+    """DIMP: a synthetic row weighs ``min((P'(y|x) / p(y|x)) ** gamma, clip)``, p the model's own, not differentiated.
+
+    Weights are divided by their sum over the batch, as in the paper. On synthetic rows of the label law Q the
+    model converges to ``(Q P'^gamma)^(1/(1 + gamma))``, normalised: half way, geometrically, to the checker at
+    gamma 1, and not to it. ``gamma`` and the clip are ours; the paper's gamma is 1.
+
+    Completions: P' is the model tuned on the real rows, one short training; log probabilities are means over tokens.
+    """
+
+    gamma: float = 1.0
+    clip: float = 10.0
+
+    def prepare(self, rows: TrainingRows) -> DynamicRows:
+        """Fits the checker."""
+        log_p = np.zeros(len(rows.synthetic))
+        if rows.synthetic.any() and rows.corpus.task == "classification":
+            log_p[rows.synthetic] = checker_log_p(rows, encode_sources(rows, "dimp"))
+        elif rows.synthetic.any():
+            require_completions(rows, "dimp")
+            log_p[rows.synthetic] = judge_synthetic(rows, "dimp").log_p
+        return DynamicRows(log_p, rows.synthetic, gamma=self.gamma, clip=self.clip)
+
+
+def choose_weight(rows: TrainingRows) -> float:
+    """The smallest candidate whose log loss on held-out real rows is about the least.
+
+    Each of 5 folds of the real rows (by group, stratified by label) is held out once; probes are trained on the
+    other real rows and on the synthetic ones at each candidate weight. Log loss and not accuracy, because few-shot
+    folds are too small to tell accuracies apart. "About" is a quarter of a standard error of the paired difference
+    to the least: wrong trust in a damaged source costs more than a little less of a good one. A whole standard
+    error (Breiman et al. 1984) gave away up to 2 points on clean rows (docs/studies/losses.md). Rows weigh what the
+    corpus says, in fitting and in judging.
+
+    Rows without labels: three candidates, each tried by a short training of the model itself on one held-out
+    quarter of the real rows (``tuned_losses``), about one and a half trainings more.
+
+    Raises:
+        ConfigError: the trainer has no checker for the task.
+        TrainingError: too few real rows to hold some out.
+    """
+    if not rows.synthetic.any():
+        return 1.0
+    if rows.corpus.task != "classification":
+        tuned = tuned_losses(rows)
+        return pick_weight(tuned.losses, TUNED_CANDIDATES, tuned.weights)
+    sources = encode_sources(rows, "source_weight")
+    return pick_weight(held_out_losses(rows, sources), weights=sources.real_weights)
+
+
+def pick_weight(
+    losses: Floats,
+    candidates: Sequence[float] = CANDIDATES,
+    weights: Floats | None = None,
+) -> float:
+    """The smallest candidate within a quarter of a standard error of the best.
+
+    Args:
+        losses: shape (candidates, real rows).
+        candidates: from the smallest.
+        weights: of the rows, shape (real rows,), above 0; only their ratios matter. None weighs all the same.
+    """
+    rows = losses.shape[1]
+    scaled = np.ones(rows) if weights is None else scale_weights(np.ones(rows), weights)
+    above = losses - losses[(scaled * losses).mean(axis=1).argmin()]
+    mean = (scaled * above).mean(axis=1)
+    error = np.sqrt((scaled * (above - mean[:, None]) ** 2).sum(axis=1) / (rows - 1) / rows)
+    return candidates[int(np.flatnonzero(mean <= _SLACK * error)[0])]
+
+
+def held_out_losses(rows: TrainingRows, sources: SourceVectors) -> Floats:
+    """Log loss of each real row under each candidate, shape (candidates, real rows).
+
+    Raises:
+        TrainingError: too few real rows to hold some out.
+    """
+    _, codes = encode_targets(sources.real_targets, sources.labels)
+    groups = [g for g, mark in zip(rows.corpus.groups, rows.synthetic, strict=True) if not mark]
+    fold_of = stratified_folds(codes, groups, _FOLDS, rows.seed)
+    vectors = np.vstack([sources.real, sources.synthetic])
+    targets = [*sources.real_targets, *sources.synthetic_targets]
+    made, given = len(sources.synthetic_targets), np.concatenate([sources.real_weights, sources.synthetic_weights])
+    out = np.zeros((len(CANDIDATES), len(codes)))
+    folds = np.unique(fold_of)
+    done, steps = 0, len(folds) * len(CANDIDATES) * PROBE_STEPS
+    for fold in folds:
+        held = fold_of == fold
+        seed = derive_seed(rows.seed, "source-weight", int(fold))
+        for i, weight in enumerate(CANDIDATES):
+            counts = scale_weights(np.concatenate([np.where(held, 0.0, 1.0), np.full(made, weight)]), given)
+            try:
+                model = fit_probe(
+                    vectors, targets, labels=sources.labels, row_weights=counts, steps=PROBE_STEPS, seed=seed
+                )
+            except TrainingError as exc:
+                raise TrainingError(
+                    f"the {len(codes)} real rows are too few to choose source_weight by cross-validation; "
+                    "give at least two rows of two labels, or a number"
+                ) from exc
+            own = [t for t, mark in zip(sources.real_targets, held, strict=True) if mark]
+            out[i, held] = -own_log_p(model.log_proba(sources.real[held]), own, sources.labels)
+            done += PROBE_STEPS
+            rows.heard(done, steps, float(out[i, held].mean()))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class SourceWeight:
+    """Synthetic rows count ``source_weight``, real rows 1: 0 is real-only, 1 is pooled, bit for bit.
+
+    None chooses the weight by cross-validation (``choose_weight``).
+    """
+
+    source_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        weight = self.source_weight
+        if weight is not None and not (np.isfinite(weight) and weight >= 0):
+            raise ConfigError(
+                "loss 'source_weight' needs source_weight, a number of at least 0, or none to choose it from the real "
+                f"rows; it is {weight!r}"
+            )
+
+    def prepare(self, rows: TrainingRows) -> WeightedRows:
+        """1 for real and the weight for synthetic rows."""
+        weight = choose_weight(rows) if self.source_weight is None else self.source_weight
+        return WeightedRows(np.where(rows.synthetic, np.float64(weight), 1.0), source_weight=weight)

@@ -1,15 +1,26 @@
-"""Losses without a checker: cross-entropy, a curriculum, a weight learnt in training, and those that forgive labels."""
+"""Which losses there are and the settings of each; those without a checker."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.errors import ConfigError
-from cuvee.train.losses.protocol import Phase, TrainingRows
-from cuvee.train.losses.rows import WeightedRows
+from cuvee.registry import Kind, resolve_name
+from cuvee.train.checkers import (
+    AgreementFilter,
+    CheckerAlone,
+    DynamicImportanceLoss,
+    ImportanceLoss,
+    SourceWeight,
+)
+from cuvee.train.settings import TrainSettings
+from cuvee.train.weighting import Floats, Loss, OwnLoss, Phase, PreparedLoss, TrainingRows, WeightedRows, name_failure
 
 _RATE = 0.1  # change of the weight at a cosine of 1
 LOG_ZERO = -4.0
@@ -59,32 +70,20 @@ class OnlineRows(WeightedRows):
         super().__init__(np.ones(len(synthetic)))
         self._synthetic, self._floor = synthetic, floor
         self._share = float(synthetic.mean()) if len(synthetic) else 0.0
-        self.source_weight = 1.0
+        self.needs_gradients = self._share > 0
+        self.present = 1.0
 
-    @property
-    def needs_gradients(self) -> bool:
-        """Yes, where there are synthetic rows."""
-        return self._share > 0
-
-    def slopes(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Minus each row's present weight over the present mean weight of all rows, shape (b,)."""
-        out: NDArray[np.float64] = self._present(rows) * self._slope(log_p)
-        return out
-
-    def values(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Cross-entropy times that weight, shape (b,)."""
-        out: NDArray[np.float64] = self._present(rows) * self._value(log_p)
+    def relative(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Each row's present weight over the present mean weight of all rows, shape (b,)."""
+        del log_p
+        mean = 1.0 + self._share * (self.present - 1.0)
+        out: Floats = np.where(self._synthetic[rows], self.present, 1.0) / mean
         return out
 
     def observe(self, step: int, agreement: float) -> None:
         """Move the weight by a tenth of the cosine, within the floor and 1; the same at every ``step``."""
         del step
-        self.source_weight = min(1.0, max(self._floor, self.source_weight + _RATE * agreement))
-
-    def _present(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        mean = 1.0 + self._share * (self.source_weight - 1.0)
-        out: NDArray[np.float64] = np.where(self._synthetic[rows], self.source_weight, 1.0) / mean
-        return out
+        self.present = min(1.0, max(self._floor, self.present + _RATE * agreement))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,27 +103,6 @@ class OnlineSourceWeight:
         return OnlineRows(rows.synthetic, self.floor)
 
 
-class GeneralizedRows(WeightedRows):
-    """Generalized cross-entropy, prepared.
-
-    Args:
-        rows: how many.
-        q: above 0, at most 1.
-    """
-
-    def __init__(self, rows: int, q: float) -> None:
-        super().__init__(np.ones(rows))
-        self._q = q
-
-    def _slope(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        out: NDArray[np.float64] = -np.exp(self._q * log_p)
-        return out
-
-    def _value(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        out: NDArray[np.float64] = -np.expm1(self._q * log_p) / self._q
-        return out
-
-
 @dataclass(frozen=True, slots=True)
 class GeneralizedCrossEntropy:
     """GCE: ``(1 - p^q) / q``, between cross-entropy (q to 0) and mean absolute error (q = 1).
@@ -135,30 +113,14 @@ class GeneralizedCrossEntropy:
 
     q: float = 0.7
 
-    def prepare(self, rows: TrainingRows) -> GeneralizedRows:
+    def prepare(self, rows: TrainingRows) -> WeightedRows:
         """The same for every row."""
-        return GeneralizedRows(len(rows.synthetic), self.q)
-
-
-class SymmetricRows(WeightedRows):
-    """Symmetric cross-entropy, prepared.
-
-    Args:
-        rows: how many.
-        alpha, beta: parts of the cross-entropy and of the reverse one.
-    """
-
-    def __init__(self, rows: int, alpha: float, beta: float) -> None:
-        super().__init__(np.ones(rows))
-        self._alpha, self._beta = alpha, beta
-
-    def _slope(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        out: NDArray[np.float64] = -self._alpha + self._beta * LOG_ZERO * np.exp(log_p)
-        return out
-
-    def _value(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        out: NDArray[np.float64] = -self._alpha * log_p + self._beta * LOG_ZERO * np.expm1(log_p)
-        return out
+        q = self.q
+        return WeightedRows(
+            np.ones(len(rows.synthetic)),
+            slope=lambda log_p: -np.exp(q * log_p),
+            value=lambda log_p: -np.expm1(q * log_p) / q,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +138,60 @@ class SymmetricCrossEntropy:
         if self.alpha + self.beta == 0:
             raise ConfigError("loss 'sce' has alpha and beta of 0, so nothing would be learnt; give one above 0")
 
-    def prepare(self, rows: TrainingRows) -> SymmetricRows:
+    def prepare(self, rows: TrainingRows) -> WeightedRows:
         """The same for every row."""
-        return SymmetricRows(len(rows.synthetic), self.alpha, self.beta)
+        alpha, reverse = self.alpha, self.beta * LOG_ZERO
+        return WeightedRows(
+            np.ones(len(rows.synthetic)),
+            slope=lambda log_p: -alpha + reverse * np.exp(log_p),
+            value=lambda log_p: -alpha * log_p + reverse * np.expm1(log_p),
+        )
+
+
+LOSSES: Mapping[str, Callable[..., Loss]] = {
+    "ce": CrossEntropy,
+    "source_weight": SourceWeight,
+    "online_source_weight": OnlineSourceWeight,
+    "imp": ImportanceLoss,
+    "dimp": DynamicImportanceLoss,
+    "curriculum": Curriculum,
+    "gce": GeneralizedCrossEntropy,
+    "sce": SymmetricCrossEntropy,
+    "agreement_filter": AgreementFilter,
+    "checker_alone": CheckerAlone,
+}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    name: {field.name: field.default for field in dataclasses.fields(cast("Any", loss))}
+    for name, loss in LOSSES.items()
+}
+"""The settings of each loss and their defaults; None is found from the rows."""
+_ALL_SETTINGS = tuple(dict.fromkeys(name for own in SETTINGS.values() for name in own))
+
+
+def build_loss(settings: TrainSettings) -> Loss:
+    """The loss that ``settings`` name.
+
+    Raises:
+        ConfigError: no such loss, or settings that do not fit it.
+    """
+    factory = resolve_name(settings.loss, LOSSES, Kind(name="loss", makes=Loss))
+    if settings.loss in SETTINGS:
+        own = SETTINGS[settings.loss]
+        for name in _ALL_SETTINGS:
+            value = getattr(settings, name)
+            if value is not None and name not in own:
+                owners = " or ".join(loss for loss, names in SETTINGS.items() if name in names)
+                raise ConfigError(f"{name} is {value!r}, but loss {settings.loss!r} has none; set loss: {owners}")
+        return factory(**{name: value for name in own if (value := getattr(settings, name)) is not None})
+    with name_failure("loss", settings.loss):
+        return OwnLoss(settings.loss, factory(settings))
+
+
+def fill_loss_settings(settings: TrainSettings, prepared: PreparedLoss) -> TrainSettings:
+    """The settings with what the loss took in place of None, a chosen source weight among it."""
+    numbers = {name: getattr(settings, name) for name in _ALL_SETTINGS}
+    for name, default in SETTINGS.get(settings.loss, {}).items():
+        numbers[name] = default if numbers[name] is None else numbers[name]
+    if isinstance(prepared, WeightedRows) and prepared.source_weight is not None:
+        numbers["source_weight"] = prepared.source_weight
+    return dataclasses.replace(settings, **numbers)

@@ -1,0 +1,380 @@
+"""What every loss and every trainer agree on: one number a row in, one slope a row out.
+
+Each loss here is, for one row, a function of one number: log p, the model's log probability of the row's target
+(classification: log softmax at the label; sequences: the mean log probability of the completion's tokens;
+retrieval: log softmax over the batch's passages at the right one). So a loss is written once, in numpy, and every
+trainer uses it through its slope, d loss / d log p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import Corpus
+from cuvee.errors import ConfigError, CuveeError
+from cuvee.records import Vectors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of training.
+
+    Args:
+        rows: places among the kept rows that batches are drawn from.
+        share: of all steps; the shares of all phases sum to 1.
+        pull: strength of the pull back to where the phase began: the term pull / 2 * |theta - theta_0|^2.
+    """
+
+    rows: NDArray[np.int64]
+    share: float
+    pull: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a tuned model says of rows that it was not tuned on.
+
+    Attributes:
+        log_p: log probability of each row's target, as the trainer counts it, shape (n,); NaN where a row does not
+            fit the model.
+        agrees: whether the model would have the row so, shape (n,): retrieval: it ranks the row's passage first of
+            all; sequences: the row is among the more probable half. Rows that do not fit agree.
+    """
+
+    log_p: Floats
+    agrees: NDArray[np.bool_]
+
+
+class Judge(Protocol):
+    """Tunes the trainer's own model on some rows for a few steps, and lets it judge others."""
+
+    def __call__(self, corpus: Corpus, judged: Corpus, *, weights: Floats, passes: int | None, seed: int) -> Judgement:
+        """What a model of ``corpus`` says of ``judged``.
+
+        Args:
+            corpus: rows to tune on.
+            judged: rows to judge.
+            weights: of the rows to tune on, shape (n,).
+            passes: over those rows, at most; None takes half the steps of the training, the most there are.
+            seed: of the tuning.
+
+        Raises:
+            TrainingError: the tuning failed.
+        """
+
+
+Heard = Callable[[int, int, float], None]
+"""Called with (steps done, all steps, loss) of one tuning; ``done`` is ``all`` at its end."""
+
+
+def _say_nothing(_done: int, _all: int, _loss: float) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRows:
+    """What a loss may look at before training.
+
+    Args:
+        corpus: all rows, real and synthetic; its ``weights``, above 0, are multiplied with those of the loss
+            afterwards, and are for the loss to heed in what it fits itself.
+        synthetic: shape (n,), marks the synthetic rows.
+        validation: real rows held out, never trained on; None where there are none.
+        encode: texts to sentence vectors, for checkers of labels; called only by losses that need vectors.
+        seed: of the training draw.
+        judge: the checker where there are no labels; None where the trainer has none.
+        heard: told how fitting checkers of labels goes on: steps done, all steps, loss; a judge tells it itself.
+    """
+
+    corpus: Corpus
+    synthetic: NDArray[np.bool_]
+    validation: Corpus | None
+    encode: Callable[[Sequence[str]], Vectors]
+    seed: int
+    judge: Judge | None = None
+    heard: Heard = _say_nothing
+
+
+class PreparedLoss(Protocol):
+    """A loss that has seen its rows."""
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Rows that take part, shape (n,); the others are dropped before batches are drawn."""
+
+    @property
+    def weights(self) -> Floats:
+        """Static weight of each kept row, above 0; their mean need not be 1."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """One by default: all kept rows, share 1."""
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether ``observe`` wants the cosine of gradients."""
+
+    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Derivative of each row's loss by its log p, shape (b,): -1 is plain cross-entropy.
+
+        Static weights (relative to their mean over the phase's rows), detached weights and normalisation are
+        inside: a batch's gradient is the *mean* over the batch of slope times grad log p.
+
+        Args:
+            rows: places among the kept rows, shape (b,).
+            log_p: log probability of each row's target, shape (b,).
+        """
+
+    def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Loss of each row of a batch, shape (b,), for progress only."""
+
+    def observe(self, step: int, agreement: float) -> None:
+        """Take note of the cosine between the gradients of synthetic rows and of real validation rows.
+
+        Both are centred gradients of plain cross-entropy at the same parameters; called before the batch of ``step``
+        where ``needs_gradients``, as often as the trainer can afford. A fine-tuned model's cosine is scaled by the
+        norm of the real rows' gradient over the largest norm so far: what is learnt has little to say.
+        """
+
+
+class Loss(Protocol):
+    """A loss with its settings, before it has seen rows."""
+
+    def prepare(self, rows: TrainingRows) -> PreparedLoss:
+        """The loss for these rows.
+
+        Raises:
+            ConfigError: the task has no use for this loss.
+            TrainingError: a checker cannot be fitted on these rows.
+        """
+
+
+Floats = NDArray[np.float64]
+
+
+class WeightedRows:
+    """A loss of weighted rows: cross-entropy, or what ``slope`` and ``value`` make of log p.
+
+    A row of weight 2 is a row that stands twice: weights are divided by their mean over the phase's rows, so only
+    their ratios matter, and they mean the same in every batch. Rows of zero weight are dropped.
+
+    Args:
+        weights: of all rows, shape (n,), finite and not negative.
+        phases: of the kept rows; by default one phase of them all.
+        slope, value: derivative by log p and loss of each row, shape (b,) -> (b,).
+        source_weight: of the synthetic rows, where the loss has chosen it.
+    """
+
+    needs_gradients = False
+
+    def __init__(
+        self, weights: Floats, phases: Sequence[Phase] | None = None, *,
+        slope: Callable[[Floats], Floats] = lambda log_p: np.full_like(log_p, -1.0),
+        value: Callable[[Floats], Floats] = np.negative, source_weight: float | None = None,
+    ) -> None:  # fmt: skip
+        self.kept: NDArray[np.bool_] = weights > 0
+        self.weights: Floats = weights[self.kept]
+        whole = Phase(rows=np.arange(len(self.weights)), share=1.0)
+        self.phases: tuple[Phase, ...] = (whole,) if phases is None else tuple(phases)
+        self.slope, self.value, self.source_weight = slope, value, source_weight
+        self._relative: Floats = np.ones(len(self.weights))
+        for phase in self.phases:
+            part = self.weights[phase.rows]
+            if len(part):
+                self._relative[phase.rows] = part / part.mean()
+
+    def relative(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Weight of each row of a batch, relative to the mean, shape (b,); ``log_p`` may move it."""
+        del log_p  # static here
+        out: Floats = self._relative[rows]
+        return out
+
+    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Relative weight times the loss's own slope, shape (b,)."""
+        out: Floats = self.relative(rows, log_p) * self.slope(log_p)
+        return out
+
+    def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Relative weight times the loss's own value, shape (b,)."""
+        out: Floats = self.relative(rows, log_p) * self.value(log_p)
+        return out
+
+    def observe(self, step: int, agreement: float) -> None:
+        """Takes no notice."""
+
+
+class AdjustedLoss:
+    """A prepared loss with phases or weights in place of its own; all else is as the loss has it.
+
+    Args:
+        loss: prepared.
+        phases, weights: in place of those of the loss; None leaves them.
+    """
+
+    def __init__(
+        self, loss: PreparedLoss, *, phases: tuple[Phase, ...] | None = None, weights: Floats | None = None
+    ) -> None:
+        self._loss = loss
+        self.kept, self.needs_gradients = loss.kept, loss.needs_gradients
+        self.phases = loss.phases if phases is None else phases
+        self.weights: Floats = loss.weights if weights is None else weights
+
+    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """As the loss has them."""
+        return self._loss.slopes(rows, log_p)
+
+    def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """As the loss has them."""
+        return self._loss.values(rows, log_p)
+
+    def observe(self, step: int, agreement: float) -> None:
+        """Told to the loss."""
+        self._loss.observe(step, agreement)
+
+
+class RowWeightedLoss(AdjustedLoss):
+    """A prepared loss whose rows also weigh what the corpus says; of any loss, and for every trainer.
+
+    Only ratios matter: both weights together sum to what the loss's own do, and have mean 1 over the rows of a phase.
+    Rows of weight 0 are left out before a loss is prepared. Checkers that a loss fits weigh rows alike
+    (``scale_weights``).
+
+    Args:
+        loss: prepared for these rows.
+        weights: of its kept rows, shape (kept,), above 0.
+    """
+
+    def __init__(self, loss: PreparedLoss, weights: Floats) -> None:
+        own = np.asarray(loss.weights, dtype=np.float64)
+        super().__init__(loss, weights=scale_weights(own, weights))
+        self._factor: Floats = np.ones(len(weights))
+        for phase in loss.phases:
+            part = own[phase.rows]
+            if len(part):
+                self._factor[phase.rows] = weights[phase.rows] * part.sum() / (weights[phase.rows] @ part)
+
+    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """The loss's slopes times the rows' relative weights, shape (b,)."""
+        out: Floats = self._factor[rows] * super().slopes(rows, log_p)
+        return out
+
+    def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """The loss's values times the rows' relative weights, shape (b,)."""
+        out: Floats = self._factor[rows] * super().values(rows, log_p)
+        return out
+
+
+def scale_weights(own: Floats, weights: Floats) -> Floats:
+    """Both weights of each row multiplied, and scaled to the sum of ``own``, shape (n,): only ratios of rows matter.
+
+    Args:
+        own: given by a loss, shape (n,), not negative.
+        weights: that the rows bring along, shape (n,), above 0. Where those that count are all the same, this is
+            ``own``, bit for bit.
+    """
+    counted = weights[own > 0]
+    if len(counted) == 0 or bool((counted == counted[0]).all()):
+        return own
+    found: Floats = own * weights * (own.sum() / (own @ weights))
+    return found
+
+
+def weigh_rows(loss: PreparedLoss, weights: Floats) -> PreparedLoss:
+    """The loss with the weights of all its rows, shape (n,); the loss itself where all weigh the same."""
+    kept = weights[loss.kept]
+    return loss if len(kept) == 0 or bool((kept == kept[0]).all()) else RowWeightedLoss(loss, kept)
+
+
+@contextmanager
+def name_failure(what: str, name: str) -> Iterator[None]:
+    """Name the user's object in whatever it raises.
+
+    Args:
+        what: trainer or loss.
+        name: ``module:Name``.
+
+    Raises:
+        ConfigError: the block raised something that is no error of ours.
+    """
+    try:
+        yield
+    except (CuveeError, MemoryError):
+        raise
+    except Exception as exc:
+        said = " ".join(f"{type(exc).__name__}: {exc}".split())
+        raise ConfigError(f"{what} {name!r} failed ({said}); correct it, or choose another") from exc
+
+
+class OwnLoss:
+    """A loss of the user's own, before it has seen rows.
+
+    Args:
+        name: ``module:Name``.
+        loss: what it names made.
+    """
+
+    def __init__(self, name: str, loss: Loss) -> None:
+        self._name, self._loss = name, loss
+
+    def prepare(self, rows: TrainingRows) -> OwnRows:
+        """Prepared by the user's loss.
+
+        Raises:
+            ConfigError: it failed, or does not give what a prepared loss has.
+        """
+        with name_failure("loss", self._name):
+            return OwnRows(self._name, self._loss.prepare(rows), len(rows.synthetic))
+
+
+class OwnRows(AdjustedLoss):
+    """A prepared loss of the user's own, called inside ``name_failure``.
+
+    Args:
+        name: ``module:Name``.
+        rows: prepared.
+        count: of all rows.
+
+    Raises:
+        ConfigError: what it says of its rows does not fit them.
+    """
+
+    def __init__(self, name: str, rows: PreparedLoss, count: int) -> None:
+        super().__init__(rows)
+        self._name = name
+        kept, weights = np.asarray(self.kept), np.asarray(self.weights)
+        if kept.shape != (count,) or kept.dtype != np.bool_:
+            raise ConfigError(f"loss {name!r}: kept is {kept.dtype} of shape {kept.shape}; give bool of ({count},)")
+        if weights.shape != (int(kept.sum()),) or not (np.isfinite(weights) & (weights > 0)).all():
+            raise ConfigError(f"loss {name!r}: weights must be finite numbers above 0, one for each kept row")
+
+    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """As the loss has them, once their shape is checked."""
+        with name_failure("loss", self._name):
+            return self._checked("slopes", super().slopes(rows, log_p), log_p)
+
+    def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """As the loss has them, once their shape is checked."""
+        with name_failure("loss", self._name):
+            return self._checked("values", super().values(rows, log_p), log_p)
+
+    def observe(self, step: int, agreement: float) -> None:
+        """Told to the loss."""
+        with name_failure("loss", self._name):
+            super().observe(step, agreement)
+
+    def _checked(self, what: str, found: Floats, log_p: Floats) -> Floats:
+        numbers = np.asarray(found, dtype=np.float64)
+        if numbers.shape != log_p.shape:
+            raise ConfigError(f"loss {self._name!r}: {what} has shape {numbers.shape}; give {log_p.shape}")
+        return numbers
+
+
+def mark_synthetic(corpus: Corpus) -> NDArray[np.bool_]:
+    """Which rows are synthetic, shape (n,)."""
+    return np.array([origin == "synthetic" for origin in corpus.origins], dtype=np.bool_)
