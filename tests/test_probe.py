@@ -223,20 +223,15 @@ class Part:
 class PlainLoss:
     """Cross-entropy that writes down what it is shown."""
 
-    needs_gradients = False
-
     def __init__(self, n, phases=None):
         self.weights = np.ones(n)
         self.phases = phases or [Part(np.arange(n), 1.0)]
-        self.batches, self.cosines = [], []
+        self.batches = []
 
     def slopes(self, rows, log_p):
         self.batches.append(rows)
         assert (log_p <= 0).all()
         return -np.ones(len(rows))
-
-    def observe(self, step, agreement):
-        self.cosines.append((step, agreement))
 
 
 def test_a_loss_of_slope_minus_one_is_the_plain_probe():
@@ -274,28 +269,3 @@ def test_every_phase_has_a_step(share):
     first = [batch.max() < 20 for batch in loss.batches]
     assert len(first) == 5
     assert 1 <= sum(first) <= 4
-
-
-def test_gradients_are_compared_before_every_step_and_only_where_asked():
-    vectors, targets = clusters(40)
-    loss = PlainLoss(40)
-    marks = np.arange(40) >= 20
-    held = {"synthetic": marks, "validation": (vectors[:20], targets[:20])}
-    quiet = fit_objective(vectors, targets, loss, Descent(steps=10), **held)
-    assert loss.cosines == []
-    loss.needs_gradients = True
-    watched = fit_objective(vectors, targets, loss, Descent(steps=10), **held)
-    assert [step for step, _ in loss.cosines] == list(range(10))
-    assert all(-1 - 1e-6 <= cosine <= 1 + 1e-6 for _, cosine in loss.cosines)
-    np.testing.assert_array_equal(quiet.weights, watched.weights)
-
-
-@pytest.mark.parametrize(("labels", "low", "high"), [("own", 0.999, 1.001), ("opposite", -1.001, -0.9)])
-def test_the_cosine_is_one_for_the_same_rows_and_negative_for_swapped_labels(labels, low, high):
-    vectors, targets = clusters(40, k=2)
-    swapped = ["label 1" if t == "label 0" else "label 0" for t in targets]
-    loss = PlainLoss(40)
-    loss.needs_gradients = True
-    validation = (vectors, targets if labels == "own" else swapped)
-    fit_objective(vectors, targets, loss, Descent(steps=1), synthetic=np.ones(40, dtype=bool), validation=validation)
-    assert low < loss.cosines[0][1] < high

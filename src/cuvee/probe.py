@@ -21,7 +21,6 @@ from cuvee.similarity import single_blas_thread
 
 _MOMENTUM = 0.9
 _WARM_UP = 0.1  # fraction of the steps over which the learning rate rises
-_WATCHED = 512  # at most so many rows of a kind whose gradients are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +85,8 @@ class Objective(Protocol):
     def phases(self) -> Sequence[Stage]:
         """In the order they are run."""
 
-    @property
-    def needs_gradients(self) -> bool:
-        """Whether ``observe`` is to be called."""
-
     def slopes(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Derivative of each row's loss by its log probability, shape (b,): -1 is plain cross-entropy."""
-
-    def observe(self, step: int, agreement: float) -> None:
-        """Take note of the cosine between the gradients of synthetic and of held-out rows, before a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,15 +152,7 @@ def fit_probe(
     return _Training(data[kept], codes[kept], names, _WeightedRows(weights[kept]), descent).run()
 
 
-def fit_objective(
-    vectors: Vectors,
-    targets: Sequence[str],
-    objective: Objective,
-    descent: Descent,
-    *,
-    synthetic: NDArray[np.bool_] | None = None,
-    validation: tuple[Vectors, Sequence[str]] | None = None,
-) -> ProbeModel:
+def fit_objective(vectors: Vectors, targets: Sequence[str], objective: Objective, descent: Descent) -> ProbeModel:
     """As :func:`fit_probe`, for any loss that is a function of each row's log probability.
 
     Args:
@@ -176,9 +160,6 @@ def fit_objective(
         objective: slopes of the loss, weights and phases of those rows. A phase gets its share of the steps, its
             own learning rate schedule, and momentum from rest; the default penalty goes by its weights.
         descent: steps and the like.
-        synthetic, validation: marks of the synthetic rows, shape (n,), and vectors and labels of real rows held
-            out: between their gradients the objective observes the cosine, where it wants to. Rows of labels that
-            the model lacks are left out.
 
     Raises:
         TrainingError: no rows, one label only, or a vector that is not finite.
@@ -186,13 +167,7 @@ def fit_objective(
     """
     names, codes = encode_targets(targets, None)
     data, _ = _check_rows(vectors, codes, objective.weights)
-    training = _Training(data, codes, names, objective, descent)
-    if objective.needs_gradients and synthetic is not None and validation is not None:
-        column = {name: i for i, name in enumerate(names)}
-        known = [i for i, target in enumerate(validation[1]) if target in column]
-        held = np.array([column[validation[1][i]] for i in known], dtype=np.int64)
-        training.watch(np.flatnonzero(synthetic), validation[0][known], held)
-    return training.run()
+    return _Training(data, codes, names, objective, descent).run()
 
 
 def encode_targets(targets: Sequence[str], labels: Sequence[str] | None) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -289,8 +264,6 @@ class _AllRows:
 class _WeightedRows:
     """Weighted cross-entropy."""
 
-    needs_gradients = False
-
     def __init__(self, weights: NDArray[np.float64]) -> None:
         self.weights = weights
         self.phases: Sequence[Stage] = (_AllRows(rows=np.arange(len(weights))),)
@@ -299,9 +272,6 @@ class _WeightedRows:
     def slopes(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
         out: NDArray[np.float64] = self._slopes[rows].reshape(log_p.shape)
         return out
-
-    def observe(self, step: int, agreement: float) -> None:
-        """Takes no notice."""
 
 
 def _check_rows(
@@ -337,14 +307,6 @@ class _Training:
             raise TrainingError(f"vector of training row {row} is not finite; check the encoder and that row's text")
         self._rows, self._codes, self._names = _with_bias(data), codes, names
         self._objective, self._descent = objective, descent
-        self._agreement: _Agreement | None = None
-
-    def watch(self, synthetic: NDArray[np.int64], data: Vectors, codes: NDArray[np.int64]) -> None:
-        """Tell the objective how well the gradients of the rows at ``synthetic`` and of held-out rows agree."""
-        chosen, held = synthetic[_spread(len(synthetic))], _spread(len(codes))
-        self._agreement = _Agreement(
-            own=(self._rows[chosen], self._codes[chosen]), held=(_with_bias(data[held]), codes[held])
-        )
 
     @single_blas_thread()
     def run(self) -> ProbeModel:
@@ -355,17 +317,13 @@ class _Training:
         order = _draw_order(objective.phases[0].rows, lengths[0], descent.batch, rng)
         weights = rng.normal(0.0, 0.01, size=(self._rows.shape[1], len(self._names))).astype(np.float32)
         weights[-1] = 0.0
-        done = 0
         for number, (phase, length) in enumerate(zip(objective.phases, lengths, strict=True)):
             if number > 0:
                 order = _draw_order(phase.rows, length, descent.batch, rng)
-            weights = self._run_phase(weights, order, phase, done)
-            done += length
+            weights = self._run_phase(weights, order, phase)
         return ProbeModel(self._names, weights[:-1], weights[-1])
 
-    def _run_phase(
-        self, weights: NDArray[np.float32], order: NDArray[np.int64], phase: Stage, done: int
-    ) -> NDArray[np.float32]:
+    def _run_phase(self, weights: NDArray[np.float32], order: NDArray[np.int64], phase: Stage) -> NDArray[np.float32]:
         objective, descent = self._objective, self._descent
         l2 = 0.1 / float(objective.weights[phase.rows].sum()) if descent.l2 is None else descent.l2
         steps, batch = order.shape
@@ -378,8 +336,6 @@ class _Training:
             part = self._rows[chosen]
             # Nesterov: the gradient is taken where the momentum is about to carry the weights
             ahead = weights + _MOMENTUM * velocity
-            if self._agreement is not None:
-                objective.observe(done + step, self._agreement.cosine(ahead))
             residual, log_p = _residual(part, self._codes[chosen], ahead, inside)
             scale = (-objective.slopes(chosen, log_p)).astype(np.float32) / np.float32(batch)
             residual *= scale[:, None]
@@ -412,35 +368,6 @@ def _residual(
     residual /= total
     residual[inside, codes] -= 1.0
     return residual, own - np.log(total[:, 0].astype(np.float64))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Agreement:
-    """Cosine between the gradients of synthetic rows and of held-out rows, their vectors centred.
-
-    What all vectors have in common only moves how often each label is said. Any two sources agree about that, even
-    one of permuted labels, and while the rate is high it is most of the gradient.
-    """
-
-    own: tuple[Vectors, NDArray[np.int64]]
-    held: tuple[Vectors, NDArray[np.int64]]
-
-    def cosine(self, weights: NDArray[np.float32]) -> float:
-        """At these weights; 0 where one gradient is zero."""
-        one, other = _centred_gradient(*self.own, weights), _centred_gradient(*self.held, weights)
-        norm = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
-        return float((one * other).sum()) / norm if norm > 0 else 0.0
-
-
-def _centred_gradient(rows: Vectors, codes: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    residual, _ = _residual(rows, codes, weights, np.arange(len(codes)))
-    out: NDArray[np.float32] = (rows - rows.mean(axis=0)).T @ residual
-    return out
-
-
-def _spread(count: int) -> NDArray[np.int64]:
-    """At most ``_WATCHED`` places, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, _WATCHED)).astype(np.int64)) if count else np.arange(0)
 
 
 def _phase_steps(shares: Sequence[float], steps: int) -> list[int]:

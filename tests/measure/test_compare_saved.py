@@ -47,7 +47,7 @@ def test_the_shape_is_flat_and_readable(measurement):
 _NUMBERS = st.floats(allow_nan=False)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.builds(
     Estimate, value=_NUMBERS, low=st.none() | _NUMBERS, high=st.none() | _NUMBERS, n=st.integers(0, 10**9),
     interval=st.text(), p_value=st.none() | st.floats(0, 1),

@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError, TrainingError
-from cuvee.train.losses import OnlineRows
 from cuvee.train.weighting import Phase
 
 torch = pytest.importorskip("torch")
 
-from cuvee.train.finetuning import ParameterGroup, Schedule, Scores, draw_batches, phase_starts  # noqa: E402
+from cuvee.train.finetuning import ParameterGroup, Schedule, draw_batches, phase_starts  # noqa: E402
 from cuvee.train.loop import CHECKPOINT_FILE, train_loop  # noqa: E402 - they need torch
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -37,10 +36,8 @@ class Loss:
 
     weights: np.ndarray = field(default_factory=lambda: np.ones(ROWS))
     phases: tuple = (Phase(rows=np.arange(ROWS), share=1.0),)
-    needs_gradients: bool = False
     power: float = 0.0
     normalise: bool = False
-    heard: list = field(default_factory=list)
     seen: list = field(default_factory=list)
 
     def slopes(self, rows, log_p):
@@ -50,10 +47,6 @@ class Loss:
 
     def values(self, rows, log_p):
         return -log_p * self.weights[rows] / self.weights.mean()
-
-    def observe(self, step, agreement):
-        self.heard.append((step, agreement))
-        self.weights = np.where(SYNTHETIC, 0.5 + 0.4 * agreement, 1.0)
 
 
 class Model:
@@ -73,12 +66,8 @@ class Model:
 
     def log_p(self, rows):
         self.passes += 1
-        scores = self.scores(rows, held_out=False)
-        return -torch.nn.functional.cross_entropy(scores.logits, scores.truth, reduction="none")
-
-    def scores(self, rows, *, held_out):
-        at = np.asarray(rows) + ROWS * held_out
-        return Scores(logits=self.module(self.inputs[at]), truth=self.truth[at], weights=torch.ones(len(at)))
+        at = np.asarray(rows)
+        return -torch.nn.functional.cross_entropy(self.module(self.inputs[at]), self.truth[at], reduction="none")
 
     @property
     def numbers(self):
@@ -96,7 +85,7 @@ def plan(**changes):
 def trained(model=None, loss=None, schedule=None, validate=None, **more):
     model = model or Model(dropout=0.3)
     model.validate = validate
-    result = train_loop(model, loss or Loss(), schedule or plan(), synthetic=SYNTHETIC, **more)
+    result = train_loop(model, loss or Loss(), schedule or plan(), **more)
     return model, result
 
 
@@ -274,73 +263,6 @@ def test_the_pull_is_the_gradient_of_its_term():
     assert np.allclose(pulled.gradient, free.gradient + 3.0 * (after[0] - start), atol=1e-6)
 
 
-# --- gradients of the two sources ---
-def test_the_loss_hears_the_cosine_of_the_two_gradients():
-    model, loss = Model(rate=1e-30), Loss(needs_gradients=True)
-    trained(model, loss, plan(steps=3, batch_size=ROWS))
-    twin = Model()
-
-    def gradient(rows, held_out):
-        """Of a linear model: residuals on centred inputs, and none of the bias."""
-        at = np.asarray(rows) + ROWS * held_out
-        with torch.no_grad():
-            residuals = torch.softmax(twin.module(twin.inputs[at]), dim=1)
-        residuals[torch.arange(len(at)), twin.truth[at]] -= 1
-        inputs = twin.inputs[at] - twin.inputs[at].mean(dim=0)
-        return np.concatenate([(residuals.T @ inputs).numpy().ravel(), np.zeros(3)])
-
-    a, b = gradient(np.flatnonzero(SYNTHETIC), False), gradient(np.arange(6), True)
-    expected = a @ b / np.linalg.norm(a) / np.linalg.norm(b)  # of the largest norm so far, at a rate of about 0
-    assert [step for step, _ in loss.heard] == [1, 2, 3]
-    assert [cosine for _, cosine in loss.heard] == pytest.approx([expected] * 3, abs=1e-5)
-    pieces = Loss(needs_gradients=True)
-    trained(Model(rate=1e-30), pieces, plan(steps=3, batch_size=ROWS, accumulate=5))
-    assert [cosine for _, cosine in pieces.heard] == pytest.approx([expected] * 3, abs=1e-5)
-
-
-class Clusters(Model):
-    """Three clusters in the plane of the inputs; synthetic rows are the last 30 of 48."""
-
-    def __init__(self, relabel):
-        super().__init__()
-        rng = np.random.default_rng(0)
-        codes = np.arange(48 + 24) % 3
-        centres = 2 * rng.normal(size=(3, WIDTH)) + 3  # far from the origin, as sentence vectors are
-        self.inputs = torch.tensor(centres[codes] + rng.normal(size=(len(codes), WIDTH)), dtype=torch.float32)
-        self.held_out = 24
-        self.truth = torch.tensor(codes)
-        self.truth[18:48] = torch.tensor(relabel(codes[18:48]))
-
-    def scores(self, rows, *, held_out):
-        at = np.asarray(rows) + 48 * held_out
-        return Scores(logits=self.module(self.inputs[at]), truth=self.truth[at], weights=torch.ones(len(at)))
-
-
-PERMUTE = np.random.default_rng(1).permutation
-
-
-@pytest.mark.parametrize(
-    ("relabel", "low", "high"), [(PERMUTE, 0.2, 0.2), (lambda y: (y + 1) % 3, 0.2, 0.2), (np.copy, 0.9, 1.0)]
-)
-def test_a_permuted_source_falls_to_its_floor_and_one_like_the_real_rows_stays(relabel, low, high):
-    marks = np.arange(48) >= 18
-    loss = OnlineRows(marks, 0.2)
-    train_loop(Clusters(relabel), loss, plan(steps=120, batch_size=16), synthetic=marks)
-    assert low <= loss.source_weight <= high
-
-
-def test_listening_moves_no_random_stream_and_batches_without_synthetic_rows_say_nothing():
-    deaf = Loss(needs_gradients=True)
-    deaf.observe = lambda step, agreement: None  # noqa: ARG005
-    assert np.array_equal(trained(loss=deaf)[0].numbers, trained()[0].numbers)
-    assert not np.array_equal(trained(loss=Loss(needs_gradients=True))[0].numbers, trained()[0].numbers)
-    silent = Loss(needs_gradients=True, phases=(Phase(rows=np.flatnonzero(~SYNTHETIC), share=1.0),))
-    trained(loss=silent)
-    assert silent.heard == []
-    with pytest.raises(ConfigError, match="compares gradients with real validation rows, and there are none"):
-        trained(Model(held_out=0), Loss(needs_gradients=True))
-
-
 # --- early stopping ---
 def scores(*values):
     left = list(values)
@@ -389,7 +311,7 @@ def kill_at(number):
 
 def everything(**changes):
     """A training that uses all that a checkpoint has to hold."""
-    loss = Loss(needs_gradients=True, phases=two_phases(0.7), power=0.3)
+    loss = Loss(phases=two_phases(0.7), power=0.3)
     schedule = plan(steps=12, **{"checkpoint_every": 2, "patience": 9, "evaluate_every": 3} | changes)
     model = Model(dropout=0.3)
     model.validate = lambda: -float(np.abs(model.numbers).sum())
@@ -398,13 +320,13 @@ def everything(**changes):
 
 def run(folder=None, progress=None, **changes):
     model, loss, schedule = everything(**changes)
-    result = train_loop(model, loss, schedule, synthetic=SYNTHETIC, folder=folder, progress=progress)
-    return model.numbers, result, loss.heard
+    result = train_loop(model, loss, schedule, folder=folder, progress=progress)
+    return model.numbers, result
 
 
 @pytest.mark.parametrize("kill", [1, 2, 5, 7, 11, 12])
 def test_killed_and_taken_up_it_ends_with_the_same_bits(tmp_path, kill):
-    numbers, result, heard = run()
+    numbers, result = run()
     with pytest.raises(Killed):
         run(tmp_path, kill_at(kill))
     steps = []
@@ -412,7 +334,6 @@ def test_killed_and_taken_up_it_ends_with_the_same_bits(tmp_path, kill):
     assert steps[0] == (kill - 1) // 2 * 2 + 1  # the step that was killed had written nothing yet
     assert np.array_equal(numbers, again[0])
     assert again[1] == result
-    assert again[2] == heard
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
 
 
@@ -429,7 +350,7 @@ def test_checkpoints_change_nothing_and_come_ten_times_by_default(tmp_path):
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):
-    numbers, result, _ = run(tmp_path)
+    numbers, result = run(tmp_path)
     steps = []
     again = run(tmp_path, lambda step, *_: steps.append(step))
     assert steps == []

@@ -19,9 +19,7 @@ EVERY = np.arange(len(PLACES))
 
 def prepare(loss, rows=1):
     """The loss for so many real rows."""
-    return loss.prepare(
-        TrainingRows(corpus=None, synthetic=np.zeros(rows, dtype=bool), validation=None, encode=None, seed=0)
-    )
+    return loss.prepare(TrainingRows(corpus=None, synthetic=np.zeros(rows, dtype=bool), encode=None, seed=0))
 
 
 def descend(loss, steps=3000, rate=3.0):

@@ -39,7 +39,6 @@ def training_rows(rows, judge=None, task="classification"):
     return TrainingRows(
         corpus=corpus,
         synthetic=marks,
-        validation=None,
         encode=lambda texts: WAYS[[int(t) for t in texts]],
         seed=0,
         judge=judge,
@@ -184,7 +183,6 @@ def test_the_checker_of_real_rows_is_heard():
     rows = TrainingRows(
         corpus=rows.corpus,
         synthetic=rows.synthetic,
-        validation=None,
         encode=rows.encode,
         seed=0,
         heard=lambda *told: heard.append(told),

@@ -24,7 +24,7 @@ def rows_of(judge, task="generation", groups=None):
         for i, mark in enumerate(MARKS)
     ]  # fmt: skip
     corpus = Corpus.from_rows(rows, task=task)
-    return TrainingRows(corpus=corpus, synthetic=MARKS, validation=None, encode=None, seed=0, judge=judge)
+    return TrainingRows(corpus=corpus, synthetic=MARKS, encode=None, seed=0, judge=judge)
 
 
 class Table:
@@ -162,7 +162,7 @@ def test_what_fits_passes():
 
 
 def test_which_losses_need_real_rows():
-    needing = {"imp", "dimp", "source_weight", "agreement_filter", "checker_alone", "online_source_weight"}
+    needing = {"imp", "dimp", "source_weight", "agreement_filter", "checker_alone"}
     names = ["ce", "curriculum", "gce", "sce", *needing]
     assert {name for name in names if needs_real_rows(TrainSettings(loss=name))} == needing
     assert not needs_real_rows(TrainSettings(loss="source_weight", source_weight=0.5))

@@ -3,14 +3,13 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.probe import Descent, fit_objective, fit_probe
 from cuvee.similarity import unit_rows
 from cuvee.train import TrainingRows, TrainSettings, build_loss, train_model
 from cuvee.train.checkers import encode_sources, fit_checker, pick_weight, synthetic_log_p
-from cuvee.train.losses import Curriculum, OnlineRows
+from cuvee.train.losses import Curriculum
 from cuvee.train.model import make_ready
 
 LABELS = np.array(["a", "b", "c", "d"])
@@ -42,7 +41,6 @@ def rows_of(made_labels, vectors=VECTORS, real_labels=REAL_LABELS):
     return TrainingRows(
         corpus=Corpus.from_rows(rows),
         synthetic=MARKS,
-        validation=None,
         encode=lambda texts: vectors[[int(t) for t in texts]],
         seed=0,
     )
@@ -60,7 +58,7 @@ def test_a_good_source_is_chosen_and_a_misleading_one_is_not():
 
 def test_the_chosen_weight_is_named_and_gives_the_bits_of_the_same_weight_given():
     rows = rows_of(SHIFTED)
-    ready = make_ready(rows.corpus, TrainSettings(loss="source_weight"), validation=None, encode=rows.encode)
+    ready = make_ready(rows.corpus, TrainSettings(loss="source_weight"), encode=rows.encode)
     assert ready.settings.source_weight == 0.0
     found = [
         train_model(rows.corpus, encoder=GIVEN, settings=TrainSettings(loss="source_weight", source_weight=w)).model
@@ -80,58 +78,6 @@ def test_the_smallest_weight_within_a_quarter_of_a_standard_error_is_picked():
     assert pick_weight(losses(0.0249)) == 0.1
     assert pick_weight(losses(0.0251)) == 0.5
     assert pick_weight(np.ones((5, 100))) == 0.0
-
-
-# --- the weight learnt from gradients ---
-def online(made_labels, floor):
-    loss = OnlineRows(MARKS, floor)
-    fit_objective(
-        VECTORS,
-        [*REAL_LABELS, *made_labels],
-        loss,
-        Descent(steps=200),
-        synthetic=MARKS,
-        validation=(HELD, HELD_LABELS.tolist()),
-    )
-    return loss.present
-
-
-@pytest.mark.parametrize("labels", [SHIFTED, SHUFFLED])
-@pytest.mark.parametrize("floor", [0.0, 0.1])
-def test_a_source_of_permuted_labels_falls_to_the_floor(labels, floor):
-    assert online(labels, floor) == floor
-
-
-def test_a_source_like_the_real_rows_keeps_its_weight():
-    assert online(MADE_LABELS, 0.0) > 0.9
-
-
-def test_the_online_weight_moves_the_slopes_and_their_mean_stays():
-    loss = OnlineRows(np.array([False, True, True, False]), 0.0)
-    every, log_p = np.arange(4), np.full(4, -1.0)
-    assert np.array_equal(loss.slopes(every, log_p), -np.ones(4))
-    for _ in range(5):
-        loss.observe(0, -1.0)
-    assert loss.present == pytest.approx(0.5)
-    np.testing.assert_allclose(loss.slopes(every, log_p), -np.array([1, 0.5, 0.5, 1]) / 0.75)
-    for _ in range(100):
-        loss.observe(0, 1.0)
-    assert loss.present == 1.0
-
-
-def test_a_quarter_of_the_real_rows_is_held_out_where_none_are_given():
-    rows = rows_of(MADE_LABELS)
-    settings = TrainSettings(loss="online_source_weight")
-    ready = make_ready(rows.corpus, settings, validation=None, encode=rows.encode)
-    assert ready.validation is not None
-    assert set(ready.validation.origins) == {"real"}
-    assert len(ready.validation) == 6
-    assert not set(ready.validation.ids) & set(ready.corpus.ids)
-    assert len(ready.corpus) == 98
-    given = rows.corpus.take([0, 1])
-    ready = make_ready(rows.corpus, settings, validation=given, encode=rows.encode)
-    assert ready.validation is given
-    assert len(ready.corpus) == 104
 
 
 # --- checkers ---

@@ -99,7 +99,7 @@ def model_of(folder, **changes):
 
 def prepare(corpus, settings):
     synthetic = np.array([o == "synthetic" for o in corpus.origins])
-    rows = TrainingRows(corpus=corpus, synthetic=synthetic, validation=None, encode=None, seed=settings.seed)
+    rows = TrainingRows(corpus=corpus, synthetic=synthetic, encode=None, seed=settings.seed)
     return build_loss(settings).prepare(rows)
 
 
@@ -317,7 +317,7 @@ def test_a_checker_tuned_on_real_rows_weighs_junk_less(tiny):
     def ready(name):
         chosen = dataclasses.replace(settings, loss=name)
         judge = TuningJudge(dataclasses.replace(chosen, batch_size=1))  # three passes over six rows are 18 steps then
-        return make_ready(corpus, chosen, validation=None, encode=None, judge=judge)
+        return make_ready(corpus, chosen, encode=None, judge=judge)
 
     imp = ready("imp").loss
     assert imp.weights[6:9].min() > imp.weights[9:].max()
@@ -327,7 +327,7 @@ def test_a_checker_tuned_on_real_rows_weighs_junk_less(tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["imp", "dimp", "agreement_filter", "source_weight", "online_source_weight"])
+@pytest.mark.parametrize("name", ["imp", "dimp", "agreement_filter", "source_weight"])
 def test_train_model_takes_every_loss_and_repeats_itself(tiny, name):
     from cuvee.train import train_model
 

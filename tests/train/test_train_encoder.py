@@ -330,7 +330,7 @@ def direct(settings, *, validation=None, folder=None, progress=None):
     from cuvee.train.losses import TrainingRows, build_loss
 
     synthetic = np.array([o == "synthetic" for o in BLEND.origins])
-    rows = TrainingRows(corpus=BLEND, synthetic=synthetic, validation=None, encode=None, seed=settings.seed)
+    rows = TrainingRows(corpus=BLEND, synthetic=synthetic, encode=None, seed=settings.seed)
     loss = build_loss(settings).prepare(rows)
     return train_encoder(BLEND, loss, settings, encoder=None, validation=validation, progress=progress, folder=folder)
 

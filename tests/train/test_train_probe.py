@@ -186,7 +186,6 @@ def test_the_tables_hold_what_they_promise():
         "dimp",
         "gce",
         "imp",
-        "online_source_weight",
         "sce",
         "source_weight",
     ]

@@ -192,7 +192,7 @@ def test_validation_rows_stop_a_training_that_does_not_help(start):
 
     settings = dataclasses.replace(start, steps=40, patience=1, evaluate_every=2, learning_rate=0.3)
     marks = np.zeros(len(REAL), dtype=bool)
-    rows = TrainingRows(corpus=REAL, synthetic=marks, validation=HELD_OUT, encode=lambda texts: texts, seed=0)
+    rows = TrainingRows(corpus=REAL, synthetic=marks, encode=lambda texts: texts, seed=0)
     steps = []
     train_retriever(
         REAL,
@@ -223,7 +223,7 @@ def test_round_trips_that_a_checker_does_not_make_are_filtered(start):
     assert train(settings, REAL.joined(pool), steps=4).settings.loss == "agreement_filter"
 
 
-@pytest.mark.parametrize("name", ["source_weight", "online_source_weight", "curriculum"])
+@pytest.mark.parametrize("name", ["source_weight", "curriculum"])
 def test_other_losses_train(start, name):
     ranker = train(start, loss=name)
     assert not np.array_equal(weights_of(ranker), weights_of(train(start)))

@@ -31,7 +31,7 @@ def weights_of(corpus, loss="ce"):
     return train_model(corpus, settings=settings, encoder=ENCODER).model.weights
 
 
-@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "online_source_weight"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_ratios_alone_count_for_every_loss_and_they_do_count(loss):
     given = np.where(np.arange(len(BLEND)) % 3 == 0, 3.0, 0.5)
     plain = weights_of(BLEND, loss)
@@ -64,4 +64,4 @@ def test_a_row_of_weight_two_is_a_row_that_stands_twice():
     both = own[loss.kept] * given[loss.kept]
     assert weighed.weights == pytest.approx(both / both.sum() * own.sum())
     assert isinstance(weighed, RowWeightedLoss) and weigh_rows(loss, np.full(6, 3.0)) is loss
-    assert np.array_equal(weighed.kept, loss.kept) and not weighed.needs_gradients
+    assert np.array_equal(weighed.kept, loss.kept)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cuvee.errors import ConfigError, InputError, MissingDependency
 from cuvee.fingerprint import hash_texts, hash_value
 from cuvee.inputs import check_layers, explain_damage
+from cuvee.model_files import hash_path
 from cuvee.records import Vectors
 from cuvee.registry import Kind, hash_code, resolve_name
 
@@ -204,7 +205,7 @@ class SentenceEncoder:
         """SHA-256 of the weights (a folder's ``model.safetensors``), else of all parameters."""
         weights = Path(self._model_name) / "model.safetensors"
         if weights.is_file():
-            found = _file_sha256(weights)
+            found = hash_path(weights)
             if self._sha256 is not None and found != self._sha256:
                 raise InputError(f"{weights}: SHA-256 {found[:12]}... is not the expected {self._sha256[:12]}...")
             return found
@@ -252,11 +253,6 @@ def _quiet_loading() -> Iterator[None]:
     finally:
         if enabled:
             logging.enable_progress_bar()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_encoder(

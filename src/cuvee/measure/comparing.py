@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -85,8 +85,12 @@ def compare_corpora(
         metrics=wanted, against=against, encoder=known, words=_choose_words(words, counts, wanted), draws=draws,
         seed=seed,
     )  # fmt: skip
-    total = sum(protocol.draws_of(corpus, plan) for corpus in corpora.values())
-    tick = _count_ticks(progress, total)
+    total, done = sum(protocol.draws_of(corpus, plan) for corpus in corpora.values()), itertools.count(1)
+
+    def tick() -> None:
+        if progress is not None:
+            progress(next(done), total)
+
     drawn = {name: measure_draws(name, c, counts[name], plan, protocol, tick) for name, c in corpora.items()}
     values = _gather(wanted, drawn, asked=are_named(metrics))
     samples = {name: numbers.word_counts for name, numbers in drawn.items()}
@@ -100,8 +104,7 @@ def compare_corpora(
         length_difference=standardised_difference(list(samples.values())),
         notes=(
             *plan.notes,
-            *note_lengths(samples),
-            *note_cut_lengths(samples, protocol.words),
+            *note_lengths(samples, protocol.words),
             *note_labels(corpora),
             *_note_real(corpora, protocol),
         ),
@@ -173,18 +176,6 @@ def _note_real(corpora: Mapping[str, Corpus], protocol: Protocol) -> tuple[str, 
         for name, corpus in corpora.items()
         if corpus.fingerprint == real.fingerprint
     )
-
-
-def _count_ticks(progress: Progress | None, total: int) -> Callable[[], None]:
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
-    return tick
 
 
 # --- one corpus, draw by draw ---
@@ -274,7 +265,9 @@ def measure_draws(
         estimates = [e for e in found.get(metric.name, []) if e is not None]
         if estimates and len(estimates) == len(found[metric.name]):
             mean = mean_of_draws(estimates, fraction=fraction, size=len(corpus))
-            values[metric.name] = _state_words(mean, metric, protocol.words)
+            if protocol.words is not None and reads_cut_texts(metric):
+                mean = replace(mean, settings={**mean.settings, "words": protocol.words})
+            values[metric.name] = mean
     return DrawnNumbers(values=values, word_counts=np.concatenate(drawn))
 
 
@@ -297,12 +290,6 @@ def _cut_texts(corpus: Corpus, words: int) -> Corpus:
     place = corpus.table.schema.get_field_index("text")
     cut = pa.array([truncate_words(text, words) for text in corpus.texts], type=pa.string())
     return Corpus(corpus.table.set_column(place, corpus.table.schema.field(place), cut), corpus.task)
-
-
-def _state_words(estimate: Estimate, metric: Metric, words: int | None) -> Estimate:
-    if words is None or not reads_cut_texts(metric):
-        return estimate
-    return replace(estimate, settings={**estimate.settings, "words": words})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,7 +370,7 @@ def standardised_difference(samples: Sequence[Counts]) -> float:
     without any spread.
     """
     largest = 0.0
-    for one, other in combinations(samples, 2):
+    for one, other in itertools.combinations(samples, 2):
         apart = abs(float(one.mean()) - float(other.mean()))
         spread = float(np.sqrt((one.var() + other.var()) / 2))
         if apart > 0:
@@ -391,29 +378,25 @@ def standardised_difference(samples: Sequence[Counts]) -> float:
     return largest
 
 
-def note_lengths(samples: Mapping[str, Counts]) -> tuple[str, ...]:
-    """A note where the word counts of the rows compared differ notably.
+def note_lengths(samples: Mapping[str, Counts], words: int | None = None) -> tuple[str, ...]:
+    """Notes where the word counts of the rows compared differ notably, whole or cut to ``words`` (None: not cut).
 
     Args:
         samples: corpus -> words of each row drawn.
+        words: that lexical numbers of diversity are of; many texts may be shorter.
     """
-    difference = standardised_difference(list(samples.values()))
-    if difference <= NOTABLE_LENGTHS:
-        return ()
-    return (
-        f"lengths differ by {difference:.2g} standard deviations (mean words: {_list_means(samples)}): numbers of "
-        "full texts, such as those of meaning, may differ for that alone",
-    )
-
-
-def note_cut_lengths(samples: Mapping[str, Counts], words: int | None) -> tuple[str, ...]:
-    """A note where texts differ in length even when cut to ``words``, because many are shorter."""
-    if words is None:
-        return ()
-    cut = {name: np.minimum(counts, words) for name, counts in samples.items()}
-    if standardised_difference(list(cut.values())) <= NOTABLE_LENGTHS:
-        return ()
-    return (f"cut to {words} words, texts still differ in length (mean words: {_list_means(cut)}); give fewer words",)
+    notes = []
+    if (difference := standardised_difference(list(samples.values()))) > NOTABLE_LENGTHS:
+        notes.append(
+            f"lengths differ by {difference:.2g} standard deviations (mean words: {_list_means(samples)}): numbers of "
+            "full texts, such as those of meaning, may differ for that alone"
+        )
+    cut = {} if words is None else {name: np.minimum(counts, words) for name, counts in samples.items()}
+    if standardised_difference(list(cut.values())) > NOTABLE_LENGTHS:
+        notes.append(
+            f"cut to {words} words, texts still differ in length (mean words: {_list_means(cut)}); give fewer words"
+        )
+    return tuple(notes)
 
 
 def note_labels(corpora: Mapping[str, Corpus]) -> tuple[str, ...]:
@@ -426,7 +409,7 @@ def note_labels(corpora: Mapping[str, Corpus]) -> tuple[str, ...]:
         return ()
     shares = {name: {k: v / len(c) for k, v in c.label_counts().items()} for name, c in corpora.items()}
     largest, note = NOTABLE_LABELS, ""
-    for one, other in combinations(shares, 2):
+    for one, other in itertools.combinations(shares, 2):
         labels = sorted({*shares[one], *shares[other]})
         gaps = [shares[one].get(label, 0.0) - shares[other].get(label, 0.0) for label in labels]
         apart = sum(abs(gap) for gap in gaps) / 2

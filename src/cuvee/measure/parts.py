@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,6 @@ from cuvee.measure.subject import MERGED_BINS, NEAR_DUPLICATE, Subject
 from cuvee.records import Added, Decomposition, Estimate, ExampleScores, SampleRow, Vectors
 from cuvee.similarity import (
     Exponential,
-    RowSums,
     kernel_diversity,
     kernel_diversity_without,
     row_sums,
@@ -137,54 +135,42 @@ class _Found:
     without: Floats
 
 
-class _Diversity(Protocol):
-    """A diversity of order q of some rows, with each of ``count`` bins left out."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Diversity:
+    """A diversity of rows. ``measure`` gives it of all rows, and with each of their bins left out."""
 
     name: str
     settings: Settings
+    measure: Callable[[Vectors, Ints], tuple[float, Sequence[float] | Floats]]
 
     def of(self, unit: Vectors, bins: Ints, count: int) -> _Found:
-        """Of rows that may lack some of the bins: leaving out a bin that they lack changes nothing."""
-
-
-class _Vendi:
-    """The Vendi score of order 1."""
-
-    def __init__(self) -> None:
-        self.name = "vendi_q1"
-        self.settings: Settings = {"q": 1.0, "kernel": "cosine"}
-
-    def of(self, unit: Vectors, bins: Ints, count: int) -> _Found:
-        """Through the spectrum."""
-        value = vendi_score(spectrum(unit), 1.0)
+        """Of rows that may lack some of ``count`` bins: leaving out a bin that they lack changes nothing."""
         present, local = np.unique(bins, return_inverse=True)
-        left = [vendi_score(values, 1.0) for values in spectra_without(unit, local)] if len(present) > 1 else np.nan
-        return _spread(value, left, present, count)
+        value, left = self.measure(unit, local)
+        without = np.full(count, value)
+        without[present] = left if len(present) > 1 else np.nan
+        return _Found(value, without)
 
 
-class _Kernel:
-    """The Leinster-Cobbold diversity of order 0 (DCScore) or 1."""
+def _vendi() -> _Diversity:
+    """The Vendi score of order 1, through the spectrum."""
 
-    def __init__(self, tau: float, q: float) -> None:
-        self._tau, self._q = tau, q
-        self.name = f"lc_q1_tau{tau:g}" if q else f"dcscore_tau{tau:g}"
-        self.settings: Settings = {**({"q": q} if q else {}), "tau": tau, "kernel": "cosine"}
+    def measure(unit: Vectors, bins: Ints) -> tuple[float, list[float]]:
+        left = spectra_without(unit, bins) if bins.any() else []
+        return vendi_score(spectrum(unit), 1.0), [vendi_score(values, 1.0) for values in left]
 
-    def of(self, unit: Vectors, bins: Ints, count: int) -> _Found:
-        """Through row sums."""
-        present, local = np.unique(bins, return_inverse=True)
-        return self.of_sums(row_sums(unit, [Exponential(self._tau)], bins=local)[0], present, local, count)
-
-    def of_sums(self, sums: RowSums, present: Ints, local: Ints, count: int) -> _Found:
-        """Of row sums by the bins ``present``; ``local`` numbers them."""
-        left = kernel_diversity_without(sums, local, self._q) if len(present) > 1 else np.nan
-        return _spread(kernel_diversity(sums.total, self._q), left, present, count)
+    return _Diversity(name="vendi_q1", settings={"q": 1.0, "kernel": "cosine"}, measure=measure)
 
 
-def _spread(value: float, left: Floats | Sequence[float] | float, present: Ints, count: int) -> _Found:
-    without = np.full(count, value)
-    without[present] = left
-    return _Found(value, without)
+def _kernel(tau: float, q: float) -> _Diversity:
+    """The Leinster-Cobbold diversity of order 0 (DCScore) or 1, through row sums."""
+
+    def measure(unit: Vectors, bins: Ints) -> tuple[float, Floats]:
+        sums = row_sums(unit, [Exponential(tau)], bins=bins)[0]
+        return kernel_diversity(sums.total, q), kernel_diversity_without(sums, bins, q)
+
+    name, order = (f"lc_q1_tau{tau:g}", {"q": q}) if q else (f"dcscore_tau{tau:g}", {})
+    return _Diversity(name=name, settings={**order, "tau": tau, "kernel": "cosine"}, measure=measure)
 
 
 # --- within and between -------------------------------------------------------------------------------
@@ -214,22 +200,12 @@ def decompose_diversity(subject: Subject, parts: Sequence[str], *, tau: float = 
         raise ValueError(f"parts has {len(parts)!r} names; the corpus has {subject.n} rows, give one each")
     labels = np.asarray(parts)
     members = {str(name): np.flatnonzero(labels == name) for name in sorted(set(parts))}
-    count, bins = int(subject.bins.max()) + 1, subject.bins
-    kernel = _Kernel(tau, 1.0)
-    if subject.sample is None:
-        sums = subject.sums(Exponential(tau))
-    else:  # parts must add up to the whole, so every row counts
-        sums = row_sums(subject.unit, [Exponential(tau)], bins=bins, compute=subject.compute)[0]
-    left = [vendi_score(values, 1.0) for values in subject.eigenvalues_without] if count > 1 else np.nan
-    vendi = _spread(vendi_score(subject.eigenvalues, 1.0), left, np.arange(count), count)
-    return (
-        _decompose(_Vendi(), subject, members, vendi),
-        _decompose(kernel, subject, members, kernel.of_sums(sums, np.arange(count), bins, count)),
-    )
+    return tuple(_decompose(diversity, subject, members) for diversity in (_vendi(), _kernel(tau, 1.0)))
 
 
-def _decompose(diversity: _Diversity, subject: Subject, members: Mapping[str, Ints], total: _Found) -> Decomposition:
-    bins, count = subject.bins, len(total.without)
+def _decompose(diversity: _Diversity, subject: Subject, members: Mapping[str, Ints]) -> Decomposition:
+    bins, count = subject.bins, int(subject.bins.max()) + 1
+    total = diversity.of(subject.unit, bins, count)
     parts = {part: diversity.of(subject.unit[rows], bins[rows], count) for part, rows in members.items()}
     rows_left = np.array([len(rows) - np.bincount(bins[rows], minlength=count) for rows in members.values()])
     logs_left = np.array([np.log(found.without) for found in parts.values()])
@@ -278,7 +254,7 @@ def added_diversity(subject: Subject, *, tau: float = 0.1, draws: int = 5) -> tu
         raise ValueError(f"real has {len(subject.real)!r} rows and synthetic {subject.n!r}; both need at least one")
     if draws < 1:
         raise ValueError(f"draws is {draws!r}; give at least 1")
-    return tuple(_add(diversity, subject, draws) for diversity in (_Vendi(), _Kernel(tau, 0.0)))
+    return tuple(_add(diversity, subject, draws) for diversity in (_vendi(), _kernel(tau, 0.0)))
 
 
 def _add(diversity: _Diversity, subject: Subject, draws: int) -> Added:

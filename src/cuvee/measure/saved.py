@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, get_args
 
 from cuvee.defects import DegenerateReason
@@ -162,8 +162,8 @@ def measurement_to_json(measurement: Measurement) -> str:
     clash = [name for name in measurement.values if name in _PROVENANCE]
     if clash:
         raise ValueError(f"a metric is called {clash[0]!r}, which is a key of the measurement itself; rename it")
-    content = {key: getattr(measurement, key) for key in _PROVENANCE}
-    numbers = {name: _estimate_to_json(estimate) for name, estimate in measurement.values.items()}
+    content = asdict(measurement)
+    numbers = content.pop("values")
     return json.dumps(_finite({**content, **numbers}), ensure_ascii=False, allow_nan=False)
 
 
@@ -191,11 +191,6 @@ def read_measurement(text: str, *, name: str) -> Measurement:
         return TypeAdapter(Measurement).validate_python(whole)
     except ValidationError as exc:
         raise InputError(f"{name}: {_first_fault(exc)}") from exc
-
-
-def _estimate_to_json(estimate: Estimate) -> dict[str, object]:
-    entries = {f.name: getattr(estimate, f.name) for f in fields(Estimate)}
-    return {**entries, "settings": dict(estimate.settings)}
 
 
 def _finite(value: object) -> object:

@@ -25,7 +25,7 @@ from cuvee.inputs import explain_damage
 from cuvee.language_models import LanguageModel, choose_device, explain_memory, load_causal_model, quiet_loading
 from cuvee.model_files import SMOLLM2, ModelFiles, find_model
 from cuvee.records import Sampling
-from cuvee.train.finetuning import ParameterGroup, Scores, merge_lora, prepare_training
+from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import Description, Progress, TrainSettings, fill_settings, given, write_description
 from cuvee.train.weighting import AdjustedLoss, Judgement, PreparedLoss
@@ -191,16 +191,6 @@ class CausalWriter:
         owners = layout.owners.to(self.device).ravel()
         return torch.zeros(layout.rows, device=self.device).index_add(0, owners, found)
 
-    def scores(self, pairs: Sequence[TokenPair]) -> Scores:
-        """Scores of the vocabulary at each token of the completions, weighed so that each row counts one."""
-        layout = lay_out(pairs)
-        wanted = layout.targets.ravel() != IGNORED
-        lengths = torch.tensor([len(pair.completion) for pair in pairs])
-        weights = 1.0 / lengths[layout.owners.ravel()[wanted]]
-        logits = self._logits(layout).float().flatten(0, 1)[wanted.to(self.device)]
-        truth = layout.targets.ravel()[wanted].to(self.device)
-        return Scores(logits=logits, truth=truth, weights=weights.to(self.device))
-
     def _logits(self, layout: Layout) -> torch.Tensor:
         """At the columns that are wanted, shape (sequences, columns, vocabulary)."""
         where = {"position_ids": layout.positions} if layout.mask is None else {"attention_mask": layout.mask}
@@ -352,11 +342,6 @@ class CausalRows:
         """Mean log probability of the tokens of each row's completion, shape (b,)."""
         pairs = [pair for i in rows if (pair := self._pairs[i]) is not None]
         return self._writer.log_p(pairs, pack_to=self._pack_to)
-
-    def scores(self, rows: NDArray[np.int64], *, held_out: bool) -> Scores:
-        """Scores of the vocabulary, one line a token of a completion."""
-        pairs = self._held_out if held_out else self._pairs
-        return self._writer.scores([pair for i in rows if (pair := pairs[i]) is not None])
 
     def validate(self) -> float:
         """Mean over the validation rows of the mean log probability of their tokens."""

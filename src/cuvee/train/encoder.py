@@ -19,7 +19,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import ConfigError, InputError
 from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
-from cuvee.train.finetuning import ParameterGroup, Scores, merge_lora, prepare_training
+from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import (
     Description,
@@ -214,24 +214,18 @@ class ClassifierRows:
         """Validation rows."""
         return len(self._held_out)
 
-    def log_p(self, rows: NDArray[np.int64]) -> torch.Tensor:
+    def log_p(self, rows: Codes) -> torch.Tensor:
         """Log probability of each row's label, shape (b,)."""
-        return self._log_p(self.scores(rows, held_out=False))
+        return self._log_p([self._tokens[i] for i in rows], self._truth[rows])
 
-    def scores(self, rows: NDArray[np.int64], *, held_out: bool) -> Scores:
-        """Scores of all labels, one line a row."""
-        tokens, truth = (self._held_out, self._held_out_truth) if held_out else (self._tokens, self._truth)
-        logits = self._classifier.logits([tokens[i] for i in rows])
-        return Scores(logits=logits, truth=truth[rows], weights=torch.ones(len(rows), device=self.device))
-
-    @staticmethod
-    def _log_p(scores: Scores) -> torch.Tensor:
-        return -torch.nn.functional.cross_entropy(scores.logits, scores.truth, reduction="none")
+    def _log_p(self, tokens: Sequence[Sequence[int]], truth: torch.Tensor) -> torch.Tensor:
+        return -torch.nn.functional.cross_entropy(self._classifier.logits(tokens), truth, reduction="none")
 
     def validate(self) -> float:
         """Mean log probability of the validation rows' labels."""
-        parts = [np.arange(i, min(i + _PREDICT_BATCH, self.held_out)) for i in range(0, self.held_out, _PREDICT_BATCH)]
-        return float(torch.cat([self._log_p(self.scores(part, held_out=True)) for part in parts]).cpu().double().mean())
+        parts = [slice(start, start + _PREDICT_BATCH) for start in range(0, self.held_out, _PREDICT_BATCH)]
+        found = [self._log_p(self._held_out[part], self._held_out_truth[part]) for part in parts]
+        return float(torch.cat(found).cpu().double().mean())
 
 
 def _build_head(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:

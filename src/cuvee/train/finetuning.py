@@ -64,26 +64,10 @@ class ParameterGroup:
     clipped: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """What a softmax is taken of, with its graph: one line a row, or a token of it.
-
-    Attributes:
-        logits: shape (m, k); minus infinity where a target is not to choose.
-        truth: column of each line's target, shape (m,).
-        weights: of each line in its row's log probability, shape (m,).
-    """
-
-    logits: torch.Tensor
-    truth: torch.Tensor
-    weights: torch.Tensor
-
-
 class Trainable(Protocol):
     """A model with the rows it is trained on: what the loop needs to know of either.
 
-    ``log_p`` and ``scores`` take places of rows, and give tensors with their graph. Where rows of a batch depend on
-    each other (in-batch negatives), train with ``accumulate`` 1.
+    Where rows of a batch depend on each other (in-batch negatives), train with ``accumulate`` 1.
     """
 
     @property
@@ -99,14 +83,11 @@ class Trainable(Protocol):
         """The parameters that are trained; those of a group that need no gradient are left out."""
 
     def log_p(self, rows: Rows) -> torch.Tensor:
-        """Log probability of the target of each kept row in ``rows``, shape (b,)."""
+        """Log probability of the target of each kept row in ``rows``, shape (b,), with its graph."""
 
     @property
     def held_out(self) -> int:
         """Real validation rows; 0 where there are none."""
-
-    def scores(self, rows: Rows, *, held_out: bool) -> Scores:
-        """What the log probabilities of training rows, or of real validation rows, are made of."""
 
     def validate(self) -> float:
         """Score of the model on the real validation rows, where there are any; higher is better."""

@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
-from cuvee.fingerprint import derive_rng, derive_seed, hash_value
+from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
 from cuvee.train.finetuning import (
     Rows,
     Schedule,
-    Scores,
     Trainable,
     build_optimizer,
     cut_rows,
@@ -39,7 +38,7 @@ from cuvee.train.finetuning import (
     restore_random_state,
 )
 from cuvee.train.settings import Precision, Progress, TrainSettings, given
-from cuvee.train.weighting import PreparedLoss, mark_synthetic
+from cuvee.train.weighting import PreparedLoss
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _CLIP = 1.0  # largest norm of a gradient
@@ -53,7 +52,6 @@ def train_loop(
     loss: PreparedLoss,
     schedule: Schedule,
     *,
-    synthetic: NDArray[np.bool_] | None = None,
     progress: Progress | None = None,
     folder: Path | None = None,
 ) -> LoopResult:
@@ -67,23 +65,20 @@ def train_loop(
         model: what to train.
         loss: of the kept rows.
         schedule: steps, batches, seed.
-        synthetic: marks the synthetic rows among the kept ones, shape (kept,); for losses that need gradients.
         progress: called after each step.
         folder: of checkpoints; one of this very training is taken up. The caller deletes it when it is of no more
             use.
 
     Raises:
         TrainingError: out of memory, a loss that is not finite, or a checkpoint of another training.
-        ConfigError: patience, or a loss that needs gradients, without real validation rows.
+        ConfigError: patience without real validation rows.
     """
     if schedule.patience is not None and model.held_out == 0:
         raise ConfigError(f"patience is {schedule.patience}, but there are no validation rows; give some or leave it")
-    if loss.needs_gradients and model.held_out == 0:
-        raise ConfigError("the loss compares gradients with real validation rows, and there are none; give some")
     remedy = f"lower batch_size (now {schedule.batch_size}) or max_length, raise accumulate, or set device: cpu"
     seed = derive_seed(schedule.seed, "train", "dropout")
     with explain_memory(model.device, remedy), own_random_stream(model.device, seed):
-        run = _Run(model, loss, schedule, synthetic)
+        run = _Run(model, loss, schedule)
         every = schedule.checkpoint_every or max(1, schedule.steps // _EVALUATIONS)
         if folder is not None:
             run.take_up(folder)
@@ -129,7 +124,7 @@ def fine_tune(
         # how often a checkpoint is written does not change what is trained
         key=hash_value([corpus.fingerprint, held_out, replace(settings, checkpoint_every=None)]),
     )
-    train_loop(rows, loss, schedule, synthetic=mark_synthetic(corpus), progress=progress, folder=folder)
+    train_loop(rows, loss, schedule, progress=progress, folder=folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +147,6 @@ class State:
     step: int = 0
     losses: list[float] = field(default_factory=list)
     anchor: Tensors = field(default_factory=list)
-    agreements: list[tuple[int, float]] = field(default_factory=list)
-    steepest: float = 0.0
     best: Tensors = field(default_factory=list)
     best_score: float = -math.inf
     best_step: int = 0
@@ -163,11 +156,8 @@ class State:
 class _Run:
     """A training under way: all that changes from step to step."""
 
-    def __init__(
-        self, model: Trainable, loss: PreparedLoss, schedule: Schedule, synthetic: NDArray[np.bool_] | None
-    ) -> None:
+    def __init__(self, model: Trainable, loss: PreparedLoss, schedule: Schedule) -> None:
         self._model, self._loss, self._schedule = model, loss, schedule
-        self._synthetic = synthetic
         self._batches = draw_batches(loss.phases, schedule)
         self._starts = phase_starts(loss.phases, schedule.steps)
         self._names = [name for name, p in model.module.named_parameters() if p.requires_grad]
@@ -198,8 +188,6 @@ class _Run:
             self.state.anchor = [p.detach().clone() for p in self._trained]
         self._optimizer.zero_grad(set_to_none=True)
         value = self._add_gradients(rows)
-        if self._loss.needs_gradients:
-            self._observe(rows)
         if pull > 0:
             self._pull_back(pull)
         torch.nn.utils.clip_grad_norm_(self._clipped, _CLIP)
@@ -254,24 +242,6 @@ class _Run:
         raise TrainingError(
             f"the loss is {value} at step {step} of {self._schedule.steps}; lower learning_rate (now {rate:g})"
         )
-
-    def _observe(self, rows: Rows) -> None:
-        """Tell the loss whether the batch's synthetic rows agree with some of the real validation rows."""
-        made = rows[self._synthetic[rows]] if self._synthetic is not None else rows[:0]
-        if not len(made):
-            return
-        size = min(self._schedule.batch_size, self._model.held_out)
-        rng = derive_rng(self._schedule.seed, "train", "agreement", self.state.step)
-        real = np.sort(rng.choice(self._model.held_out, size=size, replace=False))
-        self._model.module.eval()  # dropout would hide the agreement, and move the random stream
-        with self._autocast():
-            cosine, norm = compare_gradients(self._model, self._trained, made, real, pieces=self._schedule.accumulate)
-        self._model.module.train()
-        # where the real rows are learnt by now, the direction of what is left of their gradient is chance
-        self.state.steepest = max(self.state.steepest, norm)
-        agreement = cosine * norm / self.state.steepest if self.state.steepest > 0 else 0.0
-        self.state.agreements.append((self.state.step + 1, agreement))  # it speaks of the batch to come
-        self._loss.observe(self.state.step + 1, agreement)
 
     def _pull_back(self, pull: float) -> None:
         """The gradient of pull/2 times the squared distance from where the phase began."""
@@ -330,8 +300,6 @@ class _Run:
         restore_random_state(self._model.device, found.random)
         self.state = state = found.state
         state.anchor, state.best = ([t.to(self._model.device) for t in part] for part in (state.anchor, state.best))
-        for step, agreement in state.agreements:  # the loss is as new: it learns again what it had seen
-            self._loss.observe(step, agreement)
 
 
 def _numbers(log_p: torch.Tensor) -> Floats:
@@ -399,74 +367,3 @@ def copy_all(source: Sequence[torch.Tensor], target: Sequence[torch.nn.Parameter
     with torch.no_grad():
         for value, parameter in zip(source, target, strict=True):
             parameter.copy_(value)
-
-
-def compare_gradients(
-    model: Trainable, parameters: Sequence[torch.nn.Parameter], synthetic: Rows, real: Rows, *, pieces: int = 1
-) -> tuple[float, float]:
-    """Cosine between the centred gradients of synthetic training rows and of real validation rows.
-
-    A row's gradient by its scores is softmax minus one-hot. From it the mean over the rows of its source is taken:
-    what all rows have in common only moves how often each target is said. Any two sources agree about that, even one
-    of permuted labels, and at the beginning it is most of the gradient. For a linear model this is the gradient on
-    centred inputs, as the probe has it.
-
-    Args:
-        model: in eval mode.
-        parameters: that are trained.
-        synthetic: places among the training rows.
-        real: places among the validation rows.
-        pieces: that rows are computed in, one after another, to save memory.
-
-    Returns:
-        The cosine, 0 where one gradient is zero, as that of a single row is; and the norm of the real rows' gradient.
-    """
-    one = _centred_gradient(model, parameters, synthetic, pieces, held_out=False)
-    other = _centred_gradient(model, parameters, real, pieces, held_out=True)
-    norm = float(other.norm())
-    norms = float(one.norm()) * norm
-    return (float(one @ other) / norms if norms > 0 else 0.0), norm
-
-
-def _centred_gradient(
-    model: Trainable, parameters: Sequence[torch.nn.Parameter], rows: Rows, pieces: int, *, held_out: bool
-) -> torch.Tensor:
-    parts = cut_rows(rows, pieces)
-    mean: torch.Tensor | None = None
-    if len(parts) > 1:  # the mean is of all rows, so it has to be known before the first piece
-        with torch.no_grad():
-            seen = [model.scores(part, held_out=held_out) for part in parts]
-        mean = _mean([_residuals(s) for s in seen], [s.weights for s in seen])
-        del seen
-    total: torch.Tensor | None = None
-    for part in parts:
-        scores = model.scores(part, held_out=held_out)
-        residuals = _residuals(scores)
-        centre = _mean([residuals], [scores.weights]) if mean is None else mean
-        logits = scores.logits.float()
-        known = torch.isfinite(logits)  # a masked score has no gradient
-        pull = torch.where(known, residuals - scores.weights[:, None] * centre, 0.0)
-        surrogate = (torch.where(known, logits, 0.0) * pull).sum()
-        found = _flatten(parameters, torch.autograd.grad(surrogate, parameters, allow_unused=True))
-        total = found if total is None else total + found
-    assert total is not None  # there are rows
-    return total
-
-
-@torch.no_grad()
-def _residuals(scores: Scores) -> torch.Tensor:
-    """Weighted softmax minus one-hot, shape (m, k)."""
-    out = torch.softmax(scores.logits.float(), dim=1)
-    out[torch.arange(len(out), device=out.device), scores.truth] -= 1.0
-    out *= scores.weights[:, None]
-    return out
-
-
-def _mean(residuals: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    total = torch.stack([part.sum(dim=0) for part in residuals]).sum(dim=0)
-    return total / torch.cat(list(weights)).sum()
-
-
-def _flatten(parameters: Sequence[torch.nn.Parameter], parts: Sequence[torch.Tensor | None]) -> torch.Tensor:
-    filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, parts, strict=True)]
-    return torch.cat([g.float().ravel() for g in filled])

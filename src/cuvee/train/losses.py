@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuvee.errors import ConfigError
 from cuvee.registry import Kind, resolve_name
@@ -20,9 +19,8 @@ from cuvee.train.checkers import (
     SourceWeight,
 )
 from cuvee.train.settings import TrainSettings
-from cuvee.train.weighting import Floats, Loss, OwnLoss, Phase, PreparedLoss, TrainingRows, WeightedRows, name_failure
+from cuvee.train.weighting import Loss, OwnLoss, Phase, PreparedLoss, TrainingRows, WeightedRows, name_failure
 
-_RATE = 0.1  # change of the weight at a cosine of 1
 LOG_ZERO = -4.0
 """What the reverse cross-entropy takes for log 0 (called A in the paper)."""
 
@@ -56,51 +54,6 @@ class Curriculum:
             return WeightedRows(weights)
         first = Phase(rows=synthetic, share=self.synthetic_share)
         return WeightedRows(weights, (first, Phase(rows=real, share=1 - self.synthetic_share, pull=self.pull)))
-
-
-class OnlineRows(WeightedRows):
-    """Cross-entropy in which the weight of synthetic rows moves from step to step.
-
-    Args:
-        synthetic: marks the rows whose weight moves, shape (n,).
-        floor: least weight.
-    """
-
-    def __init__(self, synthetic: NDArray[np.bool_], floor: float) -> None:
-        super().__init__(np.ones(len(synthetic)))
-        self._synthetic, self._floor = synthetic, floor
-        self._share = float(synthetic.mean()) if len(synthetic) else 0.0
-        self.needs_gradients = self._share > 0
-        self.present = 1.0
-
-    def relative(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """Each row's present weight over the present mean weight of all rows, shape (b,)."""
-        del log_p
-        mean = 1.0 + self._share * (self.present - 1.0)
-        out: Floats = np.where(self._synthetic[rows], self.present, 1.0) / mean
-        return out
-
-    def observe(self, step: int, agreement: float) -> None:
-        """Move the weight by a tenth of the cosine, within the floor and 1; the same at every ``step``."""
-        del step
-        self.present = min(1.0, max(self._floor, self.present + _RATE * agreement))
-
-
-@dataclass(frozen=True, slots=True)
-class OnlineSourceWeight:
-    """Synthetic rows start at weight 1 and lose it as long as their gradient opposes that of held-out real rows.
-
-    A step along the synthetic gradient lowers the real loss exactly while the two gradients' product is positive;
-    that product is the derivative of the validation loss by the weight (Ren et al. 2018, arXiv 1803.09050, where
-    each row has a weight). Its cosine (Du et al. 2018, arXiv 1812.02224) is summed over the steps, so the noise of
-    single batches averages out: a source of permuted labels falls to ``floor``, one like the real rows stays near 1.
-    """
-
-    floor: float = 0.0
-
-    def prepare(self, rows: TrainingRows) -> OnlineRows:
-        """Weight 1 for every row, to begin with."""
-        return OnlineRows(rows.synthetic, self.floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +104,6 @@ class SymmetricCrossEntropy:
 LOSSES: Mapping[str, Callable[..., Loss]] = {
     "ce": CrossEntropy,
     "source_weight": SourceWeight,
-    "online_source_weight": OnlineSourceWeight,
     "imp": ImportanceLoss,
     "dimp": DynamicImportanceLoss,
     "curriculum": Curriculum,

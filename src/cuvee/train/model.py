@@ -11,14 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol, TypedDict, Unpack, cast, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cuvee.corpus import Corpus, Task
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
-from cuvee.fingerprint import derive_seed
-from cuvee.probe import encode_targets, stratified_folds
 from cuvee.records import Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.train.losses import build_loss, fill_loss_settings
@@ -47,9 +42,8 @@ from cuvee.train.weighting import (
     weigh_rows,
 )
 
-_HELD_OUT = 4  # one real row in so many is held out where a loss needs validation rows and none are given
 _TWO_LAWS = ("imp", "dimp")
-_NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone", "online_source_weight")
+_NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone")
 _TRAINER = Kind(
     name="trainer", takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder")
 )
@@ -152,7 +146,7 @@ def without_loss(settings: TrainSettings) -> TrainSettings:
     """The same training with loss ``ce``, and none of the settings that belong to a loss."""
     return replace(
         settings, loss="ce", source_weight=None, gamma=None, clip=None, q=None, alpha=None, beta=None, pull=None,
-        synthetic_share=None, floor=None,
+        synthetic_share=None,
     )  # fmt: skip
 
 
@@ -211,75 +205,39 @@ class ReadyRows:
         corpus: the rows that count, in the order of ``loss.weights``.
         loss: prepared for them.
         settings: with the loss's own settings filled in.
-        validation: real rows that are not trained on.
     """
 
     corpus: Corpus
     loss: PreparedLoss
     settings: TrainSettings
-    validation: Corpus | None
 
 
 def make_ready(
-    corpus: Corpus,
-    settings: TrainSettings,
-    *,
-    validation: Corpus | None,
-    encode: Callable[[Sequence[str]], Vectors],
-    judge: Judge | None = None,
+    corpus: Corpus, settings: TrainSettings, *, encode: Callable[[Sequence[str]], Vectors], judge: Judge | None = None,
     progress: Progress | None = None,
-) -> ReadyRows:
+) -> ReadyRows:  # fmt: skip
     """Prepare the loss, and drop the rows that do not count.
 
-    A loss that compares gradients with those of real validation rows takes a quarter of the real rows for it, by
-    group and stratified by label, where ``validation`` is None; these are then not trained on. The corpus's own
-    weights of rows count on top of those of the loss; rows of weight 0 are dropped first. ``progress`` hears how
-    checkers of labels are fitted, as often as there is one more.
+    The corpus's own weights of rows count on top of those of the loss; rows of weight 0 are dropped first.
+    ``progress`` hears how checkers of labels are fitted, as often as there is one more.
 
     Raises:
-        TrainingError: no rows that count, one label only, or no real rows to hold out.
+        TrainingError: no rows that count, or one label only.
         ConfigError: the loss does not fit its settings or the task.
     """
     loss = build_loss(settings)
     corpus = corpus if (corpus.weights > 0).all() else corpus.keep(corpus.weights > 0)
-
-    def prepare(corpus: Corpus, validation: Corpus | None) -> PreparedLoss:
-        rows = TrainingRows(
-            corpus=corpus, synthetic=mark_synthetic(corpus), validation=validation, encode=encode,
-            seed=settings.seed, judge=judge,
-        )  # fmt: skip
-        return loss.prepare(rows if progress is None else replace(rows, heard=progress))
-
-    prepared = prepare(corpus, validation)
-    if prepared.needs_gradients and validation is None:
-        held = _hold_out(corpus, settings)
-        validation, corpus = corpus.keep(held), corpus.keep(~held)
-        prepared = prepare(corpus, validation)
+    rows = TrainingRows(
+        corpus=corpus, synthetic=mark_synthetic(corpus), encode=encode, seed=settings.seed, judge=judge
+    )  # fmt: skip
+    prepared = loss.prepare(rows if progress is None else replace(rows, heard=progress))
     kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
     if len(kept) == 0:
         raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")
     if corpus.task == "classification" and len(kept.labels) < 2:
         raise TrainingError(f"training rows of one label only ({kept.labels[0]!r}); give rows of at least two")
-    filled = fill_loss_settings(settings, prepared)
     weighed = weigh_rows(prepared, corpus.weights)
-    return ReadyRows(corpus=kept, loss=weighed, settings=filled, validation=validation)
-
-
-def _hold_out(corpus: Corpus, settings: TrainSettings) -> NDArray[np.bool_]:
-    real = np.flatnonzero(~mark_synthetic(corpus))
-    targets, groups = corpus.targets, corpus.groups
-    labelled = corpus.task == "classification"
-    _, codes = encode_targets([targets[i] if labelled else "" for i in real], None)
-    own = [groups[i] for i in real]
-    if len(set(own)) < 2:
-        raise TrainingError(
-            f"loss {settings.loss!r} holds out a quarter of the real rows, and there are {len(real)} of "
-            f"{len(set(own))} groups; give more, or validation rows"
-        )
-    folds = stratified_folds(codes, own, _HELD_OUT, derive_seed(settings.seed, "held-out"))
-    held = np.zeros(len(corpus), dtype=np.bool_)
-    held[real[folds == 0]] = True
-    return held
+    return ReadyRows(corpus=kept, loss=weighed, settings=fill_loss_settings(settings, prepared))
 
 
 class WholeProgress:
@@ -354,8 +312,7 @@ def train_model(
         encoder: what the probe's and the checkers' vectors come from (by default all-MiniLM-L6-v2); fine-tuning
             starts from ``settings.model`` instead.
         settings: trainer, loss, steps and seed and more in one value; give it instead of these.
-        validation: real rows that are never trained on: for early stopping, and for the loss that compares
-            gradients with theirs.
+        validation: real rows that are never trained on: for early stopping.
         progress: called as training goes on; the steps of checkers that a loss tunes or fits first count too.
         folder: where checkpoints go, every ``checkpoint_every`` steps (by default a tenth of all); None keeps none.
 
@@ -382,14 +339,14 @@ def train_model(
     whole = None if progress is None else WholeProgress(progress, _count_steps(chosen))
     tune = None if whole is None else whole.tune
     judge = TuningJudge(chosen, tune) if chosen.trainer in _JUDGES else None
-    ready = make_ready(corpus, chosen, validation=validation, encode=encode, judge=judge, progress=tune)
+    ready = make_ready(corpus, chosen, encode=encode, judge=judge, progress=tune)
     with nullcontext() if chosen.trainer in TRAINERS else name_failure("trainer", chosen.trainer):
         return train(
             ready.corpus,
             ready.loss,
             ready.settings,
             encoder=encoder,
-            validation=ready.validation,
+            validation=validation,
             progress=None if whole is None else whole.train,
             folder=folder,
         )

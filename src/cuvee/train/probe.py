@@ -24,7 +24,7 @@ from cuvee.train.settings import (
     read_layer,
     write_description,
 )
-from cuvee.train.weighting import PreparedLoss, mark_synthetic
+from cuvee.train.weighting import PreparedLoss
 
 _WEIGHTS_FILE = "probe.npz"
 
@@ -98,17 +98,15 @@ def train_probe(
     """
     if folder is not None:
         raise ConfigError(f"folder is {str(folder)!r}, but trainer 'probe' writes no checkpoints; leave it out")
+    del validation  # a probe stops at no row of it
     filled = fill_settings("probe", settings)
     steps = given(filled.steps)
     used = encoder or load_encoder()
     vectors = used.encode(corpus.texts)
-    held_out = None
-    if loss.needs_gradients and validation is not None:
-        held_out = used.encode(validation.texts), validation.targets
     descent = Descent(
         steps=steps, batch=given(filled.batch_size), learning_rate=given(filled.learning_rate), seed=settings.seed
     )
-    model = fit_objective(vectors, corpus.targets, loss, descent, synthetic=mark_synthetic(corpus), validation=held_out)
+    model = fit_objective(vectors, corpus.targets, loss, descent)
     if progress is not None:
         columns = [model.labels.index(t) for t in corpus.targets]
         log_p = model.log_proba(vectors)[np.arange(len(columns)), columns]

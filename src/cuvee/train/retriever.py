@@ -24,7 +24,7 @@ from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
 from cuvee.records import Vectors
-from cuvee.train.finetuning import ParameterGroup, Scores, merge_lora, prepare_training
+from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import Description, Progress, TrainSettings, fill_settings, given, write_description
 from cuvee.train.weighting import Judgement, PreparedLoss
@@ -220,13 +220,11 @@ class RetrieverRows:
         return len(self._held_out.queries)
 
     def log_p(self, rows: Codes) -> torch.Tensor:
-        """Log softmax over the distinct passages of the batch at each row's own, shape (b,)."""
-        scores = self.scores(rows, held_out=False)
-        return -torch.nn.functional.cross_entropy(scores.logits, scores.truth, reduction="none")
+        """Log softmax over the distinct passages of the batch at each row's own, shape (b,).
 
-    def scores(self, rows: Codes, *, held_out: bool) -> Scores:
-        """Cosines over the temperature with the distinct passages of the batch, one line a row."""
-        pairs = self._held_out if held_out else self._pairs
+        Its scores are cosines over the temperature, one line a row.
+        """
+        pairs = self._pairs
         columns, own = pairs.columns(rows)
         queries = self._model.embed([pairs.queries[i] for i in rows], "query")
         passages = self._model.embed([pairs.passages[i] for i in columns], "passage")
@@ -234,8 +232,7 @@ class RetrieverRows:
         with torch.autocast(self.device.type, enabled=False):
             cosines = queries @ passages.T / self._model.temperature
         logits = cosines.masked_fill(torch.from_numpy(pairs.others(rows, columns, own)).to(self.device), -torch.inf)
-        truth = torch.from_numpy(own).to(self.device)
-        return Scores(logits=logits, truth=truth, weights=torch.ones(len(rows), device=self.device))
+        return -torch.nn.functional.cross_entropy(logits, torch.from_numpy(own).to(self.device), reduction="none")
 
     def validate(self) -> float:
         """Mean log softmax of the validation rows over all their passages, shape ()."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,7 @@ from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.inputs import bounded_memory, explain_damage, first_line, show_value
 from cuvee.records import Vectors
-
-if TYPE_CHECKING:  # losses read the settings
-    from cuvee.train.weighting import PreparedLoss
+from cuvee.train.weighting import PreparedLoss
 
 Progress = Callable[[int, int, float], None]
 """Called with (steps done, all steps, loss so far)."""
@@ -39,7 +37,6 @@ _RULES: Sequence[tuple[Sequence[str], Callable[[Any], bool], str]] = (
     (("alpha", "beta", "pull"), lambda v: bool(np.isfinite(v) and v >= 0), "a finite number of at least 0"),
     (("q",), lambda v: 0 < v <= 1, "above 0, at most 1"),
     (("synthetic_share",), lambda v: 0 < v < 1, "above 0 and below 1"),
-    (("floor",), lambda v: 0 <= v <= 1, "from 0 to 1"),
 )
 _OF_FINE_TUNING = (
     "head_learning_rate", "max_length", "model", "device", "lora_rank", "lora_alpha", "accumulate", "checkpoint_every",
@@ -77,7 +74,6 @@ class TrainSettings:
         alpha, beta: parts of the cross-entropy and of the reverse one (``sce``).
         pull: strength of the pull towards the synthetic phase's end (``curriculum``).
         synthetic_share: fraction of the steps that the synthetic phase takes (``curriculum``).
-        floor: least weight of the synthetic source (``online_source_weight``).
         lora_rank, lora_alpha: of low-rank adapters; None trains all parameters.
         accumulate: pieces that a step's batch is computed in, to save memory.
         checkpoint_every: steps between checkpoints.
@@ -110,7 +106,6 @@ class TrainSettings:
     beta: float | None = None
     pull: float | None = None
     synthetic_share: float | None = None
-    floor: float | None = None
     lora_rank: int | None = None
     lora_alpha: float | None = None
     accumulate: int | None = None

@@ -85,7 +85,6 @@ class TrainingRows:
         corpus: all rows, real and synthetic; its ``weights``, above 0, are multiplied with those of the loss
             afterwards, and are for the loss to heed in what it fits itself.
         synthetic: shape (n,), marks the synthetic rows.
-        validation: real rows held out, never trained on; None where there are none.
         encode: texts to sentence vectors, for checkers of labels; called only by losses that need vectors.
         seed: of the training draw.
         judge: the checker where there are no labels; None where the trainer has none.
@@ -94,7 +93,6 @@ class TrainingRows:
 
     corpus: Corpus
     synthetic: NDArray[np.bool_]
-    validation: Corpus | None
     encode: Callable[[Sequence[str]], Vectors]
     seed: int
     judge: Judge | None = None
@@ -116,10 +114,6 @@ class PreparedLoss(Protocol):
     def phases(self) -> tuple[Phase, ...]:
         """One by default: all kept rows, share 1."""
 
-    @property
-    def needs_gradients(self) -> bool:
-        """Whether ``observe`` wants the cosine of gradients."""
-
     def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """Derivative of each row's loss by its log p, shape (b,): -1 is plain cross-entropy.
 
@@ -133,14 +127,6 @@ class PreparedLoss(Protocol):
 
     def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """Loss of each row of a batch, shape (b,), for progress only."""
-
-    def observe(self, step: int, agreement: float) -> None:
-        """Take note of the cosine between the gradients of synthetic rows and of real validation rows.
-
-        Both are centred gradients of plain cross-entropy at the same parameters; called before the batch of ``step``
-        where ``needs_gradients``, as often as the trainer can afford. A fine-tuned model's cosine is scaled by the
-        norm of the real rows' gradient over the largest norm so far: what is learnt has little to say.
-        """
 
 
 class Loss(Protocol):
@@ -170,8 +156,6 @@ class WeightedRows:
         slope, value: derivative by log p and loss of each row, shape (b,) -> (b,).
         source_weight: of the synthetic rows, where the loss has chosen it.
     """
-
-    needs_gradients = False
 
     def __init__(
         self, weights: Floats, phases: Sequence[Phase] | None = None, *,
@@ -205,9 +189,6 @@ class WeightedRows:
         out: Floats = self.relative(rows, log_p) * self.value(log_p)
         return out
 
-    def observe(self, step: int, agreement: float) -> None:
-        """Takes no notice."""
-
 
 class AdjustedLoss:
     """A prepared loss with phases or weights in place of its own; all else is as the loss has it.
@@ -221,7 +202,7 @@ class AdjustedLoss:
         self, loss: PreparedLoss, *, phases: tuple[Phase, ...] | None = None, weights: Floats | None = None
     ) -> None:
         self._loss = loss
-        self.kept, self.needs_gradients = loss.kept, loss.needs_gradients
+        self.kept = loss.kept
         self.phases = loss.phases if phases is None else phases
         self.weights: Floats = loss.weights if weights is None else weights
 
@@ -232,10 +213,6 @@ class AdjustedLoss:
     def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """As the loss has them."""
         return self._loss.values(rows, log_p)
-
-    def observe(self, step: int, agreement: float) -> None:
-        """Told to the loss."""
-        self._loss.observe(step, agreement)
 
 
 class RowWeightedLoss(AdjustedLoss):
@@ -362,11 +339,6 @@ class OwnRows(AdjustedLoss):
         """As the loss has them, once their shape is checked."""
         with name_failure("loss", self._name):
             return self._checked("values", super().values(rows, log_p), log_p)
-
-    def observe(self, step: int, agreement: float) -> None:
-        """Told to the loss."""
-        with name_failure("loss", self._name):
-            super().observe(step, agreement)
 
     def _checked(self, what: str, found: Floats, log_p: Floats) -> Floats:
         numbers = np.asarray(found, dtype=np.float64)
