@@ -27,7 +27,7 @@ from cuvee.similarity import (
 )
 from cuvee.similarity.backends import TorchBackend, choose_backend
 from cuvee.similarity.neighbours import _bounding_rows
-from cuvee.similarity.tiles import _add_tiles, _TilePass
+from cuvee.similarity.tiles import TilePass, symmetric_tiles
 
 TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -124,7 +124,7 @@ def test_the_torch_backend_gives_what_numpy_gives():
     unit, bins = clustered(500), np.sort(jackknife_bins([str(i % 40) for i in range(500)]))
     kernels = [Exponential(0.1), Laplacian(0.5), Polynomial(), Rbf(0.7), Exponential(0.05)]
     backend = TorchBackend(unit, None, Compute(), "cpu")
-    sums, index, cosine = _add_tiles(_TilePass(backend, kernels, bins, True, 128), np.float32, None)
+    sums, index, cosine = TilePass(backend, kernels, bins).add(symmetric_tiles(500, 128), 500, np.float32)
     expected = pairwise_pass(unit, kernels, bins=bins, tile=128)
     for found, one in zip(sums, expected.sums, strict=True):
         np.testing.assert_allclose(found, one.by_bin, rtol=1e-4, atol=1e-5)

@@ -41,13 +41,12 @@ def measure_label_distance(subject: Subject) -> Estimate | None:
     ours = count_by_bin(np.array([labels[t] for t in subject.corpus.targets]), subject.bins, len(labels))
     theirs = count_by_bin(np.array([labels[t] for t in subject.real.targets]), subject.against_bins, len(labels))
     p, q = ours.sum(axis=0), theirs.sum(axis=0)
-    return _at_least_zero(
-        estimate_two_samples(
-            subject,
-            float(_total_variation(p, q)),
-            lambda: (_total_variation(p - ours, q), _total_variation(p, q - theirs)),
-            {"labels": len(labels), "against_rows": len(subject.real)},
-        )
+    return estimate_two_samples(
+        subject,
+        float(_total_variation(p, q)),
+        lambda: (_total_variation(p - ours, q), _total_variation(p, q - theirs)),
+        {"labels": len(labels), "against_rows": len(subject.real)},
+        bounds=(0.0, np.inf),
     )
 
 
@@ -67,22 +66,19 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
         if _wasserstein(p, q) > 0:
             return None
         scale = 1.0
-    return _at_least_zero(
-        estimate_two_samples(
-            subject,
-            float(_wasserstein(p, q)) / scale,
-            lambda: (
-                _wasserstein(p - ours, q) / scale,
-                _wasserstein(p, q - theirs) / _positive(_deviation(q - theirs)),
-            ),
-            {
-                "mean_words": float(p @ np.arange(size) / p.sum()),
-                "real_mean_words": float(q @ np.arange(size) / q.sum()),
-                "real_sd_words": scale,
-                "against_rows": len(subject.real),
-            },
-        )
-    )
+    settings = {
+        "mean_words": float(p @ np.arange(size) / p.sum()), "real_mean_words": float(q @ np.arange(size) / q.sum()),
+        "real_sd_words": scale, "against_rows": len(subject.real),
+    }  # fmt: skip
+    return estimate_two_samples(
+        subject,
+        float(_wasserstein(p, q)) / scale,
+        lambda: (
+            _wasserstein(p - ours, q) / scale, _wasserstein(p, q - theirs) / _positive(_deviation(q - theirs))
+        ),
+        settings,
+        bounds=(0.0, np.inf),
+    )  # fmt: skip
 
 
 def measure_ngram_jsd(subject: Subject) -> Estimate | None:
@@ -178,10 +174,6 @@ class _Deals:
         """Counts of the groups that each row of ``member`` holds."""
         out: Floats = np.asarray(self._counts.T @ member.T).T
         return out
-
-
-def _at_least_zero(estimate: Estimate) -> Estimate:
-    return estimate if estimate.low is None else replace(estimate, low=max(0.0, estimate.low))
 
 
 def _total_variation(p: Floats, q: Floats) -> Floats:

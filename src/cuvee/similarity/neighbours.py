@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cuvee.records import ExampleScores, Vectors
 from cuvee.similarity.backends import Compute, Exponential, Kernel, Matrix, choose_backend, in_order, single_blas_thread
-from cuvee.similarity.tiles import Neighbours, Progress, pairwise_pass, row_sums
+from cuvee.similarity.tiles import Neighbours, Progress, Tile, pairwise_pass, row_sums, symmetric_tiles
 
 _CELLS = 4_000_000  # cosines held at a time
 _PRUNED_TILE = 1024
@@ -92,11 +92,10 @@ def find_near_duplicates(
         return NearDuplicates(distinct[fewer.cluster[place[first]]], threshold)
     n = len(unit)
     short = _bounding_rows(unit)
-    blocks = [slice(s, min(s + _PRUNED_TILE, n)) for s in range(0, n, _PRUNED_TILE)]
-    tiles = [(a, b) for a in range(len(blocks)) for b in range(a, len(blocks))]
+    tiles = symmetric_tiles(n, _PRUNED_TILE)
 
-    def work(pair: tuple[int, int]) -> NDArray[np.int64]:
-        return _links(unit, short, blocks[pair[0]], blocks[pair[1]], threshold)
+    def work(tile: Tile) -> NDArray[np.int64]:
+        return _links(unit, short, tile.rows, tile.columns, threshold)
 
     links: list[NDArray[np.int64]] = [np.zeros((2, 0), dtype=np.int64)]
     for done, found in enumerate(in_order(work, tiles, workers=(compute or Compute()).workers), start=1):
@@ -250,8 +249,8 @@ def _second_pass(unit: Vectors, total: Floats, tau: float, tile: int) -> tuple[F
     nearest, best = np.full(n, -1, dtype=np.int64), np.full(n, -np.inf)
     sums = total.astype(unit.dtype)
 
-    def work(pair: tuple[slice, slice]) -> list[tuple[slice, Floats, Ints, Floats]]:
-        rows, columns = pair
+    def work(tile: Tile) -> list[tuple[slice, Floats, Ints, Floats]]:
+        rows, columns = tile.rows, tile.columns
         cosines = unit[rows] @ unit[columns].T
         kernel = np.exp((cosines - 1.0) / cosines.dtype.type(tau))
         cosines = np.rint(cosines / cosines.dtype.type(_TIE))
@@ -264,7 +263,7 @@ def _second_pass(unit: Vectors, total: Floats, tau: float, tile: int) -> tuple[F
             (columns, *_tile_scores(sums[rows], kernel.T, cosines.T, rows.start)),
         ]
 
-    for parts in in_order(work, _upper(n, tile), workers=Compute().workers):
+    for parts in in_order(work, symmetric_tiles(n, tile), workers=Compute().workers):
         for own, lost, at, found in parts:
             added[own] -= lost
             better = found > best[own]
@@ -278,12 +277,6 @@ def _tile_scores(sums: Vectors, kernel: Vectors, cosines: Vectors, start: int) -
     lost = (kernel / (sums * (sums - kernel))).sum(axis=1, dtype=np.float64)
     at = cosines.argmax(axis=1)
     return lost, at + start, cosines[np.arange(len(at)), at].astype(np.float64)
-
-
-def _upper(n: int, tile: int) -> Iterator[tuple[slice, slice]]:
-    """Row and column slices of every tile of the upper triangle."""
-    blocks = [slice(s, min(s + tile, n)) for s in range(0, n, tile)]
-    return ((a, b) for i, a in enumerate(blocks) for b in blocks[i:])
 
 
 @single_blas_thread()
@@ -322,8 +315,8 @@ def nearest_by_bin(unit: Vectors, bins: Ints, *, rows: Ints | None = None, tile:
     data = unit[order]
     out = np.full((len(unit), count), -np.inf, dtype=unit.dtype)
 
-    def work(pair: tuple[slice, slice]) -> list[tuple[slice, Ints, Vectors]]:
-        first, second = pair
+    def work(tile: Tile) -> list[tuple[slice, Ints, Vectors]]:
+        first, second = tile.rows, tile.columns
         cosines = data[first] @ data[second].T
         if first == second:
             np.fill_diagonal(cosines, -np.inf)
@@ -333,7 +326,7 @@ def nearest_by_bin(unit: Vectors, bins: Ints, *, rows: Ints | None = None, tile:
             (second, *_largest_of_bins(cosines, sorted_bins[first])),
         ]
 
-    for parts in in_order(work, _upper(len(unit), tile), workers=Compute().workers):
+    for parts in in_order(work, symmetric_tiles(len(unit), tile), workers=Compute().workers):
         for own, present, found in parts:
             out[own, present] = np.maximum(out[own, present], found)
     back = np.empty(len(unit), dtype=np.int64)

@@ -6,7 +6,7 @@ are added up in their order, so the result does not depend on the number of thre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,7 @@ from cuvee.similarity.backends import (
 )
 
 Progress = Callable[[int, int], None]
-Found = tuple[Sequence[NDArray[np.floating]], NDArray[np.int64], Matrix]
-"""Sums by bin of each kernel, shape (m, bins); the best column of each sampled row, and its cosine."""
+Ints = NDArray[np.int64]
 _SAMPLED_TILE = 1024
 
 
@@ -102,9 +101,8 @@ def pairwise_pass(
     order = np.argsort(bin_of, kind="stable")  # with bins side by side a tile touches few of them
     is_sorted = bool((np.diff(bin_of) >= 0).all())
     backend = choose_backend(unit, None if is_sorted else order, compute or Compute())
-    sums, index, cosine = _add_tiles(
-        _TilePass(backend, kernels, bin_of[order], nearest, tile or backend.tile), unit.dtype.type, progress
-    )
+    task = TilePass(backend, kernels, bin_of[order], nearest)
+    sums, index, cosine = task.add(symmetric_tiles(n, tile or backend.tile), n, unit.dtype.type, progress)
     back = np.empty(n, dtype=np.int64)
     back[order] = np.arange(n)
     found = tuple(
@@ -116,92 +114,95 @@ def pairwise_pass(
 
 # --- the tiles ---
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """Rows against columns, by their places in a backend; ``own`` are the cells of a row with itself.
+
+    From a mirrored tile the columns get their sums too.
+    """
+
+    rows: slice
+    columns: slice
+    own: tuple[Ints, Ints]
+    mirrored: bool = False
+
+
+def symmetric_tiles(n: int, tile: int) -> list[Tile]:
+    """Every unordered pair of blocks of n rows, block row by block row."""
+    blocks = [slice(start, min(start + tile, n)) for start in range(0, n, tile)]
+    none = np.arange(0)
+    return [
+        Tile(a, b, (none, none), mirrored=True) if a != b else Tile(a, a, (np.arange(a.stop - a.start),) * 2)
+        for i, a in enumerate(blocks)
+        for b in blocks[i:]
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
     """What one block of rows gets from one tile: sums by bin of each kernel, and its best column."""
 
     rows: slice
-    columns: slice
+    bins: slice
     sums: tuple[Matrix, ...]
-    index: NDArray[np.int64] | None
+    index: Ints | None
     cosine: Matrix | None
 
 
-class _Membership:
-    """The bins that a block's rows fall into, as a slice and a 0/1 matrix (rows, bins of the slice)."""
+@dataclass(frozen=True, slots=True)
+class TilePass:
+    """The work on one tile after another. ``bins`` has the bin of each place in the backend."""
 
-    def __init__(self, bins: NDArray[np.int64]) -> None:
-        low, high = int(bins[0]), int(bins[-1])
-        self.columns = slice(low, high + 1)
-        self.indicator = np.zeros((len(bins), high + 1 - low), dtype=np.float32)
-        self.indicator[np.arange(len(bins)), bins - low] = 1.0
+    backend: Backend
+    kernels: Sequence[Kernel]
+    bins: Ints
+    nearest: bool = True
 
+    def add(
+        self, tiles: Sequence[Tile], rows: int, kind: type[np.floating], progress: Progress | None = None
+    ) -> tuple[list[NDArray[np.floating]], Ints, NDArray[np.floating]]:
+        """Sums by bin of each kernel, shape (rows, bins), and the nearest row of each row with its cosine, (rows,)."""
+        shape = (rows, int(self.bins.max(initial=0)) + 1)
+        sums: list[NDArray[np.floating]] = [np.zeros(shape, dtype=kind) for _ in self.kernels]
+        index, cosine = np.full(rows, -1, dtype=np.int64), np.full(rows, -np.inf, dtype=kind)
+        found = in_order(self._work, tiles, workers=self.backend.workers, prepare=self.backend.prepare)
+        for done, parts in enumerate(found, start=1):
+            for part in parts:
+                for total, values in zip(sums, part.sums, strict=True):
+                    total[part.rows, part.bins] += values
+                if part.index is not None and part.cosine is not None:
+                    better = part.cosine > cosine[part.rows]
+                    index[part.rows] = np.where(better, part.index, index[part.rows])
+                    cosine[part.rows] = np.where(better, part.cosine, cosine[part.rows])
+            if progress is not None:
+                progress(done, len(tiles))
+        return sums, index, cosine
 
-class _TilePass:
-    """The tiles of the upper triangle, block row by block row, and the work on one of them."""
+    def _work(self, tile: Tile) -> list[_Part]:
+        """The parts of one tile: of its rows and, if it is mirrored, of its columns."""
+        cosines = self.backend.cosines(tile.rows, tile.columns)
+        if len(tile.own[0]):
+            self.backend.set_cells(cosines, *tile.own, 1.0)
+        values = evaluate_kernels(self.kernels, cosines, self.backend.ops)
+        if len(tile.own[0]) and self.nearest:
+            self.backend.set_cells(cosines, *tile.own, -np.inf)
+        parts = [self._part(tile.rows, tile.columns, values, cosines, transposed=False)]
+        if tile.mirrored:
+            parts.append(self._part(tile.columns, tile.rows, values, cosines, transposed=True))
+        return parts
 
-    def __init__(
-        self,
-        backend: Backend,
-        kernels: Sequence[Kernel],
-        bins: NDArray[np.int64],
-        nearest: bool,
-        tile: int,
-    ) -> None:
-        self.backend, self._kernels, self._nearest = backend, kernels, nearest
-        self.bins = int(bins.max(initial=0)) + 1
-        self.kernels = len(kernels)
-        self.blocks = [slice(s, min(s + tile, len(bins))) for s in range(0, len(bins), tile)]
-        self._members = [_Membership(bins[block]) for block in self.blocks]
-
-    def tiles(self) -> Iterator[tuple[int, int]]:
-        """Every unordered pair of blocks."""
-        count = len(self.blocks)
-        return ((a, b) for a in range(count) for b in range(a, count))
-
-    def work(self, pair: tuple[int, int]) -> list[_Part]:
-        """The parts of one tile: of its rows and, off the diagonal, of its columns."""
-        a, b = pair
-        cosines = self.backend.cosines(self.blocks[a], self.blocks[b])
-        own = np.arange(self.blocks[a].stop - self.blocks[a].start)
-        if a == b:
-            self.backend.set_cells(cosines, own, own, 1.0)
-        tiles = evaluate_kernels(self._kernels, cosines, self.backend.ops)
-        if a == b and self._nearest:
-            self.backend.set_cells(cosines, own, own, -np.inf)
-        parts = [self._part(a, b, tiles, cosines, transposed=False)]
-        return parts if a == b else [*parts, self._part(b, a, tiles, cosines, transposed=True)]
-
-    def _part(self, rows: int, columns: int, tiles: Sequence[Matrix], cosines: Matrix, *, transposed: bool) -> _Part:
-        members = self._members[columns]
-        sums = tuple(self.backend.sums(t, members.indicator, transposed=transposed) for t in tiles)
+    def _part(
+        self, rows: slice, columns: slice, values: Sequence[Matrix], cosines: Matrix, *, transposed: bool
+    ) -> _Part:
+        bins = self.bins[columns]
+        low, high = int(bins.min()), int(bins.max()) + 1
+        indicator = np.zeros((len(bins), high - low), dtype=np.float32)
+        indicator[np.arange(len(bins)), bins - low] = 1.0
+        sums = tuple(self.backend.sums(v, indicator, transposed=transposed) for v in values)
         index = cosine = None
-        if self._nearest:
+        if self.nearest:
             index, cosine = self.backend.largest(cosines, transposed=transposed)
-            index = index + self.blocks[columns].start
-        return _Part(self.blocks[rows], members.columns, sums, index, cosine)
-
-
-def _add_tiles(
-    task: _TilePass, kind: type[np.float32], progress: Progress | None
-) -> tuple[list[Matrix], NDArray[np.int64], Matrix]:
-    """Sums by bin of each kernel, shape (n, bins), and the nearest row of each row with its cosine, shape (n,)."""
-    n = task.blocks[-1].stop if task.blocks else 0
-    sums = [np.zeros((n, task.bins), dtype=kind) for _ in range(task.kernels)]
-    index = np.full(n, -1, dtype=np.int64)
-    cosine = np.full(n, -np.inf, dtype=kind)
-    count = len(task.blocks) * (len(task.blocks) + 1) // 2
-    found = in_order(task.work, task.tiles(), workers=task.backend.workers, prepare=task.backend.prepare)
-    for done, parts in enumerate(found, start=1):
-        for part in parts:
-            for total, values in zip(sums, part.sums, strict=True):
-                total[part.rows, part.columns] += values
-            if part.index is not None and part.cosine is not None:
-                better = part.cosine > cosine[part.rows]
-                index[part.rows] = np.where(better, part.index, index[part.rows])
-                cosine[part.rows] = np.where(better, part.cosine, cosine[part.rows])
-        if progress is not None:
-            progress(done, count)
-    return sums, index, cosine
+            index = index + columns.start
+        return _Part(rows, slice(low, high), sums, index, cosine)
 
 
 # --- a sample of rows against all ---
@@ -240,44 +241,14 @@ def sampled_pass(
     """
     n, m = len(unit), len(rows)
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else bins
-    count = int(bin_of.max(initial=0)) + 1
     # the sample stands before the rows: one list of rows, so that any backend multiplies slices of it
-    backend = choose_backend(unit, np.concatenate([rows, np.arange(n)]), compute or Compute())
-
-    def work(block: slice) -> Found:
-        return _one_block(backend, kernels, rows, block, bin_of[block], count)
-
-    blocks = [slice(s, min(s + _SAMPLED_TILE, n)) for s in range(0, n, _SAMPLED_TILE)]
-    sums = [np.zeros((m, count)) for _ in kernels]
-    index, cosine = np.full(m, -1, dtype=np.int64), np.full(m, -np.inf, dtype=np.float32)
-    parts_of = in_order(work, blocks, workers=backend.workers, prepare=backend.prepare)
-    for done, (parts, at, best) in enumerate(parts_of, start=1):
-        for total, part in zip(sums, parts, strict=True):
-            total += part
-        better = best > cosine
-        index, cosine = np.where(better, at, index), np.where(better, best, cosine)
-        if progress is not None:
-            progress(done, len(blocks))
+    order = np.concatenate([rows, np.arange(n)])
+    task = TilePass(choose_backend(unit, order, compute or Compute()), kernels, bin_of[order])
+    tiles = []
+    for start in range(0, n, _SAMPLED_TILE):
+        own = np.flatnonzero((rows >= start) & (rows < start + _SAMPLED_TILE))
+        columns = slice(m + start, m + min(start + _SAMPLED_TILE, n))
+        tiles.append(Tile(slice(0, m), columns, (own, rows[own] - start)))
+    sums, index, cosine = task.add(tiles, m, np.float64, progress)
     found = tuple(RowSums(by_bin.sum(axis=1), by_bin.astype(np.float32)) for by_bin in sums)
-    return PairwisePass(found, Neighbours(index, cosine))
-
-
-def _one_block(
-    backend: Backend,
-    kernels: Sequence[Kernel],
-    rows: NDArray[np.int64],
-    block: slice,
-    bins: NDArray[np.int64],
-    count: int,
-) -> Found:
-    """Sums by bin of the sampled rows over one block of all rows, and their best column of it."""
-    m = len(rows)
-    cosines = backend.cosines(slice(0, m), slice(m + block.start, m + block.stop))
-    own = np.flatnonzero((rows >= block.start) & (rows < block.stop))
-    backend.set_cells(cosines, own, rows[own] - block.start, 1.0)
-    tiles = evaluate_kernels(kernels, cosines, backend.ops)
-    indicator = np.eye(count, dtype=np.float32)[bins]
-    sums = [backend.sums(t, indicator, transposed=False) for t in tiles]
-    backend.set_cells(cosines, own, rows[own] - block.start, -np.inf)
-    index, cosine = backend.largest(cosines, transposed=False)
-    return sums, index + block.start, cosine
+    return PairwisePass(found, Neighbours(np.where(index >= 0, index - m, -1), cosine.astype(np.float32)))
