@@ -396,7 +396,7 @@ def test_damaged_saved_numbers_are_one_line(tmp_path, capsys, content, told):
 
 @pytest.mark.parametrize("content", ["{{ text }}".encode("utf-16"), b"caf\xe9", b"x" * 2**21])
 def test_damaged_prompts_are_one_line(tmp_path, content):
-    from cuvee.generate.templates import load_prompts
+    from cuvee.generate.prompts import load_prompts
 
     (tmp_path / "label_chat_user.jinja").write_bytes(content)
     with pytest.raises(ConfigError, match=r"label_chat_user\.jinja"):

@@ -16,7 +16,7 @@ from cuvee.corpus import Corpus, load_corpus, load_vectors
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, CuveeError, InputError, TrainingError
 from cuvee.execute import Terms, open_executor
-from cuvee.generate.templates import load_prompts
+from cuvee.generate.prompts import load_prompts
 from cuvee.registry import Kind, resolve_name
 
 OWN = """

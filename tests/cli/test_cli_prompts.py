@@ -5,8 +5,8 @@ import json
 import pytest
 
 from command_line import call, refused
-from cuvee.generate.strata import KINDS
-from cuvee.generate.templates import BUILT_IN, load_prompts
+from cuvee.generate.parsing import KINDS
+from cuvee.generate.prompts import BUILT_IN, load_prompts
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.generate import Sampling
 from cuvee.generate.dials import TopicsDial, texts_by_label, topics_from_words
+from cuvee.generate.dials.contents import characteristic_words, common_words, find_words, weigh_words
 from cuvee.generate.dials.lists import ListPrompt, parse_list, topic_question
-from cuvee.generate.dials.words import characteristic_words, common_words, find_words, weigh_words
 
 
 def ask_for_topics(label, describe, count, within=(), **given):

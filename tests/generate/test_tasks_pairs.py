@@ -9,9 +9,8 @@ from jsonschema import Draft202012Validator
 
 from cuvee.generate.calls import Answer, Sampling
 from cuvee.generate.dials import Slot
-from cuvee.generate.parsing import Demands, find_pair, pair_schema, parse_answer
+from cuvee.generate.parsing import WRITINGS, Demands, find_pair, pair_schema, parse_answer
 from cuvee.generate.prompts import PromptWriter, Wordings
-from cuvee.generate.strata import WRITINGS
 
 QUESTION, INSTRUCTION, STORY = (WRITINGS[kind] for kind in ("question", "instruction", "story"))
 

@@ -18,7 +18,7 @@ from cuvee.generate import (
     generate_corpus,
 )
 from cuvee.generate.dials import BaseThenRefineDial, ExamplesDial, TabooDial
-from cuvee.generate.strata import WRITINGS, choose_kind, find_strata
+from cuvee.generate.parsing import WRITINGS, choose_kind, find_strata
 from cuvee.generate.targets import Target
 from local_llm import write_text
 

@@ -13,9 +13,8 @@ from cuvee.generate import Ledger, ParaphraseDial, Sampling
 from cuvee.generate.calls import Request
 from cuvee.generate.dials import Slot
 from cuvee.generate.dials.slots import Draft
-from cuvee.generate.prompts import PromptWriter
-from cuvee.generate.strata import KINDS, WRITINGS, find_strata
-from cuvee.generate.templates import BUILT_IN, PromptSet, load_prompts
+from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
+from cuvee.generate.prompts import BUILT_IN, PromptSet, PromptWriter, load_prompts
 
 QUESTIONS = Corpus.from_rows(
     [
@@ -234,7 +233,7 @@ def test_sets_of_other_files_can_be_made():
 @pytest.mark.slow  # with the others of its kind
 def test_jinja_is_loaded_with_the_first_prompt_only():
     code = (
-        "import sys, cuvee.generate.templates as t; before = 'jinja2.sandbox' in sys.modules; "
+        "import sys, cuvee.generate.prompts as t; before = 'jinja2.sandbox' in sys.modules; "
         "t.load_prompts().file('paraphrase_chat_user').render({'text': 'x'}); "
         "print(before, 'jinja2.sandbox' in sys.modules)"
     )

@@ -9,8 +9,8 @@ from cuvee.errors import ConfigError
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Sampling
 from cuvee.generate.dials import Slot
+from cuvee.generate.parsing import ANY, KINDS, WRITINGS, choose_kind, find_strata
 from cuvee.generate.prompts import PromptWriter
-from cuvee.generate.strata import ANY, KINDS, WRITINGS, choose_kind, find_strata
 
 PASSAGES = Corpus.from_rows(
     [{"text": f"query {i}", "target": f"passage {i // 2}"} for i in range(6)], task="retrieval"

@@ -33,11 +33,10 @@ from cuvee.generate import (
 from cuvee.generate.calls import Api
 from cuvee.generate.dials.slots import Slot, slot_key
 from cuvee.generate.ledger import check_ledger
+from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
 from cuvee.generate.pools import count_rejected
-from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.prompts import SUFFIX, PromptWriter, load_prompts
 from cuvee.generate.spending import Meter
-from cuvee.generate.strata import KINDS, WRITINGS, find_strata
-from cuvee.generate.templates import SUFFIX, load_prompts
 from cuvee.store import hold_file
 from cuvee.study.generators import LanguageModel, open_model
 from cuvee.study.spending import note_findings, retry_failed

@@ -18,13 +18,13 @@ from cuvee.generate.parsing import (
     DUPLICATE,
     NEAR_COPY,
     NEAR_DUPLICATE,
+    WRITINGS,
     WRONG_LABEL,
     Demands,
     Parsed,
     parse_answer,
 )
 from cuvee.generate.prompts import PromptWriter, Question, Wordings
-from cuvee.generate.strata import WRITINGS
 
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
 """``nearest(queries, candidates)``: for each query the index of the nearest candidate."""
@@ -78,8 +78,17 @@ class AcceptanceFilter:
         self, *, train: Corpus, writer: PromptWriter, rules: AcceptanceRules, least_words: int | None = None
     ) -> None:
         self.writer, self.rules, self.wordings = writer, rules, Wordings(writer)
-        self.known = Known(train.texts, rules.near_duplicate)
+        self._training = {normalise_text(text) for text in train.texts}
         self._ids = set(train.ids)
+        self._taken: set[str] = set()
+        self._asked: set[str] = set()
+        self._counted = 0
+        self._near_training: NearCopies | None = None
+        self._near_taken: NearCopies | None = None
+        if rules.near_duplicate is not None:
+            self._near_training = NearCopies(rules.near_duplicate, self._training)
+            for text in self._training:
+                self._near_training.add(text)
         shortest = min((len(normalise_text(text).split()) for text in train.texts), default=2)
         self._least_words = min(2, shortest) if least_words is None else least_words
         self._refused: dict[str, str | None] = {}
@@ -123,11 +132,14 @@ class AcceptanceFilter:
         parsed = parse_answer(answer, demands, label=label, pair=pair)
         if question.step != "draft" or parsed.reason is not None:
             return parsed
-        return replace(parsed, reason=COPY_OF_TRAINING if self.known.is_training(parsed.text) else DRAFT)
+        return replace(parsed, reason=COPY_OF_TRAINING if normalise_text(parsed.text) in self._training else DRAFT)
 
-    def look(self, usable: Iterable[tuple[str, str]]) -> None:
-        """Ask callers about all new ones of these texts with their labels, in one call each."""
-        pairs = list(dict.fromkeys(usable))
+    def begin(self, usable: Iterable[tuple[str, str]]) -> None:
+        """Forget the rows taken; ``usable`` are the texts that may be taken now, with their labels.
+
+        Callers are asked about all new ones, in one call each.
+        """
+        pairs = dict.fromkeys(usable)
         texts = [text for text in dict.fromkeys(text for text, _ in pairs) if text not in self._refused]
         if self.rules.refuse is not None and texts:
             self._refused.update(zip(texts, self.rules.refuse(texts), strict=True))
@@ -135,71 +147,37 @@ class AcceptanceFilter:
         if self.rules.agrees is not None and fresh:
             said = self.rules.agrees([text for text, _ in fresh], [label for _, label in fresh])
             self._agreed.update(zip(fresh, map(bool, said), strict=True))
+        self._taken.clear()
+        if self.rules.near_duplicate is not None:
+            self._asked.update(text for text, _ in pairs)
+            if self._near_taken is None or len(self._asked) > 2 * self._counted:
+                # what is common shows again only in many more texts
+                self._near_taken = NearCopies(self.rules.near_duplicate, self._asked)
+                self._counted = len(self._asked)
+            self._near_taken.clear()
+
+    def take(self, text: str) -> None:
+        """A text has become a row."""
+        self._taken.add(normalise_text(text))
+        if self._near_taken is not None:
+            self._near_taken.add(text)
 
     def objection(self, text: str, label: str, source: str | None) -> str | None:
         """Why a usable text may not become a row of this label now; ``source`` is what it paraphrases."""
-        if source is not None and normalise_text(text) == normalise_text(source):
-            return COPY_OF_SOURCE
-        if (known := self.known.objection(text)) is not None:
-            return known
-        if (refused := self._refused.get(text)) is not None:
-            return refused
-        return None if self._agreed.get((text, label), True) else WRONG_LABEL
-
-
-class Known:
-    """Texts that are there already: those of the training rows, and of the rows taken so far.
-
-    Args:
-        training: texts of the training rows.
-        near_duplicate: Jaccard similarity from which texts count as nearly the same; None skips that test.
-    """
-
-    def __init__(self, training: Sequence[str], near_duplicate: float | None) -> None:
-        self._training = {normalise_text(text) for text in training}
-        self._taken: set[str] = set()
-        self._threshold = near_duplicate
-        self._asked: set[str] = set()
-        self._counted = 0
-        if near_duplicate is not None:
-            self._near_training = NearCopies(near_duplicate, self._training)
-            for text in self._training:
-                self._near_training.add(text)
-            self._near_taken = NearCopies(near_duplicate)
-
-    def begin(self, texts: Iterable[str]) -> None:
-        """Forget the rows taken; ``texts`` are those that may be asked about."""
-        self._taken.clear()
-        if self._threshold is not None:
-            self._asked.update(texts)
-            self._near_taken.clear()
-            if len(self._asked) > 2 * self._counted:  # what is common shows again only in many more texts
-                self._near_taken = NearCopies(self._threshold, self._asked)
-                self._counted = len(self._asked)
-
-    def is_training(self, text: str) -> bool:
-        """Whether a training row has this text."""
-        return normalise_text(text) in self._training
-
-    def add(self, text: str) -> None:
-        """Take a row."""
-        self._taken.add(normalise_text(text))
-        if self._threshold is not None:
-            self._near_taken.add(text)
-
-    def objection(self, text: str) -> str | None:
-        """What it repeats, if anything."""
         normal = normalise_text(text)
+        if source is not None and normal == normalise_text(source):
+            return COPY_OF_SOURCE
         if normal in self._training:
             return COPY_OF_TRAINING
         if normal in self._taken:
             return DUPLICATE
-        if self._threshold is not None:
-            if self._near_training.holds(text):
-                return NEAR_COPY
-            if self._near_taken.holds(text):
-                return NEAR_DUPLICATE
-        return None
+        if self._near_training is not None and self._near_training.holds(text):
+            return NEAR_COPY
+        if self._near_taken is not None and self._near_taken.holds(text):
+            return NEAR_DUPLICATE
+        if (refused := self._refused.get(text)) is not None:
+            return refused
+        return None if self._agreed.get((text, label), True) else WRONG_LABEL
 
 
 # --- texts that are nearly the same: exact Jaccard similarity, without comparing every pair. Pure ---

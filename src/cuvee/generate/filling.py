@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from cuvee.generate.acceptance import AcceptanceFilter
 from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, request_json, request_key
 from cuvee.generate.client import Client, OpenedLLM
+from cuvee.generate.dials.contents import characteristic_words, find_words
 from cuvee.generate.dials.slots import Slot, chosen_slots
-from cuvee.generate.dials.words import characteristic_words, find_words
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.parsing import DRAFT, NO_SOURCE, NOT_NEAREST
 from cuvee.generate.prompts import Question
@@ -121,9 +121,7 @@ class Filling:
                 self.attempts[key].append(self._parse(self.slots[key], question, outcome))
         if not self.failed.keys().isdisjoint(outcomes):
             self._waves = settling_waves([slot for slot in self.slots.values() if slot.key not in self.failed])
-        usable = self._usable()
-        self._judge.look((made.text, made.slot.label) for made in usable)
-        self._judge.known.begin(made.text for made in usable)
+        self._judge.begin((made.text, made.slot.label) for made in self._usable())
         self.rows = {}
         for wave in self._waves:
             if wave[0].parent is not None:
@@ -214,7 +212,7 @@ class Filling:
                     reason = NOT_NEAREST
             tries[made.number] = replace(made, reason=reason)
             if reason is None:
-                self._judge.known.add(made.text)
+                self._judge.take(made.text)
                 self.rows[slot.key] = tries[made.number]
                 break
 

@@ -1,18 +1,156 @@
-"""From the LLM's answer to a row, or to the reason why not. Pure."""
+"""Kinds of writing: what is written for what, and how an answer becomes a row, or the reason why not. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
-from cuvee.corpus import normalise_text
+from cuvee.corpus import Corpus, Task, normalise_text
+from cuvee.errors import ConfigError
+from cuvee.fingerprint import hash_texts
 from cuvee.generate.calls import Answer, schema_text
-from cuvee.generate.dials.words import find_words
-from cuvee.generate.strata import Writing
-from cuvee.generate.templates import block, one_line
+from cuvee.generate.dials.contents import find_words
+from cuvee.generate.dials.slots import ANY
+
+Kind = Literal["label", "query", "question", "instruction", "story"]
+"""What the LLM writes: a text for a label, a query for a passage, a question with its answer over a context, an
+instruction with its response, or the beginning of a story with its continuation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """How one kind is written.
+
+    ``text`` and ``target`` name the two sides of a row, ``source`` what a row is written about, if anything. A
+    ``pair`` has both sides written by the LLM; else it writes the text, and the target is given. ``lines`` says that
+    the text too may have several lines, as targets of pairs may.
+    """
+
+    kind: Kind
+    task: Task
+    text: str
+    target: str
+    source: str | None = None
+    pair: bool = False
+    lines: bool = False
+
+
+WRITINGS: Mapping[Kind, Writing] = {
+    "label": Writing(kind="label", task="classification", text="text", target="label"),
+    "query": Writing(kind="query", task="retrieval", text="query", target="passage", source="passage"),
+    "question": Writing(
+        kind="question", task="generation", text="question", target="answer", source="context", pair=True
+    ),
+    "instruction": Writing(
+        kind="instruction", task="generation", text="instruction", target="response", pair=True, lines=True
+    ),
+    "story": Writing(
+        kind="story", task="generation", text="beginning", target="continuation", pair=True, lines=True
+    ),
+}  # fmt: skip
+KINDS: tuple[Kind, ...] = tuple(WRITINGS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stratum:
+    """What a dial deals rows to, and what it calls a label.
+
+    ``name`` is short and stable, ``known`` the places of the training rows of its kind, ``source`` the passage or
+    context that is written about, and ``own`` the places of the rows about it.
+    """
+
+    name: str
+    known: Sequence[int]
+    source: str | None = None
+    own: Sequence[int] = ()
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """The training rows that may be shown as examples: those about other sources, or all where there are none."""
+        own = set(self.own)
+        return ([row for row in self.known if row not in own] or self.known) if own else self.known
+
+
+def choose_kind(train: Corpus, kind: Kind | None, sources: Sequence[str] | None = None) -> Kind:
+    """The kind asked for, or the one that fits the training rows.
+
+    Raises:
+        ConfigError: it is none, or is not for rows of this task.
+    """
+    if kind is None:
+        if train.task == "classification":
+            return "label"
+        if train.task == "retrieval":
+            return "query"
+        return "question" if sources or any(context is not None for context in train.contexts) else "instruction"
+    fitting = [name for name, writing in WRITINGS.items() if writing.task == train.task]
+    if kind not in fitting:
+        raise ConfigError(
+            f"kind {kind!r} is not for training rows of the task {train.task!r}; valid: {', '.join(fitting)}"
+        )
+    return kind
+
+
+def find_strata(train: Corpus, kind: Kind, sources: Sequence[str] | None = None) -> Mapping[str, Stratum]:
+    """The strata of a kind by name, sorted by name.
+
+    ``label``: one a label, with its rows. ``query`` and ``question``: one a passage or context, with the rows of all
+    others, so that no example gives away what can be asked about it (all rows where there is no other). Else one,
+    with all rows.
+
+    Args:
+        train: real training rows.
+        kind: of writing.
+        sources: passages or contexts to write about; None is the distinct ones of the training rows.
+
+    Raises:
+        ConfigError: nothing to write about, a blank source, or sources for a kind that has none.
+    """
+    writing = WRITINGS[kind]
+    if sources is not None and writing.source is None:
+        takers = ", ".join(name for name in KINDS if WRITINGS[name].source)
+        raise ConfigError(f"sources are given, and kind {kind!r} writes about none; kinds that do: {takers}")
+    if kind == "label":
+        return {
+            label: Stratum(name=label, known=[i for i, target in enumerate(train.targets) if target == label])
+            for label in train.labels
+        }
+    if writing.source is None:
+        return {ANY: Stratum(name=ANY, known=range(len(train)))}
+    known = train.targets if kind == "query" else train.contexts
+    return _source_strata(known, writing.source, _distinct(known if sources is None else sources, writing.source))
+
+
+def _distinct(sources: Sequence[str | None], called: str) -> list[str]:
+    if isinstance(sources, str):
+        raise ConfigError(f"sources {sources[:40]!r}; give a list of texts")
+    for source in sources:
+        if source is not None and not source.strip():
+            raise ConfigError(f"a {called} to write about is blank; drop it")
+    found = list(dict.fromkeys(source for source in sources if source is not None))
+    if not found:
+        raise ConfigError(f"there is no {called} to write about; give sources, or training rows with one")
+    return found
+
+
+def _source_strata(known: Sequence[str | None], called: str, sources: Sequence[str]) -> dict[str, Stratum]:
+    rows: dict[str, list[int]] = {}
+    for i, source in enumerate(known):
+        if source is not None:
+            rows.setdefault(source, []).append(i)
+    usable = sorted(i for found in rows.values() for i in found)
+    if not usable:
+        raise ConfigError(f"no training row has a {called}; name its column")
+    strata = [
+        Stratum(name=f"{called} {hash_texts([source])[:16]}", known=usable, source=source, own=rows.get(source, ()))
+        for source in sources
+    ]
+    return {stratum.name: stratum for stratum in sorted(strata, key=lambda s: s.name)}
+
 
 EMPTY = "empty"
 TOO_SHORT = "too short"
@@ -326,3 +464,22 @@ def _head(names: list[str]) -> re.Pattern[str]:
         rf"^[ \t]*(?:\d{{1,3}}[.)][ \t]*|[-*#>]+[ \t]*)?\**(?:{wanted})(?:[ \t]*\d{{1,3}})?\**[ \t]*:\**[ \t]*",
         flags=re.IGNORECASE | re.MULTILINE,
     )
+
+
+# --- texts as prompts and rows have them ---
+_GAPS = re.compile(r"\n{3,}")
+
+
+def readable(name: str) -> str:
+    """A name with spaces for underscores."""
+    return " ".join(name.replace("_", " ").split())
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks."""
+    return " ".join(text.split())
+
+
+def block(text: str) -> str:
+    """A text with its paragraphs, without the space around them."""
+    return _GAPS.sub("\n\n", "\n".join(line.rstrip() for line in text.strip().splitlines()))

@@ -20,10 +20,8 @@ from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
 from cuvee.generate.filling import Attempt, Filling, Progress, fill_slots
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.masking import LOCAL
-from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES
-from cuvee.generate.prompts import PromptWriter
-from cuvee.generate.strata import Kind, Stratum, choose_kind, find_strata
-from cuvee.generate.templates import PromptSet
+from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES, Kind, Stratum, choose_kind, find_strata
+from cuvee.generate.prompts import PromptSet, PromptWriter
 from cuvee.records import Level, Rejected
 from cuvee.records.generation import Quarantined
 from cuvee.registry import nearest_name
@@ -106,7 +104,7 @@ class GenerationSpec:
         kind: of writing; None is the one that fits the task: ``label``, ``query``, and ``question`` where rows have
             contexts, else ``instruction``.
         sources: passages or contexts to write about; None is those of the training rows.
-        prompts: the wording (:func:`~cuvee.generate.templates.load_prompts`); None is the built-in one.
+        prompts: the wording (:func:`~cuvee.generate.prompts.load_prompts`); None is the built-in one.
         rules: what is accepted.
 
     Raises:

@@ -13,8 +13,8 @@ from cuvee.corpus.files import read_table
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.generate.acceptance import Agrees
-from cuvee.generate.strata import WRITINGS, Kind, Stratum, choose_kind, find_strata
-from cuvee.generate.templates import PromptSet, load_prompts
+from cuvee.generate.parsing import WRITINGS, Kind, Stratum, choose_kind, find_strata
+from cuvee.generate.prompts import PromptSet, load_prompts
 from cuvee.probe import fit_probe
 from cuvee.study.setup import Study
 

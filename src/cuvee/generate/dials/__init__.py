@@ -25,11 +25,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from cuvee.errors import ConfigError
-from cuvee.generate.dials.combined import CombinedDial
-from cuvee.generate.dials.contents import AttributesDial, Branches, ExamplesDial, TopicsDial, order_examples
+from cuvee.generate.dials.contents import (
+    AttributesDial,
+    Branches,
+    ExamplesDial,
+    TopicsDial,
+    order_examples,
+    texts_by_label,
+    topics_from_words,
+)
 from cuvee.generate.dials.procedures import BaseThenRefineDial, ParaphraseDial, SamplingDial, TabooDial
-from cuvee.generate.dials.slots import Dial, PartsDial, Slot, chosen_slots, wanted_slots
-from cuvee.generate.dials.words import texts_by_label, topics_from_words
+from cuvee.generate.dials.slots import CombinedDial, Dial, PartsDial, Slot, chosen_slots, wanted_slots
 from cuvee.registry import Kind, resolve_name
 
 Setting: TypeAlias = "str | int | float | bool | Sequence[Setting] | Mapping[str, Setting] | None"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cuvee.corpus import normalise_text
 from cuvee.fingerprint import derive_seed
 from cuvee.generate.calls import Api, Request, Sampling
-from cuvee.generate.strata import ANY
+from cuvee.generate.dials.slots import ANY
 
 TOKENS_AN_ITEM = 8
 """Of an answer that lists names: numbering, a few words, the line's end."""
