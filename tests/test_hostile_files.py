@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from command_line import refused
-from cuvee.config import read_config
+from cuvee.config.reading import read_config
 from cuvee.errors import ConfigError
 from cuvee.inputs import bounded_memory, free_memory
 from cuvee.train import TrainSettings

@@ -11,7 +11,7 @@ import yaml
 
 from command_line import call, refused
 from cuvee import load_encoder, load_predictor, train_model, trust_modules
-from cuvee.config import read_config
+from cuvee.config.reading import read_config
 from cuvee.corpus import Corpus, load_corpus, load_vectors
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, CuveeError, InputError, TrainingError

@@ -8,6 +8,8 @@ Prints the table of dials_headlines.md. About eight minutes on two idle cores.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cuvee.corpus import Corpus, split_corpus
 from cuvee.encoders import load_encoder
@@ -30,9 +32,11 @@ from cuvee.generate import (
     order_examples,
 )
 from cuvee.measure import measure_corpus
-from cuvee.study.demo import TOPICS, read_headlines
+from cuvee.study.demo import make_demo, read_headlines
 
 ROWS = 16
+with TemporaryDirectory() as folder:
+    TOPICS = make_demo(Path(folder), small=True).model_dump()["dials"][0]["topics"]
 METRICS = ["vendi_q1", "dcscore_tau0.1", "distinct_2", "near_duplicate_rate"]
 DIMENSIONS = {
     "tone": ["dry", "excited", "worried", "mocking"],

@@ -48,7 +48,7 @@ def test_a_run_is_seen_while_its_folder_is_held(tmp_path, capsys):
             folder.add_trial(f"failed {number}", failure, mark="b")
         found = look(capsys, tmp_path / "run")
         assert (found["state"], found["process"]) == ("running", os.getpid())
-        assert (found["stage"], found["done"], found["total"], found["planned"]) == ("train", 3, 12, 12)
+        assert (found["stage"], found["done"], found["total"]) == ("train", 3, 12)
         assert found["trials"]["failed"] == 3 and found["trials"]["done"] == 0
         (running,) = found["trials"]["running"]
         assert (running["cell"], running["draw"]) == (cell.key, [1, 0, 2])
@@ -75,99 +75,6 @@ def test_a_failure_that_was_put_right_is_no_failure_any_more(tmp_path):
         assert read_status(tmp_path / "run").trials.failed == 1
         folder.add_trial("now fine", failure, replaces="failed")
         assert folder.find_trial("failed") is None and folder.find_trial("now fine") == failure
-
-
-class Running:
-    """A run as its recorder hears it: each trial is kept in a folder, then counted; what is planned is looked at."""
-
-    def __init__(self, folder: RunFolder, folds: int = 1) -> None:
-        self.folder, self.recorder, self.planned = folder, Recorder(folder, None, clock=self.tick), []
-        self.recorder.expect_folds(folds)
-
-    def tick(self) -> float:
-        """So late that everything is written at once."""
-        self.now = getattr(self, "now", 0.0) + 1
-        return self.now
-
-    def train(self, stage: str, trials: list[str], total: int, into: RunFolder | None = None) -> None:
-        self.recorder.started(stage, "trials")
-        for done, trial in enumerate(trials, start=1):
-            kept = into or self.folder
-            if kept.find_trial(trial) is None:
-                kept.add_trial(trial, NOTHING)
-            self.look()  # the folder has it, the file of the run does not know yet
-            self.recorder.advanced(stage, done, total)
-            self.look()
-        self.recorder.finished(stage, 1.0)
-        self.look()
-
-    def look(self) -> None:
-        found = read_status(self.folder.path)
-        self.planned.append(found.planned)
-        assert found.planned >= found.trials.done + found.trials.failed
-
-    def end(self) -> None:
-        self.recorder.started("report", "files")
-        self.recorder.finished("report", 1.0)
-        self.recorder.close()
-        found = read_status(self.folder.path)
-        assert found.state == "finished" and found.planned == found.trials.done + found.trials.failed
-
-
-NOTHING = TrialFailure(
-    cell=Cell(kind="real-only", rows_per_label=3),
-    draw=Draw(generation=0, sampling=0, training=0),
-    stage="train",
-    reason="no",
-)
-
-
-def test_a_search_that_ends_early_leaves_nothing_planned(tmp_path):
-    with RunFolder(tmp_path / "run") as folder:
-        run = Running(folder)
-        run.train("train", ["a", "b", "c"], total=8)
-        assert run.planned[-1] == 3 and set(run.planned[1:-1]) == {8}
-        run.train("equal epochs", ["a", "d"], total=2)  # one is the same trial as in the grid
-        assert run.planned[-1] == 4
-        run.end()
-
-
-def test_how_much_is_planned_is_known_at_once(tmp_path):
-    with RunFolder(tmp_path / "run") as folder:
-        recorder = Recorder(folder, None, clock=lambda: 1000.0)  # no time goes by
-        recorder.started("train", "trials")
-        recorder.advanced("train", 1, 12)
-        folder.add_trial("a", NOTHING)
-        assert read_status(tmp_path / "run").planned == 12
-        recorder.advanced("train", 2, 12)
-        assert read_status(tmp_path / "run").done == 1  # not written again so soon
-
-
-def test_a_run_that_goes_on_plans_no_trial_twice(tmp_path):
-    with RunFolder(tmp_path / "run") as folder:
-        Running(folder).train("train", ["a", "b", "c"], total=8)
-        again = Running(folder)
-        again.look()
-        again.train("train", list("abcdefgh"), total=8)
-        assert again.planned[0] == 3 and set(again.planned[2:]) == {8}
-        again.train("confirm", ["i", "j"], total=2)
-        again.end()
-        whole = Running(folder)
-        whole.train("train", list("abcdefgh"), total=8)
-        assert set(whole.planned) == {10}
-        whole.end()
-
-
-def test_the_trials_of_every_fold_are_planned(tmp_path):
-    with RunFolder(tmp_path / "run") as folder, RunFolder(tmp_path / "run" / "folds" / "2") as second:
-        run = Running(folder, folds=2)
-        run.train("train", ["a", "b"], total=2)
-        assert set(run.planned[1:]) == {4}
-        run.train("train", ["a", "b", "c"], total=3, into=second)
-        assert run.planned[-1] == 5
-        run.train("confirm", ["d"], total=1)
-        assert run.planned[-1] == 7
-        run.end()  # the second fold had nothing to confirm
 
 
 def test_what_is_no_run_folder_is_told(tmp_path, capsys):

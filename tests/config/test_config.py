@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cuvee.characters import visible
-from cuvee.config import StudyConfig, config_schema, config_to_yaml, make_config, read_config, render_template
+from cuvee.config.reading import config_schema, config_to_yaml, make_config, read_config, render_template
+from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 

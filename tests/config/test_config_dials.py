@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from cuvee.config import TargetConfig, config_to_yaml, make_config, parse_target, read_config
+from cuvee.config.dials import TargetConfig, parse_target
+from cuvee.config.reading import config_to_yaml, make_config, read_config
 from cuvee.errors import ConfigError
 from cuvee.measure import METRICS
 

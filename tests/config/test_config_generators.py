@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cuvee.config import config_schema, config_to_yaml, make_config, read_config
+from cuvee.config.reading import config_schema, config_to_yaml, make_config, read_config
 from cuvee.errors import ConfigError
 
 GOOD = "data:\n  real: x.csv\ndials:\n- name: base_then_refine\n"
@@ -22,10 +22,6 @@ def read(tmp_path, text: str):
     ("text", "message"),
     [
         (DRAFT.replace(ENDPOINT, ""), "generator.kind embedded has one model; leave it out"),
-        (
-            GOOD + "generator: {kind: endpoint, base_url: http://h/v1, model: m, draft: {kind: embedded}}\n",
-            "generator.draft is no setting any more: name another model at the same endpoint as draft_model",
-        ),
         (GOOD + "generator: {kind: endpoint, model: m, base_url: []}\n", "give at least one address"),
         (GOOD + "generator: {kind: endpoint, model: m, base_url: [http://a, http://a/]}\n", "each once"),
         (
@@ -84,15 +80,13 @@ def test_an_address_that_holds_a_key_is_refused_without_showing_it(tmp_path, mon
         assert KEY not in config_to_yaml(config) and spelled not in config_to_yaml(config)
 
 
-def test_a_dial_names_a_draft_model_and_run_folders_of_earlier_versions_still_open(tmp_path):
+def test_a_dial_names_a_draft_model(tmp_path):
     config = read(tmp_path, DRAFT)
     assert config.draft_models == ("b",)
     assert read(tmp_path, config_to_yaml(config)) == make_config(config.model_dump(mode="json")) == config
     inner = "- name: combined\n  first: {name: sampling}\n  second: {name: base_then_refine, draft_model: c}\n"
     assert read(tmp_path, GOOD.replace("- name: base_then_refine\n", inner) + ENDPOINT).draft_models == ("c",)
     assert "draft_model" in config_schema()
-    earlier = config.model_dump(mode="json")
-    assert make_config({**earlier, "generator": {**earlier["generator"], "draft": None}}) == config
 
 
 def test_model_files_are_relative_to_the_file_and_names_on_the_hub_stay(tmp_path):

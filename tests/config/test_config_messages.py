@@ -2,7 +2,7 @@
 
 import pytest
 
-from cuvee.config import make_config, read_config
+from cuvee.config.reading import make_config, read_config
 from cuvee.errors import ConfigError
 
 DIALS = "data:\n  real: x.csv\ndials:\n"

@@ -6,8 +6,8 @@ from cuvee.corpus import Corpus
 from cuvee.errors import InputError
 from cuvee.mix import assign_blocks
 from cuvee.records import Cell, Draw
+from cuvee.study.prepare import FRESH
 from cuvee.study.running import Mixing
-from cuvee.study.setup import FRESH
 
 REAL = Corpus.from_rows([{"text": f"real {y} {i}", "target": y} for y in "ab" for i in range(4)])
 MADE = Corpus.from_rows([{"text": f"made {y} {i}", "target": y} for y in "ab" for i in range(60)], origin="synthetic")

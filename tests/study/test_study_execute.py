@@ -14,13 +14,12 @@ import yaml
 from test_study_kill import finished_trials
 from test_study_run import counted, files, make_rows, write_pools
 
-from cuvee.config.execution import ExecuteConfig
-from cuvee.encoders import HashingEncoder
+from cuvee.config.sections import ExecuteConfig
+from cuvee.encoders import HashingEncoder, KnownVectors
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute import Silent, Terms
 from cuvee.records import TrialFailure
 from cuvee.study import open_study, run_study
-from cuvee.study.running import KnownVectors
 from cuvee.study.status import read_status
 
 pytestmark = pytest.mark.trust("slow_trainer")

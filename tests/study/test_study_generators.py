@@ -1,6 +1,5 @@
 """The LLMs of a study: another model for drafts, replicas, model files by their contents, lists as they stand."""
 
-import json
 import os
 from collections import Counter
 from contextlib import contextmanager
@@ -9,17 +8,14 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from cuvee.config import make_config
+from cuvee.config.reading import make_config
 from cuvee.errors import RunFolderError
 from cuvee.generate import Ledger
 from cuvee.store import RunFolder
 from cuvee.study import open_study
-from cuvee.study.generators import identify_generator
-from cuvee.study.lists import FILE
-from cuvee.study.model_hashes import FILE as HASHES
-from cuvee.study.model_hashes import ModelHashes
+from cuvee.study.dials import ASKED, MODELS, hash_model, identify_generator
 from cuvee.study.outputs import describe_generator
-from cuvee.study.spending import account_folder
+from cuvee.study.status import account_folder
 from local_llm import LocalLLM
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -151,21 +147,16 @@ def test_hashes_are_remembered_and_outlive_the_file(tmp_path):
     path = tmp_path / "m.gguf"
     path.write_bytes(b"weights")
     with RunFolder(tmp_path / "run") as folder:
-        hashes = ModelHashes(folder)
-        first = hashes.find(str(path))
-        kept = json.loads((tmp_path / "run" / HASHES).read_text(encoding="utf-8"))
-        kept[str(path)]["sha256"] = "remembered"
-        (tmp_path / "run" / HASHES).write_text(json.dumps(kept), encoding="utf-8")
-        assert ModelHashes(folder).find(str(path)) == "remembered"
+        first = hash_model(folder, str(path))
         path.unlink()
-        assert ModelHashes(folder).find(str(path)) == "remembered"
-        assert ModelHashes(folder).find("some/name-on-the-hub") is None
-        (tmp_path / "run" / HASHES).write_text("{", encoding="utf-8")
+        assert hash_model(folder, str(path)) == first
+        assert hash_model(folder, "some/name-on-the-hub") is None
+        (tmp_path / "run" / MODELS).write_text("{", encoding="utf-8")
         path.write_bytes(b"weights")
         with pytest.raises(RunFolderError, match=r"models\.json: damaged .*; delete it: model files are hashed again"):
-            ModelHashes(folder).find(str(path))
-        (tmp_path / "run" / HASHES).unlink()
-        assert ModelHashes(folder).find(str(path)) == first
+            hash_model(folder, str(path))
+        (tmp_path / "run" / MODELS).unlink()
+        assert hash_model(folder, str(path)) == first
 
 
 # --- lists ----------------------------------------------------------------------------------------
@@ -183,7 +174,7 @@ def test_an_edited_list_of_topics_remakes_the_pools_that_use_it(settings, tmp_pa
     whole, sent = files_of(tmp_path / "run"), len(local.bodies)
     pools_of(given, tmp_path / "run")
     assert (files_of(tmp_path / "run"), len(local.bodies)) == (whole, sent)
-    path = tmp_path / "run" / FILE
+    path = tmp_path / "run" / ASKED
     original = path.read_text(encoding="utf-8")
     path.write_text(original.replace("subject 2", "subject two"), encoding="utf-8")
     pools_of(given, tmp_path / "run")

@@ -114,7 +114,10 @@ def test_what_each_fold_chose_is_confirmed_under_one_name():
 
 def test_choices_and_items_in_words():
     x, y = (Cell(kind="blend", dial="d", level=level, share=0.5, rows_per_label=2) for level in "xy")
-    assert write_choices([x, y, x]) == "Folds 1 and 3 chose d=x at share 0.5; fold 2 chose d=y at share 0.5."
+    assert (
+        write_choices([x, y, x])
+        == "Fold 1 chose d=x at share 0.5; fold 2 chose d=y at share 0.5; fold 3 chose d=x at share 0.5."
+    )
     assert write_choices([y, y]) == "Every fold chose d=y at share 0.5."
     rows = [{"text": "q", "target": "1", "context": "c"}, {"text": "q", "target": "2", "context": "d"}]
     rows += [{"text": "q", "target": "3", "context": "c"}]

@@ -67,7 +67,7 @@ def test_cost_and_power_follow_their_settings(settings):
     assert steady.power.gain < plan.power.gain and steady.cost is None
     assert plan.power.confirmed == plan_power(draws=2, sd_between=1, sd_within=1 / math.sqrt(2), items=45)
     apart = plan_study(settings, disagreement=0.3).power
-    assert apart.disagreement == 0.3 and apart.gain > plan.power.gain and apart.confirmed > plan.power.confirmed
+    assert apart.gain > plan.power.gain and apart.confirmed > plan.power.confirmed
     one = plan_study({**settings, "draws": {**settings["draws"], "generation": 1, "confirm": 0}})
     assert math.isinf(one.power.gain) and [s.stage for s in one.trials] == ["grid"] and one.power.confirmed is None
 

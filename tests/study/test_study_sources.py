@@ -11,8 +11,8 @@ from command_line import call, refused
 from cuvee.defects import find_leaks
 from cuvee.errors import InputError
 from cuvee.study import open_study
-from cuvee.study.generation import LeakGuard
-from cuvee.study.writing import LEFT_OUT, read_sources, study_writing
+from cuvee.study.generation import guard_leaks
+from cuvee.study.prepare import LEFT_OUT, read_sources
 
 
 def write(path, rows):
@@ -76,7 +76,7 @@ def test_held_out_sources_are_not_written_about_and_are_listed(settings, tmp_pat
     made = make(settings, tmp_path, task, rows, writing={"sources": str(path)})
     made["data"] |= grouped
     with open_study(made, out=tmp_path / "run") as flow:
-        wanted = study_writing(flow.study)
+        wanted = flow.study.writing
         log = flow.study.folder.access_log()
         about = {source for pool in flow.pools.values() for source in sides(pool.corpus)}
     assert about == {shown, *passages(3)} == {stratum.source for stratum in wanted.strata.values()}
@@ -99,7 +99,7 @@ def test_no_more_sources_are_asked_about_than_rows_are_needed_and_they_nest(sett
 
     def chosen(name, **changes):
         with open_study({**base, **changes}, out=tmp_path / name) as flow:
-            wanted, needed = study_writing(flow.study), flow.study.block_rows()[""]
+            wanted, needed = flow.study.writing, flow.study.block_rows()[""]
         assert needed <= len(wanted.strata) * wanted.rows < needed + wanted.rows
         assert wanted.rows == math.ceil(needed / 60)
         return {stratum.source for stratum in wanted.strata.values()}
@@ -129,18 +129,18 @@ def test_the_leak_guard_reads_what_is_held_out_once(settings, tmp_path):
     with open_study({**settings, "dials": [{"name": "sampling"}]}, out=tmp_path / "run") as flow:
         study = flow.study
         counting = Counting(study.encoder)
-        guard = LeakGuard(replace(study, encoder=counting))
+        guard = guard_leaks(replace(study, encoder=counting))
         test = study.locked_test("texts, against leaks").texts_for_leak_guard()
     held_out = [*study.split.validation.texts, *test]
     lots = [["nothing of it", held_out[0].upper()], [test[3], "nor this"], []]
-    found = [guard.reasons(lot) for lot in lots]
+    found = [guard(lot) for lot in lots]
     assert found == [[None, "leaks held-out data (exact)"], ["leaks held-out data (exact)", None], []]
     assert sorted(counting.calls) == sorted([2, 2, len(held_out), len(study.train)])
     encode = study.encoder.encode
     for lot in lots[:2]:
         leaks = find_leaks(lot, held_out, reference=study.train.texts, vectors=encode(lot),
                            held_out_vectors=encode(held_out), reference_vectors=encode(study.train.texts))  # fmt: skip
-        assert [leak.row for leak in leaks.found] == [i for i, why in enumerate(guard.reasons(lot)) if why]
+        assert [leak.row for leak in leaks.found] == [i for i, why in enumerate(guard(lot)) if why]
 
 
 # --- the command line -----------------------------------------------------------------------------

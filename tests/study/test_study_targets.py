@@ -8,18 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asking import generate_to_target
-from cuvee.config import TargetConfig, make_config
+from cuvee.config.dials import TargetConfig
+from cuvee.config.reading import make_config
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, RunFolderError
-from cuvee.generate import Ledger, OpenedLLM
-from cuvee.generate.dials.contents import list_leaves
+from cuvee.execute import Progress, Silent, Stages
+from cuvee.generate import OpenedLLM
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate
 from cuvee.study import open_study
-from cuvee.study.dials import StandIns, make_dials
-from cuvee.study.lists import FILE, KeptLists
-from cuvee.study.targets import check_target, known_level, make_score, make_target, matched_rows, reach_target
+from cuvee.study.dials import ASKED, KeptLists, make_dials
+from cuvee.study.generation import make_score, make_target, wanted_levels
 from local_llm import WORDS
 
 pytestmark = pytest.mark.trust(__name__)
@@ -66,12 +65,12 @@ def test_lists_are_asked_for_once_and_kept_where_the_user_sees_them(settings, tm
         assert (len(local.bodies), endpoints.opened) == (sent, times)
         asked = (first.levels[-1].name, study.train.labels, 0, 4)
         assert first.slots(*asked) == again.slots(*asked)
-        kept = json.loads((tmp_path / "run" / FILE).read_text(encoding="utf-8"))
+        kept = json.loads((tmp_path / "run" / ASKED).read_text(encoding="utf-8"))
         assert {entry["asked"] for entry in kept.values()} <= {"topics", "attributes"}
-        (tmp_path / "run" / FILE).unlink()
+        (tmp_path / "run" / ASKED).unlink()
         make_dials(study, KeptLists(study, endpoints))
         assert len(local.bodies) == sent  # the ledger has the answers
-        assert json.loads((tmp_path / "run" / FILE).read_text(encoding="utf-8")) == kept
+        assert json.loads((tmp_path / "run" / ASKED).read_text(encoding="utf-8")) == kept
 
 
 @pytest.mark.slow
@@ -105,21 +104,18 @@ def test_what_lists_depend_on_has_them_asked_again(settings, tmp_path, local):
     assert times == [1, 1, 1, 0]  # how rows are drawn, and how fast, is no matter
 
 
-def test_without_an_asker_only_dials_that_need_one_are_refused(settings, tmp_path, local):
-    for dial, key in ((TREE, "topics: llm"), (ASPECTS, "dimensions: llm"), (BOTH, "topics: llm")):
+def test_without_an_asker_lists_have_the_right_shape(settings, tmp_path, local):
+    for dial in (TREE, ASPECTS, BOTH):
         with opened(settings, tmp_path / "run", dial) as study:
-            with pytest.raises(ConfigError, match=f"dials.0: {key} has to be asked"):
-                make_dials(study)
-            ((_, dial_made),) = make_dials(study, StandIns())
-            dial_made.check(study.train.labels, 9)
+            ((_, made),) = make_dials(study)
+            made.check(study.train.labels, 9)
     assert not local.bodies
-    assert list_leaves(StandIns().topics({"a": []}, (2, 2))["a"])[0] == "topic 1: topic 1"
 
 
 def test_a_broken_file_of_lists_is_told(settings, tmp_path, local):
     with opened(settings, tmp_path / "run", FLAT) as study:
         for content in ("{", "[1]", '{"a": {"found": 3}}'):
-            (tmp_path / "run" / FILE).write_text(content)
+            (tmp_path / "run" / ASKED).write_text(content)
             with pytest.raises(RunFolderError, match="delete it"):
                 make_dials(study, KeptLists(study, Endpoints(local)))
 
@@ -140,20 +136,26 @@ def count_topics(subject) -> Estimate:
     return Estimate(value=float(len({text.split()[0] for text in subject.corpus.texts})), n=subject.n)
 
 
-def reach(study, local, target, key="k"):
-    ((settings, dial),) = make_dials(study)
-    check_target(study, settings, dial)
-    blocks = [0, 1]
-    with Ledger(study.folder.ledger_path) as ledger:
+class Noting(Silent):
+    """Keeps what is noted."""
 
-        def search(score, target):
-            return generate_to_target(
-                study.train, dial=dial, score=score, target=target, budget_rows=target.budget_rows, blocks=blocks,
-                rows_per_label=max(study.block_rows().values()), endpoint=local.endpoint(concurrency=4),
-                ledger=ledger, describe=study.config.describe, attempts=3,
-            )  # fmt: skip
+    def __init__(self) -> None:
+        self.notes: list[str] = []
 
-        return reach_target(study, TargetConfig(**target), dial, blocks=blocks, key=key, search=search)
+    def noted(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def reach(many, run, target) -> dict:
+    """Search for a target as a study does: what it keeps of it."""
+    with opened(many, run, {**LADDER, "target": target}) as study:
+        heard = Noting()
+        ((settings, dial),) = make_dials(replace(study, stages=Stages(heard)))
+        study = replace(study, stages=Stages(heard))
+        (level,) = wanted_levels(study, settings, dial, range(2), Progress(Silent(), "search"))
+        kept = json.loads((run / "targets.json").read_text(encoding="utf-8"))["topics"]
+        assert kept["level"] == level.name
+        return {**kept, "notes": heard.notes}
 
 
 @pytest.fixture
@@ -164,49 +166,35 @@ def many(settings):
 @pytest.mark.slow
 def test_asked_for_diversities_come_out_in_order_and_cost_nothing_twice(many, tmp_path, local):
     local.text = about
-    with opened(many, tmp_path / "run", LADDER) as study:
-        rows = len(study.train.labels) * 8 * 2
-        score = make_score("vendi_q1", rows=matched_rows(rows), encoder=study.encoder)
-        wanted = {}
-        ends = [reach(study, local, {"metric": "vendi", "quantile": q, "tolerance": 0}) for q in (0, 1)]
-        assert [end.level.name for end in ends] == ["1", "8"]
-        sent = len(local.bodies)
-        for share in (0.0, 0.4, 0.7, 1.0):
-            value = ends[0].score + share * (ends[1].score - ends[0].score)
-            found = reach(study, local, {"metric": "vendi", "value": value, "tolerance": 0.0})
-            wanted[value] = found
-            assert found.score == score(found.pool.corpus)
-        ranks = [found.level.rank for found in wanted.values()]
-        assert ranks == sorted(ranks) and ranks[0] == 0 and ranks[-1] == 3 and len(set(ranks)) > 2
-        # nested: levels share the rows of their topics, so a new level sends only what is missing
-        assert len(local.bodies) == len({json.dumps(body, sort_keys=True) for body in local.bodies}) > sent
-        before = len(local.bodies)
-        reach(study, local, {"metric": "vendi", "quantile": 1, "tolerance": 0})
-        assert len(local.bodies) == before
+    low, high = (reach(many, tmp_path / "run", {"metric": "vendi", "quantile": q, "tolerance": 0}) for q in (0, 1))
+    assert [low["level"], high["level"]] == ["1", "8"]
+    sent, levels = len(local.bodies), []
+    for share in (0.0, 0.4, 0.7, 1.0):
+        value = low["score"] + share * (high["score"] - low["score"])
+        levels.append(int(reach(many, tmp_path / "run", {"metric": "vendi", "value": value, "tolerance": 0})["level"]))
+    assert levels == sorted(levels) and levels[0] == 1 and levels[-1] == 8 and len(set(levels)) > 2
+    # nested: levels share the rows of their topics, so a new level sends only what is missing
+    assert len(local.bodies) == len({json.dumps(body, sort_keys=True) for body in local.bodies}) > sent
+    before = len(local.bodies)
+    reach(many, tmp_path / "run", {"metric": "vendi", "quantile": 1, "tolerance": 0})
+    assert len(local.bodies) == before
 
 
 @pytest.mark.slow
 def test_an_unreachable_target_says_so_and_a_level_found_is_remembered(many, tmp_path, local):
     local.text = about
-    noted = []
-    with opened(many, tmp_path / "run", LADDER) as study:
-        study.stages.listener.noted = noted.append
-        ((_, dial),) = make_dials(study)
-        metric = "test_study_targets:COUNT"
-        far = reach(study, local, {"metric": metric, "value": 50}, key="far")
-        assert (far.reached, far.level.name, far.score) == (False, "8", 8)
-        assert "out of reach: best seen 8 at level 8" in noted[-1]
-        near = reach(study, local, {"metric": metric, "value": 4}, key="near")
-        assert (near.reached, near.level.name, near.score) == (True, "4", 4)
-        assert known_level(study, dial, "near") == dial.levels[2]
-        assert known_level(study, dial, "far") is None  # a dial has one target
-        kept = json.loads((tmp_path / "run" / "targets.json").read_text(encoding="utf-8"))["topics"]
-        assert (kept["level"], kept["reached"], kept["score"]) == ("4", True, 4)
-        assert [tried["level"] for tried in kept["tried"]] == ["1", "8", "2", "4"]
-        assert [tried["score"] for tried in kept["tried"]] == [1, 8, 2, 4]
-        (tmp_path / "run" / "targets.json").write_text("{")
-        with pytest.raises(RunFolderError, match=r"targets.json: damaged .*delete it: the search is made again"):
-            known_level(study, dial, "near")
+    metric = "test_study_targets:COUNT"
+    far = reach(many, tmp_path / "run", {"metric": metric, "value": 50})
+    assert (far["reached"], far["level"], far["score"]) == (False, "8", 8)
+    assert "out of reach: best seen 8 at level 8" in far["notes"][-1]
+    near = reach(many, tmp_path / "run", {"metric": metric, "value": 4})
+    assert (near["reached"], near["level"], near["score"]) == (True, "4", 4)
+    assert [tried["level"] for tried in near["tried"]] == ["1", "8", "2", "4"]
+    assert [tried["score"] for tried in near["tried"]] == [1, 8, 2, 4]
+    assert near["notes"] and not reach(many, tmp_path / "run", {"metric": metric, "value": 4})["notes"]
+    (tmp_path / "run" / "targets.json").write_text("{")
+    with pytest.raises(RunFolderError, match=r"targets.json: damaged .*delete it: the search is made again"):
+        reach(many, tmp_path / "run", {"metric": metric, "value": 4})
 
 
 def test_a_budget_of_rows_below_the_first_level_is_refused_before_anything_is_asked(many, tmp_path, local):
@@ -223,10 +211,8 @@ def test_a_budget_of_rows_below_the_first_level_is_refused_before_anything_is_as
 @pytest.mark.slow
 def test_rows_end_the_search(many, tmp_path, local):
     local.text = about
-    with opened(many, tmp_path / "run", LADDER) as study:
-        found = reach(study, local, {"metric": "test_study_targets:COUNT", "value": 4, "rows": 50})
-    assert not found.reached and "the budget of 50 rows" in found.note
-    assert found.level.name == "1"
+    found = reach(many, tmp_path / "run", {"metric": "test_study_targets:COUNT", "value": 4, "rows": 50})
+    assert not found["reached"] and "the budget of 50 rows" in found["note"] and found["level"] == "1"
 
 
 def test_scores_are_the_numbers_of_measure_at_equal_rows(settings, tmp_path):

@@ -1,24 +1,20 @@
-"""MLflow tracking: off by default, in a folder without any network, each trial once."""
+"""MLflow tracking: off by default, in a folder without any network, each study once."""
 
-import json
 import socket
 import sys
 import traceback
 from base64 import b64encode
-from collections import Counter
 
 import pytest
 import yaml
 from test_study_run import counted, files, make_rows, write_pools
 
 from command_line import call, refused
-from cuvee.config import make_config, read_config
+from cuvee.config.reading import make_config, read_config
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute import Silent
-from cuvee.fingerprint import hash_value
 from cuvee.study import open_study, run_study
-from cuvee.study.tracking import tracking_uri
-from cuvee.train.probe import train_probe
+from cuvee.study.outputs import tracking_uri
 
 
 class Notes(Silent):
@@ -39,7 +35,7 @@ def tracked(settings, tmp_path):
 
 @pytest.mark.slow  # with the others of its kind
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
-def test_a_study_and_its_trials_are_runs_each_once(tracked, tmp_path, monkeypatch):
+def test_a_study_is_one_run_with_parameters_metrics_and_artefacts(tracked, tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
     connected = []
     connect = socket.socket.connect
@@ -51,41 +47,17 @@ def test_a_study_and_its_trials_are_runs_each_once(tracked, tmp_path, monkeypatc
 
     client = MlflowClient(tracking_uri=tracking_uri(tracked["track"]["mlflow"]))
     experiment = client.get_experiment_by_name("tiny")
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    (run,) = client.search_runs([experiment.experiment_id])
     with open_study({k: v for k, v in tracked.items() if k != "track"}, out=tmp_path / "run") as flow:
         grid, advice = flow.grid, flow.advice
-    assert len(trials) == len(grid) == parent.data.metrics["trials"] and len(runs) == len(trials) + 1
-    assert sorted(run.data.metrics["accuracy"] for run in trials) == sorted(
-        outcome.scores.values["accuracy"].value for outcome in grid
-    )
-    assert {run.data.params["kind"] for run in trials} == {outcome.cell.kind for outcome in grid}
-    assert parent.data.metrics["best.accuracy"] == advice.best.accuracy
-    assert parent.data.params["mix.shape_share"] == "0.5" and parent.data.params["name"] == "tiny"
-    kept = {artefact.path for artefact in client.list_artifacts(parent.info.run_id)}
+    assert run.data.metrics["trials"] == len(grid) and run.data.metrics["failed_trials"] == 0
+    assert run.data.metrics["best.accuracy"] == advice.best.accuracy
+    assert run.data.params["mix.shape_share"] == "0.5" and run.data.params["name"] == "tiny"
+    kept = {artefact.path for artefact in client.list_artifacts(run.info.run_id)}
     assert kept == {"report.html", "advice.json", "study.yaml", "blend"}
     # tracking changes nothing else
     run_study({k: v for k, v in tracked.items() if k != "track"}, out=tmp_path / "plain")
     assert counted(tmp_path / "plain") == counted(tmp_path / "run")
-
-
-def other_trainer(corpus, loss, settings, **others):
-    """A trainer that a user wrote."""
-    return train_probe(corpus, loss, settings, **others)
-
-
-def tracked_runs(settings) -> list:
-    """The nested runs of the only study in a store."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=tracking_uri(settings["track"]["mlflow"]))
-    experiment = client.get_experiment_by_name("tiny")
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    nested = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert parent.data.metrics["trials"] == len(nested) == len(runs) - 1
-    return nested
 
 
 @pytest.mark.slow  # with the others of its kind
@@ -115,67 +87,6 @@ def test_a_password_of_the_tracking_server_is_sent_and_neither_written_nor_shown
     assert code == 0 and "track.mlflow" in err and set(seen) == {f"Basic {sent}"}
     written = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
     assert not [each for each in (secret, sent) if each in out + err or each.encode() in written]
-
-
-@pytest.mark.trust("test_study_tracking")
-@pytest.mark.slow  # with the others of its kind
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
-def test_every_stage_that_trains_is_tracked_with_its_name(tracked, tmp_path):
-    pytest.importorskip("mlflow")
-    tracked["draws"]["confirm"] = 1
-    tracked["train"] = {
-        "steps": 10,
-        "check": {"trainer": "test_study_tracking:other_trainer", "steps": 12, "draws": 1},
-        "sensitivity": ["equal-epochs"],
-    }
-    for _ in range(2):
-        with open_study(tracked, out=tmp_path / "run") as flow:
-            assert flow.result.report.is_file()
-            confirmed = flow.confirmation_trials.outcomes
-            made = {"grid": flow.grid, "check": flow.checks, "equal-epochs": flow.equal_epochs, "confirm": confirmed}
-        assert all(made.values())
-        found = Counter(run.data.tags["cuvee.stage"] for run in tracked_runs(tracked))
-        assert found == {stage: len(outcomes) for stage, outcomes in made.items()}
-    assert not any("cuvee.fold" in run.data.tags for run in tracked_runs(tracked))
-
-
-@pytest.mark.slow  # with the others of its kind
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
-def test_trials_of_all_folds_are_tracked_with_their_number(tracked, tmp_path):
-    pytest.importorskip("mlflow")
-    tracked["split"] = {"crossfit": 2, "validation": 30, "rows_per_label": 3}
-    tracked["draws"]["confirm"] = 1
-    tracked["mix"] = {"shares": [0.5], "shape_share": 0.5}
-    for _ in range(2):
-        with open_study(tracked, out=tmp_path / "run") as flow:
-            assert flow.result.report.is_file()
-            made = {
-                (stage, str(number)): len(found)
-                for number, fold in enumerate(flow.folds, start=1)
-                for stage, found in (("grid", fold.grid), ("confirm", fold.confirmation_trials.outcomes))
-            }
-        found = Counter((r.data.tags["cuvee.stage"], r.data.tags["cuvee.fold"]) for r in tracked_runs(tracked))
-        assert found == made and all(made.values())
-
-
-@pytest.mark.slow  # with the others of its kind
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside mlflow
-def test_what_earlier_releases_tracked_is_not_tracked_again_and_gets_its_stage(tracked, tmp_path):
-    pytest.importorskip("mlflow")
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=tracking_uri(tracked["track"]["mlflow"]))
-    with open_study(tracked, out=tmp_path / "run") as flow:
-        parent = client.create_run(client.create_experiment("tiny")).info
-        kept = {"uri": tracking_uri(tracked["track"]["mlflow"]), "run": parent.run_id}
-        flow.study.folder.save_text("tracking.json", json.dumps(kept))
-        for outcome in flow.grid[:3]:  # as they were: no stage, and the key of cell and draw
-            tags = {"mlflow.parentRunId": parent.run_id, "cuvee.trial": hash_value([outcome.cell, outcome.draw, True])}
-            run = client.create_run(parent.experiment_id, tags=tags).info.run_id
-            client.set_terminated(run)
-        assert flow.result.report.is_file()
-        assert len(tracked_runs(tracked)) == len(flow.grid)
-    assert {run.data.tags["cuvee.stage"] for run in tracked_runs(tracked)} == {"grid"}
 
 
 @pytest.mark.slow  # with the others of its kind

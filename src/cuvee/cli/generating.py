@@ -14,7 +14,8 @@ from typer import Argument, Option
 
 from cuvee.cli import console, options
 from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, choose_name, may_trust, refuse_options
-from cuvee.config import EmbeddedGenerator, EndpointGenerator, TransformersGenerator, parse_target
+from cuvee.config.dials import parse_target
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, TransformersGenerator
 from cuvee.corpus import Corpus, load_corpus, replace_text, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
@@ -38,10 +39,9 @@ from cuvee.generate.pools import count_rejected
 from cuvee.generate.prompts import SUFFIX, PromptWriter, load_prompts
 from cuvee.generate.spending import Meter
 from cuvee.store import hold_file
-from cuvee.study.generators import LanguageModel, open_model
-from cuvee.study.spending import note_findings, retry_failed
-from cuvee.study.targets import make_score, make_target, matched_rows
-from cuvee.study.writing import read_sources
+from cuvee.study.dials import LanguageModel, open_model
+from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed
+from cuvee.study.prepare import read_sources
 
 HF = "hf:"
 """How a transformers model is named where an endpoint's model could be."""

@@ -159,7 +159,7 @@ def find_study(path: Path) -> Path:
 @contextmanager
 def open_shown(path: Path, out: Path | None = None) -> Iterator[Flow]:
     """A study opened from study.yaml or from a run folder, with progress on stderr."""
-    from cuvee.config import read_config
+    from cuvee.config.reading import read_config
     from cuvee.study import open_study
 
     config, folder = find_study(path), path if path.is_dir() else None

@@ -20,7 +20,7 @@ from cuvee.errors import ConfigError, InputError, RunFolderError, TrialsFailed
 if TYPE_CHECKING:
     from cuvee.generate.spending import LedgerSummary
     from cuvee.study import Flow
-    from cuvee.study.planning import StudyPlan
+    from cuvee.study.planning import PowerPlan, StudyPlan
     from cuvee.study.status import RunStatus
 
 LISTED = 8
@@ -63,7 +63,7 @@ def _finish(flow: Flow) -> TrialsFailed | None:
 
 def _tell_study(flow: Flow, tell: Tell, failed: TrialsFailed | None) -> None:
     from cuvee.recommend import advice_to_json
-    from cuvee.study.spending import account_folder
+    from cuvee.study.status import account_folder
 
     folder, seconds = flow.study.folder.path, flow.study.stages.seconds
     written = {"report": str(folder / "report.html")} | ({} if failed else {"blend": str(folder / "blend")})
@@ -95,7 +95,7 @@ def init(
 ) -> None:
     """Write a commented study.yaml for DATA, and its JSON schema beside it."""
     from cuvee.characters import check_name
-    from cuvee.config import config_schema, render_template
+    from cuvee.config.reading import config_schema, render_template
     from cuvee.corpus import load_corpus, read_columns
     from cuvee.corpus.table import guess_columns
 
@@ -172,15 +172,18 @@ def plan(
     with console.err.status("timing one trial of each trainer, and a batch of requests"):
         found = plan_study(path, ask=ask, sd_between=sd_between, sd_within=sd_within, disagreement=disagreement)
     power = {name: None if math.isinf(number or 0.0) else number for name, number in asdict(found.power).items()}
-    dials = [{k: v for k, v in asdict(dial).items() if k != "sample"} for dial in found.dials]
     time = asdict(found.time) | {"total": found.time.total}
-    whole = asdict(found) | {"power": power, "dials": dials, "time": time}
-    tell(whole, _tabulate_plan(found), *_tell_power(found), *map(console.note, found.notes))
+    whole = asdict(found) | {"power": power, "time": time}
+    assumed = (
+        f"Assumed: cells vary by {sd_between:g} points (SD) over generation draws (--sd-between) and by {sd_within:g} "
+        f"over the others (--sd-within); two cells answer {disagreement:.0%} of the held-out items differently "
+        "(--disagreement)."
+    )
+    tell(whole, _tabulate_plan(found), *_tell_power(found.power), assumed, *map(console.note, found.notes))
 
 
-def _tell_power(found: StudyPlan) -> list[str]:
-    """What can be seen, a sentence a line, and what that rests on."""
-    power = found.power
+def _tell_power(power: PowerPlan) -> list[str]:
+    """What can be seen, a sentence a line."""
     hump = "" if power.hump is None else f", and an inverted U {power.hump:.1f} points above both ends"
     told = [f"With {power.draws} draws four in five studies see a gain of {power.gain:.1f} points on validation{hump}."]
     if math.isinf(power.gain):
@@ -192,11 +195,6 @@ def _tell_power(found: StudyPlan) -> list[str]:
     elif power.confirmed is not None:
         draws = f"{power.confirm_draws} draw" + ("" if power.confirm_draws == 1 else "s")
         told.append(f"The confirmation, which decides, has {draws} and sees a gain of {power.confirmed:.1f} points.")
-    told.append(
-        f"Assumed: cells vary by {power.sd_between:g} points (SD) over generation draws (--sd-between) and by "
-        f"{power.sd_within:g} over the others (--sd-within); two cells answer {power.disagreement:.0%} of the held-out "
-        "items differently (--disagreement)."
-    )
     return told
 
 
@@ -262,7 +260,6 @@ def _tabulate_status(found: RunStatus, path: Path) -> Table:
         None,
         ("trials finished", f"{found.trials.done}"),
         ("trials failed", f"{found.trials.failed}"),
-        ("trials planned so far", f"{found.planned}"),
         ("trials running", f"{len(found.trials.running)}"),
     ]
     for trial in found.trials.running[:LISTED]:
@@ -311,7 +308,7 @@ def ledger(
     from cuvee.generate.ledger import Ledger, check_ledger
     from cuvee.generate.spending import list_notes, summarise
     from cuvee.store import LEDGER, list_parts
-    from cuvee.study.spending import summarise_folder
+    from cuvee.study.status import summarise_folder
 
     prices, found = None, None
     if price_prompt is not None or price_completion is not None:  # the same for all models; one that is not given is 0

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 from typing_extensions import TypeAliasType
 
-from cuvee.config.sections import Name, Section, name_tag
+from cuvee.config.sections import OWN, Name, Section, tell_own
 from cuvee.errors import ConfigError
 from cuvee.measure import METRICS, Metric
 from cuvee.measure.subject import LESS, MORE
@@ -84,15 +84,24 @@ def parse_target(text: str, *, tolerance: float | None = None, rows: int | None 
         raise ConfigError(f"target {text!r}: {error['msg'].removeprefix('Value error, ')}") from exc
 
 
-_DRAWS = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
-_TARGET = Field(None, description="generate at this measured diversity: levels are then the candidates, one is kept")
+class DialSection(Section):
+    """What all our dials have in common."""
+
+    name: str
+    levels: tuple[object, ...] | None
+    draws: int | None = Field(None, ge=1, description="generation draws of this dial, when fewer than draws.generation")
+    target: TargetConfig | None = Field(
+        None, description="generate at this measured diversity: levels are then the candidates, one is kept"
+    )
+
+
 DIMENSIONS, VALUES = 4, 4
 """Asked for where dimensions: llm says no other numbers."""
 Topics = TypeAliasType("Topics", "tuple[str, ...] | dict[str, Topics]")
 """Topics, or each topic with its subtopics."""
 
 
-class TopicsConfig(Section):
+class TopicsConfig(DialSection):
     """Topic-guided generation: the level is the number of topics a label."""
 
     name: Literal["topics"]
@@ -106,18 +115,13 @@ class TopicsConfig(Section):
         min_length=1,
         description="with topics: llm, branches of the tree, depth by depth: [4, 3] is 4 topics x 3 subtopics",
     )
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
 
     @field_validator("topics", mode="before")
     @classmethod
     def _read_topics(cls, given: object) -> object:
-        if isinstance(given, str):
-            if given not in ("data", "llm"):
-                raise ValueError(f"topics is {given!r}; give data, llm, a list, or a list for each label")
-        else:
-            _check_topics("topics", given)
-        return given
+        if isinstance(given, str) and given not in ("data", "llm"):
+            raise ValueError(f"topics is {given!r}; give data, llm, a list, or a list for each label")
+        return given if isinstance(given, str) else _check_topics("topics", given)
 
     @model_validator(mode="after")
     def _check(self) -> TopicsConfig:
@@ -137,7 +141,7 @@ class TopicsConfig(Section):
         return self
 
 
-def _check_topics(where: str, given: object) -> None:
+def _check_topics(where: str, given: object) -> object:
     """Say where a tree of topics is none; pydantic would list every type that it might have been."""
     if isinstance(given, Mapping):
         for name, below in given.items():
@@ -148,16 +152,15 @@ def _check_topics(where: str, given: object) -> None:
         raise ValueError(f"{where} is {given!r}; give a list of topics, or map each topic to a list of subtopics")
     elif wrong := [topic for topic in given if not isinstance(topic, str)]:
         raise ValueError(f"{where} has the topic {wrong[0]!r}, which is no text; put it into quotes")
+    return given
 
 
-class ParaphraseConfig(Section):
+class ParaphraseConfig(DialSection):
     """Paraphrase replacement: the level is m_p, the paraphrases that stand in for other rows, a source."""
 
     name: Literal["paraphrase"]
     levels: tuple[int, ...] = Field((5, 3, 1, 0), min_length=1)
     sources: int = Field(2, ge=1, description="r: source rows, a label and draw; m_r = m_p x r rows are replaced")
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
 
 
 Range = float | tuple[float, float]
@@ -172,16 +175,14 @@ class SamplingLevel(Section):
     min_p: Range | None = None
 
 
-class SamplingConfig(Section):
+class SamplingConfig(DialSection):
     """Sampling: a level is a temperature, or temperature, top_p and min_p, fixed or from ranges."""
 
     name: Literal["sampling"]
     levels: tuple[float | SamplingLevel, ...] = Field((0.2, 0.8, 1.4, 2.0), min_length=1)
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
 
 
-class AttributesConfig(Section):
+class AttributesConfig(DialSection):
     """Attributed prompts (arXiv 2306.15895): the level is the number of combinations of attribute values."""
 
     name: Literal["attributes"]
@@ -191,8 +192,6 @@ class AttributesConfig(Section):
     )
     count: int | None = Field(None, ge=1, description="attributes asked for, with dimensions: llm (4 when left out)")
     values: int | None = Field(None, ge=1, description="values asked for, of each attribute (4 when left out)")
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
 
     @field_validator("dimensions", mode="before")
     @classmethod
@@ -225,39 +224,31 @@ class AttributesConfig(Section):
         return self.values or VALUES
 
 
-class ExamplesConfig(Section):
+class ExamplesConfig(DialSection):
     """Rotated seed examples: the level is the number of different real rows of a label that prompts show."""
 
     name: Literal["examples"]
     levels: tuple[int, ...] = Field((4, 8, 16), min_length=1)
     shown: int = Field(4, ge=1, description="seed examples in one prompt")
     selection: Literal["random", "similar", "diverse"] = Field("random", description="which rows come first")
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
 
 
-class TabooConfig(Section):
+class TabooConfig(DialSection):
     """Taboo words (arXiv 2401.06643): the level is the number of rounds; each forbids the words of those before."""
 
     name: Literal["taboo"]
     levels: tuple[int, ...] = Field((1, 2, 4), min_length=1)
     words: int = Field(3, ge=1, description="words that a round adds to the forbidden ones")
     read: int = Field(4, ge=1, description="first rows of a round that its words are taken from")
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
 
 
-class BaseThenRefineConfig(Section):
+class BaseThenRefineConfig(DialSection):
     """A draft, then its refinement (arXiv 2502.01697): the level is the temperature of the draft."""
 
     name: Literal["base_then_refine"]
     levels: tuple[float, ...] = Field((0.7, 1.0, 1.3), min_length=1)
     draft: Literal["completions", "chat"] = "completions"
-    draft_model: str | None = Field(
-        None, description="another model at the generator's endpoint that writes the drafts: a base model, say"
-    )
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
+    draft_model: str | None = Field(None, description="another model at the endpoint that writes the drafts")
 
 
 class OwnDialConfig(BaseModel):
@@ -265,33 +256,31 @@ class OwnDialConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: str = Field(pattern=r"^[\w.]+:\w+$")
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
+    name: str = Field(pattern=OWN)
+    draws: int | None = Field(None, ge=1)
+    target: TargetConfig | None = None
 
 
 _Single = (
-    Annotated[TopicsConfig, Tag("topics")]
-    | Annotated[ParaphraseConfig, Tag("paraphrase")]
-    | Annotated[SamplingConfig, Tag("sampling")]
-    | Annotated[AttributesConfig, Tag("attributes")]
-    | Annotated[ExamplesConfig, Tag("examples")]
-    | Annotated[TabooConfig, Tag("taboo")]
-    | Annotated[BaseThenRefineConfig, Tag("base_then_refine")]
-    | Annotated[OwnDialConfig, Tag("own")]
+    TopicsConfig
+    | ParaphraseConfig
+    | SamplingConfig
+    | AttributesConfig
+    | ExamplesConfig
+    | TabooConfig
+    | BaseThenRefineConfig
 )
-SingleDial = Annotated[_Single, Discriminator(name_tag)]
+_Own = Annotated[OwnDialConfig, Tag("own")]
+SingleDial = Annotated[Annotated[_Single, Field(discriminator="name"), Tag("named")] | _Own, Discriminator(tell_own)]
 
 
-class CombinedConfig(Section):
+class CombinedConfig(DialSection):
     """Two dials at once: the levels are their pairs, such as ``4 x 1``."""
 
     name: Literal["combined"]
     first: SingleDial
     second: SingleDial
     levels: tuple[Name, ...] | None = Field(None, min_length=1, description="pairs such as 4 x 1; all when left out")
-    draws: int | None = _DRAWS
-    target: TargetConfig | None = _TARGET
 
     @model_validator(mode="after")
     def _check(self) -> CombinedConfig:
@@ -302,4 +291,6 @@ class CombinedConfig(Section):
         return self
 
 
-DialConfig = Annotated[_Single | Annotated[CombinedConfig, Tag("combined")], Discriminator(name_tag)]
+DialConfig = Annotated[
+    Annotated[_Single | CombinedConfig, Field(discriminator="name"), Tag("named")] | _Own, Discriminator(tell_own)
+]

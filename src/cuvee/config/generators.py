@@ -1,4 +1,4 @@
-"""The section of study.yaml that says who writes the synthetic rows."""
+"""The sections of study.yaml for who writes the synthetic rows, and for pools that are files already."""
 
 from __future__ import annotations
 
@@ -6,31 +6,38 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from cuvee.config.sections import Section
+from cuvee.config.sections import OWN, Located, Name, Section, place, tell_own
+from cuvee.corpus import Task
 from cuvee.errors import ConfigError
 from cuvee.generate.masking import name_secrets, spell_host, unset_variables
+from cuvee.mix import OBJECTIVES
+from cuvee.registry import nearest_name
 
 
-class EmbeddedGenerator(Section):
-    """The embedded LLM: llama.cpp on loopback."""
+class Writer(Section):
+    """How an LLM draws words."""
 
-    kind: Literal["embedded"] = "embedded"
-    gguf: str | None = Field(None, description="a GGUF file; SmolLM2-135M-Instruct when left out")
-    slots: int | None = Field(
-        None, ge=1, le=256, description="requests answered at once; 16 for texts of a label, else 8"
-    )
+    kind: str
     temperature: float = Field(0.8, ge=0, le=5)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
-    threads: int | None = Field(None, ge=1, description="CPU threads; all cores when left out")
-    context: int | None = Field(
-        None, ge=64, description="tokens of prompt and answer, a slot; 512 for texts of a label, else 2048"
+
+
+class EmbeddedGenerator(Writer):
+    """The embedded LLM: llama.cpp on loopback."""
+
+    kind: Literal["embedded"] = "embedded"
+    gguf: Located | None = Field(None, description="a GGUF file; SmolLM2-135M-Instruct when left out")
+    slots: int | None = Field(
+        None, ge=1, le=256, description="requests answered at once; 16 for texts of a label, else 8"
     )
+    threads: int | None = Field(None, ge=1, description="CPU threads; all cores when left out")
+    context: int | None = Field(None, ge=64, description="tokens of a slot; null: 512 for texts of a label, else 2048")
 
 
 _HTTP = re.compile(r"https?://([^/?#]*@)?[^/?#@$]+([/?#][^@]*)?", flags=re.IGNORECASE)
@@ -101,7 +108,7 @@ class PricesConfig(Section):
     currency: str = "USD"
 
 
-class EndpointGenerator(Section):
+class EndpointGenerator(Writer):
     """Any OpenAI-compatible endpoint, or several replicas of one."""
 
     kind: Literal["endpoint"]
@@ -124,12 +131,9 @@ class EndpointGenerator(Section):
     )
     timeout_s: float = Field(120, gt=0, description="seconds for one request")
     give_up_s: float = Field(300, gt=0, description="seconds an outage is waited out before the run stops")
-    temperature: float = Field(0.8, ge=0, le=5)
-    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(64, ge=1)
     min_p: float | None = Field(None, ge=0, le=1, description="sent only if set; no part of OpenAI's protocol")
     top_k: int | None = Field(None, ge=-1, description="sent only if set; no part of OpenAI's protocol")
-    max_tokens: int = Field(64, ge=1)
-    truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -151,44 +155,27 @@ class EndpointGenerator(Section):
         return self
 
 
-class TransformersGenerator(Section):
+class TransformersGenerator(Writer):
     """A transformers model in this process, for models without a server."""
 
     kind: Literal["transformers"]
     model: str = Field(description="a folder, a .gguf file, smollm2, or NAME[@REVISION] on the Hugging Face hub")
-    adapter: str | None = Field(None, description="folder of a PEFT adapter to merge into it")
+    adapter: Located | None = Field(None, description="folder of a PEFT adapter to merge into it")
     device: str = Field("auto", description="auto, cuda, cuda:N, mps or cpu")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch: int = Field(16, ge=1, description="requests answered at once; halved when memory runs out")
     context: int = Field(2048, ge=64, description="tokens of prompt and answer together")
     api: Literal["chat", "completions"] = "completions"
-    temperature: float = Field(0.8, ge=0, le=5)
-    top_p: float = Field(1.0, gt=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=-1)
-    max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
-    truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
 
-
-Part = TypeVar("Part", bound=Section)
-
-
-def absolute_paths(generator: Part, folder: Path) -> Part:
-    """The same with its relative paths of model files, folders and adapters taken from ``folder``.
-
-    A model of transformers is a path if it begins like one, ends in .gguf, or is there; else a name on the hub.
-    """
-
-    def fix(path: str) -> str:
-        return str((folder / Path(path).expanduser()).resolve())
-
-    given = generator.model_dump(include={"gguf", "adapter"}, exclude_none=True)
-    update = {name: fix(path) for name, path in given.items()}
-    if isinstance(generator, TransformersGenerator):
-        model = generator.model.removeprefix("hf:")
-        if model.startswith((".", "/", "~")) or model.endswith(".gguf") or Path(fix(model)).exists():
-            update["model"] = fix(model)
-    return generator.model_copy(update=update)
+    @field_validator("model")
+    @classmethod
+    def _place_model(cls, given: str, info: ValidationInfo) -> str:
+        """A path if it begins like one, ends in .gguf, or is there; else a name on the hub."""
+        model, path = given.removeprefix("hf:"), place(given.removeprefix("hf:"), info)
+        is_path = model.startswith((".", "/", "~")) or model.endswith(".gguf") or Path(path).exists()
+        return path if info.context is not None and is_path else given
 
 
 class FileGenerator(Section):
@@ -200,3 +187,138 @@ class FileGenerator(Section):
 Generator = Annotated[
     EmbeddedGenerator | EndpointGenerator | TransformersGenerator | FileGenerator, Field(discriminator="kind")
 ]
+
+
+class DedupeConfig(Section):
+    """Rows that repeat another one, or a real training row; the first stays."""
+
+    name: Literal["dedupe"]
+    near: float | None = Field(None, gt=0, le=1, description="cosine from which rows are the same; null: equal text")
+    against_real: bool = True
+
+
+class DegenerateConfig(Section):
+    """Text that is no usable example: empty, looping, broken, cut off."""
+
+    name: Literal["degenerate"]
+    reference: bool = Field(False, description="learn from the real rows what cut-off text and other languages are")
+
+
+class LeakConfig(Section):
+    """Rows that repeat validation or the locked test: exactly, by n-grams, or nearer than real rows are."""
+
+    name: Literal["leak"]
+    whole: bool = Field(True, description="also test the pool as a set: was it written from held-out rows?")
+
+
+class AgreementConfig(Section):
+    """Rows whose label a probe of the real training rows does not believe."""
+
+    name: Literal["agreement"]
+    threshold: float | None = Field(None, ge=0, le=1, description="least probability of the row's label")
+    top: float | None = Field(None, gt=0, le=1, description="fraction of each label's rows that stays")
+
+    @model_validator(mode="after")
+    def _check(self) -> AgreementConfig:
+        if (self.threshold is None) == (self.top is None):
+            raise ValueError("agreement takes a threshold or a top fraction; give exactly one of them")
+        return self
+
+
+class FewerPerClusterConfig(Section):
+    """All but the first rows of each group (or cluster of near neighbours)."""
+
+    name: Literal["fewer-per-cluster"]
+    limit: int = Field(ge=1, description="rows of a cluster that stay")
+    threshold: float | None = Field(None, gt=0, le=1, description="cosine that links rows; null: the group column")
+
+
+class OwnFilterConfig(Section):
+    """A function of your own, ``module:Name``: takes a corpus, gives for each row why it goes, or None."""
+
+    name: str = Field(pattern=OWN)
+
+
+_Filter = DedupeConfig | DegenerateConfig | LeakConfig | AgreementConfig | FewerPerClusterConfig
+FilterConfig = Annotated[
+    Annotated[_Filter, Field(discriminator="name"), Tag("named")] | Annotated[OwnFilterConfig, Tag("own")],
+    Discriminator(tell_own),
+]
+DEFAULT_FILTERS: tuple[FilterConfig, ...] = (
+    DegenerateConfig(name="degenerate"),
+    DedupeConfig(name="dedupe"),
+    LeakConfig(name="leak"),
+)
+
+
+class SelectConfig(Section):
+    """Levels that are chosen from one pool, with rows, labels and lengths held fixed."""
+
+    metric: str = Field("vendi", description=f"the diversity to set: {', '.join(OBJECTIVES)}")
+    levels: int = Field(5, ge=2, le=20, description="how many, from the least to the most diverse that there is")
+
+    @model_validator(mode="after")
+    def _check(self) -> SelectConfig:
+        if self.metric not in OBJECTIVES:
+            raise ValueError(f"no metric {self.metric!r} to select by; {nearest_name(self.metric, OBJECTIVES)}")
+        return self
+
+
+class PoolFile(Section):
+    """A ready-made pool: the synthetic rows of one level, or the rows from which levels are selected."""
+
+    dial: Name = Field(description="what was varied, for example paraphrase; select where levels are selected")
+    level: Name | None = Field(None, description="which setting of it, from the least to the most diverse")
+    select: SelectConfig | None = Field(None, description="instead of level: choose levels from this pool")
+    path: Located
+    text: Name | None = Field(None, description="column of the text, prompt or query")
+    label: Name | None = Field(None, description="column of the label, completion or passage")
+    context: Name | None = Field(None, description="column of what a text is about; null: data.context")
+    group: Name | None = Field(
+        None,
+        description="column naming the source row: its paraphrases stay in one draw; so do rows of one context or "
+        "passage, without it too",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> PoolFile:
+        if (self.level is None) == (self.select is None):
+            raise ValueError("a pool is one level, or levels are selected from it; give level or select")
+        return self
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of its levels."""
+        if self.select is None:
+            return (self.level or "",)
+        return tuple(str(number + 1) for number in range(self.select.levels))
+
+
+def check_pools(
+    pools: tuple[PoolFile, ...], filters: tuple[FilterConfig, ...], task: Task, context: str | None
+) -> None:
+    """Refuse filters that let leaks through, and what has no meaning for the task.
+
+    Args:
+        pools, filters, task: of the study.
+        context: the column of the real rows' contexts.
+
+    Raises:
+        ValueError: there is no filter ``leak``, one is listed twice, or a filter or column is for another task.
+    """
+    names = [each.name for each in filters]
+    if "leak" not in names:
+        raise ValueError("filters must hold leak: rows that repeat validation or test may not be trained on")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"filter {repeated!r} is listed twice; give it once")
+    if task != "classification" and "agreement" in names:
+        raise ValueError(f"filter 'agreement' asks a probe about labels, and the task {task} has none; leave it out")
+    if context is not None and any(isinstance(each, DedupeConfig) and each.near is not None for each in filters):
+        raise ValueError(
+            "dedupe.near compares texts without their contexts, so that a question asked of two contexts would count "
+            "as one; leave near out, dedupe then compares text and context"
+        )
+    for number, pool in enumerate(pools):
+        if pool.context is not None and task != "generation":
+            raise ValueError(f"pools.{number}.context is for the task generation, this one is {task}; leave it out")

@@ -1,19 +1,19 @@
-"""Reading and writing study.yaml, and what a wrong one is told: the line, the nearest valid key or value."""
+"""Reading and writing study.yaml, the commented one of ``cuvee init``, and what a wrong one is told."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Literal, Union, cast, get_args, get_origin
+from typing import cast
 
 import yaml
-from pydantic import BaseModel, Tag, ValidationError
+from pydantic import ValidationError
 
-from cuvee.config.generators import FileGenerator, absolute_paths
 from cuvee.config.schema import StudyConfig
+from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.generate.masking import mask_urls
 from cuvee.inputs import parse_yaml, read_text, show_value
@@ -33,10 +33,9 @@ def read_config(path: str | Path) -> StudyConfig:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys; `cuvee init DATA` writes one")
     try:
-        config = StudyConfig.model_validate(raw)
+        return StudyConfig.model_validate(raw, context=path.resolve().parent)
     except ValidationError as exc:
-        raise ConfigError(explain_error(exc, str(path), node)) from exc
-    return _absolute(config, path.resolve().parent)
+        raise ConfigError(explain_error(exc, str(path), raw, node)) from exc
 
 
 def make_config(values: StudyConfig | dict[str, object]) -> StudyConfig:
@@ -48,9 +47,9 @@ def make_config(values: StudyConfig | dict[str, object]) -> StudyConfig:
     if isinstance(values, StudyConfig):
         return values
     try:
-        return _absolute(StudyConfig.model_validate(values), Path.cwd())
+        return StudyConfig.model_validate(values, context=Path.cwd())
     except ValidationError as exc:
-        raise ConfigError(explain_error(exc, "config", None)) from exc
+        raise ConfigError(explain_error(exc, "config", values)) from exc
 
 
 def config_to_yaml(config: StudyConfig) -> str:
@@ -80,57 +79,56 @@ def config_schema() -> str:
     return json.dumps(StudyConfig.model_json_schema(), indent=2)
 
 
-def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
-    def fix(path: str | None) -> str | None:
-        return None if path is None else str((folder / path).resolve())
-
-    data = config.data.model_copy(update={k: fix(getattr(config.data, k)) for k in ("real", "test", "validation")})
-    pools = tuple(p.model_copy(update={"path": fix(p.path)}) for p in config.pools)
-    writing = config.writing.model_copy(update={k: fix(getattr(config.writing, k)) for k in ("prompts", "sources")})
-    evaluate = config.evaluate.model_copy(update={"passages": fix(config.evaluate.passages)})
-    generator = config.generator
-    if not isinstance(generator, FileGenerator):
-        generator = absolute_paths(generator, folder)
-    track = config.track and config.track.in_folder(folder)
-    made = {"data": data, "pools": pools, "generator": generator, "writing": writing, "track": track}
-    return config.model_copy(update={**made, "evaluate": evaluate})
-
-
-def explain_error(exc: ValidationError, where: str, node: yaml.Node | None) -> str:
+def explain_error(exc: ValidationError, where: str, given: object, node: yaml.Node | None = None) -> str:
     """One line: file, line, key, what is wrong, the nearest valid key or value.
 
-    Of several errors the most telling is told: an unknown key before the missing one it was meant to be, and a value
-    that is wrong before another type that it might have had.
+    Of several errors the most telling is told: an unknown key first, and a value that is wrong before another type that
+    it might have had.
     """
-    error = min(exc.errors(), key=lambda e: (e["type"] != "extra_forbidden", e["type"] != "value_error"))
-    location, valid = _follow(error["loc"])
-    key = ".".join(str(p) for p in location)
-    line = _line_of(node, location)
+    error = min(exc.errors(), key=lambda e: (e["type"] != "unknown_key", e["type"] != "value_error"))
+    kind, context = error["type"], cast("dict[str, str]", error.get("ctx", {}))
+    location = _follow(error["loc"], given, is_missing=kind == "missing")
+    location += [context["key"]] if kind == "unknown_key" else []
+    key, line = ".".join(map(str, location)), _line_of(node, location)
     place = f"{where}, line {line}" if line else where
-    if error["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}; {nearest_name(str(location[-1]), valid)}"
-    if error["type"] == "missing":
+    if kind == "unknown_key":
+        return f"{place}: unknown key {key!r}; {context['nearest']}"
+    if kind == "missing":
         return f"{place}: key {key!r} is missing; add it"
-    if error["type"] == "union_tag_invalid":
-        context = cast("dict[str, str]", error.get("ctx", {}))
-        valid = context.get("expected_tags", "").replace("'", "").split(", ")
-        tag = context.get("tag", "")
-        field = context.get("discriminator", "").strip("'")
-        if field.endswith("()"):  # a dial's section is chosen by a function of its name
-            field, valid = "name", ["module:Name" if v == "own" else v for v in valid]
-        return f"{place}: {key}.{field} is {show_value(tag)}; {nearest_name(tag, valid)}"
-    if error["type"] == "literal_error":
-        expected = cast("dict[str, str]", error.get("ctx", {})).get("expected", "").replace("'", "")
-        given = str(error["input"])
-        return (
-            f"{place}: {key} is {show_value(given)}; {nearest_name(given, expected.replace(' or ', ', ').split(', '))}"
-        )
-    if key == "name" and error["type"] in ("string_pattern_mismatch", "string_too_long"):
+    if kind in ("union_tag_invalid", "literal_error"):
+        expected = context.get("expected_tags", context.get("expected", "")).replace("'", "").replace(" or ", ", ")
+        valid, told = expected.split(", "), context.get("tag", str(error["input"]))
+        if kind == "union_tag_invalid":
+            field = context["discriminator"].strip("'")
+            key, valid = f"{key}.{field}", [*valid, "module:Name"] if field == "name" else valid
+        return f"{place}: {key} is {show_value(told)}; {nearest_name(told, valid)}"
+    if key == "name" and kind in ("string_pattern_mismatch", "string_too_long"):
         named = "it names the run folder: letters, digits, '.', '-', '_', and not dots alone"
         return f"{place}: name is {show_value(error['input'])}; {named}"
     message = error["msg"].removeprefix("Value error, ")
-    shown = "" if error["type"] == "value_error" else f" (got {show_value(error['input'], mask_urls)})"
+    shown = "" if kind == "value_error" else f" (got {show_value(error['input'], mask_urls)})"
     return f"{place}: {key + ': ' if key else ''}{message[0].lower()}{message[1:]}{shown}"
+
+
+def _follow(location: Sequence[int | str], given: object, *, is_missing: bool) -> list[int | str]:
+    """The keys and numbers that lead to a place in what was given.
+
+    Pydantic puts a name before what is wrong in one of several sections or types (``topics``, ``float``), which is no
+    key of the file, though a key there may have the same name: then it is the first of the two.
+    """
+    shown: list[int | str] = []
+    at, is_first = given, False
+    for part in location[: len(location) - is_missing]:
+        if isinstance(part, int):
+            at = at[part] if isinstance(at, Sequence) and part < len(at) else None
+        elif isinstance(at, Mapping) and part in at and not (is_first and part in (at.get("name"), at.get("kind"))):
+            at = at[part]
+        else:
+            is_first = is_first and part == "named"  # the section's own name follows
+            continue
+        shown.append(part)
+        is_first = True
+    return [*shown, *location[len(location) - is_missing :]]
 
 
 def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int | None:
@@ -151,43 +149,40 @@ def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int | Non
     return line
 
 
-def _follow(location: Sequence[int | str]) -> tuple[list[int | str], list[str]]:
-    """The keys and numbers that lead to a place, and the valid keys of the section where its last key stands.
+def render_template(data: Path, corpus: Corpus, *, text: str, label: str) -> str:
+    """A commented study.yaml for ``data``, with what can be known from it filled in, as ``cuvee init`` writes it.
 
-    Pydantic puts a name before what is wrong in one of several sections or types (``topics``, ``float``), which is no
-    key of the file: as a key may have the same name, only the schema tells them apart.
+    Args:
+        data: the file of real rows, as it shall be named in the config.
+        corpus: what it holds.
+        text, label: its columns.
     """
-    kind: object = StudyConfig
-    shown: list[int | str] = []
-    valid: list[str] = []
-    for part in location:
-        branches = _branches(kind)
-        if isinstance(part, str) and len(branches) > 1:
-            kind = next((branch for names, branch in branches if part in names), None)
-            continue
-        kind = branches[0][1] if branches else None
-        shown.append(part)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            valid = list(kind.model_fields)
-            kind = kind.model_fields[part].annotation if part in kind.model_fields else None
-        else:  # the values of a mapping, the entries of a list
-            inner = get_args(kind)
-            kind = inner[-1 if isinstance(part, str) else 0] if inner else None
-    return shown, valid
+    import jinja2
+
+    counts = Counter(corpus.targets)
+    listed = [f"{scalar_to_yaml(k)} ({v})" for k, v in counts.most_common(8)] + (["..."] if len(counts) > 8 else [])
+    kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_-" else " " for c in data.name.split(".")[0])
+    template = jinja2.Template(
+        Path(__file__).with_name("study.yaml.jinja").read_text(encoding="utf-8"),
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    written: str = template.render(
+        name=scalar_to_yaml("-".join(kept.split()).strip("-") or "study"),
+        data=scalar_to_yaml(str(data)),
+        text=scalar_to_yaml(text),
+        label=scalar_to_yaml(label),
+        rows=len(corpus),
+        rows_per_label=max(1, min(16, min(counts.values()) // 4)),
+        listed=", ".join(listed),
+        labels=[_key(label) for label in counts],
+    )
+    return written
 
 
-def _branches(kind: object) -> list[tuple[set[str], object]]:
-    """The types that a value may have but None, each with the names that pydantic may give it."""
-    if kind is None or kind is NoneType:
-        return []
-    if get_origin(kind) is Annotated:
-        inner, *notes = get_args(kind)
-        tags = {note.tag for note in notes if isinstance(note, Tag)}
-        return [(names | tags, branch) for names, branch in _branches(inner)]
-    if get_origin(kind) in (Union, UnionType):
-        return [found for part in get_args(kind) for found in _branches(part)]
-    names = {getattr(kind, "__name__", str(kind))}
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        of = [kind.model_fields[name].annotation for name in ("kind", "name") if name in kind.model_fields]
-        names |= {str(value) for each in of if get_origin(each) is Literal for value in get_args(each)}
-    return [(names, kind)]
+_LONGEST_KEY = 1000
+
+
+def _key(value: str) -> str:
+    """A text as a key of a commented mapping; YAML wants a mark before those that are long."""
+    key = scalar_to_yaml(value)
+    return f"{key}:" if len(key) < _LONGEST_KEY else f"? {key}\n  #     :"

@@ -7,11 +7,27 @@ from typing import Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
-from cuvee.config.execution import ExecuteConfig, TrackConfig
-from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator, Generator
-from cuvee.config.pools import DEFAULT_FILTERS, FilterConfig, PoolFile, check_pools
-from cuvee.config.sections import Name, Section
-from cuvee.config.training import SearchConfig, Sizes, TrainConfig, list_sizes
+from cuvee.config.generators import (
+    DEFAULT_FILTERS,
+    EmbeddedGenerator,
+    EndpointGenerator,
+    FileGenerator,
+    FilterConfig,
+    Generator,
+    PoolFile,
+    check_pools,
+)
+from cuvee.config.sections import (
+    ExecuteConfig,
+    Located,
+    Name,
+    SearchConfig,
+    Section,
+    Sizes,
+    TrackConfig,
+    TrainConfig,
+    list_sizes,
+)
 from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.evaluate import ITEM_SCORES
@@ -20,18 +36,14 @@ from cuvee.registry import nearest_name
 from cuvee.report.card import Licences, is_language
 from cuvee.train import TASKS
 
-_ONLY: dict[str, Task] = {"max_tokens": "generation", "diversity": "generation", "passages": "retrieval"}
-
 
 class EvaluateConfig(Section):
     """How trials are judged on held-out real rows."""
 
-    score: str | None = Field(
-        None, description="what cells are compared by; null: accuracy, token_f1 or ndcg@10, by the task"
-    )
+    score: str | None = Field(None, description="what cells are compared by; null: accuracy, token_f1 or ndcg@10")
     max_tokens: int = Field(64, ge=1, description="generation: of a completion that is written for evaluation")
     diversity: bool = Field(False, description="generation: measure the diversity of what each tuned model writes")
-    passages: str | None = Field(None, description="retrieval: file of more passages to find the right ones among")
+    passages: Located | None = Field(None, description="retrieval: file of more passages to find the right ones among")
 
     def check(self, task: Task) -> None:
         """Refuse what the task has no use for.
@@ -42,13 +54,9 @@ class EvaluateConfig(Section):
         valid = ITEM_SCORES[task]
         if self.score is not None and self.score not in valid:
             raise ValueError(f"evaluate.score is {self.score!r} for the task {task}; {nearest_name(self.score, valid)}")
-        for key, only in _ONLY.items():
-            if task != only and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"evaluate.{key} is for the task {only}, this one is {task}; leave it out")
-
-    def score_of(self, task: Task) -> str:
-        """What cells are compared by."""
-        return self.score or ITEM_SCORES[task][0]
+        for only, keys in (("generation", ("max_tokens", "diversity")), ("retrieval", ("passages",))):
+            if task != only:
+                self.refuse(keys, f"is for the task {only}, this one is {task}; leave it out", "evaluate.")
 
 
 class WritingConfig(Section):
@@ -57,22 +65,15 @@ class WritingConfig(Section):
     kind: Literal["label", "query", "question", "instruction", "story"] | None = Field(
         None, description="null: label, query, or question where rows have a context, else instruction, by the task"
     )
-    prompts: str | None = Field(None, description="folder of prompts of your own; `cuvee prompts --out` copies ours")
-    sources: str | None = Field(
+    prompts: Located | None = Field(None, description="folder of your own prompts; `cuvee prompts --out` copies ours")
+    sources: Located | None = Field(
         None, description="file of passages or contexts to write about; null: those of the training rows"
     )
-    sources_text: str | None = Field(
-        None, description="its column of passages or contexts; recognised by its usual names when left out"
-    )
+    sources_text: str | None = Field(None, description="its column of passages or contexts; null: of a usual name")
     near_duplicate: float | None = Field(
-        None,
-        ge=0.5,
-        le=1,
-        description="Jaccard similarity from which a text repeats an earlier one; null: equal",
+        None, ge=0.5, le=1, description="Jaccard similarity from which a text repeats an earlier one; null: equal"
     )
-    label_check: float | None = Field(
-        None, gt=0, lt=1, description="least probability of a row's label by a probe of the real rows; null: not asked"
-    )
+    label_check: float | None = Field(None, gt=0, lt=1, description="least probability of a row's label; null: any")
 
     @model_validator(mode="after")
     def _check(self) -> WritingConfig:
@@ -84,29 +85,21 @@ class WritingConfig(Section):
 class DataConfig(Section):
     """The real data. Paths are relative to the file that names them."""
 
-    real: str = Field(description="CSV, TSV, JSONL (also .gz), Parquet, or a saved Hugging Face dataset")
+    real: Located = Field(description="CSV, TSV, JSONL (also .gz), Parquet, or a saved Hugging Face dataset")
     text: Name | None = Field(None, description="column of the input; recognised by its usual names when left out")
     label: Name | None = Field(None, description="column of the label")
     group: Name | None = Field(None, description="column whose equal values stay on one side of the split")
     context: Name | None = Field(None, description="column of what a text is about, for the task generation")
-    test: str | None = Field(None, description="a file of its own for the locked test, with the same columns")
-    validation: str | None = Field(None, description="a file of its own for validation, with the same columns")
+    test: Located | None = Field(None, description="a file of its own for the locked test, with the same columns")
+    validation: Located | None = Field(None, description="a file of its own for validation, with the same columns")
 
 
 class SplitConfig(Section):
     """How the real data is split before anything else."""
 
-    test: int | float = Field(
-        0.3, gt=0, description="locked test: rows, or a fraction below 1; where data.test is given, that file is it"
-    )
-    validation: int | float = Field(
-        0.3,
-        gt=0,
-        description="validation: rows, or a fraction below 1; where data.validation is given, that file is it",
-    )
-    near: float | None = Field(
-        None, gt=0, le=1, description="cosine from which rows stay on one side of the split; null: equal texts only"
-    )
+    test: int | float = Field(0.3, gt=0, description="locked test: rows, or a fraction below 1, without data.test")
+    validation: int | float = Field(0.3, gt=0, description="rows, or a fraction below 1, without data.validation")
+    near: float | None = Field(None, gt=0, le=1, description="cosine that keeps rows on one side; null: equal texts")
     rows_per_label: Sizes = Field(
         None,
         description="real training rows of each label, or a list such as [4, 16, all], each within the next; "
@@ -247,20 +240,6 @@ class StudyConfig(Section):
             made["check"] = {"trainer": TASKS[task][-1], **check}
         return {**given, "train": made}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_draft(cls, given: object) -> object:
-        """Earlier versions had it; they wrote null into run folders where it was not set."""
-        generator = given.get("generator") if isinstance(given, dict) else None
-        if not isinstance(given, dict) or not isinstance(generator, dict) or "draft" not in generator:
-            return given
-        if generator["draft"] is not None:
-            raise ValueError(
-                "generator.draft is no setting any more: name another model at the same endpoint as draft_model of the "
-                "dial base_then_refine, and remove generator.draft"
-            )
-        return {**given, "generator": {key: value for key, value in generator.items() if key != "draft"}}
-
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
         if isinstance(self.generator, FileGenerator):
@@ -314,7 +293,7 @@ class StudyConfig(Section):
     def _check_crossfit(self, folds: int) -> None:
         """Refuse what folds cannot be joined over, and what would have no effect."""
         refused = {
-            f"data.test {self.data.test!r} (every row is held out in one of the folds)": self.data.test is not None,
+            "data.test (every row is held out in one of the folds)": self.data.test is not None,
             "search.kind adaptive (each fold would ask for other cells)": self.search.kind == "adaptive",
             "train.check": self.train.check is not None,
             "train.sensitivity": bool(self.train.sensitivity),

@@ -1,15 +1,46 @@
-"""What all parts of study.yaml have in common."""
+"""What all sections of study.yaml have in common; those for training, the search, where trials run and are tracked."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from cuvee.characters import check_name
+from cuvee.execute import Terms
+from cuvee.generate.masking import name_secrets
+from cuvee.registry import nearest_name, require_trust
+from cuvee.train import TrainSettings
 
 Name = Annotated[str, AfterValidator(check_name)]
 """Of a level, a dial or a column: no control character."""
+OWN = r"^[\w.]+:\w+$"
+"""The pattern of the user's ``module:Name``."""
+
+
+def place(path: str, info: ValidationInfo) -> str:
+    """An absolute path: a relative one is relative to the folder of the file that names it, where that is known."""
+    folder: Path | None = info.context
+    return path if folder is None else str((folder / Path(path).expanduser()).resolve())
+
+
+Located = Annotated[str, AfterValidator(place)]
+"""A path, absolute once a config was read."""
 
 
 class Section(BaseModel):
@@ -17,8 +48,230 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _know_keys(cls, given: object) -> object:
+        """Refuse a key that there is not, and name the one that it was meant to be."""
+        known = cls.model_fields
+        unknown = [key for key in given if key not in known] if isinstance(given, Mapping) else []
+        if unknown:
+            key = str(unknown[0])
+            raise PydanticCustomError("unknown_key", "{nearest}", {"key": key, "nearest": nearest_name(key, known)})
+        return given
 
-def name_tag(value: object) -> str:
-    """Which of several sections a named value is of: that of its name, or ``own`` for the user's ``module:Name``."""
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "own" if isinstance(name, str) and ":" in name else str(name)
+    def refuse(self, names: Iterable[str], why: str, where: str = "") -> None:
+        """Refuse keys that are set to something.
+
+        Raises:
+            ValueError: naming the first.
+        """
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{where}{name} {why}")
+
+
+def tell_own(value: object) -> str:
+    """Whether a named section is one of ours or the user's own ``module:Name``."""
+    name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+    return "own" if isinstance(name, str) and ":" in name else "named"
+
+
+def _check_settings(settings: Mapping[str, bool | int | float | str]) -> Mapping[str, bool | int | float | str]:
+    """Refuse settings that there are not, or that a study decides itself."""
+    decided = {"trainer", "loss", "steps", "seed", "source_weight", "patience", "evaluate_every", "checkpoint_every"}
+    known = {each.name for each in fields(TrainSettings)} - decided
+    unknown = next((name for name in settings if name not in known), None)
+    if unknown is not None:
+        raise ValueError(f"settings has {unknown!r}; {nearest_name(unknown, sorted(known))}")
+    TypeAdapter(TrainSettings).validate_python(dict(settings))
+    return settings
+
+
+Settings = Annotated[dict[str, bool | int | float | str], AfterValidator(_check_settings)]
+
+
+def _check_names(value: object) -> object:
+    """One name, or a list of different ones."""
+    names = value if isinstance(value, list | tuple) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
+        raise ValueError(f"give one name, or a list of different ones, not {value!r}")
+    return value
+
+
+def _check_sizes(value: object) -> object:
+    """One number of rows, ``all`` or null, or a list of different numbers and ``all``."""
+    listed = isinstance(value, list | tuple)
+    sizes = list(value) if isinstance(value, list | tuple) else [value]
+
+    def fits(size: object) -> bool:
+        if isinstance(size, int) and not isinstance(size, bool):
+            return size >= 1
+        return size == "all" or (size is None and not listed)
+
+    if not sizes or not all(map(fits, sizes)) or len(set(sizes)) != len(sizes):
+        raise ValueError(f"give a whole number of at least 1, all, or a list of different ones, not {value!r}")
+    return value
+
+
+Names = Annotated[str | tuple[str, ...], BeforeValidator(_check_names)]
+"""One name or several; the first is the main one."""
+Size = int | Literal["all"]
+Sizes = Annotated[Size | tuple[Size, ...] | None, BeforeValidator(_check_sizes)]
+"""Numbers of real rows a label; the largest is the main one."""
+
+
+def list_sizes(sizes: Size | tuple[Size, ...] | None) -> tuple[Size, ...]:
+    """The numbers asked for, largest first; ``all`` is the largest, and what None means."""
+    listed = sizes if isinstance(sizes, tuple) else ("all" if sizes is None else sizes,)
+    return tuple(sorted(listed, key=lambda size: (size != "all", 0 if size == "all" else -size)))
+
+
+class CheckConfig(Section):
+    """A dearer trainer on few cells: real-only, the best cells, the most diverse cell at the best one's share."""
+
+    trainer: str = "encoder"
+    steps: int = Field(30, ge=1)
+    settings: Settings = Field({}, description="more of this trainer: batch_size, learning_rate, lora_rank, ...")
+    draws: int = Field(3, ge=1)
+    keep: int = Field(1, ge=1, description="this many of the best cells go on to this trainer (successive halving)")
+
+
+class OwnTraining(Section):
+    """What one trainer or loss of several takes for itself."""
+
+    steps: int | None = Field(None, ge=1, description="of a trainer")
+    settings: Settings = {}
+
+
+class TrainConfig(Section):
+    """The trainers and losses of the grid: all cells of a trainer get the same optimiser steps."""
+
+    trainer: Names = Field("probe", description="one, or a list: the first decides, the others show whether it holds")
+    loss: Names = Field("ce", description="one, or a list: the first decides, the others show whether it holds")
+    source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
+    steps: int = Field(300, ge=1)
+    settings: Settings = Field({}, description="more of the trainer and the loss: gamma, q, batch_size, lora_rank, ...")
+    each: dict[str, OwnTraining] = Field({}, description="of one trainer or loss among several: steps and settings")
+    sensitivity: tuple[Literal["equal-epochs"], ...] = Field(
+        (), description="equal-epochs: the shape test and the best cell again, with as many epochs as real-only has"
+    )
+    check: CheckConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        for name, own in self.each.items():
+            if name not in (*self.trainers, *self.losses):
+                valid = nearest_name(name, [*self.trainers, *self.losses])
+                raise ValueError(f"each has {name!r}, which is neither among trainer nor among loss; {valid}")
+            if own.steps is not None and name not in self.trainers:
+                raise ValueError(f"each.{name}.steps is {own.steps}, but all losses of a trainer get the same steps")
+        if self.source_weight is not None and "source_weight" not in self.losses:
+            raise ValueError(
+                f"source_weight is {self.source_weight:g}, but loss is {', '.join(self.losses)}; "
+                "set loss: source_weight"
+            )
+        if self.check is not None and self.check.trainer in self.trainers and "ce" in self.losses:
+            raise ValueError(f"check.trainer {self.check.trainer!r} with loss ce is in the grid already; leave it out")
+        return self
+
+    @property
+    def trainers(self) -> tuple[str, ...]:
+        """All trainers, the main one first."""
+        return self.trainer if isinstance(self.trainer, tuple) else (self.trainer,)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """All losses, the main one first."""
+        return self.loss if isinstance(self.loss, tuple) else (self.loss,)
+
+    def steps_of(self, trainer: str) -> int:
+        """Optimiser steps of a trainer's cells."""
+        own = self.each.get(trainer)
+        return self.steps if own is None or own.steps is None else own.steps
+
+    def settings_of(self, trainer: str, loss: str) -> Settings:
+        """Settings of a trainer with a loss: the common ones, then its own, then the loss's."""
+        made = dict(self.settings)
+        for name in (trainer, loss):
+            if name in self.each:
+                made |= self.each[name].settings
+        return made
+
+
+class SearchConfig(Section):
+    """Which of the planned trials are run: all of them, or those that tell most."""
+
+    kind: Literal["grid", "adaptive"] = Field(
+        "grid", description="grid: all; adaptive: a Gaussian process over measured diversity and share chooses"
+    )
+    budget: float = Field(
+        0.4,
+        gt=0,
+        description="blend trials: a fraction of the planned ones (to 1), or a number in all; baselines on top",
+    )
+    batch: int = Field(4, ge=1, description="draws of cells asked in a round, of each trainer, loss and number of rows")
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchConfig:
+        if self.budget > 1 and self.budget != int(self.budget):
+            raise ValueError(f"budget is {self.budget:g}; give a fraction to 1, or a whole number of trials")
+        if self.kind == "grid":
+            self.refuse(("budget", "batch"), "has no effect with kind grid; leave it out, or set kind: adaptive")
+        return self
+
+
+class ExecuteConfig(Section):
+    """Where trials run. Results are the same everywhere."""
+
+    kind: Literal["local", "processes", "ray"] = Field(
+        "local", description="in this process; in several; on a Ray cluster"
+    )
+    workers: int | Literal["auto"] = Field("auto", description="trials at once; auto: as many as fit")
+    address: str | None = Field(None, description="of a running Ray cluster; null starts one on this machine")
+    timeout_s: float | None = Field(None, gt=0, description="seconds a trial may take; then it has failed")
+    memory_gb: float | None = Field(None, gt=0, description="of a trial: its bound (processes), set aside (ray)")
+    retries: int = Field(2, ge=0, description="of a trial whose worker or node died")
+    cpus: int | None = Field(None, ge=1, description="threads of a trial; null: all (local), 1 (processes, ray)")
+    gpus: float = Field(0, ge=0, description="GPUs of a trial; below 1 several share one")
+
+    @model_validator(mode="after")
+    def _check(self) -> ExecuteConfig:
+        if self.workers != "auto" and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; give 1 or more, or auto")
+        told = f"has no effect with kind {self.kind}; leave it out, or set kind:"
+        if self.kind == "local":
+            self.refuse(("workers", "timeout_s", "memory_gb", "retries", "gpus"), f"{told} processes or ray")
+        if self.kind != "ray":
+            self.refuse(("address",), f"{told} ray")
+        self.terms()  # which refuse what no executor can give
+        return self
+
+    def cluster(self) -> str | None:
+        """The address of the Ray cluster, whose answers are unpickled, so that it can run what it likes here.
+
+        Raises:
+            ConfigError: the user does not trust ``ray``.
+        """
+        if self.address is not None:
+            require_trust("ray", f"execute.address {self.address!r}: what a cluster answers")
+        return self.address
+
+    def terms(self) -> Terms:
+        """As executors take them."""
+        workers = None if self.workers == "auto" else self.workers
+        return Terms(workers=workers, **self.model_dump(exclude={"kind", "workers", "address"}))
+
+
+class TrackConfig(Section):
+    """Where a finished study is tracked. Nothing leaves this machine unless the URI says so."""
+
+    mlflow: str = Field(min_length=1, description="a folder, or a URI of MLflow; ${NAME} is an environment variable")
+
+    @field_validator("mlflow")
+    @classmethod
+    def _check_uri(cls, uri: str, info: ValidationInfo) -> str:
+        safe = name_secrets(uri) if "://" in uri else uri
+        if safe != uri:
+            raise ValueError(f"the URI holds a password or a key; export it as a variable and write '{safe}'")
+        is_uri = uri == "databricks" or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri)
+        return uri if is_uri else place(uri, info)

@@ -447,3 +447,56 @@ def _missing_parts(
         seen |= part.keys()
         parts += [part] if part else []
     return parts
+
+
+class KnownVectors:
+    """An encoder that looks texts up. What it does not know it has encoded by the encoder of its name.
+
+    Vectors of a batch depend on it in their last bits, so all trials share those that were made once: they get the
+    same bits wherever they run. Carried to another process, this is two arrays.
+
+    Args:
+        encoder: makes the vectors.
+        texts: all that are known beforehand. Their vectors take 4 d bytes each, d being the length of a vector.
+        source: what :func:`load_encoder` knows the encoder by; its name where left out.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Iterable[str], *, source: str | None = None) -> None:
+        distinct = list(dict.fromkeys(texts))
+        self.name, self.hash, self.dim = encoder.name, encoder.hash, encoder.dim
+        self._source = source or encoder.name
+        self._spare: Encoder | None = encoder
+        keys = _hash_texts(distinct)
+        order = np.argsort(keys)
+        self._keys: NDArray[np.uint64] = keys[order]
+        # part by part, so that what is embedded is kept when a run is stopped
+        parts = [encoder.encode(distinct[start : start + PART]) for start in range(0, len(distinct), PART)]
+        self._vectors: Vectors = np.concatenate([*parts, np.zeros((0, self.dim), dtype=np.float32)])[order]
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the encoder, which may hold a model or an open file."""
+        return {**self.__dict__, "_spare": None}
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), dim)."""
+        wanted = _hash_texts(texts)
+        if not len(self._keys) or not len(wanted):
+            return self._encode_unknown(texts)
+        places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        vectors: Vectors = self._vectors[places]
+        unknown = np.flatnonzero(self._keys[places] != wanted)
+        if len(unknown):
+            vectors[unknown] = self._encode_unknown([texts[int(i)] for i in unknown])
+        return vectors
+
+    def _encode_unknown(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        if self._spare is None:
+            self._spare = load_encoder(self._source)
+        return self._spare.encode(texts)
+
+
+def _hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
+    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)

@@ -14,12 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus, split_tokens
-from cuvee.encoders import Encoder, load_encoder
+from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.measure.intervals import mean_of_draws, subtract_first
 from cuvee.measure.measuring import are_named, pick_defined, pick_groups
-from cuvee.measure.subject import LESS, MORE, KnownVectors, Metric, Subject
+from cuvee.measure.subject import LESS, MORE, Metric, Subject
 from cuvee.records import Comparison, Estimate
 from cuvee.similarity import Progress
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import Encoder, load_encoder
+from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.measure import lexical, semantic, shift, surface
-from cuvee.measure.subject import LESS, MORE, TAUS, Family, GivenVectors, KnownVectors, Metric, Need, Subject
+from cuvee.measure.subject import LESS, MORE, TAUS, Family, GivenVectors, Metric, Need, Subject
 from cuvee.records import Estimate, Measurement, Vectors
 from cuvee.registry import Kind, resolve_name
 from cuvee.similarity import Compute

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal, TypeVar, cast
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus, split_tokens
 from cuvee.defects import Leaks, find_leaks
-from cuvee.encoders import Encoder, WrappedEncoder, empty_rows
+from cuvee.encoders import Encoder, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors
 from cuvee.similarity import (
@@ -47,7 +47,7 @@ MERGED_BINS = 16
 """Jackknife bins where leaving each of them out takes a computation of its own."""
 EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled unless a time budget says otherwise
 SAMPLED_ROWS = 4_000
-_ENCODED = 2_048  # texts embedded at a time: what is embedded is kept when a run is stopped
+_ENCODED = 2_048  # texts embedded at a time, where the encoder has no number of its own
 _KERNELS: tuple[Kernel, ...] = tuple(Exponential(tau) for tau in TAUS)
 
 
@@ -82,29 +82,6 @@ class GivenVectors:
             ValueError: always.
         """
         raise ValueError(f"vectors were given by {self.name!r}; {len(texts)} texts came without any, give theirs too")
-
-
-class KnownVectors(WrappedEncoder):
-    """An encoder that embeds each distinct text of ``texts`` once, up front, and keeps the vectors in memory.
-
-    Args:
-        encoder: does the work; also for texts that are not among ``texts``.
-        texts: to embed now. They take 4 d bytes each, d being the length of a vector.
-    """
-
-    def __init__(self, encoder: Encoder, texts: Iterable[str]) -> None:
-        super().__init__(encoder)
-        self._row = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        distinct = list(self._row)
-        parts = [encoder.encode(distinct[start : start + _ENCODED]) for start in range(0, len(distinct), _ENCODED)]
-        self._vectors = np.concatenate(parts) if parts else np.zeros((0, encoder.dim), dtype=np.float32)
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32, shape (len(texts), dim)."""
-        if all(text in self._row for text in texts):
-            out: Vectors = self._vectors[np.array([self._row[text] for text in texts], dtype=np.int64)]
-            return out
-        return self._encoder.encode(texts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cuvee.config import StudyConfig, make_config, read_config
+from cuvee.config.reading import make_config, read_config
+from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
+from cuvee.errors import TrialsFailed
 from cuvee.execute import Listener, Stages
-from cuvee.records import Advice, Confirmation, FailedTrials, Level, Measurement, Trial, TrialFailure
+from cuvee.records import Advice, Confirmation, FailedTrials, Level, Measurement, Trial, TrialFailure, count_failed
 from cuvee.registry import trust_modules
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
@@ -36,19 +38,10 @@ from cuvee.study.crossfit import (
     write_scope,
 )
 from cuvee.study.demo import make_demo
-from cuvee.study.outputs import (
-    FinishedStudy,
-    MadePart,
-    StudyResult,
-    find_failed,
-    is_without_blend,
-    name_loss,
-    write_outputs,
-)
+from cuvee.study.outputs import FinishedStudy, MadePart, StudyResult, check_tracking, track_study, write_outputs
 from cuvee.study.pools import make_pools, measure_pools
-from cuvee.study.setup import Study, load_rows
+from cuvee.study.prepare import Study, load_rows
 from cuvee.study.status import Recorder
-from cuvee.study.tracking import TrainedTrials, check_tracking, track_study
 from cuvee.study.trials import (
     ConfirmationTrials,
     check_trainer,
@@ -118,17 +111,28 @@ class Flow:
 
     @cached_property
     def advice(self) -> Advice:
-        """The verdict with all its evidence."""
-        return self._count_in(self._advisor.conclude(self.grid, self.checks, self.equal_epochs, self.confirmation))
+        """The verdict with all its evidence, and the failures of all stages and folds."""
+        found = self._conclude()
+        return replace(found, failures=0 if self.failed is None else self.failed.failed)
+
+    def _conclude(self) -> Advice:
+        return self._advisor.conclude(self.grid, self.checks, self.equal_epochs, self.confirmation)
 
     @cached_property
     def _advisor(self) -> Advisor:
         return Advisor(self.study, self.pools, self.measurements)
 
+    @property
+    def outcomes(self) -> list[Trial | TrialFailure]:
+        """The trials of every stage that trains, of this study or fold alone."""
+        confirmed = self.confirmation_trials
+        return [*self.grid, *self.checks, *self.equal_epochs, *(() if confirmed is None else confirmed.outcomes)]
+
     @cached_property
     def failed(self) -> FailedTrials | None:
         """How many trials of all stages and folds failed, and why most often; None where none did."""
-        return find_failed(self._all_trained())
+        outcomes = [outcome for part in self.parts for outcome in part.outcomes]
+        return count_failed([o for o in outcomes if isinstance(o, TrialFailure)], trials=len(outcomes))
 
     @cached_property
     def result(self) -> StudyResult:
@@ -138,19 +142,21 @@ class Flow:
             TrialsFailed: every trial of a blend failed; the report is written, and no blend.
         """
         advice = self.advice  # all stages, fold after fold
+        parts = [
+            MadePart(study=p.study, pools=p.pools, measurements=p.measurements, outcomes=p.outcomes) for p in self.parts
+        ]
         done = FinishedStudy(
             study=self._shown,
-            parts=[MadePart(study=p.study, pools=p.pools, measurements=p.measurements) for p in self.parts],
+            parts=parts,
             measurements=self.measurements,
             advice=advice,
-            trained=self._all_trained(),
             trials=[o for o in (*self.grid, *self.checks) if isinstance(o, Trial)],
             failed=self.failed,
         )
-        result = write_outputs(done, with_blend=not is_without_blend(self._shown, self.grid))
-        track_study(self._shown, advice, done.trained)
-        if result is None:
-            raise name_loss(self._shown, self.failed)
+        result = write_outputs(done, with_blend=not self._advisor.lacks_blend(self.grid))
+        track_study(self._shown, advice, sum(len(part.outcomes) for part in parts))
+        self.check_trained()
+        assert result is not None
         return result
 
     def check_trained(self) -> None:
@@ -159,28 +165,13 @@ class Flow:
         Raises:
             TrialsFailed: every trial of a blend failed.
         """
-        if is_without_blend(self._shown, self.grid):
-            raise name_loss(self._shown, self.failed)
-
-    def _all_trained(self) -> list[TrainedTrials]:
-        """The trials of every stage that trains, in every fold."""
-        return [stage for part in self.parts for stage in part.trained()]
-
-    def _count_in(self, advice: Advice) -> Advice:
-        """The advice with the failures of all stages and folds."""
-        return replace(advice, failures=0 if self.failed is None else self.failed.failed)
-
-    def trained(self) -> list[TrainedTrials]:
-        """The trials of every stage that trains, of this study or fold alone."""
-        confirmed = self.confirmation_trials
-        stages: dict[str, Sequence[Trial | TrialFailure]] = {
-            "grid": self.grid,
-            "check": self.checks,
-            "equal-epochs": self.equal_epochs,
-            "confirm": () if confirmed is None else confirmed.outcomes,
-        }
-        fold = self.study.fold
-        return [TrainedTrials(stage=name, fold=fold, outcomes=tuple(found)) for name, found in stages.items()]
+        if self._advisor.lacks_blend(self.grid):
+            path = self.study.folder.path
+            kept = "; blend/ is of an earlier run" if (path / "blend").is_dir() else ""
+            raise TrialsFailed(
+                f"no blend could be trained, so there is nothing to recommend: {self.failed}; put that right "
+                f"and run the same command again (every failure: {path / 'report.html'}, Failed trials{kept})"
+            )
 
     @property
     def _shown(self) -> Study:
@@ -237,11 +228,9 @@ class CrossfitFlow(Flow):
             self.study.stages.listener.noted("a fold has no trial that confirms its choice: the study is unconfirmed")
         return joined
 
-    @cached_property
-    def advice(self) -> Advice:
-        """The verdict with all its evidence."""
+    def _conclude(self) -> Advice:
         found = self._advisor.conclude(self.grid, confirmation=self.confirmation)
-        return self._count_in(replace(found, scope=f"{found.scope} {write_scope(self.study, len(self.folds))}"))
+        return replace(found, scope=f"{found.scope} {write_scope(self.study, len(self.folds))}")
 
     def _in_turn(self, stage: str, made: str | None = None) -> Iterator[Flow]:
         """Every fold; which one is at work is noted, unless it has made this stage (``made``) already."""
@@ -288,7 +277,6 @@ def open_study(
         recorder = Recorder(folder, listener)
         try:
             with open_folds(settings, folder, Stages(recorder, recorder.seconds), given) as studies:
-                recorder.expect_folds(len(studies))
                 for study in studies:
                     validate_study(study)
                 flows = [Flow(study) for study in studies]

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from cuvee.config import FileGenerator
+from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
-from cuvee.records import Advice, Confirmation, FailedTrials, Measurement, Trial, TrialFailure, count_failed
+from cuvee.records import Advice, Confirmation, Measurement, Trial, TrialFailure, count_failed
 from cuvee.records.advice import LostVariant, SensitivityTable
 from cuvee.study.pools import usable_draws
+from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome
-from cuvee.study.setup import Pools, Study
 from cuvee.study.trials import PlannedGrid, find_winner, overlapping_shares, plan_grids
 
 METRICS = ("vendi_q0.5", "dcscore_tau0.1", "distinct_2")
 """Other measures of diversity that the conclusions are drawn with too: another order, another kernel, words alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Variant:
-    """Another choice of how to train: the cells it is about, and the outcomes they are found among."""
-
-    name: str
-    grid: PlannedGrid
-    outcomes: Sequence[Outcome]
-    searched: bool = True
-
-    def find_failed(self) -> FailedTrials | None:
-        """How many of its trials failed, and why; None where none did."""
-        own = [o for o in self.outcomes if self.grid.holds(o.cell)]
-        return count_failed([o for o in own if isinstance(o, TrialFailure)], trials=len(own))
 
 
 def _has_blend(outcomes: Sequence[Outcome], grid: PlannedGrid) -> bool:
@@ -59,6 +44,12 @@ class Advisor:
         """What the main grid says, before the winner is confirmed and without other choices."""
         return self._advise(self._grids[0], outcomes)
 
+    def lacks_blend(self, outcomes: Sequence[Outcome]) -> bool:
+        """Whether every trial of a blend failed, of those that the advice is drawn from."""
+        main = self._grids[0]
+        blends = [o for o in outcomes if main.holds(o.cell) and o.cell.kind == "blend"]
+        return bool(blends) and not _has_blend(blends, main)
+
     def conclude(
         self,
         grid: Sequence[Outcome],
@@ -78,17 +69,11 @@ class Advisor:
         """
         main, outcomes = self._grids[0], [*grid, *checks]
         advice = self._advise(main, outcomes, confirmation=confirmation)
-        rows = {each.rows_per_label: self._advise(each, outcomes) for each in self._of_main_recipe()}
+        same = [grid for grid in self._grids if (grid.trainer, grid.loss) == (main.trainer, main.loss)]
+        rows = {each.rows_per_label: self._advise(each, outcomes) for each in same}
         return replace(
-            advice,
-            sensitivity=self._compare(outcomes, epochs),
-            by_rows=summarise_rows(rows) if len(rows) > 1 else (),
-            failures=advice.failures + sum(isinstance(outcome, TrialFailure) for outcome in epochs),
+            advice, sensitivity=self._compare(outcomes, epochs), by_rows=summarise_rows(rows) if len(rows) > 1 else ()
         )
-
-    def _of_main_recipe(self) -> list[PlannedGrid]:
-        main = self._grids[0]
-        return [grid for grid in self._grids if (grid.trainer, grid.loss) == (main.trainer, main.loss)]
 
     def _compare(self, outcomes: Sequence[Outcome], epochs: Sequence[Outcome]) -> SensitivityTable | None:
         """The advice against that under other choices; None where there is no advice, or no other choice.
@@ -104,31 +89,26 @@ class Advisor:
             if all(metric in self._measurements[key].values for key in self._levels)
         }
         lost = []
-        for variant in self._list_trained(outcomes, epochs):
-            if _has_blend(variant.outcomes, variant.grid):
-                made[variant.name] = self._advise(variant.grid, variant.outcomes, searched=variant.searched)
-            elif failed := variant.find_failed():
-                lost.append(LostVariant(variant=variant.name, failed=failed))
-        return replace(compare_advice(self._advise(main, outcomes), made), lost=tuple(lost)) if made or lost else None
 
-    def _list_trained(self, outcomes: Sequence[Outcome], epochs: Sequence[Outcome]) -> list[_Variant]:
-        """Other trainers, losses and stopping rules, with the trials that were planned for them."""
-        main = self._grids[0]
-        found = []
+        def add(name: str, grid: PlannedGrid, outcomes: Sequence[Outcome], *, searched: bool) -> None:
+            own = [o for o in outcomes if grid.holds(o.cell)]
+            failed = count_failed([o for o in own if isinstance(o, TrialFailure)], trials=len(own))
+            if _has_blend(own, grid):
+                made[name] = self._advise(grid, outcomes, searched=searched)
+            elif failed is not None:
+                lost.append(LostVariant(variant=name, failed=failed))
+
         for grid in self._grids[1:]:
             if grid.rows_per_label == main.rows_per_label:
                 trainer = [] if grid.trainer == main.trainer else [f"trainer {grid.trainer}"]
                 loss = [] if grid.loss == main.loss else [f"loss {grid.loss}"]
-                found.append(_Variant(name=", ".join([*trainer, *loss]), grid=grid, outcomes=outcomes))
-        check = self._study.config.train.check
-        if check is not None:
+                add(", ".join([*trainer, *loss]), grid, outcomes, searched=True)
+        if (check := self._study.config.train.check) is not None:
             dearer = replace(main, trainer=check.trainer, loss="ce", planned=())
-            found.append(
-                _Variant(name=f"trainer {check.trainer} (check)", grid=dearer, outcomes=outcomes, searched=False)
-            )
+            add(f"trainer {check.trainer} (check)", dearer, outcomes, searched=False)
         if epochs:
-            found.append(_Variant(name="equal epochs", grid=main, outcomes=epochs, searched=False))
-        return found
+            add("equal epochs", main, epochs, searched=False)
+        return replace(compare_advice(self._advise(main, outcomes), made), lost=tuple(lost)) if made or lost else None
 
     def _advise(
         self,
@@ -140,9 +120,7 @@ class Advisor:
         searched: bool = True,
     ) -> Advice:
         study, config = self._study, self._study.config
-        winner = None
-        if searched:
-            winner = find_winner(study, grid, self._measurements, outcomes, metric)
+        winner = find_winner(study, grid, self._measurements, outcomes, metric) if searched else None
         advice = recommend_mixture(
             [o for o in outcomes if isinstance(o, Trial)],
             [o for o in outcomes if isinstance(o, TrialFailure)],

@@ -7,7 +7,6 @@ Folds are opened here, and what their trials say is joined.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,9 +15,9 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.config import EndpointGenerator, FileGenerator, StudyConfig
-from cuvee.config.generators import BudgetConfig
-from cuvee.corpus import Corpus, LockedTest, Split, normalise_text, number_folds, split_corpus
+from cuvee.config.generators import BudgetConfig, EndpointGenerator, FileGenerator
+from cuvee.config.schema import StudyConfig
+from cuvee.corpus import Corpus, Split, normalise_text, number_folds
 from cuvee.errors import InputError
 from cuvee.execute import Stages
 from cuvee.fingerprint import hash_value
@@ -26,17 +25,8 @@ from cuvee.recommend import confirm_cell
 from cuvee.recommend.wording import name_pool
 from cuvee.records import Cell, Confirmation, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 from cuvee.store import RunFolder
+from cuvee.study.prepare import RealData, Study, cut_split, read_real, settle_study
 from cuvee.study.running import Outcome
-from cuvee.study.setup import (
-    FOLD_FILE,
-    RealData,
-    Study,
-    largest_size,
-    prepare_study,
-    read_fold,
-    read_real,
-    settle_study,
-)
 from cuvee.study.trials import ConfirmationTrials, confirmed_cells
 
 
@@ -46,43 +36,29 @@ def open_folds(
 ) -> Iterator[list[Study]]:
     """The study, prepared; with ``split.crossfit`` one study for each fold, the first of them in ``folder`` itself.
 
-    The folds after the first lie in ``folds/2`` and so on. Such a folder opened for itself is that one fold.
+    The folds after the first lie in ``folds/2`` and so on.
 
     Raises:
         InputError, ConfigError, RunFolderMismatch, RunFolderBusy, MissingDependency: before anything is spent.
     """
-    count = config.split.crossfit
-    if count is None:
-        yield [prepare_study(config, folder, stages, real)]
-        return
+    count, shared = config.split.crossfit, config
     with ExitStack() as held:
         with stages.stage("prepare", "rows") as progress:
             data = read_real(config, real)
-            _check_validation(data)
-            splits = split_folds(config, data, count)
-            shared = share_budget(config, count)
+            if count is None:
+                splits = [cut_split(config, data)]
+            else:
+                _check_validation(data)
+                splits, shared = split_folds(config, data, count), share_budget(config, count)
             if shared != config:
                 stages.listener.noted(f"each of {count} folds may spend one part in {count} of generator.budget")
-            alone = read_fold(folder, count)
-            numbers = range(1, count + 1) if alone is None else [alone]
             studies = []
-            for number in numbers:
-                own = folder
-                if number != numbers[0]:
-                    own = held.enter_context(RunFolder(folder.path / "folds" / str(number)))
-                made = settle_study(
-                    shared,
-                    own,
-                    stages,
-                    data=data,
-                    split=splits[number - 1],
-                    whole=config,
-                    fold=number,
-                )
-                if number > 1:
-                    own.save_text(FOLD_FILE, json.dumps({"fold": number, "of": count}))
-                studies.append(made)
-                progress(len(studies), len(numbers))
+            for number, split in enumerate(splits, start=1):
+                path = folder.path / "folds" / str(number)
+                own = folder if number == 1 else held.enter_context(RunFolder(path))
+                fold = None if count is None else number
+                studies.append(settle_study(shared, own, stages, data=data, split=split, whole=config, fold=fold))
+                progress(number, len(splits))
         yield studies
 
 
@@ -95,56 +71,37 @@ def split_folds(config: StudyConfig, data: RealData, count: int) -> list[Split]:
     fold_of = number_folds(data.rows, count, seed=config.seed, together=data.together)
     splits = []
     for fold in range(count):
-        outside = np.flatnonzero(fold_of != fold)
+        held_out, outside = (np.flatnonzero(rows) for rows in (fold_of == fold, fold_of != fold))
         try:
-            split = split_corpus(
-                data.rows.take(outside),
-                test=0,
-                validation=0 if "validation" in data.parts else config.split.validation,
-                rows_per_label=largest_size(config),
-                seed=config.seed,
-                together=None if data.together is None else data.together[outside],
-            )
+            splits.append(cut_split(config, data, outside=outside, test=data.rows.take(held_out)))
         except InputError as exc:
             raise InputError(f"fold {fold + 1} of split.crossfit {count}: {exc}") from exc
-        test = LockedTest(data.rows.take(np.flatnonzero(fold_of == fold)))
-        splits.append(replace(split, validation=data.parts.get("validation", split.validation), test=test))
     return splits
 
 
 def share_budget(config: StudyConfig, folds: int) -> StudyConfig:
     """The config of one fold: its part of what may be spent on endpoints."""
-
-    def part(budget: BudgetConfig) -> BudgetConfig:
-        return BudgetConfig(
-            requests=None if budget.requests is None else budget.requests // folds,
-            tokens=None if budget.tokens is None else budget.tokens // folds,
-            cost=None if budget.cost is None else budget.cost / folds,
-        )
-
     generator = config.generator
     if not isinstance(generator, EndpointGenerator):
         return config
-    generator = generator.model_copy(update={"budget": part(generator.budget)})
-    return config.model_copy(update={"generator": generator})
+    parts = {name: most and (most / folds if name == "cost" else most // folds) for name, most in generator.budget}
+    shared = generator.model_copy(update={"budget": BudgetConfig(**parts)})
+    return config.model_copy(update={"generator": shared})
 
 
 def _check_validation(data: RealData) -> None:
     """Refuse a validation file with rows that folds hold out: their choices would know these rows."""
-    given = data.parts.get("validation")
-    if given is None:
+    if "validation" not in data.parts:
         return
-    known = set(_inputs(given))
-    shared = sum(each in known for each in _inputs(data.rows))
-    if shared:
+    given, real = (
+        [(normalise_text(text), context) for text, context in zip(part.texts, part.contexts, strict=True)]
+        for part in (data.parts["validation"], data.rows)
+    )
+    if shared := sum(map(set(given).__contains__, real)):
         raise InputError(
             f"data.validation has the texts of {shared} rows of data.real, which split.crossfit holds out; take them "
             "out of one of the two files, or leave data.validation out"
         )
-
-
-def _inputs(corpus: Corpus) -> list[tuple[str, str | None]]:
-    return [(normalise_text(text), context) for text, context in zip(corpus.texts, corpus.contexts, strict=True)]
 
 
 def write_scope(study: Study, folds: int) -> str:
@@ -181,7 +138,9 @@ def join_trials(folds: Sequence[FoldTrials]) -> list[Outcome]:
     Its items are those of all folds; one that several folds scored (validation rows of one fold may be those of
     another) counts once, with its mean. A trial that a fold lacks, or that failed there, is a failure.
     """
-    places = _place_items([fold.items for fold in folds])
+    number = {name: place for place, name in enumerate(dict.fromkeys(chain(*(fold.items for fold in folds))))}
+    of = [np.array([number[name] for name in fold.items], dtype=np.int64) for fold in folds]
+    places = _Places(of, np.bincount(np.concatenate(of), minlength=len(number)))
     found = [{(outcome.cell, outcome.draw): outcome for outcome in fold.outcomes} for fold in folds]
     return [_join(key, [fold.get(key) for fold in found], places) for key in dict.fromkeys(chain(*found))]
 
@@ -192,12 +151,6 @@ class _Places:
 
     of: list[NDArray[np.int64]]
     folds: NDArray[np.int64]
-
-
-def _place_items(items: Sequence[Sequence[str]]) -> _Places:
-    number = {name: place for place, name in enumerate(dict.fromkeys(chain(*items)))}
-    places = [np.array([number[name] for name in names], dtype=np.int64) for names in items]
-    return _Places(places, np.bincount(np.concatenate(places), minlength=len(number)))
 
 
 def _join(key: tuple[Cell, Draw], outcomes: Sequence[Outcome | None], places: _Places) -> Outcome:
@@ -231,13 +184,12 @@ def _join_scores(scores: Sequence[Scores], places: _Places) -> Scores:
 
 def _average(values: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
     """The numbers that all folds have, weighed by their items."""
-    names = [name for name in values[0] if all(name in each for each in values)]
     joined = {}
-    for name in names:
+    for name in set.intersection(*map(set, values)):
         found = [each[name] for each in values]
         count = sum(estimate.n for estimate in found)
         joined[name] = Estimate(value=sum(estimate.value * estimate.n for estimate in found) / count, n=count)
-    return joined
+    return {name: joined[name] for name in values[0] if name in joined}
 
 
 def join_confirmations(folds: Sequence[ConfirmationTrials], best: Cell) -> Confirmation | None:
@@ -278,41 +230,33 @@ def _rename(fold: ConfirmationTrials, best: Cell) -> list[Outcome]:
 
 
 def write_choices(cells: Sequence[Cell]) -> str:
-    """What each fold chose: ``Folds 1 and 3 chose topics=16 at share 0.75; fold 2 chose topics=4 at share 0.5``."""
-    by_name: dict[str, list[str]] = {}
-    for number, cell in enumerate(cells, start=1):
-        by_name.setdefault(name_pool(cell), []).append(str(number))
-    if len(by_name) == 1 and len(cells) > 1:
-        return f"Every fold chose {next(iter(by_name))}."
-    parts = []
-    for name, numbers in by_name.items():
-        which = numbers[0] if len(numbers) == 1 else f"{', '.join(numbers[:-1])} and {numbers[-1]}"
-        parts.append(f"fold{'' if len(numbers) == 1 else 's'} {which} chose {name}")
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}."
+    """What each fold chose: ``Fold 1 chose topics=16 at share 0.75; fold 2 chose topics=4 at share 0.5``."""
+    names = [name_pool(cell) for cell in cells]
+    if len(set(names)) == 1 and len(cells) > 1:
+        return f"Every fold chose {names[0]}."
+    return f"Fold {'; fold '.join(f'{number} chose {name}' for number, name in enumerate(names, start=1))}."
 
 
 def join_measurements(folds: Sequence[Mapping[str, Measurement]]) -> dict[str, Measurement]:
     """Each corpus's numbers as means over the folds that have them, in the order of the first fold that has it."""
-    names = dict.fromkeys(chain(*folds))
-    return {name: _join_measured([fold[name] for fold in folds if name in fold]) for name in names}
-
-
-def _join_measured(found: Sequence[Measurement]) -> Measurement:
-    if len(found) == 1:
-        return found[0]
-    metrics = dict.fromkeys(chain(*(each.values for each in found)))
-    against = [each.against for each in found]
-    return replace(
-        found[0],
-        fingerprint=hash_value([each.fingerprint for each in found]),
-        against=None if None in against else hash_value(against),
-        n=min(each.n for each in found),
-        values={
-            metric: join_estimates([each.values[metric] for each in found if metric in each.values])
-            for metric in metrics
-        },
-    )
+    joined = {}
+    for name in dict.fromkeys(chain(*folds)):
+        found = [fold[name] for fold in folds if name in fold]
+        metrics = dict.fromkeys(chain(*(each.values for each in found)))
+        values = {m: [each.values[m] for each in found if m in each.values] for m in metrics}
+        against = [each.against for each in found]
+        joined[name] = (
+            found[0]
+            if len(found) == 1
+            else replace(
+                found[0],
+                fingerprint=hash_value([each.fingerprint for each in found]),
+                against=None if None in against else hash_value(against),
+                n=min(each.n for each in found),
+                values={metric: join_estimates(estimates) for metric, estimates in values.items()},
+            )
+        )
+    return joined
 
 
 def join_estimates(folds: Sequence[Estimate]) -> Estimate:

@@ -1,57 +1,290 @@
-"""From the dials of a config to dials that know the study's training rows."""
+"""The LLM of a study, and its dials with the lists that they ask it for; what pools, lists and prices know them by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, cast
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, cast
+
+from pydantic import AfterValidator, TypeAdapter
 
 from cuvee.characters import check_name
-from cuvee.config import AttributesConfig, CombinedConfig, DialConfig, ExamplesConfig, TopicsConfig
+from cuvee.config.dials import AttributesConfig, CombinedConfig, DialConfig, ExamplesConfig, TopicsConfig
+from cuvee.config.generators import (
+    EmbeddedGenerator,
+    EndpointGenerator,
+    FileGenerator,
+    TransformersGenerator,
+    check_variables,
+)
+from cuvee.corpus import Task
 from cuvee.errors import ConfigError
-from cuvee.fingerprint import derive_seed
-from cuvee.generate import Dial, make_dial, order_examples, topics_from_words
+from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.generate import (
+    Budget,
+    Dial,
+    EmbeddedLLM,
+    Endpoint,
+    Ledger,
+    OpenedLLM,
+    Prices,
+    Sampling,
+    TransformersLLM,
+    make_dial,
+    order_examples,
+    topics_from_words,
+)
+from cuvee.generate.asking import ListAsker
 from cuvee.generate.dials import Branches, Setting, texts_by_label
-from cuvee.study.setup import Study
-from cuvee.study.targets import check_target
-from cuvee.study.writing import study_writing
+from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
+from cuvee.generate.ledger import settle_identity
+from cuvee.measure import choose_metrics
+from cuvee.model_files import MODEL_SUFFIXES, SMOLLM2_SHA256, hash_path
+from cuvee.store import RunFolder
+from cuvee.study.prepare import Study
 
+MODELS = "models.json"
+"""Of the run folder: the hash of every model file and folder that the study used."""
+ASKED = "asked.json"
+"""Of the run folder: every list that was asked for, for the user to read or edit, and for the next call to use."""
+
+LanguageModel = EmbeddedGenerator | EndpointGenerator | TransformersGenerator
+SPEED = {
+    *("slots", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"),
+    *("requests_per_minute", "tokens_per_minute", "budget", "prices", "batch"),
+}
+"""Settings that answers do not depend on."""
+DRAWING = {"temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated"}
+"""Settings of how rows are drawn."""
+_SAID_OTHERWISE = {"base_url", "gguf", "adapter"}
+"""Settings that an identity stands for."""
+
+
+def language_model(study: Study) -> LanguageModel:
+    """The generator of a study that asks an LLM.
+
+    Raises:
+        ConfigError: its pools are files.
+    """
+    generator = study.config.generator
+    if isinstance(generator, FileGenerator):
+        raise ConfigError("generator.kind is files: there is nothing to ask an LLM for")
+    return generator
+
+
+def identify_generator(study: Study, leave_out: frozenset[str] = frozenset()) -> str:
+    """Hash of what determines the answers of the study's LLM.
+
+    A model's file or folder counts by its contents, an endpoint by the identity that the ledger knows it by: replicas
+    that come and go change nothing.
+
+    Args:
+        study: whose LLM.
+        leave_out: settings that do not matter to what is asked.
+    """
+    generator, folder = language_model(study), study.folder
+    hidden = SPEED | _SAID_OTHERWISE | leave_out
+    if isinstance(generator, EmbeddedGenerator):
+        known_by = [SMOLLM2_SHA256 if generator.gguf is None else hash_model(folder, generator.gguf)]
+    elif isinstance(generator, EndpointGenerator):
+        known_by = [_settled_endpoint(study, generator).identity]
+    else:
+        own = hash_model(folder, generator.model)
+        known_by = [own or "", "" if generator.adapter is None else hash_model(folder, generator.adapter)]
+        hidden = hidden | ({"model"} if own else set())
+    return hash_value([[*known_by, generator.model_dump(mode="json", exclude=hidden)]])
+
+
+def _settled_endpoint(study: Study, part: EndpointGenerator) -> Endpoint:
+    """The endpoint of a section, under the identity that the run folder's ledger knows it by; without its key."""
+    endpoint = _make_endpoint(part, key=None)
+    if not study.folder.ledger_path.is_file():
+        return endpoint
+    with Ledger(study.folder.ledger_path) as ledger:
+        return settle_identity(endpoint, ledger)
+
+
+def find_sampling(part: LanguageModel) -> Sampling:
+    """How the generator says that words are drawn; dials may say otherwise."""
+    found = Sampling(temperature=part.temperature, top_p=part.top_p, max_tokens=part.max_tokens)
+    return found if isinstance(part, EmbeddedGenerator) else replace(found, min_p=part.min_p, top_k=part.top_k)
+
+
+def open_llm(study: Study) -> AbstractContextManager[OpenedLLM]:
+    """The configured LLM, as :func:`open_model` opens it; a ConfigError where the study asks none."""
+    return open_model(language_model(study), study.config.task)
+
+
+@contextmanager
+def open_model(part: LanguageModel, task: Task, *, where: str = "generator.") -> Iterator[OpenedLLM]:
+    """The embedded LLM started, a transformers model loaded, or the HTTP endpoint with its key.
+
+    Args:
+        part: what is said of it.
+        task: of the rows that it writes.
+        where: before the names of its settings, for messages.
+
+    Raises:
+        ConfigError: the environment variable is not set.
+    """
+    with ExitStack() as stack:
+        if isinstance(part, EmbeddedGenerator):
+            room = SHORT_TEXTS if task == "classification" else LONG_TEXTS
+            llm = EmbeddedLLM(
+                part.gguf, slots=part.slots or room.slots, context=part.context or room.context, threads=part.threads
+            )
+            yield OpenedLLM(endpoint=stack.enter_context(llm).endpoint)
+        elif isinstance(part, TransformersGenerator):
+            given = part.model_dump(include={"device", "dtype", "batch", "context", "api", "adapter"})
+            opened = stack.enter_context(TransformersLLM(part.model, **given))
+            yield OpenedLLM(endpoint=opened.endpoint, open_client=opened.open_client)
+        else:
+            key = check_variables(part.urls, part.api_key_env, where)
+            yield OpenedLLM(endpoint=_make_endpoint(part, key=key))
+
+
+def _make_endpoint(part: EndpointGenerator, *, key: str | None) -> Endpoint:
+    first, *others = part.urls
+    limits = {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "give_up_s"}
+    return Endpoint(
+        base_url=first,
+        replicas=tuple(others),
+        api_key=key,
+        key_name=part.api_key_env or "",
+        budget=Budget(**part.budget.model_dump()),
+        prices=None if part.prices is None else Prices(**part.prices.model_dump()),
+        **part.model_dump(include={"model", "api", "omit", *limits}),
+    )
+
+
+# --- what model files hold ---
+_HASHES = TypeAdapter(dict[str, str])
+
+
+def hash_model(folder: RunFolder, given: str) -> str | None:
+    """SHA-256 of a file, or of the model files of a folder; None of what is no path here (a name on the hub).
+
+    The run folder remembers it: a path that is there no more goes by the hash that it last had, so that what it wrote
+    stays usable.
+    """
+    path = Path(given.removeprefix("hf:")).expanduser()
+    remedy = "model files are hashed again; pools of a model that is no longer there need it back"
+    known, name = folder.read_json(MODELS, _HASHES, remedy) or {}, str(path.absolute())
+    if not path.exists():
+        return known.get(name)
+    files = sorted(p for p in path.iterdir() if p.suffix in MODEL_SUFFIXES) if path.is_dir() else [path]
+    stats = [(file.name, file.stat()) for file in files if file.is_file()]
+    found = _hash_model(path, tuple((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in stats))
+    if known.get(name) != found:
+        folder.save_text(MODELS, json.dumps({**known, name: found}, indent=1))
+    return found
+
+
+@cache
+def _hash_model(path: Path, files: tuple[tuple[str, int, int, int, int], ...]) -> str:
+    """Hashed again when a file there has another size, time of change or inode.
+
+    The time of change (ctime) moves with every write, whatever time of modification a copy is given.
+    """
+    del files
+    return hash_path(path)
+
+
+# --- lists that are asked for ---
+_NO_MATTER = frozenset({"context", "omit"} | DRAWING)
+"""Settings of a generator, beside its speed, that lists do not depend on."""
+
+
+def needs_lists(settings: DialConfig) -> bool:
+    """Whether a dial's topics or attributes are asked from the LLM."""
+    if isinstance(settings, CombinedConfig):
+        return needs_lists(settings.first) or needs_lists(settings.second)
+    if isinstance(settings, TopicsConfig):
+        return settings.topics == "llm"
+    return isinstance(settings, AttributesConfig) and settings.dimensions == "llm"
+
+
+class KeptLists:
+    """The lists of a study, from its run folder; the LLM is started only for those that are not there yet.
+
+    What stands in the file holds: a list that was edited by hand is used as it now is, and the pools that use it are
+    made again (:func:`~cuvee.study.generation.generate_levels` looks at what rows are asked for with).
+
+    Args:
+        study: whose lists.
+        start: starts its LLM.
+    """
+
+    def __init__(self, study: Study, start: Callable[[Study], AbstractContextManager[OpenedLLM]] = open_llm) -> None:
+        self._study, self._start = study, start
+
+    def topics(self, texts: Mapping[str, Sequence[str]], degree: Sequence[int]) -> Mapping[str, Branches]:
+        """See :meth:`ListAsker.topics`; the file holds what it found.
+
+        Raises:
+            ConfigError, EndpointError: as there.
+            RunFolderError: the file is not what was written.
+        """
+        return self._find({"asked": "topics", "degree": list(degree)}, texts, lambda a: a.topics(texts, degree))
+
+    def attributes(self, texts: Mapping[str, Sequence[str]], *, count: int, values: int) -> Mapping[str, Sequence[str]]:
+        """See :meth:`ListAsker.attributes` and :meth:`topics`."""
+        question: dict[str, str | int | list[int]] = {"asked": "attributes", "count": count, "values": values}
+        found = self._find(question, texts, lambda a: a.attributes(texts, count=count, values=values))
+        return {name: tuple(given) for name, given in found.items()}
+
+    def _find(
+        self,
+        question: Mapping[str, str | int | list[int]],
+        texts: Mapping[str, Sequence[str]],
+        ask: Callable[[ListAsker], Mapping[str, Branches]],
+    ) -> Mapping[str, Branches]:
+        config, folder = self._study.config, self._study.folder
+        who = identify_generator(self._study, leave_out=_NO_MATTER)
+        key = hash_value([who, config.describe, config.seed, question, texts])
+        kept = folder.read_json(ASKED, _KEPT, _REMEDY) or {}
+        if key not in kept:
+            with self._start(self._study) as llm, Ledger(folder.ledger_path) as ledger:
+                asker = ListAsker(
+                    llm.endpoint, ledger, describe=config.describe, seed=config.seed, open_client=llm.open_client
+                )
+                kept[key] = {**question, "describe": config.describe, "found": dict(ask(asker))}
+            folder.save_text(ASKED, json.dumps(kept, indent=1, ensure_ascii=False))
+        return cast("Mapping[str, Branches]", kept[key]["found"])
+
+
+def _check_found(entry: dict[str, object]) -> dict[str, object]:
+    """See that an entry holds what was found: names, and under each a list or more names."""
+    found = entry.get("found")
+    if not isinstance(found, dict) or not all(isinstance(below, dict | list) for below in found.values()):
+        raise ValueError("it is not what was written there")
+    return entry
+
+
+_KEPT = TypeAdapter(dict[str, Annotated[dict[str, object], AfterValidator(_check_found)]])
+_REMEDY = "its lists are made again from the answers in ledger.sqlite; changes made by hand are lost"
+
+
+# --- dials ---
 _OF_THE_STUDY = {"name", "draws", "target"}
 """Keys of a dial's section that are no settings of the dial; below, those that say how to find one."""
 _LOOKED_UP = {TopicsConfig: {"degree"}, ExamplesConfig: {"selection"}, AttributesConfig: {"count", "values"}}
 
 
-class Asker(Protocol):
-    """Gives the lists that dials ask an LLM for."""
-
-    def topics(self, texts: Mapping[str, Sequence[str]], degree: Sequence[int]) -> Mapping[str, Branches]:
-        """Label -> topics, subtopics and so on, of so many branches at each depth."""
-
-    def attributes(self, texts: Mapping[str, Sequence[str]], *, count: int, values: int) -> Mapping[str, Sequence[str]]:
-        """Attribute -> its values."""
-
-
-class StandIns:
-    """An asker that asks nobody: lists of the right shape, to check a study before a token is spent."""
-
-    def topics(self, texts: Mapping[str, Sequence[str]], degree: Sequence[int]) -> Mapping[str, Branches]:
-        """Topics called ``topic 1``, ``topic 2``, ..."""
-        return {label: _stand_in_tree(degree) for label in texts}
-
-    def attributes(self, texts: Mapping[str, Sequence[str]], *, count: int, values: int) -> Mapping[str, Sequence[str]]:
-        """Attributes called ``attribute 1``, ..., with values called ``value 1``, ..."""
-        return {f"attribute {i + 1}": [f"value {j + 1}" for j in range(values)] for i in range(count if texts else 0)}
-
-
-def make_dials(study: Study, ask: Asker | None = None) -> list[tuple[DialConfig, Dial]]:
+def make_dials(study: Study, ask: KeptLists | None = None) -> list[tuple[DialConfig, Dial]]:
     """Every dial of the study, with its section of the config, in order.
 
     Args:
         study: the prepared study.
-        ask: gives the topics and attributes that are to be asked from the LLM; None where no dial needs them.
+        ask: gives the topics and attributes that are to be asked from the LLM; None takes lists of the right shape in
+            their place, to check and count before a token is spent.
 
     Raises:
-        ConfigError: settings that do not fit together, naming dial and setting; two dials of one name; or a dial whose
-            lists are to be asked for, without ``ask``.
+        ConfigError: settings that do not fit together, naming dial and setting; or two dials of one name.
         EndpointError: a list had to be asked for, and the endpoint failed.
     """
     made: list[tuple[DialConfig, Dial]] = []
@@ -71,7 +304,7 @@ def make_dials(study: Study, ask: Asker | None = None) -> list[tuple[DialConfig,
     return made
 
 
-def _read_settings(study: Study, settings: DialConfig, ask: Asker | None) -> Mapping[str, Setting]:
+def _read_settings(study: Study, settings: DialConfig, ask: KeptLists | None) -> Mapping[str, Setting]:
     """The keyword arguments of a dial: its section, and what has to be looked up in the training rows or asked for."""
     hidden = _OF_THE_STUDY | _LOOKED_UP.get(type(settings), set())
     found = cast("dict[str, Setting]", settings.model_dump(exclude=hidden, exclude_none=True))
@@ -82,11 +315,13 @@ def _read_settings(study: Study, settings: DialConfig, ask: Asker | None) -> Map
         found["topics"] = topics_from_words(texts_by_label(study.train), max(settings.levels), seed=study.config.seed)
     if isinstance(settings, TopicsConfig) and settings.topics == "llm":
         degree = settings.degree or (max(settings.levels),)
-        found["topics"] = _need(ask, "topics: llm").topics(texts_by_label(study.train), degree)
+        texts = texts_by_label(study.train)
+        found["topics"] = ask.topics(texts, degree) if ask else {label: _name_topics(degree) for label in texts}
     if isinstance(settings, AttributesConfig) and settings.dimensions == "llm":
-        found["dimensions"] = _need(ask, "dimensions: llm").attributes(
-            texts_by_label(study.train), count=settings.asked_count, values=settings.asked_values
-        )
+        count, values = settings.asked_count, settings.asked_values
+        found["dimensions"] = {f"attribute {i + 1}": [f"value {j + 1}" for j in range(values)] for i in range(count)}
+        if ask is not None:
+            found["dimensions"] = ask.attributes(texts_by_label(study.train), count=count, values=values)
     if isinstance(settings, ExamplesConfig) and settings.selection != "random":
         found["order"] = order_examples(
             study.train,
@@ -94,17 +329,27 @@ def _read_settings(study: Study, settings: DialConfig, ask: Asker | None) -> Map
             selection=settings.selection,
             seed=derive_seed(study.config.seed, "examples"),
             count=max(settings.levels),
-            strata={name: list(found.rows) for name, found in study_writing(study).strata.items()},
+            strata={name: list(found.rows) for name, found in study.writing.strata.items()},
         )
     return found
 
 
-def _need(ask: Asker | None, key: str) -> Asker:
-    if ask is None:
-        raise ConfigError(f"{key} has to be asked from the generator, and none is at hand here; give the list by hand")
-    return ask
-
-
-def _stand_in_tree(degree: Sequence[int]) -> Branches:
+def _name_topics(degree: Sequence[int]) -> Branches:
+    """A tree of topics called ``topic 1``, ``topic 2``, ..."""
     names = [f"topic {number + 1}" for number in range(degree[0])]
-    return names if len(degree) == 1 else {name: _stand_in_tree(degree[1:]) for name in names}
+    return names if len(degree) == 1 else {name: _name_topics(degree[1:]) for name in names}
+
+
+def check_target(study: Study, settings: DialConfig, dial: Dial) -> None:
+    """Check a dial's target, if it has one, before anything is asked.
+
+    Raises:
+        ConfigError: no such metric, or ``rows`` that do not reach the first level of the dial.
+    """
+    target = settings.target
+    if target is None:
+        return
+    choose_metrics([target.metric])
+    needed = len(study.writing.slots(dial, range(study.draws_of(settings)), [dial.levels[0].name]))
+    if target.rows is not None and target.rows < needed:
+        raise ConfigError(f"target.rows is {target.rows}; level {dial.levels[0].key} alone needs {needed} rows")

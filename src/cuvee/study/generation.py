@@ -2,61 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 
-from cuvee.config import DialConfig, FileGenerator
-from cuvee.corpus import write_table
+from pydantic import TypeAdapter
+
+from cuvee.config.dials import DialConfig, TargetConfig
+from cuvee.config.generators import FileGenerator
+from cuvee.corpus import Corpus, write_table
 from cuvee.defects import LeakFinder
-from cuvee.errors import GenerationError
-from cuvee.execute import Progress
+from cuvee.encoders import Encoder, load_encoder
+from cuvee.errors import ConfigError, GenerationError
+from cuvee.execute import Listener, Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate import (
     AcceptanceRules,
     Dial,
     GenerationSpec,
     Ledger,
+    Pool,
     PoolMaker,
     Target,
-    TargetResult,
     fill_pools,
     generate_to_target,
     write_quarantine,
 )
-from cuvee.generate.dials import PARTS, wanted_slots
-from cuvee.generate.spending import Meter
+from cuvee.generate.dials import PARTS, chosen_slots
+from cuvee.generate.ledger import Session
+from cuvee.generate.spending import Meter, list_notes
 from cuvee.generate.targets import Score
+from cuvee.measure import Subject, choose_metrics, draw_rows
 from cuvee.records import Level
 from cuvee.store import StoredPool
-from cuvee.study.dials import make_dials
-from cuvee.study.generators import (
-    SPEED,
+from cuvee.study.dials import (
+    KeptLists,
     find_sampling,
     identify_generator,
     language_model,
+    make_dials,
+    needs_lists,
     open_llm,
 )
-from cuvee.study.lists import KeptLists, needs_lists
+from cuvee.study.prepare import Study, check_labels
 from cuvee.study.running import hash_own
-from cuvee.study.setup import Study
-from cuvee.study.spending import find_prices, lacks_forgotten, note_findings, store_pool
-from cuvee.study.targets import known_level, reach_target
-from cuvee.study.writing import check_labels, study_writing
+from cuvee.study.status import find_prices
 
-__all__ = [
-    "ATTEMPTS",
-    "SPEED",
-    "DialPart",
-    "LeakGuard",
-    "generate_levels",
-    "nearest_rows",
-    "open_llm",
-    "study_dials",
-    "wanted_levels",
-]
-
+TARGETS = "targets.json"
+"""Of the run folder: for each dial with a target the level found, and what was tried."""
+MATCHED = 0.9
+"""Of a pool's rows, all levels are measured at so many: each may miss some, and diversity depends on the number."""
 ATTEMPTS = 12
 """Answers that a row may be given before it stays empty."""
 
@@ -67,7 +66,7 @@ def study_dials(study: Study) -> list[tuple[DialConfig, Dial]]:
     Raises:
         ConfigError: as :func:`make_dials`.
     """
-    return make_dials(study, KeptLists(study, open_llm))
+    return make_dials(study, KeptLists(study))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,51 +85,103 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
     if target is None or isinstance(study.config.generator, FileGenerator):
         return dial.levels
     key = _pool_key(study, DialPart(settings=settings, dial=dial, levels=dial.levels, blocks=blocks))
-    if (known := known_level(study, dial, key)) is not None:
-        return [known]
+    remedy = "the search is made again from the answers in ledger.sqlite"
+    kept = study.folder.read_json(TARGETS, TypeAdapter(dict[str, object]), remedy) or {}
+    entry = kept.get(dial.name)
+    if isinstance(entry, Mapping) and entry.get("key") == key:
+        known = [level for level in dial.levels if level.name == entry.get("level")]
+        if known:
+            return known
+    rows = len(chosen_slots(study.writing.slots(dial, blocks, [dial.levels[0].name])))
+    score = make_score(
+        target.metric, rows=matched_rows(rows), encoder=study.encoder, against=study.train, seed=study.config.seed
+    )
     with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
-
-        def search(score: Score, target: Target) -> TargetResult:
-            spec = make_spec(study, blocks)
-            return generate_to_target(
-                study.train, spec, dial, llm, ledger, score=score, target=target, progress=progress
-            )
-
-        found = reach_target(study, target, dial, blocks=blocks, key=key, search=search)
+        spec, goal = make_spec(study, blocks), make_target(target)
+        found = generate_to_target(study.train, spec, dial, llm, ledger, score=score, target=goal, progress=progress)
+    made = {
+        "key": "" if found.cut_short else key,  # with a larger budget the search goes on
+        "level": found.level.name,
+        "reached": found.reached,
+        "score": found.score,
+        "wanted": found.wanted,
+        "note": found.note,
+        "tried": [{"level": t.level.name, "score": t.score, "rows": t.rows, "note": t.note} for t in found.history],
+    }
+    study.folder.save_text(TARGETS, json.dumps({**kept, dial.name: made}, indent=1, ensure_ascii=False))
+    study.stages.listener.noted(f"{dial.name}: {found.note}")
     progress.next_part()
     return [found.level]
 
 
-class LeakGuard:
-    """Says of texts which of them leak validation or the locked test; what they are compared with is read once."""
+def make_score(
+    metric: str, *, rows: int, encoder: Encoder | None = None, against: Corpus | None = None, seed: int = 0
+) -> Score:
+    """A function that measures one metric on ``rows`` rows of a corpus, the same number for every corpus.
 
-    def __init__(self, study: Study) -> None:
-        self._held_out = study.held_out_texts()
-        self._reference = study.train.texts
-        self._encoder = study.encoder
+    It gives nan for a corpus of fewer rows, and where the metric is not defined: neither compares with the others.
 
-    @cached_property
-    def _finder(self) -> LeakFinder:
-        return LeakFinder(
-            self._held_out,
-            reference=self._reference,
-            held_out_vectors=self._encoder.encode(self._held_out),
-            reference_vectors=self._encoder.encode(self._reference),
-        )
+    Args:
+        metric: a name in METRICS, or ``module:Name``.
+        rows: whole groups first, in a seeded order.
+        encoder: for metrics of vectors; None loads the default one.
+        against: the real training rows, for metrics that need them.
+        seed: of the rows.
 
-    def reasons(self, texts: Sequence[str]) -> list[str | None]:
-        """For each text why it leaks, or None."""
-        reasons: list[str | None] = [None] * len(texts)
-        if not texts:
-            return reasons
-        for leak in self._finder.find(list(texts), self._encoder.encode(texts)).found:
-            reasons[leak.row] = f"leaks held-out data ({leak.reason})"
-        return reasons
+    Raises:
+        ConfigError: no such metric.
+        ValueError: ``rows`` is below 1.
+    """
+    if rows < 1:
+        raise ValueError(f"rows {rows!r}; must be 1 or more")
+    (chosen,) = choose_metrics([metric])
+    found = load_encoder() if encoder is None and "vectors" in chosen.needs else encoder
+
+    def score(corpus: Corpus) -> float:
+        if len(corpus) < rows:
+            return math.nan
+        subject = Subject(corpus=corpus, against=against, encoder=found, seed=seed)
+        estimate = chosen.compute(draw_rows(subject, rows))
+        return math.nan if estimate is None else estimate.value
+
+    return score
+
+
+def make_target(settings: TargetConfig) -> Target:
+    """What is searched for."""
+    return Target(
+        metric_name=settings.metric,
+        value=settings.value,
+        quantile=settings.quantile,
+        tolerance=settings.near_enough,
+        budget_rows=settings.rows,
+    )
+
+
+def matched_rows(rows: int) -> int:
+    """At how many rows pools of ``rows`` rows are measured, so that one that misses a few still compares."""
+    return max(1, int(MATCHED * rows))
+
+
+def guard_leaks(study: Study) -> Callable[[Sequence[str]], list[str | None]]:
+    """Says of texts for each why it leaks validation or the locked test, or None; these are read once."""
+    held_out, real, encode = study.held_out_texts(), study.train.texts, study.encoder.encode
+
+    @cache
+    def finder() -> LeakFinder:
+        return LeakFinder(held_out, reference=real, held_out_vectors=encode(held_out), reference_vectors=encode(real))
+
+    def find(texts: Sequence[str]) -> list[str | None]:
+        found = finder().find(list(texts), encode(texts)).found if texts else ()
+        reasons = {leak.row: f"leaks held-out data ({leak.reason})" for leak in found}
+        return [reasons.get(row) for row in range(len(texts))]
+
+    return find
 
 
 def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
     """What the study's LLM is to write in these draws, and what is accepted."""
-    config, wanted, generator = study.config, study_writing(study), language_model(study)
+    config, wanted, generator = study.config, study.writing, language_model(study)
     return GenerationSpec(
         rows_per_label=wanted.rows,
         blocks=list(blocks),
@@ -142,7 +193,7 @@ def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
         prompts=wanted.prompts,
         rules=AcceptanceRules(
             nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
-            refuse=LeakGuard(study).reasons,
+            refuse=guard_leaks(study),
             near_duplicate=config.writing.near_duplicate,
             agrees=check_labels(study),
             keep_truncated=generator.truncated == "keep",
@@ -176,9 +227,8 @@ def _generate(
     study: Study, parts: Sequence[DialPart], keys: Mapping[Level, str], progress: Progress, suffix: str
 ) -> Iterator[StoredPool]:
     """Generate and save the pools of these levels, dial after dial."""
-    fold = study.fold
     with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
-        progress.show(Meter(ledger, find_prices(study.config), part="" if fold is None else f"fold {fold}"))
+        progress.show(Meter(ledger, find_prices(study.config), part="" if study.fold is None else f"fold {study.fold}"))
         before = ledger.sessions()
         specs = {blocks: make_spec(study, blocks) for blocks in {part.blocks for part in parts}}
         makers = [
@@ -188,8 +238,11 @@ def _generate(
         fill_pools(makers, llm, ledger, progress)
         note_findings(study.stages.listener, before, ledger.sessions()[len(before) :])
         for maker in makers:
-            with _explaining_failed(study, ledger):
+            try:
                 made = maker.compose(ledger)
+            except GenerationError as exc:
+                remedy = f" (cuvee generate {study.folder.path} --retry-failed)" if ledger.failures() else ""
+                raise GenerationError(f"{exc}{remedy}") from exc
             for pool in made:
                 if pool.short:
                     study.stages.listener.noted(f"{pool.level.key}: {pool.note}")
@@ -202,7 +255,7 @@ def _generate(
 
 def _pool_key(study: Study, part: DialPart, suffix: str = "") -> str:
     """Hash of all that determines the pools of a part, other than the answers."""
-    config, wanted = study.config, study_writing(study)
+    config, wanted = study.config, study.writing
     base = [identify_generator(study), config.describe, config.seed, wanted.key, wanted.rows, list(part.blocks)]
     own = part.settings.model_dump(exclude={"draws"})
     listed = _listed(study, part) if needs_lists(part.settings) else []
@@ -221,23 +274,75 @@ def _list_names(section: object) -> list[str]:
 
 def _listed(study: Study, part: DialPart) -> list[str]:
     """The topics and attributes that rows of these levels are asked for with, as their lists now are."""
-    wanted, names = study_writing(study), [level.name for level in part.levels]
-    slots = wanted_slots(part.dial, list(wanted.strata), blocks=part.blocks, rows_per_label=wanted.rows, levels=names)
-    return sorted({repr((s.label, s.topic, s.attributes)) for s in slots.values()})
-
-
-@contextmanager
-def _explaining_failed(study: Study, ledger: Ledger) -> Iterator[None]:
-    """Where rows are missing and requests failed for good, say how to ask these again."""
-    try:
-        yield
-    except GenerationError as exc:
-        if not ledger.failures():
-            raise
-        raise GenerationError(f"{exc} (cuvee generate {study.folder.path} --retry-failed)") from exc
+    slots = study.writing.slots(part.dial, part.blocks, [level.name for level in part.levels])
+    return sorted({repr((s.label, s.topic, s.attributes)) for s in slots})
 
 
 def nearest_rows(study: Study, queries: Sequence[str], candidates: Sequence[str]) -> list[int]:
     """For each query the index of the nearest candidate by cosine."""
     similarity = study.encoder.encode(queries) @ study.encoder.encode(candidates).T
     return [int(i) for i in similarity.argmax(axis=1)]
+
+
+def retry_failed(study: Study) -> int:
+    """Forget the requests that failed for good, so that pools that lack their rows are composed anew.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        ConfigError: the study asks no LLM.
+    """
+    if study.config.generator.kind == "files":
+        raise ConfigError("--retry-failed has no effect here: the pools of this study are files")
+    if not study.folder.ledger_path.is_file():  # a fold that nothing was asked for yet
+        return 0
+    with Ledger(study.folder.ledger_path) as ledger:
+        return ledger.forget_failures()
+
+
+def lacks_forgotten(study: Study, pools: Iterable[StoredPool]) -> bool:
+    """Whether one of these pools lacks rows of failed requests that the ledger has forgotten, to ask them again."""
+    failed = {key for pool in pools for key in pool.failed}
+    if not failed:
+        return False
+    with Ledger(study.folder.ledger_path) as ledger:
+        return bool(failed - ledger.failures().keys())
+
+
+def note_failed(study: Study, pools: Iterable[StoredPool]) -> None:
+    """Where pools lack rows of failed requests, say how many failed in the run folder, and how to ask them again."""
+    if not any(pool.failed for pool in pools):
+        return
+    with Ledger(study.folder.ledger_path) as ledger:
+        reasons = Counter(failure.reason for failure in ledger.failures().values())
+    kinds = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+    requests, are = ("request", "is") if reasons.total() == 1 else ("requests", "are")
+    study.stages.listener.noted(
+        f"{reasons.total()} {requests} failed for good ({kinds}) and {are} not asked again; "
+        f"to ask again: cuvee generate {shlex.quote(str(study.folder.path))} --retry-failed"
+    )
+
+
+def note_findings(listener: Listener, before: Iterable[Session], now: Iterable[Session]) -> None:
+    """Say what was found out about the endpoint, once a run folder."""
+    told, found = (
+        dict.fromkeys(note for session in sessions for note in list_notes(session.notes, session.unverified))
+        for sessions in (before, now)
+    )
+    for note in found:
+        if note not in told:
+            listener.noted(note)
+
+
+def store_pool(pool: Pool, key: str, ledger: Ledger) -> StoredPool:
+    """A pool as it is stored, with the requests that failed for it."""
+    failures = ledger.failures()
+    return StoredPool(
+        level=pool.level,
+        corpus=pool.corpus,
+        rejected=pool.rejected,
+        note=pool.note,
+        key=key,
+        failed=tuple(sorted({q.request_key for q in pool.quarantine if q.request_key in failures})),
+    )

@@ -1,52 +1,42 @@
-"""What a study leaves behind: advice, blend with its card, report; and what it says of trials that failed."""
+"""What a study leaves behind: advice, blend with its card, report, and a run in MLflow where it is tracked."""
 
 from __future__ import annotations
 
 import json
-import math
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter
 
 from cuvee._version import __version__
 from cuvee.characters import to_html
-from cuvee.config import (
-    EmbeddedGenerator,
-    EndpointGenerator,
-    FileGenerator,
-    StudyConfig,
-    config_to_yaml,
-)
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
+from cuvee.config.reading import config_to_yaml
+from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
-from cuvee.errors import TrialsFailed
-from cuvee.generate.masking import redact_url
+from cuvee.errors import ConfigError, MissingDependency
+from cuvee.generate.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.generate.pools import count_rejected
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.records import (
-    Advice,
-    Cell,
-    Composition,
-    Draw,
-    FailedTrials,
-    Level,
-    Measurement,
-    MetricNote,
-    Trial,
-    TrialFailure,
-    count_failed,
-)
+from cuvee.records import Advice, Cell, Composition, Draw, FailedTrials, Measurement, MetricNote, Trial, TrialFailure
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
-from cuvee.store import StoredPool
 from cuvee.study.pools import usable_draws
+from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome, grid_recipes
-from cuvee.study.setup import Pools, Study
-from cuvee.study.spending import account_folder
-from cuvee.study.status import LAST, TRACK
-from cuvee.study.tracking import TrainedTrials
+from cuvee.study.status import LAST, TRACK, account_folder
 from cuvee.study.trials import level_of, list_corpora, mix_cell, overlapping_shares
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +69,20 @@ class StudyResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadePart:
-    """What a study made; of a cross-fitted one, what one fold made."""
+    """What a study made; of a cross-fitted one, what one fold made.
+
+    ``outcomes`` are those of all stages that train.
+    """
 
     study: Study
     pools: Pools
     measurements: Mapping[str, Measurement]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def fold(self) -> str:
+        """What stands before its lines: its fold, or nothing."""
+        return "" if self.study.fold is None else f"fold {self.study.fold}: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,118 +94,25 @@ class FinishedStudy:
         parts: what it made, or what each of its folds made; the blend is of the first.
         measurements: of all parts together.
         advice: the verdict.
-        trained: the trials of every stage that trains, in every fold.
         trials: those of the grid and the check that did not fail, of all folds together.
-        failed: how many trials failed and why most often; None where none did.
+        failed: how many trials of all stages failed, and why most often; None where none did.
     """
 
     study: Study
     parts: Sequence[MadePart]
     measurements: Mapping[str, Measurement]
     advice: Advice
-    trained: Sequence[TrainedTrials]
     trials: Sequence[Trial]
     failed: FailedTrials | None
 
-
-def _name_parts(parts: Sequence[MadePart]) -> list[str]:
-    """What stands before a line of each part; nothing where there is one."""
-    return [""] if len(parts) == 1 else [f"fold {number}, " for number in range(1, len(parts) + 1)]
-
-
-def write_by_fold(counts: Sequence[int]) -> str:
-    """A number of each part in words: ``40 in each of 3 folds``."""
-    if len(counts) == 1:
-        return str(counts[0])
-    if len(set(counts)) == 1:
-        return f"{counts[0]} in each of {len(counts)} folds"
-    return f"{', '.join(map(str, counts))} in folds 1 to {len(counts)}"
-
-
-def count_held_out(parts: Sequence[MadePart]) -> dict[str, str]:
-    """Name -> rows that only the confirmation reads."""
-    folds = parts[0].study.config.split.crossfit
-    rows = [len(part.study.split.test) for part in parts]
-    if folds is None:
-        return {"locked test rows": str(rows[0])}
-    if len(parts) == 1:  # the folder of one fold, opened for itself
-        return {"rows held out": f"all, in {folds} folds ({rows[0]} here)"}
-    return {"rows held out": f"all {sum(rows)}: {write_by_fold(rows)}"}
-
-
-def sum_rejected(parts: Sequence[MadePart]) -> dict[str, Counter[str]]:
-    """Level -> how many of its answers were rejected for each reason, in all parts; levels share answers."""
-    found: dict[str, Counter[str]] = {}
-    for part in parts:
-        for level, pool in part.pools.items():
-            found.setdefault(level.key, Counter()).update(count_rejected(pool.rejected))
-    return found
-
-
-def list_notes(parts: Sequence[MadePart]) -> dict[str, str]:
-    """Level -> remarks on its pool, each with its fold."""
-    found: dict[str, list[str]] = {}
-    for name, part in zip(_name_parts(parts), parts, strict=True):
-        for level, pool in part.pools.items():
-            if pool.note:
-                found.setdefault(level.key, []).append(f"{name}{pool.note}")
-    return {key: "; ".join(notes) for key, notes in found.items()}
-
-
-def list_reads(parts: Sequence[MadePart]) -> tuple[str, ...]:
-    """Every logged read of held-out rows, each with its fold."""
-    return tuple(
-        f"{name}{reason}: {detail}"
-        for name, part in zip(_name_parts(parts), parts, strict=True)
-        for reason, detail in part.study.folder.access_log()
-    )
-
-
-def list_failures(trained: Sequence[TrainedTrials]) -> list[TrialFailure]:
-    """Every trial that failed, in the order of stages; of a cross-fitted study its fold stands before the reason."""
-    return [
-        outcome if part.fold is None else replace(outcome, reason=f"fold {part.fold}: {outcome.reason}")
-        for part in trained
-        for outcome in part.outcomes
-        if isinstance(outcome, TrialFailure)
-    ]
-
-
-def find_failed(trained: Sequence[TrainedTrials]) -> FailedTrials | None:
-    """How many trials of all stages failed, and why most often; None where none did."""
-    failures = [o for part in trained for o in part.outcomes if isinstance(o, TrialFailure)]
-    return count_failed(failures, trials=sum(len(part.outcomes) for part in trained))
-
-
-def is_without_blend(study: Study, grid: Sequence[Outcome]) -> bool:
-    """Whether every trial of a blend failed, of those that the advice is drawn from.
-
-    Args:
-        study: as it is shown.
-        grid: the outcomes of all its grids, of all folds together.
-    """
-    main = grid_recipes(study)[0]
-    wanted = (main.trainer, main.loss, study.rows_per_label)
-    blends = [
-        outcome
-        for outcome in grid
-        if outcome.cell.kind == "blend"
-        and (outcome.cell.trainer, outcome.cell.loss, outcome.cell.rows_per_label) == wanted
-    ]
-    return bool(blends) and all(isinstance(outcome, TrialFailure) for outcome in blends)
-
-
-def name_loss(study: Study, failed: FailedTrials | None) -> TrialsFailed:
-    """That a study went through to its end and has no blend to speak of, with the most common reason and the remedy."""
-    path = study.folder.path
-    kept = "; blend/ is of an earlier run" if (path / "blend").is_dir() else ""
-    return TrialsFailed(
-        f"no blend could be trained, so there is nothing to recommend: {failed}; put that right and run the same "
-        f"command again (every failure: {path / 'report.html'}, Failed trials{kept})"
-    )
+    def tell(self, count: Callable[[MadePart], int]) -> str:
+        """A number of each part in words: ``40, 41 in folds 1 to 2``."""
+        counts = ", ".join(str(count(part)) for part in self.parts)
+        return counts if len(self.parts) == 1 else f"{counts} in folds 1 to {len(self.parts)}"
 
 
 SAMPLES = 6
+_SAMPLING = ("temperature", "top_p", "min_p", "top_k", "max_tokens")
 _WRITTEN = "diversity."
 """How scores begin that are not of the task but of the diversity of completions."""
 
@@ -216,8 +122,14 @@ def write_outputs(done: FinishedStudy, *, with_blend: bool) -> StudyResult | Non
     study, advice, pools = done.study, done.advice, done.parts[0].pools
     with study.stages.stage("report", "files") as progress:
         study.folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
-        cell = recommended_cell(study, advice)
-        blend = make_blend(study, pools, cell) if with_blend else None
+        blend = None
+        if with_blend and (advice.best is None or advice.decision == "do-not-use"):
+            cell = Cell(kind="real-only", rows_per_label=study.rows_per_label)
+            blend = mix_corpora(study.train, share=0.0, seed=study.config.seed, kind="real-only")
+        elif with_blend and advice.best is not None:
+            cell = advice.best.cell
+            first = usable_draws(study, pools)[level_of(pools, cell)][0]
+            blend = mix_cell(study, pools, cell, Draw(generation=first, sampling=0, training=0))
         if blend is not None:
             study.folder.save_blend(blend.corpus, _write_card(done, cell, blend))
         progress(1, 2)
@@ -242,10 +154,21 @@ def write_outputs(done: FinishedStudy, *, with_blend: bool) -> StudyResult | Non
 def _write_card(done: FinishedStudy, cell: Cell, blend: Blend) -> str:
     """The dataset card of the blend of ``cell``."""
     study, part = done.study, done.parts[0]
-    level = level_of(part.pools, cell) if cell.dial else None
     prints = {"real training rows": study.train.fingerprint, "blend": blend.corpus.fingerprint}
-    if level is not None:
-        prints["pool"] = part.pools[level].corpus.fingerprint
+    synthetic = measurement = None
+    if cell.dial is not None:
+        level = level_of(part.pools, cell)
+        pool, measurement, writer = part.pools[level], part.measurements[level.key], describe_generator(study)
+        given = study.config.generator.model_dump(include=set(_SAMPLING), exclude_none=True)
+        synthetic = SyntheticPart(
+            writer=writer,
+            model=writer,
+            sampling={name: given[name] for name in _SAMPLING if name in given},
+            levels=(level,),
+            left_out=count_rejected(pool.rejected),
+            kept=len(pool.corpus),
+        )
+        prints["pool"] = pool.corpus.fingerprint
     facts = CardFacts(
         name=study.config.name,
         version=__version__,
@@ -258,8 +181,8 @@ def _write_card(done: FinishedStudy, cell: Cell, blend: Blend) -> str:
         facts,
         blend.composition,
         advice=done.advice,
-        synthetic=_describe_synthetic(study, level, part.pools[level]) if level else None,
-        measurement=part.measurements[level.key] if level else None,
+        synthetic=synthetic,
+        measurement=measurement,
         notes={n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()},
         weights=blend.weighing if blend.is_weighted else "",
     )
@@ -272,25 +195,7 @@ def average_written(trials: Sequence[Trial]) -> dict[Cell, dict[str, float]]:
         for name, estimate in trial.scores.values.items():
             if name.startswith(_WRITTEN):
                 found.setdefault(trial.cell, {}).setdefault(name.removeprefix(_WRITTEN), []).append(estimate.value)
-    return {
-        cell: {name: math.fsum(values) / len(values) for name, values in numbers.items()}
-        for cell, numbers in found.items()
-    }
-
-
-def recommended_cell(study: Study, advice: Advice) -> Cell:
-    """The best cell, or the real rows alone where the advice is not to use synthetic data."""
-    if advice.best is None or advice.decision == "do-not-use":
-        return Cell(kind="real-only", rows_per_label=study.rows_per_label)
-    return advice.best.cell
-
-
-def make_blend(study: Study, pools: Pools, cell: Cell) -> Blend:
-    """The blend of a cell at its first draw."""
-    if cell.dial is None:
-        return mix_corpora(study.train, share=0.0, seed=study.config.seed, kind="real-only")
-    first = usable_draws(study, pools)[level_of(pools, cell)][0]
-    return mix_cell(study, pools, cell, Draw(generation=first, sampling=0, training=0))
+    return {cell: {name: fmean(values) for name, values in numbers.items()} for cell, numbers in found.items()}
 
 
 def describe_generator(study: Study) -> str:
@@ -307,30 +212,18 @@ def describe_generator(study: Study) -> str:
     return f"{Path(generator.model).name if Path(generator.model).exists() else generator.model} in transformers"
 
 
-def _describe_synthetic(study: Study, level: Level, pool: StoredPool) -> SyntheticPart:
-    """How the synthetic rows of the blend were made."""
-    generator = study.config.generator
-    found: dict[str, str | int | float] = {}
-    if not isinstance(generator, FileGenerator):
-        for name in ("temperature", "top_p", "min_p", "top_k", "max_tokens"):
-            value = getattr(generator, name, None)
-            if value is not None:
-                found[name] = value
-    return SyntheticPart(
-        writer=describe_generator(study),
-        model=describe_generator(study),
-        sampling=found,
-        levels=(level,),
-        left_out=count_rejected(pool.rejected),
-        kept=len(pool.corpus),
-    )
-
-
 def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
     """Everything the page shows."""
     study, parts = done.study, done.parts
     config, pools = study.config, parts[0].pools
     each = " a label" if config.task == "classification" else ""
+    held_out = "locked test rows" if config.split.crossfit is None else "rows held out"
+    rejected: dict[str, Counter[str]] = {}  # levels share answers
+    notes: dict[str, list[str]] = {}
+    for part in parts:
+        for level, pool in part.pools.items():
+            rejected.setdefault(level.key, Counter()).update(count_rejected(pool.rejected))
+            notes.setdefault(level.key, []).extend([f"{part.fold}{pool.note}"] if pool.note else [])
     return ReportData(
         title=config.name,
         advice=done.advice,
@@ -340,7 +233,12 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         shape_share=config.mix.shape_share,
         descriptive_shares=overlapping_shares(study),
         delta=config.advice.delta,
-        failures=list_failures(done.trained),
+        failures=[
+            replace(outcome, reason=f"{part.fold}{outcome.reason}")
+            for part in parts
+            for outcome in part.outcomes
+            if isinstance(outcome, TrialFailure)
+        ],
         failed=done.failed,
         generation=account_folder(study.folder.path),
         crossfit=len(parts) if len(parts) > 1 else 0,
@@ -348,15 +246,13 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         composition=None if blend is None else blend.composition,
         samples={level.key: _samples(pool.corpus) for level, pool in pools.items()},
         written=average_written(done.trials),
-        rejected=sum_rejected(parts),
+        rejected=rejected,
         settings={
-            "data": Path(config.data.real).name,
-            "real training rows": write_by_fold([len(part.study.train) for part in parts]),
-            "validation rows": write_by_fold([len(part.study.split.validation) for part in parts]),
-            **count_held_out(parts),
+            "real training rows": done.tell(lambda part: len(part.study.train)),
+            "validation rows": done.tell(lambda part: len(part.study.split.validation)),
+            held_out: done.tell(lambda part: len(part.study.split.test)),
             "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
             "generator": describe_generator(study),
-            "regime": config.mix.regime,
             "shares": ", ".join(f"{s:g}" for s in config.mix.shares),
             "draws (generation, sampling, training)": (
                 f"{config.draws.generation}, {config.draws.sampling}, {config.draws.training}"
@@ -365,25 +261,131 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
             "trainer, loss and optimiser steps of every cell": "; ".join(
                 f"{each.trainer}, {each.loss}, {each.steps}" for each in grid_recipes(study)
             ),
-            "search": _describe_search(config),
-            "seed": str(config.seed),
         },
-        notes=list_notes(parts),
-        access_log=list_reads(parts),
+        notes={key: "; ".join(found) for key, found in notes.items() if found},
+        access_log=tuple(
+            f"{part.fold}{reason}: {detail}" for part in parts for reason, detail in part.study.folder.access_log()
+        ),
         study_yaml=config_to_yaml(config),
         version=__version__,
     )
-
-
-def _describe_search(config: StudyConfig) -> str:
-    search = config.search
-    if search.kind == "grid":
-        return "grid, all planned trials"
-    budget = f"{search.budget:.0%} of the blend trials" if search.budget <= 1 else f"{search.budget:g} blend trials"
-    return f"adaptive, {budget}"
 
 
 def _samples(corpus: Corpus) -> list[tuple[str, str]]:
     """A few rows, spread over the pool: label and text."""
     step = max(1, len(corpus) // SAMPLES)
     return [(corpus.targets[i], corpus.texts[i]) for i in range(0, len(corpus), step)][:SAMPLES]
+
+
+# --- MLflow: nothing leaves this machine unless the URI says so ---
+TRACKING = "tracking.json"
+"""Of the run folder: where the study is tracked, and in which run."""
+ARTEFACTS = ("report.html", "advice.json", "study.yaml", "blend/README.md")
+_LONGEST = 500
+"""Letters of a parameter, in the oldest servers."""
+_SCHEMES = ("file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+
+
+def check_tracking(config: StudyConfig) -> None:
+    """Refuse a study that is to be tracked where that is not possible, before anything is spent.
+
+    Raises:
+        MissingDependency: MLflow is not installed.
+        ConfigError: a variable that its URI names is not set, or MLflow stores nothing at such an address.
+    """
+    if config.track is None:
+        return
+    if find_spec("mlflow") is None:
+        raise MissingDependency("track.mlflow needs MLflow: pip install 'cuvee[mlflow]', or leave track out")
+    for name in unset_variables([config.track.mlflow]):
+        raise ConfigError(f"track.mlflow: the environment variable {name} is not set; export it")
+    scheme = urlsplit(config.track.mlflow).scheme.partition("+")[0]
+    if len(scheme) > 1 and scheme not in _SCHEMES:  # one letter is a drive
+        raise ConfigError(
+            f"track.mlflow begins with {scheme}:, where MLflow stores nothing; give a folder, or an "
+            f"address that begins with one of {', '.join(_SCHEMES)}"
+        )
+
+
+def track_study(study: Study, advice: Advice, trials: int) -> None:
+    """Track a finished study; one that was tracked before goes on in the same run.
+
+    What MLflow refuses is noted, since everything lies in the run folder already.
+
+    Args:
+        study: as it is shown.
+        advice: its verdict.
+        trials: how many were run in all stages and folds, failed ones among them.
+    """
+    if study.config.track is None:
+        return
+    uri = tracking_uri(study.config.track.mlflow)
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+    if uri.startswith("file:"):
+        os.environ.setdefault("MLFLOW_ALLOW_TRACKING_STORE", "true")
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
+    with study.stages.stage("track", "files"):
+        try:
+            client = MlflowClient(tracking_uri=fill_variables(uri))
+            run = _find_run(study, client, uri)
+            metrics = _list_metrics(advice) | {"trials": trials - advice.failures, "failed_trials": advice.failures}
+            client.log_batch(run, metrics=[Metric(name, float(value), 0, 0) for name, value in metrics.items()])
+            for name in ARTEFACTS:
+                if (path := study.folder.path / name).is_file():
+                    client.log_artifact(run, str(path), str(Path(name).parent) if "/" in name else None)
+            client.set_terminated(run)
+        except (MlflowException, OSError) as exc:
+            reason = mask_secrets((str(exc).splitlines() or [""])[0], find_secrets(uri, None))
+            study.stages.listener.noted(f"track.mlflow {uri!r}: {reason}; the same command tracks it again")
+
+
+def tracking_uri(given: str) -> str:
+    """A folder (an absolute path) as the URI of MLflow's file store; a URI as it is."""
+    return Path(given).as_uri() if Path(given).is_absolute() else given
+
+
+def _find_run(study: Study, client: MlflowClient, uri: str) -> str:
+    """The run of this study: the one it had, or a new one with its parameters."""
+    from mlflow.entities import Param
+
+    remedy = "the study is tracked again, as a new run"
+    known = study.folder.read_json(TRACKING, TypeAdapter(dict[str, str]), remedy) or {}
+    if known.get("uri") == uri and "run" in known:
+        return known["run"]
+    name = study.config.name
+    found = client.get_experiment_by_name(name)
+    experiment = client.create_experiment(name) if found is None else found.experiment_id
+    run: str = client.create_run(experiment, run_name=name, tags={"cuvee.version": __version__}).info.run_id
+    params = _list_params(study.config)
+    client.log_batch(run, params=[Param(name, value[:_LONGEST]) for name, value in params.items()])
+    study.folder.save_text(TRACKING, json.dumps({"uri": uri, "run": run}, indent=1))
+    return run
+
+
+def _list_params(config: StudyConfig) -> dict[str, str]:
+    """Every key of the config, sections joined by dots; no password of a URL."""
+
+    def flatten(value: object, name: str) -> dict[str, str]:
+        if not isinstance(value, Mapping) or not value:
+            return {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
+        parts = (flatten(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items())
+        return {key: text for part in parts for key, text in part.items()}
+
+    found = flatten(config.model_dump(mode="json", exclude={"dials", "pools", "track"}), "")
+    if isinstance(config.generator, EndpointGenerator):
+        found["generator.base_url"] = ", ".join(redact_url(url) for url in config.generator.urls)
+    found["dials"] = ", ".join(dict.fromkeys([*(d.name for d in config.dials), *(p.dial for p in config.pools)]))
+    return found
+
+
+def _list_metrics(advice: Advice) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if advice.best is not None:
+        found |= {"best.accuracy": advice.best.accuracy, "best.share": advice.best.share}
+        found |= {f"best.gain_over_{gain.over}": gain.value for gain in advice.best.gains}
+    if advice.confirmation is not None:
+        found["confirmed.accuracy"] = advice.confirmation.accuracy
+    return found

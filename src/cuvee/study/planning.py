@@ -1,56 +1,66 @@
-"""What a study would take, before anything is spent: cells, trials, requests, tokens, cost, time, power."""
+"""What a study would take, before anything is spent: cells, trials, requests, tokens, cost, power; and time, from real
+trials and one batch of requests, run as the study runs them and then multiplied.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from cuvee.config import (
-    AttributesConfig,
-    DialConfig,
-    EmbeddedGenerator,
-    EndpointGenerator,
-    FileGenerator,
-    StudyConfig,
-    TopicsConfig,
-    make_config,
-    read_config,
-)
+from cuvee.config.dials import AttributesConfig, DialConfig, TopicsConfig
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
+from cuvee.config.reading import make_config, read_config
+from cuvee.config.schema import StudyConfig
+from cuvee.config.sections import ExecuteConfig
+from cuvee.corpus import Corpus, label_strata
+from cuvee.encoders import HashingEncoder, build_encoder
+from cuvee.errors import CuveeError
 from cuvee.execute import Stages
-from cuvee.generate import Dial, Prices, Sampling
+from cuvee.execute.processes import usable_cores
+from cuvee.generate import Dial, Ledger
 from cuvee.generate.asking import ITEMS_A_REQUEST
-from cuvee.generate.calls import Request
-from cuvee.generate.dials import Slot, wanted_slots
+from cuvee.generate.calls import Failure, Request
+from cuvee.generate.dials import Slot
 from cuvee.generate.prompts import PromptWriter
-from cuvee.recommend import plan_power
-from cuvee.records import Level, Usage
+from cuvee.hub import without_hub
+from cuvee.recommend import PlannedTrial, plan_power
+from cuvee.records import Level, TrialFailure, Usage
 from cuvee.store import RunFolder
 from cuvee.study.crossfit import name_items, open_folds
-from cuvee.study.dials import StandIns, make_dials
+from cuvee.study.dials import find_sampling, language_model, make_dials, open_llm
 from cuvee.study.generation import ATTEMPTS
-from cuvee.study.plan_timing import TimePlan, count_workers, time_study
-from cuvee.study.running import Recipe, grid_recipes, make_judging
-from cuvee.study.setup import FRESH, Study
+from cuvee.study.prepare import FRESH, Study
+from cuvee.study.running import Recipe, grid_recipes, open_trials, read_passages
+from cuvee.study.status import find_prices
 from cuvee.study.trials import (
     PlannedGrid,
     allowed_trials,
+    check_recipe,
     count_epochs,
     plan_grids,
     planned_levels,
+    slice_epochs,
     validate_study,
 )
-from cuvee.study.writing import StudyWriting, study_writing
 
 LETTERS_A_TOKEN = 4.0
 """Of English, by the tokenisers in use; other scripts have fewer, so they take more tokens."""
 _RUNS, _RUN = 4, 10
 """Requests that are written: runs of neighbours, which a server answers faster than strangers, spread over all."""
+_WARMING = 5
+"""Each so many of these is sent before the others are timed: a server answers its first requests more slowly."""
+_TRIALS, _LONGEST_S = 3, 10.0
+"""A quick trial is run again, since the first one loads what all others share."""
+_TEXTS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,23 +71,17 @@ class DialPlan:
         dial: its name.
         levels: their names.
         draws: generation draws of each.
-        rows: of the union of its levels, each once.
-        usage: requests for these rows and for the dial's lists, with estimated tokens; drafts are requests too.
+        usage: requests for rows, of the union of its levels, and for the dial's lists; drafts are requests too.
         list_requests: those of ``usage`` that ask for topics or attributes, at least.
-        confirm_rows: of the level that asks for most, in fresh draws.
-        confirm: requests and tokens of these.
-        sample: some of the requests, as they would be sent.
+        confirm: requests for the level that asks for most, in fresh draws.
     """
 
     dial: str
     levels: tuple[str, ...]
     draws: int
-    rows: int
     usage: Usage
     list_requests: int
-    confirm_rows: int
     confirm: Usage
-    sample: tuple[Request, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +101,40 @@ class TrialPlan:
     trials: int
     longer: float = 1.0
 
+    @property
+    def name(self) -> str:
+        """Trainer, loss and steps in words."""
+        return f"{self.recipe.trainer}, {self.recipe.loss}, {self.recipe.steps} steps"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePlan:
+    """Seconds of the parts of a study, one after the other; None where one is not known.
+
+    Attributes:
+        trials: of all stages that were timed, over the workers.
+        each: trainer, loss and steps -> seconds of one trial.
+        generating: of pools and confirmation.
+        embedding: of all texts, if none is in the cache yet.
+    """
+
+    trials: float | None
+    each: Mapping[str, float]
+    generating: float | None
+    embedding: float | None
+
+    @property
+    def total(self) -> float | None:
+        """Of the parts that are known."""
+        known = [part for part in (self.trials, self.generating, self.embedding) if part is not None]
+        return math.fsum(known) if known else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerPlan:
     """The smallest effects, in points, that the draws find with power .8, for assumed spreads (points).
 
     Attributes:
-        sd_between, sd_within: as assumed.
-        disagreement: fraction of held-out items that two cells are assumed to answer differently.
         draws: of generation.
         gain: of a blend over real-only on validation, one among all blends.
         hump: height of an inverted U over both ends of its dial; None where the dial has fewer than three levels.
@@ -112,9 +142,6 @@ class PowerPlan:
         confirmed: gain of the winner over real-only on the locked test, which decides; None without a confirmation.
     """
 
-    sd_between: float
-    sd_within: float
-    disagreement: float
     draws: int
     gain: float
     hump: float | None
@@ -124,27 +151,25 @@ class PowerPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan:
-    """What a study would take.
+    """What a study would take, in all its folds.
 
     Attributes:
         name: of the study.
-        labels, train_rows, validation_rows, test_rows: of the real data; with folds train and validation of one of
-            them, and all rows that are held out.
+        train_rows, validation_rows, test_rows: of the real data; with folds train and validation of one of them, and
+            all rows that are held out.
         dials: what the LLM is asked for; none where pools are files.
         trials: of each stage.
         workers: trials at once; None where a cluster decides.
         usage: requests and tokens in all, if every answer is usable.
         most_requests: if every row needs all its attempts.
         cost: of these tokens in ``currency``; None without prices, 0 where all is written on this machine.
-        texts: to be embedded.
         time: of each part, and together.
         power: what can be seen.
         notes: what the numbers rest on and leave out.
-        folds: usage, cost, trials and seconds are those of so many; 1 without ``split.crossfit``.
+        folds: 1 without ``split.crossfit``.
     """
 
     name: str
-    labels: int
     train_rows: int
     validation_rows: int
     test_rows: int
@@ -155,7 +180,6 @@ class StudyPlan:
     most_requests: int
     cost: float | None
     currency: str
-    texts: int
     time: TimePlan
     power: PowerPlan
     notes: tuple[str, ...]
@@ -186,93 +210,92 @@ def plan_study(
         ValueError: a spread or the disagreement is out of range.
     """
     settings = read_config(config) if isinstance(config, str | Path) else make_config(config)
+    generator = settings.generator
     with (
         TemporaryDirectory(prefix="cuvee-plan-") as folder,
         RunFolder(folder) as empty,
         open_folds(settings, empty, Stages()) as studies,
     ):
-        for study in studies:
-            validate_study(study)
+        for each in studies:
+            validate_study(each)
+        # the first fold is counted and timed; each of the others asks for as much and trains as often
         study, folds = studies[0], len(studies)
+        made = [] if isinstance(generator, FileGenerator) else make_dials(study)
+        levels = planned_levels(study, [(section, dial.levels) for section, dial in made])
+        planned = [_plan_dial(study, section, dial, folds) for section, dial in made]
+        dials = [dial for dial, _ in planned]
+        confirm = max((dial.confirm for dial in dials), key=lambda usage: usage.requests, default=Usage())
+        usage = reduce(Usage.plus, [dial.usage for dial in dials], confirm)
+        grids = plan_grids(study, levels)
+        stages = [replace(stage, trials=stage.trials * folds) for stage in _plan_trials(study, grids)]
+        notes: list[str] = []
+        sample = planned[0][1] if planned and (ask or isinstance(generator, EmbeddedGenerator)) else []
+        execute = settings.execute
+        workers = 1 if execute.kind == "local" else execute.terms().workers
+        if execute.kind == "processes" and workers is None:
+            workers = max(1, usable_cores() // (execute.cpus or 1))
+        took = _time_study(study, grids[0], stages, usage=usage, sample=sample, workers=workers, notes=notes)
         held_out = sum(len(each.split.test) for each in studies)
         # an item that several folds validate on counts once, as where their trials are joined
         items = len({name for each in studies for name in name_items(each.split.validation)})
-        # the first fold is counted and timed; each of the others asks for as much and trains as often
-        dials, levels = _plan_dials(study)
-        grids = plan_grids(study, levels)
-        trials = _plan_trials(study, grids)
-        usage = _add_usage(dials)
-        texts = _count_texts(study, levels, dials)
-        sample = dials[0].sample if dials and (ask or isinstance(study.config.generator, EmbeddedGenerator)) else ()
-        timed = time_study(
-            study, grids, [(stage.recipe, stage.trials, stage.longer) for stage in trials],
-            sample=sample, requests=usage.requests, texts=texts,
-        )  # fmt: skip
-        power = _plan_power(study, levels, items, held_out, sd_between, sd_within, disagreement)
-        usage = _times(usage, folds)
-        cost, currency = _find_cost(settings, usage)
+        power = partial(plan_power, sd_between=sd_between, disagreement=disagreement, alpha=settings.advice.alpha)
+        within = sd_within / math.sqrt(settings.draws.sampling * settings.draws.training)
+        prices = find_prices(settings)
+        cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
         return StudyPlan(
             name=settings.name,
-            labels=len(study.train.labels),
             train_rows=len(study.train),
             validation_rows=len(study.split.validation),
             test_rows=held_out,
-            dials=tuple(
-                replace(dial, usage=_times(dial.usage, folds), confirm=_times(dial.confirm, folds)) for dial in dials
-            ),
-            trials=tuple(replace(stage, trials=stage.trials * folds) for stage in trials),
-            workers=count_workers(study),
+            dials=tuple(dials),
+            trials=tuple(stages),
+            workers=workers,
             usage=usage,
             most_requests=usage.requests * ATTEMPTS,
-            cost=cost,
-            currency=currency,
-            texts=texts * folds,
-            time=timed.times(folds),
-            power=power,
-            notes=(*_notes(study, folds, held_out), *_compare_budget(settings, usage, cost), *timed.notes),
+            cost=cost if isinstance(generator, EndpointGenerator) else 0.0,
+            currency="" if prices is None else prices.currency,
+            time=took,
+            power=_plan_power(study, levels, partial(power, sd_within=within), items=items, held_out=held_out),
+            notes=(*_notes(study, folds, held_out), *_compare_budget(settings, usage, cost), *notes),
             folds=folds,
         )
 
 
 # --- requests ---
-def _plan_dials(study: Study) -> tuple[list[DialPlan], dict[Level, list[int]]]:
-    """What each dial asks for, and the levels with their generation draws."""
-    if isinstance(study.config.generator, FileGenerator):
-        return [], planned_levels(study, [])
-    wanted, made = study_writing(study), make_dials(study, StandIns())
-    dials = [_plan_dial(study, wanted, section, dial) for section, dial in made]
-    return dials, planned_levels(study, [(section, dial.levels) for section, dial in made])
-
-
-def _plan_dial(study: Study, wanted: StudyWriting, settings: DialConfig, dial: Dial) -> DialPlan:
-    """What one dial asks for, in all its draws and for the confirmation."""
-    draws = study.draws_of(settings)
+def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tuple[DialPlan, list[Request]]:
+    """What one dial asks for, in all its draws and for the confirmation; some of its requests."""
+    wanted, draws = study.writing, study.draws_of(settings)
     names = [level.name for level in dial.levels]
-    slots = _list_slots(wanted, dial, names, range(draws))
+
+    slots = wanted.slots(dial, range(draws), names)
     fresh = range(FRESH, FRESH + study.config.draws.confirm)
-    confirm = max((_list_slots(wanted, dial, [name], fresh) for name in names), key=len) if fresh else []
-    sample = _write_requests(study, wanted, slots)
+    confirm = max((wanted.slots(dial, fresh, [name]) for name in names), key=len) if fresh else []
+    sample = _write_requests(study, slots)
     lists = _count_lists(settings, len(wanted.strata))
-    return DialPlan(
+
+    def estimate(slots: Sequence[Slot], others: int = 0) -> Usage:
+        """Of requests like those of the sample, whose answers are as long as real rows."""
+        drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
+        requests = (len(slots) + drafts + others) * folds
+        letters = fmean(len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample)
+        pairs = zip(study.train.texts, study.train.targets, strict=True)
+        answer = fmean(len(text) + (0 if wanted.kind == "label" else len(target)) for text, target in pairs)
+        written = min(sample[0].sampling.max_tokens, answer / LETTERS_A_TOKEN + 1)
+        return Usage(
+            requests=requests,
+            prompt_tokens=round(letters / LETTERS_A_TOKEN * requests),
+            completion_tokens=round(written * requests),
+        )
+
+    plan = DialPlan(
         dial=dial.name,
         levels=tuple(names),
         draws=draws,
-        rows=len(slots),
-        usage=_estimate_usage(study, wanted, sample, _count_requests(slots) + lists),
+        usage=estimate(slots, lists),
         list_requests=lists,
-        confirm_rows=len(confirm),
-        confirm=_estimate_usage(study, wanted, sample, _count_requests(confirm)),
-        sample=tuple(sample),
+        confirm=estimate(confirm),
     )
-
-
-def _list_slots(wanted: StudyWriting, dial: Dial, levels: Sequence[str], blocks: range) -> list[Slot]:
-    slots = wanted_slots(dial, list(wanted.strata), blocks=blocks, rows_per_label=wanted.rows, levels=levels)
-    return list(slots.values())
-
-
-def _count_requests(slots: Sequence[Slot]) -> int:
-    return len(slots) + sum(slot.draft is not None and slot.parent is None for slot in slots)
+    return plan, sample
 
 
 def _count_lists(settings: DialConfig, strata: int) -> int:
@@ -287,15 +310,13 @@ def _count_lists(settings: DialConfig, strata: int) -> int:
     return 0
 
 
-def _write_requests(study: Study, wanted: StudyWriting, slots: Sequence[Slot]) -> list[Request]:
+def _write_requests(study: Study, slots: Sequence[Slot]) -> list[Request]:
     """Finished requests of some slots."""
-    generator = study.config.generator
-    if isinstance(generator, FileGenerator) or not slots:
-        return []
+    generator, wanted = language_model(study), study.writing
     writer = PromptWriter(
         study.train, describe=study.config.describe,
         api="completions" if isinstance(generator, EmbeddedGenerator) else generator.api,
-        sampling=Sampling(max_tokens=generator.max_tokens), seed=study.config.seed, kind=wanted.kind,
+        sampling=find_sampling(generator), seed=study.config.seed, kind=wanted.kind,
         strata=wanted.strata, prompts=wanted.prompts,
     )  # fmt: skip
     requests: list[Request] = []
@@ -314,75 +335,18 @@ def _write_requests(study: Study, wanted: StudyWriting, slots: Sequence[Slot]) -
     return requests
 
 
-def _estimate_usage(study: Study, wanted: StudyWriting, sample: Sequence[Request], requests: int) -> Usage:
-    """Tokens of so many requests like those of the sample, whose answers are as long as real rows."""
-    if not sample:
-        return Usage()
-    letters = [len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample]
-    answers = [len(text) for text in study.train.texts]
-    if wanted.kind != "label":
-        answers = [a + len(b) for a, b in zip(answers, study.train.targets, strict=True)]
-    written = min(sample[0].sampling.max_tokens, float(np.mean(answers)) / LETTERS_A_TOKEN + 1)
-    return Usage(
-        requests=requests,
-        prompt_tokens=round(float(np.mean(letters)) / LETTERS_A_TOKEN * requests),
-        completion_tokens=round(written * requests),
-    )
-
-
-def _add_usage(dials: Sequence[DialPlan]) -> Usage:
-    """Of the dials, and the confirmation of the one that asks for most."""
-    total = max((dial.confirm for dial in dials), key=lambda usage: usage.requests, default=Usage())
-    for dial in dials:
-        total = total.plus(dial.usage)
-    return total
-
-
-def _times(usage: Usage, count: int) -> Usage:
-    return reduce(Usage.plus, [usage] * count)
-
-
-def _find_cost(config: StudyConfig, usage: Usage) -> tuple[float | None, str]:
-    """The cost and its currency: None without prices, 0 where everything is written on this machine."""
-    generator = config.generator
-    if not isinstance(generator, EndpointGenerator):
-        return 0.0, ""
-    if generator.prices is None:
-        return None, ""
-    prices = Prices(**generator.prices.model_dump())
-    return prices.cost(usage.prompt_tokens, usage.completion_tokens), prices.currency
-
-
 def _compare_budget(config: StudyConfig, usage: Usage, cost: float | None) -> list[str]:
     """Which budgets the plan would pass, with the numbers; a run stops there."""
-    generator = config.generator
-    if not isinstance(generator, EndpointGenerator):
+    if not isinstance(config.generator, EndpointGenerator):
         return []
-    budget = generator.budget
     tokens = usage.prompt_tokens + usage.completion_tokens
-    wanted = {
-        "requests": (budget.requests, usage.requests),
-        "tokens": (budget.tokens, tokens),
-        "cost": (budget.cost, math.nan if cost is None else cost),
-    }
+    wanted = {"requests": usage.requests, "tokens": tokens, "cost": cost or 0.0}
     return [
-        f"generator.budget.{name} is {most:,.10g}, and the plan takes about {asked:,.6g}: the run would stop there; "
-        "raise it, or ask for fewer levels, draws or rows"
-        for name, (most, asked) in wanted.items()
-        if most is not None and asked > most
+        f"generator.budget.{name} is {most:,.10g}, and the plan takes about {wanted[name]:,.6g}: the run would stop "
+        "there; raise it, or ask for fewer levels, draws or rows"
+        for name, most in config.generator.budget
+        if most is not None and wanted[name] > most
     ]
-
-
-def _count_texts(study: Study, levels: Mapping[Level, Sequence[int]], dials: Sequence[DialPlan]) -> int:
-    """Real training, validation and test texts, passages, and the rows of all pools and of the confirmation."""
-    real = len(study.train) + len(study.split.validation) + len(study.split.test)
-    passages = len(make_judging(study.config.evaluate).passages)
-    if isinstance(study.config.generator, FileGenerator):
-        draws = study.config.draws
-        pools = len(levels) * sum(study.block_rows().values()) * (draws.generation + draws.confirm)
-    else:
-        pools = sum(dial.rows for dial in dials) + max((dial.confirm_rows for dial in dials), default=0)
-    return real + passages + pools
 
 
 # --- trials ---
@@ -403,9 +367,8 @@ def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
     if (check := config.train.check) is not None:
         # real-only, the best cells, the most diverse one: at most, since they may be the same
         cells = 1 + min(1 + check.keep, len({item.cell for item in main.planned if item.cell.kind == "blend"}))
-        recipe = Recipe(trainer=check.trainer, loss="ce", steps=check.steps, settings=check.settings)
         trials = cells * min(check.draws, config.draws.generation)
-        stages.append(TrialPlan(stage="check", recipe=recipe, cells=cells, trials=trials))
+        stages.append(TrialPlan(stage="check", recipe=check_recipe(check), cells=cells, trials=trials))
     if "equal-epochs" in config.train.sensitivity:
         stages.append(_plan_epochs(study, main, recipes[0]))
     if draws := config.draws.confirm * config.draws.sampling * config.draws.training:  # the winner and two baselines
@@ -414,59 +377,161 @@ def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
 
 
 def _plan_epochs(study: Study, main: PlannedGrid, recipe: Recipe) -> TrialPlan:
-    """The levels at the share of the shape test, the best cell, which may have another, their baselines: at most."""
-    share = study.config.mix.shape_share
-    wanted = [
-        item
-        for item in main.planned
-        if (item.cell.kind in ("blend", "real-duplicated") and item.cell.share == share)
-        or item.cell.kind == "real-only"
-    ]
-    best = 0 if len(set(study.config.mix.shares) - {0.0}) < 2 else 2  # the best cell, and the real rows repeated
-    draws = len({item.draw for item in wanted})
+    """The levels at the share of the shape test, and the best cell, where it has another share: at most."""
+    tested, blends = study.config.mix.shape_share, [i.cell for i in main.planned if i.cell.kind == "blend"]
+    best = max(blends, key=lambda cell: (cell.share != tested, cell.share))
+    wanted = slice_epochs(study, main, best)
     epochs = count_epochs(study)
-    longer = [epochs[item.cell.kind, item.cell.share] for item in wanted] + [epochs["blend", share]] * best * draws
-    return TrialPlan(
-        stage="equal epochs",
-        recipe=recipe,
-        cells=len({item.cell for item in wanted}) + best,
-        trials=len(longer),
-        longer=math.fsum(longer) / len(longer),
+    longer = [epochs[item.cell.kind, item.cell.share] for item in wanted]
+    cells = len({item.cell for item in wanted})
+    return TrialPlan(stage="equal epochs", recipe=recipe, cells=cells, trials=len(longer), longer=fmean(longer))
+
+
+# --- time ---
+def _time_study(
+    study: Study,
+    grid: PlannedGrid,
+    stages: Sequence[TrialPlan],
+    *,
+    usage: Usage,
+    sample: Sequence[Request],
+    workers: int | None,
+    notes: list[str],
+) -> TimePlan:
+    """Time one trial of each recipe, one batch of requests and some texts; what is not known is noted.
+
+    Args:
+        study: prepared, in a folder that nobody keeps.
+        grid: whose cells a trial's is taken from.
+        stages: of all folds.
+        usage: of the whole study.
+        sample: requests to send; none is sent where it is empty.
+        workers: trials at once.
+        notes: to be added to.
+    """
+
+    def attempt(what: str, timed: Callable[[], float]) -> float | None:
+        try:
+            with without_hub():
+                return timed()
+        except CuveeError as exc:
+            notes.append(f"the time of {what} is not known ({exc}); plan downloads nothing")
+            return None
+
+    notes.append(
+        "loading, reading files, measuring, statistics and the report are in no estimate; one trial and one batch of "
+        "requests were timed here, alone"
+    )
+    each: dict[str, float] = {}
+    for name, recipe in {stage.name: stage.recipe for stage in stages}.items():
+        took = attempt(f"trials of {recipe.trainer} with loss {recipe.loss}", partial(_time_trial, study, grid, recipe))
+        each |= {} if took is None else {name: took}
+    rounds = workers or 1
+    known = [math.ceil(s.trials / rounds) * s.longer * each[s.name] for s in stages if s.name in each]
+    generating: float | None = 0.0
+    if not isinstance(study.config.generator, FileGenerator):
+        generating = attempt("generating", lambda: usage.requests * _time_request(study, sample)) if sample else None
+        if not sample:
+            notes.append("the time of generating is not known: --ask sends one batch of requests to the endpoint")
+    folds, draws = study.config.split.crossfit or 1, study.config.draws.generation + study.config.draws.confirm
+    rows = len(study.train) + len(study.split.validation) + len(study.split.test)
+    rows += len(read_passages(study.config.evaluate))
+    rows += len(study.config.pools) * sum(study.block_rows().values()) * draws
+    texts = folds * rows + usage.requests
+    return TimePlan(
+        trials=math.fsum(known) if known else None,
+        each=each,
+        generating=generating,
+        embedding=attempt("embedding", lambda: texts * _time_text(study)),
+    )
+
+
+def _time_request(study: Study, sample: Sequence[Request]) -> float:
+    """Seconds of a request, as many of them under way at once as in the study."""
+    warming = sample[::_WARMING]
+    timed = [request for request in sample if request not in warming] or warming
+    with open_llm(study) as llm, Ledger() as ledger, llm.open_client(llm.endpoint, ledger) as client:
+        client.answer_requests(list(warming))
+        begun = time.perf_counter()
+        answers = client.answer_requests(list(timed))
+        took = time.perf_counter() - begun
+    failed = [answer for answer in answers if isinstance(answer, Failure)]
+    if failed:
+        raise CuveeError(f"{len(failed)} of {len(answers)} requests failed: {failed[0].message}")
+    return took / len(answers)
+
+
+def _time_text(study: Study) -> float:
+    """Seconds of embedding a text; the cache is neither read nor filled."""
+    encoder, texts = build_encoder(study.config.encoder), study.train.texts
+    encoder.encode(texts[:1])
+    part = [texts[i % len(texts)] for i in range(_TEXTS)]
+    begun = time.perf_counter()
+    encoder.encode(part)
+    return (time.perf_counter() - begun) / len(part)
+
+
+def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
+    """Seconds of a trial, the least of a few runs, with the threads that the study's trials get.
+
+    Its blend is the one of the grid whose rows are nearest to the mean of all, since time grows with rows evenly; real
+    rows stand in for its pool, and vectors that cost nothing for theirs: embedding is timed apart.
+
+    Raises:
+        CuveeError: the trial failed.
+    """
+    execute, longer = study.config.execute, count_epochs(study)
+    here = ExecuteConfig(cpus=execute.cpus if execute.kind == "local" else execute.cpus or 1)
+    config = study.config.model_copy(update={"execute": here, "encoder": "hashing"})
+    study = replace(study, config=config, encoder=HashingEncoder())
+    blends = [item for item in grid.planned if item.cell.kind == "blend"]
+    mean = fmean(longer["blend", item.cell.share] for item in blends)
+    item = min(blends, key=lambda item: abs(longer["blend", item.cell.share] - mean))
+    cell = replace(item.cell, trainer=recipe.trainer, loss=recipe.loss)
+    needed = max(study.blocks_needed(cell.share, cell.rows_per_label), item.draw.generation + 1)
+    pools = {f"{cell.dial}={cell.level}": _stand_in_pool(study, needed)}
+    took: list[float] = []
+    with open_trials(study, pools, [recipe], stage="timing") as runner:
+        while not took or (len(took) < _TRIALS and sum(took) < _LONGEST_S):
+            # a draw of its own: what the folder holds is not run again
+            draw = replace(item.draw, training=FRESH + len(took))
+            begun = time.perf_counter()
+            (outcome,) = runner.run([PlannedTrial(cell=cell, draw=draw)])
+            took.append(time.perf_counter() - begun)
+            if isinstance(outcome, TrialFailure):
+                raise CuveeError(outcome.reason)
+    return min(took)
+
+
+def _stand_in_pool(study: Study, blocks: int) -> Corpus:
+    """A pool of full blocks before there is one: real training rows, as often as it takes, as if an LLM wrote them."""
+    mine: dict[str, list[int]] = {}
+    for row, name in enumerate(label_strata(study.train)):
+        mine.setdefault(name, []).append(row)
+    block = [mine[name][i % len(mine[name])] for name, count in study.block_rows().items() for i in range(count)]
+    pool = study.train.take(block * blocks)
+    return pool.with_columns(
+        id=[f"timing-{i}" for i in range(len(pool))],
+        origin=["synthetic"] * len(pool),
+        block=np.repeat(np.arange(blocks, dtype=np.int32), len(block)),
     )
 
 
 # --- power and notes ---
 def _plan_power(
-    study: Study,
-    levels: Mapping[Level, Sequence[int]],
-    items: int,
-    held_out: int,
-    sd_between: float,
-    sd_within: float,
-    disagreement: float,
+    study: Study, levels: Mapping[Level, Sequence[int]], smallest: Callable[..., float], *, items: int, held_out: int
 ) -> PowerPlan:
     """What a study can see: ``items`` are scored by validation, ``held_out`` by the locked test."""
-    draws, alpha = study.config.draws, study.config.advice.alpha
-    by_dial = [[level for level in levels if level.dial == dial] for dial in dict.fromkeys(x.dial for x in levels)]
-    largest = max(by_dial, key=len)
-    seen = min(len(levels[level]) for level in largest)
+    confirm = study.config.draws.confirm
+    ((dial, largest),) = Counter(level.dial for level in levels).most_common(1)
+    seen = min(len(draws) for level, draws in levels.items() if level.dial == dial)
     cells = len(levels) * len([share for share in study.config.mix.shares if share > 0])
-
-    def smallest(generation: int, *, levels: int = 1, tests: int = 1, items: int | None = None) -> float:
-        return plan_power(
-            draws=generation, sd_between=sd_between, sd_within=sd_within / math.sqrt(draws.sampling * draws.training),
-            alpha=alpha, levels=levels, tests=tests, items=items, disagreement=disagreement,
-        )  # fmt: skip
-
     return PowerPlan(
-        sd_between=sd_between,
-        sd_within=sd_within,
-        disagreement=disagreement,
         draws=seen,
-        gain=smallest(seen, tests=cells, items=items),
-        hump=smallest(seen, levels=len(largest)) if len(largest) >= 3 else None,
-        confirm_draws=draws.confirm,
-        confirmed=smallest(draws.confirm, items=held_out) if draws.confirm and held_out > 1 else None,
+        gain=smallest(draws=seen, tests=cells, items=items),
+        hump=smallest(draws=seen, levels=largest) if largest >= 3 else None,
+        confirm_draws=confirm,
+        confirmed=smallest(draws=confirm, items=held_out) if confirm and held_out > 1 else None,
     )
 
 

@@ -8,12 +8,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 
-from cuvee.config import FileGenerator, FilterConfig, PoolFile
-from cuvee.config.execution import ExecuteConfig
-from cuvee.config.pools import AgreementConfig, DedupeConfig, DegenerateConfig, FewerPerClusterConfig, LeakConfig
-from cuvee.corpus import SCHEMA, Corpus, label_strata, load_corpus
+from cuvee.config.generators import (
+    AgreementConfig,
+    DedupeConfig,
+    DegenerateConfig,
+    FewerPerClusterConfig,
+    FileGenerator,
+    FilterConfig,
+    LeakConfig,
+    PoolFile,
+    SelectConfig,
+)
+from cuvee.config.sections import ExecuteConfig
+from cuvee.corpus import Corpus, label_strata, load_corpus
 from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import ExecutorPool, Progress, open_executor
@@ -37,9 +45,8 @@ from cuvee.mix import (
 )
 from cuvee.records import Level, Measurement, Rejected
 from cuvee.store import StoredPool
-from cuvee.study.generation import DialPart, generate_levels, study_dials, wanted_levels
-from cuvee.study.setup import FRESH, Pools, Study
-from cuvee.study.spending import note_failed
+from cuvee.study.generation import DialPart, generate_levels, note_failed, study_dials, wanted_levels
+from cuvee.study.prepare import FRESH, Pools, Study
 
 _FOREIGN = "has a label the real data lacks"
 
@@ -66,21 +73,19 @@ def check_files(study: Study) -> None:
     Raises:
         InputError: a file is missing or broken, lacks a column, or has too few rows of a label whatever filters leave.
     """
+    draws = study.config.draws.generation
     for number, file in enumerate(study.config.pools):
         try:
-            _check_rows(study, _load_pool(study, file), file.path)
+            counts = Counter(label_strata(_load_pool(study, file)))
         except InputError as exc:
             raise InputError(f"pools.{number}: {exc}") from exc
-
-
-def _check_rows(study: Study, pool: Corpus, path: str) -> None:
-    counts, draws = Counter(label_strata(pool)), study.config.draws.generation
-    for label, rows in study.block_rows().items():
-        if counts[label] < draws * rows:
-            raise InputError(
-                f"{path}: label {label!r} has {counts[label]} rows in all: enough for {counts[label] // rows} draws of "
-                f"{rows} rows, {draws} were asked; lower draws, mix.shape_share or split.rows_per_label, or give more"
-            )
+        for label, rows in study.block_rows().items():
+            if counts[label] < draws * rows:
+                raise InputError(
+                    f"pools.{number}: {file.path}: label {label!r} has {counts[label]} rows in all: enough for "
+                    f"{counts[label] // rows} draws of {rows} rows, {draws} were asked; lower draws, mix.shape_share "
+                    "or split.rows_per_label, or give more"
+                )
 
 
 def make_filters(study: Study) -> list[Filter]:
@@ -119,14 +124,13 @@ def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter
     corpus = _load_pool(study, file)
     filtered, rejected = clean_pool(study, corpus, filters)
     note = "\n".join([f"{len(filtered.corpus)} of {len(corpus)} rows kept", str(filtered)])
-    levels = [Level(dial=file.dial, name=name, rank=rank + i) for i, name in enumerate(file.levels)]
     if file.select is None:
         pools = [_cut_draws(study, filtered.corpus, file.path)]
     else:
-        pools = _select_levels(study, file, filtered.corpus)
+        pools = _select_levels(study, file, file.select, filtered.corpus)
     made = []
-    for level, pool in zip(levels, pools, strict=True):
-        rows = _with_columns(pool, {"level": level.name})
+    for place, (name, pool) in enumerate(zip(file.levels, pools, strict=True)):
+        level, rows = Level(dial=file.dial, name=name, rank=rank + place), pool.with_columns(level=[name] * len(pool))
         made.append(StoredPool(level=level, corpus=rows, rejected=rejected, note=note))
     return made
 
@@ -152,7 +156,7 @@ def _load_pool(study: Study, file: PoolFile) -> Corpus:
             f"{file.path}: {without} of {len(corpus)} rows have no context, and all real rows have one; name its "
             "column with context under pools, or drop these rows"
         )
-    return _with_columns(corpus, {"origin": "synthetic", "dial": file.dial})
+    return corpus.with_columns(origin=["synthetic"] * len(corpus), dial=[file.dial] * len(corpus))
 
 
 def _cut_draws(study: Study, pool: Corpus, path: str, *, whole: bool = False) -> Corpus:
@@ -174,11 +178,10 @@ def _cut_draws(study: Study, pool: Corpus, path: str, *, whole: bool = False) ->
         raise InputError(f"{path}: {exc}") from exc
 
 
-def _select_levels(study: Study, file: PoolFile, pool: Corpus) -> list[Corpus]:
+def _select_levels(study: Study, file: PoolFile, select: SelectConfig, pool: Corpus) -> list[Corpus]:
     """The levels of a file with ``select``: in each draw, subsets of the draw's own rows."""
-    assert file.select is not None
     dealt, rows = _cut_draws(study, pool, file.path, whole=True), study.block_rows()
-    parts: list[list[Corpus]] = [[] for _ in range(file.select.levels)]
+    parts: list[list[Corpus]] = [[] for _ in range(select.levels)]
     for block in sorted({int(b) for b in dealt.blocks if b >= 0}):
         drawn = take_blocks(dealt, {block})
         try:
@@ -186,8 +189,8 @@ def _select_levels(study: Study, file: PoolFile, pool: Corpus) -> list[Corpus]:
                 drawn,
                 study.encoder.encode(drawn.texts),
                 rows=rows,
-                levels=file.select.levels,
-                metric=file.select.metric,
+                levels=select.levels,
+                metric=select.metric,
                 seed=derive_seed(study.config.seed, "select", file.dial, block),
             )
         except InputError as exc:
@@ -197,14 +200,6 @@ def _select_levels(study: Study, file: PoolFile, pool: Corpus) -> list[Corpus]:
         if notes := {selection.note for selection in found if selection.note}:
             study.stages.listener.noted(f"{file.path}, draw {block}: {'; '.join(sorted(notes))}")
     return [part[0].joined(*part[1:]) for part in parts]
-
-
-def _with_columns(corpus: Corpus, values: dict[str, str]) -> Corpus:
-    table = corpus.table
-    for name, value in values.items():
-        column = pa.repeat(pa.scalar(value, pa.string()), len(corpus))
-        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
-    return replace(corpus, table=table)
 
 
 REAL = "real"
@@ -278,17 +273,17 @@ def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
 def note_left_out(study: Study, pools: Pools, usable: Mapping[Level, Sequence[int]]) -> None:
     """Say which levels and draws are not full, and so take no part."""
     rows = sum(study.block_rows().values())
+    told = study.stages.listener.noted
     asked = {} if isinstance(study.config.generator, FileGenerator) else {d.name: s for s, d in study_dials(study)}
     for level, pool in pools.items():
         if level not in usable:
-            study.stages.listener.noted(
+            told(
                 f"{level.key} is left out: with {len(pool.corpus)} rows it fills no draw of {rows} that the others fill"
             )
-    for dial in dict.fromkeys(level.dial for level in usable):
+    for dial, draws in {level.dial: draws for level, draws in usable.items()}.items():
         wanted = study.draws_of(asked.get(dial))
-        shared = next(draws for level, draws in usable.items() if level.dial == dial)
-        if len(shared) < wanted:
-            study.stages.listener.noted(f"{dial}: {len(shared)} of {wanted} draws are full at every level")
+        if len(draws) < wanted:
+            told(f"{dial}: {len(draws)} of {wanted} draws are full at every level")
 
 
 def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:

@@ -4,20 +4,18 @@ executor, and comes back into the folder.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from cuvee.config.schema import EvaluateConfig
 from cuvee.corpus import Corpus, load_corpus
-from cuvee.encoders import Encoder, load_encoder
+from cuvee.encoders import Encoder, KnownVectors
 from cuvee.errors import CuveeError
 from cuvee.evaluate import Diversity, Writing, evaluate_model
 from cuvee.execute import Executor, Lost, Progress, open_executor
@@ -25,10 +23,10 @@ from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.measure import measure_corpus
 from cuvee.mix import Blend, mix_corpora, take_blocks
 from cuvee.recommend import PlannedTrial
-from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure, Vectors
+from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
-from cuvee.study.setup import FRESH, Study
+from cuvee.study.prepare import FRESH, Study
 from cuvee.train import TrainSettings, needs_real_rows, train_model, without_loss
 from cuvee.train.settings import Trained
 
@@ -36,49 +34,13 @@ DIVERSITY = ("vendi_q1", "distinct_2", "compression_ratio", "self_bleu")
 """What is measured of the texts that a model writes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judging:
-    """How trials are judged.
-
-    Attributes:
-        score: what they are compared by; None takes the task's first.
-        max_tokens: of a completion that is written for evaluation.
-        diversity: whether the diversity of what a tuned model writes is measured.
-        passages: retrieval: more passages to find the right ones among.
-    """
-
-    score: str | None = None
-    max_tokens: int = 64
-    diversity: bool = False
-    passages: tuple[str, ...] = ()
-
-    def judge(self, predictor: Trained, held_out: Corpus, *, encoder: Encoder, seed: int) -> Scores:
-        """Scores on ``held_out``.
-
-        Raises:
-            ConfigError: the predictor is for another task.
-        """
-        writes = held_out.task == "generation"
-        return evaluate_model(
-            predictor,
-            held_out,
-            seed=seed,
-            intervals=False,  # those of a trial are never shown; its cell's are
-            passages=self.passages if held_out.task == "retrieval" and self.passages else None,
-            writing=Writing(max_tokens=self.max_tokens) if writes else None,
-            diversity=measure_texts(encoder, seed) if writes and self.diversity else None,
-            score=self.score,
-        )
-
-
-def make_judging(config: EvaluateConfig) -> Judging:
-    """How a config says that trials are judged; its passages are read.
+def read_passages(config: EvaluateConfig) -> tuple[str, ...]:
+    """Retrieval: more passages to find the right ones among.
 
     Raises:
-        InputError: the file of passages cannot be read.
+        InputError: their file cannot be read.
     """
-    passages = () if config.passages is None else load_passages(config.passages)
-    return Judging(score=config.score, max_tokens=config.max_tokens, diversity=config.diversity, passages=passages)
+    return () if config.passages is None else load_passages(config.passages)
 
 
 def measure_texts(encoder: Encoder, seed: int) -> Diversity:
@@ -99,60 +61,6 @@ def measure_texts(encoder: Encoder, seed: int) -> Diversity:
 def load_passages(path: str | Path, column: str | None = None) -> tuple[str, ...]:
     """The distinct passages of a file, in their order; ``column`` None takes a column of a usual name."""
     return tuple(dict.fromkeys(load_corpus(path, text=column, labelled=False, task="retrieval").texts))
-
-
-Keys = NDArray[np.uint64]
-
-
-class KnownVectors:
-    """An encoder that looks texts up. What it does not know it has encoded by the encoder of its name.
-
-    Vectors of a batch depend on it in their last bits, so all trials share those that were made once: they get the
-    same bits wherever they run. Carried to another process, this is two arrays.
-
-    Args:
-        encoder: makes the vectors.
-        texts: all that are known beforehand.
-        source: what :func:`~cuvee.encoders.load_encoder` knows the encoder by.
-    """
-
-    def __init__(self, encoder: Encoder, texts: Sequence[str], *, source: str) -> None:
-        distinct = list(dict.fromkeys(texts))
-        self.name, self.hash, self.dim = encoder.name, encoder.hash, encoder.dim
-        self._source = source
-        self._spare: Encoder | None = encoder
-        keys = _hash(distinct)
-        order = np.argsort(keys)
-        self._keys: Keys = keys[order]
-        self._vectors: Vectors = encoder.encode(distinct)[order]
-
-    def __getstate__(self) -> dict[str, object]:
-        """All but the encoder, which may hold a model or an open file."""
-        return {**self.__dict__, "_spare": None}
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32, shape (len(texts), dim)."""
-        wanted = _hash(texts)
-        if not len(self._keys) or not len(wanted):
-            return self._encode_unknown(texts)
-        places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        vectors: Vectors = self._vectors[places]
-        unknown = np.flatnonzero(self._keys[places] != wanted)
-        if len(unknown):
-            vectors[unknown] = self._encode_unknown([texts[int(i)] for i in unknown])
-        return vectors
-
-    def _encode_unknown(self, texts: Sequence[str]) -> Vectors:
-        if not texts:
-            return np.zeros((0, self.dim), dtype=np.float32)
-        if self._spare is None:
-            self._spare = load_encoder(self._source)
-        return self._spare.encode(texts)
-
-
-def _hash(texts: Sequence[str]) -> Keys:
-    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
-    return np.frombuffer(b"".join(digests), dtype=np.uint64)
 
 
 Outcome = Trial | TrialFailure
@@ -216,19 +124,38 @@ class Task:
 Settings = Mapping[str, bool | int | float | str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the cells of one trainer and loss are trained: optimiser steps, settings of trainer and loss."""
+    """How the cells of one trainer and loss are trained.
+
+    Attributes:
+        trainer, loss: their names.
+        steps: of the optimiser.
+        settings: of trainer and loss.
+        source_weight: of synthetic rows, for the loss of that name.
+    """
 
     trainer: str
     loss: str
     steps: int
     settings: Settings
+    source_weight: float | None = None
 
-    @property
+    @cached_property
     def code(self) -> tuple[str, ...]:
         """Hashes of the code of its trainer and loss, as far as they are the user's own."""
         return hash_own([self.trainer, self.loss])
+
+    def make_settings(self, steps: int, seed: int) -> TrainSettings:
+        """As trainers take them."""
+        return replace(
+            TypeAdapter(TrainSettings).validate_python(self.settings),
+            trainer=self.trainer,
+            loss=self.loss,
+            steps=steps,
+            seed=seed,
+            source_weight=self.source_weight,
+        )
 
 
 def hash_own(names: Sequence[str]) -> tuple[str, ...]:
@@ -246,9 +173,8 @@ class TrialWork:
         part: what it is.
         encoder: knows the vectors of all texts.
         recipes: (trainer, loss) -> how cells of both are trained.
-        source_weight: of synthetic rows, for the loss of that name.
         judging: how predictors are evaluated.
-        codes: (trainer, loss) -> hashes of their code, as far as it is the user's own.
+        passages: retrieval: more passages to find the right ones among.
         epochs: (kind, share) -> rows of such a cell over its real rows, by which its steps are multiplied; empty
             where all cells get the same steps.
     """
@@ -258,9 +184,8 @@ class TrialWork:
     part: Literal["validation", "test"]
     encoder: Encoder
     recipes: Mapping[tuple[str, str], Recipe]
-    source_weight: float | None
-    judging: Judging
-    codes: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    judging: EvaluateConfig
+    passages: tuple[str, ...]
     epochs: Mapping[tuple[Kind, float], float] = field(default_factory=dict)
 
     def key(self, item: PlannedTrial) -> str:
@@ -269,13 +194,13 @@ class TrialWork:
         Raises:
             InputError: its blend cannot be mixed.
         """
-        cell, settings = item.cell, self.recipes[item.cell.trainer, item.cell.loss].settings
+        cell, recipe = item.cell, self.recipes[item.cell.trainer, item.cell.loss]
         blend = self.mixing.mix(cell, item.draw).corpus.fingerprint
         data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
-        more: list[object] = [dict(sorted(settings.items()))] if settings else []
-        more += [asdict(self.judging)] if self.judging != Judging() else []
-        more += [["numbers", NUMBERS, *self.codes.get((cell.trainer, cell.loss), ())]]
-        return hash_value([cell, item.draw, self.part, self._steps(cell), self._weight(cell), *data, *more])
+        more: list[object] = [dict(sorted(recipe.settings.items()))] if recipe.settings else []
+        more += [self.judging.model_dump() | {"passages": self.passages}] if self.judging != EvaluateConfig() else []
+        more += [["numbers", NUMBERS, *recipe.code]]
+        return hash_value([cell, item.draw, self.part, self._steps(cell), recipe.source_weight, *data, *more])
 
     def failure_key(self, item: PlannedTrial) -> str:
         """What a failure of the trial is kept under, however it failed."""
@@ -292,38 +217,36 @@ class TrialWork:
                 predictor = train_model(blend.corpus, settings=self._settings(cell, draw), encoder=self.encoder)
                 doing = "evaluate"
                 seed = self._seed(draw)
-                scores = self.judging.judge(predictor, self.held_out, encoder=self.encoder, seed=seed)
+                scores = self._judge(predictor, seed)
         except (CuveeError, MemoryError) as exc:
             reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
             return TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
         return Trial(
-            cell=cell,
-            draw=draw,
-            composition=blend.composition,
-            steps=self._steps(cell),
-            part=self.part,
-            scores=scores,
+            cell=cell, draw=draw, composition=blend.composition, steps=self._steps(cell), part=self.part, scores=scores
         )
 
     def _steps(self, cell: Cell) -> int:
         steps = self.recipes[cell.trainer, cell.loss].steps
         return max(1, round(steps * self.epochs[cell.kind, cell.share])) if self.epochs else steps
 
-    def _weight(self, cell: Cell) -> float | None:
-        return self.source_weight if cell.loss == "source_weight" else None
+    def _judge(self, predictor: Trained, seed: int) -> Scores:
+        judging, task = self.judging, self.held_out.task
+        is_measured = task == "generation" and judging.diversity
+        return evaluate_model(
+            predictor,
+            self.held_out,
+            seed=seed,
+            intervals=False,  # those of a trial are never shown; its cell's are
+            passages=self.passages or None,
+            writing=Writing(max_tokens=judging.max_tokens) if task == "generation" else None,
+            diversity=measure_texts(self.encoder, seed) if is_measured else None,
+            score=judging.score,
+        )
 
     def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
-        made = replace(
-            TypeAdapter(TrainSettings).validate_python(self.recipes[cell.trainer, cell.loss].settings),
-            trainer=cell.trainer,
-            loss=cell.loss,
-            steps=self._steps(cell),
-            seed=self._seed(draw),
-            source_weight=self._weight(cell),
-        )
-        if cell.kind == "synthetic-only" and needs_real_rows(made):  # no real row to learn a weight from
-            return without_loss(made)
-        return made
+        made = self.recipes[cell.trainer, cell.loss].make_settings(self._steps(cell), self._seed(draw))
+        # synthetic rows alone: there is no real row to learn a weight from
+        return without_loss(made) if cell.kind == "synthetic-only" and needs_real_rows(made) else made
 
     def _seed(self, draw: Draw) -> int:
         return derive_seed(self.mixing.seed, "training", draw.generation, draw.sampling, draw.training)
@@ -333,7 +256,13 @@ def grid_recipes(study: Study) -> tuple[Recipe, ...]:
     """Of every trainer with every loss of the study, the main one first."""
     train = study.config.train
     return tuple(
-        Recipe(trainer=t, loss=loss, steps=train.steps_of(t), settings=train.settings_of(t, loss))
+        Recipe(
+            trainer=t,
+            loss=loss,
+            steps=train.steps_of(t),
+            settings=train.settings_of(t, loss),
+            source_weight=train.source_weight if loss == "source_weight" else None,
+        )
         for t in train.trainers
         for loss in train.losses
     )
@@ -436,8 +365,8 @@ def open_trials(
     held_out = study.split.validation if test is None else test
     settings = study.config.execute
     with study.stages.stage(stage, "trials") as progress:
-        judging = make_judging(study.config.evaluate)
-        texts = [*study.train.texts, *held_out.texts, *judging.passages]
+        passages = read_passages(study.config.evaluate)
+        texts = [*study.train.texts, *held_out.texts, *passages]
         texts += [text for pool in pools.values() for text in pool.texts]
         by_name = {(recipe.trainer, recipe.loss): recipe for recipe in recipes}
         work = TrialWork(
@@ -446,9 +375,8 @@ def open_trials(
             part="validation" if test is None else "test",
             encoder=KnownVectors(study.encoder, texts, source=study.config.encoder),
             recipes=by_name,
-            source_weight=study.config.train.source_weight,
-            judging=judging,
-            codes={name: recipe.code for name, recipe in by_name.items()},
+            judging=study.config.evaluate,
+            passages=passages,
             epochs=epochs or {},
         )
         with open_executor(settings.kind, settings.terms(), address=settings.cluster()) as executor:

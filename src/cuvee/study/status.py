@@ -1,4 +1,4 @@
-"""How a run goes on: written into its folder while it runs, read by who looks on from another process."""
+"""How a run goes on: written into its folder while it runs, read by another process; what generating took in it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter
 
-from cuvee.errors import RunFolderError
+from cuvee.config.generators import EndpointGenerator
+from cuvee.config.reading import read_config
+from cuvee.config.schema import StudyConfig
+from cuvee.errors import ConfigError, RunFolderError
 from cuvee.execute import Listener, Silent
+from cuvee.generate import Ledger, LedgerSummary, Prices, summarise
+from cuvee.generate.pools import count_rejected, read_quarantine
+from cuvee.generate.spending import tell_spending
 from cuvee.records import FailedTrials, count_failed
-from cuvee.records.generation import Generation
-from cuvee.store import RunFolder, TrialCounts, count_trials, list_parts, read_failures
-from cuvee.study.spending import account_folder
+from cuvee.records.generation import Generation, Quarantined
+from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures
 
 FILE = "status.json"
 State = Literal["running", "finished", "stopped"]
 LAST = "report"
 """The stage that ends a run."""
 TRACK = "track"
-"""The stage that counts trials and trains none."""
+"""The stage after it, of studies that are tracked."""
 _EVERY_S = 0.5
 _NOTES = 20
 _SILENT_S = 600.0
@@ -37,14 +43,11 @@ _SILENT_S = 600.0
 class _Written:
     """The content of ``status.json``. Times are seconds since 1970.
 
-    ``before`` counts the trials that the run folder held when this run began. ``finished`` counts those of its stages
-    that ended, taken from the folder or trained; ``planned`` those and all of the stage that runs, in all its folds.
     ``seconds`` of each stage are those of all runs; ``reported`` says that this run got to the end of the last stage.
     """
 
     host: str
     process: int
-    begun: float
     updated: float
     ended: bool = False
     stage: str = ""
@@ -52,9 +55,6 @@ class _Written:
     done: int = 0
     total: int | None = None
     stage_begun: float | None = None
-    before: int = 0
-    finished: int = 0
-    planned: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     reported: bool = False
     notes: list[str] = field(default_factory=list)
@@ -74,46 +74,30 @@ class Recorder:
 
     def __init__(self, folder: RunFolder, listener: Listener | None, clock: Callable[[], float] = time.time) -> None:
         self._folder, self._listener, self._clock = folder, listener or Silent(), clock
-        now = clock()
-        self._written = _Written(host=socket.gethostname(), process=os.getpid(), begun=now, updated=now)
+        self._written = _Written(host=socket.gethostname(), process=os.getpid(), updated=self._clock())
         with suppress(RunFolderError):  # it is damaged, or the folder is new
             self._written.seconds = _sum_seconds(_read(folder.path))
-        self._written.before = _count_ran(_count_parts(folder.path))
         self._last = 0.0
-        self._folds = 1
-        self._trained: tuple[str, int] = ("", 0)
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds of each stage so far, in all runs."""
         return dict(self._written.seconds)
 
-    def expect_folds(self, folds: int) -> None:
-        """Each stage of trials is gone through in so many folds."""
-        self._folds = folds
-
     def started(self, stage: str, unit: str) -> None:
         """A stage begins."""
         written = self._written
         written.stage, written.unit, written.done, written.total = stage, unit, 0, None
         written.stage_begun = self._clock()
-        if unit == "trials":
-            name, times = self._trained
-            self._trained = (stage, times + 1 if name == stage else 1)
-        if stage == LAST:  # nothing more is trained
-            written.planned = written.finished
         self._write()
         self._listener.started(stage, unit)
 
     def advanced(self, stage: str, done: int, total: int) -> None:
         """It goes on."""
         written = self._written
+        is_new = written.total != total
         written.stage, written.done, written.total = stage, done, total
-        known = written.planned
-        if written.unit == "trials" and stage != TRACK:
-            ahead = max(0, self._folds - self._trained[1])  # folds of which no more is known than that they come
-            written.planned = written.finished + max(done, total) * (1 + ahead)
-        if written.planned != known or self._clock() - self._last >= _EVERY_S:
+        if is_new or self._clock() - self._last >= _EVERY_S:
             self._write()
         self._listener.advanced(stage, done, total)
 
@@ -123,11 +107,6 @@ class Recorder:
         written.seconds[stage] = written.seconds.get(stage, 0.0) + seconds
         written.stage_begun = None
         written.reported = written.reported or stage == LAST
-        if written.unit == "trials" and stage != TRACK:  # a search may end before its budget does
-            written.finished += written.done
-            ahead = max(0, self._folds - self._trained[1])
-            written.planned = written.finished + written.done * ahead
-            written.total = written.done
         self._write()
         self._listener.finished(stage, seconds)
 
@@ -162,9 +141,6 @@ class RunStatus:
         stage_s: seconds since it began; None where it does not run.
         seconds: of each stage, in all runs of the folder, those that were stopped too.
         trials: in the run folder, of all runs, those of check and confirmation among them.
-        planned: ``trials`` done and failed, and those that are still to be run in the stage that runs, in all its
-            folds: those that are to come are taken to have as many as this one. Never less than were run, and as many
-            once the run is finished.
         generation: what generating took so far; None where no LLM was asked.
         notes: the last ones.
         age_s: seconds since the run last said something.
@@ -180,7 +156,6 @@ class RunStatus:
     stage_s: float | None
     seconds: dict[str, float]
     trials: TrialCounts
-    planned: int
     generation: Generation | None
     notes: tuple[str, ...]
     age_s: float
@@ -199,7 +174,14 @@ def read_status(path: Path) -> RunStatus:
     through = written.ended and written.stage_begun is None and (path / "report.html").is_file()
     now = time.time()
     state: State = "running" if running else "finished" if written.reported or through else "stopped"
-    trials = _without_stale(_count_parts(path), running)
+    counts = [count_trials(part) for part in list_parts(path)]
+    trials = TrialCounts(
+        done=sum(each.done for each in counts),
+        failed=sum(each.failed for each in counts),
+        running=tuple(mark for each in counts for mark in each.running) if running else (),  # else they are stale
+    )
+    failures = [failure for part in list_parts(path) for failure in read_failures(part)]
+    ran = max(trials.done + trials.failed, len(failures))  # more may have failed since they were counted
     return RunStatus(
         state=state,
         process=written.process if running else None,
@@ -210,11 +192,10 @@ def read_status(path: Path) -> RunStatus:
         stage_s=None if written.stage_begun is None or not running else now - written.stage_begun,
         seconds=dict(written.seconds) if running else _sum_seconds(written),
         trials=trials,
-        planned=_count_planned(written, _count_ran([trials]), state),
         generation=account_folder(path),
         notes=tuple(written.notes),
         age_s=max(0.0, now - written.updated),
-        failed=_find_failed(path, _count_ran([trials])),
+        failed=count_failed(failures, trials=ran),
     )
 
 
@@ -239,52 +220,86 @@ def _sum_seconds(written: _Written) -> dict[str, float]:
     return {**written.seconds, written.stage: written.seconds.get(written.stage, 0.0) + stopped}
 
 
-def _find_failed(path: Path, ran: int) -> FailedTrials | None:
-    failures = [failure for part in list_parts(path) for failure in read_failures(part)]
-    return count_failed(failures, trials=max(ran, len(failures)))  # more may have failed since they were counted
-
-
 def _is_alive(written: _Written) -> bool:
     """Whether the process that wrote is there and at it; of one on another machine only its last word is known."""
-    if written.ended:
-        return False
-    if written.host != socket.gethostname():
-        return time.time() - written.updated < _SILENT_S
+    if written.ended or written.host != socket.gethostname():
+        return not written.ended and time.time() - written.updated < _SILENT_S
     try:
         os.kill(written.process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # it is there, and another user's
-        return True
+        pass
     return True
 
 
-def _count_parts(path: Path) -> list[TrialCounts]:
-    return [count_trials(part) for part in list_parts(path)]
+def find_prices(config: StudyConfig) -> Prices | None:
+    """What the generator charges, if that is known."""
+    generator = config.generator
+    prices = generator.prices if isinstance(generator, EndpointGenerator) else None
+    return None if prices is None else Prices(**prices.model_dump())
 
 
-def _count_ran(counts: Sequence[TrialCounts]) -> int:
-    return sum(each.done + each.failed for each in counts)
+def summarise_folder(path: Path, prices: Prices | None = None) -> LedgerSummary | None:
+    """Count what a run folder holds of all its runs, in all its folds; None where no LLM was asked.
 
+    Args:
+        path: the folder.
+        prices: None takes those of its study.yaml; without any, the cost is left open.
 
-def _count_planned(written: _Written, ran: int, state: State) -> int:
-    """Trials in the run folder, and those that are still to be run.
-
-    Of the trials to come, some may be in the folder since an earlier run: as many as it held and were not met yet, at
-    most. A stage may also meet a trial of an earlier stage again, which is in the folder once.
+    Raises:
+        RunFolderError: a ledger or a quarantine file is damaged.
     """
-    if state == "finished":
-        return ran
-    met = written.finished + (written.done if written.unit == "trials" and written.stage_begun is not None else 0)
-    new = max(0, ran - written.before)
-    met = max(met, new)  # the file lags behind the folder
-    return ran + max(0, written.planned - met - max(0, written.before - (met - new)))
+    parts = [part for part in list_parts(path) if (part / LEDGER).is_file()]
+    if not parts:
+        return None
+    with ExitStack() as opened:
+        ledgers = [opened.enter_context(Ledger(part / LEDGER, readonly=True)) for part in parts]
+        rejected: Counter[str] = Counter()
+        for part, ledger in zip(parts, ledgers, strict=True):
+            rejected.update(_count_rejected(part, ledger))
+        found = summarise(*ledgers, prices=prices or _read_prices(path))
+    return replace(found, rejected=dict(rejected.most_common()))
 
 
-def _without_stale(counts: Sequence[TrialCounts], running: bool) -> TrialCounts:
-    """All counts together; the marks of a process that is gone mean nothing."""
-    return TrialCounts(
-        done=sum(each.done for each in counts),
-        failed=sum(each.failed for each in counts),
-        running=tuple(mark for each in counts for mark in each.running) if running else (),
+def _count_rejected(part: Path, ledger: Ledger) -> dict[str, int]:
+    """Rejected answers by reason: levels and dials share answers, and each counts once, for its first reason."""
+    answers: dict[str, Quarantined] = {}
+    for file in sorted((part / "pools").glob("*.quarantine.jsonl")):
+        for row in read_quarantine(file):
+            if row.request_key not in answers and ledger.holds(row.request_key):  # else it is a request that failed
+                answers[row.request_key] = row
+    return count_rejected(answers.values())
+
+
+def _read_prices(path: Path) -> Prices | None:
+    try:
+        return find_prices(read_config(path / "study.yaml"))
+    except ConfigError:  # not there, or damaged, which other commands tell: the counts hold without prices
+        return None
+
+
+def account_folder(path: Path) -> Generation | None:
+    """What generating took in a run folder: the one account that report, status and the command line show.
+
+    Raises:
+        RunFolderError: as :func:`summarise_folder`.
+    """
+    found = summarise_folder(path)
+    if found is None:
+        return None
+    prices = _read_prices(path)
+    return Generation(
+        requests=found.requests,
+        replayed=found.replayed,
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        cost=found.cost,
+        currency="" if prices is None else prices.currency,
+        retries=found.retries,
+        unanswered=found.unanswered,
+        failed=found.by_failure,
+        rejected=found.rejected,
+        unverified=found.unverified,
+        notes=(*found.notes, *(tell_spending(found.by_endpoint) if len(found.by_endpoint) > 1 else ())),
     )

@@ -7,23 +7,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
-from pydantic import TypeAdapter
-
-from cuvee.config import DialConfig, FileGenerator
+from cuvee.config.dials import DialConfig
+from cuvee.config.generators import FileGenerator
+from cuvee.config.sections import CheckConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
 from cuvee.records import Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
-from cuvee.study.dials import StandIns, make_dials
-from cuvee.study.generators import identify_generator
+from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
-from cuvee.study.running import Outcome, Recipe, grid_recipes, make_judging, make_mixing, open_trials
-from cuvee.study.setup import FRESH, Pools, Study
-from cuvee.study.writing import note_left_out, study_writing
-from cuvee.train import TrainSettings, check_fit
+from cuvee.study.prepare import FRESH, Pools, Study, note_left_out
+from cuvee.study.running import Outcome, Recipe, grid_recipes, make_mixing, open_trials, read_passages
+from cuvee.train import check_fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,28 +56,22 @@ def plan_grids(study: Study, levels: Mapping[Level, Sequence[int]]) -> tuple[Pla
         study: prepared.
         levels: level -> its usable generation draws.
     """
-    config = study.config
-    return tuple(
-        PlannedGrid(
+    mix, draws, train = study.config.mix, study.config.draws, study.config.train
+    wanted = list(product(train.trainers, train.losses, study.row_counts))
+    made = []
+    for trainer, loss, rows in wanted:
+        planned = plan_grid(
+            levels,
+            shares=mix.shares,
+            base_share=mix.shape_share,
             rows_per_label=rows,
+            sampling=draws.sampling,
+            training=draws.training,
             trainer=trainer,
             loss=loss,
-            grids=len(config.train.trainers) * len(config.train.losses) * len(study.row_counts),
-            planned=plan_grid(
-                levels,
-                shares=config.mix.shares,
-                base_share=config.mix.shape_share,
-                rows_per_label=rows,
-                sampling=config.draws.sampling,
-                training=config.draws.training,
-                trainer=trainer,
-                loss=loss,
-            ),
         )
-        for trainer in config.train.trainers
-        for loss in config.train.losses
-        for rows in study.row_counts
-    )
+        made.append(PlannedGrid(rows_per_label=rows, trainer=trainer, loss=loss, grids=len(wanted), planned=planned))
+    return tuple(made)
 
 
 def planned_levels(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]]) -> dict[Level, list[int]]:
@@ -176,24 +169,20 @@ def find_winner(
 
 def _check_training(study: Study) -> None:
     """Check each trainer with each loss, and its settings."""
-    train, task = study.config.train, study.config.task
-    check = train.check
-    recipes = [("train", each.trainer, each.loss, each.settings) for each in grid_recipes(study)]
-    if check is not None:
-        recipes.append(("train.check", check.trainer, "ce", check.settings))
-    for where, trainer, loss, settings in recipes:
-        weight = train.source_weight if loss == "source_weight" else None
-        made = TypeAdapter(TrainSettings).validate_python(settings)
+    train = study.config.train
+    recipes = [("train", recipe) for recipe in grid_recipes(study)]
+    if (check := train.check) is not None:
+        recipes.append(("train.check", check_recipe(check)))
+    for where, recipe in recipes:
         try:
-            check_fit(replace(made, trainer=trainer, loss=loss, source_weight=weight), task)
+            check_fit(recipe.make_settings(recipe.steps, seed=0), study.config.task)
         except ConfigError as exc:
             raise ConfigError(f"{where}: {exc}") from exc
 
 
-def _check_budget(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]]) -> None:
-    """Refuse a search whose budget does not pay for the shape test."""
-    for grid in plan_grids(study, planned_levels(study, dials)):
-        allowed_trials(study, grid)
+def check_recipe(check: CheckConfig) -> Recipe:
+    """How the dearer trainer trains."""
+    return Recipe(trainer=check.trainer, loss="ce", steps=check.steps, settings=check.settings)
 
 
 def validate_study(study: Study) -> None:
@@ -205,20 +194,20 @@ def validate_study(study: Study) -> None:
     """
     study.config.execute.cluster()
     _check_training(study)
-    make_judging(study.config.evaluate)  # reads the file of passages
+    read_passages(study.config.evaluate)
+    made = []
     if isinstance(study.config.generator, FileGenerator):
         check_files(study)
-        _check_budget(study, [])
-        return
-    wanted = study_writing(study)
-    note_left_out(study, wanted)
-    made = make_dials(study, StandIns())
+    else:
+        note_left_out(study)
+        made = make_dials(study)
     for number, (_, dial) in enumerate(made):
         try:
-            dial.check(list(wanted.strata), wanted.rows)
+            dial.check(list(study.writing.strata), study.writing.rows)
         except ConfigError as exc:
             raise ConfigError(f"dials.{number}: {exc}") from exc
-    _check_budget(study, [(settings, dial.levels) for settings, dial in made])
+    for grid in plan_grids(study, planned_levels(study, [(settings, dial.levels) for settings, dial in made])):
+        allowed_trials(study, grid)
 
 
 def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]) -> list[Outcome]:
@@ -269,8 +258,7 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
         planned += [
             PlannedTrial(cell=cell, draw=Draw(generation=b, sampling=0, training=0)) for b in blocks[: check.draws]
         ]
-    recipe = Recipe(trainer=check.trainer, loss="ce", steps=check.steps, settings=check.settings)
-    with open_trials(study, list_corpora(pools), [recipe], stage=f"check with {check.trainer}") as trials:
+    with open_trials(study, list_corpora(pools), [check_recipe(check)], stage=f"check with {check.trainer}") as trials:
         return trials.run(planned)
 
 
@@ -299,22 +287,26 @@ def run_equal_epochs(study: Study, pools: Pools, draft: Advice) -> list[Outcome]
     Every cell sees each of its rows as often as real-only does in the grid, in place of equal optimiser steps:
     larger blends are trained for longer.
     """
-    config = study.config
-    if "equal-epochs" not in config.train.sensitivity or draft.best is None:
+    if "equal-epochs" not in study.config.train.sensitivity or draft.best is None:
         return []
-    best, shares = draft.best.cell, {config.mix.shape_share, draft.best.cell.share}
-
-    def is_wanted(cell: Cell) -> bool:
-        if cell.kind == "blend":
-            return cell.share == config.mix.shape_share or cell == best
-        return cell.kind == "real-only" or (cell.kind == "real-duplicated" and cell.share in shares)
-
-    main = plan_grids(study, usable_draws(study, pools))[0]
-    planned = [item for item in main.planned if is_wanted(item.cell)]
+    best = draft.best.cell
+    planned = slice_epochs(study, plan_grids(study, usable_draws(study, pools))[0], best)
     epochs = count_epochs(study)
     recipes = [each for each in grid_recipes(study) if (each.trainer, each.loss) == (best.trainer, best.loss)]
     with open_trials(study, list_corpora(pools), recipes, stage="equal epochs", epochs=epochs) as trials:
         return trials.run(planned)
+
+
+def slice_epochs(study: Study, main: PlannedGrid, best: Cell) -> list[PlannedTrial]:
+    """Trials of the levels at the share of the shape test and of the best cell, with their baselines."""
+    share = study.config.mix.shape_share
+
+    def is_wanted(cell: Cell) -> bool:
+        if cell.kind == "blend":
+            return cell.share == share or cell == best
+        return cell.kind == "real-only" or (cell.kind == "real-duplicated" and cell.share in (share, best.share))
+
+    return [item for item in main.planned if is_wanted(item.cell)]
 
 
 def count_epochs(study: Study) -> dict[tuple[Kind, float], float]:
@@ -397,12 +389,10 @@ def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
 
 
 def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> Iterator[PlannedTrial]:
-    draws = study.config.draws
-    for cell in confirmed_cells(best).values():
-        for g in blocks:
-            for s in range(draws.sampling):
-                for t in range(FRESH, FRESH + draws.training):
-                    yield PlannedTrial(cell=cell, draw=Draw(generation=g, sampling=s, training=t))
+    draws, cells = study.config.draws, confirmed_cells(best).values()
+    seeds = range(FRESH, FRESH + draws.training)
+    for cell, g, s, t in product(cells, blocks, range(draws.sampling), seeds):
+        yield PlannedTrial(cell=cell, draw=Draw(generation=g, sampling=s, training=t))
 
 
 def _name_confirmation(study: Study, best: Cell) -> str:
