@@ -116,15 +116,15 @@ def test_all_faults_are_in_the_quarantine_and_no_good_answer_is_lost(llm, kind):
                 assert ledger.lookup(q.request_key).text == q.text
     injected = Counter(fault for fault, _ in faulty.said.values())
     assert set(injected) == {None, *FAULTS} - {NOT_OF[kind]}
-    a = pool.accounting
-    assert a.requested == ROWS == a.accepted + a.quarantined + a.failed
+    failed = [q for q in pool.quarantine if q.failed]
+    assert pool.requested == ROWS == len(pool.corpus) + len(pool.rejected) + len(failed)
     wanted = Counter()
     for fault, count in injected.items():
         if fault is not None:
             wanted[FAULTS[fault]] += count
     wanted["near-duplicate"] -= 1  # the first of them is like no row before it
-    assert a.by_reason == +wanted
-    assert (a.accepted, a.failed) == (injected[None] + 1, injected["refused"])
+    assert Counter(q.reason.partition(":")[0] for q in pool.quarantine) == +wanted
+    assert (len(pool.corpus), len(failed)) == (injected[None] + 1, injected["refused"])
     by_raw = Counter((FAULTS[f], raw) for f, raw in faulty.said.values() if f not in (None, "refused", "near"))
     kept = Counter((q.reason, q.text) for q in pool.quarantine if q.reason not in ("near-duplicate",) and q.text != "")
     assert kept == Counter({pair: n for pair, n in by_raw.items() if pair[1]})
@@ -140,10 +140,9 @@ def test_with_attempts_enough_only_requests_that_failed_for_good_leave_a_slot_em
     faulty = Faulty(kind)
     with Ledger() as ledger:
         pool = generate(llm, kind, faulty, ledger, attempts=8)
-    a = pool.accounting
     failed = sum(fault == "refused" for fault, _ in faulty.said.values())
-    assert (a.requested, a.accepted, a.quarantined, a.failed) == (ROWS, ROWS - failed, 0, failed)
-    assert a.answers.received == len(faulty.said) - failed == a.answers.accepted + sum(a.answers.rejected.values())
+    assert (pool.requested, pool.short, sum(q.failed for q in pool.quarantine)) == (ROWS, failed, failed)
+    assert len(faulty.said) - failed == len(pool.corpus) + len(pool.rejected)
     assert len(pool.corpus) == len(set(pool.corpus.texts)) == ROWS - failed
     retried = [q for q in pool.quarantine if not q.reason.startswith("HTTP")]
     assert {q.attempt for q in retried} >= {0, 1}

@@ -157,7 +157,7 @@ def test_a_passage_without_rows_is_short_and_a_pool_without_any_an_error(llm):
         write_pair(body)
     )  # fmt: skip
     (pool,) = generate(llm, PASSAGES, attempts=2)
-    assert pool.accounting.by_reason == {"empty": 4}
+    assert (pool.short, {q.reason for q in pool.rejected}) == (4, {"empty"})
     assert first not in pool.corpus.targets
     llm.text = lambda _body: "no pair at all"
     with pytest.raises(GenerationError, match=r"rejected as malformed .*; use a larger model"):

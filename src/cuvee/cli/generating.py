@@ -219,7 +219,7 @@ def _fill_pool(
         progress.show(Meter(ledger, llm.endpoint.prices))
         pool, found = asking.make_pool(real, spec, llm, ledger, progress)
         note_findings(display, before, ledger.sessions()[len(before) :])
-        if pool.accounting.failed:
+        if any(row.failed for row in pool.quarantine):
             display.noted("failed requests are not asked again, unless with --retry-failed")
         spent, failed = ledger.totals(), ledger.failures()
     told = {

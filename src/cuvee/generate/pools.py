@@ -1,4 +1,4 @@
-"""Pools: the rows of each level of a dial, asked for once and composed many times, with an account of every slot."""
+"""Pools: the rows of each level of a dial, asked for once and composed many times, with what became of every slot."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from cuvee.registry import nearest_name
 class Pool:
     """The synthetic corpus of one level.
 
-    ``quarantine`` holds every answer to one of its slots that became no row, as it came, and the failed requests;
-    ``note`` is what else a reader of the pool should know. ``accounting`` says what became of every slot and
-    answer, ``provenance`` is a table of the request behind each row of ``corpus``, in the same order.
+    ``requested`` counts the rows wanted. ``quarantine`` holds every answer to one of its slots that became no row, as
+    it came, and the failed requests; ``note`` is what else a reader of the pool should know. ``provenance`` is a table
+    of the request behind each row of ``corpus``, in the same order.
     """
 
     level: Level
     corpus: Corpus
+    requested: int
     note: str
-    accounting: Accounting
     quarantine: tuple[Quarantined, ...]
     provenance: pa.Table
 
@@ -51,39 +51,12 @@ class Pool:
     @property
     def short(self) -> int:
         """How many rows are missing."""
-        return self.accounting.requested - self.accounting.accepted
+        return self.requested - len(self.corpus)
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{n} {why}" for why, n in Counter(r.reason for r in self.rejected).most_common())
         lines = [f"{self.level.key}: {len(self.corpus)} rows, {self.short} short; rejected: {reasons or 'none'}"]
         return "\n".join([*lines, self.note] if self.note else lines)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accounting:
-    """What became of the slots of a pool; ``requested`` is ``accepted`` plus ``quarantined`` plus ``failed``.
-
-    ``accepted`` slots have a row, their own or their substitute's. ``quarantined`` slots have none although answers
-    came, for them or for the source they were to paraphrase; ``failed`` ones because a request failed for good.
-    ``by_reason`` counts the slots without a row by what was last wrong with them. Of the ``answers`` that were judged,
-    ``rejected`` counts those that became no row, by reason. Levels share answers, so the sum over pools counts some of
-    them twice; the ledger has the total.
-    """
-
-    requested: int
-    accepted: int
-    quarantined: int
-    failed: int
-    by_reason: Mapping[str, int]
-    answers: int
-    rejected: Mapping[str, int]
-
-    def __str__(self) -> str:
-        reasons = ", ".join(f"{n} {why}" for why, n in Counter(self.by_reason).most_common())
-        return (
-            f"{self.requested} requested = {self.accepted} accepted + {self.quarantined} quarantined + "
-            f"{self.failed} failed{f' ({reasons})' if reasons else ''}"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,24 +188,11 @@ class PoolMaker:
         if self._each or not rows:
             _refuse_empty(level, slots, rows, quarantine)
         corpus = self._make_corpus(level, rows)
-        last = {row.slot: row for row in quarantine}
-        ends = [(last[slot.key], filling) for slot, filling in placed if filling.row(slot) is None]
-        # a paraphrase without a source ends as its source did
-        failed = sum(end.failed or filling.slots[end.slot].parent in filling.failed for end, filling in ends)
-        rejected = Counter(row.reason for row in quarantine if not row.failed and row.reason != NO_SOURCE)
         return Pool(
             level=level,
             corpus=corpus,
+            requested=len(slots),
             note=self._note(slots, rows, [row for row in quarantine if row.failed]),
-            accounting=Accounting(
-                requested=len(slots),
-                accepted=len(rows),
-                quarantined=len(ends) - failed,
-                failed=failed,
-                by_reason=dict(sorted(Counter(_name_reason(end) for end, _ in ends).items())),
-                answers=sum(len(filling.attempts[key]) for filling in fillings for key in filling.needed()),
-                rejected=dict(sorted(rejected.items())),
-            ),
             quarantine=quarantine,
             provenance=self._trace(found, corpus.ids, endpoint),
         )
@@ -345,13 +305,8 @@ def _list_quarantined(filling: Filling, endpoint: Endpoint) -> Iterator[Quaranti
             yield Quarantined(slot=key, reason=reason, attempt=number, text="", request_key=name, failed=True)
 
 
-def _name_reason(row: Quarantined) -> str:
-    """Without what the endpoint said."""
-    return row.reason.partition(": ")[0] if row.failed else row.reason
-
-
 def _name_causes(failed: Sequence[Quarantined]) -> str:
-    counted = Counter(map(_name_reason, failed))
+    counted = Counter(row.reason.partition(": ")[0] for row in failed)
     kinds = ", ".join(f"{n} {reason}" for reason, n in counted.most_common())
     return f"{len(failed)} {'request' if len(failed) == 1 else 'requests'} failed for good ({kinds})"
 
