@@ -104,6 +104,8 @@ def serve(hub: Hub) -> Iterator[Hub]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Content-Type", "application/json")
+            if status == 404 and b"Repository not found" in data:
+                self.send_header("X-Error-Code", "RepoNotFound")
             self.end_headers()
             self.wfile.write(data)
 

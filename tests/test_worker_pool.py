@@ -11,7 +11,7 @@ from command_line import call, refused
 from cuvee.corpus import Corpus
 from cuvee.encoders import CachedEncoder, HashingEncoder, SpreadEncoder, load_encoder
 from cuvee.errors import ConfigError
-from cuvee.execute import ExecutorPool, Terms, open_executor
+from cuvee.execute import Terms, open_executor
 from cuvee.measure import measure_corpus
 
 
@@ -59,8 +59,7 @@ def test_a_measurement_by_workers_equals_the_local_one(kind):
     corpus = Corpus.from_rows([{"text": t, "target": ""} for t in texts(6000)])
     here = measure_corpus(corpus, encoder=load_encoder("hashing"))
     with open_executor(kind, Terms(workers=2)) as executor:
-        crew = ExecutorPool(executor)
-        there = measure_corpus(corpus, encoder=load_encoder("hashing", workers=crew))
+        there = measure_corpus(corpus, encoder=load_encoder("hashing", workers=executor))
     assert dict(there.values) == dict(here.values)
 
 
@@ -73,7 +72,7 @@ class Broken:
 def test_a_worker_that_dies_again_and_again_is_one_line():
     with open_executor("processes", Terms(workers=1, retries=0)) as executor:
         with pytest.raises(ConfigError, match=r"a worker was lost: .*exit code 3"):
-            list(ExecutorPool(executor).map(Broken(), [3]))
+            list(executor.map(Broken(), [3]))
 
 
 @pytest.mark.slow

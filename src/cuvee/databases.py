@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -198,22 +198,17 @@ def _salvage(path: Path, new: Path) -> dict[str, list[Row]]:
 
 
 def _read_rows(database: sqlite3.Connection, table: str, size: int) -> list[Row]:
-    """Every row that can be read: from both ends up to the damage, then one by one between them."""
+    """Every row that can be read: in their order up to the damage, then one by one."""
     found: dict[int, Row] = {}
-    ends: list[int | None] = [None, None]
-    whole = False
-    for end, order in enumerate(("ASC", "DESC")):
-        try:
-            for number, *row in database.execute(f"SELECT rowid, * FROM {table} ORDER BY rowid {order}"):
-                if number in found:
-                    break
-                found[number], ends[end] = tuple(row), number
-            whole = True
-        except (sqlite3.Error, OverflowError):
-            pass
-    first, last = ends[0] or 0, ends[1]
-    between = range(0) if whole else range(first + 1, first + size // _BYTES_A_ROW if last is None else last)
-    for number in between:
+    with suppress(sqlite3.Error, OverflowError):
+        for number, *row in database.execute(f"SELECT rowid, * FROM {table} ORDER BY rowid"):
+            found[number] = tuple(row)
+        return list(found.values())
+    first = max(found, default=0)
+    last = first + size // _BYTES_A_ROW
+    with suppress(sqlite3.Error, TypeError):
+        last = min(first + size, int(database.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0]))
+    for number in range(first + 1, last + 1):
         try:
             row = database.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()
         except sqlite3.Error as exc:
@@ -222,7 +217,7 @@ def _read_rows(database: sqlite3.Connection, table: str, size: int) -> list[Row]
             continue
         if row is not None:
             found[number] = row
-    return [found[number] for number in sorted(found)]
+    return list(found.values())
 
 
 def _copy(path: Path, folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """A blend as a dataset folder that ``datasets.load_dataset`` opens; blends and models on the Hugging Face hub.
 
-Nothing is sent anywhere but by ``push_dataset`` and ``push_model``; inside ``without_hub`` nothing is fetched either.
+Nothing is sent anywhere but by ``push_folder``; inside ``without_hub`` nothing is fetched either.
 The token comes from the environment variable HF_TOKEN alone: it is no argument, and stands in no file and no message.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from cuvee._version import __version__
 from cuvee.corpus import Corpus, write_corpus
@@ -31,14 +31,8 @@ _MODEL_PARTS = (MODEL_FILE, CARD_FILE, "probe.npz", "head.npz", "model")
 Kind = Literal["dataset", "model"]
 TOKEN_VARIABLE = "HF_TOKEN"
 TAG = "cuvee"
-_SECONDS = (5.0, 30.0, 30.0, 30.0)  # to connect, to read, to write, to wait for a free connection
+_REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\w[\w.-]*\w?/\w[\w.-]*(?<![.-])", flags=re.ASCII)
 _ENDPOINT = re.compile(r"(https?://([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?(/\S*)?)?")
-_REFUSALS = {
-    401: (f"the hub does not know the token in {TOKEN_VARIABLE}", "make one that may write"),
-    403: (f"the token in {TOKEN_VARIABLE} may not write to {{repo}}", "give it write access"),
-    404: ("the hub has no {repo} that this token may see", "check the name"),
-    429: ("the hub takes no more requests for now", "try again later"),
-}
 
 
 def write_dataset(folder: str | Path, corpus: Corpus, card: str, *, force: bool = False) -> Path:
@@ -77,66 +71,77 @@ def is_own_card(path: Path) -> bool:
     return isinstance(tags, list) and TAG in tags
 
 
-def push_dataset(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
-    """Upload a dataset folder to the Hugging Face hub in one commit, and return its address.
+def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, private: bool = True) -> str:
+    """Upload a folder, but links and hidden files in it, to the Hugging Face hub in one commit; returns its address.
 
     The repository is made where it is missing. The token is that of the environment variable HF_TOKEN, the hub that
     of HF_ENDPOINT, https://huggingface.co by default.
 
     Args:
-        folder: written by ``write_dataset``.
+        folder: of a dataset, written by ``write_dataset``; of a model, what a predictor saved, with its model card.
         repo_id: ``NAMESPACE/NAME``; the namespace is a user or an organisation.
+        kind: what the folder holds.
         private: of a repository that is made. One that is there and public is refused then: the rows would be
             seen by all.
 
     Raises:
-        InputError: the folder is no such dataset.
+        InputError: the folder is no such dataset or model, or holds other things, which are not sent.
         ConfigError: no token, or not a name of a repository.
-        HubError: the hub refused, failed, or could not be reached within seconds.
+        HubError: the hub refused, failed, or could not be reached.
         MissingDependency: huggingface_hub is not installed.
     """
     path = Path(folder)
-    if not is_dataset(path):
-        raise InputError(f"{folder}: not a dataset folder ({DATA_FILE} and the {CARD_FILE} that Cuvée wrote beside it)")
-    return _upload(path, [CARD_FILE, DATA_FILE], repo_id, "dataset", private=private)
+    _check_folder(path, kind)
+    api = open_hub(repo_id)
+    from huggingface_hub.errors import HfHubHTTPError
+
+    files = [p.relative_to(path) for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
+    names = [glob.escape(p.as_posix()) for p in files if not any(part.startswith(".") for part in p.parts)]
+    # OSError, and the base of all errors of the HTTP library that huggingface_hub stands on; what came back is odd
+    bases = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    wrong: tuple[type[Exception], ...] = (*bases, RuntimeError, ValueError, LookupError)
+    message = f"Write the {'blend' if kind == 'dataset' else 'model'} and its card"
+    try:
+        if not api.repo_exists(repo_id, repo_type=kind):
+            api.create_repo(repo_id, repo_type=kind, private=private)
+        if private and not api.repo_info(repo_id, repo_type=kind).private:
+            raise ConfigError(f"{repo_id} is there already, and public; ask for a public one, or choose another name")
+        api.upload_folder(
+            repo_id=repo_id, folder_path=path, repo_type=kind, allow_patterns=names, commit_message=message
+        )
+    except wrong as exc:
+        told = f"{exc.response.status_code} {exc.server_message}" if isinstance(exc, HfHubHTTPError) else str(exc)
+        said = f"{told or type(exc).__name__} {exc.__cause__ or ''}".replace(str(api.token), "***")
+    else:
+        return f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+    # not chained: the foreign message may hold what the server said of the token
+    raise HubError(
+        f"{repo_id} was not uploaded to {api.endpoint} ({' '.join(said.split())}); check the name, the card, the "
+        f"network, and that the token in {TOKEN_VARIABLE} may write"
+    )
 
 
-def push_model(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
-    """Upload the folder of a trained model to the Hugging Face hub in one commit, and return its address.
-
-    The repository, the token and the hub are as for ``push_dataset``. Hidden files and links stay behind.
-
-    Args:
-        folder: what a predictor saved, with its model card.
-        repo_id: ``NAMESPACE/NAME``; the namespace is a user or an organisation.
-        private: of a repository that is made; one that is there and public is refused then.
-
-    Raises:
-        InputError: the folder is no such model, has no card, or holds other things, which are not sent.
-        ConfigError, HubError, MissingDependency: as for ``push_dataset``.
-    """
-    path = Path(folder)
+def _check_folder(path: Path, kind: Kind) -> None:
+    if kind == "dataset":
+        if not is_dataset(path):
+            raise InputError(
+                f"{path}: not a dataset folder ({DATA_FILE} and the {CARD_FILE} that Cuvée wrote beside it)"
+            )
+        return
     if not (path / MODEL_FILE).is_file() or not is_own_card(path / CARD_FILE):
-        raise InputError(f"{folder}: not a model with its card ({MODEL_FILE} and the {CARD_FILE} that Cuvée wrote)")
+        raise InputError(f"{path}: not a model with its card ({MODEL_FILE} and the {CARD_FILE} that Cuvée wrote)")
     foreign = sorted(p.name for p in path.iterdir() if p.name not in _MODEL_PARTS and not p.name.startswith("."))
     if foreign:
-        raise InputError(f"{folder}: holds {foreign[0]!r}, which is no part of the model; move it, and push again")
-    found = [p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
-    names = [p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts)]
-    return _upload(path, names, repo_id, "model", private=private)
+        raise InputError(f"{path}: holds {foreign[0]!r}, which is no part of the model; move it, and push again")
 
 
-def check_push(repo_id: str) -> None:
-    """Refuse a push that would be refused for its name or token, before work is done for it. Nothing is sent.
+def open_hub(repo_id: str) -> HfApi:
+    """The hub, for this repository: what would be refused for its name or the token is refused here. Nothing is sent.
 
     Raises:
         ConfigError: no token, or not a name of a repository.
         MissingDependency: huggingface_hub is not installed.
     """
-    _connect(repo_id)
-
-
-def _connect(repo_id: str) -> HfApi:
     token, endpoint = (os.environ.get(name, "").strip() for name in (TOKEN_VARIABLE, "HF_ENDPOINT"))
     if not token:
         raise ConfigError(f"the environment variable {TOKEN_VARIABLE} is not set; export a token that may write")
@@ -145,101 +150,23 @@ def _connect(repo_id: str) -> HfApi:
     if not _ENDPOINT.fullmatch(endpoint):
         raise ConfigError(f"the environment variable HF_ENDPOINT is {endpoint!r}; give https://HOST, or unset it")
     try:
-        import huggingface_hub as hub
+        from huggingface_hub import HfApi
     except ImportError as exc:
         raise MissingDependency("the hub needs huggingface_hub: pip install 'cuvee[datasets]'") from exc
-    if repo_id.count("/") != 1:
+    if not _REPO.fullmatch(repo_id):
         raise ConfigError(f"repo_id is {repo_id!r}; give NAMESPACE/NAME, where the namespace is a user or organisation")
-    return hub.HfApi(
-        endpoint=endpoint.rstrip("/") or None, token=token, library_name="cuvee", library_version=__version__
-    )
-
-
-def _upload(folder: Path, names: Sequence[str], repo_id: str, kind: Kind, *, private: bool) -> str:
-    """Send these files in one commit and return the address; what goes wrong is one line without the token."""
-    api = _connect(repo_id)
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    # OSError, and the base of all errors of the HTTP library that huggingface_hub stands on
-    wire = tuple(kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception))
-    try:
-        with _bounded():
-            try:
-                if not api.repo_info(repo_id, repo_type=kind, timeout=_SECONDS[1]).private and private:
-                    raise ConfigError(
-                        f"{repo_id} is there already, and public; ask for a public one, or choose another name"
-                    )
-            except HfHubHTTPError as exc:
-                if exc.response.status_code not in (401, 404):  # the hub's answers where it has none
-                    raise
-                api.create_repo(repo_id, repo_type=kind, private=private)
-            api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                repo_type=kind,
-                allow_patterns=[glob.escape(name) for name in names],
-                commit_message=f"Write the {'blend' if kind == 'dataset' else 'model'} and its card",
-            )
-    except HFValidationError as exc:
-        raise ConfigError(f"repo_id is {repo_id!r}: {' '.join(str(exc).split())}") from None
-    except HfHubHTTPError as exc:
-        status, said = exc.response.status_code, exc.server_message
-        what, remedy = _REFUSALS.get(status, ("the hub refused {repo}", "see what it says"))
-        told = f"{what.format(repo=repo_id)} ({status}){f' ({said})' if said else ''}; {remedy}"
-    except wire as exc:
-        told = f"{api.endpoint} could not be reached ({exc or type(exc).__name__}); check the network and HF_ENDPOINT"
-    except (RuntimeError, ValueError, LookupError) as exc:  # an upload that broke, a card or an answer that is none
-        told = f"{repo_id} was not uploaded ({exc} {exc.__cause__ or ''}); check its card and {TOKEN_VARIABLE}"
-    else:
-        return f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
-    # not chained: the foreign message may hold what the server said of the token
-    raise HubError(" ".join(told.replace(str(api.token), "***").split()))
-
-
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """Let no request of huggingface_hub wait for ever, as it does by itself, nor draw bars on the terminal."""
-    from huggingface_hub import get_session
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    session, quiet = get_session(), are_progress_bars_disabled()
-    before, session.timeout = session.timeout, _SECONDS
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        session.timeout = before
-        if not quiet:
-            enable_progress_bars()
+    return HfApi(endpoint=endpoint.rstrip("/") or None, token=token, library_name="cuvee", library_version=__version__)
 
 
 @contextmanager
 def without_hub() -> Iterator[None]:
     """No model is fetched inside: what is not on this machine fails to load."""
-    # loaded before the variable is set, since the package reads it once and keeps it
     hub = import_module("huggingface_hub.constants") if find_spec("huggingface_hub") else None
-    kept, before = getattr(hub, "HF_HUB_OFFLINE", False), os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    before = getattr(hub, "HF_HUB_OFFLINE", False)
     try:
         if hub is not None:
             vars(hub)["HF_HUB_OFFLINE"] = True
         yield
     finally:
         if hub is not None:
-            vars(hub)["HF_HUB_OFFLINE"] = kept
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before
-
-
-__all__ = [
-    "HubError",
-    "check_push",
-    "is_dataset",
-    "is_own_card",
-    "push_dataset",
-    "push_model",
-    "without_hub",
-    "write_dataset",
-]
+            vars(hub)["HF_HUB_OFFLINE"] = before

@@ -159,6 +159,15 @@ def free_memory() -> int | None:
     return min(free, default=None)
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = read_kernel("/sys/fs/cgroup/cpu.max").split()
+    if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
+        cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
+    return cores
+
+
 def read_kernel(path: str) -> str:
     """What the kernel says in a file of its own; empty where it has none."""
     try:

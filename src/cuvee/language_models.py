@@ -107,16 +107,13 @@ def own_random_stream(device: torch.device, seed: int) -> Iterator[None]:
 
 
 # --- loading ---
-def load_causal_model(
-    files: ModelFiles, *, device: str = "cpu", dtype: str = "float32", adapter: Path | None = None
-) -> LanguageModel:
+def load_causal_model(files: ModelFiles, *, device: str = "cpu", dtype: str = "float32") -> LanguageModel:
     """Load a causal language model and its tokenizer. The hub is asked only for what its cache lacks.
 
     Args:
         files: where the model is.
         device: see :func:`choose_device`.
         dtype: the number format of the weights, see :func:`choose_dtype`.
-        adapter: the folder of a PEFT adapter to merge into the model.
 
     Raises:
         ConfigError: the device or dtype is unknown.
@@ -134,8 +131,6 @@ def load_causal_model(
         _reach_hub(files)
         loaded = _load(files, number_format, online=True)
     with quiet_loading(), explain_memory(where, _REMEDY, OutOfMemory):
-        if adapter is not None:
-            loaded.model = _merge_adapter(loaded.model, adapter)
         loaded.model = loaded.model.to(where).eval()
     return loaded
 
@@ -201,15 +196,6 @@ def _plain_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     return GenerationConfig(
         eos_token_id=endings, pad_token_id=endings[0] if endings else 0, bos_token_id=tokenizer.bos_token_id
     )
-
-
-def _merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    try:
-        from peft import PeftModel
-    except ImportError as exc:
-        raise MissingDependency("adapter needs peft: pip install peft") from exc
-    with explain_damage(f"{adapter}: is no adapter that fits the model, and", "give another, or leave adapter out"):
-        return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
 
 
 def _reach_hub(files: ModelFiles) -> None:

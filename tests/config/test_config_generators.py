@@ -91,7 +91,7 @@ def test_a_dial_names_a_draft_model(tmp_path):
 
 def test_model_files_are_relative_to_the_file_and_names_on_the_hub_stay(tmp_path):
     (tmp_path / "local-model").mkdir()
-    text = GOOD + "generator:\n  kind: transformers\n  adapter: tuned\n"
+    text = GOOD + "generator:\n  kind: transformers\n"
     for given, wanted in [
         ("local-model", str(tmp_path / "local-model")),
         ("hf:local-model", str(tmp_path / "local-model")),
@@ -102,4 +102,3 @@ def test_model_files_are_relative_to_the_file_and_names_on_the_hub_stay(tmp_path
     ]:
         generator = read(tmp_path, text + f"  model: {given}\n").generator
         assert generator.model == wanted
-        assert generator.adapter == str(tmp_path / "tuned")

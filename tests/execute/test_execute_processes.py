@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError
 from cuvee.execute import LocalExecutor, Lost, ProcessExecutor, Terms, open_executor
-from cuvee.execute.processes import pack, sharers, unpack, usable_cores, workers_on_gpus
+from cuvee.execute.workers import pack, sharers, unpack, workers_on_gpus
+from cuvee.inputs import usable_cores
 
 TWO = Terms(workers=2)
 
@@ -229,7 +230,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(tmp_path, how):
     log = tmp_path / "log"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(log)], env=environment, stderr=subprocess.DEVNULL)
     until(lambda: log.exists() and log.read_text().count("\n") == 2)
     workers = [int(line.split()[-1]) for line in log.read_text().splitlines()]

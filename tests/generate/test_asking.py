@@ -9,7 +9,7 @@ from aiohttp import web
 
 from cuvee.errors import ConfigError, EndpointError
 from cuvee.generate import Ledger, TopicsDial
-from cuvee.generate.asking import ITEMS_A_REQUEST, ListAsker, ask_topics
+from cuvee.generate.asking import ITEMS_A_REQUEST, ListAsker
 from cuvee.generate.dials import AttributesDial
 from cuvee.generate.dials.contents import list_leaves
 from local_llm import WORDS
@@ -32,6 +32,10 @@ def few_new(body) -> str:
 def few(llm):
     llm.text = few_new
     return llm
+
+
+def ask_topics(texts, count, *, endpoint, ledger, **given):
+    return ListAsker(endpoint, ledger, **given).topics(texts, (count,))
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
@@ -89,8 +93,6 @@ def test_a_list_that_stays_short_is_refused_with_label_count_and_remedy(llm):
         with pytest.raises(ConfigError, match="'beta' and named 2 in 5"):
             ask_topics(TEXTS, 6, endpoint=llm.endpoint(), ledger=ledger, seed=3)
         assert len(llm.bodies) == sent
-        with pytest.raises(ConfigError, match="named 2 in 3 answers"):
-            ask_topics({"beta": TEXTS["beta"]}, 6, endpoint=llm.endpoint(), ledger=ledger, seed=3, attempts=2)
 
 
 def test_labels_and_training_texts_are_no_topics(llm):
@@ -189,7 +191,6 @@ def test_numbers_out_of_range_are_refused(llm):
             (lambda: asker.topics(TEXTS, ()), r"degree \(\)"),
             (lambda: asker.topics(TEXTS, (2, 0)), r"degree \(2, 0\)"),
             (lambda: asker.attributes(TEXTS, count=0, values=1), "count 0"),
-            (lambda: ListAsker(llm.endpoint(), ledger, attempts=0), "attempts 0"),
         ):
             with pytest.raises(ValueError, match=said):
                 call()

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from cuvee.errors import BudgetReached, EndpointError
 from cuvee.generate import Ledger, LLMClient, Request, Sampling
-from cuvee.generate.budgets import Budget, BudgetGuard, Prices, worst_case
 from cuvee.generate.calls import Endpoint
-from cuvee.records import Usage
+from cuvee.generate.limits import BudgetGuard, worst_case
+from cuvee.records import Budget, Prices, Usage
 
 PRICES = Prices(prompt_per_million=1_000_000.0, completion_per_million=2_000_000.0, currency="EUR")
 
@@ -24,11 +24,9 @@ def test_a_run_without_budget_says_what_it_spent_and_replays_cost_nothing(llm):
         with LLMClient(llm.endpoint(prices=PRICES), ledger) as client:
             client.answer_requests(ask(4))
             assert (client.spent.requests, client.spent.prompt_tokens, client.spent.completion_tokens) == (4, 28, 20)
-            assert client.spent.cost == 4 * (7 + 2 * 5)
-            assert str(client.spent) == "4 requests, 48 tokens, 68.0000 EUR"
         with LLMClient(llm.endpoint(prices=PRICES), ledger) as client:
             client.answer_requests(ask(4))
-            assert client.spent.requests == client.spent.cost == 0
+            assert client.spent == Usage()
 
 
 def test_requests_stop_at_the_budget_and_a_higher_one_goes_on(llm, tmp_path):
@@ -107,7 +105,7 @@ def test_requests_cut_off_count_at_their_worst(llm):
     with Ledger() as ledger, LLMClient(endpoint, ledger) as client:
         with pytest.raises(BudgetReached, match=r"2 requests \(1 more cut off unanswered\)"):
             client.answer_requests(ask(5))
-        assert client.spent.unanswered == 1
+        assert client.unanswered == 1
     assert len(llm.bodies) == 3
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cuvee.generate import Ledger, LLMClient, Request, Sampling
 from cuvee.generate.calls import Endpoint
 from cuvee.generate.dispatch import RequestQueue
-from cuvee.generate.replicas import FIRST_WINDOW, RateLimit, Window
+from cuvee.generate.limits import FIRST_WINDOW, RateLimit, Window
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

@@ -18,7 +18,7 @@ from cuvee.errors import CuveeError, EndpointError, RunFolderError
 from cuvee.generate import Answer, Endpoint, Ledger, LLMClient, Request, Sampling
 from cuvee.generate.client import Journal
 from cuvee.generate.exchange import Reply, read_message
-from cuvee.generate.masking import (
+from cuvee.masking import (
     fill_variables,
     find_secrets,
     join_url,

@@ -13,11 +13,10 @@ import pytest
 
 from cuvee.errors import RunFolderError
 from cuvee.generate import Answer, Endpoint, Ledger, Request, Sampling
-from cuvee.generate.budgets import Prices
 from cuvee.generate.calls import Failure, request_json, request_key
-from cuvee.generate.ledger import check_ledger
-from cuvee.generate.spending import LedgerSummary, ModelSpending, summarise
-from cuvee.records import Usage
+from cuvee.generate.ledger import check_ledger, summarise
+from cuvee.records import Prices, Usage
+from cuvee.records.generation import Generation
 
 ENDPOINT = Endpoint(base_url="http://one/v1", model="m", api="completions", api_key="sk-secret")
 REQUEST = Request(prompt="p", sampling=Sampling(temperature=0.5), seed=1)
@@ -198,34 +197,13 @@ def make_ledger(path, *models):
     return path
 
 
-def test_tallies_count_by_model_and_ending(tmp_path):
-    with Ledger(make_ledger(tmp_path / "l.sqlite", "m", "m", "m", "n", "m", "m")) as ledger:
-        found = [
-            (t.endpoint, t.model, t.finish_reason, t.requests, t.prompt_tokens, t.completion_tokens)
-            for t in ledger.tallies()
-        ]
-        assert found == [
-            ("http://one/v1", "m", "length", 2, 6, 4),
-            ("http://one/v1", "m", "stop", 3, 9, 6),
-            ("http://one/v1", "n", "stop", 1, 3, 2),
-        ]
-        total = ledger.totals()
-        assert (sum(t.requests for t in ledger.tallies()), 18, 12) == (
-            total.requests, total.prompt_tokens, total.completion_tokens,
-        )  # fmt: skip
-
-
-def test_summary_adds_up_and_costs_what_the_prices_say(tmp_path):
+def test_the_account_adds_up_and_costs_what_the_prices_say(tmp_path):
     with Ledger(make_ledger(tmp_path / "l.sqlite", "m", "m", "m", "n")) as ledger:
-        plain = summarise(ledger)
-        assert plain == LedgerSummary(
-            requests=4, prompt_tokens=12, completion_tokens=8, cost=None, by_model={"m": 3, "n": 1},
-            by_finish_reason={"length": 1, "stop": 3}, failures=1, by_failure={"HTTP 400": 1},
-            by_endpoint=(
-                ModelSpending(endpoint="http://one/v1", model="m", requests=3, prompt_tokens=9, completion_tokens=6),
-                ModelSpending(endpoint="http://one/v1", model="n", requests=1, prompt_tokens=3, completion_tokens=2),
-            ),
+        assert summarise(ledger) == Generation(
+            requests=4, prompt_tokens=12, completion_tokens=8, failed={"HTTP 400": 1},
+            by_model={"m at http://one/v1": 3, "n at http://one/v1": 1}, by_ending={"length": 1, "stop": 3},
         )  # fmt: skip
+        assert ledger.totals().requests == 4
         price = Prices(prompt_per_million=1e5, completion_per_million=2e5)
         assert summarise(ledger, prices=price).cost == pytest.approx(12 * 0.1 + 8 * 0.2)
     with Ledger() as empty:
@@ -233,24 +211,22 @@ def test_summary_adds_up_and_costs_what_the_prices_say(tmp_path):
     folds = [make_ledger(tmp_path / name, "m", "m", "m", "n") for name in ("1.sqlite", "2.sqlite")]
     with Ledger(folds[0]) as one, Ledger(folds[1]) as two:
         both = summarise(one, two, prices=price)
-    assert (both.requests, both.prompt_tokens, both.by_failure, both.by_model["m"]) == (8, 24, {"HTTP 400": 2}, 6)
-    assert both.cost == pytest.approx(2 * (12 * 0.1 + 8 * 0.2)) and len(both.by_endpoint) == 2
+    assert (both.requests, both.prompt_tokens, both.failed) == (8, 24, {"HTTP 400": 2})
+    assert both.by_model["m at http://one/v1"] == 6 and both.cost == pytest.approx(2 * (12 * 0.1 + 8 * 0.2))
 
 
 def test_looking_at_a_ledger_changes_nothing(tmp_path):
     path = make_ledger(tmp_path / "a ledger?.sqlite", "m")
-    with closing(sqlite3.connect(path)) as database:  # as it was before failures were kept
-        database.execute("DROP TABLE failures")
+    with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=DELETE")
     before = path.read_bytes()
     with Ledger(path, readonly=True) as ledger:
-        assert ledger.failures() == {}
-        assert ledger.totals().requests == 1
+        assert ledger.failures() == {"f": REFUSED} and ledger.totals().requests == 1
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     with Ledger(path) as ledger:
         ledger.record_failure("a", "{}", STUCK)
-        assert ledger.failures() == {"a": STUCK}
+        assert ledger.failures() == {"a": STUCK, "f": REFUSED}
     with Ledger(path, readonly=True) as ledger, pytest.raises(RunFolderError, match="readonly"):
         ledger.forget_failures()
     other = tmp_path / "other.sqlite"
@@ -328,12 +304,13 @@ def test_command_shows_counts_tokens_cost_and_failures(tmp_path, capsys):
     code, out, err = call(capsys, tmp_path, *prices)
     assert (code, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    for line in ("answers 4", "of m 3", "of n 1", "ended by length 1", "prompt tokens 12", "completion tokens 8",
-                 "cost 2.8", "requests failed for good 1", "HTTP 400 1"):  # fmt: skip
+    for line in ("requests answered 4", "answers by model 4 (3 m at http://one/v1, 1 n at http://one/v1)",
+                 "tokens in 12", "answers by how they ended 4 (1 length, 3 stop)", "cost 2.8000 USD",
+                 "requests failed for good 1 (1 HTTP 400)"):  # fmt: skip
         assert line in lines, out
     code, out, _ = call(capsys, tmp_path / "ledger.sqlite", "--json")
     found = json.loads(out)
-    assert (code, found["requests"], found["cost"], found["failures"]) == (0, 4, None, 1)
+    assert (code, found["requests"], found["cost"], found["failed"]) == (0, 4, None, {"HTTP 400": 1})
     code, out, _ = call(capsys, tmp_path, "--json", "--price-completion", "200000")
     assert json.loads(out)["cost"] == pytest.approx(1.6)
 

@@ -338,25 +338,6 @@ def test_identity_follows_weights_tokenizer_and_number_format(tiny, llm, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft calls what transformers will rename
-def test_an_adapter_changes_answers_and_identity(tiny, llm, tmp_path):
-    peft = pytest.importorskip("peft")
-    model = LlamaForCausalLM.from_pretrained(tiny, dtype=torch.float32)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(1)
-        adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
-    adapted.save_pretrained(str(tmp_path / "adapter"))
-    requests = [Request(prompt=p, sampling=Sampling(temperature=0, max_tokens=12), seed=0) for p in PROMPTS]
-    with TransformersLLM(tiny, device="cpu", adapter=tmp_path / "adapter") as other:
-        assert other.endpoint.identity.startswith(llm.endpoint.identity + ":")
-        assert ask(other, requests) != ask(llm, requests)
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    with (
-        pytest.raises(InputError, match="is no adapter that fits the model"),
-        TransformersLLM(tiny, device="cpu", adapter=tmp_path / "adapter"),
-    ):
-        pass
-
-
 def test_the_endpoint_is_there_while_the_model_is(tiny):
     llm = TransformersLLM(tiny, device="cpu")
     for _ in range(2):

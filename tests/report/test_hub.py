@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -13,7 +12,7 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, HubError, InputError
-from cuvee.hub import is_dataset, push_dataset, write_dataset
+from cuvee.hub import is_dataset, push_folder, write_dataset
 from cuvee.mix import count_composition
 from cuvee.report import CardFacts, render_card
 from local_hub import Hub, serve
@@ -44,7 +43,7 @@ def folder(tmp_path):
 
 def refused(kind: type[Exception], *arguments: object, **options: bool) -> str:
     with pytest.raises(kind) as caught:
-        push_dataset(*arguments, **options)
+        push_folder(*arguments, **options)
     message, chain = str(caught.value), caught.value
     while chain is not None:
         assert TOKEN not in str(chain) and TOKEN not in repr(chain)
@@ -105,7 +104,7 @@ def test_a_write_that_fails_leaves_the_old_dataset(folder):
 
 
 def test_a_dataset_arrives_as_it_was_written(hub, folder):
-    assert push_dataset(folder, REPO) == f"http://127.0.0.1:{hub.port}/datasets/{REPO}"
+    assert push_folder(folder, REPO) == f"http://127.0.0.1:{hub.port}/datasets/{REPO}"
     assert hub.visibility == {REPO: "private"}
     assert hub.files == {p.name: p.read_bytes() for p in folder.iterdir()}
     assert pq.read_table(BytesIO(hub.files["train.parquet"])).num_rows == len(ROWS)
@@ -118,46 +117,38 @@ def test_a_dataset_arrives_as_it_was_written(hub, folder):
 def test_rows_kept_in_large_file_storage_arrive_too(hub, folder, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     hub.large = True
-    push_dataset(folder, REPO)
+    push_folder(folder, REPO)
     assert hub.files == {p.name: p.read_bytes() for p in folder.iterdir()} and len(hub.stored) == 1
 
 
 def test_public_has_to_be_asked_for(hub, folder):
-    push_dataset(folder, REPO, private=False)
+    push_folder(folder, REPO, private=False)
     assert hub.visibility == {REPO: "public"}
     hub.asked.clear()
     message = refused(ConfigError, folder, REPO)
     assert message == f"{REPO} is there already, and public; ask for a public one, or choose another name"
     assert not any("commit" in line or "preupload" in line for line in hub.asked)
-    push_dataset(folder, REPO, private=False)
+    push_folder(folder, REPO, private=False)
 
 
 def test_a_private_repository_that_is_there_is_used(hub, folder):
     hub.visibility[REPO] = "private"
-    push_dataset(folder, REPO)
+    push_folder(folder, REPO)
     assert set(hub.files) == {"README.md", "train.parquet"}
 
 
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        (401, "the hub does not know the token in HF_TOKEN (401)"),
-        (403, f"the token in HF_TOKEN may not write to {REPO} (403)"),
-        (404, f"the hub has no {REPO} that this token may see (404)"),
-        (429, "the hub takes no more requests for now (429)"),
-        (500, f"the hub refused {REPO} (500)"),
-    ],
-)
-def test_a_refusal_is_one_line_without_the_token(hub, folder, status, said):
+@pytest.mark.parametrize("status", [401, 404, 429, 500])
+def test_a_refusal_is_one_line_without_the_token(hub, folder, status):
     hub.answer = lambda _method, _path: (status, {"error": f"bad token {TOKEN}\nof yours"})
     message = refused(HubError, folder, REPO)
-    assert message.startswith(said) and "bad token *** of yours" in message
+    assert message.startswith(f"{REPO} was not uploaded to http") and f"({status} bad token *** of yours" in message
+    assert "HF_TOKEN may write" in message
 
 
 def test_a_token_that_may_write_but_not_make(hub, folder):
     hub.visibility[REPO] = "private"
     hub.answer = lambda _method, path: (403, {"error": "no right"}) if path.endswith("create") else None
-    push_dataset(folder, REPO)
+    push_folder(folder, REPO)
     assert set(hub.files) == {"README.md", "train.parquet"}
 
 
@@ -181,32 +172,17 @@ def test_no_network(folder, monkeypatch):
         taken.bind(("127.0.0.1", 0))  # nobody listens there
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        assert "could not be reached" in refused(HubError, folder, REPO)
-
-
-def test_a_hub_that_never_answers(hub, folder, monkeypatch):
-    monkeypatch.setattr("cuvee.hub._SECONDS", (0.2, 0.2, 0.2, 0.2))
-    release = threading.Event()
-
-    def hang(_method, _path):
-        release.wait(10)
-        return 200, {}
-
-    hub.answer = hang
-    try:
-        assert "could not be reached" in refused(HubError, folder, REPO)
-    finally:
-        release.set()
+        assert "check the name, the card, the network" in refused(HubError, folder, REPO)
 
 
 @pytest.mark.slow
 def test_offline_mode_is_told(folder):
-    script = f"from cuvee.hub import push_dataset; push_dataset({str(folder)!r}, {REPO!r})"
+    script = f"from cuvee.hub import push_folder; push_folder({str(folder)!r}, {REPO!r})"
     made = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_TOKEN": TOKEN},
     )  # fmt: skip
-    assert "could not be reached" in made.stderr and "ffline" in made.stderr and TOKEN not in made.stderr
+    assert "was not uploaded" in made.stderr and "ffline" in made.stderr and TOKEN not in made.stderr
 
 
 @pytest.mark.parametrize("token", [None, "", "  "])
@@ -243,12 +219,3 @@ def test_only_dataset_folders_are_pushed(tmp_path, hub):
     assert "not a dataset folder" in refused(InputError, tmp_path, REPO)
     assert "not a dataset folder" in refused(InputError, tmp_path / "nowhere", REPO)
     assert hub.asked == []
-
-
-@pytest.mark.usefixtures("hub")
-def test_the_time_limit_of_other_users_comes_back(folder):
-    from huggingface_hub import get_session
-
-    before = get_session().timeout
-    push_dataset(folder, REPO)
-    assert get_session().timeout == before

@@ -79,7 +79,7 @@ def start(config: dict, folder: Path, **environment: str) -> subprocess.Popen[by
     study = folder.with_suffix(".yaml")
     study.write_text(yaml.safe_dump(config), encoding="utf-8")
     command = [sys.executable, "-m", "cuvee", "run", str(study), "--out", str(folder), "--trust", "slow_trainer"]
-    known = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), **environment}
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=known)
 
 
@@ -204,7 +204,7 @@ def test_settings_reach_the_executor():
 
 
 def test_known_vectors_are_those_of_the_encoder_here_and_when_carried(tmp_path):
-    from cuvee.execute.processes import pack, unpack
+    from cuvee.execute.workers import pack, unpack
 
     class Counting(HashingEncoder):
         asked = 0

@@ -118,19 +118,18 @@ def with_generator(settings, folder, generator):
         yield replace(flow.study, config=make_config({**settings, "generator": generator}))
 
 
-@pytest.mark.parametrize("kind", ["gguf", "folder", "adapter"])
+@pytest.mark.parametrize("kind", ["gguf", "folder"])
 def test_a_replaced_model_file_is_noticed_though_size_and_time_are_the_same(settings, tmp_path, kind):
-    model, adapter = tmp_path / "model", tmp_path / "adapter"
-    for folder, name in ((model, "config.json"), (model, "model.safetensors"), (adapter, "adapter_model.bin")):
-        folder.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"one")
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model / name).write_bytes(b"one")
     gguf = tmp_path / "m.gguf"
     gguf.write_bytes(b"one")
     if kind == "gguf":
         changed, generator = gguf, {"kind": "embedded", "gguf": str(gguf)}
     else:
-        changed = model / "model.safetensors" if kind == "folder" else adapter / "adapter_model.bin"
-        generator = {"kind": "transformers", "model": str(model), "adapter": str(adapter)}
+        changed, generator = model / "model.safetensors", {"kind": "transformers", "model": str(model)}
     given = {**settings, "dials": [DRAFTING]}
     with with_generator(given, tmp_path / "run", generator) as study:
         first = identify_generator(study)

@@ -13,7 +13,7 @@ from command_line import call, refused
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.hub import push_model
+from cuvee.hub import push_folder
 from cuvee.report import CardFacts, Licences, Reproduction, render_model_card
 from cuvee.train import TrainSettings, load_predictor, train_model
 from local_hub import Hub, serve
@@ -94,7 +94,7 @@ def test_a_card_claims_nothing_it_was_not_told(predictor, tmp_path):
 
 # --- the upload ---
 def test_a_model_arrives_and_predicts_the_same(hub, folder, predictor, tmp_path):
-    assert push_model(folder, REPO) == f"http://127.0.0.1:{hub.port}/{REPO}"
+    assert push_folder(folder, REPO, "model") == f"http://127.0.0.1:{hub.port}/{REPO}"
     assert hub.visibility == {REPO: "private"} and hub.tokens == {f"Bearer {TOKEN}"}
     assert set(hub.files) == {"README.md", "predictor.json", "probe.npz"}
     for name, content in hub.files.items():
@@ -110,7 +110,7 @@ def test_files_of_folders_arrive_and_hidden_ones_do_not(hub, folder):
     (folder / "model" / ".cache").write_text("x")
     (folder / ".secret").write_text("x")
     (folder / "model" / "link").symlink_to("/etc/hostname")
-    push_model(folder, REPO, private=False)
+    push_folder(folder, REPO, "model", private=False)
     assert set(hub.files) == {"README.md", "predictor.json", "probe.npz", "model/config.json"}
     assert hub.visibility == {REPO: "public"}
 
@@ -118,16 +118,16 @@ def test_files_of_folders_arrive_and_hidden_ones_do_not(hub, folder):
 def test_only_models_of_ours_are_pushed(hub, folder, tmp_path, monkeypatch):
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds 'notes\.txt', which is no part of the model; move it"):
-        push_model(folder, REPO)
+        push_folder(folder, REPO, "model")
     (folder / "notes.txt").unlink()
     (folder / "README.md").write_text("# mine", encoding="utf-8")
     for wrong in (folder, tmp_path / "nowhere", tmp_path):
         with pytest.raises(InputError, match="not a model with its card"):
-            push_model(wrong, REPO)
+            push_folder(wrong, REPO, "model")
     monkeypatch.delenv("HF_TOKEN")
     (folder / "README.md").write_text("---\ntags: [cuvee]\n---\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="HF_TOKEN is not set"):
-        push_model(folder, REPO)
+        push_folder(folder, REPO, "model")
     assert hub.asked == []
 
 

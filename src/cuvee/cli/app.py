@@ -125,7 +125,7 @@ def _stopped() -> int:
 
 
 def _complain(message: str, style: str) -> None:
-    from cuvee.generate.masking import mask_urls
+    from cuvee.masking import mask_urls
 
     console.err.print(" ".join(mask_urls(message).split()), style=style, soft_wrap=True)
 

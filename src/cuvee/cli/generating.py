@@ -33,11 +33,10 @@ from cuvee.generate import (
 )
 from cuvee.generate.calls import Api
 from cuvee.generate.dials.slots import Slot, slot_key
-from cuvee.generate.ledger import check_ledger
+from cuvee.generate.ledger import Meter, check_ledger
 from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
 from cuvee.generate.pools import count_rejected
 from cuvee.generate.prompts import SUFFIX, PromptWriter, load_prompts
-from cuvee.generate.spending import Meter
 from cuvee.store import hold_file
 from cuvee.study.dials import LanguageModel, open_model
 from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed

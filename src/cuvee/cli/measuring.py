@@ -19,7 +19,7 @@ from cuvee.cli.options import PLAIN, Columns, Tell, may_trust, refuse_options
 from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
 from cuvee.encoders import DEFAULT_ENCODER, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.execute import ExecutorKind, ExecutorPool, Terms, open_executor
+from cuvee.execute import ExecutorKind, Terms, open_executor
 from cuvee.inputs import read_text
 from cuvee.records import Measurement, Vectors
 from cuvee.similarity import Compute, Device, Precision
@@ -119,7 +119,7 @@ class Computing:
             yield None
             return
         with open_executor(cast("ExecutorKind", kind), Terms(workers=self.workers), address=self.address) as executor:
-            yield ExecutorPool(executor)
+            yield executor
 
 
 @dataclass(frozen=True, kw_only=True)

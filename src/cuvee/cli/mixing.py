@@ -23,7 +23,7 @@ from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text
 from cuvee.defects import NoLeaks
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.hub import is_dataset, push_dataset, write_dataset
+from cuvee.hub import is_dataset, push_folder, write_dataset
 from cuvee.records import Cell, Draw, Regime
 from cuvee.report import Reproduction, SyntheticPart, render_card
 from cuvee.similarity import find_near_duplicates, unit_rows
@@ -404,7 +404,7 @@ def mix(
         write_dataset(out, blend.corpus, text)
     else:
         write_corpus(blend.corpus, out, guard_cells=output.guard_cells)
-    address = push_dataset(out, hub.push, private=not hub.public) if hub.push is not None else None
+    address = push_folder(out, hub.push, private=not hub.public) if hub.push is not None else None
     counts = show.composition_object(blend.composition)
     output(
         {**counts, "effective_rows": blend.effective_rows, "path": out, "pushed": address},

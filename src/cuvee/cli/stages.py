@@ -18,7 +18,6 @@ from cuvee.cli.options import Label, Out, Target, Tell, Text, expand_options, fi
 from cuvee.errors import ConfigError, InputError, RunFolderError, TrialsFailed
 
 if TYPE_CHECKING:
-    from cuvee.generate.spending import LedgerSummary
     from cuvee.study import Flow
     from cuvee.study.planning import PowerPlan, StudyPlan
     from cuvee.study.status import RunStatus
@@ -304,11 +303,10 @@ def ledger(
     price_completion: Annotated[float | None, Option(min=0, help="of a million tokens of answers")] = None,
 ) -> None:
     """Count the answers in a ledger, their tokens and cost, and the requests that failed for good."""
-    from cuvee.generate.budgets import Prices
-    from cuvee.generate.ledger import Ledger, check_ledger
-    from cuvee.generate.spending import list_notes, summarise
+    from cuvee.generate.ledger import Ledger, check_ledger, summarise
+    from cuvee.records import Prices
     from cuvee.store import LEDGER, list_parts
-    from cuvee.study.status import summarise_folder
+    from cuvee.study.status import account_folder
 
     prices, found = None, None
     if price_prompt is not None or price_completion is not None:  # the same for all models; one that is not given is 0
@@ -316,35 +314,11 @@ def ledger(
     if run.is_dir():
         for part in list_parts(run):
             check_ledger(part / LEDGER)
-        found = summarise_folder(run, prices)
+        found = account_folder(run, prices)
     elif run.is_file():
         with Ledger(run, readonly=True) as opened:
             check_ledger(run)
             found = summarise(opened, prices=prices)
     if found is None:
         raise InputError(f"{run}: no ledger there; give a run folder in which something was generated, or its {LEDGER}")
-    tell(found, _tabulate_ledger(found, run), *map(console.note, list_notes(found.notes, found.unverified)))
-
-
-def _tabulate_ledger(found: LedgerSummary, path: Path) -> Table:
-    """The counts; what did not occur is left out."""
-    several = len({part.endpoint for part in found.by_endpoint}) > 1
-    models = [(model or "an unnamed model", number) for model, number in found.by_model.items()]
-    models += [(f"{p.model or 'an unnamed model'} at {p.endpoint}", p.requests) for p in found.by_endpoint if several]
-    rows: list[tuple[str, object] | None] = [
-        ("answers", found.requests),
-        *((f"  of {model}", number) for model, number in models),
-        *((f"  ended by {reason or 'no reason given'}", n) for reason, n in found.by_finish_reason.items()),
-        None,
-        ("prompt tokens", found.prompt_tokens),
-        ("completion tokens", found.completion_tokens),
-        ("cost", None if found.cost is None else f"{found.cost:.6g}"),
-        ("answers used again", found.replayed or None),
-        ("times sent again after trouble", found.retries or None),
-        ("cut off unanswered", found.unanswered or None),
-        ("requests failed for good", found.failures),
-        *((f"  {reason}", number) for reason, number in found.by_failure.items()),
-        *((f"answers rejected: {reason}", number) for reason, number in found.rejected.items()),
-    ]
-    shown = (row if row is None else (row[0], str(row[1])) for row in rows if row is None or row[1] is not None)
-    return console.make_table(str(path), _NUMBERS, shown)
+    tell(found, console.make_table(str(run), _NUMBERS, found.list_rows()))

@@ -25,7 +25,7 @@ from cuvee.corpus.files import read_table, replace_text
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
-from cuvee.hub import CARD_FILE, check_push, is_own_card, push_model
+from cuvee.hub import CARD_FILE, is_own_card, open_hub, push_folder
 from cuvee.records import Estimate
 from cuvee.registry import nearest_name
 from cuvee.report import Reproduction, render_model_card
@@ -117,7 +117,7 @@ def train(
     if (out / CARD_FILE).exists() and not is_own_card(out / CARD_FILE):
         raise InputError(f"{out / CARD_FILE}: not a card that Cuvée wrote, and it would be lost; give another --out")
     if hub.push is not None:
-        check_push(hub.push)
+        open_hub(hub.push)
     corpus = columns.load(target, labelled=True)
     loss = how.loss or _default_loss(corpus)
     if chosen != "probe" and (task != "classification" or loss not in _CHECKING):
@@ -136,7 +136,7 @@ def train(
     took, base = asdict(predictor.settings), how.encoder if chosen == "probe" else ""
     card = replace(card, task=task, reproduction=made)
     replace_text(out / CARD_FILE, render_model_card(card, corpus, took, base=base))
-    address = push_model(out, hub.push, private=not hub.public) if hub.push is not None else None
+    address = push_folder(out, hub.push, "model", private=not hub.public) if hub.push is not None else None
     taken = {name: value for name, value in took.items() if value is not None}
     labels, weight = list(getattr(predictor, "labels", ())), predictor.settings.source_weight
     said = loss if weight is None else f"{loss} {weight:g} for synthetic rows"

@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 from cuvee.config.sections import OWN, Located, Name, Section, place, tell_own
 from cuvee.corpus import Task
 from cuvee.errors import ConfigError
-from cuvee.generate.masking import name_secrets, spell_host, unset_variables
+from cuvee.masking import name_secrets, spell_host, unset_variables
 from cuvee.mix import OBJECTIVES
 from cuvee.registry import nearest_name
 
@@ -160,7 +160,6 @@ class TransformersGenerator(Writer):
 
     kind: Literal["transformers"]
     model: str = Field(description="a folder, a .gguf file, smollm2, or NAME[@REVISION] on the Hugging Face hub")
-    adapter: Located | None = Field(None, description="folder of a PEFT adapter to merge into it")
     device: str = Field("auto", description="auto, cuda, cuda:N, mps or cpu")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch: int = Field(16, ge=1, description="requests answered at once; halved when memory runs out")

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate.masking import mask_urls
 from cuvee.inputs import parse_yaml, read_text, show_value
+from cuvee.masking import mask_urls
 from cuvee.registry import nearest_name
 
 

@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from cuvee.characters import check_name
 from cuvee.execute import Terms
-from cuvee.generate.masking import name_secrets
+from cuvee.masking import name_secrets
 from cuvee.registry import nearest_name, require_trust
 from cuvee.train import TrainSettings
 

@@ -7,12 +7,12 @@ of a longer one, and asking for more goes on where the ledger ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, Sampling, request_json, request_key
+from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, request_json, request_key
 from cuvee.generate.client import LLMClient, OpenClient
 from cuvee.generate.dials.contents import Branches
 from cuvee.generate.dials.lists import ListPrompt, dimension_question, parse_list, topic_question, value_question
@@ -59,6 +59,7 @@ class _Wanted:
         return tuple(self.found[: self.count])
 
 
+@dataclass(eq=False)
 class ListAsker:
     """Asks an LLM for the lists that dials need; every answer is journalled, so that asking again sends nothing.
 
@@ -67,27 +68,15 @@ class ListAsker:
         ledger: its answers so far; new ones are added.
         describe: what the texts are, in the plural, for the prompts.
         seed: of requests, and of the real texts that they show.
-        sampling: of every request.
-        attempts: answers in a row that may bring nothing new before a list is given up.
         open_client: what asks the endpoint.
-
-    Raises:
-        ValueError: ``attempts`` is below 1.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, ledger: Ledger, *, describe: str = "examples", seed: int = 0,
-        sampling: Sampling | None = None, attempts: int = ATTEMPTS, open_client: OpenClient = LLMClient,
-    ) -> None:  # fmt: skip
-        if attempts < 1:
-            raise ValueError(f"attempts {attempts!r}; must be 1 or more")
-        self._endpoint = endpoint
-        self._ledger = ledger
-        self._describe = describe
-        self._seed = seed
-        self._sampling = sampling
-        self._attempts = attempts
-        self._open_client = open_client
+    endpoint: Endpoint
+    ledger: Ledger
+    _: KW_ONLY
+    describe: str = "examples"
+    seed: int = 0
+    open_client: OpenClient = LLMClient
 
     def topics(self, texts: Mapping[str, Sequence[str]], degree: Sequence[int]) -> dict[str, Branches]:
         """Label -> its topics: ``degree[0]`` of them, each with ``degree[1]`` subtopics, and so on.
@@ -165,23 +154,22 @@ class ListAsker:
 
     def _prompt(self, examples: Sequence[str], avoid: Sequence[str], attempt: int) -> ListPrompt:
         return ListPrompt(
-            describe=self._describe,
+            describe=self.describe,
             count=ITEMS_A_REQUEST,
-            api=self._endpoint.api,
+            api=self.endpoint.api,
             examples=examples,
             avoid=avoid,
-            sampling=self._sampling,
-            seed=self._seed,
+            seed=self.seed,
             attempt=attempt,
         )
 
     def _choose(self, texts: Sequence[str], *names: str | int) -> list[str]:
-        rng = derive_rng(self._seed, "list-examples", *names)
+        rng = derive_rng(self.seed, "list-examples", *names)
         return [texts[i] for i in rng.permutation(len(texts))[:EXAMPLES_SHOWN]]
 
     def _fill(self, lists: Sequence[_Wanted], remedy: str) -> None:
         """Ask for all lists together, until each is long enough or given up; none waits for another."""
-        failures = self._ledger.failures()
+        failures = self.ledger.failures()
         outcomes: dict[Request, Outcome] = {}
         sent: set[Request] = set()
 
@@ -192,13 +180,13 @@ class ListAsker:
             sent.update(fresh)
             return fresh
 
-        with self._open_client(self._endpoint, self._ledger) as client:
+        with self.open_client(self.endpoint, self.ledger) as client:
             while first := more({}):
                 outcomes.update(zip(first, client.answer_requests(first, more=more), strict=True))
-                journalled = self._ledger.failures()
+                journalled = self.ledger.failures()
                 for request, outcome in outcomes.items():
-                    if isinstance(outcome, Failure) and (key := request_key(self._endpoint, request)) not in journalled:
-                        self._ledger.record_failure(key, request_json(self._endpoint, request), outcome)
+                    if isinstance(outcome, Failure) and (key := request_key(self.endpoint, request)) not in journalled:
+                        self.ledger.record_failure(key, request_json(self.endpoint, request), outcome)
         for one in lists:
             if len(one.found) < one.count:
                 raise ConfigError(
@@ -210,25 +198,13 @@ class ListAsker:
         self, one: _Wanted, outcomes: Mapping[Request, Outcome], failures: Mapping[str, Failure]
     ) -> Request | None:
         """Take in what came for a list, and say what to ask next; None where it is done with."""
-        while len(one.found) < one.count and one.in_vain < self._attempts:
+        while len(one.found) < one.count and one.in_vain < ATTEMPTS:
             request = one.ask(one.found, one.attempts)
-            outcome = outcomes.get(request) or failures.get(request_key(self._endpoint, request))
+            outcome = outcomes.get(request) or failures.get(request_key(self.endpoint, request))
             if outcome is None:
                 return request
             one.take(outcome)
         return None
-
-
-def ask_topics(
-    texts: Mapping[str, Sequence[str]], count: int, *, endpoint: Endpoint, ledger: Ledger, describe: str = "examples",
-    seed: int = 0, attempts: int = ATTEMPTS,
-) -> dict[str, tuple[str, ...]]:  # fmt: skip
-    """Label -> ``count`` topics of its texts, asked from the LLM; those of a smaller count are the first of a larger.
-
-    See :class:`ListAsker`, which also asks for trees and for attributes.
-    """
-    asker = ListAsker(endpoint, ledger, describe=describe, seed=seed, attempts=attempts)
-    return {label: tuple(found) for label, found in asker.topics(texts, (count,)).items()}
 
 
 def _read(answer: Answer, explained: bool) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from cuvee.generate.budgets import Budget, Prices
-from cuvee.generate.masking import find_secrets, redact_url, spell_host
+from cuvee.masking import find_secrets, redact_url, spell_host
+from cuvee.records import Budget, Prices
 from cuvee.records import Sampling as Sampling
 
 _SORTED_JSON = json.JSONEncoder(sort_keys=True)
@@ -34,7 +34,7 @@ class Endpoint:
     ``api_key`` is sent and never shown, hashed or stored, nor is a user, password or query value in the URL;
     ``key_name`` names the environment variable the key came from, for messages. ``identity`` is what the ledger knows
     the endpoint by, all replicas as one: by default the first of their addresses in alphabetical order, without what
-    is secret and with one spelling of its host (:func:`~cuvee.generate.masking.spell_host`), unless the ledger knows
+    is secret and with one spelling of its host (:func:`~cuvee.masking.spell_host`), unless the ledger knows
     one of them by another (:func:`~cuvee.generate.ledger.settle_identity`).
 
     ``concurrency`` is the most requests under way at once at each replica; None adapts up to 256. Up to it their number

@@ -13,13 +13,12 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from cuvee.errors import RunFolderError
-from cuvee.generate.budgets import BudgetGuard, Spent, worst_case
 from cuvee.generate.calls import Answer, Endpoint, Failure, More, OnAnswer, Outcome, Request, request_json, request_key
-from cuvee.generate.compatibility import Compatibility, Refusal
 from cuvee.generate.dispatch import Dispatch, RequestQueue, Ways
+from cuvee.generate.exchange import Compatibility, Refusal, Trouble
 from cuvee.generate.ledger import Ledger, Session, settle_identity
-from cuvee.generate.replicas import RateLimit, Replica, ReplicaPool
-from cuvee.generate.retries import RetryPolicy, Trouble
+from cuvee.generate.limits import BudgetGuard, RateLimit, worst_case
+from cuvee.generate.replicas import Replica, ReplicaPool, RetryPolicy
 from cuvee.records import Usage
 
 T = TypeVar("T")
@@ -60,12 +59,10 @@ class LLMClient:
         self._asked = False
         self._trusted = False
         self._budget_guard = BudgetGuard(
-            endpoint.budget,
-            endpoint.prices,
-            before=ledger.totals(),
-            where=endpoint.shown_url,
+            endpoint.budget, endpoint.prices, before=ledger.totals(), where=endpoint.shown_url
         )
-        self._retries = 0
+        self.retries = 0
+        """How often a request was sent again after trouble."""
         self._known: Request | None = None  # that the endpoint has answered
         self._runner = asyncio.Runner()
         self._task: asyncio.Task[object] | None = None
@@ -84,14 +81,14 @@ class LLMClient:
                 self._ledger.record_session(self._session)
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Usage:
         """What this client's answers have cost so far; those from the ledger cost nothing."""
         return self._budget_guard.spent
 
     @property
-    def retries(self) -> int:
-        """How often a request was sent again after trouble."""
-        return self._retries
+    def unanswered(self) -> int:
+        """Requests that were sent and cut off before the answer came."""
+        return self._budget_guard.lost.requests
 
     @property
     def window(self) -> int:
@@ -102,11 +99,6 @@ class LLMClient:
     def notes(self) -> tuple[str, ...]:
         """What was found out about the endpoint, one sentence each."""
         return self._compatibility.notes
-
-    @property
-    def unverified(self) -> tuple[str, ...]:
-        """Parameters that were asked for and that the endpoint may have ignored: of seed, min_p, top_k."""
-        return self._compatibility.unverified
 
     def answer_requests(
         self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
@@ -135,7 +127,9 @@ class LLMClient:
         tell = on_answer or _tell_nobody
         outcomes: dict[Request, Outcome] = {}
         if missing := self._find_missing(requests, outcomes, tell):
-            if outcomes or (not self._trusted and self._ledger.has_answers(self._endpoint)):
+            if outcomes or (
+                not self._trusted and self._endpoint.identity in self._ledger.answered(self._endpoint.model)
+            ):
                 self._trust()
             self._run(self._send_all(missing, outcomes, tell, more))
         return [outcomes[r] for r in requests]
@@ -146,7 +140,6 @@ class LLMClient:
         """Those that the ledger has no answer to, with their keys; the answers of the others go to ``outcomes``."""
         missing: dict[Request, str] = {}
         for request in dict.fromkeys(requests):
-            self._compatibility.note_asked(request)
             key = request_key(self._endpoint, request)
             known = self._ledger.lookup(key, self._endpoint.known_as)
             if known is None:
@@ -220,17 +213,15 @@ class LLMClient:
     def _trust(self) -> None:
         self._trusted = True
         for replica in self._pool.replicas:
-            replica.exchange.trust()
+            replica.exchange.worked = True
 
     def _session(self) -> Session:
         return Session(
-            endpoint=self._endpoint.identity,
-            model=self._endpoint.model,
+            *self._endpoint.known_as,
             replayed=self._ledger.counts(self._endpoint.known_as).replayed - self._replayed_before,
-            retries=self._retries,
-            unanswered=self.spent.unanswered,
+            retries=self.retries,
+            unanswered=self.unanswered,
             notes=self.notes,
-            unverified=self.unverified,
         )
 
     async def _ask(self, replica: Replica, request: Request, again: bool = False) -> Answer | Trouble | Refusal:
@@ -244,7 +235,7 @@ class LLMClient:
         try:
             await self._rate_limit.wait(estimate)
             sent, lost = time.monotonic(), True
-            self._retries += again
+            self.retries += again
             outcome = await replica.exchange.ask(request)
             now = time.monotonic()
             lost = isinstance(outcome, Trouble) and outcome.cut_off

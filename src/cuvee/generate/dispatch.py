@@ -12,16 +12,8 @@ from dataclasses import dataclass, field
 
 from cuvee.errors import EndpointUnreachable
 from cuvee.generate.calls import Answer, Failure, Request
-from cuvee.generate.compatibility import Refusal
-from cuvee.generate.replicas import Replica, ReplicaPool
-from cuvee.generate.retries import RetryPolicy, Trouble
-
-Ask = Callable[[Replica, Request, bool], Awaitable[Answer | Trouble | Refusal]]
-Keep = Callable[[Request, Answer], Awaitable[None]]
-Fail = Callable[[Request, Failure], None]
-Tell = Callable[[str], None]
-Probe = Callable[[Replica], Awaitable[bool]]
-More = Callable[[], Sequence[Request]]
+from cuvee.generate.exchange import Refusal, Trouble
+from cuvee.generate.replicas import Replica, ReplicaPool, RetryPolicy
 
 MOST_REFUSED = 5
 """Different requests that are refused, with nothing answered, before the set-up is taken to be wrong."""
@@ -51,12 +43,12 @@ class Ways:
     for further requests when nothing is left to be sent now: all are settled, or wait for their next try.
     """
 
-    ask: Ask
-    keep: Keep
-    fail: Fail
-    note: Tell
-    probe: Probe
-    more: More
+    ask: Callable[[Replica, Request, bool], Awaitable[Answer | Trouble | Refusal]]
+    keep: Callable[[Request, Answer], Awaitable[None]]
+    fail: Callable[[Request, Failure], None]
+    note: Callable[[str], None]
+    probe: Callable[[Replica], Awaitable[bool]]
+    more: Callable[[], Sequence[Request]]
 
 
 class Dispatch:
@@ -105,8 +97,8 @@ class Dispatch:
         for replica in self._pool.replicas:
             replica.active = 0
             if replica.away:
-                self._start_probe(self._await_return(replica))
-        self._start_probe(self._watch())
+                self._start(self._probes, self._await_return(replica))
+        self._start(self._probes, self._watch())
         self._go_on()
         try:
             await self._finished
@@ -133,9 +125,7 @@ class Dispatch:
         while waiting > 0 and (replica := self._choose()) is not None:
             waiting -= 1
             replica.active += 1
-            task = asyncio.create_task(self._work(replica, self._queue.open(replica.number)))
-            self._tasks.add(task)
-            task.add_done_callback(self._lane_ended)
+            self._start(self._tasks, self._work(replica, self._queue.open(replica.number)))
         if not self._tasks and self._held and (self._stuck or not self._aside):
             self._finished.set_exception(self._held[0][1].error)
         elif not self._tasks and not self._aside:
@@ -161,12 +151,19 @@ class Dispatch:
         others = [r for r in self._pool.replicas if r is not found and r.room > 0]
         return others[0] if others else None
 
-    def _lane_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._finished.done():
-            self._finished.set_exception(error)
-        self._go_on()
+    def _start(self, tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
+        """Have a lane or a probe run; what it raises ends all."""
+
+        def end(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not self._finished.done():
+                self._finished.set_exception(error)
+            self._go_on()
+
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(end)
 
     async def _work(self, replica: Replica, lane: int) -> None:
         while (item := self._next(replica, lane)) is not None:
@@ -277,19 +274,8 @@ class Dispatch:
         if replica.ailing and not replica.away:
             replica.set_aside()
             self._ways.note(f"{replica.name} was set aside ({trouble.kind}); the other replicas took its requests")
-            self._start_probe(self._await_return(replica))
+            self._start(self._probes, self._await_return(replica))
         return replica.away
-
-    def _start_probe(self, probe: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(probe)
-        self._probes.add(task)
-        task.add_done_callback(self._probe_ended)
-
-    def _probe_ended(self, task: asyncio.Task[None]) -> None:
-        self._probes.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._finished.done():
-            self._finished.set_exception(error)
 
     async def _await_return(self, replica: Replica) -> None:
         """Look now and then whether a replica replies again; then it is on trial."""
@@ -297,7 +283,7 @@ class Dispatch:
             await asyncio.sleep(replica.probe_s)
             if not replica.away:  # a late answer showed that it is well
                 break
-            if await replica.exchange.is_back():
+            if await replica.exchange.is_up():
                 replica.try_again(time.monotonic())
             else:
                 replica.put_off()
@@ -352,11 +338,6 @@ class RequestQueue:
         self._zones = [lane * zones // len(self._runs) for lane in range(len(self._runs))]
         self._closed = list(range(len(self._runs)))[::-1]
         self.left = len(requests)
-
-    @property
-    def count(self) -> int:
-        """How many lanes there are: no more than requests."""
-        return len(self._runs)
 
     def open(self, zone: int = 0) -> int:
         """A lane that nobody uses: of the zone if there is one, else any, else one that splits the longest run."""

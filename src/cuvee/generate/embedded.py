@@ -14,6 +14,7 @@ from types import TracebackType
 from cuvee.errors import GenerationError, InputError, MissingDependency
 from cuvee.generate.calls import Endpoint
 from cuvee.generate.serve_gguf import URL_MARK
+from cuvee.inputs import usable_cores
 from cuvee.model_files import SMOLLM2_SHA256, find_smollm2, hash_path
 
 
@@ -23,10 +24,6 @@ class Room:
 
     slots: int
     context: int
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_room(cores: int, *, long: bool) -> Room:
@@ -44,9 +41,9 @@ def choose_room(cores: int, *, long: bool) -> Room:
     return Room(slots=4 * slots if long else 8 * slots, context=2048 if long else 512)
 
 
-SHORT_TEXTS = choose_room(_usable_cores(), long=False)
+SHORT_TEXTS = choose_room(usable_cores(), long=False)
 """For short texts of a label: 16 slots with two cores."""
-LONG_TEXTS = choose_room(_usable_cores(), long=True)
+LONG_TEXTS = choose_room(usable_cores(), long=True)
 """For pairs, and for what is written about a passage: 8 slots with two cores, whose cache takes about 0.4 GB with
 SmolLM2."""
 
@@ -92,7 +89,7 @@ class EmbeddedLLM:
             )
         self._slots = slots
         self._context = context
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
         self._server: subprocess.Popen[str] | None = None
         self._endpoint: Endpoint | None = None
 

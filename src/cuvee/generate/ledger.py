@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from cuvee.databases import ANSWERS_LOST, Row, check_database, make_database, open_reading, repair_database, tell_damage
 from cuvee.errors import RunFolderError
 from cuvee.fingerprint import hash_value
 from cuvee.generate.calls import Answer, Endpoint, Failure
-from cuvee.generate.masking import spell_host
-from cuvee.records import Usage
+from cuvee.masking import spell_host
+from cuvee.records import Prices, Usage
+from cuvee.records.generation import Generation
 
 # --- what a ledger holds besides answers and failures ---
 KnownAs = tuple[str, str]
 """Identity of an endpoint and its model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Session:
     """What a client met from its first request to its end, beside answers and failures.
 
     ``replayed`` answers were taken from the ledger, ``retries`` sent again after trouble that passed; ``unanswered``
-    requests were sent and cut off. ``notes`` were found out about the endpoint, ``unverified`` parameters it may have
-    ignored.
+    requests were sent and cut off. ``notes`` were found out about the endpoint, one sentence each.
     """
 
     endpoint: str
@@ -37,16 +41,6 @@ class Session:
     retries: int = 0
     unanswered: int = 0
     notes: tuple[str, ...] = ()
-    unverified: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally(Usage):
-    """Answers of one model at one endpoint that ended for one reason, and their tokens."""
-
-    endpoint: str
-    model: str
-    finish_reason: str
 
 
 # --- the tables of a ledger, in SQL ---
@@ -73,16 +67,13 @@ CREATE TABLE IF NOT EXISTS replicas (
     address TEXT NOT NULL, model TEXT NOT NULL, identity TEXT NOT NULL, PRIMARY KEY (address, model)
 )
 """
-MET = """
-SELECT endpoint, model, replayed, retries, unanswered, notes, unverified FROM sessions ORDER BY number
-"""
 SCHEMA = (ANSWERS, FAILURES, SESSIONS, REPLICAS)
-NOTE = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+NOTE = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, '[]')"  # the last is of earlier versions
 INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
-SELECT = "SELECT * FROM answers WHERE key = ?"  # of an earlier version, and only looked at: without checksums
+SELECT = "SELECT * FROM answers WHERE key = ?"
 # what failed and was then answered (asked for again by another process, say) did not fail
 FAILED = "SELECT key, reason, message, tries FROM failures WHERE key NOT IN (SELECT key FROM answers) ORDER BY key"
-TALLIES = """
+COUNTS = """
 SELECT coalesce(json_extract(request_json, '$.endpoint'), ''), coalesce(json_extract(request_json, '$.body.model'), ''),
        finish_reason, count(*), sum(prompt_tokens), sum(completion_tokens)
 FROM answers GROUP BY 1, 2, 3 ORDER BY 2, 3, 1
@@ -91,18 +82,12 @@ ENDPOINTS = """
 SELECT DISTINCT json_extract(request_json, '$.endpoint') FROM answers WHERE json_valid(request_json)
 AND json_extract(request_json, '$.body.model') = ? AND json_extract(request_json, '$.endpoint') IS NOT NULL
 """
-ANY = """
-SELECT 1 FROM answers WHERE json_valid(request_json) AND json_extract(request_json, '$.endpoint') = ?
-AND json_extract(request_json, '$.body.model') = ? LIMIT 1
-"""
 
 
-# --- the journal of every LLM answer: asked once, replayed for ever. Failures are kept until they a ---
+# --- the journal itself ---
 PAGES_A_CHECKPOINT = 8000
 """Of 4 kB in the write-ahead log before it goes into the file, for which all commits wait."""
 _UNKNOWN = ("", "")
-_UNCHECKED = 6
-"""Columns of ``answers`` as earlier versions made it, without a checksum."""
 
 
 def check_ledger(path: Path) -> None:
@@ -121,9 +106,14 @@ def repair_ledger(path: Path) -> str | None:
         if table != "answers":
             return None if any(isinstance(value, str) and "\ufffd" in value for value in row) else row
         *answer, checksum = row
-        return row if checksum in (None, _checksum(answer)) else None
+        return row if checksum == _checksum(answer) else None
 
     return repair_database(path, SCHEMA, fix)
+
+
+def _as_usage(counts: Sequence[int]) -> Usage:
+    requests, prompt_tokens, completion_tokens = counts
+    return Usage(requests=requests, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
 
 def _checksum(answer: Sequence[object]) -> str:
@@ -158,31 +148,24 @@ class Ledger:
                 if path is not None:
                     make_database(path, SCHEMA)
                 self._database = sqlite3.connect(self._where, timeout=30, isolation_level=None, check_same_thread=False)
+                if path is None:
+                    self._database.executescript(";".join(SCHEMA))
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._database.execute(f"PRAGMA wal_autocheckpoint={PAGES_A_CHECKPOINT}")
-                self._make_tables()
             self._database.execute(SELECT, ("",))
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
 
-    def _make_tables(self) -> None:
-        """Make what a ledger of an earlier version lacks."""
-        for table in SCHEMA:
-            self._database.execute(table)
-        if len(self._database.execute("PRAGMA table_info(answers)").fetchall()) == _UNCHECKED:
-            self._database.execute("ALTER TABLE answers ADD COLUMN checksum TEXT")
-
     def lookup(self, key: str, of: KnownAs = _UNKNOWN) -> Answer | None:
         """The committed answer to the request with this key; counted as replayed, ``of`` that endpoint and model."""
-        with self._telling():
-            row = self._database.execute(SELECT, (key,)).fetchone()
-        if row is None:
+        if not (rows := self._read(SELECT, key)):
             return None
-        if row[_UNCHECKED:] not in ((), (None,), (_checksum(row[:_UNCHECKED]),)):
+        (*row, checksum) = rows[0]
+        if checksum != _checksum(row):
             raise tell_damage(self._where, f"the checksum of answer {key[:12]} is wrong", ANSWERS_LOST)
         self._count(of, Usage(replayed=1))
-        text, finish_reason, prompt_tokens, completion_tokens = row[2:_UNCHECKED]
+        text, finish_reason, prompt_tokens, completion_tokens = row[2:]
         return Answer(
             text=text,
             finish_reason=finish_reason,
@@ -223,77 +206,40 @@ class Ledger:
     def counts(self, of: KnownAs | None = None) -> Usage:
         """Answers committed and replayed since this ledger was opened, and the tokens of the committed ones.
 
+        May be called from any thread.
+
         Args:
             of: only of that endpoint and model; None is of all.
         """
         if of is not None:
             return self._sent.get(of, Usage())
-        total = Usage()
-        for usage in self.counts_by().values():
-            total = total.plus(usage)
-        return total
-
-    def counts_by(self) -> dict[KnownAs, Usage]:
-        """:meth:`counts` of each endpoint and model; may be called from any thread."""
-        return dict(self._sent)
+        return reduce(Usage.plus, list(self._sent.values()), Usage())
 
     def totals(self) -> Usage:
         """All answers the ledger holds, as requests, and their tokens."""
         query = "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM answers"
-        with self._telling():
-            requests, prompt_tokens, completion_tokens = self._database.execute(query).fetchone()
-        return Usage(requests=requests, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+        return _as_usage(self._read(query)[0])
 
-    def tallies(self) -> tuple[Tally, ...]:
-        """All answers the ledger holds, counted by model and by how they ended.
+    def count_answers(self) -> Mapping[tuple[str, str, str], Usage]:
+        """All answers the ledger holds, by endpoint, model, and how they ended.
 
         Raises:
             RunFolderError: a request in it is no JSON.
         """
-        with self._telling():
-            rows = self._database.execute(TALLIES).fetchall()
-        return tuple(
-            Tally(
-                endpoint=endpoint,
-                model=model,
-                finish_reason=reason,
-                requests=n,
-                prompt_tokens=prompt,
-                completion_tokens=completion,
-            )
-            for endpoint, model, reason, n, prompt, completion in rows
-        )
+        return {(endpoint, model, end): _as_usage(counts) for endpoint, model, end, *counts in self._read(COUNTS)}
 
     def holds(self, key: str) -> bool:
         """Whether there is a committed answer to the request with this key; not counted as replayed."""
-        with self._telling():
-            return self._database.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone() is not None
-
-    def has_answers(self, endpoint: Endpoint) -> bool:
-        """Whether this endpoint has ever answered a request to this model."""
-        with self._telling():
-            return self._database.execute(ANY, (endpoint.identity, endpoint.model)).fetchone() is not None
+        return bool(self._read("SELECT 1 FROM answers WHERE key = ?", key))
 
     def answered(self, model: str) -> tuple[str, ...]:
         """Identities of the endpoints that have ever answered a request to this model."""
-        with self._telling():
-            return tuple(identity for (identity,) in self._database.execute(ENDPOINTS, (model,)))
+        return tuple(identity for (identity,) in self._read(ENDPOINTS, model))
 
     # --- replicas ---
-    def identities(self, addresses: Sequence[str], model: str) -> dict[str, str]:
-        """Address -> the identity that answers of this model there go by; the oldest first, unknown ones left out.
-
-        An address that is known only in another spelling of its host comes after those known as they are.
-        """
-        query = "SELECT address, identity FROM replicas WHERE model = ? ORDER BY rowid"
-        with self._telling():
-            rows = self._database.execute(query, (model,)).fetchall()
-        found = {address: identity for address, identity in rows if address in addresses}
-        for known, identity in rows:
-            for address in addresses:
-                if spell_host(known) == spell_host(address):
-                    found.setdefault(address, identity)
-        return found
+    def identities(self, model: str) -> list[tuple[str, str]]:
+        """Addresses, each with the identity that answers of this model there go by; the oldest first."""
+        return self._read("SELECT address, identity FROM replicas WHERE model = ? ORDER BY rowid", model)
 
     def record_identity(self, addresses: Sequence[str], model: str, identity: str) -> None:
         """Commit that answers of this model at these addresses go by one identity.
@@ -321,29 +267,19 @@ class Ledger:
         self._met.pop(tell)
 
     def _write_session(self, tell: Callable[[], Session]) -> None:
-        session = tell()
-        row = (
-            *(self._met.get(tell), session.endpoint, session.model, session.replayed, session.retries),
-            *(session.unanswered, *(json.dumps(list(texts)) for texts in (session.notes, session.unverified))),
-        )
+        *known, notes = astuple(tell())
+        row = (self._met.get(tell), *known, json.dumps(notes))
         self._met[tell] = self._database.execute(NOTE, row).lastrowid
 
     def sessions(self) -> tuple[Session, ...]:
         """What each client met, in order; of a process that was killed, until its last commit."""
-        with self._telling():
-            rows = self._database.execute(MET).fetchall() if self._has_table("sessions") else []
-            return tuple(
-                Session(
-                    endpoint=endpoint,
-                    model=model,
-                    replayed=replayed,
-                    retries=retries,
-                    unanswered=unanswered,
-                    notes=tuple(json.loads(notes)),
-                    unverified=tuple(json.loads(unverified)),
-                )
-                for endpoint, model, replayed, retries, unanswered, notes, unverified in rows
-            )
+        found = []
+        for _, endpoint, model, replayed, retries, unanswered, notes, _ in self._read(
+            "SELECT * FROM sessions ORDER BY number"
+        ):
+            with self._telling():
+                found.append(Session(endpoint, model, replayed, retries, unanswered, tuple(json.loads(notes))))
+        return tuple(found)
 
     # --- failures ---
     def record_failure(self, key: str, request_json: str, failure: Failure) -> None:
@@ -358,11 +294,9 @@ class Ledger:
 
     def failures(self) -> dict[str, Failure]:
         """Request key -> failure, of all requests that failed for good and have no answer."""
-        with self._telling():
-            rows = self._database.execute(FAILED).fetchall() if self._has_table("failures") else []
         return {
             key: Failure(reason=reason, message=message, tries=tries, replayed=True)
-            for key, reason, message, tries in rows
+            for key, reason, message, tries in self._read(FAILED)
         }
 
     def forget_failures(self, keys: Collection[str] | None = None) -> int:
@@ -374,17 +308,14 @@ class Ledger:
         Raises:
             RunFolderError: the ledger cannot be written.
         """
-        known = self.failures()
-        chosen = [key for key in known if keys is None or key in keys]
-        if not chosen:
-            return 0
+        chosen = [key for key in self.failures() if keys is None or key in keys]
         with self._transaction():
             self._database.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key in chosen])
         return len(chosen)
 
-    def _has_table(self, name: str) -> bool:
-        """A ledger made by an earlier version, opened to be looked at, may lack one."""
-        return self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
+    def _read(self, query: str, *given: str) -> list[tuple[Any, ...]]:
+        with self._telling():
+            return self._database.execute(query, given).fetchall()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -455,17 +386,96 @@ def settle_identity(endpoint: Endpoint, ledger: Ledger) -> Endpoint:
     Raises:
         RunFolderError: the ledger cannot be written.
     """
-    addresses = endpoint.addresses
-    spelled = set(map(spell_host, addresses))
+    spelled = set(map(spell_host, endpoint.addresses))
     if spell_host(endpoint.identity) not in spelled:
         return endpoint
-    known = ledger.identities(addresses, endpoint.model)
-    if known:
-        identity = next(iter(known.values()))
-    else:
-        answered = ledger.answered(endpoint.model)
-        alike = (one for one in answered if spell_host(one) in spelled)
-        identity = min(alike, key=lambda one: (one not in addresses, one), default=endpoint.identity)
-    if new := [address for address in addresses if address not in known]:
+    kept = ledger.identities(endpoint.model)
+    known = [identity for address, identity in kept if spell_host(address) in spelled]
+    if not known:
+        known = sorted(one for one in ledger.answered(endpoint.model) if spell_host(one) in spelled)
+    identity = next(iter(known), endpoint.identity)
+    if new := [address for address in endpoint.addresses if address not in dict(kept)]:
         ledger.record_identity(new, endpoint.model, identity)
     return replace(endpoint, identity=identity)
+
+
+# --- what ledgers' answers cost ---
+RATE_OVER_S = 10.0
+"""The last seconds over which requests a second are counted."""
+
+
+def summarise(*ledgers: Ledger, prices: Prices | None = None) -> Generation:
+    """Count the answers, tokens and failures of a ledger, or of several together.
+
+    Each answer was paid for once, however often it was used.
+
+    Args:
+        ledgers: to be counted.
+        prices: of all that was answered; None leaves the cost open.
+    """
+    total, by_model, by_ending = Usage(), Counter[str](), Counter[str]()
+    for (endpoint, model, ending), usage in (pair for ledger in ledgers for pair in ledger.count_answers().items()):
+        total = total.plus(usage)
+        by_model[f"{model or 'an unnamed model'} at {endpoint}"] += usage.requests
+        by_ending[ending or "no reason given"] += usage.requests
+    failed = Counter(failure.reason for ledger in ledgers for failure in ledger.failures().values())
+    sessions = [session for ledger in ledgers for session in ledger.sessions()]
+    return Generation(
+        requests=total.requests,
+        prompt_tokens=total.prompt_tokens,
+        completion_tokens=total.completion_tokens,
+        cost=None if prices is None else prices.cost(total.prompt_tokens, total.completion_tokens),
+        currency="" if prices is None else prices.currency,
+        by_model=dict(sorted(by_model.items())),
+        by_ending=dict(sorted(by_ending.items())),
+        failed=dict(sorted(failed.items())),
+        replayed=sum(session.replayed for session in sessions),
+        retries=sum(session.retries for session in sessions),
+        unanswered=sum(session.unanswered for session in sessions),
+        notes=tuple(dict.fromkeys(note for session in sessions for note in session.notes)),
+    )
+
+
+def new_notes(before: Iterable[Session], now: Iterable[Session]) -> list[str]:
+    """What was found out about an endpoint that sessions before have not said, one sentence each."""
+    told = {note for session in before for note in session.notes}
+    return [note for note in dict.fromkeys(n for session in now for n in session.notes) if note not in told]
+
+
+class Meter:
+    """Says what is being spent while a ledger is written: requests a second, and all tokens and cost so far.
+
+    Args:
+        ledger: whose totals count, with what was in it before.
+        part: what the numbers are of, where that is not all: ``fold 2``.
+        prices: None leaves the cost out.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        prices: Prices | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        part: str = "",
+    ) -> None:
+        self._ledger, self._prices, self._clock = ledger, prices, clock
+        self._part = f"{part}: " if part else ""
+        self._before = ledger.totals().plus(ledger.counts(), -1)
+        self._seen = deque([(clock(), ledger.counts().requests)])
+
+    def __call__(self) -> str:
+        """``12.3 req/s, 4,567+890 tokens, 0.0123 USD`` (prompts + answers); may be called from any thread."""
+        now, counts = self._clock(), self._ledger.counts()
+        self._seen.append((now, counts.requests))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - RATE_OVER_S:
+            self._seen.popleft()
+        then, requests = self._seen[0]
+        rate = (counts.requests - requests) / (now - then) if now > then else 0.0
+        total = self._before.plus(counts)
+        parts = [f"{rate:.1f} req/s"] if rate else []
+        parts.append(f"{total.prompt_tokens:,}+{total.completion_tokens:,} tokens")
+        if self._prices is not None:
+            cost = self._prices.cost(total.prompt_tokens, total.completion_tokens)
+            parts.append(f"{cost:.4f} {self._prices.currency}")
+        return self._part + ", ".join(parts)

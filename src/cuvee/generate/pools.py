@@ -19,9 +19,9 @@ from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
 from cuvee.generate.filling import Attempt, Filling, Progress, fill_slots
 from cuvee.generate.ledger import Ledger, settle_identity
-from cuvee.generate.masking import LOCAL
 from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES, Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.prompts import PromptSet, PromptWriter
+from cuvee.masking import LOCAL
 from cuvee.records import Level, Rejected
 from cuvee.records.generation import Quarantined
 from cuvee.registry import nearest_name

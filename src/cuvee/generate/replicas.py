@@ -1,17 +1,18 @@
-"""Replicas of one endpoint: who gets the next request, who is set aside, and when it is tried again."""
+"""Replicas of one endpoint: who gets the next request, who is set aside, when to ask again, and when to give up."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cuvee.errors import EndpointUnreachable
 from cuvee.generate.calls import Endpoint
-from cuvee.generate.compatibility import Compatibility
-from cuvee.generate.exchange import Exchange
-from cuvee.generate.retries import Trouble
+from cuvee.generate.exchange import Compatibility, Exchange, Trouble
+from cuvee.generate.limits import Window
 
 AILING_FAILURES = 3
 AILING_S = 5.0
@@ -40,7 +41,8 @@ class Replica:
         self.ailing = False
         self._endpoint = endpoint
         self._patience_s = min(AILING_S, endpoint.give_up_s / 10)
-        self._probe_s = FIRST_PROBE_S
+        self.probe_s = FIRST_PROBE_S
+        """Seconds to wait before it is tried again."""
         self._trial_since: float | None = None
         self._failures = 0
         self._since: float | None = None  # its last answer, or when the first request was sent that failed
@@ -56,17 +58,12 @@ class Replica:
         most = 0 if self.away else 1 if self._trial_since is not None else self.window.size
         return most - self.active
 
-    @property
-    def probe_s(self) -> float:
-        """Seconds to wait before it is tried again."""
-        return self._probe_s
-
     def note_answer(self, sent: float, now: float) -> None:
         """It answered at ``now`` what was sent at ``sent``, monotonic seconds."""
         self.window.note_answer(sent, now)
         self.away, self.ailing, self._trial_since = False, False, None
         self._failures, self._since = 0, now
-        self._probe_s = FIRST_PROBE_S
+        self.probe_s = FIRST_PROBE_S
 
     def note_trouble(self, trouble: Trouble, sent: float, now: float) -> None:
         """What was sent at ``sent`` came to nothing at ``now``. Limits say that it is well."""
@@ -86,7 +83,7 @@ class Replica:
 
     def put_off(self) -> None:
         """It is still out: wait longer before the next trial."""
-        self._probe_s = min(LONGEST_PROBE_S, 2 * self._probe_s)
+        self.probe_s = min(LONGEST_PROBE_S, 2 * self.probe_s)
 
     def try_again(self, now: float) -> None:
         """Give it one request at a time, until one is answered."""
@@ -142,104 +139,86 @@ class ReplicaPool:
         return any(not other.away for other in self.replicas if other is not replica)
 
 
-# --- how many requests may be under way at once, and how many a minute ---
-FIRST_WINDOW = 64
-GROWTH = 3
-"""Requests added for each answer until the first halving: four times as many each round trip."""
-CALM_SHARE = 0.2
-"""Share of failing requests up to which failures are taken for one-offs."""
-_MEMORY = 1 / 64
-_SLACK_S = 0.1
+# --- how long to wait before asking again, and when to give up ---
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+REFUSED_AT_START_S = 3.0
+"""How long a connection that never once worked is tried."""
+MOST_TRIES = 8
+"""How often a request is sent that fails while the endpoint answers others."""
+PROBE_S = 2.0
+"""After so long without an answer, with requests failing, the endpoint is asked for a sign of life; and so often."""
 
 
-class Window:
-    """How many requests may be under way: grows while answers come well, halves when the endpoint is overrun.
+class RetryPolicy:
+    """One for all requests to an endpoint: it knows when the endpoint last answered.
 
-    Additive increase, multiplicative decrease, as in TCP (Jacobson 1988): it quadruples each round trip until the
-    first halving and grows by a sixteenth of its maximum each round trip from then on. One round trip halves it
-    once. It halves on a request that timed out, and on a refused one (429, 5xx) when over a fifth of the last 64 or so
-    failed: below that they are one-offs, and halving on each would all but stop the run. It stands still
-    while answers take over a third of the time limit and twice as long as they once did: they wait in a queue.
-
-    Args:
-        most: its maximum.
-        timeout_s: of one request.
+    A request is given up after ``MOST_TRIES`` failures of its own, or after two when it has failed for ``give_up_s``.
+    The endpoint is given up when it has answered nothing for ``give_up_s``.
     """
 
-    def __init__(self, most: int, *, timeout_s: float) -> None:
-        self._most = most
-        self._timeout_s = timeout_s
-        self._size = float(min(most, FIRST_WINDOW))
-        self._eager = True
-        self._failing = 0.0
-        self._latency: float | None = None
-        self._shortest = math.inf
-        self._halved_at = -math.inf
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._last_success: float | None = None
+        self._failing_since: float | None = None
+        self._jitter = random.Random()  # spreads retries; touches no data
+        self.answered = -math.inf
+        """When the latest request was sent that was answered, monotonic seconds."""
 
-    @property
-    def size(self) -> int:
-        """Requests that may be under way, 1 or more."""
-        return int(self._size)
+    def note_success(self, sent: float) -> None:
+        """The endpoint has just answered a request sent at ``sent``, monotonic seconds."""
+        self._last_success, self._failing_since = time.monotonic(), None
+        self.answered = max(self.answered, sent)
 
-    @property
-    def latency_s(self) -> float:
-        """Seconds an answer has lately taken; 0 before the first."""
-        return self._latency or 0.0
+    def note_trouble(self, trouble: Trouble) -> None:
+        """A request has just failed; a limit says that the endpoint is well."""
+        if self._failing_since is None and not trouble.limited:
+            self._failing_since = time.monotonic()
 
-    @property
-    def calm(self) -> bool:
-        """Whether few enough requests fail that a failed one may be set aside while others are sent."""
-        return self._failing < CALM_SHARE
+    def probe_s(self, latency_s: float) -> float:
+        """Seconds between two looks whether the endpoint answers, whose answers take ``latency_s``."""
+        return min(max(PROBE_S, 2 * latency_s), self._endpoint.give_up_s / MOST_TRIES)
 
-    def note_answer(self, sent: float, now: float) -> None:
-        """An answer came at ``now`` to a request sent at ``sent``, monotonic seconds."""
-        took = now - sent
-        self._shortest = min(self._shortest, took)
-        self._latency = took if self._latency is None else self._latency + (took - self._latency) / 16
-        self._failing *= 1 - _MEMORY
-        queued = self._latency > self._timeout_s / 3 and self._latency > 2 * self._shortest
-        if not queued and sent >= self._halved_at:
-            step = float(GROWTH) if self._eager else max(1.0, self._most / 16) / self._size
-            self._size = min(float(self._most), self._size + step)
+    def in_doubt(self, probe_s: float) -> bool:
+        """Whether requests have failed for ``probe_s`` with nothing answered since."""
+        return self._failing_since is not None and time.monotonic() - self._failing_since >= probe_s
 
-    def note_trouble(self, sent: float, now: float, *, timed_out: bool) -> None:
-        """A request sent at ``sent`` failed at ``now``."""
-        self._failing += (1 - self._failing) * _MEMORY
-        if (timed_out or not self.calm) and sent >= self._halved_at:
-            self._halved_at = now  # what was sent before belongs to the same round trip
-            self._eager = False
-            self._size = max(1.0, self._size / 2)
+    def is_hopeless(self, trouble: Trouble) -> bool:
+        """Whether a request has failed often enough, by itself, to be given up."""
+        failing_s = time.monotonic() - trouble.first
+        return trouble.failures >= MOST_TRIES or (trouble.failures > 1 and failing_s >= self._endpoint.give_up_s)
 
+    def wait_seconds(self, trouble: Trouble, tries: int) -> float:
+        """Seconds to wait before a request is tried again.
 
-class RateLimit:
-    """Spreads requests and tokens evenly over time: a token bucket without bursts.
+        Args:
+            trouble: its last one.
+            tries: how often it has been sent.
 
-    Each request moves the time from which the next may be sent by its share of a minute (the generic cell rate
-    algorithm, ITU-T I.371), so no minute sees more than the limit and one request.
+        Raises:
+            EndpointUnreachable: the endpoint has not answered anything for too long.
+        """
+        now = time.monotonic()
+        silent = now - (trouble.first if self._last_success is None else max(self._last_success, trouble.first))
+        limit = self._endpoint.give_up_s
+        if trouble.refused and self._last_success is None:
+            limit = min(limit, REFUSED_AT_START_S)
+        if trouble.after is not None:
+            wait = trouble.after + self._jitter.uniform(0, 0.05)
+        else:  # the last try comes when the patience ends, not after
+            longest = min(LONGEST_BACKOFF_S, limit / MOST_TRIES)  # short patience takes as many tries
+            backoff = min(longest, FIRST_BACKOFF_S * 2 ** (tries - 1)) * self._jitter.uniform(0.5, 1.0)
+            wait = min(backoff, max(0.05, limit - silent))
+        if silent >= limit or (trouble.after is not None and silent + wait > limit):
+            raise self._unreachable(trouble, silent)
+        return wait
 
-    Args:
-        requests_per_minute: None sets no limit.
-        tokens_per_minute: of prompts and completions; None sets no limit.
-    """
-
-    def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        self._request_s = 60 / requests_per_minute if requests_per_minute else 0.0
-        self._token_s = 60 / tokens_per_minute if tokens_per_minute else 0.0
-        self._requests_at = self._tokens_at = -math.inf
-        self._turn = asyncio.Lock()
-
-    async def wait(self, tokens: float) -> None:
-        """Return when a request of about so many tokens may be sent; first come, first served."""
-        if not (self._request_s or self._token_s):
-            return
-        async with self._turn:
-            while (ahead := max(self._requests_at, self._tokens_at) - time.monotonic()) > 0:
-                await asyncio.sleep(min(ahead, 0.2))  # a correction may shorten the wait
-            now = time.monotonic()
-            # a timer that comes late is made up for, at most by the slack
-            self._requests_at = max(self._requests_at, now - _SLACK_S) + self._request_s
-            self._tokens_at = max(self._tokens_at, now - _SLACK_S) + tokens * self._token_s
-
-    def correct(self, estimate: float, actual: float) -> None:
-        """Replace the estimate of a request by its real number of tokens."""
-        self._tokens_at += (actual - estimate) * self._token_s
+    def _unreachable(self, trouble: Trouble, silent: float) -> EndpointUnreachable:
+        asked = f", asks to wait {trouble.after:g} s" if trouble.after else ""
+        advice = (
+            "lower concurrency, or raise give_up_s" if trouble.limited else "is the server running, and base_url right?"
+        )
+        return EndpointUnreachable(
+            f"no usable answer from {self._endpoint.shown_url} for {silent:.0f} s ({trouble.reason}{asked}); "
+            f"{advice} (all answers so far are kept)"
+        )

@@ -49,11 +49,10 @@ class TransformersLLM:
         batch: requests answered at once, at most; halved when memory runs out.
         context: tokens of prompt and answer together, at most; an answer that would pass it ends there.
         api: the form of the prompts: ``completions`` for base models, ``chat`` for those with a chat template.
-        adapter: folder of a PEFT adapter that is merged into the model.
 
     Raises:
         MissingDependency: torch or transformers is not installed.
-        InputError: there is no such model or adapter.
+        InputError: there is no such model.
         ValueError: batch or context below 1.
     """
 
@@ -64,7 +63,6 @@ class TransformersLLM:
     batch: int = 16
     context: int = 2048
     api: Api = "completions"
-    adapter: str | Path | None = None
     _endpoint: Endpoint | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -88,14 +86,13 @@ class TransformersLLM:
     def __enter__(self) -> TransformersLLM:
         from cuvee.language_models import load_causal_model
 
-        files, adapter = self._files, None if self.adapter is None else Path(self.adapter).expanduser()
-        loaded = load_causal_model(files, device=self.device, dtype=self.dtype, adapter=adapter)
+        files = self._files
+        loaded = load_causal_model(files, device=self.device, dtype=self.dtype)
         if self.api == "chat" and not loaded.tokenizer.chat_template:
             raise ConfigError(f"{files.shown}: has no chat template; set api: completions, or choose an instruct model")
         known_by = hash_path(files.path) if loaded.commit is None else f"{files.place}@{loaded.commit}"
-        parts = [known_by, loaded.dtype, *([] if adapter is None else [hash_path(adapter)])]
         self._loaded = loaded
-        url = PREFIX + ":".join(parts)
+        url = f"{PREFIX}{known_by}:{loaded.dtype}"
         self._endpoint = Endpoint(base_url=url, model=files.name, api=self.api, concurrency=self.batch)
         return self
 
@@ -104,16 +101,7 @@ class TransformersLLM:
         self._loaded.unload()
 
     def open_client(self, endpoint: Endpoint, ledger: Ledger) -> AbstractContextManager[BatchClient]:
-        """What asks the model.
-
-        Args:
-            endpoint: this model's own.
-            ledger: what was asked before, and where new answers go.
-
-        Raises:
-            GenerationError: the model is not loaded.
-            ValueError: the endpoint is another one.
-        """
+        """What asks the model: ``endpoint`` is its own, ``ledger`` has what was asked before, and takes new answers."""
         if self.endpoint.identity != endpoint.identity:
             raise ValueError(f"endpoint {endpoint.identity!r}; must be this model's own, {self.endpoint.identity!r}")
         return BatchClient(self._loaded, endpoint, ledger, self.batch, self.context)
@@ -187,7 +175,7 @@ class BatchClient:
 
     def _tokenize(self, request: Request) -> tuple[int, ...]:
         if request.schema is not None:
-            self._note("structured output: the prompt alone asks for JSON")
+            self.notes.add("structured output: the prompt alone asks for JSON")
         if request.prompt is None:
             return self.loaded.chat_tokens(request.messages, "set api: completions, or choose an instruct model")
         return tuple(self.loaded.tokenizer(request.prompt)["input_ids"])
@@ -198,7 +186,7 @@ class BatchClient:
         written = self.loaded.write([prompt for _, prompt in asked], streams, sampling)
         if len(written) < len(asked):
             self.batch = len(written)
-            self._note(f"out of memory on {self.loaded.model.device}: batch lowered to {self.batch}")
+            self.notes.add(f"out of memory on {self.loaded.model.device}: batch lowered to {self.batch}")
         answers = {}
         for (request, prompt), w in zip(asked, written, strict=False):
             answers[request] = Answer(
@@ -209,9 +197,6 @@ class BatchClient:
         self.ledger.flush()
         return answers
 
-    def _note(self, sentence: str) -> None:
-        self.notes.add(sentence)
-
     def __enter__(self) -> BatchClient:
         self._before = self.ledger.counts(self.endpoint.known_as).replayed
         self.ledger.begin_session(self._session)
@@ -221,6 +206,5 @@ class BatchClient:
         self.ledger.record_session(self._session)
 
     def _session(self) -> Session:
-        endpoint, model = self.endpoint.known_as
         replayed = self.ledger.counts(self.endpoint.known_as).replayed - self._before
-        return Session(endpoint=endpoint, model=model, replayed=replayed, notes=tuple(sorted(self.notes)))
+        return Session(*self.endpoint.known_as, replayed=replayed, notes=tuple(sorted(self.notes)))

@@ -16,7 +16,7 @@ from cuvee.records.advice import (
     TwoLines,
 )
 from cuvee.records.failures import FailedTrials, count_failed
-from cuvee.records.generation import Level, Rejected, Sampling, Usage
+from cuvee.records.generation import Budget, Level, Prices, Rejected, Sampling, Usage
 from cuvee.records.measurement import Estimate, Measurement, Vectors
 from cuvee.records.parts import (
     Added,
@@ -46,6 +46,7 @@ from cuvee.records.trials import (
 __all__ = [
     "Added",
     "Advice",
+    "Budget",
     "Cell",
     "CellSummary",
     "Comparison",
@@ -66,6 +67,7 @@ __all__ = [
     "MetricNote",
     "Optimism",
     "PartCounts",
+    "Prices",
     "Profile",
     "Regime",
     "Rejected",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -63,14 +64,56 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What an endpoint charges for a million tokens."""
+
+    prompt_per_million: float
+    completion_per_million: float
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_per_million", "completion_per_million"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} {value!r}; must be 0 or more")
+
+    def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """In ``currency``."""
+        return (prompt_tokens * self.prompt_per_million + completion_tokens * self.completion_per_million) / 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The most that may be spent on one ledger, in all runs that use it together; None sets no bound.
+
+    ``tokens`` are those of prompts and completions together, ``cost`` is in the currency of the prices.
+    """
+
+    requests: int | None = None
+    tokens: int | None = None
+    cost: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "tokens", "cost"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} {value!r}; must be 0 or more, or None for no bound")
+
+    def __str__(self) -> str:
+        named = (("requests", self.requests), ("tokens", self.tokens), ("cost", self.cost))
+        return ", ".join(f"{name} {value:,.12g}" for name, value in named if value is not None) or "no bound"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """What generating took in a run folder, over all its runs and folds, and what was noticed on the way.
 
     ``requests`` were sent and answered, ``replayed`` answers taken from the ledger instead. ``retries`` counts how
     often a request was sent again after trouble, ``unanswered`` requests that were cut off before the answer came.
-    ``cost`` is None where prices are not known. ``failed`` counts requests that failed for good, ``rejected`` answers
-    that became no row, each once however many levels share it, by their reason. ``unverified`` names parameters that
-    the endpoint may have ignored, ``notes`` say what was found out about it.
+    ``cost`` is None where prices are not known. ``by_model`` counts the answers by who gave them, ``by_ending`` by how
+    they ended (``length``: at the limit of tokens). ``failed`` counts requests that failed for good, ``rejected``
+    answers that became no row, each once however many levels share it, by their reason. ``notes`` say what
+    was found out about the endpoint.
     """
 
     requests: int = 0
@@ -81,15 +124,18 @@ class Generation:
     currency: str = ""
     retries: int = 0
     unanswered: int = 0
+    by_model: Mapping[str, int] = field(default_factory=dict)
+    by_ending: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
-    unverified: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def list_rows(self) -> list[tuple[str, str]]:
         """The account as rows of a table; what did not occur is left out."""
         rows = [
             ("requests answered", f"{self.requests:,}"),
+            ("answers by model", _list_counts(self.by_model) if self.by_model else ""),
+            ("answers by how they ended", _list_counts(self.by_ending) if self.by_ending else ""),
             ("answers replayed from the ledger", f"{self.replayed:,}"),
             ("tokens in", f"{self.prompt_tokens:,}"),
             ("tokens out", f"{self.completion_tokens:,}"),
@@ -98,7 +144,6 @@ class Generation:
             ("requests cut off unanswered", f"{self.unanswered:,}" if self.unanswered else ""),
             ("requests failed for good", _list_counts(self.failed)),
             ("answers rejected", _list_counts(self.rejected)),
-            ("parameters the endpoint may have ignored", ", ".join(self.unverified)),
         ]
         return [row for row in rows if row[1]] + [("note", note) for note in self.notes]
 

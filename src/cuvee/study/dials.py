@@ -60,7 +60,7 @@ SPEED = {
 """Settings that answers do not depend on."""
 DRAWING = {"temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated"}
 """Settings of how rows are drawn."""
-_SAID_OTHERWISE = {"base_url", "gguf", "adapter"}
+_SAID_OTHERWISE = {"base_url", "gguf"}
 """Settings that an identity stands for."""
 
 
@@ -94,7 +94,7 @@ def identify_generator(study: Study, leave_out: frozenset[str] = frozenset()) ->
         known_by = [_settled_endpoint(study, generator).identity]
     else:
         own = hash_model(folder, generator.model)
-        known_by = [own or "", "" if generator.adapter is None else hash_model(folder, generator.adapter)]
+        known_by = [own or "", ""]  # the second was an adapter's, in keys of pools
         hidden = hidden | ({"model"} if own else set())
     return hash_value([[*known_by, generator.model_dump(mode="json", exclude=hidden)]])
 
@@ -139,7 +139,7 @@ def open_model(part: LanguageModel, task: Task, *, where: str = "generator.") ->
             )
             yield OpenedLLM(endpoint=stack.enter_context(llm).endpoint)
         elif isinstance(part, TransformersGenerator):
-            given = part.model_dump(include={"device", "dtype", "batch", "context", "api", "adapter"})
+            given = part.model_dump(include={"device", "dtype", "batch", "context", "api"})
             opened = stack.enter_context(TransformersLLM(part.model, **given))
             yield OpenedLLM(endpoint=opened.endpoint, open_client=opened.open_client)
         else:

@@ -33,8 +33,7 @@ from cuvee.generate import (
     write_quarantine,
 )
 from cuvee.generate.dials import PARTS, chosen_slots
-from cuvee.generate.ledger import Session
-from cuvee.generate.spending import Meter, list_notes
+from cuvee.generate.ledger import Meter, Session, new_notes
 from cuvee.generate.targets import Score
 from cuvee.measure import Subject, choose_metrics, draw_rows
 from cuvee.records import Level
@@ -326,13 +325,8 @@ def note_failed(study: Study, pools: Iterable[StoredPool]) -> None:
 
 def note_findings(listener: Listener, before: Iterable[Session], now: Iterable[Session]) -> None:
     """Say what was found out about the endpoint, once a run folder."""
-    told, found = (
-        dict.fromkeys(note for session in sessions for note in list_notes(session.notes, session.unverified))
-        for sessions in (before, now)
-    )
-    for note in found:
-        if note not in told:
-            listener.noted(note)
+    for note in new_notes(before, now):
+        listener.noted(note)
 
 
 def store_pool(pool: Pool, key: str, ledger: Ledger) -> StoredPool:

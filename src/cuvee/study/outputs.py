@@ -22,8 +22,8 @@ from cuvee.config.reading import config_to_yaml
 from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, MissingDependency
-from cuvee.generate.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.generate.pools import count_rejected
+from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text

@@ -25,13 +25,13 @@ from cuvee.corpus import Corpus, label_strata
 from cuvee.encoders import HashingEncoder, build_encoder
 from cuvee.errors import CuveeError
 from cuvee.execute import Stages
-from cuvee.execute.processes import usable_cores
 from cuvee.generate import Dial, Ledger
 from cuvee.generate.asking import ITEMS_A_REQUEST
 from cuvee.generate.calls import Failure, Request
 from cuvee.generate.dials import Slot
 from cuvee.generate.prompts import PromptWriter
 from cuvee.hub import without_hub
+from cuvee.inputs import usable_cores
 from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.records import Level, TrialFailure, Usage
 from cuvee.store import RunFolder

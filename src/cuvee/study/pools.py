@@ -24,7 +24,7 @@ from cuvee.config.sections import ExecuteConfig
 from cuvee.corpus import Corpus, label_strata, load_corpus
 from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
-from cuvee.execute import ExecutorPool, Progress, open_executor
+from cuvee.execute import Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.measure import measure_corpus
 from cuvee.mix import (
@@ -329,4 +329,4 @@ def open_workers(settings: ExecuteConfig, texts: int) -> Iterator[WorkerPool | N
         return
     terms = replace(settings.terms(), timeout_s=None)  # which is that of a trial
     with open_executor(settings.kind, terms, address=settings.cluster()) as executor:
-        yield ExecutorPool(executor)
+        yield executor

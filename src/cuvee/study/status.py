@@ -20,9 +20,8 @@ from cuvee.config.reading import read_config
 from cuvee.config.schema import StudyConfig
 from cuvee.errors import ConfigError, RunFolderError
 from cuvee.execute import Listener, Silent
-from cuvee.generate import Ledger, LedgerSummary, Prices, summarise
+from cuvee.generate import Ledger, Prices, summarise
 from cuvee.generate.pools import count_rejected, read_quarantine
-from cuvee.generate.spending import tell_spending
 from cuvee.records import FailedTrials, count_failed
 from cuvee.records.generation import Generation, Quarantined
 from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures
@@ -240,8 +239,10 @@ def find_prices(config: StudyConfig) -> Prices | None:
     return None if prices is None else Prices(**prices.model_dump())
 
 
-def summarise_folder(path: Path, prices: Prices | None = None) -> LedgerSummary | None:
-    """Count what a run folder holds of all its runs, in all its folds; None where no LLM was asked.
+def account_folder(path: Path, prices: Prices | None = None) -> Generation | None:
+    """What generating took in a run folder, in all its runs and folds; None where no LLM was asked.
+
+    It is the one account that report, status and the command line show.
 
     Args:
         path: the folder.
@@ -277,29 +278,3 @@ def _read_prices(path: Path) -> Prices | None:
         return find_prices(read_config(path / "study.yaml"))
     except ConfigError:  # not there, or damaged, which other commands tell: the counts hold without prices
         return None
-
-
-def account_folder(path: Path) -> Generation | None:
-    """What generating took in a run folder: the one account that report, status and the command line show.
-
-    Raises:
-        RunFolderError: as :func:`summarise_folder`.
-    """
-    found = summarise_folder(path)
-    if found is None:
-        return None
-    prices = _read_prices(path)
-    return Generation(
-        requests=found.requests,
-        replayed=found.replayed,
-        prompt_tokens=found.prompt_tokens,
-        completion_tokens=found.completion_tokens,
-        cost=found.cost,
-        currency="" if prices is None else prices.currency,
-        retries=found.retries,
-        unanswered=found.unanswered,
-        failed=found.by_failure,
-        rejected=found.rejected,
-        unverified=found.unverified,
-        notes=(*found.notes, *(tell_spending(found.by_endpoint) if len(found.by_endpoint) > 1 else ())),
-    )
