@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from cuvee.generate.calls import Answer, Sampling
 from cuvee.generate.dials import Slot
 from cuvee.generate.parsing import WRITINGS, Demands, find_pair, pair_schema, parse_answer
-from cuvee.generate.prompts import PromptWriter, Wordings
+from cuvee.generate.prompts import PromptWriter
 
 QUESTION, INSTRUCTION, STORY = (WRITINGS[kind] for kind in ("question", "instruction", "story"))
 
@@ -196,7 +196,7 @@ def reason_for(train, raw, api, **settings):
     writer = PromptWriter(train, describe="news headlines", api=api, sampling=Sampling(), seed=3)
     slot = Slot(key="alpha/0/0", label="alpha", block=0, number=0, order=0, **settings)
     question = writer.ask(slot, 0, ["cup"])
-    wording = Wordings(writer).runs(slot, question)
+    wording = writer.wording_runs(slot, question)
     demands = Demands(shown=question.shown, wording=wording)
     return parse_answer(Answer(text=raw, finish_reason="stop"), demands, label="alpha").reason
 

@@ -24,7 +24,7 @@ from cuvee.generate.parsing import (
     Parsed,
     parse_answer,
 )
-from cuvee.generate.prompts import PromptWriter, Question, Wordings
+from cuvee.generate.prompts import PromptWriter, Question
 
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
 """``nearest(queries, candidates)``: for each query the index of the nearest candidate."""
@@ -77,7 +77,7 @@ class AcceptanceFilter:
     def __init__(
         self, *, train: Corpus, writer: PromptWriter, rules: AcceptanceRules, least_words: int | None = None
     ) -> None:
-        self.writer, self.rules, self.wordings = writer, rules, Wordings(writer)
+        self.writer, self.rules = writer, rules
         self._training = {normalise_text(text) for text in train.texts}
         self._ids = set(train.ids)
         self._taken: set[str] = set()
@@ -124,7 +124,7 @@ class AcceptanceFilter:
         writing = self.writer.writing
         demands = Demands(
             shown=question.shown, shown_targets=question.shown_targets, avoided=question.avoided,
-            wording=self.wordings.runs(slot, question), least_words=self._least_words,
+            wording=self.writer.wording_runs(slot, question), least_words=self._least_words,
             keep_truncated=self.rules.keep_truncated,
         )  # fmt: skip
         label = slot.label if writing.kind == "label" else writing.text

@@ -242,7 +242,7 @@ class PoolMaker:
                     "model": endpoint.model,
                     "seed": request.seed,
                     "replicate": request.replicate,
-                    "prompt_hash": self._judge.wordings.hash(row.slot, row.question),
+                    "prompt_hash": self._judge.writer.hash_wording(row.slot, row.question),
                     "attempts": row.number + 1,
                     "draft_key": None if draft is None else request_key(endpoint, draft),
                     "draft_model": None if draft is None else draft.model or endpoint.model,

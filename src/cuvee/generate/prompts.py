@@ -46,6 +46,8 @@ LEAST_ROOM, MOST_ROOM = 128, 1024
 _CHARACTERS_A_TOKEN = 2
 
 Step = Literal["row", "paraphrase", "draft", "refinement"]
+_SENTENCE = re.compile(r"(?<=[.:;?!])\s")
+_PLACEHOLDER = re.compile(r"\[(?:slot|topic|word|text|source|(?:example|target|context|name|value) \d+)\]|\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,8 @@ class PromptWriter:
         self._prompts = prompts if prompts is not None else load_prompts()
         self._schema = pair_schema(self.writing) if self.writing.pair else None
         self._room = _find_room(train) if self.writing.pair else 0
+        self._wordings: dict[tuple[Slot, Step, bool], Request] = {}
+        self._runs: dict[tuple[str, Request], tuple[str, ...]] = {}
 
     def ask(
         self, slot: Slot, attempt: int, avoided: Sequence[str] = (), *, step: Step = "row", source: str = "",
@@ -139,7 +143,45 @@ class PromptWriter:
             avoided=tuple(avoided),
         )
 
-    def blank(self) -> PromptWriter:
+    def hash_wording(self, slot: Slot, question: Question) -> str:
+        """SHA-256 of the wording of a question that was asked for a slot."""
+        request = self._wording(slot, question)
+        parts = [request.prompt, request.messages]
+        return hash_value(parts if request.schema is None else [*parts, request.schema])
+
+    def wording_runs(self, slot: Slot, question: Question) -> tuple[str, ...]:
+        """Stretches and sentences of the wording between what is given, normalised, of ``ECHO_WORDS`` words or more."""
+        request = self._wording(slot, question)
+        known = (slot.label, request)
+        if known not in self._runs:
+            texts = [request.prompt or "", *(content for _, content in request.messages)]
+            named = (text.replace("[label]", readable(slot.label)) for text in texts)
+            runs = [run for text in named for run in _PLACEHOLDER.split(text)]
+            sentences = [sentence for run in runs for sentence in _SENTENCE.split(run)]
+            normal = (normalise_text(part) for part in (*runs, *sentences))
+            self._runs[known] = tuple(dict.fromkeys(run for run in normal if len(run.split()) >= ECHO_WORDS))
+        return self._runs[known]
+
+    def _wording(self, slot: Slot, question: Question) -> Request:
+        blank = Slot(
+            key="[slot]",
+            label=next(iter(self._blank.strata)),
+            block=0,
+            topic=None if slot.topic is None else "[topic]",
+            attributes=tuple((f"[name {i}]", f"[value {i}]") for i in range(len(slot.attributes))),
+            draft=slot.draft,
+            number=0,
+            order=0,
+        )
+        known = (blank, question.step, bool(question.avoided))
+        if known not in self._wordings:
+            avoided, seed_ids = ("[word]",) if question.avoided else (), [str(i) for i in range(EXAMPLES_SHOWN)]
+            asked = self._blank.ask(blank, 0, avoided, step=question.step, source="[text]", seed_ids=seed_ids)
+            self._wordings[known] = asked.request
+        return self._wordings[known]
+
+    @cached_property
+    def _blank(self) -> PromptWriter:
         """A writer of the same wording that has a placeholder for all that is given."""
         kind, places = self.writing.kind, range(EXAMPLES_SHOWN)
         rows = [{"id": str(i), "text": f"[example {i}]", "target": "[label]"} for i in places]
@@ -214,61 +256,6 @@ def _find_room(train: Corpus) -> int:
     """Tokens that pairs are given: enough for the longest pair of the training rows and what stands around it."""
     longest = max((len(t) + len(y) for t, y in zip(train.texts, train.targets, strict=True)), default=0)
     return min(MOST_ROOM, max(LEAST_ROOM, longest // _CHARACTERS_A_TOKEN + 32))
-
-
-# --- the wording of prompts apart from what is given: its hash, and what an answer may not repeat ---
-_SENTENCE = re.compile(r"(?<=[.:;?!])\s")
-_PLACEHOLDER = re.compile(r"\[(?:slot|topic|word|text|source|(?:example|target|context|name|value) \d+)\]|\n")
-
-
-class Wordings:
-    """What a writer says, with placeholders for label, topic and examples.
-
-    Args:
-        writer: of the prompts.
-    """
-
-    def __init__(self, writer: PromptWriter) -> None:
-        self._writer = writer.blank()
-        self._requests: dict[tuple[Slot, Step, bool], Request] = {}
-        self._runs: dict[tuple[str, Request], tuple[str, ...]] = {}
-
-    def hash(self, slot: Slot, question: Question) -> str:
-        """SHA-256 of the wording of a question that was asked for a slot."""
-        request = self._request(slot, question)
-        parts = [request.prompt, request.messages]
-        return hash_value(parts if request.schema is None else [*parts, request.schema])
-
-    def runs(self, slot: Slot, question: Question) -> tuple[str, ...]:
-        """Stretches and sentences of the wording between what is given, normalised, of ``ECHO_WORDS`` words or more."""
-        request = self._request(slot, question)
-        known = (slot.label, request)
-        if known not in self._runs:
-            texts = [request.prompt or "", *(content for _, content in request.messages)]
-            named = (text.replace("[label]", readable(slot.label)) for text in texts)
-            runs = [run for text in named for run in _PLACEHOLDER.split(text)]
-            sentences = [sentence for run in runs for sentence in _SENTENCE.split(run)]
-            normal = (normalise_text(part) for part in (*runs, *sentences))
-            self._runs[known] = tuple(dict.fromkeys(run for run in normal if len(run.split()) >= ECHO_WORDS))
-        return self._runs[known]
-
-    def _request(self, slot: Slot, question: Question) -> Request:
-        blank = Slot(
-            key="[slot]",
-            label=next(iter(self._writer.strata)),
-            block=0,
-            topic=None if slot.topic is None else "[topic]",
-            attributes=tuple((f"[name {i}]", f"[value {i}]") for i in range(len(slot.attributes))),
-            draft=slot.draft,
-            number=0,
-            order=0,
-        )
-        known = (blank, question.step, bool(question.avoided))
-        if known not in self._requests:
-            avoided, seed_ids = ("[word]",) if question.avoided else (), [str(i) for i in range(EXAMPLES_SHOWN)]
-            asked = self._writer.ask(blank, 0, avoided, step=question.step, source="[text]", seed_ids=seed_ids)
-            self._requests[known] = asked.request
-        return self._requests[known]
 
 
 Value: TypeAlias = str | int | Sequence[str] | Sequence[tuple[str, str]] | Sequence[Mapping[str, str]] | None
