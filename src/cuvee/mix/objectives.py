@@ -14,7 +14,7 @@ from cuvee.corpus import Corpus, label_strata, split_tokens
 from cuvee.errors import InputError
 from cuvee.mix.shares import apportion_rows
 from cuvee.records import Vectors
-from cuvee.similarity import log_det, single_blas_thread, spectrum, vendi_score
+from cuvee.similarity import log_det, median_distance, single_blas_thread, spectrum, vendi_score
 
 Codes: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -85,28 +85,23 @@ class DCScore:
     def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
         """Exactly what the score loses without a row, and gains with another."""
         sums = self._sums(chosen, chosen)
-        inside = np.empty(len(chosen))
+        inside, outside = np.empty(len(chosen)), np.empty(len(others))
         for start in range(0, len(chosen), _TILE):
-            part = self.similarities(chosen[start : start + _TILE], chosen)
+            part = self._similarities(chosen[start : start + _TILE], chosen)
             rest = np.maximum(sums - part, 1e-12)  # of another row's sum without this one
             lost = part / (sums * rest)
             own = np.arange(len(part))
             lost[own, start + own] = 0.0  # its own term goes as a whole
             inside[start : start + len(part)] = 1.0 / sums[start : start + len(part)] - lost.sum(axis=1)
-        return inside, self.gains(self_sums=sums, chosen=chosen, others=others)
-
-    def gains(self, *, self_sums: Floats, chosen: Vectors, others: Vectors) -> Floats:
-        """What each other row would add, given the chosen rows' sums."""
-        out = np.empty(len(others))
-        sums = self_sums.astype(np.float32)
+        small = sums.astype(np.float32)
         for start in range(0, len(others), _TILE):
-            part = self.similarities(others[start : start + _TILE], chosen)
+            part = self._similarities(others[start : start + _TILE], chosen)
             total = part.sum(axis=1, dtype=np.float64)
-            part /= part * sums + sums * sums  # k / (r (r + k))
-            out[start : start + len(part)] = 1.0 / (1.0 + total) - part.sum(axis=1, dtype=np.float64)
-        return out
+            part /= part * small + small * small  # k / (r (r + k))
+            outside[start : start + len(part)] = 1.0 / (1.0 + total) - part.sum(axis=1, dtype=np.float64)
+        return inside, outside
 
-    def similarities(self, rows: Vectors, columns: Vectors) -> Vectors:
+    def _similarities(self, rows: Vectors, columns: Vectors) -> Vectors:
         """``exp((cos - 1) / tau)``, shape (rows, columns)."""
         tile = rows @ columns.T
         tile -= 1.0
@@ -115,7 +110,7 @@ class DCScore:
 
     def _sums(self, rows: Vectors, columns: Vectors) -> Floats:
         parts = [
-            self.similarities(rows[start : start + _TILE], columns).sum(axis=1, dtype=np.float64)
+            self._similarities(rows[start : start + _TILE], columns).sum(axis=1, dtype=np.float64)
             for start in range(0, len(rows), _TILE)
         ]
         sums: Floats = np.concatenate(parts)
@@ -146,6 +141,42 @@ class LogDet:
         basis, scale = vectors.astype(np.float32), (1.0 / values).astype(np.float32)
         leverage = np.minimum(_quadratic(chosen, basis, scale) / self.s, 1.0 - 1e-7)
         return -np.log1p(-leverage), np.log1p(_quadratic(others, basis, scale) / self.s)
+
+
+class Shift:
+    """Squared MMD (Gretton et al. 2012) to real rows, RBF kernel ``exp(-|x - y|^2 / (2 sigma^2))``, all pairs counted.
+
+    Args:
+        real: the real unit rows, shape (m, d).
+        seed: of the rows whose median distance is sigma.
+    """
+
+    def __init__(self, real: Vectors, *, seed: int = 0) -> None:
+        self._real, self._bandwidth = real, median_distance(real, seed=seed)
+        self._real_mean = float(self.closeness(real).mean())
+
+    def closeness(self, rows: Vectors) -> Floats:
+        """Mean kernel of each row to the real rows, shape (n,)."""
+        return self._mean_kernel(rows, self._real)
+
+    def kernel(self, rows: Vectors, columns: Vectors) -> Floats:
+        """The kernel of each row with each column, shape (rows, columns)."""
+        cosines = np.minimum((rows @ columns.T).astype(np.float64), 1.0)
+        return np.asarray(np.exp((cosines - 1.0) / self._bandwidth**2))
+
+    def value(self, chosen: Vectors) -> float:
+        """Of the chosen rows; it cannot be negative."""
+        own = self._mean_kernel(chosen, chosen).mean()
+        return float(own - 2.0 * self.closeness(chosen).mean() + self._real_mean)
+
+    def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
+        """Half the derivative of k MMD^2 along the weight of a row."""
+        inside, outside = (self._mean_kernel(rows, chosen) - self.closeness(rows) for rows in (chosen, others))
+        return inside, outside
+
+    def _mean_kernel(self, rows: Vectors, columns: Vectors) -> Floats:
+        parts = [self.kernel(rows[i : i + _TILE], columns).mean(axis=1) for i in range(0, len(rows), _TILE)]
+        return np.concatenate(parts)
 
 
 def _quadratic(rows: Vectors, basis: Vectors, scale: Vectors) -> Floats:

@@ -6,62 +6,39 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cuvee.mix.objectives import Codes, DCScore, Floats, LogDet, Objective, Strata
+from cuvee.mix.objectives import Codes, Floats, LogDet, Objective, Shift, Strata
 from cuvee.records import Vectors
-from cuvee.similarity import median_distance, single_blas_thread
+from cuvee.similarity import single_blas_thread
 
-CANDIDATES = 1024
-"""Rows looked at for each pick of the greedy choice by DCScore: with k picks of n rows, one of the best n / k is
-among them with probability 1 - exp(-CANDIDATES / k) (stochastic greedy, arXiv 1409.7938)."""
 _OUTSIDE = 4096  # rows outside the selection that one round of swaps looks at
 _ROUNDS = 60
-_SWAPS = 400  # after herding
 _MOVES = 12  # of the centres of compact rows
 _PATIENCE = 4  # rounds in a row without a gain worth having
 _WORTH = 2e-4  # of the value
 _CHUNK = 16_384
-_REAL_CHUNK = 1024
 _STARTS = 128  # places where a dense region is looked for
-_LOOK = 32  # rows of a stratum that may leave, and that may enter, in one look
 
 
 # --- beginnings: all take the strata's quotas exactly ---------------------------------------------
-class Quotas:
-    """Which rows may still be taken, while a selection grows row by row."""
-
-    def __init__(self, strata: Strata) -> None:
-        self._codes = strata.codes
-        self._left = strata.quotas.copy()
-        self.rows = strata.rows
-        self.open = self._left[strata.codes] > 0
-
-    def take(self, row: int) -> Codes:
-        """Take an open row; the rows that are open no longer."""
-        stratum = int(self._codes[row])
-        self._left[stratum] -= 1
-        closed = np.array([row]) if self._left[stratum] else np.flatnonzero(self._codes == stratum)
-        self.open[closed] = False
-        return closed
-
-
 def grow(strata: Strata, scores: Floats, update: Callable[[int], None]) -> Codes:
-    """Take the open row of the largest score, ``update`` the scores, and again, until the quotas are full.
+    """Take the row of the largest score in a stratum that is not full, ``update`` the scores, and so on.
 
     Args:
         strata: whose quotas are taken.
         scores: of each row, shape (n,), changed in place by ``update`` (closed rows hold -inf, and stay there).
         update: called with the row that was taken.
     """
-    quotas = Quotas(strata)
-    scores[~quotas.open] = -np.inf
-    taken = np.empty(quotas.rows, dtype=np.int64)
-    for number in range(quotas.rows):
+    left = strata.quotas.copy()
+    scores[left[strata.codes] == 0] = -np.inf
+    taken = np.empty(strata.rows, dtype=np.int64)
+    for number in range(strata.rows):
         row = int(scores.argmax())  # the first of equals
         taken[number] = row
-        scores[quotas.take(row)] = -np.inf
-        if number + 1 < quotas.rows:
+        stratum = strata.codes[row]
+        left[stratum] -= 1
+        scores[row if left[stratum] else strata.codes == stratum] = -np.inf
+        if number + 1 < strata.rows:
             update(row)
     return taken
 
@@ -86,39 +63,6 @@ def greedy_log_det(unit: Vectors, strata: Strata, *, s: float = 1.0) -> Codes:
         np.subtract(forms, along.astype(np.float64) ** 2 / scale, out=forms)
 
     return grow(strata, forms, update)
-
-
-@single_blas_thread()
-def greedy_dcscore(unit: Vectors, strata: Strata, *, tau: float, rng: np.random.Generator | None = None) -> Codes:
-    """Rows that greedily make DCScore largest.
-
-    Args:
-        unit: rows, shape (n, d).
-        strata: whose quotas are taken.
-        tau: of the score.
-        rng: draws ``CANDIDATES`` of the open rows for each pick; None looks at all of them, which is plain greedy.
-    """
-    objective, quotas = DCScore(tau=tau), Quotas(strata)
-    taken = np.empty(quotas.rows, dtype=np.int64)
-    sums = np.empty(quotas.rows)
-    # every first row gives the same score: the one least like the pool leaves most room
-    mean = unit.mean(axis=0)
-    first = np.where(quotas.open, unit @ mean, np.inf).argmin()
-    for number in range(quotas.rows):
-        if number:
-            candidates = np.flatnonzero(quotas.open)
-            if rng is not None and len(candidates) > CANDIDATES:
-                candidates = np.sort(rng.choice(candidates, CANDIDATES, replace=False))
-            gains = objective.gains(self_sums=sums[:number], chosen=unit[taken[:number]], others=unit[candidates])
-            row = int(candidates[gains.argmax()])
-        else:
-            row = int(first)
-        near = objective.similarities(unit[row : row + 1], unit[taken[:number]])[0]
-        sums[:number] += near
-        sums[number] = 1.0 + near.sum(dtype=np.float64)
-        taken[number] = row
-        quotas.take(row)
-    return taken
 
 
 @single_blas_thread()
@@ -271,11 +215,8 @@ def _best_swaps(
 
 # --- levels ---------------------------------------------------------------------------------------
 def most_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
-    """Rows that make the objective large: greedy, then swaps."""
-    if isinstance(objective, DCScore):
-        rows = greedy_dcscore(unit, strata, tau=objective.tau, rng=rng)
-    else:
-        rows = greedy_log_det(unit, strata, s=objective.s if isinstance(objective, LogDet) else 1.0)
+    """Rows that make the objective large: greedy by log det, then swaps."""
+    rows = greedy_log_det(unit, strata, s=objective.s if isinstance(objective, LogDet) else 1.0)
     return improve_rows(unit, strata, rows, objective, sign=1, rng=rng)
 
 
@@ -296,19 +237,13 @@ class Path:
     def __init__(
         self, unit: Vectors, strata: Strata, objective: Objective, stations: Sequence[Codes], rng: np.random.Generator
     ) -> None:
-        self._unit = unit
-        self._objective = objective
-        self._stations = [np.sort(rows) for rows in stations]
-        self._exchanges = [
-            _exchange(strata, first, second, rng)
-            for first, second in zip(self._stations[:-1], self._stations[1:], strict=True)
-        ]
+        self._unit, self._objective, self._stations = unit, objective, [np.sort(rows) for rows in stations]
+        self._exchanges = [_exchange(strata, first, second, rng) for first, second in pairwise(self._stations)]
         self._values: dict[int, float] = {}
-
-    @property
-    def last(self) -> int:
+        self.last = sum(len(leave) for leave, _ in self._exchanges)
         """The number of the last step."""
-        return sum(len(leave) for leave, _ in self._exchanges)
+        self.ends = self._value(0), self._value(self.last)
+        """The objective at the first and the last step."""
 
     def rows(self, step: int) -> Codes:
         """The selection at a step, sorted."""
@@ -319,8 +254,7 @@ class Path:
             step -= len(leave)
         return self._stations[-1]
 
-    def value(self, step: int) -> float:
-        """The objective at a step."""
+    def _value(self, step: int) -> float:
         if step not in self._values:
             self._values[step] = self._objective.value(self._unit[self.rows(step)])
         return self._values[step]
@@ -330,8 +264,8 @@ class Path:
         low, high = 0, self.last
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.value(middle) < target else (low, middle)
-        return min((low, high), key=lambda step: abs(self.value(step) - target))
+            low, high = (middle, high) if self._value(middle) < target else (low, middle)
+        return min((low, high), key=lambda step: abs(self._value(step) - target))
 
 
 def make_path(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> Path:
@@ -340,8 +274,7 @@ def make_path(unit: Vectors, strata: Strata, objective: Objective, rng: np.rando
     high, high_value = most_diverse(unit, strata, objective, rng)
     middle = random_rows(strata, rng)
     between = low_value < objective.value(unit[middle]) < high_value
-    stations = [low, middle, high] if between else [low, high]
-    return Path(unit, strata, objective, stations, rng)
+    return Path(unit, strata, objective, [low, middle, high] if between else [low, high], rng)
 
 
 def _exchange(strata: Strata, first: Codes, second: Codes, rng: np.random.Generator) -> tuple[Codes, Codes]:
@@ -358,130 +291,22 @@ def _shuffled_by_stratum(strata: Strata, rows: Codes, rng: np.random.Generator) 
 
 
 # --- nearest to the real data ---------------------------------------------------------------------
-class ShiftObjective:
-    """Squared MMD (Gretton et al. 2012) of chosen rows to real ones, RBF kernel ``exp(-|x - y|^2 / (2 sigma^2))``.
-
-    Args:
-        unit: the pool's unit rows, shape (n, d).
-        real: the real unit rows, shape (m, d).
-        seed: of the rows whose median distance is sigma.
-    """
-
-    def __init__(self, unit: Vectors, real: Vectors, *, seed: int = 0) -> None:
-        self._unit = unit
-        self._real = real
-        self.bandwidth = median_distance(real, seed=seed)
-        self.closeness = self._mean_kernel(unit)
-        """Mean kernel of each pool row to the real rows, shape (n,)."""
-        self._real_mean = float(self._mean_kernel(real).mean())
-
-    def kernel(self, row: int) -> Floats:
-        """The kernel of one pool row with all, shape (n,)."""
-        return self._of_cosines(self._unit @ self._unit[row])
-
-    def kernels(self, rows: Codes, others: Codes) -> Floats:
-        """The kernel of pool rows with other pool rows, shape (rows, others)."""
-        return self._gram(self._unit[rows], self._unit[others])
-
-    def value(self, rows: Codes) -> float:
-        """Squared MMD of the chosen rows, all pairs counted (the V-statistic, which cannot be negative)."""
-        own = self._gram(self._unit[rows], self._unit[rows]).mean()
-        return float(own - 2.0 * self.closeness[rows].mean() + self._real_mean)
-
-    def _mean_kernel(self, rows: Vectors) -> Floats:
-        parts = [
-            self._gram(rows[i : i + _REAL_CHUNK], self._real).mean(axis=1) for i in range(0, len(rows), _REAL_CHUNK)
-        ]
-        return np.concatenate(parts)
-
-    def _gram(self, rows: Vectors, columns: Vectors) -> Floats:
-        return self._of_cosines(rows @ columns.T)
-
-    def _of_cosines(self, cosines: Vectors) -> Floats:
-        found: Floats = np.exp((np.minimum(cosines.astype(np.float64), 1.0) - 1.0) / self.bandwidth**2)
-        return found
-
-
 @single_blas_thread()
-def lowest_shift(unit: Vectors, real: Vectors, strata: Strata, *, seed: int) -> Codes:
+def lowest_shift(unit: Vectors, strata: Strata, objective: Shift, rng: np.random.Generator) -> Codes:
     """Rows, each of weight 1 / k, whose squared MMD to the real rows is as small as herding and swaps find.
 
     Herding (Welling 2009; Chen, Welling and Smola 2010, arXiv 1203.3472) takes the row that lowers the MMD most, over
-    and over; then the chosen row whose leaving and the row of its stratum whose entering lower it most are swapped
-    while that helps.
-
-    Args:
-        unit: the pool's unit rows.
-        real: real training rows as unit rows.
-        strata: whose quotas are taken.
-        seed: of the bandwidth's rows.
-
-    Returns:
-        The chosen rows, sorted.
+    and over.
     """
-    objective = ShiftObjective(unit, real, seed=seed)
+    closeness = objective.closeness(unit)
     drawn = np.zeros(len(unit))  # sum of kernels with the rows chosen so far
-    scores = objective.closeness.copy()
+    scores = closeness.copy()
     count = 0
 
     def update(row: int) -> None:
         nonlocal count
         count += 1
-        np.add(drawn, objective.kernel(row), out=drawn)
-        is_open = np.isfinite(scores)
-        scores[is_open] = objective.closeness[is_open] - drawn[is_open] / (count + 1)
+        np.add(drawn, objective.kernel(unit, unit[row : row + 1])[:, 0], out=drawn)
+        scores[np.isfinite(scores)] = (closeness - drawn / (count + 1))[np.isfinite(scores)]
 
-    rows = grow(strata, scores, update)
-    drawn += objective.kernel(int(rows[-1]))
-    return np.sort(_swap_rows(objective, strata, rows, drawn))
-
-
-def _swap_rows(objective: ShiftObjective, strata: Strata, rows: Codes, drawn: Floats) -> Codes:
-    """The best single swap, as long as one lowers the MMD; ``drawn`` are kernel sums with all chosen rows."""
-    chosen = np.zeros(len(strata.codes), dtype=bool)
-    chosen[rows] = True
-    k = len(rows)
-    for _ in range(_SWAPS):
-        found = _best_swap(objective, strata, chosen, drawn - k * objective.closeness)
-        if found is None:
-            break
-        leave, enter = found
-        chosen[leave], chosen[enter] = False, True
-        drawn += objective.kernel(enter) - objective.kernel(leave)
-    return np.flatnonzero(chosen)
-
-
-def _best_swap(
-    objective: ShiftObjective, strata: Strata, chosen: NDArray[np.bool_], cost: Floats
-) -> tuple[int, int] | None:
-    """The swap that lowers the MMD most, or None where none does.
-
-    Half of k^2 MMD^2 falls by cost(leave) - cost(enter) + K(leave, enter) - 1, which is at most the difference of the
-    costs: strata are looked at in the order of that bound, and not at all once it is below what was found.
-    """
-    leave = _first_by_stratum(strata, np.where(chosen, -cost, np.inf))
-    enter = _first_by_stratum(strata, np.where(chosen, np.inf, cost))
-    bounds = {
-        code: float(cost[leave[code][0]] - cost[enter[code][0]])
-        for code in range(len(strata.quotas))
-        if len(leave[code]) and len(enter[code])
-    }
-    best, swap = 1e-9, None
-    for code in sorted(bounds, key=lambda c: -bounds[c]):
-        if bounds[code] <= best:
-            break
-        kernel = objective.kernels(leave[code], enter[code])
-        gains = cost[leave[code]][:, None] - cost[enter[code]] + kernel - 1.0
-        place = np.unravel_index(int(gains.argmax()), gains.shape)
-        if gains[place] > best:
-            best, swap = float(gains[place]), (int(leave[code][place[0]]), int(enter[code][place[1]]))
-    return swap
-
-
-def _first_by_stratum(strata: Strata, values: Floats) -> list[Codes]:
-    """Up to ``_LOOK`` rows of the smallest finite values of each stratum, smallest first."""
-    rows = np.flatnonzero(np.isfinite(values))
-    order = rows[np.lexsort((values[rows], strata.codes[rows]))]
-    codes = strata.codes[order]
-    ends = np.searchsorted(codes, np.arange(len(strata.quotas) + 1))
-    return [order[start : min(start + _LOOK, end)] for start, end in pairwise(ends)]
+    return improve_rows(unit, strata, grow(strata, scores, update), objective, sign=-1, rng=rng)[0]

@@ -14,7 +14,7 @@ import numpy as np
 from cuvee.corpus import Corpus, label_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
-from cuvee.mix.objectives import OBJECTIVES, Codes, Objective, Strata, make_strata
+from cuvee.mix.objectives import OBJECTIVES, Codes, Objective, Shift, Strata, make_strata
 from cuvee.mix.search import (
     k_center,
     lowest_shift,
@@ -99,7 +99,7 @@ def select_levels(
 
     def choose(strata: Strata) -> list[Codes]:
         path = make_path(search.unit, strata, search.objective, derive_rng(seed, "select", search.metric))
-        low, high = path.value(0), path.value(path.last)
+        low, high = path.ends
         steps = [0, *(path.nearest_step(v) for v in np.linspace(low, high, levels)[1:-1]), path.last]
         if len(set(steps)) < levels:
             raise InputError(
@@ -131,7 +131,7 @@ def select_target(
 
     def choose(strata: Strata) -> list[Codes]:
         path = make_path(search.unit, strata, search.objective, derive_rng(seed, "select", search.metric))
-        low, high = path.value(0), path.value(path.last)
+        low, high = path.ends
         if not low <= target <= high:
             raise InputError(
                 f"{search.metric} {target:g} is out of reach: {strata.rows} rows of this pool have {low:.4g} to "
@@ -182,7 +182,7 @@ def select_rows(
         if plain == "cluster_limited":
             return [_cluster_limited(unit, strata, rng)]
         if plain == "lowest_shift" and real is not None:
-            return [lowest_shift(unit, unit_rows(real), strata, seed=seed)]
+            return [lowest_shift(unit, strata, Shift(unit_rows(real), seed=seed), rng)]
         raise InputError(f"method {plain!r} is unknown; {nearest_name(plain, METHODS)}")
 
     return search.run([plain or search.metric], rows, match_lengths, choose)[0]
