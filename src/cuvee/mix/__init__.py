@@ -2,8 +2,17 @@
 
 from cuvee.mix.blend import Blend, count_composition, mix_corpora
 from cuvee.mix.blocks import assign_blocks, deal_blocks, full_blocks, take_blocks
-from cuvee.mix.candidates import Filter, Filtered
-from cuvee.mix.filters import Agreement, Dedupe, Degenerate, FewerPerCluster, Keep, Leak, apply_filters
+from cuvee.mix.filters import (
+    Agreement,
+    Dedupe,
+    Degenerate,
+    FewerPerCluster,
+    Filter,
+    Filtered,
+    Keep,
+    Leak,
+    apply_filters,
+)
 from cuvee.mix.objectives import OBJECTIVES
 from cuvee.mix.paraphrases import Replaced, replace_with_paraphrases
 from cuvee.mix.select import METHODS, Selection, select_levels, select_rows, select_target

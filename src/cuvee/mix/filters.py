@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.characters import to_html
 from cuvee.corpus import Corpus, normalise_text, row_sources
 from cuvee.defects import (
     SLACK,
@@ -23,29 +24,177 @@ from cuvee.defects import (
     first_rows,
     near_repeats,
 )
-from cuvee.errors import ConfigError, CuveeError, LeakError, TrainingError
+from cuvee.encoders import batches, empty_rows
+from cuvee.errors import ConfigError, CuveeError, InputError, LeakError, TrainingError
 from cuvee.fingerprint import derive_seed
-from cuvee.mix.candidates import (
-    Candidates,
-    Encode,
-    Filter,
-    Filtered,
-    FilterStep,
-    Judgement,
-    Removed,
-    check_reasons,
-    count_reasons,
-)
 from cuvee.mix.shares import apportion_rows
 from cuvee.probe import cross_validated_proba, fit_probe
-from cuvee.records import Vectors
+from cuvee.records import Rejected, Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
-from cuvee.similarity import find_near_duplicates, nearest_neighbours
+from cuvee.similarity import find_near_duplicates, nearest_neighbours, unit_rows
 
 Reasons = Callable[[Corpus], Sequence[str | None]]
 _UNKNOWN = "has a label the real rows lack"
+FILTERS = ("agreement", "dedupe", "degenerate", "fewer-per-cluster", "leak")
 
 
+# --- what a filter sees, and what came of a sequence of filters -----------------------------------
+Encode = Callable[[Sequence[str]], Vectors]
+
+
+class Candidates:
+    """The rows before a filter; their vectors are made at the first use, and cut with the rows from then on.
+
+    Args:
+        corpus: the rows.
+        encode: texts to vectors, shape (n, d); any Encoder's ``encode``.
+        made: vectors that are there already, and the place of each row among them.
+    """
+
+    def __init__(
+        self, corpus: Corpus, encode: Encode | None, made: tuple[Vectors, NDArray[np.int64]] | None = None
+    ) -> None:
+        self.corpus = corpus
+        self._encode, self._made = encode, made
+
+    def vectors(self, name: str) -> Vectors:
+        """Unit rows, shape (n, d), for the filter of this name.
+
+        Raises:
+            ValueError: there is nothing to make them with.
+            InputError: the encoder has no vector for a row.
+        """
+        if self._made is None:
+            if self._encode is None:
+                raise ValueError(f"filter {name!r} compares vectors, and there are none; give encode")
+            self._made = _encode_rows(self._encode, self.corpus.texts), np.arange(len(self.corpus))
+        vectors, places = self._made
+        if len(places) < len(vectors):
+            kept = empty_rows(len(places), vectors.shape[1])
+            for part in batches(len(places)):
+                kept[part] = vectors[places[part]]
+            self._made = kept, np.arange(len(places))
+        return self._made[0]
+
+    def vector_batches(self, name: str) -> Iterator[tuple[slice, Vectors]]:
+        """The same, some rows at a time: of many rows that nobody compared yet the vectors are not kept."""
+        parts = list(batches(len(self.corpus)))
+        for part in parts:
+            if len(parts) == 1 or self._made is not None or self._encode is None:
+                yield part, self.vectors(name)[part]
+            else:
+                yield part, _encode_batch(self._encode, self.corpus.texts[part])
+
+    def embed(self, texts: Sequence[str]) -> Vectors | None:
+        """Unit rows of other texts; None where there are none, or nothing to make them with."""
+        return None if self._encode is None or not texts else _encode_rows(self._encode, texts)
+
+    def keep(self, mask: NDArray[np.bool_]) -> Candidates:
+        """The rows where ``mask`` (shape (n,)) is true, with their vectors where these were made."""
+        made = None if self._made is None else (self._made[0], self._made[1][mask])
+        return Candidates(self.corpus.keep(mask), self._encode, made)
+
+
+def _encode_rows(encode: Encode, texts: Sequence[str]) -> Vectors:
+    out: Vectors | None = None
+    for part in batches(len(texts)):
+        unit = _encode_batch(encode, texts[part])
+        out = empty_rows(len(texts), unit.shape[1]) if out is None else out
+        out[part] = unit
+    return _encode_batch(encode, texts) if out is None else out
+
+
+def _encode_batch(encode: Encode, texts: Sequence[str]) -> Vectors:
+    found = encode(texts)
+    usable = np.isfinite(found).all(axis=1) & (np.abs(found).max(axis=1, initial=0.0) > 0)
+    if not usable.all():
+        text = texts[int(np.flatnonzero(~usable)[0])]
+        raise InputError(f"the encoder has no vector for {text!r}; drop that row, or put filter 'degenerate' first")
+    return unit_rows(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a filter says of n rows.
+
+    Attributes:
+        reasons: of each row, why it goes; None where it stays. Rows that go for one reason say it alike.
+        note: what a user should know of how the filter judged; may be empty.
+    """
+
+    reasons: tuple[str | None, ...]
+    note: str = ""
+
+
+class Filter(Protocol):
+    """Says which rows go. A filter may not change rows, and never sees those that an earlier one removed."""
+
+    @property
+    def name(self) -> str:
+        """What the step is called."""
+
+    def judge(self, rows: Candidates) -> Judgement:
+        """One reason a row, None where it stays; never asked about no rows at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterStep:
+    """What one filter did; ``reasons`` counts the removed rows by reason, the most frequent first."""
+
+    name: str
+    rows_before: int
+    removed: int
+    rows_after: int
+    reasons: Mapping[str, int]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """One row that a filter removed."""
+
+    id: str
+    text: str
+    filter: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Filtered:
+    """What is left of a pool, and where every other row went.
+
+    Attributes:
+        corpus: the rows that stay, in the order of the pool.
+        rows: their places in the pool, shape (n,).
+        steps: one a filter, in order.
+        removed: each removed row once, step by step.
+    """
+
+    corpus: Corpus
+    rows: NDArray[np.int64]
+    steps: tuple[FilterStep, ...]
+    removed: tuple[Removed, ...]
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        """The removed rows as a stored pool lists them: the row's id, and the reason with the filter's name."""
+        return tuple(Rejected(slot=r.id, reason=f"{r.filter}: {r.reason}", text=r.text) for r in self.removed)
+
+    def __str__(self) -> str:
+        width = max((len(s.name) for s in self.steps), default=0)
+        lines = [f"Filtered: {len(self.corpus)} of {len(self.corpus) + len(self.removed)} rows left"]
+        for step in self.steps:
+            why = ", ".join(f"{count} {reason}" for reason, count in step.reasons.items())
+            lines.append(f"  {step.name:<{width}}  {step.rows_before:>7} -> {step.rows_after:<7} {why}".rstrip())
+            if step.note:
+                lines.append(f"  {'':<{width}}  {step.note}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{to_html(str(self))}</pre>{self.corpus._repr_html_()}"
+
+
+# --- filters --------------------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Degenerate:
     """Removes text that is no usable example (see ``cuvee.defects.degenerate_reasons``).
@@ -76,11 +225,11 @@ class Degenerate:
 class Leak:
     """Removes rows that repeat a held-out text more closely than real rows do (see ``cuvee.defects.find_leaks``).
 
+    Where there is nothing to make vectors with, leaks are found by their words alone, and the note says so.
+
     Args:
         held_out: validation and test texts.
         reference: real training texts, which set how near a neighbour may be.
-        held_out_vectors, reference_vectors: of these, shapes (m, d) and (r, d); encoded where left out. Where
-            there is nothing to encode with, leaks are found by their words alone, and the note says so.
         sources: contexts or passages of held-out rows that no training row has: rows about one of them go too.
         whole: also test the rows that are left as a set (see ``cuvee.defects.detect_set_leak``), where there are
             vectors of held-out and of real training rows.
@@ -89,8 +238,6 @@ class Leak:
     held_out: Sequence[str]
     reference: Sequence[str] = ()
     sources: Sequence[str] = ()
-    held_out_vectors: Vectors | None = None
-    reference_vectors: Vectors | None = None
     whole: bool = True
     name: str = "leak"
 
@@ -98,12 +245,11 @@ class Leak:
         """``leaks held-out data (KIND)``, KIND one of ``exact``, ``reordered``, ``overlap``, ``nearest``, ``source``.
 
         Raises:
-            ValueError: vectors that do not fit.
+            LeakError: the rows that are left leak as a set.
         """
         if not self.held_out:
             return Judgement(reasons=(None,) * len(rows.corpus), note="no held-out texts were given")
-        held_out_vectors = rows.embed(self.held_out, self.held_out_vectors, "held_out_vectors")
-        reference_vectors = rows.embed(self.reference, self.reference_vectors, "reference_vectors")
+        held_out_vectors, reference_vectors = rows.embed(self.held_out), rows.embed(self.reference)
         finder = LeakFinder(
             self.held_out,
             reference=self.reference,
@@ -172,7 +318,6 @@ class Dedupe:
     Args:
         against: other texts, for example the real training rows.
         near: cosine from which on two rows say the same, above 0, at most 1; None: exact repeats alone.
-        against_vectors: of ``against``, shape (m, d); encoded where left out.
 
     Raises:
         ValueError: ``near`` out of range.
@@ -180,7 +325,6 @@ class Dedupe:
 
     against: Sequence[str] = ()
     near: float | None = None
-    against_vectors: Vectors | None = None
     name: str = "dedupe"
 
     def __post_init__(self) -> None:
@@ -196,11 +340,10 @@ class Dedupe:
         reasons = _exact_repeats(rows.corpus, self.against)
         if self.near is None:
             return Judgement(reasons=tuple(reasons))
-        unit = rows.needed_vectors(self.name)
+        unit = rows.vectors(self.name)
         if self.against:
-            others = rows.embed(self.against, self.against_vectors, "against_vectors")
-            if others is None:
-                raise ValueError("near and against are given, but against has no vectors; give encode, against_vectors")
+            others = rows.embed(self.against)
+            assert others is not None  # the rows were encoded above
             close = nearest_neighbours(unit, others).cosine >= np.float32(self.near - SLACK)
             _fill(reasons, np.flatnonzero(close), "near-duplicate of a given text")
         left = np.flatnonzero([reason is None for reason in reasons])
@@ -225,10 +368,11 @@ class FewerPerCluster:
     name: str = "fewer-per-cluster"
 
     def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise ValueError(f"limit is {self.limit!r}; it must be at least 1")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold!r}; give a cosine above 0, at most 1, or None")
+        if self.limit < 1 or (self.threshold is not None and not 0 < self.threshold <= 1):
+            raise ValueError(
+                f"limit is {self.limit!r} and threshold {self.threshold!r}; give at least 1, and a cosine above 0, at "
+                "most 1, or None"
+            )
 
     def judge(self, rows: Candidates) -> Judgement:
         """``not among the first N of its group`` (or ``cluster``).
@@ -239,7 +383,7 @@ class FewerPerCluster:
         families: list[str] | list[int] = rows.corpus.groups
         what, note = "group", ""
         if self.threshold is not None:
-            families = find_near_duplicates(rows.needed_vectors(self.name), self.threshold).cluster.tolist()
+            families = find_near_duplicates(rows.vectors(self.name), self.threshold).cluster.tolist()
             what, note = "cluster", f"clusters: rows linked by a cosine of at least {self.threshold:g}"
         seen: Counter[str | int] = Counter()
         reasons: list[str | None] = []
@@ -284,7 +428,6 @@ class Agreement:
         train: the real training rows.
         threshold: keep rows whose label has at least this probability, 0 to 1.
         top: keep this fraction of the rows, the most probable first, ties by row order; above 0, at most 1.
-        train_vectors: of ``train``, shape (m, d); encoded where left out.
         seed: of the probe and of the folds.
 
     Raises:
@@ -295,17 +438,15 @@ class Agreement:
     train: Corpus
     threshold: float | None = None
     top: float | None = None
-    train_vectors: Vectors | None = None
     seed: int = 0
     name: str = "agreement"
 
     def __post_init__(self) -> None:
-        if (self.threshold is None) == (self.top is None):
-            raise ValueError(f"threshold is {self.threshold!r} and top {self.top!r}; give exactly one of them")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold!r}; it must be from 0 to 1")
-        if self.top is not None and not 0 < self.top <= 1:
-            raise ValueError(f"top is {self.top!r}; it must be above 0, at most 1")
+        given = [value for value in (self.threshold, self.top) if value is not None]
+        if len(given) != 1 or not 0 <= given[0] <= 1 or self.top == 0:
+            raise ValueError(
+                f"threshold is {self.threshold!r} and top {self.top!r}; give exactly one of them, to 1 and top above 0"
+            )
         if self.train.task != "classification":
             raise ConfigError(f"filter {self.name!r} needs labels; task {self.train.task!r} has none")
 
@@ -316,10 +457,9 @@ class Agreement:
             TrainingError: the real rows are of one label only.
             ValueError: there are no vectors.
         """
-        own = rows.needed_vectors(self.name)
-        real = rows.embed(self.train.texts, self.train_vectors, "train_vectors")
-        if real is None:
-            raise ValueError(f"filter {self.name!r} needs vectors of the real rows; give encode or train_vectors")
+        own = rows.vectors(self.name)
+        real = rows.embed(self.train.texts)
+        assert real is not None  # the rows were encoded above
         probability = self._probabilities(real, own, rows.corpus)
         known = ~np.isnan(probability)
         if self.threshold is not None:
@@ -369,15 +509,6 @@ class Agreement:
         return f"{about}, cross-validated accuracy {accuracy:.3f} (largest label {rows / len(train):.3f}){worth}"
 
 
-FILTERS: dict[str, type[Agreement | Dedupe | Degenerate | FewerPerCluster | Leak]] = {
-    "agreement": Agreement,
-    "dedupe": Dedupe,
-    "degenerate": Degenerate,
-    "fewer-per-cluster": FewerPerCluster,
-    "leak": Leak,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Keep:
     """A user's own function as a filter: for each row why it goes, None where it stays."""
@@ -396,33 +527,26 @@ class Keep:
             raise ConfigError(
                 f"unknown filter {name!r}; {nearest_name(name, FILTERS)}, or module:Name of a function of your own"
             )
-        table: dict[str, Reasons] = {}
-        return cls(name, resolve_name(name, table, Kind(name="filter", takes=("corpus",))))
+        known: dict[str, Reasons] = {}
+        return cls(name, resolve_name(name, known, Kind(name="filter", takes=("corpus",))))
 
     def judge(self, rows: Candidates) -> Judgement:
         """What the function says of the rows.
 
         Raises:
-            ConfigError: it failed, or did not give one reason (or None) a row.
+            ConfigError: it failed.
         """
         try:
-            reasons = tuple(self.reasons(rows.corpus))
+            return Judgement(reasons=tuple(self.reasons(rows.corpus)))
         except CuveeError:
             raise
         except Exception as exc:
             raise ConfigError(
                 f"filter {self.name!r} failed with {type(exc).__name__}: {exc}; mend the function, or leave it out"
             ) from exc
-        try:
-            check_reasons(self.name, reasons, len(rows.corpus))
-        except ValueError as exc:
-            raise ConfigError(str(exc)) from exc
-        return Judgement(reasons=reasons)
 
 
-def apply_filters(
-    pool: Corpus, filters: Sequence[Filter], *, encode: Encode | None = None, vectors: Vectors | None = None
-) -> Filtered:
+def apply_filters(pool: Corpus, filters: Sequence[Filter], *, encode: Encode | None = None) -> Filtered:
     """Take from ``pool`` what each filter removes, one filter after the other.
 
     Vectors are made once, when a filter first wants them, of the rows left by then. From a ``Leak`` filter on,
@@ -432,30 +556,33 @@ def apply_filters(
         pool: the rows, usually synthetic.
         filters: in order; cheap ones that remove much belong first.
         encode: texts to vectors, for filters that compare meanings: an Encoder's ``encode``.
-        vectors: of the rows of ``pool``, shape (n, d), where they are at hand.
 
     Raises:
         LeakError: a row is a held-out text after a ``Leak`` filter.
-        ValueError: a filter that needs vectors has none; a filter's answer does not fit the rows.
+        ConfigError: a filter's answer does not fit the rows.
+        ValueError: a filter that needs vectors has none.
     """
-    rows = Candidates(pool, encode=encode, vectors=vectors)
+    rows = Candidates(pool, encode)
     places = np.arange(len(pool), dtype=np.int64)
     steps: list[FilterStep] = []
     removed: list[Removed] = []
     guards: list[NoLeaks] = []
     for each in filters:
-        said = _judge(each, rows)
+        said = Judgement(reasons=(), note="no rows left to judge")
+        if before := len(rows.corpus):
+            said = each.judge(rows)
+            _check_reasons(each.name, said.reasons, before)
         gone = [(row, reason) for row, reason in enumerate(said.reasons) if reason is not None]
         ids, texts = rows.corpus.ids, rows.corpus.texts
         removed += [Removed(id=ids[row], text=texts[row], filter=each.name, reason=reason) for row, reason in gone]
-        before = len(rows.corpus)
         if gone:
             stays = np.array([reason is None for reason in said.reasons], dtype=bool)
             rows, places = rows.keep(stays), places[stays]
+        counts = sorted(Counter(reason for _, reason in gone).items(), key=lambda pair: (-pair[1], pair[0]))
         steps.append(
             FilterStep(
                 name=each.name, rows_before=before, removed=len(gone), rows_after=len(rows.corpus),
-                reasons=count_reasons(said.reasons), note=said.note,
+                reasons=dict(counts), note=said.note,
             )
         )  # fmt: skip
         if isinstance(each, Leak):
@@ -465,9 +592,9 @@ def apply_filters(
     return Filtered(corpus=rows.corpus, rows=places, steps=tuple(steps), removed=tuple(removed))
 
 
-def _judge(each: Filter, rows: Candidates) -> Judgement:
-    if not len(rows.corpus):
-        return Judgement(reasons=(), note="no rows left to judge")
-    said = each.judge(rows)
-    check_reasons(each.name, said.reasons, len(rows.corpus))
-    return said
+def _check_reasons(name: str, reasons: Sequence[str | None], rows: int) -> None:
+    if len(reasons) != rows:
+        raise ConfigError(f"filter {name!r} gave {len(reasons)} reasons for {rows} rows")
+    for reason in reasons:
+        if reason is not None and not (isinstance(reason, str) and reason.strip()):
+            raise ConfigError(f"filter {name!r} gave the reason {reason!r}; it must be some text, or None to keep")
