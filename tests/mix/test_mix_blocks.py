@@ -23,7 +23,7 @@ def make_pool(sizes: list[int]) -> Corpus:
 
 @given(st.lists(st.integers(1, 4), min_size=12, max_size=20), st.integers(0, 5))
 def test_blocks_are_full_disjoint_and_never_split_a_group(sizes, seed):
-    pool = assign_blocks(make_pool(sizes), blocks=3, rows=ROWS, seed=seed)
+    pool = assign_blocks(make_pool(sizes), blocks=range(3), rows=ROWS, seed=seed)
     assert full_blocks(pool, ROWS) == {0, 1, 2}
     blocks_of: dict[str, set[int]] = {}
     for group, block in zip(pool.groups, pool.blocks.tolist(), strict=True):
@@ -34,8 +34,8 @@ def test_blocks_are_full_disjoint_and_never_split_a_group(sizes, seed):
 
 def test_more_blocks_leave_the_earlier_and_the_reserved_ones_alone():
     pool = make_pool([2] * 20)
-    three = assign_blocks(pool, blocks=3, rows=ROWS, seed=0, reserved=1, fresh=1000)
-    five = assign_blocks(pool, blocks=5, rows=ROWS, seed=0, reserved=1, fresh=1000)
+    three = assign_blocks(pool, blocks=[1000, 0, 1], rows=ROWS, seed=0)
+    five = assign_blocks(pool, blocks=[1000, 0, 1, 2, 3], rows=ROWS, seed=0)
     for block in (1000, 0, 1):
         assert take_blocks(three, {block}).ids == take_blocks(five, {block}).ids != []
     assert full_blocks(five, ROWS) == {1000, 0, 1, 2, 3}
@@ -43,7 +43,7 @@ def test_more_blocks_leave_the_earlier_and_the_reserved_ones_alone():
 
 def test_too_few_rows_say_how_many_draws_there_could_be():
     with pytest.raises(InputError, match=r"label 'a' has 8 rows in 4 groups: enough for 2 draws of 3 rows, 5 were"):
-        assign_blocks(make_pool([2] * 4), blocks=5, rows=ROWS, seed=0)
+        assign_blocks(make_pool([2] * 4), blocks=range(5), rows=ROWS, seed=0)
 
 
 @st.composite
@@ -63,7 +63,7 @@ def mixed_pools(draw):
 def test_a_group_of_several_labels_lies_in_one_draw_whole(pool, seed, cut):
     rows = {"a": 2, "b": 1}  # rows of c are not asked for
     try:
-        made = cut(pool, blocks=3, rows=rows, seed=seed, reserved=1, fresh=1000)
+        made = cut(pool, blocks=[1000, 0, 1], rows=rows, seed=seed)
     except InputError:
         # a block takes at most 7 rows of a label: its own rows, and what comes with those of the other label
         assert min(pool.targets.count(label) for label in rows) < 3 * 7
@@ -86,7 +86,7 @@ def test_more_blocks_leave_earlier_ones_alone_with_groups_of_several_labels_too(
     counts = pool.label_counts()
     if min(counts.get(label, 0) for label in rows) < 12:
         return
-    two, four = (assign_blocks(pool, blocks=n, rows=rows, seed=seed) for n in (2, 4))
+    two, four = (assign_blocks(pool, blocks=range(n), rows=rows, seed=seed) for n in (2, 4))
     for block in (0, 1):
         assert take_blocks(two, {block}).ids == take_blocks(four, {block}).ids
 
@@ -101,7 +101,7 @@ def test_rows_about_one_passage_or_context_lie_in_one_draw(pairs, seed):
         ]
         pool = Corpus.from_rows(rows, origin="synthetic", task=task)
         try:
-            made = deal_blocks(pool, blocks=2, rows={"": 1}, seed=seed)
+            made = deal_blocks(pool, blocks=range(2), rows={"": 1}, seed=seed)
         except InputError:
             assert len(set(whole_groups(pool))) < 2
             continue
@@ -129,8 +129,8 @@ def test_rows_fall_into_the_draws_that_they_always_fell_into():
     ]
     pool = Corpus.from_rows(rows, origin="synthetic")
     wanted = {"a": 3, "b": 2}
-    assigned = assign_blocks(pool, blocks=2, rows=wanted, seed=1, reserved=1, fresh=9)
-    dealt = deal_blocks(pool, blocks=2, rows=wanted, seed=1, reserved=1, fresh=9)
+    assigned = assign_blocks(pool, blocks=[9, 0], rows=wanted, seed=1)
+    dealt = deal_blocks(pool, blocks=[9, 0], rows=wanted, seed=1)
     assert assigned.blocks.tolist() == [
         -1, 9, -1, 9, 0, 9, -1, 9, -1, 0, -1, 0, -1, 0, -1, 0, -1, -1, -1, -1, -1, 9, 9, 9,
     ]  # fmt: skip

@@ -12,12 +12,16 @@ from cuvee.corpus import Corpus
 from cuvee.errors import InputError
 from cuvee.measure import measure_corpus
 from cuvee.mix import METHODS, select_levels, select_rows, select_target
-from cuvee.mix.objectives import DCScore, LogDet, Shift, Vendi, make_strata
 from cuvee.mix.search import (
+    DCScore,
+    LogDet,
+    Shift,
+    Vendi,
     greedy_log_det,
     k_center,
     least_diverse,
     lowest_shift,
+    make_strata,
     most_diverse,
 )
 from cuvee.similarity import median_distance, unit_rows

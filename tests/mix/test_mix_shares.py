@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cuvee.mix.shares import apportion_rows, largest_share, share_counts
+from cuvee.mix.blend import apportion_rows, largest_share, share_counts
 
 sizes = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 60), min_size=1)
 shares = st.floats(0, 0.95)
@@ -46,11 +46,11 @@ def test_augment_keeps_all_real_rows_and_is_stratified(counts, share):
         assert abs(synthetic - real * share / (1 - share)) <= 0.5 + 1e-6
 
 
-@given(sizes, st.floats(0, 1), st.one_of(st.none(), st.integers(1, 200)))
-def test_replace_fixes_the_total_and_is_stratified(counts, share, total):
-    found = share_counts(counts, share, regime="replace", total_rows=total)
-    rows = sum(counts.values()) if total is None else total
-    assert sum(r + s for r, s in found.values()) == rows
+@given(sizes, st.floats(0, 1))
+def test_replace_keeps_the_rows_of_each_label_and_is_stratified(counts, share):
+    found = share_counts(counts, share, regime="replace")
+    rows = sum(counts.values())
+    assert {label: real + synthetic for label, (real, synthetic) in found.items()} == counts
     assert abs(sum(s for _, s in found.values()) - share * rows) <= 0.5 + 1e-6
     for real, synthetic in found.values():
         assert real >= 0 and synthetic >= 0
@@ -83,7 +83,6 @@ def test_largest_share_by_hand():
         ({"share": float("nan")}, "share is nan"),
         ({"share": 1.0}, "augment cannot reach"),
         ({"share": 0.5, "regime": "append"}, "'append'; valid: augment, replace"),
-        ({"share": 0.5, "total_rows": 10}, "total_rows is 10"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

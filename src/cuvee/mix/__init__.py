@@ -1,6 +1,6 @@
 """Which examples stand together: shares, counts, blends."""
 
-from cuvee.mix.blend import Blend, count_composition, mix_corpora
+from cuvee.mix.blend import Blend, apportion_rows, count_composition, mix_corpora, share_counts
 from cuvee.mix.blocks import assign_blocks, deal_blocks, full_blocks, take_blocks
 from cuvee.mix.filters import (
     Agreement,
@@ -13,10 +13,9 @@ from cuvee.mix.filters import (
     Leak,
     apply_filters,
 )
-from cuvee.mix.objectives import OBJECTIVES
 from cuvee.mix.paraphrases import Replaced, replace_with_paraphrases
+from cuvee.mix.search import OBJECTIVES
 from cuvee.mix.select import METHODS, Selection, select_levels, select_rows, select_target
-from cuvee.mix.shares import apportion_rows, share_counts
 
 __all__ = [
     "METHODS",

@@ -1,7 +1,14 @@
-"""Blends of real and synthetic rows with exact, realised counts."""
+"""Blends of real and synthetic rows with exact, realised counts: how many rows of each label a share means, and which.
+
+Counts are nested: with a larger share no label gets fewer synthetic rows, so that a smaller blend's synthetic
+rows can be a prefix of a larger one's. Plain largest-remainder rounding breaks this (the Alabama paradox:
+one more row in all can take one away from a label), so rows are apportioned by the quota method, which
+keeps every label within one row of its exact part *and* never takes a row back.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +16,14 @@ from functools import lru_cache
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuvee.characters import to_html
 from cuvee.corpus import Corpus, Origin, label_strata, normalise_text, split_tokens
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
-from cuvee.mix.shares import apportion_rows, largest_share, share_counts
 from cuvee.records import Composition, Kind, PartCounts, Regime
 
-Counts = Mapping[str, tuple[int, int]]
+_SLACK = 1e-9  # 4 * 0.9 / (1 - 0.9) is 36.00000000000001 in floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +76,6 @@ def mix_corpora(
     seed: int,
     kind: Kind = "blend",
     allow_repeats: bool = False,
-    total_rows: int | None = None,
-    synthetic_rows_per_label: int | None = None,
 ) -> Blend:
     """Mix ``real`` and ``synthetic`` at ``share``, stratified by label, with exact counts.
 
@@ -84,34 +87,45 @@ def mix_corpora(
         real: real training rows; their task and labels are the blend's.
         synthetic: the pool, with the same labels; needed when the blend has synthetic rows.
         share: synthetic rows over all rows asked for; what came of it is in ``composition``.
-        regime: ``augment`` (all real rows, synthetic rows added) or ``replace`` (total rows fixed).
+        regime: ``augment`` (all real rows, synthetic rows added) or ``replace`` (as many rows as there are real ones).
         seed: of the sampling draw.
         kind: ``blend``; ``real-only`` (the real rows, share 0); ``real-duplicated`` (real rows repeated to the
             rows that ``share`` would give, each as often as the next, give or take one); ``synthetic-only``
-            (the synthetic rows of the blend at ``share`` without its real rows, or a number given below).
+            (the synthetic rows of the blend at ``share`` without its real rows).
         allow_repeats: draw rows again, evenly, where there are too few.
-        total_rows: rows of the blend: in ``replace``, and for ``synthetic-only``.
-        synthetic_rows_per_label: for ``synthetic-only``, or ``augment`` at share 1: rows of each label (rows, where
-            there are no labels).
 
     Raises:
         InputError: the pool is missing or empty, has another task or other labels than the real data, or too few
-            rows (with the largest share or number possible); a row has the wrong origin.
+            rows (with the largest share possible); a row has the wrong origin.
         ValueError: arguments that do not fit together.
     """
-    wish = _Wish(share=share, regime=regime, kind=kind, total_rows=total_rows, per_label=synthetic_rows_per_label)
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind is {kind!r}; valid: {', '.join(get_args(Kind))}")
+    if kind == "real-only" and share != 0:
+        raise ValueError(f"share is {share!r}; real-only takes share 0 and all rows")
     if len(real) == 0:
         raise InputError("the real data has no rows; a blend takes its labels from them")
     labels = _stratum_sizes(real)
-    counts = wish.counts(labels)
+    counts = share_counts(labels, share, regime=regime)
+    own = {label: r for label, (r, _) in counts.items()}
+    made = {label: s for label, (_, s) in counts.items()}
+    if kind == "real-duplicated":
+        own, made = {label: r + made[label] for label, r in own.items()}, {}
+    elif kind == "synthetic-only":
+        own = {}
     _check_origin(real, "real")
-    asked = {"real": {k: r for k, (r, _) in counts.items()}, "synthetic": {k: s for k, (_, s) in counts.items()}}
-    pool = _check_pool(real, synthetic) if any(asked["synthetic"].values()) else None
-    if not allow_repeats and kind not in ("real-only", "real-duplicated"):
-        _Supply(wish, labels, {} if pool is None else _stratum_sizes(pool)).refuse_shortage(counts)
-    parts = [_draw_rows(real, asked["real"], seed)]
-    if pool is not None:
-        parts.append(_draw_rows(pool, asked["synthetic"], seed))
+    parts = [_draw_rows(real, own, seed)]
+    if any(made.values()):
+        pool = _check_pool(real, synthetic)
+        has = _stratum_sizes(pool)
+        short = next((label for label, rows in made.items() if rows > has.get(label, 0)), None)
+        if short is not None and not allow_repeats:
+            raise InputError(
+                f"{f'label {short!r}: ' if short else ''}{made[short]} synthetic rows were asked, the pool has "
+                f"{has.get(short, 0)}; the largest share this pool allows is "
+                f"{largest_share(labels, has, regime=regime):g}; lower it, generate more, or allow repeats"
+            )
+        parts.append(_draw_rows(pool, made, seed))
     corpus = parts[0].joined(*parts[1:])
     return Blend(corpus=corpus, composition=count_composition(corpus))
 
@@ -139,117 +153,6 @@ def count_composition(corpus: Corpus) -> Composition:
 
 
 # --- parts ----------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
-    """What :func:`mix_corpora` was asked for."""
-
-    share: float
-    regime: Regime
-    kind: Kind
-    total_rows: int | None
-    per_label: int | None
-
-    @property
-    def only_synthetic(self) -> bool:
-        """Whether no real rows are asked for."""
-        return self.kind == "synthetic-only" or (self.kind == "blend" and self.share == 1)
-
-    def counts(self, labels: Mapping[str, int]) -> Counts:
-        """Label -> (real rows, synthetic rows), before looking at the pool; ``labels`` are the real rows of each."""
-        share, total_rows, per_label = self.share, self.total_rows, self.per_label
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind is {self.kind!r}; valid: {', '.join(get_args(Kind))}")
-        if total_rows is not None and total_rows < 1:
-            raise ValueError(f"total_rows is {total_rows!r}; it must be at least 1")
-        if per_label is not None and (not self.only_synthetic or per_label < 1 or total_rows is not None):
-            raise ValueError(
-                f"synthetic_rows_per_label is {per_label!r}; it is for kind 'synthetic-only', at least 1, "
-                "and instead of total_rows"
-            )
-        if self.kind == "real-only":
-            if share != 0 or total_rows is not None:
-                raise ValueError(
-                    f"share is {share!r} and total_rows {total_rows!r}; real-only takes share 0 and all rows"
-                )
-            return {label: (rows, 0) for label, rows in labels.items()}
-        if self.only_synthetic and (per_label is not None or total_rows is not None):
-            wanted = dict.fromkeys(labels, per_label) if per_label else apportion_rows(labels, total_rows or 0)
-            return {label: (0, rows or 0) for label, rows in wanted.items()}
-        if share == 1 and self.regime == "augment":
-            raise ValueError("share is 1 and augment knows no total; give total_rows or synthetic_rows_per_label")
-        counts = share_counts(labels, share, regime=self.regime, total_rows=total_rows)
-        if self.kind == "real-duplicated":
-            return {label: (r + s, 0) for label, (r, s) in counts.items()}
-        return {label: (0, s) for label, (_, s) in counts.items()} if self.kind == "synthetic-only" else counts
-
-
-@dataclass(frozen=True, slots=True)
-class _Supply:
-    """Whether there are rows enough for a blend, and how much is possible where there are not.
-
-    ``real`` and ``pool`` are the rows that there are of each stratum.
-    """
-
-    wish: _Wish
-    real: Mapping[str, int]
-    pool: Mapping[str, int]
-
-    def refuse_shortage(self, counts: Counts) -> None:
-        """Say which rows are too few, and the largest that is possible without repeats.
-
-        Raises:
-            InputError: there are too few.
-        """
-        total = sum(r + s for r, s in counts.values())
-        for label, (real, synthetic) in counts.items():
-            where = f"label {label!r}: " if label else ""
-            have = self.pool.get(label, 0)
-            if synthetic > have:
-                raise InputError(
-                    f"{where}{synthetic} synthetic rows were asked, the pool has {have}; "
-                    f"{self._possible(total)}; lower it, generate more, or allow repeats"
-                )
-            if real > self.real[label]:
-                raise InputError(
-                    f"{where}{real} real rows were asked, there are {self.real[label]}; "
-                    f"{self._possible_total(total)}; lower total_rows, raise the share, or allow repeats"
-                )
-
-    def _fits(self, counts: Counts) -> bool:
-        return all(r <= self.real[k] and s <= self.pool.get(k, 0) for k, (r, s) in counts.items())
-
-    def _possible(self, asked: int) -> str:
-        """The largest that the pool allows of what was asked: rows of each label, share or total."""
-        wish = self.wish
-        if wish.per_label is not None:
-            most = min(self.pool.get(label, 0) for label in self.real)
-            return f"the most is {most}" if "" in self.real else f"the most that every label has is {most} a label"
-        if wish.total_rows is not None and wish.only_synthetic:
-            return self._possible_total(asked)
-        share = largest_share(self.real, self.pool, regime=wish.regime, total_rows=wish.total_rows)
-        counts = share_counts(self.real, share, regime=wish.regime, total_rows=wish.total_rows)
-        if wish.kind == "synthetic-only":
-            counts = {label: (0, s) for label, (_, s) in counts.items()}
-        # with few synthetic rows the rest must be real, and there may be too few of those
-        return f"the largest share this pool allows is {share:g}" if self._fits(counts) else self._possible_total(asked)
-
-    def _possible_total(self, asked: int) -> str:
-        """The largest number of rows under ``asked`` for which there are rows enough at the share asked for."""
-
-        def fits(total: int) -> bool:
-            if self.wish.only_synthetic:
-                return self._fits({label: (0, rows) for label, rows in apportion_rows(self.real, total).items()})
-            return self._fits(share_counts(self.real, self.wish.share, regime="replace", total_rows=total))
-
-        low, high = 0, asked - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        # rounding may give one row of a label back when the total rises: look a little further
-        further = range(min(asked - 1, low + 2 * len(self.real) + 2), low, -1)
-        return f"the largest total_rows at this share is {next((n for n in further if fits(n)), low)}"
-
-
 def _check_origin(corpus: Corpus, origin: Origin) -> None:
     wrong = len(corpus) - corpus.origins.count(origin)
     if wrong:
@@ -285,7 +188,7 @@ def _draw_rows(corpus: Corpus, wanted: Mapping[str, int], seed: int) -> Corpus:
     members: dict[str, list[int]] = defaultdict(list)
     for row, label in enumerate(label_strata(corpus)):
         members[label].append(row)
-    chosen: list[NDArray[np.int64]] = []
+    chosen = [np.empty(0, dtype=np.int64)]
     for label, rows in wanted.items():
         own = np.array(members[label], dtype=np.int64)
         order = derive_rng(seed, "mix", corpus.origins[0], label).permutation(own)
@@ -316,3 +219,70 @@ def _count_texts(corpus: Corpus, rows: Sequence[int]) -> int:
 def _read_text(text: str) -> tuple[str, int]:
     """A text as it is compared, and its words."""
     return normalise_text(text), len(split_tokens(text))
+
+
+# --- how many rows of each label ------------------------------------------------------------------
+def apportion_rows(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """``total`` rows shared out in proportion to ``sizes``: exact in sum, each within one row of its part.
+
+    The quota method of Balinski and Young (The American Mathematical Monthly 82, 1975, 701-730): row ``h``
+    goes to the label with the largest ``size / (has + 1)`` among those still below their part of ``h`` rows.
+    Raising ``total`` never lowers a label's count. Equal claims go to the first label in the given order.
+
+    Raises:
+        ValueError: ``total`` is negative, or all sizes are 0 while rows are asked for.
+    """
+    weights = np.array(list(sizes.values()), dtype=np.int64)
+    whole = int(weights.sum())
+    if total < 0 or (weights < 0).any():
+        raise ValueError(f"total is {total!r} and sizes {dict(sizes)!r}; none may be negative")
+    if total and not whole:
+        raise ValueError(f"total is {total!r}, but sizes are all 0; give a label at least one row")
+    # the method repeats itself after each full turn of the sizes in lowest terms
+    turn = weights // (np.gcd.reduce(weights) or 1)
+    full, rest = divmod(total, int(turn.sum()) or 1)
+    counts = np.zeros_like(turn)
+    for row in range(1, rest + 1):
+        open_claims = counts * turn.sum() < row * turn
+        claims = np.where(open_claims, turn / (counts + 1), -1.0)
+        counts[int(claims.argmax())] += 1
+    return dict(zip(sizes, (counts + full * turn).tolist(), strict=True))
+
+
+def share_counts(real: Mapping[str, int], share: float, *, regime: Regime = "augment") -> dict[str, tuple[int, int]]:
+    """Rows of each label at ``share``: label -> (real rows, synthetic rows).
+
+    ``augment`` keeps all real rows and adds ``real * share / (1 - share)`` synthetic rows to each label,
+    rounded half up. ``replace`` keeps the number of rows of each label and makes ``share`` of all rows
+    synthetic.
+
+    Args:
+        real: real rows of each label.
+        share: synthetic rows over all rows, from 0 to 1; below 1 in ``augment``.
+        regime: ``augment`` or ``replace``.
+
+    Raises:
+        ValueError: share out of range, or an unknown regime.
+    """
+    if regime not in get_args(Regime):
+        raise ValueError(f"regime is {regime!r}; valid: {', '.join(get_args(Regime))}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {share!r}; it must be from 0 to 1")
+    if regime == "augment":
+        if share == 1:
+            raise ValueError("share is 1, which augment cannot reach: it keeps all real rows; use replace")
+        odds = share / (1 - share)
+        return {label: (rows, math.floor(rows * odds + 0.5 + _SLACK)) for label, rows in real.items()}
+    synthetic = apportion_rows(real, math.floor(share * sum(real.values()) + 0.5 + _SLACK))
+    return {label: (rows - synthetic[label], synthetic[label]) for label, rows in real.items()}
+
+
+def largest_share(real: Mapping[str, int], pool: Mapping[str, int], *, regime: Regime = "augment") -> float:
+    """The largest share, rounded down to 3 decimals, for which ``pool`` has rows enough of every label."""
+    low, high = 0, 999 if regime == "augment" else 1000
+    while low < high:  # counts never fall as the share rises, so bisection finds it
+        middle = (low + high + 1) // 2
+        counts = share_counts(real, middle / 1000, regime=regime)
+        enough = all(synthetic <= pool.get(label, 0) for label, (_, synthetic) in counts.items())
+        low, high = (middle, high) if enough else (low, middle - 1)
+    return low / 1000

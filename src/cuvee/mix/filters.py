@@ -27,7 +27,7 @@ from cuvee.defects import (
 from cuvee.encoders import batches, empty_rows
 from cuvee.errors import ConfigError, CuveeError, InputError, LeakError, TrainingError
 from cuvee.fingerprint import derive_seed
-from cuvee.mix.shares import apportion_rows
+from cuvee.mix.blend import apportion_rows
 from cuvee.probe import cross_validated_proba, fit_probe
 from cuvee.records import Rejected, Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name

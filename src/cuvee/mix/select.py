@@ -14,17 +14,22 @@ import numpy as np
 from cuvee.corpus import Corpus, label_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
-from cuvee.mix.objectives import OBJECTIVES, Codes, Objective, Shift, Strata, make_strata
+from cuvee.mix.blend import apportion_rows
 from cuvee.mix.search import (
+    OBJECTIVES,
+    Codes,
+    Objective,
+    Shift,
+    Strata,
     k_center,
     lowest_shift,
     make_path,
+    make_strata,
     most_diverse,
     random_rows,
     rank_in_groups,
     take_best,
 )
-from cuvee.mix.shares import apportion_rows
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name
 from cuvee.similarity import find_near_duplicates, unit_rows

@@ -165,15 +165,13 @@ def _cut_draws(study: Study, pool: Corpus, path: str, *, whole: bool = False) ->
     ``whole`` deals all rows out, else a block holds what a draw needs and the rest stays unused.
     """
     draws, rows, seed = study.config.draws, study.block_rows(), study.config.seed
-    cut = deal_blocks if whole else assign_blocks
+    cut, own = deal_blocks if whole else assign_blocks, range(draws.generation)
     try:
-        return cut(
-            pool, blocks=draws.generation + draws.confirm, rows=rows, seed=seed, reserved=draws.confirm, fresh=FRESH
-        )
+        return cut(pool, blocks=[*range(FRESH, FRESH + draws.confirm), *own], rows=rows, seed=seed)
     except InputError:
         study.stages.listener.noted(f"{path}: too few rows to set fresh draws aside for the confirmation")
     try:
-        return cut(pool, blocks=draws.generation, rows=rows, seed=seed)
+        return cut(pool, blocks=own, rows=rows, seed=seed)
     except InputError as exc:
         raise InputError(f"{path}: {exc}") from exc
 
