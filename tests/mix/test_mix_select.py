@@ -17,13 +17,13 @@ from cuvee.mix.search import (
     LogDet,
     Shift,
     Vendi,
+    greedy_dcscore,
     greedy_log_det,
     k_center,
-    least_diverse,
     lowest_shift,
     make_strata,
-    most_diverse,
 )
+from cuvee.mix.select import least_diverse, most_diverse
 from cuvee.similarity import median_distance, unit_rows
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -205,25 +205,24 @@ def test_greedy_log_det_is_plain_greedy():
         assert gains[found[place]] >= gains.max() - 1e-4
 
 
-def greedy_by_contributions(objective, unit, strata):
-    """The row that adds most, over and over."""
-    left, taken = strata.quotas.copy(), []
-    for _ in range(strata.rows):
-        gains = objective.contributions(unit[taken], unit)[1] if taken else -(unit @ unit.mean(axis=0))
-        gains = np.where(left[strata.codes] > 0, gains, -np.inf)
-        gains[taken] = -np.inf
-        taken.append(int(gains.argmax()))
-        left[strata.codes[taken[-1]]] -= 1
-    return taken
+def test_greedy_dcscore_without_sampling_takes_the_best_row_each_time():
+    strata, unit = one_stratum(100, 12)
+    objective = DCScore(tau=0.1)
+    found = greedy_dcscore(unit, strata, tau=0.1).tolist()
+    for place in range(1, 12):
+        left = [j for j in range(100) if j not in found[:place]]
+        values = [objective.value(unit[[*found[:place], j]]) for j in left]
+        assert objective.value(unit[found[: place + 1]]) >= max(values) - 1e-3
 
 
 @pytest.mark.parametrize("objective", [DCScore(tau=0.1), LogDet(), Vendi()])
 def test_the_search_is_within_one_percent_of_exact_greedy_or_above(objective):
     pool, unit = make_pool(2500, labels=4)
     strata = make_strata(pool, {f"label {y}": 30 for y in range(4)}, bins=3)
-    greedy = greedy_log_det(unit, strata)
     if isinstance(objective, DCScore):
-        greedy = greedy_by_contributions(objective, unit, strata)
+        greedy = greedy_dcscore(unit, strata, tau=objective.tau)
+    else:
+        greedy = greedy_log_det(unit, strata)
     _, value = most_diverse(unit, strata, objective, np.random.default_rng(0))
     assert value >= 0.99 * objective.value(unit[greedy])
 

@@ -7,9 +7,8 @@ then by swaps; levels lie between the extremes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol, TypeAlias, cast
 
 import numpy as np
@@ -24,6 +23,9 @@ from cuvee.similarity import log_det, median_distance, single_blas_thread, spect
 Codes: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 _TILE = 2048
+CANDIDATES = 1024
+"""Rows looked at for each pick of the greedy choice by DCScore: with k picks of n rows, one of the best n / k is
+among them with probability 1 - exp(-CANDIDATES / k) (stochastic greedy, arXiv 1409.7938)."""
 _OUTSIDE = 4096  # rows outside the selection that one round of swaps looks at
 _ROUNDS = 60
 _MOVES = 12  # of the centres of compact rows
@@ -97,23 +99,28 @@ class DCScore:
     def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
         """Exactly what the score loses without a row, and gains with another."""
         sums = self._sums(chosen, chosen)
-        inside, outside = np.empty(len(chosen)), np.empty(len(others))
+        inside = np.empty(len(chosen))
         for start in range(0, len(chosen), _TILE):
-            part = self._similarities(chosen[start : start + _TILE], chosen)
+            part = self.similarities(chosen[start : start + _TILE], chosen)
             rest = np.maximum(sums - part, 1e-12)  # of another row's sum without this one
             lost = part / (sums * rest)
             own = np.arange(len(part))
             lost[own, start + own] = 0.0  # its own term goes as a whole
             inside[start : start + len(part)] = 1.0 / sums[start : start + len(part)] - lost.sum(axis=1)
-        small = sums.astype(np.float32)
-        for start in range(0, len(others), _TILE):
-            part = self._similarities(others[start : start + _TILE], chosen)
-            total = part.sum(axis=1, dtype=np.float64)
-            part /= part * small + small * small  # k / (r (r + k))
-            outside[start : start + len(part)] = 1.0 / (1.0 + total) - part.sum(axis=1, dtype=np.float64)
-        return inside, outside
+        return inside, self.gains(self_sums=sums, chosen=chosen, others=others)
 
-    def _similarities(self, rows: Vectors, columns: Vectors) -> Vectors:
+    def gains(self, *, self_sums: Floats, chosen: Vectors, others: Vectors) -> Floats:
+        """What each other row would add, given the chosen rows' sums."""
+        out = np.empty(len(others))
+        sums = self_sums.astype(np.float32)
+        for start in range(0, len(others), _TILE):
+            part = self.similarities(others[start : start + _TILE], chosen)
+            total = part.sum(axis=1, dtype=np.float64)
+            part /= part * sums + sums * sums  # k / (r (r + k))
+            out[start : start + len(part)] = 1.0 / (1.0 + total) - part.sum(axis=1, dtype=np.float64)
+        return out
+
+    def similarities(self, rows: Vectors, columns: Vectors) -> Vectors:
         """``exp((cos - 1) / tau)``, shape (rows, columns)."""
         tile = rows @ columns.T
         tile -= 1.0
@@ -122,7 +129,7 @@ class DCScore:
 
     def _sums(self, rows: Vectors, columns: Vectors) -> Floats:
         parts = [
-            self._similarities(rows[start : start + _TILE], columns).sum(axis=1, dtype=np.float64)
+            self.similarities(rows[start : start + _TILE], columns).sum(axis=1, dtype=np.float64)
             for start in range(0, len(rows), _TILE)
         ]
         sums: Floats = np.concatenate(parts)
@@ -299,17 +306,23 @@ def grow(strata: Strata, scores: Floats, update: Callable[[int], None]) -> Codes
         update: called with the row that was taken.
     """
     left = strata.quotas.copy()
-    scores[left[strata.codes] == 0] = -np.inf
+    is_open = left[strata.codes] > 0
     taken = np.empty(strata.rows, dtype=np.int64)
     for number in range(strata.rows):
+        scores[~is_open] = -np.inf
         row = int(scores.argmax())  # the first of equals
         taken[number] = row
-        stratum = strata.codes[row]
-        left[stratum] -= 1
-        scores[row if left[stratum] else strata.codes == stratum] = -np.inf
+        _close(is_open, left, strata, row)
         if number + 1 < strata.rows:
             update(row)
     return taken
+
+
+def _close(is_open: NDArray[np.bool_], left: Codes, strata: Strata, row: int) -> None:
+    """Take an open row, and close its stratum if it is full."""
+    stratum = strata.codes[row]
+    left[stratum] -= 1
+    is_open[row if left[stratum] else strata.codes == stratum] = False
 
 
 @single_blas_thread()
@@ -332,6 +345,32 @@ def greedy_log_det(unit: Vectors, strata: Strata, *, s: float = 1.0) -> Codes:
         np.subtract(forms, along.astype(np.float64) ** 2 / scale, out=forms)
 
     return grow(strata, forms, update)
+
+
+@single_blas_thread()
+def greedy_dcscore(unit: Vectors, strata: Strata, *, tau: float, rng: np.random.Generator | None = None) -> Codes:
+    """Rows that greedily make DCScore largest.
+
+    ``rng`` draws ``CANDIDATES`` of the open rows for each pick; None looks at all of them, which is plain greedy.
+    """
+    objective, left = DCScore(tau=tau), strata.quotas.copy()
+    taken, sums = np.empty(strata.rows, dtype=np.int64), np.empty(strata.rows)
+    is_open = left[strata.codes] > 0
+    for number in range(strata.rows):
+        candidates = np.flatnonzero(is_open)
+        if not number:  # every first row gives the same score: the one least like the pool leaves most room
+            gains = -(unit @ unit.mean(axis=0))[candidates]
+        else:
+            if rng is not None and len(candidates) > CANDIDATES:
+                candidates = np.sort(rng.choice(candidates, CANDIDATES, replace=False))
+            gains = objective.gains(self_sums=sums[:number], chosen=unit[taken[:number]], others=unit[candidates])
+        row = int(candidates[gains.argmax()])
+        near = objective.similarities(unit[row : row + 1], unit[taken[:number]])[0]
+        sums[:number] += near
+        sums[number] = 1.0 + near.sum(dtype=np.float64)
+        taken[number] = row
+        _close(is_open, left, strata, row)
+    return taken
 
 
 @single_blas_thread()
@@ -480,83 +519,6 @@ def _best_swaps(
     order = np.argsort(-promise, kind="stable")
     order = order[promise[order] > 0]
     return rows[a[order]], outside[b[order]]
-
-
-# --- levels ---------------------------------------------------------------------------------------
-def most_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
-    """Rows that make the objective large: greedy by log det, then swaps."""
-    rows = greedy_log_det(unit, strata, s=objective.s if isinstance(objective, LogDet) else 1.0)
-    return improve_rows(unit, strata, rows, objective, sign=1, rng=rng)
-
-
-def least_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
-    """Rows that make the objective small: compact, then swaps."""
-    return improve_rows(unit, strata, compact_rows(unit, strata, objective, rng=rng), objective, sign=-1, rng=rng)
-
-
-class Path:
-    """Selections between the least and the most diverse one, through a random one, swap by swap.
-
-    Step 0 is the least diverse selection, the last step the most diverse; in between, rows of one stratum are
-    exchanged in a seeded order, first for those of a random selection, then for those of the most diverse. So
-    low levels hold some of the densest rows, middle ones are close to a plain sample of the pool, high ones hold
-    rows that are far from all others.
-    """
-
-    def __init__(
-        self, unit: Vectors, strata: Strata, objective: Objective, stations: Sequence[Codes], rng: np.random.Generator
-    ) -> None:
-        self._unit, self._objective, self._stations = unit, objective, [np.sort(rows) for rows in stations]
-        self._exchanges = [_exchange(strata, first, second, rng) for first, second in pairwise(self._stations)]
-        self._values: dict[int, float] = {}
-        self.last = sum(len(leave) for leave, _ in self._exchanges)
-        """The number of the last step."""
-        self.ends = self._value(0), self._value(self.last)
-        """The objective at the first and the last step."""
-
-    def rows(self, step: int) -> Codes:
-        """The selection at a step, sorted."""
-        for station, (leave, enter) in zip(self._stations, self._exchanges, strict=False):
-            if step <= len(leave):
-                kept = np.setdiff1d(station, leave[:step], assume_unique=True)
-                return np.sort(np.concatenate([kept, enter[:step]]))
-            step -= len(leave)
-        return self._stations[-1]
-
-    def _value(self, step: int) -> float:
-        if step not in self._values:
-            self._values[step] = self._objective.value(self._unit[self.rows(step)])
-        return self._values[step]
-
-    def nearest_step(self, target: float) -> int:
-        """The step whose value is nearest to ``target``, by bisection: values rise along the path, or all but do."""
-        low, high = 0, self.last
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._value(middle) < target else (low, middle)
-        return min((low, high), key=lambda step: abs(self._value(step) - target))
-
-
-def make_path(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> Path:
-    """The path of a pool: its least diverse, a random, and its most diverse selection."""
-    low, low_value = least_diverse(unit, strata, objective, rng)
-    high, high_value = most_diverse(unit, strata, objective, rng)
-    middle = random_rows(strata, rng)
-    between = low_value < objective.value(unit[middle]) < high_value
-    return Path(unit, strata, objective, [low, middle, high] if between else [low, high], rng)
-
-
-def _exchange(strata: Strata, first: Codes, second: Codes, rng: np.random.Generator) -> tuple[Codes, Codes]:
-    """Rows to take out of the first selection and rows to put in, pair by pair of one stratum, in a random order."""
-    leave = _shuffled_by_stratum(strata, np.setdiff1d(first, second, assume_unique=True), rng)
-    enter = _shuffled_by_stratum(strata, np.setdiff1d(second, first, assume_unique=True), rng)
-    order = rng.permutation(len(leave))
-    return leave[order], enter[order]
-
-
-def _shuffled_by_stratum(strata: Strata, rows: Codes, rng: np.random.Generator) -> Codes:
-    order = np.lexsort((rng.random(len(rows)), strata.codes[rows]))
-    return rows[order]
 
 
 # --- nearest to the real data ---------------------------------------------------------------------

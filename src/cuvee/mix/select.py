@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,14 +19,18 @@ from cuvee.mix.blend import apportion_rows
 from cuvee.mix.search import (
     OBJECTIVES,
     Codes,
+    DCScore,
+    LogDet,
     Objective,
     Shift,
     Strata,
+    compact_rows,
+    greedy_dcscore,
+    greedy_log_det,
+    improve_rows,
     k_center,
     lowest_shift,
-    make_path,
     make_strata,
-    most_diverse,
     random_rows,
     rank_in_groups,
     take_best,
@@ -269,3 +274,83 @@ def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) ->
     turn = np.empty(len(unit))
     turn[order] = rank_in_groups(clusters[order])
     return take_best(strata, -turn - rng.random(len(unit)))
+
+
+# --- levels ---------------------------------------------------------------------------------------
+def most_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
+    """Rows that make the objective large: greedy, then swaps."""
+    if isinstance(objective, DCScore):
+        rows = greedy_dcscore(unit, strata, tau=objective.tau, rng=rng)
+    else:
+        rows = greedy_log_det(unit, strata, s=objective.s if isinstance(objective, LogDet) else 1.0)
+    return improve_rows(unit, strata, rows, objective, sign=1, rng=rng)
+
+
+def least_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
+    """Rows that make the objective small: compact, then swaps."""
+    return improve_rows(unit, strata, compact_rows(unit, strata, objective, rng=rng), objective, sign=-1, rng=rng)
+
+
+class Path:
+    """Selections between the least and the most diverse one, through a random one, swap by swap.
+
+    Step 0 is the least diverse selection, the last step the most diverse; in between, rows of one stratum are
+    exchanged in a seeded order, first for those of a random selection, then for those of the most diverse. So
+    low levels hold some of the densest rows, middle ones are close to a plain sample of the pool, high ones hold
+    rows that are far from all others.
+    """
+
+    def __init__(
+        self, unit: Vectors, strata: Strata, objective: Objective, stations: Sequence[Codes], rng: np.random.Generator
+    ) -> None:
+        self._unit, self._objective, self._stations = unit, objective, [np.sort(rows) for rows in stations]
+        self._exchanges = [_exchange(strata, first, second, rng) for first, second in pairwise(self._stations)]
+        self._values: dict[int, float] = {}
+        self.last = sum(len(leave) for leave, _ in self._exchanges)
+        """The number of the last step."""
+        self.ends = self._value(0), self._value(self.last)
+        """The objective at the first and the last step."""
+
+    def rows(self, step: int) -> Codes:
+        """The selection at a step, sorted."""
+        for station, (leave, enter) in zip(self._stations, self._exchanges, strict=False):
+            if step <= len(leave):
+                kept = np.setdiff1d(station, leave[:step], assume_unique=True)
+                return np.sort(np.concatenate([kept, enter[:step]]))
+            step -= len(leave)
+        return self._stations[-1]
+
+    def _value(self, step: int) -> float:
+        if step not in self._values:
+            self._values[step] = self._objective.value(self._unit[self.rows(step)])
+        return self._values[step]
+
+    def nearest_step(self, target: float) -> int:
+        """The step whose value is nearest to ``target``, by bisection: values rise along the path, or all but do."""
+        low, high = 0, self.last
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._value(middle) < target else (low, middle)
+        return min((low, high), key=lambda step: abs(self._value(step) - target))
+
+
+def make_path(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> Path:
+    """The path of a pool: its least diverse, a random, and its most diverse selection."""
+    low, low_value = least_diverse(unit, strata, objective, rng)
+    high, high_value = most_diverse(unit, strata, objective, rng)
+    middle = random_rows(strata, rng)
+    between = low_value < objective.value(unit[middle]) < high_value
+    return Path(unit, strata, objective, [low, middle, high] if between else [low, high], rng)
+
+
+def _exchange(strata: Strata, first: Codes, second: Codes, rng: np.random.Generator) -> tuple[Codes, Codes]:
+    """Rows to take out of the first selection and rows to put in, pair by pair of one stratum, in a random order."""
+    leave = _shuffled_by_stratum(strata, np.setdiff1d(first, second, assume_unique=True), rng)
+    enter = _shuffled_by_stratum(strata, np.setdiff1d(second, first, assume_unique=True), rng)
+    order = rng.permutation(len(leave))
+    return leave[order], enter[order]
+
+
+def _shuffled_by_stratum(strata: Strata, rows: Codes, rng: np.random.Generator) -> Codes:
+    order = np.lexsort((rng.random(len(rows)), strata.codes[rows]))
+    return rows[order]
