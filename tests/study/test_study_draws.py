@@ -11,7 +11,7 @@ from cuvee.study.running import Mixing
 
 REAL = Corpus.from_rows([{"text": f"real {y} {i}", "target": y} for y in "ab" for i in range(4)])
 MADE = Corpus.from_rows([{"text": f"made {y} {i}", "target": y} for y in "ab" for i in range(60)], origin="synthetic")
-POOL = assign_blocks(MADE, blocks=6, rows={"a": 8, "b": 8}, seed=0, reserved=3, fresh=FRESH)
+POOL = assign_blocks(MADE, blocks=[*range(FRESH, FRESH + 3), *range(3)], rows={"a": 8, "b": 8}, seed=0)
 BLOCK = dict(zip(POOL.ids, POOL.blocks.tolist(), strict=True))
 
 
