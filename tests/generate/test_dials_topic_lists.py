@@ -6,14 +6,16 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate import Sampling
+from cuvee.generate import Endpoint
+from cuvee.generate.asking import list_topics, parse_list
 from cuvee.generate.dials import TopicsDial, texts_by_label, topics_from_words
 from cuvee.generate.dials.contents import characteristic_words, common_words, find_words, weigh_words
-from cuvee.generate.dials.lists import ListPrompt, parse_list, topic_question
 
 
-def ask_for_topics(label, describe, count, within=(), **given):
-    return topic_question(label, ListPrompt(describe=describe, count=count, **given), within)
+def ask_for_topics(label, describe, within=(), *, api="completions", examples=(), avoid=(), seed=0, attempt=0):
+    wanted = list_topics(describe, label, examples, 8, tuple(within))
+    wanted.found, wanted.attempts = list(avoid), attempt
+    return wanted.ask(Endpoint(base_url="http://localhost/v1", model="m", api=api), seed)
 
 
 TENNIS = ["Henman wins at Wimbledon", "Henman out of Wimbledon", "Wimbledon prize for Henman", "Henman loses again"]
@@ -87,31 +89,30 @@ def test_one_label_alone_gives_frequent_words_that_are_not_in_every_text():
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_the_question_names_label_count_and_examples_and_leaves_room(api):
-    sampling = Sampling(temperature=0.3, max_tokens=20, min_p=0.1)
-    made = ask_for_topics("card_arrival", "bank questions", 12, api=api, examples=TENNIS[:2], sampling=sampling, seed=4)
+    made = ask_for_topics("card_arrival", "bank questions", api=api, examples=TENNIS[:2], seed=4)
     text = made.prompt or made.messages[1][1]
-    assert all(part in text for part in ("card arrival", "bank questions", "12 different topics", *TENNIS[:2]))
-    assert (made.sampling.temperature, made.sampling.min_p, made.sampling.max_tokens) == (0.3, 0.1, 96)
+    assert all(part in text for part in ("card arrival", "bank questions", "8 different topics", *TENNIS[:2]))
+    assert made.sampling.max_tokens == 64
     assert (made.prompt is None) == (api == "chat")
     if api == "completions":
         assert text.endswith("\n1.")
         assert made.sampling.stop == ("\n\n",)
-    assert made.seed != ask_for_topics("other", "bank questions", 12, api=api, seed=4).seed
+    assert made.seed != ask_for_topics("other", "bank questions", api=api, seed=4).seed
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_follow_ups_and_subtopics_say_so_and_stay_short(api):
     def text(**given) -> str:
-        made = ask_for_topics("sport", "news", 8, api=api, **given)
+        made = ask_for_topics("sport", "news", api=api, **given)
         return made.prompt or made.messages[1][1]
 
     assert '"sport"' in text() or "sport news" in text()
-    assert "any" not in (ask_for_topics("any", "news", 8, api=api).prompt or text(within=["tennis"]))
+    assert "any" not in (ask_for_topics("any", "news", api=api).prompt or text(within=["tennis"]))
     assert "tennis: Wimbledon" in text(within=["tennis", "Wimbledon"])
     many = [f"topic number {i}" for i in range(300)]
     assert many[-1] in text(avoid=many) and many[0] not in text(avoid=many)
     assert len(text(avoid=many, examples=["word " * 500])) < 1500
-    seeds = [ask_for_topics("sport", "news", 8, attempt=n, within=w).seed for n in (0, 1) for w in ((), ("a",))]
+    seeds = [ask_for_topics("sport", "news", attempt=n, within=w).seed for n in (0, 1) for w in ((), ("a",))]
     assert len(set(seeds)) == 4
 
 

@@ -1,21 +1,22 @@
 """One-off questions: topics, subtopics, attributes and their values are asked for before rows are.
 
 Lists nest as levels do: a request never depends on how many items are wanted, so a shorter list is the beginning
-of a longer one, and asking for more goes on where the ledger ends.
+of a longer one, and asking for more goes on where the ledger ends. Attributes: AttrPrompt, arXiv 2306.15895.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError
-from cuvee.fingerprint import derive_rng
-from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, request_json, request_key
+from cuvee.fingerprint import derive_rng, derive_seed
+from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling, request_json, request_key
 from cuvee.generate.client import LLMClient, OpenClient
 from cuvee.generate.dials.contents import Branches
-from cuvee.generate.dials.lists import ListPrompt, dimension_question, parse_list, topic_question, value_question
+from cuvee.generate.dials.slots import ANY
 from cuvee.generate.ledger import Ledger
 
 ITEMS_A_REQUEST = 8
@@ -23,14 +24,39 @@ ITEMS_A_REQUEST = 8
 EXAMPLES_SHOWN = 4
 ATTEMPTS = 4
 """Answers in a row that may bring nothing new before a list is given up."""
+TOKENS_AN_ITEM = 8
+"""Of an answer that lists names: numbering, a few words, the line's end."""
+LONGEST_ITEM = 8
+"""Words; longer lines are sentences, not names."""
+LONGEST_EXAMPLE = 30
+"""Words of a text that is shown: what it is about is seen by then, and many texts fit into a small context."""
+MOST_NAMED = 24
+"""Items already found that a follow-up names, the latest ones: the prompt stays short whatever is wanted."""
+TEMPERATURE = 0.7
+SYSTEM = "You plan a varied data set. Answer with a numbered list alone, one item a line, one to three words each."
+
+_ITEM = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])\s*")
+_SPLIT = re.compile(r"\s*[,;]\s+")
+_LEAD_IN = re.compile(r"^(?:sure|certainly|of course|here (?:is|are)|here's|topics?\b)", flags=re.IGNORECASE)
+_EXPLAINED = re.compile(r"\s*(?::|\s[-–—]\s|\()")
+"""Where a name ends and its explanation begins: ``Tone: formal or casual``."""
 
 
 @dataclass(kw_only=True)
-class _Wanted:
-    """A list that is being asked for. ``ask`` makes the request from the items so far and the attempt."""
+class WantedList:
+    """A list that is being asked for.
 
-    name: str
-    ask: Callable[[Sequence[str], int], Request]
+    ``names`` tell it apart from other lists of one seed, ``shown_by`` choose its examples among ``texts``; ``title`` is
+    for messages. ``completion`` and ``chat`` are the wordings of the two forms: what stands over the examples, and what
+    is asked for after the number of items. No item is one of ``never``. ``explained``: see :func:`parse_list`.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    shown_by: tuple[str, ...]
+    completion: tuple[str, str]
+    chat: tuple[str, str]
+    texts: Sequence[str]
     count: int
     never: frozenset[str]
     explained: bool = False
@@ -39,15 +65,38 @@ class _Wanted:
     in_vain: int = 0
     trouble: str = ""
 
+    def ask(self, endpoint: Endpoint, seed: int) -> Request:
+        """The next request; a completion goes on with the items that are known."""
+        rng = derive_rng(seed, "list-examples", *self.shown_by, self.attempts)
+        texts = [self.texts[i] for i in rng.permutation(len(self.texts))[:EXAMPLES_SHOWN]]
+        shown = "".join(f"- {' '.join(text.split()[:LONGEST_EXAMPLE])}\n" for text in texts)
+        completes, named = endpoint.api == "completions", self.found[-MOST_NAMED:]
+        heading, listed = self.completion if completes else self.chat
+        above = f"{heading}:\n{shown}\n" if shown else ""
+        drawn = derive_seed(seed, *self.names, self.attempts) & 0x7FFFFFFF
+        sampling = Sampling(
+            temperature=TEMPERATURE,
+            max_tokens=ITEMS_A_REQUEST * TOKENS_AN_ITEM,
+            stop=("\n\n",) if completes else (),
+        )
+        if completes:
+            known = "".join(f"{number}. {name}\n" for number, name in enumerate(named, start=1))
+            prompt = f"{above}{len(named) + ITEMS_A_REQUEST} {listed}:\n{known}{len(named) + 1}."
+            return Request(prompt=prompt, sampling=sampling, seed=drawn, replicate=self.attempts)
+        other = f" Other than: {', '.join(named)}." if named else ""
+        messages = (("system", SYSTEM), ("user", f"{above}Name {ITEMS_A_REQUEST} {listed}.{other}"))
+        return Request(messages=messages, sampling=sampling, seed=drawn, replicate=self.attempts)
+
     def take(self, outcome: Outcome) -> None:
-        """Add the new items of an answer."""
+        """Add the new items of an answer; one that broke off loses its last line, which may be half an item."""
         self.attempts += 1
         before = len(self.found)
         if isinstance(outcome, Failure):
             self.trouble = f" (the last request failed: {outcome.message or outcome.reason})"
         else:
+            text = outcome.text.rpartition("\n")[0] if outcome.finish_reason == "length" else outcome.text
             known = {normalise_text(item) for item in self.found} | self.never
-            for item in _read(outcome, self.explained):
+            for item in parse_list(text, explained=self.explained):
                 if normalise_text(item) not in known:
                     known.add(normalise_text(item))
                     self.found.append(item)
@@ -57,6 +106,65 @@ class _Wanted:
     def items(self) -> tuple[str, ...]:
         """As many as are wanted, in the order in which they were found."""
         return tuple(self.found[: self.count])
+
+
+def list_topics(describe: str, label: str, texts: Sequence[str], count: int, path: tuple[str, ...] = ()) -> WantedList:
+    """Topics of a label, or subtopics of the last topic of ``path``; the label ``any`` is none."""
+    kind, within = "" if label == ANY else " ".join(label.replace("_", " ").split()), ": ".join(path)
+    of_kind, named = (f' of the kind "{kind}"', f"{kind} {describe}") if kind else ("", describe)
+    below, subtopics = ("subtopics of {} in", f'subtopics of "{within}"') if path else ("topics of", "topics")
+    return WantedList(
+        title=f"topics of label {label!r}" + (f" under {within!r}" if path else ""),
+        names=("topics", label, *path),
+        shown_by=(label, *path),
+        completion=(f"Some {named}", f"different {below.format(within)} {named}, each in one to three words"),
+        chat=(f"These {describe} are{of_kind}", f"different {subtopics} that {describe}{of_kind} can be about")
+        if kind
+        else (f"These are {describe}", f"different {subtopics} that {describe} can be about"),
+        texts=texts,
+        count=count,
+        never=frozenset(map(normalise_text, (label, *path, *texts))),
+    )
+
+
+def list_dimensions(describe: str, texts: Mapping[str, Sequence[str]], count: int) -> WantedList:
+    """Attributes in which texts differ."""
+    return WantedList(
+        title="attributes",
+        names=("dimensions",),
+        shown_by=("dimensions",),
+        completion=(
+            f"Some {describe}",
+            f"different attributes in which {describe} differ, whatever they are about, each in one to three words",
+        ),
+        chat=(
+            f"These are {describe}",
+            f"different attributes in which {describe} can differ from each other, whatever they are about "
+            "(such as style, length, point of view). Names alone, without values",
+        ),
+        texts=[text for own in texts.values() for text in own],
+        count=count,
+        never=frozenset(map(normalise_text, texts)),
+        explained=True,
+    )
+
+
+def list_values(describe: str, dimension: str, texts: Sequence[str], count: int) -> WantedList:
+    """Values of one attribute of texts."""
+    return WantedList(
+        title=f"values of attribute {dimension!r}",
+        names=("values", dimension),
+        shown_by=("values", dimension),
+        completion=(
+            f"Some {describe}",
+            f'different values of the attribute "{dimension}" of {describe}, each in one to three words',
+        ),
+        chat=(f"These are {describe}", f'different values that the attribute "{dimension}" of {describe} can have'),
+        texts=texts,
+        count=count,
+        never=frozenset(map(normalise_text, (dimension, *texts))),
+        explained=True,
+    )
 
 
 @dataclass(eq=False)
@@ -95,21 +203,13 @@ class ListAsker:
         """
         if not degree or min(degree) < 1:
             raise ValueError(f"degree {degree!r}; give the branches of each depth, 1 or more")
-        paths: list[tuple[str, ...]] = [()]
         found: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
-        parents = {label: paths for label in texts}
+        places: list[tuple[str, tuple[str, ...]]] = [(label, ()) for label in texts]
         for count in degree:
-            asked = {
-                (label, path): self._topic_list(label, texts[label], path, count)
-                for label, open_paths in parents.items()
-                for path in open_paths
-            }
+            asked = {place: list_topics(self.describe, place[0], texts[place[0]], count, place[1]) for place in places}
             self._fill(list(asked.values()), "use topics: data, give topics by hand, or ask a larger model")
             found |= {place: wanted.items for place, wanted in asked.items()}
-            parents = {
-                label: [(*path, topic) for path in open_paths for topic in found[label, path]]
-                for label, open_paths in parents.items()
-            }
+            places = [(label, (*path, topic)) for label, path in places for topic in found[label, path]]
         return {label: _grow(found, label, (), len(degree)) for label in texts}
 
     def attributes(self, texts: Mapping[str, Sequence[str]], *, count: int, values: int) -> dict[str, tuple[str, ...]]:
@@ -122,52 +222,14 @@ class ListAsker:
         """
         if count < 1 or values < 1:
             raise ValueError(f"count {count!r} and values {values!r}; both must be 1 or more")
-        every = [text for own in texts.values() for text in own]
-        labels = frozenset(normalise_text(label) for label in texts)
         remedy = "give dimensions by hand, or ask a larger model"
-
-        def ask_dimensions(avoid: Sequence[str], attempt: int) -> Request:
-            return dimension_question(self._prompt(self._choose(every, "dimensions", attempt), avoid, attempt))
-
-        names = _Wanted(name="attributes", ask=ask_dimensions, count=count, never=labels, explained=True)
+        names = list_dimensions(self.describe, texts, count)
         self._fill([names], remedy)
-        lists = {name: self._value_list(name, every, values) for name in names.items}
+        lists = {name: list_values(self.describe, name, names.texts, values) for name in names.items}
         self._fill(list(lists.values()), remedy)
         return {name: wanted.items for name, wanted in lists.items()}
 
-    def _topic_list(self, label: str, texts: Sequence[str], path: tuple[str, ...], count: int) -> _Wanted:
-        def ask(avoid: Sequence[str], attempt: int) -> Request:
-            shown = self._choose(texts, label, *path, attempt)
-            return topic_question(label, self._prompt(shown, avoid, attempt), path)
-
-        under = f" under {': '.join(path)!r}" if path else ""
-        never = frozenset(map(normalise_text, (label, *path, *texts)))
-        return _Wanted(name=f"topics of label {label!r}{under}", ask=ask, count=count, never=never)
-
-    def _value_list(self, dimension: str, texts: Sequence[str], count: int) -> _Wanted:
-        def ask(avoid: Sequence[str], attempt: int) -> Request:
-            shown = self._choose(texts, "values", dimension, attempt)
-            return value_question(dimension, self._prompt(shown, avoid, attempt))
-
-        never = frozenset(map(normalise_text, (dimension, *texts)))
-        return _Wanted(name=f"values of attribute {dimension!r}", ask=ask, count=count, never=never, explained=True)
-
-    def _prompt(self, examples: Sequence[str], avoid: Sequence[str], attempt: int) -> ListPrompt:
-        return ListPrompt(
-            describe=self.describe,
-            count=ITEMS_A_REQUEST,
-            api=self.endpoint.api,
-            examples=examples,
-            avoid=avoid,
-            seed=self.seed,
-            attempt=attempt,
-        )
-
-    def _choose(self, texts: Sequence[str], *names: str | int) -> list[str]:
-        rng = derive_rng(self.seed, "list-examples", *names)
-        return [texts[i] for i in rng.permutation(len(texts))[:EXAMPLES_SHOWN]]
-
-    def _fill(self, lists: Sequence[_Wanted], remedy: str) -> None:
+    def _fill(self, lists: Sequence[WantedList], remedy: str) -> None:
         """Ask for all lists together, until each is long enough or given up; none waits for another."""
         failures = self.ledger.failures()
         outcomes: dict[Request, Outcome] = {}
@@ -190,16 +252,16 @@ class ListAsker:
         for one in lists:
             if len(one.found) < one.count:
                 raise ConfigError(
-                    f"the LLM was asked for {one.count} {one.name} and named {len(one.found)} in "
+                    f"the LLM was asked for {one.count} {one.title} and named {len(one.found)} in "
                     f"{one.attempts} answers{one.trouble}; {remedy}"
                 )
 
     def _next_request(
-        self, one: _Wanted, outcomes: Mapping[Request, Outcome], failures: Mapping[str, Failure]
+        self, one: WantedList, outcomes: Mapping[Request, Outcome], failures: Mapping[str, Failure]
     ) -> Request | None:
         """Take in what came for a list, and say what to ask next; None where it is done with."""
         while len(one.found) < one.count and one.in_vain < ATTEMPTS:
-            request = one.ask(one.found, one.attempts)
+            request = one.ask(self.endpoint, self.seed)
             outcome = outcomes.get(request) or failures.get(request_key(self.endpoint, request))
             if outcome is None:
                 return request
@@ -207,10 +269,32 @@ class ListAsker:
         return None
 
 
-def _read(answer: Answer, explained: bool) -> tuple[str, ...]:
-    """The items of an answer; one that broke off loses its last line, which may be half an item."""
-    whole, _, _ = answer.text.rpartition("\n") if answer.finish_reason == "length" else (answer.text, "", "")
-    return parse_list(whole, explained=explained)
+def parse_list(text: str, *, explained: bool = False) -> tuple[str, ...]:
+    """Items in an answer, in its order, each once: from lines, or from one line of commas.
+
+    Numbering, markup and closing points go; introductions and lines too long for a name are left out, unless
+    they are a name and its explanation (``Tennis: all about ...``), of which the name is kept.
+
+    Args:
+        text: the answer.
+        explained: drop what follows a colon, dash or bracket from short lines as well.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) == 1 and not _ITEM.match(lines[0]):
+        lines = _SPLIT.split(lines[0])
+    items: dict[str, str] = {}
+    for number, line in enumerate(lines):
+        plain = _plain(_ITEM.sub("", line))
+        intro = number == 0 and not _ITEM.match(line) and (line.rstrip().endswith(":") or _LEAD_IN.match(plain))
+        if explained or len(plain.split()) > LONGEST_ITEM:
+            plain = _plain(_EXPLAINED.split(plain)[0]) if _EXPLAINED.search(plain) else plain
+        if normalise_text(plain) and not intro and len(plain.split()) <= LONGEST_ITEM:
+            items.setdefault(plain.casefold(), plain)
+    return tuple(items.values())
+
+
+def _plain(line: str) -> str:
+    return line.replace("**", "").strip().strip("\"'`“”").rstrip(".:;,").strip()
 
 
 def _grow(
