@@ -132,7 +132,7 @@ def test_arguments_that_do_not_fit_together(arguments, message):
 
 def test_a_blend_prints_its_counts():
     text = str(mix_corpora(REAL, POOL, share=0.75, seed=1))
-    assert text.splitlines()[0].startswith("Blend: 48 rows, share 0.750 (12 real, 36 synthetic), 48 distinct")
+    assert text.splitlines()[0].startswith("Blend of 48 rows: 12 real, 36 synthetic (share 0.750); 48 distinct")
     assert "tech" in text
 
 
@@ -159,7 +159,7 @@ def test_tasks_without_labels_are_one_stratum(task):
     made = blend.composition
     assert (made.real_rows, made.synthetic_rows, made.share, made.label_counts) == (20, 30, 0.6, {})
     assert blend.corpus.task == task and blend.corpus.groups[:20] == real.groups
-    assert str(blend).splitlines()[1] == "  words: 80 real, 120 synthetic"  # of prompt and completion
+    assert str(blend).endswith("; 200 words")  # of prompt and completion
     replaced = mix_corpora(real, pool, share=0.25, seed=1, regime="replace").composition
     assert (replaced.real_rows, replaced.synthetic_rows) == (15, 5)
     with pytest.raises(InputError, match=r"^180 synthetic rows were asked, the pool has 50; the largest share .* 0.71"):

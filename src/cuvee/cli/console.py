@@ -23,7 +23,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.segment import Segment
-from rich.style import StyleType
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -52,15 +51,6 @@ class PlainConsole(Console):
             yield segment if plain else Segment(visible_lines(segment.text), segment.style)
 
 
-class DataTable(Table):
-    """A table whose cells are one line each."""
-
-    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """As rich does it; a newline in a cell is an escape."""
-        shown = (visible(cell) if isinstance(cell, str) else cell for cell in cells)
-        super().add_row(*shown, style=style, end_section=end_section)
-
-
 out = PlainConsole()
 err = PlainConsole(stderr=True)
 
@@ -77,7 +67,7 @@ def show_text(text: str) -> None:
 
 def make_table(
     title: str | None, heads: Iterable[str], rows: Iterable[Sequence[RenderableType] | None], *, wrap: bool = False
-) -> DataTable:
+) -> Table:
     """A table: the first column is of names, the others of numbers.
 
     Args:
@@ -86,13 +76,15 @@ def make_table(
         rows: their cells; None in place of a row is a line between two.
         wrap: break cells of numbers where the terminal is narrow.
     """
-    table = DataTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in heads:
-        table.add_column(
-            visible_lines(head), justify="right" if table.columns else "left", no_wrap=not (wrap and table.columns)
-        )
+        first = not table.columns
+        table.add_column(visible_lines(head), justify="left" if first else "right", no_wrap=first or not wrap)
     for row in rows:
-        table.add_section() if row is None else table.add_row(*row)
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*(visible(cell) if isinstance(cell, str) else cell for cell in row))
     return table
 
 

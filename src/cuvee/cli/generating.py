@@ -12,32 +12,21 @@ import typer
 from pydantic import ValidationError
 from typer import Argument, Option
 
+import cuvee.generate as room
 from cuvee.cli import console, options
 from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, choose_name, may_trust, refuse_options
 from cuvee.config.dials import parse_target
-from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, TransformersGenerator
+from cuvee.config.generators import BudgetConfig, EmbeddedGenerator, EndpointGenerator, TransformersGenerator
 from cuvee.corpus import Corpus, load_corpus, replace_text, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
-from cuvee.generate import (
-    AcceptanceRules,
-    GenerationSpec,
-    Ledger,
-    OpenedLLM,
-    Pool,
-    Sampling,
-    SamplingDial,
-    generate_pools,
-    generate_to_target,
-    write_quarantine,
-)
 from cuvee.generate.calls import Api
 from cuvee.generate.dials.slots import Slot, slot_key
 from cuvee.generate.ledger import Meter, check_ledger
 from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
 from cuvee.generate.pools import count_rejected
-from cuvee.generate.prompts import SUFFIX, PromptWriter, load_prompts
-from cuvee.store import hold_file
+from cuvee.generate.prompts import SUFFIX, PromptSet, PromptWriter, load_prompts
+from cuvee.store import StoredPool, hold_file
 from cuvee.study.dials import LanguageModel, open_model
 from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed
 from cuvee.study.prepare import read_sources
@@ -62,21 +51,17 @@ class Asking:
     rows: Annotated[int, Option(min=1, help="of each label, passage or context, from a file of real rows")] = 12
     temperature: Annotated[float, Option(min=0, max=5)] = 0.7
     target: Annotated[str | None, Option(help="search the temperature for a measured diversity: vendi=12")] = None
-    tolerance: Annotated[float | None, Option(min=0, help="how far off --target is near enough; 5% if not given")] = (
-        None
-    )
+    tolerance: Annotated[float | None, Option(min=0, help="how far off --target is near enough [default: 5%]")] = None
     describe: Annotated[str, Option(help="what the texts are: news headlines")] = "examples"
     max_tokens: Annotated[int, Option(min=1)] = 48
     kind: Annotated[str | None, Option(help=f"what is written: {', '.join(KINDS)}")] = None
     sources: Annotated[Path | None, Option(help="file of passages or contexts to write about")] = None
     sources_column: Annotated[str | None, Option(help="of --sources: which column; a usual name if not given")] = None
     prompts: Annotated[Path | None, Option(help="folder of prompts of your own")] = None
-    near_duplicate: Annotated[
-        float | None, Option(min=0.5, max=1, help="Jaccard similarity from which a text repeats another")
-    ] = None
+    near_duplicate: Annotated[float | None, Option(min=0.5, max=1, help="Jaccard similarity of repeats")] = None
     seed: options.Seed = 0
 
-    def specify(self, ctx: typer.Context) -> GenerationSpec:
+    def specify(self, ctx: typer.Context) -> room.GenerationSpec:
         """The rows that are wanted."""
         check_pairs(ctx, sources_column="sources", tolerance="target")
         if self.target is not None:
@@ -84,30 +69,30 @@ class Asking:
         sources = None
         if self.sources is not None:
             sources = read_sources(self.sources, self.sources_column, option="--sources-column")
-        return GenerationSpec(
+        return room.GenerationSpec(
             rows_per_label=self.rows,
-            sampling=Sampling(max_tokens=self.max_tokens),
+            sampling=room.Sampling(max_tokens=self.max_tokens),
             describe=self.describe,
             seed=self.seed,
             kind=None if self.kind is None else choose_name(self.kind, KINDS, "--kind"),
             sources=sources,
             prompts=load_prompts(self.prompts),
-            rules=AcceptanceRules(near_duplicate=self.near_duplicate),
+            rules=room.AcceptanceRules(near_duplicate=self.near_duplicate),
         )
 
     def make_pool(
-        self, real: Corpus, spec: GenerationSpec, llm: OpenedLLM, ledger: Ledger, progress: Progress
-    ) -> tuple[Pool, str]:
+        self, real: Corpus, spec: room.GenerationSpec, llm: room.OpenedLLM, ledger: room.Ledger, progress: Progress
+    ) -> tuple[room.Pool, str]:
         """The pool at the one temperature, or at that whose pool comes nearest to the target; with what came of it."""
         if self.target is None:
-            dial = SamplingDial(levels=[self.temperature])
-            (pool,) = generate_pools(real, spec, dial, llm, ledger, progress=progress)
+            dial = room.SamplingDial(levels=[self.temperature])
+            (pool,) = room.generate_pools(real, spec, dial, llm, ledger, progress=progress)
             return pool, ""
         wanted = parse_target(self.target, tolerance=self.tolerance)
         rows = matched_rows(spec.rows_per_label * len(spec.strata(real)))
         score = make_score(wanted.metric, rows=rows, against=real, seed=spec.seed)
-        dial, target = SamplingDial(levels=TEMPERATURES), make_target(wanted)
-        found = generate_to_target(real, spec, dial, llm, ledger, score=score, target=target, progress=progress)
+        dial, target = room.SamplingDial(levels=TEMPERATURES), make_target(wanted)
+        found = room.generate_to_target(real, spec, dial, llm, ledger, score=score, target=target, progress=progress)
         return found.pool, found.note
 
 
@@ -115,19 +100,11 @@ class Asking:
 class Answering:
     """The LLM that writes."""
 
-    base_url: Annotated[
-        list[str] | None, Option(help="an OpenAI-compatible endpoint; again for each replica of the same model")
-    ] = None
-    model: Annotated[
-        str, Option(help="at the endpoint; without one FILE.gguf, or hf:PATH, hf:NAME for transformers")
-    ] = ""
-    api: Annotated[
-        str | None, Option(help="chat or completions [default: chat, with hf: completions]", show_default=False)
-    ] = None
+    base_url: Annotated[list[str] | None, Option(help="an OpenAI-compatible endpoint; again for each replica")] = None
+    model: Annotated[str, Option(help="at the endpoint; else FILE.gguf, or hf:PATH, hf:NAME for transformers")] = ""
+    api: Annotated[str | None, Option(help=f"{_APIS[1]} or {_APIS[0]}; hf: models take the latter")] = None
     api_key_env: Annotated[str | None, Option(help="variable that holds the key")] = None
-    concurrency: Annotated[int | None, Option(min=1, help="most requests under way at once; adapts if not given")] = (
-        None
-    )
+    concurrency: Annotated[int | None, Option(min=1, help="most requests under way; adapts if not given")] = None
     budget_requests: Annotated[int | None, Option(min=0, help="most requests, of all runs with this ledger")] = None
     budget_tokens: Annotated[int | None, Option(min=0, help="most tokens, of all runs with this ledger")] = None
 
@@ -143,18 +120,10 @@ class Answering:
             refuse_options(ctx, ["api"], "it goes with --base-url, or with --model hf:...")
             refuse_options(ctx, _ONLY_ENDPOINT, "it goes with --base-url")
             return EmbeddedGenerator(gguf=self.model or None)
+        given = {name: getattr(self, name) for name in ("base_url", "model", "api_key_env", "concurrency")}
+        budget = {"requests": self.budget_requests, "tokens": self.budget_tokens}
         try:
-            return EndpointGenerator.model_validate(
-                {
-                    "kind": "endpoint",
-                    "base_url": self.base_url,
-                    "model": self.model,
-                    "api": api or "chat",
-                    "api_key_env": self.api_key_env,
-                    "concurrency": self.concurrency,
-                    "budget": {"requests": self.budget_requests, "tokens": self.budget_tokens},
-                }
-            )
+            return EndpointGenerator(kind="endpoint", api=api or "chat", budget=BudgetConfig(**budget), **given)
         except ValidationError as exc:
             raise ConfigError(f"--base-url: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
 
@@ -201,17 +170,17 @@ def generate(
             pool, told = _fill_pool(real, opened, asking, spec, ledger, again)
             write_corpus(pool.corpus, path, guard_cells=files.guard_cells)
             if pool.quarantine or quarantine.exists():  # what an earlier run left there is true no more
-                write_quarantine([pool], quarantine)
+                room.write_quarantine([pool], quarantine)
         made = {str(path): {**told, "ledger": ledger, "quarantine": quarantine if pool.quarantine else None}}
     lines = (f"{name}: {m['rows']} rows, {m['rejected']} answers rejected {m['note']}" for name, m in made.items())
     files(made, *lines)
 
 
 def _fill_pool(
-    real: Corpus, llm: OpenedLLM, asking: Asking, spec: GenerationSpec, path: Path, again: bool
-) -> tuple[Pool, dict[str, object]]:
+    real: Corpus, llm: room.OpenedLLM, asking: Asking, spec: room.GenerationSpec, path: Path, again: bool
+) -> tuple[room.Pool, dict[str, object]]:
     """Ask for the rows, with progress on stderr; the pool, and what is told of it."""
-    with console.Display() as display, Stages(display).stage("generate") as progress, Ledger(path) as ledger:
+    with console.Display() as display, Stages(display).stage("generate") as progress, room.Ledger(path) as ledger:
         if again:
             ledger.forget_failures()
         before = ledger.sessions()
@@ -221,13 +190,13 @@ def _fill_pool(
         if any(row.failed for row in pool.quarantine):
             display.noted("failed requests are not asked again, unless with --retry-failed")
         spent, failed = ledger.totals(), ledger.failures()
-    told = {
-        "rows": len(pool.corpus),
-        "rejected": sum(count_rejected(pool.rejected).values()),
-        "failed": len({q.request_key for q in pool.quarantine} & failed.keys()),
-        "note": "; ".join(part for part in (pool.note, found) if part),
-    }
+    told = _describe(pool, len({q.request_key for q in pool.quarantine} & failed.keys()), pool.note, found)
     return pool, told | {name: getattr(spent, name) for name in ("requests", "prompt_tokens", "completion_tokens")}
+
+
+def _describe(pool: room.Pool | StoredPool, failed: int, *notes: str) -> dict[str, object]:
+    rejected = sum(count_rejected(pool.rejected).values())
+    return {"rows": len(pool.corpus), "rejected": rejected, "failed": failed, "note": "; ".join(filter(None, notes))}
 
 
 def _generate_study(target: Path, out: Path | None, again: bool) -> Made:
@@ -239,12 +208,7 @@ def _generate_study(target: Path, out: Path | None, again: bool) -> Made:
         folds = [""] if len(flow.parts) == 1 else [f"fold {k + 1}: " for k in range(len(flow.parts))]
         _ = flow.pools  # of all parts, each told as it is made
         return {
-            f"{fold}{level.key}": {
-                "rows": len(p.corpus),
-                "rejected": sum(count_rejected(p.rejected).values()),
-                "failed": len(p.failed),
-                "note": p.note,
-            }
+            f"{fold}{level.key}": _describe(p, len(p.failed), p.note)
             for fold, part in zip(folds, flow.parts, strict=True)
             for level, p in part.pools.items()
         }
@@ -262,6 +226,23 @@ class Rendering:
     context: Annotated[str | None, Option(help="column of what is asked about")] = None
     describe: Annotated[str, Option(help="what the texts are, in the plural")] = "examples"
 
+    def finish(self, path: Path, prompts: PromptSet) -> dict[str, str]:
+        """The prompts of the first slot of the first stratum, in both forms."""
+        kind = choose_name(self.kind or ("label" if self.context is None else "question"), KINDS, "--kind")
+        train = load_corpus(path, text=self.text, label=self.label, context=self.context, task=WRITINGS[kind].task)
+        strata = find_strata(train, kind)
+        first = next(iter(strata))
+        slot = Slot(key=slot_key(first, 0, 0), label=first, block=0, number=0, order=0)
+        completion, chat = (
+            PromptWriter(
+                train, describe=self.describe, api=api, sampling=room.Sampling(), seed=0, kind=kind, strata=strata,
+                prompts=prompts,
+            ).ask(slot, 0).request
+            for api in _APIS
+        )  # fmt: skip
+        parts = {f"{kind}_chat_{role}": content for role, content in chat.messages}
+        return {f"{kind}_completion": completion.prompt or "", **parts}
+
 
 @may_trust
 def prompts(
@@ -278,45 +259,22 @@ def prompts(
     chosen = list(found.files.values()) if name is None else [found.file(name)]
     if out is not None:
         refuse_options(ctx, ["render", "json"], "--out copies files")
-        copies = {out / f"{file.name}{SUFFIX}": file.source for file in chosen}
-        for path in copies:
-            if path.exists():
-                raise ConfigError(f"{path}: already there; choose another folder, or remove it")
-        for path, source in copies.items():
-            replace_text(path, source)
-        shown = f"wrote {len(copies)} {'file' if len(copies) == 1 else 'files'} to {out}; keep those that you change\n"
-    elif rendering.render is not None:
+        if taken := [file.name for file in chosen if (out / f"{file.name}{SUFFIX}").exists()]:
+            raise ConfigError(f"{out / taken[0]}{SUFFIX}: already there; choose another folder, or remove it")
+        for file in chosen:
+            replace_text(out / f"{file.name}{SUFFIX}", file.source)
+        console.out.print(f"wrote to {out}: {', '.join(file.name for file in chosen)}; keep those that you change")
+        return
+    if rendering.render is not None:
         if name is not None:
             raise ConfigError(f"{name!r} has no effect here: --render shows all prompts of a kind; give --kind")
-        shown = _show_finished(folder, rendering, rendering.render, tell)
-    elif tell.json:
-        listed = [{"name": f.name, "purpose": f.purpose, "variables": f.variables, "text": f.source} for f in chosen]
-        tell({"hash": found.hash, "prompts": listed})
-        return
-    elif name is not None:
-        shown = chosen[0].source
+        told = rendering.finish(rendering.render, found)
+        shown = "".join(f"--- {name}\n{text}\n\n" for name, text in told.items())
     else:
-        shown = "".join(f"{f.name:<24} {f.purpose} Variables: {', '.join(f.variables)}\n" for f in chosen)
-    console.show_text(shown)
-
-
-def _show_finished(folder: Path | None, of: Rendering, path: Path, tell: Tell) -> str:
-    """The prompts of the first slot of the first stratum, in both forms; nothing where they were told as JSON."""
-    kind = choose_name(of.kind or ("label" if of.context is None else "question"), KINDS, "--kind")
-    train = load_corpus(path, text=of.text, label=of.label, context=of.context, task=WRITINGS[kind].task)
-    strata = find_strata(train, kind)
-    first = next(iter(strata))
-    slot = Slot(key=slot_key(first, 0, 0), label=first, block=0, number=0, order=0)
-    completion, chat = (
-        PromptWriter(
-            train, describe=of.describe, api=api, sampling=Sampling(), seed=0, kind=kind, strata=strata,
-            prompts=load_prompts(folder),
-        ).ask(slot, 0).request
-        for api in _APIS
-    )  # fmt: skip
-    parts = {f"{kind}_completion": completion.prompt or ""}
-    parts |= {f"{kind}_chat_{role}": content for role, content in chat.messages}
+        told = {file.name: file.source for file in chosen}
+        lines = (f"{file.name:<24} {file.purpose} Variables: {', '.join(file.variables)}\n" for file in chosen)
+        shown = "".join(lines) if name is None else chosen[0].source
     if tell.json:
-        tell({"kind": kind, "for": first, "schema": chat.schema, "prompts": parts})
-        return ""
-    return "".join(f"--- {name}\n{finished}\n\n" for name, finished in parts.items())
+        tell({"hash": found.hash, "prompts": told})
+    else:
+        console.show_text(shown)

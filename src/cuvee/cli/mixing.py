@@ -146,9 +146,7 @@ class Cleaning:
     agree_top: Annotated[float | None, Option(min=0, max=1, help="fraction of rows, the most probable labels")] = None
     per_group: Annotated[int | None, Option(min=1, help="most rows of a --group")] = None
     per_cluster: Annotated[int | None, Option(min=1, help="most rows of near neighbours, cosine 0.9")] = None
-    own: Annotated[
-        list[str] | None, Option("--filter", help="a function of your own, module:Name: why a row goes, or None")
-    ] = None
+    own: Annotated[list[str] | None, Option("--filter", help="your own, module:Name: why a row goes, or None")] = None
     removed: Annotated[Path | None, Option(help="JSONL of the rows that went, with reasons")] = None
 
     def filters(self, real: Corpus | None, held_out: Sequence[str], seed: int) -> list[room.Filter]:
@@ -225,9 +223,7 @@ class Choosing:
 class SelectedOutput(Output):
     """A file of the chosen rows, or one a level."""
 
-    out: Annotated[Path, Option("--out", "-o", help="Parquet, JSONL or CSV; with --levels one file a level")] = Path(
-        "selected.parquet"
-    )
+    out: Annotated[Path, Option("--out", "-o", help="a file; with --levels one a level")] = Path("selected.parquet")
 
 
 @may_trust
@@ -272,15 +268,13 @@ def select(
     paths = [out.with_name(f"{out.stem}-{part.name}{out.suffix}") for part in chosen] if len(chosen) > 1 else [out]
     for rows, path in zip([part.corpus for part in chosen] or [filtered.corpus], paths, strict=True):
         write_corpus(rows, path, guard_cells=output.guard_cells)
+    told = ("name", "values", "length_difference", "note")
     selections = [
-        {
-            "name": part.name,
+        {name: getattr(part, name) for name in told}
+        | {
             "path": path,
             "rows": len(part.rows),
-            "values": part.values,
-            "length_difference": part.length_difference,
             "label_counts": dict(sorted(Counter(label_strata(part.corpus)).items())),
-            "note": part.note,
         }
         for part, path in zip(chosen, paths, strict=False)
     ]
@@ -310,9 +304,7 @@ class Mixing:
     share: Annotated[float, Option(min=0, max=1, help="synthetic rows over all rows")] = 0.5
     regime: Annotated[str, Option(help="augment or replace")] = "augment"
     allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again where too few")] = False
-    held_out: Annotated[list[Path] | None, Option(help="validation or test rows, of which the blend may hold none")] = (
-        None
-    )
+    held_out: Annotated[list[Path] | None, Option(help="rows of which the blend may hold none")] = None
     dial: Annotated[str | None, Option(help="of a study's pool")] = None
     level: Annotated[str | None, Option(help="of a study's pool")] = None
     seed: Seed = 0
@@ -321,14 +313,9 @@ class Mixing:
         """The blend of two files."""
         if synthetic is None:
             raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
-        blend = room.mix_corpora(
-            columns.load(real, labelled=True),
-            columns.load(synthetic, origin="synthetic", labelled=True),
-            share=self.share,
-            regime=regime,
-            seed=self.seed,
-            allow_repeats=self.allow_repeats,
-        )
+        rows, others = columns.load(real, labelled=True), columns.load(synthetic, origin="synthetic", labelled=True)
+        again = self.allow_repeats
+        blend = room.mix_corpora(rows, others, share=self.share, regime=regime, seed=self.seed, allow_repeats=again)
         for path in self.held_out or ():
             NoLeaks(columns.load(path).texts).check(blend.corpus, when=f"of {path}")
         return blend
@@ -358,9 +345,7 @@ class Mixing:
 class BlendOutput(Output):
     """A file of a blend, or a folder of it with its card."""
 
-    out: Annotated[Path, Option("--out", "-o", help="Parquet, JSONL or CSV; or a folder: a dataset with its card")] = (
-        Path("blend.parquet")
-    )
+    out: Annotated[Path, Option("--out", "-o", help="a file, or a folder with a card")] = Path("blend.parquet")
 
 
 @may_trust
@@ -408,7 +393,7 @@ def mix(
     counts = show.composition_object(blend.composition)
     output(
         {**counts, "effective_rows": blend.effective_rows, "path": out, "pushed": address},
-        show.write_composition(blend.composition),
+        str(blend.composition),
         *([weights] if weights else []),
         f"wrote {out}" + (f"; pushed to {address}" if address else ""),
     )

@@ -58,8 +58,11 @@ UNGROUPED = ("text", "label", "context", "task")
 
 
 # --- commands ---
-def expand_options(command: Command) -> Command:
-    """Let a parameter whose type is a dataclass stand for options: one a field, or those that ``Annotated`` lists."""
+def may_trust(command: Command, *, trusts: bool = True) -> Command:
+    """Let a parameter whose type is a dataclass stand for options: one a field, or those that ``Annotated`` lists.
+
+    The command gets ``--trust`` too: what it opens, a study, a run folder or a model, may name the user's own code.
+    """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., object], Sequence[str]]] = {}
     for each in inspect.signature(command, eval_str=True).parameters.values():
@@ -73,32 +76,22 @@ def expand_options(command: Command) -> Command:
         for f in options:
             default = inspect.Parameter.empty if f.default is MISSING else f.default
             parameters.append(inspect.Parameter(f.name, _NAMED, default=default, annotation=hints[f.name]))
+    if trusts:
+        parameters.append(inspect.Parameter("trust", _NAMED, default=None, annotation=Trust))
 
-    def run(**given: object) -> None:
+    @functools.wraps(command)
+    def run(*, trust: list[str] | None = None, **given: object) -> None:
         made = {name: kind(**{each: given.pop(each) for each in names}) for name, (kind, names) in groups.items()}
-        command(**given, **made)
-
-    return _with_parameters(functools.wraps(command)(run), parameters)
-
-
-def may_trust(command: Command) -> Command:
-    """Give ``--trust`` to a command that opens a study, a run folder or a model, which may name the user's own code."""
-    expanded = expand_options(command)
-    option = inspect.Parameter("trust", _NAMED, default=None, annotation=Trust)
-
-    def run(*, trust: list[str] | None, **given: object) -> None:
         with trust_modules(*trust or ()):
-            expanded(**given)
+            command(**given, **made)
 
-    named = functools.wraps(expanded)(run)
-    return _with_parameters(named, [*inspect.signature(expanded).parameters.values(), option])
+    run.__annotations__ = {each.name: each.annotation for each in parameters}  # what typer is to see
+    vars(run)["__signature__"] = inspect.Signature(parameters)
+    return run
 
 
-def _with_parameters(command: Command, parameters: Sequence[inspect.Parameter]) -> Command:
-    """The command with the parameters that typer is to see."""
-    command.__annotations__ = {each.name: each.annotation for each in parameters}
-    vars(command)["__signature__"] = inspect.Signature(parameters)
-    return command
+expand_options = functools.partial(may_trust, trusts=False)
+"""The same for a command that opens nothing which names code."""
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

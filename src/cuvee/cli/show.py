@@ -115,17 +115,6 @@ def _difference(estimate: Estimate | None) -> str | Text:
     return Text(shown, style="bold") if estimate.low > 0 or estimate.high < 0 else shown
 
 
-def write_composition(composition: Composition) -> Text:
-    """What a blend really holds."""
-    texts = "" if composition.unique_texts is None else f" with {composition.unique_texts} texts"
-    words = "" if composition.words is None else f"; {composition.words} words"
-    return Text(
-        f"{composition.rows} rows: {composition.real_rows} real, {composition.synthetic_rows} synthetic "
-        f"(share {composition.share:.3f}); {composition.unique_rows} distinct{texts}, "
-        f"no row more than {composition.most_repeats} times{words}"
-    )
-
-
 def list_advice(advice: Advice) -> Iterable[RenderableType]:
     """The best cells, the shapes, and the verdict."""
     from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from rich.table import Table
+from rich.text import Text as Words
 from typer import Argument, Option
 
 from cuvee.cli import console, show
@@ -76,7 +77,7 @@ def _tell_study(flow: Flow, tell: Tell, failed: TrialsFailed | None) -> None:
         show.tabulate_measurements(result.measurements),
         *show.list_advice(result.advice),
         *show.list_failed(result.failed, folder),
-        show.write_composition(result.composition),
+        Words(str(result.composition)),
         f"blend:  {folder / 'blend'}",
         f"report: {result.report}",
     )
@@ -148,16 +149,10 @@ def report(study: Target, tell: Tell) -> None:
 def plan(
     study: Target,
     tell: Tell,
-    ask: Annotated[
-        bool, Option("--ask", help="time a small batch of requests to the study's endpoint too; they are paid for")
-    ] = False,
-    sd_between: Annotated[
-        float, Option(min=0, help="assumed SD of a cell's accuracy over generation draws, points")
-    ] = 1.0,
+    ask: Annotated[bool, Option("--ask", help="time a few requests to the endpoint too; they are paid for")] = False,
+    sd_between: Annotated[float, Option(min=0, help="assumed SD over generation draws, points")] = 1.0,
     sd_within: Annotated[float, Option(min=0, help="assumed SD over sampling and training draws, points")] = 1.0,
-    disagreement: Annotated[
-        float, Option(help="assumed fraction of held-out items that two cells answer differently")
-    ] = 0.1,
+    disagreement: Annotated[float, Option(help="assumed fraction of items that two cells answer differently")] = 0.1,
 ) -> None:
     """Show time, cost, trials, requests, tokens and power of a study; without --ask no endpoint is asked.
 
@@ -237,10 +232,7 @@ def _tell_seconds(seconds: float | None) -> str:
 
 # --- a run folder ---
 @may_trust
-def status(
-    run: Annotated[Path, Argument(help="a run folder, of a study that runs or ran")],
-    tell: Tell,
-) -> None:
+def status(run: Annotated[Path, Argument(help="a run folder, of a study that runs or ran")], tell: Tell) -> None:
     """Show how a study goes on while another process runs it; nothing is locked or changed."""
     from cuvee.study.status import read_status
 

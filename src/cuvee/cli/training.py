@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,6 @@ import pyarrow as pa
 import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import RenderableType
-from rich.table import Table
 from typer import Argument, Option
 
 import cuvee.evaluate as room
@@ -26,7 +25,6 @@ from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
 from cuvee.hub import CARD_FILE, is_own_card, open_hub, push_folder
-from cuvee.records import Estimate
 from cuvee.registry import nearest_name
 from cuvee.report import Reproduction, render_model_card
 from cuvee.train import LOSSES, TASKS, Predictor, TrainSettings, find_trainer, load_predictor, train_model
@@ -46,16 +44,10 @@ class Training:
 
     trainer: Annotated[str | None, Option(help=_TRAINERS, show_default=False)] = None
     loss: Annotated[str | None, Option(help=_LOSS_HELP, show_default=False)] = None
-    source_weight: Annotated[
-        float | None, Option(min=0, help="of synthetic rows, for that loss; chosen on real rows if left out")
-    ] = None
+    source_weight: Annotated[float | None, Option(min=0, help="of synthetic rows; chosen if left out")] = None
     steps: Annotated[int | None, Option(min=1, help="optimiser steps")] = None
-    settings: Annotated[list[str] | None, Option("--set", help=f"NAME=VALUE, again and again: {', '.join(_FREE)}")] = (
-        None
-    )
-    validation: Annotated[
-        Path | None, Option(help="real rows never trained on: for early stopping, online weights")
-    ] = None
+    settings: Annotated[list[str] | None, Option("--set", help=f"NAME=VALUE, each time: {', '.join(_FREE)}")] = None
+    validation: Annotated[Path | None, Option(help="real rows for early stopping and online weights")] = None
     checkpoints: Annotated[Path | None, Option(help="folder; training that was stopped goes on from there")] = None
     encoder: options.EncoderName = DEFAULT_ENCODER
     seed: options.Seed = 0
@@ -163,7 +155,7 @@ NO_USE = {
     "retrieval": ("context", "max_tokens", "temperature", "diversity", "per_label", "encoder"),
 }
 """Options that a task has no use for."""
-_MOST_CONFUSIONS = 10
+_MOST_CONFUSIONS, _OF_LABELS = 10, ("precision", "recall", "f1")
 _UNITS = {"classification": "rows", "generation": "prompts", "retrieval": "queries"}
 
 
@@ -174,9 +166,7 @@ class Answering:
     passages: Annotated[Path | None, Option(help="file of passages to rank (retrieval)")] = None
     max_tokens: Annotated[int, Option(min=1, help="of a completion (generation)")] = 64
     temperature: Annotated[float, Option(min=0, help="of completions; 0: the most likely token")] = 0.0
-    encoder: Annotated[
-        str | None, Option(help="the probe's, when it was not trained with minilm; or for diversity")
-    ] = None
+    encoder: Annotated[str | None, Option(help="the probe's, if it is not minilm; or for diversity")] = None
     seed: options.Seed = 0
 
     def load(self, model: Path) -> tuple[Trained, Task]:
@@ -250,42 +240,21 @@ def evaluate(
     if report is not None:
         matrix = {"labels": report.labels, "counts": report.matrix.tolist()}
         value |= {"labels": report.scores, "confusions": report.confusions, "matrix": matrix}
-        shown += _tabulate_labels(report)
+        shown += _list_labels(report)
     if paired is not None:
         value["difference"] = paired.values
-        shown.append(_tabulate_pairs(paired, str(model), str(judging.compare)))
+        shown.append(f"{model} less {judging.compare}:\n{paired}")
     tell(value, *shown)
 
 
-def _tabulate_labels(report: room.ClassificationReport) -> Sequence[Table]:
-    heads = ["label", "rows", "predicted", "precision", "recall", "F1"]
-    rows = (
-        [label, str(found.support), str(found.predicted), *map(_show, (found.precision, found.recall, found.f1))]
-        for label, found in report.scores.items()
-    )
-    kinds = f"taken for another ({len(report.confusions)} kinds, the most frequent)"
-    taken = [[c.truth, c.predicted, str(c.count), _show(c.rate)] for c in report.confusions[:_MOST_CONFUSIONS]]
-    tables = [console.make_table("label by label (95% intervals)", heads, rows)]
-    return tables + ([console.make_table(kinds, ["label", "taken for", "rows", "of its rows"], taken)] if taken else [])
-
-
-def _tabulate_pairs(paired: room.PairedScores, first: str, second: str) -> Table:
-    rows = []
-    for name, e in paired.values.items():
-        sides = [f"{float(e.settings[side]):.4g}" for side in ("first", "second")]
-        rows.append([name, *sides, f"{e.value:+.3g}", show.write_interval(e, "+.3g"), show.write_p(e)])
-    heads = ["score", first, second, "difference", "95% interval", "p"]
-    return console.make_table(
-        f"{first} less {second}, {paired.n} items in {paired.groups} groups", heads, rows, wrap=True
-    )
-
-
-def _show(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+def _list_labels(report: room.ClassificationReport) -> Iterator[RenderableType]:
+    """Precision, recall and F1 of each label, and the most frequent confusions."""
+    scores = {f"{label}: {name}": getattr(s, name) for label, s in report.scores.items() for name in _OF_LABELS}
+    yield show.tabulate_values("label by label", {name: e for name, e in scores.items() if e is not None})
+    confusions = report.confusions[:_MOST_CONFUSIONS]
+    if confusions:
+        rates = {f"{c.truth} taken for {c.predicted}, {c.count} rows": c.rate for c in confusions}
+        yield show.tabulate_values(f"taken for another ({len(report.confusions)} kinds, of the label's rows)", rates)
 
 
 # --- predict ---

@@ -35,13 +35,7 @@ class Blend:
 
     def __str__(self) -> str:
         made = self.composition
-        origins = f"{made.real_rows} real, {made.synthetic_rows} synthetic"
-        repeats = f"{made.unique_rows} distinct, none more than {made.most_repeats} times"
-        lines = [f"Blend: {made.rows} rows, share {made.share:.3f} ({origins}), {repeats}"]
-        if made.real is not None and made.synthetic is not None:
-            lines.append(f"  words: {made.real.words} real, {made.synthetic.words} synthetic")
-        if self.is_weighted:
-            lines.append(f"  {self.weighing}")
+        lines = [f"Blend of {made}", *([f"  {self.weighing}"] if self.is_weighted else [])]
         width = max((len(label) for label in made.label_counts), default=0)
         lines += [f"  {label:<{width}}  {r:>6} real  {s:>6} synthetic" for label, (r, s) in made.label_counts.items()]
         return "\n".join(lines)

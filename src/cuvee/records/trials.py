@@ -58,6 +58,14 @@ class Composition:
     real: PartCounts | None = None
     synthetic: PartCounts | None = None
 
+    def __str__(self) -> str:
+        texts = "" if self.unique_texts is None else f" with {self.unique_texts} texts"
+        words = "" if self.words is None else f"; {self.words} words"
+        return (
+            f"{self.rows} rows: {self.real_rows} real, {self.synthetic_rows} synthetic (share {self.share:.3f}); "
+            f"{self.unique_rows} distinct{texts}, no row more than {self.most_repeats} times{words}"
+        )
+
     @property
     def rows(self) -> int:
         """All rows, repeats counted."""
