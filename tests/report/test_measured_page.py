@@ -28,8 +28,8 @@ from cuvee.report.corpus_page import (
     name_diversity,
     pick_ticks,
     write_probability,
-    write_uncertainty,
 )
+from cuvee.report.tables import write_uncertainty
 
 NAN = float("nan")
 LABELS = ("card_arrival", HOSTILE, "refund")

@@ -71,7 +71,7 @@ def render_report(data: ReportData) -> str:
     parts = (
         *(tables.list_tiles, tables.list_cells, tables.list_leaders, tables.list_metric_tables, tables.list_written),
         *(tables.list_asides, tables.count_rejected, tables.show_gain, tables.name_decision, tables.name_blend),
-        *(tables.write_estimate, tables.write_gain, tables.write_p, tables.write_percent, tables.write_points),
+        *(tables.write_value, tables.write_gain, tables.write_p, tables.write_percent, tables.write_points),
         *(tables.write_size, tables.write_two_lines, tables.write_verdicts),
         *(draw_verdict, draw_levels, draw_diversity, draw_shares, draw_measurements, draw_tau_ranges, draw_rows),
         *(name_verdict, shorten, list_samples, list_cost, write_provenance),

@@ -39,13 +39,13 @@ class ReportData:
     advice: Advice
     levels: Sequence[Level]
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
-    trainer: str = ""
-    """of the grid; the best cell's where left out"""
-    shape_share: float | None = None
-    """at which levels are compared; the shape tests' where left out"""
+    grid_trainer: str = "probe"
+    """that the choice was made with"""
+    tested_share: float = 0.75
+    """at which levels are compared"""
     descriptive_shares: Sequence[float] = ()
-    delta: float | None = None
-    """the smallest gain that counts; the shape tests' where left out"""
+    counts_from: float = 0.01
+    """the smallest gain that counts, as a fraction"""
     failures: Sequence[TrialFailure] = ()
     failed: FailedTrials | None = None
     """how many trials failed, of how many, and why most often; None where none did"""
@@ -97,12 +97,6 @@ class ReportData:
         dials = dict.fromkeys(level.dial for level in self.levels)
         return {dial: ranks[dial] for dial in dials}
 
-    @property
-    def grid_trainer(self) -> str:
-        """The trainer that the choice was made with."""
-        best = self.advice.best
-        return self.trainer or (best.cell.trainer if best is not None else "probe")
-
     def is_compared(self, cell: Cell) -> bool:
         """Whether a cell has the trainer, the loss and the number of real rows that the choice was made with."""
         best = self.advice.best
@@ -110,21 +104,6 @@ class ReportData:
             return cell.trainer == self.grid_trainer
         own = cell.loss == best.cell.loss or (cell.loss == "ce" and cell.kind in ("real-only", "real-duplicated"))
         return own and cell.rows_per_label == best.cell.rows_per_label
-
-    @property
-    def tested_share(self) -> float:
-        """The share at which levels are compared."""
-        if self.shape_share is not None:
-            return self.shape_share
-        shapes, best = self.advice.shapes, self.advice.best
-        return shapes[0].share if shapes else best.cell.share if best is not None else 0.75
-
-    @property
-    def counts_from(self) -> float:
-        """The smallest gain that counts, as a fraction."""
-        if self.delta is not None:
-            return self.delta
-        return self.advice.shapes[0].delta if self.advice.shapes else 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,17 +161,40 @@ def write_gain(gain: Gain) -> Number:
     )
 
 
-def write_estimate(estimate: Estimate) -> Number:
-    """A measured number and, small, its interval or p-value; of a mean over folds their range too."""
-    small = []
-    if estimate.low is not None and estimate.high is not None:
-        small.append(f"{write_number(estimate.low)} to {write_number(estimate.high)}")
-    elif estimate.p_value is not None:
-        small.append(f"p = {write_p(estimate.p_value)}")
+def write_uncertainty(estimate: Estimate, *, percent: bool = False, sign: bool = False) -> str:
+    """``low to high``, ``p = 0.03``, or both with a comma."""
+    parts = []
+    if (ends := _find_interval(estimate)) is not None:
+        parts.append(" to ".join(_write(end, percent, sign) for end in ends))
+    if estimate.p_value is not None and math.isfinite(estimate.p_value):
+        parts.append(f"p {_relate(estimate.p_value)}")
+    return ", ".join(parts)
+
+
+def write_value(estimate: Estimate, *, percent: bool = False, sign: bool = False) -> Number:
+    """A number with its interval or p-value beside it, of a mean over folds their range too.
+
+    Signed numbers are marked where the interval excludes 0.
+    """
+    low, high = _find_interval(estimate) or (0.0, 0.0)
+    small = [write_uncertainty(estimate, percent=percent, sign=sign)]
     if "over_folds" in estimate.settings:
-        ends = (write_number(float(estimate.settings[end])) for end in ("lowest", "highest"))
-        small.append(f"folds {' to '.join(ends)}")
-    return Number(text=write_number(estimate.value), small="; ".join(small))
+        small.append("folds " + " to ".join(write_number(float(estimate.settings[e])) for e in ("lowest", "highest")))
+    return Number(
+        text=_write(estimate.value, percent, sign),
+        small="; ".join(filter(None, small)),
+        sign="" if not sign else "up" if low > 0 else "down" if high < 0 else "",
+    )
+
+
+def _find_interval(estimate: Estimate) -> tuple[float, float] | None:
+    ends = (math.nan if estimate.low is None else estimate.low, math.nan if estimate.high is None else estimate.high)
+    return ends if all(map(math.isfinite, ends)) else None
+
+
+def _write(value: float, percent: bool, sign: bool) -> str:
+    text = write_percent(value).replace("-", MINUS) if percent and math.isfinite(value) else write_number(value)
+    return f"+{text}" if sign and value > 0 else text
 
 
 def write_p(value: float) -> str:
@@ -244,7 +246,7 @@ def list_tiles(data: ReportData) -> list[Tile]:
     )
     measurement = data.measurements.get(f"{best.cell.dial}={best.cell.level}")
     if measurement is not None and "vendi_q1" in measurement.values:
-        tiles.append(Tile(name="measured diversity (Vendi)", number=write_estimate(measurement.values["vendi_q1"])))
+        tiles.append(Tile(name="measured diversity (Vendi)", number=write_value(measurement.values["vendi_q1"])))
     if gains:
         folds = 0 if data.advice.confirmation is None else data.advice.confirmation.folds
         part = "validation" if not confirmed else "held-out" if folds else "locked test"

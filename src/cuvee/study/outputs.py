@@ -229,10 +229,10 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         advice=done.advice,
         measurements=done.measurements,
         levels=tuple(pools),
-        trainer=config.train.trainers[0],
-        shape_share=config.mix.shape_share,
+        grid_trainer=config.train.trainers[0],
+        tested_share=config.mix.shape_share,
         descriptive_shares=overlapping_shares(study),
-        delta=config.advice.delta,
+        counts_from=config.advice.delta,
         failures=[
             replace(outcome, reason=f"{part.fold}{outcome.reason}")
             for part in parts
