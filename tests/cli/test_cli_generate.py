@@ -54,15 +54,14 @@ def test_a_plain_file_keeps_every_answer_when_it_fails_and_asks_for_the_rest_alo
     assert set(first) < set(load_corpus(tmp_path / "made.jsonl").texts)
 
 
-@pytest.mark.parametrize("shared", ["--out", "--ledger"])
-def test_a_second_generate_into_one_file_or_ledger_names_the_first_and_sends_nothing(
-    base, tmp_path, capsys, local, shared
-):
-    own = ["--ledger", tmp_path / "other.sqlite"] if shared == "--out" else ["--out", tmp_path / "other.jsonl"]
-    own += [] if shared == "--out" else ["--ledger", tmp_path / "made.ledger.sqlite"]
+def test_a_second_generate_into_one_file_or_ledger_names_the_first_and_sends_nothing(base, tmp_path, capsys, local):
+    same_out = ["--ledger", tmp_path / "other.sqlite"]
+    same_ledger = ["--out", tmp_path / "other.jsonl", "--ledger", tmp_path / "made.ledger.sqlite"]
+    told = False
 
     async def slow(_number, _request, _body):
-        await asyncio.sleep(0.5)
+        while not told:
+            await asyncio.sleep(0.02)
 
     local.script = slow
     command = [sys.executable, "-m", "cuvee", *map(str, base), "--concurrency", "1"]
@@ -71,7 +70,9 @@ def test_a_second_generate_into_one_file_or_ledger_names_the_first_and_sends_not
         while not local.bodies:
             assert first.poll() is None
             time.sleep(0.02)
-        assert f"process {first.pid} is working on this file" in refused(capsys, *base, *own)
+        for own in (same_out, same_ledger):
+            assert f"process {first.pid} is working on this file" in refused(capsys, *base, *own)
+        told = True
         assert first.wait(timeout=60) == 0
     finally:
         first.kill()

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import rich.text
 from rich.table import Table
-from rich.text import Text as Words
 from typer import Argument, Option
 
 from cuvee.cli import console, show
@@ -77,7 +77,7 @@ def _tell_study(flow: Flow, tell: Tell, failed: TrialsFailed | None) -> None:
         show.tabulate_measurements(result.measurements),
         *show.list_advice(result.advice),
         *show.list_failed(result.failed, folder),
-        Words(str(result.composition)),
+        rich.text.Text(str(result.composition)),
         f"blend:  {folder / 'blend'}",
         f"report: {result.report}",
     )

@@ -200,11 +200,7 @@ def render_model_card(facts: CardFacts, corpus: Corpus, settings: Mapping[str, o
         ["## Use", "", "```python", *call, _CALLS[corpus.task], "```"],
         _training_data(corpus),
         ["## Training", "", *_table(["setting", "value"], taken)],
-        _licence(
-            terms,
-            f"this model: {to_markdown(terms.named)}",
-            "the base model and the data keep their own terms",
-        ),
+        _licence(terms, f"this model: {to_markdown(terms.named)}", "the base model and the data keep their own terms"),
         _reproduction(facts),
     ]
     after = ({"base_model": base} if base else {}) | {"tags": ["cuvee"]}
@@ -278,8 +274,7 @@ def _training_data(corpus: Corpus) -> list[str]:
         lines += ["", f"Synthetic rows were written by {', '.join(to_markdown(writer) for writer in writers)}."]
     if corpus.task == "classification":
         counts = Counter(zip(corpus.targets, corpus.origins, strict=True))
-        cells = [[label, f"{counts[label, 'real']}", f"{counts[label, 'synthetic']}"] for label in corpus.labels]
-        lines += ["", *_table(["label", "real", "synthetic"], cells)]
+        lines += _labels({label: (counts[label, "real"], counts[label, "synthetic"]) for label in corpus.labels})[1:]
     return ["## Training data", "", *lines]
 
 

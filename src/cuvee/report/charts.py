@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -169,13 +169,13 @@ def _inline(svg: str, label: str) -> str:
 
 
 # --- pages ---
-def render_page(template: str, page: ReportData | MeasurementPage, parts: Mapping[str, Callable[..., object]]) -> str:
+def render_page(template: str, page: ReportData | MeasurementPage, parts: Mapping[str, object]) -> str:
     """One self-contained HTML page; all text of the data is escaped, nothing is fetched and nothing runs.
 
     Args:
         template: its file.
         page: what the page shows.
-        parts: functions that the template calls: of tables, charts and words.
+        parts: what the template calls by name: functions that make tables, charts and words.
     """
     return _open_templates().get_template(template, globals=dict(parts)).render(page=page)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cuvee.characters import to_html
 from cuvee.records import DatasetMap, Decomposition, Estimate, MeasurementPage, MetricNote, Profile
+from cuvee.report import tables
 from cuvee.report.charts import (
     ACCENT,
     GROUP_COLOURS,
@@ -27,7 +28,7 @@ from cuvee.report.charts import (
     render_chart,
     render_page,
 )
-from cuvee.report.tables import Number, Tile, write_number, write_percent, write_uncertainty, write_value
+from cuvee.report.tables import Number, write_number, write_percent, write_value
 
 _HASH_DIGITS = 12
 _TILES = (
@@ -68,13 +69,7 @@ def render_measurement(page: MeasurementPage) -> str:
     Raises:
         ValueError: a chart cannot be drawn from the numbers given.
     """
-    parts = (
-        *(list_tiles, list_curves, list_labels, list_splits, list_families, list_provenance),
-        *(cut_hash, write_sentence, name_real, caption_map, draw_map_panels, draw_curves),
-        *(write_number, write_probability, write_value, write_uncertainty, write_settings, math.isfinite),
-        *(name_diversity, name_profile, list_parts, find_most_between),
-    )
-    return render_page("corpus.html.j2", page, {part.__name__: part for part in parts})
+    return render_page("corpus.html.j2", page, vars(tables) | globals() | {"isfinite": math.isfinite})
 
 
 def cut_hash(text: str) -> str:
@@ -146,11 +141,11 @@ class PartTable:
     """part, its rows, and one number a column"""
 
 
-def list_tiles(page: MeasurementPage) -> list[Tile]:
+def list_tiles(page: MeasurementPage) -> list[tuple[str, Number]]:
     """The key figures, of those that were measured."""
     values = page.measurement.values
     return [
-        Tile(name=words, number=write_value(values[metric], percent=metric in _RATES))
+        (words, write_value(values[metric], percent=metric in _RATES))
         for metric, words in _TILES
         if metric in values and math.isfinite(values[metric].value)
     ]
@@ -172,7 +167,6 @@ def list_labels(page: MeasurementPage) -> PartTable | None:
         return None
     measured = {name for m in page.by_label.values() for name in m.values}
     main = [(name, words) for name, words in _MAIN if name in measured]
-    main = main or [(name, name) for name in sorted(measured)[: len(_MAIN)]]
     rows = tuple(
         (
             part,

@@ -31,9 +31,9 @@ from cuvee.report.charts import (
     render_chart,
     render_page,
 )
-from cuvee.report.tables import ReportData, capitalise, find_gain, write_seconds, write_size
+from cuvee.report.tables import ReportData, capitalise, find_gain, is_share, write_seconds, write_size
 
-_VERDICTS = {"use": "Use synthetic data", "do-not-use": "Do not use synthetic data", "underpowered": "Not settled"}
+VERDICTS = {"use": "Use synthetic data", "do-not-use": "Do not use synthetic data", "underpowered": "Not settled"}
 _METRICS = {
     "vendi_q1": ("Diversity", "Vendi score, q = 1"),
     "mmd": ("Shift from real", "squared MMD"),
@@ -52,11 +52,11 @@ class Grid:
 
     def at(self, share: float) -> list[CellSummary]:
         """The blends at one share."""
-        return [c for c in self.blends if _is_share(c.cell.share, share)]
+        return [c for c in self.blends if is_share(c.cell.share, share)]
 
     def repeated(self, share: float) -> float | None:
         """The score of the real rows, repeated to the total of one share."""
-        return next((score for s, score in self.duplicated.items() if _is_share(s, share)), None)
+        return next((score for s, score in self.duplicated.items() if is_share(s, share)), None)
 
 
 def render_report(data: ReportData) -> str:
@@ -68,20 +68,7 @@ def render_report(data: ReportData) -> str:
     Raises:
         ValueError: a chart cannot be drawn from the numbers given.
     """
-    parts = (
-        *(tables.list_tiles, tables.list_cells, tables.list_leaders, tables.list_metric_tables, tables.list_written),
-        *(tables.list_asides, tables.count_rejected, tables.show_gain, tables.name_decision, tables.name_blend),
-        *(tables.write_value, tables.write_gain, tables.write_p, tables.write_percent, tables.write_points),
-        *(tables.write_size, tables.write_two_lines, tables.write_verdicts),
-        *(draw_verdict, draw_levels, draw_diversity, draw_shares, draw_measurements, draw_tau_ranges, draw_rows),
-        *(name_verdict, shorten, list_samples, list_cost, write_provenance),
-    )
-    return render_page("study.html.j2", data, {part.__name__: part for part in parts})
-
-
-def name_verdict(data: ReportData) -> str:
-    """In large letters."""
-    return _VERDICTS[data.advice.decision]
+    return render_page("study.html.j2", data, vars(tables) | globals())
 
 
 def shorten(sentence: str) -> str:
@@ -174,7 +161,7 @@ def draw_levels(data: ReportData) -> list[Figure]:
         if not rows:
             continue
         winner = ""
-        if best is not None and best.cell.dial == dial and _is_share(best.cell.share, share):
+        if best is not None and best.cell.dial == dial and is_share(best.cell.share, share):
             winner = visible(best.cell.level or "")
         x = alt.X("level:N", sort=list(names), title=f"{dial}: least → most diverse, as expected", axis=LEVELS)
         y, scale = _score_axis(data, domain)
@@ -244,7 +231,7 @@ def draw_shares(data: ReportData) -> list[Figure]:
                 "level": c.cell.level,
                 "accuracy": 100 * c.accuracy,
                 "share": c.share,
-                "hollow": any(_is_share(c.cell.share, s) for s in data.descriptive_shares),
+                "hollow": any(is_share(c.cell.share, s) for s in data.descriptive_shares),
             }
             for c in sorted(cells, key=lambda c: names.index(c.cell.level or ""))
         ]
@@ -329,7 +316,7 @@ def draw_rows(data: ReportData) -> list[Figure]:
             for summary in data.advice.cells
             if (summary.cell.kind, summary.cell.dial) == ("blend", dial)
             and (summary.cell.trainer, summary.cell.loss) == recipe
-            and _is_share(summary.cell.share, data.tested_share)
+            and is_share(summary.cell.share, data.tested_share)
             and (gain := find_gain(summary.gains, "real-only")) is not None
         ]
         counts = sorted({cell.rows_per_label for cell, _ in cells})
@@ -358,10 +345,6 @@ def draw_rows(data: ReportData) -> list[Figure]:
 
 
 # --- what charts are made of ---
-def _is_share(share: float, other: float) -> bool:
-    return math.isclose(share, other, abs_tol=1e-9)
-
-
 def _percent(gain: Gain) -> Row:
     return {"gain": 100 * gain.value, "low": finite(100 * gain.low), "high": finite(100 * gain.high)}
 

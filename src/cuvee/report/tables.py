@@ -25,6 +25,7 @@ from cuvee.records.advice import Optimism
 from cuvee.records.generation import Generation
 
 MINUS = "−"
+_OVER = {"real-only": "points over the real rows alone", "real-duplicated": "points over repeating them"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +115,6 @@ class Number:
     small: str = ""
     sign: str = ""
     """``up`` or ``down`` where an interval excludes 0"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
-    """One key figure."""
-
-    name: str
-    number: Number
 
 
 def capitalise(name: str) -> str:
@@ -221,48 +214,35 @@ def show_gain(gains: Sequence[Gain], over: str) -> Number | None:
     return None if gain is None else write_gain(gain)
 
 
+def is_share(share: float, other: float) -> bool:
+    """Whether two shares are one."""
+    return math.isclose(share, other, abs_tol=1e-9)
+
+
 def find_gain(gains: Sequence[Gain], over: str) -> Gain | None:
     """The gain over one baseline."""
     return next((g for g in gains if g.over == over), None)
 
 
-def list_tiles(data: ReportData) -> list[Tile]:
-    """The key figures of the verdict."""
-    best, confirmation = data.advice.best, data.advice.confirmation
+def list_tiles(data: ReportData) -> list[tuple[str, Number]]:
+    """The key figures of the verdict: what each is, and its number."""
+    best, confirmation, parts = data.advice.best, data.advice.confirmation, data.composition
     if best is None:
         return []
     confirmed = confirmation is not None and confirmation.cell == best.cell
     gains = confirmation.gains if confirmation is not None and confirmed else best.gains
-    tiles = []
-    for over, name in (
-        ("real-only", "points over the real rows alone"),
-        ("real-duplicated", "points over repeating them"),
-    ):
-        gain = find_gain(gains, over)
-        if gain is not None:
-            tiles.append(Tile(name=name, number=write_gain(gain)))
-    tiles.append(
-        Tile(name="of the rows synthetic", number=Number(text=f"{100 * best.share:.0f}%", small=_count_rows(data)))
-    )
+    tiles = [(name, write_gain(g)) for over, name in _OVER.items() if (g := find_gain(gains, over)) is not None]
+    rows = f"{parts.real_rows:,} real + {parts.synthetic_rows:,} synthetic" if parts and parts.synthetic_rows else ""
+    tiles.append(("of the rows synthetic", Number(text=f"{100 * best.share:.0f}%", small=rows)))
     measurement = data.measurements.get(f"{best.cell.dial}={best.cell.level}")
     if measurement is not None and "vendi_q1" in measurement.values:
-        tiles.append(Tile(name="measured diversity (Vendi)", number=write_value(measurement.values["vendi_q1"])))
+        tiles.append(("measured diversity (Vendi)", write_value(measurement.values["vendi_q1"])))
     if gains:
-        folds = 0 if data.advice.confirmation is None else data.advice.confirmation.folds
-        part = "validation" if not confirmed else "held-out" if folds else "locked test"
-        evidence = Number(
-            text=f"{100 * max(g.mde for g in gains):.1f}",
-            small=f"{gains[0].draws} draws × {gains[0].items:,} {part} items",
-        )
-        tiles.append(Tile(name="points is the smallest gain this design detects", number=evidence))
+        held_out = "held-out" if confirmation is not None and confirmation.folds else "locked test"
+        items = f"{gains[0].items:,} {held_out if confirmed else 'validation'} items"
+        evidence = Number(text=f"{100 * max(g.mde for g in gains):.1f}", small=f"{gains[0].draws} draws × {items}")
+        tiles.append(("points is the smallest gain this design detects", evidence))
     return tiles
-
-
-def _count_rows(data: ReportData) -> str:
-    parts = data.composition
-    if parts is None or not parts.synthetic_rows:
-        return ""
-    return f"{parts.real_rows:,} real + {parts.synthetic_rows:,} synthetic"
 
 
 def list_cells(data: ReportData) -> list[tuple[CellSummary, str]]:
@@ -281,7 +261,7 @@ def list_leaders(data: ReportData) -> list[tuple[CellSummary, str]]:
         if cell == best or not data.is_compared(cell):
             return cell == best
         if cell.kind in ("blend", "real-duplicated"):
-            return math.isclose(cell.share, share, abs_tol=1e-9)
+            return is_share(cell.share, share)
         return cell.kind == "real-only"
 
     found = sorted(filter(leads, data.advice.cells), key=lambda summary: -summary.accuracy)
@@ -297,7 +277,7 @@ def _stand(data: ReportData, summary: CellSummary) -> str:
         return "not distinguishable"
     if cell.kind != "blend" or not data.is_compared(cell):
         return ""
-    descriptive = any(math.isclose(cell.share, s, abs_tol=1e-9) for s in data.descriptive_shares)
+    descriptive = any(is_share(cell.share, s) for s in data.descriptive_shares)
     return "descriptive" if descriptive else "lower"
 
 
@@ -335,7 +315,7 @@ def count_rejected(rejected: Mapping[str, Mapping[str, int]]) -> list[tuple[str,
 
 
 # --- how far a conclusion carries: over numbers of real rows, and under other choices ---
-_DECISIONS = {"use": "use", "do-not-use": "do not use", "underpowered": "not settled"}
+DECISIONS = {"use": "use", "do-not-use": "do not use", "underpowered": "not settled"}
 
 
 def list_asides(data: ReportData) -> list[tuple[str, str]]:
@@ -387,11 +367,6 @@ def write_two_lines(shape: ShapeTest) -> str:
 def _relate(p_value: float) -> str:
     shown = write_p(p_value)
     return shown if shown.startswith("<") else f"= {shown}"
-
-
-def name_decision(decision: str) -> str:
-    """In words, for a table."""
-    return _DECISIONS[decision]
 
 
 def name_blend(cell: Cell | None) -> str:
