@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cuvee.characters import to_html
-from cuvee.records.failures import FailedTrials
 from cuvee.records.measurement import Estimate
-from cuvee.records.trials import Cell
+from cuvee.records.trials import Cell, FailedTrials
 
 Decision = Literal["use", "do-not-use", "underpowered"]
 Shape = Literal["inverted-U", "U-shaped", "rising", "falling", "flat", "underpowered"]

@@ -28,14 +28,6 @@ def render_measurement(page: MeasurementPage) -> str:
 
 
 __all__ = [
-    "CardFacts",
-    "Licences",
-    "ReportData",
-    "Reproduction",
-    "SyntheticPart",
-    "is_language",
-    "render_card",
-    "render_measurement",
-    "render_model_card",
-    "render_report",
-]
+    "CardFacts", "Licences", "ReportData", "Reproduction", "SyntheticPart", "is_language", "render_card",
+    "render_measurement", "render_model_card", "render_report",
+]  # fmt: skip

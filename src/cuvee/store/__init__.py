@@ -8,16 +8,6 @@ from cuvee.store.folder import LEDGER, RunFolder, StoredPool, hold_file, is_run_
 from cuvee.store.trials import TRIALS, RunningTrial, TrialCounts, count_trials, read_failures, repair_trials
 
 __all__ = [
-    "LEDGER",
-    "TRIALS",
-    "RunFolder",
-    "RunningTrial",
-    "StoredPool",
-    "TrialCounts",
-    "count_trials",
-    "hold_file",
-    "is_run_folder",
-    "list_parts",
-    "read_failures",
-    "repair_trials",
-]
+    "LEDGER", "TRIALS", "RunFolder", "RunningTrial", "StoredPool", "TrialCounts", "count_trials", "hold_file",
+    "is_run_folder", "list_parts", "read_failures", "repair_trials",
+]  # fmt: skip
