@@ -36,5 +36,5 @@ def test_rates_and_biases_with_sixty_repeats():
 @pytest.mark.slow
 def test_the_race_of_searches_runs():
     rows = run("--repeats", "2", "--only", "search")
-    assert len(rows) == 3 * 5 + 2 * 3
+    assert len(rows) == 3 * 5
     assert all(0 <= value < 3 for _, what, value in rows if "less grid" not in what)
