@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.train.checkers import DynamicRows, importance
@@ -74,6 +74,7 @@ def test_dimp_survives_a_batch_whose_weights_all_vanish():
 LOG_P = st.floats(-20, -1e-6)
 
 
+@settings(max_examples=25)
 @given(log_p=LOG_P, q=st.floats(0.01, 1))
 def test_the_gradient_of_gce_is_p_to_the_q_times_that_of_cross_entropy(log_p, q):
     slope = prepare(GeneralizedCrossEntropy(q)).slopes(np.array([0]), np.array([log_p]))
@@ -105,6 +106,7 @@ def test_slopes_are_the_derivatives_of_values(log_p, kind):
     np.testing.assert_allclose(loss.slopes(here, np.array([log_p])), rise / (2 * step), rtol=1e-4, atol=1e-6)
 
 
+@settings(max_examples=25)
 @given(weights=st.lists(st.integers(0, 3), min_size=2, max_size=12).filter(any))
 def test_a_weight_of_two_is_a_row_that_stands_twice(weights):
     counts = np.array(weights)

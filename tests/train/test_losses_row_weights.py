@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
@@ -102,6 +102,7 @@ def test_losses_of_held_out_rows_are_weighed():
     assert pick_weight(losses, candidates, np.full(4, 7.0)) == pick_weight(losses, candidates)
 
 
+@settings(max_examples=25)
 @given(
     pairs=st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0]), st.floats(0.1, 10)), min_size=1, max_size=8),
     times=st.floats(0.1, 10),

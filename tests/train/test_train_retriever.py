@@ -81,7 +81,7 @@ def train(settings, rows=BLEND, **changes):
 
 
 def weights_of(ranker):
-    return np.concatenate([p.numpy().ravel() for p in ranker.model.model.state_dict().values()])
+    return np.concatenate([p.numpy().ravel() for p in ranker.model.state_dict().values()])
 
 
 def test_training_brings_questions_to_their_passages(start):
@@ -170,7 +170,7 @@ def test_settings_are_obeyed_and_filled(start):
     for name, value in changed.items():
         assert not np.array_equal(weights_of(train(start, **{name: value})), weights_of(base)), name
     own = train(start, max_length=None, steps=1)
-    assert own.settings.max_length == 64 == own.model.max_length  # what the model reads
+    assert own.settings.max_length == 64 == own.max_length  # what the model reads
 
 
 @pytest.mark.parametrize("changes", [{"lora_rank": 2}, {"gradient_checkpointing": True}, {"precision": "bfloat16"}])
