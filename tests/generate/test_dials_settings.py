@@ -305,7 +305,6 @@ REFUSED = [
     (lambda: SamplingDial(levels=[{"name": "x"}]), r"must set some of"),
     (lambda: SamplingDial(levels=[float("nan")]), r"temperature nan must be"),
     (lambda: BaseThenRefineDial(levels=[-1]), r"'base_then_refine': temperature -1 must be"),
-    (lambda: BaseThenRefineDial(levels=[1], draft="base"), r"draft 'base'; valid choices: completions, chat"),
     (
         lambda: CombinedDial(topics(1, 4), SamplingDial(levels=[1]), levels=["4 x 2"]),
         r"has no level '4 x 2'; did you mean '4 x 1'",

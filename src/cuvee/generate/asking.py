@@ -13,8 +13,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling, request_json, request_key
-from cuvee.generate.client import LLMClient, OpenClient
+from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling, request_key
+from cuvee.generate.client import LLMClient, OpenClient, answer_all
 from cuvee.generate.dials.contents import Branches
 from cuvee.generate.dials.slots import ANY
 from cuvee.generate.ledger import Ledger
@@ -242,13 +242,7 @@ class ListAsker:
             sent.update(fresh)
             return fresh
 
-        with self.open_client(self.endpoint, self.ledger) as client:
-            while first := more({}):
-                outcomes.update(zip(first, client.answer_requests(first, more=more), strict=True))
-                journalled = self.ledger.failures()
-                for request, outcome in outcomes.items():
-                    if isinstance(outcome, Failure) and (key := request_key(self.endpoint, request)) not in journalled:
-                        self.ledger.record_failure(key, request_json(self.endpoint, request), outcome)
+        answer_all(self.open_client, self.endpoint, self.ledger, more)
         for one in lists:
             if len(one.found) < one.count:
                 raise ConfigError(

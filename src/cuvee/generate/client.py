@@ -383,3 +383,25 @@ class OpenedLLM:
 
     endpoint: Endpoint
     open_client: OpenClient = LLMClient
+
+
+def answer_all(
+    open_client: OpenClient, endpoint: Endpoint, ledger: Ledger, more: More, on_answer: OnAnswer | None = None
+) -> None:
+    """Ask what ``more`` wants, given all that has come so far, until it wants nothing.
+
+    Failures that the client did not commit are journalled.
+
+    Raises:
+        EndpointError: the endpoint failed; the ledger keeps all answers.
+    """
+    outcomes: dict[Request, Outcome] = {}
+    with open_client(endpoint, ledger) as client:
+        while first := more(outcomes):
+            found = dict(zip(first, client.answer_requests(first, on_answer, more), strict=True))
+            outcomes.update(found)
+            failures = {request: outcome for request, outcome in found.items() if isinstance(outcome, Failure)}
+            known = ledger.failures() if failures else {}
+            for request, failure in failures.items():
+                if (key := request_key(endpoint, request)) not in known:
+                    ledger.record_failure(key, request_json(endpoint, request), failure)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cuvee.generate.acceptance import AcceptanceFilter
-from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, request_json, request_key
-from cuvee.generate.client import Client, OpenedLLM
+from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, request_key
+from cuvee.generate.client import OpenedLLM, answer_all
 from cuvee.generate.dials.contents import characteristic_words, find_words
 from cuvee.generate.dials.slots import Slot, chosen_slots
 from cuvee.generate.ledger import Ledger, settle_identity
@@ -282,9 +282,7 @@ def fill_slots(
         progress: called with (rows so far, rows wanted).
     """
     rounds = _Rounds(fillings, settle_identity(llm.endpoint, ledger), ledger, total, progress)
-    with llm.open_client(rounds.endpoint, ledger) as client:
-        while rounds.ask(client):
-            pass
+    answer_all(llm.open_client, rounds.endpoint, ledger, rounds.more, rounds.look)
 
 
 class _Rounds:
@@ -295,25 +293,11 @@ class _Rounds:
     ) -> None:
         self.endpoint = endpoint
         self._fillings = fillings
-        self._ledger = ledger
         self._total, self._progress, self._shown = total, progress, -1
         self._failures = ledger.failures()
         self._outcomes: dict[Request, Outcome] = {}
         self._asked: dict[Request, tuple[Filling, str, Question]] = {}
         self._filled: set[tuple[str, str]] = set()
-
-    def ask(self, client: Client) -> bool:
-        """Ask whatever can be asked; whether there was anything."""
-        if not (first := self._more({})):
-            return False
-        found = dict(zip(first, client.answer_requests(first, self._look, self._more), strict=True))
-        self._outcomes.update(found)
-        failures = {request: outcome for request, outcome in found.items() if isinstance(outcome, Failure)}
-        known = self._ledger.failures() if failures else {}
-        for request, failure in failures.items():  # those that the client did not commit
-            if (key := request_key(self.endpoint, request)) not in known:
-                self._ledger.record_failure(key, request_json(self.endpoint, request), failure)
-        return True
 
     def _find(self, question: Question) -> Outcome | None:
         """What came of a question, now or in an earlier run that it failed in."""
@@ -322,13 +306,15 @@ class _Rounds:
             outcome = self._failures.get(request_key(self.endpoint, question.request))
         return outcome
 
-    def _look(self, request: Request, answer: Answer) -> None:
+    def look(self, request: Request, answer: Answer) -> None:
+        """Count a row that an answer will most likely be."""
         filling, key, question = self._asked[request]
         if filling.looks_usable(key, question, answer):
             self._filled.add((filling.name, key))
         self._show()
 
-    def _more(self, found: Mapping[Request, Outcome]) -> list[Request]:
+    def more(self, found: Mapping[Request, Outcome]) -> list[Request]:
+        """What to ask now, given what came."""
         self._outcomes.update(found)
         fresh: dict[Request, tuple[Filling, str, Question]] = {}
         for filling in self._fillings:

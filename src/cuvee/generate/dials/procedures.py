@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from typing_extensions import override
 
@@ -25,18 +25,13 @@ Drawn = int | float | Sequence[int | float]
 """A number, or the two ends of a range from which every row draws its own."""
 LIMITS = {"temperature": (0.0, 100.0), "top_p": (0.0, 1.0), "min_p": (0.0, 1.0)}
 """What a level of *sampling* may set, and from where to where."""
-DRAFT_FORMS = ("completions", "chat")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class Spread(NamedTuple):
     """A range of one sampling parameter; both ends are the same where it is fixed."""
 
     low: float
     high: float
-
-    def __str__(self) -> str:
-        return f"{self.low:g}" if self.low == self.high else f"{self.low:g}-{self.high:g}"
 
 
 class SamplingDial(PartsDial):
@@ -91,7 +86,12 @@ class SamplingDial(PartsDial):
         spreads = {key: read_spread(self.name, key, level[key]) for key in LIMITS if key in level}
         if not spreads or level.keys() - {*LIMITS, "name"}:
             raise ConfigError(f"dial 'sampling': level {dict(level)!r} must set some of {', '.join(LIMITS)}, and name")
-        return str(level.get("name") or ", ".join(f"{key} {spread}" for key, spread in spreads.items())), spreads
+        return str(
+            level.get("name")
+            or ", ".join(
+                f"{key} {'-'.join(f'{end:g}' for end in dict.fromkeys(ends))}" for key, ends in spreads.items()
+            )
+        ), spreads
 
 
 def read_spread(dial: str, parameter: str, value: str | Drawn) -> Spread:
@@ -108,7 +108,7 @@ def read_spread(dial: str, parameter: str, value: str | Drawn) -> Spread:
             f"dial {dial!r}: {parameter} {value!r} must be a number {'above' if above else 'from'} {least:g} "
             f"{'and at most' if above else 'to'} {most:g}, or a range [low, high] of them"
         )
-    return Spread(low=ends[0], high=ends[1])
+    return Spread(*ends)
 
 
 class BaseThenRefineDial(PartsDial):
@@ -125,7 +125,7 @@ class BaseThenRefineDial(PartsDial):
         draft_model: the model at the same endpoint that writes the drafts; None is the model of the rows.
 
     Raises:
-        ConfigError: a temperature is out of range, or ``draft`` is neither form.
+        ConfigError: a temperature is out of range.
     """
 
     name = "base_then_refine"
@@ -134,8 +134,6 @@ class BaseThenRefineDial(PartsDial):
         self, *, levels: Sequence[int | float], draft: Literal["completions", "chat"] = "completions",
         draft_model: str | None = None,
     ) -> None:  # fmt: skip
-        if draft not in DRAFT_FORMS:
-            raise ConfigError(f"dial {self.name!r}: draft {draft!r}; valid choices: {', '.join(DRAFT_FORMS)}")
         hot = sorted(read_spread(self.name, "temperature", level).low for level in levels)
         super().__init__([f"{t:g}" for t in hot])
         self._drafts = {f"{t:g}": Draft(temperature=t, api=draft, model=draft_model) for t in hot}
