@@ -86,12 +86,8 @@ class SamplingDial(PartsDial):
         spreads = {key: read_spread(self.name, key, level[key]) for key in LIMITS if key in level}
         if not spreads or level.keys() - {*LIMITS, "name"}:
             raise ConfigError(f"dial 'sampling': level {dict(level)!r} must set some of {', '.join(LIMITS)}, and name")
-        return str(
-            level.get("name")
-            or ", ".join(
-                f"{key} {'-'.join(f'{end:g}' for end in dict.fromkeys(ends))}" for key, ends in spreads.items()
-            )
-        ), spreads
+        shown = (f"{key} {'-'.join(f'{end:g}' for end in dict.fromkeys(ends))}" for key, ends in spreads.items())
+        return str(level.get("name") or ", ".join(shown)), spreads
 
 
 def read_spread(dial: str, parameter: str, value: str | Drawn) -> Spread:
