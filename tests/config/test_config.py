@@ -48,7 +48,6 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         (GOOD + "mix:\n  shares: [0.5, 1.5]\n", "shares must be at least 0 and below 1, got 1.5"),
         (GOOD + "mix:\n  shares: [0.5]\n", "shape_share 0.75 is not among shares [0.5]"),
         (GOOD + "seed: -1\n", "line 5: seed: input should be greater than or equal to 0 (got -1)"),
-        (GOOD + "- name: sampling\n", "dials are listed twice"),
         ("data:\n  real: x\n", "needs a list under dials"),
         ("data:\n  real: x\ngenerator: {kind: files}\n", "needs a list under pools"),
         ("data:\n  real: [x\n", "not valid YAML"),

@@ -112,6 +112,12 @@ def test_without_an_asker_lists_have_the_right_shape(settings, tmp_path, local):
     assert not local.bodies
 
 
+def test_a_dial_that_is_listed_twice_is_refused(settings, tmp_path):
+    with opened(settings, tmp_path / "run", {"name": "sampling"}, {"name": "sampling", "levels": [3]}) as study:
+        with pytest.raises(ConfigError, match="dial 'sampling' is listed twice; put all its levels into one entry"):
+            make_dials(study)
+
+
 def test_a_broken_file_of_lists_is_told(settings, tmp_path, local):
     with opened(settings, tmp_path / "run", FLAT) as study:
         for content in ("{", "[1]", '{"a": {"found": 3}}'):

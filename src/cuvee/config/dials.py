@@ -95,8 +95,6 @@ class DialSection(Section):
     )
 
 
-DIMENSIONS, VALUES = 4, 4
-"""Asked for where dimensions: llm says no other numbers."""
 Topics = TypeAliasType("Topics", "tuple[str, ...] | dict[str, Topics]")
 """Topics, or each topic with its subtopics."""
 
@@ -190,8 +188,8 @@ class AttributesConfig(DialSection):
     dimensions: Literal["llm"] | dict[str, tuple[str, ...]] = Field(
         description="attribute: its values, as a prompt should say them; llm: asked from the generator"
     )
-    count: int | None = Field(None, ge=1, description="attributes asked for, with dimensions: llm (4 when left out)")
-    values: int | None = Field(None, ge=1, description="values asked for, of each attribute (4 when left out)")
+    count: int = Field(4, ge=1, description="attributes asked for, with dimensions: llm")
+    values: int = Field(4, ge=1, description="values asked for, of each attribute")
 
     @field_validator("dimensions", mode="before")
     @classmethod
@@ -202,26 +200,15 @@ class AttributesConfig(DialSection):
 
     @model_validator(mode="after")
     def _check(self) -> AttributesConfig:
+        combinations = self.values**self.count
         if self.dimensions != "llm":
-            if self.count is not None or self.values is not None:
-                raise ValueError("count and values go with dimensions: llm; these dimensions are given by hand")
-        elif max(self.levels) > self.asked_values**self.asked_count:
+            self.refuse(("count", "values"), "goes with dimensions: llm; these dimensions are given by hand")
+        elif max(self.levels) > combinations:
             raise ValueError(
-                f"{self.asked_count} attributes of {self.asked_values} values make "
-                f"{self.asked_values**self.asked_count} combinations, level {max(self.levels)} needs as many; "
-                "raise count or values, or drop the level"
+                f"{self.count} attributes of {self.values} values make {combinations} combinations, level "
+                f"{max(self.levels)} needs as many; raise count or values, or drop the level"
             )
         return self
-
-    @property
-    def asked_count(self) -> int:
-        """Attributes to ask the LLM for."""
-        return self.count or DIMENSIONS
-
-    @property
-    def asked_values(self) -> int:
-        """Values to ask the LLM for, of each attribute."""
-        return self.values or VALUES
 
 
 class ExamplesConfig(DialSection):

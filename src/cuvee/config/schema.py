@@ -265,9 +265,6 @@ class StudyConfig(Section):
         if self.split.crossfit is not None:
             self._check_crossfit(self.split.crossfit)
         self._check_training()
-        names = [d.name for d in self.dials if d.name != "combined"]
-        if len(set(names)) != len(names):
-            raise ValueError(f"dials are listed twice: {', '.join(names)}; put all levels into one entry")
         keys = [(p.dial, level) for p in self.pools for level in p.levels]
         if len(set(keys)) != len(keys):
             raise ValueError("two pools have the same dial and level; give each level one file")

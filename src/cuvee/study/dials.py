@@ -318,7 +318,7 @@ def _read_settings(study: Study, settings: DialConfig, ask: KeptLists | None) ->
         texts = texts_by_label(study.train)
         found["topics"] = ask.topics(texts, degree) if ask else {label: _name_topics(degree) for label in texts}
     if isinstance(settings, AttributesConfig) and settings.dimensions == "llm":
-        count, values = settings.asked_count, settings.asked_values
+        count, values = settings.count, settings.values
         found["dimensions"] = {f"attribute {i + 1}": [f"value {j + 1}" for j in range(values)] for i in range(count)}
         if ask is not None:
             found["dimensions"] = ask.attributes(texts_by_label(study.train), count=count, values=values)

@@ -305,8 +305,8 @@ def _count_lists(settings: DialConfig, strata: int) -> int:
         lists = [math.prod(degree[:depth]) * math.ceil(count / ITEMS_A_REQUEST) for depth, count in enumerate(degree)]
         return strata * sum(lists)
     if isinstance(settings, AttributesConfig) and settings.dimensions == "llm":
-        asked, values = settings.asked_count, settings.asked_values
-        return math.ceil(asked / ITEMS_A_REQUEST) + asked * math.ceil(values / ITEMS_A_REQUEST)
+        count, each = settings.count, math.ceil(settings.values / ITEMS_A_REQUEST)
+        return math.ceil(count / ITEMS_A_REQUEST) + count * each
     return 0
 
 
