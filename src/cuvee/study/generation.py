@@ -25,7 +25,6 @@ from cuvee.generate import (
     Dial,
     GenerationSpec,
     Ledger,
-    Pool,
     PoolMaker,
     Target,
     fill_pools,
@@ -247,7 +246,14 @@ def _generate(
                     study.stages.listener.noted(f"{pool.level.key}: {pool.note}")
                 write_quarantine([pool], study.folder.beside_pool(pool.level, suffix, "quarantine"))
                 write_table(pool.provenance, study.folder.beside_pool(pool.level, suffix, "provenance"))
-                stored = store_pool(pool, keys[pool.level], ledger)
+                stored = StoredPool(
+                    level=pool.level,
+                    corpus=pool.corpus,
+                    rejected=pool.rejected,
+                    note=pool.note,
+                    key=keys[pool.level],
+                    failed=tuple(sorted({q.request_key for q in pool.quarantine} & ledger.failures().keys())),
+                )
                 study.folder.save_pool(stored, suffix)  # last: its presence says that the files beside it are whole
                 yield stored
 
@@ -327,16 +333,3 @@ def note_findings(listener: Listener, before: Iterable[Session], now: Iterable[S
     """Say what was found out about the endpoint, once a run folder."""
     for note in new_notes(before, now):
         listener.noted(note)
-
-
-def store_pool(pool: Pool, key: str, ledger: Ledger) -> StoredPool:
-    """A pool as it is stored, with the requests that failed for it."""
-    failures = ledger.failures()
-    return StoredPool(
-        level=pool.level,
-        corpus=pool.corpus,
-        rejected=pool.rejected,
-        note=pool.note,
-        key=key,
-        failed=tuple(sorted({q.request_key for q in pool.quarantine if q.request_key in failures})),
-    )

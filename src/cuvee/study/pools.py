@@ -33,7 +33,6 @@ from cuvee.mix import (
     Degenerate,
     FewerPerCluster,
     Filter,
-    Filtered,
     Keep,
     Leak,
     apply_filters,
@@ -53,7 +52,8 @@ _FOREIGN = "has a label the real data lacks"
 
 def read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
     """Pools from files: checked against the real labels, filtered, cut into draws."""
-    filters = make_filters(study)
+    held_out, sources = study.held_out_texts(), study.held_out_sources()
+    filters = [_make_filter(study, settings, held_out, sources) for settings in study.config.filters]
     ranks: Counter[str] = Counter()
     pools: dict[Level, StoredPool] = {}
     for number, file in enumerate(study.config.pools, start=1):
@@ -88,12 +88,6 @@ def check_files(study: Study) -> None:
                 )
 
 
-def make_filters(study: Study) -> list[Filter]:
-    """The filters of the config, knowing the real rows and what is held out."""
-    held_out, sources = study.held_out_texts(), study.held_out_sources()
-    return [_make_filter(study, settings, held_out, sources) for settings in study.config.filters]
-
-
 def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], sources: Sequence[str]) -> Filter:
     texts = study.train.texts
     if isinstance(settings, DedupeConfig):
@@ -109,20 +103,15 @@ def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], 
     return Keep.load(settings.name)
 
 
-def clean_pool(study: Study, corpus: Corpus, filters: Sequence[Filter]) -> tuple[Filtered, tuple[Rejected, ...]]:
-    """Without foreign labels and without what the filters take; all that went is listed."""
+def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter]) -> list[StoredPool]:
+    """The pools of the levels that a file gives, without foreign labels and what filters take; both are listed."""
+    corpus = _load_pool(study, file)
     labels = set(study.train.labels) if corpus.task == "classification" else set(corpus.targets)
     known = np.array([target in labels for target in corpus.targets], dtype=bool)
     others = corpus.keep(~known)
     foreign = [Rejected(slot=i, reason=_FOREIGN, text=t) for i, t in zip(others.ids, others.texts, strict=True)]
-    found = apply_filters(corpus.keep(known) if foreign else corpus, filters, encode=study.encoder.encode)
-    return found, (*foreign, *found.rejected)
-
-
-def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter]) -> list[StoredPool]:
-    """The pools of the levels that a file gives."""
-    corpus = _load_pool(study, file)
-    filtered, rejected = clean_pool(study, corpus, filters)
+    filtered = apply_filters(corpus.keep(known) if foreign else corpus, filters, encode=study.encoder.encode)
+    rejected = (*foreign, *filtered.rejected)
     note = "\n".join([f"{len(filtered.corpus)} of {len(corpus)} rows kept", str(filtered)])
     if file.select is None:
         pools = [_cut_draws(study, filtered.corpus, file.path)]
