@@ -322,7 +322,7 @@ def track_study(study: Study, advice: Advice, trials: int) -> None:
     uri = tracking_uri(study.config.track.mlflow)
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     if uri.startswith("file:"):
-        os.environ.setdefault("MLFLOW_ALLOW_TRACKING_STORE", "true")
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     from mlflow import MlflowClient
     from mlflow.entities import Metric
     from mlflow.exceptions import MlflowException
