@@ -1,6 +1,6 @@
 """The statistics and the search against simulated truths: error rates, power, coverage, bias, regret.
 
-    python benchmarks/statistics.py [--repeats 1000] [--only shapes power coverage selection search] [--jobs 2]
+    python benchmarks/error_rates.py [--repeats 1000] [--only shapes power coverage selection search] [--jobs 2]
 
 Every number has its 95% interval (Wilson's for rates). Repeats are seeded, so the table is the same each time,
 whatever the number of jobs. With 1,000 repeats about two CPU minutes, and about one CPU minute for every 100 repeats of
