@@ -124,7 +124,7 @@ class LLMClient:
         if not self._asked:
             self._asked = True
             self._ledger.begin_session(self._session)
-        tell = on_answer or _tell_nobody
+        tell = on_answer or (lambda _request, _answer: None)
         outcomes: dict[Request, Outcome] = {}
         if missing := self._find_missing(requests, outcomes, tell):
             if outcomes or (
@@ -273,19 +273,9 @@ class LLMClient:
         return worst
 
 
-def _tell_nobody(request: Request, answer: Answer) -> None:
-    del request, answer
-
-
 # --- committing answers to the ledger while the client goes on asking ---
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An answer as the ledger takes it, and who waits for its commit."""
-
-    key: str
-    request_json: str
-    answer: Answer
-    committed: asyncio.Future[None]
+Entry = tuple[str, str, Answer, asyncio.Future[None]]
+"""Key, request and answer as the ledger takes them, and who waits for the commit."""
 
 
 class Journal:
@@ -331,7 +321,7 @@ class Journal:
             RunFolderError: the ledger cannot be written.
         """
         committed = asyncio.get_running_loop().create_future()
-        self._held.append(Entry(key, request_json, answer, committed))
+        self._held.append((key, request_json, answer, committed))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
         await committed
@@ -344,17 +334,17 @@ class Journal:
             await asyncio.wait([commit])  # which, unlike await, leaves the commit alone if this task is cancelled
             error = commit.exception()
             self._failed = error is not None
-            for entry in entries:
-                if entry.committed.done():
+            for *_, committed in entries:
+                if committed.done():
                     continue
                 if error is None:
-                    entry.committed.set_result(None)
+                    committed.set_result(None)
                 else:
-                    entry.committed.set_exception(error)
+                    committed.set_exception(error)
 
     def _commit(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self._ledger.record(entry.key, entry.request_json, entry.answer, self._of)
+        for key, text, answer, _ in entries:
+            self._ledger.record(key, text, answer, self._of)
         self._ledger.flush()
 
 
