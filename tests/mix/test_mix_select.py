@@ -297,7 +297,7 @@ def test_lowest_shift_beats_random_and_what_herding_begins_with():
     real = unit[rng.choice(150, 60, replace=False)]
     strata = make_strata(pool, {"label 0": 15, "label 1": 15}, bins=1)
     objective = Shift(real)
-    value = objective.value(unit[lowest_shift(unit, strata, objective, np.random.default_rng(0))])
+    value = objective.value(unit[lowest_shift(unit, strata, objective)])
     random = [objective.value(unit[select_rows(pool, unit, rows=30, method="random", seed=s).rows]) for s in range(20)]
     assert value < 0.5 * min(random)
     inside, outside = objective.contributions(unit[:30], unit[30:])

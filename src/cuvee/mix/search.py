@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, TypeAlias, cast
 
 import numpy as np
@@ -32,6 +33,8 @@ _MOVES = 12  # of the centres of compact rows
 _PATIENCE = 4  # rounds in a row without a gain worth having
 _WORTH = 2e-4  # of the value
 _CHUNK = 16_384
+_LOOK = 32  # rows of a stratum that may leave, and that may enter, in one look
+_SWAPS = 400  # after herding
 _STARTS = 128  # places where a dense region is looked for
 
 
@@ -187,11 +190,6 @@ class Shift:
         """Of the chosen rows; it cannot be negative."""
         own = self._mean_kernel(chosen, chosen).mean()
         return float(own - 2.0 * self.closeness(chosen).mean() + self._real_mean)
-
-    def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
-        """Half the derivative of k MMD^2 along the weight of a row."""
-        inside, outside = (self._mean_kernel(rows, chosen) - self.closeness(rows) for rows in (chosen, others))
-        return inside, outside
 
     def _mean_kernel(self, rows: Vectors, columns: Vectors) -> Floats:
         parts = [self.kernel(rows[i : i + _TILE], columns).mean(axis=1) for i in range(0, len(rows), _TILE)]
@@ -523,21 +521,72 @@ def _best_swaps(
 
 # --- nearest to the real data ---------------------------------------------------------------------
 @single_blas_thread()
-def lowest_shift(unit: Vectors, strata: Strata, objective: Shift, rng: np.random.Generator) -> Codes:
+def lowest_shift(unit: Vectors, strata: Strata, objective: Shift) -> Codes:
     """Rows, each of weight 1 / k, whose squared MMD to the real rows is as small as herding and swaps find.
 
     Herding (Welling 2009; Chen, Welling and Smola 2010, arXiv 1203.3472) takes the row that lowers the MMD most, over
-    and over.
+    and over; then the chosen row whose leaving and the row of its stratum whose entering lower it most are swapped
+    while that helps.
     """
     closeness = objective.closeness(unit)
     drawn = np.zeros(len(unit))  # sum of kernels with the rows chosen so far
     scores = closeness.copy()
     count = 0
 
+    def kernel(row: int) -> Floats:
+        return objective.kernel(unit, unit[row : row + 1])[:, 0]
+
     def update(row: int) -> None:
         nonlocal count
         count += 1
-        np.add(drawn, objective.kernel(unit, unit[row : row + 1])[:, 0], out=drawn)
+        np.add(drawn, kernel(row), out=drawn)
         scores[np.isfinite(scores)] = (closeness - drawn / (count + 1))[np.isfinite(scores)]
 
-    return improve_rows(unit, strata, grow(strata, scores, update), objective, sign=-1, rng=rng)[0]
+    rows = grow(strata, scores, update)
+    drawn += kernel(int(rows[-1]))
+    chosen = np.zeros(len(unit), dtype=bool)
+    chosen[rows] = True
+    for _ in range(_SWAPS):
+        found = _best_swap(unit, strata, objective, chosen, drawn - len(rows) * closeness)
+        if found is None:
+            break
+        leave, enter = found
+        chosen[leave], chosen[enter] = False, True
+        drawn += kernel(enter) - kernel(leave)
+    return np.flatnonzero(chosen)
+
+
+def _best_swap(
+    unit: Vectors, strata: Strata, objective: Shift, chosen: NDArray[np.bool_], cost: Floats
+) -> tuple[int, int] | None:
+    """The swap that lowers the MMD most, or None where none does.
+
+    Half of k^2 MMD^2 falls by cost(leave) - cost(enter) + K(leave, enter) - 1, which is at most the difference of the
+    costs: strata are looked at in the order of that bound, and not at all once it is below what was found.
+    """
+    leave = _first_by_stratum(strata, np.where(chosen, -cost, np.inf))
+    enter = _first_by_stratum(strata, np.where(chosen, np.inf, cost))
+    bounds = {
+        code: float(cost[leave[code][0]] - cost[enter[code][0]])
+        for code in range(len(strata.quotas))
+        if len(leave[code]) and len(enter[code])
+    }
+    best, swap = 1e-9, None
+    for code in sorted(bounds, key=lambda c: -bounds[c]):
+        if bounds[code] <= best:
+            break
+        kernel = objective.kernel(unit[leave[code]], unit[enter[code]])
+        gains = cost[leave[code]][:, None] - cost[enter[code]] + kernel - 1.0
+        place = np.unravel_index(int(gains.argmax()), gains.shape)
+        if gains[place] > best:
+            best, swap = float(gains[place]), (int(leave[code][place[0]]), int(enter[code][place[1]]))
+    return swap
+
+
+def _first_by_stratum(strata: Strata, values: Floats) -> list[Codes]:
+    """Up to ``_LOOK`` rows of the smallest finite values of each stratum, smallest first."""
+    rows = np.flatnonzero(np.isfinite(values))
+    order = rows[np.lexsort((values[rows], strata.codes[rows]))]
+    codes = strata.codes[order]
+    ends = np.searchsorted(codes, np.arange(len(strata.quotas) + 1))
+    return [order[start : min(start + _LOOK, end)] for start, end in pairwise(ends)]

@@ -192,7 +192,7 @@ def select_rows(
         if plain == "cluster_limited":
             return [_cluster_limited(unit, strata, rng)]
         if plain == "lowest_shift" and real is not None:
-            return [lowest_shift(unit, strata, Shift(unit_rows(real), seed=seed), rng)]
+            return [lowest_shift(unit, strata, Shift(unit_rows(real), seed=seed))]
         raise InputError(f"method {plain!r} is unknown; {nearest_name(plain, METHODS)}")
 
     return search.run([plain or search.metric], rows, match_lengths, choose)[0]
