@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -195,7 +195,10 @@ def average_written(trials: Sequence[Trial]) -> dict[Cell, dict[str, float]]:
         for name, estimate in trial.scores.values.items():
             if name.startswith(_WRITTEN):
                 found.setdefault(trial.cell, {}).setdefault(name.removeprefix(_WRITTEN), []).append(estimate.value)
-    return {cell: {name: fmean(values) for name, values in numbers.items()} for cell, numbers in found.items()}
+    return {
+        cell: {name: math.fsum(values) / len(values) for name, values in numbers.items()}
+        for cell, numbers in found.items()
+    }
 
 
 def describe_generator(study: Study) -> str:

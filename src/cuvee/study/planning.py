@@ -7,11 +7,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -261,6 +260,10 @@ def plan_study(
         )
 
 
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
 # --- requests ---
 def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tuple[DialPlan, list[Request]]:
     """What one dial asks for, in all its draws and for the confirmation; some of its requests."""
@@ -277,9 +280,9 @@ def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tu
         """Of requests like those of the sample, whose answers are as long as real rows."""
         drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
         requests = (len(slots) + drafts + others) * folds
-        letters = fmean(len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample)
+        letters = _mean(len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample)
         pairs = zip(study.train.texts, study.train.targets, strict=True)
-        answer = fmean(len(text) + (0 if wanted.kind == "label" else len(target)) for text, target in pairs)
+        answer = _mean(len(text) + (0 if wanted.kind == "label" else len(target)) for text, target in pairs)
         written = min(sample[0].sampling.max_tokens, answer / LETTERS_A_TOKEN + 1)
         return Usage(
             requests=requests,
@@ -384,7 +387,7 @@ def _plan_epochs(study: Study, main: PlannedGrid, recipe: Recipe) -> TrialPlan:
     epochs = count_epochs(study)
     longer = [epochs[item.cell.kind, item.cell.share] for item in wanted]
     cells = len({item.cell for item in wanted})
-    return TrialPlan(stage="equal epochs", recipe=recipe, cells=cells, trials=len(longer), longer=fmean(longer))
+    return TrialPlan(stage="equal epochs", recipe=recipe, cells=cells, trials=len(longer), longer=_mean(longer))
 
 
 # --- time ---
@@ -485,7 +488,7 @@ def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
     config = study.config.model_copy(update={"execute": here, "encoder": "hashing"})
     study = replace(study, config=config, encoder=HashingEncoder())
     blends = [item for item in grid.planned if item.cell.kind == "blend"]
-    mean = fmean(longer["blend", item.cell.share] for item in blends)
+    mean = _mean(longer["blend", item.cell.share] for item in blends)
     item = min(blends, key=lambda item: abs(longer["blend", item.cell.share] - mean))
     cell = replace(item.cell, trainer=recipe.trainer, loss=recipe.loss)
     needed = max(study.blocks_needed(cell.share, cell.rows_per_label), item.draw.generation + 1)
