@@ -300,11 +300,6 @@ def test_lowest_shift_beats_random_and_what_herding_begins_with():
     value = objective.value(unit[lowest_shift(unit, strata, objective)])
     random = [objective.value(unit[select_rows(pool, unit, rows=30, method="random", seed=s).rows]) for s in range(20)]
     assert value < 0.5 * min(random)
-    inside, outside = objective.contributions(unit[:30], unit[30:])
-    worse = [objective.value(np.vstack([np.delete(unit[:30], out, axis=0), unit[30:31]])) for out in range(30)]
-    assert np.corrcoef(-inside, worse)[0, 1] > 0.9  # without the row that adds most, the shift is smallest
-    more = [objective.value(np.vstack([unit[1:30], row[None]])) for row in unit[30:]]
-    assert np.corrcoef(outside, more)[0, 1] > 0.9
 
 
 def test_the_mmd_is_that_of_its_definition():
