@@ -340,6 +340,32 @@ def test_the_alarm_is_deterministic_whatever_the_batches_and_says_nothing_of_few
     assert detect_set_leak([written], real[:5], real[5:10]) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("cutting knowledge date: december 2023 today date: 26 jul 2024 my card was declined", "chat template"),
+        ("System\n\nToday Date: 26 July 2024\n\nwhy was my card declined", "chat template"),
+        ("here are new texts that fit the 'lost card' category: where is my card", "chatter"),
+        ("Here is a tweet with a negative tone: I hate mondays", "chatter"),
+        ("here is the text of my complaint. It was late", None),
+        ("what is today's date: I forgot", None),
+    ],
+)
+def test_headers_of_templates_and_announcements_are_no_rows(text, reason):
+    assert degenerate_reasons([text]) == [reason]
+
+
+def test_an_opening_of_the_pool_that_no_real_row_has_is_chatter():
+    real = [f"question number {i} about cards" for i in range(30)]
+    announced = [f"My answer for label {i}: where is card {i}" for i in range(6)]
+    plain = [f"where is card {i}" for i in range(100)]
+    found = degenerate_reasons([*announced, *plain], reference=real)
+    assert found == ["chatter"] * 6 + [None] * 100
+    assert not any(degenerate_reasons([*announced[:4], *plain], reference=real))  # too few to be a habit
+    assert not any(degenerate_reasons([*announced, *plain], reference=[*real, "My answer for you: no"]))
+    assert not any(degenerate_reasons([*announced, *plain]))  # nothing says how people open
+
+
 def test_real_texts_are_hardly_ever_called_degenerate(banking):
     assert sum(r is not None for texts in banking for r in degenerate_reasons(texts)) == 0
 

@@ -44,6 +44,18 @@ def read_text(path: Path, wrong: type[CuveeError] = InputError) -> str:
         raise wrong(str(exc)) from exc
 
 
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file: the whole of it, and each of its lines.
+
+    Raises:
+        InputError: it cannot be read, or is empty.
+    """
+    text = read_text(path)
+    if not text.strip():
+        raise InputError(f"{path}: holds no prompt; give a text file with what the LLM was told")
+    return [text, *text.splitlines()]
+
+
 def strip_mark(data: bytes, where: str) -> bytes:
     """UTF-8 text without its byte order mark; checked a block at a time, as decoded it may be four times as large.
 

@@ -308,3 +308,35 @@ def test_contexts_of_a_pool_stay(tmp_path, capsys):
     assert set(load_corpus(out, task="generation").contexts) <= {row["about"] for row in rows}
     assert "no column 'abut'" in refused(capsys, "select", pool, *named, "--context", "abut")
     assert "--context has no effect here" in refused(capsys, "select", pool, "--context", "about")
+
+
+def test_a_pool_written_from_held_out_rows_is_refused_as_a_set(headlines, tmp_path, capsys):
+    known = {json.loads(line)["text"] for line in headlines.read_text(encoding="utf-8").splitlines()}
+    rows = [{"text": t, "label": y} for t, y in read_headlines() if y in LABELS and t not in known][:300]
+    held_out = write(tmp_path / "held_out.jsonl", rows)
+    halves = [{**row, "text": " ".join([*row["text"].split()[::2], "says", "report"])} for row in rows]
+    pool = write(tmp_path / "halves.jsonl", [row for row in halves if len(row["text"].split()) > 4])
+    given = [pool, "--real", headlines, "--held-out", held_out, "--out", tmp_path / "out.jsonl"]
+    line = refused(capsys, "select", *given, "--encoder", "hashing")
+    assert re.search(r"of \d+ rows whose nearest real row is held out, \d", line) and "--no-set-test" in line
+    look(capsys, *given, "--no-set-test")
+    assert len(load_corpus(tmp_path / "out.jsonl")) > 200
+    without_real = [*given[:1], *given[3:], "--no-set-test"]
+    assert "--no-set-test" in refused(capsys, "select", *without_real)
+
+
+def test_echoes_of_given_prompts_go(pool, tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("You are an editor.\nWrite one short headline about sports for a paper of today.\n")
+    rows = [json.loads(line) for line in pool[0].read_text(encoding="utf-8").splitlines()]
+    echo = {"text": "headline: write one short headline about sports for a paper", "label": "sports", "source": "e"}
+    path = write(tmp_path / "echoing.jsonl", [*rows, echo])
+    counts = []
+    for more in ([], ["--prompts", prompts]):
+        made = look(capsys, path, "--out", tmp_path / "clean.jsonl", *more)
+        counts.append(next(s for s in made["filters"] if s["name"] == "degenerate")["removed"])
+    assert counts[1] == counts[0] + 1
+    assert "--prompts" in refused(capsys, "select", path, "--prompts", prompts, "--keep-degenerate")
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    assert "empty.txt: holds no prompt" in refused(capsys, "select", path, "--prompts", empty)

@@ -24,6 +24,7 @@ from cuvee.defects import NoLeaks
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.hub import is_dataset, push_folder, write_dataset
+from cuvee.inputs import read_prompts
 from cuvee.records import Cell, Draw, Regime
 from cuvee.report import Reproduction, SyntheticPart, render_card
 from cuvee.similarity import find_near_duplicates, unit_rows
@@ -139,9 +140,11 @@ class Cleaning:
 
     real: Annotated[Path | None, Option(help="real training rows: for copies, agreement, lowest_shift")] = None
     held_out: Annotated[list[Path] | None, Option(help="validation or test rows; rows that repeat them go")] = None
+    no_set_test: Annotated[bool, Option("--no-set-test", help="do not test whether all rows leak as a set")] = False
     no_dedupe: Annotated[bool, Option("--no-dedupe", help="keep repeated texts")] = False
     near: Annotated[float | None, Option(min=0, max=1, help="cosine from which rows count as repeated")] = None
     keep_degenerate: Annotated[bool, Option("--keep-degenerate", help="keep broken and looping text")] = False
+    prompts: Annotated[Path | None, Option(help="text file of the prompts that rows were asked with: echoes go")] = None
     agree_threshold: Annotated[float | None, Option(min=0, max=1, help="least probability of a row's label")] = None
     agree_top: Annotated[float | None, Option(min=0, max=1, help="fraction of rows, the most probable labels")] = None
     per_group: Annotated[int | None, Option(min=1, help="most rows of a --group")] = None
@@ -152,12 +155,13 @@ class Cleaning:
     def filters(self, real: Corpus | None, held_out: Sequence[str], seed: int) -> list[room.Filter]:
         """The filters, in the order in which they are applied."""
         found: list[room.Filter] = []
+        texts = real.texts if real is not None else []
         if not self.no_dedupe:
             found.append(room.Dedupe(against=real.prompts if real is not None else (), near=self.near))
         if not self.keep_degenerate:
-            found.append(room.Degenerate())
+            found.append(room.Degenerate(prompts=read_prompts(self.prompts) if self.prompts else ()))
         if held_out:
-            found.append(room.Leak(held_out=held_out, reference=real.texts if real is not None else []))
+            found.append(room.Leak(held_out=held_out, reference=texts, whole=not self.no_set_test))
         found += [room.Keep.load(name) for name in self.own or ()]
         if self.agree_threshold is not None or self.agree_top is not None:
             if real is None:
@@ -240,6 +244,10 @@ def select(
     choosing.check(ctx)
     if cleaning.no_dedupe:
         refuse_options(ctx, ["near"], "it goes with removing repeated rows, which --no-dedupe leaves out")
+    if cleaning.keep_degenerate:
+        refuse_options(ctx, ["prompts"], "it goes with removing degenerate rows, which --keep-degenerate leaves out")
+    if not cleaning.held_out or cleaning.real is None:
+        refuse_options(ctx, ["no_set_test"], "without both --held-out and --real there is no such test")
     if cleaning.per_group is not None and columns.group is None:
         raise ConfigError("--per-group needs --group COLUMN")
     columns = columns.checked(ctx, pool, cleaning.real, *(cleaning.held_out or ()))

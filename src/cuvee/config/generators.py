@@ -201,6 +201,7 @@ class DegenerateConfig(Section):
 
     name: Literal["degenerate"]
     reference: bool = Field(False, description="learn from the real rows what cut-off text and other languages are")
+    prompts: Located | None = Field(None, description="text file of the prompts that rows were asked with: echoes go")
 
 
 class LeakConfig(Section):

@@ -18,13 +18,17 @@ DegenerateReason = Literal[
     "prompt echo", "wrong language", "truncated",
 ]  # fmt: skip
 
+OPENINGS = 5  # rows that open alike before that is a habit of the pool, and 1% of them
+_OPENING_WORDS = range(3, 13)
+_FEWEST_REAL = 20  # real rows that can show that people do not open so
 ECHO = 8  # words in a row that are no coincidence
 _WHOLE_PROMPT = 4  # words from which on a short prompt is looked for as a whole
 
 _RUN = re.compile(r"(\w)\1{11,}|(\S)\2{23,}")
 _TEMPLATE = re.compile(
     r"<\|[^|>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</s>\s*$|<(?:start|end)_of_turn>|</?think>"
-    r"|^\s*#{2,} ?(?:Instruction|Response|Input|Output)s?\b|^\s*(?:Assistant|System|User) ?:",
+    r"|^\s*#{2,} ?(?:Instruction|Response|Input|Output)s?\b|^\s*(?:Assistant|System|User) ?:"
+    r"|^\W*(?:system\W+)?(?:cutting knowledge date|knowledge cutoff(?: date)?|today date)\s*:",
     flags=re.IGNORECASE | re.MULTILINE,
 )
 _REFUSAL = re.compile(
@@ -38,8 +42,9 @@ _REFUSAL = re.compile(
 )
 _CHATTER = re.compile(
     r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok)\b[\s!,.:]+)?"
-    r"(?:here(?:['’]s| is| are) (?:an?|the|some|your|\d+|two|three|four|five|ten|more|another)\b"
-    r"[^.?!]{0,60}\b(?:paraphrase|rephras|rewrit|example|headline|sentence|version|variation|quer|response)\w*)",
+    r"(?:here(?:['’]s| is| are) (?:an?|the|some|several|new|your|\d+|two|three|four|five|ten|more|another)\b(?:"
+    r"[^.?!]{0,60}\b(?:paraphrase|rephras|rewrit|example|headline|sentence|version|variation|quer|response)\w*"
+    r"|[^.?!\n]{0,60}\b(?:text|tweet|post|review|comment|message|caption|sample)s?\b[^.?!\n]{0,60}:))",
     flags=re.IGNORECASE,
 )
 _BROKEN = re.compile(r"[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -99,10 +104,11 @@ def degenerate_reasons(
     """Why each text is no usable example, None where it is; the first reason that applies.
 
     By themselves: ``empty``, ``broken characters``, ``chat template``, ``error message`` (of a program, in the
-    place of a text), ``refusal``, ``chatter``, ``too short`` (fewer than ``min_letters`` letters and digits, and
-    a single token), ``repetition``. With ``prompts``: ``prompt echo`` (8 words in a row of a prompt, or the
-    whole of a prompt of 4 to 7 words). With ``reference``: ``wrong language`` and ``truncated``, both by what the
-    reference itself does (see ``Habits``): a corpus of notes without full stops has no truncated rows.
+    place of a text), ``refusal``, ``chatter`` (an LLM announces its texts), ``too short`` (fewer than ``min_letters``
+    letters and digits, and a single token), ``repetition``. With ``prompts``: ``prompt echo`` (8 words in a row of a
+    prompt, or the whole of a prompt of 4 to 7 words). With ``reference``: ``wrong language`` and ``truncated``, both by
+    what the reference itself does (see ``Habits``): a corpus of notes without full stops has no truncated rows; and
+    ``chatter`` also where five rows and 1% of all share an opening of 3 to 12 words and a colon, and no real row does.
 
     Args:
         texts: the rows to judge.
@@ -113,7 +119,28 @@ def degenerate_reasons(
     """
     habits = None if reference is None else Habits.of(reference)
     echoes = _Echoes(prompts or ())
-    return [_degenerate_reason(text, min_letters, habits, echoes) for text in texts]
+    reasons: list[str | None] = [_degenerate_reason(text, min_letters, habits, echoes) for text in texts]
+    for row in _announcing_rows(texts, reference or ()):
+        reasons[row] = reasons[row] or "chatter"
+    return reasons
+
+
+def _announcing_rows(texts: Sequence[str], reference: Sequence[str]) -> list[int]:
+    """Rows that open with words and a colon as many others do and no real row does."""
+    if len(reference) < _FEWEST_REAL:
+        return []
+    openings = [_opening(text) for text in texts]
+    counts = Counter(opening for opening in openings if opening)
+    real = {_opening(text) for text in reference}
+    least = max(OPENINGS, 0.01 * len(texts))
+    return [row for row, found in enumerate(openings) if found and counts[found] >= least and found not in real]
+
+
+def _opening(text: str) -> tuple[str, ...] | None:
+    """The first three words of what stands before a colon, where that is a clause of 3 to 12 words."""
+    before, colon, _ = text.strip().partition(":")
+    words = split_tokens(before) if colon and len(before) < 200 and "\n" not in before else []
+    return tuple(words[:3]) if len(words) in _OPENING_WORDS else None
 
 
 def _degenerate_reason(text: str, min_letters: int, habits: Habits | None, echoes: _Echoes) -> DegenerateReason | None:

@@ -302,7 +302,8 @@ class Leak:
             f"{found.near} rows whose nearest real row is held out, {found.rate:.1%} lie much nearer to it than to any "
             f"other real row, where {found.baseline:.1%} of real rows do (p = {found.p_value:.2g}); for example "
             f"{pairs}. If they are versions of real rows, split by the source row (data.group, with group under "
-            "pools), or make them from training rows alone. If they are not, set whole: false of the filter leak"
+            "pools), or make them from training rows alone; if they are not, turn this test off (whole: false of the "
+            "filter leak in study.yaml, --no-set-test of cuvee select)"
         )
 
 

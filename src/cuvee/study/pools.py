@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.inputs import read_prompts
 from cuvee.measure import measure_corpus
 from cuvee.mix import (
     Agreement,
@@ -93,7 +95,8 @@ def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], 
     if isinstance(settings, DedupeConfig):
         return Dedupe(against=study.train.prompts if settings.against_real else (), near=settings.near)
     if isinstance(settings, DegenerateConfig):
-        return Degenerate(reference=texts if settings.reference else ())
+        prompts = read_prompts(Path(settings.prompts)) if settings.prompts else ()
+        return Degenerate(reference=texts if settings.reference else (), prompts=prompts)
     if isinstance(settings, LeakConfig):
         return Leak(held_out=held_out, reference=texts, sources=sources, whole=settings.whole)
     if isinstance(settings, AgreementConfig):
