@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cuvee.errors import ConfigError, InputError
+from cuvee.errors import ConfigError, InputError, LeakError
 from cuvee.study import open_study
 from cuvee.study.demo import read_headlines
 
@@ -84,6 +84,35 @@ def test_filters_are_obeyed(config, tmp_path):
     own, _ = left([*base, {"name": "study_filters:no_question"}], "f")
     assert loose < plain < min(near, agreed, clustered, own)
     assert "cross-validated accuracy" in note or "too few" in note
+
+
+def test_a_pool_written_from_all_real_rows_stops_the_study_unless_the_set_test_is_off(config, headlines, tmp_path):
+    real = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
+    halves = [
+        {**row, "text": " ".join([*row["text"].split()[part::2], word])}
+        for row in real for part in (0, 1) for word in ("says", "report", "today")
+    ]  # fmt: skip
+    path = tmp_path / "halves.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in halves), encoding="utf-8")
+    written = {**config, "pools": [{**config["pools"][0], "path": str(path)}]}
+    with pytest.raises(LeakError, match=r"written from held-out rows.*data\.group"):
+        with open_study(written, out=tmp_path / "stops") as flow:
+            assert flow.pools
+    written["filters"] = [{"name": "dedupe"}, {"name": "leak", "whole": False}]
+    with open_study(written, out=tmp_path / "goes") as flow:
+        assert flow.pools
+
+
+def test_echoes_of_the_prompts_of_a_file_go(config, tmp_path):
+    first = json.loads((tmp_path / "pool.jsonl").read_text(encoding="utf-8").splitlines()[0])["text"]
+    (tmp_path / "prompts.txt").write_text(f"{first}\nAnother line of the prompt.\n", encoding="utf-8")
+    reasons = []
+    for prompts in (None, str(tmp_path / "prompts.txt")):
+        filters = [{"name": "degenerate", "prompts": prompts}, {"name": "leak"}]
+        with open_study({**config, "filters": filters}, out=tmp_path / f"run-{prompts is None}") as flow:
+            reasons.append([r.reason for r in next(iter(flow.pools.values())).rejected])
+    assert not any("prompt echo" in reason for reason in reasons[0])
+    assert any("prompt echo" in reason for reason in reasons[1])
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_read(config, settings, tmp_path):
