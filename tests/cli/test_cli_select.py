@@ -340,3 +340,18 @@ def test_echoes_of_given_prompts_go(pool, tmp_path, capsys):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")
     assert "empty.txt: holds no prompt" in refused(capsys, "select", path, "--prompts", empty)
+
+
+def test_mix_tells_of_repeated_rows_and_leaves_them_out(headlines, tmp_path, capsys):
+    real = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
+    new = [{"text": f"new {row['text']}", "label": row["label"]} for row in real]
+    synthetic = write(tmp_path / "synthetic.jsonl", [*new, *new[:5], *real[:3]])
+    out = tmp_path / "blend.jsonl"
+    code, shown, _ = call(capsys, "mix", headlines, synthetic, "--share", 0.3, "--out", out)
+    told = f"8 of {len(new) + 8} synthetic rows repeat a synthetic or a real row"
+    assert code == 0 and f"note: {told}; --dedupe leaves them out" in shown
+    code, shown, _ = call(capsys, "mix", headlines, synthetic, "--share", 0.5, "--out", out, "--dedupe", "--json")
+    assert json.loads(shown)["notes"] == [f"{told} and are left out"]
+    assert len(set(load_corpus(out).texts)) == len(real) + len(new)
+    code, shown, _ = call(capsys, "mix", headlines, write(tmp_path / "new.jsonl", new), "--out", out, "--json")
+    assert json.loads(shown)["notes"] == []

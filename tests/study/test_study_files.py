@@ -1,10 +1,12 @@
 """Studies of pools that are files: filters before anything else, levels selected within each draw."""
 
 import json
+import re
 
 import pytest
 
 from cuvee.errors import ConfigError, InputError, LeakError
+from cuvee.execute import Silent
 from cuvee.study import open_study
 from cuvee.study.demo import read_headlines
 
@@ -57,13 +59,26 @@ def test_levels_are_selected_within_each_draw_and_rise(config, tmp_path):
     assert again is not None and again.corpus.ids == pools["1"].corpus.ids
 
 
+class Notes(Silent):
+    def __init__(self):
+        self.said = []
+
+    def noted(self, message):
+        self.said.append(message)
+
+
 def test_real_rows_in_the_pool_go_as_copies_or_leaks_and_are_counted(config, tmp_path):
-    with open_study(config, out=tmp_path / "run") as flow:
+    notes = Notes()
+    with open_study(config, out=tmp_path / "run", listener=notes) as flow:
         pool = next(iter(flow.pools.values()))
         held_out = {*flow.study.split.validation.texts, *flow.study.split.test.texts_for_leak_guard()}
     reasons = [r.reason for r in pool.rejected]
     assert sum("exact" in reason for reason in reasons) == 90
     assert any(reason.startswith("dedupe") for reason in reasons)
+    (told,) = [said for said in notes.said if "rows read" in said]
+    assert re.search(r"pool\.jsonl: \d+ rows read, .*dedupe took \d+, leak took \d+, \d+ left", told)
+    numbers = [int(number) for number in re.findall(r" (\d+)\b", told)]
+    assert numbers[0] == sum(numbers[1:]) and numbers[0] - numbers[-1] == len(reasons)
     assert "leak" in pool.note and not held_out & set(pool.corpus.texts)
 
 

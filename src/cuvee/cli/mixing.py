@@ -313,20 +313,28 @@ class Mixing:
     regime: Annotated[str, Option(help="augment or replace")] = "augment"
     allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again where too few")] = False
     held_out: Annotated[list[Path] | None, Option(help="rows of which the blend may hold none")] = None
+    dedupe: Annotated[bool, Option("--dedupe", help="leave out synthetic rows that repeat a row")] = False
     dial: Annotated[str | None, Option(help="of a study's pool")] = None
     level: Annotated[str | None, Option(help="of a study's pool")] = None
     seed: Seed = 0
 
-    def mix_files(self, real: Path, synthetic: Path | None, columns: Columns, regime: Regime) -> room.Blend:
-        """The blend of two files."""
+    def mix_files(
+        self, real: Path, synthetic: Path | None, columns: Columns, regime: Regime
+    ) -> tuple[room.Blend, list[str]]:
+        """The blend of two files, and what should be known of them."""
         if synthetic is None:
             raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
         rows, others = columns.load(real, labelled=True), columns.load(synthetic, origin="synthetic", labelled=True)
-        again = self.allow_repeats
+        again, pool = self.allow_repeats, len(others)
+        once = room.apply_filters(others, [room.Dedupe(against=rows.prompts)])
+        repeats = f"{len(once.removed)} of {pool} synthetic rows repeat a synthetic or a real row"
+        if self.dedupe:
+            others = once.corpus
         blend = room.mix_corpora(rows, others, share=self.share, regime=regime, seed=self.seed, allow_repeats=again)
         for path in self.held_out or ():
             NoLeaks(columns.load(path).texts).check(blend.corpus, when=f"of {path}")
-        return blend
+        told = f"{repeats} and are left out" if self.dedupe else f"{repeats}; --dedupe leaves them out"
+        return blend, [told] if once.removed else []
 
     def mix_study(self, path: Path) -> room.Blend:
         """The blend of a study's real rows and one of its pools."""
@@ -382,11 +390,12 @@ def mix(
         refuse_options(ctx, ["licence", "language", "push", "public"], why)
     card = hub.describe(ctx, out.name)
     if options.is_study(real):
-        refuse_options(ctx, [*UNGROUPED, "synthetic", "regime", "allow_repeats", "held_out"], options.IN_STUDY)
-        blend = how.mix_study(real)
+        plain = ["synthetic", "regime", "allow_repeats", "held_out", "dedupe"]
+        refuse_options(ctx, [*UNGROUPED, *plain], options.IN_STUDY)
+        blend, notes = how.mix_study(real), list[str]()
     else:
         refuse_options(ctx, ["dial", "level"], "it names a pool of a study; these are plain files")
-        blend = how.mix_files(real, synthetic, columns, regime)
+        blend, notes = how.mix_files(real, synthetic, columns, regime)
     weights = blend.weighing if blend.is_weighted else ""
     if is_folder:
         told = options.told_command(ctx)
@@ -400,9 +409,10 @@ def mix(
     address = push_folder(out, hub.push, private=not hub.public) if hub.push is not None else None
     counts = show.composition_object(blend.composition)
     output(
-        {**counts, "effective_rows": blend.effective_rows, "path": out, "pushed": address},
+        {**counts, "effective_rows": blend.effective_rows, "path": out, "pushed": address, "notes": notes},
         str(blend.composition),
         *([weights] if weights else []),
+        *(f"note: {note}" for note in notes),
         f"wrote {out}" + (f"; pushed to {address}" if address else ""),
     )
 

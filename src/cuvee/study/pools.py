@@ -116,6 +116,9 @@ def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter
     filtered = apply_filters(corpus.keep(known) if foreign else corpus, filters, encode=study.encoder.encode)
     rejected = (*foreign, *filtered.rejected)
     note = "\n".join([f"{len(filtered.corpus)} of {len(corpus)} rows kept", str(filtered)])
+    taken = [("foreign labels", len(foreign)), *((step.name, step.removed) for step in filtered.steps)]
+    went = ", ".join(f"{name} took {rows}" for name, rows in taken if rows) or "no filter took any"
+    study.stages.listener.noted(f"{file.path}: {len(corpus)} rows read, {went}, {len(filtered.corpus)} left")
     if file.select is None:
         pools = [_cut_draws(study, filtered.corpus, file.path)]
     else:
