@@ -189,3 +189,19 @@ def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     assert "one column of lists" in refused(capsys, "measure", "--embeddings", tmp_path / "none.parquet")
     pq.write_table(pa.table({"v": [[1.0, 2.0], [1.0]]}), tmp_path / "ragged.parquet")
     assert "lengths differ" in refused(capsys, "measure", "--embeddings", tmp_path / "ragged.parquet")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_group_that_all_rows_share_is_said_and_makes_no_number_wrong(capsys, texts, tmp_path):
+    real, synthetic = tmp_path / "real.jsonl", tmp_path / "one.jsonl"
+    for file, made in ((texts[0], real), (texts[1], synthetic)):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        made.write_text("".join(json.dumps({**r, "source": made.stem}) + "\n" for r in rows), encoding="utf-8")
+    page = tmp_path / "page.html"
+    code, out, err = call(
+        capsys, "measure", synthetic, "--against", real, "--group", "source", "--page", page, *HASHING, "--json"
+    )
+    assert code == 0
+    assert "--group source" in err and "1 group, too few for intervals" in err
+    numbers = json.loads(out)
+    assert "ngram_jsd" not in numbers and "mmd" not in numbers and numbers["vendi_q1"]["low"] is None

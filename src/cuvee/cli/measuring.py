@@ -157,6 +157,7 @@ def measure(
         try:
             subject = replace(measuring.load(ctx, target, columns, workers), compute=compute, listen=display.watch)
             subject = room.draw_rows(subject, measuring.rows)
+            _note_few_groups(subject, columns.group, display)
             part_of = None if measuring.by is None else room.parts_of(subject.corpus, measuring.by)
             found = room.measure_subject(subject, measuring.metric, name=name)
             parts = {} if part_of is None else room.measure_parts(subject, part_of, measuring.metric)
@@ -178,6 +179,16 @@ def measure(
         *([show.tabulate_measurements(parts)] if parts else []),
         *(f"wrote {path}" for path in (written.page, written.examples) if path is not None),
     )
+
+
+def _note_few_groups(subject: room.Subject, column: str | None, display: console.Display) -> None:
+    groups = len(set(subject.corpus.groups))
+    if column is not None and groups < subject.n and not subject.has_intervals:
+        many = f"{groups} group{'s'[: groups > 1]}"
+        display.noted(
+            f"--group {column}: all {subject.n} rows are in {many}, too few for intervals, and numbers that compare"
+            " groups are left out; the column should name the source row of each row"
+        )
 
 
 def _objects(measured: Mapping[str, Measurement]) -> dict[str, object]:

@@ -329,6 +329,8 @@ def _at_share(found: _Found, removed: Ints, wanted: Floats, rows: int, part: sli
     moved along the power of the row count that they follow on average.
     """
     without, removed, wanted = found.without[part], removed[part], wanted[part]
+    if len(removed) < 2:  # all rows of the side are left out at once
+        return np.full_like(without, np.nan)
     lost = np.log1p(-removed.mean() / rows)
     power = float(np.clip(np.log(without.mean() / found.value) / lost, 0.0, 1.0)) if np.isfinite(without).all() else 0.0
     out: Floats = without * ((rows - wanted) / (rows - removed)) ** power

@@ -88,9 +88,11 @@ def measure_ngram_jsd(subject: Subject) -> Estimate | None:
     are rare. Its mean over random deals of the groups of both sides, in about the true numbers of rows, is taken
     off: 0 on average where there is no shift, and it can be negative. Where all groups are single rows the p-value is
     the share of deals that diverge as much. The interval comes from the plain divergence without each bin. None where
-    a side has no n-gram.
+    a side has no n-gram, or has several rows in a single group, which no deal can part.
     """
     deals = _Deals(subject)
+    if deals.fixed and not subject.is_real:
+        return None
     here, there = deals.by_bin
     p, q = here.sum(axis=0), there.sum(axis=0)
     if not (p.sum() > 0 and q.sum() > 0):
@@ -100,6 +102,7 @@ def measure_ngram_jsd(subject: Subject) -> Estimate | None:
     p_value = None
     if deals.single and subject.permutations and not subject.is_real:
         p_value = (1 + int(np.sum(nulls >= plain - 1e-12))) / (len(nulls) + 1)
+    nulls = nulls[np.isfinite(nulls)]  # a deal of large groups can leave a side without words
     bias = float(nulls.mean()) if len(nulls) else 0.0
     return estimate_two_samples(
         subject,
@@ -142,6 +145,7 @@ class _Deals:
         self._n = subject.n
         self._seed = subject.seed
         self.single = bool((self._rows == 1).all())
+        self.fixed = any(self._rows[side].sum() > side.sum() == 1 for side in (self._ours, ~self._ours))
 
     @property
     def by_bin(self) -> tuple[Floats, Floats]:
