@@ -101,7 +101,9 @@ def test_missing_columns_are_told_the_nearest(tmp_path):
     path = write(tmp_path / "d.jsonl", "jsonl")
     assert "did you mean 'label'?" in refuse(path, text="text", label="lable")
     (tmp_path / "q.jsonl").write_text('{"a": "x", "b": "y"}\n')
-    assert "which column is the text? It has a, b" in refuse(tmp_path / "q.jsonl")
+    for labelled in (True, False):
+        said = refuse(tmp_path / "q.jsonl", labelled=labelled)
+        assert "which column is the text? It has a, b; say --text" in said
     (tmp_path / "hole.jsonl").write_text('{"text": "x", "label": "y"}\n{"text": "  ", "label": "y"}\n')
     assert "row 2: column 'text' is empty" in refuse(tmp_path / "hole.jsonl")
     (tmp_path / "nolabel.jsonl").write_text('{"text": "x", "label": null}\n')

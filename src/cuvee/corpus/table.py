@@ -359,8 +359,9 @@ def _parts_of(column: pa.ChunkedArray) -> Iterator[list[object]]:
 
 
 def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:
+    own = [column for column in table.column_names if column != NO_LABEL]
     if name is None:
-        raise InputError(f"{where}: which column is the {role}? It has {', '.join(table.column_names)}; say --{role}")
+        raise InputError(f"{where}: which column is the {role}? It has {', '.join(own)}; say --{role}")
     if name not in table.column_names:
-        raise InputError(f"{where}: no column {name!r} for the {role}; {nearest_name(name, table.column_names)}")
+        raise InputError(f"{where}: no column {name!r} for the {role}; {nearest_name(name, own)}")
     return name
