@@ -107,7 +107,8 @@ def split_corpus(
     strata = label_strata(corpus)
     if corpus.task == "classification" and len(corpus.labels) < 2:
         found = f"one label only ({corpus.labels[0]!r})" if corpus.labels else "no rows"
-        raise InputError(f"{found}: classification needs at least two labels")
+        where = "is the label in another column (data.label, --label)?"
+        raise InputError(f"{found}: classification needs at least two labels; {where}")
     _check_arguments(len(corpus), test=test, validation=validation, rows_per_label=rows_per_label, together=together)
     rng = derive_rng(seed, "split")
     n_test, n_validation = (_count(part, len(corpus)) for part in (test, validation))
