@@ -151,7 +151,7 @@ def test_weights_of_a_blend_reach_the_probe(settings, tmp_path, headlines):
     write_corpus(pool.with_columns(weight=np.arange(len(rows)) % 3 + 0.5), path)
     base = {key: value for key, value in settings.items() if key not in ("dials", "generator")}
     entry = {"dial": "d", "level": "a", "path": str(path)}
-    config = {**base, "generator": {"kind": "files"}, "pools": [entry], "filters": [{"name": "leak"}],
+    config = {**base, "generator": {"kind": "files"}, "pools": [entry], "filters": [{"name": "leak", "whole": False}],
               "draws": {"generation": 1, "sampling": 1, "training": 1, "confirm": 0}}  # fmt: skip
     with open_study(config, out=tmp_path / "run") as flow:
         study, ((level, made),) = flow.study, flow.pools.items()
