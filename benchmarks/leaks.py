@@ -1,6 +1,6 @@
 """How often the alarm on a whole set is raised: on clean pools, and on pools partly written from held-out rows.
 
-    python benchmarks/leaks.py [--splits 200] [--encoder minilm] [--data gptaug_banking]
+    python benchmarks/leaks.py [--splits 200] [--encoder minilm] [--data gptaug_banking] [--rows 60 230 500]
 
 Real rows with ten ChatGPT paraphrases each are split at random into training and held-out rows. A clean pool holds
 the paraphrases of training rows alone; a planted share of the pool is replaced by paraphrases of held-out rows. About
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--data", default="gptaug_banking", choices=sorted(FIRST_ORIGIN))
+    parser.add_argument("--rows", type=int, nargs="+", default=[60, 230, 500], help="training rows")
     args = parser.parse_args()
     real, pool = read_rows(DATA / args.data / "train.jsonl"), read_rows(DATA / args.data / "synthetic.jsonl.gz")
     real = real[:1000]
@@ -57,7 +58,7 @@ def main() -> None:
 
     print(f"{args.data}, {args.encoder}: {len(real)} real rows, {len(pool)} paraphrases, {args.splits} splits")
     print("training rows | share of the pool from held-out rows | alarms | refused row by row")
-    for size in (60, 230, 500):
+    for size in args.rows:
         for share in (0.0, 0.1, 0.2, 0.35, 1.0):
             alarms, refused = [], []
             for seed in range(args.splits):

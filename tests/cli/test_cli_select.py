@@ -325,6 +325,11 @@ def test_a_pool_written_from_held_out_rows_is_refused_as_a_set(headlines, tmp_pa
     assert "--no-set-test" in refused(capsys, "select", *without_real)
 
 
+def test_two_rules_of_agreement_exclude_each_other(pool, headlines, capsys):
+    line = refused(capsys, "select", pool[0], "--real", headlines, "--agree-threshold", 0.1, "--agree-top", 0.8)
+    assert line == "error: --agree-threshold and --agree-top exclude each other; give one"
+
+
 def test_echoes_of_given_prompts_go(pool, tmp_path, capsys):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("You are an editor.\nWrite one short headline about sports for a paper of today.\n")

@@ -265,3 +265,10 @@ def test_a_study_killed_and_gone_on_with_is_counted_once_and_alike_everywhere(
         assert (left_out, f"| kept | {pool['rows']} |" in card) == (pool["rejected"], left_out > 0)
     after = look(capsys, folder)["generation"]
     assert after == taken  # looking on asks nothing and counts nothing again
+
+
+def test_a_file_that_is_no_ledger_is_not_called_damaged(tmp_path, capsys):
+    rows = tmp_path / "real.jsonl"
+    rows.write_text('{"text": "a", "label": "b"}\n')
+    line = refused(capsys, "ledger", rows)
+    assert "real.jsonl: no ledger; give a run folder" in line

@@ -308,6 +308,10 @@ def ledger(
             check_ledger(part / LEDGER)
         found = account_folder(run, prices)
     elif run.is_file():
+        with run.open("rb") as stream:
+            is_database = stream.read(6) == b"SQLite"
+        if not is_database and run.suffix != Path(LEDGER).suffix:  # one that is called a ledger is a damaged one
+            raise InputError(f"{run}: no ledger; give a run folder in which something was generated, or its {LEDGER}")
         with Ledger(run, readonly=True) as opened:
             check_ledger(run)
             found = summarise(opened, prices=prices)

@@ -152,10 +152,11 @@ def render_card(
         weights: what the weights of its rows come to, in words; empty where all weigh the same.
     """
     made, terms = synthetic or SyntheticPart(), facts.licences
+    title = facts.name if facts.name.endswith("blend") else f"{facts.name} blend"
     real = terms.real or "that of the data they come from"
     written = terms.synthetic or "the terms of the model that wrote them"
     sections = [
-        [f"# {to_markdown(facts.name)} blend"],
+        [f"# {to_markdown(title)}"],
         [] if advice is None else [f"**Verdict: {advice.decision}.** {to_markdown(advice.sentence)}"],
         [*_composition(composition), *(["", f"**Weights.** {to_markdown(weights)}."] if weights else [])],
         _labels(composition.label_counts),
@@ -176,7 +177,7 @@ def render_card(
         "tags": ["synthetic", "cuvee"] if composition.synthetic_rows else ["cuvee"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}],
     }
-    return _join({"pretty_name": visible_lines(f"{facts.name} blend")}, facts, after, sections)
+    return _join({"pretty_name": visible_lines(title)}, facts, after, sections)
 
 
 def render_model_card(facts: CardFacts, corpus: Corpus, settings: Mapping[str, object], *, base: str = "") -> str:
