@@ -311,7 +311,9 @@ def ledger(
         with run.open("rb") as stream:
             is_database = stream.read(6) == b"SQLite"
         if not is_database and run.suffix != Path(LEDGER).suffix:  # one that is called a ledger is a damaged one
-            raise InputError(f"{run}: no ledger; give a run folder in which something was generated, or its {LEDGER}")
+            raise InputError(
+                f"{run}: not a ledger; give a run folder in which something was generated, or its {LEDGER}"
+            )
         with Ledger(run, readonly=True) as opened:
             check_ledger(run)
             found = summarise(opened, prices=prices)
