@@ -45,6 +45,7 @@ def dcscore64(unit, tau):
     return float((1.0 / np.exp((exact @ exact.T - 1.0) / tau).sum(axis=1)).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_torch)])
 @pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
 def test_dcscore_is_as_exact_as_promised(precision, noise):

@@ -18,6 +18,8 @@ from cuvee.corpus import load_corpus
 from cuvee.errors import ConfigError
 from cuvee.study import open_study
 
+pytestmark = pytest.mark.slow  # each is quick, together they are not
+
 LABELS = ("\x1b]0;pwned\x07", "[/INST]", "</script><script>alert(1)</script>")
 """A title that a terminal would take, rich markup that closes nothing, HTML that would run."""
 HOSTILE = (*LABELS, "\x1b[2J", "[red]x", ":smile:", "\x9b31m", "&#27;", "\x00", "a|b\nc\td\re", "\u202edlrow", "=1+1")
