@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cuvee.defects import LeakFinder, detect_set_leak
+from cuvee.defects import LeakFinder, SetLeakFinder
 from cuvee.encoders import load_encoder
 from cuvee.similarity import unit_rows
 
@@ -47,7 +47,9 @@ def main() -> None:
     real_vectors, vectors = unit_rows(encode(real_texts)), unit_rows(encode(texts))
 
     def is_alarm(train: np.ndarray, held_out: np.ndarray, rows: np.ndarray, seed: int) -> bool:
-        found = detect_set_leak([vectors[rows]], real_vectors[held_out], real_vectors[train], seed=seed)
+        finder = SetLeakFinder(real_vectors[held_out], real_vectors[train], seed=seed)
+        finder.add(vectors[rows])
+        found = finder.find()
         return found is not None and found.alarm
 
     def refused_rate(train: np.ndarray, held_out: np.ndarray, rows: np.ndarray) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import split_tokens
-from cuvee.defects import Leak, degenerate_reasons, detect_set_leak, find_leaks, first_rows
+from cuvee.defects import Leak, SetLeakFinder, degenerate_reasons, find_leaks, first_rows
 from cuvee.encoders import load_encoder
 from cuvee.similarity import unit_rows
 
@@ -293,6 +293,13 @@ def load_paraphrased(encoder, queries):
 @pytest.fixture(scope="module")
 def paraphrased():
     return load_paraphrased("hashing", 500)
+
+
+def detect_set_leak(batches, held_out, reference, **settings):
+    finder = SetLeakFinder(held_out, reference, **settings)
+    for batch in batches:
+        finder.add(batch)
+    return finder.find()
 
 
 def detect_both(real, written, source, seed, planted):

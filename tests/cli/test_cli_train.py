@@ -85,13 +85,21 @@ def test_a_setting_changes_the_model(blend, tmp_path, capsys, loss, setting, val
         (["--set", "q=0.5"], "q"),
         (["--set", "lora_rank=8"], "lora_rank"),
         (["--task", "translation"], "--task is 'translation'"),
-        (["--validation", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
     ],
 )
 def test_what_does_not_fit_is_one_line(blend, tmp_path, capsys, options, says):
     said = refused(capsys, "train", blend[0], "--encoder", "hashing", "--out", tmp_path / "model", *options)
     assert says in said, said
     assert not (tmp_path / "model").exists()
+
+
+def test_validation_rows_without_early_stopping_are_refused(blend, tmp_path, capsys):
+    given = ["train", blend[0], "--validation", blend[1], "--out", tmp_path / "model"]
+    assert "--validation has no effect here" in refused(capsys, *given, "--encoder", "hashing")
+    encoder = ["--trainer", "encoder", "--loss", "ce"]
+    assert "add --set patience=3" in refused(capsys, *given, *encoder)
+    given[3] = "nowhere.jsonl"
+    assert "nowhere.jsonl: no such file" in refused(capsys, *given, *encoder, "--set", "patience=2")
 
 
 def test_by_itself_the_weight_of_synthetic_rows_is_chosen_where_real_rows_allow_it(blend, tmp_path, capsys):

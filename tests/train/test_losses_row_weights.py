@@ -186,7 +186,7 @@ def test_the_checker_of_real_rows_is_heard():
         synthetic=rows.synthetic,
         encode=rows.encode,
         seed=0,
-        heard=lambda *told: heard.append(told),
+        progress=lambda *told: heard.append(told),
     )
     log_p = checker_log_p(rows, encode_sources(rows, "dimp"))
     assert heard == [(300, 300, pytest.approx(-log_p.mean()))]

@@ -47,7 +47,7 @@ class Training:
     source_weight: Annotated[float | None, Option(min=0, help="of synthetic rows; chosen if left out")] = None
     steps: Annotated[int | None, Option(min=1, help="optimiser steps")] = None
     settings: Annotated[list[str] | None, Option("--set", help=f"NAME=VALUE, each time: {', '.join(_FREE)}")] = None
-    validation: Annotated[Path | None, Option(help="real rows for early stopping and online weights")] = None
+    validation: Annotated[Path | None, Option(help="real rows for early stopping, with --set patience=N")] = None
     checkpoints: Annotated[Path | None, Option(help="folder; training that was stopped goes on from there")] = None
     encoder: options.EncoderName = DEFAULT_ENCODER
     seed: options.Seed = 0
@@ -114,10 +114,14 @@ def train(
     loss = how.loss or _default_loss(corpus)
     if chosen != "probe" and (task != "classification" or loss not in _CHECKING):
         refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
+    settings = how.read(chosen, loss)
+    if settings.patience is None and ":" not in chosen:
+        remedy = ", which the probe does not do" if chosen == "probe" else ": add --set patience=3"
+        refuse_options(ctx, ["validation"], f"it is for early stopping{remedy}")
     with console.Display() as display, Stages(display).stage("train", "steps") as progress:
         predictor = train_model(
             corpus,
-            settings=how.read(chosen, loss),
+            settings=settings,
             encoder=load_encoder(how.encoder),
             validation=columns.load(how.validation, labelled=True) if how.validation is not None else None,
             progress=lambda done, total, _loss: progress(done, total),

@@ -19,7 +19,7 @@ from cuvee.defects.leaks import (
     Leaks,
     NoLeaks,
     SetLeak,
-    detect_set_leak,
+    SetLeakFinder,
     find_leaks,
 )
 
@@ -33,8 +33,8 @@ __all__ = [
     "Leaks",
     "NoLeaks",
     "SetLeak",
+    "SetLeakFinder",
     "degenerate_reasons",
-    "detect_set_leak",
     "find_leaks",
     "find_near_texts",
     "first_rows",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus, normalise_text, row_sources, split_normalised, split_tokens
 from cuvee.errors import LeakError
 from cuvee.records import Vectors
-from cuvee.similarity import Neighbours, nearest_neighbours
+from cuvee.similarity import Neighbours, nearest_margins, nearest_neighbours
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -28,7 +28,6 @@ _LONG = 8  # words from which on shared 5-grams mean something
 _TILE = 512
 SET_ALPHA = 0.01
 SET_QUANTILE = 0.95
-_CELLS = 4_000_000  # cosines held at a time
 _BASE_ROWS = 4000  # real rows whose margins are the yardstick
 _FEWEST_REAL = 20
 _TINY = 1e-12
@@ -178,7 +177,7 @@ class LeakFinder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetLeak:
-    """Whether a set of rows, row-wise leaks left out, was written from held-out rows (see :func:`detect_set_leak`).
+    """Whether a set of rows, row-wise leaks left out, was written from held-out rows (see :class:`SetLeakFinder`).
 
     Attributes:
         near: rows whose nearest real row is a held-out one.
@@ -200,10 +199,8 @@ class SetLeak:
         return self.p_value < SET_ALPHA
 
 
-def detect_set_leak(
-    batches: Iterable[Vectors], held_out: Vectors, reference: Vectors, *, seed: int = 0, permutations: int = 1999
-) -> SetLeak | None:
-    """Test whether a set of rows was written from held-out rows, though no single row gives it away.
+class SetLeakFinder:
+    """Tests whether a set of rows was written from held-out rows, though no single row gives it away.
 
     A row that an LLM wrote from a real row lies near that row and less near the next one; a real row has no such
     source. So of each row the *margin* is taken: its cosine to the nearest real row less that to the second nearest,
@@ -214,57 +211,45 @@ def detect_set_leak(
     all versions of one row stand or fall together.
 
     Args:
-        batches: unit vectors of the rows, in order, each of shape (b, d).
         held_out: unit vectors of validation and test rows, shape (m, d).
         reference: unit vectors of the real training rows, shape (r, d).
         seed: of the permutations, and of the 4,000 real rows that stand for all where there are more.
         permutations: how many.
-
-    Returns:
-        None where there are too few rows to say anything (under 20 real ones, or under two held-out ones near any).
     """
-    real, m = np.concatenate([held_out, reference]), len(held_out)
-    found = [_margins(batch, real) for batch in batches]  # all are taken, whatever comes of it
-    if not found or len(real) < _FEWEST_REAL:
-        return None
-    rng = np.random.default_rng(seed)
-    sample = np.sort(rng.permutation(len(real))[:_BASE_ROWS])
-    base_row, base_margin = _margins(real[sample], real, itself=sample)
-    row, margin = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    limit = float(np.quantile(base_margin, SET_QUANTILE))
-    ours = row < m
-    units = _units(row[ours], margin[ours] > limit), _units(base_row, base_margin > limit)
-    if min(len(hits) for hits, _ in units) < 2:
-        return None
-    p_value = _permuted_p(*units, rng=rng, permutations=permutations)
-    striking = np.flatnonzero(ours)[np.argsort(-margin[ours], kind="stable")[:5]]
-    (hits, sizes), (base_hits, base_sizes) = units
-    return SetLeak(
-        near=int(ours.sum()),
-        rate=float(hits.sum() / sizes.sum()),
-        baseline=float(base_hits.sum() / base_sizes.sum()),
-        p_value=p_value,
-        examples=tuple((int(r), int(row[r])) for r in striking),
-    )
 
+    def __init__(self, held_out: Vectors, reference: Vectors, *, seed: int = 0, permutations: int = 1999) -> None:
+        self._real, self._held_out = np.concatenate([held_out, reference]), len(held_out)
+        self._seed, self._permutations = seed, permutations
+        self._added: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
 
-def _margins(
-    vectors: Vectors, real: Vectors, itself: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The nearest row of ``real`` to each row, and its cosine less that of the second nearest; ``itself`` left out."""
-    nearest, margin = np.empty(len(vectors), dtype=np.int64), np.empty(len(vectors), dtype=np.float32)
-    tile = max(1, _CELLS // len(real))
-    for start in range(0, len(vectors), tile):
-        part = slice(start, min(start + tile, len(vectors)))
-        cosines = vectors[part] @ real.T
-        rows = np.arange(len(cosines))
-        if itself is not None:
-            cosines[rows, itself[part]] = -np.inf
-        best = cosines.argmax(axis=1)
-        first = cosines[rows, best]
-        cosines[rows, best] = -np.inf
-        nearest[part], margin[part] = best, first - cosines.max(axis=1)
-    return nearest, margin
+    def add(self, vectors: Vectors) -> None:
+        """Add rows to the set, unit vectors of shape (b, d)."""
+        if len(self._real) >= _FEWEST_REAL:
+            self._added.append(nearest_margins(vectors, self._real))
+
+    def find(self) -> SetLeak | None:
+        """What the test says of all rows added; None under 20 real rows, or under two held-out ones near any row."""
+        if not self._added:
+            return None
+        rng = np.random.default_rng(self._seed)
+        sample = np.sort(rng.permutation(len(self._real))[:_BASE_ROWS])
+        base_row, base_margin = nearest_margins(self._real[sample], self._real, itself=sample)
+        row, margin = (np.concatenate(parts) for parts in zip(*self._added, strict=True))
+        limit = float(np.quantile(base_margin, SET_QUANTILE))
+        ours = row < self._held_out
+        units = _units(row[ours], margin[ours] > limit), _units(base_row, base_margin > limit)
+        if min(len(hits) for hits, _ in units) < 2:
+            return None
+        p_value = _permuted_p(*units, rng=rng, permutations=self._permutations)
+        striking = np.flatnonzero(ours)[np.argsort(-margin[ours], kind="stable")[:5]]
+        (hits, sizes), (base_hits, base_sizes) = units
+        return SetLeak(
+            near=int(ours.sum()),
+            rate=float(hits.sum() / sizes.sum()),
+            baseline=float(base_hits.sum() / base_sizes.sum()),
+            p_value=p_value,
+            examples=tuple((int(r), int(row[r])) for r in striking),
+        )
 
 
 def _units(row: NDArray[np.int64], hit: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,10 @@ from cuvee.corpus import Corpus, normalise_text, row_sources
 from cuvee.defects import (
     SLACK,
     LeakFinder,
-    Leaks,
     NoLeaks,
     SetLeak,
+    SetLeakFinder,
     degenerate_reasons,
-    detect_set_leak,
     first_rows,
     near_repeats,
 )
@@ -231,7 +230,7 @@ class Leak:
         held_out: validation and test texts.
         reference: real training texts, which set how near a neighbour may be.
         sources: contexts or passages of held-out rows that no training row has: rows about one of them go too.
-        whole: also test the rows that are left as a set (see ``cuvee.defects.detect_set_leak``), where there are
+        whole: also test the rows that are left as a set (see ``cuvee.defects.SetLeakFinder``), where there are
             vectors of held-out and of real training rows.
     """
 
@@ -263,21 +262,19 @@ class Leak:
             for source in row_sources(rows.corpus)
         ]
 
-        def clean_batches() -> Iterator[Vectors]:
-            """The vectors of the rows that stay; each batch is judged as it comes, and then let go."""
-            for part, vectors in rows.vector_batches(self.name):
-                self._note_leaks(finder.find(texts[part], vectors), reasons, part.start)
-                yield vectors[[reason is None for reason in reasons[part]]]
-
-        if held_out_vectors is None:
-            self._note_leaks(finder.find(texts), reasons, 0)
-        elif reference_vectors is None or not self.whole:
-            for _ in clean_batches():
-                pass
-        else:
-            found = detect_set_leak(clean_batches(), held_out_vectors, reference_vectors)
-            if found is not None and found.alarm:
-                self._raise_alarm(found, [text for text, why in zip(texts, reasons, strict=True) if why is None])
+        whole = None
+        if self.whole and held_out_vectors is not None and reference_vectors is not None:
+            whole = SetLeakFinder(held_out_vectors, reference_vectors)
+        everything: list[tuple[slice, Vectors | None]] = [(slice(0, len(texts)), None)]
+        for part, vectors in everything if held_out_vectors is None else rows.vector_batches(self.name):
+            for leak in finder.find(texts[part], vectors).found:
+                row = part.start + leak.row
+                reasons[row] = reasons[row] or f"leaks held-out data ({leak.reason})"
+            if whole is not None and vectors is not None:
+                whole.add(vectors[[reason is None for reason in reasons[part]]])
+        found = None if whole is None else whole.find()
+        if found is not None and found.alarm:
+            raise LeakError(self._tell(found, [t for t, why in zip(texts, reasons, strict=True) if why is None]))
         parts = [f"{len(self.held_out)} held-out texts"]
         threshold, baseline = finder.limits
         parts.append("by words alone" if threshold is None else f"neighbours above cosine {threshold:.3f}")
@@ -285,19 +282,10 @@ class Leak:
             parts.append(f"{baseline:.1%} of the real rows leak by the same rules")
         return Judgement(reasons=tuple(reasons), note="; ".join(parts))
 
-    @staticmethod
-    def _note_leaks(leaks: Leaks, reasons: list[str | None], start: int) -> None:
-        for leak in leaks.found:
-            reasons[start + leak.row] = reasons[start + leak.row] or f"leaks held-out data ({leak.reason})"
-
-    def _raise_alarm(self, found: SetLeak, texts: Sequence[str]) -> NoReturn:
-        """Say that the set leaks: its share, examples, and what to do.
-
-        Raises:
-            LeakError: always.
-        """
+    def _tell(self, found: SetLeak, texts: Sequence[str]) -> str:
+        """The share of a set that leaks, examples, and what to do."""
         pairs = "; ".join(f"{texts[row]!r} beside held-out {self.held_out[real]!r}" for row, real in found.examples[:3])
-        raise LeakError(
+        return (
             f"the rows look as if they had been written from held-out rows, though no single row repeats one: of "
             f"{found.near} rows whose nearest real row is held out, {found.rate:.1%} lie much nearer to it than to any "
             f"other real row, where {found.baseline:.1%} of real rows do (p = {found.p_value:.2g}); for example "

@@ -97,9 +97,8 @@ def draw_points(
     y: alt.Y,
     *,
     scale: alt.Scale | None = None,
-    colour: alt.Color | None = None,
+    series: tuple[alt.Color, alt.Shape] | None = None,
     best: str = "",
-    shape: alt.Shape | None = None,
     line: float = 0,
     size: float = 60,
 ) -> list[alt.Chart]:
@@ -109,12 +108,13 @@ def draw_points(
         rows: with what the channels name; those of ``start`` have no point, those of ``hollow`` an empty one.
         x, y: where they stand.
         scale: of ``y``, for the whiskers.
-        colour, shape: of points.
-        best: the level that is marked where there is no colour.
+        series: colour and shape of the points of each dial, or the like.
+        best: the level that is marked where there is no series.
         line: width of the line through the points of one colour; 0 draws none.
         size: of points.
     """
     base = chart_of(rows)
+    colour, shape = series or (None, None)
     paint = colour or alt.when(alt.datum.level == best).then(alt.value(ACCENT)).otherwise(alt.value(INK))
     low = alt.Y("low:Q", scale=alt.Undefined if scale is None else scale)
     whiskers = base.transform_filter("isValid(datum.low) && isValid(datum.high)")

@@ -199,7 +199,7 @@ def draw_diversity(data: ReportData) -> list[Figure]:
         base.transform_filter("isValid(datum.left)")
         .mark_rule(strokeWidth=1.2, opacity=0.55)
         .encode(x=alt.X("left:Q", scale=alt.Scale(zero=False)), x2="right:Q", y=y, color=colour),
-        *draw_points(rows, x, y, scale=scale, colour=colour, shape=shape, size=75),
+        *draw_points(rows, x, y, scale=scale, series=(colour, shape), size=75),
         base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=INK).encode(x=x, y=y, text="level:N"),
     ]
     title = f"{capitalise(data.score)} by measured diversity"
@@ -241,7 +241,7 @@ def draw_shares(data: ReportData) -> list[Figure]:
         begin = chart_of([{"share": 0.0, "accuracy": 100 * score} for score in real])
         layers = [
             repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
-            *draw_points(rows, x, y, scale=scale, colour=colour, shape=shape, line=2),
+            *draw_points(rows, x, y, scale=scale, series=(colour, shape), line=2),
             begin.mark_point(filled=True, color=REAL, size=90, opacity=1).encode(x=x, y=y),
         ]
         title = f"{capitalise(data.score)} by share"
@@ -299,7 +299,7 @@ def draw_tau_ranges(data: ReportData) -> list[Figure]:
         x = alt.X("tau:Q", title="tau", scale=across, axis=alt.Axis(values=taus, format="~f", labelFlush=False))
         y = alt.Y("score:Q", title="DCScore", scale=upward, axis=alt.Axis(values=powers, format="~f"))
         colour, shape = by_level(list(curves))
-        layers = draw_points(rows, x, y, scale=upward, colour=colour, shape=shape, line=1.8, size=45)
+        layers = draw_points(rows, x, y, scale=upward, series=(colour, shape), line=1.8, size=45)
         svg = render_chart(alt.layer(*layers), f"DCScore over tau, {dial}", height=180)
         figures.append(Figure(title=f"DCScore over tau: {dial}", svg=svg))
     return figures
@@ -337,7 +337,7 @@ def draw_rows(data: ReportData) -> list[Figure]:
         layers = [
             _band(data.counts_from).encode(y="low:Q", y2="high:Q"),
             chart_of([{"zero": 0.0}]).mark_rule(color=INK, strokeWidth=1).encode(y="zero:Q"),
-            *draw_points(rows, x, y, colour=colour, shape=shape, line=2),
+            *draw_points(rows, x, y, series=(colour, shape), line=2),
         ]
         svg = render_chart(alt.layer(*layers), f"Gain over real-only by real rows, {dial}", height=230)
         figures.append(Figure(title=f"Gain by real rows: {dial}", svg=svg))

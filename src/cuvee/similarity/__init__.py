@@ -29,6 +29,7 @@ from cuvee.similarity.diversity import (
 )
 from cuvee.similarity.neighbours import (
     find_near_duplicates,
+    nearest_margins,
     nearest_neighbours,
     score_rows,
     seconds_for_duplicates,
@@ -67,6 +68,7 @@ __all__ = [
     "log_det",
     "median_distance",
     "mmd",
+    "nearest_margins",
     "nearest_neighbours",
     "pairwise_pass",
     "row_sums",

@@ -44,6 +44,35 @@ def nearest_neighbours(vectors: Vectors, others: Vectors) -> Neighbours:
     return Neighbours(index, cosine)
 
 
+@single_blas_thread()
+def nearest_margins(
+    vectors: Vectors, others: Vectors, *, itself: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """For each unit row of ``vectors`` (n, d) the nearest row of ``others`` (m, d), m >= 2, and how far it stands out.
+
+    Args:
+        vectors: unit rows, shape (n, d).
+        others: unit rows, shape (m, d).
+        itself: place of each row among ``others``, shape (n,), where it is one of them: it is left out.
+
+    Returns:
+        The nearest row, shape (n,), and its cosine less that of the second nearest, shape (n,).
+    """
+    nearest, margin = np.empty(len(vectors), dtype=np.int64), np.empty(len(vectors), dtype=np.float32)
+    tile = max(1, _CELLS // len(others))
+    for start in range(0, len(vectors), tile):
+        part = slice(start, min(start + tile, len(vectors)))
+        cosines = vectors[part] @ others.T
+        rows = np.arange(len(cosines))
+        if itself is not None:
+            cosines[rows, itself[part]] = -np.inf
+        best = cosines.argmax(axis=1)
+        first = cosines[rows, best]
+        cosines[rows, best] = -np.inf
+        nearest[part], margin[part] = best, first - cosines.max(axis=1)
+    return nearest, margin
+
+
 @dataclass(frozen=True, slots=True)
 class NearDuplicates:
     """Clusters of rows linked by a cosine of at least ``threshold``.

@@ -11,8 +11,8 @@ from cuvee.train.model import (
     train_model,
     without_loss,
 )
-from cuvee.train.settings import Predictor, Progress, Ranker, TextWriter, Trained, Trainer, TrainSettings
-from cuvee.train.weighting import Judge, Judgement, Loss, Phase, PreparedLoss, TrainingRows
+from cuvee.train.settings import Predictor, Ranker, TextWriter, Trained, Trainer, TrainSettings
+from cuvee.train.weighting import Judge, Judgement, Loss, Phase, PreparedLoss, Progress, TrainingRows
 
 __all__ = [
     "LOSSES",

@@ -27,8 +27,8 @@ from cuvee.model_files import SMOLLM2, ModelFiles, find_model
 from cuvee.records import Sampling
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
-from cuvee.train.settings import Description, Progress, TrainSettings, fill_settings, given, write_description
-from cuvee.train.weighting import AdjustedLoss, Judgement, PreparedLoss
+from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
+from cuvee.train.weighting import AdjustedLoss, Judgement, PreparedLoss, Progress
 
 IGNORED = -100
 _FOLDER = "model"

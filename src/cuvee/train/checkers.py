@@ -97,7 +97,7 @@ def checker_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
     """Log P'(y|x) of each synthetic row."""
     said = fit_checker(sources, rows.seed).log_proba(sources.synthetic)
     own = own_log_p(said, sources.synthetic_targets, sources.labels)
-    rows.heard(PROBE_STEPS, PROBE_STEPS, float(-own.mean()))
+    rows.progress(PROBE_STEPS, PROBE_STEPS, float(-own.mean()))
     return own
 
 
@@ -128,7 +128,7 @@ def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
         own = [target for target, mark in zip(targets, held, strict=True) if mark]
         said = own_log_p(model.log_proba(vectors[held]), own, sources.labels)
         proba[held] = np.exp(said)
-        rows.heard(done * PROBE_STEPS, len(folds) * PROBE_STEPS, float(-said.mean()))
+        rows.progress(done * PROBE_STEPS, len(folds) * PROBE_STEPS, float(-said.mean()))
     out: Floats = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
     return out
 
@@ -445,7 +445,7 @@ def held_out_losses(rows: TrainingRows, sources: SourceVectors) -> Floats:
             own = [t for t, mark in zip(sources.real_targets, held, strict=True) if mark]
             out[i, held] = -own_log_p(model.log_proba(sources.real[held]), own, sources.labels)
             done += PROBE_STEPS
-            rows.heard(done, steps, float(out[i, held].mean()))
+            rows.progress(done, steps, float(out[i, held].mean()))
     return out
 
 

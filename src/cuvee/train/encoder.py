@@ -23,14 +23,13 @@ from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import (
     Description,
-    Progress,
     TrainSettings,
     fill_settings,
     given,
     read_layer,
     write_description,
 )
-from cuvee.train.weighting import PreparedLoss
+from cuvee.train.weighting import PreparedLoss, Progress
 
 _HEAD_FILE = "head.npz"
 _BACKBONE = "model"

@@ -37,8 +37,8 @@ from cuvee.train.finetuning import (
     random_state,
     restore_random_state,
 )
-from cuvee.train.settings import Precision, Progress, TrainSettings, given
-from cuvee.train.weighting import PreparedLoss
+from cuvee.train.settings import Precision, TrainSettings, given
+from cuvee.train.weighting import PreparedLoss, Progress
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _CLIP = 1.0  # largest norm of a gradient

@@ -21,7 +21,6 @@ from cuvee.train.settings import (
     DEFAULTS,
     Description,
     Predictor,
-    Progress,
     Ranker,
     TextWriter,
     Trained,
@@ -35,6 +34,7 @@ from cuvee.train.weighting import (
     Judge,
     Judgement,
     PreparedLoss,
+    Progress,
     TrainingRows,
     WeightedRows,
     mark_synthetic,
@@ -230,7 +230,7 @@ def make_ready(
     rows = TrainingRows(
         corpus=corpus, synthetic=mark_synthetic(corpus), encode=encode, seed=settings.seed, judge=judge
     )  # fmt: skip
-    prepared = loss.prepare(rows if progress is None else replace(rows, heard=progress))
+    prepared = loss.prepare(rows if progress is None else replace(rows, progress=progress))
     kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
     if len(kept) == 0:
         raise TrainingError("there are no rows to train on; give rows of at least two labels, with weights above 0")

@@ -17,14 +17,13 @@ from cuvee.probe import Descent, ProbeModel, fit_objective
 from cuvee.train.settings import (
     PREDICTOR_FILE,
     Description,
-    Progress,
     TrainSettings,
     fill_settings,
     given,
     read_layer,
     write_description,
 )
-from cuvee.train.weighting import PreparedLoss
+from cuvee.train.weighting import PreparedLoss, Progress
 
 _WEIGHTS_FILE = "probe.npz"
 

@@ -26,8 +26,8 @@ from cuvee.language_models import choose_device, explain_memory, loading_model, 
 from cuvee.records import Vectors
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
-from cuvee.train.settings import Description, Progress, TrainSettings, fill_settings, given, write_description
-from cuvee.train.weighting import Judgement, PreparedLoss
+from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
+from cuvee.train.weighting import Judgement, PreparedLoss, Progress
 
 _MODEL = "model"
 _PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}

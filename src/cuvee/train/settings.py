@@ -17,10 +17,8 @@ from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.inputs import bounded_memory, explain_damage, first_line, show_value
 from cuvee.records import Vectors
-from cuvee.train.weighting import PreparedLoss
+from cuvee.train.weighting import PreparedLoss, Progress
 
-Progress = Callable[[int, int, float], None]
-"""Called with (steps done, all steps, loss so far)."""
 PREDICTOR_FILE = "predictor.json"
 _FORMAT = 1
 T = TypeVar("T")

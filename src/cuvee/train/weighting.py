@@ -69,12 +69,12 @@ class Judge(Protocol):
         """
 
 
-Heard = Callable[[int, int, float], None]
-"""Called with (steps done, all steps, loss) of one tuning; ``done`` is ``all`` at its end."""
+Progress = Callable[[int, int, float], None]
+"""Called with (steps done, all steps, loss so far) of a training; ``done`` is ``all`` at its end."""
 
 
 def _say_nothing(_done: int, _all: int, _loss: float) -> None:
-    """Nobody listens."""
+    """What is called where no progress is wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class TrainingRows:
         encode: texts to sentence vectors, for checkers of labels; called only by losses that need vectors.
         seed: of the training draw.
         judge: the checker where there are no labels; None where the trainer has none.
-        heard: told how fitting checkers of labels goes on: steps done, all steps, loss; a judge tells it itself.
+        progress: called while checkers of labels are fitted; a judge has a progress of its own.
     """
 
     corpus: Corpus
@@ -96,7 +96,7 @@ class TrainingRows:
     encode: Callable[[Sequence[str]], Vectors]
     seed: int
     judge: Judge | None = None
-    heard: Heard = _say_nothing
+    progress: Progress = _say_nothing
 
 
 class PreparedLoss(Protocol):
