@@ -104,7 +104,8 @@ def test_a_killed_parent_loses_no_finished_trial_and_a_killed_worker_costs_one(r
     until(lambda: len(finished_trials(folder)) >= 6)
     status = read_status(folder)
     assert status.state == "running" and status.process == run.pid and status.stage == "train"
-    assert 1 <= len(status.trials.running) <= 2
+    # a worker's next trial begins before its last one is written down: for that long, both are marked
+    assert 1 <= len(status.trials.running) <= 4
     os.kill(int(log.read_text(encoding="utf-8").splitlines()[-1].split()[0]), signal.SIGKILL)  # a worker
     until(lambda: len(finished_trials(folder)) >= 12)
     run.send_signal(signal.SIGKILL)
