@@ -14,29 +14,3 @@ from cuvee.corpus.splits import (
     split_corpus,
 )
 from cuvee.corpus.table import SCHEMA, Corpus, Origin, Task
-
-__all__ = [
-    "SCHEMA",
-    "Corpus",
-    "LockedTest",
-    "Origin",
-    "Split",
-    "Task",
-    "content_id",
-    "distinct_sources",
-    "few_shot_sets",
-    "label_strata",
-    "link_rows",
-    "load_corpus",
-    "load_vectors",
-    "normalise_text",
-    "number_folds",
-    "read_columns",
-    "replace_text",
-    "row_sources",
-    "split_corpus",
-    "split_normalised",
-    "split_tokens",
-    "write_corpus",
-    "write_table",
-]

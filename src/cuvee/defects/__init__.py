@@ -22,21 +22,3 @@ from cuvee.defects.leaks import (
     SetLeakFinder,
     find_leaks,
 )
-
-__all__ = [
-    "NEAR_TEXTS",
-    "SHINGLE",
-    "SLACK",
-    "DegenerateReason",
-    "Leak",
-    "LeakFinder",
-    "Leaks",
-    "NoLeaks",
-    "SetLeak",
-    "SetLeakFinder",
-    "degenerate_reasons",
-    "find_leaks",
-    "find_near_texts",
-    "first_rows",
-    "near_repeats",
-]

@@ -21,20 +21,3 @@ from cuvee.encoders.loading import (
     find_minilm,
     load_encoder,
 )
-
-__all__ = [
-    "BUILT_IN",
-    "DEFAULT_ENCODER",
-    "CachedEncoder",
-    "Encoder",
-    "HashingEncoder",
-    "KnownVectors",
-    "SpreadEncoder",
-    "WorkerPool",
-    "WrappedEncoder",
-    "batches",
-    "build_encoder",
-    "empty_rows",
-    "find_minilm",
-    "load_encoder",
-]

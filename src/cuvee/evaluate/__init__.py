@@ -13,29 +13,3 @@ from cuvee.evaluate.generation import Diversity, Watch, Writer, Writing, compare
 from cuvee.evaluate.judged import ITEM_SCORES, Judged, PairedScores, compare_predictors, score_items
 from cuvee.evaluate.model import evaluate_model, judge_model
 from cuvee.evaluate.retrieval import Ranker, Ranking, rank_passages
-
-__all__ = [
-    "ITEM_SCORES",
-    "SCORES",
-    "ClassificationReport",
-    "Classifier",
-    "Confusion",
-    "Diversity",
-    "Judged",
-    "LabelScores",
-    "PairedScores",
-    "Ranker",
-    "Ranking",
-    "Watch",
-    "Writer",
-    "Writing",
-    "compare_diversity",
-    "compare_predictors",
-    "evaluate_model",
-    "judge_model",
-    "judge_proba",
-    "rank_passages",
-    "report_labels",
-    "score_items",
-    "write_texts",
-]

@@ -10,20 +10,6 @@ from typing import Literal, Protocol
 
 from cuvee.execute.workers import THREAD_VARIABLES, Executor, Lost, ProcessExecutor, R, T, Terms
 
-__all__ = [
-    "Executor",
-    "ExecutorKind",
-    "Listener",
-    "LocalExecutor",
-    "Lost",
-    "ProcessExecutor",
-    "Progress",
-    "Silent",
-    "Stages",
-    "Terms",
-    "open_executor",
-]
-
 ExecutorKind = Literal["local", "processes", "ray"]
 
 

@@ -34,13 +34,6 @@ if TYPE_CHECKING:
     from cuvee.generate.transformers_llm import TransformersLLM
     from cuvee.records import Budget, Prices
 
-__all__ = [
-    "AcceptanceRules", "Answer", "Budget", "Dial", "EmbeddedLLM", "Endpoint", "GenerationSpec", "LLMClient",
-    "Ledger", "OpenedLLM", "ParaphraseDial", "Pool", "PoolMaker", "Prices", "Request", "Sampling", "SamplingDial",
-    "Target", "TargetResult", "TopicsDial", "TransformersLLM", "fill_pools", "generate_corpus", "generate_pools",
-    "generate_to_target", "make_dial", "order_examples", "summarise", "topics_from_words", "write_quarantine",
-]  # fmt: skip
-
 _FILES = {
     "generate.acceptance": "AcceptanceRules",
     "generate.calls": "Answer Endpoint Request Sampling",

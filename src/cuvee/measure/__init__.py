@@ -17,31 +17,3 @@ from cuvee.measure.parts import added_diversity, decompose_diversity, pick_extre
 from cuvee.measure.saved import compare_measurements, measurement_to_json, read_measurement
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import GivenVectors, Metric, Subject
-
-__all__ = [
-    "METRICS",
-    "STANDARD",
-    "GivenVectors",
-    "Metric",
-    "Subject",
-    "added_diversity",
-    "choose_metrics",
-    "compare_corpora",
-    "compare_measurements",
-    "decompose_diversity",
-    "draw_rows",
-    "gather_page",
-    "map_examples",
-    "measure_corpus",
-    "measure_parts",
-    "measure_subject",
-    "measure_vectors",
-    "measurement_to_json",
-    "order_profile",
-    "parts_of",
-    "pick_extremes",
-    "read_measurement",
-    "score_examples",
-    "tabulate_examples",
-    "tau_profile",
-]

@@ -16,32 +16,3 @@ from cuvee.mix.filters import (
 from cuvee.mix.paraphrases import Replaced, replace_with_paraphrases
 from cuvee.mix.search import OBJECTIVES
 from cuvee.mix.select import METHODS, Selection, select_levels, select_rows, select_target
-
-__all__ = [
-    "METHODS",
-    "OBJECTIVES",
-    "Agreement",
-    "Blend",
-    "Dedupe",
-    "Degenerate",
-    "FewerPerCluster",
-    "Filter",
-    "Filtered",
-    "Keep",
-    "Leak",
-    "Replaced",
-    "Selection",
-    "apply_filters",
-    "apportion_rows",
-    "assign_blocks",
-    "count_composition",
-    "deal_blocks",
-    "full_blocks",
-    "mix_corpora",
-    "replace_with_paraphrases",
-    "select_levels",
-    "select_rows",
-    "select_target",
-    "share_counts",
-    "take_blocks",
-]

@@ -6,21 +6,3 @@ from cuvee.recommend.search import AdaptiveSearch, PlannedTrial, plan_grid
 from cuvee.recommend.shapes import DIVERSITY, test_shape
 from cuvee.recommend.statistics import paired_gain, plan_power
 from cuvee.recommend.wording import advice_to_json, advice_to_text
-
-__all__ = [
-    "DIVERSITY",
-    "AdaptiveSearch",
-    "ComparedCells",
-    "PlannedTrial",
-    "advice_to_json",
-    "advice_to_text",
-    "collect_tables",
-    "compare_advice",
-    "confirm_cell",
-    "paired_gain",
-    "plan_grid",
-    "plan_power",
-    "recommend_mixture",
-    "summarise_rows",
-    "test_shape",
-]

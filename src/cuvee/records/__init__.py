@@ -43,11 +43,3 @@ from cuvee.records.trials import (
     count_failed,
     name_score,
 )
-
-__all__ = [
-    "Added", "Advice", "Budget", "Cell", "CellSummary", "Comparison", "Composition", "Confirmation", "DatasetMap",
-    "Decomposition", "Draw", "Estimate", "ExampleScores", "FailedTrials", "Gain", "Kind", "Level", "ManipulationCheck",
-    "Measurement", "MeasurementPage", "MetricNote", "Optimism", "PartCounts", "Prices", "Profile", "Regime", "Rejected",
-    "SampleRow", "Sampling", "Scores", "Shape", "ShapeTest", "Stage", "Trial", "TrialFailure", "TwoLines", "Usage",
-    "Vectors", "count_failed", "name_score",
-]  # fmt: skip

@@ -25,9 +25,3 @@ def render_measurement(page: MeasurementPage) -> str:
     from cuvee.report import corpus_page
 
     return corpus_page.render_measurement(page)
-
-
-__all__ = [
-    "CardFacts", "Licences", "ReportData", "Reproduction", "SyntheticPart", "is_language", "render_card",
-    "render_measurement", "render_model_card", "render_report",
-]  # fmt: skip

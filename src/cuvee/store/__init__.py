@@ -6,8 +6,3 @@ any instant leaves either the old state or the new one.
 
 from cuvee.store.folder import LEDGER, RunFolder, StoredPool, hold_file, is_run_folder, list_parts
 from cuvee.store.trials import TRIALS, RunningTrial, TrialCounts, count_trials, read_failures, repair_trials
-
-__all__ = [
-    "LEDGER", "TRIALS", "RunFolder", "RunningTrial", "StoredPool", "TrialCounts", "count_trials", "hold_file",
-    "is_run_folder", "list_parts", "read_failures", "repair_trials",
-]  # fmt: skip

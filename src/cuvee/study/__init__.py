@@ -55,8 +55,6 @@ from cuvee.study.trials import (
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Flow", "StudyResult", "make_demo", "open_study", "run_study"]
-
 
 class Flow:
     """A study's stages, each made when it is first asked for, from what the run folder does not hold yet."""

@@ -13,29 +13,3 @@ from cuvee.train.model import (
 )
 from cuvee.train.settings import Predictor, Ranker, TextWriter, Trained, Trainer, TrainSettings
 from cuvee.train.weighting import Judge, Judgement, Loss, Phase, PreparedLoss, Progress, TrainingRows
-
-__all__ = [
-    "LOSSES",
-    "TASKS",
-    "TRAINERS",
-    "Judge",
-    "Judgement",
-    "Loss",
-    "Phase",
-    "Predictor",
-    "PreparedLoss",
-    "Progress",
-    "Ranker",
-    "TextWriter",
-    "TrainSettings",
-    "Trained",
-    "Trainer",
-    "TrainingRows",
-    "build_loss",
-    "check_fit",
-    "find_trainer",
-    "load_predictor",
-    "needs_real_rows",
-    "train_model",
-    "without_loss",
-]

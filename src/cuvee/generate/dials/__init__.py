@@ -75,28 +75,3 @@ def make_dial(name: str, settings: Mapping[str, Setting]) -> Dial:
     if not isinstance(dial, Dial):
         raise ConfigError(f"dial {name!r} is no dial but a {type(dial).__name__}; see cuvee.generate.dials.Dial")
     return dial
-
-
-__all__ = [
-    "DIALS",
-    "PARTS",
-    "AttributesDial",
-    "BaseThenRefineDial",
-    "Branches",
-    "CombinedDial",
-    "Dial",
-    "ExamplesDial",
-    "ParaphraseDial",
-    "PartsDial",
-    "SamplingDial",
-    "Setting",
-    "Slot",
-    "TabooDial",
-    "TopicsDial",
-    "chosen_slots",
-    "make_dial",
-    "order_examples",
-    "texts_by_label",
-    "topics_from_words",
-    "wanted_slots",
-]
