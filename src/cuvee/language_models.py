@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import constants, hf_hub_download, is_offline_mode
+from huggingface_hub import hf_hub_download
 from jinja2 import TemplateError
 from transformers import (
     AutoModelForCausalLM,
@@ -33,14 +31,12 @@ from transformers.utils import logging as transformers_logging
 
 from cuvee.errors import ConfigError, CuveeError, GenerationError, InputError, MissingDependency, TrainingError
 from cuvee.inputs import bounded_memory, check_layers, explain_damage, first_line
-from cuvee.model_files import ModelFiles
+from cuvee.model_files import ModelFiles, load_files
 from cuvee.records import Sampling
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _LIBRARIES = 2**31  # bytes that code takes which is loaded when it is needed
 _MEMORY_MARKS = ("out of memory", "can't allocate memory", "not enough memory")
-_REACH_S = 5.0
-"""Seconds that the hub has to answer: its own client would try for half a minute."""
 _NO_LIMIT = 1 << 20
 _REMEDY = "set dtype: bfloat16 or device: cpu, lower context or max_tokens, or choose a smaller model"
 
@@ -123,13 +119,7 @@ def load_causal_model(files: ModelFiles, *, device: str = "cpu", dtype: str = "f
     """
     where = choose_device(device)
     number_format = choose_dtype(dtype, where)
-    try:
-        loaded = _load(files, number_format, online=False)
-    except InputError:
-        if files.local:
-            raise
-        _reach_hub(files)
-        loaded = _load(files, number_format, online=True)
+    loaded = load_files(files.shown, lambda online: _load(files, number_format, online=online), local=files.local)
     with quiet_loading(), explain_memory(where, _REMEDY, OutOfMemory):
         loaded.model = loaded.model.to(where).eval()
     return loaded
@@ -196,27 +186,6 @@ def _plain_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     return GenerationConfig(
         eos_token_id=endings, pad_token_id=endings[0] if endings else 0, bos_token_id=tokenizer.bos_token_id
     )
-
-
-def _reach_hub(files: ModelFiles) -> None:
-    """See within seconds whether the hub answers.
-
-    Raises:
-        InputError: it does not answer, or the environment forbids asking it.
-    """
-    reason: object = "HF_HUB_OFFLINE is set" if is_offline_mode() else None
-    try:
-        if reason is None:
-            urllib.request.urlopen(constants.ENDPOINT, timeout=_REACH_S).close()
-    except urllib.error.HTTPError as exc:
-        exc.close()  # the hub answers, though not to this question
-    except OSError as exc:
-        reason = getattr(exc, "reason", exc)
-    if reason is not None:
-        raise InputError(
-            f"{files.shown}: is not in the cache, and {constants.ENDPOINT} cannot be reached ({reason}); "
-            "give a folder or a .gguf file, or download it where there is a network and copy the cache"
-        )
 
 
 @contextmanager

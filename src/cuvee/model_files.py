@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 from cuvee.errors import InputError, MissingDependency
 from cuvee.fingerprint import hash_texts
 
+T = TypeVar("T")
 PREFIX = "hf:"
 SMOLLM2 = "smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_REACH_S = 5.0
+"""Seconds that the hub has to answer: its own client would try for a minute and more."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?(?:@[\w./-]+)?")
 MODEL_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".txt", ".model", ".jinja")
 """Of files that decide what a model says: weights, config, tokenizer, chat template."""
@@ -100,3 +107,42 @@ def hash_path(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     chosen = sorted(p for p in path.iterdir() if p.is_file() and p.suffix in MODEL_SUFFIXES)
     return hash_texts(part for file in chosen for part in (file.name, hash_path(file)))
+
+
+# --- models on the hub ---
+def load_files(shown: str, load: Callable[[bool], T], *, local: bool) -> T:
+    """What ``load(online)`` gives: from files here or in the hub's cache, else from the hub, if that answers.
+
+    Args:
+        shown: names the model in messages.
+        load: loads it, with the hub or without.
+        local: the model is a path, which the hub has no part in.
+
+    Raises:
+        InputError: it cannot be loaded, or is not here and the hub does not answer within seconds.
+    """
+    try:
+        return load(False)
+    except InputError:
+        if local:
+            raise
+    _reach_hub(shown)
+    return load(True)
+
+
+def _reach_hub(shown: str) -> None:
+    from huggingface_hub import constants, is_offline_mode
+
+    reason: object = "HF_HUB_OFFLINE is set" if is_offline_mode() else None
+    try:
+        if reason is None:
+            urllib.request.urlopen(constants.ENDPOINT, timeout=_REACH_S).close()
+    except urllib.error.HTTPError as exc:
+        exc.close()  # the hub answers, though not to this question
+    except OSError as exc:
+        reason = getattr(exc, "reason", exc)
+    if reason is not None:
+        raise InputError(
+            f"{shown}: is not in the cache, and {constants.ENDPOINT} cannot be reached ({reason}); give a folder, or "
+            "download it where there is a network and copy the cache"
+        )

@@ -448,15 +448,17 @@ def test_torch_is_imported_late_and_missed_by_name():
 
 HUB = """
 import time
+from cuvee.encoders import load_encoder
 from cuvee.errors import InputError
 from cuvee.generate import Ledger, Request, Sampling
 from cuvee.generate.transformers_llm import TransformersLLM
 import cuvee.language_models
 start = time.monotonic()
-try:
-    TransformersLLM("hf:nobody/nothing").__enter__()
-except InputError as exc:
-    print(exc)
+for load in (TransformersLLM("hf:nobody/nothing").__enter__, lambda: load_encoder("nobody/nothing").hash):
+    try:
+        load()
+    except InputError as exc:
+        print(exc)
 with TransformersLLM("hf:some/tiny", device="cpu") as llm, Ledger() as ledger:
     print(llm.endpoint.identity, llm.endpoint.model)
     with llm.open_client(llm.endpoint, ledger) as client:
@@ -475,9 +477,10 @@ def test_the_hub_is_named_when_it_cannot_be_reached_and_not_needed_for_what_is_c
     for path in tiny.iterdir():
         (repository / "snapshots" / commit / path.name).write_bytes(path.read_bytes())
     lines = run_python(HUB, HF_HOME=str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="0").splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("nobody/nothing: is not in the cache, and http://127.0.0.1:9 cannot be reached")
-    assert lines[1] == f"hf:some/tiny@{commit}:float32 some/tiny"
+    assert len(lines) == 3
+    for line, model in zip(lines, ("nobody/nothing", "encoder 'nobody/nothing'"), strict=False):
+        assert line.startswith(f"{model}: is not in the cache, and http://127.0.0.1:9 cannot be reached")
+    assert lines[2] == f"hf:some/tiny@{commit}:float32 some/tiny"
 
 
 @pytest.mark.slow

@@ -129,8 +129,8 @@ def test_options_change_what_they_say(plain, tmp_path, local, change, moved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": {"trainer": "prob"}}, "did you mean 'probe'"),
-        ({"train": {"check": {"trainer": "encodr"}}}, "did you mean 'encoder'"),
+        ({"train": {"trainer": "prob"}}, "config: train.trainer: unknown trainer 'prob'; did you mean 'probe'"),
+        ({"train": {"check": {"trainer": "encodr"}}}, "config: train.check.trainer: .* did you mean 'encoder'"),
         ({"train": {"loss": "cee"}}, "unknown loss 'cee'"),
         ({"generator": {"kind": "endpoint", "base_url": "http://x/v1", "model": "m", "budget": {"cost": 1}}}, "prices"),
         ({"dials": [{"name": "paraphrase", "levels": [9], "sources": 1}]}, "dials.0"),

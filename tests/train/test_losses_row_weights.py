@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
-from cuvee.train import Judgement, TrainingRows, TrainSettings, build_loss, train_model
+from cuvee.train import RowScores, TrainingRows, TrainSettings, build_loss, train_model
 from cuvee.train.checkers import (
     TUNED_CANDIDATES,
     checker_log_p,
@@ -31,7 +31,7 @@ def rows_of(cells, origin, first=0, copies=False):
     return [row | {"id": f"{origin}{first + i}"} for i, row in enumerate(made)]
 
 
-def training_rows(rows, judge=None, task="classification"):
+def training_rows(rows, checker=None, task="classification"):
     corpus = Corpus.from_rows(rows, task=task)
     marks = np.array([origin == "synthetic" for origin in corpus.origins])
     if (weights := [row.get("weight") for row in rows])[0] is not None:
@@ -41,7 +41,7 @@ def training_rows(rows, judge=None, task="classification"):
         synthetic=marks,
         encode=lambda texts: WAYS[[int(t) for t in texts]],
         seed=0,
-        judge=judge,
+        checker=checker,
     )
 
 
@@ -117,30 +117,30 @@ def test_both_weights_are_multiplied_and_only_ratios_count(pairs, times):
 
 
 class Noting:
-    """A judge that notes the weights it is given."""
+    """A checker that notes the weights it is given."""
 
     def __init__(self):
         self.asked = []
 
-    def __call__(self, corpus, judged, *, weights, passes, seed):
+    def __call__(self, corpus, scored, *, weights, passes, seed):
         assert passes != 0 and seed >= 0
         self.asked.append((corpus, weights))
-        spread = np.linspace(-2, -1, len(judged))
-        return Judgement(log_p=spread, agrees=np.ones(len(judged), dtype=bool))
+        spread = np.linspace(-2, -1, len(scored))
+        return RowScores(log_p=spread, agrees=np.ones(len(scored), dtype=bool))
 
 
 @pytest.mark.parametrize("loss", ["imp", "dimp", "agreement_filter", "source_weight"])
 def test_tuned_checkers_are_given_the_weights_of_their_rows(loss):
     cells = [(i % 4, f"answer {i}", 1 + i % 3, f"g{i}") for i in range(24)]
-    judge = Noting()
-    rows = training_rows(rows_of(cells, "real") + rows_of(cells, "synthetic"), judge, task="generation")
+    checker = Noting()
+    rows = training_rows(rows_of(cells, "real") + rows_of(cells, "synthetic"), checker, task="generation")
     build_loss(TrainSettings(trainer="causal", loss=loss)).prepare(rows)
-    own = [np.ones(len(corpus)) for corpus, _ in judge.asked]
+    own = [np.ones(len(corpus)) for corpus, _ in checker.asked]
     if loss == "source_weight":
-        marks = [np.array([o == "synthetic" for o in corpus.origins]) for corpus, _ in judge.asked]
+        marks = [np.array([o == "synthetic" for o in corpus.origins]) for corpus, _ in checker.asked]
         own = [np.where(mark, weight, 1.0) for mark, weight in zip(marks, TUNED_CANDIDATES, strict=True)]
-    assert judge.asked
-    for (corpus, weights), base in zip(judge.asked, own, strict=True):
+    assert checker.asked
+    for (corpus, weights), base in zip(checker.asked, own, strict=True):
         assert len(set(corpus.weights)) == 3
         assert np.allclose(weights / weights.sum(), base * corpus.weights / (base @ corpus.weights))
         assert weights.sum() == pytest.approx(base.sum())

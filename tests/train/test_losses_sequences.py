@@ -1,4 +1,4 @@
-"""Losses where there are no labels: their weights are what the judge's log probabilities make them."""
+"""Losses where there are no labels: their weights are what the checker's log probabilities make them."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
-from cuvee.train import Judgement, TrainingRows, TrainSettings, build_loss, check_fit, needs_real_rows
+from cuvee.train import RowScores, TrainingRows, TrainSettings, build_loss, check_fit, needs_real_rows
 from cuvee.train.checkers import PASSES, TUNED_CANDIDATES
 from cuvee.train.model import tuned_settings
 
@@ -15,7 +15,7 @@ REAL, MADE = 12, 10
 MARKS = np.arange(REAL + MADE) >= REAL
 
 
-def rows_of(judge, task="generation", groups=None):
+def rows_of(checker, task="generation", groups=None):
     rows = [
         {
             "text": f"prompt {i}", "target": f"{i}", "origin": "synthetic" if mark else "real",
@@ -24,41 +24,41 @@ def rows_of(judge, task="generation", groups=None):
         for i, mark in enumerate(MARKS)
     ]  # fmt: skip
     corpus = Corpus.from_rows(rows, task=task)
-    return TrainingRows(corpus=corpus, synthetic=MARKS, encode=None, seed=0, judge=judge)
+    return TrainingRows(corpus=corpus, synthetic=MARKS, encode=None, seed=0, checker=checker)
 
 
 class Table:
-    """A judge that knows: real rows make a row as probable as its number says, synthetic ones all the same."""
+    """A checker that knows: real rows make a row as probable as its number says, synthetic ones all the same."""
 
     def __init__(self, unknown=()):
         self.unknown, self.asked = unknown, []
 
-    def __call__(self, corpus, judged, *, weights, passes, seed):
-        self.asked.append((corpus, judged, weights, passes, seed))
-        assert not set(corpus.ids) & set(judged.ids)  # nobody judges what it was tuned on
+    def __call__(self, corpus, scored, *, weights, passes, seed):
+        self.asked.append((corpus, scored, weights, passes, seed))
+        assert not set(corpus.ids) & set(scored.ids)  # nobody checks what it was tuned on
         real = set(corpus.origins) == {"real"}
-        log_p = np.array([-0.1 * int(t) if real else -1.5 for t in judged.targets])
-        log_p[[t in self.unknown for t in judged.targets]] = np.nan
-        return Judgement(log_p=log_p, agrees=~(log_p < np.nanmedian(log_p)))
+        log_p = np.array([-0.1 * int(t) if real else -1.5 for t in scored.targets])
+        log_p[[t in self.unknown for t in scored.targets]] = np.nan
+        return RowScores(log_p=log_p, agrees=~(log_p < np.nanmedian(log_p)))
 
 
-def prepare(name, judge, **settings):
-    return build_loss(TrainSettings(trainer="causal", loss=name, **settings)).prepare(rows_of(judge))
+def prepare(name, checker, **settings):
+    return build_loss(TrainSettings(trainer="causal", loss=name, **settings)).prepare(rows_of(checker))
 
 
 NUMBERS = np.arange(REAL, REAL + MADE)
 
 
 def test_imp_divides_mean_probabilities_of_tokens_and_clips():
-    judge = Table(unknown=("15",))
+    checker = Table(unknown=("15",))
     expected = np.minimum(np.exp(-0.1 * NUMBERS + 1.5), 1.2)
     expected[3] = 1.0  # a row that does not fit is no better and no worse
-    np.testing.assert_allclose(prepare("imp", judge, clip=1.2).weights, [*np.ones(REAL), *expected])
-    tuned_on = [set(corpus.origins) for corpus, *_ in judge.asked]
+    np.testing.assert_allclose(prepare("imp", checker, clip=1.2).weights, [*np.ones(REAL), *expected])
+    tuned_on = [set(corpus.origins) for corpus, *_ in checker.asked]
     assert tuned_on == [{"real"}, {"synthetic"}, {"synthetic"}]
-    halves = [set(judged.ids) for _, judged, *_ in judge.asked[1:]]
+    halves = [set(scored.ids) for _, scored, *_ in checker.asked[1:]]
     assert len(halves[0]) == len(halves[1]) == MADE / 2 and not halves[0] & halves[1]
-    assert {passes for *_, passes, _ in judge.asked} == {PASSES}
+    assert {passes for *_, passes, _ in checker.asked} == {PASSES}
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.5])
@@ -71,41 +71,41 @@ def test_dimp_divides_by_the_models_own_and_the_batch_mean(gamma):
     np.testing.assert_allclose(loss.slopes(rows, log_p), -weights / weights.mean())
 
 
-def test_the_filter_keeps_what_the_judge_agrees_with():
+def test_the_filter_keeps_what_the_checker_agrees_with():
     kept = prepare("agreement_filter", Table(unknown=("21",))).kept
     assert kept[:REAL].all()
     assert np.array_equal(np.flatnonzero(kept[REAL:]), [0, 1, 2, 3, 4, 9])
 
 
 class Preferring:
-    """A judge whose held-out losses are least at one weight of the synthetic rows."""
+    """A checker whose held-out losses are least at one weight of the synthetic rows."""
 
     def __init__(self, best):
         self.best, self.weights, self.settings = best, [], set()
 
-    def __call__(self, corpus, judged, *, weights, passes, seed):
+    def __call__(self, corpus, scored, *, weights, passes, seed):
         made = np.array([o == "synthetic" for o in corpus.origins])
-        assert set(judged.origins) == {"real"} and made.sum() == MADE
+        assert set(scored.origins) == {"real"} and made.sum() == MADE
         assert (weights[~made] == 1).all()
         self.weights.append(float(weights[made][0]))
-        self.settings.add((passes, seed, *judged.ids))
-        noise = 0.01 * np.arange(len(judged))
-        return Judgement(log_p=-abs(self.weights[-1] - self.best) - noise, agrees=np.ones(len(judged), dtype=bool))
+        self.settings.add((passes, seed, *scored.ids))
+        noise = 0.01 * np.arange(len(scored))
+        return RowScores(log_p=-abs(self.weights[-1] - self.best) - noise, agrees=np.ones(len(scored), dtype=bool))
 
 
 @pytest.mark.parametrize("best", TUNED_CANDIDATES)
 def test_the_weight_of_least_loss_on_held_out_real_rows_is_chosen(best):
-    judge = Preferring(best)
-    assert prepare("source_weight", judge).source_weight == best
-    assert judge.weights == list(TUNED_CANDIDATES)
-    assert len(judge.settings) == 1  # the same rows, steps and seed for each
-    assert next(iter(judge.settings))[0] is None
+    checker = Preferring(best)
+    assert prepare("source_weight", checker).source_weight == best
+    assert checker.weights == list(TUNED_CANDIDATES)
+    assert len(checker.settings) == 1  # the same rows, steps and seed for each
+    assert next(iter(checker.settings))[0] is None
 
 
-def test_a_given_weight_asks_no_judge():
-    judge = Table()
-    assert prepare("source_weight", judge, source_weight=0.3).source_weight == 0.3
-    assert judge.asked == []
+def test_a_given_weight_asks_no_checker():
+    checker = Table()
+    assert prepare("source_weight", checker, source_weight=0.3).source_weight == 0.3
+    assert checker.asked == []
 
 
 def test_too_few_rows_or_groups_are_told():

@@ -107,7 +107,7 @@ def test_wrong_labels_weigh_less_under_imp_and_dimp():
     assert np.median(-slopes[24:64]) < 0.5 * np.median(-slopes[64:])
 
 
-def test_the_synthetic_law_is_judged_by_probes_that_never_saw_the_row():
+def test_the_synthetic_law_is_given_by_probes_that_never_saw_the_row():
     # labels are noise: a probe that saw its rows would call every label likely
     vectors = VECTORS.copy()
     vectors[24:] = unit_rows(np.random.default_rng(0).normal(size=(80, 24)).astype(np.float32))

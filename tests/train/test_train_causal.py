@@ -298,26 +298,26 @@ GOOD = Corpus.from_rows(
 
 @pytest.mark.slow
 def test_a_checker_tuned_on_real_rows_weighs_junk_less(tiny):
-    from cuvee.train.model import TuningJudge, make_ready
+    from cuvee.train.model import TunedChecker, make_ready
 
     corpus = REAL.joined(GOOD).joined(JUNK)
     settings = TrainSettings(
         trainer="causal", model=tiny, device="cpu", steps=60, batch_size=6, learning_rate=3e-3, max_length=64
     )
     heard = []
-    judge = TuningJudge(settings, lambda *told: heard.append(told))
-    judged = judge(REAL, GOOD.joined(JUNK), weights=np.ones(6), passes=None, seed=1)
+    checker = TunedChecker(settings, lambda *told: heard.append(told))
+    scored = checker(REAL, GOOD.joined(JUNK), weights=np.ones(6), passes=None, seed=1)
     assert [told[:2] for told in heard] == [(step, 30) for step in range(1, 31)]
-    assert judged.log_p[:3].min() > judged.log_p[3:].max()
-    assert judged.agrees.tolist() == [True] * 3 + [False] * 3
+    assert scored.log_p[:3].min() > scored.log_p[3:].max()
+    assert scored.agrees.tolist() == [True] * 3 + [False] * 3
     writer = train(tiny, REAL, steps=30, batch_size=6, seed=1)
     sums = writer.log_likelihood(GOOD.prompts, GOOD.targets)
-    np.testing.assert_allclose(judged.log_p[:3], sums[:, 0] / sums[:, 1], atol=1e-4)
+    np.testing.assert_allclose(scored.log_p[:3], sums[:, 0] / sums[:, 1], atol=1e-4)
 
     def ready(name):
         chosen = dataclasses.replace(settings, loss=name)
-        judge = TuningJudge(dataclasses.replace(chosen, batch_size=1))  # three passes over six rows are 18 steps then
-        return make_ready(corpus, chosen, encode=None, judge=judge)
+        checker = TunedChecker(dataclasses.replace(chosen, batch_size=1))  # three passes over six rows: 18 steps
+        return make_ready(corpus, chosen, encode=None, checker=checker)
 
     imp = ready("imp").loss
     assert imp.weights[6:9].min() > imp.weights[9:].max()

@@ -207,7 +207,7 @@ def test_validation_rows_stop_a_training_that_does_not_help(start):
 
 
 def test_round_trips_that_a_checker_does_not_make_are_filtered(start):
-    from cuvee.train.model import TuningJudge
+    from cuvee.train.model import TunedChecker
 
     rng = np.random.default_rng(7)
     wrong = Corpus.from_rows(
@@ -217,9 +217,9 @@ def test_round_trips_that_a_checker_does_not_make_are_filtered(start):
     ).take(rng.permutation(len(POOL))[:6])
     settings = dataclasses.replace(start, loss="agreement_filter", steps=120)
     pool = POOL.joined(wrong)
-    judged = TuningJudge(settings)(REAL, pool, weights=np.ones(len(REAL)), passes=None, seed=0)
-    assert judged.agrees[: len(POOL)].sum() >= 2 > judged.agrees[len(POOL) :].sum()
-    assert judged.log_p[: len(POOL)].mean() > judged.log_p[len(POOL) :].mean() + 0.5
+    scored = TunedChecker(settings)(REAL, pool, weights=np.ones(len(REAL)), passes=None, seed=0)
+    assert scored.agrees[: len(POOL)].sum() >= 2 > scored.agrees[len(POOL) :].sum()
+    assert scored.log_p[: len(POOL)].mean() > scored.log_p[len(POOL) :].mean() + 0.5
     assert train(settings, REAL.joined(pool), steps=4).settings.loss == "agreement_filter"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,7 +25,7 @@ from cuvee.characters import check_name
 from cuvee.execute import Terms
 from cuvee.masking import name_secrets
 from cuvee.registry import nearest_name, require_trust
-from cuvee.train import TrainSettings
+from cuvee.train import LOSSES, TRAINERS, TrainSettings
 
 Name = Annotated[str, AfterValidator(check_name)]
 """Of a level, a dial or a column: no control character."""
@@ -113,8 +113,22 @@ def _check_sizes(value: object) -> object:
     return value
 
 
+def _know(table: Collection[str], what: str) -> Callable[[str | tuple[str, ...]], str | tuple[str, ...]]:
+    """Refuses a name that is neither in a table nor ``module:Name``."""
+
+    def check(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in (given,) if isinstance(given, str) else given:
+            if name not in table and ":" not in name:
+                raise ValueError(f"unknown {what} {name!r}; {nearest_name(name, table)}")
+        return given
+
+    return check
+
+
 Names = Annotated[str | tuple[str, ...], BeforeValidator(_check_names)]
 """One name or several; the first is the main one."""
+Trainers = Annotated[Names, AfterValidator(_know(TRAINERS, "trainer"))]
+Losses = Annotated[Names, AfterValidator(_know(LOSSES, "loss"))]
 Size = int | Literal["all"]
 Sizes = Annotated[Size | tuple[Size, ...] | None, BeforeValidator(_check_sizes)]
 """Numbers of real rows a label; the largest is the main one."""
@@ -129,7 +143,7 @@ def list_sizes(sizes: Size | tuple[Size, ...] | None) -> tuple[Size, ...]:
 class CheckConfig(Section):
     """A dearer trainer on few cells: real-only, the best cells, the most diverse cell at the best one's share."""
 
-    trainer: str = "encoder"
+    trainer: Annotated[str, AfterValidator(_know(TRAINERS, "trainer"))] = "encoder"
     steps: int = Field(30, ge=1)
     settings: Settings = Field({}, description="more of this trainer: batch_size, learning_rate, lora_rank, ...")
     draws: int = Field(3, ge=1)
@@ -146,8 +160,10 @@ class OwnTraining(Section):
 class TrainConfig(Section):
     """The trainers and losses of the grid: all cells of a trainer get the same optimiser steps."""
 
-    trainer: Names = Field("probe", description="one, or a list: the first decides, the others show whether it holds")
-    loss: Names = Field("ce", description="one, or a list: the first decides, the others show whether it holds")
+    trainer: Trainers = Field(
+        "probe", description="one, or a list: the first decides, the others show whether it holds"
+    )
+    loss: Losses = Field("ce", description="one, or a list: the first decides, others show whether it holds")
     source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
     steps: int = Field(300, ge=1)
     settings: Settings = Field({}, description="more of the trainer and the loss: gamma, q, batch_size, lora_rank, ...")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cuvee.errors import ConfigError, InputError, MissingDependency
 from cuvee.fingerprint import hash_texts, hash_value
 from cuvee.inputs import check_layers, explain_damage
-from cuvee.model_files import hash_path
+from cuvee.model_files import hash_path, load_files
 from cuvee.records import Vectors
 from cuvee.registry import Kind, hash_code, resolve_name
 
@@ -228,8 +228,12 @@ class SentenceEncoder:
             ) from exc
         check_layers(self._model_name)
         remedy = "give a folder, a name on the hub, or set encoder: hashing"
-        with explain_damage(f"encoder {self._name!r}", remedy), _quiet_loading():
-            return SentenceTransformer(self._model_name, trust_remote_code=False)
+
+        def load(online: bool) -> SentenceTransformer:
+            with explain_damage(f"encoder {self._name!r}", remedy), _quiet_loading():
+                return SentenceTransformer(self._model_name, local_files_only=not online, trust_remote_code=False)
+
+        return load_files(f"encoder {self._name!r}", load, local=Path(self._model_name).exists())
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim)."""

@@ -177,6 +177,7 @@ def _select_levels(study: Study, file: PoolFile, select: SelectConfig, pool: Cor
     parts: list[list[Corpus]] = [[] for _ in range(select.levels)]
     for block in sorted({int(b) for b in dealt.blocks if b >= 0}):
         drawn = take_blocks(dealt, {block})
+        named = f"draw {block}" if block < FRESH else f"draw {block - FRESH} of the confirmation"
         try:
             found = select_levels(
                 drawn,
@@ -187,11 +188,11 @@ def _select_levels(study: Study, file: PoolFile, select: SelectConfig, pool: Cor
                 seed=derive_seed(study.config.seed, "select", file.dial, block),
             )
         except InputError as exc:
-            raise InputError(f"{file.path}, draw {block}: {exc}") from exc
+            raise InputError(f"{file.path}, {named}: {exc}") from exc
         for part, selection in zip(parts, found, strict=True):
             part.append(selection.corpus)
         if notes := {selection.note for selection in found if selection.note}:
-            study.stages.listener.noted(f"{file.path}, draw {block}: {'; '.join(sorted(notes))}")
+            study.stages.listener.noted(f"{file.path}, {named}: {'; '.join(sorted(notes))}")
     return [part[0].joined(*part[1:]) for part in parts]
 
 

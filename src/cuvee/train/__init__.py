@@ -12,4 +12,4 @@ from cuvee.train.model import (
     without_loss,
 )
 from cuvee.train.settings import Predictor, Ranker, TextWriter, Trained, Trainer, TrainSettings
-from cuvee.train.weighting import Judge, Judgement, Loss, Phase, PreparedLoss, Progress, TrainingRows
+from cuvee.train.weighting import Loss, Phase, PreparedLoss, Progress, RowChecker, RowScores, TrainingRows

@@ -28,7 +28,7 @@ from cuvee.records import Sampling
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
-from cuvee.train.weighting import AdjustedLoss, Judgement, PreparedLoss, Progress
+from cuvee.train.weighting import AdjustedLoss, PreparedLoss, Progress, RowScores
 
 IGNORED = -100
 _FOLDER = "model"
@@ -202,7 +202,7 @@ class CausalWriter:
             logits = self.model(**inputs, use_cache=False).logits
         return logits if logits.shape[1] == len(columns) else logits[:, columns]
 
-    def judge(self, corpus: Corpus) -> Judgement:
+    def score_rows(self, corpus: Corpus) -> RowScores:
         """Mean log probability of each completion's tokens as training reads them, NaN where one does not fit.
 
         The more probable half agrees, and what does not fit.
@@ -214,7 +214,7 @@ class CausalWriter:
         log_p = np.full(len(corpus), np.nan)
         log_p[list(fitting)] = self._read(list(fitting.values()), self.log_p)
         middle = np.median(log_p[list(fitting)]) if fitting else np.nan
-        return Judgement(log_p=log_p, agrees=~(log_p < middle))
+        return RowScores(log_p=log_p, agrees=~(log_p < middle))
 
     def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
         """Sum of log probabilities and number of tokens of each completion, shape (n, 2).

@@ -1,7 +1,7 @@
-"""Checkers, models of the real rows that judge synthetic labels, and the two baselines made of one.
+"""Checkers, models of the real rows that check synthetic labels, and the two baselines made of one.
 
 A checker of labels is a probe on sentence vectors, fitted with its default steps on the real training rows alone, each
-with the weight that the corpus gives it. It never saw the synthetic rows that it judges, so it needs no
+with the weight that the corpus gives it. It never saw the synthetic rows that it checks, so it needs no
 cross-validation.
 
 Where there are no labels, the checker is the trainer's own model, tuned on real rows for a few steps. It reads rows as
@@ -23,7 +23,7 @@ from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed
 from cuvee.probe import ProbeModel, encode_targets, fit_probe, stratified_folds
 from cuvee.records import Vectors
-from cuvee.train.weighting import Floats, Judge, Judgement, TrainingRows, WeightedRows, scale_weights
+from cuvee.train.weighting import Floats, RowChecker, RowScores, TrainingRows, WeightedRows, scale_weights
 
 PROBE_STEPS = 300
 """Of every probe that is fitted here."""
@@ -52,7 +52,7 @@ class SourceVectors:
 
 
 def encode_sources(rows: TrainingRows, loss: str) -> SourceVectors:
-    """What a checker is fitted on and what it judges.
+    """What a checker is fitted on and what it checks.
 
     Raises:
         TrainingError: the real rows are of fewer than two labels.
@@ -133,18 +133,18 @@ def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
     return out
 
 
-def require_judge(rows: TrainingRows, loss: str) -> Judge:
+def require_checker(rows: TrainingRows, loss: str) -> RowChecker:
     """The checker of rows without labels.
 
     Raises:
         ConfigError: the trainer has none.
     """
-    if rows.judge is None:
+    if rows.checker is None:
         raise ConfigError(
             f"loss {loss!r} needs a checker of its own for task {rows.corpus.task!r}, which trainers causal and "
             "retriever have; valid for others: ce, gce, sce, curriculum, and source_weight with a number"
         )
-    return rows.judge
+    return rows.checker
 
 
 def require_completions(rows: TrainingRows, loss: str) -> None:
@@ -161,20 +161,20 @@ def require_completions(rows: TrainingRows, loss: str) -> None:
         )
 
 
-def judge_synthetic(rows: TrainingRows, loss: str) -> Judgement:
+def check_synthetic(rows: TrainingRows, loss: str) -> RowScores:
     """What a model of the real rows says of the synthetic ones, which it never saw: no folds are needed.
 
     Raises:
         ConfigError: the trainer has no checker.
         TrainingError: there are no real rows.
     """
-    judge = require_judge(rows, loss)
+    checker = require_checker(rows, loss)
     real = rows.corpus.keep(~rows.synthetic)
     if len(real) == 0:
         raise TrainingError(f"loss {loss!r} tunes a checker on the real rows, and there are none; give some")
     seed = derive_seed(rows.seed, "checker")
     weights = scale_weights(np.ones(len(real)), real.weights)
-    return judge(real, rows.corpus.keep(rows.synthetic), weights=weights, passes=PASSES, seed=seed)
+    return checker(real, rows.corpus.keep(rows.synthetic), weights=weights, passes=PASSES, seed=seed)
 
 
 def synthetic_law(rows: TrainingRows, loss: str) -> Floats:
@@ -184,7 +184,7 @@ def synthetic_law(rows: TrainingRows, loss: str) -> Floats:
         ConfigError: the trainer has no checker.
         TrainingError: the synthetic rows are of one group.
     """
-    judge = require_judge(rows, loss)
+    checker = require_checker(rows, loss)
     made = rows.corpus.keep(rows.synthetic)
     folds = _split(made, _LAW_FOLDS, derive_seed(rows.seed, "synthetic-law"))
     if len(np.unique(folds)) < _LAW_FOLDS:
@@ -195,7 +195,7 @@ def synthetic_law(rows: TrainingRows, loss: str) -> Floats:
         rest = made.keep(~held)
         seed = derive_seed(rows.seed, "synthetic-law", fold)
         weights = scale_weights(np.ones(len(rest)), rest.weights)
-        out[held] = judge(rest, made.keep(held), weights=weights, passes=PASSES, seed=seed).log_p
+        out[held] = checker(rest, made.keep(held), weights=weights, passes=PASSES, seed=seed).log_p
     return out
 
 
@@ -217,25 +217,25 @@ def tuned_losses(rows: TrainingRows) -> TunedLosses:
         ConfigError: the trainer has no checker.
         TrainingError: too few real rows to hold some out.
     """
-    judge = require_judge(rows, "source_weight")
+    checker = require_checker(rows, "source_weight")
     real = np.flatnonzero(~rows.synthetic)
     folds = _split(rows.corpus.take(real), _HELD_OUT, derive_seed(rows.seed, "source-weight")) if len(real) else real
     held = np.zeros(len(rows.corpus), dtype=np.bool_)
     held[real[folds == 0]] = True
-    rest, judged = rows.corpus.keep(~held), rows.corpus.keep(held)
-    if len(judged) < 2 or len(judged) == len(real):
+    rest, scored = rows.corpus.keep(~held), rows.corpus.keep(held)
+    if len(scored) < 2 or len(scored) == len(real):
         raise TrainingError(
             f"the {len(real)} real rows are too few to choose source_weight by holding a quarter out; "
             "give at least 8 of several groups, or a number"
         )
     marks, seed = rows.synthetic[~held], derive_seed(rows.seed, "source-weight", 0)
     given = [scale_weights(np.where(marks, weight, 1.0), rest.weights) for weight in TUNED_CANDIDATES]
-    tried = [judge(rest, judged, weights=weights, passes=None, seed=seed) for weights in given]
+    tried = [checker(rest, scored, weights=weights, passes=None, seed=seed) for weights in given]
     losses = -np.stack([found.log_p for found in tried])
     fits = np.isfinite(losses).all(axis=0)
     if fits.sum() < 2:
         raise TrainingError("fewer than two held-out real rows fit max_length to choose source_weight by; raise it")
-    return TunedLosses(losses=losses[:, fits], weights=judged.weights[fits])
+    return TunedLosses(losses=losses[:, fits], weights=scored.weights[fits])
 
 
 def _split(corpus: Corpus, folds: int, seed: int) -> NDArray[np.int64]:
@@ -258,7 +258,7 @@ class AgreementFilter:
         weights = np.ones(len(rows.synthetic))
         if rows.corpus.task != "classification":
             if rows.synthetic.any():
-                weights[rows.synthetic] = judge_synthetic(rows, "agreement_filter").agrees
+                weights[rows.synthetic] = check_synthetic(rows, "agreement_filter").agrees
             return WeightedRows(weights)
         sources = encode_sources(rows, "agreement_filter")
         said = fit_checker(sources, rows.seed).predict(sources.synthetic)
@@ -312,7 +312,7 @@ class ImportanceLoss:
             real, made = checker_log_p(rows, sources), synthetic_log_p(rows, sources)
         else:
             require_completions(rows, "imp")
-            real, made = judge_synthetic(rows, "imp").log_p, synthetic_law(rows, "imp")
+            real, made = check_synthetic(rows, "imp").log_p, synthetic_law(rows, "imp")
         weights[rows.synthetic] = importance(real, made, clip=self.clip)
         return WeightedRows(weights)
 
@@ -363,7 +363,7 @@ class DynamicImportanceLoss:
             log_p[rows.synthetic] = checker_log_p(rows, encode_sources(rows, "dimp"))
         elif rows.synthetic.any():
             require_completions(rows, "dimp")
-            log_p[rows.synthetic] = judge_synthetic(rows, "dimp").log_p
+            log_p[rows.synthetic] = check_synthetic(rows, "dimp").log_p
         return DynamicRows(log_p, rows.synthetic, gamma=self.gamma, clip=self.clip)
 
 

@@ -19,6 +19,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import ConfigError, InputError
 from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
+from cuvee.model_files import load_files
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import (
@@ -240,12 +241,14 @@ def _build_head(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
 @lru_cache(maxsize=1)
 def _load_backbone(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loaded once a process (it takes seconds); callers train a copy."""
-    local = Path(model).is_dir()
-    with loading_model(model):
-        backbone = AutoModel.from_pretrained(
-            model, local_files_only=local, trust_remote_code=False, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local, trust_remote_code=False)
+
+    def load(online: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        given = {"local_files_only": not online, "trust_remote_code": False}
+        with loading_model(model):
+            backbone = AutoModel.from_pretrained(model, **given, dtype=torch.float32)
+            return backbone, AutoTokenizer.from_pretrained(model, **given)
+
+    backbone, tokenizer = load_files(f"model {model!r}", load, local=Path(model).is_dir())
     if tokenizer.pad_token is None:
         raise InputError(f"model {model!r} has no padding token, so it is no encoder; give a sentence encoder")
     return backbone, tokenizer

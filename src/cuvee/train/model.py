@@ -31,10 +31,10 @@ from cuvee.train.settings import (
 )
 from cuvee.train.weighting import (
     Floats,
-    Judge,
-    Judgement,
     PreparedLoss,
     Progress,
+    RowChecker,
+    RowScores,
     TrainingRows,
     WeightedRows,
     mark_synthetic,
@@ -47,7 +47,7 @@ _NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone")
 _TRAINER = Kind(
     name="trainer", takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder")
 )
-_JUDGES = ("causal", "retriever")  # trainers whose models judge rows without labels
+_CHECKING = ("causal", "retriever")  # trainers whose models check rows without labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +155,16 @@ def _count_steps(settings: TrainSettings) -> int:
     return settings.steps or (1 if own is None else own.steps)
 
 
-class JudgingModel(Protocol):
+class CheckingModel(Protocol):
     """A trained model that says how probable rows without labels are."""
 
-    def judge(self, corpus: Corpus) -> Judgement:
+    def score_rows(self, corpus: Corpus) -> RowScores:
         """What it says of rows that it was not trained on."""
 
 
 @dataclass(frozen=True, slots=True)
-class TuningJudge:
-    """The checker where there are no labels: the trainer's own model, tuned for a few steps, judges other rows.
+class TunedChecker:
+    """The checker where there are no labels: the trainer's own model, tuned for a few steps, checks other rows.
 
     A tuning is plain cross-entropy, of half the steps or as many as the passes take, without checkpoints.
 
@@ -176,15 +176,15 @@ class TuningJudge:
     settings: TrainSettings
     progress: Progress | None = None
 
-    def __call__(self, corpus: Corpus, judged: Corpus, *, weights: Floats, passes: int | None, seed: int) -> Judgement:
-        """See ``Judge``."""
+    def __call__(self, corpus: Corpus, scored: Corpus, *, weights: Floats, passes: int | None, seed: int) -> RowScores:
+        """See ``RowChecker``."""
         loss = WeightedRows(weights)
         rows = corpus.keep(loss.kept)
         tuned = tuned_settings(self.settings, len(rows), passes, seed)
         model = find_trainer(self.settings.trainer)(
             rows, loss, tuned, encoder=None, validation=None, progress=self.progress, folder=None
         )
-        return cast("JudgingModel", model).judge(judged)
+        return cast("CheckingModel", model).score_rows(scored)
 
 
 def tuned_settings(settings: TrainSettings, rows: int, passes: int | None, seed: int) -> TrainSettings:
@@ -213,8 +213,8 @@ class ReadyRows:
 
 
 def make_ready(
-    corpus: Corpus, settings: TrainSettings, *, encode: Callable[[Sequence[str]], Vectors], judge: Judge | None = None,
-    progress: Progress | None = None,
+    corpus: Corpus, settings: TrainSettings, *, encode: Callable[[Sequence[str]], Vectors],
+    checker: RowChecker | None = None, progress: Progress | None = None,
 ) -> ReadyRows:  # fmt: skip
     """Prepare the loss, and drop the rows that do not count.
 
@@ -228,7 +228,7 @@ def make_ready(
     loss = build_loss(settings)
     corpus = corpus if (corpus.weights > 0).all() else corpus.keep(corpus.weights > 0)
     rows = TrainingRows(
-        corpus=corpus, synthetic=mark_synthetic(corpus), encode=encode, seed=settings.seed, judge=judge
+        corpus=corpus, synthetic=mark_synthetic(corpus), encode=encode, seed=settings.seed, checker=checker
     )  # fmt: skip
     prepared = loss.prepare(rows if progress is None else replace(rows, progress=progress))
     kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
@@ -338,8 +338,8 @@ def train_model(
 
     whole = None if progress is None else WholeProgress(progress, _count_steps(chosen))
     tune = None if whole is None else whole.tune
-    judge = TuningJudge(chosen, tune) if chosen.trainer in _JUDGES else None
-    ready = make_ready(corpus, chosen, encode=encode, judge=judge, progress=tune)
+    checker = TunedChecker(chosen, tune) if chosen.trainer in _CHECKING else None
+    ready = make_ready(corpus, chosen, encode=encode, checker=checker, progress=tune)
     with nullcontext() if chosen.trainer in TRAINERS else name_failure("trainer", chosen.trainer):
         return train(
             ready.corpus,

@@ -23,11 +23,12 @@ from cuvee.corpus import Corpus, normalise_text
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, find_minilm
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.language_models import choose_device, explain_memory, loading_model, quiet_loading
+from cuvee.model_files import load_files
 from cuvee.records import Vectors
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
 from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
-from cuvee.train.weighting import Judgement, PreparedLoss, Progress
+from cuvee.train.weighting import PreparedLoss, Progress, RowScores
 
 _MODEL = "model"
 _PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}
@@ -133,7 +134,7 @@ class BiEncoder:
         """Unit vectors, float32, shape (len(texts), d)."""
         return self.encode(texts, "passage")
 
-    def judge(self, corpus: Corpus) -> Judgement:
+    def score_rows(self, corpus: Corpus) -> RowScores:
         """Log softmax of each row's passage among those of all rows, and whether it stands first of them."""
         return _rank_pairs(self, _Pairs(corpus.texts, corpus.targets))
 
@@ -239,7 +240,7 @@ class RetrieverRows:
         return float(_rank_pairs(self._model, self._held_out).log_p.mean())
 
 
-def _rank_pairs(model: BiEncoder, pairs: _Pairs) -> Judgement:
+def _rank_pairs(model: BiEncoder, pairs: _Pairs) -> RowScores:
     """Rank the passage of each row among the distinct passages of all; others of the same query do not count."""
     everything = np.arange(len(pairs.queries))
     columns, own = pairs.columns(everything)
@@ -253,7 +254,7 @@ def _rank_pairs(model: BiEncoder, pairs: _Pairs) -> Judgement:
         truth = torch.from_numpy(own[rows])
         log_p[rows] = -torch.nn.functional.cross_entropy(scores, truth, reduction="none").double().numpy()
         first[rows] = (scores[torch.arange(len(rows)), truth] >= scores.max(dim=1).values).numpy()
-    return Judgement(log_p=log_p, agrees=first)
+    return RowScores(log_p=log_p, agrees=first)
 
 
 class _Pairs:
@@ -295,11 +296,13 @@ def _code(texts: Sequence[str]) -> Codes:
 @lru_cache(maxsize=1)
 def _load_model(model: str) -> SentenceTransformer:
     """Loaded once a process (it takes seconds); callers train a copy."""
-    local = Path(model).is_dir()
-    with loading_model(model):
-        found = SentenceTransformer(
-            model, device="cpu", local_files_only=local, trust_remote_code=False, model_kwargs={"dtype": torch.float32}
-        )
+
+    def load(online: bool) -> SentenceTransformer:
+        given = {"local_files_only": not online, "trust_remote_code": False, "model_kwargs": {"dtype": torch.float32}}
+        with loading_model(model):
+            return SentenceTransformer(model, device="cpu", **given)
+
+    found = load_files(f"model {model!r}", load, local=Path(model).is_dir())
     if found.transformers_model is None:
         raise InputError(f"model {model!r} holds no transformer, so it cannot be fine-tuned; give a sentence encoder")
     return found

@@ -37,7 +37,7 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class RowScores:
     """What a tuned model says of rows that it was not tuned on.
 
     Attributes:
@@ -51,15 +51,15 @@ class Judgement:
     agrees: NDArray[np.bool_]
 
 
-class Judge(Protocol):
-    """Tunes the trainer's own model on some rows for a few steps, and lets it judge others."""
+class RowChecker(Protocol):
+    """Tunes the trainer's own model on some rows for a few steps, and lets it check others."""
 
-    def __call__(self, corpus: Corpus, judged: Corpus, *, weights: Floats, passes: int | None, seed: int) -> Judgement:
-        """What a model of ``corpus`` says of ``judged``.
+    def __call__(self, corpus: Corpus, scored: Corpus, *, weights: Floats, passes: int | None, seed: int) -> RowScores:
+        """What a model of ``corpus`` says of ``scored``.
 
         Args:
             corpus: rows to tune on.
-            judged: rows to judge.
+            scored: rows to check.
             weights: of the rows to tune on, shape (n,).
             passes: over those rows, at most; None takes half the steps of the training, the most there are.
             seed: of the tuning.
@@ -87,15 +87,15 @@ class TrainingRows:
         synthetic: shape (n,), marks the synthetic rows.
         encode: texts to sentence vectors, for checkers of labels; called only by losses that need vectors.
         seed: of the training draw.
-        judge: the checker where there are no labels; None where the trainer has none.
-        progress: called while checkers of labels are fitted; a judge has a progress of its own.
+        checker: the checker where there are no labels; None where the trainer has none.
+        progress: called while checkers of labels are fitted; a ``checker`` has a progress of its own.
     """
 
     corpus: Corpus
     synthetic: NDArray[np.bool_]
     encode: Callable[[Sequence[str]], Vectors]
     seed: int
-    judge: Judge | None = None
+    checker: RowChecker | None = None
     progress: Progress = _say_nothing
 
 
