@@ -19,6 +19,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from scipy import special
 from threadpoolctl import threadpool_limits
 
 from cuvee.recommend import (
@@ -33,6 +34,8 @@ from cuvee.recommend import (
 from cuvee.records import Cell, Composition, Draw, Estimate, Level, Scores, Trial
 
 POINT = 0.01
+REST = 0.3
+"""SD of what an answer owes to nothing else, where the ease of items has SD 1."""
 LEVELS = tuple("12345")
 DIVERSITY = np.array([12.0, 19.0, 27.0, 33.0, 40.0])
 STEPS = np.arange(5.0)
@@ -41,12 +44,10 @@ HUMP = 2.0 * (1.0 - ((STEPS - 2.0) / 2.0) ** 2)
 TRUTHS: dict[str, np.ndarray] = {
     "flat": 0.0 * STEPS,
     "rising": 0.7 * STEPS,
-    "rising late": np.array([0.0, 0.0, 0.0, 1.0, 4.0]),
     "saturating": 4.0 * (1.0 - np.exp(-1.5 * STEPS)),
-    "step to a plateau": np.array([0.0, 2.0, 2.0, 2.0, 2.0]),
-    "high step to a plateau": np.array([0.0, 10.0, 10.0, 10.0, 10.0]),
-    "falling from a plateau": np.array([2.0, 2.0, 2.0, 2.0, 0.0]),
-    "U-shaped": -HUMP,
+    "step to a plateau": np.array([0.0, 3.0, 3.0, 3.0, 3.0]),
+    "falling from a high plateau": np.array([10.0, 10.0, 10.0, 10.0, 0.0]),
+    "U-shaped": -1.5 * HUMP,
 }
 
 
@@ -97,67 +98,96 @@ def mean(
     return Row(part, what, value, value - half, value + half, " points", target, met)
 
 
-# --- shapes: false verdicts and power ---------------------------------------------------------------------
+# --- worlds: right-or-wrong answers of cells, whose items and draws are random ----------------------------
 @dataclass(frozen=True)
-class Noise:
-    """SDs in points: of generation draws (each level's own, and common to all), and of training draws."""
+class World:
+    """How answers differ. Spreads of draws are in points.
 
-    own: float
-    training: float
-    common: float = 0.5
-    trainings: int = 1
-    draws: int = 5
+    Attributes:
+        items, draws: of each cell.
+        spread: SD over draws of the difference of two cells.
+        own: SD of what an item has with one cell, where the ease of items has SD 1.
+        tails: degrees of freedom of the t distribution of draws, scaled to ``spread``; None is the normal one.
+        unequal: how many times larger the spread of the last cell is than that of the first; between them it grows.
+        group: items that share half of their ease and of what they have with a cell; 1 is none.
+    """
 
-    def add(self, truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Accuracies of shape (draws, levels), training draws averaged."""
-        size = (self.draws, truth.size)
-        trained = rng.normal(0, self.training, (*size, self.trainings)).mean(axis=2)
-        return 0.7 + POINT * (
-            truth + rng.normal(0, self.common, (self.draws, 1)) + rng.normal(0, self.own, size) + trained
-        )
+    items: int
+    draws: int
+    spread: float = 1.0
+    own: float = 0.3
+    tails: float | None = None
+    unequal: float = 1.0
+    group: int = 1
+
+    def answer(self, truth: np.ndarray, rng: np.random.Generator, *, base: float = 0.7) -> np.ndarray:
+        """Answers of shape (draws, cells, items), 0 or 1; ``truth`` in points above ``base``."""
+        cells, total = truth.size, np.sqrt(1.0 + self.own**2 + REST**2)
+        mean = special.ndtri(base + POINT * truth) * total
+        a_point = POINT * total / np.exp(-(special.ndtri(base) ** 2) / 2) * np.sqrt(2 * np.pi)
+        luck = rng.normal(size=(self.draws, cells))
+        if self.tails is not None:
+            luck *= np.sqrt((self.tails - 2) / rng.chisquare(self.tails, luck.shape))
+        each = self.spread / np.sqrt(2) * np.linspace(1.0, self.unequal, cells)
+        ease = self._share(rng, ()) + self.own * self._share(rng, (cells,))
+        answers = ease + mean[:, None] + (luck * each * a_point)[:, :, None]
+        return np.asarray(answers + rng.normal(0, REST, answers.shape) > 0, dtype=np.float64)
+
+    def _share(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        alone = rng.normal(size=(*shape, self.items))
+        if self.group == 1:
+            return alone
+        shared = rng.normal(size=(*shape, -(-self.items // self.group))).repeat(self.group, axis=-1)
+        return np.sqrt(0.5) * (alone + shared[..., : self.items])
 
     def __str__(self) -> str:
-        return f"generation SD {self.own:g}, training SD {self.training:g} x {self.trainings}"
+        kind = f", draws of t({self.tails:g})" if self.tails is not None else ""
+        kind += f", spreads up to {self.unequal:g} times" if self.unequal != 1.0 else ""
+        kind += f", groups of {self.group}" if self.group > 1 else ""
+        return f"{self.items} items, {self.draws} draws, SD {self.spread:g}{kind}"
 
 
-def judge_shape(truth: np.ndarray, noise: Noise, seed: int) -> Sequence[float]:
-    """Whether each test says inverted-U."""
-    values = noise.add(truth, np.random.default_rng([1, seed]))
-    shape = test_shape(values, levels=LEVELS, delta=POINT, diversity=DIVERSITY)
-    assert shape.two_lines is not None
-    return [shape.verdict == "inverted-U", shape.two_lines.shape == "inverted-U"]
+# --- shapes: false verdicts and power ---------------------------------------------------------------------
+def judge_shape(truth: np.ndarray, world: World, seed: int) -> Sequence[float]:
+    """Whether the verdict, and the two lines, are an inverted U; and whether any shape is claimed."""
+    correct = world.answer(truth, np.random.default_rng([1, seed]))
+    shape = test_shape(correct, levels=LEVELS, delta=POINT, diversity=DIVERSITY)
+    lines = shape.two_lines
+    assert lines is not None
+    claimed = shape.verdict not in ("underpowered", "flat")
+    return [shape.verdict == "inverted-U", lines.shape == "inverted-U", claimed, lines.shape != "underpowered"]
 
 
-def judge_pool(seed: int) -> Sequence[float]:
-    """The mistake: five training draws on one pool a level, taken as replicates; the truth is flat."""
-    rng = np.random.default_rng([2, seed])
-    values = 0.7 + POINT * (rng.normal(0, 0.5, 5) + rng.normal(0, 0.5, (5, 5)))
-    return [test_shape(values, levels=LEVELS, delta=POINT).verdict == "inverted-U"]
+SHAPE_WORLDS = (
+    World(300, 10), World(900, 2), World(900, 3), World(900, 5), World(900, 5, spread=2.0),
+    World(900, 3, tails=3.0), World(900, 3, unequal=3.0), World(5000, 5),
+)  # fmt: skip
 
 
 def check_shapes(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
-    """False inverted-U verdicts."""
-    for noise in (Noise(0.1, 0.1), Noise(0.5, 0.5), Noise(0.5, 0.5, trainings=3), Noise(0.5, 0.5, draws=10)):
+    """False claims about shape."""
+    for world in SHAPE_WORLDS:
         for name, truth in TRUTHS.items():
-            hits = run_repeats(partial(judge_shape, truth, noise), repeats, pool)
-            what = f"{name}; {noise}; {noise.draws} draws"
-            yield rate("false inverted U", what, hits[:, 0], "at most 0.06", lambda p: p <= 0.06)
-            yield rate("false two lines", what, hits[:, 1], "at most 0.06", lambda p: p <= 0.06)
-    hits = run_repeats(judge_pool, repeats, pool)
-    yield rate("contrast", "flat; training draws on one pool wrongly taken as replicates", hits[:, 0])
+            hits = run_repeats(partial(judge_shape, truth, world), repeats, pool)
+            for k, test in ((0, "inverted U"), (1, "two lines")):
+                yield rate(f"false {test}", f"{name}; {world}", hits[:, k], "at most 0.06", lambda p: p <= 0.06)
+            if name == "flat":
+                yield rate("any shape", f"{name}; {world}", hits[:, 2], "at most 0.06", lambda p: p <= 0.06)
 
 
 def check_power(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
-    """Power for a hump of two points, and what the plan promises."""
-    own = float(np.sqrt(0.5))
-    hits = run_repeats(partial(judge_shape, HUMP, Noise(own, 0.0)), repeats, pool)
-    what = "quadratic hump of 2 points, 5 levels, 5 draws, paired SD 1"
-    yield rate("power", what, hits[:, 0], "at least 0.75", lambda p: p >= 0.75)
-    yield rate("power, two lines", what, hits[:, 1])
-    peak = plan_power(draws=5, sd_between=own, levels=5)
-    hits = run_repeats(partial(judge_shape, peak * (STEPS == 2), Noise(own, 0.0)), repeats, pool)
-    what = f"single peak of {peak:.2f} points, planned for 0.8"
-    yield rate("planned power", what, hits[:, 0], "0.77 to 0.88", lambda p: 0.77 <= p <= 0.88)
+    """Power for a hump of three points, and what the plan promises."""
+    for draws, least in ((3, 0.61), (5, 0.96)):
+        world = World(900, draws)
+        hits = run_repeats(partial(judge_shape, 1.5 * HUMP, world), repeats, pool)
+        what = f"quadratic hump of 3 points, 5 levels; {world}"
+        yield rate("power", what, hits[:, 0], f"at least {least:g}", lambda p, least=least: p >= least)
+        yield rate("power, two lines", what, hits[:, 1])
+    world = World(900, 5)
+    peak = plan_power(draws=5, sd_between=np.sqrt(0.5), levels=5, items=900, disagreement=0.05)
+    hits = run_repeats(partial(judge_shape, peak * (STEPS == 2), world), repeats, pool)
+    what = f"single peak of {peak:.2f} points, planned for 0.8; {world}"
+    yield rate("planned power", what, hits[:, 0], "0.77 to 0.93", lambda p: 0.77 <= p <= 0.93)
 
 
 # --- intervals --------------------------------------------------------------------------------------------

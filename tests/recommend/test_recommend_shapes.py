@@ -2,14 +2,32 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cuvee.recommend import shapes
+from cuvee.recommend import paired_gain, shapes
 
 LEVELS = ("1", "4", "16", "64")
 
 
+def spread_over_items(values, items=1000):
+    """Accuracies of shape (draws, levels) as those of items that all score the same."""
+    return np.repeat(np.asarray(values, dtype=np.float64)[:, :, None], items, axis=2)
+
+
 def judge(values, **options):
     settings = {"levels": LEVELS, "delta": 0.01, "alpha": 0.05} | options
-    return shapes.test_shape(values, **settings)
+    return shapes.test_shape(spread_over_items(values), **settings)
+
+
+def answer(truth, rng, *, items, draws, own_items=0.3, spread=1.0):
+    """Right-or-wrong answers, shape (draws, levels, items): items differ in ease, to every level in its own way.
+
+    ``truth`` is in points above 70%; two levels differ by ``spread`` points over draws.
+    """
+    size, total = (draws, len(truth), items), np.sqrt(1 + own_items**2 + 0.3**2)
+    mean = stats.norm.ppf(0.7 + 0.01 * np.asarray(truth)) * total
+    a_point = 0.01 * total / stats.norm.pdf(stats.norm.ppf(0.7))
+    ease = rng.normal(0, 1, items) + rng.normal(0, own_items, size[1:])
+    luck = rng.normal(0, spread / np.sqrt(2), size[:2]) * a_point
+    return (mean[:, None] + ease + luck[:, :, None] + rng.normal(0, 0.3, size) > 0).astype(float)
 
 
 def simulate(means, *, draws=5, spread=0.01, seed=0):
@@ -40,24 +58,41 @@ def test_noise_is_underpowered():
 
 
 def test_p_values_are_paired_t_tests_of_scipy():
-    values = simulate((0.70, 0.73, 0.74, 0.71), spread=0.02, seed=3)
+    """Where items tell nothing apart; two draws, whose spread is not pooled over pairs."""
+    values = simulate((0.70, 0.73, 0.74, 0.71), spread=0.02, seed=3, draws=2)
     p_values = judge(values).p_values
 
-    def above(a, b):
-        return stats.ttest_rel(values[:, a], values[:, b], alternative="greater").pvalue
+    def above(a, b, margin=0.0):
+        return stats.ttest_rel(values[:, a] - margin, values[:, b], alternative="greater").pvalue
 
-    assert p_values["inverted-U"] == pytest.approx(2 * min(max(above(k, 0), above(k, 3)) for k in (1, 2)))
-    assert p_values["rising"] == pytest.approx(min(1, 2 * above(3, 0)))
-    assert p_values["falling"] == pytest.approx(min(1, 2 * above(0, 3)))
-    tost = [
-        max(
-            stats.ttest_1samp(values[:, a] - values[:, b], s * 0.01, alternative=t).pvalue
-            for s, t in ((-1, "greater"), (1, "less"))
-        )
-        for a in range(4)
-        for b in range(a)
-    ]
-    assert p_values["flat"] == pytest.approx(max(tost))
+    assert p_values["inverted-U"] == pytest.approx(2 * min(max(above(k, 0), above(k, 3)) for k in (1, 2)), rel=1e-3)
+    assert p_values["rising"] == pytest.approx(min(1, 2 * above(3, 0)), rel=1e-3)
+    assert p_values["falling"] == pytest.approx(min(1, 2 * above(0, 3)), rel=1e-3)
+    tost = [above(a, b, -0.01) for a in range(4) for b in range(4) if a != b]
+    assert p_values["flat"] == pytest.approx(max(tost), rel=1e-3)
+
+
+def test_pairs_are_compared_as_gains_are():
+    """Two levels: their difference is a gain; of five, the spreads are pooled, which lends degrees of freedom."""
+    table = answer((0, 2), np.random.default_rng(5), items=300, draws=4)
+    gain = paired_gain(table[:, 1], table[:, 0], over="1")
+    rising = shapes.test_shape(table, levels=("1", "4"), delta=0.01).p_values["rising"]
+    assert gain.value > 0 and rising == pytest.approx(gain.p_value)
+
+
+def test_more_draws_make_no_false_turns():
+    """The items of one world answer one level a little better, draw after draw: that is no shape."""
+    rng = np.random.default_rng(21)
+    plateau, flat = (0.0, 3.0, 3.0, 3.0, 3.0), (0.0,) * 5
+    found = {
+        truth: [
+            shapes.test_shape(answer(truth, rng, items=300, draws=10), levels=tuple("abcde"), delta=0.01).verdict
+            for _ in range(100)
+        ]
+        for truth in (plateau, flat)
+    }
+    assert sum(verdict == "inverted-U" for verdict in found[plateau]) <= 11  # with the items fixed about 30
+    assert sum(verdict != "underpowered" for verdict in found[flat]) <= 13  # and about 50
 
 
 FLAT = (0.75,) * 5
@@ -85,12 +120,11 @@ def test_false_direction_stays_below_alpha():
     assert np.mean([v in ("rising", "falling") for v in verdicts]) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 600)
 
 
-def test_differences_alike_in_every_draw_use_the_sign_test():
-    steps = np.array([0.70, 0.72, 0.74, 0.76])
-    five = judge(np.tile(steps, (5, 1)))
-    assert five.p_values["rising"] == pytest.approx(2 * 0.5**5)
-    assert judge(np.tile(steps, (2, 1))).verdict == "underpowered"
-    assert judge(np.tile(steps, (6, 1))).verdict == "rising"
+def test_differences_alike_in_every_draw_are_known_to_one_item():
+    few = np.zeros((5, 4, 50))
+    few[:, 3, :2] = 1.0  # two items more, in every draw
+    judged = shapes.test_shape(few, levels=LEVELS, delta=0.01)
+    assert judged.verdict == "underpowered" and 0.1 < judged.p_values["rising"]
     assert judge(np.full((5, 4), 0.8)).verdict == "flat"
 
 
@@ -103,14 +137,9 @@ def test_small_but_shown_differences_say_so():
 def test_one_draw_speaks_of_its_pool_only():
     rng = np.random.default_rng(12)
     chance = np.array([0.6, 0.8, 0.8, 0.6])[:, None]
-    items = rng.random((4, 800)) < chance
-    values = items.mean(axis=1, keepdims=True).T
-    judged = judge(items[None])
+    judged = shapes.test_shape((rng.random((1, 4, 800)) < chance), levels=LEVELS, delta=0.01)
     assert judged.verdict == "inverted-U" and judged.draws == 1
     assert "that pool only" in judged.note
-    blind = judge(values)
-    assert blind.verdict == "underpowered" and not blind.p_values
-    assert "nothing was tested" in blind.note
 
 
 def test_few_levels():
@@ -120,29 +149,10 @@ def test_few_levels():
     assert one.verdict == "underpowered" and "at least two levels" in one.note
 
 
-@pytest.mark.parametrize(
-    ("values", "options"),
-    [
-        ([[0.5, 0.5]], {}),
-        ([[0.5, 0.5, 0.5, np.nan]], {}),
-        (np.ones((1, 3, 10)), {}),
-    ],
-)
-def test_wrong_arguments_are_refused(values, options):
-    with pytest.raises(ValueError, match="values"):
-        judge(values, **options)
-
-
-def test_equivalence_is_two_one_sided_tests():
-    gaps = np.random.default_rng(2).normal(0.002, 0.005, 8)
-    expected = max(
-        stats.ttest_1samp(gaps, -0.01, alternative="greater").pvalue,
-        stats.ttest_1samp(gaps, 0.01, alternative="less").pvalue,
-    )
-    assert shapes.find_p_within(gaps, margin=0.01) == pytest.approx(expected)
-    assert shapes.find_p_within(-gaps, margin=0.01) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="margin"):
-        shapes.find_p_within(gaps, margin=0.0)
+@pytest.mark.parametrize("correct", [np.ones((2, 4)), np.full((2, 4, 9), np.nan), np.ones((1, 3, 10))])
+def test_wrong_arguments_are_refused(correct):
+    with pytest.raises(ValueError, match="correct"):
+        shapes.test_shape(correct, levels=LEVELS, delta=0.01)
 
 
 def test_two_lines_stand_beside_the_verdict():

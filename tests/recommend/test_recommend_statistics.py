@@ -49,17 +49,17 @@ def test_draws_alone_would_be_too_narrow():
 
 
 def test_mean_squares_are_those_of_the_textbook():
-    table = np.array([[1.0, 2.0, 6.0], [2.0, 5.0, 8.0]])
+    table = np.array([[1.0, 2.0, 6.0], [2.0, 5.0, 8.0]]) - 4.0
     parts = split_variance(table)
-    assert parts.value == pytest.approx(4.0)
+    assert parts.value == pytest.approx(0.0)
     # sums of squares by hand: total 38 = draws 6 + items 31 + rest 1
     assert parts.draw == pytest.approx(6.0)
     assert parts.item == pytest.approx(31.0 / 2)
     assert parts.rest == pytest.approx(1.0 / 2)
-    assert parts.variance == pytest.approx((6.0 + 15.5 - 0.5) / 6)
+    assert parts.measure().variance == pytest.approx((6.0 + 15.5 - 0.5) / 6)
     # Cochran & Cox: the 90% quantiles of t with 1 and 2 degrees of freedom, weighted 6 to 15
     wanted = (6.0 * stats.t.ppf(0.9, 1) + 15.0 * stats.t.ppf(0.9, 2)) / 21.0
-    assert stats.t.ppf(0.9, parts.df) == pytest.approx(wanted)
+    assert stats.t.ppf(0.9, parts.measure().find_df()) == pytest.approx(wanted)
 
 
 def test_one_draw_is_the_paired_t_test_over_items():
@@ -80,8 +80,8 @@ def test_a_negative_part_of_the_items_counts_as_zero():
     table = noise - noise.mean(axis=0) + rng.normal(0, 0.05, (5, 1))
     parts = split_variance(table)
     assert parts.item < parts.rest
-    assert parts.variance == pytest.approx(parts.draw / (5 * ITEMS))
-    assert parts.df == pytest.approx(4.0)
+    assert parts.measure().variance == pytest.approx(parts.draw / (5 * ITEMS))
+    assert parts.measure().find_df() == pytest.approx(4.0)
     assert parts.p_value == pytest.approx(stats.ttest_1samp(table.mean(axis=1), 0.0).pvalue)
 
 
@@ -91,8 +91,8 @@ def test_draws_that_agree_exactly_leave_the_items():
     table = noise - noise.mean(axis=1, keepdims=True) + rng.normal(0, 0.3, ITEMS)
     parts = split_variance(table)
     assert parts.draw < parts.rest
-    assert parts.variance == pytest.approx((parts.item - parts.rest) / (5 * ITEMS))
-    assert parts.df == pytest.approx(ITEMS - 1)
+    assert parts.measure().variance == pytest.approx((parts.item - parts.rest) / (5 * ITEMS))
+    assert parts.measure().find_df() == pytest.approx(ITEMS - 1)
 
 
 @pytest.mark.parametrize(("draws", "least", "most"), [(2, 0.925, 0.972), (3, 0.946, 0.968), (5, 0.949, 0.963)])
@@ -102,7 +102,7 @@ def test_intervals_cover_whatever_part_of_the_variance_is_the_draws(draws, least
     squares = stats.chi2.ppf(middle, draws - 1) / (draws - 1)
     for true in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99, 1.0):
         halves = [
-            stats.t.ppf(0.975, join_df(true * square, 1.0 - true, draws=draws, items=10**6))
+            stats.t.ppf(0.975, join_df(true * square, 1.0 - true, df_draws=draws - 1, df_items=10**6))
             * np.sqrt(true * square + 1.0 - true)
             for square in squares[::8]
         ]
@@ -197,5 +197,5 @@ def test_draws_that_cancel_out_are_no_certainty():
     """Two draws that differ the other way round than items do: the variance is that of one item, known from draws."""
     table = np.array([[1.0, -1.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0]])
     gain = paired_gain(table, np.zeros((2, 4)), over="real-only")
-    assert split_variance(table).variance == pytest.approx(1 / 16)
+    assert split_variance(table).measure().variance == pytest.approx(1 / 16)
     assert gain.df == pytest.approx(1.0) and gain.high == pytest.approx(stats.t.ppf(0.975, 1) / 4)

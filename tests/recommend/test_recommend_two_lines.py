@@ -14,8 +14,13 @@ def simulate(means, seed, *, draws=5, spread=0.7):
     return 0.7 + 0.01 * (np.asarray(means) + shared + rng.normal(0, spread, (draws, len(means))))
 
 
+def fit(diversity, accuracy):
+    """The test on items that all score the same."""
+    return fit_two_lines(diversity, np.repeat(np.asarray(accuracy)[:, :, None], 10, axis=2))
+
+
 def count(means, shape, repeats=60):
-    return sum(fit_two_lines(DIVERSITY, simulate(means, s)).shape == shape for s in range(repeats))
+    return sum(fit(DIVERSITY, simulate(means, s)).shape == shape for s in range(repeats))
 
 
 def test_a_hump_and_its_mirror_image_are_found():
@@ -31,7 +36,7 @@ def test_other_curves_are_rarely_called_a_hump(means):
 
 def test_slopes_are_lines_on_both_sides_of_the_break():
     accuracy = simulate(HUMP, 0, spread=0.2)
-    lines = fit_two_lines(DIVERSITY, accuracy)
+    lines = fit(DIVERSITY, accuracy)
     x = np.tile(DIVERSITY, 5)
     for side, slope in ((x <= lines.break_at, lines.low_slope), (x >= lines.break_at, lines.high_slope)):
         assert slope == pytest.approx(np.polyfit(x[side], accuracy.ravel()[side], 1)[0])
@@ -41,7 +46,7 @@ def test_slopes_are_lines_on_both_sides_of_the_break():
 
 def test_p_values_are_those_of_hc3():
     accuracy = simulate(HUMP, 1)
-    lines = fit_two_lines(DIVERSITY, accuracy)
+    lines = fit(DIVERSITY, accuracy)
     x, y = np.tile(DIVERSITY, 5), (accuracy - accuracy.mean(axis=1, keepdims=True)).ravel()
     low = x <= lines.break_at
     design = np.stack([np.ones(low.sum()), x[low]], axis=1)
@@ -56,27 +61,28 @@ def test_p_values_are_those_of_hc3():
 def test_what_draws_share_does_not_matter():
     accuracy = simulate(HUMP, 2)
     shifted = accuracy + np.array([[0.3], [-0.2], [0.1], [0.0], [0.05]])
-    first, second = fit_two_lines(DIVERSITY, accuracy), fit_two_lines(DIVERSITY, shifted)
+    first, second = fit(DIVERSITY, accuracy), fit(DIVERSITY, shifted)
     assert (first.shape, first.low_p, first.high_p) == pytest.approx((second.shape, second.low_p, second.high_p))
 
 
-def test_diversity_may_differ_by_draw():
-    accuracy = simulate(HUMP, 3)
-    tiled = fit_two_lines(np.tile(DIVERSITY, (5, 1)), accuracy)
-    assert tiled == fit_two_lines(DIVERSITY, accuracy)
-    jitter = DIVERSITY + np.random.default_rng(0).normal(0, 1, (5, 5))
-    assert fit_two_lines(jitter, simulate(HUMP, 3, spread=0.3)).shape == "inverted-U"
+def test_items_that_answer_levels_in_their_own_way_widen_the_lines():
+    """Every draw repeats the luck of the items: the slopes' errors hold it however many draws there are."""
+    rng = np.random.default_rng(6)
+    own = rng.normal(0, 0.3, (5, 200))
+    correct = 0.7 + own + rng.normal(0, 0.01, (30, 5, 200))
+    alone, joint = fit(DIVERSITY, correct.mean(axis=2)), fit_two_lines(DIVERSITY, correct)
+    assert min(alone.low_p, alone.high_p) < 1e-6 < 0.02 < min(joint.low_p, joint.high_p)
 
 
 def test_too_little_to_tell():
-    assert fit_two_lines(DIVERSITY, simulate(HUMP, 0, draws=1)) is None
-    assert fit_two_lines(DIVERSITY[:2], simulate(HUMP[:2], 0)) is None
-    assert fit_two_lines([20.0] * 5, simulate(HUMP, 0)) is None
-    assert fit_two_lines([10.0, 20.0, 30.0], simulate([0, 3, 0], 0, draws=8, spread=0.3)).shape == "inverted-U"
+    assert fit(DIVERSITY, simulate(HUMP, 0, draws=1)) is None
+    assert fit(DIVERSITY[:2], simulate(HUMP[:2], 0)) is None
+    assert fit([20.0] * 5, simulate(HUMP, 0)) is None
+    assert fit([10.0, 20.0, 30.0], simulate([0, 3, 0], 0, draws=8, spread=0.3)).shape == "inverted-U"
 
 
 def test_constant_accuracy_shows_nothing():
-    lines = fit_two_lines(DIVERSITY, np.full((5, 5), 0.8))
+    lines = fit(DIVERSITY, np.full((5, 5), 0.8))
     assert lines.shape == "underpowered" and lines.low_p == lines.high_p == 1.0
 
 

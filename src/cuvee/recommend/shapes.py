@@ -1,7 +1,7 @@
 """The shape of accuracy over the levels of a dial, tested and not fitted, and whether the levels differ at all.
 
 **Inverted U** is the intersection-union test (Berger 1982, Technometrics 24): some interior level beats
-*both* ends, each by a one-sided paired t test over generation draws; the p-value of an interior level is
+*both* ends, each by a one-sided paired test; the p-value of an interior level is
 the larger of its two, and Bonferroni's correction covers the choice among interior levels. Its level holds
 whatever the truth is, a rising curve that saturates included, where the sign of a fitted quadratic term
 is wrong up to 95% of the time. **U-shaped** is its mirror image. **Rising** and **falling** compare the two
@@ -11,9 +11,10 @@ pair of levels (Schuirmann 1987), itself an intersection-union test, so it needs
 The verdict is the first of these that holds at ``alpha``, in this order: inverted-U or U-shaped (the
 smaller p-value), rising or falling, flat; else *underpowered*.
 
-Draws are the replicates and the held-out items are taken as they are: a verdict says what would happen
-with new pools on these items. Where the differences of two levels are the same in every draw, t has no
-denominator and the exact sign test takes its place (p = 2^-draws at best).
+Two levels are compared as a blend is with a baseline (:mod:`cuvee.recommend.statistics`): generation draws *and*
+held-out items are samples, and the spread over draws is pooled over all pairs of levels from three draws on. With the
+items taken as they are, more draws make false turns more certain: at the same truth items answer one level a little
+better than another, draw after draw.
 
 Levels stand in the order of their measured diversity, where that is known. **Simonsohn's two-lines test** over it, with
 the Robin Hood break point, is reported beside the verdict; it does not change it.
@@ -33,22 +34,22 @@ from 0. The break point is found so:
 
 Slopes have heteroscedasticity-consistent standard errors (HC3: MacKinnon & White 1985, J. Econometrics 29).
 Points are (generation draw, level): other draws are averaged before. Each draw's mean is taken out first,
-which is the pairing, and the degrees of freedom pay for it.
+which is the pairing, and the degrees of freedom pay for it. What the held-out items add to the variance of a slope is
+found as for a gain, from the slope of each item in each draw, and joined with the HC3 variance.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from cuvee.recommend.cells import CellTable
-from cuvee.recommend.statistics import Floats
+from cuvee.recommend.statistics import Floats, pool_spreads, split_variance
 from cuvee.records import Cell, Estimate, ManipulationCheck, Measurement, Shape, ShapeTest
 from cuvee.records.advice import TwoLines
 
@@ -56,8 +57,6 @@ DIVERSITY = "vendi_q1"
 """The metric that levels are checked on: the Vendi score of order 1."""
 _ALIKE = 1.05
 """Numbers of rows that differ by no more than this factor count as equal."""
-_SAME = 1e-12
-"""Standard deviations of accuracies below this are rounding."""
 
 _PRECEDENCE: tuple[tuple[Shape, ...], ...] = (("inverted-U", "U-shaped"), ("rising", "falling"), ("flat",))
 _PENALTIES = np.logspace(-6, 6, 49)
@@ -65,50 +64,51 @@ _EDGES = (0.1, 0.9)
 """Percentiles of x between which the extreme is looked for."""
 
 
-def find_p_above(difference: ArrayLike, *, margin: float = 0.0) -> float:
-    """One-sided p-value that the mean of paired differences is above ``margin``; shape (n,), n >= 2."""
-    values = np.asarray(difference, dtype=np.float64) - margin
-    if values.ndim != 1 or values.size < 2:
-        raise ValueError(f"difference must have shape (n >= 2,), not {values.shape}")
-    mean, spread = float(values.mean()), float(values.std(ddof=1))
-    if spread <= _SAME:
-        return float(0.5**values.size) if mean > _SAME else 1.0
-    return float(special.stdtr(values.size - 1.0, -mean / spread * np.sqrt(values.size)))
+class LevelPairs:
+    """Every pair of levels compared, as the module says.
 
-
-def find_p_within(difference: ArrayLike, *, margin: float) -> float:
-    """P-value that the mean of paired differences lies within ``margin`` of 0; shape (n,), n >= 2.
-
-    Two one-sided tests (TOST: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15): the larger of their p-values.
-
-    Raises:
-        ValueError: ``margin`` is not above 0, or there are fewer than two differences.
+    Args:
+        correct: shape (draws, levels >= 2, items >= 2).
     """
-    if not margin > 0:
-        raise ValueError(f"margin must be above 0, not {margin!r}")
-    values = np.asarray(difference, dtype=np.float64)
-    return max(find_p_above(values, margin=-margin), find_p_above(-values, margin=-margin))
+
+    def __init__(self, correct: Floats) -> None:
+        draws, self._count, _ = correct.shape
+        pairs = {(j, k): split_variance(correct[:, j] - correct[:, k]) for j, k in self.pairs()}
+        prior = pool_spreads(list(pairs.values()), others=(self._count - 2) * (draws - 1))
+        self._found = {pair: (found.value, found.measure(prior)) for pair, found in pairs.items()}
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Each pair once."""
+        return combinations(range(self._count), 2)
+
+    def find_p_above(self, level: int, other: int, *, margin: float = 0.0) -> float:
+        """One-sided p-value that ``level`` is better than ``other`` by more than ``margin``."""
+        value, error = self._found[min(level, other), max(level, other)]
+        return error.find_tail((value if level < other else -value) - margin)
+
+    def find_p_within(self, level: int, other: int, *, margin: float) -> float:
+        """P-value that they differ by less than ``margin``.
+
+        Two one-sided tests (TOST: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15): the larger of their p-values.
+        """
+        return max(self.find_p_above(*pair, margin=-margin) for pair in ((level, other), (other, level)))
 
 
-def _find_p_values(table: Floats, delta: float) -> tuple[dict[Shape, float], dict[Shape, int]]:
-    """P-values of the five alternatives, and the interior level that speaks most for each of the first two.
-
-    ``table`` has shape (replicates >= 2, levels >= 2).
-    """
-    first, last = table[:, 0], table[:, -1]
-    interiors = range(1, table.shape[1] - 1)
+def _find_p_values(pairs: LevelPairs, *, levels: int, delta: float) -> tuple[dict[Shape, float], dict[Shape, int]]:
+    """P-values of the five alternatives, and the interior level that speaks most for each of the first two."""
+    above, last = pairs.find_p_above, levels - 1
+    interiors = range(1, last)
     p_values: dict[Shape, float] = {}
     peaks: dict[Shape, int] = {}
     if interiors:
-        above = [max(find_p_above(table[:, k] - first), find_p_above(table[:, k] - last)) for k in interiors]
-        below = [max(find_p_above(first - table[:, k]), find_p_above(last - table[:, k])) for k in interiors]
-        p_values["inverted-U"] = min(1.0, min(above) * len(interiors))
-        p_values["U-shaped"] = min(1.0, min(below) * len(interiors))
-        peaks = {"inverted-U": interiors[int(np.argmin(above))], "U-shaped": interiors[int(np.argmin(below))]}
-    p_values["rising"] = min(1.0, 2.0 * find_p_above(last - first))
-    p_values["falling"] = min(1.0, 2.0 * find_p_above(first - last))
-    gaps = [table[:, j] - table[:, k] for j, k in combinations(range(table.shape[1]), 2)]
-    p_values["flat"] = max(find_p_within(gap, margin=delta) for gap in gaps)
+        over = [max(above(k, 0), above(k, last)) for k in interiors]
+        under = [max(above(0, k), above(last, k)) for k in interiors]
+        p_values["inverted-U"] = min(1.0, min(over) * len(interiors))
+        p_values["U-shaped"] = min(1.0, min(under) * len(interiors))
+        peaks = {"inverted-U": interiors[int(np.argmin(over))], "U-shaped": interiors[int(np.argmin(under))]}
+    p_values["rising"] = min(1.0, 2.0 * above(last, 0))
+    p_values["falling"] = min(1.0, 2.0 * above(0, last))
+    p_values["flat"] = max(pairs.find_p_within(j, k, margin=delta) for j, k in pairs.pairs())
     return p_values, peaks
 
 
@@ -121,7 +121,7 @@ def _choose_verdict(p_values: Mapping[Shape, float], alpha: float) -> Shape:
 
 
 def test_shape(
-    values: ArrayLike,
+    correct: ArrayLike,
     *,
     levels: Sequence[str],
     delta: float,
@@ -133,40 +133,35 @@ def test_shape(
     """The verdict on the shape of accuracy over ordered levels, as the module says.
 
     Args:
-        values: accuracies as fractions, shape (generation draws G, levels L), other draws averaged first; or
-            correctness by item, shape (G, L, items). With one draw the items are the replicates, and the verdict speaks
-            of that pool only.
+        correct: what each item scores, shape (generation draws, levels L, items), other draws averaged first. With one
+            draw the items are the replicates, and the verdict speaks of that pool only.
         levels: the names of the L levels, from least to most diverse.
         delta: differences within this count as none (a fraction: 0.01 is one point).
         alpha: the level of each test.
         dial: what the levels are levels of.
         share: the share at which they were compared.
-        diversity: measured, shape (L,) or (G, L), for the two-lines test.
+        diversity: measured, shape (L,), for the two-lines test.
 
     Raises:
         ValueError: shapes do not fit.
     """
-    correct = np.asarray(values, dtype=np.float64)
-    if correct.ndim not in (2, 3) or 0 in correct.shape or correct.shape[1] != len(levels):
-        raise ValueError(f"values must have shape (draws, {len(levels)} levels[, items]), not {correct.shape}")
-    if not np.isfinite(correct).all():
-        raise ValueError("values holds numbers that are not finite")
-    table = correct if correct.ndim == 2 else correct.mean(axis=2)
-    draws, replicates = len(table), table
+    scores = np.asarray(correct, dtype=np.float64)
+    if scores.ndim != 3 or scores.shape[0] < 1 or scores.shape[1] != len(levels) or scores.shape[2] < 2:
+        raise ValueError(f"correct must have shape (draws, {len(levels)} levels, items >= 2), not {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError("correct holds numbers that are not finite")
+    draws = len(scores)
     notes: list[str] = []
     if draws == 1:
         notes.append("one generation draw: the verdict concerns that pool only")
-        replicates = correct[0].T if correct.ndim == 3 else table
     if len(levels) < 2:
         notes.append("a shape needs at least two levels")
     elif len(levels) < 3:
         notes.append("two levels have no interior: only rising, falling and flat were tested")
     p_values: dict[Shape, float] = {}
     peaks: dict[Shape, int] = {}
-    if len(replicates) > 1 and len(levels) > 1:
-        p_values, peaks = _find_p_values(replicates, delta)
-    elif len(replicates) == 1:
-        notes.append("no items were given to pair, so nothing was tested")
+    if len(levels) > 1:
+        p_values, peaks = _find_p_values(LevelPairs(scores), levels=len(levels), delta=delta)
     verdict = _choose_verdict(p_values, alpha)
     if verdict not in ("flat", "underpowered") and p_values["flat"] <= alpha:
         notes.append(f"shown, yet every difference lies within {100 * delta:g} points")
@@ -174,14 +169,14 @@ def test_shape(
         dial=dial,
         share=share,
         levels=tuple(levels),
-        means=tuple(float(v) for v in table.mean(axis=0)),
+        means=tuple(float(v) for v in scores.mean(axis=(0, 2))),
         draws=draws,
         verdict=verdict,
         p_values={str(name): p for name, p in p_values.items()},
         delta=delta,
         alpha=alpha,
         note="; ".join(notes),
-        two_lines=None if diversity is None else fit_two_lines(diversity, table, alpha=alpha),
+        two_lines=None if diversity is None else fit_two_lines(diversity, scores, alpha=alpha),
         peak=levels[peaks[verdict]] if verdict in peaks else None,
     )
 
@@ -193,21 +188,22 @@ class _Line(NamedTuple):
     p_value: float
 
 
-def fit_two_lines(diversity: ArrayLike, accuracy: ArrayLike, *, alpha: float = 0.05) -> TwoLines | None:
+def fit_two_lines(diversity: ArrayLike, correct: ArrayLike, *, alpha: float = 0.05) -> TwoLines | None:
     """The two-lines test, as the module says; None where it cannot be done.
 
     It takes at least two generation draws and three different values of diversity, one of them between the
     10th and the 90th percentile.
 
     Args:
-        diversity: measured, shape (levels,) or (draws, levels).
-        accuracy: shape (draws, levels), other draws averaged first.
+        diversity: measured, shape (levels,).
+        correct: what each item scores, shape (draws, levels, items), other draws averaged first.
         alpha: the level of each of the two slopes.
     """
-    y = np.asarray(accuracy, dtype=np.float64)
-    x = np.broadcast_to(np.asarray(diversity, dtype=np.float64), y.shape).ravel()
-    draws, levels = y.shape
-    y = (y - y.mean(axis=1, keepdims=True)).ravel()
+    scores, at_level = np.asarray(correct, dtype=np.float64), np.asarray(diversity, dtype=np.float64)
+    accuracy = scores.mean(axis=2)
+    draws, levels = accuracy.shape
+    x = np.tile(at_level, draws)
+    y = (accuracy - accuracy.mean(axis=1, keepdims=True)).ravel()
     df = y.size - 4.0 - (draws - 1.0)
     if draws < 2 or np.unique(x).size < 3 or df < 1:
         return None
@@ -220,8 +216,10 @@ def fit_two_lines(diversity: ArrayLike, accuracy: ArrayLike, *, alpha: float = 0
     def cut(at: float) -> tuple[_Line, _Line]:
         """One line at and below the break, one at and above: points at the break serve in both, as published."""
         # a draw's mean taken out leaves (levels - 1) / levels of the noise; the slopes keep all of it
+        inflate = levels / (levels - 1.0)
         below, above = (
-            _fit_line(x[side], y[side], df=df, inflate=levels / (levels - 1.0)) for side in (x <= at, x >= at)
+            _fit_line(x[on], y[on], df=df, inflate=inflate, items=_find_slopes(at_level[side], scores[:, side]))
+            for on, side in ((x <= at, at_level <= at), (x >= at, at_level >= at))
         )
         return below, above
 
@@ -247,18 +245,31 @@ def fit_two_lines(diversity: ArrayLike, accuracy: ArrayLike, *, alpha: float = 0
     return found["U-shaped" if only_trough else "inverted-U"]
 
 
-def _fit_line(x: Floats, y: Floats, *, df: float, inflate: float) -> _Line:
-    """Slope with its HC3 error, whose variance is ``inflate`` times larger; no slope where a point decides its line."""
+def _find_slopes(x: Floats, correct: Floats) -> Floats | None:
+    """The slope of each item in each draw, shape (draws, items); None where x does not vary."""
+    centred = x - x.mean() if x.size else x
+    total = float(centred @ centred)
+    return np.einsum("k,gki->gi", centred / total, correct) if total > 0.0 else None
+
+
+def _fit_line(x: Floats, y: Floats, *, df: float, inflate: float, items: Floats | None) -> _Line:
+    """Slope with its error; no slope where a point decides its line.
+
+    The variance is ``inflate`` times that of HC3, plus what the items add, whose slopes are ``items``.
+    """
     centred = x - x.mean() if x.size else x
     total = float(centred @ centred)
     leverage = 1.0 / max(x.size, 1) + centred**2 / total if total > 0.0 else np.ones(1)
-    if x.size < 3 or (leverage >= 1.0 - 1e-9).any():
+    if x.size < 3 or items is None or (leverage >= 1.0 - 1e-9).any():
         return _Line(slope=0.0, t=0.0, p_value=1.0)
     slope = float(centred @ y) / total
     rest = y - y.mean() - slope * centred
     variance = inflate * float(np.sum((centred * rest / (1.0 - leverage)) ** 2)) / total**2
-    t = slope / float(np.sqrt(variance)) if variance > 0.0 else 0.0
-    return _Line(slope=slope, t=t, p_value=2.0 * float(special.stdtr(df, -abs(t))))
+    by_item = split_variance(items).measure()
+    error = dataclasses.replace(by_item, of_draws=variance, df_draws=df)
+    if error.variance <= 0.0:
+        return _Line(slope=slope, t=0.0, p_value=1.0)
+    return _Line(slope=slope, t=slope / error.error, p_value=2.0 * error.find_tail(abs(slope)))
 
 
 def smooth_spline(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:

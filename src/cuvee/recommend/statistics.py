@@ -18,6 +18,21 @@ the two t quantiles by ``A`` and ``B`` instead; here that gives the degrees of f
 whose 90% quantile is the weighted one. By numerical integration over normal data the 95% interval then covers 92.6 to
 97.1% with two draws, 94.7 to 96.7% with three, 95.0 to 96.2% with five, whatever the true shares.
 
+Smaller tails, which corrections for many tests ask for, match a quantile further out, at ``0.1 (tail / 0.025)^2``.
+With the 90% quantile kept, a p-value of 0.05/36 would occur up to 18 times too often with two draws and 4.8 times with
+three; so it occurs 2.3 and 1.4 times as often in the worst case, and 0.6 and 0.5 times as often on average over shares.
+
+**Spreads pooled over cells** (:func:`pool_spreads`). Two or four degrees of freedom for the draws are what makes
+intervals wide. The spreads of several cells are moderated as in Smyth (2004, Stat. Appl. Genet. Mol. Biol. 3, 3): each
+is taken as drawn around a common one, known from ``d`` prior degrees of freedom, and becomes
+
+    (d common + (G - 1) own) / (d + G - 1)    with d + G - 1 degrees of freedom.
+
+``d`` comes from the variance of the log spreads beyond that of chance, the common one from their median. Cells share
+draws, pools and a baseline, so ``d`` is at most 12, and at most as many as the other pools have; it is 0 below three
+draws. A spread that is larger than the common one beyond chance (p below 0.05) is not pooled: it is that cell's own.
+What single answers add to a spread (``MS_rest / I``) is taken off and put back, because it depends on the items.
+
 **What a planned design can detect** (:func:`plan_power`, in percentage points). One cell's accuracy at a generation
 draw, its ``repeats`` sampling and training draws averaged, varies by
 
@@ -27,13 +42,14 @@ so a paired difference of two cells varies by ``sqrt(2) sd`` over draws, and its
 error ``sqrt(2 / G) sd`` with G - 1 degrees of freedom. Power is that of the noncentral t distribution
 (Cohen 1988, *Statistical Power Analysis*; Johnson, Kotz & Balakrishnan 1995, ch. 31).
 
-- *A gain* over a baseline (``levels`` below 3): two-sided at ``alpha / tests``. Where the held-out items are
-  a sample too, they add ``100^2 disagreement / items`` to the variance of the mean: two cells answer that
-  fraction of items differently, whatever the number of draws. Degrees of freedom are those of :func:`join_df`.
+The held-out items are a sample too: they add ``100^2 disagreement / items`` to the variance of the mean, since two
+cells answer that fraction of items differently, whatever the number of draws. Degrees of freedom are joined as above.
+
+- *A gain* over a baseline (``levels`` below 3): two-sided at ``alpha / tests``.
 - *An inverted U* over ``levels`` of 3 and more: the peak must beat both ends, each one-sided at
-  ``alpha / (levels - 2)``. The two comparisons share the peak, so they are positively correlated and the
-  chance of both is at least the product (Slepian 1962): each is planned with the root of the power.
-  Neighbours of the peak that also beat the ends add to that, so this is a lower bound.
+  ``alpha / (levels - 2)``, with the spread over draws pooled over levels. The two comparisons share the peak, so they
+  are positively correlated and the chance of both is at least the product (Slepian 1962): each is planned with the root
+  of the power. Neighbours of the peak that also beat the ends add to that, so this is a lower bound.
 
 **How much better the best of many cells looks than it is** (:func:`estimate_optimism`). It owes part of its lead to
 luck in the draws and in the held-out items it was chosen on (the winner's curse; Cawley & Talbot 2010, JMLR 11). A part
@@ -58,7 +74,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import optimize, special
 
 from cuvee.records import Gain
 from cuvee.records.advice import Optimism
@@ -68,17 +84,109 @@ Floats = NDArray[np.float64]
 POWER = 0.8
 MOST_DRAWS = 1000
 """Beyond this many generation draws a question counts as out of reach."""
-_MATCHED = 0.9
-"""The quantile that is matched; a higher one gives wider intervals (up to 97.1% with three draws, at 0.975)."""
+_MATCHED = 0.1
+"""The upper tail whose quantile is matched for tails of 2.5% and more, that is for 95% intervals."""
+_USUAL = 0.025
+_LEAST = 1e-30
+"""No p-value is called smaller."""
+_HALVINGS = 30
+LEAST_POOLED = 3
+"""Draws from which on the spread of a cell is pooled with that of others."""
+_MOST_PRIOR = 12.0
+"""Most degrees of freedom that other cells lend: their spreads share draws and a baseline, so they know less than their
+number says."""
+_OUTLIER = 0.05
+"""A spread that is larger than the pooled one with a p-value below this is not pooled."""
 _FOLDS = 5
 """Parts into which items are dealt in turn to estimate optimism: item i to part i modulo 5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanError:
+    """The error of a mean: ``A`` and ``B`` of the module, and the degrees of freedom from which each is known.
+
+    ``df_draws`` is 0 with one draw, where ``of_draws`` is 0.
+    """
+
+    of_draws: float
+    of_items: float
+    df_draws: float
+    df_items: float
+
+    @property
+    def variance(self) -> float:
+        """Variance of the mean."""
+        return self.of_draws + self.of_items
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return math.sqrt(self.variance)
+
+    def find_df(self, tail: float = _USUAL) -> float:
+        """Degrees of freedom for a one-sided test at ``tail``, as the module says."""
+        matched = _MATCHED * min(1.0, tail / _USUAL) ** 2
+        return join_df(self.of_draws, self.of_items, df_draws=self.df_draws, df_items=self.df_items, matched=matched)
+
+    def reach(self, tail: float) -> float:
+        """How far the end of the interval lies from the mean, which the truth exceeds with probability ``tail``."""
+        return -float(special.stdtrit(self.find_df(tail), tail)) * self.error
+
+    def find_tail(self, distance: float) -> float:
+        """One-sided p-value of a mean that lies ``distance`` above what is tested."""
+        t = distance / self.error
+        tail = float(special.stdtr(self.find_df(), -t))
+        if tail >= _USUAL:
+            return tail
+        fewest = min(self.df_draws, self.df_items) or self.df_items
+        least, most = (math.log(max(p, _LEAST)) for p in (tail, min(float(special.stdtr(fewest, -t)), _USUAL)))
+        for _ in range(_HALVINGS):
+            middle = (least + most) / 2.0
+            tail = math.exp(middle)
+            if -float(special.stdtrit(self.find_df(tail), tail)) > t:
+                least = middle
+            else:
+                most = middle
+        return math.exp(most)
+
+
+def join_df(of_draws: float, of_items: float, *, df_draws: float, df_items: float, matched: float = _MATCHED) -> float:
+    """Degrees of freedom of the sum of two variances, by Cochran & Cox as the module says.
+
+    Args:
+        of_draws: known from ``df_draws``; 0 with one draw.
+        of_items: known from ``df_items``; not both are 0.
+        df_draws, df_items: of one draw 0, else above 0.
+        matched: the upper tail whose quantile is matched.
+    """
+    if df_draws == 0:
+        return df_items
+    share = of_draws / (of_draws + of_items)
+    ends = [-float(special.stdtrit(df, matched)) for df in (df_draws, df_items)]
+    found = float(special.stdtridf(matched, -(share * ends[0] + (1.0 - share) * ends[1])))
+    return max(found, min(df_draws, df_items))  # rounding aside it never is less
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledSpread:
+    """What the draws of many cells say of the spread that a further cell should have.
+
+    Attributes:
+        df: degrees of freedom that they lend.
+        variance: of the mean of one draw over draws, without what single answers add to it, which the number of items
+            decides.
+    """
+
+    df: float
+    variance: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
     """Mean squares of a table of differences, shape (draws, items), and what follows from them.
 
-    With one draw ``draw`` and ``rest`` are 0 and ``item`` is the variance over items.
+    With one draw ``draw`` and ``rest`` are 0 and ``item`` is the variance over items. ``unit`` is the square of the
+    difference by which items differ that do, as :func:`split_variance` finds it.
     """
 
     value: float
@@ -87,60 +195,39 @@ class Components:
     draw: float
     item: float
     rest: float
+    unit: float = 1.0
 
-    @property
-    def parts(self) -> tuple[float, float]:
-        """``A`` and ``B`` of the module: what draws and items add to the variance of the mean.
+    def measure(self, prior: PooledSpread | None = None) -> MeanError:
+        """The error of the mean, with the draws' part pooled with that of other cells where ``prior`` is given.
 
-        Together at least ``1 / I^2``, one differing item in all the table: draws that agree to the last item, or an
-        empty table of differences, are little evidence and not perfect knowledge. What is missing counts as draws',
-        where there are several.
+        ``A`` and ``B`` are together at least ``unit / I^2``, one differing item in all the table: draws that agree to
+        the last item, or an empty table of differences, are little evidence and not perfect knowledge. What is missing
+        counts as draws', where there are several.
         """
-        size, floor = self.draws * self.items, 1.0 / self.items**2
-        of_items = max(self.item - self.rest, 0.0) / size
+        size, floor = self.draws * self.items, self.unit / self.items**2
+        of_items, df_items = max(self.item - self.rest, 0.0) / size, self.items - 1.0
         if self.draws == 1:
-            return 0.0, max(of_items, floor)
-        return max(self.draw / size, floor - of_items), of_items
-
-    @property
-    def variance(self) -> float:
-        """Variance of the mean."""
-        return math.fsum(self.parts)
-
-    @property
-    def df(self) -> float:
-        """Degrees of freedom of the variance, as the module says; items - 1 with one draw."""
-        return join_df(*self.parts, draws=self.draws, items=self.items)
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean."""
-        return float(np.sqrt(self.variance))
+            return MeanError(of_draws=0.0, of_items=max(of_items, floor), df_draws=0.0, df_items=df_items)
+        df, square = self.draws - 1.0, self.draw
+        if prior is not None and self.draws >= LEAST_POOLED and prior.df > 0.0:
+            expected = self.items * prior.variance + self.rest
+            if float(special.fdtrc(df, prior.df, square / expected if expected > 0.0 else math.inf)) > _OUTLIER:
+                square = (prior.df * expected + df * square) / (prior.df + df)
+                df += prior.df
+        of_draws = max(square / size, floor - of_items)
+        return MeanError(of_draws=of_draws, of_items=of_items, df_draws=df, df_items=df_items)
 
     @property
     def p_value(self) -> float:
         """Two-sided p-value of "the gain is 0"."""
-        return 2.0 * float(special.stdtr(self.df, -abs(self.value) / self.error))
-
-
-def join_df(of_draws: float, of_items: float, *, draws: int, items: int) -> float:
-    """Degrees of freedom of the sum of two variances, by Cochran & Cox as the module says.
-
-    Args:
-        of_draws: known from ``draws - 1`` degrees of freedom.
-        of_items: known from ``items - 1``; not both are 0.
-        draws, items: at least 1 and 2; with one draw ``of_draws`` is 0.
-    """
-    if draws == 1:
-        return items - 1.0
-    share = of_draws / (of_draws + of_items)
-    ends = [float(special.stdtrit(n - 1.0, _MATCHED)) for n in (draws, items)]
-    found = float(special.stdtridf(_MATCHED, share * ends[0] + (1.0 - share) * ends[1]))
-    return max(found, min(draws, items) - 1.0)  # rounding aside it never is less
+        return 2.0 * self.measure().find_tail(abs(self.value))
 
 
 def split_variance(difference: ArrayLike) -> Components:
     """Two-way analysis of variance of a table of differences.
+
+    ``unit`` is the mean of the squared differences weighed by themselves: 1 where answers are right or wrong, and less
+    where scores lie between. Without any difference it is 1.
 
     Args:
         difference: shape (G, I), or (I,) for one draw.
@@ -155,7 +242,8 @@ def split_variance(difference: ArrayLike) -> Components:
         raise ValueError("difference holds numbers that are not finite")
     draws, items = table.shape
     mean, by_item, by_draw = table.mean(), table.mean(axis=0), table.mean(axis=1)
-    several = draws > 1
+    several, squares = draws > 1, table**2
+    differing = float(squares.sum())
     rest = float(((table - by_draw[:, None] - by_item[None, :] + mean) ** 2).sum())
     return Components(
         value=float(mean),
@@ -164,6 +252,7 @@ def split_variance(difference: ArrayLike) -> Components:
         draw=items * float(((by_draw - mean) ** 2).sum()) / (draws - 1) if several else 0.0,
         item=draws * float(((by_item - mean) ** 2).sum()) / (items - 1),
         rest=rest / ((draws - 1) * (items - 1)) if several else 0.0,
+        unit=float((squares**2).sum()) / differing if differing > 0.0 else 1.0,
     )
 
 
@@ -196,22 +285,88 @@ def paired_gain(correct_a: ArrayLike, correct_b: ArrayLike, *, over: str) -> Gai
     Raises:
         ValueError: the shapes do not pair, or there are fewer than two items.
     """
-    found = split_variance(paired_difference(correct_a, correct_b))
-    of_draws, of_items = found.parts
-    half = float(special.stdtrit(found.df, 0.975)) * found.error
+    return _make_gain(split_variance(paired_difference(correct_a, correct_b)), over=over)
+
+
+def _make_gain(found: Components, *, over: str, prior: PooledSpread | None = None) -> Gain:
+    error = found.measure(prior)
+    half, df = error.reach(_USUAL), error.find_df()
     return Gain(
         over=over,
         value=found.value,
         low=found.value - half,
         high=found.value + half,
-        df=found.df,
+        df=df,
         draws=found.draws,
         items=found.items,
-        mde=half + float(special.stdtrit(found.df, POWER)) * found.error,
-        p_value=found.p_value,
-        se_draws=math.sqrt(of_draws),
-        se_items=math.sqrt(of_items),
+        mde=half - float(special.stdtrit(df, 1.0 - POWER)) * error.error,
+        p_value=2.0 * error.find_tail(abs(found.value)),
+        se_draws=math.sqrt(error.of_draws),
+        se_items=math.sqrt(error.of_items),
+        se_rest=math.sqrt(found.rest / (found.draws * found.items)),
+        prior_df=max(error.df_draws - (found.draws - 1), 0.0),
     )
+
+
+def error_of(gain: Gain) -> MeanError:
+    """What is known of the error of a gain."""
+    return MeanError(
+        of_draws=gain.se_draws**2,
+        of_items=gain.se_items**2,
+        df_draws=gain.draws - 1 + gain.prior_df,
+        df_items=gain.items - 1.0,
+    )
+
+
+def pool_gain(gain: Gain, prior: PooledSpread | None) -> Gain:
+    """The gain with its draws' spread pooled with that of other cells; itself without ``prior``.
+
+    Its draws and items may be others than those of ``prior``.
+    """
+    if prior is None:
+        return gain
+    size = gain.draws * gain.items
+    rest = size * gain.se_rest**2
+    found = Components(
+        value=gain.value,
+        draws=gain.draws,
+        items=gain.items,
+        draw=size * gain.se_draws**2,
+        item=size * gain.se_items**2 + rest,
+        rest=rest,
+        unit=0.0,
+    )
+    return _make_gain(found, over=gain.over, prior=prior)
+
+
+def pool_spreads(found: Sequence[Components], *, others: int) -> PooledSpread | None:
+    """The prior of one spread from those of several cells, as the module says.
+
+    Args:
+        found: of cells that were compared with the same other; those of fewer than three draws are left out.
+        others: degrees of freedom that the cells beside one have together, had each cell its own luck.
+
+    Returns:
+        None where nothing can be lent.
+    """
+    usable = [c for c in found if c.draws >= LEAST_POOLED and c.draw > 0.0]
+    if len(usable) < 3 or others < 1:
+        return None
+    dfs = np.array([c.draws - 1.0 for c in usable])
+    squares = np.array([c.draw / c.items for c in usable])
+    logs = np.log(squares) - special.digamma(dfs / 2) + np.log(dfs / 2)
+    excess = float(logs.var(ddof=1) - special.polygamma(1, dfs / 2).mean())
+    most = min(_MOST_PRIOR, float(others))
+    df = most if excess <= 0.0 else min(most, 2.0 * _invert_trigamma(excess))
+    rest = float(np.mean([c.rest / c.items for c in usable]))
+    scale = math.exp(float(np.median(logs)) + float(special.digamma(df / 2)) - math.log(df / 2))
+    return PooledSpread(df=df, variance=max(scale - rest, 0.0))
+
+
+def _invert_trigamma(value: float) -> float:
+    """Where the trigamma function is ``value``; it falls from infinity to 0."""
+    low, high = 0.5 / (value + 1.0), 1.0 / value + 1.0
+    return float(optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, low, high))
 
 
 def is_above(gain: Gain, *, alpha: float) -> bool:
@@ -221,8 +376,7 @@ def is_above(gain: Gain, *, alpha: float) -> bool:
 
 def is_ruled_out(gain: Gain, effect: float, *, alpha: float) -> bool:
     """Whether a gain above ``effect`` is ruled out by the end of the 1 - ``alpha`` interval; never with one draw."""
-    reach = float(special.stdtrit(gain.df, 1.0 - alpha / 2.0)) * gain.error
-    return gain.draws > 1 and gain.value + reach <= effect
+    return gain.draws > 1 and gain.value + error_of(gain).reach(alpha / 2.0) <= effect
 
 
 def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int | None:
@@ -241,9 +395,13 @@ def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int |
         return None
     each, of_items = gain.se_draws**2 * gain.draws, gain.se_items**2
     for draws in range(gain.draws, MOST_DRAWS + 1):
-        df = join_df(each / draws, of_items, draws=draws, items=gain.items)
-        needed = special.stdtrit(df, 1.0 - alpha / 2.0) + special.stdtrit(df, POWER)
-        if float(needed) * math.sqrt(each / draws + of_items) <= effect:
+        error = MeanError(
+            of_draws=each / draws,
+            of_items=of_items,
+            df_draws=draws - 1 + gain.prior_df,
+            df_items=gain.items - 1.0,
+        )
+        if error.reach(alpha / 2.0) + float(special.stdtrit(error.find_df(), POWER)) * error.error <= effect:
             return draws - gain.draws
     return None
 
@@ -278,7 +436,7 @@ def plan_power(
         alpha: level of the test.
         levels: below 3 a gain over a baseline; else the height of an inverted U above both of its ends.
         tests: gains that Bonferroni's (so also Holm's) correction covers, for a gain.
-        items: held-out items, for a gain; None leaves them out, as the shape test does.
+        items: held-out items; None leaves out what they add.
         disagreement: fraction of the items that two cells answer differently.
 
     Raises:
@@ -296,18 +454,17 @@ def plan_power(
         raise ValueError(f"disagreement must lie between 0 and 1, not {disagreement!r}")
     if draws == 1:
         return math.inf
-    variance = 2.0 * (sd_between**2 + sd_within**2) / draws
-    df = draws - 1.0
+    variance, df = 2.0 * (sd_between**2 + sd_within**2) / draws, draws - 1.0
+    tail, each = alpha / (2 * tests), POWER
     if levels >= 3:
         tail, each = alpha / (levels - 2), math.sqrt(POWER)
-    else:
-        tail, each = alpha / (2 * tests), POWER
-        by_item = 0.0 if items is None else 100.0**2 * disagreement / items
-        if items is not None and by_item > 0.0:
-            df = join_df(variance, by_item, draws=draws, items=items)
-        variance += by_item
-    critical = float(special.stdtrit(df, 1.0 - tail))
-    return float(special.nctdtrinc(df, 1.0 - each, critical)) * math.sqrt(variance)
+        if draws >= LEAST_POOLED:
+            df += min(_MOST_PRIOR, (levels - 2) * df)
+    by_item = 0.0 if items is None else 100.0**2 * disagreement / items
+    if items is not None and by_item > 0.0:
+        df = MeanError(of_draws=variance, of_items=by_item, df_draws=df, df_items=items - 1.0).find_df(tail)
+    critical = -float(special.stdtrit(df, tail))
+    return float(special.nctdtrinc(df, 1.0 - each, critical)) * math.sqrt(variance + by_item)
 
 
 def estimate_optimism(gains: ArrayLike, *, over: str, best: int | None = None) -> Optimism | None:

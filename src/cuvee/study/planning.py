@@ -532,7 +532,7 @@ def _plan_power(
     return PowerPlan(
         draws=seen,
         gain=smallest(draws=seen, tests=cells, items=items),
-        hump=smallest(draws=seen, levels=largest) if largest >= 3 else None,
+        hump=smallest(draws=seen, levels=largest, items=items) if largest >= 3 else None,
         confirm_draws=confirm,
         confirmed=smallest(draws=confirm, items=held_out) if confirm and held_out > 1 else None,
     )
