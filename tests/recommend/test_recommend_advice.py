@@ -180,7 +180,7 @@ def test_confirmation_decides():
     nothing = make_study(lambda level, share: 0.0 if (level, share) == ("4", 0.75) else -0.05)
     assert advise(nothing, confirmation=bad).decision == "do-not-use"
     real, twice = good.gains
-    vague = dataclasses.replace(good, gains=(dataclasses.replace(real, p_value=0.2), twice))
+    vague = dataclasses.replace(good, gains=(dataclasses.replace(real, se_items=real.value), twice))
     assert advise(trials, confirmation=vague).decision == "underpowered"
     worse = dataclasses.replace(good, gains=(real, dataclasses.replace(twice, value=-0.01, low=-0.04, high=0.02)))
     assert advise(trials, confirmation=worse).decision == "underpowered"

@@ -66,8 +66,8 @@ def test_p_values_are_paired_t_tests_of_scipy():
         return stats.ttest_rel(values[:, a] - margin, values[:, b], alternative="greater").pvalue
 
     assert p_values["inverted-U"] == pytest.approx(2 * min(max(above(k, 0), above(k, 3)) for k in (1, 2)), rel=1e-3)
-    assert p_values["rising"] == pytest.approx(min(1, 2 * above(3, 0)), rel=1e-3)
-    assert p_values["falling"] == pytest.approx(min(1, 2 * above(0, 3)), rel=1e-3)
+    assert p_values["rising"] == pytest.approx(min(1, 3 * above(3, 0)), rel=1e-3)
+    assert p_values["falling"] == pytest.approx(min(1, 3 * above(0, 3)), rel=1e-3)
     tost = [above(a, b, -0.01) for a in range(4) for b in range(4) if a != b]
     assert p_values["flat"] == pytest.approx(max(tost), rel=1e-3)
 

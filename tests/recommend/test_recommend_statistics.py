@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cuvee.recommend.statistics import adjust_holm, count_more_draws, join_df, paired_gain, split_variance
+from cuvee.recommend.statistics import (
+    MeanError,
+    adjust_holm,
+    count_more_draws,
+    join_df,
+    paired_gain,
+    pool_again,
+    pool_gain,
+    pool_spreads,
+    split_variance,
+)
 
 ITEMS = 1000
 
@@ -69,7 +79,7 @@ def test_one_draw_is_the_paired_t_test_over_items():
     expected = stats.ttest_rel(first.astype(float), second.astype(float))
     low, high = expected.confidence_interval(0.95)
     assert (gain.low, gain.high) == pytest.approx((low, high))
-    assert split_variance(first.astype(float) - second).p_value == pytest.approx(expected.pvalue)
+    assert split_variance(first.astype(float) - second).find_p_value() == pytest.approx(expected.pvalue)
     assert (gain.draws, gain.items, gain.over) == (1, 200, "real-only")
 
 
@@ -82,7 +92,7 @@ def test_a_negative_part_of_the_items_counts_as_zero():
     assert parts.item < parts.rest
     assert parts.measure().variance == pytest.approx(parts.draw / (5 * ITEMS))
     assert parts.measure().find_df() == pytest.approx(4.0)
-    assert parts.p_value == pytest.approx(stats.ttest_1samp(table.mean(axis=1), 0.0).pvalue)
+    assert parts.find_p_value() == pytest.approx(stats.ttest_1samp(table.mean(axis=1), 0.0).pvalue)
 
 
 def test_draws_that_agree_exactly_leave_the_items():
@@ -199,3 +209,69 @@ def test_draws_that_cancel_out_are_no_certainty():
     gain = paired_gain(table, np.zeros((2, 4)), over="real-only")
     assert split_variance(table).measure().variance == pytest.approx(1 / 16)
     assert gain.df == pytest.approx(1.0) and gain.high == pytest.approx(stats.t.ppf(0.975, 1) / 4)
+
+
+@pytest.mark.parametrize("draws", [2, 5])
+def test_intervals_of_graded_scores_follow_the_scores(draws):
+    """Scores ten times as fine give intervals ten times as narrow, and they cover: no answer counts as a whole one."""
+    rng = np.random.default_rng(12)
+    table = draw_table(rng, draw=0.001, item=0.02, rest=0.02, draws=draws, items=60)
+    coarse, fine = gain_of(table), gain_of(table / 10)
+    assert (fine.low, fine.high, fine.mde) == pytest.approx((coarse.low / 10, coarse.high / 10, coarse.mde / 10))
+    assert fine.p_value == pytest.approx(coarse.p_value)
+    covered = 0
+    for _ in range(600):
+        own = rng.beta(2, 2, 60) - 0.5  # an F1 of two cells differs by its own amount on each item
+        gain = gain_of(0.004 + 0.03 * own + rng.normal(0, 0.01, (draws, 60)) + rng.normal(0, 0.002, (draws, 1)))
+        covered += gain.low <= 0.004 <= gain.high
+    assert 0.92 <= covered / 600 <= 0.98 and coarse.high - coarse.low < 0.08
+
+
+def pool_tables(tables):
+    found = [split_variance(table) for table in tables]
+    prior = pool_spreads(found, others=(len(found) - 1) * (len(tables[0]) - 1))
+    return [pool_gain(gain_of(table), prior) for table in tables], prior
+
+
+def test_pooled_spreads_narrow_intervals_that_still_cover():
+    rng = np.random.default_rng(14)
+    own, pooled, fresh = [], [], []
+    for _ in range(120):
+        tables = [draw_table(rng, gain=0.01, draw=0.015, item=0.1, draws=3, items=300) for _ in range(8)]
+        own += [gain_of(table) for table in tables]
+        gains, prior = pool_tables(tables)
+        assert prior.df <= 12
+        pooled += gains
+        later = draw_table(rng, gain=0.01, draw=0.015, item=0.1, draws=3, items=700)
+        fresh.append(pool_again(gain_of(later), gains[0]))
+    for gains, least, most in ((pooled, 0.93, 0.98), (fresh, 0.89, 1.0)):
+        assert least <= np.mean([gain.low <= 0.01 <= gain.high for gain in gains]) <= most
+    assert np.mean([g.mde for g in pooled]) < 0.8 * np.mean([g.mde for g in own])
+    assert np.mean([g.prior_df for g in fresh]) > 3
+
+
+def test_what_is_not_pooled():
+    """Two draws, two cells, or a cell whose draws vary out of all proportion."""
+    rng = np.random.default_rng(15)
+    two = [draw_table(rng, draw=0.02, draws=2, items=100) for _ in range(8)]
+    assert pool_tables(two)[1] is None
+    three = [draw_table(rng, draw=0.02, draws=3, items=100) for _ in range(8)]
+    assert pool_tables(three[:2])[1] is None
+    gains, prior = pool_tables([*three, draw_table(rng, draw=0.5, draws=3, items=100)])
+    assert gains[-1].prior_df == 0 < gains[0].prior_df
+    assert pool_gain(gain_of(two[0]), prior).prior_df == 0
+    assert pool_again(gain_of(three[0]), gain_of(two[0])) == gain_of(three[0])
+
+
+def test_small_tails_of_few_draws_are_not_too_frequent():
+    """By integration over what the mean square of two or three draws may be, at the p-value that Holm asks of 36."""
+    tail = 0.05 / 72
+    for draws, most in ((2, 2.5), (3, 1.5)):
+        squares = stats.chi2.ppf((np.arange(500) + 0.5) / 500, draws - 1) / (draws - 1)
+        for true in (0.1, 0.5, 0.9):
+            errors = [
+                MeanError(of_draws=true * square, of_items=1.0 - true, df_draws=draws - 1, df_items=10**6)
+                for square in squares
+            ]
+            assert np.mean(stats.norm.sf([error.reach(tail) for error in errors])) <= most * tail
+    assert errors[250].find_tail(errors[250].reach(tail)) == pytest.approx(tail, rel=1e-3)

@@ -10,7 +10,8 @@ value of each draw the mean of all complete cells in that draw is taken, so a ce
 nothing by it. Ties go to the smaller share. An adaptive search names the winner itself.
 
 **What is decided.** The winner's gains over real-only and over real-duplicated count: those of a confirmation on the
-locked test, where there was one, else those on validation.
+locked test, where there was one, else those on validation. The spreads of cells over draws are pooled over the blends
+of a dial, and that of a confirmation with what validation knows of the same blend.
 
 - *use*: both gains are above 0 with p at most ``alpha``. On validation p is Holm's over all candidates (the larger
   p-value of the two for each), because the best of many cells looks better than it is.
@@ -48,6 +49,7 @@ from cuvee.recommend.cells import (
     gains_of,
     is_among,
     order_cells,
+    pool_gains,
     summarise_cell,
 )
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
@@ -57,6 +59,8 @@ from cuvee.recommend.statistics import (
     estimate_optimism,
     is_above,
     is_ruled_out,
+    pool_again,
+    pool_spreads,
     split_variance,
 )
 from cuvee.recommend.wording import Remedy, Verdict, write_diversity, write_scope, write_sentence
@@ -113,10 +117,13 @@ def recommend_mixture(
     candidates = _find_candidates(grid, loss=own.loss, descriptive_shares=descriptive_shares)
     if winner is not None and winner not in candidates:
         raise ValueError(f"winner {winner.key!r} is not among the cells that may win: {[c.key for c in candidates]}")
-    summaries = {cell: summarise_cell(tables, cell) for cell in order_cells(tables, level_ranks)}
+    gains = pool_gains({cell: gains_of(tables, cell) for cell in order_cells(tables, level_ranks)})
+    summaries = {cell: summarise_cell(tables[cell], own) for cell, own in gains.items()}
     checks = [check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in level_ranks.items()]
     checks = [check for check in checks if check.levels]
-    verdict = decide(grid, candidates, confirmation, winner=winner, delta=delta, alpha=alpha)
+    verdict = decide(grid, {c: gains[c] for c in candidates}, confirmation, winner=winner, delta=delta, alpha=alpha)
+    if confirmation is not None and verdict.confirmed:
+        confirmation = replace(confirmation, gains=verdict.gains)
     best, remedy = verdict.best, verdict.remedy
     advice = Advice(
         decision=verdict.decision,
@@ -180,7 +187,7 @@ def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> 
 # --- the decision ---
 def decide(
     grid: Tables,
-    candidates: Sequence[Cell],
+    validated: Mapping[Cell, tuple[Gain, ...]],
     confirmation: Confirmation | None,
     *,
     winner: Cell | None,
@@ -191,20 +198,23 @@ def decide(
 
     Args:
         grid: all cells of one trainer, loss and number of rows.
-        candidates: those that may win.
+        validated: the cells that may win, with their gains on validation.
         confirmation: counts where it is of the best cell.
         winner: the best, where a search named it.
         delta: the smallest gain that counts.
         alpha: the level of every test.
     """
+    candidates = list(validated)
     if not candidates:
         return Verdict(decision="underpowered", best=None, candidates=0, delta=delta, level=alpha)
     best = winner or choose_best(grid, candidates)
-    validated = {cell: gains_of(grid, cell) for cell in candidates}
     confirmed = confirmation is not None and confirmation.cell == best
     level = alpha
     if confirmation is not None and confirmed:
         gains, level = confirmation.gains, alpha / 2 ** (confirmation.looks - 1)
+        if confirmation.fresh_draws:
+            known = {gain.over: gain for gain in validated[best]}
+            gains = tuple(pool_again(g, known[g.over]) if g.over in known else g for g in gains)
         shown = _has_baselines(gains) and all(is_above(gain, alpha=level) for gain in gains)
     else:
         gains = validated[best]
@@ -288,8 +298,13 @@ def _find_p_value(gains: Sequence[Gain]) -> float:
 def _find_equivalent(grid: Tables, candidates: Sequence[Cell], best: Cell, *, alpha: float) -> tuple[Cell, ...]:
     """The other candidates whose difference from the best is not shown (Holm over all of them), best first."""
     others = [c for c in candidates if c != best]
-    differences = [difference_of(grid[best], grid[c]) for c in others]
-    adjusted = adjust_holm([1.0 if d is None else split_variance(d).p_value for d in differences])
+    tables = {c: difference_of(grid[best], grid[c]) for c in others}
+    found = {c: split_variance(table) for c, table in tables.items() if table is not None}
+    levels = len({(c.dial, c.level) for c in others})
+    prior = pool_spreads(
+        list(found.values()), others=(levels - 1) * (min((f.draws for f in found.values()), default=1) - 1)
+    )
+    adjusted = adjust_holm([found[c].find_p_value(prior) if c in found else 1.0 for c in others])
     alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
     return tuple(_rank(grid, alike))
 

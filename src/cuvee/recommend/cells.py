@@ -10,7 +10,14 @@ from typing import Literal
 
 import numpy as np
 
-from cuvee.recommend.statistics import Floats, paired_difference, paired_gain
+from cuvee.recommend.statistics import (
+    Floats,
+    components_of,
+    paired_difference,
+    paired_gain,
+    pool_gain,
+    pool_spreads,
+)
 from cuvee.records import Cell, CellSummary, Confirmation, Gain, Kind, Trial
 
 _KINDS: tuple[Kind, ...] = ("real-only", "real-duplicated", "blend", "synthetic-only")
@@ -146,6 +153,27 @@ def gains_of(tables: Mapping[Cell, CellTable], cell: Cell) -> tuple[Gain, ...]:
     return tuple(gains)
 
 
+def pool_gains(gains: Mapping[Cell, Sequence[Gain]]) -> dict[Cell, tuple[Gain, ...]]:
+    """The gains with the spreads over draws pooled over the blends of one dial, trainer, loss and number of real rows.
+
+    Other cells keep their own. Cells of one level share pools, so what the other *levels* know limits what is lent.
+    """
+    pooled = {cell: tuple(own) for cell, own in gains.items()}
+    alike: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
+    for cell in gains:
+        if cell.kind == "blend":
+            alike[cell.dial, cell.trainer, cell.loss, cell.rows_per_label].append(cell)
+    for cells in alike.values():
+        levels = len({cell.level for cell in cells})
+        for over in BASELINES:
+            found = [components_of(gain) for cell in cells for gain in gains[cell] if gain.over == over]
+            least = min((c.draws for c in found), default=1)
+            prior = pool_spreads(found, others=(levels - 1) * (least - 1))
+            for cell in cells:
+                pooled[cell] = tuple(pool_gain(g, prior) if g.over == over else g for g in pooled[cell])
+    return pooled
+
+
 def order_cells(cells: Iterable[Cell], level_ranks: Mapping[str, Sequence[str]]) -> list[Cell]:
     """Cells by trainer, loss, rows, kind, dial and level (as expected), then share."""
 
@@ -167,16 +195,15 @@ def order_cells(cells: Iterable[Cell], level_ranks: Mapping[str, Sequence[str]])
     return sorted(cells, key=rank)
 
 
-def summarise_cell(tables: Mapping[Cell, CellTable], cell: Cell) -> CellSummary:
+def summarise_cell(table: CellTable, gains: tuple[Gain, ...]) -> CellSummary:
     """One cell over all its draws."""
-    table = tables[cell]
     return CellSummary(
-        cell=cell,
+        cell=table.cell,
         accuracy=table.accuracy,
         draws=len(table.draws),
         trials=table.trials,
         share=table.share,
-        gains=gains_of(tables, cell),
+        gains=gains,
     )
 
 

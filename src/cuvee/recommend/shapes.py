@@ -5,7 +5,8 @@
 the larger of its two, and Bonferroni's correction covers the choice among interior levels. Its level holds
 whatever the truth is, a rising curve that saturates included, where the sign of a fitted quadratic term
 is wrong up to 95% of the time. **U-shaped** is its mirror image. **Rising** and **falling** compare the two
-ends, one-sided, corrected for asking both ways. **Flat** is two one-sided tests within ``delta`` for every
+ends, one-sided, corrected for asking both ways, and for turns as a third where there are interior levels, so that a
+flat truth is given any shape in about ``alpha`` of studies. **Flat** is two one-sided tests within ``delta`` for every
 pair of levels (Schuirmann 1987), itself an intersection-union test, so it needs no correction.
 
 The verdict is the first of these that holds at ``alpha``, in this order: inverted-U or U-shaped (the
@@ -106,8 +107,9 @@ def _find_p_values(pairs: LevelPairs, *, levels: int, delta: float) -> tuple[dic
         p_values["inverted-U"] = min(1.0, min(over) * len(interiors))
         p_values["U-shaped"] = min(1.0, min(under) * len(interiors))
         peaks = {"inverted-U": interiors[int(np.argmin(over))], "U-shaped": interiors[int(np.argmin(under))]}
-    p_values["rising"] = min(1.0, 2.0 * above(last, 0))
-    p_values["falling"] = min(1.0, 2.0 * above(0, last))
+    ways = 3.0 if interiors else 2.0
+    p_values["rising"] = min(1.0, ways * above(last, 0))
+    p_values["falling"] = min(1.0, ways * above(0, last))
     p_values["flat"] = max(pairs.find_p_within(j, k, margin=delta) for j, k in pairs.pairs())
     return p_values, peaks
 

@@ -30,7 +30,7 @@ is taken as drawn around a common one, known from ``d`` prior degrees of freedom
 
 ``d`` comes from the variance of the log spreads beyond that of chance, the common one from their median. Cells share
 draws, pools and a baseline, so ``d`` is at most 12, and at most as many as the other pools have; it is 0 below three
-draws. A spread that is larger than the common one beyond chance (p below 0.05) is not pooled: it is that cell's own.
+draws. A spread that is larger than the common one beyond chance (p below 0.1) is not pooled: it is that cell's own.
 What single answers add to a spread (``MS_rest / I``) is taken off and put back, because it depends on the items.
 
 **What a planned design can detect** (:func:`plan_power`, in percentage points). One cell's accuracy at a generation
@@ -95,7 +95,7 @@ LEAST_POOLED = 3
 _MOST_PRIOR = 12.0
 """Most degrees of freedom that other cells lend: their spreads share draws and a baseline, so they know less than their
 number says."""
-_OUTLIER = 0.05
+_OUTLIER = 0.1
 """A spread that is larger than the pooled one with a p-value below this is not pooled."""
 _FOLDS = 5
 """Parts into which items are dealt in turn to estimate optimism: item i to part i modulo 5."""
@@ -217,10 +217,9 @@ class Components:
         of_draws = max(square / size, floor - of_items)
         return MeanError(of_draws=of_draws, of_items=of_items, df_draws=df, df_items=df_items)
 
-    @property
-    def p_value(self) -> float:
+    def find_p_value(self, prior: PooledSpread | None = None) -> float:
         """Two-sided p-value of "the gain is 0"."""
-        return 2.0 * self.measure().find_tail(abs(self.value))
+        return 2.0 * self.measure(prior).find_tail(abs(self.value))
 
 
 def split_variance(difference: ArrayLike) -> Components:
@@ -318,16 +317,11 @@ def error_of(gain: Gain) -> MeanError:
     )
 
 
-def pool_gain(gain: Gain, prior: PooledSpread | None) -> Gain:
-    """The gain with its draws' spread pooled with that of other cells; itself without ``prior``.
-
-    Its draws and items may be others than those of ``prior``.
-    """
-    if prior is None:
-        return gain
+def components_of(gain: Gain) -> Components:
+    """The mean squares behind a gain whose spread was not pooled; its floor is in them."""
     size = gain.draws * gain.items
     rest = size * gain.se_rest**2
-    found = Components(
+    return Components(
         value=gain.value,
         draws=gain.draws,
         items=gain.items,
@@ -336,7 +330,25 @@ def pool_gain(gain: Gain, prior: PooledSpread | None) -> Gain:
         rest=rest,
         unit=0.0,
     )
-    return _make_gain(found, over=gain.over, prior=prior)
+
+
+def pool_gain(gain: Gain, prior: PooledSpread | None) -> Gain:
+    """The gain with its draws' spread pooled with that of other cells; itself without ``prior``."""
+    return gain if prior is None else _make_gain(components_of(gain), over=gain.over, prior=prior)
+
+
+def pool_again(gain: Gain, pooled: Gain) -> Gain:
+    """The gain of a cell on fresh draws and other items, its draws' spread pooled with what was known of it before.
+
+    Args:
+        gain: on fresh draws.
+        pooled: of the same cell over the same baseline on earlier draws, pooled with other cells.
+    """
+    if pooled.draws < LEAST_POOLED:
+        return gain
+    variance = max(pooled.se_draws**2 - pooled.se_rest**2, 0.0) * pooled.draws
+    df = min(pooled.draws - 1 + pooled.prior_df, _MOST_PRIOR)
+    return pool_gain(gain, PooledSpread(df=df, variance=variance))
 
 
 def pool_spreads(found: Sequence[Components], *, others: int) -> PooledSpread | None:
