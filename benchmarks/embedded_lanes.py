@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from cuvee import Corpus, EmbeddedLLM, Ledger, Sampling, SamplingDial, split_corpus
 from cuvee.fingerprint import derive_rng
-from cuvee.generate import LLMClient, Request
+from cuvee.generate.calls import Request
+from cuvee.generate.client import LLMClient
 from cuvee.generate.prompts import PromptWriter
 from cuvee.study.demo import read_headlines
 

@@ -127,7 +127,9 @@ async def ask_openai(port: int, count: int, at_once: int) -> None:
 
 def ask_cuvee(port: int, count: int, at_once: int | None) -> None:
     """Cuvée's client, every answer journalled on disk."""
-    from cuvee.generate import Endpoint, Ledger, LLMClient, Request, Sampling
+    from cuvee.generate.calls import Endpoint, Request, Sampling
+    from cuvee.generate.client import LLMClient
+    from cuvee.generate.ledger import Ledger
 
     endpoint = Endpoint(
         base_url=f"http://127.0.0.1:{port}/v1", model="tiny", api="completions", concurrency=at_once, check_model=False
@@ -143,7 +145,7 @@ def ask_cuvee(port: int, count: int, at_once: int | None) -> None:
 def run_client(name: str, port: int, count: int, at_once: int) -> None:
     """Ask so many requests, and print seconds, CPU seconds and the peak of memory in MB."""
     if name.startswith("cuvee"):
-        from cuvee.generate import LLMClient  # noqa: F401 - loaded before the clock starts
+        from cuvee.generate.client import LLMClient  # noqa: F401 - loaded before the clock starts
     elif name != "sockets":
         importlib.import_module(name)
     start, cpu = time.perf_counter(), time.process_time()
@@ -210,7 +212,11 @@ def measure_faults(latency: float = 0.1) -> None:
     from aiohttp import web
 
     from cuvee.corpus import Corpus
-    from cuvee.generate import Endpoint, GenerationSpec, Ledger, OpenedLLM, ParaphraseDial, generate_pools
+    from cuvee.generate.calls import Endpoint
+    from cuvee.generate.client import OpenedLLM
+    from cuvee.generate.dials import ParaphraseDial
+    from cuvee.generate.ledger import Ledger
+    from cuvee.generate.pools import GenerationSpec, generate_pools
 
     faults, started, stop, ports = Faults(), threading.Event(), threading.Event(), []
 

@@ -2,8 +2,11 @@
 
 from dataclasses import fields, replace
 
-from cuvee import generate
-from cuvee.generate import AcceptanceRules, GenerationSpec, Ledger, LLMClient, OpenedLLM
+from cuvee.generate import pools, targets
+from cuvee.generate.acceptance import AcceptanceRules
+from cuvee.generate.client import LLMClient, OpenedLLM
+from cuvee.generate.ledger import Ledger
+from cuvee.generate.pools import GenerationSpec
 
 RULES = {field.name for field in fields(AcceptanceRules)}
 
@@ -18,11 +21,11 @@ def read_settings(given):
 
 
 def generate_pools(train, **given):
-    return generate.generate_pools(train, **read_settings(given))
+    return pools.generate_pools(train, **read_settings(given))
 
 
 def generate_to_target(train, *, target, budget_rows=None, ledger=None, **given):
     target = replace(target, budget_rows=budget_rows)
     with Ledger() as memory:
         found = read_settings({"target": target, **given})
-        return generate.generate_to_target(train, ledger=memory if ledger is None else ledger, **found)
+        return targets.generate_to_target(train, ledger=memory if ledger is None else ledger, **found)

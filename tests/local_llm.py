@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from cuvee.generate import Endpoint
+from cuvee.generate.calls import Endpoint
 
 WORDS = (
     "amber birch cedar delta ember frost grove harbor island jungle kernel lagoon meadow nectar orchid pebble "

@@ -91,9 +91,3 @@ def test_every_public_error_is_a_cuvee_error():
 def test_version_is_in_the_changelog_or_unreleased():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert cuvee.__version__ in text or "## Unreleased" in text
-
-
-def test_the_room_that_is_loaded_by_name_has_all_its_names():
-    import cuvee.generate as room
-
-    assert len(room._FILE_OF) > 25 and all(hasattr(room, name) for name in room._FILE_OF)

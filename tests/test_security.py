@@ -188,7 +188,7 @@ def test_a_model_folder_runs_no_code_that_lies_in_it(place, monkeypatch, modules
     if modules:
         listed = [{"idx": 0, "name": "0", "path": "", "type": "own_code.Mine"}]
         Path(folder, "modules.json").write_text(json.dumps(listed), encoding="utf-8")
-    from cuvee.generate import TransformersLLM
+    from cuvee.generate.transformers_llm import TransformersLLM
     from cuvee.train import TrainSettings
 
     corpus = load_corpus("rows.jsonl")

@@ -13,25 +13,24 @@ from tempfile import TemporaryDirectory
 
 from cuvee.corpus import Corpus, split_corpus
 from cuvee.encoders import load_encoder
-from cuvee.generate import (
+from cuvee.generate.client import OpenedLLM
+from cuvee.generate.dials import (
     AttributesDial,
     BaseThenRefineDial,
     CombinedDial,
     Dial,
-    EmbeddedLLM,
     ExamplesDial,
-    GenerationSpec,
-    Ledger,
-    OpenedLLM,
     ParaphraseDial,
-    Sampling,
     SamplingDial,
     TabooDial,
     TopicsDial,
-    generate_pools,
     order_examples,
 )
+from cuvee.generate.embedded import EmbeddedLLM
+from cuvee.generate.ledger import Ledger
+from cuvee.generate.pools import GenerationSpec, generate_pools
 from cuvee.measure import measure_corpus
+from cuvee.records import Sampling
 from cuvee.study.demo import make_demo, read_headlines
 
 ROWS = 16

@@ -13,16 +13,11 @@ if TYPE_CHECKING:
     from cuvee.encoders import Encoder, load_encoder
     from cuvee.errors import CuveeError
     from cuvee.evaluate import evaluate_model
-    from cuvee.generate import (
-        EmbeddedLLM,
-        Endpoint,
-        Ledger,
-        ParaphraseDial,
-        Sampling,
-        SamplingDial,
-        TopicsDial,
-        generate_corpus,
-    )
+    from cuvee.generate.calls import Endpoint, Sampling
+    from cuvee.generate.dials import ParaphraseDial, SamplingDial, TopicsDial
+    from cuvee.generate.embedded import EmbeddedLLM
+    from cuvee.generate.ledger import Ledger
+    from cuvee.generate.pools import generate_corpus
     from cuvee.measure import compare_corpora, compare_measurements, measure_corpus, measure_vectors, score_examples
     from cuvee.mix import Blend, mix_corpora
     from cuvee.recommend import recommend_mixture
@@ -45,11 +40,15 @@ _ROOMS = {
     "encoders": "Encoder load_encoder",
     "errors": "CuveeError",
     "evaluate": "evaluate_model",
-    "generate": "EmbeddedLLM Endpoint Ledger ParaphraseDial Sampling SamplingDial TopicsDial generate_corpus",
+    "generate.calls": "Endpoint",
+    "generate.dials": "ParaphraseDial SamplingDial TopicsDial",
+    "generate.embedded": "EmbeddedLLM",
+    "generate.ledger": "Ledger",
+    "generate.pools": "generate_corpus",
     "measure": "compare_corpora compare_measurements measure_corpus measure_vectors score_examples",
     "mix": "Blend mix_corpora",
     "recommend": "recommend_mixture",
-    "records": "Advice Comparison Estimate ExampleScores Measurement Scores Trial TrialFailure",
+    "records": "Advice Comparison Estimate ExampleScores Measurement Sampling Scores Trial TrialFailure",
     "registry": "trust_modules",
     "study": "StudyResult run_study",
     "train": "load_predictor train_model",

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from command_line import call, refused
 from cuvee.corpus import load_corpus
-from cuvee.generate import Ledger
+from cuvee.generate.ledger import Ledger
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ LABELS = ("\x1b]0;pwned\x07", "[/INST]", "</script><script>alert(1)</script>")
 HOSTILE = (*LABELS, "\x1b[2J", "[red]x", ":smile:", "\x9b31m", "&#27;", "\x00", "a|b\nc\td\re", "\u202edlrow", "=1+1")
 ANSWERS = (*HOSTILE, "half \ud800")
 OWN_DIAL = """
-from cuvee.generate import SamplingDial
+from cuvee.generate.dials import SamplingDial
 
 
 class Mine(SamplingDial):

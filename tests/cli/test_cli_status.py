@@ -17,7 +17,8 @@ import yaml
 from aiohttp import web
 
 from command_line import call, refused
-from cuvee.generate import Answer, Ledger
+from cuvee.generate.calls import Answer
+from cuvee.generate.ledger import Ledger
 from cuvee.records import Cell, Draw, TrialFailure
 from cuvee.records.generation import Generation
 from cuvee.report.tables import write_seconds

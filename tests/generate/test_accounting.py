@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from asking import generate_pools
 from cuvee.corpus import load_corpus
 from cuvee.errors import GenerationError, InputError
-from cuvee.generate import Ledger, ParaphraseDial, Sampling, SamplingDial, TopicsDial
-from cuvee.generate.calls import Failure
-from cuvee.generate.dials import BaseThenRefineDial, TabooDial
+from cuvee.generate.calls import Failure, Sampling
+from cuvee.generate.dials import BaseThenRefineDial, ParaphraseDial, SamplingDial, TabooDial, TopicsDial
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import PROVENANCE_SCHEMA, write_quarantine
 from cuvee.records.generation import Quarantined
 from local_llm import write_text

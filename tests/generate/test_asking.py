@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 
 from cuvee.errors import ConfigError, EndpointError
-from cuvee.generate import Ledger, TopicsDial
 from cuvee.generate.asking import ITEMS_A_REQUEST, ListAsker
-from cuvee.generate.dials import AttributesDial
+from cuvee.generate.dials import AttributesDial, TopicsDial
 from cuvee.generate.dials.contents import list_leaves
+from cuvee.generate.ledger import Ledger
 from local_llm import WORDS
 
 TEXTS = {label: [f"{label} text {i} about {word}" for i, word in enumerate(WORDS)] for label in ("alpha", "beta")}

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.errors import BudgetReached, EndpointError
-from cuvee.generate import Ledger, LLMClient, Request, Sampling
-from cuvee.generate.calls import Endpoint
+from cuvee.generate.calls import Endpoint, Request, Sampling
+from cuvee.generate.client import LLMClient
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.limits import BudgetGuard, worst_case
 from cuvee.records import Budget, Prices, Usage
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable, ModelNotFound
-from cuvee.generate import Answer, Ledger, LLMClient, Prices, Request, Sampling
-from cuvee.generate.calls import Failure, request_key
+from cuvee.generate.calls import Answer, Failure, Request, Sampling, request_key
+from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import MOST_REFUSED
 from cuvee.generate.exchange import Trouble, concerns_request, find_parameter
-from cuvee.generate.ledger import Meter, Session, summarise
+from cuvee.generate.ledger import Ledger, Meter, Session, summarise
 from cuvee.generate.replicas import MOST_TRIES, RetryPolicy
-from cuvee.records import Budget
+from cuvee.records import Budget, Prices
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

@@ -6,9 +6,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuvee.generate import Ledger, LLMClient, Request, Sampling
-from cuvee.generate.calls import Endpoint
+from cuvee.generate.calls import Endpoint, Request, Sampling
+from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import RequestQueue
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.limits import FIRST_WINDOW, RateLimit, Window
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.errors import BudgetReached, EndpointUnreachable, ModelNotFound
-from cuvee.generate import Answer, Budget, Endpoint, Ledger, LLMClient, Request, Sampling
-from cuvee.generate.calls import request_key
+from cuvee.generate.calls import Answer, Endpoint, Request, Sampling, request_key
+from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import RequestQueue
 from cuvee.generate.exchange import Compatibility, Trouble
-from cuvee.generate.ledger import settle_identity
+from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.replicas import AILING_FAILURES, LONGEST_PROBE_S, ReplicaPool
+from cuvee.records import Budget
 from local_llm import LocalLLM
 
 

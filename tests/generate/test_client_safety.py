@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.errors import CuveeError, EndpointError, RunFolderError
-from cuvee.generate import Answer, Endpoint, Ledger, LLMClient, Request, Sampling
-from cuvee.generate.client import Journal
+from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
+from cuvee.generate.client import Journal, LLMClient
 from cuvee.generate.exchange import Reply, read_message
+from cuvee.generate.ledger import Ledger
 from cuvee.masking import (
     fill_variables,
     find_secrets,
@@ -149,7 +150,9 @@ def watch(event, args):
         hosts.add(str(args[0]))
 sys.addaudithook(watch)
 from cuvee.errors import CuveeError
-from cuvee.generate import Endpoint, Ledger, LLMClient, Request, Sampling
+from cuvee.generate.calls import Endpoint, Request, Sampling
+from cuvee.generate.client import LLMClient
+from cuvee.generate.ledger import Ledger
 endpoint = Endpoint(base_url=sys.argv[1], model="tiny", api="completions")
 with Ledger() as ledger, LLMClient(endpoint, ledger) as client:
     try:
@@ -178,7 +181,9 @@ def test_no_other_host_is_contacted(llm, redirect):
 ASKER = """
 import sys
 from pathlib import Path
-from cuvee.generate import Endpoint, Ledger, LLMClient, Request, Sampling
+from cuvee.generate.calls import Endpoint, Request, Sampling
+from cuvee.generate.client import LLMClient
+from cuvee.generate.ledger import Ledger
 endpoint = Endpoint(base_url=sys.argv[1], model="tiny", api="completions", concurrency=12)
 requests = [Request(prompt=f"p{i}", sampling=Sampling(), seed=i) for i in range(3000)]
 with Ledger(Path(sys.argv[2])) as ledger, LLMClient(endpoint, ledger) as client:

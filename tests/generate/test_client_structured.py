@@ -5,8 +5,9 @@ from aiohttp import web
 
 from cuvee.errors import EndpointError
 from cuvee.fingerprint import hash_value
-from cuvee.generate import Ledger, LLMClient, Request, Sampling
-from cuvee.generate.calls import _determinants, request_key, response_format, schema_text
+from cuvee.generate.calls import Request, Sampling, _determinants, request_key, response_format, schema_text
+from cuvee.generate.client import LLMClient
+from cuvee.generate.ledger import Ledger
 
 SCHEMA = schema_text(
     {

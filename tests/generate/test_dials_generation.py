@@ -12,8 +12,9 @@ import pytest
 from asking import generate_pools
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.errors import ConfigError
-from cuvee.generate import Ledger, Sampling
+from cuvee.generate.calls import Sampling
 from cuvee.generate.dials import DIALS, make_dial
+from cuvee.generate.ledger import Ledger
 from local_llm import WORDS, LocalLLM
 
 LABELS = ("alpha", "beta")

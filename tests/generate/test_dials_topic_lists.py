@@ -6,8 +6,8 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate import Endpoint
 from cuvee.generate.asking import list_topics, parse_list
+from cuvee.generate.calls import Endpoint
 from cuvee.generate.dials import TopicsDial, texts_by_label, topics_from_words
 from cuvee.generate.dials.contents import characteristic_words, common_words, find_words, weigh_words
 

@@ -13,10 +13,11 @@ import pytest
 from aiohttp import web
 
 from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable, ModelNotFound
-from cuvee.generate import Endpoint, Ledger, LLMClient, Request, Sampling
-from cuvee.generate.calls import Failure
+from cuvee.generate.calls import Endpoint, Failure, Request, Sampling
+from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import RequestQueue
 from cuvee.generate.exchange import retry_after_seconds
+from cuvee.generate.ledger import Ledger
 
 
 def ask(n, **settings):
@@ -279,7 +280,9 @@ def test_it_works_inside_a_running_loop_as_in_a_notebook(llm):
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from cuvee.generate import Endpoint, Ledger, LLMClient, Request, Sampling
+from cuvee.generate.calls import Endpoint, Request, Sampling
+from cuvee.generate.client import LLMClient
+from cuvee.generate.ledger import Ledger
 endpoint = Endpoint(base_url=sys.argv[1], model="tiny", api="completions", concurrency=4)
 requests = [Request(prompt="p", sampling=Sampling(), seed=i) for i in range(8)]
 with Ledger(Path(sys.argv[2])) as ledger, LLMClient(endpoint, ledger) as client:

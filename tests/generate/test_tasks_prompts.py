@@ -9,10 +9,10 @@ import pytest
 from asking import generate_pools
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate import Ledger, ParaphraseDial, Sampling
-from cuvee.generate.calls import Request
-from cuvee.generate.dials import Slot
+from cuvee.generate.calls import Request, Sampling
+from cuvee.generate.dials import ParaphraseDial, Slot
 from cuvee.generate.dials.slots import Draft
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
 from cuvee.generate.prompts import BUILT_IN, PromptSet, PromptWriter, load_prompts
 

@@ -14,11 +14,12 @@ from transformers import BertConfig, BertModel, GenerationConfig, LlamaConfig, L
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, GenerationError, InputError, MissingDependency
-from cuvee.generate import Answer, Ledger, OpenedLLM, Request, Sampling
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
-from cuvee.generate.calls import Failure, schema_text
+from cuvee.generate.calls import Answer, Failure, Request, Sampling, schema_text
+from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import SamplingDial
 from cuvee.generate.filling import Filling, fill_slots
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.prompts import PromptWriter
 from cuvee.generate.transformers_llm import BatchClient, TransformersLLM
 from cuvee.language_models import OutOfMemory, choose_device, choose_dtype
@@ -450,7 +451,8 @@ HUB = """
 import time
 from cuvee.encoders import load_encoder
 from cuvee.errors import InputError
-from cuvee.generate import Ledger, Request, Sampling
+from cuvee.generate.calls import Request, Sampling
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.transformers_llm import TransformersLLM
 import cuvee.language_models
 start = time.monotonic()

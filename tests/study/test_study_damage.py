@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from command_line import call
-from cuvee.generate import Ledger
+from cuvee.generate.ledger import Ledger
 
 ADAPTIVE = {"search": {"kind": "adaptive", "budget": 0.7, "batch": 2}, "train": {"steps": 20}}
 FOLDED = {

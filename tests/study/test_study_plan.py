@@ -35,7 +35,7 @@ def test_the_plan_is_what_the_study_then_does(settings, tmp_path, local):
 
 
 def call_ledger(folder) -> str:
-    from cuvee.generate import Ledger
+    from cuvee.generate.ledger import Ledger
 
     with Ledger(folder / "ledger.sqlite", readonly=True) as ledger:
         return json.dumps({"requests": ledger.totals().requests})

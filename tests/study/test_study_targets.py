@@ -13,7 +13,7 @@ from cuvee.config.reading import make_config
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, RunFolderError
 from cuvee.execute import Progress, Silent, Stages
-from cuvee.generate import OpenedLLM
+from cuvee.generate.client import OpenedLLM
 from cuvee.measure import measure_corpus
 from cuvee.records import Estimate
 from cuvee.study import open_study

@@ -12,7 +12,6 @@ import typer
 from pydantic import ValidationError
 from typer import Argument, Option
 
-import cuvee.generate as room
 from cuvee.cli import console, options
 from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, choose_name, may_trust, refuse_options
 from cuvee.config.dials import parse_target
@@ -20,12 +19,16 @@ from cuvee.config.generators import BudgetConfig, EmbeddedGenerator, EndpointGen
 from cuvee.corpus import Corpus, load_corpus, replace_text, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
-from cuvee.generate.calls import Api
+from cuvee.generate.acceptance import AcceptanceRules
+from cuvee.generate.calls import Api, Sampling
+from cuvee.generate.client import OpenedLLM
+from cuvee.generate.dials import SamplingDial
 from cuvee.generate.dials.slots import Slot, slot_key
-from cuvee.generate.ledger import Meter, check_ledger
+from cuvee.generate.ledger import Ledger, Meter, check_ledger
 from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
-from cuvee.generate.pools import count_rejected
+from cuvee.generate.pools import GenerationSpec, Pool, count_rejected, generate_pools, write_quarantine
 from cuvee.generate.prompts import SUFFIX, PromptSet, PromptWriter, load_prompts
+from cuvee.generate.targets import generate_to_target
 from cuvee.store import StoredPool, hold_file
 from cuvee.study.dials import LanguageModel, open_model
 from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed
@@ -61,7 +64,7 @@ class Asking:
     near_duplicate: Annotated[float | None, Option(min=0.5, max=1, help="Jaccard similarity of repeats")] = None
     seed: options.Seed = 0
 
-    def specify(self, ctx: typer.Context) -> room.GenerationSpec:
+    def specify(self, ctx: typer.Context) -> GenerationSpec:
         """The rows that are wanted."""
         check_pairs(ctx, sources_column="sources", tolerance="target")
         if self.target is not None:
@@ -69,30 +72,30 @@ class Asking:
         sources = None
         if self.sources is not None:
             sources = read_sources(self.sources, self.sources_column, option="--sources-column")
-        return room.GenerationSpec(
+        return GenerationSpec(
             rows_per_label=self.rows,
-            sampling=room.Sampling(max_tokens=self.max_tokens),
+            sampling=Sampling(max_tokens=self.max_tokens),
             describe=self.describe,
             seed=self.seed,
             kind=None if self.kind is None else choose_name(self.kind, KINDS, "--kind"),
             sources=sources,
             prompts=load_prompts(self.prompts),
-            rules=room.AcceptanceRules(near_duplicate=self.near_duplicate),
+            rules=AcceptanceRules(near_duplicate=self.near_duplicate),
         )
 
     def make_pool(
-        self, real: Corpus, spec: room.GenerationSpec, llm: room.OpenedLLM, ledger: room.Ledger, progress: Progress
-    ) -> tuple[room.Pool, str]:
+        self, real: Corpus, spec: GenerationSpec, llm: OpenedLLM, ledger: Ledger, progress: Progress
+    ) -> tuple[Pool, str]:
         """The pool at the one temperature, or at that whose pool comes nearest to the target; with what came of it."""
         if self.target is None:
-            dial = room.SamplingDial(levels=[self.temperature])
-            (pool,) = room.generate_pools(real, spec, dial, llm, ledger, progress=progress)
+            dial = SamplingDial(levels=[self.temperature])
+            (pool,) = generate_pools(real, spec, dial, llm, ledger, progress=progress)
             return pool, ""
         wanted = parse_target(self.target, tolerance=self.tolerance)
         rows = matched_rows(spec.rows_per_label * len(spec.strata(real)))
         score = make_score(wanted.metric, rows=rows, against=real, seed=spec.seed)
-        dial, target = room.SamplingDial(levels=TEMPERATURES), make_target(wanted)
-        found = room.generate_to_target(real, spec, dial, llm, ledger, score=score, target=target, progress=progress)
+        dial, target = SamplingDial(levels=TEMPERATURES), make_target(wanted)
+        found = generate_to_target(real, spec, dial, llm, ledger, score=score, target=target, progress=progress)
         return found.pool, found.note
 
 
@@ -170,17 +173,17 @@ def generate(
             pool, told = _fill_pool(real, opened, asking, spec, ledger, again)
             write_corpus(pool.corpus, path, guard_cells=files.guard_cells)
             if pool.quarantine or quarantine.exists():  # what an earlier run left there is true no more
-                room.write_quarantine([pool], quarantine)
+                write_quarantine([pool], quarantine)
         made = {str(path): {**told, "ledger": ledger, "quarantine": quarantine if pool.quarantine else None}}
     lines = (f"{name}: {m['rows']} rows, {m['rejected']} answers rejected {m['note']}" for name, m in made.items())
     files(made, *lines)
 
 
 def _fill_pool(
-    real: Corpus, llm: room.OpenedLLM, asking: Asking, spec: room.GenerationSpec, path: Path, again: bool
-) -> tuple[room.Pool, dict[str, object]]:
+    real: Corpus, llm: OpenedLLM, asking: Asking, spec: GenerationSpec, path: Path, again: bool
+) -> tuple[Pool, dict[str, object]]:
     """Ask for the rows, with progress on stderr; the pool, and what is told of it."""
-    with console.Display() as display, Stages(display).stage("generate") as progress, room.Ledger(path) as ledger:
+    with console.Display() as display, Stages(display).stage("generate") as progress, Ledger(path) as ledger:
         if again:
             ledger.forget_failures()
         before = ledger.sessions()
@@ -194,7 +197,7 @@ def _fill_pool(
     return pool, told | {name: getattr(spent, name) for name in ("requests", "prompt_tokens", "completion_tokens")}
 
 
-def _describe(pool: room.Pool | StoredPool, failed: int, *notes: str) -> dict[str, object]:
+def _describe(pool: Pool | StoredPool, failed: int, *notes: str) -> dict[str, object]:
     rejected = sum(count_rejected(pool.rejected).values())
     return {"rows": len(pool.corpus), "rejected": rejected, "failed": failed, "note": "; ".join(filter(None, notes))}
 
@@ -235,7 +238,7 @@ class Rendering:
         slot = Slot(key=slot_key(first, 0, 0), label=first, block=0, number=0, order=0)
         completion, chat = (
             PromptWriter(
-                train, describe=self.describe, api=api, sampling=room.Sampling(), seed=0, kind=kind, strata=strata,
+                train, describe=self.describe, api=api, sampling=Sampling(), seed=0, kind=kind, strata=strata,
                 prompts=prompts,
             ).ask(slot, 0).request
             for api in _APIS

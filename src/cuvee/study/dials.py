@@ -24,26 +24,16 @@ from cuvee.config.generators import (
 from cuvee.corpus import Task
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_seed, hash_value
-from cuvee.generate import (
-    Budget,
-    Dial,
-    EmbeddedLLM,
-    Endpoint,
-    Ledger,
-    OpenedLLM,
-    Prices,
-    Sampling,
-    TransformersLLM,
-    make_dial,
-    order_examples,
-    topics_from_words,
-)
 from cuvee.generate.asking import ListAsker
-from cuvee.generate.dials import Branches, Setting, texts_by_label
-from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS
-from cuvee.generate.ledger import settle_identity
+from cuvee.generate.calls import Endpoint, Sampling
+from cuvee.generate.client import OpenedLLM
+from cuvee.generate.dials import Branches, Dial, Setting, make_dial, order_examples, texts_by_label, topics_from_words
+from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS, EmbeddedLLM
+from cuvee.generate.ledger import Ledger, settle_identity
+from cuvee.generate.transformers_llm import TransformersLLM
 from cuvee.measure import choose_metrics
 from cuvee.model_files import MODEL_SUFFIXES, SMOLLM2_SHA256, hash_path
+from cuvee.records import Budget, Prices
 from cuvee.store import RunFolder
 from cuvee.study.prepare import Study
 

@@ -20,20 +20,11 @@ from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, GenerationError
 from cuvee.execute import Listener, Progress
 from cuvee.fingerprint import hash_value
-from cuvee.generate import (
-    AcceptanceRules,
-    Dial,
-    GenerationSpec,
-    Ledger,
-    PoolMaker,
-    Target,
-    fill_pools,
-    generate_to_target,
-    write_quarantine,
-)
-from cuvee.generate.dials import PARTS, chosen_slots
-from cuvee.generate.ledger import Meter, Session, new_notes
-from cuvee.generate.targets import Score
+from cuvee.generate.acceptance import AcceptanceRules
+from cuvee.generate.dials import PARTS, Dial, chosen_slots
+from cuvee.generate.ledger import Ledger, Meter, Session, new_notes
+from cuvee.generate.pools import GenerationSpec, PoolMaker, fill_pools, write_quarantine
+from cuvee.generate.targets import Score, Target, generate_to_target
 from cuvee.measure import Subject, choose_metrics, draw_rows
 from cuvee.records import Level
 from cuvee.store import StoredPool

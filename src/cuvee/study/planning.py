@@ -24,10 +24,10 @@ from cuvee.corpus import Corpus, label_strata
 from cuvee.encoders import HashingEncoder, build_encoder
 from cuvee.errors import CuveeError
 from cuvee.execute import Stages
-from cuvee.generate import Dial, Ledger
 from cuvee.generate.asking import ITEMS_A_REQUEST
 from cuvee.generate.calls import Failure, Request
-from cuvee.generate.dials import Slot
+from cuvee.generate.dials import Dial, Slot
+from cuvee.generate.ledger import Ledger
 from cuvee.generate.prompts import PromptWriter
 from cuvee.hub import without_hub
 from cuvee.inputs import usable_cores

@@ -20,9 +20,9 @@ from cuvee.config.reading import read_config
 from cuvee.config.schema import StudyConfig
 from cuvee.errors import ConfigError, RunFolderError
 from cuvee.execute import Listener, Silent
-from cuvee.generate import Ledger, Prices, summarise
+from cuvee.generate.ledger import Ledger, summarise
 from cuvee.generate.pools import count_rejected, read_quarantine
-from cuvee.records import FailedTrials, count_failed
+from cuvee.records import FailedTrials, Prices, count_failed
 from cuvee.records.generation import Generation, Quarantined
 from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures
 
