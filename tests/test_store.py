@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shlex
@@ -62,9 +63,12 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
         failed=("f1", "f2"),
     )
     trial = make_trial([True, False, True] * 7)
+    graded, groups = np.linspace(0, 1, 21), np.arange(21) // 4
+    full = dataclasses.replace(trial, scores=dataclasses.replace(trial.scores, graded=graded, groups=groups))
     failure = TrialFailure(cell=CELL, draw=DRAW, stage="train", reason="boom")
     with RunFolder(tmp_path) as folder:
         folder.save_pool(pool)
+        folder.add_trial("g", full)
         folder.save_measurement("topics=4", MEASURED, "m")
         folder.add_trial("t", trial)
         folder.add_trial("f", failure)
@@ -78,6 +82,9 @@ def test_pools_measurements_and_trials_come_back_as_they_were(tmp_path):
         assert folder.load_measurement("topics=4", "other") is None
         found = folder.find_trial("t")
         assert found == trial and np.array_equal(found.scores.correct, trial.scores.correct)
+        assert found.scores.graded is None and found.scores.groups is None
+        scores = folder.find_trial("g").scores
+        assert np.array_equal(scores.graded, graded) and np.array_equal(scores.groups, groups)
         assert folder.find_trial("f") == failure and folder.find_trial("none") is None
     assert load_corpus(tmp_path / "pools" / "topics=4.parquet").texts == ["x"]
 

@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from cuvee.corpus import Corpus
 from cuvee.errors import IncomparableError
 from cuvee.evaluate import SCORES, Judged, compare_predictors, evaluate_model, judge_model, judge_proba
-from cuvee.evaluate.judged import code_groups, mean_of
+from cuvee.evaluate.judged import code_groups, mean_of, score_items
 
 LABELS = ("a", "b", "c")
 
@@ -108,6 +108,13 @@ def test_a_predictor_does_not_differ_from_itself_whatever_the_order_of_its_label
     wider = np.concatenate([np.zeros((60, 1)), proba[:, [2, 0, 1]]], axis=1)
     other = compare_predictors(first, judge_model(Fixed(wider, "xcab"), corpus)).values
     assert {name: round(e.value, 12) for name, e in other.items()} == dict.fromkeys(SCORES, 0)
+
+
+def test_scores_say_which_items_belong_together_where_some_do():
+    proba, labels, truth = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ("a", "b"), ("a", "b", "b")
+    alone = score_items(judge_proba(proba, labels, truth), intervals=False, seed=0)
+    pairs = score_items(judge_proba(proba, labels, truth, ("x", "y", "x")), intervals=False, seed=0)
+    assert alone.groups is None and pairs.groups.tolist() == [0, 1, 0]
 
 
 def test_groups_are_drawn_and_swapped_whole():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cuvee.recommend.cells import merge_groups
 from cuvee.recommend.statistics import (
     MeanError,
     adjust_holm,
@@ -225,6 +226,22 @@ def test_intervals_of_graded_scores_follow_the_scores(draws):
         gain = gain_of(0.004 + 0.03 * own + rng.normal(0, 0.01, (draws, 60)) + rng.normal(0, 0.002, (draws, 1)))
         covered += gain.low <= 0.004 <= gain.high
     assert 0.92 <= covered / 600 <= 0.98 and coarse.high - coarse.low < 0.08
+
+
+def test_groups_are_the_items_where_items_come_in_groups():
+    """Items of a document share what makes them easy; documents differ in length."""
+    rng = np.random.default_rng(16)
+    covered = np.zeros(2)
+    for _ in range(300):
+        groups = np.repeat(np.arange(40), rng.integers(5, 35, 40))
+        own = np.sqrt(0.3) * rng.normal(0, 1, 40)[groups] + np.sqrt(0.7) * rng.normal(0, 1, groups.size)
+        table = 0.02 + 0.3 * own + rng.normal(0, 0.3, (3, groups.size)) + rng.normal(0, 0.005, (3, 1))
+        merged = merge_groups(table, groups)
+        assert merged.shape == (3, 40) and merged.mean(axis=1) == pytest.approx(table.mean(axis=1))
+        covered += [gain.low <= 0.02 <= gain.high for gain in (gain_of(table), gain_of(merged))]
+    assert covered[0] / 300 < 0.8 and 0.91 <= covered[1] / 300 <= 0.985
+    even = np.repeat(np.arange(3), 2)
+    assert merge_groups(np.arange(6.0)[None], even) == pytest.approx(np.array([[0.5, 2.5, 4.5]]))
 
 
 def pool_tables(tables):

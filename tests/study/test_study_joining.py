@@ -86,6 +86,18 @@ def test_graded_scores_are_joined_too():
     assert scores.per_item.tolist() == [0.5, 1] and scores.correct.tolist() == [False, True]
 
 
+def test_groups_of_folds_are_joined_by_the_items_that_they_share():
+    def grouped(codes, names):
+        one = trial([1] * len(codes))
+        return FoldTrials(outcomes=[replace(one, scores=replace(one.scores, groups=np.array(codes)))], items=names)
+
+    # fold 2 validates on group b, c too, and numbers it otherwise; x and y are apart in both
+    parts = [grouped([0, 1, 1], ["x", "b", "c"]), grouped([0, 0, 1, 1], ["c", "b", "y", "z"])]
+    assert join_trials(parts)[0].scores.groups.tolist() == [0, 1, 1, 2, 2]
+    assert collect_tables(join_trials(parts))[REAL_ONLY].correct.shape == (1, 3)
+    assert join_trials([FoldTrials(outcomes=[trial([1])], items=["a"])])[0].scores.groups is None
+
+
 def confirmed(level, share, generations, ids, right) -> ConfirmationTrials:
     cell = Cell(kind="blend", dial="d", level=level, share=share, rows_per_label=2)
     duplicated = replace(cell, kind="real-duplicated", dial=None, level=None)

@@ -161,6 +161,27 @@ def test_ready_made_pools_need_no_llm(settings, tmp_path):
     assert len({g for g, _ in used}) == len(used)
 
 
+@pytest.mark.slow
+def test_where_rows_come_in_groups_the_groups_are_the_items(settings, headlines, tmp_path):
+    rows = [json.loads(line) for line in headlines.read_text().splitlines()]
+    write_pools(
+        tmp_path,
+        {
+            "real.jsonl": [{**row, "page": f"{row['label']} {k % 50 // 5}"} for k, row in enumerate(rows)],
+            "low.jsonl": make_rows("low"), "high.jsonl": make_rows("high", groups=24, each=1),
+        },
+    )  # fmt: skip
+    base = files(settings, low=tmp_path / "low.jsonl", high=tmp_path / "high.jsonl")
+    found = {}
+    for group in ({}, {"group": "page"}):
+        config = {**base, "data": {"real": str(tmp_path / "real.jsonl"), **group}}
+        result = run_study(config, out=tmp_path / f"run{len(found)}")
+        found[bool(group)] = [g for g in (*result.advice.best.gains, *result.advice.confirmation.gains)]
+        assert ("groups of" in result.advice.sentence) == bool(group)
+    assert {gain.items for gain in found[False]} == {45} and not any(gain.grouped for gain in found[False])
+    assert all(gain.items == 9 and gain.grouped for gain in found[True])
+
+
 def test_a_pool_without_the_real_labels_or_with_too_few_rows_is_told(settings, tmp_path):
     write_pools(
         tmp_path, {"two.jsonl": make_rows("x", labels=("business", "politics")), "few.jsonl": make_rows("x", groups=1)}

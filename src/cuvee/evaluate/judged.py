@@ -107,7 +107,8 @@ def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None
             kind = "bootstrap" if groups == n else f"bootstrap of {groups} groups"
             values[name] = Estimate(value=value, low=low, high=high, n=n, interval=f"{kind}, {RESAMPLES} resamples")
     items = None if named == "accuracy" else judged.columns[named].astype(np.float64)
-    return Scores(n=n, values=values, correct=judged.correct, graded=items, score=named)
+    together = None if groups == n else judged.groups
+    return Scores(n=n, values=values, correct=judged.correct, graded=items, score=named, groups=together)
 
 
 def collect_scores(scores: Mapping[str, WeightedScore], blocks: Iterable[Floats]) -> dict[str, Floats]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cuvee.recommend.statistics import (
     Floats,
@@ -28,14 +29,21 @@ BASELINES: tuple[Kind, ...] = ("real-only", "real-duplicated")
 class CellTable:
     """One cell's item scores, shape (generation draws, items), the other draws averaged in each row.
 
-    ``correct`` holds them: 1 for a correct item and 0 for another, or what the score of the task says between.
+    ``correct`` holds them: 1 for a correct item and 0 for another, or what the score of the task says between. Where
+    items come in groups, each column is a group (:func:`merge_groups`); ``items`` counts the items themselves.
     """
 
     cell: Cell
     draws: tuple[int, ...]
     trials: int
     share: float
+    items: int
     correct: Floats = field(repr=False, compare=False)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether items come in groups."""
+        return bool(self.correct.shape[1] < self.items)
 
     @property
     def accuracy(self) -> float:
@@ -82,6 +90,7 @@ def collect_tables(
     by_cell: dict[Cell, dict[int, list[Trial]]] = defaultdict(lambda: defaultdict(list))
     seen: set[tuple[Cell, int, int, int]] = set()
     sizes: set[int] = set()
+    grouped: set[bytes] = set()
     scores: set[str] = set()
     for trial in trials:
         if trial.part != part:
@@ -91,10 +100,13 @@ def collect_tables(
             raise ValueError(f"trials holds {trial.cell.key} at {trial.draw} twice")
         seen.add(name)
         sizes.add(trial.scores.n)
+        grouped.add(b"" if trial.scores.groups is None else trial.scores.groups.tobytes())
         scores.add(trial.scores.score)
         by_cell[trial.cell][trial.draw.generation].append(trial)
     if len(sizes) > 1:
         raise ValueError(f"trials were evaluated on different {part} items: {sorted(sizes)} of them")
+    if len(grouped) > 1:
+        raise ValueError(f"trials say in {len(grouped)} different ways which {part} items belong together")
     if len(scores) > 1:
         raise ValueError(f"trials have different scores: {', '.join(sorted(scores))}; compare those of one")
     return {cell: _tabulate(cell, by_draw) for cell, by_draw in by_cell.items()}
@@ -103,14 +115,36 @@ def collect_tables(
 def _tabulate(cell: Cell, by_draw: Mapping[int, Sequence[Trial]]) -> CellTable:
     draws = tuple(sorted(by_draw))
     rows = [np.mean([t.scores.per_item for t in by_draw[d]], axis=0, dtype=np.float64) for d in draws]
+    groups = by_draw[draws[0]][0].scores.groups
     shares = [t.composition.share for d in draws for t in by_draw[d]]
     return CellTable(
         cell=cell,
         draws=draws,
         trials=len(shares),
         share=math.fsum(shares) / len(shares),
-        correct=np.stack(rows),
+        items=rows[0].size,
+        correct=np.stack(rows) if groups is None else merge_groups(np.stack(rows), groups),
     )
+
+
+def merge_groups(correct: Floats, groups: NDArray[np.int64]) -> Floats:
+    """What items score, shape (draws, items), as one column for each group, shape (draws, groups).
+
+    Items of one group (a document, an author) share what makes them easy, so groups are what was sampled. The mean over
+    items is a ratio of sums over groups; a column is the group's part in its linear form (Cochran 1977, *Sampling
+    Techniques*, ch. 6): with n items of N in one of J groups, ``(J / N) (sum of the group - n mean) + mean``, the mean
+    being that of the draw. The mean over columns is that over items, whatever the sizes of groups, and the variance
+    over columns is the one that counts; for groups of one size a column is the mean of its group. Where one group holds
+    a large part of all items, intervals are too narrow: there are few groups then, whatever their number.
+
+    Args:
+        correct: what each item scores.
+        groups: codes from 0, shape (items,).
+    """
+    sizes = np.bincount(groups).astype(np.float64)
+    sums = np.stack([np.bincount(groups, weights=row, minlength=sizes.size) for row in correct])
+    mean = correct.mean(axis=1, keepdims=True)
+    return np.asarray(mean + sizes.size / groups.size * (sums - sizes * mean))
 
 
 def difference_of(table: CellTable, other: CellTable) -> Floats | None:
@@ -149,7 +183,8 @@ def gains_of(tables: Mapping[Cell, CellTable], cell: Cell) -> tuple[Gain, ...]:
         baseline = find_baseline(tables, cell, kind)
         difference = None if baseline is None else difference_of(tables[cell], baseline)
         if difference is not None:
-            gains.append(paired_gain(difference, np.zeros(difference.shape), over=kind))
+            gain = paired_gain(difference, np.zeros(difference.shape), over=kind)
+            gains.append(replace(gain, grouped=tables[cell].grouped))
     return tuple(gains)
 
 
@@ -230,7 +265,7 @@ def confirm_cell(
         cell=cell,
         accuracy=tables[cell].accuracy,
         gains=gains_of(tables, cell),
-        test_items=tables[cell].correct.shape[1],
+        test_items=tables[cell].items,
         fresh_draws=fresh_draws,
         note=note,
         folds=folds,

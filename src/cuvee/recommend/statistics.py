@@ -70,7 +70,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -334,7 +334,9 @@ def components_of(gain: Gain) -> Components:
 
 def pool_gain(gain: Gain, prior: PooledSpread | None) -> Gain:
     """The gain with its draws' spread pooled with that of other cells; itself without ``prior``."""
-    return gain if prior is None else _make_gain(components_of(gain), over=gain.over, prior=prior)
+    if prior is None:
+        return gain
+    return replace(_make_gain(components_of(gain), over=gain.over, prior=prior), grouped=gain.grouped)
 
 
 def pool_again(gain: Gain, pooled: Gain) -> Gain:

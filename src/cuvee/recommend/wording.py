@@ -128,17 +128,17 @@ def write_diversity(metric: str, score: Estimate | None) -> str:
 
 def _write_evidence(advice: Advice, verdict: Verdict) -> str:
     gain, confirmation = verdict.gains[0], advice.confirmation
-    draws = _count(gain.draws, "generation draw")
+    draws, each = _count(gain.draws, "generation draw"), "groups of " if gain.grouped else ""
     if verdict.confirmed and confirmation is not None:
         fresh = "fresh draws" if confirmation.fresh_draws else "the draws it was chosen on"
         folds = confirmation.folds
         items = "locked test items" if not folds else f"items held out in {folds} folds, each by its own choice"
-        place = f"{gain.items:,} {items}, {draws}, {fresh}"
+        place = f"{gain.items:,} {each}{items}, {draws}, {fresh}"
         if confirmation.looks > 1:
             place += f", look {confirmation.looks} at them, so tested at {verdict.level:.2g}"
     else:
         chosen = f"chosen among {verdict.candidates}, not confirmed on the test"
-        place = f"{gain.items:,} validation items, {draws}, {chosen}"
+        place = f"{gain.items:,} {each}validation items, {draws}, {chosen}"
     smallest = max(g.mde for g in verdict.gains)
     return f"{place}; gains from {100 * smallest:.1f} points would be detected"
 

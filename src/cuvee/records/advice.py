@@ -22,8 +22,8 @@ class Gain:
     The interval comes from the items x generation-draws variance components: ``se_draws`` and ``se_items`` are what
     each adds to the standard error, the root of the sum of their squares, which has ``df`` degrees of freedom.
     ``se_rest`` is the part of ``se_draws`` that single answers add, and ``prior_df`` the degrees of freedom that other
-    cells lend to the spread over draws. ``p_value`` is the two-sided one of "the gain is 0". ``mde`` is the smallest
-    gain this design detects with power 0.8.
+    cells lend to the spread over draws. ``items`` are groups of items where ``grouped``. ``p_value`` is the two-sided
+    one of "the gain is 0". ``mde`` is the smallest gain this design detects with power 0.8.
     """
 
     over: str
@@ -39,6 +39,7 @@ class Gain:
     se_items: float
     se_rest: float = 0.0
     prior_df: float = 0.0
+    grouped: bool = False
 
     @property
     def error(self) -> float:

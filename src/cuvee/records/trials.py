@@ -140,6 +140,8 @@ class Scores:
         correct: shape (n,), bool: the label is right, the completion matches exactly, a right passage stands first.
         graded: shape (n,), from 0 to 1, what each item scores under ``score``; None where that is ``correct`` itself.
         score: what trials are compared by: accuracy, token_f1, ndcg@10, ...
+        groups: which items belong together (to a document, an author), shape (n,), codes from 0; None where each stands
+            alone.
     """
 
     n: int
@@ -147,6 +149,7 @@ class Scores:
     correct: NDArray[np.bool_] = field(compare=False, repr=False)
     graded: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     score: str = "accuracy"
+    groups: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     @property
     def per_item(self) -> NDArray[np.float64]:

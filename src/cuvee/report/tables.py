@@ -239,7 +239,8 @@ def list_tiles(data: ReportData) -> list[tuple[str, Number]]:
         tiles.append(("measured diversity (Vendi)", write_value(measurement.values["vendi_q1"])))
     if gains:
         held_out = "held-out" if confirmation is not None and confirmation.folds else "locked test"
-        items = f"{gains[0].items:,} {held_out if confirmed else 'validation'} items"
+        kind = f"{'groups of ' if gains[0].grouped else ''}{held_out if confirmed else 'validation'} items"
+        items = f"{gains[0].items:,} {kind}"
         evidence = Number(text=f"{100 * max(g.mde for g in gains):.1f}", small=f"{gains[0].draws} draws × {items}")
         tiles.append(("points is the smallest gain this design detects", evidence))
     return tiles

@@ -164,6 +164,7 @@ class _Stored(_Named):
     n: int
     values: dict[str, Estimate]
     score: str = "accuracy"
+    grouped: bool = False
 
 
 _NAMED, _STORED, _FAILURE = TypeAdapter(_Named), TypeAdapter(_Stored), TypeAdapter(TrialFailure)
@@ -216,25 +217,31 @@ def encode_outcome(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
         return json.dumps(asdict(outcome), sort_keys=True), None
     scores, kept = outcome.scores, ("cell", "draw", "composition", "steps", "part")
     payload = {name: getattr(outcome, name) for name in kept}
-    stored = _Stored(**payload, n=scores.n, values=dict(scores.values), score=scores.score)
+    grouped = scores.groups is not None
+    stored = _Stored(**payload, n=scores.n, values=dict(scores.values), score=scores.score, grouped=grouped)
     items = np.packbits(scores.correct).tobytes()
     if scores.graded is not None:
         items += scores.graded.astype("<f8").tobytes()
+    if scores.groups is not None:
+        items += scores.groups.astype("<i8").tobytes()
     return json.dumps(_STORED.dump_python(stored, mode="json"), sort_keys=True), items
 
 
 def decode_outcome(payload: str, items: bytes | None) -> Trial | TrialFailure:
     """What ``encode_outcome`` was given.
 
-    ``items`` holds a bit an item, whether it is correct; then, for graded scores, a float64 each.
+    ``items`` holds a bit an item, whether it is correct; then, for graded scores, a float64 each; then, for items that
+    come in groups, an int64 each.
     """
     if items is None:
         return _FAILURE.validate_json(payload)
     kept = _STORED.validate_json(payload)
     whole = -(-kept.n // 8)
     bits = np.unpackbits(np.frombuffer(items[:whole], dtype=np.uint8), count=kept.n).astype(bool)
-    graded = np.frombuffer(items[whole:], dtype="<f8").astype(np.float64) if len(items) > whole else None
-    scores = Scores(n=kept.n, values=kept.values, correct=bits, graded=graded, score=kept.score)
+    end = len(items) - 8 * kept.n * kept.grouped
+    graded = np.frombuffer(items[whole:end], dtype="<f8").astype(np.float64) if end > whole else None
+    groups = np.frombuffer(items[end:], dtype="<i8").astype(np.int64) if kept.grouped else None
+    scores = Scores(n=kept.n, values=kept.values, correct=bits, graded=graded, score=kept.score, groups=groups)
     return Trial(
         cell=kept.cell, draw=kept.draw, composition=kept.composition, steps=kept.steps, part=kept.part, scores=scores
     )

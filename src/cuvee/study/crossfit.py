@@ -167,11 +167,15 @@ def _join(key: tuple[Cell, Draw], outcomes: Sequence[Outcome | None], places: _P
 def _join_scores(scores: Sequence[Scores], places: _Places) -> Scores:
     total = np.zeros(len(places.folds))
     right = np.ones(len(places.folds), dtype=np.bool_)
+    groups = np.full(len(places.folds), -1, dtype=np.int64)
     for each, place in zip(scores, places.of, strict=True):
         if each.n != len(place):
             raise ValueError(f"scores are of {each.n!r} items, and the fold has {len(place)!r}")
         total[place] += each.per_item
         right[place] &= each.correct
+        for own in np.unique(codes := np.arange(each.n) if each.groups is None else each.groups):
+            members = place[codes == own]  # a fold holds all of a group or none of it
+            groups[members] = groups.max() + 1 if groups[members].max() < 0 else groups[members].max()
     plain = all(each.graded is None for each in scores) and int(places.folds.max()) == 1
     return Scores(
         n=len(total),
@@ -179,6 +183,7 @@ def _join_scores(scores: Sequence[Scores], places: _Places) -> Scores:
         correct=right,
         graded=None if plain else total / places.folds,
         score=scores[0].score,
+        groups=groups if any(each.groups is not None for each in scores) else None,
     )
 
 

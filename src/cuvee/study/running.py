@@ -64,7 +64,7 @@ def load_passages(path: str | Path, column: str | None = None) -> tuple[str, ...
 
 
 Outcome = Trial | TrialFailure
-NUMBERS = 1
+NUMBERS = 2
 """How trials are mixed, trained and scored. Raised where a change of cuvee's own code gives other numbers, so that a
 study that is continued with it mixes no trials of before and after."""
 
