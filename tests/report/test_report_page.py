@@ -25,7 +25,16 @@ from cuvee.records import (
 from cuvee.records.generation import Generation
 from cuvee.report import ReportData, render_report
 from cuvee.report.charts import COLOURS, DARK
-from cuvee.report.tables import write_number, write_p, write_points, write_seconds, write_size
+from cuvee.report.tables import (
+    Design,
+    PoolFacts,
+    RunRecord,
+    write_number,
+    write_p,
+    write_points,
+    write_seconds,
+    write_size,
+)
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
@@ -111,17 +120,24 @@ def make_data(*, confirmed=True, **changes):
         "advice": dataclasses.replace(advice, scope=f"Headlines {HOSTILE}. {advice.scope}"),
         "levels": levels,
         "measurements": measurements | {"real": make_measurement("real", 45.0)},
-        "descriptive_shares": (0.9,),
+        "design": Design(descriptive_shares=(0.9,)),
         "failures": [failure],
         "generation": Generation(requests=1234),
-        "seconds": {"generate": 241.2, "train": 8.0},
         "composition": trials[0].composition,
-        "samples": {level.key: [("sport", f"A headline of {level.key}"), (HOSTILE, HOSTILE)] for level in levels},
-        "rejected": {level.key: {"too short": 2, HOSTILE: 3} for level in levels},
-        "settings": {"data": HOSTILE},
-        "access_log": (f"confirmation: {HOSTILE}",),
-        "notes": {"topics=4": HOSTILE},
-        "study_yaml": f"name: {HOSTILE}\n",
+        "pools": {
+            level.key: PoolFacts(
+                samples=[("sport", f"A headline of {level.key}"), (HOSTILE, HOSTILE)],
+                rejected={"too short": 2, HOSTILE: 3},
+                note=HOSTILE if level.key == "topics=4" else "",
+            )
+            for level in levels
+        },
+        "record": RunRecord(
+            settings={"data": HOSTILE},
+            seconds={"generate": 241.2, "train": 8.0},
+            access_log=(f"confirmation: {HOSTILE}",),
+            study_yaml=f"name: {HOSTILE}\n",
+        ),
         "version": "9.9",
     }
     return ReportData(**(content | changes))

@@ -79,9 +79,9 @@ def shorten(sentence: str) -> str:
 
 def list_samples(data: ReportData) -> dict[str, list[str]]:
     """Dial -> the levels of which rows are shown; what is of no level comes under its own key."""
-    keys = [level.key for level in data.levels if level.key in data.samples]
+    shown = [key for key, pool in data.pools.items() if pool.samples]
     dials, groups = {level.key: level.dial for level in data.levels}, dict[str, list[str]]()
-    for key in dict.fromkeys([*keys, *data.samples]):
+    for key in dict.fromkeys([*(level.key for level in data.levels if level.key in shown), *shown]):
         groups.setdefault(dials.get(key, key), []).append(key)
     return groups
 
@@ -90,9 +90,9 @@ def list_cost(data: ReportData) -> list[tuple[str, str]]:
     """What the study took beside generating: trials, time."""
     each = f", in each of {data.folds} folds" if data.folds else ""
     cost = [(f"trials of all cells{each}", f"{sum(cell.trials for cell in data.advice.cells):,}")]
-    cost += [(f"time, {stage}", write_seconds(seconds)) for stage, seconds in data.seconds.items()]
-    if data.seconds:
-        cost.append(("time, all these stages", write_seconds(sum(data.seconds.values()))))
+    cost += [(f"time, {stage}", write_seconds(seconds)) for stage, seconds in data.record.seconds.items()]
+    if data.record.seconds:
+        cost.append(("time, all these stages", write_seconds(sum(data.record.seconds.values()))))
     return cost
 
 
@@ -107,7 +107,7 @@ def write_provenance(data: ReportData) -> str:
 # --- charts ---
 def gather_grid(data: ReportData) -> Grid:
     """The cells that charts compare."""
-    cells = [c for c in data.advice.cells if c.cell.trainer == data.grid_trainer]
+    cells = [c for c in data.advice.cells if c.cell.trainer == data.design.trainer]
     best = data.advice.best
     rows = best.cell.rows_per_label if best is not None else max((c.cell.rows_per_label for c in cells), default=0)
     loss = best.cell.loss if best is not None else "ce"
@@ -133,13 +133,13 @@ def draw_verdict(data: ReportData) -> list[Figure]:
     title = "Gain of the best blend over"
     if confirmation is not None and best is not None and confirmation.cell != best.cell:
         title = "Gain of the confirmed blend (test), of the best (validation), over"
-    caption = f"95% intervals. Within the band, ± {write_size(data.counts_from)}, a gain is too small to count."
+    caption = f"95% intervals. Within the band, ± {write_size(data.design.counts_from)}, a gain is too small to count."
     axis = alt.Axis(labelLimit=220, minExtent=165, ticks=False, domain=False, grid=False)
     y = alt.Y("name:N", sort=[name for name, _ in gains], title=None, axis=axis)
     words = f"gain in {data.score}, points"
     base = chart_of([{"name": name, **_percent(g)} for name, g in gains])
     layers = [
-        _band(data.counts_from).encode(x=alt.X("low:Q", title=words), x2="high:Q"),
+        _band(data.design.counts_from).encode(x=alt.X("low:Q", title=words), x2="high:Q"),
         chart_of([{"x": 0.0}]).mark_rule(color=INK, strokeWidth=1).encode(x="x:Q"),
         base.mark_rule(color=ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
         base.mark_point(color=ACCENT, fill=ACCENT, size=90, opacity=1).encode(
@@ -153,7 +153,7 @@ def draw_verdict(data: ReportData) -> list[Figure]:
 
 def draw_levels(data: ReportData) -> list[Figure]:
     """The score of each level at the tested share, a chart a dial; whiskers are its gain's interval over real-only."""
-    grid, best, share = gather_grid(data), data.advice.best, data.tested_share
+    grid, best, share = gather_grid(data), data.advice.best, data.design.tested_share
     cells = grid.at(share)
     domain, figures = _level_domain(data, grid), []
     for dial, names in data.level_ranks.items():
@@ -178,7 +178,7 @@ def draw_levels(data: ReportData) -> list[Figure]:
 
 def draw_diversity(data: ReportData) -> list[Figure]:
     """The score against measured diversity, every level of every dial at the tested share."""
-    grid, share, dials = gather_grid(data), data.tested_share, list(data.level_ranks)
+    grid, share, dials = gather_grid(data), data.design.tested_share, list(data.level_ranks)
     rows: list[Row] = []
     for cell in grid.at(share):
         e = _find_estimate(data, cell.cell.dial, cell.cell.level, "vendi_q1")
@@ -231,7 +231,7 @@ def draw_shares(data: ReportData) -> list[Figure]:
                 "level": c.cell.level,
                 "accuracy": 100 * c.accuracy,
                 "share": c.share,
-                "hollow": any(is_share(c.cell.share, s) for s in data.descriptive_shares),
+                "hollow": any(is_share(c.cell.share, s) for s in data.design.descriptive_shares),
             }
             for c in sorted(cells, key=lambda c: names.index(c.cell.level or ""))
         ]
@@ -308,7 +308,7 @@ def draw_tau_ranges(data: ReportData) -> list[Figure]:
 def draw_rows(data: ReportData) -> list[Figure]:
     """The gain over real-only by the number of real rows, one chart a dial, one line a level, at the tested share."""
     best = data.advice.best
-    recipe = (data.grid_trainer, "ce" if best is None else best.cell.loss)
+    recipe = (data.design.trainer, "ce" if best is None else best.cell.loss)
     figures = []
     for dial, ranked in data.level_ranks.items():
         cells = [
@@ -316,7 +316,7 @@ def draw_rows(data: ReportData) -> list[Figure]:
             for summary in data.advice.cells
             if (summary.cell.kind, summary.cell.dial) == ("blend", dial)
             and (summary.cell.trainer, summary.cell.loss) == recipe
-            and is_share(summary.cell.share, data.tested_share)
+            and is_share(summary.cell.share, data.design.tested_share)
             and (gain := find_gain(summary.gains, "real-only")) is not None
         ]
         counts = sorted({cell.rows_per_label for cell, _ in cells})
@@ -335,7 +335,7 @@ def draw_rows(data: ReportData) -> list[Figure]:
         x, y = alt.X("rows:Q", title=data.rows_unit, scale=scale, axis=axis), alt.Y("gain:Q", title=_GAIN)
         colour, shape = by_level(names)
         layers = [
-            _band(data.counts_from).encode(y="low:Q", y2="high:Q"),
+            _band(data.design.counts_from).encode(y="low:Q", y2="high:Q"),
             chart_of([{"zero": 0.0}]).mark_rule(color=INK, strokeWidth=1).encode(y="zero:Q"),
             *draw_points(rows, x, y, series=(colour, shape), line=2),
         ]
@@ -365,7 +365,7 @@ def _score_axis(data: ReportData, domain: Domain) -> tuple[alt.Y, alt.Scale]:
 
 def _level_domain(data: ReportData, grid: Grid) -> Domain:
     """The axis of all levels at the tested share, their whiskers and their baselines."""
-    share, dials = data.tested_share, data.level_ranks
+    share, dials = data.design.tested_share, data.level_ranks
     rows = [_score_row(c) for c in grid.at(share) if c.cell.dial in dials]
     ends = [v / 100 for row in rows for v in (row["accuracy"], row["low"], row["high"]) if isinstance(v, float)]
     return _percent_domain([*ends, *(v for v in (grid.real_only, grid.repeated(share)) if v is not None)])

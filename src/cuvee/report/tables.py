@@ -29,49 +29,89 @@ _OVER = {"real-only": "points over the real rows alone", "real-duplicated": "poi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """What the choice was made with.
+
+    Attributes:
+        trainer: whose cells are compared.
+        tested_share: at which levels are compared.
+        descriptive_shares: that are shown and never tested.
+        counts_from: the smallest gain that counts, as a fraction.
+        folds: of a cross-fitted study, whose numbers are of all folds; 0 where there is one split.
+    """
+
+    trainer: str = "probe"
+    tested_share: float = 0.75
+    descriptive_shares: Sequence[float] = ()
+    counts_from: float = 0.01
+    folds: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolFacts:
+    """What is told of the pool of a level.
+
+    Attributes:
+        samples: some of its rows, label and text.
+        rejected: reason -> rejected answers.
+        note: a remark, or nothing.
+    """
+
+    samples: Sequence[tuple[str, str]] = ()
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """How the study was run.
+
+    Attributes:
+        settings: what was chosen, in words: data, model, seeds.
+        seconds: of each stage, of all runs, as they were when the page was written.
+        access_log: who read the locked test, and what the leak guard removed.
+        study_yaml: the resolved study, to run it again.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    access_log: Sequence[str] = ()
+    study_yaml: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
     """Everything the page shows; only ``title``, ``advice`` and ``levels`` are needed.
 
-    Levels are keyed ``dial=name`` in ``measurements``, ``samples`` and ``rejected``; the real training data
-    is ``real``.
+    Attributes:
+        title: name of the study.
+        advice: the verdict.
+        levels: of all dials.
+        measurements: ``dial=name`` of a level, or ``real`` for the real training data -> what was measured.
+        pools: ``dial=name`` of a level -> what is told of its pool.
+        design: what the choice was made with.
+        failures: every trial that failed.
+        failed: how many trials failed, of how many, and why most often; None where none did.
+        generation: what generating took in the run folder, over all runs and folds; None where pools were ready-made.
+        composition: of the recommended blend, as realised.
+        written: cell -> diversity of what its models wrote, and of the real completions (``.real``), as means over its
+            trials.
+        record: how the study was run.
+        version: of Cuvée.
     """
 
     title: str
     advice: Advice
     levels: Sequence[Level]
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
-    grid_trainer: str = "probe"
-    """that the choice was made with"""
-    tested_share: float = 0.75
-    """at which levels are compared"""
-    descriptive_shares: Sequence[float] = ()
-    counts_from: float = 0.01
-    """the smallest gain that counts, as a fraction"""
+    pools: Mapping[str, PoolFacts] = field(default_factory=dict)
+    design: Design = field(default_factory=Design)
     failures: Sequence[TrialFailure] = ()
     failed: FailedTrials | None = None
-    """how many trials failed, of how many, and why most often; None where none did"""
     generation: Generation | None = None
-    """what generating took in the run folder, over all runs and folds; None where pools were ready-made"""
-    crossfit: int = 0
-    """folds of a cross-fitted study, whose numbers are of all folds; 0 where there is one split"""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """stage -> seconds of all runs, as they were when the page was written"""
     composition: Composition | None = None
-    """of the recommended blend, as realised"""
-    samples: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
-    """level key -> some rows of its pool, label and text"""
     written: Mapping[Cell, Mapping[str, float]] = field(default_factory=dict)
-    """cell -> diversity of what its models wrote, and of the real completions (``.real``), as means over its trials"""
-    rejected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """level key -> reason -> rejected answers"""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """what was chosen, in words: data, model, seeds"""
-    access_log: Sequence[str] = ()
-    """who read the locked test, and what the leak guard removed"""
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """level key -> a remark on its pool"""
-    study_yaml: str = ""
-    """the resolved study, to run it again"""
+    record: RunRecord = field(default_factory=RunRecord)
     version: str = ""
 
     @property
@@ -87,7 +127,7 @@ class ReportData:
     @property
     def folds(self) -> int:
         """In how many folds rows were held out; 0 where there is one split with a locked test."""
-        return self.crossfit or (0 if self.advice.confirmation is None else self.advice.confirmation.folds)
+        return self.design.folds or (0 if self.advice.confirmation is None else self.advice.confirmation.folds)
 
     @property
     def level_ranks(self) -> dict[str, list[str]]:
@@ -101,8 +141,8 @@ class ReportData:
     def is_compared(self, cell: Cell) -> bool:
         """Whether a cell has the trainer, the loss and the number of real rows that the choice was made with."""
         best = self.advice.best
-        if cell.trainer != self.grid_trainer or best is None:
-            return cell.trainer == self.grid_trainer
+        if cell.trainer != self.design.trainer or best is None:
+            return cell.trainer == self.design.trainer
         own = cell.loss == best.cell.loss or (cell.loss == "ce" and cell.kind in ("real-only", "real-duplicated"))
         return own and cell.rows_per_label == best.cell.rows_per_label
 
@@ -248,14 +288,16 @@ def list_tiles(data: ReportData) -> list[tuple[str, Number]]:
 
 def list_cells(data: ReportData) -> list[tuple[CellSummary, str]]:
     """Every cell, those of the grid trainer first, and how it stands: the best, not distinguishable from it, lower."""
-    cells = sorted(data.advice.cells, key=lambda s: (s.cell.trainer != data.grid_trainer, not data.is_compared(s.cell)))
+    cells = sorted(
+        data.advice.cells, key=lambda s: (s.cell.trainer != data.design.trainer, not data.is_compared(s.cell))
+    )
     return [(summary, _stand(data, summary)) for summary in cells]
 
 
 def list_leaders(data: ReportData) -> list[tuple[CellSummary, str]]:
     """The blends at the tested share, the best wherever it is, and their baselines, by accuracy."""
     best = None if data.advice.best is None else data.advice.best.cell
-    share = data.tested_share
+    share = data.design.tested_share
 
     def leads(summary: CellSummary) -> bool:
         cell = summary.cell
@@ -278,7 +320,7 @@ def _stand(data: ReportData, summary: CellSummary) -> str:
         return "not distinguishable"
     if cell.kind != "blend" or not data.is_compared(cell):
         return ""
-    descriptive = any(is_share(cell.share, s) for s in data.descriptive_shares)
+    descriptive = any(is_share(cell.share, s) for s in data.design.descriptive_shares)
     return "descriptive" if descriptive else "lower"
 
 
@@ -306,12 +348,13 @@ def list_written(data: ReportData) -> tuple[list[str], list[tuple[str, list[Numb
     return names, rows
 
 
-def count_rejected(rejected: Mapping[str, Mapping[str, int]]) -> list[tuple[str, int, str]]:
-    """Level key, rejected answers, and their reasons in words, most frequent first."""
+def count_rejected(pools: Mapping[str, PoolFacts]) -> list[tuple[str, int, str]]:
+    """Level key, rejected answers, and their reasons in words, most frequent first; of pools that are told of them."""
     rows = []
-    for key, reasons in rejected.items():
-        words = ", ".join(f"{reason} {count:,}" for reason, count in Counter(reasons).most_common())
-        rows.append((key, sum(reasons.values()), words))
+    for key, pool in pools.items():
+        if pool.rejected:
+            words = ", ".join(f"{reason} {count:,}" for reason, count in Counter(pool.rejected).most_common())
+            rows.append((key, sum(pool.rejected.values()), words))
     return rows
 
 

@@ -27,8 +27,20 @@ from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url
 from cuvee.measure import METRICS
 from cuvee.mix import Blend, mix_corpora
 from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.records import Advice, Cell, Composition, Draw, FailedTrials, Measurement, MetricNote, Trial, TrialFailure
+from cuvee.records import (
+    Advice,
+    Cell,
+    Composition,
+    Draw,
+    FailedTrials,
+    Level,
+    Measurement,
+    MetricNote,
+    Trial,
+    TrialFailure,
+)
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
+from cuvee.report.tables import Design, PoolFacts, RunRecord
 from cuvee.study.pools import usable_draws
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome, grid_recipes
@@ -217,25 +229,20 @@ def describe_generator(study: Study) -> str:
 
 def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
     """Everything the page shows."""
-    study, parts = done.study, done.parts
-    config, pools = study.config, parts[0].pools
-    each = " a label" if config.task == "classification" else ""
-    held_out = "locked test rows" if config.split.crossfit is None else "rows held out"
-    rejected: dict[str, Counter[str]] = {}  # levels share answers
-    notes: dict[str, list[str]] = {}
-    for part in parts:
-        for level, pool in part.pools.items():
-            rejected.setdefault(level.key, Counter()).update(count_rejected(pool.rejected))
-            notes.setdefault(level.key, []).extend([f"{part.fold}{pool.note}"] if pool.note else [])
+    study, parts, config = done.study, done.parts, done.study.config
     return ReportData(
         title=config.name,
         advice=done.advice,
+        levels=tuple(parts[0].pools),
         measurements=done.measurements,
-        levels=tuple(pools),
-        grid_trainer=config.train.trainers[0],
-        tested_share=config.mix.shape_share,
-        descriptive_shares=overlapping_shares(study),
-        counts_from=config.advice.delta,
+        pools={level.key: _tell_pool(level, parts) for level in parts[0].pools},
+        design=Design(
+            trainer=config.train.trainers[0],
+            tested_share=config.mix.shape_share,
+            descriptive_shares=overlapping_shares(study),
+            counts_from=config.advice.delta,
+            folds=len(parts) if len(parts) > 1 else 0,
+        ),
         failures=[
             replace(outcome, reason=f"{part.fold}{outcome.reason}")
             for part in parts
@@ -244,34 +251,47 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         ],
         failed=done.failed,
         generation=account_folder(study.folder.path),
-        crossfit=len(parts) if len(parts) > 1 else 0,
-        seconds={stage: spent for stage, spent in study.stages.seconds.items() if stage not in (LAST, TRACK)},
         composition=None if blend is None else blend.composition,
-        samples={level.key: _samples(pool.corpus) for level, pool in pools.items()},
         written=average_written(done.trials),
-        rejected=rejected,
-        settings={
-            "real training rows": done.tell(lambda part: len(part.study.train)),
-            "validation rows": done.tell(lambda part: len(part.study.split.validation)),
-            held_out: done.tell(lambda part: len(part.study.split.test)),
-            "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
-            "generator": describe_generator(study),
-            "shares": ", ".join(f"{s:g}" for s in config.mix.shares),
-            "draws (generation, sampling, training)": (
-                f"{config.draws.generation}, {config.draws.sampling}, {config.draws.training}"
+        record=RunRecord(
+            settings=_tell_settings(done),
+            seconds={stage: spent for stage, spent in study.stages.seconds.items() if stage not in (LAST, TRACK)},
+            access_log=tuple(
+                f"{part.fold}{reason}: {detail}" for part in parts for reason, detail in part.study.folder.access_log()
             ),
-            "real rows" + each: ", ".join(str(rows) for rows in study.row_counts),
-            "trainer, loss and optimiser steps of every cell": "; ".join(
-                f"{each.trainer}, {each.loss}, {each.steps}" for each in grid_recipes(study)
-            ),
-        },
-        notes={key: "; ".join(found) for key, found in notes.items() if found},
-        access_log=tuple(
-            f"{part.fold}{reason}: {detail}" for part in parts for reason, detail in part.study.folder.access_log()
+            study_yaml=config_to_yaml(config),
         ),
-        study_yaml=config_to_yaml(config),
         version=__version__,
     )
+
+
+def _tell_pool(level: Level, parts: Sequence[MadePart]) -> PoolFacts:
+    """Of the pools of a level in all parts; the rows are those of the first."""
+    rejected: Counter[str] = Counter()
+    for part in parts:
+        rejected.update(count_rejected(part.pools[level].rejected))
+    notes = (f"{part.fold}{part.pools[level].note}" for part in parts if part.pools[level].note)
+    return PoolFacts(samples=_samples(parts[0].pools[level].corpus), rejected=rejected, note="; ".join(notes))
+
+
+def _tell_settings(done: FinishedStudy) -> dict[str, str]:
+    study, config = done.study, done.study.config
+    draws = config.draws
+    return {
+        "real training rows": done.tell(lambda part: len(part.study.train)),
+        "validation rows": done.tell(lambda part: len(part.study.split.validation)),
+        "locked test rows" if config.split.crossfit is None else "rows held out": done.tell(
+            lambda part: len(part.study.split.test)
+        ),
+        "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
+        "generator": describe_generator(study),
+        "shares": ", ".join(f"{share:g}" for share in config.mix.shares),
+        "draws (generation, sampling, training)": f"{draws.generation}, {draws.sampling}, {draws.training}",
+        "real rows" + (" a label" if config.task == "classification" else ""): ", ".join(map(str, study.row_counts)),
+        "trainer, loss and optimiser steps of every cell": "; ".join(
+            f"{each.trainer}, {each.loss}, {each.steps}" for each in grid_recipes(study)
+        ),
+    }
 
 
 def _samples(corpus: Corpus) -> list[tuple[str, str]]:
