@@ -8,7 +8,7 @@ other regimes are real training rows with damage made on purpose, so what is wro
 
 A draw takes 8 real rows a label, 40 synthetic rows a label from the others, and a training seed; all losses see the
 same draw. Test rows are never among them, and are the same in every draw: intervals are over draws, not over test
-rows. Trainer probe on vectors of all-MiniLM-L6-v2, 300 steps, defaults of every loss. Prints Markdown; the cells
+rows. Trainer probe on vectors of all-MiniLM-L6-v2, defaults of every loss. Prints Markdown; the cells
 are differences of accuracy in percentage points with the half width of their paired 95% t interval.
 """
 

@@ -109,7 +109,7 @@ def make_config(name: str, data: Path, folder: Path) -> dict[str, object]:
         "pools": [pool_file | {"select": {"metric": "vendi", "levels": LEVELS}}],
         "mix": {"shares": shares, "shape_share": shares[-1]},
         "draws": {"generation": DRAWS, "sampling": 1, "training": 1, "confirm": 0},
-        "train": {"trainer": "probe", "steps": 300},
+        "train": {"trainer": "probe", "sensitivity": []},
     }
 
 

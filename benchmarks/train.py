@@ -215,7 +215,7 @@ def time_probe(rounds: int) -> tuple[list[Steps], list[float]]:
 
     found = alternate(
         rounds,
-        lambda: timed(lambda: fit_probe(vectors[train], targets[train]).predict),
+        lambda: timed(lambda: fit_probe(vectors[train], targets[train], l2=0.1).predict),
         lambda: timed(theirs),
     )
     return found, right[-2:]

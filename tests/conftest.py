@@ -63,5 +63,5 @@ def settings(headlines: Path, local: LocalLLM) -> dict:
         ],
         "mix": {"shares": [0.25, 0.5], "shape_share": 0.5},
         "draws": {"generation": 2, "sampling": 1, "training": 2, "confirm": 2},
-        "train": {"steps": 40},
+        "train": {"sensitivity": []},
     }  # fmt: skip

@@ -117,7 +117,7 @@ def test_what_is_trusted_is_so_for_one_command_and_never_by_the_study_itself(cap
 @pytest.fixture
 def model(place):
     corpus = load_corpus("rows.jsonl")
-    train_model(corpus, encoder=HashingEncoder(), steps=5).save(place / "model")
+    train_model(corpus, encoder=HashingEncoder()).save(place / "model")
     return place / "model"
 
 
@@ -142,7 +142,7 @@ def test_an_encoder_of_ones_own_is_given_and_trusted_on_the_command_line(capsys,
     assert "not trusted" in refused(capsys, *given, "own_code:Mine")
     assert "not on 'hashing'" in refused(capsys, *given, "own_code:Mine", "--trust", "own_code")  # other code
     with trust_modules("own_code"):
-        train_model(load_corpus("rows.jsonl"), encoder=load_encoder("own_code:Mine"), steps=5).save(model)
+        train_model(load_corpus("rows.jsonl"), encoder=load_encoder("own_code:Mine")).save(model)
     assert call(capsys, *given, "own_code:Mine", "--trust", "own_code")[0] == 0
     with pytest.raises(ConfigError, match="it must be a class with the methods of"), trust_modules("collections"):
         load_encoder("collections:Counter")

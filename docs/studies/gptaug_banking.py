@@ -70,7 +70,7 @@ pools:
 {pools}
 mix: {{regime: augment, shares: [{SHARE}, 0.5], shape_share: {SHARE}}}
 draws: {{generation: 3, sampling: 1, training: 3, confirm: 3}}
-train: {{trainer: probe, steps: 600}}
+train: {{trainer: probe}}
 """
     (out / "study.yaml").write_text(study, encoding="utf-8")
     return out / "study.yaml"

@@ -1,13 +1,12 @@
 """Multinomial logistic regression on vectors: label agreement, checkers, the cheap trainer.
 
-Trained by mini-batch gradient descent with Nesterov momentum for a *fixed number of steps*, so that "equal
-optimiser steps" means the same thing here as for a fine-tuned model, and so that training draws differ by
-their seed alone. numpy only; the same arguments give the same bits.
+Fitted to its optimum: L-BFGS until no step could lower the loss by a ten-millionth a row. It draws nothing, so equal
+arguments give equal bits, and a training has no draws. numpy only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,12 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.errors import TrainingError
-from cuvee.fingerprint import derive_rng, derive_seed
+from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
 from cuvee.similarity import single_blas_thread
 
-_MOMENTUM = 0.9
-_WARM_UP = 0.1  # fraction of the steps over which the learning rate rises
+DEFAULT_L2 = 1.0
+"""Strength of the penalty of a trainer: scikit-learn's ``C = 1``."""
+CHECKING_L2 = 0.1
+"""Strength where probabilities count and not accuracy alone, as for checkers of labels. With few rows of many labels
+those of ``DEFAULT_L2`` are almost the same for all labels (docs/decisions.md)."""
+CHOICES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+"""Strengths that :func:`choose_l2` tries."""
+_CHOICE_ROWS = 1_000
+_SLACK = 0.5  # standard errors
+_TOLERANCE = 1e-7  # of the loss a row that one more step could gain
+_GRADIENTS = 2_000
+_UNSEEN = 1e-3  # probability of a label without rows, to those of all others together
+_MEMORY = 10  # steps that L-BFGS remembers
+_CURVATURE = 0.9  # a step is taken once it has this much less slope in its direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +70,17 @@ class ProbeModel:
 
 
 class Stage(Protocol):
-    """A stretch of training: which rows, what share of the steps, how strong a pull to where it began."""
+    """A stretch of training: which rows, and how strong a pull to where it began."""
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """Rows that batches are drawn from."""
-
-    @property
-    def share(self) -> float:
-        """Of all steps."""
+        """Rows that it is fitted to."""
 
     @property
     def pull(self) -> float:
-        """Strength of the proximal term: pull / 2 times the squared distance to where the stage began."""
+        """Strength of the proximal term: pull / 2 times the squared distance to where the stage began, on the scale
+        of the mean loss of a row.
+        """
 
 
 class Objective(Protocol):
@@ -89,57 +98,27 @@ class Objective(Protocol):
         """Derivative of each row's loss by its log probability, shape (b,): -1 is plain cross-entropy."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Descent:
-    """How a probe is trained.
-
-    Attributes:
-        steps, batch: optimiser steps and rows a step.
-        learning_rate: its peak, meant for unit rows; it rises over the first tenth of the steps and falls to zero as
-            a cosine.
-        l2: strength of the penalty; None means ``0.1 / sum of weights`` (with weights of 1, scikit-learn's
-            ``LogisticRegression(C=10)``).
-        seed: of the initial weights and the order of rows.
-
-    Raises:
-        ValueError: fewer than one step or row.
-    """
-
-    steps: int = 300
-    batch: int = 32
-    learning_rate: float = 10.0
-    l2: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1:
-            raise ValueError(f"steps is {self.steps!r} and batch {self.batch!r}; both must be at least 1")
-
-
 def fit_probe(
     vectors: Vectors,
     targets: Sequence[str],
     *,
     labels: Sequence[str] | None = None,
     row_weights: NDArray[np.floating] | None = None,
-    steps: int = 300,
-    batch: int = 32,
-    l2: float | None = None,
-    seed: int = 0,
+    l2: float = CHECKING_L2,
 ) -> ProbeModel:
-    """Train a probe for exactly ``steps`` optimiser steps.
+    """Fit a probe to the optimum of its loss.
 
-    The loss is the weighted mean cross-entropy plus ``l2 / 2`` times the squared norm of the weights (the
-    bias is free). Rows of zero weight are dropped before batching: they change nothing, not even the random
-    stream. Each epoch is one permutation of the rows, and a batch may straddle two epochs, so that every
-    batch has ``batch`` rows however few there are.
+    The loss is the sum of the rows' weighted cross-entropies plus ``l2 / 2`` times the squared norm of the weights
+    (the bias is free): scikit-learn's ``LogisticRegression(C=1 / l2)``. Rows of zero weight are dropped and change
+    nothing.
 
     Args:
         vectors: shape (n, d), finite, rows of length 1.
         targets: n labels.
-        labels: columns of the model, in order; by default the sorted distinct targets.
-        row_weights: shape (n,), finite and not negative; None weighs all rows the same.
-        steps, batch, l2, seed: see :class:`Descent`.
+        labels: columns of the model, in order; by default the sorted distinct targets. A label without rows has a
+            probability of about a thousandth, since at the optimum it would have none at all.
+        row_weights: shape (n,), finite and not negative; None weighs all rows 1.
+        l2: strength of the penalty, above 0.
 
     Raises:
         TrainingError: no rows, one label only, or a vector that is not finite.
@@ -148,26 +127,29 @@ def fit_probe(
     names, codes = encode_targets(targets, labels)
     data, weights = _check_rows(vectors, codes, row_weights)
     kept = weights > 0
-    descent = Descent(steps=steps, batch=batch, l2=l2, seed=seed)
-    return _Training(data[kept], codes[kept], names, _WeightedRows(weights[kept]), descent).run()
+    return _Fit(data[kept], codes[kept], names, _WeightedRows(weights[kept]), l2).run()
 
 
-def fit_objective(vectors: Vectors, targets: Sequence[str], objective: Objective, descent: Descent) -> ProbeModel:
+def fit_objective(
+    vectors: Vectors, targets: Sequence[str], objective: Objective, *, l2: float = CHECKING_L2
+) -> ProbeModel:
     """As :func:`fit_probe`, for any loss that is a function of each row's log probability.
+
+    Each phase is fitted to its optimum from where the one before it ended. A loss that is not cross-entropy may have
+    several optima: the one is taken that L-BFGS reaches from the optimum of cross-entropy.
 
     Args:
         vectors, targets: n rows, all of which count.
-        objective: slopes of the loss, weights and phases of those rows. A phase gets its share of the steps, its
-            own learning rate schedule, and momentum from rest; the default penalty goes by its weights.
-        descent: steps and the like.
+        objective: slopes of the loss, weights and phases of those rows.
+        l2: strength of the penalty, above 0.
 
     Raises:
-        TrainingError: no rows, one label only, or a vector that is not finite.
+        TrainingError: no rows, one label only, a vector that is not finite, or a loss whose optimum is not found.
         ValueError: arguments that do not fit together.
     """
     names, codes = encode_targets(targets, None)
     data, _ = _check_rows(vectors, codes, objective.weights)
-    return _Training(data, codes, names, objective, descent).run()
+    return _Fit(data, codes, names, objective, l2).run()
 
 
 def encode_targets(targets: Sequence[str], labels: Sequence[str] | None) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -194,12 +176,12 @@ def cross_validated_proba(
     groups: Sequence[str] | None = None,
     folds: int = 5,
     seed: int = 0,
-    steps: int = 300,
+    l2: float = CHECKING_L2,
 ) -> NDArray[np.float64]:
     """Probabilities of each row from a probe that never saw it, shape (n, k).
 
     Folds are stratified by label; rows of one group stay in one fold. With fewer groups than ``folds`` there
-    are as many folds as groups. Columns are in the order of ``labels``, by default sorted.
+    are as many folds as groups. Columns are in the order of ``labels``, by default sorted. ``seed`` deals the folds.
 
     Raises:
         TrainingError: no rows, or some fold leaves rows of one label only to train on.
@@ -216,15 +198,45 @@ def cross_validated_proba(
     for fold in np.unique(fold_of):
         held = fold_of == fold
         train = np.flatnonzero(~held)
-        model = fit_probe(
-            vectors[train],
-            [listed[i] for i in train],
-            labels=names,
-            steps=steps,
-            seed=derive_seed(seed, "fold", int(fold)),
-        )
+        present = np.bincount(codes[train], minlength=len(names))
+        # a label weighs what it does in all rows: else a row's own label would be the one that is short of it
+        weights = (np.bincount(codes, minlength=len(names)) / np.maximum(present, 1))[codes[train]]
+        model = fit_probe(vectors[train], [listed[i] for i in train], labels=names, row_weights=weights, l2=l2)
         out[held] = model.proba(vectors[held])
     return out
+
+
+def choose_l2(vectors: Vectors, targets: Sequence[str], groups: Sequence[str] | None = None) -> float:
+    """The strength of the penalty for these rows, by cross-validated accuracy.
+
+    Of ``CHOICES`` those count whose accuracy is within half a standard error (of the paired difference) of the best,
+    and of them the one nearest to ``DEFAULT_L2`` is taken. Rows that are too few to tell therefore leave it there.
+
+    Args:
+        vectors: shape (n, d), finite, rows of length 1; of more than 1,000 rows, 1,000 are looked at.
+        targets: n labels.
+        groups: rows of one group are held out together.
+    """
+    rows = np.arange(len(targets))
+    if len(rows) > _CHOICE_ROWS:
+        rows = np.sort(derive_rng(0, "choose-l2").choice(len(rows), _CHOICE_ROWS, replace=False))
+    own = [targets[int(i)] for i in rows]
+    names, codes = encode_targets(own, None)
+    grouped = None if groups is None else [groups[int(i)] for i in rows]
+    try:
+        right = np.array(
+            [
+                cross_validated_proba(vectors[rows], own, labels=names, groups=grouped, l2=l2).argmax(axis=1) == codes
+                for l2 in CHOICES
+            ],
+            dtype=np.float64,
+        )
+    except TrainingError:  # a fold leaves rows of one label only
+        return DEFAULT_L2
+    lost = right[right.mean(axis=1).argmax()] - right
+    error = lost.std(axis=1, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.zeros(len(CHOICES))
+    likely = [l2 for l2, mean, slack in zip(CHOICES, lost.mean(axis=1), error, strict=True) if mean <= _SLACK * slack]
+    return min(likely, key=lambda l2: abs(np.log(l2 / DEFAULT_L2)))
 
 
 def stratified_folds(
@@ -252,12 +264,14 @@ def stratified_folds(
 
 
 # --- parts ----------------------------------------------------------------------------------------
+Weights = NDArray[np.float32]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AllRows:
     """The one stretch of plain training."""
 
     rows: NDArray[np.int64]
-    share: float = 1.0
     pull: float = 0.0
 
 
@@ -288,76 +302,81 @@ def _check_rows(
     return data, weights
 
 
-class _Training:
-    """Rows, a loss and settings, from which weights are learnt.
+class _Fit:
+    """Rows, a loss and a penalty, from which weights are learnt.
 
     Raises:
         TrainingError: no rows, one label only, or a vector that is not finite.
+        ValueError: a penalty that is not above 0.
     """
 
     def __init__(
-        self, data: Vectors, codes: NDArray[np.int64], names: tuple[str, ...], objective: Objective, descent: Descent
+        self, data: Vectors, codes: NDArray[np.int64], names: tuple[str, ...], objective: Objective, l2: float
     ) -> None:
+        if not (np.isfinite(l2) and l2 > 0):
+            raise ValueError(f"l2 is {l2!r}; it must be a finite number above 0")
         if len(data) == 0:
             raise TrainingError("the probe has no rows to train on; give it at least two labels' rows")
-        if len(np.unique(codes)) < 2:
+        self._seen, self._codes = np.unique(codes, return_inverse=True)
+        if len(self._seen) < 2:
             raise TrainingError(f"the probe has rows of one label only ({names[codes[0]]!r}); it needs at least two")
         if not np.isfinite(data).all():
             row = int(np.flatnonzero(~np.isfinite(data).all(axis=1))[0])
             raise TrainingError(f"vector of training row {row} is not finite; check the encoder and that row's text")
-        self._rows, self._codes, self._names = _with_bias(data), codes, names
-        self._objective, self._descent = objective, descent
+        self._data, self._names, self._objective, self._l2 = data, names, objective, l2
 
     @single_blas_thread()
     def run(self) -> ProbeModel:
-        """The model after all steps over all phases."""
-        objective, descent = self._objective, self._descent
-        rng = derive_rng(descent.seed, "probe")
-        lengths = _phase_steps([phase.share for phase in objective.phases], descent.steps)
-        order = _draw_order(objective.phases[0].rows, lengths[0], descent.batch, rng)
-        weights = rng.normal(0.0, 0.01, size=(self._rows.shape[1], len(self._names))).astype(np.float32)
-        weights[-1] = 0.0
-        for number, (phase, length) in enumerate(zip(objective.phases, lengths, strict=True)):
-            if number > 0:
-                order = _draw_order(phase.rows, length, descent.batch, rng)
-            weights = self._run_phase(weights, order, phase)
-        return ProbeModel(self._names, weights[:-1], weights[-1])
+        """The model at the optimum of the last phase."""
+        rows, directions = self._data, None
+        if rows.shape[0] < rows.shape[1]:
+            # the optimum lies in the span of the rows: fewer numbers to find, and the penalty stays what it is
+            directions, mixed = np.linalg.qr(rows.T.astype(np.float64))
+            rows = mixed.T.astype(np.float32)
+        rows = np.hstack([rows, np.ones((len(rows), 1), dtype=np.float32)])
+        found = np.zeros((rows.shape[1], len(self._seen)), dtype=np.float32)
+        for phase in self._objective.phases:
+            found = self._run_phase(rows, found, phase)
+        logits = rows @ found
+        top = logits.max(axis=1)
+        total = float(np.mean(top + np.log(np.exp(logits - top[:, None]).sum(axis=1))))
+        weights = found[:-1] if directions is None else (directions @ found[:-1]).astype(np.float32)
+        full = np.zeros((weights.shape[0], len(self._names)), dtype=np.float32)
+        bias = np.full(len(self._names), total + np.log(_UNSEEN), dtype=np.float32)
+        full[:, self._seen], bias[self._seen] = weights, found[-1]
+        return ProbeModel(self._names, full, bias)
 
-    def _run_phase(self, weights: NDArray[np.float32], order: NDArray[np.int64], phase: Stage) -> NDArray[np.float32]:
-        objective, descent = self._objective, self._descent
-        l2 = 0.1 / float(objective.weights[phase.rows].sum()) if descent.l2 is None else descent.l2
-        steps, batch = order.shape
-        anchor, weights = weights, weights.copy()
-        velocity = np.zeros_like(weights)
-        inside = np.arange(batch)
-        for step in range(steps):
-            rate = np.float32(descent.learning_rate * _schedule(step, steps))
-            chosen = order[step]
-            part = self._rows[chosen]
-            # Nesterov: the gradient is taken where the momentum is about to carry the weights
-            ahead = weights + _MOMENTUM * velocity
-            residual, log_p = _residual(part, self._codes[chosen], ahead, inside)
-            scale = (-objective.slopes(chosen, log_p)).astype(np.float32) / np.float32(batch)
-            residual *= scale[:, None]
-            velocity *= _MOMENTUM
-            velocity -= rate * (part.T @ residual)
-            velocity[:-1] -= (rate * np.float32(l2)) * ahead[:-1]
-            if phase.pull > 0:
-                # the proximal term's step is implicit: an explicit one diverges where rate * pull is over 2
-                tie = np.float32(min(float(rate) * phase.pull, 1e30))
-                moved = (weights + velocity - anchor) / (np.float32(1.0) + tie) + anchor
-                velocity = moved - weights
-            weights += velocity
-        return weights
+    def _run_phase(self, rows: Vectors, start: Weights, phase: Stage) -> Weights:
+        """The optimum of a phase: of cross-entropy first, where other losses start."""
+        objective, chosen = self._objective, phase.rows
+        part, codes, labels = rows[chosen], self._codes[chosen], len(self._seen)
+        static = objective.weights[chosen]
+        total, inside = float(static.sum()), np.arange(len(chosen))
+        penalty = np.full((rows.shape[1], 1), self._l2, dtype=np.float32)
+        penalty[-1] = 0.0
+        pull = np.float32(min(phase.pull * total, 1e30))
 
+        def slope_of(loss: Objective, places: NDArray[np.int64]) -> Callable[[Weights], Weights]:
+            def gradient(weights: Weights) -> Weights:
+                residual, log_p = _residual(part, codes, weights, inside)
+                scale = -loss.slopes(places, log_p) * (total / len(places))
+                residual *= scale.astype(np.float32)[:, None]
+                out: Weights = part.T @ residual + penalty * weights
+                return out + pull * (weights - start) if pull > 0 else out
 
-def _with_bias(data: Vectors) -> Vectors:
-    out: Vectors = np.hstack([data, np.ones((len(data), 1), dtype=np.float32)]).astype(np.float32, copy=False)
-    return out
+            return gradient
+
+        # the Hessian where all labels are as probable: what steps are measured by
+        hessian = ((part * static.astype(np.float32)[:, None]).T @ part).astype(np.float64) / labels
+        hessian[np.diag_indices_from(hessian)] += penalty[:, 0].astype(np.float64) + float(pull)
+        inverse = np.linalg.inv(hessian).astype(np.float32)
+        least = _TOLERANCE * total
+        found = _descend(slope_of(_WeightedRows(static), inside), start, inverse, least)
+        return _descend(slope_of(objective, chosen), found, inverse, least)
 
 
 def _residual(
-    part: Vectors, codes: NDArray[np.int64], weights: NDArray[np.float32], inside: NDArray[np.int64]
+    part: Vectors, codes: NDArray[np.int64], weights: Weights, inside: NDArray[np.int64]
 ) -> tuple[Vectors, NDArray[np.float64]]:
     """Softmax minus one-hot, shape (b, k), and the log probability of each label, shape (b,)."""
     residual = part @ weights
@@ -370,26 +389,55 @@ def _residual(
     return residual, own - np.log(total[:, 0].astype(np.float64))
 
 
-def _phase_steps(shares: Sequence[float], steps: int) -> list[int]:
-    """Steps of each phase; they sum to ``steps``, and each phase has one where there are enough."""
-    ends = np.rint(np.cumsum(shares) / sum(shares) * steps).astype(int)
-    if steps >= len(shares):
-        for i in range(len(ends)):
-            ends[i] = min(max(ends[i], (ends[i - 1] if i else 0) + 1), steps - (len(ends) - 1 - i))
-    return [int(n) for n in np.diff(ends, prepend=0)]
+def _descend(gradient: Callable[[Weights], Weights], start: Weights, inverse: Weights, least: float) -> Weights:
+    """Where the gradient vanishes, by L-BFGS (Nocedal and Wright 2006, algorithm 7.4) from ``start``.
 
+    It looks at gradients alone, so a loss whose weights follow the model, and which is therefore no function that
+    could be evaluated, is solved like any other.
 
-def _draw_order(rows: NDArray[np.int64], steps: int, batch: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Rows of each step, shape (steps, batch): permutations of ``rows``, one after another."""
-    length = steps * batch
-    epochs = -(-length // len(rows))
-    places = rng.permuted(np.tile(np.arange(len(rows)), (epochs, 1)), axis=1).ravel()[:length]
-    drawn: NDArray[np.int64] = rows[places].reshape(steps, batch)
-    return drawn
+    Args:
+        gradient: of weights, shape (d, k).
+        start: of the descent, shape (d, k).
+        inverse: of the Hessian near the start, shape (d, d), the same for all labels.
+        least: what one more step would gain where the descent ends, in the units of the loss.
 
-
-def _schedule(step: int, steps: int) -> float:
-    warm = max(1.0, _WARM_UP * steps)
-    if step + 1 < warm:
-        return (step + 1) / warm
-    return 0.5 * (1.0 + float(np.cos(np.pi * (step + 1 - warm) / max(1.0, steps - warm))))
+    Raises:
+        TrainingError: the end is not reached.
+    """
+    weights, slope = start, gradient(start)
+    history: list[tuple[Weights, Weights, np.float32]] = []
+    size, calls = np.float32(1.0), 1
+    while calls < _GRADIENTS:
+        step = slope.copy()
+        parts = []
+        for moved, changed, scale in reversed(history):
+            part = scale * np.vdot(moved, step)
+            parts.append(part)
+            step -= part * changed
+        step = size * (inverse @ step)
+        for (moved, changed, scale), part in zip(history, reversed(parts), strict=True):
+            step += (part - scale * np.vdot(changed, step)) * moved
+        gain = float(np.vdot(slope, step))
+        if not np.isfinite(gain):
+            raise TrainingError("the slopes of the probe's loss are not finite; take another loss, or raise l2")
+        if not gain > 2.0 * least:  # the model of the loss has its minimum gain / 2 lower
+            return weights
+        length, low, high = 1.0, 0.0, np.inf
+        while calls < _GRADIENTS:
+            there = weights - np.float32(length) * step
+            found = gradient(there)
+            calls += 1
+            along = float(np.vdot(found, step))
+            if abs(along) <= _CURVATURE * gain:
+                break
+            low, high = (length, high) if along > 0 else (low, length)
+            length = 2.0 * length if np.isinf(high) else (low + high) / 2.0
+        moved, changed = there - weights, found - slope
+        curvature = float(np.vdot(moved, changed))
+        if curvature > 0:
+            history = [*history[1 - _MEMORY :], (moved, changed, np.float32(1.0 / curvature))]
+            size = np.float32(curvature / float(np.vdot(changed, inverse @ changed)))
+        weights, slope = there, found
+    raise TrainingError(
+        f"the probe did not find the optimum of its loss in {_GRADIENTS:,} gradients; raise l2, or take another loss"
+    )

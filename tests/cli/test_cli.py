@@ -39,7 +39,7 @@ def test_mix_train_evaluate_on_plain_files(texts, tmp_path, capsys):
     made = json.loads(out)
     assert code == 0 and made["share"] == pytest.approx(made["synthetic_rows"] / made["rows"])
     assert len(load_corpus(blend)) == made["rows"]
-    code, out, _ = call(capsys, "train", blend, "--encoder", "hashing", "--steps", 50, "--out", model, "--json")
+    code, out, _ = call(capsys, "train", blend, "--encoder", "hashing", "--out", model, "--json")
     assert code == 0 and json.loads(out)["labels"] == ["business", "politics", "sports"]
     code, out, _ = call(capsys, "evaluate", model, real, "--json")
     assert code == 0 and json.loads(out)["accuracy"]["value"] > 0.6
@@ -48,7 +48,7 @@ def test_mix_train_evaluate_on_plain_files(texts, tmp_path, capsys):
 def test_source_weight_of_zero_and_one_are_obeyed(texts, tmp_path, capsys):
     real, synthetic = texts
     call(capsys, "mix", real, synthetic, "--share", 0.3, "--out", tmp_path / "b.parquet")
-    base = ["train", tmp_path / "b.parquet", "--encoder", "hashing", "--steps", 40]
+    base = ["train", tmp_path / "b.parquet", "--encoder", "hashing"]
     found = {}
     for weight in (0, 1):
         call(capsys, *base, "--loss", "source_weight", "--source-weight", weight, "--out", tmp_path / f"w{weight}")

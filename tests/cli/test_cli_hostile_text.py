@@ -118,7 +118,7 @@ def test_blends_their_cards_and_models(real, synthetic, tmp_path, capsys):
     assert "s.csv" in shown
     shown = see(capsys, "split", real, "--out", parts, "--format", "jsonl")
     assert all(visible(label) in shown for label in LABELS)
-    see(capsys, "train", parts / "train.jsonl", "--encoder", "hashing", "--steps", 30, "--out", model)
+    see(capsys, "train", parts / "train.jsonl", "--encoder", "hashing", "--out", model)
     assert RAW.findall((model / "README.md").read_text(encoding="utf-8")) == []
     shown = see(capsys, "evaluate", model, real, "--encoder", "hashing", "--per-label", "--compare", model)
     assert all(visible(label) in shown for label in LABELS)
@@ -137,7 +137,7 @@ def test_cells_that_a_spreadsheet_would_run(tmp_path, capsys):
         with path.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
 
-    call(capsys, "train", data, "--encoder", "hashing", "--steps", 5, "--out", tmp_path / "m")
+    call(capsys, "train", data, "--encoder", "hashing", "--out", tmp_path / "m")
     base = ["predict", tmp_path / "m", data, "--encoder", "hashing", "--out", tmp_path / "p.csv"]
     see(capsys, *base)
     guarded = [f"'{text}" for text in told[:6]] + told[6:]

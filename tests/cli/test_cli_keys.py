@@ -105,7 +105,7 @@ def test_no_key_of_an_address_is_in_a_file_or_on_the_terminal(
         "draws": {"generation": 1, "sampling": 1, "training": 1, "confirm": 1},
         "mix": {"shares": [0.5], "shape_share": 0.5},
     }
-    study = {**settings, **small, "generator": generator, "dials": settings["dials"][:1], "train": {"steps": 10}}
+    study = {**settings, **small, "generator": generator, "dials": settings["dials"][:1]}
     study["track"] = {"mlflow": str(files / "mlruns")}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     for command in ("plan", "run"):

@@ -33,8 +33,8 @@ def labelled(tmp_path_factory):
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     corpus = load_corpus(path, text="sentence", label="kind")
-    for name, steps in (("long", 60), ("short", 1)):
-        train_model(corpus, encoder=load_encoder("hashing"), steps=steps).save(folder / name)
+    for name, l2 in (("long", 0.1), ("short", 300.0)):
+        train_model(corpus, encoder=load_encoder("hashing"), settings=TrainSettings(l2=l2)).save(folder / name)
     return folder
 
 

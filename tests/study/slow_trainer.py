@@ -17,6 +17,11 @@ def train(corpus, loss, settings, *, encoder, validation, progress, folder):
     return train_probe(corpus, loss, settings, encoder=encoder, validation=validation, progress=progress, folder=folder)
 
 
+def plain(corpus, loss, settings, **others):
+    """A probe by another name, which has steps."""
+    return train_probe(corpus, loss, settings, **others)
+
+
 def die_on_synthetic(corpus, loss, settings, **others):
     """Killed by the kernel on every blend without a real row."""
     if "real" not in corpus.origins:

@@ -36,7 +36,6 @@ def folded(settings) -> dict:
         "dials": [{"name": "sampling", "levels": [0.3, 1.5]}],
         "mix": {"shares": [0.5], "shape_share": 0.5},
         "draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 2},
-        "train": {"steps": 20},
     }
 
 
@@ -305,7 +304,7 @@ def test_groups_and_near_rows_stay_in_one_fold(folded, tmp_path):
         ({"data": {"real": "real.csv", "test": "test.csv"}}, "does not go with data.test"),
         ({"search": {"kind": "adaptive"}}, "split.crossfit 3 does not go with search.kind adaptive"),
         ({"train": {"check": {"trainer": "encoder"}}}, "does not go with train.check"),
-        ({"train": {"sensitivity": ["equal-epochs"]}}, "does not go with train.sensitivity"),
+        ({"train": {"sensitivity": ["penalty"]}}, "does not go with train.sensitivity"),
         ({"draws": {"confirm": 0}}, "crossfit 3 has no effect with draws.confirm 0"),
         (
             {"dials": [{"name": "sampling", "levels": [0.3, 1.5], "target": {"metric": "vendi_q1", "value": 9}}]},

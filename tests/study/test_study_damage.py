@@ -12,13 +12,12 @@ import yaml
 from command_line import call
 from cuvee.generate.ledger import Ledger
 
-ADAPTIVE = {"search": {"kind": "adaptive", "budget": 0.7, "batch": 2}, "train": {"steps": 20}}
+ADAPTIVE = {"search": {"kind": "adaptive", "budget": 0.7, "batch": 2}}
 FOLDED = {
     "split": {"crossfit": 2, "validation": 45, "rows_per_label": 3},
     "dials": [{"name": "sampling", "levels": [0.3, 1.5]}],
     "mix": {"shares": [0.5], "shape_share": 0.5},
     "draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 2},
-    "train": {"steps": 20},
 }
 KINDS = {"adaptive": (ADAPTIVE, ""), "cross-fitted": (FOLDED, "folds/2")}
 """Of study: what it changes, and the part of its run folder that is damaged."""

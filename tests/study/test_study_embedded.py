@@ -23,7 +23,7 @@ def test_a_tiny_study_with_the_real_llm(settings, tmp_path):
             {"name": "sampling", "levels": [0.4, 1.6]},
         ],
         "draws": {"generation": 2, "sampling": 1, "training": 2, "confirm": 1},
-        "train": {"steps": 100, "check": {"trainer": "encoder", "steps": 2, "draws": 1}},
+        "train": {"check": {"trainer": "encoder", "steps": 2, "draws": 1}},
     }
     result = run_study(config, out=tmp_path / "run")
     assert set(result.pools) == {

@@ -28,7 +28,7 @@ def ready(settings, tmp_path):
         **config,
         "mix": {"shares": [0.5], "shape_share": 0.5},
         "draws": {"generation": 2, "training": 1, "confirm": 1},
-        "train": {"steps": 20},
+        "train": {"sensitivity": []},
     }
 
 

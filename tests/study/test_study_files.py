@@ -159,7 +159,7 @@ def test_more_levels_than_a_draw_has_rows_for_is_one_line(config, pool, tmp_path
 
 
 def test_settings_of_the_grid_and_of_the_check_reach_their_own_trainers(config, tmp_path):
-    train = {"steps": 40, "loss": "gce", "settings": {"q": 0.5}, "check": {"trainer": "probe", "steps": 20, "draws": 1}}
+    train = {"loss": "gce", "settings": {"q": 0.5}, "check": {"trainer": "probe", "draws": 1}}
 
     def scores(name, **changes):
         with open_study({**config, "train": {**train, **changes}}, out=tmp_path / name) as flow:
@@ -169,7 +169,7 @@ def test_settings_of_the_grid_and_of_the_check_reach_their_own_trainers(config, 
 
     plain = scores("a")
     assert scores("b", settings={"q": 0.9}) != plain
-    check = {**train["check"], "settings": {"batch_size": 4}}
+    check = {**train["check"], "settings": {"l2": 4.0}}
     other = scores("c", check=check)
     assert other != plain and other[: len(plain) - 3] == plain[: len(plain) - 3]  # the grid is as it was
     for wrong, says in (({"settings": {"quu": 1}}, "quu"), ({"settings": {"patience": 3}}, "patience"),

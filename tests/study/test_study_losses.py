@@ -11,7 +11,7 @@ def test_synthetic_rows_alone_are_trained_with_ce_where_the_loss_learns_from_rea
     base = {**settings, "dials": [{"name": "sampling", "levels": [0.3, 1.2]}]}
 
     def accuracies(name, **train):
-        with open_study({**base, "train": {"steps": 40, **train}}, out=tmp_path / name) as flow:
+        with open_study({**base, "train": train}, out=tmp_path / name) as flow:
             assert not [outcome for outcome in flow.grid if not hasattr(outcome, "scores")]
             return {
                 kind: [t.scores.values["accuracy"].value for t in flow.grid if t.cell.kind == kind]

@@ -72,14 +72,14 @@ def test_cost_and_power_follow_their_settings(settings):
 
 
 def test_time_is_that_of_one_trial_and_one_batch_multiplied(settings, local):
-    train = {"steps": 40, "loss": ["ce", "imp"], "sensitivity": ["equal-epochs"]}
+    train = {"loss": ["ce", "imp"], "sensitivity": ["penalty"]}
     execute = {"kind": "processes", "workers": 2}
     plan = plan_study({**settings, "train": train, "execute": execute})
     time, stages = plan.time, {(stage.stage, stage.recipe.loss): stage for stage in plan.trials}
     assert plan.workers == 2 and not local.bodies
-    assert set(time.each) == {"probe, ce, 40 steps", "probe, imp, 40 steps"} and min(time.each.values()) > 0
-    assert stages["equal epochs", "ce"].longer >= 1
-    wanted = [(math.ceil(s.trials / 2) * s.longer, time.each[f"probe, {s.recipe.loss}, 40 steps"]) for s in plan.trials]
+    assert set(time.each) == {"probe, ce", "probe, imp"} and min(time.each.values()) > 0
+    assert stages["a tenth of the penalty", "ce"].trials == stages["10 times the penalty", "ce"].trials > 0
+    wanted = [(math.ceil(s.trials / 2) * s.longer, time.each[f"probe, {s.recipe.loss}"]) for s in plan.trials]
     assert time.trials == pytest.approx(sum(trials * each for trials, each in wanted))
     assert time.generating is None and any("--ask" in note for note in plan.notes)
     asked = plan_study(settings, ask=True)
@@ -94,7 +94,7 @@ def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
         {"name": "topics", "levels": [1, 2], "topics": "llm", "degree": [2]},
         {"name": "base_then_refine", "levels": [0.7, 1.3]},
     ]
-    train = {"steps": 40, "check": {"trainer": "encoder", "steps": 5, "draws": 2}}
+    train = {"check": {"trainer": "encoder", "steps": 5, "draws": 2}}
     plan = plan_study({**settings, "dials": dials, "train": train})
     topics, refine = plan.dials
     assert topics.list_requests == 3  # one question a label

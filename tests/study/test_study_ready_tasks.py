@@ -159,7 +159,7 @@ def test_weights_of_a_blend_reach_the_probe(settings, tmp_path, headlines):
         blend = (
             make_mixing(study, {level.key: made.corpus}).mix(cell, Draw(generation=0, sampling=0, training=0)).corpus
         )
-        how = TrainSettings(steps=20, seed=1)
+        how = TrainSettings()
         ours = train_model(blend, settings=how, encoder=study.encoder).model.weights
         theirs = train_model(
             blend.with_columns(weight=np.ones(len(blend))), settings=how, encoder=study.encoder

@@ -6,6 +6,7 @@ import pytest
 from test_study_run import files, make_rows, write_pools
 
 from cuvee.errors import ConfigError
+from cuvee.probe import choose_l2
 from cuvee.records import Cell, Draw, Trial
 from cuvee.study import open_study, run_study
 from cuvee.study.planning import plan_study
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.trust("slow_trainer")
 MANY = {
     "split": {"test": 45, "validation": 45, "rows_per_label": [2, 4]},
     "train": {
+        "trainer": "slow_trainer:plain",
         "steps": 20,
         "loss": ["ce", "gce"],
         "each": {"gce": {"settings": {"q": 0.4}}},
@@ -79,15 +81,19 @@ def test_each_trainer_and_loss_is_trained_by_its_own_recipe(ready, tmp_path):
         "trainer": ["probe", "encoder"],
         "loss": ["ce", "gce"],
         "steps": 200,
-        "settings": {"batch_size": 16},
-        "each": {"encoder": {"steps": 30, "settings": {"batch_size": 8}}, "gce": {"settings": {"q": 0.4}}},
+        "each": {
+            "probe": {"settings": {"l2": 0.5}},
+            "encoder": {"settings": {"batch_size": 8}},
+            "gce": {"settings": {"q": 0.4}},
+        },
     }
     with open_study({**ready, "train": train}, out=tmp_path / "run") as flow:
         made = {(r.trainer, r.loss): (r.steps, dict(r.settings)) for r in grid_recipes(flow.study)}
     assert list(made) == [("probe", "ce"), ("probe", "gce"), ("encoder", "ce"), ("encoder", "gce")]
-    assert made["probe", "ce"] == (200, {"batch_size": 16})
-    assert made["probe", "gce"] == (200, {"batch_size": 16, "q": 0.4})
-    assert made["encoder", "gce"] == (30, {"batch_size": 8, "q": 0.4})
+    assert made["probe", "ce"] == (None, {"l2": 0.5})
+    assert made["probe", "gce"] == (None, {"l2": 0.5, "q": 0.4})
+    assert made["encoder", "ce"] == (200, {"batch_size": 8})
+    assert made["encoder", "gce"] == (200, {"batch_size": 8, "q": 0.4})
 
 
 def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
@@ -102,7 +108,7 @@ def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
     check = {**MANY["train"]["check"], "keep": 99}
     many = {stage.stage: stage for stage in plan_study({**ready, "train": {**MANY["train"], "check": check}}).trials}
     assert many["check"].cells == 1 + 6  # real-only and every blend: 3 levels x 2 shares
-    alone = plan_study({**ready, "train": {"steps": 20}, "split": {**ready["split"], "rows_per_label": 4}})
+    alone = plan_study({**ready, "train": {"sensitivity": []}, "split": {**ready["split"], "rows_per_label": 4}})
     assert [(s.stage, s.trials) for s in alone.trials] == [("grid", 24), ("confirm", 6)]
 
 
@@ -119,11 +125,16 @@ def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
         ({"train": {"loss": ["ce", "gce"], "settings": {"q": 0.5}}}, "q is 0.5, but loss 'ce' has none"),
         ({"train": {"each": {"gce": {}}}}, "each has 'gce'"),
         ({"train": {"loss": ["ce", "gce"], "each": {"gce": {"steps": 3}}}}, "each.gce.steps is 3"),
+        ({"train": {"steps": 300}}, "train: steps is 300, but trainer probe is fitted to its optimum; leave it out"),
+        ({"train": {"trainer": ["probe", "encoder"], "each": {"probe": {"steps": 3}}}}, "each.probe.steps is 3, but"),
+        ({"train": {"loss": "gce", "check": {"trainer": "probe", "steps": 3}}}, "check.steps is 3, but trainer probe"),
+        ({"train": {"sensitivity": ["equal-epochs"]}}, "sensitivity has equal-epochs, but trainer probe is fitted"),
+        ({"train": {"trainer": "encoder", "sensitivity": ["penalty"]}}, "penalty, which trainer 'encoder' has none"),
         ({"train": {"source_weight": 0.5}}, "source_weight is 0.5, but loss is ce"),
         ({"train": {"check": {"trainer": "probe"}}}, "check.trainer 'probe' with loss ce is in the grid already"),
         ({"train": {"sensitivity": ["equal-steps"]}}, "equal-epochs"),
         (
-            {"train": {"sensitivity": ["equal-epochs"]}, "mix": REPLACE},
+            {"train": {"trainer": "encoder", "sensitivity": ["equal-epochs"]}, "mix": REPLACE},
             "changes nothing with mix.regime replace",
         ),
     ],
@@ -140,7 +151,7 @@ def test_what_does_not_fit_is_refused(settings, change, why):
 def test_a_study_over_rows_losses_and_epochs_says_how_its_advice_depends_on_them(ready, tmp_path):
     result = run_study(ready, out=tmp_path / "run")
     advice = result.advice
-    assert {(s.cell.rows_per_label, s.cell.loss) for s in advice.cells if s.cell.trainer == "probe"} == {
+    assert {(s.cell.rows_per_label, s.cell.loss) for s in advice.cells if s.cell.trainer == "slow_trainer:plain"} == {
         (4, "ce"), (4, "gce"), (2, "ce"), (2, "gce"),
     }  # fmt: skip
     assert advice.best is not None and (advice.best.cell.rows_per_label, advice.best.cell.loss) == (4, "ce")
@@ -158,7 +169,7 @@ def test_a_study_over_rows_losses_and_epochs_says_how_its_advice_depends_on_them
         "equal epochs",
     ]
     with open_study(ready, out=tmp_path / "run") as flow:
-        steps = {(o.cell.kind, o.cell.share): o.steps for o in flow.equal_epochs if isinstance(o, Trial)}
+        steps = {(o.cell.kind, o.cell.share): o.steps for o in flow.variants["equal epochs"] if isinstance(o, Trial)}
         assert steps["real-only", 0.0] == 20 and steps["blend", 0.5] == steps["real-duplicated", 0.5] == 40
         assert count_epochs(flow.study)["blend", 0.25] == 15 / 12
         checked = {o.cell for o in flow.checks}
@@ -174,14 +185,15 @@ def test_a_study_over_rows_losses_and_epochs_says_how_its_advice_depends_on_them
     page = result.report.read_text(encoding="utf-8")
     assert "How many real rows" in page and "Would other choices say the same?" in page and "equal epochs" in page
     # another number of rows and no other loss: the same cell, confirmed already
-    fewer = {**ready, "split": {**ready["split"], "rows_per_label": [1, 2, 4]}, "train": {"steps": 20}}
+    fewer = {**ready, "split": {**ready["split"], "rows_per_label": [1, 2, 4]}}
+    fewer["train"] = {"trainer": "slow_trainer:plain", "steps": 20}
     with open_study(fewer, out=tmp_path / "run") as flow:
         assert flow.confirmation == advice.confirmation and flow.study.folder.access_log() == logged
 
 
 @pytest.mark.slow
 def test_each_number_of_rows_is_searched_for_itself(ready, tmp_path):
-    train = {"steps": 20}
+    train = {"sensitivity": []}
     config = {**ready, "train": train, "search": {"kind": "adaptive", "budget": 0.5}}
     config["mix"] = {"shares": [0.1, 0.25, 0.4, 0.5], "shape_share": 0.5}
     with open_study(config, out=tmp_path / "run") as flow:
@@ -189,3 +201,31 @@ def test_each_number_of_rows_is_searched_for_itself(ready, tmp_path):
     blends = [o for o in outcomes if o.cell.kind == "blend"]
     assert {rows: sum(o.cell.rows_per_label == rows for o in blends) for rows in (2, 4)} == {2: 12, 4: 12}
     assert [found.rows_per_label for found in advice.by_rows] == [4, 2]
+
+
+def test_a_choice_that_hangs_on_the_penalty_is_flagged_unless_it_is_not_asked_for(ready, tmp_path):
+    config = {**ready, "split": {**ready["split"], "rows_per_label": 4}, "train": {"settings": {"l2": 0.5}}}
+    names = ["a tenth of the penalty", "10 times the penalty"]
+    with open_study(config, out=tmp_path / "run") as flow:
+        assert list(flow.variants) == names
+        loss = {
+            name: [o.scores.values["log_loss"].value for o in outcomes if isinstance(o, Trial)]
+            for name, outcomes in [("own", flow.grid), *flow.variants.items()]
+        }
+        assert loss[names[0]] != loss[names[1]] and len(loss[names[0]]) == len(loss[names[1]]) < len(loss["own"])
+        advice = flow.advice
+        assert {"probe, ce, penalty 0.5"} == {recipe.name for recipe in grid_recipes(flow.study)}
+    assert advice.sensitivity is not None and [row.variant for row in advice.sensitivity.rows][-2:] == names
+    # the tenth of one penalty is another study's own
+    with open_study({**config, "train": {"settings": {"l2": 0.05}, "sensitivity": []}}, out=tmp_path / "run") as flow:
+        tenth = [o.scores.values["log_loss"].value for o in flow.grid if isinstance(o, Trial)]
+        assert not flow.variants and set(loss[names[0]]) <= set(tenth)
+
+
+def test_the_penalty_of_a_study_is_chosen_once_from_its_real_rows(ready, tmp_path):
+    config = {**ready, "split": {**ready["split"], "rows_per_label": 4}, "train": {"sensitivity": []}}
+    with open_study(config, out=tmp_path / "run") as flow:
+        (recipe,) = grid_recipes(flow.study)
+        train = flow.study.train
+        chosen = choose_l2(flow.study.encoder.encode(train.texts), train.targets, train.groups)
+        assert recipe.fit(flow.study).settings == {"l2": chosen}

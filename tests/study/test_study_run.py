@@ -108,7 +108,7 @@ def test_the_locked_test_is_not_opened_again_for_the_same_cell_made_otherwise(se
     run_study(settings, out=tmp_path / "run")
     with open_study(settings, out=tmp_path / "run") as flow:
         before = flow.study.folder.access_log()
-    other = {**settings, "train": {**settings["train"], "steps": 60}}
+    other = {**settings, "train": {**settings["train"], "settings": {"l2": 5.0}}}
     with open_study(other, out=tmp_path / "run") as flow:
         assert flow.confirmation is None  # whichever cell is the best now
         assert flow.study.folder.access_log() == before

@@ -26,7 +26,6 @@ def ready(settings, tmp_path):
         **made,
         "mix": {"shares": SHARES, "shape_share": 0.5},
         "draws": {"generation": 3, "sampling": 1, "training": 2, "confirm": 0},
-        "train": {"steps": 10},
         "search": {"kind": "adaptive", "budget": 0.5, "batch": 2},
     }
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from cuvee.corpus import Corpus
-from cuvee.probe import Descent, fit_objective, fit_probe
+from cuvee.probe import fit_objective, fit_probe
 from cuvee.similarity import unit_rows
 from cuvee.train import TrainingRows, TrainSettings, build_loss, train_model
 from cuvee.train.checkers import encode_sources, fit_checker, pick_weight, synthetic_log_p
@@ -83,15 +83,15 @@ def test_the_smallest_weight_within_a_quarter_of_a_standard_error_is_picked():
 # --- checkers ---
 def test_checker_alone_is_the_checker_bit_for_bit():
     rows = rows_of(MADE_LABELS)
-    checker = fit_checker(encode_sources(rows, "imp"), 7)
-    alone = train_model(rows.corpus, encoder=GIVEN, settings=TrainSettings(loss="checker_alone", seed=7)).model
+    checker = fit_checker(encode_sources(rows, "imp"), 0.5)
+    alone = train_model(rows.corpus, encoder=GIVEN, settings=TrainSettings(loss="checker_alone", l2=0.5)).model
     assert np.array_equal(alone.weights, checker.weights)
     assert np.array_equal(alone.bias, checker.bias)
 
 
 def test_the_filter_keeps_what_the_checker_says():
     rows = rows_of(SHIFTED)
-    said = fit_checker(encode_sources(rows, "imp"), 0).predict(MADE)
+    said = fit_checker(encode_sources(rows, "imp"), rows.l2).predict(MADE)
     kept = build_loss(TrainSettings(loss="agreement_filter")).prepare(rows).kept
     assert np.array_equal(kept[24:], np.array(said) == SHIFTED)
     assert kept[:24].all()
@@ -124,22 +124,20 @@ def test_a_label_that_the_real_rows_lack_weighs_little():
 
 
 # --- curriculum ---
-def curriculum(pull, steps):
+def curriculum(pull):
     loss = Curriculum(0.5, pull).prepare(rows_of(SHIFTED))
     targets = [*REAL_LABELS, *SHIFTED]
-    model = fit_objective(VECTORS, targets, loss, Descent(steps=steps, batch=240, l2=0.01, seed=3))
-    return model.proba(HELD)
+    return fit_objective(VECTORS, targets, loss).proba(HELD)
 
 
 def test_an_endless_pull_leaves_the_synthetic_model():
-    synthetic_only = fit_probe(MADE, SHIFTED.tolist(), steps=100, batch=240, l2=0.01, seed=3)
-    np.testing.assert_allclose(curriculum(1e9, 200), synthetic_only.proba(HELD), atol=1e-4)
+    np.testing.assert_allclose(curriculum(1e9), fit_probe(MADE, SHIFTED.tolist()).proba(HELD), atol=1e-3)
 
 
 def test_no_pull_forgets_the_synthetic_rows():
-    real_only = fit_probe(REAL, REAL_LABELS.tolist(), steps=1000, batch=240, l2=0.01, seed=4)
-    np.testing.assert_allclose(curriculum(0.0, 2000), real_only.proba(HELD), atol=1e-4)
-    assert np.abs(curriculum(0.1, 2000) - real_only.proba(HELD)).max() > 0.01
+    real_only = fit_probe(REAL, REAL_LABELS.tolist())
+    np.testing.assert_allclose(curriculum(0.0), real_only.proba(HELD), atol=5e-3)
+    assert np.abs(curriculum(0.1) - real_only.proba(HELD)).max() > 0.01
 
 
 def test_the_phases_are_synthetic_then_real():

@@ -42,7 +42,7 @@ def hub(monkeypatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def predictor():
-    return train_model(ROWS.joined(MADE), settings=TrainSettings(steps=5), encoder=HashingEncoder())
+    return train_model(ROWS.joined(MADE), settings=TrainSettings(l2=5.0), encoder=HashingEncoder())
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_card_says_what_was_trained_on_what_and_how(predictor):
     }  # fmt: skip
     for said in (
         "10 rows: 8 real, 2 synthetic (share 0.200 as realised)", "| b | 4 | 2 |", "tiny\\|llm", "| loss | ce |",
-        "| steps | 5 |", "cuvee train blend.parquet", "this model: apache-2.0",
+        "| l2 | 5.0 |", "cuvee train blend.parquet", "this model: apache-2.0",
         "# news \\| &lt;b>", "Cuvée 9.9", "trainer `probe` and loss `ce`",
     ):  # fmt: skip
         assert said in card, said
@@ -141,7 +141,7 @@ def blend(tmp_path) -> Path:
 
 
 def train(blend, *more):
-    return ["train", blend, "--encoder", "hashing", "--steps", "3", "--out", blend.parent / "made", *more]
+    return ["train", blend, "--encoder", "hashing", "--out", blend.parent / "made", *more]
 
 
 def test_train_pushes_when_asked_and_else_asks_nobody(hub, blend, capsys):

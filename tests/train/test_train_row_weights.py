@@ -27,7 +27,7 @@ BLEND = rows().joined(rows(origin="synthetic"))
 
 
 def weights_of(corpus, loss="ce"):
-    settings = TrainSettings(trainer="probe", loss=loss, steps=30, batch_size=8, seed=1)
+    settings = TrainSettings(trainer="probe", loss=loss)
     return train_model(corpus, settings=settings, encoder=ENCODER).model.weights
 
 

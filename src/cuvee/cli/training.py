@@ -27,7 +27,16 @@ from cuvee.execute import Stages
 from cuvee.hub import CARD_FILE, is_own_card, open_hub, push_folder
 from cuvee.registry import nearest_name
 from cuvee.report import Reproduction, render_model_card
-from cuvee.train import LOSSES, TASKS, Predictor, TrainSettings, find_trainer, load_predictor, train_model
+from cuvee.train import (
+    LOSSES,
+    TASKS,
+    Predictor,
+    TrainSettings,
+    find_trainer,
+    is_deterministic,
+    load_predictor,
+    train_model,
+)
 from cuvee.train.settings import TextWriter, Trained
 
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
@@ -114,6 +123,8 @@ def train(
     loss = how.loss or _default_loss(corpus)
     if chosen != "probe" and (task != "classification" or loss not in _CHECKING):
         refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")
+    if is_deterministic(chosen, loss):
+        refuse_options(ctx, ["seed"], f"the trainer {chosen!r} is fitted to its optimum and draws nothing")
     settings = how.read(chosen, loss)
     if settings.patience is None and ":" not in chosen:
         remedy = ", which the probe does not do" if chosen == "probe" else ": add --set patience=3"

@@ -278,7 +278,7 @@ class StudyConfig(Section):
         return tuple(dict.fromkeys(model for model in found if model is not None))
 
     def _check_training(self) -> None:
-        if self.train.sensitivity and self.mix.regime == "replace":
+        if "equal-epochs" in (self.train.sensitivity or ()) and self.mix.regime == "replace":
             raise ValueError("train.sensitivity equal-epochs changes nothing with mix.regime replace; leave it out")
         shares = len([share for share in self.mix.shares if share > 0])
         if self.search.kind == "adaptive" and self.search.budget <= 1 and self.search.budget * shares < 1 - 1e-9:

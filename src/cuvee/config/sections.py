@@ -140,11 +140,17 @@ def list_sizes(sizes: Size | tuple[Size, ...] | None) -> tuple[Size, ...]:
     return tuple(sorted(listed, key=lambda size: (size != "all", 0 if size == "all" else -size)))
 
 
+PROBE = "probe"
+"""The trainer that has no steps."""
+STEPS, CHECK_STEPS = 300, 30
+"""Optimiser steps where the config gives none: of the grid, and of the dearer trainer."""
+
+
 class CheckConfig(Section):
     """A dearer trainer on few cells: real-only, the best cells, the most diverse cell at the best one's share."""
 
     trainer: Annotated[str, AfterValidator(_know(TRAINERS, "trainer"))] = "encoder"
-    steps: int = Field(30, ge=1)
+    steps: int | None = Field(None, ge=1, description="30 where left out; none of the probe")
     settings: Settings = Field({}, description="more of this trainer: batch_size, learning_rate, lora_rank, ...")
     draws: int = Field(3, ge=1)
     keep: int = Field(1, ge=1, description="this many of the best cells go on to this trainer (successive halving)")
@@ -165,11 +171,13 @@ class TrainConfig(Section):
     )
     loss: Losses = Field("ce", description="one, or a list: the first decides, others show whether it holds")
     source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
-    steps: int = Field(300, ge=1)
+    steps: int | None = Field(None, ge=1, description="300 where left out; none of the probe")
     settings: Settings = Field({}, description="more of the trainer and the loss: gamma, q, batch_size, lora_rank, ...")
     each: dict[str, OwnTraining] = Field({}, description="of one trainer or loss among several: steps and settings")
-    sensitivity: tuple[Literal["equal-epochs"], ...] = Field(
-        (), description="equal-epochs: the shape test and the best cell again, with as many epochs as real-only has"
+    sensitivity: tuple[Literal["equal-epochs", "penalty"], ...] | None = Field(
+        None,
+        description="the shape test and the best cell again; equal-epochs: with as many epochs as real-only has; "
+        "penalty: the probe with a tenth and with ten times its penalty, which is the default for it",
     )
     check: CheckConfig | None = None
 
@@ -181,6 +189,7 @@ class TrainConfig(Section):
                 raise ValueError(f"each has {name!r}, which is neither among trainer nor among loss; {valid}")
             if own.steps is not None and name not in self.trainers:
                 raise ValueError(f"each.{name}.steps is {own.steps}, but all losses of a trainer get the same steps")
+        self._check_probe()
         if self.source_weight is not None and "source_weight" not in self.losses:
             raise ValueError(
                 f"source_weight is {self.source_weight:g}, but loss is {', '.join(self.losses)}; "
@@ -189,6 +198,21 @@ class TrainConfig(Section):
         if self.check is not None and self.check.trainer in self.trainers and "ce" in self.losses:
             raise ValueError(f"check.trainer {self.check.trainer!r} with loss ce is in the grid already; leave it out")
         return self
+
+    def _check_probe(self) -> None:
+        """Refuse what the probe does not have, and what only it has."""
+        optimum = "but trainer probe is fitted to its optimum; leave it out"
+        if self.steps is not None and self.trainers == (PROBE,):
+            raise ValueError(f"steps is {self.steps}, {optimum}")
+        if PROBE in self.each and self.each[PROBE].steps is not None:
+            raise ValueError(f"each.probe.steps is {self.each[PROBE].steps}, {optimum}")
+        if self.check is not None and self.check.trainer == PROBE and self.check.steps is not None:
+            raise ValueError(f"check.steps is {self.check.steps}, {optimum}")
+        asked, is_probe = self.sensitivity or (), self.trainers[0] == PROBE
+        if "equal-epochs" in asked and is_probe:
+            raise ValueError(f"sensitivity has equal-epochs, {optimum}, or take penalty")
+        if "penalty" in asked and not is_probe:
+            raise ValueError(f"sensitivity has penalty, which trainer {self.trainers[0]!r} has none of; leave it out")
 
     @property
     def trainers(self) -> tuple[str, ...]:
@@ -200,10 +224,11 @@ class TrainConfig(Section):
         """All losses, the main one first."""
         return self.loss if isinstance(self.loss, tuple) else (self.loss,)
 
-    def steps_of(self, trainer: str) -> int:
-        """Optimiser steps of a trainer's cells."""
+    def steps_of(self, trainer: str) -> int | None:
+        """Optimiser steps of a trainer's cells; None for the probe."""
         own = self.each.get(trainer)
-        return self.steps if own is None or own.steps is None else own.steps
+        given = self.steps if own is None or own.steps is None else own.steps
+        return None if trainer == PROBE else given or STEPS
 
     def settings_of(self, trainer: str, loss: str) -> Settings:
         """Settings of a trainer with a loss: the common ones, then its own, then the loss's."""

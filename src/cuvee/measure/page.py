@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cuvee._version import __version__
 from cuvee.errors import TrainingError
-from cuvee.fingerprint import derive_rng, derive_seed
+from cuvee.fingerprint import derive_rng
 from cuvee.measure.measuring import METRICS
 from cuvee.measure.parts import added_diversity, decompose_diversity, pick_extremes, score_examples
 from cuvee.measure.semantic import order_profile, tau_profile
@@ -142,7 +142,6 @@ def _held_out_probability(subject: Subject, sides: Sides) -> Floats:
             names[~held].tolist(),
             labels=("real", "synthetic"),
             row_weights=weights[~held],
-            seed=derive_seed(subject.seed, "giveaways", fold),
         )
         out[held] = probe.proba(rows[held])[:, 1]
     return out[:n]

@@ -244,7 +244,7 @@ def measure_label_agreement(subject: Subject) -> Estimate | None:
         return None
     seed = derive_seed(subject.seed, "label-agreement")
     try:
-        said = _predict_own(subject, seed) if subject.is_real else _predict_pool(subject, seed)
+        said = _predict_own(subject, seed) if subject.is_real else _predict_pool(subject)
     except TrainingError:  # too few real rows to hold some out
         return None
     hits: NDArray[np.bool_] = np.array(said) == np.array(subject.corpus.targets)
@@ -268,8 +268,8 @@ def measure_leakage(subject: Subject) -> Estimate | None:
     return estimate_hits(subject, leaks.mask, settings)
 
 
-def _predict_pool(subject: Subject, seed: int) -> list[str]:
-    probe = fit_probe(subject.against_unit, subject.real.targets, seed=seed)
+def _predict_pool(subject: Subject) -> list[str]:
+    probe = fit_probe(subject.against_unit, subject.real.targets)
     return probe.predict(subject.unit)
 
 
@@ -373,7 +373,7 @@ def _find_doubts(subject: Subject) -> _Doubts:
     false_alarms = (said >= 0) & (said != carried)
     # of the other k - 1 labels all are doubted, but for the one that the probe takes the row for
     power = np.where(said >= 0, 1.0 - false_alarms / (len(labels) - 1.0), 0.0)
-    probe = fit_probe(vectors, targets, labels=labels, seed=seed)
+    probe = fit_probe(vectors, targets, labels=labels)
     position = {label: k for k, label in enumerate(labels)}
     own = np.array([position.get(t, -1) for t in subject.corpus.targets])
     ours = _confident_label(probe.proba(subject.unit), thresholds)

@@ -463,7 +463,7 @@ class Agreement:
 
     def _probabilities(self, real: Vectors, own: Vectors, corpus: Corpus) -> NDArray[np.float64]:
         """Of each row's own label, shape (n,); nan where the real rows lack it."""
-        probe = fit_probe(real, self.train.targets, seed=derive_seed(self.seed, "label-agreement"))
+        probe = fit_probe(real, self.train.targets)
         column = {label: i for i, label in enumerate(probe.labels)}
         codes = np.array([column.get(label, -1) for label in corpus.targets], dtype=np.int64)
         proba = probe.proba(own)

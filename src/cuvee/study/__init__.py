@@ -47,8 +47,8 @@ from cuvee.study.trials import (
     check_trainer,
     conclude_confirmation,
     run_confirmation,
-    run_equal_epochs,
     run_grid,
+    run_variants,
     validate_study,
 )
 
@@ -93,9 +93,9 @@ class Flow:
         return check_trainer(self.study, self.pools, self.measurements, self.draft)
 
     @cached_property
-    def equal_epochs(self) -> list[Trial | TrialFailure]:
-        """The slice of the shape test and the best cell with equal epochs in place of equal steps, where asked for."""
-        return run_equal_epochs(self.study, self.pools, self.draft)
+    def variants(self) -> dict[str, list[Trial | TrialFailure]]:
+        """The slice of the shape test and the best cell, trained in other ways: by the name of each."""
+        return run_variants(self.study, self.pools, self.draft)
 
     @cached_property
     def confirmation_trials(self) -> ConfirmationTrials | None:
@@ -114,7 +114,7 @@ class Flow:
         return replace(found, failures=0 if self.failed is None else self.failed.failed)
 
     def _conclude(self) -> Advice:
-        return self._advisor.conclude(self.grid, self.checks, self.equal_epochs, self.confirmation)
+        return self._advisor.conclude(self.grid, self.checks, self.variants, self.confirmation)
 
     @cached_property
     def _advisor(self) -> Advisor:
@@ -124,7 +124,8 @@ class Flow:
     def outcomes(self) -> list[Trial | TrialFailure]:
         """The trials of every stage that trains, of this study or fold alone."""
         confirmed = self.confirmation_trials
-        return [*self.grid, *self.checks, *self.equal_epochs, *(() if confirmed is None else confirmed.outcomes)]
+        varied = [outcome for found in self.variants.values() for outcome in found]
+        return [*self.grid, *self.checks, *varied, *(() if confirmed is None else confirmed.outcomes)]
 
     @cached_property
     def failed(self) -> FailedTrials | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
@@ -54,7 +55,7 @@ class Advisor:
         self,
         grid: Sequence[Outcome],
         checks: Sequence[Outcome] = (),
-        epochs: Sequence[Outcome] = (),
+        variants: Mapping[str, Sequence[Outcome]] = MappingProxyType({}),
         confirmation: Confirmation | None = None,
     ) -> Advice:
         """The verdict with all its evidence.
@@ -64,7 +65,7 @@ class Advisor:
         Args:
             grid: outcomes of all grids.
             checks: of the dearer trainer.
-            epochs: with equal epochs in place of equal steps.
+            variants: name -> outcomes of the slice of the grid that was trained in another way.
             confirmation: of the winner.
         """
         main, outcomes = self._grids[0], [*grid, *checks]
@@ -72,10 +73,12 @@ class Advisor:
         same = [grid for grid in self._grids if (grid.trainer, grid.loss) == (main.trainer, main.loss)]
         rows = {each.rows_per_label: self._advise(each, outcomes) for each in same}
         return replace(
-            advice, sensitivity=self._compare(outcomes, epochs), by_rows=summarise_rows(rows) if len(rows) > 1 else ()
+            advice, sensitivity=self._compare(outcomes, variants), by_rows=summarise_rows(rows) if len(rows) > 1 else ()
         )
 
-    def _compare(self, outcomes: Sequence[Outcome], epochs: Sequence[Outcome]) -> SensitivityTable | None:
+    def _compare(
+        self, outcomes: Sequence[Outcome], variants: Mapping[str, Sequence[Outcome]]
+    ) -> SensitivityTable | None:
         """The advice against that under other choices; None where there is no advice, or no other choice.
 
         A choice whose blends were all lost has no advice either: it is named with the reason.
@@ -106,8 +109,8 @@ class Advisor:
         if (check := self._study.config.train.check) is not None:
             dearer = replace(main, trainer=check.trainer, loss="ce", planned=())
             add(f"trainer {check.trainer} (check)", dearer, outcomes, searched=False)
-        if epochs:
-            add("equal epochs", main, epochs, searched=False)
+        for name, found in variants.items():
+            add(name, main, found, searched=False)
         return replace(compare_advice(self._advise(main, outcomes), made), lost=tuple(lost)) if made or lost else None
 
     def _advise(

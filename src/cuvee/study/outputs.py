@@ -288,9 +288,7 @@ def _tell_settings(done: FinishedStudy) -> dict[str, str]:
         "shares": ", ".join(f"{share:g}" for share in config.mix.shares),
         "draws (generation, sampling, training)": f"{draws.generation}, {draws.sampling}, {draws.training}",
         "real rows" + (" a label" if config.task == "classification" else ""): ", ".join(map(str, study.row_counts)),
-        "trainer, loss and optimiser steps of every cell": "; ".join(
-            f"{each.trainer}, {each.loss}, {each.steps}" for each in grid_recipes(study)
-        ),
+        "trainer and loss of every cell": "; ".join(each.fit(study).name for each in grid_recipes(study)),
     }
 
 

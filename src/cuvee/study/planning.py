@@ -19,7 +19,7 @@ from cuvee.config.dials import AttributesConfig, DialConfig, TopicsConfig
 from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
 from cuvee.config.reading import make_config, read_config
 from cuvee.config.schema import StudyConfig
-from cuvee.config.sections import ExecuteConfig
+from cuvee.config.sections import PROBE, ExecuteConfig
 from cuvee.corpus import Corpus, label_strata
 from cuvee.encoders import HashingEncoder, build_encoder
 from cuvee.errors import CuveeError
@@ -31,6 +31,7 @@ from cuvee.generate.ledger import Ledger
 from cuvee.generate.prompts import PromptWriter
 from cuvee.hub import without_hub
 from cuvee.inputs import usable_cores
+from cuvee.probe import DEFAULT_L2
 from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.records import Level, TrialFailure, Usage
 from cuvee.store import RunFolder
@@ -38,16 +39,17 @@ from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import find_sampling, language_model, make_dials, open_llm
 from cuvee.study.generation import ATTEMPTS
 from cuvee.study.prepare import FRESH, Study
-from cuvee.study.running import Recipe, grid_recipes, open_trials, read_passages
+from cuvee.study.running import Recipe, Variant, grid_recipes, open_trials, read_passages
 from cuvee.study.status import find_prices
 from cuvee.study.trials import (
     PlannedGrid,
     allowed_trials,
     check_recipe,
     count_epochs,
+    list_variants,
     plan_grids,
     planned_levels,
-    slice_epochs,
+    slice_grid,
     validate_study,
 )
 
@@ -88,7 +90,7 @@ class TrialPlan:
     """Trials of one stage with one trainer.
 
     Attributes:
-        stage: grid, check, equal epochs, confirm.
+        stage: grid, check, another way to train, confirm.
         recipe: trainer, loss and steps of each; a grid's has the first loss of several.
         cells, trials: how many.
         longer: steps of a trial over those of the recipe.
@@ -103,7 +105,7 @@ class TrialPlan:
     @property
     def name(self) -> str:
         """Trainer, loss and steps in words."""
-        return f"{self.recipe.trainer}, {self.recipe.loss}, {self.recipe.steps} steps"
+        return self.recipe.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,7 +356,7 @@ def _compare_budget(config: StudyConfig, usage: Usage, cost: float | None) -> li
 
 # --- trials ---
 def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
-    """The trials of grids, check, equal epochs and confirmation.
+    """The trials of grids, check, other ways to train and confirmation.
 
     Raises:
         ConfigError: the search's budget does not pay for the shape test.
@@ -372,22 +374,20 @@ def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
         cells = 1 + min(1 + check.keep, len({item.cell for item in main.planned if item.cell.kind == "blend"}))
         trials = cells * min(check.draws, config.draws.generation)
         stages.append(TrialPlan(stage="check", recipe=check_recipe(check), cells=cells, trials=trials))
-    if "equal-epochs" in config.train.sensitivity:
-        stages.append(_plan_epochs(study, main, recipes[0]))
+    stages += [_plan_variant(study, main, recipes[0], variant) for variant in list_variants(study)]
     if draws := config.draws.confirm * config.draws.sampling * config.draws.training:  # the winner and two baselines
         stages.append(TrialPlan(stage="confirm", recipe=recipes[0], cells=3, trials=3 * draws))
     return stages
 
 
-def _plan_epochs(study: Study, main: PlannedGrid, recipe: Recipe) -> TrialPlan:
+def _plan_variant(study: Study, main: PlannedGrid, recipe: Recipe, variant: Variant) -> TrialPlan:
     """The levels at the share of the shape test, and the best cell, where it has another share: at most."""
     tested, blends = study.config.mix.shape_share, [i.cell for i in main.planned if i.cell.kind == "blend"]
     best = max(blends, key=lambda cell: (cell.share != tested, cell.share))
-    wanted = slice_epochs(study, main, best)
-    epochs = count_epochs(study)
-    longer = [epochs[item.cell.kind, item.cell.share] for item in wanted]
+    wanted = slice_grid(study, main, best)
+    longer = [variant.epochs.get((item.cell.kind, item.cell.share), 1.0) for item in wanted]
     cells = len({item.cell for item in wanted})
-    return TrialPlan(stage="equal epochs", recipe=recipe, cells=cells, trials=len(longer), longer=_mean(longer))
+    return TrialPlan(stage=variant.name, recipe=recipe, cells=cells, trials=len(longer), longer=_mean(longer))
 
 
 # --- time ---
@@ -487,6 +487,8 @@ def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
     here = ExecuteConfig(cpus=execute.cpus if execute.kind == "local" else execute.cpus or 1)
     config = study.config.model_copy(update={"execute": here, "encoder": "hashing"})
     study = replace(study, config=config, encoder=HashingEncoder())
+    if recipe.trainer == PROBE:  # its penalty is chosen once a study: that is not timed
+        recipe = replace(recipe, settings={"l2": DEFAULT_L2, **recipe.settings})
     blends = [item for item in grid.planned if item.cell.kind == "blend"]
     mean = _mean(longer["blend", item.cell.share] for item in blends)
     item = min(blends, key=lambda item: abs(longer["blend", item.cell.share] - mean))

@@ -34,13 +34,13 @@ from cuvee.corpus.files import read_table
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages
-from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.fingerprint import hash_value
 from cuvee.generate.acceptance import Agrees
 from cuvee.generate.dials import Dial, Slot, wanted_slots
 from cuvee.generate.parsing import WRITINGS, Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.prompts import PromptSet, load_prompts
 from cuvee.mix import share_counts
-from cuvee.probe import fit_probe
+from cuvee.probe import choose_l2, fit_probe
 from cuvee.records import Level
 from cuvee.similarity import find_near_duplicates, unit_rows
 from cuvee.store import RunFolder, StoredPool
@@ -157,6 +157,12 @@ class Study:
         """Generation draws of a dial; of one that has no settings, all."""
         every = self.config.draws.generation
         return min(every, (dial.draws if dial else None) or every)
+
+    @cached_property
+    def l2(self) -> float:
+        """Strength of the penalty of trainer ``probe`` where the config gives none: cross-validated on real rows."""
+        train = self.train
+        return choose_l2(self.encoder.encode(train.texts), train.targets, train.groups)
 
     def locked_test(self, detail: str) -> LockedTest:
         """The locked test, its reads logged in the run folder under ``detail``."""
@@ -453,9 +459,7 @@ def check_labels(study: Study) -> Agrees | None:
     if least is None:
         return None
     train = study.train
-    probe = fit_probe(
-        study.encoder.encode(train.texts), train.targets, seed=derive_seed(study.config.seed, "label-agreement")
-    )
+    probe = fit_probe(study.encoder.encode(train.texts), train.targets)
     column = {label: i for i, label in enumerate(probe.labels)}
 
     def agrees(texts: Sequence[str], labels: Sequence[str]) -> list[bool]:

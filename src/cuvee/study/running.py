@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from cuvee.config.schema import EvaluateConfig
+from cuvee.config.sections import PROBE
 from cuvee.corpus import Corpus, load_corpus
 from cuvee.encoders import Encoder, KnownVectors
 from cuvee.errors import CuveeError
@@ -130,23 +131,37 @@ class Recipe:
 
     Attributes:
         trainer, loss: their names.
-        steps: of the optimiser.
+        steps: of the optimiser; None for the probe.
         settings: of trainer and loss.
         source_weight: of synthetic rows, for the loss of that name.
     """
 
     trainer: str
     loss: str
-    steps: int
+    steps: int | None
     settings: Settings
     source_weight: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Trainer, loss, and steps or penalty in words."""
+        told = f", {self.steps} steps" if self.steps is not None else ""
+        penalty = f", penalty {self.settings['l2']:g}" if "l2" in self.settings else ""
+        return f"{self.trainer}, {self.loss}{told}{penalty}"
+
+    def fit(self, study: Study, factor: float = 1.0) -> Recipe:
+        """With the penalty of the probe, times ``factor``; any other trainer's recipe is as it is."""
+        if self.trainer != PROBE:
+            return self
+        l2 = float(self.settings.get("l2") or study.l2)
+        return replace(self, settings={**self.settings, "l2": factor * l2})
 
     @cached_property
     def code(self) -> tuple[str, ...]:
         """Hashes of the code of its trainer and loss, as far as they are the user's own."""
         return hash_own([self.trainer, self.loss])
 
-    def make_settings(self, steps: int, seed: int) -> TrainSettings:
+    def make_settings(self, steps: int | None, seed: int) -> TrainSettings:
         """As trainers take them."""
         return replace(
             TypeAdapter(TrainSettings).validate_python(self.settings),
@@ -156,6 +171,25 @@ class Recipe:
             seed=seed,
             source_weight=self.source_weight,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """Another way to train the cells of a study, which the advice is held against.
+
+    Attributes:
+        name: in words; empty for the study's own way.
+        epochs: (kind, share) -> rows of such a cell over its real rows, by which its steps are multiplied; empty
+            where all cells get the same steps.
+        penalty: of the probe, over the study's own.
+    """
+
+    name: str = ""
+    epochs: Mapping[tuple[Kind, float], float] = field(default_factory=dict)
+    penalty: float = 1.0
+
+
+OWN_WAY = Variant()
 
 
 def hash_own(names: Sequence[str]) -> tuple[str, ...]:
@@ -175,8 +209,7 @@ class TrialWork:
         recipes: (trainer, loss) -> how cells of both are trained.
         judging: how predictors are evaluated.
         passages: retrieval: more passages to find the right ones among.
-        epochs: (kind, share) -> rows of such a cell over its real rows, by which its steps are multiplied; empty
-            where all cells get the same steps.
+        variant: how cells are trained in another way than the study's own.
     """
 
     mixing: Mixing
@@ -186,7 +219,7 @@ class TrialWork:
     recipes: Mapping[tuple[str, str], Recipe]
     judging: EvaluateConfig
     passages: tuple[str, ...]
-    epochs: Mapping[tuple[Kind, float], float] = field(default_factory=dict)
+    variant: Variant = OWN_WAY
 
     def key(self, item: PlannedTrial) -> str:
         """Hash of all that determines the trial's result.
@@ -204,7 +237,9 @@ class TrialWork:
 
     def failure_key(self, item: PlannedTrial) -> str:
         """What a failure of the trial is kept under, however it failed."""
-        return hash_value([item.cell, item.draw, self.part, "failed", *(["equal-epochs"] if self.epochs else [])])
+        return hash_value(
+            [item.cell, item.draw, self.part, "failed", *([self.variant.name] if self.variant.name else [])]
+        )
 
     def __call__(self, task: Task) -> Outcome:
         """The trial, or the failure it ended in."""
@@ -226,8 +261,9 @@ class TrialWork:
         )
 
     def _steps(self, cell: Cell) -> int:
-        steps = self.recipes[cell.trainer, cell.loss].steps
-        return max(1, round(steps * self.epochs[cell.kind, cell.share])) if self.epochs else steps
+        """0 where a model is fitted to its optimum."""
+        steps, epochs = self.recipes[cell.trainer, cell.loss].steps or 0, self.variant.epochs
+        return max(1, round(steps * epochs[cell.kind, cell.share])) if epochs else steps
 
     def _judge(self, predictor: Trained, seed: int) -> Scores:
         judging, task = self.judging, self.held_out.task
@@ -244,7 +280,7 @@ class TrialWork:
         )
 
     def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
-        made = self.recipes[cell.trainer, cell.loss].make_settings(self._steps(cell), self._seed(draw))
+        made = self.recipes[cell.trainer, cell.loss].make_settings(self._steps(cell) or None, self._seed(draw))
         # synthetic rows alone: there is no real row to learn a weight from
         return without_loss(made) if cell.kind == "synthetic-only" and needs_real_rows(made) else made
 
@@ -346,7 +382,7 @@ def open_trials(
     *,
     stage: str,
     test: Corpus | None = None,
-    epochs: Mapping[tuple[Kind, float], float] | None = None,
+    variant: Variant = OWN_WAY,
 ) -> Iterator[TrialRunner]:
     """A stage of trials: data is embedded once, and one executor stays open over all its rounds.
 
@@ -358,7 +394,7 @@ def open_trials(
         recipes: how the cells of each trainer and loss are trained.
         stage: its name.
         test: what predictors are evaluated on; None is validation.
-        epochs: see :class:`TrialWork`.
+        variant: how cells are trained in another way than the study's own.
     """
     # rows in no generation draw are mixed into no blend: they are neither embedded nor carried
     pools = {key: pool.keep(pool.blocks >= 0) for key, pool in pools.items()}
@@ -368,7 +404,7 @@ def open_trials(
         passages = read_passages(study.config.evaluate)
         texts = [*study.train.texts, *held_out.texts, *passages]
         texts += [text for pool in pools.values() for text in pool.texts]
-        by_name = {(recipe.trainer, recipe.loss): recipe for recipe in recipes}
+        by_name = {(recipe.trainer, recipe.loss): recipe.fit(study, variant.penalty) for recipe in recipes}
         work = TrialWork(
             mixing=make_mixing(study, pools),
             held_out=held_out,
@@ -377,7 +413,7 @@ def open_trials(
             recipes=by_name,
             judging=study.config.evaluate,
             passages=passages,
-            epochs=epochs or {},
+            variant=variant,
         )
         with open_executor(settings.kind, settings.terms(), address=settings.cluster()) as executor:
             yield TrialRunner(study, work, executor, progress)

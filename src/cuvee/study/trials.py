@@ -1,5 +1,5 @@
 """Trials: the grids and the search over each, checked before anything is spent; mix, train, evaluate; the dearer
-trainer's check, equal epochs, the confirmation.
+trainer's check, other ways to train, the confirmation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import product
 
 from cuvee.config.dials import DialConfig
 from cuvee.config.generators import FileGenerator
-from cuvee.config.sections import CheckConfig
+from cuvee.config.sections import CHECK_STEPS, PROBE, CheckConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
@@ -21,7 +21,7 @@ from cuvee.records import Advice, Cell, Confirmation, Draw, Kind, Level, Measure
 from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
 from cuvee.study.prepare import FRESH, Pools, Study, note_left_out
-from cuvee.study.running import Outcome, Recipe, grid_recipes, make_mixing, open_trials, read_passages
+from cuvee.study.running import Outcome, Recipe, Variant, grid_recipes, make_mixing, open_trials, read_passages
 from cuvee.train import check_fit
 
 
@@ -182,7 +182,8 @@ def _check_training(study: Study) -> None:
 
 def check_recipe(check: CheckConfig) -> Recipe:
     """How the dearer trainer trains."""
-    return Recipe(trainer=check.trainer, loss="ce", steps=check.steps, settings=check.settings)
+    steps = None if check.trainer == PROBE else check.steps or CHECK_STEPS
+    return Recipe(trainer=check.trainer, loss="ce", steps=steps, settings=check.settings)
 
 
 def validate_study(study: Study) -> None:
@@ -281,23 +282,35 @@ def _keep_best(study: Study, draft: Advice, keep: int) -> list[Cell]:
     return [best, *(summary.cell for summary in others[: keep - 1])]
 
 
-def run_equal_epochs(study: Study, pools: Pools, draft: Advice) -> list[Outcome]:
-    """The levels at the share of the shape test, the best cell, and their baselines, trained for equal epochs.
-
-    Every cell sees each of its rows as often as real-only does in the grid, in place of equal optimiser steps:
-    larger blends are trained for longer.
-    """
-    if "equal-epochs" not in study.config.train.sensitivity or draft.best is None:
-        return []
-    best = draft.best.cell
-    planned = slice_epochs(study, plan_grids(study, usable_draws(study, pools))[0], best)
-    epochs = count_epochs(study)
+def run_variants(study: Study, pools: Pools, draft: Advice) -> dict[str, list[Outcome]]:
+    """The levels at the share of the shape test, the best cell, and their baselines, trained in other ways."""
+    if draft.best is None:
+        return {}
+    best, found = draft.best.cell, {}
+    planned = slice_grid(study, plan_grids(study, usable_draws(study, pools))[0], best)
     recipes = [each for each in grid_recipes(study) if (each.trainer, each.loss) == (best.trainer, best.loss)]
-    with open_trials(study, list_corpora(pools), recipes, stage="equal epochs", epochs=epochs) as trials:
-        return trials.run(planned)
+    for variant in list_variants(study):
+        with open_trials(study, list_corpora(pools), recipes, stage=variant.name, variant=variant) as trials:
+            found[variant.name] = trials.run(planned)
+    return found
 
 
-def slice_epochs(study: Study, main: PlannedGrid, best: Cell) -> list[PlannedTrial]:
+def list_variants(study: Study) -> list[Variant]:
+    """The other ways that ``train.sensitivity`` asks for; a probe is held against other penalties unless it is said.
+
+    With equal epochs every cell sees each of its rows as often as real-only does in the grid, in place of equal
+    optimiser steps: larger blends are trained for longer.
+    """
+    train, is_split = study.config.train, study.config.split.crossfit is None and study.fold is None
+    default = ("penalty",) if train.trainers[0] == PROBE and is_split else ()
+    asked = default if train.sensitivity is None else train.sensitivity
+    made = [Variant(name="equal epochs", epochs=count_epochs(study))] if "equal-epochs" in asked else []
+    if "penalty" in asked:
+        made += [Variant(name="a tenth of the penalty", penalty=0.1), Variant(name="10 times the penalty", penalty=10)]
+    return made
+
+
+def slice_grid(study: Study, main: PlannedGrid, best: Cell) -> list[PlannedTrial]:
     """Trials of the levels at the share of the shape test and of the best cell, with their baselines."""
     share = study.config.mix.shape_share
 

@@ -6,6 +6,7 @@ from cuvee.train.model import (
     TRAINERS,
     check_fit,
     find_trainer,
+    is_deterministic,
     load_predictor,
     needs_real_rows,
     train_model,

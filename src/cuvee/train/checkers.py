@@ -1,8 +1,8 @@
 """Checkers, models of the real rows that check synthetic labels, and the two baselines made of one.
 
-A checker of labels is a probe on sentence vectors, fitted with its default steps on the real training rows alone, each
-with the weight that the corpus gives it. It never saw the synthetic rows that it checks, so it needs no
-cross-validation.
+A checker of labels is a probe on sentence vectors, fitted on the real training rows alone, each with the weight that
+the corpus gives it. It never saw the synthetic rows that it checks, so it needs no cross-validation. Probes have no
+draws, and folds are dealt alike whatever the training draw.
 
 Where there are no labels, the checker is the trainer's own model, tuned on real rows for a few steps. It reads rows as
 the trainer does. For completions the log probability of a row is the mean over its tokens, so a ratio of two
@@ -25,8 +25,6 @@ from cuvee.probe import ProbeModel, encode_targets, fit_probe, stratified_folds
 from cuvee.records import Vectors
 from cuvee.train.weighting import Floats, RowChecker, RowScores, TrainingRows, WeightedRows, scale_weights
 
-PROBE_STEPS = 300
-"""Of every probe that is fitted here."""
 _FOLDS = 5
 TUNED_CANDIDATES = (0.0, 0.25, 1.0)
 """Weights of synthetic rows that are tried: fewer than probes try, because each is a training."""
@@ -34,7 +32,6 @@ PASSES = 3
 _HELD_OUT = 4  # one real row in so many is held out to choose the weight by
 _LAW_FOLDS = 2
 CANDIDATES = (0.0, 0.1, 0.25, 0.5, 1.0)
-_FOLDS = 5
 _SLACK = 0.25  # standard errors
 
 
@@ -77,12 +74,10 @@ def encode_sources(rows: TrainingRows, loss: str) -> SourceVectors:
     )
 
 
-def fit_checker(sources: SourceVectors, seed: int) -> ProbeModel:
+def fit_checker(sources: SourceVectors, l2: float) -> ProbeModel:
     """A probe of the real rows, with a column for every label."""
     weights = scale_weights(np.ones(len(sources.real)), sources.real_weights)
-    return fit_probe(
-        sources.real, sources.real_targets, labels=sources.labels, row_weights=weights, steps=PROBE_STEPS, seed=seed
-    )
+    return fit_probe(sources.real, sources.real_targets, labels=sources.labels, row_weights=weights, l2=l2)
 
 
 def own_log_p(log_proba: Floats, targets: Sequence[str], labels: Sequence[str]) -> Floats:
@@ -95,9 +90,9 @@ def own_log_p(log_proba: Floats, targets: Sequence[str], labels: Sequence[str]) 
 
 def checker_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
     """Log P'(y|x) of each synthetic row."""
-    said = fit_checker(sources, rows.seed).log_proba(sources.synthetic)
+    said = fit_checker(sources, rows.l2).log_proba(sources.synthetic)
     own = own_log_p(said, sources.synthetic_targets, sources.labels)
-    rows.progress(PROBE_STEPS, PROBE_STEPS, float(-own.mean()))
+    rows.progress(1, 1, float(-own.mean()))
     return own
 
 
@@ -112,7 +107,7 @@ def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
     vectors, targets = sources.synthetic, sources.synthetic_targets
     groups = [g for g, mark in zip(rows.corpus.groups, rows.synthetic, strict=True) if mark]
     _, codes = encode_targets(targets, sources.labels)
-    fold_of = stratified_folds(codes, groups, _FOLDS, rows.seed)
+    fold_of = stratified_folds(codes, groups, _FOLDS, seed=0)
     folds = np.unique(fold_of)
     proba = np.zeros(len(codes))
     for done, fold in enumerate(folds, start=1):
@@ -122,13 +117,12 @@ def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
             targets,
             labels=sources.labels,
             row_weights=scale_weights(np.where(held, 0.0, 1.0), sources.synthetic_weights),
-            steps=PROBE_STEPS,
-            seed=derive_seed(rows.seed, "fold", int(fold)),
+            l2=rows.l2,
         )
         own = [target for target, mark in zip(targets, held, strict=True) if mark]
         said = own_log_p(model.log_proba(vectors[held]), own, sources.labels)
         proba[held] = np.exp(said)
-        rows.progress(done * PROBE_STEPS, len(folds) * PROBE_STEPS, float(-said.mean()))
+        rows.progress(done, len(folds), float(-said.mean()))
     out: Floats = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
     return out
 
@@ -261,7 +255,7 @@ class AgreementFilter:
                 weights[rows.synthetic] = check_synthetic(rows, "agreement_filter").agrees
             return WeightedRows(weights)
         sources = encode_sources(rows, "agreement_filter")
-        said = fit_checker(sources, rows.seed).predict(sources.synthetic)
+        said = fit_checker(sources, rows.l2).predict(sources.synthetic)
         weights[rows.synthetic] = [float(a == b) for a, b in zip(said, sources.synthetic_targets, strict=True)]
         return WeightedRows(weights)
 
@@ -270,9 +264,9 @@ class AgreementFilter:
 class CheckerAlone:
     """Real rows alone: all that a checker knows, without a single synthetic row.
 
-    What ``imp`` and ``dimp`` must beat to have learnt anything from synthetic rows. With trainer ``probe`` at its
-    default steps, batch and rate this *is* the checker of those losses at the same seed, bit for bit where rows weigh
-    the same; with another trainer it is that trainer's real-only baseline, the same as ``source_weight`` 0.
+    What ``imp`` and ``dimp`` must beat to have learnt anything from synthetic rows. With trainer ``probe`` this *is*
+    the checker of those losses, bit for bit where rows weigh the same; with another trainer it is that trainer's
+    real-only baseline, the same as ``source_weight`` 0.
     """
 
     def prepare(self, rows: TrainingRows) -> WeightedRows:
@@ -421,22 +415,19 @@ def held_out_losses(rows: TrainingRows, sources: SourceVectors) -> Floats:
     """
     _, codes = encode_targets(sources.real_targets, sources.labels)
     groups = [g for g, mark in zip(rows.corpus.groups, rows.synthetic, strict=True) if not mark]
-    fold_of = stratified_folds(codes, groups, _FOLDS, rows.seed)
+    fold_of = stratified_folds(codes, groups, _FOLDS, seed=0)
     vectors = np.vstack([sources.real, sources.synthetic])
     targets = [*sources.real_targets, *sources.synthetic_targets]
     made, given = len(sources.synthetic_targets), np.concatenate([sources.real_weights, sources.synthetic_weights])
     out = np.zeros((len(CANDIDATES), len(codes)))
     folds = np.unique(fold_of)
-    done, steps = 0, len(folds) * len(CANDIDATES) * PROBE_STEPS
+    done, fits = 0, len(folds) * len(CANDIDATES)
     for fold in folds:
         held = fold_of == fold
-        seed = derive_seed(rows.seed, "source-weight", int(fold))
         for i, weight in enumerate(CANDIDATES):
             counts = scale_weights(np.concatenate([np.where(held, 0.0, 1.0), np.full(made, weight)]), given)
             try:
-                model = fit_probe(
-                    vectors, targets, labels=sources.labels, row_weights=counts, steps=PROBE_STEPS, seed=seed
-                )
+                model = fit_probe(vectors, targets, labels=sources.labels, row_weights=counts, l2=rows.l2)
             except TrainingError as exc:
                 raise TrainingError(
                     f"the {len(codes)} real rows are too few to choose source_weight by cross-validation; "
@@ -444,8 +435,8 @@ def held_out_losses(rows: TrainingRows, sources: SourceVectors) -> Floats:
                 ) from exc
             own = [t for t, mark in zip(sources.real_targets, held, strict=True) if mark]
             out[i, held] = -own_log_p(model.log_proba(sources.real[held]), own, sources.labels)
-            done += PROBE_STEPS
-            rows.progress(done, steps, float(out[i, held].mean()))
+            done += 1
+            rows.progress(done, fits, float(out[i, held].mean()))
     return out
 
 

@@ -40,7 +40,8 @@ class Curriculum:
 
     The pull, ``pull / 2 * |theta - theta_0|^2``, is L2-SP (Li et al. 2018, arXiv 1802.01483): towards the start of
     the phase and not towards zero. A pull without bound leaves the synthetic-only model, a pull of 0 with steps
-    enough to converge the real-only one. Where one source is missing, the other one takes all steps.
+    enough to converge, as the probe has them, the real-only one. Where one source is missing, the other one takes all
+    steps. The probe reaches the optimum of each phase, so its share is of no account.
     """
 
     synthetic_share: float = 0.5

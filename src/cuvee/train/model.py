@@ -14,9 +14,10 @@ from typing import Literal, Protocol, TypedDict, Unpack, cast, overload
 from cuvee.corpus import Corpus, Task
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
+from cuvee.probe import CHECKING_L2, DEFAULT_L2
 from cuvee.records import Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
-from cuvee.train.losses import build_loss, fill_loss_settings
+from cuvee.train.losses import LOSSES, build_loss, fill_loss_settings
 from cuvee.train.settings import (
     DEFAULTS,
     Description,
@@ -60,11 +61,13 @@ class BuiltIn:
         name: of the trainer and of its module.
         packages: that it stands on.
         remedy: what else to do where they are missing.
+        draws: whether two training draws differ.
     """
 
     name: str
     packages: tuple[str, ...] = ()
     remedy: str = ""
+    draws: bool = True
 
     def __call__(
         self, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None,
@@ -89,7 +92,7 @@ class BuiltIn:
 
 
 TRAINERS: Mapping[str, BuiltIn] = {
-    "probe": BuiltIn("probe"),
+    "probe": BuiltIn("probe", draws=False),
     "encoder": BuiltIn("encoder", ("torch", "transformers"), ", or set trainer: probe"),
     "causal": BuiltIn("causal", ("torch", "transformers")),
     "retriever": BuiltIn("retriever", ("torch", "sentence_transformers")),
@@ -100,6 +103,11 @@ TASKS: Mapping[str, tuple[str, ...]] = {
     "retrieval": ("retriever",),
 }
 """Which of ``TRAINERS`` serve a task."""
+
+
+def is_deterministic(trainer: str, loss: str) -> bool:
+    """Whether a training has no draws: the seed changes nothing. Of the user's own trainers and losses: False."""
+    return trainer in TRAINERS and not TRAINERS[trainer].draws and loss in LOSSES
 
 
 def find_trainer(name: str) -> Trainer:
@@ -227,9 +235,10 @@ def make_ready(
     """
     loss = build_loss(settings)
     corpus = corpus if (corpus.weights > 0).all() else corpus.keep(corpus.weights > 0)
+    l2 = (settings.l2 or DEFAULT_L2) if settings.trainer == "probe" else CHECKING_L2
     rows = TrainingRows(
-        corpus=corpus, synthetic=mark_synthetic(corpus), encode=encode, seed=settings.seed, checker=checker
-    )  # fmt: skip
+        corpus=corpus, synthetic=mark_synthetic(corpus), encode=encode, seed=settings.seed, l2=l2, checker=checker
+    )
     prepared = loss.prepare(rows if progress is None else replace(rows, progress=progress))
     kept = corpus if prepared.kept.all() else corpus.keep(prepared.kept)
     if len(kept) == 0:
@@ -299,7 +308,7 @@ def train_model(
     progress: Progress | None = None,
     folder: Path | None = None,
 ) -> Trained:
-    """Train on a corpus (a blend's, for example) for an exact number of optimiser steps.
+    """Train on a corpus (a blend's, for example): for an exact number of optimiser steps, or a probe to its optimum.
 
     Args:
         corpus: training rows; their ``origin`` says which are synthetic.
@@ -307,7 +316,8 @@ def train_model(
             encoder) for classification, ``causal`` (a language model) for generation, ``retriever`` for
             retrieval, or ``module:Name``.
         loss: a name in ``LOSSES``, or ``module:Name``.
-        steps: optimiser steps; None takes the trainer's default (probe 300, encoder 30).
+        steps: optimiser steps; None takes the trainer's default (encoder 30). The probe has none: it is fitted to its
+            optimum.
         seed: of the training draw.
         encoder: what the probe's and the checkers' vectors come from (by default all-MiniLM-L6-v2); fine-tuning
             starts from ``settings.model`` instead.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.encoders import BUILT_IN, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
-from cuvee.probe import Descent, ProbeModel, fit_objective
+from cuvee.probe import DEFAULT_L2, ProbeModel, fit_objective
 from cuvee.train.settings import (
     PREDICTOR_FILE,
     Description,
     TrainSettings,
-    fill_settings,
-    given,
     read_layer,
     write_description,
 )
@@ -89,25 +87,21 @@ def train_probe(
     corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
     progress: Progress | None, folder: Path | None,
 ) -> ProbePredictor:  # fmt: skip
-    """Train a probe on the vectors of ``encoder`` (by default all-MiniLM-L6-v2).
+    """Fit a probe to the vectors of ``encoder`` (by default all-MiniLM-L6-v2): to its optimum, so nothing is drawn.
 
     Raises:
-        ConfigError: a setting that only fine-tuning has, or a folder for checkpoints, which a probe has none of.
-        TrainingError: a vector is not finite.
+        ConfigError: a folder for checkpoints, which a probe has none of.
+        TrainingError: a vector is not finite, or the loss has no optimum that is found.
     """
     if folder is not None:
         raise ConfigError(f"folder is {str(folder)!r}, but trainer 'probe' writes no checkpoints; leave it out")
     del validation  # a probe stops at no row of it
-    filled = fill_settings("probe", settings)
-    steps = given(filled.steps)
+    filled = replace(settings, l2=settings.l2 or DEFAULT_L2, synthetic_share=None)
     used = encoder or load_encoder()
     vectors = used.encode(corpus.texts)
-    descent = Descent(
-        steps=steps, batch=given(filled.batch_size), learning_rate=given(filled.learning_rate), seed=settings.seed
-    )
-    model = fit_objective(vectors, corpus.targets, loss, descent)
+    model = fit_objective(vectors, corpus.targets, loss, l2=filled.l2 or DEFAULT_L2)
     if progress is not None:
         columns = [model.labels.index(t) for t in corpus.targets]
         log_p = model.log_proba(vectors)[np.arange(len(columns)), columns]
-        progress(steps, steps, float(loss.values(np.arange(len(columns)), log_p).mean()))
+        progress(1, 1, float(loss.values(np.arange(len(columns)), log_p).mean()))
     return ProbePredictor(model, used, filled)

@@ -28,7 +28,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 _COUNTS = (
     "steps", "batch_size", "max_length", "lora_rank", "accumulate", "checkpoint_every", "patience", "evaluate_every",
 )  # fmt: skip
-_ABOVE_ZERO = ("learning_rate", "head_learning_rate", "lora_alpha", "temperature", "gamma", "clip")
+_ABOVE_ZERO = ("learning_rate", "l2", "head_learning_rate", "lora_alpha", "temperature", "gamma", "clip")
 _RULES: Sequence[tuple[Sequence[str], Callable[[Any], bool], str]] = (
     (_COUNTS, lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1"),
     (_ABOVE_ZERO, lambda v: bool(np.isfinite(v) and v > 0), "a finite number above 0"),
@@ -42,12 +42,12 @@ _OF_FINE_TUNING = (
 )  # fmt: skip
 # settings that each trainer has no use for: given, they are refused and not ignored
 _IDLE: Mapping[str, Sequence[str]] = {
-    "probe": _OF_FINE_TUNING,
-    "encoder": ("packing", "temperature"),
-    "causal": ("head_learning_rate", "temperature"),
-    "retriever": ("head_learning_rate", "packing", "accumulate"),
+    "probe": ("steps", "batch_size", "learning_rate", "synthetic_share", *_OF_FINE_TUNING),
+    "encoder": ("packing", "temperature", "l2"),
+    "causal": ("head_learning_rate", "temperature", "l2"),
+    "retriever": ("head_learning_rate", "packing", "accumulate", "l2"),
 }
-_REMEDIES = {"probe": "leave it out, or set trainer: encoder"}
+_REMEDIES = {"probe": "it is fitted to its optimum; leave it out, or set trainer: encoder"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +58,11 @@ class TrainSettings:
 
     Args:
         trainer, loss: names in ``TRAINERS`` and ``LOSSES``, or ``module:Name``.
-        steps: optimiser steps of ``batch_size`` rows.
+        steps: optimiser steps of ``batch_size`` rows; none of the probe.
         seed: of the training draw.
         batch_size, learning_rate: of the optimiser.
         head_learning_rate: of a fresh linear head.
+        l2: strength of the probe's penalty, 1 / C of scikit-learn's ``LogisticRegression``.
         max_length: tokens of a text that are read; of prompt and completion together.
         model: a folder, or a name on the hub.
         device: auto, cpu, cuda or mps.
@@ -71,7 +72,7 @@ class TrainSettings:
         q: 0 is cross-entropy, 1 the mean absolute error (``gce``).
         alpha, beta: parts of the cross-entropy and of the reverse one (``sce``).
         pull: strength of the pull towards the synthetic phase's end (``curriculum``).
-        synthetic_share: fraction of the steps that the synthetic phase takes (``curriculum``).
+        synthetic_share: fraction of the steps that the synthetic phase takes (``curriculum``); none of the probe.
         lora_rank, lora_alpha: of low-rank adapters; None trains all parameters.
         accumulate: pieces that a step's batch is computed in, to save memory.
         checkpoint_every: steps between checkpoints.
@@ -93,6 +94,7 @@ class TrainSettings:
     batch_size: int | None = None
     learning_rate: float | None = None
     head_learning_rate: float | None = None
+    l2: float | None = None
     max_length: int | None = None
     model: str | None = None
     device: str | None = None
@@ -157,7 +159,6 @@ class Defaults:
 
 
 DEFAULTS: Mapping[str, Defaults] = {
-    "probe": Defaults(steps=300, batch_size=32, learning_rate=10.0),
     "encoder": Defaults(steps=30, batch_size=16, learning_rate=1e-4, lora_learning_rate=1e-3),
     "causal": Defaults(steps=60, batch_size=8, learning_rate=5e-5, lora_learning_rate=5e-4),
     "retriever": Defaults(steps=30, batch_size=16, learning_rate=5e-5, lora_learning_rate=5e-4),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, CuveeError
+from cuvee.probe import CHECKING_L2
 from cuvee.records import Vectors
 
 
@@ -87,6 +88,7 @@ class TrainingRows:
         synthetic: shape (n,), marks the synthetic rows.
         encode: texts to sentence vectors, for checkers of labels; called only by losses that need vectors.
         seed: of the training draw.
+        l2: penalty of checkers that are probes.
         checker: the checker where there are no labels; None where the trainer has none.
         progress: called while checkers of labels are fitted; a ``checker`` has a progress of its own.
     """
@@ -95,6 +97,7 @@ class TrainingRows:
     synthetic: NDArray[np.bool_]
     encode: Callable[[Sequence[str]], Vectors]
     seed: int
+    l2: float = CHECKING_L2
     checker: RowChecker | None = None
     progress: Progress = _say_nothing
 
