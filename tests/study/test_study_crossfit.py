@@ -149,8 +149,8 @@ def test_every_row_is_held_out_once_and_its_fold_knows_nothing_of_it(folded, tmp
     assert status.generation.requests == len(local.bodies)
     # the plan is what was then done
     assert sum(stage.trials for stage in plan.trials) == finished(tmp_path / "run")
-    assert plan.usage.requests <= len(local.bodies) <= plan.most_requests
-    assert (plan.folds, plan.test_rows) == (FOLDS, ROWS)
+    assert plan.llm.usage.requests <= len(local.bodies) <= plan.llm.most_requests
+    assert (plan.rows.folds, plan.rows.held_out) == (FOLDS, ROWS)
 
 
 def headlines(settings) -> list[str]:
@@ -362,17 +362,22 @@ def test_a_plan_counts_every_fold(folded):
     made = {**folded, "generator": {**folded["generator"], "prices": prices}}
     plan = plan_study(made)
     one = plan_study({**made, "split": {"test": 50, "validation": VALIDATION, "rows_per_label": 3}})
-    assert (plan.usage.requests, plan.most_requests) == (FOLDS * one.usage.requests, FOLDS * one.most_requests)
-    assert [d.usage.requests + d.confirm.requests for d in plan.dials] == [
-        FOLDS * (d.usage.requests + d.confirm.requests) for d in one.dials
+    assert (plan.llm.usage.requests, plan.llm.most_requests) == (
+        FOLDS * one.llm.usage.requests,
+        FOLDS * one.llm.most_requests,
+    )
+    assert [d.usage.requests + d.confirm.requests for d in plan.llm.dials] == [
+        FOLDS * (d.usage.requests + d.confirm.requests) for d in one.llm.dials
     ]
     assert [s.trials for s in plan.trials] == [FOLDS * s.trials for s in one.trials]
-    most = max(plan.dials, key=lambda dial: dial.confirm.requests)
-    written = sum(d.usage.completion_tokens for d in plan.dials) + most.confirm.completion_tokens
-    assert plan.usage.completion_tokens == written
-    assert plan.cost == pytest.approx((plan.usage.prompt_tokens * 1000 + plan.usage.completion_tokens * 2000) / 1e6)
+    most = max(plan.llm.dials, key=lambda dial: dial.confirm.requests)
+    written = sum(d.usage.completion_tokens for d in plan.llm.dials) + most.confirm.completion_tokens
+    assert plan.llm.usage.completion_tokens == written
+    assert plan.llm.cost == pytest.approx(
+        (plan.llm.usage.prompt_tokens * 1000 + plan.llm.usage.completion_tokens * 2000) / 1e6
+    )
     (each,) = plan.time.each.values()
     assert plan.time.trials == pytest.approx(each * sum(stage.trials for stage in plan.trials))
     assert plan.power.gain < one.power.gain  # folds validate on more rows together
     assert "those of 3 folds" in plan.notes[0] and "all 150 real rows" in plan.notes[0]
-    assert (one.folds, one.test_rows) == (1, 50)
+    assert (one.rows.folds, one.rows.held_out) == (1, 50)

@@ -24,14 +24,14 @@ def test_the_plan_is_what_the_study_then_does(settings, tmp_path, local):
         stages = {stage.stage: stage for stage in plan.trials}
         assert stages["grid"].trials == len(grid)
         assert stages["grid"].cells == len({outcome.cell for outcome in grid})
-        assert len(flow.study.train) == plan.train_rows
+        assert len(flow.study.train) == plan.rows.train
         rows = folder._database.execute('SELECT count(*) FROM trials WHERE payload LIKE \'%"part": "test"%\'')
         assert stages["confirm"].trials == rows.fetchone()[0]
         usage = json.loads(call_ledger(tmp_path / "run"))
     # every answer of this LLM is usable, up to a few duplicates
-    assert plan.usage.requests <= usage["requests"] + 9 * 2 * 2  # the confirmed level may be the smaller one
-    assert usage["requests"] <= plan.most_requests
-    assert plan.usage.prompt_tokens > 0 and plan.usage.completion_tokens > 0
+    assert plan.llm.usage.requests <= usage["requests"] + 9 * 2 * 2  # the confirmed level may be the smaller one
+    assert usage["requests"] <= plan.llm.most_requests
+    assert plan.llm.usage.prompt_tokens > 0 and plan.llm.usage.completion_tokens > 0
 
 
 def call_ledger(folder) -> str:
@@ -43,27 +43,29 @@ def call_ledger(folder) -> str:
 
 def test_requests_are_those_of_the_union_of_levels(settings):
     plan = plan_study(settings)
-    sampling, paraphrase = plan.dials
+    sampling, paraphrase = plan.llm.dials
     # 9 rows a draw (3 labels x 3), 2 draws: temperatures share nothing, paraphrases share their base rows
     assert sampling.usage.requests == 3 * 18 and sampling.confirm.requests == 18
     assert 18 < paraphrase.usage.requests < 36
     wanted = sampling.usage.requests + paraphrase.usage.requests + max(18, paraphrase.confirm.requests)
-    assert plan.usage.requests == wanted
+    assert plan.llm.usage.requests == wanted
     doubled = plan_study({**settings, "draws": {**settings["draws"], "generation": 4}})
-    assert [d.usage.requests for d in doubled.dials] == [2 * d.usage.requests for d in plan.dials]
+    assert [d.usage.requests for d in doubled.llm.dials] == [2 * d.usage.requests for d in plan.llm.dials]
 
 
 def test_cost_and_power_follow_their_settings(settings):
     prices = {"prompt_per_million": 1000, "completion_per_million": 2000}
     generator = {**settings["generator"], "prices": prices, "budget": {"requests": 3}}
     plan = plan_study({**settings, "generator": generator})
-    assert plan.cost == pytest.approx((plan.usage.prompt_tokens * 1000 + plan.usage.completion_tokens * 2000) / 1e6)
+    assert plan.llm.cost == pytest.approx(
+        (plan.llm.usage.prompt_tokens * 1000 + plan.llm.usage.completion_tokens * 2000) / 1e6
+    )
     assert any("generator.budget.requests is 3" in note for note in plan.notes)
     cells = 5 * 2  # levels x shares above 0
     assert plan.power.gain == plan_power(draws=2, sd_between=1, sd_within=1 / math.sqrt(2), tests=cells, items=45)
     assert plan.power.hump == plan_power(draws=2, sd_between=1, sd_within=1 / math.sqrt(2), levels=3, items=45)
     steady = plan_study(settings, sd_between=0.1, sd_within=0.1)
-    assert steady.power.gain < plan.power.gain and steady.cost is None
+    assert steady.power.gain < plan.power.gain and steady.llm.cost is None
     assert plan.power.confirmed == plan_power(draws=2, sd_between=1, sd_within=1 / math.sqrt(2), items=45)
     apart = plan_study(settings, disagreement=0.3).power
     assert apart.hump > plan.power.hump and apart.confirmed > plan.power.confirmed
@@ -84,7 +86,7 @@ def test_time_is_that_of_one_trial_and_one_batch_multiplied(settings, local):
     assert time.generating is None and any("--ask" in note for note in plan.notes)
     asked = plan_study(settings, ask=True)
     assert local.bodies and asked.time.generating > 0 and not any("--ask" in note for note in asked.notes)
-    assert len(local.bodies) <= 40 < asked.usage.requests
+    assert len(local.bodies) <= 40 < asked.llm.usage.requests
     assert asked.time.total == pytest.approx(asked.time.trials + asked.time.generating + asked.time.embedding)
 
 
@@ -96,7 +98,7 @@ def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
     ]
     train = {"check": {"trainer": "encoder", "steps": 5, "draws": 2}}
     plan = plan_study({**settings, "dials": dials, "train": train})
-    topics, refine = plan.dials
+    topics, refine = plan.llm.dials
     assert topics.list_requests == 3  # one question a label
     assert refine.usage.requests == 2 * 2 * 18  # a draft and its refinement
     check = next(stage for stage in plan.trials if stage.stage == "check")
@@ -133,7 +135,7 @@ def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local,
     monkeypatch.chdir(study.parent)
     code, out, _ = call(capsys, "plan", study, "--json")
     plan = json.loads(out)
-    assert code == 0 and plan["usage"]["requests"] == plan_study(settings).usage.requests
+    assert code == 0 and plan["llm"]["usage"]["requests"] == plan_study(settings).llm.usage.requests
     code, out, _ = call(capsys, "plan", study)
     assert code == 0 and "requests, at most" in out and "four in five studies see a gain of" in " ".join(out.split())
     assert [path.name for path in study.parent.iterdir()] == ["study.yaml"] and not local.bodies

@@ -193,30 +193,28 @@ def _tell_power(power: PowerPlan) -> list[str]:
 
 
 def _tabulate_plan(found: StudyPlan) -> Table:
-    held, time = "held-out" if found.folds > 1 else "locked test", found.time
+    held, time, llm = "held-out" if found.rows.folds > 1 else "locked test", found.time, found.llm
     rows = [("time of what is known, about", _tell_seconds(time.total))]
     rows += [(f"  {name}", _tell_seconds(getattr(time, name))) for name in ("trials", "generating", "embedding")]
-    if found.dials:
+    if llm.dials:
         rows += [
-            ("cost, about", "not known" if found.cost is None else f"{found.cost:,.4g} {found.currency}".rstrip()),
+            ("cost, about", "not known" if llm.cost is None else f"{llm.cost:,.4g} {llm.currency}".rstrip()),
             *(
                 (f"{dial.dial}: {len(dial.levels)} levels, {dial.draws} draws, requests", f"{dial.usage.requests:,}")
-                for dial in found.dials
+                for dial in llm.dials
             ),
-            ("confirmation: requests, at most", f"{max(dial.confirm.requests for dial in found.dials):,}"),
-            ("requests, each answer usable", f"{found.usage.requests:,}"),
-            ("requests, at most", f"{found.most_requests:,}"),
-            ("prompt tokens, about", f"{found.usage.prompt_tokens:,}"),
-            ("completion tokens, about", f"{found.usage.completion_tokens:,}"),
+            ("confirmation: requests, at most", f"{max(dial.confirm.requests for dial in llm.dials):,}"),
+            ("requests, each answer usable", f"{llm.usage.requests:,}"),
+            ("requests, at most", f"{llm.most_requests:,}"),
+            ("prompt tokens, about", f"{llm.usage.prompt_tokens:,}"),
+            ("completion tokens, about", f"{llm.usage.completion_tokens:,}"),
         ]
     for stage in found.trials:
         recipe = f"{stage.recipe.trainer} with loss {stage.recipe.loss}"
         rows.append((f"{stage.stage}: {stage.cells} cells, {recipe}, trials", f"{stage.trials:,}"))
     rows += [(f"  seconds of one, {name}", f"{seconds:.3g}") for name, seconds in time.each.items()]
     rows.append(("trials at once", "the cluster's" if found.workers is None else f"{found.workers}"))
-    title = (
-        f"{found.name}: {found.train_rows} training, {found.validation_rows} validation, {found.test_rows} {held} rows"
-    )
+    title = f"{found.name}: {found.rows.train} training, {found.rows.validation} validation, {found.rows.held_out} {held} rows"
     return console.make_table(title, _NUMBERS, rows)
 
 

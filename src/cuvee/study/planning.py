@@ -151,40 +151,56 @@ class PowerPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowPlan:
+    """Real rows: for training and validation, and all that are held out; with ``folds`` the first two are of one."""
+
+    train: int
+    validation: int
+    held_out: int
+    folds: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMPlan:
+    """What the LLM is asked for.
+
+    Attributes:
+        dials: each of them; none where pools are files.
+        usage: requests and tokens in all, if every answer is usable.
+        most_requests: if every row needs all its attempts.
+        cost: of these tokens in ``currency``; None without prices, 0 where all is written on this machine.
+    """
+
+    dials: tuple[DialPlan, ...]
+    usage: Usage
+    most_requests: int
+    cost: float | None
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan:
     """What a study would take, in all its folds.
 
     Attributes:
         name: of the study.
-        train_rows, validation_rows, test_rows: of the real data; with folds train and validation of one of them, and
-            all rows that are held out.
-        dials: what the LLM is asked for; none where pools are files.
+        rows: real rows.
+        llm: what is generated.
         trials: of each stage.
         workers: trials at once; None where a cluster decides.
-        usage: requests and tokens in all, if every answer is usable.
-        most_requests: if every row needs all its attempts.
-        cost: of these tokens in ``currency``; None without prices, 0 where all is written on this machine.
         time: of each part, and together.
         power: what can be seen.
         notes: what the numbers rest on and leave out.
-        folds: 1 without ``split.crossfit``.
     """
 
     name: str
-    train_rows: int
-    validation_rows: int
-    test_rows: int
-    dials: tuple[DialPlan, ...]
+    rows: RowPlan
+    llm: LLMPlan
     trials: tuple[TrialPlan, ...]
     workers: int | None
-    usage: Usage
-    most_requests: int
-    cost: float | None
-    currency: str
     time: TimePlan
     power: PowerPlan
     notes: tuple[str, ...]
-    folds: int = 1
 
 
 def plan_study(
@@ -245,20 +261,21 @@ def plan_study(
         cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
         return StudyPlan(
             name=settings.name,
-            train_rows=len(study.train),
-            validation_rows=len(study.split.validation),
-            test_rows=held_out,
-            dials=tuple(dials),
+            rows=RowPlan(
+                train=len(study.train), validation=len(study.split.validation), held_out=held_out, folds=folds
+            ),
+            llm=LLMPlan(
+                dials=tuple(dials),
+                usage=usage,
+                most_requests=usage.requests * ATTEMPTS,
+                cost=cost if isinstance(generator, EndpointGenerator) else 0.0,
+                currency="" if prices is None else prices.currency,
+            ),
             trials=tuple(stages),
             workers=workers,
-            usage=usage,
-            most_requests=usage.requests * ATTEMPTS,
-            cost=cost if isinstance(generator, EndpointGenerator) else 0.0,
-            currency="" if prices is None else prices.currency,
             time=took,
             power=_plan_power(study, levels, partial(power, sd_within=within), items=items, held_out=held_out),
             notes=(*_notes(study, folds, held_out), *_compare_budget(settings, usage, cost), *notes),
-            folds=folds,
         )
 
 
