@@ -13,7 +13,7 @@ from cuvee.generate.calls import Answer, Failure, Request, Sampling, request_key
 from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import MOST_REFUSED
 from cuvee.generate.exchange import Trouble, concerns_request, find_parameter
-from cuvee.generate.ledger import Ledger, Meter, Session, summarise
+from cuvee.generate.ledger import Ledger, Session, summarise, tell_spending
 from cuvee.generate.replicas import MOST_TRIES, RetryPolicy
 from cuvee.records import Budget, Prices
 
@@ -332,21 +332,16 @@ def test_what_a_client_met_is_in_the_ledger(llm, tmp_path):
         assert len(ledger.sessions()) == 2
 
 
-def test_the_meter_counts_the_whole_ledger_and_the_last_seconds(llm, tmp_path):
-    path, now = tmp_path / "ledger.sqlite", [0.0]
+def test_what_is_spent_is_told_of_the_whole_ledger(llm, tmp_path):
+    path = tmp_path / "ledger.sqlite"
     answer(llm, ask(2), Ledger(path))
     prices = Prices(prompt_per_million=1e6, completion_per_million=2e6, currency="EUR")
     with Ledger(path) as ledger, LLMClient(llm.endpoint(), ledger) as client:
-        meter, plain = Meter(ledger, prices, lambda: now[0]), Meter(ledger, None, lambda: now[0])
-        assert meter() == "14+10 tokens, 34.0000 EUR"
+        spending, plain = tell_spending(ledger, prices), tell_spending(ledger, part="fold 2")
+        assert spending() == "14+10 tokens, 34.0000 EUR"
         client.answer_requests(ask(10))
-        now[0] = 4.0
-        assert meter() == "2.0 req/s, 70+50 tokens, 170.0000 EUR"
-        assert plain() == "2.0 req/s, 70+50 tokens"
-        now[0] = 40.0
-        meter()
-        now[0] = 44.0
-        assert meter() == "70+50 tokens, 170.0000 EUR"
+        assert spending() == "70+50 tokens, 170.0000 EUR"
+        assert plain() == "fold 2: 70+50 tokens"
 
 
 def test_the_ledger_knows_who_answered(tmp_path):

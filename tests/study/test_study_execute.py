@@ -189,6 +189,8 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(monkeypatch):
         ({"workers": 2}, "workers has no effect with kind local"),
         ({"kind": "processes", "address": "auto"}, "address has no effect with kind processes"),
         ({"kind": "processes", "workers": 0}, "workers is 0"),
+        ({"kind": "processes", "gpus": 1.5}, r"gpus is 1\.5; above 1 it must be a whole number"),
+        ({"kind": "processes", "timeout_s": -1}, "execute.timeout_s"),
         ({"kind": "threads"}, "local"),
     ],
 )

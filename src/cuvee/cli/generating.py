@@ -24,7 +24,7 @@ from cuvee.generate.calls import Api, Sampling
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import SamplingDial
 from cuvee.generate.dials.slots import Slot, slot_key
-from cuvee.generate.ledger import Ledger, Meter, check_ledger
+from cuvee.generate.ledger import Ledger, check_ledger, tell_spending
 from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
 from cuvee.generate.pools import GenerationSpec, Pool, count_rejected, generate_pools, write_quarantine
 from cuvee.generate.prompts import SUFFIX, PromptSet, PromptWriter, load_prompts
@@ -187,7 +187,7 @@ def _fill_pool(
         if again:
             ledger.forget_failures()
         before = ledger.sessions()
-        progress.show(Meter(ledger, llm.endpoint.prices))
+        progress.show(tell_spending(ledger, llm.endpoint.prices))
         pool, found = asking.make_pool(real, spec, llm, ledger, progress)
         note_findings(display, before, ledger.sessions()[len(before) :])
         if any(row.failed for row in pool.quarantine):

@@ -214,7 +214,8 @@ def _tabulate_plan(found: StudyPlan) -> Table:
         rows.append((f"{stage.stage}: {stage.cells} cells, {recipe}, trials", f"{stage.trials:,}"))
     rows += [(f"  seconds of one, {name}", f"{seconds:.3g}") for name, seconds in time.each.items()]
     rows.append(("trials at once", "the cluster's" if found.workers is None else f"{found.workers}"))
-    title = f"{found.name}: {found.rows.train} training, {found.rows.validation} validation, {found.rows.held_out} {held} rows"
+    counts = found.rows
+    title = f"{found.name}: {counts.train} training, {counts.validation} validation, {counts.held_out} {held} rows"
     return console.make_table(title, _NUMBERS, rows)
 
 

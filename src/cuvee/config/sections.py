@@ -284,7 +284,8 @@ class ExecuteConfig(Section):
             self.refuse(("workers", "timeout_s", "memory_gb", "retries", "gpus"), f"{told} processes or ray")
         if self.kind != "ray":
             self.refuse(("address",), f"{told} ray")
-        self.terms()  # which refuse what no executor can give
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus is {self.gpus:g}; above 1 it must be a whole number")
         return self
 
     def cluster(self) -> str | None:

@@ -8,7 +8,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.execute.workers import THREAD_VARIABLES, Ended, Terms, Worker, WorkersExecutor, workers_on_gpus
@@ -90,11 +89,9 @@ class RayExecutor(WorkersExecutor):
         actor = self._actor.remote(list(sys.path), list_trusted())
         return _RayWorker(actor, self._carried, self._terms, self.held)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """End all actors, and the connection to the cluster if it was made here (a cluster started here ends)."""
-        super().__exit__(kind, error, trace)
+        super().__exit__(*error)
         if self._started:
             ray.shutdown()
 

@@ -6,7 +6,6 @@ pools break when one worker dies, and their workers outlive a parent that is kil
 
 from __future__ import annotations
 
-import math
 import mmap
 import os
 import pickle
@@ -29,7 +28,6 @@ from itertools import count, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Generic, Literal, NoReturn, Protocol, Self, TypeVar, cast
 
 from cuvee.errors import ConfigError
@@ -51,7 +49,7 @@ _MOST_THREADS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """On what terms items are worked on. None leaves a value to the executor.
+    """On what terms items are worked on, each a number above 0. None leaves a value to the executor.
 
     Args:
         workers: at once, at most; None is as many as cores, memory and GPUs allow.
@@ -59,10 +57,7 @@ class Terms:
         memory_gb: resident memory (10^9 bytes) of a worker before it is ended.
         retries: how often an item is given to a fresh worker after its worker died.
         cpus: cores, and threads of linear algebra, of a worker.
-        gpus: of a worker; below 1 several share one, above 1 a whole number.
-
-    Raises:
-        ValueError: a number out of its range.
+        gpus: of a worker; 0 is none, below 1 several share one, above 1 a whole number.
     """
 
     workers: int | None = None
@@ -71,18 +66,6 @@ class Terms:
     retries: int = 2
     cpus: int | None = None
     gpus: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("workers", "timeout_s", "memory_gb", "cpus"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}; it must be above 0, or None")
-        for name in ("retries", "gpus"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value!r}; it must be 0 or more")
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus is {self.gpus!r}; above 1 it must be a whole number")
 
     def no_room(self, waited: str = "") -> ConfigError:
         """The error where no worker on these terms can be had."""
@@ -160,9 +143,7 @@ class Executor(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """End all workers."""
         return None
 
@@ -297,9 +278,7 @@ class WorkersExecutor(Executor):
             worker.end()
             self._workers.remove(worker)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """End all workers."""
         self._close()
 
@@ -381,10 +360,8 @@ class ProcessExecutor(WorkersExecutor):
             made[VISIBLE_GPUS] = ",".join(self._gpus[first : first + each])
         return made
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

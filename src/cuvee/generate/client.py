@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Protocol, TypeVar
 
 from cuvee.errors import RunFolderError
@@ -70,14 +69,12 @@ class LLMClient:
     def __enter__(self) -> LLMClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._run(self._pool.close())
         self._call(self._runner.close)
         if self._asked:
             # what already went wrong is what the user should hear of
-            with contextlib.suppress(*([RunFolderError] if error is not None else [])):
+            with contextlib.suppress(*([RunFolderError] if kind is not None else [])):
                 self._ledger.record_session(self._session)
 
     @property
@@ -304,9 +301,7 @@ class Journal:
     async def __aenter__(self) -> Journal:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.cancel()
         self._thread.shutdown()  # waits for a commit under way

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from cuvee.errors import GenerationError, InputError, MissingDependency
 from cuvee.generate.calls import Endpoint
@@ -145,9 +144,7 @@ class EmbeddedLLM:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop()
 
     def _await_url(self) -> str | None:

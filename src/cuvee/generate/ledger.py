@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from functools import reduce
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from cuvee.databases import ANSWERS_LOST, Row, check_database, make_database, open_reading, repair_database, tell_damage
@@ -348,9 +346,7 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _refusal(self, exc: sqlite3.Error) -> RunFolderError:
@@ -400,10 +396,6 @@ def settle_identity(endpoint: Endpoint, ledger: Ledger) -> Endpoint:
 
 
 # --- what ledgers' answers cost ---
-RATE_OVER_S = 10.0
-"""The last seconds over which requests a second are counted."""
-
-
 def summarise(*ledgers: Ledger, prices: Prices | None = None) -> Generation:
     """Count the answers, tokens and failures of a ledger, or of several together.
 
@@ -442,40 +434,23 @@ def new_notes(before: Iterable[Session], now: Iterable[Session]) -> list[str]:
     return [note for note in dict.fromkeys(n for session in now for n in session.notes) if note not in told]
 
 
-class Meter:
-    """Says what is being spent while a ledger is written: requests a second, and all tokens and cost so far.
+def tell_spending(ledger: Ledger, prices: Prices | None = None, part: str = "") -> Callable[[], str]:
+    """What says, while a ledger is written and from any thread, what is spent: ``4,567+890 tokens, 0.0123 USD``.
+
+    The tokens are those of prompts and of answers, with what was in the ledger before.
 
     Args:
-        ledger: whose totals count, with what was in it before.
-        part: what the numbers are of, where that is not all: ``fold 2``.
+        ledger: whose totals count.
         prices: None leaves the cost out.
-        clock: seconds.
+        part: what the numbers are of, where that is not all: ``fold 2``.
     """
+    before = ledger.totals().plus(ledger.counts(), -1)
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        prices: Prices | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        part: str = "",
-    ) -> None:
-        self._ledger, self._prices, self._clock = ledger, prices, clock
-        self._part = f"{part}: " if part else ""
-        self._before = ledger.totals().plus(ledger.counts(), -1)
-        self._seen = deque([(clock(), ledger.counts().requests)])
+    def tell() -> str:
+        total = before.plus(ledger.counts())
+        said = f"{total.prompt_tokens:,}+{total.completion_tokens:,} tokens"
+        if prices is not None:
+            said += f", {prices.cost(total.prompt_tokens, total.completion_tokens):.4f} {prices.currency}"
+        return f"{part}: {said}" if part else said
 
-    def __call__(self) -> str:
-        """``12.3 req/s, 4,567+890 tokens, 0.0123 USD`` (prompts + answers); may be called from any thread."""
-        now, counts = self._clock(), self._ledger.counts()
-        self._seen.append((now, counts.requests))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - RATE_OVER_S:
-            self._seen.popleft()
-        then, requests = self._seen[0]
-        rate = (counts.requests - requests) / (now - then) if now > then else 0.0
-        total = self._before.plus(counts)
-        parts = [f"{rate:.1f} req/s"] if rate else []
-        parts.append(f"{total.prompt_tokens:,}+{total.completion_tokens:,} tokens")
-        if self._prices is not None:
-            cost = self._prices.cost(total.prompt_tokens, total.completion_tokens)
-            parts.append(f"{cost:.4f} {self._prices.currency}")
-        return self._part + ", ".join(parts)
+    return tell

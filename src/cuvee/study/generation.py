@@ -22,7 +22,7 @@ from cuvee.execute import Listener, Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.dials import PARTS, Dial, chosen_slots
-from cuvee.generate.ledger import Ledger, Meter, Session, new_notes
+from cuvee.generate.ledger import Ledger, Session, new_notes, tell_spending
 from cuvee.generate.pools import GenerationSpec, PoolMaker, fill_pools, write_quarantine
 from cuvee.generate.targets import Score, Target, generate_to_target
 from cuvee.measure import Subject, choose_metrics, draw_rows
@@ -217,7 +217,8 @@ def _generate(
 ) -> Iterator[StoredPool]:
     """Generate and save the pools of these levels, dial after dial."""
     with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
-        progress.show(Meter(ledger, find_prices(study.config), part="" if study.fold is None else f"fold {study.fold}"))
+        part = "" if study.fold is None else f"fold {study.fold}"
+        progress.show(tell_spending(ledger, find_prices(study.config), part))
         before = ledger.sessions()
         specs = {blocks: make_spec(study, blocks) for blocks in {part.blocks for part in parts}}
         makers = [
