@@ -1,6 +1,7 @@
 """The statistics and the search against simulated truths: error rates, power, coverage, bias, regret.
 
-    python benchmarks/error_rates.py [--repeats 1000] [--only shapes power coverage selection search] [--jobs 2]
+    python benchmarks/error_rates.py [--repeats 1000] [--jobs 2]
+        [--only shapes power coverage studies lean selection search]
 
 Every number has its 95% interval (Wilson's for rates). Repeats are seeded, so the table is the same each time,
 whatever the number of jobs. With 1,000 repeats about two CPU minutes, and about one CPU minute for every 100 repeats of
@@ -14,7 +15,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -31,7 +32,10 @@ from cuvee.recommend import (
     recommend_mixture,
     test_shape,
 )
-from cuvee.records import Cell, Composition, Draw, Estimate, Level, Scores, Trial
+from cuvee.recommend.advice import choose_best, decide
+from cuvee.recommend.cells import CellTable, gains_of, merge_groups, pool_gains
+from cuvee.recommend.wording import Verdict
+from cuvee.records import Cell, Composition, Confirmation, Draw, Estimate, Level, Scores, Trial
 
 POINT = 0.01
 REST = 0.3
@@ -110,6 +114,7 @@ class World:
         tails: degrees of freedom of the t distribution of draws, scaled to ``spread``; None is the normal one.
         unequal: how many times larger the spread of the last cell is than that of the first; between them it grows.
         group: items that share half of their ease and of what they have with a cell; 1 is none.
+        pool: cells one after another that share half of the luck of a draw, as those of one pool do; 1 is none.
     """
 
     items: int
@@ -119,6 +124,7 @@ class World:
     tails: float | None = None
     unequal: float = 1.0
     group: int = 1
+    pool: int = 1
 
     def answer(self, truth: np.ndarray, rng: np.random.Generator, *, base: float = 0.7) -> np.ndarray:
         """Answers of shape (draws, cells, items), 0 or 1; ``truth`` in points above ``base``."""
@@ -128,6 +134,9 @@ class World:
         luck = rng.normal(size=(self.draws, cells))
         if self.tails is not None:
             luck *= np.sqrt((self.tails - 2) / rng.chisquare(self.tails, luck.shape))
+        if self.pool > 1:
+            joint = rng.normal(size=(self.draws, -(-cells // self.pool))).repeat(self.pool, axis=1)[:, :cells]
+            luck = np.sqrt(0.5) * (luck + joint)
         each = self.spread / np.sqrt(2) * np.linspace(1.0, self.unequal, cells)
         ease = self._share(rng, ()) + self.own * self._share(rng, (cells,))
         answers = ease + mean[:, None] + (luck * each * a_point)[:, :, None]
@@ -219,6 +228,144 @@ def check_coverage(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
                 hits = run_repeats(partial(cover, Components(draw, item, draws=draws)), repeats, pool)
                 what = f"{draws} draws; SD of draws {draw / POINT:g} points, of items {item:g}, of the rest 0.3"
                 yield rate("coverage", what, hits[:, 0], "0.93 to 0.97", lambda p: 0.93 <= p <= 0.97)
+
+
+# --- whole studies: what is decided, and which way they lean ----------------------------------------------
+STUDY_SHARES = (0.25, 0.5, 0.75)
+REAL_ONLY = Cell(kind="real-only", rows_per_label=4)
+REPEATED = [Cell(kind="real-duplicated", share=share, rows_per_label=4) for share in STUDY_SHARES]
+GRID = [
+    Cell(kind="blend", dial="topics", level=level, share=share, rows_per_label=4)
+    for level in LEVELS[:4]
+    for share in STUDY_SHARES
+]
+GRIDS: dict[str, np.ndarray] = {
+    "null": np.zeros(12),
+    "one good": np.where(np.arange(12) == 4, 3.0, 0.0),
+    "all good": np.full(12, 3.0),
+    "all bad": np.full(12, -3.0),
+    "rising": np.repeat([-2.0, -1.0, 0.0, 1.0], 3),
+    "plateau": np.repeat([-3.0, 2.0, 2.0, 2.0], 3),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Held-out items and draws of a study: validation, then confirmation on the locked test."""
+
+    name: str
+    items: int
+    draws: int
+    test_items: int
+    confirm: int
+
+
+BUDGETS = (Budget("small", 100, 3, 200, 3), Budget("demo", 900, 5, 1100, 3), Budget("large", 3000, 8, 5000, 8))
+
+
+def gather(cells: Sequence[Cell], answers: np.ndarray, world: World) -> dict[Cell, CellTable]:
+    """The tables of cells whose answers have shape (draws, cells, items)."""
+    draws, items = answers.shape[0], answers.shape[2]
+    codes = np.arange(items) // world.group
+    found = {}
+    for k, cell in enumerate(cells):
+        correct = answers[:, k] if world.group == 1 else merge_groups(answers[:, k], codes)
+        found[cell] = CellTable(
+            cell=cell, draws=tuple(range(draws)), trials=draws, share=cell.share, items=items, correct=correct
+        )
+    return found
+
+
+def run_study(truth: np.ndarray, budget: Budget, world: World, rng: np.random.Generator) -> tuple[Verdict, np.ndarray]:
+    """The verdict on a grid of 12 blends, and the true gain of the best, of the lean and of the best blend there is."""
+    cells, whole = [REAL_ONLY, *REPEATED, *GRID], np.concatenate([np.zeros(4), truth])
+    places = {cell: k for k, cell in enumerate(cells)}
+    world = replace(world, items=budget.items, draws=budget.draws)
+    tables = gather(cells, world.answer(whole, rng), world)
+    gains = pool_gains({cell: gains_of(tables, cell) for cell in GRID})
+    best = choose_best(tables, GRID)
+    needed = [REAL_ONLY, next(c for c in REPEATED if c.share == best.share), best]
+    fresh = replace(world, items=budget.test_items, draws=budget.confirm, pool=1)
+    test = gather(needed, fresh.answer(whole[[places[cell] for cell in needed]], rng), fresh)
+    confirmation = Confirmation(
+        cell=best,
+        accuracy=test[best].accuracy,
+        gains=gains_of(test, best),
+        test_items=budget.test_items,
+        fresh_draws=True,
+    )
+    verdict = decide(tables, gains, confirmation, winner=None, delta=POINT, alpha=0.05)
+    assert verdict.lean is not None
+    return verdict, POINT * np.array([whole[places[best]], whole[places[verdict.lean.cell]], max(truth.max(), 0.0)])
+
+
+def judge_study(truth: np.ndarray, budget: Budget, world: World, seed: int) -> Sequence[float]:
+    """Use, do not use, the winner is ruled out, each with whether that is false; coverage, false harm, harm found."""
+    verdict, (best, _, highest) = run_study(truth, budget, world, np.random.default_rng([6, seed]))
+    gain = verdict.gains[0]
+    wrong = any(truth[GRID.index(cell)] >= 0 for cell in verdict.harmful)
+    nothing = verdict.decision == "do-not-use"
+    return [
+        verdict.decision == "use", verdict.decision == "use" and best <= 0, nothing,
+        nothing and highest > POINT, verdict.ruled_out, verdict.ruled_out and best > POINT,
+        gain.low <= best <= gain.high, wrong, len(verdict.harmful) / 12,
+    ]  # fmt: skip
+
+
+def judge_lean(budget: Budget, seed: int) -> Sequence[float]:
+    """Probability of the lean, whether its blend helps, its expected and its true gain, and the best gain there is."""
+    rng = np.random.default_rng([7, seed])
+    levels, cells = rng.uniform(0, 3, 2)
+    truth = rng.normal(0, 2) + rng.normal(0, levels, 4).repeat(3) + rng.normal(0, cells / 2, 12)
+    verdict, (_, true, highest) = run_study(truth, budget, World(0, 0, rng.uniform(0.7, 3), pool=3), rng)
+    assert verdict.lean is not None
+    chosen = true if verdict.lean.gain > 0 else 0.0
+    return [verdict.lean.probability, true > 0, verdict.lean.gain, true, highest - chosen]
+
+
+STUDY_WORLDS = (
+    World(0, 0, 1.0, pool=3), World(0, 0, 2.0, pool=3), World(0, 0, 1.4, tails=3.0, pool=3),
+    World(0, 0, 1.4, unequal=3.0, pool=3), World(0, 0, 1.4, group=10, pool=3),
+)  # fmt: skip
+
+
+def check_studies(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
+    """What studies of three budgets decide."""
+    for budget in BUDGETS:
+        for world in STUDY_WORLDS if budget.name == "demo" else STUDY_WORLDS[:1]:
+            name = str(world).partition("draws, ")[2]
+            for grid, truth in GRIDS.items():
+                times = repeats if budget.items < 1000 else max(20, repeats // 3)
+                hits = run_repeats(partial(judge_study, truth, budget, world), times, pool)
+                what = f"{budget.name}; {grid}; {name}"
+                yield rate("use", what, hits[:, 0])
+                yield rate("false use", what, hits[:, 1], "at most 0.025", lambda p: p <= 0.025)
+                yield rate("do not use", what, hits[:, 2])
+                yield rate("false do not use", what, hits[:, 3], "at most 0.05", lambda p: p <= 0.05)
+                yield rate("chosen blend not worth it", what, hits[:, 4])
+                yield rate("falsely not worth it", what, hits[:, 5], "at most 0.05", lambda p: p <= 0.05)
+                covers = "0.93 to 0.98"
+                yield rate("confirmation covers", what, hits[:, 6], covers, lambda p: 0.93 <= p <= 0.98)
+                yield rate("false harm", what, hits[:, 7], "at most 0.05", lambda p: p <= 0.05)
+
+
+def check_lean(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
+    """Whether leans are right as often as they say, over truths of many kinds."""
+    for budget in BUDGETS:
+        times = repeats if budget.items < 1000 else max(20, repeats // 3)
+        found = run_repeats(partial(judge_lean, budget), times, pool)
+        chance, helps = found[:, 0], found[:, 1] > 0
+        sure, right = np.maximum(chance, 1 - chance), np.where(chance >= 0.5, helps, ~helps)
+        for low, high in ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 0.97), (0.97, 1.01)):
+            inside = (sure >= low) & (sure < high)
+            if inside.any():
+                what = f"{budget.name}; leans of {low:.0%} to {min(high, 1):.0%}, {inside.sum()} of {times} studies"
+                bar = (low, high) == (0.8, 0.9)
+                target = "0.75 to 0.95" if bar else ""
+                yield rate("lean is right", what, right[inside], target, (lambda p: 0.75 <= p <= 0.95) if bar else None)
+        bias = found[:, 2] - found[:, 3]
+        yield mean("lean", f"{budget.name}; expected less true gain", bias, "within 0.5", lambda v: abs(v) <= 0.5)
+        yield mean("lean", f"{budget.name}; regret of its advice", found[:, 4])
 
 
 # --- the winner of many equal cells -----------------------------------------------------------------------
@@ -337,6 +484,8 @@ PARTS: dict[str, Callable[[int, ProcessPoolExecutor], Iterable[Row]]] = {
     "shapes": check_shapes,
     "power": check_power,
     "coverage": check_coverage,
+    "studies": check_studies,
+    "lean": check_lean,
     "selection": check_selection,
     "search": check_search,
 }

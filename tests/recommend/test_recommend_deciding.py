@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cuvee.recommend import confirm_cell, recommend_mixture
+from cuvee.recommend import advice_to_json, advice_to_text, confirm_cell, recommend_mixture
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 
 ITEMS = 1000
@@ -173,3 +173,77 @@ def test_failures_of_the_best_blend_are_told():
     assert "1 trial of the best blend failed" in advice.scope
     other = dataclasses.replace(failed, cell=blend("1"))
     assert "of the best blend failed" not in recommend_mixture(trials, [other], level_ranks=RANKS).scope
+
+
+def test_what_hurts_is_named_with_its_size():
+    harm = {REAL: 0.7, REPEATED: 0.7, blend("1"): 0.71, blend("2"): 0.62, blend("4"): 0.6}
+    advice = recommend_mixture(make_trials(harm), level_ranks=RANKS)
+    assert [summary.cell.level for summary in advice.harmful] == ["2", "4"]
+    worst, least = (100 * summary.gains[0].value for summary in reversed(advice.harmful))
+    assert worst < least < -6
+    said = f"Avoid topics=2 and 4 at share 0.75 ({least:+.1f} to {worst:+.1f} points)"
+    assert advice.avoid.startswith(said) and said in advice_to_text(advice)
+    assert [cell["cell"]["level"] for cell in advice_to_json(advice)["harmful"]] == ["2", "4"]
+    fine = recommend_mixture(make_trials(HUMP), level_ranks=RANKS)
+    assert fine.harmful == () and fine.avoid == ""
+    one = recommend_mixture(make_trials(harm, draws=1), level_ranks=RANKS)
+    assert one.harmful == ()  # one pool says nothing of the level
+
+
+def test_equal_cells_are_hardly_ever_called_harmful():
+    equal = dict.fromkeys(HUMP, 0.6)
+    found = [
+        recommend_mixture(make_trials(equal, draws=3, items=200, seed=seed, luck=0.01), level_ranks=RANKS).harmful
+        for seed in range(16)
+    ]
+    assert sum(bool(harmful) for harmful in found) <= 3
+
+
+def test_a_winner_that_is_ruled_out_is_a_finding_of_its_own():
+    """Nothing is said of the other blends."""
+    even = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.66, blend("2"): 0.67, blend("4"): 0.66}
+    trials = make_trials(even, draws=3)
+    nothing = confirm((0.6, 0.6, 0.59), items=20_000)
+    advice = recommend_mixture(trials, level_ranks=RANKS, confirmation=nothing)
+    assert advice.decision == "underpowered" and advice.winner_ruled_out
+    assert "the blend that this study would choose is not worth it" in advice.headline
+    assert advice.sentence.startswith(f"{advice.headline}: ")
+    open_still = recommend_mixture(trials, level_ranks=RANKS)
+    assert not open_still.winner_ruled_out and "not worth it" not in open_still.headline
+
+
+def lean_of(rates, *, confirmation=None, **options):
+    return recommend_mixture(make_trials(rates, **options), level_ranks=RANKS, confirmation=confirmation)
+
+
+def test_a_lean_says_what_the_evidence_favours():
+    better = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.61, blend("2"): 0.63, blend("4"): 0.6}
+    some = lean_of(better, items=200, draws=3, spread=0.2)
+    assert some.decision == "underpowered" and 0.5 < some.lean.probability < 0.99
+    assert some.headline == f"Not settled; leaning yes, {some.lean.probability:.0%}"
+    assert some.sentence.startswith(some.headline)
+    assert some.today.startswith("If you decide today: mix in topics=") and some.today in advice_to_text(some)
+    assert 0 < some.lean.gain < max(g.value for g in some.best.gains)  # shrunk for the choice
+    sure = lean_of({**better, blend("2"): 0.75})
+    assert sure.lean.cell == blend("2") and sure.lean.probability > 0.99
+    assert sure.lean.gain == pytest.approx(sure.best.gains[0].value, abs=0.01)
+    worse = lean_of({**better, blend("1"): 0.55, blend("2"): 0.55, blend("4"): 0.55})
+    assert worse.lean.gain < 0 and worse.lean.probability < 0.05
+    assert "train on the real rows alone" in worse.today
+
+
+def test_a_lean_follows_the_confirmation():
+    close = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.6, blend("2"): 0.63, blend("4"): 0.6}
+    alone, good, bad = (
+        lean_of(close, items=200, draws=3, spread=0.2, confirmation=each)
+        for each in (None, confirm((0.6, 0.6, 0.65)), confirm((0.6, 0.6, 0.55)))
+    )
+    assert bad.lean.gain < alone.lean.gain < good.lean.gain
+    assert good.lean.cell == blend("2") and good.lean.probability > 0.99
+    assert bad.lean.probability < alone.lean.probability
+
+
+def test_one_draw_leans_with_the_spread_that_studies_have():
+    better = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.6, blend("2"): 0.63, blend("4"): 0.6}
+    one, several = lean_of(better, draws=1), lean_of(better, draws=5)
+    assert 0.5 < one.lean.probability < several.lean.probability

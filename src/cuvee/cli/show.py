@@ -126,12 +126,16 @@ def list_advice(advice: Advice) -> Iterable[RenderableType]:
         yield Text(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{about}")
     told = [_ABOUT_SHAPES] if advice.shapes else []
     told += [write_rows(found, advice.score) for found in advice.by_rows]
+    if advice.avoid:
+        told.append(advice.avoid)
     if advice.optimism is not None:
         told.append(write_optimism(advice.optimism, confirmed_best(advice)))
     if advice.sensitivity is not None:
         told += [write_sensitivity(advice.sensitivity), *map(str, advice.sensitivity.lost)]
     yield from map(Text, [*told, ""])
     yield Text(f"Verdict: {advice.decision}. {advice.sentence}", style="bold")
+    if advice.today:
+        yield Text(f"{advice.today}.")
 
 
 def _tabulate_cells(advice: Advice) -> Table:

@@ -18,7 +18,9 @@ of a dial, and that of a confirmation with what validation knows of the same ble
 - *do-not-use*: for every candidate a gain of more than ``delta`` over real-only, or over real-duplicated, is ruled
   out: the upper end of its 1 - ``alpha`` interval is at most ``delta``. The winner's interval is that of the
   confirmation, the others' are those on validation. All must be ruled out, so no correction is needed (an
-  intersection-union test). Where the winner alone is ruled out, that is said, and nothing is decided.
+  intersection-union test). Where the winner alone is ruled out, that stands as a finding of its own: the blend that
+  this study would choose is not worth it.
+- *harm*: a blend hurts where its gain over the real rows alone is below 0 on validation, by Holm over all candidates.
 - *underpowered*: neither. A gain that is shown but ruled out to be above ``delta`` is no reason to generate data, nor
   is one generation draw, which says nothing of how draws differ.
 
@@ -52,6 +54,7 @@ from cuvee.recommend.cells import (
     pool_gains,
     summarise_cell,
 )
+from cuvee.recommend.leaning import find_lean
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
 from cuvee.recommend.statistics import (
     adjust_holm,
@@ -63,7 +66,16 @@ from cuvee.recommend.statistics import (
     pool_spreads,
     split_variance,
 )
-from cuvee.recommend.wording import Remedy, Verdict, write_diversity, write_scope, write_sentence
+from cuvee.recommend.wording import (
+    Remedy,
+    Verdict,
+    write_diversity,
+    write_harm,
+    write_headline,
+    write_lean,
+    write_scope,
+    write_sentence,
+)
 from cuvee.records import Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
 from cuvee.records.advice import Decision, Optimism, RowsFinding, SensitivityRow, SensitivityTable
 
@@ -125,6 +137,8 @@ def recommend_mixture(
     if confirmation is not None and verdict.confirmed:
         confirmation = replace(confirmation, gains=verdict.gains)
     best, remedy = verdict.best, verdict.remedy
+    score = next((trial.scores.score for trial in trials), "accuracy")
+    harmful = tuple(summary for cell, summary in summaries.items() if cell in verdict.harmful)
     advice = Advice(
         decision=verdict.decision,
         sentence="",
@@ -146,7 +160,13 @@ def recommend_mixture(
         scope="",
         failures=len(failures),
         optimism=None if best is None else _estimate_optimism(grid, candidates, best),
-        score=next((trial.scores.score for trial in trials), "accuracy"),
+        score=score,
+        headline=write_headline(verdict),
+        winner_ruled_out=verdict.ruled_out,
+        lean=verdict.lean,
+        today=write_lean(verdict, score),
+        harmful=harmful,
+        avoid=write_harm(harmful, score),
     )
     measured = None if best is None else (measurements or {}).get(f"{best.dial}={best.level}")
     diversity = "" if measured is None else write_diversity(metric, measured.values.get(metric))
@@ -257,7 +277,17 @@ def decide(
         ruled_out=ruled_out,
         still_open=still_open,
         remedy=remedy,
+        harmful=_find_harmful(validated, alpha=alpha),
+        lean=find_lean(grid, validated, {best: gains} if confirmed else {}),
     )
+
+
+def _find_harmful(validated: Mapping[Cell, tuple[Gain, ...]], *, alpha: float) -> tuple[Cell, ...]:
+    """The cells that are shown to be worse than the real rows alone."""
+    found = {cell: gain for cell, gains in validated.items() for gain in gains if gain.over == "real-only"}
+    adjusted = adjust_holm([gain.p_value if gain.value < 0 and gain.draws > 1 else 1.0 for gain in found.values()])
+    harmful = [cell for cell, p in zip(found, adjusted, strict=True) if p <= alpha]
+    return tuple(harmful)
 
 
 def choose_best(grid: Tables, candidates: Sequence[Cell]) -> Cell:

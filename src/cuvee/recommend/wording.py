@@ -14,6 +14,7 @@ from cuvee.recommend.statistics import is_ruled_out
 from cuvee.records import (
     Advice,
     Cell,
+    CellSummary,
     Confirmation,
     Estimate,
     Gain,
@@ -21,7 +22,7 @@ from cuvee.records import (
     ShapeTest,
     name_score,
 )
-from cuvee.records.advice import Decision, Optimism, RowsFinding, SensitivityTable
+from cuvee.records.advice import Decision, Lean, Optimism, RowsFinding, SensitivityTable
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
@@ -53,6 +54,8 @@ class Verdict:
         ruled_out: whether the best is shown not to gain more than ``delta``.
         still_open: the other candidates that are not ruled out, best first.
         remedy: where nothing was decided and a baseline can be compared with.
+        harmful: candidates that are shown to be worse than the real rows alone.
+        lean: what the evidence favours.
     """
 
     decision: Decision
@@ -66,6 +69,8 @@ class Verdict:
     ruled_out: bool = False
     still_open: tuple[Cell, ...] = ()
     remedy: Remedy | None = None
+    harmful: tuple[Cell, ...] = ()
+    lean: Lean | None = None
 
 
 def write_points(value: float) -> str:
@@ -86,6 +91,58 @@ def name_pool(cell: Cell) -> str:
     return f"{cell.dial}={cell.level} at share {cell.share:g}"
 
 
+def write_headline(verdict: Verdict) -> str:
+    """The verdict in a few words: ``Not settled; leaning yes, 89%``."""
+    if verdict.decision != "underpowered":
+        return "Use synthetic data" if verdict.decision == "use" else "Do not use synthetic data here"
+    if verdict.ruled_out:
+        return "Not settled for all blends, but the blend that this study would choose is not worth it"
+    if verdict.lean is None:
+        return "Not settled"
+    chance = verdict.lean.probability
+    return f"Not settled; leaning {'yes' if chance >= 0.5 else 'no'}, {max(chance, 1.0 - chance):.0%}"
+
+
+def write_lean(verdict: Verdict, score: str = "accuracy") -> str:
+    """What to do if nothing more can be spent, and why; empty where nothing leans."""
+    lean = verdict.lean
+    if lean is None:
+        return ""
+    unit = "points" if score == "accuracy" else f"points of {name_score(score)}"
+    reason = (
+        f"its expected gain over both baselines is {write_points(lean.gain)} {unit}, shrunk for the choice, and it "
+        f"helps with probability {lean.probability:.0%}"
+    )
+    if lean.gain > 0:
+        return f"If you decide today: mix in {name_pool(lean.cell)}; {reason}"
+    return f"If you decide today: train on the real rows alone; of the best blend, {name_pool(lean.cell)}, {reason}"
+
+
+def write_harm(harmful: Sequence[CellSummary], score: str = "accuracy") -> str:
+    """``Avoid sampling=1.4 and 2.0 at share 0.75 (-8.1 to -10.9 points)``: what is shown to hurt; empty without any."""
+    if not harmful:
+        return ""
+    places: dict[tuple[str, float], list[CellSummary]] = {}
+    for summary in harmful:
+        places.setdefault((str(summary.cell.dial), summary.cell.share), []).append(summary)
+    together: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    for (dial, share), found in places.items():
+        together.setdefault((dial, tuple(str(s.cell.level) for s in found)), []).append(share)
+    parts = []
+    for (dial, levels), shares in together.items():
+        own = [s for s in harmful if s.cell.dial == dial and s.cell.share in shares and s.cell.level in levels]
+        values = sorted((s.gains[0].value for s in own), reverse=True)
+        ends = " to ".join(dict.fromkeys(write_points(value) for value in (values[0], values[-1])))
+        at = f"share{'s' if len(shares) > 1 else ''} {_list([f'{share:g}' for share in shares])}"
+        parts.append(f"{dial}={_list(levels)} at {at} ({ends} points)")
+    of = "" if score == "accuracy" else f", points of {name_score(score)}"
+    return f"Avoid {'; '.join(parts)}: shown to be worse than the real rows alone{of}"
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def write_sentence(advice: Advice, verdict: Verdict, diversity: str) -> str:
     """One or two sentences that a reader can act on."""
     best, delta = advice.best, verdict.delta
@@ -98,6 +155,7 @@ def write_sentence(advice: Advice, verdict: Verdict, diversity: str) -> str:
     where = _write_evidence(advice, verdict)
     if verdict.decision == "use":
         return f"Use synthetic data: mix in {what}. It gains {gains} ({where})."
+    head = write_headline(verdict)
     start = f"the best of {verdict.candidates} blends, {what}, gains {gains}"
     if verdict.ruled_out:
         over = [_BASELINES[g.over] for g in verdict.gains if is_ruled_out(g, delta, alpha=verdict.level)]
@@ -105,13 +163,13 @@ def write_sentence(advice: Advice, verdict: Verdict, diversity: str) -> str:
         start += f", so a gain of more than {counts} over {' or '.join(over)} is ruled out"
     if verdict.decision == "do-not-use":
         others = "" if verdict.candidates == 1 else "; so it is, on validation, for all other blends"
-        return f"Do not use synthetic data here: {start} ({where}){others}."
+        return f"{head}: {start} ({where}){others}."
     if still_open := [name_pool(cell) for cell in verdict.still_open]:
         others = " and ".join(still_open)
         if len(still_open) > 2:
             others = f"{len(still_open)} others, {still_open[0]} among them"
-        return f"Not settled: {start} for it ({where}), but on validation not for {others}. {_write_remedy(verdict)}"
-    return f"Not settled: {start} ({where}). {_write_remedy(verdict)}"
+        return f"{head}: {start} for it ({where}), but on validation not for {others}. {_write_remedy(verdict)}"
+    return f"{head}: {start} ({where}). {_write_remedy(verdict)}"
 
 
 def _count(number: float, noun: str) -> str:
@@ -269,6 +327,7 @@ def advice_to_text(advice: Advice) -> str:
         names = ", ".join(name_pool(summary.cell) for summary in advice.equivalent[:8])
         rest = f" and {len(advice.equivalent) - 8} more" if len(advice.equivalent) > 8 else ""
         lines.append(f"Not distinguishable from it: {names}{rest}.")
+    lines += [f"{said}." for said in (advice.today, advice.avoid) if said]
     if advice.optimism is not None:
         lines.append(f"{write_optimism(advice.optimism, confirmed_best(advice))}.")
     lines += [f"Shape of {name_score(advice.score)} over {write_shape(test)}." for test in advice.shapes]

@@ -65,6 +65,19 @@ class TwoLines:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lean:
+    """What the evidence favours, settled or not.
+
+    ``cell`` is the blend with the highest expected gain, ``gain`` that gain over the better of both baselines as a
+    fraction, shrunk for the choice among many, and ``probability`` that it helps over both.
+    """
+
+    cell: Cell
+    probability: float
+    gain: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Optimism:
     """How much better the best of ``cells`` looks than it is, estimated by splits of the trials it was chosen on.
 
@@ -239,6 +252,10 @@ class Advice:
     are compared by; where it is not accuracy, all that is called accuracy here is the mean of that score.
     ``sensitivity`` sets the advice against that of other measures of diversity, trainers, losses and equal epochs;
     ``by_rows`` says how it depends on the number of real rows, most first, where several were tried.
+    ``headline`` is the verdict in a few words. ``winner_ruled_out`` says that the blend that this study would choose is
+    shown not to help by more than ``delta``, whatever is known of the others. ``lean`` is what the evidence favours,
+    ``today`` what to do on it if nothing more can be spent. ``harmful`` holds the blends that are shown to be worse
+    than the real rows alone; ``avoid`` names them.
     """
 
     decision: Decision
@@ -257,6 +274,12 @@ class Advice:
     sensitivity: SensitivityTable | None = None
     by_rows: tuple[RowsFinding, ...] = ()
     more_of: Literal["generation", "confirm"] = "generation"
+    headline: str = ""
+    winner_ruled_out: bool = False
+    lean: Lean | None = None
+    today: str = ""
+    harmful: tuple[CellSummary, ...] = ()
+    avoid: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.decision}: {self.sentence}"]

@@ -33,7 +33,6 @@ from cuvee.report.charts import (
 )
 from cuvee.report.tables import ReportData, capitalise, find_gain, is_share, write_seconds, write_size
 
-VERDICTS = {"use": "Use synthetic data", "do-not-use": "Do not use synthetic data", "underpowered": "Not settled"}
 _METRICS = {
     "vendi_q1": ("Diversity", "Vendi score, q = 1"),
     "mmd": ("Shift from real", "squared MMD"),

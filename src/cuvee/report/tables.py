@@ -366,6 +366,7 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
     """What stands beside the verdict: a heading and a sentence each."""
     advice = data.advice
     found = [] if data.failed is None else [("Failed trials", f"{data.failed}. Each is listed under Failed trials.")]
+    found += [("What hurts", f"{advice.avoid}.")] if advice.avoid else []
     found += [] if advice.optimism is None else [("Luck of the choice", write_optimism(data, advice.optimism))]
     lines = [write_two_lines(shape) for shape in advice.shapes if shape.two_lines is not None and shape.interpreted]
     if lines:

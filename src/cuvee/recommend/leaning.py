@@ -1,0 +1,118 @@
+"""What the evidence favours where it does not settle: how probable it is that a blend helps, and by how much.
+
+A verdict errs rarely and therefore often says nothing. Who must decide today wants the better bet. The gains ``g`` of
+the blends over one baseline are read as
+
+    g[c] = centre + own[c] + shared error + error[c]        centre ~ N(0, 3 points), own[c] ~ N(0, spread)
+
+and the gain of a confirmation as a second look at its blend. All but ``spread`` is normal with known variances, so the
+posterior is exact for each spread; spreads are weighed by their likelihood and a half-normal prior of 3 points (a
+hierarchical model: Gelman et al. 2013, *Bayesian Data Analysis*, ch. 5). This shrinks the best of many blends by what
+it owes to having been chosen: a posterior does not depend on the choice (Efron 2011, JASA 106, "Tweedie's formula and
+selection bias"). Errors are those of the gains, widened to their t intervals. What blends share (the baseline's luck,
+easy items) cannot be averaged away: it is the variance of the mean over blends beyond that of their own errors.
+
+A blend must help over both baselines, whose gains have nearly the same errors: the probability is the smaller of the
+two, and so is the expected gain. With one generation draw the spread over draws is unknown; 2.4 points are taken, the
+median of recorded studies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import special
+
+from cuvee.recommend.cells import BASELINES, CellTable, difference_of, find_baseline
+from cuvee.recommend.statistics import Floats, split_variance
+from cuvee.records import Cell, Gain
+from cuvee.records.advice import Lean
+
+_CENTRE = 0.03
+"""Prior standard deviation of the mean gain of all blends, as a fraction."""
+_SPREADS = 0.01 * np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0])
+"""Standard deviations of blends around it that are weighed."""
+_USUAL = 0.03
+"""Scale of their half-normal prior."""
+_ONE_DRAW = 0.024
+"""SD of a gain over draws where one draw does not tell."""
+_MOST_SHARED = 0.95
+
+
+def find_lean(
+    grid: Mapping[Cell, CellTable],
+    validated: Mapping[Cell, Sequence[Gain]],
+    confirmed: Mapping[Cell, Sequence[Gain]],
+) -> Lean | None:
+    """The blend with the highest expected gain over both baselines; None where no blend has both.
+
+    Args:
+        grid: all cells of one trainer, loss and number of real rows.
+        validated: the blends that may win, with their gains on validation.
+        confirmed: gains of some of them on the locked test.
+    """
+    cells = [c for c, gains in validated.items() if {g.over for g in gains} >= set(BASELINES)]
+    if not cells:
+        return None
+    means, chances = [], []
+    for over in BASELINES:
+        gains = [next(g for g in validated[c] if g.over == over) for c in cells]
+        again = {cells.index(c): g for c in confirmed if c in cells for g in confirmed[c] if g.over == over}
+        mean, chance = _weigh_gains(gains, again, _find_shared_part(grid, cells, gains))
+        means.append(mean)
+        chances.append(chance)
+    expected, probable = np.min(means, axis=0), np.min(chances, axis=0)
+    best = int(np.argmax(expected))
+    return Lean(cell=cells[best], probability=float(probable[best]), gain=float(expected[best]))
+
+
+def _find_variance(gain: Gain) -> float:
+    """Of a gain's error, widened so that the normal interval is as wide as that of t."""
+    if gain.draws == 1:
+        return gain.se_items**2 + _ONE_DRAW**2
+    return float(((gain.high - gain.low) / 2.0 / special.ndtri(0.975)) ** 2)
+
+
+def _find_shared_part(grid: Mapping[Cell, CellTable], cells: Sequence[Cell], gains: Sequence[Gain]) -> float:
+    """The part of the variance of gains that all blends share, from the spread of their mean."""
+    tables = []
+    for cell, gain in zip(cells, gains, strict=True):
+        baseline = find_baseline(grid, cell, "real-only" if gain.over == "real-only" else "real-duplicated")
+        difference = None if baseline is None else difference_of(grid[cell], baseline)
+        if difference is not None:
+            tables.append(difference)
+    most = max((len(table) for table in tables), default=0)
+    whole = [table for table in tables if len(table) == most]
+    if len(whole) < 2:
+        return 0.0
+    each = float(np.mean([split_variance(table).measure().variance for table in whole]))
+    joint = split_variance(np.mean(whole, axis=0)).measure().variance
+    shared = (len(whole) * joint - each) / (len(whole) - 1)
+    return min(max(shared / each, 0.0), _MOST_SHARED)
+
+
+def _weigh_gains(gains: Sequence[Gain], again: Mapping[int, Gain], shared: float) -> tuple[Floats, Floats]:
+    """Expected gain of each blend, and the probability that it is above 0, shape (blends,) each."""
+    count = len(gains)
+    variances = np.array([_find_variance(gain) for gain in gains])
+    seen = np.concatenate([np.eye(count), np.eye(count)[list(again)]])
+    values = np.array([gain.value for gain in (*gains, *again.values())])
+    error = np.diag([*variances, *map(_find_variance, again.values())])
+    root = np.sqrt(shared * variances)
+    error[:count, :count] = (1.0 - shared) * np.diag(variances) + np.outer(root, root)
+    means, chances, weights = [], [], []
+    for spread in _SPREADS:
+        prior = _CENTRE**2 + spread**2 * np.eye(count)
+        total = seen @ prior @ seen.T + error
+        weight = np.linalg.solve(total, seen @ prior).T
+        mean = weight @ values
+        variance = np.diag(prior - weight @ seen @ prior)
+        likelihood = -0.5 * (values @ np.linalg.solve(total, values) + np.linalg.slogdet(total)[1])
+        means.append(mean)
+        chances.append(special.ndtr(mean / np.sqrt(np.maximum(variance, 1e-18))))
+        weights.append(likelihood - 0.5 * (spread / _USUAL) ** 2)
+    share = np.exp(np.array(weights) - max(weights))
+    share /= math.fsum(share)
+    return share @ np.array(means), share @ np.array(chances)
