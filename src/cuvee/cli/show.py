@@ -48,18 +48,6 @@ def composition_object(made: Composition) -> dict[str, object]:
     return {**asdict(made), "rows": made.rows, "words": made.words}
 
 
-def write_interval(estimate: Estimate, form: str = ".4g") -> str:
-    """``LOW to HIGH``; empty where no interval is known."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"{estimate.low:{form}} to {estimate.high:{form}}"
-
-
-def write_p(estimate: Estimate) -> str:
-    """The p-value; empty where nothing was tested."""
-    return "" if estimate.p_value is None else f"{estimate.p_value:.3g}"
-
-
 def tabulate_values(title: str, values: Mapping[str, Estimate]) -> Table:
     """Numbers with their intervals, a part for each family of metrics; p-values where there are tests."""
     from cuvee.measure import METRICS
@@ -71,7 +59,7 @@ def tabulate_values(title: str, values: Mapping[str, Estimate]) -> Table:
         own = METRICS[name].family if name in METRICS else ""
         if rows and own != family:
             rows.append(None)
-        rows.append([name, f"{e.value:.4g}", write_interval(e), *([write_p(e)] if tested else [])])
+        rows.append([name, *e.write_cells(tested=tested)])
         family = own
     return make_table(title, ["metric", "value", "95% interval", *(["p"] if tested else [])], rows)
 
@@ -111,7 +99,7 @@ def _difference(estimate: Estimate | None) -> str | Text:
         return ""
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:+.3g}"
-    shown = f"{estimate.value:+.3g} [{estimate.low:+.3g}, {estimate.high:+.3g}]"
+    shown = f"{estimate.value:+.3g} [{estimate.write_interval('+.3g')}]"
     return Text(shown, style="bold") if estimate.low > 0 or estimate.high < 0 else shown
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from functools import reduce
@@ -426,12 +426,6 @@ def summarise(*ledgers: Ledger, prices: Prices | None = None) -> Generation:
         unanswered=sum(session.unanswered for session in sessions),
         notes=tuple(dict.fromkeys(note for session in sessions for note in session.notes)),
     )
-
-
-def new_notes(before: Iterable[Session], now: Iterable[Session]) -> list[str]:
-    """What was found out about an endpoint that sessions before have not said, one sentence each."""
-    told = {note for session in before for note in session.notes}
-    return [note for note in dict.fromkeys(n for session in now for n in session.notes) if note not in told]
 
 
 def tell_spending(ledger: Ledger, prices: Prices | None = None, part: str = "") -> Callable[[], str]:

@@ -29,6 +29,15 @@ class Estimate:
     p_value: float | None = None
     settings: Mapping[str, str | int | float] = field(default_factory=dict)
 
+    def write_interval(self, form: str = ".4g", between: str = ", ") -> str:
+        """``LOW, HIGH``; empty where no interval is known."""
+        return "" if self.low is None or self.high is None else f"{self.low:{form}}{between}{self.high:{form}}"
+
+    def write_cells(self, *, tested: bool) -> list[str]:
+        """The cells of a row: value and interval, and the p-value where a table has ``tested`` numbers."""
+        p_value = "" if self.p_value is None else f"{self.p_value:.3g}"
+        return [f"{self.value:.4g}", self.write_interval(between=" to "), *([p_value] if tested else [])]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -70,6 +79,6 @@ def value_table(caption: str, values: Mapping[str, Estimate]) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return "" if estimate.p_value is None else f"p = {estimate.p_value:.3g}"
-    return f"[{estimate.low:.4g}, {estimate.high:.4g}]"
+    if found := estimate.write_interval():
+        return f"[{found}]"
+    return "" if estimate.p_value is None else f"p = {estimate.p_value:.3g}"

@@ -244,6 +244,6 @@ def _show(estimate: Estimate | None, sign: str = "") -> str:
     if estimate is None:
         return ""
     value = f"{estimate.value:{sign}.4g}"
-    if estimate.low is not None and estimate.high is not None:
-        return f"{value} [{estimate.low:{sign}.4g}, {estimate.high:{sign}.4g}]"
+    if found := estimate.write_interval(f"{sign}.4g"):
+        return f"{value} [{found}]"
     return value if estimate.p_value is None else f"{value} (p = {estimate.p_value:.3g})"

@@ -18,7 +18,7 @@ from cuvee.characters import to_markdown, visible_lines
 from cuvee.corpus import Corpus, Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.model_files import SMOLLM2
-from cuvee.records import Advice, Composition, Estimate, Level, Measurement, MetricNote
+from cuvee.records import Advice, Composition, Level, Measurement, MetricNote
 
 DATA_FILE = "train.parquet"
 TASK_CATEGORIES: dict[Task, str] = {
@@ -315,19 +315,12 @@ def _measured(measurement: Measurement, notes: Mapping[str, MetricNote]) -> list
     ]  # fmt: skip
     for family in dict.fromkeys(families.values()):
         rows = [
-            [f"`{key}`", *_numbers(e, tested), *([notes[key].better if key in notes else ""] if notes else [])]
+            [f"`{key}`", *e.write_cells(tested=tested), *([notes[key].better if key in notes else ""] if notes else [])]
             for key, e in measurement.values.items()
             if families[key] == family
         ]
         lines += ["", *([f"### {to_markdown(family)}", ""] if family else []), *_table(head, rows)]
     return lines
-
-
-def _numbers(estimate: Estimate, tested: bool) -> list[str]:
-    known = estimate.low is not None and estimate.high is not None
-    interval = f"{estimate.low:.4g} to {estimate.high:.4g}" if known else ""
-    p_value = "" if estimate.p_value is None else f"{estimate.p_value:.3g}"
-    return [f"{estimate.value:.4g}", interval, *([p_value] if tested else [])]
 
 
 def _licence(terms: Licences, *lines: str) -> list[str]:

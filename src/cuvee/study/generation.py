@@ -22,7 +22,7 @@ from cuvee.execute import Listener, Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.dials import PARTS, Dial, chosen_slots
-from cuvee.generate.ledger import Ledger, Session, new_notes, tell_spending
+from cuvee.generate.ledger import Ledger, Session, tell_spending
 from cuvee.generate.pools import GenerationSpec, PoolMaker, fill_pools, write_quarantine
 from cuvee.generate.targets import Score, Target, generate_to_target
 from cuvee.measure import Subject, choose_metrics, draw_rows
@@ -323,5 +323,7 @@ def note_failed(study: Study, pools: Iterable[StoredPool]) -> None:
 
 def note_findings(listener: Listener, before: Iterable[Session], now: Iterable[Session]) -> None:
     """Say what was found out about the endpoint, once a run folder."""
-    for note in new_notes(before, now):
-        listener.noted(note)
+    told = {note for session in before for note in session.notes}
+    for note in dict.fromkeys(note for session in now for note in session.notes):
+        if note not in told:
+            listener.noted(note)
