@@ -94,14 +94,14 @@ def note(text: str) -> Text:
 
 
 class PlainColumn(ProgressColumn):
-    """What is said of a stage, as it is."""
+    """A column of plain text about a stage."""
 
     def __init__(self, read: Callable[[Task], str], style: str, *, cut: bool = False) -> None:
         super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis" if cut else "ignore"))
         self._read, self._style = read, style
 
     def render(self, task: Task) -> Text:
-        """Ask the stage."""
+        """The text as it is now."""
         return Text(visible(self._read(task)), style=self._style)
 
 
@@ -138,17 +138,17 @@ class Display:
             self._tasks[stage] = self._progress.add_task(stage, total=None, unit=unit, rate="", detail=str)
 
     def advanced(self, stage: str, done: int, total: int) -> None:
-        """It goes on."""
+        """``done`` of ``total`` units are finished."""
         task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
         rate = f"{task.speed:.1f}/s" if task.speed else ""
         self._progress.update(self._tasks[stage], completed=done, total=total, rate=rate)
 
     def detailed(self, stage: str, detail: Callable[[], str]) -> None:
-        """It has something to say of itself."""
+        """Show a detail beside the counter."""
         self._progress.update(self._tasks[stage], detail=detail)
 
     def finished(self, stage: str, seconds: float) -> None:
-        """It ended; what it took is told of all runs, at the end."""
+        """It ended; the seconds of all runs are printed at the end."""
         del seconds
         task = self._progress.tasks[self._progress.task_ids.index(self._tasks[stage])]
         if task.total is None:

@@ -242,7 +242,7 @@ def status(run: Annotated[Path, Argument(help="a run folder, of a study that run
 
 def _tabulate_status(found: RunStatus, path: Path) -> Table:
     state = {
-        "running": f"running, process {found.process}, last heard of {found.age_s:.0f} s ago",
+        "running": f"running, process {found.process}, last written {found.age_s:.0f} s ago",
         "finished": "finished",
     }.get(found.state, "stopped; the same command goes on with it")
     rows: list[tuple[str, str] | None] = [

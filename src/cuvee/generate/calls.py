@@ -40,7 +40,7 @@ class Endpoint:
     ``concurrency`` is the most requests under way at once at each replica; None adapts up to 256. Up to it their number
     follows how well the replica answers. ``requests_per_minute`` and ``tokens_per_minute`` are limits, ``budget`` is
     what may be spent at its ``prices``: of all replicas together. ``timeout_s`` bounds one request, ``give_up_s`` how
-    long an outage is borne. ``check_model`` asks ``/models`` once for the model. ``omit`` names parameters that it
+    long an outage may last. ``check_model`` asks ``/models`` once for the model. ``omit`` names parameters that it
     refuses and that are not sent: temperature, top_p, seed, stop.
     """
 
@@ -242,7 +242,7 @@ def response_format(text: str) -> dict[str, object]:
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
 
 
-# --- requests that failed for good: a value beside the answers, never a row that is silently missin ---
+# --- requests that failed for good: a value beside the answers, never a row that is silently missing ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What came of a request that the endpoint refuses for good, or keeps failing on while it answers others.

@@ -1,4 +1,4 @@
-"""Asks an OpenAI-compatible endpoint many questions at once, and journals every answer."""
+"""Sends many requests at once to an OpenAI-compatible endpoint, and commits every answer to the ledger."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ LONGEST_GATHER_S = 0.02
 SHORTEST_GATHER_S = 0.002
 """A shorter wait is none: the commit before gathers enough."""
 LONGEST_PROBE_S = 10.0
-"""How long a sign of life is waited for, unless answers take longer."""
+"""How long the answer to a probe is waited for, unless answers take longer."""
 BYTES_A_TOKEN = 4
-"""Of a prompt, about: the estimate until the endpoint says how many tokens it read."""
+"""Of a prompt, roughly: an estimate, until the endpoint says how many tokens it read."""
 
 
 class LLMClient:
     """Answers requests from the ledger, else from the endpoint; a context manager.
 
     Whatever has been answered, or has failed for good, is committed to the ledger before :meth:`answer_requests` is
-    left, by an exception too (Ctrl-C included). What was met on the way is committed when the context is left. The
-    endpoint's budget is that of the ledger: what it holds was spent of it.
+    left, by an exception too (Ctrl-C included). What was found out about the endpoint is committed when the context is
+    left. The endpoint's budget is that of the ledger: the answers that it holds count as spent.
 
     Args:
         endpoint: where to ask. With replicas each gets what it takes well, the idlest first; one that fails lastingly
             is set aside and tried again later, while the others take its requests. An outage is one of all of them.
-        ledger: what was asked before, and where new answers go.
+        ledger: has the answers so far, and takes new ones.
     """
 
     def __init__(self, endpoint: Endpoint, ledger: Ledger) -> None:
@@ -73,7 +73,7 @@ class LLMClient:
         self._run(self._pool.close())
         self._call(self._runner.close)
         if self._asked:
-            # what already went wrong is what the user should hear of
+            # the user should be told of the first error
             with contextlib.suppress(*([RunFolderError] if kind is not None else [])):
                 self._ledger.record_session(self._session)
 
@@ -285,7 +285,7 @@ class Journal:
     Args:
         ledger: where answers go.
         gather_s: how long to wait for more answers before a commit, in seconds; asked before each. A commit costs as
-            much CPU as sending a request, so some patience pays where answers are slow anyway.
+            much CPU as sending a request, so it pays to wait a little where answers are slow anyway.
         of: the endpoint and model that answer.
     """
 

@@ -1,4 +1,4 @@
-"""Keeping as many requests under way as the endpoint takes well."""
+"""Keeps as many requests open as the endpoint can handle."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Item:
 class Ways:
     """What a dispatch does with requests: ``ask`` sends one, for the first time or again.
 
-    ``keep`` returns when its answer is safe. ``fail`` takes one that failed for good; ``note`` hears what was found out
-    about the endpoint. ``probe`` says whether a replica answers what the endpoint is known to answer. ``more`` is asked
-    for further requests when nothing is left to be sent now: all are settled, or wait for their next try.
+    ``keep`` returns when its answer is committed. ``fail`` takes one that failed for good; ``note`` takes a sentence
+    about the endpoint. ``probe`` says whether a replica answers a request that the endpoint answered before. ``more``
+    gives further requests when nothing is left to be sent now: all are settled, or wait for their next try.
     """
 
     ask: Callable[[Replica, Request, bool], Awaitable[Answer | Trouble | Refusal]]
@@ -54,10 +54,11 @@ class Ways:
 class Dispatch:
     """Sends requests through lanes until all are answered, or failed for good.
 
-    A lane asks nothing more before its answer is safe, so a killed process re-sends at most what was under way. A
-    request that fails is set aside until it may be sent again and its lane goes on, as long as failures
-    are one-offs or the request's own; once they are not, lanes wait. When nothing has been answered for a while
-    the endpoint is asked for a sign of life, and the first answer after an outage wakes all that wait.
+    A lane sends its next request only when its last answer is committed, so a killed process sends again at most the
+    requests that were open. A request that fails is set aside until it may be sent again. Its lane goes on while
+    few requests fail, or this one fails again and again; otherwise the lane waits. When nothing has been answered for a
+    while, one request that was answered before is sent again, cut to one token; after an outage the first answer
+    makes all that wait try again at once.
 
     A refused request has failed if the endpoint is known to answer others. Until it is, refused ones are held back and
     others tried, from elsewhere in the order: after ``MOST_REFUSED`` without an answer, or when none is left, the first
@@ -235,7 +236,7 @@ class Dispatch:
                 await asyncio.wait_for(self._awake.wait(), seconds)
 
     def _wake(self) -> None:
-        """The endpoint answers: after an outage, whatever waits is tried at once."""
+        """The endpoint answers: after an outage, try at once whatever waits."""
         if not self._is_out:
             return
         self._is_out = False
@@ -248,7 +249,7 @@ class Dispatch:
         self._go_on()
 
     async def _watch(self) -> None:
-        """Ask for a sign of life as long as requests fail and nothing is answered."""
+        """Look whether the endpoint answers, as long as requests fail and nothing is answered."""
         while True:
             probe_s = self._retry_policy.probe_s(self._pool.latency_s)
             await asyncio.sleep(probe_s)

@@ -1,4 +1,4 @@
-"""The journal of every LLM answer: asked once, replayed for ever. Failures are kept until they are forgotten."""
+"""The journal of LLM answers: each request is sent once, and its answer reused. Failures are kept until forgotten."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KnownAs = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a client met from its first request to its end, beside answers and failures.
+    """What happened between a client's first request and its end, beside answers and failures.
 
     ``replayed`` answers were taken from the ledger, ``retries`` sent again after trouble that passed; ``unanswered``
     requests were sent and cut off. ``notes`` were found out about the endpoint, one sentence each.
@@ -251,11 +251,11 @@ class Ledger:
 
     # --- sessions ---
     def begin_session(self, tell: Callable[[], Session]) -> None:
-        """Commit with the answers what their client met so far, so that it is known if the process is killed."""
+        """Commit the client's session with its answers, so that it is known if the process is killed."""
         self._met[tell] = None
 
     def record_session(self, tell: Callable[[], Session]) -> None:
-        """Commit what a client met until its end.
+        """Commit a client's session at its end.
 
         Raises:
             RunFolderError: the disk is full or failing; what was committed before stays.
@@ -270,7 +270,7 @@ class Ledger:
         self._met[tell] = self._database.execute(NOTE, row).lastrowid
 
     def sessions(self) -> tuple[Session, ...]:
-        """What each client met, in order; of a process that was killed, until its last commit."""
+        """The session of each client, in order; of a process that was killed, until its last commit."""
         found = []
         for _, endpoint, model, replayed, retries, unanswered, notes, _ in self._read(
             "SELECT * FROM sessions ORDER BY number"

@@ -24,7 +24,7 @@ LONGEST_PROBE_S = 30.0
 
 
 class Replica:
-    """One address of an endpoint, with what it takes at once, and how it does.
+    """One address of an endpoint, with how many requests it takes at once, and whether it fails.
 
     Args:
         number: its place among the replicas.
@@ -54,7 +54,7 @@ class Replica:
 
     @property
     def room(self) -> int:
-        """RequestQueue that may be opened; below 0, how many are too many. None may while it is away, one on trial."""
+        """Lanes that may be opened; below 0, how many are too many. 0 while it is away, 1 while it is on trial."""
         most = 0 if self.away else 1 if self._trial_since is not None else self.window.size
         return most - self.active
 
@@ -66,7 +66,7 @@ class Replica:
         self.probe_s = FIRST_PROBE_S
 
     def note_trouble(self, trouble: Trouble, sent: float, now: float) -> None:
-        """What was sent at ``sent`` came to nothing at ``now``. Limits say that it is well."""
+        """A request sent at ``sent`` failed at ``now``. A limit (429) is no failure: the replica answers."""
         self.window.note_trouble(sent, now, timed_out=trouble.timed_out)
         if trouble.limited or (self._trial_since is not None and sent < self._trial_since):
             return

@@ -1,7 +1,7 @@
 """The child process of the embedded LLM: llama.cpp on a free loopback port, until standard input closes.
 
 Run as a script, so that it imports llama.cpp and nothing of Cuvée. It is a process of its own because stopping
-llama.cpp's server inside the parent can wait for ever on requests under way, and because a parent that
+llama.cpp's server inside the parent can wait forever for open requests, and because a parent that
 is killed closes the pipe and so takes its server with it.
 """
 
@@ -15,7 +15,7 @@ URL_MARK = "llama.cpp serves "
 
 
 def serve(model: str, slots: int, context: int, threads: int) -> None:
-    """Serve ``model`` with ``slots`` sequences of ``context`` tokens; write the URL, then stay for ever."""
+    """Serve ``model`` with ``slots`` sequences of ``context`` tokens; write the URL, then wait for the end."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()

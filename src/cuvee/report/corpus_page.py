@@ -36,7 +36,7 @@ _TILES = (
     ("dcscore_tau0.1", "effective number of distinct meanings (DCScore, tau 0.1)"),
     ("near_duplicate_rate", "of the rows have a near-duplicate"),
     ("mmd", "shift from the real rows (squared MMD)"),
-    ("label_agreement", "of the labels are what a probe of the real rows says"),
+    ("label_agreement", "of the labels agree with a probe trained on the real rows"),
     ("leakage", "of the rows repeat a held-out text"),
 )
 _RATES = ("near_duplicate_rate", "label_agreement", "leakage")
@@ -182,7 +182,7 @@ def list_labels(page: MeasurementPage) -> PartTable | None:
 
 
 def list_splits(page: MeasurementPage) -> list[tuple[str, list[Decomposition]]]:
-    """Within and between: over what, and the decompositions, for each way of parting the corpus."""
+    """For each way of dividing the corpus into parts: what the parts are, and the diversity within and between them."""
     groups: dict[tuple[str, ...], list[Decomposition]] = {}
     for found in page.decomposition:
         groups.setdefault(tuple(found.parts), []).append(found)
@@ -209,7 +209,7 @@ def list_parts(found: Sequence[Decomposition]) -> PartTable:
 
 
 def find_most_between(rows: Mapping[str, int]) -> float:
-    """What ``between`` is where the parts share nothing: the exponential of the entropy of their shares of the rows."""
+    """The largest ``between``, where the parts share nothing: the exponential of the entropy of their shares."""
     total = sum(rows.values())
     shares = [count / total for count in rows.values() if count > 0]
     return math.exp(-sum(share * math.log(share) for share in shares))

@@ -63,11 +63,11 @@ _FILE = TypeAdapter(_Written)
 
 
 class Recorder:
-    """A listener that writes what it hears into the run folder, twice a second at most, and passes it on.
+    """A listener that writes what it is told into the run folder, twice a second at most, and passes it on.
 
     Args:
         folder: held by this process.
-        listener: hears everything too.
+        listener: is told everything too.
         clock: seconds since 1970.
     """
 
