@@ -59,6 +59,20 @@ def test_numbers_of_a_file_with_all_that_goes_with_them(texts, tmp_path, capsys)
     assert {r["nearest_id"] for r in table} <= {r["id"] for r in table}
 
 
+def test_any_column_of_the_file_makes_parts_of_the_rows_that_are_measured(texts, tmp_path, capsys):
+    _, synthetic, _ = texts
+    rows = [json.loads(line) for line in synthetic.read_text(encoding="utf-8").splitlines()]
+    tails = tmp_path / "tails.jsonl"
+    tails.write_text("".join(json.dumps(r | {"tail": k % 3}) + "\n" for k, r in enumerate(rows)), encoding="utf-8")
+    for more, sizes in (((), {40}), (("--rows", 60), range(8, 33))):
+        code, out, _ = call(
+            capsys, "measure", tails, "--by", "tail", "--metric", "distinct_2", "--json", *more, *HASHING
+        )
+        parts = json.loads(out)["parts"]
+        assert code == 0 and set(parts) == {"0", "1", "2"} and {p["n"] for p in parts.values()} <= set(sizes)
+        assert sum(p["n"] for p in parts.values()) == (60 if more else 120)
+
+
 def test_group_seed_rows_and_metric_change_what_they_say(texts, capsys):
     _, synthetic, _ = texts
     base = ["measure", synthetic, *HASHING, "--json", "--metric", "vendi_q1"]

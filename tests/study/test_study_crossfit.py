@@ -261,13 +261,9 @@ def test_folders_of_folds(folded, tmp_path, local):
         assert [fold.study.folder.path for fold in flow.folds] == [
             tmp_path / "run", tmp_path / "run" / "folds" / "2", tmp_path / "run" / "folds" / "3",
         ]  # fmt: skip
-    with pytest.raises(RunFolderMismatch), open_study(folded, out=tmp_path / "run" / "folds" / "3"):
+    with pytest.raises(RunFolderMismatch), open_study({**folded, "seed": 5}, out=tmp_path / "run"):
         pass
-    other = {**folded, "split": {**folded["split"], "crossfit": 2}}
     plain = {**folded, "split": {"test": 45, "validation": VALIDATION, "rows_per_label": 3}}
-    for changed in (other, plain):
-        with pytest.raises(RunFolderMismatch, match="split"), open_study(changed, out=tmp_path / "run"):
-            pass
     with open_study(plain, out=tmp_path / "plain") as flow:
         assert type(flow) is Flow
     assert not (tmp_path / "plain" / "folds").exists() and not local.bodies

@@ -5,7 +5,7 @@ import yaml
 
 import cuvee
 from cuvee.characters import to_markdown
-from cuvee.errors import ConfigError, InputError, RunFolderMismatch
+from cuvee.errors import ConfigError, InputError
 from cuvee.study import open_study, run_study
 
 
@@ -72,17 +72,6 @@ def test_levels_and_draws_extend_a_run_and_leave_the_old_rows(settings, tmp_path
     new = cuvee.load_corpus(tmp_path / "run" / "pools" / "sampling=0.9.parquet")
     assert new.texts[: len(old)] == old.texts and len(new) == 27
     assert not sent & {json.dumps(b, sort_keys=True) for b in local.bodies}
-
-
-@pytest.mark.parametrize("change", [{"seed": 1}, {"split": {"test": 45, "validation": 45, "rows_per_label": 2}}])
-def test_other_data_split_or_seeds_are_refused(settings, tmp_path, change):
-    with open_study(settings, out=tmp_path / "run"):
-        pass
-    with (
-        pytest.raises(RunFolderMismatch, match=next(iter(change))),
-        open_study({**settings, **change}, out=tmp_path / "run"),
-    ):
-        pass
 
 
 @pytest.mark.slow  # with the others of its kind

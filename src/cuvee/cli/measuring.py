@@ -16,7 +16,8 @@ from typer import Argument, Option
 import cuvee.measure as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import PLAIN, Columns, Tell, may_trust, refuse_options
-from cuvee.corpus import Corpus, load_vectors, replace_text, write_table
+from cuvee.corpus import Corpus, load_vectors, read_columns, replace_text, write_table
+from cuvee.corpus.files import read_table
 from cuvee.encoders import DEFAULT_ENCODER, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, Terms, open_executor
@@ -34,7 +35,7 @@ class Measuring:
 
     against: options.Against = None
     held_out: Annotated[Path | None, Option(help="rows that must not leak: adds leakage")] = None
-    by: Annotated[str | None, Option(help="each part alone too: label, level, dial, origin")] = None
+    by: Annotated[str | None, Option(help="each part alone too, by a column: label, method")] = None
     embeddings: Annotated[Path | None, Option(help="vectors you have: .npy, .parquet")] = None
     against_embeddings: Annotated[Path | None, Option(help="of the real rows")] = None
     metric: options.Metrics = None
@@ -156,9 +157,10 @@ def measure(
     with console.Display() as display, computing.open_workers(ctx) as workers:
         try:
             subject = replace(measuring.load(ctx, target, columns, workers), compute=compute, listen=display.watch)
+            cells = None if measuring.by is None else _read_cells(subject.corpus, target, measuring.by)
             subject = room.draw_rows(subject, measuring.rows)
             _note_few_groups(subject, columns.group, display)
-            part_of = None if measuring.by is None else room.parts_of(subject.corpus, measuring.by)
+            part_of = None if measuring.by is None else room.parts_of(subject.corpus, measuring.by, cells)
             found = room.measure_subject(subject, measuring.metric, name=name)
             parts = {} if part_of is None else room.measure_parts(subject, part_of, measuring.metric)
             if written.page is not None:
@@ -179,6 +181,13 @@ def measure(
         *([show.tabulate_measurements(parts)] if parts else []),
         *(f"wrote {path}" for path in (written.page, written.examples) if path is not None),
     )
+
+
+def _read_cells(corpus: Corpus, target: Path | None, by: str) -> dict[str, object] | None:
+    """Id -> cell of a column of the file; None where it has no such column, or the corpus has it under that name."""
+    if target is None or by in ("label", "group") or by not in read_columns(target):
+        return None
+    return dict(zip(corpus.ids, read_table(target)[by].to_pylist(), strict=True))
 
 
 def _note_few_groups(subject: room.Subject, column: str | None, display: console.Display) -> None:

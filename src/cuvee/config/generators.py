@@ -15,6 +15,7 @@ from cuvee.corpus import Task
 from cuvee.errors import ConfigError
 from cuvee.masking import name_secrets, spell_host, unset_variables
 from cuvee.mix import OBJECTIVES
+from cuvee.records import UNORDERED
 from cuvee.registry import nearest_name
 
 
@@ -264,13 +265,20 @@ class SelectConfig(Section):
         return self
 
 
+TOGETHER = "together"
+"""The level of all pools without an order: their rows in one pool."""
+
+
 class PoolFile(Section):
     """A ready-made pool: the synthetic rows of one level, or the rows from which levels are selected."""
 
-    dial: Name = Field(description="what was varied, for example paraphrase; select where levels are selected")
+    dial: Name = Field(description="what was varied, for example paraphrase; source: pools that have no order")
     level: Name | None = Field(None, description="which setting of it, from the least to the most diverse")
     select: SelectConfig | None = Field(None, description="instead of level: choose levels from this pool")
     path: Located
+    where: dict[Name, Name | tuple[Name, ...]] = Field(
+        {}, description="only rows with this value, or one of these, in a column of the file"
+    )
     text: Name | None = Field(None, description="column of the text, prompt or query")
     label: Name | None = Field(None, description="column of the label, completion or passage")
     context: Name | None = Field(None, description="column of what a text is about; null: data.context")
@@ -287,11 +295,43 @@ class PoolFile(Section):
         return self
 
     @property
+    def wanted(self) -> dict[str, tuple[str, ...]]:
+        """Column -> the values that its rows have there."""
+        return {name: (given,) if isinstance(given, str) else given for name, given in self.where.items()}
+
+    @property
     def levels(self) -> tuple[str, ...]:
         """Names of its levels."""
         if self.select is None:
             return (self.level or "",)
         return tuple(str(number + 1) for number in range(self.select.levels))
+
+
+def list_levels(pools: Sequence[PoolFile]) -> dict[tuple[str, str], tuple[PoolFile, ...]]:
+    """(dial, level) -> the files that its rows come from, in order.
+
+    Where several pools have no order, all of them together are one more level.
+    """
+    found = {(file.dial, level): (file,) for file in pools for level in file.levels}
+    unordered = tuple(file for file in pools if file.dial == UNORDERED)
+    return found | ({(UNORDERED, TOGETHER): unordered} if len(unordered) > 1 else {})
+
+
+def split_levels(pools: object) -> object:
+    """Pools as they were given, those with ``levels: {column: [value, ...]}`` as one pool a value."""
+    if not isinstance(pools, list | tuple):
+        return pools
+    made: list[object] = []
+    for pool in pools:
+        levels = pool.get("levels") if isinstance(pool, dict) else None
+        if not isinstance(levels, dict):
+            made.append(pool)
+            continue
+        if len(levels) != 1 or not isinstance(values := next(iter(levels.values())), list) or not values:
+            raise ValueError("levels names one column of the file and its values in order: {method: [a, b]}")
+        rest, where, (column,) = {k: v for k, v in pool.items() if k != "levels"}, pool.get("where") or {}, levels
+        made += [{**rest, "level": str(value), "where": {**where, column: str(value)}} for value in values]
+    return made
 
 
 def check_pools(
@@ -320,5 +360,10 @@ def check_pools(
             "as one; leave near out, dedupe then compares text and context"
         )
     for number, pool in enumerate(pools):
+        if pool.dial == UNORDERED and (pool.level is None or pool.level == TOGETHER):
+            raise ValueError(
+                f"pools.{number}: pools of the dial {UNORDERED} each need a level that names them, other than "
+                f"{TOGETHER!r}, which is all of them; for select choose another dial"
+            )
         if pool.context is not None and task != "generation":
             raise ValueError(f"pools.{number}.context is for the task generation, this one is {task}; leave it out")

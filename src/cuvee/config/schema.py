@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
 from cuvee.config.generators import (
@@ -16,6 +16,7 @@ from cuvee.config.generators import (
     Generator,
     PoolFile,
     check_pools,
+    split_levels,
 )
 from cuvee.config.sections import (
     ExecuteConfig,
@@ -239,6 +240,11 @@ class StudyConfig(Section):
         if isinstance(check := train.get("check"), dict):
             made["check"] = {"trainer": TASKS[task][-1], **check}
         return {**given, "train": made}
+
+    @field_validator("pools", mode="before")
+    @classmethod
+    def _split_levels(cls, given: object) -> object:
+        return split_levels(given)
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
@@ -21,10 +21,21 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from cuvee.corpus.table import LATER, NO_LABEL, SCHEMA, Corpus, Origin, Task, corpus_from_table, guess_columns
+from cuvee.corpus.table import (
+    LATER,
+    NO_LABEL,
+    SCHEMA,
+    Corpus,
+    Origin,
+    Task,
+    column_strings,
+    corpus_from_table,
+    guess_columns,
+)
 from cuvee.errors import InputError, MissingDependency
 from cuvee.inputs import bounded_memory, check_memory, explain_damage, first_line, parse_json, show_bytes, strip_mark
 from cuvee.records import Vectors
+from cuvee.registry import nearest_name
 
 if TYPE_CHECKING:
     import datasets
@@ -48,6 +59,7 @@ def load_corpus(
     origin: Origin = "real",
     task: Task = "classification",
     labelled: bool = True,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> Corpus:
     """Read a corpus from a file, a folder of Parquet shards or of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
 
@@ -60,6 +72,7 @@ def load_corpus(
         origin: of rows that do not carry one.
         task: what the rows are for.
         labelled: False lets a file have no label column (its targets are empty), for measuring texts alone.
+        where: column -> values: only the rows that have one of them in each of these columns.
 
     Raises:
         InputError: missing or empty file, broken line (with its number), missing column (with the nearest), more
@@ -68,17 +81,31 @@ def load_corpus(
     is_file = isinstance(source, str | os.PathLike)
     with bounded_memory(Path(source)) if is_file else nullcontext():
         if is_file:
-            table, where = read_table(Path(source)), str(source)
+            table, name = read_table(Path(source)), str(source)
+            table = _take_where(table, where or {}, name)
             own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
             if own and text is None and label is None and context in (None, "context") and group in (None, "group"):
-                return _read_own(table, where, task)
+                return _read_own(table, name, task)
         else:
-            table, where = _dataset_table(source), "datasets.Dataset"
+            table, name = _dataset_table(source), "datasets.Dataset"
+            table = _take_where(table, where or {}, name)
         if not labelled and label is None and guess_columns(table.column_names)[1] is None:
             table, label = table.append_column(NO_LABEL, pa.array([""] * table.num_rows, pa.string())), NO_LABEL
         return corpus_from_table(
-            table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=where
+            table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=name
         )
+
+
+def _take_where(table: pa.Table, where: Mapping[str, Sequence[str]], name: str) -> pa.Table:
+    """The rows that have one of the values in each of the columns."""
+    for column, values in where.items():
+        cells = column_strings(table, column, name)
+        kept = pc.is_in(cells, value_set=pa.array(values, pa.string()))
+        if absent := sorted(set(values) - set(cells.filter(kept).to_pylist())):
+            known = sorted({str(value) for value in pc.unique(cells).to_pylist() if value is not None})
+            raise InputError(f"{name}: no row has {absent[0]!r} in column {column!r}; {nearest_name(absent[0], known)}")
+        table = table.filter(kept)
+    return table
 
 
 def read_columns(source: str | Path) -> dict[str, list[str]]:

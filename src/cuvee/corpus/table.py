@@ -351,6 +351,15 @@ def _as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array(written, pa.string())
 
 
+def column_strings(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
+    """A column as strings, by its name.
+
+    Raises:
+        InputError: there is no such column; ``where`` names the table.
+    """
+    return _as_strings(table[_column(table, name, "rows wanted", where)])
+
+
 def _parts_of(column: pa.ChunkedArray) -> Iterator[list[object]]:
     """The values of a column, a part of it at a time."""
     for start in range(0, len(column), _READ_ROWS):

@@ -366,21 +366,30 @@ def pick_groups(corpus: Corpus, rows: int, *, seed: int = 0) -> NDArray[np.int64
 
 
 # --- each part alone ----------------------------------------------------------------------------------
-def parts_of(corpus: Corpus, by: str) -> list[str]:
-    """The part that each row belongs to: its label, level, dial, origin or group.
+def parts_of(corpus: Corpus, by: str, cells: Mapping[str, object] | None = None) -> list[str]:
+    """The part that each row belongs to: its label, level, dial, origin or group, or its cell of another column.
+
+    Args:
+        corpus: the rows.
+        by: what names the parts.
+        cells: id -> cell of that column, where the rows come from a file that has it.
 
     Raises:
         ValueError: an unknown ``by``, or one that the rows do not have.
     """
-    if by not in get_args(By):
-        raise ValueError(f"by is {by!r}; valid: {', '.join(get_args(By))}")
+    if cells is None and by not in get_args(By):
+        raise ValueError(f"by is {by!r}; valid: {', '.join(get_args(By))}, and any column of the file")
     known = {"label": corpus.targets, "origin": corpus.origins, "group": corpus.groups}
-    found = list(known[by]) if by in known else corpus.table[by].to_pylist()
-    if not all(found):
-        raise ValueError(f"by is {by!r}, but row {found.index(next(f for f in found if not f)) + 1} has none")
-    if len(set(found)) == len(corpus) and len(corpus) > 1:
+    if cells is not None:
+        found = [cells[row] for row in corpus.ids]
+    else:
+        found = list(known[by]) if by in known else corpus.table[by].to_pylist()
+    names = ["" if cell is None else str(cell) for cell in found]
+    if not all(names):
+        raise ValueError(f"by is {by!r}, but row {names.index('') + 1} has none")
+    if len(set(names)) == len(corpus) and len(corpus) > 1:
         raise ValueError(f"by is {by!r}, but every row has another; there is nothing to measure within a part")
-    return [str(f) for f in found]
+    return names
 
 
 def measure_parts(

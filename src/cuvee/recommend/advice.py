@@ -76,7 +76,7 @@ from cuvee.recommend.wording import (
     write_scope,
     write_sentence,
 )
-from cuvee.records import Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
+from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
 from cuvee.records.advice import Decision, Optimism, RowsFinding, SensitivityRow, SensitivityTable
 
 Tables = Mapping[Cell, CellTable]
@@ -131,7 +131,8 @@ def recommend_mixture(
         raise ValueError(f"winner {winner.key!r} is not among the cells that may win: {[c.key for c in candidates]}")
     gains = pool_gains({cell: gains_of(tables, cell) for cell in order_cells(tables, level_ranks)})
     summaries = {cell: summarise_cell(tables[cell], own) for cell, own in gains.items()}
-    checks = [check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in level_ranks.items()]
+    ordered = {dial: names for dial, names in level_ranks.items() if dial != UNORDERED}
+    checks = [check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in ordered.items()]
     checks = [check for check in checks if check.levels]
     verdict = decide(grid, {c: gains[c] for c in candidates}, confirmation, winner=winner, delta=delta, alpha=alpha)
     if confirmation is not None and verdict.confirmed:
@@ -147,7 +148,7 @@ def recommend_mixture(
         cells=tuple(summaries.values()),
         shapes=test_slices(
             {cell: grid[cell] for cell in candidates if is_among(cell.share, [shape_share])},
-            level_ranks,
+            ordered,
             share=shape_share,
             delta=delta,
             alpha=alpha,

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+UNORDERED = "source"
+"""The dial of ready-made pools that have no order: no shape is tested over them, the choice is among them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:

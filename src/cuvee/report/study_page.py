@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import altair as alt
 
 from cuvee.characters import visible
-from cuvee.records import CellSummary, Estimate, Gain
+from cuvee.records import UNORDERED, CellSummary, Estimate, Gain
 from cuvee.report import tables
 from cuvee.report.charts import (
     ACCENT,
@@ -162,7 +162,7 @@ def draw_levels(data: ReportData) -> list[Figure]:
         winner = ""
         if best is not None and best.cell.dial == dial and is_share(best.cell.share, share):
             winner = visible(best.cell.level or "")
-        x = alt.X("level:N", sort=list(names), title=f"{dial}: least → most diverse, as expected", axis=LEVELS)
+        x = alt.X("level:N", sort=list(names), title=_name_axis(dial), axis=LEVELS)
         y, scale = _score_axis(data, domain)
         layers = [
             *_baseline_rules(grid, share, domain, at=len(names)),
@@ -173,6 +173,10 @@ def draw_levels(data: ReportData) -> list[Figure]:
         shape = next((s.verdict for s in data.advice.shapes if s.dial == dial), None)
         figures.append(Figure(title=f"{title}: {dial}", svg=svg, caption="" if shape is None else f"Shape: {shape}."))
     return figures
+
+
+def _name_axis(dial: str) -> str:
+    return "source: pools without an order" if dial == UNORDERED else f"{dial}: least → most diverse, as expected"
 
 
 def draw_diversity(data: ReportData) -> list[Figure]:

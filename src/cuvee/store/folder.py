@@ -199,24 +199,29 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self._opened.close()
 
     # --- identity and config ---
-    def check_identity(self, identity: Mapping[str, str]) -> None:
-        """Record what the study is about, or compare with what was recorded.
+    def check_identity(self, identity: Mapping[str, str]) -> bool:
+        """Record what the study is about, or compare with what was recorded last.
+
+        Returns:
+            Whether the split is another one than recorded, which is taken where nothing was trained yet.
 
         Raises:
             RunFolderMismatch: data, split or seeds differ.
         """
-        known: dict[str, str] = next(
-            (json.loads(detail) for reason, detail in trials.read_database(self._database) if reason == STUDY), {}
-        )
-        if not known:
-            self._log((STUDY, json.dumps(dict(identity), sort_keys=True)))
-            return
+        log = trials.read_database(self._database)
+        recorded = [detail for reason, detail in log if reason == STUDY]
+        known: dict[str, str] = json.loads(recorded[-1]) if recorded else {}
         changed = [k for k, v in identity.items() if known.get(k) != v]
-        if changed:
+        is_new = not self._database.execute("SELECT EXISTS (SELECT 1 FROM trials)").fetchone()[0]
+        is_new &= all(reason in (STUDY, "leak-guard") for reason, _ in log)
+        if not recorded or (changed == ["split"] and is_new):
+            self._log((STUDY, json.dumps(dict(identity), sort_keys=True)))
+        elif changed:
             raise RunFolderMismatch(
                 f"{self.path}: this run folder holds a study with other {', '.join(changed)}; "
                 "levels, shares, rows and draws may be added to it, but for these choose a new name or --out"
             )
+        return bool(recorded and changed)
 
     def save_text(self, name: str, content: str, *, durable: bool = True) -> Path:
         """Write a text file (study.yaml, report.html, advice.json) by rename.

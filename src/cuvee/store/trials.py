@@ -117,7 +117,8 @@ def repair_trials(folder: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as database, database:
         file, known = read_file(folder, broken=True), read_database(database)
         both = [*file, *(entry for entry in known if entry not in file)]
-        study = [entry for entry in both if entry[0] == STUDY][:1]  # where the two name different ones, the file's
+        # the last counts; where the two name different ones, the file's
+        study = [entry for entry in ((*known, *file) if file else known) if entry[0] == STUDY][-1:]
         both = [*study, *(entry for entry in both if entry[0] != STUDY)]
         if both != known:
             database.execute("DELETE FROM access")

@@ -257,7 +257,8 @@ def _pool_key(study: Study, part: DialPart, suffix: str = "") -> str:
     own = part.settings.model_dump(exclude={"draws"})
     listed = _listed(study, part) if needs_lists(part.settings) else []
     code = hash_own(_list_names(own))
-    return hash_value([study.train.fingerprint, study.encoder.hash, base, own, listed, suffix, *code])
+    seen = [study.train.fingerprint, study.encoder.hash, study.held_out_texts()]
+    return hash_value([*seen, base, own, listed, suffix, *code])
 
 
 def _list_names(section: object) -> list[str]:

@@ -20,6 +20,7 @@ from cuvee.config.generators import (
     LeakConfig,
     PoolFile,
     SelectConfig,
+    list_levels,
 )
 from cuvee.config.sections import ExecuteConfig
 from cuvee.corpus import Corpus, label_strata, load_corpus
@@ -64,7 +65,26 @@ def read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
             study.folder.save_pool(pool)
         ranks[file.dial] += len(file.levels)
         progress(number, len(study.config.pools))
+    for (dial, level), files in list_levels(study.config.pools).items():
+        if len(files) > 1:
+            made = _join_pools(study, Level(dial=dial, name=level, rank=ranks[dial]), list(pools.values()))
+            pools[made.level] = made
+            study.folder.save_pool(made)
     return pools
+
+
+def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool]) -> StoredPool:
+    """The pool of the rows of all pools of a dial: each text once, cut into draws anew."""
+    parts = [pool for pool in pools if pool.level.dial == level.dial]
+    joined = parts[0].corpus.joined(*(part.corpus for part in parts[1:]))
+    once = apply_filters(joined, [Dedupe()])
+    made = _cut_draws(study, once.corpus, level.key)
+    return StoredPool(
+        level=level,
+        corpus=made.with_columns(level=[level.name] * len(made)),
+        rejected=once.rejected,
+        note=f"{len(made)} of the {len(joined)} rows of {len(parts)} pools, each text once",
+    )
 
 
 def check_files(study: Study) -> None:
@@ -136,7 +156,7 @@ def _load_pool(study: Study, file: PoolFile) -> Corpus:
     context = file.context or (config.data.context if config.task == "generation" else None)
     corpus = load_corpus(
         file.path, text=file.text, label=file.label, group=file.group, context=context, origin="synthetic",
-        task=config.task,
+        task=config.task, where=file.wanted,
     )  # fmt: skip
     if config.task == "classification":
         missing = sorted(set(study.train.labels) - set(corpus.labels))

@@ -229,13 +229,15 @@ def settle_study(
     cut = config.split.model_dump() | {"rows_per_label": largest_size(config)}
     if config.split.crossfit is None:
         del cut["crossfit"]  # older run folders know no such key
-    folder.check_identity(
+    is_cut_anew = folder.check_identity(
         {
             "data": data.fingerprint,
             "split": hash_value(cut if fold is None else cut | {"fold": fold}),
             "seeds": str(config.seed),
         }
     )
+    if is_cut_anew:
+        stages.listener.noted(f"{folder.path}: the split is another one than before; nothing was trained yet on that")
     split = _drop_overlap(split, folder, stages)
     study = Study(
         config=config,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from cuvee.config.dials import DialConfig
-from cuvee.config.generators import FileGenerator
+from cuvee.config.generators import FileGenerator, list_levels
 from cuvee.config.sections import CHECK_STEPS, PROBE, CheckConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
@@ -78,7 +78,7 @@ def planned_levels(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Leve
     """Level -> its generation draws, as far as they are known before there are pools."""
     draws = list(range(study.config.draws.generation))
     if isinstance(study.config.generator, FileGenerator):
-        names = [(file.dial, level) for file in study.config.pools for level in file.levels]
+        names = list_levels(study.config.pools)
         return {Level(dial=dial, name=level, rank=rank): draws for rank, (dial, level) in enumerate(names)}
     return {
         level: list(range(study.draws_of(settings)))

@@ -1,0 +1,69 @@
+"""Pools that are parts of one file, and pools without an order."""
+
+import json
+from collections import Counter
+
+import pytest
+from test_study_run import files, make_rows
+
+from cuvee.errors import ConfigError, InputError, RunFolderMismatch
+from cuvee.study import open_study
+
+SMALL = {"draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 0}}
+
+
+@pytest.fixture
+def one_file(settings, tmp_path):
+    """A study of one file, whose rows of three methods are three pools without an order."""
+    methods = {name: make_rows(name, groups=24, each=1) for name in ("taboo", "hint", "plain")}
+    path = tmp_path / "all.jsonl"
+    rows = [row | {"method": name, "run": k % 2} for name, own in methods.items() for k, row in enumerate(own)]
+    rows.append(rows[0] | {"method": "hint"})  # a text of two pools
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    levels = {"dial": "source", "path": str(path), "levels": {"method": ["taboo", "hint", "plain"]}}
+    return {**files(settings), **SMALL, "pools": [levels]}, rows
+
+
+def test_values_of_a_column_are_pools_and_all_of_them_together_are_one_more(one_file, tmp_path):
+    config, rows = one_file
+    with open_study(config, out=tmp_path / "run") as flow:
+        pools, advice = {level.key: pool.corpus for level, pool in flow.pools.items()}, flow.advice
+    assert list(pools) == ["source=taboo", "source=hint", "source=plain", "source=together"]
+    for name, pool in pools.items():
+        method = name.removeprefix("source=")
+        wanted = {row["text"] for row in rows if method in (row["method"], "together")}
+        assert set(pool.texts) == wanted and len(pool) == len(wanted)
+    assert advice.shapes == () and advice.checks == ()  # nothing is in order
+    assert {c.cell.level for c in advice.cells if c.cell.kind == "blend"} == {"taboo", "hint", "plain", "together"}
+    mixed = Counter(id_ in set(pools["source=hint"].ids) for id_ in pools["source=together"].ids)
+    assert mixed[True] > 40 and mixed[False] > 90
+
+
+def test_where_takes_rows_by_any_column_and_names_what_is_not_there(one_file, tmp_path):
+    config, rows = one_file
+    (pool,) = config["pools"]
+    plain = {"dial": "d", "level": "a", "path": pool["path"]}
+    chosen = {**plain, "where": {"method": ["taboo", "hint"], "run": "1"}}
+    with open_study({**config, "pools": [chosen]}, out=tmp_path / "run") as flow:
+        (kept,) = flow.pools.values()
+    assert set(kept.corpus.texts) == {r["text"] for r in rows if r["method"] != "plain" and r["run"] == 1}
+    for where, told in (({"method": "tabu"}, "did you mean 'taboo'"), ({"methods": "hint"}, "did you mean 'method'")):
+        wrong = {**config, "pools": [{**plain, "where": where}]}
+        with pytest.raises(InputError, match=told), open_study(wrong, out=tmp_path / "wrong"):
+            pass
+    with pytest.raises(ConfigError, match="one column"), open_study({**config, "pools": [{**pool, "levels": {}}]}):
+        pass
+
+
+def test_another_split_is_taken_until_something_was_trained(one_file, tmp_path):
+    config, _ = one_file
+    others = [{**config, "split": {**config["split"], "validation": rows}} for rows in (30, 40, 45)]
+    for other in others[:2]:
+        with open_study(other, out=tmp_path / "run") as flow:
+            assert len(flow.study.split.validation) == other["split"]["validation"]
+    with open_study(others[1], out=tmp_path / "run") as flow:
+        assert flow.grid
+    with pytest.raises(RunFolderMismatch, match="other split"), open_study(others[2], out=tmp_path / "run"):
+        pass
+    with open_study(others[1], out=tmp_path / "run"):
+        pass
