@@ -56,7 +56,6 @@ class LLMClient:
         self._rate_limit = RateLimit(endpoint.requests_per_minute, endpoint.tokens_per_minute)
         self._replayed_before = ledger.counts(endpoint.known_as).replayed
         self._asked = False
-        self._trusted = False
         self._budget_guard = BudgetGuard(
             endpoint.budget, endpoint.prices, before=ledger.totals(), where=endpoint.shown_url
         )
@@ -124,10 +123,8 @@ class LLMClient:
         tell = on_answer or (lambda _request, _answer: None)
         outcomes: dict[Request, Outcome] = {}
         if missing := self._find_missing(requests, outcomes, tell):
-            if outcomes or (
-                not self._trusted and self._endpoint.identity in self._ledger.answered(self._endpoint.model)
-            ):
-                self._trust()
+            if outcomes or self._endpoint.identity in self._ledger.answered(self._endpoint.model):
+                self._compatibility.worked = True
             self._run(self._send_all(missing, outcomes, tell, more))
         return [outcomes[r] for r in requests]
 
@@ -175,8 +172,6 @@ class LLMClient:
             async with Journal(self._ledger, self._gather_s, self._endpoint.known_as) as journal:
 
                 async def keep(request: Request, answer: Answer) -> None:
-                    if not self._trusted:
-                        self._trust()
                     await journal.keep(keys[request], request_json(self._endpoint, request), answer)
                     outcomes[request] = answer
                     self._known = request
@@ -200,17 +195,13 @@ class LLMClient:
                 ways = Ways(
                     ask=self._ask, keep=keep, fail=fail, note=self._compatibility.note, probe=self._probe, more=further,
                 )  # fmt: skip
+                trusted = self._compatibility.worked
                 await Dispatch(
-                    queue, pool=self._pool, retry_policy=self._retry_policy, ways=ways, trusted=self._trusted
+                    queue, pool=self._pool, retry_policy=self._retry_policy, ways=ways, trusted=trusted
                 ).run()
         finally:  # once the journal is left, the ledger is free
             for request, failure in failures.items():
                 self._ledger.record_failure(keys[request], request_json(self._endpoint, request), failure)
-
-    def _trust(self) -> None:
-        self._trusted = True
-        for replica in self._pool.replicas:
-            replica.exchange.worked = True
 
     def _session(self) -> Session:
         return Session(

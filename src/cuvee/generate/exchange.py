@@ -74,8 +74,6 @@ class Refusal:
 class Exchange:
     """A session with an endpoint, which keeps its connections until it is closed.
 
-    ``worked`` says that the endpoint has answered such requests: what goes wrong then is no wrong set-up.
-
     Args:
         endpoint: where to ask.
         compatibility: what is learned of it.
@@ -88,7 +86,6 @@ class Exchange:
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
         self._model_checked = not endpoint.check_model
-        self.worked = False
 
     async def open(self) -> None:
         """Connect as needed, and ask once whether the model is served.
@@ -162,7 +159,7 @@ class Exchange:
         """
         endpoint, own = self._endpoint, concerns_request(request, status, message)
         models: list[str] | None = None
-        if own and self.worked and request.model is None:  # the model has answered, so it is there
+        if own and self._compatibility.worked and request.model is None:  # the model has answered, so it is there
             models = [endpoint.model]
         elif blames_model(status, message):
             models = list_models(await self._get_models())
@@ -220,10 +217,10 @@ class Exchange:
     def _read(self, path: str, reply: Reply, now: float) -> Answer | Trouble | Refusal:
         answer = parse_reply(reply)
         if answer is not None:
-            self.worked = True
+            self._compatibility.worked = True
             return replace(answer, text=mask_secrets(answer.text, self._secrets, least=LEAST_SECRET))
         kind, message = "no answer in the reply", read_message(reply, self._secrets)
-        if self.worked:  # a proxy's page, or half a reply, among good ones
+        if self._compatibility.worked:  # a proxy's page, or half a reply, among good ones
             return Trouble(kind=kind, reason=f"{kind} ({message!r})", first=now, cut_off=True)
         error = EndpointError(
             f"{self._endpoint.shown_url}{path} answered, but not as an OpenAI-compatible endpoint does "
@@ -365,6 +362,8 @@ class Compatibility:
         self._endpoint = endpoint
         self._notes: dict[str, None] = {}
         self.form = Form()
+        self.worked = False
+        """Whether the endpoint has answered such requests: what goes wrong then is no wrong set-up."""
 
     @property
     def notes(self) -> tuple[str, ...]:
