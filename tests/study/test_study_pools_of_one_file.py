@@ -7,7 +7,7 @@ import pytest
 from test_study_run import files, make_rows
 
 from cuvee.errors import ConfigError, InputError, RunFolderMismatch
-from cuvee.study import open_study
+from cuvee.study import open_study, run_study
 
 SMALL = {"draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 0}}
 
@@ -67,3 +67,27 @@ def test_another_split_is_taken_until_something_was_trained(one_file, tmp_path):
         pass
     with open_study(others[1], out=tmp_path / "run"):
         pass
+
+
+@pytest.mark.slow
+def test_harmful_rows_make_no_blend_unless_it_is_asked_for(one_file, tmp_path):
+    config, rows = one_file
+    labels = sorted({row["label"] for row in rows})
+    wrong = [row | {"label": labels[labels.index(row["label"]) - 1]} for row in rows]
+    (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wrong), encoding="utf-8")
+    pool = {"dial": "d", "level": "a", "path": str(tmp_path / "wrong.jsonl")}
+    # a gain of 45 points is ruled out for every share
+    settings = {**config, "pools": [pool], "advice": {"delta": 0.45}}
+    folder, card = tmp_path / "run" / "blend", tmp_path / "run" / "blend" / "README.md"
+    for asked in (False, True, False):
+        result = run_study(settings, out=tmp_path / "run", blend=asked)
+        assert result.advice.decision == "do-not-use"
+        assert folder.is_dir() == asked == (result.blend is not None)
+        assert ("--blend writes" in str(result)) != asked
+        assert not asked or "The advice is not to use this blend" in card.read_text(encoding="utf-8")
+    open_one = run_study({**config, "draws": {**config["draws"], "generation": 1}}, out=tmp_path / "open")
+    assert open_one.advice.decision == "underpowered" and open_one.advice.lean is not None
+    assert set(open_one.blend.origins) == {"real", "synthetic"} and "leans to" in str(open_one)
+    assert "It is not settled" in (tmp_path / "open" / "blend" / "README.md").read_text(encoding="utf-8")
+    used = {level for level in open_one.blend.table["level"].to_pylist() if level}
+    assert used == {open_one.advice.lean.cell.level}

@@ -30,9 +30,15 @@ _SIZES = ((86_400, "days"), (3_600, "hours"), (60, "min"))
 
 
 @may_trust
-def run(study: Target, tell: Tell, out: Out = None) -> None:
+def run(
+    study: Target,
+    tell: Tell,
+    out: Out = None,
+    blend: Annotated[bool, Option("--blend", help="write a blend even if the advice is to use none")] = False,
+) -> None:
     """Run a whole study, or go on with one."""
     with open_shown(study, out) as flow:
+        flow.wants_blend = blend
         failed = _finish(flow)
     _tell_study(flow, tell, failed)
 
@@ -66,7 +72,8 @@ def _tell_study(flow: Flow, tell: Tell, failed: TrialsFailed | None) -> None:
     from cuvee.study.status import account_folder
 
     folder, seconds = flow.study.folder.path, flow.study.stages.seconds
-    written = {"report": str(folder / "report.html")} | ({} if failed else {"blend": str(folder / "blend")})
+    has_blend = failed is None and flow.result.blend is not None
+    written = {"report": str(folder / "report.html")} | ({"blend": str(folder / "blend")} if has_blend else {})
     whole = {**advice_to_json(flow.advice), **written, "generation": account_folder(folder), "seconds": seconds}
     if failed is not None:
         tell(whole)
@@ -77,8 +84,8 @@ def _tell_study(flow: Flow, tell: Tell, failed: TrialsFailed | None) -> None:
         show.tabulate_measurements(result.measurements),
         *show.list_advice(result.advice),
         *show.list_failed(result.failed, folder),
-        rich.text.Text(str(result.composition)),
-        f"blend:  {folder / 'blend'}",
+        *([] if result.composition is None else [rich.text.Text(str(result.composition))]),
+        result.blend_line,
         f"report: {result.report}",
     )
     parts = [f"{stage} {spent:.0f}" for stage, spent in seconds.items()]

@@ -158,6 +158,7 @@ def render_card(
     sections = [
         [f"# {to_markdown(title)}"],
         [] if advice is None else [f"**Verdict: {advice.decision}.** {to_markdown(advice.sentence)}"],
+        [] if advice is None or advice.decision == "use" else [f"**{_WARNINGS[advice.decision]}**"],
         [*_composition(composition), *(["", f"**Weights.** {to_markdown(weights)}."] if weights else [])],
         _labels(composition.label_counts),
         _making(made) if composition.synthetic_rows else [],
@@ -178,6 +179,12 @@ def render_card(
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}],
     }
     return _join({"pretty_name": visible_lines(title)}, facts, after, sections)
+
+
+_WARNINGS = {
+    "underpowered": "It is not settled that this blend helps: it is the one that the evidence leans to.",
+    "do-not-use": "The advice is not to use this blend: it was written because it was asked for.",
+}
 
 
 def render_model_card(facts: CardFacts, corpus: Corpus, settings: Mapping[str, object], *, base: str = "") -> str:

@@ -402,6 +402,12 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         with self._guard(self.path / "blend"):
             return write_dataset(self.path / "blend", corpus, card, force=True)
 
+    def drop_blend(self) -> None:
+        """Remove the blend, if there is one."""
+        with self._guard(self.path / "blend"):
+            if (self.path / "blend").is_dir():
+                shutil.rmtree(self.path / "blend")
+
     @contextmanager
     def _guard(self, path: Path) -> Iterator[None]:
         try:

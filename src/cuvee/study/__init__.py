@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 class Flow:
     """A study's stages, each made when it is first asked for, from what the run folder does not hold yet."""
 
+    wants_blend = False
+    """Whether a blend is written even where the advice is not to use it."""
+
     def __init__(self, study: Study) -> None:
         self.study = study
 
@@ -152,10 +155,9 @@ class Flow:
             trials=[o for o in (*self.grid, *self.checks) if isinstance(o, Trial)],
             failed=self.failed,
         )
-        result = write_outputs(done, with_blend=not self._advisor.lacks_blend(self.grid))
+        result = write_outputs(done, wants_blend=self.wants_blend)
         track_study(self._shown, advice, sum(len(part.outcomes) for part in parts))
         self.check_trained()
-        assert result is not None
         return result
 
     def check_trained(self) -> None:
@@ -291,6 +293,7 @@ def run_study(
     out: str | Path | None = None,
     listener: Listener | None = None,
     trust: Sequence[str] = (),
+    blend: bool = False,
 ) -> StudyResult:
     """Run a study, or go on with one: what the run folder holds is not done again.
 
@@ -300,10 +303,12 @@ def run_study(
         out: the run folder; ``runs/NAME`` when left out.
         listener: hears the progress.
         trust: modules whose code the config may name as ``module:Name``; see :func:`~cuvee.registry.trust_modules`.
+        blend: write the best cell's blend even where the advice is not to use it.
 
     Raises:
         CuveeError: bad input or config, an endpoint that fails, a run folder of another study or in use.
         TrialsFailed: one of them: every trial of a blend failed.
     """
     with open_study(config, real=real, out=out, listener=listener, trust=trust) as flow:
+        flow.wants_blend = blend
         return flow.result

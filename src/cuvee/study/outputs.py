@@ -25,7 +25,7 @@ from cuvee.errors import ConfigError, MissingDependency
 from cuvee.generate.pools import count_rejected
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.measure import METRICS
-from cuvee.mix import Blend, mix_corpora
+from cuvee.mix import Blend
 from cuvee.recommend import advice_to_json, advice_to_text
 from cuvee.records import (
     Advice,
@@ -53,14 +53,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyResult:
-    """A finished study: its advice with the evidence, and where everything lies."""
+    """A finished study: its advice with the evidence, and where everything lies.
+
+    ``blend`` is None, and so is its composition, where the advice is not to use synthetic data and no blend was asked
+    for; where nothing is settled it is the blend that the evidence leans to.
+    """
 
     name: str
     advice: Advice
     measurements: Mapping[str, Measurement]
     pools: Mapping[str, Corpus]
-    blend: Corpus
-    composition: Composition
+    blend: Corpus | None
+    composition: Composition | None
     folder: Path
     report: Path
     seconds: Mapping[str, float]
@@ -70,7 +74,18 @@ class StudyResult:
         lost = () if self.advice.sensitivity is None else self.advice.sensitivity.lost
         lines = [f"{self.name}: {advice_to_text(self.advice)}", *map(str, lost)]
         lines += [] if self.failed is None else [str(self.failed)]
-        return "\n".join([*lines, f"report: {self.report}", f"blend: {self.folder / 'blend'}"])
+        return "\n".join([*lines, f"report: {self.report}", self.blend_line])
+
+    @property
+    def blend_line(self) -> str:
+        """Where the blend lies and what it is, or why there is none."""
+        if self.blend is None and self.advice.best is None:
+            return "blend: none, as there is no cell to recommend"
+        if self.blend is None:
+            return "blend: none, as the advice is not to use synthetic data; --blend writes that of the best cell"
+        unsettled = ", which the evidence leans to" if self.advice.decision == "underpowered" else ""
+        unwanted = ", although the advice is not to use it" if self.advice.decision == "do-not-use" else ""
+        return f"blend: {self.folder / 'blend'}{unsettled}{unwanted}"
 
     def _repr_html_(self) -> str:
         return (
@@ -129,33 +144,35 @@ _WRITTEN = "diversity."
 """How scores begin that are not of the task but of the diversity of completions."""
 
 
-def write_outputs(done: FinishedStudy, *, with_blend: bool) -> StudyResult | None:
-    """Write advice.json, blend/ and report.html into the run folder; None where it has no blend to recommend."""
+def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
+    """Write advice.json, blend/ and report.html into the run folder.
+
+    Args:
+        done: the study.
+        wants_blend: write the best cell's blend even where the advice is not to use it.
+    """
     study, advice, pools = done.study, done.advice, done.parts[0].pools
     with study.stages.stage("report", "files") as progress:
         study.folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))
         blend = None
-        if with_blend and (advice.best is None or advice.decision == "do-not-use"):
-            cell = Cell(kind="real-only", rows_per_label=study.rows_per_label)
-            blend = mix_corpora(study.train, share=0.0, seed=study.config.seed, kind="real-only")
-        elif with_blend and advice.best is not None:
-            cell = advice.best.cell
+        if advice.best is not None and (wants_blend or advice.decision != "do-not-use"):
+            is_open = advice.decision == "underpowered" and advice.lean is not None
+            cell = advice.lean.cell if is_open and advice.lean is not None else advice.best.cell
             first = usable_draws(study, pools)[level_of(pools, cell)][0]
             blend = mix_cell(study, pools, cell, Draw(generation=first, sampling=0, training=0))
-        if blend is not None:
             study.folder.save_blend(blend.corpus, _write_card(done, cell, blend))
+        elif advice.best is not None:
+            study.folder.drop_blend()  # of an earlier run, whose advice was another one
         progress(1, 2)
         report = study.folder.save_text("report.html", render_report(make_report(done, blend)))
         progress(2, 2)
-    if blend is None:
-        return None
     return StudyResult(
         name=study.config.name,
         advice=advice,
         measurements=done.measurements,
         pools=list_corpora(pools),
-        blend=blend.corpus,
-        composition=blend.composition,
+        blend=None if blend is None else blend.corpus,
+        composition=None if blend is None else blend.composition,
         folder=study.folder.path,
         report=report,
         seconds=dict(study.stages.seconds),
