@@ -94,8 +94,6 @@ def test_each_setting_changes_what_is_asked():
     assert {t.cell.share for t in play(make_search(shape_share=0.3), stop=1)[0] if t.cell.kind == "blend"} == {0.3}
     moved = {name: -v if name == "topics=3" else v for name, v in DIVERSITY.items()}
     assert play(make_search(diversity=moved, batch=10)) != base
-    described = play(make_search(descriptive_shares=(0.7, 0.9), batch=40))
-    assert {t.cell.share for batch in described for t in batch if t.cell.kind == "blend"} == {0.1, 0.3, 0.5}
 
 
 def test_a_round_spreads_over_cells():
@@ -138,11 +136,10 @@ def test_a_round_must_be_told_first():
 
 
 def test_the_best_cell_may_be_recommended():
-    search = make_search(descriptive_shares=(0.5,), batch=15)
+    search = make_search(batch=15)
     asked = [t for batch in play(search) for t in batch]
     best = search.best()
-    assert best.share != 0.5 and len({t.draw.generation for t in asked if t.cell == best}) >= 2
-    assert any(t.cell.kind == "blend" and t.cell.share == 0.5 for t in asked)
+    assert len({t.draw.generation for t in asked if t.cell == best}) >= 2
 
 
 @pytest.mark.parametrize(

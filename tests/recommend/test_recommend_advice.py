@@ -82,7 +82,7 @@ def make_measurements(scores=(20.0, 35.0, 50.0, 65.0), half=3.0, n=60):
 
 
 def advise(trials, failures=(), **options):
-    return recommend_mixture(trials, failures, **({"level_ranks": RANKS, "descriptive_shares": (0.9,)} | options))
+    return recommend_mixture(trials, failures, **({"level_ranks": RANKS} | options))
 
 
 def test_use():
@@ -98,7 +98,6 @@ def test_use():
                   "1,000 validation items", "not confirmed", "real rows alone", "repeating the real rows"):  # fmt: skip
         assert words in advice.sentence
     assert f"{100 * max(g.mde for g in advice.best.gains):.1f} points would be detected" in advice.sentence
-    assert "0.9 is shown, but neither tested nor recommended" in advice.scope
 
 
 def test_do_not_use_when_it_hurts_and_when_it_does_nothing():
@@ -143,17 +142,49 @@ def test_one_draw_speaks_of_its_pool():
     assert large.best.gains[0].low > 0 and large.decision == "underpowered"
 
 
-def test_descriptive_shares_and_synthetic_only_never_win():
-    trials = make_study(lambda _level, share: 0.1 if share == 0.9 else 0.05)
-    advice = advise(trials)
-    assert advice.best.cell.share != 0.9
-    assert all(s.cell.share != 0.9 for s in advice.equivalent)
-    assert any(s.cell.share == 0.9 and s.cell.kind == "blend" for s in advice.cells)
-    assert advise(trials, descriptive_shares=()).best.cell.share == 0.9
-    untested = advise(trials, shape_share=0.9)
-    assert untested.shapes == () and "No shape over levels was tested" in untested.scope
+def test_synthetic_only_never_wins():
     poor = advise(make_study(lambda _level, _share: -0.1))
     assert poor.best.cell.kind == "blend" and "Synthetic rows alone" in poor.scope
+
+
+def of_pool(trials, *, whole_from=0.9):
+    """The same trials as subsamples of one pool, of which cells from a share on are all; those need one draw."""
+    found = []
+    for trial in trials:
+        cell, draw = trial.cell, trial.draw
+        is_whole = cell.dial is not None and cell.share >= whole_from
+        if draw.training or (is_whole and draw.generation):
+            continue
+        cell = dataclasses.replace(cell, scope="this pool", whole=is_whole)
+        draw = Draw(generation=0, sampling=draw.generation, training=0)
+        found.append(dataclasses.replace(trial, cell=cell, draw=draw))
+    return found
+
+
+def test_all_of_a_pool_wins_with_one_draw_over_the_items_and_the_edge_is_told():
+    rising = make_study(lambda level, share: {0.5: 0.03, 0.75: 0.06, 0.9: 0.12}.get(share, 0) if level == "4" else 0.0)
+    advice = advise(of_pool(rising), shape_share=0.75)
+    assert advice.decision == "use" and advice.best.cell.whole and advice.best.draws == 1
+    assert "all rows of this pool" in advice.sentence and "This pool" in advice.scope and advice.shapes == ()
+    assert advice.edge.is_everything and advice.edge.gain.low > 0
+    assert "all that the pool holds; the last tripling brought" in advice_to_text(advice)
+    # of a part of the pool one draw says nothing of how subsamples differ
+    one = [t for t in of_pool(rising, whole_from=2) if t.draw.sampling == 0]
+    part = advise(one)
+    assert part.decision == "underpowered" and "draws.sampling" in part.sentence
+    # in the scope of the recipe one draw never decides, whatever it shows
+    recipe = [t for t in rising if t.draw.generation == 0]
+    assert advise(recipe).decision == "underpowered"
+
+
+def test_a_blend_is_judged_in_one_scope_and_the_recipe_keeps_the_shape():
+    rows = make_study(hump)
+    slices = [t for t in rows if t.cell.kind == "blend" and t.cell.share == 0.75]
+    both = advise([*of_pool(rows), *slices], shape_share=0.75)
+    assert both.best.cell.scope == "this pool" and both.shapes[0].verdict == "inverted-U"
+    assert {s.cell.scope for s in both.equivalent} <= {"this pool"}
+    alone = advise(of_pool(rows), shape_share=0.75)
+    assert (both.best.cell, both.decision) == (alone.best.cell, alone.decision) and not alone.shapes
 
 
 def test_other_trainers_are_described_only():
@@ -229,7 +260,7 @@ def test_equivalent_cells():
     assert {s.cell.level for s in advice.equivalent} == ({"4", "16"})
     assert advice.best.cell not in [s.cell for s in advice.equivalent]
     accuracies = [s.accuracy for s in advice.equivalent]
-    assert accuracies == sorted(accuracies, reverse=True) and len(accuracies) == 3
+    assert accuracies == sorted(accuracies, reverse=True) and len(accuracies) == 5
 
 
 def test_manipulation_checks():

@@ -26,7 +26,6 @@ from cuvee.records.generation import Generation
 from cuvee.report import ReportData, render_report
 from cuvee.report.charts import COLOURS, DARK
 from cuvee.report.tables import (
-    Design,
     PoolFacts,
     RunRecord,
     write_number,
@@ -103,7 +102,6 @@ def make_data(*, confirmed=True, **changes):
     options = {
         "level_ranks": {dial: list(gains) for dial, gains in LEVELS.items()},
         "measurements": measurements,
-        "descriptive_shares": (0.9,),
     }
     failure = TrialFailure(
         cell=Cell(kind="real-only", rows_per_label=4, trainer="encoder"),
@@ -120,7 +118,6 @@ def make_data(*, confirmed=True, **changes):
         "advice": dataclasses.replace(advice, scope=f"Headlines {HOSTILE}. {advice.scope}"),
         "levels": levels,
         "measurements": measurements | {"real": make_measurement("real", 45.0)},
-        "design": Design(descriptive_shares=(0.9,)),
         "failures": [failure],
         "generation": Generation(requests=1234),
         "composition": trials[0].composition,
@@ -220,7 +217,7 @@ def test_every_chart_is_there_and_named(page):
         "Gains of the best blend with 95% intervals",
         "Accuracy by level of topics",
         "Accuracy by measured diversity",
-        "Accuracy by share, topics",
+        "Accuracy by amount, topics",
         "Vendi score, q = 1 by level of topics",
         "squared MMD by level of topics",
         "DCScore over tau, topics",

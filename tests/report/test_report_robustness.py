@@ -37,7 +37,6 @@ def data():
     options = {
         "level_ranks": {dial: list(gains) for dial, gains in LEVELS.items()},
         "measurements": made.measurements,
-        "descriptive_shares": (0.9,),
     }
     base = recommend_mixture([*many, *few], **options)
     other = dataclasses.replace(base, decision="do-not-use")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from cuvee.config.amounts import DEFAULT_SHARES, FILE_AMOUNTS, Amount, Amounts, write_amount
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
 from cuvee.config.generators import (
     DEFAULT_FILTERS,
@@ -139,31 +140,69 @@ class SplitConfig(Section):
 
 
 class MixConfig(Section):
-    """Shares of synthetic data, and the regime."""
+    """How much synthetic data, and the regime."""
 
     regime: Regime = Field("augment", description="augment: real rows fixed; replace: total rows fixed")
-    shares: tuple[float, ...] = Field((0.2, 0.5, 0.75), min_length=1)
-    shape_share: float = Field(0.75, description="the share at which the shape over levels is tested, fixed beforehand")
+    amounts: Amounts | None = Field(
+        None,
+        description="synthetic rows for each real one, as 3x; a whole number is rows a label; all: every row; "
+        "null: of files up to all that they hold",
+    )
+    shares: tuple[float, ...] | None = Field(
+        None, min_length=1, description="the same as shares of all rows, in place of amounts: 0.75 is 3x"
+    )
+    shape_share: float = Field(
+        0.75, description="the share at which the shape over levels is tested, fixed beforehand: 0.75 is 3x"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> MixConfig:
-        for share in self.shares:
+        if self.shares is not None and self.amounts is not None:
+            raise ValueError("amounts and shares say the same in two ways; give one of them")
+        if self.regime == "replace" and self.amounts is not None:
+            raise ValueError("amounts are rows beside all real ones, and regime replace keeps the total; give shares")
+        for share in (*(self.shares or ()), self.shape_share):
             if not 0 <= share < 1:
                 raise ValueError(f"shares must be at least 0 and below 1, got {share}; synthetic-only always runs")
-        if self.shape_share not in self.shares:
+        if self.shares is not None and self.shape_share not in self.shares:
             raise ValueError(f"shape_share {self.shape_share} is not among shares {list(self.shares)}")
         if self.shape_share == 0:
             raise ValueError("shape_share 0 holds no synthetic rows; choose a larger one of shares")
         return self
 
+    def list_amounts(self, *, ready_made: bool) -> tuple[Amount, ...]:
+        """What is asked for, in order, with the share of the shape test where an LLM writes the pools.
+
+        Args:
+            ready_made: pools are files, so that more rows cost nothing.
+        """
+        if self.amounts is not None:
+            return self.amounts if ready_made else (*self.amounts, write_amount(self.shape_share))
+        if self.shares is not None:
+            return tuple(write_amount(share) for share in self.shares)
+        if ready_made and self.regime == "augment":
+            return FILE_AMOUNTS
+        return tuple(write_amount(share) for share in DEFAULT_SHARES)
+
 
 class DrawsConfig(Section):
     """How many draws of each random stream."""
 
-    generation: int = Field(5, ge=1, description="disjoint blocks of each pool: the unit of inference")
-    sampling: int = Field(1, ge=1, description="choices of rows from a block")
-    training: int = Field(3, ge=1, description="training seeds")
-    confirm: int = Field(3, ge=0, description="fresh generation draws for confirming the winner on the locked test")
+    generation: int = Field(5, ge=1, description="of the recipe: generations, or disjoint blocks of a file")
+    sampling: int | None = Field(
+        None,
+        ge=1,
+        description="random subsamples of a pool; choices of rows from a generation. Null: 8 of files, else 1",
+    )
+    training: int | None = Field(
+        None, ge=1, description="training seeds. Null: 3, and 1 where training again changes nothing"
+    )
+    confirm: int | None = Field(
+        None,
+        ge=0,
+        description="fresh draws for confirming the winner on the locked test, of generation or of subsamples. "
+        "Null: 3, of files 8",
+    )
 
 
 class AdviceConfig(Section):
@@ -286,7 +325,7 @@ class StudyConfig(Section):
     def _check_training(self) -> None:
         if "equal-epochs" in (self.train.sensitivity or ()) and self.mix.regime == "replace":
             raise ValueError("train.sensitivity equal-epochs changes nothing with mix.regime replace; leave it out")
-        shares = len([share for share in self.mix.shares if share > 0])
+        shares = len(self.mix.list_amounts(ready_made=isinstance(self.generator, FileGenerator)))
         if self.search.kind == "adaptive" and self.search.budget <= 1 and self.search.budget * shares < 1 - 1e-9:
             raise ValueError(
                 f"search.budget {self.search.budget:g} does not pay for the shape test, which is one of {shares} "

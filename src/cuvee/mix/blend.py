@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -65,13 +65,15 @@ def mix_corpora(
     real: Corpus,
     synthetic: Corpus | None = None,
     *,
-    share: float,
+    share: float | None = None,
+    amount: float | Literal["all"] | None = None,
     regime: Regime = "augment",
     seed: int,
     kind: Kind = "blend",
     allow_repeats: bool = False,
+    allow_fewer: bool = False,
 ) -> Blend:
-    """Mix ``real`` and ``synthetic`` at ``share``, stratified by label, with exact counts.
+    """Mix ``real`` and ``synthetic`` at a share or an amount, stratified by label, with exact counts.
 
     Rows are drawn without repetition from one seeded permutation of each label, always from its front: with
     one seed the synthetic rows of a smaller share are among those of a larger one. Rows of generation and
@@ -81,12 +83,14 @@ def mix_corpora(
         real: real training rows; their task and labels are the blend's.
         synthetic: the pool, with the same labels; needed when the blend has synthetic rows.
         share: synthetic rows over all rows asked for; what came of it is in ``composition``.
+        amount: in place of ``share``, synthetic rows for each real one, or ``all`` rows of the pool.
         regime: ``augment`` (all real rows, synthetic rows added) or ``replace`` (as many rows as there are real ones).
         seed: of the sampling draw.
         kind: ``blend``; ``real-only`` (the real rows, share 0); ``real-duplicated`` (real rows repeated to the
             rows that ``share`` would give, each as often as the next, give or take one); ``synthetic-only``
             (the synthetic rows of the blend at ``share`` without its real rows).
         allow_repeats: draw rows again, evenly, where there are too few.
+        allow_fewer: take what there is of a label where there are too few, or none.
 
     Raises:
         InputError: the pool is missing or empty, has another task or other labels than the real data, or too few
@@ -95,7 +99,8 @@ def mix_corpora(
     """
     if kind not in get_args(Kind):
         raise ValueError(f"kind is {kind!r}; valid: {', '.join(get_args(Kind))}")
-    if kind == "real-only" and share != 0:
+    share, whole = _find_share(share, amount, regime)
+    if kind == "real-only" and (share != 0 or whole):
         raise ValueError(f"share is {share!r}; real-only takes share 0 and all rows")
     if len(real) == 0:
         raise InputError("the real data has no rows; a blend takes its labels from them")
@@ -103,15 +108,19 @@ def mix_corpora(
     counts = share_counts(labels, share, regime=regime)
     own = {label: r for label, (r, _) in counts.items()}
     made = {label: s for label, (_, s) in counts.items()}
+    has = _stratum_sizes(synthetic) if synthetic is not None else {}
+    if whole:
+        made = {label: has.get(label, 0) for label in labels}
+    elif allow_fewer:
+        made = {label: min(rows, has.get(label, 0)) for label, rows in made.items()}
     if kind == "real-duplicated":
         own, made = {label: r + made[label] for label, r in own.items()}, {}
     elif kind == "synthetic-only":
         own = {}
     _check_origin(real, "real")
     parts = [_draw_rows(real, own, seed)]
-    if any(made.values()):
-        pool = _check_pool(real, synthetic)
-        has = _stratum_sizes(pool)
+    if whole or any(made.values()):
+        pool = _check_pool(real, synthetic, allow_fewer=allow_fewer)
         short = next((label for label, rows in made.items() if rows > has.get(label, 0)), None)
         if short is not None and not allow_repeats:
             raise InputError(
@@ -122,6 +131,17 @@ def mix_corpora(
         parts.append(_draw_rows(pool, made, seed))
     corpus = parts[0].joined(*parts[1:])
     return Blend(corpus=corpus, composition=count_composition(corpus))
+
+
+def _find_share(share: float | None, amount: float | Literal["all"] | None, regime: Regime) -> tuple[float, bool]:
+    """The share of what is asked for, and whether that is every row of the pool."""
+    if (share is None) == (amount is None):
+        raise ValueError(f"share is {share!r} and amount {amount!r}; give exactly one of them")
+    if share is not None:
+        return share, False
+    if amount is None or regime == "replace" or (amount != "all" and not 0 <= float(amount) < math.inf):
+        raise ValueError(f"amount is {amount!r}; give all or a number from 0, and the regime augment")
+    return (0.0, True) if amount == "all" else (float(amount) / (1.0 + float(amount)), False)
 
 
 def count_composition(corpus: Corpus) -> Composition:
@@ -156,7 +176,7 @@ def _check_origin(corpus: Corpus, origin: Origin) -> None:
         )
 
 
-def _check_pool(real: Corpus, pool: Corpus | None) -> Corpus:
+def _check_pool(real: Corpus, pool: Corpus | None, *, allow_fewer: bool) -> Corpus:
     if pool is None or len(pool) == 0:
         raise InputError("synthetic rows are asked for, but there is no pool; generate one, or ask for share 0")
     if pool.task != real.task:
@@ -164,7 +184,7 @@ def _check_pool(real: Corpus, pool: Corpus | None) -> Corpus:
     _check_origin(pool, "synthetic")
     have, wanted = _stratum_sizes(pool), _stratum_sizes(real)
     for label in wanted:
-        if label not in have:
+        if label not in have and not allow_fewer:
             raise InputError(f"the pool has no rows of label {label!r}; generate some, or drop it from the real data")
     for label in have:
         if label not in wanted:
@@ -209,7 +229,7 @@ def _count_texts(corpus: Corpus, rows: Sequence[int]) -> int:
     return len({(_read_text(corpus.texts[row])[0], corpus.contexts[row]) for row in rows})
 
 
-@lru_cache(maxsize=2**15)  # a study counts the same few rows in every trial
+@lru_cache(maxsize=2**17)  # a study counts the same few rows in every trial
 def _read_text(text: str) -> tuple[str, int]:
     """A text as it is compared, and its words."""
     return normalise_text(text), len(split_tokens(text))

@@ -1,7 +1,8 @@
 """The verdict: which blend to use, or none, with the evidence, and whether other choices would say the same.
 
 **Who may win.** The cells of kind ``blend`` of the grid trainer and loss, at one number of real rows (the largest),
-outside the descriptive shares, and with more than one generation draw where others have more than one.
+and with more than one draw where others have more than one, unless the cell is all of its pool. A blend that is judged
+in the scope *this pool* does not compete in the scope *the recipe* too; that slice serves the shape test.
 ``synthetic-only`` is a baseline: it is shown, and the advice says so when it scores higher, but a blend is what can be
 recommended. Other trainers, losses and rows are summarised in ``cells`` and take no part.
 
@@ -37,7 +38,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -48,6 +48,7 @@ from cuvee.recommend.cells import (
     collect_tables,
     difference_of,
     find_baseline,
+    find_rivals,
     gains_of,
     is_among,
     order_cells,
@@ -62,6 +63,7 @@ from cuvee.recommend.statistics import (
     estimate_optimism,
     is_above,
     is_ruled_out,
+    paired_gain,
     pool_again,
     pool_spreads,
     split_variance,
@@ -77,7 +79,7 @@ from cuvee.recommend.wording import (
     write_sentence,
 )
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
-from cuvee.records.advice import Decision, Optimism, RowsFinding, SensitivityRow, SensitivityTable
+from cuvee.records.advice import Decision, DrawKind, Edge, Optimism, RowsFinding, SensitivityRow, SensitivityTable
 
 Tables = Mapping[Cell, CellTable]
 
@@ -92,7 +94,6 @@ def recommend_mixture(
     level_ranks: Mapping[str, Sequence[str]],
     measurements: Mapping[str, Measurement] | None = None,
     shape_share: float = 0.75,
-    descriptive_shares: Sequence[float] = (),
     delta: float = 0.01,
     alpha: float = 0.05,
     compared: ComparedCells | None = None,
@@ -107,9 +108,8 @@ def recommend_mixture(
         failures: trials that did not finish; counted.
         level_ranks: dial -> its level names from least to most diverse as expected.
         measurements: ``dial=level`` -> what was measured on that pool.
-        shape_share: the share at which the shape over levels is tested, fixed before looking; where it is
-            descriptive, no shape is tested and the scope says so.
-        descriptive_shares: shares that are shown but neither tested nor recommended (draws that overlap).
+        shape_share: the share at which the shape over levels is tested, in the scope *the recipe*, fixed before
+            looking.
         delta: the smallest gain that counts, a fraction of accuracy (0.01 is one point).
         alpha: the level of every test; intervals are always 95%.
         compared: the trainer, loss and number of real rows whose cells are compared, by default the probe at the
@@ -126,7 +126,7 @@ def recommend_mixture(
     own = compared or ComparedCells()
     tables = collect_tables(trials)
     grid = own.take(tables)
-    candidates = _find_candidates(grid, loss=own.loss, descriptive_shares=descriptive_shares)
+    candidates = _find_candidates(grid, loss=own.loss)
     if winner is not None and winner not in candidates:
         raise ValueError(f"winner {winner.key!r} is not among the cells that may win: {[c.key for c in candidates]}")
     gains = pool_gains({cell: gains_of(tables, cell) for cell in order_cells(tables, level_ranks)})
@@ -147,7 +147,7 @@ def recommend_mixture(
         equivalent=tuple(summaries[c] for c in verdict.equivalent),
         cells=tuple(summaries.values()),
         shapes=test_slices(
-            {cell: grid[cell] for cell in candidates if is_among(cell.share, [shape_share])},
+            _find_slice(grid, own.loss, shape_share),
             ordered,
             share=shape_share,
             delta=delta,
@@ -158,6 +158,7 @@ def recommend_mixture(
         confirmation=confirmation,
         more_draws=None if remedy is None else remedy.draws,
         more_of="generation" if remedy is None else remedy.of,
+        edge=None if best is None else _find_edge(grid, candidates, best),
         scope="",
         failures=len(failures),
         optimism=None if best is None else _estimate_optimism(grid, candidates, best),
@@ -176,22 +177,28 @@ def recommend_mixture(
         verdict,
         own,
         best_failures=sum(f.cell == best for f in failures),
-        descriptive_shares=descriptive_shares,
-        shape_share=shape_share,
     )
     return replace(advice, sentence=write_sentence(advice, verdict, diversity), scope=scope)
 
 
-def _find_candidates(grid: Tables, *, loss: str, descriptive_shares: Sequence[float]) -> list[Cell]:
+def _find_candidates(grid: Tables, *, loss: str) -> list[Cell]:
     """The cells that may win, as the module says, in a fixed order."""
-    blends = [c for c in grid if c.kind == "blend" and c.loss == loss]
+    blends = find_rivals(c for c in grid if c.kind == "blend" and c.loss == loss)
     least = min(2, max((len(grid[c].draws) for c in blends), default=0))
-    allowed = [c for c in blends if not is_among(c.share, descriptive_shares) and len(grid[c].draws) >= least]
-    return sorted(allowed, key=lambda c: (c.share, c.key))
+    return [c for c in blends if c.whole or len(grid[c].draws) >= least]
+
+
+def _find_slice(grid: Tables, loss: str, share: float) -> Tables:
+    """The cells of the shape test."""
+    found = {c: t for c, t in grid.items() if (c.kind, c.loss, c.scope) == ("blend", loss, "the recipe")}
+    found = {c: t for c, t in found.items() if is_among(c.share, [share])}
+    least = min(2, max((len(table.draws) for table in found.values()), default=0))
+    return {cell: table for cell, table in found.items() if len(table.draws) >= least}
 
 
 def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Optimism | None:
     """Selection bias of the best cell's gain over real-only; None with one candidate or without the baseline."""
+    candidates = [cell for cell in candidates if cell.scope == best.scope]
     differences = []
     for cell in candidates:
         baseline = find_baseline(grid, cell, "real-only")
@@ -201,8 +208,23 @@ def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> 
     draws = sorted({d for c in candidates for d in grid[c].draws})
     gains = np.full((len(candidates), len(draws), grid[best].correct.shape[1]), np.nan)
     for k, (cell, difference) in enumerate(zip(candidates, differences, strict=True)):
-        gains[k, [draws.index(d) for d in grid[cell].draws]] = difference
+        own = draws if cell.whole and len(difference) == 1 else grid[cell].draws
+        gains[k, [draws.index(d) for d in own]] = difference
     return estimate_optimism(gains, over="real-only", best=candidates.index(best))
+
+
+def _find_edge(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Edge | None:
+    """The last step of the amount, where the best is the largest of its level; None elsewhere, or with one amount."""
+    own = [c for c in candidates if (c.dial, c.level, c.scope) == (best.dial, best.level, best.scope)]
+    smaller = [c for c in own if c.share < best.share]
+    if not smaller or any(c.share > best.share for c in own):
+        return None
+    before = max(smaller, key=lambda c: c.share)
+    difference = difference_of(grid[best], grid[before])
+    if difference is None:
+        return None
+    gain = paired_gain(difference, np.zeros(difference.shape), over=before.key)
+    return Edge(gain=gain, factor=best.amount / before.amount, is_everything=best.whole)
 
 
 # --- the decision ---
@@ -240,7 +262,7 @@ def decide(
     else:
         gains = validated[best]
         adjusted = adjust_holm([_find_p_value(validated[c]) for c in candidates])
-        shown = adjusted[candidates.index(best)] <= alpha and all(gain.draws > 1 for gain in gains)
+        shown = adjusted[candidates.index(best)] <= alpha and all(gain.draws > 1 or gain.is_whole for gain in gains)
     ruled_out = _is_any_ruled_out(gains, delta, level)
     still_open: tuple[Cell, ...] = ()
     if ruled_out:
@@ -250,21 +272,23 @@ def decide(
     if ruled_out and not still_open:
         decision = "do-not-use"
     remedy = None
+    kind: DrawKind = "sampling" if best.scope == "this pool" else "generation"
     if decision == "underpowered" and still_open:
         needs = []
         for cell in still_open:  # one baseline suffices, were the truth 0
             found = [count_more_draws(gain, effect=delta, alpha=alpha) for gain in validated[cell]]
             needs.append(min((n for n in found if n is not None), default=None))
-        remedy = Remedy(effect=delta, draws=_find_most(needs), of="generation")
+        remedy = Remedy(effect=delta, draws=_find_most(needs), of=kind)
     elif decision == "underpowered" and _has_baselines(gains):
         # more draws that took no part in the choice are wanted, where these are such
-        of: Literal["generation", "confirm"] = "generation"
+        of = kind
         if confirmed and confirmation is not None and confirmation.fresh_draws:
             of = "confirm"
         effects = [max(abs(gain.value), delta) for gain in gains]  # the gains observed, over both baselines
         later = level / 2 if confirmed else alpha
         needs = [count_more_draws(g, effect=e, alpha=later) for g, e in zip(gains, effects, strict=True)]
-        draws = DRAWS_TO_START - 1 if min(gain.draws for gain in gains) == 1 else _find_most(needs)
+        is_first = not best.whole and min(gain.draws for gain in gains) == 1
+        draws = DRAWS_TO_START - 1 if is_first else _find_most(needs)
         remedy = Remedy(effect=min(effects), draws=draws, of=of)
     return Verdict(
         decision=decision,
@@ -293,14 +317,17 @@ def _find_harmful(validated: Mapping[Cell, tuple[Gain, ...]], *, alpha: float) -
 
 def choose_best(grid: Tables, candidates: Sequence[Cell]) -> Cell:
     """The candidate with the highest mean, as the module says; the first of equals."""
-    every = sorted({d for c in candidates for d in grid[c].draws})
-    complete = [c for c in candidates if len(grid[c].draws) == len(every)]
-    if not complete or len(complete) == len(candidates):
+    drawn = [c for c in candidates if not c.whole]
+    every = sorted({d for c in drawn for d in grid[c].draws})
+    complete = [c for c in drawn if len(grid[c].draws) == len(every)]
+    if not complete or len(complete) == len(drawn) or len({c.scope for c in candidates}) > 1:
         return max(candidates, key=lambda c: grid[c].accuracy)
     shared = np.mean([grid[c].correct.mean(axis=1) for c in complete], axis=0)
 
     def find_lead(cell: Cell) -> float:
         table = grid[cell]
+        if cell.whole:
+            return table.accuracy - float(shared.mean())
         return float(np.mean(table.correct.mean(axis=1) - shared[[every.index(d) for d in table.draws]]))
 
     return max(candidates, key=find_lead)

@@ -19,7 +19,7 @@ from cuvee.recommend.statistics import (
     pool_gain,
     pool_spreads,
 )
-from cuvee.records import Cell, CellSummary, Confirmation, Gain, Kind, Trial
+from cuvee.records import Cell, CellSummary, Confirmation, Draw, Gain, Kind, Trial
 
 _KINDS: tuple[Kind, ...] = ("real-only", "real-duplicated", "blend", "synthetic-only")
 BASELINES: tuple[Kind, ...] = ("real-only", "real-duplicated")
@@ -27,7 +27,9 @@ BASELINES: tuple[Kind, ...] = ("real-only", "real-duplicated")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellTable:
-    """One cell's item scores, shape (generation draws, items), the other draws averaged in each row.
+    """One cell's item scores, shape (draws, items), the other draws averaged in each row.
+
+    The draws are generations, or in the scope *this pool* subsamples.
 
     ``correct`` holds them: 1 for a correct item and 0 for another, or what the score of the task says between. Where
     items come in groups, each column is a group (:func:`merge_groups`); ``items`` counts the items themselves.
@@ -51,7 +53,7 @@ class CellTable:
         return float(self.correct.mean())
 
     def take(self, draws: Iterable[int]) -> Floats:
-        """The rows of these generation draws."""
+        """The rows of these draws."""
         return self.correct[[self.draws.index(draw) for draw in draws]]
 
 
@@ -102,7 +104,7 @@ def collect_tables(
         sizes.add(trial.scores.n)
         grouped.add(b"" if trial.scores.groups is None else trial.scores.groups.tobytes())
         scores.add(trial.scores.score)
-        by_cell[trial.cell][trial.draw.generation].append(trial)
+        by_cell[trial.cell][row_of(trial.cell, trial.draw)].append(trial)
     if len(sizes) > 1:
         raise ValueError(f"trials were evaluated on different {part} items: {sorted(sizes)} of them")
     if len(grouped) > 1:
@@ -110,6 +112,11 @@ def collect_tables(
     if len(scores) > 1:
         raise ValueError(f"trials have different scores: {', '.join(sorted(scores))}; compare those of one")
     return {cell: _tabulate(cell, by_draw) for cell, by_draw in by_cell.items()}
+
+
+def row_of(cell: Cell, draw: Draw) -> int:
+    """The number of the draw that is the unit of inference in the cell's scope."""
+    return draw.sampling if cell.scope == "this pool" else draw.generation
 
 
 def _tabulate(cell: Cell, by_draw: Mapping[int, Sequence[Trial]]) -> CellTable:
@@ -150,30 +157,41 @@ def merge_groups(correct: Floats, groups: NDArray[np.int64]) -> Floats:
 def difference_of(table: CellTable, other: CellTable) -> Floats | None:
     """``table - other`` by draw and item, shape (draws, items), or None without draws in common.
 
-    Generation draws are paired. A baseline made of real rows alone does not depend on the generation draw:
-    where it lacks some of them, its mean over its draws stands in each.
+    Draws are paired; those of different scopes have nothing in common. A baseline made of real rows alone does not
+    depend on the draw of synthetic rows, and neither do all rows of a pool: where it lacks some of the draws, its mean
+    over its draws stands in each.
     """
-    common = [d for d in table.draws if d in other.draws]
-    if other.cell.kind in BASELINES and len(common) < len(table.draws):
+    pairs = table.cell.scope == other.cell.scope
+    common = [d for d in table.draws if d in other.draws] if pairs else []
+    if len(common) < len(table.draws) and (other.cell.kind in BASELINES or (pairs and other.cell.whole)):
         return paired_difference(table.correct, other.correct.mean(axis=0))
+    if len(common) < len(other.draws) and pairs and table.cell.whole:
+        return paired_difference(table.correct.mean(axis=0), other.correct)
     if not common:
         return None
     return paired_difference(table.take(common), other.take(common))
 
 
 def find_baseline(tables: Mapping[Cell, CellTable], cell: Cell, kind: Kind) -> CellTable | None:
-    """The baseline of this kind for a cell: same rows, trainer and loss (else loss ``ce``).
+    """The baseline of this kind for a cell: same rows, trainer and loss (else loss ``ce``), its scope first.
 
     ``real-duplicated`` must also carry the cell's share, so that the total of rows is the same.
     """
-    for loss in (cell.loss, "ce"):
-        for other, table in tables.items():
-            same = (other.kind, other.rows_per_label, other.trainer, other.loss)
-            if same != (kind, cell.rows_per_label, cell.trainer, loss):
-                continue
-            if kind == "real-only" or is_among(other.share, [cell.share]):
-                return table
-    return None
+    found = [
+        table
+        for other, table in tables.items()
+        if (other.kind, other.rows_per_label, other.trainer) == (kind, cell.rows_per_label, cell.trainer)
+        and other.loss in (cell.loss, "ce")
+        and (kind == "real-only" or is_among(other.share, [cell.share]))
+    ]
+    return min(found, key=lambda t: (t.cell.loss != cell.loss, t.cell.scope != cell.scope), default=None)
+
+
+def find_rivals(blends: Iterable[Cell]) -> list[Cell]:
+    """The blends that compete: in the scope *the recipe* those that are not judged in the scope *this pool* too."""
+    every = set(blends)
+    rivals = [c for c in every if c.scope == "this pool" or replace(c, scope="this pool") not in every]
+    return sorted(rivals, key=lambda c: (c.share, c.key))
 
 
 def gains_of(tables: Mapping[Cell, CellTable], cell: Cell) -> tuple[Gain, ...]:
@@ -184,7 +202,7 @@ def gains_of(tables: Mapping[Cell, CellTable], cell: Cell) -> tuple[Gain, ...]:
         difference = None if baseline is None else difference_of(tables[cell], baseline)
         if difference is not None:
             gain = paired_gain(difference, np.zeros(difference.shape), over=kind)
-            gains.append(replace(gain, grouped=tables[cell].grouped))
+            gains.append(replace(gain, grouped=tables[cell].grouped, is_whole=cell.whole and gain.draws == 1))
     return tuple(gains)
 
 
@@ -192,12 +210,14 @@ def pool_gains(gains: Mapping[Cell, Sequence[Gain]]) -> dict[Cell, tuple[Gain, .
     """The gains with the spreads over draws pooled over the blends of one dial, trainer, loss and number of real rows.
 
     Other cells keep their own. Cells of one level share pools, so what the other *levels* know limits what is lent.
+    Subsamples of a pool vary the less the more of it they take, so there only cells of one share are pooled.
     """
     pooled = {cell: tuple(own) for cell, own in gains.items()}
     alike: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
     for cell in gains:
-        if cell.kind == "blend":
-            alike[cell.dial, cell.trainer, cell.loss, cell.rows_per_label].append(cell)
+        if cell.kind == "blend" and not cell.whole:
+            share = cell.share if cell.scope == "this pool" else None
+            alike[cell.dial, cell.trainer, cell.loss, cell.rows_per_label, cell.scope, share].append(cell)
     for cells in alike.values():
         levels = len({cell.level for cell in cells})
         for over in BASELINES:
@@ -212,7 +232,7 @@ def pool_gains(gains: Mapping[Cell, Sequence[Gain]]) -> dict[Cell, tuple[Gain, .
 def order_cells(cells: Iterable[Cell], level_ranks: Mapping[str, Sequence[str]]) -> list[Cell]:
     """Cells by trainer, loss, rows, kind, dial and level (as expected), then share."""
 
-    def rank(cell: Cell) -> tuple[str, str, int, int, int, str, int, str, float]:
+    def rank(cell: Cell) -> tuple[str | int | float, ...]:
         dials, names = list(level_ranks), list(level_ranks.get(cell.dial or "", ()))
         dial, level = cell.dial or "", cell.level or ""
         return (
@@ -224,6 +244,7 @@ def order_cells(cells: Iterable[Cell], level_ranks: Mapping[str, Sequence[str]])
             dial,
             names.index(level) if level in names else len(names),
             level,
+            cell.scope == "the recipe",
             cell.share,
         )
 

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
+from cuvee.recommend.cells import find_rivals, row_of
 from cuvee.recommend.statistics import Floats
 from cuvee.records import Cell, Draw, Kind, Level
 from cuvee.similarity import single_blas_thread
@@ -56,6 +57,8 @@ _PRIORS = {
     "length": (1.5, 0.7, 0.4, 10.0),
 }
 """Of variances and length scales: median, standard deviation of the logarithm, least and greatest value."""
+_APART = 10**6
+"""Draws of subsamples are numbered from here beside those of generations."""
 _LEVEL = 4.0
 """Prior variance of the level of all values, which is their mean before it is known."""
 _ITERATIONS = 20
@@ -114,6 +117,68 @@ def plan_grid(
     return tuple(PlannedTrial(cell=each, draw=draw) for each, drawn in cells for draw in drawn)
 
 
+def plan_pool_grid(
+    levels: Mapping[Level, Sequence[tuple[float, bool]]],
+    *,
+    base_share: float,
+    rows_per_label: int,
+    subsamples: int,
+    training: int,
+    trainer: str,
+    loss: str,
+    is_deterministic: bool = False,
+) -> tuple[PlannedTrial, ...]:
+    """Every pool at every amount, synthetic-only of every pool, and the real baselines, in the scope *this pool*.
+
+    Args:
+        levels: level -> shares, and whether each is every row of its pool.
+        base_share: synthetic-only cells hold the synthetic rows of the share nearest to this one.
+        rows_per_label: real rows of a label.
+        subsamples, training: draws of each.
+        trainer, loss: of every cell.
+        is_deterministic: training again on the same rows changes nothing, so cells whose rows are the same in all draws
+            are trained once.
+    """
+    every = [Draw(generation=0, sampling=s, training=t) for s in range(subsamples) for t in range(training)]
+
+    def cell(kind: Kind, share: float, level: Level | None = None, *, whole: bool = False) -> Cell:
+        dial, name = (level.dial, level.name) if level else (None, None)
+        return Cell(
+            kind=kind, dial=dial, level=name, share=share, rows_per_label=rows_per_label, trainer=trainer, loss=loss,
+            scope="this pool", whole=whole,
+        )  # fmt: skip
+
+    shares = sorted({share for amounts in levels.values() for share, _ in amounts})
+    cells = [cell("real-only", 0.0), *(cell("real-duplicated", s) for s in shares)]
+    for level, amounts in levels.items():
+        cells += [cell("blend", s, level, whole=whole) for s, whole in amounts]
+        base, whole = min(amounts, key=lambda amount: abs(amount[0] - base_share))
+        cells.append(cell("synthetic-only", base, level, whole=whole))
+
+    def is_same(cell: Cell) -> bool:
+        return is_deterministic and (cell.whole or cell.dial is None)
+
+    return tuple(PlannedTrial(cell=c, draw=draw) for c in cells for draw in (every[:1] if is_same(c) else every))
+
+
+def find_slice(blends: Iterable[Cell], shape_share: float) -> set[Cell]:
+    """The blends at the share of the shape test; where no pool reaches it, those of each pool nearest to it."""
+    every = set(blends)
+    found = {cell for cell in every if math.isclose(cell.share, shape_share, abs_tol=1e-9)}
+    if found or all(cell.scope == "the recipe" for cell in every):
+        return found
+    pools = {(cell.dial, cell.level) for cell in every}
+    return {
+        min((c for c in every if (c.dial, c.level) == p), key=lambda c: (abs(c.share - shape_share), c.key))
+        for p in pools
+    }
+
+
+def log_amount(cell: Cell) -> float:
+    """Logarithm of synthetic rows for each real one."""
+    return math.log(min(max(cell.amount, 1e-6), 1e6))
+
+
 class AdaptiveSearch:
     """Asks for planned trials in rounds and is told what they gave; see the module.
 
@@ -129,7 +194,6 @@ class AdaptiveSearch:
         shape_share: float,
         budget: float,
         batch: int = 4,
-        descriptive_shares: Sequence[float] = (),
     ) -> None:
         """Plan the search.
 
@@ -140,7 +204,6 @@ class AdaptiveSearch:
             budget: fraction of the planned *blend* trials to run, above 0 to 1, the slice included; the baselines
                 come on top. Failed trials count.
             batch: (cell, generation draw) pairs asked in a round.
-            descriptive_shares: shares that cannot be recommended, so nothing is spent on them.
 
         Raises:
             ValueError: the plan holds no blend at ``shape_share``, or the budget does not pay for the slice.
@@ -148,7 +211,8 @@ class AdaptiveSearch:
         self._planned = tuple(dict.fromkeys(planned))
         self._places_of = {trial: k for k, trial in enumerate(self._planned)}  # trials are kept by their place
         blends = [k for k, t in enumerate(self._planned) if t.cell.kind == "blend"]
-        sliced = {k for k in blends if math.isclose(self._planned[k].cell.share, shape_share, abs_tol=1e-9)}
+        of_slice = find_slice([self._planned[k].cell for k in blends], shape_share)
+        sliced = {k for k in blends if self._planned[k].cell in of_slice}
         self._blends, self._budget = frozenset(blends), math.ceil(budget * len(blends) - 1e-9)
         if not sliced or self._budget < len(sliced):
             least = len(sliced) / max(1, len(blends))
@@ -157,19 +221,18 @@ class AdaptiveSearch:
                 f"{self._budget}; it takes a share that is planned, and a budget of at least {least:.3g}"
             )
 
-        def is_described(cell: Cell) -> bool:
-            return any(math.isclose(cell.share, s, abs_tol=1e-9) for s in descriptive_shares)
-
         pairs: dict[Cell, dict[int, list[int]]] = {}
         for k in blends:
             cell, draw = self._planned[k].cell, self._planned[k].draw
-            if k in sliced or not is_described(cell):
-                pairs.setdefault(cell, {}).setdefault(draw.generation, []).append(k)
+            # the luck of a subsample is not that of a generation of the same number
+            row = row_of(cell, draw) + (0 if cell.scope == "the recipe" else _APART)
+            pairs.setdefault(cell, {}).setdefault(row, []).append(k)
         self._cells, self._pairs = tuple(pairs), tuple(dict(sorted(by_draw.items())) for by_draw in pairs.values())
         self._first = tuple(k for k in range(len(self._planned)) if k not in self._blends or k in sliced)
         self._grid = Grid.of(self._cells, diversity)
         self._fitted: tuple[int, TrialProcess] | None = None
-        self._may_win = tuple(not is_described(cell) for cell in self._cells)
+        rivals = set(find_rivals(self._cells))
+        self._may_win = tuple(cell in rivals for cell in self._cells)
         self._batch = batch
         self._asked: set[int] = set()
         self._told: dict[int, float | None] = {}
@@ -224,7 +287,8 @@ class AdaptiveSearch:
         if least == 0:
             return None
         mean, cells = TrialProcess(self._grid, tried).look(tried).mean, self._cells
-        allowed = np.flatnonzero(counts >= least).tolist()
+        whole = np.array([cell.whole for cell in cells])
+        allowed = np.flatnonzero(counts >= np.where(whole, 1, least)).tolist()
         return cells[min(allowed, key=lambda k: (-mean[k], cells[k].share, cells[k].key))]
 
     def _open_pairs(self, asked: Sequence[int]) -> dict[int, tuple[int, list[int]]]:
@@ -271,7 +335,8 @@ class Grid:
     """Where cells lie.
 
     Attributes:
-        places: standardised coordinates, shape (n, d): measured diversity, share, then one for each further dial.
+        places: standardised coordinates, shape (n, d): measured diversity, logarithm of the amount, then one for each
+            further dial.
         pools: number of the level that each cell is mixed from, shape (n,).
     """
 
@@ -289,7 +354,7 @@ class Grid:
         missing = sorted(set(names) - set(diversity))
         if missing:
             raise ValueError(f"diversity lacks {', '.join(missing)}")
-        columns = [_standardise([diversity[name] for name in names]), _standardise([c.share for c in cells])]
+        columns = [_standardise([diversity[name] for name in names]), _standardise([log_amount(c) for c in cells])]
         columns += [np.array([float(own == dial) for own in dials]) for dial in sorted(set(dials))[1:]]
         numbers = {name: k for k, name in enumerate(dict.fromkeys(names))}
         pools = np.array([numbers[name] for name in names], dtype=np.intp)

@@ -6,9 +6,8 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from cuvee.recommend.cells import ComparedCells, is_among
+from cuvee.recommend.cells import ComparedCells
 from cuvee.recommend.shapes import DIVERSITY
 from cuvee.recommend.statistics import is_ruled_out
 from cuvee.records import (
@@ -22,20 +21,22 @@ from cuvee.records import (
     ShapeTest,
     name_score,
 )
-from cuvee.records.advice import Decision, Lean, Optimism, RowsFinding, SensitivityTable
+from cuvee.records.advice import Decision, DrawKind, Edge, Lean, Optimism, RowsFinding, SensitivityTable
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
+_DRAWS = {"confirm": "confirmation draw", "generation": "generation draw", "sampling": "subsample"}
+_MORE_ITEMS = "more held-out items are needed"
 _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating the real rows"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What would show ``effect``: so many more draws of generation or confirmation; None where draws cannot."""
+    """What would show ``effect``: so many more draws of one kind; None where draws cannot."""
 
     effect: float
     draws: int | None
-    of: Literal["generation", "confirm"]
+    of: DrawKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,13 @@ def write_gain(gain: Gain, score: str = "accuracy") -> str:
 
 
 def name_pool(cell: Cell) -> str:
-    """``topics=16 at share 0.75``."""
+    """``topics=16 at share 0.75``, ``paraphrase=gpt at 30x (share 0.968)``, ``paraphrase=gpt, all of it (66x, share
+    0.985)``.
+    """
+    if cell.whole:
+        return f"{cell.dial}={cell.level}, all of it ({cell.amount:.3g}x, share {cell.share:.3g})"
+    if cell.scope == "this pool":
+        return f"{cell.dial}={cell.level} at {cell.amount:.3g}x (share {cell.share:.3g})"
     return f"{cell.dial}={cell.level} at share {cell.share:g}"
 
 
@@ -134,9 +141,20 @@ def write_harm(harmful: Sequence[CellSummary], score: str = "accuracy") -> str:
         values = sorted((s.gains[0].value for s in own), reverse=True)
         ends = " to ".join(dict.fromkeys(write_points(value) for value in (values[0], values[-1])))
         at = f"share{'s' if len(shares) > 1 else ''} {_list([f'{share:g}' for share in shares])}"
+        if own[0].cell.scope == "this pool":
+            at = _list([f"{amount:.3g}x" for amount in dict.fromkeys(s.cell.amount for s in own)])
         parts.append(f"{dial}={_list(levels)} at {at} ({ends} points)")
     of = "" if score == "accuracy" else f", points of {name_score(score)}"
     return f"Avoid {'; '.join(parts)}: shown to be worse than the real rows alone{of}"
+
+
+def name_draws(draws: int, cell: Cell) -> str:
+    """``5 generation draws``, ``8 subsamples of this pool``, ``all rows of this pool``."""
+    if cell.whole:
+        return "all rows of this pool"
+    if cell.scope == "this pool":
+        return f"{_count(draws, 'subsample')} of this pool"
+    return _count(draws, "generation draw")
 
 
 def _list(names: Sequence[str]) -> str:
@@ -186,9 +204,11 @@ def write_diversity(metric: str, score: Estimate | None) -> str:
 
 def _write_evidence(advice: Advice, verdict: Verdict) -> str:
     gain, confirmation = verdict.gains[0], advice.confirmation
-    draws, each = _count(gain.draws, "generation draw"), "groups of " if gain.grouped else ""
+    draws = _count(gain.draws, "generation draw") if verdict.best is None else name_draws(gain.draws, verdict.best)
+    each = "groups of " if gain.grouped else ""
     if verdict.confirmed and confirmation is not None:
         fresh = "fresh draws" if confirmation.fresh_draws else "the draws it was chosen on"
+        fresh = "fresh items" if confirmation.cell.whole else fresh
         folds = confirmation.folds
         items = "locked test items" if not folds else f"items held out in {folds} folds, each by its own choice"
         place = f"{gain.items:,} {each}{items}, {draws}, {fresh}"
@@ -206,14 +226,17 @@ def _write_remedy(verdict: Verdict) -> str:
     remedy = verdict.remedy
     if missing or remedy is None:
         return f"The baseline {', '.join(sorted(missing))} is missing at this share."
-    kind = "confirmation draw" if remedy.of == "confirm" else "generation draw"
-    key = f"draws.{remedy.of}"
-    if min(gain.draws for gain in verdict.gains) == 1:
+    kind, key = _DRAWS[remedy.of], f"draws.{remedy.of}"
+    if verdict.best is not None and verdict.best.whole and remedy.draws is None:
+        return f"All rows of this pool are used, so more draws would not show more: {_MORE_ITEMS}."
+    if remedy.draws is not None and remedy.of == "sampling" and min(gain.draws for gain in verdict.gains) == 1:
+        return f"One subsample says nothing of how they differ; {remedy.draws} more ({key}) would."
+    if remedy.draws is not None and min(gain.draws for gain in verdict.gains) == 1:
         return f"One {kind} speaks of that pool only; {remedy.draws} more ({key}) would tell pools apart."
     effect = f"{100 * remedy.effect:.1f} points"
     aim = f"rule out {effect} for every blend" if verdict.still_open else f"show a gain of {effect}"
     if remedy.draws is None:
-        return f"More {kind}s alone would not {aim}: more held-out items are needed."
+        return f"More {kind}s alone would not {aim}: {_MORE_ITEMS}."
     given = ", if the truth is 0" if verdict.still_open else ""
     again = ", tested at half the level, as one more look at the locked test" if verdict.confirmed else ""
     draws = _count(remedy.draws, f"more {kind}")
@@ -226,15 +249,16 @@ def write_scope(
     own: ComparedCells,
     *,
     best_failures: int,
-    descriptive_shares: Sequence[float],
-    shape_share: float,
 ) -> str:
     """What the trials leave open; ``own`` names the cells that were compared."""
     parts = []
     best, confirmation, cells = advice.best, advice.confirmation, [summary.cell for summary in advice.cells]
-    if best is not None and best.draws == 1:
+    if best is not None and best.cell.scope == "this pool":
+        parts.append("This pool: gains are those of the very rows at hand, not of another generation.")
+    elif best is not None and best.draws == 1:
         parts.append("One generation draw: everything here concerns that pool only.")
-    if verdict.confirmed and min((gain.draws for gain in verdict.gains), default=2) == 1:
+    is_whole = best is not None and best.cell.whole
+    if verdict.confirmed and not is_whole and min((gain.draws for gain in verdict.gains), default=2) == 1:
         parts.append("One confirmation draw: its interval holds what items differ by, not what pools do.")
     if best_failures:
         failed = _count(best_failures, "trial")
@@ -243,25 +267,32 @@ def write_scope(
         confirmed = confirmation.cell.key
         parts.append(f"The locked test confirmed another cell ({confirmed}), so the verdict rests on validation.")
     if best is not None:
-        same = replace(best.cell, kind="synthetic-only", dial=None, level=None, share=0.0)
-        rivals = [s for s in advice.cells if replace(s.cell, dial=None, level=None, share=0.0) == same]
+        same = replace(best.cell, kind="synthetic-only", dial=None, level=None, share=0.0, whole=False)
+        rivals = [s for s in advice.cells if replace(s.cell, dial=None, level=None, share=0.0, whole=False) == same]
         other = max(rivals, key=lambda s: s.accuracy, default=best)
         if other.accuracy > best.accuracy:
             parts.append(
                 f"Synthetic rows alone ({other.cell.dial}={other.cell.level}) score higher than the best blend: "
                 f"{100 * other.accuracy:.1f}% against {100 * best.accuracy:.1f}%."
             )
-    if descriptive_shares:
-        shares = ", ".join(f"{share:g}" for share in descriptive_shares)
-        parts.append(f"Share {shares} is shown, but neither tested nor recommended: its draws overlap.")
-    if is_among(shape_share, descriptive_shares):
-        parts.append(f"No shape over levels was tested, since that needs separate draws at share {shape_share:g}.")
     trainers = {c.trainer for c in cells} - {own.trainer}
     losses = {c.loss for c in cells if c.trainer == own.trainer} - {own.loss, "ce"}
     for what, others in (("trainer", trainers), ("loss", losses)):
         if others:
             parts.append(f"Described only, not used to choose: {what} {', '.join(sorted(others))}.")
     return " ".join(parts)
+
+
+def write_edge(edge: Edge, score: str = "accuracy") -> str:
+    """That the best amount is the largest tried, with what its last step brought, and the next step."""
+    gain, points = edge.gain, "points" if score == "accuracy" else f"points of {name_score(score)}"
+    step = "tripling" if 2.5 <= edge.factor <= 3.6 else f"step ({edge.factor:.3g} times as much)"
+    brought = f"{write_points(gain.value)} {points} [{write_points(gain.low)}, {write_points(gain.high)}]"
+    if edge.is_everything:
+        return (
+            f"The best amount is all that the pool holds; the last {step} brought {brought}. More rows may bring more."
+        )
+    return f"The best amount is the largest tried; the last {step} brought {brought}. Try a larger one of mix.amounts."
 
 
 def write_shape(test: ShapeTest) -> str:
@@ -323,6 +354,8 @@ def write_sensitivity(table: SensitivityTable) -> str:
 def advice_to_text(advice: Advice) -> str:
     """The advice as paragraphs of plain text, one a line."""
     lines = [advice.sentence]
+    if advice.edge is not None:
+        lines.append(write_edge(advice.edge, advice.score))
     if advice.equivalent:
         names = ", ".join(name_pool(summary.cell) for summary in advice.equivalent[:8])
         rest = f" and {len(advice.equivalent) - 8} more" if len(advice.equivalent) > 8 else ""

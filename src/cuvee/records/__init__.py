@@ -36,6 +36,7 @@ from cuvee.records.trials import (
     Kind,
     PartCounts,
     Regime,
+    Scope,
     Scores,
     Stage,
     Trial,

@@ -12,6 +12,7 @@ from cuvee.records.measurement import Estimate
 from cuvee.records.trials import Cell, FailedTrials
 
 Decision = Literal["use", "do-not-use", "underpowered"]
+DrawKind = Literal["generation", "sampling", "confirm"]
 Shape = Literal["inverted-U", "U-shaped", "rising", "falling", "flat", "underpowered"]
 
 
@@ -23,7 +24,8 @@ class Gain:
     each adds to the standard error, the root of the sum of their squares, which has ``df`` degrees of freedom.
     ``se_rest`` is the part of ``se_draws`` that single answers add, and ``prior_df`` the degrees of freedom that other
     cells lend to the spread over draws. ``items`` are groups of items where ``grouped``. ``p_value`` is the two-sided
-    one of "the gain is 0". ``mde`` is the smallest gain this design detects with power 0.8.
+    one of "the gain is 0". ``mde`` is the smallest gain this design detects with power 0.8. ``is_whole`` marks a blend
+    of all rows of its pool, whose draws can only agree: one of them is the test.
     """
 
     over: str
@@ -40,6 +42,7 @@ class Gain:
     se_rest: float = 0.0
     prior_df: float = 0.0
     grouped: bool = False
+    is_whole: bool = False
 
     @property
     def error(self) -> float:
@@ -132,6 +135,21 @@ class CellSummary:
     trials: int
     share: float
     gains: tuple[Gain, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """The best amount is the largest of its level.
+
+    Attributes:
+        gain: over the next smaller amount, paired.
+        factor: how many times as much it is.
+        is_everything: it is all that the pool holds.
+    """
+
+    gain: Gain
+    factor: float
+    is_everything: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +265,7 @@ class Advice:
     ``decision`` is ``use`` (a cell beats real-only and real-duplicated), ``do-not-use`` (every cell that could be
     recommended is shown not to help by more than ``delta``, or to hurt) or ``underpowered`` (neither is shown).
     ``sentence`` says it in words; ``more_draws`` how many further draws would show what it names with power 0.8, of
-    generation or of confirmation (``more_of``).
+    generation, of subsamples or of confirmation (``more_of``). ``edge`` is there where the best amount is the largest.
     ``optimism`` is what the choice among many cells adds to the winner's gain on validation. ``score`` is what cells
     are compared by; where it is not accuracy, all that is called accuracy here is the mean of that score.
     ``sensitivity`` sets the advice against that of other measures of diversity, trainers, losses and equal epochs;
@@ -273,7 +291,8 @@ class Advice:
     score: str = "accuracy"
     sensitivity: SensitivityTable | None = None
     by_rows: tuple[RowsFinding, ...] = ()
-    more_of: Literal["generation", "confirm"] = "generation"
+    more_of: DrawKind = "generation"
+    edge: Edge | None = None
     headline: str = ""
     winner_ruled_out: bool = False
     lean: Lean | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from cuvee.records.measurement import Estimate, value_lines, value_table
 
 Regime = Literal["augment", "replace"]
 Kind = Literal["blend", "real-only", "real-duplicated", "synthetic-only"]
+Scope = Literal["this pool", "the recipe"]
 Stage = Literal["generate", "measure", "mix", "train", "evaluate"]
 
 
@@ -85,6 +87,11 @@ class Cell:
 
     ``share`` is the share asked for; ``rows_per_label`` counts the real training rows of each label.
     ``real-duplicated`` carries the share whose total rows it matches.
+
+    Attributes:
+        scope: what its draws vary, and so what it speaks of. *this pool*: random subsamples of all rows at hand; *the
+            recipe*: independent generations, or disjoint blocks of a file.
+        whole: it takes every row of its pool, so no subsample differs from another; ``share`` is what comes of that.
     """
 
     kind: Kind
@@ -94,18 +101,30 @@ class Cell:
     rows_per_label: int
     trainer: str = "probe"
     loss: str = "ce"
+    scope: Scope = "the recipe"
+    whole: bool = False
+
+    @property
+    def amount(self) -> float:
+        """Synthetic rows for each real one; infinite at share 1."""
+        return self.share / (1.0 - self.share) if self.share < 1 else math.inf
 
     @property
     def key(self) -> str:
         """A readable name, unique within a study."""
         pool = f"{self.dial}={self.level} " if self.dial is not None else ""
         share = "" if self.kind in ("real-only", "synthetic-only") else f"share={self.share:g} "
-        return f"{self.kind} {pool}{share}rows={self.rows_per_label} {self.trainer}/{self.loss}"
+        share += "all " if self.whole else ""
+        scope = ", this pool" if self.scope == "this pool" else ""
+        return f"{self.kind} {pool}{share}rows={self.rows_per_label} {self.trainer}/{self.loss}{scope}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """The three random streams of a trial, each counted from 0."""
+    """The three random streams of a trial, each counted from 0.
+
+    In the scope *this pool* ``sampling`` numbers the subsamples, and ``generation`` is 0.
+    """
 
     generation: int
     sampling: int

@@ -31,7 +31,7 @@ from cuvee.report.charts import (
     render_chart,
     render_page,
 )
-from cuvee.report.tables import ReportData, capitalise, find_gain, is_share, write_seconds, write_size
+from cuvee.report.tables import ReportData, capitalise, find_gain, is_share, list_rivals, write_seconds, write_size
 
 _METRICS = {
     "vendi_q1": ("Diversity", "Vendi score, q = 1"),
@@ -113,7 +113,7 @@ def gather_grid(data: ReportData) -> Grid:
     same = [c for c in cells if c.cell.rows_per_label == rows and c.cell.loss in (loss, "ce")]
     own_first = sorted(same, key=lambda c: c.cell.loss != loss)
     return Grid(
-        blends=tuple(c for c in same if c.cell.kind == "blend" and c.cell.loss == loss),
+        blends=list_rivals(c for c in same if c.cell.kind == "blend" and c.cell.loss == loss),
         real_only=next((c.accuracy for c in own_first if c.cell.kind == "real-only"), None),
         duplicated={c.cell.share: c.accuracy for c in reversed(own_first) if c.cell.kind == "real-duplicated"},
     )
@@ -213,44 +213,64 @@ def draw_diversity(data: ReportData) -> list[Figure]:
     return [Figure(title=title, svg=render_chart(alt.layer(*layers), title, height=250), caption=caption)]
 
 
-def draw_shares(data: ReportData) -> list[Figure]:
-    """The score against the realised share, a chart a dial, a line a level; only descriptive shares are hollow."""
-    grid, figures = gather_grid(data), []
+def draw_amounts(data: ReportData) -> list[Figure]:
+    """The score against the amount, logarithmic: a chart a dial, a line a level; real rows alone are a band."""
+    grid, best, figures = gather_grid(data), data.advice.best, []
     if not grid.blends:
         return []
-    real = [] if grid.real_only is None else [grid.real_only]
-    domain = _percent_domain([*(c.accuracy for c in grid.blends), *real, *grid.duplicated.values()])
-    x = alt.X("share:Q", title="share of synthetic rows", scale=alt.Scale(domain=[0, 1]), axis=NUMBERS)
+    real, counts = grid.real_only, 100 * data.design.counts_from
+    ends = [row[end] for row in map(_score_row, grid.blends) for end in ("accuracy", "low", "high")]
+    values = [v / 100 for v in ends if isinstance(v, float)] + ([] if real is None else [real])
+    domain = _percent_domain([*values, *grid.duplicated.values()])
+    amounts = sorted({_amount(c.share) for c in grid.blends})
+    across = alt.Scale(type="log", domain=[amounts[0] / 1.25, amounts[-1] * 1.25], nice=False)
+    ticks = [t for t in (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000) if amounts[0] / 1.25 <= t <= amounts[-1] * 1.25]
+    axis = alt.Axis(values=ticks, labelExpr="format(datum.value, '~f') + 'x'", labelFlush=False, grid=False)
+    x = alt.X("amount:Q", title="synthetic rows for each real one", scale=across, axis=axis)
     y, scale = _score_axis(data, domain)
-    repeated = chart_of([{"share": s, "accuracy": 100 * a} for s, a in sorted(grid.duplicated.items())])
     for dial, ranked in data.level_ranks.items():
         cells = [c for c in grid.blends if c.cell.dial == dial]
         names = [name for name in ranked if any(c.cell.level == name for c in cells)]
-        starts: list[Row] = [
-            {"level": n, "share": 0.0, "accuracy": 100 * s, "start": True} for n in names for s in real
-        ]
-        rows = starts + [
-            {
-                "level": c.cell.level,
-                "accuracy": 100 * c.accuracy,
-                "share": c.share,
-                "hollow": any(is_share(c.cell.share, s) for s in data.design.descriptive_shares),
-            }
-            for c in sorted(cells, key=lambda c: names.index(c.cell.level or ""))
-        ]
         if not cells:
             continue
-        colour, shape = by_level(names)
-        begin = chart_of([{"share": 0.0, "accuracy": 100 * score} for score in real])
-        layers = [
-            repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
-            *draw_points(rows, x, y, scale=scale, series=(colour, shape), line=2),
-            begin.mark_point(filled=True, color=REAL, size=90, opacity=1).encode(x=x, y=y),
+        shift = {name: 1.03 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)}
+        rows = [
+            _score_row(c) | {"amount": _amount(c.share) * shift[c.cell.level or ""]}
+            for c in sorted(cells, key=lambda c: (names.index(c.cell.level or ""), c.share))
         ]
-        title = f"{capitalise(data.score)} by share"
+        colour, shape = by_level(names)
+        layers = []
+        if real is not None:
+            band = chart_of([{"from": 100 * real - counts, "to": 100 * real + counts, "real": 100 * real}])
+            low = alt.Y("from:Q", scale=scale)
+            layers += [
+                band.mark_rect(color=REAL, opacity=0.15).encode(y=low, y2="to:Q"),
+                band.mark_rule(color=REAL, strokeWidth=1.5).encode(y=alt.Y("real:Q", scale=scale)),
+            ]
+        repeated = chart_of([{"amount": _amount(s), "accuracy": 100 * a} for s, a in sorted(grid.duplicated.items())])
+        layers.append(repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y))
+        layers += draw_points(rows, x, y, scale=scale, series=(colour, shape), line=2)
+        if best is not None and best.cell.dial == dial:
+            layers += _mark_best(data, best, x, y, shift.get(best.cell.level or "", 1.0))
+        title = f"{capitalise(data.score)} by amount"
         svg = render_chart(alt.layer(*layers), f"{title}, {dial}", height=230)
         figures.append(Figure(title=f"{title}: {dial}", svg=svg))
     return figures
+
+
+def _mark_best(data: ReportData, best: CellSummary, x: alt.X, y: alt.Y, shift: float) -> list[alt.Chart]:
+    """A ring around the advised point, with a line where no larger amount was tried."""
+    words = "best" if data.advice.edge is None else "best, at the edge"
+    point = chart_of([{"amount": _amount(best.share) * shift, "accuracy": 100 * best.accuracy, "words": words}])
+    ring = point.mark_point(color=ACCENT, size=260, strokeWidth=2.2, filled=False, opacity=1).encode(x=x, y=y)
+    text = point.mark_text(color=ACCENT, align="right", dx=-13, dy=-11).encode(x=x, y=y, text="words:N")
+    edge = point.mark_rule(color=ACCENT, strokeDash=[2, 3], strokeWidth=1).encode(x=x)
+    return [ring, text] if data.advice.edge is None else [edge, ring, text]
+
+
+def _amount(share: float) -> float:
+    """Synthetic rows for each real one, of a realised share."""
+    return share / max(1.0 - share, 1e-6)
 
 
 def draw_measurements(data: ReportData) -> list[Figure]:

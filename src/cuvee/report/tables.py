@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cuvee.records import (
     Advice,
@@ -35,14 +35,12 @@ class Design:
     Attributes:
         trainer: whose cells are compared.
         tested_share: at which levels are compared.
-        descriptive_shares: that are shown and never tested.
         counts_from: the smallest gain that counts, as a fraction.
         folds: of a cross-fitted study, whose numbers are of all folds; 0 where there is one split.
     """
 
     trainer: str = "probe"
     tested_share: float = 0.75
-    descriptive_shares: Sequence[float] = ()
     counts_from: float = 0.01
     folds: int = 0
 
@@ -155,6 +153,13 @@ class Number:
     small: str = ""
     sign: str = ""
     """``up`` or ``down`` where an interval excludes 0"""
+
+
+def list_rivals(blends: Iterable[CellSummary]) -> tuple[CellSummary, ...]:
+    """The blends that compete; of those that are judged in both scopes the one of *this pool*."""
+    found = tuple(blends)
+    of_pool = {replace(c.cell, scope="the recipe") for c in found if c.cell.scope == "this pool"}
+    return tuple(c for c in found if c.cell not in of_pool)
 
 
 def capitalise(name: str) -> str:
@@ -320,8 +325,7 @@ def _stand(data: ReportData, summary: CellSummary) -> str:
         return "not distinguishable"
     if cell.kind != "blend" or not data.is_compared(cell):
         return ""
-    descriptive = any(is_share(cell.share, s) for s in data.design.descriptive_shares)
-    return "descriptive" if descriptive else "lower"
+    return "lower"
 
 
 def list_metric_tables(data: ReportData) -> list[tuple[str, dict[str, Measurement], list[str]]]:

@@ -10,10 +10,9 @@ from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.records import Advice, Confirmation, Measurement, Trial, TrialFailure, count_failed
 from cuvee.records.advice import LostVariant, SensitivityTable
-from cuvee.study.pools import usable_draws
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome
-from cuvee.study.trials import PlannedGrid, find_winner, overlapping_shares, plan_grids
+from cuvee.study.trials import PlannedGrid, find_levels, find_winner, plan_grids
 
 METRICS = ("vendi_q0.5", "dcscore_tau0.1", "distinct_2")
 """Other measures of diversity that the conclusions are drawn with too: another order, another kernel, words alone."""
@@ -34,8 +33,8 @@ class Advisor:
 
     def __init__(self, study: Study, pools: Pools, measurements: Mapping[str, Measurement]) -> None:
         self._study, self._measurements = study, measurements
-        usable = usable_draws(study, pools)
-        self._grids = plan_grids(study, usable)
+        usable = find_levels(study, pools)
+        self._grids, self._usable = plan_grids(study, usable), usable
         self._ranks: dict[str, list[str]] = {}
         for level in sorted(usable, key=lambda k: k.rank):
             self._ranks.setdefault(level.dial, []).append(level.name)
@@ -130,7 +129,6 @@ class Advisor:
             measurements=self._measurements,
             level_ranks=self._ranks,
             shape_share=config.mix.shape_share,
-            descriptive_shares=overlapping_shares(study, grid.rows_per_label),
             delta=config.advice.delta,
             alpha=config.advice.alpha,
             compared=ComparedCells(trainer=grid.trainer, loss=grid.loss, rows_per_label=grid.rows_per_label),
@@ -154,4 +152,19 @@ class Advisor:
                 f". All pools were written with the {study.rows_per_label} real rows{each} at hand, so cells of "
                 "fewer rows gain from more real rows than they are trained on"
             )
-        return scope
+        return scope + self._write_recipe()
+
+    def _write_recipe(self) -> str:
+        """What the recipe needs, where files are too small to be cut into draws of it."""
+        study, needed = self._study, sum(self._study.block_rows().values())
+        lacking = [
+            f"{level.key} holds {has.rows}"
+            for level, has in self._usable.items()
+            if not has.blocks and len(self._ranks[level.dial]) > 1
+        ]
+        if not study.ready_made or not lacking:
+            return ""
+        return (
+            f". The recipe cannot be judged, so no shape over levels was tested: {', '.join(lacking[:3])} rows, and "
+            f"two draws at share {study.config.mix.shape_share:g} need {2 * needed} of each level"
+        )

@@ -141,8 +141,23 @@ def join_trials(folds: Sequence[FoldTrials]) -> list[Outcome]:
     number = {name: place for place, name in enumerate(dict.fromkeys(chain(*(fold.items for fold in folds))))}
     of = [np.array([number[name] for name in fold.items], dtype=np.int64) for fold in folds]
     places = _Places(of, np.bincount(np.concatenate(of), minlength=len(number)))
-    found = [{(outcome.cell, outcome.draw): outcome for outcome in fold.outcomes} for fold in folds]
+    found = [
+        {(outcome.cell, outcome.draw): outcome for outcome in each} for each in _align([f.outcomes for f in folds])
+    ]
     return [_join(key, [fold.get(key) for fold in found], places) for key in dict.fromkeys(chain(*found))]
+
+
+def _align(folds: Sequence[Sequence[Outcome]]) -> list[list[Outcome]]:
+    """The outcomes of each fold, all rows of a pool having the share that they have in the first."""
+    wholes = [
+        {(o.cell.dial, o.cell.level, o.cell.rows_per_label): o.cell.share for o in fold if o.cell.whole}
+        for fold in folds
+    ]
+    known = [{share: wholes[0].get(key, share) for key, share in whole.items()} for whole in wholes]
+    return [
+        [replace(o, cell=replace(o.cell, share=shares.get(o.cell.share, o.cell.share))) for o in fold]
+        for fold, shares in zip(folds, known, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

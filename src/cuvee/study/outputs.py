@@ -41,11 +41,12 @@ from cuvee.records import (
 )
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.report.tables import Design, PoolFacts, RunRecord
+from cuvee.study.amounts import list_shares
 from cuvee.study.pools import usable_draws
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome, grid_recipes
 from cuvee.study.status import LAST, TRACK, account_folder
-from cuvee.study.trials import level_of, list_corpora, mix_cell, overlapping_shares
+from cuvee.study.trials import level_of, list_corpora, mix_cell
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -158,7 +159,7 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
         if advice.best is not None and (wants_blend or advice.decision != "do-not-use"):
             is_open = advice.decision == "underpowered" and advice.lean is not None
             cell = advice.lean.cell if is_open and advice.lean is not None else advice.best.cell
-            first = usable_draws(study, pools)[level_of(pools, cell)][0]
+            first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
             blend = mix_cell(study, pools, cell, Draw(generation=first, sampling=0, training=0))
             study.folder.save_blend(blend.corpus, _write_card(done, cell, blend))
         elif advice.best is not None:
@@ -217,6 +218,15 @@ def _write_card(done: FinishedStudy, cell: Cell, blend: Blend) -> str:
     )
 
 
+def write_draws(study: Study) -> str:
+    """``8 subsamples of each pool, 5 draws for the shape, 1 of training``."""
+    draws, main = study.draws, grid_recipes(study)[0]
+    own = f"{draws.subsamples} subsamples of each pool, {draws.generation} blocks for the shape over levels"
+    if not study.ready_made:
+        own = f"{draws.generation} generations, {draws.sampling} of sampling"
+    return f"{own}, {draws.trainings(main.trainer, main.loss)} of training"
+
+
 def average_written(trials: Sequence[Trial]) -> dict[Cell, dict[str, float]]:
     """Cell -> diversity of what its models wrote and of the real completions, where trials measured it: means."""
     found: dict[Cell, dict[str, list[float]]] = {}
@@ -256,7 +266,6 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         design=Design(
             trainer=config.train.trainers[0],
             tested_share=config.mix.shape_share,
-            descriptive_shares=overlapping_shares(study),
             counts_from=config.advice.delta,
             folds=len(parts) if len(parts) > 1 else 0,
         ),
@@ -293,7 +302,6 @@ def _tell_pool(level: Level, parts: Sequence[MadePart]) -> PoolFacts:
 
 def _tell_settings(done: FinishedStudy) -> dict[str, str]:
     study, config = done.study, done.study.config
-    draws = config.draws
     return {
         "real training rows": done.tell(lambda part: len(part.study.train)),
         "validation rows": done.tell(lambda part: len(part.study.split.validation)),
@@ -302,8 +310,11 @@ def _tell_settings(done: FinishedStudy) -> dict[str, str]:
         ),
         "encoder": f"{study.encoder.name} ({study.encoder.hash[:12]})",
         "generator": describe_generator(study),
-        "shares": ", ".join(f"{share:g}" for share in config.mix.shares),
-        "draws (generation, sampling, training)": f"{draws.generation}, {draws.sampling}, {draws.training}",
+        "amounts": ", ".join(
+            "all" if share is None else f"{share / (1 - share):.3g}x"
+            for share in list_shares(study, study.rows_per_label)
+        ),
+        "draws": write_draws(study),
         "real rows" + (" a label" if config.task == "classification" else ""): ", ".join(map(str, study.row_counts)),
         "trainer and loss of every cell": "; ".join(each.fit(study).name for each in grid_recipes(study)),
     }

@@ -35,6 +35,7 @@ from cuvee.probe import DEFAULT_L2
 from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.records import Level, TrialFailure, Usage
 from cuvee.store import RunFolder
+from cuvee.study.amounts import LevelRows
 from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import find_sampling, language_model, make_dials, open_llm
 from cuvee.study.generation import ATTEMPTS
@@ -233,12 +234,11 @@ def plan_study(
         RunFolder(folder) as empty,
         open_folds(settings, empty, Stages()) as studies,
     ):
-        for each in studies:
-            validate_study(each)
+        files, *_ = (validate_study(each) for each in studies)
         # the first fold is counted and timed; each of the others asks for as much and trains as often
         study, folds = studies[0], len(studies)
         made = [] if isinstance(generator, FileGenerator) else make_dials(study)
-        levels = planned_levels(study, [(section, dial.levels) for section, dial in made])
+        levels = planned_levels(study, [(section, dial.levels) for section, dial in made], files)
         planned = [_plan_dial(study, section, dial, folds) for section, dial in made]
         dials = [dial for dial, _ in planned]
         confirm = max((dial.confirm for dial in dials), key=lambda usage: usage.requests, default=Usage())
@@ -251,12 +251,14 @@ def plan_study(
         workers = 1 if execute.kind == "local" else execute.terms().workers
         if execute.kind == "processes" and workers is None:
             workers = max(1, usable_cores() // (execute.cpus or 1))
-        took = _time_study(study, grids[0], stages, usage=usage, sample=sample, workers=workers, notes=notes)
+        read = sum(has.rows for has in files.values())
+        took = _time_study(study, grids[0], stages, usage=usage, sample=sample, workers=workers, read=read, notes=notes)
         held_out = sum(len(each.split.test) for each in studies)
         # an item that several folds validate on counts once, as where their trials are joined
         items = len({name for each in studies for name in name_items(each.split.validation)})
         power = partial(plan_power, sd_between=sd_between, disagreement=disagreement, alpha=settings.advice.alpha)
-        within = sd_within / math.sqrt(settings.draws.sampling * settings.draws.training)
+        trainings = study.draws.trainings(grids[0].trainer, grids[0].loss)
+        within = sd_within / math.sqrt((1 if study.ready_made else study.draws.sampling) * trainings)
         prices = find_prices(settings)
         cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
         return StudyPlan(
@@ -274,7 +276,9 @@ def plan_study(
             trials=tuple(stages),
             workers=workers,
             time=took,
-            power=_plan_power(study, levels, partial(power, sd_within=within), items=items, held_out=held_out),
+            power=_plan_power(
+                study, levels, grids[0], partial(power, sd_within=within), items=items, held_out=held_out
+            ),
             notes=(*_notes(study, folds, held_out), *_compare_budget(settings, usage, cost), *notes),
         )
 
@@ -290,7 +294,7 @@ def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tu
     names = [level.name for level in dial.levels]
 
     slots = wanted.slots(dial, range(draws), names)
-    fresh = range(FRESH, FRESH + study.config.draws.confirm)
+    fresh = range(FRESH, FRESH + study.draws.confirm)
     confirm = max((wanted.slots(dial, fresh, [name]) for name in names), key=len) if fresh else []
     sample = _write_requests(study, slots)
     lists = _count_lists(settings, len(wanted.strata))
@@ -389,10 +393,13 @@ def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
     if (check := config.train.check) is not None:
         # real-only, the best cells, the most diverse one: at most, since they may be the same
         cells = 1 + min(1 + check.keep, len({item.cell for item in main.planned if item.cell.kind == "blend"}))
-        trials = cells * min(check.draws, config.draws.generation)
+        trials = cells * min(check.draws, study.draws.generation)
         stages.append(TrialPlan(stage="check", recipe=check_recipe(check), cells=cells, trials=trials))
-    stages += [_plan_variant(study, main, recipes[0], variant) for variant in list_variants(study)]
-    if draws := config.draws.confirm * config.draws.sampling * config.draws.training:  # the winner and two baselines
+    stages += [_plan_variant(study, main, recipes[0], variant) for variant in list_variants(study, main)]
+    each = 1 if study.ready_made else study.draws.sampling
+    if (
+        draws := study.draws.confirm * each * study.draws.trainings(main.trainer, main.loss)
+    ):  # the winner, two baselines
         stages.append(TrialPlan(stage="confirm", recipe=recipes[0], cells=3, trials=3 * draws))
     return stages
 
@@ -416,6 +423,7 @@ def _time_study(
     usage: Usage,
     sample: Sequence[Request],
     workers: int | None,
+    read: int,
     notes: list[str],
 ) -> TimePlan:
     """Time one trial of each recipe, one batch of requests and some texts; what is not known is noted.
@@ -427,6 +435,7 @@ def _time_study(
         usage: of the whole study.
         sample: requests to send; none is sent where it is empty.
         workers: trials at once.
+        read: rows of files.
         notes: to be added to.
     """
 
@@ -453,11 +462,10 @@ def _time_study(
         generating = attempt("generating", lambda: usage.requests * _time_request(study, sample)) if sample else None
         if not sample:
             notes.append("the time of generating is not known: --ask sends one batch of requests to the endpoint")
-    folds, draws = study.config.split.crossfit or 1, study.config.draws.generation + study.config.draws.confirm
+    folds = study.config.split.crossfit or 1
     rows = len(study.train) + len(study.split.validation) + len(study.split.test)
     rows += len(read_passages(study.config.evaluate))
-    rows += len(study.config.pools) * sum(study.block_rows().values()) * draws
-    texts = folds * rows + usage.requests
+    texts = folds * (rows + read) + usage.requests
     return TimePlan(
         trials=math.fsum(known) if known else None,
         each=each,
@@ -500,7 +508,7 @@ def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
     Raises:
         CuveeError: the trial failed.
     """
-    execute, longer = study.config.execute, count_epochs(study)
+    execute, longer = study.config.execute, count_epochs(study, grid)
     here = ExecuteConfig(cpus=execute.cpus if execute.kind == "local" else execute.cpus or 1)
     config = study.config.model_copy(update={"execute": here, "encoder": "hashing"})
     study = replace(study, config=config, encoder=HashingEncoder())
@@ -510,7 +518,8 @@ def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
     mean = _mean(longer["blend", item.cell.share] for item in blends)
     item = min(blends, key=lambda item: abs(longer["blend", item.cell.share] - mean))
     cell = replace(item.cell, trainer=recipe.trainer, loss=recipe.loss)
-    needed = max(study.blocks_needed(cell.share, cell.rows_per_label), item.draw.generation + 1)
+    wanted = cell.amount * len(study.real_rows(cell.rows_per_label)) / sum(study.block_rows().values())
+    needed = max(math.ceil(wanted), item.draw.generation + 1)
     pools = {f"{cell.dial}={cell.level}": _stand_in_pool(study, needed)}
     took: list[float] = []
     with open_trials(study, pools, [recipe], stage="timing") as runner:
@@ -541,17 +550,24 @@ def _stand_in_pool(study: Study, blocks: int) -> Corpus:
 
 # --- power and notes ---
 def _plan_power(
-    study: Study, levels: Mapping[Level, Sequence[int]], smallest: Callable[..., float], *, items: int, held_out: int
+    study: Study,
+    levels: Mapping[Level, LevelRows],
+    grid: PlannedGrid,
+    smallest: Callable[..., float],
+    *,
+    items: int,
+    held_out: int,
 ) -> PowerPlan:
     """What a study can see: ``items`` are scored by validation, ``held_out`` by the locked test."""
-    confirm = study.config.draws.confirm
+    confirm = study.draws.confirm
     ((dial, largest),) = Counter(level.dial for level in levels).most_common(1)
-    seen = min(len(draws) for level, draws in levels.items() if level.dial == dial)
-    cells = len(levels) * len([share for share in study.config.mix.shares if share > 0])
+    blocks = min(len(has.blocks) for level, has in levels.items() if level.dial == dial)
+    seen = study.draws.subsamples if study.ready_made else blocks
+    cells = len({item.cell for item in grid.planned if item.cell.kind == "blend"})
     return PowerPlan(
         draws=seen,
         gain=smallest(draws=seen, tests=cells, items=items),
-        hump=smallest(draws=seen, levels=largest, items=items) if largest >= 3 else None,
+        hump=smallest(draws=blocks, levels=largest, items=items) if largest >= 3 and blocks else None,
         confirm_draws=confirm,
         confirmed=smallest(draws=confirm, items=held_out) if confirm and held_out > 1 else None,
     )

@@ -15,7 +15,6 @@ from cuvee.config.generators import (
     DedupeConfig,
     DegenerateConfig,
     FewerPerClusterConfig,
-    FileGenerator,
     FilterConfig,
     LeakConfig,
     PoolFile,
@@ -47,6 +46,7 @@ from cuvee.mix import (
 )
 from cuvee.records import Level, Measurement, Rejected
 from cuvee.store import StoredPool
+from cuvee.study.amounts import LevelRows, count_rows, note_amounts
 from cuvee.study.generation import DialPart, generate_levels, note_failed, study_dials, wanted_levels
 from cuvee.study.prepare import FRESH, Pools, Study
 
@@ -78,7 +78,7 @@ def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool]) -> Stor
     parts = [pool for pool in pools if pool.level.dial == level.dial]
     joined = parts[0].corpus.joined(*(part.corpus for part in parts[1:]))
     once = apply_filters(joined, [Dedupe()])
-    made = _cut_draws(study, once.corpus, level.key)
+    made = _cut_draws(study, once.corpus)
     return StoredPool(
         level=level,
         corpus=made.with_columns(level=[level.name] * len(made)),
@@ -87,27 +87,31 @@ def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool]) -> Stor
     )
 
 
-def check_files(study: Study) -> None:
-    """Read the files of all pools, before anything is trained or kept.
+def check_files(study: Study) -> dict[Level, LevelRows]:
+    """Read the files of all pools, before anything is trained or kept: what each level has at most.
 
-    Filters are not run, so a file that passes may still turn out too small.
+    Filters are not run, so a file that passes may still turn out smaller.
 
     Raises:
-        InputError: a file is missing or broken, lacks a column, or has too few rows of a label whatever filters leave.
+        InputError: a file is missing or broken, or lacks a column.
     """
-    draws = study.config.draws.generation
+    found, needed = dict[Level, LevelRows](), study.block_rows()
     for number, file in enumerate(study.config.pools):
         try:
-            counts = Counter(label_strata(_load_pool(study, file)))
+            strata = label_strata(_load_pool(study, file))
         except InputError as exc:
             raise InputError(f"pools.{number}: {exc}") from exc
-        for label, rows in study.block_rows().items():
-            if counts[label] < draws * rows:
-                raise InputError(
-                    f"pools.{number}: {file.path}: label {label!r} has {counts[label]} rows in all: enough for "
-                    f"{counts[label] // rows} draws of {rows} rows, {draws} were asked; lower draws, mix.shape_share "
-                    "or split.rows_per_label, or give more"
-                )
+        counts = Counter(strata)
+        most = min((counts[label] // rows for label, rows in needed.items() if rows), default=0)
+        blocks = range(min(most, study.draws.generation)) if most > 1 else range(0)
+        rows = len(strata) if file.select is None else sum(needed.values()) * max(1, len(blocks))
+        for name in file.levels:
+            found[Level(dial=file.dial, name=name, rank=len(found))] = LevelRows(blocks=blocks, rows=rows)
+    for (dial, name), files in list_levels(study.config.pools).items():
+        if len(files) > 1:
+            rows = sum(has.rows for level, has in found.items() if level.dial == dial)
+            found[Level(dial=dial, name=name, rank=len(found))] = LevelRows(blocks=range(0), rows=rows)
+    return found
 
 
 def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], sources: Sequence[str]) -> Filter:
@@ -140,7 +144,7 @@ def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter
     went = ", ".join(f"{name} took {rows}" for name, rows in taken if rows) or "no filter took any"
     study.stages.listener.noted(f"{file.path}: {len(corpus)} rows read, {went}, {len(filtered.corpus)} left")
     if file.select is None:
-        pools = [_cut_draws(study, filtered.corpus, file.path)]
+        pools = [_cut_draws(study, filtered.corpus)]
     else:
         pools = _select_levels(study, file, file.select, filtered.corpus)
     made = []
@@ -174,26 +178,32 @@ def _load_pool(study: Study, file: PoolFile) -> Corpus:
     return corpus.with_columns(origin=["synthetic"] * len(corpus), dial=[file.dial] * len(corpus))
 
 
-def _cut_draws(study: Study, pool: Corpus, path: str, *, whole: bool = False) -> Corpus:
-    """Blocks for the confirmation first, then those of the grid; without the former where rows are too few.
+def _cut_draws(study: Study, pool: Corpus, *, whole: bool = False) -> Corpus:
+    """Disjoint blocks for the shape over levels, as many as were asked and there are rows for; else the pool uncut.
 
-    ``whole`` deals all rows out, else a block holds what a draw needs and the rest stays unused.
+    ``whole`` deals all rows out, at least to one block, else a block holds what a draw needs.
+
+    Raises:
+        InputError: with ``whole``, the rows do not fill one block.
     """
-    draws, rows, seed = study.config.draws, study.block_rows(), study.config.seed
-    cut, own = deal_blocks if whole else assign_blocks, range(draws.generation)
-    try:
-        return cut(pool, blocks=[*range(FRESH, FRESH + draws.confirm), *own], rows=rows, seed=seed)
-    except InputError:
-        study.stages.listener.noted(f"{path}: too few rows to set fresh draws aside for the confirmation")
-    try:
-        return cut(pool, blocks=own, rows=rows, seed=seed)
-    except InputError as exc:
-        raise InputError(f"{path}: {exc}") from exc
+    rows, cut = study.block_rows(), deal_blocks if whole else assign_blocks
+    for count in range(study.draws.generation, 0, -1):
+        try:
+            if whole or count > 1:
+                return cut(pool, blocks=range(count), rows=rows, seed=study.config.seed)
+        except InputError:
+            if whole and count == 1:
+                raise
+    return pool
 
 
 def _select_levels(study: Study, file: PoolFile, select: SelectConfig, pool: Corpus) -> list[Corpus]:
     """The levels of a file with ``select``: in each draw, subsets of the draw's own rows."""
-    dealt, rows = _cut_draws(study, pool, file.path, whole=True), study.block_rows()
+    rows = study.block_rows()
+    try:
+        dealt = _cut_draws(study, pool, whole=True)
+    except InputError as exc:
+        raise InputError(f"{file.path}: {len(pool)} rows are left of it, and {exc}") from exc
     parts: list[list[Corpus]] = [[] for _ in range(select.levels)]
     for block in sorted({int(b) for b in dealt.blocks if b >= 0}):
         drawn = take_blocks(dealt, {block})
@@ -228,7 +238,7 @@ def make_pools(study: Study) -> dict[Level, StoredPool]:
         EndpointError, GenerationError, InputError: what stands in the way; everything answered is kept.
     """
     with study.stages.stage("generate", "rows") as progress:
-        if isinstance(study.config.generator, FileGenerator):
+        if study.ready_made:
             return read_pools(study, progress)
         parts = []
         for settings, dial in study_dials(study):
@@ -240,13 +250,9 @@ def make_pools(study: Study) -> dict[Level, StoredPool]:
     return pools
 
 
-def fresh_pool(study: Study, level: Level, pools: Pools) -> tuple[Corpus, Sequence[int]] | None:
+def fresh_pool(study: Study, level: Level) -> tuple[Corpus, Sequence[int]] | None:
     """Rows of ``level`` in generation draws that no trial has seen, with their numbers; None if there are none."""
-    wanted = range(FRESH, FRESH + study.config.draws.confirm)
-    if isinstance(study.config.generator, FileGenerator):
-        corpus = pools[level].corpus
-        usable = sorted(full_blocks(corpus, study.block_rows()) & set(wanted))
-        return (corpus, usable) if usable else None
+    wanted = range(FRESH, FRESH + study.draws.confirm)
     settings, dial = next((s, d) for s, d in study_dials(study) if d.name == level.dial)
     with study.stages.stage("confirm", "rows") as progress:
         part = DialPart(settings=settings, dial=dial, levels=[level], blocks=wanted)
@@ -259,12 +265,13 @@ def fresh_pool(study: Study, level: Level, pools: Pools) -> tuple[Corpus, Sequen
 def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
     """Level -> the generation draws in which every level of its dial has all its rows, so that they pair.
 
-    A level that fills no draw that the others of its dial fill is left out: it is out of this generator's reach.
+    A level that fills no draw that the others of its dial fill is left out: it is out of this generator's reach. Those
+    of files take part all the same, with no draws of the recipe; fewer than two are none there.
 
     Raises:
         InputError: no dial has a level left.
     """
-    rows, limit = study.block_rows(), study.config.draws.generation
+    rows, limit = study.block_rows(), study.draws.generation
     usable: dict[Level, list[int]] = {}
     for dial in dict.fromkeys(level.dial for level in pools):
         full = {
@@ -272,9 +279,14 @@ def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
             for level, pool in pools.items()
             if level.dial == dial
         }
-        while full and not (shared := set.intersection(*full.values())):
+        least = 2 if study.ready_made else 1
+        while full and len(shared := set.intersection(*full.values())) < least:
             del full[min(full, key=lambda level: len(full[level]))]
-        usable |= {level: sorted(shared) for level in full}
+        if study.ready_made:
+            own = [level for level in pools if level.dial == dial]
+            usable |= {level: sorted(shared) if level in full and len(full) > 1 else [] for level in own}
+        else:
+            usable |= {level: sorted(shared) for level in full}
     if not usable:
         level, pool = next(iter(pools.items()))
         raise InputError(
@@ -285,10 +297,13 @@ def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
 
 
 def note_left_out(study: Study, pools: Pools, usable: Mapping[Level, Sequence[int]]) -> None:
-    """Say which levels and draws are not full, and so take no part."""
+    """Say which levels and draws are not full, and so take no part; of files, which amounts lie beyond them."""
+    note_amounts(study, count_rows(pools, usable))
+    if study.ready_made:
+        return
     rows = sum(study.block_rows().values())
     told = study.stages.listener.noted
-    asked = {} if isinstance(study.config.generator, FileGenerator) else {d.name: s for s, d in study_dials(study)}
+    asked = {d.name: s for s, d in study_dials(study)}
     for level, pool in pools.items():
         if level not in usable:
             told(

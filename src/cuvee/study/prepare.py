@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.config.dials import DialConfig
+from cuvee.config.generators import FileGenerator
 from cuvee.config.reading import config_to_yaml
 from cuvee.config.schema import DataConfig, StudyConfig
 from cuvee.config.sections import list_sizes
@@ -44,11 +45,14 @@ from cuvee.probe import choose_l2, fit_probe
 from cuvee.records import Level
 from cuvee.similarity import find_near_duplicates, unit_rows
 from cuvee.store import RunFolder, StoredPool
+from cuvee.train import is_deterministic
 
 if TYPE_CHECKING:
     import datasets
 
 Pools = Mapping[Level, StoredPool]
+SUBSAMPLES = 8
+"""Random subsamples of a file for each cell, on validation and for the confirmation."""
 FRESH = 1000
 """Draws kept for the confirmation are numbered from here, whatever number of draws the grid has."""
 _AGAINST_LEAKS = "texts, against leaks"
@@ -90,6 +94,23 @@ class StudyWriting:
         """What levels of a dial ask for in some draws, each once."""
         made = wanted_slots(dial, list(self.strata), blocks=blocks, rows_per_label=self.rows, levels=levels)
         return list(made.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawNumbers:
+    """How many draws of each kind; ``training`` is None where the config leaves it open."""
+
+    generation: int
+    sampling: int
+    subsamples: int
+    confirm: int
+    training: int | None
+
+    def trainings(self, trainer: str, loss: str) -> int:
+        """Training draws of a trainer: one where training again changes nothing."""
+        if is_deterministic(trainer, loss):
+            return 1
+        return 3 if self.training is None else self.training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,15 +164,29 @@ class Study:
         counts = share_counts(self.strata_counts(), mix.shape_share, regime=mix.regime)
         return {label: synthetic for label, (_, synthetic) in counts.items()}
 
-    def blocks_needed(self, share: float, rows_per_label: int | None = None) -> int:
-        """Generation blocks that a blend at ``share`` draws from: more than one makes draws overlap.
-
-        Blocks are made for the largest number of real rows, which None stands for.
-        """
-        mix = self.config.mix
-        counts = share_counts(self.strata_counts(rows_per_label), share, regime=mix.regime)
+    def fits_a_draw(self, share: float, rows_per_label: int) -> bool:
+        """Whether one generation draw, made for the largest number of real rows, holds a blend at ``share``."""
+        counts = share_counts(self.strata_counts(rows_per_label), share, regime=self.config.mix.regime)
         block = self.block_rows()
-        return max([1, *(-(-s // block[label]) for label, (_, s) in counts.items() if block[label])])
+        return all(s <= block[label] for label, (_, s) in counts.items() if block[label])
+
+    @property
+    def ready_made(self) -> bool:
+        """Whether pools are files."""
+        return isinstance(self.config.generator, FileGenerator)
+
+    @property
+    def draws(self) -> DrawNumbers:
+        """The numbers of draws, where the config leaves them open those that suit the pools."""
+        asked, files = self.config.draws, self.ready_made
+        few = 1 if asked.sampling is None else asked.sampling
+        return DrawNumbers(
+            generation=asked.generation,
+            sampling=few,
+            subsamples=(asked.sampling or SUBSAMPLES) if files else max(few, asked.generation),
+            confirm=(SUBSAMPLES if files else 3) if asked.confirm is None else asked.confirm,
+            training=asked.training,
+        )
 
     def draws_of(self, dial: DialConfig | None) -> int:
         """Generation draws of a dial; of one that has no settings, all."""

@@ -27,7 +27,8 @@ from cuvee.recommend import PlannedTrial
 from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
-from cuvee.study.prepare import FRESH, Study
+from cuvee.study.amounts import rows_at_hand
+from cuvee.study.prepare import Study
 from cuvee.train import TrainSettings, needs_real_rows, train_model, without_loss
 from cuvee.train.settings import Trained
 
@@ -77,7 +78,6 @@ class Mixing:
     Attributes:
         train: the real training rows.
         pools: level key -> its rows.
-        blocks: (real rows a label, share) -> generation blocks that its synthetic rows come from.
         regime: of the shares.
         seed: of the study.
         few_shot_sets: real rows a label -> the smaller sets of real rows that cells of so many are made of.
@@ -85,31 +85,32 @@ class Mixing:
 
     train: Corpus
     pools: Mapping[str, Corpus]
-    blocks: Mapping[tuple[int, float], int]
     regime: Regime
     seed: int
     few_shot_sets: Mapping[int, Corpus] = field(default_factory=dict)
 
     def mix(self, cell: Cell, draw: Draw) -> Blend:
-        """The blend of a cell at a draw: from its block, or at larger shares from the next ones too.
+        """The blend of a cell at a draw: from its block, or from its whole pool, by the cell's scope.
+
+        A label that the pool is short of has what there is.
 
         Raises:
-            InputError: the blocks hold too few rows.
+            InputError: the block holds too few rows.
         """
         pool = None
         if cell.dial is not None:
-            whole = self.pools[f"{cell.dial}={cell.level}"]
-            is_fresh = draw.generation >= FRESH  # what is kept for the confirmation serves nothing else
-            present = sorted({int(b) for b in whole.blocks if b >= 0 and (b >= FRESH) == is_fresh})
-            start, needed = present.index(draw.generation), self.blocks[cell.rows_per_label, cell.share]
-            pool = take_blocks(whole, {present[(start + k) % len(present)] for k in range(needed)})
+            pool = self.pools[f"{cell.dial}={cell.level}"]
+            of_pool = cell.scope == "this pool"
+            pool = rows_at_hand(pool) if of_pool else take_blocks(pool, {draw.generation})
         return mix_corpora(
             self.few_shot_sets.get(cell.rows_per_label, self.train),
             pool,
-            share=cell.share,
+            share=None if cell.whole else cell.share,
+            amount="all" if cell.whole else None,
             regime=self.regime,
             seed=derive_seed(self.seed, "sampling", draw.generation, draw.sampling),
             kind=cell.kind,
+            allow_fewer=cell.scope == "this pool",
         )
 
 
@@ -304,13 +305,11 @@ def grid_recipes(study: Study) -> tuple[Recipe, ...]:
     )
 
 
-def make_mixing(study: Study, pools: Mapping[str, Corpus], more: Sequence[float] = ()) -> Mixing:
-    """How the study mixes its cells, and cells at more shares than it plans."""
-    shares = {0.0, *study.config.mix.shares, *more}
+def make_mixing(study: Study, pools: Mapping[str, Corpus]) -> Mixing:
+    """How the study mixes its cells."""
     return Mixing(
         train=study.train,
         pools=pools,
-        blocks={(rows, share): study.blocks_needed(share, rows) for rows in study.row_counts for share in shares},
         regime=study.config.mix.regime,
         seed=study.config.seed,
         few_shot_sets=study.few_shot_sets,
@@ -396,8 +395,6 @@ def open_trials(
         test: what predictors are evaluated on; None is validation.
         variant: how cells are trained in another way than the study's own.
     """
-    # rows in no generation draw are mixed into no blend: they are neither embedded nor carried
-    pools = {key: pool.keep(pool.blocks >= 0) for key, pool in pools.items()}
     held_out = study.split.validation if test is None else test
     settings = study.config.execute
     with study.stages.stage(stage, "trials") as progress:

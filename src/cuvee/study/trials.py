@@ -5,24 +5,27 @@ trainer's check, other ways to train, the confirmation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 from cuvee.config.dials import DialConfig
-from cuvee.config.generators import FileGenerator, list_levels
 from cuvee.config.sections import CHECK_STEPS, PROBE, CheckConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
+from cuvee.recommend.cells import find_rivals
+from cuvee.recommend.search import find_slice, plan_pool_grid
 from cuvee.records import Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
+from cuvee.study.amounts import LevelRows, count_rows, find_amounts
 from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
 from cuvee.study.prepare import FRESH, Pools, Study, note_left_out
 from cuvee.study.running import Outcome, Recipe, Variant, grid_recipes, make_mixing, open_trials, read_passages
-from cuvee.train import check_fit
+from cuvee.train import check_fit, is_deterministic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,49 +51,73 @@ class PlannedGrid:
         return (cell.rows_per_label, cell.trainer, cell.loss) == (self.rows_per_label, self.trainer, self.loss)
 
 
-def plan_grids(study: Study, levels: Mapping[Level, Sequence[int]]) -> tuple[PlannedGrid, ...]:
+def plan_grids(study: Study, levels: Mapping[Level, LevelRows]) -> tuple[PlannedGrid, ...]:
     """All grids of the study; the first is the main one: the largest number of real rows, the first of trainers and
     losses.
 
     Args:
         study: prepared.
-        levels: level -> its usable generation draws.
+        levels: those that take part.
     """
-    mix, draws, train = study.config.mix, study.config.draws, study.config.train
+    train = study.config.train
     wanted = list(product(train.trainers, train.losses, study.row_counts))
-    made = []
-    for trainer, loss, rows in wanted:
-        planned = plan_grid(
-            levels,
-            shares=mix.shares,
-            base_share=mix.shape_share,
+    return tuple(
+        PlannedGrid(
             rows_per_label=rows,
-            sampling=draws.sampling,
-            training=draws.training,
             trainer=trainer,
             loss=loss,
+            grids=len(wanted),
+            planned=_plan_cells(study, levels, trainer, loss, rows),
         )
-        made.append(PlannedGrid(rows_per_label=rows, trainer=trainer, loss=loss, grids=len(wanted), planned=planned))
-    return tuple(made)
+        for trainer, loss, rows in wanted
+    )
 
 
-def planned_levels(study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]]) -> dict[Level, list[int]]:
-    """Level -> its generation draws, as far as they are known before there are pools."""
-    draws = list(range(study.config.draws.generation))
-    if isinstance(study.config.generator, FileGenerator):
-        names = list_levels(study.config.pools)
-        return {Level(dial=dial, name=level, rank=rank): draws for rank, (dial, level) in enumerate(names)}
+def _plan_cells(
+    study: Study, levels: Mapping[Level, LevelRows], trainer: str, loss: str, rows: int
+) -> tuple[PlannedTrial, ...]:
+    """The cells of the decision, in the scope that each has; of files the slice of the shape test, where it can be had.
+
+    A cell whose rows are the same in all draws is trained once, unless folds are to be joined draw by draw.
+    """
+    found = {level: find_amounts(study, level, has, rows) for level, has in levels.items()}
+    draws, tested = study.draws, study.config.mix.shape_share
+    training = draws.trainings(trainer, loss)
+    of_recipe = partial(
+        plan_grid, base_share=tested, rows_per_label=rows, sampling=draws.sampling, training=training, trainer=trainer,
+        loss=loss,
+    )  # fmt: skip
+    whole: tuple[PlannedTrial, ...] = ()
+    if any(each.pool for each in found.values()):
+        whole = plan_pool_grid(
+            {level: each.pool for level, each in found.items() if each.pool},
+            base_share=tested,
+            rows_per_label=rows,
+            subsamples=draws.subsamples,
+            training=training,
+            trainer=trainer,
+            loss=loss,
+            is_deterministic=study.fold is None and is_deterministic(trainer, loss),
+        )
+    if not study.ready_made:
+        shares = sorted({share for each in found.values() for share in each.recipe})
+        return (*of_recipe({level: has.blocks for level, has in levels.items()}, shares=shares), *whole)
+    slices = of_recipe({level: has.blocks for level, has in levels.items() if has.blocks}, shares=[tested])
+    return (*whole, *(item for item in slices if item.cell.kind == "blend"))
+
+
+def planned_levels(
+    study: Study, dials: Sequence[tuple[DialConfig, Sequence[Level]]], files: Mapping[Level, LevelRows]
+) -> dict[Level, LevelRows]:
+    """What levels have, as far as it is known before there are pools: ``files`` hold at most so much."""
+    if study.ready_made:
+        return dict(files)
+    rows = sum(study.block_rows().values())
     return {
-        level: list(range(study.draws_of(settings)))
+        level: LevelRows(blocks=range(study.draws_of(settings)), rows=rows * study.draws_of(settings))
         for settings, levels in dials
         for level in (levels if settings.target is None else levels[:1])
     }
-
-
-def overlapping_shares(study: Study, rows_per_label: int | None = None) -> list[float]:
-    """Shares whose blends need more rows than one generation draw holds: shown, but not tested."""
-    shares = study.config.mix.shares
-    return [share for share in shares if share > 0 and study.blocks_needed(share, rows_per_label) > 1]
 
 
 def allowed_trials(study: Study, grid: PlannedGrid) -> int:
@@ -103,8 +130,9 @@ def allowed_trials(study: Study, grid: PlannedGrid) -> int:
     if search.kind == "grid":
         return len(grid.planned)
     allowed = math.ceil(_find_fraction(study, grid) * grid.blends - 1e-9)
-    share = study.config.mix.shape_share
-    sliced = sum(item.cell.kind == "blend" and item.cell.share == share for item in grid.planned)
+    blends = [item.cell for item in grid.planned if item.cell.kind == "blend"]
+    of_slice = find_slice(blends, study.config.mix.shape_share)
+    sliced = sum(cell in of_slice for cell in blends)
     if allowed < sliced:
         raise ConfigError(
             f"search.budget {search.budget:g} gives {allowed} trials of blends to each of {grid.grids} grids, and the "
@@ -141,7 +169,6 @@ def make_search(
         shape_share=study.config.mix.shape_share,
         budget=_find_fraction(study, grid),
         batch=search.batch,
-        descriptive_shares=overlapping_shares(study, grid.rows_per_label),
     )
 
 
@@ -186,8 +213,8 @@ def check_recipe(check: CheckConfig) -> Recipe:
     return Recipe(trainer=check.trainer, loss="ce", steps=steps, settings=check.settings)
 
 
-def validate_study(study: Study) -> None:
-    """Check trainers, loss and dials against the data, and the files of ready-made pools.
+def validate_study(study: Study) -> dict[Level, LevelRows]:
+    """Check trainers, loss and dials against the data, and the files of ready-made pools; what these hold at most.
 
     Raises:
         ConfigError: with the key and the remedy.
@@ -196,9 +223,9 @@ def validate_study(study: Study) -> None:
     study.config.execute.cluster()
     _check_training(study)
     read_passages(study.config.evaluate)
-    made = []
-    if isinstance(study.config.generator, FileGenerator):
-        check_files(study)
+    made, files = [], dict[Level, LevelRows]()
+    if study.ready_made:
+        files = check_files(study)
     else:
         note_left_out(study)
         made = make_dials(study)
@@ -207,8 +234,9 @@ def validate_study(study: Study) -> None:
             dial.check(list(study.writing.strata), study.writing.rows)
         except ConfigError as exc:
             raise ConfigError(f"dials.{number}: {exc}") from exc
-    for grid in plan_grids(study, planned_levels(study, [(settings, dial.levels) for settings, dial in made])):
+    for grid in plan_grids(study, planned_levels(study, [(settings, dial.levels) for settings, dial in made], files)):
         allowed_trials(study, grid)
+    return files
 
 
 def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]) -> list[Outcome]:
@@ -217,7 +245,7 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     A round is asked, run and told as a whole, failures too, so what is asked does not depend on where or in which
     order trials run, nor on how often the study was stopped.
     """
-    grids = plan_grids(study, usable_draws(study, pools))
+    grids = plan_grids(study, find_levels(study, pools))
     searches = [make_search(study, grid, measurements) for grid in grids]
     total = sum(allowed_trials(study, grid) for grid in grids)
     outcomes: list[Outcome] = []
@@ -245,38 +273,48 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
     check = study.config.train.check
     if check is None or draft.best is None:
         return []
-    best = draft.best.cell
-    draws = usable_draws(study, pools)
-    diverse = max(draws, key=lambda level: measurements[level.key].values[DIVERSITY].value)
+    best, levels = draft.best.cell, find_levels(study, pools)
+    diverse = max(levels, key=lambda level: measurements[level.key].values[DIVERSITY].value)
+    main = [item.cell for item in plan_grids(study, levels)[0].planned if item.cell.kind == "blend"]
+    alike = [c for c in main if (c.dial, c.level) == (diverse.dial, diverse.name) and c.scope == best.scope]
     cells = [
-        Cell(kind="real-only", rows_per_label=study.rows_per_label),
-        *_keep_best(study, draft, check.keep),
-        replace(best, dial=diverse.dial, level=diverse.name),
+        Cell(kind="real-only", rows_per_label=study.rows_per_label, scope=best.scope),
+        *_keep_best(draft, check.keep),
+        min(alike, key=lambda c: (c.whole != best.whole, abs(c.share - best.share)), default=best),
     ]
     planned = []
     for cell in dict.fromkeys(replace(c, trainer=check.trainer, loss="ce") for c in cells):
-        blocks = draws[level_of(pools, cell)] if cell.dial else sorted({b for d in draws.values() for b in d})
-        planned += [
-            PlannedTrial(cell=cell, draw=Draw(generation=b, sampling=0, training=0)) for b in blocks[: check.draws]
-        ]
+        blocks = (
+            levels[level_of(pools, cell)].blocks
+            if cell.dial
+            else sorted({b for d in levels.values() for b in d.blocks})
+        )
+        numbers = range(check.draws) if cell.scope == "this pool" else blocks[: check.draws]
+        planned += [PlannedTrial(cell=cell, draw=_draw_of(cell, number)) for number in numbers]
     with open_trials(study, list_corpora(pools), [check_recipe(check)], stage=f"check with {check.trainer}") as trials:
         return trials.run(planned)
 
 
-def _keep_best(study: Study, draft: Advice, keep: int) -> list[Cell]:
+def _draw_of(cell: Cell, number: int) -> Draw:
+    """The first draw of so numbered a generation, or the subsample of this number."""
+    of_pool = cell.scope == "this pool"
+    return Draw(generation=0 if of_pool else number, sampling=number if of_pool else 0, training=0)
+
+
+def _keep_best(draft: Advice, keep: int) -> list[Cell]:
     """The best cell, then the others that could have been it, by their mean; the smaller share first of equals."""
     if draft.best is None:
         return []
-    best, shown = draft.best.cell, overlapping_shares(study)
+    best = draft.best.cell
+    rivals = find_rivals(summary.cell for summary in draft.cells if summary.cell.kind == "blend")
     others = [
         summary
         for summary in draft.cells
-        if summary.cell.kind == "blend"
+        if summary.cell in rivals
         and (summary.cell.rows_per_label, summary.cell.trainer, summary.cell.loss)
         == (best.rows_per_label, best.trainer, best.loss)
         and summary.cell != best
-        and summary.cell.share not in shown
-        and summary.draws >= min(2, draft.best.draws)
+        and (summary.cell.whole or summary.draws >= min(2, draft.best.draws))
     ]
     others.sort(key=lambda s: (-s.accuracy, s.cell.share, s.cell.key))
     return [best, *(summary.cell for summary in others[: keep - 1])]
@@ -287,15 +325,16 @@ def run_variants(study: Study, pools: Pools, draft: Advice) -> dict[str, list[Ou
     if draft.best is None:
         return {}
     best, found = draft.best.cell, {}
-    planned = slice_grid(study, plan_grids(study, usable_draws(study, pools))[0], best)
+    main = plan_grids(study, find_levels(study, pools))[0]
+    planned = slice_grid(study, main, best)
     recipes = [each for each in grid_recipes(study) if (each.trainer, each.loss) == (best.trainer, best.loss)]
-    for variant in list_variants(study):
+    for variant in list_variants(study, main):
         with open_trials(study, list_corpora(pools), recipes, stage=variant.name, variant=variant) as trials:
             found[variant.name] = trials.run(planned)
     return found
 
 
-def list_variants(study: Study) -> list[Variant]:
+def list_variants(study: Study, main: PlannedGrid) -> list[Variant]:
     """The other ways that ``train.sensitivity`` asks for; a probe is held against other penalties unless it is said.
 
     With equal epochs every cell sees each of its rows as often as real-only does in the grid, in place of equal
@@ -304,7 +343,7 @@ def list_variants(study: Study) -> list[Variant]:
     train, is_split = study.config.train, study.config.split.crossfit is None and study.fold is None
     default = ("penalty",) if train.trainers[0] == PROBE and is_split else ()
     asked = default if train.sensitivity is None else train.sensitivity
-    made = [Variant(name="equal epochs", epochs=count_epochs(study))] if "equal-epochs" in asked else []
+    made = [Variant(name="equal epochs", epochs=count_epochs(study, main))] if "equal-epochs" in asked else []
     if "penalty" in asked:
         made += [Variant(name="a tenth of the penalty", penalty=0.1), Variant(name="10 times the penalty", penalty=10)]
     return made
@@ -322,10 +361,10 @@ def slice_grid(study: Study, main: PlannedGrid, best: Cell) -> list[PlannedTrial
     return [item for item in main.planned if is_wanted(item.cell)]
 
 
-def count_epochs(study: Study) -> dict[tuple[Kind, float], float]:
+def count_epochs(study: Study, main: PlannedGrid) -> dict[tuple[Kind, float], float]:
     """(kind, share) -> rows of such a cell over its real rows, at the largest number of real rows."""
     found: dict[tuple[Kind, float], float] = {("real-only", 0.0): 1.0}
-    for share in study.config.mix.shares:
+    for share in {item.cell.share for item in main.planned}:
         counts = share_counts(study.strata_counts(), share, regime=study.config.mix.regime)
         longer = sum(r + s for r, s in counts.values()) / len(study.train)
         found |= {("blend", share): longer, ("real-duplicated", share): longer}
@@ -352,13 +391,14 @@ class ConfirmationTrials:
 
 
 def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationTrials | None:
-    """The best cell, real-only and real-duplicated on fresh generation draws and the locked test, once.
+    """The best cell, real-only and real-duplicated on fresh draws and the locked test, once.
 
-    None where no draws are set aside. A study extended after its confirmation keeps the first one only if
-    the best cell is still the same: the locked test is not opened for another.
+    Fresh draws are further generations, or in the scope *this pool* further subsamples; None where none are wanted. A
+    study extended after its confirmation keeps the first one only if the best cell is still the same: the locked test
+    is not opened for another.
     """
-    config = study.config
-    if config.draws.confirm == 0 or draft.best is None:
+    draws = study.draws
+    if draws.confirm == 0 or draft.best is None:
         return None
     best = draft.best.cell
     mark, earlier = _name_confirmation(study, best), study.folder.confirmed()
@@ -368,16 +408,25 @@ def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationT
         )
         return None
     level = level_of(pools, best)
-    fresh = fresh_pool(study, level, pools)
-    corpus, blocks = fresh or (pools[level].corpus, usable_draws(study, pools)[level])
+    fresh, subsamples = None, draws.confirm if best.scope == "this pool" else draws.sampling
+    corpus, blocks = pools[level].corpus, [0]
+    if best.scope == "the recipe":
+        fresh = fresh_pool(study, level)
+        corpus, found = fresh or (corpus, usable_draws(study, pools)[level])
+        blocks = list(found)
     test = study.locked_test(mark).open_for_confirmation()
-    repeats = f"{config.draws.sampling} sampling and {config.draws.training} training draws"
-    code = "".join(f", own code {each[:12]}" for each in grid_recipes(study)[0].code)
+    main = grid_recipes(study)[0]
+    repeats = f"{subsamples} sampling and {draws.trainings(main.trainer, main.loss)} training draws"
+    code = "".join(f", own code {each[:12]}" for each in main.code)
     looks = study.folder.count_looks(f"{len(blocks)} generation draws, each with {repeats}{code}")
     with open_trials(study, {level.key: corpus}, grid_recipes(study)[:1], stage="confirm", test=test) as runner:
-        outcomes = runner.run(list(_plan_confirmation(study, best, blocks)))
+        outcomes = runner.run(_plan_confirmation(study, best, blocks))
     return ConfirmationTrials(
-        cell=best, outcomes=tuple(outcomes), test=test, fresh_draws=fresh is not None, looks=looks
+        cell=best,
+        outcomes=tuple(outcomes),
+        test=test,
+        fresh_draws=fresh is not None or best.scope == "this pool",
+        looks=looks,
     )
 
 
@@ -396,16 +445,22 @@ def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
     """The cells of a confirmation: the winner and its baselines."""
     return {
         "blend": best,
-        "real-only": replace(best, kind="real-only", dial=None, level=None, share=0.0),
-        "real-duplicated": replace(best, kind="real-duplicated", dial=None, level=None),
+        "real-only": replace(best, kind="real-only", dial=None, level=None, share=0.0, whole=False),
+        "real-duplicated": replace(best, kind="real-duplicated", dial=None, level=None, whole=False),
     }
 
 
-def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> Iterator[PlannedTrial]:
-    draws, cells = study.config.draws, confirmed_cells(best).values()
-    seeds = range(FRESH, FRESH + draws.training)
-    for cell, g, s, t in product(cells, blocks, range(draws.sampling), seeds):
-        yield PlannedTrial(cell=cell, draw=Draw(generation=g, sampling=s, training=t))
+def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> list[PlannedTrial]:
+    draws, of_pool = study.draws, best.scope == "this pool"
+    samplings = range(FRESH, FRESH + draws.confirm) if of_pool else range(draws.sampling)
+    seeds = range(FRESH, FRESH + draws.trainings(best.trainer, best.loss))
+    every = [Draw(generation=g, sampling=s, training=t) for g, s, t in product(blocks, samplings, seeds)]
+    once = of_pool and study.fold is None and is_deterministic(best.trainer, best.loss)
+    return [
+        PlannedTrial(cell=cell, draw=draw)
+        for cell in confirmed_cells(best).values()
+        for draw in (every[:1] if once and (cell.whole or cell.dial is None) else every)
+    ]
 
 
 def _name_confirmation(study: Study, best: Cell) -> str:
@@ -417,7 +472,7 @@ def _name_confirmation(study: Study, best: Cell) -> str:
     config, recipe = study.config, grid_recipes(study)[0]
     how = [
         [recipe.trainer, recipe.loss, config.train.source_weight, recipe.steps, dict(sorted(recipe.settings.items()))],
-        "files" if isinstance(config.generator, FileGenerator) else identify_generator(study),
+        "files" if study.ready_made else identify_generator(study),
         config.writing.model_dump(),
         [each.model_dump() for each in config.filters],
         [each.model_dump() for each in config.pools],
@@ -434,12 +489,17 @@ def level_of(pools: Pools, cell: Cell) -> Level:
 
 
 def mix_cell(study: Study, pools: Pools, cell: Cell, draw: Draw) -> Blend:
-    """The blend of a cell at a draw: from its block, or at larger shares from the next ones too.
+    """The blend of a cell at a draw, as :meth:`Mixing.mix` makes it.
 
     Raises:
-        InputError: the blocks hold too few rows.
+        InputError: the block holds too few rows.
     """
-    return make_mixing(study, list_corpora(pools), [cell.share]).mix(cell, draw)
+    return make_mixing(study, list_corpora(pools)).mix(cell, draw)
+
+
+def find_levels(study: Study, pools: Pools) -> dict[Level, LevelRows]:
+    """What the levels that take part have."""
+    return count_rows(pools, usable_draws(study, pools))
 
 
 def list_corpora(pools: Pools) -> dict[str, Corpus]:

@@ -1,0 +1,99 @@
+"""How much of each pool cells take: the amounts that are asked for, as far as the pool goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cuvee.config.amounts import read_amount, share_of
+from cuvee.corpus import Corpus
+from cuvee.errors import InputError
+from cuvee.records import Level
+from cuvee.study.prepare import FRESH, Pools, Study
+
+_NEARLY = 0.9
+"""An amount above this part of what a pool holds is not told apart from all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelRows:
+    """What a level has: the draws of the recipe that it fills, and the rows of its pool in all."""
+
+    blocks: Sequence[int]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelAmounts:
+    """What cells of a level take.
+
+    Attributes:
+        recipe: shares whose rows one generation draw holds.
+        pool: shares of the whole pool, and whether each is every row of it.
+        left_out: amounts beyond the pool.
+    """
+
+    recipe: tuple[float, ...]
+    pool: tuple[tuple[float, bool], ...]
+    left_out: tuple[str, ...] = ()
+
+
+def rows_at_hand(pool: Corpus) -> Corpus:
+    """All rows of a pool but those that are kept for the confirmation."""
+    fresh = pool.blocks >= FRESH
+    return pool.keep(~fresh) if fresh.any() else pool
+
+
+def count_rows(pools: Pools, usable: Mapping[Level, Sequence[int]]) -> dict[Level, LevelRows]:
+    """What the levels that take part have."""
+    return {level: LevelRows(blocks=b, rows=len(rows_at_hand(pools[level].corpus))) for level, b in usable.items()}
+
+
+def list_shares(study: Study, rows_per_label: int) -> list[float | None]:
+    """The shares that are asked for, above 0 and ascending; None, at the end, is every row of a pool."""
+    asked = study.config.mix.list_amounts(ready_made=study.ready_made)
+    amounts = [read_amount(amount, rows_per_label) for amount in asked]
+    shares = sorted({share_of(amount) for amount in amounts if amount})
+    return [*shares, *([None] if None in amounts else [])]
+
+
+def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int) -> LevelAmounts:
+    """What cells of a level take, with so many real rows a label.
+
+    The scope of the decision is *this pool* for files, and for pools that an LLM writes wherever one generation is too
+    small. An amount beyond the pool is left out, and all of it stands for it.
+
+    Raises:
+        InputError: the pool holds none of what is asked.
+    """
+    real, asked = len(study.real_rows(rows_per_label)), list_shares(study, rows_per_label)
+    fits = [s for s in asked if s is not None and not study.ready_made and study.fits_a_draw(s, rows_per_label)]
+    beyond = [share for share in asked if share is not None and share not in fits]
+    augments = study.config.mix.regime == "augment"
+    held = has.rows / real
+    kept = [s for s in beyond if (s / (1.0 - s) <= _NEARLY * held if augments else s <= held)]
+    pool = [(share, False) for share in kept]
+    if augments and (None in asked or len(kept) < len(beyond)) and has.rows:
+        pool.append((has.rows / (has.rows + real), True))
+    if not pool and not fits:
+        raise InputError(
+            f"pool {level.key} holds {has.rows} rows that are usable, too few for mix.shares with {real} real rows; "
+            "lower them, or give more rows"
+        )
+    beyond_it = [s for s in beyond if s / (1.0 - s) > held]
+    left_out = tuple(f"{share / (1.0 - share):.3g}x" for share in beyond_it)
+    return LevelAmounts(recipe=tuple(fits), pool=tuple(pool), left_out=left_out)
+
+
+def note_amounts(study: Study, levels: Mapping[Level, LevelRows]) -> None:
+    """Say which of the amounts that were asked for lie beyond a pool."""
+    if study.config.mix.amounts is None and study.config.mix.shares is None:
+        return
+    for level, has in levels.items():
+        found = find_amounts(study, level, has, study.rows_per_label)
+        if found.left_out:
+            share, whole = found.pool[-1] if found.pool else (0.0, False)
+            stands = f"; all of it, {share / (1.0 - share):.3g}x, stands for them" if whole else ""
+            study.stages.listener.noted(
+                f"{level.key} holds {has.rows} rows, so {', '.join(found.left_out)} are left out{stands}"
+            )
