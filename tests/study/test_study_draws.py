@@ -1,4 +1,4 @@
-"""Blends that need more rows than one draw has: from the next draws of their kind, never from those set aside."""
+"""Which rows of a pool a draw takes: its own block, or a subsample of all rows but those that are set aside."""
 
 import pytest
 
@@ -15,26 +15,34 @@ POOL = assign_blocks(MADE, blocks=[*range(FRESH, FRESH + 3), *range(3)], rows={"
 BLOCK = dict(zip(POOL.ids, POOL.blocks.tolist(), strict=True))
 
 
-def blocks_of(share, draw, needed):
-    mixing = Mixing(
-        train=REAL, pools={"d=x": POOL}, blocks={(4, share): needed}, regime="augment", seed=0
-    )  # fmt: skip
-    cell = Cell(kind="blend", dial="d", level="x", share=share, rows_per_label=4)
-    blend = mixing.mix(cell, Draw(generation=draw, sampling=0, training=0)).corpus
-    return {BLOCK[i] for i, origin in zip(blend.ids, blend.origins, strict=True) if origin == "synthetic"}
+def mix(share, draw, **cell):
+    """Ids of the synthetic rows of a blend."""
+    made = Cell(kind="blend", dial="d", level="x", share=share, rows_per_label=4, **cell)
+    mixing = Mixing(train=REAL, pools={"d=x": POOL}, regime="augment", seed=0)
+    blend = mixing.mix(made, draw).corpus
+    return {i for i, origin in zip(blend.ids, blend.origins, strict=True) if origin == "synthetic"}
 
 
-@pytest.mark.parametrize(
-    ("draw", "kind"), [(d, {0, 1, 2}) for d in range(3)] + [(FRESH + d, {1000, 1001, 1002}) for d in range(3)]
-)
-def test_a_large_share_borrows_from_draws_of_its_own_kind_alone(draw, kind):
-    assert blocks_of(0.6, draw, 1) == {draw}
-    two = blocks_of(0.8, draw, 2)
-    assert draw in two and len(two) == 2 and two <= kind
-    assert blocks_of(6 / 7, draw, 3) == kind
+def generation(number):
+    return Draw(generation=number, sampling=0, training=0)
 
 
-def test_more_than_all_draws_of_a_kind_hold_is_refused():
-    for draw in (2, FRESH + 1):
-        with pytest.raises(InputError, match="the pool has 24"):
-            blocks_of(0.9, draw, 5)
+def subsample(number):
+    return Draw(generation=0, sampling=number, training=0)
+
+
+@pytest.mark.parametrize("draw", [0, 2, FRESH, FRESH + 2])
+def test_a_draw_of_the_recipe_takes_its_own_block_alone(draw):
+    assert {BLOCK[i] for i in mix(0.6, generation(draw))} == {draw}
+    with pytest.raises(InputError, match="synthetic rows were asked"):
+        mix(0.9, generation(draw))
+
+
+def test_subsamples_of_this_pool_are_nested_and_leave_the_confirmations_rows_alone():
+    small, large = (mix(share, subsample(3), scope="this pool") for share in (0.6, 0.8))
+    assert small < large and len({BLOCK[i] for i in large}) > 1
+    assert mix(0.6, subsample(4), scope="this pool") != small
+    every = {i for i, block in BLOCK.items() if block < FRESH}
+    # more than there is takes what there is; all of it is the same in every draw
+    assert mix(0.99, subsample(0), scope="this pool") == every
+    assert mix(0.9, subsample(1), scope="this pool", whole=True) == every

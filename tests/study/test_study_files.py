@@ -44,7 +44,7 @@ def test_levels_are_selected_within_each_draw_and_rise(config, tmp_path):
         measured = [flow.measurements[f"select={name}"].values["dcscore_tau0.1"].value for name in "123"]
         again = flow.study.folder.load_pool(next(iter(flow.pools)), "")
     assert list(pools) == ["1", "2", "3"] and measured == sorted(measured)
-    draws = {0, 1, 1000, 1001}
+    draws = {0, 1}
     for pool in pools.values():
         assert set(pool.corpus.blocks.tolist()) == draws
         for block in draws:
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_read(config, settings, 
 
 def test_more_levels_than_a_draw_has_rows_for_is_one_line(config, pool, tmp_path):
     rows = pool.read_text(encoding="utf-8").splitlines()[:360]
-    few = [row for label in LABELS for row in [r for r in rows if f'"{label}"' in r][:36]]
+    few = [row for label in LABELS for row in [r for r in rows if f'"{label}"' in r][:18]]
     pool.write_text("\n".join(few) + "\n", encoding="utf-8")
     with (
         open_study(config, out=tmp_path / "run") as flow,

@@ -6,6 +6,7 @@ import yaml
 import cuvee
 from cuvee.characters import to_markdown
 from cuvee.errors import ConfigError, InputError
+from cuvee.execute import Silent
 from cuvee.study import open_study, run_study
 
 
@@ -171,14 +172,37 @@ def test_where_rows_come_in_groups_the_groups_are_the_items(settings, headlines,
     assert all(gain.items == 9 and gain.grouped for gain in found[True])
 
 
-def test_a_pool_without_the_real_labels_or_with_too_few_rows_is_told(settings, tmp_path):
-    write_pools(
-        tmp_path, {"two.jsonl": make_rows("x", labels=("business", "politics")), "few.jsonl": make_rows("x", groups=1)}
-    )
+def test_a_pool_without_the_real_labels_is_told(settings, tmp_path):
+    write_pools(tmp_path, {"two.jsonl": make_rows("x", labels=("business", "politics"))})
     with pytest.raises(InputError, match=r"two.jsonl: the pool has no rows of label 'sports'"):
         run_study(files(settings, two=tmp_path / "two.jsonl"), out=tmp_path / "a")
-    with pytest.raises(InputError, match=r"few.jsonl: label 'business' has 2 rows .* 2 were asked"):
-        run_study(files(settings, few=tmp_path / "few.jsonl"), out=tmp_path / "b")
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.said = []
+
+    def noted(self, message):
+        self.said.append(message)
+
+
+def test_amounts_go_as_far_as_the_pool_does_and_are_the_same_in_both_notations(settings, tmp_path):
+    write_pools(tmp_path, {"p.jsonl": make_rows("x", groups=12, each=1)})
+    base = files(settings, p=tmp_path / "p.jsonl")
+
+    def amounts(name, **mix):
+        notes = Notes()
+        with open_study({**base, "mix": mix}, out=tmp_path / name, listener=notes) as flow:
+            cells = {o.cell for o in flow.grid if o.cell.kind == "blend"}
+            scopes = {o.cell.scope for o in flow.grid}
+        return {round(c.amount, 3): c.whole for c in cells}, scopes, " ".join(notes.said)
+
+    whole, scopes, said = amounts("a", amounts=["1x", 6, "30x", "all"])
+    assert whole == {1.0: False, 2.0: False, 4.0: True} and scopes == {"this pool"}
+    assert "holds 36 rows, so 30x are left out; all of it, 4x, stands for them" in said
+    assert amounts("b", shares=[0.5, 0.75], shape_share=0.75)[0] == {1.0: False, 3.0: False}
+    assert amounts("c", amounts=["1x", "3x"])[0] == {1.0: False, 3.0: False}
+    assert amounts("d")[0] == {0.3: False, 1.0: False, 3.0: False, 4.0: True}
 
 
 def test_duplicates_foreign_labels_and_junk_are_left_out_and_counted(settings, tmp_path):

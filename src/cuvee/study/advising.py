@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
-from cuvee.records import Advice, Confirmation, Measurement, Trial, TrialFailure, count_failed
+from cuvee.records import UNORDERED, Advice, Confirmation, Measurement, Trial, TrialFailure, count_failed
 from cuvee.records.advice import LostVariant, SensitivityTable
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome
@@ -160,7 +160,7 @@ class Advisor:
         lacking = [
             f"{level.key} holds {has.rows}"
             for level, has in self._usable.items()
-            if not has.blocks and len(self._ranks[level.dial]) > 1
+            if not has.blocks and len(self._ranks[level.dial]) > 1 and level.dial != UNORDERED
         ]
         if not study.ready_made or not lacking:
             return ""

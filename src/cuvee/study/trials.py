@@ -19,7 +19,7 @@ from cuvee.mix import Blend, share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
 from cuvee.recommend.cells import find_rivals
 from cuvee.recommend.search import find_slice, plan_pool_grid
-from cuvee.records import Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
+from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.amounts import LevelRows, count_rows, find_amounts
 from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
@@ -102,7 +102,8 @@ def _plan_cells(
     if not study.ready_made:
         shares = sorted({share for each in found.values() for share in each.recipe})
         return (*of_recipe({level: has.blocks for level, has in levels.items()}, shares=shares), *whole)
-    slices = of_recipe({level: has.blocks for level, has in levels.items() if has.blocks}, shares=[tested])
+    ordered = {level: has.blocks for level, has in levels.items() if has.blocks and level.dial != UNORDERED}
+    slices = of_recipe(ordered, shares=[tested])
     return (*whole, *(item for item in slices if item.cell.kind == "blend"))
 
 
