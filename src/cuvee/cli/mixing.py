@@ -353,6 +353,9 @@ class Mixing:
             rows = flow.study.rows_per_label
             cell = Cell(kind="blend", dial=self.dial, level=self.level, share=self.share, rows_per_label=rows)
             draws = {level.key: blocks for level, blocks in usable_draws(flow.study, flow.pools).items()}
+            if flow.study.ready_made:
+                cell = change(cell, scope="this pool")
+                return mix_cell(flow.study, flow.pools, cell, Draw(generation=0, sampling=self.seed, training=0))
             if not draws.get(pool):
                 raise ConfigError(f"{named}: its pool fills no draw that the others of its dial fill")
             draw = Draw(generation=draws[pool][0], sampling=self.seed, training=0)
