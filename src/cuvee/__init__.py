@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cuvee._version import __version__
 
 if TYPE_CHECKING:
+    from cuvee.collapse import run_collapse
     from cuvee.corpus import Corpus, LockedTest, Split, load_corpus, split_corpus, write_corpus
     from cuvee.encoders import Encoder, load_encoder
     from cuvee.errors import CuveeError
@@ -21,21 +22,32 @@ if TYPE_CHECKING:
     from cuvee.measure import compare_corpora, compare_measurements, measure_corpus, measure_vectors, score_examples
     from cuvee.mix import Blend, mix_corpora
     from cuvee.recommend import recommend_mixture
-    from cuvee.records import Advice, Comparison, Estimate, ExampleScores, Measurement, Scores, Trial, TrialFailure
+    from cuvee.records import (
+        Advice,
+        CollapseResult,
+        Comparison,
+        Estimate,
+        ExampleScores,
+        Measurement,
+        Scores,
+        Trial,
+        TrialFailure,
+    )
     from cuvee.registry import trust_modules
     from cuvee.study import StudyResult, run_study
     from cuvee.train import load_predictor, train_model
 
 __all__ = [
-    "Advice", "Blend", "Comparison", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint", "Estimate",
-    "ExampleScores", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "Sampling", "SamplingDial", "Scores",
-    "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__", "compare_corpora",
+    "Advice", "Blend", "CollapseResult", "Comparison", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint",
+    "Estimate", "ExampleScores", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "Sampling", "SamplingDial",
+    "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__", "compare_corpora",
     "compare_measurements", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder", "load_predictor",
-    "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_study", "score_examples",
-    "split_corpus", "train_model", "trust_modules", "write_corpus",
+    "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_collapse", "run_study",
+    "score_examples", "split_corpus", "train_model", "trust_modules", "write_corpus",
 ]  # fmt: skip
 
 _ROOMS = {
+    "collapse": "run_collapse",
     "corpus": "Corpus LockedTest Split load_corpus split_corpus write_corpus",
     "encoders": "Encoder load_encoder",
     "errors": "CuveeError",
@@ -48,7 +60,7 @@ _ROOMS = {
     "measure": "compare_corpora compare_measurements measure_corpus measure_vectors score_examples",
     "mix": "Blend mix_corpora",
     "recommend": "recommend_mixture",
-    "records": "Advice Comparison Estimate ExampleScores Measurement Sampling Scores Trial TrialFailure",
+    "records": "Advice CollapseResult Comparison Estimate ExampleScores Measurement Sampling Scores Trial TrialFailure",
     "registry": "trust_modules",
     "study": "StudyResult run_study",
     "train": "load_predictor train_model",

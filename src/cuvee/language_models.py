@@ -258,8 +258,9 @@ class LanguageModel:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def write(
-        self, prompts: Sequence[Sequence[int]], streams: Sequence[np.random.Generator], sampling: Sampling
-    ) -> list[Completion]:
+        self, prompts: Sequence[Sequence[int]], streams: Sequence[np.random.Generator], sampling: Sampling, *,
+        beams: int = 1,
+    ) -> list[Completion]:  # fmt: skip
         """Continue prompts of tokens with ``model.generate``, as one batch. If memory runs out, the batch is halved.
 
         Returns:
@@ -269,6 +270,7 @@ class LanguageModel:
             prompts: at least one, none of them empty.
             streams: one for each prompt; what a prompt draws depends on nothing else in the batch, but for rounding.
             sampling: of all prompts; at temperature 0 the most probable token is taken.
+            beams: of a beam search, at temperature 0 alone.
 
         Raises:
             OutOfMemory: there is no memory for one prompt.
@@ -278,7 +280,7 @@ class LanguageModel:
         while True:
             try:
                 with explain_memory(device, _REMEDY, OutOfMemory):
-                    return self._generate(prompts[:size], streams[:size], sampling)
+                    return self._generate(prompts[:size], streams[:size], sampling, beams)
             except OutOfMemory:
                 if size == 1:
                     raise
@@ -286,7 +288,7 @@ class LanguageModel:
             size //= 2
 
     def _generate(
-        self, prompts: Sequence[Sequence[int]], streams: Sequence[np.random.Generator], sampling: Sampling
+        self, prompts: Sequence[Sequence[int]], streams: Sequence[np.random.Generator], sampling: Sampling, beams: int
     ) -> list[Completion]:
         width, device = max(map(len, prompts)), self.model.device
         ids = torch.tensor([[0] * (width - len(p)) + [*p] for p in prompts], device=device)
@@ -298,6 +300,7 @@ class LanguageModel:
                 attention_mask=mask,
                 max_new_tokens=sampling.max_tokens,
                 do_sample=False,
+                num_beams=beams,
                 logits_processor=plan_draws(streams, sampling),
                 **stopping,
             )

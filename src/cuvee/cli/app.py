@@ -27,6 +27,7 @@ else:
 COMMANDS = {
     "run": ("stages", "Run a whole study, or go on with one."),
     "demo": ("stages", "Run the demo, offline: 8 minutes; --small: one minute."),
+    "collapse": ("collapsing", "Train a model again and again on its own output."),
     "init": ("stages", "Write a commented study.yaml for a file of rows."),
     "plan": ("stages", "Show trials, requests, cost, time, power of a study."),
     "status": ("stages", "Show how a study goes on that another process runs."),

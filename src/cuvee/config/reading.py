@@ -7,52 +7,64 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast, overload
 
 import yaml
 from pydantic import ValidationError
 
 from cuvee.config.schema import StudyConfig
+from cuvee.config.sections import Section
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.inputs import parse_yaml, read_text, show_value
 from cuvee.masking import mask_urls
 from cuvee.registry import nearest_name
 
+S = TypeVar("S", bound=Section)
 
-def read_config(path: str | Path) -> StudyConfig:
-    """Read study.yaml; its relative paths become absolute.
+
+@overload
+def read_config(path: str | Path) -> StudyConfig: ...
+@overload
+def read_config(path: str | Path, kind: type[S]) -> S: ...
+def read_config(path: str | Path, kind: type[Section] = StudyConfig) -> Section:
+    """Read study.yaml, or a file of another ``kind``; its relative paths become absolute.
 
     Raises:
         ConfigError: with file, line, key, and the nearest valid key or what is expected.
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; `cuvee init DATA` writes a study.yaml")
+        hint = "; `cuvee init DATA` writes a study.yaml" if kind is StudyConfig else ""
+        raise ConfigError(f"{path}: no such file{hint}")
     node, raw = parse_yaml(read_text(path, ConfigError), str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys; `cuvee init DATA` writes one")
     try:
-        return StudyConfig.model_validate(raw, context=path.resolve().parent)
+        return kind.model_validate(raw, context=path.resolve().parent)
     except ValidationError as exc:
         raise ConfigError(explain_error(exc, str(path), raw, node)) from exc
 
 
-def make_config(values: StudyConfig | dict[str, object]) -> StudyConfig:
+@overload
+def make_config(values: StudyConfig | dict[str, object]) -> StudyConfig: ...
+@overload
+def make_config(values: S | dict[str, object], kind: type[S]) -> S: ...
+def make_config(values: Section | dict[str, object], kind: type[Section] = StudyConfig) -> Section:
     """A config from Python values; relative paths are relative to the working folder.
 
     Raises:
         ConfigError: as :func:`read_config`.
     """
-    if isinstance(values, StudyConfig):
+    if isinstance(values, kind):
         return values
     try:
-        return StudyConfig.model_validate(values, context=Path.cwd())
+        return kind.model_validate(values, context=Path.cwd())
     except ValidationError as exc:
         raise ConfigError(explain_error(exc, "config", values)) from exc
 
 
-def config_to_yaml(config: StudyConfig) -> str:
+def config_to_yaml(config: Section) -> str:
     """The resolved config: every key, defaults included."""
     return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 

@@ -1,6 +1,6 @@
-"""Room: report. One HTML page of a study or of one measured corpus, and the cards of a blend and of a model."""
+"""Room: report. One HTML page of a study, a measured corpus or a collapse, and the cards of a blend and of a model."""
 
-from cuvee.records import MeasurementPage
+from cuvee.records import CollapseResult, MeasurementPage
 from cuvee.report.card import (
     CardFacts,
     Licences,
@@ -25,3 +25,10 @@ def render_measurement(page: MeasurementPage) -> str:
     from cuvee.report import corpus_page
 
     return corpus_page.render_measurement(page)
+
+
+def render_collapse(page: CollapseResult) -> str:
+    """See :func:`cuvee.report.collapse_page.render_collapse`, which is loaded when it is called."""
+    from cuvee.report import collapse_page
+
+    return collapse_page.render_collapse(page)

@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from cuvee.characters import to_html, visible, visible_lines
 from cuvee.fingerprint import hash_texts
-from cuvee.records import MeasurementPage
+from cuvee.records import CollapseResult, MeasurementPage
 from cuvee.report.tables import ReportData
 
 INK, MUTED, GRID = "#2b2631", "#6d6675", "#e4dfd9"
@@ -169,7 +169,7 @@ def _inline(svg: str, label: str) -> str:
 
 
 # --- pages ---
-def render_page(template: str, page: ReportData | MeasurementPage, parts: Mapping[str, object]) -> str:
+def render_page(template: str, page: ReportData | MeasurementPage | CollapseResult, parts: Mapping[str, object]) -> str:
     """One self-contained HTML page; all text of the data is escaped, nothing is fetched and nothing runs.
 
     Args:

@@ -26,7 +26,7 @@ from cuvee.language_models import LanguageModel, choose_device, explain_memory, 
 from cuvee.model_files import SMOLLM2, ModelFiles, find_model
 from cuvee.records import Sampling
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
-from cuvee.train.loop import fine_tune
+from cuvee.train.loop import LoopResult, fine_tune
 from cuvee.train.settings import Description, TrainSettings, fill_settings, given, write_description
 from cuvee.train.weighting import AdjustedLoss, PreparedLoss, Progress, RowScores
 
@@ -38,12 +38,13 @@ _MAX_LENGTH = 512
 
 def train_causal(
     corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None,
+    progress: Progress | None, folder: Path | None, keep_last: bool = False,
 ) -> CausalWriter:  # fmt: skip
     """Fine-tune ``settings.model`` (by default SmolLM2-135M-Instruct) for exactly ``settings.steps`` steps.
 
     Rows whose completion leaves no room for a prompt in ``max_length`` tokens are not trained on; the writer counts
-    them. With ``lora_rank``, adapters are trained, and then added to the model's weights.
+    them. With ``lora_rank``, adapters are trained, and then added to the model's weights. With ``keep_last`` it keeps
+    its last weights though ``patience`` is given, and its ``course`` tells the scores of every evaluation.
 
     Raises:
         TrainingError: no row fits, out of memory, or a loss that is not finite.
@@ -51,17 +52,29 @@ def train_causal(
         ConfigError: an unknown device, a setting it has no use for, or packing that the model cannot do.
     """
     del encoder  # every trainer and loader is given one
-    filled = fill_settings("causal", settings, model=SMOLLM2, device="auto", max_length=_MAX_LENGTH)
+    filled = fill_causal_settings(settings)
     writer = CausalWriter.from_pretrained(filled)
     if settings.packing and not writer.can_pack:
         raise ConfigError(f"packing: model {filled.model!r} does not keep packed rows apart; leave packing out")
     rows = CausalRows(writer, corpus, validation)
     narrowed = leave_out(loss, rows.fits, writer.max_length)
     writer.model = prepare_training(writer.model, filled)
-    fine_tune(rows, narrowed, filled, corpus=corpus, validation=validation, progress=progress, folder=folder)
+    writer.course = fine_tune(
+        rows, narrowed, filled, corpus=corpus, validation=validation, progress=progress, folder=folder,
+        keep_last=keep_last,
+    )  # fmt: skip
     writer.model = merge_lora(writer.model)
     writer.dropped = int((~rows.fits).sum())
     return writer
+
+
+def fill_causal_settings(settings: TrainSettings) -> TrainSettings:
+    """The settings with nothing left open.
+
+    Raises:
+        ConfigError: a setting that the trainer has no use for.
+    """
+    return fill_settings("causal", settings, model=SMOLLM2, device="auto", max_length=_MAX_LENGTH)
 
 
 def load_causal(folder: Path, description: Description, encoder: Encoder | None) -> CausalWriter:
@@ -105,6 +118,7 @@ class CausalWriter:
         self.model, self.tokenizer = loaded.model.to(device).eval(), loaded.tokenizer
         self.device, self.settings, self.dropped = device, settings, dropped
         self.max_length = settings.max_length or _MAX_LENGTH
+        self.course: LoopResult | None = None  # of the training that it went through here
         self.template = template or ("chat" if self.tokenizer.chat_template else "plain")
 
     @classmethod
@@ -259,6 +273,11 @@ class CausalWriter:
             raise ValueError(f"max_tokens is {max_tokens!r}; must be at least 1")
         if not (np.isfinite(temperature) and temperature >= 0):
             raise ValueError(f"temperature is {temperature!r}; must be a finite number of at least 0")
+        return self.continue_prompts(prompts, Sampling(temperature=temperature, max_tokens=max_tokens), seed=seed)
+
+    def continue_prompts(self, prompts: Sequence[str], sampling: Sampling, *, seed: int, beams: int = 1) -> list[str]:
+        """As ``write``, with any sampling; with ``beams`` above 1, the best of a beam search at temperature 0."""
+        max_tokens = sampling.max_tokens
         room = min(self.max_length, self.limit - max_tokens)
         heads: list[tuple[int, ...]] = []
         for number, prompt in enumerate(prompts):
@@ -271,8 +290,7 @@ class CausalWriter:
         self.model.eval()
         while order:
             streams = [derive_rng(seed, "train", "write", row) for row in order[:_BATCH]]
-            sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
-            written = self._language_model.write([heads[i] for i in order[:_BATCH]], streams, sampling)
+            written = self._language_model.write([heads[i] for i in order[:_BATCH]], streams, sampling, beams=beams)
             for completion in written:
                 out[order.pop(0)] = completion.text
         return out

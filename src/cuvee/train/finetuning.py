@@ -41,6 +41,7 @@ class Schedule:
         patience: stop after so many evaluations on real validation rows without a better score, and go back to
             the best weights; None trains all steps. Cells of a study compare at equal steps: leave it None there.
         evaluate_every: steps between evaluations; None is a tenth of the steps. Of use with ``patience`` alone.
+        keep_last: with ``patience``: stay with the last weights; the best ones are scored and not kept.
         key: what else makes this training what it is (rows, model); a checkpoint of another is not taken up.
     """
 
@@ -52,6 +53,7 @@ class Schedule:
     checkpoint_every: int | None = None
     patience: int | None = None
     evaluate_every: int | None = None
+    keep_last: bool = False
     key: str = ""
 
 

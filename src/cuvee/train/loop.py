@@ -93,16 +93,20 @@ def train_loop(
                 run.write(folder)
         best = run.finish()
     model.module.eval()
-    done = run.state.step
+    state, stopped = run.state, run.state.step < schedule.steps
     return LoopResult(
-        steps_done=done, best_step=best, stopped_early=done < schedule.steps, losses=tuple(run.state.losses)
+        steps_done=state.step,
+        best_step=best,
+        stopped_early=stopped,
+        losses=tuple(state.losses),
+        scores=tuple(state.scores),
     )
 
 
 def fine_tune(
     rows: Trainable, loss: PreparedLoss, settings: TrainSettings, *, corpus: Corpus, validation: Corpus | None,
-    progress: Progress | None, folder: Path | None,
-) -> None:  # fmt: skip
+    progress: Progress | None, folder: Path | None, keep_last: bool = False,
+) -> LoopResult:  # fmt: skip
     """``train_loop`` as ``settings`` ask for it, with nothing in them left open.
 
     Args:
@@ -110,6 +114,7 @@ def fine_tune(
         settings: filled in.
         corpus: the kept rows.
         validation: real rows held out.
+        keep_last: the model keeps its last weights, though ``patience`` asks for the best ones: both are scored.
     """
     held_out = None if validation is None else validation.fingerprint
     schedule = Schedule(
@@ -123,18 +128,23 @@ def fine_tune(
         evaluate_every=settings.evaluate_every,
         # how often a checkpoint is written does not change what is trained
         key=hash_value([corpus.fingerprint, held_out, replace(settings, checkpoint_every=None)]),
+        keep_last=keep_last,
     )
-    train_loop(rows, loss, schedule, progress=progress, folder=folder)
+    return train_loop(rows, loss, schedule, progress=progress, folder=folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopResult:
-    """What came of a training: the loss of each step done, and the step whose weights the model has now."""
+    """What came of a training: the loss of each step done, and the step whose weights the model has now.
+
+    ``scores`` are those of each evaluation on real validation rows, the last step's last; empty without ``patience``.
+    """
 
     steps_done: int
     best_step: int
     stopped_early: bool
     losses: tuple[float, ...]
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -146,6 +156,7 @@ class State:
 
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     anchor: Tensors = field(default_factory=list)
     best: Tensors = field(default_factory=list)
     best_score: float = -math.inf
@@ -256,9 +267,10 @@ class _Run:
         with torch.no_grad():
             score = self._model.validate()
         self._model.module.train()
+        state.scores.append(score)
         if score > state.best_score:
             state.best_score, state.best_step, state.bad = score, state.step, 0
-            state.best = [p.detach().clone() for p in self._trained]
+            state.best = [] if self._schedule.keep_last else [p.detach().clone() for p in self._trained]
         else:
             state.bad += 1
 
@@ -275,7 +287,8 @@ class _Run:
         shapes = [[name, *p.shape] for name, p in zip(self._names, self._trained, strict=True)]
         parts = [plan.steps, plan.batch_size, plan.seed, plan.accumulate, plan.precision, plan.patience]
         weights = np.asarray(self._loss.weights, dtype=np.float64).tobytes()
-        return hash_value([*parts, plan.evaluate_every, plan.key, shapes, weights, self._batches.tobytes()])
+        kept = ["last"] if plan.keep_last else []
+        return hash_value([*parts, plan.evaluate_every, plan.key, shapes, weights, self._batches.tobytes(), *kept])
 
     def write(self, folder: Path) -> None:
         """Write all of this to ``folder``."""

@@ -1,0 +1,86 @@
+"""A model that is trained again and again on what it writes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.table import Table
+from typer import Argument, Context, Option
+
+from cuvee.cli import console
+from cuvee.cli.options import Out, Seed, Tell, expand_options, refuse_options
+from cuvee.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cuvee.config.collapse import CollapseConfig
+    from cuvee.records import CollapseResult
+
+_CHAINS = {"gaussian": 1000, "unigram": 1000, "bigram": 100}
+
+
+@expand_options
+def collapse(
+    ctx: Context,
+    tell: Tell,
+    study: Annotated[Path | None, Argument(help="YAML file of an experiment, or its folder")] = None,
+    model: Annotated[str | None, Option(help="in place of a file: gaussian, unigram or bigram")] = None,
+    generations: Annotated[int, Option(min=1, help="with --model")] = 10,
+    chains: Annotated[int | None, Option(min=1, help="with --model: independent repetitions")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    plan: Annotated[bool, Option("--plan", help="show trainings, time and disk beforehand, and run nothing")] = False,
+) -> None:
+    """Train a model again and again on what it writes, and say what that does to it and what prevents it."""
+    from cuvee.collapse import collapse_to_json, plan_collapse, read_collapse, run_collapse
+
+    if (study is None) == (model is None):
+        raise ConfigError("give the file of an experiment, or --model gaussian, unigram or bigram; one of the two")
+    config: CollapseConfig
+    if study is not None:
+        refuse_options(ctx, ("generations", "chains", "seed"), "an experiment takes it from its file")
+        config = read_collapse(study / "collapse.yaml" if study.is_dir() else study)
+        out = out or (study if study.is_dir() else None)
+    else:
+        config = quick_config(str(model), generations, chains, seed)
+    if plan:
+        found = plan_collapse(config)
+        hours = found.seconds / 3600
+        told = f"{found.trainings} trainings, about {hours:.1f} hours, {found.model_bytes / 1e9:.1f} GB of models"
+        tell(asdict(found), told)
+        return
+    with console.Display() as display:
+        result = run_collapse(config, out=out, listener=display)
+    report = (out or Path("runs") / config.name) / "report.html"
+    tell(
+        {**collapse_to_json(result), "report": str(report)},
+        tabulate_courses(result), *result.warned, *result.advice, f"report: {report}",
+    )  # fmt: skip
+
+
+def quick_config(model: str, generations: int = 10, chains: int | None = None, seed: int = 0) -> CollapseConfig:
+    """An experiment with one of the models that take seconds, under every regime."""
+    from cuvee.collapse import read_collapse
+
+    if model not in _CHAINS:
+        raise ConfigError(f"--model is {model!r}; valid: {', '.join(_CHAINS)}; a language model needs a file")
+    regimes = ["replace", "accumulate", "fresh"] + ["accumulate_subsample"] * (model != "bigram")
+    return read_collapse(
+        {
+            "name": model, "model": {"kind": model}, "seed": seed, "generations": generations, "regimes": regimes,
+            "chains": chains or _CHAINS[model],
+        }
+    )  # fmt: skip
+
+
+def tabulate_courses(result: CollapseResult) -> Table:
+    """Generation 0 and the last one of every measure and course, with what theory expects."""
+    rows = []
+    for course in result.courses:
+        for measure, points in result.points[course.name].items():
+            expected = course.expected.get(measure)
+            theory = "" if expected is None else f"{expected[-1]:.4g}"
+            rows.append((course.name, measure, f"{points[0].value:.4g}", f"{points[-1].value:.4g}", theory))
+    heads = ("course", "measure", "generation 0", f"generation {result.generations}", "theory")
+    return console.make_table(None, heads, rows)

@@ -1,0 +1,297 @@
+"""Models small enough to have exact answers: a Gaussian, and counts of words. All chains are drawn at once.
+
+Oracles (docs/concepts.md): with n rows a generation and an unbiased covariance, n times the variance of the mean is
+t + 1 under ``replace``, the sum of 1/i^2 under ``accumulate`` (never above pi^2/6), and converges where fresh real
+rows are mixed in; a covariance by maximum likelihood shrinks by 1 - 1/n a generation, and so does the chance that two
+words differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.collapse.regimes import Diet, list_diets
+from cuvee.config.collapse import CollapseConfig, CountsModel, GaussianModel
+from cuvee.errors import ConfigError
+from cuvee.fingerprint import derive_rng
+from cuvee.records import Course
+
+Floats = NDArray[np.float64]
+_AT_ONCE = 2**23  # numbers that the rows of some chains may have together
+_TAIL = 0.1  # of the real law's probability, that of its rarest words
+_WORDS = 12
+F = TypeVar("F")
+
+
+class ExactModel(Protocol[F]):
+    """A law that is fitted to rows and draws rows; ``F`` is a fit of several chains.
+
+    Rows of several chains are an array whose first axis is the chain.
+    """
+
+    score: str
+
+    def real(self, chains: int, rows: int, rng: np.random.Generator) -> Floats:
+        """Rows of the real law."""
+
+    def draw(self, fit: F, rows: int, rng: np.random.Generator) -> Floats:
+        """Rows of a fitted law."""
+
+    def fit(self, parts: Sequence[Floats], weights: Sequence[float]) -> F:
+        """The law of weighted parts; one part with weight 1 is simply fitted."""
+
+    def pool(self, before: Floats, more: Floats) -> Floats:
+        """The rows of both."""
+
+    def subsample(self, rows: Floats, count: int, rng: np.random.Generator) -> Floats:
+        """So many of the rows, without replacement."""
+
+    def measure(self, fit: F) -> dict[str, Floats]:
+        """Measure -> its value in each chain."""
+
+    def expect(self, diet: Diet, generations: int) -> dict[str, Floats]:
+        """Measure -> what theory gives for the mean over chains, by generation."""
+
+    def show(self, fit: F) -> tuple[str, ...]:
+        """The first chain's law, for a reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianFit:
+    """Means of shape (chains, d) and covariances of shape (chains, d, d)."""
+
+    mean: Floats
+    covariance: Floats
+
+
+class Gaussian:
+    """A standard normal law of ``d`` coordinates. Rows of c chains have shape (c, rows, d)."""
+
+    score = "mean_error"
+
+    def __init__(self, model: GaussianModel) -> None:
+        self._rows, self._d = model.rows, model.dimension
+        self._lost = 1 if model.estimator == "unbiased" else 0  # what the divisor of the covariance is below n
+
+    def real(self, chains: int, rows: int, rng: np.random.Generator) -> Floats:
+        """Rows of the standard normal law."""
+        return rng.standard_normal((chains, rows, self._d))
+
+    def draw(self, fit: GaussianFit, rows: int, rng: np.random.Generator) -> Floats:
+        """Rows of a fitted normal law."""
+        try:
+            factor = np.linalg.cholesky(fit.covariance)
+        except np.linalg.LinAlgError as exc:
+            raise ConfigError(
+                f"model.rows is {self._rows}: the covariance of dimension {self._d} has become singular; raise rows, "
+                "or lower generations"
+            ) from exc
+        noise = rng.standard_normal((len(fit.mean), rows, self._d))
+        return fit.mean[:, None, :] + noise @ factor.transpose(0, 2, 1)
+
+    def fit(self, parts: Sequence[Floats], weights: Sequence[float]) -> GaussianFit:
+        """Weighted mean, and weighted mean of the parts' covariances."""
+        mean = sum(w * part.mean(axis=1) for w, part in zip(weights, parts, strict=True))
+        covariance = sum(w * self._covariance(part) for w, part in zip(weights, parts, strict=True))
+        return GaussianFit(np.asarray(mean), np.asarray(covariance))
+
+    def _covariance(self, rows: Floats) -> Floats:
+        centred = rows - rows.mean(axis=1, keepdims=True)
+        return np.asarray(centred.transpose(0, 2, 1) @ centred / max(1, rows.shape[1] - self._lost))
+
+    def pool(self, before: Floats, more: Floats) -> Floats:
+        """Rows one after the other."""
+        return np.concatenate([before, more], axis=1)
+
+    def subsample(self, rows: Floats, count: int, rng: np.random.Generator) -> Floats:
+        """Other rows in each chain."""
+        chosen = np.argsort(rng.random(rows.shape[:2]), axis=1)[:, :count, None]
+        return np.take_along_axis(rows, chosen, axis=1)
+
+    def measure(self, fit: GaussianFit) -> dict[str, Floats]:
+        """Squared error of the mean a coordinate times the rows of a generation, and the mean variance."""
+        return {
+            "mean_error": self._rows * (fit.mean**2).mean(axis=1),
+            "variance": np.trace(fit.covariance, axis1=1, axis2=2) / self._d,
+        }
+
+    def expect(self, diet: Diet, generations: int) -> dict[str, Floats]:
+        """Of the mean with an unbiased covariance, of the variance with one by maximum likelihood."""
+        steps = np.arange(generations + 1)
+        shrunk = np.ones(generations + 1) if self._lost else (1 - 1 / self._rows) ** (steps + 1.0)
+        if diet.regime == "replace":
+            return {"mean_error": np.cumsum([1.0, *shrunk[:-1]]), "variance": np.asarray(shrunk)}
+        if not self._lost or diet.regime == "accumulate_subsample":
+            return {}
+        if diet.regime == "accumulate":
+            return {"mean_error": np.cumsum(1 / (steps + 1.0) ** 2)}
+        # with n times the variance v: w^2 n / fresh + (1 - w)^2 (v + n / written)
+        fresh, w, found = diet.fresh_rows(self._rows), diet.weight, [1.0]
+        for _ in range(generations):
+            noise = w**2 * self._rows / fresh + (1 - w) ** 2 * self._rows / (self._rows - fresh)
+            found.append(noise + (1 - w) ** 2 * found[-1])
+        return {"mean_error": np.array(found), "variance": np.ones(generations + 1)}
+
+    def show(self, fit: GaussianFit) -> tuple[str, ...]:
+        """Mean and standard deviation of the first coordinate."""
+        return (repr(float(fit.mean[0, 0])), repr(float(np.sqrt(fit.covariance[0, 0, 0]))))
+
+
+class Counts:
+    """Words of a Zipf law, each drawn by itself or by the word before it.
+
+    Rows of c chains are counts: of words, shape (c, v), or of pairs of neighbours, shape (c, v, v). A text of pairs is
+    read as a circle, so that every word that occurs is followed by one.
+    """
+
+    score = "lost_diversity"
+
+    def __init__(self, model: CountsModel) -> None:
+        law = 1 / np.arange(1, model.vocabulary + 1) ** model.exponent
+        self._law: Floats = law / law.sum()
+        self._v, self._rows, self._pairs = model.vocabulary, model.rows, model.kind == "bigram"
+        rarest = np.cumsum(self._law[::-1])[::-1] <= _TAIL
+        rarest[-1] = True
+        self._tail = rarest
+
+    def real(self, chains: int, rows: int, rng: np.random.Generator) -> Floats:
+        """Words of the real law; among pairs each word has a law of its own, the same ranks in another order."""
+        if not self._pairs:
+            return rng.multinomial(rows, np.broadcast_to(self._law, (chains, self._v))).astype(np.float64)
+        shifted = np.array([np.roll(self._law, word) for word in range(self._v)])
+        shape = (chains, self._v)
+        return self._walk(np.broadcast_to(shifted, (*shape, self._v)), np.broadcast_to(self._law, shape), rows, rng)
+
+    def draw(self, fit: Floats, rows: int, rng: np.random.Generator) -> Floats:
+        """Words of a fitted law; ``fit`` holds probabilities of words, or of pairs."""
+        if not self._pairs:
+            return rng.multinomial(rows, fit).astype(np.float64)
+        words = fit.sum(axis=1)
+        sums = fit.sum(axis=2, keepdims=True)
+        following = fit / np.where(sums > 0, sums, 1)  # a word that is gone is never reached
+        return self._walk(following, words, rows, rng)
+
+    def _walk(self, following: Floats, first: Floats, rows: int, rng: np.random.Generator) -> Floats:
+        """Counts of pairs of a text of so many words a chain, by the laws of each word's successor and of the first."""
+        every, edges = np.arange(len(first)), np.cumsum(following, axis=2)
+        at = rng.random((rows, len(first), 1))
+
+        def choose(uniform: Floats, edge: Floats) -> NDArray[np.int64]:
+            return np.asarray((uniform * edge[:, -1:] < edge).argmax(axis=1))
+
+        last = start = choose(at[0], np.cumsum(first, axis=1))
+        counts = np.zeros(edges.shape)
+        for uniform in at[1:]:
+            word = choose(uniform, edges[every, last])
+            counts[every, last, word] += 1
+            last = word
+        counts[every, last, start] += 1
+        return counts
+
+    def fit(self, parts: Sequence[Floats], weights: Sequence[float]) -> Floats:
+        """Weighted relative frequencies."""
+        return np.asarray(sum(w * part / _whole(part) for w, part in zip(weights, parts, strict=True)))
+
+    def pool(self, before: Floats, more: Floats) -> Floats:
+        """The sum of counts."""
+        return before + more
+
+    def subsample(self, rows: Floats, count: int, rng: np.random.Generator) -> Floats:
+        """Counts of so many words. Pairs would fall apart: the config has no such regime for them."""
+        flat = rows.reshape(len(rows), -1).astype(np.int64)
+        left, wanted = flat.sum(axis=1), np.full(len(rows), count)
+        out = np.zeros_like(flat)
+        for word in range(flat.shape[1]):
+            left = left - flat[:, word]
+            out[:, word] = rng.hypergeometric(flat[:, word], left, wanted)
+            wanted = wanted - out[:, word]
+        return out.reshape(rows.shape).astype(np.float64)
+
+    def measure(self, fit: Floats) -> dict[str, Floats]:
+        """Of words: the chance that two agree, the number that is left, the probability of the rarest."""
+        words = fit.sum(axis=1) if self._pairs else fit
+        found = {
+            "lost_diversity": np.asarray((words**2).sum(axis=1)),
+            "vocabulary": (words > 0).sum(axis=1).astype(np.float64),
+        }
+        # words of pairs are about equally frequent: none is rare
+        return found if self._pairs else {**found, "tail_mass": np.asarray(words[:, self._tail].sum(axis=1))}
+
+    def expect(self, diet: Diet, generations: int) -> dict[str, Floats]:
+        """Of words drawn by themselves, under ``replace``."""
+        if self._pairs or diet.regime != "replace":
+            return {}
+        kept = (1 - 1 / self._rows) ** np.arange(1.0, generations + 2)
+        return {
+            "lost_diversity": 1 - kept * (1 - (self._law**2).sum()),
+            "tail_mass": np.full(generations + 1, self._law[self._tail].sum()),
+        }
+
+    def show(self, fit: Floats) -> tuple[str, ...]:
+        """The most frequent words, by their rank in the real law."""
+        words = fit[0].sum(axis=0) if self._pairs else fit[0]
+        first = [word for word in np.argsort(-words, kind="stable")[:_WORDS] if words[word] > 0]
+        return (", ".join(f"word {word + 1} {words[word]:.1%}" for word in first),)
+
+
+def _whole(counts: Floats) -> Floats:
+    return np.asarray(counts.sum(axis=tuple(range(1, counts.ndim)), keepdims=True))
+
+
+def run_exact(config: CollapseConfig) -> list[Course]:
+    """Every course of an experiment with a Gaussian or counts; generation 0 is the same in all of them."""
+    model = config.model
+    if isinstance(model, GaussianModel):
+        return list(_Runner(Gaussian(model), config, model.rows * model.dimension).run())
+    assert isinstance(model, CountsModel)
+    return list(_Runner(Counts(model), config, model.vocabulary ** (2 if model.kind == "bigram" else 1)).run())
+
+
+class _Runner(Generic[F]):
+    """Courses of a model, some chains at a time."""
+
+    def __init__(self, model: ExactModel[F], config: CollapseConfig, size: int) -> None:
+        self._model, self._config, self._rows = model, config, config.model.rows
+        grown = config.generations + 1 if isinstance(config.model, GaussianModel) else 2
+        self._at_once = max(1, _AT_ONCE // (size * grown))
+
+    def run(self) -> Iterator[Course]:
+        """One course a diet."""
+        last = self._config.generations
+        for diet in list_diets(self._config):
+            starts = range(0, self._config.chains, self._at_once)
+            parts = [list(self._follow(diet, start)) for start in starts]
+            values = {
+                name: np.array([np.concatenate([part[t][0][name] for part in parts]) for t in range(last + 1)])
+                for name in parts[0][0][0]
+            }
+            samples = tuple(shown for _, shown in parts[0])
+            yield Course(
+                regime=diet.name, values=values, expected=self._model.expect(diet, last), samples=samples
+            )  # fmt: skip
+
+    def _follow(self, diet: Diet, start: int) -> Iterator[tuple[dict[str, Floats], tuple[str, ...]]]:
+        """What some chains measure, generation by generation."""
+        model, rows, seed = self._model, self._rows, self._config.seed
+        chains = min(self._at_once, self._config.chains - start)
+        pool = model.real(chains, rows, derive_rng(seed, "collapse", "real", start))
+        rng = derive_rng(seed, "collapse", diet.name, start)
+        fit = model.fit([pool], [1.0])
+        yield model.measure(fit), model.show(fit)
+        for _ in range(self._config.generations):
+            if diet.regime == "fresh":
+                fresh = diet.fresh_rows(rows)
+                parts = [model.real(chains, fresh, rng), model.draw(fit, rows - fresh, rng)]
+                fit = model.fit(parts, [diet.weight, 1 - diet.weight])
+            elif diet.regime == "replace":
+                fit = model.fit([model.draw(fit, rows, rng)], [1.0])
+            else:
+                pool = model.pool(pool, model.draw(fit, rows, rng))
+                taken = pool if diet.regime == "accumulate" else model.subsample(pool, rows, rng)
+                fit = model.fit([taken], [1.0])
+            yield model.measure(fit), model.show(fit)

@@ -1,0 +1,119 @@
+"""When measures warn, and what to do: from the courses of an experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from cuvee.collapse.regimes import best_weight
+from cuvee.records import Course, EarlyWarning, Estimate
+
+_CHAINS = 3  # fewer say nothing of their spread
+
+
+def average(course: Course, measure: str) -> tuple[Estimate, ...]:
+    """Mean over chains with its 95% t interval, by generation; of one chain the interval over its rows, if known."""
+    values = course.values[measure]
+    chains, errors = values.shape[1], course.errors.get(measure)
+    if chains >= _CHAINS:
+        half = student.ppf(0.975, chains - 1) * values.std(axis=1, ddof=1) / math.sqrt(chains)
+    elif chains == 1 and errors is not None:
+        half = norm.ppf(0.975) * errors[:, 0]
+    else:
+        return tuple(Estimate(value=float(value), n=chains) for value in values.mean(axis=1))
+    kind = "t over chains" if chains >= _CHAINS else "normal over rows"
+    return tuple(
+        Estimate(value=float(m), low=float(m - h), high=float(m + h), n=chains, interval=kind)
+        for m, h in zip(values.mean(axis=1), half, strict=True)
+    )
+
+
+def find_warning(course: Course, score: str, alpha: float) -> EarlyWarning:
+    """The first generation at which each measure differs from generation 0, at ``alpha`` over all generations.
+
+    With three chains or more: a paired t test over chains. With one: a z test from the rows' standard errors of both
+    generations, which speaks of this chain alone. Bonferroni over the generations; measures stand for themselves.
+    """
+    first: dict[str, int | None] = {}
+    for measure, values in course.values.items():
+        looks, chains = len(values) - 1, values.shape[1]
+        change = values[1:] - values[0]
+        if chains >= _CHAINS:
+            error = change.std(axis=1, ddof=1) / math.sqrt(chains)
+            bound = student.ppf(1 - alpha / looks / 2, chains - 1) * error
+        elif chains == 1 and measure in course.errors:
+            errors = course.errors[measure][:, 0]
+            bound = norm.ppf(1 - alpha / looks / 2) * np.hypot(errors[1:], errors[0])
+        else:
+            continue
+        outside = np.flatnonzero(np.abs(change.mean(axis=1)) > bound)
+        first[measure] = int(outside[0]) + 1 if len(outside) else None
+    unit = "chains" if course.values[score].shape[1] >= _CHAINS else "rows"
+    return EarlyWarning(course=course.name, first=first, score=score, unit=unit)
+
+
+def word_warning(warning: EarlyWarning) -> str:
+    """The warning as a sentence."""
+    if not warning.first:
+        return f"{warning.course}: two chains tell nothing of their spread; run one, or at least {_CHAINS}."
+    if not warning.earliest:
+        return f"{warning.course}: no measure leaves its interval of generation 0."
+    names, at = ", ".join(warning.earliest), warning.first[warning.earliest[0]]
+    own = warning.first.get(warning.score)
+    if own is None:
+        tail = f"{warning.score} never does"
+    elif warning.score in warning.earliest:
+        tail = f"{warning.score} is among them"
+    else:
+        tail = f"{warning.score} does at {own}, {warning.lead} later"
+    return f"{warning.course}: {names} left the interval of generation 0 first, at generation {at}; {tail}."
+
+
+def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0.05) -> list[str]:
+    """What keeps the score within ``delta`` of generation 0, as a fraction of it, to the last generation.
+
+    A course keeps it where the upper end of the interval of its change over chains lies below ``delta``; with fewer
+    than three chains only the change itself is known, and the sentence says so.
+    """
+    told = []
+    kept: list[Course] = []
+    for course in courses:
+        values = course.values[score]
+        chains, last = values.shape[1], len(values) - 1
+        base = values[0].mean()
+        change = (values[-1] - values[0]) / base
+        if chains >= _CHAINS:
+            half = student.ppf(1 - alpha, chains - 1) * change.std(ddof=1) / math.sqrt(chains)
+            high = change.mean() + half
+            shown = f"{change.mean():+.1%}, at most {high:+.1%} ({1 - alpha:.0%}, {chains} chains)"
+        else:
+            high, shown = change.mean(), f"{change.mean():+.1%} ({chains} chain{'s' * (chains > 1)}, no interval)"
+        if high <= delta:
+            kept.append(course)
+        told.append(f"{course.name}: {score} of generation {last} against generation 0: {shown}.")
+    if not kept:
+        return [*told, f"Nothing here keeps {score} within {delta:.0%}: raise the share of fresh real rows."]
+    fresh = [course for course in kept if course.regime.startswith("fresh")]
+    names = ", ".join(course.name for course in kept)
+    told.append(f"Within {delta:.0%} of generation 0: {names}.")
+    if fresh:
+        least = min(fresh, key=lambda course: float(course.regime.removeprefix("fresh ").rstrip("%")))
+        told.append(f"The smallest share of fresh real rows here that keeps it: {least.name}.")
+    return told
+
+
+def advise_in_theory(delta: float) -> str:
+    """The least share of fresh real rows for a mean, with the best weight and without an end of generations.
+
+    The error there is ``best_weight(share) / share`` times that of a generation of real rows alone.
+    """
+    share = brentq(lambda s: best_weight(s) / s - 1 - delta, 1e-9, 1 - 1e-9)
+    return (
+        f"In theory a mean stays within {delta:.0%} for ever with a share of at least {share:.1%} fresh real rows, "
+        f"which together have the weight {best_weight(share):.3f}."
+    )

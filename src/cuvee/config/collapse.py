@@ -1,0 +1,141 @@
+"""The schema of a collapse experiment: which model is trained again and again on what it writes, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cuvee.config.schema import DataConfig
+from cuvee.config.sections import Section, Settings
+from cuvee.encoders import DEFAULT_ENCODER
+
+RegimeName = Literal["replace", "accumulate", "accumulate_subsample", "fresh"]
+
+
+class GaussianModel(Section):
+    """A normal law of independent coordinates, fitted to rows; theory has its every number."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    rows: int = Field(100, ge=3, description="of every generation")
+    dimension: int = Field(1, ge=1)
+    estimator: Literal["unbiased", "maximum_likelihood"] = Field("unbiased", description="of the covariance")
+
+    @model_validator(mode="after")
+    def _check(self) -> GaussianModel:
+        if self.rows < self.dimension + 2:
+            raise ValueError(f"rows is {self.rows}; a covariance of dimension {self.dimension} needs 2 more than that")
+        return self
+
+
+class CountsModel(Section):
+    """Words drawn by their counts, alone or each by the word before it; the real law is Zipf's."""
+
+    kind: Literal["unigram", "bigram"] = "unigram"
+    rows: int = Field(500, ge=2, description="words of every generation")
+    vocabulary: int = Field(100, ge=2, description="different words of the real law")
+    exponent: float = Field(1.0, ge=0, description="of Zipf's law: 0 makes all words equally frequent")
+
+
+class DecodingConfig(Section):
+    """How a generation writes; pure sampling by default."""
+
+    temperature: float = Field(1.0, ge=0, description="0 is greedy: the most probable token")
+    top_k: int | None = Field(None, ge=1)
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
+    beams: int = Field(1, ge=1, description="of a beam search, which goes with temperature 0")
+
+    @model_validator(mode="after")
+    def _check(self) -> DecodingConfig:
+        if self.beams > 1 and self.temperature > 0:
+            raise ValueError(f"beams is {self.beams}, and a beam search draws nothing; set temperature: 0")
+        if self.temperature == 0:
+            self.refuse(("top_k", "top_p"), "has no effect at temperature 0; leave it out")
+        return self
+
+    @property
+    def name(self) -> str:
+        """In a few words."""
+        if self.temperature == 0:
+            return "greedy" if self.beams == 1 else f"{self.beams} beams"
+        parts = [] if self.temperature == 1 else [f"temperature {self.temperature:g}"]
+        parts += [] if self.top_k is None else [f"top-k {self.top_k}"]
+        parts += [] if self.top_p == 1 else [f"top-p {self.top_p:g}"]
+        return " ".join(parts) or "sampling"
+
+
+class CausalModel(Section):
+    """A causal language model: the completions of real prompts are written anew in every generation."""
+
+    kind: Literal["causal"] = "causal"
+    data: DataConfig = Field(description="prompts (text) and completions (label); validation is the held-out file")
+    rows: int = Field(64, ge=2, description="training rows of a chain, drawn from data.real")
+    held_out: int = Field(64, ge=10, description="real rows that every generation is measured on")
+    steps: int = Field(30, ge=1, description="optimiser steps of every generation")
+    settings: Settings = Field({}, description="more of the training: model, batch_size, learning_rate, lora_rank, ...")
+    decodings: tuple[DecodingConfig, ...] = Field((DecodingConfig(),), min_length=1)
+    max_tokens: int = Field(96, ge=1, description="of a completion that is written")
+    evaluations: int = Field(10, ge=1, description="of each training on held-out rows; the best of them is told")
+    checkpoint: Literal["last", "best"] = Field(
+        "last", description="which checkpoint writes the next generation; the loss of both is told"
+    )
+    keep_models: Literal["none", "last", "all"] = Field("none", description="which generations' models stay on disk")
+    encoder: str = Field(DEFAULT_ENCODER, description="of what is written, for its diversity and shift")
+
+    @model_validator(mode="after")
+    def _check(self) -> CausalModel:
+        if self.data.validation is None:
+            raise ValueError("data.validation is missing; name the file of held-out real rows")
+        if self.data.test is not None:
+            raise ValueError("data.test has no effect here: no locked test is read; leave it out")
+        if "temperature" in self.settings or {"gamma", "clip", "q", "alpha", "beta"} & set(self.settings):
+            raise ValueError("settings has what only another trainer or loss takes; leave it out")
+        names = [decoding.name for decoding in self.decodings]
+        if len(set(names)) != len(names):
+            raise ValueError(f"decodings has {', '.join(names)}; give different ones")
+        return self
+
+
+Model = Annotated[GaussianModel | CountsModel | CausalModel, Field(discriminator="kind")]
+
+
+class FreshConfig(Section):
+    """The regime ``fresh``: new real rows in every generation."""
+
+    shares: tuple[float, ...] = Field((0.2,), min_length=1, description="of the rows of a generation; each is a course")
+    weight: float | Literal["pooled", "optimum"] = Field(
+        "optimum", description="of the real rows together: a number, their share (pooled), or the best one in theory"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> FreshConfig:
+        for share in self.shares:
+            if not 0 < share < 1:
+                raise ValueError(f"shares has {share:g}; give fractions above 0 and below 1")
+        if not isinstance(self.weight, str) and not 0 < self.weight < 1:
+            raise ValueError(f"weight is {self.weight:g}; give one above 0 and below 1, pooled, or optimum")
+        return self
+
+
+class CollapseConfig(Section):
+    """A whole experiment."""
+
+    name: str = Field("collapse", pattern=r"^\.*[\w-][\w.-]*$", max_length=200, description="its folder is runs/NAME")
+    seed: int = Field(0, ge=0)
+    model: Model
+    regimes: tuple[RegimeName, ...] = Field(("replace", "accumulate", "fresh"), min_length=1)
+    fresh: FreshConfig = FreshConfig()
+    generations: int = Field(10, ge=1, description="after generation 0, which is trained on real rows alone")
+    chains: int = Field(1, ge=1, description="independent repetitions: the unit of every interval")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="of a warning, over all generations of one measure")
+    delta: float = Field(0.1, gt=0, description="how much worse than generation 0 the score may become, as a fraction")
+
+    @model_validator(mode="after")
+    def _check(self) -> CollapseConfig:
+        if len(set(self.regimes)) != len(self.regimes):
+            raise ValueError(f"regimes has {', '.join(self.regimes)}; give different ones")
+        if self.model.kind == "bigram" and "accumulate_subsample" in self.regimes:
+            raise ValueError("regimes has accumulate_subsample, but a subsample of pairs is no text; leave it out")
+        if "fresh" not in self.regimes:
+            self.refuse(("fresh",), "is for the regime fresh, which is not among regimes; leave it out")
+        return self

@@ -1,0 +1,102 @@
+"""What came of training a model again and again on what it wrote itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.records.measurement import Estimate
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """One regime with one decoding, from generation 0, which is trained on real rows, to the last.
+
+    Attributes:
+        regime: ``replace``, ``accumulate``, ``accumulate_subsample``, or ``fresh`` with its share.
+        decoding: how the model of each generation wrote; empty where there is one way only.
+        values: measure -> its values, shape (generations + 1, chains).
+        errors: measure -> their standard errors over the rows of a chain, same shape; only where these are known.
+        expected: measure -> what theory gives for the mean over chains, shape (generations + 1,).
+        samples: texts that the first chain's model wrote, by generation.
+    """
+
+    regime: str
+    decoding: str = ""
+    values: Mapping[str, Floats]
+    errors: Mapping[str, Floats] = field(default_factory=dict)
+    expected: Mapping[str, Floats] = field(default_factory=dict)
+    samples: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Regime and decoding."""
+        return f"{self.regime}, {self.decoding}" if self.decoding else self.regime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyWarning:
+    """When the measures of one course left their intervals of generation 0.
+
+    Attributes:
+        course: its name.
+        first: measure -> the first generation that lies outside; None where none does.
+        score: the measure that the others are to warn of.
+        unit: what the intervals are over: ``chains``, or the ``rows`` of the one chain that there is.
+    """
+
+    course: str
+    first: Mapping[str, int | None]
+    score: str
+    unit: str
+
+    @property
+    def earliest(self) -> tuple[str, ...]:
+        """The measures that warned first."""
+        found = [at for at in self.first.values() if at is not None]
+        return tuple(name for name, at in self.first.items() if found and at == min(found))
+
+    @property
+    def lead(self) -> int | None:
+        """Generations from the first warning to the score's own; None where either is missing."""
+        found = [at for name, at in self.first.items() if at is not None and name != self.score]
+        own = self.first.get(self.score)
+        return None if own is None or not found else own - min(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollapseResult:
+    """A finished experiment: its courses, what warned when, and what to do.
+
+    Attributes:
+        name: of the experiment.
+        model: ``gaussian``, ``unigram``, ``bigram`` or ``causal``.
+        generations: the last one; there are as many and generation 0.
+        chains: independent repetitions, the unit of every interval.
+        score: the measure that the experiment is about; it rises as models get worse.
+        courses: one a regime and decoding.
+        points: course -> measure -> its mean over chains with its interval, by generation.
+        warnings: one a course.
+        warned: the same in sentences.
+        advice: sentences.
+        untuned: measure -> its value for the model before any training, where it has one.
+        version: of Cuvée.
+    """
+
+    name: str
+    model: str
+    generations: int
+    chains: int
+    score: str
+    courses: tuple[Course, ...]
+    points: Mapping[str, Mapping[str, tuple[Estimate, ...]]]
+    warnings: tuple[EarlyWarning, ...]
+    warned: tuple[str, ...]
+    advice: tuple[str, ...]
+    untuned: Mapping[str, float] = field(default_factory=dict)
+    version: str = ""

@@ -1,0 +1,133 @@
+"""The page of a model that was trained again and again on what it wrote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+
+from cuvee.records import CollapseResult, Course, Estimate
+from cuvee.report import tables
+from cuvee.report.charts import (
+    GROUP_COLOURS,
+    LEVEL_COLOURS,
+    MUTED,
+    NUMBERS,
+    Figure,
+    Row,
+    by_name,
+    chart_of,
+    draw_points,
+    finite,
+    render_chart,
+    render_page,
+)
+
+MEASURES = {
+    "mean_error": (
+        "Error of the mean",
+        "squared, a coordinate, times the rows of a generation; 1 is a perfect model's",
+    ),
+    "variance": ("Variance", "of the fitted law, a coordinate; the real one is 1, and 0 is a single point"),
+    "lost_diversity": ("Chance that two words agree", "1 when a single word is left"),
+    "vocabulary": ("Vocabulary", "words that are left; of a language model the share of the real rows' words"),
+    "tail_mass": ("Probability of the rarest words", "those that have a tenth of the real law's probability"),
+    "loss": ("Loss on held-out real rows", "nats a token, mean over rows, of the checkpoint that writes"),
+    "last_loss": ("Loss of the last checkpoint", "nats a token, on held-out real rows"),
+    "best_loss": ("Loss of the best checkpoint", "nats a token, the lowest of each training, on held-out real rows"),
+    "train_loss": ("Training loss", "nats a token, on the rows of the generation, last tenth of the steps"),
+    "tail_loss": ("Loss on the rarest tenth", "held-out rows that the untuned model finds least probable"),
+    "vendi_q1": ("Semantic diversity", "Vendi score of order 1 of what was written: more is more diverse"),
+    "distinct_2": ("Distinct pairs of words", "of all pairs of what was written: more is more diverse"),
+    "self_repetition": ("Repeated 4-grams", "share that stands in another row too: n-gram concentration"),
+    "mean_words": ("Words a row", "of what was written"),
+    "mmd": ("Shift from the real rows", "squared MMD of what was written"),
+    "empty": ("Empty rows", "share of what was written"),
+}
+"""What each measure is called, and what it means."""
+_CURVES = 6  # densities of one figure
+_RANGE = 4.0
+
+
+def render_collapse(page: CollapseResult) -> str:
+    """One self-contained HTML page; all text of the data is escaped, nothing is fetched and nothing runs."""
+    return render_page("collapse.html.j2", page, vars(tables) | globals())
+
+
+def draw_measures(page: CollapseResult) -> list[Figure]:
+    """Each measure by generation, a line a course, with what theory expects dashed."""
+    names = [course.name for course in page.courses]
+    measures = dict.fromkeys(name for course in page.courses for name in course.values)
+    figures = []
+    for measure in measures:
+        rows: list[Row] = []
+        theory: list[Row] = []
+        for course in page.courses:
+            for at, point in enumerate(page.points[course.name].get(measure, ())):
+                if math.isfinite(point.value):
+                    ends = {"low": finite(point.low), "high": finite(point.high)}
+                    rows.append({"course": course.name, "x": at, "y": point.value, **ends})
+            expected = enumerate(course.expected.get(measure, ()))
+            theory += [{"course": course.name, "x": at, "y": float(value)} for at, value in expected]
+        if rows:
+            title, caption = MEASURES.get(measure, (measure, ""))
+            dashed = " Dashed: what theory expects." if theory else ""
+            svg = _draw_lines(rows, theory, names, title)
+            figures.append(Figure(title=title, svg=svg, caption=f"{measure}: {caption}.{dashed}"))
+    return figures
+
+
+def _draw_lines(rows: Sequence[Row], theory: Sequence[Row], names: Sequence[str], title: str) -> str:
+    colours = [GROUP_COLOURS[i % len(GROUP_COLOURS)] for i in range(len(names))]
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=190, symbolOpacity=1)
+    scale = alt.Scale(zero=False)
+    last = max(int(row["x"] or 0) for row in rows)
+    x = alt.X("x:Q", title="generation", axis=alt.Axis(tickMinStep=1, tickCount=min(last, 10), format="d", grid=False))
+    y = alt.Y("y:Q", title=None, scale=scale, axis=NUMBERS)
+    series = by_name("course", names, colours, legend)
+    layers = draw_points(rows, x, y, scale=scale, series=series, line=1.6, size=30)
+    if theory:
+        layers.append(chart_of(theory).mark_line(strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y=y, color=series[0]))
+    said = "; ".join(
+        f"{name} from {own[0]:.3g} to {own[-1]:.3g}"
+        for name in names
+        if (own := [float(row["y"] or 0) for row in rows if row["course"] == name])
+    )
+    return render_chart(alt.layer(*layers), f"{title} by generation: {said}", height=200)
+
+
+def draw_densities(page: CollapseResult) -> list[Figure]:
+    """The Gaussian of the first chain, its first coordinate, over generations, one figure a course."""
+    if page.model != "gaussian":
+        return []
+    chosen = sorted({round(at) for at in np.linspace(0, page.generations, min(_CURVES, page.generations + 1))})
+    names = [f"generation {at}" for at in chosen]
+    colours = [LEVEL_COLOURS[i] for i in range(len(names))]
+    grid = np.linspace(-_RANGE, _RANGE, 161)
+    legend = alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1)
+    figures = []
+    for course in page.courses:
+        rows: list[Row] = []
+        for at, name in zip(chosen, names, strict=True):
+            mean, sd = map(float, course.samples[at])
+            if sd > 0:
+                heights = np.exp(-(((grid - mean) / sd) ** 2) / 2) / (sd * math.sqrt(2 * math.pi))
+                rows += [{"course": name, "x": float(u), "y": float(v)} for u, v in zip(grid, heights, strict=True)]
+        real: list[Row] = [{"x": float(u), "y": math.exp(-u * u / 2) / math.sqrt(2 * math.pi)} for u in grid]
+        x, y = alt.X("x:Q", title=None, axis=NUMBERS), alt.Y("y:Q", title="density", axis=NUMBERS)
+        lines = chart_of(rows).mark_line(strokeWidth=1.8)
+        layers = [
+            chart_of(real).mark_area(color=MUTED, opacity=0.18).encode(x=x, y=y),
+            lines.encode(x=x, y=y, color=by_name("course", names, colours, legend)[0]),
+        ]
+        label = f"Density of the first chain's law by generation, {course.name}"
+        svg = render_chart(alt.layer(*layers), label, height=200)
+        figures.append(Figure(title=course.name, svg=svg, caption="Grey: the real law."))
+    return figures
+
+
+def list_points(page: CollapseResult, course: Course) -> list[tuple[str, list[Estimate]]]:
+    """Each measure of a course with its points."""
+    return [(measure, list(points)) for measure, points in page.points[course.name].items()]
