@@ -166,11 +166,12 @@ def test_the_strength_moves_only_where_rows_tell():
     assert choose_l2(vectors, targets) == 1.0
     # one label of many rows and many of few: the usual penalty says the first too often
     rng = np.random.default_rng(0)
-    codes = np.where(np.arange(90) < 45, 0, np.arange(90) % 30)
-    vectors = unit_rows((rng.normal(size=(30, 64))[codes] + rng.normal(size=(90, 64))).astype(np.float32))
-    chosen = choose_l2(vectors, [f"label {code}" for code in codes])
+    codes = np.where(np.arange(120) < 60, 0, np.arange(120) % 30)
+    vectors = unit_rows((rng.normal(size=(30, 64))[codes] + rng.normal(size=(120, 64))).astype(np.float32))
+    targets = [f"label {code}" for code in codes]
+    chosen = choose_l2(vectors, targets)
     assert chosen in CHOICES and chosen < 1.0
-    assert choose_l2(vectors[:2], ["a", "b"]) == 1.0  # nothing to hold out
+    assert choose_l2(vectors[:99], targets[:99]) == 1.0  # too few to tell
 
 
 # --- any loss ---

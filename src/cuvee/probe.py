@@ -25,7 +25,7 @@ CHECKING_L2 = 0.1
 those of ``DEFAULT_L2`` are almost the same for all labels (docs/decisions.md)."""
 CHOICES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 """Strengths that :func:`choose_l2` tries."""
-_CHOICE_ROWS = 1_000
+_CHOICE_ROWS = 100, 1_000  # with fewer it is luck, and more are not needed
 _SLACK = 0.5  # standard errors
 _TOLERANCE = 1e-7  # of the loss a row that one more step could gain
 _GRADIENTS = 2_000
@@ -210,16 +210,19 @@ def choose_l2(vectors: Vectors, targets: Sequence[str], groups: Sequence[str] | 
     """The strength of the penalty for these rows, by cross-validated accuracy.
 
     Of ``CHOICES`` those count whose accuracy is within half a standard error (of the paired difference) of the best,
-    and of them the one nearest to ``DEFAULT_L2`` is taken. Rows that are too few to tell therefore leave it there.
+    and of them the one nearest to ``DEFAULT_L2`` is taken. Fewer than 100 rows cannot tell, and leave it there.
 
     Args:
         vectors: shape (n, d), finite, rows of length 1; of more than 1,000 rows, 1,000 are looked at.
         targets: n labels.
         groups: rows of one group are held out together.
     """
+    least, most = _CHOICE_ROWS
     rows = np.arange(len(targets))
-    if len(rows) > _CHOICE_ROWS:
-        rows = np.sort(derive_rng(0, "choose-l2").choice(len(rows), _CHOICE_ROWS, replace=False))
+    if len(rows) < least:
+        return DEFAULT_L2
+    if len(rows) > most:
+        rows = np.sort(derive_rng(0, "choose-l2").choice(len(rows), most, replace=False))
     own = [targets[int(i)] for i in rows]
     names, codes = encode_targets(own, None)
     grouped = None if groups is None else [groups[int(i)] for i in rows]
@@ -234,7 +237,7 @@ def choose_l2(vectors: Vectors, targets: Sequence[str], groups: Sequence[str] | 
     except TrainingError:  # a fold leaves rows of one label only
         return DEFAULT_L2
     lost = right[right.mean(axis=1).argmax()] - right
-    error = lost.std(axis=1, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.zeros(len(CHOICES))
+    error = lost.std(axis=1, ddof=1) / np.sqrt(len(rows))
     likely = [l2 for l2, mean, slack in zip(CHOICES, lost.mean(axis=1), error, strict=True) if mean <= _SLACK * slack]
     return min(likely, key=lambda l2: abs(np.log(l2 / DEFAULT_L2)))
 
@@ -329,7 +332,7 @@ class _Fit:
     def run(self) -> ProbeModel:
         """The model at the optimum of the last phase."""
         rows, directions = self._data, None
-        if rows.shape[0] < rows.shape[1]:
+        if 5 * rows.shape[0] <= 3 * rows.shape[1]:  # with more rows than this it costs more than it saves
             # the optimum lies in the span of the rows: fewer numbers to find, and the penalty stays what it is
             directions, mixed = np.linalg.qr(rows.T.astype(np.float64))
             rows = mixed.T.astype(np.float32)
