@@ -84,3 +84,12 @@ def test_copies_are_sampled_one_by_one(monkeypatch):
     monkeypatch.setattr(lexical, "MOST_ROWS", 300)
     values = [measure(texts, seed=s).value for s in range(3)]
     assert values == pytest.approx([0.25] * 3, abs=0.06)
+
+
+def test_words_past_the_limit_are_cut_and_said(monkeypatch):
+    monkeypatch.setattr(lexical, "MOST_WORDS", 3)
+    cut = measure(["a b c x y", "a b c z"])
+    assert cut.value == 1.0
+    assert cut.settings["cut to words"] == 3
+    assert cut.settings["rows cut"] == 2
+    assert "rows cut" not in measure(["a b c", "a b"]).settings

@@ -25,6 +25,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 FACTOR = 0.72  # type-token ratio at which a factor of MTLD ends
 SHORTEST_FACTOR = 10
+MOST_WORDS = 2_000  # of a row in ROUGE-L, whose time is quadratic in them; what follows is cut
 MOST_ROWS = 2_000  # of ROUGE-L, two million pairs; above, a sample of rows
 _MOST_BYTES = 4_000_000  # above, compressing once more for each merged bin takes over five seconds or so
 _TILE = 256
@@ -460,13 +461,15 @@ def measure_rouge_l(subject: Subject) -> Estimate | None:
     the rouge-score package without stemming: runs of a-z and 0-9. A row of no token scores 0 with every other.
 
     Above 2,000 rows the pairs are those of a seeded sample of 2,000 rows, which does not depend on their order;
-    the interval covers the chance of the sample. None below two rows, and where over half of the letters are of
+    the interval covers the chance of the sample. Of each row the first 2,000 words are read, as time grows with their
+    square; the settings say how many rows were cut. None below two rows, and where over half of the letters are of
     other alphabets, which these tokens leave out.
     """
     order = _text_order(subject.corpus.texts, seed=subject.seed, label="rouge_l")[:MOST_ROWS]
     texts = [subject.corpus.texts[row] for row in order.tolist()]
-    rows = [_TOKEN.findall(text.lower()) for text in texts]
-    if len(rows) < 2 or not _is_latin(texts, rows):
+    whole = [_TOKEN.findall(text.lower()) for text in texts]
+    rows = [words[:MOST_WORDS] for words in whole]
+    if len(rows) < 2 or not _is_latin(texts, whole):
         return None
     bins = np.unique(subject.bins[order], return_inverse=True)[1]
     by_bin = rouge_l_sums(rows, bins)
@@ -484,6 +487,8 @@ def measure_rouge_l(subject: Subject) -> Estimate | None:
     settings: dict[str, str | float] = {
         "tokens": "runs of a-z and 0-9", "stemmer": "none", "rows": m, "pairs": m * (m - 1) // 2
     }  # fmt: skip
+    if cut := sum(len(words) > MOST_WORDS for words in whole):
+        settings |= {"cut to words": MOST_WORDS, "rows cut": cut}
     return estimate_by_jackknife(subject, value, without, settings, bins=bins)
 
 
