@@ -69,6 +69,7 @@ so for those it is a rough guide.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -408,16 +409,15 @@ def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int |
     if gain.draws == 1:
         return None
     each, of_items = gain.se_draws**2 * gain.draws, gain.se_items**2
-    for draws in range(gain.draws, MOST_DRAWS + 1):
-        error = MeanError(
-            of_draws=each / draws,
-            of_items=of_items,
-            df_draws=draws - 1 + gain.prior_df,
-            df_items=gain.items - 1.0,
-        )
-        if error.reach(alpha / 2.0) + float(special.stdtrit(error.find_df(), POWER)) * error.error <= effect:
-            return draws - gain.draws
-    return None
+
+    def suffice(draws: int) -> bool:
+        df = draws - 1 + gain.prior_df
+        error = MeanError(of_draws=each / draws, of_items=of_items, df_draws=df, df_items=gain.items - 1.0)
+        return error.reach(alpha / 2.0) + float(special.stdtrit(error.find_df(), POWER)) * error.error <= effect
+
+    if not suffice(MOST_DRAWS):
+        return None
+    return bisect_left(range(gain.draws, MOST_DRAWS), True, key=suffice)
 
 
 def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:

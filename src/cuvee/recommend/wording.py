@@ -107,7 +107,12 @@ def write_headline(verdict: Verdict) -> str:
     if verdict.lean is None:
         return "Not settled"
     chance = verdict.lean.probability
-    return f"Not settled; leaning {'yes' if chance >= 0.5 else 'no'}, {max(chance, 1.0 - chance):.0%}"
+    return f"Not settled; leaning {'yes' if chance >= 0.5 else 'no'}, {write_chance(max(chance, 1.0 - chance))}"
+
+
+def write_chance(chance: float) -> str:
+    """A probability as percent, which is never certain."""
+    return "over 99%" if chance > 0.99 else "under 1%" if chance < 0.01 else f"{chance:.0%}"
 
 
 def write_lean(verdict: Verdict, score: str = "accuracy") -> str:
@@ -116,13 +121,14 @@ def write_lean(verdict: Verdict, score: str = "accuracy") -> str:
     if lean is None:
         return ""
     unit = "points" if score == "accuracy" else f"points of {name_score(score)}"
-    reason = (
-        f"its expected gain over both baselines is {write_points(lean.gain)} {unit}, shrunk for the choice, and it "
-        f"helps with probability {lean.probability:.0%}"
-    )
+    helps = f"helps with probability {write_chance(lean.probability)}"
+    gain = f"expected gain over both baselines, shrunk for the choice, is {write_points(lean.gain)} {unit}"
     if lean.gain > 0:
-        return f"If you decide today: mix in {name_pool(lean.cell)}; {reason}"
-    return f"If you decide today: train on the real rows alone; of the best blend, {name_pool(lean.cell)}, {reason}"
+        return f"If you decide today: mix in {name_pool(lean.cell)}; it {helps}, and its {gain}"
+    return (
+        f"If you decide today: train on the real rows alone; the best blend, {name_pool(lean.cell)}, {helps}, and its "
+        f"{gain}"
+    )
 
 
 def write_harm(harmful: Sequence[CellSummary], score: str = "accuracy") -> str:
