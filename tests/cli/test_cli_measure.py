@@ -47,7 +47,7 @@ def test_numbers_of_a_file_with_all_that_goes_with_them(texts, tmp_path, capsys)
     arguments = ["measure", synthetic, "--against", real, "--group", "source", "--by", "label", "--json"]
     code, out, _ = call(capsys, *arguments, "--page", page, "--examples", rows, *HASHING)
     found = json.loads(out)
-    assert code == 0 and set(STANDARD) - set(found) == {"leakage"}
+    assert code == 0 and set(STANDARD) - set(found) == {"leakage", "set_leak"}
     assert "effective rows" in found["near_duplicate_rate"]["interval"]  # three rows of one source are not three
     assert set(found["parts"]) == {"business", "politics", "sports"}
     assert found["parts"]["sports"]["n"] + found["parts"]["business"]["n"] + found["parts"]["politics"]["n"] == 120

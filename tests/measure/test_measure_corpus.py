@@ -16,7 +16,7 @@ from cuvee.registry import trust_modules
 
 ENCODER = HashingEncoder()
 EACH = [n if n in STANDARD else pytest.param(n, marks=pytest.mark.slow) for n in METRICS]
-NO_INTERVAL = {"label_noise", "novelsum"}  # they say why
+NO_INTERVAL = {"label_noise", "novelsum", "set_leak"}  # they say why
 THEMES = {
     "sport": "match goal team coach league striker season win cup player".split(),
     "money": "bank shares profit market rates economy trade budget oil growth".split(),
@@ -65,6 +65,7 @@ def test_the_table_holds_the_promised_names_in_order():
         "rouge_l_homogenisation", "self_repetition", "mtld", "hd_d", "compression_ratio", "exact_duplicate_rate",
         "near_duplicate_rate_minhash", "mean_words", "mmd", "c2st", "label_distance", "length_distance", "ngram_jsd",
         "label_agreement", "label_noise", "degenerate_rate", "leakage",
+        "set_leak",
     ]  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def test_every_metric_keeps_the_contract(name, measured):
     assert math.isfinite(estimate.value)
     assert estimate.n == 120
     assert estimate.settings
-    if name in ("mmd", "c2st"):
+    if name in ("mmd", "c2st", "set_leak"):
         assert 0 < estimate.p_value <= 1
     if name not in NO_INTERVAL:
         assert estimate.low <= estimate.value <= estimate.high
@@ -287,6 +288,26 @@ def test_leakage_counts_rows_that_repeat_held_out_texts():
     clean = measure_corpus(headlines(90, 1), against=real, held_out=held_out.texts, encoder=ENCODER).values["leakage"]
     assert clean.value == 0
     assert clean.high == pytest.approx(wilson_interval(0.0, 90)[1])
+
+
+def test_set_leak_tells_versions_of_held_out_rows_from_versions_of_training_rows():
+    rng = np.random.default_rng(0)
+    rows = [[f"w{i}" for i in rng.integers(300, size=8)] for _ in range(160)]
+    corpus = Corpus.from_rows({"text": " ".join(words), "target": "x"} for words in rows)
+    held_out, real, other = (corpus.take(range(start, start + size)) for start, size in ((0, 60), (60, 60), (120, 40)))
+
+    def found(source):
+        written = [[*text.split()[:4], *(f"w{i}" for i in rng.integers(300, size=3))] for text in source.texts]
+        versions = Corpus.from_rows({"text": " ".join(words), "target": "x"} for words in written)
+        options = {"against": real, "held_out": held_out.texts, "encoder": ENCODER, "metrics": ["leakage", "set_leak"]}
+        return measure_corpus(other.joined(versions), **options).values
+
+    leaking, clean = found(held_out), found(real)
+    assert leaking["leakage"].value < 0.05  # no single row gives it away
+    assert leaking["set_leak"].p_value < 0.01 < clean["set_leak"].p_value
+    assert leaking["set_leak"].value > 0.5 > clean["set_leak"].value
+    few = measure_corpus(headlines(30, 1), against=headlines(5, 2), held_out=held_out.texts[:5], encoder=ENCODER)
+    assert "set_leak" not in few.values
 
 
 # --- intervals of rates -----------------------------------------------------------------------------

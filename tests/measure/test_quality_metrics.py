@@ -44,7 +44,7 @@ def label_noise(swapped, seed, n=300, m=240, **options):
 
 
 def test_the_names_are_pinned():
-    assert list(METRICS) == ["label_agreement", "label_noise", "degenerate_rate", "leakage"]
+    assert list(METRICS) == ["label_agreement", "label_noise", "degenerate_rate", "leakage", "set_leak"]
 
 
 @pytest.mark.parametrize("swapped", [0.0, 0.1, 0.3])

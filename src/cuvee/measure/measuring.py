@@ -146,6 +146,11 @@ _GROUPS: tuple[Group, ...] = (
         "leakage", surface.measure_leakage,
         "fraction of rows that repeat a held-out text more closely than real training rows do", "lower is safer",
     )]),
+    ("quality", ("texts", "vectors", "against", "held_out"), True, [(
+        "set_leak", surface.measure_set_leak,
+        "of the rows whose nearest real row is held out, the fraction much nearer to it than to any other real row",
+        "lower is safer; p below 0.01: the rows look as if they had been written from held-out rows",
+    )]),
 )  # fmt: skip
 
 METRICS: Mapping[str, Metric] = MappingProxyType(

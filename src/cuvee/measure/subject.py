@@ -263,19 +263,24 @@ class Subject:
         return spectra_without(self.unit, self.bins)
 
     @cached_property
+    def held_out_unit(self) -> Vectors:
+        """Unit vectors of the held-out texts, shape (h, d)."""
+        held_out = list(self.held_out or ())
+        return self._encode(held_out, [f"held-out text {i}" for i in range(len(held_out))], "the held-out texts")
+
+    @cached_property
     def leaks(self) -> Leaks:
         """Rows that repeat a held-out text, against the baseline of the real training rows."""
         held_out = list(self.held_out or ())
         reference = self.against.texts if self.against is not None else []
         if self.given is not None or not held_out:  # nothing can embed the held-out texts: words alone
             return find_leaks(self.corpus.texts, held_out, reference=reference)
-        ids = [f"held-out text {i}" for i in range(len(held_out))]
         return find_leaks(
             self.corpus.texts,
             held_out,
             reference=reference,
             vectors=self.unit,
-            held_out_vectors=self._encode(held_out, ids, "the held-out texts"),
+            held_out_vectors=self.held_out_unit,
             reference_vectors=self.against_unit if self.against is not None else None,
         )
 

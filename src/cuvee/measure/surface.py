@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.defects import NEAR_TEXTS, SHINGLE, degenerate_reasons, find_near_texts, first_rows
+from cuvee.defects import NEAR_TEXTS, SHINGLE, SetLeakFinder, degenerate_reasons, find_near_texts, first_rows
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.measure.intervals import (
@@ -266,6 +266,25 @@ def measure_leakage(subject: Subject) -> Estimate | None:
     if leaks.baseline is not None:
         settings["baseline"] = leaks.baseline
     return estimate_hits(subject, leaks.mask, settings)
+
+
+def measure_set_leak(subject: Subject) -> Estimate | None:
+    """Of the rows whose nearest real row is held out, the fraction much nearer to it than to any other real row.
+
+    Rows that leak by themselves are left out. The p-value is that of ``SetLeakFinder``: below 0.01, the rows look as if
+    they had been written from held-out rows. The setting ``baseline`` is the same fraction of the real rows. None
+    without real and held-out texts that can be embedded, or where there are too few of them near the rows.
+    """
+    if subject.against is None or not subject.held_out or subject.given is not None:
+        return None
+    finder = SetLeakFinder(subject.held_out_unit, subject.against_unit, seed=subject.seed)
+    finder.add(subject.unit[~subject.leaks.mask])
+    found = finder.find()
+    if found is None:
+        return None
+    settings: dict[str, str | float] = {"baseline": found.baseline, "held_out": len(subject.held_out)}
+    settings |= {"near_rows": found.near}
+    return Estimate(value=found.rate, n=subject.n, p_value=found.p_value, settings=settings)
 
 
 def _predict_pool(subject: Subject) -> list[str]:
