@@ -27,7 +27,7 @@ def ready(settings, tmp_path):
     return {
         **config,
         "mix": {"shares": [0.5], "shape_share": 0.5},
-        "draws": {"generation": 2, "training": 1, "confirm": 1},
+        "draws": {"generation": 2, "sampling": 2, "training": 1, "confirm": 1},
         "train": {"sensitivity": []},
     }
 
@@ -54,23 +54,23 @@ def test_a_study_without_a_trained_blend_is_one_error_line_and_writes_no_blend(r
     code, out, err = run(capsys, config, folder)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert (code, out, len(lines)) == (1, "", 1) and "Traceback" not in err
-    # 2 levels x 2 draws of blends, and as many of synthetic rows alone; 2 real-only and 2 repeated ones go well
-    assert "no blend could be trained" in lines[0] and "8 of 12 trials failed; most often: " in lines[0]
-    assert "KeyError: 'boom'" in lines[0] and "(train, 8 times)" in lines[0] and "Failed trials" in lines[0]
+    # of 2 pools 2 subsamples of blends and as many of synthetic rows alone, and 2 blocks; the 4 of real rows go well
+    assert "no blend could be trained" in lines[0] and "12 of 16 trials failed; most often: " in lines[0]
+    assert "KeyError: 'boom'" in lines[0] and "(train, 12 times)" in lines[0] and "Failed trials" in lines[0]
     assert not (folder / "blend").exists()
     advice = json.loads((folder / "advice.json").read_text(encoding="utf-8"))
-    assert (advice["failures"], advice["best"], advice["sensitivity"]) == (8, None, None)
+    assert (advice["failures"], advice["best"], advice["sensitivity"]) == (12, None, None)
     words = read(folder / "report.html")
-    assert "8 of 12 trials failed" in words and "8 failed trials" in words and "flips" not in words
+    assert "12 of 16 trials failed" in words and "12 failed trials" in words and "flips" not in words
     code, out, _ = call(capsys, "status", folder)
     shown = " ".join(out.split())
-    assert code == 0 and "8 of 12 trials failed; most often: trainer 'failing_trainer:on_blends'" in shown
+    assert code == 0 and "12 of 16 trials failed; most often: trainer 'failing_trainer:on_blends'" in shown
     assert "report.html, Failed trials" in shown
     code, out, _ = run(capsys, config, folder, "--json")
     found = json.loads(out)
-    assert (code, found["failures"], "blend" in found) == (1, 8, False) and found["report"].endswith("report.html")
+    assert (code, found["failures"], "blend" in found) == (1, 12, False) and found["report"].endswith("report.html")
     code, out, _ = call(capsys, "recommend", folder)
-    assert code == 1 and "flips" not in out and "8 of 12 trials failed" in " ".join(out.split())
+    assert code == 1 and "flips" not in out and "12 of 16 trials failed" in " ".join(out.split())
 
 
 @pytest.mark.slow  # with the others of its kind
@@ -99,7 +99,7 @@ def test_lost_trials_stand_beside_the_verdict_and_a_lost_check_in_the_table(read
 def test_the_api_raises_too_and_says_that_an_earlier_blend_stays(ready, tmp_path):
     done = run_study(ready, out=tmp_path / "run")
     assert done.failed is None and "failed" not in str(done)
-    with pytest.raises(TrialsFailed, match=r"8 of 12 trials failed.*blend/ is of an earlier run"):
+    with pytest.raises(TrialsFailed, match=r"12 of 16 trials failed.*blend/ is of an earlier run"):
         run_study(trained_by(ready, "failing_trainer:on_blends"), out=tmp_path / "run")
     assert (tmp_path / "run" / "blend" / "train.parquet").is_file()
 
@@ -135,15 +135,15 @@ def test_changed_code_of_a_trainer_or_a_loss_is_trained_again_and_only_that(read
 
     def train() -> int:
         with open_study(config, out=tmp_path / "run") as flow:
-            assert len(flow.grid) == 12
+            assert len(flow.grid) == 20
         with closing(sqlite3.connect(tmp_path / "run" / "trials.sqlite")) as database:
             return int(database.execute("SELECT count(*) FROM trials WHERE NOT failed").fetchone()[0])
 
-    assert (train(), train()) == (12, 12)
+    assert (train(), train()) == (20, 20)
     file.write_text(OWN + "\n\n# a remark\n", encoding="utf-8")
-    assert train() == 12
+    assert train() == 20
     file.write_text(OWN + "\n\nSTEPS = 2\n", encoding="utf-8")
-    assert (train(), train()) == (24, 24)
+    assert (train(), train()) == (40, 40)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,6 @@ def test_changed_code_of_a_trainer_or_a_loss_is_trained_again_and_only_that(read
         ("{'text': broken\n", r"pools\.1: .*high.jsonl, line 1"),
         ('{"text": "a", "label": "sports"}\n', r"pools\.1: .*column.*group"),
         (json.dumps({"text": "a", "label": "sports", "group": "g"}) + "\n", r"pools\.1: .*no rows of label 'business'"),
-        (
-            "".join(json.dumps(row) + "\n" for row in make_rows("few", groups=5, each=1)),
-            r"pools\.1: .*label 'business' has 5 rows in all: enough for 1 draws of 3 rows, 2 were asked",
-        ),
     ],
 )
 def test_a_plan_refuses_the_pools_that_a_run_refuses(ready, tmp_path, content, message):

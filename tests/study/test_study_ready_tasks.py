@@ -125,7 +125,7 @@ def test_a_passage_of_both_sides_of_the_split_is_no_secret(of_files, tmp_path):
     assert both in made.corpus.targets and one not in made.corpus.targets
 
 
-def test_a_pool_without_contexts_and_too_few_of_them_are_one_line(of_files, tmp_path):
+def test_a_pool_without_contexts_is_one_line_and_one_of_a_single_context_has_no_blocks(of_files, tmp_path):
     bare = [{"prompt": f"why {words(i)}", "completion": "so", "about": "  "} for i in range(40)]
     with (
         pytest.raises(InputError, match="40 of 40 rows have no context, and all real rows have one"),
@@ -133,11 +133,9 @@ def test_a_pool_without_contexts_and_too_few_of_them_are_one_line(of_files, tmp_
     ):
         pass
     one = [{**row, "about": "The one passage."} for row in questions()]
-    with (
-        open_study(of_files("generation", QUESTIONS, one), out=tmp_path / "b") as flow,
-        pytest.raises(InputError, match="in 1 groups: enough for 1 draws"),
-    ):
-        _ = flow.pools
+    with open_study(of_files("generation", QUESTIONS, one), out=tmp_path / "b") as flow:
+        (pool,) = flow.pools.values()
+    assert len(pool.corpus) and set(pool.corpus.blocks) == {-1}
 
 
 @pytest.mark.slow  # with the others of its kind

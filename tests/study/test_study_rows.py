@@ -94,11 +94,11 @@ def test_each_trainer_and_loss_is_trained_by_its_own_recipe(ready, tmp_path):
 def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
     planned = plan_study(ready).trials
     stages, grids = {stage.stage: stage for stage in planned}, [stage for stage in planned if stage.stage == "grid"]
-    # 3 levels x (2 shares + alone) and 3 baselines, 2 numbers of rows, 2 losses; 2 draws
-    assert [(stage.cells, stage.trials) for stage in grids] == [(12 * 2, 12 * 2 * 2)] * 2
+    # 3 levels x (2 shares + alone) and 3 baselines, and 2 blocks of each level; 2 numbers of rows, 2 losses
+    assert [(stage.cells, stage.trials) for stage in grids] == [((12 + 3) * 2, (12 + 3 * 2) * 2)] * 2
     assert (stages["check"].cells, stages["check"].trials) == (5, 5)
-    # 3 levels and 2 baselines at the tested share; the best cell and repeated rows at the other, at most
-    assert (stages["equal epochs"].cells, stages["equal epochs"].trials) == (7, 14)
+    # 3 levels and 2 baselines at the tested share, 2 blocks of each level; the best cell and repeated rows at the other
+    assert (stages["equal epochs"].cells, stages["equal epochs"].trials) == (7 + 3, 7 + 3 * 2)
     assert stages["equal epochs"].longer > 1
     check = {**MANY["train"]["check"], "keep": 99}
     many = {stage.stage: stage for stage in plan_study({**ready, "train": {**MANY["train"], "check": check}}).trials}

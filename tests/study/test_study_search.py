@@ -50,8 +50,8 @@ def test_a_search_that_cannot_be_or_would_be_ignored_is_refused(settings, search
 
 
 def test_a_budget_in_trials_that_does_not_pay_for_the_shape_test_is_refused(settings, tmp_path, local):
-    short = {**settings, "search": {"kind": "adaptive", "budget": 12}}
-    with pytest.raises(ConfigError, match=r"12 trials .* takes 20; raise it to 20"):
+    short = {**settings, "search": {"kind": "adaptive", "budget": 6}}
+    with pytest.raises(ConfigError, match=r"6 trials .* takes 10; raise it to 10"):
         run_study(short, out=tmp_path / "run")
     assert not local.bodies
 
@@ -59,9 +59,9 @@ def test_a_budget_in_trials_that_does_not_pay_for_the_shape_test_is_refused(sett
 def test_the_plan_counts_what_the_budget_allows(settings):
     planned = plan_study({**settings, "search": {"kind": "adaptive", "budget": 0.6}}).trials[0].trials
     every = plan_study(settings).trials[0].trials
-    # 5 levels x 2 shares x 2 draws x 2 trainings are blends
-    assert every - planned == 40 - 24
-    assert plan_study({**settings, "search": {"kind": "adaptive", "budget": 30}}).trials[0].trials == every - 10
+    # 5 levels x 2 shares x 2 draws are blends, each trained once: the probe has one optimum
+    assert every - planned == 20 - 12
+    assert plan_study({**settings, "search": {"kind": "adaptive", "budget": 15}}).trials[0].trials == every - 5
 
 
 @pytest.mark.slow
