@@ -373,6 +373,41 @@ def test_an_opening_of_the_pool_that_no_real_row_has_is_chatter():
     assert not any(degenerate_reasons([*announced, *plain]))  # nothing says how people open
 
 
+SHELLS = {
+    "markup": ["<p>where is it</p>", '{"text": "where is it"}', "**Text**: where is it", "3) where is it"],
+    "placeholder": ["dear {customer_name}, it is blocked", "[your question]", "Example 12:", "my [card type] is lost"],
+}
+
+
+@pytest.mark.parametrize(("reason", "text"), [(reason, text) for reason, texts in SHELLS.items() for text in texts])
+def test_the_shell_of_a_text_is_a_fault_where_no_real_row_has_it(reason, text):
+    real = [f"where is card number{i}" for i in range(250)]
+    assert degenerate_reasons([text, real[0]], reference=real) == [reason, None]
+    assert degenerate_reasons([text], reference=[*real, text]) == [None]  # people write so here
+    assert degenerate_reasons([text]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("I apologize, but I cannot create content of that kind.", "refusal"),
+        ("I'm unable to log in to my account", None),
+        ("I cannot generate a statement in the app", None),
+        ("The following are ten messages:", "chatter"),
+        ("Let me know if you would like any more variations!", "chatter"),
+        ("let me know if you need anything else from the shop", None),
+        ("Okay, so the user wants a short message.", "chatter"),
+        ("You are a helpful assistant. where is it", "chat template"),
+        ("you are a helpful person, thank you", None),
+        ("Human: one more\nAI: where is it", "chat template"),
+        ("hahaha" * 14, "repetition"),
+        ("@user " * 12 + "good morning", None),
+    ],
+)
+def test_junk_of_each_family_goes_and_what_resembles_it_stays(text, reason):
+    assert degenerate_reasons([text]) == [reason]
+
+
 def test_real_texts_are_hardly_ever_called_degenerate(banking):
     assert sum(r is not None for texts in banking for r in degenerate_reasons(texts)) == 0
 

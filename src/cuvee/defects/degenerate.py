@@ -15,20 +15,24 @@ from cuvee.corpus import split_tokens
 
 DegenerateReason = Literal[
     "empty", "broken characters", "chat template", "error message", "refusal", "chatter", "too short", "repetition",
-    "prompt echo", "wrong language", "truncated",
+    "prompt echo", "markup", "placeholder", "wrong language", "truncated",
 ]  # fmt: skip
 
 OPENINGS = 5  # rows that open alike before that is a habit of the pool, and 1% of them
 _OPENING_WORDS = range(3, 13)
+_SEPARATOR = re.compile(r":|\s[-–—]\s")
 _FEWEST_REAL = 20  # real rows that can show that people do not open so
 ECHO = 8  # words in a row that are no coincidence
 _WHOLE_PROMPT = 4  # words from which on a short prompt is looked for as a whole
 
-_RUN = re.compile(r"(\w)\1{11,}|(\S)\2{23,}")
+_RUN = re.compile(r"(\w)\1{11,}|(\S)\2{23,}|(\w{2,4})\3{19,}")
+_MENTIONS = re.compile(r"(?:@\w+\s+){2,}")
 _TEMPLATE = re.compile(
     r"<\|[^|>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</s>\s*$|<(?:start|end)_of_turn>|</?think>"
     r"|^\s*#{2,} ?(?:Instruction|Response|Input|Output)s?\b|^\s*(?:Assistant|System|User) ?:"
-    r"|^\W*(?:system\W+)?(?:cutting knowledge date|knowledge cutoff(?: date)?|today date)\s*:",
+    r"|^\W*(?:system\W+)?(?:cutting knowledge date|knowledge cutoff(?: date)?|today date|reasoning effort)\s*:"
+    r"|^\W*you are (?:chatgpt\b|an? (?:\w+ ){0,3}(?:assistant|language model|chatbot)\b)"
+    r"|^\s*(?:human|user|q) ?:.*\n\s*(?:ai|bot|model|assistant|a) ?:",
     flags=re.IGNORECASE | re.MULTILINE,
 )
 _REFUSAL = re.compile(
@@ -37,14 +41,32 @@ _REFUSAL = re.compile(
     r".{0,20}\b(?:assist|help|fulfil|fulfill|comply|provide|generate|create|write|complete)\b(?! but\b)"
     r"|^\W*i(?: can['’]?t| cannot| can not|(?:['’]m| am) (?:unable|not able) to) "
     r"(?:assist|fulfil|fulfill|comply|provide|generate|help)(?: you)?(?: with)? "
-    r"(?:that|this|your request|the request|such|explicit|any content)\b",
+    r"(?:that|this|your request|the request|such|explicit|any content)\b"
+    # an apology or none, then a writer who cannot write
+    r"|^\W*(?:(?:i(?:['’]m| am) )?(?:so |very )?sorry|my apologies|i apologi[sz]e|unfortunately|regrettably)?\W*"
+    r"(?:but )?i(?: can['’]?t| can ?not| won['’]?t(?: be able to)?| must decline to| decline to"
+    r"|(?:['’]m| am) (?:unable|not able) to) "
+    r"(?:assist|fulfil|fulfill|comply|provide|generate|create|write|produce|answer|discuss)\b"
+    r"[^.?!]{0,20}\b(?:(?:content|texts|material|examples|(?:this|that|your) (?:request|question|topic|task|prompt))\b"
+    r"|(?:this|that|it) for you\b)"
+    r"|\b(?:against|violates?) my (?:guidelines|programming|policies)\b"
+    r"|\bappropriate for me to (?:write|generate|create)",
     flags=re.IGNORECASE,
 )
 _CHATTER = re.compile(
     r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok)\b[\s!,.:]+)?"
     r"(?:here(?:['’]s| is| are) (?:an?|the|some|several|new|your|\d+|two|three|four|five|ten|more|another)\b(?:"
     r"[^.?!]{0,60}\b(?:paraphrase|rephras|rewrit|example|headline|sentence|version|variation|quer|response)\w*"
-    r"|[^.?!\n]{0,60}\b(?:text|tweet|post|review|comment|message|caption|sample)s?\b[^.?!\n]{0,60}:))",
+    r"|[^.?!\n]{0,60}\b(?:text|tweet|post|review|comment|message|caption|sample)s?\b[^.?!\n]{0,60}:))"
+    # nothing but an announcement, its colon last; or an offer to the one who asked; or thoughts about that one
+    r"|^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok)\b\W+)?"
+    r"(?:here|below|(?:the )?following)\b[^\n]{0,120}:\s*$"
+    r"|^\W*(?:sure|certainly|of course|absolutely)\W+i(?: have|['’]ve) "
+    r"(?:written|created|generated|prepared|rewritten)\b"
+    r"|\blet me know if you(?:['’]d| would)? (?:like|need|want)(?: me to)? [^.?!]{0,30}"
+    r"\b(?:more|further|another|additional|changes|variations?|adjustments?)\b[^.?!]{0,20}[.!]?\s*$"
+    r"|\bi hope (?:these|this|the) (?:examples?|texts?|paraphrases?|versions?|questions) (?:help|meet|are)"
+    r"|^[^.?!]{0,60}\bthe user (?:is asking|wants|asks|asked|has asked|requests|requested|needs)\b",
     flags=re.IGNORECASE,
 )
 _BROKEN = re.compile(r"[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -62,7 +84,8 @@ _ERROR = re.compile(
     r"|Bad Gateway|Service Unavailable|Gateway Time-?out|Bad Request|Unauthorized|Forbidden|Not Found)\b"
     r"|^\W*(?:Too Many Requests|Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out"
     r"|Connection (?:refused|reset by peer|timed out)|Request timed out|Read timed out)\W*$"
-    r"|^\s*(?:null|NaN|undefined|\[object Object\])\s*$",
+    r"|^\s*(?:null|NULL|NaN|nan|N/A|undefined|\[object Object\])\s*$"
+    r"|^\s*<(?:!DOCTYPE )?html\b",
     flags=re.MULTILINE,
 )
 _PATTERNS: tuple[tuple[DegenerateReason, re.Pattern[str]], ...] = (
@@ -73,8 +96,29 @@ _PATTERNS: tuple[tuple[DegenerateReason, re.Pattern[str]], ...] = (
     ("chatter", _CHATTER),
 )
 
+# of the shell of a text: faults where so many real texts, or more, have none of it; people write the later ones too
+_FEW, _MANY = 20, 200
+_TRAITS: tuple[tuple[DegenerateReason, int, re.Pattern[str]], ...] = (
+    ("placeholder", _FEW, re.compile(r"\{\{? ?[A-Za-z][\w ]{1,30}\}?\}|<[A-Za-z]+(?:[ _][a-z]+)+>")),
+    ("placeholder", _FEW, re.compile(r"^\W*(?:todo|tbd|lorem ipsum|same as above)\b", flags=re.IGNORECASE)),
+    ("placeholder", _FEW, re.compile(r"^\W*[A-Za-z]+ #?\d{1,3}\s*:?\s*$|^\W*\[[A-Za-z][^\]\n]{2,30}\]\W*$")),
+    ("markup", _FEW, re.compile(r"</[A-Za-z][A-Za-z0-9-]*>|"
+                                r"<(?:a|b|body|br|div|em|h[1-6]|hr|i|img|li|ol|p|span|strong|td|tr|ul)"
+                                r"\b[^<>\n]*>", flags=re.IGNORECASE)),
+    ("markup", _FEW, re.compile(r"```|\\n(?![a-z])")),
+    ("markup", _FEW, re.compile(r"""^\s*[\[{]\s*["'].*["']\s*[\]}]\s*$""", flags=re.DOTALL)),
+    ("markup", _FEW, re.compile(r"^\s*\|.*\|\s*$", flags=re.MULTILINE)),
+    ("markup", _FEW, re.compile(r"^\W*(?:text|label|question|answer|category|topic|example|output|message|title|input"
+                                r"|sentence|query)s?(?: \d{1,3})?\W{0,2}:", flags=re.IGNORECASE | re.MULTILINE)),
+    ("placeholder", _MANY, re.compile(r"\[[A-Za-z][^\]\n]{2,30}\]")),
+    ("markup", _MANY, re.compile(r"&(?:[a-z]{2,6}|#\d{2,4});")),
+    ("markup", _MANY, re.compile(r"\*\*[^*\n]+\*\*|^#{1,6} ", flags=re.MULTILINE)),
+    ("markup", _MANY, re.compile(r"^\s*(?:\(?\d{1,2}[.)]|[-*•])\s+\S")),
+)  # fmt: skip
+
 # what real texts do: the yardstick for cut-off and foreign text
 TOLERATED = 0.002  # a rule that calls more of the reference cut off takes its style for a fault: not used
+RARE = 0.0005  # of the reference may have a trait of the shell that is a fault elsewhere
 MOST = 0.5  # of the reference must end its sentences before a missing end means anything
 ALL = 0.995  # from here on every missing end means a cut
 LANGUAGE_WORDS = 6
@@ -85,13 +129,15 @@ _USES = (20, 40, 80, 160, 320, 640)  # of a word that never ends a row, before i
 # what no sentence ends with; for references too small to teach it
 _NEVER_LAST = {
     "de": frozenset("der den dem des ein eine einen einem einer und oder mein meine dein deine".split()),
-    "en": frozenset("the a an and or nor my your our their whose because than of".split()),
+    "en": frozenset(
+        "the a an and or nor my your our their whose because than of but although into during which every".split()
+    ),
     "es": frozenset("el los las un una unos y o de del mi tu su".split()),
     "fr": frozenset("le les des du un une et ou de mon ma mes ton ta tes son".split()),
 }
 # a full stop of any script, then closing quotes, brackets, emoji and the like
-_ENDED = re.compile(r"[.!?…。！？؟।։:;][^\w,]*$")
-_OPEN = re.compile(r"(?:,|[(\[{]|\s[-–—])\s*$")
+_ENDED = re.compile(r"[.!?…。！？؟।։:;\u2600-\u27bf\U0001f300-\U0001faff][^\w,]*$")
+_OPEN = re.compile(r"(?:,|[(\[{]|\s[-–—])\s*$|\s\(\w[^()]*$")
 
 
 def degenerate_reasons(
@@ -107,8 +153,10 @@ def degenerate_reasons(
     place of a text), ``refusal``, ``chatter`` (an LLM announces its texts), ``too short`` (fewer than ``min_letters``
     letters and digits, and a single token), ``repetition``. With ``prompts``: ``prompt echo`` (8 words in a row of a
     prompt, or the whole of a prompt of 4 to 7 words). With ``reference``: ``wrong language`` and ``truncated``, both by
-    what the reference itself does (see ``Habits``): a corpus of notes without full stops has no truncated rows; and
-    ``chatter`` also where five rows and 1% of all share an opening of 3 to 12 words and a colon, and no real row does.
+    what the reference itself does (see ``Habits``): a corpus of notes without full stops has no truncated rows;
+    ``markup`` and ``placeholder`` (tags, JSON, Markdown, list numbers, ``[Name]``) where real rows have none; and
+    ``chatter`` also where five rows and 1% of all share an opening of 3 to 12 words and a colon or dash, and no real
+    row does.
 
     Args:
         texts: the rows to judge.
@@ -137,8 +185,8 @@ def _announcing_rows(texts: Sequence[str], reference: Sequence[str]) -> list[int
 
 
 def _opening(text: str) -> tuple[str, ...] | None:
-    """The first three words of what stands before a colon, where that is a clause of 3 to 12 words."""
-    before, colon, _ = text.strip().partition(":")
+    """The first three words of what stands before a colon or dash, where that is a clause of 3 to 12 words."""
+    before, colon, _ = _SEPARATOR.sub(":", text.strip(), count=1).partition(":")
     words = split_tokens(before) if colon and len(before) < 200 and "\n" not in before else []
     return tuple(words[:3]) if len(words) in _OPENING_WORDS else None
 
@@ -152,12 +200,16 @@ def _degenerate_reason(text: str, min_letters: int, habits: Habits | None, echoe
             return reason
     if len(tokens) < 2 and len(tokens[0]) < min_letters:
         return "too short"
-    if _RUN.search(text) or _loops(tokens):
+    if _RUN.search(text) or _loops(split_tokens(_MENTIONS.sub("", text)) if "@" in text else tokens):
         return "repetition"
     if echoes.are_in(tokens):
         return "prompt echo"
     if habits is None:
         return None
+    for trait in habits.unseen:
+        reason, _, pattern = _TRAITS[trait]
+        if pattern.search(text):
+            return reason
     if habits.is_foreign(text, tokens):
         return "wrong language"
     return "truncated" if habits.is_cut_off(text, tokens) else None
@@ -211,6 +263,7 @@ class Habits:
     ``ends`` is False where under half of the reference ends with a full stop or the like: then nothing is cut
     off. Else a row without an end is cut off where the reference always has one (``ends_all``), where it stops at
     a ``hanging`` word, at a comma, dash or open bracket (``opens``), or in the middle of a word (``stems``).
+    ``unseen`` are the traits of ``_TRAITS`` that under 0.05% of the reference have.
     Each rule is first tried on the reference, every row by what the *other* rows do, and not used where it
     calls more than 0.2% of them cut off.
     """
@@ -223,6 +276,7 @@ class Habits:
     opens: bool
     stems: bool
     hanging: frozenset[str]
+    unseen: tuple[int, ...]
 
     @classmethod
     def of(cls, reference: Sequence[str]) -> Habits:
@@ -242,8 +296,14 @@ class Habits:
             language=language,
             ends=rows > 0 and len(unended) <= (1.0 - MOST) * rows,
             ends_all=len(unended) + 1 <= (1.0 - ALL) * rows,
-            opens=opened <= TOLERATED * rows,
-            stems=stemmed + 1 <= TOLERATED * rows,
+            opens=opened <= RARE * rows,
+            stems=stemmed + 3 <= TOLERATED * rows,
+            unseen=tuple(
+                at
+                for at, (_, fewest, trait) in enumerate(_TRAITS)
+                if len(reference) >= fewest
+                and sum(trait.search(text) is not None for text in reference) <= RARE * len(reference)
+            ),
             hanging=_hanging_words(counts, last, rows, _NEVER_LAST.get(language or "", frozenset())),
         )
 
