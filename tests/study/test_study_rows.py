@@ -104,7 +104,7 @@ def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
     many = {stage.stage: stage for stage in plan_study({**ready, "train": {**MANY["train"], "check": check}}).trials}
     assert many["check"].cells == 1 + 6  # real-only and every blend: 3 levels x 2 shares
     alone = plan_study({**ready, "train": {"sensitivity": []}, "split": {**ready["split"], "rows_per_label": 4}})
-    assert [(s.stage, s.trials) for s in alone.trials] == [("grid", 24), ("confirm", 6)]
+    assert [(s.stage, s.trials) for s in alone.trials] == [("grid", 12 + 3 * 2), ("confirm", 6)]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from cuvee.hub import without_hub
 from cuvee.inputs import usable_cores
 from cuvee.probe import DEFAULT_L2
 from cuvee.recommend import PlannedTrial, plan_power
+from cuvee.recommend.cells import find_rivals
 from cuvee.records import Level, TrialFailure, Usage
 from cuvee.store import RunFolder
 from cuvee.study.amounts import LevelRows
@@ -392,8 +393,9 @@ def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
         stages.append(TrialPlan(stage="grid", recipe=recipe, cells=cells, trials=trials))
     if (check := config.train.check) is not None:
         # real-only, the best cells, the most diverse one: at most, since they may be the same
-        cells = 1 + min(1 + check.keep, len({item.cell for item in main.planned if item.cell.kind == "blend"}))
-        trials = cells * min(check.draws, study.draws.generation)
+        rivals = find_rivals(item.cell for item in main.planned if item.cell.kind == "blend")
+        cells = 1 + min(1 + check.keep, len(rivals))
+        trials = cells * (check.draws if study.ready_made else min(check.draws, study.draws.generation))
         stages.append(TrialPlan(stage="check", recipe=check_recipe(check), cells=cells, trials=trials))
     stages += [_plan_variant(study, main, recipes[0], variant) for variant in list_variants(study, main)]
     each = 1 if study.ready_made else study.draws.sampling
