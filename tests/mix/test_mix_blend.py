@@ -26,6 +26,19 @@ def ids(blend, origin):
     return {i for i, o in zip(blend.corpus.ids, blend.corpus.origins, strict=True) if o == origin}
 
 
+def test_fewer_rows_and_all_rows_are_what_a_short_pool_holds_and_leave_repeated_real_rows_as_they_are():
+    short = POOL.keep(np.array(POOL.targets) != "tech")
+    fewer = mix_corpora(REAL, short, share=0.5, seed=1, allow_fewer=True)
+    assert fewer.composition.label_counts == {"business": (4, 4), "sports": (4, 4), "tech": (4, 0)}
+    every = mix_corpora(REAL, short, amount="all", seed=1, allow_fewer=True)
+    assert ids(every, "synthetic") == set(short.ids) and len(ids(every, "real")) == 12
+    assert ids(mix_corpora(REAL, POOL, amount=3, seed=1), "synthetic") == ids(
+        mix_corpora(REAL, POOL, share=0.75, seed=1), "synthetic"
+    )
+    repeated = [mix_corpora(REAL, share=0.5, seed=1, kind="real-duplicated", allow_fewer=f) for f in (False, True)]
+    assert repeated[0].corpus.ids == repeated[1].corpus.ids and repeated[0].composition.rows == 24
+
+
 @pytest.mark.parametrize(("share", "per_label"), [(0.2, 1), (0.5, 4), (0.75, 12), (0.9, 36)])
 def test_augment_adds_exactly_what_the_share_means(share, per_label):
     made = mix_corpora(REAL, POOL, share=share, seed=1).composition

@@ -110,7 +110,6 @@ def test_truncated_answers_are_kept_or_not(plain, tmp_path, local):
         ({"mix": {"regime": "replace", "shares": [0.34, 0.67], "shape_share": 0.67}}, {"compositions"}),
         ({"draws": {**SMALL["draws"], "generation": 3}}, {"draws", "asked"}),
         ({"draws": {**SMALL["draws"], "sampling": 2}}, {"draws"}),
-        ({"draws": {**SMALL["draws"], "training": 2}}, {"draws"}),
         ({"draws": {**SMALL["draws"], "confirm": 0}}, {"confirmed"}),
         ({"train": {"settings": {"l2": 7.0}}}, {"scores"}),
         ({"train": {"loss": "source_weight", "source_weight": 0.2}}, {"cells", "scores"}),

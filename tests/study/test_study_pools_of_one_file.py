@@ -77,7 +77,7 @@ def test_harmful_rows_make_no_blend_unless_it_is_asked_for(one_file, tmp_path):
     (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wrong), encoding="utf-8")
     pool = {"dial": "d", "level": "a", "path": str(tmp_path / "wrong.jsonl")}
     # a gain of 45 points is ruled out for every share
-    settings = {**config, "pools": [pool], "advice": {"delta": 0.45}}
+    settings = {**config, "pools": [pool], "advice": {"delta": 0.45}, "draws": {**SMALL["draws"], "sampling": 4}}
     folder, card = tmp_path / "run" / "blend", tmp_path / "run" / "blend" / "README.md"
     for asked in (False, True, False):
         result = run_study(settings, out=tmp_path / "run", blend=asked)

@@ -111,7 +111,7 @@ def mix_corpora(
     has = _stratum_sizes(synthetic) if synthetic is not None else {}
     if whole:
         made = {label: has.get(label, 0) for label in labels}
-    elif allow_fewer:
+    elif allow_fewer and kind != "real-duplicated":  # which takes no rows of a pool
         made = {label: min(rows, has.get(label, 0)) for label, rows in made.items()}
     if kind == "real-duplicated":
         own, made = {label: r + made[label] for label, r in own.items()}, {}

@@ -80,7 +80,7 @@ def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int
             f"pool {level.key} holds {has.rows} rows that are usable, too few for mix.shares with {real} real rows; "
             "lower them, or give more rows"
         )
-    beyond_it = [s for s in beyond if s / (1.0 - s) > held]
+    beyond_it = [s for s in beyond if s / (1.0 - s) > held * (1.0 + 1e-9)]
     left_out = tuple(f"{share / (1.0 - share):.3g}x" for share in beyond_it)
     return LevelAmounts(recipe=tuple(fits), pool=tuple(pool), left_out=left_out)
 

@@ -179,7 +179,7 @@ class Study:
     def draws(self) -> DrawNumbers:
         """The numbers of draws, where the config leaves them open those that suit the pools."""
         asked, files = self.config.draws, self.ready_made
-        few = 1 if asked.sampling is None else asked.sampling
+        few = 1 if files or asked.sampling is None else asked.sampling  # the block of a file is mixed whole
         return DrawNumbers(
             generation=asked.generation,
             sampling=few,

@@ -223,6 +223,11 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
     """
     study.config.execute.cluster()
     _check_training(study)
+    train, asked = study.config.train, study.config.draws.training or 1
+    if asked > 1 and all(is_deterministic(*each) for each in product(train.trainers, train.losses)):
+        study.stages.listener.noted(
+            f"draws.training is {asked}, and training {', '.join(train.trainers)} again changes nothing: once is enough"
+        )
     read_passages(study.config.evaluate)
     made, files = [], dict[Level, LevelRows]()
     if study.ready_made:
