@@ -168,6 +168,13 @@ def test_all_of_a_pool_wins_with_one_draw_over_the_items_and_the_edge_is_told():
     assert "all rows of this pool" in advice.sentence and "This pool" in advice.scope and advice.shapes == ()
     assert advice.edge.is_everything and advice.edge.gain.low > 0
     assert "all that the pool holds; the last tripling brought" in advice_to_text(advice)
+    assert advice.today == ""  # the verdict says what to do, and about one blend
+    # where the smaller amounts are judged as recipes, the last step is none of one scope
+    mixed = [t if t.cell.share < 0.9 and t.cell.dial else of for t in rising for of in of_pool([t])]
+    assert advise(mixed).edge.gain is None and "is all that the pool holds. More" in advice_to_text(advise(mixed))
+    # that all of another pool hurts is shown by its one draw too
+    worse = make_study(lambda level, share: -0.2 if level == "16" and share == 0.9 else 0.0)
+    assert {s.cell.level for s in advise(of_pool(worse)).harmful} == {"16"}
     # of a part of the pool one draw says nothing of how subsamples differ
     one = [t for t in of_pool(rising, whole_from=2) if t.draw.sampling == 0]
     part = advise(one)

@@ -21,7 +21,7 @@ def test_the_demo_is_what_it_says(tmp_path):
         rows_per_label=config.split.rows_per_label, seed=config.seed,
     )  # fmt: skip
     assert len(parts.test) >= 1000 and set(parts.train.label_counts().values()) == {4}
-    assert config.mix.shares == (0, 0.2, 0.5, 0.75, 0.9) and config.mix.shape_share == 0.75
+    assert config.mix.amounts == ("0.25x", "1x", "3x", "9x", "all") and config.mix.shape_share == 0.75
     assert all(len(d.levels) >= 4 for d in config.dials) and config.draws.generation == 5
     for settings in config.dials:
         own = settings.model_dump(exclude={"name", "draws"}, exclude_none=True)

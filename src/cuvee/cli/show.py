@@ -105,7 +105,7 @@ def _difference(estimate: Estimate | None) -> str | Text:
 
 def list_advice(advice: Advice) -> Iterable[RenderableType]:
     """The best cells, the shapes, and the verdict."""
-    from cuvee.recommend.wording import confirmed_best, write_optimism, write_rows, write_sensitivity
+    from cuvee.recommend.wording import confirmed_best, write_edge, write_optimism, write_rows, write_sensitivity
 
     yield _tabulate_cells(advice)
     for shape in advice.shapes:
@@ -122,6 +122,8 @@ def list_advice(advice: Advice) -> Iterable[RenderableType]:
         told += [write_sensitivity(advice.sensitivity), *map(str, advice.sensitivity.lost)]
     yield from map(Text, [*told, ""])
     yield Text(f"Verdict: {advice.decision}. {advice.sentence}", style="bold")
+    if advice.edge is not None:
+        yield Text(write_edge(advice.edge, advice.score))
     if advice.today:
         yield Text(f"{advice.today}.")
 

@@ -166,7 +166,7 @@ def recommend_mixture(
         headline=write_headline(verdict),
         winner_ruled_out=verdict.ruled_out,
         lean=verdict.lean,
-        today=write_lean(verdict, score),
+        today="" if verdict.decision == "use" else write_lean(verdict, score),
         harmful=harmful,
         avoid=write_harm(harmful, score),
     )
@@ -215,15 +215,15 @@ def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> 
 
 def _find_edge(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Edge | None:
     """The last step of the amount, where the best is the largest of its level; None elsewhere, or with one amount."""
-    own = [c for c in candidates if (c.dial, c.level, c.scope) == (best.dial, best.level, best.scope)]
+    own = [c for c in candidates if (c.dial, c.level) == (best.dial, best.level)]
     smaller = [c for c in own if c.share < best.share]
     if not smaller or any(c.share > best.share for c in own):
         return None
     before = max(smaller, key=lambda c: c.share)
     difference = difference_of(grid[best], grid[before])
-    if difference is None:
-        return None
-    gain = paired_gain(difference, np.zeros(difference.shape), over=before.key)
+    gain = None
+    if difference is not None and before.scope == best.scope:
+        gain = paired_gain(difference, np.zeros(difference.shape), over=before.key)
     return Edge(gain=gain, factor=best.amount / before.amount, is_everything=best.whole)
 
 
@@ -310,7 +310,10 @@ def decide(
 def _find_harmful(validated: Mapping[Cell, tuple[Gain, ...]], *, alpha: float) -> tuple[Cell, ...]:
     """The cells that are shown to be worse than the real rows alone."""
     found = {cell: gain for cell, gains in validated.items() for gain in gains if gain.over == "real-only"}
-    adjusted = adjust_holm([gain.p_value if gain.value < 0 and gain.draws > 1 else 1.0 for gain in found.values()])
+    worse = [gain.value < 0 and (gain.draws > 1 or gain.is_whole) for gain in found.values()]
+    adjusted = adjust_holm(
+        [gain.p_value if is_worse else 1.0 for gain, is_worse in zip(found.values(), worse, strict=True)]
+    )
     harmful = [cell for cell, p in zip(found, adjusted, strict=True) if p <= alpha]
     return tuple(harmful)
 

@@ -292,13 +292,14 @@ def write_scope(
 def write_edge(edge: Edge, score: str = "accuracy") -> str:
     """That the best amount is the largest tried, with what its last step brought, and the next step."""
     gain, points = edge.gain, "points" if score == "accuracy" else f"points of {name_score(score)}"
-    step = "tripling" if 2.5 <= edge.factor <= 3.6 else f"step ({edge.factor:.3g} times as much)"
-    brought = f"{write_points(gain.value)} {points} [{write_points(gain.low)}, {write_points(gain.high)}]"
+    brought = ""
+    if gain is not None:
+        step = "tripling" if 2.5 <= edge.factor <= 3.6 else f"step ({edge.factor:.3g} times as much)"
+        low, high = write_points(gain.low), write_points(gain.high)
+        brought = f"; the last {step} brought {write_points(gain.value)} {points} [{low}, {high}]"
     if edge.is_everything:
-        return (
-            f"The best amount is all that the pool holds; the last {step} brought {brought}. More rows may bring more."
-        )
-    return f"The best amount is the largest tried; the last {step} brought {brought}. Try a larger one of mix.amounts."
+        return f"The best amount is all that the pool holds{brought}. More rows may bring more."
+    return f"The best amount is the largest tried{brought}. Try a larger one of mix.amounts."
 
 
 def write_shape(test: ShapeTest) -> str:

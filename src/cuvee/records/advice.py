@@ -142,12 +142,12 @@ class Edge:
     """The best amount is the largest of its level.
 
     Attributes:
-        gain: over the next smaller amount, paired.
+        gain: over the next smaller amount, paired; None where that is judged in another scope.
         factor: how many times as much it is.
         is_everything: it is all that the pool holds.
     """
 
-    gain: Gain
+    gain: Gain | None
     factor: float
     is_everything: bool
 
@@ -272,8 +272,8 @@ class Advice:
     ``by_rows`` says how it depends on the number of real rows, most first, where several were tried.
     ``headline`` is the verdict in a few words. ``winner_ruled_out`` says that the blend that this study would choose is
     shown not to help by more than ``delta``, whatever is known of the others. ``lean`` is what the evidence favours,
-    ``today`` what to do on it if nothing more can be spent. ``harmful`` holds the blends that are shown to be worse
-    than the real rows alone; ``avoid`` names them.
+    ``today`` what to do on it if nothing more can be spent, empty where the verdict is to use a blend. ``harmful``
+    holds the blends that are shown to be worse than the real rows alone; ``avoid`` names them.
     """
 
     decision: Decision
