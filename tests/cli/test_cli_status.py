@@ -225,7 +225,7 @@ def test_a_study_killed_and_gone_on_with_is_counted_once_and_alike_everywhere(
     run.wait(timeout=10)
     killed = look(capsys, folder)
     assert killed["state"] == "stopped" and killed["seconds"]["generate"] > 0
-    assert 3 <= killed["generation"]["retries"] <= trouble.sent_again()
+    assert 1 <= killed["generation"]["retries"] <= trouble.sent_again()  # those that were answered
     trouble.hold_from, first = None, trouble.sent_again()
     trouble.sent.clear()
 
