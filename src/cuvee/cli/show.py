@@ -28,6 +28,7 @@ _VARYING: dict[str, Callable[[Cell], str]] = {
     "rows": lambda cell: str(cell.rows_per_label),
     "loss": lambda cell: cell.loss,
     "trainer": lambda cell: cell.trainer,
+    "scope": lambda cell: cell.scope.split()[-1] if cell.dial else "",  # pool, recipe; real rows are alike in both
 }
 _KINDS = {"synthetic-only": "{0.dial}={0.level} alone", "real-only": "real rows", "real-duplicated": "real repeated"}
 _SHOWN = 8
@@ -139,7 +140,9 @@ def _tabulate_cells(advice: Advice) -> Table:
         gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
         name, read = _KINDS.get(cell.kind, "{0.dial}={0.level}").format(cell), [_VARYING[v](cell) for v in varying]
         over = [gains.get(baseline, "") for baseline in ("real-only", "real-duplicated")]
-        rows.append([name, f"{summary.share:.2f}", *read, f"{100 * summary.accuracy:.1f}%", *over])
+        row = [name, f"{summary.share:.2f}", *read, f"{100 * summary.accuracy:.1f}%", *over]
+        if row not in rows:
+            rows.append(row)
     heads = ["cell", "share", *varying, score, "over real rows", "over repeated"]
     table = make_table("best cells, and the real rows (validation; gains in points)", heads, rows)
     for column in table.columns[-2:]:
