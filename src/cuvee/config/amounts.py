@@ -25,7 +25,12 @@ def read_amount(amount: Amount, rows_per_label: int) -> float | None:
 
 def write_amount(share: float) -> Amount:
     """A share as an amount, exact to the last digit."""
-    return f"{share / (1.0 - share)!r}x"
+    return f"{amount_of(share)!r}x"
+
+
+def amount_of(share: float) -> float:
+    """Synthetic rows for each real one at a share below 1."""
+    return share / (1.0 - share)
 
 
 def share_of(amount: float) -> float:

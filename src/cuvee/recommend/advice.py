@@ -262,7 +262,7 @@ def decide(
     else:
         gains = validated[best]
         adjusted = adjust_holm([_find_p_value(validated[c]) for c in candidates])
-        shown = adjusted[candidates.index(best)] <= alpha and all(gain.draws > 1 or gain.is_whole for gain in gains)
+        shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in gains)
     ruled_out = _is_any_ruled_out(gains, delta, level)
     still_open: tuple[Cell, ...] = ()
     if ruled_out:
@@ -310,7 +310,7 @@ def decide(
 def _find_harmful(validated: Mapping[Cell, tuple[Gain, ...]], *, alpha: float) -> tuple[Cell, ...]:
     """The cells that are shown to be worse than the real rows alone."""
     found = {cell: gain for cell, gains in validated.items() for gain in gains if gain.over == "real-only"}
-    worse = [gain.value < 0 and (gain.draws > 1 or gain.is_whole) for gain in found.values()]
+    worse = [gain.value < 0 and gain.speaks_of_draws for gain in found.values()]
     adjusted = adjust_holm(
         [gain.p_value if is_worse else 1.0 for gain, is_worse in zip(found.values(), worse, strict=True)]
     )

@@ -91,7 +91,7 @@ def _take_lower(both: Sequence[Floats], kept: Floats) -> Floats:
 
 def _find_variance(gain: Gain) -> float:
     """Of a gain's error, widened so that the normal interval is as wide as that of t."""
-    if gain.draws == 1 and not gain.is_whole:
+    if not gain.speaks_of_draws:
         return gain.se_items**2 + _ONE_DRAW**2
     return float(((gain.high - gain.low) / 2.0 / special.ndtri(0.975)) ** 2)
 

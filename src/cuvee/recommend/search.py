@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,12 +95,7 @@ def plan_grid(
         trainer, loss: of every cell.
     """
     positive = sorted({s for s in shares if s > 0})
-
-    def cell(kind: Kind, share: float, level: Level | None = None) -> Cell:
-        dial, name = (level.dial, level.name) if level else (None, None)
-        return Cell(
-            kind=kind, dial=dial, level=name, share=share, rows_per_label=rows_per_label, trainer=trainer, loss=loss
-        )
+    cell = partial(_make_cell, Cell(kind="real-only", rows_per_label=rows_per_label, trainer=trainer, loss=loss))
 
     def draws(blocks: Iterable[int]) -> list[Draw]:
         return [
@@ -140,25 +136,30 @@ def plan_pool_grid(
             are trained once.
     """
     every = [Draw(generation=0, sampling=s, training=t) for s in range(subsamples) for t in range(training)]
-
-    def cell(kind: Kind, share: float, level: Level | None = None, *, whole: bool = False) -> Cell:
-        dial, name = (level.dial, level.name) if level else (None, None)
-        return Cell(
-            kind=kind, dial=dial, level=name, share=share, rows_per_label=rows_per_label, trainer=trainer, loss=loss,
-            scope="this pool", whole=whole,
-        )  # fmt: skip
-
+    real = Cell(kind="real-only", rows_per_label=rows_per_label, trainer=trainer, loss=loss, scope="this pool")
+    cell = partial(_make_cell, real)
     shares = sorted({share for amounts in levels.values() for share, _ in amounts})
     cells = [cell("real-only", 0.0), *(cell("real-duplicated", s) for s in shares)]
     for level, amounts in levels.items():
         cells += [cell("blend", s, level, whole=whole) for s, whole in amounts]
         base, whole = min(amounts, key=lambda amount: abs(amount[0] - base_share))
         cells.append(cell("synthetic-only", base, level, whole=whole))
+    return pair_draws(cells, every, is_deterministic=is_deterministic)
+
+
+def pair_draws(cells: Iterable[Cell], draws: Sequence[Draw], *, is_deterministic: bool) -> tuple[PlannedTrial, ...]:
+    """Each cell at each draw; where training has no draws, those whose rows are the same in all draws at the first."""
 
     def is_same(cell: Cell) -> bool:
         return is_deterministic and (cell.whole or cell.dial is None)
 
-    return tuple(PlannedTrial(cell=c, draw=draw) for c in cells for draw in (every[:1] if is_same(c) else every))
+    return tuple(PlannedTrial(cell=c, draw=draw) for c in cells for draw in (draws[:1] if is_same(c) else draws))
+
+
+def _make_cell(like: Cell, kind: Kind, share: float, level: Level | None = None, *, whole: bool = False) -> Cell:
+    """A cell of a level, or of real rows alone, that is like another in all else."""
+    dial, name = (level.dial, level.name) if level else (None, None)
+    return replace(like, kind=kind, dial=dial, level=name, share=share, whole=whole)
 
 
 def find_slice(blends: Iterable[Cell], shape_share: float) -> set[Cell]:

@@ -386,12 +386,12 @@ def _invert_trigamma(value: float) -> float:
 
 def is_above(gain: Gain, *, alpha: float) -> bool:
     """Whether the gain is shown to be above 0, two-sided at ``alpha``; one draw tells no spread, unless it is all."""
-    return (gain.draws > 1 or gain.is_whole) and gain.value > 0 and gain.p_value <= alpha
+    return gain.speaks_of_draws and gain.value > 0 and gain.p_value <= alpha
 
 
 def is_ruled_out(gain: Gain, effect: float, *, alpha: float) -> bool:
     """Whether a gain above ``effect`` is ruled out by the end of the 1 - ``alpha`` interval; see :func:`is_above`."""
-    return (gain.draws > 1 or gain.is_whole) and gain.value + error_of(gain).reach(alpha / 2.0) <= effect
+    return gain.speaks_of_draws and gain.value + error_of(gain).reach(alpha / 2.0) <= effect
 
 
 def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int | None:

@@ -45,6 +45,11 @@ class Gain:
     is_whole: bool = False
 
     @property
+    def speaks_of_draws(self) -> bool:
+        """Whether other draws are known of: one draw says nothing of them, unless there are no others."""
+        return self.draws > 1 or self.is_whole
+
+    @property
     def error(self) -> float:
         """Standard error."""
         return math.hypot(self.se_draws, self.se_items)

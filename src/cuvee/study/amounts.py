@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.config.amounts import read_amount, share_of
+from cuvee.config.amounts import amount_of, read_amount, share_of
 from cuvee.corpus import Corpus
 from cuvee.errors import InputError
 from cuvee.records import Level
@@ -71,7 +71,7 @@ def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int
     beyond = [share for share in asked if share is not None and share not in fits]
     augments = study.config.mix.regime == "augment"
     held = has.rows / real
-    kept = [s for s in beyond if (s / (1.0 - s) <= _NEARLY * held if augments else s <= held)]
+    kept = [s for s in beyond if (amount_of(s) <= _NEARLY * held if augments else s <= held)]
     pool = [(share, False) for share in kept]
     if augments and (None in asked or len(kept) < len(beyond)) and has.rows:
         pool.append((has.rows / (has.rows + real), True))
@@ -80,8 +80,8 @@ def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int
             f"pool {level.key} holds {has.rows} rows that are usable, too few for mix.shares with {real} real rows; "
             "lower them, or give more rows"
         )
-    beyond_it = [s for s in beyond if s / (1.0 - s) > held * (1.0 + 1e-9)]
-    left_out = tuple(f"{share / (1.0 - share):.3g}x" for share in beyond_it)
+    beyond_it = [s for s in beyond if amount_of(s) > held * (1.0 + 1e-9)]
+    left_out = tuple(f"{amount_of(share):.3g}x" for share in beyond_it)
     return LevelAmounts(recipe=tuple(fits), pool=tuple(pool), left_out=left_out)
 
 
@@ -93,7 +93,7 @@ def note_amounts(study: Study, levels: Mapping[Level, LevelRows]) -> None:
         found = find_amounts(study, level, has, study.rows_per_label)
         if found.left_out:
             share, whole = found.pool[-1] if found.pool else (0.0, False)
-            stands = f"; all of it, {share / (1.0 - share):.3g}x, stands for them" if whole else ""
+            stands = f"; all of it, {amount_of(share):.3g}x, stands for them" if whole else ""
             study.stages.listener.noted(
                 f"{level.key} holds {has.rows} rows, so {', '.join(found.left_out)} are left out{stands}"
             )

@@ -18,7 +18,7 @@ from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
 from cuvee.recommend.cells import find_rivals
-from cuvee.recommend.search import find_slice, plan_pool_grid
+from cuvee.recommend.search import find_slice, pair_draws, plan_pool_grid
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.amounts import LevelRows, count_rows, find_amounts
 from cuvee.study.dials import identify_generator, make_dials
@@ -456,17 +456,13 @@ def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
     }
 
 
-def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> list[PlannedTrial]:
+def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> tuple[PlannedTrial, ...]:
     draws, of_pool = study.draws, best.scope == "this pool"
     samplings = range(FRESH, FRESH + draws.confirm) if of_pool else range(draws.sampling)
     seeds = range(FRESH, FRESH + draws.trainings(best.trainer, best.loss))
     every = [Draw(generation=g, sampling=s, training=t) for g, s, t in product(blocks, samplings, seeds)]
     once = of_pool and study.fold is None and is_deterministic(best.trainer, best.loss)
-    return [
-        PlannedTrial(cell=cell, draw=draw)
-        for cell in confirmed_cells(best).values()
-        for draw in (every[:1] if once and (cell.whole or cell.dial is None) else every)
-    ]
+    return pair_draws(confirmed_cells(best).values(), every, is_deterministic=once)
 
 
 def _name_confirmation(study: Study, best: Cell) -> str:
