@@ -112,15 +112,8 @@ def test_too_few_rows_or_groups_are_told():
     one = ["a"] * (REAL + MADE)
     with pytest.raises(TrainingError, match="the 12 real rows are too few to choose source_weight"):
         build_loss(TrainSettings(loss="source_weight")).prepare(rows_of(Table(), groups=one))
-    with pytest.raises(TrainingError, match="halves the synthetic rows by group, and there is one group"):
+    with pytest.raises(TrainingError, match="by synthetic rows of other groups, and there is one group"):
         build_loss(TrainSettings(loss="imp")).prepare(rows_of(Table(), groups=one))
-
-
-@pytest.mark.parametrize("name", ["imp", "dimp"])
-def test_retrieval_has_no_laws_to_divide(name):
-    loss = build_loss(TrainSettings(trainer="retriever", loss=name))
-    with pytest.raises(ConfigError, match=f"loss '{name}' divides two laws of a target, and a retriever has none"):
-        loss.prepare(rows_of(Table(), task="retrieval"))
 
 
 def test_a_tuning_takes_half_the_steps_or_its_passes():

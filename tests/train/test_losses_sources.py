@@ -1,5 +1,6 @@
 """What weighs the synthetic source: the chosen weight, the agreement of gradients, the checkers, the curriculum."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ from cuvee.corpus import Corpus
 from cuvee.probe import fit_objective, fit_probe
 from cuvee.similarity import unit_rows
 from cuvee.train import TrainingRows, TrainSettings, build_loss, train_model
-from cuvee.train.checkers import encode_sources, fit_checker, pick_weight, synthetic_log_p
+from cuvee.train.checkers import LabelChecker, check_synthetic, pick_weight, synthetic_law
 from cuvee.train.losses import Curriculum
 from cuvee.train.model import make_ready
 
@@ -82,17 +83,15 @@ def test_the_smallest_weight_within_a_quarter_of_a_standard_error_is_picked():
 
 # --- checkers ---
 def test_checker_alone_is_the_checker_bit_for_bit():
-    rows = rows_of(MADE_LABELS)
-    checker = fit_checker(encode_sources(rows, "imp"), 0.5)
+    rows = replace(rows_of(MADE_LABELS), l2=0.5)
+    said = check_synthetic(rows, LabelChecker(rows)).log_p
     alone = train_model(rows.corpus, encoder=GIVEN, settings=TrainSettings(loss="checker_alone", l2=0.5)).model
-    assert np.array_equal(alone.weights, checker.weights)
-    assert np.array_equal(alone.bias, checker.bias)
+    assert np.array_equal(said, alone.log_proba(MADE)[np.arange(80), np.searchsorted(LABELS, MADE_LABELS)])
 
 
 def test_the_filter_keeps_what_the_checker_says():
-    rows = rows_of(SHIFTED)
-    said = fit_checker(encode_sources(rows, "imp"), rows.l2).predict(MADE)
-    kept = build_loss(TrainSettings(loss="agreement_filter")).prepare(rows).kept
+    said = fit_probe(REAL, REAL_LABELS.tolist()).predict(MADE)
+    kept = prepare("agreement_filter", SHIFTED).kept
     assert np.array_equal(kept[24:], np.array(said) == SHIFTED)
     assert kept[:24].all()
     assert 0 < prepare("agreement_filter").kept[24:].sum() > kept[24:].sum()
@@ -114,7 +113,7 @@ def test_the_synthetic_law_is_given_by_probes_that_never_saw_the_row():
     rows = rows_of(SHUFFLED, vectors)
     seen = fit_probe(vectors[24:], SHUFFLED.tolist()).log_proba(vectors[24:])
     seen_own = seen[np.arange(80), np.searchsorted(LABELS, SHUFFLED)].mean()
-    assert synthetic_log_p(rows, encode_sources(rows, "imp")).mean() < seen_own - 0.3
+    assert synthetic_law(rows, LabelChecker(rows)).mean() < seen_own - 0.3
 
 
 def test_a_label_that_the_real_rows_lack_weighs_little():

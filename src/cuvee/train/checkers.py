@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed
-from cuvee.probe import ProbeModel, encode_targets, fit_probe, stratified_folds
+from cuvee.probe import encode_targets, fit_probe, stratified_folds
 from cuvee.records import Vectors
 from cuvee.train.weighting import Floats, RowChecker, RowScores, TrainingRows, WeightedRows, scale_weights
 
@@ -35,205 +35,166 @@ CANDIDATES = (0.0, 0.1, 0.25, 0.5, 1.0)
 _SLACK = 0.25  # standard errors
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceVectors:
-    """Vectors, labels and the corpus's weights of the real and of the synthetic rows, each in the corpus's order."""
+class LabelChecker:
+    """A ``RowChecker`` of labels: a probe on sentence vectors in the place of the trainer's own model.
 
-    labels: tuple[str, ...]
-    real: Vectors
-    real_targets: Sequence[str]
-    real_weights: Floats
-    synthetic: Vectors
-    synthetic_targets: Sequence[str]
-    synthetic_weights: Floats
-
-
-def encode_sources(rows: TrainingRows, loss: str) -> SourceVectors:
-    """What a checker is fitted on and what it checks.
-
-    Raises:
-        TrainingError: the real rows are of fewer than two labels.
+    Args:
+        rows: all rows; their texts are embedded here, once.
     """
-    texts, targets = rows.corpus.texts, rows.corpus.targets
-    real, synthetic = np.flatnonzero(~rows.synthetic), np.flatnonzero(rows.synthetic)
-    known = {targets[i] for i in real}
-    if len(known) < 2:
-        raise TrainingError(
-            f"loss {loss!r} fits a checker on the real rows, which need at least two labels; they have "
-            f"{', '.join(map(repr, sorted(known))) or 'none'}"
+
+    def __init__(self, rows: TrainingRows) -> None:
+        self._rows, self._labels = rows, rows.corpus.labels
+        self._vectors = rows.encode(rows.corpus.texts)
+        self._place = {text: place for place, text in enumerate(rows.corpus.texts)}
+
+    def __call__(self, corpus: Corpus, scored: Corpus, *, weights: Floats, passes: int | None, seed: int) -> RowScores:
+        """See ``RowChecker``: a probe is fitted to its optimum, so neither ``passes`` nor ``seed`` changes anything."""
+        del passes, seed
+        fitted = fit_probe(
+            self._embed(corpus), corpus.targets, labels=self._labels, row_weights=weights, l2=self._rows.l2
         )
-    vectors, weights = rows.encode(texts), rows.corpus.weights
-    return SourceVectors(
-        labels=tuple(rows.corpus.labels),
-        real=vectors[real],
-        real_targets=[targets[i] for i in real],
-        real_weights=weights[real],
-        synthetic=vectors[synthetic],
-        synthetic_targets=[targets[i] for i in synthetic],
-        synthetic_weights=weights[synthetic],
-    )
+        log_proba = fitted.log_proba(self._embed(scored))
+        _, own = encode_targets(scored.targets, self._labels)
+        log_p = log_proba[np.arange(len(own)), own]
+        self._rows.progress(1, 1, float(-log_p.mean()))
+        return RowScores(log_p=log_p, agrees=log_proba.argmax(axis=1) == own)
+
+    def _embed(self, corpus: Corpus) -> Vectors:
+        out: Vectors = self._vectors[[self._place[text] for text in corpus.texts]]
+        return out
 
 
-def fit_checker(sources: SourceVectors, l2: float) -> ProbeModel:
-    """A probe of the real rows, with a column for every label."""
-    weights = scale_weights(np.ones(len(sources.real)), sources.real_weights)
-    return fit_probe(sources.real, sources.real_targets, labels=sources.labels, row_weights=weights, l2=l2)
-
-
-def own_log_p(log_proba: Floats, targets: Sequence[str], labels: Sequence[str]) -> Floats:
-    """Log probability of each row's own label, shape (n,)."""
-    column = {label: i for i, label in enumerate(labels)}
-    codes = np.array([column[t] for t in targets], dtype=np.int64)
-    out: Floats = log_proba[np.arange(len(codes)), codes]
-    return out
-
-
-def checker_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
-    """Log P'(y|x) of each synthetic row."""
-    said = fit_checker(sources, rows.l2).log_proba(sources.synthetic)
-    own = own_log_p(said, sources.synthetic_targets, sources.labels)
-    rows.progress(1, 1, float(-own.mean()))
-    return own
-
-
-def synthetic_log_p(rows: TrainingRows, sources: SourceVectors) -> Floats:
-    """Log P_syn(y|x) of each synthetic row, from a probe of the other synthetic rows (5 folds, by group).
-
-    Held out, because a probe that saw the row would call any label of it likely.
-
-    Raises:
-        TrainingError: a fold leaves rows of one label only to fit on.
-    """
-    vectors, targets = sources.synthetic, sources.synthetic_targets
-    groups = [g for g, mark in zip(rows.corpus.groups, rows.synthetic, strict=True) if mark]
-    _, codes = encode_targets(targets, sources.labels)
-    fold_of = stratified_folds(codes, groups, _FOLDS, seed=0)
-    folds = np.unique(fold_of)
-    proba = np.zeros(len(codes))
-    for done, fold in enumerate(folds, start=1):
-        held = fold_of == fold
-        model = fit_probe(
-            vectors,
-            targets,
-            labels=sources.labels,
-            row_weights=scale_weights(np.where(held, 0.0, 1.0), sources.synthetic_weights),
-            l2=rows.l2,
-        )
-        own = [target for target, mark in zip(targets, held, strict=True) if mark]
-        said = own_log_p(model.log_proba(vectors[held]), own, sources.labels)
-        proba[held] = np.exp(said)
-        rows.progress(done, len(folds), float(-said.mean()))
-    out: Floats = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
-    return out
-
-
-def require_checker(rows: TrainingRows, loss: str) -> RowChecker:
-    """The checker of rows without labels.
+def find_checker(rows: TrainingRows, loss: str) -> RowChecker:
+    """The checker for these rows: a probe where they have labels, else the trainer's own.
 
     Raises:
         ConfigError: the trainer has none.
+        TrainingError: there are no real rows, or real rows of one label only.
     """
+    real = rows.corpus.keep(~rows.synthetic)
+    if rows.corpus.task == "classification":
+        if len(real.labels) < 2:
+            raise TrainingError(
+                f"loss {loss!r} fits a checker on the real rows, which need at least two labels; they have "
+                f"{', '.join(map(repr, real.labels)) or 'none'}"
+            )
+        return LabelChecker(rows)
     if rows.checker is None:
         raise ConfigError(
             f"loss {loss!r} needs a checker of its own for task {rows.corpus.task!r}, which trainers causal and "
             "retriever have; valid for others: ce, gce, sce, curriculum, and source_weight with a number"
         )
+    if len(real) == 0:
+        raise TrainingError(f"loss {loss!r} tunes a checker on the real rows, and there are none; give some")
     return rows.checker
 
 
-def require_completions(rows: TrainingRows, loss: str) -> None:
-    """See that the rows have laws that can be divided.
-
-    Raises:
-        ConfigError: the task is retrieval, whose probabilities are over whatever passages share a batch: they are no
-            law of the passage given the query, and their ratio is no importance weight. No published work has one.
-    """
-    if rows.corpus.task == "retrieval":
-        raise ConfigError(
-            f"loss {loss!r} divides two laws of a target, and a retriever has none: its probabilities are over the "
-            "passages of one batch; set loss: agreement_filter, source_weight or curriculum"
-        )
-
-
-def check_synthetic(rows: TrainingRows, loss: str) -> RowScores:
-    """What a model of the real rows says of the synthetic ones, which it never saw: no folds are needed.
-
-    Raises:
-        ConfigError: the trainer has no checker.
-        TrainingError: there are no real rows.
-    """
-    checker = require_checker(rows, loss)
-    real = rows.corpus.keep(~rows.synthetic)
-    if len(real) == 0:
-        raise TrainingError(f"loss {loss!r} tunes a checker on the real rows, and there are none; give some")
-    seed = derive_seed(rows.seed, "checker")
+def check_synthetic(rows: TrainingRows, checker: RowChecker) -> RowScores:
+    """What a model of the real rows says of the synthetic ones, which it never saw: no folds are needed."""
+    real, seed = rows.corpus.keep(~rows.synthetic), derive_seed(rows.seed, "checker")
     weights = scale_weights(np.ones(len(real)), real.weights)
     return checker(real, rows.corpus.keep(rows.synthetic), weights=weights, passes=PASSES, seed=seed)
 
 
-def synthetic_law(rows: TrainingRows, loss: str) -> Floats:
-    """Log P_syn of each synthetic row, from a model of the other half of the synthetic rows, by group.
+def synthetic_law(rows: TrainingRows, checker: RowChecker) -> Floats:
+    """Log P_syn(y|x) of each synthetic row, from a model of other synthetic rows: five folds by group, else halves.
+
+    Held out, because a model that saw the row would call any target of it likely.
 
     Raises:
-        ConfigError: the trainer has no checker.
-        TrainingError: the synthetic rows are of one group.
+        TrainingError: the synthetic rows are of one group, or a fold leaves rows of one label only to fit on.
     """
-    checker = require_checker(rows, loss)
     made = rows.corpus.keep(rows.synthetic)
-    folds = _split(made, _LAW_FOLDS, derive_seed(rows.seed, "synthetic-law"))
-    if len(np.unique(folds)) < _LAW_FOLDS:
-        raise TrainingError(f"loss {loss!r} halves the synthetic rows by group, and there is one group; give more")
+    fold_of = _deal(made, labelled=_FOLDS, others=_LAW_FOLDS, seed=derive_seed(rows.seed, "synthetic-law"))
+    folds = np.unique(fold_of)
+    if len(folds) < 2:
+        raise TrainingError(
+            "the loss checks each synthetic row by synthetic rows of other groups, and there is one group; give more"
+        )
     out = np.zeros(len(made))
-    for fold in range(_LAW_FOLDS):
-        held = folds == fold
-        rest = made.keep(~held)
-        seed = derive_seed(rows.seed, "synthetic-law", fold)
+    for fold in folds.tolist():
+        rest, seed = made.keep(fold_of != fold), derive_seed(rows.seed, "synthetic-law", fold)
         weights = scale_weights(np.ones(len(rest)), rest.weights)
-        out[held] = checker(rest, made.keep(held), weights=weights, passes=PASSES, seed=seed).log_p
+        out[fold_of == fold] = checker(
+            rest, made.keep(fold_of == fold), weights=weights, passes=PASSES, seed=seed
+        ).log_p
     return out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunedLosses:
-    """Loss of held-out real rows under each of ``TUNED_CANDIDATES``, shape (candidates, rows); the rows' weights."""
+def _deal(corpus: Corpus, *, labelled: int, others: int, seed: int) -> NDArray[np.int64]:
+    """Fold of each row, by group: so many where rows have labels, dealt alike for all seeds, and so many elsewhere."""
+    if corpus.task != "classification":
+        return stratified_folds(np.zeros(len(corpus), dtype=np.int64), corpus.groups, others, seed)
+    return stratified_folds(encode_targets(corpus.targets, None)[1], corpus.groups, labelled, 0)
 
-    losses: Floats
-    weights: Floats
 
+def choose_weight(rows: TrainingRows) -> float:
+    """The smallest candidate whose log loss on held-out real rows is about the least.
 
-def tuned_losses(rows: TrainingRows) -> TunedLosses:
-    """Loss of held-out real rows under each of ``TUNED_CANDIDATES``.
+    Each of 5 folds of the real rows (by group, stratified by label) is held out once; probes are trained on the
+    other real rows and on the synthetic ones at each candidate weight. Log loss and not accuracy, because few-shot
+    folds are too small to tell accuracies apart. "About" is a quarter of a standard error of the paired difference
+    to the least: wrong trust in a damaged source costs more than a little less of a good one. A whole standard
+    error (Breiman et al. 1984) gave away up to 2 points on clean rows (docs/studies/losses.md). Rows weigh what the
+    corpus says, in fitting and in judging.
 
-    One real row in four is held out, by group; a model is tuned on all other rows at each candidate weight, for half
-    the steps of the training. Folds in turn, as probes have them, would cost four times as much.
+    Rows without labels: three candidates, each tried by a training of the model itself, of half the steps, on one
+    held-out quarter of the real rows, because folds in turn would cost four times as much.
 
     Raises:
-        ConfigError: the trainer has no checker.
+        ConfigError: the trainer has no checker for the task.
         TrainingError: too few real rows to hold some out.
     """
-    checker = require_checker(rows, "source_weight")
-    real = np.flatnonzero(~rows.synthetic)
-    folds = _split(rows.corpus.take(real), _HELD_OUT, derive_seed(rows.seed, "source-weight")) if len(real) else real
-    held = np.zeros(len(rows.corpus), dtype=np.bool_)
-    held[real[folds == 0]] = True
-    rest, scored = rows.corpus.keep(~held), rows.corpus.keep(held)
-    if len(scored) < 2 or len(scored) == len(real):
-        raise TrainingError(
-            f"the {len(real)} real rows are too few to choose source_weight by holding a quarter out; "
-            "give at least 8 of several groups, or a number"
-        )
-    marks, seed = rows.synthetic[~held], derive_seed(rows.seed, "source-weight", 0)
-    given = [scale_weights(np.where(marks, weight, 1.0), rest.weights) for weight in TUNED_CANDIDATES]
-    tried = [checker(rest, scored, weights=weights, passes=None, seed=seed) for weights in given]
-    losses = -np.stack([found.log_p for found in tried])
-    fits = np.isfinite(losses).all(axis=0)
+    if not rows.synthetic.any():
+        return 1.0
+    checker, labelled = find_checker(rows, "source_weight"), rows.corpus.task == "classification"
+    candidates, real = CANDIDATES if labelled else TUNED_CANDIDATES, np.flatnonzero(~rows.synthetic)
+    seed = derive_seed(rows.seed, "source-weight")
+    fold_of = _deal(rows.corpus.take(real), labelled=_FOLDS, others=_HELD_OUT, seed=seed)
+    folds, losses, counts = np.unique(fold_of), list[Floats](), list[Floats]()
+    for fold in folds if labelled else folds[:1]:
+        kept = rows.corpus.take(real[fold_of != fold])
+        if len(kept) == 0 or (labelled and len(kept.labels) < 2):
+            raise TrainingError(
+                f"the {len(real)} real rows are too few to choose source_weight by holding some out; give rows of "
+                "several groups (of each of two labels at least two), or a number"
+            )
+        held = np.zeros(len(rows.corpus), dtype=np.bool_)
+        held[real[fold_of == fold]] = True
+        rest, scored, made = rows.corpus.keep(~held), rows.corpus.keep(held), rows.synthetic[~held]
+        weights = [scale_weights(np.where(made, weight, 1.0), rest.weights) for weight in candidates]
+        own = derive_seed(rows.seed, "source-weight", 0)
+        tried = [checker(rest, scored, weights=each, passes=None, seed=own).log_p for each in weights]
+        losses.append(-np.stack(tried))
+        counts.append(scored.weights)
+    found, weighing = np.concatenate(losses, axis=1), np.concatenate(counts)
+    fits = np.isfinite(found).all(axis=0)
     if fits.sum() < 2:
-        raise TrainingError("fewer than two held-out real rows fit max_length to choose source_weight by; raise it")
-    return TunedLosses(losses=losses[:, fits], weights=scored.weights[fits])
+        raise TrainingError(
+            "fewer than two held-out real rows fit the model to choose source_weight by; give more, raise max_length, "
+            "or give a number"
+        )
+    return pick_weight(found[:, fits], candidates, weighing[fits])
 
 
-def _split(corpus: Corpus, folds: int, seed: int) -> NDArray[np.int64]:
-    return stratified_folds(np.zeros(len(corpus), dtype=np.int64), corpus.groups, folds, seed)
+def pick_weight(
+    losses: Floats,
+    candidates: Sequence[float] = CANDIDATES,
+    weights: Floats | None = None,
+) -> float:
+    """The smallest candidate within a quarter of a standard error of the best.
+
+    Args:
+        losses: shape (candidates, real rows).
+        candidates: from the smallest.
+        weights: of the rows, shape (real rows,), above 0; only their ratios matter. None weighs all the same.
+    """
+    rows = losses.shape[1]
+    scaled = np.ones(rows) if weights is None else scale_weights(np.ones(rows), weights)
+    above = losses - losses[(scaled * losses).mean(axis=1).argmin()]
+    mean = (scaled * above).mean(axis=1)
+    error = np.sqrt((scaled * (above - mean[:, None]) ** 2).sum(axis=1) / (rows - 1) / rows)
+    return candidates[int(np.flatnonzero(mean <= _SLACK * error)[0])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,13 +211,8 @@ class AgreementFilter:
     def prepare(self, rows: TrainingRows) -> WeightedRows:
         """Weights 1 and 0."""
         weights = np.ones(len(rows.synthetic))
-        if rows.corpus.task != "classification":
-            if rows.synthetic.any():
-                weights[rows.synthetic] = check_synthetic(rows, "agreement_filter").agrees
-            return WeightedRows(weights)
-        sources = encode_sources(rows, "agreement_filter")
-        said = fit_checker(sources, rows.l2).predict(sources.synthetic)
-        weights[rows.synthetic] = [float(a == b) for a, b in zip(said, sources.synthetic_targets, strict=True)]
+        if rows.synthetic.any():
+            weights[rows.synthetic] = check_synthetic(rows, find_checker(rows, "agreement_filter")).agrees
         return WeightedRows(weights)
 
 
@@ -299,15 +255,10 @@ class ImportanceLoss:
     def prepare(self, rows: TrainingRows) -> WeightedRows:
         """Static weights; the batch mean is relative to the mean of all weights."""
         weights = np.ones(len(rows.synthetic))
-        if not rows.synthetic.any():
-            return WeightedRows(weights)
-        if rows.corpus.task == "classification":
-            sources = encode_sources(rows, "imp")
-            real, made = checker_log_p(rows, sources), synthetic_log_p(rows, sources)
-        else:
-            require_completions(rows, "imp")
-            real, made = check_synthetic(rows, "imp").log_p, synthetic_law(rows, "imp")
-        weights[rows.synthetic] = importance(real, made, clip=self.clip)
+        if rows.synthetic.any():
+            checker = find_checker(rows, "imp")
+            real, made = check_synthetic(rows, checker).log_p, synthetic_law(rows, checker)
+            weights[rows.synthetic] = importance(real, made, clip=self.clip)
         return WeightedRows(weights)
 
 
@@ -353,91 +304,9 @@ class DynamicImportanceLoss:
     def prepare(self, rows: TrainingRows) -> DynamicRows:
         """Fits the checker."""
         log_p = np.zeros(len(rows.synthetic))
-        if rows.synthetic.any() and rows.corpus.task == "classification":
-            log_p[rows.synthetic] = checker_log_p(rows, encode_sources(rows, "dimp"))
-        elif rows.synthetic.any():
-            require_completions(rows, "dimp")
-            log_p[rows.synthetic] = check_synthetic(rows, "dimp").log_p
+        if rows.synthetic.any():
+            log_p[rows.synthetic] = check_synthetic(rows, find_checker(rows, "dimp")).log_p
         return DynamicRows(log_p, rows.synthetic, gamma=self.gamma, clip=self.clip)
-
-
-def choose_weight(rows: TrainingRows) -> float:
-    """The smallest candidate whose log loss on held-out real rows is about the least.
-
-    Each of 5 folds of the real rows (by group, stratified by label) is held out once; probes are trained on the
-    other real rows and on the synthetic ones at each candidate weight. Log loss and not accuracy, because few-shot
-    folds are too small to tell accuracies apart. "About" is a quarter of a standard error of the paired difference
-    to the least: wrong trust in a damaged source costs more than a little less of a good one. A whole standard
-    error (Breiman et al. 1984) gave away up to 2 points on clean rows (docs/studies/losses.md). Rows weigh what the
-    corpus says, in fitting and in judging.
-
-    Rows without labels: three candidates, each tried by a short training of the model itself on one held-out
-    quarter of the real rows (``tuned_losses``), about one and a half trainings more.
-
-    Raises:
-        ConfigError: the trainer has no checker for the task.
-        TrainingError: too few real rows to hold some out.
-    """
-    if not rows.synthetic.any():
-        return 1.0
-    if rows.corpus.task != "classification":
-        tuned = tuned_losses(rows)
-        return pick_weight(tuned.losses, TUNED_CANDIDATES, tuned.weights)
-    sources = encode_sources(rows, "source_weight")
-    return pick_weight(held_out_losses(rows, sources), weights=sources.real_weights)
-
-
-def pick_weight(
-    losses: Floats,
-    candidates: Sequence[float] = CANDIDATES,
-    weights: Floats | None = None,
-) -> float:
-    """The smallest candidate within a quarter of a standard error of the best.
-
-    Args:
-        losses: shape (candidates, real rows).
-        candidates: from the smallest.
-        weights: of the rows, shape (real rows,), above 0; only their ratios matter. None weighs all the same.
-    """
-    rows = losses.shape[1]
-    scaled = np.ones(rows) if weights is None else scale_weights(np.ones(rows), weights)
-    above = losses - losses[(scaled * losses).mean(axis=1).argmin()]
-    mean = (scaled * above).mean(axis=1)
-    error = np.sqrt((scaled * (above - mean[:, None]) ** 2).sum(axis=1) / (rows - 1) / rows)
-    return candidates[int(np.flatnonzero(mean <= _SLACK * error)[0])]
-
-
-def held_out_losses(rows: TrainingRows, sources: SourceVectors) -> Floats:
-    """Log loss of each real row under each candidate, shape (candidates, real rows).
-
-    Raises:
-        TrainingError: too few real rows to hold some out.
-    """
-    _, codes = encode_targets(sources.real_targets, sources.labels)
-    groups = [g for g, mark in zip(rows.corpus.groups, rows.synthetic, strict=True) if not mark]
-    fold_of = stratified_folds(codes, groups, _FOLDS, seed=0)
-    vectors = np.vstack([sources.real, sources.synthetic])
-    targets = [*sources.real_targets, *sources.synthetic_targets]
-    made, given = len(sources.synthetic_targets), np.concatenate([sources.real_weights, sources.synthetic_weights])
-    out = np.zeros((len(CANDIDATES), len(codes)))
-    folds = np.unique(fold_of)
-    done, fits = 0, len(folds) * len(CANDIDATES)
-    for fold in folds:
-        held = fold_of == fold
-        for i, weight in enumerate(CANDIDATES):
-            counts = scale_weights(np.concatenate([np.where(held, 0.0, 1.0), np.full(made, weight)]), given)
-            try:
-                model = fit_probe(vectors, targets, labels=sources.labels, row_weights=counts, l2=rows.l2)
-            except TrainingError as exc:
-                raise TrainingError(
-                    f"the {len(codes)} real rows are too few to choose source_weight by cross-validation; "
-                    "give at least two rows of two labels, or a number"
-                ) from exc
-            own = [t for t, mark in zip(sources.real_targets, held, strict=True) if mark]
-            out[i, held] = -own_log_p(model.log_proba(sources.real[held]), own, sources.labels)
-            done += 1
-            rows.progress(done, fits, float(out[i, held].mean()))
-    return out
 
 
 @dataclass(frozen=True, slots=True)
