@@ -152,7 +152,10 @@ def test_changed_code_of_a_trainer_or_a_loss_is_trained_again_and_only_that(read
         (None, r"pools\.1: .*high.jsonl: no such file"),
         ("{'text': broken\n", r"pools\.1: .*high.jsonl, line 1"),
         ('{"text": "a", "label": "sports"}\n', r"pools\.1: .*column.*group"),
-        (json.dumps({"text": "a", "label": "sports", "group": "g"}) + "\n", r"pools\.1: .*no rows of label 'business'"),
+        (
+            json.dumps({"text": "a", "label": "Sport", "group": "g"}) + "\n",
+            r"pools\.1: .*'Sport', .*'business'",
+        ),
     ],
 )
 def test_a_plan_refuses_the_pools_that_a_run_refuses(ready, tmp_path, content, message):

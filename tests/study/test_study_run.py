@@ -1,13 +1,19 @@
+import gzip
+import html
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
 import cuvee
 from cuvee.characters import to_markdown
-from cuvee.errors import ConfigError, InputError
+from cuvee.errors import ConfigError
 from cuvee.execute import Silent
 from cuvee.study import open_study, run_study
+from cuvee.study.planning import plan_study
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
 def counted(folder) -> dict[str, bytes]:
@@ -172,18 +178,39 @@ def test_where_rows_come_in_groups_the_groups_are_the_items(settings, headlines,
     assert all(gain.items == 9 and gain.grouped for gain in found[True])
 
 
-def test_a_pool_without_the_real_labels_is_told(settings, tmp_path):
-    write_pools(tmp_path, {"two.jsonl": make_rows("x", labels=("business", "politics"))})
-    with pytest.raises(InputError, match=r"two.jsonl: the pool has no rows of label 'sports'"):
-        run_study(files(settings, two=tmp_path / "two.jsonl"), out=tmp_path / "a")
-
-
 class Notes(Silent):
     def __init__(self):
         self.said = []
 
     def noted(self, message):
         self.said.append(message)
+
+
+@pytest.mark.parametrize("select", [False, True])
+def test_a_label_that_a_file_is_short_of_is_lowered_with_a_note_in_plan_terminal_and_page(settings, tmp_path, select):
+    if not (DATA / "gptaug_banking").is_dir():
+        pytest.skip("shared data gptaug_banking is not beside the checkout")
+    real = [json.loads(line) for line in (DATA / "banking77" / "test.jsonl").read_text().splitlines()]
+    with gzip.open(DATA / "gptaug_banking" / "synthetic.jsonl.gz", "rt") as lines:
+        made = [json.loads(line) for line in lines]
+    names = ["exchange_rate", "card_arrival", "age_limit"]
+    rows = {name: [row for row in made if row["label"] == name] for name in names}
+    write_pools(tmp_path, {
+        "real.jsonl": [row for row in real if row["label"] in names],
+        "pool.jsonl": [*rows["exchange_rate"], *rows["card_arrival"][:2]],
+    })  # fmt: skip
+    config = files(settings) | {"data": {"real": str(tmp_path / "real.jsonl")}}
+    levels = {"select": {"levels": 2}} if select else {"level": "a"}
+    config["pools"] = [{"dial": "mine", "path": str(tmp_path / "pool.jsonl"), **levels}]
+    config |= {"mix": {"amounts": ["2x", "all"]}, "split": {**config["split"], "rows_per_label": 5}}
+    told = "no rows of 1 of 3" if select else "too few rows of 2 of 3 labels ('age_limit': 0, 2x asks 10)"
+    assert any(told in note for note in plan_study(config).notes)
+    notes = Notes()
+    result = run_study(config, out=tmp_path / "run", listener=notes, blend=True)
+    assert any(told in note for note in notes.said) and told in html.unescape(result.report.read_text())
+    counts = result.composition.label_counts
+    assert result.failed is None and counts["age_limit"] == (5, 0)
+    assert 1 <= counts["card_arrival"][1] <= 2 and counts["exchange_rate"][1] >= 5
 
 
 def test_amounts_go_as_far_as_the_pool_does_and_are_the_same_in_both_notations(settings, tmp_path):

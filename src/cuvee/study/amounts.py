@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.config.amounts import amount_of, read_amount, share_of
-from cuvee.corpus import Corpus
+from cuvee.corpus import Corpus, label_strata
 from cuvee.errors import InputError
+from cuvee.mix import share_counts
 from cuvee.records import Level
 from cuvee.study.prepare import FRESH, Pools, Study
 
@@ -17,10 +19,15 @@ _NEARLY = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelRows:
-    """What a level has: the draws of the recipe that it fills, and the rows of its pool in all."""
+    """What a level has: the draws of the recipe that it fills, and the rows of its pool in all, by label."""
 
     blocks: Sequence[int]
-    rows: int
+    labels: Mapping[str, int]
+
+    @property
+    def rows(self) -> int:
+        """Of all labels."""
+        return sum(self.labels.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +53,10 @@ def rows_at_hand(pool: Corpus) -> Corpus:
 
 def count_rows(pools: Pools, usable: Mapping[Level, Sequence[int]]) -> dict[Level, LevelRows]:
     """What the levels that take part have."""
-    return {level: LevelRows(blocks=b, rows=len(rows_at_hand(pools[level].corpus))) for level, b in usable.items()}
+    return {
+        level: LevelRows(blocks=b, labels=Counter(label_strata(rows_at_hand(pools[level].corpus))))
+        for level, b in usable.items()
+    }
 
 
 def list_shares(study: Study, rows_per_label: int) -> list[float | None]:
@@ -85,8 +95,27 @@ def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int
     return LevelAmounts(recipe=tuple(fits), pool=tuple(pool), left_out=left_out)
 
 
+def tell_short_labels(study: Study, level: Level, has: LevelRows) -> str:
+    """Which labels of a file have no rows, or fewer than its largest amount in numbers asks; empty where none has."""
+    if not study.ready_made or study.config.task != "classification":
+        return ""
+    shares = [share for share, whole in find_amounts(study, level, has, study.rows_per_label).pool if not whole]
+    counts = share_counts(study.strata_counts(), max(shares, default=0.0), regime=study.config.mix.regime)
+    wanted = {label: rows for label, (_, rows) in counts.items() if has.labels.get(label, 0) < max(1, rows)}
+    if not wanted:
+        return ""
+    least = min(wanted, key=lambda label: has.labels.get(label, 0))
+    asked = f", {amount_of(max(shares)):.3g}x asks {wanted[least]}" if shares else ""
+    return (
+        f"{level.key} has {'too few' if shares else 'no'} rows of {len(wanted)} of {len(counts)} labels ({least!r}: "
+        f"{has.labels.get(least, 0)}{asked}); blends take what there is of them"
+    )
+
+
 def note_amounts(study: Study, levels: Mapping[Level, LevelRows]) -> None:
-    """Say which of the amounts that were asked for lie beyond a pool."""
+    """Say which of the amounts that were asked for lie beyond a pool, and which labels it is short of."""
+    for short in filter(None, (tell_short_labels(study, level, has) for level, has in levels.items())):
+        study.stages.listener.noted(short)
     if study.config.mix.amounts is None and study.config.mix.shares is None:
         return
     for level, has in levels.items():

@@ -41,7 +41,7 @@ from cuvee.records import (
 )
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.report.tables import Design, PoolFacts, RunRecord
-from cuvee.study.amounts import list_shares
+from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
 from cuvee.study.pools import usable_draws
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome, grid_recipes
@@ -296,7 +296,9 @@ def _tell_pool(level: Level, parts: Sequence[MadePart]) -> PoolFacts:
     rejected: Counter[str] = Counter()
     for part in parts:
         rejected.update(count_rejected(part.pools[level].rejected))
-    notes = (f"{part.fold}{part.pools[level].note}" for part in parts if part.pools[level].note)
+    told = [(part.fold, part.pools[level].note) for part in parts]
+    told += [(p.fold, tell_short_labels(p.study, level, count_rows(p.pools, {level: ()})[level])) for p in parts]
+    notes = (f"{fold}{note}" for fold, note in told if note)
     return PoolFacts(samples=_samples(parts[0].pools[level].corpus), rejected=rejected, note="; ".join(notes))
 
 

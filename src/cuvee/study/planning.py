@@ -36,7 +36,7 @@ from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.recommend.cells import find_rivals
 from cuvee.records import Level, TrialFailure, Usage
 from cuvee.store import RunFolder
-from cuvee.study.amounts import LevelRows
+from cuvee.study.amounts import LevelRows, tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import find_sampling, language_model, make_dials, open_llm
 from cuvee.study.generation import ATTEMPTS
@@ -280,7 +280,7 @@ def plan_study(
             power=_plan_power(
                 study, levels, grids[0], partial(power, sd_within=within), items=items, held_out=held_out
             ),
-            notes=(*_notes(study, folds, held_out), *_compare_budget(settings, usage, cost), *notes),
+            notes=(*_notes(study, levels, folds, held_out), *_compare_budget(settings, usage, cost), *notes),
         )
 
 
@@ -575,9 +575,9 @@ def _plan_power(
     )
 
 
-def _notes(study: Study, folds: int, held_out: int) -> list[str]:
+def _notes(study: Study, levels: Mapping[Level, LevelRows], folds: int, held_out: int) -> list[str]:
     generator = study.config.generator
-    notes = []
+    notes = [short for level, has in levels.items() if (short := tell_short_labels(study, level, has))]
     if folds > 1:
         notes.append(
             f"cross-fitted: requests, tokens, cost, trials and time are those of {folds} folds; each has "

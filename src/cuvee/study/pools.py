@@ -104,13 +104,13 @@ def check_files(study: Study) -> dict[Level, LevelRows]:
         counts = Counter(strata)
         most = min((counts[label] // rows for label, rows in needed.items() if rows), default=0)
         blocks = range(min(most, study.draws.generation)) if most > 1 else range(0)
-        rows = len(strata) if file.select is None else sum(needed.values()) * max(1, len(blocks))
-        for name in file.levels:
-            found[Level(dial=file.dial, name=name, rank=len(found))] = LevelRows(blocks=blocks, rows=rows)
+        chosen = {label: min(counts[label], rows * max(1, len(blocks))) for label, rows in needed.items()}
+        has = LevelRows(blocks=blocks, labels=counts if file.select is None else chosen)
+        found |= {Level(dial=file.dial, name=name, rank=len(found) + k): has for k, name in enumerate(file.levels)}
     for (dial, name), files in list_levels(study.config.pools).items():
         if len(files) > 1:
-            rows = sum(has.rows for level, has in found.items() if level.dial == dial)
-            found[Level(dial=dial, name=name, rank=len(found))] = LevelRows(blocks=range(0), rows=rows)
+            labels = sum((Counter(has.labels) for level, has in found.items() if level.dial == dial), Counter[str]())
+            found[Level(dial=dial, name=name, rank=len(found))] = LevelRows(blocks=range(0), labels=labels)
     return found
 
 
@@ -162,13 +162,11 @@ def _load_pool(study: Study, file: PoolFile) -> Corpus:
         file.path, text=file.text, label=file.label, group=file.group, context=context, origin="synthetic",
         task=config.task, where=file.wanted,
     )  # fmt: skip
-    if config.task == "classification":
-        missing = sorted(set(study.train.labels) - set(corpus.labels))
-        if missing:
-            raise InputError(
-                f"{file.path}: the pool has no rows of label {missing[0]!r} ({len(missing)} labels of the real data "
-                "are missing); rename its labels or drop them from the real data"
-            )
+    if config.task == "classification" and not set(study.train.labels) & set(corpus.labels):
+        raise InputError(
+            f"{file.path}: the pool has rows of none of the real labels: it has {corpus.labels[0]!r}, the real data "
+            f"{study.train.labels[0]!r}; rename its labels"
+        )
     without = corpus.table["context"].null_count
     if without and config.task == "generation" and None not in study.train.contexts:
         raise InputError(
@@ -182,37 +180,33 @@ def _cut_draws(study: Study, pool: Corpus, *, whole: bool = False) -> Corpus:
     """Disjoint blocks for the shape over levels, as many as were asked and there are rows for; else the pool uncut.
 
     ``whole`` deals all rows out, at least to one block, else a block holds what a draw needs.
-
-    Raises:
-        InputError: with ``whole``, the rows do not fill one block.
     """
-    rows, cut = study.block_rows(), deal_blocks if whole else assign_blocks
+    counts, cut = Counter(label_strata(pool)), deal_blocks if whole else assign_blocks
+    rows = {label: min(count, counts[label]) if whole else count for label, count in study.block_rows().items()}
     for count in range(study.draws.generation, 0, -1):
         try:
             if whole or count > 1:
                 return cut(pool, blocks=range(count), rows=rows, seed=study.config.seed)
         except InputError:
-            if whole and count == 1:
-                raise
+            continue
     return pool
 
 
 def _select_levels(study: Study, file: PoolFile, select: SelectConfig, pool: Corpus) -> list[Corpus]:
     """The levels of a file with ``select``: in each draw, subsets of the draw's own rows."""
-    rows = study.block_rows()
-    try:
-        dealt = _cut_draws(study, pool, whole=True)
-    except InputError as exc:
-        raise InputError(f"{file.path}: {len(pool)} rows are left of it, and {exc}") from exc
+    if not len(pool):
+        raise InputError(f"{file.path}: filters left no row to select levels from; use fewer, or give a larger pool")
+    dealt = _cut_draws(study, pool, whole=True)
     parts: list[list[Corpus]] = [[] for _ in range(select.levels)]
     for block in sorted({int(b) for b in dealt.blocks if b >= 0}):
         drawn = take_blocks(dealt, {block})
+        has = Counter(label_strata(drawn))
         named = f"draw {block}" if block < FRESH else f"draw {block - FRESH} of the confirmation"
         try:
             found = select_levels(
                 drawn,
                 study.encoder.encode(drawn.texts),
-                rows=rows,
+                rows={label: min(rows, has[label]) for label, rows in study.block_rows().items() if has[label]},
                 levels=select.levels,
                 metric=select.metric,
                 seed=derive_seed(study.config.seed, "select", file.dial, block),

@@ -113,9 +113,12 @@ def planned_levels(
     """What levels have, as far as it is known before there are pools: ``files`` hold at most so much."""
     if study.ready_made:
         return dict(files)
-    rows = sum(study.block_rows().values())
+    rows = study.block_rows()
     return {
-        level: LevelRows(blocks=range(study.draws_of(settings)), rows=rows * study.draws_of(settings))
+        level: LevelRows(
+            blocks=range(study.draws_of(settings)),
+            labels={label: count * study.draws_of(settings) for label, count in rows.items()},
+        )
         for settings, levels in dials
         for level in (levels if settings.target is None else levels[:1])
     }
