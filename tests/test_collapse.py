@@ -10,7 +10,7 @@ from command_line import call, refused
 from cuvee import run_collapse
 from cuvee.collapse import read_collapse
 from cuvee.collapse.exact import run_exact
-from cuvee.collapse.judging import advise, advise_in_theory, find_warning
+from cuvee.collapse.judging import advise, advise_in_theory, find_warning, word_warning
 from cuvee.collapse.regimes import best_weight
 from cuvee.errors import ConfigError, InputError
 from cuvee.records import Course
@@ -81,6 +81,10 @@ def test_warnings_and_advice():
     good = Course(regime="fresh 20%", values={"loss": 1 + noise, "mmd": noise})
     warning = find_warning(bad, "loss", 0.05)
     assert (warning.first, warning.earliest, warning.lead) == ({"loss": 3, "mmd": 1}, ("mmd",), 2)
+    assert word_warning(warning) == (
+        "replace: shift from the real rows left the interval of generation 0 first, at generation 1, 2 generations "
+        "before the loss on held-out real rows."
+    )
     assert find_warning(good, "loss", 0.01).first == {"loss": None, "mmd": None}
     told = advise([bad, good], "loss", 0.1)
     assert told[-1].endswith("keeps it: fresh 20%.") and "Nothing here" in advise([bad], "loss", 0.1)[-1]
@@ -95,6 +99,7 @@ def test_command(tmp_path, capsys):
     assert (code, told["chains"], len(told["courses"])) == (0, 50, 4)
     page = (tmp_path / "report.html").read_text()
     assert "The density of the first chain" in page and "NaN" not in page
+    assert "Error of the mean" in page and "mean_error" not in page
     again = json.loads(call(capsys, "collapse", tmp_path, "--json")[1])
     assert again["courses"] == told["courses"]
     assert "valid: gaussian, unigram, bigram" in refused(capsys, "collapse", "--model", "normal")

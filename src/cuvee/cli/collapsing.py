@@ -76,11 +76,14 @@ def quick_config(model: str, generations: int = 10, chains: int | None = None, s
 
 def tabulate_courses(result: CollapseResult) -> Table:
     """Generation 0 and the last one of every measure and course, with what theory expects."""
+    from cuvee.records.collapse import MEASURES
+
     rows = []
     for course in result.courses:
         for measure, points in result.points[course.name].items():
             expected = course.expected.get(measure)
             theory = "" if expected is None else f"{expected[-1]:.4g}"
-            rows.append((course.name, measure, f"{points[0].value:.4g}", f"{points[-1].value:.4g}", theory))
+            ends = (f"{point.value:.4g}" for point in (points[0], points[-1]))
+            rows.append((course.name, MEASURES[measure][0], *ends, theory))
     heads = ("course", "measure", "generation 0", f"generation {result.generations}", "theory")
     return console.make_table(None, heads, rows)

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from cuvee.collapse.regimes import best_weight
-from cuvee.records import Course, EarlyWarning, Estimate
+from cuvee.records import Course, EarlyWarning, Estimate, name_measure
 
 _CHAINS = 3  # fewer say nothing of their spread
 
@@ -63,15 +63,16 @@ def word_warning(warning: EarlyWarning) -> str:
         return f"{warning.course}: two chains tell nothing of their spread; run one, or at least {_CHAINS}."
     if not warning.earliest:
         return f"{warning.course}: no measure leaves its interval of generation 0."
-    names, at = ", ".join(warning.earliest), warning.first[warning.earliest[0]]
-    own = warning.first.get(warning.score)
-    if own is None:
-        tail = f"{warning.score} never does"
-    elif warning.score in warning.earliest:
-        tail = f"{warning.score} is among them"
+    *others, last = map(name_measure, warning.earliest)
+    names, at = " and ".join(filter(None, [", ".join(others), last])), warning.first[warning.earliest[0]]
+    score, lead = name_measure(warning.score), warning.lead
+    if warning.score in warning.earliest:
+        tail = "; no measure warned before the score"
+    elif lead is None:
+        tail = f"; the {score} never leaves its own"
     else:
-        tail = f"{warning.score} does at {own}, {warning.lead} later"
-    return f"{warning.course}: {names} left the interval of generation 0 first, at generation {at}; {tail}."
+        tail = f", {lead} generation{'s' * (lead > 1)} before the {score}"
+    return f"{warning.course}: {names} left the interval of generation 0 first, at generation {at}{tail}."
 
 
 def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0.05) -> list[str]:
@@ -95,9 +96,10 @@ def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0
             high, shown = change.mean(), f"{change.mean():+.1%} ({chains} chain{'s' * (chains > 1)}, no interval)"
         if high <= delta:
             kept.append(course)
-        told.append(f"{course.name}: {score} of generation {last} against generation 0: {shown}.")
+        told.append(f"{course.name}: {name_measure(score)}, generation {last} against generation 0: {shown}.")
     if not kept:
-        return [*told, f"Nothing here keeps {score} within {delta:.0%}: raise the share of fresh real rows."]
+        advice = f"Nothing here keeps the {name_measure(score)} within {delta:.0%}: raise the share of fresh real rows."
+        return [*told, advice]
     fresh = [course for course in kept if course.regime.startswith("fresh")]
     names = ", ".join(course.name for course in kept)
     told.append(f"Within {delta:.0%} of generation 0: {names}.")

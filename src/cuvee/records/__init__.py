@@ -15,7 +15,7 @@ from cuvee.records.advice import (
     ShapeTest,
     TwoLines,
 )
-from cuvee.records.collapse import CollapseResult, Course, EarlyWarning
+from cuvee.records.collapse import CollapseResult, Course, EarlyWarning, name_measure
 from cuvee.records.generation import UNORDERED, Budget, Level, Prices, Rejected, Sampling, Usage
 from cuvee.records.measurement import Estimate, Measurement, Vectors
 from cuvee.records.parts import (

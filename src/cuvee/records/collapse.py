@@ -11,6 +11,34 @@ from numpy.typing import NDArray
 from cuvee.records.measurement import Estimate
 
 Floats = NDArray[np.float64]
+MEASURES = {
+    "mean_error": (
+        "Error of the mean",
+        "squared, a coordinate, times the rows of a generation; 1 is a perfect model's",
+    ),
+    "variance": ("Variance", "of the fitted law, a coordinate; the real one is 1, and 0 is a single point"),
+    "lost_diversity": ("Chance that two words agree", "1 when a single word is left"),
+    "vocabulary": ("Vocabulary", "words that are left; of a language model the share of the real rows' words"),
+    "tail_mass": ("Probability of the rarest words", "those that have a tenth of the real law's probability"),
+    "loss": ("Loss on held-out real rows", "nats a token, mean over rows, of the checkpoint that writes"),
+    "last_loss": ("Loss of the last checkpoint", "nats a token, on held-out real rows"),
+    "best_loss": ("Loss of the best checkpoint", "nats a token, the lowest of each training, on held-out real rows"),
+    "train_loss": ("Training loss", "nats a token, on the rows of the generation, last tenth of the steps"),
+    "tail_loss": ("Loss on the rarest tenth", "held-out rows that the untuned model finds least probable"),
+    "vendi_q1": ("Semantic diversity", "Vendi score of order 1 of what was written: more is more diverse"),
+    "distinct_2": ("Distinct pairs of words", "of all pairs of what was written: more is more diverse"),
+    "self_repetition": ("Repeated 4-grams", "share that stands in another row too: n-gram concentration"),
+    "mean_words": ("Words a row", "of what was written"),
+    "mmd": ("Shift from the real rows", "squared MMD of what was written"),
+    "empty": ("Empty rows", "share of what was written"),
+}
+"""What each measure is called, and what it means."""
+
+
+def name_measure(measure: str) -> str:
+    """What a measure is called within a sentence."""
+    title = MEASURES[measure][0]
+    return title[0].lower() + title[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

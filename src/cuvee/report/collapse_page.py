@@ -9,6 +9,7 @@ import altair as alt
 import numpy as np
 
 from cuvee.records import CollapseResult, Course, Estimate
+from cuvee.records.collapse import MEASURES
 from cuvee.report import tables
 from cuvee.report.charts import (
     GROUP_COLOURS,
@@ -25,28 +26,6 @@ from cuvee.report.charts import (
     render_page,
 )
 
-MEASURES = {
-    "mean_error": (
-        "Error of the mean",
-        "squared, a coordinate, times the rows of a generation; 1 is a perfect model's",
-    ),
-    "variance": ("Variance", "of the fitted law, a coordinate; the real one is 1, and 0 is a single point"),
-    "lost_diversity": ("Chance that two words agree", "1 when a single word is left"),
-    "vocabulary": ("Vocabulary", "words that are left; of a language model the share of the real rows' words"),
-    "tail_mass": ("Probability of the rarest words", "those that have a tenth of the real law's probability"),
-    "loss": ("Loss on held-out real rows", "nats a token, mean over rows, of the checkpoint that writes"),
-    "last_loss": ("Loss of the last checkpoint", "nats a token, on held-out real rows"),
-    "best_loss": ("Loss of the best checkpoint", "nats a token, the lowest of each training, on held-out real rows"),
-    "train_loss": ("Training loss", "nats a token, on the rows of the generation, last tenth of the steps"),
-    "tail_loss": ("Loss on the rarest tenth", "held-out rows that the untuned model finds least probable"),
-    "vendi_q1": ("Semantic diversity", "Vendi score of order 1 of what was written: more is more diverse"),
-    "distinct_2": ("Distinct pairs of words", "of all pairs of what was written: more is more diverse"),
-    "self_repetition": ("Repeated 4-grams", "share that stands in another row too: n-gram concentration"),
-    "mean_words": ("Words a row", "of what was written"),
-    "mmd": ("Shift from the real rows", "squared MMD of what was written"),
-    "empty": ("Empty rows", "share of what was written"),
-}
-"""What each measure is called, and what it means."""
 _CURVES = 6  # densities of one figure
 _RANGE = 4.0
 
@@ -72,10 +51,10 @@ def draw_measures(page: CollapseResult) -> list[Figure]:
             expected = enumerate(course.expected.get(measure, ()))
             theory += [{"course": course.name, "x": at, "y": float(value)} for at, value in expected]
         if rows:
-            title, caption = MEASURES.get(measure, (measure, ""))
+            title, caption = MEASURES[measure]
             dashed = " Dashed: what theory expects." if theory else ""
             svg = _draw_lines(rows, theory, names, title)
-            figures.append(Figure(title=title, svg=svg, caption=f"{measure}: {caption}.{dashed}"))
+            figures.append(Figure(title=title, svg=svg, caption=f"{tables.capitalise(caption)}.{dashed}"))
     return figures
 
 
