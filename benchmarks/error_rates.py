@@ -34,6 +34,7 @@ from cuvee.recommend import (
 )
 from cuvee.recommend.advice import choose_best, decide
 from cuvee.recommend.cells import CellTable, gains_of, merge_groups, pool_gains
+from cuvee.recommend.search import list_draws
 from cuvee.recommend.wording import Verdict
 from cuvee.records import Cell, Composition, Confirmation, Draw, Estimate, Level, Scores, Trial
 
@@ -487,10 +488,10 @@ def race(kind: str, seed: int) -> Sequence[float]:
     rng = np.random.default_rng([5, seed])
     truth = draw_surface(kind, rng)
     noise = rng.normal(0, np.sqrt(0.5), (5, 5, 5)) + rng.normal(0, 0.5, 5)
-    levels = {Level(dial="topics", name=name, rank=k): range(5) for k, name in enumerate(LEVELS)}
-    planned = plan_grid(
-        levels, shares=SHARES, base_share=0.5, rows_per_label=4, sampling=1, training=1, trainer="probe", loss="ce"
-    )
+    levels = [Level(dial="topics", name=name, rank=k) for k, name in enumerate(LEVELS)]
+    amounts, draws = [(share, False) for share in SHARES], list_draws(range(5), [0], 1)
+    like = Cell(kind="real-only", rows_per_label=4)
+    planned = plan_grid(dict.fromkeys(levels, amounts), dict.fromkeys(levels, draws), like=like, base_share=0.5)
     measured: Mapping[str, float] = {f"topics={n}": float(v) for n, v in zip(LEVELS, DIVERSITY, strict=True)}
     search = AdaptiveSearch(planned, diversity=measured, shape_share=0.5, budget=0.4, batch=5)
     highest = np.unravel_index(int((truth + noise.mean(axis=2)).argmax()), truth.shape)

@@ -62,6 +62,6 @@ def settings(headlines: Path, local: LocalLLM) -> dict:
             {"name": "paraphrase", "levels": [1, 0], "sources": 1},
         ],
         "mix": {"shares": [0.25, 0.5], "shape_share": 0.5},
-        "draws": {"generation": 2, "sampling": 1, "training": 2, "confirm": 2},
+        "draws": {"generation": 2, "sampling": 1, "training": 1, "confirm": 2},
         "train": {"sensitivity": []},
     }  # fmt: skip

@@ -69,7 +69,7 @@ generator: {{kind: files}}
 pools:
 {pools}
 mix: {{regime: augment, shares: [{SHARE}, 0.5], shape_share: {SHARE}}}
-draws: {{generation: 3, sampling: 1, training: 3, confirm: 3}}
+draws: {{generation: 3, sampling: 1, confirm: 3}}
 train: {{trainer: probe}}
 """
     (out / "study.yaml").write_text(study, encoding="utf-8")

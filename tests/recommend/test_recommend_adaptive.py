@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cuvee.recommend import AdaptiveSearch, plan_grid
-from cuvee.recommend.search import PARTS, Grid, Surface, TrialProcess, Tried
+from cuvee.recommend.search import PARTS, Grid, Surface, TrialProcess, Tried, list_draws
 from cuvee.records import Cell, Level
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -11,10 +11,10 @@ DIVERSITY = {f"topics={k}": v for k, v in enumerate((12.0, 19.0, 27.0, 33.0, 40.
 
 
 def plan(*, draws=4, sampling=1, training=1, rows=4, levels=LEVELS):
-    return plan_grid(
-        {level: range(draws) for level in levels}, shares=SHARES, base_share=0.5, rows_per_label=rows,
-        sampling=sampling, training=training, trainer="probe", loss="ce",
-    )  # fmt: skip
+    every = list_draws(range(draws), range(sampling), training)
+    like = Cell(kind="real-only", rows_per_label=rows)
+    amounts = [(share, False) for share in SHARES]
+    return plan_grid(dict.fromkeys(levels, amounts), dict.fromkeys(levels, every), like=like, base_share=0.5)
 
 
 def make_search(planned=None, **changes):

@@ -120,6 +120,7 @@ def test_the_plan_counts_all_grids_the_check_and_equal_epochs(ready):
         ({"train": {"loss": ["ce", "gce"], "settings": {"q": 0.5}}}, "q is 0.5, but loss 'ce' has none"),
         ({"train": {"each": {"gce": {}}}}, "each has 'gce'"),
         ({"train": {"loss": ["ce", "gce"], "each": {"gce": {"steps": 3}}}}, "each.gce.steps is 3"),
+        ({"draws": {"training": 3}}, "draws.training is 3, and training probe again changes nothing; leave it out"),
         ({"train": {"steps": 300}}, "train: steps is 300, but trainer probe is fitted to its optimum; leave it out"),
         ({"train": {"trainer": ["probe", "encoder"], "each": {"probe": {"steps": 3}}}}, "each.probe.steps is 3, but"),
         ({"train": {"loss": "gce", "check": {"trainer": "probe", "steps": 3}}}, "check.steps is 3, but trainer probe"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -36,7 +37,7 @@ from cuvee.evaluate import ITEM_SCORES
 from cuvee.records import Regime
 from cuvee.registry import nearest_name
 from cuvee.report.card import Licences, is_language
-from cuvee.train import TASKS
+from cuvee.train import TASKS, is_deterministic
 
 
 class EvaluateConfig(Section):
@@ -323,6 +324,12 @@ class StudyConfig(Section):
         return tuple(dict.fromkeys(model for model in found if model is not None))
 
     def _check_training(self) -> None:
+        every = product(self.train.trainers, self.train.losses)
+        if (self.draws.training or 1) > 1 and all(is_deterministic(*each) for each in every):
+            raise ValueError(
+                f"draws.training is {self.draws.training}, and training {', '.join(self.train.trainers)} again changes "
+                "nothing; leave it out"
+            )
         if "equal-epochs" in (self.train.sensitivity or ()) and self.mix.regime == "replace":
             raise ValueError("train.sensitivity equal-epochs changes nothing with mix.regime replace; leave it out")
         shares = len(self.mix.list_amounts(ready_made=isinstance(self.generator, FileGenerator)))

@@ -29,8 +29,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,78 +74,39 @@ class PlannedTrial:
     draw: Draw
 
 
+def list_draws(generations: Iterable[int], samplings: Iterable[int], trainings: int) -> list[Draw]:
+    """Each combination of the random streams, training draws counted from 0."""
+    every = product(generations, samplings, range(trainings))
+    return [Draw(generation=g, sampling=s, training=t) for g, s, t in every]
+
+
 def plan_grid(
-    levels: Mapping[Level, Sequence[int]],
+    amounts: Mapping[Level, Sequence[tuple[float, bool]]],
+    draws: Mapping[Level, Sequence[Draw]],
     *,
-    shares: Iterable[float],
+    like: Cell,
     base_share: float,
-    rows_per_label: int,
-    sampling: int,
-    training: int,
-    trainer: str,
-    loss: str,
-) -> tuple[PlannedTrial, ...]:
-    """Every level at every share, synthetic-only at every level, and the real baselines, at paired draws.
-
-    Args:
-        levels: level -> its usable generation draws.
-        shares: of synthetic rows; 0 is the baseline real-only and adds no cells of its own.
-        base_share: synthetic-only cells hold the synthetic rows of this share.
-        rows_per_label: real rows of a label.
-        sampling, training: draws of each.
-        trainer, loss: of every cell.
-    """
-    positive = sorted({s for s in shares if s > 0})
-    cell = partial(_make_cell, Cell(kind="real-only", rows_per_label=rows_per_label, trainer=trainer, loss=loss))
-
-    def draws(blocks: Iterable[int]) -> list[Draw]:
-        return [
-            Draw(generation=g, sampling=s, training=t)
-            for g in sorted(blocks)
-            for s in range(sampling)
-            for t in range(training)
-        ]
-
-    every = draws({g for blocks in levels.values() for g in blocks})
-    cells = [(cell("real-only", 0.0), every), *((cell("real-duplicated", s), every) for s in positive)]
-    for level, blocks in levels.items():
-        own = [cell("blend", s, level) for s in positive] + [cell("synthetic-only", base_share, level)]
-        cells += [(each, draws(blocks)) for each in own]
-    return tuple(PlannedTrial(cell=each, draw=draw) for each, drawn in cells for draw in drawn)
-
-
-def plan_pool_grid(
-    levels: Mapping[Level, Sequence[tuple[float, bool]]],
-    *,
-    base_share: float,
-    rows_per_label: int,
-    subsamples: int,
-    training: int,
-    trainer: str,
-    loss: str,
     is_deterministic: bool = False,
 ) -> tuple[PlannedTrial, ...]:
-    """Every pool at every amount, synthetic-only of every pool, and the real baselines, in the scope *this pool*.
+    """Every level at every amount, synthetic-only at every level, and the real baselines, at paired draws.
 
     Args:
-        levels: level -> shares, and whether each is every row of its pool.
+        amounts: level -> shares of synthetic rows, and whether each is every row of its pool.
+        draws: level -> its own; baselines have those of all levels.
+        like: the baseline real-only, which all cells are like in all else.
         base_share: synthetic-only cells hold the synthetic rows of the share nearest to this one.
-        rows_per_label: real rows of a label.
-        subsamples, training: draws of each.
-        trainer, loss: of every cell.
-        is_deterministic: training again on the same rows changes nothing, so cells whose rows are the same in all draws
-            are trained once.
+        is_deterministic: training again on the same rows changes nothing.
     """
-    every = [Draw(generation=0, sampling=s, training=t) for s in range(subsamples) for t in range(training)]
-    real = Cell(kind="real-only", rows_per_label=rows_per_label, trainer=trainer, loss=loss, scope="this pool")
-    cell = partial(_make_cell, real)
-    shares = sorted({share for amounts in levels.values() for share, _ in amounts})
-    cells = [cell("real-only", 0.0), *(cell("real-duplicated", s) for s in shares)]
-    for level, amounts in levels.items():
-        cells += [cell("blend", s, level, whole=whole) for s, whole in amounts]
-        base, whole = min(amounts, key=lambda amount: abs(amount[0] - base_share))
-        cells.append(cell("synthetic-only", base, level, whole=whole))
-    return pair_draws(cells, every, is_deterministic=is_deterministic)
+    cell, shares = partial(_make_cell, like), sorted({share for own in amounts.values() for share, _ in own})
+    every = sorted({d for own in draws.values() for d in own}, key=astuple)
+    real = [like, *(cell("real-duplicated", share) for share in shares)]
+    planned = pair_draws(real, every, is_deterministic=is_deterministic)
+    for level, own in amounts.items():
+        base = min(own, key=lambda amount: abs(amount[0] - base_share))
+        cells = [cell("blend", share, level, whole=whole) for share, whole in own]
+        cells.append(cell("synthetic-only", base[0], level, whole=base[1]))
+        planned += pair_draws(cells, draws[level], is_deterministic=is_deterministic)
+    return planned
 
 
 def pair_draws(cells: Iterable[Cell], draws: Sequence[Draw], *, is_deterministic: bool) -> tuple[PlannedTrial, ...]:

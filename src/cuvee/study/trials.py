@@ -18,7 +18,7 @@ from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
 from cuvee.recommend.cells import find_rivals
-from cuvee.recommend.search import find_slice, pair_draws, plan_pool_grid
+from cuvee.recommend.search import find_slice, list_draws, pair_draws
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.amounts import LevelRows, count_rows, find_amounts
 from cuvee.study.dials import identify_generator, make_dials
@@ -82,28 +82,18 @@ def _plan_cells(
     """
     found = {level: find_amounts(study, level, has, rows) for level, has in levels.items()}
     draws, tested = study.draws, study.config.mix.shape_share
-    training = draws.trainings(trainer, loss)
-    of_recipe = partial(
-        plan_grid, base_share=tested, rows_per_label=rows, sampling=draws.sampling, training=training, trainer=trainer,
-        loss=loss,
-    )  # fmt: skip
-    whole: tuple[PlannedTrial, ...] = ()
-    if any(each.pool for each in found.values()):
-        whole = plan_pool_grid(
-            {level: each.pool for level, each in found.items() if each.pool},
-            base_share=tested,
-            rows_per_label=rows,
-            subsamples=draws.subsamples,
-            training=training,
-            trainer=trainer,
-            loss=loss,
-            is_deterministic=study.fold is None and is_deterministic(trainer, loss),
-        )
+    training, once = draws.trainings(trainer, loss), study.fold is None and is_deterministic(trainer, loss)
+    real = Cell(kind="real-only", rows_per_label=rows, trainer=trainer, loss=loss)
+    plan = partial(plan_grid, base_share=tested, is_deterministic=once)
+    own = {level: list_draws(has.blocks, range(draws.sampling), training) for level, has in levels.items()}
+    every = list_draws([0], range(draws.subsamples), training)
+    of_pool = {level: each.pool for level, each in found.items() if each.pool}
+    whole = plan(of_pool, dict.fromkeys(of_pool, every), like=replace(real, scope="this pool")) if of_pool else ()
     if not study.ready_made:
-        shares = sorted({share for each in found.values() for share in each.recipe})
-        return (*of_recipe({level: has.blocks for level, has in levels.items()}, shares=shares), *whole)
-    ordered = {level: has.blocks for level, has in levels.items() if has.blocks and level.dial != UNORDERED}
-    slices = of_recipe(ordered, shares=[tested])
+        shares = [(share, False) for share in sorted({share for each in found.values() for share in each.recipe})]
+        return (*plan(dict.fromkeys(levels, shares), own, like=real), *whole)
+    ordered = {level: [(tested, False)] for level, has in levels.items() if has.blocks and level.dial != UNORDERED}
+    slices = plan(ordered, {level: own[level] for level in ordered}, like=real) if ordered else ()
     return (*whole, *(item for item in slices if item.cell.kind == "blend"))
 
 
@@ -226,11 +216,6 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
     """
     study.config.execute.cluster()
     _check_training(study)
-    train, asked = study.config.train, study.config.draws.training or 1
-    if asked > 1 and all(is_deterministic(*each) for each in product(train.trainers, train.losses)):
-        study.stages.listener.noted(
-            f"draws.training is {asked}, and training {', '.join(train.trainers)} again changes nothing: once is enough"
-        )
     read_passages(study.config.evaluate)
     made, files = [], dict[Level, LevelRows]()
     if study.ready_made:
