@@ -6,7 +6,6 @@ import codecs
 import errno
 import json
 import os
-import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,13 +199,44 @@ def bounded_memory(path: Path, *, mapped: int = 0) -> Iterator[None]:
     Raises:
         InputError: it would take more.
     """
-    with _BOUND.entered(mapped):
-        try:
-            yield
-        except (MemoryError, OSError) as exc:
-            if isinstance(exc, OSError) and exc.errno != errno.ENOMEM:
-                raise
-            raise _too_large(path, _BOUND.room) from exc
+    restore = None if _room else _bound_memory(mapped)  # who reads inside has the bound already
+    try:
+        yield
+    except (MemoryError, OSError) as exc:
+        if isinstance(exc, OSError) and exc.errno != errno.ENOMEM:
+            raise
+        raise _too_large(path, _room) from exc
+    finally:
+        if restore is not None:
+            restore()
+
+
+_room = 0
+"""Bytes that what is being read may take; 0 where nothing is, or where nothing bounds it."""
+
+
+def _bound_memory(mapped: int) -> Callable[[], None] | None:
+    """Bound this process's address space; what puts it back as it was, or None where it cannot be bounded."""
+    global _room
+    pages, free = read_kernel("/proc/self/statm").split(), free_memory()
+    if not pages or free is None:
+        return None
+    import resource  # only Unix has it
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(pages[0]) * resource.getpagesize()
+    _room = free - free // 8
+    wanted = taken + _room + mapped + _ARENA * ((os.cpu_count() or 1) + _IO_THREADS)
+    if soft != resource.RLIM_INFINITY and soft <= wanted:
+        wanted, _room = soft, max(1, soft - taken)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+
+    def restore() -> None:
+        global _room
+        _room = 0
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+    return restore
 
 
 def check_memory(path: Path, needed: int) -> None:
@@ -215,8 +245,13 @@ def check_memory(path: Path, needed: int) -> None:
     Raises:
         InputError: inside ``bounded_memory`` so many bytes more are not free.
     """
-    if _BOUND.room and needed > (left := _BOUND.left()):
-        raise _too_large(path, left)
+    if _room:
+        import resource
+
+        taken = int(read_kernel("/proc/self/statm").split()[0]) * resource.getpagesize()
+        left = max(0, resource.getrlimit(resource.RLIMIT_AS)[0] - taken)
+        if needed > left:
+            raise _too_large(path, left)
 
 
 def _too_large(path: Path, free: int) -> InputError:
@@ -224,60 +259,6 @@ def _too_large(path: Path, free: int) -> InputError:
         f"{path}: to read it would take more than the {show_bytes(free)} of memory that are free; split it, or read it "
         "on a machine with more"
     )
-
-
-class _Bound:
-    """The bound on this process's address space, put back as it was when the last reader leaves."""
-
-    def __init__(self) -> None:
-        self._lock, self._readers = threading.RLock(), 0
-        self._before: tuple[int, int] | None = None  # no number says that there is none: -1 is without bound
-        self.room = 0
-
-    @contextmanager
-    def entered(self, mapped: int) -> Iterator[None]:
-        with self._lock:
-            self._readers += 1
-            if self._readers == 1:
-                self._set(mapped)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._readers -= 1
-                if self._readers == 0:
-                    self.room = 0
-                    if self._before is not None:
-                        import resource
-
-                        resource.setrlimit(resource.RLIMIT_AS, self._before)
-
-    def left(self) -> int:
-        """Bytes of address space that are left."""
-        import resource
-
-        taken = int(read_kernel("/proc/self/statm").split()[0]) * resource.getpagesize()
-        return max(0, resource.getrlimit(resource.RLIMIT_AS)[0] - taken)
-
-    def _set(self, mapped: int) -> None:
-        pages, free = read_kernel("/proc/self/statm").split(), free_memory()
-        self._before = None
-        if not pages or free is None:
-            return
-        import resource  # only Unix has it
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        taken = int(pages[0]) * resource.getpagesize()
-        self.room = free - free // 8
-        wanted = taken + self.room + mapped + _ARENA * ((os.cpu_count() or 1) + _IO_THREADS)
-        if soft != resource.RLIM_INFINITY and soft <= wanted:
-            self.room = max(1, soft - taken)
-            return
-        self._before = (soft, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-
-
-_BOUND = _Bound()
 
 
 # --- What libraries read ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import TypeVar, cast, get_type_hints
 
@@ -81,8 +82,9 @@ def _check_module(name: object, where: str) -> None:
 
 
 def _is_trusted(module: str) -> bool:
-    parents = set(_list_parents(module))
-    return not parents.isdisjoint(_TRUSTED.get()) or not parents.isdisjoint(_read_own_list())
+    parts = module.split(".")  # a package's own file is run before what lies in it
+    parents = {".".join(parts[: k + 1]) for k in range(len(parts))}
+    return not parents.isdisjoint(_TRUSTED.get() | _read_own_list())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,31 +219,23 @@ def hash_code(name: str) -> str:
 
 def _read_code(module: str, found: object) -> set[tuple[str, str]]:
     """Names of modules, each with its code as far as it decides what is done."""
-    top = module.partition(".")[0]
     path = getattr(sys.modules.get(module), "__file__", None)
+    distributions = sorted(set(packages_distributions().get(module.partition(".")[0], [])))
+    release = ", ".join(f"{each} {version(each)}" for each in distributions)
     if path is None or not path.endswith(".py"):
-        return {(module, _find_version(top) or _find_typed(found))}
+        return {(module, release or _find_typed(found))}
     first = Path(path).resolve()
     root = first.parents[module.count(".") + (first.name == "__init__.py")]
-    installed = root.name in ("site-packages", "dist-packages") or str(root) == sysconfig.get_paths()["stdlib"]
-    if installed and (release := _find_version(top)):
-        return {(module, release)}
-    read: dict[str, str] = {}
-    waiting: list[tuple[str, Path | None]] = [(module, first)]
-    while waiting:
-        name, file = waiting.pop()
-        if name in read or file is None or (installed and name.partition(".")[0] != top):
-            continue
-        tree = ast.parse(file.read_bytes())
-        read[name] = ast.dump(tree)
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += [(each, _find_file(root, each)) for each in _list_imports(tree, package)]
-    return set(read.items())
+    if root.name in ("site-packages", "dist-packages") or str(root) == sysconfig.get_paths()["stdlib"]:
+        return {(module, release or _dump_code(first))}
+    finder = ModuleFinder([str(root)])  # it runs nothing of what it reads
+    finder.import_hook(first.stem if module == "__main__" else module)
+    files = {name: getattr(each, "__file__", None) or "" for name, each in finder.modules.items()}
+    return {(name, _dump_code(Path(file))) for name, file in files.items() if file.endswith(".py")}
 
 
-def _find_version(top: str) -> str:
-    """The distributions that a package comes from, with their versions; empty where there is none."""
-    return ", ".join(f"{each} {version(each)}" for each in sorted(set(packages_distributions().get(top, []))))
+def _dump_code(file: Path) -> str:
+    return ast.dump(ast.parse(file.read_bytes()))
 
 
 def _find_typed(found: object) -> str:
@@ -250,28 +244,3 @@ def _find_typed(found: object) -> str:
         return inspect.getsource(found) if inspect.isclass(found) or inspect.isfunction(found) else ""
     except (OSError, TypeError):
         return ""
-
-
-def _find_file(root: Path, name: str) -> Path | None:
-    whole = root.joinpath(*name.split("."))
-    return next((file for file in (whole / "__init__.py", whole.with_name(f"{whole.name}.py")) if file.is_file()), None)
-
-
-def _list_imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """Names of modules that a module imports, and names in them, which may be modules too."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _list_parents(alias.name)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            base = ".".join(part for part in (above, node.module or "") if part)
-            if base:
-                yield from _list_parents(base)
-            yield from (".".join(part for part in (base, alias.name) if part) for alias in node.names)
-
-
-def _list_parents(name: str) -> Iterator[str]:
-    """``a``, ``a.b`` and ``a.b.c`` of ``a.b.c``: a package's own file is run before what lies in it."""
-    parts = name.split(".")
-    yield from (".".join(parts[: k + 1]) for k in range(len(parts)))

@@ -87,7 +87,6 @@ def test_every_stage_of_a_run_folder(settings, tmp_path, capsys):
     assert json.loads(call(capsys, "train", folder, "--json")[1])["failed"] == 0
     advice = json.loads(call(capsys, "recommend", folder, "--json")[1])
     assert advice["decision"] in ("use", "do-not-use", "underpowered")
-    assert json.loads(call(capsys, "evaluate", folder, "--json")[1]) == advice
     assert json.loads(call(capsys, "report", folder, "--json")[1])["report"].endswith("report.html")
     assert "no such pool; valid: sampling=0.3" in refused(capsys, "mix", folder, "--dial", "x", "--level", "1")
 
@@ -115,7 +114,6 @@ def test_generate_rows_like_those_of_a_file(headlines, tmp_path, capsys, local):
         ("mix", ["--regime", "replace"]),
         ("train", ["--trainer", "encoder"]),
         ("train", ["--steps", 3]),
-        ("evaluate", ["--seed", 3]),
     ],
 )
 def test_an_option_that_a_study_would_ignore_is_refused(settings, tmp_path, capsys, local, command, option):

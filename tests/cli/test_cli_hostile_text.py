@@ -209,9 +209,9 @@ def test_a_whole_study(real, settings, local, tmp_path, capsys):
     check_page(run / "report.html")
     card = (run / "blend" / "README.md").read_text(encoding="utf-8")
     assert RAW.findall(card) == [] and "<script" not in card
-    for command in (["status", run], ["ledger", run], ["measure", run], ["evaluate", run]):
+    for command in (["status", run], ["ledger", run], ["measure", run], ["recommend", run]):
         shown = "".join(see(capsys, *command).split())  # titles fold at the width of their table
-        assert "r[/red]un" in shown or command[0] in ("measure", "evaluate")
+        assert "r[/red]un" in shown or command[0] in ("measure", "recommend")
         see(capsys, *command, "--json")
 
 

@@ -205,4 +205,3 @@ def test_what_does_not_fit_is_one_line(labelled, folder_of, asked, tmp_path, cap
     )
     assert "no such file" in refused(capsys, "predict", writer, tmp_path / "gone.csv", "--out", out)
     assert "no predictor.json" in refused(capsys, "predict", tmp_path, rows, "--out", out)
-    assert "which held-out rows" in refused(capsys, "evaluate", labelled / "long")

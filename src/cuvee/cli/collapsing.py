@@ -26,8 +26,6 @@ def collapse(
     tell: Tell,
     study: Annotated[Path | None, Argument(help="YAML file of an experiment, or its folder")] = None,
     model: Annotated[str | None, Option(help="in place of a file: gaussian, unigram or bigram")] = None,
-    generations: Annotated[int, Option(min=1, help="with --model")] = 10,
-    chains: Annotated[int | None, Option(min=1, help="with --model: independent repetitions")] = None,
     seed: Seed = 0,
     out: Out = None,
     plan: Annotated[bool, Option("--plan", help="show trainings, time and disk beforehand, and run nothing")] = False,
@@ -39,11 +37,11 @@ def collapse(
         raise ConfigError("give the file of an experiment, or --model gaussian, unigram or bigram; one of the two")
     config: CollapseConfig
     if study is not None:
-        refuse_options(ctx, ("generations", "chains", "seed"), "an experiment takes it from its file")
+        refuse_options(ctx, ["seed"], "an experiment takes it from its file")
         config = read_collapse(study / "collapse.yaml" if study.is_dir() else study)
         out = out or (study if study.is_dir() else None)
     else:
-        config = quick_config(str(model), generations, chains, seed)
+        config = _quick_config(str(model), seed)
     if plan:
         found = plan_collapse(config)
         hours = found.seconds / 3600
@@ -59,7 +57,7 @@ def collapse(
     )  # fmt: skip
 
 
-def quick_config(model: str, generations: int = 10, chains: int | None = None, seed: int = 0) -> CollapseConfig:
+def _quick_config(model: str, seed: int) -> CollapseConfig:
     """An experiment with one of the models that take seconds, under every regime."""
     from cuvee.collapse import read_collapse
 
@@ -68,8 +66,7 @@ def quick_config(model: str, generations: int = 10, chains: int | None = None, s
     regimes = ["replace", "accumulate", "fresh"] + ["accumulate_subsample"] * (model != "bigram")
     return read_collapse(
         {
-            "name": model, "model": {"kind": model}, "seed": seed, "generations": generations, "regimes": regimes,
-            "chains": chains or _CHAINS[model],
+            "name": model, "model": {"kind": model}, "seed": seed, "regimes": regimes, "chains": _CHAINS[model],
         }
     )  # fmt: skip
 

@@ -129,11 +129,6 @@ def init(
 @may_trust
 def recommend(study: Target, tell: Tell) -> None:
     """Say what to do, from the trials of a study; runs what is missing."""
-    advise_study(study, tell)
-
-
-def advise_study(study: Path, tell: Tell) -> None:
-    """Tell the advice of a study; runs what is missing."""
     from cuvee.recommend import advice_to_json
 
     with open_shown(study) as flow:

@@ -206,24 +206,16 @@ class Judging:
 @may_trust
 def evaluate(
     ctx: typer.Context,
-    model: Annotated[Path, Argument(help="a folder written by cuvee train; or study.yaml or a run folder")],
+    model: Annotated[Path, Argument(help="a folder written by cuvee train")],
+    data: Annotated[Path, Argument(help="held-out real rows")],
     judging: Judging,
     answering: Answering,
     columns: Annotated[Columns, ("text", "label", "group", "context")],
     tell: Tell,
-    data: Annotated[Path | None, Argument(help="held-out real rows")] = None,
 ) -> None:
-    """Evaluate a model on held-out real rows, beside another one if you like; or list the cells of a study."""
-    if options.is_study(model):
-        from cuvee.cli.stages import advise_study
-
-        options.refuse_others(ctx, "model")
-        advise_study(model, tell)
-        return
+    """Evaluate a model on held-out real rows, beside another one if you like."""
     from cuvee.study.running import load_passages, measure_texts
 
-    if data is None:
-        raise ConfigError("which held-out rows? cuvee evaluate MODEL DATA")
     seed, (predictor, task) = answering.seed, answering.load(model)
     refuse_options(ctx, NO_USE[task], f"{model} is a model for {task}")
     corpus = replace(columns, task=task).load(data, labelled=True)

@@ -7,10 +7,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, cast, overload
+from typing import cast
 
 import yaml
 from pydantic import ValidationError
+from typing_extensions import TypeVar
 
 from cuvee.config.schema import StudyConfig
 from cuvee.config.sections import Section
@@ -20,14 +21,10 @@ from cuvee.inputs import parse_yaml, read_text, show_value
 from cuvee.masking import mask_urls
 from cuvee.registry import nearest_name
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=Section, default=StudyConfig)
 
 
-@overload
-def read_config(path: str | Path) -> StudyConfig: ...
-@overload
-def read_config(path: str | Path, kind: type[S]) -> S: ...
-def read_config(path: str | Path, kind: type[Section] = StudyConfig) -> Section:
+def read_config(path: str | Path, kind: type[S] = StudyConfig) -> S:  # type: ignore[assignment]
     """Read study.yaml, or a file of another ``kind``; its relative paths become absolute.
 
     Raises:
@@ -46,11 +43,7 @@ def read_config(path: str | Path, kind: type[Section] = StudyConfig) -> Section:
         raise ConfigError(explain_error(exc, str(path), raw, node)) from exc
 
 
-@overload
-def make_config(values: StudyConfig | dict[str, object]) -> StudyConfig: ...
-@overload
-def make_config(values: S | dict[str, object], kind: type[S]) -> S: ...
-def make_config(values: Section | dict[str, object], kind: type[Section] = StudyConfig) -> Section:
+def make_config(values: S | dict[str, object], kind: type[S] = StudyConfig) -> S:  # type: ignore[assignment]
     """A config from Python values; relative paths are relative to the working folder.
 
     Raises:

@@ -1,12 +1,11 @@
 """Work on many items by workers: on what terms, what to do when one dies, and workers in processes of this machine.
 
-Each worker has its own threads and memory, and is ended without harm to the others. joblib and loky are not used: their
-pools break when one worker dies, and their workers outlive a parent that is killed.
+Each worker has its own threads and memory, and is ended without harm to the others. The pools of
+joblib and loky are not used: they break when one worker dies, and their workers outlive a parent that is killed.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
 import shutil
@@ -43,7 +42,6 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _WATCH_S = 0.2
 """How often the time and the memory of workers are looked at, where they are limited."""
-_ALIGNED = 64
 _MOST_THREADS = 4096
 
 
@@ -449,37 +447,24 @@ def _count_processes(terms: Terms, gpus: int) -> int:
 
 
 def pack(value: object, path: Path) -> None:
-    """Pickle ``value`` into a file; arrays and Arrow tables lie in it as they lie in memory.
+    """Pickle ``value`` into a file from which every worker maps its arrays.
 
     Raises:
         ValueError: a part of it cannot be pickled.
     """
-    buffers: list[pickle.PickleBuffer] = []
+    import joblib
+
     try:
-        body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        joblib.dump(value, path)
     except (pickle.PicklingError, TypeError, AttributeError) as exc:
         raise ValueError(f"work {type(value).__name__} cannot be carried to another process: {exc}") from exc
-    views = [buffer.raw() for buffer in buffers]
-    with path.open("wb") as stream:
-        pickle.dump((body, [view.nbytes for view in views]), stream)
-        for view in views:
-            stream.seek(-stream.tell() % _ALIGNED, os.SEEK_CUR)
-            stream.write(view)
-        stream.truncate()
 
 
 def unpack(path: Path) -> object:
-    """What :func:`pack` wrote; its large parts are read-only views of the file. Only for files of our own."""
-    with path.open("rb") as stream:
-        body, sizes = pickle.load(stream)
-        end = stream.tell()
-        whole = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    parts = []
-    for size in sizes:
-        start = end + -end % _ALIGNED
-        end = start + size
-        parts.append(whole[start:end])
-    return cast("object", pickle.loads(body, buffers=parts))
+    """What :func:`pack` wrote; its arrays are read-only views of the file. Only for files of our own."""
+    import joblib
+
+    return cast("object", joblib.load(path, mmap_mode="r"))
 
 
 # --- in the worker process ---
