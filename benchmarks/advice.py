@@ -1,0 +1,333 @@
+"""The regret of advice: what choosing by each policy costs, on real data whose true answers are known.
+
+    python benchmarks/advice.py record DATA --worlds FOLDER [--only SET ...] [--numbers 0 1 2 3 4]
+    python benchmarks/advice.py replay --worlds FOLDER [--repeats 20] [--jobs 2] [--check]
+
+``record`` embeds the data sets of the folder ``DATA`` and trains every cell of every world (``advice_worlds.py``): five
+draws of real rows for each number of rows a label. ``replay`` trains nothing: a study draws its subsamples and held-out
+items from a world, its trials go to ``cuvee.recommend``, and each policy chooses a pool and an amount, or the real rows
+alone. Regret is what the choice truly scores less than the best cell, the real rows among them. Repeats are seeded.
+With ``--check`` the exit code is 1 where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from advice_worlds import PLANS, TOGETHER, World, load_set, load_world, record_world, save_world
+from cuvee.encoders import load_encoder
+from cuvee.recommend import confirm_cell, recommend_mixture
+from cuvee.records import UNORDERED, Advice, Cell, Composition, Draw, Estimate, Scores, Trial
+
+POINT = 0.01
+WORLDS = 5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a study may spend: held-out items, and subsamples of each cell and of the confirmation."""
+
+    name: str
+    validation: int
+    test: int
+    subsamples: int
+    confirm: int
+
+
+BUDGETS = (
+    Budget("small", 100, 200, 3, 3),
+    Budget("demo", 900, 1100, 5, 3),
+    Budget("large", 3000, 3000, 8, 8),
+)
+
+
+# --- a replayed study -------------------------------------------------------------------------------------
+def make_trials(
+    world: World, cells: Iterable[Cell], draws: np.ndarray, items: np.ndarray, part: Literal["validation", "test"]
+) -> list[Trial]:
+    """The trials of cells at these subsamples of the world, on these of its items."""
+    trials = []
+    for cell in cells:
+        answers = world.answers[cell]
+        rows = answers[:1] if len(answers) == 1 else answers[draws]
+        for number, row in enumerate(rows):
+            correct = row[items]
+            scores = Scores(
+                n=items.size, values={"accuracy": Estimate(value=float(correct.mean()), n=items.size)}, correct=correct
+            )
+            composition = Composition(
+                share=cell.share if cell.kind == "blend" else 0.0, real_rows=1, synthetic_rows=1, unique_rows=2,
+                most_repeats=1, label_counts={},
+            )  # fmt: skip
+            draw = Draw(generation=0, sampling=number, training=0)
+            trials.append(Trial(cell=cell, draw=draw, composition=composition, steps=0, part=part, scores=scores))
+    return trials
+
+
+def run_study(world: World, budget: Budget, rng: np.random.Generator) -> Advice:
+    """The advice of a study of this world: its grid on validation items, the winner confirmed on others."""
+    ranks = {UNORDERED: [*world.diversity, TOGETHER]}
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        size = world.answers[world.real].shape[1]
+        subsamples = max(len(answers) for answers in world.answers.values())
+        most = budget.subsamples if count == budget.validation else budget.confirm
+        return rng.integers(subsamples, size=most), rng.integers(size, size=count)
+
+    trials = make_trials(world, world.answers, *draw(budget.validation), "validation")
+    draft = recommend_mixture(trials, level_ranks=ranks)
+    assert draft.best is not None
+    best = draft.best.cell
+    cells = [
+        c for c in world.answers if c in (best, world.real) or (c.kind, c.share) == ("real-duplicated", best.share)
+    ]
+    confirmed = confirm_cell(make_trials(world, cells, *draw(budget.test), "test"), best, fresh_draws=True)
+    return recommend_mixture(trials, level_ranks=ranks, confirmation=confirmed)
+
+
+# --- policies ---------------------------------------------------------------------------------------------
+REAL, POOLED, PAPER, MOST, LEAST = (
+    "real rows alone", "everything pooled, all rows", "middle diversity, share .5", "most diverse pool, all rows",
+    "least diverse pool, all rows",
+)  # fmt: skip
+HIGHEST, VERDICT, LEAN = "highest mean on validation", "Cuvée's verdict", "Cuvée's lean"
+POLICIES = (REAL, POOLED, PAPER, MOST, LEAST, HIGHEST, VERDICT, LEAN)
+
+
+def choose_all(world: World, advice: Advice) -> dict[str, Cell]:
+    """What each policy chooses."""
+    ordered = sorted(world.diversity, key=lambda level: world.diversity[level])
+    whole = {c.level: c for c in world.blends if c.whole}
+    middle = ordered[(len(ordered) - 1) // 2]
+    even = min((c for c in world.blends if c.level == middle), key=lambda c: abs(c.share - 0.5))
+    seen = {s.cell: s.accuracy for s in advice.cells if s.cell.kind in ("blend", "real-only")}
+    assert advice.best is not None
+    assert advice.lean is not None
+    used = advice.best.cell if advice.decision == "use" else world.real
+    leant = advice.lean.cell if advice.lean.gain > 0 and advice.decision != "do-not-use" else world.real
+    return {
+        REAL: world.real,
+        POOLED: whole[TOGETHER],
+        PAPER: even,
+        MOST: whole[ordered[-1]],
+        LEAST: whole[ordered[0]],
+        HIGHEST: max(seen, key=lambda cell: seen[cell]),
+        VERDICT: used,
+        LEAN: used if advice.decision == "use" else leant,
+    }
+
+
+# --- repeats ----------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Result:
+    """What came of one replayed study. Gains are true ones, over the real rows alone.
+
+    Attributes:
+        gains: of what each policy chose.
+        best: of the best cell, at least 0.
+        best_amount: of the best amount of the pool that the lean chose, at least 0.
+        edge: whether all of that pool is its best amount within a point.
+        chose_all: whether the lean chose all of a pool.
+        covered: of the cells' intervals on validation, whether each holds the true gain.
+        confirmed: whether the confirmation's does.
+    """
+
+    name: str
+    rows_per_label: int
+    world: int
+    decision: str
+    gains: dict[str, float]
+    best: float
+    best_amount: float
+    edge: bool
+    chose_all: bool
+    covered: tuple[bool, ...]
+    confirmed: bool
+
+
+def replay(path: Path, budget: Budget, repeats: int) -> list[Result]:
+    """Replayed studies of one world."""
+    world = load_world(path)
+    truth = {cell: value - world.truth[world.real] for cell, value in world.truth.items()}
+    results = []
+    for seed in range(repeats):
+        rng = np.random.default_rng([12, seed, world.number, world.rows_per_label, list(PLANS).index(world.name)])
+        advice = run_study(world, budget, rng)
+        chosen = choose_all(world, advice)
+        lean = chosen[LEAN]
+        own = {c.whole: truth[c] for c in world.blends if c.level == lean.level}
+        amounts = [0.0, *(truth[c] for c in world.blends if c.level == lean.level)]
+        assert advice.confirmation is not None
+        gain = advice.confirmation.gains[0]
+        results.append(
+            Result(
+                name=world.name,
+                rows_per_label=world.rows_per_label,
+                world=world.number,
+                decision=advice.decision,
+                gains={policy: truth[cell] for policy, cell in chosen.items()},
+                best=max(0.0, *(truth[c] for c in world.blends)),
+                best_amount=max(amounts),
+                edge=bool(own) and own[True] >= max(amounts) - POINT,
+                chose_all=lean.whole,
+                covered=tuple(
+                    s.gains[0].low <= truth[s.cell] <= s.gains[0].high for s in advice.cells if s.cell.kind == "blend"
+                ),
+                confirmed=gain.low <= truth[advice.confirmation.cell] <= gain.high,
+            )
+        )
+    return results
+
+
+def error_by_world(results: Sequence[Result], values: np.ndarray) -> float:
+    """Standard error of a mean over results, those of one world being one observation."""
+    worlds: dict[tuple[str, int, int], list[float]] = {}
+    for result, value in zip(results, values, strict=True):
+        worlds.setdefault((result.name, result.rows_per_label, result.world), []).append(float(value))
+    means = [np.mean(own) for own in worlds.values()]
+    return float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 1 else float("nan")
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+def tell_policies(budget: Budget, results: Sequence[Result]) -> tuple[list[str], bool]:
+    """The table of policies at one budget, and whether the bar is met."""
+    regret = {p: np.array([(r.best - r.gains[p]) / POINT for r in results]) for p in POLICIES}
+    lines = [
+        f"### {budget.name}: {budget.validation} validation and {budget.test} test items, {budget.subsamples} "
+        f"subsamples, {budget.confirm} to confirm",
+        "",
+        "| policy | regret, points | harms by over 1 point | leaves over 2 points |",
+        "|---|---|---|---|",
+    ]
+    for policy in POLICIES:
+        harm = np.mean([r.gains[policy] < -POINT for r in results])
+        lines.append(
+            f"| {policy} | {regret[policy].mean():.2f} ± {error_by_world(results, regret[policy]):.2f} | "
+            f"{100 * harm:.1f}% | {100 * np.mean(regret[policy] > 2.0):.0f}% |"
+        )
+    rival = min((p for p in POLICIES if p not in (LEAN,)), key=lambda p: regret[p].mean())
+    more = regret[LEAN] - regret[rival]
+    error = error_by_world(results, more)
+    harms = np.mean([r.gains[VERDICT] < -POINT for r in results])
+    met = more.mean() <= error and harms <= 0.025
+    lines += [
+        "",
+        f"The lean's regret less that of the best other policy ({rival}): {more.mean():+.2f} ± {error:.2f} points. "
+        f"Bar: {'met' if met else 'MISSED'}.",
+        "",
+    ]
+    return lines, bool(met)
+
+
+def tell_settings(budget: Budget, results: Sequence[Result]) -> list[str]:
+    """Each data set and number of rows: regret of three policies, nearness of the amount, coverage."""
+    lines = [
+        f"### By data set, {budget.name}",
+        "",
+        "| data set | rows a label | best gain | regret: lean | verdict | highest mean | pooled | "
+        "amount within 1 point | cell within 1 point | use / no / open | covered | confirmed |",
+        "|" + "---|" * 12,
+    ]
+    for (name, rows), group in itertools.groupby(results, key=lambda r: (r.name, r.rows_per_label)):
+        own = list(group)
+
+        def regret(policy: str, own: list[Result] = own) -> str:
+            return f"{np.mean([(r.best - r.gains[policy]) / POINT for r in own]):.2f}"
+
+        near = np.mean([r.best_amount - r.gains[LEAN] <= POINT for r in own])
+        nearest = np.mean([r.best - r.gains[LEAN] <= POINT for r in own])
+        decided = [np.mean([r.decision == d for r in own]) for d in ("use", "do-not-use", "underpowered")]
+        lines.append(
+            f"| {name} | {rows} | {np.mean([r.best for r in own]) / POINT:.1f} | {regret(LEAN)} | {regret(VERDICT)} | "
+            f"{regret(HIGHEST)} | {regret(POOLED)} | {100 * near:.0f}% | {100 * nearest:.0f}% | "
+            f"{' / '.join(f'{100 * d:.0f}' for d in decided)} | "
+            f"{100 * np.mean([np.mean(r.covered) for r in own]):.1f}% | "
+            f"{100 * np.mean([r.confirmed for r in own]):.0f}% |"
+        )
+    every = [np.mean(r.covered) for r in results]
+    lines += ["", f"All intervals: {100 * np.mean(every):.1f}% covered, of confirmations "
+              f"{100 * np.mean([r.confirmed for r in results]):.1f}%.", ""]  # fmt: skip
+    return lines
+
+
+# --- commands ---------------------------------------------------------------------------------------------
+def file_of(folder: Path, name: str, rows: int, number: int) -> Path:
+    """Where a world is kept."""
+    return folder / f"{name.replace(', ', '-').replace(' ', '-')}-{rows}-{number}.npz"
+
+
+def record(options: argparse.Namespace) -> int:
+    """Embed and train."""
+    encoder = load_encoder(options.encoder, cache=options.worlds)
+    for name in options.only:
+        data = load_set(PLANS[name], name, options.data, encoder.encode)
+        pools = ", ".join(f"{level} {len(p.labels)}" for level, p in data.pools.items())
+        print(f"{name}: {pools}; {len(data.items.labels)} items, {len(data.real.labels)} real rows", flush=True)
+        for number, rows in itertools.product(options.numbers, PLANS[name].rows_per_label):
+            path = file_of(options.worlds, name, rows, number)
+            if not path.exists():
+                start = time.process_time()
+                save_world(record_world(data, rows, number), path)
+                print(f"{path.name}: {time.process_time() - start:.0f} CPU seconds", flush=True)
+    return 0
+
+
+def run_replay(options: argparse.Namespace) -> int:
+    """Replay and print the tables."""
+    paths = [
+        path
+        for name in options.only
+        for rows in PLANS[name].rows_per_label
+        for number in range(100)
+        if (path := file_of(options.worlds, name, rows, number)).exists()
+    ]
+    met = True
+    with ProcessPoolExecutor(options.jobs, initializer=threadpool_limits, initargs=(1,)) as pool:
+        for budget in BUDGETS:
+            if budget.name not in options.budgets:
+                continue
+            found = pool.map(partial(replay, budget=budget, repeats=options.repeats), paths)
+            results = [result for own in found for result in own]
+            lines, is_met = tell_policies(budget, results)
+            met = met and is_met
+            print("\n".join([*lines, *tell_settings(budget, results)]), flush=True)
+    return 1 if options.check and not met else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Record, or replay."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("record", "replay"):
+        command = commands.add_parser(name)
+        command.add_argument("--worlds", type=Path, required=True, help="the folder of recorded worlds and vectors")
+        command.add_argument("--only", nargs="+", choices=list(PLANS), default=list(PLANS))
+        if name == "record":
+            command.add_argument("data", type=Path, help="the folder of data sets")
+            command.add_argument(
+                "--numbers", type=int, nargs="+", default=list(range(WORLDS)), help="draws of real rows"
+            )
+            command.add_argument("--encoder", default="minilm")
+        else:
+            command.add_argument("--budgets", nargs="+", default=[b.name for b in BUDGETS])
+            command.add_argument("--repeats", type=int, default=20, help="studies of each world")
+            command.add_argument("--jobs", type=int, default=2)
+            command.add_argument("--check", action="store_true")
+    options = parser.parse_args(arguments)
+    return record(options) if options.command == "record" else run_replay(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
