@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
 import numpy as np
@@ -65,34 +66,11 @@ def unit_rows(vectors: Vectors, *, dtype: type[np.float32] | type[np.float64] = 
     return cast("Vectors", out)
 
 
-class Operations:
-    """The elementwise functions that kernels are made of, for numpy; each may write into its argument."""
-
-    def exp(self, values: Matrix) -> Matrix:
-        """The exponential of each value."""
-        return np.exp(values, out=values)
-
-    def scaled_exp(self, values: Matrix, rate: float) -> Matrix:
-        """``exp(rate * (values - 1))``, as a new matrix."""
-        out = np.subtract(values, values.dtype.type(1.0))
-        if rate != 1.0:
-            out *= values.dtype.type(rate)
-        return np.exp(out, out=out)
-
-    def sqrt(self, values: Matrix) -> Matrix:
-        """The square root of each value."""
-        return np.sqrt(values, out=values)
-
-    def above(self, values: Matrix, floor: float) -> Matrix:
-        """Each value, at least ``floor``."""
-        return np.maximum(values, np.asarray(floor, dtype=values.dtype), out=values)
-
-
 class Kernel(Protocol):
     """A similarity of two unit rows as a function of their cosine, 1 where they are equal."""
 
-    def values(self, cosines: Matrix, ops: Operations) -> Matrix:
-        """The kernel of a tile of cosines, as a new tile."""
+    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
+        """The kernel of a tile of cosines, as a new tile; ``maths`` is numpy, or torch where tiles are tensors."""
 
 
 def _positive(name: str, value: float) -> None:
@@ -109,9 +87,9 @@ class Exponential:
     def __post_init__(self) -> None:
         _positive("tau", self.tau)
 
-    def values(self, cosines: Matrix, ops: Operations) -> Matrix:
+    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
         """The kernel of a tile of cosines."""
-        return ops.scaled_exp(cosines, 1.0 / self.tau)
+        return _scaled_exp(cosines, 1.0 / self.tau, maths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +105,9 @@ class Rbf:
     def __post_init__(self) -> None:
         _positive("sigma", self.sigma)
 
-    def values(self, cosines: Matrix, ops: Operations) -> Matrix:
+    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
         """The kernel of a tile of cosines; |x - y|^2 = 2 - 2 cos."""
-        return _sharpen(ops.scaled_exp(cosines, 1.0 / self.sigma**2), self.tau, ops)
+        return _sharpen(_scaled_exp(cosines, 1.0 / self.sigma**2, maths), self.tau, maths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +120,12 @@ class Laplacian:
     def __post_init__(self) -> None:
         _positive("sigma", self.sigma)
 
-    def values(self, cosines: Matrix, ops: Operations) -> Matrix:
+    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
         """The kernel of a tile of cosines."""
-        distance = _distances(cosines, ops)
-        return _sharpen(ops.exp(distance * (-1.0 / self.sigma)), self.tau, ops)
+        # cosines of equal rows differ from 1 by rounding, which the root would magnify
+        squares = (cosines - (1.0 - _ROUNDING)) * -2.0
+        distance = maths.sqrt(maths.clip(squares, 0.0, None))
+        return _sharpen(maths.exp(distance * (-1.0 / self.sigma)), self.tau, maths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,22 +140,25 @@ class Polynomial:
         if self.degree < 1 or self.offset < 0:
             raise ValueError(f"degree is {self.degree!r} and offset {self.offset!r}; they must be >= 1 and >= 0")
 
-    def values(self, cosines: Matrix, ops: Operations) -> Matrix:
+    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
         """The kernel of a tile of cosines."""
-        base = ops.above((cosines + self.offset) * (1.0 / (1.0 + self.offset)), 0.0)
-        return _sharpen(base**self.degree, self.tau, ops)
+        base = maths.clip((cosines + self.offset) * (1.0 / (1.0 + self.offset)), 0.0, None)
+        return _sharpen(base**self.degree, self.tau, maths)
 
 
-def _distances(cosines: Matrix, ops: Operations) -> Matrix:
-    """Euclidean distances; cosines of equal rows differ from 1 by rounding, which the root would magnify."""
-    return ops.sqrt(ops.above((cosines - (1.0 - _ROUNDING)) * -2.0, 0.0))
+def _scaled_exp(values: Matrix, rate: float, maths: ModuleType) -> Matrix:
+    """``exp(rate * (values - 1))``, as a new matrix."""
+    out = values - 1.0
+    if rate != 1.0:
+        out *= rate
+    return cast("Matrix", maths.exp(out, out=out))
 
 
-def _sharpen(kernel: Matrix, tau: float | None, ops: Operations) -> Matrix:
-    return kernel if tau is None else ops.scaled_exp(kernel, 1.0 / tau)
+def _sharpen(kernel: Matrix, tau: float | None, maths: ModuleType) -> Matrix:
+    return kernel if tau is None else _scaled_exp(kernel, 1.0 / tau, maths)
 
 
-def evaluate_kernels(kernels: Sequence[Kernel], cosines: Matrix, ops: Operations) -> list[Matrix]:
+def evaluate_kernels(kernels: Sequence[Kernel], cosines: Matrix, maths: ModuleType) -> list[Matrix]:
     """The tiles of several kernels; exponentials whose 1/tau is made of others' are products, not new powers.
 
     exp(5 x) is exp(2 x)^2 exp(x): a product costs a fifth of an exponential, and the relative error of a cell
@@ -187,9 +170,9 @@ def evaluate_kernels(kernels: Sequence[Kernel], cosines: Matrix, ops: Operations
     for i, rate in sorted(rates.items(), key=lambda item: item[1]):
         if rate not in found:
             made = _combine(rate, found)
-            found[rate] = kernels[i].values(cosines, ops) if made is None else made
+            found[rate] = kernels[i].values(cosines, maths) if made is None else made
         out[i] = found[rate]
-    return [out[i] if i in out else kernel.values(cosines, ops) for i, kernel in enumerate(kernels)]
+    return [out[i] if i in out else kernel.values(cosines, maths) for i, kernel in enumerate(kernels)]
 
 
 def _combine(rate: float, found: dict[float, Matrix]) -> Matrix | None:
@@ -256,7 +239,7 @@ class Backend:
     ``order`` gives the rows' places, None where they are as they come.
     """
 
-    ops = Operations()
+    maths: ModuleType = np
 
     def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> None:
         self._unit, self._order = unit, order
@@ -288,66 +271,26 @@ class Backend:
         return at, np.take_along_axis(values, np.expand_dims(at, axis), axis).squeeze(axis)
 
 
-class Bfloat16Backend(Backend):
-    """Products in bfloat16 by torch on the CPU; everything after them in float32 by numpy."""
+class TorchBackend:
+    """The same by torch: its tiles are tensors on a device, and only sums and maxima come back.
 
-    def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> None:
-        super().__init__(unit, order, compute)
+    On the CPU it serves products in bfloat16; all that comes after them is float32.
+    """
+
+    def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute, device: str) -> None:
         _require_torch()
         import torch
 
-        rows = unit if order is None else unit[order]
-        self._rows: torch.Tensor = torch.from_numpy(np.ascontiguousarray(rows)).bfloat16()
-
-    def prepare(self) -> None:
-        """One torch thread a worker: more of them wait for each other, spinning. Other threads keep theirs."""
-        import torch
-
-        torch.set_num_threads(1)
-
-    def cosines(self, first: slice, second: slice) -> Matrix:
-        """The products of two blocks of rows."""
-        found: Matrix = (self._rows[first] @ self._rows[second].T).float().numpy()
-        return found
-
-
-class TorchOperations:
-    """The same functions on tensors."""
-
-    def exp(self, values: torch.Tensor) -> torch.Tensor:
-        """The exponential of each value."""
-        return values.exp_()
-
-    def scaled_exp(self, values: torch.Tensor, rate: float) -> torch.Tensor:
-        """``exp(rate * (values - 1))``, as a new matrix."""
-        return (values - 1.0).mul_(rate).exp_()
-
-    def sqrt(self, values: torch.Tensor) -> torch.Tensor:
-        """The square root of each value."""
-        return values.sqrt_()
-
-    def above(self, values: torch.Tensor, floor: float) -> torch.Tensor:
-        """Each value, at least ``floor``."""
-        return values.clamp_(min=floor)
-
-
-class TorchBackend:
-    """The same on a torch device: its tiles are tensors, and only sums and maxima come back."""
-
-    ops = TorchOperations()
-    tile = 8192
-
-    def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute, device: str) -> None:
-        import torch
-
-        self.workers = 1
+        self.maths: ModuleType = torch
+        self.workers, self.tile = (compute.workers, 512) if device == "cpu" else (1, 8192)
         self._device = device
         kind = torch.bfloat16 if compute.precision == "bfloat16" else torch.float32
         rows = unit if order is None else unit[order]
         self._rows: torch.Tensor = torch.from_numpy(np.ascontiguousarray(rows)).to(device=device, dtype=kind)
 
     def prepare(self) -> None:
-        """Nothing to prepare: one thread feeds the device."""
+        """One torch thread a worker: more of them wait for each other, spinning. Other threads keep theirs."""
+        self.maths.set_num_threads(1)
 
     def cosines(self, first: slice, second: slice) -> torch.Tensor:
         """The products of two blocks of rows, float32."""
@@ -391,15 +334,12 @@ def choose_backend(unit: Vectors, order: NDArray[np.int64] | None, compute: Comp
     Raises:
         MissingDependency: it needs torch, or an accelerator that is not there.
     """
-    device = compute.device
-    if device != "cpu" and unit.dtype != np.float64:
+    if unit.dtype != np.float64:
         compute.check()
-        found = find_accelerator()
-        if found is not None:
-            return cast("Backend", TorchBackend(unit, order, compute, found))
-    if compute.precision == "bfloat16" and unit.dtype != np.float64:
-        return Bfloat16Backend(unit, order, compute)
-    return Backend(unit, order, compute)
+    device = "cpu" if compute.device == "cpu" else find_accelerator() or "cpu"
+    if unit.dtype == np.float64 or (device, compute.precision) == ("cpu", "float32"):
+        return Backend(unit, order, compute)
+    return cast("Backend", TorchBackend(unit, order, compute, device))
 
 
 def _require_torch() -> None:

@@ -182,7 +182,7 @@ class TilePass:
         cosines = self.backend.cosines(tile.rows, tile.columns)
         if len(tile.own[0]):
             self.backend.set_cells(cosines, *tile.own, 1.0)
-        values = evaluate_kernels(self.kernels, cosines, self.backend.ops)
+        values = evaluate_kernels(self.kernels, cosines, self.backend.maths)
         if len(tile.own[0]) and self.nearest:
             self.backend.set_cells(cosines, *tile.own, -np.inf)
         parts = [self._part(tile.rows, tile.columns, values, cosines, transposed=False)]
