@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from cuvee.characters import to_html, visible, visible_lines
 from cuvee.fingerprint import hash_texts
-from cuvee.records import CollapseResult, MeasurementPage
+from cuvee.records import CollapseResult, Estimate, MeasurementPage
 from cuvee.report.tables import ReportData
 
 INK, MUTED, GRID = "#2b2631", "#6d6675", "#e4dfd9"
@@ -74,7 +74,7 @@ def finite(value: float | None) -> float | None:
 
 
 def by_name(
-    field: str, names: Sequence[str], colours: Sequence[str], legend: alt.Legend
+    field: str, names: Sequence[str], colours: Sequence[str], legend: alt.Legend | None
 ) -> tuple[alt.Color, alt.Shape]:
     """Colour and shape of what has one of the names."""
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(names))]
@@ -85,10 +85,14 @@ def by_name(
 
 def by_level(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
     """Colour and shape of levels, ordered from light to dark as the levels are."""
-    last = max(len(names) - 1, 1)
-    colours = [LEVEL_COLOURS[round(i * (len(LEVEL_COLOURS) - 1) / last)] for i in range(len(names))]
     legend = alt.Legend(title=None, orient="top", columns=6, columnPadding=16, symbolOpacity=1)
-    return by_name("level", names, colours, legend)
+    return by_name("level", names, colour_levels(len(names)), legend)
+
+
+def colour_levels(count: int) -> list[str]:
+    """Colours from light to dark."""
+    last = max(count - 1, 1)
+    return [LEVEL_COLOURS[round(i * (len(LEVEL_COLOURS) - 1) / last)] for i in range(count)]
 
 
 def draw_points(
@@ -126,6 +130,76 @@ def draw_points(
         marked = marked.encode(x=x, y=y, color=paint)
         layers.append(marked if shape is None else marked.encode(shape=shape))
     return layers
+
+
+def draw_profiles(
+    profiles: Mapping[str, Sequence[tuple[float, Estimate]]], *, over_tau: bool = False, ordered: bool = False
+) -> str:
+    """Diversities against tau (logarithmic) or their order q, under the names given, with 95% bands.
+
+    Empty where none has two points that a logarithmic axis of values can show. The colours of ``ordered`` names run
+    from light to dark.
+    """
+    curves: dict[str, list[tuple[float, Estimate]]] = {}
+    for name, points in profiles.items():
+        found = [(at, e) for at, e in points if math.isfinite(at) and math.isfinite(e.value) and e.value > 0]
+        curves[name] = sorted(((at, e) for at, e in found if at > 0 or not over_tau), key=lambda point: point[0])
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    if not curves:
+        return ""
+    across, upward = ("tau", "DCScore") if over_tau else ("order q", "effective number")
+    floor = 0.5 * min(e.value for points in curves.values() for _, e in points)
+    rows: list[Row] = [
+        {
+            "curve": name,
+            "x": parameter,
+            "y": e.value,
+            "low": None if (low := finite(e.low)) is None else max(low, floor),
+            "high": finite(e.high),
+        }
+        for name, points in curves.items()
+        for parameter, e in points
+    ]
+    heights = [float(v) for row in rows for v in (row["y"], row["low"], row["high"]) if isinstance(v, float)]
+    domain = (min(heights) / 1.06, max(heights) * 1.06)
+    y_axis = alt.Axis(values=pick_ticks(*domain), format=",~g" if domain[1] < 1 else ",~f")
+    y_scale = alt.Scale(type="log", domain=list(domain), nice=False)
+    y = alt.Y("y:Q", title=f"{upward}, logarithmic", scale=y_scale, axis=y_axis)
+    ends = (min(float(row["x"] or 0) for row in rows), max(float(row["x"] or 0) for row in rows))
+    x_axis = alt.Axis(values=pick_ticks(*ends), format="~f") if over_tau else alt.Axis(tickCount=8, format="~f")
+    x_scale = alt.Scale(type="log" if over_tau else "linear", domain=list(ends), nice=False)
+    x = alt.X("x:Q", title=f"{across}, logarithmic" if over_tau else across, scale=x_scale, axis=x_axis)
+    names = list(curves)
+    colours = [ACCENT] if len(names) == 1 else [GROUP_COLOURS[i % len(GROUP_COLOURS)] for i in range(len(names))]
+    colours = colour_levels(len(names)) if ordered else colours
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=190, symbolOpacity=1)
+    colour, _ = by_name("curve", names, colours, legend if len(names) > 1 else None)
+    base = chart_of(rows)
+    lower = alt.Y("low:Q", scale=y_scale, title=f"{upward}, logarithmic", axis=y_axis)
+    layers = [
+        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        .mark_area(opacity=0.2)
+        .encode(x=x, y=lower, y2="high:Q", color=colour),
+        base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour),
+        base.mark_point(filled=True, size=32, opacity=1).encode(x=x, y=y, color=colour),
+    ]
+    said = "; ".join(  # both ends of each curve in words, for who cannot see it
+        f"{name} from {points[0][1].value:.3g} at {points[0][0]:g} to {points[-1][1].value:.3g} at {points[-1][0]:g}"
+        for name, points in curves.items()
+    )
+    label = f"{upward} over {across}, with 95% bands: {said}"
+    return render_chart(alt.layer(*layers), label, height=210)
+
+
+def pick_ticks(low: float, high: float) -> list[float]:
+    """Round numbers for a logarithmic axis: powers of ten, with 2 and 5 times them where few powers fit."""
+    first, last = math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + k / 4 for k in range(36))):
+        ticks = [float(f"{step * 10.0**k:.6g}") for k in range(first, last) for step in steps]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= 4:
+            return inside if len(inside) <= 9 else inside[:: math.ceil(len(inside) / 8)]
+    return [low, high]
 
 
 def render_chart(

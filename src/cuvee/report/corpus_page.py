@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -14,20 +14,8 @@ from numpy.typing import NDArray
 
 from cuvee.characters import to_html
 from cuvee.records import DatasetMap, Decomposition, Estimate, MeasurementPage, MetricNote, Profile
-from cuvee.report import tables
-from cuvee.report.charts import (
-    ACCENT,
-    GROUP_COLOURS,
-    MUTED,
-    REAL,
-    Domain,
-    Figure,
-    Row,
-    chart_of,
-    finite,
-    render_chart,
-    render_page,
-)
+from cuvee.report import charts, tables
+from cuvee.report.charts import Domain, Figure, Row
 from cuvee.report.tables import Number, write_number, write_percent, write_value
 
 _HASH_DIGITS = 12
@@ -69,7 +57,7 @@ def render_measurement(page: MeasurementPage) -> str:
     Raises:
         ValueError: a chart cannot be drawn from the numbers given.
     """
-    return render_page("corpus.html.j2", page, vars(tables) | globals() | {"isfinite": math.isfinite})
+    return charts.render_page("corpus.html.j2", page, vars(tables) | globals() | {"isfinite": math.isfinite})
 
 
 def cut_hash(text: str) -> str:
@@ -117,11 +105,11 @@ def caption_map(points: DatasetMap) -> str:
 def draw_curves(page: MeasurementPage) -> list[Figure]:
     """DCScore over tau, and the profiles over q."""
     figures = []
-    tau = "" if page.taus is None else draw_profiles({page.taus.name: page.taus}, over_tau=True)
+    tau = "" if page.taus is None else charts.draw_profiles({page.taus.name: page.taus.points}, over_tau=True)
     if tau:
         caption = "Near tau = 0 it counts rows, at tau = 1 it saturates near 2.7: only a curve can be compared."
         figures.append(Figure(title="DCScore over tau", svg=tau, caption=caption))
-    orders = draw_profiles({name_profile(profile): profile for profile in page.orders}, over_tau=False)
+    orders = charts.draw_profiles({name_profile(profile): profile.points for profile in page.orders})
     if orders:
         caption = (
             "At order 0 a rare meaning counts like a common one, at high orders only the common ones count: "
@@ -278,33 +266,12 @@ def name_profile(profile: Profile) -> str:
     return name.replace("DCScore", "Leinster-Cobbold") if profile.parameter == "q" else name
 
 
-# --- the map and the curves ---
-_CIRCLE, _TRIANGLE = "M5,0A5,5,0,1,1,-5,0A5,5,0,1,1,5,0", "M0,-4.8L5.5,4.8L-5.5,4.8Z"
-OTHERS = ""
+# --- the map ---
 _MAP_WIDTH, _LONGEST_TITLE = 500, 160
 _CROWD = 800  # points above which they are drawn smaller
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegendEntry:
-    """One kind of point: its name, how many there are, and how it is drawn (``path`` in a box of 12 x 12)."""
-
-    name: str
-    count: str
-    colour: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapPanel:
-    """The map once, coloured by one thing."""
-
-    title: str
-    svg: str
-    legend: tuple[LegendEntry, ...]
-
-
-def draw_map_panels(points: DatasetMap) -> list[MapPanel]:
+def draw_map_panels(points: DatasetMap) -> list[Figure]:
     """The map coloured by origin and by group; a colouring with one colour only is left out.
 
     Points whose coordinates are not finite are left out. Where nothing can be told apart there is one panel.
@@ -312,81 +279,59 @@ def draw_map_panels(points: DatasetMap) -> list[MapPanel]:
     kept = [i for i in range(len(points.x)) if math.isfinite(points.x[i]) and math.isfinite(points.y[i])]
     if not kept:
         return []
-    origins = [points.origin[i] for i in kept]
-    groups = [points.group[i] for i in kept]
+    origins, groups = Counter(points.origin[i] for i in kept), Counter(points.group[i] or "(none)" for i in kept)
     panels = []
-    if len(set(origins)) > 1 or len(set(groups)) == 1:
-        panels.append(_draw_panel(points, kept, origins, "origin"))
-    if len(set(groups)) > 1:
-        panels.append(_draw_panel(points, kept, _keep_largest(groups), points.grouping))
+    if len(origins) > 1 or len(groups) == 1:
+        order = sorted(origins, key=lambda name: (-origins[name], name))
+        colours = {name: charts.REAL if name == "real" else charts.ACCENT for name in order}
+        panels.append(_draw_panel(points, [(i, points.origin[i]) for i in kept], colours, "origin"))
+    if len(groups) > 1:
+        largest = sorted(groups, key=lambda name: (-groups[name], name))[: len(charts.GROUP_COLOURS)]
+        rest = len(groups) - len(largest)
+        others = f"{rest:,} other {points.grouping}{'s' if rest != 1 else ''}"
+        colours = dict(zip(sorted(largest, key=_rank), charts.GROUP_COLOURS, strict=False))
+        colours |= {others: charts.MUTED} if rest else {}
+        named = [(i, name if (name := points.group[i] or "(none)") in largest else others) for i in kept]
+        panels.append(_draw_panel(points, named, colours, points.grouping))
     return panels
 
 
-def _keep_largest(groups: Sequence[str]) -> list[str]:
-    """The groups as they are, the smaller ones as OTHERS where there are more than colours."""
-    counts = Counter(groups)
-    if len(counts) <= len(GROUP_COLOURS):
-        return [group or "(none)" for group in groups]
-    ranked = sorted(filter(None, counts), key=lambda name: (-counts[name], name))
-    largest = set(ranked[: len(GROUP_COLOURS)])
-    return [group if group in largest else OTHERS for group in groups]
-
-
-def _draw_panel(points: DatasetMap, kept: Sequence[int], names: Sequence[str], what: str) -> MapPanel:
-    colours = _colours_of(names, by_origin=what == "origin")
-    ranks = {name: rank for rank, name in enumerate(colours)}
-    # what is drawn last lies on top: the named groups over the others, and the rarer origin over the commoner
-    order = sorted(range(len(kept)), key=lambda i: (ranks[names[i]] if what == "origin" else names[i] != OTHERS, i))
+def _draw_panel(points: DatasetMap, kept: Sequence[tuple[int, str]], colours: Mapping[str, str], what: str) -> Figure:
+    """Points by their place in the map and the name that gives them their colour, under which the legend has them."""
+    counts = Counter(name for _, name in kept)
+    shown = {name: f"{name} ({counts[name]:,})" for name in colours}
+    faint = {name for name, colour in colours.items() if colour == charts.MUTED}
+    # what is drawn last lies on top: named groups over the others, and the rarer origin over the commoner
+    ranks = {name: rank if what == "origin" else name not in faint for rank, name in enumerate(colours)}
     rows: list[Row] = [
         {
-            "x": float(f"{points.x[kept[i]]:.5g}"),
-            "y": float(f"{points.y[kept[i]]:.5g}"),
-            "name": names[i],
-            "origin": points.origin[kept[i]],
-            "key": f"p{kept[i]}",
+            "x": float(f"{points.x[i]:.5g}"), "y": float(f"{points.y[i]:.5g}"), "name": shown[name],
+            "origin": points.origin[i], "key": f"p{i}", "opacity": 0.3 if name in faint else 0.75,
         }
-        for i in order
-    ]
-    across, upward, height = _equal_scales(points.x[kept], points.y[kept])
-    colour = alt.Color("name:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=None)
+        for i, name in sorted(kept, key=lambda each: (ranks[each[1]], each[0]))
+    ]  # fmt: skip
+    at = [i for i, _ in kept]
+    across, upward, height = _equal_scales(points.x[at], points.y[at])
+    legend = alt.Legend(title=None, orient="bottom", columns=3, columnPadding=16, labelLimit=150, symbolOpacity=1)
+    scale = alt.Scale(domain=list(shown.values()), range=list(colours.values()))
+    colour = alt.Color("name:N", scale=scale, sort=list(shown.values()), legend=legend)
     shape = alt.Shape(
         "origin:N", scale=alt.Scale(domain=["synthetic", "real"], range=["circle", "triangle-up"]), legend=None
     )
     area = 22 if len(kept) > _CROWD else 34
     size = alt.when(alt.datum.origin == "real").then(alt.value(1.5 * area)).otherwise(alt.value(area))
-    opacity = alt.when(alt.datum.name == OTHERS).then(alt.value(0.3)).otherwise(alt.value(0.75))
     chart = (
-        chart_of(rows)
+        charts.chart_of(rows)
         .mark_point(filled=True)
         .encode(
             x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=list(across), zero=False, nice=False)),
             y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=list(upward), zero=False, nice=False)),
-            color=colour, shape=shape, size=size, opacity=opacity, description="key:N",
+            color=colour, shape=shape, size=size, opacity=alt.Opacity("opacity:Q", scale=None), description="key:N",
         )
     )  # fmt: skip
     label = f"Map of {len(kept):,} examples, coloured by {what}"
-    svg = render_chart(alt.layer(chart), label, height=height, width=_MAP_WIDTH)
-    members = {name: [i for i, own in zip(kept, names, strict=True) if own == name] for name in colours}
-    legend = tuple(
-        LegendEntry(
-            name=_name_others({points.group[i] for i in of}, points.grouping) if name == OTHERS else name,
-            count=f"{len(of):,}",
-            colour=colours[name],
-            path=_TRIANGLE if all(points.origin[i] == "real" for i in of) else _CIRCLE,
-        )
-        for name, of in members.items()
-    )
-    return MapPanel(title=f"By {what}", svg=_add_titles(svg, points), legend=legend)
-
-
-def _colours_of(names: Sequence[str], *, by_origin: bool) -> dict[str, str]:
-    """Name -> colour: origins by their number of points, groups by name or number, and the others at the end."""
-    counts = Counter(names)
-    if by_origin:
-        ranked = sorted(counts, key=lambda name: (-counts[name], name))
-        return {name: REAL if name == "real" else ACCENT for name in ranked}
-    colours = dict(zip(sorted((name for name in counts if name != OTHERS), key=_rank), GROUP_COLOURS, strict=False))
-    return colours | ({OTHERS: MUTED} if OTHERS in counts else {})
+    svg = charts.render_chart(alt.layer(chart), label, height=height, width=_MAP_WIDTH)
+    return Figure(title=f"By {what}", svg=_add_titles(svg, points))
 
 
 def _rank(name: str) -> tuple[bool, float, str]:
@@ -395,10 +340,6 @@ def _rank(name: str) -> tuple[bool, float, str]:
         return False, float(name), name
     except ValueError:
         return True, 0.0, name
-
-
-def _name_others(groups: Collection[str], what: str) -> str:
-    return f"{len(groups):,} other {what}{'s' if len(groups) != 1 else ''}"
 
 
 def _equal_scales(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Domain, Domain, float]:
@@ -428,71 +369,3 @@ def _add_titles(svg: str, points: DatasetMap) -> str:
 def _shorten(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= _LONGEST_TITLE else flat[: _LONGEST_TITLE - 1] + "…"
-
-
-def draw_profiles(profiles: Mapping[str, Profile], *, over_tau: bool) -> str:
-    """Diversities against tau (logarithmic) or their order q, under the names given, with 95% bands.
-
-    Empty where none has two points that a logarithmic axis of values can show.
-    """
-    curves: dict[str, list[tuple[float, Estimate]]] = {}
-    for name, profile in profiles.items():
-        found = [(at, e) for at, e in profile.points if math.isfinite(at) and math.isfinite(e.value) and e.value > 0]
-        curves[name] = sorted(((at, e) for at, e in found if at > 0 or not over_tau), key=lambda point: point[0])
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
-    if not curves:
-        return ""
-    across, upward = ("tau", "DCScore") if over_tau else ("order q", "effective number")
-    floor = 0.5 * min(e.value for points in curves.values() for _, e in points)
-    rows: list[Row] = [
-        {
-            "curve": name,
-            "x": parameter,
-            "y": e.value,
-            "low": None if (low := finite(e.low)) is None else max(low, floor),
-            "high": finite(e.high),
-        }
-        for name, points in curves.items()
-        for parameter, e in points
-    ]
-    heights = [float(v) for row in rows for v in (row["y"], row["low"], row["high"]) if isinstance(v, float)]
-    domain = (min(heights) / 1.06, max(heights) * 1.06)
-    y_axis = alt.Axis(values=pick_ticks(*domain), format=",~g" if domain[1] < 1 else ",~f")
-    y_scale = alt.Scale(type="log", domain=list(domain), nice=False)
-    y = alt.Y("y:Q", title=f"{upward}, logarithmic", scale=y_scale, axis=y_axis)
-    ends = (min(float(row["x"] or 0) for row in rows), max(float(row["x"] or 0) for row in rows))
-    x_axis = alt.Axis(values=pick_ticks(*ends), format="~f") if over_tau else alt.Axis(tickCount=8, format="~f")
-    x_scale = alt.Scale(type="log" if over_tau else "linear", domain=list(ends), nice=False)
-    x = alt.X("x:Q", title=f"{across}, logarithmic" if over_tau else across, scale=x_scale, axis=x_axis)
-    names = list(curves)
-    colours = [ACCENT] if len(names) == 1 else [GROUP_COLOURS[i % len(GROUP_COLOURS)] for i in range(len(names))]
-    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=190, symbolOpacity=1)
-    colour = alt.Color(
-        "curve:N", scale=alt.Scale(domain=names, range=colours), sort=names, legend=legend if len(names) > 1 else None
-    )
-    base = chart_of(rows)
-    lower = alt.Y("low:Q", scale=y_scale, title=f"{upward}, logarithmic", axis=y_axis)
-    layers = [
-        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
-        .mark_area(opacity=0.2)
-        .encode(x=x, y=lower, y2="high:Q", color=colour),
-        base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour),
-        base.mark_point(filled=True, size=32, opacity=1).encode(x=x, y=y, color=colour),
-    ]
-    said = "; ".join(  # both ends of each curve in words, for who cannot see it
-        f"{name} from {points[0][1].value:.3g} at {points[0][0]:g} to {points[-1][1].value:.3g} at {points[-1][0]:g}"
-        for name, points in curves.items()
-    )
-    label = f"{upward} over {across}, with 95% bands: {said}"
-    return render_chart(alt.layer(*layers), label, height=210)
-
-
-def pick_ticks(low: float, high: float) -> list[float]:
-    """Round numbers for a logarithmic axis: powers of ten, with 2 and 5 times them where few powers fit."""
-    first, last = math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(np.arange(1, 10, 0.25).tolist())):
-        ticks = [float(f"{step * 10.0**k:.6g}") for k in range(first, last) for step in steps]
-        inside = [tick for tick in ticks if low <= tick <= high]
-        if len(inside) >= 4:
-            return inside if len(inside) <= 9 else inside[:: math.ceil(len(inside) / 8)]
-    return [low, high]

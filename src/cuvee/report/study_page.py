@@ -10,27 +10,8 @@ import altair as alt
 
 from cuvee.characters import visible
 from cuvee.records import UNORDERED, CellSummary, Estimate, Gain
-from cuvee.report import tables
-from cuvee.report.charts import (
-    ACCENT,
-    DIAL_COLOURS,
-    GRID,
-    INK,
-    LEVELS,
-    NUMBERS,
-    REAL,
-    WIDTH,
-    Domain,
-    Figure,
-    Row,
-    by_level,
-    by_name,
-    chart_of,
-    draw_points,
-    finite,
-    render_chart,
-    render_page,
-)
+from cuvee.report import charts, tables
+from cuvee.report.charts import Domain, Figure, Row, by_level, chart_of, draw_points, finite, render_chart
 from cuvee.report.tables import ReportData, capitalise, find_gain, is_share, list_rivals, write_seconds, write_size
 
 _METRICS = {
@@ -67,7 +48,7 @@ def render_report(data: ReportData) -> str:
     Raises:
         ValueError: a chart cannot be drawn from the numbers given.
     """
-    return render_page("study.html.j2", data, vars(tables) | globals())
+    return charts.render_page("study.html.j2", data, vars(tables) | globals())
 
 
 def shorten(sentence: str) -> str:
@@ -139,9 +120,9 @@ def draw_verdict(data: ReportData) -> list[Figure]:
     base = chart_of([{"name": name, **_percent(g)} for name, g in gains])
     layers = [
         _band(data.design.counts_from).encode(x=alt.X("low:Q", title=words), x2="high:Q"),
-        chart_of([{"x": 0.0}]).mark_rule(color=INK, strokeWidth=1).encode(x="x:Q"),
-        base.mark_rule(color=ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
-        base.mark_point(color=ACCENT, fill=ACCENT, size=90, opacity=1).encode(
+        chart_of([{"x": 0.0}]).mark_rule(color=charts.INK, strokeWidth=1).encode(x="x:Q"),
+        base.mark_rule(color=charts.ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
+        base.mark_point(color=charts.ACCENT, fill=charts.ACCENT, size=90, opacity=1).encode(
             x=alt.X("gain:Q", title=words, axis=alt.Axis(tickCount=6)), y=y
         ),
     ]
@@ -162,7 +143,7 @@ def draw_levels(data: ReportData) -> list[Figure]:
         winner = ""
         if best is not None and best.cell.dial == dial and is_share(best.cell.share, share):
             winner = visible(best.cell.level or "")
-        x = alt.X("level:N", sort=list(names), title=_name_axis(dial), axis=LEVELS)
+        x = alt.X("level:N", sort=list(names), title=_name_axis(dial), axis=charts.LEVELS)
         y, scale = _score_axis(data, domain)
         layers = [
             *_baseline_rules(grid, share, domain, at=len(names)),
@@ -192,10 +173,10 @@ def draw_diversity(data: ReportData) -> list[Figure]:
         return []
     domain = _level_domain(data, grid)
     words, apart = "measured diversity (Vendi score, q = 1)", alt.Scale(zero=False, nice=True)
-    x, (y, scale) = alt.X("diversity:Q", title=words, scale=apart, axis=NUMBERS), _score_axis(data, domain)
-    colours = [DIAL_COLOURS[i % len(DIAL_COLOURS)] for i in range(len(dials))]
+    x, (y, scale) = alt.X("diversity:Q", title=words, scale=apart, axis=charts.NUMBERS), _score_axis(data, domain)
+    colours = [charts.DIAL_COLOURS[i % len(charts.DIAL_COLOURS)] for i in range(len(dials))]
     legend = alt.Legend(title=None, orient="top", columnPadding=22, symbolOpacity=1)
-    colour, shape = by_name("dial", dials, colours, legend)
+    colour, shape = charts.by_name("dial", dials, colours, legend)
     base = chart_of(rows)
     layers = [
         *_baseline_rules(grid, share, domain, at=None),
@@ -203,7 +184,7 @@ def draw_diversity(data: ReportData) -> list[Figure]:
         .mark_rule(strokeWidth=1.2, opacity=0.55)
         .encode(x=alt.X("left:Q", scale=alt.Scale(zero=False)), x2="right:Q", y=y, color=colour),
         *draw_points(rows, x, y, scale=scale, series=(colour, shape), size=75),
-        base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=INK).encode(x=x, y=y, text="level:N"),
+        base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=charts.INK).encode(x=x, y=y, text="level:N"),
     ]
     title = f"{capitalise(data.score)} by measured diversity"
     caption = (
@@ -244,11 +225,11 @@ def draw_amounts(data: ReportData) -> list[Figure]:
             band = chart_of([{"from": 100 * real - counts, "to": 100 * real + counts, "real": 100 * real}])
             low = alt.Y("from:Q", scale=scale)
             layers += [
-                band.mark_rect(color=REAL, opacity=0.15).encode(y=low, y2="to:Q"),
-                band.mark_rule(color=REAL, strokeWidth=1.5).encode(y=alt.Y("real:Q", scale=scale)),
+                band.mark_rect(color=charts.REAL, opacity=0.15).encode(y=low, y2="to:Q"),
+                band.mark_rule(color=charts.REAL, strokeWidth=1.5).encode(y=alt.Y("real:Q", scale=scale)),
             ]
         repeated = chart_of([{"amount": _amount(s), "accuracy": 100 * a} for s, a in sorted(grid.duplicated.items())])
-        layers.append(repeated.mark_line(color=REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y))
+        layers.append(repeated.mark_line(color=charts.REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y))
         layers += draw_points(rows, x, y, scale=scale, series=(colour, shape), line=2)
         if best is not None and best.cell.dial == dial:
             layers += _mark_best(data, best, x, y, shift.get(best.cell.level or "", 1.0))
@@ -262,9 +243,9 @@ def _mark_best(data: ReportData, best: CellSummary, x: alt.X, y: alt.Y, shift: f
     """A ring around the advised point, with a line where no larger amount was tried."""
     words = "best" if data.advice.edge is None else "best, at the edge"
     point = chart_of([{"amount": _amount(best.share) * shift, "accuracy": 100 * best.accuracy, "words": words}])
-    ring = point.mark_point(color=ACCENT, size=260, strokeWidth=2.2, filled=False, opacity=1).encode(x=x, y=y)
-    text = point.mark_text(color=ACCENT, align="right", dx=-13, dy=-11).encode(x=x, y=y, text="words:N")
-    edge = point.mark_rule(color=ACCENT, strokeDash=[2, 3], strokeWidth=1).encode(x=x)
+    ring = point.mark_point(color=charts.ACCENT, size=260, strokeWidth=2.2, filled=False, opacity=1).encode(x=x, y=y)
+    text = point.mark_text(color=charts.ACCENT, align="right", dx=-13, dy=-11).encode(x=x, y=y, text="words:N")
+    edge = point.mark_rule(color=charts.ACCENT, strokeDash=[2, 3], strokeWidth=1).encode(x=x)
     return [ring, text] if data.advice.edge is None else [edge, ring, text]
 
 
@@ -293,7 +274,7 @@ def draw_measurements(data: ReportData) -> list[Figure]:
             {"level": name, "value": e.value, "low": finite(e.low), "high": finite(e.high)}
             for name, e in estimates.items()
         ]
-        x = alt.X("level:N", sort=list(data.level_ranks[dial]), title=dial, axis=LEVELS)
+        x = alt.X("level:N", sort=list(data.level_ranks[dial]), title=dial, axis=charts.LEVELS)
         scale = alt.Scale(domain=list(domain), zero=False, nice=False)
         y = alt.Y("value:Q", title=unit, scale=scale, axis=alt.Axis(tickCount=5))
         rule = [] if real is None else _draw_rule(real, "real data", above=False, at=len(data.level_ranks[dial]))
@@ -304,27 +285,12 @@ def draw_measurements(data: ReportData) -> list[Figure]:
 
 
 def draw_tau_ranges(data: ReportData) -> list[Figure]:
-    """DCScore against tau, both logarithmic, a chart a dial, a line a level."""
+    """DCScore against tau, a chart a dial, a line a level."""
     figures = []
     for dial, ranked in data.level_ranks.items():
-        curves = {name: points for name in ranked if len(points := _find_tau_curve(data, dial, name)) > 1}
-        if not curves:
-            continue
-        rows: list[Row] = [
-            {"level": name, "tau": tau, "score": score} for name, points in curves.items() for tau, score in points
-        ]
-        taus = sorted({tau for points in curves.values() for tau, _ in points})
-        scores = [math.log10(score) for points in curves.values() for _, score in points]
-        lowest = math.floor(min(scores))
-        powers = [10.0**k for k in range(lowest, max(math.ceil(max(scores)), lowest + 1) + 1)]
-        across = alt.Scale(type="log", domain=[taus[0], taus[-1]], nice=False)
-        upward = alt.Scale(type="log", domain=[powers[0], powers[-1]], nice=False)
-        x = alt.X("tau:Q", title="tau", scale=across, axis=alt.Axis(values=taus, format="~f", labelFlush=False))
-        y = alt.Y("score:Q", title="DCScore", scale=upward, axis=alt.Axis(values=powers, format="~f"))
-        colour, shape = by_level(list(curves))
-        layers = draw_points(rows, x, y, scale=upward, series=(colour, shape), line=1.8, size=45)
-        svg = render_chart(alt.layer(*layers), f"DCScore over tau, {dial}", height=180)
-        figures.append(Figure(title=f"DCScore over tau: {dial}", svg=svg))
+        curves = {name: _find_tau_curve(data, dial, name) for name in ranked}
+        if svg := charts.draw_profiles(curves, over_tau=True, ordered=True):
+            figures.append(Figure(title=f"DCScore over tau: {dial}", svg=svg))
     return figures
 
 
@@ -359,7 +325,7 @@ def draw_rows(data: ReportData) -> list[Figure]:
         colour, shape = by_level(names)
         layers = [
             _band(data.design.counts_from).encode(y="low:Q", y2="high:Q"),
-            chart_of([{"zero": 0.0}]).mark_rule(color=INK, strokeWidth=1).encode(y="zero:Q"),
+            chart_of([{"zero": 0.0}]).mark_rule(color=charts.INK, strokeWidth=1).encode(y="zero:Q"),
             *draw_points(rows, x, y, series=(colour, shape), line=2),
         ]
         svg = render_chart(alt.layer(*layers), f"Gain over real-only by real rows, {dial}", height=230)
@@ -410,7 +376,7 @@ def _plain_domain(values: Sequence[float]) -> Domain:
 
 def _band(delta: float) -> alt.Chart:
     """What is too small to count, ``delta`` as a fraction, from ``low`` to ``high``."""
-    band: alt.Chart = chart_of([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=GRID, opacity=0.55)
+    band: alt.Chart = chart_of([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=charts.GRID, opacity=0.55)
     return band
 
 
@@ -429,11 +395,11 @@ def _draw_rule(
 ) -> list[alt.Chart]:
     """A baseline across the chart, named above or below it between the last two of ``at`` levels, clear of whiskers."""
     base = chart_of([{"value": value, "label": label}])
-    rule = base.mark_rule(color=REAL, strokeWidth=1.5, strokeDash=list(dash)).encode(y="value:Q")
+    rule = base.mark_rule(color=charts.REAL, strokeWidth=1.5, strokeDash=list(dash)).encode(y="value:Q")
     if at is None:
         return [rule]
-    text = base.mark_text(color=REAL, align="center", baseline="middle", fontSize=10, dy=-9 if above else 10)
-    return [rule, text.encode(x=alt.value((WIDTH - 70) * (1 - 1 / max(at, 2))), y="value:Q", text="label:N")]
+    text = base.mark_text(color=charts.REAL, align="center", baseline="middle", fontSize=10, dy=-9 if above else 10)
+    return [rule, text.encode(x=alt.value((charts.WIDTH - 70) * (1 - 1 / max(at, 2))), y="value:Q", text="label:N")]
 
 
 def _find_real(data: ReportData, metric: str, others: Sequence[Estimate]) -> float | None:
@@ -450,10 +416,9 @@ def _find_estimate(data: ReportData, dial: str | None, level: str | None, metric
     return estimate if estimate is not None and math.isfinite(estimate.value) else None
 
 
-def _find_tau_curve(data: ReportData, dial: str, level: str) -> list[tuple[float, float]]:
+def _find_tau_curve(data: ReportData, dial: str, level: str) -> list[tuple[float, Estimate]]:
     measurement = data.measurements.get(f"{dial}={level}")
-    return sorted(
-        (float(e.settings["tau"]), e.value)
-        for name, e in ({} if measurement is None else measurement.values).items()
-        if name.startswith("dcscore") and "tau" in e.settings and math.isfinite(e.value) and e.value > 0
-    )
+    values = {} if measurement is None else measurement.values
+    return [
+        (float(e.settings["tau"]), e) for key, e in values.items() if key.startswith("dcscore") and "tau" in e.settings
+    ]
