@@ -84,6 +84,9 @@ def test_every_stage_of_a_run_folder(settings, tmp_path, capsys):
         call(capsys, "mix", folder, "--dial", "sampling", "--level", 0.9, "--share", 0.5, "-o", blend, "--json")[1]
     )
     assert mixed["share"] == 0.5 and mixed["label_counts"]["sports"] == [3, 3]
+    named = ["mix", folder, "--dial", "sampling", "--level", 0.9, "-o", blend, "--json"]
+    found = [json.loads(call(capsys, *named, "--amount", given)[1]) for given in ("1x", 3, "2x", "all")]
+    assert [each["label_counts"]["sports"][1] for each in found] == [3, 3, 6, 6]
     assert json.loads(call(capsys, "train", folder, "--json")[1])["failed"] == 0
     advice = json.loads(call(capsys, "recommend", folder, "--json")[1])
     assert advice["decision"] in ("use", "do-not-use", "underpowered")

@@ -280,6 +280,31 @@ def test_options_of_a_blend_change_what_they_say(questions, tmp_path, capsys):
     assert draws[0] == draws[2] != draws[1]
 
 
+def test_an_amount_is_a_share_in_another_notation(headlines, pool, tmp_path, capsys):
+    kept = [row for row in load_corpus(headlines).table.select(["text", "label"]).to_pylist()]
+    names = sorted({row["label"] for row in kept})
+    real = write(
+        tmp_path / "real.jsonl", [row for name in names for row in [r for r in kept if r["label"] == name][:5]]
+    )
+    base = ["mix", real, pool[0], "--out", tmp_path / "b.jsonl", "--json"]
+    found = {}
+    for given in (["--share", 0.75], ["--amount", "3x"], ["--amount", 15], ["--amount", "all"], ["--amount", "99x"]):
+        code, out, err = call(capsys, *base, *given)
+        assert code == 0, err
+        found[str(given[1])] = json.loads(out) | {"rows": (tmp_path / "b.jsonl").read_bytes()}
+    assert found["0.75"]["rows"] == found["3x"]["rows"] == found["15"]["rows"]
+    pool_rows = len(load_corpus(pool[0]))
+    assert found["all"]["synthetic_rows"] == found["99x"]["synthetic_rows"] == pool_rows
+    fewer = [note for each in found.values() for note in each["notes"] if "fewer rows" in note]
+    assert len(fewer) == 1 and "for 3 of 3 labels" in fewer[0] and fewer[0].endswith("of 495)")
+    for given, told in (
+        (["--amount", "much"], "--amount: amounts has 'much'; give 3x"),
+        (["--amount", "3x", "--share", 0.5], "--share has no effect"),
+        (["--amount", "3x", "--regime", "replace"], "with --regime replace give --share"),
+    ):  # fmt: skip
+        assert told in refused(capsys, *base, *given)
+
+
 def test_a_blend_of_weighted_rows_says_what_they_count(pool, headlines, tmp_path, capsys):
     rows = load_corpus(pool[0], origin="synthetic")
     weighted = tmp_path / "weighted.jsonl"

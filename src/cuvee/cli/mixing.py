@@ -18,6 +18,7 @@ from typer import Argument, Option
 import cuvee.mix as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import GROUPED, PLAIN, UNGROUPED, Columns, Hub, Output, Seed, may_trust, refuse_options
+from cuvee.config.amounts import check_amounts, read_amount, share_of
 from cuvee.corpus import Corpus, few_shot_sets, label_strata, split_corpus, write_corpus
 from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text
 from cuvee.defects import NoLeaks
@@ -312,6 +313,7 @@ class Mixing:
     """How rows are mixed; ``dial`` and ``level`` name a pool of a study."""
 
     share: Annotated[float, Option(min=0, max=1, help="synthetic rows over all rows")] = 0.5
+    amount: Annotated[str | None, Option(help="in place of --share: 3x (for each real row), rows a label, all")] = None
     regime: Annotated[str, Option(help="augment or replace")] = "augment"
     allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again where too few")] = False
     held_out: Annotated[list[Path] | None, Option(help="rows of which the blend may hold none")] = None
@@ -319,6 +321,17 @@ class Mixing:
     dial: Annotated[str | None, Option(help="of a study's pool")] = None
     level: Annotated[str | None, Option(help="of a study's pool")] = None
     seed: Seed = 0
+
+    def find_share(self, rows_per_label: int) -> float | None:
+        """What is asked for as a share; None is every row of the pool."""
+        if self.amount is None:
+            return self.share
+        try:
+            (given,) = check_amounts(int(self.amount) if self.amount.isdecimal() else self.amount)
+        except ValueError as exc:
+            raise ConfigError(f"--amount: {exc}") from exc
+        amount = read_amount(given, rows_per_label)
+        return None if amount is None else share_of(amount)
 
     def mix_files(
         self, real: Path, synthetic: Path | None, columns: Columns, regime: Regime
@@ -332,14 +345,18 @@ class Mixing:
         repeats = f"{len(once.removed)} of {pool} synthetic rows repeat a synthetic or a real row"
         if self.dedupe:
             others = once.corpus
-        blend = room.mix_corpora(rows, others, share=self.share, regime=regime, seed=self.seed, allow_repeats=again)
+        share, fewer = self.find_share(max(Counter(label_strata(rows)).values())), self.amount is not None and not again
+        blend = room.mix_corpora(
+            rows, others, share=share, amount="all" if share is None else None, regime=regime, seed=self.seed,
+            allow_repeats=again, allow_fewer=fewer,
+        )  # fmt: skip
         for path in self.held_out or ():
             NoLeaks(columns.load(path).texts).check(blend.corpus, when=f"of {path}")
         told = f"{repeats} and are left out" if self.dedupe else f"{repeats}; --dedupe leaves them out"
-        return blend, [told] if once.removed else []
+        return blend, [*([told] if once.removed else []), *(_tell_fewer(blend, share) if fewer else [])]
 
-    def mix_study(self, path: Path) -> room.Blend:
-        """The blend of a study's real rows and one of its pools."""
+    def mix_study(self, path: Path) -> tuple[room.Blend, list[str]]:
+        """The blend of a study's real rows and one of its pools, and what should be known of it."""
         from cuvee.study.pools import usable_draws
         from cuvee.study.trials import mix_cell
 
@@ -350,16 +367,30 @@ class Mixing:
             known = [level.key for level in flow.pools]
             if pool not in known:
                 raise ConfigError(f"{named}: no such pool; valid: {', '.join(known)}")
-            rows = flow.study.rows_per_label
-            cell = Cell(kind="blend", dial=self.dial, level=self.level, share=self.share, rows_per_label=rows)
-            draws = {level.key: blocks for level, blocks in usable_draws(flow.study, flow.pools).items()}
-            if flow.study.ready_made:
-                cell = change(cell, scope="this pool")
-                return mix_cell(flow.study, flow.pools, cell, Draw(generation=0, sampling=self.seed, training=0))
+            study, rows = flow.study, flow.study.rows_per_label
+            share = self.find_share(rows)
+            cell = Cell(kind="blend", dial=self.dial, level=self.level, share=share or 0.0, rows_per_label=rows)
+            draws = {level.key: blocks for level, blocks in usable_draws(study, flow.pools).items()}
+            if study.ready_made or share is None or (self.amount is not None and not study.fits_a_draw(share, rows)):
+                cell = change(cell, scope="this pool", whole=share is None)
+                blend = mix_cell(study, flow.pools, cell, Draw(generation=0, sampling=self.seed, training=0))
+                return blend, _tell_fewer(blend, share) if study.config.mix.regime == "augment" else []
             if not draws.get(pool):
                 raise ConfigError(f"{named}: its pool fills no draw that the others of its dial fill")
             draw = Draw(generation=draws[pool][0], sampling=self.seed, training=0)
-            return mix_cell(flow.study, flow.pools, cell, draw)
+            return mix_cell(study, flow.pools, cell, draw), []
+
+
+def _tell_fewer(blend: room.Blend, share: float | None) -> list[str]:
+    """Which labels got fewer synthetic rows than were asked, because the pool has no more; share None asks for all."""
+    made = blend.composition
+    counts = made.label_counts or {"": (made.real_rows, made.synthetic_rows)}
+    asked = room.share_counts({label: real for label, (real, _) in counts.items()}, share or 0.0)
+    wanted = {label: 1 if share is None else rows for label, (_, rows) in asked.items()}
+    short = [label for label, (_, rows) in counts.items() if rows < wanted[label]]
+    of = f" for {len(short)} of {len(counts)} labels" if made.label_counts else ""
+    example = f"{f'{short[0]!r}: ' if of else ''}{counts[short[0]][1]} of {wanted[short[0]]}" if short else ""
+    return [f"the pool has fewer rows than were asked{of} ({example})"] if short else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,7 +412,11 @@ def mix(
 ) -> None:
     """Mix real and synthetic rows at an exact share, and write the blend."""
     out, regime = output.out, options.choose_name(how.regime, get_args(Regime), "--regime")
-    if how.share == 1 and regime == "augment":
+    if how.amount is not None:
+        refuse_options(ctx, ["share"], "--amount says how much")
+        if regime == "replace":
+            raise ConfigError("--amount counts rows added to the real ones; with --regime replace give --share")
+    elif how.share == 1 and regime == "augment":
         raise ConfigError(
             "--share 1: augment keeps all real rows, so it is never reached; lower it, or --regime replace"
         )
@@ -397,7 +432,7 @@ def mix(
     if options.is_study(real):
         plain = ["synthetic", "regime", "allow_repeats", "held_out", "dedupe"]
         refuse_options(ctx, [*UNGROUPED, *plain], options.IN_STUDY)
-        blend, notes = how.mix_study(real), list[str]()
+        blend, notes = how.mix_study(real)
     else:
         refuse_options(ctx, ["dial", "level"], "it names a pool of a study; these are plain files")
         blend, notes = how.mix_files(real, synthetic, columns, regime)

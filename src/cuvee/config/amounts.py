@@ -38,7 +38,12 @@ def share_of(amount: float) -> float:
     return round(amount / (1.0 + amount), 12)
 
 
-def _check_amounts(value: object) -> object:
+def check_amounts(value: object) -> tuple[Amount, ...]:
+    """The amounts that were given, one or several.
+
+    Raises:
+        ValueError: one is no amount, or one is given twice.
+    """
     given = value if isinstance(value, list | tuple) else [value]
     for each in given:
         is_count = isinstance(each, int) and not isinstance(each, bool) and each > 0
@@ -50,6 +55,6 @@ def _check_amounts(value: object) -> object:
     return tuple(given)
 
 
-Amounts = Annotated[tuple[Amount, ...], BeforeValidator(_check_amounts)]
+Amounts = Annotated[tuple[Amount, ...], BeforeValidator(check_amounts)]
 DEFAULT_SHARES = (0.2, 0.5, 0.75)
 FILE_AMOUNTS: tuple[Amount, ...] = ("0.3x", "1x", "3x", "10x", "30x", "100x", "300x", "1000x", "all")

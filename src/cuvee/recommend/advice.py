@@ -198,18 +198,18 @@ def _find_slice(grid: Tables, loss: str, share: float) -> Tables:
 
 def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Optimism | None:
     """Selection bias of the best cell's gain over real-only; None with one candidate or without the baseline."""
-    candidates = [cell for cell in candidates if cell.scope == best.scope]
     differences = []
     for cell in candidates:
         baseline = find_baseline(grid, cell, "real-only")
         if baseline is None or len(candidates) < 2:
             return None
         differences.append(grid[cell].correct - baseline.correct.mean(axis=0))
-    draws = sorted({d for c in candidates for d in grid[c].draws})
+    draws = sorted({(c.scope, d) for c in candidates for d in grid[c].draws})  # numbered in each scope by itself
     gains = np.full((len(candidates), len(draws), grid[best].correct.shape[1]), np.nan)
     for k, (cell, difference) in enumerate(zip(candidates, differences, strict=True)):
-        own = draws if cell.whole and len(difference) == 1 else grid[cell].draws
-        gains[k, [draws.index(d) for d in own]] = difference
+        own = grid[cell].draws
+        every = cell.whole and len(own) == 1  # its rows are the same in all draws
+        gains[k, [scope == cell.scope and (every or d in own) for scope, d in draws]] = difference
     return estimate_optimism(gains, over="real-only", best=candidates.index(best))
 
 

@@ -87,17 +87,6 @@ def write_gain(gain: Gain, score: str = "accuracy") -> str:
     return f"{write_points(gain.value)} {points} {interval} over {_BASELINES.get(gain.over, gain.over)}"
 
 
-def name_pool(cell: Cell) -> str:
-    """``topics=16 at share 0.75``, ``paraphrase=gpt at 30x (share 0.968)``, ``paraphrase=gpt, all of it (66x, share
-    0.985)``.
-    """
-    if cell.whole:
-        return f"{cell.dial}={cell.level}, all of it ({cell.amount:.3g}x, share {cell.share:.3g})"
-    if cell.scope == "this pool":
-        return f"{cell.dial}={cell.level} at {cell.amount:.3g}x (share {cell.share:.3g})"
-    return f"{cell.dial}={cell.level} at share {cell.share:g}"
-
-
 def write_headline(verdict: Verdict) -> str:
     """The verdict in a few words: ``Not settled; leaning yes, 89%``."""
     if verdict.decision != "underpowered":
@@ -124,10 +113,9 @@ def write_lean(verdict: Verdict, score: str = "accuracy") -> str:
     helps = f"helps with probability {write_chance(lean.probability)}"
     gain = f"expected gain over both baselines, shrunk for the choice, is {write_points(lean.gain)} {unit}"
     if lean.gain > 0:
-        return f"If you decide today: mix in {name_pool(lean.cell)}; it {helps}, and its {gain}"
+        return f"If you decide today: mix in {lean.cell.name}; it {helps}, and its {gain}"
     return (
-        f"If you decide today: train on the real rows alone; the best blend, {name_pool(lean.cell)}, {helps}, and its "
-        f"{gain}"
+        f"If you decide today: train on the real rows alone; the best blend, {lean.cell.name}, {helps}, and its {gain}"
     )
 
 
@@ -173,8 +161,8 @@ def write_sentence(advice: Advice, verdict: Verdict, diversity: str) -> str:
     if best is None:
         return "Not settled: no blend was trained that can be recommended."
     if not verdict.gains:
-        return f"Not settled: {name_pool(best.cell)} has no real-only baseline to be compared with."
-    what = f"{name_pool(best.cell)} ({best.share:.0%} of the rows synthetic{diversity})"
+        return f"Not settled: {best.cell.name} has no real-only baseline to be compared with."
+    what = f"{best.cell.name} ({best.share:.0%} of the rows synthetic{diversity})"
     gains = " and ".join(write_gain(gain, advice.score) for gain in verdict.gains)
     where = _write_evidence(advice, verdict)
     if verdict.decision == "use":
@@ -188,7 +176,7 @@ def write_sentence(advice: Advice, verdict: Verdict, diversity: str) -> str:
     if verdict.decision == "do-not-use":
         others = "" if verdict.candidates == 1 else "; so it is, on validation, for all other blends"
         return f"{head}: {start} ({where}){others}."
-    if still_open := [name_pool(cell) for cell in verdict.still_open]:
+    if still_open := [cell.name for cell in verdict.still_open]:
         others = " and ".join(still_open)
         if len(still_open) > 2:
             others = f"{len(still_open)} others, {still_open[0]} among them"
@@ -342,7 +330,7 @@ def write_rows(found: RowsFinding, score: str = "accuracy") -> str:
     Scores other than accuracy are of tasks without labels, whose rows are counted as they are.
     """
     gains = () if found.best is None else found.best.gains
-    best = "" if found.best is None else f", {name_pool(found.best.cell)}"
+    best = "" if found.best is None else f", {found.best.cell.name}"
     gain = f" gains {write_gain(gains[0], score)} on validation, as the best of its blends" if gains else ""
     each = " a label" if score == "accuracy" else ""
     return f"{found.rows_per_label} real rows{each}: {found.decision}{best}{gain}"
@@ -364,7 +352,7 @@ def advice_to_text(advice: Advice) -> str:
     if advice.edge is not None:
         lines.append(write_edge(advice.edge, advice.score))
     if advice.equivalent:
-        names = ", ".join(name_pool(summary.cell) for summary in advice.equivalent[:8])
+        names = ", ".join(summary.cell.name for summary in advice.equivalent[:8])
         rest = f" and {len(advice.equivalent) - 8} more" if len(advice.equivalent) > 8 else ""
         lines.append(f"Not distinguishable from it: {names}{rest}.")
     lines += [f"{said}." for said in (advice.today, advice.avoid) if said]

@@ -110,6 +110,15 @@ class Cell:
         return self.share / (1.0 - self.share) if self.share < 1 else math.inf
 
     @property
+    def name(self) -> str:
+        """A blend in words: ``topics=16 at share 0.75``, ``paraphrase=gpt at 30x (share 0.968)``, or ``all of it``."""
+        if self.whole:
+            return f"{self.dial}={self.level}, all of it ({self.amount:.3g}x, share {self.share:.3g})"
+        if self.scope == "this pool":
+            return f"{self.dial}={self.level} at {self.amount:.3g}x (share {self.share:.3g})"
+        return f"{self.dial}={self.level} at share {self.share:g}"
+
+    @property
     def key(self) -> str:
         """A readable name, unique within a study."""
         pool = f"{self.dial}={self.level} " if self.dial is not None else ""

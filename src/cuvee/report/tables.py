@@ -418,11 +418,6 @@ def _relate(p_value: float) -> str:
     return shown if shown.startswith("<") else f"= {shown}"
 
 
-def name_blend(cell: Cell | None) -> str:
-    """``topics = 16 at 0.75``; empty where there is none."""
-    return "" if cell is None else f"{cell.dial} = {cell.level} at {cell.share:g}"
-
-
 def write_verdicts(shapes: Mapping[str, str] | Sequence[ShapeTest]) -> str:
     """Dial and verdict, one after the other."""
     if not isinstance(shapes, Mapping):

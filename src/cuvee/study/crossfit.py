@@ -22,7 +22,6 @@ from cuvee.errors import InputError
 from cuvee.execute import Stages
 from cuvee.fingerprint import hash_value
 from cuvee.recommend import confirm_cell
-from cuvee.recommend.wording import name_pool
 from cuvee.records import Cell, Confirmation, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 from cuvee.store import RunFolder
 from cuvee.study.prepare import RealData, Study, cut_split, read_real, settle_study
@@ -251,7 +250,7 @@ def _rename(fold: ConfirmationTrials, best: Cell) -> list[Outcome]:
 
 def write_choices(cells: Sequence[Cell]) -> str:
     """What each fold chose: ``Fold 1 chose topics=16 at share 0.75; fold 2 chose topics=4 at share 0.5``."""
-    names = [name_pool(cell) for cell in cells]
+    names = [cell.name for cell in cells]
     if len(set(names)) == 1 and len(cells) > 1:
         return f"Every fold chose {names[0]}."
     return f"Fold {'; fold '.join(f'{number} chose {name}' for number, name in enumerate(names, start=1))}."
