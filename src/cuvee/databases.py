@@ -108,7 +108,8 @@ def check_database(path: Path, lost: str) -> None:
 
 def tell_damage(path: Path | str, reason: object, lost: str) -> RunFolderError:
     """The error for a damaged database, with the cheapest remedy; a full disk is no damage."""
-    if isinstance(reason, sqlite3.OperationalError) and shutil.disk_usage(Path(path).parent).free < _ROOM:
+    is_full = any(mark in str(reason) for mark in ("full", "disk I/O"))
+    if isinstance(reason, sqlite3.OperationalError) and (is_full or shutil.disk_usage(Path(path).parent).free < _ROOM):
         return RunFolderError(
             f"{path}: the disk is full or failing ({reason}); free some space and run the same command again, "
             "everything so far is kept"
@@ -198,17 +199,12 @@ def _salvage(path: Path, new: Path) -> dict[str, list[Row]]:
 
 
 def _read_rows(database: sqlite3.Connection, table: str, size: int) -> list[Row]:
-    """Every row that can be read: in their order up to the damage, then one by one."""
-    found: dict[int, Row] = {}
-    with suppress(sqlite3.Error, OverflowError):
-        for number, *row in database.execute(f"SELECT rowid, * FROM {table} ORDER BY rowid"):
-            found[number] = tuple(row)
-        return list(found.values())
-    first = max(found, default=0)
-    last = first + size // _BYTES_A_ROW
+    """Every row that can be read, one by one: damage to a page costs the rows in it and no others."""
+    found: list[Row] = []
+    last = size // _BYTES_A_ROW
     with suppress(sqlite3.Error, TypeError):
-        last = min(first + size, int(database.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0]))
-    for number in range(first + 1, last + 1):
+        last = min(size, int(database.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0]))
+    for number in range(1, last + 1):
         try:
             row = database.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()
         except sqlite3.Error as exc:
@@ -216,8 +212,8 @@ def _read_rows(database: sqlite3.Connection, table: str, size: int) -> list[Row]
                 break
             continue
         if row is not None:
-            found[number] = row
-    return list(found.values())
+            found.append(row)
+    return found
 
 
 def _copy(path: Path, folder: Path) -> Path:

@@ -105,7 +105,7 @@ def test_the_tolerance_is_5_percent_of_the_value_where_none_is_given():
 
 
 def test_targets_of_the_command_line():
-    assert parse_target("vendi=12", tolerance=1, rows=9) == TargetConfig(metric="vendi", value=12, tolerance=1, rows=9)
+    assert parse_target("vendi=12", tolerance=1) == TargetConfig(metric="vendi", value=12, tolerance=1)
     for text, said in (
         ("vendi", "METRIC=VALUE"), ("vendi=much", "METRIC=VALUE"), ("vendy=1", "did you mean 'vendi'"),
         ("vendi=nan", "finite"),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from cuvee.errors import ConfigError, EndpointError
 from cuvee.generate.asking import ITEMS_A_REQUEST, ListAsker
+from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import AttributesDial, TopicsDial
 from cuvee.generate.dials.contents import list_leaves
 from cuvee.generate.ledger import Ledger
@@ -35,7 +36,7 @@ def few(llm):
 
 
 def ask_topics(texts, count, *, endpoint, ledger, **given):
-    return ListAsker(endpoint, ledger, **given).topics(texts, (count,))
+    return ListAsker(OpenedLLM(endpoint=endpoint), ledger, **given).topics(texts, (count,))
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
@@ -121,7 +122,7 @@ def numbered(body) -> str:
 def test_a_tree_has_exactly_its_degree(llm, degree):
     llm.text = numbered
     with Ledger() as ledger:
-        asker = ListAsker(llm.endpoint(), ledger, describe="notes", seed=1)
+        asker = ListAsker(OpenedLLM(endpoint=llm.endpoint()), ledger, describe="notes", seed=1)
         trees = asker.topics(TEXTS, degree)
         for tree in trees.values():
             assert len(list_leaves(tree)) == prod(degree)
@@ -141,7 +142,7 @@ def test_a_tree_that_stays_short_names_the_topic(llm):
         Ledger() as ledger,
         pytest.raises(ConfigError, match=r"2 topics of label 'alpha' under '\w+' and named 0 in 4"),
     ):
-        ListAsker(llm.endpoint(), ledger).topics(TEXTS, (2, 2))
+        ListAsker(OpenedLLM(endpoint=llm.endpoint()), ledger).topics(TEXTS, (2, 2))
 
 
 def test_attributes_and_their_values_make_a_dial(llm):
@@ -152,7 +153,7 @@ def test_attributes_and_their_values_make_a_dial(llm):
 
     llm.text = answer
     with Ledger() as ledger:
-        asker = ListAsker(llm.endpoint(api="chat"), ledger, describe="notes")
+        asker = ListAsker(OpenedLLM(endpoint=llm.endpoint(api="chat")), ledger, describe="notes")
         found = asker.attributes(TEXTS, count=2, values=3)
         assert list(found) == ["Tone", "Length"]
         assert all(len(values) == 3 and not any("(" in v for v in values) for values in found.values())
@@ -186,7 +187,7 @@ def test_what_was_answered_before_an_outage_is_kept(llm):
 
 def test_numbers_out_of_range_are_refused(llm):
     with Ledger() as ledger:
-        asker = ListAsker(llm.endpoint(), ledger)
+        asker = ListAsker(OpenedLLM(endpoint=llm.endpoint()), ledger)
         for call, said in (
             (lambda: asker.topics(TEXTS, ()), r"degree \(\)"),
             (lambda: asker.topics(TEXTS, (2, 0)), r"degree \(2, 0\)"),

@@ -24,10 +24,11 @@ def test_a_run_without_budget_says_what_it_spent_and_replays_cost_nothing(llm):
     with Ledger() as ledger:
         with LLMClient(llm.endpoint(prices=PRICES), ledger) as client:
             client.answer_requests(ask(4))
-            assert (client.spent.requests, client.spent.prompt_tokens, client.spent.completion_tokens) == (4, 28, 20)
+            spent = client._budget_guard.spent
+            assert (spent.requests, spent.prompt_tokens, spent.completion_tokens) == (4, 28, 20)
         with LLMClient(llm.endpoint(prices=PRICES), ledger) as client:
             client.answer_requests(ask(4))
-            assert client.spent == Usage()
+            assert client._budget_guard.spent == Usage()
 
 
 def test_requests_stop_at_the_budget_and_a_higher_one_goes_on(llm, tmp_path):
@@ -41,7 +42,7 @@ def test_requests_stop_at_the_budget_and_a_higher_one_goes_on(llm, tmp_path):
             with Ledger(path) as ledger, LLMClient(llm.endpoint(budget=Budget(requests=most)), ledger) as client:
                 with pytest.raises(BudgetReached, match=expected) as caught:
                     client.answer_requests(ask(12))
-                assert client.spent.requests == (0 if again else most - int(before[0]))
+                assert client._budget_guard.spent.requests == (0 if again else most - int(before[0]))
             assert len(llm.bodies) == most
         assert "kept" in str(caught.value)
         assert "raise the budget" in str(caught.value)
@@ -85,7 +86,7 @@ def test_tokens_and_cost_are_never_passed_even_if_every_answer_is_as_long_as_it_
     with Ledger() as ledger, LLMClient(llm.endpoint(budget=budget, prices=PRICES), ledger) as client:
         with pytest.raises(BudgetReached):
             client.answer_requests(ask(50))
-        assert client.spent.requests == len(llm.bodies) == 5
+        assert client._budget_guard.spent.requests == len(llm.bodies) == 5
         assert llm.most_at_once <= 5
 
 
@@ -93,7 +94,7 @@ def test_cheap_answers_free_what_was_feared(llm):
     with Ledger() as ledger, LLMClient(llm.endpoint(budget=Budget(tokens=500)), ledger) as client:
         with pytest.raises(BudgetReached):
             client.answer_requests(ask(100))
-        assert client.spent.requests == (500 - 100) // 12 + 1  # the last one started with 100 left for it
+        assert client._budget_guard.spent.requests == (500 - 100) // 12 + 1  # the last one started with 100 left for it
 
 
 def test_requests_cut_off_count_at_their_worst(llm):
@@ -117,7 +118,7 @@ def test_refused_requests_cost_nothing(llm):
     llm.script = busy
     with Ledger() as ledger, LLMClient(llm.endpoint(budget=Budget(requests=2)), ledger) as client:
         assert len(client.answer_requests(ask(2))) == 2
-        assert client.spent.requests == 2
+        assert client._budget_guard.spent.requests == 2
 
 
 def test_without_usage_the_worst_case_counts_and_a_note_says_so(llm):
@@ -127,7 +128,7 @@ def test_without_usage_the_worst_case_counts_and_a_note_says_so(llm):
     llm.script = silent
     with Ledger() as ledger, LLMClient(llm.endpoint(), ledger) as client:
         client.answer_requests(ask(1))
-        assert (client.spent.prompt_tokens, client.spent.completion_tokens) == (80, 20)
+        assert (client._budget_guard.spent.prompt_tokens, client._budget_guard.spent.completion_tokens) == (80, 20)
         assert any("no usage" in note for note in client.notes)
 
 

@@ -124,7 +124,7 @@ def test_concurrency_adapts_beyond_its_start_and_an_int_bounds_it(llm):
     llm.script = slow
     with Ledger() as ledger, LLMClient(llm.endpoint(), ledger) as client:
         client.answer_requests(ask(320))
-        assert client.window == 256
+        assert client._pool.size == 256
     assert FIRST_WINDOW < llm.most_at_once <= 256
     llm.most_at_once = 0
     with Ledger() as ledger, LLMClient(llm.endpoint(concurrency=70), ledger) as client:
@@ -145,7 +145,7 @@ def test_a_server_that_takes_few_at_once_is_found_out(llm):
     llm.script = crowded
     with Ledger() as ledger, LLMClient(llm.endpoint(give_up_s=30), ledger) as client:
         assert all(a.text for a in client.answer_requests(ask(150)))
-        assert client.window < FIRST_WINDOW
+        assert client._pool.size < FIRST_WINDOW
         assert client.retries == len(llm.bodies) - 150
 
 

@@ -72,7 +72,7 @@ def test_keys_are_in_no_message_traceback_repr_or_file(llm, code, filler, tmp_pa
                 seen.extend(client.answer_requests(ask(2)))
             except CuveeError as exc:
                 seen.extend([*traceback.format_exception(exc), repr(exc)])
-            seen.extend([repr(client), client.notes, client.spent])
+            seen.extend([repr(client), client.notes, client._budget_guard.spent])
         seen.extend([repr(endpoint), endpoint.identity])
         files = [path.read_bytes() for path in tmp_path.iterdir()]
     assert len(files) >= 2  # the log too, while it is there
@@ -217,7 +217,7 @@ def test_what_came_is_committed_when_a_refusal_ends_the_run(llm, tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger, LLMClient(llm.endpoint(concurrency=4), ledger) as client:
         with pytest.raises(EndpointError):
             client.answer_requests(ask(60))
-        assert ledger.totals().requests == client.spent.requests >= 17
+        assert ledger.totals().requests == client._budget_guard.spent.requests >= 17
 
 
 def test_the_journal_shares_commits_and_keeps_what_is_left_behind(tmp_path):

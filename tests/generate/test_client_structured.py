@@ -5,11 +5,11 @@ from aiohttp import web
 
 from cuvee.errors import EndpointError
 from cuvee.fingerprint import hash_value
-from cuvee.generate.calls import Request, Sampling, _determinants, request_key, response_format, schema_text
+from cuvee.generate.calls import Request, Sampling, _determinants, request_key
 from cuvee.generate.client import LLMClient
 from cuvee.generate.ledger import Ledger
 
-SCHEMA = schema_text(
+SCHEMA = json.dumps(
     {
         "title": "headline",
         "type": "object",
@@ -30,12 +30,6 @@ def ask(n=1, sampling=None, **fields):
     return [Request(prompt=f"question {i}", sampling=sampling, seed=i, **fields) for i in range(n)]
 
 
-@pytest.mark.parametrize("schema", ["", "[]", "{", "1"])
-def test_a_schema_that_is_none_is_refused(schema):
-    with pytest.raises(ValueError, match="schema"):
-        ask(schema=schema)
-
-
 def test_the_schema_is_sent_and_is_part_of_the_key(llm):
     with Ledger() as ledger, LLMClient(llm.endpoint(), ledger) as client:
         client.answer_requests([*ask(schema=SCHEMA), *ask()])
@@ -46,8 +40,7 @@ def test_the_schema_is_sent_and_is_part_of_the_key(llm):
     assert found == {
         "type": "json_schema", "json_schema": {"name": "headline", "schema": json.loads(SCHEMA), "strict": True}
     }  # fmt: skip
-    assert response_format('{"title": "no name!"}')["json_schema"]["name"] == "answer"
-    other = schema_text({"required": ["text"], "type": "object"})
+    other = json.dumps({"title": "other", "required": ["text"], "type": "object"})
     keys = {request_key(llm.endpoint(), ask(schema=s)[0]) for s in (None, SCHEMA, other)}
     assert len(keys) == 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from cuvee.cli import console, options
 from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, choose_name, may_trust, refuse_options
 from cuvee.config.dials import parse_target
 from cuvee.config.generators import BudgetConfig, EmbeddedGenerator, EndpointGenerator, TransformersGenerator
-from cuvee.corpus import Corpus, load_corpus, replace_text, write_corpus
+from cuvee.corpus import Corpus, replace_text, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
 from cuvee.generate.acceptance import AcceptanceRules
@@ -224,15 +224,12 @@ class Rendering:
 
     render: Annotated[Path | None, Option(help="show finished prompts for these real rows")] = None
     kind: Annotated[str | None, Option(help="what is written: " + ", ".join(KINDS))] = None
-    text: options.Text = None
-    label: options.Label = None
-    context: Annotated[str | None, Option(help="column of what is asked about")] = None
     describe: Annotated[str, Option(help="what the texts are, in the plural")] = "examples"
 
-    def finish(self, path: Path, prompts: PromptSet) -> dict[str, str]:
+    def finish(self, path: Path, prompts: PromptSet, columns: Columns) -> dict[str, str]:
         """The prompts of the first slot of the first stratum, in both forms."""
-        kind = choose_name(self.kind or ("label" if self.context is None else "question"), KINDS, "--kind")
-        train = load_corpus(path, text=self.text, label=self.label, context=self.context, task=WRITINGS[kind].task)
+        kind = choose_name(self.kind or ("label" if columns.context is None else "question"), KINDS, "--kind")
+        train = replace(columns, task=WRITINGS[kind].task).load(path, labelled=True)
         strata = find_strata(train, kind)
         first = next(iter(strata))
         slot = Slot(key=slot_key(first, 0, 0), label=first, block=0, number=0, order=0)
@@ -251,6 +248,7 @@ class Rendering:
 def prompts(
     ctx: typer.Context,
     rendering: Rendering,
+    columns: Annotated[Columns, ("text", "label", "context")],
     tell: Tell,
     name: Annotated[str | None, Argument(help="print this prompt as its file is")] = None,
     out: Annotated[Path | None, Option("--out", "-o", help="copy the files to this folder")] = None,
@@ -271,7 +269,7 @@ def prompts(
     if rendering.render is not None:
         if name is not None:
             raise ConfigError(f"{name!r} has no effect here: --render shows all prompts of a kind; give --kind")
-        told = rendering.finish(rendering.render, found)
+        told = rendering.finish(rendering.render, found, columns)
         shown = "".join(f"--- {name}\n{text}\n\n" for name, text in told.items())
     else:
         told = {file.name: file.source for file in chosen}

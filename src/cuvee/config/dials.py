@@ -66,7 +66,7 @@ class TargetConfig(Section):
         return self.tolerance if self.tolerance is not None else NEAR * abs(self.value or 0.0)
 
 
-def parse_target(text: str, *, tolerance: float | None = None, rows: int | None = None) -> TargetConfig:
+def parse_target(text: str, *, tolerance: float | None = None) -> TargetConfig:
     """A target from ``METRIC=VALUE``, as the command line has it.
 
     Raises:
@@ -78,7 +78,7 @@ def parse_target(text: str, *, tolerance: float | None = None, rows: int | None 
     except ValueError as exc:
         raise ConfigError(f"target {text!r}; give METRIC=VALUE, such as vendi=12") from exc
     try:
-        return TargetConfig(metric=metric.strip(), value=value, tolerance=tolerance, rows=rows)
+        return TargetConfig(metric=metric.strip(), value=value, tolerance=tolerance)
     except ValidationError as exc:
         error = exc.errors()[0]
         raise ConfigError(f"target {text!r}: {error['msg'].removeprefix('Value error, ')}") from exc

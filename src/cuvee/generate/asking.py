@@ -14,7 +14,7 @@ from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling, request_key
-from cuvee.generate.client import LLMClient, OpenClient, answer_all
+from cuvee.generate.client import OpenedLLM, answer_all
 from cuvee.generate.dials.contents import Branches
 from cuvee.generate.dials.slots import ANY
 from cuvee.generate.ledger import Ledger
@@ -172,19 +172,17 @@ class ListAsker:
     """Asks an LLM for the lists that dials need; every answer is journalled, so that asking again sends nothing.
 
     Args:
-        endpoint: the LLM.
+        llm: what is asked.
         ledger: its answers so far; new ones are added.
         describe: what the texts are, in the plural, for the prompts.
         seed: of requests, and of the real texts that they show.
-        open_client: what asks the endpoint.
     """
 
-    endpoint: Endpoint
+    llm: OpenedLLM
     ledger: Ledger
     _: KW_ONLY
     describe: str = "examples"
     seed: int = 0
-    open_client: OpenClient = LLMClient
 
     def topics(self, texts: Mapping[str, Sequence[str]], degree: Sequence[int]) -> dict[str, Branches]:
         """Label -> its topics: ``degree[0]`` of them, each with ``degree[1]`` subtopics, and so on.
@@ -242,7 +240,7 @@ class ListAsker:
             sent.update(fresh)
             return fresh
 
-        answer_all(self.open_client, self.endpoint, self.ledger, more)
+        answer_all(self.llm, self.ledger, more)
         for one in lists:
             if len(one.found) < one.count:
                 raise ConfigError(
@@ -255,8 +253,8 @@ class ListAsker:
     ) -> Request | None:
         """Take in what came for a list, and say what to ask next; None where it is done with."""
         while len(one.found) < one.count and one.in_vain < ATTEMPTS:
-            request = one.ask(self.endpoint, self.seed)
-            outcome = outcomes.get(request) or failures.get(request_key(self.endpoint, request))
+            request = one.ask(self.llm.endpoint, self.seed)
+            outcome = outcomes.get(request) or failures.get(request_key(self.llm.endpoint, request))
             if outcome is None:
                 return request
             one.take(outcome)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -119,13 +118,10 @@ class Endpoint:
 class Request:
     """One question: ``messages`` of (role, content) for chat, or ``prompt`` for completions.
 
-    ``replicate`` tells apart requests that are otherwise the same question asked again. ``schema`` is the JSON
-    schema of the wanted answer, as JSON text (:func:`schema_text`); the prompt must
-    say what JSON is wanted too, for endpoints that cannot hold the answer to a schema. ``model`` is another
-    model at the same endpoint; None is the endpoint's own.
-
-    Raises:
-        ValueError: the schema is no JSON object.
+    ``replicate`` tells apart requests that are otherwise the same question asked again. ``schema`` is the JSON schema
+    of the wanted answer, as JSON text: endpoints write the properties in the order that they have there. The prompt
+    says what JSON is wanted too, for endpoints that cannot hold the answer to a schema. ``model`` is another model at
+    the same endpoint; None is the endpoint's own.
     """
 
     messages: tuple[tuple[str, str], ...] = ()
@@ -135,10 +131,6 @@ class Request:
     replicate: int = 0
     schema: str | None = None
     model: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.schema is not None:
-            response_format(self.schema)
 
     def payload(self, model: str) -> dict[str, object]:
         """The JSON body of the request."""
@@ -212,34 +204,11 @@ def _determinants(endpoint: Endpoint, request: Request) -> dict[str, object]:
     return found
 
 
-# --- answers that are JSON: how a schema is asked for ----------------------------------------------
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-def schema_text(schema: Mapping[str, object]) -> str:
-    """A JSON schema as the text a request carries: compact, its properties in the order given.
-
-    The order stays because endpoints that hold answers to a schema write the properties in it.
-    """
-    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
 @lru_cache(maxsize=64)
 def response_format(text: str) -> dict[str, object]:
-    """What asks an OpenAI-compatible endpoint for answers that fit the schema; named by the schema's title.
-
-    Raises:
-        ValueError: the schema is no JSON object.
-    """
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError):
-        schema = None
-    if not isinstance(schema, dict):
-        raise ValueError(f'schema {text[:60]!r}; must be the JSON text of an object, such as \'{{"type":"object"}}\'')
-    title = schema.get("title")
-    name = title if isinstance(title, str) and _NAME.fullmatch(title) else "answer"
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+    """What asks an OpenAI-compatible endpoint for answers that fit a schema; it is called by the schema's title."""
+    schema = json.loads(text)
+    return {"type": "json_schema", "json_schema": {"name": schema["title"], "schema": schema, "strict": True}}
 
 
 # --- requests that failed for good: a value beside the answers, never a row that is silently missing ---

@@ -77,19 +77,9 @@ class LLMClient:
                 self._ledger.record_session(self._session)
 
     @property
-    def spent(self) -> Usage:
-        """What this client's answers have cost so far; those from the ledger cost nothing."""
-        return self._budget_guard.spent
-
-    @property
     def unanswered(self) -> int:
         """Requests that were sent and cut off before the answer came."""
         return self._budget_guard.lost.requests
-
-    @property
-    def window(self) -> int:
-        """Requests that may be under way at once, as the endpoint now takes them, at all its replicas."""
-        return self._pool.size
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -262,10 +252,6 @@ class LLMClient:
 
 
 # --- committing answers to the ledger while the client goes on asking ---
-Entry = tuple[str, str, Answer, asyncio.Future[None]]
-"""Key, request and answer as the ledger takes them, and who waits for the commit."""
-
-
 class Journal:
     """Groups answers into commits; a context manager that on leaving commits whatever is left.
 
@@ -281,24 +267,20 @@ class Journal:
     """
 
     def __init__(self, ledger: Ledger, gather_s: Callable[[], float], of: tuple[str, str]) -> None:
-        self._ledger = ledger
-        self._of = of
-        self._gather_s = gather_s
-        self._held: list[Entry] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._ledger, self._gather_s, self._of = ledger, gather_s, of
+        self._held: list[tuple[str, str, Answer]] = []
+        self._commits: list[asyncio.Task[None]] = []  # the last one takes what is held
+        self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-        self._failed = False
 
     async def __aenter__(self) -> Journal:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.cancel()
-        self._thread.shutdown()  # waits for a commit under way
-        entries, self._held = self._held, []
-        if not self._failed:
-            self._commit(entries)
+        try:
+            await asyncio.gather(*self._commits, return_exceptions=True)
+        finally:
+            self._thread.shutdown()
 
     async def keep(self, key: str, request_json: str, answer: Answer) -> None:
         """Return when the answer is committed.
@@ -306,30 +288,20 @@ class Journal:
         Raises:
             RunFolderError: the ledger cannot be written.
         """
-        committed = asyncio.get_running_loop().create_future()
-        self._held.append((key, request_json, answer, committed))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write())
-        await committed
+        if not self._held:
+            self._commits = [each for each in self._commits if not each.done()]
+            self._commits.append(asyncio.create_task(self._commit()))
+        self._held.append((key, request_json, answer))
+        await asyncio.shield(self._commits[-1])
 
-    async def _write(self) -> None:
-        while self._held and not self._failed:
+    async def _commit(self) -> None:
+        async with self._turn:
             await asyncio.sleep(self._gather_s())  # whoever has an answer in hand by then joins
             entries, self._held = self._held, []
-            commit = asyncio.wrap_future(self._thread.submit(self._commit, entries))
-            await asyncio.wait([commit])  # which, unlike await, leaves the commit alone if this task is cancelled
-            error = commit.exception()
-            self._failed = error is not None
-            for *_, committed in entries:
-                if committed.done():
-                    continue
-                if error is None:
-                    committed.set_result(None)
-                else:
-                    committed.set_exception(error)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._write, entries)
 
-    def _commit(self, entries: Sequence[Entry]) -> None:
-        for key, text, answer, _ in entries:
+    def _write(self, entries: Sequence[tuple[str, str, Answer]]) -> None:
+        for key, text, answer in entries:
             self._ledger.record(key, text, answer, self._of)
         self._ledger.flush()
 
@@ -361,9 +333,7 @@ class OpenedLLM:
     open_client: OpenClient = LLMClient
 
 
-def answer_all(
-    open_client: OpenClient, endpoint: Endpoint, ledger: Ledger, more: More, on_answer: OnAnswer | None = None
-) -> None:
+def answer_all(llm: OpenedLLM, ledger: Ledger, more: More, on_answer: OnAnswer | None = None) -> None:
     """Ask what ``more`` wants, given all that has come so far, until it wants nothing.
 
     Failures that the client did not commit are journalled.
@@ -372,12 +342,12 @@ def answer_all(
         EndpointError: the endpoint failed; the ledger keeps all answers.
     """
     outcomes: dict[Request, Outcome] = {}
-    with open_client(endpoint, ledger) as client:
+    with llm.open_client(llm.endpoint, ledger) as client:
         while first := more(outcomes):
             found = dict(zip(first, client.answer_requests(first, on_answer, more), strict=True))
             outcomes.update(found)
             failures = {request: outcome for request, outcome in found.items() if isinstance(outcome, Failure)}
             known = ledger.failures() if failures else {}
             for request, failure in failures.items():
-                if (key := request_key(endpoint, request)) not in known:
-                    ledger.record_failure(key, request_json(endpoint, request), failure)
+                if (key := request_key(llm.endpoint, request)) not in known:
+                    ledger.record_failure(key, request_json(llm.endpoint, request), failure)

@@ -281,8 +281,9 @@ def fill_slots(
         total: rows wanted, for progress.
         progress: called with (rows so far, rows wanted).
     """
-    rounds = _Rounds(fillings, settle_identity(llm.endpoint, ledger), ledger, total, progress)
-    answer_all(llm.open_client, rounds.endpoint, ledger, rounds.more, rounds.look)
+    llm = replace(llm, endpoint=settle_identity(llm.endpoint, ledger))
+    rounds = _Rounds(fillings, llm.endpoint, ledger, total, progress)
+    answer_all(llm, ledger, rounds.more, rounds.look)
 
 
 class _Rounds:
@@ -291,7 +292,7 @@ class _Rounds:
     def __init__(
         self, fillings: Sequence[Filling], endpoint: Endpoint, ledger: Ledger, total: int, progress: Progress | None
     ) -> None:
-        self.endpoint = endpoint
+        self._endpoint = endpoint
         self._fillings = fillings
         self._total, self._progress, self._shown = total, progress, -1
         self._failures = ledger.failures()
@@ -303,7 +304,7 @@ class _Rounds:
         """What came of a question, now or in an earlier run that it failed in."""
         outcome = self._outcomes.get(question.request)
         if outcome is None and self._failures:
-            outcome = self._failures.get(request_key(self.endpoint, question.request))
+            outcome = self._failures.get(request_key(self._endpoint, question.request))
         return outcome
 
     def look(self, request: Request, answer: Answer) -> None:

@@ -351,18 +351,13 @@ class Ledger:
 
     def _refusal(self, exc: sqlite3.Error) -> RunFolderError:
         reason = str(exc)
-        if "full" in reason or "disk I/O" in reason:
+        if any(mark in reason for mark in ("unable to open", "locked", "readonly")):
             return RunFolderError(
-                f"{self._where}: the disk is full or failing ({reason}); free some space and run the same command "
-                "again, all answers so far are kept"
+                f"{self._where}: {reason}; does its folder exist, may you write there, and does no other process?"
             )
-        if "unable to open" in reason:
-            return RunFolderError(f"{self._where}: cannot be opened; does its folder exist and may you write there?")
-        if "locked" in reason or "readonly" in reason:
-            return RunFolderError(f"{self._where}: {reason}; is another process writing, or is the file read-only?")
         if "no such table" in reason or "not a database" in reason:
             return tell_damage(self._where, f"is not a ledger, or its beginning is broken: {reason}", ANSWERS_LOST)
-        return tell_damage(self._where, reason, ANSWERS_LOST)
+        return tell_damage(self._where, exc, ANSWERS_LOST)
 
 
 # --- what the ledger knows an endpoint by, however many replicas it has, in whatever order ---

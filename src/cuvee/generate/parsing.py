@@ -12,7 +12,7 @@ from typing import Literal
 from cuvee.corpus import Corpus, Task, normalise_text
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_texts
-from cuvee.generate.calls import Answer, schema_text
+from cuvee.generate.calls import Answer
 from cuvee.generate.dials.contents import find_words
 from cuvee.generate.dials.slots import ANY
 
@@ -397,7 +397,7 @@ def pair_schema(writing: Writing) -> str:
         "required": list(sides),
         "additionalProperties": False,
     }
-    return schema_text(schema)
+    return json.dumps(schema, separators=(",", ":"))
 
 
 def find_pair(answer: str, writing: Writing) -> Pair | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -228,18 +228,23 @@ class PoolMaker:
         )
 
     def _trace(self, found: Iterable[tuple[Attempt, Filling]], ids: Sequence[str], endpoint: Endpoint) -> pa.Table:
-        """The request whose answer became each row."""
+        """The request whose answer became each row, under its key in the ledger.
+
+        ``prompt_hash`` is that of the wording, the same for rows asked for in one; ``attempts`` are the slot's answers
+        up to this one, drafts included; ``draft_key`` is of the request whose answer the row refines, ``draft_model``
+        answered it.
+        """
         made = []
         for (row, filling), id_ in zip(found, ids, strict=True):
             request, asked = row.question.request, filling.attempts[row.slot.key]
             draft = asked[row.number - 1].question.request if row.question.step == "refinement" else None
             made.append(
                 {
-                    **asdict(request.sampling),
                     "id": id_,
                     "slot": row.slot.key,
                     "request_key": request_key(endpoint, request),
                     "model": endpoint.model,
+                    **{name: getattr(request.sampling, name) for name in _SAMPLING},
                     "seed": request.seed,
                     "replicate": request.replicate,
                     "prompt_hash": self._judge.writer.hash_wording(row.slot, row.question),
@@ -248,7 +253,7 @@ class PoolMaker:
                     "draft_model": None if draft is None else draft.model or endpoint.model,
                 }
             )
-        return pa.Table.from_pylist(made, schema=PROVENANCE_SCHEMA)
+        return pa.Table.from_pylist(made)
 
     def _note(self, slots: Sequence[Slot], rows: Sequence[Attempt], failed: Sequence[Quarantined]) -> str:
         """What a reader of the pool should know."""
@@ -270,25 +275,7 @@ class PoolMaker:
         return "; ".join(parts)
 
 
-PROVENANCE_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),  # the row's, as in the corpus
-        pa.field("slot", pa.string(), nullable=False),
-        pa.field("request_key", pa.string(), nullable=False),  # as in the ledger
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("temperature", pa.float64(), nullable=False),
-        pa.field("top_p", pa.float64(), nullable=False),
-        pa.field("min_p", pa.float64()),
-        pa.field("top_k", pa.int64()),
-        pa.field("max_tokens", pa.int64(), nullable=False),
-        pa.field("seed", pa.int64(), nullable=False),
-        pa.field("replicate", pa.int64(), nullable=False),
-        pa.field("prompt_hash", pa.string(), nullable=False),  # of the wording, the same for rows asked for in one
-        pa.field("attempts", pa.int64(), nullable=False),  # the slot's answers up to this one, drafts included
-        pa.field("draft_key", pa.string()),  # of the request whose answer the row refines
-        pa.field("draft_model", pa.string()),  # that answered it
-    ]
-)
+_SAMPLING = ("temperature", "top_p", "min_p", "top_k", "max_tokens")
 
 
 def _list_quarantined(filling: Filling, endpoint: Endpoint) -> Iterator[Quarantined]:

@@ -239,9 +239,7 @@ class KeptLists:
         kept = folder.read_json(ASKED, _KEPT, _REMEDY) or {}
         if key not in kept:
             with self._start(self._study) as llm, Ledger(folder.ledger_path) as ledger:
-                asker = ListAsker(
-                    llm.endpoint, ledger, describe=config.describe, seed=config.seed, open_client=llm.open_client
-                )
+                asker = ListAsker(llm, ledger, describe=config.describe, seed=config.seed)
                 kept[key] = {**question, "describe": config.describe, "found": dict(ask(asker))}
             folder.save_text(ASKED, json.dumps(kept, indent=1, ensure_ascii=False))
         return cast("Mapping[str, Branches]", kept[key]["found"])
