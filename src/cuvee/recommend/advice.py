@@ -208,8 +208,8 @@ def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> 
     gains = np.full((len(candidates), len(draws), grid[best].correct.shape[1]), np.nan)
     for k, (cell, difference) in enumerate(zip(candidates, differences, strict=True)):
         own = grid[cell].draws
-        every = cell.whole and len(own) == 1  # its rows are the same in all draws
-        gains[k, [scope == cell.scope and (every or d in own) for scope, d in draws]] = difference
+        every = cell.whole and len(own) == 1  # its rows are the same whichever draw is left out
+        gains[k, [every or (scope == cell.scope and d in own) for scope, d in draws]] = difference
     return estimate_optimism(gains, over="real-only", best=candidates.index(best))
 
 
