@@ -1,11 +1,22 @@
-"""Which rows of a pool a draw takes: its own block, or a subsample of all rows but those that are set aside."""
+"""Which rows of a pool a draw takes: its own block, or a subsample of all rows at hand; and how many draws are run."""
+
+import json
+from dataclasses import asdict
 
 import pytest
+import yaml
+from test_study_run import files, make_rows, write_pools
 
+from command_line import call
 from cuvee.corpus import Corpus
-from cuvee.errors import InputError
+from cuvee.errors import ConfigError, InputError, RunFolderError
+from cuvee.execute import Silent
 from cuvee.mix import assign_blocks
 from cuvee.records import Cell, Draw
+from cuvee.store import count_trials
+from cuvee.study import open_study
+from cuvee.study.draws import ChosenDraws, read_draws
+from cuvee.study.planning import plan_study
 from cuvee.study.prepare import FRESH
 from cuvee.study.running import Mixing
 
@@ -46,3 +57,103 @@ def test_subsamples_of_this_pool_are_nested_and_leave_the_confirmations_rows_alo
     # more than there is takes what there is; all of it is the same in every draw
     assert mix(0.99, subsample(0), scope="this pool") == every
     assert mix(0.9, subsample(1), scope="this pool", whole=True) == every
+
+
+@pytest.fixture
+def auto(settings, tmp_path):
+    """A study of two files that leaves its draws open."""
+    write_pools(tmp_path, {f"{name}.jsonl": make_rows(name, groups=9, each=1) for name in ("low", "high")})
+    config = files(settings, low=tmp_path / "low.jsonl", high=tmp_path / "high.jsonl")
+    return {**config, "draws": "auto", "mix": {"amounts": ["1x", "all"], "shape_share": 0.5}}
+
+
+def counted(flow):
+    """Draws of the blends in both scopes, and of real rows alone."""
+    cells = {}
+    for outcome in flow.grid:
+        cells.setdefault(outcome.cell, set()).add((outcome.draw.generation, outcome.draw.sampling))
+    blends = {len(draws) for cell, draws in cells.items() if cell.kind == "blend" and cell.scope == "this pool"}
+    blocks = {len(draws) for cell, draws in cells.items() if cell.scope == "the recipe"}
+    return blends, blocks, {len(draws) for cell, draws in cells.items() if cell.dial is None}
+
+
+@pytest.mark.slow  # with the others of its kind: it runs three studies
+def test_draws_left_open_are_as_many_as_time_and_rows_allow_and_given_ones_stay(auto, tmp_path, capsys):
+    with open_study(auto, out=tmp_path / "long") as flow:
+        # all rows of a pool are the same in every draw, and so are real rows: once is enough for the probe
+        assert counted(flow) == ({24, 1}, {3}, {1})  # three blocks of 9 rows in a file of 27
+        assert flow.study.draws.confirm == 8
+    out = call(capsys, "status", tmp_path / "long")[1]
+    assert "24 subsamples of each pool" in " ".join(out.split())
+    short = {**auto, "draws": {"time": "0.01s", "sampling": "auto"}}
+    with open_study(short, out=tmp_path / "short") as flow:
+        assert counted(flow) == ({4, 1}, {3}, {1}) and flow.study.draws.confirm == 4
+    given = {**auto, "draws": {"time": "0.01s", "sampling": 6, "generation": 2}}
+    with open_study(given, out=tmp_path / "given") as flow:
+        assert counted(flow) == ({6, 1}, {2}, {1}) and flow.study.draws.confirm == 4
+
+
+def test_numbers_in_the_run_folder_hold_whatever_the_time_is_until_another_is_asked(auto, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    chosen = ChosenDraws(subsamples=7, generation=2, confirm=5, time=600.0, draw=100.0, confirmation=1.0)
+    (run / "draws.json").write_text(json.dumps(asdict(chosen)))
+    with open_study(auto, out=run) as flow:
+        assert counted(flow) == ({7, 1}, {2}, {1}) and flow.study.draws.confirm == 5
+        assert read_draws(run) == chosen
+    with open_study({**auto, "draws": {"time": "15m"}}, out=run) as flow:  # set against what was timed
+        assert flow.study.draws.subsamples == 9 and flow.study.draws.confirm == 8
+    (run / "draws.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"draws\.json: damaged; delete it"), open_study(auto, out=run) as flow:
+        _ = flow.grid
+
+
+class StopAfter(Silent):
+    """Stops the run after so many trials, as a user does."""
+
+    def __init__(self, trials):
+        self.left = trials
+
+    def advanced(self, stage, _done, _total):
+        self.left -= stage == "train"
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trials", [3, 20])  # before the numbers are chosen, and after
+def test_a_study_that_is_stopped_ends_with_the_same_trials(auto, tmp_path, trials):
+    auto = {**auto, "draws": {"time": "0.01s"}}
+    with open_study(auto, out=tmp_path / "whole") as flow:
+        whole = {(o.cell, o.draw) for o in flow.grid}
+    with pytest.raises(KeyboardInterrupt), open_study(auto, out=tmp_path / "cut", listener=StopAfter(trials)) as flow:
+        _ = flow.grid
+    chosen = read_draws(tmp_path / "cut")
+    assert (chosen is None) == (trials == 3)
+    with open_study(auto, out=tmp_path / "cut") as flow:
+        assert {(o.cell, o.draw) for o in flow.grid} == whole
+        assert chosen is None or read_draws(tmp_path / "cut") == chosen
+    assert [count_trials(tmp_path / name).done for name in ("cut", "whole")] == [len(whole)] * 2
+
+
+def test_the_plan_says_how_many_draws_and_between_which_numbers(auto, tmp_path, capsys):
+    plan = plan_study(auto)
+    (said,) = [note for note in plan.notes if note.startswith("draws: ")]
+    assert "24 subsamples of each pool, 12 blocks" in said and "chooses from 4 subsamples" in said
+    fewer = plan_study({**auto, "draws": {"time": "0.01s"}})
+    assert fewer.trials[0].trials < plan.trials[0].trials and fewer.power.draws == 4
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(auto), encoding="utf-8")
+    assert "24 subsamples of each pool" in " ".join(call(capsys, "plan", path)[1].split())
+
+
+@pytest.mark.parametrize(
+    ("draws", "why"),
+    [
+        ({"time": "10 min"}, "time is '10 min'; give seconds, minutes or hours"),
+        ({"time": "5m", "generation": 2, "sampling": 2, "confirm": 2}, "time has no effect where"),
+    ],
+)
+def test_a_time_that_says_nothing_is_refused(auto, draws, why):
+    with pytest.raises(ConfigError, match=why):
+        plan_study({**auto, "draws": draws})

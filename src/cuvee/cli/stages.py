@@ -250,6 +250,7 @@ def _tabulate_status(found: RunStatus, path: Path) -> Table:
     rows: list[tuple[str, str] | None] = [
         (f"stage {found.stage}, {found.unit}", f"{found.done}{'' if found.total is None else f' of {found.total}'}"),
         None,
+        ("draws", found.draws or "chosen once the first trials are timed"),
         ("trials finished", f"{found.trials.done}"),
         ("trials failed", f"{found.trials.failed}"),
         ("trials running", f"{len(found.trials.running)}"),

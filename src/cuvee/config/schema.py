@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from itertools import product
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cuvee.config.amounts import DEFAULT_SHARES, FILE_AMOUNTS, Amount, Amounts, write_amount
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
@@ -186,24 +195,58 @@ class MixConfig(Section):
         return tuple(write_amount(share) for share in DEFAULT_SHARES)
 
 
-class DrawsConfig(Section):
-    """How many draws of each random stream."""
+def _read_auto(given: object) -> object:
+    """``auto``, of all numbers or of one, as the number that is left out."""
+    if isinstance(given, Mapping):
+        return {key: value for key, value in given.items() if value != "auto"}
+    return {} if given == "auto" else given
 
-    generation: int = Field(5, ge=1, description="of the recipe: generations, or disjoint blocks of a file")
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class DrawsConfig(Section):
+    """How many draws of each random stream; what is auto, or left out, follows from the time of the first trials."""
+
+    time: str = Field("10m", description="for the trials of the grid, which decides what is auto: 90s, 10m, 2h")
+    generation: int | None = Field(
+        None,
+        ge=1,
+        description="of the recipe: generations (auto: 5), or disjoint blocks of a file (auto: 4 to 12, as time and "
+        "rows allow)",
+    )
     sampling: int | None = Field(
         None,
         ge=1,
-        description="random subsamples of a pool; choices of rows from a generation. Null: 8 of files, else 1",
+        description="random subsamples of a pool (auto: 4 to 24); choices of rows from a generation (auto: 1)",
     )
     training: int | None = Field(
-        None, ge=1, description="training seeds. Null: 3, and 1 where training again changes nothing"
+        None, ge=1, description="training seeds. Auto: 3, and 1 where training again changes nothing"
     )
     confirm: int | None = Field(
         None,
         ge=0,
         description="fresh draws for confirming the winner on the locked test, of generation or of subsamples. "
-        "Null: 3, of files 8",
+        "Auto: 3, of files 4 to 8",
     )
+
+    @field_validator("time")
+    @classmethod
+    def _check_time(cls, given: str) -> str:
+        if not re.fullmatch(r"\d+(\.\d+)?[smh]", given):
+            raise ValueError(f"time is {given!r}; give seconds, minutes or hours as 90s, 10m or 2h")
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> DrawsConfig:
+        if None not in (self.generation, self.sampling, self.confirm):
+            self.refuse(("time",), "has no effect where generation, sampling and confirm are numbers; leave it out")
+        return self
+
+    @property
+    def seconds(self) -> float:
+        """The time in seconds."""
+        return float(self.time[:-1]) * _SECONDS[self.time[-1]]
 
 
 class AdviceConfig(Section):
@@ -257,7 +300,9 @@ class StudyConfig(Section):
     pools: tuple[PoolFile, ...] = ()
     filters: tuple[FilterConfig, ...] = Field(DEFAULT_FILTERS, description="what is taken out of pools, in this order")
     mix: MixConfig = MixConfig()
-    draws: DrawsConfig = DrawsConfig()
+    draws: Annotated[DrawsConfig, BeforeValidator(_read_auto, json_schema_input_type=DrawsConfig | Literal["auto"])] = (
+        DrawsConfig()
+    )
     train: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

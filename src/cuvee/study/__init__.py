@@ -38,6 +38,7 @@ from cuvee.study.crossfit import (
     write_scope,
 )
 from cuvee.study.demo import make_demo
+from cuvee.study.draws import read_draws, save_draws
 from cuvee.study.outputs import FinishedStudy, MadePart, StudyResult, check_tracking, track_study, write_outputs
 from cuvee.study.pools import make_pools, measure_pools
 from cuvee.study.prepare import Study, load_rows
@@ -211,12 +212,12 @@ class CrossfitFlow(Flow):
     @cached_property
     def grid(self) -> list[Trial | TrialFailure]:
         """Each cell at each draw on the validation rows of all folds."""
-        return join_trials(
-            [
-                FoldTrials(outcomes=fold.grid, items=name_items(fold.study.split.validation))
-                for fold in self._in_turn("grid")
-            ]
-        )
+        found = []
+        for fold in self._in_turn("grid"):
+            if (chosen := read_draws(self.study.folder.path)) is not None:  # by the first fold, for all of them
+                save_draws(fold.study.folder, chosen)
+            found.append(FoldTrials(outcomes=fold.grid, items=name_items(fold.study.split.validation)))
+        return join_trials(found)
 
     @cached_property
     def confirmation(self) -> Confirmation | None:

@@ -42,6 +42,7 @@ from cuvee.records import (
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.report.tables import Design, PoolFacts, RunRecord
 from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
+from cuvee.study.draws import write_draws
 from cuvee.study.pools import usable_draws
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome, grid_recipes
@@ -218,15 +219,6 @@ def _write_card(done: FinishedStudy, cell: Cell, blend: Blend) -> str:
     )
 
 
-def write_draws(study: Study) -> str:
-    """``8 subsamples of each pool, 5 draws for the shape, 1 of training``."""
-    draws, main = study.draws, grid_recipes(study)[0]
-    own = f"{draws.subsamples} subsamples of each pool, {draws.generation} blocks for the shape over levels"
-    if not study.ready_made:
-        own = f"{draws.generation} generations, {draws.sampling} of sampling"
-    return f"{own}, {draws.trainings(main.trainer, main.loss)} of training"
-
-
 def average_written(trials: Sequence[Trial]) -> dict[Cell, dict[str, float]]:
     """Cell -> diversity of what its models wrote and of the real completions, where trials measured it: means."""
     found: dict[Cell, dict[str, list[float]]] = {}
@@ -316,7 +308,7 @@ def _tell_settings(done: FinishedStudy) -> dict[str, str]:
             "all" if share is None else f"{share / (1 - share):.3g}x"
             for share in list_shares(study, study.rows_per_label)
         ),
-        "draws": write_draws(study),
+        "draws": write_draws(config, study.draws),
         "real rows" + (" a label" if config.task == "classification" else ""): ", ".join(map(str, study.row_counts)),
         "trainer and loss of every cell": "; ".join(each.fit(study).name for each in grid_recipes(study)),
     }

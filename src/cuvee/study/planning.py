@@ -39,6 +39,7 @@ from cuvee.store import RunFolder
 from cuvee.study.amounts import LevelRows, tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import find_sampling, language_model, make_dials, open_llm
+from cuvee.study.draws import bound_draws, choose_draws, is_open, save_draws, write_draws
 from cuvee.study.generation import ATTEMPTS
 from cuvee.study.prepare import FRESH, Study
 from cuvee.study.running import Recipe, Variant, grid_recipes, open_trials, read_passages
@@ -47,11 +48,13 @@ from cuvee.study.trials import (
     PlannedGrid,
     allowed_trials,
     check_recipe,
+    count_confirmation,
     count_epochs,
     list_variants,
     plan_grids,
     planned_levels,
     slice_grid,
+    split_draws,
     validate_study,
 )
 
@@ -244,16 +247,18 @@ def plan_study(
         dials = [dial for dial, _ in planned]
         confirm = max((dial.confirm for dial in dials), key=lambda usage: usage.requests, default=Usage())
         usage = reduce(Usage.plus, [dial.usage for dial in dials], confirm)
+        notes: list[str] = []
+        each = _time_trials(study, plan_grids(study, levels)[0], notes)
+        notes += _choose_draws(study, plan_grids(study, levels), each)
         grids = plan_grids(study, levels)
         stages = [replace(stage, trials=stage.trials * folds) for stage in _plan_trials(study, grids)]
-        notes: list[str] = []
         sample = planned[0][1] if planned and (ask or isinstance(generator, EmbeddedGenerator)) else []
         execute = settings.execute
         workers = 1 if execute.kind == "local" else execute.terms().workers
         if execute.kind == "processes" and workers is None:
             workers = max(1, usable_cores() // (execute.cpus or 1))
         read = sum(has.rows for has in files.values())
-        took = _time_study(study, grids[0], stages, usage=usage, sample=sample, workers=workers, read=read, notes=notes)
+        took = _time_study(study, stages, each, usage=usage, sample=sample, workers=workers, read=read, notes=notes)
         held_out = sum(len(each.split.test) for each in studies)
         # an item that several folds validate on counts once, as where their trials are joined
         items = len({name for each in studies for name in name_items(each.split.validation)})
@@ -398,11 +403,8 @@ def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
         trials = cells * (check.draws if study.ready_made else min(check.draws, study.draws.generation))
         stages.append(TrialPlan(stage="check", recipe=check_recipe(check), cells=cells, trials=trials))
     stages += [_plan_variant(study, main, recipes[0], variant) for variant in list_variants(study, main)]
-    each = 1 if study.ready_made else study.draws.sampling
-    if (
-        draws := study.draws.confirm * each * study.draws.trainings(main.trainer, main.loss)
-    ):  # the winner, two baselines
-        stages.append(TrialPlan(stage="confirm", recipe=recipes[0], cells=3, trials=3 * draws))
+    if trials := study.draws.confirm * count_confirmation(study, main):
+        stages.append(TrialPlan(stage="confirm", recipe=recipes[0], cells=3, trials=trials))
     return stages
 
 
@@ -417,10 +419,51 @@ def _plan_variant(study: Study, main: PlannedGrid, recipe: Recipe, variant: Vari
 
 
 # --- time ---
+def _attempt(what: str, notes: list[str], timed: Callable[[], float]) -> float | None:
+    """Seconds of something; None where they cannot be had, which is noted."""
+    try:
+        with without_hub():
+            return timed()
+    except CuveeError as exc:
+        notes.append(f"the time of {what} is not known ({exc}); plan downloads nothing")
+        return None
+
+
+def _time_trials(study: Study, grid: PlannedGrid, notes: list[str]) -> dict[str, float]:
+    """Seconds of one trial of each recipe, where that can be had; cells are taken from ``grid``."""
+    check, each = study.config.train.check, dict[str, float]()
+    recipes = [*grid_recipes(study), *([] if check is None else [check_recipe(check)])]
+    for recipe in {recipe.name: recipe for recipe in recipes}.values():
+        what = f"trials of {recipe.trainer} with loss {recipe.loss}"
+        took = _attempt(what, notes, partial(_time_trial, study, grid, recipe))
+        each |= {} if took is None else {recipe.name: took}
+    return each
+
+
+def _choose_draws(study: Study, grids: Sequence[PlannedGrid], each: Mapping[str, float]) -> list[str]:
+    """Settle the numbers of draws by the trials that were timed here; what is to be said of that."""
+    if not is_open(study.config):
+        return []
+    main, names = grids[0], {(recipe.trainer, recipe.loss): recipe.name for recipe in grid_recipes(study)}
+    took = {key: each.get(name, 0.0) for key, name in names.items()}
+    firsts = [item.cell for draws in split_draws(grids)[1:2] for item in draws]
+    chosen = choose_draws(
+        study.config,
+        draw=math.fsum(took[cell.trainer, cell.loss] for cell in firsts) if each else None,
+        confirmation=took[main.trainer, main.loss] * count_confirmation(study, main),
+    )
+    save_draws(study.folder, chosen)
+    fewest, most = (write_draws(study.config, numbers) for numbers in bound_draws(study.config))
+    return [
+        f"draws: {write_draws(study.config, study.draws)}, by the trials timed here; the run times its own, and "
+        f"chooses from {fewest} up to {most}"
+    ]
+
+
 def _time_study(
     study: Study,
-    grid: PlannedGrid,
     stages: Sequence[TrialPlan],
+    each: Mapping[str, float],
     *,
     usage: Usage,
     sample: Sequence[Request],
@@ -428,51 +471,41 @@ def _time_study(
     read: int,
     notes: list[str],
 ) -> TimePlan:
-    """Time one trial of each recipe, one batch of requests and some texts; what is not known is noted.
+    """The time of all parts: one batch of requests and some texts are timed; what is not known is noted.
 
     Args:
         study: prepared, in a folder that nobody keeps.
-        grid: whose cells a trial's is taken from.
         stages: of all folds.
+        each: recipe -> seconds of one trial.
         usage: of the whole study.
         sample: requests to send; none is sent where it is empty.
         workers: trials at once.
         read: rows of files.
         notes: to be added to.
     """
-
-    def attempt(what: str, timed: Callable[[], float]) -> float | None:
-        try:
-            with without_hub():
-                return timed()
-        except CuveeError as exc:
-            notes.append(f"the time of {what} is not known ({exc}); plan downloads nothing")
-            return None
-
     notes.append(
         "loading, reading files, measuring, statistics and the report are in no estimate; one trial and one batch of "
         "requests were timed here, alone"
     )
-    each: dict[str, float] = {}
-    for name, recipe in {stage.name: stage.recipe for stage in stages}.items():
-        took = attempt(f"trials of {recipe.trainer} with loss {recipe.loss}", partial(_time_trial, study, grid, recipe))
-        each |= {} if took is None else {name: took}
     rounds = workers or 1
     known = [math.ceil(s.trials / rounds) * s.longer * each[s.name] for s in stages if s.name in each]
     generating: float | None = 0.0
     if not isinstance(study.config.generator, FileGenerator):
-        generating = attempt("generating", lambda: usage.requests * _time_request(study, sample)) if sample else None
+        timed = partial(_time_request, study, sample)
+        one = _attempt("generating", notes, timed) if sample else None
+        generating = None if one is None else usage.requests * one
         if not sample:
             notes.append("the time of generating is not known: --ask sends one batch of requests to the endpoint")
     folds = study.config.split.crossfit or 1
     rows = len(study.train) + len(study.split.validation) + len(study.split.test)
     rows += len(read_passages(study.config.evaluate))
     texts = folds * (rows + read) + usage.requests
+    text = _attempt("embedding", notes, partial(_time_text, study))
     return TimePlan(
         trials=math.fsum(known) if known else None,
         each=each,
         generating=generating,
-        embedding=attempt("embedding", lambda: texts * _time_text(study)),
+        embedding=None if text is None else texts * text,
     )
 
 

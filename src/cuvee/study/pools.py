@@ -47,6 +47,7 @@ from cuvee.mix import (
 from cuvee.records import Level, Measurement, Rejected
 from cuvee.store import StoredPool
 from cuvee.study.amounts import LevelRows, count_rows, note_amounts
+from cuvee.study.draws import usual_draws
 from cuvee.study.generation import DialPart, generate_levels, note_failed, study_dials, wanted_levels
 from cuvee.study.prepare import FRESH, Pools, Study
 
@@ -103,7 +104,7 @@ def check_files(study: Study) -> dict[Level, LevelRows]:
             raise InputError(f"pools.{number}: {exc}") from exc
         counts = Counter(strata)
         most = min((counts[label] // rows for label, rows in needed.items() if rows), default=0)
-        blocks = range(min(most, study.draws.generation)) if most > 1 else range(0)
+        blocks = range(min(most, study.most_blocks)) if most > 1 else range(0)
         chosen = {label: min(counts[label], rows * max(1, len(blocks))) for label, rows in needed.items()}
         has = LevelRows(blocks=blocks, labels=counts if file.select is None else chosen)
         found |= {Level(dial=file.dial, name=name, rank=len(found) + k): has for k, name in enumerate(file.levels)}
@@ -183,7 +184,7 @@ def _cut_draws(study: Study, pool: Corpus, *, whole: bool = False) -> Corpus:
     """
     counts, cut = Counter(label_strata(pool)), deal_blocks if whole else assign_blocks
     rows = {label: min(count, counts[label]) if whole else count for label, count in study.block_rows().items()}
-    for count in range(study.draws.generation, 0, -1):
+    for count in range(usual_draws(study.config).generation if whole else study.most_blocks, 0, -1):
         try:
             if whole or count > 1:
                 return cut(pool, blocks=range(count), rows=rows, seed=study.config.seed)
@@ -265,7 +266,7 @@ def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
     Raises:
         InputError: no dial has a level left.
     """
-    rows, limit = study.block_rows(), study.draws.generation
+    rows, limit = study.block_rows(), study.most_blocks
     usable: dict[Level, list[int]] = {}
     for dial in dict.fromkeys(level.dial for level in pools):
         full = {

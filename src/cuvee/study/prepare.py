@@ -45,14 +45,12 @@ from cuvee.probe import choose_l2, fit_probe
 from cuvee.records import Level
 from cuvee.similarity import find_near_duplicates, unit_rows
 from cuvee.store import RunFolder, StoredPool
-from cuvee.train import is_deterministic
+from cuvee.study.draws import DrawNumbers, bound_draws, find_draws
 
 if TYPE_CHECKING:
     import datasets
 
 Pools = Mapping[Level, StoredPool]
-SUBSAMPLES = 8
-"""Random subsamples of a file for each cell, on validation and for the confirmation."""
 FRESH = 1000
 """Draws kept for the confirmation are numbered from here, whatever number of draws the grid has."""
 _AGAINST_LEAKS = "texts, against leaks"
@@ -94,23 +92,6 @@ class StudyWriting:
         """What levels of a dial ask for in some draws, each once."""
         made = wanted_slots(dial, list(self.strata), blocks=blocks, rows_per_label=self.rows, levels=levels)
         return list(made.values())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawNumbers:
-    """How many draws of each kind; ``training`` is None where the config leaves it open."""
-
-    generation: int
-    sampling: int
-    subsamples: int
-    confirm: int
-    training: int | None
-
-    def trainings(self, trainer: str, loss: str) -> int:
-        """Training draws of a trainer: one where training again changes nothing."""
-        if is_deterministic(trainer, loss):
-            return 1
-        return 3 if self.training is None else self.training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,20 +158,17 @@ class Study:
 
     @property
     def draws(self) -> DrawNumbers:
-        """The numbers of draws, where the config leaves them open those that suit the pools."""
-        asked, files = self.config.draws, self.ready_made
-        few = 1 if files or asked.sampling is None else asked.sampling  # the block of a file is mixed whole
-        return DrawNumbers(
-            generation=asked.generation,
-            sampling=few,
-            subsamples=(asked.sampling or SUBSAMPLES) if files else max(few, asked.generation),
-            confirm=(SUBSAMPLES if files else 3) if asked.confirm is None else asked.confirm,
-            training=asked.training,
-        )
+        """The numbers of draws that hold."""
+        return find_draws(self.config, self.folder.path)
+
+    @property
+    def most_blocks(self) -> int:
+        """Generation draws, or blocks of files, whatever number of them trials take."""
+        return bound_draws(self.config)[1].generation
 
     def draws_of(self, dial: DialConfig | None) -> int:
         """Generation draws of a dial; of one that has no settings, all."""
-        every = self.config.draws.generation
+        every = self.draws.generation
         return min(every, (dial.draws if dial else None) or every)
 
     @cached_property

@@ -317,19 +317,20 @@ def make_mixing(study: Study, pools: Mapping[str, Corpus]) -> Mixing:
 
 
 class TrialRunner:
-    """Runs planned trials, round after round, in one place that stays open."""
+    """Runs planned trials, round after round, in one place that stays open; ``begun`` counts those that were begun."""
 
     def __init__(self, study: Study, work: TrialWork, executor: Executor, progress: Progress) -> None:
         self._folder, self._work, self._executor, self._progress = study.folder, work, executor, progress
-        self._done = self._total = 0
+        self._done = self._total = self.begun = 0
         self._found: dict[int, Outcome] = {}
 
-    def run(self, planned: Sequence[PlannedTrial], *, total: int | None = None) -> list[Outcome]:
+    def run(self, planned: Sequence[PlannedTrial], *, total: int | None = None, ahead: bool = False) -> list[Outcome]:
         """Run what the run folder does not hold yet; every outcome is committed as it comes.
 
         Args:
             planned: trials of one round.
             total: trials of all rounds, for the progress; those up to this round by default.
+            ahead: they are asked for again in a later round, and count as done then.
 
         Returns:
             The outcome of each, in the order of the plan. Failures are recorded, and tried again in the next run.
@@ -337,7 +338,7 @@ class TrialRunner:
         self._found, self._total = {}, total or self._done + len(planned)
         for task, result in self._executor.run_all(self._work, self._list_tasks(planned), on_start=self._mark):
             self._keep(task, result)
-        self._done += len(planned)
+        self._done += 0 if ahead else len(planned)
         return [self._found[number] for number in range(len(planned))]
 
     def _list_tasks(self, planned: Sequence[PlannedTrial]) -> Iterator[Task]:
@@ -357,6 +358,7 @@ class TrialRunner:
 
     def _mark(self, task: Task) -> None:
         """Note that a trial begins."""
+        self.begun += 1
         self._folder.mark_trial(task.key, task.item.cell, task.item.draw)
 
     def _keep(self, task: Task, result: Outcome | Lost) -> None:

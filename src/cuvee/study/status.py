@@ -25,6 +25,7 @@ from cuvee.generate.pools import count_rejected, read_quarantine
 from cuvee.records import FailedTrials, Prices, count_failed
 from cuvee.records.generation import Generation, Quarantined
 from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures
+from cuvee.study.draws import find_draws, is_open, read_draws, write_draws
 
 FILE = "status.json"
 State = Literal["running", "finished", "stopped"]
@@ -143,6 +144,7 @@ class RunStatus:
         generation: what generating took so far; None where no LLM was asked.
         notes: the last ones.
         age_s: seconds since the run last said something.
+        draws: how many are run of each kind; empty where the numbers are not chosen yet.
         failed: why trials failed most often; None where none did.
     """
 
@@ -158,6 +160,7 @@ class RunStatus:
     generation: Generation | None
     notes: tuple[str, ...]
     age_s: float
+    draws: str = ""
     failed: FailedTrials | None = None
 
 
@@ -194,8 +197,16 @@ def read_status(path: Path) -> RunStatus:
         generation=account_folder(path),
         notes=tuple(written.notes),
         age_s=max(0.0, now - written.updated),
+        draws=_tell_draws(path),
         failed=count_failed(failures, trials=ran),
     )
+
+
+def _tell_draws(path: Path) -> str:
+    config = _read_config(path)
+    if config is None or (is_open(config) and read_draws(path) is None):
+        return ""
+    return write_draws(config, find_draws(config, path))
 
 
 def _read(path: Path) -> _Written:
@@ -254,12 +265,13 @@ def account_folder(path: Path, prices: Prices | None = None) -> Generation | Non
     parts = [part for part in list_parts(path) if (part / LEDGER).is_file()]
     if not parts:
         return None
+    config = _read_config(path)
     with ExitStack() as opened:
         ledgers = [opened.enter_context(Ledger(part / LEDGER, readonly=True)) for part in parts]
         rejected: Counter[str] = Counter()
         for part, ledger in zip(parts, ledgers, strict=True):
             rejected.update(_count_rejected(part, ledger))
-        found = summarise(*ledgers, prices=prices or _read_prices(path))
+        found = summarise(*ledgers, prices=prices or (None if config is None else find_prices(config)))
     return replace(found, rejected=dict(rejected.most_common()))
 
 
@@ -273,8 +285,8 @@ def _count_rejected(part: Path, ledger: Ledger) -> dict[str, int]:
     return count_rejected(answers.values())
 
 
-def _read_prices(path: Path) -> Prices | None:
+def _read_config(path: Path) -> StudyConfig | None:
     try:
-        return find_prices(read_config(path / "study.yaml"))
+        return read_config(path / "study.yaml")
     except ConfigError:  # not there, or damaged, which other commands tell: the counts hold without prices
         return None

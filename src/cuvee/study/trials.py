@@ -5,10 +5,12 @@ trainer's check, other ways to train, the confirmation.
 from __future__ import annotations
 
 import math
+import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import groupby, product
 
 from cuvee.config.dials import DialConfig
 from cuvee.config.sections import CHECK_STEPS, PROBE, CheckConfig
@@ -17,14 +19,24 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
-from cuvee.recommend.cells import find_rivals
+from cuvee.recommend.cells import find_rivals, row_of
 from cuvee.recommend.search import find_slice, list_draws, pair_draws
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.amounts import LevelRows, count_rows, find_amounts
 from cuvee.study.dials import identify_generator, make_dials
+from cuvee.study.draws import choose_draws, is_open, read_draws, save_draws, write_draws
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
 from cuvee.study.prepare import FRESH, Pools, Study, note_left_out
-from cuvee.study.running import Outcome, Recipe, Variant, grid_recipes, make_mixing, open_trials, read_passages
+from cuvee.study.running import (
+    Outcome,
+    Recipe,
+    TrialRunner,
+    Variant,
+    grid_recipes,
+    make_mixing,
+    open_trials,
+    read_passages,
+)
 from cuvee.train import check_fit, is_deterministic
 
 
@@ -85,7 +97,10 @@ def _plan_cells(
     training, once = draws.trainings(trainer, loss), study.fold is None and is_deterministic(trainer, loss)
     real = Cell(kind="real-only", rows_per_label=rows, trainer=trainer, loss=loss)
     plan = partial(plan_grid, base_share=tested, is_deterministic=once)
-    own = {level: list_draws(has.blocks, range(draws.sampling), training) for level, has in levels.items()}
+    own = {
+        level: list_draws(has.blocks[: draws.generation], range(draws.sampling), training)
+        for level, has in levels.items()
+    }
     every = list_draws([0], range(draws.subsamples), training)
     of_pool = {level: each.pool for level, each in found.items() if each.pool}
     whole = plan(of_pool, dict.fromkeys(of_pool, every), like=replace(real, scope="this pool")) if of_pool else ()
@@ -239,12 +254,14 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     A round is asked, run and told as a whole, failures too, so what is asked does not depend on where or in which
     order trials run, nor on how often the study was stopped.
     """
-    grids = plan_grids(study, find_levels(study, pools))
-    searches = [make_search(study, grid, measurements) for grid in grids]
-    total = sum(allowed_trials(study, grid) for grid in grids)
-    outcomes: list[Outcome] = []
-    batches = [grid.planned if search is None else search.ask() for grid, search in zip(grids, searches, strict=True)]
+    levels, outcomes = find_levels(study, pools), list[Outcome]()
     with open_trials(study, list_corpora(pools), grid_recipes(study), stage="train") as trials:
+        if is_open(study.config) and read_draws(study.folder.path) is None:
+            _choose_draws(study, plan_grids(study, levels), trials)
+        grids = plan_grids(study, levels)
+        searches = [make_search(study, grid, measurements) for grid in grids]
+        total = sum(allowed_trials(study, grid) for grid in grids)
+        batches = [g.planned if search is None else search.ask() for g, search in zip(grids, searches, strict=True)]
         while any(batches):
             planned = [item for batch in batches for item in batch]
             found = iter(trials.run(planned, total=total))
@@ -256,6 +273,49 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
                         search.tell(item, value_of(outcome))
             batches = [() if search is None else search.ask() for search in searches]
     return outcomes
+
+
+def split_draws(grids: Sequence[PlannedGrid]) -> list[list[PlannedTrial]]:
+    """The trials of cells that are drawn once, then those of each draw of the others."""
+    split = defaultdict[int, list[PlannedTrial]](list, {0: []})
+    for cell, own in groupby((item for grid in grids for item in grid.planned), key=lambda item: item.cell):
+        rows = defaultdict[int, list[PlannedTrial]](list)
+        for item in own:
+            rows[row_of(cell, item.draw)].append(item)
+        for number, items in enumerate(rows.values(), start=1):
+            split[number if len(rows) > 1 else 0].extend(items)
+    return [items for _, items in sorted(split.items())]
+
+
+def count_confirmation(study: Study, grid: PlannedGrid) -> int:
+    """Trials of one draw of the winner and its baselines."""
+    return 3 * (1 if study.ready_made else study.draws.sampling) * study.draws.trainings(grid.trainer, grid.loss)
+
+
+def _choose_draws(study: Study, grids: Sequence[PlannedGrid], trials: TrialRunner) -> None:
+    """Run the first draw of every cell, timing the cells that are drawn again, and write down how many draws to run.
+
+    Where the run folder holds the first draw already, the next one that it lacks is timed; where it lacks none, the
+    numbers are the usual ones.
+    """
+    once, *draws = split_draws(grids)
+    trials.run(once, ahead=True)
+    each = None
+    for items in draws:
+        known, began = trials.begun, time.perf_counter()
+        trials.run(items, ahead=True)
+        if trials.begun > known:
+            each = (time.perf_counter() - began) / (trials.begun - known)
+            break
+    chosen = choose_draws(
+        study.config,
+        draw=each and each * len(draws[0]),
+        confirmation=(each or 0.0) * count_confirmation(study, grids[0]),
+    )
+    save_draws(study.folder, chosen)
+    study.stages.listener.noted(
+        f"draws: {write_draws(study.config, study.draws)}, as many as {study.config.draws.time} of trials allow"
+    )
 
 
 def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measurement], draft: Advice) -> list[Outcome]:

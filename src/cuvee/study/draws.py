@@ -1,0 +1,180 @@
+"""How many draws a study runs: as many as the config says; where it leaves that open, as many as the time allows.
+
+The first draw of every cell that is drawn more than once is timed, and the time of the config divided by that is the
+number of draws: of subsamples, of blocks of files for the shape over levels (as far as the pools go), and, by the time
+of the winner and its baselines, of the confirmation. The numbers are written into the run folder before the run goes
+on, and hold from then on: another run of the folder times nothing, and another ``draws.time`` is set against what was
+timed. Generations stay as they are, since requests cost more than trials, and so do the draws of an adaptive search,
+which has a budget of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from cuvee.config.generators import FileGenerator
+from cuvee.config.schema import StudyConfig
+from cuvee.errors import RunFolderError
+from cuvee.store import RunFolder
+from cuvee.train import is_deterministic
+
+FILE = "draws.json"
+SUBSAMPLES = 8
+"""Random subsamples of a file for each cell, on validation and for the confirmation, where nothing was timed."""
+_FEWEST = 4
+"""Draws that are run however long they take."""
+_MOST_SUBSAMPLES, _MOST_BLOCKS = 24, 12
+"""Beyond these the held-out items are what limits a study."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawNumbers:
+    """How many draws of each kind; ``training`` is None where the config leaves it open."""
+
+    generation: int
+    sampling: int
+    subsamples: int
+    confirm: int
+    training: int | None
+
+    def trainings(self, trainer: str, loss: str) -> int:
+        """Training draws of a trainer: one where training again changes nothing."""
+        if is_deterministic(trainer, loss):
+            return 1
+        return 3 if self.training is None else self.training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenDraws:
+    """The content of ``draws.json``: the numbers that were chosen, and from what.
+
+    Attributes:
+        subsamples, generation, confirm: draws of each kind.
+        time: seconds that there were.
+        draw, confirmation: seconds of one draw of all cells, and of the winner and its baselines.
+    """
+
+    subsamples: int
+    generation: int
+    confirm: int
+    time: float
+    draw: float
+    confirmation: float
+
+
+_FILE = TypeAdapter(ChosenDraws)
+
+
+def usual_draws(config: StudyConfig) -> DrawNumbers:
+    """The numbers where nothing was timed: what the config leaves open suits the pools."""
+    asked, files = config.draws, isinstance(config.generator, FileGenerator)
+    few = 1 if files or asked.sampling is None else asked.sampling  # the block of a file is mixed whole
+    generation = 5 if asked.generation is None else asked.generation
+    return DrawNumbers(
+        generation=generation,
+        sampling=few,
+        subsamples=(asked.sampling or SUBSAMPLES) if files else max(few, generation),
+        confirm=(SUBSAMPLES if files else 3) if asked.confirm is None else asked.confirm,
+        training=asked.training,
+    )
+
+
+def bound_draws(config: StudyConfig) -> tuple[DrawNumbers, DrawNumbers]:
+    """The fewest and the most draws that may be chosen; equal where the config leaves nothing open."""
+    usual, asked = usual_draws(config), config.draws
+    if config.search.kind == "adaptive":
+        return usual, usual
+    fewest = most = usual
+    if asked.sampling is None:
+        fewest = replace(fewest, subsamples=_FEWEST)
+        most = replace(most, subsamples=_MOST_SUBSAMPLES)
+    if asked.generation is None and isinstance(config.generator, FileGenerator):
+        fewest, most = replace(fewest, generation=_FEWEST), replace(most, generation=_MOST_BLOCKS)
+    if asked.confirm is None:
+        fewest = replace(fewest, confirm=min(_FEWEST, usual.confirm))
+    return fewest, most
+
+
+def is_open(config: StudyConfig) -> bool:
+    """Whether a number is left to be chosen."""
+    fewest, most = bound_draws(config)
+    return fewest != most
+
+
+def find_draws(config: StudyConfig, folder: Path) -> DrawNumbers:
+    """The numbers that hold: those of the config, then those that were chosen in this run folder, then the usual ones.
+
+    Raises:
+        RunFolderError: ``draws.json`` is damaged.
+    """
+    usual, known = usual_draws(config), read_draws(folder)
+    if known is None:
+        return usual
+    if known.time != _seconds(config):
+        known = choose_draws(config, draw=known.draw, confirmation=known.confirmation)
+    fewest, most = bound_draws(config)
+    names = [name for name in ("subsamples", "generation", "confirm") if getattr(fewest, name) != getattr(most, name)]
+    return replace(usual, **{name: getattr(known, name) for name in names})
+
+
+def read_draws(folder: Path) -> ChosenDraws | None:
+    """What was chosen in a run folder; None where nothing was yet.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    path = folder / FILE
+    try:
+        return _FILE.validate_json(path.read_bytes()) if path.is_file() else None
+    except ValueError as exc:
+        raise RunFolderError(f"{path}: damaged; delete it: the next trials that are missing are timed") from exc
+
+
+def choose_draws(config: StudyConfig, *, draw: float | None, confirmation: float) -> ChosenDraws:
+    """The numbers that the time of the config allows.
+
+    Args:
+        config: of the study.
+        draw: seconds of one draw of all cells that are drawn more than once; None where nothing could be timed, which
+            takes the usual numbers.
+        confirmation: seconds of one draw of the winner and its baselines.
+    """
+    (fewest, most), seconds = bound_draws(config), _seconds(config)
+    if draw is None:
+        usual = usual_draws(config)
+        fewest, most, draw, confirmation = usual, usual, seconds / usual.subsamples, seconds / max(1, usual.confirm)
+
+    def fit(least: int, limit: int, each: float) -> int:
+        return limit if each * limit <= seconds else max(least, int(seconds / each))
+
+    return ChosenDraws(
+        subsamples=fit(fewest.subsamples, most.subsamples, draw),
+        generation=fit(fewest.generation, most.generation, draw),
+        confirm=fit(fewest.confirm, most.confirm, confirmation),
+        time=seconds,
+        draw=draw,
+        confirmation=confirmation,
+    )
+
+
+def _seconds(config: StudyConfig) -> float:
+    """Of one fold."""
+    return config.draws.seconds / (config.split.crossfit or 1)
+
+
+def save_draws(folder: RunFolder, chosen: ChosenDraws) -> None:
+    """Write down what was chosen."""
+    folder.save_text(FILE, json.dumps(asdict(chosen), indent=1))
+
+
+def write_draws(config: StudyConfig, numbers: DrawNumbers) -> str:
+    """``8 subsamples of each pool, 5 blocks for the shape over levels, 1 of training, 8 of the confirmation``."""
+    own = f"{numbers.subsamples} subsamples of each pool, {numbers.generation} blocks for the shape over levels"
+    if not isinstance(config.generator, FileGenerator):
+        own = f"{numbers.generation} generations, {numbers.sampling} of sampling, {numbers.subsamples} subsamples"
+    trainings = numbers.trainings(config.train.trainers[0], config.train.losses[0])
+    return f"{own}, {trainings} of training, {numbers.confirm} of the confirmation"
