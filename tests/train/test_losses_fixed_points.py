@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.train.checkers import DynamicRows, importance
-from cuvee.train.losses import CrossEntropy, GeneralizedCrossEntropy, SymmetricCrossEntropy
+from cuvee.train.losses import CrossEntropy, GeneralizedCrossEntropy, SymmetricCrossEntropy, TruncatedCrossEntropy
 from cuvee.train.weighting import TrainingRows, WeightedRows
 
 COUNTS = np.array([[6, 3, 1], [2, 2, 6], [1, 8, 1]])  # how often each label stands in each of three contexts
@@ -71,6 +71,23 @@ def test_dimp_survives_a_batch_whose_weights_all_vanish():
     assert np.array_equal(loss.slopes(np.arange(2), np.zeros(2)), np.zeros(2))
 
 
+def test_tce_stops_at_the_label_law_cut_to_gamma():
+    gamma, p = 0.5, Q.copy()
+    for row in p:  # what is above gamma goes to the other labels
+        if row[top := row.argmax()] > gamma:
+            row *= (1 - gamma) / (1 - row[top])
+            row[top] = gamma
+    np.testing.assert_allclose(descend(prepare(TruncatedCrossEntropy(gamma), len(EVERY)), rate=0.1), p, atol=0.01)
+
+
+@settings(max_examples=25)
+@given(log_p=st.floats(-700, 0))
+def test_tce_at_one_is_cross_entropy_bit_for_bit(log_p):
+    tce, ce = prepare(TruncatedCrossEntropy(1.0)), prepare(CrossEntropy())
+    for found, wanted in ((tce.slopes, ce.slopes), (tce.values, ce.values)):
+        assert np.array_equal(found(np.array([0]), np.array([log_p])), wanted(np.array([0]), np.array([log_p])))
+
+
 LOG_P = st.floats(-20, -1e-6)
 
 
@@ -97,10 +114,10 @@ def test_sce_adds_the_reverse_cross_entropy_with_log_zero_at_minus_four(alpha, b
     np.testing.assert_allclose(value, alpha * -np.log(0.7) + beta * reverse)
 
 
-@given(log_p=LOG_P, kind=st.sampled_from(["ce", "gce", "sce"]))
+@given(log_p=LOG_P, kind=st.sampled_from(["ce", "gce", "sce", "tce"]))
 def test_slopes_are_the_derivatives_of_values(log_p, kind):
-    loss = {"ce": CrossEntropy(), "gce": GeneralizedCrossEntropy(0.7), "sce": SymmetricCrossEntropy(0.5, 2.0)}[kind]
-    loss = prepare(loss)
+    losses = {"ce": CrossEntropy(), "gce": GeneralizedCrossEntropy(0.7), "sce": SymmetricCrossEntropy(0.5, 2.0)}
+    loss = prepare({**losses, "tce": TruncatedCrossEntropy(0.5)}[kind])
     here, step = np.array([0]), 1e-6
     rise = loss.values(here, np.array([log_p + step])) - loss.values(here, np.array([log_p - step]))
     np.testing.assert_allclose(loss.slopes(here, np.array([log_p])), rise / (2 * step), rtol=1e-4, atol=1e-6)

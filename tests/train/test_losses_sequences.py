@@ -156,7 +156,7 @@ def test_what_fits_passes():
 
 def test_which_losses_need_real_rows():
     needing = {"imp", "dimp", "source_weight", "agreement_filter", "checker_alone"}
-    names = ["ce", "curriculum", "gce", "sce", *needing]
+    names = ["ce", "curriculum", "gce", "sce", "tce", *needing]
     assert {name for name in names if needs_real_rows(TrainSettings(loss=name))} == needing
     assert not needs_real_rows(TrainSettings(loss="source_weight", source_weight=0.5))
     assert needs_real_rows(TrainSettings(loss="source_weight", source_weight=0.0))

@@ -1,12 +1,18 @@
 """A language model that is trained on what it wrote: decodings, regimes, both checkpoints, going on after a kill."""
 
 import json
-import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from test_train_causal import save_tiny
 
 from cuvee import run_collapse
+from cuvee.collapse import plan_collapse, read_collapse
+from cuvee.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +33,63 @@ def config(tmp_path_factory):
     }  # fmt: skip
 
 
+def test_the_plan_counts_trainings_and_the_models_that_are_kept(config):
+    planned = {}
+    for kept in ("none", "last", "all"):
+        model = {**config["model"], "keep_models": kept}
+        planned[kept] = plan_collapse(read_collapse({**config, "model": model, "generations": 3, "chains": 2}))
+    courses = 4 * 3
+    assert planned["none"].trainings == 2 * (1 + 3 * courses) and planned["none"].seconds > 0
+    one = sum(file.stat().st_size for file in Path(config["model"]["settings"]["model"]).glob("*.safetensors"))
+    models = {kept: plan.model_bytes / one for kept, plan in planned.items()}
+    assert models == pytest.approx({"none": 0, "last": 2 * courses, "all": 2 * 3 * (1 + courses)}, rel=0.02)
+
+
 @pytest.mark.slow
-def test_a_chain_goes_on_where_it_was(config, tmp_path):
-    whole = run_collapse(config, out=tmp_path)
-    assert len(whole.courses) == 12
+def test_a_loss_decides_what_a_generation_learns(config, tmp_path):
+    found = {}
+    for loss, gamma in (("ce", None), ("tce", 1), ("tce", 1e-9)):
+        model = {**config["model"], "loss": loss, "decodings": [{}]}
+        model["settings"] = {**model["settings"], **({} if gamma is None else {"gamma": gamma})}
+        made = run_collapse({**config, "model": model, "regimes": ["replace"]}, out=tmp_path / f"{loss}{gamma}")
+        found[gamma] = made.courses[0].values["loss"].ravel().tolist()
+    assert found[1] == found[None]
+    # all rows are more probable than that: nothing moves the weights but their decay
+    assert found[1e-9] == pytest.approx([made.untuned["loss"]] * 2, rel=1e-4) != found[1]
+    with pytest.raises(ConfigError, match="gamma is 2, but loss 'ce' has none"):
+        model["settings"] = {**config["model"]["settings"], "gamma": 2}
+        run_collapse({**config, "model": {**model, "loss": "ce"}}, out=tmp_path / "refused")
+
+
+@pytest.mark.slow
+def test_a_killed_chain_ends_with_the_bytes_of_one_that_was_not(config, tmp_path):
+    config = {**config, "model": {**config["model"], "keep_models": "last"}}
+    whole = run_collapse(config, out=tmp_path / "whole")
+    assert len(whole.courses) == 12 and len(list((tmp_path / "whole/models").iterdir())) == 12
     course = whole.courses[0]
     assert (course.values["best_loss"] <= course.values["last_loss"]).all()
     greedy, beams = (next(c for c in whole.courses if c.decoding == name) for name in ("greedy", "2 beams"))
     assert greedy.samples != course.samples and len(beams.samples) == 2
-    files = sorted((tmp_path / "pools").iterdir())
-    before = {file: os.stat(file).st_mtime_ns for file in files}
-    files[0].unlink()
-    again = run_collapse(config, out=tmp_path)
-    assert [c.samples for c in again.courses] == [c.samples for c in whole.courses]
-    changed = [file for file in files if os.stat(file).st_mtime_ns != before[file]]
-    assert files[0] in changed and len(changed) <= 3
+
+    (tmp_path / "study.yaml").write_text(json.dumps(config))  # JSON is YAML
+    command = [sys.executable, "-m", "cuvee", "collapse", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as killed:
+        wait_until(lambda: len(list(tmp_path.glob("run/pools/*.parquet"))) > 6)
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "run/collapse.json").exists()
+    written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("run/pools/*.parquet")}
+    run_collapse(config, out=tmp_path / "run")
+    assert all(file.stat().st_mtime_ns == at for file, at in written.items())
+    files = [file.relative_to(tmp_path / "whole") for file in (tmp_path / "whole").rglob("*") if file.is_file()]
+    assert len(files) > len(written)
+    for file in files:
+        if file.suffix in (".parquet", ".json", ".safetensors"):
+            assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+
+
+def wait_until(ready, seconds=300):
+    """Until ``ready`` holds."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, f"not ready within {seconds} s"
+        time.sleep(0.05)

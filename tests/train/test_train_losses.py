@@ -93,7 +93,7 @@ def test_without_synthetic_rows_every_loss_trains_on_the_real_ones(name):
     rows = rows_of(synthetic=0)
     loss = build_loss(TrainSettings(loss=name)).prepare(rows)
     assert loss.kept.all()
-    if name not in ("gce", "sce"):
+    if name not in ("gce", "sce", "tce"):
         assert np.array_equal(loss.slopes(np.arange(12), np.full(12, -1.0)), -np.ones(12))
 
 
@@ -102,7 +102,7 @@ CHANGES = [(loss, name) for loss, names in SETTINGS.items() for name in names]
 
 @pytest.mark.parametrize(("name", "setting"), CHANGES)
 def test_every_setting_of_a_loss_changes_what_it_does(name, setting):
-    other = {"source_weight": 0.3, "clip": 0.5, "q": 0.2, "synthetic_share": 0.3}.get(setting, 2.0)
+    other = {"source_weight": 0.3, "clip": 0.5, "q": 0.2, "synthetic_share": 0.3, "gamma": 0.5}.get(setting, 2.0)
     rows = rows_of()
     found = []
     for settings in (TrainSettings(loss=name), TrainSettings(loss=name, **{setting: other})):
@@ -143,6 +143,7 @@ def test_weight_one_is_cross_entropy_and_weight_zero_drops_the_rows():
         (TrainSettings(loss="ce", source_weight=0.5), "loss 'ce' has none; set loss: source_weight"),
         (TrainSettings(loss="gce", clip=2.0), "clip is 2.0, but loss 'gce' has none; set loss: imp or dimp"),
         (TrainSettings(loss="imp", gamma=2.0), "gamma is 2.0, but loss 'imp' has none; set loss: dimp"),
+        (TrainSettings(loss="tce", gamma=2.0), "of loss 'tce' it is a probability"),
         (TrainSettings(loss="sce", alpha=0.0, beta=0.0), "alpha and beta of 0"),
         (TrainSettings(loss="source_weight", source_weight=-1.0), "needs source_weight"),
         (TrainSettings(loss="source_weight", source_weight=float("nan")), "needs source_weight"),

@@ -193,6 +193,7 @@ def test_the_tables_hold_what_they_promise():
         "imp",
         "sce",
         "source_weight",
+        "tce",
     ]
 
 

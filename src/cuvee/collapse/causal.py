@@ -99,7 +99,12 @@ class CausalExperiment:
         if len(self.held_out) > self.model.held_out:
             chosen = derive_rng(config.seed, "collapse", "held out").permutation(len(self.held_out))
             self.held_out = self.held_out.take(np.sort(chosen[: self.model.held_out]))
-        self.settings = TrainSettings(trainer="causal", steps=self.model.steps, **self.model.settings)  # type: ignore[arg-type]
+        self.settings = TrainSettings(
+            trainer="causal",
+            loss=self.model.loss,
+            steps=self.model.steps,
+            **self.model.settings,  # type: ignore[arg-type]
+        )
         check_fit(self.settings, "generation")
         self._encoder: Encoder | None = None
         self._start: NDArray[np.float64] | None = None

@@ -72,6 +72,7 @@ class CausalModel(Section):
     rows: int = Field(64, ge=2, description="training rows of a chain, drawn from data.real")
     held_out: int = Field(64, ge=10, description="real rows that every generation is measured on")
     steps: int = Field(30, ge=1, description="optimiser steps of every generation")
+    loss: Literal["ce", "gce", "sce", "tce"] = Field("ce", description="of every training; those without a checker")
     settings: Settings = Field({}, description="more of the training: model, batch_size, learning_rate, lora_rank, ...")
     decodings: tuple[DecodingConfig, ...] = Field((DecodingConfig(),), min_length=1)
     max_tokens: int = Field(96, ge=1, description="of a completion that is written")
@@ -88,8 +89,6 @@ class CausalModel(Section):
             raise ValueError("data.validation is missing; name the file of held-out real rows")
         if self.data.test is not None:
             raise ValueError("data.test has no effect here: no locked test is read; leave it out")
-        if "temperature" in self.settings or {"gamma", "clip", "q", "alpha", "beta"} & set(self.settings):
-            raise ValueError("settings has what only another trainer or loss takes; leave it out")
         names = [decoding.name for decoding in self.decodings]
         if len(set(names)) != len(names):
             raise ValueError(f"decodings has {', '.join(names)}; give different ones")

@@ -82,7 +82,7 @@ def find_checker(rows: TrainingRows, loss: str) -> RowChecker:
     if rows.checker is None:
         raise ConfigError(
             f"loss {loss!r} needs a checker of its own for task {rows.corpus.task!r}, which trainers causal and "
-            "retriever have; valid for others: ce, gce, sce, curriculum, and source_weight with a number"
+            "retriever have; valid for others: ce, gce, sce, tce, curriculum, and source_weight with a number"
         )
     if len(real) == 0:
         raise TrainingError(f"loss {loss!r} tunes a checker on the real rows, and there are none; give some")

@@ -102,6 +102,31 @@ class SymmetricCrossEntropy:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TruncatedCrossEntropy:
+    """TCE: cross-entropy of rows whose target has a probability of at most ``gamma``; the others give no gradient.
+
+    A model is surest of what it wrote itself, so such rows count less (Shabgahi et al. 2025, arXiv 2509.08972, there
+    of single tokens; here of a row: of a completion the geometric mean over its tokens). It ends at the label law
+    whose probabilities are cut to ``gamma``; gamma 1 is ``ce``. For all rows, real ones too.
+    """
+
+    gamma: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.gamma > 1:
+            raise ConfigError(f"gamma is {self.gamma:g}; of loss 'tce' it is a probability, above 0 and at most 1")
+
+    def prepare(self, rows: TrainingRows) -> WeightedRows:
+        """The same for every row."""
+        bound = np.log(self.gamma)
+        return WeightedRows(
+            np.ones(len(rows.synthetic)),
+            slope=lambda log_p: np.where(log_p > bound, 0.0, -1.0),
+            value=lambda log_p: np.maximum(bound - log_p, 0.0),
+        )
+
+
 LOSSES: Mapping[str, Callable[..., Loss]] = {
     "ce": CrossEntropy,
     "source_weight": SourceWeight,
@@ -110,6 +135,7 @@ LOSSES: Mapping[str, Callable[..., Loss]] = {
     "curriculum": Curriculum,
     "gce": GeneralizedCrossEntropy,
     "sce": SymmetricCrossEntropy,
+    "tce": TruncatedCrossEntropy,
     "agreement_filter": AgreementFilter,
     "checker_alone": CheckerAlone,
 }

@@ -67,7 +67,7 @@ class TrainSettings:
         model: a folder, or a name on the hub.
         device: auto, cpu, cuda or mps.
         source_weight: weight of synthetic rows; None chooses it by cross-validation (loss ``source_weight``).
-        gamma: exponent of the detached weight (``dimp``).
+        gamma: exponent of the detached weight (``dimp``); probability above which rows give no gradient (``tce``).
         clip: largest weight of a synthetic row (``imp``, ``dimp``).
         q: 0 is cross-entropy, 1 the mean absolute error (``gce``).
         alpha, beta: parts of the cross-entropy and of the reverse one (``sce``).
