@@ -178,9 +178,13 @@ def with_endpoint(settings, **changes):
     return {"generator": {**settings["generator"], **changes}}
 
 
-def test_a_dead_endpoint_and_a_wrong_model(settings, tmp_path, capsys):
+def test_a_dead_endpoint_and_a_wrong_model(settings, tmp_path, capsys, local):
+    async def unknown(_number, _request, _body):
+        return web.json_response({"error": {"message": "model 'tinny' not found"}}, status=404)
+
     dead = study_file(tmp_path, settings, **with_endpoint(settings, base_url="http://127.0.0.1:9/v1", give_up_s=0.3))
     assert "127.0.0.1:9" in refused(capsys, "run", dead, "--out", tmp_path / "a")
+    local.script = unknown
     wrong = study_file(tmp_path, settings, **with_endpoint(settings, model="tinny"))
     line = refused(capsys, "run", wrong, "--out", tmp_path / "b")
     assert "tinny" in line and "tiny" in line

@@ -10,7 +10,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuvee.errors import BudgetReached, EndpointUnreachable, ModelNotFound
+from cuvee.errors import BudgetReached, EndpointUnreachable
 from cuvee.generate.calls import Answer, Endpoint, Request, Sampling, request_key
 from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import RequestQueue
@@ -191,10 +191,12 @@ def test_the_run_stops_when_all_are_out_and_keeps_what_was_answered(pair, tmp_pa
         send(replicated(dead_url(), dead_url(), give_up_s=0.5), ask(3))
 
 
-def test_a_replica_of_another_model_is_refused_by_its_address(pair):
+def test_a_replica_that_lists_another_model_is_noted_by_its_address(pair):
     pair[1].models = ["large"]
-    with pytest.raises(ModelNotFound, match=rf"{url(pair[1])} does not serve model 'tiny'; it serves: large"):
-        send(replicated(*map(url, pair)), ask(3))
+    with Ledger() as ledger, LLMClient(replicated(*map(url, pair)), ledger) as client:
+        client.answer_requests(ask(3))
+        (note,) = client.notes
+    assert f"{url(pair[1])} does not serve model 'tiny'; it serves: large; it is asked all the same" in note
 
 
 def test_health_is_told_from_limits_and_late_news():
@@ -232,7 +234,7 @@ def test_replicas_that_come_go_or_change_places_send_nothing_again(pair, tmp_pat
         outcomes, _ = send(replicated(*urls), ask(10), Ledger(path))
         assert all(o.replayed for o in outcomes)
     assert (len(pair[0].bodies), len(pair[1].bodies)) == (0, 10)
-    send(replicated(a, b, model="other", check_model=False), ask(1), Ledger(path))
+    send(replicated(a, b, model="other"), ask(1), Ledger(path))
     assert sum(len(server.bodies) for server in pair) == 11  # another model is another identity
     with Ledger(path) as ledger:
         assert {identity for _, identity in ledger.identities("tiny")} == {b}

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from cuvee.errors import CuveeError, EndpointError, RunFolderError
 from cuvee.generate.calls import Answer, Endpoint, Request, Sampling
 from cuvee.generate.client import Journal, LLMClient
-from cuvee.generate.exchange import Reply, read_message
 from cuvee.generate.ledger import Ledger
+from cuvee.generate.replies import Reply, read_message
 from cuvee.masking import (
     fill_variables,
     find_secrets,
@@ -82,7 +82,7 @@ def test_keys_are_in_no_message_traceback_repr_or_file(llm, code, filler, tmp_pa
 
 
 def test_an_address_that_is_none_does_not_show_its_key():
-    endpoint = Endpoint(base_url=f"127.0.0.1/v1?key={QUERY}", model="m", api_key=CANARY, check_model=False)
+    endpoint = Endpoint(base_url=f"127.0.0.1/v1?key={QUERY}", model="m", api_key=CANARY)
     with Ledger() as ledger, LLMClient(endpoint, ledger) as client, pytest.raises(EndpointError) as caught:
         client.answer_requests(ask(1))
     assert secrets_in("".join(traceback.format_exception(caught.value))) == []

@@ -108,8 +108,8 @@ def test_min_p_and_top_k_are_sent_only_if_set(llm):
     [
         ("min_p", "leave min_p out"),
         ("top_k", "leave top_k out"),
-        ("seed", r"Endpoint\(omit=\('seed',\)\)"),
-        ("top_p", r"Endpoint\(omit=\('top_p',\)\)"),
+        ("seed", "--omit seed"),
+        ("top_p", r"omit: \[top_p\]"),
         ("max_tokens", "change max_tokens"),
     ],
 )

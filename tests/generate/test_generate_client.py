@@ -16,8 +16,8 @@ from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable
 from cuvee.generate.calls import Endpoint, Failure, Request, Sampling
 from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import RequestQueue
-from cuvee.generate.exchange import retry_after_seconds
 from cuvee.generate.ledger import Ledger
+from cuvee.generate.replies import wait_seconds
 
 
 def ask(n, **settings):
@@ -135,14 +135,15 @@ def test_retry_after_is_honoured_without_stalling_the_others(llm, form):
 
 def test_retry_after_values():
     at = "Wed, 21 Oct 2015 07:28:00 GMT"
-    assert retry_after_seconds("3", None) == 3
-    assert retry_after_seconds("0.5", None) == 0.5
-    assert retry_after_seconds("-3", None) == 0
-    assert retry_after_seconds("Wed, 21 Oct 2015 07:28:30 GMT", at) == 30
-    assert retry_after_seconds("Wed, 21 Oct 2015 07:27:00 GMT", at) == 0
-    assert retry_after_seconds("soon", at) is None
-    assert retry_after_seconds("inf", at) is None
-    assert retry_after_seconds(None, at) is None
+    assert wait_seconds({"Retry-After": "3"}) == 3
+    assert wait_seconds({"Retry-After": "0.5"}) == 0.5
+    assert wait_seconds({"Retry-After": "-3"}) == 0
+    assert wait_seconds({"Retry-After": "9", "retry-after-ms": "120"}) == 0.12
+    assert wait_seconds({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": at}) == 30
+    assert wait_seconds({"Retry-After": "Wed, 21 Oct 2015 07:27:00 GMT", "Date": at}) == 0
+    assert wait_seconds({"Retry-After": "soon", "Date": at}) is None
+    assert wait_seconds({"Retry-After": "inf"}) is None
+    assert wait_seconds({}) is None
 
 
 def test_a_wait_longer_than_give_up_ends_at_once(llm):
@@ -190,12 +191,13 @@ def test_a_refused_key_ends_at_once_names_its_variable_and_is_not_shown(llm, cod
     assert len(llm.bodies) <= 2
 
 
-def test_a_wrong_model_is_found_before_anything_is_asked(llm):
+def test_a_model_that_is_not_listed_is_noted_and_asked(llm):
     llm.models = ["tiny", "large:latest"]
-    with pytest.raises(ModelNotFound, match=r"does not serve model 'tinny'; it serves: tiny, large:latest"):
-        answers(llm, ask(2), model="tinny")
-    assert llm.bodies == []
-    assert answers(llm, ask(1), model="large")
+    for model, notes in (("tinny", 1), ("large", 0)):
+        with Ledger() as ledger, LLMClient(llm.endpoint(model=model), ledger) as client:
+            client.answer_requests(ask(1))
+            assert len(client.notes) == notes
+    assert [body["model"] for body in llm.bodies] == ["tinny", "large"]
 
 
 def test_a_wrong_model_is_found_where_models_are_not_listed(llm):

@@ -62,9 +62,7 @@ CHANGES = {
 def test_every_determinant_changes_the_key_and_nothing_else_does():
     keys = [request_key(ENDPOINT, REQUEST), *(request_key(e, r) for e, r in CHANGES.values())]
     assert len(set(keys)) == len(CHANGES) + 1
-    same = replace(
-        ENDPOINT, api_key="other", key_name="KEY", concurrency=2, timeout_s=1, give_up_s=1, check_model=False
-    )
+    same = replace(ENDPOINT, api_key="other", key_name="KEY", concurrency=2, timeout_s=1, give_up_s=1)
     assert request_key(same, REQUEST) == keys[0]
 
 

@@ -75,8 +75,14 @@ def test_paraphrase_questions_show_the_source_and_keep_its_seed_ids(train, api):
 
 def test_texts_of_many_lines_and_readable_labels_fit_the_list():
     train = Corpus.from_rows([{"text": "one\n two", "target": "card_arrival"}])
-    prompt = writer(train).ask(slot(label="card_arrival"), 0).request.prompt
-    assert prompt == "A list of card arrival news headlines:\n1. one two\n2."
+    request = writer(train).ask(slot(label="card_arrival"), 0).request
+    assert request.prompt == "A list of card arrival news headlines:\n1. one\n two\n2."
+    assert request.sampling.stop == ("\n2.", "\n3.")
+    rows = [{"text": f"{i} of ten", "target": "card_arrival"} for i in range(10)]
+    few = Corpus.from_rows([{"text": "one\n two", "target": "card_arrival"}, *rows])
+    request = writer(few).ask(slot(label="card_arrival", examples=(0,)), 0).request
+    assert "one\n" not in request.prompt
+    assert request.sampling.stop == ("\n",)
 
 
 TONES = (("tone", "dry_humour"), ("length", "short"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typer import Argument, Option
 from cuvee.cli import console, options
 from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, choose_name, may_trust, refuse_options
 from cuvee.config.dials import parse_target
-from cuvee.config.generators import BudgetConfig, EmbeddedGenerator, EndpointGenerator, TransformersGenerator
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, TransformersGenerator
 from cuvee.corpus import Corpus, replace_text, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
@@ -43,7 +44,7 @@ _LEDGER = (
     "keeps every answer, always: a rerun, with more rows too, sends only what is missing [default: OUT.ledger.sqlite]"
 )
 _QUARANTINE = "rejected answers and failed requests, if there are any [default: OUT.quarantine.jsonl]"
-_ONLY_ENDPOINT = ("api_key_env", "concurrency", "budget_requests", "budget_tokens")
+_ONLY_ENDPOINT = ("api_key_env", "concurrency", "budget_requests", "budget_tokens", "omit", "extra", "system")
 Made = Mapping[str, Mapping[str, object]]
 
 
@@ -110,6 +111,9 @@ class Answering:
     concurrency: Annotated[int | None, Option(min=1, help="most requests under way; adapts if not given")] = None
     budget_requests: Annotated[int | None, Option(min=0, help="most requests, of all runs with this ledger")] = None
     budget_tokens: Annotated[int | None, Option(min=0, help="most tokens, of all runs with this ledger")] = None
+    omit: Annotated[list[str] | None, Option(help="parameter that the endpoint refuses: seed; again for others")] = None
+    extra: Annotated[list[str] | None, Option(help="NAME=VALUE sent with every request; again for others")] = None
+    system: Annotated[str | None, Option(help="merge: into the user's message, for models without that role")] = None
 
     def choose(self, ctx: typer.Context) -> LanguageModel:
         """The embedded LLM, a transformers model, or the endpoint at one address, or those of replicas."""
@@ -124,11 +128,32 @@ class Answering:
             refuse_options(ctx, _ONLY_ENDPOINT, "it goes with --base-url")
             return EmbeddedGenerator(gguf=self.model or None)
         given = {name: getattr(self, name) for name in ("base_url", "model", "api_key_env", "concurrency")}
-        budget = {"requests": self.budget_requests, "tokens": self.budget_tokens}
+        given |= {"budget": {"requests": self.budget_requests, "tokens": self.budget_tokens}, "omit": self.omit or ()}
+        given |= {"extra_body": _read_extra(self.extra or ()), "system": self.system or "send"}
         try:
-            return EndpointGenerator(kind="endpoint", api=api or "chat", budget=BudgetConfig(**budget), **given)
+            return EndpointGenerator.model_validate({"kind": "endpoint", "api": api or "chat", **given})
         except ValidationError as exc:
-            raise ConfigError(f"--base-url: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
+            error, options_of = exc.errors()[0], {"omit": "omit", "extra_body": "extra", "system": "system"}
+            option = next((options_of[str(part)] for part in error["loc"] if str(part) in options_of), "base-url")
+            raise ConfigError(f"--{option}: {error['msg'].removeprefix('Value error, ')}") from exc
+
+
+def _read_extra(given: Sequence[str]) -> dict[str, object]:
+    """Parameters with their values: JSON where it is JSON, else text.
+
+    Raises:
+        ConfigError: one is not NAME=VALUE.
+    """
+    found: dict[str, object] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not (name.strip() and equals):
+            raise ConfigError(f"--extra {pair!r}; give NAME=VALUE, such as enable_thinking=false")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, JsonValue, Tag, ValidationInfo, field_validator, model_validator
 
 from cuvee.config.sections import OWN, Located, Name, Section, place, tell_own
 from cuvee.corpus import Task
@@ -127,8 +127,14 @@ class EndpointGenerator(Writer):
     tokens_per_minute: float | None = Field(None, gt=0, description="of prompts and answers, of all replicas together")
     budget: BudgetConfig = BudgetConfig()
     prices: PricesConfig | None = Field(None, description="what the endpoint charges; a budget in money needs it")
-    omit: tuple[Literal["temperature", "top_p", "seed", "stop"], ...] = Field(
+    omit: tuple[Literal["temperature", "top_p", "seed", "stop", "max_tokens"], ...] = Field(
         (), description="parameters that the endpoint refuses, left out of every request"
+    )
+    extra_body: dict[str, JsonValue] = Field(
+        {}, description="parameters of the endpoint's own, sent with every request: {enable_thinking: false}"
+    )
+    system: Literal["send", "merge"] = Field(
+        "send", description="merge puts the system message at the head of the user's, for models without that role"
     )
     timeout_s: float = Field(120, gt=0, description="seconds for one request")
     give_up_s: float = Field(300, gt=0, description="seconds an outage is waited out before the run stops")
@@ -146,6 +152,13 @@ class EndpointGenerator(Writer):
     @classmethod
     def _check_urls(cls, value: object) -> object:
         check_urls(value if isinstance(value, list | tuple) else [value])
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := {"model", "messages", "prompt", "response_format"} & value.keys():
+            raise ValueError(f"{min(taken)!r} is in every request already; take it out")
         return value
 
     @model_validator(mode="after")

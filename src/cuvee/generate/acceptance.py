@@ -125,7 +125,7 @@ class AcceptanceFilter:
         demands = Demands(
             shown=question.shown, shown_targets=question.shown_targets, avoided=question.avoided,
             wording=self.writer.wording_runs(slot, question), least_words=self._least_words,
-            keep_truncated=self.rules.keep_truncated,
+            keep_truncated=self.rules.keep_truncated, lines=self.writer.lines,
         )  # fmt: skip
         label = slot.label if writing.kind == "label" else writing.text
         pair = writing if question.step == "row" and writing.pair else None

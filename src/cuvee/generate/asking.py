@@ -18,6 +18,7 @@ from cuvee.generate.client import OpenedLLM, answer_all
 from cuvee.generate.dials.contents import Branches
 from cuvee.generate.dials.slots import ANY
 from cuvee.generate.ledger import Ledger
+from cuvee.generate.replies import how_ended, strip_thoughts
 
 ITEMS_A_REQUEST = 8
 """Asked for at once, however many are wanted: few enough that a small model does not lose the thread."""
@@ -94,7 +95,8 @@ class WantedList:
         if isinstance(outcome, Failure):
             self.trouble = f" (the last request failed: {outcome.message or outcome.reason})"
         else:
-            text = outcome.text.rpartition("\n")[0] if outcome.finish_reason == "length" else outcome.text
+            text = strip_thoughts(outcome.text)
+            text = text.rpartition("\n")[0] if how_ended(outcome.finish_reason) == "cut" else text
             known = {normalise_text(item) for item in self.found} | self.never
             for item in parse_list(text, explained=self.explained):
                 if normalise_text(item) not in known:

@@ -20,7 +20,7 @@ _PLAIN_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=("
 Api = Literal["chat", "completions"]
 MOST_AT_ONCE = 256
 """Requests that may be under way at each replica where no other number is given."""
-OMISSIBLE = ("temperature", "top_p", "seed", "stop")
+OMISSIBLE = ("temperature", "top_p", "seed", "stop", "max_tokens")
 """Parameters that requests always carry (``stop`` if set), unless the endpoint is told to leave them out."""
 
 
@@ -39,8 +39,9 @@ class Endpoint:
     ``concurrency`` is the most requests under way at once at each replica; None adapts up to 256. Up to it their number
     follows how well the replica answers. ``requests_per_minute`` and ``tokens_per_minute`` are limits, ``budget`` is
     what may be spent at its ``prices``: of all replicas together. ``timeout_s`` bounds one request, ``give_up_s`` how
-    long an outage may last. ``check_model`` asks ``/models`` once for the model. ``omit`` names parameters that it
-    refuses and that are not sent: temperature, top_p, seed, stop.
+    long an outage may last. ``omit`` names parameters that it refuses and that are not sent, ``extra_body`` holds
+    parameters of its own that are sent with every request, and ``system="merge"`` puts the system message at the head
+    of the user's, for models without that role.
     """
 
     base_url: str = field(repr=False)
@@ -56,8 +57,9 @@ class Endpoint:
     prices: Prices | None = None
     timeout_s: float = 120.0
     give_up_s: float = 300.0
-    check_model: bool = True
     omit: tuple[str, ...] = ()
+    extra_body: Mapping[str, object] = field(default_factory=dict, hash=False)
+    system: Literal["send", "merge"] = "send"
     replicas: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +76,7 @@ class Endpoint:
         if unknown := [name for name in self.omit if name not in OMISSIBLE]:
             raise ValueError(f"omit {unknown[0]!r}; valid choices: {', '.join(map(repr, OMISSIBLE))}")
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
+        object.__setattr__(self, "api_key", self.api_key and self.api_key.strip())
         object.__setattr__(self, "replicas", tuple(url.rstrip("/") for url in self.replicas))
         if len(set(self.urls)) < len(self.urls):
             raise ValueError(f"replicas {self.addresses[1:]!r}; give each address once, base_url among them")
@@ -162,7 +165,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. ``finish_reason`` is ``stop`` or ``length``, or what else the endpoint said.
+    """What came back. ``finish_reason`` is what the endpoint said (:func:`~cuvee.generate.replies.how_ended`).
 
     ``replayed`` answers come from the ledger.
     """
@@ -201,6 +204,10 @@ def _determinants(endpoint: Endpoint, request: Request) -> dict[str, object]:
         found["schema"] = request.schema  # as text: the order of its properties is that of the answer's
     if endpoint.omit:
         found["omit"] = sorted(endpoint.omit)
+    if endpoint.extra_body:
+        found["extra_body"] = dict(endpoint.extra_body)
+    if endpoint.system != "send":
+        found["system"] = endpoint.system
     return found
 
 

@@ -140,7 +140,6 @@ class EmbeddedLLM:
             concurrency=self._slots,
             timeout_s=900.0,
             give_up_s=30.0,
-            check_model=False,
         )
         return self
 

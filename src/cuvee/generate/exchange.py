@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 from yarl import URL
 
 from cuvee.errors import AuthenticationError, EndpointError, EndpointUnreachable, ModelNotFound
 from cuvee.generate.calls import OMISSIBLE, Answer, Endpoint, Request
+from cuvee.generate.replies import Reply, error_status, list_models, parse_reply, read_body, read_message, wait_seconds
 from cuvee.masking import LEAST_SECRET, fill_variables, join_url, mask_secrets, unset_variables
 
 _PASSING = (408, 409, 425, 429)
+_USED_UP = re.compile(r"insufficient_quota|exceeded your current quota|(check|see) your (plan|billing)", re.IGNORECASE)
+"""What a 429 says that no waiting mends."""
 _LOOK_S = 10.0
 """How long the list of models is waited for."""
 
@@ -85,13 +85,12 @@ class Exchange:
         self._secrets = endpoint.secrets
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
-        self._model_checked = not endpoint.check_model
+        self._looked = endpoint.identity.startswith("gguf:")
 
     async def open(self) -> None:
-        """Connect as needed, and ask once whether the model is served.
+        """Connect as needed, and note once if the endpoint lists other models than this one; requests tell if it serves it.
 
         Raises:
-            ModelNotFound, AuthenticationError: the endpoint says so.
             EndpointUnreachable: base_url is no URL.
         """
         endpoint = self._endpoint
@@ -107,14 +106,11 @@ class Exchange:
             )
         for _ in range(3):  # connections that the endpoint closed while nobody looked are noticed and dropped
             await asyncio.sleep(0)
-        if self._model_checked:
-            return
-        reply = await self._get_models()
-        if reply.status == 401:
-            raise refused_key(endpoint, 401, read_message(reply, self._secrets))
-        if (served := list_models(reply)) and not serves(served, endpoint.model):
-            raise missing_model(endpoint, endpoint.model, served)
-        self._model_checked = True
+        if not self._looked:
+            self._looked = True
+            served = list_models(await self._get_models())
+            if served and not serves(served, endpoint.model):
+                self._compatibility.note(f"{missing_model(endpoint, endpoint.model, served)}; it is asked all the same")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -144,6 +140,11 @@ class Exchange:
             if status == 200:
                 return self._read(path, reply, now)
             message = read_message(reply, self._secrets)
+            if status == 429 and _USED_UP.search(message):
+                raise EndpointError(
+                    f"{self._endpoint.shown_url}: the quota is used up (HTTP 429 {message}); nothing that was answered "
+                    "is lost; raise the quota and run the same command again"
+                )
             if status in _PASSING or status >= 500:
                 reason = f"HTTP {status} {message}".strip()
                 kind, limited = f"HTTP {status}", status == 429
@@ -172,10 +173,8 @@ class Exchange:
         assert self._session is not None, "open() comes first"
         try:
             async with self._session.post(self._url(path), data=body, allow_redirects=False) as response:
-                text = await response.text("utf-8", errors="replace")
-                headers = response.headers
-                after = retry_after_seconds(headers.get("Retry-After"), headers.get("Date"))
-                return Reply(response.status, text, after)
+                text = read_body(await response.read(), response.charset)
+                return Reply(response.status, text, wait_seconds(response.headers))
         except aiohttp.InvalidURL:
             # what was raised holds the URL, and with it what is secret
             raise self._no_url() from None
@@ -195,7 +194,7 @@ class Exchange:
         timeout = aiohttp.ClientTimeout(total=min(_LOOK_S, self._endpoint.timeout_s))
         try:
             async with self._session.get(self._url("/models"), timeout=timeout, allow_redirects=False) as response:
-                return Reply(response.status, await response.text("utf-8", errors="replace"))
+                return Reply(response.status, read_body(await response.read(), response.charset))
         except (aiohttp.ClientError, OSError):
             return Reply(0, "")
 
@@ -232,111 +231,9 @@ class Exchange:
         return mask_secrets(text, self._secrets)
 
 
-# --- reading what an OpenAI-compatible endpoint sends back. Pure ---
-LONGEST_MESSAGE = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """HTTP status, body, and the seconds to wait that it asks for."""
-
-    status: int
-    body: str
-    retry_after: float | None = None
-
-
-def parse_reply(reply: Reply) -> Answer | None:
-    """The answer of a chat or completions reply; None if it is none."""
-    data = _json_object(reply.body)
-    choices = data.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return None
-    choice = choices[0]
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    if text is not None and not isinstance(text, str):
-        return None
-    usage = data.get("usage")
-    counts = usage if isinstance(usage, dict) else {}
-    return Answer(
-        text=text or "",
-        finish_reason=str(choice.get("finish_reason") or ""),
-        prompt_tokens=_count(counts.get("prompt_tokens")),
-        completion_tokens=_count(counts.get("completion_tokens")),
-    )
-
-
-def error_status(reply: Reply) -> int:
-    """The HTTP status, or the one that a reply with status 200 carries in its error (as gateways send it)."""
-    if reply.status != 200 or '"error"' not in reply.body:
-        return reply.status
-    data = _json_object(reply.body)
-    error = data.get("error")
-    code = error.get("code") if isinstance(error, dict) and not data.get("choices") else None
-    return code if isinstance(code, int) and 400 <= code < 600 else reply.status
-
-
-def read_message(reply: Reply, secrets: tuple[str, ...] = ()) -> str:
-    """What the server says is wrong, on one line, without secrets, shortened."""
-    data = _json_object(reply.body)
-    found: object = data.get("error", data.get("detail", data.get("message")))
-    if isinstance(found, dict):
-        found = found.get("message", found)
-    text = reply.body if found is None else found if isinstance(found, str) else json.dumps(found)
-    # masked before it is shortened, so that no half of a key is left at the end
-    line = " ".join(mask_secrets(text, secrets).split())
-    return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "..."
-
-
-def list_models(reply: Reply) -> list[str] | None:
-    """The ids listed by GET /models; None if the reply is no such list."""
-    data = _json_object(reply.body).get("data")
-    if reply.status != 200 or not isinstance(data, list):
-        return None
-    return [str(entry["id"]) for entry in data if isinstance(entry, dict) and "id" in entry]
-
-
-def retry_after_seconds(header: str | None, date: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or an HTTP date.
-
-    Args:
-        header: the header's value.
-        date: the reply's Date header; a Retry-After date is measured against it, so clocks need not agree.
-    """
-    try:
-        seconds = float(header or "")
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    except ValueError:
-        then, now = _http_date(header), _http_date(date)
-    return None if then is None else max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
-
-
-def _http_date(text: str | None) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
-def _json_object(body: str) -> Mapping[str, object]:
-    try:
-        data = json.loads(body)
-        if "\\ud" in body.lower():  # halves of surrogate pairs joined, or replaced: only whole characters can be stored
-            text = json.dumps(data, ensure_ascii=False)
-            data = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
-
-
 # --- what the endpoint was found to refuse ---
 _COMPACT_JSON = json.JSONEncoder(separators=(",", ":"))
-PARAMETERS = ("max_tokens", "temperature", "top_p", "seed", "stop", "min_p", "top_k")
+PARAMETERS = ("max_tokens", "top_p", "temperature", "seed", "stop", "min_p", "top_k")
 _WORDS = ("seed", "stop")
 """Parameters whose names are words that a message may hold for other reasons."""
 _LENGTH = re.compile(r"context (length|size|window)|prompt|messages|input (tokens|length)", re.IGNORECASE)
@@ -379,9 +276,13 @@ class Compatibility:
         payload = request.payload(self._endpoint.model)
         for name in self._endpoint.omit:
             payload.pop(name, None)
+        payload.update(self._endpoint.extra_body)
+        if self._endpoint.system == "merge" and request.messages:
+            texts = [content for _, content in request.messages]
+            payload["messages"] = [{"role": "user", "content": "\n\n".join(texts)}]
         if not form.structured:
             payload.pop("response_format", None)
-        if form.limit_name != "max_tokens":
+        if form.limit_name != "max_tokens" and "max_tokens" in payload:
             payload[form.limit_name] = payload.pop("max_tokens")
         return _COMPACT_JSON.encode(payload).encode()
 
@@ -440,12 +341,13 @@ def remedy(parameter: str) -> str:
     if parameter == "max_tokens":
         return "change max_tokens, or shorten the prompts"
     if parameter in OMISSIBLE:
-        return f"change it, or leave it out with Endpoint(omit=({parameter!r},))"
+        return f"change it, or leave it out: --omit {parameter}, or omit: [{parameter}] of the generator"
     return f"leave {parameter} out (None): it is no part of OpenAI's protocol"
 
 
 # --- turning what an endpoint refuses into an error that says what to do ---
 _OF_ONE_REQUEST = (400, 413, 422)
+_NO_SYSTEM = re.compile(r"system.{0,20}(role|message|prompt|instruction)|role.{0,20}system", re.IGNORECASE)
 _FILTERED = re.compile(r"content[ _-](filter|management|policy)|moderation|input was flagged", re.IGNORECASE)
 
 
@@ -478,7 +380,8 @@ def explain_refusal(
     where = endpoint.shown_url
     if status in (401, 403):
         return refused_key(endpoint, status, message)
-    if blames_model(status, message):
+    parameter = find_parameter(message, request) if status in (400, 422) else None
+    if parameter is None and blames_model(status, message):
         model = request.model or endpoint.model
         if served is not None and not serves(served, model):
             return missing_model(endpoint, model, served)
@@ -491,12 +394,17 @@ def explain_refusal(
         )
     if 300 <= status < 400:
         return EndpointError(f"{where}{path} redirects (HTTP {status}), which is not followed; check base_url")
-    parameter = find_parameter(message, request) if status in (400, 422) else None
     if parameter is not None:
         return EndpointError(
             f"{where}{path} refuses the parameter {parameter!r}: HTTP {status} {message}; {remedy(parameter)}"
         )
     more = ""
+    if _NO_SYSTEM.search(message):
+        more = "; put the system message into the user's: --system merge, or system: merge of the generator"
+    elif status in (400, 422) and not blames_length(message):
+        more = (
+            "; a parameter is set with --extra NAME=VALUE (extra_body of the generator) and left out with --omit NAME"
+        )
     if endpoint.identity.startswith("gguf:") and blames_length(message):
         more = "; give the embedded LLM more room: generator.context in study.yaml"
     return EndpointError(f"{where}{path} refused the request: HTTP {status} {message}{more}")
@@ -522,5 +430,7 @@ def missing_model(endpoint: Endpoint, model: str, served: Sequence[str]) -> Mode
 
 
 def serves(served: Sequence[str], model: str) -> bool:
-    """Whether ``model`` is listed, with or without a tag after a colon."""
-    return any(model in (name, name.partition(":")[0]) or model.partition(":")[0] == name for name in served)
+    """Whether ``model`` is listed, with or without what precedes its name and a tag after a colon."""
+    return any(model in (name, name.partition(":")[0]) or model.partition(":")[0] == name for name in served) or any(
+        name.casefold().endswith(f"/{model.casefold()}") for name in served
+    )

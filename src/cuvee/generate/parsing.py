@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -15,6 +14,7 @@ from cuvee.fingerprint import hash_texts
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.contents import find_words
 from cuvee.generate.dials.slots import ANY
+from cuvee.generate.replies import End, find_objects, how_ended, strip_thoughts, unwrap
 
 Kind = Literal["label", "query", "question", "instruction", "story"]
 """What the LLM writes: a text for a label, a query for a passage, a question with its answer over a context, an
@@ -155,6 +155,11 @@ def _source_strata(known: Sequence[str | None], called: str, sources: Sequence[s
 EMPTY = "empty"
 TOO_SHORT = "too short"
 TRUNCATED = "truncated"
+THINKING = "still thinking"
+FILTERED = "withheld by the endpoint's filter"
+REFUSED = "refused"
+TOOL_CALL = "a tool call"
+UNFINISHED = "not finished"
 BROKEN = "broken characters"
 CHATTER = "chatter"
 COPY_OF_PROMPT = "copy of the prompt"
@@ -171,6 +176,11 @@ DRAFT = "a draft"
 FORBIDDEN = "uses a word to avoid"
 REMEDIES = {
     TRUNCATED: "raise max_tokens",
+    THINKING: "raise max_tokens: the model was still thinking when they were used up; or turn thinking off",
+    FILTERED: "change the topic or the endpoint: its filter withholds such answers",
+    REFUSED: "change the topic or the model: it declines to write such texts",
+    TOOL_CALL: "use a model or an endpoint that answers in words",
+    UNFINISHED: "check the endpoint: it breaks answers off",
     DUPLICATE: "raise the temperature, give more seed examples, or ask for fewer rows",
     COPY_OF_TRAINING: "raise the temperature",
     COPY_OF_PROMPT: "raise the temperature",
@@ -182,11 +192,15 @@ REMEDIES = {
     WRONG_LABEL: "check the labels of the training rows, or check no labels",
 }
 """Reason of rejection -> what a user can do where answers are rejected for it again and again."""
+_NO_ANSWER: Mapping[End, str] = {
+    "filtered": FILTERED, "refused": REFUSED, "tool": TOOL_CALL, "failed": UNFINISHED,
+}  # fmt: skip
 
 ECHO_WORDS = 6
 """Words in a row of a prompt's wording that no answer has by chance."""
-_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", flags=re.DOTALL)
 _NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])(?:\s+|$)")
+_NUMBERED_LINES = re.compile(r"\n\s*(?:\(?\d{1,3}[.):]|[-*•–])\s")
+_WRAPPED = re.compile(r"\A\s*\{|```")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 _ECHO = re.compile(
     r"^(?:text|example|answer|rewritten|original|paraphrase|draft|edited|headline|question|title)\s*:\s+", re.IGNORECASE
@@ -227,7 +241,8 @@ class Demands:
 
     Neither the texts and targets ``shown`` in the prompt may come back, nor stretches of its ``wording``, normalised;
     words to be ``avoided``, in lower case, may not stand in the text; fewer than ``least_words`` words are too short.
-    ``keep_truncated`` takes an answer that ran into max_tokens, without its last, broken word.
+    ``keep_truncated`` takes an answer that ran into max_tokens, without its last, broken word. ``lines`` keeps the
+    lines and paragraphs of a text; else the text is the first line that says something.
     """
 
     shown: Collection[str] = ()
@@ -236,6 +251,7 @@ class Demands:
     wording: Collection[str] = ()
     least_words: int = 2
     keep_truncated: bool = False
+    lines: bool = False
 
 
 def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Writing | None = None) -> Parsed:
@@ -251,15 +267,22 @@ def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Wri
         label: of the wanted row; "label: text" loses its label.
         pair: what the sides of the wanted pair are; None where the LLM writes the text alone.
     """
-    cut, keep, target = answer.finish_reason == "length", demands.keep_truncated, None
+    end, keep, target = how_ended(answer.finish_reason), demands.keep_truncated, None
+    cut, plain = end == "cut", strip_thoughts(answer.text)
+    if end in _NO_ANSWER or (cut and not plain.strip()):
+        return Parsed(raw=answer.text, text="", reason=_NO_ANSWER.get(end, THINKING))
     if pair is None:
-        text = clean_text(answer.text, label=label)
+        wrapped = _is_odd(plain, _WRAPPED, demands.shown)
+        inner = unwrap(plain, ("text", label.casefold())) if wrapped else plain
+        if inner is None:
+            return Parsed(raw=answer.text, text="", reason=TRUNCATED if cut else MALFORMED)
+        text = clean_text(inner, label=label, lines=demands.lines)
         if cut and keep:
             text, cut = text.rpartition(" ")[0], False
     else:
-        found = find_pair(answer.text, pair)
+        found = find_pair(plain, pair)
         if found is None:
-            return Parsed(raw=answer.text, text="", reason=_why_no_pair(answer.text, cut))
+            return Parsed(raw=answer.text, text="", reason=_why_no_pair(plain, cut))
         cut = cut and not found.whole
         text, target = _clean_pair(found, pair)
         if cut and keep:
@@ -272,8 +295,7 @@ def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Wri
     return Parsed(raw=answer.text, text=text, reason=reason, target=target)
 
 
-def _why_no_pair(text: str, cut: bool) -> str:
-    plain = _THOUGHT.sub("", text).strip()
+def _why_no_pair(plain: str, cut: bool) -> str:
     if cut:
         return TRUNCATED
     if not normalise_text(plain):
@@ -300,22 +322,27 @@ def _target_objection(target: str, demands: Demands) -> str | None:
     return COPY_OF_PROMPT if _echoes(target, demands.wording) else None
 
 
-def clean_text(text: str, *, label: str) -> str:
-    """The first line that is no chatter, without numbering, quotes, markup and echoes of the label."""
-    lines = [line.strip() for line in _THOUGHT.sub("", text).splitlines() if line.strip()]
-    leading = len(lines) > 1 and (_CHATTER.search(lines[0]) or lines[0].endswith(":"))
-    if leading and not _DEBRIS.search(lines[0]):  # an answer in another role than the asked one is of no use
-        lines = lines[1:]
-    line = lines[0] if lines else ""
+def clean_text(text: str, *, label: str, lines: bool = False) -> str:
+    """The first line that is no chatter, without numbering, quotes, markup and echoes of the label.
+
+    With ``lines``, all lines from there on, with the paragraphs that they make.
+    """
+    found = [line for line in text.splitlines() if line.strip()]
+    first = found[0].strip() if found else ""
+    leading = len(found) > 1 and (_CHATTER.search(first) or (first.endswith(":") and not lines))
+    if leading and not _DEBRIS.search(first):  # an answer in another role than the asked one is of no use
+        text = text.split(found[0], 1)[1]
+        found = found[1:]
+    left = block(text) if lines else found[0].strip() if found else ""
     names = "|".join(re.escape(name) for name in {label, label.replace("_", " ")})
     label_echo = re.compile(rf"^[\[(]?(?:{names})[\])]?\s*:\s+", flags=re.IGNORECASE)
     before = None
-    while line != before:
-        before = line
-        line = _NUMBERING.sub("", line)
-        line = _ECHO.sub("", label_echo.sub("", line))
-        line = _unquote(line.replace("**", "").strip())
-    return " ".join(line.split())
+    while left != before:
+        before = left
+        left = left if lines and _NUMBERED_LINES.search(left) else _NUMBERING.sub("", left)
+        left = _ECHO.sub("", label_echo.sub("", left))
+        left = _unquote(left.replace("**", "").strip())
+    return block(left) if lines else " ".join(left.split())
 
 
 def _unquote(line: str) -> str:
@@ -374,8 +401,6 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "continuation": ("story", "ending"),
 }
 """What small models call the sides too."""
-MOST_STARTS = 64
-"""Opening braces that are tried, so that a degenerate answer costs little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,32 +430,11 @@ def find_pair(answer: str, writing: Writing) -> Pair | None:
 
     A completion goes on where its prompt ends, so what stands before the target's head is the text.
     """
-    text = _THOUGHT.sub("", answer)
-    for found in _find_objects(text):
+    for found in find_objects(answer):
         one, two = found.get(writing.text), found.get(writing.target)
         if isinstance(one, str) and isinstance(two, str):
             return Pair(text=one, target=two, whole=True)
-    return _find_heads(text, writing)
-
-
-def _find_objects(text: str) -> Iterator[dict[str, object]]:
-    """The JSON objects in a text, those inside others too, with their names in lower case."""
-    decoder, start = json.JSONDecoder(parse_constant=_refuse_constant), text.find("{")
-    for _ in range(MOST_STARTS):
-        if start < 0:
-            return
-        try:
-            found, _end = decoder.raw_decode(text, start)
-            # only whole characters can be stored: escaped halves of surrogate pairs are replaced
-            whole = json.dumps(found, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            yield {name.casefold(): value for name, value in json.loads(whole).items()}
-        except (ValueError, RecursionError):
-            pass  # this brace opens no object: the next one may
-        start = text.find("{", start + 1)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)  # NaN and Infinity are no JSON
+    return _find_heads(answer, writing)
 
 
 def _find_heads(text: str, writing: Writing) -> Pair | None:

@@ -44,6 +44,8 @@ SLOTS_A_ROTATION = 4
 LEAST_ROOM, MOST_ROOM = 128, 1024
 """Tokens that a pair is given at least, and at most on account of the longest pair of the training rows."""
 _CHARACTERS_A_TOKEN = 2
+LINES_SHARE = 0.1
+"""Share of the training rows of a label that have several lines, from which on new rows may have them too."""
 
 Step = Literal["row", "paraphrase", "draft", "refinement"]
 _SENTENCE = re.compile(r"(?<=[.:;?!])\s")
@@ -95,7 +97,11 @@ class PromptWriter:
         self._seed = seed
         self._prompts = prompts if prompts is not None else load_prompts()
         self._schema = pair_schema(self.writing) if self.writing.pair else None
-        self._room = _find_room(train) if self.writing.pair else 0
+        long = sum("\n" in text.strip() for text in train.texts)
+        self.lines = self.writing.kind == "label" and long >= LINES_SHARE * len(train)
+        """Whether rows may have several lines, as real ones do."""
+        self._plain = block if self.lines else one_line
+        self._room = _find_room(train) if self.writing.pair or self.lines else 0
         self._wordings: dict[tuple[Slot, Step, bool], Request] = {}
         self._runs: dict[tuple[str, Request], tuple[str, ...]] = {}
 
@@ -119,7 +125,7 @@ class PromptWriter:
         if step in ("row", "draft"):
             rows = self._choose_rows(slot, attempt)
             seed_ids = [self._train.ids[i] for i in rows]
-            shown = tuple(one_line(self._train.texts[i]) for i in rows)
+            shown = tuple(self._plain(self._train.texts[i]) for i in rows)
             values |= {
                 "topic": readable(slot.topic) if slot.topic is not None else None,
                 "attributes": [(readable(name), readable(value)) for name, value in slot.attributes],
@@ -130,8 +136,8 @@ class PromptWriter:
                 values[self.writing.source] = block(self.strata[slot.label].source or "")
         else:
             rows, name = [], "paraphrase" if step == "paraphrase" else "refine"
-            examples = [one_line(self._train.texts[self._places[i]]) for i in seed_ids if step == "refinement"]
-            values |= {"examples": examples, "text": one_line(source)}
+            examples = [self._plain(self._train.texts[self._places[i]]) for i in seed_ids if step == "refinement"]
+            values |= {"examples": examples, "text": self._plain(source)}
             shown = self._prompts.file(f"{name}_completion").pairs if self._api == "completions" else tuple(examples)
         return Question(
             request=self._request(slot, attempt, step, values),
@@ -237,7 +243,13 @@ class PromptWriter:
         seed = derive_seed(self._seed, "answer", slot.key, attempt) & 0x7FFFFFFF
         if api == "completions":
             prompt = self._prompts.file(f"{name}_completion").render(values)
-            sampling = sampling if sampling.stop else replace(sampling, stop=self._stop if pair else ("\n",))
+            ends: tuple[str, ...] = ("\n",)
+            if self.lines:  # a text ends before the next number, or the next head, of the built-in prompts
+                examples = values.get("examples")
+                shown = len(examples) if isinstance(examples, list) else 0
+                heads = {"paraphrase": "\nOriginal:", "refinement": "\nDraft:"}
+                ends = (heads[step],) if step in heads else ("\n2.", f"\n{shown + 2}.")
+            sampling = sampling if sampling.stop else replace(sampling, stop=self._stop if pair else ends)
             return Request(prompt=prompt, sampling=sampling, seed=seed, replicate=attempt, model=model)
         messages = tuple(
             (role, self._prompts.file(f"{name}_chat_{role}").render(values)) for role in ("system", "user")

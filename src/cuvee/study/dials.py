@@ -147,7 +147,7 @@ def _make_endpoint(part: EndpointGenerator, *, key: str | None) -> Endpoint:
         key_name=part.api_key_env or "",
         budget=Budget(**part.budget.model_dump()),
         prices=None if part.prices is None else Prices(**part.prices.model_dump()),
-        **part.model_dump(include={"model", "api", "omit", *limits}),
+        **part.model_dump(include={"model", "api", "omit", "extra_body", "system", *limits}),
     )
 
 
@@ -185,7 +185,7 @@ def _hash_model(path: Path, files: tuple[tuple[str, int, int, int, int], ...]) -
 
 
 # --- lists that are asked for ---
-_NO_MATTER = frozenset({"context", "omit"} | DRAWING)
+_NO_MATTER = frozenset({"context", "omit", "extra_body", "system"} | DRAWING)
 """Settings of a generator, beside its speed, that lists do not depend on."""
 
 
