@@ -88,7 +88,7 @@ class Exchange:
         self._looked = endpoint.identity.startswith("gguf:")
 
     async def open(self) -> None:
-        """Connect as needed, and note once if the endpoint lists other models than this one; requests tell if it serves it.
+        """Connect as needed; note once if the endpoint lists other models than this one: requests tell if it is served.
 
         Raises:
             EndpointUnreachable: base_url is no URL.
