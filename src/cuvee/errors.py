@@ -22,7 +22,8 @@
     ├── TrainingError          a trainer could not train on what it was given
     └── TrialsFailed           a study went through to its end, and no trial of a blend finished
 
-Messages say what is wrong, where, and what to do about it, in one line.
+``InputWarning`` is a warning of Python's, which the command line prints as a note. Messages say what is wrong, where,
+and what to do about it, in one line.
 """
 
 from __future__ import annotations
@@ -102,3 +103,7 @@ class TrainingError(CuveeError):
 
 class TrialsFailed(CuveeError):
     """Every trial of the blends failed: a study went through to its end and has nothing to recommend."""
+
+
+class InputWarning(UserWarning):
+    """What the user's data may not mean: labels that differ by case alone, a separator that was guessed."""

@@ -21,14 +21,19 @@ _DIGITS = 100  # of a whole number, beyond which Python is not asked to read it
 _BLOCK = 2**20
 _MOST_LAYERS = 1000
 _SHOWN = 200
+# a mark of UTF-32 begins with one of UTF-16; without a mark, where the zeros of plain letters stand
+_WIDE = [((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"), ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16")]
+_ZEROS = {
+    b"\0\1\0\1": "utf-16-le", b"\1\0\1\0": "utf-16-be", b"\0\1\1\1": "utf-32-le", b"\1\1\1\0": "utf-32-be",
+}  # fmt: skip
 _ARENA, _IO_THREADS = 2**26, 8  # address space that the C library sets aside for each thread, and Arrow's threads
 
 
 def read_text(path: Path, wrong: type[CuveeError] = InputError) -> str:
-    """A text file, which must be UTF-8; a byte order mark is dropped.
+    """A text file, which must be UTF-8, UTF-16 or UTF-32; a byte order mark is dropped.
 
     Raises:
-        CuveeError: of the kind ``wrong``: it cannot be read, is too large, or is not UTF-8.
+        CuveeError: of the kind ``wrong``: it cannot be read, is too large, or is none of these.
     """
     try:
         with path.open("rb") as stream:
@@ -38,7 +43,7 @@ def read_text(path: Path, wrong: type[CuveeError] = InputError) -> str:
     if len(data) > _MOST_TEXT:
         raise wrong(f"{path}: larger than the {show_bytes(_MOST_TEXT)} that such a file may have; is it the right one?")
     try:
-        return strip_mark(data, str(path)).decode("utf-8")
+        return to_utf8(data, str(path)).decode("utf-8")
     except InputError as exc:
         raise wrong(str(exc)) from exc
 
@@ -55,14 +60,22 @@ def read_prompts(path: Path) -> list[str]:
     return [text, *text.splitlines()]
 
 
-def strip_mark(data: bytes, where: str) -> bytes:
-    """UTF-8 text without its byte order mark; checked a block at a time, as decoded it may be four times as large.
+def to_utf8(data: bytes, where: str) -> bytes:
+    """Text as UTF-8 without a byte order mark, from UTF-8 or from UTF-16 and UTF-32 as their marks or zeros tell them.
+
+    It is checked a block at a time, as decoded it may be four times as large.
 
     Raises:
-        InputError: it is not UTF-8; with the line.
+        InputError: it is neither; with the line.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
-        raise InputError(f"{where}: it is UTF-16 or UTF-32, not UTF-8; save it as UTF-8, for example with iconv")
+    wide = next((name for marks, name in _WIDE if data.startswith(marks)), None) or _ZEROS.get(
+        bytes(byte == 0 for byte in data[:4])
+    )
+    if wide is not None:
+        try:
+            return data.decode(wide).removeprefix("\ufeff").encode()
+        except UnicodeError as exc:
+            raise InputError(f"{where}: begins as {wide} and is not; save it as UTF-8, for example with iconv") from exc
     decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(data)
     for start in range(0, len(data) or 1, _BLOCK):
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from command_line import call, refused
 from cuvee.corpus import load_corpus
-from cuvee.corpus.files import read_table
+from cuvee.corpus.formats import read_table
 from cuvee.encoders import load_encoder
 from cuvee.study.running import measure_texts
 from cuvee.train import TrainSettings, load_predictor, model, train_model

@@ -1,11 +1,13 @@
 """Corpora made of columns, a batch at a time: what rows give, and texts as they always read."""
 
+import datetime
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.corpus import Corpus, content, load_corpus, normalise_text
+from cuvee.corpus import Corpus, cells, content, load_corpus, normalise_text
 from cuvee.corpus import table as corpus_table
 from cuvee.errors import InputError
 
@@ -39,20 +41,18 @@ def test_columns_in_chunks_and_batches_are_the_rows(rows, size, task):
 
 
 def test_an_empty_cell_is_named_by_its_row_in_whatever_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_table, "_READ_ROWS", 2)
+    monkeypatch.setattr(cells, "READ_ROWS", 2)
     path = tmp_path / "rows.csv"
     path.write_text("text,label\n" + "one,a\n" * 4 + " ,a\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"rows.csv, row 5: column 'text' is empty"):
         load_corpus(path)
 
 
-def test_values_that_are_no_strings_read_as_python_writes_them():
-    table = pa.table({"text": pa.array(["a", "b"]).dictionary_encode(), "label": [1.0, 2.5], "source": [True, None]})
-    found = corpus_table.corpus_from_table(
-        table, text=None, label=None, group="source", origin="real", task="classification", where="here"
-    )
-    assert found.texts == ["a", "b"] and found.targets == ["1.0", "2.5"]
-    assert found.table["group"].to_pylist() == ["True", None]
+def test_numbers_and_dates_read_as_they_are_written():
+    day = datetime.date(2026, 3, 4)
+    table = pa.table({"text": pa.array([day, None]), "label": [1.0, 2.5], "source": [True, None], "n": [7, 8]})
+    found = [corpus_table.column_strings(table, name, "here").to_pylist() for name in table.column_names]
+    assert found == [["2026-03-04", None], ["1.0", "2.5"], ["True", None], ["7", "8"]]
 
 
 @given(st.text(st.characters(max_codepoint=127)))

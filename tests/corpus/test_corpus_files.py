@@ -46,7 +46,7 @@ def test_saved_dataset_is_read(tmp_path):
     assert load_corpus(tmp_path / "ds").texts == [r["text"] for r in ROWS]
 
 
-@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl"])
+@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.csv"])
 def test_written_corpora_come_back_whole(tmp_path, name):
     corpus = Corpus.from_rows(
         [{"text": "x", "target": "a", "dial": "topics", "level": "2", "block": 3, "seed_ids": ["s1"]}],
@@ -84,7 +84,7 @@ def test_bad_files_are_told_the_place_and_the_remedy(tmp_path):
     (tmp_path / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n\n{"text": "b", \n')
     assert "broken.jsonl, line 3" in refuse(tmp_path / "broken.jsonl")
     (tmp_path / "list.jsonl").write_text("[1]\n")
-    assert "line 1" in refuse(tmp_path / "list.jsonl")
+    assert "list.jsonl, row 1: a row must be a JSON object" in refuse(tmp_path / "list.jsonl")
     (tmp_path / "latin.csv").write_bytes(b"text,label\nok,a\ncaf\xe9,b\n")
     assert "latin.csv, line 3: not UTF-8" in refuse(tmp_path / "latin.csv")
     (tmp_path / "fake.parquet").write_text("not parquet")

@@ -6,10 +6,12 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand
@@ -17,7 +19,7 @@ from typer.main import get_command
 
 from cuvee._version import __version__
 from cuvee.cli import console
-from cuvee.errors import ConfigError, CuveeError, TrialsFailed
+from cuvee.errors import ConfigError, CuveeError, InputWarning, TrialsFailed
 
 if TYPE_CHECKING:
     from click import UsageError
@@ -68,8 +70,9 @@ def run_cli(arguments: Sequence[str]) -> int:
     """
     try:
         # not app(...): that puts a hook of its own in place of _report_defect
-        command = _load(next((each for each in arguments if not each.startswith("-")), ""))
-        code = command(args=list(arguments), prog_name="cuvee", obj=list(arguments), standalone_mode=False)
+        with _noted_warnings():
+            command = _load(next((each for each in arguments if not each.startswith("-")), ""))
+            code = command(args=list(arguments), prog_name="cuvee", obj=list(arguments), standalone_mode=False)
     except CuveeError as exc:
         _complain(f"error: {exc}", "red")
         return 1 if isinstance(exc, TrialsFailed) else 2
@@ -83,6 +86,24 @@ def run_cli(arguments: Sequence[str]) -> int:
     except SystemExit as exc:  # of a pipe that nobody reads
         code = exc.code
     return _stopped() if code == _CTRL_C else int(code or 0)  # typer turns Ctrl-C into exit code 130
+
+
+@contextmanager
+def _noted_warnings() -> Iterator[None]:
+    """Print what the user's data may not mean as a note, once."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:  # noqa: ANN401
+        if not issubclass(category, InputWarning):
+            before(message, category, *place, **more)
+        elif (said := str(message)) not in seen:
+            seen.add(said)
+            _complain(f"note: {said}", "yellow")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        before, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _load(wanted: str) -> Callable[..., str | int | None]:

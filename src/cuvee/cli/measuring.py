@@ -16,8 +16,8 @@ from typer import Argument, Option
 import cuvee.measure as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import PLAIN, Columns, Tell, may_trust, refuse_options
-from cuvee.corpus import Corpus, load_vectors, read_columns, replace_text, write_table
-from cuvee.corpus.files import read_table
+from cuvee.corpus import Corpus, compare_labels, load_vectors, read_columns, replace_text, write_table
+from cuvee.corpus.formats import read_table
 from cuvee.encoders import DEFAULT_ENCODER, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, Terms, open_executor
@@ -57,6 +57,8 @@ class Measuring:
             _check_dimensions(vectors, real_vectors, self.against_embeddings)
         elif self.against is not None:
             raise ConfigError("--embeddings with --against needs --against-embeddings too: both sides in one space")
+        if target is not None and self.against is not None and real is not None and corpus.task == "classification":
+            compare_labels(real.labels, corpus.labels, known_name=str(self.against), found_name=str(target))
         if vectors is None or self.embeddings is None:
             encoder = load_encoder(self.encoder, workers=workers)
         else:  # under the name that they carry: --encoder if said, else the file's

@@ -19,7 +19,7 @@ import cuvee.mix as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import GROUPED, PLAIN, UNGROUPED, Columns, Hub, Output, Seed, may_trust, refuse_options
 from cuvee.config.amounts import check_amounts, read_amount, share_of
-from cuvee.corpus import Corpus, few_shot_sets, label_strata, split_corpus, write_corpus
+from cuvee.corpus import Corpus, compare_labels, few_shot_sets, label_strata, split_corpus, write_corpus
 from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text
 from cuvee.defects import NoLeaks
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
@@ -340,6 +340,8 @@ class Mixing:
         if synthetic is None:
             raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
         rows, others = columns.load(real, labelled=True), columns.load(synthetic, origin="synthetic", labelled=True)
+        if rows.task == "classification":
+            compare_labels(rows.labels, others.labels, known_name=str(real), found_name=str(synthetic))
         again, pool = self.allow_repeats, len(others)
         once = room.apply_filters(others, [room.Dedupe(against=rows.prompts)])
         repeats = f"{len(once.removed)} of {pool} synthetic rows repeat a synthetic or a real row"

@@ -109,7 +109,7 @@ def init(
     target = out or Path("study.yaml")
     if target.exists() and not force:
         raise ConfigError(f"{target}: already there; choose another name with --out, or --force")
-    names = list(read_columns(data))
+    names = read_columns(data)
     guessed = guess_columns(names)
     text, label = text or guessed[0], label or guessed[1]
     corpus = load_corpus(data, text=text, label=label)

@@ -19,8 +19,9 @@ from typer import Argument, Option
 import cuvee.evaluate as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import UNGROUPED, Columns, Hub, Tell, may_trust, refuse_options
-from cuvee.corpus import Corpus, Task, write_table
-from cuvee.corpus.files import read_table, replace_text
+from cuvee.corpus import Corpus, Task, compare_labels, write_table
+from cuvee.corpus.files import replace_text
+from cuvee.corpus.formats import read_table
 from cuvee.encoders import DEFAULT_ENCODER, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Stages
@@ -219,6 +220,8 @@ def evaluate(
     seed, (predictor, task) = answering.seed, answering.load(model)
     refuse_options(ctx, NO_USE[task], f"{model} is a model for {task}")
     corpus = replace(columns, task=task).load(data, labelled=True)
+    if isinstance(predictor, Predictor):
+        compare_labels(predictor.labels, corpus.labels, known_name=str(model), found_name=str(data))
     pool = load_passages(answering.passages) if answering.passages is not None else None
     writing = None
     if task == "generation":

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import io
-import json
 import os
 import shutil
-import zlib
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
+from cuvee.corpus.cells import as_strings, is_json, read_lists, to_cell, to_text, to_typed, to_values
+from cuvee.corpus.formats import dataset_table, read_table
+from cuvee.corpus.labels import warn_of_variants
 from cuvee.corpus.table import (
     LATER,
     NO_LABEL,
@@ -32,8 +32,8 @@ from cuvee.corpus.table import (
     corpus_from_table,
     guess_columns,
 )
-from cuvee.errors import InputError, MissingDependency
-from cuvee.inputs import bounded_memory, check_memory, explain_damage, first_line, parse_json, show_bytes, strip_mark
+from cuvee.errors import InputError, InputWarning
+from cuvee.inputs import bounded_memory, explain_damage, first_line
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name
 
@@ -43,10 +43,6 @@ if TYPE_CHECKING:
 _RUN = r"\A[=+\-@\t\r\n＝＋－＠]"
 _NUMBER = r"\A[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?\z"
 OUTPUTS = (".parquet", ".jsonl", ".csv")
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_BLOCK, _SMALL = 2**20, 2**26
-_MOST_EXPANSION = 200  # bytes for one of a gzip file, rows for one of Parquet; of texts it is 2 to 20, below 1
-_MOST_COLUMNS = 10_000
 
 
 def load_corpus(
@@ -87,13 +83,36 @@ def load_corpus(
             if own and text is None and label is None and context in (None, "context") and group in (None, "group"):
                 return _read_own(table, name, task)
         else:
-            table, name = _dataset_table(source), "datasets.Dataset"
+            table, name = _other_table(source), "datasets.Dataset"
             table = _take_where(table, where or {}, name)
-        if not labelled and label is None and guess_columns(table.column_names)[1] is None:
+        guessed = guess_columns(table.column_names)[1]
+        if not labelled and label is None and (guessed is None or _is_empty(table, guessed, name)):
             table, label = table.append_column(NO_LABEL, pa.array([""] * table.num_rows, pa.string())), NO_LABEL
-        return corpus_from_table(
+        found = corpus_from_table(
             table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=name
         )
+        if task == "classification":
+            warn_of_variants(found.labels, name)
+        return found
+
+
+def _is_empty(table: pa.Table, column: str, name: str) -> bool:
+    if column_strings(table, column, name).null_count < table.num_rows:
+        return False
+    warnings.warn(
+        f"{name}: no row has a label in column {column!r}; its texts are read alone", InputWarning, stacklevel=2
+    )
+    return True
+
+
+def _other_table(source: object) -> pa.Table:
+    """A dataset in memory as a table."""
+    if not hasattr(source, "features") and not isinstance(source, dict):
+        raise InputError(
+            f"cannot read a corpus from {type(source).__name__}; give a path or a datasets.Dataset, or make one with "
+            "Corpus.from_pandas or Corpus.from_rows"
+        )
+    return dataset_table(cast("datasets.Dataset", source))
 
 
 def _take_where(table: pa.Table, where: Mapping[str, Sequence[str]], name: str) -> pa.Table:
@@ -108,172 +127,41 @@ def _take_where(table: pa.Table, where: Mapping[str, Sequence[str]], name: str) 
     return table
 
 
-def read_columns(source: str | Path) -> dict[str, list[str]]:
-    """Column names of a file, each with its first three values as strings."""
-    table = read_table(Path(source))
-    return {name: [str(v) for v in table[name].slice(0, 3).to_pylist()] for name in table.column_names}
-
-
-def read_table(path: Path) -> pa.Table:
-    """Any supported file as an Arrow table.
-
-    Raises:
-        InputError: it is missing, empty, of an unknown kind, broken at a named line, or takes more than the memory
-            that is free.
-    """
-    if path.is_dir():
-        shards = sorted(path.glob("*.parquet"))
-        with bounded_memory(path):
-            return _read_shards(shards) if shards else _read_saved_dataset(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file; give a path to {', '.join(SUFFIXES)} or a saved dataset")
-    suffixes = [s.lower() for s in path.suffixes]
-    gz = bool(suffixes) and suffixes[-1] == ".gz"
-    kind = suffixes[-2] if gz and len(suffixes) > 1 else (suffixes[-1] if suffixes else "")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; it needs a header or rows")
-    if kind not in SUFFIXES:
-        raise InputError(f"{path}: unknown kind of file {kind or path.name!r}; use {', '.join(SUFFIXES)} (also .gz)")
-    try:
-        with bounded_memory(path):
-            if kind == ".parquet":
-                table = _read_parquet(path)
-            else:
-                data = strip_mark(_unpack(path) if gz else path.read_bytes(), str(path))
-                table = _parse_jsonl(data, path) if kind in (".jsonl", ".ndjson") else _parse_csv(data, path, kind)
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as exc:
-        raise InputError(f"{path}: cannot be read ({first_line(exc)}); is it really {kind}?") from exc
-    if table.num_rows == 0:
-        raise InputError(f"{path}: no rows; the file needs at least one")
-    return table
-
-
-def _unpack(path: Path) -> bytes:
-    """The contents of a gzip file, unless they are so much larger that no texts could be in it."""
-    size, out = path.stat().st_size, bytearray()
-    with gzip.open(path) as stream:
-        while block := stream.read(_BLOCK):
-            out += block
-            if len(out) > max(_SMALL, _MOST_EXPANSION * size):
-                raise InputError(
-                    f"{path}: its contents are more than {_MOST_EXPANSION} times its {show_bytes(size)}, as those of "
-                    "a file that is made to fill the memory; unpack it first if you trust it"
-                )
-    return bytes(out)
-
-
-def _read_parquet(path: Path) -> pa.Table:
-    with pa_parquet.ParquetFile(path) as file:
-        size, rows = path.stat().st_size, file.metadata.num_rows
-        if rows > max(_SMALL, _MOST_EXPANSION * size):
-            raise InputError(
-                f"{path}: says that it has {rows} rows in {show_bytes(size)}, and no texts are so short; write it anew"
-            )
-        _check_width(file.metadata.num_columns, path)
-    return pa_parquet.read_table(path)
-
-
-def _check_width(columns: int, path: Path) -> None:
-    if columns > _MOST_COLUMNS:
-        raise InputError(f"{path}: has {columns} columns; give at most {_MOST_COLUMNS}, of which Cuvée reads four")
-
-
-def _parse_csv(data: bytes, path: Path, kind: str) -> pa.Table:
-    delimiter = "\t" if kind == ".tsv" else ","
-    _check_width(data.count(delimiter.encode(), 0, data.find(b"\n") % (len(data) + 1)) + 1, path)
-    # Arrow holds the text as it was split besides the table, and ends the process where memory runs out
-    check_memory(path, 3 * len(data) + 16 * (data.count(delimiter.encode()) + data.count(b"\n")))
-    return pa_csv.read_csv(
-        io.BytesIO(data),
-        parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pa_csv.ConvertOptions(strings_can_be_null=False),
-    )
-
-
-def _parse_jsonl(data: bytes, path: Path) -> pa.Table:
-    rows, columns = [], dict[str, None]()
-    for number, line in enumerate(io.BytesIO(data), start=1):
-        if not line.strip():
-            continue
-        row = parse_json(line.decode("utf-8"), str(path), number)
-        if b"\\ud" in line.lower():
-            try:
-                json.dumps(row, ensure_ascii=False).encode()
-            except UnicodeEncodeError as exc:
-                raise InputError(f"{path}, line {number}: holds half of a surrogate pair, \\ud...; remove it") from exc
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a row must be a JSON object, got {type(row).__name__}")
-        rows.append(row)
-        columns |= dict.fromkeys(row)
-        _check_width(len(columns), path)
-    return pa.table({name: _json_column([row.get(name) for row in rows]) for name in columns})
-
-
-def _json_column(values: list[object]) -> pa.Array:
-    with suppress(pa.ArrowException, OverflowError):  # mixed kinds, numbers beyond 64 bits
-        return pa.array(values)
-    written = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
-    return pa.array(written, pa.string())
-
-
-def _dataset_table(dataset: datasets.Dataset) -> pa.Table:
-    """The columns of a Hugging Face dataset; integer class labels become their names."""
-    if isinstance(dataset, _import_datasets().DatasetDict):
-        raise InputError(f"the dataset has splits {', '.join(dataset)}; give one of them")
-    table = pa.table(dataset.with_format("arrow")[:])
-    for name, feature in dataset.features.items():
-        if hasattr(feature, "int2str"):
-            names = [None if v is None else feature.int2str(v) for v in table[name].to_pylist()]
-            table = table.set_column(table.column_names.index(name), name, pa.array(names, pa.string()))
-    return table
-
-
-def _import_datasets() -> ModuleType:
-    """The package ``datasets``, or MissingDependency with the command that installs it."""
-    try:
-        import datasets
-    except ImportError as exc:
-        raise MissingDependency("Hugging Face datasets are not installed: pip install 'cuvee[datasets]'") from exc
-    return cast("ModuleType", datasets)
-
-
-def _read_shards(shards: Sequence[Path]) -> pa.Table:
-    """The rows of Parquet files in the order of their names."""
-    tables = [read_table(shard) for shard in shards]
-    for shard, table in zip(shards, tables, strict=True):
-        if set(table.column_names) != set(tables[0].column_names):
-            odd = sorted(set(table.column_names) ^ set(tables[0].column_names))[0]
-            raise InputError(f"{shard}: column {odd!r} is not in all shards of this folder ({shards[0].name}, ...)")
-    try:
-        return pa.concat_tables(
-            [table.select(tables[0].column_names) for table in tables], promote_options="permissive"
-        )
-    except pa.ArrowException as exc:
-        raise InputError(f"{shards[0].parent}: its shards have different types ({str(exc).splitlines()[0]})") from exc
-
-
-def _read_saved_dataset(path: Path) -> pa.Table:
-    if not (path / "state.json").exists():
-        splits = (path / "dataset_dict.json").exists()
-        hint = "one of its splits" if splits else "a file, Parquet shards or a saved dataset"
-        raise InputError(f"{path}: this folder is not a saved Hugging Face dataset; give {hint}")
-    load = _import_datasets().load_from_disk
-    with explain_damage(f"{path}", "save the dataset anew"):
-        return _dataset_table(load(str(path)))
+def read_columns(source: str | Path) -> list[str]:
+    """The names of the columns of a file."""
+    return list(read_table(Path(source)).column_names)
 
 
 def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
-    try:
-        known = [name for name in SCHEMA.names if name in table.column_names]
-        typed = table.select(known).cast(pa.schema([SCHEMA.field(name) for name in known]))
-        found = Corpus(typed.combine_chunks(), task)
-        wrong = np.flatnonzero(~(np.isfinite(found.weights) & (found.weights >= 0)))
-        if len(wrong):
-            row, weight = int(wrong[0]), found.weights[wrong[0]]
-            raise InputError(f"{where}, row {row + 1}: weight is {weight:g}; give a number of at least 0, or none")
-        return found
-    except pa.ArrowException as exc:
-        raise InputError(f"{where}: has the columns of a Cuvée corpus with other types ({exc})") from exc
+    """A corpus that Cuvée wrote; a file of text alone, such as CSV, has its numbers and lists as text."""
+    made = []
+    for field in (wanted for wanted in SCHEMA if wanted.name in table.column_names):
+        given, column = table.schema.field(field.name), table[field.name]
+        try:
+            if pa.types.is_string(field.type):
+                column = as_strings(given, column, where, blank=True)
+            elif pa.types.is_list(field.type):
+                column = pa.chunked_array([read_lists(column)])
+            else:
+                column = to_typed(given, column)
+            column = column.cast(field.type)
+        except (pa.ArrowException, ValueError) as exc:
+            raise InputError(
+                f"{where}: has the columns of a Cuvée corpus, {field.name} of another type ({exc})"
+            ) from exc
+        if not field.nullable and column.null_count:
+            row = pc.index(pc.is_null(column), True).as_py() + 1
+            raise InputError(f"{where}, row {row}: column {field.name!r} is empty; fill it or drop the row")
+        made.append((field, column))
+    typed = pa.table([column for _, column in made], schema=pa.schema([field for field, _ in made]))
+    found = Corpus(typed.combine_chunks(), task)
+    if strange := sorted(set(found.origins) - set(get_args(Origin))):
+        raise InputError(f"{where}: origin {strange[0]!r} is not one of {', '.join(get_args(Origin))}")
+    wrong = np.flatnonzero(~(np.isfinite(found.weights) & (found.weights >= 0)))
+    if len(wrong):
+        row, weight = int(wrong[0]), found.weights[wrong[0]]
+        raise InputError(f"{where}, row {row + 1}: weight is {weight:g}; give a number of at least 0, or none")
+    return found
 
 
 # --- vectors -----------------------------------------------------------------------------------
@@ -353,16 +241,30 @@ def write_table(table: pa.Table, path: str | Path, *, guard_cells: bool = False)
         InputError: the file cannot be written, or CSV cannot hold a column.
     """
     path = Path(path)
-    if path.suffix == ".jsonl":
-        rows = (json.dumps(r, ensure_ascii=False) for r in table.to_pylist())
-        replace_text(path, "".join(f"{r}\n" for r in rows))
-    elif path.suffix == ".csv":
-        nested = [f.name for f in table.schema if pa.types.is_nested(f.type)]
-        kept = table.drop_columns(nested)
-        kept = _guard_cells(kept) if guard_cells else kept
-        _replace(path, lambda temporary: pa_csv.write_csv(kept, temporary))
-    else:
-        _replace(path, lambda temporary: pa_parquet.write_table(table, temporary, compression="zstd"))
+    if len(set(table.column_names)) < table.num_columns:
+        name, count = Counter(table.column_names).most_common(1)[0]
+        raise InputError(
+            f"{path}: cannot be written with {count} columns {name!r}; rename them in the file they came from"
+        )
+    try:
+        if path.suffix == ".jsonl":
+            columns = [to_values(f, c, str(path)) for f, c in zip(table.schema, table.columns, strict=True)]
+            rows = (dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True))
+            replace_text(path, "".join(f"{to_cell(row)}\n" for row in rows))
+        elif path.suffix == ".csv":
+            columns = [to_text(f, c, str(path)) for f, c in zip(table.schema, table.columns, strict=True)]
+            flat = pa.table(columns, names=table.column_names)
+            flat = _guard_cells(flat) if guard_cells else flat
+            _replace(path, lambda temporary: pa_csv.write_csv(flat, temporary))
+        else:
+            for place, field in enumerate(table.schema):
+                if is_json(field):
+                    table = table.set_column(place, field.name, to_typed(field, table.column(place)))
+            _replace(path, lambda temporary: pa_parquet.write_table(table, temporary, compression="zstd"))
+    except (pa.ArrowException, UnicodeEncodeError, TypeError) as exc:
+        raise InputError(
+            f"{path}: cannot hold what is to be written ({first_line(exc)}); try Parquet or JSONL"
+        ) from exc
 
 
 def _guard_cells(table: pa.Table) -> pa.Table:
@@ -371,11 +273,9 @@ def _guard_cells(table: pa.Table) -> pa.Table:
     The characters are those of OWASP's page on CSV injection.
     """
 
-    def guard(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-            return column
-        texts = column.cast(pa.string())
+    def guard(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+        if not pa.types.is_string(texts.type):
+            return texts
         is_run = pc.and_not(pc.match_substring_regex(texts, _RUN), pc.match_substring_regex(texts, _NUMBER))
         return pc.if_else(is_run, pc.binary_join_element_wise("'", texts, ""), texts)
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html, visible
+from cuvee.corpus.cells import READ_ROWS, as_strings
 from cuvee.corpus.content import content_id, content_ids
 from cuvee.errors import InputError, MissingDependency
 from cuvee.fingerprint import hash_texts
+from cuvee.inputs import first_line
 from cuvee.registry import nearest_name
 
 if TYPE_CHECKING:
@@ -43,7 +46,6 @@ SCHEMA = pa.schema(
 )
 LATER = ("context", "weight")
 """Columns that files written by earlier releases lack."""
-_READ_ROWS = 65_536  # that are Python strings at a time
 NO_LABEL = "(no label)"
 """The column of empty targets that a file without labels is given."""
 _LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
@@ -141,7 +143,12 @@ class Corpus:
         origin: Origin = "real", task: Task = "classification",
     ) -> Corpus:  # fmt: skip
         """A corpus from a DataFrame; ``text``, ``label`` and ``context`` name its columns."""
-        table = pa.Table.from_pandas(frame, preserve_index=False)
+        names = [str(name) for name in frame.columns]
+        wanted = {text, label, context}
+        table = pa.table(
+            [_frame_column(frame, at) if name in wanted else pa.nulls(len(frame)) for at, name in enumerate(names)],
+            names=names,
+        )
         return corpus_from_table(
             table, text=text, label=label, context=context, origin=origin, task=task, where="DataFrame"
         )
@@ -263,7 +270,7 @@ class Corpus:
 
     def _cells(self, *names: str) -> Iterator[str]:
         """The cells of some columns, row by row."""
-        for batch in self.table.select(list(names)).to_batches(max_chunksize=_READ_ROWS):
+        for batch in self.table.select(list(names)).to_batches(max_chunksize=READ_ROWS):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 yield from row
 
@@ -294,6 +301,17 @@ def _check_weight(weight: object, where: str) -> None:
         raise InputError(f"{where}: weight must be a number of at least 0 or None, got {weight!r}")
 
 
+def _frame_column(frame: pd.DataFrame, place: int) -> pa.Array:
+    column = frame.iloc[:, place]
+    try:
+        found: pa.Array | pa.ChunkedArray = pa.Array.from_pandas(column)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as exc:
+        raise InputError(
+            f"DataFrame: column {frame.columns[place]!r} mixes kinds or holds no text ({first_line(exc)}); make it text"
+        ) from exc
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
 def guess_columns(names: Sequence[str]) -> tuple[str | None, str | None]:
     """The columns that are text and label by their usual names."""
     by_name = {n.casefold(): n for n in names}
@@ -311,12 +329,13 @@ def corpus_from_table(
     text_column = _column(table, text or guessed_text, "text", where)
     label_column = _column(table, label or guessed_label, "label", where)
     columns = {"text": _filled(table, text_column, where)}
-    is_empty = label_column == NO_LABEL
-    columns["target"] = _as_strings(table[label_column]) if is_empty else _filled(table, label_column, where)
-    if group:
-        columns["group"] = _as_strings(table[_column(table, group, "group", where)])
-    if context:
-        columns["context"] = _without_blanks(table[_column(table, context, "context", where)])
+    if label_column == NO_LABEL:
+        columns["target"] = table[NO_LABEL]
+    else:
+        columns["target"] = _filled(table, label_column, where)
+    for role, name in (("group", group), ("context", context)):
+        if name:
+            columns[role] = column_strings(table, name, where, role=role)
     return Corpus.from_columns(columns, origin=origin, task=task)
 
 
@@ -326,51 +345,30 @@ def _filled(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
     Raises:
         InputError: a cell is empty.
     """
-    strings = _as_strings(table[name])
-    for row, value in enumerate(chain.from_iterable(_parts_of(strings)), start=1):
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{where}, row {row}: column {name!r} is empty; fill it or drop the row")
+    strings = column_strings(table, name, where)
+    if strings.null_count:
+        row = pc.index(pc.is_null(strings), True).as_py() + 1
+        more = f" ({strings.null_count} rows have none)" if strings.null_count > 1 else ""
+        raise InputError(f"{where}, row {row}: column {name!r} is empty{more}; fill it or drop the row")
     return strings
 
 
-def _without_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as strings, null where there is nothing to read."""
-    parts = _parts_of(_as_strings(column))
-    kept = [pa.array((v if isinstance(v, str) and v.strip() else None for v in part), pa.string()) for part in parts]
-    return pa.chunked_array(kept, pa.string())
-
-
-def _as_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as strings; what is something else reads as Python writes it."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return column.cast(pa.string())
-    written = [
-        pa.array((None if v is None or v != v else str(v) for v in part), pa.string()) for part in _parts_of(column)
-    ]
-    return pa.chunked_array(written, pa.string())
-
-
-def column_strings(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
-    """A column as strings, by its name.
+def column_strings(table: pa.Table, name: str, where: str, *, role: str = "rows wanted") -> pa.ChunkedArray:
+    """A column as strings, by its name; null where a cell is empty.
 
     Raises:
-        InputError: there is no such column; ``where`` names the table.
+        InputError: there is no such column, or a cell of it is no text; ``where`` names the table.
     """
-    return _as_strings(table[_column(table, name, "rows wanted", where)])
-
-
-def _parts_of(column: pa.ChunkedArray) -> Iterator[list[object]]:
-    """The values of a column, a part of it at a time."""
-    for start in range(0, len(column), _READ_ROWS):
-        values: list[object] = column.slice(start, _READ_ROWS).to_pylist()
-        yield values
+    place = table.column_names.index(_column(table, name, role, where))
+    return as_strings(table.schema.field(place), table.column(place), where)
 
 
 def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:
     own = [column for column in table.column_names if column != NO_LABEL]
     if name is None:
         raise InputError(f"{where}: which column is the {role}? It has {', '.join(own)}; say --{role}")
-    if name not in table.column_names:
+    if name not in own and name != NO_LABEL:
         raise InputError(f"{where}: no column {name!r} for the {role}; {nearest_name(name, own)}")
+    if own.count(name) > 1:
+        raise InputError(f"{where}: has {own.count(name)} columns {name!r}, and one is the {role}; rename the others")
     return name

@@ -31,7 +31,7 @@ from cuvee.corpus import (
     normalise_text,
     split_corpus,
 )
-from cuvee.corpus.files import read_table
+from cuvee.corpus.formats import read_table
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages

@@ -1,0 +1,163 @@
+"""Cells of a column: what is read as a string, what is no value, and what is refused by its row."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cuvee.characters import visible
+from cuvee.errors import InputError
+from cuvee.inputs import show_value
+
+READ_ROWS = 65_536  # that are Python strings at a time
+_HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
+_AS_JSON = {b"cuvee": b"json"}
+
+
+def json_column(name: str, values: Sequence[object], *, plain: bool = True) -> tuple[pa.Field, pa.Array]:
+    """A column of JSON values: of Arrow's type where all are of one plain kind, else each cell as its JSON.
+
+    Lists, objects, mixed kinds, numbers beyond 64 bits and halves of surrogate pairs thus stay as they are until
+    someone reads them. NaN is no value.
+    """
+    kept = [None if value != value else value for value in values]
+    kinds = {type(value) for value in kept} - {type(None)}
+    if plain and len(kinds) <= 1 and not kinds & {list, dict}:
+        try:
+            made = pa.array(kept)
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            pass
+        else:
+            return pa.field(name, made.type), made
+    written = [None if value is None else json.dumps(value) for value in kept]
+    return pa.field(name, pa.string(), metadata=_AS_JSON), pa.array(written, pa.string())
+
+
+def is_json(field: pa.Field) -> bool:
+    """Whether ``json_column`` wrote the cells as JSON."""
+    return bool(field.metadata) and field.metadata.get(b"cuvee") == b"json"
+
+
+def to_values(field: pa.Field, column: pa.ChunkedArray, where: str) -> list[object]:
+    """The cells as values that JSON has."""
+    if is_json(field):
+        return [None if cell is None else json.loads(cell) for cell in column.to_pylist()]
+    column = _stored(column)
+    is_bytes = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+    values: list[object] = (as_strings(field, column, where, blank=True) if is_bytes else column).to_pylist()
+    return values
+
+
+def to_typed(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column, of Arrow's type instead of JSON where it has one."""
+    if not is_json(field):
+        return column
+    try:
+        return pa.chunked_array([pa.array(to_values(field, column, ""))])
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return column
+
+
+def to_text(field: pa.Field, column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """The column as CSV holds it: lists and objects as JSON in a cell."""
+    column = _stored(column)
+    if is_json(field) or pa.types.is_nested(column.type):
+        cells = (
+            v if v is None or (isinstance(v, str) and not _HALF.search(v)) else to_cell(v)
+            for v in to_values(field, column, where)
+        )
+        return pa.chunked_array([pa.array(cells, pa.string())])
+    plain = pa.types.is_boolean(column.type) or pa.types.is_primitive(column.type)
+    return column if plain else as_strings(field, column, where, blank=True)
+
+
+def to_cell(value: object) -> str:
+    """One line of JSON, which UTF-8 can hold."""
+    written = json.dumps(value, ensure_ascii=False, default=_plain)
+    return json.dumps(value, default=_plain) if _HALF.search(written) else written
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes):
+        raise TypeError("bytes are not JSON")
+    return str(value)
+
+
+def read_lists(column: pa.ChunkedArray) -> pa.Array:
+    """A column of lists of strings, as it is or as the JSON of each cell."""
+    cells = column.to_pylist()
+    return pa.array([json.loads(cell) if isinstance(cell, str) else cell for cell in cells], pa.list_(pa.string()))
+
+
+def as_strings(field: pa.Field, column: pa.ChunkedArray, where: str, *, blank: bool = False) -> pa.ChunkedArray:
+    """A column as strings; null where there is nothing to read: null, NaN, and unless ``blank`` white space.
+
+    Numbers, dates and true or false read as they are written; bytes are UTF-8.
+
+    Raises:
+        InputError: a cell is a list or an object, or no text; with its row.
+    """
+    column = _stored(column)
+    kind = column.type
+    if pa.types.is_string(kind) and not is_json(field):
+        strings = column
+    elif pa.types.is_integer(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        strings = column.cast(pa.string())
+    elif pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+        strings = column.cast(pa.string())
+    else:
+        parts, row = [], 1
+        for part in _parts_of(column):
+            if is_json(field):
+                part = [None if cell is None else json.loads(str(cell)) for cell in part]
+            cells = enumerate(part, start=row)
+            parts.append(
+                pa.array((_string(v, f"{where}, row {n}: column {field.name!r}") for n, v in cells), pa.string())
+            )
+            row += len(part)
+        strings = pa.chunked_array(parts, pa.string())
+    if blank:
+        return strings
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(strings), ""), pa.scalar(None, pa.string()), strings)
+
+
+def _string(value: object, where: str) -> str | None:
+    if value is None or value != value:
+        return None
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise InputError(f"{where} holds bytes that are not UTF-8; decode it, or choose another column") from exc
+    if isinstance(value, str):
+        if _HALF.search(value):
+            raise InputError(f"{where} holds half of a surrogate pair, \\ud...; remove it")
+        return value
+    if isinstance(value, bool | int | float):
+        return str(value)
+    kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
+    shown = visible(show_value(value)[:60])
+    raise InputError(
+        f"{where} holds {kind}, not text: {shown}; choose another column, or write one text or label a row"
+    )
+
+
+def _stored(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column without dictionaries and extension types."""
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _stored(pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type))
+    if pa.types.is_dictionary(kind):
+        return _stored(pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type))
+    return column
+
+
+def _parts_of(column: pa.ChunkedArray) -> Iterator[list[object]]:
+    """The values of a column, a part of it at a time."""
+    for start in range(0, len(column), READ_ROWS):
+        values: list[object] = column.slice(start, READ_ROWS).to_pylist()
+        yield values
