@@ -107,7 +107,7 @@ def test_requests_cut_off_count_at_their_worst(llm):
     with Ledger() as ledger, LLMClient(endpoint, ledger) as client:
         with pytest.raises(BudgetReached, match=r"2 requests \(1 more cut off unanswered\)"):
             client.answer_requests(ask(5))
-        assert client.unanswered == 1
+        assert client._budget_guard.lost.requests == 1
     assert len(llm.bodies) == 3
 
 

@@ -301,7 +301,7 @@ def test_failed_requests_cost_nothing_of_a_budget_unless_they_were_cut_off(llm):
     llm.script = refuse({1, 2, 3})
     with Ledger() as ledger, LLMClient(llm.endpoint(budget=Budget(requests=5), concurrency=1), ledger) as client:
         assert len(client.answer_requests(ask(8))) == 8
-        assert (client._budget_guard.spent.requests, client.unanswered) == (5, 0)
+        assert (client._budget_guard.spent.requests, client._budget_guard.lost.requests) == (5, 0)
 
 
 # --- what was met and spent -----------------------------------------------------------------------

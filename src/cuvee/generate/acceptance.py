@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import ceil
 
 from cuvee.corpus import Corpus, normalise_text
@@ -81,12 +82,9 @@ class AcceptanceFilter:
         self._training = {normalise_text(text) for text in train.texts}
         self._ids = set(train.ids)
         self._taken: set[str] = set()
-        self._asked: set[str] = set()
-        self._counted = 0
-        self._near_training: NearCopies | None = None
-        self._near_taken: NearCopies | None = None
-        if rules.near_duplicate is not None:
-            self._near_training = NearCopies(rules.near_duplicate, self._training)
+        near = rules.near_duplicate
+        self._near_training, self._near_taken = (None if near is None else NearCopies(near) for _ in range(2))
+        if self._near_training is not None:
             for text in self._training:
                 self._near_training.add(text)
         shortest = min((len(normalise_text(text).split()) for text in train.texts), default=2)
@@ -148,12 +146,7 @@ class AcceptanceFilter:
             said = self.rules.agrees([text for text, _ in fresh], [label for _, label in fresh])
             self._agreed.update(zip(fresh, map(bool, said), strict=True))
         self._taken.clear()
-        if self.rules.near_duplicate is not None:
-            self._asked.update(text for text, _ in pairs)
-            if self._near_taken is None or len(self._asked) > 2 * self._counted:
-                # what is common shows again only in many more texts
-                self._near_taken = NearCopies(self.rules.near_duplicate, self._asked)
-                self._counted = len(self._asked)
+        if self._near_taken is not None:
             self._near_taken.clear()
 
     def take(self, text: str) -> None:
@@ -185,7 +178,7 @@ WIDTH = 5
 LEAST, MOST = 0.5, 1.0
 """Thresholds that are taken: below, texts have little in common, and nearly all would have to be compared."""
 _ROUNDING = 1e-9
-_SHARED = 16  # first shingles that similar texts share: more than one word that two texts have in common
+_SHARED = 16  # shingles that a text must share to be compared: more than one word that two texts have in common
 
 
 def shingles_of(text: str) -> frozenset[str]:
@@ -201,20 +194,18 @@ def shingles_of(text: str) -> frozenset[str]:
 class NearCopies:
     """Texts put in one by one, and whether another one is nearly the same as one of them.
 
-    Two sets of shingles with a Jaccard similarity of at least t share at least k of their first n - ceil(t n) + k
-    elements in any fixed order of all shingles (prefix filtering: Chaudhuri, Ganti and Kaushik 2006; with k above 1:
-    Wang, Li and Feng 2012). With the rarest first few texts do, and only those are compared: the answer is exact, and
-    the order matters for the speed alone.
+    A set of n shingles that has a Jaccard similarity of at least t to another one lacks at most n - ceil(t n) of them
+    there, so that of any n - ceil(t n) + k of its shingles k are in the other (prefix filtering: Chaudhuri, Ganti and
+    Kaushik 2006; with k above 1: Wang, Li and Feng 2012). Looked up are those that the fewest texts hold; few texts
+    hold k of them, and only those are compared: the answer is exact.
 
     Args:
         threshold: Jaccard similarity from which texts are nearly the same, 0.5 to 1.
-        texts: that tell how common each shingle is; those that they lack count as the rarest.
     """
 
-    def __init__(self, threshold: float, texts: Iterable[str] = ()) -> None:
+    def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-        self._frequency = Counter(shingle for text in texts for shingle in shingles_of(text))
-        self._known: dict[str, tuple[frozenset[str], list[str]]] = {}
+        self._known: dict[str, frozenset[str]] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -224,31 +215,24 @@ class NearCopies:
 
     def add(self, text: str) -> None:
         """Put a text in."""
-        shingles, prefix = self._look(text)
-        for shingle in prefix:
+        shingles = self._look(text)
+        for shingle in shingles:
             self._places.setdefault(shingle, []).append(len(self._texts))
         self._texts.append(shingles)
 
     def holds(self, text: str) -> bool:
         """Whether one of the texts is nearly the same as this one."""
-        shingles, prefix = self._look(text)
-        shared: Counter[int] = Counter()
-        for shingle in prefix:
-            shared.update(self._places.get(shingle, ()))
-        least = min(_SHARED, self._least_overlap(shingles))
+        shingles = self._look(text)
+        most = ceil(self._threshold * len(shingles) - _ROUNDING)
+        least = min(_SHARED, most)
+        rarest = sorted((self._places.get(shingle, ()) for shingle in shingles), key=len)
+        shared = Counter(chain.from_iterable(rarest[: len(shingles) - most + least]))
         return any(self._alike(shingles, self._texts[place]) for place, n in shared.items() if n >= least)
 
-    def _look(self, text: str) -> tuple[frozenset[str], list[str]]:
-        """The shingles of a text, and the first of them."""
+    def _look(self, text: str) -> frozenset[str]:
         if text not in self._known:
-            shingles = shingles_of(text)
-            length = len(shingles) - self._least_overlap(shingles) + _SHARED
-            prefix = sorted(shingles, key=lambda shingle: (self._frequency[shingle], shingle))[:length]
-            self._known[text] = (shingles, prefix)
+            self._known[text] = shingles_of(text)
         return self._known[text]
-
-    def _least_overlap(self, shingles: frozenset[str]) -> int:
-        return ceil(self._threshold * len(shingles) - _ROUNDING)
 
     def _alike(self, one: frozenset[str], other: frozenset[str]) -> bool:
         shared = len(one & other)

@@ -77,11 +77,6 @@ class LLMClient:
                 self._ledger.record_session(self._session)
 
     @property
-    def unanswered(self) -> int:
-        """Requests that were sent and cut off before the answer came."""
-        return self._budget_guard.lost.requests
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """What was found out about the endpoint, one sentence each."""
         return self._compatibility.notes
@@ -198,7 +193,7 @@ class LLMClient:
             *self._endpoint.known_as,
             replayed=self._ledger.counts(self._endpoint.known_as).replayed - self._replayed_before,
             retries=self.retries,
-            unanswered=self.unanswered,
+            unanswered=self._budget_guard.lost.requests,
             notes=self.notes,
         )
 

@@ -93,11 +93,6 @@ class EmbeddedLLM:
         self._endpoint: Endpoint | None = None
 
     @property
-    def name(self) -> str:
-        """The file's name without its suffix."""
-        return self._path.stem
-
-    @property
     def endpoint(self) -> Endpoint:
         """Where it is served. Its identity is the hash of the weights, so the ledger outlives the port.
 
@@ -123,7 +118,8 @@ class EmbeddedLLM:
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
             )
             try:
-                url = self._await_url()
+                said = self._server.stdout or ()
+                url = next((line.removeprefix(URL_MARK).strip() for line in said if line.startswith(URL_MARK)), None)
             except BaseException:
                 self._stop()
                 raise
@@ -134,7 +130,7 @@ class EmbeddedLLM:
                 raise InputError(f"{self._path}: llama.cpp cannot load it ({reason}); is it a GGUF model?")
         self._endpoint = Endpoint(
             base_url=f"{url}/v1",
-            model=self.name,
+            model=self._path.stem,
             api="completions",
             identity=f"gguf:{self.sha256}",
             concurrency=self._slots,
@@ -145,13 +141,6 @@ class EmbeddedLLM:
 
     def __exit__(self, *error: object) -> None:
         self._stop()
-
-    def _await_url(self) -> str | None:
-        assert self._server is not None and self._server.stdout is not None
-        for line in self._server.stdout:
-            if line.startswith(URL_MARK):
-                return line.removeprefix(URL_MARK).strip()
-        return None
 
     def _stop(self) -> None:
         server, self._server, self._endpoint = self._server, None, None

@@ -225,12 +225,11 @@ _DEBRIS = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """A cleaned text, made of ``raw``; ``reason`` says why it cannot be a row, or is None.
+    """A cleaned text; ``reason`` says why it cannot be a row, or is None.
 
     ``target`` is the other side of a pair, None where the LLM writes the text alone.
     """
 
-    raw: str
     text: str
     reason: str | None
     target: str | None = None
@@ -271,19 +270,19 @@ def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Wri
     end, keep, target = how_ended(answer.finish_reason), demands.keep_truncated, None
     cut, plain = end == "cut", strip_thoughts(answer.text)
     if end in _NO_ANSWER or (cut and not plain.strip()):
-        return Parsed(raw=answer.text, text="", reason=_NO_ANSWER.get(end, THINKING))
+        return Parsed(text="", reason=_NO_ANSWER.get(end, THINKING))
     if pair is None:
         wrapped = _is_odd(plain, _WRAPPED, demands.shown)
         inner = unwrap(plain, ("text", label.casefold())) if wrapped else plain
         if inner is None:
-            return Parsed(raw=answer.text, text="", reason=TRUNCATED if cut else MALFORMED)
+            return Parsed(text="", reason=TRUNCATED if cut else MALFORMED)
         text = clean_text(inner, label=label, lines=demands.lines)
         if cut and keep:
             text, cut = text.rpartition(" ")[0], False
     else:
         found = find_pair(plain, pair)
         if found is None:
-            return Parsed(raw=answer.text, text="", reason=_why_no_pair(plain, cut))
+            return Parsed(text="", reason=_why_no_pair(plain, cut))
         cut = cut and not found.whole
         text, target = _clean_pair(found, pair)
         if cut and keep:
@@ -293,7 +292,7 @@ def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Wri
         reason = _target_objection(target, demands)
     if reason is None and demands.avoided and not set(demands.avoided).isdisjoint(find_words(text)):
         reason = FORBIDDEN
-    return Parsed(raw=answer.text, text=text, reason=reason, target=target)
+    return Parsed(text=text, reason=reason, target=target)
 
 
 def _why_no_pair(plain: str, cut: bool) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -450,9 +450,5 @@ def _environment() -> SandboxedEnvironment:
 
     made = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
     # Jinja's own tojson writes < > & ' as escapes for web pages, which an LLM would copy
-    made.filters["json"] = _plain_json
+    made.filters["json"] = partial(json.dumps, ensure_ascii=False)
     return made
-
-
-def _plain_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)

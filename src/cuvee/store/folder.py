@@ -332,7 +332,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         if row is None:
             return None
         if row[-1] != trials.hash_row(row):
-            raise tell_damage(file, f"the checksum of trial {trials.name_trial(row)} is wrong", TRIALS_LOST)
+            raise tell_damage(file, f"the checksum of trial {key[:12]} is wrong", TRIALS_LOST)
         return trials.decode_outcome(row[1], row[2])
 
     def mark_trial(self, key: str, cell: Cell, draw: Draw) -> None:

@@ -150,15 +150,11 @@ class TrialCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Named:
-    cell: Cell
-    draw: Draw
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stored(_Named):
+class _Stored:
     """What is kept of a finished trial beside what its items scored."""
 
+    cell: Cell
+    draw: Draw
     composition: Composition
     steps: int
     part: Literal["validation", "test"]
@@ -168,7 +164,7 @@ class _Stored(_Named):
     grouped: bool = False
 
 
-_NAMED, _STORED, _FAILURE = TypeAdapter(_Named), TypeAdapter(_Stored), TypeAdapter(TrialFailure)
+_STORED, _FAILURE = TypeAdapter(_Stored), TypeAdapter(TrialFailure)
 
 
 def count_trials(path: Path) -> TrialCounts:
@@ -246,15 +242,6 @@ def decode_outcome(payload: str, items: bytes | None) -> Trial | TrialFailure:
     return Trial(
         cell=kept.cell, draw=kept.draw, composition=kept.composition, steps=kept.steps, part=kept.part, scores=scores
     )
-
-
-def name_trial(row: Row) -> str:
-    """The cell and draw of a row of ``trials``, as far as they can be read."""
-    try:
-        found = _NAMED.validate_json(str(row[1]))
-    except ValueError:
-        return str(row[0])[:12]
-    return f"{found.cell.key}, draw {found.draw.generation}, {found.draw.sampling}, {found.draw.training}"
 
 
 def hash_row(row: Row) -> str:

@@ -419,14 +419,11 @@ def _spread_words(label: str, texts: Sequence[str], weights: Mapping[str, float]
     taken: list[str] = []
     covered: set[int] = set()
     while len(taken) < min(count, len(names)):
-        left = (word for word in names if word not in taken)
-        taken.append(max(left, key=lambda w: (often[w], _uncovered(rows[w], covered) * weights[w], weights[w], tie[w])))
+        left = [word for word in names if word not in taken]
+        fresh = {word: len(rows[word] - covered) / len(rows[word]) * weights[word] for word in left}
+        taken.append(max(left, key=lambda w: (often[w], fresh[w], weights[w], tie[w])))
         covered |= rows[taken[-1]]
     return taken
-
-
-def _uncovered(rows: set[int], covered: set[int]) -> float:
-    return len(rows - covered) / len(rows)
 
 
 def _spellings(texts: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from typing_extensions import override
 
@@ -27,11 +27,8 @@ LIMITS = {"temperature": (0.0, 100.0), "top_p": (0.0, 1.0), "min_p": (0.0, 1.0)}
 """What a level of *sampling* may set, and from where to where."""
 
 
-class Spread(NamedTuple):
-    """A range of one sampling parameter; both ends are the same where it is fixed."""
-
-    low: float
-    high: float
+Spread = tuple[float, float]
+"""A range of one sampling parameter; both ends are the same where it is fixed."""
 
 
 class SamplingDial(PartsDial):
@@ -55,7 +52,7 @@ class SamplingDial(PartsDial):
     def __init__(self, *, levels: Sequence[int | float | Mapping[str, str | Drawn]], seed: int = 0) -> None:
         read = [self._read_level(level) for level in levels]
         if not any(isinstance(level, Mapping) for level in levels):
-            read.sort(key=lambda level: level[1]["temperature"].low)
+            read.sort(key=lambda level: level[1]["temperature"][0])
         super().__init__([name for name, _ in read])
         self._spreads = dict(read)
         self._seed = seed
@@ -74,11 +71,13 @@ class SamplingDial(PartsDial):
         return [((level,), {})]
 
     def _draw(self, key: str, parameter: str, level: str) -> float | None:
-        spread = self._spreads[level].get(parameter)
-        if spread is None or spread.low == spread.high:
-            return None if spread is None else spread.low
+        if parameter not in self._spreads[level]:
+            return None
+        low, high = self._spreads[level][parameter]
+        if low == high:
+            return low
         # four decimals: no server tells values apart that are nearer than that
-        return round(float(derive_rng(self._seed, "sampling", parameter, key).uniform(spread.low, spread.high)), 4)
+        return round(float(derive_rng(self._seed, "sampling", parameter, key).uniform(low, high)), 4)
 
     def _read_level(self, level: int | float | Mapping[str, str | Drawn]) -> tuple[str, dict[str, Spread]]:
         if not isinstance(level, Mapping):
@@ -104,7 +103,7 @@ def read_spread(dial: str, parameter: str, value: str | Drawn) -> Spread:
             f"dial {dial!r}: {parameter} {value!r} must be a number {'above' if above else 'from'} {least:g} "
             f"{'and at most' if above else 'to'} {most:g}, or a range [low, high] of them"
         )
-    return Spread(*ends)
+    return ends[0], ends[1]
 
 
 class BaseThenRefineDial(PartsDial):
@@ -130,7 +129,7 @@ class BaseThenRefineDial(PartsDial):
         self, *, levels: Sequence[int | float], draft: Literal["completions", "chat"] = "completions",
         draft_model: str | None = None,
     ) -> None:  # fmt: skip
-        hot = sorted(read_spread(self.name, "temperature", level).low for level in levels)
+        hot = sorted(read_spread(self.name, "temperature", level)[0] for level in levels)
         super().__init__([f"{t:g}" for t in hot])
         self._drafts = {f"{t:g}": Draft(temperature=t, api=draft, model=draft_model) for t in hot}
 
