@@ -13,19 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
-from cuvee.evaluate.judged import (
-    ITEM_SCORES,
-    RESAMPLES,
-    Codes,
-    Columns,
-    Floats,
-    Judged,
-    Score,
-    code_groups,
-    mean_of,
-    percentiles,
-    wilson_interval,
-)
+from cuvee.evaluate import judged as items
+from cuvee.evaluate.judged import ITEM_SCORES, RESAMPLES, Codes, Columns, Floats, Judged, Score, mean_of
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Estimate
 
@@ -110,7 +99,7 @@ def judge_proba(
     correct = truth == predicted
     return Judged(
         keys=tuple(targets),
-        groups=code_groups(groups, len(targets)),
+        groups=items.code_groups(groups, len(targets)),
         correct=correct,
         columns={
             "truth": truth,
@@ -244,12 +233,12 @@ class _Counted:
         if self._draws is None:
             return Estimate(value=value, n=n)
         if value in (0.0, 1.0):
-            low, high = wilson_interval(value, len(np.unique(self._groups[rows])))
+            low, high = items.wilson_interval(value, len(np.unique(self._groups[rows])))
             if name == "f1":
                 low, high = 2 * low / (1 + low), 2 * high / (1 + high)
             return Estimate(value=value, low=low, high=high, n=n, interval="wilson")
         drawn = self._draws[name][:, column]
-        low, high = percentiles(drawn[~np.isnan(drawn)])
+        low, high = items.percentiles(drawn[~np.isnan(drawn)])
         return Estimate(value=value, low=low, high=high, n=n, interval=f"bootstrap, {RESAMPLES} resamples")
 
     def _fractions(self, counts: Floats, k: int) -> dict[str, Floats]:

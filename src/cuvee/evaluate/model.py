@@ -7,15 +7,9 @@ from collections.abc import Sequence
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError
+from cuvee.evaluate import generation
 from cuvee.evaluate.classification import Classifier, judge_classifier
-from cuvee.evaluate.generation import (
-    Diversity,
-    Watch,
-    Writer,
-    Writing,
-    compare_diversity,
-    judge_writer,
-)
+from cuvee.evaluate.generation import Diversity, Watch, Writer, Writing
 from cuvee.evaluate.judged import Judged, score_items
 from cuvee.evaluate.retrieval import Ranker, judge_ranker
 from cuvee.records import Scores
@@ -65,7 +59,7 @@ def evaluate_model(
     scores = score_items(judged, intervals=intervals, seed=seed, score=score)
     if diversity is None or not isinstance(predictor, Writer):
         return scores
-    found = compare_diversity(
+    found = generation.compare_diversity(
         predictor, corpus, diversity=diversity, writing=writing or Writing(), seed=seed, watch=watch
     )
     return dataclasses.replace(scores, values={**scores.values, **found})
@@ -92,7 +86,7 @@ def judge_model(
     if corpus.task == "classification" and isinstance(predictor, Classifier):
         return judge_classifier(predictor, corpus)
     if corpus.task == "generation" and isinstance(predictor, Writer):
-        return judge_writer(predictor, corpus, writing=writing or Writing(), seed=seed, watch=watch)
+        return generation.judge_writer(predictor, corpus, writing=writing or Writing(), seed=seed, watch=watch)
     if corpus.task == "retrieval" and isinstance(predictor, Ranker):
         return judge_ranker(predictor, corpus, passages=passages, watch=watch)
     given = next((task for task, kind in _KINDS.items() if isinstance(predictor, kind)), None)

@@ -9,22 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cuvee import similarity
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.fingerprint import derive_rng
 from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_two_samples
 from cuvee.measure.subject import MERGED_BINS, NEAR_DUPLICATE, Subject
 from cuvee.records import Added, Decomposition, Estimate, ExampleScores, SampleRow, Vectors
-from cuvee.similarity import (
-    Exponential,
-    kernel_diversity,
-    kernel_diversity_without,
-    row_sums,
-    score_rows,
-    spectra_without,
-    spectrum,
-    vendi_score,
-)
 
 _FEWEST_ROWS = 8  # of a comparison at equal rows
 Floats = NDArray[np.float64]
@@ -45,7 +36,7 @@ def score_examples(corpus: Corpus | Subject, *, encoder: Encoder | None = None, 
     subject = corpus if isinstance(corpus, Subject) else Subject(corpus=corpus, encoder=encoder or load_encoder())
     if subject.n == 0:
         raise ValueError("corpus has no rows; there is nothing to score")
-    return score_rows(subject.unit, tau, threshold=NEAR_DUPLICATE, ids=subject.corpus.ids)
+    return similarity.score_rows(subject.unit, tau, threshold=NEAR_DUPLICATE, ids=subject.corpus.ids)
 
 
 def tabulate_examples(corpus: Corpus, scores: ExampleScores) -> pa.Table:
@@ -156,8 +147,10 @@ def _vendi() -> _Diversity:
     """The Vendi score of order 1, through the spectrum."""
 
     def measure(unit: Vectors, bins: Ints) -> tuple[float, list[float]]:
-        left = spectra_without(unit, bins) if bins.any() else []
-        return vendi_score(spectrum(unit), 1.0), [vendi_score(values, 1.0) for values in left]
+        left = similarity.spectra_without(unit, bins) if bins.any() else []
+        return similarity.vendi_score(similarity.spectrum(unit), 1.0), [
+            similarity.vendi_score(values, 1.0) for values in left
+        ]
 
     return _Diversity(name="vendi_q1", settings={"q": 1.0, "kernel": "cosine"}, measure=measure)
 
@@ -166,8 +159,8 @@ def _kernel(tau: float, q: float) -> _Diversity:
     """The Leinster-Cobbold diversity of order 0 (DCScore) or 1, through row sums."""
 
     def measure(unit: Vectors, bins: Ints) -> tuple[float, Floats]:
-        sums = row_sums(unit, [Exponential(tau)], bins=bins)[0]
-        return kernel_diversity(sums.total, q), kernel_diversity_without(sums, bins, q)
+        sums = similarity.row_sums(unit, [similarity.Exponential(tau)], bins=bins)[0]
+        return similarity.kernel_diversity(sums.total, q), similarity.kernel_diversity_without(sums, bins, q)
 
     name, order = (f"lc_q1_tau{tau:g}", {"q": q}) if q else (f"dcscore_tau{tau:g}", {})
     return _Diversity(name=name, settings={**order, "tau": tau, "kernel": "cosine"}, measure=measure)

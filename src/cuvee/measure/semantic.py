@@ -9,27 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee import similarity
 from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_hits
 from cuvee.measure.subject import NEAR_DUPLICATE, Subject
 from cuvee.records import Estimate, Profile
-from cuvee.similarity import (
-    Exponential,
-    Kernel,
-    Laplacian,
-    Polynomial,
-    Rbf,
-    RowSums,
-    canonical_order,
-    diversity,
-    kernel_diversity,
-    kernel_diversity_without,
-    log_det,
-    median_distance,
-    neighbours,
-    row_sums,
-    sample_rows,
-    vendi_score,
-)
+from cuvee.similarity import diversity, neighbours
 
 NEIGHBOURS = 10  # of NovelSum's density
 PROFILE_ORDERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -48,7 +32,7 @@ def measure_dcscore(subject: Subject, tau: float) -> Estimate:
     At tau = 1 n orthogonal rows score only n e / (n - 1 + e), below 2.72 for any n; at 0.05 it nearly counts
     rows. Read it over a range of tau.
     """
-    return _estimate_kernel(subject, subject.sums(Exponential(tau)), 0.0, {"tau": tau, "kernel": "cosine"})
+    return _estimate_kernel(subject, subject.sums(similarity.Exponential(tau)), 0.0, {"tau": tau, "kernel": "cosine"})
 
 
 def measure_dcscore_kernel(subject: Subject, name: Literal["rbf", "laplacian", "polynomial"]) -> Estimate:
@@ -61,13 +45,13 @@ def measure_dcscore_kernel(subject: Subject, name: Literal["rbf", "laplacian", "
     as tau = 1 does. float32 resolves no distance below 0.0005, so the Laplacian counts copies up to 0.5% too much.
     """
     settings: dict[str, str | int | float] = {"tau": _KERNEL_TAU, "kernel": name}
-    kernel: Kernel
+    kernel: similarity.Kernel
     if name == "polynomial":
-        kernel = Polynomial(_DEGREE, _OFFSET, _KERNEL_TAU)
+        kernel = similarity.Polynomial(_DEGREE, _OFFSET, _KERNEL_TAU)
         settings |= {"degree": _DEGREE, "offset": _OFFSET}
     else:
         settings["sigma"] = sigma = subject.once(_median_distance)
-        kernel = Rbf(sigma, _KERNEL_TAU) if name == "rbf" else Laplacian(sigma, _KERNEL_TAU)
+        kernel = similarity.Rbf(sigma, _KERNEL_TAU) if name == "rbf" else similarity.Laplacian(sigma, _KERNEL_TAU)
     return _estimate_kernel(subject, subject.sums(kernel), 0.0, settings)
 
 
@@ -80,18 +64,18 @@ def measure_leinster_cobbold(subject: Subject, q: float, tau: float) -> Estimate
     and jackknife intervals on it cover 83% where rows come in groups.
     """
     settings: Settings = {"q": _order(q), "tau": tau, "kernel": "cosine"}
-    return _estimate_kernel(subject, subject.sums(Exponential(tau)), q, settings)
+    return _estimate_kernel(subject, subject.sums(similarity.Exponential(tau)), q, settings)
 
 
-def _estimate_kernel(subject: Subject, sums: RowSums, q: float, settings: Settings) -> Estimate:
+def _estimate_kernel(subject: Subject, sums: similarity.RowSums, q: float, settings: Settings) -> Estimate:
     rows = subject.sample
-    value, said = kernel_diversity(sums.total, q, population=subject.n), {**settings, **_sampling(subject)}
+    value, said = similarity.kernel_diversity(sums.total, q, population=subject.n), {**settings, **_sampling(subject)}
     if rows is not None and q == 0:
         said["sampling_error"] = _sampling_error(sums.total, subject.n)
     if np.isinf(q):
         return Estimate(value=value, n=subject.n, settings=said)
     return estimate_by_jackknife(
-        subject, value, lambda: kernel_diversity_without(sums, subject.bins, q, rows=rows), said
+        subject, value, lambda: similarity.kernel_diversity_without(sums, subject.bins, q, rows=rows), said
     )  # fmt: skip
 
 
@@ -111,7 +95,7 @@ def _sampling(subject: Subject) -> dict[str, int]:
 
 
 def _median_distance(subject: Subject) -> float:
-    return median_distance(subject.unit[canonical_order(subject.unit)], seed=subject.seed)
+    return similarity.median_distance(subject.unit[similarity.canonical_order(subject.unit)], seed=subject.seed)
 
 
 def _order(q: float) -> str | float:
@@ -125,12 +109,14 @@ def measure_vendi(subject: Subject, q: float) -> Estimate:
     Order 0 counts the independent directions, min(n, d) on nearly any texts; a count that a left-out group hardly
     ever changes, so it has no interval.
     """
-    value, settings = vendi_score(subject.eigenvalues, q), {"q": _order(q), "kernel": "cosine"}
+    value, settings = similarity.vendi_score(subject.eigenvalues, q), {"q": _order(q), "kernel": "cosine"}
     if q == 0:
         return Estimate(value=value, n=subject.n, settings=settings)
-    return estimate_by_jackknife(
-        subject, value, lambda: np.array([vendi_score(values, q) for values in subject.eigenvalues_without]), settings
-    )  # fmt: skip
+
+    def without() -> NDArray[np.float64]:
+        return np.array([similarity.vendi_score(left, q) for left in subject.eigenvalues_without])
+
+    return estimate_by_jackknife(subject, value, without, settings)
 
 
 def measure_log_det(subject: Subject) -> Estimate:
@@ -142,8 +128,8 @@ def measure_log_det(subject: Subject) -> Estimate:
     rows = (subject.n - np.bincount(subject.bins)).tolist()
     return estimate_by_jackknife(
         subject,
-        log_det(subject.eigenvalues, subject.n),
-        lambda: np.array([log_det(v, n) for v, n in zip(subject.eigenvalues_without, rows, strict=True)]),
+        similarity.log_det(subject.eigenvalues, subject.n),
+        lambda: np.array([similarity.log_det(v, n) for v, n in zip(subject.eigenvalues_without, rows, strict=True)]),
         {"kernel": "cosine", "scale": 1.0},
     )
 
@@ -182,9 +168,9 @@ def tau_profile(subject: Subject, *, taus: Sequence[float] = PROFILE_TAUS) -> Pr
     Raises:
         ValueError: a tau that is not positive.
     """
-    kernels = [Exponential(tau) for tau in taus]
+    kernels = [similarity.Exponential(tau) for tau in taus]
     if subject.sample is None:
-        found = row_sums(subject.unit, kernels, bins=subject.bins, compute=subject.compute)
+        found = similarity.row_sums(subject.unit, kernels, bins=subject.bins, compute=subject.compute)
     else:
         found = [subject.sums(kernel) for kernel in kernels]
     points = [
@@ -268,4 +254,6 @@ def _novelsum_rows(subject: Subject) -> Ints:
         return subject.sample
     if subject.n <= _NOVELSUM_ROWS:
         return np.arange(subject.n)
-    return canonical_order(subject.unit)[sample_rows(subject.n, _NOVELSUM_ROWS, seed=subject.seed)]
+    return similarity.canonical_order(subject.unit)[
+        similarity.sample_rows(subject.n, _NOVELSUM_ROWS, seed=subject.seed)
+    ]

@@ -11,28 +11,13 @@ from typing import Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee import similarity
 from cuvee.corpus import Corpus, split_tokens
 from cuvee.defects import Leaks, find_leaks
 from cuvee.encoders import Encoder, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors
-from cuvee.similarity import (
-    Compute,
-    Exponential,
-    Kernel,
-    Neighbours,
-    RowSums,
-    find_near_duplicates,
-    jackknife_bins,
-    pairwise_pass,
-    sample_rows,
-    sampled_pass,
-    seconds_for_duplicates,
-    seconds_for_pairs,
-    spectra_without,
-    spectrum,
-    unit_rows,
-)
+from cuvee.similarity import Compute, Exponential, Kernel, Neighbours, RowSums
 
 Family = Literal["semantic", "lexical", "shift", "quality"]
 Need = Literal["texts", "vectors", "against", "held_out", "labels"]
@@ -126,12 +111,12 @@ class Subject:
     @cached_property
     def bins(self) -> NDArray[np.int64]:
         """Jackknife bin of each row, shape (n,): whole groups, at most 64 bins."""
-        return jackknife_bins(self.corpus.groups, seed=self.seed)
+        return similarity.jackknife_bins(self.corpus.groups, seed=self.seed)
 
     @cached_property
     def against_bins(self) -> NDArray[np.int64]:
         """Jackknife bin of each real training row, shape (m,)."""
-        return jackknife_bins(self.real.groups, seed=self.seed)
+        return similarity.jackknife_bins(self.real.groups, seed=self.seed)
 
     @property
     def merged_bins(self) -> NDArray[np.int64]:
@@ -205,12 +190,12 @@ class Subject:
         """The rows that stand for all in all-pairs numbers, in order; None where every row takes part."""
         budget = self.compute.time_budget
         if budget is None:
-            return None if self.n <= EXACT_ROWS else sample_rows(self.n, SAMPLED_ROWS, seed=self.seed)
-        seconds = seconds_for_pairs(self.unit, _KERNELS, self.compute)
+            return None if self.n <= EXACT_ROWS else similarity.sample_rows(self.n, SAMPLED_ROWS, seed=self.seed)
+        seconds = similarity.seconds_for_pairs(self.unit, _KERNELS, self.compute)
         if seconds <= budget:
             return None
         affordable = int(self.n * budget / seconds / 2.0)  # a sampled row meets all rows, not half of them
-        return sample_rows(self.n, min(self.n, max(SAMPLED_ROWS // 4, affordable)), seed=self.seed)
+        return similarity.sample_rows(self.n, min(self.n, max(SAMPLED_ROWS // 4, affordable)), seed=self.seed)
 
     def sums(self, kernel: Kernel) -> RowSums:
         """Row sums of one kernel, of the rows in ``sample``; the standard kernels come from one pass."""
@@ -235,10 +220,10 @@ class Subject:
         if self.sample is None:
             return self.nearest.cosine >= np.float32(NEAR_DUPLICATE)
         budget = self.compute.time_budget
-        if budget is None or seconds_for_duplicates(self.unit, self.compute) > budget:
+        if budget is None or similarity.seconds_for_duplicates(self.unit, self.compute) > budget:
             return None
         told = None if self.listen is None else partial(self.listen, "find near-duplicates")
-        return find_near_duplicates(self.unit, NEAR_DUPLICATE, compute=self.compute, progress=told).mask
+        return similarity.find_near_duplicates(self.unit, NEAR_DUPLICATE, compute=self.compute, progress=told).mask
 
     @cached_property
     def _pairs(self) -> tuple[Sequence[RowSums], Neighbours]:
@@ -247,20 +232,22 @@ class Subject:
     def _all_pairs(self, kernels: Sequence[Kernel]) -> tuple[Sequence[RowSums], Neighbours]:
         told = None if self.listen is None else partial(self.listen, "compare rows")
         if self.sample is None:
-            found = pairwise_pass(self.unit, kernels, bins=self.bins, compute=self.compute, progress=told)
+            found = similarity.pairwise_pass(self.unit, kernels, bins=self.bins, compute=self.compute, progress=told)
             return found.sums, found.nearest
-        some = sampled_pass(self.unit, kernels, self.sample, bins=self.bins, compute=self.compute, progress=told)
+        some = similarity.sampled_pass(
+            self.unit, kernels, self.sample, bins=self.bins, compute=self.compute, progress=told
+        )
         return some.sums, some.nearest
 
     @cached_property
     def eigenvalues(self) -> NDArray[np.float64]:
         """Spectrum of the cosine kernel over n."""
-        return spectrum(self.unit)
+        return similarity.spectrum(self.unit)
 
     @cached_property
     def eigenvalues_without(self) -> list[NDArray[np.float64]]:
         """The spectrum with each bin left out."""
-        return spectra_without(self.unit, self.bins)
+        return similarity.spectra_without(self.unit, self.bins)
 
     @cached_property
     def held_out_unit(self) -> Vectors:
@@ -289,7 +276,7 @@ class Subject:
             return self._encode(corpus.texts, corpus.ids, what)
         if len(given) != len(corpus):
             raise ValueError(f"{what} has {len(corpus)} rows and {len(given)} vectors; give one vector a row")
-        return unit_rows(given)
+        return similarity.unit_rows(given)
 
     def _encode(self, texts: Sequence[str], ids: Sequence[str], what: str) -> Vectors:
         if self.encoder is None:
@@ -306,7 +293,7 @@ class Subject:
                     "drop the row"
                 )
             out = empty_rows(len(texts), part.shape[1]) if out is None else out
-            out[start : start + step] = unit_rows(part)
+            out[start : start + step] = similarity.unit_rows(part)
             if self.listen is not None:
                 self.listen("embed", min(start + step, len(texts)), len(texts))
         return np.zeros((0, self.encoder.dim), dtype=np.float32) if out is None else out

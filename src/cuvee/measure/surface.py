@@ -12,14 +12,8 @@ from numpy.typing import NDArray
 from cuvee.defects import NEAR_TEXTS, SHINGLE, SetLeakFinder, degenerate_reasons, find_near_texts, first_rows
 from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.measure.intervals import (
-    Settings,
-    count_by_bin,
-    estimate_hits,
-    estimate_rate,
-    estimate_two_samples,
-    means_without,
-)
+from cuvee.measure import intervals
+from cuvee.measure.intervals import Settings
 from cuvee.measure.lexical import count_ngrams
 from cuvee.measure.subject import Subject
 from cuvee.probe import cross_validated_proba, fit_probe
@@ -38,10 +32,12 @@ def measure_label_distance(subject: Subject) -> Estimate | None:
     if subject.corpus.task != "classification":
         return None
     labels = {label: i for i, label in enumerate(sorted({*subject.corpus.labels, *subject.real.labels}))}
-    ours = count_by_bin(np.array([labels[t] for t in subject.corpus.targets]), subject.bins, len(labels))
-    theirs = count_by_bin(np.array([labels[t] for t in subject.real.targets]), subject.against_bins, len(labels))
+    ours = intervals.count_by_bin(np.array([labels[t] for t in subject.corpus.targets]), subject.bins, len(labels))
+    theirs = intervals.count_by_bin(
+        np.array([labels[t] for t in subject.real.targets]), subject.against_bins, len(labels)
+    )
     p, q = ours.sum(axis=0), theirs.sum(axis=0)
-    return estimate_two_samples(
+    return intervals.estimate_two_samples(
         subject,
         float(_total_variation(p, q)),
         lambda: (_total_variation(p - ours, q), _total_variation(p, q - theirs)),
@@ -58,8 +54,8 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
     """
     lengths, others = (np.array([len(words) for words in rows]) for rows in (subject.tokens, subject.real_tokens))
     size = int(max(lengths.max(), others.max())) + 1
-    ours = count_by_bin(lengths, subject.bins, size)
-    theirs = count_by_bin(others, subject.against_bins, size)
+    ours = intervals.count_by_bin(lengths, subject.bins, size)
+    theirs = intervals.count_by_bin(others, subject.against_bins, size)
     p, q = ours.sum(axis=0), theirs.sum(axis=0)
     scale = float(_deviation(q))
     if not scale > 0:
@@ -70,7 +66,7 @@ def measure_length_distance(subject: Subject) -> Estimate | None:
         "mean_words": float(p @ np.arange(size) / p.sum()), "real_mean_words": float(q @ np.arange(size) / q.sum()),
         "real_sd_words": scale, "against_rows": len(subject.real),
     }  # fmt: skip
-    return estimate_two_samples(
+    return intervals.estimate_two_samples(
         subject,
         float(_wasserstein(p, q)) / scale,
         lambda: (
@@ -104,7 +100,7 @@ def measure_ngram_jsd(subject: Subject) -> Estimate | None:
         p_value = (1 + int(np.sum(nulls >= plain - 1e-12))) / (len(nulls) + 1)
     nulls = nulls[np.isfinite(nulls)]  # a deal of large groups can leave a side without words
     bias = float(nulls.mean()) if len(nulls) else 0.0
-    return estimate_two_samples(
+    return intervals.estimate_two_samples(
         subject,
         plain - bias,
         lambda: (
@@ -249,7 +245,7 @@ def measure_label_agreement(subject: Subject) -> Estimate | None:
         return None
     hits: NDArray[np.bool_] = np.array(said) == np.array(subject.corpus.targets)
     how = "cross-validated" if subject.is_real else "fitted on the real rows"
-    return estimate_hits(subject, hits, {"probe": how, "probe_rows": len(real)})
+    return intervals.estimate_hits(subject, hits, {"probe": how, "probe_rows": len(real)})
 
 
 def measure_leakage(subject: Subject) -> Estimate | None:
@@ -265,7 +261,7 @@ def measure_leakage(subject: Subject) -> Estimate | None:
         settings["threshold"] = leaks.threshold
     if leaks.baseline is not None:
         settings["baseline"] = leaks.baseline
-    return estimate_hits(subject, leaks.mask, settings)
+    return intervals.estimate_hits(subject, leaks.mask, settings)
 
 
 def measure_set_leak(subject: Subject) -> Estimate | None:
@@ -309,7 +305,7 @@ def measure_degenerate_rate(subject: Subject) -> Estimate:
     counts = Counter(reason for reason in reasons if reason is not None)
     settings: dict[str, str | float] = {"reference_rows": 0 if reference is None else len(reference)}
     settings |= {reason: float(count) for reason, count in sorted(counts.items())}
-    return estimate_hits(subject, np.array([reason is not None for reason in reasons]), settings)
+    return intervals.estimate_hits(subject, np.array([reason is not None for reason in reasons]), settings)
 
 
 # --- label noise ---
@@ -344,8 +340,8 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
     share, doubted = float(known.mean()), float(np.where(known, doubts.doubted, 0.0).mean())
 
     def without_theirs() -> Floats:
-        left = means_without(doubts.false_alarms, subject.against_bins)
-        gain = means_without(doubts.power, subject.against_bins) - left
+        left = intervals.means_without(doubts.false_alarms, subject.against_bins)
+        gain = intervals.means_without(doubts.power, subject.against_bins) - left
         out: Floats = 1.0 - share + (doubted - share * left) / np.where(gain > 0, gain, np.nan)
         return out
 
@@ -356,7 +352,9 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
         "unknown_labels": 1.0 - share,
         "probe_rows": len(real),
     }
-    found = estimate_two_samples(subject, raw, lambda: (means_without(rows, subject.bins), without_theirs()), settings)
+    found = intervals.estimate_two_samples(
+        subject, raw, lambda: (intervals.means_without(rows, subject.bins), without_theirs()), settings
+    )
     # cut only here: the values without each bin must be free to vary about the raw one
     value = float(np.clip(raw, 0.0, 1.0))
     if found.low is None or found.high is None:
@@ -432,7 +430,7 @@ def measure_exact_duplicates(subject: Subject) -> Estimate | None:
         return out
 
     settings = {"equal": "lower case, no punctuation, single spaces"}
-    return estimate_rate(subject, value, without, settings, paired=True)
+    return intervals.estimate_rate(subject, value, without, settings, paired=True)
 
 
 def measure_near_texts(subject: Subject) -> Estimate | None:
@@ -460,4 +458,4 @@ def measure_near_texts(subject: Subject) -> Estimate | None:
         "threshold": NEAR_TEXTS, "shingles": f"{SHINGLE} characters of the normalised text",
         "candidates": found.candidates, "verified": "exact Jaccard",
     }  # fmt: skip
-    return estimate_rate(subject, value, without, settings, paired=True)
+    return intervals.estimate_rate(subject, value, without, settings, paired=True)

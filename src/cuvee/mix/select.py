@@ -15,26 +15,9 @@ import numpy as np
 from cuvee.corpus import Corpus, label_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng
+from cuvee.mix import search
 from cuvee.mix.blend import apportion_rows
-from cuvee.mix.search import (
-    OBJECTIVES,
-    Codes,
-    DCScore,
-    LogDet,
-    Objective,
-    Shift,
-    Strata,
-    compact_rows,
-    greedy_dcscore,
-    greedy_log_det,
-    improve_rows,
-    k_center,
-    lowest_shift,
-    make_strata,
-    random_rows,
-    rank_in_groups,
-    take_best,
-)
+from cuvee.mix.search import OBJECTIVES, Codes, Objective, Strata
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name
 from cuvee.similarity import find_near_duplicates, unit_rows
@@ -105,21 +88,21 @@ def select_levels(
     """
     if levels < 2:
         raise ValueError(f"levels is {levels!r}; give 2 or more, or use select_rows for one subset")
-    search = _Search(pool, vectors, metric)
+    task = _Task(pool, vectors, metric)
 
     def choose(strata: Strata) -> list[Codes]:
-        path = make_path(search.unit, strata, search.objective, derive_rng(seed, "select", search.metric))
+        path = make_path(task.unit, strata, task.objective, derive_rng(seed, "select", task.metric))
         low, high = path.ends
         steps = [0, *(path.nearest_step(v) for v in np.linspace(low, high, levels)[1:-1]), path.last]
         if len(set(steps)) < levels:
             raise InputError(
                 f"{levels} levels of {strata.rows} rows were asked, but the pool of {len(pool)} gives only "
-                f"{len(set(steps))} different ones ({search.metric} from {low:.4g} to {high:.4g}); "
+                f"{len(set(steps))} different ones ({task.metric} from {low:.4g} to {high:.4g}); "
                 "ask for fewer levels or rows"
             )
         return [path.rows(step) for step in steps]
 
-    return search.run([f"{number}" for number in range(1, levels + 1)], rows, match_lengths, choose)
+    return task.run([f"{number}" for number in range(1, levels + 1)], rows, match_lengths, choose)
 
 
 def select_target(
@@ -137,19 +120,19 @@ def select_target(
     Raises:
         InputError: the value lies outside what subsets of this pool reach, which is named.
     """
-    search = _Search(pool, vectors, metric)
+    task = _Task(pool, vectors, metric)
 
     def choose(strata: Strata) -> list[Codes]:
-        path = make_path(search.unit, strata, search.objective, derive_rng(seed, "select", search.metric))
+        path = make_path(task.unit, strata, task.objective, derive_rng(seed, "select", task.metric))
         low, high = path.ends
         if not low <= target <= high:
             raise InputError(
-                f"{search.metric} {target:g} is out of reach: {strata.rows} rows of this pool have {low:.4g} to "
+                f"{task.metric} {target:g} is out of reach: {strata.rows} rows of this pool have {low:.4g} to "
                 f"{high:.4g}; ask for a value between, for another number of rows, or give a larger pool"
             )
         return [path.rows(path.nearest_step(target))]
 
-    return search.run([f"{search.metric} {target:g}"], rows, match_lengths, choose)[0]
+    return task.run([f"{task.metric} {target:g}"], rows, match_lengths, choose)[0]
 
 
 def select_rows(
@@ -179,27 +162,27 @@ def select_rows(
     plain = method if isinstance(method, str) and method not in OBJECTIVES else None
     if (plain == "lowest_shift") != (real is not None):
         raise ValueError("real vectors go with method 'lowest_shift', and with it alone")
-    search = _Search(pool, vectors, "vendi" if plain else method)
-    unit, rng = search.unit, derive_rng(seed, "select", plain or search.metric)
+    task = _Task(pool, vectors, "vendi" if plain else method)
+    unit, rng = task.unit, derive_rng(seed, "select", plain or task.metric)
 
     def choose(strata: Strata) -> list[Codes]:
         if plain is None:
-            return [most_diverse(unit, strata, search.objective, rng)[0]]
+            return [most_diverse(unit, strata, task.objective, rng)[0]]
         if plain == "random":
-            return [random_rows(strata, rng)]
+            return [search.random_rows(strata, rng)]
         if plain == "k_center":
-            return [np.sort(k_center(unit, strata, rng=rng))]
+            return [np.sort(search.k_center(unit, strata, rng=rng))]
         if plain == "cluster_limited":
             return [_cluster_limited(unit, strata, rng)]
         if plain == "lowest_shift" and real is not None:
-            return [lowest_shift(unit, strata, Shift(unit_rows(real), seed=seed))]
+            return [search.lowest_shift(unit, strata, search.Shift(unit_rows(real), seed=seed))]
         raise InputError(f"method {plain!r} is unknown; {nearest_name(plain, METHODS)}")
 
-    return search.run([plain or search.metric], rows, match_lengths, choose)[0]
+    return task.run([plain or task.metric], rows, match_lengths, choose)[0]
 
 
 # --- parts ----------------------------------------------------------------------------------------
-class _Search:
+class _Task:
     """A pool, its unit rows, and what selections are measured by.
 
     Raises:
@@ -229,7 +212,7 @@ class _Search:
         found: list[Codes] = []
         differences: list[float] = []
         for bins in _BINS if match_lengths else (1,):
-            strata = make_strata(self.pool, wanted, bins=bins)
+            strata = search.make_strata(self.pool, wanted, bins=bins)
             try:
                 made = choose(strata)
             except InputError:
@@ -272,23 +255,25 @@ def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) ->
     clusters = find_near_duplicates(unit, CLUSTER_COSINE).cluster
     order = np.lexsort((rng.random(len(unit)), clusters))
     turn = np.empty(len(unit))
-    turn[order] = rank_in_groups(clusters[order])
-    return take_best(strata, -turn - rng.random(len(unit)))
+    turn[order] = search.rank_in_groups(clusters[order])
+    return search.take_best(strata, -turn - rng.random(len(unit)))
 
 
 # --- levels ---------------------------------------------------------------------------------------
 def most_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
     """Rows that make the objective large: greedy, then swaps."""
-    if isinstance(objective, DCScore):
-        rows = greedy_dcscore(unit, strata, tau=objective.tau, rng=rng)
+    if isinstance(objective, search.DCScore):
+        rows = search.greedy_dcscore(unit, strata, tau=objective.tau, rng=rng)
     else:
-        rows = greedy_log_det(unit, strata, s=objective.s if isinstance(objective, LogDet) else 1.0)
-    return improve_rows(unit, strata, rows, objective, sign=1, rng=rng)
+        rows = search.greedy_log_det(unit, strata, s=objective.s if isinstance(objective, search.LogDet) else 1.0)
+    return search.improve_rows(unit, strata, rows, objective, sign=1, rng=rng)
 
 
 def least_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
     """Rows that make the objective small: compact, then swaps."""
-    return improve_rows(unit, strata, compact_rows(unit, strata, objective, rng=rng), objective, sign=-1, rng=rng)
+    return search.improve_rows(
+        unit, strata, search.compact_rows(unit, strata, objective, rng=rng), objective, sign=-1, rng=rng
+    )
 
 
 class Path:
@@ -338,7 +323,7 @@ def make_path(unit: Vectors, strata: Strata, objective: Objective, rng: np.rando
     """The path of a pool: its least diverse, a random, and its most diverse selection."""
     low, low_value = least_diverse(unit, strata, objective, rng)
     high, high_value = most_diverse(unit, strata, objective, rng)
-    middle = random_rows(strata, rng)
+    middle = search.random_rows(strata, rng)
     between = low_value < objective.value(unit[middle]) < high_value
     return Path(unit, strata, objective, [low, middle, high] if between else [low, high], rng)
 

@@ -14,16 +14,8 @@ from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
-from cuvee.similarity.backends import (
-    Backend,
-    Compute,
-    Kernel,
-    Matrix,
-    choose_backend,
-    evaluate_kernels,
-    in_order,
-    single_blas_thread,
-)
+from cuvee.similarity import backends
+from cuvee.similarity.backends import Backend, Compute, Kernel, Matrix, single_blas_thread
 
 Progress = Callable[[int, int], None]
 Ints = NDArray[np.int64]
@@ -100,7 +92,7 @@ def pairwise_pass(
         raise ValueError(f"bins has shape {bin_of.shape!r}; it must be {(n,)!r}")
     order = np.argsort(bin_of, kind="stable")  # with bins side by side a tile touches few of them
     is_sorted = bool((np.diff(bin_of) >= 0).all())
-    backend = choose_backend(unit, None if is_sorted else order, compute or Compute())
+    backend = backends.choose_backend(unit, None if is_sorted else order, compute or Compute())
     task = TilePass(backend, kernels, bin_of[order], nearest)
     sums, index, cosine = task.add(symmetric_tiles(n, tile or backend.tile), n, unit.dtype.type, progress)
     back = np.empty(n, dtype=np.int64)
@@ -164,7 +156,7 @@ class TilePass:
         shape = (rows, int(self.bins.max(initial=0)) + 1)
         sums: list[NDArray[np.floating]] = [np.zeros(shape, dtype=kind) for _ in self.kernels]
         index, cosine = np.full(rows, -1, dtype=np.int64), np.full(rows, -np.inf, dtype=kind)
-        found = in_order(self._work, tiles, workers=self.backend.workers, prepare=self.backend.prepare)
+        found = backends.in_order(self._work, tiles, workers=self.backend.workers, prepare=self.backend.prepare)
         for done, parts in enumerate(found, start=1):
             for part in parts:
                 for total, values in zip(sums, part.sums, strict=True):
@@ -182,7 +174,7 @@ class TilePass:
         cosines = self.backend.cosines(tile.rows, tile.columns)
         if len(tile.own[0]):
             self.backend.set_cells(cosines, *tile.own, 1.0)
-        values = evaluate_kernels(self.kernels, cosines, self.backend.maths)
+        values = backends.evaluate_kernels(self.kernels, cosines, self.backend.maths)
         if len(tile.own[0]) and self.nearest:
             self.backend.set_cells(cosines, *tile.own, -np.inf)
         parts = [self._part(tile.rows, tile.columns, values, cosines, transposed=False)]
@@ -243,7 +235,7 @@ def sampled_pass(
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else bins
     # the sample stands before the rows: one list of rows, so that any backend multiplies slices of it
     order = np.concatenate([rows, np.arange(n)])
-    task = TilePass(choose_backend(unit, order, compute or Compute()), kernels, bin_of[order])
+    task = TilePass(backends.choose_backend(unit, order, compute or Compute()), kernels, bin_of[order])
     tiles = []
     for start in range(0, n, _SAMPLED_TILE):
         own = np.flatnonzero((rows >= start) & (rows < start + _SAMPLED_TILE))

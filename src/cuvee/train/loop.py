@@ -26,17 +26,8 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
-from cuvee.train.finetuning import (
-    Rows,
-    Schedule,
-    Trainable,
-    build_optimizer,
-    cut_rows,
-    draw_batches,
-    phase_starts,
-    random_state,
-    restore_random_state,
-)
+from cuvee.train import finetuning
+from cuvee.train.finetuning import Rows, Schedule, Trainable
 from cuvee.train.settings import Precision, TrainSettings, given
 from cuvee.train.weighting import PreparedLoss, Progress
 
@@ -169,12 +160,12 @@ class _Run:
 
     def __init__(self, model: Trainable, loss: PreparedLoss, schedule: Schedule) -> None:
         self._model, self._loss, self._schedule = model, loss, schedule
-        self._batches = draw_batches(loss.phases, schedule)
-        self._starts = phase_starts(loss.phases, schedule.steps)
+        self._batches = finetuning.draw_batches(loss.phases, schedule)
+        self._starts = finetuning.phase_starts(loss.phases, schedule.steps)
         self._names = [name for name, p in model.module.named_parameters() if p.requires_grad]
         self._trained = [p for p in model.module.parameters() if p.requires_grad]
         self._clipped = [p for group in model.groups if group.clipped for p in group.parameters if p.requires_grad]
-        self._optimizer, self._scheduler = build_optimizer(model.groups, schedule.steps)
+        self._optimizer, self._scheduler = finetuning.build_optimizer(model.groups, schedule.steps)
         self._precision = choose_dtype(schedule.precision, model.device, setting="precision", valid=get_args(Precision))
         self._key = self._name_training()  # now: a loss may change its weights as it learns
         self.state = State()
@@ -210,13 +201,13 @@ class _Run:
 
     def _add_gradients(self, rows: Rows) -> float:
         """Compute the batch's gradient, in pieces; gives the mean loss."""
-        pieces, slopes = cut_rows(rows, self._schedule.accumulate), None
+        pieces, slopes = finetuning.cut_rows(rows, self._schedule.accumulate), None
         if len(pieces) > 1:
-            states = random_state(self._model.device)
+            states = finetuning.random_state(self._model.device)
             with torch.no_grad():
                 whole = np.concatenate([_numbers(self._log_p(piece)) for piece in pieces])
             value, slopes = self._read_loss(rows, whole)
-            restore_random_state(self._model.device, states)  # the same dropout in both passes
+            finetuning.restore_random_state(self._model.device, states)  # the same dropout in both passes
         at = 0
         for piece in pieces:
             log_p = self._log_p(piece)
@@ -297,7 +288,7 @@ class _Run:
             weights=[p.detach() for p in self._trained],
             optimizer=self._optimizer.state_dict(),
             scheduler=self._scheduler.state_dict(),
-            random=random_state(self._model.device),
+            random=finetuning.random_state(self._model.device),
             state=self.state,
         )
         write_checkpoint(folder, state)
@@ -310,7 +301,7 @@ class _Run:
         copy_all(found.weights, self._trained)
         self._optimizer.load_state_dict(found.optimizer)
         self._scheduler.load_state_dict(found.scheduler)
-        restore_random_state(self._model.device, found.random)
+        finetuning.restore_random_state(self._model.device, found.random)
         self.state = state = found.state
         state.anchor, state.best = ([t.to(self._model.device) for t in part] for part in (state.anchor, state.best))
 
