@@ -258,15 +258,6 @@ def measure_self_repetition(subject: Subject) -> Estimate | None:
 
 
 # --- self-BLEU ---
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lost:
-    """Matches of one n-gram size that a row loses when a bin is left out; one entry each, sorted by bin."""
-
-    row: Ints
-    bin: Ints
-    matches: Ints
-
-
 def measure_self_bleu(subject: Subject) -> Estimate | None:
     """Self-BLEU (Zhu et al. 2018, arXiv 1802.01886): mean BLEU-4 of each row against all the others.
 
@@ -282,11 +273,19 @@ def measure_self_bleu(subject: Subject) -> Estimate | None:
         return None
     counts = subject.once(ngram_counts)
     lengths = np.array([len(words) for words in subject.tokens], dtype=np.int64)
-    matches = [_matches(c, subject.n) for c in counts]
-    scores = _bleu(matches, lengths, _closest(np.bincount(lengths)))
+    entries = [_largest_first(c) for c in counts]
+    matches = [_clip(each, subject.n) for each in entries]
+    rows_of_length = np.bincount(lengths)
+    scores = _bleu(matches, lengths, _closest(rows_of_length))
 
     def without() -> Floats:
-        return _bleu_without(counts, matches, lengths, subject.bins)
+        out: list[float] = []
+        for left_out in range(int(subject.bins.max()) + 1):
+            kept = subject.bins != left_out
+            fewer = [_clip_without(each, found, kept)[kept] for each, found in zip(entries, matches, strict=True)]
+            gone = np.bincount(lengths[~kept], minlength=len(rows_of_length))
+            out.append(float(_bleu(fewer, lengths[kept], _closest(rows_of_length - gone)).mean()))
+        return np.array(out)
 
     settings: dict[str, str | float] = {
         "ngram": SIZES[-1], "tokens": TOKENS, "smoothing": "method 1, 0.1", "references": "all other rows"
@@ -319,77 +318,38 @@ def _closest(rows_of_length: Ints) -> Ints:
     return out
 
 
-def _matches(counts: NgramCounts, rows: int) -> Ints:
-    """Clipped matches of each row: its n-grams, each at most as often as the other row that has it most often."""
-    order, starts = _largest_first(counts)
-    count = counts.count[order]
-    segment = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
-    at = np.arange(len(order))
-    first = starts[segment]
-    second = np.minimum(first + 1, len(order) - 1)
-    other = np.where(at == first, np.where(_within(second, segment), count[second], 0), count[first])
-    return sum_by(counts.row[order], np.minimum(count, other), rows)
+Entries = tuple[Ints, Ints, Ints]
+"""n-gram, row and count of each entry, by n-gram, the row that has it most often first."""
 
 
-def _bleu_without(counts: Sequence[NgramCounts], matches: Sequence[Ints], lengths: Ints, bins: Ints) -> Floats:
-    lost = [_lost_matches(c, bins) for c in counts]
-    lengths_all = np.bincount(lengths)
-    out: list[float] = []
-    for left_out in range(int(bins.max()) + 1):
-        kept = np.flatnonzero(bins != left_out)
-        fewer = []
-        for matched, change in zip(matches, lost, strict=True):
-            part = slice(*np.searchsorted(change.bin, [left_out, left_out + 1]).tolist())
-            fewer.append((matched - sum_by(change.row[part], change.matches[part], len(bins)))[kept])
-        closest = _closest(lengths_all - np.bincount(lengths[bins == left_out], minlength=len(lengths_all)))
-        out.append(float(_bleu(fewer, lengths[kept], closest).mean()))
-    return np.array(out)
-
-
-def _lost_matches(counts: NgramCounts, bins: Ints) -> _Lost:
-    """What each row loses when the bin of the other row that has an n-gram most often is left out."""
-    order, starts = _largest_first(counts)
-    count, row = counts.count[order], counts.row[order]
-    bin_ = bins[row]
-    none = len(order)
-    sizes = np.diff(np.append(starts, none))
-    segment = np.repeat(np.arange(len(starts)), sizes)
-    at = np.arange(none)
-    padded = np.append(count, 0)
-
-    def first_where(condition: NDArray[np.bool_]) -> Ints:
-        """Place of the first entry of each n-gram that meets the condition, ``none`` where there is none."""
-        return np.minimum.reduceat(np.where(condition, at, none), starts) if none else at
-
-    top = starts
-    runner_up = np.where(sizes > 1, top + 1, none)
-    runner_up_bin = np.append(bin_, -1)[runner_up]
-    elsewhere = first_where(bin_ != bin_[top][segment])  # outside the bin of the top entry
-    elsewhere_next = first_where((bin_ != bin_[top][segment]) & (at > elsewhere[segment]))
-    past_both = first_where((bin_ != runner_up_bin[segment]) & (at > top[segment]))  # outside that of the runner-up
-    is_top = at == top[segment]
-    largest = np.where(is_top, runner_up[segment], top[segment])
-    fallback = np.where(
-        is_top, past_both[segment], np.where(at == elsewhere[segment], elsewhere_next[segment], elsewhere[segment])
-    )
-    matches = np.minimum(count, padded[largest]) - np.minimum(count, padded[fallback])
-    changes = np.flatnonzero(matches > 0)
-    blame = np.append(bin_, -1)[largest[changes]]
-    by_bin = np.argsort(blame, kind="stable")
-    return _Lost(row=row[changes][by_bin], bin=blame[by_bin], matches=matches[changes][by_bin])
-
-
-def _largest_first(counts: NgramCounts) -> tuple[Ints, Ints]:
-    """Entries by n-gram, the most frequent row first; and where each n-gram starts."""
+def _largest_first(counts: NgramCounts) -> Entries:
     order = np.lexsort((-counts.count, counts.gram))
-    starts = np.searchsorted(counts.gram, np.arange(counts.grams))
-    return order, starts
+    return counts.gram[order], counts.row[order], counts.count[order]
 
 
-def _within(place: Ints, segment: Ints) -> NDArray[np.bool_]:
-    """Whether an entry one further is of the same n-gram."""
-    out: NDArray[np.bool_] = (segment[place] == segment) & (place != np.arange(len(segment)))
-    return out
+def _clip(entries: Entries, rows: int) -> Ints:
+    """Clipped matches of each row: its n-grams, each at most as often as the other row that has it most often."""
+    gram, row, count = entries
+    is_first = np.diff(gram, prepend=-1) > 0
+    first = np.flatnonzero(is_first)
+    sizes = np.diff(np.append(first, len(gram)))
+    second = np.where(sizes > 1, np.append(count, 0)[first + 1], 0)
+    other = np.where(is_first, np.repeat(second, sizes), np.repeat(count[first], sizes))
+    return sum_by(row, np.minimum(count, other), rows)
+
+
+def _clip_without(entries: Entries, matches: Ints, kept: NDArray[np.bool_]) -> Ints:
+    """The matches of the rows that are ``kept``, shape (n,), among each other.
+
+    They change for n-grams only of which one of the first two rows goes.
+    """
+    gram, row, count = entries
+    stays, leads = kept[row], np.append([-1, -1], gram)[: len(gram)] != gram
+    touched = np.zeros(int(gram.max(initial=-1)) + 1, dtype=bool)
+    touched[gram[leads & ~stays]] = True
+    before = touched[gram]
+    old, new = ((gram[part], row[part], count[part]) for part in (before, before & stays))
+    return matches - _clip(old, len(matches)) + _clip(new, len(matches))
 
 
 # --- running text ---
