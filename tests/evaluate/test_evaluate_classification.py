@@ -8,7 +8,7 @@ from sklearn import metrics
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.evaluate import SCORES, evaluate_model, judge_proba, score_items
-from cuvee.evaluate.judged import wilson_interval
+from cuvee.similarity import wilson_interval
 
 LABELS = ("a", "b", "c")
 

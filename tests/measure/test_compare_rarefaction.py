@@ -11,9 +11,10 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.measure import METRICS, Subject
 from cuvee.measure.comparing import PointSubject
-from cuvee.measure.intervals import mean_of_draws, subtract_estimates, subtract_first, wilson_interval
+from cuvee.measure.intervals import mean_of_draws, subtract_estimates, subtract_first
 from cuvee.measure.measuring import pick_groups
 from cuvee.records import Estimate
+from cuvee.similarity import wilson_interval
 
 OWN = [name for name, metric in METRICS.items() if metric.standard and not set(metric.needs) - {"vectors"}]
 

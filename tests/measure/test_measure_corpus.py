@@ -9,10 +9,11 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.measure import METRICS, STANDARD, Metric, Subject, measure_corpus
-from cuvee.measure.intervals import estimate_hits, wilson_interval
+from cuvee.measure.intervals import estimate_hits
 from cuvee.measure.measuring import pick_groups
 from cuvee.records import Estimate
 from cuvee.registry import trust_modules
+from cuvee.similarity import wilson_interval
 
 ENCODER = HashingEncoder()
 EACH = [n if n in STANDARD else pytest.param(n, marks=pytest.mark.slow) for n in METRICS]

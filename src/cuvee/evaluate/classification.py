@@ -17,6 +17,7 @@ from cuvee.evaluate import judged as items
 from cuvee.evaluate.judged import ITEM_SCORES, RESAMPLES, Codes, Columns, Floats, Judged, Score, mean_of
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Estimate
+from cuvee.similarity import wilson_interval
 
 _BINS = 15  # of the calibration error
 
@@ -181,79 +182,62 @@ def report_labels(judged: Judged, *, intervals: bool = True, seed: int = 0) -> C
     index, f1 = 2 j / (1 + j), which is a fraction of rows).
     """
     labels = tuple(dict.fromkeys([*judged.labels, *judged.keys]))
-    counted = _Counted(judged, labels, RESAMPLES if intervals else 0, seed)
-    scores = {
-        label: LabelScores(
-            support=int(counted.matrix[i].sum()),
-            predicted=int(counted.matrix[:, i].sum()),
-            precision=counted.estimate("precision", i, counted.said == i),
-            recall=counted.estimate("recall", i, counted.true == i),
-            f1=counted.estimate("f1", i, (counted.said == i) | (counted.true == i)),
-        )
-        for i, label in enumerate(labels)
-    }
-    confusions = []
-    for cell in counted.wrong_cells():
-        truth, said = divmod(int(counted.cells[cell]), len(labels))
-        rate = counted.estimate("rate", cell, counted.true == truth)
-        if rate is not None:  # always: the cell has rows, so its label has
-            count = int(counted.matrix[truth, said])
-            confusions.append(Confusion(truth=labels[truth], predicted=labels[said], count=count, rate=rate))
-    return ClassificationReport(labels=labels, scores=scores, confusions=tuple(confusions), matrix=counted.matrix)
+    k, code = len(labels), {label: i for i, label in enumerate(labels)}
+    true, said = (np.array([code[t] for t in judged.columns[name]], dtype=np.int64) for name in ("truth", "predicted"))
+    cells, cell_of = np.unique(true * k + said, return_inverse=True)
+    truth, predicted = np.divmod(cells, k)
+    count = np.bincount(cell_of, minlength=len(cells))
+    drawn = _draw_cells(cell_of, len(cells), judged.groups, RESAMPLES if intervals else 0, seed)
+    # the sample itself comes first, its resamples after it
+    found = _divide_cells(np.concatenate([count[None], drawn]), truth, predicted, k)
 
-
-class _Counted:
-    """Counts of the cells (true label, predicted label) that occur, in the sample and in its resamples."""
-
-    def __init__(self, judged: Judged, labels: Sequence[str], resamples: int, seed: int) -> None:
-        k, code = len(labels), {label: i for i, label in enumerate(labels)}
-        self.true, self.said = (
-            np.array([code[label] for label in judged.columns[name]], dtype=np.int64) for name in ("truth", "predicted")
-        )
-        self._groups = judged.groups
-        self.cells, cell_of = np.unique(self.true * k + self.said, return_inverse=True)
-        self._truth, self._predicted = self.cells // k, self.cells % k
-        self._count = np.bincount(cell_of, minlength=len(self.cells)).astype(np.float64)
-        self.matrix = np.zeros((k, k), dtype=np.int64)
-        self.matrix[self._truth, self._predicted] = self._count.astype(np.int64)
-        self._values = self._fractions(self._count[None], k)
-        drawn = _draw_cells(cell_of, len(self.cells), judged.groups, resamples, seed)
-        self._draws = self._fractions(drawn, k) if resamples else None
-
-    def wrong_cells(self) -> list[int]:
-        """Cells off the diagonal, the most frequent first."""
-        wrong = np.flatnonzero(self._truth != self._predicted)
-        return [int(cell) for cell in wrong[np.argsort(-self._count[wrong], kind="stable")]]
-
-    def estimate(self, name: str, column: int, rows: NDArray[np.bool_]) -> Estimate | None:
+    def estimate(name: str, column: int, rows: NDArray[np.bool_]) -> Estimate | None:
         """The number, whose denominator is made of ``rows`` (n,); None where it is not defined."""
-        value, n = float(self._values[name][0, column]), int(rows.sum())
+        value, draws, n = float(found[name][0, column]), found[name][1:, column], int(rows.sum())
         if np.isnan(value):
             return None
-        if self._draws is None:
+        if not intervals:
             return Estimate(value=value, n=n)
         if value in (0.0, 1.0):
-            low, high = items.wilson_interval(value, len(np.unique(self._groups[rows])))
+            low, high = wilson_interval(value, len(np.unique(judged.groups[rows])))
             if name == "f1":
                 low, high = 2 * low / (1 + low), 2 * high / (1 + high)
             return Estimate(value=value, low=low, high=high, n=n, interval="wilson")
-        drawn = self._draws[name][:, column]
-        low, high = items.percentiles(drawn[~np.isnan(drawn)])
+        low, high = items.percentiles(draws[~np.isnan(draws)])
         return Estimate(value=value, low=low, high=high, n=n, interval=f"bootstrap, {RESAMPLES} resamples")
 
-    def _fractions(self, counts: Floats, k: int) -> dict[str, Floats]:
-        """From counts of cells, shape (b, cells): numbers of labels or cells, nan where not defined."""
-        support, said, right = (np.zeros((len(counts), k)) for _ in range(3))
-        np.add.at(support.T, self._truth, counts.T)
-        np.add.at(said.T, self._predicted, counts.T)
-        agreed = self._truth == self._predicted
-        right[:, self._truth[agreed]] = counts[:, agreed]
-        return {
-            "precision": _divide(right, said),
-            "recall": _divide(right, support),
-            "f1": _divide(2 * right, said + support),
-            "rate": _divide(counts, support[:, self._truth]),
-        }
+    matrix = np.zeros((k, k), dtype=np.int64)
+    matrix[truth, predicted] = count
+    scores = {
+        label: LabelScores(
+            support=int(matrix[i].sum()),
+            predicted=int(matrix[:, i].sum()),
+            precision=estimate("precision", i, said == i),
+            recall=estimate("recall", i, true == i),
+            f1=estimate("f1", i, (said == i) | (true == i)),
+        )
+        for i, label in enumerate(labels)
+    }
+    confusions = [
+        Confusion(truth=labels[truth[c]], predicted=labels[predicted[c]], count=int(count[c]), rate=rate)
+        for c in np.argsort(-count, kind="stable").tolist()
+        if truth[c] != predicted[c] and (rate := estimate("rate", c, true == truth[c])) is not None
+    ]
+    return ClassificationReport(labels=labels, scores=scores, confusions=tuple(confusions), matrix=matrix)
+
+
+def _divide_cells(counts: Floats, truth: Codes, predicted: Codes, k: int) -> dict[str, Floats]:
+    """From counts of cells, shape (b, cells): numbers of labels or cells, nan where not defined."""
+    support, said, right = (np.zeros((len(counts), k)) for _ in range(3))
+    np.add.at(support.T, truth, counts.T)
+    np.add.at(said.T, predicted, counts.T)
+    right[:, truth[truth == predicted]] = counts[:, truth == predicted]
+    return {
+        "precision": _divide(right, said),
+        "recall": _divide(right, support),
+        "f1": _divide(2 * right, said + support),
+        "rate": _divide(counts, support[:, truth]),
+    }
 
 
 def _draw_cells(cell_of: Codes, cells: int, groups: Codes, resamples: int, seed: int) -> Floats:

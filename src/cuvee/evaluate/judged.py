@@ -17,6 +17,7 @@ from cuvee.errors import IncomparableError
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Estimate, Scores
 from cuvee.records.measurement import value_lines, value_table
+from cuvee.similarity import wilson_interval
 
 RESAMPLES = 1000
 """Bootstrap resamples behind an interval."""
@@ -25,7 +26,6 @@ PERMUTATIONS = 4000
 _EXACT_GROUPS = 12  # up to which all swaps are tried: 4096
 _CLOSE = 1e-12  # two differences that are equal but for rounding
 _BLOCK = 4_000_000  # weights held at once
-_Z = 1.959963984540054  # 97.5% point of the normal distribution
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 ITEM_SCORES: Mapping[str, tuple[str, ...]] = {
@@ -137,14 +137,6 @@ def percentiles(draws: Floats) -> tuple[float, float]:
     """The 2.5% and 97.5% points."""
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(low), float(high)
-
-
-def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
-    """95% interval of a fraction of ``n`` items (Wilson, JASA 22, 1927)."""
-    middle = (fraction + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * float(np.sqrt(fraction * (1 - fraction) / n + _Z**2 / (4 * n**2)))
-    # rounding would leave 3e-17 where the end is 0
-    return (max(0.0, middle - half) if fraction > 0 else 0.0), (min(1.0, middle + half) if fraction < 1 else 1.0)
 
 
 def mean_of(name: str) -> Score:

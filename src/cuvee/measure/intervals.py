@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.records import Estimate
-from cuvee.similarity import jackknife_interval, two_sample_interval
+from cuvee.similarity import NORMAL_QUANTILE, jackknife_interval, two_sample_interval, wilson_interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Settings = Mapping[str, str | int | float]
-_Z = 1.959963984540054
 
 
 def estimate_by_jackknife(
@@ -118,14 +117,6 @@ def estimate_hits(subject: Subject, hits: NDArray[np.bool_], settings: Settings)
     return estimate_rate(subject, float(hits.mean()), lambda: means_without(hits, subject.bins), settings)
 
 
-def wilson_interval(rate: float, n: float) -> tuple[float, float]:
-    """The 95% score interval of a rate among ``n`` independent rows (Wilson 1927)."""
-    centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * float(np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2)))
-    # at the ends the formula gives the rate itself up to rounding
-    return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
-
-
 def means_without(values: Floats | NDArray[np.bool_] | Ints, bins: Ints) -> Floats:
     """The mean of ``values``, shape (n,), over the rows that are left without each bin; nan where none is."""
     rows, sums = np.bincount(bins), np.bincount(bins, weights=values)
@@ -212,4 +203,4 @@ def _effective_rows(rate: float, low: float, high: float) -> float:
     half = (high - low) / 2
     square, linear, constant = half**2 - 0.25, 2 * half**2 - rate * (1 - rate), half**2
     root = (-linear - np.sqrt(linear**2 - 4 * square * constant)) / (2 * square)
-    return float(_Z**2 / root)
+    return float(NORMAL_QUANTILE**2 / root)

@@ -17,6 +17,7 @@ from cuvee.similarity.backends import (
 )
 from cuvee.similarity.discrepancy import Membership, median_distance, mmd
 from cuvee.similarity.diversity import (
+    NORMAL_QUANTILE,
     jackknife_bins,
     jackknife_interval,
     kernel_diversity,
@@ -26,6 +27,7 @@ from cuvee.similarity.diversity import (
     spectrum,
     two_sample_interval,
     vendi_score,
+    wilson_interval,
 )
 from cuvee.similarity.neighbours import (
     find_near_duplicates,

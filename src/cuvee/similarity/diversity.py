@@ -15,6 +15,7 @@ from cuvee.similarity.backends import single_blas_thread
 from cuvee.similarity.tiles import RowSums
 
 Floats = NDArray[np.float64]
+NORMAL_QUANTILE = 1.959963984540054  # at 97.5%
 _CHUNK = 16_384  # rows held in float64 at a time
 
 
@@ -156,6 +157,15 @@ class Interval:
     low: float
     high: float
     se: float
+
+
+def wilson_interval(rate: float, n: float) -> tuple[float, float]:
+    """The 95% score interval of a rate among ``n`` independent rows (Wilson 1927)."""
+    z = NORMAL_QUANTILE
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * float(np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)))
+    # at the ends the formula gives the rate itself up to rounding
+    return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
 
 
 def jackknife_bins(groups: Sequence[str], *, n_bins: int = 64, seed: int = 0) -> NDArray[np.int64]:
