@@ -1,4 +1,4 @@
-"""MTLD and HD-D against the lexical_diversity package."""
+"""MTLD against the lexical_diversity package."""
 
 import sys
 import types
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.measure.lexical import measure_distinct, measure_hd_d, measure_mtld, mtld
+from cuvee.measure.lexical import measure_distinct, measure_mtld, mtld
 from cuvee.measure.subject import Subject
 
 
@@ -36,12 +36,10 @@ def lex_div(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the package leaves its word list open
-def test_mtld_and_hd_d_are_those_of_lexical_diversity(lex_div):
+def test_mtld_is_that_of_lexical_diversity(lex_div):
     for seed, size in enumerate([11, 43, 100, 333, 1200]):
         words = zipf_words(size, seed)
         assert mtld(words) == pytest.approx(lex_div.mtld(words), abs=1e-9)
-        if size >= 42:
-            assert measure_hd_d(subject_of([" ".join(words)])).value == pytest.approx(lex_div.hdd(words), abs=1e-9)
 
 
 def test_mtld_by_hand():
@@ -60,21 +58,9 @@ def test_mtld_of_a_corpus_joins_the_rows_in_an_order_of_its_own():
     assert measure_mtld(subject_of(["a b", "c d"])) is None
 
 
-def test_mtld_and_hd_d_hardly_depend_on_the_number_of_rows_while_distinct_does():
+def test_mtld_hardly_depends_on_the_number_of_rows_while_distinct_does():
     words = zipf_words(8000)
     rows = [" ".join(words[i : i + 8]) for i in range(0, 8000, 8)]
-    for measure in (measure_mtld, measure_hd_d):
-        few, many = measure(subject_of(rows[:250])).value, measure(subject_of(rows)).value
-        assert few == pytest.approx(many, rel=0.1)
+    few, many = measure_mtld(subject_of(rows[:250])).value, measure_mtld(subject_of(rows)).value
+    assert few == pytest.approx(many, rel=0.1)
     assert measure_distinct(subject_of(rows[:250]), 2).value > 1.2 * measure_distinct(subject_of(rows), 2).value
-
-
-def test_hd_d_is_the_expected_share_of_types_in_a_sample():
-    assert measure_hd_d(subject_of([f"w{i}" for i in range(42)])).value == pytest.approx(1.0)
-    assert measure_hd_d(subject_of(["a " * 100])).value == pytest.approx(1 / 42)
-    # one of two words of 42 and 1 among 43: drawn with probability 42/43
-    assert measure_hd_d(subject_of(["a " * 42 + "b"])).value == pytest.approx((1 + 42 / 43) / 42)
-
-
-def test_hd_d_needs_42_words():
-    assert measure_hd_d(subject_of(["a " * 41])) is None

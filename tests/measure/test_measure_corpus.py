@@ -63,7 +63,7 @@ def test_the_table_holds_the_promised_names_in_order():
     from_vectors += ["mean_nearest_cosine", "near_duplicate_rate"]
     assert list(STANDARD) == [
         *from_vectors, "distinct_1", "distinct_2", "distinct_3", "ngram_entropy_2", "self_bleu",
-        "rouge_l_homogenisation", "self_repetition", "mtld", "hd_d", "compression_ratio", "exact_duplicate_rate",
+        "rouge_l_homogenisation", "self_repetition", "mtld", "compression_ratio", "exact_duplicate_rate",
         "near_duplicate_rate_minhash", "mean_words", "mmd", "c2st", "label_distance", "length_distance", "ngram_jsd",
         "label_agreement", "label_noise", "degenerate_rate", "leakage",
         "set_leak",

@@ -19,7 +19,6 @@ from cuvee.records import Estimate
 
 SIZES = (1, 2, 3, 4)
 TOKENS = "lower-case words"
-SAMPLE = 42  # words that HD-D draws
 SMOOTHING = 0.1  # counts added to a precision of zero: method 1 of Chen and Cherry 2014, as nltk sets it
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -193,42 +192,6 @@ def _ratio(top: NDArray[np.float64] | Ints, bottom: Ints) -> NDArray[np.float64]
     """The ratio, nan where nothing is left."""
     out: NDArray[np.float64] = top / np.where(bottom > 0, bottom, np.nan)
     return out
-
-
-def measure_hd_d(subject: Subject) -> Estimate | None:
-    """HD-D (McCarthy and Jarvis 2007, 2010): expected type-token ratio of 42 words drawn without replacement.
-
-    The hypergeometric form of vocd's D, over the words of all rows; it does not depend on the order of words and
-    hardly on the number of rows. None where there are fewer than 42 words.
-    """
-    counts = subject.once(ngram_counts)[0]
-    total = counts.total
-    if total < SAMPLE:
-        return None
-    all_counts = counts.counts
-
-    def without() -> NDArray[np.float64]:
-        bins = subject.once(ngram_bins)[0]
-        out: list[float] = []
-        for left_out, mine in enumerate(bins.total.tolist()):
-            rest = all_counts.copy()
-            inside = bins.bin == left_out
-            rest[bins.gram[inside]] -= bins.count[inside]
-            out.append(_hd_d(rest) if total - mine >= SAMPLE else math.nan)
-        return np.array(out)
-
-    settings: dict[str, str | float] = {"sample": SAMPLE, "tokens": TOKENS}
-    return estimate_by_jackknife(subject, _hd_d(all_counts), without, settings)
-
-
-def _hd_d(counts: Ints) -> float:
-    """HD-D from the count of each word, at least 42 in all, shape (types,); between 1/42 and 1."""
-    total = int(counts.sum())
-    values, types = np.unique(counts, return_counts=True)
-    # probability that 42 draws miss a word of count c: the product over draws of 1 - c / (words left)
-    factors = 1.0 - values[:, None] / (total - np.arange(SAMPLE))[None, :]
-    missed = np.prod(np.maximum(factors, 0.0), axis=1)
-    return math.fsum((types * (1.0 - missed)).tolist()) / SAMPLE
 
 
 def measure_self_repetition(subject: Subject) -> Estimate | None:

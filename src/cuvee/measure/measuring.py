@@ -91,8 +91,6 @@ _GROUPS: tuple[Group, ...] = (
          "fraction of 4-grams of words that stand in another row too", _RISES),
         ("mtld", lexical.measure_mtld, "MTLD of the joined rows: words until the type-token ratio falls below 0.72",
          f"{MORE}; hardly depends on the number of rows"),
-        ("hd_d", lexical.measure_hd_d, "HD-D: expected type-token ratio of 42 words drawn from all rows",
-         f"{MORE}; hardly depends on the number of rows or their length"),
         ("compression_ratio", lexical.measure_compression,
          "bytes of the sorted rows over their bytes after bzip2, which sees 900 kB at once", _RISES),
         ("exact_duplicate_rate", surface.measure_exact_duplicates,
