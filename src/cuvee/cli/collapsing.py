@@ -72,7 +72,7 @@ def _quick_config(model: str, seed: int) -> CollapseConfig:
 
 
 def tabulate_courses(result: CollapseResult) -> Table:
-    """Generation 0 and the last one of every measure and course, with what theory expects."""
+    """First and last generation of every measure and course, with the value that theory expects."""
     from cuvee.records.collapse import MEASURES
 
     rows = []

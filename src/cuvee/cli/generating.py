@@ -52,17 +52,17 @@ Made = Mapping[str, Mapping[str, object]]
 class Asking:
     """What is asked for, from a file of real rows."""
 
-    rows: Annotated[int, Option(min=1, help="of each label, passage or context, from a file of real rows")] = 12
+    rows: Annotated[int, Option(min=1, help="rows to write for each label, passage or context")] = 12
     temperature: Annotated[float, Option(min=0, max=5)] = 0.7
-    target: Annotated[str | None, Option(help="search the temperature for a measured diversity: vendi=12")] = None
-    tolerance: Annotated[float | None, Option(min=0, help="how far off --target is near enough [default: 5%]")] = None
+    target: Annotated[str | None, Option(help="find the temperature of this diversity: vendi=12")] = None
+    tolerance: Annotated[float | None, Option(min=0, help="largest distance from --target [default: 5%]")] = None
     describe: Annotated[str, Option(help="what the texts are: news headlines")] = "examples"
     max_tokens: Annotated[int, Option(min=1)] = 48
     kind: Annotated[str | None, Option(help=f"what is written: {', '.join(KINDS)}")] = None
     sources: Annotated[Path | None, Option(help="file of passages or contexts to write about")] = None
-    sources_column: Annotated[str | None, Option(help="of --sources: which column; a usual name if not given")] = None
-    prompts: Annotated[Path | None, Option(help="folder of prompts of your own")] = None
-    near_duplicate: Annotated[float | None, Option(min=0.5, max=1, help="Jaccard similarity of repeats")] = None
+    sources_column: Annotated[str | None, Option(help="column of the texts in --sources, if it is not found")] = None
+    prompts: Annotated[Path | None, Option(help="folder of your own prompts")] = None
+    near_duplicate: Annotated[float | None, Option(min=0.5, max=1, help="Jaccard similarity of a repeat")] = None
     seed: options.Seed = 0
 
     def specify(self, ctx: typer.Context) -> GenerationSpec:
@@ -87,7 +87,7 @@ class Asking:
     def make_pool(
         self, real: Corpus, spec: GenerationSpec, llm: OpenedLLM, ledger: Ledger, progress: Progress
     ) -> tuple[Pool, str]:
-        """The pool at the one temperature, or at that whose pool comes nearest to the target; with what came of it."""
+        """The pool at the temperature, or at the one nearest to the target; and a note on the search."""
         if self.target is None:
             dial = SamplingDial(levels=[self.temperature])
             (pool,) = generate_pools(real, spec, dial, llm, ledger, progress=progress)
@@ -104,16 +104,16 @@ class Asking:
 class Answering:
     """The LLM that writes."""
 
-    base_url: Annotated[list[str] | None, Option(help="an OpenAI-compatible endpoint; again for each replica")] = None
-    model: Annotated[str, Option(help="at the endpoint; else FILE.gguf, or hf:PATH, hf:NAME for transformers")] = ""
+    base_url: Annotated[list[str] | None, Option(help="an OpenAI-compatible endpoint; repeat it for replicas")] = None
+    model: Annotated[str, Option(help="name at the endpoint; or FILE.gguf; or hf:PATH, hf:NAME for transformers")] = ""
     api: Annotated[str | None, Option(help=f"{_APIS[1]} or {_APIS[0]}; hf: models take the latter")] = None
-    api_key_env: Annotated[str | None, Option(help="variable that holds the key")] = None
-    concurrency: Annotated[int | None, Option(min=1, help="most requests under way; adapts if not given")] = None
-    budget_requests: Annotated[int | None, Option(min=0, help="most requests, of all runs with this ledger")] = None
-    budget_tokens: Annotated[int | None, Option(min=0, help="most tokens, of all runs with this ledger")] = None
-    omit: Annotated[list[str] | None, Option(help="parameter that the endpoint refuses: seed; again for others")] = None
-    extra: Annotated[list[str] | None, Option(help="NAME=VALUE sent with every request; again for others")] = None
-    system: Annotated[str | None, Option(help="merge: into the user's message, for models without that role")] = None
+    api_key_env: Annotated[str | None, Option(help="environment variable that holds the key")] = None
+    concurrency: Annotated[int | None, Option(min=1, help="most requests at the same time; adapts if not given")] = None
+    budget_requests: Annotated[int | None, Option(min=0, help="most requests, in all runs with this ledger")] = None
+    budget_tokens: Annotated[int | None, Option(min=0, help="most tokens, in all runs with this ledger")] = None
+    omit: Annotated[list[str] | None, Option(help="parameter to leave out, such as seed; can be repeated")] = None
+    extra: Annotated[list[str] | None, Option(help="NAME=VALUE to send with every request; can be repeated")] = None
+    system: Annotated[str | None, Option(help="merge: put the system message into the user's")] = None
 
     def choose(self, ctx: typer.Context) -> LanguageModel:
         """The embedded LLM, a transformers model, or the endpoint at one address, or those of replicas."""
@@ -174,7 +174,7 @@ def generate(
     answering: Answering,
     columns: Annotated[Columns, options.UNGROUPED],
     files: Files,
-    again: Annotated[bool, Option("--retry-failed", help="ask again what failed for good in earlier runs")] = False,
+    again: Annotated[bool, Option("--retry-failed", help="send again what failed for good in earlier runs")] = False,
 ) -> None:
     """Generate the pools of a study; or rows like those of a file, at one temperature."""
     if options.is_study(data):
@@ -275,9 +275,9 @@ def prompts(
     rendering: Rendering,
     columns: Annotated[Columns, ("text", "label", "context")],
     tell: Tell,
-    name: Annotated[str | None, Argument(help="print this prompt as its file is")] = None,
+    name: Annotated[str | None, Argument(help="name of a prompt, which is printed as it stands in its file")] = None,
     out: Annotated[Path | None, Option("--out", "-o", help="copy the files to this folder")] = None,
-    folder: Annotated[Path | None, Option(help="with the prompts of this folder instead")] = None,
+    folder: Annotated[Path | None, Option(help="use the prompts in this folder")] = None,
 ) -> None:
     """List the prompts, print or copy them, or show them finished for a file of real rows."""
     check_pairs(ctx, kind="render", text="render", label="render", context="render", describe="render")

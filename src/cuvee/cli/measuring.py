@@ -34,10 +34,10 @@ class Measuring:
     """What is measured, and beside what."""
 
     against: options.Against = None
-    held_out: Annotated[Path | None, Option(help="rows that must not leak: adds leakage")] = None
-    by: Annotated[str | None, Option(help="each part alone too, by a column: label, method")] = None
-    embeddings: Annotated[Path | None, Option(help="vectors you have: .npy, .parquet")] = None
-    against_embeddings: Annotated[Path | None, Option(help="of the real rows")] = None
+    held_out: Annotated[Path | None, Option(help="held-out rows: adds leakage")] = None
+    by: Annotated[str | None, Option(help="also measure each part, by a column: label, method")] = None
+    embeddings: Annotated[Path | None, Option(help="vectors that you have: .npy, .parquet")] = None
+    against_embeddings: Annotated[Path | None, Option(help="vectors of the real rows")] = None
     metric: options.Metrics = None
     rows: Annotated[int | None, Option(min=2, help="measure a sample of this many rows")] = None
     encoder: options.EncoderName = DEFAULT_ENCODER
@@ -92,10 +92,10 @@ class Computing:
 
     device: Annotated[str, Option(help="cpu, cuda, mps or auto")] = "cpu"
     precision: Annotated[str, Option(help="float32 or bfloat16")] = "float32"
-    time_budget: Annotated[str | None, Option(help="of all-pairs numbers: 90s, 10m")] = None
+    time_budget: Annotated[str | None, Option(help="time for numbers over all pairs: 90s, 10m")] = None
     execute: Annotated[str, Option(help="where rows are embedded: local, processes, ray")] = "local"
-    workers: Annotated[int | None, Option(min=1, help="at once, with --execute processes or ray")] = None
-    address: Annotated[str | None, Option(help="of a running Ray cluster; one starts here without")] = None
+    workers: Annotated[int | None, Option(min=1, help="workers at once, with --execute processes or ray")] = None
+    address: Annotated[str | None, Option(help="address of a Ray cluster; by default one starts here")] = None
 
     def choose(self) -> Compute:
         """The device and its terms, which Compute checks."""
@@ -212,10 +212,10 @@ class Comparing:
 
     against: options.Against = None
     metric: options.Metrics = None
-    rows: Annotated[int | None, Option(min=2, help="of each; by default those of the smallest")] = None
-    words: Annotated[int | None, Option(min=1, help="that lexical numbers see of a text")] = None
-    match_lengths: Annotated[bool, Option("--match-lengths/--no-match-lengths", help="equal lengths")] = True
-    draws: Annotated[int, Option(min=1, help="samples that a number is the mean of")] = 10
+    rows: Annotated[int | None, Option(min=2, help="rows of each corpus; by default those of the smallest")] = None
+    words: Annotated[int | None, Option(min=1, help="words of each text that lexical numbers use")] = None
+    match_lengths: Annotated[bool, Option("--match-lengths/--no-match-lengths", help="compare at equal lengths")] = True
+    draws: Annotated[int, Option(min=1, help="samples over which each number is averaged")] = 10
     encoder: options.EncoderName = DEFAULT_ENCODER
     seed: options.Seed = 0
 
@@ -227,7 +227,7 @@ def compare(
     how: Comparing,
     columns: Annotated[Columns, PLAIN],
     tell: Tell,
-    force: Annotated[bool, Option("--force", help="compare saved numbers that do not compare")] = False,
+    force: Annotated[bool, Option("--force", help="compare saved numbers that were measured differently")] = False,
 ) -> None:
     """Compare corpora at equal rows and matched lengths; the first one is what the others are compared with."""
     if len(files) < 2:

@@ -18,7 +18,6 @@ from typer import Argument, Option
 import cuvee.mix as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import GROUPED, PLAIN, UNGROUPED, Columns, Hub, Output, Seed, may_trust, refuse_options
-from cuvee.config.amounts import check_amounts, read_amount, share_of
 from cuvee.corpus import Corpus, compare_labels, few_shot_sets, label_strata, split_corpus, write_corpus
 from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text
 from cuvee.defects import NoLeaks
@@ -139,19 +138,19 @@ def split(
 class Cleaning:
     """Which filters a pool goes through."""
 
-    real: Annotated[Path | None, Option(help="real training rows: for copies, agreement, lowest_shift")] = None
-    held_out: Annotated[list[Path] | None, Option(help="validation or test rows; rows that repeat them go")] = None
+    real: Annotated[Path | None, Option(help="real training rows, for copies, agreement and lowest_shift")] = None
+    held_out: Annotated[list[Path] | None, Option(help="validation or test rows; repeats of them are removed")] = None
     no_set_test: Annotated[bool, Option("--no-set-test", help="do not test whether all rows leak as a set")] = False
     no_dedupe: Annotated[bool, Option("--no-dedupe", help="keep repeated texts")] = False
     near: Annotated[float | None, Option(min=0, max=1, help="cosine from which rows count as repeated")] = None
     keep_degenerate: Annotated[bool, Option("--keep-degenerate", help="keep broken and looping text")] = False
-    prompts: Annotated[Path | None, Option(help="text file of the prompts that rows were asked with: echoes go")] = None
-    agree_threshold: Annotated[float | None, Option(min=0, max=1, help="least probability of a row's label")] = None
-    agree_top: Annotated[float | None, Option(min=0, max=1, help="fraction of rows, the most probable labels")] = None
-    per_group: Annotated[int | None, Option(min=1, help="most rows of a --group")] = None
-    per_cluster: Annotated[int | None, Option(min=1, help="most rows of near neighbours, cosine 0.9")] = None
-    own: Annotated[list[str] | None, Option("--filter", help="your own, module:Name: why a row goes, or None")] = None
-    removed: Annotated[Path | None, Option(help="JSONL of the rows that went, with reasons")] = None
+    prompts: Annotated[Path | None, Option(help="text file of the prompts; echoes are removed")] = None
+    agree_threshold: Annotated[float | None, Option(min=0, max=1, help="lowest probability of a row's label")] = None
+    agree_top: Annotated[float | None, Option(min=0, max=1, help="fraction to keep: the most probable labels")] = None
+    per_group: Annotated[int | None, Option(min=1, help="most rows of each --group")] = None
+    per_cluster: Annotated[int | None, Option(min=1, help="most rows of near neighbours (cosine 0.9)")] = None
+    own: Annotated[list[str] | None, Option("--filter", help="your own filter, module:Name")] = None
+    removed: Annotated[Path | None, Option(help="JSONL file of the removed rows, with reasons")] = None
 
     def filters(self, real: Corpus | None, held_out: Sequence[str], seed: int) -> list[room.Filter]:
         """The filters, in the order in which they are applied."""
@@ -181,12 +180,12 @@ class Cleaning:
 class Choosing:
     """Which rows are chosen of those that pass the filters."""
 
-    rows: Annotated[int | None, Option(min=1, help="to choose; without it all that pass the filters stay")] = None
-    levels: Annotated[int | None, Option(min=2, help="subsets, from the least to the most diverse")] = None
+    rows: Annotated[int | None, Option(min=1, help="rows to choose; by default all that pass the filters")] = None
+    levels: Annotated[int | None, Option(min=2, help="number of subsets, from the least to the most diverse")] = None
     target: Annotated[float | None, Option(help="the value of --metric to reach")] = None
     method: Annotated[str | None, Option(help=f"one subset: {', '.join(room.METHODS)}")] = None
     metric: Annotated[str, Option(help=f"{', '.join(room.OBJECTIVES)}")] = "vendi"
-    no_match_lengths: Annotated[bool, Option("--no-match-lengths", help="leave lengths free")] = False
+    no_match_lengths: Annotated[bool, Option("--no-match-lengths", help="do not match text lengths")] = False
     encoder: options.EncoderName = DEFAULT_ENCODER
     seed: Seed = 0
 
@@ -230,7 +229,7 @@ class Choosing:
 class SelectedOutput(Output):
     """A file of the chosen rows, or one a level."""
 
-    out: Annotated[Path, Option("--out", "-o", help="a file; with --levels one a level")] = Path("selected.parquet")
+    out: Annotated[Path, Option("--out", "-o", help="a file, or with --levels one a level")] = Path("selected.parquet")
 
 
 @may_trust
@@ -315,15 +314,17 @@ class Mixing:
     share: Annotated[float, Option(min=0, max=1, help="synthetic rows over all rows")] = 0.5
     amount: Annotated[str | None, Option(help="in place of --share: 3x (for each real row), rows a label, all")] = None
     regime: Annotated[str, Option(help="augment or replace")] = "augment"
-    allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again where too few")] = False
-    held_out: Annotated[list[Path] | None, Option(help="rows of which the blend may hold none")] = None
+    allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again if there are too few")] = False
+    held_out: Annotated[list[Path] | None, Option(help="held-out rows, none of which may be in the blend")] = None
     dedupe: Annotated[bool, Option("--dedupe", help="leave out synthetic rows that repeat a row")] = False
-    dial: Annotated[str | None, Option(help="of a study's pool")] = None
-    level: Annotated[str | None, Option(help="of a study's pool")] = None
+    dial: Annotated[str | None, Option(help="dial of a pool of the study")] = None
+    level: Annotated[str | None, Option(help="level of a pool of the study")] = None
     seed: Seed = 0
 
     def find_share(self, rows_per_label: int) -> float | None:
         """What is asked for as a share; None is every row of the pool."""
+        from cuvee.config.amounts import check_amounts, read_amount, share_of
+
         if self.amount is None:
             return self.share
         try:
@@ -462,11 +463,11 @@ def mix(
 # --- replace ---
 @dataclass(frozen=True, kw_only=True)
 class Replacing:
-    """How many rows paraphrases stand in for: m_p of each of r source rows of a label."""
+    """How many rows paraphrases replace: m_p paraphrases of each of r source rows, for each label."""
 
     m_p: Annotated[int, Option(min=0, help="paraphrases of each source row")]
     r: Annotated[int, Option(min=1, help="source rows of each label")] = 2
-    max_m_p: Annotated[int | None, Option(min=0, help="the largest --m-p of a series, so that its members nest")] = None
+    max_m_p: Annotated[int | None, Option(min=0, help="the largest --m-p of a series, so that the results nest")] = None
     seed: Seed = 0
 
 
@@ -486,7 +487,7 @@ def replace(
     columns: Annotated[Columns, PLAIN],
     output: ReplacedOutput,
 ) -> None:
-    """Let m_p paraphrases of each of r rows of a label stand in for other rows; --group names the source row."""
+    """Replace rows by m_p paraphrases of each of r rows of a label; --group names the source row."""
     output.check(ctx)
     if how.max_m_p is not None and how.max_m_p < how.m_p:
         raise ConfigError(f"--max-m-p {how.max_m_p} is below --m-p {how.m_p}; give the largest --m-p of the series")

@@ -35,7 +35,7 @@ Trust = Annotated[
     list[str] | None,
     Option(
         metavar="MODULE",
-        help="allow code of this module of your own, again and again; a study that names it, module:Name, is code then",
+        help="run code of this module of yours where a study names it as module:Name; can be repeated",
     ),
 ]
 Label = Annotated[str | None, Option(help="column of the label")]
@@ -44,10 +44,10 @@ Out = Annotated[Path | None, Option("--out", "-o", help="where to write")]
 Seed = Annotated[int, Option(min=0)]
 EncoderName = Annotated[str, Option(help="minilm, hashing, or a sentence-transformers model")]
 Target = Annotated[Path, Argument(help="study.yaml or a run folder")]
-Metrics = Annotated[list[str] | None, Option(help="only these metrics; all: every one")]
+Metrics = Annotated[list[str] | None, Option(help="measure only these metrics; all: every metric")]
 Against = Annotated[Path | None, Option(help="real rows: adds shift and label agreement")]
 GuardCells = Annotated[
-    bool, Option("--guard-cells/--no-guard-cells", help="CSV: an apostrophe before what a spreadsheet would run")
+    bool, Option("--guard-cells/--no-guard-cells", help="CSV: an apostrophe before cells that a spreadsheet would run")
 ]
 
 IN_STUDY = "a study takes it from study.yaml"
@@ -91,7 +91,7 @@ def may_trust(command: Command, *, trusts: bool = True) -> Command:
 
 
 expand_options = functools.partial(may_trust, trusts=False)
-"""The same for a command that opens nothing which names code."""
+"""The same without ``--trust``, for a command that opens no file that can name code."""
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:
@@ -112,7 +112,7 @@ def refuse_options(ctx: typer.Context, names: Iterable[str], why: str) -> None:
 
 
 def refuse_others(ctx: typer.Context, *allowed: str, why: str = IN_STUDY) -> None:
-    """Refuse whatever was given but the options allowed, ``--json`` and ``--trust``."""
+    """Refuse all options that were given, except those allowed, ``--json`` and ``--trust``."""
     refuse_options(ctx, (name for name in ctx.params if name not in (*allowed, "json", "trust")), why)
 
 
@@ -210,7 +210,7 @@ class Columns:
 
     text: Text = None
     label: Label = None
-    group: Annotated[str | None, Option(help="column of what belongs together: a source, a document")] = None
+    group: Annotated[str | None, Option(help="column of groups that stay together: a source, a document")] = None
     context: Annotated[str | None, Option(help="column of what a question is about, for the task generation")] = None
     task: Annotated[str, Option(help="classification, generation or retrieval")] = "classification"
     files: tuple[Path | None, ...] = ()
@@ -239,7 +239,7 @@ class Columns:
         )  # fmt: skip
 
     def load_other(self, path: Path) -> Corpus:
-        """The rows of a file that need not have groups, such as the real rows that paraphrases came from."""
+        """The rows of a file in which the group column may be missing, such as the sources of paraphrases."""
         group = self.group if self.group in read_columns(path) else None
         return replace(self, group=group).load(path)
 
@@ -256,10 +256,10 @@ class Columns:
 class Hub:
     """What the card of a dataset or a model says, and where both are uploaded to."""
 
-    licence: Annotated[str, Option(help="as the hub names it: cc-by-4.0, apache-2.0")] = "other"
-    language: Annotated[list[str] | None, Option(help="of the texts: en")] = None
+    licence: Annotated[str, Option(help="licence, as the hub names it: cc-by-4.0, apache-2.0")] = "other"
+    language: Annotated[list[str] | None, Option(help="language of the texts: en")] = None
     push: Annotated[str | None, Option(help="upload to the hub as NAMESPACE/NAME; needs HF_TOKEN")] = None
-    public: Annotated[bool, Option("--public", help="with --push: for all to see")] = False
+    public: Annotated[bool, Option("--public", help="with --push: make it public")] = False
 
     def describe(self, ctx: typer.Context, name: str) -> CardFacts:
         """The facts of a card, checked before anything is made."""

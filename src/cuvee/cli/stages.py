@@ -36,7 +36,7 @@ def run(
     out: Out = None,
     blend: Annotated[bool, Option("--blend", help="write a blend even if the advice is to use none")] = False,
 ) -> None:
-    """Run a whole study, or go on with one."""
+    """Run a whole study, or continue one."""
     with open_shown(study, out) as flow:
         flow.wants_blend = blend
         failed = _finish(flow)
@@ -152,8 +152,8 @@ def plan(
     study: Target,
     tell: Tell,
     ask: Annotated[bool, Option("--ask", help="time a few requests to the endpoint too; they are paid for")] = False,
-    sd_between: Annotated[float, Option(min=0, help="assumed SD over generation draws, points")] = 1.0,
-    sd_within: Annotated[float, Option(min=0, help="assumed SD over sampling and training draws, points")] = 1.0,
+    sd_between: Annotated[float, Option(min=0, help="assumed SD over generation draws, in points")] = 1.0,
+    sd_within: Annotated[float, Option(min=0, help="assumed SD over sampling and training draws, in points")] = 1.0,
     disagreement: Annotated[float, Option(help="assumed fraction of items that two cells answer differently")] = 0.1,
 ) -> None:
     """Show time, cost, trials, requests, tokens and power of a study; without --ask no endpoint is asked.
@@ -233,7 +233,7 @@ def _tell_seconds(seconds: float | None) -> str:
 
 # --- a run folder ---
 @may_trust
-def status(run: Annotated[Path, Argument(help="a run folder, of a study that runs or ran")], tell: Tell) -> None:
+def status(run: Annotated[Path, Argument(help="a run folder")], tell: Tell) -> None:
     """Show how a study goes on while another process runs it; nothing is locked or changed."""
     from cuvee.study.status import read_status
 
@@ -293,8 +293,8 @@ def repair(run: Annotated[Path, Argument(help="a run folder, or the ledger of a 
 def ledger(
     run: Annotated[Path, Argument(help="a run folder, or its ledger.sqlite")],
     tell: Tell,
-    price_prompt: Annotated[float | None, Option(min=0, help="of a million tokens of prompts")] = None,
-    price_completion: Annotated[float | None, Option(min=0, help="of a million tokens of answers")] = None,
+    price_prompt: Annotated[float | None, Option(min=0, help="price of a million tokens of prompts")] = None,
+    price_completion: Annotated[float | None, Option(min=0, help="price of a million tokens of answers")] = None,
 ) -> None:
     """Count the answers in a ledger, their tokens and cost, and the requests that failed for good."""
     from cuvee.generate.ledger import Ledger, check_ledger, summarise

@@ -54,11 +54,11 @@ class Training:
 
     trainer: Annotated[str | None, Option(help=_TRAINERS, show_default=False)] = None
     loss: Annotated[str | None, Option(help=_LOSS_HELP, show_default=False)] = None
-    source_weight: Annotated[float | None, Option(min=0, help="of synthetic rows; chosen if left out")] = None
+    source_weight: Annotated[float | None, Option(min=0, help="weight of synthetic rows; chosen if left out")] = None
     steps: Annotated[int | None, Option(min=1, help="optimiser steps")] = None
-    settings: Annotated[list[str] | None, Option("--set", help=f"NAME=VALUE, each time: {', '.join(_FREE)}")] = None
+    settings: Annotated[list[str] | None, Option("--set", help=f"NAME=VALUE, repeatable: {', '.join(_FREE)}")] = None
     validation: Annotated[Path | None, Option(help="real rows for early stopping, with --set patience=N")] = None
-    checkpoints: Annotated[Path | None, Option(help="folder; training that was stopped goes on from there")] = None
+    checkpoints: Annotated[Path | None, Option(help="folder from which a stopped training goes on")] = None
     encoder: options.EncoderName = DEFAULT_ENCODER
     seed: options.Seed = 0
 
@@ -182,9 +182,9 @@ class Answering:
     """How a model answers."""
 
     passages: Annotated[Path | None, Option(help="file of passages to rank (retrieval)")] = None
-    max_tokens: Annotated[int, Option(min=1, help="of a completion (generation)")] = 64
-    temperature: Annotated[float, Option(min=0, help="of completions; 0: the most likely token")] = 0.0
-    encoder: Annotated[str | None, Option(help="the probe's, if it is not minilm; or for diversity")] = None
+    max_tokens: Annotated[int, Option(min=1, help="most tokens of a completion (generation)")] = 64
+    temperature: Annotated[float, Option(min=0, help="temperature of completions; 0: the most likely token")] = 0.0
+    encoder: Annotated[str | None, Option(help="encoder of the probe, if it is not minilm; or for diversity")] = None
     seed: options.Seed = 0
 
     def load(self, model: Path) -> tuple[Trained, Task]:
@@ -199,9 +199,9 @@ class Answering:
 class Judging:
     """What is told of a model beyond its scores."""
 
-    compare: Annotated[Path | None, Option(help="another model, on the same rows")] = None
-    per_label: Annotated[bool, Option("--per-label", help="precision, recall, F1 and confusions")] = False
-    diversity: Annotated[bool, Option("--diversity/--no-diversity", help="of what the model writes")] = True
+    compare: Annotated[Path | None, Option(help="another model to compare on the same rows")] = None
+    per_label: Annotated[bool, Option("--per-label", help="show precision, recall, F1 and confusions")] = False
+    diversity: Annotated[bool, Option("--diversity/--no-diversity", help="measure the diversity of completions")] = True
 
 
 @may_trust
@@ -289,7 +289,7 @@ def predict(
     answering: Answering,
     columns: Annotated[Columns, ("text", "context")],
     passage: Annotated[str | None, Option(help="column of the passages")] = None,
-    top: Annotated[int, Option(min=1, help="passages a query (retrieval)")] = 10,
+    top: Annotated[int, Option(min=1, help="passages for each query (retrieval)")] = 10,
 ) -> None:
     """Predict every row of a file: its label, its completion, or the passages that fit it best.
 

@@ -90,7 +90,7 @@ class Listener(Protocol):
         """``done`` of ``total`` units are finished."""
 
     def detailed(self, stage: str, detail: Callable[[], str]) -> None:
-        """``detail`` says how a stage is now, such as what is being spent; it may be asked from any thread."""
+        """``detail`` returns a text on the state of the stage, such as its cost; any thread may call it."""
 
     def finished(self, stage: str, seconds: float) -> None:
         """A stage got to its end."""

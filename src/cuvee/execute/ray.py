@@ -61,7 +61,7 @@ class RayExecutor(WorkersExecutor):
         return self._terms.workers if self._grows or self.held() else 0
 
     def held(self) -> int:
-        """Actors that the nodes hold, whatever else runs on them."""
+        """How many actors fit on the nodes when nothing else runs there."""
         return sum(self._fits(node["Resources"]) for node in ray.nodes() if node["Alive"])
 
     def _fits(self, resources: dict[str, float]) -> int:

@@ -66,7 +66,7 @@ class Terms:
     gpus: float = 0.0
 
     def no_room(self, waited: str = "") -> ConfigError:
-        """The error where no worker on these terms can be had."""
+        """The error if no worker with these terms fits anywhere."""
         return ConfigError(
             f"execute: no worker of {self.cpus or 1} cpus and {self.gpus:g} gpus fits anywhere{waited}; lower "
             "execute.cpus, execute.gpus or execute.memory_gb"
@@ -118,7 +118,7 @@ class Executor(ABC):
             on_start: told of each item as it is begun (again after its worker died).
 
         Raises:
-            ConfigError: no worker can be had.
+            ConfigError: no worker fits anywhere.
             Exception: whatever ``work`` raises, which no work should.
         """
 
@@ -155,7 +155,7 @@ class Ended(Exception):
 
     @classmethod
     def overdue(cls, terms: Terms) -> Ended:
-        """It took too long."""
+        """The error of a worker that took too long."""
         return cls(
             "timeout",
             f"took longer than execute.timeout_s ({terms.timeout_s:g} s) and was ended; raise it, or make the trial "
@@ -173,7 +173,7 @@ class Worker(Protocol):
         """The result of an item. Raises ``Ended``, or what the work raised."""
 
     def end(self) -> None:
-        """End it at once, whatever it does."""
+        """End it at once, even while it works."""
 
 
 class WorkersExecutor(Executor):
@@ -194,7 +194,7 @@ class WorkersExecutor(Executor):
 
     @abstractmethod
     def _carry_work(self, work: object) -> None:
-        """Put the work where workers find it."""
+        """Put the work where the workers read it."""
 
     @abstractmethod
     def _make_worker(self) -> Worker:

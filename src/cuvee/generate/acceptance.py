@@ -66,7 +66,7 @@ class AcceptanceRules:
 
 
 class AcceptanceFilter:
-    """What answers are judged by: usable by themselves, no copies, and whatever else the rules ask for.
+    """Judges answers: each must be usable by itself and no copy, and must pass the other rules.
 
     Args:
         train: whose rows may not come back.

@@ -253,7 +253,7 @@ class ListAsker:
     def _next_request(
         self, one: WantedList, outcomes: Mapping[Request, Outcome], failures: Mapping[str, Failure]
     ) -> Request | None:
-        """Take in what came for a list, and say what to ask next; None where it is done with."""
+        """Add the answers to a list, and return its next request; None if it is complete or given up."""
         while len(one.found) < one.count and one.in_vain < ATTEMPTS:
             request = one.ask(self.llm.endpoint, self.seed)
             outcome = outcomes.get(request) or failures.get(request_key(self.llm.endpoint, request))

@@ -158,14 +158,14 @@ class Request:
 
     @property
     def prompt_bytes(self) -> int:
-        """Bytes of everything the LLM is to read."""
+        """Bytes of all that the LLM reads."""
         texts = [self.prompt or "", self.schema or "", *(part for message in self.messages for part in message)]
         return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + 8 * len(self.messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. ``finish_reason`` is what the endpoint said (:func:`~cuvee.generate.replies.how_ended`).
+    """An answer. ``finish_reason`` is what the endpoint said (:func:`~cuvee.generate.replies.how_ended`).
 
     ``replayed`` answers come from the ledger.
     """
@@ -221,7 +221,7 @@ def response_format(text: str) -> dict[str, object]:
 # --- requests that failed for good: a value beside the answers, never a row that is silently missing ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What came of a request that the endpoint refuses for good, or keeps failing on while it answers others.
+    """The failure of a request that the endpoint refuses, or that keeps failing while others are answered.
 
     ``reason`` is short and the same for all failures of a kind ("HTTP 400"), so that it can be counted; ``message`` is
     the last thing the endpoint said, with no key in it. ``tries`` counts how often the request was sent.

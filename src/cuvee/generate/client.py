@@ -248,7 +248,7 @@ class LLMClient:
 
 # --- committing answers to the ledger while the client goes on asking ---
 class Journal:
-    """Groups answers into commits; a context manager that on leaving commits whatever is left.
+    """Groups answers into commits; a context manager that commits the rest when it is left.
 
     A commit lasts as long as the disk needs to make it durable, some milliseconds. Meanwhile the loop goes on, and the
     answers that come are the next commit: one thread, one commit at a time. Only that thread uses the ledger
@@ -308,7 +308,7 @@ class Client(Protocol):
     def answer_requests(
         self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
     ) -> Sequence[Outcome]:
-        """What came of each request, in their order.
+        """The answer to each request, or its failure, in their order.
 
         Args:
             requests: to answer.

@@ -113,7 +113,7 @@ class Dispatch:
 
     @property
     def _stuck(self) -> bool:
-        """Whether no more is sent, for the set-up looks wrong; an answer that is under way may still show otherwise."""
+        """Whether nothing more is sent because the set-up looks wrong; an answer under way may still prove it right."""
         return not self._trusted and len(self._held) >= MOST_REFUSED
 
     def _go_on(self) -> None:
@@ -236,7 +236,7 @@ class Dispatch:
                 await asyncio.wait_for(self._awake.wait(), seconds)
 
     def _wake(self) -> None:
-        """The endpoint answers: after an outage, try at once whatever waits."""
+        """The endpoint answers: after an outage, try all waiting requests at once."""
         if not self._is_out:
             return
         self._is_out = False

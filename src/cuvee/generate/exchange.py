@@ -367,7 +367,7 @@ def concerns_request(request: Request, status: int, message: str) -> bool:
 def explain_refusal(
     endpoint: Endpoint, request: Request, path: str, status: int, message: str, served: Sequence[str] | None
 ) -> EndpointError:
-    """The error for a status that is neither 200 nor worth another try.
+    """The error for a status that is not 200 and that another try would not change.
 
     Args:
         endpoint: who refused.

@@ -15,7 +15,7 @@ from cuvee.generate.parsing import DRAFT, NO_SOURCE, NOT_NEAREST
 from cuvee.generate.prompts import Question
 
 Find = Callable[[Question], Outcome | None]
-"""``find(question)``: what came of it; None where nothing has yet."""
+"""``find(question)``: its answer or failure; None if there is none yet."""
 Progress = Callable[[int, int], None]
 """``progress(rows so far, rows wanted)``."""
 
@@ -112,7 +112,7 @@ class Filling:
         return {}
 
     def give(self, outcomes: Mapping[str, tuple[Question, Outcome]]) -> None:
-        """Take what came of the questions, by slot key, and judge all slots afresh."""
+        """Add the answers and failures of questions, by slot key, and judge all slots again."""
         self._round = {}
         for key, (question, outcome) in outcomes.items():
             if isinstance(outcome, Failure):
@@ -287,7 +287,7 @@ def fill_slots(
 
 
 class _Rounds:
-    """What was asked and answered so far."""
+    """The questions and answers so far."""
 
     def __init__(
         self, fillings: Sequence[Filling], endpoint: Endpoint, ledger: Ledger, total: int, progress: Progress | None
@@ -301,7 +301,7 @@ class _Rounds:
         self._filled: set[tuple[str, str]] = set()
 
     def _find(self, question: Question) -> Outcome | None:
-        """What came of a question, now or in an earlier run that it failed in."""
+        """The answer to a question, or its failure in this run or an earlier one."""
         outcome = self._outcomes.get(question.request)
         if outcome is None and self._failures:
             outcome = self._failures.get(request_key(self._endpoint, question.request))
@@ -315,7 +315,7 @@ class _Rounds:
         self._show()
 
     def more(self, found: Mapping[Request, Outcome]) -> list[Request]:
-        """What to ask now, given what came."""
+        """The requests to send now, given the answers so far."""
         self._outcomes.update(found)
         fresh: dict[Request, tuple[Filling, str, Question]] = {}
         for filling in self._fillings:

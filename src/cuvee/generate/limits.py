@@ -20,7 +20,7 @@ def worst_case(prompt_bytes: int, max_tokens: int) -> Usage:
 
 
 class BudgetGuard:
-    """Lets a request go only while the worst case of all requests under way stays within the budget.
+    """Lets a request be sent only while the worst case of all requests under way stays within the budget.
 
     ``spent`` is what answers have cost so far, without what was spent before; answers from the ledger cost nothing.
     ``lost`` requests were sent and cut off before the answer came: each counts at its worst case, for which the

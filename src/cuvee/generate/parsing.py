@@ -371,7 +371,7 @@ def _objection(text: str, cut: bool, demands: Demands) -> str | None:
 
 
 def _is_odd(text: str, pattern: re.Pattern[str], shown: Collection[str]) -> bool:
-    """Whether a text has what none of the real ones has that were shown."""
+    """Whether a text matches a pattern that none of the shown real texts matches."""
     return pattern.search(text) is not None and not any(pattern.search(real) for real in shown)
 
 

@@ -107,7 +107,7 @@ class _Piece:
 
 
 def _join(content: object) -> str | None:
-    """A content's text: a string, or the text parts of a list; None if it is neither."""
+    """The text of a content: a string, or the joined text parts of a list; None if it is something else."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):

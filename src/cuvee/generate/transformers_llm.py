@@ -133,7 +133,7 @@ class BatchClient:
     def answer_requests(
         self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
     ) -> list[Outcome]:
-        """What came of each request, in their order; equal requests are answered once.
+        """The answer to each request, or its failure, in their order; equal requests are answered once.
 
         Args:
             requests: in any order.
