@@ -111,6 +111,7 @@ def test_command(tmp_path, capsys):
         ({"model": {"kind": "gaussian", "rows": 5, "dimension": 9}}, "needs 2 more"),
         ({"model": {"kind": "bigram"}, "regimes": ["accumulate_subsample"]}, "no text"),
         ({"regimes": ["replace"], "fresh": {"shares": [0.5]}}, "is for the regime fresh"),
+        ({"execute": {"kind": "processes"}}, "is for a causal model"),
         ({"fresh": {"shares": [1.0]}}, "above 0 and below 1"),
     ],
 )

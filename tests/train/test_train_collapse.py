@@ -62,8 +62,8 @@ def test_a_loss_decides_what_a_generation_learns(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_chain_ends_with_the_bytes_of_one_that_was_not(config, tmp_path):
-    config = {**config, "model": {**config["model"], "keep_models": "last"}}
+def test_a_parallel_run_that_is_killed_ends_with_the_bytes_of_one_that_is_neither(config, tmp_path):
+    config = {**config, "model": {**config["model"], "keep_models": "last"}, "execute": {"cpus": 1}}
     whole = run_collapse(config, out=tmp_path / "whole")
     assert len(whole.courses) == 12 and len(list((tmp_path / "whole/models").iterdir())) == 12
     course = whole.courses[0]
@@ -71,6 +71,7 @@ def test_a_killed_chain_ends_with_the_bytes_of_one_that_was_not(config, tmp_path
     greedy, beams = (next(c for c in whole.courses if c.decoding == name) for name in ("greedy", "2 beams"))
     assert greedy.samples != course.samples and len(beams.samples) == 2
 
+    config["execute"] = {"kind": "processes", "workers": 2}  # of one core each
     (tmp_path / "study.yaml").write_text(json.dumps(config))  # JSON is YAML
     command = [sys.executable, "-m", "cuvee", "collapse", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as killed:

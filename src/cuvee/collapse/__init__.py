@@ -51,7 +51,8 @@ def run_collapse(
         untuned: dict[str, float] = {}
         theory = [advise_in_theory(read.delta)] if read.model.kind == "gaussian" else []
         if isinstance(read.model, CausalModel):
-            from cuvee.collapse.causal import SCORE, CausalExperiment
+            from cuvee.collapse.causal import CausalExperiment
+            from cuvee.collapse.generation import SCORE
 
             score = SCORE
             with Stages(listener).stage("collapse", "generations") as progress:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cuvee.config.schema import DataConfig
-from cuvee.config.sections import Section, Settings
+from cuvee.config.sections import ExecuteConfig, Section, Settings
 from cuvee.encoders import DEFAULT_ENCODER
 
 RegimeName = Literal["replace", "accumulate", "accumulate_subsample", "fresh"]
@@ -126,6 +126,7 @@ class CollapseConfig(Section):
     fresh: FreshConfig = FreshConfig()
     generations: int = Field(10, ge=1, description="after generation 0, which is trained on real rows alone")
     chains: int = Field(1, ge=1, description="independent repetitions: the unit of every interval")
+    execute: ExecuteConfig = Field(ExecuteConfig(), description="where generations of a causal model are trained")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="of a warning, over all generations of one measure")
     delta: float = Field(0.1, gt=0, description="how much worse than generation 0 the score may become, as a fraction")
 
@@ -135,6 +136,8 @@ class CollapseConfig(Section):
             raise ValueError(f"regimes has {', '.join(self.regimes)}; give different ones")
         if self.model.kind == "bigram" and "accumulate_subsample" in self.regimes:
             raise ValueError("regimes has accumulate_subsample, but a subsample of pairs is no text; leave it out")
+        if self.model.kind != "causal":
+            self.refuse(("execute",), f"is for a causal model, and {self.model.kind} takes seconds; leave it out")
         if "fresh" not in self.regimes:
             self.refuse(("fresh",), "is for the regime fresh, which is not among regimes; leave it out")
         return self

@@ -1,0 +1,199 @@
+"""One generation of a causal language model: it is trained, writes, and is measured, wherever the executor puts it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.collapse.regimes import Diet
+from cuvee.config.collapse import CausalModel, CollapseConfig, DecodingConfig
+from cuvee.corpus import Corpus
+from cuvee.encoders import Encoder, load_encoder
+from cuvee.fingerprint import derive_seed
+from cuvee.measure import METRICS, Subject
+from cuvee.records import Level, Sampling
+from cuvee.train import TrainSettings
+from cuvee.train.model import make_ready
+
+if TYPE_CHECKING:
+    from cuvee.train.causal import CausalWriter
+
+MEASURED = ("vendi_q1", "distinct_2", "self_repetition", "mean_words", "mmd")
+SCORE = "loss"
+_Z = 1.96
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One generation: what its model wrote, and what was measured."""
+
+    written: Corpus
+    values: Mapping[str, float]
+    errors: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in the experiment a generation stands."""
+
+    chain: int
+    number: int
+    diet: Diet | None
+    decoding: DecodingConfig
+
+    @property
+    def level(self) -> Level:
+        """By which the run folder knows it."""
+        name = "start" if self.diet is None else self.diet.name
+        return Level(dial=name, name=f"generation {self.number}", rank=self.number)
+
+    @property
+    def suffix(self) -> str:
+        """What else names its file."""
+        return f", {self.decoding.name}, chain {self.chain}"
+
+    def at(self, number: int) -> Place:
+        """An earlier generation of the course; all share generation 0."""
+        return replace(self, number=number, diet=self.diet if number else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One training, and where what it gives belongs: a place for each decoding that the model writes in.
+
+    Attributes:
+        places: which differ in their decodings alone.
+        keys: of the places, each a hash of what determines the generation.
+        rows: what the model is trained on.
+        real: real rows of the chain, whose prompts it continues.
+    """
+
+    places: tuple[Place, ...]
+    keys: tuple[str, ...]
+    rows: Corpus
+    real: Corpus
+
+
+class GenerationWork:
+    """Trains, lets write and measures; an executor carries it to where it is done.
+
+    Args:
+        config: of the experiment, whose model is causal.
+        settings: of every training.
+        held_out: real rows.
+        tail: places of the rarest of them.
+        models: folder of those that are kept.
+    """
+
+    def __init__(
+        self, config: CollapseConfig, settings: TrainSettings, held_out: Corpus, *, tail: NDArray[np.int64],
+        models: Path,
+    ) -> None:  # fmt: skip
+        assert isinstance(config.model, CausalModel)
+        self._config, self._model, self._settings = config, config.model, settings
+        self._held_out, self._tail, self._models = held_out, tail, models
+
+    def __call__(self, task: Task) -> list[Generation]:
+        """One generation for each place."""
+        writer = self._train(task.rows, task.places[0])
+        return [self._write(writer, place, task.real) for place in task.places]
+
+    def _train(self, rows: Corpus, place: Place) -> CausalWriter:
+        from cuvee.train.causal import train_causal
+
+        seed = derive_seed(self._config.seed, "collapse", "training", place.chain, place.number)
+        # so patient that all steps are done
+        every = max(1, self._model.steps // self._model.evaluations)
+        settings = replace(self._settings, seed=seed, patience=self._model.steps, evaluate_every=every)
+        ready = make_ready(rows, settings, encode=self._encode)
+        return train_causal(
+            ready.corpus, ready.loss, ready.settings, encoder=None, validation=self._held_out, progress=None,
+            folder=None, keep_last=self._model.checkpoint == "last",
+        )  # fmt: skip
+
+    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return _load_encoder(self._model.encoder).encode(texts)
+
+    def _write(self, writer: CausalWriter, place: Place, real: Corpus) -> Generation:
+        """Let a trained model write, and measure both."""
+        decoding = place.decoding
+        sampling = Sampling(
+            temperature=decoding.temperature, top_p=decoding.top_p, top_k=decoding.top_k,
+            max_tokens=self._model.max_tokens,
+        )  # fmt: skip
+        seed = derive_seed(self._config.seed, "collapse", "writing", place.chain, place.number)
+        texts = writer.continue_prompts(real.prompts, sampling, seed=seed, beams=decoding.beams)
+        written = real.with_columns(
+            target=texts,
+            origin=["synthetic"] * len(texts),
+            id=[f"{name}/{place.level.name}" for name in real.ids],
+        )
+        values, errors = self._measure(writer, texts, real)
+        kept = self._model.keep_models
+        if kept == "all" or (kept == "last" and place.number == self._config.generations):
+            writer.save(self._models / f"{place.level.key}{place.suffix}")
+        return Generation(written=written, values=values, errors=errors)
+
+    def _measure(
+        self, writer: CausalWriter, texts: Sequence[str], real: Corpus
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        course, log_p = writer.course, row_means(writer, self._held_out)
+        assert course is not None
+        tenth = max(1, len(course.losses) // 10)
+        tail = log_p[self._tail]
+        values = {
+            SCORE: -float(log_p.mean()),
+            "last_loss": -course.scores[-1],
+            "best_loss": -max(course.scores),
+            "train_loss": float(np.mean(course.losses[-tenth:])),
+            "tail_loss": -float(tail.mean()),
+        }
+        errors = {SCORE: _error(log_p), "tail_loss": _error(tail)}
+        seen, known = _words(texts), _words(real.targets)
+        values["vocabulary"] = len(seen & known) / max(1, len(known))
+        told = [text for text in texts if text.strip()]
+        values["empty"] = 1 - len(told) / len(texts)
+        if len(told) < 2:
+            return values, errors
+        shown = Corpus.from_rows([{"text": text, "target": ""} for text in told], task="generation")
+        against = real.with_columns(text=real.targets)
+        subject = Subject(
+            corpus=shown, against=against, encoder=_load_encoder(self._model.encoder), seed=self._config.seed
+        )
+        for name in MEASURED:
+            estimate = METRICS[name].compute(subject)
+            if estimate is None:  # not defined, as of texts that are too short
+                continue
+            values[name] = estimate.value
+            if estimate.low is not None and estimate.high is not None:
+                errors[name] = (estimate.high - estimate.low) / (2 * _Z)
+        return values, errors
+
+
+@lru_cache(maxsize=1)
+def _load_encoder(name: str) -> Encoder:
+    """Once in each process."""
+    return load_encoder(name)
+
+
+def row_means(writer: CausalWriter, rows: Corpus) -> Floats:
+    """Mean log probability of each completion's tokens."""
+    sums = writer.log_likelihood(rows.prompts, rows.targets)
+    means: Floats = sums[:, 0] / sums[:, 1]
+    return means
+
+
+def _error(values: Floats) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _words(texts: Sequence[str]) -> set[str]:
+    return {word for text in texts for word in re.findall(r"\w+", text.casefold())}
