@@ -280,8 +280,26 @@ def test_options_of_a_blend_change_what_they_say(questions, tmp_path, capsys):
     assert draws[0] == draws[2] != draws[1]
 
 
+def test_rows_that_name_a_held_out_row_as_their_seed_are_refused(headlines, pool, tmp_path, capsys):
+    held_out = load_corpus(pool[0]).take(range(100, 110))
+    given, made = tmp_path / "held.parquet", tmp_path / "made.parquet"
+    write_corpus(held_out, given)
+    rows = [{"text": f"quite other words {k}", "target": "sports", "seed_ids": [held_out.ids[k]]} for k in range(9)]
+    rows.append({"text": "of no held-out row", "target": "sports", "seed_ids": ["some other"]})
+    write_corpus(Corpus.from_rows(rows, origin="synthetic"), made)
+    found = look(capsys, made, "--held-out", given, "--encoder", "hashing", "--out", tmp_path / "s.parquet")
+    assert {s["name"]: s["reasons"] for s in found["filters"]}["leak"] == {"leaks held-out data (seed row)": 9}
+    listed = [json.dumps({**row, "from": row["seed_ids"]}) for row in rows]
+    (tmp_path / "listed.jsonl").write_text("\n".join(listed), encoding="utf-8")
+    read = load_corpus(tmp_path / "listed.jsonl", text="text", label="target", seed="from").table["seed_ids"]
+    assert read.to_pylist() == [row["seed_ids"] for row in rows]
+    mixed = ["mix", headlines, made, "--amount", "all", "--held-out", given, "--out", tmp_path / "b.parquet"]
+    code, _, err = call(capsys, *mixed)
+    assert code == 2 and "written from a held-out row" in err and "(9 of 160 rows are)" in err
+
+
 def test_an_amount_is_a_share_in_another_notation(headlines, pool, tmp_path, capsys):
-    kept = [row for row in load_corpus(headlines).table.select(["text", "label"]).to_pylist()]
+    kept = [json.loads(line) for line in headlines.read_text(encoding="utf-8").splitlines()]
     names = sorted({row["label"] for row in kept})
     real = write(
         tmp_path / "real.jsonl", [row for name in names for row in [r for r in kept if r["label"] == name][:5]]

@@ -8,7 +8,7 @@ import yaml
 
 import cuvee
 from cuvee.characters import to_markdown
-from cuvee.errors import ConfigError
+from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Silent
 from cuvee.study import open_study, run_study
 from cuvee.study.planning import plan_study
@@ -178,6 +178,14 @@ def test_where_rows_come_in_groups_the_groups_are_the_items(settings, headlines,
     assert all(gain.items == 9 and gain.grouped for gain in found[True])
 
 
+def read_shared(*path):
+    """The rows of a shared file."""
+    if not (file := DATA.joinpath(*path)).is_file():
+        pytest.skip(f"shared data {'/'.join(path)} is not beside the checkout")
+    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    return [json.loads(line) for line in content.splitlines()]
+
+
 class Notes(Silent):
     def __init__(self):
         self.said = []
@@ -188,11 +196,8 @@ class Notes(Silent):
 
 @pytest.mark.parametrize("select", [False, True])
 def test_a_label_that_a_file_is_short_of_is_lowered_with_a_note_in_plan_terminal_and_page(settings, tmp_path, select):
-    if not (DATA / "gptaug_banking").is_dir():
-        pytest.skip("shared data gptaug_banking is not beside the checkout")
-    real = [json.loads(line) for line in (DATA / "banking77" / "test.jsonl").read_text().splitlines()]
-    with gzip.open(DATA / "gptaug_banking" / "synthetic.jsonl.gz", "rt") as lines:
-        made = [json.loads(line) for line in lines]
+    real = read_shared("banking77", "test.jsonl")
+    made = read_shared("gptaug_banking", "synthetic.jsonl.gz")
     names = ["exchange_rate", "card_arrival", "age_limit"]
     rows = {name: [row for row in made if row["label"] == name] for name in names}
     write_pools(tmp_path, {
@@ -211,6 +216,40 @@ def test_a_label_that_a_file_is_short_of_is_lowered_with_a_note_in_plan_terminal
     counts = result.composition.label_counts
     assert result.failed is None and counts["age_limit"] == (5, 0)
     assert 1 <= counts["card_arrival"][1] <= 2 and counts["exchange_rate"][1] >= 5
+
+
+def test_rows_written_from_held_out_rows_go_where_they_name_their_source(settings, tmp_path):
+    names = ["exchange_rate", "card_arrival", "transfer_timing"]
+    real = [row | {"key": str(k)} for k, row in enumerate(read_shared("gptaug_banking", "train.jsonl"), 100_000_001)]
+    made = [row for row in read_shared("gptaug_banking", "synthetic.jsonl.gz") if row["label"] in names]
+    texts = {row["key"]: row["text"] for row in real}
+    write_pools(tmp_path, {
+        "real.jsonl": [row for row in real if row["label"] in names],
+        "pool.jsonl": [row | {"of": texts[row["origin"]]} for row in made],
+    })  # fmt: skip
+    base = files(settings) | {
+        "split": {"test": 0.4, "validation": 0.2, "rows_per_label": 4},
+        "mix": {"amounts": ["all"]},
+    }
+    pool = {"dial": "mine", "level": "a", "path": str(tmp_path / "pool.jsonl"), "group": "origin"}
+    base["filters"] = [{"name": "leak", "whole": False}]
+
+    def keep(name, group, **more):
+        config = base | {"data": {"real": str(tmp_path / "real.jsonl"), "group": group}, "pools": [pool | more]}
+        with open_study(config, out=tmp_path / name) as flow:
+            (stored,) = flow.pools.values()
+            held_out = {*flow.study.split.validation.texts, *flow.study.split.test.texts_for_leak_guard()}
+            leaking = sum(texts[row["origin"]] in held_out for row in made)
+            taken = sum("(seed row)" in row.reason for row in stored.rejected)
+            return sum(texts[origin] in held_out for origin in stored.corpus.groups), leaking, taken
+
+    left, leaking, taken = keep("unnamed", "key")
+    assert (left > 0.9 * leaking, leaking > 100, taken) == (True, True, 0)
+    for name, group, column in (("key", "key", "origin"), ("text", None, "of")):
+        left, leaking, taken = keep(name, group, source=column)
+        assert left == 0 < leaking == taken
+    with pytest.raises(InputError, match=r"pools\.0: .*'label' \(source\) names no real row, as .*data.group"):
+        keep("wrong", "key", source="label")
 
 
 def test_amounts_go_as_far_as_the_pool_does_and_are_the_same_in_both_notations(settings, tmp_path):

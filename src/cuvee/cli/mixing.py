@@ -18,7 +18,7 @@ from typer import Argument, Option
 import cuvee.mix as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import GROUPED, PLAIN, UNGROUPED, Columns, Hub, Output, Seed, may_trust, refuse_options
-from cuvee.corpus import Corpus, compare_labels, few_shot_sets, label_strata, split_corpus, write_corpus
+from cuvee.corpus import Corpus, compare_labels, few_shot_sets, label_strata, row_names, split_corpus, write_corpus
 from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text
 from cuvee.defects import NoLeaks
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
@@ -152,7 +152,7 @@ class Cleaning:
     own: Annotated[list[str] | None, Option("--filter", help="your own filter, module:Name")] = None
     removed: Annotated[Path | None, Option(help="JSONL file of the removed rows, with reasons")] = None
 
-    def filters(self, real: Corpus | None, held_out: Sequence[str], seed: int) -> list[room.Filter]:
+    def filters(self, real: Corpus | None, held_out: Sequence[Corpus], seed: int) -> list[room.Filter]:
         """The filters, in the order in which they are applied."""
         found: list[room.Filter] = []
         texts = real.texts if real is not None else []
@@ -161,7 +161,9 @@ class Cleaning:
         if not self.keep_degenerate:
             found.append(room.Degenerate(prompts=read_prompts(self.prompts) if self.prompts else ()))
         if held_out:
-            found.append(room.Leak(held_out=held_out, reference=texts, whole=not self.no_set_test))
+            lines, names = [t for part in held_out for t in part.texts], set[str]().union(*map(row_names, held_out))
+            names -= row_names(real) if real is not None else set()
+            found.append(room.Leak(held_out=lines, reference=texts, names=names, whole=not self.no_set_test))
         found += [room.Keep.load(name) for name in self.own or ()]
         if self.agree_threshold is not None or self.agree_top is not None:
             if self.agree_threshold is not None and self.agree_top is not None:
@@ -258,7 +260,7 @@ def select(
         ({**row, "origin": "synthetic"} for row in read.table.to_pylist()), origin="synthetic", task=read.task
     )
     real = columns.load_other(cleaning.real) if cleaning.real is not None else None
-    held_out = [line for path in cleaning.held_out or () for line in columns.load_other(path).texts]
+    held_out = [columns.load_other(path) for path in cleaning.held_out or ()]
     try:
         filters = cleaning.filters(real, held_out, choosing.seed)
     except ValueError as exc:
@@ -354,7 +356,9 @@ class Mixing:
             allow_repeats=again, allow_fewer=fewer,
         )  # fmt: skip
         for path in self.held_out or ():
-            NoLeaks(columns.load(path).texts).check(blend.corpus, when=f"of {path}")
+            held_out = columns.load(path)
+            names = row_names(held_out) - row_names(rows)
+            NoLeaks(held_out.texts, names=names).check(blend.corpus, when=f"of {path}")
         told = f"{repeats} and are left out" if self.dedupe else f"{repeats}; --dedupe leaves them out"
         return blend, [*([told] if once.removed else []), *(_tell_fewer(blend, share) if fewer else [])]
 

@@ -295,6 +295,11 @@ class PoolFile(Section):
     text: Name | None = Field(None, description="column of the text, prompt or query")
     label: Name | None = Field(None, description="column of the label, completion or passage")
     context: Name | None = Field(None, description="column of what a text is about; null: data.context")
+    source: Name | None = Field(
+        None,
+        description="column naming the real row that each was written from, by its data.group or its text: rows "
+        "written from validation or the locked test go",
+    )
     group: Name | None = Field(
         None,
         description="column naming the source row: its paraphrases stay in one draw; so do rows of one context or "

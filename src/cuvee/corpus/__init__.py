@@ -11,7 +11,9 @@ from cuvee.corpus.splits import (
     label_strata,
     link_rows,
     number_folds,
+    row_names,
     row_sources,
     split_corpus,
+    written_from,
 )
 from cuvee.corpus.table import SCHEMA, Corpus, Origin, Task

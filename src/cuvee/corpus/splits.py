@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,11 @@ class LockedTest:
         """The contexts or passages that the rows are about, each once, for finding leaks; logged."""
         self._log("leak-guard")
         return distinct_sources(self._corpus)
+
+    def names_for_leak_guard(self) -> set[str]:
+        """What the rows may be called (see :func:`row_names`), for finding leaks; logged."""
+        self._log("leak-guard")
+        return row_names(self._corpus)
 
     def open_for_confirmation(self) -> Corpus:
         """The test rows, once.
@@ -142,6 +147,19 @@ def label_strata(corpus: Corpus) -> list[str]:
 def row_sources(corpus: Corpus) -> list[str] | list[str | None]:
     """What each row is about: its context (generation) or its passage (retrieval); None where it is about nothing."""
     return corpus.targets if corpus.task == "retrieval" else corpus.contexts
+
+
+def row_names(corpus: Corpus) -> set[str]:
+    """What a row that was written from one of these may call it: its id, its group, or its text, normalised."""
+    return {*corpus.ids, *filter(None, corpus.table["group"].to_pylist()), *map(normalise_text, corpus.texts)}
+
+
+def written_from(corpus: Corpus, names: Collection[str]) -> list[bool]:
+    """Whether each row names a real row of :func:`row_names` among those that it was written from."""
+    seeds = corpus.table["seed_ids"]
+    if not names or seeds.null_count == len(corpus):
+        return [False] * len(corpus)
+    return [any(s in names or normalise_text(s) in names for s in own or () if s) for own in seeds.to_pylist()]
 
 
 def distinct_sources(corpus: Corpus) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus, normalise_text, row_sources, split_normalised, split_tokens
+from cuvee.corpus import Corpus, normalise_text, row_sources, split_normalised, split_tokens, written_from
 from cuvee.errors import LeakError
 from cuvee.records import Vectors
 from cuvee.similarity import Neighbours, nearest_margins, nearest_neighbours
@@ -286,14 +286,18 @@ def _permuted_p(
 
 
 class NoLeaks:
-    """Holds that no row of a corpus is a held-out text, or about a held-out source (by ``normalise_text``).
+    """Holds that no row of a corpus is a held-out text, about a held-out source, or written from a held-out row.
 
     Args:
         held_out: validation and test texts.
         sources: contexts or passages of held-out rows alone.
+        names: what held-out rows alone are called (see ``cuvee.corpus.row_names``).
     """
 
-    def __init__(self, held_out: Sequence[str], sources: Sequence[str] = ()) -> None:
+    def __init__(
+        self, held_out: Sequence[str], sources: Sequence[str] = (), names: Collection[str] = frozenset()
+    ) -> None:
+        self._names = names
         self._held_out = {normalise_text(text) for text in held_out}
         self._sources = {normalise_text(source) for source in sources}
 
@@ -308,16 +312,18 @@ class NoLeaks:
             LeakError: a row is a held-out text; the message names the first and how many there are.
         """
         about = row_sources(corpus) if self._sources else [None] * len(corpus)
+        seeded = written_from(corpus, self._names)
         found = [
             row
             for row, (text, source) in enumerate(zip(corpus.texts, about, strict=True))
-            if normalise_text(text) in self._held_out or normalise_text(source or "") in self._sources
+            if seeded[row] or normalise_text(text) in self._held_out or normalise_text(source or "") in self._sources
         ]
         if found:
             first = found[0]
             where = f" {when}" if when else ""
             is_text = normalise_text(corpus.texts[first]) in self._held_out
-            what = "a held-out text" if is_text else "about a held-out source"
+            other = "written from a held-out row" if seeded[first] else "about a held-out source"
+            what = "a held-out text" if is_text else other
             raise LeakError(
                 f"row {corpus.ids[first]!r} ({corpus.texts[first]!r}) is {what}{where} "
                 f"({len(found)} of {len(corpus)} rows are); remove leaks before training on them"

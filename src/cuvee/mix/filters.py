@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html
-from cuvee.corpus import Corpus, normalise_text, row_sources
+from cuvee.corpus import Corpus, normalise_text, row_sources, written_from
 from cuvee.defects import (
     SLACK,
     LeakFinder,
@@ -230,6 +230,8 @@ class Leak:
         held_out: validation and test texts.
         reference: real training texts, which set how near a neighbour may be.
         sources: contexts or passages of held-out rows that no training row has: rows about one of them go too.
+        names: what held-out rows are called that no training row is called (see ``cuvee.corpus.row_names``): rows
+            that name one as the row that they were written from go too.
         whole: also test the rows that are left as a set (see ``cuvee.defects.SetLeakFinder``), where there are
             vectors of held-out and of real training rows.
     """
@@ -237,11 +239,13 @@ class Leak:
     held_out: Sequence[str]
     reference: Sequence[str] = ()
     sources: Sequence[str] = ()
+    names: Collection[str] = frozenset()
     whole: bool = True
     name: str = "leak"
 
     def judge(self, rows: Candidates) -> Judgement:
-        """``leaks held-out data (KIND)``, KIND one of ``exact``, ``reordered``, ``overlap``, ``nearest``, ``source``.
+        """``leaks held-out data (KIND)``, KIND one of ``exact``, ``reordered``, ``overlap``, ``nearest``, ``source``,
+        ``seed row``.
 
         Raises:
             LeakError: the rows that are left leak as a set.
@@ -257,11 +261,11 @@ class Leak:
         )
         texts = rows.corpus.texts
         known = {normalise_text(source) for source in self.sources}
+        about = [source is not None and normalise_text(source) in known for source in row_sources(rows.corpus)]
         reasons: list[str | None] = [
-            "leaks held-out data (source)" if source is not None and normalise_text(source) in known else None
-            for source in row_sources(rows.corpus)
+            "leaks held-out data (seed row)" if seeded else "leaks held-out data (source)" if of_source else None
+            for of_source, seeded in zip(about, written_from(rows.corpus, self.names), strict=True)
         ]
-
         whole = None
         if self.whole and held_out_vectors is not None and reference_vectors is not None:
             whole = SetLeakFinder(held_out_vectors, reference_vectors)
@@ -575,7 +579,7 @@ def apply_filters(pool: Corpus, filters: Sequence[Filter], *, encode: Encode | N
             )
         )  # fmt: skip
         if isinstance(each, Leak):
-            guards.append(NoLeaks(each.held_out, each.sources))
+            guards.append(NoLeaks(each.held_out, each.sources, each.names))
         for guard in guards:
             guard.check(rows.corpus, when=f"after filter {each.name!r}")
     return Filtered(corpus=rows.corpus, rows=places, steps=tuple(steps), removed=tuple(removed))

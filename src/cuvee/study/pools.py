@@ -22,7 +22,7 @@ from cuvee.config.generators import (
     list_levels,
 )
 from cuvee.config.sections import ExecuteConfig
-from cuvee.corpus import Corpus, label_strata, load_corpus
+from cuvee.corpus import Corpus, label_strata, load_corpus, row_names, written_from
 from cuvee.encoders import WorkerPool, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Progress, open_executor
@@ -123,7 +123,9 @@ def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], 
         prompts = read_prompts(Path(settings.prompts)) if settings.prompts else ()
         return Degenerate(reference=texts if settings.reference else (), prompts=prompts)
     if isinstance(settings, LeakConfig):
-        return Leak(held_out=held_out, reference=texts, sources=sources, whole=settings.whole)
+        return Leak(
+            held_out=held_out, reference=texts, sources=sources, names=study.held_out_names, whole=settings.whole
+        )
     if isinstance(settings, AgreementConfig):
         return Agreement(train=study.train, threshold=settings.threshold, top=settings.top, seed=study.config.seed)
     if isinstance(settings, FewerPerClusterConfig):
@@ -160,9 +162,14 @@ def _load_pool(study: Study, file: PoolFile) -> Corpus:
     config = study.config
     context = file.context or (config.data.context if config.task == "generation" else None)
     corpus = load_corpus(
-        file.path, text=file.text, label=file.label, group=file.group, context=context, origin="synthetic",
-        task=config.task, where=file.wanted,
+        file.path, text=file.text, label=file.label, group=file.group, context=context, seed=file.source,
+        origin="synthetic", task=config.task, where=file.wanted,
     )  # fmt: skip
+    if file.source and not any(written_from(corpus, study.held_out_names | row_names(study.train))):
+        raise InputError(
+            f"{file.path}: column {file.source!r} (source) names no real row, as {corpus.table['seed_ids'][0]}; its "
+            "values are those of data.group, or the texts of real rows"
+        )
     if config.task == "classification" and not set(study.train.labels) & set(corpus.labels):
         raise InputError(
             f"{file.path}: the pool has rows of none of the real labels: it has {corpus.labels[0]!r}, the real data "

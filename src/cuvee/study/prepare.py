@@ -29,6 +29,7 @@ from cuvee.corpus import (
     label_strata,
     load_corpus,
     normalise_text,
+    row_names,
     split_corpus,
 )
 from cuvee.corpus.formats import read_table
@@ -184,6 +185,12 @@ class Study:
     def held_out_texts(self) -> list[str]:
         """The texts of validation and the locked test; the read is logged."""
         return [*self.split.validation.texts, *self.locked_test(_AGAINST_LEAKS).texts_for_leak_guard()]
+
+    @cached_property
+    def held_out_names(self) -> frozenset[str]:
+        """What rows of validation and the locked test are called, and no training row is; the read is logged."""
+        test = self.locked_test("names of rows, against leaks").names_for_leak_guard()
+        return frozenset((row_names(self.split.validation) | test) - row_names(self.train))
 
     def held_out_sources(self) -> list[str]:
         """Contexts or passages of validation and the locked test that no training row is about; the read is logged.
