@@ -42,29 +42,23 @@ def test_a_run_is_seen_while_its_folder_is_held(tmp_path, capsys):
             now[0] += 1
             recorder.advanced("train", done, 12)
         recorder.noted("something to know")
-        folder.mark_trial("a", cell, Draw(generation=1, sampling=0, training=2))
-        folder.mark_trial("b", cell, Draw(generation=0, sampling=0, training=0))
         failure = TrialFailure(cell=cell, draw=Draw(generation=0, sampling=0, training=0), stage="train", reason="no")
         for number in range(3):
-            folder.add_trial(f"failed {number}", failure, mark="b")
+            folder.add_trial(f"failed {number}", failure)
         found = look(capsys, tmp_path / "run")
         assert (found["state"], found["process"]) == ("running", os.getpid())
         assert (found["stage"], found["done"], found["total"]) == ("train", 3, 12)
         assert found["trials"]["failed"] == 3 and found["trials"]["done"] == 0
-        (running,) = found["trials"]["running"]
-        assert (running["cell"], running["draw"]) == (cell.key, [1, 0, 2])
         assert found["notes"] == ["something to know"]
         code, out, _ = call(capsys, "status", tmp_path / "run")
-        assert code == 0 and "3 of 12" in out and cell.key in out and "note: something to know" in out
+        assert code == 0 and "3 of 12" in out and "note: something to know" in out
         recorder.finished("train", 3.5)
         recorder.close()
     found = look(capsys, tmp_path / "run")
-    assert (found["state"], found["process"], found["trials"]["running"]) == ("stopped", None, [])
+    assert (found["state"], found["process"]) == ("stopped", None)
     assert found["seconds"] == {"train": 3.5}
     (tmp_path / "run" / "report.html").write_text("written before")  # by a run; then came another command
     assert look(capsys, tmp_path / "run")["state"] == "finished"
-    with RunFolder(tmp_path / "run"):  # marks of a process that is gone are taken away
-        assert read_status(tmp_path / "run").trials.running == ()
 
 
 def test_a_failure_that_was_put_right_is_no_failure_any_more(tmp_path):

@@ -36,12 +36,11 @@ def until(found, seconds: float = 10.0) -> None:
 
 
 def test_every_item_comes_once_with_its_result_and_data_is_shared():
-    begun: list[int] = []
     work = Square(np.arange(50))
     with ProcessExecutor(TWO) as executor:
-        found = list(executor.run_all(work, range(50), on_start=begun.append))
+        found = list(executor.run_all(work, range(50)))
         more = list(executor.run_all(work, iter([3])))  # the same workers, the same data
-    assert sorted(item for item, _ in found) == sorted(begun) == list(range(50))
+    assert sorted(item for item, _ in found) == list(range(50))
     assert all(result[0] == item**2 and result[1] is False for item, result in found)
     workers = {result[2] for _, result in found}
     assert os.getpid() not in workers and len(workers) <= 2 and more[0][1][2] in workers
@@ -166,7 +165,7 @@ def test_threads_are_those_of_the_terms():
     assert "OMP_NUM_THREADS" not in os.environ
 
 
-def test_the_local_executor_takes_items_one_by_one_and_says_when_it_begins():
+def test_the_local_executor_takes_items_one_by_one():
     heard: list[str] = []
 
     def items():
@@ -174,11 +173,9 @@ def test_the_local_executor_takes_items_one_by_one_and_says_when_it_begins():
             heard.append(f"take {number}")
             yield number
 
-    for item, result in LocalExecutor().run_all(
-        lambda x: x * x, items(), on_start=lambda x: heard.append(f"start {x}")
-    ):
+    for item, result in LocalExecutor().run_all(lambda x: x * x, items()):
         heard.append(f"{item}: {result}")
-    assert heard == ["take 3", "start 3", "3: 9", "take 1", "start 1", "1: 1"]
+    assert heard == ["take 3", "3: 9", "take 1", "1: 1"]
 
 
 def test_an_unknown_kind_is_refused():

@@ -44,7 +44,7 @@ def test_processes_give_the_same_bytes_as_this_process(ready, tmp_path):
     assert counted(tmp_path / "there") == counted(tmp_path / "here")
     assert finished_trials(tmp_path / "there").keys() == finished_trials(tmp_path / "here").keys()
     status = read_status(tmp_path / "there")
-    assert (status.state, status.trials.running, status.process) == ("finished", (), None)
+    assert (status.state, status.process) == ("finished", None)
     assert status.trials.done == len(finished_trials(tmp_path / "there")) and status.trials.failed == 0
 
 
@@ -104,14 +104,12 @@ def test_a_killed_parent_loses_no_finished_trial_and_a_killed_worker_costs_one(r
     until(lambda: len(finished_trials(folder)) >= 6)
     status = read_status(folder)
     assert status.state == "running" and status.process == run.pid and status.stage == "train"
-    # a worker's next trial begins before its last one is written down: for that long, both are marked
-    assert 1 <= len(status.trials.running) <= 4
     os.kill(int(log.read_text(encoding="utf-8").splitlines()[-1].split()[0]), signal.SIGKILL)  # a worker
     until(lambda: len(finished_trials(folder)) >= 12)
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=30)
     had = finished_trials(folder)
-    assert read_status(folder).state == "stopped" and not read_status(folder).trials.running
+    assert read_status(folder).state == "stopped"
     again = start(config, folder, **environment)
     output = again.communicate(timeout=120)[0].decode()
     assert again.returncode == 0, output

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cuvee.study.status import RunStatus
 
 LISTED = 8
-"""Running trials and notes that are listed."""
+"""Notes that are listed."""
 _NUMBERS = ("what", "number")
 _SIZES = ((86_400, "days"), (3_600, "hours"), (60, "min"))
 
@@ -253,10 +253,7 @@ def _tabulate_status(found: RunStatus, path: Path) -> Table:
         ("draws", found.draws or "chosen once the first trials are timed"),
         ("trials finished", f"{found.trials.done}"),
         ("trials failed", f"{found.trials.failed}"),
-        ("trials running", f"{len(found.trials.running)}"),
     ]
-    for trial in found.trials.running[:LISTED]:
-        rows.append((f"  {trial.cell}, draw {', '.join(map(str, trial.draw))}", ""))
     rows += [] if found.generation is None else [None, *found.generation.list_rows()]
     rows += [None, *((f"seconds of {stage}", f"{seconds:.1f}") for stage, seconds in found.seconds.items())]
     if found.stage_s is not None:

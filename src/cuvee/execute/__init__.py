@@ -48,13 +48,9 @@ class LocalExecutor(Executor):
     def __init__(self, cpus: int | None = None) -> None:
         self._cpus = cpus
 
-    def run_all(
-        self, work: Callable[[T], R], items: Iterable[T], *, on_start: Callable[[T], None] | None = None
-    ) -> Iterator[tuple[T, R]]:
+    def run_all(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
         """Each item with its result, in order."""
         for item in items:
-            if on_start is not None:
-                on_start(item)
             with _limited_threads(self._cpus):
                 result = work(item)
             yield item, result

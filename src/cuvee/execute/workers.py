@@ -106,16 +106,13 @@ class Executor(ABC):
     """
 
     @abstractmethod
-    def run_all(
-        self, work: Callable[[T], R], items: Iterable[T], *, on_start: Callable[[T], None] | None = None
-    ) -> Iterator[tuple[T, R | Lost]]:
+    def run_all(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
         """Each item with its result, as they finish.
 
         Args:
             work: what to do; where it runs in other processes it is pickled once, each item once. The same ``work``
                 again finds its workers ready.
             items: taken as they are needed, not all at once.
-            on_start: told of each item as it is begun (again after its worker died).
 
         Raises:
             ConfigError: no worker fits anywhere.
@@ -200,9 +197,7 @@ class WorkersExecutor(Executor):
     def _make_worker(self) -> Worker:
         """A worker that is not started yet."""
 
-    def run_all(
-        self, work: Callable[[T], R], items: Iterable[T], *, on_start: Callable[[T], None] | None = None
-    ) -> Iterator[tuple[T, R | Lost]]:
+    def run_all(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
         """Each item with its result, as they finish."""
         source = map(_Job, items)
         waiting: deque[_Job[T]] = deque()
@@ -218,8 +213,6 @@ class WorkersExecutor(Executor):
                     self._work = work
                 while waiting and self._idle:
                     worker, job = self._idle.pop(), waiting.popleft()
-                    if on_start is not None:
-                        on_start(job.item)
                     running[self._submit(worker.do, job.item)] = worker, job
                 if waiting and not room and not self._workers:
                     raise self._terms.no_room()

@@ -5,4 +5,4 @@ any instant leaves either the old state or the new one.
 """
 
 from cuvee.store.folder import LEDGER, RunFolder, StoredPool, hold_file, is_run_folder, list_parts
-from cuvee.store.trials import TRIALS, RunningTrial, TrialCounts, count_trials, read_failures, repair_trials
+from cuvee.store.trials import TRIALS, TrialCounts, count_trials, read_failures, repair_trials

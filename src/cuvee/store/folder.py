@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from cuvee.databases import ANSWERS_LOST, TRIALS_LOST, check_database, make_data
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.fingerprint import hash_value
 from cuvee.hub import write_dataset
-from cuvee.records import Cell, Draw, Level, Measurement, Rejected, Trial, TrialFailure
+from cuvee.records import Level, Measurement, Rejected, Trial, TrialFailure
 from cuvee.store import trials
 from cuvee.store.trials import FILE, STUDY, TRIALS
 
@@ -180,9 +179,6 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                 self._database = opened.enter_context(closing(sqlite3.connect(database, timeout=30)))
                 self._database.text_factory = lambda content: content.decode("utf-8", "replace")
                 self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
-                # marks of running trials are for who looks on: they need not survive a power cut, and must cost nothing
-                self._marks = opened.enter_context(closing(sqlite3.connect(database, timeout=30, isolation_level=None)))
-                self._marks.execute("PRAGMA synchronous=OFF")
             self._check_log()
             self._opened = opened.pop_all()
 
@@ -192,7 +188,6 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             missing = trials.compare_logs(self.path, trials.read_database(self._database), trials.read_file(self.path))
             if missing is not None:
                 self._database.execute(trials.ADD, missing)
-            self._database.execute("DELETE FROM running")  # of a process that was killed
 
     def __exit__(self, *details: object) -> None:
         """Release the folder."""
@@ -335,30 +330,18 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise tell_damage(file, f"the checksum of trial {key[:12]} is wrong", TRIALS_LOST)
         return trials.decode_outcome(row[1], row[2])
 
-    def mark_trial(self, key: str, cell: Cell, draw: Draw) -> None:
-        """Note that a trial is being run, for :func:`count_trials` of other processes."""
-        numbers = f"{draw.generation},{draw.sampling},{draw.training}"
-        with self._guard(self.path / TRIALS):
-            self._marks.execute(
-                "INSERT OR REPLACE INTO running VALUES (?, ?, ?, ?)", (key, cell.key, numbers, time.time())
-            )
-
-    def add_trial(
-        self, key: str, outcome: Trial | TrialFailure, *, mark: str | None = None, replaces: str | None = None
-    ) -> None:
-        """Keep a finished or failed trial, and take away its mark: committed when this returns.
+    def add_trial(self, key: str, outcome: Trial | TrialFailure, *, replaces: str | None = None) -> None:
+        """Keep a finished or failed trial: committed when this returns.
 
         Args:
             key: to find it by.
             outcome: of the trial.
-            mark: the key it was marked with, if that was another.
             replaces: key of an outcome that no longer counts: the trial failed, and now did not.
         """
         payload, correct = trials.encode_outcome(outcome)
         with self._guard(self.path / TRIALS), self._database:
             row = (key, payload, correct, int(isinstance(outcome, TrialFailure)))
             self._database.execute("INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?)", (*row, trials.hash_row(row)))
-            self._database.execute("DELETE FROM running WHERE key IN (?, ?)", (key, mark))
             self._database.execute("DELETE FROM trials WHERE key = ? AND key != ?", (replaces, key))
 
     # --- the locked test ---

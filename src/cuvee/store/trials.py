@@ -26,8 +26,6 @@ STUDY, TRIALS = "study", "trials.sqlite"
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS trials (key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, "
     "failed INTEGER NOT NULL, checksum TEXT)",
-    "CREATE TABLE IF NOT EXISTS running (key TEXT PRIMARY KEY, cell TEXT NOT NULL, draw TEXT NOT NULL, "
-    "started REAL NOT NULL)",
     "CREATE TABLE IF NOT EXISTS access (number INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, "
     "detail TEXT NOT NULL)",
 )
@@ -132,21 +130,11 @@ def repair_trials(folder: Path) -> list[str]:
 
 # --- trials ---
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunningTrial:
-    """A trial under way: its cell, its draw (generation, sampling, training), since when (seconds since 1970)."""
-
-    cell: str
-    draw: tuple[int, int, int]
-    started: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialCounts:
     """What a run folder knows of its trials."""
 
     done: int
     failed: int
-    running: tuple[RunningTrial, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,11 +163,7 @@ def count_trials(path: Path) -> TrialCounts:
     """
     with _look_into(path) as database:
         counts = dict(database.execute("SELECT failed, count(*) FROM trials GROUP BY failed"))
-        running = []
-        for cell, draw, started in database.execute("SELECT cell, draw, started FROM running ORDER BY started, key"):
-            generation, sampling, training = map(int, draw.split(","))
-            running.append(RunningTrial(cell=cell, draw=(generation, sampling, training), started=started))
-    return TrialCounts(done=counts.get(0, 0), failed=counts.get(1, 0), running=tuple(running))
+    return TrialCounts(done=counts.get(0, 0), failed=counts.get(1, 0))
 
 
 def read_failures(path: Path) -> list[TrialFailure]:

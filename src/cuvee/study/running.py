@@ -336,7 +336,7 @@ class TrialRunner:
             The outcome of each, in the order of the plan. Failures are recorded, and tried again in the next run.
         """
         self._found, self._total = {}, total or self._done + len(planned)
-        for task, result in self._executor.run_all(self._work, self._list_tasks(planned), on_start=self._mark):
+        for task, result in self._executor.run_all(self._work, self._list_tasks(planned)):
             self._keep(task, result)
         self._done += 0 if ahead else len(planned)
         return [self._found[number] for number in range(len(planned))]
@@ -354,12 +354,8 @@ class TrialRunner:
             if isinstance(known, Trial):
                 self._count(number, known)
             else:
+                self.begun += 1
                 yield Task(number=number, item=item, key=key)
-
-    def _mark(self, task: Task) -> None:
-        """Note that a trial begins."""
-        self.begun += 1
-        self._folder.mark_trial(task.key, task.item.cell, task.item.draw)
 
     def _keep(self, task: Task, result: Outcome | Lost) -> None:
         """Commit a result, then count it."""
@@ -367,7 +363,7 @@ class TrialRunner:
             result = TrialFailure(cell=task.item.cell, draw=task.item.draw, stage="train", reason=result.reason)
         failure = self._work.failure_key(task.item)
         key = failure if isinstance(result, TrialFailure) else task.key
-        self._folder.add_trial(key, result, mark=task.key, replaces=failure)
+        self._folder.add_trial(key, result, replaces=failure)
         self._count(task.number, result)
 
     def _count(self, number: int, outcome: Outcome) -> None:

@@ -177,11 +177,7 @@ def read_status(path: Path) -> RunStatus:
     now = time.time()
     state: State = "running" if running else "finished" if written.reported or through else "stopped"
     counts = [count_trials(part) for part in list_parts(path)]
-    trials = TrialCounts(
-        done=sum(each.done for each in counts),
-        failed=sum(each.failed for each in counts),
-        running=tuple(mark for each in counts for mark in each.running) if running else (),  # else they are stale
-    )
+    trials = TrialCounts(done=sum(each.done for each in counts), failed=sum(each.failed for each in counts))
     failures = [failure for part in list_parts(path) for failure in read_failures(part)]
     ran = max(trials.done + trials.failed, len(failures))  # more may have failed since they were counted
     return RunStatus(
