@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import le
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,7 @@ from cuvee.recommend import (
 )
 from cuvee.recommend.advice import choose_best, decide
 from cuvee.recommend.cells import CellTable, gains_of, merge_groups, pool_gains
+from cuvee.recommend.confirming import judge_confirmation, plan_looks
 from cuvee.recommend.search import list_draws
 from cuvee.recommend.wording import Verdict
 from cuvee.records import Cell, Composition, Confirmation, Draw, Estimate, Level, Scores, Trial
@@ -94,13 +96,18 @@ def rate(part: str, what: str, hits: np.ndarray, target: str = "", check: Callab
 
 
 def mean(
-    part: str, what: str, values: np.ndarray, target: str = "", check: Callable[[float], bool] | None = None
+    part: str,
+    what: str,
+    values: np.ndarray,
+    target: str = "",
+    check: Callable[[float], bool] | None = None,
+    unit: str = " points",
 ) -> Row:
-    """A mean in points."""
-    points = values / POINT
+    """A mean, in points unless ``unit`` is another."""
+    points = values / POINT if unit == " points" else values
     value, half = float(points.mean()), 1.96 * float(points.std(ddof=1)) / np.sqrt(points.size)
     met = None if check is None else check(value)
-    return Row(part, what, value, value - half, value + half, " points", target, met)
+    return Row(part, what, value, value - half, value + half, unit, target, met)
 
 
 # --- worlds: right-or-wrong answers of cells, whose items and draws are random ----------------------------
@@ -254,7 +261,7 @@ GRIDS: dict[str, np.ndarray] = {
 
 @dataclass(frozen=True)
 class Budget:
-    """Held-out items and draws of a study: validation, then confirmation on the locked test."""
+    """Held-out items and draws of a study: validation, then confirmation on the locked test, at most."""
 
     name: str
     items: int
@@ -263,7 +270,7 @@ class Budget:
     confirm: int
 
 
-BUDGETS = (Budget("small", 100, 3, 200, 3), Budget("demo", 900, 5, 1100, 3), Budget("large", 3000, 8, 5000, 8))
+BUDGETS = (Budget("small", 100, 3, 200, 12), Budget("demo", 900, 5, 1100, 12), Budget("large", 3000, 8, 5000, 12))
 
 
 def gather(cells: Sequence[Cell], answers: np.ndarray, world: World) -> dict[Cell, CellTable]:
@@ -301,14 +308,15 @@ def run_study(truth: np.ndarray, budget: Budget, world: World, rng: np.random.Ge
     best = choose_best(tables, GRID)
     needed = [REAL_ONLY, next(c for c in REPEATED if c.share == best.share), best]
     fresh = replace(world, items=budget.test_items, draws=budget.confirm, pool=1)
-    test = gather(needed, fresh.answer(whole[[places[cell] for cell in needed]], rng), fresh)
-    confirmation = Confirmation(
-        cell=best,
-        accuracy=test[best].accuracy,
-        gains=gains_of(test, best),
-        test_items=budget.test_items,
-        fresh_draws=True,
-    )
+    answers, looks = fresh.answer(whole[[places[cell] for cell in needed]], rng), plan_looks(budget.confirm)
+    for k, draws in enumerate(looks, start=1):
+        test = gather(needed, answers[:draws], fresh)
+        confirmation = Confirmation(
+            cell=best, accuracy=test[best].accuracy, gains=gains_of(test, best), test_items=budget.test_items,
+            fresh_draws=True, looks=looks[:k], planned=budget.confirm,
+        )  # fmt: skip
+        if judge_confirmation(confirmation, gains[best], delta=POINT, alpha=0.05).is_settled:
+            break
     verdict = decide(tables, gains, confirmation, winner=None, delta=POINT, alpha=0.05)
     assert verdict.lean is not None
     true = POINT * whole
@@ -322,7 +330,9 @@ def run_study(truth: np.ndarray, budget: Budget, world: World, rng: np.random.Ge
 
 
 def judge_study(truth: np.ndarray, budget: Budget, world: World, seed: int) -> Sequence[float]:
-    """Use, do not use, the winner is ruled out, each with whether that is false; coverage, false harm, harm found."""
+    """Use, do not use, the winner is ruled out, each with whether that is false; coverage, false harm, harm found;
+    draws of the confirmation.
+    """
     found = run_study(truth, budget, world, np.random.default_rng([6, seed]))
     verdict, best, gain = found.verdict, found.best, found.verdict.gains[0]
     wrong = any(truth[GRID.index(cell)] >= 0 for cell in verdict.harmful)
@@ -330,7 +340,7 @@ def judge_study(truth: np.ndarray, budget: Budget, world: World, seed: int) -> S
     return [
         verdict.decision == "use", verdict.decision == "use" and best <= 0, nothing,
         nothing and found.highest > POINT, verdict.ruled_out, verdict.ruled_out and best > POINT,
-        gain.low <= best <= gain.high, wrong, len(verdict.harmful) / 12,
+        gain.low <= best <= gain.high, wrong, len(verdict.harmful) / 12, gain.draws,
     ]  # fmt: skip
 
 
@@ -365,7 +375,9 @@ def check_studies(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
                 times = repeats if budget.items < 1000 else max(20, repeats // 3)
                 hits = run_repeats(partial(judge_study, truth, budget, world), times, pool)
                 what = f"{budget.name}; {grid}; {name}"
-                yield rate("use", what, hits[:, 0])
+                aim = 0.7 if (budget.name, grid, world) == ("demo", "all good", STUDY_WORLDS[0]) else None
+                bar = partial(le, aim) if aim is not None else None
+                yield rate("use", what, hits[:, 0], f"at least {aim}" if aim is not None else "", bar)
                 yield rate("false use", what, hits[:, 1], "at most 0.025", lambda p: p <= 0.025)
                 yield rate("do not use", what, hits[:, 2])
                 yield rate("false do not use", what, hits[:, 3], "at most 0.05", lambda p: p <= 0.05)
@@ -374,6 +386,7 @@ def check_studies(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
                 covers = "0.93 to 0.98"
                 yield rate("confirmation covers", what, hits[:, 6], covers, lambda p: 0.93 <= p <= 0.98)
                 yield rate("false harm", what, hits[:, 7], "at most 0.05", lambda p: p <= 0.05)
+                yield mean("confirmation", what, hits[:, 9], unit=" draws")
 
 
 def check_lean(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:

@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
 
 
 # --- nothing is lost in silence ---
-LOOKS = [("leak-guard", "texts"), ("confirmation", "cell A"), ("look", "2 draws")]
+LOOKS = [("leak-guard", "texts"), ("confirmation", "cell A"), ("look", "2 of 12 draws of one kind")]
 
 
 def fill(path, trials=40):
@@ -223,7 +223,8 @@ def test_reads_of_the_locked_test_are_logged_twice_and_no_deletion_clears_them(t
     assert any("3 reads of the locked test kept" in said for said in repair_trials(tmp_path)) or "changed" not in said
     with RunFolder(tmp_path) as folder:
         assert sorted(folder.access_log()) == sorted(LOOKS)
-        assert folder.count_looks("2 draws") == 1
+        folder.log_look(2, 12, " of one kind")
+        assert folder.looks() == ((2,), 12)
         with pytest.raises(LockedTestError, match="cell A"):
             folder.log_access("confirmation", "cell B")
         with pytest.raises(RunFolderMismatch, match="other seeds"):
@@ -234,10 +235,11 @@ def test_reads_of_the_locked_test_are_logged_twice_and_no_deletion_clears_them(t
 def test_a_kill_between_the_two_logs_is_no_mismatch(tmp_path):
     fill(tmp_path)
     with (tmp_path / "locked-test.jsonl").open("a") as stream:
-        stream.write(json.dumps(["look", "3 draws"]) + "\n")
+        stream.write(json.dumps(["look", "3 of 12 draws"]) + "\n")
     with RunFolder(tmp_path) as folder:
-        assert folder.access_log() == [*LOOKS, ("look", "3 draws")]
-        assert folder.count_looks("3 draws") == 2
+        assert folder.access_log() == [*LOOKS, ("look", "3 of 12 draws")]
+        folder.log_look(3, 12, "")
+        assert folder.looks() == ((2, 3), 12)
 
 
 @pytest.mark.parametrize("column", ["payload", "correct", "failed", "checksum"])

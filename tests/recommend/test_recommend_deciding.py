@@ -108,16 +108,16 @@ def test_alpha_is_the_level_of_the_confirmation_too():
     assert decisions == ["use", "underpowered"]
 
 
-def test_a_second_look_at_the_locked_test_is_tested_at_half_the_level():
+def test_a_look_at_the_locked_test_is_tested_at_its_part_of_alpha():
     found = confirm((0.6, 0.6, 0.62), seed=27, spread=0.2)
     assert 0.025 < max(gain.p_value for gain in found.gains) < 0.05
     trials = make_trials(HUMP)
-    first, _, third = (
-        recommend_mixture(trials, level_ranks=RANKS, confirmation=dataclasses.replace(found, looks=looks))
-        for looks in (1, 2, 3)
+    only, second = (
+        recommend_mixture(trials, level_ranks=RANKS, confirmation=dataclasses.replace(found, looks=looks, planned=12))
+        for looks in ((), (4, 8))
     )
-    assert first.decision == "use" and third.decision == "underpowered"
-    assert "look 3 at them, so tested at 0.013" in third.sentence
+    assert only.decision == "use" and second.decision == "underpowered"
+    assert "look 2 at them, tested at 0.02" in second.sentence
 
 
 def test_a_confirmed_gain_over_repeated_rows_must_be_shown():

@@ -365,7 +365,9 @@ def test_a_plan_counts_every_fold(folded):
     assert [d.usage.requests + d.confirm.requests for d in plan.llm.dials] == [
         FOLDS * (d.usage.requests + d.confirm.requests) for d in one.llm.dials
     ]
-    assert [s.trials for s in plan.trials] == [FOLDS * s.trials for s in one.trials]
+    (grid, confirm), (own, fresh) = plan.trials, one.trials
+    assert confirm.trials == FOLDS * fresh.trials
+    assert grid.trials == FOLDS * (own.trials + 2)  # real rows are trained once a draw, since folds are joined by draw
     most = max(plan.llm.dials, key=lambda dial: dial.confirm.requests)
     written = sum(d.usage.completion_tokens for d in plan.llm.dials) + most.confirm.completion_tokens
     assert plan.llm.usage.completion_tokens == written

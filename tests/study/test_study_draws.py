@@ -82,7 +82,7 @@ def test_draws_left_open_are_as_many_as_time_and_rows_allow_and_given_ones_stay(
     with open_study(auto, out=tmp_path / "long") as flow:
         # all rows of a pool are the same in every draw, and so are real rows: once is enough for the probe
         assert counted(flow) == ({24, 1}, {3}, {1})  # three blocks of 9 rows in a file of 27
-        assert flow.study.draws.confirm == 8
+        assert flow.study.draws.confirm == 12
     out = call(capsys, "status", tmp_path / "long")[1]
     assert "24 subsamples of each pool" in " ".join(out.split())
     short = {**auto, "draws": {"time": "0.01s", "sampling": "auto"}}
@@ -102,7 +102,7 @@ def test_numbers_in_the_run_folder_hold_whatever_the_time_is_until_another_is_as
         assert counted(flow) == ({7, 1}, {2}, {1}) and flow.study.draws.confirm == 5
         assert read_draws(run) == chosen
     with open_study({**auto, "draws": {"time": "15m"}}, out=run) as flow:  # set against what was timed
-        assert flow.study.draws.subsamples == 9 and flow.study.draws.confirm == 8
+        assert flow.study.draws.subsamples == 9 and flow.study.draws.confirm == 12
     (run / "draws.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"draws\.json: damaged; delete it"), open_study(auto, out=run) as flow:
         _ = flow.grid

@@ -91,12 +91,36 @@ def test_the_locked_test_is_read_once_and_logged(settings, tmp_path):
         (confirmed,) = [detail for reason, detail in log if reason == "confirmation"]
         assert best is not None and confirmed.startswith(best.cell.key + " (")
         assert ("leak-guard", "texts, against leaks") in log
-        assert [reason for reason, _ in log].count("look") == 1 == flow.confirmation.looks
+        assert [reason for reason, _ in log].count("look") == 1 == len(flow.confirmation.looks)
     more = {**settings, "draws": {**settings["draws"], "confirm": settings["draws"]["confirm"] + 1}}
     for _ in range(2):  # more draws are one more look; the same again is none
         with open_study(more, out=tmp_path / "run") as flow:
-            assert flow.confirmation is not None and flow.confirmation.looks == 2
+            assert flow.confirmation is not None and flow.confirmation.looks == (2, 3)
             assert flow.confirmation.gains[0].draws == more["draws"]["confirm"]
+
+
+@pytest.mark.slow  # with the others of its kind
+def test_a_look_that_settles_nothing_is_followed_by_the_next_and_none_is_repeated(settings, tmp_path, monkeypatch):
+    """An own trainer whose trainings all agree; 9 planned draws are 3 looks, the second of which is cut off."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    longer = {
+        **settings,
+        "train": {"sensitivity": [], "trainer": "slow_trainer:plain", "steps": 5},
+        "draws": {"generation": 2, "confirm": 9},
+        "advice": {"alpha": 1e-9},
+    }
+    with open_study(longer, out=tmp_path / "run", trust=["slow_trainer"]) as flow:
+        flow.look(3)
+        flow.look(6)
+        assert {outcome.draw.training for outcome in flow.confirmation_trials.outcomes} == {1000}
+    with open_study(longer, out=tmp_path / "run", trust=["slow_trainer"]) as flow:
+        assert flow.confirmation.looks == (3, 6, 9) and flow.confirmation.planned == 9
+        assert flow.confirmation.gains[0].draws == 9
+        assert [reason for reason, _ in flow.study.folder.access_log()].count("look") == 3
+    asked = {**longer, "draws": {**longer["draws"], "training": 2}, "advice": {"delta": 0.49}}
+    with open_study(asked, out=tmp_path / "other", trust=["slow_trainer"]) as flow:
+        assert flow.confirmation.looks == (3,)  # gains below 49 points are ruled out at once
+        assert {outcome.draw.training for outcome in flow.confirmation_trials.outcomes} == {1000, 1001}
 
 
 @pytest.mark.slow  # with the others of its kind

@@ -190,7 +190,9 @@ def _tell_power(power: PowerPlan) -> list[str]:
         told.append("One confirmation draw cannot confirm a gain: set draws.confirm to 2 or more.")
     elif power.confirmed is not None:
         draws = f"{power.confirm_draws} draw" + ("" if power.confirm_draws == 1 else "s")
-        told.append(f"The confirmation, which decides, has {draws} and sees a gain of {power.confirmed:.1f} points.")
+        told.append(
+            f"The confirmation, which decides, has at most {draws} and sees a gain of {power.confirmed:.1f} points."
+        )
     return told
 
 

@@ -226,8 +226,8 @@ class DrawsConfig(Section):
     confirm: int | None = Field(
         None,
         ge=0,
-        description="fresh draws for confirming the winner on the locked test, of generation or of subsamples. "
-        "Auto: 3, of files 4 to 8",
+        description="most fresh draws for confirming the winner on the locked test, of generation or of subsamples: it "
+        "is read after a third, two thirds and all of them, until the winner is settled. Auto: 4 to 12",
     )
 
     @field_validator("time")

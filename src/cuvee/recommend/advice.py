@@ -25,8 +25,8 @@ of a dial, and that of a confirmation with what validation knows of the same ble
 - *underpowered*: neither. A gain that is shown but ruled out to be above ``delta`` is no reason to generate data, nor
   is one generation draw, which says nothing of how draws differ.
 
-A second look at the locked test, with more draws, is tested at half of ``alpha``, a third at a quarter, and so on:
-whoever goes on until something shows is then wrong at most twice as often as ``alpha`` says.
+The locked test is read in several looks, which err at most as often as ``alpha`` says together
+(:mod:`~cuvee.recommend.confirming`).
 
 **Whether another choice would say the same.** The advice under other choices is set against the base. A variant *flips*
 a conclusion where it says something else that is also settled: *use* against *do-not-use*, rising against inverted-U,
@@ -55,16 +55,15 @@ from cuvee.recommend.cells import (
     pool_gains,
     summarise_cell,
 )
+from cuvee.recommend.confirming import find_level, judge_confirmation
 from cuvee.recommend.leaning import find_lean
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
 from cuvee.recommend.statistics import (
     adjust_holm,
     count_more_draws,
     estimate_optimism,
-    is_above,
     is_ruled_out,
     paired_gain,
-    pool_again,
     pool_spreads,
     split_variance,
 )
@@ -252,18 +251,14 @@ def decide(
         return Verdict(decision="underpowered", best=None, candidates=0, delta=delta, level=alpha)
     best = winner or choose_best(grid, candidates)
     confirmed = confirmation is not None and confirmation.cell == best
-    level = alpha
     if confirmation is not None and confirmed:
-        gains, level = confirmation.gains, alpha / 2 ** (confirmation.looks - 1)
-        if confirmation.fresh_draws:
-            known = {gain.over: gain for gain in validated[best]}
-            gains = tuple(pool_again(g, known[g.over]) if g.over in known else g for g in gains)
-        shown = _has_baselines(gains) and all(is_above(gain, alpha=level) for gain in gains)
+        judged = judge_confirmation(confirmation, validated[best], delta=delta, alpha=alpha)
+        gains, level, shown, ruled_out = judged.gains, judged.level, judged.shown, judged.ruled_out
     else:
-        gains = validated[best]
+        gains, level = validated[best], alpha
         adjusted = adjust_holm([_find_p_value(validated[c]) for c in candidates])
         shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in gains)
-    ruled_out = _is_any_ruled_out(gains, delta, level)
+        ruled_out = _is_any_ruled_out(gains, delta, level)
     still_open: tuple[Cell, ...] = ()
     if ruled_out:
         left = [c for c in candidates if c != best and not _is_any_ruled_out(validated[c], delta, alpha)]
@@ -285,11 +280,13 @@ def decide(
         if confirmed and confirmation is not None and confirmation.fresh_draws:
             of = "confirm"
         effects = [max(abs(gain.value), delta) for gain in gains]  # the gains observed, over both baselines
-        later = level / 2 if confirmed else alpha
+        later = level
+        if confirmed and confirmation is not None and (looks := confirmation.looks):
+            later = find_level((*looks, 2 * looks[-1]), confirmation.planned, alpha)
         needs = [count_more_draws(g, effect=e, alpha=later) for g, e in zip(gains, effects, strict=True)]
         is_first = not best.whole and min(gain.draws for gain in gains) == 1
         draws = DRAWS_TO_START - 1 if is_first else _find_most(needs)
-        remedy = Remedy(effect=min(effects), draws=draws, of=of)
+        remedy = Remedy(effect=min(effects), draws=draws, of=of, level=later)
     return Verdict(
         decision=decision,
         best=best,

@@ -19,7 +19,7 @@ from cuvee.recommend.statistics import (
     pool_gain,
     pool_spreads,
 )
-from cuvee.records import Cell, CellSummary, Confirmation, Draw, Gain, Kind, Trial
+from cuvee.records import Cell, CellSummary, Draw, Gain, Kind, Trial
 
 _KINDS: tuple[Kind, ...] = ("real-only", "real-duplicated", "blend", "synthetic-only")
 BASELINES: tuple[Kind, ...] = ("real-only", "real-duplicated")
@@ -260,35 +260,4 @@ def summarise_cell(table: CellTable, gains: tuple[Gain, ...]) -> CellSummary:
         trials=table.trials,
         share=table.share,
         gains=gains,
-    )
-
-
-def confirm_cell(
-    trials: Iterable[Trial], cell: Cell, *, fresh_draws: bool, note: str = "", folds: int = 0, looks: int = 1
-) -> Confirmation:
-    """The confirmation of ``cell`` from trials on the locked test, its baselines among them.
-
-    Args:
-        trials: those with ``part == "test"`` count.
-        cell: the winner on validation.
-        fresh_draws: whether their draws took no part in the choice.
-        note: anything a reader must know.
-        folds: in how many the items were held out, where there is no locked test.
-        looks: how often the locked test was read for this, with more draws each time.
-
-    Raises:
-        ValueError: no trial of ``cell`` was evaluated on the test part.
-    """
-    tables = collect_tables(trials, part="test")
-    if cell not in tables:
-        raise ValueError(f"trials holds no trial of {cell.key} on the test part")
-    return Confirmation(
-        cell=cell,
-        accuracy=tables[cell].accuracy,
-        gains=gains_of(tables, cell),
-        test_items=tables[cell].items,
-        fresh_draws=fresh_draws,
-        note=note,
-        folds=folds,
-        looks=looks,
     )

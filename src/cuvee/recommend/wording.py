@@ -32,11 +32,12 @@ _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What would show ``effect``: so many more draws of one kind; None where draws cannot."""
+    """What would show ``effect``: so many more draws of one kind, tested at ``level``; None where draws cannot."""
 
     effect: float
     draws: int | None
     of: DrawKind
+    level: float = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +207,8 @@ def _write_evidence(advice: Advice, verdict: Verdict) -> str:
         folds = confirmation.folds
         items = "locked test items" if not folds else f"items held out in {folds} folds, each by its own choice"
         place = f"{gain.items:,} {each}{items}, {draws}, {fresh}"
-        if confirmation.looks > 1:
-            place += f", look {confirmation.looks} at them, so tested at {verdict.level:.2g}"
+        if confirmation.looks:
+            place += f", look {len(confirmation.looks)} at them, tested at {verdict.level:.2g}"
     else:
         chosen = f"chosen among {verdict.candidates}, not confirmed on the test"
         place = f"{gain.items:,} {each}validation items, {draws}, {chosen}"
@@ -232,7 +233,7 @@ def _write_remedy(verdict: Verdict) -> str:
     if remedy.draws is None:
         return f"More {kind}s alone would not {aim}: {_MORE_ITEMS}."
     given = ", if the truth is 0" if verdict.still_open else ""
-    again = ", tested at half the level, as one more look at the locked test" if verdict.confirmed else ""
+    again = f", tested at {remedy.level:.2g}, as one more look at the locked test" if verdict.confirmed else ""
     draws = _count(remedy.draws, f"more {kind}")
     return f"About {draws} ({key}) would {aim} with power 0.8{given}{again}."
 

@@ -163,7 +163,8 @@ class Confirmation:
 
     ``folds`` is 0 there. Else the items were held out in so many folds, each of which chose a blend without them:
     what is confirmed is the worth of choosing that way, and ``cell`` is the choice of all folds together. ``looks``
-    counts the times the locked test was read for it, with more draws each time.
+    has the draws at each reading of the locked test, the last one that of these gains, and ``planned`` the draws at the
+    last planned one; without ``looks`` there can be only one.
     """
 
     cell: Cell
@@ -173,7 +174,8 @@ class Confirmation:
     fresh_draws: bool
     note: str = ""
     folds: int = 0
-    looks: int = 1
+    looks: tuple[int, ...] = ()
+    planned: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -370,10 +370,15 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """The cell for whose confirmation the locked test was opened, if it was."""
         return next((d for r, d in self.access_log() if r == "confirmation"), None)
 
-    def count_looks(self, draws: str) -> int:
-        """Log that the locked test is read with these draws; how many different ones it was read with so far."""
-        self.log_access("look", draws)
-        return sum(reason == "look" for reason, _ in self.access_log())
+    def log_look(self, draws: int, planned: int, how: str) -> None:
+        """Log that the locked test is read with so many draws of those planned, made as ``how`` says."""
+        self.log_access("look", f"{draws} of {planned} draws{how}")
+
+    def looks(self) -> tuple[tuple[int, ...], int]:
+        """The draws of each look at the locked test so far, and how many were planned at the first; 0 before it."""
+        logged = [detail.split() for reason, detail in self.access_log() if reason == "look"]
+        planned = int(logged[0][2 if logged[0][1] == "of" else 0]) if logged else 0
+        return tuple(int(words[0]) for words in logged), planned
 
     def access_log(self) -> list[tuple[str, str]]:
         """Every logged read of the locked test: reason and detail."""

@@ -47,6 +47,7 @@ from cuvee.study.trials import (
     ConfirmationTrials,
     check_trainer,
     conclude_confirmation,
+    list_looks,
     run_confirmation,
     run_grid,
     run_variants,
@@ -65,6 +66,7 @@ class Flow:
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self.confirmation_trials: ConfirmationTrials | None = None
 
     @property
     def parts(self) -> tuple[Flow, ...]:
@@ -102,14 +104,23 @@ class Flow:
         return run_variants(self.study, self.pools, self.draft)
 
     @cached_property
-    def confirmation_trials(self) -> ConfirmationTrials | None:
-        """The trials of the winner on fresh draws and the locked test; None where there are none to be had."""
-        return run_confirmation(self.study, self.pools, self.draft)
-
-    @cached_property
     def confirmation(self) -> Confirmation | None:
-        """The winner on fresh draws and the locked test."""
+        """The winner on fresh draws and the locked test, look after look until one settles it."""
+        found = None
+        for draws in list_looks(self.study):
+            found = self._confirm(draws)
+            if found is None or not found.looks or self._advisor.is_settled(self.draft, found):
+                break
+        return found
+
+    def _confirm(self, draws: int) -> Confirmation | None:
+        """One look."""
+        self.look(draws)
         return conclude_confirmation(self.study, self.confirmation_trials)
+
+    def look(self, draws: int) -> None:
+        """Run the trials of the winner on so many fresh draws and the locked test; None where there are none."""
+        self.confirmation_trials = run_confirmation(self.study, self.pools, self.grid, self.draft, draws=draws)
 
     @cached_property
     def advice(self) -> Advice:
@@ -219,11 +230,12 @@ class CrossfitFlow(Flow):
             found.append(FoldTrials(outcomes=fold.grid, items=name_items(fold.study.split.validation)))
         return join_trials(found)
 
-    @cached_property
-    def confirmation(self) -> Confirmation | None:
+    def _confirm(self, draws: int) -> Confirmation | None:
         """What each fold chose without the rows that it held out, on fresh draws and those rows."""
         best = self.draft.best
-        found = [fold.confirmation_trials for fold in self._in_turn("confirmation", "confirmation_trials")]
+        for fold in self._in_turn("confirmation"):
+            fold.look(draws)
+        found = [fold.confirmation_trials for fold in self.folds]
         done = [trials for trials in found if trials is not None]
         joined = None if best is None or len(done) < len(found) else join_confirmations(done, best.cell)
         if joined is None:
@@ -234,10 +246,10 @@ class CrossfitFlow(Flow):
         found = self._advisor.conclude(self.grid, confirmation=self.confirmation)
         return replace(found, scope=f"{found.scope} {write_scope(self.study, len(self.folds))}")
 
-    def _in_turn(self, stage: str, made: str | None = None) -> Iterator[Flow]:
-        """Every fold; which one is at work is noted, unless it has made this stage (``made``) already."""
+    def _in_turn(self, stage: str) -> Iterator[Flow]:
+        """Every fold; which one is at work is noted, unless it has made this stage already."""
         for number, fold in enumerate(self.folds, start=1):
-            if (made or stage) not in vars(fold):
+            if stage not in vars(fold):
                 self.study.stages.listener.noted(f"fold {number} of {len(self.folds)}: {stage}")
             yield fold
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
+from cuvee.recommend.confirming import judge_confirmation
 from cuvee.records import UNORDERED, Advice, Confirmation, Measurement, Trial, TrialFailure, count_failed
 from cuvee.records.advice import LostVariant, SensitivityTable
 from cuvee.study.prepare import Pools, Study
@@ -43,6 +44,12 @@ class Advisor:
     def draft(self, outcomes: Sequence[Outcome]) -> Advice:
         """What the main grid says, before the winner is confirmed and without other choices."""
         return self._advise(self._grids[0], outcomes)
+
+    def is_settled(self, draft: Advice, confirmation: Confirmation) -> bool:
+        """Whether a look at the locked test says all that looks can say of the winner."""
+        config = self._study.config.advice
+        gains = () if draft.best is None else draft.best.gains
+        return judge_confirmation(confirmation, gains, delta=config.delta, alpha=config.alpha).is_settled
 
     def lacks_blend(self, outcomes: Sequence[Outcome]) -> bool:
         """Whether every trial of a blend failed, of those that the advice is drawn from."""

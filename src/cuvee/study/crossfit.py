@@ -230,7 +230,8 @@ def join_confirmations(folds: Sequence[ConfirmationTrials], best: Cell) -> Confi
         fresh_draws=all(fold.fresh_draws for fold in folds),
         note=f"{write_choices([fold.cell for fold in folds])} So this is the worth of choosing this way.{lost}",
         folds=len(folds),
-        looks=max(fold.looks for fold in folds),
+        looks=max((fold.looks for fold in folds), key=len),
+        planned=max(fold.planned for fold in folds),
     )
 
 

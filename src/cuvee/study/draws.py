@@ -2,9 +2,9 @@
 
 The first draw of every cell that is drawn more than once is timed, and the time of the config divided by that is the
 number of draws: of subsamples, of blocks of files for the shape over levels (as far as the pools go), and, by the time
-of the winner and its baselines, of the confirmation. The numbers are written into the run folder before the run goes
-on, and hold from then on: another run of the folder times nothing, and another ``draws.time`` is set against what was
-timed. Generations stay as they are, since requests cost more than trials, and so do the draws of an adaptive search,
+of the winner and its baselines, of the confirmation at most. The numbers are written into the run folder before the
+run goes on, and hold from then on: another run of the folder times nothing, and another ``draws.time`` is set against
+what was timed. Generations stay as they are, since requests cost more than trials, and so do the draws of an adaptive search,
 which has a budget of its own.
 """
 
@@ -24,7 +24,9 @@ from cuvee.train import is_deterministic
 
 FILE = "draws.json"
 SUBSAMPLES = 8
-"""Random subsamples of a file for each cell, on validation and for the confirmation, where nothing was timed."""
+"""Random subsamples of a file for each cell on validation, where nothing was timed."""
+MOST_FRESH = 12
+"""Fresh draws of the confirmation at most."""
 _FEWEST = 4
 """Draws that are run however long they take."""
 _MOST_SUBSAMPLES, _MOST_BLOCKS = 24, 12
@@ -78,7 +80,7 @@ def usual_draws(config: StudyConfig) -> DrawNumbers:
         generation=generation,
         sampling=few,
         subsamples=(asked.sampling or SUBSAMPLES) if files else max(few, generation),
-        confirm=(SUBSAMPLES if files else 3) if asked.confirm is None else asked.confirm,
+        confirm=MOST_FRESH if asked.confirm is None else asked.confirm,
         training=asked.training,
     )
 

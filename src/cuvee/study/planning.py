@@ -34,6 +34,7 @@ from cuvee.inputs import usable_cores
 from cuvee.probe import DEFAULT_L2
 from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.recommend.cells import find_rivals
+from cuvee.recommend.confirming import find_level, plan_looks
 from cuvee.records import Level, TrialFailure, Usage
 from cuvee.store import RunFolder
 from cuvee.study.amounts import LevelRows, tell_short_labels
@@ -144,7 +145,7 @@ class PowerPlan:
         draws: of generation.
         gain: of a blend over real-only on validation, one among all blends.
         hump: height of an inverted U over both ends of its dial; None where the dial has fewer than three levels.
-        confirm_draws: of the confirmation.
+        confirm_draws: of the confirmation, at most.
         confirmed: gain of the winner over real-only on the locked test, which decides; None without a confirmation.
     """
 
@@ -595,6 +596,7 @@ def _plan_power(
 ) -> PowerPlan:
     """What a study can see: ``items`` are scored by validation, ``held_out`` by the locked test."""
     confirm = study.draws.confirm
+    last = find_level(plan_looks(confirm), confirm, study.config.advice.alpha)
     ((dial, largest),) = Counter(level.dial for level in levels).most_common(1)
     blocks = min(len(has.blocks) for level, has in levels.items() if level.dial == dial)
     seen = study.draws.subsamples if study.ready_made else blocks
@@ -604,7 +606,7 @@ def _plan_power(
         gain=smallest(draws=seen, tests=cells, items=items),
         hump=smallest(draws=blocks, levels=largest, items=items) if largest >= 3 and blocks else None,
         confirm_draws=confirm,
-        confirmed=smallest(draws=confirm, items=held_out) if confirm and held_out > 1 else None,
+        confirmed=smallest(draws=confirm, items=held_out, alpha=last) if confirm and held_out > 1 else None,
     )
 
 

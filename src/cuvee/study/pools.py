@@ -252,9 +252,9 @@ def make_pools(study: Study) -> dict[Level, StoredPool]:
     return pools
 
 
-def fresh_pool(study: Study, level: Level) -> tuple[Corpus, Sequence[int]] | None:
-    """Rows of ``level`` in generation draws that no trial has seen, with their numbers; None if there are none."""
-    wanted = range(FRESH, FRESH + study.draws.confirm)
+def fresh_pool(study: Study, level: Level, draws: int) -> tuple[Corpus, Sequence[int]] | None:
+    """Rows of ``level`` in so many draws that no trial on validation has seen, with their numbers; None without any."""
+    wanted = range(FRESH, FRESH + draws)
     settings, dial = next((s, d) for s, d in study_dials(study) if d.name == level.dial)
     with study.stages.stage("confirm", "rows") as progress:
         part = DialPart(settings=settings, dial=dial, levels=[level], blocks=wanted)

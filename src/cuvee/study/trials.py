@@ -20,6 +20,7 @@ from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
 from cuvee.recommend.cells import find_rivals, row_of
+from cuvee.recommend.confirming import find_training_part, plan_looks
 from cuvee.recommend.search import find_slice, list_draws, pair_draws
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.amounts import LevelRows, count_rows, find_amounts
@@ -38,6 +39,9 @@ from cuvee.study.running import (
     read_passages,
 )
 from cuvee.train import check_fit, is_deterministic
+
+_LITTLE = 0.1
+"""Of the variance between draws, what more trainings of each must take off to be worth it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,25 +438,36 @@ class ConfirmationTrials:
         outcomes: of all planned trials.
         test: the rows of the locked test.
         fresh_draws: whether the draws took no part in the choice.
-        looks: how often the locked test was read for it, with other draws each time.
+        looks: draws at each reading of the locked test so far; none where there can be only one.
+        planned: draws at the last planned look.
     """
 
     cell: Cell
     outcomes: tuple[Outcome, ...]
     test: Corpus
     fresh_draws: bool
-    looks: int = 1
+    looks: tuple[int, ...] = ()
+    planned: int = 0
 
 
-def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationTrials | None:
-    """The best cell, real-only and real-duplicated on fresh draws and the locked test, once.
+def list_looks(study: Study) -> tuple[int, ...]:
+    """After how many draws the locked test is read: again at the last look that was taken, then at those to come."""
+    planned, (taken, _) = plan_looks(study.draws.confirm), study.folder.looks()
+    if not planned:
+        return ()
+    return (*taken[-1:], *(draws for draws in planned if draws > max(taken, default=0)))
+
+
+def run_confirmation(
+    study: Study, pools: Pools, grid: Sequence[Outcome], draft: Advice, *, draws: int
+) -> ConfirmationTrials | None:
+    """One look at the locked test: the best cell, real-only and real-duplicated on so many fresh draws.
 
     Fresh draws are further generations, or in the scope *this pool* further subsamples; None where none are wanted. A
     study extended after its confirmation keeps the first one only if the best cell is still the same: the locked test
     is not opened for another.
     """
-    draws = study.draws
-    if draws.confirm == 0 or draft.best is None:
+    if draft.best is None:
         return None
     best = draft.best.cell
     mark, earlier = _name_confirmation(study, best), study.folder.confirmed()
@@ -461,27 +476,47 @@ def run_confirmation(study: Study, pools: Pools, draft: Advice) -> ConfirmationT
             f"the locked test was already used to confirm {earlier!r}: {mark!r} stays unconfirmed"
         )
         return None
-    level = level_of(pools, best)
-    fresh, subsamples = None, draws.confirm if best.scope == "this pool" else draws.sampling
-    corpus, blocks = pools[level].corpus, [0]
-    if best.scope == "the recipe":
-        fresh = fresh_pool(study, level)
+    level, of_pool = level_of(pools, best), best.scope == "this pool"
+    fresh, corpus, blocks = None, pools[level].corpus, [0]
+    if not of_pool:
+        fresh = fresh_pool(study, level, draws)
         corpus, found = fresh or (corpus, usable_draws(study, pools)[level])
         blocks = list(found)
     test = study.locked_test(mark).open_for_confirmation()
-    main = grid_recipes(study)[0]
-    repeats = f"{subsamples} sampling and {draws.trainings(main.trainer, main.loss)} training draws"
-    code = "".join(f", own code {each[:12]}" for each in main.code)
-    looks = study.folder.count_looks(f"{len(blocks)} generation draws, each with {repeats}{code}")
+    main, training = grid_recipes(study)[0], _count_trainings(study, grid, draft)
+    samplings = range(FRESH, FRESH + draws) if of_pool else range(study.draws.sampling)
+    how = f": {len(blocks)} of generation, {len(samplings)} of sampling, {training} of training"
+    every = [replace(draw, training=FRESH + draw.training) for draw in list_draws(blocks, samplings, training)]
+    planned = _plan_confirmation(study, best, every)
+    is_only = len({item.draw for item in planned if item.cell == best}) == 1 and best.whole
+    study.folder.log_look(draws, study.draws.confirm, how + "".join(f", own code {each[:12]}" for each in main.code))
+    looks, most = study.folder.looks()
     with open_trials(study, {level.key: corpus}, grid_recipes(study)[:1], stage="confirm", test=test) as runner:
-        outcomes = runner.run(_plan_confirmation(study, best, blocks))
+        outcomes = runner.run(planned)
     return ConfirmationTrials(
         cell=best,
         outcomes=tuple(outcomes),
         test=test,
-        fresh_draws=fresh is not None or best.scope == "this pool",
-        looks=looks,
+        fresh_draws=fresh is not None or of_pool,
+        looks=() if is_only else looks,
+        planned=most,
     )
+
+
+def _count_trainings(study: Study, grid: Sequence[Outcome], draft: Advice) -> int:
+    """Trainings of each draw of the confirmation: one where validation shows that more tell little."""
+    assert draft.best is not None
+    best = draft.best
+    usual = study.draws.trainings(best.cell.trainer, best.cell.loss)
+    if usual == 1 or study.config.draws.training is not None or not best.gains:
+        return usual
+    part = find_training_part((o for o in grid if isinstance(o, Trial)), best.gains[0], best.cell)
+    if part > _LITTLE:
+        return usual
+    study.stages.listener.noted(
+        f"one training a draw confirms: {usual} would lower the variance between draws by {part:.0%} only"
+    )
+    return 1
 
 
 def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Confirmation | None:
@@ -492,7 +527,7 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
     if all(trial.cell != found.cell for trial in trials):
         study.stages.listener.noted(f"every trial of {found.cell.key!r} on the locked test failed: it is unconfirmed")
         return None
-    return confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks)
+    return confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks, planned=found.planned)
 
 
 def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
@@ -504,13 +539,9 @@ def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
     }
 
 
-def _plan_confirmation(study: Study, best: Cell, blocks: Sequence[int]) -> tuple[PlannedTrial, ...]:
-    draws, of_pool = study.draws, best.scope == "this pool"
-    samplings = range(FRESH, FRESH + draws.confirm) if of_pool else range(draws.sampling)
-    seeds = range(FRESH, FRESH + draws.trainings(best.trainer, best.loss))
-    every = [Draw(generation=g, sampling=s, training=t) for g, s, t in product(blocks, samplings, seeds)]
-    once = of_pool and study.fold is None and is_deterministic(best.trainer, best.loss)
-    return pair_draws(confirmed_cells(best).values(), every, is_deterministic=once)
+def _plan_confirmation(study: Study, best: Cell, draws: Sequence[Draw]) -> tuple[PlannedTrial, ...]:
+    once = best.scope == "this pool" and study.fold is None and is_deterministic(best.trainer, best.loss)
+    return pair_draws(confirmed_cells(best).values(), draws, is_deterministic=once)
 
 
 def _name_confirmation(study: Study, best: Cell) -> str:
