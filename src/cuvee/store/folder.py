@@ -371,8 +371,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return next((d for r, d in self.access_log() if r == "confirmation"), None)
 
     def log_look(self, draws: int, planned: int, how: str) -> None:
-        """Log that the locked test is read with so many draws of those planned, made as ``how`` says."""
-        self.log_access("look", f"{draws} of {planned} draws{how}")
+        """Log that the locked test is read with so many draws, made as ``how`` says, of those planned at the first look."""
+        self.log_access("look", f"{draws} of {self.looks()[1] or planned} draws{how}")
 
     def looks(self) -> tuple[tuple[int, ...], int]:
         """The draws of each look at the locked test so far, and how many were planned at the first; 0 before it."""
