@@ -371,7 +371,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return next((d for r, d in self.access_log() if r == "confirmation"), None)
 
     def log_look(self, draws: int, planned: int, how: str) -> None:
-        """Log that the locked test is read with so many draws, made as ``how`` says, of those planned at the first look."""
+        """Log that the locked test is read with so many draws, made as ``how`` says, of those planned at first."""
         self.log_access("look", f"{draws} of {self.looks()[1] or planned} draws{how}")
 
     def looks(self) -> tuple[tuple[int, ...], int]:

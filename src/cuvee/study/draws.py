@@ -2,10 +2,10 @@
 
 The first draw of every cell that is drawn more than once is timed, and the time of the config divided by that is the
 number of draws: of subsamples, of blocks of files for the shape over levels (as far as the pools go), and, by the time
-of the winner and its baselines, of the confirmation at most. The numbers are written into the run folder before the
-run goes on, and hold from then on: another run of the folder times nothing, and another ``draws.time`` is set against
-what was timed. Generations stay as they are, since requests cost more than trials, and so do the draws of an adaptive search,
-which has a budget of its own.
+of the winner and its baselines, of the confirmation at most. The numbers are written into the run folder before the run
+goes on, and hold from then on: another run of the folder times nothing, and another ``draws.time`` is set against what
+was timed. Generations stay as they are, since requests cost more than trials, and so do the draws of an adaptive
+search, which has a budget of its own.
 """
 
 from __future__ import annotations
