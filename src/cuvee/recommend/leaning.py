@@ -3,11 +3,15 @@
 A verdict errs rarely and therefore often says nothing. Who must decide today wants the better bet. The gains ``g`` of
 the blends over one baseline are read as
 
-    g[c] = centre + own[c] + shared error + error[c]        centre ~ N(0, 3 points), own[c] ~ N(0, spread)
+    g[c] = common(a) + own[pool](a) + shared error + error[c]        a = log(1 + amount)
 
-and the gain of a confirmation as a second look at its blend. All but ``spread`` is normal with known variances, so the
-posterior is exact for each spread; spreads are weighed by their likelihood and a half-normal prior of 3 points (a
-hierarchical model: Gelman et al. 2013, *Bayesian Data Analysis*, ch. 5). This shrinks the best of many blends by what
+and the gain of a confirmation as a second look at its blend. Without synthetic rows there is no gain, and near amounts
+of one pool gain alike: so the curve that all pools have in common, and what each pool has of its own, are Brownian
+motions in ``a`` from 0 (a spline through the gains, as of Wahba 1990, *Spline Models for Observational Data*). At 10
+rows for each real one, the common curve has a standard deviation of 3 or of 10 points, each as probable before, and the
+own curves one of ``spread``. The rest is normal with known variances, so the posterior is exact for each pair of
+these; pairs are weighed by their likelihood, spreads by a half-normal prior of 3 points too (a hierarchical model:
+Gelman et al. 2013, *Bayesian Data Analysis*, ch. 5). This shrinks the best of many blends by what
 it owes to having been chosen: a posterior does not depend on the choice (Efron 2011, JASA 106, "Tweedie's formula and
 selection bias"). Errors are those of the gains, widened to their t intervals. What blends share (the baseline's luck,
 easy items) cannot be averaged away: it is the variance of the mean over blends beyond that of their own errors.
@@ -21,19 +25,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from scipy import special
 
 from cuvee.recommend.cells import BASELINES, CellTable, difference_of, find_baseline
+from cuvee.recommend.search import log_amount
 from cuvee.recommend.statistics import Floats, split_variance
 from cuvee.records import Cell, Gain
 from cuvee.records.advice import Lean
 
-_CENTRE = 0.03
-"""Prior standard deviation of the mean gain of all blends, as a fraction."""
+_AMOUNT = 10.0
+"""Synthetic rows for each real one at which prior standard deviations are told, as fractions."""
+_COMMON = 0.03, 0.1
+"""Those of the curve that all pools have in common that are weighed."""
 _SPREADS = 0.01 * np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0])
-"""Standard deviations of blends around it that are weighed."""
+"""Those of what each pool has of its own that are weighed."""
 _USUAL = 0.03
 """Scale of their half-normal prior."""
 _ONE_DRAW = 0.024
@@ -62,7 +70,7 @@ def find_lean(
     for over in BASELINES:
         gains = [next(g for g in validated[c] if g.over == over) for c in cells]
         again = {cells.index(c): g for c in confirmed if c in cells for g in confirmed[c] if g.over == over}
-        mean, chance = _weigh_gains(gains, again, _find_shared_part(grid, cells, gains))
+        mean, chance = _weigh_gains(cells, gains, again, _find_shared_part(grid, cells, gains))
         means.append(mean)
         chances.append(chance)
     kept = np.array([_keep_difference(grid, cell) for cell in cells])
@@ -114,9 +122,14 @@ def _find_shared_part(grid: Mapping[Cell, CellTable], cells: Sequence[Cell], gai
     return min(max(shared / each, 0.0), _MOST_SHARED)
 
 
-def _weigh_gains(gains: Sequence[Gain], again: Mapping[int, Gain], shared: float) -> tuple[Floats, Floats]:
+def _weigh_gains(
+    cells: Sequence[Cell], gains: Sequence[Gain], again: Mapping[int, Gain], shared: float
+) -> tuple[Floats, Floats]:
     """Expected gain of each blend, and the probability that it is above 0, shape (blends,) each."""
     count = len(gains)
+    steps = np.logaddexp(0.0, [log_amount(cell) for cell in cells]) / math.log1p(_AMOUNT)
+    common = np.minimum(steps[:, None], steps)
+    own = common * [[(c.dial, c.level) == (other.dial, other.level) for other in cells] for c in cells]
     variances = np.array([_find_variance(gain) for gain in gains])
     seen = np.concatenate([np.eye(count), np.eye(count)[list(again)]])
     values = np.array([gain.value for gain in (*gains, *again.values())])
@@ -124,8 +137,8 @@ def _weigh_gains(gains: Sequence[Gain], again: Mapping[int, Gain], shared: float
     root = np.sqrt(shared * variances)
     error[:count, :count] = (1.0 - shared) * np.diag(variances) + np.outer(root, root)
     means, chances, weights = [], [], []
-    for spread in _SPREADS:
-        prior = _CENTRE**2 + spread**2 * np.eye(count)
+    for spread, scale in product(_SPREADS, _COMMON):
+        prior = scale**2 * common + spread**2 * own
         total = seen @ prior @ seen.T + error
         weight = np.linalg.solve(total, seen @ prior).T
         mean = weight @ values
