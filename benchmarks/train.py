@@ -88,13 +88,13 @@ def time_encoder(steps: int) -> tuple[Steps, Steps]:
     from cuvee.encoders import find_minilm
     from cuvee.train import TrainSettings
     from cuvee.train.encoder import ClassifierRows, TextClassifier
-    from cuvee.train.finetuning import Schedule, build_optimizer, draw_batches
+    from cuvee.train.finetuning import build_optimizer, draw_batches
     from cuvee.train.loop import train_loop
     from cuvee.train.weighting import WeightedRows
 
     texts, codes = sentences(256), np.arange(256) % LABELS
     corpus = Corpus.from_rows({"text": t, "target": f"{c:02d}"} for t, c in zip(texts, codes, strict=True))
-    schedule = Schedule(steps=steps, batch_size=16, seed=0)
+    schedule = TrainSettings(steps=steps, batch_size=16, seed=0)
     loss = WeightedRows(np.ones(len(texts)))
     settings = TrainSettings(
         trainer="encoder", model=find_minilm(), device="cpu", max_length=64, learning_rate=1e-5, head_learning_rate=1e-3
@@ -136,14 +136,14 @@ def time_causal(steps: int) -> tuple[Steps, Steps]:
     from cuvee.model_files import SMOLLM2
     from cuvee.train import TrainSettings
     from cuvee.train.causal import CausalRows, CausalWriter
-    from cuvee.train.finetuning import Schedule, build_optimizer, draw_batches, prepare_training
+    from cuvee.train.finetuning import build_optimizer, draw_batches, prepare_training
     from cuvee.train.loop import train_loop
     from cuvee.train.weighting import WeightedRows
 
     texts = sentences(64)
     rows = [{"text": " ".join(texts[i : i + 4]), "target": " ".join(texts[i + 4 : i + 8])} for i in range(56)]
     corpus = Corpus.from_rows(rows, task="generation")
-    schedule = Schedule(steps=steps, batch_size=4, seed=0)
+    schedule = TrainSettings(steps=steps, batch_size=4, seed=0)
     loss = WeightedRows(np.ones(len(corpus)))
 
     settings = TrainSettings(

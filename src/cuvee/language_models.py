@@ -59,16 +59,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device(found[0] if name == "auto" else name)
 
 
-def choose_dtype(
-    name: str, device: torch.device, *, setting: str = "dtype", valid: Sequence[str] = DTYPES
-) -> torch.dtype:
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The number format called ``name``; ``auto`` is bfloat16 on a GPU that computes in it, else float32.
 
     Raises:
-        ConfigError: the name is unknown; the message names the ``setting``.
+        ConfigError: the name is unknown.
     """
-    if name not in valid:
-        raise ConfigError(f"{setting} {name!r}; valid choices: {', '.join(valid)}")
+    if name not in DTYPES:
+        raise ConfigError(f"dtype {name!r}; valid choices: {', '.join(DTYPES)}")
     if name == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast else torch.float32

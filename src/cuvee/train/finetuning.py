@@ -16,45 +16,12 @@ from cuvee.errors import ConfigError, MissingDependency, TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.inputs import first_line
 from cuvee.language_models import own_random_stream, quiet_loading
-from cuvee.train.settings import TrainSettings
+from cuvee.train.settings import TrainSettings, given
 from cuvee.train.weighting import Phase
 
 _WARM_UP = 0.1  # fraction of the steps over which the learning rates rise
 _WEIGHT_DECAY = 0.01
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How long and how to train.
-
-    Attributes:
-        steps: optimiser steps, exactly so many (fewer only where ``patience`` stops early).
-        batch_size: rows of a step.
-        seed: of the training draw.
-        accumulate: pieces that a step's batch is computed in, one after another. The batch, and so the result but
-            for rounding, stays what it is; only the memory shrinks. With more than one piece, log probabilities of
-            the whole batch are computed first (slopes may depend on all of them), which costs a third more time.
-        precision: of a step's arithmetic: ``auto`` (bfloat16 on a GPU that computes in it), ``float32``,
-            ``bfloat16``.
-        checkpoint_every: steps between checkpoints; None is a tenth of the steps.
-        patience: stop after so many evaluations on real validation rows without a better score, and go back to
-            the best weights; None trains all steps. Cells of a study compare at equal steps: leave it None there.
-        evaluate_every: steps between evaluations; None is a tenth of the steps. Of use with ``patience`` alone.
-        keep_last: with ``patience``: stay with the last weights; the best ones are scored and not kept.
-        key: what else makes this training what it is (rows, model); a checkpoint of another is not taken up.
-    """
-
-    steps: int
-    batch_size: int
-    seed: int
-    accumulate: int = 1
-    precision: str = "auto"
-    checkpoint_every: int | None = None
-    patience: int | None = None
-    evaluate_every: int | None = None
-    keep_last: bool = False
-    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +62,7 @@ class Trainable(Protocol):
         """Score of the model on the real validation rows, where there are any; higher is better."""
 
 
-def draw_batches(phases: Sequence[Phase], schedule: Schedule) -> Rows:
+def draw_batches(phases: Sequence[Phase], settings: TrainSettings) -> Rows:
     """Places of each batch among the kept rows, shape (steps, batch_size).
 
     Batches of a phase are cut from seeded permutations of its rows, one after another, and may straddle two.
@@ -103,8 +70,8 @@ def draw_batches(phases: Sequence[Phase], schedule: Schedule) -> Rows:
     Raises:
         TrainingError: a phase has no rows.
     """
-    size, parts = schedule.batch_size, []
-    starts = [*phase_starts(phases, schedule.steps), schedule.steps]
+    size, steps, parts = given(settings.batch_size), given(settings.steps), []
+    starts = [*phase_starts(phases, steps), steps]
     for number, phase in enumerate(phases):
         length = (starts[number + 1] - starts[number]) * size
         if length == 0:
@@ -112,7 +79,7 @@ def draw_batches(phases: Sequence[Phase], schedule: Schedule) -> Rows:
         if len(phase.rows) == 0:
             raise TrainingError(f"phase {number + 1} of the training has no rows; give some, or choose another loss")
         # the first phase has the stream of a training without phases
-        rng = derive_rng(schedule.seed, "train", "batches", *([number] if number else []))
+        rng = derive_rng(settings.seed, "train", "batches", *([number] if number else []))
         passes = [rng.permutation(len(phase.rows)) for _ in range(-(-length // len(phase.rows)))]
         parts.append(np.asarray(phase.rows)[np.concatenate(passes)[:length]].reshape(-1, size))
     return np.concatenate(parts).astype(np.int64)

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -27,8 +26,8 @@ from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.language_models import choose_dtype, explain_memory, own_random_stream
 from cuvee.train import finetuning
-from cuvee.train.finetuning import Rows, Schedule, Trainable
-from cuvee.train.settings import Precision, TrainSettings, given
+from cuvee.train.finetuning import Rows, Trainable
+from cuvee.train.settings import TrainSettings, given
 from cuvee.train.weighting import PreparedLoss, Progress
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -41,8 +40,10 @@ Tensors = list[torch.Tensor]
 def train_loop(
     model: Trainable,
     loss: PreparedLoss,
-    schedule: Schedule,
+    settings: TrainSettings,
     *,
+    key: str = "",
+    keep_last: bool = False,
     progress: Progress | None = None,
     folder: Path | None = None,
 ) -> LoopResult:
@@ -55,7 +56,13 @@ def train_loop(
     Args:
         model: what to train.
         loss: of the kept rows.
-        schedule: steps, batches, seed.
+        settings: with ``steps`` and ``batch_size`` filled in. Exactly so many steps are taken, fewer only where
+            ``patience`` stops early and goes back to the best weights. ``accumulate`` computes a step's batch in
+            pieces: the batch, and so the result but for rounding, stays what it is; only the memory shrinks. With
+            more than one piece, log probabilities of the whole batch are computed first (slopes may depend on all of
+            them), which costs a third more time.
+        key: what else makes this training what it is (rows, model); a checkpoint of another is not taken up.
+        keep_last: with ``patience``: stay with the last weights; the best ones are scored and not kept.
         progress: called after each step.
         folder: of checkpoints; one of this very training is taken up. The caller deletes it when it is of no more
             use.
@@ -64,27 +71,27 @@ def train_loop(
         TrainingError: out of memory, a loss that is not finite, or a checkpoint of another training.
         ConfigError: patience without real validation rows.
     """
-    if schedule.patience is not None and model.held_out == 0:
-        raise ConfigError(f"patience is {schedule.patience}, but there are no validation rows; give some or leave it")
-    remedy = f"lower batch_size (now {schedule.batch_size}) or max_length, raise accumulate, or set device: cpu"
-    seed = derive_seed(schedule.seed, "train", "dropout")
+    if settings.patience is not None and model.held_out == 0:
+        raise ConfigError(f"patience is {settings.patience}, but there are no validation rows; give some or leave it")
+    remedy = f"lower batch_size (now {settings.batch_size}) or max_length, raise accumulate, or set device: cpu"
+    seed = derive_seed(settings.seed, "train", "dropout")
     with explain_memory(model.device, remedy), own_random_stream(model.device, seed):
-        run = _Run(model, loss, schedule)
-        every = schedule.checkpoint_every or max(1, schedule.steps // _EVALUATIONS)
+        run = _Run(model, loss, settings, key=key, keep_last=keep_last)
+        steps, every = run.steps, settings.checkpoint_every or max(1, run.steps // _EVALUATIONS)
         if folder is not None:
             run.take_up(folder)
         model.module.train()
-        while run.state.step < schedule.steps and not run.stopped:
+        while run.state.step < steps and not run.stopped:
             value = run.take_step()
             if progress is not None:
-                progress(run.state.step, schedule.steps, value)
-            if schedule.patience is not None and run.is_evaluation_due:
+                progress(run.state.step, steps, value)
+            if settings.patience is not None and run.is_evaluation_due:
                 run.note_score()
             if folder is not None and run.state.step % every == 0:
                 run.write(folder)
         best = run.finish()
     model.module.eval()
-    state, stopped = run.state, run.state.step < schedule.steps
+    state, stopped = run.state, run.state.step < steps
     return LoopResult(
         steps_done=state.step,
         best_step=best,
@@ -108,20 +115,9 @@ def fine_tune(
         keep_last: the model keeps its last weights, though ``patience`` asks for the best ones: both are scored.
     """
     held_out = None if validation is None else validation.fingerprint
-    schedule = Schedule(
-        steps=given(settings.steps),
-        batch_size=given(settings.batch_size),
-        seed=settings.seed,
-        accumulate=settings.accumulate or 1,
-        precision=settings.precision or "auto",
-        checkpoint_every=settings.checkpoint_every,
-        patience=settings.patience,
-        evaluate_every=settings.evaluate_every,
-        # how often a checkpoint is written does not change what is trained
-        key=hash_value([corpus.fingerprint, held_out, replace(settings, checkpoint_every=None)]),
-        keep_last=keep_last,
-    )
-    return train_loop(rows, loss, schedule, progress=progress, folder=folder)
+    # how often a checkpoint is written does not change what is trained
+    key = hash_value([corpus.fingerprint, held_out, replace(settings, checkpoint_every=None)])
+    return train_loop(rows, loss, settings, key=key, keep_last=keep_last, progress=progress, folder=folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,28 +154,31 @@ class State:
 class _Run:
     """A training under way: all that changes from step to step."""
 
-    def __init__(self, model: Trainable, loss: PreparedLoss, schedule: Schedule) -> None:
-        self._model, self._loss, self._schedule = model, loss, schedule
-        self._batches = finetuning.draw_batches(loss.phases, schedule)
-        self._starts = finetuning.phase_starts(loss.phases, schedule.steps)
+    def __init__(
+        self, model: Trainable, loss: PreparedLoss, settings: TrainSettings, *, key: str, keep_last: bool
+    ) -> None:
+        self._model, self._loss, self._settings, self._keep_last = model, loss, settings, keep_last
+        self.steps = given(settings.steps)
+        self._batches = finetuning.draw_batches(loss.phases, settings)
+        self._starts = finetuning.phase_starts(loss.phases, self.steps)
         self._names = [name for name, p in model.module.named_parameters() if p.requires_grad]
         self._trained = [p for p in model.module.parameters() if p.requires_grad]
         self._clipped = [p for group in model.groups if group.clipped for p in group.parameters if p.requires_grad]
-        self._optimizer, self._scheduler = finetuning.build_optimizer(model.groups, schedule.steps)
-        self._precision = choose_dtype(schedule.precision, model.device, setting="precision", valid=get_args(Precision))
-        self._key = self._name_training()  # now: a loss may change its weights as it learns
+        self._optimizer, self._scheduler = finetuning.build_optimizer(model.groups, self.steps)
+        self._precision = choose_dtype(settings.precision or "auto", model.device)
+        self._key = self._name_training(key)  # now: a loss may change its weights as it learns
         self.state = State()
 
     @property
     def stopped(self) -> bool:
         """Whether patience has ended."""
-        return self._schedule.patience is not None and self.state.bad >= self._schedule.patience
+        return self._settings.patience is not None and self.state.bad >= self._settings.patience
 
     @property
     def is_evaluation_due(self) -> bool:
         """Whether to look at the model on validation rows after this step."""
-        every = self._schedule.evaluate_every or max(1, self._schedule.steps // _EVALUATIONS)
-        return self.state.step % every == 0 or self.state.step == self._schedule.steps
+        every = self._settings.evaluate_every or max(1, self.steps // _EVALUATIONS)
+        return self.state.step % every == 0 or self.state.step == self.steps
 
     def take_step(self) -> float:
         """One optimiser step; gives its loss."""
@@ -201,7 +200,7 @@ class _Run:
 
     def _add_gradients(self, rows: Rows) -> float:
         """Compute the batch's gradient, in pieces; gives the mean loss."""
-        pieces, slopes = finetuning.cut_rows(rows, self._schedule.accumulate), None
+        pieces, slopes = finetuning.cut_rows(rows, self._settings.accumulate or 1), None
         if len(pieces) > 1:
             states = finetuning.random_state(self._model.device)
             with torch.no_grad():
@@ -241,9 +240,7 @@ class _Run:
         else:
             value = float(-log_p.sum())
         rate, step = self._model.groups[0].learning_rate, self.state.step + 1
-        raise TrainingError(
-            f"the loss is {value} at step {step} of {self._schedule.steps}; lower learning_rate (now {rate:g})"
-        )
+        raise TrainingError(f"the loss is {value} at step {step} of {self.steps}; lower learning_rate (now {rate:g})")
 
     def _pull_back(self, pull: float) -> None:
         """The gradient of pull/2 times the squared distance from where the phase began."""
@@ -261,7 +258,7 @@ class _Run:
         state.scores.append(score)
         if score > state.best_score:
             state.best_score, state.best_step, state.bad = score, state.step, 0
-            state.best = [] if self._schedule.keep_last else [p.detach().clone() for p in self._trained]
+            state.best = [] if self._keep_last else [p.detach().clone() for p in self._trained]
         else:
             state.bad += 1
 
@@ -272,14 +269,14 @@ class _Run:
         copy_all(self.state.best, self._trained)
         return self.state.best_step
 
-    def _name_training(self) -> str:
+    def _name_training(self, key: str) -> str:
         """A hash of all that makes this training what it is."""
-        plan = self._schedule
+        own = self._settings
         shapes = [[name, *p.shape] for name, p in zip(self._names, self._trained, strict=True)]
-        parts = [plan.steps, plan.batch_size, plan.seed, plan.accumulate, plan.precision, plan.patience]
+        parts = [self.steps, own.batch_size, own.seed, own.accumulate or 1, own.precision or "auto", own.patience]
         weights = np.asarray(self._loss.weights, dtype=np.float64).tobytes()
-        kept = ["last"] if plan.keep_last else []
-        return hash_value([*parts, plan.evaluate_every, plan.key, shapes, weights, self._batches.tobytes(), *kept])
+        kept = ["last"] if self._keep_last else []
+        return hash_value([*parts, own.evaluate_every, key, shapes, weights, self._batches.tobytes(), *kept])
 
     def write(self, folder: Path) -> None:
         """Write all of this to ``folder``."""
