@@ -25,9 +25,6 @@ from cuvee.similarity import (
     vendi_score,
 )
 from cuvee.similarity.neighbours import (
-    mean_nearest_cosine,
-    mean_nearest_cosine_without,
-    nearest_by_bin,
     proximity_means,
     reference_densities,
     row_surprisal,
@@ -125,8 +122,6 @@ def test_a_sample_of_all_rows_gives_the_exact_numbers_and_a_part_comes_close():
         left = kernel_diversity_without(exact, bins, q)
         found = kernel_diversity_without(every.sums[0], bins, q, rows=np.arange(400))
         np.testing.assert_allclose(found, left, rtol=1e-5)
-    sampled = nearest_by_bin(unit, bins, rows=np.arange(0, 400, 4))
-    np.testing.assert_allclose(sampled, nearest_by_bin(unit, bins)[::4], rtol=1e-12)
 
 
 # --- what a row adds --------------------------------------------------------------------------------
@@ -172,24 +167,7 @@ def test_a_single_row_has_no_nearest():
         score_rows(np.zeros((0, 3)))
 
 
-# --- nearest rows, volume ---------------------------------------------------------------------------
-@pytest.mark.parametrize("tile", [5, 512])
-def test_mean_nearest_cosine_with_each_bin_left_out(tile):
-    unit, bins = some_rows(61, 6), np.random.default_rng(1).integers(0, 9, size=61)
-    found = nearest_by_bin(unit, bins, tile=tile)
-
-    def naive(rows):
-        cosines = rows @ rows.T
-        np.fill_diagonal(cosines, -np.inf)
-        return cosines.max(axis=1).mean()
-
-    assert mean_nearest_cosine(found) == pytest.approx(naive(unit), rel=1e-12)
-    without = mean_nearest_cosine_without(found, bins)
-    np.testing.assert_allclose(without, [naive(unit[bins != b]) for b in range(9)], rtol=1e-12)
-    assert math.isnan(mean_nearest_cosine(nearest_by_bin(unit[:1], bins[:1])))
-    assert np.isnan(mean_nearest_cosine_without(nearest_by_bin(unit[:2], np.array([0, 1])), np.array([0, 1]))).all()
-
-
+# --- volume ---
 def test_log_det_is_that_of_the_matrix():
     for n, d in ((30, 8), (8, 30)):
         unit = some_rows(n, d)

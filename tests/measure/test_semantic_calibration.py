@@ -43,7 +43,7 @@ def corpus_of(numbers, groups, prefix="i"):
 @pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_intervals_cover_what_is_expected_of_as_many_rows(grouped):
-    names = ("dcscore_tau0.1", "vendi_q1", "mean_nearest_cosine")
+    names = ("dcscore_tau0.1", "vendi_q1")
     found = {name: [] for name in names}
     for seed in range(REPLICATES):
         vectors, groups = draw(np.random.default_rng(seed), grouped)
@@ -54,8 +54,7 @@ def test_intervals_cover_what_is_expected_of_as_many_rows(grouped):
     for name, rows in found.items():
         low, value, high = np.array(rows).T
         coverage = np.mean((low <= value.mean()) & (value.mean() <= high))
-        # the nearest row is not smooth in the rows: its intervals are wide rather than narrow
-        assert 0.90 <= coverage <= (1.0 if name == "mean_nearest_cosine" else 0.99), (name, coverage)
+        assert 0.90 <= coverage <= 0.99, (name, coverage)
 
 
 @pytest.mark.slow

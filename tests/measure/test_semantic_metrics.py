@@ -54,7 +54,7 @@ def test_each_has_its_interval_and_settings(name, measured):
     assert math.isfinite(found.value)
     assert found.n == 70
     assert found.settings
-    if name == "novelsum":  # its neighbours change with every row left out, at the cost of all pairs again
+    if name in ("novelsum", "mean_nearest_cosine"):  # neighbours are no smooth function of the rows
         assert found.low is None
         return
     assert found.low <= found.value <= found.high
@@ -112,7 +112,7 @@ def test_left_out_bins_are_those_of_a_smaller_corpus():
     vectors = rows(36, 3)
     whole = subject_of(vectors, group=lambda i: f"g{i % 12}")
     table = {name: metric.compute for name, metric in TABLE.items()} | {"lc_q1": LC_1}
-    for name in ("lc_q1", "log_det", "mean_nearest_cosine", "dcscore_polynomial"):
+    for name in ("lc_q1", "log_det", "dcscore_polynomial"):
         found = table[name](whole)
         left = [table[name](subject_of(vectors[np.arange(36) % 12 != g])).value for g in range(12)]
         se = math.sqrt(11 / 12 * np.sum((np.array(left) - np.mean(left)) ** 2))
@@ -142,7 +142,7 @@ def test_a_time_budget_samples_rows_and_says_so():
         assert part.settings["sampled_rows"] == len(hurried.sample)
         assert part.n == 1300
         assert part.value == pytest.approx(whole.value, rel=0.1)
-        assert part.low <= whole.value <= part.high
+        assert part.low is None if name == "mean_nearest_cosine" else part.low <= whole.value <= part.high
         assert "sampled_rows" not in whole.settings
 
 
