@@ -230,7 +230,7 @@ def test_the_journal_shares_commits_and_keeps_what_is_left_behind(tmp_path):
             super().flush()
 
     async def fill(ledger):
-        async with Journal(ledger, lambda: 0.0, ("one", "m")) as journal:
+        async with Journal(ledger, lambda: 0.0) as journal:
             await asyncio.gather(*(journal.keep(str(k), "{}", answer) for k in range(50)))
             assert flushed == [True]
             left = asyncio.create_task(journal.keep("left", "{}", answer))

@@ -95,11 +95,6 @@ class Endpoint:
         return tuple(redact_url(url, self.api_key) for url in self.urls)
 
     @property
-    def known_as(self) -> tuple[str, str]:
-        """Identity and model: whose answers are whose, in a ledger of several."""
-        return (self.identity, self.model)
-
-    @property
     def most_at_once(self) -> int:
         """Requests that may be under way at once, at each replica."""
         return MOST_AT_ONCE if self.concurrency is None else self.concurrency

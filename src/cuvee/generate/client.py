@@ -54,8 +54,8 @@ class LLMClient:
         self._pool = ReplicaPool(endpoint, self._compatibility)
         self._retry_policy = RetryPolicy(endpoint)
         self._rate_limit = RateLimit(endpoint.requests_per_minute, endpoint.tokens_per_minute)
-        self._replayed_before = ledger.counts(endpoint.known_as).replayed
         self._asked = False
+        self._replayed = 0
         self._budget_guard = BudgetGuard(
             endpoint.budget, endpoint.prices, before=ledger.totals(), where=endpoint.shown_url
         )
@@ -120,12 +120,13 @@ class LLMClient:
         missing: dict[Request, str] = {}
         for request in dict.fromkeys(requests):
             key = request_key(self._endpoint, request)
-            known = self._ledger.lookup(key, self._endpoint.known_as)
+            known = self._ledger.lookup(key)
             if known is None:
                 missing[request] = key
             else:
                 outcomes[request] = known
                 self._known = request
+                self._replayed += 1
                 tell(request, known)
         return missing
 
@@ -154,7 +155,7 @@ class LLMClient:
         await self._pool.open()
         failures: dict[Request, Failure] = {}
         try:
-            async with Journal(self._ledger, self._gather_s, self._endpoint.known_as) as journal:
+            async with Journal(self._ledger, self._gather_s) as journal:
 
                 async def keep(request: Request, answer: Answer) -> None:
                     await journal.keep(keys[request], request_json(self._endpoint, request), answer)
@@ -190,8 +191,9 @@ class LLMClient:
 
     def _session(self) -> Session:
         return Session(
-            *self._endpoint.known_as,
-            replayed=self._ledger.counts(self._endpoint.known_as).replayed - self._replayed_before,
+            self._endpoint.identity,
+            self._endpoint.model,
+            replayed=self._replayed,
             retries=self.retries,
             unanswered=self._budget_guard.lost.requests,
             notes=self.notes,
@@ -258,11 +260,10 @@ class Journal:
         ledger: where answers go.
         gather_s: how long to wait for more answers before a commit, in seconds; asked before each. A commit costs as
             much CPU as sending a request, so it pays to wait a little where answers are slow anyway.
-        of: the endpoint and model that answer.
     """
 
-    def __init__(self, ledger: Ledger, gather_s: Callable[[], float], of: tuple[str, str]) -> None:
-        self._ledger, self._gather_s, self._of = ledger, gather_s, of
+    def __init__(self, ledger: Ledger, gather_s: Callable[[], float]) -> None:
+        self._ledger, self._gather_s = ledger, gather_s
         self._held: list[tuple[str, str, Answer]] = []
         self._commits: list[asyncio.Task[None]] = []  # the last one takes what is held
         self._turn = asyncio.Lock()
@@ -297,7 +298,7 @@ class Journal:
 
     def _write(self, entries: Sequence[tuple[str, str, Answer]]) -> None:
         for key, text, answer in entries:
-            self._ledger.record(key, text, answer, self._of)
+            self._ledger.record(key, text, answer)
         self._ledger.flush()
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,8 @@ from cuvee.masking import spell_host
 from cuvee.records import Prices, Usage
 from cuvee.records.generation import Generation
 
+
 # --- what a ledger holds besides answers and failures ---
-KnownAs = tuple[str, str]
-"""Identity of an endpoint and its model."""
-
-
 @dataclass(frozen=True, slots=True)
 class Session:
     """What happened between a client's first request and its end, beside answers and failures.
@@ -85,7 +81,6 @@ AND json_extract(request_json, '$.body.model') = ? AND json_extract(request_json
 # --- the journal itself ---
 PAGES_A_CHECKPOINT = 8000
 """Of 4 kB in the write-ahead log before it goes into the file, for which all commits wait."""
-_UNKNOWN = ("", "")
 
 
 def check_ledger(path: Path) -> None:
@@ -135,8 +130,8 @@ class Ledger:
 
     def __init__(self, path: Path | None = None, *, readonly: bool = False) -> None:
         self._where = ":memory:" if path is None else str(path)
-        self._held: dict[str, tuple[str, Answer, KnownAs]] = {}
-        self._sent: dict[KnownAs, Usage] = {}
+        self._held: dict[str, tuple[str, Answer]] = {}
+        self._sent = Usage()
         self._met: dict[Callable[[], Session], int | None] = {}
         try:
             # the client may run its event loop in another thread (notebooks); never in two at once
@@ -155,14 +150,14 @@ class Ledger:
         except sqlite3.Error as exc:
             raise self._refusal(exc) from exc
 
-    def lookup(self, key: str, of: KnownAs = _UNKNOWN) -> Answer | None:
-        """The committed answer to the request with this key; counted as replayed, ``of`` that endpoint and model."""
+    def lookup(self, key: str) -> Answer | None:
+        """The committed answer to the request with this key; it is counted as replayed."""
         if not (rows := self._read(SELECT, key)):
             return None
         (*row, checksum) = rows[0]
         if checksum != _checksum(row):
             raise tell_damage(self._where, f"the checksum of answer {key[:12]} is wrong", ANSWERS_LOST)
-        self._count(of, Usage(replayed=1))
+        self._sent = self._sent.plus(Usage(replayed=1))
         text, finish_reason, prompt_tokens, completion_tokens = row[2:]
         return Answer(
             text=text,
@@ -172,9 +167,9 @@ class Ledger:
             replayed=True,
         )
 
-    def record(self, key: str, request_json: str, answer: Answer, of: KnownAs = _UNKNOWN) -> int:
-        """Hold an answer ``of`` that endpoint and model for the next flush; returns how many are held."""
-        self._held[key] = (request_json, answer, of)
+    def record(self, key: str, request_json: str, answer: Answer) -> int:
+        """Hold an answer for the next flush; returns how many are held."""
+        self._held[key] = (request_json, answer)
         return len(self._held)
 
     def flush(self) -> None:
@@ -187,31 +182,23 @@ class Ledger:
             return
         rows = [
             (key, text, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens)
-            for key, (text, a, _) in self._held.items()
+            for key, (text, a) in self._held.items()
         ]
         with self._transaction():
             self._database.executemany(INSERT, [(*row, _checksum(row)) for row in rows])
             for tell in self._met:
                 self._write_session(tell)
-        for _, answer, of in self._held.values():
+        for _, answer in self._held.values():
             tokens = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
-            self._count(of, Usage(requests=1, **tokens))
+            self._sent = self._sent.plus(Usage(requests=1, **tokens))
         self._held.clear()
 
-    def _count(self, of: KnownAs, usage: Usage) -> None:
-        self._sent[of] = self._sent.get(of, Usage()).plus(usage)
-
-    def counts(self, of: KnownAs | None = None) -> Usage:
+    def counts(self) -> Usage:
         """Answers committed and replayed since this ledger was opened, and the tokens of the committed ones.
 
         May be called from any thread.
-
-        Args:
-            of: only of that endpoint and model; None is of all.
         """
-        if of is not None:
-            return self._sent.get(of, Usage())
-        return reduce(Usage.plus, list(self._sent.values()), Usage())
+        return self._sent
 
     def totals(self) -> Usage:
         """All answers the ledger holds, as requests, and their tokens."""
@@ -297,19 +284,16 @@ class Ledger:
             for key, reason, message, tries in self._read(FAILED)
         }
 
-    def forget_failures(self, keys: Collection[str] | None = None) -> int:
-        """Forget failures, so that the next run asks again; all, or those of these requests.
-
-        Returns:
-            How many were forgotten.
+    def forget_failures(self) -> int:
+        """Forget all failures, so that the next run asks again; returns how many there were.
 
         Raises:
             RunFolderError: the ledger cannot be written.
         """
-        chosen = [key for key in self.failures() if keys is None or key in keys]
+        number = len(self.failures())
         with self._transaction():
-            self._database.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key in chosen])
-        return len(chosen)
+            self._database.execute("DELETE FROM failures")
+        return number
 
     def _read(self, query: str, *given: str) -> list[tuple[Any, ...]]:
         with self._telling():

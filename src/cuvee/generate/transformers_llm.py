@@ -129,6 +129,7 @@ class BatchClient:
     batch: int
     context: int
     notes: set[str] = field(default_factory=set, init=False)
+    replayed: int = field(default=0, init=False)
 
     def answer_requests(
         self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
@@ -151,9 +152,10 @@ class BatchClient:
         outcomes: dict[Request, Outcome] = {}
         waiting: dict[Sampling, list[tuple[Request, tuple[int, ...]]]] = {}
         for request in dict.fromkeys(requests):
-            known = self.ledger.lookup(request_key(self.endpoint, request), self.endpoint.known_as)
+            known = self.ledger.lookup(request_key(self.endpoint, request))
             if known is not None:
                 outcomes[request] = known
+                self.replayed += 1
                 tell(request, known)
                 continue
             length = len(prompt := self._tokenize(request))
@@ -193,12 +195,11 @@ class BatchClient:
                 text=w.text, finish_reason=w.reason, prompt_tokens=len(prompt), completion_tokens=w.tokens
             )
             key, text = request_key(self.endpoint, request), request_json(self.endpoint, request)
-            self.ledger.record(key, text, answers[request], self.endpoint.known_as)
+            self.ledger.record(key, text, answers[request])
         self.ledger.flush()
         return answers
 
     def __enter__(self) -> BatchClient:
-        self._before = self.ledger.counts(self.endpoint.known_as).replayed
         self.ledger.begin_session(self._session)
         return self
 
@@ -206,5 +207,5 @@ class BatchClient:
         self.ledger.record_session(self._session)
 
     def _session(self) -> Session:
-        replayed = self.ledger.counts(self.endpoint.known_as).replayed - self._before
-        return Session(*self.endpoint.known_as, replayed=replayed, notes=tuple(sorted(self.notes)))
+        notes = tuple(sorted(self.notes))
+        return Session(self.endpoint.identity, self.endpoint.model, replayed=self.replayed, notes=notes)
