@@ -220,18 +220,22 @@ def hash_code(name: str) -> str:
 def _read_code(module: str, found: object) -> set[tuple[str, str]]:
     """Names of modules, each with its code as far as it decides what is done."""
     path = getattr(sys.modules.get(module), "__file__", None)
-    distributions = sorted(set(packages_distributions().get(module.partition(".")[0], [])))
-    release = ", ".join(f"{each} {version(each)}" for each in distributions)
     if path is None or not path.endswith(".py"):
-        return {(module, release or _find_typed(found))}
+        return {(module, _find_version(module) or _find_typed(found))}
     first = Path(path).resolve()
     root = first.parents[module.count(".") + (first.name == "__init__.py")]
     if root.name in ("site-packages", "dist-packages") or str(root) == sysconfig.get_paths()["stdlib"]:
-        return {(module, release or _dump_code(first))}
+        return {(module, _find_version(module) or _dump_code(first))}
     finder = ModuleFinder([str(root)])  # it runs nothing of what it reads
     finder.import_hook(first.stem if module == "__main__" else module)
     files = {name: getattr(each, "__file__", None) or "" for name, each in finder.modules.items()}
     return {(name, _dump_code(Path(file))) for name, file in files.items() if file.endswith(".py")}
+
+
+def _find_version(module: str) -> str:
+    """The distributions that a module comes from, with their versions; empty where there is none."""
+    found = packages_distributions().get(module.partition(".")[0], [])
+    return ", ".join(f"{each} {version(each)}" for each in sorted(set(found)))
 
 
 def _dump_code(file: Path) -> str:
