@@ -30,7 +30,7 @@ _ROOM = 2**22
 
 
 def make_database(path: Path, schema: Sequence[str]) -> None:
-    """Make a database (WAL) where there is none: under another name first, so that no kill leaves half of one."""
+    """Make a database (WAL) if it is missing: under another name first, so that a kill leaves no half of one."""
     if path.exists():
         return
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -51,7 +51,7 @@ def make_database(path: Path, schema: Sequence[str]) -> None:
 
 
 def open_reading(path: Path, timeout: float = 5) -> sqlite3.Connection:
-    """Open to look at, while another process may write; nothing is made or changed, on read-only media neither.
+    """Open for reading while another process may write; nothing is made or changed, also on read-only media.
 
     Raises:
         sqlite3.Error: it cannot be read.

@@ -42,7 +42,7 @@ def write_dataset(folder: str | Path, corpus: Corpus, card: str, *, force: bool 
         folder: missing, empty, or a dataset written before, which is replaced.
         corpus: its rows.
         card: from ``cuvee.report.render_card``.
-        force: replace the folder whatever is in it, as a run folder does with its own.
+        force: replace the folder whatever it contains, as a run folder does with its blend.
 
     Raises:
         InputError: the folder has other things in it, or cannot be written.

@@ -154,7 +154,7 @@ def _refusal(problem: str, mark: object) -> yaml.MarkedYAMLError:
 
 
 def parse_json(text: str, file: str, line: int | None = None) -> object:
-    """A JSON value; ``line`` is that of the file which it is.
+    """A JSON value; ``line`` is its line in the file, if it is one line of it.
 
     Raises:
         InputError: it is not JSON, nested too deep, or has a number of thousands of digits.
@@ -193,7 +193,7 @@ def usable_cores() -> int:
 
 
 def read_kernel(path: str) -> str:
-    """What the kernel says in a file of its own; empty where it has none."""
+    """The content of a file of the kernel; empty if there is none."""
     try:
         return Path(path).read_text(encoding="ascii").strip()
     except OSError:
@@ -207,7 +207,7 @@ def bounded_memory(path: Path, *, mapped: int = 0) -> Iterator[None]:
     ``mapped`` are bytes of files that are mapped meanwhile, which take address space and no memory.
 
     What a file expands to cannot be told from its size, nor from what it says of itself; so the kernel bounds this
-    process's address space meanwhile, or the bound that the process has already holds. Without Linux there is none.
+    process's address space meanwhile, unless a lower bound is set already. Only Linux has such a bound.
 
     Raises:
         InputError: it would take more.

@@ -146,7 +146,7 @@ def _load(files: ModelFiles, dtype: torch.dtype, *, online: bool) -> LanguageMod
 
 @contextmanager
 def loading_model(model: str, *, gguf: bool = False) -> Iterator[None]:
-    """Around the loading of a model: silent, with a random stream of its own, and one line for whatever goes wrong.
+    """Around the loading of a model: no output, a separate random stream, and one line for every error.
 
     Args:
         model: its name, for messages.

@@ -233,7 +233,7 @@ def _read_code(module: str, found: object) -> set[tuple[str, str]]:
 
 
 def _find_version(module: str) -> str:
-    """The distributions that a module comes from, with their versions; empty where there is none."""
+    """The distributions that hold a module, with their versions; empty if there is none."""
     found = packages_distributions().get(module.partition(".")[0], [])
     return ", ".join(f"{each} {version(each)}" for each in sorted(set(found)))
 

@@ -31,7 +31,7 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Measuring:
-    """What is measured, and beside what."""
+    """What is measured, and with what it is compared."""
 
     against: options.Against = None
     held_out: Annotated[Path | None, Option(help="held-out rows: adds leakage")] = None

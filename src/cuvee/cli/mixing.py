@@ -192,7 +192,7 @@ class Choosing:
     seed: Seed = 0
 
     def check(self, ctx: typer.Context) -> None:
-        """Refuse options that exclude each other or would have no effect, and names that there are not."""
+        """Refuse options that exclude each other or would have no effect, and unknown names."""
         choice = ("levels", "target", "method", "metric", "no_match_lengths")
         if self.rows is None:
             refuse_options(ctx, choice, "it says which rows to choose; say how many with --rows")

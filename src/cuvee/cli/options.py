@@ -192,7 +192,7 @@ class Output(Tell):
     guard_cells: GuardCells = False
 
     def check(self, ctx: typer.Context) -> None:
-        """Refuse a kind of file that there is not, before anything is made."""
+        """Refuse an unknown kind of file before any work is done."""
         if self.out.suffix not in OUTPUTS:
             raise ConfigError(f"--out {self.out}: unknown kind of file; use {', '.join(OUTPUTS)}")
         check_guard(ctx, self.out.suffix)
@@ -221,7 +221,7 @@ class Columns:
         return choose_name(self.task, get_args(Task), "--task")
 
     def checked(self, ctx: typer.Context, *files: Path | None) -> Columns:
-        """With the files that a command reads; a task that there is not is refused, and a column it has no use for."""
+        """These columns with the files that a command reads; unknown tasks and useless columns are refused."""
         if self.chosen_task != "generation":
             refuse_options(ctx, ["context"], f"it is for --task generation, this one is {self.task}")
         return replace(self, files=files)

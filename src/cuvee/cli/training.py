@@ -42,7 +42,7 @@ from cuvee.train.settings import TextWriter, Trained
 
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
 _CHECKING = ("imp", "dimp", "source_weight", "agreement_filter")
-"""Losses that look at sentence vectors whatever is trained."""
+"""Losses that use sentence vectors with every trainer."""
 _FREE = tuple(field.name for field in fields(TrainSettings) if field.name not in _NAMED)
 _LOSS_HELP = f"{', '.join(LOSSES)} [default: source_weight where real and synthetic rows have labels, else ce]"
 _TRAINERS = "classification: probe (default) or encoder; generation: causal; retrieval: retriever"
@@ -214,7 +214,7 @@ def evaluate(
     columns: Annotated[Columns, ("text", "label", "group", "context")],
     tell: Tell,
 ) -> None:
-    """Evaluate a model on held-out real rows, beside another one if you like."""
+    """Evaluate a model on held-out real rows, and compare it with another one if asked."""
     from cuvee.study.running import load_passages, measure_texts
 
     seed, (predictor, task) = answering.seed, answering.load(model)

@@ -65,7 +65,7 @@ class DecodingConfig(Section):
 
 
 class CausalModel(Section):
-    """A causal language model: the completions of real prompts are written anew in every generation."""
+    """A causal language model: every generation writes new completions of the real prompts."""
 
     kind: Literal["causal"] = "causal"
     data: DataConfig = Field(description="prompts (text) and completions (label); validation is the held-out file")

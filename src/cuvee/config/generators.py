@@ -1,4 +1,4 @@
-"""The sections of study.yaml for who writes the synthetic rows, and for pools that are files already."""
+"""The sections of study.yaml for the generator of synthetic rows, and for pools that are files."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ class DataConfig(Section):
     label: Name | None = Field(None, description="column of the label")
     group: Name | None = Field(None, description="column whose equal values stay on one side of the split")
     context: Name | None = Field(None, description="column of what a text is about, for the task generation")
-    test: Located | None = Field(None, description="a file of its own for the locked test, with the same columns")
-    validation: Located | None = Field(None, description="a file of its own for validation, with the same columns")
+    test: Located | None = Field(None, description="a separate file for the locked test, with the same columns")
+    validation: Located | None = Field(None, description="a separate file for validation, with the same columns")
 
 
 class SplitConfig(Section):

@@ -51,7 +51,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _know_keys(cls, given: object) -> object:
-        """Refuse a key that there is not, and name the one that it was meant to be."""
+        """Refuse an unknown key, and name the nearest known one."""
         known = cls.model_fields
         unknown = [key for key in given if key not in known] if isinstance(given, Mapping) else []
         if unknown:
@@ -77,7 +77,7 @@ def tell_own(value: object) -> str:
 
 
 def _check_settings(settings: Mapping[str, bool | int | float | str]) -> Mapping[str, bool | int | float | str]:
-    """Refuse settings that there are not, or that a study decides itself."""
+    """Refuse unknown settings, and those that a study decides itself."""
     decided = {"trainer", "loss", "steps", "seed", "source_weight", "patience", "evaluate_every", "checkpoint_every"}
     known = {each.name for each in fields(TrainSettings)} - decided
     unknown = next((name for name in settings if name not in known), None)
@@ -114,7 +114,7 @@ def _check_sizes(value: object) -> object:
 
 
 def _know(table: Collection[str], what: str) -> Callable[[str | tuple[str, ...]], str | tuple[str, ...]]:
-    """Refuses a name that is neither in a table nor ``module:Name``."""
+    """A check that a name is in a table or has the form ``module:Name``."""
 
     def check(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for name in (given,) if isinstance(given, str) else given:

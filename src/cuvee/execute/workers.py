@@ -486,7 +486,7 @@ def serve() -> NoReturn:
 
 
 def _listen(wire: Connection, inbox: SimpleQueue[bytes], folder: Path) -> None:
-    """Hand on what comes. Once the other end is gone nobody waits for results: end this process and its children."""
+    """Pass messages on. When the other end is gone, end this process and its children."""
     try:
         while True:
             inbox.put(wire.recv_bytes())

@@ -96,7 +96,7 @@ class AcceptanceFilter:
         """Refuse what cannot be asked for, before anything is.
 
         Raises:
-            ConfigError: a slot of no stratum, seed examples that there are not, or drafts of a kind that has none.
+            ConfigError: a slot without a stratum, unknown seed examples, or drafts for a kind that has none.
         """
         strata, writing = self.writer.strata, self.writer.writing
         for slot in slots:

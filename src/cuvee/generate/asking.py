@@ -32,7 +32,7 @@ LONGEST_ITEM = 8
 LONGEST_EXAMPLE = 30
 """Words of a text that is shown: what it is about is seen by then, and many texts fit into a small context."""
 MOST_NAMED = 24
-"""Items already found that a follow-up names, the latest ones: the prompt stays short whatever is wanted."""
+"""How many of the latest items a follow-up request names, so that its prompt stays short."""
 TEMPERATURE = 0.7
 SYSTEM = "You plan a varied data set. Answer with a numbered list alone, one item a line, one to three words each."
 

@@ -325,7 +325,7 @@ class RequestQueue:
     An endpoint that keeps the prompts it has computed (llama.cpp, one a slot) frees the slot of a lane just
     when that lane sends its next request, which begins like the last one. So neighbours in a run find
     their common beginning computed, which from 16 slots on is most of the work. Where an endpoint has several replicas
-    each begins with a zone of its own, of neighbouring runs, and takes from those of others when its own are done.
+    each replica starts on its own zone, a set of neighbouring runs, and then takes from the other zones.
 
     Args:
         requests: in an order that has like ones stand together.
@@ -341,7 +341,7 @@ class RequestQueue:
         self.left = len(requests)
 
     def open(self, zone: int = 0) -> int:
-        """A lane that nobody uses: of the zone if there is one, else any, else one that splits the longest run."""
+        """A free lane: of this zone if possible, else of any zone, else a new one with half of the longest run."""
         if self._closed:
             own = (i for i in range(len(self._closed) - 1, -1, -1) if self._zones[self._closed[i]] == zone)
             return self._closed.pop(next(own, -1))
@@ -353,7 +353,7 @@ class RequestQueue:
         return len(self._runs) - 1
 
     def close(self, lane: int) -> None:
-        """Nobody uses the lane any more; what is left of its run waits for others."""
+        """Free the lane; the rest of its run is for other lanes."""
         self._closed.append(lane)
 
     def take(self, lane: int) -> Request | None:

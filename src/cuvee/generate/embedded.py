@@ -50,8 +50,8 @@ SmolLM2."""
 class EmbeddedLLM:
     """A GGUF model served by llama.cpp on loopback while the ``with`` block lasts.
 
-    The server is a child process: it stops within moments of leaving the block, whatever it is doing, and ends
-    by itself should this process be killed. Its answers are drawn by temperature alone (no top-k, top-p
+    The server is a child process: it is stopped at once when the block is left, and ends
+    by itself if this process is killed. Its answers are drawn by temperature alone (no top-k, top-p
     or min-p), unless a request says otherwise. With several requests at once, llama.cpp's arithmetic depends on what
     shares a batch, so the same seed may give another answer in another run: what makes a run
     repeatable is the ledger.

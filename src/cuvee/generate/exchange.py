@@ -24,7 +24,7 @@ _LOOK_S = 10.0
 """How long the list of models is waited for."""
 
 
-# --- what comes of a request, beside an answer ---
+# --- outcomes of a request other than an answer ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """A failure that may pass.
@@ -329,7 +329,7 @@ def blames_length(message: str) -> bool:
 
 
 def _named(parameter: str) -> str:
-    """A pattern for a parameter's name; one that is a word has to stand in quotes, or beside what says parameter."""
+    """A pattern for a parameter's name; a common word must stand in quotes or next to a word like "parameter"."""
     if parameter not in _WORDS:
         return rf"(?<![\w.-]){parameter}(?![\w-])"
     kind = r"(?i:parameters?|arguments?|fields?|property|supplied)"

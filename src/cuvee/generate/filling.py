@@ -250,7 +250,7 @@ class Filling:
 def settling_waves(slots: Sequence[Slot]) -> list[list[Slot]]:
     """Slots in the groups in which they are settled: base slots after what they avoid, then paraphrases.
 
-    Slots that are named and not there (a request of theirs failed for good) are waited for by nobody.
+    A slot that is named but missing (its request failed for good) is not waited for.
     """
     depth: dict[str, int] = {}
     waves: dict[tuple[bool, int], list[Slot]] = {}

@@ -23,7 +23,7 @@ from cuvee.records.generation import Generation
 # --- what a ledger holds besides answers and failures ---
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What happened between a client's first request and its end, beside answers and failures.
+    """What a client met between its first request and its end, apart from answers and failures.
 
     ``replayed`` answers were taken from the ledger, ``retries`` sent again after trouble that passed; ``unanswered``
     requests were sent and cut off. ``notes`` were found out about the endpoint, one sentence each.
@@ -344,7 +344,7 @@ class Ledger:
         return tell_damage(self._where, exc, ANSWERS_LOST)
 
 
-# --- what the ledger knows an endpoint by, however many replicas it has, in whatever order ---
+# --- the identity of an endpoint, which does not depend on its replicas and their order ---
 def settle_identity(endpoint: Endpoint, ledger: Ledger) -> Endpoint:
     """The endpoint under the identity by which the ledger knows this model at any of its addresses.
 

@@ -279,7 +279,7 @@ _SAMPLING = ("temperature", "top_p", "min_p", "top_k", "max_tokens")
 
 
 def _list_quarantined(filling: Filling, endpoint: Endpoint) -> Iterator[Quarantined]:
-    """Every rejected answer as it came, and after a slot's answers the request that failed."""
+    """Every rejected answer, unchanged; after the answers of a slot its failed request."""
     for key in filling.needed():
         for number, reason in enumerate(filling.objections(key)):
             made = None if reason == NO_SOURCE else filling.attempts[key][number]

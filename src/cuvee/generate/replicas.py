@@ -105,7 +105,7 @@ class ReplicaPool:
         self.replicas: Sequence[Replica] = [Replica(i, one, compatibility) for i, one in enumerate(alone)]
 
     async def open(self) -> None:
-        """Open all exchanges; one that is out now is met later.
+        """Open all exchanges; one that does not answer now is found out later.
 
         Raises:
             ModelNotFound, AuthenticationError, EndpointUnreachable: as :meth:`Exchange.open`.
@@ -131,7 +131,7 @@ class ReplicaPool:
         return max(replica.window.latency_s for replica in self.replicas)
 
     def choose(self) -> Replica | None:
-        """Of those with room the replica with the fewest requests under way; None where there is none."""
+        """The replica with room that has the fewest requests under way; None if no replica has room."""
         return min((r for r in self.replicas if r.room > 0), key=lambda r: (r.active, r.number), default=None)
 
     def has_other(self, replica: Replica) -> bool:

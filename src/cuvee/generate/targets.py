@@ -80,7 +80,7 @@ def generate_to_target(
         ledger: its answers so far; new ones are added.
         score: of a pool's corpus; the numbers of two levels compare because both have the same rows a label.
         target: the score wanted.
-        progress: called with (rows so far, rows wanted); it starts anew for each level.
+        progress: called with (rows so far, rows wanted); it starts again for each level.
 
     Raises:
         ConfigError, EndpointError: as in :func:`generate_pools`.

@@ -111,7 +111,7 @@ def repair_trials(folder: Path) -> list[str]:
         done += [said] if (said := repair_database(path, SCHEMA, fix, or_empty=True)) else []
     else:
         make_database(path, SCHEMA)
-        done.append(f"{path}: made anew, without trials")
+        done.append(f"{path}: made again, without trials")
     with closing(sqlite3.connect(path)) as database, database:
         file, known = read_file(folder, broken=True), read_database(database)
         both = [*file, *(entry for entry in known if entry not in file)]
@@ -139,7 +139,7 @@ class TrialCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
-    """What is kept of a finished trial beside what its items scored."""
+    """What is kept of a finished trial, apart from the scores of its items."""
 
     cell: Cell
     draw: Draw

@@ -116,7 +116,7 @@ def slot_key(*parts: str | int) -> str:
 
 
 def chosen_slots(slots: Iterable[Slot]) -> list[Slot]:
-    """The slots of a level and block that form its rows, in row order: substitutes stand back."""
+    """The slots that form the rows of a level and block, in row order, without substitutes."""
     slots = list(slots)
     spare = {slot.substitute for slot in slots}
     return sorted((slot for slot in slots if slot.key not in spare), key=lambda s: (s.label, s.order))
