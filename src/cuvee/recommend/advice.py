@@ -22,7 +22,8 @@ of a dial, and that of a confirmation with what validation knows of the same ble
   intersection-union test). Where the winner alone is ruled out, that stands as a finding of its own: the blend that
   this study would choose is not worth it.
 - *harm*: a blend hurts where its gain over the real rows alone is below 0 on validation, by Holm over all candidates.
-- *underpowered*: neither. A gain that is shown but ruled out to be above ``delta`` is no reason to generate data, nor
+- *underpowered*: neither, or the confirmation that was planned is missing: weaker evidence does not stand in for it. A
+  gain that is shown but ruled out to be above ``delta`` is no reason to generate data, nor
   is one generation draw, which says nothing of how draws differ.
 
 The locked test is read in several looks, which err at most as often as ``alpha`` says together
@@ -99,6 +100,7 @@ def recommend_mixture(
     metric: str = DIVERSITY,
     confirmation: Confirmation | None = None,
     winner: Cell | None = None,
+    unconfirmed: str = "",
 ) -> Advice:
     """Compare all trials and say which blend to use, or that none helps, or that it is not settled.
 
@@ -115,7 +117,9 @@ def recommend_mixture(
             largest number of rows that blends have; the others are described only.
         metric: the measured diversity that levels are checked on, and that stands under the two lines.
         confirmation: the winner on fresh draws and the locked test, where that was done.
-        winner: the cell that an adaptive search favours (``Search.best``); by default the highest mean.
+        winner: the cell that an adaptive search favours (``Search.best``), or that was confirmed before; by default the
+            highest mean.
+        unconfirmed: why the winner lacks the confirmation that was planned, where it does.
 
     Raises:
         ValueError: ``delta`` or ``alpha`` is out of range, the trials do not fit together, or ``winner`` may not win.
@@ -133,7 +137,15 @@ def recommend_mixture(
     ordered = {dial: names for dial, names in level_ranks.items() if dial != UNORDERED}
     checks = [check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in ordered.items()]
     checks = [check for check in checks if check.levels]
-    verdict = decide(grid, {c: gains[c] for c in candidates}, confirmation, winner=winner, delta=delta, alpha=alpha)
+    verdict = decide(
+        grid,
+        {c: gains[c] for c in candidates},
+        confirmation,
+        winner=winner,
+        unconfirmed=unconfirmed,
+        delta=delta,
+        alpha=alpha,
+    )
     if confirmation is not None and verdict.confirmed:
         confirmation = replace(confirmation, gains=verdict.gains)
     best, remedy = verdict.best, verdict.remedy
@@ -233,6 +245,7 @@ def decide(
     confirmation: Confirmation | None,
     *,
     winner: Cell | None,
+    unconfirmed: str = "",
     delta: float,
     alpha: float,
 ) -> Verdict:
@@ -243,6 +256,7 @@ def decide(
         validated: the cells that may win, with their gains on validation.
         confirmation: counts where it is of the best cell.
         winner: the best, where a search named it.
+        unconfirmed: why a planned confirmation of the best cell is missing.
         delta: the smallest gain that counts.
         alpha: the level of every test.
     """
@@ -258,6 +272,7 @@ def decide(
         gains, level = validated[best], alpha
         adjusted = adjust_holm([_find_p_value(validated[c]) for c in candidates])
         shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in gains)
+        shown = shown and not unconfirmed
         ruled_out = _is_any_ruled_out(gains, delta, level)
     still_open: tuple[Cell, ...] = ()
     if ruled_out:
@@ -294,6 +309,7 @@ def decide(
         delta=delta,
         gains=gains,
         confirmed=confirmed,
+        unconfirmed="" if confirmed else unconfirmed,
         equivalent=_find_equivalent(grid, candidates, best, alpha=alpha),
         level=level,
         ruled_out=ruled_out,

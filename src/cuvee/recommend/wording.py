@@ -51,6 +51,7 @@ class Verdict:
         delta: the smallest gain that counts.
         gains: those that decided.
         confirmed: whether they are those of a confirmation.
+        unconfirmed: why a confirmation that was planned is missing.
         equivalent: candidates that are not told apart from the best.
         level: that the best was tested at: ``alpha``, or less after several looks at the locked test.
         ruled_out: whether the best is shown not to gain more than ``delta``.
@@ -67,6 +68,7 @@ class Verdict:
     level: float
     gains: tuple[Gain, ...] = ()
     confirmed: bool = False
+    unconfirmed: str = ""
     equivalent: tuple[Cell, ...] = ()
     ruled_out: bool = False
     still_open: tuple[Cell, ...] = ()
@@ -221,6 +223,11 @@ def _write_remedy(verdict: Verdict) -> str:
     remedy = verdict.remedy
     if missing or remedy is None:
         return f"The baseline {', '.join(sorted(missing))} is missing at this share."
+    if verdict.unconfirmed and not verdict.still_open:
+        return (
+            f"It lacks the confirmation that was planned: {verdict.unconfirmed}. Other held-out rows would confirm it "
+            "(another data.test, or another seed, in a run folder of its own)."
+        )
     kind, key = _DRAWS[remedy.of], f"draws.{remedy.of}"
     if verdict.best is not None and verdict.best.whole and remedy.draws is None:
         return f"All rows of this pool are used, so more draws would not show more: {_MORE_ITEMS}."

@@ -133,7 +133,7 @@ class Flow:
 
     @cached_property
     def _advisor(self) -> Advisor:
-        return Advisor(self.study, self.pools, self.measurements)
+        return Advisor(self.study, self.pools, self.measurements, joined=len(self.parts) > 1)
 
     @property
     def outcomes(self) -> list[Trial | TrialFailure]:

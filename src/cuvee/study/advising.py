@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.confirming import judge_confirmation
-from cuvee.records import UNORDERED, Advice, Confirmation, Measurement, Trial, TrialFailure, count_failed
+from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Measurement, Trial, TrialFailure, count_failed
 from cuvee.records.advice import LostVariant, SensitivityTable
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import Outcome
-from cuvee.study.trials import PlannedGrid, find_levels, find_winner, plan_grids
+from cuvee.study.trials import PlannedGrid, find_levels, find_winner, name_confirmation, plan_grids
 
 METRICS = ("vendi_q0.5", "dcscore_tau0.1", "distinct_2")
 """Other measures of diversity that the conclusions are drawn with too: another order, another kernel, words alone."""
@@ -30,10 +31,13 @@ class Advisor:
         study: prepared.
         pools: of all its levels.
         measurements: of all its pools.
+        joined: whether outcomes are those of all folds.
     """
 
-    def __init__(self, study: Study, pools: Pools, measurements: Mapping[str, Measurement]) -> None:
-        self._study, self._measurements = study, measurements
+    def __init__(
+        self, study: Study, pools: Pools, measurements: Mapping[str, Measurement], *, joined: bool = False
+    ) -> None:
+        self._study, self._measurements, self._joined = study, measurements, joined
         usable = find_levels(study, pools)
         self._grids, self._usable = plan_grids(study, usable), usable
         self._ranks: dict[str, list[str]] = {}
@@ -75,7 +79,8 @@ class Advisor:
             confirmation: of the winner.
         """
         main, outcomes = self._grids[0], [*grid, *checks]
-        advice = self._advise(main, outcomes, confirmation=confirmation)
+        missing = confirmation is None and self._study.draws.confirm > 0
+        advice = self._advise(main, outcomes, confirmation=confirmation, unconfirmed=self._explain() if missing else "")
         same = [grid for grid in self._grids if (grid.trainer, grid.loss) == (main.trainer, main.loss)]
         rows = {each.rows_per_label: self._advise(each, outcomes) for each in same}
         return replace(
@@ -126,11 +131,13 @@ class Advisor:
         *,
         metric: str = DIVERSITY,
         confirmation: Confirmation | None = None,
+        unconfirmed: str = "",
         searched: bool = True,
     ) -> Advice:
         study, config = self._study, self._study.config
         winner = find_winner(study, grid, self._measurements, outcomes, metric) if searched else None
-        advice = recommend_mixture(
+        recommend = partial(
+            recommend_mixture,
             [o for o in outcomes if isinstance(o, Trial)],
             [o for o in outcomes if isinstance(o, TrialFailure)],
             measurements=self._measurements,
@@ -141,9 +148,27 @@ class Advisor:
             compared=ComparedCells(trainer=grid.trainer, loss=grid.loss, rows_per_label=grid.rows_per_label),
             metric=metric,
             confirmation=confirmation,
-            winner=winner,
+            unconfirmed=unconfirmed,
         )
+        advice = recommend(winner=winner)
+        if (kept := self._find_confirmed(advice)) is not None:
+            advice = recommend(winner=kept)
         return replace(advice, scope=f"{self._write_scope(grid)}. {advice.scope}".strip())
+
+    def _find_confirmed(self, advice: Advice) -> Cell | None:
+        """The blend that the locked test was opened for, where another is ahead by less than can be told apart.
+
+        Its confirmation took no part in the choice, so it stays the choice of the study, and more draws or cells do not
+        cost it its evidence. In folds each one has its own.
+        """
+        earlier = None if self._joined else self._study.folder.confirmed()
+        alike = (summary.cell for summary in advice.equivalent)
+        return next((cell for cell in alike if name_confirmation(self._study, cell) == earlier), None)
+
+    def _explain(self) -> str:
+        """Why there is no confirmation."""
+        earlier = self._study.folder.confirmed()
+        return f"the locked test was used for {earlier}" if earlier else "no trial of it on held-out rows was finished"
 
     def _write_scope(self, grid: PlannedGrid) -> str:
         study, config = self._study, self._study.config

@@ -470,7 +470,7 @@ def run_confirmation(
     if draft.best is None:
         return None
     best = draft.best.cell
-    mark, earlier = _name_confirmation(study, best), study.folder.confirmed()
+    mark, earlier = name_confirmation(study, best), study.folder.confirmed()
     if earlier is not None and earlier != mark:
         study.stages.listener.noted(
             f"the locked test was already used to confirm {earlier!r}: {mark!r} stays unconfirmed"
@@ -544,7 +544,7 @@ def _plan_confirmation(study: Study, best: Cell, draws: Sequence[Draw]) -> tuple
     return pair_draws(confirmed_cells(best).values(), draws, is_deterministic=once)
 
 
-def _name_confirmation(study: Study, best: Cell) -> str:
+def name_confirmation(study: Study, best: Cell) -> str:
     """What the locked test is opened for: the cell, and a hash of how its rows are made and trained on.
 
     The same cell with other steps, prompts or filters is another thing to confirm; with more trainers, losses or

@@ -1,0 +1,89 @@
+"""The advice's own remedies, run on real rows: the evidence afterwards is no weaker, and what was confirmed stays so."""
+
+import gzip
+import json
+import os
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from cuvee.study import open_study
+
+DATA = Path(os.environ.get("CUVEE_DATA", Path(__file__).parents[3] / "shared" / "data")) / "gptaug_stackoverflow"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not DATA.is_dir(), reason="shared data gptaug_stackoverflow is not beside the checkout"),
+]
+ROWS = 12  # of a label in each pool
+
+
+def read(name):
+    path = DATA / name
+    with gzip.open(path, "rt") if name.endswith("gz") else path.open() as lines:
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Ten labels, five real rows of each and a pool; with a function that adds a pool of other rows."""
+    real = read("test.jsonl")
+    labels = sorted({row["label"] for row in real})[:10]
+    pools = defaultdict(list)
+
+    def add(name, rows):
+        for label in labels:
+            pools[name] += [row | {"pool": name} for row in rows if row["label"] == label][:ROWS]
+        every = [row for own in pools.values() for row in own]
+        (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in every), encoding="utf-8")
+
+    made = read("synthetic.jsonl.gz")
+    random.Random(0).shuffle(made)
+    add("first", made)
+    (tmp_path / "real.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in real if row["label"] in labels), encoding="utf-8"
+    )
+
+    def make(**draws):
+        return {
+            "data": {"real": str(tmp_path / "real.jsonl")}, "encoder": "hashing", "generator": {"kind": "files"},
+            "split": {"test": 1000, "validation": 200, "rows_per_label": 5}, "train": {"sensitivity": []},
+            "pools": [{"dial": "source", "path": str(tmp_path / "pool.jsonl"), "levels": {"pool": list(pools)}}],
+            "mix": {"amounts": ["1x", "2x"], "shape_share": 0.5}, "draws": {"sampling": 3, "confirm": 2, **draws},
+        }  # fmt: skip
+
+    return make, add
+
+
+def advise(config, folder):
+    """The advice, which is of a confirmed blend unless it says that it is not."""
+    with open_study(config, out=folder) as flow:
+        return flow.advice
+
+
+def test_the_draws_that_are_asked_for_settle_it_on_more_evidence_of_the_same_kind(study, tmp_path):
+    make, _ = study
+    before = advise(make(), tmp_path / "run")
+    print(before)
+    assert before.decision == "underpowered" and before.more_of == "confirm" and 0 < before.more_draws < 20
+    after = advise(make(confirm=2 + before.more_draws), tmp_path / "run")
+    print(after)
+    assert after.decision == "use"
+
+
+def test_p(study, tmp_path):
+    make, add = study
+    before = advise(make(confirm=6), tmp_path / "run")
+    print(before)
+    after = advise(make(confirm=6, sampling=8), tmp_path / "run")
+    print(after)
+    made = read("synthetic.jsonl.gz")
+    random.Random(1).shuffle(made)
+    add("like it", made)
+    after = advise(make(confirm=6, sampling=8), tmp_path / "run")
+    print(after)
+    add("real", read("train.jsonl"))
+    after = advise(make(confirm=6, sampling=8), tmp_path / "run")
+    print(after)
+    assert 0
