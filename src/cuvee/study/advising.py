@@ -37,7 +37,7 @@ class Advisor:
     def __init__(
         self, study: Study, pools: Pools, measurements: Mapping[str, Measurement], *, joined: bool = False
     ) -> None:
-        self._study, self._measurements, self._joined = study, measurements, joined
+        self._study, self._pools, self._measurements, self._joined = study, pools, measurements, joined
         usable = find_levels(study, pools)
         self._grids, self._usable = plan_grids(study, usable), usable
         self._ranks: dict[str, list[str]] = {}
@@ -163,7 +163,7 @@ class Advisor:
         """
         earlier = None if self._joined else self._study.folder.confirmed()
         alike = (summary.cell for summary in advice.equivalent)
-        return next((cell for cell in alike if name_confirmation(self._study, cell) == earlier), None)
+        return next((cell for cell in alike if name_confirmation(self._study, self._pools, cell) == earlier), None)
 
     def _explain(self) -> str:
         """Why there is no confirmation."""

@@ -13,6 +13,7 @@ from functools import partial
 from itertools import groupby, product
 
 from cuvee.config.dials import DialConfig
+from cuvee.config.generators import list_levels
 from cuvee.config.sections import CHECK_STEPS, PROBE, CheckConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
@@ -470,7 +471,7 @@ def run_confirmation(
     if draft.best is None:
         return None
     best = draft.best.cell
-    mark, earlier = name_confirmation(study, best), study.folder.confirmed()
+    mark, earlier = name_confirmation(study, pools, best), study.folder.confirmed()
     if earlier is not None and earlier != mark:
         study.stages.listener.noted(
             f"the locked test was already used to confirm {earlier!r}: {mark!r} stays unconfirmed"
@@ -544,19 +545,21 @@ def _plan_confirmation(study: Study, best: Cell, draws: Sequence[Draw]) -> tuple
     return pair_draws(confirmed_cells(best).values(), draws, is_deterministic=once)
 
 
-def name_confirmation(study: Study, best: Cell) -> str:
+def name_confirmation(study: Study, pools: Pools, best: Cell) -> str:
     """What the locked test is opened for: the cell, and a hash of how its rows are made and trained on.
 
-    The same cell with other steps, prompts or filters is another thing to confirm; with more trainers, losses or
-    numbers of real rows beside it, it is not.
+    The same cell with other steps, prompts, filters or rows of its file is another thing to confirm; with more pools,
+    trainers, losses or numbers of real rows beside it, it is not.
     """
     config, recipe = study.config, grid_recipes(study)[0]
+    files = list_levels(config.pools).get((best.dial or "", best.level or ""), ())
     how = [
         [recipe.trainer, recipe.loss, config.train.source_weight, recipe.steps, dict(sorted(recipe.settings.items()))],
         "files" if study.ready_made else identify_generator(study),
         config.writing.model_dump(),
         [each.model_dump() for each in config.filters],
-        [each.model_dump() for each in config.pools],
+        [each.model_dump() for each in files],
+        pools[level_of(pools, best)].corpus.fingerprint if files else "",
         config.describe,
         study.encoder.hash,
         *config.draft_models,
