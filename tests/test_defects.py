@@ -33,8 +33,8 @@ def banking():
 
 
 def test_duplicates_are_the_repeats_after_the_first():
-    texts = ["A cat.", "a  CAT", "a dog", "a cat!", "a-dog"]
-    assert (first_rows(texts) != range(5)).tolist() == [False, True, False, True, True]
+    texts = ["A cat.", "a  CAT", "a dog", "a cat!", "A dog:", "a-dog"]
+    assert (first_rows(texts) != range(6)).tolist() == [False, True, False, True, True, False]
     assert first_rows([]).shape == (0,)
 
 
@@ -268,11 +268,11 @@ def test_vectors_must_fit():
         find_leaks(["a", "b"], ["c"], vectors=vectors, held_out_vectors=vectors)
 
 
-def test_the_paraphrases_of_banking_hold_fifteen_exact_test_rows(banking):
+def test_the_paraphrases_of_banking_hold_test_rows(banking):
     synthetic, test, train = banking
     leaks = find_leaks(synthetic, test, reference=train)
     reasons = Counter(leak.reason for leak in leaks.found)
-    assert reasons["exact"] == 15
+    assert (reasons["exact"], reasons["reordered"]) == (12, 3)  # three lack a question mark
     assert 10 <= reasons["overlap"] <= 40
     assert 0 < leaks.baseline < 0.05
 
@@ -421,10 +421,14 @@ def shared_split(name, split):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "rows"), [("banking77", 25), ("snips", 20), ("clinc150", 20), ("goemotions", 255)])
-def test_the_known_overlaps_of_train_and_test_are_found(name, rows):
+@pytest.mark.parametrize(
+    ("name", "rows", "reordered"),
+    [("banking77", 8, 34), ("snips", 18, 3), ("clinc150", 19, 34), ("goemotions", 187, 8)],
+)
+def test_the_known_overlaps_of_train_and_test_are_found(name, rows, reordered):
     leaks = find_leaks(shared_split(name, "train"), shared_split(name, "test"))
-    assert sum(leak.reason == "exact" for leak in leaks.found) == rows
+    reasons = Counter(leak.reason for leak in leaks.found)
+    assert (reasons["exact"], reasons["reordered"]) == (rows, reordered)
 
 
 @pytest.mark.slow

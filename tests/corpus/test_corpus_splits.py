@@ -73,7 +73,7 @@ PLAIN = [{"text": f"row number {i}", "target": f"L{i % 3}"} for i in range(90)]
 GROUPED = [{"text": f"row number {i}", "target": f"L{i * i % 3}", "group": f"g{i // 4}"} for i in range(90)]
 COPIES = [
     {
-        "text": f"Row, number {i % 37}!" if i % 2 else f"row number {i % 37}",
+        "text": f"Row number {i % 37}." if i % 2 else f"row number {i % 37}",
         "target": "yes" if i % 5 else "no",
         "id": f"r{i}",
     }
@@ -136,7 +136,7 @@ def test_few_shot_sets_are_exact_and_nested(labels, seed):
 
 
 def test_few_shot_sets_follow_the_seed_and_hold_no_text_twice():
-    rows = [{"text": t, "target": y} for y in "ab" for t in (*(f"{y} {i}" for i in range(8)), f"{y} 0!", f"{y}  1")]
+    rows = [{"text": t, "target": y} for y in "ab" for t in (*(f"{y} {i}" for i in range(8)), f"{y} 0.", f"{y}  1")]
     train = Corpus.from_rows(rows)
     first, other = (few_shot_sets(train, [8], seed=s)["8"] for s in (0, 1))
     assert len({normalise_text(t) for t in first.texts}) == 16 and len(train) == 20

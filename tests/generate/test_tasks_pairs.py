@@ -87,7 +87,7 @@ def test_targets_keep_their_paragraphs_and_instructions_their_lines():
         ('{"question": "Who won the \ufffd?", "answer": "Ann"}', "stop", "broken characters"),
         ('{"question": "Who won the cup?", "answer": "A\\u0007nn"}', "stop", "broken characters"),
         ("Question: Who won the cup?\nAnswer: Ann<|im_end|>", "stop", "chatter"),
-        ('{"question": "WHO lost it", "answer": "Ann"}', "stop", "copy of the prompt"),
+        ('{"question": "WHO lost  it?", "answer": "Ann"}', "stop", "copy of the prompt"),
         ('{"question": "Who won the cup?", "answer": "Sure"}', "stop", None),  # a fine answer
         ('{"question": "Who won the cup?", "answer": "7"}', "stop", None),
         ('{"question": "Which sign adds up?", "answer": "+"}', "stop", None),

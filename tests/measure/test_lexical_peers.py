@@ -125,8 +125,8 @@ def test_length_changes_self_repetition_little():
 
 # --- duplicates ------------------------------------------------------------------------------------------
 def test_exact_duplicates_are_the_repeats_after_the_first():
-    found = measure_exact_duplicates(subject_of(["A cat.", "a  CAT", "a dog", "a cat!", "a-dog"]))
-    assert found.value == 3 / 5
+    found = measure_exact_duplicates(subject_of(["A cat.", "a  CAT", "a dog", "a cat!", "A dog:", "a-dog"]))
+    assert found.value == 3 / 6
 
 
 @pytest.mark.slow
@@ -138,5 +138,5 @@ def test_duplicates_of_real_queries_are_counted():
     said = first_rows([re.sub(r"\W+", " ", text.lower()) for text in texts])
     assert (said != np.arange(len(texts))).sum() == 251
     found = measure_exact_duplicates(subject_of(texts))
-    assert found.value == 251 / len(texts)
+    assert found.value == 238 / len(texts)  # 13 differ by a sign or a question mark
     assert found.low < found.value < found.high

@@ -365,7 +365,7 @@ def test_a_module_that_fails_as_it_is_imported_is_one_line(tmp_path, monkeypatch
 
 
 def test_rows_with_contexts_are_compared_with_them_and_leak_by_them():
-    rows = [("who is it", "Ann", "one"), ("Who is it?", "Bob", "two"), ("who is it", "Cid", "one"),
+    rows = [("who is it", "Ann", "one"), ("Who is it.", "Bob", "two"), ("who is it", "Cid", "one"),
             ("what now", "x" * 40, "three"), ("why so", "as it is", "Two!")]  # fmt: skip
     pool = Corpus.from_rows(
         [{"text": t, "target": y, "context": c, "id": f"r{i}"} for i, (t, y, c) in enumerate(rows)],
@@ -444,8 +444,8 @@ def load_shared(name, file, origin):
 @pytest.mark.parametrize(
     ("name", "file", "exact", "duplicates"),
     [
-        ("gptaug_banking", "synthetic.jsonl.gz", 15, 22),
-        ("gptaug_banking", "train.jsonl", 1, 0),
+        ("gptaug_banking", "synthetic.jsonl.gz", 12, 22),
+        ("gptaug_banking", "train.jsonl", 0, 0),
         ("gptaug_stackoverflow", "synthetic.jsonl.gz", 0, 21),
         ("gptaug_stackoverflow", "dev.jsonl", 3, 1),
     ],

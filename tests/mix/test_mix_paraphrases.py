@@ -130,7 +130,7 @@ def test_sources_are_named_by_id_group_or_text():
     base = make_base({"a": 4}, groups={f"a{i}": f"g{i}" for i in range(4)})
     counts = {f"a{i}": 2 for i in range(4)}
     by_id = replace_with_paraphrases(base, make_paraphrases(counts), m_p=1, r=2, seed=3)
-    for name in (lambda source: f"g{source[1:]}", lambda source: f"ROW  a {source[1:]}!"):
+    for name in (lambda source: f"g{source[1:]}", lambda source: f"ROW  a {source[1:]}."):
         other = replace_with_paraphrases(base, make_paraphrases(counts, name), m_p=1, r=2, seed=3)
         assert other.corpus.table.equals(by_id.corpus.table)
     numbered = make_paraphrases(counts, lambda source: f"number {source[1:]}")
@@ -147,7 +147,7 @@ def test_sources_are_named_by_id_group_or_text():
 def test_paraphrases_that_repeat_another_row_are_skipped_and_counted():
     base = make_base({"a": 6})
     rows = [
-        {"id": "p0", "text": "ROW a 3!", "target": "a", "group": "a0"},  # a row of the base
+        {"id": "p0", "text": "ROW a 3.", "target": "a", "group": "a0"},  # a row of the base
         {"id": "p1", "text": "same words", "target": "a", "group": "a0"},
         {"id": "p2", "text": "Same words.", "target": "a", "group": "a0"},  # an earlier paraphrase
         {"id": "p3", "text": "new words", "target": "a", "group": "a0"},

@@ -1,38 +1,65 @@
-"""What a text says, whatever its case and punctuation: its words, and row ids made of the content."""
+"""What a text says, however it is written: text identity, its words, and row ids made of the content."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
+from itertools import islice
 from sys import intern
 
 import numpy as np
 import pyarrow as pa
+import regex
 
-_PUNCTUATION = re.compile(r"[^\w\s]|_", flags=re.UNICODE)
-_ASCII = {code: " " for code in range(128) if not chr(code).isalnum()}
-# Han, kana, Hangul, Thai: written without spaces or too short a word to count as one token
-_TOKEN = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\W_]+")
+# characters that nobody sees: joiners, marks of direction, selectors of a variant; not the tags that name a flag
+_UNSEEN = regex.compile(
+    "[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
+)
+_QUOTES = {code: "'" for code in b"\x18\x19\x1a\x1b"} | {code: '"' for code in b"\x1c\x1d\x1e\x1f"}
+_QUOTES = {0x2000 + code: plain for code, plain in _QUOTES.items()}
+# marks that end a clause, before a space, a closing quotation mark or the end; "5!" is a number, and "a.b" a name
+_CLOSING = regex.compile(r"""(?:(?<=[\p{L}\p{M}])[.,;:!]+|[.,;:]+)(?=["']*(?: |$))""")
+# words by Unicode's annex 29, graphemes of scripts without spaces, and symbols; punctuation is no word
+_TOKEN = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*|_*[\p{L}\p{N}\p{M}].*?\b|(?=\p{S})\X",
+    flags=regex.WORD | regex.DOTALL,
+)
 _BATCH = 65_536  # rows that are Python strings at a time
 
 
 def normalise_text(text: str) -> str:
-    """Lower case, no punctuation, single spaces: two texts that agree here are the same text."""
-    if text.isascii():  # the same, in a quarter of the time
-        return " ".join(text.lower().translate(_ASCII).split())
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_PUNCTUATION.sub(" ", folded).split())
+    """What a text says: two texts that agree here are the same text, and two that differ may mean different things.
+
+    Case, white space, unseen characters and the form of quotation marks are folded, by Unicode's canonical caseless
+    matching; ``. , ; :`` before a space, a closing quotation mark or the end, and there ``!`` after a letter. All else
+    stays: ``?``, accents and vowel signs, symbols, digits, emoji, operators.
+    """
+    folded = text.lower() if text.isascii() else _UNSEEN.sub("", _fold(text)).translate(_QUOTES)
+    folded, before = " ".join(folded.split()), ""
+    while folded != before:
+        folded, before = " ".join(_CLOSING.sub("", folded).split()), folded
+    return folded
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def split_tokens(text: str) -> list[str]:
-    """Lower-case words without punctuation; each character of an unspaced script is a token of its own."""
-    return split_normalised(normalise_text(text))
+    """Lower-case words and symbols, without punctuation; where a script has no spaces, each grapheme is one.
+
+    Words are those of Unicode's annex 29. Equal words are one string, so that many texts take little room.
+    """
+    if text.isascii():
+        return list(map(intern, _TOKEN.findall(text.lower())))
+    words = _TOKEN.findall(_fold(text).translate(_QUOTES))
+    return [intern(word) for found in words if (word := _UNSEEN.sub("", found))]
 
 
-def split_normalised(text: str) -> list[str]:
-    """The tokens of what ``normalise_text`` gave. Equal words are one string, so that many texts take little room."""
-    return list(map(intern, text.split() if text.isascii() else _TOKEN.findall(text)))
+def end_of_tokens(text: str, tokens: int) -> int:
+    """Where the first ``tokens`` tokens of a text end; its whole length where it has no more."""
+    ends = [found.end() for found in islice(_TOKEN.finditer(text), tokens + 1)]
+    return ends[tokens - 1] if len(ends) > tokens else len(text)
 
 
 def content_id(text: str, target: str) -> str:

@@ -99,8 +99,8 @@ class NearTexts:
 def find_near_texts(texts: Sequence[str], *, threshold: float = NEAR_TEXTS, seed: int = 0) -> NearTexts:
     """Pairs of texts whose sets of shingles have a Jaccard similarity of at least ``threshold``.
 
-    A shingle is a run of five characters of the text after ``normalise_text`` (lower case, no punctuation, single
-    spaces); a shorter text is one shingle. Characters and not words, because rows are short: among the ten word
+    A shingle is a run of five characters of the text after ``normalise_text`` (lower case, single spaces, no
+    full stops); a shorter text is one shingle. Characters and not words, because rows are short: among the ten word
     3-grams of twelve words, one changed word in the middle leaves a Jaccard similarity of 0.54, and only a change
     of the last word passes 0.8. Five-character shingles pass where about 6% of the text changed, at any length: a
     typing error or an inflection in twelve words, one word in sixteen.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus, normalise_text, row_sources, split_normalised, split_tokens, written_from
+from cuvee.corpus import Corpus, normalise_text, row_sources, split_tokens, written_from
 from cuvee.errors import LeakError
 from cuvee.records import Vectors
 from cuvee.similarity import Neighbours, nearest_margins, nearest_neighbours
@@ -106,6 +106,9 @@ def find_leaks(
         held_out, reference=reference, held_out_vectors=held_out_vectors, reference_vectors=reference_vectors
     )
     return finder.find(texts, vectors)
+
+
+_AROUND = "?\"'()[]"
 
 
 class LeakFinder:
@@ -351,10 +354,11 @@ class _HeldOutIndex:
         tokens = [split_tokens(t) for t in held_out]
         self._exact: dict[str, int] = {}
         self._sorted: dict[tuple[str, ...], int] = {}
-        for i, (text, words) in enumerate(zip(held_out, tokens, strict=True)):
-            self._exact.setdefault(normalise_text(text), i)
-            if len(words) > 1:
-                self._sorted.setdefault(tuple(sorted(words)), i)
+        for i, text in enumerate(held_out):
+            normal = normalise_text(text)
+            self._exact.setdefault(normal, i)
+            if len(ordered := _sorted_words(normal)) > 1:
+                self._sorted.setdefault(ordered, i)
         self._vocabulary: dict[tuple[str, ...], int] = {}
         self._grams = self._gram_matrix(tokens, grow=True)
         self._sizes = np.array([_gram_count(words) for words in tokens])
@@ -370,13 +374,13 @@ class _HeldOutIndex:
         """The same for some texts, whose rows are counted from ``start``."""
         found: dict[int, Leak] = {}
         said = [normalise_text(text) for text in texts]
-        tokens = [split_normalised(text) for text in said]
-        for row, (text, words) in enumerate(zip(said, tokens, strict=True), start=start):
+        tokens = [split_tokens(text) for text in texts]
+        for row, text in enumerate(said, start=start):
             exact = self._exact.get(text)
             if exact is not None:
                 found[row] = Leak(row=row, held_out=exact, reason="exact", score=1.0)
                 continue
-            reordered = self._sorted.get(tuple(sorted(words)))
+            reordered = self._sorted.get(_sorted_words(text))
             if reordered is not None:
                 found[row] = Leak(row=row, held_out=reordered, reason="reordered", score=1.0)
         for leak in self._overlaps(tokens, start):
@@ -412,6 +416,14 @@ class _HeldOutIndex:
         data = np.ones(len(indices), dtype=np.int32)
         return sparse.csr_array((data, np.array(indices, dtype=np.int64), np.array(ends, dtype=np.int64)),
                                 shape=(len(tokens), len(self._vocabulary)))  # fmt: skip
+
+
+def _sorted_words(normal: str) -> tuple[str, ...]:
+    """What stands between spaces, without quotes, brackets and question marks around it, sorted.
+
+    Signs of arithmetic count, and scripts without spaces are not taken apart: 8 - 2 is not 8 * 2.
+    """
+    return tuple(sorted(filter(None, (word.strip(_AROUND) for word in normal.split()))))
 
 
 def _grams(words: Sequence[str]) -> set[tuple[str, ...]]:

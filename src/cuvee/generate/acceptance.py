@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from math import ceil
 
-from cuvee.corpus import Corpus, normalise_text
+from cuvee.corpus import Corpus, normalise_text, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.slots import Slot
@@ -87,7 +87,7 @@ class AcceptanceFilter:
         if self._near_training is not None:
             for text in self._training:
                 self._near_training.add(text)
-        shortest = min((len(normalise_text(text).split()) for text in train.texts), default=2)
+        shortest = min((len(split_tokens(text)) for text in train.texts), default=2)
         self._least_words = min(2, shortest) if least_words is None else least_words
         self._refused: dict[str, str | None] = {}
         self._agreed: dict[tuple[str, str], bool] = {}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-from cuvee.corpus import normalise_text
+from cuvee.corpus import normalise_text, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling, request_key
@@ -282,7 +282,7 @@ def parse_list(text: str, *, explained: bool = False) -> tuple[str, ...]:
         intro = number == 0 and not _ITEM.match(line) and (line.rstrip().endswith(":") or _LEAD_IN.match(plain))
         if explained or len(plain.split()) > LONGEST_ITEM:
             plain = _plain(_EXPLAINED.split(plain)[0]) if _EXPLAINED.search(plain) else plain
-        if normalise_text(plain) and not intro and len(plain.split()) <= LONGEST_ITEM:
+        if split_tokens(plain) and not intro and len(plain.split()) <= LONGEST_ITEM:
             items.setdefault(plain.casefold(), plain)
     return tuple(items.values())
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from cuvee.corpus import Corpus, Task, normalise_text
+from cuvee.corpus import Corpus, Task, normalise_text, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_texts
 from cuvee.generate.calls import Answer
@@ -354,8 +354,8 @@ def _unquote(line: str) -> str:
 
 
 def _objection(text: str, cut: bool, demands: Demands) -> str | None:
-    normal = normalise_text(text)
-    if not normal:
+    normal, words = normalise_text(text), len(split_tokens(text))
+    if not words:
         return EMPTY
     if cut:
         return TRUNCATED
@@ -363,7 +363,7 @@ def _objection(text: str, cut: bool, demands: Demands) -> str | None:
         return CHATTER
     if _has_broken_characters(text):
         return BROKEN
-    if len(normal.split()) < demands.least_words:
+    if words < demands.least_words:
         return TOO_SHORT
     if normal in {normalise_text(t) for t in demands.shown} or _echoes(text, demands.wording):
         return COPY_OF_PROMPT
@@ -383,7 +383,7 @@ def _echoes(text: str, wording: Collection[str]) -> bool:
     """Whether a text begins in the prompt's own words, or holds a whole stretch of them."""
     if not wording:
         return False
-    words = normalise_text(text).split()
+    words = split_tokens(text)
     head, whole = " ".join(words[:ECHO_WORDS]), f" {' '.join(words)} "
     return len(words) >= ECHO_WORDS and any(f" {head} " in f" {run} " or f" {run} " in whole for run in wording)
 

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cuvee.corpus import Corpus, normalise_text
+from cuvee.corpus import Corpus, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.generate.calls import Api, Request, Sampling
@@ -156,7 +156,7 @@ class PromptWriter:
         return hash_value(parts if request.schema is None else [*parts, request.schema])
 
     def wording_runs(self, slot: Slot, question: Question) -> tuple[str, ...]:
-        """Stretches and sentences of the wording between what is given, normalised, of ``ECHO_WORDS`` words or more."""
+        """Stretches and sentences of the wording between what is given, as words, of ``ECHO_WORDS`` words or more."""
         request = self._wording(slot, question)
         known = (slot.label, request)
         if known not in self._runs:
@@ -164,8 +164,8 @@ class PromptWriter:
             named = (text.replace("[label]", readable(slot.label)) for text in texts)
             runs = [run for text in named for run in _PLACEHOLDER.split(text)]
             sentences = [sentence for run in runs for sentence in _SENTENCE.split(run)]
-            normal = (normalise_text(part) for part in (*runs, *sentences))
-            self._runs[known] = tuple(dict.fromkeys(run for run in normal if len(run.split()) >= ECHO_WORDS))
+            normal = (split_tokens(part) for part in (*runs, *sentences))
+            self._runs[known] = tuple(dict.fromkeys(" ".join(run) for run in normal if len(run) >= ECHO_WORDS))
         return self._runs[known]
 
     def _wording(self, slot: Slot, question: Question) -> Request:

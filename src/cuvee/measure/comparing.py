@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cuvee.corpus import Corpus, split_tokens
+from cuvee.corpus import Corpus, end_of_tokens, split_tokens
 from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng, derive_seed
@@ -30,7 +28,6 @@ ROWS_A_STRATUM = 10
 NOTABLE_LENGTHS = 0.1  # a standardised mean difference below it counts as balanced (Austin 2009, Stat Med 28)
 NOTABLE_LABELS = 0.1
 _QUANTILES = 1000
-_ASCII_TOKEN = re.compile(r"[A-Za-z0-9]+")
 
 
 def compare_corpora(
@@ -487,8 +484,7 @@ def truncate_words(text: str, words: int) -> str:
     """The text up to the end of its first ``words`` tokens, as ``split_tokens`` counts them.
 
     Characters and punctuation between the kept tokens stay as they are. A text of at most ``words`` tokens comes
-    back whole, closing punctuation included. A single character that reads as two words (a fraction sign, 1/2) is
-    never cut: it goes where both fit, or stays where nothing else would.
+    back whole, closing punctuation included.
 
     Args:
         text: any text.
@@ -499,32 +495,4 @@ def truncate_words(text: str, words: int) -> str:
     """
     if words < 1:
         raise ValueError(f"words is {words!r}; give a whole number of at least 1")
-    if text.isascii():
-        return _truncate_ascii(text, words)
-    if len(split_tokens(text)) <= words:
-        return text
-    # tokens are those of the normalised text, whose characters do not map one to one on the original ones; but
-    # a longer prefix never has fewer tokens, so the places where their number rises can be searched for
-    prefixes = range(len(text) + 1)
-    longest = bisect_right(prefixes, words, key=lambda end: len(split_tokens(text[:end]))) - 1
-    kept = split_tokens(text[:longest])
-    if not kept:
-        longest += 1
-        kept = split_tokens(text[:longest])
-    shortest = bisect_left(prefixes[: longest + 1], len(kept), key=lambda end: len(split_tokens(text[:end])))
-    return text[: _end_of_tokens(text, kept, shortest, longest)]
-
-
-def _truncate_ascii(text: str, words: int) -> str:
-    end = len(text)
-    for count, match in enumerate(_ASCII_TOKEN.finditer(text), start=1):
-        if count == words:
-            end = match.end()
-        elif count > words:
-            return text[:end]
-    return text
-
-
-def _end_of_tokens(text: str, tokens: list[str], shortest: int, longest: int) -> int:
-    """The first end from ``shortest`` on at which the prefix has ``tokens``; ``longest`` has them."""
-    return next(end for end in range(shortest, longest + 1) if split_tokens(text[:end]) == tokens)
+    return text[: end_of_tokens(text, words)]

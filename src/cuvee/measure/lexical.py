@@ -18,7 +18,7 @@ from cuvee.measure.subject import Subject
 from cuvee.records import Estimate
 
 SIZES = (1, 2, 3, 4)
-TOKENS = "lower-case words"
+TOKENS = "lower-case words of Unicode's annex 29, graphemes without spaces"
 SMOOTHING = 0.1  # counts added to a precision of zero: method 1 of Chen and Cherry 2014, as nltk sets it
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

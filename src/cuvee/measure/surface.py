@@ -429,7 +429,7 @@ def measure_exact_duplicates(subject: Subject) -> Estimate | None:
         out: Floats = 1.0 - (len(inside) - vanish) / (subject.n - rows)
         return out
 
-    settings = {"equal": "lower case, no punctuation, single spaces"}
+    settings = {"equal": "all but case, spaces, unseen characters, closing marks"}
     return intervals.estimate_rate(subject, value, without, settings, paired=True)
 
 

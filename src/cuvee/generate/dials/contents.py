@@ -10,9 +10,10 @@ from math import ceil, lcm, log, prod
 from typing import TypeAlias
 
 import numpy as np
+import regex
 from typing_extensions import override
 
-from cuvee.corpus import Corpus, normalise_text
+from cuvee.corpus import Corpus, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.dials.slots import ANY, Part, PartsDial, whole_levels, whole_number
@@ -300,7 +301,7 @@ _ORDERS: Mapping[str, Callable[[Vectors, int, int], list[int]]] = {
 """Ways of choosing; without one the order is random, another in each block."""
 
 
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_WORD = regex.compile(r"[\p{L}\p{M}]{3,}")
 FUNCTION_WORDS = frozenset(
     "a about after again all also am an and any are as at be because been before being but by can could did do does "
     "for from get gets had has have he her here him his how i if in into is it its just may me more most my new no not "
@@ -317,7 +318,8 @@ LEAST_STOPPED = 6
 
 def find_words(text: str) -> list[str]:
     """Words of three letters and more, in lower case, but no function words."""
-    return [word for word in _WORD.findall(normalise_text(text)) if word not in FUNCTION_WORDS]
+    words = (word.partition("'")[0] for word in split_tokens(text))
+    return [word for word in words if _WORD.fullmatch(word) and word not in FUNCTION_WORDS]
 
 
 def weigh_words(texts: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
