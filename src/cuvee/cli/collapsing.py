@@ -71,6 +71,22 @@ def _quick_config(model: str, seed: int) -> CollapseConfig:
     )  # fmt: skip
 
 
+def run_panel(folder: Path) -> tuple[dict[str, str], Table]:
+    """Gaussian and unigram collapse in a few seconds: their pages by model, and both in one table."""
+    from cuvee.collapse import run_collapse
+
+    normal, words = (run_collapse(_quick_config(name, 0), out=folder / name) for name in ("gaussian", "unigram"))
+    rows = []
+    for course, other in zip(normal.courses, words.courses, strict=True):
+        error, left = normal.points[course.name][normal.score][-1], words.points[other.name]["vocabulary"]
+        expected = course.expected.get(normal.score)
+        theory = "" if expected is None else f"{expected[-1]:.2f}"
+        rows.append((course.name, f"{error.value:.2f}", theory, f"{left[-1].value / left[0].value:.0%}"))
+    title = f"a model trained on its own output, {normal.generations} times"
+    table = console.make_table(title, ("regime", "error of a mean", "theory", "words kept"), rows)
+    return {name: str(folder / name / "report.html") for name in ("gaussian", "unigram")}, table
+
+
 def tabulate_courses(result: CollapseResult) -> Table:
     """First and last generation of every measure and course, with the value that theory expects."""
     from cuvee.records.collapse import MEASURES

@@ -6,15 +6,18 @@ import math
 import os
 import shlex
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import rich.text
+from rich.console import RenderableType
 from rich.table import Table
 from typer import Argument, Option
 
 from cuvee.cli import console, show
+from cuvee.cli.collapsing import run_panel
 from cuvee.cli.options import Label, Out, Target, Tell, Text, expand_options, find_study, may_trust, open_shown
 from cuvee.errors import ConfigError, InputError, RunFolderError, TrialsFailed
 
@@ -55,7 +58,8 @@ def demo(
     folder = out or Path("runs/demo-small" if small else "runs/demo")
     with console.Display() as display, open_study(make_demo(folder, small=small), out=folder, listener=display) as flow:
         failed = _finish(flow)
-    _tell_study(flow, tell, failed)
+    pages, panel = run_panel(folder / "collapse")
+    _tell_study(flow, tell, failed, {"collapse": pages}, [panel, f"collapse: {', '.join(pages.values())}"])
 
 
 def _finish(flow: Flow) -> TrialsFailed | None:
@@ -67,14 +71,18 @@ def _finish(flow: Flow) -> TrialsFailed | None:
     return None
 
 
-def _tell_study(flow: Flow, tell: Tell, failed: TrialsFailed | None) -> None:
+def _tell_study(
+    flow: Flow, tell: Tell, failed: TrialsFailed | None, more: Mapping[str, object] | None = None,
+    lines: Sequence[RenderableType] = (),
+) -> None:  # fmt: skip
     from cuvee.recommend import advice_to_json
     from cuvee.study.status import account_folder
 
     folder, seconds = flow.study.folder.path, flow.study.stages.seconds
     has_blend = failed is None and flow.result.blend is not None
     written = {"report": str(folder / "report.html")} | ({"blend": str(folder / "blend")} if has_blend else {})
-    whole = {**advice_to_json(flow.advice), **written, "generation": account_folder(folder), "seconds": seconds}
+    spent = {"generation": account_folder(folder), "seconds": seconds}
+    whole = {**advice_to_json(flow.advice), **written, **spent, **(more or {})}
     if failed is not None:
         tell(whole)
         raise failed
@@ -87,8 +95,9 @@ def _tell_study(flow: Flow, tell: Tell, failed: TrialsFailed | None) -> None:
         *([] if result.composition is None else [rich.text.Text(str(result.composition))]),
         result.blend_line,
         f"report: {result.report}",
+        *lines,
     )
-    parts = [f"{stage} {spent:.0f}" for stage, spent in seconds.items()]
+    parts = [f"{stage} {taken:.0f}" for stage, taken in seconds.items()]
     console.err.print(f"seconds: {', '.join(parts)}; total {sum(seconds.values()):.0f}", style="dim")
 
 
