@@ -10,7 +10,7 @@ from command_line import call, refused
 from cuvee import run_collapse
 from cuvee.collapse import read_collapse
 from cuvee.collapse.exact import run_exact
-from cuvee.collapse.judging import advise, advise_in_theory, find_warning, word_warning
+from cuvee.collapse.judging import advise, advise_in_theory, find_warning, judge_curated, word_warning
 from cuvee.collapse.regimes import best_weight
 from cuvee.errors import ConfigError, InputError
 from cuvee.records import Course
@@ -92,6 +92,19 @@ def test_warnings_and_advice():
     assert weight / (share / 100) == pytest.approx(1.1, abs=0.01)
 
 
+def test_a_filter_helps_at_first_and_narrows_what_is_written():
+    replace, curated = courses_of({"kind": "gaussian"}, "replace", "curated", chains=200)
+    (stricter,) = courses_of({"kind": "gaussian"}, "curated", chains=200, curated={"candidates": 4})
+    assert curated.values["mean_error"][1:].mean() < replace.values["mean_error"][1:].mean() / 10
+    spread = [course.values["variance"][1].mean() for course in (stricter, curated, replace)]
+    assert spread == sorted(spread) and spread[1] < 0.3
+    assert "gains to generation 5, and does not turn back" in judge_curated(curated, "mean_error")
+    noise = np.random.default_rng(0).normal(0, 0.01, (4, 10))
+    for means, told in (([2, 1, 1.5, 1.8], "gains to generation 1, and turns back"), ([1, 2, 3, 4], "no gain")):
+        course = Course(regime="curated", values={"loss": np.array(means)[:, None] + noise})
+        assert told in judge_curated(course, "loss")
+
+
 def test_command(tmp_path, capsys):
     options = ("--out", tmp_path, "--json")
     code, out, _ = call(capsys, "collapse", "--model", "gaussian", *options)
@@ -111,6 +124,9 @@ def test_command(tmp_path, capsys):
         ({"model": {"kind": "gaussian", "rows": 5, "dimension": 9}}, "needs 2 more"),
         ({"model": {"kind": "bigram"}, "regimes": ["accumulate_subsample"]}, "no text"),
         ({"regimes": ["replace"], "fresh": {"shares": [0.5]}}, "is for the regime fresh"),
+        ({"model": {"kind": "unigram"}, "regimes": ["curated"]}, "have no filter"),
+        ({"regimes": ["curated"], "curated": {"select": "random"}}, "select is for a causal model"),
+        ({"curated": {"candidates": 3}}, "is for the regime curated"),
         ({"execute": {"kind": "processes"}}, "is for a causal model"),
         ({"fresh": {"shares": [1.0]}}, "above 0 and below 1"),
     ],

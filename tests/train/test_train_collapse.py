@@ -12,7 +12,11 @@ from test_train_causal import save_tiny
 
 from cuvee import run_collapse
 from cuvee.collapse import plan_collapse, read_collapse
+from cuvee.collapse.causal import CausalExperiment
+from cuvee.collapse.generation import Place
+from cuvee.config.collapse import DecodingConfig
 from cuvee.errors import ConfigError
+from cuvee.store import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def config(tmp_path_factory):
             "settings": {"model": str(save_tiny(folder / "model")), "batch_size": 4, "max_length": 64},
             "decodings": [{}, {"temperature": 0}, {"temperature": 0, "beams": 2}],
         },
-        "regimes": ["replace", "accumulate", "accumulate_subsample", "fresh"], "generations": 1,
+        "regimes": ["replace", "accumulate", "accumulate_subsample", "fresh", "curated"], "generations": 1,
     }  # fmt: skip
 
 
@@ -38,11 +42,28 @@ def test_the_plan_counts_trainings_and_the_models_that_are_kept(config):
     for kept in ("none", "last", "all"):
         model = {**config["model"], "keep_models": kept}
         planned[kept] = plan_collapse(read_collapse({**config, "model": model, "generations": 3, "chains": 2}))
-    courses = 4 * 3
+    courses = 5 * 3
     assert planned["none"].trainings == 2 * (1 + 3 * courses) and planned["none"].seconds > 0
     one = sum(file.stat().st_size for file in Path(config["model"]["settings"]["model"]).glob("*.safetensors"))
     models = {kept: plan.model_bytes / one for kept, plan in planned.items()}
     assert models == pytest.approx({"none": 0, "last": 2 * courses, "all": 2 * 3 * (1 + courses)}, rel=0.02)
+
+
+def test_curated_rows_are_chosen_from_the_usable_ones(config, tmp_path):
+    chosen = {}
+    words = ["a cat sat here", "a dog ran away", "she sings at night", "rain falls on stone"]
+    texts = [*(f"{words[n % 4]} {n}" for n in range(10)), *["the very same words"] * 4, "", "  "]
+    for select in ("vendi", "lowest_shift"):
+        own = {**config, "regimes": ["curated"], "curated": {"select": select}}
+        with RunFolder(tmp_path / select) as folder:
+            experiment = CausalExperiment(read_collapse(own), folder)
+            (start,) = experiment.list_tasks(0, {})
+            assert len(start.prompts) == 2 * len(start.rows) == len(set(start.prompts.ids)) == 16
+            place = Place(chain=0, number=1, diet=experiment.diets[0], decoding=DecodingConfig())
+            chosen[select] = experiment.compose(place, [start.prompts.with_columns(target=texts)]).targets
+    for found in chosen.values():
+        assert len(found) == len(set(found)) == 8 and set(found) <= set(texts) - {"", "  "}
+    assert chosen["vendi"] != chosen["lowest_shift"]
 
 
 @pytest.mark.slow
@@ -65,7 +86,7 @@ def test_a_loss_decides_what_a_generation_learns(config, tmp_path):
 def test_a_parallel_run_that_is_killed_ends_with_the_bytes_of_one_that_is_neither(config, tmp_path):
     config = {**config, "model": {**config["model"], "keep_models": "last"}, "execute": {"cpus": 1}}
     whole = run_collapse(config, out=tmp_path / "whole")
-    assert len(whole.courses) == 12 and len(list((tmp_path / "whole/models").iterdir())) == 12
+    assert len(whole.courses) == 15 and len(list((tmp_path / "whole/models").iterdir())) == 15
     course = whole.courses[0]
     assert (course.values["best_loss"] <= course.values["last_loss"]).all()
     greedy, beams = (next(c for c in whole.courses if c.decoding == name) for name in ("greedy", "2 beams"))

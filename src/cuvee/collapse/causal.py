@@ -21,7 +21,8 @@ from cuvee.corpus import Corpus, load_corpus
 from cuvee.encoders import load_encoder
 from cuvee.errors import InputError, TrainingError
 from cuvee.execute import Lost, Progress, open_executor
-from cuvee.fingerprint import derive_rng, hash_value
+from cuvee.fingerprint import derive_rng, derive_seed, hash_value
+from cuvee.mix import Dedupe, Degenerate, apply_filters, select_rows
 from cuvee.records import Course, Level, Sampling
 from cuvee.store import RunFolder, StoredPool
 from cuvee.train import TrainSettings, check_fit
@@ -85,7 +86,7 @@ class CausalExperiment:
         done = 0
         with open_executor(execute.kind, execute.terms(), address=execute.cluster()) as executor:
             for number in range(self.config.generations + 1):
-                tasks = list(self._list_tasks(number, made))
+                tasks = list(self.list_tasks(number, made))
                 waiting = [task for task in tasks if not self._find(task, made)]
                 done += len(tasks) - len(waiting)
                 for task, outcome in executor.run_all(work, waiting):
@@ -99,19 +100,29 @@ class CausalExperiment:
         courses = [_join(diet, each, self._chains_of(diet, each, made)) for diet in self.diets for each in self._ways]
         return courses, {SCORE: -float(log_p.mean()), "tail_loss": -float(log_p[self._tail()].mean())}
 
-    def _list_tasks(self, number: int, made: Mapping[Place, Generation]) -> Iterator[Task]:
+    def list_tasks(self, number: int, made: Mapping[Place, Generation]) -> Iterator[Task]:
         """The trainings of a generation: of the first, one a chain, which writes in every decoding."""
         for chain in range(self.config.chains):
             real = self._rows_of(chain)
+            more = self._repeat(real)
             if number == 0:
                 places = tuple(Place(chain=chain, number=0, diet=None, decoding=each) for each in self._ways)
-                yield Task(places=places, keys=tuple(self._key_of(p, "") for p in places), rows=real, real=real)
+                prompts = more if "curated" in self.config.regimes else real
+                yield self._ask(places, real, prompts, "")
                 continue
             for diet in self.diets:
                 for decoding in self._ways:
                     place = Place(chain=chain, number=number, diet=diet, decoding=decoding)
                     rows = self.compose(place, [made[place.at(earlier)].written for earlier in range(number)])
-                    yield Task(places=(place,), keys=(self._key_of(place, rows.fingerprint),), rows=rows, real=real)
+                    prompts = more if diet.regime == "curated" else real
+                    yield self._ask((place,), rows, prompts, rows.fingerprint)
+
+    def _ask(self, places: tuple[Place, ...], rows: Corpus, prompts: Corpus, known: str) -> Task:
+        more = [len(prompts)] if len(prompts) > self.model.rows else []
+        keys = (
+            hash_value([self._key, asdict(p.diet) if p.diet else "", p.suffix, p.number, known, *more]) for p in places
+        )
+        return Task(places=places, keys=tuple(keys), rows=rows, prompts=prompts)
 
     def _chains_of(
         self, diet: Diet, decoding: DecodingConfig, made: Mapping[Place, Generation]
@@ -127,7 +138,9 @@ class CausalExperiment:
         """The training rows of a generation after the first."""
         diet, count = place.diet, self.model.rows
         assert diet is not None
-        real = self._rows_of(place.chain)
+        if diet.regime == "curated":
+            return self._curate(written[-1], derive_seed(self.config.seed, "collapse", "curated", place.chain))
+        real, written = self._rows_of(place.chain), [each.take(np.arange(count)) for each in written]
         if diet.regime == "replace":
             return written[-1]
         if diet.regime == "fresh":
@@ -143,6 +156,26 @@ class CausalExperiment:
             return whole
         rng = derive_rng(self.config.seed, "collapse", "subsample", place.chain, place.number)
         return whole.take(np.sort(rng.permutation(len(whole))[:count]))
+
+    def _repeat(self, real: Corpus) -> Corpus:
+        """The rows once for each candidate that is written."""
+        copies = self.config.curated.candidates
+        ids = [*real.ids, *(f"{name}/{copy}" for copy in range(1, copies) for name in real.ids)]
+        return real.take(np.tile(np.arange(len(real)), copies)).with_columns(id=ids)
+
+    def _curate(self, written: Corpus, seed: int) -> Corpus:
+        """The chosen completions: neither repeated nor broken ones, unless too few others are left."""
+        shown = written.with_columns(text=written.targets)
+        kept = apply_filters(shown, [Degenerate(), Dedupe()]).rows
+        if (short := self.model.rows - len(kept)) >= 0:
+            rest = np.setdiff1d(np.arange(len(written)), kept)[:short]
+            return written.take(np.sort(np.concatenate([kept, rest])))
+        encode, method = load_encoder(self.model.encoder).encode, self.config.curated.select
+        real = encode(self.real.targets) if method == "lowest_shift" else None
+        found = select_rows(
+            shown.take(kept), encode(shown.take(kept).texts), rows=self.model.rows, method=method, real=real, seed=seed
+        )
+        return written.take(kept[found.rows])
 
     def _order(self, chain: int) -> NDArray[np.int64]:
         return derive_rng(self.config.seed, "collapse", "rows", chain).permutation(len(self.real))
@@ -163,9 +196,6 @@ class CausalExperiment:
             told = json.loads(found.note)
             made[place] = Generation(written=found.corpus, values=told["values"], errors=told["errors"])
         return True
-
-    def _key_of(self, place: Place, rows: str) -> str:
-        return hash_value([self._key, asdict(place.diet) if place.diet else "", place.suffix, place.number, rows])
 
     def _untuned(self) -> Floats:
         """Mean log probability of each held-out row's tokens under the model before any training."""

@@ -126,7 +126,7 @@ class Gaussian:
         shrunk = np.ones(generations + 1) if self._lost else (1 - 1 / self._rows) ** (steps + 1.0)
         if diet.regime == "replace":
             return {"mean_error": np.cumsum([1.0, *shrunk[:-1]]), "variance": np.asarray(shrunk)}
-        if not self._lost or diet.regime == "accumulate_subsample":
+        if not self._lost or diet.regime in ("accumulate_subsample", "curated"):
             return {}
         if diet.regime == "accumulate":
             return {"mean_error": np.cumsum(1 / (steps + 1.0) ** 2)}
@@ -140,6 +140,12 @@ class Gaussian:
     def show(self, fit: GaussianFit) -> tuple[str, ...]:
         """Mean and standard deviation of the first coordinate."""
         return (repr(float(fit.mean[0, 0])), repr(float(np.sqrt(fit.covariance[0, 0, 0]))))
+
+
+def take_nearest(rows: Floats, count: int) -> Floats:
+    """The rows of each chain that lie nearest to the real mean: a filter of a Gaussian's rows."""
+    chosen = np.argsort((rows**2).sum(axis=2), axis=1, kind="stable")[:, :count, None]
+    return np.take_along_axis(rows, chosen, axis=1)
 
 
 class Counts:
@@ -290,6 +296,9 @@ class _Runner(Generic[F]):
                 fit = model.fit(parts, [diet.weight, 1 - diet.weight])
             elif diet.regime == "replace":
                 fit = model.fit([model.draw(fit, rows, rng)], [1.0])
+            elif diet.regime == "curated":
+                drawn = model.draw(fit, rows * self._config.curated.candidates, rng)
+                fit = model.fit([take_nearest(drawn, rows)], [1.0])
             else:
                 pool = model.pool(pool, model.draw(fit, rows, rng))
                 taken = pool if diet.regime == "accumulate" else model.subsample(pool, rows, rng)

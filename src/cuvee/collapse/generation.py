@@ -73,13 +73,13 @@ class Task:
         places: which differ in their decodings alone.
         keys: of the places, each a hash of what determines the generation.
         rows: what the model is trained on.
-        real: real rows of the chain, whose prompts it continues.
+        prompts: real rows of the chain, which it continues; all of them again for each further candidate.
     """
 
     places: tuple[Place, ...]
     keys: tuple[str, ...]
     rows: Corpus
-    real: Corpus
+    prompts: Corpus
 
 
 class GenerationWork:
@@ -104,7 +104,7 @@ class GenerationWork:
     def __call__(self, task: Task) -> list[Generation]:
         """One generation for each place."""
         writer = self._train(task.rows, task.places[0])
-        return [self._write(writer, place, task.real) for place in task.places]
+        return [self._write(writer, place, task.prompts) for place in task.places]
 
     def _train(self, rows: Corpus, place: Place) -> CausalWriter:
         from cuvee.train.causal import train_causal
@@ -122,7 +122,7 @@ class GenerationWork:
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return _load_encoder(self._model.encoder).encode(texts)
 
-    def _write(self, writer: CausalWriter, place: Place, real: Corpus) -> Generation:
+    def _write(self, writer: CausalWriter, place: Place, prompts: Corpus) -> Generation:
         """Let a trained model write, and measure both."""
         decoding = place.decoding
         sampling = Sampling(
@@ -130,13 +130,13 @@ class GenerationWork:
             max_tokens=self._model.max_tokens,
         )  # fmt: skip
         seed = derive_seed(self._config.seed, "collapse", "writing", place.chain, place.number)
-        texts = writer.continue_prompts(real.prompts, sampling, seed=seed, beams=decoding.beams)
-        written = real.with_columns(
+        texts = writer.continue_prompts(prompts.prompts, sampling, seed=seed, beams=decoding.beams)
+        written = prompts.with_columns(
             target=texts,
             origin=["synthetic"] * len(texts),
-            id=[f"{name}/{place.level.name}" for name in real.ids],
+            id=[f"{name}/{place.level.name}" for name in prompts.ids],
         )
-        values, errors = self._measure(writer, texts, real)
+        values, errors = self._measure(writer, texts[: self._model.rows], prompts.take(np.arange(self._model.rows)))
         kept = self._model.keep_models
         if kept == "all" or (kept == "last" and place.number == self._config.generations):
             writer.save(self._models / f"{place.level.key}{place.suffix}")

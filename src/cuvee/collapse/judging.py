@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
@@ -107,6 +108,29 @@ def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0
         least = min(fresh, key=lambda course: float(course.regime.removeprefix("fresh ").rstrip("%")))
         told.append(f"The smallest share of fresh real rows here that keeps it: {least.name}.")
     return told
+
+
+def judge_curated(course: Course, score: str, alpha: float = 0.05) -> str:
+    """Whether a filter's gain is there, and whether it lasts: t tests over chains, corrected for the generations."""
+    values = course.values[score]
+    chains, last, best = values.shape[1], len(values) - 1, int(values.mean(axis=1).argmin())
+
+    def is_clear(change: NDArray[np.float64]) -> bool:
+        bound = student.ppf(1 - alpha / last, chains - 1) * change.std(ddof=1) / math.sqrt(chains)
+        return bool(change.mean() > bound)
+
+    if chains < _CHAINS:
+        found = f"{chains} chain{'s' * (chains > 1)} cannot tell a gain from chance; run at least {_CHAINS}"
+    elif not is_clear(values[0] - values[best]):
+        found = f"no gain over generation 0 is shown in the {name_measure(score)}"
+    elif is_clear(values[-1] - values[best]):
+        found = f"the {name_measure(score)} gains to generation {best}, and turns back after it"
+    else:
+        found = f"the {name_measure(score)} gains to generation {best}, and does not turn back by generation {last}"
+    return (
+        f"{course.name}: {found}. As published (arXiv 2510.16657) a filter helps at first, then comes a plateau or a "
+        "turn towards what the filter likes: read the diversity beside the score."
+    )
 
 
 def advise_in_theory(delta: float) -> str:

@@ -17,7 +17,8 @@ class Diet:
     Attributes:
         regime: ``replace``: what the generation before wrote. ``accumulate``: real rows and all that was ever written.
             ``accumulate_subsample``: as many of these as a generation has rows. ``fresh``: new real rows beside what
-            the generation before wrote.
+            the generation before wrote. ``curated``: what a filter chooses of more rows that the generation before
+            wrote.
         share: of fresh real rows among the rows of a generation; 0 in other regimes.
         weight: of the fresh rows together, where all rows have 1.
     """

@@ -10,7 +10,7 @@ from cuvee.config.schema import DataConfig
 from cuvee.config.sections import ExecuteConfig, Section, Settings
 from cuvee.encoders import DEFAULT_ENCODER
 
-RegimeName = Literal["replace", "accumulate", "accumulate_subsample", "fresh"]
+RegimeName = Literal["replace", "accumulate", "accumulate_subsample", "fresh", "curated"]
 
 
 class GaussianModel(Section):
@@ -116,6 +116,18 @@ class FreshConfig(Section):
         return self
 
 
+class CuratedConfig(Section):
+    """The regime ``curated``: the best of what the generation before wrote, chosen from more than a generation has.
+
+    A Gaussian's filter keeps the rows nearest to the real mean; a causal model's leaves out repeats and broken texts.
+    """
+
+    candidates: int = Field(2, ge=2, description="rows that are written for each that is kept")
+    select: Literal["vendi", "dcscore", "log_det", "k_center", "cluster_limited", "random", "lowest_shift"] = Field(
+        "vendi", description="how rows of a causal model are chosen among those that pass: as cuvee select does"
+    )
+
+
 class CollapseConfig(Section):
     """A whole experiment."""
 
@@ -124,6 +136,7 @@ class CollapseConfig(Section):
     model: Model
     regimes: tuple[RegimeName, ...] = Field(("replace", "accumulate", "fresh"), min_length=1)
     fresh: FreshConfig = FreshConfig()
+    curated: CuratedConfig = CuratedConfig()
     generations: int = Field(10, ge=1, description="after generation 0, which is trained on real rows alone")
     chains: int = Field(1, ge=1, description="independent repetitions: the unit of every interval")
     execute: ExecuteConfig = Field(ExecuteConfig(), description="where generations of a causal model are trained")
@@ -138,6 +151,10 @@ class CollapseConfig(Section):
             raise ValueError("regimes has accumulate_subsample, but a subsample of pairs is no text; leave it out")
         if self.model.kind != "causal":
             self.refuse(("execute",), f"is for a causal model, and {self.model.kind} takes seconds; leave it out")
-        if "fresh" not in self.regimes:
-            self.refuse(("fresh",), "is for the regime fresh, which is not among regimes; leave it out")
+        for regime in {"fresh", "curated"} - set(self.regimes):
+            self.refuse((regime,), f"is for the regime {regime}, which is not among regimes; leave it out")
+        if self.model.kind == "gaussian":
+            self.curated.refuse(("select",), "is for a causal model; leave it out", "curated.")
+        elif self.model.kind != "causal" and "curated" in self.regimes:
+            raise ValueError(f"regimes has curated, but words of a {self.model.kind} have no filter; leave it out")
         return self

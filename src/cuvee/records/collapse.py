@@ -46,7 +46,7 @@ class Course:
     """One regime with one decoding, from generation 0, which is trained on real rows, to the last.
 
     Attributes:
-        regime: ``replace``, ``accumulate``, ``accumulate_subsample``, or ``fresh`` with its share.
+        regime: ``replace``, ``accumulate``, ``accumulate_subsample``, ``curated``, or ``fresh`` with its share.
         decoding: how the model of each generation wrote; empty where there is one way only.
         values: measure -> its values, shape (generations + 1, chains).
         errors: measure -> their standard errors over the rows of a chain, same shape; only where these are known.
