@@ -28,7 +28,7 @@ from cuvee.similarity import median_distance, unit_rows
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
-OBJECTIVES = [Vendi(), Vendi(q=2.0), Vendi(q=0.5), DCScore(tau=0.1), DCScore(tau=1.0), LogDet(), LogDet(s=0.1)]
+OBJECTIVES = [Vendi(), DCScore(), LogDet()]
 
 
 def make_pool(rows: int, *, labels: int = 3, seed: int = 0, dim: int = 24, skew: bool = True):
@@ -122,7 +122,7 @@ def test_texts_of_one_length_do_not_differ_in_length():
 # --- values and contributions ---------------------------------------------------------------------
 def test_values_are_those_that_measure_reports():
     pool, unit = make_pool(120, labels=1)
-    names = {"vendi_q1": Vendi(), "vendi_q2": Vendi(q=2.0), "dcscore_tau0.1": DCScore(tau=0.1), "log_det": LogDet()}
+    names = {"vendi_q1": Vendi(), "dcscore_tau0.1": DCScore(), "log_det": LogDet()}
 
     class Given:
         name = hash = "given"
@@ -137,9 +137,8 @@ def test_values_are_those_that_measure_reports():
         assert objective.value(unit) == pytest.approx(measured[name].value, rel=1e-4), name
 
 
-@pytest.mark.parametrize("objective", [DCScore(tau=0.1), DCScore(tau=1.0)])
-def test_dcscore_contributions_are_exact(objective):
-    _, unit = make_pool(60)
+def test_dcscore_contributions_are_exact():
+    objective, (_, unit) = DCScore(), make_pool(60)
     chosen, others = unit[:25], unit[25:]
     inside, outside = objective.contributions(chosen, others)
     whole = objective.value(chosen)
@@ -149,37 +148,29 @@ def test_dcscore_contributions_are_exact(objective):
         assert outside[j] == pytest.approx(objective.value(np.vstack([chosen, others[j : j + 1]])) - whole, abs=2e-3)
 
 
-@pytest.mark.parametrize("s", [0.1, 1.0])
-def test_log_det_contributions_are_exact(s):
+def test_log_det_contributions_are_exact():
     _, unit = make_pool(60)
     chosen, others = unit[:25], unit[25:]
-    inside, outside = LogDet(s=s).contributions(chosen, others)
+    inside, outside = LogDet().contributions(chosen, others)
 
     def volume(rows):
-        return np.linalg.slogdet(np.eye(len(rows)) + rows.astype(float) @ rows.T.astype(float) / s)[1]
+        return np.linalg.slogdet(np.eye(len(rows)) + rows.astype(float) @ rows.T.astype(float))[1]
 
     whole = volume(chosen)
-    assert LogDet(s=s).value(chosen) == pytest.approx(whole / 25, rel=1e-5)
+    assert LogDet().value(chosen) == pytest.approx(whole / 25, rel=1e-5)
     without = [whole - volume(np.delete(chosen, i, axis=0)) for i in range(25)]
     withs = [volume(np.vstack([chosen, others[j : j + 1]])) - whole for j in range(len(others))]
     assert inside == pytest.approx(without, abs=1e-4)
     assert outside == pytest.approx(withs, abs=1e-4)
 
 
-@pytest.mark.parametrize("q", [0.5, 1.0, 2.0])
-def test_vendi_contributions_are_the_derivative_of_its_logarithm(q):
+def test_vendi_contributions_are_the_derivative_of_its_logarithm():
     _, unit = make_pool(400)
     chosen = unit[:300]
-    _, outside = Vendi(q=q).contributions(chosen, unit[300:])
+    _, outside = Vendi().contributions(chosen, unit[300:])
     # one more row of 300 changes C by (x x^T - C) / 301: the ranking of rows is that of the derivative
-    gains = [np.log(Vendi(q=q).value(np.vstack([chosen, row[None]]))) for row in unit[300:]]
+    gains = [np.log(Vendi().value(np.vstack([chosen, row[None]]))) for row in unit[300:]]
     assert np.corrcoef(outside, gains)[0, 1] > 0.99
-
-
-@pytest.mark.parametrize("bad", [lambda: Vendi(q=0), lambda: DCScore(tau=0), lambda: LogDet(s=-1)])
-def test_settings_out_of_range_are_refused(bad):
-    with pytest.raises(ValueError, match=r"is -?\d"):
-        bad()
 
 
 # --- the searches ---------------------------------------------------------------------------------
@@ -192,35 +183,35 @@ def test_greedy_log_det_is_plain_greedy():
         for j in range(len(rows)):
             if j not in taken:
                 part = rows[[*taken, j]]
-                volume = np.linalg.slogdet(np.eye(len(part)) + part @ part.T / 0.5)[1]
+                volume = np.linalg.slogdet(np.eye(len(part)) + part @ part.T)[1]
                 if volume > top + 1e-9:
                     best, top = j, volume
         taken.append(best)
     # all first rows are as good as each other up to rounding: begin where the search began
-    found = greedy_log_det(unit, strata, s=0.5).tolist()
-    assert LogDet(s=0.5).value(unit[found]) == pytest.approx(LogDet(s=0.5).value(unit[taken]), rel=0.01)
+    found = greedy_log_det(unit, strata).tolist()
+    assert LogDet().value(unit[found]) == pytest.approx(LogDet().value(unit[taken]), rel=0.01)
     for place in range(1, 15):
-        gains = LogDet(s=0.5).contributions(unit[found[:place]], unit)[1]
+        gains = LogDet().contributions(unit[found[:place]], unit)[1]
         gains[found[:place]] = -np.inf
         assert gains[found[place]] >= gains.max() - 1e-4
 
 
 def test_greedy_dcscore_without_sampling_takes_the_best_row_each_time():
     strata, unit = one_stratum(100, 12)
-    objective = DCScore(tau=0.1)
-    found = greedy_dcscore(unit, strata, tau=0.1).tolist()
+    objective = DCScore()
+    found = greedy_dcscore(unit, strata, rng=np.random.default_rng(0)).tolist()  # of 100 rows all are looked at
     for place in range(1, 12):
         left = [j for j in range(100) if j not in found[:place]]
         values = [objective.value(unit[[*found[:place], j]]) for j in left]
         assert objective.value(unit[found[: place + 1]]) >= max(values) - 1e-3
 
 
-@pytest.mark.parametrize("objective", [DCScore(tau=0.1), LogDet(), Vendi()])
+@pytest.mark.parametrize("objective", [DCScore(), LogDet(), Vendi()])
 def test_the_search_is_within_one_percent_of_exact_greedy_or_above(objective):
     pool, unit = make_pool(2500, labels=4)
     strata = make_strata(pool, {f"label {y}": 30 for y in range(4)}, bins=3)
     if isinstance(objective, DCScore):
-        greedy = greedy_dcscore(unit, strata, tau=objective.tau)
+        greedy = greedy_dcscore(unit, strata, rng=np.random.default_rng(0))
     else:
         greedy = greedy_log_det(unit, strata)
     _, value = most_diverse(unit, strata, objective, np.random.default_rng(0))

@@ -24,6 +24,7 @@ from cuvee.similarity import log_det, median_distance, single_blas_thread, spect
 Codes: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 _TILE = 2048
+_TAU = 0.1  # of DCScore
 CANDIDATES = 1024
 """Rows looked at for each pick of the greedy choice by DCScore: with k picks of n rows, one of the best n / k is
 among them with probability 1 - exp(-CANDIDATES / k) (stochastic greedy, arXiv 1409.7938)."""
@@ -51,49 +52,28 @@ class Objective(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Vendi:
-    """Vendi score of order q (arXiv 2210.02410, 2310.12952) with the cosine kernel, exact."""
-
-    q: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.q < np.inf:
-            raise ValueError(f"q is {self.q!r}; an order to select by is above 0 and finite")
+    """Vendi score of order 1 (arXiv 2210.02410) with the cosine kernel, exact."""
 
     def value(self, chosen: Vectors) -> float:
         """Of the chosen rows."""
-        return vendi_score(spectrum(chosen), self.q)
+        return vendi_score(spectrum(chosen), 1.0)
 
     @single_blas_thread()
     def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
-        """The derivative of the Renyi entropy of C = X^T X / k along x x^T.
+        """The derivative of the entropy of C = X^T X / k along x x^T, ``-x^T log(C) x``.
 
-        For q = 1 this is ``-x^T log(C) x``; else ``x^T C^(q-1) x`` with the sign of 1 - q. Eigenvalues below half a row
-        count as half a row: a direction that nothing fills is not infinitely good.
+        Eigenvalues below half a row count as half a row: a direction that nothing fills is not infinitely good.
         """
         k = len(chosen)
         gram = chosen.astype(np.float64).T @ chosen.astype(np.float64) / k
         values, vectors = np.linalg.eigh(gram)
-        values = np.maximum(values, 0.5 / k)
-        if abs(self.q - 1.0) < 1e-9:
-            weights = -np.log(values)
-        else:
-            weights = np.sign(1.0 - self.q) * values ** (self.q - 1.0)
-        basis = vectors.astype(np.float32)
-        scale = weights.astype(np.float32)
+        basis, scale = vectors.astype(np.float32), -np.log(np.maximum(values, 0.5 / k)).astype(np.float32)
         return _quadratic(chosen, basis, scale), _quadratic(others, basis, scale)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DCScore:
-    """DCScore (arXiv 2502.08512) with the cosine kernel: ``sum_i 1 / sum_j exp((cos_ij - 1) / tau)``."""
-
-    tau: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.tau > 0:
-            raise ValueError(f"tau is {self.tau!r}; it must be positive")
+    """DCScore (arXiv 2502.08512) with the cosine kernel: ``sum_i 1 / sum_j exp((cos_ij - 1) / 0.1)``."""
 
     def value(self, chosen: Vectors) -> float:
         """Of the chosen rows."""
@@ -124,10 +104,10 @@ class DCScore:
         return out
 
     def similarities(self, rows: Vectors, columns: Vectors) -> Vectors:
-        """``exp((cos - 1) / tau)``, shape (rows, columns)."""
+        """``exp((cos - 1) / 0.1)``, shape (rows, columns)."""
         tile = rows @ columns.T
         tile -= 1.0
-        tile /= self.tau
+        tile /= _TAU
         return cast("Vectors", np.exp(np.minimum(tile, 0.0, out=tile), out=tile))
 
     def _sums(self, rows: Vectors, columns: Vectors) -> Floats:
@@ -139,30 +119,21 @@ class DCScore:
         return np.maximum(sums, 1.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogDet:
-    """``log det(I + K / s) / k`` of the cosine kernel: the log-volume of a determinantal point process."""
-
-    s: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.s > 0:
-            raise ValueError(f"s is {self.s!r}; it must be positive")
+    """``log det(I + K) / k`` of the cosine kernel: the log-volume of a determinantal point process."""
 
     def value(self, chosen: Vectors) -> float:
-        """Of the chosen rows, per row: with s = 1 the metric ``log_det``."""
-        k = len(chosen)
-        return log_det(spectrum(chosen) / self.s, k)
+        """Of the chosen rows, per row."""
+        return log_det(spectrum(chosen), len(chosen))
 
     @single_blas_thread()
     def contributions(self, chosen: Vectors, others: Vectors) -> tuple[Floats, Floats]:
-        """``-log(1 - l)`` with a chosen row's leverage l, and ``log(1 + x^T A^-1 x / s)`` of another, both exact."""
+        """``-log(1 - l)`` with a chosen row's leverage l, and ``log(1 + x^T A^-1 x)`` of another, both exact."""
         data = chosen.astype(np.float64)
-        inner = np.eye(data.shape[1]) + data.T @ data / self.s
-        values, vectors = np.linalg.eigh(inner)
+        values, vectors = np.linalg.eigh(np.eye(data.shape[1]) + data.T @ data)
         basis, scale = vectors.astype(np.float32), (1.0 / values).astype(np.float32)
-        leverage = np.minimum(_quadratic(chosen, basis, scale) / self.s, 1.0 - 1e-7)
-        return -np.log1p(-leverage), np.log1p(_quadratic(others, basis, scale) / self.s)
+        leverage = np.minimum(_quadratic(chosen, basis, scale), 1.0 - 1e-7)
+        return -np.log1p(-leverage), np.log1p(_quadratic(others, basis, scale))
 
 
 class Shift:
@@ -205,11 +176,7 @@ def _quadratic(rows: Vectors, basis: Vectors, scale: Vectors) -> Floats:
     return out
 
 
-OBJECTIVES: Mapping[str, type[Vendi] | type[DCScore] | type[LogDet]] = {
-    "vendi": Vendi,
-    "dcscore": DCScore,
-    "log_det": LogDet,
-}
+OBJECTIVES: Mapping[str, Objective] = {"vendi": Vendi(), "dcscore": DCScore(), "log_det": LogDet()}
 """What a selection can be steered by."""
 
 
@@ -324,10 +291,10 @@ def _close(is_open: NDArray[np.bool_], left: Codes, strata: Strata, row: int) ->
 
 
 @single_blas_thread()
-def greedy_log_det(unit: Vectors, strata: Strata, *, s: float = 1.0) -> Codes:
-    """Rows that greedily make log det(I + K / s) of the cosine kernel largest; the choice of plain greedy, exactly.
+def greedy_log_det(unit: Vectors, strata: Strata) -> Codes:
+    """Rows that greedily make log det(I + K) of the cosine kernel largest; the choice of plain greedy, exactly.
 
-    The gain of x is ``log(1 + x^T A^-1 x / s)`` with ``A = I + X^T X / s`` of the rows taken so far. All gains are
+    The gain of x is ``log(1 + x^T A^-1 x)`` with ``A = I + X^T X`` of the rows taken so far. All gains are
     kept up to date by the rank-one rule (Sherman and Morrison 1950; Chen et al. 2018, arXiv 1709.05135, for the same
     in the n x n form): O(n d) a row taken, and no n x n matrix.
     """
@@ -337,7 +304,7 @@ def greedy_log_det(unit: Vectors, strata: Strata, *, s: float = 1.0) -> Codes:
     def update(row: int) -> None:
         nonlocal inverse
         direction = inverse @ unit[row].astype(np.float64)
-        scale = s + float(unit[row].astype(np.float64) @ direction)
+        scale = 1.0 + float(unit[row].astype(np.float64) @ direction)
         inverse -= np.outer(direction, direction) / scale
         along = unit @ direction.astype(np.float32)
         np.subtract(forms, along.astype(np.float64) ** 2 / scale, out=forms)
@@ -346,12 +313,9 @@ def greedy_log_det(unit: Vectors, strata: Strata, *, s: float = 1.0) -> Codes:
 
 
 @single_blas_thread()
-def greedy_dcscore(unit: Vectors, strata: Strata, *, tau: float, rng: np.random.Generator | None = None) -> Codes:
-    """Rows that greedily make DCScore largest.
-
-    ``rng`` draws ``CANDIDATES`` of the open rows for each pick; None looks at all of them, which is plain greedy.
-    """
-    objective, left = DCScore(tau=tau), strata.quotas.copy()
+def greedy_dcscore(unit: Vectors, strata: Strata, *, rng: np.random.Generator) -> Codes:
+    """Rows that greedily make DCScore largest; ``rng`` draws ``CANDIDATES`` of the open rows for each pick."""
+    objective, left = DCScore(), strata.quotas.copy()
     taken, sums = np.empty(strata.rows, dtype=np.int64), np.empty(strata.rows)
     is_open = left[strata.codes] > 0
     for number in range(strata.rows):
@@ -359,7 +323,7 @@ def greedy_dcscore(unit: Vectors, strata: Strata, *, tau: float, rng: np.random.
         if not number:  # every first row gives the same score: the one least like the pool leaves most room
             gains = -(unit @ unit.mean(axis=0))[candidates]
         else:
-            if rng is not None and len(candidates) > CANDIDATES:
+            if len(candidates) > CANDIDATES:
                 candidates = np.sort(rng.choice(candidates, CANDIDATES, replace=False))
             gains = objective.gains(self_sums=sums[:number], chosen=unit[taken[:number]], others=unit[candidates])
         row = int(candidates[gains.argmax()])

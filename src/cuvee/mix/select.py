@@ -38,8 +38,7 @@ class Selection:
         name: of the level, or of the method.
         rows: their places in the pool, rising, shape (k,).
         corpus: the rows.
-        values: what they score by each objective (Vendi of order 1, DCScore at tau 0.1, log det per row at s = 1, and
-            the one selected by).
+        values: what they score by each objective: Vendi of order 1, DCScore at tau 0.1, log det per row.
         length_difference: standardised mean difference in words to the pool at the same label counts.
         note: what a reader should know; empty if nothing.
     """
@@ -63,7 +62,7 @@ def select_levels(
     *,
     rows: int | Mapping[str, int],
     levels: int,
-    metric: str | Objective = "vendi",
+    metric: str = "vendi",
     match_lengths: bool = True,
     seed: int = 0,
 ) -> tuple[Selection, ...]:
@@ -78,7 +77,7 @@ def select_levels(
         vectors: of its rows, shape (n, d).
         rows: of each subset: label -> rows, or a number that is shared out like the pool's labels.
         levels: how many, at least 2.
-        metric: ``vendi`` (order 1), ``dcscore`` (tau 0.1), ``log_det`` (s = 1), or an objective with other settings.
+        metric: ``vendi`` (order 1), ``dcscore`` (tau 0.1) or ``log_det`` (of I + K).
         match_lengths: keep the pool's distribution of words within each label.
         seed: of the searches and of the rows between the extremes.
 
@@ -111,7 +110,7 @@ def select_target(
     *,
     rows: int | Mapping[str, int],
     target: float,
-    metric: str | Objective = "vendi",
+    metric: str = "vendi",
     match_lengths: bool = True,
     seed: int = 0,
 ) -> Selection:
@@ -140,7 +139,7 @@ def select_rows(
     vectors: Vectors,
     *,
     rows: int | Mapping[str, int],
-    method: str | Objective = "vendi",
+    method: str = "vendi",
     real: Vectors | None = None,
     match_lengths: bool = True,
     seed: int = 0,
@@ -151,7 +150,7 @@ def select_rows(
         pool, vectors, rows, match_lengths, seed: as :func:`select_levels`.
         method: ``vendi``, ``dcscore``, ``log_det`` (about the most diverse by that), ``k_center`` (far from each
             other), ``cluster_limited`` (as few rows as possible of each cluster of near-duplicates), ``random``,
-            ``lowest_shift`` (nearest to the real data by MMD); or an objective.
+            ``lowest_shift`` (nearest to the real data by MMD).
         real: vectors of the real training rows, for ``lowest_shift``.
 
     Raises:
@@ -159,7 +158,7 @@ def select_rows(
         ConfigError: an unknown method.
         ValueError: ``real`` is missing, or given for another method.
     """
-    plain = method if isinstance(method, str) and method not in OBJECTIVES else None
+    plain = method if method not in OBJECTIVES else None
     if (plain == "lowest_shift") != (real is not None):
         raise ValueError("real vectors go with method 'lowest_shift', and with it alone")
     task = _Task(pool, vectors, "vendi" if plain else method)
@@ -190,15 +189,13 @@ class _Task:
         ValueError: not one vector a row.
     """
 
-    def __init__(self, pool: Corpus, vectors: Vectors, metric: str | Objective) -> None:
+    def __init__(self, pool: Corpus, vectors: Vectors, metric: str) -> None:
         if len(vectors) != len(pool):
             raise ValueError(f"vectors has {len(vectors)} rows for a pool of {len(pool)}; give one a row")
-        if isinstance(metric, str) and metric not in OBJECTIVES:
+        if metric not in OBJECTIVES:
             raise InputError(f"metric {metric!r} cannot be selected by; {nearest_name(metric, OBJECTIVES)}")
         self.pool, self.unit = pool, unit_rows(vectors)
-        self.objective: Objective = OBJECTIVES[metric]() if isinstance(metric, str) else metric
-        kinds = {kind.__name__: name for name, kind in OBJECTIVES.items()}
-        self.metric = metric if isinstance(metric, str) else kinds.get(type(metric).__name__, type(metric).__name__)
+        self.metric, self.objective = metric, OBJECTIVES[metric]
 
     def run(
         self,
@@ -229,8 +226,8 @@ class _Task:
         note = "" if worst < LARGEST_DIFFERENCE else f"lengths {why}"
         return tuple(
             Selection(
-                name=name, rows=chosen, corpus=self.pool.take(chosen), values=self._values(chosen),
-                length_difference=difference, note=note,
+                name=name, rows=chosen, corpus=self.pool.take(chosen), length_difference=difference, note=note,
+                values={metric: objective.value(self.unit[chosen]) for metric, objective in OBJECTIVES.items()},
             )
             for name, chosen, difference in zip(names, found, differences, strict=True)
         )  # fmt: skip
@@ -244,10 +241,6 @@ class _Task:
         if rows > have:
             raise InputError(f"{rows} rows were asked, the pool has {have}; ask for fewer, or give a larger pool")
         return apportion_rows(dict(sorted(Counter(label_strata(self.pool)).items())), rows)
-
-    def _values(self, rows: Codes) -> dict[str, float]:
-        known = {name: make().value(self.unit[rows]) for name, make in OBJECTIVES.items()}
-        return {**known, self.metric: self.objective.value(self.unit[rows])}
 
 
 def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) -> Codes:
@@ -263,9 +256,9 @@ def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) ->
 def most_diverse(unit: Vectors, strata: Strata, objective: Objective, rng: np.random.Generator) -> tuple[Codes, float]:
     """Rows that make the objective large: greedy, then swaps."""
     if isinstance(objective, search.DCScore):
-        rows = search.greedy_dcscore(unit, strata, tau=objective.tau, rng=rng)
+        rows = search.greedy_dcscore(unit, strata, rng=rng)
     else:
-        rows = search.greedy_log_det(unit, strata, s=objective.s if isinstance(objective, search.LogDet) else 1.0)
+        rows = search.greedy_log_det(unit, strata)
     return search.improve_rows(unit, strata, rows, objective, sign=1, rng=rng)
 
 
