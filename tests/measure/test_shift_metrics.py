@@ -266,25 +266,6 @@ def test_the_manifold_metrics_equal_prdc(n, m, shift, capsys):
     assert wanted == pytest.approx(reference_prdc(who.unit.astype(float), who.against_unit.astype(float)))
 
 
-def test_leaving_a_bin_out_is_measuring_without_its_rows():
-    from cuvee.measure.shift import choose_sides
-    from cuvee.similarity import jackknife_interval, two_sample_interval
-
-    who = subject(sample(40, 5, 1, 0.5), sample(30, 5, 2))
-    sides = choose_sides(who, max_bins=16)
-    ours, theirs = who.unit[sides.ours.rows].astype(float), who.against_unit[sides.theirs.rows].astype(float)
-    fewer = [reference_prdc(ours[sides.ours.bins != b], theirs) for b in range(16)]
-    other = [reference_prdc(ours, theirs[sides.theirs.bins != b]) for b in range(16)]
-    for name, value in reference_prdc(ours, theirs).items():
-        one, two = (
-            jackknife_interval(value, np.array([f[name] for f in left]), bins)
-            for left, bins in ((fewer, sides.ours.bins), (other, sides.theirs.bins))
-        )
-        expected, found = two_sample_interval(value, one, 16, two, 16), compute(name, who)
-        assert found.low == pytest.approx(max(0.0, expected.low), abs=1e-12)
-        assert found.high == pytest.approx(min(1.0, expected.high), abs=1e-12)
-
-
 def test_a_corpus_of_one_mode_is_precise_and_has_no_recall():
     real = np.vstack([sample(40, 6, 1, 9.0), sample(40, 6, 2, -9.0)])
     one = subject(sample(40, 6, 3, 9.0), real)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.measure.intervals import count_by_bin, estimate_two_samples, means_without
-from cuvee.measure.subject import MERGED_BINS, MIN_BINS, Subject
+from cuvee.measure.subject import MIN_BINS, Subject
 from cuvee.records import Estimate, Vectors
 from cuvee.similarity import Membership, mmd, single_blas_thread
 
@@ -79,16 +79,13 @@ class Sides:
         return {"rows": len(self.ours), "against_rows": len(self.theirs)}
 
 
-def choose_sides(
-    subject: Subject, *, most: int | None = None, one_a_group: bool = False, max_bins: int | None = None
-) -> Sides:
+def choose_sides(subject: Subject, *, most: int | None = None, one_a_group: bool = False) -> Sides:
     """The rows to compare.
 
     Args:
         subject: gives the rows, their groups and bins.
         most: rows of both sides together; above, a seeded sample of each, of the smaller side least.
         one_a_group: one row (by seed) of each group only, for what needs independent rows.
-        max_bins: jackknife bins are merged down to this many.
     """
     codes = {name: i for i, name in enumerate(sorted({*subject.corpus.groups, *subject.real.groups}))}
 
@@ -101,8 +98,7 @@ def choose_sides(
             order = order[np.isin(order, drawn[np.unique(groups[drawn], return_index=True)[1]])]
         if cap is not None and len(order) > cap:
             order = order[np.sort(rng.choice(len(order), cap, replace=False))]
-        merged = bins[order] if max_bins is None else bins[order] % max_bins
-        numbered = np.unique(merged, return_inverse=True)[1].astype(np.int64)
+        numbered = np.unique(bins[order], return_inverse=True)[1].astype(np.int64)
         return Side(rows=order, bins=numbered, groups=groups[order])
 
     n, m = (len(set(c.groups)) if one_a_group else len(c) for c in (subject.corpus, subject.real))
@@ -310,106 +306,45 @@ def deal_folds(subject: Subject, sides: Sides) -> Codes:
 
 
 # --- balls of nearest neighbours ---
+@single_blas_thread()
 def measure_manifold(subject: Subject, part: Part) -> Estimate | None:
     """Precision and recall of the manifold (Kynkaanniemi et al., arXiv 1904.06991; of text: arXiv 2402.10693).
 
     The ball of a row reaches to its 5th nearest other row of the same side (on unit vectors nearness by cosine
     and by distance agree). Precision: share of corpus rows inside the ball of some real row. Recall: share of real
     rows inside the ball of some corpus row. A row on the edge is outside. Balls shrink as rows are added: compare at
-    equal rows. Above 10,000 rows of both sides together a seeded sample is used. The interval leaves out 16 bins of
-    each side in turn, balls and all. None where a side has not more than 5 rows.
+    equal rows. Above 10,000 rows of both sides together a seeded sample is used. The interval holds the balls fixed.
+    None where a side has not more than 5 rows.
     """
-    found = subject.once(_manifold)
-    if found is None:
+    sides = choose_sides(subject, most=MOST_ROWS)
+    if sides.smallest <= NEIGHBOURS:
         return None
-    inside, bins = (found.precision, found.bins) if part == "precision" else (found.recall, found.bins[::-1])
-    # a bin of the points left out: fewer points; a bin of the other side: fewer balls, and others
-    without = means_without(inside[:, 0], bins[0]), inside[:, 1:].mean(axis=0)
+    rows = [vectors.astype(np.float64) for vectors in vectors_of(subject, sides)]
+    ours, theirs = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in rows)
+    hits = _find_inside(theirs, ours) if part == "precision" else _find_inside(ours, theirs)
+    value, (here, there) = float(hits.mean()), sides.bins
+    own = means_without(hits, here if part == "precision" else there)
+    other = np.full(int((there if part == "precision" else here).max()) + 1, value)
     return estimate_two_samples(
         subject,
-        float(inside[:, 0].mean()),
-        lambda: without if part == "precision" else (without[1], without[0]),
-        {**found.sides.settings, "k": NEIGHBOURS, "distance": "euclidean of unit vectors"},
-        bins=found.sides.bins,
+        value,
+        lambda: (own, other) if part == "precision" else (other, own),
+        {**sides.settings, "k": NEIGHBOURS, "distance": "euclidean of unit vectors"},
+        bins=sides.bins,
         bounds=(0.0, 1.0),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Manifold:
-    """Whether each row is inside a ball of the other side, as the balls are with all rows, and without each bin.
-
-    ``precision`` is of the corpus rows, shape (n, 1 + bins of the real rows), ``recall`` of the real ones.
-    """
-
-    sides: Sides
-    bins: tuple[Codes, Codes]
-    precision: NDArray[np.bool_]
-    recall: NDArray[np.bool_]
-
-
-def _manifold(subject: Subject) -> _Manifold | None:
-    sides = choose_sides(subject, most=MOST_ROWS, max_bins=MERGED_BINS)
-    if sides.smallest <= NEIGHBOURS:
-        return None
-    ours, theirs = (_unit(vectors.astype(np.float64)) for vectors in vectors_of(subject, sides))
-    bins = sides.bins
-    if min(int(b.max()) + 1 for b in bins) < MIN_BINS or subject.is_real:
-        bins = (np.zeros(len(ours), dtype=np.int64), np.zeros(len(theirs), dtype=np.int64))
-    inside, turned = _find_inside(theirs, ours, bins[1]), _find_inside(ours, theirs, bins[0])
-    return _Manifold(sides=sides, bins=bins, precision=inside, recall=turned)
-
-
-@single_blas_thread()
-def _find_inside(centres: Floats, points: Floats, bins: Codes) -> NDArray[np.bool_]:
-    """Whether each point is in the ball of a centre, shape (points, 1 + bins): of all centres, and without each bin."""
-    reach = _reaches(centres, bins)
-    out = np.zeros((len(points), reach.shape[1]), dtype=bool)
-    tile = max(1, _CELLS // len(points))
+def _find_inside(centres: Floats, points: Floats) -> NDArray[np.bool_]:
+    """Whether each point is in the ball of a centre, shape (points,)."""
+    out = np.zeros(len(points), dtype=bool)
+    tile = max(1, _CELLS // max(len(centres), len(points)))
     for start in range(0, len(centres), tile):
-        here = slice(start, start + tile)
-        cosines = centres[here] @ points.T
-        for column in range(reach.shape[1]):
-            hit = cosines > reach[here, column, None]
-            hit[bins[here] == column - 1] = False
-            out[:, column] |= hit.any(axis=0)
-    return out
-
-
-@single_blas_thread()
-def _reaches(unit: Floats, bins: Codes) -> Floats:
-    """Cosine (plus a hair) of the 5th nearest other row, with all rows and without each bin: (n, 1 + bins)."""
-    count = int(bins.max()) + 1
-    out = np.empty((len(unit), count + 1))
-    tile = max(1, _CELLS // len(unit))
-    for start in range(0, len(unit), tile):
-        here = np.arange(start, min(start + tile, len(unit)))
-        cosines = unit[here] @ unit.T
+        here = np.arange(start, min(start + tile, len(centres)))
+        cosines = centres[here] @ centres.T
         cosines[np.arange(len(here)), here] = -np.inf
-        out[here, 0] = _fifth(cosines)
-        # the nearest few settle nearly every bin; each row and bin they do not settle is looked up in full
-        few = min(len(unit), 4 * NEIGHBOURS)
-        nearest = np.argpartition(-cosines, few - 1, axis=1)[:, :few]
-        values = np.take_along_axis(cosines, nearest, axis=1)
-        for b in range(count):
-            left = np.where(bins[nearest] == b, -np.inf, values)
-            found = _fifth(left)
-            for row in np.flatnonzero(np.isneginf(found)):
-                found[row] = _fifth(np.where(bins == b, -np.inf, cosines[row])[None])[0]
-            out[here, b + 1] = found
-    return out + _SAME
-
-
-def _fifth(cosines: Floats) -> Floats:
-    """The 5th largest of each row."""
-    if cosines.shape[1] < NEIGHBOURS:
-        return np.full(len(cosines), -np.inf)
-    out: Floats = np.partition(cosines, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS]
-    return out
-
-
-def _unit(vectors: Floats) -> Floats:
-    out: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        reach = np.partition(cosines, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS] + _SAME
+        out |= (centres[here] @ points.T > reach[:, None]).any(axis=0)
     return out
 
 
