@@ -58,6 +58,7 @@ class Asking:
     tolerance: Annotated[float | None, Option(min=0, help="largest distance from --target [default: 5%]")] = None
     describe: Annotated[str, Option(help="what the texts are: news headlines")] = "examples"
     max_tokens: Annotated[int, Option(min=1)] = 48
+    rows_per_request: Annotated[int, Option(min=1, max=50, help="rows of a label that one request asks for")] = 1
     kind: Annotated[str | None, Option(help=f"what is written: {', '.join(KINDS)}")] = None
     sources: Annotated[Path | None, Option(help="file of passages or contexts to write about")] = None
     sources_column: Annotated[str | None, Option(help="column of the texts in --sources, if it is not found")] = None
@@ -82,6 +83,7 @@ class Asking:
             sources=sources,
             prompts=load_prompts(self.prompts),
             rules=AcceptanceRules(near_duplicate=self.near_duplicate),
+            rows_per_request=self.rows_per_request,
         )
 
     def make_pool(

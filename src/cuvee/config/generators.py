@@ -27,6 +27,9 @@ class Writer(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(24, ge=1, description="the longest answer, in tokens")
     truncated: Literal["reject", "keep"] = Field("reject", description="answers that ran into max_tokens")
+    rows_per_request: int = Field(
+        1, ge=1, le=50, description="rows of a label, or queries of a passage, that one request asks for"
+    )
 
 
 class EmbeddedGenerator(Writer):

@@ -144,7 +144,7 @@ class Filling:
             slot=slot,
             number=len(self.attempts[slot.key]),
             question=question,
-            answer=answer,
+            answer=replace(answer, text=parsed.raw),
             text=parsed.text,
             target=target if source is None else source.target,
             context=(stratum.source if writing.pair else None) if source is None else source.context,

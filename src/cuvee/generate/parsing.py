@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -174,6 +174,7 @@ MALFORMED = "malformed"
 NOT_NEAREST = "another row is nearer than its source"
 NO_SOURCE = "its source has no row"
 DRAFT = "a draft"
+MISSING = "missing in an answer of several"
 FORBIDDEN = "uses a word to avoid"
 REMEDIES = {
     TRUNCATED: "raise max_tokens",
@@ -186,6 +187,7 @@ REMEDIES = {
     COPY_OF_TRAINING: "raise the temperature",
     COPY_OF_PROMPT: "raise the temperature",
     EMPTY: "check the model and api: chat or completions",
+    MISSING: "ask for fewer rows a request (rows_per_request)",
     CHATTER: "use api: completions, or a larger model",
     MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
     NEAR_DUPLICATE: "raise the temperature, or near_duplicate",
@@ -200,6 +202,7 @@ _NO_ANSWER: Mapping[End, str] = {
 ECHO_WORDS = 6
 """Words in a row of a prompt's wording that no answer has by chance."""
 _NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])(?:\s+|$)")
+_HEAD = re.compile(r"^[ \t]*\(?\**(\d{1,3})[.):]\**(?:[ \t]+|$)", flags=re.MULTILINE)
 _NUMBERED_LINES = re.compile(r"\n\s*(?:\(?\d{1,3}[.):]|[-*•–])\s")
 _WRAPPED = re.compile(r"\A\s*\{|```")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
@@ -293,6 +296,42 @@ def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Wri
     if reason is None and demands.avoided and not set(demands.avoided).isdisjoint(find_words(text)):
         reason = FORBIDDEN
     return Parsed(text=text, reason=reason, target=target)
+
+
+def pick_row(answer: Answer, place: int) -> Answer | None:
+    """The row at one place (from 0) of an answer of several, as if it had been answered alone; None if it has fewer.
+
+    Rows are the items of a JSON list or of a numbered list, else lines. What precedes the first number is a row where
+    the list goes on (a completion), and else left out. Only the last row of an answer that broke off is cut.
+    """
+    rows = _split_rows(strip_thoughts(answer.text))
+    if place >= len(rows):
+        return None
+    whole = place < len(rows) - 1 and how_ended(answer.finish_reason) == "cut"
+    return replace(answer, text=rows[place], finish_reason="stop" if whole else answer.finish_reason)
+
+
+def _split_rows(text: str) -> list[str]:
+    plain = unwrap(text, ()) or text
+    start = plain.find("[")
+    if start >= 0 and not plain[:start].strip():
+        try:
+            found, _ = json.JSONDecoder(strict=False).raw_decode(plain, start)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, list):
+            return [item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in found]
+    heads: list[re.Match[str]] = []
+    for head in _HEAD.finditer(plain):
+        if not heads or int(head[1]) == int(heads[-1][1]) + 1:
+            heads.append(head)
+    if not heads:
+        lines = [line for line in plain.splitlines() if line.strip()]
+        return lines[1:] if len(lines) > 1 and (_CHATTER.search(lines[0]) or lines[0].rstrip().endswith(":")) else lines
+    ends = [head.start() for head in heads[1:]] + [len(plain)]
+    rows = [plain[head.end() : end] for head, end in zip(heads, ends, strict=True)]
+    before = plain[: heads[0].start()]
+    return [before, *rows] if before.strip() and int(heads[0][1]) > 1 else rows
 
 
 def _why_no_pair(plain: str, cut: bool) -> str:

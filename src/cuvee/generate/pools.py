@@ -14,7 +14,7 @@ from cuvee.corpus import Corpus, replace_text
 from cuvee.errors import ConfigError, GenerationError, RunFolderError
 from cuvee.fingerprint import hash_texts
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
-from cuvee.generate.calls import Endpoint, Sampling, request_key
+from cuvee.generate.calls import Endpoint, Request, Sampling, request_key
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
 from cuvee.generate.filling import Attempt, Filling, Progress, fill_slots
@@ -79,9 +79,11 @@ class GenerationSpec:
         sources: passages or contexts to write about; None is those of the training rows.
         prompts: the wording (:func:`~cuvee.generate.prompts.load_prompts`); None is the built-in one.
         rules: what is accepted.
+        rows_per_request: rows of a label, or queries of a passage, that one request asks for. They are one group: what
+            one answer says together is no independent evidence.
 
     Raises:
-        ValueError: blocks or rows_per_label out of range.
+        ValueError: blocks, rows_per_label or rows_per_request out of range.
     """
 
     rows_per_label: int
@@ -93,13 +95,15 @@ class GenerationSpec:
     sources: Sequence[str] | None = None
     prompts: PromptSet | None = None
     rules: AcceptanceRules = field(default_factory=AcceptanceRules)
+    rows_per_request: int = 1
 
     def __post_init__(self) -> None:
         blocks = self.blocks
         if not blocks or len(set(blocks)) < len(blocks) or min(blocks) < 0:
             raise ValueError(f"blocks {blocks!r}; give at least one, each once, 0 or more")
-        if self.rows_per_label < 1:
-            raise ValueError(f"rows_per_label {self.rows_per_label!r}; must be 1 or more")
+        for name in ("rows_per_label", "rows_per_request"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)!r}; must be 1 or more")
 
     def strata(self, train: Corpus) -> Mapping[str, Stratum]:
         """What a dial deals rows to, by name.
@@ -146,7 +150,7 @@ class PoolMaker:
             )
         writer = PromptWriter(
             train, describe=spec.describe, api=endpoint.api, sampling=spec.sampling, seed=spec.seed, kind=kind,
-            strata=strata, prompts=spec.prompts,
+            strata=strata, prompts=spec.prompts, rows=spec.rows_per_request,
         )  # fmt: skip
         self._judge = AcceptanceFilter(train=train, writer=writer, rules=spec.rules)
         self._judge.check_slots(wanted.values())
@@ -205,6 +209,11 @@ class PoolMaker:
             for target in [[row.target] if pairs else []]
         }
         sources = {row.slot.parent for row in rows}
+        together: dict[Request, str] = {}
+        for row in rows:
+            if row.question.place is not None:
+                together.setdefault(row.question.request, ids[row.slot.key])
+        alone = {row.slot.key: together.get(row.question.request) for row in rows}
         return Corpus.from_rows(
             [
                 {
@@ -212,9 +221,8 @@ class PoolMaker:
                     "text": row.text,
                     "target": row.target,
                     "context": row.context,
-                    "group": ids[row.slot.parent or row.slot.key]
-                    if row.slot.parent or row.slot.key in sources
-                    else None,
+                    "group": alone[row.slot.parent or row.slot.key]
+                    or (ids[row.slot.parent or row.slot.key] if row.slot.parent or row.slot.key in sources else None),
                     "seed_ids": list(row.question.seed_ids),
                     "dial": level.dial,
                     "level": level.name,

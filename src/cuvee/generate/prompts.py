@@ -15,7 +15,7 @@ from cuvee.corpus import Corpus, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.generate.calls import Api, Request, Sampling
-from cuvee.generate.dials.slots import Slot
+from cuvee.generate.dials.slots import Slot, name_settings
 from cuvee.generate.parsing import (
     ECHO_WORDS,
     SEPARATOR,
@@ -48,6 +48,9 @@ LINES_SHARE = 0.1
 """Share of the training rows of a label that have several lines, from which on new rows may have them too."""
 
 Step = Literal["row", "paraphrase", "draft", "refinement"]
+_NUMBER_TOKENS = 4
+"""Tokens of a number and a line break in a list."""
+_LAST_NUMBER = re.compile(r"(\d+)\.\s*\Z")
 _SENTENCE = re.compile(r"(?<=[.:;?!])\s")
 _PLACEHOLDER = re.compile(r"\[(?:slot|topic|word|text|source|(?:example|target|context|name|value) \d+)\]|\n")
 
@@ -57,11 +60,13 @@ class Question:
     """A request, with the example texts it shows and the ids of the seed examples behind them.
 
     ``shown_targets`` are the other sides of the examples where it asks for pairs. ``source`` is the text that it asks
-    to rewrite, ``avoided`` the words that it forbids.
+    to rewrite, ``avoided`` the words that it forbids. ``place`` is that of the wanted row in an answer of several; None
+    is an answer of one.
     """
 
     request: Request
     step: Step = "row"
+    place: int | None = None
     seed_ids: tuple[str, ...]
     shown: tuple[str, ...]
     shown_targets: tuple[str, ...] = ()
@@ -81,14 +86,21 @@ class PromptWriter:
         kind: of writing.
         strata: what the labels of slots stand for; None is those of the training rows.
         prompts: the wording; None is the built-in one.
+        rows: that a first request asks for at once, of those that differ in nothing but their number; not of pairs,
+            drafts and paraphrases.
+
+    Raises:
+        ConfigError: several rows are asked for in a wording of one's own that does not say how many.
     """
 
     def __init__(
         self, train: Corpus, *, describe: str, api: Api, sampling: Sampling, seed: int, kind: Kind = "label",
         strata: Mapping[str, Stratum] | None = None, prompts: PromptSet | None = None,
+        rows: int = 1,
     ) -> None:  # fmt: skip
         self._train = train
         self.writing: Writing = WRITINGS[kind]
+        self.rows = 1 if self.writing.pair else rows
         self.strata: Mapping[str, Stratum] = find_strata(train, kind) if strata is None else strata
         self._places = {id_: i for i, id_ in enumerate(train.ids)}
         self._describe = describe
@@ -103,6 +115,10 @@ class PromptWriter:
         self._plain = block if self.lines else one_line
         self._room = _find_room(train) if self.writing.pair or self.lines else 0
         self._wordings: dict[tuple[Slot, Step, bool], Request] = {}
+        names = ("completion",) if api == "completions" else ("chat_system", "chat_user")
+        files = [self._prompts.file(f"{kind}_{name}") for name in names]
+        if self.rows > 1 and not any("count" in file.source for file in files):
+            raise ConfigError(f"{files[-1].place}: rows_per_request {rows} needs {{{{ count }}}} in it, or make it 1")
         self._runs: dict[tuple[str, Request], tuple[str, ...]] = {}
 
     def ask(
@@ -120,7 +136,8 @@ class PromptWriter:
             seed_ids: the examples behind it, shown with a draft in chat form.
         """
         label = readable(slot.label) if self.writing.kind == "label" else ""
-        values: dict[str, Value] = {"label": label, "describe": self._describe}
+        several = step == "row" and attempt == 0 and slot.draft is None and self.rows > 1
+        values: dict[str, Value] = {"label": label, "describe": self._describe, "count": self.rows if several else 1}
         shown: tuple[str, ...]
         if step in ("row", "draft"):
             rows = self._choose_rows(slot, attempt)
@@ -142,6 +159,7 @@ class PromptWriter:
         return Question(
             request=self._request(slot, attempt, step, values),
             step=step,
+            place=slot.number % self.rows if several else None,
             seed_ids=tuple(seed_ids),
             shown=shown,
             shown_targets=tuple(self._train.targets[i] for i in rows) if self.writing.pair else (),
@@ -179,10 +197,11 @@ class PromptWriter:
             number=0,
             order=0,
         )
-        known = (blank, question.step, bool(question.avoided))
+        attempt = int(self.rows > 1 and question.place is None)
+        known = (replace(blank, order=attempt), question.step, bool(question.avoided))
         if known not in self._wordings:
             avoided, seed_ids = ("[word]",) if question.avoided else (), [str(i) for i in range(EXAMPLES_SHOWN)]
-            asked = self._blank.ask(blank, 0, avoided, step=question.step, source="[text]", seed_ids=seed_ids)
+            asked = self._blank.ask(blank, attempt, avoided, step=question.step, source="[text]", seed_ids=seed_ids)
             self._wordings[known] = asked.request
         return self._wordings[known]
 
@@ -197,6 +216,7 @@ class PromptWriter:
         return PromptWriter(
             train, describe=self._describe, api=self._api, sampling=self._sampling, seed=0, kind=kind,
             strata=find_strata(train, kind, ["[source]"] if self.writing.source else None), prompts=self._prompts,
+            rows=self.rows,
         )  # fmt: skip
 
     def _example(self, row: int) -> dict[str, str]:
@@ -214,7 +234,8 @@ class PromptWriter:
     def _choose_rows(self, slot: Slot, attempt: int) -> list[int]:
         # a slot whose first answer was no use sees other examples, or the same in another order: at a low
         # temperature the same prompt would give the same answer again
-        rotation = [slot.number // SLOTS_A_ROTATION, *([slot.number, attempt] if attempt else [])]
+        turn = slot.number // self.rows // max(1, SLOTS_A_ROTATION // self.rows)
+        rotation = [turn, *([slot.number, attempt] if attempt else [])]
         rng = derive_rng(self._seed, "seed-examples", slot.label, slot.block, *rotation)
         rows = self.strata[slot.label].rows
         if slot.seed_ids:
@@ -239,12 +260,20 @@ class PromptWriter:
         )
         name = {"paraphrase": "paraphrase", "refinement": "refine"}.get(step, self.writing.kind)
         pair = step in ("row", "draft") and self.writing.pair
+        count = values["count"]
+        key: list[str | int] = [slot.key, attempt]
+        if isinstance(count, int) and count > 1:  # the same request for all rows that it is asked for
+            key = ["rows", slot.label, slot.block, slot.number // count, *name_settings(slot)]
+            sampling = replace(sampling, max_tokens=count * (sampling.max_tokens + _NUMBER_TOKENS))
         # 31 bits: the widest seed that every server takes
-        seed = derive_seed(self._seed, "answer", slot.key, attempt) & 0x7FFFFFFF
+        seed = derive_seed(self._seed, "answer", *key) & 0x7FFFFFFF
         if api == "completions":
             prompt = self._prompts.file(f"{name}_completion").render(values)
             ends: tuple[str, ...] = ("\n",)
-            if self.lines:  # a text ends before the next number, or the next head, of the built-in prompts
+            if isinstance(count, int) and count > 1:
+                first = _LAST_NUMBER.search(prompt)
+                ends = ("\n\n",) if first is None else (f"\n{int(first[1]) + count}.",)
+            elif self.lines:  # a text ends before the next number, or the next head, of the built-in prompts
                 examples = values.get("examples")
                 shown = len(examples) if isinstance(examples, list) else 0
                 heads = {"paraphrase": "\nOriginal:", "refinement": "\nDraft:"}

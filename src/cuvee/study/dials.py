@@ -48,7 +48,7 @@ SPEED = {
     *("requests_per_minute", "tokens_per_minute", "budget", "prices", "batch"),
 }
 """Settings that answers do not depend on."""
-DRAWING = {"temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated"}
+DRAWING = {"temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated", "rows_per_request"}
 """Settings of how rows are drawn."""
 _SAID_OTHERWISE = {"base_url", "gguf"}
 """Settings that an identity stands for."""

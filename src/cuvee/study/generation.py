@@ -188,6 +188,7 @@ def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
             keep_truncated=generator.truncated == "keep",
             attempts=ATTEMPTS,
         ),
+        rows_per_request=generator.rows_per_request,
     )
 
 

@@ -27,6 +27,7 @@ from cuvee.execute import Stages
 from cuvee.generate.asking import ITEMS_A_REQUEST
 from cuvee.generate.calls import Failure, Request
 from cuvee.generate.dials import Dial, Slot
+from cuvee.generate.dials.slots import name_settings
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.prompts import PromptWriter
 from cuvee.hub import without_hub
@@ -306,14 +307,22 @@ def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tu
     sample = _write_requests(study, slots)
     lists = _count_lists(settings, len(wanted.strata))
 
+    together = 1 if wanted.kind not in ("label", "query") else language_model(study).rows_per_request
+
+    def is_together(slot: Slot) -> bool:
+        return together > 1 and slot.parent is None and slot.draft is None
+
     def estimate(slots: Sequence[Slot], others: int = 0) -> Usage:
         """Of requests like those of the sample, whose answers are as long as real rows."""
         drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
-        requests = (len(slots) + drafts + others) * folds
+        asked = {(s.label, s.block, *name_settings(s), s.number // together) for s in slots if is_together(s)}
+        alone = sum(not is_together(slot) for slot in slots)
+        requests = (len(asked) + alone + drafts + others) * folds
         letters = _mean(len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample)
         pairs = zip(study.train.texts, study.train.targets, strict=True)
         answer = _mean(len(text) + (0 if wanted.kind == "label" else len(target)) for text, target in pairs)
-        written = min(sample[0].sampling.max_tokens, answer / LETTERS_A_TOKEN + 1)
+        rows = len(slots) / max(1, len(asked) + alone)
+        written = min(sample[0].sampling.max_tokens, (answer / LETTERS_A_TOKEN + 1) * rows)
         return Usage(
             requests=requests,
             prompt_tokens=round(letters / LETTERS_A_TOKEN * requests),
@@ -350,7 +359,7 @@ def _write_requests(study: Study, slots: Sequence[Slot]) -> list[Request]:
         study.train, describe=study.config.describe,
         api="completions" if isinstance(generator, EmbeddedGenerator) else generator.api,
         sampling=find_sampling(generator), seed=study.config.seed, kind=wanted.kind,
-        strata=wanted.strata, prompts=wanted.prompts,
+        strata=wanted.strata, prompts=wanted.prompts, rows=generator.rows_per_request,
     )  # fmt: skip
     requests: list[Request] = []
     starts = np.linspace(0, max(0, len(slots) - _RUN), _RUNS, dtype=int).tolist()

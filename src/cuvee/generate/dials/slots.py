@@ -270,7 +270,7 @@ def _merge(lead: Sequence[Slot], other: Sequence[Slot]) -> tuple[Slot, ...]:
         while base.parent is not None:
             base = by_key[base.parent]
         partner[slot.key] = places[slot.label, dealt[base.key]]
-    keys = {key: slot_key(key, *_name_settings(found)) for key, found in partner.items()}
+    keys = {key: slot_key(key, *name_settings(found)) for key, found in partner.items()}
     # references to slots of the other dial become references to the base slots that they were dealt to
     moved = {partner[slot.key].key: keys[slot.key] for slot in lead if slot.parent is None}
     return tuple(_merge_slots(slot, partner[slot.key], keys, moved) for slot in lead)
@@ -312,7 +312,7 @@ def _names_set(slot: Slot) -> set[str]:
     return {name for name in SETTINGS if getattr(slot, name) not in (None, ())}
 
 
-def _name_settings(slot: Slot) -> list[str]:
+def name_settings(slot: Slot) -> list[str]:
     """What the slot is asked for with, as parts of a key; rounds by their number, as their keys are long."""
     return [
         f"avoid {len(slot.avoid.rounds)}" if name == "avoid" and slot.avoid else f"{name} {getattr(slot, name)}"
