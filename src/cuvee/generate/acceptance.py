@@ -17,7 +17,6 @@ from cuvee.generate.parsing import (
     COPY_OF_TRAINING,
     DRAFT,
     DUPLICATE,
-    MISSING,
     NEAR_COPY,
     NEAR_DUPLICATE,
     WRITINGS,
@@ -25,7 +24,6 @@ from cuvee.generate.parsing import (
     Demands,
     Parsed,
     parse_answer,
-    pick_row,
 )
 from cuvee.generate.prompts import PromptWriter, Question
 
@@ -121,11 +119,6 @@ class AcceptanceFilter:
 
     def parse(self, slot: Slot, question: Question, answer: Answer) -> Parsed:
         """An answer to a slot's question, judged by itself. A usable draft has that for its reason: it is no row."""
-        if question.place is not None:
-            found = pick_row(answer, question.place)
-            if found is None:
-                return Parsed(raw="", text="", reason=MISSING)
-            answer = found
         writing = self.writer.writing
         demands = Demands(
             shown=question.shown, shown_targets=question.shown_targets, avoided=question.avoided,

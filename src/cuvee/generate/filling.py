@@ -11,7 +11,7 @@ from cuvee.generate.client import OpenedLLM, answer_all
 from cuvee.generate.dials.contents import characteristic_words, find_words
 from cuvee.generate.dials.slots import Slot, chosen_slots
 from cuvee.generate.ledger import Ledger, settle_identity
-from cuvee.generate.parsing import DRAFT, NO_SOURCE, NOT_NEAREST
+from cuvee.generate.parsing import DRAFT, MISSING, NO_SOURCE, NOT_NEAREST, Parsed, pick_row
 from cuvee.generate.prompts import Question
 
 Find = Callable[[Question], Outcome | None]
@@ -137,14 +137,16 @@ class Filling:
 
     def _parse(self, slot: Slot, question: Question, answer: Answer) -> Attempt:
         writing, stratum = self._judge.writer.writing, self._judge.writer.strata[slot.label]
-        parsed = self._judge.parse(slot, question, answer)
+        own = answer if question.place is None else pick_row(answer, question.place)
+        answer = own or replace(answer, text="")
+        parsed = self._judge.parse(slot, question, own) if own else Parsed(text="", reason=MISSING)
         source = self.rows.get(slot.parent or "")
         target = parsed.target if parsed.target is not None else stratum.source or slot.label
         return Attempt(
             slot=slot,
             number=len(self.attempts[slot.key]),
             question=question,
-            answer=replace(answer, text=parsed.raw),
+            answer=answer,
             text=parsed.text,
             target=target if source is None else source.target,
             context=(stratum.source if writing.pair else None) if source is None else source.context,
