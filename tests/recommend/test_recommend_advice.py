@@ -171,7 +171,8 @@ def test_all_of_a_pool_wins_with_one_draw_over_the_items_and_the_edge_is_told():
     assert advice.today == ""  # the verdict says what to do, and about one blend
     # where the smaller amounts are judged as recipes, the last step is none of one scope
     mixed = [t if t.cell.share < 0.9 and t.cell.dial else of for t in rising for of in of_pool([t])]
-    assert advise(mixed).edge.gain is None and "is all that the pool holds. More" in advice_to_text(advise(mixed))
+    assert advise(mixed).edge.gain is None
+    assert "is all that the pool holds. All of it is used, and more rows" in advice_to_text(advise(mixed))
     found = advise(mixed).optimism  # which counts the blends that the verdict counts, of both scopes
     assert found.cells == len({t.cell for t in mixed if t.cell.kind == "blend"}) and found.corrected > 0.08
     # that all of another pool hurts is shown by its one draw too

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,8 +11,11 @@ from command_line import call, refused
 from cuvee.errors import ConfigError
 from cuvee.hub import without_hub
 from cuvee.recommend import plan_power
+from cuvee.recommend.wording import write_edge
+from cuvee.records.advice import Edge
 from cuvee.study import open_study, run_study
 from cuvee.study.planning import plan_study
+from cuvee.study.status import account_folder
 
 
 @pytest.mark.slow  # with the others of its kind: it runs a study
@@ -146,3 +150,25 @@ def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local,
 def test_what_would_stop_the_study_stops_its_plan(settings):
     with pytest.raises(ConfigError, match=r"dials\.0"):
         plan_study({**settings, "dials": [{"name": "topics", "levels": [400], "topics": "data"}]})
+
+
+@pytest.mark.slow  # with the others of its kind: it runs a study
+def test_the_next_step_at_the_edge_takes_what_twice_the_draws_more_of_that_level_take(settings, tmp_path):
+    config = {**settings, "dials": [settings["dials"][0]], "mix": {"amounts": ["1x", "all"], "shape_share": 0.5}}
+    config["draws"] = {**config["draws"], "confirm": 0}
+    with open_study(config, out=tmp_path / "run") as flow:
+        advice, pools = flow.advice, flow.pools
+        best = next(s for s in advice.cells if s.cell.whole and s.cell.kind == "blend")
+        at_edge = replace(advice, best=best, edge=Edge(gain=None, factor=3.0, is_everything=True))
+        edge = flow._advisor._find_next(at_edge)
+        spent = account_folder(tmp_path / "run")
+    draws = config["draws"]["generation"]
+    more = plan_study({**config, "draws": {**config["draws"], "generation": 3 * draws}}).llm.usage.requests
+    once = plan_study(config).llm.usage.requests
+    (rows,) = {len(pool.corpus) for pool in pools.values()}
+    rejected = sum(spent.rejected.values()) / spent.requests
+    assert edge.rows == 2 * rows and edge.requests == round((more - once) / len(pools) / (1 - rejected))
+    assert edge.part == pytest.approx(edge.requests / spent.requests, rel=0.05)
+    assert edge.tokens == pytest.approx(edge.part * (spent.prompt_tokens + spent.completion_tokens), abs=1)
+    said = write_edge(edge, takes="3 min")
+    assert f"generate {edge.rows} more rows of it, about {edge.requests} requests" in said and "3 min, or stop" in said

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 from rich.console import RenderableType
@@ -104,8 +105,21 @@ def _difference(estimate: Estimate | None) -> str | Text:
     return Text(shown, style="bold") if estimate.low > 0 or estimate.high < 0 else shown
 
 
-def list_advice(advice: Advice) -> Iterable[RenderableType]:
-    """The best cells, the shapes, and the verdict."""
+_SIZES = ((86_400, "days"), (3_600, "hours"), (60, "min"))
+
+
+def tell_seconds(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return "not known"
+    for size, unit in _SIZES:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def list_advice(advice: Advice, seconds: Mapping[str, float] = MappingProxyType({})) -> Iterable[RenderableType]:
+    """The best cells, the shapes, and the verdict; ``seconds`` of each stage tell how long a next step takes."""
     from cuvee.recommend.wording import confirmed_best, write_edge, write_optimism, write_rows, write_sensitivity
 
     yield _tabulate_cells(advice)
@@ -124,7 +138,8 @@ def list_advice(advice: Advice) -> Iterable[RenderableType]:
     yield from map(Text, [*told, ""])
     yield Text(f"Verdict: {advice.decision}. {advice.sentence}", style="bold")
     if advice.edge is not None:
-        yield Text(write_edge(advice.edge, advice.score))
+        took = advice.edge.part * seconds.get("generate", 0.0)
+        yield Text(write_edge(advice.edge, advice.score, takes=tell_seconds(took) if took else ""))
     if advice.today:
         yield Text(f"{advice.today}.")
 

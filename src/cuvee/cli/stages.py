@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 LISTED = 8
 """Notes that are listed."""
 _NUMBERS = ("what", "number")
-_SIZES = ((86_400, "days"), (3_600, "hours"), (60, "min"))
 
 
 @may_trust
@@ -90,7 +89,7 @@ def _tell_study(
     tell(
         whole,
         show.tabulate_measurements(result.measurements),
-        *show.list_advice(result.advice),
+        *show.list_advice(result.advice, seconds),
         *show.list_failed(result.failed, folder),
         *([] if result.composition is None else [rich.text.Text(str(result.composition))]),
         result.blend_line,
@@ -141,9 +140,9 @@ def recommend(study: Target, tell: Tell) -> None:
     from cuvee.recommend import advice_to_json
 
     with open_shown(study) as flow:
-        advice, failed = flow.advice, flow.failed
+        advice, failed, seconds = flow.advice, flow.failed, flow.study.stages.seconds
     listed = show.list_failed(failed, flow.study.folder.path)
-    tell(advice_to_json(advice), *show.list_advice(advice), *listed)
+    tell(advice_to_json(advice), *show.list_advice(advice, seconds), *listed)
     flow.check_trained()
 
 
@@ -207,8 +206,8 @@ def _tell_power(power: PowerPlan) -> list[str]:
 
 def _tabulate_plan(found: StudyPlan) -> Table:
     held, time, llm = "held-out" if found.rows.folds > 1 else "locked test", found.time, found.llm
-    rows = [("time of what is known, about", _tell_seconds(time.total))]
-    rows += [(f"  {name}", _tell_seconds(getattr(time, name))) for name in ("trials", "generating", "embedding")]
+    rows = [("time of what is known, about", show.tell_seconds(time.total))]
+    rows += [(f"  {name}", show.tell_seconds(getattr(time, name))) for name in ("trials", "generating", "embedding")]
     if llm.dials:
         rows += [
             ("cost, about", "not known" if llm.cost is None else f"{llm.cost:,.4g} {llm.currency}".rstrip()),
@@ -230,16 +229,6 @@ def _tabulate_plan(found: StudyPlan) -> Table:
     counts = found.rows
     title = f"{found.name}: {counts.train} training, {counts.validation} validation, {counts.held_out} {held} rows"
     return console.make_table(title, _NUMBERS, rows)
-
-
-def _tell_seconds(seconds: float | None) -> str:
-    """Seconds as a person says them."""
-    if seconds is None:
-        return "not known"
-    for size, unit in _SIZES:
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 # --- a run folder ---

@@ -285,8 +285,14 @@ def write_scope(
     return " ".join(parts)
 
 
-def write_edge(edge: Edge, score: str = "accuracy") -> str:
-    """That the best amount is the largest tried, with what its last step brought, and the next step."""
+def write_edge(edge: Edge, score: str = "accuracy", *, takes: str = "") -> str:
+    """That the best amount is the largest tried, with what its last step brought, and the next step.
+
+    Args:
+        edge: of the best amount.
+        score: that gains are of.
+        takes: how long the next step takes, in words, where that is known.
+    """
     gain, points = edge.gain, "points" if score == "accuracy" else f"points of {name_score(score)}"
     brought = ""
     if gain is not None:
@@ -294,7 +300,11 @@ def write_edge(edge: Edge, score: str = "accuracy") -> str:
         low, high = write_points(gain.low), write_points(gain.high)
         brought = f"; the last {step} brought {write_points(gain.value)} {points} [{low}, {high}]"
     if edge.is_everything:
-        return f"The best amount is all that the pool holds{brought}. More rows may bring more."
+        step = "All of it is used, and more rows may bring more"
+        if edge.rows:
+            spent = f"{edge.requests:,} requests, {edge.tokens:,} tokens{takes and ', '}{takes}"
+            step = f"Next: generate {edge.rows:,} more rows of it, about {spent}, or stop"
+        return f"The best amount is all that the pool holds{brought}. {step}."
     return f"The best amount is the largest tried{brought}. Try a larger one of mix.amounts."
 
 

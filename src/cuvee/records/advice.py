@@ -150,11 +150,18 @@ class Edge:
         gain: over the next smaller amount, paired; None where that is judged in another scope.
         factor: how many times as much it is.
         is_everything: it is all that the pool holds.
+        rows, requests, tokens: what it would take to have three times as many rows of the pool, by what the run spent;
+            0 where rows are not written by an LLM here.
+        part: these requests over all that the run sent.
     """
 
     gain: Gain | None
     factor: float
     is_everything: bool
+    rows: int = 0
+    requests: int = 0
+    tokens: int = 0
+    part: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

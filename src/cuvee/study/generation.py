@@ -21,7 +21,8 @@ from cuvee.errors import ConfigError, GenerationError
 from cuvee.execute import Listener, Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate.acceptance import AcceptanceRules
-from cuvee.generate.dials import PARTS, Dial, chosen_slots
+from cuvee.generate.dials import PARTS, Dial, Slot, chosen_slots
+from cuvee.generate.dials.slots import name_settings
 from cuvee.generate.ledger import Ledger, Session, tell_spending
 from cuvee.generate.pools import GenerationSpec, PoolMaker, fill_pools, write_quarantine
 from cuvee.generate.targets import Score, Target, generate_to_target
@@ -56,6 +57,18 @@ def study_dials(study: Study) -> list[tuple[DialConfig, Dial]]:
         ConfigError: as :func:`make_dials`.
     """
     return make_dials(study, KeptLists(study))
+
+
+def count_requests(study: Study, slots: Sequence[Slot]) -> int:
+    """Requests of slots where every answer is usable: several rows may share one, and drafts are requests too."""
+    together = 1 if study.writing.kind not in ("label", "query") else language_model(study).rows_per_request
+
+    def is_together(slot: Slot) -> bool:
+        return together > 1 and slot.parent is None and slot.draft is None
+
+    drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
+    asked = {(s.label, s.block, *name_settings(s), s.number // together) for s in slots if is_together(s)}
+    return len(asked) + sum(not is_together(slot) for slot in slots) + drafts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

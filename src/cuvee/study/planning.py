@@ -27,7 +27,6 @@ from cuvee.execute import Stages
 from cuvee.generate.asking import ITEMS_A_REQUEST
 from cuvee.generate.calls import Failure, Request
 from cuvee.generate.dials import Dial, Slot
-from cuvee.generate.dials.slots import name_settings
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.prompts import PromptWriter
 from cuvee.hub import without_hub
@@ -42,7 +41,7 @@ from cuvee.study.amounts import LevelRows, tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import find_sampling, language_model, make_dials, open_llm
 from cuvee.study.draws import bound_draws, choose_draws, is_open, save_draws, write_draws
-from cuvee.study.generation import ATTEMPTS
+from cuvee.study.generation import ATTEMPTS, count_requests
 from cuvee.study.prepare import FRESH, Study
 from cuvee.study.running import Recipe, Variant, grid_recipes, open_trials, read_passages
 from cuvee.study.status import find_prices
@@ -307,17 +306,9 @@ def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tu
     sample = _write_requests(study, slots)
     lists = _count_lists(settings, len(wanted.strata))
 
-    together = 1 if wanted.kind not in ("label", "query") else language_model(study).rows_per_request
-
-    def is_together(slot: Slot) -> bool:
-        return together > 1 and slot.parent is None and slot.draft is None
-
     def estimate(slots: Sequence[Slot], others: int = 0) -> Usage:
         """Of requests like those of the sample, whose answers are as long as real rows."""
-        drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
-        asked = {(s.label, s.block, *name_settings(s), s.number // together) for s in slots if is_together(s)}
-        alone = sum(not is_together(slot) for slot in slots)
-        requests = (len(asked) + alone + drafts + others) * folds
+        requests = (count_requests(study, slots) + others) * folds
         letters = _mean(len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample)
         pairs = zip(study.train.texts, study.train.targets, strict=True)
         answer = _mean(len(text) + (0 if wanted.kind == "label" else len(target)) for text, target in pairs)
