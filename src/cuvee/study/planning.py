@@ -312,7 +312,8 @@ def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tu
         letters = _mean(len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample)
         pairs = zip(study.train.texts, study.train.targets, strict=True)
         answer = _mean(len(text) + (0 if wanted.kind == "label" else len(target)) for text, target in pairs)
-        rows = len(slots) / max(1, len(asked) + alone)
+        drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
+        rows = len(slots) / max(1, count_requests(study, slots) - drafts)
         written = min(sample[0].sampling.max_tokens, (answer / LETTERS_A_TOKEN + 1) * rows)
         return Usage(
             requests=requests,
