@@ -152,15 +152,16 @@ def test_a_long_prompt_loses_its_beginning_and_a_completion_nothing(tiny, chat):
 
 
 # --- log probabilities ---
-def reference(model, prompt, completion):
-    """Token by token, one row at a time, every prefix read anew."""
+def reference(model, prompt, completion, top):
+    """Token by token, one row at a time, every prefix read anew; ``top`` gets the most probable token."""
     tokenizer, net = model.tokenizer, model.model
     ids = list(model.tokenize(prompt, completion).prompt)
     found = []
     for token in [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]:
         with torch.no_grad():
-            logits = net(torch.tensor([ids])).logits[0, -1].double()
-        found.append(float(torch.log_softmax(logits, dim=0)[token]))
+            log_p = torch.log_softmax(net(torch.tensor([ids])).logits[0, -1].double(), dim=0)
+        found.append(float(log_p[token]))
+        top.append((float(log_p.max().exp()), float(log_p.argmax() == token)))
         ids.append(token)
     return found
 
@@ -169,11 +170,14 @@ def reference(model, prompt, completion):
 def test_log_likelihood_is_that_of_the_completions_tokens_and_the_end(folder, request):
     model = model_of(request.getfixturevalue(folder))
     prompts = REAL.prompts
-    found = model.log_likelihood(prompts, REAL.targets)
+    found, top = model.log_likelihood(prompts, REAL.targets), []
     for row, prompt, completion in zip(found, prompts, REAL.targets, strict=True):
-        tokens = reference(model, prompt, completion)
+        tokens = reference(model, prompt, completion, top)
         assert row[1] == len(tokens)
         assert row[0] == pytest.approx(sum(tokens), abs=1e-3)
+    said = model.top_tokens(prompts, REAL.targets)
+    assert np.allclose(said[:, 1:], top, atol=1e-4)
+    assert np.array_equal(np.bincount(said[:, 0].astype(int)), found[:, 1])
     again = model.log_likelihood(prompts[::-1], REAL.targets[::-1])
     assert np.allclose(found, again[::-1], atol=1e-4)
     assert model.log_likelihood([], []).shape == (0, 2)

@@ -16,6 +16,7 @@ from cuvee.collapse.regimes import Diet
 from cuvee.config.collapse import CausalModel, CollapseConfig, DecodingConfig
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
+from cuvee.evaluate import SCORES
 from cuvee.fingerprint import derive_seed
 from cuvee.measure import METRICS, Subject
 from cuvee.records import Level, Sampling
@@ -157,6 +158,7 @@ class GenerationWork:
             "tail_loss": -float(tail.mean()),
         }
         errors = {SCORE: _error(log_p), "tail_loss": _error(tail)}
+        values["calibration"], errors["calibration"] = _calibrate(writer, self._held_out)
         seen, known = _words(texts), _words(real.targets)
         values["vocabulary"] = len(seen & known) / max(1, len(known))
         told = [text for text in texts if text.strip()]
@@ -189,6 +191,15 @@ def row_means(writer: CausalWriter, rows: Corpus) -> Floats:
     sums = writer.log_likelihood(rows.prompts, rows.targets)
     means: Floats = sums[:, 0] / sums[:, 1]
     return means
+
+
+def _calibrate(writer: CausalWriter, rows: Corpus) -> tuple[float, float]:
+    """Calibration error of the most probable token over all tokens of the rows, and its jackknife error over rows."""
+    row, p, hit = writer.top_tokens(rows.prompts, rows.targets).T
+    n = len(rows)
+    weights = np.vstack([np.ones(len(row)), row != np.arange(n)[:, None]])  # all rows, then all but each
+    whole, *others = SCORES["ece"]({"confidence": p, "accuracy": hit}, weights)
+    return float(whole), float(np.sqrt((n - 1) / n * np.square(others - np.mean(others)).sum()))
 
 
 def _error(values: Floats) -> float:

@@ -25,6 +25,7 @@ MEASURES = {
     "best_loss": ("Loss of the best checkpoint", "nats a token, the lowest of each training, on held-out real rows"),
     "train_loss": ("Training loss", "nats a token, on the rows of the generation, last tenth of the steps"),
     "tail_loss": ("Loss on the rarest tenth", "held-out rows that the untuned model finds least probable"),
+    "calibration": ("Calibration error", "of the most probable token at each place of the held-out real rows"),
     "vendi_q1": ("Semantic diversity", "Vendi score of order 1 of what was written: more is more diverse"),
     "distinct_2": ("Distinct pairs of words", "of all pairs of what was written: more is more diverse"),
     "self_repetition": ("Repeated 4-grams", "share that stands in another row too: n-gram concentration"),

@@ -238,13 +238,31 @@ class CausalWriter:
             InputError: a completion is longer than the model can read.
             TrainingError: out of memory.
         """
-        if len(prompts) != len(completions):
-            raise ValueError(f"completions has {len(completions)} entries for {len(prompts)} prompts; give one each")
-        pairs = [self._fit(number, *row) for number, row in enumerate(zip(prompts, completions, strict=True))]
+        pairs = self._fit_all(prompts, completions)
         out = np.zeros((len(pairs), 2))
         out[:, 1] = [len(pair.completion) for pair in pairs]
         out[:, 0] = self._read(pairs, lambda part: self.log_p_sums(lay_out(part)))
         return out
+
+    def top_tokens(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
+        """The most probable token at each place of the completions: row, probability, and 1 if it stands there, else 0.
+
+        Shape (tokens, 3). Raises what ``log_likelihood`` raises.
+        """
+        parts: list[NDArray[np.float64]] = []
+        self.model.eval()
+        with explain_memory(self.device, "set device: cpu, or train with a lower max_length"), torch.inference_mode():
+            for row, pair in enumerate(self._fit_all(prompts, completions)):
+                layout = lay_out([pair])
+                p, token = self._logits(layout).float().softmax(dim=-1).cpu().max(dim=-1)
+                hit = (token == layout.targets).double()
+                parts.append(torch.stack([torch.full_like(hit, row), p.double(), hit], dim=-1)[0].numpy())
+        return np.concatenate(parts)
+
+    def _fit_all(self, prompts: Sequence[str], completions: Sequence[str]) -> list[TokenPair]:
+        if len(prompts) != len(completions):
+            raise ValueError(f"completions has {len(completions)} entries for {len(prompts)} prompts; give one each")
+        return [self._fit(number, *row) for number, row in enumerate(zip(prompts, completions, strict=True))]
 
     def _read(
         self, pairs: Sequence[TokenPair], read: Callable[[Sequence[TokenPair]], torch.Tensor]
