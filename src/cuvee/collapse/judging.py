@@ -124,12 +124,15 @@ def judge_curated(course: Course, score: str, alpha: float = 0.05) -> str:
     elif not is_clear(values[0] - values[best]):
         found = f"no gain over generation 0 is shown in the {name_measure(score)}"
     elif is_clear(values[-1] - values[best]):
-        found = f"the {name_measure(score)} gains to generation {best}, and turns back after it"
+        found = f"the {name_measure(score)} improves to generation {best}, and turns back after it"
     else:
-        found = f"the {name_measure(score)} gains to generation {best}, and does not turn back by generation {last}"
+        found = f"the {name_measure(score)} improves to generation {best}, and does not turn back by generation {last}"
+    for measure in {"variance", "vendi_q1"} & set(course.values):
+        first, end = course.values[measure][[0, -1]].mean(axis=1)
+        found += f", while the {name_measure(measure)} goes from {first:.3g} to {end:.3g}"
     return (
         f"{course.name}: {found}. As published (arXiv 2510.16657) a filter helps at first, then comes a plateau or a "
-        "turn towards what the filter likes: read the diversity beside the score."
+        "turn towards what the filter likes."
     )
 
 
