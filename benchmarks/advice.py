@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,7 @@ def choose_all(world: World, advice: Advice) -> dict[str, Cell]:
     """What each policy chooses."""
     ordered = sorted(world.diversity, key=lambda level: world.diversity[level])
     whole = {c.level: c for c in world.blends if c.whole}
+    pooled = whole.get(TOGETHER, whole[ordered[0]])
     middle = ordered[(len(ordered) - 1) // 2]
     even = min((c for c in world.blends if c.level == middle), key=lambda c: abs(c.share - 0.5))
     seen = {s.cell: s.accuracy for s in advice.cells if s.cell.kind in ("blend", "real-only")}
@@ -119,7 +121,7 @@ def choose_all(world: World, advice: Advice) -> dict[str, Cell]:
     leant = advice.lean.cell if advice.lean.gain > 0 and advice.decision != "do-not-use" else world.real
     return {
         REAL: world.real,
-        POOLED: whole[TOGETHER],
+        POOLED: pooled,
         PAPER: even,
         MOST: whole[ordered[-1]],
         LEAST: whole[ordered[0]],
@@ -138,8 +140,8 @@ class Result:
         gains: of what each policy chose.
         best: of the best cell, at least 0.
         best_amount: of the best amount of the pool that the lean chose, at least 0.
-        edge: whether all of that pool is its best amount within a point.
-        chose_all: whether the lean chose all of a pool.
+        whole: of all rows of that pool.
+        chose_all: whether verdict and lean chose all rows of a pool.
         covered: of the cells' intervals on validation, whether each holds the true gain.
         confirmed: whether the confirmation's does.
     """
@@ -151,8 +153,8 @@ class Result:
     gains: dict[str, float]
     best: float
     best_amount: float
-    edge: bool
-    chose_all: bool
+    whole: float
+    chose_all: dict[str, bool]
     covered: tuple[bool, ...]
     confirmed: bool
 
@@ -160,35 +162,42 @@ class Result:
 def replay(path: Path, budget: Budget, repeats: int) -> list[Result]:
     """Replayed studies of one world."""
     world = load_world(path)
+    return [replay_once(world, budget, seed) for seed in range(repeats)]
+
+
+def replay_each(path: Path, budget: Budget, repeats: int) -> dict[str, list[Result]]:
+    """Replayed studies of each pool of one world by itself."""
+    world = load_world(path)
+    return {
+        level: [replay_once(world.only(level), budget, seed) for seed in range(repeats)] for level in world.diversity
+    }
+
+
+def replay_once(world: World, budget: Budget, seed: int) -> Result:
+    """One study, and what each policy makes of it."""
     truth = {cell: value - world.truth[world.real] for cell, value in world.truth.items()}
-    results = []
-    for seed in range(repeats):
-        rng = np.random.default_rng([12, seed, world.number, world.rows_per_label, list(PLANS).index(world.name)])
-        advice = run_study(world, budget, rng)
-        chosen = choose_all(world, advice)
-        lean = chosen[LEAN]
-        own = {c.whole: truth[c] for c in world.blends if c.level == lean.level}
-        amounts = [0.0, *(truth[c] for c in world.blends if c.level == lean.level)]
-        assert advice.confirmation is not None
-        gain = advice.confirmation.gains[0]
-        results.append(
-            Result(
-                name=world.name,
-                rows_per_label=world.rows_per_label,
-                world=world.number,
-                decision=advice.decision,
-                gains={policy: truth[cell] for policy, cell in chosen.items()},
-                best=max(0.0, *(truth[c] for c in world.blends)),
-                best_amount=max(amounts),
-                edge=bool(own) and own[True] >= max(amounts) - POINT,
-                chose_all=lean.whole,
-                covered=tuple(
-                    s.gains[0].low <= truth[s.cell] <= s.gains[0].high for s in advice.cells if s.cell.kind == "blend"
-                ),
-                confirmed=gain.low <= truth[advice.confirmation.cell] <= gain.high,
-            )
-        )
-    return results
+    rng = np.random.default_rng([12, seed, world.number, world.rows_per_label, list(PLANS).index(world.name)])
+    advice = run_study(world, budget, rng)
+    chosen = choose_all(world, advice)
+    assert advice.confirmation is not None
+    assert advice.lean is not None
+    own = [c for c in world.blends if c.level == (chosen[LEAN].level or advice.lean.cell.level)]
+    gain = advice.confirmation.gains[0]
+    return Result(
+        name=world.name,
+        rows_per_label=world.rows_per_label,
+        world=world.number,
+        decision=advice.decision,
+        gains={policy: truth[cell] for policy, cell in chosen.items()},
+        best=max(0.0, *(truth[c] for c in world.blends)),
+        best_amount=max(0.0, *(truth[c] for c in own)),
+        whole=next(truth[c] for c in own if c.whole),
+        chose_all={policy: chosen[policy].whole for policy in (VERDICT, LEAN)},
+        covered=tuple(
+            s.gains[0].low <= truth[s.cell] <= s.gains[0].high for s in advice.cells if s.cell.kind == "blend"
+        ),
+        confirmed=gain.low <= truth[advice.confirmation.cell] <= gain.high,
+    )
 
 
 def error_by_world(results: Sequence[Result], values: np.ndarray) -> float:
@@ -262,6 +271,35 @@ def tell_settings(budget: Budget, results: Sequence[Result]) -> list[str]:
     return lines
 
 
+def tell_pools(budget: Budget, found: dict[tuple[str, int, str], list[Result]]) -> list[str]:
+    """Pools with wrong labels, each studied by itself: what more of it does, and what is advised."""
+    lines = [
+        f"### Pools with wrong labels, each in a study of its own, {budget.name}",
+        "",
+        "| data set | rows a label | pool | gain of the best amount | of all | lean: none / part / all | "
+        "verdict: none / part / all | regret of the lean | lean takes all where less is better | verdict does |",
+        "|" + "---|" * 10,
+    ]
+    for (name, rows, level), own in found.items():
+        parts = []
+        for policy in (LEAN, VERDICT):
+            whole = np.mean([r.chose_all[policy] for r in own])
+            none = np.mean([r.gains[policy] == 0.0 for r in own])
+            parts.append(f"{100 * none:.0f} / {100 * (1 - none - whole):.0f} / {100 * whole:.0f}")
+        wrong = [
+            f"{sum(r.chose_all[p] and r.best_amount - r.whole > POINT for r in own)} of "
+            f"{sum(r.best_amount - r.whole > POINT for r in own)}"
+            for p in (LEAN, VERDICT)
+        ]
+        regret = np.mean([r.best - r.gains[LEAN] for r in own]) / POINT
+        lines.append(
+            f"| {name.partition(',')[0]} | {rows} | {level} | {np.mean([r.best for r in own]) / POINT:+.1f} | "
+            f"{np.mean([r.whole for r in own]) / POINT:+.1f} | {parts[0]} | {parts[1]} | {regret:.2f} | {wrong[0]} | "
+            f"{wrong[1]} |"
+        )
+    return [*lines, ""]
+
+
 # --- commands ---------------------------------------------------------------------------------------------
 def file_of(folder: Path, name: str, rows: int, number: int) -> Path:
     """Where a world is kept."""
@@ -293,16 +331,27 @@ def run_replay(options: argparse.Namespace) -> int:
         for number in range(100)
         if (path := file_of(options.worlds, name, rows, number)).exists()
     ]
+    harmed = [path for path in paths if "wrong-labels" in path.name]
     met = True
-    with ProcessPoolExecutor(options.jobs, initializer=threadpool_limits, initargs=(1,)) as pool:
+    with ExitStack() as stack:
+        run = map
+        if options.jobs > 1:
+            pool = ProcessPoolExecutor(options.jobs, initializer=threadpool_limits, initargs=(1,))
+            run = stack.enter_context(pool).map
         for budget in BUDGETS:
             if budget.name not in options.budgets:
                 continue
-            found = pool.map(partial(replay, budget=budget, repeats=options.repeats), paths)
+            found = run(partial(replay, budget=budget, repeats=options.repeats), paths)
             results = [result for own in found for result in own]
             lines, is_met = tell_policies(budget, results)
             met = met and is_met
             print("\n".join([*lines, *tell_settings(budget, results)]), flush=True)
+            if harmed and budget.name != "small":
+                pools: dict[tuple[str, int, str], list[Result]] = {}
+                for each in run(partial(replay_each, budget=budget, repeats=options.repeats), harmed):
+                    for level, own in each.items():
+                        pools.setdefault((own[0].name, own[0].rows_per_label, level), []).extend(own)
+                print("\n".join(tell_pools(budget, pools)), flush=True)
     return 1 if options.check and not met else 0
 
 

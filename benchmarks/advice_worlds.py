@@ -275,6 +275,11 @@ class World:
         """The real rows alone."""
         return next(cell for cell in self.answers if cell.kind == "real-only")
 
+    def only(self, level: str) -> World:
+        """The world of a study that has this pool alone."""
+        answers = {cell: own for cell, own in self.answers.items() if cell.level in (None, level)}
+        return replace(self, answers=answers, diversity={level: self.diversity[level]})
+
     @property
     def blends(self) -> list[Cell]:
         """The cells that can be advised."""
