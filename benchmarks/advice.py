@@ -313,7 +313,8 @@ def record(options: argparse.Namespace) -> int:
         data = load_set(PLANS[name], name, options.data, encoder.encode)
         pools = ", ".join(f"{level} {len(p.labels)}" for level, p in data.pools.items())
         print(f"{name}: {pools}; {len(data.items.labels)} items, {len(data.real.labels)} real rows", flush=True)
-        for number, rows in itertools.product(options.numbers, PLANS[name].rows_per_label):
+        wanted = [rows for rows in PLANS[name].rows_per_label if rows in (options.rows or [rows])]
+        for number, rows in itertools.product(options.numbers, wanted):
             path = file_of(options.worlds, name, rows, number)
             if not path.exists():
                 start = time.process_time()
@@ -368,6 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument(
                 "--numbers", type=int, nargs="+", default=list(range(WORLDS)), help="draws of real rows"
             )
+            command.add_argument("--rows", type=int, nargs="+", help="rows a label; by default all that a data set has")
             command.add_argument("--encoder", default="minilm")
         else:
             command.add_argument("--budgets", nargs="+", default=[b.name for b in BUDGETS])
