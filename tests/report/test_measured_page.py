@@ -167,7 +167,7 @@ def test_the_page_says_its_numbers(page):
     assert f"Encoder minilm ({'e' * 12}). Measured against train" in words and "(60 rows, fingerprint aaaa" in words
     for text in ("12.3", "10.8 to 13.8", "3.1%", "2.1% to 4.1%", "p < 0.001", "87.5%", "0.041", "> 99.9%", "91.0%"):
         assert text in words, text
-    assert "36 of 1,000 rows, drawn with seed 7" in words and "12.3% of their variance" in words
+    assert "36 of 1,000 rows, drawn at random with seed 7" in words and "12.3% of their variance" in words
     assert "nearest, cosine 0.987: its neighbour" in words and "uniqueness 0.020, adds −0.300" in words
     assert words.count("nearest, cosine") == 1
     assert "+21.0" in words and "+19.0 to +23.0" in words and "−4.00" in words and "n = 60 each" in words

@@ -20,9 +20,7 @@ SLACK = 1e-6
 """The cosine of two equal float32 rows may be so much below 1."""
 SHINGLE = 5
 NEAR_TEXTS = 0.8
-_LOWEST = 0.5
-_PERMUTATIONS = 192
-_MISS = 1e-4  # most a pair at the threshold may be missed with
+_BANDS, _ROWS = 32, 6  # a pair of similarity s is missed by all bands with probability (1 - s**6)**32: 6e-5 at 0.8
 _NEIGHBOURS, _HUBS = 16, 8  # that a text of a crowd is compared with
 _ENOUGH = 8  # partners of a text after which a crowd no longer looks for more
 _BATCH = 10_000  # signatures that cross from Rust to Python at a time
@@ -96,8 +94,8 @@ class NearTexts:
         return out
 
 
-def find_near_texts(texts: Sequence[str], *, threshold: float = NEAR_TEXTS, seed: int = 0) -> NearTexts:
-    """Pairs of texts whose sets of shingles have a Jaccard similarity of at least ``threshold``.
+def find_near_texts(texts: Sequence[str], *, seed: int = 0) -> NearTexts:
+    """Pairs of texts whose sets of shingles have a Jaccard similarity of at least 0.8.
 
     A shingle is a run of five characters of the text after ``normalise_text`` (lower case, single spaces, no
     full stops); a shorter text is one shingle. Characters and not words, because rows are short: among the ten word
@@ -113,65 +111,48 @@ def find_near_texts(texts: Sequence[str], *, threshold: float = NEAR_TEXTS, seed
 
     Args:
         texts: n texts.
-        threshold: 0.5 to 1.
         seed: of the MinHash.
-
-    Raises:
-        ValueError: ``threshold`` out of range.
     """
-    if not _LOWEST <= threshold <= 1.0:
-        raise ValueError(f"threshold is {threshold!r}; give a Jaccard similarity from {_LOWEST} to 1")
     normal = [normalise_text(text) for text in texts]
     units = sorted(set(normal))
     number = {text: i for i, text in enumerate(units)}
     unit = np.array([number[text] for text in normal], dtype=np.int64)
-    rows = _rows_of_band(threshold)
-    pairs = _search(_Shingles.of(units), rows, derive_seed(seed, "minhash"), threshold)
-    return NearTexts(unit=unit, pairs=pairs, candidates=f"MinHash, {_PERMUTATIONS // rows} bands of {rows}")
+    pairs = _search(_Shingles.of(units), derive_seed(seed, "minhash"))
+    return NearTexts(unit=unit, pairs=pairs, candidates=f"MinHash, {_BANDS} bands of {_ROWS}")
 
 
-def _rows_of_band(threshold: float) -> int:
-    """The longest bands of 192 rows that miss a pair at the threshold with a probability of at most 1 in 10,000.
-
-    A pair of similarity s is missed by all b bands of r rows with probability (1 - s**r)**b.
-    """
-    fitting = (r for r in range(_PERMUTATIONS, 0, -1) if (1.0 - threshold**r) ** (_PERMUTATIONS // r) <= _MISS)
-    return next(fitting, 1)
-
-
-def _search(shingles: _Shingles, rows: int, seed: int, threshold: float) -> Ints:
+def _search(shingles: _Shingles, seed: int) -> Ints:
     """Verified pairs, band by band; in a crowd only for texts that do not have partners enough."""
     n, sizes = len(shingles.starts) - 1, shingles.sizes
     compared = np.zeros(0, dtype=np.int64)
     found = np.zeros((0, 2), dtype=np.int64)
-    for keys in _band_keys(shingles, rows, seed).T:
+    for keys in _band_keys(shingles, seed).T:
         pairs, crowded = _pairs_of_band(keys)
         # sizes alone bound the similarity from above
-        possible = sizes[pairs].min(axis=1) >= threshold * sizes[pairs].max(axis=1)
+        possible = sizes[pairs].min(axis=1) >= NEAR_TEXTS * sizes[pairs].max(axis=1)
         if crowded.any():
             possible &= ~(crowded & _settled(found, pairs, n))
         fresh = _sort_unique(pairs[possible] @ np.array([n, 1]))
         fresh = fresh[~np.isin(fresh, compared, assume_unique=True, kind="sort")]
         pairs = np.stack(np.divmod(fresh, max(1, n)), axis=1)
-        found = np.concatenate([found, pairs[shingles.jaccard(pairs) >= threshold]])
+        found = np.concatenate([found, pairs[shingles.jaccard(pairs) >= NEAR_TEXTS]])
         compared = np.concatenate([compared, fresh])
     return found
 
 
-def _band_keys(shingles: _Shingles, rows: int, seed: int) -> Words:
+def _band_keys(shingles: _Shingles, seed: int) -> Words:
     """One 64-bit key for each band of the MinHash signature of each text, shape (n, bands)."""
     from rensa import RMinHash
 
-    bands = _PERMUTATIONS // rows
     hashes = _mix(shingles.flat.astype(np.uint64))
-    out = [np.zeros((0, bands), dtype=np.uint64)]
+    out = [np.zeros((0, _BANDS), dtype=np.uint64)]
     for start in range(0, len(shingles.starts) - 1, _BATCH):
         ends = shingles.starts[start : start + _BATCH + 1]
         part, offsets = hashes[ends[0] : ends[-1]], (ends - ends[0]).astype(np.uint64)
-        digests = RMinHash.digest_matrix_from_flat_token_hashes(part, offsets, _PERMUTATIONS, seed)
-        signatures = np.array(digests.to_rows(), dtype=np.uint64)[:, : bands * rows].reshape(-1, bands, rows)
+        digests = RMinHash.digest_matrix_from_flat_token_hashes(part, offsets, _BANDS * _ROWS, seed)
+        signatures = np.array(digests.to_rows(), dtype=np.uint64).reshape(-1, _BANDS, _ROWS)
         key = np.zeros(signatures.shape[:2], dtype=np.uint64)
-        for at in range(rows):
+        for at in range(_ROWS):
             key = _mix(key ^ signatures[:, :, at])
         out.append(key)
     return np.concatenate(out)

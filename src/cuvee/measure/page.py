@@ -13,9 +13,9 @@ from cuvee.fingerprint import derive_rng
 from cuvee.measure.measuring import METRICS
 from cuvee.measure.parts import added_diversity, decompose_diversity, pick_extremes, score_examples
 from cuvee.measure.semantic import order_profile, tau_profile
-from cuvee.measure.shift import FOLDS, MIN_ROWS, Sides, choose_sides, deal_folds, vectors_of
+from cuvee.measure.shift import MIN_ROWS, choose_sides, vectors_of
 from cuvee.measure.subject import EXACT_ROWS, Subject
-from cuvee.probe import fit_probe
+from cuvee.probe import cross_validated_proba
 from cuvee.records import DatasetMap, Measurement, MeasurementPage, MetricNote, Vectors
 
 Floats = NDArray[np.float64]
@@ -102,49 +102,26 @@ def _write_settings(subject: Subject) -> dict[str, str]:
 def giveaways(subject: Subject, *, count: int = 10) -> tuple[tuple[str, float], ...]:
     """The texts that are most surely synthetic, the surest first, each with its probability.
 
-    Probabilities are those of a probe (balanced: 0.5 says nothing) trained without the row's group. Empty where
-    the corpus is the real data, or where a side has under 10 groups.
+    Probabilities are those of a probe trained without the row's group, as if there were as many synthetic rows as real
+    ones: 0.5 says nothing. Empty where the corpus is the real data, or where a side has under 10 groups.
 
     Args:
         subject: needs vectors and real rows.
         count: of rows.
-
-    Raises:
-        ValueError: ``count`` is below 1.
     """
-    if count < 1:
-        raise ValueError(f"count is {count!r}; give at least 1")
     sides = choose_sides(subject)
     if subject.is_real or sides.groups < MIN_ROWS:
         return ()
+    rows, n, m = np.vstack(vectors_of(subject, sides)), len(sides.ours), len(sides.theirs)
+    groups = [str(group) for side in (sides.ours, sides.theirs) for group in side.groups]
+    names = ["synthetic"] * n + ["real"] * m
     try:
-        probability = _held_out_probability(subject, sides)
+        found = cross_validated_proba(rows, names, groups=groups, seed=subject.seed)[:n, 1]
     except TrainingError:  # nearly all groups have rows on one side only by chance of the folds
         return ()
-    corpus = subject.corpus
-    order = sorted(range(len(sides.ours)), key=lambda i: (-probability[i], corpus.ids[sides.ours.rows[i]]))
+    probability, corpus = found * m / (found * m + (1.0 - found) * n), subject.corpus
+    order = sorted(range(n), key=lambda i: (-probability[i], corpus.ids[sides.ours.rows[i]]))
     return tuple((corpus.texts[sides.ours.rows[i]], float(probability[i])) for i in order[:count])
-
-
-def _held_out_probability(subject: Subject, sides: Sides) -> Floats:
-    rows = np.vstack(vectors_of(subject, sides))
-    n = len(sides.ours)
-    origin = np.arange(len(rows)) < n
-    names = np.where(origin, "synthetic", "real")
-    # equal total weight, mean 1
-    weights = np.where(origin, 0.5 * len(rows) / n, 0.5 * len(rows) / (len(rows) - n))
-    fold_of = deal_folds(subject, sides)
-    out = np.zeros(len(rows))
-    for fold in range(FOLDS):
-        held = fold_of == fold
-        probe = fit_probe(
-            rows[~held],
-            names[~held].tolist(),
-            labels=("real", "synthetic"),
-            row_weights=weights[~held],
-        )
-        out[held] = probe.proba(rows[held])[:, 1]
-    return out[:n]
 
 
 # --- the map ---
@@ -161,44 +138,25 @@ def map_examples(
         vectors: shape (n, d), one a row, finite.
         examples: of the same rows: ``real`` or ``synthetic``, the group (a label or level), and the text.
         grouping: what the groups are, for the reader: ``label``, ``level``.
-        max_points: above it, that many rows are drawn, each origin and group in its share.
+        max_points: above it, that many rows are drawn at random.
         seed: of the draw.
 
     Raises:
-        ValueError: no rows, lengths that differ, or no points.
+        ValueError: no rows, or lengths that differ.
     """
     if vectors.ndim != 2 or vectors.size == 0:
         raise ValueError(f"vectors has shape {vectors.shape!r}; give (n, d) with at least one row and one dimension")
     if len(examples) != len(vectors):
         raise ValueError(f"examples has {len(examples)} rows and vectors {len(vectors)}; give one of each")
-    if max_points < 1:
-        raise ValueError(f"max_points is {max_points!r}; give at least 1")
-    rows = _draw_rows(examples, max_points, seed=seed)
+    n = len(vectors)
+    drawn = derive_rng(seed, "map").choice(n, min(n, max_points), replace=False)
+    rows = np.sort(drawn)
     places, explained = _principal_components(vectors, rows)
     origin, group, text = zip(*(examples[i] for i in rows), strict=True)
     return DatasetMap(
         x=places[:, 0], y=places[:, 1], origin=origin, group=group, text=text, explained=explained, rows=len(vectors),
         seed=seed, grouping=grouping,
     )  # fmt: skip
-
-
-def _draw_rows(examples: Sequence[tuple[str, str, str]], most: int, *, seed: int) -> Ints:
-    """At most ``most`` rows in their old order, every origin and group in its share of them (largest remainders)."""
-    n = len(examples)
-    if n <= most:
-        return np.arange(n)
-    rng = derive_rng(seed, "map")
-    members: dict[tuple[str, str], list[int]] = {}
-    for row, (origin, group, _) in enumerate(examples):
-        members.setdefault((origin, group), []).append(row)
-    names = sorted(members)
-    exact = np.array([len(members[name]) for name in names]) * (most / n)
-    counts = np.floor(exact).astype(int)
-    # the random second key: among many equally small groups, not always the first ones of the alphabet
-    by_remainder = np.lexsort((rng.random(len(names)), counts - exact))
-    counts[by_remainder[: most - counts.sum()]] += 1
-    chosen = [rng.permutation(members[name])[:count] for name, count in zip(names, counts, strict=True)]
-    return np.sort(np.concatenate(chosen))
 
 
 def _principal_components(vectors: Vectors, rows: Ints) -> tuple[Floats, float | None]:

@@ -91,7 +91,7 @@ def caption_map(points: DatasetMap) -> str:
         parts = [f"{count:,} rows."]
     elif rows > count:
         seeded = "" if points.seed is None else f" with seed {points.seed}"
-        parts = [f"{count:,} of {rows:,} rows, drawn{seeded}; each origin and {points.grouping} has its share."]
+        parts = [f"{count:,} of {rows:,} rows, drawn at random{seeded}."]
     held = "" if points.explained is None else f", with {write_percent(points.explained)} of their variance"
     parts.append(
         f"The axes are the two widest directions of the vectors{held}: "

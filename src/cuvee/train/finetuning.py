@@ -179,17 +179,11 @@ def save_memory(model: PreTrainedModel) -> None:
 def random_state(device: torch.device) -> list[torch.Tensor]:
     """Torch's random state on the CPU and, if it is another, on ``device``."""
     states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    elif device.type == "mps":
-        states.append(torch.mps.get_rng_state())
-    return states
+    return states if device.type == "cpu" else [*states, torch.get_device_module(device).get_rng_state()]
 
 
 def restore_random_state(device: torch.device, states: list[torch.Tensor]) -> None:
     """Put back what ``random_state`` gave."""
     torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(states[1])
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(states[1])
