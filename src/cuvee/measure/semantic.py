@@ -230,16 +230,14 @@ def measure_novelsum(subject: Subject) -> Estimate | None:
     if subject.n < 2:
         return None
     rows = _novelsum_rows(subject)
-    density = neighbours.reference_densities(
-        subject.unit[rows], subject.against_unit, neighbours=NEIGHBOURS, power=_DENSITY_POWER
-    )
+    density = neighbours.reference_densities(subject.unit[rows], subject.against_unit, neighbours=NEIGHBOURS)
     if not np.isfinite(density).all():
         return None
     settings: Settings = {
         "distance": "cosine", "proximity_power": 1.0, "density_power": _DENSITY_POWER, "sampled_rows": len(rows),
         "neighbours": NEIGHBOURS, "reference": "the real rows",
     }  # fmt: skip
-    value = float(np.mean(density * neighbours.proximity_means(subject.unit, rows=rows)))
+    value = float(np.mean(density * neighbours.proximity_means(subject.unit, rows)))
     return Estimate(value=value, n=subject.n, settings=settings)
 
 

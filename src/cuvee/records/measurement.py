@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,11 +71,16 @@ def value_lines(values: Mapping[str, Estimate]) -> list[str]:
 
 def value_table(caption: str, values: Mapping[str, Estimate]) -> str:
     """An HTML table of numbers."""
-    rows = "".join(
-        f"<tr><td>{to_html(k)}</td><td>{v.value:.4g}</td><td>{_interval(v)}</td></tr>" for k, v in values.items()
-    )
-    head = f"<caption>{to_html(caption)}</caption><tr><th>metric</th><th>value</th><th>95%</th></tr>"
-    return f"<table>{head}{rows}</table>"
+    rows = [[name, f"{e.value:.4g}", _interval(e)] for name, e in values.items()]
+    return html_table(caption, ["metric", "value", "95%"], rows)
+
+
+def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """An HTML table of plain text."""
+    lines = ["".join(f"<th>{to_html(cell)}</th>" for cell in heads)]
+    lines += ["".join(f"<td>{to_html(cell)}</td>" for cell in row) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><caption>{to_html(caption)}</caption>{body}</table>"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html
-from cuvee.records.measurement import Estimate, Measurement
+from cuvee.records.measurement import Estimate, Measurement, html_table
 
 Floats = NDArray[np.float64]
 
@@ -166,11 +166,8 @@ class Comparison:
         return "\n".join([self._caption, *lines, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{to_html(cell)}</th>" for cell in self._heads)
-        rows = ("".join(f"<td>{to_html(cell)}</td>" for cell in row) for row in self._cells)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        table = html_table(self._caption, self._heads, self._cells)
         notes = "".join(f"<li>{to_html(note)}</li>" for note in self.notes)
-        table = f"<table><caption>{to_html(self._caption)}</caption><tr>{head}</tr>{body}</table>"
         return table + (f"<ul>{notes}</ul>" if notes else "")
 
     @property

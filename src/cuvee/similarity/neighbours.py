@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -327,25 +327,30 @@ def row_surprisal(unit: Vectors) -> Floats:
 
 # --- NovelSum (arXiv 2502.17184) ---
 @single_blas_thread()
-def proximity_means(unit: Vectors, *, power: float = 1.0, rows: Ints | None = None) -> Floats:
-    """Weighted mean cosine distance of each row to all others, shape (n,), the r-th nearest weighing r^-power.
+def proximity_means(unit: Vectors, rows: Ints) -> Floats:
+    """Weighted mean cosine distance of some ``rows`` to all others, shape (rows,), the r-th nearest weighing 1/r.
 
-    Needs at least two rows. O(n^2 (d + log n)); ``rows`` are those to do it for, None all.
+    Needs at least two unit rows. O(n (d + log n)) a row.
     """
-    weights = _rank_weights(len(unit) - 1, power)
+    weights = 1.0 / np.arange(1, len(unit), dtype=np.float64)
+    tile = max(1, _CELLS // len(unit))
 
-    def work(block: Ints) -> Floats:
-        distances = _distances(unit, block)
+    def work(start: int) -> Floats:
+        block = rows[start : start + tile]
+        distances = unit[block] @ unit.T
+        np.subtract(1.0, distances, out=distances)
+        np.maximum(distances, 0.0, out=distances)
+        distances[np.arange(len(block)), block] = np.inf
         distances.sort(axis=1)
-        means: Floats = distances[:, :-1] @ weights  # the row itself sorts last, at inf
+        means: Floats = distances[:, :-1] @ (weights / weights.sum())  # the row itself sorts last, at inf
         return means
 
-    return np.concatenate(list(in_order(work, _blocks(len(unit), rows), workers=Compute().workers)))
+    return np.concatenate(list(in_order(work, range(0, len(rows), tile), workers=Compute().workers)))
 
 
 @single_blas_thread()
-def reference_densities(unit: Vectors, reference: Vectors, *, neighbours: int = 10, power: float = 0.5) -> Floats:
-    """Density of the reference rows around each row, shape (n,): (mean squared distance to the nearest ones)^-power.
+def reference_densities(unit: Vectors, reference: Vectors, *, neighbours: int) -> Floats:
+    """Density of the reference rows around each row, shape (n,): (mean squared distance to the nearest ones)^-0.5.
 
     Distances are Euclidean, to different reference rows other than the row itself (copies count once, as the row
     itself). nan where there is none.
@@ -354,40 +359,17 @@ def reference_densities(unit: Vectors, reference: Vectors, *, neighbours: int = 
         unit: shape (n, d).
         reference: shape (m, d).
         neighbours: nearest reference rows that count.
-        power: of the density; 0 gives 1 everywhere.
     """
     others = reference[np.unique(reference, axis=0, return_index=True)[1]]
     out = np.empty(len(unit))
     tile = max(1, _CELLS // max(1, len(others)))
     for start in range(0, len(unit), tile):
         squares = 2.0 - 2.0 * (unit[start : start + tile] @ others.T).astype(np.float64)
-        squares[squares < _SAME] = np.inf
-        if squares.shape[1] > neighbours:
-            squares = np.partition(squares, neighbours - 1, axis=1)[:, :neighbours]
-        counts = np.isfinite(squares).sum(axis=1)
-        sums = np.where(np.isfinite(squares), squares, 0.0).sum(axis=1)
-        out[start : start + tile] = np.where(
-            counts > 0, (sums / np.maximum(counts, 1) + _REGULARISER) ** -power, np.nan
-        )
-    return out
-
-
-def _blocks(n: int, rows: Ints | None) -> Iterator[Ints]:
-    """The rows, so many at a time that their cosines to n rows fit."""
-    wanted, tile = np.arange(n) if rows is None else rows, max(1, _CELLS // n)
-    return (wanted[start : start + tile] for start in range(0, len(wanted), tile))
-
-
-def _distances(unit: Vectors, rows: Ints) -> Vectors:
-    """Cosine distances of some rows to all, inf to the row itself."""
-    found = unit[rows] @ unit.T
-    np.subtract(1.0, found, out=found)
-    np.maximum(found, 0.0, out=found)
-    found[np.arange(len(rows)), rows] = np.inf
-    return found
-
-
-def _rank_weights(count: int, power: float) -> Floats:
-    weights = np.arange(1, count + 1, dtype=np.float64) ** -power
-    out: Floats = weights / weights.sum()
+        squares[squares < _SAME] = np.nan
+        last = min(neighbours, len(others)) - 1
+        nearest = np.partition(squares, last, axis=1)[:, : last + 1]  # what is not a number comes last
+        known = np.isfinite(nearest)
+        sums = np.where(known, nearest, 0.0).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            out[start : start + tile] = (sums / known.sum(axis=1) + _REGULARISER) ** -0.5
     return out
