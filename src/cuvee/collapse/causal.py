@@ -14,7 +14,16 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.collapse.generation import SCORE, Floats, Generation, GenerationWork, Place, Task, row_means
+from cuvee.collapse.generation import (
+    SCORE,
+    Floats,
+    Generation,
+    GenerationWork,
+    Place,
+    Task,
+    load_encoder_once,
+    row_means,
+)
 from cuvee.collapse.regimes import Diet, list_diets
 from cuvee.config.collapse import CausalModel, CollapseConfig, DecodingConfig
 from cuvee.corpus import Corpus, load_corpus
@@ -170,7 +179,7 @@ class CausalExperiment:
         if (short := self.model.rows - len(kept)) >= 0:
             rest = np.setdiff1d(np.arange(len(written)), kept)[:short]
             return written.take(np.sort(np.concatenate([kept, rest])))
-        encode, method = load_encoder(self.model.encoder).encode, self.config.curated.select
+        encode, method = load_encoder_once(self.model.encoder).encode, self.config.curated.select
         real = encode(self.real.targets) if method == "lowest_shift" else None
         found = select_rows(
             shown.take(kept), encode(shown.take(kept).texts), rows=self.model.rows, method=method, real=real, seed=seed
@@ -224,7 +233,7 @@ class CollapsePlan:
 
     Attributes:
         trainings: models that are trained.
-        seconds: of all of it.
+        seconds: of all of it, one training after the other.
         model_bytes: of the models that stay on the disk.
     """
 
@@ -255,8 +264,9 @@ def plan_causal(experiment: CausalExperiment) -> CollapsePlan:
     sampling = Sampling(max_tokens=model.max_tokens)
     writing = clock(lambda: untuned.continue_prompts(rows.prompts, sampling, seed=0)) * model.rows / len(rows)
     scoring = clock(lambda: row_means(untuned, rows)) * len(experiment.held_out) / len(rows)
-    evaluations = min(model.evaluations, model.steps) + 1
-    one = clock(train) * model.steps + writing + scoring * evaluations
+    evaluations = min(model.evaluations, model.steps) + 2  # loss and calibration at the end
+    more = (config.curated.candidates - 1) / len(experiment.diets) if "curated" in config.regimes else 0
+    one = clock(train) * model.steps + writing * (1 + more) + scoring * evaluations
     last = config.chains * (trainings // config.chains - 1) // config.generations
     kept = {"none": 0, "last": last, "all": trainings + config.chains * (len(model.decodings) - 1)}[model.keep_models]
     size = sum(parameter.nbytes for parameter in untuned.model.parameters())

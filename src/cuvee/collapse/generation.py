@@ -121,7 +121,7 @@ class GenerationWork:
         )  # fmt: skip
 
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return _load_encoder(self._model.encoder).encode(texts)
+        return load_encoder_once(self._model.encoder).encode(texts)
 
     def _write(self, writer: CausalWriter, place: Place, prompts: Corpus) -> Generation:
         """Let a trained model write, and measure both."""
@@ -168,7 +168,7 @@ class GenerationWork:
         shown = Corpus.from_rows([{"text": text, "target": ""} for text in told], task="generation")
         against = real.with_columns(text=real.targets)
         subject = Subject(
-            corpus=shown, against=against, encoder=_load_encoder(self._model.encoder), seed=self._config.seed
+            corpus=shown, against=against, encoder=load_encoder_once(self._model.encoder), seed=self._config.seed
         )
         for name in MEASURED:
             estimate = METRICS[name].compute(subject)
@@ -181,7 +181,7 @@ class GenerationWork:
 
 
 @lru_cache(maxsize=1)
-def _load_encoder(name: str) -> Encoder:
+def load_encoder_once(name: str) -> Encoder:
     """Once in each process."""
     return load_encoder(name)
 
