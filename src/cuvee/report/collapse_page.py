@@ -28,6 +28,7 @@ from cuvee.report.charts import (
 
 _CURVES = 6  # densities of one figure
 _RANGE = 4.0
+_HIGHEST = 1.2  # density
 
 
 def render_collapse(page: CollapseResult) -> str:
@@ -96,7 +97,9 @@ def draw_densities(page: CollapseResult) -> list[Figure]:
                 rows += [{"course": name, "x": float(u), "y": float(v)} for u, v in zip(grid, heights, strict=True)]
         real: list[Row] = [{"x": float(u), "y": math.exp(-u * u / 2) / math.sqrt(2 * math.pi)} for u in grid]
         x, y = alt.X("x:Q", title=None, axis=NUMBERS), alt.Y("y:Q", title="density", axis=NUMBERS)
-        lines = chart_of(rows).mark_line(strokeWidth=1.8)
+        highest = min(_HIGHEST, max(float(row["y"] or 0) for row in [*rows, *real]))
+        y = y.scale(domain=[0, highest])  # a law that has shrunk to a point would hide the others
+        lines = chart_of(rows).mark_line(strokeWidth=1.8, clip=True)
         layers = [
             chart_of(real).mark_area(color=MUTED, opacity=0.18).encode(x=x, y=y),
             lines.encode(x=x, y=y, color=by_name("course", names, colours, legend)[0]),
