@@ -138,7 +138,7 @@ def test_pairs_set_in_a_prompt_may_not_come_back(tmp_path):
         ("label_chat_usr", "x", r"label_chat_usr.jinja: no prompt has this name; did you mean 'label_chat_user.jinja'"),
         ("label_completion", "a\n{% if topic %}", r"label_completion.jinja, line 2: Unexpected end of template"),
         ("label_completion", "{{ lable }}", r"unknown variable 'lable'; did you mean 'label'"),
-        ("label_completion", "{{ passage }}", r"unknown variable 'passage'; valid: label, describe, topic"),
+        ("label_completion", "{{ passage }}", r"unknown variable 'passage'; valid: label, describe, count, topic"),
         ("query_completion", "{{ passage }}{% for e in examples %}{{ e.text }}{% endfor %}", "has no attribute 'text'"),
         ("query_completion", "Write a query.", r"does not use 'passage', which this prompt is about"),
         ("paraphrase_chat_user", "Rewrite it.", r"does not use 'text'"),
