@@ -173,8 +173,6 @@ def test_all_of_a_pool_wins_with_one_draw_over_the_items_and_the_edge_is_told():
     mixed = [t if t.cell.share < 0.9 and t.cell.dial else of for t in rising for of in of_pool([t])]
     assert advise(mixed).edge.gain is None
     assert "is all that the pool holds. All of it is used, and more rows" in advice_to_text(advise(mixed))
-    found = advise(mixed).optimism  # which counts the blends that the verdict counts, of both scopes
-    assert found.cells == len({t.cell for t in mixed if t.cell.kind == "blend"}) and found.corrected > 0.08
     # that all of another pool hurts is shown by its one draw too
     worse = make_study(lambda level, share: -0.2 if level == "16" and share == 0.9 else 0.0)
     assert {s.cell.level for s in advise(of_pool(worse)).harmful} == {"16"}
@@ -192,7 +190,7 @@ def test_a_blend_is_judged_in_one_scope_and_the_recipe_keeps_the_shape():
     slices = [t for t in rows if t.cell.kind == "blend" and t.cell.share == 0.75]
     both = advise([*of_pool(rows), *slices], shape_share=0.75)
     assert both.best.cell.scope == "this pool" and both.shapes[0].verdict == "inverted-U"
-    assert {s.cell.scope for s in both.equivalent} <= {"this pool"}
+    assert {s.cell.scope for s in both.not_distinguished} <= {"this pool"}
     alone = advise(of_pool(rows), shape_share=0.75)
     assert (both.best.cell, both.decision) == (alone.best.cell, alone.decision) and not alone.shapes
 
@@ -265,11 +263,11 @@ def test_shapes_use_the_draws_that_all_levels_have():
     assert shape.draws == 4 and shape.levels == RANKS["topics"] and "lack a level are left out: 1" in shape.note
 
 
-def test_equivalent_cells():
+def test_cells_that_are_not_distinguished():
     advice = advise(make_study(lambda level, _share: {"4": 0.06, "16": 0.06}.get(level, -0.1)))
-    assert {s.cell.level for s in advice.equivalent} == ({"4", "16"})
-    assert advice.best.cell not in [s.cell for s in advice.equivalent]
-    accuracies = [s.accuracy for s in advice.equivalent]
+    assert {s.cell.level for s in advice.not_distinguished} == ({"4", "16"})
+    assert advice.best.cell not in [s.cell for s in advice.not_distinguished]
+    accuracies = [s.accuracy for s in advice.not_distinguished]
     assert accuracies == sorted(accuracies, reverse=True) and len(accuracies) == 5
 
 
@@ -351,7 +349,7 @@ def test_each_number_of_real_rows_has_an_advice_of_its_own():
     assert advise(both).decision == "do-not-use" == advise(both, compared=ComparedCells(rows_per_label=4)).decision
     found = advise(both, compared=ComparedCells(rows_per_label=2))
     assert found.decision == "use" and found.best.cell.rows_per_label == 2 and found.best == advise(few).best
-    assert found.shapes == advise(few).shapes and found.optimism == advise(few).optimism
+    assert found.shapes == advise(few).shapes and found.lean == advise(few).lean
     summary = summarise_rows({2: found, 4: advise(both)})
     assert [(s.rows_per_label, s.decision) for s in summary] == [(4, "do-not-use"), (2, "use")]
     assert all(s.real_only == pytest.approx(0.7, abs=0.02) for s in summary)

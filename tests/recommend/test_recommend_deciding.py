@@ -108,6 +108,27 @@ def test_alpha_is_the_level_of_the_confirmation_too():
     assert decisions == ["use", "underpowered"]
 
 
+def test_what_is_not_confirmed_says_that_the_choice_flatters_it_and_what_is_expected():
+    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS)
+    assert advice.decision == "use" and advice.lean.gain < advice.best.gains[0].value
+    said = f"so the choice flatters these numbers; {100 * advice.lean.gain:+.1f} over both are expected of it"
+    assert f"chosen among 3, not confirmed on the test, {said}" in advice.sentence
+    confirmed = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, confirmation=confirm((0.6, 0.6, 0.72)))
+    assert "flatters" not in confirmed.sentence
+
+
+def test_an_adaptive_search_settles_nothing_until_its_choice_is_confirmed():
+    found = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, winner=blend("2"))
+    assert (found.decision, found.more_of) == ("underpowered", "confirm")
+    assert "An adaptive search chose it, which settles nothing by itself" in found.sentence
+    fresh = confirm((0.6, 0.6, 0.72))
+    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, winner=blend("2"), confirmation=fresh)
+    assert advice.decision == "use"
+    assert recommend_mixture(make_trials(HUMP), level_ranks=RANKS, winner=blend("1")).best.cell == blend("1")
+    with pytest.raises(ValueError, match="winner"):
+        recommend_mixture(make_trials(HUMP), level_ranks=RANKS, winner=REAL)
+
+
 def test_a_look_at_the_locked_test_is_tested_at_its_part_of_alpha():
     found = confirm((0.6, 0.6, 0.62), seed=27, spread=0.2)
     assert 0.025 < max(gain.p_value for gain in found.gains) < 0.05

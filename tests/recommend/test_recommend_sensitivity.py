@@ -16,14 +16,14 @@ def make_summary(level="4", share=0.75, value=0.03, trainer="probe"):
     return CellSummary(cell=cell, accuracy=0.8, draws=5, trials=5, share=share, gains=(gain,))
 
 
-def make_advice(decision="use", *, best=None, equivalent=(), verdict="inverted-U", interpreted=True, passed=True):
+def make_advice(decision="use", *, best=None, alike=(), verdict="inverted-U", interpreted=True, passed=True):
     shape = ShapeTest(
         dial="topics", share=0.75, levels=("1", "4", "16"), means=(0.7, 0.8, 0.7), draws=5, verdict=verdict,
         p_values={}, delta=0.01, alpha=0.05, interpreted=interpreted,
     )  # fmt: skip
     check = ManipulationCheck(dial="topics", metric="vendi_q1", levels=(), estimates=(), passed=passed, note="")
     return Advice(
-        decision=decision, sentence="", best=best or make_summary(), equivalent=tuple(equivalent), cells=(),
+        decision=decision, sentence="", best=best or make_summary(), not_distinguished=tuple(alike), cells=(),
         shapes=(shape,), checks=(check,), confirmation=None, more_draws=None, scope="", failures=0,
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ BASE = make_advice()
         (make_advice(best=make_summary("64")), ("best cell",), ()),
         (make_advice("underpowered", best=make_summary("64")), (), ("decision", "best cell")),
         (make_advice(best=make_summary(trainer="encoder")), (), ()),
-        (make_advice(best=make_summary("64"), equivalent=[make_summary("4")]), (), ()),
+        (make_advice(best=make_summary("64"), alike=[make_summary("4")]), (), ()),
         (make_advice(verdict="rising"), ("shape of topics",), ()),
         (make_advice(verdict="underpowered"), (), ("shape of topics",)),
         (make_advice(verdict="rising", interpreted=False), (), ("shape of topics",)),
@@ -59,7 +59,7 @@ def test_what_flips(variant, flipped, unsettled):
 
 
 def test_the_base_may_know_that_cells_are_alike():
-    base = make_advice(equivalent=[make_summary("16")])
+    base = make_advice(alike=[make_summary("16")])
     assert flips(base, make_advice(best=make_summary("16"))) == ((), ())
 
 

@@ -27,7 +27,7 @@ def corpus(task="classification"):
 
 MADE = count_composition(corpus())
 ADVICE = Advice(
-    decision="use", sentence="Blend a < b.", best=None, equivalent=(), cells=(), shapes=(), checks=(),
+    decision="use", sentence="Blend a < b.", best=None, not_distinguished=(), cells=(), shapes=(), checks=(),
     confirmation=None, more_draws=None, scope="", failures=0,
 )  # fmt: skip
 MEASURED = Measurement(

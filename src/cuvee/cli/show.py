@@ -120,7 +120,7 @@ def tell_seconds(seconds: float | None) -> str:
 
 def list_advice(advice: Advice, seconds: Mapping[str, float] = MappingProxyType({})) -> Iterable[RenderableType]:
     """The best cells, the shapes, and the verdict; ``seconds`` of each stage tell how long a next step takes."""
-    from cuvee.recommend.wording import confirmed_best, write_edge, write_optimism, write_rows, write_sensitivity
+    from cuvee.recommend.wording import write_edge, write_rows, write_sensitivity
 
     yield _tabulate_cells(advice)
     for shape in advice.shapes:
@@ -131,8 +131,6 @@ def list_advice(advice: Advice, seconds: Mapping[str, float] = MappingProxyType(
     told += [write_rows(found, advice.score) for found in advice.by_rows]
     if advice.avoid:
         told.append(advice.avoid)
-    if advice.optimism is not None:
-        told.append(write_optimism(advice.optimism, confirmed_best(advice)))
     if advice.sensitivity is not None:
         told += [write_sensitivity(advice.sensitivity), *map(str, advice.sensitivity.lost)]
     yield from map(Text, [*told, ""])

@@ -8,7 +8,8 @@ recommended. Other trainers, losses and rows are summarised in ``cells`` and tak
 
 **Which is best.** The highest mean score among the cells that may win, each freed of what its draws share: from the
 value of each draw the mean of all complete cells in that draw is taken, so a cell that lacks the bad draws gains
-nothing by it. Ties go to the smaller share. An adaptive search names the winner itself.
+nothing by it. Ties go to the smaller share. An adaptive search names the winner itself; without a confirmation nothing
+is decided of it, because for cells that were asked unevenly no p-value counts the choice.
 
 **What is decided.** The winner's gains over real-only and over real-duplicated count: those of a confirmation on the
 locked test, where there was one, else those on validation. The spreads of cells over draws are pooled over the blends
@@ -48,7 +49,6 @@ from cuvee.recommend.cells import (
     ComparedCells,
     collect_tables,
     difference_of,
-    find_baseline,
     find_rivals,
     gains_of,
     is_among,
@@ -62,7 +62,6 @@ from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
 from cuvee.recommend.statistics import (
     adjust_holm,
     count_more_draws,
-    estimate_optimism,
     is_ruled_out,
     paired_gain,
     pool_spreads,
@@ -79,7 +78,7 @@ from cuvee.recommend.wording import (
     write_sentence,
 )
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
-from cuvee.records.advice import Decision, DrawKind, Edge, Optimism, RowsFinding, SensitivityRow, SensitivityTable
+from cuvee.records.advice import Decision, DrawKind, Edge, RowsFinding, SensitivityRow, SensitivityTable
 
 Tables = Mapping[Cell, CellTable]
 
@@ -155,7 +154,7 @@ def recommend_mixture(
         decision=verdict.decision,
         sentence="",
         best=None if best is None else summaries[best],
-        equivalent=tuple(summaries[c] for c in verdict.equivalent),
+        not_distinguished=tuple(summaries[c] for c in verdict.not_distinguished),
         cells=tuple(summaries.values()),
         shapes=test_slices(
             _find_slice(grid, own.loss, shape_share),
@@ -172,7 +171,6 @@ def recommend_mixture(
         edge=None if best is None else _find_edge(grid, candidates, best),
         scope="",
         failures=len(failures),
-        optimism=None if best is None else _estimate_optimism(grid, candidates, best),
         score=score,
         headline=write_headline(verdict),
         winner_ruled_out=verdict.ruled_out,
@@ -205,23 +203,6 @@ def _find_slice(grid: Tables, loss: str, share: float) -> Tables:
     found = {c: t for c, t in found.items() if is_among(c.share, [share])}
     least = min(2, max((len(table.draws) for table in found.values()), default=0))
     return {cell: table for cell, table in found.items() if len(table.draws) >= least}
-
-
-def _estimate_optimism(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Optimism | None:
-    """Selection bias of the best cell's gain over real-only; None with one candidate or without the baseline."""
-    differences = []
-    for cell in candidates:
-        baseline = find_baseline(grid, cell, "real-only")
-        if baseline is None or len(candidates) < 2:
-            return None
-        differences.append(grid[cell].correct - baseline.correct.mean(axis=0))
-    draws = sorted({(c.scope, d) for c in candidates for d in grid[c].draws})  # numbered in each scope by itself
-    gains = np.full((len(candidates), len(draws), grid[best].correct.shape[1]), np.nan)
-    for k, (cell, difference) in enumerate(zip(candidates, differences, strict=True)):
-        own = grid[cell].draws
-        every = cell.whole and len(own) == 1  # its rows are the same whichever draw is left out
-        gains[k, [every or (scope == cell.scope and d in own) for scope, d in draws]] = difference
-    return estimate_optimism(gains, over="real-only", best=candidates.index(best))
 
 
 def _find_edge(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Edge | None:
@@ -274,6 +255,8 @@ def decide(
         shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in gains)
         shown = shown and not unconfirmed
         ruled_out = _is_any_ruled_out(gains, delta, level)
+        if winner is not None:
+            shown = ruled_out = False
     still_open: tuple[Cell, ...] = ()
     if ruled_out:
         left = [c for c in candidates if c != best and not _is_any_ruled_out(validated[c], delta, alpha)]
@@ -292,7 +275,9 @@ def decide(
     elif decision == "underpowered" and _has_baselines(gains):
         # more draws that took no part in the choice are wanted, where these are such
         of = kind
-        if confirmed and confirmation is not None and confirmation.fresh_draws:
+        if (winner is not None and not confirmed) or (
+            confirmation is not None and confirmed and confirmation.fresh_draws
+        ):
             of = "confirm"
         effects = [max(abs(gain.value), delta) for gain in gains]  # the gains observed, over both baselines
         later = level
@@ -310,13 +295,14 @@ def decide(
         gains=gains,
         confirmed=confirmed,
         unconfirmed="" if confirmed else unconfirmed,
-        equivalent=_find_equivalent(grid, candidates, best, alpha=alpha),
+        not_distinguished=_find_not_distinguished(grid, candidates, best, alpha=alpha),
         level=level,
         ruled_out=ruled_out,
         still_open=still_open,
         remedy=remedy,
         harmful=_find_harmful(validated, alpha=alpha),
         lean=find_lean(grid, validated, {best: gains} if confirmed else {}),
+        is_searched=winner is not None,
     )
 
 
@@ -369,7 +355,7 @@ def _find_p_value(gains: Sequence[Gain]) -> float:
     return max(gain.p_value if gain.value > 0 else 1.0 for gain in gains)
 
 
-def _find_equivalent(grid: Tables, candidates: Sequence[Cell], best: Cell, *, alpha: float) -> tuple[Cell, ...]:
+def _find_not_distinguished(grid: Tables, candidates: Sequence[Cell], best: Cell, *, alpha: float) -> tuple[Cell, ...]:
     """The other candidates whose difference from the best is not shown (Holm over all of them), best first."""
     others = [c for c in candidates if c != best]
     tables = {c: difference_of(grid[best], grid[c]) for c in others}
@@ -465,7 +451,7 @@ def _is_same_choice(base: Advice, other: Advice) -> bool:
 
     def choices(advice: Advice) -> set[tuple[str | None, str | None, float]]:
         found = [advice.best] if advice.best is not None else []
-        return {_place(summary.cell) for summary in (*found, *advice.equivalent)}
+        return {_place(summary.cell) for summary in (*found, *advice.not_distinguished)}
 
     return _place(other.best.cell) in choices(base) or _place(base.best.cell) in choices(other)
 
@@ -487,7 +473,7 @@ def summarise_rows(advice: Mapping[int, Advice]) -> tuple[RowsFinding, ...]:
             real_only=_find_real_only(found, rows),
             best=found.best,
             shapes=found.shapes,
-            optimism=found.optimism,
+            lean=found.lean,
             more_draws=found.more_draws,
         )
         for rows, found in sorted(advice.items(), reverse=True)

@@ -1,4 +1,4 @@
-"""Paired gains of accuracy and their uncertainty, what a planned design can detect, and the luck of the best cell.
+"""Paired gains of accuracy and their uncertainty, and what a planned design can detect.
 
 **A gain.** A comparison of two cells is a table of differences ``D[g, i]``: how much more often the first cell than the
 second was right about held-out item ``i`` in generation draw ``g``, sampling and training draws averaged
@@ -50,20 +50,6 @@ cells answer that fraction of items differently, whatever the number of draws. D
   ``alpha / (levels - 2)``, with the spread over draws pooled over levels. The two comparisons share the peak, so they
   are positively correlated and the chance of both is at least the product (Slepian 1962): each is planned with the root
   of the power. Neighbours of the peak that also beat the ends add to that, so this is a lower bound.
-
-**How much better the best of many cells looks than it is** (:func:`estimate_optimism`). It owes part of its lead to
-luck in the draws and in the held-out items it was chosen on (the winner's curse; Cawley & Talbot 2010, JMLR 11). A part
-of the table of gains that took no part in the choice does not share that luck, so: leave out one generation draw *and*
-one fold of the items, choose the best cell on what remains, and read its gain on the part left out; average over all
-such splits. The apparent gain less that average is the optimism. Both must be left out: items answered by luck in one
-draw tend to be answered by the same luck in the next, because the same model sees the same item.
-
-For equal cells the corrected gain is unbiased. Where cells differ it errs to the safe side: each split chooses
-with one draw and one fold less than the study did, so it finds the truly best cell a little less often.
-(The bootstrap would err to the other side: it adds noise to means that already hold noise, and for equal
-cells it finds about 0.7 of the optimism.) It is an estimate for the reader; a verdict rests on fresh draws and
-the locked test. Cells that an adaptive search sampled unevenly were not chosen by the rule replayed here,
-so for those it is a rough guide.
 """
 
 from __future__ import annotations
@@ -78,7 +64,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from cuvee.records import Gain
-from cuvee.records.advice import Optimism
 
 Floats = NDArray[np.float64]
 
@@ -98,8 +83,6 @@ _MOST_PRIOR = 12.0
 number says."""
 _OUTLIER = 0.1
 """A spread that is larger than the pooled one with a p-value below this is not pooled."""
-_FOLDS = 5
-"""Parts into which items are dealt in turn to estimate optimism: item i to part i modulo 5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,60 +462,3 @@ def plan_power(
         df = MeanError(of_draws=variance, of_items=by_item, df_draws=df, df_items=items - 1.0).find_df(tail)
     critical = -float(special.stdtrit(df, tail))
     return float(special.nctdtrinc(df, 1.0 - each, critical)) * math.sqrt(variance + by_item)
-
-
-def estimate_optimism(gains: ArrayLike, *, over: str, best: int | None = None) -> Optimism | None:
-    """The optimism of the best of many cells, as the module says.
-
-    Args:
-        gains: gain over the baseline, shape (cells, generation draws, items), as fractions, other draws averaged
-            first; a draw that a cell lacks is NaN in all items, and each cell has a draw.
-        over: the name of the baseline.
-        best: the cell that was chosen; by default the one with the highest mean.
-
-    Returns:
-        None where there is nothing to split: fewer than two items a fold, or no split that can be read.
-    """
-    table = np.asarray(gains, dtype=np.float64)
-    if table.shape[2] < 2 * _FOLDS:
-        return None
-    present = ~np.isnan(table[:, :, 0])
-    sizes = np.bincount(np.arange(table.shape[2]) % _FOLDS, minlength=_FOLDS).astype(np.float64)
-    sums = np.stack([table[:, :, f::_FOLDS].sum(axis=2) for f in range(_FOLDS)], axis=2)
-    sums = np.where(present[:, :, None], sums, 0.0)
-    means = sums.sum(axis=(1, 2)) / (present.sum(axis=1) * sizes.sum())
-    chosen = int(np.argmax(means)) if best is None else best
-    corrected, splits, same = _read_splits(sums, present, sizes, chosen)
-    if not splits:
-        return None
-    apparent = float(means[chosen])
-    return Optimism(
-        over=over,
-        cells=table.shape[0],
-        apparent=apparent,
-        corrected=corrected,
-        value=apparent - corrected,
-        splits=splits,
-        same_choice=same / splits,
-    )
-
-
-def _read_splits(sums: Floats, present: np.ndarray, sizes: Floats, chosen: int) -> tuple[float, int, int]:
-    """Mean gain on the left-out parts, the splits that could be read, and those that chose the same cell."""
-    draws, folds = sums.shape[1:]
-    total = weight = 0.0
-    splits = same = 0
-    for g in range(draws):
-        kept = np.arange(draws) != g if draws > 1 else np.ones(1, dtype=bool)  # one draw: items alone are split
-        counts = present[:, kept].sum(axis=1)
-        for f in range(folds):
-            rest = np.arange(folds) != f
-            scores = sums[:, kept][:, :, rest].sum(axis=(1, 2)) / np.maximum(counts, 1) / sizes[rest].sum()
-            winner = int(np.argmax(np.where(counts > 0, scores, -np.inf)))
-            if counts[winner] == 0 or not present[winner, g]:
-                continue
-            total += float(sums[winner, g, f])
-            weight += float(sizes[f])
-            splits += 1
-            same += winner == chosen
-    return (total / weight if weight else 0.0), splits, same

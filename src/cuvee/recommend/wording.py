@@ -14,14 +14,13 @@ from cuvee.records import (
     Advice,
     Cell,
     CellSummary,
-    Confirmation,
     Estimate,
     Gain,
     ManipulationCheck,
     ShapeTest,
     name_score,
 )
-from cuvee.records.advice import Decision, DrawKind, Edge, Lean, Optimism, RowsFinding, SensitivityTable
+from cuvee.records.advice import Decision, DrawKind, Edge, Lean, RowsFinding, SensitivityTable
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
@@ -52,13 +51,14 @@ class Verdict:
         gains: those that decided.
         confirmed: whether they are those of a confirmation.
         unconfirmed: why a confirmation that was planned is missing.
-        equivalent: candidates that are not told apart from the best.
+        not_distinguished: candidates that are not told apart from the best.
         level: that the best was tested at: ``alpha``, or less after several looks at the locked test.
         ruled_out: whether the best is shown not to gain more than ``delta``.
         still_open: the other candidates that are not ruled out, best first.
         remedy: where nothing was decided and a baseline can be compared with.
         harmful: candidates that are shown to be worse than the real rows alone.
         lean: what the evidence favours.
+        is_searched: whether an adaptive search named the best.
     """
 
     decision: Decision
@@ -69,12 +69,13 @@ class Verdict:
     gains: tuple[Gain, ...] = ()
     confirmed: bool = False
     unconfirmed: str = ""
-    equivalent: tuple[Cell, ...] = ()
+    not_distinguished: tuple[Cell, ...] = ()
     ruled_out: bool = False
     still_open: tuple[Cell, ...] = ()
     remedy: Remedy | None = None
     harmful: tuple[Cell, ...] = ()
     lean: Lean | None = None
+    is_searched: bool = False
 
 
 def write_points(value: float) -> str:
@@ -212,7 +213,11 @@ def _write_evidence(advice: Advice, verdict: Verdict) -> str:
         if confirmation.looks:
             place += f", look {len(confirmation.looks)} at them, tested at {verdict.level:.2g}"
     else:
-        chosen = f"chosen among {verdict.candidates}, not confirmed on the test"
+        chosen = "not confirmed on the test"
+        if verdict.candidates > 1:
+            chosen = f"chosen among {verdict.candidates}, {chosen}, so the choice flatters these numbers"
+            if verdict.lean is not None and verdict.lean.cell == verdict.best:
+                chosen += f"; {write_points(verdict.lean.gain)} over both are expected of it"
         place = f"{gain.items:,} {each}validation items, {draws}, {chosen}"
     smallest = max(g.mde for g in verdict.gains)
     return f"{place}; gains from {100 * smallest:.1f} points would be detected"
@@ -229,6 +234,8 @@ def _write_remedy(verdict: Verdict) -> str:
             "(another data.test, or another seed, in a run folder of its own)."
         )
     kind, key = _DRAWS[remedy.of], f"draws.{remedy.of}"
+    if verdict.is_searched and not verdict.confirmed:
+        return "An adaptive search chose it, which settles nothing by itself: confirm it (draws.confirm)."
     if verdict.best is not None and verdict.best.whole and remedy.draws is None:
         return f"All rows of this pool are used, so more draws would not show more: {_MORE_ITEMS}."
     if remedy.draws is not None and remedy.of == "sampling" and min(gain.draws for gain in verdict.gains) == 1:
@@ -319,25 +326,6 @@ def write_shape(test: ShapeTest) -> str:
     return f"{test.dial} at share {test.share:g}: {test.verdict}{shown}, {draws}{lines}{note}"
 
 
-def confirmed_best(advice: Advice) -> Confirmation | None:
-    """The confirmation, where it is of the best cell."""
-    best, confirmation = advice.best, advice.confirmation
-    same = best is not None and confirmation is not None and confirmation.cell == best.cell
-    return confirmation if same else None
-
-
-def write_optimism(optimism: Optimism, confirmation: Confirmation | None) -> str:
-    """What the choice among many cells adds to the winner's gain, and what fresh draws say where there are any."""
-    over = _BASELINES.get(optimism.over, optimism.over)
-    confirmed = [g.value for g in confirmation.gains if g.over == optimism.over] if confirmation is not None else []
-    last = f"; the confirmation says {write_points(confirmed[0])}" if confirmed else ""
-    return (
-        f"Best of {optimism.cells} blends on validation: {write_points(optimism.apparent)} points over {over}, of "
-        f"which about {write_points(optimism.value)} come from choosing the best (estimated by {optimism.splits} "
-        f"splits, {optimism.same_choice:.0%} of which choose the same), so {write_points(optimism.corrected)}{last}"
-    )
-
-
 def _write_check(check: ManipulationCheck) -> str:
     return f"{check.dial}: levels {'differ' if check.passed else 'do not differ'} in {check.metric}; {check.note}"
 
@@ -349,7 +337,7 @@ def write_rows(found: RowsFinding, score: str = "accuracy") -> str:
     """
     gains = () if found.best is None else found.best.gains
     best = "" if found.best is None else f", {found.best.cell.name}"
-    gain = f" gains {write_gain(gains[0], score)} on validation, as the best of its blends" if gains else ""
+    gain = f" gains {write_gain(gains[0], score)} on validation, not corrected for having been chosen" if gains else ""
     each = " a label" if score == "accuracy" else ""
     return f"{found.rows_per_label} real rows{each}: {found.decision}{best}{gain}"
 
@@ -369,13 +357,11 @@ def advice_to_text(advice: Advice) -> str:
     lines = [advice.sentence]
     if advice.edge is not None:
         lines.append(write_edge(advice.edge, advice.score))
-    if advice.equivalent:
-        names = ", ".join(summary.cell.name for summary in advice.equivalent[:8])
-        rest = f" and {len(advice.equivalent) - 8} more" if len(advice.equivalent) > 8 else ""
+    if advice.not_distinguished:
+        names = ", ".join(summary.cell.name for summary in advice.not_distinguished[:8])
+        rest = f" and {len(advice.not_distinguished) - 8} more" if len(advice.not_distinguished) > 8 else ""
         lines.append(f"Not distinguishable from it: {names}{rest}.")
     lines += [f"{said}." for said in (advice.today, advice.avoid) if said]
-    if advice.optimism is not None:
-        lines.append(f"{write_optimism(advice.optimism, confirmed_best(advice))}.")
     lines += [f"Shape of {name_score(advice.score)} over {write_shape(test)}." for test in advice.shapes]
     lines += [f"Manipulation check, {_write_check(check)}." for check in advice.checks]
     lines += [f"{write_rows(found, advice.score)}." for found in advice.by_rows]

@@ -10,7 +10,6 @@ from cuvee.records.advice import (
     Confirmation,
     Gain,
     ManipulationCheck,
-    Optimism,
     Shape,
     ShapeTest,
     TwoLines,

@@ -86,24 +86,6 @@ class Lean:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Optimism:
-    """How much better the best of ``cells`` looks than it is, estimated by splits of the trials it was chosen on.
-
-    ``apparent`` is the chosen cell's mean gain over ``over``; ``corrected`` is the mean gain, on the left-out
-    part, of the cell chosen on the rest; ``value`` is their difference. Fractions of accuracy.
-    ``same_choice`` is the fraction of the ``splits`` that choose the same cell.
-    """
-
-    over: str
-    cells: int
-    apparent: float
-    corrected: float
-    value: float
-    splits: int
-    same_choice: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeTest:
     """The verdict on the shape of accuracy over the levels of one dial at one share.
 
@@ -268,7 +250,7 @@ class RowsFinding:
     real_only: float | None
     best: CellSummary | None
     shapes: tuple[ShapeTest, ...]
-    optimism: Optimism | None
+    lean: Lean | None
     more_draws: int | None
 
 
@@ -280,8 +262,8 @@ class Advice:
     recommended is shown not to help by more than ``delta``, or to hurt) or ``underpowered`` (neither is shown).
     ``sentence`` says it in words; ``more_draws`` how many further draws would show what it names with power 0.8, of
     generation, of subsamples or of confirmation (``more_of``). ``edge`` is there where the best amount is the largest.
-    ``optimism`` is what the choice among many cells adds to the winner's gain on validation. ``score`` is what cells
-    are compared by; where it is not accuracy, all that is called accuracy here is the mean of that score.
+    ``score`` is what cells are compared by; where it is not accuracy, all that is called accuracy here is the mean of
+    that score.
     ``sensitivity`` sets the advice against that of other measures of diversity, trainers, losses and equal epochs;
     ``by_rows`` says how it depends on the number of real rows, most first, where several were tried.
     ``headline`` is the verdict in a few words. ``winner_ruled_out`` says that the blend that this study would choose is
@@ -293,7 +275,7 @@ class Advice:
     decision: Decision
     sentence: str
     best: CellSummary | None
-    equivalent: tuple[CellSummary, ...]
+    not_distinguished: tuple[CellSummary, ...]
     cells: tuple[CellSummary, ...]
     shapes: tuple[ShapeTest, ...]
     checks: tuple[ManipulationCheck, ...]
@@ -301,7 +283,6 @@ class Advice:
     more_draws: int | None
     scope: str
     failures: int
-    optimism: Optimism | None = None
     score: str = "accuracy"
     sensitivity: SensitivityTable | None = None
     by_rows: tuple[RowsFinding, ...] = ()

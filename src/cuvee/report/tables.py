@@ -21,7 +21,6 @@ from cuvee.records import (
     TrialFailure,
     name_score,
 )
-from cuvee.records.advice import Optimism
 from cuvee.records.generation import Generation
 
 MINUS = "−"
@@ -321,7 +320,7 @@ def _stand(data: ReportData, summary: CellSummary) -> str:
     advice, cell = data.advice, summary.cell
     if advice.best is not None and cell == advice.best.cell:
         return "best"
-    if any(cell == other.cell for other in advice.equivalent):
+    if any(cell == other.cell for other in advice.not_distinguished):
         return "not distinguishable"
     if cell.kind != "blend" or not data.is_compared(cell):
         return ""
@@ -371,7 +370,6 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
     advice = data.advice
     found = [] if data.failed is None else [("Failed trials", f"{data.failed}. Each is listed under Failed trials.")]
     found += [("What hurts", f"{advice.avoid}.")] if advice.avoid else []
-    found += [] if advice.optimism is None else [("Luck of the choice", write_optimism(data, advice.optimism))]
     lines = [write_two_lines(shape) for shape in advice.shapes if shape.two_lines is not None and shape.interpreted]
     if lines:
         found.append(("Two lines over measured diversity", " ".join(lines)))
@@ -382,22 +380,6 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
         lost = [each.variant for each in advice.sensitivity.lost]
         found.append(("Other choices", f"{said} Could not be run: {', '.join(lost)}." if lost else said))
     return found
-
-
-def write_optimism(data: ReportData, optimism: Optimism) -> str:
-    """What the choice of the best adds to its gain on validation, and what held-out rows say."""
-    best, confirmation = data.advice.best, data.advice.confirmation
-    confirmed = None
-    if confirmation is not None and best is not None and confirmation.cell == best.cell:
-        confirmed = find_gain(confirmation.gains, optimism.over)
-    judges = "held-out folds" if confirmation is not None and confirmation.folds else "the locked test"
-    last = "" if confirmed is None else f" Fresh draws and {judges} say {write_points(confirmed.value)}."
-    return (
-        f"On validation the best of {optimism.cells} blends gains {write_points(optimism.apparent)} points over "
-        f"{optimism.over}. About {write_points(optimism.value)} of that come from having chosen the best, which leaves "
-        f"{write_points(optimism.corrected)}; {optimism.same_choice:.0%} of {optimism.splits} splits choose the same "
-        f"blend.{last}"
-    )
 
 
 def write_two_lines(shape: ShapeTest) -> str:

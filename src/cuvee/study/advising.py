@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
+from cuvee.config.dials import TopicsConfig
 from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.confirming import judge_confirmation
@@ -197,13 +198,14 @@ class Advisor:
 
     def _write_scope(self, grid: PlannedGrid) -> str:
         study, config = self._study, self._study.config
-        each, kinds = "", ""
+        each, kinds, rows = "", "", len(study.real_rows(grid.rows_per_label))
         if config.task == "classification":
-            each, kinds = " a label", f"{len(study.train.labels)} labels, "
-        scope = (
-            f"{config.describe}, {grid.rows_per_label} real rows{each}, {kinds}"
-            f"generator {config.generator.kind}, trainer {grid.trainer}"
-        )
+            each, kinds = " a label", f" ({grid.rows_per_label} a label of {len(study.train.labels)})"
+        scope = f"{config.describe}, these {rows} real rows{kinds}, generator {config.generator.kind}"
+        if not isinstance(config.generator, FileGenerator):
+            scope += ", one prompt"
+            scope += ", one list of topics" if any(isinstance(d, TopicsConfig) for d in config.dials) else ""
+        scope += f", trainer {grid.trainer}"
         if study.few_shot_sets and not isinstance(config.generator, FileGenerator):
             scope += (
                 f". All pools were written with the {study.rows_per_label} real rows{each} at hand, so cells of "
