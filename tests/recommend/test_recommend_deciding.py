@@ -163,6 +163,17 @@ def test_draws_to_go_are_counted_on_the_gains_that_decide():
     assert same.more_of == "generation" and "more generation draw" in same.sentence  # there are none set aside
 
 
+def test_a_loss_plans_to_rule_a_gain_out_and_not_to_show_one():
+    unclear = confirm((0.62, 0.62, 0.585), draws=3, luck=0.03, seed=4)
+    assert max(gain.value for gain in unclear.gains) < 0
+    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, confirmation=unclear)
+    assert advice.decision == "underpowered" and advice.more_of == "confirm"
+    assert "would rule out a gain of 1.0 points with power 0.8" in advice.sentence and "show" not in advice.sentence
+    # the further the loss lies from a gain, the fewer draws it takes
+    easier = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, confirmation=unclear, delta=0.02)
+    assert easier.more_draws < advice.more_draws
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_one_blend_that_does_not_help_is_not_all_of_them(seed):
     """Two blends look alike on few items; the chosen one turns out to be worth nothing."""
@@ -174,7 +185,7 @@ def test_one_blend_that_does_not_help_is_not_all_of_them(seed):
     advice = recommend_mixture(trials, level_ranks=RANKS, confirmation=nothing)
     assert nothing.gains[0].high < 0.01
     assert advice.decision == "underpowered" and "ruled out for it" in advice.sentence
-    assert "rule out 1.0 points for every blend" in advice.sentence
+    assert "rule out a gain of 1.0 points for every blend" in advice.sentence
 
 
 def test_a_cell_that_failed_in_bad_draws_does_not_win_by_it():

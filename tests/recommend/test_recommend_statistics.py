@@ -8,6 +8,7 @@ from cuvee.recommend.cells import merge_groups
 from cuvee.recommend.statistics import (
     MeanError,
     adjust_holm,
+    count_joint_draws,
     count_more_draws,
     join_df,
     paired_gain,
@@ -292,3 +293,17 @@ def test_small_tails_of_few_draws_are_not_too_frequent():
             ]
             assert np.mean(stats.norm.sf([error.reach(tail) for error in errors])) <= most * tail
     assert errors[250].find_tail(errors[250].reach(tail)) == pytest.approx(tail, rel=1e-3)
+
+
+def test_ruling_out_many_blends_at_once_takes_more_draws_the_less_their_errors_share():
+    rng = np.random.default_rng(3)
+    gains = [gain_of(rng.normal(0, 0.02, (5, 1)) + rng.normal(0, 0.1, (5, 2000))) for _ in range(6)]
+    alone, shared, apart = (
+        count_joint_draws(g, effect=0.02, alpha=0.05, shared=part)
+        for g, part in ((gains[:1], 0.0), (gains, 0.9), (gains, 0.0))
+    )
+    assert 0 < alone < shared < apart
+    each = [count_more_draws(gain, effect=0.02) for gain in gains]
+    assert min(each) <= count_joint_draws([gains[0]], effect=0.02, alpha=0.05, shared=0.0) + 2
+    few = [gain_of(rng.normal(0, 0.5, 40) + rng.normal(0, 0.1, (5, 40))) for _ in range(2)]
+    assert count_joint_draws(few, effect=0.01, alpha=0.05, shared=0.5) is None  # 40 items are too few

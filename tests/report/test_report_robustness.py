@@ -115,7 +115,7 @@ def test_the_page_shows_how_the_advice_depends_on_real_rows(page):
     assert [row.split()[0] for row in rows] == ["2", "4"] and all(
         len(re.findall(r"\+\d+\.\d to", row)) == 2 for row in rows
     )
-    assert read(page).count("luck of the choice") == 1 and "another number of real rows" not in read(page)
+    assert read(page).count("expected, shrunk for the choice") == 1 and "another number of real rows" not in read(page)
     used = {part.split('"')[0] for part in page[page.index("</style>") :].split('stroke="')[1:]}
     assert {colour for colour in used if colour.startswith("#")} <= set(COLOURS)
 

@@ -376,6 +376,6 @@ def test_a_plan_counts_every_fold(folded):
     )
     (each,) = plan.time.each.values()
     assert plan.time.trials == pytest.approx(each * sum(stage.trials for stage in plan.trials))
-    assert plan.power.gain < one.power.gain  # folds validate on more rows together
+    assert plan.power[1].gain < one.power[1].gain  # folds validate on more rows together
     assert "those of 3 folds" in plan.notes[0] and "all 150 real rows" in plan.notes[0]
     assert (one.rows.folds, one.rows.held_out) == (1, 50)

@@ -141,7 +141,7 @@ def test_the_plan_says_how_many_draws_and_between_which_numbers(auto, tmp_path, 
     (said,) = [note for note in plan.notes if note.startswith("draws: ")]
     assert "24 subsamples of each pool, 12 blocks" in said and "chooses from 4 subsamples" in said
     fewer = plan_study({**auto, "draws": {"time": "0.01s"}})
-    assert fewer.trials[0].trials < plan.trials[0].trials and fewer.power.draws == 4
+    assert fewer.trials[0].trials < plan.trials[0].trials and fewer.power[0].draws == 4
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(auto), encoding="utf-8")
     assert "24 subsamples of each pool" in " ".join(call(capsys, "plan", path)[1].split())

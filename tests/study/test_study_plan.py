@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from command_line import call, refused
-from cuvee.errors import ConfigError
+from cuvee.errors import ConfigError, InputError
 from cuvee.hub import without_hub
 from cuvee.recommend import plan_power
 from cuvee.recommend.wording import write_edge
 from cuvee.records.advice import Edge
 from cuvee.study import open_study, run_study
-from cuvee.study.planning import plan_study
+from cuvee.study.planning import find_spreads, plan_study
 from cuvee.study.status import account_folder
 
 
@@ -66,16 +66,35 @@ def test_cost_and_power_follow_their_settings(settings):
     )
     assert any("generator.budget.requests is 3" in note for note in plan.notes)
     cells = 5 * 2  # levels x shares above 0
-    assert plan.power.gain == plan_power(draws=2, sd_between=1, sd_within=1, tests=cells, items=45)
-    assert plan.power.hump == plan_power(draws=2, sd_between=1, sd_within=1, levels=3, items=45)
-    steady = plan_study(settings, sd_between=0.1, sd_within=0.1)
-    assert steady.power.gain < plan.power.gain and steady.llm.cost is None
-    planned = plan_power(draws=2, sd_between=1, sd_within=1, items=45, alpha=0.045)  # a tenth is left for later looks
-    assert plan.power.confirmed == pytest.approx(planned)
-    apart = plan_study(settings, disagreement=0.3).power
-    assert apart.hump > plan.power.hump and apart.confirmed > plan.power.confirmed
+    assert [each.spread for each in plan.power] == [1.4, 2.4, 3.4]  # of recorded studies
+    middle, cell = plan.power[1], 2.4 / math.sqrt(2)
+    assert middle.gain == plan_power(draws=2, sd_between=cell, tests=cells, items=45)
+    assert middle.hump == plan_power(draws=2, sd_between=cell, levels=3, items=45)
+    (steady,) = plan_study(settings, spread=0.1).power
+    assert steady.gain < plan.power[0].gain and plan_study(settings, spread=0.1).llm.cost is None
+    planned = plan_power(draws=2, sd_between=cell, items=45, alpha=0.045)  # a tenth is left for later looks
+    assert middle.confirmed == pytest.approx(planned)
+    apart = plan_study(settings, disagreement=0.3).power[1]
+    assert apart.hump > middle.hump and apart.confirmed > middle.confirmed
     one = plan_study({**settings, "draws": {**settings["draws"], "generation": 1, "confirm": 0}})
-    assert math.isinf(one.power.gain) and [s.stage for s in one.trials] == ["grid"] and one.power.confirmed is None
+    assert math.isinf(one.power[1].gain) and [s.stage for s in one.trials] == ["grid"]
+    assert one.power[1].confirmed is None
+
+
+def test_a_pilot_tells_how_much_gains_vary_between_draws(tmp_path):
+    def save(*gains) -> None:
+        cells = [{"cell": {"kind": "blend"}, "gains": [{"se_draws": e, "draws": n}]} for e, n in gains]
+        (tmp_path / "advice.json").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+
+    save((0.01, 4), (0.02, 4), (0.03, 4), (0.0, 1))
+    assert find_spreads(None, tmp_path) == pytest.approx((4.0,))
+    save((0.0, 1))
+    with pytest.raises(InputError, match=r"advice\.json: no blend was drawn twice"):
+        find_spreads(None, tmp_path)
+    with pytest.raises(InputError, match=r"advice\.json: no advice can be read"):
+        find_spreads(None, tmp_path / "nosuch")
+    with pytest.raises(ValueError, match="give one of them"):
+        find_spreads(1.0, tmp_path)
 
 
 def test_time_is_that_of_one_trial_and_one_batch_multiplied(settings, local):
@@ -127,10 +146,10 @@ def test_one_draw_detects_nothing_and_says_so(settings, tmp_path, capsys):
     path = tmp_path / "study.yaml"
     path.write_text(json.dumps({**settings, "draws": {"generation": 1, "confirm": 1}}), encoding="utf-8")
     _, out, _ = call(capsys, "plan", path)
-    assert "1 generation draw cannot tell" in out and "inf" not in out
+    assert "1 draw cannot tell" in out and "inf" not in out
     assert "set draws.confirm to 2 or more" in out
     found = json.loads(call(capsys, "plan", path, "--json")[1])
-    assert found["power"]["gain"] is None is found["power"]["confirmed"]
+    assert found["power"][0]["gain"] is None is found["power"][0]["confirmed"]
 
 
 def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local, monkeypatch):
@@ -142,7 +161,9 @@ def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local,
     plan = json.loads(out)
     assert code == 0 and plan["llm"]["usage"]["requests"] == plan_study(settings).llm.usage.requests
     code, out, _ = call(capsys, "plan", study)
-    assert code == 0 and "requests, at most" in out and "four in five studies see a gain of" in " ".join(out.split())
+    assert (
+        code == 0 and "requests, at most" in out and "In 80% of studies 2 draws see a gain of" in " ".join(out.split())
+    )
     assert [path.name for path in study.parent.iterdir()] == ["study.yaml"] and not local.bodies
     assert "not a run folder" in refused(capsys, "plan", tmp_path)
 

@@ -160,8 +160,8 @@ def plan(
     study: Target,
     tell: Tell,
     ask: Annotated[bool, Option("--ask", help="time a few requests to the endpoint too; they are paid for")] = False,
-    sd_between: Annotated[float, Option(min=0, help="assumed SD over generation draws, in points")] = 1.0,
-    sd_within: Annotated[float, Option(min=0, help="assumed SD over sampling and training draws, in points")] = 1.0,
+    spread: Annotated[float | None, Option(min=0, help="assumed SD of a gain between draws, in points")] = None,
+    pilot: Annotated[Path | None, Option(help="run folder of a smaller study: takes the spread from it")] = None,
     disagreement: Annotated[float, Option(help="assumed fraction of items that two cells answer differently")] = 0.1,
 ) -> None:
     """Show time, cost, trials, requests, tokens and power of a study; without --ask no endpoint is asked.
@@ -172,34 +172,45 @@ def plan(
 
     if not 0.0 <= disagreement <= 1.0:
         raise ConfigError(f"--disagreement is {disagreement:g}; give a fraction from 0 to 1")
+    if spread is not None and pilot is not None:
+        raise ConfigError("--spread and --pilot both say how gains vary between draws; give one of them")
     path = find_study(study)
     with console.err.status("timing one trial of each trainer, and a batch of requests"):
-        found = plan_study(path, ask=ask, sd_between=sd_between, sd_within=sd_within, disagreement=disagreement)
-    power = {name: None if math.isinf(number or 0.0) else number for name, number in asdict(found.power).items()}
+        found = plan_study(path, ask=ask, spread=spread, pilot=pilot, disagreement=disagreement)
+    power = [
+        {name: None if math.isinf(number or 0.0) else number for name, number in asdict(each).items()}
+        for each in found.power
+    ]
     time = asdict(found.time) | {"total": found.time.total}
     whole = asdict(found) | {"power": power, "time": time}
+    spreads = ", ".join(f"{each.spread:.1f}" for each in found.power)
+    source = "given" if spread is not None else "of the pilot" if pilot is not None else "quartiles of recorded studies"
     assumed = (
-        f"Assumed: cells vary by {sd_between:g} points (SD) over generation draws (--sd-between) and by {sd_within:g} "
-        f"over the others (--sd-within); two cells answer {disagreement:.0%} of the held-out items differently "
-        "(--disagreement)."
+        f"Assumed: gains vary between draws by {spreads} points (SD, {source}; --spread or --pilot), and two cells "
+        f"answer {disagreement:.0%} of the held-out items differently (--disagreement)."
     )
     tell(whole, _tabulate_plan(found), *_tell_power(found.power), assumed, *map(console.note, found.notes))
 
 
-def _tell_power(power: PowerPlan) -> list[str]:
-    """What can be seen, a sentence a line."""
-    hump = "" if power.hump is None else f", and an inverted U {power.hump:.1f} points above both ends"
-    told = [f"With {power.draws} draws four in five studies see a gain of {power.gain:.1f} points on validation{hump}."]
+def _tell_power(plans: Sequence[PowerPlan]) -> list[str]:
+    """What can be seen, a sentence a line; with several spreads for the middle one, and in brackets for the others."""
+    power = plans[len(plans) // 2]
+
+    def tell(name: str) -> str:
+        others = [getattr(each, name) for each in (plans[0], plans[-1])] if len(plans) > 1 else []
+        about = f" ({' to '.join(f'{other:.1f}' for other in others)})" if others else ""
+        return f"{getattr(power, name):.1f} points{about}"
+
+    hump = "" if power.hump is None else f", and an inverted U of {tell('hump')} above both ends"
+    told = [f"In 80% of studies {power.draws} draws see a gain of {tell('gain')} on validation{hump}."]
     if math.isinf(power.gain):
-        told = [
-            f"{power.draws} generation draw cannot tell the spread between draws, so no effect can be told from chance."
-        ]
+        told = [f"{power.draws} draw cannot tell the spread between draws, so no effect can be told from chance."]
     if power.confirmed is not None and math.isinf(power.confirmed):
         told.append("One confirmation draw cannot confirm a gain: set draws.confirm to 2 or more.")
     elif power.confirmed is not None:
         draws = f"{power.confirm_draws} draw" + ("" if power.confirm_draws == 1 else "s")
         told.append(
-            f"The confirmation, which decides, has at most {draws} and sees a gain of {power.confirmed:.1f} points."
+            f"The confirmation, which decides, has at most {draws} and sees {tell('confirmed')} in 80% of studies."
         )
     return told
 

@@ -57,10 +57,11 @@ from cuvee.recommend.cells import (
     summarise_cell,
 )
 from cuvee.recommend.confirming import find_level, judge_confirmation
-from cuvee.recommend.leaning import find_lean
+from cuvee.recommend.leaning import find_lean, find_shared_part
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
 from cuvee.recommend.statistics import (
     adjust_holm,
+    count_joint_draws,
     count_more_draws,
     is_ruled_out,
     paired_gain,
@@ -257,7 +258,7 @@ def decide(
         ruled_out = _is_any_ruled_out(gains, delta, level)
         if winner is not None:
             shown = ruled_out = False
-    still_open: tuple[Cell, ...] = ()
+    tested, still_open = level, tuple[Cell, ...]()
     if ruled_out:
         left = [c for c in candidates if c != best and not _is_any_ruled_out(validated[c], delta, alpha)]
         still_open = tuple(_rank(grid, left))
@@ -265,28 +266,15 @@ def decide(
     if ruled_out and not still_open:
         decision = "do-not-use"
     remedy = None
-    kind: DrawKind = "sampling" if best.scope == "this pool" else "generation"
     if decision == "underpowered" and still_open:
-        needs = []
-        for cell in still_open:  # one baseline suffices, were the truth 0
-            found = [count_more_draws(gain, effect=delta, alpha=alpha) for gain in validated[cell]]
-            needs.append(min((n for n in found if n is not None), default=None))
-        remedy = Remedy(effect=delta, draws=_find_most(needs), of=kind)
+        remedy = _plan_ruling_out(grid, {cell: validated[cell] for cell in still_open}, delta=delta, alpha=alpha)
     elif decision == "underpowered" and _has_baselines(gains):
-        # more draws that took no part in the choice are wanted, where these are such
-        of = kind
-        if (winner is not None and not confirmed) or (
-            confirmation is not None and confirmed and confirmation.fresh_draws
-        ):
-            of = "confirm"
-        effects = [max(abs(gain.value), delta) for gain in gains]  # the gains observed, over both baselines
-        later = level
-        if confirmed and confirmation is not None and (looks := confirmation.looks):
-            later = find_level((*looks, 2 * looks[-1]), confirmation.planned, alpha)
-        needs = [count_more_draws(g, effect=e, alpha=later) for g, e in zip(gains, effects, strict=True)]
-        is_first = not best.whole and min(gain.draws for gain in gains) == 1
-        draws = DRAWS_TO_START - 1 if is_first else _find_most(needs)
-        remedy = Remedy(effect=min(effects), draws=draws, of=of, level=later)
+        fresh = winner is not None  # draws that took no part in the choice are wanted, where these are such
+        if confirmed and confirmation is not None:
+            fresh = confirmation.fresh_draws
+            if looks := confirmation.looks:
+                level = find_level((*looks, 2 * looks[-1]), confirmation.planned, alpha)
+        remedy = _plan_remedy(best, gains, fresh=fresh, delta=delta, level=level)
     return Verdict(
         decision=decision,
         best=best,
@@ -296,7 +284,7 @@ def decide(
         confirmed=confirmed,
         unconfirmed="" if confirmed else unconfirmed,
         not_distinguished=_find_not_distinguished(grid, candidates, best, alpha=alpha),
-        level=level,
+        level=tested,
         ruled_out=ruled_out,
         still_open=still_open,
         remedy=remedy,
@@ -304,6 +292,40 @@ def decide(
         lean=find_lean(grid, validated, {best: gains} if confirmed else {}),
         is_searched=winner is not None,
     )
+
+
+def _plan_ruling_out(
+    grid: Tables, still_open: Mapping[Cell, tuple[Gain, ...]], *, delta: float, alpha: float
+) -> Remedy:
+    """What rules out all blends that are left, were none to gain; over one baseline each, the one that takes less."""
+    gains = [min(own, key=lambda gain: (gain.se_items, gain.se_draws)) for own in still_open.values()]
+    shared = find_shared_part(grid, list(still_open), gains)
+    draws = count_joint_draws(gains, effect=delta, alpha=alpha, shared=shared)
+    return Remedy(effect=delta, draws=draws and max(draws, 1), of=_kind_of(next(iter(still_open))), rules_out=True)
+
+
+def _plan_remedy(best: Cell, gains: Sequence[Gain], *, fresh: bool, delta: float, level: float) -> Remedy:
+    """What shows the gains that were observed, or that a loss over one baseline is no gain of ``delta``."""
+    lost = [gain for gain in gains if gain.value < 0]
+    effects = [delta - gain.value for gain in lost] or [max(gain.value, delta) for gain in gains]
+    found = [count_more_draws(g, effect=e, alpha=level) for g, e in zip(lost or gains, effects, strict=True)]
+    known = [n for n in found if n is not None]
+    draws = None
+    if known and (lost or len(known) == len(found)):
+        draws = max(1, min(known) if lost else max(known))
+    if not best.whole and min(gain.draws for gain in gains) == 1:
+        draws = DRAWS_TO_START - 1
+    return Remedy(
+        effect=delta if lost else min(effects),
+        draws=draws,
+        of="confirm" if fresh else _kind_of(best),
+        level=level,
+        rules_out=bool(lost),
+    )
+
+
+def _kind_of(cell: Cell) -> DrawKind:
+    return "sampling" if cell.scope == "this pool" else "generation"
 
 
 def _find_harmful(validated: Mapping[Cell, tuple[Gain, ...]], *, alpha: float) -> tuple[Cell, ...]:
@@ -367,12 +389,6 @@ def _find_not_distinguished(grid: Tables, candidates: Sequence[Cell], best: Cell
     adjusted = adjust_holm([found[c].find_p_value(prior) if c in found else 1.0 for c in others])
     alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
     return tuple(_rank(grid, alike))
-
-
-def _find_most(needs: Sequence[int | None]) -> int | None:
-    """The draws that all of them need, at least 1; None where draws alone cannot do it for some."""
-    known = [n for n in needs if n is not None]
-    return max(*known, 1) if len(known) == len(needs) else None
 
 
 # --- other choices ---

@@ -70,7 +70,7 @@ def find_lean(
     for over in BASELINES:
         gains = [next(g for g in validated[c] if g.over == over) for c in cells]
         again = {cells.index(c): g for c in confirmed if c in cells for g in confirmed[c] if g.over == over}
-        mean, chance = _weigh_gains(cells, gains, again, _find_shared_part(grid, cells, gains))
+        mean, chance = _weigh_gains(cells, gains, again, find_shared_part(grid, cells, gains))
         means.append(mean)
         chances.append(chance)
     kept = np.array([_keep_difference(grid, cell) for cell in cells])
@@ -104,7 +104,7 @@ def _find_variance(gain: Gain) -> float:
     return float(((gain.high - gain.low) / 2.0 / special.ndtri(0.975)) ** 2)
 
 
-def _find_shared_part(grid: Mapping[Cell, CellTable], cells: Sequence[Cell], gains: Sequence[Gain]) -> float:
+def find_shared_part(grid: Mapping[Cell, CellTable], cells: Sequence[Cell], gains: Sequence[Gain]) -> float:
     """The part of the variance of gains that all blends share, from the spread of their mean."""
     tables = []
     for cell, gain in zip(cells, gains, strict=True):

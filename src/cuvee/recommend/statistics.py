@@ -391,16 +391,49 @@ def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int |
         raise ValueError(f"effect must be above 0, not {effect!r}")
     if gain.draws == 1:
         return None
-    each, of_items = gain.se_draws**2 * gain.draws, gain.se_items**2
 
     def suffice(draws: int) -> bool:
-        df = draws - 1 + gain.prior_df
-        error = MeanError(of_draws=each / draws, of_items=of_items, df_draws=df, df_items=gain.items - 1.0)
+        error = _expect_error(gain, draws)
         return error.reach(alpha / 2.0) + float(special.stdtrit(error.find_df(), POWER)) * error.error <= effect
 
     if not suffice(MOST_DRAWS):
         return None
     return bisect_left(range(gain.draws, MOST_DRAWS), True, key=suffice)
+
+
+def _expect_error(gain: Gain, draws: int) -> MeanError:
+    """Of a gain with so many draws, were all else as it is."""
+    return MeanError(
+        of_draws=gain.se_draws**2 * gain.draws / draws,
+        of_items=gain.se_items**2,
+        df_draws=draws - 1 + gain.prior_df,
+        df_items=gain.items - 1.0,
+    )
+
+
+def count_joint_draws(gains: Sequence[Gain], *, effect: float, alpha: float, shared: float) -> int | None:
+    """How many further draws rule ``effect`` out for all of several blends at once with power 0.8, were all gains 0.
+
+    By 2,000 simulated studies with the errors of the gains; None as for :func:`count_more_draws`.
+
+    Args:
+        gains: one a blend.
+        effect: above 0.
+        alpha: of each.
+        shared: the part of their variance that all of them share.
+    """
+    luck = np.random.default_rng(0).normal(size=(2000, 1 + len(gains)))
+    luck = math.sqrt(shared) * luck[:, :1] + math.sqrt(1.0 - shared) * luck[:, 1:]
+
+    def suffice(more: int) -> bool:
+        errors = [_expect_error(gain, gain.draws + more) for gain in gains]
+        room = [effect - error.reach(alpha / 2.0) for error in errors]
+        found = luck * [error.error for error in errors] <= room
+        return bool(found.all(axis=1).mean() >= POWER)
+
+    if min(gain.draws for gain in gains) == 1 or not suffice(MOST_DRAWS):
+        return None
+    return bisect_left(range(MOST_DRAWS), True, key=suffice)
 
 
 def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:

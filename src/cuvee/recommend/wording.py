@@ -31,12 +31,16 @@ _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What would show ``effect``: so many more draws of one kind, tested at ``level``; None where draws cannot."""
+    """What would show ``effect``: so many more draws of one kind, tested at ``level``; None where draws cannot.
+
+    ``rules_out`` says that a gain of it is to be ruled out.
+    """
 
     effect: float
     draws: int | None
     of: DrawKind
     level: float = 0.05
+    rules_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,11 +247,12 @@ def _write_remedy(verdict: Verdict) -> str:
     if remedy.draws is not None and min(gain.draws for gain in verdict.gains) == 1:
         return f"One {kind} speaks of that pool only; {remedy.draws} more ({key}) would tell pools apart."
     effect = f"{100 * remedy.effect:.1f} points"
-    aim = f"rule out {effect} for every blend" if verdict.still_open else f"show a gain of {effect}"
+    aim = f"rule out a gain of {effect}" if remedy.rules_out else f"show a gain of {effect}"
+    aim += " for every blend" if verdict.still_open else ""
     if remedy.draws is None:
         return f"More {kind}s alone would not {aim}: {_MORE_ITEMS}."
     given = ", if the truth is 0" if verdict.still_open else ""
-    again = f", tested at {remedy.level:.2g}, as one more look at the locked test" if verdict.confirmed else ""
+    again = f", tested at {remedy.level:.2g}, as one more look at the locked test" if remedy.of == "confirm" else ""
     draws = _count(remedy.draws, f"more {kind}")
     return f"About {draws} ({key}) would {aim} with power 0.8{given}{again}."
 

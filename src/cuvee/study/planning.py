@@ -4,6 +4,7 @@ trials and one batch of requests, run as the study runs them and then multiplied
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from cuvee.config.schema import StudyConfig
 from cuvee.config.sections import PROBE, ExecuteConfig
 from cuvee.corpus import Corpus, label_strata
 from cuvee.encoders import HashingEncoder, build_encoder
-from cuvee.errors import CuveeError
+from cuvee.errors import CuveeError, InputError
 from cuvee.execute import Stages
 from cuvee.generate.asking import ITEMS_A_REQUEST
 from cuvee.generate.calls import Failure, Request
@@ -68,6 +69,8 @@ _WARMING = 5
 _TRIALS, _LONGEST_S = 3, 10.0
 """A quick trial is run again, since the first one loads what all others share."""
 _TEXTS = 64
+RECORDED_SPREADS = (1.4, 2.4, 3.4)
+"""SD of a gain between draws in recorded studies, in points: the quartiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +142,10 @@ class TimePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerPlan:
-    """The smallest effects, in points, that the draws find with power .8, for assumed spreads (points).
+    """The smallest effects, in points, that the draws find in 80% of studies, for one spread.
 
     Attributes:
+        spread: SD of a gain between draws, in points.
         draws: of generation.
         gain: of a blend over real-only on validation, one among all blends.
         hump: height of an inverted U over both ends of its dial; None where the dial has fewer than three levels.
@@ -149,6 +153,7 @@ class PowerPlan:
         confirmed: gain of the winner over real-only on the locked test, which decides; None without a confirmation.
     """
 
+    spread: float
     draws: int
     gain: float
     hump: float | None
@@ -195,7 +200,7 @@ class StudyPlan:
         trials: of each stage.
         workers: trials at once; None where a cluster decides.
         time: of each part, and together.
-        power: what can be seen.
+        power: what can be seen, for each spread.
         notes: what the numbers rest on and leave out.
     """
 
@@ -205,7 +210,7 @@ class StudyPlan:
     trials: tuple[TrialPlan, ...]
     workers: int | None
     time: TimePlan
-    power: PowerPlan
+    power: tuple[PowerPlan, ...]
     notes: tuple[str, ...]
 
 
@@ -213,8 +218,8 @@ def plan_study(
     config: StudyConfig | dict[str, object] | str | Path,
     *,
     ask: bool = False,
-    sd_between: float = 1.0,
-    sd_within: float = 1.0,
+    spread: float | None = None,
+    pilot: str | Path | None = None,
     disagreement: float = 0.1,
 ) -> StudyPlan:
     """Plan a study: nothing is downloaded, nothing is kept, and without ``ask`` nothing is sent to an endpoint.
@@ -224,14 +229,15 @@ def plan_study(
     Args:
         config: a study.yaml, or its content.
         ask: send one small batch of requests to the study's endpoint too, to time it. They are paid for.
-        sd_between: assumed SD of a cell's accuracy over generation draws, points.
-        sd_within: assumed SD over sampling and training draws, points.
+        spread: assumed SD of a gain between draws, in points; None takes that of the pilot, or of recorded studies.
+        pilot: the run folder of a study like this one.
         disagreement: assumed fraction of held-out items that two cells answer differently.
 
     Raises:
         CuveeError: whatever would stop the study before it spends anything.
-        ValueError: a spread or the disagreement is out of range.
+        ValueError: the spread or the disagreement is out of range, or both spread and pilot are given.
     """
+    spreads = find_spreads(spread, pilot)
     settings = read_config(config) if isinstance(config, str | Path) else make_config(config)
     generator = settings.generator
     with (
@@ -263,9 +269,7 @@ def plan_study(
         held_out = sum(len(each.split.test) for each in studies)
         # an item that several folds validate on counts once, as where their trials are joined
         items = len({name for each in studies for name in name_items(each.split.validation)})
-        power = partial(plan_power, sd_between=sd_between, disagreement=disagreement, alpha=settings.advice.alpha)
-        trainings = study.draws.trainings(grids[0].trainer, grids[0].loss)
-        within = sd_within / math.sqrt((1 if study.ready_made else study.draws.sampling) * trainings)
+        power = partial(plan_power, disagreement=disagreement, alpha=settings.advice.alpha)
         prices = find_prices(settings)
         cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
         return StudyPlan(
@@ -283,8 +287,9 @@ def plan_study(
             trials=tuple(stages),
             workers=workers,
             time=took,
-            power=_plan_power(
-                study, levels, grids[0], partial(power, sd_within=within), items=items, held_out=held_out
+            power=tuple(
+                _plan_power(study, levels, grids[0], power, spread=each, items=items, held_out=held_out)
+                for each in spreads
             ),
             notes=(*_notes(study, levels, folds, held_out), *_compare_budget(settings, usage, cost), *notes),
         )
@@ -586,23 +591,50 @@ def _stand_in_pool(study: Study, blocks: int) -> Corpus:
 
 
 # --- power and notes ---
+def find_spreads(spread: float | None, pilot: str | Path | None) -> tuple[float, ...]:
+    """SDs of a gain between draws, in points: the given one, the pilot's, or the quartiles of recorded studies.
+
+    Raises:
+        ValueError: both are given, or the spread is below 0.
+        InputError: the pilot has no advice, or no blend of it was drawn twice.
+    """
+    if spread is not None:
+        if pilot is not None or not (spread >= 0.0 and math.isfinite(spread)):
+            raise ValueError(f"spread is {spread!r} and pilot {pilot!r}; give one of them, and a spread of at least 0")
+        return (spread,)
+    if pilot is None:
+        return RECORDED_SPREADS
+    path = Path(pilot) / "advice.json"
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+        gains = [c["gains"][0] for c in cells if c["cell"]["kind"] == "blend" and c["gains"]]
+        found = [100.0 * g["se_draws"] * math.sqrt(g["draws"]) for g in gains if g["draws"] > 1]
+    except (OSError, ValueError, LookupError, TypeError) as exc:
+        raise InputError(f"{path}: no advice can be read; finish the pilot with `cuvee run`") from exc
+    if not found:
+        raise InputError(f"{path}: no blend was drawn twice, so nothing is known of the spread; give --spread")
+    return (float(np.median(found)),)
+
+
 def _plan_power(
     study: Study,
     levels: Mapping[Level, LevelRows],
     grid: PlannedGrid,
-    smallest: Callable[..., float],
+    power: Callable[..., float],
     *,
+    spread: float,
     items: int,
     held_out: int,
 ) -> PowerPlan:
     """What a study can see: ``items`` are scored by validation, ``held_out`` by the locked test."""
-    confirm = study.draws.confirm
+    confirm, smallest = study.draws.confirm, partial(power, sd_between=spread / math.sqrt(2.0))
     last = find_level(plan_looks(confirm), confirm, study.config.advice.alpha)
     ((dial, largest),) = Counter(level.dial for level in levels).most_common(1)
     blocks = min(len(has.blocks) for level, has in levels.items() if level.dial == dial)
     seen = study.draws.subsamples if study.ready_made else blocks
     cells = len({item.cell for item in grid.planned if item.cell.kind == "blend"})
     return PowerPlan(
+        spread=spread,
         draws=seen,
         gain=smallest(draws=seen, tests=cells, items=items),
         hump=smallest(draws=blocks, levels=largest, items=items) if largest >= 3 and blocks else None,
