@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cuvee.recommend import advice_to_json, advice_to_text, confirm_cell, recommend_mixture
+from cuvee.recommend.wording import SEARCHED
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 
 ITEMS = 1000
@@ -118,15 +119,16 @@ def test_what_is_not_confirmed_says_that_the_choice_flatters_it_and_what_is_expe
 
 
 def test_an_adaptive_search_settles_nothing_until_its_choice_is_confirmed():
-    found = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, winner=blend("2"))
+    def search(**options):
+        return recommend_mixture(make_trials(HUMP), level_ranks=RANKS, unconfirmed=SEARCHED, **options)
+
+    found = search(winner=blend("2"))
     assert (found.decision, found.more_of) == ("underpowered", "confirm")
-    assert "An adaptive search chose it, which settles nothing by itself" in found.sentence
-    fresh = confirm((0.6, 0.6, 0.72))
-    advice = recommend_mixture(make_trials(HUMP), level_ranks=RANKS, winner=blend("2"), confirmation=fresh)
-    assert advice.decision == "use"
-    assert recommend_mixture(make_trials(HUMP), level_ranks=RANKS, winner=blend("1")).best.cell == blend("1")
+    assert "not confirmed: an adaptive search chose it, which settles nothing by itself" in found.sentence
+    assert search(winner=blend("2"), confirmation=confirm((0.6, 0.6, 0.72))).decision == "use"
+    assert search(winner=blend("1")).best.cell == blend("1")
     with pytest.raises(ValueError, match="winner"):
-        recommend_mixture(make_trials(HUMP), level_ranks=RANKS, winner=REAL)
+        search(winner=REAL)
 
 
 def test_a_look_at_the_locked_test_is_tested_at_its_part_of_alpha():

@@ -89,4 +89,4 @@ def test_what_was_confirmed_stays_the_choice_until_another_is_shown_to_be_better
         assert advice.decision == "use" and advice.confirmation.cell == advice.best.cell == first.best.cell
         assert advice.confirmation.fresh_draws and advice.confirmation.looks == first.confirmation.looks
     best = max(other.cells, key=lambda summary: summary.accuracy)
-    assert best.cell.level == "real" and best.cell in {summary.cell for summary in other.equivalent}
+    assert best.cell.level == "real" and best.cell in {summary.cell for summary in other.not_distinguished}

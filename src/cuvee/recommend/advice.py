@@ -69,6 +69,7 @@ from cuvee.recommend.statistics import (
     split_variance,
 )
 from cuvee.recommend.wording import (
+    SEARCHED,
     Remedy,
     Verdict,
     write_diversity,
@@ -119,7 +120,8 @@ def recommend_mixture(
         confirmation: the winner on fresh draws and the locked test, where that was done.
         winner: the cell that an adaptive search favours (``Search.best``), or that was confirmed before; by default the
             highest mean.
-        unconfirmed: why the winner lacks the confirmation that was planned, where it does.
+        unconfirmed: why the winner lacks the confirmation that was planned, where it does, or that an adaptive search
+            needs (``wording.SEARCHED``).
 
     Raises:
         ValueError: ``delta`` or ``alpha`` is out of range, the trials do not fit together, or ``winner`` may not win.
@@ -238,7 +240,7 @@ def decide(
         validated: the cells that may win, with their gains on validation.
         confirmation: counts where it is of the best cell.
         winner: the best, where a search named it.
-        unconfirmed: why a planned confirmation of the best cell is missing.
+        unconfirmed: why a confirmation of the best cell is missing, where there should be one.
         delta: the smallest gain that counts.
         alpha: the level of every test.
     """
@@ -255,9 +257,7 @@ def decide(
         adjusted = adjust_holm([_find_p_value(validated[c]) for c in candidates])
         shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in gains)
         shown = shown and not unconfirmed
-        ruled_out = _is_any_ruled_out(gains, delta, level)
-        if winner is not None:
-            shown = ruled_out = False
+        ruled_out = unconfirmed != SEARCHED and _is_any_ruled_out(gains, delta, level)
     tested, still_open = level, tuple[Cell, ...]()
     if ruled_out:
         left = [c for c in candidates if c != best and not _is_any_ruled_out(validated[c], delta, alpha)]
@@ -269,7 +269,7 @@ def decide(
     if decision == "underpowered" and still_open:
         remedy = _plan_ruling_out(grid, {cell: validated[cell] for cell in still_open}, delta=delta, alpha=alpha)
     elif decision == "underpowered" and _has_baselines(gains):
-        fresh = winner is not None  # draws that took no part in the choice are wanted, where these are such
+        fresh = unconfirmed == SEARCHED  # draws that took no part in the choice are wanted, where these are such
         if confirmed and confirmation is not None:
             fresh = confirmation.fresh_draws
             if looks := confirmation.looks:
@@ -290,7 +290,6 @@ def decide(
         remedy=remedy,
         harmful=_find_harmful(validated, alpha=alpha),
         lean=find_lean(grid, validated, {best: gains} if confirmed else {}),
-        is_searched=winner is not None,
     )
 
 

@@ -25,6 +25,8 @@ from cuvee.records.advice import Decision, DrawKind, Edge, Lean, RowsFinding, Se
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 _DRAWS = {"confirm": "confirmation draw", "generation": "generation draw", "sampling": "subsample"}
+SEARCHED = "an adaptive search chose it, which settles nothing by itself"
+"""Why it is not confirmed, where the config asks for no confirmation."""
 _MORE_ITEMS = "more held-out items are needed"
 _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating the real rows"}
 
@@ -62,7 +64,6 @@ class Verdict:
         remedy: where nothing was decided and a baseline can be compared with.
         harmful: candidates that are shown to be worse than the real rows alone.
         lean: what the evidence favours.
-        is_searched: whether an adaptive search named the best.
     """
 
     decision: Decision
@@ -79,7 +80,6 @@ class Verdict:
     remedy: Remedy | None = None
     harmful: tuple[Cell, ...] = ()
     lean: Lean | None = None
-    is_searched: bool = False
 
 
 def write_points(value: float) -> str:
@@ -232,14 +232,14 @@ def _write_remedy(verdict: Verdict) -> str:
     remedy = verdict.remedy
     if missing or remedy is None:
         return f"The baseline {', '.join(sorted(missing))} is missing at this share."
+    if verdict.unconfirmed == SEARCHED:
+        return f"It is not confirmed: {SEARCHED}; set draws.confirm."
     if verdict.unconfirmed and not verdict.still_open:
         return (
             f"It lacks the confirmation that was planned: {verdict.unconfirmed}. Other held-out rows would confirm it "
             "(another data.test, or another seed, in a run folder of its own)."
         )
     kind, key = _DRAWS[remedy.of], f"draws.{remedy.of}"
-    if verdict.is_searched and not verdict.confirmed:
-        return "An adaptive search chose it, which settles nothing by itself: confirm it (draws.confirm)."
     if verdict.best is not None and verdict.best.whole and remedy.draws is None:
         return f"All rows of this pool are used, so more draws would not show more: {_MORE_ITEMS}."
     if remedy.draws is not None and remedy.of == "sampling" and min(gain.draws for gain in verdict.gains) == 1:

@@ -11,6 +11,7 @@ from cuvee.config.dials import TopicsConfig
 from cuvee.config.generators import FileGenerator
 from cuvee.recommend import DIVERSITY, ComparedCells, compare_advice, recommend_mixture, summarise_rows
 from cuvee.recommend.confirming import judge_confirmation
+from cuvee.recommend.wording import SEARCHED
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Measurement, Trial, TrialFailure, count_failed
 from cuvee.records.advice import Edge, LostVariant, SensitivityTable
 from cuvee.study.generation import count_requests, study_dials
@@ -82,10 +83,10 @@ class Advisor:
             confirmation: of the winner.
         """
         main, outcomes = self._grids[0], [*grid, *checks]
-        missing = confirmation is None and self._study.draws.confirm > 0
-        advice = self._advise(main, outcomes, confirmation=confirmation, unconfirmed=self._explain() if missing else "")
+        why = self._explain() if confirmation is None else ""
+        advice = self._advise(main, outcomes, confirmation=confirmation, unconfirmed=why)
         same = [grid for grid in self._grids if (grid.trainer, grid.loss) == (main.trainer, main.loss)]
-        rows = {each.rows_per_label: self._advise(each, outcomes) for each in same}
+        rows = {each.rows_per_label: self._advise(each, outcomes, unconfirmed=self._searched) for each in same}
         return replace(
             advice,
             edge=self._find_next(advice),
@@ -188,13 +189,19 @@ class Advisor:
         cost it its evidence. In folds each one has its own.
         """
         earlier = None if self._joined else self._study.folder.confirmed()
-        alike = (summary.cell for summary in advice.equivalent)
+        alike = (summary.cell for summary in advice.not_distinguished)
         return next((cell for cell in alike if name_confirmation(self._study, self._pools, cell) == earlier), None)
 
     def _explain(self) -> str:
-        """Why there is no confirmation."""
+        """Why there is no confirmation; empty where none is needed."""
+        if self._study.draws.confirm == 0:
+            return self._searched
         earlier = self._study.folder.confirmed()
         return f"the locked test was used for {earlier}" if earlier else "no trial of it on held-out rows was finished"
+
+    @property
+    def _searched(self) -> str:
+        return SEARCHED if self._study.config.search.kind == "adaptive" else ""
 
     def _write_scope(self, grid: PlannedGrid) -> str:
         study, config = self._study, self._study.config
