@@ -68,14 +68,11 @@ def test_the_table_says_where_it_flips():
         BASE, {"metric dcscore": make_advice(), "trainer encoder": make_advice("do-not-use", verdict="falling")}
     )
     assert [row.variant for row in table.rows] == ["metric dcscore", "trainer encoder"] and not table.robust
-    text = str(table)
-    assert text.endswith("The conclusion flips under: trainer encoder.")
-    assert "base: use topics=4 at share 0.75 +3.0 points over real-only; topics: inverted-U" in text
     held = dataclasses.replace(BASE, sensitivity=table)
     plain = json.loads(json.dumps(advice_to_json(held), allow_nan=False))["sensitivity"]
     assert plain["robust"] is False and plain["rows"][1]["flips"] == ["decision", "shape of topics"]
     robust = compare_advice(BASE, {"loss imp": make_advice()})
-    assert robust.robust and "No variant flips" in str(robust)
+    assert robust.robust
     with pytest.raises(ValueError, match="'base'"):
         compare_advice(BASE, {"base": BASE})
 

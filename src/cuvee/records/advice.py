@@ -222,21 +222,6 @@ class SensitivityTable:
         """Whether no variant flips a conclusion, of those that could be run."""
         return not any(row.flips for row in self.rows)
 
-    def __str__(self) -> str:
-        lines = [*(_write_row(row) for row in (self.base, *self.rows)), *map(str, self.lost)]
-        flipped = [row.variant for row in self.rows if row.flips]
-        last = f"The conclusion flips under: {', '.join(flipped)}." if flipped else "No variant flips the conclusion."
-        return "\n".join([*lines, last])
-
-
-def _write_row(row: SensitivityRow) -> str:
-    gain = f" {100 * row.gains[0].value:+.1f} points over {row.gains[0].over}" if row.gains else ""
-    best = f" {row.best.dial}={row.best.level} at share {row.best.share:g}" if row.best is not None else ""
-    shapes = "".join(f"; {dial}: {verdict}" for dial, verdict in row.shapes.items())
-    marks = f"; flips {', '.join(row.flips)}" if row.flips else ""
-    marks += f"; not settled here: {', '.join(row.unsettled)}" if row.unsettled else ""
-    return f"{row.variant}: {row.decision}{best}{gain}{shapes}{marks}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsFinding:
