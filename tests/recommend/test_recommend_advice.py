@@ -195,6 +195,31 @@ def test_a_blend_is_judged_in_one_scope_and_the_recipe_keeps_the_shape():
     assert (both.best.cell, both.decision) == (alone.best.cell, alone.decision) and not alone.shapes
 
 
+@pytest.mark.parametrize("gain", [0.06, 0.0, -0.05])
+def test_both_scopes_go_through_the_same_statistics(gain):
+    """The same answers as further generations or as subsamples of one pool: only what they speak of differs."""
+    recipe = [
+        t for t in make_study(lambda level, _share: gain * (level == "4"), trainings=1) if t.cell.share in (0.0, 0.75)
+    ]
+    found = [advise(trials, shape_share=0.75) for trials in (recipe, of_pool(recipe, whole_from=2))]
+    assert [advice.best.cell.scope for advice in found] == ["the recipe", "this pool"]
+    of_recipe, of_file = ({s.cell.level: s.gains for s in a.cells if s.cell.kind == "blend"} for a in found)
+    assert of_recipe == of_file and len(of_file) == 4
+    assert found[0].decision == found[1].decision and found[0].lean.gain == found[1].lean.gain
+
+
+def test_a_ceiling_is_told():
+    assert "A ceiling" not in advise(make_study(hump)).scope
+    high = make_study(lambda _level, _share: 0.27)
+    high = [t for t in high if t.cell.kind != "real-only"] + [
+        make_trial(dataclasses.replace(t.cell), 0, 0.97, np.random.default_rng(1), training=t.draw.training)
+        for t in high
+        if t.cell.kind == "real-only"
+    ]
+    said = re.search(r"the real rows alone score (9\d\.\d)% already, so at most (\d\.\d) points", advise(high).scope)
+    assert said is not None and float(said[1]) + float(said[2]) == pytest.approx(100)
+
+
 def test_other_trainers_are_described_only():
     probe, encoder = make_study(hump), make_study(lambda _level, _share: 0.2, trainer="encoder", draws=2)
     advice = advise([*probe, *encoder])

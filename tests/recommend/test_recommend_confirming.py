@@ -1,5 +1,8 @@
 """Looks at the locked test: when they are taken, and how much error all of them make together."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import special
@@ -59,3 +62,17 @@ def test_what_more_trainings_of_a_draw_take_off_the_variance_between_draws():
     ]
     assert find_training_part(trials, GAIN, CELL) == pytest.approx(4 / 15)
     assert find_training_part(trials[::3], GAIN, CELL) == np.inf  # of one training nothing is known
+
+
+@pytest.mark.slow
+def test_looks_find_a_gain_of_three_points_and_none_where_there_is_none(monkeypatch):
+    """A small version of ``benchmarks/error_rates.py --only studies``, at the demo's noise."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    rates = importlib.import_module("error_rates")
+    demo, world = rates.BUDGETS[1], rates.STUDY_WORLDS[0]
+    good, null = (
+        np.array([rates.judge_study(rates.GRIDS[name], demo, world, seed) for seed in range(30)])
+        for name in ("all good", "null")
+    )
+    assert good[:, 0].mean() >= 0.7 and good[:, 9].mean() < 9  # "use", and fresh draws
+    assert null[:, 1].sum() <= 2 and null[:, 6].mean() >= 0.85

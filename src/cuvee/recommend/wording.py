@@ -27,6 +27,8 @@ Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 _DRAWS = {"confirm": "confirmation draw", "generation": "generation draw", "sampling": "subsample"}
 SEARCHED = "an adaptive search chose it, which settles nothing by itself"
 """Why it is not confirmed, where the config asks for no confirmation."""
+_CEILING = 0.95
+"""A score from which on there is little left to gain."""
 _MORE_ITEMS = "more held-out items are needed"
 _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating the real rows"}
 
@@ -288,6 +290,13 @@ def write_scope(
             parts.append(
                 f"Synthetic rows alone ({other.cell.dial}={other.cell.level}) score higher than the best blend: "
                 f"{100 * other.accuracy:.1f}% against {100 * best.accuracy:.1f}%."
+            )
+        alone = replace(same, kind="real-only")
+        real = max((s.accuracy for s in advice.cells if replace(s.cell, scope=alone.scope) == alone), default=0.0)
+        if real >= _CEILING:
+            parts.append(
+                f"A ceiling: the real rows alone score {100 * real:.1f}% already, so at most {100 - 100 * real:.1f} "
+                "points are left to gain."
             )
     trainers = {c.trainer for c in cells} - {own.trainer}
     losses = {c.loss for c in cells if c.trainer == own.trainer} - {own.loss, "ce"}
