@@ -140,3 +140,17 @@ def test_measures_and_rules_read_words_of_any_script():
     assert METRICS["self_bleu"].compute(subject).value < 0.2
     assert degenerate_reasons(texts) == [None] * len(texts)
     assert degenerate_reasons(["很好 " * 20, "👍" * 30, "???"]) == ["repetition", "repetition", "empty"]
+
+
+def test_long_texts_are_read_at_both_ends_and_what_is_left_out_is_said():
+    long = " ".join(f"word{i}" for i in range(40_000))
+    refusal = "I'm sorry, but I cannot help with that."
+    assert degenerate_reasons([f"{refusal} {long}", f"{long}</s>", long, f"{long} \ufffd {long}"]) == [
+        "refusal", "chat template", None, "broken characters",
+    ]  # fmt: skip
+    rows = [{"text": f"{row} {long} {long[:row]}", "target": "a"} for row in range(8)]
+    subject = Subject(corpus=Corpus.from_rows(rows), encoder=HashingEncoder())
+    for metric, said in (("mtld", "above 300000 words"), ("compression_ratio", "above 2000000 bytes")):
+        found = METRICS[metric].compute(subject)
+        assert found.low is None and found.settings["no_interval"] == said
+    assert METRICS["rouge_l_homogenisation"].compute(subject).settings["rows cut"] == 8

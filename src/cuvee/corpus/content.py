@@ -17,8 +17,9 @@ _UNSEEN = regex.compile(
 )
 _QUOTES = {code: "'" for code in b"\x18\x19\x1a\x1b"} | {code: '"' for code in b"\x1c\x1d\x1e\x1f"}
 _QUOTES = {0x2000 + code: plain for code, plain in _QUOTES.items()}
-# marks that end a clause, before a space, a closing quotation mark or the end; "5!" is a number, and "a.b" a name
-_CLOSING = regex.compile(r"""(?:(?<=[\p{L}\p{M}])[.,;:!]+|[.,;:]+)(?=["']*(?: |$))""")
+# marks and quotation marks before a space or the end; their first part is apart where it follows a letter
+_CLOSING = regex.compile(r"""(?<![.,;:!"'])(?:(?<=[\p{L}\p{M}])[.,;:!]++)?([.,;:!"']*+)(?= |$)""")
+_MARKS = str.maketrans("", "", ".,;:")
 # words by Unicode's annex 29, graphemes of scripts without spaces, and symbols; punctuation is no word
 _TOKEN = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*|_*[\p{L}\p{N}\p{M}].*?\b|(?=\p{S})\X",
@@ -35,10 +36,8 @@ def normalise_text(text: str) -> str:
     stays: ``?``, accents and vowel signs, symbols, digits, emoji, operators.
     """
     folded = text.lower() if text.isascii() else _UNSEEN.sub("", _fold(text)).translate(_QUOTES)
-    folded, before = " ".join(folded.split()), ""
-    while folded != before:
-        folded, before = " ".join(_CLOSING.sub("", folded).split()), folded
-    return folded
+    plain = _CLOSING.sub(lambda found: found[1].translate(_MARKS), " ".join(folded.split()))
+    return " ".join(plain.split())
 
 
 def _fold(text: str) -> str:

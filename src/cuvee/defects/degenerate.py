@@ -136,6 +136,7 @@ _NEVER_LAST = {
     "fr": frozenset("le les des du un une et ou de mon ma mes ton ta tes son".split()),
 }
 # a full stop of any script, then closing quotes, brackets, emoji and the like
+_READ, _END = 4_000, 500  # characters in which an end is looked for: what comes before could be marks alone
 _ENDED = re.compile(r"[.!?…。！？؟।։:;\u2600-\u27bf\U0001f300-\U0001faff][^\w,]*$")
 _OPEN = re.compile(r"(?:,|[(\[{]|\s[-–—])\s*$|\s\(\w[^()]*$")
 
@@ -156,7 +157,7 @@ def degenerate_reasons(
     what the reference itself does (see ``Habits``): a corpus of notes without full stops has no truncated rows;
     ``markup`` and ``placeholder`` (tags, JSON, Markdown, list numbers, ``[Name]``) where real rows have none; and
     ``chatter`` also where five rows and 1% of all share an opening of 3 to 12 words and a colon or dash, and no real
-    row does.
+    row does. Of a text of over 8,000 characters the patterns read the first and the last 4,000.
 
     Args:
         texts: the rows to judge.
@@ -191,12 +192,18 @@ def _opening(text: str) -> tuple[str, ...] | None:
     return tuple(words[:3]) if len(words) in _OPENING_WORDS else None
 
 
+def _excerpt(text: str) -> str:
+    """What the patterns read of a text, as the time of some is quadratic: its first and its last 4,000 characters."""
+    return text if len(text) <= 2 * _READ else f"{text[:_READ]}\n{text[-_READ:]}"
+
+
 def _degenerate_reason(text: str, min_letters: int, habits: Habits | None, echoes: _Echoes) -> DegenerateReason | None:
     tokens = split_tokens(text)
     if not text.strip() or not tokens:
         return "empty"
+    shown = _excerpt(text)
     for reason, pattern in _PATTERNS:
-        if pattern.search(text):
+        if pattern.search(text if pattern is _BROKEN else shown):
             return reason
     if len(tokens) < 2 and len(tokens[0]) < min_letters:
         return "too short"
@@ -208,7 +215,7 @@ def _degenerate_reason(text: str, min_letters: int, habits: Habits | None, echoe
         return None
     for trait in habits.unseen:
         reason, _, pattern = _TRAITS[trait]
-        if pattern.search(text):
+        if pattern.search(shown):
             return reason
     if habits.is_foreign(text, tokens):
         return "wrong language"
@@ -285,10 +292,10 @@ class Habits:
         counts = Counter(word for words in tokens for word in words)
         ordered = tuple(sorted(counts))
         rows = sum(bool(words) for words in tokens)
-        unended = [(t, w) for t, w in zip(reference, tokens, strict=True) if w and not _ENDED.search(t)]
+        unended = [(t, w) for t, w in zip(reference, tokens, strict=True) if w and not _ENDED.search(t[-_END:])]
         last = Counter(words[-1] for _, words in unended)
         language = _main_language(reference, tokens)
-        opened = sum(_OPEN.search(text) is not None for text, _ in unended)
+        opened = sum(_OPEN.search(text[-_END:]) is not None for text, _ in unended)
         stemmed = sum(counts[word] == 1 and _begins_another(word, ordered) for word in last)
         return cls(
             words=ordered,
@@ -302,17 +309,17 @@ class Habits:
                 at
                 for at, (_, fewest, trait) in enumerate(_TRAITS)
                 if len(reference) >= fewest
-                and sum(trait.search(text) is not None for text in reference) <= RARE * len(reference)
+                and sum(trait.search(_excerpt(text)) is not None for text in reference) <= RARE * len(reference)
             ),
             hanging=_hanging_words(counts, last, rows, _NEVER_LAST.get(language or "", frozenset())),
         )
 
     def is_cut_off(self, text: str, tokens: Sequence[str]) -> bool:
         """Whether a text stops in the middle of a sentence or word where the reference would not."""
-        if not self.ends or not tokens or _ENDED.search(text):
+        if not self.ends or not tokens or _ENDED.search(text[-_END:]):
             return False
         word = tokens[-1]
-        if self.ends_all or word in self.hanging or (self.opens and _OPEN.search(text)):
+        if self.ends_all or word in self.hanging or (self.opens and _OPEN.search(text[-_END:])):
             return True
         return self.stems and word not in self.known and _begins_another(word, self.words)
 

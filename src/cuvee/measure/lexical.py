@@ -26,7 +26,7 @@ FACTOR = 0.72  # type-token ratio at which a factor of MTLD ends
 SHORTEST_FACTOR = 10
 MOST_WORDS = 2_000  # of a row in ROUGE-L, whose time is quadratic in them; what follows is cut
 MOST_ROWS = 2_000  # of ROUGE-L, two million pairs; above, a sample of rows
-_MOST_BYTES = 4_000_000  # above, compressing once more for each merged bin takes over five seconds or so
+_MOST_BYTES, _MOST_JOINED = 2_000_000, 300_000  # bytes compressed, words joined: above, no bin is left out in turn
 _TILE = 256
 _TOKEN = re.compile(r"[a-z0-9]+")
 _WORD_CHARACTER = re.compile(r"[^\W_]")
@@ -323,8 +323,8 @@ def measure_mtld(subject: Subject) -> Estimate | None:
     are joined in the order of a seeded hash of their text, so that their order does not matter and neighbours
     have nothing in common but the corpus; unlike distinct-n it does not fall with the number of rows.
 
-    The interval computes it anew with each of at most 16 merged bins left out. None where all words differ, as
-    the ratio then never falls.
+    The interval computes it anew with each of at most 16 merged bins left out; there is none above 300,000 words.
+    None where all words differ, as the ratio then never falls.
     """
     texts, tokens = subject.corpus.texts, subject.tokens
     value = _joined_mtld(texts, tokens, subject.seed)
@@ -343,6 +343,8 @@ def measure_mtld(subject: Subject) -> Estimate | None:
     settings: dict[str, str | float] = {
         "factor": FACTOR, "shortest_factor": SHORTEST_FACTOR, "tokens": TOKENS, "order": "seeded hash of the text"
     }  # fmt: skip
+    if sum(map(len, tokens)) > _MOST_JOINED:
+        return Estimate(value=value, n=subject.n, settings=settings | {"no_interval": f"above {_MOST_JOINED} words"})
     return estimate_by_jackknife(subject, value, without, settings, bins=bins)
 
 
@@ -458,7 +460,7 @@ def measure_compression(subject: Subject) -> Estimate | None:
     (LZMA 11%, gzip 16%).
 
     It rises with the size of the corpus. The interval compresses anew with each of at most 16 merged bins left
-    out; there is none above 4 MB, where that takes many seconds. None where all texts are empty.
+    out; there is none above 2 MB, where that takes seconds. None where all texts are empty.
     """
     bins = subject.merged_bins
     rows = sorted(zip(subject.corpus.texts, bins.tolist(), strict=True))
@@ -472,7 +474,7 @@ def measure_compression(subject: Subject) -> Estimate | None:
 
     value, settings = ratio(-1), {"compressor": "bzip2, level 9", "order": "sorted"}
     if size > _MOST_BYTES:
-        return Estimate(value=value, n=subject.n, settings=settings)
+        return Estimate(value=value, n=subject.n, settings=settings | {"no_interval": f"above {_MOST_BYTES} bytes"})
     return estimate_by_jackknife(
         subject, value, lambda: np.array([ratio(b) for b in range(int(bins.max()) + 1)]), settings, bins=bins
     )  # fmt: skip

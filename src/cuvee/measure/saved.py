@@ -28,7 +28,7 @@ RESULTS: frozenset[str] = frozenset(
         "baseline", "doubted", "false_alarms", "labels", "mean_words", "plain", "real_mean_words", "real_sd_words",
         "same_distribution", "unknown_labels",
         # how precise a number or its p-value is
-        "draws", "nulls", "pairs", "permutations", "sampling_error",
+        "draws", "no_interval", "nulls", "pairs", "permutations", "sampling_error",
         # cross-validated on the real rows themselves, to hold a pool's agreement against
         "probe",
     }
