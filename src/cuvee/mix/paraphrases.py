@@ -65,13 +65,7 @@ class Replaced:
 
 
 def replace_with_paraphrases(
-    base: Corpus,
-    paraphrases: Corpus,
-    *,
-    m_p: int,
-    r: int,
-    seed: int,
-    max_m_p: int | None = None,
+    base: Corpus, paraphrases: Corpus, *, m_p: int, r: int, seed: int, max_m_p: int | None = None
 ) -> Replaced:
     """Let ``m_p`` paraphrases of each of ``r`` source rows a label stand in for m_p x r other rows of that label.
 

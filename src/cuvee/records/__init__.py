@@ -4,16 +4,7 @@ Corpora themselves are in ``cuvee.corpus``. Nothing here does work beyond derivi
 from its own fields.
 """
 
-from cuvee.records.advice import (
-    Advice,
-    CellSummary,
-    Confirmation,
-    Gain,
-    ManipulationCheck,
-    Shape,
-    ShapeTest,
-    TwoLines,
-)
+from cuvee.records.advice import Advice, CellSummary, Confirmation, Gain, ManipulationCheck, Shape, ShapeTest, TwoLines
 from cuvee.records.collapse import CollapseResult, Course, EarlyWarning, name_measure
 from cuvee.records.generation import UNORDERED, Budget, Level, Prices, Rejected, Sampling, Usage
 from cuvee.records.measurement import Estimate, Measurement, Vectors

@@ -177,11 +177,7 @@ def choose_weight(rows: TrainingRows) -> float:
     return pick_weight(found[:, fits], candidates, weighing[fits])
 
 
-def pick_weight(
-    losses: Floats,
-    candidates: Sequence[float] = CANDIDATES,
-    weights: Floats | None = None,
-) -> float:
+def pick_weight(losses: Floats, candidates: Sequence[float] = CANDIDATES, weights: Floats | None = None) -> float:
     """The smallest candidate within a quarter of a standard error of the best.
 
     Args:

@@ -22,14 +22,7 @@ from cuvee.language_models import choose_device, explain_memory, loading_model, 
 from cuvee.model_files import load_files
 from cuvee.train.finetuning import ParameterGroup, merge_lora, prepare_training
 from cuvee.train.loop import fine_tune
-from cuvee.train.settings import (
-    Description,
-    TrainSettings,
-    fill_settings,
-    given,
-    read_layer,
-    write_description,
-)
+from cuvee.train.settings import Description, TrainSettings, fill_settings, given, read_layer, write_description
 from cuvee.train.weighting import PreparedLoss, Progress
 
 _HEAD_FILE = "head.npz"

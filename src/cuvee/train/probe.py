@@ -14,13 +14,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import BUILT_IN, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.probe import DEFAULT_L2, ProbeModel, fit_objective
-from cuvee.train.settings import (
-    PREDICTOR_FILE,
-    Description,
-    TrainSettings,
-    read_layer,
-    write_description,
-)
+from cuvee.train.settings import PREDICTOR_FILE, Description, TrainSettings, read_layer, write_description
 from cuvee.train.weighting import PreparedLoss, Progress
 
 _WEIGHTS_FILE = "probe.npz"
