@@ -1,7 +1,7 @@
 """Long texts: CPU-seconds to read and measure 12 texts of 60,000 words, and how they grow with the length.
 
-``python benchmarks/long_texts.py`` prints each against its limit: 10 CPU-seconds for all standard metrics, and a ratio of
-at most 2.5 for texts of twice the length, since no measure may be quadratic in the length of one text.
+``python benchmarks/long_texts.py`` prints each against its limit: 10 CPU-seconds for all standard metrics, and a ratio
+of at most 2.5 for texts of twice the length, since no measure may be quadratic in the length of one text.
 """
 
 import argparse
