@@ -18,7 +18,8 @@ from cuvee.study import open_study
 from cuvee.study.draws import ChosenDraws, read_draws
 from cuvee.study.planning import plan_study
 from cuvee.study.prepare import FRESH
-from cuvee.study.running import Mixing
+from cuvee.study.running import Mixing, make_mixing
+from cuvee.study.trials import choose_real, list_corpora
 
 REAL = Corpus.from_rows([{"text": f"real {y} {i}", "target": y} for y in "ab" for i in range(4)])
 MADE = Corpus.from_rows([{"text": f"made {y} {i}", "target": y} for y in "ab" for i in range(60)], origin="synthetic")
@@ -80,28 +81,29 @@ def counted(flow):
 @pytest.mark.slow  # with the others of its kind: it runs three studies
 def test_draws_left_open_are_as_many_as_time_and_rows_allow_and_given_ones_stay(auto, tmp_path, capsys):
     with open_study(auto, out=tmp_path / "long") as flow:
-        # all rows of a pool are the same in every draw, and so are real rows: once is enough for the probe
-        assert counted(flow) == ({24, 1}, {3}, {1})  # three blocks of 9 rows in a file of 27
+        # other real rows go with each of them, so all rows of a pool, and real rows alone, are drawn as often
+        assert counted(flow) == ({24}, {3}, {24})  # three blocks of 9 rows in a file of 27
         assert flow.study.draws.confirm == 12
     out = call(capsys, "status", tmp_path / "long")[1]
     assert "24 subsamples of each pool" in " ".join(out.split())
     short = {**auto, "draws": {"time": "0.01s", "sampling": "auto"}}
     with open_study(short, out=tmp_path / "short") as flow:
-        assert counted(flow) == ({4, 1}, {3}, {1}) and flow.study.draws.confirm == 4
-    given = {**auto, "draws": {"time": "0.01s", "sampling": 6, "generation": 2}}
+        assert counted(flow) == ({4}, {3}, {4}) and flow.study.draws.confirm == 4
+    # with these real rows alone, what is the same in every draw is trained once by the probe
+    given = {**auto, "draws": {"time": "0.01s", "sampling": 6, "generation": 2, "real": 1}}
     with open_study(given, out=tmp_path / "given") as flow:
         assert counted(flow) == ({6, 1}, {2}, {1}) and flow.study.draws.confirm == 4
 
 
 def test_numbers_in_the_run_folder_hold_whatever_the_time_is_until_another_is_asked(auto, tmp_path):
-    run = tmp_path / "run"
+    run, auto = tmp_path / "run", {**auto, "draws": {"real": 1}}
     run.mkdir()
     chosen = ChosenDraws(subsamples=7, generation=2, confirm=5, time=600.0, draw=100.0, confirmation=1.0)
     (run / "draws.json").write_text(json.dumps(asdict(chosen)))
     with open_study(auto, out=run) as flow:
         assert counted(flow) == ({7, 1}, {2}, {1}) and flow.study.draws.confirm == 5
         assert read_draws(run) == chosen
-    with open_study({**auto, "draws": {"time": "15m"}}, out=run) as flow:  # set against what was timed
+    with open_study({**auto, "draws": {"time": "15m", "real": 1}}, out=run) as flow:  # set against what was timed
         assert flow.study.draws.subsamples == 9 and flow.study.draws.confirm == 12
     (run / "draws.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"draws\.json: damaged; delete it"), open_study(auto, out=run) as flow:
@@ -157,3 +159,38 @@ def test_the_plan_says_how_many_draws_and_between_which_numbers(auto, tmp_path, 
 def test_a_time_that_says_nothing_is_refused(auto, draws, why):
     with pytest.raises(ConfigError, match=why):
         plan_study({**auto, "draws": draws})
+
+
+@pytest.mark.slow
+def test_each_draw_has_other_real_rows_and_baselines_pair_on_them(auto, tmp_path):
+    config = {**auto, "draws": {"sampling": 4, "generation": 2, "confirm": 3, "real": 2}}
+    with open_study(config, out=tmp_path / "run") as flow:
+        study, outcomes, advice = flow.study, flow.grid, flow.advice
+        mixing = make_mixing(study, list_corpora(flow.pools))
+        train = set(study.split.at_hand.texts)
+    rows = {}
+    for outcome in outcomes:
+        blend = mixing.mix(outcome.cell, outcome.draw).corpus
+        real = {text for text, origin in zip(blend.texts, blend.origins, strict=True) if origin == "real"}
+        assert outcome.draw.real == max(outcome.draw.sampling, outcome.draw.generation) % 2 and real <= train
+        if real:
+            rows.setdefault(outcome.draw.real, set()).add(frozenset(real))
+    assert [len(found) for found in rows.values()] == [1, 1] and rows[0] != rows[1]
+    assert rows[0] == {frozenset(study.train.texts)} and len(next(iter(rows[1]))) == len(study.train)
+    # the choices are the draws: subsamples that share one are averaged
+    draws = {(s.cell.kind, s.cell.whole): s.draws for s in advice.cells if s.cell.scope == "this pool"}
+    assert set(draws.values()) == {2} and {gain.draws for gain in advice.best.gains} == {2}
+    fresh = {
+        item.real for item in (choose_real(study, Draw(generation=0, sampling=FRESH + k, training=0)) for k in (0, 1))
+    }
+    assert fresh == {FRESH, FRESH + 1} and "chosen 2 times from those at hand" in advice.scope
+    with open_study({**config, "draws": {**config["draws"], "real": 1}}, out=tmp_path / "one") as flow:
+        assert {o.draw.real for o in flow.grid} == {0} and "these 9 real rows (3 a label of 3)" in flow.advice.scope
+
+
+def test_choices_of_real_rows_that_there_are_not_are_refused(auto, settings):
+    few = {**auto, "split": {**auto["split"], "rows_per_label": 15}, "draws": {"real": 2}}
+    with pytest.raises(ConfigError, match=r"draws\.real is 2, and fewer real rows than twice"):
+        plan_study(few)
+    with pytest.raises(ConfigError, match=r"draws\.real is 2, and what an LLM writes follows"):
+        plan_study({**settings, "draws": {"real": 2}})

@@ -220,6 +220,12 @@ class DrawsConfig(Section):
         ge=1,
         description="random subsamples of a pool (auto: 4 to 24); choices of rows from a generation (auto: 1)",
     )
+    real: int | None = Field(
+        None,
+        ge=1,
+        description="choices of real rows, where files are pools and at least twice split.rows_per_label are at hand "
+        "(auto: another one for each subsample; 1 elsewhere)",
+    )
     training: int | None = Field(
         None, ge=1, description="training seeds. Auto: 3, and 1 where training again changes nothing"
     )
@@ -345,6 +351,11 @@ class StudyConfig(Section):
             raise ValueError(
                 f"draft_model is another model at an endpoint, and generator.kind {self.generator.kind} has one model; "
                 "leave it out"
+            )
+        if self.draws.real not in (None, 1) and not isinstance(self.generator, FileGenerator):
+            raise ValueError(
+                f"draws.real is {self.draws.real}, and what an LLM writes follows the real rows of the study, so "
+                "others cannot stand in for them; leave it out"
             )
         if isinstance(self.generator, FileGenerator) and self.writing != WritingConfig():
             raise ValueError("writing is for what an LLM writes; pools that are files have filters")

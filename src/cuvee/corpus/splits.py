@@ -72,12 +72,17 @@ class LockedTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Train, validation and locked test of one real corpus; ``unused`` rows were in no part."""
+    """Train, validation and locked test of one real corpus; ``unused`` rows were in no part.
+
+    ``at_hand`` has one row of each cluster of rows that stay together from which those of ``train`` were chosen; None
+    where all of them are in ``train``.
+    """
 
     train: Corpus
     validation: Corpus
     test: LockedTest
     unused: int
+    at_hand: Corpus | None = None
 
 
 def split_corpus(
@@ -136,6 +141,7 @@ def split_corpus(
         validation=corpus.take(flat["validation"]),
         test=LockedTest(corpus.take(flat["test"])),
         unused=unused,
+        at_hand=None if rows_per_label is None else corpus.take(sorted(rows[0] for rows in members["train"])),
     )
 
 

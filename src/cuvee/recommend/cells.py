@@ -83,20 +83,22 @@ def is_among(share: float, shares: Iterable[float]) -> bool:
 def collect_tables(
     trials: Iterable[Trial], *, part: Literal["validation", "test"] = "validation"
 ) -> dict[Cell, CellTable]:
-    """Gather the trials evaluated on ``part`` by cell.
+    """Gather the trials evaluated on ``part`` by cell; where real rows were drawn several times, these are the draws.
 
     Raises:
         ValueError: trials were evaluated on different numbers of items or by different scores, or one trial comes
             twice.
     """
     by_cell: dict[Cell, dict[int, list[Trial]]] = defaultdict(lambda: defaultdict(list))
+    trials = [trial for trial in trials if trial.part == part]
+    reals: dict[Cell, set[int]] = defaultdict(set)
+    for trial in trials:
+        reals[trial.cell].add(trial.draw.real)
     seen: set[tuple[Cell, int, int, int]] = set()
     sizes: set[int] = set()
     grouped: set[bytes] = set()
     scores: set[str] = set()
     for trial in trials:
-        if trial.part != part:
-            continue
         name = (trial.cell, trial.draw.generation, trial.draw.sampling, trial.draw.training)
         if name in seen:
             raise ValueError(f"trials holds {trial.cell.key} at {trial.draw} twice")
@@ -104,7 +106,8 @@ def collect_tables(
         sizes.add(trial.scores.n)
         grouped.add(b"" if trial.scores.groups is None else trial.scores.groups.tobytes())
         scores.add(trial.scores.score)
-        by_cell[trial.cell][row_of(trial.cell, trial.draw)].append(trial)
+        row = trial.draw.real if len(reals[trial.cell]) > 1 else row_of(trial.cell, trial.draw)
+        by_cell[trial.cell][row].append(trial)
     if len(sizes) > 1:
         raise ValueError(f"trials were evaluated on different {part} items: {sorted(sizes)} of them")
     if len(grouped) > 1:

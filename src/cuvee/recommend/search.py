@@ -110,12 +110,13 @@ def plan_grid(
 
 
 def pair_draws(cells: Iterable[Cell], draws: Sequence[Draw], *, is_deterministic: bool) -> tuple[PlannedTrial, ...]:
-    """Each cell at each draw; where training has no draws, those whose rows are the same in all draws at the first."""
+    """Each cell at each draw; where training has no draws, cells of no subsample once for each choice of real rows."""
 
     def is_same(cell: Cell) -> bool:
         return is_deterministic and (cell.whole or cell.dial is None)
 
-    return tuple(PlannedTrial(cell=c, draw=draw) for c in cells for draw in (draws[:1] if is_same(c) else draws))
+    once = list({draw.real: draw for draw in reversed(draws)}.values())[::-1]
+    return tuple(PlannedTrial(cell=c, draw=draw) for c in cells for draw in (once if is_same(c) else draws))
 
 
 def _make_cell(like: Cell, kind: Kind, share: float, level: Level | None = None, *, whole: bool = False) -> Cell:

@@ -155,7 +155,7 @@ def write_harm(harmful: Sequence[CellSummary], score: str = "accuracy") -> str:
 def name_draws(draws: int, cell: Cell) -> str:
     """``5 generation draws``, ``8 subsamples of this pool``, ``all rows of this pool``."""
     if cell.whole:
-        return "all rows of this pool"
+        return "all rows of this pool" + (f" with {draws} choices of real rows" if draws > 1 else "")
     if cell.scope == "this pool":
         return f"{_count(draws, 'subsample')} of this pool"
     return _count(draws, "generation draw")

@@ -130,14 +130,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """The three random streams of a trial, each counted from 0.
+    """The random streams of a trial, each counted from 0.
 
-    In the scope *this pool* ``sampling`` numbers the subsamples, and ``generation`` is 0.
+    In the scope *this pool* ``sampling`` numbers the subsamples, and ``generation`` is 0. ``real`` numbers the choices
+    of real rows, of which 0 is the study's own.
     """
 
     generation: int
     sampling: int
     training: int
+    real: int = 0
 
 
 _SCORE_NAMES = {

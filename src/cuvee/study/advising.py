@@ -208,7 +208,9 @@ class Advisor:
         each, kinds, rows = "", "", len(study.real_rows(grid.rows_per_label))
         if config.task == "classification":
             each, kinds = " a label", f" ({grid.rows_per_label} a label of {len(study.train.labels)})"
-        scope = f"{config.describe}, these {rows} real rows{kinds}, generator {config.generator.kind}"
+        draws = study.real_draws
+        chosen = f"{rows} real rows{kinds}, chosen {draws} times from those at hand" if draws > 1 else ""
+        scope = f"{config.describe}, {chosen or f'these {rows} real rows{kinds}'}, generator {config.generator.kind}"
         if not isinstance(config.generator, FileGenerator):
             scope += ", one prompt"
             scope += ", one list of topics" if any(isinstance(d, TopicsConfig) for d in config.dials) else ""

@@ -36,7 +36,7 @@ from cuvee.corpus.formats import read_table
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages
-from cuvee.fingerprint import hash_value
+from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.generate.acceptance import Agrees
 from cuvee.generate.dials import Dial, Slot, wanted_slots
 from cuvee.generate.parsing import WRITINGS, Kind, Stratum, choose_kind, find_strata
@@ -161,6 +161,31 @@ class Study:
     def draws(self) -> DrawNumbers:
         """The numbers of draws that hold."""
         return find_draws(self.config, self.folder.path)
+
+    @property
+    def real_draws(self) -> int:
+        """Choices of real rows: subsample s of a file goes with choice s modulo their number."""
+        spare, asked, subsamples = self.split.at_hand, self.config.draws.real, self.draws.subsamples
+        if spare is None or not self.ready_made:
+            return 1
+        counts, wanted = Counter(label_strata(spare)), self.strata_counts()
+        has_more = all(counts[label] >= 2 * rows for label, rows in wanted.items())
+        return min(asked or subsamples, subsamples) if has_more else 1
+
+    @cached_property
+    def real_choices(self) -> dict[tuple[int, int], Corpus]:
+        """(number, rows a label) -> another choice of so many real rows, on validation and for the confirmation.
+
+        The rows of a smaller number are among those of a larger one.
+        """
+        spare, most, found = self.split.at_hand, bound_draws(self.config)[1], dict[tuple[int, int], Corpus]()
+        if self.real_draws == 1 or spare is None:
+            return found
+        for number in (*range(1, most.subsamples), *range(FRESH, FRESH + most.confirm)):
+            seed = derive_seed(self.config.seed, "real", number)
+            made = few_shot_sets(spare, self.row_counts, seed=seed)
+            found |= {(number, rows): made[str(rows)] for rows in self.row_counts}
+        return found
 
     @property
     def most_blocks(self) -> int:
@@ -357,11 +382,15 @@ def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
     """Without training rows whose text is also held out, which files split by others often have."""
     test = split.test.logged(lambda reason: folder.log_access(reason, _AGAINST_LEAKS))
     held_out = {normalise_text(t) for t in [*split.validation.texts, *test.texts_for_leak_guard()]}
-    # one prompt may be asked of many contexts, which the split keeps apart
-    clean = [
-        context is not None or normalise_text(text) not in held_out
-        for text, context in zip(split.train.texts, split.train.contexts, strict=True)
-    ]
+
+    def tell_clean(rows: Corpus) -> list[bool]:
+        # one prompt may be asked of many contexts, which the split keeps apart
+        texts = zip(rows.texts, rows.contexts, strict=True)
+        return [context is not None or normalise_text(text) not in held_out for text, context in texts]
+
+    if split.at_hand is not None:
+        split = replace(split, at_hand=split.at_hand.keep(tell_clean(split.at_hand)))
+    clean = tell_clean(split.train)
     if all(clean):
         return split
     if set(split.train.keep(clean).labels) != set(split.train.labels):

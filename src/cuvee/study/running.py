@@ -66,7 +66,7 @@ def load_passages(path: str | Path, column: str | None = None) -> tuple[str, ...
 
 
 Outcome = Trial | TrialFailure
-NUMBERS = 2
+NUMBERS = 3
 """How trials are mixed, trained and scored. Raised where a change of cuvee's own code gives other numbers, so that a
 study that is continued with it mixes no trials of before and after."""
 
@@ -81,6 +81,7 @@ class Mixing:
         regime: of the shares.
         seed: of the study.
         few_shot_sets: real rows a label -> the smaller sets of real rows that cells of so many are made of.
+        choices: (number of a choice of real rows, rows a label) -> its rows, where several are drawn.
     """
 
     train: Corpus
@@ -88,6 +89,7 @@ class Mixing:
     regime: Regime
     seed: int
     few_shot_sets: Mapping[int, Corpus] = field(default_factory=dict)
+    choices: Mapping[tuple[int, int], Corpus] = field(default_factory=dict)
 
     def mix(self, cell: Cell, draw: Draw) -> Blend:
         """The blend of a cell at a draw: from its block, or from its whole pool, by the cell's scope.
@@ -102,8 +104,9 @@ class Mixing:
             pool = self.pools[f"{cell.dial}={cell.level}"]
             of_pool = cell.scope == "this pool"
             pool = rows_at_hand(pool) if of_pool else take_blocks(pool, {draw.generation})
+        own = self.few_shot_sets.get(cell.rows_per_label, self.train)
         return mix_corpora(
-            self.few_shot_sets.get(cell.rows_per_label, self.train),
+            self.choices[draw.real, cell.rows_per_label] if draw.real else own,
             pool,
             share=None if cell.whole else cell.share,
             amount="all" if cell.whole else None,
@@ -313,6 +316,7 @@ def make_mixing(study: Study, pools: Mapping[str, Corpus]) -> Mixing:
         regime=study.config.mix.regime,
         seed=study.config.seed,
         few_shot_sets=study.few_shot_sets,
+        choices=study.real_choices,
     )
 
 
@@ -398,7 +402,7 @@ def open_trials(
     with study.stages.stage(stage, "trials") as progress:
         passages = read_passages(study.config.evaluate)
         texts = [*study.train.texts, *held_out.texts, *passages]
-        texts += [text for pool in pools.values() for text in pool.texts]
+        texts += [text for rows in (*pools.values(), *study.real_choices.values()) for text in rows.texts]
         by_name = {(recipe.trainer, recipe.loss): recipe.fit(study, variant.penalty) for recipe in recipes}
         work = TrialWork(
             mixing=make_mixing(study, pools),

@@ -103,10 +103,13 @@ def _plan_cells(
     real = Cell(kind="real-only", rows_per_label=rows, trainer=trainer, loss=loss)
     plan = partial(plan_grid, base_share=tested, is_deterministic=once)
     own = {
-        level: list_draws(has.blocks[: draws.generation], range(draws.sampling), training)
+        level: [
+            choose_real(study, draw)
+            for draw in list_draws(has.blocks[: draws.generation], range(draws.sampling), training)
+        ]
         for level, has in levels.items()
     }
-    every = list_draws([0], range(draws.subsamples), training)
+    every = [choose_real(study, draw) for draw in list_draws([0], range(draws.subsamples), training)]
     of_pool = {level: each.pool for level, each in found.items() if each.pool}
     whole = plan(of_pool, dict.fromkeys(of_pool, every), like=replace(real, scope="this pool")) if of_pool else ()
     if not study.ready_made:
@@ -115,6 +118,12 @@ def _plan_cells(
     ordered = {level: [(tested, False)] for level, has in levels.items() if has.blocks and level.dial != UNORDERED}
     slices = plan(ordered, {level: own[level] for level in ordered}, like=real) if ordered else ()
     return (*whole, *(item for item in slices if item.cell.kind == "blend"))
+
+
+def choose_real(study: Study, draw: Draw) -> Draw:
+    """The draw with the choice of real rows that goes with it; in the confirmation each draw has one of its own."""
+    draws, number = study.real_draws, max(draw.generation, draw.sampling)
+    return draw if draws == 1 else replace(draw, real=number if number >= FRESH else number % draws)
 
 
 def planned_levels(
@@ -236,6 +245,11 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
     """
     study.config.execute.cluster()
     _check_training(study)
+    if (study.config.draws.real or 1) > 1 and study.real_draws == 1:
+        raise ConfigError(
+            f"draws.real is {study.config.draws.real}, and fewer real rows than twice split.rows_per_label are at hand "
+            "for training; leave it out, or lower split.rows_per_label"
+        )
     read_passages(study.config.evaluate)
     made, files = [], dict[Level, LevelRows]()
     if study.ready_made:
@@ -349,7 +363,7 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
             else sorted({b for d in levels.values() for b in d.blocks})
         )
         numbers = range(check.draws) if cell.scope == "this pool" else blocks[: check.draws]
-        planned += [PlannedTrial(cell=cell, draw=_draw_of(cell, number)) for number in numbers]
+        planned += [PlannedTrial(cell=cell, draw=choose_real(study, _draw_of(cell, number))) for number in numbers]
     with open_trials(study, list_corpora(pools), [check_recipe(check)], stage=f"check with {check.trainer}") as trials:
         return trials.run(planned)
 
@@ -487,7 +501,8 @@ def run_confirmation(
     main, training = grid_recipes(study)[0], _count_trainings(study, grid, draft)
     samplings = range(FRESH, FRESH + draws) if of_pool else range(study.draws.sampling)
     how = f": {len(blocks)} of generation, {len(samplings)} of sampling, {training} of training"
-    every = [replace(draw, training=FRESH + draw.training) for draw in list_draws(blocks, samplings, training)]
+    every = [choose_real(study, draw) for draw in list_draws(blocks, samplings, training)]
+    every = [replace(draw, training=FRESH + draw.training) for draw in every]
     planned = _plan_confirmation(study, best, every)
     is_only = len({item.draw for item in planned if item.cell == best}) == 1 and best.whole
     study.folder.log_look(draws, study.draws.confirm, how + "".join(f", own code {each[:12]}" for each in main.code))
@@ -562,6 +577,7 @@ def name_confirmation(study: Study, pools: Pools, best: Cell) -> str:
         pools[level_of(pools, best)].corpus.fingerprint if files else "",
         config.describe,
         study.encoder.hash,
+        study.real_draws > 1,
         *config.draft_models,
     ]
     return f"{best.key} ({hash_value(how)[:8]})"
