@@ -51,7 +51,8 @@ def study(tmp_path):
             "data": {"real": str(tmp_path / "real.jsonl")}, "encoder": "hashing", "generator": {"kind": "files"},
             "split": {"test": 1000, "validation": 200, "rows_per_label": 5}, "train": {"sensitivity": []},
             "pools": [{"dial": "source", "path": str(tmp_path / "pool.jsonl"), "levels": {"pool": list(pools)}}],
-            "mix": {"amounts": list(amounts), "shape_share": 0.5}, "draws": {"sampling": 3, "confirm": 2, "real": 1, **draws},
+            "mix": {"amounts": list(amounts), "shape_share": 0.5},
+            "draws": {"sampling": 3, "confirm": 2, "real": 1, **draws},
         }  # fmt: skip
 
     return make, add
