@@ -113,6 +113,8 @@ class _PlainLoader(yaml.SafeLoader):
             raise _refusal(first_line(exc), node.start_mark) from exc
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _refusal("a whole number beyond 64 bits", node.start_mark)
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise _refusal("half of a surrogate pair, \\ud...: remove it", node.start_mark)
         if isinstance(value, float) and not abs(value) < float("inf"):
             raise _refusal(f"{node.value} is not a finite number", node.start_mark)
         return value
