@@ -66,7 +66,7 @@ def load_corpus(
         text, label, group: column names. Left out, ``text`` and ``label`` are recognised by their usual
             names, and a file that Cuvée wrote is read back whole.
         context: the column of what each text is about, such as the passage of a question; blank cells are none.
-        seed: the column that names the real row (or a list of rows) that each row was written from.
+        seed: the column that names the real row that each row was written from.
         origin: of rows that do not carry one.
         task: what the rows are for.
         labelled: False lets a file have no label column (its targets are empty), for measuring texts alone.
@@ -96,15 +96,10 @@ def load_corpus(
         )
         if task == "classification":
             warn_of_variants(found.labels, name)
-        return found.with_columns(seed_ids=_list_seeds(table, seed, name)) if seed else found
-
-
-def _list_seeds(table: pa.Table, column: str, where: str) -> pa.Array:
-    """What each row was written from, as a list of names; a cell of a list is one already."""
-    names = column_strings(table, column, where).combine_chunks()
-    if pa.types.is_list(table[column].type):
-        return table[column].combine_chunks().cast(pa.list_(pa.string()))
-    return pa.ListArray.from_arrays(np.arange(len(names) + 1, dtype=np.int32), names)
+        if seed:
+            names = column_strings(table, seed, name).combine_chunks()
+            found = found.with_columns(seed_ids=pa.ListArray.from_arrays(np.arange(len(names) + 1, dtype="i4"), names))
+        return found
 
 
 def _is_empty(table: pa.Table, column: str, name: str) -> bool:
