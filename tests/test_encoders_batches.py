@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import CachedEncoder, HashingEncoder, empty_rows, loading
+from cuvee.encoders import CachedEncoder, HashingEncoder, build_encoder, empty_rows, load_encoder, loading
+from cuvee.errors import ConfigError
 from cuvee.mix import Agreement, Dedupe, Leak, apply_filters
 
 TEXTS = [f"{word} number {n} of {n % 7}" for n in range(60) for word in ("row", "Zeile")]
@@ -86,3 +87,31 @@ def test_leaks_on_many_rows_are_told_without_keeping_all_vectors():
     pool = Corpus.from_rows([{"text": text, "target": "a"} for text in TEXTS], origin="synthetic")
     apply_filters(pool, [Leak(held_out=["something else"])], encode=encode)
     assert max(seen) == 16 and sum(seen) == len(TEXTS) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["minilm", "minilm@bfloat16"])
+def test_a_text_has_the_same_bits_whatever_it_is_embedded_with(name):
+    pytest.importorskip("sentence_transformers")
+    texts = [*TEXTS[:40], "", "a longer text " * 20, TEXTS[0]]
+    encoder = build_encoder(name)
+    together = encoder.encode(texts)
+    assert np.array_equal(encoder.encode(texts[::-1])[::-1], together)
+    assert np.array_equal(np.concatenate([encoder.encode([text]) for text in texts]), together)
+    assert np.array_equal(together[0], together[-1]) and encoder.name == name
+
+
+@pytest.mark.slow
+def test_bfloat16_is_another_encoder_with_a_cache_of_its_own_and_nearly_the_same_vectors(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    long, short = (load_encoder(name, cache=tmp_path) for name in ("minilm", "minilm@bfloat16"))
+    assert long.hash != short.hash
+    cosine = (long.encode(TEXTS) * short.encode(TEXTS)).sum(axis=1)
+    assert 0.999 < cosine.min() < cosine.max() <= 1.00001 and cosine.min() < 0.9999999
+    assert len(list((tmp_path / "embeddings").glob("*.sqlite"))) == 2
+
+
+def test_what_is_no_model_has_no_precision():
+    for name in ("hashing@bfloat16", "own_module:Encoder@bfloat16"):
+        with pytest.raises(ConfigError, match="leave @bfloat16 out"):
+            build_encoder(name)

@@ -299,7 +299,9 @@ class StudyConfig(Section):
     seed: int = Field(0, ge=0)
     data: DataConfig
     split: SplitConfig = SplitConfig()
-    encoder: str = Field(DEFAULT_ENCODER, description="minilm, hashing, or a sentence-transformers model")
+    encoder: str = Field(
+        DEFAULT_ENCODER, description="minilm, hashing, or a sentence-transformers model; @bfloat16 after it"
+    )
     generator: Generator = EmbeddedGenerator()
     writing: WritingConfig = WritingConfig()
     dials: tuple[DialConfig, ...] = ()

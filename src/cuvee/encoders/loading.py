@@ -39,6 +39,8 @@ _AT_A_TIME = 4_096  # texts whose n-grams are counted together
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DEFAULT_ENCODER = "minilm"
 BUILT_IN = ("minilm", "hashing")
+SHORT = "@bfloat16"
+"""At the end of a model's name: it computes in bfloat16, on every machine; otherwise in float32."""
 _MEMORY_ROWS = 200_000
 
 
@@ -188,10 +190,13 @@ class SentenceEncoder:
         model: a folder, or a name on the hub.
         name: the name to report.
         sha256: of ``model.safetensors``; checked when given and the model is a folder.
+        is_short: whether it computes in bfloat16, in place of float32.
     """
 
-    def __init__(self, model: str, *, name: str | None = None, sha256: str | None = None) -> None:
-        self._model_name = model
+    def __init__(
+        self, model: str, *, name: str | None = None, sha256: str | None = None, is_short: bool = False
+    ) -> None:
+        self._model_name, self._is_short = model, is_short
         self._name = name or model
         self._sha256 = sha256
 
@@ -202,14 +207,17 @@ class SentenceEncoder:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the weights (a folder's ``model.safetensors``), else of all parameters."""
+        """SHA-256 of the weights (a folder's ``model.safetensors``), else of all parameters; bfloat16 changes it."""
+        return hash_value([self._hash_weights(), "bfloat16"]) if self._is_short else self._hash_weights()
+
+    def _hash_weights(self) -> str:
         weights = Path(self._model_name) / "model.safetensors"
         if weights.is_file():
             found = hash_path(weights)
             if self._sha256 is not None and found != self._sha256:
                 raise InputError(f"{weights}: SHA-256 {found[:12]}... is not the expected {self._sha256[:12]}...")
             return found
-        parts = [(k, v.cpu().numpy().tobytes().hex()) for k, v in sorted(self._model.state_dict().items())]
+        parts = [(k, v.float().cpu().numpy().tobytes().hex()) for k, v in sorted(self._model.state_dict().items())]
         return hash_texts(p for pair in parts for p in pair)
 
     @cached_property
@@ -233,16 +241,31 @@ class SentenceEncoder:
             with explain_damage(f"encoder {self._name!r}", remedy), _quiet_loading():
                 return SentenceTransformer(self._model_name, local_files_only=not online, trust_remote_code=False)
 
-        return load_files(f"encoder {self._name!r}", load, local=Path(self._model_name).exists())
+        model = load_files(f"encoder {self._name!r}", load, local=Path(self._model_name).exists())
+        return model.bfloat16() if self._is_short else model
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32, shape (len(texts), dim)."""
+        """Unit vectors, float32, shape (len(texts), dim).
+
+        A batch holds texts of one length in tokens. So nothing is padded, and on one machine a text has the same bits
+        whatever it is embedded with.
+        """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        vectors = self._model.encode(
-            list(texts), batch_size=64, show_progress_bar=False, normalize_embeddings=True, convert_to_numpy=True
-        )
-        return unit_rows_or_zero(np.asarray(vectors, dtype=np.float32))
+        lengths = self._count_tokens(texts)
+        order = np.argsort(lengths, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+        found = [
+            self._model.encode([texts[row] for row in part], batch_size=64, show_progress_bar=False) for part in parts
+        ]
+        return unit_rows_or_zero(np.concatenate(found, dtype=np.float32)[np.argsort(order)])
+
+    def _count_tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Of each text, shape (len(texts),); zeros where the model does not pad."""
+        starts = range(0, len(texts), PART)
+        read = [self._model.preprocess(list(texts[start : start + PART])).get("attention_mask") for start in starts]
+        counts = [np.zeros(PART, dtype=np.int64) if mask is None else mask.sum(dim=1).cpu().numpy() for mask in read]
+        return np.concatenate(counts)[: len(texts)]
 
 
 @contextmanager
@@ -328,21 +351,25 @@ def build_encoder(name: str) -> Encoder:
     """The encoder called ``name``, without a cache.
 
     Raises:
-        ConfigError: no such ``module:Name``, or nearly the name of one that is built in.
+        ConfigError: no precision can be set, no such ``module:Name``, or nearly the name of one that is built in.
     """
+    bare = name.removesuffix(SHORT)
+    is_short, is_own = bare != name, ":" in bare and not Path(bare).exists()
+    if is_short and (bare == "hashing" or is_own):
+        raise ConfigError(f"encoder {name!r}: only a sentence-transformers model runs in bfloat16; leave {SHORT} out")
     if name == "hashing":
         return HashingEncoder()
-    if name == "minilm":
-        return SentenceEncoder(find_minilm(), name="minilm", sha256=MINILM_SHA256)
-    if ":" in name and not Path(name).exists():
+    if bare == "minilm":
+        return SentenceEncoder(find_minilm(), name=name, sha256=MINILM_SHA256, is_short=is_short)
+    if is_own:
         table: dict[str, type[Encoder]] = {}
         return OwnEncoder(resolve_name(name, table, Kind(name="encoder", makes=Encoder))(), name)
-    close = difflib.get_close_matches(name, BUILT_IN, n=1, cutoff=0.75)
-    if close and "/" not in name and not Path(name).exists():  # the hub would be asked for it, for half a minute
+    close = difflib.get_close_matches(bare, BUILT_IN, n=1, cutoff=0.75)
+    if close and "/" not in bare and not Path(bare).exists():  # the hub would be asked for it, for half a minute
         raise ConfigError(
             f"encoder {name!r}: did you mean {close[0]!r}? A model on the hub has a name like owner/model"
         )
-    return SentenceEncoder(name)
+    return SentenceEncoder(bare, name=name, is_short=is_short)
 
 
 class SpreadEncoder(WrappedEncoder):

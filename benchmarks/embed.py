@@ -1,0 +1,102 @@
+"""Embedding: texts a CPU-second and agreement with float32, beside sentence-transformers as it is.
+
+    python benchmarks/embed.py [--rows 512] [--rounds 5]
+
+all-MiniLM-L6-v2 on rows of three data sets. Each round embeds the same texts in each way, one after the other, so that
+a busy machine slows all of them; the ratio is the median over rounds of the two CPU times of a round. Below stand the
+largest difference of a component where the texts come in another order, and the test accuracy of the probe of 1,000
+real rows of gptaug_banking. Needs the folder named by CUVEE_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from cuvee.encoders import build_encoder, find_minilm
+from cuvee.probe import fit_probe
+
+DATA = Path(os.environ.get("CUVEE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+SETS = {
+    "gptaug_banking": ("synthetic.jsonl.gz", "text"),
+    "workergpt_sentiment": ("synthetic.jsonl.gz", "text"),
+    "fairytale_story": ("train.jsonl.gz", "prompt"),
+}
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a JSONL file, gzipped or not."""
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def time_ways(ways: dict[str, Encode], texts: Sequence[str], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each way in each round."""
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, encode in ways.items():
+            start = time.process_time()
+            encode(texts)
+            spent[name].append(time.process_time() - start)
+    return spent
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    default = SentenceTransformer(find_minilm(), device="cpu")
+
+    def encode_plainly(texts: Sequence[str]) -> NDArray[np.float32]:
+        found = default.encode(list(texts), show_progress_bar=False)
+        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), dtype=np.float32)
+
+    ways: dict[str, Encode] = {
+        "sentence-transformers": encode_plainly,
+        "cuvee, float32": build_encoder("minilm").encode,
+        "cuvee, bfloat16": build_encoder("minilm@bfloat16").encode,
+    }
+    print("| texts | way | texts a CPU-second | times the default | mean cosine | least | another order |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (file, column) in SETS.items():
+        rows = read_rows(DATA / name / file)
+        chosen = np.random.default_rng(0).permutation(len(rows))[: args.rows]
+        texts = [rows[i][column] for i in chosen]
+        for encode in ways.values():
+            encode(texts[:32])
+        spent = time_ways(ways, texts, args.rounds)
+        first = np.array(spent["sentence-transformers"])
+        base = encode_plainly(texts)
+        for way, encode in ways.items():
+            found = encode(texts)
+            cosine, order = (base * found).sum(axis=1), np.abs(encode(texts[::-1])[::-1] - found).max()
+            rate, ratio = args.rows / np.median(spent[way]), np.median(first / np.array(spent[way]))
+            agrees = f"{cosine.mean():.6f} | {cosine.min():.5f} | {order:.1g}"
+            print(f"| {name} | {way} | {rate:.0f} | {ratio:.2f} | {agrees} |", flush=True)
+    train = read_rows(DATA / "gptaug_banking" / "train.jsonl")
+    test = read_rows(DATA / "gptaug_banking" / "test.jsonl")[:1000]
+    vectors = {way: [encode([row["text"] for row in part]) for part in (train, test)] for way, encode in ways.items()}
+    truth, said = [row["label"] for row in test], {}
+    for way, (own, held_out) in vectors.items():
+        probe = fit_probe(own, [row["label"] for row in train])
+        said[way] = np.array(probe.labels)[probe.proba(held_out).argmax(axis=1)]
+        differ = (said[way] != said["sentence-transformers"]).sum()
+        print(f"probe on {way}: {(said[way] == np.array(truth)).mean():.3f}, {differ} of {len(test)} answers differ")
+
+
+if __name__ == "__main__":
+    main()
