@@ -18,6 +18,7 @@ from cuvee.cli import console, options, show
 from cuvee.cli.options import PLAIN, Columns, Tell, may_trust, refuse_options
 from cuvee.corpus import Corpus, compare_labels, load_vectors, read_columns, replace_text, write_table
 from cuvee.corpus.formats import read_table
+from cuvee.corpus.table import column_strings
 from cuvee.encoders import DEFAULT_ENCODER, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, Terms, open_executor
@@ -189,7 +190,7 @@ def _read_cells(corpus: Corpus, target: Path | None, by: str) -> dict[str, objec
     """Id -> cell of a column of the file; None where it has no such column, or the corpus has it under that name."""
     if target is None or by in ("label", "group") or by not in read_columns(target):
         return None
-    return dict(zip(corpus.ids, read_table(target)[by].to_pylist(), strict=True))
+    return dict(zip(corpus.ids, column_strings(read_table(target), by, str(target)).to_pylist(), strict=True))
 
 
 def _note_few_groups(subject: room.Subject, column: str | None, display: console.Display) -> None:

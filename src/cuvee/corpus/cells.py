@@ -18,6 +18,11 @@ _HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
 _AS_JSON = {b"cuvee": b"json"}
 
 
+_AS_WRITTEN = (
+    pa.types.is_integer, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_temporal, pa.types.is_decimal,
+)  # fmt: skip
+
+
 def json_column(name: str, values: Sequence[object], *, plain: bool = True) -> tuple[pa.Field, pa.Array]:
     """A column of JSON values: of Arrow's type where all are of one plain kind, else each cell as its JSON.
 
@@ -105,9 +110,7 @@ def as_strings(field: pa.Field, column: pa.ChunkedArray, where: str, *, blank: b
     kind = column.type
     if pa.types.is_string(kind) and not is_json(field):
         strings = column
-    elif pa.types.is_integer(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        strings = column.cast(pa.string())
-    elif pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+    elif any(is_kind(kind) for is_kind in _AS_WRITTEN):
         strings = column.cast(pa.string())
     else:
         parts, row = [], 1

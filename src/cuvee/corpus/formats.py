@@ -237,7 +237,11 @@ def _rows_of(whole: object, path: Path, split: str) -> list[object]:
     """The rows of one JSON value."""
     if not isinstance(whole, dict):
         return whole if isinstance(whole, list) else [whole]
-    lists = {name: rows for name, rows in whole.items() if isinstance(rows, list) and all(map(_is_row, rows))}
+    lists = {
+        name: rows
+        for name, rows in whole.items()
+        if isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    }
     splits = {name: rows for name, rows in lists.items() if _SPLIT.fullmatch(name)}
     key = next((name for name in _ROWS_KEYS if name in lists), None)
     if splits and (split or key is None):
@@ -245,8 +249,8 @@ def _rows_of(whole: object, path: Path, split: str) -> list[object]:
     return [whole] if key is None else lists[key]
 
 
-def _is_row(value: object) -> bool:
-    return isinstance(value, dict)
+def _is_train(split: str) -> bool:
+    return split.startswith("train")
 
 
 # --- folders, and Hugging Face datasets ------------------------------------------------------------
@@ -261,7 +265,9 @@ def _choose_split(path: Path, splits: Sequence[str], split: str) -> str:
     if not splits:
         raise _missing(path / split)
     asked = f"{path / split}: no such file or split; {path} has" if split else f"{path}: has"
-    raise InputError(f"{asked} the splits {', '.join(splits)}; give one of them, such as {path / splits[0]}")
+    raise InputError(
+        f"{asked} the splits {', '.join(splits)}; give one of them, such as {path / max(splits, key=_is_train)}"
+    )
 
 
 def _read_folder(path: Path, split: str) -> pa.Table:

@@ -328,22 +328,22 @@ def corpus_from_table(
     guessed_text, guessed_label = guess_columns(table.column_names)
     text_column = _column(table, text or guessed_text, "text", where)
     label_column = _column(table, label or guessed_label, "label", where)
-    columns = {"text": _filled(table, text_column, where)}
+    columns = {"text": filled_strings(table, text_column, where)}
     if label_column == NO_LABEL:
         columns["target"] = table[NO_LABEL]
     else:
-        columns["target"] = _filled(table, label_column, where)
+        columns["target"] = filled_strings(table, label_column, where)
     for role, name in (("group", group), ("context", context)):
         if name:
             columns[role] = column_strings(table, name, where, role=role)
     return Corpus.from_columns(columns, origin=origin, task=task)
 
 
-def _filled(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
+def filled_strings(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
     """A column as strings.
 
     Raises:
-        InputError: a cell is empty.
+        InputError: there is no such column, or a cell is no text, or empty.
     """
     strings = column_strings(table, name, where)
     if strings.null_count:

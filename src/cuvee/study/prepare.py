@@ -33,6 +33,7 @@ from cuvee.corpus import (
     split_corpus,
 )
 from cuvee.corpus.formats import read_table
+from cuvee.corpus.table import filled_strings
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages
@@ -462,7 +463,7 @@ def read_sources(path: str | Path, column: str | None = None, *, option: str = "
     """
     table = read_table(Path(path))
     names = table.column_names
-    filled = [name for name in names if table[name].null_count < table.num_rows]
+    filled = [name for name, cells in zip(names, table.columns, strict=True) if cells.null_count < table.num_rows]
     if column is None:
         usual = [name for name in filled if name.casefold() in _COLUMNS]
         found = usual if len(filled) > 1 else filled
@@ -474,11 +475,7 @@ def read_sources(path: str | Path, column: str | None = None, *, option: str = "
         column = found[0]
     if column not in names:
         raise InputError(f"{path}: no column {column!r} ({option}); it has {', '.join(names)}")
-    values = ["" if value is None else str(value) for value in table[column].to_pylist()]
-    blank = next((number for number, value in enumerate(values, start=1) if not value.strip()), None)
-    if blank is not None:
-        raise InputError(f"{path}, row {blank}: column {column!r} is empty; fill it or drop the row")
-    return list(dict.fromkeys(values))
+    return list(dict.fromkeys(filled_strings(table, column, str(path)).to_pylist()))
 
 
 def _read_sources(study: Study) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
