@@ -79,6 +79,26 @@ def test_a_trial_that_a_fold_lacks_is_a_failure():
         join_trials([replace(first, items=["a"]), second])
 
 
+def test_all_rows_of_a_pool_are_one_cell_over_folds_though_its_shares_differ():
+    def of_fold(*shares):
+        base = Cell(kind="blend", dial="d", rows_per_label=2, scope="this pool")
+        wholes = [
+            replace(base, level=level, share=share, whole=True) for level, share in zip("ab", shares, strict=True)
+        ]
+        part = replace(base, level="c", share=0.8)  # as much as all of another pool, and not all of its own
+        repeated = [replace(REAL_ONLY, kind="real-duplicated", share=share) for share in sorted({*shares, 0.8})]
+        return [trial([True, False], cell) for cell in (*wholes, part, *repeated)]
+
+    folds = [
+        FoldTrials(outcomes=of_fold(*s), items=[f"{s} 1", f"{s} 2"]) for s in ((0.8, 0.75), (0.8, 0.8), (0.7, 0.8))
+    ]
+    found = [(o.cell.kind, o.cell.level, o.cell.share) for o in join_trials(folds) if isinstance(o, Trial)]
+    assert found == [
+        ("blend", "a", 0.8), ("blend", "b", 0.75), ("blend", "c", 0.8),
+        ("real-duplicated", None, 0.75), ("real-duplicated", None, 0.8),
+    ]  # fmt: skip
+
+
 def test_graded_scores_are_joined_too():
     parts = [FoldTrials(outcomes=[trial([0, 1], graded=[0.25, 1])], items=["a", "b"])]
     parts.append(FoldTrials(outcomes=[trial([0], graded=[0.75])], items=["a"]))

@@ -148,15 +148,26 @@ def join_trials(folds: Sequence[FoldTrials]) -> list[Outcome]:
 
 def _align(folds: Sequence[Sequence[Outcome]]) -> list[list[Outcome]]:
     """The outcomes of each fold, all rows of a pool having the share that they have in the first."""
-    wholes = [
-        {(o.cell.dial, o.cell.level, o.cell.rows_per_label): o.cell.share for o in fold if o.cell.whole}
-        for fold in folds
-    ]
-    known = [{share: wholes[0].get(key, share) for key, share in whole.items()} for whole in wholes]
-    return [
-        [replace(o, cell=replace(o.cell, share=shares.get(o.cell.share, o.cell.share))) for o in fold]
-        for fold, shares in zip(folds, known, strict=True)
-    ]
+    first = {_pool_of(o.cell): o.cell.share for o in folds[0] if o.cell.whole}
+    aligned = []
+    for fold in folds:
+        shares: dict[float, set[float]] = {}  # those of all rows here, and what each of these pools has in the first
+        for cell in (o.cell for o in fold if o.cell.whole):
+            shares.setdefault(cell.share, set()).add(first.get(_pool_of(cell), cell.share))
+        found = []
+        for o in fold:
+            own, wanted = o.cell.share, {o.cell.share}
+            if o.cell.whole:
+                wanted = {first.get(_pool_of(o.cell), own)}
+            elif o.cell.kind == "real-duplicated":
+                wanted = shares.get(own, wanted)
+            found += [replace(o, cell=replace(o.cell, share=share)) for share in sorted(wanted)]
+        aligned.append(found)
+    return aligned
+
+
+def _pool_of(cell: Cell) -> tuple[str | None, str | None, int]:
+    return cell.dial, cell.level, cell.rows_per_label
 
 
 @dataclass(frozen=True, slots=True)
