@@ -260,7 +260,7 @@ def test_numbers_that_are_none_of_a_number_do_no_harm():
         for name in LEVELS["topics"]
     }
     text = render_report(make_data(confirmed=False, measurements=odd))
-    assert "DCScore over tau, topics" in text and "squared MMD" not in text
+    assert "DCScore over tau, with 95% bands: " in text and "squared MMD" not in text
     assert "NaN" not in text and ">nan" not in text
 
 
