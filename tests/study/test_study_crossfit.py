@@ -357,7 +357,8 @@ def test_a_plan_counts_every_fold(folded):
     prices = {"prompt_per_million": 1000, "completion_per_million": 2000}
     made = {**folded, "generator": {**folded["generator"], "prices": prices}}
     plan = plan_study(made)
-    one = plan_study({**made, "split": {"test": 50, "validation": VALIDATION, "rows_per_label": 3}})
+    undivided = {**made, "split": {"test": 50, "validation": VALIDATION, "rows_per_label": 3}}
+    one = plan_study(undivided)
     assert (plan.llm.usage.requests, plan.llm.most_requests) == (
         FOLDS * one.llm.usage.requests,
         FOLDS * one.llm.most_requests,
@@ -376,6 +377,7 @@ def test_a_plan_counts_every_fold(folded):
     )
     (each,) = plan.time.each.values()
     assert plan.time.trials == pytest.approx(each * sum(stage.trials for stage in plan.trials))
-    assert plan.power[1].gain < one.power[1].gain  # folds validate on more rows together
+    folds, alone = (plan_study(config, spread=0.1).power[0] for config in (made, undivided))
+    assert folds.gain < alone.gain  # folds validate on more rows together
     assert "those of 3 folds" in plan.notes[0] and "all 150 real rows" in plan.notes[0]
     assert (one.rows.folds, one.rows.held_out) == (1, 50)

@@ -111,7 +111,7 @@ def test_what_leaks_repeats_or_is_broken_goes_and_is_listed(of_files, tmp_path):
         "leak: leaks held-out data (source)",
     ]
     assert f"{len(pool) + 1} of {len(pool) + 6} rows kept" in made.note
-    assert {reason for reason, _ in log} == {"leak-guard"} and len(log) == 2
+    assert {reason for reason, _ in log} == {"leak-guard"} and len(log) == 3  # texts, sources, names of rows
 
 
 def test_a_passage_of_both_sides_of_the_split_is_no_secret(of_files, tmp_path):

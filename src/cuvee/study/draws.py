@@ -174,8 +174,8 @@ def save_draws(folder: RunFolder, chosen: ChosenDraws) -> None:
 
 
 def write_draws(config: StudyConfig, numbers: DrawNumbers) -> str:
-    """``8 subsamples of each pool, 5 blocks for the shape over levels, 1 of training, 8 of the confirmation``."""
-    own = f"{numbers.subsamples} subsamples of each pool, {numbers.generation} blocks for the shape over levels"
+    """``8 subsamples of each pool, up to 5 blocks for shapes over levels, 1 of training, 12 of the confirmation``."""
+    own = f"{numbers.subsamples} subsamples of each pool, up to {numbers.generation} blocks for shapes over levels"
     if not isinstance(config.generator, FileGenerator):
         own = f"{numbers.generation} generations, {numbers.sampling} of sampling, {numbers.subsamples} subsamples"
     trainings = numbers.trainings(config.train.trainers[0], config.train.losses[0])
