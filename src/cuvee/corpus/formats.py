@@ -74,19 +74,24 @@ def _read_file(path: Path, split: str = "") -> pa.Table:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; it needs a header or rows")
     try:
-        with path.open("rb") as stream:
-            magic = stream.read(4)
-        if magic == b"PAR1" or kind == ".parquet":
-            return name_classes(_read_parquet(path), str(path))
-        data = to_utf8(_unpack(path) if magic.startswith(b"\x1f\x8b") else path.read_bytes(), str(path))
-        if kind not in (".csv", ".tsv") or _is_json_line(data):
-            if kind not in SUFFIXES and data.lstrip()[:1] not in (b"{", b"["):
-                known = f"use {', '.join(SUFFIXES)} (also .gz)"
-                raise InputError(f"{path}: unknown kind of file {kind or path.name!r}; {known}")
-            return _parse_json(data, path, split)
-        return _parse_csv(data, path, kind)
+        with bounded_memory(path):  # here too, as what memory lacks is no damage of the file
+            return _parse_file(path, kind, split)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as exc:
         raise InputError(f"{path}: cannot be read ({first_line(exc)}); is it really {kind or 'gzip'}?") from exc
+
+
+def _parse_file(path: Path, kind: str, split: str) -> pa.Table:
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    if magic == b"PAR1" or kind == ".parquet":
+        return name_classes(_read_parquet(path), str(path))
+    data = to_utf8(_unpack(path) if magic.startswith(b"\x1f\x8b") else path.read_bytes(), str(path))
+    if kind in (".csv", ".tsv") and not _is_json_line(data):
+        return _parse_csv(data, path, kind)
+    if kind not in SUFFIXES and data.lstrip()[:1] not in (b"{", b"["):
+        known = f"use {', '.join(SUFFIXES)} (also .gz)"
+        raise InputError(f"{path}: unknown kind of file {kind or path.name!r}; {known}")
+    return _parse_json(data, path, split)
 
 
 def _unpack(path: Path) -> bytes:
