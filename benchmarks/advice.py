@@ -16,6 +16,7 @@ import argparse
 import itertools
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -30,6 +31,7 @@ from threadpoolctl import threadpool_limits
 from advice_worlds import PLANS, TOGETHER, World, load_set, load_world, record_world, save_world
 from cuvee.encoders import load_encoder
 from cuvee.recommend import confirm_cell, recommend_mixture
+from cuvee.recommend.confirming import judge_confirmation, plan_looks
 from cuvee.records import UNORDERED, Advice, Cell, Composition, Draw, Estimate, Scores, Trial
 
 POINT = 0.01
@@ -38,7 +40,7 @@ WORLDS = 5
 
 @dataclass(frozen=True)
 class Budget:
-    """What a study may spend: held-out items, and subsamples of each cell and of the confirmation."""
+    """What a study may spend: held-out items, and subsamples of each cell and at most of the confirmation."""
 
     name: str
     validation: int
@@ -48,9 +50,9 @@ class Budget:
 
 
 BUDGETS = (
-    Budget("small", 100, 200, 3, 3),
-    Budget("demo", 900, 1100, 5, 3),
-    Budget("large", 3000, 3000, 8, 8),
+    Budget("small", 100, 200, 3, 12),
+    Budget("demo", 900, 1100, 5, 12),
+    Budget("large", 3000, 3000, 8, 12),
 )
 
 
@@ -78,23 +80,30 @@ def make_trials(
 
 
 def run_study(world: World, budget: Budget, rng: np.random.Generator) -> Advice:
-    """The advice of a study of this world: its grid on validation items, the winner confirmed on others."""
+    """The advice of a study of this world: its grid on validation items, the winner confirmed on others, look by look.
+
+    A cell whose rows are the same in every subsample is trained once, and so looked at once.
+    """
     ranks = {UNORDERED: [*world.diversity, TOGETHER]}
-
-    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
-        size = world.answers[world.real].shape[1]
-        subsamples = max(len(answers) for answers in world.answers.values())
-        most = budget.subsamples if count == budget.validation else budget.confirm
-        return rng.integers(subsamples, size=most), rng.integers(size, size=count)
-
-    trials = make_trials(world, world.answers, *draw(budget.validation), "validation")
+    size = world.answers[world.real].shape[1]
+    most = max(len(answers) for answers in world.answers.values())
+    draws, items = rng.integers(most, size=budget.subsamples), rng.integers(size, size=budget.validation)
+    trials = make_trials(world, world.answers, draws, items, "validation")
     draft = recommend_mixture(trials, level_ranks=ranks)
     assert draft.best is not None
     best = draft.best.cell
     cells = [
         c for c in world.answers if c in (best, world.real) or (c.kind, c.share) == ("real-duplicated", best.share)
     ]
-    confirmed = confirm_cell(make_trials(world, cells, *draw(budget.test), "test"), best, fresh_draws=True)
+    draws, items = rng.integers(most, size=budget.confirm), rng.integers(size, size=budget.test)
+    looks = () if best.whole else plan_looks(budget.confirm)
+    for number, taken in enumerate(looks or (budget.confirm,), start=1):
+        confirmed = confirm_cell(
+            make_trials(world, cells, draws[:taken], items, "test"), best, fresh_draws=True,
+            looks=looks[:number], planned=budget.confirm if looks else 0,
+        )  # fmt: skip
+        if judge_confirmation(confirmed, draft.best.gains, delta=POINT, alpha=0.05).is_settled:
+            break
     return recommend_mixture(trials, level_ranks=ranks, confirmation=confirmed)
 
 
@@ -159,13 +168,13 @@ class Result:
     confirmed: bool
 
 
-def replay(path: Path, budget: Budget, repeats: int) -> list[Result]:
+def replay(path: Path, repeats: int, budget: Budget) -> list[Result]:
     """Replayed studies of one world."""
     world = load_world(path)
     return [replay_once(world, budget, seed) for seed in range(repeats)]
 
 
-def replay_each(path: Path, budget: Budget, repeats: int) -> dict[str, list[Result]]:
+def replay_each(path: Path, repeats: int, budget: Budget) -> dict[str, list[Result]]:
     """Replayed studies of each pool of one world by itself."""
     world = load_world(path)
     return {
@@ -215,7 +224,7 @@ def tell_policies(budget: Budget, results: Sequence[Result]) -> tuple[list[str],
     regret = {p: np.array([(r.best - r.gains[p]) / POINT for r in results]) for p in POLICIES}
     lines = [
         f"### {budget.name}: {budget.validation} validation and {budget.test} test items, {budget.subsamples} "
-        f"subsamples, {budget.confirm} to confirm",
+        f"subsamples, at most {budget.confirm} to confirm",
         "",
         "| policy | regret, points | harms by over 1 point | leaves over 2 points |",
         "|---|---|---|---|",
@@ -332,7 +341,9 @@ def run_replay(options: argparse.Namespace) -> int:
         for number in range(100)
         if (path := file_of(options.worlds, name, rows, number)).exists()
     ]
-    harmed = [path for path in paths if "wrong-labels" in path.name]
+    settings = Counter(path.stem.rpartition("-")[0] for path in paths)
+    repeats = [-(-options.repeats // settings[path.stem.rpartition("-")[0]]) for path in paths]
+    harmed = [(path, times) for path, times in zip(paths, repeats, strict=True) if "wrong-labels" in path.name]
     met = True
     with ExitStack() as stack:
         run = map
@@ -342,14 +353,14 @@ def run_replay(options: argparse.Namespace) -> int:
         for budget in BUDGETS:
             if budget.name not in options.budgets:
                 continue
-            found = run(partial(replay, budget=budget, repeats=options.repeats), paths)
+            found = run(partial(replay, budget=budget), paths, repeats)
             results = [result for own in found for result in own]
             lines, is_met = tell_policies(budget, results)
             met = met and is_met
             print("\n".join([*lines, *tell_settings(budget, results)]), flush=True)
-            if harmed and budget.name != "small":
+            if harmed and budget.name == "demo":
                 pools: dict[tuple[str, int, str], list[Result]] = {}
-                for each in run(partial(replay_each, budget=budget, repeats=options.repeats), harmed):
+                for each in run(partial(replay_each, budget=budget), *zip(*harmed, strict=True)):
                     for level, own in each.items():
                         pools.setdefault((own[0].name, own[0].rows_per_label, level), []).extend(own)
                 print("\n".join(tell_pools(budget, pools)), flush=True)
@@ -373,7 +384,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--encoder", default="minilm")
         else:
             command.add_argument("--budgets", nargs="+", default=[b.name for b in BUDGETS])
-            command.add_argument("--repeats", type=int, default=20, help="studies of each world")
+            command.add_argument(
+                "--repeats", type=int, default=20, help="studies of each number of rows a label at least"
+            )
             command.add_argument("--jobs", type=int, default=2)
             command.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
