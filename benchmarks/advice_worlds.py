@@ -50,6 +50,7 @@ class Plan:
             the next three, and the three farthest.
         wrong: the part of each pool's labels that is made wrong: each becomes the next label.
         rows: of each pool at most.
+        worlds: draws of real rows for each number of them.
     """
 
     real: str
@@ -62,6 +63,7 @@ class Plan:
     rows: int = 1200
     items: int = 3000
     real_rows: int = 60
+    worlds: int = 5
 
 
 _STACKOVERFLOW = Plan(
@@ -88,16 +90,20 @@ PLANS: dict[str, Plan] = {
         held_out=("workergpt_tendim/test",),
         pool="workergpt_tendim/synthetic",
         rows_per_label=(1, 3),
+        worlds=4,
     ),
     "gptaug_banking": Plan(
         real="banking77/train",
         held_out=("gptaug_banking/test",),
         pool="gptaug_banking/synthetic",
         paraphrases=(10, 4, 2),
-        rows_per_label=(1, 3, 10),
+        rows_per_label=(1, 3),
         real_rows=20,
+        worlds=2,
     ),
-    "gptaug_stackoverflow, own paraphrases": replace(_STACKOVERFLOW, of_real=True, paraphrases=(), real_rows=35),
+    "gptaug_stackoverflow, own paraphrases": replace(
+        _STACKOVERFLOW, of_real=True, paraphrases=(), real_rows=35, worlds=3
+    ),
     "gptaug_banking, own paraphrases": Plan(
         real="gptaug_banking/train",
         held_out=("gptaug_banking/test",),
@@ -105,9 +111,10 @@ PLANS: dict[str, Plan] = {
         of_real=True,
         rows_per_label=(1, 3),
         real_rows=6,
+        worlds=3,
     ),
     "gptaug_stackoverflow, wrong labels": replace(_STACKOVERFLOW, wrong=(0.3, 0.45, 0.6)),
-    "workergpt_sentiment, wrong labels": replace(_SENTIMENT, wrong=(0.3, 0.4, 0.5, 0.6)),
+    "workergpt_sentiment, wrong labels": replace(_SENTIMENT, wrong=(0.3, 0.4, 0.5, 0.6), worlds=2),
 }
 
 
