@@ -126,7 +126,7 @@ def choose_all(world: World, advice: Advice) -> dict[str, Cell]:
     assert advice.best is not None
     assert advice.lean is not None
     used = advice.best.cell if advice.decision == "use" else world.real
-    leant = advice.lean.cell if advice.lean.gain > 0 and advice.decision != "do-not-use" else world.real
+    leant = advice.lean.cell if advice.lean.gain > 0 else world.real
     return {
         REAL: world.real,
         POOLED: pooled,
