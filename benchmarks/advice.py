@@ -3,8 +3,8 @@
     python benchmarks/advice.py record DATA --worlds FOLDER [--only SET ...]
     python benchmarks/advice.py replay --worlds FOLDER [--repeats 20] [--jobs 2] [--check]
 
-``record`` embeds the data sets of the folder ``DATA`` and trains every cell of every world (``advice_worlds.py``):
-two to five draws of real rows for each number of rows a label. ``replay`` trains nothing: a study draws its subsamples and
+``record`` embeds the data sets of the folder ``DATA`` and trains every cell of every world (``advice_worlds.py``): two
+to five draws of real rows for each number of rows a label. ``replay`` trains nothing: a study draws its subsamples and
 held-out items from a world, its trials go to ``cuvee.recommend``, and each policy chooses a pool and an amount, or the
 real rows alone. Regret is what the choice truly scores less than the best cell, the real rows among them. Repeats are
 seeded. With ``--check`` the exit code is 1 where a bar is missed.
