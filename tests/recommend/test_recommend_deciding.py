@@ -277,6 +277,18 @@ def test_a_lean_follows_the_confirmation():
     assert bad.lean.probability < alone.lean.probability
 
 
+def test_a_lean_believes_what_near_amounts_say_too_and_little_of_tiny_ones():
+    def expect(rates):
+        cells = {dataclasses.replace(blend("2"), share=share): rate for share, rate in rates.items()}
+        repeated = {dataclasses.replace(REPEATED, share=share): 0.6 for share in rates}
+        given = {REAL: 0.6, **repeated, **cells}
+        return np.mean([lean_of(given, items=200, draws=3, spread=0.2, seed=seed).lean.gain for seed in range(6)])
+
+    assert expect({0.02: 0.65}) < 0.3 * expect({0.75: 0.65})
+    backed, doubted = expect({0.5: 0.65, 0.75: 0.65, 0.9: 0.65}), expect({0.5: 0.56, 0.75: 0.65, 0.9: 0.56})
+    assert doubted < 0.5 * backed
+
+
 def test_one_draw_leans_with_the_spread_that_studies_have():
     better = {REAL: 0.6, REPEATED: 0.6, blend("1"): 0.6, blend("2"): 0.63, blend("4"): 0.6}
     one, several = lean_of(better, draws=1), lean_of(better, draws=5)
