@@ -136,6 +136,7 @@ _NEVER_LAST = {
     "fr": frozenset("le les des du un une et ou de mon ma mes ton ta tes son".split()),
 }
 # a full stop of any script, then closing quotes, brackets, emoji and the like
+_SIGNS = re.compile(r"([^\w])\1{50,}")
 _READ, _END = 4_000, 500  # characters in which an end is looked for: what comes before could be marks alone
 _ENDED = re.compile(r"[.!?…。！？؟।։:;\u2600-\u27bf\U0001f300-\U0001faff][^\w,]*$")
 _OPEN = re.compile(r"(?:,|[(\[{]|\s[-–—])\s*$|\s\(\w[^()]*$")
@@ -193,7 +194,12 @@ def _opening(text: str) -> tuple[str, ...] | None:
 
 
 def _excerpt(text: str) -> str:
-    """What the patterns read of a text, as the time of some is quadratic: its first and its last 4,000 characters."""
+    """What the patterns read of a text, as the time of some is quadratic: its first and its last 4,000 characters.
+
+    Of a longer run of one sign or blank 50 are left.
+    """
+    if len(text) > _END:
+        text = _SIGNS.sub(lambda found: found[1] * 50, text)
     return text if len(text) <= 2 * _READ else f"{text[:_READ]}\n{text[-_READ:]}"
 
 
