@@ -106,4 +106,4 @@ class TrialsFailed(CuveeError):
 
 
 class InputWarning(UserWarning):
-    """What the user's data may not mean: labels that differ by case alone, a separator that was guessed."""
+    """What may be a mistake in the user's data: labels that differ by case alone, a separator that was guessed."""

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -305,5 +306,7 @@ def test_ruling_out_many_blends_at_once_takes_more_draws_the_less_their_errors_s
     assert 0 < alone < shared < apart
     each = [count_more_draws(gain, effect=0.02) for gain in gains]
     assert min(each) <= count_joint_draws([gains[0]], effect=0.02, alpha=0.05, shared=0.0) + 2
+    whole = replace(gain_of(rng.normal(0, 0.1, 2000)), is_whole=True)  # all rows: more draws say no more of it
+    assert count_joint_draws([*gains, whole], effect=0.02, alpha=0.05, shared=0.9) == pytest.approx(shared, abs=2)
     few = [gain_of(rng.normal(0, 0.5, 40) + rng.normal(0, 0.1, (5, 40))) for _ in range(2)]
     assert count_joint_draws(few, effect=0.01, alpha=0.05, shared=0.5) is None  # 40 items are too few

@@ -184,6 +184,8 @@ def test_each_draw_has_other_real_rows_and_baselines_pair_on_them(auto, tmp_path
         item.real for item in (choose_real(study, Draw(generation=0, sampling=FRESH + k, training=0)) for k in (0, 1))
     }
     assert fresh == {FRESH, FRESH + 1} and "chosen 2 times from those at hand" in advice.scope
+    with open_study({**config, "draws": {**config["draws"], "confirm": 2}}, out=tmp_path / "run") as flow:
+        assert flow.confirmation.looks == (3,)  # fewer draws than a look had: that look is read again
     with open_study({**config, "draws": {**config["draws"], "real": 1}}, out=tmp_path / "one") as flow:
         assert {o.draw.real for o in flow.grid} == {0} and "these 9 real rows (3 a label of 3)" in flow.advice.scope
 

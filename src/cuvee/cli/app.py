@@ -90,7 +90,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _noted_warnings() -> Iterator[None]:
-    """Print what the user's data may not mean as a note, once."""
+    """Print each warning about the user's data once, as a note."""
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:  # noqa: ANN401

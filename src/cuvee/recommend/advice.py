@@ -300,7 +300,8 @@ def _plan_ruling_out(
     gains = [min(own, key=lambda gain: (gain.se_items, gain.se_draws)) for own in still_open.values()]
     shared = find_shared_part(grid, list(still_open), gains)
     draws = count_joint_draws(gains, effect=delta, alpha=alpha, shared=shared)
-    return Remedy(effect=delta, draws=draws and max(draws, 1), of=_kind_of(next(iter(still_open))), rules_out=True)
+    drawn = next((cell for cell in still_open if not cell.whole), next(iter(still_open)))
+    return Remedy(effect=delta, draws=None if draws is None else max(draws, 1), of=_kind_of(drawn), rules_out=True)
 
 
 def _plan_remedy(best: Cell, gains: Sequence[Gain], *, fresh: bool, delta: float, level: float) -> Remedy:

@@ -5,7 +5,7 @@ draws that were planned (:func:`plan_looks`), and no further where a look shows 
 not gain more than ``delta``. Whoever looks again and again at 5% is wrong more often than in 5%; here the error of all
 looks together is at most ``alpha`` (:func:`find_level`), by an alpha-spending function (Lan & DeMets 1983, Biometrika
 70): up to the d-th of D planned draws ``0.9 alpha d / D`` may be spent (Kim & DeMets 1987, Biometrika 74). The looks at
-4, 8 and 12 draws are each tested at 0.015, 0.019 and 0.024. A look beyond the plan, because someone asked for more
+4, 8 and 12 draws are each tested at 0.015, 0.020 and 0.025. A look beyond the plan, because someone asked for more
 draws afterwards, may spend half of what is left.
 
 A look holds the draws of the one before. Had the draws alone an error, the means at looks with ``d`` and ``e`` draws

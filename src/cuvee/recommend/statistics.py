@@ -406,7 +406,7 @@ def _expect_error(gain: Gain, draws: int) -> MeanError:
     return MeanError(
         of_draws=gain.se_draws**2 * gain.draws / draws,
         of_items=gain.se_items**2,
-        df_draws=draws - 1 + gain.prior_df,
+        df_draws=0 if gain.is_whole else draws - 1 + gain.prior_df,
         df_items=gain.items - 1.0,
     )
 
@@ -414,7 +414,8 @@ def _expect_error(gain: Gain, draws: int) -> MeanError:
 def count_joint_draws(gains: Sequence[Gain], *, effect: float, alpha: float, shared: float) -> int | None:
     """How many further draws rule ``effect`` out for all of several blends at once with power 0.8, were all gains 0.
 
-    By 2,000 simulated studies with the errors of the gains; None as for :func:`count_more_draws`.
+    By 2,000 simulated studies with the errors of the gains; None as for :func:`count_more_draws`. More draws tell
+    nothing more of a blend of all rows, which has one.
 
     Args:
         gains: one a blend.
@@ -431,7 +432,7 @@ def count_joint_draws(gains: Sequence[Gain], *, effect: float, alpha: float, sha
         found = luck * [error.error for error in errors] <= room
         return bool(found.all(axis=1).mean() >= POWER)
 
-    if min(gain.draws for gain in gains) == 1 or not suffice(MOST_DRAWS):
+    if not all(gain.speaks_of_draws for gain in gains) or not suffice(MOST_DRAWS):
         return None
     return bisect_left(range(MOST_DRAWS), True, key=suffice)
 

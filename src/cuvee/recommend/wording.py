@@ -242,12 +242,14 @@ def _write_remedy(verdict: Verdict) -> str:
             "(another data.test, or another seed, in a run folder of its own)."
         )
     kind, key = _DRAWS[remedy.of], f"draws.{remedy.of}"
-    if verdict.best is not None and verdict.best.whole and remedy.draws is None:
-        return f"All rows of this pool are used, so more draws would not show more: {_MORE_ITEMS}."
-    if remedy.draws is not None and remedy.of == "sampling" and min(gain.draws for gain in verdict.gains) == 1:
-        return f"One subsample says nothing of how they differ; {remedy.draws} more ({key}) would."
-    if remedy.draws is not None and min(gain.draws for gain in verdict.gains) == 1:
-        return f"One {kind} speaks of that pool only; {remedy.draws} more ({key}) would tell pools apart."
+    if verdict.best is not None and not verdict.still_open:
+        is_one = min(gain.draws for gain in verdict.gains) == 1
+        if verdict.best.whole and remedy.draws is None:
+            return f"All rows of this pool are used, so more draws would not show more: {_MORE_ITEMS}."
+        if is_one and remedy.draws is not None and remedy.of == "sampling":
+            return f"One subsample says nothing of how they differ; {remedy.draws} more ({key}) would."
+        if is_one and remedy.draws is not None:
+            return f"One {kind} speaks of that pool only; {remedy.draws} more ({key}) would tell pools apart."
     effect = f"{100 * remedy.effect:.1f} points"
     aim = f"rule out a gain of {effect}" if remedy.rules_out else f"show a gain of {effect}"
     aim += " for every blend" if verdict.still_open else ""

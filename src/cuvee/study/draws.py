@@ -57,7 +57,8 @@ class ChosenDraws:
     Attributes:
         subsamples, generation, confirm: draws of each kind.
         time: seconds that there were.
-        draw, confirmation: seconds of one draw of all cells, and of the winner and its baselines.
+        draw, confirmation: seconds of one draw of all cells, and of the winner and its baselines. Where nothing could
+            be timed they are such that the usual numbers take all of ``time``.
     """
 
     subsamples: int
@@ -72,7 +73,7 @@ _FILE = TypeAdapter(ChosenDraws)
 
 
 def usual_draws(config: StudyConfig) -> DrawNumbers:
-    """The numbers where nothing was timed: what the config leaves open suits the pools."""
+    """The numbers where nothing was timed: those of the config; what it leaves open depends on the kind of pools."""
     asked, files = config.draws, isinstance(config.generator, FileGenerator)
     few = 1 if files or asked.sampling is None else asked.sampling  # the block of a file is mixed whole
     generation = 5 if asked.generation is None else asked.generation

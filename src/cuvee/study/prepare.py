@@ -182,7 +182,8 @@ class Study:
         spare, most, found = self.split.at_hand, bound_draws(self.config)[1], dict[tuple[int, int], Corpus]()
         if self.real_draws == 1 or spare is None:
             return found
-        for number in (*range(1, most.subsamples), *range(FRESH, FRESH + most.confirm)):
+        fresh = max(most.confirm, *self.folder.looks()[0], 0)  # a look that was taken is read again
+        for number in (*range(1, most.subsamples), *range(FRESH, FRESH + fresh)):
             seed = derive_seed(self.config.seed, "real", number)
             made = few_shot_sets(spare, self.row_counts, seed=seed)
             found |= {(number, rows): made[str(rows)] for rows in self.row_counts}
