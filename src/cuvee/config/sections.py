@@ -143,11 +143,11 @@ def list_sizes(sizes: Size | tuple[Size, ...] | None) -> tuple[Size, ...]:
 PROBE = "probe"
 """The trainer that has no steps."""
 STEPS, CHECK_STEPS = 300, 30
-"""Optimiser steps where the config gives none: of the grid, and of the dearer trainer."""
+"""Optimiser steps where the config gives none: of the grid, and of the trainer that checks."""
 
 
 class CheckConfig(Section):
-    """A dearer trainer on few cells: real-only, the best cells, the most diverse cell at the best one's share."""
+    """A more expensive trainer on few cells: real-only, the best, and the most diverse cell at the best one's share."""
 
     trainer: Annotated[str, AfterValidator(_know(TRAINERS, "trainer"))] = "encoder"
     steps: int | None = Field(None, ge=1, description="30 where left out; none of the probe")
