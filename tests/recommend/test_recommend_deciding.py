@@ -140,7 +140,7 @@ def test_a_look_at_the_locked_test_is_tested_at_its_part_of_alpha():
         for looks in ((), (4, 8))
     )
     assert only.decision == "use" and second.decision == "underpowered"
-    assert "look 2 at them, tested at 0.02" in second.sentence
+    assert "look 2 at the test, at level 0.02" in second.sentence
 
 
 def test_a_confirmed_gain_over_repeated_rows_must_be_shown():

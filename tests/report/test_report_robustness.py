@@ -122,7 +122,7 @@ def test_the_page_shows_how_the_advice_depends_on_real_rows(page):
 
 def test_the_page_flags_what_flips(page):
     rows = rows_of(page, "other")
-    names = ["this study", "metric distinct_2", "equal epochs", HOSTILE]
+    names = ["this study, on validation", "metric distinct_2", "equal epochs", HOSTILE]
     assert [row.startswith(name) for row, name in zip(rows, names, strict=True)] == [True] * 4
     assert ["flips decision" in row for row in rows] == [False, False, True, False]
     words = read(page)

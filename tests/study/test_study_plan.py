@@ -162,7 +162,7 @@ def test_the_command_sends_and_writes_nothing(settings, tmp_path, capsys, local,
     assert code == 0 and plan["llm"]["usage"]["requests"] == plan_study(settings).llm.usage.requests
     code, out, _ = call(capsys, "plan", study)
     assert (
-        code == 0 and "requests, at most" in out and "In 80% of studies 2 draws see a gain of" in " ".join(out.split())
+        code == 0 and "requests, at most" in out and "2 draws, 80% of studies detect a gain of" in " ".join(out.split())
     )
     assert [path.name for path in study.parent.iterdir()] == ["study.yaml"] and not local.bodies
     assert "not a run folder" in refused(capsys, "plan", tmp_path)

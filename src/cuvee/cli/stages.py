@@ -202,16 +202,14 @@ def _tell_power(plans: Sequence[PowerPlan]) -> list[str]:
         return f"{getattr(power, name):.1f} points{about}"
 
     hump = "" if power.hump is None else f", and an inverted U of {tell('hump')} above both ends"
-    told = [f"In 80% of studies {power.draws} draws see a gain of {tell('gain')} on validation{hump}."]
+    told = [f"With {power.draws} draws, 80% of studies detect a gain of {tell('gain')} on validation{hump}."]
     if math.isinf(power.gain):
         told = [f"{power.draws} draw cannot tell the spread between draws, so no effect can be told from chance."]
     if power.confirmed is not None and math.isinf(power.confirmed):
         told.append("One confirmation draw cannot confirm a gain: set draws.confirm to 2 or more.")
     elif power.confirmed is not None:
         draws = f"{power.confirm_draws} draw" + ("" if power.confirm_draws == 1 else "s")
-        told.append(
-            f"The confirmation, which decides, has at most {draws} and sees {tell('confirmed')} in 80% of studies."
-        )
+        told.append(f"The confirmation, which decides, has at most {draws}: 80% of studies detect {tell('confirmed')}.")
     return told
 
 

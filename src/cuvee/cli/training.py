@@ -149,7 +149,7 @@ def train(
     address = push_folder(out, hub.push, "model", private=not hub.public) if hub.push is not None else None
     taken = {name: value for name, value in took.items() if value is not None}
     labels, weight = list(getattr(predictor, "labels", ())), predictor.settings.source_weight
-    said = loss if weight is None else f"{loss} {weight:g} for synthetic rows"
+    said = loss if weight is None else f"{loss} (synthetic rows weigh {weight:g})"
     pushed = f"pushed to {address}; " if address else ""
     tell(
         {"model": out, "rows": len(corpus), "labels": labels, "settings": taken, "pushed": address},

@@ -217,7 +217,7 @@ def _write_evidence(advice: Advice, verdict: Verdict) -> str:
         items = "locked test items" if not folds else f"items held out in {folds} folds, each by its own choice"
         place = f"{gain.items:,} {each}{items}, {draws}, {fresh}"
         if confirmation.looks:
-            place += f", look {len(confirmation.looks)} at them, tested at {verdict.level:.2g}"
+            place += f", look {len(confirmation.looks)} at the test, at level {verdict.level:.2g}"
     else:
         chosen = "not confirmed on the test"
         if verdict.candidates > 1:

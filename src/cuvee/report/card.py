@@ -19,6 +19,7 @@ from cuvee.corpus import Corpus, Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.model_files import SMOLLM2
 from cuvee.records import Advice, Composition, Level, Measurement, MetricNote
+from cuvee.report.tables import DECISIONS
 
 DATA_FILE = "train.parquet"
 TASK_CATEGORIES: dict[Task, str] = {
@@ -157,7 +158,7 @@ def render_card(
     written = terms.synthetic or "the terms of the model that wrote them"
     sections = [
         [f"# {to_markdown(title)}"],
-        [] if advice is None else [f"**Verdict: {advice.decision}.** {to_markdown(advice.sentence)}"],
+        [] if advice is None else [f"**Verdict: {DECISIONS[advice.decision]}.** {to_markdown(advice.sentence)}"],
         [] if advice is None or advice.decision == "use" else [f"**{_WARNINGS[advice.decision]}**"],
         [*_composition(composition), *(["", f"**Weights.** {to_markdown(weights)}."] if weights else [])],
         _labels(composition.label_counts),

@@ -653,7 +653,7 @@ def _notes(study: Study, levels: Mapping[Level, LevelRows], folds: int, held_out
             f"out all {held_out} real rows once, in place of a locked test"
         )
     if isinstance(generator, FileGenerator):
-        notes.append("pools are files: generation draws are at most those asked for, until the files are read")
+        notes.append("pools are files: for how many blocks a file has rows is known when the run reads it")
     else:
         notes.append(f"tokens: {LETTERS_A_TOKEN:g} letters each, as in English; answers as long as the real rows")
         notes.append("answers that cannot be used are asked for again, and are not among requests, tokens and cost")
