@@ -247,11 +247,12 @@ class SentenceEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim).
 
-        A batch holds texts of one length in tokens. So nothing is padded, and on one machine a text has the same bits
-        whatever it is embedded with.
+        A batch holds texts of one length in tokens, so nothing is padded. What a text is embedded with changes its vector
+        by the rounding of float32 at most, and with one thread by nothing.
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
+        texts = [self._cut(text) for text in texts]
         lengths = self._count_tokens(texts)
         order = np.argsort(lengths, kind="stable")
         parts = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
@@ -259,6 +260,12 @@ class SentenceEncoder:
             self._model.encode([texts[row] for row in part], batch_size=64, show_progress_bar=False) for part in parts
         ]
         return unit_rows_or_zero(np.concatenate(found, dtype=np.float32)[np.argsort(order)])
+
+    def _cut(self, text: str) -> str:
+        """A text without the words that the model cannot read: a word is one token at least, but for control signs."""
+        most = self._model.max_seq_length  # infinite for models of single words
+        words = text.split(None, 2 * most) if isinstance(most, int) else []
+        return text[: -len(words[-1])] if isinstance(most, int) and len(words) > 2 * most else text
 
     def _count_tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Of each text, shape (len(texts),); zeros where the model does not pad."""
