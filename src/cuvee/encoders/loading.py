@@ -247,8 +247,8 @@ class SentenceEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim).
 
-        A batch holds texts of one length in tokens, so nothing is padded. What a text is embedded with changes its vector
-        by the rounding of float32 at most, and with one thread by nothing.
+        A batch holds texts of one length in tokens, so nothing is padded. What a text is embedded with changes its
+        vector by the rounding of float32 at most, and with one thread by nothing.
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
