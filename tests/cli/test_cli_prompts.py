@@ -30,7 +30,7 @@ def test_the_list_has_a_line_for_each_prompt(capsys):
     lines = out.splitlines()
     assert code == 0 and [line.split()[0] for line in lines] == list(load_prompts().files)
     (line,) = [line for line in lines if line.startswith("query_chat_user ")]
-    assert "A query that a passage answers" in line and "Variables: passage, describe, topic" in line
+    assert "A query that a passage answers" in line and "Variables: passage, describe, count, topic" in line
     found = json.loads(call(capsys, "prompts", "--json")[1])
     assert found["hash"] == load_prompts().hash
     assert found["prompts"] == {name: file.source for name, file in load_prompts().files.items()}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import regex
 
 from cuvee.corpus import Corpus, split_tokens
 from cuvee.evaluate.judged import ITEM_SCORES, Codes, Columns, Floats, Judged, Score, code_groups, mean_of
@@ -22,6 +23,7 @@ Diversity = Callable[[Sequence[str]], Mapping[str, float]]
 Watch = Callable[[str, int, int], None]
 """Called with (what is being done, units done, all units)."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_RUN = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CHUNK = 64  # prompts between two words of progress
 _MOST_NATS = 700.0  # exp of more is no float
@@ -231,12 +233,16 @@ def token_f1(written: str, references: Sequence[str]) -> float:
 def rouge_l(written: str, references: Sequence[str]) -> float:
     """F1 of ROUGE-L (Lin 2004) with the reference that it is highest with.
 
-    Twice the longest common subsequence of words over the words of both. Words are those of ``split_tokens``: on
-    ASCII text the tokens of the rouge-score package without stemming, which drops the letters of other alphabets.
-    A text without a word scores 0.
+    Twice the longest common subsequence of words over the words of both. Words are the runs of letters, marks and
+    digits in those of ``split_tokens``: on ASCII text the tokens of the rouge-score package without stemming. A text
+    without a word scores 0.
     """
-    words = split_tokens(written)
-    return max(_subsequence_f1(words, split_tokens(reference)) for reference in references)
+    words = _find_runs(written)
+    return max(_subsequence_f1(words, _find_runs(reference)) for reference in references)
+
+
+def _find_runs(text: str) -> list[str]:
+    return [run for token in split_tokens(text) for run in _RUN.findall(token)]
 
 
 def _bag_f1(words: Sequence[str], reference: Sequence[str]) -> float:
