@@ -218,7 +218,7 @@ def test_the_search_is_within_one_percent_of_exact_greedy_or_above(objective):
     assert value >= 0.99 * objective.value(unit[greedy])
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=["vendi", "dcscore", "log_det"])
 def test_least_and_most_diverse_lie_far_outside_what_random_selections_reach(objective):
     pool, unit = make_pool(800)
     strata = make_strata(pool, {f"label {y}": 20 for y in range(3)}, bins=2)
