@@ -141,7 +141,7 @@ def test_a_study_that_is_stopped_ends_with_the_same_trials(auto, tmp_path, trial
 def test_the_plan_says_how_many_draws_and_between_which_numbers(auto, tmp_path, capsys):
     plan = plan_study(auto)
     (said,) = [note for note in plan.notes if note.startswith("draws: ")]
-    assert "24 subsamples of each pool, up to 12 blocks" in said and "chooses from 4 subsamples" in said
+    assert "24 subsamples of each pool, up to 12 blocks" in said and "chooses at least 4 subsamples" in said
     fewer = plan_study({**auto, "draws": {"time": "0.01s"}})
     assert fewer.trials[0].trials < plan.trials[0].trials and fewer.power[0].draws == 4
     path = tmp_path / "study.yaml"

@@ -463,7 +463,7 @@ def _choose_draws(study: Study, grids: Sequence[PlannedGrid], each: Mapping[str,
     fewest, most = (write_draws(study.config, numbers) for numbers in bound_draws(study.config))
     return [
         f"draws: {write_draws(study.config, study.draws)}, by the trials timed here; the run times its own, and "
-        f"chooses from {fewest} up to {most}"
+        f"chooses at least {fewest}, and at most {most}"
     ]
 
 
