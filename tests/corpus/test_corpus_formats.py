@@ -1,7 +1,9 @@
 """Files as people have them: what each holds is read as it stands, or refused in one line."""
 
+import bz2
 import gzip
 import json
+import lzma
 import warnings
 
 import numpy as np
@@ -105,6 +107,11 @@ def test_a_quotation_mark_that_swallows_lines_of_csv_is_named(tmp_path):
 )
 def test_the_content_tells_the_kind(tmp_path, name, content):
     assert rows_of(put(tmp_path / name, content)) == ROWS
+
+
+@pytest.mark.parametrize(("pack", "kind"), [(bz2.compress, "bzip2"), (lzma.compress, "xz")])
+def test_files_packed_in_another_way_are_named(tmp_path, pack, kind):
+    assert f"is {kind}, which is not read; unpack it" in told(put(tmp_path / "d.jsonl", pack(b'{"text": "one"}')))
 
 
 def test_parquet_under_another_name(tmp_path):
@@ -226,6 +233,7 @@ def test_of_splits_one_is_chosen(tmp_path):
         assert "has the splits" in said and "train" in said and f"such as {path}" in said
         assert len(load_corpus(path / "train")) == rows
         assert "no such file or split" in told(path / "dev") and "no such file" in told(path / "dev" / "x.csv")
+    assert "no such file; give" in told(folder / "data" / "train.jsonl")  # no split has the ending of a file
     with pytest.raises(InputError, match="has splits train, test"):
         load_corpus(both)
 
@@ -240,8 +248,8 @@ def test_an_empty_shard_is_no_rows(tmp_path):
 
 # --- labels ----------------------------------------------------------------------------------------
 def test_labels_that_differ_by_case_or_blanks_are_pointed_out(tmp_path, capsys):
-    path = put(tmp_path / "d.csv", "text,label\none,up\ntwo,Up\nthree,up \nfour,down\n")
-    with pytest.warns(InputWarning, match=r"d.csv: labels that differ by case .* own: 'Up', 'up', 'up '; write"):
+    path = put(tmp_path / "d.csv", "text,label\none,up\ntwo,Up\nthree,up \nfour,\u00e9\nfive,e\u0301\nsix,up\u200b\n")
+    with pytest.warns(InputWarning, match=r"own: 'Up', 'up', 'up ', 'up.*'; 'e\u0301', '\u00e9'; write"):
         load_corpus(path)
     code, _, err = call(capsys, "measure", path, "--encoder", "hashing", "--metric", "mean_words")
     assert code == 0 and err.count("note: ") == 1

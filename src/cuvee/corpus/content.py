@@ -35,9 +35,14 @@ def normalise_text(text: str) -> str:
     matching; ``. , ; :`` before a space, a closing quotation mark or the end, and there ``!`` after a letter. All else
     stays: ``?``, accents and vowel signs, symbols, digits, emoji, operators.
     """
-    folded = text.lower() if text.isascii() else _UNSEEN.sub("", _fold(text)).translate(_QUOTES)
+    folded = text.lower() if text.isascii() else fold_text(text).translate(_QUOTES)
     plain = _CLOSING.sub(lambda found: found[1].translate(_MARKS), " ".join(folded.split()))
     return " ".join(plain.split())
+
+
+def fold_text(text: str) -> str:
+    """The text without case, unseen characters and the ways to compose a letter."""
+    return str(_UNSEEN.sub("", _fold(text)))
 
 
 def _fold(text: str) -> str:

@@ -33,6 +33,13 @@ _SPLIT = re.compile(r"(?:^|[^a-z])(train(?:ing)?|valid(?:ation)?|val|dev|test(?:
 _ROWS_KEYS = ("data", "rows", "examples")  # that hold the rows of a JSON object
 _SEPARATORS = (",", ";", "\t", "|")
 _BLOCK, _SMALL = 2**20, 2**26
+_PACKED = {
+    b"BZh": "bzip2",
+    b"\xfd7z": "xz",
+    b"PK\x03\x04": "a zip file",
+    b"ARRO": "Arrow or Feather",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 _MOST_EXPANSION = 200  # bytes for one of a gzip file, rows for one of Parquet; of texts it is 2 to 20, below 1
 _MOST_COLUMNS = 10_000
 _SNIFFED = 2**16  # bytes
@@ -83,6 +90,8 @@ def _read_file(path: Path, split: str = "") -> pa.Table:
 def _parse_file(path: Path, kind: str, split: str) -> pa.Table:
     with path.open("rb") as stream:
         magic = stream.read(4)
+    if packed := next((name for start, name in _PACKED.items() if magic.startswith(start)), None):
+        raise InputError(f"{path}: is {packed}, which is not read; unpack it, or write {', '.join(SUFFIXES)}")
     if magic == b"PAR1" or kind == ".parquet":
         return name_classes(_read_parquet(path), str(path))
     data = to_utf8(_unpack(path) if magic.startswith(b"\x1f\x8b") else path.read_bytes(), str(path))
@@ -267,7 +276,7 @@ def _choose_split(path: Path, splits: Sequence[str], split: str) -> str:
     """
     if split in splits or (not split and len(splits) == 1):
         return split or splits[0]
-    if not splits:
+    if not splits or Path(split).suffix:
         raise _missing(path / split)
     asked = f"{path / split}: no such file or split; {path} has" if split else f"{path}: has"
     raise InputError(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 
+from cuvee.corpus.content import fold_text
 from cuvee.errors import InputError, InputWarning
 
 _SHOWN = 5
 
 
 def warn_of_variants(labels: Iterable[str], where: str) -> None:
-    """Warn of labels that differ by case or white space alone: each counts as a class of its own."""
+    """Warn of labels that differ by case, white space or unseen characters alone: each is a class of its own."""
     variants: dict[str, list[str]] = {}
     for label in labels:
-        variants.setdefault("".join(label.casefold().split()), []).append(label)
+        variants.setdefault("".join(fold_text(label).split()), []).append(label)
     same = [_listed(found) for found in variants.values() if len(found) > 1]
     if same:
         said = "; ".join(same[:_SHOWN])
