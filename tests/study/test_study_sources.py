@@ -163,6 +163,7 @@ def test_cuvee_generate_takes_the_column_and_refuses_unknown_kinds_of_files(tmp_
     assert "unknown kind of file; use .parquet, .jsonl, .csv" in refused(
         capsys, "generate", real, *where, "--out", tmp_path / "made.txt"
     )
+    assert "or the name of a folder" in refused(capsys, "mix", real, real, "--out", tmp_path / "blend.tsv")
     assert "unknown kind of file" in refused(
         capsys, "replace", real, real, "--m-p", 1, "--out", tmp_path / "replaced.xlsx"
     )

@@ -430,6 +430,8 @@ def mix(
     columns = columns.checked(ctx, real, synthetic)
     options.check_guard(ctx, out.suffix)
     is_folder = out.suffix not in OUTPUTS
+    if is_folder and out.suffix[1:].isalpha():
+        raise ConfigError(f"--out {out}: unknown kind of file; use {', '.join(OUTPUTS)}, or the name of a folder")
     if is_folder:
         check_folder(out, replaces=is_dataset)
     else:
