@@ -257,6 +257,9 @@ def test_rows_with_paragraphs_are_shown_and_made_with_them(llm, generate):
     [
         (["--omit", "n"], "--omit: "),
         (["--extra", "thinking"], "give NAME=VALUE"),
+        (["--extra", "thinking=False"], "the value is no JSON; write true, false"),
+        (["--extra", "thinking={on"], "the value is no JSON"),
+        (["--extra", "temperature=2"], "--extra: 'temperature' is in every request already"),
         (["--extra", "model=x"], "--extra: 'model' is in every request already"),
         (["--system", "drop"], "--system: "),
     ],
@@ -265,3 +268,9 @@ def test_wrong_options_of_the_endpoint(generate, options, expected):
     code, said, _ = generate(*options)
     assert code == 2
     assert expected in said
+
+
+def test_a_key_that_no_header_holds_is_told_and_not_repeated(generate, monkeypatch):
+    monkeypatch.setenv("A_KEY", "sk-one\nsk-two")
+    code, said, _ = generate("--api-key-env", "A_KEY")
+    assert code == 2 and "A_KEY holds a line break" in said and "sk-" not in said

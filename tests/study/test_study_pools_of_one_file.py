@@ -51,8 +51,13 @@ def test_where_takes_rows_by_any_column_and_names_what_is_not_there(one_file, tm
         wrong = {**config, "pools": [{**plain, "where": where}]}
         with pytest.raises(InputError, match=told), open_study(wrong, out=tmp_path / "wrong"):
             pass
-    with pytest.raises(ConfigError, match="one column"), open_study({**config, "pools": [{**pool, "levels": {}}]}):
-        pass
+    for wrong, said in (
+        ({"levels": {}}, "one column"),
+        ({"levels": ["a"]}, "one column"),
+        ({"level": "a"}, "one of them"),
+    ):
+        with pytest.raises(ConfigError, match=said), open_study({**config, "pools": [{**pool, **wrong}]}):
+            pass
 
 
 def test_another_split_is_taken_until_something_was_trained(one_file, tmp_path):

@@ -144,7 +144,7 @@ def _read_extra(given: Sequence[str]) -> dict[str, object]:
     """Parameters with their values: JSON where it is JSON, else text.
 
     Raises:
-        ConfigError: one is not NAME=VALUE.
+        ConfigError: one is not NAME=VALUE, or its value is meant as JSON and is none.
     """
     found: dict[str, object] = {}
     for pair in given:
@@ -153,7 +153,11 @@ def _read_extra(given: Sequence[str]) -> dict[str, object]:
             raise ConfigError(f"--extra {pair!r}; give NAME=VALUE, such as enable_thinking=false")
         try:
             found[name.strip()] = json.loads(value)
-        except ValueError:
+        except ValueError as exc:
+            if value.startswith(("{", "[", '"')) or value in ("True", "False", "None"):
+                raise ConfigError(
+                    f"--extra {pair!r}: the value is no JSON; write true, false, null or whole JSON"
+                ) from exc
             found[name.strip()] = value
     return found
 
@@ -202,7 +206,10 @@ def generate(
             if pool.quarantine or quarantine.exists():  # what an earlier run left there is true no more
                 write_quarantine([pool], quarantine)
         made = {str(path): {**told, "ledger": ledger, "quarantine": quarantine if pool.quarantine else None}}
-    lines = (f"{name}: {m['rows']} rows, {m['rejected']} answers rejected {m['note']}" for name, m in made.items())
+    lines = (
+        f"{name}: {m['rows']} rows; answers rejected: {m['rejected']}{m['note'] and '; '}{m['note']}"
+        for name, m in made.items()
+    )
     files(made, *lines)
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Discriminator, Field, JsonValue, Tag, ValidationInfo, field_validator, model_validator
 
@@ -44,6 +44,10 @@ class EmbeddedGenerator(Writer):
     context: int | None = Field(None, ge=64, description="tokens of a slot; null: 512 for texts of a label, else 2048")
 
 
+_Parameter = Literal[
+    "temperature", "top_p", "seed", "stop", "max_tokens"
+]  # of every request, which a server may refuse
+_SENT = {"model", "messages", "prompt", "response_format", *get_args(_Parameter)}
 _HTTP = re.compile(r"https?://([^/?#]*@)?[^/?#@$]+([/?#][^@]*)?", flags=re.IGNORECASE)
 
 
@@ -83,13 +87,17 @@ def check_variables(urls: Sequence[str], key_name: str | None, where: str) -> st
         where: before the name of the setting: a section and a dot, or an option's dashes.
 
     Raises:
-        ConfigError: one is not set.
+        ConfigError: one is not set, or no header can hold the key.
     """
     key = os.environ.get(key_name, "").strip() if key_name else None
     missing = [("api_key_env", key_name)] if key_name and not key else []
     for setting, name in [*missing, *(("base_url", name) for name in unset_variables(urls))]:
         setting = setting.replace("_", "-") if where == "--" else setting
         raise ConfigError(f"{where}{setting}: the environment variable {name} is not set; export it")
+    if key and not key.isprintable():
+        raise ConfigError(
+            f"the environment variable {key_name} holds a line break or another control character; export the key alone"
+        )
     return key
 
 
@@ -130,7 +138,7 @@ class EndpointGenerator(Writer):
     tokens_per_minute: float | None = Field(None, gt=0, description="of prompts and answers, of all replicas together")
     budget: BudgetConfig = BudgetConfig()
     prices: PricesConfig | None = Field(None, description="what the endpoint charges; a budget in money needs it")
-    omit: tuple[Literal["temperature", "top_p", "seed", "stop", "max_tokens"], ...] = Field(
+    omit: tuple[_Parameter, ...] = Field(
         (), description="parameters that the endpoint refuses, left out of every request"
     )
     extra_body: dict[str, JsonValue] = Field(
@@ -160,7 +168,7 @@ class EndpointGenerator(Writer):
     @field_validator("extra_body")
     @classmethod
     def _check_extra(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if taken := {"model", "messages", "prompt", "response_format"} & value.keys():
+        if taken := _SENT & value.keys():
             raise ValueError(f"{min(taken)!r} is in every request already; take it out")
         return value
 
@@ -344,11 +352,18 @@ def split_levels(pools: object) -> object:
         return pools
     made: list[object] = []
     for pool in pools:
-        levels = pool.get("levels") if isinstance(pool, dict) else None
-        if not isinstance(levels, dict):
+        if not isinstance(pool, dict) or "levels" not in pool:
             made.append(pool)
             continue
-        if len(levels) != 1 or not isinstance(values := next(iter(levels.values())), list) or not values:
+        levels = pool["levels"]
+        if "level" in pool:
+            raise ValueError("level and levels both name levels of one pool; give one of them")
+        if (
+            not isinstance(levels, dict)
+            or len(levels) != 1
+            or not isinstance(values := next(iter(levels.values())), list)
+            or not values
+        ):
             raise ValueError("levels names one column of the file and its values in order: {method: [a, b]}")
         rest, where, (column,) = {k: v for k, v in pool.items() if k != "levels"}, pool.get("where") or {}, levels
         made += [{**rest, "level": str(value), "where": {**where, column: str(value)}} for value in values]
