@@ -102,6 +102,7 @@ def test_every_spelling_of_an_end(spelled, end):
         f"The user wants one.\nMaybe a card.\n</think>\n{TEXT}",
         f"<thinking>one</thinking>{TEXT}",
         f"[THINK]The user wants one.[/THINK]{TEXT}",
+        f"{TEXT}<|im_end|>\n</s>",
         f"<|channel|>analysis<|message|>One<|end|><|start|>assistant<|channel|>final<|message|>{TEXT}<|return|>",
         f"<|channel|>commentary to=x<|message|>so<|end|><|channel|>final<|message|>{TEXT}",
         f"analysisWe need one.assistantfinal{TEXT}",

@@ -216,20 +216,21 @@ _THOUGHTS = (
     re.compile(rf"\A.*(?:</(?:{_TAGS})>|\[/THINK\]|<channel\|>)", flags=re.DOTALL | re.IGNORECASE),
 )
 """What models write before they answer: thoughts that are opened and closed, not closed, or not opened."""
+_END = re.compile(r"(?:\s*(?:<\|(?:im_end|eot_id|eom_id|end|endoftext)\|>|</s>|<end_of_turn>))+\s*\Z")
 _FENCE = re.compile(r"\A(?:[^\n]*:\s*\n)?\s*```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", flags=re.DOTALL)
 MOST_STARTS = 64
 """Opening braces that are tried, so that a degenerate answer costs little."""
 
 
 def strip_thoughts(text: str) -> str:
-    """What is left of an answer without its thoughts; nothing if it broke off while the model was thinking."""
+    """What is left of an answer without its thoughts and the tokens that end it; nothing if it broke off in thought."""
     channels = _CHANNEL.findall(text)
     if channels:
         final = [said for name, said in channels if name == "final"]
         return final[-1] if final else ""
     for pattern in _THOUGHTS:
         text = pattern.sub("", text)
-    return text
+    return _END.sub("", text)
 
 
 def unwrap(text: str, fields: tuple[str, ...]) -> str | None:
