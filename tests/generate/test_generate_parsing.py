@@ -48,7 +48,7 @@ def test_cleaning(raw, clean):
         ("arsenal WIN the cup!", "copy of the prompt"),
         ("Sure, I can do that for you", "chatter"),
         ("I'm sorry, but I cannot write this", "chatter"),
-        ("Henman out<|im_end|>", "chatter"),
+        ("Henman<|im_end|> out", "chatter"),
         ("As an AI language model I have no news", "chatter"),
         ("Henman out of \ufffd Open", "broken characters"),
     ],

@@ -105,6 +105,7 @@ def test_rows_with_other_settings_are_not_asked_for_together(train, llm):
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
+        ('```json\n{"examples": ["a b", "c d", "e f"]}\n```', ["a b", "c d", "e f"]),
         ("Here are three:\n1. a b\n2. c d\n3. e f", ["a b", "c d", "e f"]),
         (" a b\n6. c d\n7. e f", ["a b", "c d", "e f"]),
         ("1) a b\n\n2) c d", ["a b", "c d"]),

@@ -314,7 +314,7 @@ def pick_row(answer: Answer, place: int) -> Answer | None:
 def _split_rows(text: str) -> list[str]:
     plain = unwrap(text, ()) or text
     start = plain.find("[")
-    if start >= 0 and not plain[:start].strip():
+    if start >= 0 and re.fullmatch(r'\s*(```\w*\s*)?(\{\s*"\w+"\s*:\s*)?', plain[:start]):
         try:
             found, _ = json.JSONDecoder(strict=False).raw_decode(plain, start)
         except (ValueError, RecursionError):
