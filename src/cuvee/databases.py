@@ -159,10 +159,7 @@ def repair_database(path: Path, schema: Sequence[str], fix: Fix, *, or_empty: bo
         database.execute("PRAGMA journal_mode=DELETE")  # all rows are in this one file once it is closed
         for table, rows in kept.items():
             if rows:
-                database.executemany(
-                    f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(rows[0]))})",
-                    rows,
-                )
+                database.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
     damaged = next(p for n in range(1, 10**6) if not (p := _beside(path, f".damaged{n}")).exists())
     shutil.copyfile(path, damaged)
     for end in ("-wal", "-shm"):  # they belong to the damaged file, and would be read into the new one

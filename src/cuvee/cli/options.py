@@ -34,8 +34,7 @@ _NAMED = inspect.Parameter.KEYWORD_ONLY
 Trust = Annotated[
     list[str] | None,
     Option(
-        metavar="MODULE",
-        help="run code of this module of yours where a study names it as module:Name; can be repeated",
+        metavar="MODULE", help="run code of this module of yours where a study names it as module:Name; can be repeated"
     ),
 ]
 Label = Annotated[str | None, Option(help="column of the label")]

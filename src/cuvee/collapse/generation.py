@@ -133,9 +133,7 @@ class GenerationWork:
         seed = derive_seed(self._config.seed, "collapse", "writing", place.chain, place.number)
         texts = writer.continue_prompts(prompts.prompts, sampling, seed=seed, beams=decoding.beams)
         written = prompts.with_columns(
-            target=texts,
-            origin=["synthetic"] * len(texts),
-            id=[f"{name}/{place.level.name}" for name in prompts.ids],
+            target=texts, origin=["synthetic"] * len(texts), id=[f"{name}/{place.level.name}" for name in prompts.ids]
         )
         values, errors = self._measure(writer, texts[: self._model.rows], prompts.take(np.arange(self._model.rows)))
         kept = self._model.keep_models

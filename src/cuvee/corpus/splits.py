@@ -290,11 +290,7 @@ def _subject(label: str) -> str:
 
 # --- folds, each of which is held out once ---------------------------------------------------------
 def number_folds(
-    corpus: Corpus,
-    folds: int,
-    *,
-    seed: int,
-    together: Sequence[int] | NDArray[np.integer] | None = None,
+    corpus: Corpus, folds: int, *, seed: int, together: Sequence[int] | NDArray[np.integer] | None = None
 ) -> NDArray[np.int64]:
     """The fold that each row is held out in, from 0, shape (n,): folds of like size and label counts.
 

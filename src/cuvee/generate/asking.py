@@ -76,9 +76,7 @@ class WantedList:
         above = f"{heading}:\n{shown}\n" if shown else ""
         drawn = derive_seed(seed, *self.names, self.attempts) & 0x7FFFFFFF
         sampling = Sampling(
-            temperature=TEMPERATURE,
-            max_tokens=ITEMS_A_REQUEST * TOKENS_AN_ITEM,
-            stop=("\n\n",) if completes else (),
+            temperature=TEMPERATURE, max_tokens=ITEMS_A_REQUEST * TOKENS_AN_ITEM, stop=("\n\n",) if completes else ()
         )
         if completes:
             known = "".join(f"{number}. {name}\n" for number, name in enumerate(named, start=1))

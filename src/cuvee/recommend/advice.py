@@ -184,12 +184,7 @@ def recommend_mixture(
     )
     measured = None if best is None else (measurements or {}).get(f"{best.dial}={best.level}")
     diversity = "" if measured is None else write_diversity(metric, measured.values.get(metric))
-    scope = write_scope(
-        advice,
-        verdict,
-        own,
-        best_failures=sum(f.cell == best for f in failures),
-    )
+    scope = write_scope(advice, verdict, own, best_failures=sum(f.cell == best for f in failures))
     return replace(advice, sentence=write_sentence(advice, verdict, diversity), scope=scope)
 
 

@@ -52,9 +52,7 @@ _BASELINES = 0.01
 
 
 def find_lean(
-    grid: Mapping[Cell, CellTable],
-    validated: Mapping[Cell, Sequence[Gain]],
-    confirmed: Mapping[Cell, Sequence[Gain]],
+    grid: Mapping[Cell, CellTable], validated: Mapping[Cell, Sequence[Gain]], confirmed: Mapping[Cell, Sequence[Gain]]
 ) -> Lean | None:
     """The blend with the highest expected gain over both baselines; None where no blend has both.
 

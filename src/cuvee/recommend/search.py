@@ -383,8 +383,7 @@ class TrialProcess:
         variance = np.diag(prior) - np.einsum("nm,mn->n", gain, known)
         values = (tried.values - self._centre) / self._scale
         return Surface(
-            mean=self._centre + self._scale * (gain @ values),
-            spread=self._scale * np.sqrt(np.maximum(variance, 0.0)),
+            mean=self._centre + self._scale * (gain @ values), spread=self._scale * np.sqrt(np.maximum(variance, 0.0))
         )
 
     @single_blas_thread()

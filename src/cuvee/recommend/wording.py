@@ -10,16 +10,7 @@ from dataclasses import dataclass, replace
 from cuvee.recommend.cells import ComparedCells
 from cuvee.recommend.shapes import DIVERSITY
 from cuvee.recommend.statistics import is_ruled_out
-from cuvee.records import (
-    Advice,
-    Cell,
-    CellSummary,
-    Estimate,
-    Gain,
-    ManipulationCheck,
-    ShapeTest,
-    name_score,
-)
+from cuvee.records import Advice, Cell, CellSummary, Estimate, Gain, ManipulationCheck, ShapeTest, name_score
 from cuvee.records.advice import Decision, DrawKind, Edge, Lean, RowsFinding, SensitivityTable
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -261,13 +252,7 @@ def _write_remedy(verdict: Verdict) -> str:
     return f"About {draws} ({key}) would {aim} with power 0.8{given}{again}."
 
 
-def write_scope(
-    advice: Advice,
-    verdict: Verdict,
-    own: ComparedCells,
-    *,
-    best_failures: int,
-) -> str:
+def write_scope(advice: Advice, verdict: Verdict, own: ComparedCells, *, best_failures: int) -> str:
     """What the trials leave open; ``own`` names the cells that were compared."""
     parts = []
     best, confirmation, cells = advice.best, advice.confirmation, [summary.cell for summary in advice.cells]

@@ -11,13 +11,7 @@ import numpy as np
 
 from cuvee.errors import ConfigError
 from cuvee.registry import Kind, resolve_name
-from cuvee.train.checkers import (
-    AgreementFilter,
-    CheckerAlone,
-    DynamicImportanceLoss,
-    ImportanceLoss,
-    SourceWeight,
-)
+from cuvee.train.checkers import AgreementFilter, CheckerAlone, DynamicImportanceLoss, ImportanceLoss, SourceWeight
 from cuvee.train.settings import TrainSettings
 from cuvee.train.weighting import Loss, OwnLoss, Phase, PreparedLoss, TrainingRows, WeightedRows, name_failure
 

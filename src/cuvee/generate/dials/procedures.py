@@ -10,16 +10,7 @@ from typing_extensions import override
 
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.generate.dials.slots import (
-    Avoid,
-    Draft,
-    Part,
-    PartsDial,
-    Slot,
-    slot_key,
-    whole_levels,
-    whole_number,
-)
+from cuvee.generate.dials.slots import Avoid, Draft, Part, PartsDial, Slot, slot_key, whole_levels, whole_number
 
 Drawn = int | float | Sequence[int | float]
 """A number, or the two ends of a range from which every row draws its own."""
