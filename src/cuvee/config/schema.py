@@ -16,19 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from cuvee.config import generators
 from cuvee.config.amounts import DEFAULT_SHARES, FILE_AMOUNTS, Amount, Amounts, write_amount
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
-from cuvee.config.generators import (
-    DEFAULT_FILTERS,
-    EmbeddedGenerator,
-    EndpointGenerator,
-    FileGenerator,
-    FilterConfig,
-    Generator,
-    PoolFile,
-    check_pools,
-    split_levels,
-)
 from cuvee.config.sections import (
     ExecuteConfig,
     Located,
@@ -302,11 +292,13 @@ class StudyConfig(Section):
     encoder: str = Field(
         DEFAULT_ENCODER, description="minilm, hashing, or a sentence-transformers model; @bfloat16 after it"
     )
-    generator: Generator = EmbeddedGenerator()
+    generator: generators.Generator = generators.EmbeddedGenerator()
     writing: WritingConfig = WritingConfig()
     dials: tuple[DialConfig, ...] = ()
-    pools: tuple[PoolFile, ...] = ()
-    filters: tuple[FilterConfig, ...] = Field(DEFAULT_FILTERS, description="what is taken out of pools, in this order")
+    pools: tuple[generators.PoolFile, ...] = ()
+    filters: tuple[generators.FilterConfig, ...] = Field(
+        generators.DEFAULT_FILTERS, description="what is taken out of pools, in this order"
+    )
     mix: MixConfig = MixConfig()
     draws: Annotated[DrawsConfig, BeforeValidator(_read_auto, json_schema_input_type=DrawsConfig | Literal["auto"])] = (
         DrawsConfig()
@@ -337,29 +329,29 @@ class StudyConfig(Section):
     @field_validator("pools", mode="before")
     @classmethod
     def _split_levels(cls, given: object) -> object:
-        return split_levels(given)
+        return generators.split_levels(given)
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
-        if isinstance(self.generator, FileGenerator):
+        if isinstance(self.generator, generators.FileGenerator):
             if not self.pools or self.dials:
                 raise ValueError("generator.kind files needs a list under pools, and no dials")
-            check_pools(self.pools, self.filters, self.task, self.data.context)
+            generators.check_pools(self.pools, self.filters, self.task, self.data.context)
         elif not self.dials or self.pools:
             raise ValueError(f"generator.kind {self.generator.kind} needs a list under dials, and no pools")
-        elif self.filters != DEFAULT_FILTERS:
+        elif self.filters != generators.DEFAULT_FILTERS:
             raise ValueError("filters are for pools that are files; what an LLM writes is judged as it comes")
-        if self.draft_models and not isinstance(self.generator, EndpointGenerator):
+        if self.draft_models and not isinstance(self.generator, generators.EndpointGenerator):
             raise ValueError(
                 f"draft_model is another model at an endpoint, and generator.kind {self.generator.kind} has one model; "
                 "leave it out"
             )
-        if self.draws.real not in (None, 1) and not isinstance(self.generator, FileGenerator):
+        if self.draws.real not in (None, 1) and not isinstance(self.generator, generators.FileGenerator):
             raise ValueError(
                 f"draws.real is {self.draws.real}, and what an LLM writes follows the real rows of the study, so "
                 "others cannot stand in for them; leave it out"
             )
-        if isinstance(self.generator, FileGenerator) and self.writing != WritingConfig():
+        if isinstance(self.generator, generators.FileGenerator) and self.writing != WritingConfig():
             raise ValueError("writing is for what an LLM writes; pools that are files have filters")
         if self.data.context is not None and self.task != "generation":
             raise ValueError(f"data.context is for the task generation, this one is {self.task}")
@@ -390,7 +382,7 @@ class StudyConfig(Section):
             )
         if "equal-epochs" in (self.train.sensitivity or ()) and self.mix.regime == "replace":
             raise ValueError("train.sensitivity equal-epochs changes nothing with mix.regime replace; leave it out")
-        shares = len(self.mix.list_amounts(ready_made=isinstance(self.generator, FileGenerator)))
+        shares = len(self.mix.list_amounts(ready_made=isinstance(self.generator, generators.FileGenerator)))
         if self.search.kind == "adaptive" and self.search.budget <= 1 and self.search.budget * shares < 1 - 1e-9:
             raise ValueError(
                 f"search.budget {self.search.budget:g} does not pay for the shape test, which is one of {shares} "

@@ -10,21 +10,9 @@ from math import ceil
 
 from cuvee.corpus import Corpus, normalise_text, split_tokens
 from cuvee.errors import ConfigError
+from cuvee.generate import parsing
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials.slots import Slot
-from cuvee.generate.parsing import (
-    COPY_OF_SOURCE,
-    COPY_OF_TRAINING,
-    DRAFT,
-    DUPLICATE,
-    NEAR_COPY,
-    NEAR_DUPLICATE,
-    WRITINGS,
-    WRONG_LABEL,
-    Demands,
-    Parsed,
-    parse_answer,
-)
 from cuvee.generate.prompts import PromptWriter, Question
 
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
@@ -111,26 +99,28 @@ class AcceptanceFilter:
             if unknown := [id_ for id_ in slot.seed_ids if id_ not in self._ids]:
                 raise ConfigError(f"seed example {unknown[0]!r} of label {slot.label!r} is no training row")
             if slot.draft is not None and writing.pair:
-                served = ", ".join(name for name, other in WRITINGS.items() if not other.pair)
+                served = ", ".join(name for name, other in parsing.WRITINGS.items() if not other.pair)
                 raise ConfigError(
                     f"dial 'base_then_refine' drafts a text alone, and kind {writing.kind!r} has two sides; kinds that "
                     f"it serves: {served}"
                 )
 
-    def parse(self, slot: Slot, question: Question, answer: Answer) -> Parsed:
+    def parse(self, slot: Slot, question: Question, answer: Answer) -> parsing.Parsed:
         """An answer to a slot's question, judged by itself. A usable draft has that for its reason: it is no row."""
         writing = self.writer.writing
-        demands = Demands(
+        demands = parsing.Demands(
             shown=question.shown, shown_targets=question.shown_targets, avoided=question.avoided,
             wording=self.writer.wording_runs(slot, question), least_words=self._least_words,
             keep_truncated=self.rules.keep_truncated, lines=self.writer.lines,
         )  # fmt: skip
         label = slot.label if writing.kind == "label" else writing.text
         pair = writing if question.step == "row" and writing.pair else None
-        parsed = parse_answer(answer, demands, label=label, pair=pair)
+        parsed = parsing.parse_answer(answer, demands, label=label, pair=pair)
         if question.step != "draft" or parsed.reason is not None:
             return parsed
-        return replace(parsed, reason=COPY_OF_TRAINING if normalise_text(parsed.text) in self._training else DRAFT)
+        return replace(
+            parsed, reason=parsing.COPY_OF_TRAINING if normalise_text(parsed.text) in self._training else parsing.DRAFT
+        )
 
     def begin(self, usable: Iterable[tuple[str, str]]) -> None:
         """Forget the rows taken; ``usable`` are the texts that may be taken now, with their labels.
@@ -159,18 +149,18 @@ class AcceptanceFilter:
         """Why a usable text may not become a row of this label now; ``source`` is what it paraphrases."""
         normal = normalise_text(text)
         if source is not None and normal == normalise_text(source):
-            return COPY_OF_SOURCE
+            return parsing.COPY_OF_SOURCE
         if normal in self._training:
-            return COPY_OF_TRAINING
+            return parsing.COPY_OF_TRAINING
         if normal in self._taken:
-            return DUPLICATE
+            return parsing.DUPLICATE
         if self._near_training is not None and self._near_training.holds(text):
-            return NEAR_COPY
+            return parsing.NEAR_COPY
         if self._near_taken is not None and self._near_taken.holds(text):
-            return NEAR_DUPLICATE
+            return parsing.NEAR_DUPLICATE
         if (refused := self._refused.get(text)) is not None:
             return refused
-        return None if self._agreed.get((text, label), True) else WRONG_LABEL
+        return None if self._agreed.get((text, label), True) else parsing.WRONG_LABEL
 
 
 # --- texts that are nearly the same: exact Jaccard similarity, without comparing every pair. Pure ---

@@ -14,21 +14,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from cuvee.corpus import Corpus, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
+from cuvee.generate import parsing
 from cuvee.generate.calls import Api, Request, Sampling
 from cuvee.generate.dials.slots import Slot, name_settings
-from cuvee.generate.parsing import (
-    ECHO_WORDS,
-    SEPARATOR,
-    WRITINGS,
-    Kind,
-    Stratum,
-    Writing,
-    block,
-    find_strata,
-    one_line,
-    pair_schema,
-    readable,
-)
 from cuvee.inputs import read_text
 from cuvee.registry import nearest_name
 
@@ -94,25 +82,25 @@ class PromptWriter:
     """
 
     def __init__(
-        self, train: Corpus, *, describe: str, api: Api, sampling: Sampling, seed: int, kind: Kind = "label",
-        strata: Mapping[str, Stratum] | None = None, prompts: PromptSet | None = None,
+        self, train: Corpus, *, describe: str, api: Api, sampling: Sampling, seed: int, kind: parsing.Kind = "label",
+        strata: Mapping[str, parsing.Stratum] | None = None, prompts: PromptSet | None = None,
         rows: int = 1,
     ) -> None:  # fmt: skip
         self._train = train
-        self.writing: Writing = WRITINGS[kind]
+        self.writing: parsing.Writing = parsing.WRITINGS[kind]
         self.rows = 1 if self.writing.pair else rows
-        self.strata: Mapping[str, Stratum] = find_strata(train, kind) if strata is None else strata
+        self.strata: Mapping[str, parsing.Stratum] = parsing.find_strata(train, kind) if strata is None else strata
         self._places = {id_: i for i, id_ in enumerate(train.ids)}
         self._describe = describe
         self._api = api
         self._sampling = sampling
         self._seed = seed
         self._prompts = prompts if prompts is not None else load_prompts()
-        self._schema = pair_schema(self.writing) if self.writing.pair else None
+        self._schema = parsing.pair_schema(self.writing) if self.writing.pair else None
         long = sum("\n" in text.strip() for text in train.texts)
         self.lines = self.writing.kind == "label" and long >= LINES_SHARE * len(train)
         """Whether rows may have several lines, as real ones do."""
-        self._plain = block if self.lines else one_line
+        self._plain = parsing.block if self.lines else parsing.one_line
         self._room = _find_room(train) if self.writing.pair or self.lines else 0
         self._wordings: dict[tuple[Slot, Step, bool], Request] = {}
         names = ("completion",) if api == "completions" else ("chat_system", "chat_user")
@@ -135,7 +123,7 @@ class PromptWriter:
             source: the text that is paraphrased, or the draft that is refined.
             seed_ids: the examples behind it, shown with a draft in chat form.
         """
-        label = readable(slot.label) if self.writing.kind == "label" else ""
+        label = parsing.readable(slot.label) if self.writing.kind == "label" else ""
         several = step == "row" and attempt == 0 and slot.draft is None and self.rows > 1
         values: dict[str, Value] = {"label": label, "describe": self._describe, "count": self.rows if several else 1}
         shown: tuple[str, ...]
@@ -144,13 +132,13 @@ class PromptWriter:
             seed_ids = [self._train.ids[i] for i in rows]
             shown = tuple(self._plain(self._train.texts[i]) for i in rows)
             values |= {
-                "topic": readable(slot.topic) if slot.topic is not None else None,
-                "attributes": [(readable(name), readable(value)) for name, value in slot.attributes],
+                "topic": parsing.readable(slot.topic) if slot.topic is not None else None,
+                "attributes": [(parsing.readable(name), parsing.readable(value)) for name, value in slot.attributes],
                 "avoided": list(avoided),
                 "examples": list(shown) if self.writing.kind == "label" else [self._example(i) for i in rows],
             }
             if self.writing.source is not None:
-                values[self.writing.source] = block(self.strata[slot.label].source or "")
+                values[self.writing.source] = parsing.block(self.strata[slot.label].source or "")
         else:
             rows, name = [], "paraphrase" if step == "paraphrase" else "refine"
             examples = [self._plain(self._train.texts[self._places[i]]) for i in seed_ids if step == "refinement"]
@@ -179,11 +167,11 @@ class PromptWriter:
         known = (slot.label, request)
         if known not in self._runs:
             texts = [request.prompt or "", *(content for _, content in request.messages)]
-            named = (text.replace("[label]", readable(slot.label)) for text in texts)
+            named = (text.replace("[label]", parsing.readable(slot.label)) for text in texts)
             runs = [run for text in named for run in _PLACEHOLDER.split(text)]
             sentences = [sentence for run in runs for sentence in _SENTENCE.split(run)]
             normal = (split_tokens(part) for part in (*runs, *sentences))
-            self._runs[known] = tuple(dict.fromkeys(" ".join(run) for run in normal if len(run) >= ECHO_WORDS))
+            self._runs[known] = tuple(dict.fromkeys(" ".join(run) for run in normal if len(run) >= parsing.ECHO_WORDS))
         return self._runs[known]
 
     def _wording(self, slot: Slot, question: Question) -> Request:
@@ -215,8 +203,8 @@ class PromptWriter:
         train = Corpus.from_rows(rows, task=self.writing.task)
         return PromptWriter(
             train, describe=self._describe, api=self._api, sampling=self._sampling, seed=0, kind=kind,
-            strata=find_strata(train, kind, ["[source]"] if self.writing.source else None), prompts=self._prompts,
-            rows=self.rows,
+            strata=parsing.find_strata(train, kind, ["[source]"] if self.writing.source else None),
+            prompts=self._prompts, rows=self.rows,
         )  # fmt: skip
 
     def _example(self, row: int) -> dict[str, str]:
@@ -224,11 +212,11 @@ class PromptWriter:
         writing, train = self.writing, self._train
         text = train.texts[row]
         sides = {
-            writing.text: block(text) if writing.lines else one_line(text),
-            writing.target: block(train.targets[row]),
+            writing.text: parsing.block(text) if writing.lines else parsing.one_line(text),
+            writing.target: parsing.block(train.targets[row]),
         }
         if writing.source is not None and writing.source not in sides:
-            sides = {writing.source: block(train.contexts[row] or ""), **sides}
+            sides = {writing.source: parsing.block(train.contexts[row] or ""), **sides}
         return sides
 
     def _choose_rows(self, slot: Slot, attempt: int) -> list[int]:
@@ -290,7 +278,7 @@ class PromptWriter:
     def _stop(self) -> tuple[str, ...]:
         """Where a pair ends: before the line between pairs, or the head of another pair."""
         heads = [name for name in (self.writing.source, self.writing.text) if name is not None]
-        return (f"\n{SEPARATOR}", *(f"\n{name.capitalize()}:" for name in heads))
+        return (f"\n{parsing.SEPARATOR}", *(f"\n{name.capitalize()}:" for name in heads))
 
 
 def _find_room(train: Corpus) -> int:

@@ -11,19 +11,7 @@ from typing import TYPE_CHECKING
 
 from cuvee.errors import ConfigError, GenerationError, MissingDependency
 from cuvee.fingerprint import derive_rng
-from cuvee.generate.calls import (
-    Answer,
-    Api,
-    Endpoint,
-    Failure,
-    More,
-    OnAnswer,
-    Outcome,
-    Request,
-    Sampling,
-    request_json,
-    request_key,
-)
+from cuvee.generate import calls
 from cuvee.generate.ledger import Ledger, Session
 from cuvee.model_files import PREFIX, find_model, hash_path
 
@@ -62,8 +50,8 @@ class TransformersLLM:
     dtype: str = "auto"
     batch: int = 16
     context: int = 2048
-    api: Api = "completions"
-    _endpoint: Endpoint | None = field(default=None, init=False)
+    api: calls.Api = "completions"
+    _endpoint: calls.Endpoint | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if missing := [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]:
@@ -73,7 +61,7 @@ class TransformersLLM:
         self._files = find_model(self.model)
 
     @property
-    def endpoint(self) -> Endpoint:
+    def endpoint(self) -> calls.Endpoint:
         """What the ledger knows it by: the hash of its files or its commit on the hub, and the number format.
 
         Raises:
@@ -93,14 +81,14 @@ class TransformersLLM:
         known_by = hash_path(files.path) if loaded.commit is None else f"{files.place}@{loaded.commit}"
         self._loaded = loaded
         url = f"{PREFIX}{known_by}:{loaded.dtype}"
-        self._endpoint = Endpoint(base_url=url, model=files.name, api=self.api, concurrency=self.batch)
+        self._endpoint = calls.Endpoint(base_url=url, model=files.name, api=self.api, concurrency=self.batch)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._endpoint = None
         self._loaded.unload()
 
-    def open_client(self, endpoint: Endpoint, ledger: Ledger) -> AbstractContextManager[BatchClient]:
+    def open_client(self, endpoint: calls.Endpoint, ledger: Ledger) -> AbstractContextManager[BatchClient]:
         """What asks the model: ``endpoint`` is its own, ``ledger`` has what was asked before, and takes new answers."""
         if self.endpoint.identity != endpoint.identity:
             raise ValueError(f"endpoint {endpoint.identity!r}; must be this model's own, {self.endpoint.identity!r}")
@@ -124,7 +112,7 @@ class BatchClient:
     """
 
     loaded: LanguageModel
-    endpoint: Endpoint
+    endpoint: calls.Endpoint
     ledger: Ledger
     batch: int
     context: int
@@ -132,8 +120,8 @@ class BatchClient:
     replayed: int = field(default=0, init=False)
 
     def answer_requests(
-        self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
-    ) -> list[Outcome]:
+        self, requests: Sequence[calls.Request], on_answer: calls.OnAnswer | None = None, more: calls.More | None = None
+    ) -> list[calls.Outcome]:
         """The answer to each request, or its failure, in their order; equal requests are answered once.
 
         Args:
@@ -149,10 +137,10 @@ class BatchClient:
         del more
         tell = on_answer or (lambda _request, _answer: None)
         limit = min(self.context, self.loaded.limit)
-        outcomes: dict[Request, Outcome] = {}
-        waiting: dict[Sampling, list[tuple[Request, tuple[int, ...]]]] = {}
+        outcomes: dict[calls.Request, calls.Outcome] = {}
+        waiting: dict[calls.Sampling, list[tuple[calls.Request, tuple[int, ...]]]] = {}
         for request in dict.fromkeys(requests):
-            known = self.ledger.lookup(request_key(self.endpoint, request))
+            known = self.ledger.lookup(calls.request_key(self.endpoint, request))
             if known is not None:
                 outcomes[request] = known
                 self.replayed += 1
@@ -164,7 +152,7 @@ class BatchClient:
                 waiting.setdefault(replace(request.sampling, max_tokens=most), []).append((request, prompt))
             else:
                 message = f"the prompt has {length} tokens, valid are 1 to {limit - 1}; change it or raise context"
-                outcomes[request] = Failure(reason="prompt does not fit", message=message)
+                outcomes[request] = calls.Failure(reason="prompt does not fit", message=message)
         for sampling, asked in waiting.items():
             asked.sort(key=lambda pair: -len(pair[1]))
             while asked:
@@ -175,14 +163,16 @@ class BatchClient:
                     tell(request, answer)
         return [outcomes[request] for request in requests]
 
-    def _tokenize(self, request: Request) -> tuple[int, ...]:
+    def _tokenize(self, request: calls.Request) -> tuple[int, ...]:
         if request.schema is not None:
             self.notes.add("structured output: the prompt alone asks for JSON")
         if request.prompt is None:
             return self.loaded.chat_tokens(request.messages, "set api: completions, or choose an instruct model")
         return tuple(self.loaded.tokenizer(request.prompt)["input_ids"])
 
-    def _write(self, asked: Sequence[tuple[Request, tuple[int, ...]]], sampling: Sampling) -> dict[Request, Answer]:
+    def _write(
+        self, asked: Sequence[tuple[calls.Request, tuple[int, ...]]], sampling: calls.Sampling
+    ) -> dict[calls.Request, calls.Answer]:
         """Answer and journal the first of these requests: as many as there is memory for."""
         streams = [derive_rng(request.seed, "tokens") for request, _ in asked]
         written = self.loaded.write([prompt for _, prompt in asked], streams, sampling)
@@ -191,10 +181,10 @@ class BatchClient:
             self.notes.add(f"out of memory on {self.loaded.model.device}: batch lowered to {self.batch}")
         answers = {}
         for (request, prompt), w in zip(asked, written, strict=False):
-            answers[request] = Answer(
+            answers[request] = calls.Answer(
                 text=w.text, finish_reason=w.reason, prompt_tokens=len(prompt), completion_tokens=w.tokens
             )
-            key, text = request_key(self.endpoint, request), request_json(self.endpoint, request)
+            key, text = calls.request_key(self.endpoint, request), calls.request_json(self.endpoint, request)
             self.ledger.record(key, text, answers[request])
         self.ledger.flush()
         return answers

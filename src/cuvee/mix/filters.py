@@ -11,18 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee import defects
 from cuvee.characters import to_html
 from cuvee.corpus import Corpus, normalise_text, row_sources, written_from
-from cuvee.defects import (
-    SLACK,
-    LeakFinder,
-    NoLeaks,
-    SetLeak,
-    SetLeakFinder,
-    degenerate_reasons,
-    first_rows,
-    near_repeats,
-)
 from cuvee.encoders import batches, empty_rows
 from cuvee.errors import ConfigError, CuveeError, InputError, LeakError, TrainingError
 from cuvee.fingerprint import derive_seed
@@ -211,9 +202,11 @@ class Degenerate:
 
     def judge(self, rows: Candidates) -> Judgement:
         """The first reason that applies, in the words of ``DegenerateReason``; ``completion: REASON`` of a target."""
-        found = degenerate_reasons(rows.corpus.texts, reference=self.reference or None, prompts=self.prompts or None)
+        found = defects.degenerate_reasons(
+            rows.corpus.texts, reference=self.reference or None, prompts=self.prompts or None
+        )
         if rows.corpus.task == "generation":
-            of_targets = degenerate_reasons(rows.corpus.targets, min_letters=1)
+            of_targets = defects.degenerate_reasons(rows.corpus.targets, min_letters=1)
             found = [
                 text or (target and f"completion: {target}") for text, target in zip(found, of_targets, strict=True)
             ]
@@ -253,7 +246,7 @@ class Leak:
         if not self.held_out:
             return Judgement(reasons=(None,) * len(rows.corpus), note="no held-out texts were given")
         held_out_vectors, reference_vectors = rows.embed(self.held_out), rows.embed(self.reference)
-        finder = LeakFinder(
+        finder = defects.LeakFinder(
             self.held_out,
             reference=self.reference,
             held_out_vectors=held_out_vectors,
@@ -268,7 +261,7 @@ class Leak:
         ]
         whole = None
         if self.whole and held_out_vectors is not None and reference_vectors is not None:
-            whole = SetLeakFinder(held_out_vectors, reference_vectors)
+            whole = defects.SetLeakFinder(held_out_vectors, reference_vectors)
         everything: list[tuple[slice, Vectors | None]] = [(slice(0, len(texts)), None)]
         for part, vectors in everything if held_out_vectors is None else rows.vector_batches(self.name):
             for leak in finder.find(texts[part], vectors).found:
@@ -286,7 +279,7 @@ class Leak:
             parts.append(f"{baseline:.1%} of the real rows leak by the same rules")
         return Judgement(reasons=tuple(reasons), note="; ".join(parts))
 
-    def _tell(self, found: SetLeak, texts: Sequence[str]) -> str:
+    def _tell(self, found: defects.SetLeak, texts: Sequence[str]) -> str:
         """The share of a set that leaks, examples, and what to do."""
         pairs = "; ".join(f"{texts[row]!r} beside held-out {self.held_out[real]!r}" for row, real in found.examples[:3])
         return (
@@ -337,10 +330,10 @@ class Dedupe:
         if self.against:
             others = rows.embed(self.against)
             assert others is not None  # the rows were encoded above
-            close = nearest_neighbours(unit, others).cosine >= np.float32(self.near - SLACK)
+            close = nearest_neighbours(unit, others).cosine >= np.float32(self.near - defects.SLACK)
             _fill(reasons, np.flatnonzero(close), "near-duplicate of a given text")
         left = np.flatnonzero([reason is None for reason in reasons])
-        _fill(reasons, left[near_repeats(unit[left], self.near)], "near-duplicate of an earlier row")
+        _fill(reasons, left[defects.near_repeats(unit[left], self.near)], "near-duplicate of an earlier row")
         return Judgement(reasons=tuple(reasons), note=f"near-duplicates: cosine of at least {self.near:g}")
 
 
@@ -400,7 +393,7 @@ def _exact_repeats(corpus: Corpus, against: Sequence[str]) -> list[str | None]:
         same = targets[first] == targets[row] or not labelled
         return "repeats an earlier row" if same else "repeats an earlier row of another label"
 
-    return [reason(row, first) for row, first in enumerate(first_rows(keys).tolist())]
+    return [reason(row, first) for row, first in enumerate(defects.first_rows(keys).tolist())]
 
 
 def _fill(reasons: list[str | None], rows: NDArray[np.int64], reason: str) -> None:
@@ -559,7 +552,7 @@ def apply_filters(pool: Corpus, filters: Sequence[Filter], *, encode: Encode | N
     places = np.arange(len(pool), dtype=np.int64)
     steps: list[FilterStep] = []
     removed: list[Removed] = []
-    guards: list[NoLeaks] = []
+    guards: list[defects.NoLeaks] = []
     for each in filters:
         said = Judgement(reasons=(), note="no rows left to judge")
         if before := len(rows.corpus):
@@ -579,7 +572,7 @@ def apply_filters(pool: Corpus, filters: Sequence[Filter], *, encode: Encode | N
             )
         )  # fmt: skip
         if isinstance(each, Leak):
-            guards.append(NoLeaks(each.held_out, each.sources, each.names))
+            guards.append(defects.NoLeaks(each.held_out, each.sources, each.names))
         for guard in guards:
             guard.check(rows.corpus, when=f"after filter {each.name!r}")
     return Filtered(corpus=rows.corpus, rows=places, steps=tuple(steps), removed=tuple(removed))

@@ -43,6 +43,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from cuvee.recommend import statistics, wording
 from cuvee.recommend.cells import (
     BASELINES,
     CellTable,
@@ -59,26 +60,6 @@ from cuvee.recommend.cells import (
 from cuvee.recommend.confirming import find_level, judge_confirmation
 from cuvee.recommend.leaning import find_lean, find_shared_part
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
-from cuvee.recommend.statistics import (
-    adjust_holm,
-    count_joint_draws,
-    count_more_draws,
-    is_ruled_out,
-    paired_gain,
-    pool_spreads,
-    split_variance,
-)
-from cuvee.recommend.wording import (
-    SEARCHED,
-    Remedy,
-    Verdict,
-    write_diversity,
-    write_harm,
-    write_headline,
-    write_lean,
-    write_scope,
-    write_sentence,
-)
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
 from cuvee.records.advice import Decision, DrawKind, Edge, RowsFinding, SensitivityRow, SensitivityTable
 
@@ -175,17 +156,17 @@ def recommend_mixture(
         scope="",
         failures=len(failures),
         score=score,
-        headline=write_headline(verdict),
+        headline=wording.write_headline(verdict),
         winner_ruled_out=verdict.ruled_out,
         lean=verdict.lean,
-        today="" if verdict.decision == "use" else write_lean(verdict, score),
+        today="" if verdict.decision == "use" else wording.write_lean(verdict, score),
         harmful=harmful,
-        avoid=write_harm(harmful, score),
+        avoid=wording.write_harm(harmful, score),
     )
     measured = None if best is None else (measurements or {}).get(f"{best.dial}={best.level}")
-    diversity = "" if measured is None else write_diversity(metric, measured.values.get(metric))
-    scope = write_scope(advice, verdict, own, best_failures=sum(f.cell == best for f in failures))
-    return replace(advice, sentence=write_sentence(advice, verdict, diversity), scope=scope)
+    diversity = "" if measured is None else wording.write_diversity(metric, measured.values.get(metric))
+    scope = wording.write_scope(advice, verdict, own, best_failures=sum(f.cell == best for f in failures))
+    return replace(advice, sentence=wording.write_sentence(advice, verdict, diversity), scope=scope)
 
 
 def _find_candidates(grid: Tables, *, loss: str) -> list[Cell]:
@@ -213,7 +194,7 @@ def _find_edge(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Edge | N
     difference = difference_of(grid[best], grid[before])
     gain = None
     if difference is not None and before.scope == best.scope:
-        gain = paired_gain(difference, np.zeros(difference.shape), over=before.key)
+        gain = statistics.paired_gain(difference, np.zeros(difference.shape), over=before.key)
     return Edge(gain=gain, factor=best.amount / before.amount, is_everything=best.whole)
 
 
@@ -227,7 +208,7 @@ def decide(
     unconfirmed: str = "",
     delta: float,
     alpha: float,
-) -> Verdict:
+) -> wording.Verdict:
     """The verdict on the candidates of a grid, as the module says.
 
     Args:
@@ -241,7 +222,7 @@ def decide(
     """
     candidates = list(validated)
     if not candidates:
-        return Verdict(decision="underpowered", best=None, candidates=0, delta=delta, level=alpha)
+        return wording.Verdict(decision="underpowered", best=None, candidates=0, delta=delta, level=alpha)
     best = winner or choose_best(grid, candidates)
     confirmed = confirmation is not None and confirmation.cell == best
     if confirmation is not None and confirmed:
@@ -249,10 +230,10 @@ def decide(
         gains, level, shown, ruled_out = judged.gains, judged.level, judged.shown, judged.ruled_out
     else:
         gains, level = validated[best], alpha
-        adjusted = adjust_holm([_find_p_value(validated[c]) for c in candidates])
+        adjusted = statistics.adjust_holm([_find_p_value(validated[c]) for c in candidates])
         shown = adjusted[candidates.index(best)] <= alpha and all(gain.speaks_of_draws for gain in gains)
         shown = shown and not unconfirmed
-        ruled_out = unconfirmed != SEARCHED and _is_any_ruled_out(gains, delta, level)
+        ruled_out = unconfirmed != wording.SEARCHED and _is_any_ruled_out(gains, delta, level)
     tested, still_open = level, tuple[Cell, ...]()
     if ruled_out:
         left = [c for c in candidates if c != best and not _is_any_ruled_out(validated[c], delta, alpha)]
@@ -264,13 +245,14 @@ def decide(
     if decision == "underpowered" and still_open:
         remedy = _plan_ruling_out(grid, {cell: validated[cell] for cell in still_open}, delta=delta, alpha=alpha)
     elif decision == "underpowered" and _has_baselines(gains):
-        fresh = unconfirmed == SEARCHED  # draws that took no part in the choice are wanted, where these are such
+        # draws that took no part in the choice are wanted, where these are such
+        fresh = unconfirmed == wording.SEARCHED
         if confirmed and confirmation is not None:
             fresh = confirmation.fresh_draws
             if looks := confirmation.looks:
                 level = find_level((*looks, 2 * looks[-1]), confirmation.planned, alpha)
         remedy = _plan_remedy(best, gains, fresh=fresh, delta=delta, level=level)
-    return Verdict(
+    return wording.Verdict(
         decision=decision,
         best=best,
         candidates=len(candidates),
@@ -290,27 +272,29 @@ def decide(
 
 def _plan_ruling_out(
     grid: Tables, still_open: Mapping[Cell, tuple[Gain, ...]], *, delta: float, alpha: float
-) -> Remedy:
+) -> wording.Remedy:
     """What rules out all blends that are left, were none to gain; over one baseline each, the one that takes less."""
     gains = [min(own, key=lambda gain: (gain.se_items, gain.se_draws)) for own in still_open.values()]
     shared = find_shared_part(grid, list(still_open), gains)
-    draws = count_joint_draws(gains, effect=delta, alpha=alpha, shared=shared)
+    draws = statistics.count_joint_draws(gains, effect=delta, alpha=alpha, shared=shared)
     drawn = next((cell for cell in still_open if not cell.whole), next(iter(still_open)))
-    return Remedy(effect=delta, draws=None if draws is None else max(draws, 1), of=_kind_of(drawn), rules_out=True)
+    return wording.Remedy(
+        effect=delta, draws=None if draws is None else max(draws, 1), of=_kind_of(drawn), rules_out=True
+    )
 
 
-def _plan_remedy(best: Cell, gains: Sequence[Gain], *, fresh: bool, delta: float, level: float) -> Remedy:
+def _plan_remedy(best: Cell, gains: Sequence[Gain], *, fresh: bool, delta: float, level: float) -> wording.Remedy:
     """What shows the gains that were observed, or that a loss over one baseline is no gain of ``delta``."""
     lost = [gain for gain in gains if gain.value < 0]
     effects = [delta - gain.value for gain in lost] or [max(gain.value, delta) for gain in gains]
-    found = [count_more_draws(g, effect=e, alpha=level) for g, e in zip(lost or gains, effects, strict=True)]
+    found = [statistics.count_more_draws(g, effect=e, alpha=level) for g, e in zip(lost or gains, effects, strict=True)]
     known = [n for n in found if n is not None]
     draws = None
     if known and (lost or len(known) == len(found)):
         draws = max(1, min(known) if lost else max(known))
     if not best.whole and min(gain.draws for gain in gains) == 1:
         draws = DRAWS_TO_START - 1
-    return Remedy(
+    return wording.Remedy(
         effect=delta if lost else min(effects),
         draws=draws,
         of="confirm" if fresh else _kind_of(best),
@@ -327,7 +311,7 @@ def _find_harmful(validated: Mapping[Cell, tuple[Gain, ...]], *, alpha: float) -
     """The cells that are shown to be worse than the real rows alone."""
     found = {cell: gain for cell, gains in validated.items() for gain in gains if gain.over == "real-only"}
     worse = [gain.value < 0 and gain.speaks_of_draws for gain in found.values()]
-    adjusted = adjust_holm(
+    adjusted = statistics.adjust_holm(
         [gain.p_value if is_worse else 1.0 for gain, is_worse in zip(found.values(), worse, strict=True)]
     )
     harmful = [cell for cell, p in zip(found, adjusted, strict=True) if p <= alpha]
@@ -357,7 +341,7 @@ def _has_baselines(gains: Iterable[Gain]) -> bool:
 
 
 def _is_any_ruled_out(gains: Iterable[Gain], delta: float, alpha: float) -> bool:
-    return any(is_ruled_out(gain, delta, alpha=alpha) for gain in gains)
+    return any(statistics.is_ruled_out(gain, delta, alpha=alpha) for gain in gains)
 
 
 def _rank(grid: Tables, cells: Iterable[Cell]) -> list[Cell]:
@@ -376,12 +360,12 @@ def _find_not_distinguished(grid: Tables, candidates: Sequence[Cell], best: Cell
     """The other candidates whose difference from the best is not shown (Holm over all of them), best first."""
     others = [c for c in candidates if c != best]
     tables = {c: difference_of(grid[best], grid[c]) for c in others}
-    found = {c: split_variance(table) for c, table in tables.items() if table is not None}
+    found = {c: statistics.split_variance(table) for c, table in tables.items() if table is not None}
     levels = len({(c.dial, c.level) for c in others})
-    prior = pool_spreads(
+    prior = statistics.pool_spreads(
         list(found.values()), others=(levels - 1) * (min((f.draws for f in found.values()), default=1) - 1)
     )
-    adjusted = adjust_holm([found[c].find_p_value(prior) if c in found else 1.0 for c in others])
+    adjusted = statistics.adjust_holm([found[c].find_p_value(prior) if c in found else 1.0 for c in others])
     alike = [c for c, p in zip(others, adjusted, strict=True) if p > alpha]
     return tuple(_rank(grid, alike))
 

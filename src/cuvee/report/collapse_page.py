@@ -10,21 +10,7 @@ import numpy as np
 
 from cuvee.records import CollapseResult, Course, Estimate
 from cuvee.records.collapse import MEASURES
-from cuvee.report import tables
-from cuvee.report.charts import (
-    GROUP_COLOURS,
-    LEVEL_COLOURS,
-    MUTED,
-    NUMBERS,
-    Figure,
-    Row,
-    by_name,
-    chart_of,
-    draw_points,
-    finite,
-    render_chart,
-    render_page,
-)
+from cuvee.report import charts, tables
 
 _CURVES = 6  # densities of one figure
 _RANGE = 4.0
@@ -33,21 +19,21 @@ _HIGHEST = 1.2  # density
 
 def render_collapse(page: CollapseResult) -> str:
     """One self-contained HTML page; all text of the data is escaped, nothing is fetched and nothing runs."""
-    return render_page("collapse.html.j2", page, vars(tables) | globals())
+    return charts.render_page("collapse.html.j2", page, vars(tables) | globals())
 
 
-def draw_measures(page: CollapseResult) -> list[Figure]:
+def draw_measures(page: CollapseResult) -> list[charts.Figure]:
     """Each measure by generation, a line a course, with what theory expects dashed."""
     names = [course.name for course in page.courses]
     measures = dict.fromkeys(name for course in page.courses for name in course.values)
     figures = []
     for measure in measures:
-        rows: list[Row] = []
-        theory: list[Row] = []
+        rows: list[charts.Row] = []
+        theory: list[charts.Row] = []
         for course in page.courses:
             for at, point in enumerate(page.points[course.name].get(measure, ())):
                 if math.isfinite(point.value):
-                    ends = {"low": finite(point.low), "high": finite(point.high)}
+                    ends = {"low": charts.finite(point.low), "high": charts.finite(point.high)}
                     rows.append({"course": course.name, "x": at, "y": point.value, **ends})
             expected = enumerate(course.expected.get(measure, ()))
             theory += [{"course": course.name, "x": at, "y": float(value)} for at, value in expected]
@@ -55,58 +41,60 @@ def draw_measures(page: CollapseResult) -> list[Figure]:
             title, caption = MEASURES[measure]
             dashed = " Dashed: what theory expects." if theory else ""
             svg = _draw_lines(rows, theory, names, title)
-            figures.append(Figure(title=title, svg=svg, caption=f"{tables.capitalise(caption)}.{dashed}"))
+            figures.append(charts.Figure(title=title, svg=svg, caption=f"{tables.capitalise(caption)}.{dashed}"))
     return figures
 
 
-def _draw_lines(rows: Sequence[Row], theory: Sequence[Row], names: Sequence[str], title: str) -> str:
-    colours = [GROUP_COLOURS[i % len(GROUP_COLOURS)] for i in range(len(names))]
+def _draw_lines(rows: Sequence[charts.Row], theory: Sequence[charts.Row], names: Sequence[str], title: str) -> str:
+    colours = [charts.GROUP_COLOURS[i % len(charts.GROUP_COLOURS)] for i in range(len(names))]
     legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=190, symbolOpacity=1)
     scale = alt.Scale(zero=False)
     last = max(int(row["x"] or 0) for row in rows)
     x = alt.X("x:Q", title="generation", axis=alt.Axis(tickMinStep=1, tickCount=min(last, 10), format="d", grid=False))
-    y = alt.Y("y:Q", title=None, scale=scale, axis=NUMBERS)
-    series = by_name("course", names, colours, legend)
-    layers = draw_points(rows, x, y, scale=scale, series=series, line=1.6, size=30)
+    y = alt.Y("y:Q", title=None, scale=scale, axis=charts.NUMBERS)
+    series = charts.by_name("course", names, colours, legend)
+    layers = charts.draw_points(rows, x, y, scale=scale, series=series, line=1.6, size=30)
     if theory:
-        layers.append(chart_of(theory).mark_line(strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y=y, color=series[0]))
+        layers.append(
+            charts.chart_of(theory).mark_line(strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y=y, color=series[0])
+        )
     said = "; ".join(
         f"{name} from {own[0]:.3g} to {own[-1]:.3g}"
         for name in names
         if (own := [float(row["y"] or 0) for row in rows if row["course"] == name])
     )
-    return render_chart(alt.layer(*layers), f"{title} by generation: {said}", height=200)
+    return charts.render_chart(alt.layer(*layers), f"{title} by generation: {said}", height=200)
 
 
-def draw_densities(page: CollapseResult) -> list[Figure]:
+def draw_densities(page: CollapseResult) -> list[charts.Figure]:
     """The Gaussian of the first chain, its first coordinate, over generations, one figure a course."""
     if page.model != "gaussian":
         return []
     chosen = sorted({round(at) for at in np.linspace(0, page.generations, min(_CURVES, page.generations + 1))})
     names = [f"generation {at}" for at in chosen]
-    colours = [LEVEL_COLOURS[i] for i in range(len(names))]
+    colours = [charts.LEVEL_COLOURS[i] for i in range(len(names))]
     grid = np.linspace(-_RANGE, _RANGE, 161)
     legend = alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1)
     figures = []
     for course in page.courses:
-        rows: list[Row] = []
+        rows: list[charts.Row] = []
         for at, name in zip(chosen, names, strict=True):
             mean, sd = map(float, course.samples[at])
             if sd > 0:
                 heights = np.exp(-(((grid - mean) / sd) ** 2) / 2) / (sd * math.sqrt(2 * math.pi))
                 rows += [{"course": name, "x": float(u), "y": float(v)} for u, v in zip(grid, heights, strict=True)]
-        real: list[Row] = [{"x": float(u), "y": math.exp(-u * u / 2) / math.sqrt(2 * math.pi)} for u in grid]
-        x, y = alt.X("x:Q", title=None, axis=NUMBERS), alt.Y("y:Q", title="density", axis=NUMBERS)
+        real: list[charts.Row] = [{"x": float(u), "y": math.exp(-u * u / 2) / math.sqrt(2 * math.pi)} for u in grid]
+        x, y = alt.X("x:Q", title=None, axis=charts.NUMBERS), alt.Y("y:Q", title="density", axis=charts.NUMBERS)
         highest = min(_HIGHEST, max(float(row["y"] or 0) for row in [*rows, *real]))
         y = y.scale(domain=[0, highest])  # a law that has shrunk to a point would hide the others
-        lines = chart_of(rows).mark_line(strokeWidth=1.8, clip=True)
+        lines = charts.chart_of(rows).mark_line(strokeWidth=1.8, clip=True)
         layers = [
-            chart_of(real).mark_area(color=MUTED, opacity=0.18).encode(x=x, y=y),
-            lines.encode(x=x, y=y, color=by_name("course", names, colours, legend)[0]),
+            charts.chart_of(real).mark_area(color=charts.MUTED, opacity=0.18).encode(x=x, y=y),
+            lines.encode(x=x, y=y, color=charts.by_name("course", names, colours, legend)[0]),
         ]
         label = f"Density of the first chain's law by generation, {course.name}"
-        svg = render_chart(alt.layer(*layers), label, height=200)
-        figures.append(Figure(title=course.name, svg=svg, caption="Grey: the real law."))
+        svg = charts.render_chart(alt.layer(*layers), label, height=200)
+        figures.append(charts.Figure(title=course.name, svg=svg, caption="Grey: the real law."))
     return figures
 
 

@@ -7,20 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cuvee.records import (
-    Advice,
-    Cell,
-    CellSummary,
-    Composition,
-    Estimate,
-    FailedTrials,
-    Gain,
-    Level,
-    Measurement,
-    ShapeTest,
-    TrialFailure,
-    name_score,
-)
+from cuvee import records
 from cuvee.records.generation import Generation
 
 MINUS = "−"
@@ -98,23 +85,23 @@ class ReportData:
     """
 
     title: str
-    advice: Advice
-    levels: Sequence[Level]
-    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    advice: records.Advice
+    levels: Sequence[records.Level]
+    measurements: Mapping[str, records.Measurement] = field(default_factory=dict)
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
     design: Design = field(default_factory=Design)
-    failures: Sequence[TrialFailure] = ()
-    failed: FailedTrials | None = None
+    failures: Sequence[records.TrialFailure] = ()
+    failed: records.FailedTrials | None = None
     generation: Generation | None = None
-    composition: Composition | None = None
-    written: Mapping[Cell, Mapping[str, float]] = field(default_factory=dict)
+    composition: records.Composition | None = None
+    written: Mapping[records.Cell, Mapping[str, float]] = field(default_factory=dict)
     record: RunRecord = field(default_factory=RunRecord)
     version: str = ""
 
     @property
     def score(self) -> str:
         """What cells are compared by, in words."""
-        return name_score(self.advice.score)
+        return records.name_score(self.advice.score)
 
     @property
     def rows_unit(self) -> str:
@@ -135,7 +122,7 @@ class ReportData:
         dials = dict.fromkeys(level.dial for level in self.levels)
         return {dial: ranks[dial] for dial in dials}
 
-    def is_compared(self, cell: Cell) -> bool:
+    def is_compared(self, cell: records.Cell) -> bool:
         """Whether a cell has the trainer, the loss and the number of real rows that the choice was made with."""
         best = self.advice.best
         if cell.trainer != self.design.trainer or best is None:
@@ -154,7 +141,7 @@ class Number:
     """``up`` or ``down`` where an interval excludes 0"""
 
 
-def list_rivals(blends: Iterable[CellSummary]) -> tuple[CellSummary, ...]:
+def list_rivals(blends: Iterable[records.CellSummary]) -> tuple[records.CellSummary, ...]:
     """The blends that compete; of those that are judged in both scopes the one of *this pool*."""
     found = tuple(blends)
     of_pool = {replace(c.cell, scope="the recipe") for c in found if c.cell.scope == "this pool"}
@@ -190,7 +177,7 @@ def write_size(value: float) -> str:
     return f"{100 * value:.3g} point" + ("" if round(100 * value, 9) == 1 else "s")
 
 
-def write_gain(gain: Gain) -> Number:
+def write_gain(gain: records.Gain) -> Number:
     """``+3.1`` and, small, its interval."""
     sign = "up" if gain.low > 0 else "down" if gain.high < 0 else ""
     return Number(
@@ -198,7 +185,7 @@ def write_gain(gain: Gain) -> Number:
     )
 
 
-def write_uncertainty(estimate: Estimate, *, percent: bool = False, sign: bool = False) -> str:
+def write_uncertainty(estimate: records.Estimate, *, percent: bool = False, sign: bool = False) -> str:
     """``low to high``, ``p = 0.03``, or both with a comma."""
     parts = []
     if (ends := _find_interval(estimate)) is not None:
@@ -208,7 +195,7 @@ def write_uncertainty(estimate: Estimate, *, percent: bool = False, sign: bool =
     return ", ".join(parts)
 
 
-def write_value(estimate: Estimate, *, percent: bool = False, sign: bool = False) -> Number:
+def write_value(estimate: records.Estimate, *, percent: bool = False, sign: bool = False) -> Number:
     """A number with its interval or p-value beside it, of a mean over folds their range too.
 
     Signed numbers are marked where the interval excludes 0.
@@ -224,7 +211,7 @@ def write_value(estimate: Estimate, *, percent: bool = False, sign: bool = False
     )
 
 
-def _find_interval(estimate: Estimate) -> tuple[float, float] | None:
+def _find_interval(estimate: records.Estimate) -> tuple[float, float] | None:
     ends = (math.nan if estimate.low is None else estimate.low, math.nan if estimate.high is None else estimate.high)
     return ends if all(map(math.isfinite, ends)) else None
 
@@ -252,7 +239,7 @@ def write_seconds(value: float) -> str:
     return f"{minutes} min {seconds:02d} s"
 
 
-def show_gain(gains: Sequence[Gain], over: str) -> Number | None:
+def show_gain(gains: Sequence[records.Gain], over: str) -> Number | None:
     """The gain over one baseline as shown; None where it was not trained."""
     gain = find_gain(gains, over)
     return None if gain is None else write_gain(gain)
@@ -263,7 +250,7 @@ def is_share(share: float, other: float) -> bool:
     return math.isclose(share, other, abs_tol=1e-9)
 
 
-def find_gain(gains: Sequence[Gain], over: str) -> Gain | None:
+def find_gain(gains: Sequence[records.Gain], over: str) -> records.Gain | None:
     """The gain over one baseline."""
     return next((g for g in gains if g.over == over), None)
 
@@ -290,7 +277,7 @@ def list_tiles(data: ReportData) -> list[tuple[str, Number]]:
     return tiles
 
 
-def list_cells(data: ReportData) -> list[tuple[CellSummary, str]]:
+def list_cells(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     """Every cell, those of the grid trainer first, and how it stands: the best, not distinguishable from it, lower."""
     cells = sorted(
         data.advice.cells, key=lambda s: (s.cell.trainer != data.design.trainer, not data.is_compared(s.cell))
@@ -298,12 +285,12 @@ def list_cells(data: ReportData) -> list[tuple[CellSummary, str]]:
     return [(summary, _stand(data, summary)) for summary in cells]
 
 
-def list_leaders(data: ReportData) -> list[tuple[CellSummary, str]]:
+def list_leaders(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     """The blends at the tested share, the best wherever it is, and their baselines, by accuracy."""
     best = None if data.advice.best is None else data.advice.best.cell
     share = data.design.tested_share
 
-    def leads(summary: CellSummary) -> bool:
+    def leads(summary: records.CellSummary) -> bool:
         cell = summary.cell
         if cell == best or not data.is_compared(cell):
             return cell == best
@@ -315,7 +302,7 @@ def list_leaders(data: ReportData) -> list[tuple[CellSummary, str]]:
     return [(summary, _stand(data, summary)) for summary in found]
 
 
-def _stand(data: ReportData, summary: CellSummary) -> str:
+def _stand(data: ReportData, summary: records.CellSummary) -> str:
     """How a cell stands against the best, in a word or two."""
     advice, cell = data.advice, summary.cell
     if advice.best is not None and cell == advice.best.cell:
@@ -327,7 +314,7 @@ def _stand(data: ReportData, summary: CellSummary) -> str:
     return "lower"
 
 
-def list_metric_tables(data: ReportData) -> list[tuple[str, dict[str, Measurement], list[str]]]:
+def list_metric_tables(data: ReportData) -> list[tuple[str, dict[str, records.Measurement], list[str]]]:
     """One table a dial: what was measured of each level, the real data last where it was, and all metrics' names."""
     tables = []
     for dial, names in data.level_ranks.items():
@@ -382,7 +369,7 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
     return found
 
 
-def write_two_lines(shape: ShapeTest) -> str:
+def write_two_lines(shape: records.ShapeTest) -> str:
     """Simonsohn's test in words: where the lines break, their slopes, and what that shows."""
     lines = shape.two_lines
     if lines is None:
@@ -400,7 +387,7 @@ def _relate(p_value: float) -> str:
     return shown if shown.startswith("<") else f"= {shown}"
 
 
-def write_verdicts(shapes: Mapping[str, str] | Sequence[ShapeTest]) -> str:
+def write_verdicts(shapes: Mapping[str, str] | Sequence[records.ShapeTest]) -> str:
     """Dial and verdict, one after the other."""
     if not isinstance(shapes, Mapping):
         shapes = {s.dial: s.verdict if s.interpreted else "not interpreted" for s in shapes}

@@ -29,15 +29,7 @@ from cuvee.generate.targets import Score, Target, generate_to_target
 from cuvee.measure import Subject, choose_metrics, draw_rows
 from cuvee.records import Level
 from cuvee.store import StoredPool
-from cuvee.study.dials import (
-    KeptLists,
-    find_sampling,
-    identify_generator,
-    language_model,
-    make_dials,
-    needs_lists,
-    open_llm,
-)
+from cuvee.study import dials
 from cuvee.study.prepare import Study, check_labels
 from cuvee.study.running import hash_own
 from cuvee.study.status import find_prices
@@ -56,12 +48,12 @@ def study_dials(study: Study) -> list[tuple[DialConfig, Dial]]:
     Raises:
         ConfigError: as :func:`make_dials`.
     """
-    return make_dials(study, KeptLists(study))
+    return dials.make_dials(study, dials.KeptLists(study))
 
 
 def count_requests(study: Study, slots: Sequence[Slot]) -> int:
     """Requests of slots where every answer is usable: several rows may share one, and drafts are requests too."""
-    together = 1 if study.writing.kind not in ("label", "query") else language_model(study).rows_per_request
+    together = 1 if study.writing.kind not in ("label", "query") else dials.language_model(study).rows_per_request
 
     def is_together(slot: Slot) -> bool:
         return together > 1 and slot.parent is None and slot.draft is None
@@ -98,7 +90,7 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
     score = make_score(
         target.metric, rows=matched_rows(rows), encoder=study.encoder, against=study.train, seed=study.config.seed
     )
-    with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
+    with dials.open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
         spec, goal = make_spec(study, blocks), make_target(target)
         found = generate_to_target(study.train, spec, dial, llm, ledger, score=score, target=goal, progress=progress)
     made = {
@@ -183,11 +175,11 @@ def guard_leaks(study: Study) -> Callable[[Sequence[str]], list[str | None]]:
 
 def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
     """What the study's LLM is to write in these draws, and what is accepted."""
-    config, wanted, generator = study.config, study.writing, language_model(study)
+    config, wanted, generator = study.config, study.writing, dials.language_model(study)
     return GenerationSpec(
         rows_per_label=wanted.rows,
         blocks=list(blocks),
-        sampling=find_sampling(generator),
+        sampling=dials.find_sampling(generator),
         describe=config.describe,
         seed=config.seed,
         kind=wanted.kind,
@@ -230,7 +222,7 @@ def _generate(
     study: Study, parts: Sequence[DialPart], keys: Mapping[Level, str], progress: Progress, suffix: str
 ) -> Iterator[StoredPool]:
     """Generate and save the pools of these levels, dial after dial."""
-    with open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
+    with dials.open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
         part = "" if study.fold is None else f"fold {study.fold}"
         progress.show(tell_spending(ledger, find_prices(study.config), part))
         before = ledger.sessions()
@@ -267,9 +259,9 @@ def _generate(
 def _pool_key(study: Study, part: DialPart, suffix: str = "") -> str:
     """Hash of all that determines the pools of a part, other than the answers."""
     config, wanted = study.config, study.writing
-    base = [identify_generator(study), config.describe, config.seed, wanted.key, wanted.rows, list(part.blocks)]
+    base = [dials.identify_generator(study), config.describe, config.seed, wanted.key, wanted.rows, list(part.blocks)]
     own = part.settings.model_dump(exclude={"draws"})
-    listed = _listed(study, part) if needs_lists(part.settings) else []
+    listed = _listed(study, part) if dials.needs_lists(part.settings) else []
     code = hash_own(_list_names(own))
     seen = [study.train.fingerprint, study.encoder.hash, study.held_out_texts()]
     return hash_value([*seen, base, own, listed, suffix, *code])

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
+from cuvee import records
 from cuvee._version import __version__
 from cuvee.characters import to_html
 from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
@@ -27,18 +28,6 @@ from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url
 from cuvee.measure import METRICS
 from cuvee.mix import Blend
 from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.records import (
-    Advice,
-    Cell,
-    Composition,
-    Draw,
-    FailedTrials,
-    Level,
-    Measurement,
-    MetricNote,
-    Trial,
-    TrialFailure,
-)
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
 from cuvee.report.tables import Design, PoolFacts, RunRecord
 from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
@@ -62,15 +51,15 @@ class StudyResult:
     """
 
     name: str
-    advice: Advice
-    measurements: Mapping[str, Measurement]
+    advice: records.Advice
+    measurements: Mapping[str, records.Measurement]
     pools: Mapping[str, Corpus]
     blend: Corpus | None
-    composition: Composition | None
+    composition: records.Composition | None
     folder: Path
     report: Path
     seconds: Mapping[str, float]
-    failed: FailedTrials | None = None
+    failed: records.FailedTrials | None = None
 
     def __str__(self) -> str:
         lost = () if self.advice.sensitivity is None else self.advice.sensitivity.lost
@@ -105,7 +94,7 @@ class MadePart:
 
     study: Study
     pools: Pools
-    measurements: Mapping[str, Measurement]
+    measurements: Mapping[str, records.Measurement]
     outcomes: Sequence[Outcome]
 
     @property
@@ -129,10 +118,10 @@ class FinishedStudy:
 
     study: Study
     parts: Sequence[MadePart]
-    measurements: Mapping[str, Measurement]
-    advice: Advice
-    trials: Sequence[Trial]
-    failed: FailedTrials | None
+    measurements: Mapping[str, records.Measurement]
+    advice: records.Advice
+    trials: Sequence[records.Trial]
+    failed: records.FailedTrials | None
 
     def tell(self, count: Callable[[MadePart], int]) -> str:
         """A number of each part in words: ``40, 41 in folds 1 to 2``."""
@@ -161,7 +150,7 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
             is_open = advice.decision == "underpowered" and advice.lean is not None
             cell = advice.lean.cell if is_open and advice.lean is not None else advice.best.cell
             first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
-            blend = mix_cell(study, pools, cell, Draw(generation=first, sampling=0, training=0))
+            blend = mix_cell(study, pools, cell, records.Draw(generation=first, sampling=0, training=0))
             study.folder.save_blend(blend.corpus, _write_card(done, cell, blend))
         elif advice.best is not None:
             study.folder.drop_blend()  # of an earlier run, whose advice was another one
@@ -182,7 +171,7 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
     )
 
 
-def _write_card(done: FinishedStudy, cell: Cell, blend: Blend) -> str:
+def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
     """The dataset card of the blend of ``cell``."""
     study, part = done.study, done.parts[0]
     prints = {"real training rows": study.train.fingerprint, "blend": blend.corpus.fingerprint}
@@ -214,14 +203,17 @@ def _write_card(done: FinishedStudy, cell: Cell, blend: Blend) -> str:
         advice=done.advice,
         synthetic=synthetic,
         measurement=measurement,
-        notes={n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()},
+        notes={
+            n: records.MetricNote(family=m.family, description=m.description, better=m.better)
+            for n, m in METRICS.items()
+        },
         weights=blend.weighing if blend.is_weighted else "",
     )
 
 
-def average_written(trials: Sequence[Trial]) -> dict[Cell, dict[str, float]]:
+def average_written(trials: Sequence[records.Trial]) -> dict[records.Cell, dict[str, float]]:
     """Cell -> diversity of what its models wrote and of the real completions, where trials measured it: means."""
-    found: dict[Cell, dict[str, list[float]]] = {}
+    found: dict[records.Cell, dict[str, list[float]]] = {}
     for trial in trials:
         for name, estimate in trial.scores.values.items():
             if name.startswith(_WRITTEN):
@@ -265,7 +257,7 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
             replace(outcome, reason=f"{part.fold}{outcome.reason}")
             for part in parts
             for outcome in part.outcomes
-            if isinstance(outcome, TrialFailure)
+            if isinstance(outcome, records.TrialFailure)
         ],
         failed=done.failed,
         generation=account_folder(study.folder.path),
@@ -283,7 +275,7 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
     )
 
 
-def _tell_pool(level: Level, parts: Sequence[MadePart]) -> PoolFacts:
+def _tell_pool(level: records.Level, parts: Sequence[MadePart]) -> PoolFacts:
     """Of the pools of a level in all parts; the rows are those of the first."""
     rejected: Counter[str] = Counter()
     for part in parts:
@@ -350,7 +342,7 @@ def check_tracking(config: StudyConfig) -> None:
         )
 
 
-def track_study(study: Study, advice: Advice, trials: int) -> None:
+def track_study(study: Study, advice: records.Advice, trials: int) -> None:
     """Track a finished study; one that was tracked before goes on in the same run.
 
     What MLflow refuses is noted, since everything lies in the run folder already.
@@ -424,7 +416,7 @@ def _list_params(config: StudyConfig) -> dict[str, str]:
     return found
 
 
-def _list_metrics(advice: Advice) -> dict[str, float]:
+def _list_metrics(advice: records.Advice) -> dict[str, float]:
     found: dict[str, float] = {}
     if advice.best is not None:
         found |= {"best.accuracy": advice.best.accuracy, "best.share": advice.best.share}

@@ -10,17 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cuvee.config.generators import (
-    AgreementConfig,
-    DedupeConfig,
-    DegenerateConfig,
-    FewerPerClusterConfig,
-    FilterConfig,
-    LeakConfig,
-    PoolFile,
-    SelectConfig,
-    list_levels,
-)
+from cuvee import mix
+from cuvee.config import generators
 from cuvee.config.sections import ExecuteConfig
 from cuvee.corpus import Corpus, label_strata, load_corpus, row_names, written_from
 from cuvee.encoders import WorkerPool, load_encoder
@@ -29,21 +20,6 @@ from cuvee.execute import Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.inputs import read_prompts
 from cuvee.measure import measure_corpus
-from cuvee.mix import (
-    Agreement,
-    Dedupe,
-    Degenerate,
-    FewerPerCluster,
-    Filter,
-    Keep,
-    Leak,
-    apply_filters,
-    assign_blocks,
-    deal_blocks,
-    full_blocks,
-    select_levels,
-    take_blocks,
-)
 from cuvee.records import Level, Measurement, Rejected
 from cuvee.store import StoredPool
 from cuvee.study.amounts import LevelRows, count_rows, note_amounts
@@ -66,7 +42,7 @@ def read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
             study.folder.save_pool(pool)
         ranks[file.dial] += len(file.levels)
         progress(number, len(study.config.pools))
-    for (dial, level), files in list_levels(study.config.pools).items():
+    for (dial, level), files in generators.list_levels(study.config.pools).items():
         if len(files) > 1:
             made = _join_pools(study, Level(dial=dial, name=level, rank=ranks[dial]), list(pools.values()))
             pools[made.level] = made
@@ -78,7 +54,7 @@ def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool]) -> Stor
     """The pool of the rows of all pools of a dial: each text once, cut into draws anew."""
     parts = [pool for pool in pools if pool.level.dial == level.dial]
     joined = parts[0].corpus.joined(*(part.corpus for part in parts[1:]))
-    once = apply_filters(joined, [Dedupe()])
+    once = mix.apply_filters(joined, [mix.Dedupe()])
     made = _cut_draws(study, once.corpus)
     return StoredPool(
         level=level,
@@ -108,39 +84,41 @@ def check_files(study: Study) -> dict[Level, LevelRows]:
         chosen = {label: min(counts[label], rows * max(1, len(blocks))) for label, rows in needed.items()}
         has = LevelRows(blocks=blocks, labels=counts if file.select is None else chosen)
         found |= {Level(dial=file.dial, name=name, rank=len(found) + k): has for k, name in enumerate(file.levels)}
-    for (dial, name), files in list_levels(study.config.pools).items():
+    for (dial, name), files in generators.list_levels(study.config.pools).items():
         if len(files) > 1:
             labels = sum((Counter(has.labels) for level, has in found.items() if level.dial == dial), Counter[str]())
             found[Level(dial=dial, name=name, rank=len(found))] = LevelRows(blocks=range(0), labels=labels)
     return found
 
 
-def _make_filter(study: Study, settings: FilterConfig, held_out: Sequence[str], sources: Sequence[str]) -> Filter:
+def _make_filter(
+    study: Study, settings: generators.FilterConfig, held_out: Sequence[str], sources: Sequence[str]
+) -> mix.Filter:
     texts = study.train.texts
-    if isinstance(settings, DedupeConfig):
-        return Dedupe(against=study.train.prompts if settings.against_real else (), near=settings.near)
-    if isinstance(settings, DegenerateConfig):
+    if isinstance(settings, generators.DedupeConfig):
+        return mix.Dedupe(against=study.train.prompts if settings.against_real else (), near=settings.near)
+    if isinstance(settings, generators.DegenerateConfig):
         prompts = read_prompts(Path(settings.prompts)) if settings.prompts else ()
-        return Degenerate(reference=texts if settings.reference else (), prompts=prompts)
-    if isinstance(settings, LeakConfig):
-        return Leak(
+        return mix.Degenerate(reference=texts if settings.reference else (), prompts=prompts)
+    if isinstance(settings, generators.LeakConfig):
+        return mix.Leak(
             held_out=held_out, reference=texts, sources=sources, names=study.held_out_names, whole=settings.whole
         )
-    if isinstance(settings, AgreementConfig):
-        return Agreement(train=study.train, threshold=settings.threshold, top=settings.top, seed=study.config.seed)
-    if isinstance(settings, FewerPerClusterConfig):
-        return FewerPerCluster(limit=settings.limit, threshold=settings.threshold)
-    return Keep.load(settings.name)
+    if isinstance(settings, generators.AgreementConfig):
+        return mix.Agreement(train=study.train, threshold=settings.threshold, top=settings.top, seed=study.config.seed)
+    if isinstance(settings, generators.FewerPerClusterConfig):
+        return mix.FewerPerCluster(limit=settings.limit, threshold=settings.threshold)
+    return mix.Keep.load(settings.name)
 
 
-def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter]) -> list[StoredPool]:
+def _read_file(study: Study, file: generators.PoolFile, rank: int, filters: Sequence[mix.Filter]) -> list[StoredPool]:
     """The pools of the levels that a file gives, without foreign labels and what filters take; both are listed."""
     corpus = _load_pool(study, file)
     labels = set(study.train.labels) if corpus.task == "classification" else set(corpus.targets)
     known = np.array([target in labels for target in corpus.targets], dtype=bool)
     others = corpus.keep(~known)
     foreign = [Rejected(slot=i, reason=_FOREIGN, text=t) for i, t in zip(others.ids, others.texts, strict=True)]
-    filtered = apply_filters(corpus.keep(known) if foreign else corpus, filters, encode=study.encoder.encode)
+    filtered = mix.apply_filters(corpus.keep(known) if foreign else corpus, filters, encode=study.encoder.encode)
     rejected = (*foreign, *filtered.rejected)
     note = "\n".join([f"{len(filtered.corpus)} of {len(corpus)} rows kept", str(filtered)])
     taken = [("foreign labels", len(foreign)), *((step.name, step.removed) for step in filtered.steps)]
@@ -157,7 +135,7 @@ def _read_file(study: Study, file: PoolFile, rank: int, filters: Sequence[Filter
     return made
 
 
-def _load_pool(study: Study, file: PoolFile) -> Corpus:
+def _load_pool(study: Study, file: generators.PoolFile) -> Corpus:
     """The rows of a file, with what the real rows have too: labels, or contexts."""
     config = study.config
     context = file.context or (config.data.context if config.task == "generation" else None)
@@ -189,7 +167,7 @@ def _cut_draws(study: Study, pool: Corpus, *, whole: bool = False) -> Corpus:
 
     ``whole`` deals all rows out, at least to one block, else a block holds what a draw needs.
     """
-    counts, cut = Counter(label_strata(pool)), deal_blocks if whole else assign_blocks
+    counts, cut = Counter(label_strata(pool)), mix.deal_blocks if whole else mix.assign_blocks
     rows = {label: min(count, counts[label]) if whole else count for label, count in study.block_rows().items()}
     for count in range(usual_draws(study.config).generation if whole else study.most_blocks, 0, -1):
         try:
@@ -200,18 +178,20 @@ def _cut_draws(study: Study, pool: Corpus, *, whole: bool = False) -> Corpus:
     return pool
 
 
-def _select_levels(study: Study, file: PoolFile, select: SelectConfig, pool: Corpus) -> list[Corpus]:
+def _select_levels(
+    study: Study, file: generators.PoolFile, select: generators.SelectConfig, pool: Corpus
+) -> list[Corpus]:
     """The levels of a file with ``select``: in each draw, subsets of the draw's own rows."""
     if not len(pool):
         raise InputError(f"{file.path}: filters left no row to select levels from; use fewer, or give a larger pool")
     dealt = _cut_draws(study, pool, whole=True)
     parts: list[list[Corpus]] = [[] for _ in range(select.levels)]
     for block in sorted({int(b) for b in dealt.blocks if b >= 0}):
-        drawn = take_blocks(dealt, {block})
+        drawn = mix.take_blocks(dealt, {block})
         has = Counter(label_strata(drawn))
         named = f"draw {block}" if block < FRESH else f"draw {block - FRESH} of the confirmation"
         try:
-            found = select_levels(
+            found = mix.select_levels(
                 drawn,
                 study.encoder.encode(drawn.texts),
                 rows={label: min(rows, has[label]) for label, rows in study.block_rows().items() if has[label]},
@@ -260,7 +240,7 @@ def fresh_pool(study: Study, level: Level, draws: int) -> tuple[Corpus, Sequence
         part = DialPart(settings=settings, dial=dial, levels=[level], blocks=wanted)
         (pool,) = generate_levels(study, [part], progress, suffix=" confirm")
         note_failed(study, [pool])
-    usable = sorted(full_blocks(pool.corpus, study.block_rows()))
+    usable = sorted(mix.full_blocks(pool.corpus, study.block_rows()))
     return (pool.corpus, usable) if usable else None
 
 
@@ -277,7 +257,7 @@ def usable_draws(study: Study, pools: Pools) -> dict[Level, list[int]]:
     usable: dict[Level, list[int]] = {}
     for dial in dict.fromkeys(level.dial for level in pools):
         full = {
-            level: {b for b in full_blocks(pool.corpus, rows) if b < limit}
+            level: {b for b in mix.full_blocks(pool.corpus, rows) if b < limit}
             for level, pool in pools.items()
             if level.dial == dial
         }
@@ -322,7 +302,9 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     held_out, usable = study.held_out_texts(), usable_draws(study, pools)
     draws = set.intersection(*map(set, usable.values()))
     corpora = {REAL: study.train}
-    corpora |= {level.key: take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()}
+    corpora |= {
+        level.key: mix.take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()
+    }
     taking_part = {level.key for level in usable}
     rows = min(len(c) for name, c in corpora.items() if name in taking_part)
     corpora = {name: c for name, c in corpora.items() if len(c)}
