@@ -98,7 +98,7 @@ def test_every_flipped_byte_of_a_pool_or_measurement_is_told_or_changes_nothing(
         files = {
             folder.path / "pools" / "topics=4.parquet": (
                 lambda: (pool := folder.load_pool(LEVEL, "k")) and (pool.corpus.table.to_pylist(), pool.note),
-                "delete it: it is made again from the answers in ledger.sqlite, without a request",
+                "delete it: it is made again from the answers in ledger.sqlite without a request",
             ),
             folder.path / "measurements" / "topics=4.json": (
                 lambda: folder.load_measurement("topics=4", "m"),

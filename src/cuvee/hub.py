@@ -124,9 +124,7 @@ def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, pri
 def _check_folder(path: Path, kind: Kind) -> None:
     if kind == "dataset":
         if not is_dataset(path):
-            raise InputError(
-                f"{path}: not a dataset folder ({DATA_FILE} and the {CARD_FILE} that Cuvée wrote beside it)"
-            )
+            raise InputError(f"{path}: not a dataset folder ({DATA_FILE} and {CARD_FILE} that Cuvée wrote beside it)")
         return
     if not (path / MODEL_FILE).is_file() or not is_own_card(path / CARD_FILE):
         raise InputError(f"{path}: not a model with its card ({MODEL_FILE} and the {CARD_FILE} that Cuvée wrote)")

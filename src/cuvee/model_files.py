@@ -79,9 +79,7 @@ def find_model(model: str | Path) -> ModelFiles:
         return ModelFiles(place=str(path.parent), local=True, gguf_file=path.name)
     looks_like_path = isinstance(model, Path) or text.casefold().endswith(".gguf")
     if looks_like_path or not _HUB_NAME.fullmatch(text):
-        raise InputError(
-            f"{text}: no such file or folder, nor a name on the hub; give a folder, a .gguf file or a name"
-        )
+        raise InputError(f"{text}: no such file or folder, nor a name on the hub; give a folder, .gguf file or name")
     name, _, revision = text.partition("@")
     return ModelFiles(place=name, local=False, revision=revision or None)
 

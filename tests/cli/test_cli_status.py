@@ -266,4 +266,4 @@ def test_a_file_that_is_no_ledger_is_not_called_damaged(tmp_path, capsys):
     rows = tmp_path / "real.jsonl"
     rows.write_text('{"text": "a", "label": "b"}\n')
     line = refused(capsys, "ledger", rows)
-    assert "real.jsonl: not a ledger; give a run folder" in line
+    assert "real.jsonl: no ledger; give a run folder" in line

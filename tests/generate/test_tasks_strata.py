@@ -34,7 +34,7 @@ def test_the_kind_follows_the_rows(train):
 @pytest.mark.parametrize(
     ("corpus", "kind", "message"),
     [
-        (PASSAGES, "label", "kind 'label' is not for training rows of the task 'retrieval'; valid: query"),
+        (PASSAGES, "label", "kind 'label' is not for training rows of task 'retrieval'; valid: query"),
         (PAIRS, "essay", "kind 'essay' .* valid: question, instruction, story"),
     ],
 )

@@ -134,7 +134,7 @@ def test_near_duplicates_labels_and_prompts_are_checked_as_asked(settings, tmp_p
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"writing": {"kind": "query"}}, "kind 'query' is not for training rows of the task 'classification'"),
+        ({"writing": {"kind": "query"}}, "kind 'query' is not for training rows of task 'classification'"),
         ({"writing": {"label_check": 1.5}}, "label_check"),
         ({"writing": {"near_duplicate": 0.1}}, "near_duplicate"),
         ({"writing": {"prompts": "nowhere"}}, "nowhere"),

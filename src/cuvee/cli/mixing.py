@@ -425,7 +425,7 @@ def mix(
             raise ConfigError("--amount counts rows added to the real ones; with --regime replace give --share")
     elif how.share == 1 and regime == "augment":
         raise ConfigError(
-            "--share 1: augment keeps all real rows, so it is never reached; lower it, or --regime replace"
+            "--share 1: augment keeps all real rows, so it is never reached; lower it or --regime replace"
         )
     columns = columns.checked(ctx, real, synthetic)
     options.check_guard(ctx, out.suffix)

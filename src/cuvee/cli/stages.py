@@ -288,9 +288,7 @@ def repair(run: Annotated[Path, Argument(help="a run folder, or the ledger of a 
                     done.append(said)
                 done += repair_trials(part) if part.is_dir() else []
             except (OSError, sqlite3.Error) as exc:
-                raise RunFolderError(
-                    f"{part}: cannot be repaired ({exc}); free some space, or make it writable"
-                ) from exc
+                raise RunFolderError(f"{part}: cannot be repaired ({exc}); free space, or make it writable") from exc
     for said in done or [f"{run}: nothing is damaged"]:
         console.out.print(said, soft_wrap=True)
 
@@ -319,9 +317,7 @@ def ledger(
         with run.open("rb") as stream:
             is_database = stream.read(6) == b"SQLite"
         if not is_database and run.suffix != Path(LEDGER).suffix:  # one that is called a ledger is a damaged one
-            raise InputError(
-                f"{run}: not a ledger; give a run folder in which something was generated, or its {LEDGER}"
-            )
+            raise InputError(f"{run}: no ledger; give a run folder in which something was generated, or its {LEDGER}")
         with Ledger(run, readonly=True) as opened:
             check_ledger(run)
             found = summarise(opened, prices=prices)

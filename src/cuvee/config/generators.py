@@ -37,9 +37,7 @@ class EmbeddedGenerator(Writer):
 
     kind: Literal["embedded"] = "embedded"
     gguf: Located | None = Field(None, description="a GGUF file; SmolLM2-135M-Instruct when left out")
-    slots: int | None = Field(
-        None, ge=1, le=256, description="requests answered at once; 16 for texts of a label, else 8"
-    )
+    slots: int | None = Field(None, ge=1, le=256, description="requests answered at once; 16 for label texts, else 8")
     threads: int | None = Field(None, ge=1, description="CPU threads; all cores when left out")
     context: int | None = Field(None, ge=64, description="tokens of a slot; null: 512 for texts of a label, else 2048")
 

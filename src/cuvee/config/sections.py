@@ -166,9 +166,7 @@ class OwnTraining(Section):
 class TrainConfig(Section):
     """The trainers and losses of the grid: all cells of a trainer get the same optimiser steps."""
 
-    trainer: Trainers = Field(
-        "probe", description="one, or a list: the first decides, the others show whether it holds"
-    )
+    trainer: Trainers = Field("probe", description="one, or a list: the first decides, others show whether it holds")
     loss: Losses = Field("ce", description="one, or a list: the first decides, others show whether it holds")
     source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
     steps: int | None = Field(None, ge=1, description="300 where left out; none of the probe")

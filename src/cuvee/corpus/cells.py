@@ -144,9 +144,7 @@ def _string(value: object, where: str) -> str | None:
         return str(value)
     kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
     shown = visible(show_value(value)[:60])
-    raise InputError(
-        f"{where} holds {kind}, not text: {shown}; choose another column, or write one text or label a row"
-    )
+    raise InputError(f"{where} holds {kind}, not text: {shown}; choose another column or write one text or label a row")
 
 
 def _stored(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -105,9 +105,7 @@ def load_corpus(
 def _is_empty(table: pa.Table, column: str, name: str) -> bool:
     if column_strings(table, column, name).null_count < table.num_rows:
         return False
-    warnings.warn(
-        f"{name}: no row has a label in column {column!r}; its texts are read alone", InputWarning, stacklevel=2
-    )
+    warnings.warn(f"{name}: no row has a label in column {column!r}; texts are read alone", InputWarning, stacklevel=2)
     return True
 
 
@@ -152,9 +150,7 @@ def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
                 column = to_typed(given, column)
             column = column.cast(field.type)
         except (pa.ArrowException, ValueError) as exc:
-            raise InputError(
-                f"{where}: has the columns of a Cuvée corpus, {field.name} of another type ({exc})"
-            ) from exc
+            raise InputError(f"{where}: has columns of a Cuvée corpus, {field.name} of another type ({exc})") from exc
         if not field.nullable and column.null_count:
             row = pc.index(pc.is_null(column), True).as_py() + 1
             raise InputError(f"{where}, row {row}: column {field.name!r} is empty; fill it or drop the row")
@@ -249,9 +245,7 @@ def write_table(table: pa.Table, path: str | Path, *, guard_cells: bool = False)
     path = Path(path)
     if len(set(table.column_names)) < table.num_columns:
         name, count = Counter(table.column_names).most_common(1)[0]
-        raise InputError(
-            f"{path}: cannot be written with {count} columns {name!r}; rename them in the file they came from"
-        )
+        raise InputError(f"{path}: cannot be written with {count} columns {name!r}; rename them in their file")
     try:
         if path.suffix == ".jsonl":
             columns = [to_values(f, c, str(path)) for f, c in zip(table.schema, table.columns, strict=True)]
@@ -268,9 +262,7 @@ def write_table(table: pa.Table, path: str | Path, *, guard_cells: bool = False)
                     table = table.set_column(place, field.name, to_typed(field, table.column(place)))
             _replace(path, lambda temporary: pa_parquet.write_table(table, temporary, compression="zstd"))
     except (pa.ArrowException, UnicodeEncodeError, TypeError) as exc:
-        raise InputError(
-            f"{path}: cannot hold what is to be written ({first_line(exc)}); try Parquet or JSONL"
-        ) from exc
+        raise InputError(f"{path}: cannot hold what is written ({first_line(exc)}); try Parquet or JSONL") from exc
 
 
 def _guard_cells(table: pa.Table) -> pa.Table:

@@ -195,9 +195,7 @@ def _is_quoted(data: bytes, separator: bytes, path: Path, *, is_tsv: bool) -> bo
             if each_a_row or separator == b"\t":
                 return False
             line = data.count(b"\n", 0, found.start()) + 1
-            raise InputError(
-                f'{path}, line {line}: a quotation mark opens a cell and none closes it; write it twice, ""'
-            )
+            raise InputError(f'{path}, line {line}: a quotation mark opens a cell, none closes it; write it twice, ""')
         needed &= b'""' in whole[0][1:-1]  # a cell without one would not have been enclosed
         at = whole.end()
     if not is_tsv or not each_a_row or (needed and at):

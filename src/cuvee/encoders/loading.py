@@ -373,9 +373,7 @@ def build_encoder(name: str) -> Encoder:
         return OwnEncoder(resolve_name(name, table, Kind(name="encoder", makes=Encoder))(), name)
     close = difflib.get_close_matches(bare, BUILT_IN, n=1, cutoff=0.75)
     if close and "/" not in bare and not Path(bare).exists():  # the hub would be asked for it, for half a minute
-        raise ConfigError(
-            f"encoder {name!r}: did you mean {close[0]!r}? A model on the hub has a name like owner/model"
-        )
+        raise ConfigError(f"encoder {name!r}: did you mean {close[0]!r}? A model on the hub is named like owner/model")
     return SentenceEncoder(bare, name=name, is_short=is_short)
 
 

@@ -95,8 +95,23 @@ class Listener(Protocol):
         """Something the user should know."""
 
 
-class Silent(Listener):
+class Silent:
     """A listener that says nothing."""
+
+    def started(self, stage: str, unit: str) -> None:
+        """Say nothing."""
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
+        """Say nothing."""
+
+    def finished(self, stage: str, seconds: float) -> None:
+        """Say nothing."""
+
+    def noted(self, message: str) -> None:
+        """Say nothing."""
 
 
 class Progress:

@@ -19,9 +19,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 try:
     import ray
 except ImportError as exc:
-    raise MissingDependency(
-        "execute.kind ray needs ray: pip install 'cuvee[ray]', or set execute.kind: processes"
-    ) from exc
+    raise MissingDependency("execute.kind ray needs ray: pip install 'cuvee[ray]', or set kind: processes") from exc
 
 _ROOM_S = 1.0
 """How often it is looked whether the cluster has a node for a worker."""

@@ -118,9 +118,8 @@ class AcceptanceFilter:
         parsed = parsing.parse_answer(answer, demands, label=label, pair=pair)
         if question.step != "draft" or parsed.reason is not None:
             return parsed
-        return replace(
-            parsed, reason=parsing.COPY_OF_TRAINING if normalise_text(parsed.text) in self._training else parsing.DRAFT
-        )
+        is_copy = normalise_text(parsed.text) in self._training
+        return replace(parsed, reason=parsing.COPY_OF_TRAINING if is_copy else parsing.DRAFT)
 
     def begin(self, usable: Iterable[tuple[str, str]]) -> None:
         """Forget the rows taken; ``usable`` are the texts that may be taken now, with their labels.

@@ -402,9 +402,7 @@ def explain_refusal(
     if _NO_SYSTEM.search(message):
         more = "; put the system message into the user's: --system merge, or system: merge of the generator"
     elif status in (400, 422) and not blames_length(message):
-        more = (
-            "; a parameter is set with --extra NAME=VALUE (extra_body of the generator) and left out with --omit NAME"
-        )
+        more = "; a parameter is set with --extra NAME=VALUE (extra_body of the generator) or left out with --omit NAME"
     if endpoint.identity.startswith("gguf:") and blames_length(message):
         more = "; give the embedded LLM more room: generator.context in study.yaml"
     return EndpointError(f"{where}{path} refused the request: HTTP {status} {message}{more}")

@@ -90,9 +90,7 @@ def choose_kind(train: Corpus, kind: Kind | None, sources: Sequence[str] | None 
         return "question" if sources or any(context is not None for context in train.contexts) else "instruction"
     fitting = [name for name, writing in WRITINGS.items() if writing.task == train.task]
     if kind not in fitting:
-        raise ConfigError(
-            f"kind {kind!r} is not for training rows of the task {train.task!r}; valid: {', '.join(fitting)}"
-        )
+        raise ConfigError(f"kind {kind!r} is not for training rows of task {train.task!r}; valid: {', '.join(fitting)}")
     return kind
 
 

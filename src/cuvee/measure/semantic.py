@@ -246,6 +246,5 @@ def _novelsum_rows(subject: Subject) -> Ints:
         return subject.sample
     if subject.n <= _NOVELSUM_ROWS:
         return np.arange(subject.n)
-    return similarity.canonical_order(subject.unit)[
-        similarity.sample_rows(subject.n, _NOVELSUM_ROWS, seed=subject.seed)
-    ]
+    chosen = similarity.sample_rows(subject.n, _NOVELSUM_ROWS, seed=subject.seed)
+    return similarity.canonical_order(subject.unit)[chosen]

@@ -277,10 +277,8 @@ def _plan_ruling_out(
     gains = [min(own, key=lambda gain: (gain.se_items, gain.se_draws)) for own in still_open.values()]
     shared = find_shared_part(grid, list(still_open), gains)
     draws = statistics.count_joint_draws(gains, effect=delta, alpha=alpha, shared=shared)
-    drawn = next((cell for cell in still_open if not cell.whole), next(iter(still_open)))
-    return wording.Remedy(
-        effect=delta, draws=None if draws is None else max(draws, 1), of=_kind_of(drawn), rules_out=True
-    )
+    of = _kind_of(next((cell for cell in still_open if not cell.whole), next(iter(still_open))))
+    return wording.Remedy(effect=delta, draws=None if draws is None else max(draws, 1), of=of, rules_out=True)
 
 
 def _plan_remedy(best: Cell, gains: Sequence[Gain], *, fresh: bool, delta: float, level: float) -> wording.Remedy:

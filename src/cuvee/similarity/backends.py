@@ -223,9 +223,7 @@ class Compute:
         if self.precision == "bfloat16":
             _require_torch()
         if self.device in ("cuda", "mps") and find_accelerator() != self.device:
-            raise MissingDependency(
-                f"device {self.device!r}: torch finds no such accelerator here; use device cpu or auto"
-            )
+            raise MissingDependency(f"device {self.device!r}: torch finds no such accelerator here; use cpu or auto")
 
     @property
     def workers(self) -> int:

@@ -281,9 +281,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         try:
             found = StoredPool.from_table(pa_parquet.read_table(path, page_checksum_verification=True))
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as exc:
-            raise _tell_file(
-                path, exc, "it is made again from the answers in ledger.sqlite, without a request"
-            ) from exc
+            raise _tell_file(path, exc, "it is made again from the answers in ledger.sqlite without a request") from exc
         return found if found.key == key else None
 
     def _pool_path(self, level: Level, suffix: str) -> Path:

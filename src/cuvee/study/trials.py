@@ -487,9 +487,7 @@ def run_confirmation(
     best = draft.best.cell
     mark, earlier = name_confirmation(study, pools, best), study.folder.confirmed()
     if earlier is not None and earlier != mark:
-        study.stages.listener.noted(
-            f"the locked test was already used to confirm {earlier!r}: {mark!r} stays unconfirmed"
-        )
+        study.stages.listener.noted(f"the locked test was used to confirm {earlier!r}: {mark!r} stays unconfirmed")
         return None
     level, of_pool = level_of(pools, best), best.scope == "this pool"
     fresh, corpus, blocks = None, pools[level].corpus, [0]

@@ -135,9 +135,7 @@ class CausalWriter:
         fresh = LanguageModel(model=copy.deepcopy(loaded.model), tokenizer=loaded.tokenizer)
         found = cls(fresh, where, settings)
         if found.max_length > found.limit:
-            raise ConfigError(
-                f"max_length is {found.max_length}; model {files.shown!r} reads at most {found.limit} tokens"
-            )
+            raise ConfigError(f"max_length is {found.max_length}; {files.shown!r} reads at most {found.limit} tokens")
         return found
 
     @property

@@ -150,9 +150,7 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float | None, seed: int) 
         with quiet_loading(), own_random_stream(torch.device("cpu"), derive_seed(seed, "train", "lora")):
             return get_peft_model(model, wanted)
     except ValueError as exc:
-        raise ConfigError(
-            f"lora_rank {rank}: no adapter fits the model ({first_line(exc)}); leave lora_rank out"
-        ) from exc
+        raise ConfigError(f"lora_rank {rank}: no adapter fits the model ({first_line(exc)}); leave it out") from exc
 
 
 def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
