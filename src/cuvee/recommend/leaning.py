@@ -11,10 +11,12 @@ motions in ``a`` from 0 (a spline through the gains, as of Wahba 1990, *Spline M
 rows for each real one, the common curve has a standard deviation of 3 or of 10 points, each as probable before, and the
 own curves one of ``spread``. The rest is normal with known variances, so the posterior is exact for each pair of
 these; pairs are weighed by their likelihood, spreads by a half-normal prior of 3 points too (a hierarchical model:
-Gelman et al. 2013, *Bayesian Data Analysis*, ch. 5). This shrinks the best of many blends by what
-it owes to having been chosen: a posterior does not depend on the choice (Efron 2011, JASA 106, "Tweedie's formula and
-selection bias"). Errors are those of the gains, widened to their t intervals. What blends share (the baseline's luck,
-easy items) cannot be averaged away: it is the variance of the mean over blends beyond that of their own errors.
+Gelman et al. 2013, *Bayesian Data Analysis*, ch. 5). The values of ``spread`` that are tried lie closer together near
+0, and each counts once, which makes small spreads more probable before than the half-normal alone does. This shrinks
+the best of many blends by what it owes to having been chosen: a posterior does not depend on the choice (Efron 2011,
+JASA 106, "Tweedie's formula and selection bias"). Errors are those of the gains, widened to their t intervals. What
+blends share (the baseline's luck, easy items) cannot be averaged away: it is the variance of the mean over blends
+beyond that of their own errors.
 
 A blend must help over both baselines. The lower of two noisy numbers is too low where the truth is the same, so of the
 difference between the two baselines only the part counts that is beyond its own error (with a prior of 1 point). With
