@@ -221,7 +221,7 @@ def _read_lists(file: pa_parquet.ParquetFile, path: Path) -> Vectors:
         out[at : at + len(column)] = values.reshape(-1, width)
         at += len(column)
     if at != rows:
-        raise InputError(f"{path}: says that it has {rows} rows and has {at}; write it anew")
+        raise InputError(f"{path}: says that it has {rows} rows and has {at}; write it again")
     return out
 
 

@@ -122,7 +122,7 @@ def _read_parquet(path: Path) -> pa.Table:
         size, rows = path.stat().st_size, file.metadata.num_rows
         if rows > max(_SMALL, _MOST_EXPANSION * size):
             raise InputError(
-                f"{path}: says that it has {rows} rows in {show_bytes(size)}, and no texts are so short; write it anew"
+                f"{path}: says that it has {rows} rows in {show_bytes(size)}, and no texts are so short; write it again"
             )
         _check_width(file.metadata.num_columns, path)
     return pa_parquet.read_table(path)
@@ -288,7 +288,7 @@ def _read_folder(path: Path, split: str) -> pa.Table:
         return _read_folder(path / _choose_split(path, names, split), "")
     if (path / "state.json").exists():
         load = _import_datasets().load_from_disk
-        with explain_damage(f"{path}", "save the dataset anew"):
+        with explain_damage(f"{path}", "save the dataset again"):
             return dataset_table(load(str(path)))
     kinds = [[file for file in sorted([*path.glob(f"*{kind}"), *path.glob(f"*/*{kind}")])] for kind in _SHARDS]
     splits: dict[str, list[Path]] = {}
@@ -364,7 +364,7 @@ def name_classes(table: pa.Table, where: str) -> pa.Table:
         wrong = next((row for row, n in enumerate(numbers, 1) if n is not None and not -1 <= n < len(names)), None)
         if wrong is not None:
             said = f"column {field.name!r} is class {numbers[wrong - 1]}, and {len(names)} classes have names"
-            raise InputError(f"{where}, row {wrong}: {said}; write the dataset anew")
+            raise InputError(f"{where}, row {wrong}: {said}; write the dataset again")
         labels = pa.array([None if n is None or n < 0 else str(names[n]) for n in numbers], pa.string())
         table = table.set_column(place, field.name, labels)
     return table.replace_schema_metadata(None)
