@@ -2,15 +2,15 @@
 
     python benchmarks/rows_per_request.py [ROWS ...]
 
-For each number of rows: rows a second and prompt tokens for each written one, and of the pools their measured
+For each number of rows: rows a CPU-second and prompt tokens for each written one, and of the pools their measured
 diversity (Vendi at equal rows, with the interval of groups) and the accuracy of the probe on 900 validation headlines
 with 4 real rows a label and the pool, as mean over generation draws with its standard error.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
-import time
 
 import numpy as np
 
@@ -25,6 +25,12 @@ from cuvee.study.demo import read_headlines
 DRAWS, ROWS = 5, 12
 
 
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def main(numbers: list[int]) -> None:
     corpus = Corpus.from_rows([{"text": text, "target": label} for text, label in read_headlines()])
     split = split_corpus(corpus, test=1100, validation=900, rows_per_label=4, seed=0)
@@ -36,11 +42,12 @@ def main(numbers: list[int]) -> None:
             rows_per_label=ROWS, blocks=range(DRAWS), sampling=Sampling(temperature=0.7, max_tokens=20),
             describe="news headlines", rows_per_request=number,
         )  # fmt: skip
-        start = time.perf_counter()
+        before = cpu_seconds()
         with EmbeddedLLM() as llm, Ledger() as ledger:
             opened = OpenedLLM(endpoint=llm.endpoint)
             (pool,) = generate_pools(split.train, spec, SamplingDial(levels=[0.7]), opened, ledger)
-            seconds, spent = time.perf_counter() - start, ledger.totals()
+            spent = ledger.totals()
+        seconds = cpu_seconds() - before  # the LLM's process has ended
         vectors = encoder.encode(pool.corpus.texts)
         blocks, scores = pool.corpus.blocks, []
         for block in range(DRAWS):
@@ -51,7 +58,7 @@ def main(numbers: list[int]) -> None:
         error = np.std(scores, ddof=1) / DRAWS**0.5
         print(
             f"{number} a request: {len(pool.corpus)} rows, {spent.requests} requests, "
-            f"{len(pool.corpus) / seconds:.2f} rows/s, "
+            f"{len(pool.corpus) / seconds:.2f} rows a CPU-second, "
             f"{spent.prompt_tokens / spent.completion_tokens:.2f} prompt tokens a written one, "
             f"{(spent.prompt_tokens + spent.completion_tokens) / len(pool.corpus):.0f} tokens a row, Vendi {vendi}, "
             f"accuracy {np.mean(scores):.4f} +- {error:.4f}"
