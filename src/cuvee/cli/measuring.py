@@ -231,8 +231,8 @@ def compare(
     force: Annotated[bool, Option("--force", help="compare saved numbers that were measured differently")] = False,
 ) -> None:
     """Compare corpora at equal rows and matched lengths; the first one is what the others are compared with."""
-    if len(files) < 2:
-        raise ConfigError("one file alone has nothing to be compared with; give two or more")
+    if len(set(files)) < 2:
+        raise ConfigError("one file alone, or given twice, has nothing to be compared with; give two or more")
     saved = [path.suffix == ".json" for path in files]
     if any(saved) and not all(saved):
         raise ConfigError("saved numbers (.json) do not compare with files of texts; give one kind")
