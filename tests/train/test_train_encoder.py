@@ -385,7 +385,9 @@ def test_settings_without_use_are_refused(start, change, message):
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"ce", "source_weight", "agreement_filter"}))
 def test_the_loop_takes_every_loss(start, name):
-    predictor = train_model(BLEND, settings=dataclasses.replace(start, loss=name), encoder=load_encoder("hashing"))
+    given = {"gamma": 0.2} if name == "tce" else {}  # else no row is so sure after a few steps
+    settings = dataclasses.replace(start, loss=name, **given)
+    predictor = train_model(BLEND, settings=settings, encoder=load_encoder("hashing"))
     proba = predictor.predict_proba(HELD_OUT.texts)
     assert np.allclose(proba.sum(axis=1), 1)
     assert not np.array_equal(weights_of(predictor), weights_of(train(start)))

@@ -59,7 +59,8 @@ class Measuring:
         elif self.against is not None:
             raise ConfigError("--embeddings with --against needs --against-embeddings too: both sides in one space")
         if target is not None and self.against is not None and real is not None and corpus.task == "classification":
-            compare_labels(real.labels, corpus.labels, known_name=str(self.against), found_name=str(target))
+            names = {"known_name": str(self.against), "found_name": str(target)}
+            compare_labels(real.labels, corpus.labels, **names, needed=False)
         if vectors is None or self.embeddings is None:
             encoder = load_encoder(self.encoder, workers=workers)
         else:  # under the name that they carry: --encoder if said, else the file's

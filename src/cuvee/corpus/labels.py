@@ -27,18 +27,20 @@ def warn_of_variants(labels: Iterable[str], where: str) -> None:
         )
 
 
-def compare_labels(known: Iterable[str], found: Iterable[str], *, known_name: str, found_name: str) -> None:
+def compare_labels(
+    known: Iterable[str], found: Iterable[str], *, known_name: str, found_name: str, needed: bool = True
+) -> None:
     """Warn of labels of one set of rows, ``found``, that another one, ``known``, lacks. Rows without labels are none.
 
     Raises:
-        InputError: both have labels, and no label in common.
+        InputError: both have labels, and no label in common, where they are ``needed`` for what is done.
     """
     ours, theirs = ({label for label in labels if label} for labels in (known, found))
     unknown = sorted(theirs - ours)
     if not ours or not unknown:
         return
     said = f"{found_name}: {{}} {_listed(unknown)}, and {known_name} has {_listed(sorted(ours))}"
-    if not ours & theirs:
+    if needed and not ours & theirs:
         raise InputError(f"{said.format('has the labels')}: they have none in common; write labels in one way in both")
     warnings.warn(
         f"{said.format('some labels are unknown,')}; rename them if they are the same", InputWarning, stacklevel=2
