@@ -43,7 +43,7 @@ def test_where_takes_rows_by_any_column_and_names_what_is_not_there(one_file, tm
     config, rows = one_file
     (pool,) = config["pools"]
     plain = {"dial": "d", "level": "a", "path": pool["path"]}
-    chosen = {**plain, "where": {"method": ["taboo", "hint"], "run": "1"}}
+    chosen = {**plain, "where": {"method": ["taboo", "hint"], "run": 1}}
     with open_study({**config, "pools": [chosen]}, out=tmp_path / "run") as flow:
         (kept,) = flow.pools.values()
     assert set(kept.corpus.texts) == {r["text"] for r in rows if r["method"] != "plain" and r["run"] == 1}

@@ -121,7 +121,6 @@ def tell_seconds(seconds: float | None) -> str:
 def list_advice(advice: Advice, seconds: Mapping[str, float] = MappingProxyType({})) -> Iterable[RenderableType]:
     """The best cells, the shapes, and the verdict; ``seconds`` of each stage tell how long a next step takes."""
     from cuvee.recommend.wording import write_edge, write_rows, write_sensitivity
-    from cuvee.report.tables import DECISIONS
 
     yield _tabulate_cells(advice)
     for shape in advice.shapes:
@@ -135,7 +134,7 @@ def list_advice(advice: Advice, seconds: Mapping[str, float] = MappingProxyType(
     if advice.sensitivity is not None:
         told += [write_sensitivity(advice.sensitivity), *map(str, advice.sensitivity.lost)]
     yield from map(Text, [*told, ""])
-    yield Text(f"Verdict: {DECISIONS[advice.decision]}. {advice.sentence}", style="bold")
+    yield Text(f"Verdict: {advice.sentence}", style="bold")
     if advice.edge is not None:
         took = advice.edge.part * seconds.get("generate", 0.0)
         yield Text(write_edge(advice.edge, advice.score, takes=tell_seconds(took) if took else ""))

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Discriminator, Field, JsonValue, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cuvee.config.sections import OWN, Located, Name, Section, place, tell_own
 from cuvee.corpus import Task
@@ -291,6 +300,10 @@ TOGETHER = "together"
 """The level of all pools without an order: their rows in one pool."""
 
 
+Value = Annotated[Name, BeforeValidator(lambda given: str(given) if type(given) in (int, float) else given)]
+"""A value of a column, which YAML may read as a number."""
+
+
 class PoolFile(Section):
     """A ready-made pool: the synthetic rows of one level, or the rows from which levels are selected."""
 
@@ -298,7 +311,7 @@ class PoolFile(Section):
     level: Name | None = Field(None, description="which setting of it, from the least to the most diverse")
     select: SelectConfig | None = Field(None, description="instead of level: choose levels from this pool")
     path: Located
-    where: dict[Name, Name | tuple[Name, ...]] = Field(
+    where: dict[Name, Value | tuple[Value, ...]] = Field(
         {}, description="only rows with this value, or one of these, in a column of the file"
     )
     text: Name | None = Field(None, description="column of the text, prompt or query")
