@@ -334,7 +334,7 @@ def test_what_does_not_depend_on_a_request_goes_on_while_it_waits_and_rows_stay_
     async def limit(_number, _request, body):
         arrivals.append(json.dumps(body, sort_keys=True))
         if arrivals[-1] in waiting and arrivals.count(arrivals[-1]) == 1:
-            after = {"Retry-After": "1" if every > 10 else "0.2"}
+            after = {"Retry-After": "2" if every > 10 else "0.2"}
             return web.json_response({"error": "slow down"}, status=429, headers=after)
         return None
 
