@@ -268,10 +268,12 @@ def test_label_sets_that_do_not_meet_are_named(tmp_path, capsys):
     fast = ("--encoder", "hashing")
     assert call(capsys, "train", whole, "--out", out, *fast)[0] == 0
     for command in (
-        ("evaluate", out, decimal), ("mix", real, decimal, "--share", 0.5, "--out", tmp_path / "b.csv"),
-        ("measure", decimal, "--against", real, *fast),
-    ):  # fmt: skip
+        ("evaluate", out, decimal),
+        ("mix", real, decimal, "--share", 0.5, "--out", tmp_path / "b.csv"),
+    ):
         assert "d.csv: has the labels '0.0', '1.0', and" in refused(capsys, *command)
+    code, _, err = call(capsys, "measure", decimal, "--against", real, *fast, "--metric", "mmd")  # needs no labels
+    assert code == 0 and "d.csv: some labels are unknown, '0.0', '1.0', and" in err
     for command in (("evaluate", out, odd), ("measure", odd, "--against", real, *fast, "--metric", "mean_words")):
         code, _, err = call(capsys, *command)
         assert code == 0 and "note: " in err and "o.jsonl: some labels are unknown, '2', and" in err

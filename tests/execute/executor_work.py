@@ -68,6 +68,13 @@ class Fragile(Exception):
         super().__init__(f"{a} and {b}")
 
 
+class Rooted:
+    """What no pickler carries."""
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise TypeError("rooted here")
+
+
 def break_oddly(item: int) -> int:
     raise Fragile(item, item)
 

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from functools import partial
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from executor_work import Meet, Misbehave, Square, break_oddly, threads
+from executor_work import Meet, Misbehave, Rooted, Square, break_oddly, threads
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +113,7 @@ def test_what_work_raises_is_raised_here_and_workers_are_gone(tmp_path):
 
 def test_work_that_cannot_be_carried_or_read_is_told():
     with ProcessExecutor(TWO) as executor, pytest.raises(ValueError, match="cannot be carried"):
-        list(executor.run_all(partial(max, threading.Lock()), [1]))
+        list(executor.run_all(partial(max, Rooted()), [1]))
 
 
 def test_too_few_gpus_are_told(monkeypatch):

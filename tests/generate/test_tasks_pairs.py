@@ -86,7 +86,8 @@ def test_targets_keep_their_paragraphs_and_instructions_their_lines():
         ('{"question": "Who?", "answer": "Ann"}', "stop", "too short"),
         ('{"question": "Who won the \ufffd?", "answer": "Ann"}', "stop", "broken characters"),
         ('{"question": "Who won the cup?", "answer": "A\\u0007nn"}', "stop", "broken characters"),
-        ("Question: Who won the cup?\nAnswer: Ann<|im_end|>", "stop", "chatter"),
+        ("Question: Who won the cup?\nAnswer: Ann<|im_end|>", "stop", None),  # the mark of its end is taken off
+        ("Question: Who won the cup?\nAnswer: Ann<|im_end|> Bob", "stop", "chatter"),
         ('{"question": "WHO lost  it?", "answer": "Ann"}', "stop", "copy of the prompt"),
         ('{"question": "Who won the cup?", "answer": "Sure"}', "stop", None),  # a fine answer
         ('{"question": "Who won the cup?", "answer": "7"}', "stop", None),
@@ -157,12 +158,12 @@ def test_json_sides_come_back(text, target):
     [
         "<|im_start|>assistant\nHenman out of Open<|im_end|>",
         "<|im_start|>assistant\nHenman out of Open",
-        "Henman out of Open</s>",
+        "Henman out</s> of Open",
         "<s> Henman out of Open",
         "[INST] Henman out of Open [/INST]",
         "<<SYS>> Henman out of Open",
         "<start_of_turn>model\nHenman out of Open",
-        "Henman out of Open<end_of_turn>",
+        "Henman out<end_of_turn> of Open",
         "<|start_header_id|>assistant<|end_header_id|>\n\nHenman out of Open",
         "<｜Assistant｜>Henman out of Open",
         "assistant: Henman out of Open",
