@@ -16,7 +16,7 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.generate import parsing
 from cuvee.generate.calls import Api, Request, Sampling
-from cuvee.generate.dials.slots import Slot, name_settings
+from cuvee.generate.dials.slots import Slot, shared_request
 from cuvee.inputs import read_text
 from cuvee.registry import nearest_name
 
@@ -124,7 +124,7 @@ class PromptWriter:
             seed_ids: the examples behind it, shown with a draft in chat form.
         """
         label = parsing.readable(slot.label) if self.writing.kind == "label" else ""
-        several = step == "row" and attempt == 0 and slot.draft is None and self.rows > 1
+        several = step == "row" and attempt == 0 and shared_request(slot, self.rows) is not None
         values: dict[str, Value] = {"label": label, "describe": self._describe, "count": self.rows if several else 1}
         shown: tuple[str, ...]
         if step in ("row", "draft"):
@@ -251,7 +251,7 @@ class PromptWriter:
         count = values["count"]
         key: list[str | int] = [slot.key, attempt]
         if isinstance(count, int) and count > 1:  # the same request for all rows that it is asked for
-            key = ["rows", slot.label, slot.block, slot.number // count, *name_settings(slot)]
+            key = ["rows", *(shared_request(slot, count) or ())]
             sampling = replace(sampling, max_tokens=count * (sampling.max_tokens + _NUMBER_TOKENS))
         # 31 bits: the widest seed that every server takes
         seed = derive_seed(self._seed, "answer", *key) & 0x7FFFFFFF

@@ -22,8 +22,9 @@ from cuvee.execute import Listener, Progress
 from cuvee.fingerprint import hash_value
 from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.dials import PARTS, Dial, Slot, chosen_slots
-from cuvee.generate.dials.slots import name_settings
+from cuvee.generate.dials.slots import shared_request
 from cuvee.generate.ledger import Ledger, Session, tell_spending
+from cuvee.generate.parsing import WRITINGS
 from cuvee.generate.pools import GenerationSpec, PoolMaker, fill_pools, write_quarantine
 from cuvee.generate.targets import Score, Target, generate_to_target
 from cuvee.measure import Subject, choose_metrics, draw_rows
@@ -53,14 +54,9 @@ def study_dials(study: Study) -> list[tuple[DialConfig, Dial]]:
 
 def count_requests(study: Study, slots: Sequence[Slot]) -> int:
     """Requests of slots where every answer is usable: several rows may share one, and drafts are requests too."""
-    together = 1 if study.writing.kind not in ("label", "query") else dials.language_model(study).rows_per_request
-
-    def is_together(slot: Slot) -> bool:
-        return together > 1 and slot.parent is None and slot.draft is None
-
+    rows = 1 if WRITINGS[study.writing.kind].pair else dials.language_model(study).rows_per_request
     drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
-    asked = {(s.label, s.block, *name_settings(s), s.number // together) for s in slots if is_together(s)}
-    return len(asked) + sum(not is_together(slot) for slot in slots) + drafts
+    return len({shared_request(slot, rows) or (slot.block, slot.key) for slot in slots}) + drafts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

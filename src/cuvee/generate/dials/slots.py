@@ -321,6 +321,13 @@ def name_settings(slot: Slot) -> list[str]:
     ]
 
 
+def shared_request(slot: Slot, rows: int) -> tuple[str | int, ...] | None:
+    """What slots have in common whose rows one request asks for, ``rows`` at once; None for one that is asked alone."""
+    if rows == 1 or slot.parent is not None or slot.draft is not None:
+        return None
+    return (slot.label, slot.block, slot.number // rows, *name_settings(slot))
+
+
 def _set_by(dial: Dial, labels: Sequence[str], rows: int) -> set[str]:
     """What some slot of some level sets."""
     levels = [level.name for level in dial.levels]
