@@ -234,7 +234,8 @@ class Compute:
 class Backend:
     """Products of blocks of rows and sums of what kernels make of them, by numpy: float32 or float64, as the rows are.
 
-    ``order`` gives the rows' places, None where they are as they come.
+    ``order`` gives the rows' places, None where they are as they come. The rows are finite, so their products are:
+    "invalid value" is not heard there, which builds of BLAS say of finite numbers now and then (numpy issue 24067).
     """
 
     maths: ModuleType = np
@@ -252,7 +253,8 @@ class Backend:
 
     def cosines(self, first: slice, second: slice) -> Matrix:
         """The products of two blocks of rows."""
-        return cast("Matrix", self._block(first) @ self._block(second).T)
+        with np.errstate(invalid="ignore"):
+            return cast("Matrix", self._block(first) @ self._block(second).T)
 
     def set_cells(self, cosines: Matrix, rows: Indices, columns: Indices, value: float) -> None:
         """Overwrite some cells."""
@@ -260,7 +262,8 @@ class Backend:
 
     def sums(self, values: Matrix, indicator: Matrix, *, transposed: bool) -> Matrix:
         """``values @ indicator``, or ``values.T @ indicator``."""
-        return (values.T if transposed else values) @ indicator.astype(values.dtype, copy=False)
+        with np.errstate(invalid="ignore"):
+            return (values.T if transposed else values) @ indicator.astype(values.dtype, copy=False)
 
     def largest(self, values: Matrix, *, transposed: bool) -> tuple[NDArray[np.int64], Matrix]:
         """Column and value of each row's largest cell, or row and value of each column's."""
