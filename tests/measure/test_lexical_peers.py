@@ -24,6 +24,7 @@ LEXICAL = tuple(BY_NAME.values())
 MERGED = ("mtld", "compression_ratio")
 HEAVY = ("near_duplicate_rate_minhash",)
 RATES = ("exact_duplicate_rate", "near_duplicate_rate_minhash")
+HELD = ("shared_sequence_rate", "opening_rate", "ending_rate", "skeleton_entropy")  # what is commonest is held fixed
 
 
 def subject_of(texts, groups=None):
@@ -46,7 +47,9 @@ def natural_texts(n, seed=0, length=9):
 
 
 # --- intervals: leaving a bin out is measuring the rows that stay ----------------------------------------
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in BY_NAME])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in BY_NAME if n not in HELD]
+)
 def test_leaving_a_bin_out_is_measuring_the_other_rows(name):
     metric = BY_NAME[name]
     groups = [f"g{i // 2}" for i in range(40)]
@@ -108,7 +111,8 @@ def test_the_same_words_in_longer_rows_measure_alike_once_texts_are_cut():
     long = [truncate_words(text, 10) for text in zipf_rows(80, rows)]
     one, other = subject_of(short, ["g"] * rows), subject_of(long, ["g"] * rows)
     for metric in LEXICAL:
-        assert metric.compute(one).value == pytest.approx(metric.compute(other).value, rel=0.05), metric.name
+        few = 0.02 if metric.name in HELD else 0.0  # three standard errors of a rate of 5%
+        assert metric.compute(one).value == pytest.approx(metric.compute(other).value, rel=0.05, abs=few), metric.name
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_seed
-from cuvee.measure.intervals import estimate_by_jackknife, means_without
+from cuvee.measure.intervals import Settings, estimate_by_jackknife, means_without
 from cuvee.measure.subject import Subject
 from cuvee.records import Estimate
 
@@ -162,15 +162,18 @@ def measure_entropy(subject: Subject, size: int = 2) -> Estimate | None:
     arXiv 1809.05972, use it for dialogue). None where no row has ``size`` words.
     """
     counts = subject.once(ngram_counts)[size - 1]
-    if not counts.grams:
-        return None
+    return estimate_entropy(subject, counts, {"ngram": size, "tokens": TOKENS}) if counts.grams else None
+
+
+def estimate_entropy(subject: Subject, counts: NgramCounts, settings: Settings) -> Estimate:
+    """The plug-in entropy, in bits, of what ``counts`` has of the subject's rows: at least one n-gram."""
     all_counts = counts.counts
     values, times = np.unique(all_counts, return_counts=True)
     spread = math.fsum((times * _count_log(values)).tolist())
     value = max(0.0, math.log2(counts.total) - spread / counts.total)
 
     def without() -> NDArray[np.float64]:
-        bins = subject.once(ngram_bins)[size - 1]
+        bins = _by_bin(counts, subject.bins, int(subject.bins.max(initial=0)) + 1)
         before = all_counts[bins.gram]
         change = _count_log(before) - _count_log(before - bins.count)
         left = counts.total - bins.total
@@ -179,7 +182,7 @@ def measure_entropy(subject: Subject, size: int = 2) -> Estimate | None:
         out: NDArray[np.float64] = np.log2(np.where(left > 0, left, np.nan)) - _ratio(rest, left)
         return out
 
-    return estimate_by_jackknife(subject, value, without, {"ngram": size, "tokens": TOKENS})
+    return estimate_by_jackknife(subject, value, without, settings)
 
 
 def _count_log(counts: Ints) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
-from cuvee.measure import lexical, semantic, shift, surface
+from cuvee.measure import lexical, semantic, shift, surface, templates
 from cuvee.measure.subject import LESS, MORE, TAUS, Family, GivenVectors, Metric, Need, Subject
 from cuvee.records import Estimate, Measurement, Vectors
 from cuvee.registry import Kind, resolve_name
@@ -89,6 +89,14 @@ _GROUPS: tuple[Group, ...] = (
          f"{LESS}; the same at any number of rows, changes with their length"),
         ("self_repetition", lexical.measure_self_repetition,
          "fraction of 4-grams of words that stand in another row too", _RISES),
+        ("shared_sequence_rate", templates.measure_shared_sequences,
+         "fraction of rows that hold four words in a row which over 1% of the rows, and more than five, hold", LESS),
+        ("opening_rate", templates.measure_openings, "fraction of rows that begin with the commonest two words", LESS),
+        ("ending_rate", templates.measure_endings, "fraction of rows that end with the commonest two words",
+         "higher: more rows end alike"),
+        ("skeleton_entropy", templates.measure_skeletons,
+         "Shannon entropy, in bits, of the rows' skeletons: their frequent words, with all others masked",
+         f"{MORE}; rises with the number of rows"),
         ("mtld", lexical.measure_mtld, "MTLD of the joined rows: words until the type-token ratio falls below 0.72",
          f"{MORE}; hardly depends on the number of rows"),
         ("compression_ratio", lexical.measure_compression,

@@ -39,6 +39,10 @@ So do those whose name ends in ``rows``: rows that were used. All others (tau, q
 define the number.
 """
 _RESULTS_OF: dict[str, frozenset[str]] = {
+    "opening_rate": frozenset({"opening"}),
+    "ending_rate": frozenset({"ending"}),
+    "skeleton_entropy": frozenset({"skeletons", "skeleton"}),
+    "shared_sequence_rate": frozenset({"sequences", "sequence"}),
     "leakage": frozenset({"threshold"}),  # found from the held-out texts
     "degenerate_rate": frozenset(get_args(DegenerateReason)),  # rows of each reason
 }
