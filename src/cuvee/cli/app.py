@@ -48,6 +48,7 @@ COMMANDS = {
     "train": ("training", "Train a model on a blend, or the trials of a study."),
     "evaluate": ("training", "Evaluate a model on held-out real rows."),
     "predict": ("training", "Predict every row of a file."),
+    "doctor": ("doctor", "Check installation, models, machine and LLM."),
 }
 """Name of a command -> its module, which has a function of that name, and its line in ``cuvee --help``."""
 _CTRL_C = 130
