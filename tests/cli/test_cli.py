@@ -1,14 +1,17 @@
 """The command line as a user meets it: plain files, a study, and every kind of bad input."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 from aiohttp import web
 
 from command_line import call, refused
+from cuvee.config.reading import read_config
 from cuvee.corpus import load_corpus
 from cuvee.measure import METRICS
+from cuvee.study.demo import read_headlines
 
 
 @pytest.fixture
@@ -67,6 +70,41 @@ def test_init_writes_a_study_that_is_valid(headlines, tmp_path, capsys, monkeypa
     assert json.loads((tmp_path / "study.schema.json").read_text(encoding="utf-8"))["properties"]
     assert yaml.safe_load(text)["data"] == {"real": "headlines.jsonl", "text": "text", "label": "label"}
     assert "already there" in refused(capsys, "init", headlines)
+
+
+def test_init_names_where_synthetic_rows_come_from(texts, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    real, pool = texts
+    call(capsys, "init", real, "--pool", pool, "--pool", real, "--time", "90s")
+    found = read_config("study.yaml")
+    assert [each.path for each in found.pools] == [str(pool), str(real)] and found.draws.time == "90s"
+    call(capsys, "init", real, "--base-url", "http://localhost:9/v1", "--model", "a: b", "--force")
+    assert (found := read_config("study.yaml").generator).kind == "endpoint" and found.model == "a: b"
+    assert "go together" in refused(capsys, "init", real, "--model", "m", "--force")
+    assert "give one of them" in refused(
+        capsys, "init", real, "--pool", pool, "--model", "m", "--base-url", "u", "--force"
+    )
+    assert "study.yaml says it" in refused(capsys, "run", "study.yaml", "--time", "20m")
+    assert "90s, 10m or 2h" in refused(capsys, "init", real, "--time", "soon", "--out", "b.yaml")
+    assert not Path("b.yaml").exists()
+
+
+@pytest.mark.slow
+def test_one_command_runs_a_file_of_rows(texts, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    real, pool = texts
+    others = [
+        {"text": t, "label": label} for t, label in read_headlines() if label in ("business", "politics", "sports")
+    ]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in others[-600::3]), encoding="utf-8")
+    code, out, err = call(capsys, "run", real, "--pool", pool, "--time", "5s", "--json")
+    assert code == 0, err
+    assert "text is 'text', label 'label'" in err and "synthetic rows: files" in err
+    written, advice = Path(f"{real.stem}.study.yaml"), json.loads(out)
+    again = json.loads(call(capsys, "run", real, "--pool", pool, "--time", "5s", "--json")[1])
+    assert again["decision"] == advice["decision"]
+    written.write_text(written.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
+    assert "already there" in refused(capsys, "run", real, "--pool", pool, "--time", "5s")
 
 
 @pytest.mark.slow  # with the others of its kind

@@ -1,5 +1,7 @@
 import json
 
+from aiohttp import web
+
 from command_line import call
 from local_llm import LocalLLM
 
@@ -20,7 +22,5 @@ def test_the_doctor_asks_the_endpoint_once_and_lists_what_is_installed(capsys):
         server.close()
 
 
-async def refuse(number, request, body):
-    from aiohttp import web
-
+async def refuse(_number, _request, _body):
     return web.json_response({"error": {"message": "wrong key"}}, status=401)

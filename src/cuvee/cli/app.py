@@ -27,7 +27,7 @@ else:
     UsageError = typer.BadParameter.__base__  # newer releases of typer have a copy of click in them
 
 COMMANDS = {
-    "run": ("stages", "Run a whole study, or continue one."),
+    "run": ("stages", "Run a whole study, of a file of rows or study.yaml."),
     "demo": ("stages", "Run the demo, offline: 8 minutes; --small: one minute."),
     "collapse": ("collapsing", "Train a model again and again on its own output."),
     "init": ("stages", "Write a commented study.yaml for a file of rows."),

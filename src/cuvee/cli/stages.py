@@ -7,21 +7,34 @@ import os
 import shlex
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import rich.text
 from rich.console import RenderableType
 from rich.table import Table
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from cuvee.cli import console, show
 from cuvee.cli.collapsing import run_panel
-from cuvee.cli.options import Label, Out, Target, Tell, Text, expand_options, find_study, may_trust, open_shown
+from cuvee.cli.options import (
+    Label,
+    Out,
+    Target,
+    Tell,
+    Text,
+    expand_options,
+    find_study,
+    is_study,
+    may_trust,
+    open_shown,
+    refuse_options,
+)
 from cuvee.errors import ConfigError, InputError, RunFolderError, TrialsFailed
 
 if TYPE_CHECKING:
+    from cuvee.config.schema import StudyConfig
     from cuvee.study import Flow
     from cuvee.study.planning import PowerPlan, StudyPlan
     from cuvee.study.status import RunStatus
@@ -31,18 +44,91 @@ LISTED = 8
 _NUMBERS = ("what", "number")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """What a study of a file of rows begins with."""
+
+    text: Text = None
+    label: Label = None
+    pool: Annotated[list[Path] | None, Option(help="file of synthetic rows, instead of an LLM; can be repeated")] = None
+    base_url: Annotated[str, Option(help="OpenAI-compatible endpoint, instead of the embedded LLM")] = ""
+    model: Annotated[str, Option(help="its model")] = ""
+    time: Annotated[str, Option(help="for the trials: 90s, 10m, 2h")] = "10m"
+
+    def render(self, data: Path, target: Path) -> tuple[str, StudyConfig]:
+        """What the commented study.yaml of a file says, as text and as read."""
+        from cuvee.characters import check_name
+        from cuvee.config.reading import parse_config, render_template
+        from cuvee.corpus import load_corpus, read_columns
+        from cuvee.corpus.table import guess_columns
+
+        if bool(self.base_url) != bool(self.model):
+            raise ConfigError("--base-url and --model go together: the address of an endpoint, and its model")
+        if self.pool and self.base_url:
+            raise ConfigError("--pool and --base-url both say where synthetic rows come from; give one of them")
+        names = read_columns(data)
+        guessed = guess_columns(names)
+        text, label = self.text or guessed[0], self.label or guessed[1]
+        corpus = load_corpus(data, text=text, label=label)
+        for column in (text, label):
+            try:
+                check_name(column or "")
+            except ValueError as exc:
+                raise InputError(f"{data}: column {exc}; rename it") from exc
+        base = target.resolve().parent
+        pools = [
+            {"dial": "source", "level": f"{path.name.split('.')[0]}{'' if len(self.pool or ()) == 1 else f'-{i}'}"}
+            | {"path": os.path.relpath(path.resolve(), base)}
+            | {key: name for key, name in (("text", text), ("label", label)) if name in read_columns(path)}
+            for i, path in enumerate(self.pool or (), 1)
+        ]
+        named = Path(os.path.relpath(data.resolve(), base))
+        written = render_template(
+            named, corpus, text=text or "", label=label or "", pools=pools, base_url=self.base_url, model=self.model,
+            time=self.time,
+        )  # fmt: skip
+        return written, parse_config(written, target)
+
+
 @may_trust
 def run(
-    study: Target,
+    ctx: Context,
+    study: Annotated[Path, Argument(help="study.yaml, a run folder, or a file of real rows")],
+    beginning: Beginning,
     tell: Tell,
     out: Out = None,
     blend: Annotated[bool, Option("--blend", help="write a blend even if the advice is to use none")] = False,
 ) -> None:
-    """Run a whole study, or continue one."""
+    """Run a whole study, or continue one; of a file of rows, write its study.yaml and run that."""
+    if study.is_file() and not is_study(study):
+        study = _begin(study, beginning)
+    else:
+        refuse_options(ctx, [each.name for each in fields(Beginning)], "study.yaml says it")
     with open_shown(study, out) as flow:
         flow.wants_blend = blend
         failed = _finish(flow)
     _tell_study(flow, tell, failed)
+
+
+def _begin(data: Path, beginning: Beginning) -> Path:
+    """Write the study of a file, unless it is there, and say what it assumes."""
+    target = Path(f"{data.name.split('.')[0]}.study.yaml")
+    text, config = beginning.render(data, target)
+    if target.exists() and target.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{target}: already there, and another study; run it with `cuvee run {target}`, or remove it")
+    target.write_text(text, encoding="utf-8")
+    split, rows = config.split, config.split.rows_per_label
+    sources = ", ".join(pool.level or "" for pool in config.pools) or ", ".join(dial.name for dial in config.dials)
+    for line in (
+        f"{data}: {text.splitlines()[1].partition(': ')[2]}",
+        f"text is {config.data.text!r}, label {config.data.label!r}, task {config.task}",
+        f"training has {rows} real rows a label; {split.validation:.0%} of all rows choose, {split.test:.0%} confirm",
+        f"synthetic rows: {config.generator.kind}: {sources}",
+        f"the model is a {config.train.trainer} on {config.encoder}; trials may take {config.draws.time}",
+        f"all of it stands in {target}: change it there, and run it with `cuvee run {target}`",
+    ):
+        console.err.print(line, soft_wrap=True, style="dim")
+    return target
 
 
 @expand_options
@@ -103,34 +189,23 @@ def _tell_study(
 @expand_options
 def init(
     data: Annotated[Path, Argument(help="file of real, labelled rows")],
-    text: Text = None,
-    label: Label = None,
+    beginning: Beginning,
     out: Out = None,
     force: Annotated[bool, Option("--force", help="overwrite an existing study.yaml")] = False,
 ) -> None:
     """Write a commented study.yaml for DATA, and its JSON schema beside it."""
-    from cuvee.characters import check_name
-    from cuvee.config.reading import config_schema, render_template
-    from cuvee.corpus import load_corpus, read_columns
-    from cuvee.corpus.table import guess_columns
+    from cuvee.config.reading import config_schema
+    from cuvee.corpus import read_columns
 
     target = out or Path("study.yaml")
     if target.exists() and not force:
         raise ConfigError(f"{target}: already there; choose another name with --out, or --force")
-    names = read_columns(data)
-    guessed = guess_columns(names)
-    text, label = text or guessed[0], label or guessed[1]
-    corpus = load_corpus(data, text=text, label=label)
-    for column in (text, label):
-        try:
-            check_name(column or "")
-        except ValueError as exc:
-            raise InputError(f"{data}: column {exc}; rename it") from exc
-    named = os.path.relpath(data.resolve(), target.resolve().parent)
-    target.write_text(render_template(Path(named), corpus, text=text or "", label=label or ""), encoding="utf-8")
+    text, config = beginning.render(data, target)
+    target.write_text(text, encoding="utf-8")
     schema = target.with_name("study.schema.json")
     schema.write_text(config_schema(), encoding="utf-8")
-    console.out.print(f"{data}: columns {', '.join(names)}; text is {text!r}, label is {label!r}")
+    columns = ", ".join(read_columns(data))
+    console.out.print(f"{data}: columns {columns}; text is {config.data.text!r}, label is {config.data.label!r}")
     console.out.print(f"wrote {target} and {schema}; next: cuvee run {shlex.quote(str(target))}")
 
 

@@ -34,7 +34,12 @@ def read_config(path: str | Path, kind: type[S] = StudyConfig) -> S:  # type: ig
     if not path.is_file():
         hint = "; `cuvee init DATA` writes a study.yaml" if kind is StudyConfig else ""
         raise ConfigError(f"{path}: no such file{hint}")
-    node, raw = parse_yaml(read_text(path, ConfigError), str(path))
+    return parse_config(read_text(path, ConfigError), path, kind)
+
+
+def parse_config(text: str, path: Path, kind: type[S] = StudyConfig) -> S:  # type: ignore[assignment]
+    """The config that stands in ``path``, or is about to, as :func:`read_config` reads it."""
+    node, raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys; `cuvee init DATA` writes one")
     try:
@@ -154,13 +159,19 @@ def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int | Non
     return line
 
 
-def render_template(data: Path, corpus: Corpus, *, text: str, label: str) -> str:
+def render_template(
+    data: Path, corpus: Corpus, *, text: str, label: str, pools: Sequence[Mapping[str, str]] = (), base_url: str = "",
+    model: str = "", time: str = "10m",
+) -> str:  # fmt: skip
     """A commented study.yaml for ``data``, with what can be known from it filled in, as ``cuvee init`` writes it.
 
     Args:
         data: the file of real rows, as it shall be named in the config.
         corpus: what it holds.
         text, label: its columns.
+        pools: entries of ready-made pools, instead of an LLM.
+        base_url, model: of the endpoint that writes them else; the embedded LLM where there is none.
+        time: for the trials.
     """
     import jinja2
 
@@ -180,6 +191,10 @@ def render_template(data: Path, corpus: Corpus, *, text: str, label: str) -> str
         rows_per_label=max(1, min(16, min(counts.values()) // 4)),
         listed=", ".join(listed),
         labels=[_key(label) for label in counts],
+        pools=[", ".join(f"{key}: {scalar_to_yaml(value)}" for key, value in pool.items()) for pool in pools],
+        base_url=base_url and scalar_to_yaml(base_url),
+        model=scalar_to_yaml(model),
+        time=scalar_to_yaml(time),
     )
     return written
 
