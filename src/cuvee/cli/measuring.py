@@ -22,7 +22,7 @@ from cuvee.corpus.table import column_strings
 from cuvee.encoders import DEFAULT_ENCODER, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, Terms, open_executor
-from cuvee.inputs import read_text
+from cuvee.inputs import read_prompts, read_text
 from cuvee.records import Measurement, Vectors
 from cuvee.similarity import Compute, Device, Precision
 
@@ -36,6 +36,7 @@ class Measuring:
 
     against: options.Against = None
     held_out: Annotated[Path | None, Option(help="held-out rows: adds leakage")] = None
+    prompts: Annotated[Path | None, Option(help="text file of the prompts: finds echoes of them")] = None
     by: Annotated[str | None, Option(help="also measure each part, by a column: label, method")] = None
     embeddings: Annotated[Path | None, Option(help="vectors that you have: .npy, .parquet")] = None
     against_embeddings: Annotated[Path | None, Option(help="vectors of the real rows")] = None
@@ -67,7 +68,10 @@ class Measuring:
             name = self.encoder if options.is_given(ctx, "encoder") else self.embeddings.name
             encoder = room.GivenVectors(name, vectors, real_vectors)
         held_out = columns.load_other(self.held_out).texts if self.held_out else None
-        return room.Subject(corpus=corpus, against=real, held_out=held_out, encoder=encoder, seed=self.seed)
+        prompts = None if self.prompts is None else read_prompts(self.prompts)
+        return room.Subject(
+            corpus=corpus, against=real, held_out=held_out, prompts=prompts, encoder=encoder, seed=self.seed
+        )
 
 
 def _load_side(target: Path | None, embeddings: Path | None, columns: Columns) -> tuple[Corpus, Vectors | None]:
@@ -156,7 +160,7 @@ def measure(
     columns = columns.checked(ctx, target, measuring.against, measuring.held_out)
     name = (target or measuring.embeddings or Path("nothing")).name
     if target is None:
-        refuse_options(ctx, [*PLAIN, "held_out", "by"], "there are no texts, only vectors")
+        refuse_options(ctx, [*PLAIN, "held_out", "prompts", "by"], "there are no texts, only vectors")
     compute = computing.choose()
     with console.Display() as display, computing.open_workers(ctx) as workers:
         try:
@@ -165,7 +169,7 @@ def measure(
             subject = room.draw_rows(subject, measuring.rows)
             _note_few_groups(subject, columns.group, display)
             part_of = None if measuring.by is None else room.parts_of(subject.corpus, measuring.by, cells)
-            found = room.measure_subject(subject, measuring.metric, name=name)
+            found = room.measure_subject(subject, measuring.metric, name=name, findings=True)
             parts = {} if part_of is None else room.measure_parts(subject, part_of, measuring.metric)
             if written.page is not None:
                 from cuvee.report import render_measurement
@@ -181,6 +185,7 @@ def measure(
             raise ConfigError(f"{name}: {exc}") from exc
     written(
         show.measurement_object(found) | ({"parts": _objects(parts)} if parts else {}),
+        *show.list_findings(found.findings),
         show.tabulate_values(f"{found.name}: {found.n} rows, encoder {found.encoder}", found.values),
         *([show.tabulate_measurements(parts)] if parts else []),
         *(f"wrote {path}" for path in (written.page, written.examples) if path is not None),

@@ -159,7 +159,7 @@ class Cleaning:
         if not self.no_dedupe:
             found.append(room.Dedupe(against=real.prompts if real is not None else (), near=self.near))
         if not self.keep_degenerate:
-            found.append(room.Degenerate(prompts=read_prompts(self.prompts) if self.prompts else ()))
+            found.append(room.Degenerate(reference=texts, prompts=read_prompts(self.prompts) if self.prompts else ()))
         if held_out:
             lines, names = [t for part in held_out for t in part.texts], set[str]().union(*map(row_names, held_out))
             names -= row_names(real) if real is not None else set()

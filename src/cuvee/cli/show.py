@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -13,8 +13,19 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cuvee.characters import visible_lines
 from cuvee.cli.console import make_table, note, out
-from cuvee.records import Advice, Cell, Comparison, Composition, Estimate, FailedTrials, Measurement, name_score
+from cuvee.records import (
+    Advice,
+    Cell,
+    Comparison,
+    Composition,
+    Estimate,
+    FailedTrials,
+    Finding,
+    Measurement,
+    name_score,
+)
 
 _HEADS = {
     "vendi_q1": "Vendi\nq=1",
@@ -48,6 +59,18 @@ def measurement_object(measurement: Measurement) -> dict[str, object]:
 def composition_object(made: Composition) -> dict[str, object]:
     """Everything that was counted."""
     return {**asdict(made), "rows": made.rows, "words": made.words}
+
+
+def list_findings(findings: Sequence[Finding]) -> list[RenderableType]:
+    """One paragraph a finding, the remedy in it in bold; nothing where there are none."""
+    shown: list[RenderableType] = []
+    for found in findings:
+        line = Table.grid(padding=(0, 1, 0, 0))
+        words = Text(visible_lines(f"{found.sentence} "))
+        words.append(found.remedy, style="bold")
+        line.add_row("-" if found.severity else "+", words)
+        shown.append(line)
+    return [*shown, ""] if shown else []
 
 
 def tabulate_values(title: str, values: Mapping[str, Estimate]) -> Table:

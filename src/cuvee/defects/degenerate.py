@@ -69,7 +69,12 @@ _CHATTER = re.compile(
     r"|^[^.?!]{0,60}\bthe user (?:is asking|wants|asks|asked|has asked|requests|requested|needs)\b",
     flags=re.IGNORECASE,
 )
-_BROKEN = re.compile(r"[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]")
+# what no text holds, and UTF-8 that was read as Windows-1252 or Latin-1: two to four signs in the place of one
+_BROKEN = re.compile(
+    r"[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]"
+    r"|[\u00c2-\u00c5][\x80-\x9f\u00a1-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ](?!\s)"
+    r"|â(?:€[\x80-\xbf™œ“”˜¦¢–]|[\x80-\x84][\x80-\xbf])|ð[\x9fŸ]"
+)
 # case matters: people write "error" and "exception" in sentences, programs write "ERROR:" and "ValueError: "
 _ERROR = re.compile(
     r"^\W*(?:ERROR|FATAL|EXCEPTION)\s*[:\]-]"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.measure.intervals import mean_of_draws, subtract_first
 from cuvee.measure.measuring import are_named, pick_defined, pick_groups
-from cuvee.measure.subject import LESS, MORE, Metric, Subject
+from cuvee.measure.subject import LESS, MORE, Metric, PointSubject, Subject
 from cuvee.records import Comparison, Estimate
 from cuvee.similarity import Progress
 
@@ -176,23 +175,6 @@ def _note_real(corpora: Mapping[str, Corpus], protocol: Protocol) -> tuple[str, 
 
 
 # --- one corpus, draw by draw ---
-class PointSubject(Subject):
-    """A subject measured without intervals: with a single jackknife bin there is nothing to leave out.
-
-    The jackknife is nearly all of the time that a draw takes, and its variance is much the same in every draw.
-    """
-
-    @cached_property
-    def bins(self) -> NDArray[np.int64]:
-        """One bin for all rows, shape (n,)."""
-        return np.zeros(self.n, dtype=np.int64)
-
-    @cached_property
-    def against_bins(self) -> NDArray[np.int64]:
-        """One bin for all real rows, shape (m,)."""
-        return np.zeros(len(self.real), dtype=np.int64)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """What is measured of each draw: the same for every corpus of a comparison.

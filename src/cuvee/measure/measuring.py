@@ -16,6 +16,7 @@ from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.measure import lexical, semantic, shift, surface, templates
+from cuvee.measure.findings import find_findings
 from cuvee.measure.subject import LESS, MORE, TAUS, Family, GivenVectors, Metric, Need, Subject
 from cuvee.records import Estimate, Measurement, Vectors
 from cuvee.registry import Kind, resolve_name
@@ -241,6 +242,7 @@ def measure_corpus(
     *,
     against: Corpus | None = None,
     held_out: Sequence[str] | None = None,
+    prompts: Sequence[str] | None = None,
     encoder: Encoder | None = None,
     metrics: Sequence[str | Metric] | None = None,
     name: str = "corpus",
@@ -260,6 +262,7 @@ def measure_corpus(
         corpus: what is measured.
         against: the real training rows: gives shift, label agreement and the baseline of leakage.
         held_out: validation and test texts: gives leakage.
+        prompts: the instructions that the LLM was given: rows that repeat them are degenerate.
         encoder: of the texts, or ``GivenVectors``; None loads the default one where a metric needs vectors.
         metrics: names in METRICS, ``module:Name``, or Metric objects; "all" means every one, None the standard
             ones.
@@ -277,10 +280,10 @@ def measure_corpus(
         ValueError: an empty corpus, ``rows`` out of range, or a metric asked for whose needs are not met.
     """
     subject = Subject(
-        corpus=corpus, against=against, held_out=held_out, encoder=encoder, seed=seed, permutations=permutations,
-        compute=compute or Compute(), listen=progress,
+        corpus=corpus, against=against, held_out=held_out, prompts=prompts, encoder=encoder, seed=seed,
+        permutations=permutations, compute=compute or Compute(), listen=progress,
     )  # fmt: skip
-    return measure_subject(draw_rows(subject, rows), metrics, name=name)
+    return measure_subject(draw_rows(subject, rows), metrics, name=name, findings=True)
 
 
 def measure_vectors(
@@ -319,11 +322,13 @@ def measure_vectors(
         encoder=GivenVectors(made_by, vectors, against), seed=seed, permutations=permutations,
         compute=compute or Compute(), listen=progress,
     )  # fmt: skip
-    return measure_subject(draw_rows(subject, rows), metrics, name=name)
+    return measure_subject(draw_rows(subject, rows), metrics, name=name, findings=True)
 
 
-def measure_subject(subject: Subject, metrics: Sequence[str | Metric] | None = None, *, name: str) -> Measurement:
-    """The numbers of a subject. See ``measure_corpus`` for ``metrics`` and what is raised."""
+def measure_subject(
+    subject: Subject, metrics: Sequence[str | Metric] | None = None, *, name: str, findings: bool = False
+) -> Measurement:
+    """The numbers of a subject and, if wanted, its findings. See ``measure_corpus`` for the rest."""
     if subject.n == 0:
         raise ValueError("corpus has no rows; there is nothing to measure")
     strict, wanted = are_named(metrics), pick_defined(metrics, [subject.corpus], subject.against, subject.held_out)
@@ -349,6 +354,7 @@ def measure_subject(subject: Subject, metrics: Sequence[str | Metric] | None = N
         encoder_hash="" if subject.encoder is None else subject.encoder.hash,
         seed=subject.seed,
         values=values,
+        findings=find_findings(subject, values) if findings else (),
     )
 
 

@@ -186,6 +186,7 @@ def read_measurement(text: str, *, name: str) -> Measurement:
     content = parse_json(text, name)
     if not isinstance(content, dict):
         raise InputError(f"{name}: holds a JSON {type(content).__name__}, not the object of one measurement")
+    content.setdefault("findings", [])  # numbers of earlier versions have none
     missing = [key for key in _PROVENANCE if key not in content]
     if missing:
         raise InputError(f"{name}: key {missing[0]!r} is missing; give the output of cuvee measure FILE --json")

@@ -77,6 +77,7 @@ class Subject:
         corpus: n rows; its ``groups`` are the source rows that paraphrases share.
         against: the real training rows, for shift, label agreement and the leak baseline.
         held_out: validation and test texts, for leakage.
+        prompts: the instructions that the LLM was given, for echoes of them.
         encoder: makes the vectors, or holds them (``GivenVectors``); None where no metric that was asked for needs any.
         seed: of bins, subsamples, permutations and probes.
         permutations: of the tests of shift.
@@ -87,6 +88,7 @@ class Subject:
     corpus: Corpus
     against: Corpus | None = None
     held_out: Sequence[str] | None = None
+    prompts: Sequence[str] | None = None
     encoder: Encoder | None = None
     seed: int = 0
     permutations: int = 200
@@ -297,6 +299,23 @@ class Subject:
             if self.listen is not None:
                 self.listen("embed", min(start + step, len(texts)), len(texts))
         return np.zeros((0, self.encoder.dim), dtype=np.float32) if out is None else out
+
+
+class PointSubject(Subject):
+    """A subject measured without intervals: with a single jackknife bin there is nothing to leave out.
+
+    The jackknife is nearly all of the time that a draw takes, and its variance is much the same in every draw.
+    """
+
+    @cached_property
+    def bins(self) -> NDArray[np.int64]:
+        """One bin for all rows, shape (n,)."""
+        return np.zeros(self.n, dtype=np.int64)
+
+    @cached_property
+    def against_bins(self) -> NDArray[np.int64]:
+        """One bin for all real rows, shape (m,)."""
+        return np.zeros(len(self.real), dtype=np.int64)
 
 
 def _fingerprint(corpus: Corpus, vectors: Vectors | None) -> str:

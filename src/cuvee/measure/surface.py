@@ -301,7 +301,7 @@ def measure_degenerate_rate(subject: Subject) -> Estimate:
     the number of rows of each reason that occurs.
     """
     reference = None if subject.against is None else subject.against.texts
-    reasons = degenerate_reasons(subject.corpus.texts, reference=reference)
+    reasons = degenerate_reasons(subject.corpus.texts, reference=reference, prompts=subject.prompts)
     counts = Counter(reason for reason in reasons if reason is not None)
     settings: dict[str, str | float] = {"reference_rows": 0 if reference is None else len(reference)}
     settings |= {reason: float(count) for reason, count in sorted(counts.items())}
@@ -328,7 +328,7 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
     if subject.corpus.task != "classification" or len(real.labels) < 2 or subject.is_real:
         return None
     try:
-        doubts = _find_doubts(subject)
+        doubts = subject.once(_find_doubts)
     except TrainingError:  # too few real rows to hold some out
         return None
     alarms, power = float(doubts.false_alarms.mean()), float(doubts.power.mean())
@@ -367,12 +367,36 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Doubts:
     """``doubted`` (n,): 1 where a row's label is doubted. Of each real row (m,): ``false_alarms``, the same, and
-    ``power``, the share of the wrong labels that would be doubted on it.
+    ``power``, the share of the wrong labels that would be doubted on it. ``agrees`` (n,) and ``real_agrees`` (m,):
+    whether the label is what the probe says.
     """
 
     doubted: Floats
     false_alarms: Floats
     power: Floats
+    agrees: NDArray[np.bool_]
+    real_agrees: NDArray[np.bool_]
+
+
+def agreement_by_label(subject: Subject) -> dict[str, tuple[float, int, float, int]]:
+    """Label -> the fraction of its rows that a probe of the real rows agrees with, rows, and both for real rows.
+
+    The real rows' is cross-validated. Labels that either side lacks are left out; empty where there is no probe.
+    """
+    try:
+        doubts = subject.once(_find_doubts)
+    except TrainingError:
+        return {}
+    sides = ((np.array(subject.corpus.targets), doubts.agrees), (np.array(subject.real.targets), doubts.real_agrees))
+    found = {}
+    for label in subject.real.labels:
+        (own, n), (real, m) = (
+            (float(agrees[targets == label].mean()) if label in targets else 0.0, int((targets == label).sum()))
+            for targets, agrees in sides
+        )
+        if n and m:
+            found[label] = (own, n, real, m)
+    return found
 
 
 def _find_doubts(subject: Subject) -> _Doubts:
@@ -393,11 +417,14 @@ def _find_doubts(subject: Subject) -> _Doubts:
     probe = fit_probe(vectors, targets, labels=labels)
     position = {label: k for k, label in enumerate(labels)}
     own = np.array([position.get(t, -1) for t in subject.corpus.targets])
-    ours = _confident_label(probe.proba(subject.unit), thresholds)
+    own_proba = probe.proba(subject.unit)
+    ours = _confident_label(own_proba, thresholds)
     return _Doubts(
         doubted=((ours >= 0) & (ours != own)).astype(np.float64),
         false_alarms=false_alarms.astype(np.float64),
         power=power,
+        agrees=own_proba.argmax(axis=1) == own,
+        real_agrees=proba.argmax(axis=1) == carried,
     )
 
 

@@ -40,10 +40,37 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One plain sentence about data or a result.
+
+    Attributes:
+        id: of the rule; stays the same across releases.
+        sentence: what was found, with its number and its yardstick.
+        remedy: what to do; empty where nothing is to be done.
+        value: the number; None where the sentence has none.
+        yardstick: what the number is held against: of the real rows, or of another pool; None without any.
+        source: where the threshold comes from.
+        severity: what findings are ordered by, from 0; the worst comes first. Good news has 0.
+    """
+
+    id: str
+    sentence: str
+    remedy: str = ""
+    value: float | None = None
+    yardstick: float | None = None
+    source: str = ""
+    severity: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.sentence} {self.remedy}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """All numbers of one corpus, under their names in the METRICS table, with their provenance.
 
     ``normalisation`` is what was done to vectors before anything else; numbers with another do not compare.
+    ``findings`` say what they mean, worst first; there are none where nothing was looked for.
     """
 
     name: str
@@ -55,12 +82,16 @@ class Measurement:
     seed: int
     values: Mapping[str, Estimate]
     normalisation: str = "rows of length 1"
+    findings: tuple[Finding, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.name}  n={self.n}  encoder={self.encoder}", *value_lines(self.values)])
+        head = f"{self.name}  n={self.n}  encoder={self.encoder}"
+        return "\n".join([*(f"- {found}" for found in self.findings), head, *value_lines(self.values)])
 
     def _repr_html_(self) -> str:
-        return value_table(f"{self.name} (n={self.n}, encoder {self.encoder})", self.values)
+        items = "".join(f"<li>{to_html(str(found))}</li>" for found in self.findings)
+        table = value_table(f"{self.name} (n={self.n}, encoder {self.encoder})", self.values)
+        return f"<ul>{items}</ul>{table}" if items else table
 
 
 def value_lines(values: Mapping[str, Estimate]) -> list[str]:

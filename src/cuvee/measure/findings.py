@@ -1,0 +1,532 @@
+"""Findings: what the numbers of a corpus mean, in plain sentences, worst first, each with its yardstick and a remedy.
+
+Where real rows are given, a number is held against the real rows' own: the same number of samples of them of the same
+size. Else against a default that the rule states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.corpus import normalise_text
+from cuvee.defects import DegenerateReason, degenerate_reasons
+from cuvee.fingerprint import derive_rng
+from cuvee.measure import surface
+from cuvee.measure.subject import GivenVectors, PointSubject, Subject
+from cuvee.records import Estimate, Finding
+from cuvee.similarity import spectrum, vendi_score
+
+MOST = 7
+DRAWS, ROWS = 10, 1_000  # samples of the real rows, and the most rows of each
+DEVIATIONS = 4.0  # of the samples' values, beyond their mean: no chance where a dozen rules look
+_FEWEST = 20  # rows of which a sample says anything
+_LABEL_ROWS = 200  # of a label that its diversity is computed on, at most
+_WORDS, _SHOWN = 1_000, 4
+_RIDGE = 10.0
+Measure = Callable[[Subject], Estimate | None]
+REAL, STATED = "the real rows, resampled", "stated default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A number of the corpus and of the real rows at equal rows.
+
+    ``value`` is of all rows of the corpus, ``equal`` the mean over its samples, ``real`` that over samples of the real
+    rows and ``spread`` their standard deviation; both None without real rows.
+    """
+
+    value: float
+    equal: float
+    real: float | None = None
+    spread: float = 0.0
+
+    def exceeds(self, least: float) -> bool:
+        """Whether it is above the real rows by ``least`` and by chance; without real rows above ``least`` alone."""
+        if self.real is None:
+            return self.value > least
+        return self.equal - self.real > max(least, DEVIATIONS * self.spread)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What rules look at: the subject, its numbers, and samples of both sides at equal rows."""
+
+    subject: Subject
+    values: Mapping[str, Estimate]
+
+    @cached_property
+    def against(self) -> Subject | None:
+        """The real rows as a subject of their own; None where there are too few, or they are what is measured."""
+        subject = self.subject
+        if subject.against is None or subject.is_real or len(subject.against) < 2 * _FEWEST:
+            return None
+        encoder = subject.encoder
+        if encoder is not None and (subject.given is None or subject.given.against is not None):
+            encoder = GivenVectors(encoder.name, subject.against_unit)
+        return replace(subject, corpus=subject.against, against=None, held_out=None, encoder=encoder, listen=None)
+
+    @cached_property
+    def samples(self) -> tuple[list[Subject], list[Subject]]:
+        """Samples of the corpus and of the real rows, all of the same number of rows."""
+        theirs = self.against
+        if theirs is None:
+            return [], []
+        subject = self.subject
+        encoder = None if subject.encoder is None else GivenVectors(subject.encoder.name, subject.unit)
+        ours = replace(subject, against=None, held_out=None, encoder=encoder, listen=None)
+        rows = min(ours.n, theirs.n // 2, ROWS)
+
+        def draw(side: Subject, stream: str) -> list[Subject]:
+            rng, times = derive_rng(subject.seed, "findings", stream), 1 if side.n == rows else DRAWS
+            return [_as_points(side.take(np.sort(rng.choice(side.n, rows, replace=False)))) for _ in range(times)]
+
+        return draw(ours, "ours"), draw(theirs, "theirs")
+
+    def compare(self, measure: Measure, value: float) -> Compared | None:
+        """A number beside the real rows' own; ``value`` is that of all rows. None where it is not defined."""
+        ours, theirs = ([measure(sample) for sample in side] for side in self.samples)
+        if not theirs:
+            return Compared(value=value, equal=value)
+        if None in ours or None in theirs:
+            return None
+        mine, real = ([e.value for e in side if e is not None] for side in (ours, theirs))
+        spread = float(np.std(real, ddof=1))
+        return Compared(value=value, equal=float(np.mean(mine)), real=float(np.mean(real)), spread=spread)
+
+    @property
+    def source(self) -> str:
+        """Where thresholds come from."""
+        return STATED if self.against is None else REAL
+
+
+def _as_points(subject: Subject) -> Subject:
+    return PointSubject(**{name: getattr(subject, name) for name in subject.__dataclass_fields__ if name[0] != "_"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """That a rule fires: its number and yardstick, how bad it is, and the words that fill its sentence."""
+
+    value: float
+    yardstick: float | None
+    severity: float
+    words: Mapping[str, object]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule: what it looks at, and what it says.
+
+    Attributes:
+        id: stays the same across releases.
+        about: what is fine where it does not fire.
+        needs: metrics that must have been measured.
+        check: finds what is wrong, worst first.
+        sentence: a template of the words of the hit.
+        remedy: what to do, likewise.
+    """
+
+    id: str
+    about: str
+    needs: tuple[str, ...]
+    check: Callable[[Evidence], Hit | None]
+    sentence: str
+    remedy: str
+
+
+def find_findings(subject: Subject, values: Mapping[str, Estimate]) -> tuple[Finding, ...]:
+    """At most seven findings, worst first; the last one says what is fine.
+
+    Args:
+        subject: what was measured.
+        values: its numbers; a rule whose numbers were not measured is not tried.
+    """
+    evidence, bad, fine = Evidence(subject=subject, values=values), list[Finding](), list[str]()
+    wrong = set[str]()
+    for rule in RULES:
+        if subject.is_real or not all(name in values for name in rule.needs):
+            continue
+        hit = rule.check(evidence)
+        if hit is None:
+            fine.append(rule.about)
+            continue
+        wrong.add(rule.about)
+        words = {"n": subject.n, **hit.words}
+        bad.append(
+            Finding(
+                id=rule.id, sentence=rule.sentence.format(**words), remedy=rule.remedy.format(**words), value=hit.value,
+                yardstick=hit.yardstick, source=hit.source, severity=hit.severity,
+            )
+        )  # fmt: skip
+    bad.sort(key=lambda finding: -finding.severity)
+    told = ", ".join(about for about in dict.fromkeys(fine) if about not in wrong)
+    if not told:
+        return tuple(bad[:MOST])
+    if not bad:
+        return (Finding(id="nothing-wrong", sentence=f"Nothing wrong was found: {told}.", source=evidence.source),)
+    return (*bad[: MOST - 1], Finding(id="fine", sentence=f"Fine: {told}.", source=evidence.source))
+
+
+# --- rows that say the same ---------------------------------------------------------------------------
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}%" if value >= 0.095 or value == 0 else f"{100 * value:.2g}%"
+
+
+def _check_rate(name: str, measure: Measure, least: float, weight: float) -> Callable[[Evidence], Hit | None]:
+    """A fraction of rows that is too high."""
+
+    def check(evidence: Evidence) -> Hit | None:
+        estimate = evidence.values[name]
+        found = evidence.compare(measure, estimate.value)
+        if found is None or not found.exceeds(least):
+            return None
+        yard = f"a rate of up to {_percent(least)} counts as normal"
+        if found.real is not None:
+            yard = f"among real rows {_percent(found.real)} do"
+        words = {"count": round(estimate.value * estimate.n), "rate": _percent(estimate.value), "yardstick": yard}
+        settings = {f"set_{key}": value for key, value in estimate.settings.items()}
+        return Hit(
+            value=estimate.value, yardstick=found.real, severity=weight * estimate.value, words={**words, **settings},
+            source=evidence.source,
+        )  # fmt: skip
+
+    return check
+
+
+def _check_near(evidence: Evidence) -> Hit | None:
+    """Near-duplicates that are no copies."""
+    hit = _check_rate("near_duplicate_rate_minhash", surface.measure_near_texts, 0.05, 0.6)(evidence)
+    copies = evidence.values.get("exact_duplicate_rate")
+    return None if hit is None or (copies is not None and hit.value < 2.5 * copies.value) else hit
+
+
+def _check_copies(evidence: Evidence) -> Hit | None:
+    """Rows that are real rows."""
+    subject = evidence.subject
+    if subject.against is None:
+        return None
+    real = set(map(normalise_text, subject.against.texts))
+    count = sum(normalise_text(text) in real for text in subject.corpus.texts)
+    if count < max(2, 0.005 * subject.n):
+        return None
+    rate = count / subject.n
+    return Hit(value=rate, yardstick=0.005, severity=0.8 * rate, words={"count": count}, source=STATED)
+
+
+# --- diversity ----------------------------------------------------------------------------------------
+def _vendi(subject: Subject) -> Estimate:
+    return Estimate(value=vendi_score(spectrum(subject.unit)), n=subject.n)
+
+
+def _check_diversity(wider: bool) -> Callable[[Evidence], Hit | None]:
+    """The Vendi score at equal rows, against that of the real rows."""
+
+    def check(evidence: Evidence) -> Hit | None:
+        found = None if evidence.against is None else evidence.compare(_vendi, evidence.values["vendi_q1"].value)
+        if found is None or found.real is None:
+            return None
+        ratio = found.equal / found.real
+        apart = abs(found.equal - found.real) > DEVIATIONS * found.spread
+        if not apart or (ratio < 1.2 if wider else ratio > 0.8):
+            return None
+        words = {"rows": evidence.samples[0][0].n, "value": f"{found.equal:.1f}", "real": f"{found.real:.1f}"}
+        return Hit(
+            value=found.equal, yardstick=found.real, severity=0.35 * abs(float(np.log(ratio))), words=words, source=REAL
+        )
+
+    return check
+
+
+def _check_narrow(evidence: Evidence) -> Hit | None:
+    """The label whose rows are least diverse for what its real rows are, or for the other labels without real rows."""
+    subject, real = evidence.subject, evidence.against
+    if subject.corpus.task != "classification":
+        return None
+    rng = derive_rng(subject.seed, "findings-labels")
+    ours, found = {label: rows for label, rows in _rows_of(subject).items() if len(rows) >= _FEWEST}, []
+    theirs = {} if real is None else _rows_of(real)
+    for label, members in ours.items():
+        rows = min(_LABEL_ROWS, *(len(each) for each in ours.values()))
+        others = [_draw_vendi(subject, each, rows, rng) for name, each in ours.items() if name != label]
+        if real is not None:
+            rows = min(len(members), len(theirs.get(label, ())) // 2, _LABEL_ROWS)
+            others = [_draw_vendi(real, theirs[label], rows, rng) for _ in range(DRAWS if rows >= _FEWEST // 2 else 0)]
+        if len(others) > 1:
+            own, usual = _draw_vendi(subject, members, rows, rng), float(np.mean(others))
+            found.append((own / usual, label, own, usual, (usual - own) / max(float(np.std(others, ddof=1)), 1e-9)))
+    if not found:
+        return None
+    ratio, label, own, usual, apart = min(found)
+    of_others = min(1.0, float(np.median([each[0] for each in found])))  # a pool narrow everywhere is another finding
+    if ratio > 0.67 * of_others or apart < DEVIATIONS:
+        return None
+    of = "as many rows of another label" if real is None else "as many real rows of it"
+    words = {"label": label, "value": f"{own:.1f}", "yardstick": f"{usual:.1f}", "others": of}
+    severity = 0.6 * (1.0 - ratio / of_others)
+    return Hit(value=own, yardstick=usual, severity=severity, words=words, source=evidence.source)
+
+
+def _rows_of(subject: Subject) -> dict[str, NDArray[np.int64]]:
+    targets = np.array(subject.corpus.targets)
+    return {label: np.flatnonzero(targets == label) for label in subject.corpus.labels}
+
+
+def _draw_vendi(subject: Subject, members: NDArray[np.int64], rows: int, rng: np.random.Generator) -> float:
+    return vendi_score(spectrum(subject.unit[rng.choice(members, rows, replace=False)]))
+
+
+# --- shift --------------------------------------------------------------------------------------------
+def _check_shift(evidence: Evidence) -> Hit | None:
+    """A classifier that tells the rows from real ones, and the words that it could go by."""
+    found = evidence.values["c2st"]
+    if found.value < 0.7 or (found.p_value or 0.0) > 0.05:
+        return None
+    ours, theirs = tell_words(evidence.subject)
+    named = [f"{', '.join(map(repr, words))} {of}" for words, of in ((ours, "here"), (theirs, "in real rows")) if words]
+    goes_by = f"; words that tell: {'; '.join(named)}" if named else ""
+    words = {"rate": _percent(found.value), "words": goes_by}
+    return Hit(
+        value=found.value, yardstick=0.5, severity=0.6 * (found.value - 0.5), words=words, source="permutation test"
+    )
+
+
+def tell_words(subject: Subject, *, count: int = _SHOWN) -> tuple[list[str], list[str]]:
+    """The words that tell the rows from the real ones most surely: of the rows, and of the real rows.
+
+    A ridge regression on which words a row has: the weights of largest size, times how often the words differ. Words in
+    fewer than 1% of the rows of both sides are left out.
+    """
+    if not any(subject.corpus.texts) or subject.against is None:
+        return [], []
+    rng = derive_rng(subject.seed, "telling-words")
+    sides = [
+        [set(words[at]) for at in rng.permutation(len(words))[: 2 * ROWS].tolist()]
+        for words in (subject.tokens, subject.real_tokens)
+    ]
+    shares = [_count_words(side) for side in sides]
+    often = {w for share in shares for w, rate in share.items() if rate >= 0.01}
+    gaps = {word: shares[0].get(word, 0.0) - shares[1].get(word, 0.0) for word in often}
+    vocabulary = sorted(gaps, key=lambda word: (-abs(gaps[word]), word))[:_WORDS]
+    place = {word: i for i, word in enumerate(vocabulary)}
+    data = np.zeros((len(sides[0]) + len(sides[1]), len(vocabulary)))
+    for row, words in enumerate(words for side in sides for words in side):
+        data[row, [place[word] for word in words if word in place]] = 1.0
+    aims = np.concatenate([np.full(len(side), sign / len(side)) for side, sign in zip(sides, (0.5, -0.5), strict=True)])
+    scale = np.concatenate([np.full(len(side), 0.5 / len(side)) for side in sides])  # both sides weigh the same
+    centred = data - scale @ data
+    system = (centred * scale[:, None]).T @ centred + np.eye(len(vocabulary)) * _RIDGE / len(data)
+    weights = np.linalg.solve(system, centred.T @ aims)
+    told = weights * np.array([gaps[word] for word in vocabulary])
+    order = [at for at in np.argsort(-told) if told[at] > 0]
+    named = [[vocabulary[at] for at in order if weights[at] * sign > 0][:count] for sign in (1, -1)]
+    return named[0], named[1]
+
+
+def _count_words(rows: list[set[str]]) -> dict[str, float]:
+    counts: dict[str, float] = {}
+    for words in rows:
+        for word in words:
+            counts[word] = counts.get(word, 0.0) + 1.0 / len(rows)
+    return counts
+
+
+def _check_lengths(evidence: Evidence) -> Hit | None:
+    """Rows that are longer or shorter than real ones."""
+    found = evidence.values["length_distance"]
+    own, real = (float(found.settings[name]) for name in ("mean_words", "real_mean_words"))
+    ratio = max(own, real) / max(min(own, real), 0.1)
+    if found.value < 0.5 or ratio < 1.25:
+        return None
+    words = {"value": f"{own:.1f}", "real": f"{real:.1f}"}
+    return Hit(value=own, yardstick=real, severity=0.1 * min(found.value, 2.0), words=words, source=STATED)
+
+
+# --- labels -------------------------------------------------------------------------------------------
+def _check_labels(evidence: Evidence) -> Hit | None:
+    """Labels that a probe of the real rows doubts: overall, or of one label."""
+    subject, noise = evidence.subject, evidence.values["label_noise"]
+    by_label = surface.agreement_by_label(subject)
+    gaps = []
+    for label, (own, n, real, m) in by_label.items():
+        error = np.sqrt(real * (1 - real) * (1 / n + 1 / m) + 1e-4)
+        if n >= _FEWEST // 2 and m >= _FEWEST // 2 and real - own > max(0.15, DEVIATIONS * error):
+            gaps.append((real - own, label, own, real))
+    overall = noise.value > 0.05 and (noise.low or 0.0) > 0.02
+    if not overall and not gaps:
+        return None
+    said = f"About {_percent(noise.value)} of the labels look wrong to a probe of the real rows" if overall else ""
+    gap, label, own, real = max(gaps, default=(0.0, "", 0.0, 0.0))
+    if gaps:
+        start = "; rows labelled" if said else "Rows labelled"
+        said += f"{start} {label!r} agree with {'it' if overall else 'a probe of the real rows'} in {_percent(own)}"
+        said += f", real rows of that label in {_percent(real)}"
+    value, yard = (noise.value, 0.05) if overall else (own, real)
+    of_label = gap * (np.array(subject.corpus.targets) == label).mean() if gaps else 0.0
+    severity = 0.25 + 1.2 * max(noise.value, float(of_label))
+    return Hit(value=value, yardstick=yard, severity=severity, words={"said": said}, source="the real rows' own labels")
+
+
+def _check_shares(evidence: Evidence) -> Hit | None:
+    """Labels of the real rows that have no rows here."""
+    subject = evidence.subject
+    ours, theirs = subject.corpus.label_counts(), subject.real.label_counts()
+    missing = [label for label in theirs if not ours.get(label)]
+    if not missing or subject.n < 2 * len(theirs):
+        return None
+    words = {"count": len(missing), "labels": len(theirs), "example": missing[0]}
+    rate = len(missing) / len(theirs)
+    return Hit(value=float(len(missing)), yardstick=0.0, severity=0.1 + 0.4 * rate, words=words, source="the real rows")
+
+
+# --- broken and leaked rows ---------------------------------------------------------------------------
+_BROKEN: dict[DegenerateReason, tuple[str, str]] = {
+    "empty": ("are empty", ""),
+    "broken characters": (
+        "hold broken characters, as of a file read in another encoding than its own",
+        "Read the file in its own encoding, or ",
+    ),
+    "chat template": ("hold marks of a chat template, such as <|im_end|>", "Set the stop marks of the generator, or "),
+    "error message": ("are error messages of a program", ""),
+    "refusal": ("are refusals of the LLM", ""),
+    "chatter": ("hold what the LLM says about its texts", "Ask for the text alone, or "),
+    "too short": ("are too short to say anything", ""),
+    "repetition": ("repeat a word or phrase again and again", "Lower the temperature, or "),
+    "prompt echo": ("repeat the prompt", ""),
+    "markup": ("hold markup, which real rows do not", "Ask for plain text, or "),
+    "placeholder": ("hold placeholders, such as [Name]", ""),
+    "wrong language": ("are in another language than the real rows", "Name the language in the prompt, or "),
+    "truncated": ("stop in the middle of a sentence", "Raise max_tokens, or "),
+}  # fmt: skip
+"""Why a row is broken -> what such rows do, and how to have none of them, where there is a way."""
+_BY_REAL = ("markup", "placeholder", "wrong language", "truncated")  # found by what real rows do
+_STYLE = ("chatter", "too short", "markup", "placeholder", "truncated")  # what few rows of any kind may look like
+_REAL_SAMPLE = 2_000
+
+
+def _real_reasons(subject: Subject) -> Mapping[str, float]:
+    """Of the real rows, the fraction with each reason that needs no yardstick of its own."""
+    texts = [] if subject.against is None else subject.against.texts[:_REAL_SAMPLE]
+    found = degenerate_reasons(texts)
+    return {reason: found.count(reason) / len(texts) for reason in set(found) if reason is not None}
+
+
+def _check_broken(reason: DegenerateReason) -> Callable[[Evidence], Hit | None]:
+    def check(evidence: Evidence) -> Hit | None:
+        found = evidence.values["degenerate_rate"]
+        rate, real = float(found.settings.get(reason, 0.0)) / found.n, evidence.subject.once(_real_reasons)
+        usual = real.get(reason, 0.0)
+        if rate < max(0.01 if reason in _STYLE else 0.002, usual + 3.0 * np.sqrt(usual / 1_000)) or rate * found.n < 2:
+            return None
+        yard = usual if evidence.against is not None else None
+        told = "" if yard is None else f"; of real rows {_percent(yard)} do"
+        words = {"count": round(rate * found.n), "yardstick": told}
+        return Hit(value=rate, yardstick=yard, severity=0.2 + 0.8 * rate, words=words, source=evidence.source)
+
+    return check
+
+
+def _check_leaks(evidence: Evidence) -> Hit | None:
+    found = evidence.values["leakage"]
+    base = float(found.settings.get("baseline", 0.0))
+    if round(found.value * found.n) < 2 or found.value < base + 3.0 * np.sqrt((base + 1e-6) / found.n):
+        return None
+    count = round(found.value * found.n)
+    real = f"; of real training rows {_percent(base)} do" if "baseline" in found.settings else ""
+    words = {"count": count, "real": real}
+    return Hit(value=found.value, yardstick=base, severity=0.7 + found.value, words=words, source="the real rows")
+
+
+def _check_set_leak(evidence: Evidence) -> Hit | None:
+    found = evidence.values["set_leak"]
+    if (found.p_value if found.p_value is not None else 1.0) >= 0.01:
+        return None
+    base = float(found.settings["baseline"])
+    words = {"rate": _percent(found.value), "real": _percent(base)}
+    return Hit(value=found.value, yardstick=base, severity=0.6, words=words, source="test against the real rows")
+
+
+def _broken_rule(reason: DegenerateReason) -> Rule:
+    text, start = _BROKEN[reason]
+    given = " with --prompts" if reason == "prompt echo" else " with --real" if reason in _BY_REAL else ""
+    return Rule(
+        id=reason.replace(" ", "-"), about="rows are whole texts", needs=("degenerate_rate",),
+        check=_check_broken(reason), sentence=f"{{count:,}} of {{n:,}} rows {text}{{yardstick}}.",
+        remedy=f"{start}{'remove' if start else 'Remove'} them: `cuvee select FILE`{given}.",
+    )  # fmt: skip
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        id="leaks", about="held-out rows are not repeated", needs=("leakage",), check=_check_leaks,
+        sentence="{count:,} of {n:,} rows repeat a held-out row, so scores on it would be too good{real}.",
+        remedy="Remove them: `cuvee select FILE` with --real and --held-out.",
+    ),
+    Rule(
+        id="set-leak", about="rows do not lean on held-out rows as a set", needs=("set_leak",), check=_check_set_leak,
+        sentence="The rows look as if they had been written from held-out rows: {rate} of those near one are much "
+        "nearer to it than to any real row; of real rows {real}.",
+        remedy="Write them again from training rows only.",
+    ),
+    Rule(
+        id="labels", about="labels agree with the real rows", needs=("label_noise",), check=_check_labels,
+        sentence="{said}.",
+        remedy="Look at those rows, or keep those that agree: `cuvee select FILE` with --real and --agree-top 0.8.",
+    ),
+    Rule(
+        id="missing-labels", about="every label has rows", needs=("label_distance",), check=_check_shares,
+        sentence="{count} of the {labels} labels of the real rows have no rows here, {example!r} among them.",
+        remedy="Write rows for them, or the blend teaches that they are rare.",
+    ),
+    Rule(
+        id="repeats", about="no rows repeat others", needs=("exact_duplicate_rate",),
+        check=_check_rate("exact_duplicate_rate", surface.measure_exact_duplicates, 0.02, 1.0),
+        sentence="{count:,} of {n:,} rows repeat an earlier row; {yardstick}.",
+        remedy="Run `cuvee select FILE`, which keeps one of each.",
+    ),
+    Rule(
+        id="near-repeats", about="few rows are nearly alike", needs=("near_duplicate_rate_minhash",), check=_check_near,
+        sentence="{rate} of the rows are nearly the same text as another row; {yardstick}.",
+        remedy="Thin them out: `cuvee select FILE` with --near 0.9.",
+    ),
+    Rule(
+        id="copies", about="real rows are not copied", needs=("exact_duplicate_rate", "length_distance"),
+        check=_check_copies, sentence="{count:,} of {n:,} rows are copies of real rows, and add nothing to them.",
+        remedy="Remove them: `cuvee select FILE` with --real.",
+    ),
+    Rule(
+        id="narrow", about="as diverse as real rows", needs=("vendi_q1",), check=_check_diversity(wider=False),
+        sentence="The rows are less diverse than real ones: {rows:,} of them count as {value} unlike rows, as many "
+        "real rows as {real} (Vendi).",
+        remedy="Ask for more topics, or show more seed rows.",
+    ),
+    Rule(
+        id="wide", about="as diverse as real rows", needs=("vendi_q1",), check=_check_diversity(wider=True),
+        sentence="The rows are more diverse than real ones: {rows:,} of them count as {value} unlike rows, as many "
+        "real rows as {real} (Vendi); much diversity can be noise.",
+        remedy="Read the most novel rows (--page), or lower the level.",
+    ),
+    Rule(
+        id="narrow-label", about="no label is narrow", needs=("vendi_q1",), check=_check_narrow,
+        sentence="The rows of label {label!r} are much alike: they count as {value} unlike rows, {others} as "
+        "{yardstick} (Vendi).",
+        remedy="Write more varied rows of that label.",
+    ),
+    Rule(
+        id="shift", about="hard to tell from real rows", needs=("c2st",), check=_check_shift,
+        sentence="A classifier that is shown one of these rows and one real row knows which is which {rate} of the "
+        "time; between real rows it would be 50%{words}.",
+        remedy="Show real rows as seed examples, or choose the nearest rows: `cuvee select FILE` with --real, --rows "
+        "and --method lowest_shift.",
+    ),
+    Rule(
+        id="lengths", about="as long as real rows", needs=("length_distance",), check=_check_lengths,
+        sentence="The rows have {value} words on average, real rows {real}.", remedy="State the length in the prompt.",
+    ),
+    *map(_broken_rule, _BROKEN),
+)  # fmt: skip
