@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Comparison,
         Estimate,
         ExampleScores,
+        Finding,
         Measurement,
         Scores,
         Trial,
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Advice", "Blend", "CollapseResult", "Comparison", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint",
-    "Estimate", "ExampleScores", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "Sampling", "SamplingDial",
-    "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__", "compare_corpora",
-    "compare_measurements", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder", "load_predictor",
-    "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_collapse", "run_study",
-    "score_examples", "split_corpus", "train_model", "trust_modules", "write_corpus",
+    "Estimate", "ExampleScores", "Finding", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "Sampling",
+    "SamplingDial", "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__",
+    "compare_corpora", "compare_measurements", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
+    "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_collapse",
+    "run_study", "score_examples", "split_corpus", "train_model", "trust_modules", "write_corpus",
 ]  # fmt: skip
 
 _ROOMS = {
@@ -60,7 +61,8 @@ _ROOMS = {
     "measure": "compare_corpora compare_measurements measure_corpus measure_vectors score_examples",
     "mix": "Blend mix_corpora",
     "recommend": "recommend_mixture",
-    "records": "Advice CollapseResult Comparison Estimate ExampleScores Measurement Sampling Scores Trial TrialFailure",
+    "records": "Advice CollapseResult Comparison Estimate ExampleScores Finding Measurement Sampling Scores Trial "
+    "TrialFailure",
     "registry": "trust_modules",
     "study": "StudyResult run_study",
     "train": "load_predictor train_model",

@@ -37,7 +37,7 @@ def test_the_shape_is_flat_and_readable(measurement):
     content = json.loads(measurement_to_json(measurement))
     assert list(content) == [
         "name", "fingerprint", "against", "n", "encoder", "encoder_hash", "seed", "normalisation",
-        "vendi_q1", "vendi_qinf", "distinct_1",
+        "findings", "vendi_q1", "vendi_qinf", "distinct_1",
     ]  # fmt: skip
     assert content["name"] == "pöol"
     assert content["vendi_q1"]["value"] == measurement.values["vendi_q1"].value

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cuvee.corpus import normalise_text
 from cuvee.defects import DegenerateReason, degenerate_reasons
 from cuvee.fingerprint import derive_rng
-from cuvee.measure import surface
+from cuvee.measure import surface, templates
 from cuvee.measure.subject import GivenVectors, PointSubject, Subject
 from cuvee.records import Estimate, Finding
 from cuvee.similarity import spectrum, vendi_score
@@ -206,6 +206,14 @@ def _check_near(evidence: Evidence) -> Hit | None:
     return None if hit is None or (copies is not None and hit.value < 2.5 * copies.value) else hit
 
 
+def _check_sequences(evidence: Evidence) -> Hit | None:
+    """Sequences that many rows hold, and that are no opening or ending of theirs."""
+    measure = templates.measure_shared_sequences
+    hit = _check_rate("shared_sequence_rate", measure, 0.15, 0.5)(evidence)
+    ends = [evidence.values[name].value for name in ("opening_rate", "ending_rate") if name in evidence.values]
+    return None if hit is None or "set_sequence" not in hit.words or hit.value < 2.0 * max(ends, default=0.0) else hit
+
+
 def _check_copies(evidence: Evidence) -> Hit | None:
     """Rows that are real rows."""
     subject = evidence.subject
@@ -354,7 +362,8 @@ def _check_labels(evidence: Evidence) -> Hit | None:
     by_label = surface.agreement_by_label(subject)
     gaps = []
     for label, (own, n, real, m) in by_label.items():
-        error = np.sqrt(real * (1 - real) * (1 / n + 1 / m) + 1e-4)
+        both = (own * n + real * m + 1) / (n + m + 2)
+        error = np.sqrt(both * (1 - both) * (1 / n + 1 / m))
         if n >= _FEWEST // 2 and m >= _FEWEST // 2 and real - own > max(0.15, DEVIATIONS * error):
             gaps.append((real - own, label, own, real))
     overall = noise.value > 0.05 and (noise.low or 0.0) > 0.02
@@ -398,7 +407,7 @@ _BROKEN: dict[DegenerateReason, tuple[str, str]] = {
     "too short": ("are too short to say anything", ""),
     "repetition": ("repeat a word or phrase again and again", "Lower the temperature, or "),
     "prompt echo": ("repeat the prompt", ""),
-    "markup": ("hold markup, which real rows do not", "Ask for plain text, or "),
+    "markup": ("hold markup", "Ask for plain text, or "),
     "placeholder": ("hold placeholders, such as [Name]", ""),
     "wrong language": ("are in another language than the real rows", "Name the language in the prompt, or "),
     "truncated": ("stop in the middle of a sentence", "Raise max_tokens, or "),
@@ -426,7 +435,8 @@ def _check_broken(reason: DegenerateReason) -> Callable[[Evidence], Hit | None]:
         yard = usual if evidence.against is not None else None
         told = "" if yard is None else f"; of real rows {_percent(yard)} do"
         words = {"count": round(rate * found.n), "yardstick": told}
-        return Hit(value=rate, yardstick=yard, severity=0.2 + 0.8 * rate, words=words, source=evidence.source)
+        severity = (0.1 if reason in _STYLE else 0.2) + 0.8 * rate
+        return Hit(value=rate, yardstick=yard, severity=severity, words=words, source=evidence.source)
 
     return check
 
@@ -493,6 +503,23 @@ RULES: tuple[Rule, ...] = (
         id="near-repeats", about="few rows are nearly alike", needs=("near_duplicate_rate_minhash",), check=_check_near,
         sentence="{rate} of the rows are nearly the same text as another row; {yardstick}.",
         remedy="Thin them out: `cuvee select FILE` with --near 0.9.",
+    ),
+    Rule(
+        id="openings", about="rows begin in many ways", needs=("opening_rate",),
+        check=_check_rate("opening_rate", templates.measure_openings, 0.05, 0.9),
+        sentence="{rate} of the rows begin with {set_opening!r}; {yardstick} with their commonest opening.",
+        remedy="Vary the prompt, and ask for several rows at once that begin differently.",
+    ),
+    Rule(
+        id="endings", about="rows end in many ways", needs=("ending_rate",),
+        check=_check_rate("ending_rate", templates.measure_endings, 0.05, 0.8),
+        sentence="{rate} of the rows end with {set_ending!r}; {yardstick} with their commonest ending.",
+        remedy="Vary the prompt, and ask for several rows at once that end differently.",
+    ),
+    Rule(
+        id="sequences", about="few phrases are shared", needs=("shared_sequence_rate",), check=_check_sequences,
+        sentence="{rate} of the rows hold a phrase that many of them share, such as {set_sequence!r}; {yardstick}.",
+        remedy="Vary the prompt, or show other seed rows in each.",
     ),
     Rule(
         id="copies", about="real rows are not copied", needs=("exact_duplicate_rate", "length_distance"),
