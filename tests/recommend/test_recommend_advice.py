@@ -344,8 +344,6 @@ def test_trials_that_do_not_fit_together_are_refused():
         collect_tables([one, one])
     with pytest.raises(ValueError, match="delta"):
         advise([one], delta=0)
-    with pytest.raises(ValueError, match="on the test part"):
-        confirm_cell([one], cell, fresh_draws=True)
 
 
 def test_levels_that_do_not_differ_are_not_interpreted():

@@ -22,12 +22,11 @@ def test_power_is_that_of_the_noncentral_t():
 
 
 def test_a_peak_is_found_as_planned():
-    effect = plan_power(draws=5, sd_between=0.5, sd_within=0.6 / np.sqrt(2), levels=5)
+    effect = plan_power(draws=5, sd_between=0.7, levels=5)
     rng = np.random.default_rng(0)
     found = 0
     for _ in range(150):
-        trained = rng.normal(0, 0.6, (5, 5, 2)).mean(axis=2)
-        values = 0.7 + 0.01 * (effect * (np.arange(5) == 1) + rng.normal(0, 0.5, (5, 5)) + trained)
+        values = 0.7 + 0.01 * (effect * (np.arange(5) == 1) + rng.normal(0, 0.7, (5, 5)))
         correct = np.repeat(values[:, :, None], 100, axis=2)
         found += judge_shape(correct, levels=tuple("abcde"), delta=0.01).verdict == "inverted-U"
     assert 0.7 <= found / 150 <= 0.95
@@ -37,7 +36,6 @@ def test_a_peak_is_found_as_planned():
     ("more", "less"),
     [
         ({"sd_between": 1.0}, {"sd_between": 0.5}),
-        ({"sd_within": 1.0}, {"sd_within": 0.0}),
         ({"alpha": 0.01}, {"alpha": 0.1}),
         ({"levels": 7}, {"levels": 4}),
         ({"tests": 10}, {"tests": 1}),
@@ -49,13 +47,3 @@ def test_a_peak_is_found_as_planned():
 def test_each_argument_moves_the_effect(more, less):
     base = {"draws": 5, "sd_between": 0.7}
     assert plan_power(**(base | more)) > plan_power(**(base | less))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"draws": 0}, {"sd_between": -1.0}, {"sd_within": float("nan")}, {"alpha": 0.0}, {"levels": 0},
-     {"tests": 0}, {"items": 1}, {"disagreement": 2.0}],
-)  # fmt: skip
-def test_wrong_arguments_are_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        plan_power(**({"draws": 5, "sd_between": 0.5} | wrong))

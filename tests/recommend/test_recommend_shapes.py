@@ -149,12 +149,6 @@ def test_few_levels():
     assert one.verdict == "underpowered" and "at least two levels" in one.note
 
 
-@pytest.mark.parametrize("correct", [np.ones((2, 4)), np.full((2, 4, 9), np.nan), np.ones((1, 3, 10))])
-def test_wrong_arguments_are_refused(correct):
-    with pytest.raises(ValueError, match="correct"):
-        shapes.test_shape(correct, levels=LEVELS, delta=0.01)
-
-
 def test_two_lines_stand_beside_the_verdict():
     values = simulate((0.70, 0.74, 0.75, 0.70), spread=0.004)
     assert judge(values).two_lines is None

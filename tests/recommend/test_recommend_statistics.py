@@ -150,10 +150,6 @@ def test_mde_is_found_with_power_080():
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match="must pair"):
-        paired_gain(np.ones((3, 10)), np.ones((2, 10)), over="b")
-    with pytest.raises(ValueError, match="must pair"):
-        paired_gain(np.ones((3, 10)), np.ones((3, 9)), over="b")
     with pytest.raises(ValueError, match="items >= 2"):
         split_variance(np.ones((3, 1)))
     with pytest.raises(ValueError, match="finite"):
@@ -175,8 +171,6 @@ def test_more_draws_help_only_where_draws_are_the_trouble():
     clear = gain_of(draw_table(rng, draw=0.001, item=0.1, rest=0.1))
     assert count_more_draws(clear, effect=0.05) == 0
     assert count_more_draws(gain_of(np.arange(9.0)), effect=0.05) is None
-    with pytest.raises(ValueError, match="effect"):
-        count_more_draws(clear, effect=0.0)
 
 
 def test_planned_draws_reach_the_power():

@@ -194,7 +194,7 @@ def _find_edge(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Edge | N
     difference = difference_of(grid[best], grid[before])
     gain = None
     if difference is not None and before.scope == best.scope:
-        gain = statistics.paired_gain(difference, np.zeros(difference.shape), over=before.key)
+        gain = statistics.paired_gain(difference, 0.0, over=before.key)
     return Edge(gain=gain, factor=best.amount / before.amount, is_everything=best.whole)
 
 
@@ -375,12 +375,7 @@ def compare_advice(base: Advice, variants: Mapping[str, Advice]) -> SensitivityT
     Args:
         base: the advice of the study.
         variants: name (``trainer encoder``, ``metric dcscore``, ``equal epochs``) -> advice under that choice.
-
-    Raises:
-        ValueError: a variant is named ``base``.
     """
-    if "base" in variants:
-        raise ValueError("variants holds the name 'base', which is that of the study itself")
     return SensitivityTable(
         base=_make_row("base", base, flips=(), unsettled=()),
         rows=tuple(_compare(name, base, other) for name, other in variants.items()),

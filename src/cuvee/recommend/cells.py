@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.recommend.statistics import Floats, components_of, paired_difference, paired_gain, pool_gain, pool_spreads
+from cuvee.recommend.statistics import Floats, components_of, paired_gain, pool_gain, pool_spreads
 from cuvee.records import Cell, CellSummary, Draw, Gain, Kind, Trial
 
 _KINDS: tuple[Kind, ...] = ("real-only", "real-duplicated", "blend", "synthetic-only")
@@ -85,28 +85,19 @@ def collect_tables(
     by_cell: dict[Cell, dict[int, list[Trial]]] = defaultdict(lambda: defaultdict(list))
     trials = [trial for trial in trials if trial.part == part]
     reals: dict[Cell, set[int]] = defaultdict(set)
+    items: set[tuple[int, bytes, str]] = set()
     for trial in trials:
         reals[trial.cell].add(trial.draw.real)
-    seen: set[tuple[Cell, int, int, int]] = set()
-    sizes: set[int] = set()
-    grouped: set[bytes] = set()
-    scores: set[str] = set()
+        groups = trial.scores.groups
+        items.add((trial.scores.n, b"" if groups is None else groups.tobytes(), trial.scores.score))
+    if len(items) > 1:
+        told = ", ".join(f"{n} by {score}" for n, _, score in sorted(items))
+        raise ValueError(f"trials were evaluated on different {part} items or scores ({told}); compare those of one")
     for trial in trials:
-        name = (trial.cell, trial.draw.generation, trial.draw.sampling, trial.draw.training)
-        if name in seen:
-            raise ValueError(f"trials holds {trial.cell.key} at {trial.draw} twice")
-        seen.add(name)
-        sizes.add(trial.scores.n)
-        grouped.add(b"" if trial.scores.groups is None else trial.scores.groups.tobytes())
-        scores.add(trial.scores.score)
         row = trial.draw.real if len(reals[trial.cell]) > 1 else row_of(trial.cell, trial.draw)
         by_cell[trial.cell][row].append(trial)
-    if len(sizes) > 1:
-        raise ValueError(f"trials were evaluated on different {part} items: {sorted(sizes)} of them")
-    if len(grouped) > 1:
-        raise ValueError(f"trials say in {len(grouped)} different ways which {part} items belong together")
-    if len(scores) > 1:
-        raise ValueError(f"trials have different scores: {', '.join(sorted(scores))}; compare those of one")
+    if len({(trial.cell, replace(trial.draw, real=0)) for trial in trials}) < len(trials):
+        raise ValueError("trials holds a cell at one draw twice; give each once")
     return {cell: _tabulate(cell, by_draw) for cell, by_draw in by_cell.items()}
 
 
@@ -160,12 +151,12 @@ def difference_of(table: CellTable, other: CellTable) -> Floats | None:
     pairs = table.cell.scope == other.cell.scope
     common = [d for d in table.draws if d in other.draws] if pairs else []
     if len(common) < len(table.draws) and (other.cell.kind in BASELINES or (pairs and other.cell.whole)):
-        return paired_difference(table.correct, other.correct.mean(axis=0))
+        return np.asarray(table.correct - other.correct.mean(axis=0))
     if len(common) < len(other.draws) and pairs and table.cell.whole:
-        return paired_difference(table.correct.mean(axis=0), other.correct)
+        return np.asarray(table.correct.mean(axis=0) - other.correct)
     if not common:
         return None
-    return paired_difference(table.take(common), other.take(common))
+    return table.take(common) - other.take(common)
 
 
 def find_baseline(tables: Mapping[Cell, CellTable], cell: Cell, kind: Kind) -> CellTable | None:
@@ -197,7 +188,7 @@ def gains_of(tables: Mapping[Cell, CellTable], cell: Cell) -> tuple[Gain, ...]:
         baseline = find_baseline(tables, cell, kind)
         difference = None if baseline is None else difference_of(tables[cell], baseline)
         if difference is not None:
-            gain = paired_gain(difference, np.zeros(difference.shape), over=kind)
+            gain = paired_gain(difference, 0.0, over=kind)
             gains.append(replace(gain, grouped=tables[cell].grouped, is_whole=cell.whole and gain.draws == 1))
     return tuple(gains)
 

@@ -93,20 +93,15 @@ def confirm_cell(
     """The confirmation of ``cell`` from trials on the locked test, its baselines among them.
 
     Args:
-        trials: those with ``part == "test"`` count.
+        trials: those with ``part == "test"`` count, at least one of ``cell``.
         cell: the winner on validation.
         fresh_draws: whether their draws took no part in the choice.
         note: anything a reader must know.
         folds: in how many the items were held out, where there is no locked test.
         looks: draws at each reading of the locked test so far; none where there can be only one.
         planned: draws at the last planned look.
-
-    Raises:
-        ValueError: no trial of ``cell`` was evaluated on the test part.
     """
     tables = collect_tables(trials, part="test")
-    if cell not in tables:
-        raise ValueError(f"trials holds no trial of {cell.key} on the test part")
     return Confirmation(
         cell=cell,
         accuracy=tables[cell].accuracy,

@@ -143,15 +143,8 @@ def test_shape(
         dial: what the levels are levels of.
         share: the share at which they were compared.
         diversity: measured, shape (L,), for the two-lines test.
-
-    Raises:
-        ValueError: shapes do not fit.
     """
     scores = np.asarray(correct, dtype=np.float64)
-    if scores.ndim != 3 or scores.shape[0] < 1 or scores.shape[1] != len(levels) or scores.shape[2] < 2:
-        raise ValueError(f"correct must have shape (draws, {len(levels)} levels, items >= 2), not {scores.shape}")
-    if not np.isfinite(scores).all():
-        raise ValueError("correct holds numbers that are not finite")
     draws = len(scores)
     notes: list[str] = []
     if draws == 1:

@@ -34,13 +34,10 @@ draws. A spread that is larger than the common one beyond chance (p below 0.1) i
 What single answers add to a spread (``MS_rest / I``) is taken off and put back, because it depends on the items.
 
 **What a planned design can detect** (:func:`plan_power`, in percentage points). One cell's accuracy at a generation
-draw, its ``repeats`` sampling and training draws averaged, varies by
-
-    sd = sqrt(sd_between^2 + sd_within^2 / repeats)
-
-so a paired difference of two cells varies by ``sqrt(2) sd`` over draws, and its mean over G draws has standard
-error ``sqrt(2 / G) sd`` with G - 1 degrees of freedom. Power is that of the noncentral t distribution
-(Cohen 1988, *Statistical Power Analysis*; Johnson, Kotz & Balakrishnan 1995, ch. 31).
+draw, its sampling and training draws averaged, varies by ``sd``, so a paired difference of two cells varies by
+``sqrt(2) sd`` over draws, and its mean over G draws has standard error ``sqrt(2 / G) sd`` with G - 1 degrees of
+freedom. Power is that of the noncentral t distribution (Cohen 1988, *Statistical Power Analysis*; Johnson, Kotz &
+Balakrishnan 1995, ch. 31).
 
 The held-out items are a sample too: they add ``100^2 disagreement / items`` to the variance of the mean, since two
 cells answer that fraction of items differently, whatever the number of draws. Degrees of freedom are joined as above.
@@ -239,20 +236,6 @@ def split_variance(difference: ArrayLike) -> Components:
     )
 
 
-def paired_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> Floats:
-    """``correct_a - correct_b``, shape (G, I); a table of one draw is set against every draw of the other.
-
-    Raises:
-        ValueError: the shapes do not pair.
-    """
-    first = np.atleast_2d(np.asarray(correct_a, dtype=np.float64))
-    second = np.atleast_2d(np.asarray(correct_b, dtype=np.float64))
-    draws = {first.shape[0], second.shape[0]} - {1}
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or len(draws) > 1:
-        raise ValueError(f"correct_a {first.shape} and correct_b {second.shape} must pair as (draws, items)")
-    return np.asarray(first - second)
-
-
 def paired_gain(correct_a: ArrayLike, correct_b: ArrayLike, *, over: str) -> Gain:
     """Gain in accuracy of ``a`` over ``b`` with its 95% t interval, as a fraction.
 
@@ -262,13 +245,14 @@ def paired_gain(correct_a: ArrayLike, correct_b: ArrayLike, *, over: str) -> Gai
 
     Args:
         correct_a: correctness, shape (G, I) or (I,), the other draws averaged first.
-        correct_b: same items; one row pairs with every row of ``correct_a``.
+        correct_b: same items; one row pairs with every row of ``correct_a``, and 0 with all.
         over: the name of ``b``.
 
     Raises:
         ValueError: the shapes do not pair, or there are fewer than two items.
     """
-    return _make_gain(split_variance(paired_difference(correct_a, correct_b)), over=over)
+    difference = np.asarray(correct_a, dtype=np.float64) - np.asarray(correct_b, dtype=np.float64)
+    return _make_gain(split_variance(difference), over=over)
 
 
 def _make_gain(found: Components, *, over: str, prior: PooledSpread | None = None) -> Gain:
@@ -383,12 +367,7 @@ def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int |
     Extrapolates what was observed: the items' part of the variance stays, that of the draws shrinks as 1/draws.
     0 if the draws suffice; None if more draws cannot do it (the items are too few), if it would take more
     than a thousand, or if there is one draw only, whose spread is unknown.
-
-    Raises:
-        ValueError: ``effect`` is not above 0.
     """
-    if effect <= 0:
-        raise ValueError(f"effect must be above 0, not {effect!r}")
     if gain.draws == 1:
         return None
 
@@ -451,7 +430,6 @@ def plan_power(
     *,
     draws: int,
     sd_between: float,
-    sd_within: float = 0.0,
     alpha: float = 0.05,
     levels: int = 1,
     tests: int = 1,
@@ -463,29 +441,15 @@ def plan_power(
     Args:
         draws: generation draws, paired across cells.
         sd_between: SD over generation draws of one cell's accuracy, points.
-        sd_within: SD of the mean of the sampling and training draws of one generation draw, points.
         alpha: level of the test.
         levels: below 3 a gain over a baseline; else the height of an inverted U above both of its ends.
         tests: gains that Bonferroni's (so also Holm's) correction covers, for a gain.
         items: held-out items; None leaves out what they add.
-        disagreement: fraction of the items that two cells answer differently.
-
-    Raises:
-        ValueError: an argument is out of range.
+        disagreement: fraction of the items that two cells answer differently, 0 to 1.
     """
-    for name, count, least in (("draws", draws, 1), ("levels", levels, 1), ("tests", tests, 1), ("items", items, 2)):
-        if count is not None and count < least:
-            raise ValueError(f"{name} must be at least {least}, not {count!r}")
-    for name, spread in (("sd_between", sd_between), ("sd_within", sd_within)):
-        if not (spread >= 0.0 and math.isfinite(spread)):
-            raise ValueError(f"{name} must be at least 0 points, not {spread!r}")
-    if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha must lie between 0 and 1, not {alpha!r}")
-    if not 0.0 <= disagreement <= 1.0:
-        raise ValueError(f"disagreement must lie between 0 and 1, not {disagreement!r}")
     if draws == 1:
         return math.inf
-    variance, df = 2.0 * (sd_between**2 + sd_within**2) / draws, draws - 1.0
+    variance, df = 2.0 * sd_between**2 / draws, draws - 1.0
     tail, each = alpha / (2 * tests), POWER
     if levels >= 3:
         tail, each = alpha / (levels - 2), math.sqrt(POWER)
