@@ -76,10 +76,3 @@ def test_intervals_are_wider_where_rows_belong_together():
     for name, estimate in score_items(grouped, intervals=True, seed=0).values.items():
         free = free_values[name]
         assert (estimate.high - estimate.low) > 1.8 * (free.high - free.low), name
-
-
-def test_reports_are_seeded_and_intervals_optional():
-    _, _, judged = items()
-    assert report_labels(judged, seed=1) == report_labels(judged, seed=1) != report_labels(judged, seed=2)
-    bare = report_labels(judged, intervals=False)
-    assert bare.scores["a"].recall.low is None and bare.confusions[0].rate.high is None

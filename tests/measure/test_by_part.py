@@ -15,7 +15,7 @@ from cuvee.measure import (
     measure_vectors,
     parts_of,
 )
-from cuvee.report import render_measurement
+from cuvee.report.corpus_page import render_measurement
 
 ENCODER = HashingEncoder()
 WORDS = "match goal team coach bank shares profit market actor film award screen".split()

@@ -1,4 +1,4 @@
-"""Diversity within and between parts, and what synthetic rows add to real ones."""
+"""Diversity within and between parts."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
-from cuvee.measure.parts import added_diversity, decompose_diversity
+from cuvee.measure.parts import decompose_diversity
 from cuvee.measure.subject import Subject
 from cuvee.similarity import Compute, Exponential, kernel_diversity, row_sums, spectrum, unit_rows, vendi_score
 
@@ -154,61 +154,3 @@ def test_every_row_counts_even_where_time_is_short():
         decompose_diversity(subject, ["a", "b", "c"])
     with pytest.raises(ValueError, match="no rows"):
         decompose_diversity(subject_of(vectors, []), [])
-
-
-# --- what synthetic rows add ------------------------------------------------------------------------
-def test_copies_add_nothing_and_new_meanings_add_their_number():
-    copies = added_diversity(subject_of(np.eye(40), range(20), real=range(20)), tau=0.02)
-    novel = added_diversity(subject_of(np.eye(40), range(20, 40), real=range(20)), tau=0.02)
-    for found in copies:
-        assert found.gain.value == pytest.approx(0.0, abs=1e-5)
-        assert found.gain_equal_rows.value < 0  # ten real rows less for ten copies
-    for found in novel:
-        assert (found.real.value, found.synthetic.value) == (pytest.approx(20), pytest.approx(20))
-        assert found.union.value == pytest.approx(40)
-        assert found.gain.value == pytest.approx(20)
-        assert found.gain_equal_rows.value == pytest.approx(0.0, abs=1e-5)  # twenty meanings either way
-        assert found.gain_equal_rows.settings["rows"] == 20
-        assert (found.real.n, found.union.n) == (20, 40)
-    assert [found.name for found in novel] == ["vendi_q1", "dcscore_tau0.02"]
-
-
-def test_the_gain_is_paired_over_real_rows():
-    vectors = np.random.default_rng(0).normal(size=(90, 8)) + 0.3
-    found = added_diversity(subject_of(vectors, range(60, 90), real=range(60)))
-    unit = unit_rows(vectors, dtype=np.float64)
-    for added, diversity in zip(
-        found,
-        (
-            lambda u: vendi_score(spectrum(u), 1.0),
-            lambda u: kernel_diversity(row_sums(u, [Exponential(0.1)])[0].total),
-        ),
-        strict=True,
-    ):
-        assert added.gain.value == pytest.approx(diversity(unit) - diversity(unit[:60]), rel=1e-4)
-        # every row is a bin of its own here: leave each out in turn
-        real = [diversity(np.delete(unit, i, 0)) - diversity(np.delete(unit[:60], i, 0)) for i in range(60)]
-        own = [diversity(np.delete(unit, i, 0)) for i in range(60, 90)]
-        variance = 59 / 60 * np.sum((real - np.mean(real)) ** 2) + 29 / 30 * np.sum((own - np.mean(own)) ** 2)
-        assert (added.gain.high - added.gain.value) / math.sqrt(variance) == pytest.approx(2.0, abs=0.06)
-        assert added.gain.high - added.gain.low < added.union.high - added.union.low + added.real.high - added.real.low
-
-
-def test_few_rows_have_no_comparison_at_equal_rows():
-    found = added_diversity(subject_of(np.eye(12), [10, 11], real=range(10)))
-    assert all(f.gain_equal_rows is None and f.gain.low is None for f in found)
-    one = added_diversity(subject_of(np.eye(12), [1], real=[0]), tau=0.02)
-    assert [f.gain.value for f in one] == pytest.approx([1.0, 1.0])
-    with pytest.raises(ValueError, match="real has 0 rows"):
-        added_diversity(subject_of(np.eye(12), [1], real=[]))
-    with pytest.raises(ValueError, match="draws is 0"):
-        added_diversity(subject_of(np.eye(12), [1], real=[0]), draws=0)
-
-
-def test_draws_are_seeded():
-    vectors = np.random.default_rng(0).normal(size=(60, 8)) + 0.3
-    subjects = (subject_of(vectors, range(40, 60), real=range(40), seed=s) for s in (1, 1, 2))
-    one, same, other = (added_diversity(subject, draws=2)[1].gain_equal_rows for subject in subjects)
-    assert one == same
-    assert one.value != other.value
-    assert one.low < one.value < one.high

@@ -5,7 +5,6 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.measure import METRICS
-from cuvee.measure.parts import added_diversity
 from cuvee.measure.subject import Subject
 
 CENTRES = np.random.default_rng(0).normal(size=(6, 12)) * 1.5
@@ -55,26 +54,3 @@ def test_intervals_cover_what_is_expected_of_as_many_rows(grouped):
         low, value, high = np.array(rows).T
         coverage = np.mean((low <= value.mean()) & (value.mean() <= high))
         assert 0.90 <= coverage <= 0.99, (name, coverage)
-
-
-@pytest.mark.slow
-def test_intervals_on_what_synthetic_rows_add_cover():
-    """120 real rows, and 100 synthetic ones that are five paraphrases each of sources from fewer themes."""
-    found = {}
-    for seed in range(120):
-        rng = np.random.default_rng(seed)
-        real = CENTRES[rng.integers(0, 6, size=120)] + rng.normal(size=(120, 12))
-        sources = CENTRES[rng.choice(4, size=20, p=[0.5, 0.3, 0.1, 0.1])] + rng.normal(size=(20, 12))
-        synthetic = np.repeat(sources, 5, axis=0) + 0.2 * rng.normal(size=(100, 12))
-        subject = Subject(
-            corpus=corpus_of(range(120, 220), [f"g{i // 5}" for i in range(100)]),
-            against=corpus_of(range(120), [f"r{i}" for i in range(120)], "r"),
-            encoder=FixedEncoder(np.vstack([real, synthetic]).astype(np.float32)),
-        )
-        for each in added_diversity(subject, draws=3):
-            for name in ("union", "gain", "gain_equal_rows"):
-                estimate = getattr(each, name)
-                found.setdefault((each.name, name), []).append((estimate.low, estimate.value, estimate.high))
-    for key, rows in found.items():
-        low, value, high = np.array(rows).T
-        assert 0.90 <= np.mean((low <= value.mean()) & (value.mean() <= high)) <= 0.995, key

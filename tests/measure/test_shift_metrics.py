@@ -11,7 +11,6 @@ from scipy.stats import kstest, wasserstein_distance
 
 from cuvee.corpus import Corpus
 from cuvee.measure import METRICS as ALL
-from cuvee.measure.page import giveaways
 from cuvee.measure.shift import mauve_of, quantise
 from cuvee.measure.subject import Subject
 from cuvee.similarity import Membership, jackknife_bins, mmd, unit_rows
@@ -208,20 +207,6 @@ def test_c2st_keeps_groups_together():
     assert found.value < 0.8
     assert found.p_value > 0.05
     assert found.settings["test_rows"] == "one a group: 15 and 120"
-
-
-def test_giveaways_are_the_planted_rows():
-    rows, real = (np.hstack([sample(80, 8, seed), np.zeros((80, 1), dtype=np.float32)]) for seed in (1, 2))
-    rows[5:20, 8] = 2.0  # a direction that no other row has
-    who = subject(unit_rows(rows), real)
-    found = giveaways(who, count=10)
-    assert len(found) == 10
-    assert {text for text, _ in found} <= {f"s{i}" for i in range(5, 20)}
-    assert [p for _, p in found] == sorted((p for _, p in found), reverse=True)
-    assert len(giveaways(who, count=500)) == 80
-    assert giveaways(subject(sample(4, 8, 1), sample(4, 8, 2))) == ()
-    few = giveaways(dataclasses.replace(who, against=who.real.take(np.arange(20))), count=500)
-    assert np.mean([p for _, p in few]) < 0.7  # four synthetic rows for each real one make no row likelier synthetic
 
 
 @pytest.mark.slow

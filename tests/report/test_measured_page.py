@@ -10,7 +10,6 @@ from test_report_page import CHROMIUM, HOSTILE, Reader, needs_chromium
 
 from cuvee.records.measurement import Estimate, Measurement
 from cuvee.records.parts import (
-    Added,
     DatasetMap,
     Decomposition,
     MeasurementPage,
@@ -18,7 +17,6 @@ from cuvee.records.parts import (
     Profile,
     SampleRow,
 )
-from cuvee.report import render_measurement
 from cuvee.report.charts import COLOURS, DARK, pick_ticks
 from cuvee.report.corpus_page import (
     draw_map_panels,
@@ -26,7 +24,7 @@ from cuvee.report.corpus_page import (
     list_provenance,
     list_splits,
     name_diversity,
-    write_probability,
+    render_measurement,
 )
 from cuvee.report.tables import write_uncertainty
 
@@ -86,10 +84,6 @@ def make_page(**changes):
         name="vendi_q1", total=estimate(12.0), within=estimate(5.0), between=estimate(2.4),
         parts={label: estimate(4.0) for label in LABELS}, rows=rows,
     )  # fmt: skip
-    added = Added(
-        name="dcscore_tau0.1", real=estimate(20.0, n=60), synthetic=estimate(30.0, n=40), union=estimate(41.0, n=100),
-        gain=estimate(21.0, 2.0, n=100), gain_equal_rows=estimate(-4.0, 1.0, n=60),
-    )  # fmt: skip
     content = {
         "measurement": make_measurement(f"banking {HOSTILE}"),
         "taus": Profile(
@@ -101,11 +95,9 @@ def make_page(**changes):
         ),
         "by_label": {label: make_measurement(label, n=rows[label]) for label in LABELS},
         "decomposition": (split,),
-        "added": (added,),
         "map": make_map(),
         "redundant": (row,),
         "novel": (dataclasses.replace(row, text="a find", nearest_cosine=NAN, nearest_text=""),),
-        "giveaways": ((f"as an AI {HOSTILE}", 0.99987), ("plain", 0.91)),
         "notes": {"vendi_q1": note, "mmd": MetricNote(family="shift", description="MMD", better="lower is closer")},
         "against_name": f"train {HOSTILE}",
         "against_rows": 60,
@@ -143,7 +135,7 @@ def test_nothing_is_fetched_and_nothing_runs(page, read):
     ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = {a["href"][1:] for tag, a in read.tags if tag == "a"}
-    assert links == {"map", "curves", "parts", "added", "rows", "metrics", "again"} and links <= set(ids)
+    assert links == {"map", "curves", "parts", "rows", "metrics", "again"} and links <= set(ids)
 
 
 def test_hostile_text_is_shown_as_text(page, read):
@@ -152,7 +144,6 @@ def test_hostile_text_is_shown_as_text(page, read):
     for place in (
         "a row ",
         "its neighbour ",
-        "as an AI ",
         "train ",
         "cuvee measure ",
         "effective ",
@@ -165,21 +156,15 @@ def test_the_page_says_its_numbers(page):
     words = words_of(page)
     assert "40 rows, as diverse as 12.3 rows that have nothing in common" in words
     assert f"Encoder minilm ({'e' * 12}). Measured against train" in words and "(60 rows, fingerprint aaaa" in words
-    for text in ("12.3", "10.8 to 13.8", "3.1%", "2.1% to 4.1%", "p < 0.001", "87.5%", "0.041", "> 99.9%", "91.0%"):
+    for text in ("12.3", "10.8 to 13.8", "3.1%", "2.1% to 4.1%", "p < 0.001", "87.5%", "0.041"):
         assert text in words, text
     assert "36 of 1,000 rows, drawn at random with seed 7" in words and "12.3% of their variance" in words
     assert "nearest, cosine 0.987: its neighbour" in words and "uniqueness 0.020, adds −0.300" in words
     assert words.count("nearest, cosine") == 1
-    assert "+21.0" in words and "+19.0 to +23.0" in words and "−4.00" in words and "n = 60 each" in words
     assert "tau = 0.1, interval: grouped jackknife" in words and "higher is more diverse" in words
     for title in ("Semantic diversity", "Shift from the real rows", "Other numbers", "Within and between 3 labels"):
         assert title in words, title
     assert "Made by Cuvée 9.9" in words
-
-
-def test_gains_are_marked_up_or_down_where_their_interval_excludes_zero(read):
-    marks = [attributes.get("class") for tag, attributes in read.tags if tag == "span"]
-    assert marks.count("up") == 1 and marks.count("down") == 1
 
 
 def test_every_chart_is_there_named_and_in_colours_that_the_dark_theme_knows(page, read):
@@ -226,7 +211,7 @@ def test_what_is_not_given_has_no_heading():
 
 
 @pytest.mark.parametrize(
-    ("part", "section"), [("added", "added"), ("giveaways", "rows"), ("decomposition", "parts"), ("by_label", "parts")]
+    ("part", "section"), [("redundant", "rows"), ("decomposition", "parts"), ("by_label", "parts")]
 )
 def test_one_part_alone_makes_its_section_alone(part, section):
     measurement = make_measurement(values={})
@@ -308,7 +293,6 @@ def test_ways_of_writing():
     assert name_diversity("vendi_q1") == "Vendi, order 1" and name_diversity("distinct_2") == "distinct_2"
     assert write_uncertainty(estimate(1.0, p_value=0.03)) == "0.900 to 1.10, p = 0.030"
     assert write_uncertainty(Estimate(value=1.0, n=3)) == ""
-    assert [write_probability(p) for p in (0.5, 0.9996, 1.0)] == ["50.0%", "> 99.9%", "100.0%"]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.02, 1.0), (1.9, 650.0), (30.0, 41.0), (1.0, 1.001), (1e-3, 1e6)])

@@ -10,7 +10,7 @@ from cuvee.cli.show import list_advice, list_failed
 from cuvee.recommend import advice_to_json, compare_advice
 from cuvee.records import count_failed
 from cuvee.records.advice import LostVariant
-from cuvee.report import render_report
+from cuvee.report.study_page import render_report
 from cuvee.report.tables import list_asides
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not

@@ -23,8 +23,9 @@ from cuvee.records import (
     TrialFailure,
 )
 from cuvee.records.generation import Generation
-from cuvee.report import ReportData, render_report
+from cuvee.report import ReportData
 from cuvee.report.charts import COLOURS, DARK
+from cuvee.report.study_page import render_report
 from cuvee.report.tables import (
     PoolFacts,
     RunRecord,

@@ -172,7 +172,7 @@ def measure(
             found = room.measure_subject(subject, measuring.metric, name=name, findings=True)
             parts = {} if part_of is None else room.measure_parts(subject, part_of, measuring.metric)
             if written.page is not None:
-                from cuvee.report import render_measurement
+                from cuvee.report.corpus_page import render_measurement
 
                 against, by = measuring.against.name if measuring.against else "", measuring.by or "label"
                 made_by = options.told_command(ctx)

@@ -246,7 +246,7 @@ def evaluate(
         if other is not None:
             again = room.judge_model(other, corpus, seed=seed, passages=pool, writing=writing, watch=watch)
             paired = room.compare_predictors(judged, again, seed=seed)
-        report = room.report_labels(judged, seed=seed) if judging.per_label else None
+        report = room.report_labels(judged) if judging.per_label else None
     value: dict[str, object] = {"n": scores.n, **values}
     shown: list[RenderableType] = [show.tabulate_values(f"{model} on {data.name}: {scores.n} {_UNITS[task]}", values)]
     if report is not None:

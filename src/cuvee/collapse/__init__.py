@@ -19,7 +19,6 @@ from cuvee.errors import ConfigError
 from cuvee.execute import Listener, Stages
 from cuvee.fingerprint import hash_value
 from cuvee.records import CollapseResult
-from cuvee.report import render_collapse
 from cuvee.store import RunFolder
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ def run_collapse(
             version=__version__,
         )
         folder.save_text("collapse.json", json.dumps(collapse_to_json(result), indent=1))
+        from cuvee.report.collapse_page import render_collapse  # charts take long to load
+
         folder.save_text("report.html", render_collapse(result))
     return result
 

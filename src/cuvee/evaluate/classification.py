@@ -6,7 +6,7 @@ Every score is a function of weighted rows, so one pass gives its bootstrap too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.evaluate import judged as items
-from cuvee.evaluate.judged import ITEM_SCORES, RESAMPLES, Codes, Columns, Floats, Judged, Score, mean_of
-from cuvee.fingerprint import derive_rng
+from cuvee.evaluate.judged import ITEM_SCORES, Columns, Floats, Judged, Score, mean_of
 from cuvee.records import Estimate
 from cuvee.similarity import wilson_interval
 
@@ -173,84 +172,47 @@ class ClassificationReport:
     matrix: NDArray[np.int64] = field(compare=False, repr=False)
 
 
-def report_labels(judged: Judged, *, intervals: bool = True, seed: int = 0) -> ClassificationReport:
-    """Precision, recall, F1 and confusions of every label, with 95% bootstrap intervals.
+def report_labels(judged: Judged) -> ClassificationReport:
+    """Precision, recall, F1 and confusions of every label, with 95% intervals.
 
-    Whole groups are drawn, as for the other scores. Where a number is not defined in a resample (a rare label was not
-    drawn), its interval is over the resamples where it is. A number that is exactly 0 or 1 would have a bootstrap of
-    no width; it has the Wilson interval of as many items as there are groups among its rows (F1 through the Jaccard
-    index, f1 = 2 j / (1 + j), which is a fraction of rows).
+    Each is a fraction of rows, and has the Wilson interval of as many items as there are groups among its rows: F1
+    through the Jaccard index, f1 = 2 j / (1 + j).
     """
     labels = tuple(dict.fromkeys([*judged.labels, *judged.keys]))
-    k, code = len(labels), {label: i for i, label in enumerate(labels)}
+    code = {label: i for i, label in enumerate(labels)}
     true, said = (np.array([code[t] for t in judged.columns[name]], dtype=np.int64) for name in ("truth", "predicted"))
-    cells, cell_of = np.unique(true * k + said, return_inverse=True)
-    truth, predicted = np.divmod(cells, k)
-    count = np.bincount(cell_of, minlength=len(cells))
-    drawn = _draw_cells(cell_of, len(cells), judged.groups, RESAMPLES if intervals else 0, seed)
-    # the sample itself comes first, its resamples after it
-    found = _divide_cells(np.concatenate([count[None], drawn]), truth, predicted, k)
+    matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    np.add.at(matrix, (true, said), 1)
 
-    def estimate(name: str, column: int, rows: NDArray[np.bool_]) -> Estimate | None:
-        """The number, whose denominator is made of ``rows`` (n,); None where it is not defined."""
-        value, draws, n = float(found[name][0, column]), found[name][1:, column], int(rows.sum())
-        if np.isnan(value):
+    def find_share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Estimate | None:
+        """The fraction of some rows that are hits; None where there are no such rows."""
+        if not among.any():
             return None
-        if not intervals:
-            return Estimate(value=value, n=n)
-        if value in (0.0, 1.0):
-            low, high = wilson_interval(value, len(np.unique(judged.groups[rows])))
-            if name == "f1":
-                low, high = 2 * low / (1 + low), 2 * high / (1 + high)
-            return Estimate(value=value, low=low, high=high, n=n, interval="wilson")
-        low, high = items.percentiles(draws[~np.isnan(draws)])
-        return Estimate(value=value, low=low, high=high, n=n, interval=f"bootstrap, {RESAMPLES} resamples")
+        value = float(hits[among].mean())
+        low, high = wilson_interval(value, len(np.unique(judged.groups[among])))
+        return Estimate(value=value, low=low, high=high, n=int(among.sum()), interval="wilson")
 
-    matrix = np.zeros((k, k), dtype=np.int64)
-    matrix[truth, predicted] = count
+    def find_f1(jaccard: Estimate | None) -> Estimate | None:
+        if jaccard is None or jaccard.low is None or jaccard.high is None:
+            return None
+        value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
+        return replace(jaccard, value=value, low=low, high=high)
+
+    right = true == said
     scores = {
         label: LabelScores(
-            support=int(matrix[i].sum()),
-            predicted=int(matrix[:, i].sum()),
-            precision=estimate("precision", i, said == i),
-            recall=estimate("recall", i, true == i),
-            f1=estimate("f1", i, (said == i) | (true == i)),
+            support=int((true == i).sum()),
+            predicted=int((said == i).sum()),
+            precision=find_share(right, said == i),
+            recall=find_share(right, true == i),
+            f1=find_f1(find_share(right, (true == i) | (said == i))),
         )
         for i, label in enumerate(labels)
     }
+    wrong = [(t, p) for t, p in np.argwhere(matrix).tolist() if t != p]
     confusions = [
-        Confusion(truth=labels[truth[c]], predicted=labels[predicted[c]], count=int(count[c]), rate=rate)
-        for c in np.argsort(-count, kind="stable").tolist()
-        if truth[c] != predicted[c] and (rate := estimate("rate", c, true == truth[c])) is not None
+        Confusion(truth=labels[t], predicted=labels[p], count=int(matrix[t, p]), rate=rate)
+        for t, p in sorted(wrong, key=lambda pair: -matrix[pair])
+        if (rate := find_share(said == p, true == t)) is not None
     ]
     return ClassificationReport(labels=labels, scores=scores, confusions=tuple(confusions), matrix=matrix)
-
-
-def _divide_cells(counts: Floats, truth: Codes, predicted: Codes, k: int) -> dict[str, Floats]:
-    """From counts of cells, shape (b, cells): numbers of labels or cells, nan where not defined."""
-    support, said, right = (np.zeros((len(counts), k)) for _ in range(3))
-    np.add.at(support.T, truth, counts.T)
-    np.add.at(said.T, predicted, counts.T)
-    right[:, truth[truth == predicted]] = counts[:, truth == predicted]
-    return {
-        "precision": _divide(right, said),
-        "recall": _divide(right, support),
-        "f1": _divide(2 * right, said + support),
-        "rate": _divide(counts, support[:, truth]),
-    }
-
-
-def _draw_cells(cell_of: Codes, cells: int, groups: Codes, resamples: int, seed: int) -> Floats:
-    """Counts of cells in bootstrap resamples of whole groups, shape (resamples, cells)."""
-    count = int(groups.max()) + 1
-    rng = derive_rng(seed, "evaluate", "labels")
-    out = np.zeros((resamples, cells))
-    for i in range(resamples):
-        drawn = np.bincount(rng.integers(0, count, size=count), minlength=count)
-        out[i] = np.bincount(cell_of, weights=drawn[groups], minlength=cells)
-    return out
-
-
-def _divide(above: Floats, below: Floats) -> Floats:
-    out: Floats = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
-    return out

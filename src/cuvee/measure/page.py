@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee._version import __version__
-from cuvee.errors import TrainingError
 from cuvee.fingerprint import derive_rng
 from cuvee.measure.measuring import METRICS
-from cuvee.measure.parts import added_diversity, decompose_diversity, pick_extremes, score_examples
+from cuvee.measure.parts import decompose_diversity, pick_extremes, score_examples
 from cuvee.measure.semantic import order_profile, tau_profile
-from cuvee.measure.shift import MIN_ROWS, choose_sides, vectors_of
 from cuvee.measure.subject import EXACT_ROWS, Subject
-from cuvee.probe import cross_validated_proba
 from cuvee.records import DatasetMap, Measurement, MeasurementPage, MetricNote, Vectors
 
 Floats = NDArray[np.float64]
@@ -37,8 +34,7 @@ def gather_page(
 ) -> MeasurementPage:
     """Everything that the page of a measurement shows.
 
-    Curves over tau and q, each row's scores and what the synthetic rows add need all pairs of rows; above 20,000
-    rows they are left out.
+    Curves over tau and q and each row's scores need all pairs of rows; above 20,000 rows they are left out.
 
     Args:
         subject: what was measured.
@@ -53,7 +49,6 @@ def gather_page(
     redundant, novel = pick_extremes(corpus, score_examples(subject)) if small and any(corpus.texts) else ((), ())
     labels = corpus.labels
     split = 1 < len(labels) <= _MOST_PARTS and small
-    tested = real is not None and not subject.is_real and "c2st" in measurement.values
     return MeasurementPage(
         measurement=measurement,
         taus=tau_profile(subject) if small else None,
@@ -61,11 +56,9 @@ def gather_page(
         by_label=parts or {},
         by=by,
         decomposition=decompose_diversity(subject, corpus.targets) if split else (),
-        added=added_diversity(subject) if real is not None and small and not subject.is_real else (),
         map=_draw_map(subject),
         redundant=redundant,
         novel=novel,
-        giveaways=giveaways(subject) if tested else (),
         notes={n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()},
         against_name=against_name,
         against_rows=None if real is None else len(real),
@@ -96,32 +89,6 @@ def _write_settings(subject: Subject) -> dict[str, str]:
     if subject.sample is not None:
         found["all pairs"] = f"{len(subject.sample):,} sampled rows against all {subject.n:,}"
     return found
-
-
-# --- rows that give themselves away ---
-def giveaways(subject: Subject, *, count: int = 10) -> tuple[tuple[str, float], ...]:
-    """The texts that are most surely synthetic, the surest first, each with its probability.
-
-    Probabilities are those of a probe trained without the row's group, as if there were as many synthetic rows as real
-    ones: 0.5 says nothing. Empty where the corpus is the real data, or where a side has under 10 groups.
-
-    Args:
-        subject: needs vectors and real rows.
-        count: of rows.
-    """
-    sides = choose_sides(subject)
-    if subject.is_real or sides.groups < MIN_ROWS:
-        return ()
-    rows, n, m = np.vstack(vectors_of(subject, sides)), len(sides.ours), len(sides.theirs)
-    groups = [str(group) for side in (sides.ours, sides.theirs) for group in side.groups]
-    names = ["synthetic"] * n + ["real"] * m
-    try:
-        found = cross_validated_proba(rows, names, groups=groups, seed=subject.seed)[:n, 1]
-    except TrainingError:  # nearly all groups have rows on one side only by chance of the folds
-        return ()
-    probability, corpus = found * m / (found * m + (1.0 - found) * n), subject.corpus
-    order = sorted(range(n), key=lambda i: (-probability[i], corpus.ids[sides.ours.rows[i]]))
-    return tuple((corpus.texts[sides.ours.rows[i]], float(probability[i])) for i in order[:count])
 
 
 # --- the map ---

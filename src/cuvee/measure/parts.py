@@ -1,4 +1,4 @@
-"""What examples, labels and synthetic rows add to diversity: each example, within and between parts, and the union."""
+"""What examples and parts add to diversity: each example, and what lies within and between parts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from cuvee import similarity
 from cuvee.corpus import Corpus, normalise_text
 from cuvee.encoders import Encoder, load_encoder
-from cuvee.fingerprint import derive_rng
-from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_two_samples
-from cuvee.measure.subject import MERGED_BINS, NEAR_DUPLICATE, Subject
-from cuvee.records import Added, Decomposition, Estimate, ExampleScores, SampleRow, Vectors
+from cuvee.measure.intervals import Settings, estimate_by_jackknife
+from cuvee.measure.subject import NEAR_DUPLICATE, Subject
+from cuvee.records import Decomposition, Estimate, ExampleScores, SampleRow, Vectors
 
-_FEWEST_ROWS = 8  # of a comparison at equal rows
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -221,117 +219,3 @@ def _decompose(diversity: _Diversity, subject: Subject, members: Mapping[str, In
         parts={p: estimate(f.value, f.without[np.unique(bins[members[p]])], members[p]) for p, f in parts.items()},
         rows={part: len(r) for part, r in members.items()},
     )
-
-
-# --- real, synthetic and their union ------------------------------------------------------------------
-def added_diversity(subject: Subject, *, tau: float = 0.1, draws: int = 5) -> tuple[Added, ...]:
-    """What a synthetic corpus adds to the diversity of the real rows that it is measured against.
-
-    ``gain`` is paired: a group of real rows that is left out is left out of both the union and the real rows, so
-    what they share cancels. ``gain_equal_rows`` is the mean over seeded draws of union (half real, half synthetic)
-    less real, both with the same number of rows: as many as the real rows allow, at most twice the synthetic
-    ones, whole groups first.
-
-    Args:
-        subject: the synthetic corpus, against the real one.
-        tau: of DCScore.
-        draws: subsamples that ``gain_equal_rows`` is the mean of.
-
-    Returns:
-        Vendi of order 1 and DCScore: ``vendi_q1`` and ``dcscore_tau...``.
-
-    Raises:
-        ValueError: a corpus without rows, or ``draws`` below 1.
-    """
-    if min(len(subject.real), subject.n) == 0:
-        raise ValueError(f"real has {len(subject.real)!r} rows and synthetic {subject.n!r}; both need at least one")
-    if draws < 1:
-        raise ValueError(f"draws is {draws!r}; give at least 1")
-    return tuple(_add(diversity, subject, draws) for diversity in (_vendi(), _kernel(tau, 0.0)))
-
-
-def _add(diversity: _Diversity, subject: Subject, draws: int) -> Added:
-    real_bins, own_bins = subject.against_bins, subject.bins
-    reals, owns = int(real_bins.max()) + 1, int(own_bins.max()) + 1
-    real = diversity.of(subject.against_unit, real_bins, reals)
-    synthetic = diversity.of(subject.unit, own_bins, owns)
-    union = diversity.of(
-        np.vstack([subject.against_unit, subject.unit]), np.concatenate([real_bins, own_bins + reals]), reals + owns
-    )
-
-    def estimate_one(found: _Found, bins: Ints) -> Estimate:
-        made = estimate_by_jackknife(subject, found.value, lambda: found.without, diversity.settings, bins=bins)
-        return replace(made, n=len(bins))
-
-    def estimate(value: float, of_real: Floats, of_own: Floats) -> Estimate:
-        made = estimate_two_samples(
-            subject, value, lambda: (of_real, of_own), diversity.settings, bins=(real_bins, own_bins)
-        )
-        return replace(made, n=len(real_bins) + len(own_bins))
-
-    return Added(
-        name=diversity.name,
-        real=estimate_one(real, real_bins),
-        synthetic=estimate_one(synthetic, own_bins),
-        union=estimate(union.value, union.without[:reals], union.without[reals:]),
-        gain=estimate(
-            union.value - real.value, union.without[:reals] - real.without, union.without[reals:] - real.value
-        ),
-        gain_equal_rows=_equal_rows(diversity, subject, draws),
-    )
-
-
-def _equal_rows(diversity: _Diversity, subject: Subject, draws: int) -> Estimate | None:
-    """The mean gain over draws of real rows and of a union with as many rows; None where there are too few."""
-    real, own = subject.real.groups, subject.corpus.groups
-    rows = min(len(real), 2 * len(own)) // 2 * 2
-    if rows < _FEWEST_ROWS:
-        return None
-    # every draw is measured with each bin left out
-    real_bins, own_bins = subject.against_bins % MERGED_BINS, subject.merged_bins
-    reals, owns = int(real_bins.max()) + 1, int(own_bins.max()) + 1
-    shares = [np.bincount(bins) / len(bins) for bins in (real_bins, own_bins)]
-    gains, of_real, of_own = np.empty(draws), np.empty((draws, reals)), np.empty((draws, owns))
-    for draw in range(draws):
-        rng = derive_rng(subject.seed, "equal-rows", draw)
-        real_rows, own_rows = _draw(real, rows, rng), _draw(own, rows // 2, rng)
-        half = real_rows[: rows // 2]
-        alone = diversity.of(subject.against_unit[real_rows], real_bins[real_rows], reals)
-        bins = np.concatenate([real_bins[half], own_bins[own_rows] + reals])
-        union = diversity.of(np.vstack([subject.against_unit[half], subject.unit[own_rows]]), bins, reals + owns)
-        gone, wanted = np.bincount(bins, minlength=reals + owns), rows / 2 * np.concatenate(shares)
-        gone_alone = np.bincount(real_bins[real_rows], minlength=reals)
-        of_real[draw] = _at_share(union, gone, wanted, rows, slice(reals))
-        of_real[draw] -= _at_share(alone, gone_alone, rows * shares[0], rows, slice(reals))
-        of_own[draw] = _at_share(union, gone, wanted, rows, slice(reals, None)) - alone.value
-        gains[draw] = union.value - alone.value
-    made = estimate_two_samples(
-        subject,
-        float(gains.mean()),
-        lambda: (of_real.mean(axis=0), of_own.mean(axis=0)),
-        {**diversity.settings, "rows": rows, "draws": draws},
-        bins=(real_bins, own_bins),
-    )
-    return replace(made, n=rows)
-
-
-def _at_share(found: _Found, removed: Ints, wanted: Floats, rows: int, part: slice) -> Floats:
-    """Left-out values of some bins as if each had lost its share of the rows, not what the draw happened to have of it.
-
-    A draw holds more rows of one bin than of another by chance, and diversity grows with rows. The values are
-    moved along the power of the row count that they follow on average.
-    """
-    without, removed, wanted = found.without[part], removed[part], wanted[part]
-    if len(removed) < 2:  # all rows of the side are left out at once
-        return np.full_like(without, np.nan)
-    lost = np.log1p(-removed.mean() / rows)
-    power = float(np.clip(np.log(without.mean() / found.value) / lost, 0.0, 1.0)) if np.isfinite(without).all() else 0.0
-    out: Floats = without * ((rows - wanted) / (rows - removed)) ** power
-    return out
-
-
-def _draw(groups: Sequence[str], rows: int, rng: np.random.Generator) -> Ints:
-    """That many rows: whole groups in a random order, the last one cut to fit."""
-    names, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    place = rng.permutation(len(names))[inverse]
-    return np.lexsort((rng.random(len(groups)), place))[:rows]

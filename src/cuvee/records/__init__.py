@@ -9,7 +9,6 @@ from cuvee.records.collapse import CollapseResult, Course, EarlyWarning, name_me
 from cuvee.records.generation import UNORDERED, Budget, Level, Prices, Rejected, Sampling, Usage
 from cuvee.records.measurement import Estimate, Finding, Measurement, Vectors
 from cuvee.records.parts import (
-    Added,
     Comparison,
     DatasetMap,
     Decomposition,

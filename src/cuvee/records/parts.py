@@ -65,22 +65,6 @@ class Decomposition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Added:
-    """What a synthetic corpus adds to the real one: one diversity of real, synthetic and their union.
-
-    ``gain`` is union less real, from *all* rows; a larger corpus has more room, so ``gain_equal_rows`` compares
-    a union of half real and half synthetic rows with as many real rows (None where there are too few).
-    """
-
-    name: str
-    real: Estimate
-    synthetic: Estimate
-    union: Estimate
-    gain: Estimate
-    gain_equal_rows: Estimate | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Diversity over a range of one parameter: tau (DCScore) or q (order), with intervals."""
 
@@ -209,7 +193,6 @@ class MeasurementPage:
         orders: diversity over the order q: Vendi, Leinster-Cobbold.
         by_label: label, or another part that ``by`` names (such as a level) -> its numbers.
         by: what the keys of ``by_label`` are.
-        giveaways: texts that give the synthetic data away, with the probability of being synthetic.
         notes: metric -> how to read it.
         against_name, against_rows: of the real corpus that shift is measured to.
         settings: what was chosen, in words: file, columns, device.
@@ -222,11 +205,9 @@ class MeasurementPage:
     orders: tuple[Profile, ...] = ()
     by_label: Mapping[str, Measurement] = field(default_factory=dict)
     decomposition: tuple[Decomposition, ...] = ()
-    added: tuple[Added, ...] = ()
     map: DatasetMap | None = None
     redundant: tuple[SampleRow, ...] = ()
     novel: tuple[SampleRow, ...] = ()
-    giveaways: tuple[tuple[str, float], ...] = ()
     by: str = "label"
     notes: Mapping[str, MetricNote] = field(default_factory=dict)
     against_name: str = ""

@@ -1,6 +1,8 @@
-"""Room: report. One HTML page of a study, a measured corpus or a collapse, and the cards of a blend and of a model."""
+"""Room: report. One HTML page of a study, a measured corpus or a collapse, and the cards of a blend and of a model.
 
-from cuvee.records import CollapseResult, MeasurementPage
+The pages are modules of their own, imported where they are rendered: charts take long to load.
+"""
+
 from cuvee.report.card import (
     CardFacts,
     Licences,
@@ -11,24 +13,3 @@ from cuvee.report.card import (
     render_model_card,
 )
 from cuvee.report.tables import ReportData
-
-
-def render_report(data: ReportData) -> str:
-    """See :func:`cuvee.report.study_page.render_report`, loaded when it is called: charts take long to load."""
-    from cuvee.report import study_page
-
-    return study_page.render_report(data)
-
-
-def render_measurement(page: MeasurementPage) -> str:
-    """See :func:`cuvee.report.corpus_page.render_measurement`, which is loaded when it is called."""
-    from cuvee.report import corpus_page
-
-    return corpus_page.render_measurement(page)
-
-
-def render_collapse(page: CollapseResult) -> str:
-    """See :func:`cuvee.report.collapse_page.render_collapse`, which is loaded when it is called."""
-    from cuvee.report import collapse_page
-
-    return collapse_page.render_collapse(page)

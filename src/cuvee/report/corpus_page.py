@@ -230,13 +230,6 @@ def list_provenance(page: MeasurementPage) -> list[tuple[str, str]]:
 
 
 # --- numbers and names ---
-def write_probability(value: float) -> str:
-    """As percent, never rounded to certainty: ``99.2%``, ``> 99.9%``."""
-    if not math.isfinite(value):
-        return write_number(value)
-    return "> 99.9%" if 0.9995 <= value < 1.0 else write_percent(value)
-
-
 def write_settings(estimate: Estimate) -> str:
     """``tau = 0.1, kernel = cosine, interval: jackknife``."""
     parts = [f"{key} = {f'{v:g}' if isinstance(v, float) else v}" for key, v in estimate.settings.items()]

@@ -19,7 +19,6 @@ _METRICS = {
     "mmd": ("Shift from real", "squared MMD"),
     "label_agreement": ("Label agreement", "fraction of rows"),
 }
-_GAIN = "gain over the real rows alone, points"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,45 +290,6 @@ def draw_tau_ranges(data: ReportData) -> list[Figure]:
         curves = {name: _find_tau_curve(data, dial, name) for name in ranked}
         if svg := charts.draw_profiles(curves, over_tau=True, ordered=True):
             figures.append(Figure(title=f"DCScore over tau: {dial}", svg=svg))
-    return figures
-
-
-def draw_rows(data: ReportData) -> list[Figure]:
-    """The gain over real-only by the number of real rows, one chart a dial, one line a level, at the tested share."""
-    best = data.advice.best
-    recipe = (data.design.trainer, "ce" if best is None else best.cell.loss)
-    figures = []
-    for dial, ranked in data.level_ranks.items():
-        cells = [
-            (summary.cell, gain)
-            for summary in data.advice.cells
-            if (summary.cell.kind, summary.cell.dial) == ("blend", dial)
-            and (summary.cell.trainer, summary.cell.loss) == recipe
-            and is_share(summary.cell.share, data.design.tested_share)
-            and (gain := find_gain(summary.gains, "real-only")) is not None
-        ]
-        counts = sorted({cell.rows_per_label for cell, _ in cells})
-        if len(counts) < 2 or len(data.advice.by_rows) < 2:
-            continue
-        names = [name for name in ranked if any(cell.level == name for cell, _ in cells)]
-        # beside each other: levels of one number of rows would hide each other's whiskers
-        shift = {name: 1.035 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)}
-        rows: list[Row] = [
-            {"level": cell.level, "rows": cell.rows_per_label * shift[cell.level], **_percent(gain)}
-            for cell, gain in cells
-            if cell.level in shift
-        ]
-        scale = alt.Scale(type="log", domain=[counts[0] / 1.3, counts[-1] * 1.3], nice=False)
-        axis = alt.Axis(values=counts, format="~f", labelFlush=False, grid=False)
-        x, y = alt.X("rows:Q", title=data.rows_unit, scale=scale, axis=axis), alt.Y("gain:Q", title=_GAIN)
-        colour, shape = by_level(names)
-        layers = [
-            _band(data.design.counts_from).encode(y="low:Q", y2="high:Q"),
-            chart_of([{"zero": 0.0}]).mark_rule(color=charts.INK, strokeWidth=1).encode(y="zero:Q"),
-            *draw_points(rows, x, y, series=(colour, shape), line=2),
-        ]
-        svg = render_chart(alt.layer(*layers), f"Gain over real-only by real rows, {dial}", height=230)
-        figures.append(Figure(title=f"Gain by real rows: {dial}", svg=svg))
     return figures
 
 

@@ -185,30 +185,22 @@ def write_gain(gain: records.Gain) -> Number:
     )
 
 
-def write_uncertainty(estimate: records.Estimate, *, percent: bool = False, sign: bool = False) -> str:
+def write_uncertainty(estimate: records.Estimate, *, percent: bool = False) -> str:
     """``low to high``, ``p = 0.03``, or both with a comma."""
     parts = []
     if (ends := _find_interval(estimate)) is not None:
-        parts.append(" to ".join(_write(end, percent, sign) for end in ends))
+        parts.append(" to ".join(_write(end, percent) for end in ends))
     if estimate.p_value is not None and math.isfinite(estimate.p_value):
         parts.append(f"p {_relate(estimate.p_value)}")
     return ", ".join(parts)
 
 
-def write_value(estimate: records.Estimate, *, percent: bool = False, sign: bool = False) -> Number:
-    """A number with its interval or p-value beside it, of a mean over folds their range too.
-
-    Signed numbers are marked where the interval excludes 0.
-    """
-    low, high = _find_interval(estimate) or (0.0, 0.0)
-    small = [write_uncertainty(estimate, percent=percent, sign=sign)]
+def write_value(estimate: records.Estimate, *, percent: bool = False) -> Number:
+    """A number with its interval or p-value beside it, of a mean over folds their range too."""
+    small = [write_uncertainty(estimate, percent=percent)]
     if "over_folds" in estimate.settings:
         small.append("folds " + " to ".join(write_number(float(estimate.settings[e])) for e in ("lowest", "highest")))
-    return Number(
-        text=_write(estimate.value, percent, sign),
-        small="; ".join(filter(None, small)),
-        sign="" if not sign else "up" if low > 0 else "down" if high < 0 else "",
-    )
+    return Number(text=_write(estimate.value, percent), small="; ".join(filter(None, small)))
 
 
 def _find_interval(estimate: records.Estimate) -> tuple[float, float] | None:
@@ -216,9 +208,8 @@ def _find_interval(estimate: records.Estimate) -> tuple[float, float] | None:
     return ends if all(map(math.isfinite, ends)) else None
 
 
-def _write(value: float, percent: bool, sign: bool) -> str:
-    text = write_percent(value).replace("-", MINUS) if percent and math.isfinite(value) else write_number(value)
-    return f"+{text}" if sign and value > 0 else text
+def _write(value: float, percent: bool) -> str:
+    return write_percent(value).replace("-", MINUS) if percent and math.isfinite(value) else write_number(value)
 
 
 def write_p(value: float) -> str:

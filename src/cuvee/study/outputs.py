@@ -28,7 +28,7 @@ from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url
 from cuvee.measure import METRICS
 from cuvee.mix import Blend
 from cuvee.recommend import advice_to_json, advice_to_text
-from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card, render_report
+from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
 from cuvee.report.tables import Design, PoolFacts, RunRecord
 from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
 from cuvee.study.draws import write_draws
@@ -142,6 +142,8 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
         done: the study.
         wants_blend: write the best cell's blend even where the advice is not to use it.
     """
+    from cuvee.report.study_page import render_report  # charts take long to load
+
     study, advice, pools = done.study, done.advice, done.parts[0].pools
     with study.stages.stage("report", "files") as progress:
         study.folder.save_text("advice.json", json.dumps(advice_to_json(advice), indent=1, sort_keys=True))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol, TypedDict, Unpack, cast, overload
+from typing import Protocol, cast
 
 from cuvee.corpus import Corpus, Task
 from cuvee.encoders import Encoder, load_encoder
@@ -21,9 +21,6 @@ from cuvee.train.losses import LOSSES, build_loss, fill_loss_settings
 from cuvee.train.settings import (
     DEFAULTS,
     Description,
-    Predictor,
-    Ranker,
-    TextWriter,
     Trained,
     Trainer,
     TrainSettings,
@@ -273,28 +270,6 @@ class WholeProgress:
         self._progress(self._before + done, self._before + total, loss)
 
 
-class _Options(TypedDict, total=False):
-    loss: str
-    steps: int | None
-    seed: int
-    encoder: Encoder | None
-    validation: Corpus | None
-    progress: Progress | None
-    folder: Path | None
-
-
-@overload
-def train_model(corpus: Corpus, *, trainer: Literal["causal"], **options: Unpack[_Options]) -> TextWriter: ...
-@overload
-def train_model(corpus: Corpus, *, trainer: Literal["retriever"], **options: Unpack[_Options]) -> Ranker: ...
-@overload
-def train_model(
-    corpus: Corpus, *, trainer: Literal["probe", "encoder"] = ..., **options: Unpack[_Options]
-) -> Predictor: ...
-@overload
-def train_model(
-    corpus: Corpus, *, trainer: str = ..., settings: TrainSettings | None = ..., **options: Unpack[_Options]
-) -> Trained: ...
 def train_model(
     corpus: Corpus,
     *,
