@@ -87,11 +87,6 @@ def test_nearest_neighbours_match_the_full_matrix(monkeypatch):
     np.testing.assert_allclose(found.cosine, (x @ y.T).max(axis=1), rtol=1e-6)
 
 
-def test_nearest_neighbours_need_something_to_be_near():
-    with pytest.raises(ValueError, match="no rows"):
-        nearest_neighbours(random_rows(2, 4), np.zeros((0, 4), dtype=np.float32))
-
-
 # --- DCScore and Leinster-Cobbold -------------------------------------------------------------------
 @pytest.mark.parametrize("tau", TAUS)
 def test_dcscore_is_the_trace_of_the_softmax(tau):
@@ -155,13 +150,9 @@ def test_row_sums_never_hold_an_n_by_n_matrix():
     assert peak < 8000 * 8000 * 4 / 8
 
 
-def test_bad_kernel_and_bins_are_refused():
+def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"tau is 0\.0"):
         Exponential(0.0)
-    with pytest.raises(ValueError, match="bins has shape"):
-        row_sums(random_rows(3, 4), [Exponential(1.0)], bins=np.zeros(2, dtype=np.int64))
-    with pytest.raises(ValueError, match="q is -1"):
-        kernel_diversity(np.ones(3), -1.0)
 
 
 # --- Vendi ------------------------------------------------------------------------------------------
@@ -260,8 +251,6 @@ def test_bins_keep_groups_whole_and_are_of_about_equal_size():
 
 def test_fewer_groups_than_bins_give_a_bin_each():
     assert sorted(set(jackknife_bins(["a", "b", "a", "c"]).tolist())) == [0, 1, 2]
-    with pytest.raises(ValueError, match="n_bins is 1"):
-        jackknife_bins(["a"], n_bins=1)
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
@@ -350,12 +339,6 @@ def test_mmd_sees_a_shift_at_the_smallest_p_value():
     found = mmd(random_rows(60, 8, 1), random_rows(60, 8, 2, shift=-0.5), permutations=200)
     assert found.p_value == pytest.approx(1 / 201)
     assert found.value > 0.1
-
-
-def test_mmd_refuses_what_it_cannot_do():
-    x = random_rows(5, 4)
-    with pytest.raises(ValueError, match="two rows on each side"):
-        mmd(x, x[:1])
 
 
 # --- threads ----------------------------------------------------------------------------------------

@@ -86,8 +86,6 @@ def test_parts_that_are_none_are_refused():
     every = Corpus.from_rows({"text": f"t{i}", "target": f"y{i}"} for i in range(4))
     with pytest.raises(ValueError, match="every row has another"):
         parts_of(every, "label")
-    with pytest.raises(ValueError, match="parts has 2 entries for 60 rows"):
-        measure_parts(Subject(corpus=made, encoder=ENCODER), ["a", "b"])
 
 
 @pytest.mark.slow

@@ -80,11 +80,3 @@ def test_a_sample_has_the_points_asked_for(groups, most):
     found = draw(make_rows(len(groups)), groups=groups, max_points=most)
     assert len(found.x) == min(most, len(groups)) == len(set(found.text))
     assert not Counter(found.group) - Counter(groups)
-
-
-def test_bad_arguments_are_named():
-    vectors = make_rows(4)
-    with pytest.raises(ValueError, match="examples has 1 rows and vectors 4"):
-        draw(vectors, groups=["a"])
-    with pytest.raises(ValueError, match=r"vectors has shape \(0, 3\)"):
-        draw(np.zeros((0, 3), np.float32))

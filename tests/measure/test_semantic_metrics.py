@@ -156,8 +156,6 @@ def test_order_profiles_fall_and_hold_the_metrics_values(measured):
         assert dict(profile.points)[1.0] == expected
         assert profile.parameter == "q"
     assert dict(order_profile(subject, "dcscore").points)[0.0].value == measured["dcscore_tau0.1"].value
-    with pytest.raises(ValueError, match="kind is 'hill'"):
-        order_profile(subject, "hill")
 
 
 def test_tau_profiles_run_from_counting_rows_to_one(measured):

@@ -75,8 +75,6 @@ def test_a_trial_that_a_fold_lacks_is_a_failure():
     ]  # fmt: skip
     assert joined[0].scores.per_item.tolist() == [1, 0, 1] and joined[2].stage == "train"
     assert next(iter(collect_tables(o for o in joined if isinstance(o, Trial)).values())).correct.shape == (1, 3)
-    with pytest.raises(ValueError, match="scores are of 2 items, and the fold has 1"):
-        join_trials([replace(first, items=["a"]), second])
 
 
 def test_all_rows_of_a_pool_are_one_cell_over_folds_though_its_shares_differ():
@@ -193,8 +191,6 @@ def test_a_number_over_folds_is_their_mean_with_its_range(found):
     assert joined.p_value == pytest.approx(min(1, 2 * np.mean([p for *_, p in found])))
     half = [folds[0], replace(folds[1], low=None, p_value=None)]
     assert (join_estimates(half).low, join_estimates(half).high, join_estimates(half).p_value) == (None, None, None)
-    with pytest.raises(ValueError, match="folds is"):
-        join_estimates([])
 
 
 def measured(name, print_, value, n=8, **more) -> Measurement:

@@ -100,11 +100,8 @@ def rank_passages(
     """The ``top`` passages for each query (all of them, if there are fewer); equal ones in their own order.
 
     Raises:
-        ValueError: no passages, or ``top`` below 1.
         TrainingError: a vector is not finite.
     """
-    if not passages or top < 1:
-        raise ValueError(f"there are {len(passages)} passages and top is {top!r}; each must be at least 1")
     asked = _encode(ranker.encode_queries, queries, "queries", watch)
     vectors = _encode(ranker.encode_passages, passages, "passages", watch)
     places, similarities = [], []

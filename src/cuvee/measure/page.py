@@ -107,14 +107,7 @@ def map_examples(
         grouping: what the groups are, for the reader: ``label``, ``level``.
         max_points: above it, that many rows are drawn at random.
         seed: of the draw.
-
-    Raises:
-        ValueError: no rows, or lengths that differ.
     """
-    if vectors.ndim != 2 or vectors.size == 0:
-        raise ValueError(f"vectors has shape {vectors.shape!r}; give (n, d) with at least one row and one dimension")
-    if len(examples) != len(vectors):
-        raise ValueError(f"examples has {len(examples)} rows and vectors {len(vectors)}; give one of each")
     n = len(vectors)
     drawn = derive_rng(seed, "map").choice(n, min(n, max_points), replace=False)
     rows = np.sort(drawn)

@@ -68,14 +68,7 @@ def pick_extremes(
         corpus: the examples that ``scores`` are of.
         scores: from ``score_examples``.
         count: most examples a list.
-
-    Raises:
-        ValueError: ``scores`` are of other examples, or ``count`` is below 1.
     """
-    if scores.ids != tuple(corpus.ids):
-        raise ValueError(f"scores are of {len(scores.ids)!r} other examples than the corpus; score this corpus first")
-    if count < 1:
-        raise ValueError(f"count is {count!r}; give at least 1")
     ids = np.asarray(scores.ids)
     each = min(count, max(1, len(np.unique(scores.cluster)) // 2))
     redundant = _first_of_each(corpus, scores, np.lexsort((ids, scores.added, scores.uniqueness)), each, set())
@@ -181,14 +174,7 @@ def decompose_diversity(subject: Subject, parts: Sequence[str], *, tau: float = 
 
     Returns:
         the decompositions ``vendi_q1`` and ``lc_q1_tau...``.
-
-    Raises:
-        ValueError: no rows, or not one part a row.
     """
-    if subject.n == 0:
-        raise ValueError("corpus has no rows; there is nothing to decompose")
-    if len(parts) != subject.n:
-        raise ValueError(f"parts has {len(parts)!r} names; the corpus has {subject.n} rows, give one each")
     labels = np.asarray(parts)
     members = {str(name): np.flatnonzero(labels == name) for name in sorted(set(parts))}
     return tuple(_decompose(diversity, subject, members) for diversity in (_vendi(), _kernel(tau, 1.0)))

@@ -242,16 +242,8 @@ def apportion_rows(sizes: Mapping[str, int], total: int) -> dict[str, int]:
     The quota method of Balinski and Young (The American Mathematical Monthly 82, 1975, 701-730): row ``h``
     goes to the label with the largest ``size / (has + 1)`` among those still below their part of ``h`` rows.
     Raising ``total`` never lowers a label's count. Equal claims go to the first label in the given order.
-
-    Raises:
-        ValueError: ``total`` is negative, or all sizes are 0 while rows are asked for.
     """
     weights = np.array(list(sizes.values()), dtype=np.int64)
-    whole = int(weights.sum())
-    if total < 0 or (weights < 0).any():
-        raise ValueError(f"total is {total!r} and sizes {dict(sizes)!r}; none may be negative")
-    if total and not whole:
-        raise ValueError(f"total is {total!r}, but sizes are all 0; give a label at least one row")
     # the method repeats itself after each full turn of the sizes in lowest terms
     turn = weights // (np.gcd.reduce(weights) or 1)
     full, rest = divmod(total, int(turn.sum()) or 1)

@@ -66,12 +66,10 @@ def mmd(
         membership: groups and bins of both samples; None: each row is a group of its own, all are in one bin.
 
     Raises:
-        ValueError: fewer than two rows on a side, ``membership`` that leaves no pair of independent rows, or one with
+        ValueError: ``membership`` that leaves no pair of independent rows, or one with
             groups of several rows together with permutations.
     """
     n, total = len(unit), len(unit) + len(other)
-    if min(n, total - n) < 2:
-        raise ValueError(f"MMD needs two rows on each side, got {n} and {total - n}")
     pooled = np.vstack([unit, other])
     sigma = bandwidth if bandwidth is not None else median_distance(pooled, seed=seed)
     gram = _rbf_matrix(pooled, sigma)

@@ -31,8 +31,6 @@ Ints = NDArray[np.int64]
 @single_blas_thread()
 def nearest_neighbours(vectors: Vectors, others: Vectors) -> Neighbours:
     """For each unit row of ``vectors`` (n, d) the row of ``others`` (m, d), m >= 1, with the largest cosine."""
-    if len(others) == 0:
-        raise ValueError("others has no rows; a nearest neighbour needs at least one")
     index = np.empty(len(vectors), dtype=np.int64)
     cosine = np.empty(len(vectors), dtype=np.float32)
     tile = max(1, _CELLS // len(others))
@@ -247,8 +245,6 @@ def score_rows(
         tile: rows of a tile.
         ids: of the rows; None numbers them.
     """
-    if len(unit) == 0:
-        raise ValueError("unit has no rows; there is nothing to score")
     total = row_sums(unit, [Exponential(tau)])[0].total
     added, nearest = _second_pass(unit, total, tau, tile)
     cosine = np.full(len(unit), np.nan)

@@ -88,8 +88,6 @@ def pairwise_pass(
     """
     n = len(unit)
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else np.asarray(bins, dtype=np.int64)
-    if bin_of.shape != (n,):
-        raise ValueError(f"bins has shape {bin_of.shape!r}; it must be {(n,)!r}")
     order = np.argsort(bin_of, kind="stable")  # with bins side by side a tile touches few of them
     is_sorted = bool((np.diff(bin_of) >= 0).all())
     backend = backends.choose_backend(unit, None if is_sorted else order, compute or Compute())
@@ -200,8 +198,6 @@ class TilePass:
 # --- a sample of rows against all ---
 def sample_rows(n: int, m: int, *, seed: int = 0) -> NDArray[np.int64]:
     """M of n rows without replacement, in order."""
-    if not 1 <= m <= n:
-        raise ValueError(f"m is {m!r}; there are {n} rows, give 1 to {n}")
     return np.sort(derive_rng(seed, "sampled-rows").choice(n, m, replace=False))
 
 

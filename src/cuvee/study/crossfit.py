@@ -194,8 +194,6 @@ def _join_scores(scores: Sequence[Scores], places: _Places) -> Scores:
     right = np.ones(len(places.folds), dtype=np.bool_)
     groups = np.full(len(places.folds), -1, dtype=np.int64)
     for each, place in zip(scores, places.of, strict=True):
-        if each.n != len(place):
-            raise ValueError(f"scores are of {each.n!r} items, and the fold has {len(place)!r}")
         total[place] += each.per_item
         right[place] &= each.correct
         for own in np.unique(codes := np.arange(each.n) if each.groups is None else each.groups):
@@ -298,12 +296,7 @@ def join_estimates(folds: Sequence[Estimate]) -> Estimate:
     p-value is twice the mean of theirs, valid however they depend on each other (Vovk and Wang 2020, Biometrika 107,
     doi 10.1093/biomet/asaa027). ``n`` is the least of theirs. ``settings`` that all share stay; ``over_folds``,
     ``lowest`` and ``highest`` are added.
-
-    Raises:
-        ValueError: no fold is given.
     """
-    if not folds:
-        raise ValueError(f"folds is {folds!r}; give at least one number")
     first, values = folds[0], [each.value for each in folds]
     lows = [each.low for each in folds if each.low is not None]
     highs = [each.high for each in folds if each.high is not None]

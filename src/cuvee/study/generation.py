@@ -120,10 +120,7 @@ def make_score(
 
     Raises:
         ConfigError: no such metric.
-        ValueError: ``rows`` is below 1.
     """
-    if rows < 1:
-        raise ValueError(f"rows {rows!r}; must be 1 or more")
     (chosen,) = choose_metrics([metric])
     found = load_encoder() if encoder is None and "vectors" in chosen.needs else encoder
 
