@@ -48,6 +48,7 @@ COMMANDS = {
     "train": ("training", "Train a model on a blend, or the trials of a study."),
     "evaluate": ("training", "Evaluate a model on held-out real rows."),
     "predict": ("training", "Predict every row of a file."),
+    "check": ("checking", "Check files against rules; exit code 1 if one fails."),
     "doctor": ("doctor", "Check installation, models, machine and LLM."),
 }
 """Name of a command -> its module, which has a function of that name, and its line in ``cuvee --help``."""

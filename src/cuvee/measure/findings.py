@@ -140,8 +140,8 @@ class Rule:
     remedy: str
 
 
-def find_findings(subject: Subject, values: Mapping[str, Estimate]) -> tuple[Finding, ...]:
-    """At most seven findings, worst first; the last one says what is fine.
+def find_findings(subject: Subject, values: Mapping[str, Estimate], *, most: int = MOST) -> tuple[Finding, ...]:
+    """At most ``most`` findings, worst first; the last one says what is fine.
 
     Args:
         subject: what was measured.
@@ -167,10 +167,10 @@ def find_findings(subject: Subject, values: Mapping[str, Estimate]) -> tuple[Fin
     bad.sort(key=lambda finding: -finding.severity)
     told = ", ".join(about for about in dict.fromkeys(fine) if about not in wrong)
     if not told:
-        return tuple(bad[:MOST])
+        return tuple(bad[:most])
     if not bad:
         return (Finding(id="nothing-wrong", sentence=f"Nothing wrong was found: {told}.", source=evidence.source),)
-    return (*bad[: MOST - 1], Finding(id="fine", sentence=f"Fine: {told}.", source=evidence.source))
+    return (*bad[: most - 1], Finding(id="fine", sentence=f"Fine: {told}.", source=evidence.source))
 
 
 # --- rows that say the same ---------------------------------------------------------------------------
