@@ -1,4 +1,4 @@
-"""The all-pairs engine: accuracy in every precision, one answer on any device and number of threads, bounds."""
+"""The all-pairs engine: accuracy in every precision, one answer on any number of threads, bounds."""
 
 import importlib.util
 
@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.errors import MissingDependency
 from cuvee.similarity import (
     Compute,
     Exponential,
@@ -25,9 +24,7 @@ from cuvee.similarity import (
     seconds_for_pairs,
     unit_rows,
 )
-from cuvee.similarity.backends import TorchBackend, choose_backend
 from cuvee.similarity.neighbours import _bounding_rows
-from cuvee.similarity.tiles import TilePass, symmetric_tiles
 
 TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -67,7 +64,7 @@ def test_float64_rows_are_computed_in_float64():
     unit = unit_rows(np.random.default_rng(0).normal(size=(200, 16)), dtype=np.float64)
     found = row_sums(unit, [Exponential(0.05)])[0]
     np.testing.assert_allclose(found.total, np.exp((unit @ unit.T - 1.0) / 0.05).sum(axis=1), rtol=1e-12)
-    with_bfloat16 = row_sums(unit, [Exponential(0.05)], compute=Compute(precision="bfloat16", device="auto"))[0]
+    with_bfloat16 = row_sums(unit, [Exponential(0.05)], compute=Compute(precision="bfloat16"))[0]
     np.testing.assert_array_equal(with_bfloat16.total, found.total)
 
 
@@ -119,30 +116,11 @@ def test_nearest_other_rows_come_with_the_pass(n):
         np.testing.assert_allclose(cosines[np.arange(n), found.index], cosines.max(axis=1), rtol=1e-5)
 
 
-@needs_torch
-def test_the_torch_backend_gives_what_numpy_gives():
-    """The path of an accelerator, on the one device that every machine has."""
-    unit, bins = clustered(500), np.sort(jackknife_bins([str(i % 40) for i in range(500)]))
-    kernels = [Exponential(0.1), Laplacian(0.5), Polynomial(), Rbf(0.7), Exponential(0.05)]
-    backend = TorchBackend(unit, None, Compute(), "cpu")
-    sums, index, cosine = TilePass(backend, kernels, bins).add(symmetric_tiles(500, 128), 500, np.float32)
-    expected = pairwise_pass(unit, kernels, bins=bins, tile=128)
-    for found, one in zip(sums, expected.sums, strict=True):
-        np.testing.assert_allclose(found, one.by_bin, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(cosine, expected.nearest.cosine, rtol=1e-5)
-    assert (index == expected.nearest.index).mean() > 0.99
-
-
-def test_devices_that_are_not_there_are_named():
-    with pytest.raises(ValueError, match="device is 'gpu'; valid: 'cpu'"):
-        Compute(device="gpu")
+def test_precisions_and_threads_that_there_are_not_are_named():
     with pytest.raises(ValueError, match="precision is 'int8'"):
         Compute(precision="int8")
     with pytest.raises(ValueError, match="threads is 0"):
         Compute(threads=0)
-    if choose_backend(clustered(3), None, Compute(device="auto")).__class__ is not TorchBackend:
-        with pytest.raises(MissingDependency, match="device 'cuda'"):
-            Compute(device="cuda").check()
 
 
 # --- a sample of rows ---------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, Terms, open_executor
 from cuvee.inputs import read_prompts, read_text
 from cuvee.records import Measurement, Vectors
-from cuvee.similarity import Compute, Device, Precision
+from cuvee.similarity import Compute, Precision
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -96,7 +96,6 @@ def _check_dimensions(own: Vectors | None, real: Vectors | None, file: Path) -> 
 class Computing:
     """Where numbers are computed, and for how long."""
 
-    device: Annotated[str, Option(help="cpu, cuda, mps or auto")] = "cpu"
     precision: Annotated[str, Option(help="float32 or bfloat16")] = "float32"
     time_budget: Annotated[str | None, Option(help="time for numbers over all pairs: 90s, 10m")] = None
     execute: Annotated[str, Option(help="where rows are embedded: local, processes, ray")] = "local"
@@ -104,14 +103,13 @@ class Computing:
     address: Annotated[str | None, Option(help="address of a Ray cluster; by default one starts here")] = None
 
     def choose(self) -> Compute:
-        """The device and its terms, which Compute checks."""
+        """The precision and the time, which Compute checks."""
         match = _DURATION.fullmatch((self.time_budget or "1s").strip())
         if match is None or float(match[1]) <= 0:
             raise ConfigError(f"--time-budget is {self.time_budget!r}; give seconds, minutes or hours: 90s, 10m, 1h")
         budget = None if self.time_budget is None else float(match[1]) * _SECONDS[match[2]]
-        device, precision = cast("Device", self.device), cast("Precision", self.precision)
         try:
-            found = Compute(device=device, precision=precision, time_budget=budget)
+            found = Compute(precision=cast("Precision", self.precision), time_budget=budget)
         except ValueError as exc:
             raise ConfigError(f"--{exc}") from exc
         found.check()

@@ -81,7 +81,7 @@ class Subject:
         encoder: makes the vectors, or holds them (``GivenVectors``); None where no metric that was asked for needs any.
         seed: of bins, subsamples, permutations and probes.
         permutations: of the tests of shift.
-        compute: device, precision, threads and time budget of all-pairs numbers.
+        compute: precision, threads and time budget of all-pairs numbers.
         listen: told of what is going on, units done and all units.
     """
 

@@ -5,7 +5,6 @@ Vectors have shape (n, d), float32, one row an example.
 
 from cuvee.similarity.backends import (
     Compute,
-    Device,
     Exponential,
     Kernel,
     Laplacian,

@@ -1,4 +1,4 @@
-"""Unit rows, kernels of their cosines, and where those are computed: numpy, torch in bfloat16 or on an accelerator.
+"""Unit rows, kernels of their cosines, and their products: in float32 or float64 by numpy, in bfloat16 by torch.
 
 Many small products and eigenproblems gain nothing from a second BLAS thread, and lose a factor of ten and more where
 other work has the cores: the waiting thread spins. One thread also gives the same bits whatever the number
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
 import numpy as np
@@ -30,14 +29,12 @@ if TYPE_CHECKING:
     import torch
 
 Matrix = NDArray[np.float32]
-"""Of numbers, float32 or float64: a tensor where a torch backend works on it."""
+"""Of numbers, float32 or float64."""
 _CHUNK = 4096  # rows normalised at a time
 _ROUNDING = 1e-6  # of a cosine of float32 rows
 Precision = Literal["float32", "bfloat16"]
-Device = Literal["cpu", "cuda", "mps", "auto"]
 T = TypeVar("T")
 R = TypeVar("R")
-Indices = NDArray[np.int64]
 _lock = threading.Lock()
 _limit = ExitStack()
 _users = 0
@@ -69,8 +66,8 @@ def unit_rows(vectors: Vectors, *, dtype: type[np.float32] | type[np.float64] = 
 class Kernel(Protocol):
     """A similarity of two unit rows as a function of their cosine, 1 where they are equal."""
 
-    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
-        """The kernel of a tile of cosines, as a new tile; ``maths`` is numpy, or torch where tiles are tensors."""
+    def values(self, cosines: Matrix) -> Matrix:
+        """The kernel of a tile of cosines, as a new tile."""
 
 
 def _positive(name: str, value: float) -> None:
@@ -87,9 +84,9 @@ class Exponential:
     def __post_init__(self) -> None:
         _positive("tau", self.tau)
 
-    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
+    def values(self, cosines: Matrix) -> Matrix:
         """The kernel of a tile of cosines."""
-        return _scaled_exp(cosines, 1.0 / self.tau, maths)
+        return _scaled_exp(cosines, 1.0 / self.tau)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +102,9 @@ class Rbf:
     def __post_init__(self) -> None:
         _positive("sigma", self.sigma)
 
-    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
+    def values(self, cosines: Matrix) -> Matrix:
         """The kernel of a tile of cosines; |x - y|^2 = 2 - 2 cos."""
-        return _sharpen(_scaled_exp(cosines, 1.0 / self.sigma**2, maths), self.tau, maths)
+        return _sharpen(_scaled_exp(cosines, 1.0 / self.sigma**2), self.tau)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +117,12 @@ class Laplacian:
     def __post_init__(self) -> None:
         _positive("sigma", self.sigma)
 
-    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
+    def values(self, cosines: Matrix) -> Matrix:
         """The kernel of a tile of cosines."""
         # cosines of equal rows differ from 1 by rounding, which the root would magnify
         squares = (cosines - (1.0 - _ROUNDING)) * -2.0
-        distance = maths.sqrt(maths.clip(squares, 0.0, None))
-        return _sharpen(maths.exp(distance * (-1.0 / self.sigma)), self.tau, maths)
+        distance = np.sqrt(np.clip(squares, 0.0, None))
+        return _sharpen(np.exp(distance * (-1.0 / self.sigma)), self.tau)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,25 +137,25 @@ class Polynomial:
         if self.degree < 1 or self.offset < 0:
             raise ValueError(f"degree is {self.degree!r} and offset {self.offset!r}; they must be >= 1 and >= 0")
 
-    def values(self, cosines: Matrix, maths: ModuleType) -> Matrix:
+    def values(self, cosines: Matrix) -> Matrix:
         """The kernel of a tile of cosines."""
-        base = maths.clip((cosines + self.offset) * (1.0 / (1.0 + self.offset)), 0.0, None)
-        return _sharpen(base**self.degree, self.tau, maths)
+        base = np.clip((cosines + self.offset) * (1.0 / (1.0 + self.offset)), 0.0, None)
+        return _sharpen(base**self.degree, self.tau)
 
 
-def _scaled_exp(values: Matrix, rate: float, maths: ModuleType) -> Matrix:
+def _scaled_exp(values: Matrix, rate: float) -> Matrix:
     """``exp(rate * (values - 1))``, as a new matrix."""
     out = values - 1.0
     if rate != 1.0:
         out *= rate
-    return cast("Matrix", maths.exp(out, out=out))
+    return cast("Matrix", np.exp(out, out=out))
 
 
-def _sharpen(kernel: Matrix, tau: float | None, maths: ModuleType) -> Matrix:
-    return kernel if tau is None else _scaled_exp(kernel, 1.0 / tau, maths)
+def _sharpen(kernel: Matrix, tau: float | None) -> Matrix:
+    return kernel if tau is None else _scaled_exp(kernel, 1.0 / tau)
 
 
-def evaluate_kernels(kernels: Sequence[Kernel], cosines: Matrix, maths: ModuleType) -> list[Matrix]:
+def evaluate_kernels(kernels: Sequence[Kernel], cosines: Matrix) -> list[Matrix]:
     """The tiles of several kernels; exponentials whose 1/tau is made of others' are products, not new powers.
 
     exp(5 x) is exp(2 x)^2 exp(x): a product costs a fifth of an exponential, and the relative error of a cell
@@ -170,9 +167,9 @@ def evaluate_kernels(kernels: Sequence[Kernel], cosines: Matrix, maths: ModuleTy
     for i, rate in sorted(rates.items(), key=lambda item: item[1]):
         if rate not in found:
             made = _combine(rate, found)
-            found[rate] = kernels[i].values(cosines, maths) if made is None else made
+            found[rate] = kernels[i].values(cosines) if made is None else made
         out[i] = found[rate]
-    return [out[i] if i in out else kernel.values(cosines, maths) for i, kernel in enumerate(kernels)]
+    return [out[i] if i in out else kernel.values(cosines) for i, kernel in enumerate(kernels)]
 
 
 def _combine(rate: float, found: dict[float, Matrix]) -> Matrix | None:
@@ -192,7 +189,6 @@ class Compute:
     """Where and how cosines are computed.
 
     Attributes:
-        device: ``cpu``, ``cuda``, ``mps``, or ``auto``: an accelerator where torch finds one.
         precision: of the products: ``float32``, or ``bfloat16`` (needs torch; half to a fifth of the time where
             the hardware has it, DCScore off by less than 5e-4). Sums are float32 and float64 either way. float64
             vectors are always computed in float64.
@@ -201,14 +197,11 @@ class Compute:
             and say so. None: all pairs up to 100,000 rows, a sample of 4,000 rows against all above.
     """
 
-    device: Device = "cpu"
     precision: Precision = "float32"
     threads: int | None = None
     time_budget: float | None = None
 
     def __post_init__(self) -> None:
-        if self.device not in ("cpu", "cuda", "mps", "auto"):
-            raise ValueError(f"device is {self.device!r}; valid: 'cpu', 'cuda', 'mps', 'auto'")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision is {self.precision!r}; valid: 'float32', 'bfloat16'")
         if self.threads is not None and self.threads < 1:
@@ -218,12 +211,10 @@ class Compute:
         """Find out now, not after an hour of embedding, whether this can be had here.
 
         Raises:
-            MissingDependency: torch or the accelerator is missing.
+            MissingDependency: torch is missing.
         """
-        if self.precision == "bfloat16":
-            _require_torch()
-        if self.device in ("cuda", "mps") and find_accelerator() != self.device:
-            raise MissingDependency(f"device {self.device!r}: torch finds no such accelerator here; use cpu or auto")
+        if self.precision == "bfloat16" and find_spec("torch") is None:
+            raise MissingDependency("bfloat16 needs torch: pip install 'cuvee[train]', or use float32")
 
     @property
     def workers(self) -> int:
@@ -231,91 +222,45 @@ class Compute:
         return self.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
-class Backend:
-    """Products of blocks of rows and sums of what kernels make of them, by numpy: float32 or float64, as the rows are.
+class Products:
+    """Products of blocks of rows: float32 or float64, as the rows are; of float32 rows also in bfloat16, by torch.
 
     ``order`` gives the rows' places, None where they are as they come. The rows are finite, so their products are:
     "invalid value" is not heard there, which builds of BLAS say of finite numbers now and then (numpy issue 24067).
+
+    Raises:
+        MissingDependency: bfloat16 is asked for, and torch is missing.
     """
 
-    maths: ModuleType = np
+    tile = 512  # a tile for each of several kernels stays in the cache: a third less time than 1024
 
     def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> None:
-        self._unit, self._order = unit, order
-        self.workers = compute.workers
-        self.tile = 512  # a tile for each of several kernels stays in the cache: a third less time than 1024
+        self._unit, self._order, self.workers = unit, order, compute.workers
+        self._rough: torch.Tensor | None = None
+        if compute.precision == "bfloat16" and unit.dtype != np.float64:
+            compute.check()
+            import torch
+
+            rows = unit if order is None else unit[order]
+            self._rough = torch.from_numpy(np.ascontiguousarray(rows)).to(dtype=torch.bfloat16)
 
     def prepare(self) -> None:
-        """Nothing to prepare: the BLAS of numpy is held to one thread for the whole process."""
+        """One torch thread a worker: more of them wait for each other, spinning. Other threads keep theirs."""
+        if self._rough is not None:
+            import torch
+
+            torch.set_num_threads(1)
 
     def _block(self, rows: slice) -> Vectors:
         return self._unit[rows] if self._order is None else self._unit[self._order[rows]]
 
     def cosines(self, first: slice, second: slice) -> Matrix:
-        """The products of two blocks of rows."""
+        """The products of two blocks of rows, float32 but of float64 rows."""
+        if self._rough is not None:
+            found: Matrix = (self._rough[first] @ self._rough[second].T).float().numpy()
+            return found
         with np.errstate(invalid="ignore"):
             return cast("Matrix", self._block(first) @ self._block(second).T)
-
-    def set_cells(self, cosines: Matrix, rows: Indices, columns: Indices, value: float) -> None:
-        """Overwrite some cells."""
-        cosines[rows, columns] = value
-
-    def sums(self, values: Matrix, indicator: Matrix, *, transposed: bool) -> Matrix:
-        """``values @ indicator``, or ``values.T @ indicator``."""
-        with np.errstate(invalid="ignore"):
-            return (values.T if transposed else values) @ indicator.astype(values.dtype, copy=False)
-
-    def largest(self, values: Matrix, *, transposed: bool) -> tuple[NDArray[np.int64], Matrix]:
-        """Column and value of each row's largest cell, or row and value of each column's."""
-        axis = 0 if transposed else 1
-        at = values.argmax(axis=axis)
-        return at, np.take_along_axis(values, np.expand_dims(at, axis), axis).squeeze(axis)
-
-
-class TorchBackend:
-    """The same by torch: its tiles are tensors on a device, and only sums and maxima come back.
-
-    On the CPU it serves products in bfloat16; all that comes after them is float32.
-    """
-
-    def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute, device: str) -> None:
-        _require_torch()
-        import torch
-
-        self.maths: ModuleType = torch
-        self.workers, self.tile = (compute.workers, 512) if device == "cpu" else (1, 8192)
-        self._device = device
-        kind = torch.bfloat16 if compute.precision == "bfloat16" else torch.float32
-        rows = unit if order is None else unit[order]
-        self._rows: torch.Tensor = torch.from_numpy(np.ascontiguousarray(rows)).to(device=device, dtype=kind)
-
-    def prepare(self) -> None:
-        """One torch thread a worker: more of them wait for each other, spinning. Other threads keep theirs."""
-        self.maths.set_num_threads(1)
-
-    def cosines(self, first: slice, second: slice) -> torch.Tensor:
-        """The products of two blocks of rows, float32."""
-        return (self._rows[first] @ self._rows[second].T).float()
-
-    def set_cells(self, cosines: torch.Tensor, rows: Indices, columns: Indices, value: float) -> None:
-        """Overwrite some cells."""
-        import torch
-
-        at = (torch.from_numpy(rows).to(self._device), torch.from_numpy(columns).to(self._device))
-        cosines[at] = value
-
-    def sums(self, values: torch.Tensor, indicator: Matrix, *, transposed: bool) -> Matrix:
-        """``values @ indicator``, or ``values.T @ indicator``."""
-        import torch
-
-        right = torch.from_numpy(np.ascontiguousarray(indicator, dtype=np.float32)).to(self._device)
-        found: Matrix = ((values.T if transposed else values) @ right).cpu().numpy()
-        return found
-
-    def largest(self, values: torch.Tensor, *, transposed: bool) -> tuple[NDArray[np.int64], Matrix]:
-        """Column and value of each row's largest cell, or row and value of each column's."""
-        found = values.max(dim=0 if transposed else 1)
-        return found.indices.cpu().numpy(), found.values.cpu().numpy()
 
 
 def find_accelerator() -> str | None:
@@ -327,25 +272,6 @@ def find_accelerator() -> str | None:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else None
-
-
-def choose_backend(unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> Backend:
-    """The backend that ``compute`` asks for; its tiles mean nothing outside it, whatever they are.
-
-    Raises:
-        MissingDependency: it needs torch, or an accelerator that is not there.
-    """
-    if unit.dtype != np.float64:
-        compute.check()
-    device = "cpu" if compute.device == "cpu" else find_accelerator() or "cpu"
-    if unit.dtype == np.float64 or (device, compute.precision) == ("cpu", "float32"):
-        return Backend(unit, order, compute)
-    return cast("Backend", TorchBackend(unit, order, compute, device))
-
-
-def _require_torch() -> None:
-    if find_spec("torch") is None:
-        raise MissingDependency("bfloat16 needs torch: pip install 'cuvee[train]', or use float32")
 
 
 # --- threads ---

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import ExampleScores, Vectors
-from cuvee.similarity.backends import Compute, Exponential, Kernel, Matrix, choose_backend, in_order, single_blas_thread
+from cuvee.similarity.backends import Compute, Exponential, Kernel, Matrix, in_order, single_blas_thread
 from cuvee.similarity.tiles import Neighbours, Progress, Tile, pairwise_pass, row_sums, symmetric_tiles
 
 _CELLS = 4_000_000  # cosines held at a time
@@ -213,10 +213,7 @@ def seconds_for_pairs(unit: Vectors, kernels: Sequence[Kernel], compute: Compute
     """Estimated seconds of ``pairwise_pass`` over all rows: a pass over some of them, scaled by the pairs."""
     some = unit[:: max(1, len(unit) // _PROBE)][:_PROBE]
     bins = np.arange(len(some)) * 64 // max(1, len(some))
-    tile = min(choose_backend(some, None, compute).tile, 1024)
-    return _time(lambda: pairwise_pass(some, kernels, bins=bins, tile=tile, compute=compute)) * (
-        (len(unit) / len(some)) ** 2
-    )
+    return _time(lambda: pairwise_pass(some, kernels, bins=bins, compute=compute)) * (len(unit) / len(some)) ** 2
 
 
 def seconds_for_duplicates(unit: Vectors, compute: Compute) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
 from cuvee.similarity import backends
-from cuvee.similarity.backends import Backend, Compute, Kernel, Matrix, single_blas_thread
+from cuvee.similarity.backends import Compute, Kernel, Matrix, Products, single_blas_thread
 
 Progress = Callable[[int, int], None]
 Ints = NDArray[np.int64]
@@ -83,16 +83,16 @@ def pairwise_pass(
         bins: bin of each row, shape (n,), counted from 0; None puts every row into bin 0.
         nearest: whether to look for the nearest rows.
         tile: rows of a tile; None chooses.
-        compute: device, precision and threads.
+        compute: precision and threads.
         progress: told of tiles done and all tiles.
     """
     n = len(unit)
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else np.asarray(bins, dtype=np.int64)
     order = np.argsort(bin_of, kind="stable")  # with bins side by side a tile touches few of them
     is_sorted = bool((np.diff(bin_of) >= 0).all())
-    backend = backends.choose_backend(unit, None if is_sorted else order, compute or Compute())
-    task = TilePass(backend, kernels, bin_of[order], nearest)
-    sums, index, cosine = task.add(symmetric_tiles(n, tile or backend.tile), n, unit.dtype.type, progress)
+    products = Products(unit, None if is_sorted else order, compute or Compute())
+    task = TilePass(products, kernels, bin_of[order], nearest)
+    sums, index, cosine = task.add(symmetric_tiles(n, tile or products.tile), n, unit.dtype.type, progress)
     back = np.empty(n, dtype=np.int64)
     back[order] = np.arange(n)
     found = tuple(
@@ -105,7 +105,7 @@ def pairwise_pass(
 # --- the tiles ---
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Rows against columns, by their places in a backend; ``own`` are the cells of a row with itself.
+    """Rows against columns, by their places among the rows; ``own`` are the cells of a row with itself.
 
     From a mirrored tile the columns get their sums too.
     """
@@ -140,9 +140,9 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class TilePass:
-    """The work on one tile after another. ``bins`` has the bin of each place in the backend."""
+    """The work on one tile after another. ``bins`` has the bin of each place."""
 
-    backend: Backend
+    products: Products
     kernels: Sequence[Kernel]
     bins: Ints
     nearest: bool = True
@@ -154,7 +154,7 @@ class TilePass:
         shape = (rows, int(self.bins.max(initial=0)) + 1)
         sums: list[NDArray[np.floating]] = [np.zeros(shape, dtype=kind) for _ in self.kernels]
         index, cosine = np.full(rows, -1, dtype=np.int64), np.full(rows, -np.inf, dtype=kind)
-        found = backends.in_order(self._work, tiles, workers=self.backend.workers, prepare=self.backend.prepare)
+        found = backends.in_order(self._work, tiles, workers=self.products.workers, prepare=self.products.prepare)
         for done, parts in enumerate(found, start=1):
             for part in parts:
                 for total, values in zip(sums, part.sums, strict=True):
@@ -169,12 +169,11 @@ class TilePass:
 
     def _work(self, tile: Tile) -> list[_Part]:
         """The parts of one tile: of its rows and, if it is mirrored, of its columns."""
-        cosines = self.backend.cosines(tile.rows, tile.columns)
-        if len(tile.own[0]):
-            self.backend.set_cells(cosines, *tile.own, 1.0)
-        values = backends.evaluate_kernels(self.kernels, cosines, self.backend.maths)
-        if len(tile.own[0]) and self.nearest:
-            self.backend.set_cells(cosines, *tile.own, -np.inf)
+        cosines = self.products.cosines(tile.rows, tile.columns)
+        cosines[tile.own] = 1.0
+        values = backends.evaluate_kernels(self.kernels, cosines)
+        if self.nearest:
+            cosines[tile.own] = -np.inf
         parts = [self._part(tile.rows, tile.columns, values, cosines, transposed=False)]
         if tile.mirrored:
             parts.append(self._part(tile.columns, tile.rows, values, cosines, transposed=True))
@@ -187,10 +186,13 @@ class TilePass:
         low, high = int(bins.min()), int(bins.max()) + 1
         indicator = np.zeros((len(bins), high - low), dtype=np.float32)
         indicator[np.arange(len(bins)), bins - low] = 1.0
-        sums = tuple(self.backend.sums(v, indicator, transposed=transposed) for v in values)
+        with np.errstate(invalid="ignore"):
+            sums = tuple((v.T if transposed else v) @ indicator.astype(v.dtype, copy=False) for v in values)
         index = cosine = None
         if self.nearest:
-            index, cosine = self.backend.largest(cosines, transposed=transposed)
+            axis = 0 if transposed else 1
+            index = cosines.argmax(axis=axis)
+            cosine = np.take_along_axis(cosines, np.expand_dims(index, axis), axis).squeeze(axis)
             index = index + columns.start
         return _Part(rows, slice(low, high), sums, index, cosine)
 
@@ -224,14 +226,14 @@ def sampled_pass(
         kernels: as for ``row_sums``.
         rows: the sampled rows, shape (m,).
         bins: bin of each of the n rows; None puts all into one.
-        compute: device, precision and threads.
+        compute: precision and threads.
         progress: told of blocks done and all blocks.
     """
     n, m = len(unit), len(rows)
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else bins
     # the sample stands before the rows: one list of rows, so that any backend multiplies slices of it
     order = np.concatenate([rows, np.arange(n)])
-    task = TilePass(backends.choose_backend(unit, order, compute or Compute()), kernels, bin_of[order])
+    task = TilePass(Products(unit, order, compute or Compute()), kernels, bin_of[order])
     tiles = []
     for start in range(0, n, _SAMPLED_TILE):
         own = np.flatnonzero((rows >= start) & (rows < start + _SAMPLED_TILE))
