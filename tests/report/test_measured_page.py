@@ -11,7 +11,6 @@ from test_report_page import CHROMIUM, HOSTILE, Reader, needs_chromium
 from cuvee.records.measurement import Estimate, Measurement
 from cuvee.records.parts import (
     DatasetMap,
-    Decomposition,
     MeasurementPage,
     MetricNote,
     Profile,
@@ -20,10 +19,7 @@ from cuvee.records.parts import (
 from cuvee.report.charts import COLOURS, DARK, pick_ticks
 from cuvee.report.corpus_page import (
     draw_map_panels,
-    find_most_between,
     list_provenance,
-    list_splits,
-    name_diversity,
     render_measurement,
 )
 from cuvee.report.tables import write_uncertainty
@@ -80,10 +76,6 @@ def make_page(**changes):
         nearest_text=f"its neighbour {HOSTILE}", nearest_cosine=0.987,
     )  # fmt: skip
     rows = dict(zip(LABELS, (20, 10, 10), strict=True))
-    split = Decomposition(
-        name="vendi_q1", total=estimate(12.0), within=estimate(5.0), between=estimate(2.4),
-        parts={label: estimate(4.0) for label in LABELS}, rows=rows,
-    )  # fmt: skip
     content = {
         "measurement": make_measurement(f"banking {HOSTILE}"),
         "taus": Profile(
@@ -94,7 +86,6 @@ def make_page(**changes):
             Profile(name="dcscore_tau0.1", parameter="q", points=tuple((q, estimate(40.0 - q)) for q in (0.0, 1.0))),
         ),
         "by_label": {label: make_measurement(label, n=rows[label]) for label in LABELS},
-        "decomposition": (split,),
         "map": make_map(),
         "redundant": (row,),
         "novel": (dataclasses.replace(row, text="a find", nearest_cosine=NAN, nearest_text=""),),
@@ -162,7 +153,7 @@ def test_the_page_says_its_numbers(page):
     assert "nearest, cosine 0.987: its neighbour" in words and "uniqueness 0.020, adds −0.300" in words
     assert words.count("nearest, cosine") == 1
     assert "tau = 0.1, interval: grouped jackknife" in words and "higher is more diverse" in words
-    for title in ("Semantic diversity", "Shift from the real rows", "Other numbers", "Within and between 3 labels"):
+    for title in ("Semantic diversity", "Shift from the real rows", "Other numbers"):
         assert title in words, title
     assert "Made by Cuvée 9.9" in words
 
@@ -210,9 +201,7 @@ def test_what_is_not_given_has_no_heading():
     assert "svg" not in {tag for tag, _ in read.tags} and "dl" not in {tag for tag, _ in read.tags}
 
 
-@pytest.mark.parametrize(
-    ("part", "section"), [("redundant", "rows"), ("decomposition", "parts"), ("by_label", "parts")]
-)
+@pytest.mark.parametrize(("part", "section"), [("redundant", "rows"), ("by_label", "parts")])
 def test_one_part_alone_makes_its_section_alone(part, section):
     measurement = make_measurement(values={})
     given = {part: getattr(make_page(), part)}
@@ -264,16 +253,6 @@ def test_many_labels_share_one_colour_but_the_largest():
     assert len(set(re.findall(r'<path transform="[^"]*" d="[^"]*" fill="([^"]*)"[^>]*><title>', panel.svg))) == 9
 
 
-def test_a_part_that_shares_nothing_sets_the_most_that_between_can_be():
-    shares = np.array([0.5, 0.25, 0.25])
-    assert find_most_between({"a": 20, "b": 10, "c": 10}) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
-    origins = dataclasses.replace(make_page().decomposition[0], parts={"real": estimate(1.0)}, rows={"real": 3})
-    assert list_splits(make_page(decomposition=(origins,)))[0][0] == "origins"
-    levels = {"least": make_measurement(), "most": make_measurement()}
-    assert list_splits(make_page(by="level", by_label=levels))[0][0] == "3 parts"
-    assert list_splits(make_page(by_label={}))[0][0] == "3 labels"
-
-
 def test_levels_stand_in_their_order():
     panel = draw_map_panels(make_map(8, labels=("10", "2", "0.5", "none"), origins=("synthetic",)))[0]
     assert read_legend(panel) == ["0.5 (2)", "2 (2)", "10 (2)", "none (2)"]
@@ -289,8 +268,6 @@ def test_same_page_same_bytes(page):
 
 
 def test_ways_of_writing():
-    assert name_diversity("lc_q1_tau0.1") == "Leinster-Cobbold, order 1, tau = 0.1"
-    assert name_diversity("vendi_q1") == "Vendi, order 1" and name_diversity("distinct_2") == "distinct_2"
     assert write_uncertainty(estimate(1.0, p_value=0.03)) == "0.900 to 1.10, p = 0.030"
     assert write_uncertainty(Estimate(value=1.0, n=3)) == ""
 

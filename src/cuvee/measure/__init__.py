@@ -1,6 +1,7 @@
 """Measure a corpus: diversity, shift, quality and leaks, each number with its interval and settings."""
 
 from cuvee.measure.comparing import compare_corpora
+from cuvee.measure.examples import pick_extremes, score_examples, tabulate_examples
 from cuvee.measure.measuring import (
     METRICS,
     STANDARD,
@@ -13,7 +14,6 @@ from cuvee.measure.measuring import (
     parts_of,
 )
 from cuvee.measure.page import gather_page, map_examples
-from cuvee.measure.parts import decompose_diversity, pick_extremes, score_examples, tabulate_examples
 from cuvee.measure.saved import compare_measurements, measurement_to_json, read_measurement
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import GivenVectors, Metric, Subject

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from cuvee._version import __version__
 from cuvee.fingerprint import derive_rng
+from cuvee.measure.examples import pick_extremes, score_examples
 from cuvee.measure.measuring import METRICS
-from cuvee.measure.parts import decompose_diversity, pick_extremes, score_examples
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import EXACT_ROWS, Subject
 from cuvee.records import DatasetMap, Measurement, MeasurementPage, MetricNote, Vectors
@@ -19,7 +19,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _ALL_PAIRS = EXACT_ROWS // 5  # rows up to which curves and each row's scores are worth their all-pairs passes
-_MOST_PARTS = 200
 _CHUNK = 4096  # rows centred at a time
 
 
@@ -47,15 +46,12 @@ def gather_page(
     small = subject.n <= _ALL_PAIRS
     corpus, real = subject.corpus, subject.against
     redundant, novel = pick_extremes(corpus, score_examples(subject)) if small and any(corpus.texts) else ((), ())
-    labels = corpus.labels
-    split = 1 < len(labels) <= _MOST_PARTS and small
     return MeasurementPage(
         measurement=measurement,
         taus=tau_profile(subject) if small else None,
         orders=(order_profile(subject, "vendi"), *([order_profile(subject, "dcscore")] if small else [])),
         by_label=parts or {},
         by=by,
-        decomposition=decompose_diversity(subject, corpus.targets) if split else (),
         map=_draw_map(subject),
         redundant=redundant,
         novel=novel,

@@ -11,7 +11,6 @@ from cuvee.records.measurement import Estimate, Finding, Measurement, Vectors
 from cuvee.records.parts import (
     Comparison,
     DatasetMap,
-    Decomposition,
     ExampleScores,
     MeasurementPage,
     MetricNote,

@@ -43,28 +43,6 @@ class ExampleScores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decomposition:
-    """Diversity of order 1 within and between the parts of a corpus (labels, or real and synthetic).
-
-    ``total = within * between``: ``within`` is the effective number of meanings in a typical part, ``between``
-    the effective number of distinct parts, from 1 (all parts alike) to the exponential of the entropy of their
-    shares of the rows (nothing shared): the number of parts where they are of equal size.
-
-    Attributes:
-        name: of the diversity: ``vendi_q1``, or ``lc_q1_tau0.1`` (order 1 of the family whose order 0 is DCScore).
-        parts: part -> diversity of that part alone.
-        rows: part -> its rows.
-    """
-
-    name: str
-    total: Estimate
-    within: Estimate
-    between: Estimate
-    parts: Mapping[str, Estimate]
-    rows: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Diversity over a range of one parameter: tau (DCScore) or q (order), with intervals."""
 
@@ -204,7 +182,6 @@ class MeasurementPage:
     taus: Profile | None = None
     orders: tuple[Profile, ...] = ()
     by_label: Mapping[str, Measurement] = field(default_factory=dict)
-    decomposition: tuple[Decomposition, ...] = ()
     map: DatasetMap | None = None
     redundant: tuple[SampleRow, ...] = ()
     novel: tuple[SampleRow, ...] = ()

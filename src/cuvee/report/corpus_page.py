@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html
-from cuvee.records import DatasetMap, Decomposition, Estimate, MeasurementPage, MetricNote, Profile
+from cuvee.records import DatasetMap, Estimate, MeasurementPage, MetricNote, Profile
 from cuvee.report import charts, tables
 from cuvee.report.charts import Domain, Figure, Row
 from cuvee.report.tables import Number, write_number, write_percent, write_value
@@ -169,40 +169,6 @@ def list_labels(page: MeasurementPage) -> PartTable | None:
     return PartTable(columns=tuple(words for _, words in main), rows=rows)
 
 
-def list_splits(page: MeasurementPage) -> list[tuple[str, list[Decomposition]]]:
-    """For each way of dividing the corpus into parts: what the parts are, and the diversity within and between them."""
-    groups: dict[tuple[str, ...], list[Decomposition]] = {}
-    for found in page.decomposition:
-        groups.setdefault(tuple(found.parts), []).append(found)
-    return [(_name_parts(parts, page), found) for parts, found in groups.items()]
-
-
-def _name_parts(parts: Sequence[str], page: MeasurementPage) -> str:
-    """``origins``, ``5 labels``; parts that are not those measured one by one are just parts."""
-    if set(parts) <= {"real", "synthetic"}:
-        return "origins"
-    known = page.by == "label" if not page.by_label else set(parts) == set(page.by_label)
-    return f"{len(parts):,} {page.by if known else 'part'}{'s' if len(parts) != 1 else ''}"
-
-
-def list_parts(found: Sequence[Decomposition]) -> PartTable:
-    """The diversities of each part alone."""
-    return PartTable(
-        columns=tuple(name_diversity(d.name) for d in found),
-        rows=tuple(
-            (part, f"{found[0].rows.get(part, 0):,}", tuple(write_value(d.parts[part]) for d in found))
-            for part in found[0].parts
-        ),
-    )
-
-
-def find_most_between(rows: Mapping[str, int]) -> float:
-    """The largest ``between``, where the parts share nothing: the exponential of the entropy of their shares."""
-    total = sum(rows.values())
-    shares = [count / total for count in rows.values() if count > 0]
-    return math.exp(-sum(share * math.log(share) for share in shares))
-
-
 def list_curves(page: MeasurementPage) -> list[Profile]:
     """The curves that have points."""
     return [p for p in (*([] if page.taus is None else [page.taus]), *page.orders) if p.points]
@@ -236,27 +202,11 @@ def write_settings(estimate: Estimate) -> str:
     return ", ".join([*parts, f"interval: {estimate.interval}"] if estimate.interval else parts)
 
 
-def name_diversity(name: str) -> str:
-    """A diversity's name for readers: ``Vendi, order 1``, ``Leinster-Cobbold, order 1, tau = 0.1``."""
-    family, _, rest = name.partition("_")
-    families = {"vendi": "Vendi", "lc": "Leinster-Cobbold", "dcscore": "DCScore"}
-    if family not in families:
-        return name
-    words = [families[family]]
-    for part in rest.split("_"):
-        if part.startswith("tau"):
-            words.append(f"tau = {part[3:]}")
-        elif part.startswith("q"):
-            words.append(f"order {part[1:]}")
-        elif part:
-            return name
-    return ", ".join(words)
-
-
 def name_profile(profile: Profile) -> str:
-    """As ``name_diversity``; DCScore over its order is the Leinster-Cobbold diversity."""
-    name = name_diversity(profile.name)
-    return name.replace("DCScore", "Leinster-Cobbold") if profile.parameter == "q" else name
+    """``Vendi``, ``Leinster-Cobbold, tau = 0.1``: DCScore over its order is the Leinster-Cobbold diversity."""
+    name, _, tau = profile.name.partition("_tau")
+    names = {"vendi": "Vendi", "dcscore": "Leinster-Cobbold" if profile.parameter == "q" else "DCScore"}
+    return names.get(name, name) + (f", tau = {tau}" if tau else "")
 
 
 # --- the map ---
