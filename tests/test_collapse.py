@@ -102,6 +102,8 @@ def test_a_filter_helps_at_first_and_narrows_what_is_written():
         "improves to generation 5, and does not turn back by generation 5, while the variance goes from 0.9"
         in judge_curated(curated, "mean_error")
     )
+    told = advise([replace, curated], "mean_error", 0.1)
+    assert "to narrow is to collapse too" in told[1] and told[-1].startswith("Nothing here keeps")
     noise = np.random.default_rng(0).normal(0, 0.01, (4, 10))
     for means, told in (([2, 1, 1.5, 1.8], "improves to generation 1, and turns back"), ([1, 2, 3, 4], "no gain")):
         course = Course(regime="curated", values={"loss": np.array(means)[:, None] + noise})

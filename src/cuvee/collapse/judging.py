@@ -15,6 +15,7 @@ from cuvee.collapse.regimes import best_weight
 from cuvee.records import Course, EarlyWarning, Estimate, name_measure
 
 _CHAINS = 3  # fewer say nothing of their spread
+_WIDTHS = ("variance", "vendi_q1")  # how wide what is written spreads
 
 
 def average(course: Course, measure: str) -> tuple[Estimate, ...]:
@@ -79,35 +80,48 @@ def word_warning(warning: EarlyWarning) -> str:
 def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0.05) -> list[str]:
     """What keeps the score within ``delta`` of generation 0, as a fraction of it, to the last generation.
 
-    A course keeps it where the upper end of the interval of its change over chains lies below ``delta``; with fewer
-    than three chains only the change itself is known, and the sentence says so.
+    A course keeps it where the upper end of the interval of its change over chains lies below ``delta``, and where
+    what is written (the variance, or the semantic diversity) does not narrow by more than that, for then a good score
+    is that of one point. With fewer than three chains only the change itself is known, and the sentence says so.
     """
-    told = []
-    kept: list[Course] = []
+    told, kept = [], list[Course]()
     for course in courses:
-        values = course.values[score]
-        chains, last = values.shape[1], len(values) - 1
-        base = values[0].mean()
-        change = (values[-1] - values[0]) / base
+        chains, last = course.values[score].shape[1], len(course.values[score]) - 1
+        mean, high = _change(course, score, alpha)
         if chains >= _CHAINS:
-            half = student.ppf(1 - alpha, chains - 1) * change.std(ddof=1) / math.sqrt(chains)
-            high = change.mean() + half
-            shown = f"{change.mean():+.1%}, at most {high:+.1%} ({1 - alpha:.0%}, {chains} chains)"
+            shown = f"{mean:+.1%}, at most {high:+.1%} ({1 - alpha:.0%}, {chains} chains)"
         else:
-            high, shown = change.mean(), f"{change.mean():+.1%} ({chains} chain{'s' * (chains > 1)}, no interval)"
-        if high <= delta:
+            shown = f"{mean:+.1%} ({chains} chain{'s' * (chains > 1)}, no interval)"
+        width = next((measure for measure in _WIDTHS if measure in course.values), None)
+        if high <= delta and width and not _change(course, width, alpha, falls=True)[1] <= delta:
+            shown += f"; but {_tell_ends(course, width)}, and to narrow is to collapse too"
+        elif high <= delta:
             kept.append(course)
         told.append(f"{course.name}: {name_measure(score)}, generation {last} against generation 0: {shown}.")
     if not kept:
         advice = f"Nothing here keeps the {name_measure(score)} within {delta:.0%}: raise the share of fresh real rows."
         return [*told, advice]
     fresh = [course for course in kept if course.regime.startswith("fresh")]
-    names = ", ".join(course.name for course in kept)
-    told.append(f"Within {delta:.0%} of generation 0: {names}.")
+    told.append(f"Within {delta:.0%} of generation 0, and no narrower: {', '.join(course.name for course in kept)}.")
     if fresh:
         least = min(fresh, key=lambda course: float(course.regime.removeprefix("fresh ").rstrip("%")))
         told.append(f"The smallest share of fresh real rows here that keeps it: {least.name}.")
     return told
+
+
+def _change(course: Course, measure: str, alpha: float, *, falls: bool = False) -> tuple[float, float]:
+    """Mean over chains of the rise (or fall) to the last generation, of generation 0, and its upper bound."""
+    values = course.values[measure]
+    change = (values[-1] - values[0]) / values[0].mean() * (-1 if falls else 1)
+    mean, chains = float(change.mean()), len(change)
+    if chains < _CHAINS:
+        return mean, mean
+    return mean, mean + float(student.ppf(1 - alpha, chains - 1) * change.std(ddof=1) / math.sqrt(chains))
+
+
+def _tell_ends(course: Course, measure: str) -> str:
+    first, end = course.values[measure][[0, -1]].mean(axis=1)
+    return f"the {name_measure(measure)} goes from {first:.3g} to {end:.3g}"
 
 
 def judge_curated(course: Course, score: str, alpha: float = 0.05) -> str:
@@ -127,9 +141,8 @@ def judge_curated(course: Course, score: str, alpha: float = 0.05) -> str:
         found = f"the {name_measure(score)} improves to generation {best}, and turns back after it"
     else:
         found = f"the {name_measure(score)} improves to generation {best}, and does not turn back by generation {last}"
-    for measure in {"variance", "vendi_q1"} & set(course.values):
-        first, end = course.values[measure][[0, -1]].mean(axis=1)
-        found += f", while the {name_measure(measure)} goes from {first:.3g} to {end:.3g}"
+    for measure in set(_WIDTHS) & set(course.values):
+        found += f", while {_tell_ends(course, measure)}"
     return (
         f"{course.name}: {found}. As published (arXiv 2510.16657) a filter helps at first, then comes a plateau or a "
         "turn towards what the filter likes."
