@@ -26,7 +26,7 @@ from cuvee.train.model import make_ready
 if TYPE_CHECKING:
     from cuvee.train.causal import CausalWriter
 
-MEASURED = ("vendi_q1", "distinct_2", "self_repetition", "mean_words", "mmd")
+MEASURED = ("vendi_q1", "distinct_2", "skeleton_entropy", "self_repetition", "mean_words", "mmd")
 SCORE = "loss"
 _Z = 1.96
 Floats = NDArray[np.float64]

@@ -28,6 +28,7 @@ MEASURES = {
     "calibration": ("Calibration error", "of the most probable token at each place of the held-out real rows"),
     "vendi_q1": ("Semantic diversity", "Vendi score of order 1 of what was written: more is more diverse"),
     "distinct_2": ("Distinct pairs of words", "of all pairs of what was written: more is more diverse"),
+    "skeleton_entropy": ("Entropy of skeletons", "bits, of the patterns of frequent words in what was written"),
     "self_repetition": ("Repeated 4-grams", "share that stands in another row too: n-gram concentration"),
     "mean_words": ("Words a row", "of what was written"),
     "mmd": ("Shift from the real rows", "squared MMD of what was written"),
