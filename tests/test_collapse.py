@@ -64,6 +64,22 @@ def test_words_agree_more_and_more():
     assert subsample.values["vocabulary"][-1].mean() > replace.values["vocabulary"][-1].mean()
 
 
+def test_low_temperature_collapses_faster():
+    cold, warm = 0.8, 1.25
+    found = {t: courses_of({"kind": "gaussian", "temperature": t}, "replace")[0] for t in (cold, warm)}
+    for temperature, course in found.items():
+        for measure in ("mean_error", "variance"):
+            assert_near(course.values[measure], course.expected[measure])
+        assert course.expected["variance"] == pytest.approx(temperature ** np.arange(6.0))
+    for kind in ("unigram", "bigram"):
+        model, chains = {"kind": kind, "vocabulary": 20, "rows": 100}, 50
+        left = [
+            courses_of({**model, "temperature": t}, "replace", chains=chains)[0].values["vocabulary"][-1].mean()
+            for t in (0.5, cold, 1.0)
+        ]
+        assert left == sorted(left) and left[0] < left[2]
+
+
 def test_vocabulary_of_pairs_falls_or_is_kept():
     model = {"kind": "bigram", "vocabulary": 20, "rows": 100}
     replace, accumulate = courses_of(model, "replace", "accumulate", chains=50)
@@ -130,9 +146,9 @@ def test_command(tmp_path, capsys):
         ({"model": {"kind": "bigram"}, "regimes": ["accumulate_subsample"]}, "no text"),
         ({"regimes": ["replace"], "fresh": {"shares": [0.5]}}, "is for the regime fresh"),
         ({"model": {"kind": "unigram"}, "regimes": ["curated"]}, "have no filter"),
-        ({"regimes": ["curated"], "curated": {"select": "random"}}, "select is for a causal model"),
+        ({"regimes": ["curated"], "curated": {"select": "random"}}, "select is for a model that is trained"),
         ({"curated": {"candidates": 3}}, "is for the regime curated"),
-        ({"execute": {"kind": "processes"}}, "is for a causal model"),
+        ({"execute": {"kind": "processes"}}, "is for a model that is trained"),
         ({"fresh": {"shares": [1.0]}}, "above 0 and below 1"),
     ],
 )

@@ -66,6 +66,22 @@ def test_curated_rows_are_chosen_from_the_usable_ones(config, tmp_path):
     assert chosen["vendi"] != chosen["lowest_shift"]
 
 
+def test_completions_that_a_checker_of_real_rows_finds_improbable_are_left_out(config, tmp_path):
+    own = {**config, "regimes": ["curated"], "curated": {"agreement": 0.6, "select": "random"}}
+    own["model"] = {**config["model"], "decodings": [{}]}
+    with RunFolder(tmp_path / "run") as folder:
+        experiment = CausalExperiment(read_collapse(own), folder)
+        (start,) = experiment.list_tasks(0, {})
+        (made,) = experiment.work()(start)
+        place = Place(chain=0, number=1, diet=experiment.diets[0], decoding=DecodingConfig())
+        likely = dict(zip(made.written.ids, made.written.weights, strict=True))
+        assert len(set(likely.values())) > 8 and all(0 < value < 1 for value in likely.values())
+        usable = made.written.with_columns(target=[f"she sings at {n} in the night" for n in range(16)])
+        chosen = experiment.compose(place, [usable])
+    assert set(chosen.ids) <= set(sorted(likely, key=likely.get)[-10:]) and len(chosen) == 8
+    assert (chosen.weights == 1).all()
+
+
 @pytest.mark.slow
 def test_a_loss_decides_what_a_generation_learns(config, tmp_path):
     found = {}

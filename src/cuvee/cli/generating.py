@@ -16,7 +16,8 @@ from typer import Argument, Option
 from cuvee.cli import console, options
 from cuvee.cli.options import Columns, GuardCells, Out, Tell, check_pairs, choose_name, may_trust, refuse_options
 from cuvee.config.dials import parse_target
-from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, TransformersGenerator
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, LanguageModel, TransformersGenerator
+from cuvee.config.opening import open_model
 from cuvee.corpus import Corpus, replace_text, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
@@ -31,7 +32,6 @@ from cuvee.generate.pools import GenerationSpec, Pool, count_rejected, generate_
 from cuvee.generate.prompts import SUFFIX, PromptSet, PromptWriter, load_prompts
 from cuvee.generate.targets import generate_to_target
 from cuvee.store import StoredPool, hold_file
-from cuvee.study.dials import LanguageModel, open_model
 from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed
 from cuvee.study.prepare import read_sources
 

@@ -13,7 +13,7 @@ import numpy as np
 from cuvee._version import __version__
 from cuvee.collapse.exact import Counts, Gaussian, run_exact
 from cuvee.collapse.judging import advise, advise_in_theory, average, find_warning, judge_curated, word_warning
-from cuvee.config.collapse import CausalModel, CollapseConfig, GaussianModel
+from cuvee.config.collapse import CausalModel, CollapseConfig, GaussianModel, TrainedModel
 from cuvee.config.reading import config_to_yaml, make_config, read_config
 from cuvee.errors import ConfigError
 from cuvee.execute import Listener, Stages
@@ -23,6 +23,7 @@ from cuvee.store import RunFolder
 
 if TYPE_CHECKING:
     from cuvee.collapse.causal import CollapsePlan
+    from cuvee.collapse.experiment import Experiment
 
 
 def run_collapse(
@@ -49,13 +50,11 @@ def run_collapse(
         folder.save_text("collapse.yaml", config_to_yaml(read))
         untuned: dict[str, float] = {}
         theory = [advise_in_theory(read.delta)] if read.model.kind == "gaussian" else []
-        if isinstance(read.model, CausalModel):
-            from cuvee.collapse.causal import CausalExperiment
-            from cuvee.collapse.generation import SCORE
-
-            score = SCORE
+        if isinstance(read.model, TrainedModel):
+            experiment = _open_experiment(read, folder)
+            score = experiment.score
             with Stages(listener).stage("collapse", "generations") as progress:
-                courses, untuned = CausalExperiment(read, folder).run(progress)
+                courses, untuned = experiment.run(progress)
         else:
             score = Gaussian.score if isinstance(read.model, GaussianModel) else Counts.score
             courses = run_exact(read)
@@ -82,6 +81,17 @@ def run_collapse(
     return result
 
 
+def _open_experiment(config: CollapseConfig, folder: RunFolder) -> Experiment:
+    """The experiment with a model that is trained."""
+    if isinstance(config.model, CausalModel):
+        from cuvee.collapse.causal import CausalExperiment
+
+        return CausalExperiment(config, folder)
+    from cuvee.collapse.classifier import ClassifierExperiment
+
+    return ClassifierExperiment(config, folder)
+
+
 def plan_collapse(config: CollapseConfig) -> CollapsePlan:
     """What an experiment with a causal model takes: trainings, time and disk, from a step that is timed here.
 
@@ -89,7 +99,7 @@ def plan_collapse(config: CollapseConfig) -> CollapsePlan:
         ConfigError: the model is none that takes long.
     """
     if not isinstance(config.model, CausalModel):
-        raise ConfigError(f"model.kind is {config.model.kind}, which takes seconds; leave out --plan")
+        raise ConfigError(f"--plan is for a causal model, and model.kind is {config.model.kind}; leave it out")
     from cuvee.collapse.causal import CausalExperiment, plan_causal
 
     with TemporaryDirectory() as folder, RunFolder(folder) as empty:

@@ -9,8 +9,6 @@ words differ.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,84 +23,44 @@ Floats = NDArray[np.float64]
 _AT_ONCE = 2**23  # numbers that the rows of some chains may have together
 _TAIL = 0.1  # of the real law's probability, that of its rarest words
 _WORDS = 12
-F = TypeVar("F")
-
-
-class ExactModel(Protocol[F]):
-    """A law that is fitted to rows and draws rows; ``F`` is a fit of several chains.
-
-    Rows of several chains are an array whose first axis is the chain.
-    """
-
-    score: str
-
-    def real(self, chains: int, rows: int, rng: np.random.Generator) -> Floats:
-        """Rows of the real law."""
-
-    def draw(self, fit: F, rows: int, rng: np.random.Generator) -> Floats:
-        """Rows of a fitted law."""
-
-    def fit(self, parts: Sequence[Floats], weights: Sequence[float]) -> F:
-        """The law of weighted parts; one part with weight 1 is simply fitted."""
-
-    def pool(self, before: Floats, more: Floats) -> Floats:
-        """The rows of both."""
-
-    def subsample(self, rows: Floats, count: int, rng: np.random.Generator) -> Floats:
-        """So many of the rows, without replacement."""
-
-    def measure(self, fit: F) -> dict[str, Floats]:
-        """Measure -> its value in each chain."""
-
-    def expect(self, diet: Diet, generations: int) -> dict[str, Floats]:
-        """Measure -> what theory gives for the mean over chains, by generation."""
-
-    def show(self, fit: F) -> tuple[str, ...]:
-        """The first chain's law, for a reader."""
-
-
-@dataclass(frozen=True, slots=True)
-class GaussianFit:
-    """Means of shape (chains, d) and covariances of shape (chains, d, d)."""
-
-    mean: Floats
-    covariance: Floats
 
 
 class Gaussian:
-    """A standard normal law of ``d`` coordinates. Rows of c chains have shape (c, rows, d)."""
+    """A standard normal law of ``d`` coordinates. Rows of c chains have shape (c, rows, d).
+
+    A fit has shape (c, d + 1, d): the mean, and below it the covariance.
+    """
 
     score = "mean_error"
 
     def __init__(self, model: GaussianModel) -> None:
-        self._rows, self._d = model.rows, model.dimension
+        self._rows, self._d, self._temperature = model.rows, model.dimension, model.temperature
         self._lost = 1 if model.estimator == "unbiased" else 0  # what the divisor of the covariance is below n
 
     def real(self, chains: int, rows: int, rng: np.random.Generator) -> Floats:
         """Rows of the standard normal law."""
         return rng.standard_normal((chains, rows, self._d))
 
-    def draw(self, fit: GaussianFit, rows: int, rng: np.random.Generator) -> Floats:
-        """Rows of a fitted normal law."""
+    def draw(self, fit: Floats, rows: int, rng: np.random.Generator) -> Floats:
+        """Rows of a fitted normal law; its density to the power 1/T is that of T times the covariance."""
         try:
-            factor = np.linalg.cholesky(fit.covariance)
+            factor = np.linalg.cholesky(self._temperature * fit[:, 1:])
         except np.linalg.LinAlgError as exc:
             raise ConfigError(
                 f"model.rows is {self._rows}: the covariance of dimension {self._d} has become singular; raise rows, "
                 "or lower generations"
             ) from exc
-        noise = rng.standard_normal((len(fit.mean), rows, self._d))
-        return fit.mean[:, None, :] + noise @ factor.transpose(0, 2, 1)
+        noise = rng.standard_normal((len(fit), rows, self._d))
+        return fit[:, :1] + noise @ factor.transpose(0, 2, 1)
 
-    def fit(self, parts: Sequence[Floats], weights: Sequence[float]) -> GaussianFit:
+    def fit(self, parts: Sequence[Floats], weights: Sequence[float]) -> Floats:
         """Weighted mean, and weighted mean of the parts' covariances."""
-        mean = sum(w * part.mean(axis=1) for w, part in zip(weights, parts, strict=True))
-        covariance = sum(w * self._covariance(part) for w, part in zip(weights, parts, strict=True))
-        return GaussianFit(np.asarray(mean), np.asarray(covariance))
+        return np.asarray(sum(w * self._fit(part) for w, part in zip(weights, parts, strict=True)))
 
-    def _covariance(self, rows: Floats) -> Floats:
-        centred = rows - rows.mean(axis=1, keepdims=True)
-        return np.asarray(centred.transpose(0, 2, 1) @ centred / max(1, rows.shape[1] - self._lost))
+    def _fit(self, rows: Floats) -> Floats:
+        mean = rows.mean(axis=1, keepdims=True)
+        covariance = (rows - mean).transpose(0, 2, 1) @ (rows - mean) / max(1, rows.shape[1] - self._lost)
+        return np.concatenate([mean, covariance], axis=1)
 
     def pool(self, before: Floats, more: Floats) -> Floats:
         """Rows one after the other."""
@@ -113,20 +71,20 @@ class Gaussian:
         chosen = np.argsort(rng.random(rows.shape[:2]), axis=1)[:, :count, None]
         return np.take_along_axis(rows, chosen, axis=1)
 
-    def measure(self, fit: GaussianFit) -> dict[str, Floats]:
+    def measure(self, fit: Floats) -> dict[str, Floats]:
         """Squared error of the mean a coordinate times the rows of a generation, and the mean variance."""
         return {
-            "mean_error": self._rows * (fit.mean**2).mean(axis=1),
-            "variance": np.trace(fit.covariance, axis1=1, axis2=2) / self._d,
+            "mean_error": self._rows * (fit[:, 0] ** 2).mean(axis=1),
+            "variance": np.trace(fit[:, 1:], axis1=1, axis2=2) / self._d,
         }
 
     def expect(self, diet: Diet, generations: int) -> dict[str, Floats]:
         """Of the mean with an unbiased covariance, of the variance with one by maximum likelihood."""
-        steps = np.arange(generations + 1)
-        shrunk = np.ones(generations + 1) if self._lost else (1 - 1 / self._rows) ** (steps + 1.0)
+        steps, heat = np.arange(generations + 1), self._temperature
+        shrunk = heat**steps * (1.0 if self._lost else (1 - 1 / self._rows) ** (steps + 1.0))
         if diet.regime == "replace":
-            return {"mean_error": np.cumsum([1.0, *shrunk[:-1]]), "variance": np.asarray(shrunk)}
-        if not self._lost or diet.regime in ("accumulate_subsample", "curated"):
+            return {"mean_error": np.cumsum([1.0, *heat * shrunk[:-1]]), "variance": np.asarray(shrunk)}
+        if heat != 1 or not self._lost or diet.regime in ("accumulate_subsample", "curated"):
             return {}
         if diet.regime == "accumulate":
             return {"mean_error": np.cumsum(1 / (steps + 1.0) ** 2)}
@@ -137,9 +95,9 @@ class Gaussian:
             found.append(noise + (1 - w) ** 2 * found[-1])
         return {"mean_error": np.array(found), "variance": np.ones(generations + 1)}
 
-    def show(self, fit: GaussianFit) -> tuple[str, ...]:
+    def show(self, fit: Floats) -> tuple[str, ...]:
         """Mean and standard deviation of the first coordinate."""
-        return (repr(float(fit.mean[0, 0])), repr(float(np.sqrt(fit.covariance[0, 0, 0]))))
+        return (repr(float(fit[0, 0, 0])), repr(float(np.sqrt(fit[0, 1, 0]))))
 
 
 def take_nearest(rows: Floats, count: int) -> Floats:
@@ -158,6 +116,7 @@ class Counts:
     score = "lost_diversity"
 
     def __init__(self, model: CountsModel) -> None:
+        self._temperature = model.temperature
         law = 1 / np.arange(1, model.vocabulary + 1) ** model.exponent
         self._law: Floats = law / law.sum()
         self._v, self._rows, self._pairs = model.vocabulary, model.rows, model.kind == "bigram"
@@ -176,11 +135,14 @@ class Counts:
     def draw(self, fit: Floats, rows: int, rng: np.random.Generator) -> Floats:
         """Words of a fitted law; ``fit`` holds probabilities of words, or of pairs."""
         if not self._pairs:
-            return rng.multinomial(rows, fit).astype(np.float64)
-        words = fit.sum(axis=1)
-        sums = fit.sum(axis=2, keepdims=True)
-        following = fit / np.where(sums > 0, sums, 1)  # a word that is gone is never reached
-        return self._walk(following, words, rows, rng)
+            return rng.multinomial(rows, self._heat(fit)).astype(np.float64)
+        return self._walk(self._heat(fit), fit.sum(axis=1), rows, rng)
+
+    def _heat(self, law: Floats) -> Floats:
+        """Probabilities along the last axis to the power 1/T; a word that is gone is never reached."""
+        raised = law ** (1 / self._temperature)
+        sums = raised.sum(axis=-1, keepdims=True)
+        return np.asarray(raised / np.where(sums > 0, sums, 1))
 
     def _walk(self, following: Floats, first: Floats, rows: int, rng: np.random.Generator) -> Floats:
         """Counts of pairs of a text of so many words a chain, by the laws of each word's successor and of the first."""
@@ -230,7 +192,7 @@ class Counts:
 
     def expect(self, diet: Diet, generations: int) -> dict[str, Floats]:
         """Of words drawn by themselves, under ``replace``."""
-        if self._pairs or diet.regime != "replace":
+        if self._pairs or self._temperature != 1 or diet.regime != "replace":
             return {}
         kept = (1 - 1 / self._rows) ** np.arange(1.0, generations + 2)
         return {
@@ -258,10 +220,10 @@ def run_exact(config: CollapseConfig) -> list[Course]:
     return list(_Runner(Counts(model), config, model.vocabulary ** (2 if model.kind == "bigram" else 1)).run())
 
 
-class _Runner(Generic[F]):
+class _Runner:
     """Courses of a model, some chains at a time."""
 
-    def __init__(self, model: ExactModel[F], config: CollapseConfig, size: int) -> None:
+    def __init__(self, model: Gaussian | Counts, config: CollapseConfig, size: int) -> None:
         self._model, self._config, self._rows = model, config, config.model.rows
         grown = config.generations + 1 if isinstance(config.model, GaussianModel) else 2
         self._at_once = max(1, _AT_ONCE // (size * grown))

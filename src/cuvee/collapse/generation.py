@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.collapse.regimes import Diet
-from cuvee.config.collapse import CausalModel, CollapseConfig, DecodingConfig
+from cuvee.config.collapse import CausalModel, CollapseConfig, DecodingConfig, TrainedModel
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.evaluate import SCORES
@@ -21,7 +21,7 @@ from cuvee.fingerprint import derive_seed
 from cuvee.measure import METRICS, Subject
 from cuvee.records import Level, Sampling
 from cuvee.train import TrainSettings
-from cuvee.train.model import make_ready
+from cuvee.train.model import TunedChecker, make_ready
 
 if TYPE_CHECKING:
     from cuvee.train.causal import CausalWriter
@@ -73,12 +73,14 @@ class Task:
     Attributes:
         places: which differ in their decodings alone.
         keys: of the places, each a hash of what determines the generation.
+        real: the real rows of the chain.
         rows: what the model is trained on.
-        prompts: real rows of the chain, which it continues; all of them again for each further candidate.
+        prompts: the real rows, which it continues, all of them again for each further candidate; or texts to label.
     """
 
     places: tuple[Place, ...]
     keys: tuple[str, ...]
+    real: Corpus
     rows: Corpus
     prompts: Corpus
 
@@ -105,7 +107,7 @@ class GenerationWork:
     def __call__(self, task: Task) -> list[Generation]:
         """One generation for each place."""
         writer = self._train(task.rows, task.places[0])
-        return [self._write(writer, place, task.prompts) for place in task.places]
+        return [self._write(writer, place, task) for place in task.places]
 
     def _train(self, rows: Corpus, place: Place) -> CausalWriter:
         from cuvee.train.causal import train_causal
@@ -123,9 +125,9 @@ class GenerationWork:
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return load_encoder_once(self._model.encoder).encode(texts)
 
-    def _write(self, writer: CausalWriter, place: Place, prompts: Corpus) -> Generation:
+    def _write(self, writer: CausalWriter, place: Place, task: Task) -> Generation:
         """Let a trained model write, and measure both."""
-        decoding = place.decoding
+        decoding, prompts = place.decoding, task.prompts
         sampling = Sampling(
             temperature=decoding.temperature, top_p=decoding.top_p, top_k=decoding.top_k,
             max_tokens=self._model.max_tokens,
@@ -135,9 +137,13 @@ class GenerationWork:
         written = prompts.with_columns(
             target=texts, origin=["synthetic"] * len(texts), id=[f"{name}/{place.level.name}" for name in prompts.ids]
         )
-        values, errors = self._measure(writer, texts[: self._model.rows], prompts.take(np.arange(self._model.rows)))
-        kept = self._model.keep_models
-        if kept == "all" or (kept == "last" and place.number == self._config.generations):
+        if self._config.curated.agreement is not None and len(prompts) > len(task.real):
+            checked = TunedChecker(self._settings)(
+                task.real, written, weights=np.ones(len(task.real)), passes=None, seed=seed
+            )  # fmt: skip
+            written = written.with_columns(weight=np.exp(np.nan_to_num(checked.log_p, nan=-np.inf)))
+        values, errors = self._measure(writer, texts[: self._model.rows], task.real)
+        if is_kept(self._config, place):
             writer.save(self._models / f"{place.level.key}{place.suffix}")
         return Generation(written=written, values=values, errors=errors)
 
@@ -157,25 +163,39 @@ class GenerationWork:
         }
         errors = {SCORE: _error(log_p), "tail_loss": _error(tail)}
         values["calibration"], errors["calibration"] = _calibrate(writer, self._held_out)
-        seen, known = _words(texts), _words(real.targets)
-        values["vocabulary"] = len(seen & known) / max(1, len(known))
-        told = [text for text in texts if text.strip()]
-        values["empty"] = 1 - len(told) / len(texts)
-        if len(told) < 2:
-            return values, errors
-        shown = Corpus.from_rows([{"text": text, "target": ""} for text in told], task="generation")
-        against = real.with_columns(text=real.targets)
-        subject = Subject(
-            corpus=shown, against=against, encoder=load_encoder_once(self._model.encoder), seed=self._config.seed
-        )
-        for name in MEASURED:
-            estimate = METRICS[name].compute(subject)
-            if estimate is None:  # not defined, as of texts that are too short
-                continue
-            values[name] = estimate.value
-            if estimate.low is not None and estimate.high is not None:
-                errors[name] = (estimate.high - estimate.low) / (2 * _Z)
+        found, their_errors = measure_texts(texts, real.targets, self._model.encoder, self._config.seed)
+        return values | found, errors | their_errors
+
+
+def is_kept(config: CollapseConfig, place: Place) -> bool:
+    """Whether the model of a generation stays on the disk."""
+    assert isinstance(config.model, TrainedModel)
+    last = place.number == config.generations
+    return config.model.keep_models == "all" or (config.model.keep_models == "last" and last)
+
+
+def measure_texts(
+    texts: Sequence[str], real: Sequence[str], encoder: str, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Diversity and shift of what a generation wrote, beside real texts, and the standard errors that are known."""
+    seen, known = _words(texts), _words(real)
+    told = [text for text in texts if text.strip()]
+    values = {"vocabulary": len(seen & known) / max(1, len(known)), "empty": 1 - len(told) / max(1, len(texts))}
+    errors: dict[str, float] = {}
+    if len(told) < 2:
         return values, errors
+    shown, against = (
+        Corpus.from_rows([{"text": text, "target": ""} for text in each], task="generation") for each in (told, real)
+    )
+    subject = Subject(corpus=shown, against=against, encoder=load_encoder_once(encoder), seed=seed)
+    for name in MEASURED:
+        estimate = METRICS[name].compute(subject)
+        if estimate is None:  # not defined, as of texts that are too short
+            continue
+        values[name] = estimate.value
+        if estimate.low is not None and estimate.high is not None:
+            errors[name] = (estimate.high - estimate.low) / (2 * _Z)
+    return values, errors
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from cuvee.collapse.regimes import best_weight
 from cuvee.records import Course, EarlyWarning, Estimate, name_measure
 
 _CHAINS = 3  # fewer say nothing of their spread
-_WIDTHS = ("variance", "vendi_q1")  # how wide what is written spreads
+_WIDTHS = ("label_entropy", "variance", "vendi_q1")  # how wide what is written spreads
 
 
 def average(course: Course, measure: str) -> tuple[Estimate, ...]:
@@ -81,8 +81,9 @@ def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0
     """What keeps the score within ``delta`` of generation 0, as a fraction of it, to the last generation.
 
     A course keeps it where the upper end of the interval of its change over chains lies below ``delta``, and where
-    what is written (the variance, or the semantic diversity) does not narrow by more than that, for then a good score
-    is that of one point. With fewer than three chains only the change itself is known, and the sentence says so.
+    what is written (its labels, the variance, or the semantic diversity) does not narrow by more than that, for then a
+    good score is that of one point. With fewer than three chains only the change itself is known, and the sentence
+    says so.
     """
     told, kept = [], list[Course]()
     for course in courses:

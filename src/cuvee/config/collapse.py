@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cuvee.config.generators import LanguageModel
 from cuvee.config.schema import DataConfig
-from cuvee.config.sections import ExecuteConfig, Section, Settings
+from cuvee.config.sections import ExecuteConfig, Located, Section, Settings
+from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
 
 RegimeName = Literal["replace", "accumulate", "accumulate_subsample", "fresh", "curated"]
@@ -20,6 +22,7 @@ class GaussianModel(Section):
     rows: int = Field(100, ge=3, description="of every generation")
     dimension: int = Field(1, ge=1)
     estimator: Literal["unbiased", "maximum_likelihood"] = Field("unbiased", description="of the covariance")
+    temperature: float = Field(1.0, ge=0.05, le=5, description="of what is drawn: the density to the power 1/T")
 
     @model_validator(mode="after")
     def _check(self) -> GaussianModel:
@@ -35,6 +38,7 @@ class CountsModel(Section):
     rows: int = Field(500, ge=2, description="words of every generation")
     vocabulary: int = Field(100, ge=2, description="different words of the real law")
     exponent: float = Field(1.0, ge=0, description="of Zipf's law: 0 makes all words equally frequent")
+    temperature: float = Field(1.0, ge=0.05, le=5, description="of what is drawn: probabilities to the power 1/T")
 
 
 class DecodingConfig(Section):
@@ -64,38 +68,68 @@ class DecodingConfig(Section):
         return " ".join(parts) or "sampling"
 
 
-class CausalModel(Section):
-    """A causal language model: every generation writes new completions of the real prompts."""
+class TrainedModel(Section):
+    """What models have in common that are trained on rows, each generation anew."""
 
-    kind: Literal["causal"] = "causal"
     data: DataConfig = Field(description="prompts (text) and completions (label); validation is the held-out file")
     rows: int = Field(64, ge=2, description="training rows of a chain, drawn from data.real")
     held_out: int = Field(64, ge=10, description="real rows that every generation is measured on")
-    steps: int = Field(30, ge=1, description="optimiser steps of every generation")
     loss: Literal["ce", "gce", "sce", "tce"] = Field("ce", description="of every training; those without a checker")
     settings: Settings = Field({}, description="more of the training: model, batch_size, learning_rate, lora_rank, ...")
+    keep_models: Literal["none", "last", "all"] = Field("none", description="which generations' models stay on disk")
+    encoder: str = Field(DEFAULT_ENCODER, description="of what is written, for its diversity and shift")
+
+    @model_validator(mode="after")
+    def _check_data(self) -> Self:
+        if self.data.validation is None:
+            raise ValueError("data.validation is missing; name the file of held-out real rows")
+        if self.data.test is not None:
+            raise ValueError("data.test has no effect here: no locked test is read; leave it out")
+        return self
+
+
+class CausalModel(TrainedModel):
+    """A causal language model: every generation writes new completions of the real prompts."""
+
+    task: ClassVar[Task] = "generation"
+    trainer: ClassVar[str] = "causal"
+    kind: Literal["causal"] = "causal"
+    steps: int = Field(30, ge=1, description="optimiser steps of every generation")
     decodings: tuple[DecodingConfig, ...] = Field((DecodingConfig(),), min_length=1)
     max_tokens: int = Field(96, ge=1, description="of a completion that is written")
     evaluations: int = Field(10, ge=1, description="of each training on held-out rows; the best of them is told")
     checkpoint: Literal["last", "best"] = Field(
         "last", description="which checkpoint writes the next generation; the loss of both is told"
     )
-    keep_models: Literal["none", "last", "all"] = Field("none", description="which generations' models stay on disk")
-    encoder: str = Field(DEFAULT_ENCODER, description="of what is written, for its diversity and shift")
 
     @model_validator(mode="after")
-    def _check(self) -> CausalModel:
-        if self.data.validation is None:
-            raise ValueError("data.validation is missing; name the file of held-out real rows")
-        if self.data.test is not None:
-            raise ValueError("data.test has no effect here: no locked test is read; leave it out")
+    def _check(self) -> Self:
         names = [decoding.name for decoding in self.decodings]
         if len(set(names)) != len(names):
             raise ValueError(f"decodings has {', '.join(names)}; give different ones")
         return self
 
 
-Model = Annotated[GaussianModel | CountsModel | CausalModel, Field(discriminator="kind")]
+class ClassifierModel(TrainedModel):
+    """A classifier: an LLM writes texts for the labels that the last one gave, and the next one is trained on them."""
+
+    task: ClassVar[Task] = "classification"
+    decodings: ClassVar[tuple[DecodingConfig, ...]] = (DecodingConfig(),)
+    kind: Literal["classifier"] = "classifier"
+    trainer: Literal["probe", "encoder"] = "probe"
+    steps: int | None = Field(None, ge=1, description="optimiser steps of the encoder in every generation")
+    generator: LanguageModel | None = Field(None, discriminator="kind", description="the LLM; or give pool")
+    describe: str = Field("examples", description="what the texts are, for the LLM: news headlines")
+    pool: Located | None = Field(None, description="a file of texts and labels that an LLM wrote, in place of one")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.generator is None) == (self.pool is None):
+            raise ValueError("give generator, the LLM that writes, or pool, a file that it wrote; one of the two")
+        return self
+
+
+Model = Annotated[GaussianModel | CountsModel | CausalModel | ClassifierModel, Field(discriminator="kind")]
 
 
 class FreshConfig(Section):
@@ -119,12 +153,19 @@ class FreshConfig(Section):
 class CuratedConfig(Section):
     """The regime ``curated``: the best of what the generation before wrote, chosen from more than a generation has.
 
-    A Gaussian's filter keeps the rows nearest to the real mean; a causal model's leaves out repeats and broken texts.
+    A Gaussian's filter keeps the rows nearest to the real mean; that of other models leaves out repeats and broken
+    texts, and on request the rows that a checker of the real rows finds least probable.
     """
 
     candidates: int = Field(2, ge=2, description="rows that are written for each that is kept")
     select: Literal["vendi", "dcscore", "log_det", "k_center", "cluster_limited", "random", "lowest_shift"] = Field(
-        "vendi", description="how rows of a causal model are chosen among those that pass: as cuvee select does"
+        "vendi", description="how rows are chosen among those that pass: as cuvee select does"
+    )
+    agreement: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="fraction that passes: the rows most probable to a model of the real rows",
     )
 
 
@@ -149,12 +190,15 @@ class CollapseConfig(Section):
             raise ValueError(f"regimes has {', '.join(self.regimes)}; give different ones")
         if self.model.kind == "bigram" and "accumulate_subsample" in self.regimes:
             raise ValueError("regimes has accumulate_subsample, but a subsample of pairs is no text; leave it out")
-        if self.model.kind != "causal":
-            self.refuse(("execute",), f"is for a causal model, and {self.model.kind} takes seconds; leave it out")
+        trained = isinstance(self.model, TrainedModel)
+        if not trained:
+            self.refuse(
+                ("execute",), f"is for a model that is trained, and {self.model.kind} takes seconds; leave it out"
+            )
         for regime in {"fresh", "curated"} - set(self.regimes):
             self.refuse((regime,), f"is for the regime {regime}, which is not among regimes; leave it out")
         if self.model.kind == "gaussian":
-            self.curated.refuse(("select",), "is for a causal model; leave it out", "curated.")
-        elif self.model.kind != "causal" and "curated" in self.regimes:
+            self.curated.refuse(("select", "agreement"), "is for a model that is trained; leave it out", "curated.")
+        elif not trained and "curated" in self.regimes:
             raise ValueError(f"regimes has curated, but words of a {self.model.kind} have no filter; leave it out")
         return self

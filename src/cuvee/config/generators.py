@@ -215,9 +215,8 @@ class FileGenerator(Section):
     kind: Literal["files"]
 
 
-Generator = Annotated[
-    EmbeddedGenerator | EndpointGenerator | TransformersGenerator | FileGenerator, Field(discriminator="kind")
-]
+LanguageModel = EmbeddedGenerator | EndpointGenerator | TransformersGenerator
+Generator = Annotated[LanguageModel | FileGenerator, Field(discriminator="kind")]
 
 
 class DedupeConfig(Section):

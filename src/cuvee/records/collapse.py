@@ -21,11 +21,17 @@ MEASURES = {
     "vocabulary": ("Vocabulary", "words that are left; of a language model the share of the real rows' words"),
     "tail_mass": ("Probability of the rarest words", "those that have a tenth of the real law's probability"),
     "loss": ("Loss on held-out real rows", "nats a token, mean over rows, of the checkpoint that writes"),
+    "error": ("Error on held-out real rows", "share of them with a wrong label"),
+    "label_entropy": ("Entropy of labels", "bits, of those that the classifier gave to what was written"),
+    "relabelled": ("Changed labels", "share of what was written that got another label than the LLM was asked for"),
     "last_loss": ("Loss of the last checkpoint", "nats a token, on held-out real rows"),
     "best_loss": ("Loss of the best checkpoint", "nats a token, the lowest of each training, on held-out real rows"),
     "train_loss": ("Training loss", "nats a token, on the rows of the generation, last tenth of the steps"),
     "tail_loss": ("Loss on the rarest tenth", "held-out rows that the untuned model finds least probable"),
-    "calibration": ("Calibration error", "of the most probable token at each place of the held-out real rows"),
+    "calibration": (
+        "Calibration error",
+        "of the most probable token at each place, or label, of the held-out real rows",
+    ),
     "vendi_q1": ("Semantic diversity", "Vendi score of order 1 of what was written: more is more diverse"),
     "distinct_2": ("Distinct pairs of words", "of all pairs of what was written: more is more diverse"),
     "skeleton_entropy": ("Entropy of skeletons", "bits, of the patterns of frequent words in what was written"),
@@ -105,7 +111,7 @@ class CollapseResult:
 
     Attributes:
         name: of the experiment.
-        model: ``gaussian``, ``unigram``, ``bigram`` or ``causal``.
+        model: ``gaussian``, ``unigram``, ``bigram``, ``causal`` or ``classifier``.
         generations: the last one; there are as many and generation 0.
         chains: independent repetitions, the unit of every interval.
         score: the measure that the experiment is about; it rises as models get worse.

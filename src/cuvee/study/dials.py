@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, cast
@@ -18,22 +17,18 @@ from cuvee.config.generators import (
     EmbeddedGenerator,
     EndpointGenerator,
     FileGenerator,
-    TransformersGenerator,
-    check_variables,
+    LanguageModel,
 )
-from cuvee.corpus import Task
+from cuvee.config.opening import make_endpoint, open_model
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.generate.asking import ListAsker
-from cuvee.generate.calls import Endpoint, Sampling
+from cuvee.generate.calls import Endpoint
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import Branches, Dial, Setting, make_dial, order_examples, texts_by_label, topics_from_words
-from cuvee.generate.embedded import LONG_TEXTS, SHORT_TEXTS, EmbeddedLLM
 from cuvee.generate.ledger import Ledger, settle_identity
-from cuvee.generate.transformers_llm import TransformersLLM
 from cuvee.measure import choose_metrics
 from cuvee.model_files import MODEL_SUFFIXES, SMOLLM2_SHA256, hash_path
-from cuvee.records import Budget, Prices
 from cuvee.store import RunFolder
 from cuvee.study.prepare import Study
 
@@ -42,7 +37,6 @@ MODELS = "models.json"
 ASKED = "asked.json"
 """Of the run folder: every list that was asked for, for the user to read or edit, and for the next call to use."""
 
-LanguageModel = EmbeddedGenerator | EndpointGenerator | TransformersGenerator
 SPEED = {
     *("slots", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"),
     *("requests_per_minute", "tokens_per_minute", "budget", "prices", "batch"),
@@ -91,64 +85,16 @@ def identify_generator(study: Study, leave_out: frozenset[str] = frozenset()) ->
 
 def _settled_endpoint(study: Study, part: EndpointGenerator) -> Endpoint:
     """The endpoint of a section, under the identity that the run folder's ledger knows it by; without its key."""
-    endpoint = _make_endpoint(part, key=None)
+    endpoint = make_endpoint(part, key=None)
     if not study.folder.ledger_path.is_file():
         return endpoint
     with Ledger(study.folder.ledger_path) as ledger:
         return settle_identity(endpoint, ledger)
 
 
-def find_sampling(part: LanguageModel) -> Sampling:
-    """How the generator says that words are drawn; dials may say otherwise."""
-    found = Sampling(temperature=part.temperature, top_p=part.top_p, max_tokens=part.max_tokens)
-    return found if isinstance(part, EmbeddedGenerator) else replace(found, min_p=part.min_p, top_k=part.top_k)
-
-
 def open_llm(study: Study) -> AbstractContextManager[OpenedLLM]:
     """The configured LLM, as :func:`open_model` opens it; a ConfigError where the study asks none."""
     return open_model(language_model(study), study.config.task)
-
-
-@contextmanager
-def open_model(part: LanguageModel, task: Task, *, where: str = "generator.") -> Iterator[OpenedLLM]:
-    """The embedded LLM started, a transformers model loaded, or the HTTP endpoint with its key.
-
-    Args:
-        part: what is said of it.
-        task: of the rows that it writes.
-        where: before the names of its settings, for messages.
-
-    Raises:
-        ConfigError: the environment variable is not set.
-    """
-    with ExitStack() as stack:
-        if isinstance(part, EmbeddedGenerator):
-            room = SHORT_TEXTS if task == "classification" else LONG_TEXTS
-            llm = EmbeddedLLM(
-                part.gguf, slots=part.slots or room.slots, context=part.context or room.context, threads=part.threads
-            )
-            yield OpenedLLM(endpoint=stack.enter_context(llm).endpoint)
-        elif isinstance(part, TransformersGenerator):
-            given = part.model_dump(include={"device", "dtype", "batch", "context", "api"})
-            opened = stack.enter_context(TransformersLLM(part.model, **given))
-            yield OpenedLLM(endpoint=opened.endpoint, open_client=opened.open_client)
-        else:
-            key = check_variables(part.urls, part.api_key_env, where)
-            yield OpenedLLM(endpoint=_make_endpoint(part, key=key))
-
-
-def _make_endpoint(part: EndpointGenerator, *, key: str | None) -> Endpoint:
-    first, *others = part.urls
-    limits = {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "give_up_s"}
-    return Endpoint(
-        base_url=first,
-        replicas=tuple(others),
-        api_key=key,
-        key_name=part.api_key_env or "",
-        budget=Budget(**part.budget.model_dump()),
-        prices=None if part.prices is None else Prices(**part.prices.model_dump()),
-        **part.model_dump(include={"model", "api", "omit", "extra_body", "system", *limits}),
-    )
 
 
 # --- what model files hold ---

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from cuvee.config.dials import DialConfig, TargetConfig
 from cuvee.config.generators import FileGenerator
+from cuvee.config.opening import find_sampling
 from cuvee.corpus import Corpus, write_table
 from cuvee.defects import LeakFinder
 from cuvee.encoders import Encoder, load_encoder
@@ -172,7 +173,7 @@ def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
     return GenerationSpec(
         rows_per_label=wanted.rows,
         blocks=list(blocks),
-        sampling=dials.find_sampling(generator),
+        sampling=find_sampling(generator),
         describe=config.describe,
         seed=config.seed,
         kind=wanted.kind,

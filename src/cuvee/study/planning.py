@@ -18,6 +18,7 @@ import numpy as np
 
 from cuvee.config.dials import AttributesConfig, DialConfig, TopicsConfig
 from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
+from cuvee.config.opening import find_sampling
 from cuvee.config.reading import make_config, read_config
 from cuvee.config.schema import StudyConfig
 from cuvee.config.sections import PROBE, ExecuteConfig
@@ -40,7 +41,7 @@ from cuvee.records import Level, TrialFailure, Usage
 from cuvee.store import RunFolder
 from cuvee.study.amounts import LevelRows, tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
-from cuvee.study.dials import find_sampling, language_model, make_dials, open_llm
+from cuvee.study.dials import language_model, make_dials, open_llm
 from cuvee.study.draws import bound_draws, choose_draws, is_open, save_draws, write_draws
 from cuvee.study.generation import ATTEMPTS, count_requests
 from cuvee.study.prepare import FRESH, Study

@@ -1,0 +1,159 @@
+"""The chain of a classifier: it labels what an LLM writes for the labels that the one before gave, and so on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from scipy.stats import entropy
+
+from cuvee.collapse.experiment import Experiment, first_rows
+from cuvee.collapse.generation import Generation, Place, Task, is_kept, load_encoder_once, measure_texts
+from cuvee.config.collapse import ClassifierModel, CollapseConfig
+from cuvee.config.opening import find_sampling, open_model
+from cuvee.corpus import Corpus, load_corpus
+from cuvee.errors import InputError
+from cuvee.evaluate import SCORES, judge_proba
+from cuvee.execute import Progress
+from cuvee.fingerprint import derive_rng, derive_seed, hash_value
+from cuvee.generate.dials.slots import Part, PartsDial, Slot
+from cuvee.generate.ledger import Ledger
+from cuvee.generate.pools import GenerationSpec, generate_pools
+from cuvee.records import Course
+from cuvee.store import RunFolder
+from cuvee.train import Predictor, TrainSettings, train_model
+
+SCORE = "error"
+
+
+class GivenLabels(PartsDial):
+    """Rows for labels as often as these were given."""
+
+    name = "collapse"
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        super().__init__(["written"])
+        self._counts = counts
+
+    def slots(self, level: str, labels: Sequence[str], block: int, rows_per_label: int) -> tuple[Slot, ...]:
+        """So many of each label."""
+        every = super().slots(level, labels, block, rows_per_label)
+        return tuple(slot for slot in every if slot.number < self._counts[slot.label])
+
+    def parts(self, level: str, label: str) -> Sequence[Part]:  # noqa: ARG002
+        """One."""
+        return [((), {})]
+
+
+class ClassifierExperiment(Experiment):
+    """All chains of a classifier. What it labels is written by an LLM, or drawn from a file of what one wrote.
+
+    Raises:
+        InputError: the file has no row of a real label.
+    """
+
+    model: ClassifierModel
+    score = SCORE
+
+    def __init__(self, config: CollapseConfig, folder: RunFolder) -> None:
+        super().__init__(config, folder)
+        self._held, self._pool, path, data = ExitStack(), None, self.model.pool, self.model.data
+        if path is not None:
+            self._pool = load_corpus(
+                path, text=data.text, label=data.label, origin="synthetic", task="classification"
+            )  # fmt: skip
+            for label in set(self.real.labels) - set(self._pool.labels):
+                raise InputError(
+                    f"{path}: has no row of the label {label!r}, which the real rows have; rename its labels"
+                )
+            self._key = hash_value([self._key, self._pool.fingerprint])
+
+    def work(self) -> ClassifierWork:
+        """Trains, labels and measures."""
+        models = self.folder.path / "models"
+        return ClassifierWork(config=self.config, settings=self.settings, held_out=self.held_out, models=models)
+
+    def run(self, progress: Progress) -> tuple[list[Course], dict[str, float]]:
+        """Every course; the LLM is opened where it is first asked."""
+        with self._held:
+            return super().run(progress)
+
+    def prepare(self, task: Task, made: Mapping[Place, Generation]) -> Task:
+        """The task with the texts that are to be labelled, in random order, under the labels that were asked for."""
+        place, wanted = task.places[0], len(task.prompts)
+        before = task.prompts if place.number == 0 else first_rows(made[place.at(place.number - 1)].written, wanted)
+        rng = derive_rng(self.config.seed, "collapse", "texts", place.chain, place.number)
+        counts = Counter(before.targets)
+        if self._pool is None:
+            written = self._write(first_rows(before, self.model.rows), counts, place)
+        else:
+            labels = np.array(self._pool.targets)
+            drawn = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in counts.items()]
+            written = self._pool.take(np.concatenate(drawn))
+        mixed = written.take(rng.permutation(len(written)))
+        return replace(task, prompts=mixed.with_columns(id=[f"{name}/{place.level.name}" for name in mixed.ids]))
+
+    def _write(self, shown: Corpus, counts: Counter[str], place: Place) -> Corpus:
+        """What the LLM writes, shown rows of the generation before."""
+        generator = self.model.generator
+        assert generator is not None
+        if not hasattr(self, "_llm"):
+            opened = open_model(generator, self.model.task, where="model.generator.")
+            self._llm = self._held.enter_context(opened), self._held.enter_context(Ledger(self.folder.ledger_path))
+        spec = GenerationSpec(
+            rows_per_label=max(counts.values()), blocks=(place.number,), sampling=find_sampling(generator),
+            describe=self.model.describe, seed=derive_seed(self.config.seed, "collapse", place.level.dial, place.chain),
+            rows_per_request=generator.rows_per_request,
+        )  # fmt: skip
+        (pool,) = generate_pools(shown, spec, GivenLabels(counts), *self._llm)
+        return pool.corpus
+
+    def show(self, written: Corpus) -> tuple[str, ...]:
+        """Labels and texts."""
+        return tuple(f"{label}: {text}" for label, text in zip(written.targets, written.texts, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierWork:
+    """Trains, labels and measures; an executor carries it to where it is done.
+
+    Attributes:
+        config: of the experiment.
+        settings: of every training.
+        held_out: real rows.
+        models: folder of those that are kept.
+    """
+
+    config: CollapseConfig
+    settings: TrainSettings
+    held_out: Corpus
+    models: Path
+
+    def __call__(self, task: Task) -> list[Generation]:
+        """One generation, in the one place that there is."""
+        assert isinstance(self.config.model, ClassifierModel)
+        ((place,), labels, encoder) = task.places, task.rows.labels, self.config.model.encoder
+        held, asked = self.held_out, task.prompts
+        if len(labels) < 2:  # nothing is left to learn: it gives the one label to everything
+            proba, given = np.ones((len(held), 1)), labels * len(asked)
+        else:
+            seed = derive_seed(self.config.seed, "collapse", "training", place.chain, place.number)
+            settings = replace(self.settings, seed=seed)
+            predictor = cast("Predictor", train_model(task.rows, settings=settings, encoder=load_encoder_once(encoder)))
+            proba, labels = predictor.predict_proba(held.texts), list(predictor.labels)
+            given = predictor.predict(asked.texts)
+            if is_kept(self.config, place):
+                predictor.save(self.models / f"{place.level.key}{place.suffix}")
+        columns = judge_proba(proba, labels, held.targets).columns
+        wrong, other = 1 - columns["accuracy"], np.array(given) != np.array(asked.targets)
+        values, errors = measure_texts(asked.texts[: len(task.real)], task.real.texts, encoder, self.config.seed)
+        for name, rates in ((SCORE, wrong), ("relabelled", other)):
+            values[name], errors[name] = float(rates.mean()), float(rates.std() / np.sqrt(len(rates)))
+        values["calibration"] = float(SCORES["ece"](columns, np.ones((1, len(held))))[0])
+        values["label_entropy"] = float(entropy(list(Counter(given).values()), base=2))
+        return [Generation(written=asked.with_columns(target=given), values=values, errors=errors)]
