@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
@@ -86,6 +87,29 @@ def make_table(
         else:
             table.add_row(*(visible(cell) if isinstance(cell, str) else cell for cell in row))
     return table
+
+
+def measure_columns(heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[int]:
+    """How wide each column of a table is, with the space between two."""
+    return [max(cell_len(str(row[i])) for row in (heads, *rows)) + 2 for i in range(len(heads))]
+
+
+def fold_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[Table]:
+    """A table, or several that each fit the terminal: all have the first column, and as many others as there is room.
+
+    Nothing is folded in a file or a pipe.
+    """
+    widths = measure_columns(heads, rows)
+    parts: list[list[int]] = [[]]
+    for column in range(1, len(heads)):
+        if parts[-1] and sum(widths[i] for i in (0, *parts[-1], column)) + 1 > out.width:
+            parts.append([])
+        parts[-1].append(column)
+    return [
+        make_table(title if part is parts[0] else None, [heads[i] for i in (0, *part)],
+                   [[row[i] for i in (0, *part)] for row in rows], wrap=True)
+        for part in parts
+    ]  # fmt: skip
 
 
 def note(text: str) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cuvee.characters import visible_lines
-from cuvee.cli.console import make_table, note, out
+from cuvee.characters import visible, visible_lines
+from cuvee.cli.console import fold_table, make_table, measure_columns, note, out
 from cuvee.records import (
     Advice,
     Cell,
@@ -24,6 +25,7 @@ from cuvee.records import (
     FailedTrials,
     Finding,
     Measurement,
+    Ranking,
     name_score,
 )
 
@@ -102,30 +104,66 @@ def tabulate_measurements(measurements: Mapping[str, Measurement]) -> Table:
 
 
 def list_comparison(comparison: Comparison) -> Iterable[RenderableType]:
-    """Numbers side by side, and each corpus less the first one; an interval that spans no zero is bold."""
-    first = comparison.names[0]
+    """Findings, numbers side by side, each corpus less the first one, and the ranking; a sure difference is bold."""
+    names, legend = _short_names(comparison.names)
+    first = names[0]
     how = [f"{comparison.rows} rows each", f"encoder {comparison.encoder}"]
     how += [f"mean of {comparison.draws} draws"] if comparison.draws > 1 else []
     how += [f"words after the first {comparison.words} do not count in lexical numbers"] if comparison.words else []
-    heads = ["metric", *comparison.names, *(f"{name} - {first}" for name in comparison.names[1:])]
-    rows = (
+    heads = ["metric", *names, *(f"{name} - {first}" for name in names[1:])]
+    rows, short = (
         [
-            metric,
-            *("" if e is None else f"{e.value:.4g}" for e in values),
-            *map(_difference, comparison.differences[metric][1:]),
+            [
+                metric,
+                *("" if e is None else f"{e.value:.4g}" for e in values),
+                *(_difference(e, brief=brief) for e in comparison.differences[metric][1:]),
+            ]
+            for metric, values in comparison.values.items()
         ]
-        for metric, values in comparison.values.items()
+        for brief in (False, True)
     )
-    return [make_table(", ".join(how), heads, rows, wrap=True), *map(note, comparison.notes)]
+    if sum(measure_columns(heads, rows)) > out.width:
+        rows, how = short, [*how, "*: the 95% interval of the difference spans no zero"]
+    yield from list_findings(comparison.findings)
+    yield from legend
+    yield from fold_table(", ".join(how), heads, rows)
+    yield from map(note, comparison.notes)
+    if comparison.ranking is not None:
+        yield from _list_ranking(comparison.ranking, dict(zip(comparison.names, names, strict=True)))
 
 
-def _difference(estimate: Estimate | None) -> str | Text:
+def _short_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Letters for more than two corpora, and what they stand for."""
+    if len(names) <= 2:
+        return [*names], []
+    letters = [string.ascii_uppercase[i] if i < 26 else f"Z{i - 25}" for i in range(len(names))]
+    return letters, [f"{letter} = {name}" for letter, name in zip(letters, names, strict=True)]
+
+
+def _list_ranking(ranking: Ranking, names: Mapping[str, str]) -> Iterable[RenderableType]:
+    """The pools by what they should gain, why, what to train with, and what all of them lack."""
+    rows = [
+        [f"{place}. {names[pool.name]}", f"{pool.score:.2f}", pool.reason]
+        for place, pool in enumerate(ranking.pools, start=1)
+    ]
+    table = make_table("ranking: what the pools should gain, before any training", ["pool", "score", "why"], rows)
+    table.columns[2].justify, table.columns[2].no_wrap, table.columns[2].overflow = "left", False, "fold"
+    yield table
+    if ranking.lacking:
+        yield f"No pool has rows like these real rows ({100 * ranking.lacking_share:.1f}% of the real rows are so):"
+        yield from (f"  {visible(text)}" for text in ranking.lacking)
+    yield Text(ranking.finding.remedy, style="bold")
+
+
+def _difference(estimate: Estimate | None, *, brief: bool) -> str | Text:
+    """With its interval or, where there is no room, a star in place of one that spans no zero."""
     if estimate is None:
         return ""
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:+.3g}"
-    shown = f"{estimate.value:+.3g} [{estimate.write_interval('+.3g')}]"
-    return Text(shown, style="bold") if estimate.low > 0 or estimate.high < 0 else shown
+    is_sure = estimate.low > 0 or estimate.high < 0
+    end = ("*" if is_sure else " ") if brief else f" [{estimate.write_interval('+.3g')}]"
+    return Text(f"{estimate.value:+.3g}{end}", style="bold" if is_sure else "")
 
 
 _SIZES = ((86_400, "days"), (3_600, "hours"), (60, "min"))

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Literal, Protocol, cast
 
@@ -172,12 +172,18 @@ def degenerate_reasons(
         prompts: the instructions that the LLM was given, without the examples shown in them (a copied example
             is a duplicate, not an echo).
     """
-    habits = None if reference is None else Habits.of(reference)
+    habits = None if reference is None else _find_habits(tuple(reference))
     echoes = _Echoes(prompts or ())
     reasons: list[str | None] = [_degenerate_reason(text, min_letters, habits, echoes) for text in texts]
     for row in _announcing_rows(texts, reference or ()):
         reasons[row] = reasons[row] or "chatter"
     return reasons
+
+
+@lru_cache(maxsize=2)
+def _find_habits(reference: tuple[str, ...]) -> Habits:
+    """Of the same real rows again and again, as a comparison asks."""
+    return Habits.of(reference)
 
 
 def _announcing_rows(texts: Sequence[str], reference: Sequence[str]) -> list[int]:

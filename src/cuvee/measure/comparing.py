@@ -14,10 +14,12 @@ from cuvee.corpus import Corpus, end_of_tokens, split_tokens
 from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng, derive_seed
+from cuvee.measure.findings import MOST, find_findings
 from cuvee.measure.intervals import mean_of_draws, subtract_first
 from cuvee.measure.measuring import are_named, pick_defined, pick_groups
+from cuvee.measure.ranking import rank_pools
 from cuvee.measure.subject import LESS, MORE, Metric, PointSubject, Subject
-from cuvee.records import Comparison, Estimate
+from cuvee.records import Comparison, Estimate, Finding
 from cuvee.similarity import Progress
 
 _OF_REAL_ROWS = {"against", "labels"}
@@ -90,7 +92,7 @@ def compare_corpora(
     drawn = {name: measure_draws(name, c, counts[name], plan, protocol, tick) for name, c in corpora.items()}
     values = _gather(wanted, drawn, asked=are_named(metrics))
     samples = {name: numbers.word_counts for name, numbers in drawn.items()}
-    return Comparison(
+    found = Comparison(
         names=tuple(corpora),
         rows=plan.rows,
         draws=draws if total > len(corpora) else 1,
@@ -110,6 +112,18 @@ def compare_corpora(
         against=None if against is None else against.fingerprint,
         seed=seed,
     )
+    pools = {name: corpus for name, corpus in corpora.items() if against is None or not _is_same(corpus, against)}
+    ranking = None
+    if against is not None and known is not None and metrics is None and len(pools) > 1:
+        ranking = rank_pools(pools, against=against, encoder=known, comparison=found, seed=seed)
+    told = [replace(f, sentence=f"{n}: {f.sentence}") for n, numbers in drawn.items() for f in numbers.findings]
+    told.sort(key=lambda finding: -finding.severity)
+    first = [] if ranking is None else [ranking.finding]
+    return replace(found, ranking=ranking, findings=(*first, *told[: MOST - len(first)]))
+
+
+def _is_same(corpus: Corpus, other: Corpus) -> bool:
+    return corpus.fingerprint == other.fingerprint
 
 
 def _check_arguments(corpora: Mapping[str, Corpus], words: int | None, draws: int) -> None:
@@ -170,7 +184,7 @@ def _note_real(corpora: Mapping[str, Corpus], protocol: Protocol) -> tuple[str, 
     return tuple(
         f"{name} is the real data itself: it has no shift and no label agreement here"
         for name, corpus in corpora.items()
-        if corpus.fingerprint == real.fingerprint
+        if _is_same(corpus, real)
     )
 
 
@@ -202,10 +216,11 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnNumbers:
-    """The numbers of one corpus, and the word counts of all rows they are of."""
+    """The numbers of one corpus, the word counts of all rows they are of, and what is wrong with the first draw."""
 
     values: Mapping[str, Estimate]
     word_counts: Counts
+    findings: tuple[Finding, ...] = ()
 
 
 def measure_draws(
@@ -221,7 +236,7 @@ def measure_draws(
         protocol: what is measured.
         tick: called after each draw.
     """
-    is_real = protocol.against is not None and protocol.against.fingerprint == corpus.fingerprint
+    is_real = protocol.against is not None and _is_same(corpus, protocol.against)
     cut = corpus if protocol.words is None else _cut_texts(corpus, protocol.words)
     found: dict[str, list[Estimate | None]] = {}
     drawn: list[Counts] = []
@@ -236,18 +251,21 @@ def measure_draws(
             if needs_real_rows(metric) and (is_real or number > 0):
                 continue
             found.setdefault(metric.name, []).append(metric.compute(short if reads_cut_texts(metric) else full))
+        if number == 0:
+            values = {name: first for name, (first, *_) in found.items() if first is not None}
+            findings = tuple(finding for finding in find_findings(full, values) if finding.severity > 0)
         drawn.append(word_counts[rows])
         tick()
     fraction = plan.fraction(name, corpus)
-    values = {}
+    means = {}
     for metric in protocol.metrics:
         estimates = [e for e in found.get(metric.name, []) if e is not None]
         if estimates and len(estimates) == len(found[metric.name]):
             mean = mean_of_draws(estimates, fraction=fraction, size=len(corpus))
             if protocol.words is not None and reads_cut_texts(metric):
                 mean = replace(mean, settings={**mean.settings, "words": protocol.words})
-            values[metric.name] = mean
-    return DrawnNumbers(values=values, word_counts=np.concatenate(drawn))
+            means[metric.name] = mean
+    return DrawnNumbers(values=means, word_counts=np.concatenate(drawn), findings=findings)
 
 
 def needs_real_rows(metric: Metric) -> bool:

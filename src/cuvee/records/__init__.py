@@ -14,7 +14,9 @@ from cuvee.records.parts import (
     ExampleScores,
     MeasurementPage,
     MetricNote,
+    PoolRank,
     Profile,
+    Ranking,
     SampleRow,
 )
 from cuvee.records.trials import (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html
-from cuvee.records.measurement import Estimate, Measurement, html_table
+from cuvee.records.measurement import Estimate, Finding, Measurement, html_table
 
 Floats = NDArray[np.float64]
 
@@ -88,6 +88,45 @@ class SampleRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRank:
+    """Where a pool stands among others before anything is trained: its score, and the numbers that it is made of."""
+
+    name: str
+    score: float
+    numbers: Mapping[str, float]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Pools by what they should gain, the best first.
+
+    Attributes:
+        advised: the two or three to train with.
+        rows: of each pool that the numbers are of.
+        lacking: real rows that are much more like another real row than like any row of any pool, the worst first.
+        lacking_share: of all real rows that lack in this way.
+    """
+
+    pools: tuple[PoolRank, ...]
+    advised: tuple[str, ...]
+    rows: int
+    lacking: tuple[str, ...]
+    lacking_share: float
+
+    @property
+    def finding(self) -> Finding:
+        """What to train with."""
+        best, last = self.pools[0], self.pools[-1]
+        rest = f"; {last.name} ranks last ({last.reason})" if last.name not in self.advised else ""
+        return Finding(
+            id="ranking", sentence=f"{best.name} ranks first of {len(self.pools)} pools ({best.reason}){rest}.",
+            remedy=f"Train with {' and '.join(self.advised)} first.", value=best.score, yardstick=last.score,
+            source="scores of real pools with known gains", severity=1.0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Corpora measured so that their numbers compare: equal rows, matched lengths, one encoder.
 
@@ -105,6 +144,8 @@ class Comparison:
         fingerprints: of the corpora that rows were drawn from.
         against: fingerprint of the real rows that shift is measured to.
         seed: of the draws; None where the numbers were measured before.
+        findings: of all corpora, worst first; the ranking before them.
+        ranking: of the corpora as pools for the real rows; None without real rows, or with fewer than two pools.
     """
 
     names: tuple[str, ...]
@@ -120,12 +161,15 @@ class Comparison:
     fingerprints: tuple[str, ...] = ()
     against: str | None = None
     seed: int | None = None
+    findings: tuple[Finding, ...] = ()
+    ranking: Ranking | None = None
 
     def __str__(self) -> str:
         table = [self._heads, *self._cells]
         widths = [max(len(row[i]) for row in table) for i in range(len(self._heads))]
         lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
-        return "\n".join([self._caption, *lines, *(f"note: {note}" for note in self.notes)])
+        found = [f"- {finding}" for finding in self.findings]
+        return "\n".join([*found, self._caption, *lines, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         table = html_table(self._caption, self._heads, self._cells)
