@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def _plain(value: object) -> object:
@@ -58,3 +59,20 @@ def derive_seed(seed: int, *names: str | int | float) -> int:
 def derive_rng(seed: int, *names: str | int | float) -> np.random.Generator:
     """The random stream named by ``names`` under ``seed``."""
     return np.random.default_rng(derive_seed(seed, *names))
+
+
+def hash_each(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """A hash of each text alone, 64 bits, shape (n,)."""
+    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)
+
+
+def scatter(hashes: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """Each hash mixed with a seed (the finaliser of SplitMix64), shape (n,).
+
+    An order by these is random, and leaving rows out moves no other row in it.
+    """
+    mixed = hashes + np.uint64(seed)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))

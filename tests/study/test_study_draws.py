@@ -1,10 +1,11 @@
 """Which rows of a pool a draw takes: its own block, or a subsample of all rows at hand; and how many draws are run."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
+from counting_encoder import Counting
 from test_study_run import files, make_rows, write_pools
 
 from command_line import call
@@ -14,12 +15,12 @@ from cuvee.execute import Silent
 from cuvee.mix import assign_blocks
 from cuvee.records import Cell, Draw
 from cuvee.store import count_trials
-from cuvee.study import open_study
+from cuvee.study import Flow, open_study
 from cuvee.study.draws import ChosenDraws, read_draws
 from cuvee.study.planning import plan_study
 from cuvee.study.prepare import FRESH
 from cuvee.study.running import Mixing, make_mixing
-from cuvee.study.trials import choose_real, list_corpora
+from cuvee.study.trials import choose_real, list_corpora, mix_cell
 
 REAL = Corpus.from_rows([{"text": f"real {y} {i}", "target": y} for y in "ab" for i in range(4)])
 MADE = Corpus.from_rows([{"text": f"made {y} {i}", "target": y} for y in "ab" for i in range(60)], origin="synthetic")
@@ -166,7 +167,7 @@ def test_each_draw_has_other_real_rows_and_baselines_pair_on_them(auto, tmp_path
     config = {**auto, "draws": {"sampling": 4, "generation": 2, "confirm": 3, "real": 2}}
     with open_study(config, out=tmp_path / "run") as flow:
         study, outcomes, advice = flow.study, flow.grid, flow.advice
-        mixing = make_mixing(study, list_corpora(flow.pools))
+        mixing = make_mixing(study, list_corpora(flow.pools), range(4))
         train = set(study.split.at_hand.texts)
     rows = {}
     for outcome in outcomes:
@@ -196,3 +197,30 @@ def test_choices_of_real_rows_that_there_are_not_are_refused(auto, settings):
         plan_study(few)
     with pytest.raises(ConfigError, match=r"draws\.real is 2, and what an LLM writes follows"):
         plan_study({**settings, "draws": {"real": 2}})
+
+
+@pytest.mark.trust("counting_encoder")
+def test_only_rows_that_cells_can_hold_are_embedded_and_they_are_those_of_a_pool_judged_in_full(
+    settings, headlines, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUVEE_CACHE", str(tmp_path))
+    real = [json.loads(line) for line in headlines.read_text().splitlines()]
+    near = [{**row, "text": f"{row['text']} x", "group": row["text"]} for row in real]  # 90 of them leak
+    made = make_rows("low", groups=300, each=1) + near
+    write_pools(tmp_path, {"low.jsonl": made})
+    config = files(settings, low=tmp_path / "low.jsonl") | {
+        "encoder": "counting_encoder:Counting", "draws": {"sampling": 3, "confirm": 2},
+        "mix": {"amounts": ["1x", "3x"], "shape_share": 0.5},
+    }  # fmt: skip
+    Counting.seen.clear()
+    with open_study(config, out=tmp_path / "run") as flow:
+        pools, planned = flow.pools, flow.advice and flow.outcomes
+        embedded = Counting.seen & {row["text"] for row in made}
+        every = Flow(replace(flow.study, any_draw=True)).pools
+        blends = [[mix_cell(flow.study, p, o.cell, o.draw).corpus for o in planned] for p in (pools, every)]
+    held = {text for blend in blends[0] for text in blend.texts} & {row["text"] for row in made}
+    taken = [len(pool.rejected) for found in (pools, every) for pool in found.values()]
+    assert 0 < taken[0] < taken[1] == 90
+    most = 3 * 9 * (3 + 2)  # 9 rows of 3 labels in 3 subsamples and 2 of the confirmation, of 1,050 rows
+    assert held < embedded and len(embedded) <= most + taken[0]
+    assert [blend.ids for blend in blends[0]] == [blend.ids for blend in blends[1]]

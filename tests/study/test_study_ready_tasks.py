@@ -157,7 +157,9 @@ def test_weights_of_a_blend_reach_the_probe(settings, tmp_path, headlines):
             kind="blend", dial="d", level="a", share=0.5, rows_per_label=study.rows_per_label, scope="this pool"
         )
         blend = (
-            make_mixing(study, {level.key: made.corpus}).mix(cell, Draw(generation=0, sampling=0, training=0)).corpus
+            make_mixing(study, {level.key: made.corpus}, [0])
+            .mix(cell, Draw(generation=0, sampling=0, training=0))
+            .corpus
         )
         how = TrainSettings()
         ours = train_model(blend, settings=how, encoder=study.encoder).model.weights

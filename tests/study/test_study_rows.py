@@ -46,7 +46,7 @@ def test_fewer_rows_lie_within_more_and_draw_from_the_same_blocks(ready, tmp_pat
         few, many = study.real_rows(2), study.real_rows(4)
         assert set(few.ids) < set(many.ids) and set(few.label_counts().values()) == {2}
         pools = {level.key: pool.corpus for level, pool in flow.pools.items()}
-        mixing = make_mixing(study, pools)
+        mixing = make_mixing(study, pools, [0])
         for share, more in ((0.25, 0), (0.5, 6)):  # 1 row a label at both, by rounding; 4 and 2
             made = {
                 rows: mixing.mix(

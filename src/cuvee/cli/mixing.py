@@ -371,6 +371,8 @@ class Mixing:
             raise ConfigError(f"{path} is a study: which of its pools? give --dial and --level, such as those it plans")
         pool, named = f"{self.dial}={self.level}", f"--dial {self.dial} --level {self.level}"
         with options.open_shown(path) as flow:
+            for part in flow.parts:
+                part.study = change(part.study, any_draw=True)
             known = [level.key for level in flow.pools]
             if pool not in known:
                 raise ConfigError(f"{named}: no such pool; valid: {', '.join(known)}")

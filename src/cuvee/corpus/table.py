@@ -18,7 +18,7 @@ from cuvee.characters import to_html, visible
 from cuvee.corpus.cells import READ_ROWS, as_strings
 from cuvee.corpus.content import content_id, content_ids
 from cuvee.errors import InputError, MissingDependency
-from cuvee.fingerprint import hash_texts
+from cuvee.fingerprint import hash_each, hash_texts
 from cuvee.inputs import first_line
 from cuvee.registry import nearest_name
 
@@ -161,6 +161,11 @@ class Corpus:
     def ids(self) -> list[str]:
         """Row ids, unique."""
         return self._strings("id")
+
+    @cached_property
+    def id_hashes(self) -> NDArray[np.uint64]:
+        """A hash of each row's id, shape (n,)."""
+        return hash_each(self.ids)
 
     @cached_property
     def texts(self) -> list[str]:

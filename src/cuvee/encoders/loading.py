@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.errors import ConfigError, InputError, MissingDependency
-from cuvee.fingerprint import hash_texts, hash_value
+from cuvee.fingerprint import hash_each, hash_texts, hash_value
 from cuvee.inputs import check_layers, explain_damage
 from cuvee.model_files import hash_path, load_files
 from cuvee.records import Vectors
@@ -502,7 +502,7 @@ class KnownVectors:
         self.name, self.hash, self.dim = encoder.name, encoder.hash, encoder.dim
         self._source = source or encoder.name
         self._spare: Encoder | None = encoder
-        keys = _hash_texts(distinct)
+        keys = hash_each(distinct)
         order = np.argsort(keys)
         self._keys: NDArray[np.uint64] = keys[order]
         # part by part, so that what is embedded is kept when a run is stopped
@@ -515,7 +515,7 @@ class KnownVectors:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim)."""
-        wanted = _hash_texts(texts)
+        wanted = hash_each(texts)
         if not len(self._keys) or not len(wanted):
             return self._encode_unknown(texts)
         places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
@@ -531,8 +531,3 @@ class KnownVectors:
         if self._spare is None:
             self._spare = load_encoder(self._source)
         return self._spare.encode(texts)
-
-
-def _hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
-    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
-    return np.frombuffer(b"".join(digests), dtype=np.uint64)

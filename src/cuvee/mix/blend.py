@@ -16,11 +16,12 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cuvee.characters import to_html
 from cuvee.corpus import Corpus, Origin, label_strata, normalise_text, split_tokens
 from cuvee.errors import InputError
-from cuvee.fingerprint import derive_rng
+from cuvee.fingerprint import derive_rng, scatter
 from cuvee.records import Composition, Kind, PartCounts, Regime
 
 _SLACK = 1e-9  # 4 * 0.9 / (1 - 0.9) is 36.00000000000001 in floats
@@ -131,6 +132,18 @@ def mix_corpora(
         parts.append(_draw_rows(pool, made, seed))
     corpus = parts[0].joined(*parts[1:])
     return Blend(corpus=corpus, composition=count_composition(corpus))
+
+
+def first_rows(pool: Corpus, wanted: Mapping[str, int], seed: int) -> NDArray[np.int64]:
+    """The places, ascending, of a pool's first ``wanted[label]`` rows of each label, or of all that there are.
+
+    Their order depends on each row's id and the seed alone: leaving rows out, as filters do, moves no other row in it.
+    """
+    number = {label: code for code, label in enumerate(wanted)}
+    codes = np.array([number.get(label, -1) for label in label_strata(pool)], dtype=np.int64)
+    order = np.argsort(scatter(pool.id_hashes, seed), kind="stable")
+    found = [order[codes[order] == number[label]][:rows] for label, rows in wanted.items()]
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found]))
 
 
 def _find_share(share: float | None, amount: float | Literal["all"] | None, regime: Regime) -> tuple[float, bool]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus, label_strata, link_rows, normalise_text, row_sources
 from cuvee.errors import InputError
-from cuvee.fingerprint import derive_rng
+from cuvee.fingerprint import derive_rng, derive_seed, hash_each, scatter
 
 Codes = NDArray[np.int64]
 
@@ -21,8 +21,9 @@ def assign_blocks(pool: Corpus, *, blocks: Sequence[int], rows: Mapping[str, int
     """Give each row of ``pool`` the number of a block, or none where the blocks are full.
 
     Groups (see :func:`whole_groups`; single rows where there is no group) are dealt whole, whatever their labels: for
-    each label in turn those that hold it, in a seeded order, until the block has at least ``rows[label]`` rows of it.
-    Blocks are filled one after the other, so that asking for more blocks leaves the earlier ones as they are.
+    each label in turn those that hold it, in an order of their names and the seed alone, until the block has at least
+    ``rows[label]`` rows of it. Blocks are filled one after the other, so that asking for more blocks leaves the earlier
+    ones as they are.
 
     Args:
         pool: synthetic rows.
@@ -34,9 +35,7 @@ def assign_blocks(pool: Corpus, *, blocks: Sequence[int], rows: Mapping[str, int
         InputError: a label has too few rows, with how many blocks it could fill.
     """
     groups = _Groups(pool, [label for label, wanted in rows.items() if wanted])
-    orders = {
-        label: iter(groups.in_order(label, derive_rng(seed, "blocks", label)).tolist()) for label in groups.labels
-    }
+    orders = {label: iter(groups.scattered(label, derive_seed(seed, "blocks", label))) for label in groups.labels}
     for place, block in enumerate(blocks):
         filled: Counter[str] = Counter()
         for label, order in orders.items():
@@ -142,7 +141,9 @@ class _Groups:
         self._rows = np.flatnonzero(label >= 0)
         names = _group_names(pool).take(pa.array(self._rows)).dictionary_encode()
         rank = np.empty(len(names.dictionary), dtype=np.int64)
-        rank[pc.sort_indices(names.dictionary).to_numpy()] = np.arange(len(rank))
+        order = pc.sort_indices(names.dictionary)
+        rank[order.to_numpy()] = np.arange(len(rank))
+        self._hashes = hash_each(names.dictionary.take(order).to_pylist())
         self._group, label = rank[names.indices.to_numpy()], label[self._rows]
         pairs = self._group * max(1, len(self.labels)) + label
         _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
@@ -157,6 +158,12 @@ class _Groups:
         """The groups that hold a label (None: all groups), in a drawn order."""
         every = np.arange(len(self.block)) if label is None else self._owner[self._label == self.labels.index(label)]
         return every[rng.permutation(len(every))]
+
+    def scattered(self, label: str, seed: int) -> list[int]:
+        """The groups that hold a label, in an order of each one's name and the seed alone."""
+        every = self._owner[self._label == self.labels.index(label)]
+        found: list[int] = every[np.argsort(scatter(self._hashes[every], seed), kind="stable")].tolist()
+        return found
 
     def largest_first(self, keys: Codes) -> list[int]:
         """The groups by their size; equal ones stay in their order."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,8 @@ from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.similarity import find_near_duplicates, nearest_neighbours, unit_rows
 
 Reasons = Callable[[Corpus], Sequence[str | None]]
+Needed = Callable[[Corpus], NDArray[np.bool_]]
+"""Which rows of a corpus anything takes, shape (n,)."""
 _UNKNOWN = "has a label the real rows lack"
 FILTERS = ("agreement", "dedupe", "degenerate", "fewer-per-cluster", "leak")
 
@@ -532,16 +535,68 @@ class Keep:
             ) from exc
 
 
-def apply_filters(pool: Corpus, filters: Sequence[Filter], *, encode: Encode | None = None) -> Filtered:
+def row_wise(filters: Sequence[Filter]) -> Sequence[Filter]:
+    """The last filters of a sequence, as far as each judges a row by its vector, whatever the other rows are."""
+    first = len(filters)
+    while first and isinstance(each := filters[first - 1], Leak | Agreement) and getattr(each, "top", None) is None:
+        first -= 1
+    return filters[first:]
+
+
+def _judge_needed(rows: Candidates, filters: Sequence[Filter], needed: Needed) -> list[Judgement]:
+    """What row-wise filters say one after the other, by the vectors of rows that are needed alone.
+
+    Rows that are needed in place of removed ones come in further rounds. Before, leaks by words are found among all.
+    """
+    count, stays = len(rows.corpus), len(filters)
+    by, judged = np.full(count, stays), np.zeros(count, dtype=bool)  # the filter that removed each row
+    reasons: list[str | None] = [None] * count
+    notes = [""] * stays
+    for turn in itertools.count():
+        places = np.flatnonzero(by == stays)
+        if turn:
+            places = places[needed(rows.corpus.take(places)) & ~judged[places]]
+            judged[places] = True
+            if not len(places):
+                break
+        part = rows.keep(np.isin(np.arange(count), places)) if turn else Candidates(rows.corpus.take(places), None)
+        for number, each in enumerate(filters):
+            if not len(places) or (turn == 0 and not isinstance(each, Leak)):
+                continue
+            # a few rows in place of removed ones are no set of their own
+            said = (replace(each, whole=False) if turn > 1 and isinstance(each, Leak) else each).judge(part)
+            _check_reasons(each.name, said.reasons, len(places))
+            notes[number] = said.note if turn < 2 else notes[number]
+            for place, reason in zip(places.tolist(), said.reasons, strict=True):
+                if reason is not None:
+                    reasons[place], by[place] = reason, number
+            kept = by[places] == stays
+            part, places = part.keep(kept), places[kept]
+    told = f"compared by vectors: {judged.sum()} of {count} rows, which are all that blends can hold"
+    return [
+        Judgement(
+            reasons=tuple(reasons[row] if by[row] == number else None for row in np.flatnonzero(by >= number)),
+            note=f"{notes[number]}; {told}" if notes[number] else told,
+        )
+        for number in range(stays)
+    ]
+
+
+def apply_filters(
+    pool: Corpus, filters: Sequence[Filter], *, encode: Encode | None = None, needed: Needed | None = None
+) -> Filtered:
     """Take from ``pool`` what each filter removes, one filter after the other.
 
     Vectors are made once, when a filter first wants them, of the rows left by then. From a ``Leak`` filter on,
-    no row may be one of its held-out texts: that is checked after it and after each later step.
+    no row may be one of its held-out texts: that is checked after it and after each later step. With ``needed`` the
+    last filters that judge row by row (see :func:`row_wise`) make vectors only of the rows that are needed of those
+    left; rows that are not needed stay, though nobody compared their meaning.
 
     Args:
         pool: the rows, usually synthetic.
         filters: in order; cheap ones that remove much belong first.
         encode: texts to vectors, for filters that compare meanings: an Encoder's ``encode``.
+        needed: which rows of those left anything takes; None: all. What is removed may only add to them.
 
     Raises:
         LeakError: a row is a held-out text after a ``Leak`` filter.
@@ -553,10 +608,14 @@ def apply_filters(pool: Corpus, filters: Sequence[Filter], *, encode: Encode | N
     steps: list[FilterStep] = []
     removed: list[Removed] = []
     guards: list[defects.NoLeaks] = []
-    for each in filters:
+    ahead: list[Judgement] = []
+    last = () if needed is None else row_wise(filters)
+    for number, each in enumerate(filters, start=len(last) - len(filters)):
         said = Judgement(reasons=(), note="no rows left to judge")
         if before := len(rows.corpus):
-            said = each.judge(rows)
+            if number == 0 and needed is not None:
+                ahead = _judge_needed(rows, last, needed)
+            said = ahead[number] if ahead else each.judge(rows)
             _check_reasons(each.name, said.reasons, before)
         gone = [(row, reason) for row, reason in enumerate(said.reasons) if reason is not None]
         ids, texts = rows.corpus.ids, rows.corpus.texts

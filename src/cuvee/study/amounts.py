@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cuvee.config.amounts import amount_of, read_amount, share_of
+from cuvee.config.generators import list_levels
 from cuvee.corpus import Corpus, label_strata
 from cuvee.errors import InputError
-from cuvee.mix import share_counts
+from cuvee.fingerprint import derive_seed
+from cuvee.mix import Needed, first_rows, share_counts
 from cuvee.records import Level
 from cuvee.study.prepare import FRESH, Pools, Study
 
@@ -93,6 +98,37 @@ def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int
     beyond_it = [s for s in beyond if amount_of(s) > held * (1.0 + 1e-9)]
     left_out = tuple(f"{amount_of(share):.3g}x" for share in beyond_it)
     return LevelAmounts(recipe=tuple(fits), pool=tuple(pool), left_out=left_out)
+
+
+def find_needed(study: Study, key: str, samplings: Iterable[int]) -> Needed | None:
+    """Which rows of a file's pool these subsamples and the blocks for shapes take; None where it may be all of them.
+
+    Args:
+        study: prepared.
+        key: of the level.
+        samplings: the numbers of the subsamples.
+    """
+    dial, _, name = key.partition("=")
+    level = Level(dial=dial, name=name, rank=0)
+    if not study.ready_made or study.any_draw or any(None in list_shares(study, rows) for rows in study.row_counts):
+        return None
+    has_blocks = sum(known == dial for known, _ in list_levels(study.config.pools)) > 1
+
+    def tell(corpus: Corpus) -> NDArray[np.bool_]:
+        has = LevelRows(blocks=(), labels=Counter(label_strata(corpus)))
+        needed: NDArray[np.bool_] = (corpus.blocks >= 0) & has_blocks
+        most = Counter[str]()
+        for rows in study.row_counts if has.rows else ():
+            shares = find_amounts(study, level, has, rows).pool
+            if any(whole for _, whole in shares):
+                return np.ones_like(needed)
+            counts = share_counts(study.strata_counts(rows), shares[-1][0], regime=study.config.mix.regime)
+            most |= Counter({label: synthetic for label, (_, synthetic) in counts.items()})
+        for number in samplings:
+            needed[first_rows(corpus, most, derive_seed(study.config.seed, "sampling", 0, number))] = True
+        return needed
+
+    return tell
 
 
 def tell_short_labels(study: Study, level: Level, has: LevelRows) -> str:

@@ -22,8 +22,8 @@ from cuvee.inputs import read_prompts
 from cuvee.measure import measure_corpus
 from cuvee.records import Level, Measurement, Rejected
 from cuvee.store import StoredPool
-from cuvee.study.amounts import LevelRows, count_rows, note_amounts
-from cuvee.study.draws import usual_draws
+from cuvee.study.amounts import LevelRows, count_rows, find_needed, note_amounts
+from cuvee.study.draws import bound_draws, usual_draws
 from cuvee.study.generation import DialPart, generate_levels, note_failed, study_dials, wanted_levels
 from cuvee.study.prepare import FRESH, Pools, Study
 
@@ -44,17 +44,22 @@ def read_pools(study: Study, progress: Progress) -> dict[Level, StoredPool]:
         progress(number, len(study.config.pools))
     for (dial, level), files in generators.list_levels(study.config.pools).items():
         if len(files) > 1:
-            made = _join_pools(study, Level(dial=dial, name=level, rank=ranks[dial]), list(pools.values()))
+            joined = Level(dial=dial, name=level, rank=ranks[dial])
+            made = _join_pools(study, joined, list(pools.values()), mix.row_wise(filters))
             pools[made.level] = made
             study.folder.save_pool(made)
     return pools
 
 
-def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool]) -> StoredPool:
-    """The pool of the rows of all pools of a dial: each text once, cut into draws anew."""
+def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool], filters: Sequence[mix.Filter]) -> StoredPool:
+    """The pool of the rows of all pools of a dial: each text once, cut into draws anew.
+
+    Filters judge again where not all rows were needed: of the joined rows others may be.
+    """
     parts = [pool for pool in pools if pool.level.dial == level.dial]
-    joined = parts[0].corpus.joined(*(part.corpus for part in parts[1:]))
-    once = mix.apply_filters(joined, [mix.Dedupe()])
+    joined, needed = parts[0].corpus.joined(*(part.corpus for part in parts[1:])), _find_needed(study, level.key)
+    again = () if needed is None else filters
+    once = mix.apply_filters(joined, [mix.Dedupe(), *again], encode=study.encoder.encode, needed=needed)
     made = _cut_draws(study, once.corpus)
     return StoredPool(
         level=level,
@@ -62,6 +67,14 @@ def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool]) -> Stor
         rejected=once.rejected,
         note=f"{len(made)} of the {len(joined)} rows of {len(parts)} pools, each text once",
     )
+
+
+def _find_needed(study: Study, key: str) -> mix.Needed | None:
+    """Which rows of a file any blend may hold, however many draws are chosen; None for all of them."""
+    most = bound_draws(study.config)[1]
+    numbers = [number for fresh in (False, True) for number in study.samplings(most, fresh=fresh)]
+    taken = find_needed(study, key, numbers)
+    return None if taken is None else lambda rows: taken(_cut_draws(study, rows))
 
 
 def check_files(study: Study) -> dict[Level, LevelRows]:
@@ -118,7 +131,9 @@ def _read_file(study: Study, file: generators.PoolFile, rank: int, filters: Sequ
     known = np.array([target in labels for target in corpus.targets], dtype=bool)
     others = corpus.keep(~known)
     foreign = [Rejected(slot=i, reason=_FOREIGN, text=t) for i, t in zip(others.ids, others.texts, strict=True)]
-    filtered = mix.apply_filters(corpus.keep(known) if foreign else corpus, filters, encode=study.encoder.encode)
+    needed = None if file.select else _find_needed(study, f"{file.dial}={file.levels[0]}")
+    own = corpus.keep(known) if foreign else corpus
+    filtered = mix.apply_filters(own, filters, encode=study.encoder.encode, needed=needed)
     rejected = (*foreign, *filtered.rejected)
     note = "\n".join([f"{len(filtered.corpus)} of {len(corpus)} rows kept", str(filtered)])
     taken = [("foreign labels", len(foreign)), *((step.name, step.removed) for step in filtered.steps)]
@@ -302,9 +317,10 @@ def measure_pools(study: Study, pools: Pools) -> dict[str, Measurement]:
     held_out, usable = study.held_out_texts(), usable_draws(study, pools)
     draws = set.intersection(*map(set, usable.values()))
     corpora = {REAL: study.train}
-    corpora |= {
-        level.key: mix.take_blocks(pool.corpus, draws) if draws else pool.corpus for level, pool in pools.items()
-    }
+    for level, pool in pools.items():
+        needed, own = None if draws else _find_needed(study, level.key), pool.corpus
+        own = mix.take_blocks(own, draws) if draws else own
+        corpora[level.key] = own if needed is None else own.keep(needed(own))
     taking_part = {level.key for level in usable}
     rows = min(len(c) for name, c in corpora.items() if name in taking_part)
     corpora = {name: c for name, c in corpora.items() if len(c)}

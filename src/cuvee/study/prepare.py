@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +101,8 @@ class Study:
     """A prepared study: its config, data, encoder and run folder.
 
     ``few_shot_sets`` holds the smaller sets of real training rows that cells are trained on too, by their rows a label;
-    ``fold`` is the fold that is held out, from 1, and None where the study is not cross-fitted.
+    ``fold`` is the fold that is held out, from 1, and None where the study is not cross-fitted. With ``any_draw``
+    blends of other amounts and draws than the study plans may be mixed, so filters judge all rows of pools.
     """
 
     config: StudyConfig
@@ -111,6 +112,7 @@ class Study:
     encoder: Encoder
     few_shot_sets: Mapping[int, Corpus] = field(default_factory=dict)
     fold: int | None = None
+    any_draw: bool = False
 
     @cached_property
     def writing(self) -> StudyWriting:
@@ -173,17 +175,22 @@ class Study:
         has_more = all(counts[label] >= 2 * rows for label, rows in wanted.items())
         return min(asked or subsamples, subsamples) if has_more else 1
 
-    @cached_property
-    def real_choices(self) -> dict[tuple[int, int], Corpus]:
-        """(number, rows a label) -> another choice of so many real rows, on validation and for the confirmation.
+    def samplings(self, draws: DrawNumbers, *, fresh: bool) -> range:
+        """The numbers of the subsamples of pools, on validation or for the confirmation."""
+        if fresh:
+            return range(FRESH, FRESH + max(draws.confirm, *self.folder.looks()[0], 0))  # a look is read again
+        check = self.config.train.check
+        return range(max(draws.subsamples, check.draws if check else 0))
+
+    def real_choices(self, numbers: Iterable[int]) -> dict[tuple[int, int], Corpus]:
+        """(number, rows a label) -> another choice of so many real rows, for these subsamples.
 
         The rows of a smaller number are among those of a larger one.
         """
-        spare, most, found = self.split.at_hand, bound_draws(self.config)[1], dict[tuple[int, int], Corpus]()
-        if self.real_draws == 1 or spare is None:
+        spare, draws, found = self.split.at_hand, self.real_draws, dict[tuple[int, int], Corpus]()
+        if draws == 1 or spare is None:
             return found
-        fresh = max(most.confirm, *self.folder.looks()[0], 0)  # a look that was taken is read again
-        for number in (*range(1, most.subsamples), *range(FRESH, FRESH + fresh)):
+        for number in {each if each >= FRESH else each % draws for each in numbers} - {0}:
             seed = derive_seed(self.config.seed, "real", number)
             made = few_shot_sets(spare, self.row_counts, seed=seed)
             found |= {(number, rows): made[str(rows)] for rows in self.row_counts}

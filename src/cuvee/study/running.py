@@ -4,7 +4,8 @@ executor, and comes back into the folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,19 +16,19 @@ from pydantic import TypeAdapter
 
 from cuvee.config.schema import EvaluateConfig
 from cuvee.config.sections import PROBE
-from cuvee.corpus import Corpus, load_corpus
+from cuvee.corpus import Corpus, label_strata, load_corpus
 from cuvee.encoders import Encoder, KnownVectors
 from cuvee.errors import CuveeError
 from cuvee.evaluate import Diversity, Writing, evaluate_model
 from cuvee.execute import Executor, Lost, Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.measure import measure_corpus
-from cuvee.mix import Blend, mix_corpora, take_blocks
+from cuvee.mix import Blend, first_rows, mix_corpora, share_counts, take_blocks
 from cuvee.recommend import PlannedTrial
 from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
-from cuvee.study.amounts import rows_at_hand
+from cuvee.study.amounts import find_needed, rows_at_hand
 from cuvee.study.prepare import Study
 from cuvee.train import TrainSettings, needs_real_rows, train_model, without_loss
 from cuvee.train.settings import Trained
@@ -99,21 +100,24 @@ class Mixing:
         Raises:
             InputError: the block holds too few rows.
         """
-        pool = None
+        pool, of_pool = None, cell.scope == "this pool"
         if cell.dial is not None:
             pool = self.pools[f"{cell.dial}={cell.level}"]
-            of_pool = cell.scope == "this pool"
             pool = rows_at_hand(pool) if of_pool else take_blocks(pool, {draw.generation})
         own = self.few_shot_sets.get(cell.rows_per_label, self.train)
+        seed = derive_seed(self.seed, "sampling", draw.generation, draw.sampling)
+        if pool is not None and of_pool and not cell.whole:
+            counts = share_counts(Counter(label_strata(own)), cell.share, regime=self.regime)
+            pool = pool.take(first_rows(pool, {label: rows for label, (_, rows) in counts.items()}, seed))
         return mix_corpora(
             self.choices[draw.real, cell.rows_per_label] if draw.real else own,
             pool,
             share=None if cell.whole else cell.share,
             amount="all" if cell.whole else None,
             regime=self.regime,
-            seed=derive_seed(self.seed, "sampling", draw.generation, draw.sampling),
+            seed=seed,
             kind=cell.kind,
-            allow_fewer=cell.scope == "this pool",
+            allow_fewer=of_pool,
         )
 
 
@@ -308,15 +312,15 @@ def grid_recipes(study: Study) -> tuple[Recipe, ...]:
     )
 
 
-def make_mixing(study: Study, pools: Mapping[str, Corpus]) -> Mixing:
-    """How the study mixes its cells."""
+def make_mixing(study: Study, pools: Mapping[str, Corpus], samplings: Iterable[int]) -> Mixing:
+    """How the study mixes its cells in these subsamples."""
     return Mixing(
         train=study.train,
         pools=pools,
         regime=study.config.mix.regime,
         seed=study.config.seed,
         few_shot_sets=study.few_shot_sets,
-        choices=study.real_choices,
+        choices=study.real_choices(samplings),
     )
 
 
@@ -400,12 +404,16 @@ def open_trials(
     held_out = study.split.validation if test is None else test
     settings = study.config.execute
     with study.stages.stage(stage, "trials") as progress:
-        passages = read_passages(study.config.evaluate)
+        passages, numbers = read_passages(study.config.evaluate), study.samplings(study.draws, fresh=test is not None)
+        mixing = make_mixing(study, pools, numbers)
         texts = [*study.train.texts, *held_out.texts, *passages]
-        texts += [text for rows in (*pools.values(), *study.real_choices.values()) for text in rows.texts]
+        texts += [text for rows in mixing.choices.values() for text in rows.texts]
+        for key, rows in pools.items():
+            needed = find_needed(study, key, numbers)
+            texts += (rows if needed is None else rows.keep(needed(rows))).texts
         by_name = {(recipe.trainer, recipe.loss): recipe.fit(study, variant.penalty) for recipe in recipes}
         work = TrialWork(
-            mixing=make_mixing(study, pools),
+            mixing=mixing,
             held_out=held_out,
             part="validation" if test is None else "test",
             encoder=KnownVectors(study.encoder, texts, source=study.config.encoder),

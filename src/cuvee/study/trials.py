@@ -274,9 +274,11 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     order trials run, nor on how often the study was stopped.
     """
     levels, outcomes = find_levels(study, pools), list[Outcome]()
-    with open_trials(study, list_corpora(pools), grid_recipes(study), stage="train") as trials:
-        if is_open(study.config) and read_draws(study.folder.path) is None:
+    opened = partial(open_trials, study, list_corpora(pools), grid_recipes(study), stage="train")
+    if is_open(study.config) and read_draws(study.folder.path) is None:
+        with opened() as trials:
             _choose_draws(study, plan_grids(study, levels), trials)
+    with opened() as trials:
         grids = plan_grids(study, levels)
         searches = [make_search(study, grid, measurements) for grid in grids]
         total = sum(allowed_trials(study, grid) for grid in grids)
@@ -564,7 +566,7 @@ def name_confirmation(study: Study, pools: Pools, best: Cell) -> str:
     The same cell with other steps, prompts, filters or rows of its file is another thing to confirm; with more pools,
     trainers, losses or numbers of real rows beside it, it is not.
     """
-    config, recipe = study.config, grid_recipes(study)[0]
+    config, recipe, made = study.config, grid_recipes(study)[0], pools[level_of(pools, best)]
     files = list_levels(config.pools).get((best.dial or "", best.level or ""), ())
     how = [
         [recipe.trainer, recipe.loss, config.train.source_weight, recipe.steps, dict(sorted(recipe.settings.items()))],
@@ -572,7 +574,7 @@ def name_confirmation(study: Study, pools: Pools, best: Cell) -> str:
         config.writing.model_dump(),
         [each.model_dump() for each in config.filters],
         [each.model_dump() for each in files],
-        pools[level_of(pools, best)].corpus.fingerprint if files else "",
+        sorted([*made.corpus.texts, *made.corpus.ids, *(each.text for each in made.rejected)]) if files else "",
         config.describe,
         study.encoder.hash,
         study.real_draws > 1,
@@ -592,7 +594,7 @@ def mix_cell(study: Study, pools: Pools, cell: Cell, draw: Draw) -> Blend:
     Raises:
         InputError: the block holds too few rows.
     """
-    return make_mixing(study, list_corpora(pools)).mix(cell, draw)
+    return make_mixing(study, list_corpora(pools), [draw.real]).mix(cell, draw)
 
 
 def find_levels(study: Study, pools: Pools) -> dict[Level, LevelRows]:
