@@ -9,7 +9,8 @@ from cuvee.recommend.cells import merge_groups
 from cuvee.recommend.statistics import (
     MeanError,
     adjust_holm,
-    count_joint_draws,
+    count_items,
+    count_joint,
     count_more_draws,
     join_df,
     paired_gain,
@@ -168,6 +169,9 @@ def test_more_draws_help_only_where_draws_are_the_trouble():
     assert (count_more_draws(noisy_draws, effect=0.04) or 0) < more
     noisy_items = gain_of(draw_table(rng, draw=0.0, item=1.0, rest=0.1))
     assert count_more_draws(noisy_items, effect=0.02) is None
+    items = count_items(noisy_items, effect=0.02)
+    assert items > 1.5 * noisy_items.items and count_items(noisy_items, effect=0.01) > 3.9 * items
+    assert count_items(noisy_draws, effect=0.02) is None  # five draws are too few, whatever the items
     clear = gain_of(draw_table(rng, draw=0.001, item=0.1, rest=0.1))
     assert count_more_draws(clear, effect=0.05) == 0
     assert count_more_draws(gain_of(np.arange(9.0)), effect=0.05) is None
@@ -294,13 +298,14 @@ def test_ruling_out_many_blends_at_once_takes_more_draws_the_less_their_errors_s
     rng = np.random.default_rng(3)
     gains = [gain_of(rng.normal(0, 0.02, (5, 1)) + rng.normal(0, 0.1, (5, 2000))) for _ in range(6)]
     alone, shared, apart = (
-        count_joint_draws(g, effect=0.02, alpha=0.05, shared=part)
+        count_joint(g, effect=0.02, alpha=0.05, shared=part)[0]
         for g, part in ((gains[:1], 0.0), (gains, 0.9), (gains, 0.0))
     )
     assert 0 < alone < shared < apart
     each = [count_more_draws(gain, effect=0.02) for gain in gains]
-    assert min(each) <= count_joint_draws([gains[0]], effect=0.02, alpha=0.05, shared=0.0) + 2
+    assert min(each) <= count_joint([gains[0]], effect=0.02, alpha=0.05, shared=0.0)[0] + 2
     whole = replace(gain_of(rng.normal(0, 0.1, 2000)), is_whole=True)  # all rows: more draws say no more of it
-    assert count_joint_draws([*gains, whole], effect=0.02, alpha=0.05, shared=0.9) == pytest.approx(shared, abs=2)
+    assert count_joint([*gains, whole], effect=0.02, alpha=0.05, shared=0.9)[0] == pytest.approx(shared, abs=2)
     few = [gain_of(rng.normal(0, 0.5, 40) + rng.normal(0, 0.1, (5, 40))) for _ in range(2)]
-    assert count_joint_draws(few, effect=0.01, alpha=0.05, shared=0.5) is None  # 40 items are too few
+    none, items = count_joint(few, effect=0.01, alpha=0.05, shared=0.5)  # 40 items are too few
+    assert none is None and items > 1.1 * count_items(few[0], effect=0.01)  # two are to be ruled out in place of one

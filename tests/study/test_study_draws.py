@@ -104,8 +104,13 @@ def test_numbers_in_the_run_folder_hold_whatever_the_time_is_until_another_is_as
     with open_study(auto, out=run) as flow:
         assert counted(flow) == ({7, 1}, {2}, {1}) and flow.study.draws.confirm == 5
         assert read_draws(run) == chosen
-    with open_study({**auto, "draws": {"time": "15m", "real": 1}}, out=run) as flow:  # set against what was timed
+    told, listener = [], Silent()
+    listener.noted = told.append
+    longer = {**auto, "draws": {"time": "15m", "real": 1}}
+    with open_study(longer, out=run, listener=listener) as flow:  # set against what was timed
         assert flow.study.draws.subsamples == 9 and flow.study.draws.confirm == 12
+        assert counted(flow)[0] == {9, 1}
+    assert [note for note in told if note.startswith("draws: 9 subsamples") and "as many as 15m allow" in note]
     (run / "draws.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"draws\.json: damaged; delete it"), open_study(auto, out=run) as flow:
         _ = flow.grid
@@ -142,7 +147,8 @@ def test_a_study_that_is_stopped_ends_with_the_same_trials(auto, tmp_path, trial
 def test_the_plan_says_how_many_draws_and_between_which_numbers(auto, tmp_path, capsys):
     plan = plan_study(auto)
     (said,) = [note for note in plan.notes if note.startswith("draws: ")]
-    assert "24 subsamples of each pool, up to 12 blocks" in said and "chooses at least 4 subsamples" in said
+    assert "24 subsamples of each pool, up to 12 blocks" in said and "24 choices of real rows" in said
+    assert "chooses at least 4 subsamples" in said
     fewer = plan_study({**auto, "draws": {"time": "0.01s"}})
     assert fewer.trials[0].trials < plan.trials[0].trials and fewer.power[0].draws == 4
     path = tmp_path / "study.yaml"

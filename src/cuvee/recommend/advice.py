@@ -152,6 +152,7 @@ def recommend_mixture(
         confirmation=confirmation,
         more_draws=None if remedy is None else remedy.draws,
         more_of="generation" if remedy is None else remedy.of,
+        more_items=None if remedy is None else remedy.items,
         edge=None if best is None else _find_edge(grid, candidates, best),
         scope="",
         failures=len(failures),
@@ -276,25 +277,30 @@ def _plan_ruling_out(
     """What rules out all blends that are left, were none to gain; over one baseline each, the one that takes less."""
     gains = [min(own, key=lambda gain: (gain.se_items, gain.se_draws)) for own in still_open.values()]
     shared = find_shared_part(grid, list(still_open), gains)
-    draws = statistics.count_joint_draws(gains, effect=delta, alpha=alpha, shared=shared)
+    draws, items = statistics.count_joint(gains, effect=delta, alpha=alpha, shared=shared)
     of = _kind_of(next((cell for cell in still_open if not cell.whole), next(iter(still_open))))
-    return wording.Remedy(effect=delta, draws=None if draws is None else max(draws, 1), of=of, rules_out=True)
+    draws = None if draws is None else max(draws, 1)
+    return wording.Remedy(effect=delta, draws=draws, items=items, of=of, rules_out=True)
 
 
 def _plan_remedy(best: Cell, gains: Sequence[Gain], *, fresh: bool, delta: float, level: float) -> wording.Remedy:
     """What shows the gains that were observed, or that a loss over one baseline is no gain of ``delta``."""
     lost = [gain for gain in gains if gain.value < 0]
     effects = [delta - gain.value for gain in lost] or [max(gain.value, delta) for gain in gains]
-    found = [statistics.count_more_draws(g, effect=e, alpha=level) for g, e in zip(lost or gains, effects, strict=True)]
-    known = [n for n in found if n is not None]
-    draws = None
-    if known and (lost or len(known) == len(found)):
-        draws = max(1, min(known) if lost else max(known))
+    pairs = list(zip(lost or gains, effects, strict=True))
+
+    def settle(found: Sequence[int | None]) -> int | None:
+        known = [n for n in found if n is not None]
+        return max(1, min(known) if lost else max(known)) if known and (lost or len(known) == len(found)) else None
+
+    draws = settle([statistics.count_more_draws(gain, effect=effect, alpha=level) for gain, effect in pairs])
+    items = settle([statistics.count_items(gain, effect=effect, alpha=level) for gain, effect in pairs])
     if not best.whole and min(gain.draws for gain in gains) == 1:
         draws = DRAWS_TO_START - 1
     return wording.Remedy(
         effect=delta if lost else min(effects),
         draws=draws,
+        items=items if draws is None else None,
         of="confirm" if fresh else _kind_of(best),
         level=level,
         rules_out=bool(lost),

@@ -66,6 +66,7 @@ Floats = NDArray[np.float64]
 
 POWER = 0.8
 MOST_DRAWS = 1000
+MOST_ITEMS = 1_000_000
 """Beyond this many generation draws a question counts as out of reach."""
 _MATCHED = 0.1
 """The upper tail whose quantile is matched for tails of 2.5% and more, that is for 95% intervals."""
@@ -372,29 +373,45 @@ def count_more_draws(gain: Gain, *, effect: float, alpha: float = 0.05) -> int |
         return None
 
     def suffice(draws: int) -> bool:
-        error = _expect_error(gain, draws)
-        return error.reach(alpha / 2.0) + float(special.stdtrit(error.find_df(), POWER)) * error.error <= effect
+        return _finds(_expect_error(gain, draws), effect, alpha)
 
     if not suffice(MOST_DRAWS):
         return None
     return bisect_left(range(gain.draws, MOST_DRAWS), True, key=suffice)
 
 
-def _expect_error(gain: Gain, draws: int) -> MeanError:
-    """Of a gain with so many draws, were all else as it is."""
+def count_items(gain: Gain, *, effect: float, alpha: float = 0.05) -> int | None:
+    """How many held-out items in all show ``effect``, as :func:`count_more_draws`, with the draws that there are.
+
+    None if a million cannot.
+    """
+    every = range(gain.items, MOST_ITEMS + 1)
+    at = bisect_left(every, True, key=lambda items: _finds(_expect_error(gain, gain.draws, items), effect, alpha))
+    return every[at] if at < len(every) else None
+
+
+def _finds(error: MeanError, effect: float, alpha: float) -> bool:
+    return error.reach(alpha / 2.0) + float(special.stdtrit(error.find_df(), POWER)) * error.error <= effect
+
+
+def _expect_error(gain: Gain, draws: int, items: int | None = None) -> MeanError:
+    """Of a gain with so many draws and items, were all else as it is."""
+    factor = 1.0 if items is None else items / gain.items
+    of_draws = gain.se_draws**2 - min(gain.se_draws, gain.se_rest) ** 2 * (1.0 - 1.0 / factor)
     return MeanError(
-        of_draws=gain.se_draws**2 * gain.draws / draws,
-        of_items=gain.se_items**2,
+        of_draws=of_draws * gain.draws / draws,
+        of_items=gain.se_items**2 / factor,
         df_draws=0 if gain.is_whole else draws - 1 + gain.prior_df,
-        df_items=gain.items - 1.0,
+        df_items=gain.items * factor - 1.0,
     )
 
 
-def count_joint_draws(gains: Sequence[Gain], *, effect: float, alpha: float, shared: float) -> int | None:
+def count_joint(gains: Sequence[Gain], *, effect: float, alpha: float, shared: float) -> tuple[int | None, int | None]:
     """How many further draws rule ``effect`` out for all of several blends at once with power 0.8, were all gains 0.
 
     By 2,000 simulated studies with the errors of the gains; None as for :func:`count_more_draws`. More draws tell
-    nothing more of a blend of all rows, which has one.
+    nothing more of a blend of all rows, which has one. Beside it, how many held-out items in all do so with the draws
+    that there are, as :func:`count_items`; None where draws do.
 
     Args:
         gains: one a blend.
@@ -405,15 +422,19 @@ def count_joint_draws(gains: Sequence[Gain], *, effect: float, alpha: float, sha
     luck = np.random.default_rng(0).normal(size=(2000, 1 + len(gains)))
     luck = math.sqrt(shared) * luck[:, :1] + math.sqrt(1.0 - shared) * luck[:, 1:]
 
-    def suffice(more: int) -> bool:
-        errors = [_expect_error(gain, gain.draws + more) for gain in gains]
+    def suffice(more: int, items: int | None = None) -> bool:
+        errors = [_expect_error(gain, gain.draws + more, items) for gain in gains]
         room = [effect - error.reach(alpha / 2.0) for error in errors]
         found = luck * [error.error for error in errors] <= room
         return bool(found.all(axis=1).mean() >= POWER)
 
-    if not all(gain.speaks_of_draws for gain in gains) or not suffice(MOST_DRAWS):
-        return None
-    return bisect_left(range(MOST_DRAWS), True, key=suffice)
+    if not all(gain.speaks_of_draws for gain in gains):
+        return None, None
+    if suffice(MOST_DRAWS):
+        return bisect_left(range(MOST_DRAWS), True, key=suffice), None
+    every = range(gains[0].items, MOST_ITEMS + 1)
+    at = bisect_left(every, True, key=lambda items: suffice(0, items))
+    return None, every[at] if at < len(every) else None
 
 
 def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -20,7 +20,6 @@ SEARCHED = "an adaptive search chose it, which settles nothing by itself"
 """Why it is not confirmed, where the config asks for no confirmation."""
 _CEILING = 0.95
 """A score from which on there is little left to gain."""
-_MORE_ITEMS = "more held-out items are needed"
 _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating the real rows"}
 
 
@@ -28,11 +27,13 @@ _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating 
 class Remedy:
     """What would show ``effect``: so many more draws of one kind, tested at ``level``; None where draws cannot.
 
-    ``rules_out`` says that a gain of it is to be ruled out.
+    Then ``items`` is how many held-out items in all would, None where they cannot either. ``rules_out`` says that a
+    gain of the effect is to be ruled out.
     """
 
     effect: float
     draws: int | None
+    items: int | None = None
     of: DrawKind
     level: float = 0.05
     rules_out: bool = False
@@ -235,8 +236,6 @@ def _write_remedy(verdict: Verdict) -> str:
     kind, key = _DRAWS[remedy.of], f"draws.{remedy.of}"
     if verdict.best is not None and not verdict.still_open:
         is_one = min(gain.draws for gain in verdict.gains) == 1
-        if verdict.best.whole and remedy.draws is None:
-            return f"All rows of this pool are used, so more draws would not show more: {_MORE_ITEMS}."
         if is_one and remedy.draws is not None and remedy.of == "sampling":
             return f"One subsample says nothing of how they differ; {remedy.draws} more ({key}) would."
         if is_one and remedy.draws is not None:
@@ -244,9 +243,17 @@ def _write_remedy(verdict: Verdict) -> str:
     effect = f"{100 * remedy.effect:.1f} points"
     aim = f"rule out a gain of {effect}" if remedy.rules_out else f"show a gain of {effect}"
     aim += " for every blend" if verdict.still_open else ""
-    if remedy.draws is None:
-        return f"More {kind}s alone would not {aim}: {_MORE_ITEMS}."
     given = ", if the truth is 0" if verdict.still_open else ""
+    if remedy.draws is None:
+        part = "held-out" if verdict.confirmed and not verdict.still_open else "validation"
+        now = f"{'groups of ' if verdict.gains[0].grouped else ''}{part} items"
+        items = f"it takes more {now} and more draws to {aim}"
+        if remedy.items is not None:
+            more = f"{remedy.items:,} {now} in place of {verdict.gains[0].items:,}"
+            items = f"about {more} would {aim} with power 0.8{given}"
+        if verdict.best is not None and verdict.best.whole and not verdict.still_open:
+            return f"All rows of this pool are used, so more draws would not show more: {items}."
+        return f"More {kind}s alone would not {aim}: {items}."
     again = f", tested at {remedy.level:.2g}, as one more look at the locked test" if remedy.of == "confirm" else ""
     draws = _count(remedy.draws, f"more {kind}")
     return f"About {draws} ({key}) would {aim} with power 0.8{given}{again}."

@@ -246,7 +246,8 @@ class Advice:
     ``decision`` is ``use`` (a cell beats real-only and real-duplicated), ``do-not-use`` (every cell that could be
     recommended is shown not to help by more than ``delta``, or to hurt) or ``underpowered`` (neither is shown).
     ``sentence`` says it in words; ``more_draws`` how many further draws would show what it names with power 0.8, of
-    generation, of subsamples or of confirmation (``more_of``). ``edge`` is there where the best amount is the largest.
+    generation, of subsamples or of confirmation (``more_of``); where draws cannot, ``more_items`` is how many held-out
+    items in all would. ``edge`` is there where the best amount is the largest.
     ``score`` is what cells are compared by; where it is not accuracy, all that is called accuracy here is the mean of
     that score.
     ``sensitivity`` sets the advice against that of other measures of diversity, trainers, losses and equal epochs;
@@ -272,6 +273,7 @@ class Advice:
     sensitivity: SensitivityTable | None = None
     by_rows: tuple[RowsFinding, ...] = ()
     more_of: DrawKind = "generation"
+    more_items: int | None = None
     edge: Edge | None = None
     headline: str = ""
     winner_ruled_out: bool = False

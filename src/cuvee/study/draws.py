@@ -164,6 +164,12 @@ def choose_draws(config: StudyConfig, *, draw: float | None, confirmation: float
     )
 
 
+def has_other_time(config: StudyConfig, folder: Path) -> bool:
+    """Whether the draws of a run folder were chosen for another ``draws.time`` than that of the config."""
+    known = read_draws(folder)
+    return is_open(config) and known is not None and known.time != _seconds(config)
+
+
 def _seconds(config: StudyConfig) -> float:
     """Of one fold."""
     return config.draws.seconds / (config.split.crossfit or 1)
@@ -174,10 +180,14 @@ def save_draws(folder: RunFolder, chosen: ChosenDraws) -> None:
     folder.save_text(FILE, json.dumps(asdict(chosen), indent=1))
 
 
-def write_draws(config: StudyConfig, numbers: DrawNumbers) -> str:
-    """``8 subsamples of each pool, up to 5 blocks for shapes over levels, 1 of training, 12 of the confirmation``."""
+def write_draws(config: StudyConfig, numbers: DrawNumbers, real: int = 1) -> str:
+    """``8 subsamples of each pool, up to 5 blocks for shapes over levels, 1 of training, 12 of the confirmation``.
+
+    ``real`` is how many choices of real rows go with the subsamples.
+    """
     own = f"{numbers.subsamples} subsamples of each pool, up to {numbers.generation} blocks for shapes over levels"
     if not isinstance(config.generator, FileGenerator):
         own = f"{numbers.generation} generations, {numbers.sampling} of sampling, {numbers.subsamples} subsamples"
+    own += f", {real} choices of real rows" if real > 1 else ""
     trainings = numbers.trainings(config.train.trainers[0], config.train.losses[0])
     return f"{own}, {trainings} of training, {numbers.confirm} of the confirmation"

@@ -302,7 +302,7 @@ def _tell_settings(done: FinishedStudy) -> dict[str, str]:
             "all" if share is None else f"{share / (1 - share):.3g}x"
             for share in list_shares(study, study.rows_per_label)
         ),
-        "draws": write_draws(config, study.draws),
+        "draws": write_draws(config, study.draws, study.real_draws),
         "real rows" + (" a label" if config.task == "classification" else ""): ", ".join(map(str, study.row_counts)),
         "trainer and loss of every cell": "; ".join(each.fit(study).name for each in grid_recipes(study)),
     }

@@ -462,9 +462,10 @@ def _choose_draws(study: Study, grids: Sequence[PlannedGrid], each: Mapping[str,
     )
     save_draws(study.folder, chosen)
     fewest, most = (write_draws(study.config, numbers) for numbers in bound_draws(study.config))
+    here = write_draws(study.config, study.draws, study.real_draws)
     return [
-        f"draws: {write_draws(study.config, study.draws)}, by the trials timed here; the run times its own, and "
-        f"chooses at least {fewest}, and at most {most}"
+        f"draws: {here}, by the trials timed here; the run times its own, and chooses at least "
+        f"{fewest}, and at most {most}"
     ]
 
 

@@ -26,7 +26,7 @@ from cuvee.recommend.search import find_slice, list_draws, pair_draws
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.amounts import LevelRows, count_rows, find_amounts
 from cuvee.study.dials import identify_generator, make_dials
-from cuvee.study.draws import choose_draws, is_open, read_draws, save_draws, write_draws
+from cuvee.study.draws import choose_draws, has_other_time, is_open, read_draws, save_draws, write_draws
 from cuvee.study.pools import check_files, fresh_pool, usable_draws
 from cuvee.study.prepare import FRESH, Pools, Study, note_left_out
 from cuvee.study.running import (
@@ -278,6 +278,8 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     if is_open(study.config) and read_draws(study.folder.path) is None:
         with opened() as trials:
             _choose_draws(study, plan_grids(study, levels), trials)
+    elif has_other_time(study.config, study.folder.path):
+        _note_draws(study, f"as many as {study.config.draws.time} allow by what the first trials took")
     with opened() as trials:
         grids = plan_grids(study, levels)
         searches = [make_search(study, grid, measurements) for grid in grids]
@@ -334,9 +336,11 @@ def _choose_draws(study: Study, grids: Sequence[PlannedGrid], trials: TrialRunne
         confirmation=(each or 0.0) * count_confirmation(study, grids[0]),
     )
     save_draws(study.folder, chosen)
-    study.stages.listener.noted(
-        f"draws: {write_draws(study.config, study.draws)}, as many as {study.config.draws.time} of trials allow"
-    )
+    _note_draws(study, f"as many as {study.config.draws.time} of trials allow")
+
+
+def _note_draws(study: Study, why: str) -> None:
+    study.stages.listener.noted(f"draws: {write_draws(study.config, study.draws, study.real_draws)}, {why}")
 
 
 def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measurement], draft: Advice) -> list[Outcome]:
