@@ -14,24 +14,37 @@ from scipy.stats import t as student
 from cuvee.collapse.regimes import best_weight
 from cuvee.records import Course, EarlyWarning, Estimate, name_measure
 
+Floats = NDArray[np.float64]
 _CHAINS = 3  # fewer say nothing of their spread
 _WIDTHS = ("label_entropy", "variance", "vendi_q1")  # how wide what is written spreads
 
 
+def _find_margin(values: Floats, errors: Floats | None, level: float) -> Floats | None:
+    """Half the width of the interval of means over chains, or of one chain over its rows; None where it is unknown.
+
+    Args:
+        values: shape (n, chains).
+        errors: standard errors over the rows of the only chain, shape (n,).
+        level: of the upper end alone.
+    """
+    chains = values.shape[1]
+    if chains >= _CHAINS:
+        error = values.std(axis=1, ddof=1) / math.sqrt(chains)
+        return np.asarray(student.ppf(level, chains - 1) * error)
+    return None if chains > 1 or errors is None else np.asarray(norm.ppf(level) * errors)
+
+
 def average(course: Course, measure: str) -> tuple[Estimate, ...]:
     """Mean over chains with its 95% t interval, by generation; of one chain the interval over its rows, if known."""
-    values = course.values[measure]
-    chains, errors = values.shape[1], course.errors.get(measure)
-    if chains >= _CHAINS:
-        half = student.ppf(0.975, chains - 1) * values.std(axis=1, ddof=1) / math.sqrt(chains)
-    elif chains == 1 and errors is not None:
-        half = norm.ppf(0.975) * errors[:, 0]
-    else:
-        return tuple(Estimate(value=float(value), n=chains) for value in values.mean(axis=1))
+    values, errors = course.values[measure], course.errors.get(measure)
+    chains, means = values.shape[1], values.mean(axis=1).tolist()
+    half = _find_margin(values, None if errors is None else errors[:, 0], 0.975)
+    if half is None:
+        return tuple(Estimate(value=value, n=chains) for value in means)
     kind = "t over chains" if chains >= _CHAINS else "normal over rows"
     return tuple(
-        Estimate(value=float(m), low=float(m - h), high=float(m + h), n=chains, interval=kind)
-        for m, h in zip(values.mean(axis=1), half, strict=True)
+        Estimate(value=m, low=m - h, high=m + h, n=chains, interval=kind)
+        for m, h in zip(means, half.tolist(), strict=True)
     )
 
 
@@ -43,18 +56,12 @@ def find_warning(course: Course, score: str, alpha: float) -> EarlyWarning:
     """
     first: dict[str, int | None] = {}
     for measure, values in course.values.items():
-        looks, chains = len(values) - 1, values.shape[1]
-        change = values[1:] - values[0]
-        if chains >= _CHAINS:
-            error = change.std(axis=1, ddof=1) / math.sqrt(chains)
-            bound = student.ppf(1 - alpha / looks / 2, chains - 1) * error
-        elif chains == 1 and measure in course.errors:
-            errors = course.errors[measure][:, 0]
-            bound = norm.ppf(1 - alpha / looks / 2) * np.hypot(errors[1:], errors[0])
-        else:
-            continue
-        outside = np.flatnonzero(np.abs(change.mean(axis=1)) > bound)
-        first[measure] = int(outside[0]) + 1 if len(outside) else None
+        change, errors = values[1:] - values[0], course.errors.get(measure)
+        both = None if errors is None else np.hypot(errors[1:, 0], errors[0, 0])
+        bound = _find_margin(change, both, 1 - alpha / len(change) / 2)
+        if bound is not None:
+            outside = np.flatnonzero(np.abs(change.mean(axis=1)) > bound)
+            first[measure] = int(outside[0]) + 1 if len(outside) else None
     unit = "chains" if course.values[score].shape[1] >= _CHAINS else "rows"
     return EarlyWarning(course=course.name, first=first, score=score, unit=unit)
 
@@ -114,10 +121,8 @@ def _change(course: Course, measure: str, alpha: float, *, falls: bool = False) 
     """Mean over chains of the rise (or fall) to the last generation, of generation 0, and its upper bound."""
     values = course.values[measure]
     change = (values[-1] - values[0]) / values[0].mean() * (-1 if falls else 1)
-    mean, chains = float(change.mean()), len(change)
-    if chains < _CHAINS:
-        return mean, mean
-    return mean, mean + float(student.ppf(1 - alpha, chains - 1) * change.std(ddof=1) / math.sqrt(chains))
+    mean, half = float(change.mean()), _find_margin(change[None], None, 1 - alpha)
+    return mean, mean if half is None else mean + float(half[0])
 
 
 def _tell_ends(course: Course, measure: str) -> str:
@@ -130,9 +135,9 @@ def judge_curated(course: Course, score: str, alpha: float = 0.05) -> str:
     values = course.values[score]
     chains, last, best = values.shape[1], len(values) - 1, int(values.mean(axis=1).argmin())
 
-    def is_clear(change: NDArray[np.float64]) -> bool:
-        bound = student.ppf(1 - alpha / last, chains - 1) * change.std(ddof=1) / math.sqrt(chains)
-        return bool(change.mean() > bound)
+    def is_clear(change: Floats) -> bool:
+        half = _find_margin(change[None], None, 1 - alpha / last)
+        return half is not None and bool(change.mean() > half[0])
 
     if chains < _CHAINS:
         found = f"{chains} chain{'s' * (chains > 1)} cannot tell a gain from chance; run at least {_CHAINS}"
