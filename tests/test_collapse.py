@@ -102,8 +102,9 @@ def test_warnings_and_advice():
         "before the loss on held-out real rows."
     )
     assert find_warning(good, "loss", 0.01).first == {"loss": None, "mmd": None}
-    told = advise([bad, good], "loss", 0.1)
-    assert told[-1].endswith("keeps it: fresh 20%.") and "Nothing here" in advise([bad], "loss", 0.1)[-1]
+    told = advise([bad, good], "loss", 0.1, weights={"fresh 20%": 0.39})
+    assert told[-1].endswith("keeps it: fresh 20%, which together have the weight 0.390.")
+    assert "Nothing here" in advise([bad], "loss", 0.1, weights={})[-1]
     share, weight = map(float, re.search(r"least ([\d.]+)%.*weight ([\d.]+\d)", advise_in_theory(0.1)).groups())
     assert weight / (share / 100) == pytest.approx(1.1, abs=0.01)
 
@@ -118,7 +119,7 @@ def test_a_filter_helps_at_first_and_narrows_what_is_written():
         "improves to generation 5, and does not turn back by generation 5, while the variance goes from 0.9"
         in judge_curated(curated, "mean_error")
     )
-    told = advise([replace, curated], "mean_error", 0.1)
+    told = advise([replace, curated], "mean_error", 0.1, weights={})
     assert "to narrow is to collapse too" in told[1] and told[-1].startswith("Nothing here keeps")
     noise = np.random.default_rng(0).normal(0, 0.01, (4, 10))
     for means, told in (([2, 1, 1.5, 1.8], "improves to generation 1, and turns back"), ([1, 2, 3, 4], "no gain")):

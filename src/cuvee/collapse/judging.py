@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,13 +84,15 @@ def word_warning(warning: EarlyWarning) -> str:
     return f"{warning.course}: {names} left the interval of generation 0 first, at generation {at}{tail}."
 
 
-def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0.05) -> list[str]:
+def advise(
+    courses: Sequence[Course], score: str, delta: float, *, weights: Mapping[str, float], alpha: float = 0.05
+) -> list[str]:
     """What keeps the score within ``delta`` of generation 0, as a fraction of it, to the last generation.
 
     A course keeps it where the upper end of the interval of its change over chains lies below ``delta``, and where
     what is written (its labels, the variance, or the semantic diversity) does not narrow by more than that, for then a
     good score is that of one point. With fewer than three chains only the change itself is known, and the sentence
-    says so.
+    says so. ``weights`` has what the real rows of each regime with fresh ones weigh together, of 1.
     """
     told, kept = [], list[Course]()
     for course in courses:
@@ -100,7 +102,7 @@ def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0
             shown = f"{mean:+.1%}, at most {high:+.1%} ({1 - alpha:.0%}, {chains} chains)"
         else:
             shown = f"{mean:+.1%} ({chains} chain{'s' * (chains > 1)}, no interval)"
-        width = next((measure for measure in _WIDTHS if measure in course.values), None)
+        width = _find_width(course)
         if high <= delta and width and not _change(course, width, alpha, falls=True)[1] <= delta:
             shown += f"; but {_tell_ends(course, width)}, and to narrow is to collapse too"
         elif high <= delta:
@@ -113,7 +115,8 @@ def advise(courses: Sequence[Course], score: str, delta: float, alpha: float = 0
     told.append(f"Within {delta:.0%} of generation 0, and no narrower: {', '.join(course.name for course in kept)}.")
     if fresh:
         least = min(fresh, key=lambda course: float(course.regime.removeprefix("fresh ").rstrip("%")))
-        told.append(f"The smallest share of fresh real rows here that keeps it: {least.name}.")
+        weight = f"which together have the weight {weights[least.regime]:.3f}"
+        told.append(f"The smallest share of fresh real rows here that keeps it: {least.name}, {weight}.")
     return told
 
 
@@ -123,6 +126,10 @@ def _change(course: Course, measure: str, alpha: float, *, falls: bool = False) 
     change = (values[-1] - values[0]) / values[0].mean() * (-1 if falls else 1)
     mean, half = float(change.mean()), _find_margin(change[None], None, 1 - alpha)
     return mean, mean if half is None else mean + float(half[0])
+
+
+def _find_width(course: Course) -> str | None:
+    return next((measure for measure in _WIDTHS if measure in course.values), None)
 
 
 def _tell_ends(course: Course, measure: str) -> str:
@@ -147,8 +154,8 @@ def judge_curated(course: Course, score: str, alpha: float = 0.05) -> str:
         found = f"the {name_measure(score)} improves to generation {best}, and turns back after it"
     else:
         found = f"the {name_measure(score)} improves to generation {best}, and does not turn back by generation {last}"
-    for measure in set(_WIDTHS) & set(course.values):
-        found += f", while {_tell_ends(course, measure)}"
+    if width := _find_width(course):
+        found += f", while {_tell_ends(course, width)}"
     return (
         f"{course.name}: {found}. As published (arXiv 2510.16657) a filter helps at first, then comes a plateau or a "
         "turn towards what the filter likes."
