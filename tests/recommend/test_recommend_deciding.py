@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cuvee.recommend import advice_to_json, advice_to_text, confirm_cell, recommend_mixture
+from cuvee.recommend import advice_to_json, confirm_cell, recommend_mixture
 from cuvee.recommend.wording import SEARCHED
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 
@@ -216,7 +216,7 @@ def test_what_hurts_is_named_with_its_size():
     worst, least = (100 * summary.gains[0].value for summary in reversed(advice.harmful))
     assert worst < least < -6
     said = f"Avoid topics=2 and 4 at share 0.75 ({least:+.1f} to {worst:+.1f} points)"
-    assert advice.avoid.startswith(said) and said in advice_to_text(advice)
+    assert advice.avoid.startswith(said) and said in str(advice)
     assert [cell["cell"]["level"] for cell in advice_to_json(advice)["harmful"]] == ["2", "4"]
     fine = recommend_mixture(make_trials(HUMP), level_ranks=RANKS)
     assert fine.harmful == () and fine.avoid == ""
@@ -256,7 +256,7 @@ def test_a_lean_says_what_the_evidence_favours():
     assert some.decision == "underpowered" and 0.5 < some.lean.probability < 0.99
     assert some.headline == f"Not settled; leaning yes, {some.lean.probability:.0%}"
     assert some.sentence.startswith(some.headline)
-    assert some.today.startswith("If you decide today: mix in topics=") and some.today in advice_to_text(some)
+    assert some.today.startswith("If you decide today: mix in topics=") and some.today in str(some)
     assert 0 < some.lean.gain < max(g.value for g in some.best.gains)  # shrunk for the choice
     sure = lean_of({**better, blend("2"): 0.75})
     assert sure.lean.cell == blend("2") and sure.lean.probability > 0.99

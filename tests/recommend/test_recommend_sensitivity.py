@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from cuvee.recommend import advice_to_json, advice_to_text, compare_advice
+from cuvee.recommend import advice_to_json, compare_advice
+from cuvee.recommend.wording import write_sensitivity
 from cuvee.records import Advice, Cell, CellSummary, Gain, ManipulationCheck, ShapeTest, TwoLines
 
 
@@ -93,9 +94,8 @@ def test_two_lines_flip_too():
     assert compare_advice(mute, {}).base.two_lines == {"topics": "not interpreted"}
 
 
-def test_the_advice_carries_the_table():
+def test_the_table_in_words():
     table = compare_advice(BASE, {"equal epochs": make_advice("do-not-use")})
-    advice = dataclasses.replace(BASE, sensitivity=table)
-    assert "the conclusion flips under equal epochs (decision)" in advice_to_text(advice)
-    robust = dataclasses.replace(BASE, sensitivity=compare_advice(BASE, {"loss imp": BASE}))
-    assert "no other choice flips the conclusion; tried: loss imp" in advice_to_text(robust)
+    assert "the conclusion flips under equal epochs (decision)" in write_sensitivity(table)
+    robust = compare_advice(BASE, {"loss imp": BASE})
+    assert "no other choice flips the conclusion; tried: loss imp" in write_sensitivity(robust)

@@ -9,7 +9,7 @@ from test_report_page import HOSTILE, LEVELS, Reader, make_data, make_trials
 from cuvee.cli.console import out
 from cuvee.cli.show import list_advice
 from cuvee.recommend import ComparedCells, compare_advice, recommend_mixture, summarise_rows
-from cuvee.recommend.wording import write_rows, write_shape
+from cuvee.recommend.wording import write_rows
 from cuvee.records import TwoLines
 from cuvee.report.charts import COLOURS
 from cuvee.report.study_page import render_report
@@ -80,7 +80,6 @@ def test_a_shape_that_is_not_interpreted_stands_nowhere_as_a_finding(data):
     made = dataclasses.replace(data, advice=dataclasses.replace(data.advice, shapes=shapes))
     words = read(render_report(made))
     assert "Two lines over measured diversity" not in words and write_two_lines(shapes[0]) not in words
-    assert "two lines" not in write_shape(shapes[0]) and "two lines" in write_shape(data.advice.shapes[0])
     table = words[words.index("Shape of accuracy over levels") :]
     assert table.index("not interpreted") < table.index("p =" if "p =" in table else "How much")
 

@@ -6,4 +6,4 @@ from cuvee.recommend.confirming import confirm_cell
 from cuvee.recommend.search import AdaptiveSearch, PlannedTrial, plan_grid
 from cuvee.recommend.shapes import DIVERSITY, test_shape
 from cuvee.recommend.statistics import paired_gain, plan_power
-from cuvee.recommend.wording import advice_to_json, advice_to_text
+from cuvee.recommend.wording import advice_to_json

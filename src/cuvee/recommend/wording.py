@@ -1,4 +1,4 @@
-"""The advice in words, and as plain values."""
+"""The parts of the advice in words, and the advice as plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from cuvee.recommend.cells import ComparedCells
 from cuvee.recommend.shapes import DIVERSITY
 from cuvee.recommend.statistics import is_ruled_out
-from cuvee.records import Advice, Cell, CellSummary, Estimate, Gain, ManipulationCheck, ShapeTest, name_score
+from cuvee.records import Advice, Cell, CellSummary, Estimate, Gain, name_score
 from cuvee.records.advice import Decision, DrawKind, Edge, Lean, RowsFinding, SensitivityTable
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -323,21 +323,6 @@ def write_edge(edge: Edge, score: str = "accuracy", *, takes: str = "") -> str:
     return f"The best amount is the largest tried{brought}. Try a larger one of mix.amounts."
 
 
-def write_shape(test: ShapeTest) -> str:
-    """``topics at share 0.75: inverted-U (p = 0.012), 5 draws``."""
-    p_value = test.p_values.get(test.verdict)
-    shown = "" if p_value is None else f" (p = {p_value:.2g})"
-    draws = _count(test.draws, "generation draw")
-    found = test.two_lines if test.interpreted else None
-    lines = "" if found is None else f"; two lines over measured diversity: {found.shape}"
-    note = f"; {test.note}" if test.note else ""
-    return f"{test.dial} at share {test.share:g}: {test.verdict}{shown}, {draws}{lines}{note}"
-
-
-def _write_check(check: ManipulationCheck) -> str:
-    return f"{check.dial}: levels {'differ' if check.passed else 'do not differ'} in {check.metric}; {check.note}"
-
-
 def write_rows(found: RowsFinding, score: str = "accuracy") -> str:
     """``4 real rows a label: use, topics=16 at share 0.75 gains +3.1 points [+1.2, +5.0] over the real rows alone``.
 
@@ -358,28 +343,6 @@ def write_sensitivity(table: SensitivityTable) -> str:
     if flips:
         return f"On validation the conclusion flips under {'; '.join(flips)}; tried: {names}{lost}"
     return f"On validation no other choice flips the conclusion; tried: {names}{lost}"
-
-
-def advice_to_text(advice: Advice) -> str:
-    """The advice as paragraphs of plain text, one a line."""
-    lines = [advice.sentence]
-    if advice.edge is not None:
-        lines.append(write_edge(advice.edge, advice.score))
-    if advice.not_distinguished:
-        names = ", ".join(summary.cell.name for summary in advice.not_distinguished[:8])
-        rest = f" and {len(advice.not_distinguished) - 8} more" if len(advice.not_distinguished) > 8 else ""
-        lines.append(f"Not distinguishable from it: {names}{rest}.")
-    lines += [f"{said}." for said in (advice.today, advice.avoid) if said]
-    lines += [f"Shape of {name_score(advice.score)} over {write_shape(test)}." for test in advice.shapes]
-    lines += [f"Manipulation check, {_write_check(check)}." for check in advice.checks]
-    lines += [f"{write_rows(found, advice.score)}." for found in advice.by_rows]
-    if advice.sensitivity is not None:
-        lines.append(f"{write_sensitivity(advice.sensitivity)}.")
-    if advice.failures:
-        lines.append(f"{_count(advice.failures, 'trial')} failed.")
-    if advice.scope:
-        lines.append(f"Scope: {advice.scope}")
-    return "\n".join(lines)
 
 
 def advice_to_json(advice: Advice) -> dict[str, Plain]:

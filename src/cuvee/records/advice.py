@@ -288,6 +288,7 @@ class Advice:
             gains = "  ".join(f"{100 * g.value:+.1f} over {g.over}" for g in summary.gains)
             lines.append(f"  {100 * summary.accuracy:5.1f}%  {summary.cell.key}  {gains}".rstrip())
         lines += [f"  {s.dial} at share {s.share:g}: {s.verdict}" for s in self.shapes]
+        lines += [f"{said}." for said in (self.today, self.avoid) if said]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -27,7 +27,7 @@ from cuvee.generate.pools import count_rejected
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.measure import METRICS
 from cuvee.mix import Blend
-from cuvee.recommend import advice_to_json, advice_to_text
+from cuvee.recommend import advice_to_json
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
 from cuvee.report.tables import Design, PoolFacts, RunRecord
 from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
@@ -63,7 +63,7 @@ class StudyResult:
 
     def __str__(self) -> str:
         lost = () if self.advice.sensitivity is None else self.advice.sensitivity.lost
-        lines = [f"{self.name}: {advice_to_text(self.advice)}", *map(str, lost)]
+        lines = [f"{self.name}: {self.advice}", *map(str, lost)]
         lines += [] if self.failed is None else [str(self.failed)]
         return "\n".join([*lines, f"report: {self.report}", self.blend_line])
 
