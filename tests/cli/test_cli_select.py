@@ -309,8 +309,8 @@ def test_an_amount_is_a_share_in_another_notation(headlines, pool, tmp_path, cap
     assert found["0.75"]["rows"] == found["3x"]["rows"] == found["15"]["rows"]
     pool_rows = len(load_corpus(pool[0]))
     assert found["all"]["synthetic_rows"] == found["99x"]["synthetic_rows"] == pool_rows
-    fewer = [note for each in found.values() for note in each["notes"] if "fewer rows" in note]
-    assert len(fewer) == 1 and "for 3 of 3 labels" in fewer[0] and fewer[0].endswith("of 495)")
+    fewer = [f["sentence"] for each in found.values() for f in each["findings"] if f["id"] == "fewer-rows"]
+    assert len(fewer) == 1 and "for 3 of 3 labels" in fewer[0] and fewer[0].endswith("of 495).")
     for given, told in (
         (["--amount", "much"], "--amount: amounts has 'much'; give 3x"),
         (["--amount", "3x", "--share", 0.5], "--share has no effect"),
@@ -393,9 +393,9 @@ def test_mix_tells_of_repeated_rows_and_leaves_them_out(headlines, tmp_path, cap
     out = tmp_path / "blend.jsonl"
     code, shown, _ = call(capsys, "mix", headlines, synthetic, "--share", 0.3, "--out", out)
     told = f"8 of {len(new) + 8} synthetic rows repeat a synthetic or a real row"
-    assert code == 0 and f"note: {told}; --dedupe leaves them out" in shown
+    assert code == 0 and shown.startswith(f"- {told}. --dedupe leaves them out.")
     code, shown, _ = call(capsys, "mix", headlines, synthetic, "--share", 0.5, "--out", out, "--dedupe", "--json")
-    assert json.loads(shown)["notes"] == [f"{told} and are left out"]
+    assert [each["sentence"] for each in json.loads(shown)["findings"]] == [f"{told} and are left out."]
     assert len(set(load_corpus(out).texts)) == len(real) + len(new)
     code, shown, _ = call(capsys, "mix", headlines, write(tmp_path / "new.jsonl", new), "--out", out, "--json")
-    assert json.loads(shown)["notes"] == []
+    assert [each["id"] for each in json.loads(shown)["findings"]] == ["nothing-wrong"]

@@ -25,12 +25,15 @@ from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.hub import is_dataset, push_folder, write_dataset
 from cuvee.inputs import read_prompts
-from cuvee.records import Cell, Draw, Regime
+from cuvee.records import Cell, Draw, Finding, Regime
 from cuvee.report import Reproduction, SyntheticPart, render_card
 from cuvee.similarity import find_near_duplicates, unit_rows
 
 _FORMATS = ("parquet", "jsonl", "csv")
 _MOST_LABELS = 8
+NOTHING_WRONG = Finding(
+    id="nothing-wrong", sentence="Nothing wrong was found: no row repeats another, and there are rows enough."
+)
 
 
 # --- split ---
@@ -291,7 +294,8 @@ def select(
         for part, path in zip(chosen, paths, strict=False)
     ]
     output(
-        {"filters": filtered.steps, "selections": selections, "paths": paths},
+        {"findings": filtered.findings, "filters": filtered.steps, "selections": selections, "paths": paths},
+        *show.list_findings(filtered.findings),
         str(filtered),
         *([_tabulate_selections(chosen)] if chosen else []),
         *(f"note: {note}" for note in dict.fromkeys(part.note for part in chosen if part.note)),
@@ -338,7 +342,7 @@ class Mixing:
 
     def mix_files(
         self, real: Path, synthetic: Path | None, columns: Columns, regime: Regime
-    ) -> tuple[room.Blend, list[str]]:
+    ) -> tuple[room.Blend, list[Finding]]:
         """The blend of two files, and what should be known of them."""
         if synthetic is None:
             raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
@@ -347,7 +351,12 @@ class Mixing:
             compare_labels(rows.labels, others.labels, known_name=str(real), found_name=str(synthetic))
         again, pool = self.allow_repeats, len(others)
         once = room.apply_filters(others, [room.Dedupe(against=rows.prompts)])
-        repeats = f"{len(once.removed)} of {pool} synthetic rows repeat a synthetic or a real row"
+        rate, left_out = len(once.removed) / pool, " and are left out" if self.dedupe else ""
+        told = Finding(
+            id="repeats", value=rate, severity=0.0 if self.dedupe else rate,
+            sentence=f"{len(once.removed)} of {pool} synthetic rows repeat a synthetic or a real row{left_out}.",
+            remedy="" if self.dedupe else "--dedupe leaves them out.",
+        )  # fmt: skip
         if self.dedupe:
             others = once.corpus
         share, fewer = self.find_share(max(Counter(label_strata(rows)).values())), self.amount is not None and not again
@@ -359,10 +368,10 @@ class Mixing:
             held_out = columns.load(path)
             names = row_names(held_out) - row_names(rows)
             NoLeaks(held_out.texts, names=names).check(blend.corpus, when=f"of {path}")
-        told = f"{repeats} and are left out" if self.dedupe else f"{repeats}; --dedupe leaves them out"
-        return blend, [*([told] if once.removed else []), *(_tell_fewer(blend, share) if fewer else [])]
+        found = [*([told] if once.removed else []), *(_tell_fewer(blend, share) if fewer else [])]
+        return blend, found or [NOTHING_WRONG]
 
-    def mix_study(self, path: Path) -> tuple[room.Blend, list[str]]:
+    def mix_study(self, path: Path) -> tuple[room.Blend, list[Finding]]:
         """The blend of a study's real rows and one of its pools, and what should be known of it."""
         from cuvee.study.pools import usable_draws
         from cuvee.study.trials import mix_cell
@@ -390,7 +399,7 @@ class Mixing:
             return mix_cell(study, flow.pools, cell, draw), []
 
 
-def _tell_fewer(blend: room.Blend, share: float | None) -> list[str]:
+def _tell_fewer(blend: room.Blend, share: float | None) -> list[Finding]:
     """Which labels got fewer synthetic rows than were asked, because the pool has no more; share None asks for all."""
     made = blend.composition
     counts = made.label_counts or {"": (made.real_rows, made.synthetic_rows)}
@@ -399,7 +408,9 @@ def _tell_fewer(blend: room.Blend, share: float | None) -> list[str]:
     short = [label for label, (_, rows) in counts.items() if rows < wanted[label]]
     of = f" for {len(short)} of {len(counts)} labels" if made.label_counts else ""
     example = f"{f'{short[0]!r}: ' if of else ''}{counts[short[0]][1]} of {wanted[short[0]]}" if short else ""
-    return [f"the pool has fewer rows than were asked{of} ({example})"] if short else []
+    sentence = f"The pool has fewer rows than were asked{of} ({example})."
+    remedy = "Ask for fewer, or write more."
+    return [Finding(id="fewer-rows", sentence=sentence, remedy=remedy, severity=0.5)] if short else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -443,10 +454,10 @@ def mix(
     if options.is_study(real):
         plain = ["synthetic", "regime", "allow_repeats", "held_out", "dedupe"]
         refuse_options(ctx, [*UNGROUPED, *plain], options.IN_STUDY)
-        blend, notes = how.mix_study(real)
+        blend, findings = how.mix_study(real)
     else:
         refuse_options(ctx, ["dial", "level"], "it names a pool of a study; these are plain files")
-        blend, notes = how.mix_files(real, synthetic, columns, regime)
+        blend, findings = how.mix_files(real, synthetic, columns, regime)
     weights = blend.weighing if blend.is_weighted else ""
     if is_folder:
         told = options.told_command(ctx)
@@ -459,11 +470,12 @@ def mix(
         write_corpus(blend.corpus, out, guard_cells=output.guard_cells)
     address = push_folder(out, hub.push, private=not hub.public) if hub.push is not None else None
     counts = show.composition_object(blend.composition)
+    findings = sorted(findings, key=lambda finding: -finding.severity)
     output(
-        {**counts, "effective_rows": blend.effective_rows, "path": out, "pushed": address, "notes": notes},
+        {**counts, "effective_rows": blend.effective_rows, "path": out, "pushed": address, "findings": findings},
+        *show.list_findings(findings),
         str(blend.composition),
         *([weights] if weights else []),
-        *(f"note: {note}" for note in notes),
         f"wrote {out}" + (f"; pushed to {address}" if address else ""),
     )
 

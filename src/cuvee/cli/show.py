@@ -179,10 +179,19 @@ def tell_seconds(seconds: float | None) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def list_advice(advice: Advice, seconds: Mapping[str, float] = MappingProxyType({})) -> Iterable[RenderableType]:
-    """The best cells, the shapes, and the verdict; ``seconds`` of each stage tell how long a next step takes."""
+def list_advice(
+    advice: Advice, seconds: Mapping[str, float] = MappingProxyType({}), more: Sequence[Finding] = ()
+) -> Iterable[RenderableType]:
+    """The findings, the best cells, the shapes, and the verdict.
+
+    Args:
+        advice: what is shown.
+        seconds: of each stage; they tell how long a next step takes.
+        more: findings that the advice does not know of.
+    """
     from cuvee.recommend.wording import write_edge, write_rows, write_sensitivity
 
+    yield from list_findings([*advice.findings, *more])
     yield _tabulate_cells(advice)
     for shape in advice.shapes:
         means = ", ".join(f"{level}: {100 * m:.1f}%" for level, m in zip(shape.levels, shape.means, strict=True))
@@ -190,8 +199,6 @@ def list_advice(advice: Advice, seconds: Mapping[str, float] = MappingProxyType(
         yield Text(f"{shape.dial} at share {shape.share:g}: {shape.verdict}; {means}{about}")
     told = [_ABOUT_SHAPES] if advice.shapes else []
     told += [write_rows(found, advice.score) for found in advice.by_rows]
-    if advice.avoid:
-        told.append(advice.avoid)
     if advice.sensitivity is not None:
         told += [write_sensitivity(advice.sensitivity), *map(str, advice.sensitivity.lost)]
     yield from map(Text, [*told, ""])
@@ -199,8 +206,6 @@ def list_advice(advice: Advice, seconds: Mapping[str, float] = MappingProxyType(
     if advice.edge is not None:
         took = advice.edge.part * seconds.get("generate", 0.0)
         yield Text(write_edge(advice.edge, advice.score, takes=tell_seconds(took) if took else ""))
-    if advice.today:
-        yield Text(f"{advice.today}.")
 
 
 def _tabulate_cells(advice: Advice) -> Table:

@@ -173,9 +173,9 @@ def _tell_study(
         raise failed
     result = flow.result
     tell(
-        whole,
+        {"findings": result.findings, **whole},
+        *show.list_advice(result.advice, seconds, result.findings[len(result.advice.findings) :]),
         show.tabulate_measurements(result.measurements),
-        *show.list_advice(result.advice, seconds),
         *show.list_failed(result.failed, folder),
         *([] if result.composition is None else [rich.text.Text(str(result.composition))]),
         result.blend_line,
@@ -217,7 +217,8 @@ def recommend(study: Target, tell: Tell) -> None:
     with open_shown(study) as flow:
         advice, failed, seconds = flow.advice, flow.failed, flow.study.stages.seconds
     listed = show.list_failed(failed, flow.study.folder.path)
-    tell(advice_to_json(advice), *show.list_advice(advice, seconds), *listed)
+    whole = {"findings": advice.findings, **advice_to_json(advice)}
+    tell(whole, *show.list_advice(advice, seconds), *listed)
     flow.check_trained()
 
 

@@ -20,7 +20,7 @@ from cuvee.errors import ConfigError, CuveeError, InputError, LeakError, Trainin
 from cuvee.fingerprint import derive_seed
 from cuvee.mix.blend import apportion_rows
 from cuvee.probe import cross_validated_proba, fit_probe
-from cuvee.records import Rejected, Vectors
+from cuvee.records import Finding, Rejected, Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.similarity import find_near_duplicates, nearest_neighbours, unit_rows
 
@@ -167,6 +167,18 @@ class Filtered:
     rows: NDArray[np.int64]
     steps: tuple[FilterStep, ...]
     removed: tuple[Removed, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """How many rows were removed and why most often; or that nothing was wrong."""
+        before = len(self.corpus) + len(self.removed)
+        if not self.removed:
+            return (Finding(id="nothing-wrong", sentence=f"Nothing wrong was found: all {before:,} rows are kept."),)
+        reasons = Counter(f"{row.filter}: {row.reason}" for row in self.removed)
+        (most, count), rate = reasons.most_common(1)[0], len(self.removed) / before
+        sentence = f"{len(self.removed):,} of {before:,} rows were removed, most by {most} ({count:,})."
+        remedy = "--removed FILE lists them."
+        return (Finding(id="removed", sentence=sentence, remedy=remedy, value=rate, severity=rate),)
 
     @property
     def rejected(self) -> tuple[Rejected, ...]:

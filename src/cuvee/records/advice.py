@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cuvee.characters import to_html
-from cuvee.records.measurement import Estimate
+from cuvee.records.measurement import Estimate, Finding
 from cuvee.records.trials import Cell, FailedTrials
 
 Decision = Literal["use", "do-not-use", "underpowered"]
@@ -281,6 +281,19 @@ class Advice:
     today: str = ""
     harmful: tuple[CellSummary, ...] = ()
     avoid: str = ""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The answer, what to avoid, and what it holds for, in this order."""
+        today = self.best.cell.name if self.best is not None and self.decision == "use" else ""
+        do = self.today or (f"Mix in {today}" if today else "Train on the real rows alone")
+        chance = None if self.lean is None else self.lean.probability
+        found = [
+            Finding(id="answer", sentence=f"{self.headline}.", remedy=f"{do}.", value=chance, severity=1.0),
+            Finding(id="avoid", sentence=f"{self.avoid}." if self.avoid else "", severity=0.8),
+            Finding(id="scope", sentence=self.scope, severity=0.6),
+        ]
+        return tuple(each for each in found if each.sentence.strip("."))
 
     def __str__(self) -> str:
         lines = [f"{self.decision}: {self.sentence}"]

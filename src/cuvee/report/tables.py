@@ -339,6 +339,18 @@ def count_rejected(pools: Mapping[str, PoolFacts]) -> list[tuple[str, int, str]]
     return rows
 
 
+def list_findings(data: ReportData) -> tuple[records.Finding, ...]:
+    """The answer, what to avoid, what it holds for, and what was left out of the pools."""
+    found, lost = list(data.advice.findings), count_rejected(data.pools)
+    if lost:
+        key, count, words = max(lost, key=lambda each: each[1])
+        total = sum(each[1] for each in lost)
+        sentence = f"{total:,} rows were left out of {len(lost)} pools, most of {key}: {count:,} ({words})."
+        remedy = "Read them under Rows."
+        found.append(records.Finding(id="left-out", sentence=sentence, remedy=remedy, value=float(total), severity=0.3))
+    return tuple(found)
+
+
 # --- how far a conclusion carries: over numbers of real rows, and under other choices ---
 DECISIONS = {"use": "use", "do-not-use": "do not use", "underpowered": "not settled"}
 
@@ -347,7 +359,6 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
     """What stands beside the verdict: a heading and a sentence each."""
     advice = data.advice
     found = [] if data.failed is None else [("Failed trials", f"{data.failed}. Each is listed under Failed trials.")]
-    found += [("What hurts", f"{advice.avoid}.")] if advice.avoid else []
     lines = [write_two_lines(shape) for shape in advice.shapes if shape.two_lines is not None and shape.interpreted]
     if lines:
         found.append(("Two lines over measured diversity", " ".join(lines)))

@@ -29,7 +29,7 @@ from cuvee.measure import METRICS
 from cuvee.mix import Blend
 from cuvee.recommend import advice_to_json
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
-from cuvee.report.tables import Design, PoolFacts, RunRecord
+from cuvee.report.tables import Design, PoolFacts, RunRecord, list_findings
 from cuvee.study.amounts import count_rows, list_shares, tell_short_labels
 from cuvee.study.draws import write_draws
 from cuvee.study.pools import usable_draws
@@ -47,7 +47,8 @@ class StudyResult:
     """A finished study: its advice with the evidence, and where everything lies.
 
     ``blend`` is None, and so is its composition, where the advice is not to use synthetic data and no blend was asked
-    for; where nothing is settled it is the blend that the evidence leans to.
+    for; where nothing is settled it is the blend that the evidence leans to. ``findings`` say all of it in a few
+    sentences.
     """
 
     name: str
@@ -60,6 +61,7 @@ class StudyResult:
     report: Path
     seconds: Mapping[str, float]
     failed: records.FailedTrials | None = None
+    findings: tuple[records.Finding, ...] = ()
 
     def __str__(self) -> str:
         lost = () if self.advice.sensitivity is None else self.advice.sensitivity.lost
@@ -157,7 +159,8 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
         elif advice.best is not None:
             study.folder.drop_blend()  # of an earlier run, whose advice was another one
         progress(1, 2)
-        report = study.folder.save_text("report.html", render_report(make_report(done, blend)))
+        page = make_report(done, blend)
+        report = study.folder.save_text("report.html", render_report(page))
         progress(2, 2)
     return StudyResult(
         name=study.config.name,
@@ -170,6 +173,7 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
         report=report,
         seconds=dict(study.stages.seconds),
         failed=done.failed,
+        findings=list_findings(page),
     )
 
 
