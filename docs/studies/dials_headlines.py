@@ -7,7 +7,6 @@ Prints the table of dials_headlines.md. About eight minutes on two idle cores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +23,6 @@ from cuvee.generate.dials import (
     SamplingDial,
     TabooDial,
     TopicsDial,
-    order_examples,
 )
 from cuvee.generate.embedded import EmbeddedLLM
 from cuvee.generate.ledger import Ledger
@@ -44,13 +42,13 @@ DIMENSIONS = {
 }
 
 
-def make_dials(similar: Mapping[str, Sequence[str]]) -> list[Dial]:
-    """Eight dials with at least three levels each; ``similar`` is an order of each label's real rows."""
+def make_dials() -> list[Dial]:
+    """Eight dials with at least three levels each."""
     return [
         TopicsDial(levels=[1, 2, 4, 8], topics=TOPICS),
         ParaphraseDial(levels=[5, 3, 1, 0], sources=2),
         SamplingDial(levels=[0.2, 0.6, 1.0, 1.4]),
-        ExamplesDial(levels=[1, 4, 16], order=similar),
+        ExamplesDial(levels=[1, 4, 16]),
         AttributesDial(levels=[1, 4, 16], dimensions=DIMENSIONS),
         TabooDial(levels=[1, 2, 4]),
         BaseThenRefineDial(levels=[0.3, 0.8, 1.3]),
@@ -72,8 +70,7 @@ def main() -> None:
     sampling = Sampling(temperature=0.7, max_tokens=24)
     spec = GenerationSpec(rows_per_label=ROWS, sampling=sampling, describe="news headlines")
     with EmbeddedLLM() as llm, Ledger() as ledger:
-        similar = order_examples(train, encoder.encode(train.texts), selection="similar", seed=0)
-        for dial in make_dials(similar):
+        for dial in make_dials():
             pools = generate_pools(train, spec, dial, OpenedLLM(endpoint=llm.endpoint), ledger)
             least = min(len(pool.corpus) for pool in pools)
             for pool in pools:

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -135,81 +136,55 @@ def repair_database(path: Path, schema: Sequence[str], fix: Fix, *, or_empty: bo
     Raises:
         RunFolderError: not one row can be read; the file is left as it is.
     """
-    new = path.with_name(f".{path.name}.repaired")
-    new.unlink(missing_ok=True)
-    make_database(new, schema)
     with TemporaryDirectory(dir=path.parent) as folder:
-        found = _salvage(_copy(path, Path(folder)), new)
-    fixed = {table: [fix(table, row) for row in rows] for table, rows in found.items()}
-    kept = {table: [row for row in rows if row is not None] for table, rows in fixed.items()}
-    number, seen = sum(map(len, kept.values())), sum(map(len, fixed.values()))
-    try:
-        check_database(path, "")
-        if fixed == found:
-            new.unlink()
-            return None
-    except RunFolderError:
-        pass
-    if not number and not or_empty and path.stat().st_size:
-        new.unlink()
-        raise RunFolderError(
-            f"{path}: not one row can be read; it is left as it is, and if it was a ledger, its answers are lost"
-        )
-    with closing(sqlite3.connect(new)) as database, database:
-        database.execute("PRAGMA journal_mode=DELETE")  # all rows are in this one file once it is closed
-        for table, rows in kept.items():
-            if rows:
-                database.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
-    damaged = next(p for n in range(1, 10**6) if not (p := _beside(path, f".damaged{n}")).exists())
-    shutil.copyfile(path, damaged)
-    for end in ("-wal", "-shm"):  # they belong to the damaged file, and would be read into the new one
-        if (beside := _beside(path, end)).exists():
-            beside.replace(_beside(damaged, end))
-    new.replace(path)
+        new = Path(folder) / "new"
+        make_database(new, schema)
+        start, pages = new.read_bytes()[:_PAGE], path.stat().st_size // _PAGE
+        start = start[:28] + pages.to_bytes(4, "big") + bytes(8) + start[40:]  # with all pages in use that there are
+        with closing(sqlite3.connect(new)) as fresh, fresh:
+            fresh.execute("PRAGMA journal_mode=DELETE")  # all rows are in this one file once it is closed
+            tables = [name for (name,) in fresh.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for size in (_HEADER, _PAGE):  # the first page too, where nothing can be read by its own
+                with _copy(path, Path(folder)).open("r+b") as stream:
+                    stream.write(start[:size])
+                found = {table: _read_rows(Path(stream.name), table) for table in tables}
+                if any(found.values()):
+                    break
+            fixed = {table: [fix(table, row) for row in rows] for table, rows in found.items()}
+            for table, rows in fixed.items():
+                for row in filter(None, rows):
+                    fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        number, seen = (sum(row is not None for row in chain(*rows.values())) for rows in (fixed, found))
+        with suppress(RunFolderError):
+            check_database(path, "")
+            if fixed == found:
+                return None
+        if not number and not or_empty and path.stat().st_size:
+            raise RunFolderError(
+                f"{path}: not one row can be read; it is left as it is, and if it was a ledger, its answers are lost"
+            )
+        damaged = next(p for n in range(1, 10**6) if not (p := _beside(path, f".damaged{n}")).exists())
+        shutil.copyfile(path, damaged)
+        for end in ("-wal", "-shm"):  # they belong to the damaged file, and would be read into the new one
+            if (beside := _beside(path, end)).exists():
+                beside.replace(_beside(damaged, end))
+        new.replace(path)
     left = f", {seen - number} left out that had been changed" if seen > number else ""
     return f"{path}: {number} rows kept{left}; the damaged file is now {damaged.name}"
 
 
-def _salvage(path: Path, new: Path) -> dict[str, list[Row]]:
-    """The rows of each table of ``new`` that can be read; a first page that cannot is taken from ``new``."""
-    fresh = new.read_bytes()[:_PAGE]
-    rows: dict[str, list[Row]] = {}
-    for begin in (b"", fresh[:_HEADER], fresh):
-        with path.open("r+b") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
-            if begin:  # with the number of pages that this file has, and no free ones
-                stream.write(begin[:28] + (size // _PAGE).to_bytes(4, "big") + bytes(8) + begin[40:])
-        with closing(sqlite3.connect(new)) as database:
-            names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            width = {name: len(database.execute(f"PRAGMA table_info({name})").fetchall()) for name in names}
-        with closing(sqlite3.connect(path)) as database:
-            database.text_factory = lambda content: content.decode("utf-8", "replace")
-            rows = {
-                name: [row + (None,) * (width[name] - len(row)) for row in _read_rows(database, name, size)]
-                for name in names
-                if not name.startswith("sqlite_")
-            }
-        if any(rows.values()):
-            break
-    return rows
-
-
-def _read_rows(database: sqlite3.Connection, table: str, size: int) -> list[Row]:
+def _read_rows(path: Path, table: str) -> list[Row]:
     """Every row that can be read, one by one: damage to a page costs the rows in it and no others."""
     found: list[Row] = []
-    last = size // _BYTES_A_ROW
-    with suppress(sqlite3.Error, TypeError):
-        last = min(size, int(database.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0]))
-    for number in range(1, last + 1):
-        try:
-            row = database.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()
-        except sqlite3.Error as exc:
-            if "no such table" in str(exc) or "schema" in str(exc) or "not a database" in str(exc):
-                break
-            continue
-        if row is not None:
-            found.append(row)
+    with closing(sqlite3.connect(path)) as database, suppress(sqlite3.Error):
+        database.text_factory = lambda content: content.decode("utf-8", "replace")
+        database.execute(f"SELECT * FROM {table} WHERE rowid = 0")  # without such a table nothing can be read
+        last = path.stat().st_size // _BYTES_A_ROW
+        with suppress(sqlite3.Error, TypeError):
+            last = min(last, int(database.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0]))
+        for number in range(1, last + 1):
+            with suppress(sqlite3.Error):
+                found += database.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchall()
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import json
+import math
 import os
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -203,10 +204,8 @@ def read_kernel(path: str) -> str:
 
 
 @contextmanager
-def bounded_memory(path: Path, *, mapped: int = 0) -> Iterator[None]:
+def bounded_memory(path: Path) -> Iterator[None]:
     """Let what is read from a file take the memory that the machine has free, less an eighth, and no more.
-
-    ``mapped`` are bytes of files that are mapped meanwhile, which take address space and no memory.
 
     What a file expands to cannot be told from its size, nor from what it says of itself; so the kernel bounds this
     process's address space meanwhile, unless a lower bound is set already. Only Linux has such a bound.
@@ -214,44 +213,30 @@ def bounded_memory(path: Path, *, mapped: int = 0) -> Iterator[None]:
     Raises:
         InputError: it would take more.
     """
-    restore = None if _room else _bound_memory(mapped)  # who reads inside has the bound already
+    free = free_memory()
+    if free is None or not read_kernel("/proc/self/statm"):
+        yield
+        return
+    import resource  # only Unix has it
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    lower = math.inf if soft == resource.RLIM_INFINITY else soft  # who reads inside has the bound already
+    taken, room = _taken_memory(), free - free // 8
+    bound = int(min(lower, taken + room + _ARENA * ((os.cpu_count() or 1) + _IO_THREADS)))
+    resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
     try:
         yield
     except (MemoryError, OSError) as exc:
         if isinstance(exc, OSError) and exc.errno != errno.ENOMEM:
             raise
-        raise _too_large(path, _room) from exc
+        raise _too_large(path, min(room, max(1, bound - taken))) from exc
     finally:
-        if restore is not None:
-            restore()
-
-
-_room = 0
-"""Bytes that what is being read may take; 0 where nothing is, or where nothing bounds it."""
-
-
-def _bound_memory(mapped: int) -> Callable[[], None] | None:
-    """Bound this process's address space; what puts it back as it was, or None where it cannot be bounded."""
-    global _room
-    pages, free = read_kernel("/proc/self/statm").split(), free_memory()
-    if not pages or free is None:
-        return None
-    import resource  # only Unix has it
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(pages[0]) * resource.getpagesize()
-    _room = free - free // 8
-    wanted = taken + _room + mapped + _ARENA * ((os.cpu_count() or 1) + _IO_THREADS)
-    if soft != resource.RLIM_INFINITY and soft <= wanted:
-        wanted, _room = soft, max(1, soft - taken)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-
-    def restore() -> None:
-        global _room
-        _room = 0
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
-    return restore
+
+def _taken_memory() -> int:
+    """Bytes of address space that this process takes."""
+    return int(read_kernel("/proc/self/statm").split()[0]) * os.sysconf("SC_PAGESIZE")
 
 
 def check_memory(path: Path, needed: int) -> None:
@@ -260,12 +245,11 @@ def check_memory(path: Path, needed: int) -> None:
     Raises:
         InputError: inside ``bounded_memory`` so many bytes more are not free.
     """
-    if _room:
+    if read_kernel("/proc/self/statm"):
         import resource
 
-        taken = int(read_kernel("/proc/self/statm").split()[0]) * resource.getpagesize()
-        left = max(0, resource.getrlimit(resource.RLIMIT_AS)[0] - taken)
-        if needed > left:
+        bound = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if bound != resource.RLIM_INFINITY and needed > (left := max(0, bound - _taken_memory())):
             raise _too_large(path, left)
 
 

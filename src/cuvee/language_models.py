@@ -6,7 +6,7 @@ import gc
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +30,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from cuvee.errors import ConfigError, CuveeError, GenerationError, InputError, MissingDependency, TrainingError
-from cuvee.inputs import bounded_memory, check_layers, explain_damage, first_line
+from cuvee.inputs import check_layers, explain_damage, first_line
 from cuvee.model_files import ModelFiles, load_files
 from cuvee.records import Sampling
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-_LIBRARIES = 2**31  # bytes that code takes which is loaded when it is needed
 _MEMORY_MARKS = ("out of memory", "can't allocate memory", "not enough memory")
 _NO_LIMIT = 1 << 20
 _REMEDY = "set dtype: bfloat16 or device: cpu, lower context or max_tokens, or choose a smaller model"
@@ -161,19 +160,11 @@ def loading_model(model: str, *, gguf: bool = False) -> Iterator[None]:
     try:
         with explain_damage(f"model {model!r}", "give a folder, a .gguf file or a name on the hub"):
             # a layer that the files lack (BERT's unused pooler) starts at random
-            with explain_memory(cpu, f"model {model!r} is too large"), quiet_loading(gguf=gguf), _bounded(Path(model)):
+            with explain_memory(cpu, f"model {model!r} is too large"), quiet_loading(gguf=gguf):
                 with own_random_stream(cpu, 0):
                     yield
     except ImportError as exc:
         raise MissingDependency(f"model {model!r}: {first_line(exc)}") from exc
-
-
-def _bounded(model: Path) -> AbstractContextManager[None]:
-    """The bound on memory of a model in a folder: a config.json may ask for more than its weights have."""
-    if not model.is_dir() or torch.cuda.is_available():  # a driver of GPUs takes all address space that there is
-        return nullcontext()
-    weights = sum(file.stat().st_size for file in model.iterdir() if file.is_file())
-    return bounded_memory(model, mapped=weights + _LIBRARIES)
 
 
 def _plain_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:

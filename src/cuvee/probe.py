@@ -122,7 +122,7 @@ def fit_probe(
 
     Raises:
         TrainingError: no rows, one label only, or a vector that is not finite.
-        ValueError: arguments that do not fit together.
+        ValueError: a weight that is negative or not finite, or a target that is not among ``labels``.
     """
     names, codes = encode_targets(targets, labels)
     data, weights = _check_rows(vectors, codes, row_weights)
@@ -145,7 +145,7 @@ def fit_objective(
 
     Raises:
         TrainingError: no rows, one label only, a vector that is not finite, or a loss whose optimum is not found.
-        ValueError: arguments that do not fit together.
+        ValueError: a weight that is negative or not finite.
     """
     names, codes = encode_targets(targets, None)
     data, _ = _check_rows(vectors, codes, objective.weights)
@@ -156,12 +156,10 @@ def encode_targets(targets: Sequence[str], labels: Sequence[str] | None) -> tupl
     """The labels (by default sorted) and each target's place among them.
 
     Raises:
-        ValueError: repeated labels, or a target that is not among them.
+        ValueError: a target that is not among them.
     """
     names = tuple(sorted(set(targets)) if labels is None else labels)
     position = {name: i for i, name in enumerate(names)}
-    if len(position) != len(names):
-        raise ValueError(f"labels has repeats: {names!r}")
     unknown = next((t for t in targets if t not in position), None)
     if unknown is not None:
         raise ValueError(f"targets has {unknown!r}, which is not among labels {names!r}")
@@ -185,10 +183,7 @@ def cross_validated_proba(
 
     Raises:
         TrainingError: no rows, or some fold leaves rows of one label only to train on.
-        ValueError: ``folds`` below 2.
     """
-    if folds < 2:
-        raise ValueError(f"folds is {folds!r}; cross-validation needs at least 2")
     names, codes = encode_targets(targets, labels)
     if len(codes) == 0:
         raise TrainingError("cross-validation has no rows; give it rows of at least two labels")
@@ -248,12 +243,7 @@ def stratified_folds(
     """Fold of each row, shape (n,): groups are dealt in turn, shuffled, label (of a group's first row) after label.
 
     With fewer groups than ``folds`` there are as many folds as groups.
-
-    Raises:
-        ValueError: ``groups`` of another length than ``codes``.
     """
-    if groups is not None and len(groups) != len(codes):
-        raise ValueError(f"groups has {len(groups)} entries for {len(codes)} rows; give one each")
     names = list(groups) if groups is not None else [str(i) for i in range(len(codes))]
     first: dict[str, int] = {}
     for row, name in enumerate(names):
@@ -295,11 +285,7 @@ def _check_rows(
     vectors: Vectors, codes: NDArray[np.int64], row_weights: NDArray[np.floating] | None
 ) -> tuple[Vectors, NDArray[np.float64]]:
     data = np.ascontiguousarray(vectors, dtype=np.float32)
-    if data.ndim != 2 or len(data) != len(codes):
-        raise ValueError(f"vectors has shape {data.shape!r} but there are {len(codes)} targets; give one row each")
     weights = np.ones(len(codes)) if row_weights is None else np.asarray(row_weights, dtype=np.float64)
-    if weights.shape != codes.shape:
-        raise ValueError(f"row_weights has shape {weights.shape!r}; it must be {codes.shape!r}")
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError("row_weights has negative or non-finite values; weights must be finite and at least 0")
     return data, weights

@@ -201,8 +201,8 @@ def hash_code(name: str) -> str:
 
     It is of the source of the module, of the module that the object is defined in, and of every module of the same
     folder tree that they import, however indirectly. Comments and layout do not count. Installed packages count with
-    the version of their distribution. Of code without source (compiled, typed in) only what is typed in is known, so
-    that otherwise its name alone counts. An import that is not written as a statement is not seen.
+    the version of their distribution. Of other code without source (compiled, typed in) its name alone
+    counts. An import that is not written as a statement is not seen.
 
     Raises:
         ConfigError: no such module or attribute.
@@ -212,16 +212,16 @@ def hash_code(name: str) -> str:
     names = {each for each in names if each.partition(".")[0] != "cuvee"}  # whose version of numbers counts
     digest = hashlib.sha256()
     for module in sorted(names):
-        for where, content in sorted(_read_code(module, found)):
+        for where, content in sorted(_read_code(module)):
             digest.update(f"{len(where)} {where} {len(content)} {content}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
-def _read_code(module: str, found: object) -> set[tuple[str, str]]:
+def _read_code(module: str) -> set[tuple[str, str]]:
     """Names of modules, each with its code as far as it decides what is done."""
     path = getattr(sys.modules.get(module), "__file__", None)
     if path is None or not path.endswith(".py"):
-        return {(module, _find_version(module) or _find_typed(found))}
+        return {(module, _find_version(module))}
     first = Path(path).resolve()
     root = first.parents[module.count(".") + (first.name == "__init__.py")]
     if root.name in ("site-packages", "dist-packages") or str(root) == sysconfig.get_paths()["stdlib"]:
@@ -240,11 +240,3 @@ def _find_version(module: str) -> str:
 
 def _dump_code(file: Path) -> str:
     return ast.dump(ast.parse(file.read_bytes()))
-
-
-def _find_typed(found: object) -> str:
-    """The source of what was typed in, where it is at hand."""
-    try:
-        return inspect.getsource(found) if inspect.isclass(found) or inspect.isfunction(found) else ""
-    except (OSError, TypeError):
-        return ""

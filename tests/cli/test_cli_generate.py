@@ -245,13 +245,6 @@ def test_options_of_writing_reach_what_is_asked_and_taken(base, tmp_path, capsys
     assert {body["seed"] for body in plain}.isdisjoint(body["seed"] for body in changed)
 
 
-def test_near_duplicates_are_refused_where_that_is_asked(base, tmp_path, capsys, local):
-    local.text = lambda body: f"the same words again and again in every single headline {body['seed'] % 1000}"
-    assert json.loads(call(capsys, *base, "--json")[1])[str(tmp_path / "made.jsonl")]["rows"] == 9
-    line = refused(capsys, *base, "--near-duplicate", 0.6)
-    assert "near-duplicate" in line and "near_duplicate" in line
-
-
 def test_a_tolerance_decides_when_a_target_is_met(base, tmp_path, capsys, local):
     asked = []
     for tolerance in (1000, 0):

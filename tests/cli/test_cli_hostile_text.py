@@ -124,7 +124,6 @@ def test_blends_their_cards_and_models(real, synthetic, tmp_path, capsys):
     assert all(visible(label) in shown for label in LABELS)
     see(capsys, "evaluate", model, real, "--encoder", "hashing", "--per-label", "--json")
     see(capsys, "predict", model, real, "--encoder", "hashing", "--out", tmp_path / "p.csv")
-    assert "[/INST]" in see(capsys, "prompts", "--render", real) + see(capsys, "prompts", "--render", real, "--json")
 
 
 def test_cells_that_a_spreadsheet_would_run(tmp_path, capsys):

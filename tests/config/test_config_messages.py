@@ -34,7 +34,7 @@ def told(tmp_path, text):
         (DIALS + "- name: topics\n  topics: data\n  topcs: data\n", "'dials.0.topcs'; did you mean 'topics'?"),
         (DIALS + "- name: topics\n  topics: dta\n", "line 5: dials.0.topics: topics is 'dta'"),
         (DIALS + "- name: examples\n  shwn: 3\n", "line 5: unknown key 'dials.0.shwn'; did you mean 'shown'?"),
-        (DIALS + "- name: examples\n  selection: near\n", "dials.0.selection is 'near'; valid: random, similar"),
+        (DIALS + "- name: base_then_refine\n  draft: near\n", "dials.0.draft is 'near'; valid: completions, chat"),
         (DIALS + "- name: sampling\n  levels:\n  - {temprature: 1}\n", "'dials.0.levels.0.temprature'; did"),
         (DIALS + "- name: combined\n  first: {name: taboo, word: 3}\n  second: {name: sampling}\n",
          "line 5: unknown key 'dials.0.first.word'; did you mean 'words'?"),

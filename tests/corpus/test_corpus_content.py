@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus, end_of_tokens, normalise_text, split_tokens
-from cuvee.defects import find_leaks
+from cuvee.defects import LeakFinder
 from cuvee.defects.degenerate import degenerate_reasons
 from cuvee.encoders import HashingEncoder
 from cuvee.measure import Subject
@@ -73,7 +73,7 @@ SAME = [
 def test_what_differs_in_meaning_is_another_text(kind):
     for one, other in combinations(DIFFERENT[kind], 2):
         assert normalise_text(one) != normalise_text(other), (one, other)
-        assert not [leak for leak in find_leaks([one], [other]).found if leak.reason == "exact"]
+        assert not [leak for leak in LeakFinder([other]).find([one]).found if leak.reason == "exact"]
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
@@ -82,8 +82,8 @@ def test_what_is_written_in_another_way_is_the_same_text(one, other):
 
 
 def test_other_signs_or_another_order_without_spaces_leak_nothing():
-    assert not find_leaks(["What is 9 - 3", "你爱我", "12 dogs"], ["What is 9 * 3", "我爱你", "21 dogs"]).found
-    (leak,) = find_leaks(["do I get what?"], ["What do I get"]).found
+    assert not LeakFinder(["What is 9 * 3", "我爱你", "21 dogs"]).find(["What is 9 - 3", "你爱我", "12 dogs"]).found
+    (leak,) = LeakFinder(["What do I get"]).find(["do I get what?"]).found
     assert leak.reason == "reordered"
 
 

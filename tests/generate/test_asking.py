@@ -185,19 +185,6 @@ def test_what_was_answered_before_an_outage_is_kept(llm):
         assert found == ask_topics(TEXTS, 12, endpoint=llm.endpoint(), ledger=other, seed=3)
 
 
-def test_numbers_out_of_range_are_refused(llm):
-    with Ledger() as ledger:
-        asker = ListAsker(OpenedLLM(endpoint=llm.endpoint()), ledger)
-        for call, said in (
-            (lambda: asker.topics(TEXTS, ()), r"degree \(\)"),
-            (lambda: asker.topics(TEXTS, (2, 0)), r"degree \(2, 0\)"),
-            (lambda: asker.attributes(TEXTS, count=0, values=1), "count 0"),
-        ):
-            with pytest.raises(ValueError, match=said):
-                call()
-    assert not llm.bodies
-
-
 def test_a_list_goes_on_while_the_request_of_another_waits(few):
     with Ledger() as other:
         clean = ask_topics(TEXTS, 12, endpoint=few.endpoint(), ledger=other, seed=3)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 
 import pytest
 from aiohttp import web
@@ -13,7 +14,7 @@ from cuvee.generate.calls import Answer, Failure, Request, Sampling, request_key
 from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import MOST_REFUSED
 from cuvee.generate.exchange import Trouble, concerns_request, find_parameter
-from cuvee.generate.ledger import Ledger, Session, summarise, tell_spending
+from cuvee.generate.ledger import Ledger, Met, summarise, tell_spending
 from cuvee.generate.replicas import MOST_TRIES, RetryPolicy
 from cuvee.records import Budget, Prices
 
@@ -319,17 +320,13 @@ def test_what_a_client_met_is_in_the_ledger(llm, tmp_path):
     answer(llm, ask(1, min_p=0.1), Ledger(path))
     note = "the endpoint reports no usage: tokens are counted at their worst case"
     with Ledger(path) as ledger:
-        met = Session(
-            endpoint="local", model="tiny", retries=1, notes=(note,),
-        )  # fmt: skip
-        again = Session(endpoint="local", model="tiny", replayed=1)
-        assert ledger.sessions() == (met, again)
+        assert ledger.read_met() == Met(replayed=1, retries=1, notes={note: None})
         found = summarise(ledger)
         assert (found.replayed, found.retries, found.notes, found.failed) == (1, 1, (note,), {"HTTP 400": 1})
-    with LLMClient(llm.endpoint(), Ledger(path)):
+    with Ledger(path) as ledger, LLMClient(llm.endpoint(), ledger):
         pass  # nothing asked, nothing met
-    with Ledger(path, readonly=True) as ledger:
-        assert len(ledger.sessions()) == 2
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM sessions").fetchone() == (2,)
 
 
 def test_what_is_spent_is_told_of_the_whole_ledger(llm, tmp_path):

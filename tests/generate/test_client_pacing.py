@@ -146,7 +146,7 @@ def test_a_server_that_takes_few_at_once_is_found_out(llm):
     with Ledger() as ledger, LLMClient(llm.endpoint(give_up_s=30), ledger) as client:
         assert all(a.text for a in client.answer_requests(ask(150)))
         assert client._pool.size < FIRST_WINDOW
-        assert client.retries == len(llm.bodies) - 150
+        assert ledger.met.retries == len(llm.bodies) - 150
 
 
 @pytest.mark.slow

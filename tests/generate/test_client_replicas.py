@@ -200,7 +200,7 @@ def test_a_replica_that_lists_another_model_is_noted_by_its_address(pair):
 
 
 def test_health_is_told_from_limits_and_late_news():
-    fleet = ReplicaPool(replicated("http://a/v1", "http://b/v1"), Compatibility(replicated("http://a/v1")))
+    fleet = ReplicaPool(replicated("http://a/v1", "http://b/v1"), Compatibility(replicated("http://a/v1"), {}))
     one, other = fleet.replicas
     limit = Trouble(kind="HTTP 429", reason="", first=0.0, limited=True)
     down = Trouble(kind="HTTP 503", reason="", first=0.0)

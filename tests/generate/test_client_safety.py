@@ -263,7 +263,7 @@ def test_connections_closed_between_two_calls_are_not_used_again(llm):
         client.answer_requests(ask(8))
         time.sleep(0.3)
         client.answer_requests(ask(16))
-        assert client.retries == 0
+        assert ledger.met.retries == 0
 
 
 def test_half_replies_and_error_bodies_among_good_ones_are_tried_again(llm):
@@ -277,4 +277,4 @@ def test_half_replies_and_error_bodies_among_good_ones_are_tried_again(llm):
     llm.script = half
     with Ledger() as ledger, LLMClient(llm.endpoint(concurrency=1), ledger) as client:
         assert all(a.text for a in client.answer_requests(ask(8)))
-        assert client.retries == 2
+        assert ledger.met.retries == 2

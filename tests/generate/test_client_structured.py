@@ -74,7 +74,7 @@ def test_where_a_schema_is_refused_the_prompt_alone_asks_for_the_rest_of_the_run
         assert client.notes == (
             f"structured output: response_format is refused, so the prompt alone asks for JSON (HTTP 400 {message})",
         )
-        assert client.retries == 0
+        assert ledger.met.retries == 0
     sent = len(llm.bodies)
     with Ledger(path) as ledger, LLMClient(llm.endpoint(), ledger) as client:
         assert all(a.replayed for a in client.answer_requests(ask(6, schema=SCHEMA)))

@@ -329,21 +329,9 @@ def test_rows_carry_the_examples_of_their_level(llm, train):
     assert len(sets) > 2
 
 
-def test_an_order_of_examples_names_the_rows_that_are_shown(llm, train):
-    order = {label: [i for i, y in zip(train.ids, train.targets, strict=True) if y == label][::-1] for label in LABELS}
-    pools = sweep(llm, train, "examples", made={"levels": [2, 6], "shown": 2, "order": order})
-    for pool, k in zip(pools, (2, 6), strict=True):
-        for label in LABELS:
-            shown = {id_ for r in rows(pool) if r["target"] == label for id_ in r["seed_ids"]}
-            assert shown == set(order[label][:k])
-
-
 def test_too_few_seed_examples_are_refused_before_anything_is_sent(llm, train):
     with pytest.raises(ConfigError, match=r"9 seed examples are wanted of label 'alpha', it has 8 training rows"):
         sweep(llm, train, "examples", made={"levels": [2, 9]}, rows_per_label=12)
-    order = {label: ["no-such-row", *train.ids[:3]] for label in LABELS}
-    with pytest.raises(ConfigError, match=r"seed example 'no-such-row' of label 'alpha' is no training row"):
-        sweep(llm, train, "examples", made={"levels": [4], "order": order})
     assert llm.bodies == []
 
 

@@ -114,8 +114,5 @@ def test_wanted_examples_must_be_there(train):
     places = Slot(key="s", label="alpha", block=0, examples=(0, 6), number=0, order=0)
     with pytest.raises(ConfigError, match=r"7 seed examples are wanted of label 'alpha', it has 6 training rows"):
         make_judge(train, [places])
-    named = Slot(key="s", label="alpha", block=0, seed_ids=("nobody",), number=0, order=0)
-    with pytest.raises(ConfigError, match=r"seed example 'nobody' of label 'alpha' is no training row"):
-        make_judge(train, [named])
     avoiding = Slot(key="s", label="alpha", block=0, avoid=Avoid(rounds=(("x",),), words=1), number=0, order=0)
     assert settle(make_judge(train, [avoiding]), lambda _key, _q: "some words")[0]["s"].avoided == ()

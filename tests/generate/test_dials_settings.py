@@ -1,7 +1,6 @@
 """What each dial varies, in which order, and which settings it refuses."""
 
 import sys
-import tracemalloc
 from collections import Counter
 from itertools import islice
 from types import ModuleType
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cuvee.generate.dials
-from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.generate.dials import (
     AttributesDial,
@@ -26,7 +24,6 @@ from cuvee.generate.dials import (
     TopicsDial,
     chosen_slots,
     make_dial,
-    order_examples,
     wanted_slots,
 )
 from cuvee.generate.dials.contents import balanced_combinations
@@ -99,82 +96,6 @@ def test_levels_that_share_a_set_of_examples_share_its_rows():
     assert len(keys["4"] & keys["8"]) == 6
     assert len(keys["8"] & keys["16"]) == 6
     assert len(keys["4"] & keys["16"]) == 3
-
-
-def test_a_given_order_of_examples_is_kept_to():
-    order = {label: [f"{label}-{i}" for i in range(6)] for label in LABELS}
-    slots = slots_of(ExamplesDial(levels=[4], shown=2, order=order), "4", rows=4)
-    assert [s.seed_ids for s in slots] == [("alpha-0", "alpha-1"), ("alpha-2", "alpha-3")] * 2
-    assert {s.examples for s in slots} == {()}
-
-
-def test_similar_examples_are_nearer_to_each_other_than_diverse_ones():
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(60, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    train = Corpus.from_rows([{"text": f"text {i}", "target": "ab"[i % 2]} for i in range(60)])
-
-    def spread(selection, seed):
-        ids = order_examples(train, vectors, selection=selection, seed=seed)
-        assert sorted(id_ for label in "ab" for id_ in ids[label]) == sorted(train.ids)
-        rows = [train.ids.index(id_) for id_ in ids["a"][:8]]
-        assert {train.targets[i] for i in rows} == {"a"}
-        return 1 - float((vectors[rows] @ vectors[rows].T).mean())
-
-    assert all(spread("similar", seed) < spread("diverse", seed) for seed in range(5))
-    assert order_examples(train, vectors, selection="similar", seed=1) == order_examples(
-        train, vectors, selection="similar", seed=1
-    )
-    with pytest.raises(ValueError, match=r"selection 'near'; valid choices: similar, diverse"):
-        order_examples(train, vectors, selection="near", seed=0)
-    with pytest.raises(ValueError, match="vectors has 3 rows for 60"):
-        order_examples(train, vectors[:3], selection="similar", seed=0)
-
-
-def test_farthest_first_takes_the_far_corners_first():
-    points = np.array([[1, 0], [0.99, 0.14], [0, 1], [-1, 0]], dtype=np.float32)
-    train = Corpus.from_rows([{"text": f"text {i}", "target": "a"} for i in range(4)])
-    for seed in range(6):
-        ordered = [train.ids.index(i) for i in order_examples(train, points, selection="diverse", seed=seed)["a"]]
-        corners = {0 if i == 1 else i for i in ordered[:3]}
-        assert corners == {0, 2, 3}
-
-
-def order_by_all_pairs(vectors, first, selection):
-    """The rule, said with the whole matrix."""
-    similarity = vectors @ vectors.T
-    if selection == "similar":
-        return sorted(range(len(vectors)), key=lambda i: (i != first, -similarity[first, i], i))
-    taken = [first]
-    while len(taken) < len(vectors):
-        left = [i for i in range(len(vectors)) if i not in taken]
-        taken.append(min(left, key=lambda i: (similarity[i, taken].max(), i)))
-    return taken
-
-
-@settings(max_examples=30)
-@given(st.integers(0, 99), st.integers(1, 24), st.sampled_from(["similar", "diverse"]), st.integers(1, 30))
-def test_the_order_is_that_of_all_pairs_and_a_count_only_cuts_it(seed, n, selection, count):
-    rng = np.random.default_rng(seed)
-    vectors = rng.choice([-0.5, 0.5], size=(n, 4)).astype(np.float32)  # exact products, and many equal rows
-    train = Corpus.from_rows([{"text": f"text {i}", "target": "a"} for i in range(n)])
-    whole = order_examples(train, vectors, selection=selection, seed=seed)["a"]
-    first = train.ids.index(whole[0])
-    assert [train.ids.index(i) for i in whole] == order_by_all_pairs(vectors, first, selection)
-    assert order_examples(train, vectors, selection=selection, seed=seed, count=count)["a"] == whole[:count]
-
-
-def test_ordering_a_label_of_many_rows_holds_no_matrix_of_pairs():
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(20_000, 16)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    train = Corpus.from_rows([{"text": f"text {i}", "target": "a"} for i in range(20_000)])
-    tracemalloc.start()
-    for selection in ("similar", "diverse"):
-        assert len(order_examples(train, vectors, selection=selection, seed=0, count=16)["a"]) == 16
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 20e6  # a matrix of pairs takes 1.6 GB
 
 
 # --- taboo ----------------------------------------------------------------------------------------
@@ -292,8 +213,6 @@ REFUSED = [
     (lambda: AttributesDial(levels=[4], dimensions=TONES).check(LABELS, 3), r"'attributes': .* needs 4 rows"),
     (lambda: ExamplesDial(levels=[0]), r"'examples': level 0 must be a whole number, 1 or more"),
     (lambda: ExamplesDial(levels=[1], shown=0), r"'examples': shown 0 must be"),
-    (lambda: ExamplesDial(levels=[3], order={"a": ["1", "1", "2"]}), r"'a' has 2 different ids in 3, level 3"),
-    (lambda: ExamplesDial(levels=[1], order={"a": ["1"]}).check(LABELS, 9), r"order has no label 'alpha'"),
     (lambda: ExamplesDial(levels=[20]).check(LABELS, 4), r"largest level needs 5 rows .* there are 4"),
     (lambda: TabooDial(levels=[4]).check(LABELS, 15), r"'taboo': its largest level needs 16 rows"),
     (lambda: TabooDial(levels=[2], words=0), r"'taboo': words 0 must be a whole number, 1 or more"),

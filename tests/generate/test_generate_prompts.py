@@ -123,13 +123,6 @@ def test_the_prefix_of_examples_is_the_same_whatever_is_asked_for(train, api):
     assert first_lines() == first_lines(attributes=TONES) == first_lines(topic="tennis")
 
 
-def test_given_examples_are_shown_in_an_order_that_rotates(train):
-    ids = train.ids[1:4]
-    asked = [writer(train).ask(slot(number=n, seed_ids=ids), 0).seed_ids for n in range(0, 40, 4)]
-    assert {frozenset(order) for order in asked} == {frozenset(ids)}
-    assert len(set(asked)) > 2
-
-
 def test_places_of_examples_are_nested_and_differ_between_blocks_and_seeds(train):
     def shown(places, seed=3, block=0):
         return set(writer(train, seed=seed).ask(slot(examples=places, block=block), 0).seed_ids)

@@ -49,7 +49,7 @@ def test_requested_levels_come_out_in_order_and_cost_nothing_twice(llm, train):
         assert all(r.reached for r in found)
         assert [r.level.name for r in found] == ["1", "2", "4", "8", "16"]
         for result in found:
-            assert distinct_topics(result.pool.corpus) == result.score == result.wanted
+            assert distinct_topics(result.pool.corpus) == result.score
             assert result.pool.level == result.level
             assert "was asked for" in result.note
         sent = len(llm.bodies)
@@ -85,27 +85,12 @@ def test_the_nearest_level_within_tolerance_ends_the_search(llm, train):
     assert [t.level.name for t in reach(llm, train, exactly(3, tolerance=2)).history] == ["1"]
 
 
-def test_quantiles_are_places_between_the_ends(llm, train):
-    target = Target(metric_name="topics", quantile=0.5, tolerance=0.6)
-    with Ledger() as ledger:
-        result = reach(llm, train, target, ledger)
-        assert (result.wanted, result.level.name, result.reached) == (8.5, "8", True)
-        falling = reach(llm, train, target, ledger, score=lambda corpus: -distinct_topics(corpus))
-        assert (falling.wanted, falling.level.name) == (-8.5, "8")
-        for quantile, name in ((0, "1"), (1, "16")):
-            end = Target(metric_name="topics", quantile=quantile, tolerance=0)
-            assert reach(llm, train, end, ledger).level.name == name
-
-
 def test_the_budget_of_rows_ends_the_search(llm, train):
     result = reach(llm, train, exactly(4), budget_rows=70)
     assert (result.reached, [t.level.name for t in result.history]) == (False, ["1", "16"])
     assert "the budget of 70 rows does not reach topics=4 (80 rows in all); best seen 1 at level 1" in result.note
     assert len(llm.bodies) == 62
-    quantile = Target(metric_name="topics", quantile=0.5, tolerance=0)
-    early = reach(llm, train, quantile, budget_rows=40)
-    assert (early.wanted, early.reached, early.level.name) == (None, False, "1")
-    with pytest.raises(ValueError, match="budget_rows 31; level topics=1 alone needs 32"):
+    with pytest.raises(GenerationError, match="no level of dial 'topics' could be scored by topics"):
         reach(llm, train, exactly(4), budget_rows=31)
 
 
@@ -127,18 +112,6 @@ def test_a_level_that_cannot_be_made_or_scored_is_noted_and_passed_over(llm, tra
     assert "no usable row" in result.history[1].note
     with pytest.raises(GenerationError, match="no level of dial 'sampling' could be scored by topics"):
         generate_to_target(train, target=exactly(7), score=lambda _: math.inf, budget_rows=100, **settings)
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"tolerance": 1.0}, "give exactly one"),
-        ({"value": 1.0, "quantile": 0.5, "tolerance": 1.0}, "give exactly one"),
-    ],
-)
-def test_targets_that_mean_nothing_are_refused(given, said):
-    with pytest.raises(ValueError, match=said):
-        Target(metric_name="topics", **given)
 
 
 def search(scores, target):

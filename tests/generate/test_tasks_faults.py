@@ -29,17 +29,14 @@ FAULTS = {
     "empty": "empty",
     "truncated": "truncated",
     "wrong": "wrong label",
-    "near": "near-duplicate",
+    "repeat": "duplicate",
     "debris": "chatter",
     "echo": "copy of the prompt",
     "refused": "HTTP 400",
 }
 NOT_OF = {"label": "malformed", "instruction": "wrong"}
 """Faults that a kind cannot have."""
-NEAR = (
-    "the quiet harbor lights went out again on the last night of a long and cold winter, and nobody on the old pier "
-    "could say who had put them out or why"
-)
+REPEATED = "the quiet harbor lights went out again on the last night of a long and cold winter"
 
 
 class Faulty:
@@ -71,7 +68,7 @@ class Faulty:
             "empty": "",
             "truncated": self.wrap(good)[:-3],
             "wrong": f"wrongly {good}",
-            "near": self.wrap(f"{NEAR} {digest[:4]}"),
+            "repeat": self.wrap(REPEATED),
             "debris": f"<|im_start|>assistant\n{self.wrap(good)}<|im_end|>"
             if self.kind == "label"
             else "[INST] no pair",
@@ -101,7 +98,7 @@ def generate(llm, kind, faulty, ledger, attempts):
     (pool,) = generate_pools(
         train, dial=SamplingDial(levels=[1.0]), blocks=(0,), rows_per_label=ROWS // (2 if kind == "label" else 1),
         endpoint=llm.endpoint(api="chat", concurrency=16), ledger=ledger, sampling=Sampling(), describe="texts", seed=1,
-        kind=kind, near_duplicate=0.8, agrees=agrees if kind == "label" else None, attempts=attempts,
+        kind=kind, agrees=agrees if kind == "label" else None, attempts=attempts,
     )  # fmt: skip
     return pool
 
@@ -124,11 +121,11 @@ def test_all_faults_are_in_the_quarantine_and_no_good_answer_is_lost(llm, kind):
     for fault, count in injected.items():
         if fault is not None:
             wanted[FAULTS[fault]] += count
-    wanted["near-duplicate"] -= 1  # the first of them is like no row before it
+    wanted["duplicate"] -= 1  # the first of them is like no row before it
     assert Counter(q.reason.partition(":")[0] for q in pool.quarantine) == +wanted
     assert (len(pool.corpus), len(failed)) == (injected[None] + 1, injected["refused"])
-    by_raw = Counter((FAULTS[f], raw) for f, raw in faulty.said.values() if f not in (None, "refused", "near"))
-    kept = Counter((q.reason, q.text) for q in pool.quarantine if q.reason not in ("near-duplicate",) and q.text != "")
+    by_raw = Counter((FAULTS[f], raw) for f, raw in faulty.said.values() if f not in (None, "refused", "repeat"))
+    kept = Counter((q.reason, q.text) for q in pool.quarantine if q.reason != "duplicate" and q.text != "")
     assert kept == Counter({pair: n for pair, n in by_raw.items() if pair[1]})
     assert {q.attempt for q in pool.quarantine} == {0}
     assert all("not allowed" in q.reason for q in pool.quarantine if q.reason.startswith("HTTP"))

@@ -189,21 +189,6 @@ def test_labels_are_checked_in_batches_and_each_text_once(llm, train):
         generate(llm, PASSAGES, agrees=agrees)
 
 
-def test_near_duplicates_are_rejected_where_that_is_asked_for(llm, train):
-    def text(body):
-        return ["the amber cedar grows by the lake", "the amber cedar grew by the lake", write_text(body),
-                f"{train.texts[0]} s"][body["seed"] % 4]  # fmt: skip
-
-    llm.text = text
-    (plain,) = generate(llm, train, rows_per_label=8, attempts=12)
-    assert not {q.reason for q in plain.quarantine} & {"near-duplicate", "near copy of a training row"}
-    (apart,) = generate(llm, train, rows_per_label=8, attempts=12, near_duplicate=0.6)
-    assert {"near-duplicate", "near copy of a training row"} <= {q.reason for q in apart.quarantine}
-    assert sum(text.startswith("the amber cedar") for text in apart.corpus.texts) == 1
-    with pytest.raises(ValueError, match=r"near_duplicate 0.2; give a Jaccard similarity"):
-        generate(llm, train, near_duplicate=0.2)
-
-
 def test_levels_of_pairs_are_searched_for_a_target_too(llm):
     llm.text = write_pair
     found = generate_to_target(

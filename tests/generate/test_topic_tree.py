@@ -47,10 +47,10 @@ def test_every_prefix_of_the_leaves_of_a_full_tree_is_spread_as_far_as_can_be(de
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"a": "b"}, "label 'x', topic 'a' holds 'b'"),
-        ({"a": {"b": ["c", "C "]}}, "topic 'a', topic 'b' has an empty or repeated topic"),
+        ({"a": "b"}, "label 'x'.a is 'b'; give a list of topics"),
+        ({"a": {"b": ["c", "C "]}}, "a.b has an empty or repeated topic"),
         ({"a": ["b"], "a: b": []}, "repeated topic"),
-        ({"a": 3}, "holds 3"),
+        ({"a": 3}, "is 3; give a list"),
     ],
 )
 def test_what_is_no_tree_is_refused(tree, message):

@@ -73,16 +73,6 @@ def test_each_dial_makes_its_pools(settings, tmp_path, local, name):
     assert [c.fingerprint for c in again.values()] == [c.fingerprint for c in pools.values()]
 
 
-@pytest.mark.slow
-def test_similar_and_diverse_examples_are_other_rows_than_random_ones(settings, tmp_path, local):
-    asked, more = {}, {**settings, "split": {"test": 45, "validation": 45, "rows_per_label": 10}}
-    for selection in ("random", "similar", "diverse"):
-        local.bodies.clear()
-        generate(more, tmp_path / selection, {**DIALS["examples"], "levels": [2, 5], "selection": selection})
-        asked[selection] = json.dumps(sorted(b["prompt"] for b in local.bodies))
-    assert len(set(asked.values())) == 3
-
-
 class CountsDial(PersonasDial):
     """Its settings are called like what other dials have looked up for them."""
 
@@ -111,7 +101,6 @@ def test_a_study_of_a_combined_dial_ends_with_advice(settings, tmp_path):
         ({"name": "attributes", "levels": [1]}, "dimensions"),
         ({"name": "attributes", "levels": [99], "dimensions": ASPECTS}, "dials.0.*99"),
         ({"name": "taboo", "levels": [1], "word": 2}, "did you mean 'words'"),
-        ({"name": "examples", "levels": [2], "selection": "nearest"}, "selection"),
         ({"name": "test_study_dials:PersonasDial", "levels": [1], "person": []}, "person"),
         ({"name": "test_study_dials:Nobody", "levels": [1]}, "Nobody"),
         ({"name": "combined", "first": DIALS["attributes"], "second": DIALS["attributes"]}, "dials.0"),

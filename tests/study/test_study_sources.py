@@ -8,7 +8,7 @@ import pytest
 from test_study_tasks import QUERIES, QUESTIONS, make, write_pair
 
 from command_line import call, refused
-from cuvee.defects import find_leaks
+from cuvee.defects import LeakFinder
 from cuvee.errors import InputError
 from cuvee.study import open_study
 from cuvee.study.generation import guard_leaks
@@ -138,8 +138,9 @@ def test_the_leak_guard_reads_what_is_held_out_once(settings, tmp_path):
     assert sorted(counting.calls) == sorted([2, 2, len(held_out), len(study.train)])
     encode = study.encoder.encode
     for lot in lots[:2]:
-        leaks = find_leaks(lot, held_out, reference=study.train.texts, vectors=encode(lot),
-                           held_out_vectors=encode(held_out), reference_vectors=encode(study.train.texts))  # fmt: skip
+        real = study.train.texts
+        finder = LeakFinder(held_out, reference=real, held_out_vectors=encode(held_out), reference_vectors=encode(real))
+        leaks = finder.find(lot, encode(lot))
         assert [leak.row for leak in leaks.found] == [i for i, why in enumerate(guard(lot)) if why]
 
 

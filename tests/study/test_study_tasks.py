@@ -105,7 +105,7 @@ def test_pools_of_other_tasks_are_made_by_the_command_line_too(settings, tmp_pat
     assert local.bodies
 
 
-def test_near_duplicates_labels_and_prompts_are_checked_as_asked(settings, tmp_path, local):
+def test_labels_and_prompts_are_checked_as_asked(settings, tmp_path, local):
     base = {**settings, "dials": [{"name": "sampling", "levels": [0.9]}]}
 
     def look(name, **writing):
@@ -121,8 +121,7 @@ def test_near_duplicates_labels_and_prompts_are_checked_as_asked(settings, tmp_p
 
     local.text = lambda body: repeat(body) if body["seed"] % 3 else write_text(body)
     plain, prompts = look("a")
-    assert "near-duplicate" not in plain and "wrong label" not in plain
-    assert "near-duplicate" in look("b", near_duplicate=0.5)[0]
+    assert "wrong label" not in plain
     assert "wrong label" in look("c", label_check=0.3)[0]
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -136,7 +135,6 @@ def test_near_duplicates_labels_and_prompts_are_checked_as_asked(settings, tmp_p
     [
         ({"writing": {"kind": "query"}}, "kind 'query' is not for training rows of task 'classification'"),
         ({"writing": {"label_check": 1.5}}, "label_check"),
-        ({"writing": {"near_duplicate": 0.1}}, "near_duplicate"),
         ({"writing": {"prompts": "nowhere"}}, "nowhere"),
         ({"writing": {"sources": "nowhere.jsonl"}}, "nowhere.jsonl: no such file"),
         ({"writing": {"sort": "x"}}, "sort"),

@@ -38,7 +38,7 @@ COMMANDS = {
     "ledger": ("stages", "Count answers, tokens, cost and failed requests."),
     "repair": ("stages", "Keep what can be read of damaged files."),
     "generate": ("generating", "Generate the pools of a study, or rows like a file's."),
-    "prompts": ("generating", "List, print, copy or try out the prompts."),
+    "prompts": ("generating", "List, print or copy the prompts."),
     "measure": ("measuring", "Measure diversity, and the shift from real data."),
     "compare": ("measuring", "Compare corpora at equal rows and matched lengths."),
     "split": ("mixing", "Split a file into train, validation and test."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,15 +21,13 @@ from cuvee.config.opening import open_model
 from cuvee.corpus import Corpus, replace_text, write_corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import Progress, Stages
-from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.calls import Api, Sampling
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import SamplingDial
-from cuvee.generate.dials.slots import Slot, slot_key
 from cuvee.generate.ledger import Ledger, check_ledger, tell_spending
-from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
+from cuvee.generate.parsing import KINDS
 from cuvee.generate.pools import GenerationSpec, Pool, count_rejected, generate_pools, write_quarantine
-from cuvee.generate.prompts import SUFFIX, PromptSet, PromptWriter, load_prompts
+from cuvee.generate.prompts import SUFFIX, load_prompts
 from cuvee.generate.targets import generate_to_target
 from cuvee.store import StoredPool, hold_file
 from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed
@@ -63,7 +61,6 @@ class Asking:
     sources: Annotated[Path | None, Option(help="file of passages or contexts to write about")] = None
     sources_column: Annotated[str | None, Option(help="column of the texts in --sources, if it is not found")] = None
     prompts: Annotated[Path | None, Option(help="folder of your own prompts")] = None
-    near_duplicate: Annotated[float | None, Option(min=0.5, max=1, help="Jaccard similarity of a repeat")] = None
     seed: options.Seed = 0
 
     def specify(self, ctx: typer.Context) -> GenerationSpec:
@@ -82,7 +79,6 @@ class Asking:
             kind=None if self.kind is None else choose_name(self.kind, KINDS, "--kind"),
             sources=sources,
             prompts=load_prompts(self.prompts),
-            rules=AcceptanceRules(near_duplicate=self.near_duplicate),
             rows_per_request=self.rows_per_request,
         )
 
@@ -220,10 +216,10 @@ def _fill_pool(
     with console.Display() as display, Stages(display).stage("generate") as progress, Ledger(path) as ledger:
         if again:
             ledger.forget_failures()
-        before = ledger.sessions()
+        before = ledger.read_met().notes
         progress.show(tell_spending(ledger, llm.endpoint.prices))
         pool, found = asking.make_pool(real, spec, llm, ledger, progress)
-        note_findings(display, before, ledger.sessions()[len(before) :])
+        note_findings(display, ledger, before)
         if any(row.failed for row in pool.quarantine):
             display.noted("failed requests are not asked again, unless with --retry-failed")
         spent, failed = ledger.totals(), ledger.failures()
@@ -252,64 +248,29 @@ def _generate_study(target: Path, out: Path | None, again: bool) -> Made:
 
 
 # --- prompts ---
-@dataclass(frozen=True, kw_only=True)
-class Rendering:
-    """The rows that prompts are finished for."""
-
-    render: Annotated[Path | None, Option(help="show finished prompts for these real rows")] = None
-    kind: Annotated[str | None, Option(help="what is written: " + ", ".join(KINDS))] = None
-    describe: Annotated[str, Option(help="what the texts are, in the plural")] = "examples"
-
-    def finish(self, path: Path, prompts: PromptSet, columns: Columns) -> dict[str, str]:
-        """The prompts of the first slot of the first stratum, in both forms."""
-        kind = choose_name(self.kind or ("label" if columns.context is None else "question"), KINDS, "--kind")
-        train = replace(columns, task=WRITINGS[kind].task).load(path, labelled=True)
-        strata = find_strata(train, kind)
-        first = next(iter(strata))
-        slot = Slot(key=slot_key(first, 0, 0), label=first, block=0, number=0, order=0)
-        completion, chat = (
-            PromptWriter(
-                train, describe=self.describe, api=api, sampling=Sampling(), seed=0, kind=kind, strata=strata,
-                prompts=prompts,
-            ).ask(slot, 0).request
-            for api in _APIS
-        )  # fmt: skip
-        parts = {f"{kind}_chat_{role}": content for role, content in chat.messages}
-        return {f"{kind}_completion": completion.prompt or "", **parts}
-
-
-@may_trust
+@options.expand_options
 def prompts(
     ctx: typer.Context,
-    rendering: Rendering,
-    columns: Annotated[Columns, ("text", "label", "context")],
     tell: Tell,
     name: Annotated[str | None, Argument(help="name of a prompt, which is printed as it stands in its file")] = None,
     out: Annotated[Path | None, Option("--out", "-o", help="copy the files to this folder")] = None,
     folder: Annotated[Path | None, Option(help="use the prompts in this folder")] = None,
 ) -> None:
-    """List the prompts, print or copy them, or show them finished for a file of real rows."""
-    check_pairs(ctx, kind="render", text="render", label="render", context="render", describe="render")
+    """List the prompts, print them, or copy them."""
     found = load_prompts(folder)
     chosen = list(found.files.values()) if name is None else [found.file(name)]
     if out is not None:
-        refuse_options(ctx, ["render", "json"], "--out copies files")
+        refuse_options(ctx, ["json"], "--out copies files")
         if taken := [file.name for file in chosen if (out / f"{file.name}{SUFFIX}").exists()]:
             raise ConfigError(f"{out / taken[0]}{SUFFIX}: already there; choose another folder, or remove it")
         for file in chosen:
             replace_text(out / f"{file.name}{SUFFIX}", file.source)
         console.out.print(f"wrote to {out}: {', '.join(file.name for file in chosen)}; keep those that you change")
         return
-    if rendering.render is not None:
-        if name is not None:
-            raise ConfigError(f"{name!r} has no effect here: --render shows all prompts of a kind; give --kind")
-        told = rendering.finish(rendering.render, found, columns)
-        shown = "".join(f"--- {name}\n{text}\n\n" for name, text in told.items())
-    else:
-        told = {file.name: file.source for file in chosen}
-        lines = (f"{file.name:<24} {file.purpose} Variables: {', '.join(file.variables)}\n" for file in chosen)
-        shown = "".join(lines) if name is None else chosen[0].source
     if tell.json:
-        tell({"hash": found.hash, "prompts": told})
+        tell({"hash": found.hash, "prompts": {file.name: file.source for file in chosen}})
+    elif name is not None:
+        console.show_text(chosen[0].source)
     else:
-        console.show_text(shown)
+        for file in chosen:
+            console.show_text(f"{file.name:<24} {file.purpose} Variables: {', '.join(file.variables)}\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
@@ -11,7 +10,8 @@ from typing_extensions import TypeAliasType
 
 from cuvee.config.sections import OWN, Name, Section, tell_own
 from cuvee.errors import ConfigError
-from cuvee.measure import METRICS, Metric
+from cuvee.generate.dials.contents import check_tree
+from cuvee.measure import METRICS
 from cuvee.measure.subject import LESS, MORE
 from cuvee.registry import nearest_name
 
@@ -21,19 +21,11 @@ NEAR = 0.05
 """A value is reached within this share of it, unless a tolerance is given."""
 
 
-def is_diversity(metric: Metric) -> bool:
-    """Whether a metric says how diverse a corpus is; the others are about its closeness to real data, or quality."""
-    return metric.better.startswith((MORE, LESS))
-
-
 class TargetConfig(Section):
-    """The measured diversity that a pool should have: a value, or a quantile of what the dial reaches."""
+    """The measured diversity that a pool should have: near enough to a value."""
 
     metric: str = Field(description="vendi, dcscore, another diversity of cuvee measure, or module:Name")
-    value: float | None = Field(None, allow_inf_nan=False, description="of the metric")
-    quantile: float | None = Field(
-        None, ge=0, le=1, description="0 is the lower value of the dial's first and last level, 1 the higher one"
-    )
+    value: float = Field(allow_inf_nan=False, description="of the metric")
     tolerance: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="how far off is near enough; 5% of value when left out"
     )
@@ -45,25 +37,17 @@ class TargetConfig(Section):
         name = SHORT.get(name, name)
         if ":" in name:
             return name
-        known = [metric.name for metric in METRICS.values() if is_diversity(metric)]
+        known = [metric.name for metric in METRICS.values() if metric.better.startswith((MORE, LESS))]
         if name in METRICS and name not in known:
             raise ValueError(f"{name!r} is no diversity ({METRICS[name].better}); valid: {', '.join(known)}")
         if name not in known:
             raise ValueError(f"no metric {name!r}; {nearest_name(name, [*SHORT, *known])}")
         return name
 
-    @model_validator(mode="after")
-    def _check(self) -> TargetConfig:
-        if (self.value is None) == (self.quantile is None):
-            raise ValueError("a target is a value or a quantile; give exactly one of them")
-        if self.quantile is not None and self.tolerance is None:
-            raise ValueError("a quantile needs a tolerance, in the unit of the metric; give tolerance")
-        return self
-
     @property
     def near_enough(self) -> float:
         """The tolerance, in the metric's unit."""
-        return self.tolerance if self.tolerance is not None else NEAR * abs(self.value or 0.0)
+        return self.tolerance if self.tolerance is not None else NEAR * abs(self.value)
 
 
 def parse_target(text: str, *, tolerance: float | None = None) -> TargetConfig:
@@ -119,7 +103,10 @@ class TopicsConfig(DialSection):
     def _read_topics(cls, given: object) -> object:
         if isinstance(given, str) and given not in ("data", "llm"):
             raise ValueError(f"topics is {given!r}; give data, llm, a list, or a list for each label")
-        return given if isinstance(given, str) else _check_topics("topics", given)
+        try:
+            return given if isinstance(given, str) else check_tree("topics", given)
+        except ConfigError as exc:  # pydantic itself would list every type that it might have been
+            raise ValueError(str(exc)) from exc
 
     @model_validator(mode="after")
     def _check(self) -> TopicsConfig:
@@ -131,26 +118,7 @@ class TopicsConfig(DialSection):
             raise ValueError(
                 "degree goes with topics: llm; words of the data have no subtopics, and a tree by hand its own"
             )
-        if max(self.levels) > prod(self.degree):
-            raise ValueError(
-                f"degree {list(self.degree)} makes {prod(self.degree)} topics, level {max(self.levels)} needs as many; "
-                "raise the degree or drop the level"
-            )
         return self
-
-
-def _check_topics(where: str, given: object) -> object:
-    """Say where a tree of topics is none; pydantic would list every type that it might have been."""
-    if isinstance(given, Mapping):
-        for name, below in given.items():
-            if not isinstance(name, str):
-                raise ValueError(f"{where} has the key {name!r}, which is no text; put it into quotes")
-            _check_topics(f"{where}.{name}", below)
-    elif not isinstance(given, list | tuple):
-        raise ValueError(f"{where} is {given!r}; give a list of topics, or map each topic to a list of subtopics")
-    elif wrong := [topic for topic in given if not isinstance(topic, str)]:
-        raise ValueError(f"{where} has the topic {wrong[0]!r}, which is no text; put it into quotes")
-    return given
 
 
 class ParaphraseConfig(DialSection):
@@ -200,14 +168,8 @@ class AttributesConfig(DialSection):
 
     @model_validator(mode="after")
     def _check(self) -> AttributesConfig:
-        combinations = self.values**self.count
         if self.dimensions != "llm":
             self.refuse(("count", "values"), "goes with dimensions: llm; these dimensions are given by hand")
-        elif max(self.levels) > combinations:
-            raise ValueError(
-                f"{self.count} attributes of {self.values} values make {combinations} combinations, level "
-                f"{max(self.levels)} needs as many; raise count or values, or drop the level"
-            )
         return self
 
 
@@ -217,7 +179,6 @@ class ExamplesConfig(DialSection):
     name: Literal["examples"]
     levels: tuple[int, ...] = Field((4, 8, 16), min_length=1)
     shown: int = Field(4, ge=1, description="seed examples in one prompt")
-    selection: Literal["random", "similar", "diverse"] = Field("random", description="which rows come first")
 
 
 class TabooConfig(DialSection):

@@ -72,9 +72,6 @@ class WritingConfig(Section):
         None, description="file of passages or contexts to write about; null: those of the training rows"
     )
     sources_text: str | None = Field(None, description="its column of passages or contexts; null: of a usual name")
-    near_duplicate: float | None = Field(
-        None, ge=0.5, le=1, description="Jaccard similarity from which a text repeats an earlier one; null: equal"
-    )
     label_check: float | None = Field(None, gt=0, lt=1, description="least probability of a row's label; null: any")
 
     @model_validator(mode="after")

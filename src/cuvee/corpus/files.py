@@ -180,24 +180,18 @@ def load_vectors(path: str | Path) -> Vectors:
         raise InputError(f"{path}: no such file; give vectors as .npy of shape (rows, dimensions), or .parquet")
     if path.suffix not in (".npy", ".parquet"):
         raise InputError(f"{path}: vectors come as .npy or .parquet, not {path.suffix or 'without a suffix'!r}")
-    with bounded_memory(path):
-        found = _read_npy(path) if path.suffix == ".npy" else _read_list_column(path)
+    # read as .npy whatever it is, so that nothing is unpickled; shapes beyond 64 bits are an error, not a warning
+    with bounded_memory(path), explain_damage(f"{path}", "write it again"), np.errstate(over="raise"):
+        if path.suffix == ".npy":
+            found = cast("Vectors", np.lib.format.open_memmap(path, mode="r"))
+        else:
+            with pa_parquet.ParquetFile(path) as file:
+                found = _read_lists(file, path)
     if found.ndim != 2 or not found.size:
         raise InputError(f"{path}: has shape {found.shape}; it must be (rows, dimensions), neither of them 0")
     if found.dtype.kind not in "fiu":
         raise InputError(f"{path}: holds {found.dtype}, not numbers; save it as float32")
     return found
-
-
-def _read_npy(path: Path) -> Vectors:
-    # read as .npy whatever it is, so that nothing is unpickled; shapes beyond 64 bits are an error, not a warning
-    with explain_damage(f"{path}", "save it with numpy.save"), np.errstate(over="raise"):
-        return cast("Vectors", np.lib.format.open_memmap(path, mode="r"))
-
-
-def _read_list_column(path: Path) -> Vectors:
-    with explain_damage(f"{path}", "is it really Parquet?"), pa_parquet.ParquetFile(path) as file:
-        return _read_lists(file, path)
 
 
 def _read_lists(file: pa_parquet.ParquetFile, path: Path) -> Vectors:

@@ -119,9 +119,10 @@ def split_corpus(
         found = f"one label only ({corpus.labels[0]!r})" if corpus.labels else "no rows"
         where = "is the label in another column (data.label, --label)?"
         raise InputError(f"{found}: classification needs at least two labels; {where}")
-    _check_arguments(len(corpus), test=test, validation=validation, rows_per_label=rows_per_label, together=together)
+    if rows_per_label is not None and rows_per_label < 1:
+        raise ValueError(f"rows_per_label is {rows_per_label!r}; it must be at least 1, or None for all rows")
     rng = derive_rng(seed, "split")
-    n_test, n_validation = (_count(part, len(corpus)) for part in (test, validation))
+    n_test, n_validation = _count("test", test, len(corpus)), _count("validation", validation, len(corpus))
     _check_rows(corpus, strata, n_test, n_validation, rows_per_label)
     clusters = linked_rows(corpus, together)
     order = rng.permutation(len(clusters))
@@ -173,23 +174,6 @@ def distinct_sources(corpus: Corpus) -> list[str]:
     return list(dict.fromkeys(source for source in row_sources(corpus) if source is not None))
 
 
-def _check_arguments(
-    rows: int,
-    *,
-    test: int | float,
-    validation: int | float,
-    rows_per_label: int | None,
-    together: Sequence[int] | NDArray[np.integer] | None,
-) -> None:
-    for name, part in (("test", test), ("validation", validation)):
-        if not (math.isfinite(part) and part >= 0):
-            raise ValueError(f"{name} is {part!r}; give rows, or a fraction of all rows from 0 to below 1")
-    if rows_per_label is not None and rows_per_label < 1:
-        raise ValueError(f"rows_per_label is {rows_per_label!r}; it must be at least 1, or None for all rows")
-    if together is not None and len(together) != rows:
-        raise ValueError(f"together has {len(together)!r} entries for {rows} rows; give one each")
-
-
 def _check_rows(corpus: Corpus, strata: list[str], n_test: int, n_validation: int, rows_per_label: int | None) -> None:
     kinds = len(set(strata)) or 1
     needed = (rows_per_label or 1) * kinds
@@ -209,7 +193,9 @@ def _check_rows(corpus: Corpus, strata: list[str], n_test: int, n_validation: in
     )
 
 
-def _count(part: int | float, rows: int) -> int:
+def _count(name: str, part: int | float, rows: int) -> int:
+    if not (math.isfinite(part) and part >= 0):
+        raise ValueError(f"{name} is {part!r}; give rows, or a fraction of all rows from 0 to below 1")
     return round(part * rows) if isinstance(part, float) and part < 1 else int(part)
 
 
@@ -218,6 +204,8 @@ def linked_rows(corpus: Corpus, together: Sequence[int] | NDArray[np.integer] | 
 
     Where rows have a context, the text may be a question or an instruction that many contexts share.
     """
+    if together is not None and len(together) != len(corpus):
+        raise ValueError(f"together has {len(together)!r} entries for {len(corpus)} rows; give one each")
     contexts = [None if context is None else normalise_text(context) for context in corpus.contexts]
     inputs = [(normalise_text(t), c) for t, c in zip(corpus.texts, contexts, strict=True)]
     return link_rows(corpus.groups, inputs, contexts, None if together is None else [int(n) for n in together])
@@ -304,21 +292,16 @@ def number_folds(
 
     Raises:
         InputError: a label, or all rows where there are no labels, cannot be spread over so many folds.
-        ValueError: ``folds`` is below 2, or ``together`` has another length.
+        ValueError: ``together`` has another length.
     """
-    if folds < 2:
-        raise ValueError(f"folds is {folds!r}; it must be at least 2")
-    if together is not None and len(together) != len(corpus):
-        raise ValueError(f"together has {len(together)!r} entries for {len(corpus)} rows; give one each")
     strata = label_strata(corpus)
     clusters = linked_rows(corpus, together)
     by_label = Counter(strata[rows[0]] for rows in clusters)
     scarce = min(sorted(by_label), key=lambda label: by_label[label], default="")
     if by_label[scarce] < folds:
-        name = f"label {scarce!r} has" if scarce else "there are"
         raise InputError(
-            f"{name} {by_label[scarce]} rows (or groups of rows) that can be held out apart, for {folds} folds; "
-            "lower split.crossfit or give more rows"
+            f"{_subject(scarce)} {by_label[scarce]} rows (or groups of rows) that can be held out apart, "
+            f"for {folds} folds; lower split.crossfit or give more rows"
         )
     fold_of = np.zeros(len(corpus), dtype=np.int64)
     held: list[Counter[str]] = [Counter() for _ in range(folds)]
@@ -351,11 +334,7 @@ def few_shot_sets(train: Corpus, sizes: Sequence[int | str], *, seed: int) -> Ma
 
     Raises:
         InputError: a label has fewer different texts than asked (with the largest possible).
-        ValueError: a size is neither a number of at least 1 nor ``all``, or there is none.
     """
-    wrong = [s for s in sizes if s != "all" and (isinstance(s, bool | str) or s < 1)]
-    if wrong or not sizes:
-        raise ValueError(f"sizes is {list(sizes)!r}; give numbers of at least 1, or 'all'")
     ranked = _ranked_rows(train, seed)
     asked = max((int(s) for s in sizes if s != "all"), default=0)
     scarce = min(ranked, key=lambda label: len(ranked[label]), default="")

@@ -6,4 +6,4 @@ real training rows do by themselves.
 
 from cuvee.defects.degenerate import DegenerateReason, degenerate_reasons
 from cuvee.defects.duplicates import NEAR_TEXTS, SHINGLE, SLACK, find_near_texts, first_rows, near_repeats
-from cuvee.defects.leaks import Leak, LeakFinder, Leaks, NoLeaks, SetLeak, SetLeakFinder, find_leaks
+from cuvee.defects.leaks import Leak, LeakFinder, Leaks, NoLeaks, SetLeak, SetLeakFinder

@@ -73,16 +73,11 @@ class Leaks:
         return len(self.found) / self.n if self.n else 0.0
 
 
-def find_leaks(
-    texts: Sequence[str],
-    held_out: Sequence[str],
-    *,
-    reference: Sequence[str] = (),
-    vectors: Vectors | None = None,
-    held_out_vectors: Vectors | None = None,
-    reference_vectors: Vectors | None = None,
-) -> Leaks:
-    """Rows of ``texts`` that repeat a held-out row.
+_AROUND = "?\"'()[]"
+
+
+class LeakFinder:
+    """Finds rows that repeat a held-out row; what it compares with is read once.
 
     Four rules, the first that applies names the reason: ``exact`` (equal after ``normalise_text``);
     ``reordered`` (the same words in another order); ``overlap`` (at least 0.8 of the word 5-grams of the
@@ -92,35 +87,9 @@ def find_leaks(
     below 0.95.
 
     Args:
-        texts: n rows to check.
         held_out: m validation or test rows.
-        reference: real training rows, which did not come from an LLM.
-        vectors, held_out_vectors, reference_vectors: their unit vectors, shapes (n, d), (m, d), (r, d).
-
-    Raises:
-        ValueError: ``vectors`` without ``held_out_vectors``, or lengths that do not agree.
-    """
-    if (vectors is None) != (held_out_vectors is None):
-        raise ValueError("vectors and held_out_vectors must be given together")
-    finder = LeakFinder(
-        held_out, reference=reference, held_out_vectors=held_out_vectors, reference_vectors=reference_vectors
-    )
-    return finder.find(texts, vectors)
-
-
-_AROUND = "?\"'()[]"
-
-
-class LeakFinder:
-    """Finds rows that repeat a held-out row, by the rules of :func:`find_leaks`; what it compares with is read once.
-
-    Args:
-        held_out: m validation or test rows.
-        reference: real training rows.
+        reference: r real training rows, which did not come from an LLM.
         held_out_vectors, reference_vectors: their unit vectors, shapes (m, d), (r, d).
-
-    Raises:
-        ValueError: lengths that do not agree.
     """
 
     def __init__(
@@ -131,8 +100,6 @@ class LeakFinder:
         held_out_vectors: Vectors | None = None,
         reference_vectors: Vectors | None = None,
     ) -> None:
-        _check_lengths(held_out, held_out_vectors, "held_out_vectors")
-        _check_lengths(reference, reference_vectors, "reference_vectors")
         self._held_out, self._reference = held_out, reference
         self._held_out_vectors, self._reference_vectors = held_out_vectors, reference_vectors
 
@@ -161,11 +128,7 @@ class LeakFinder:
         Args:
             texts: to check.
             vectors: their unit vectors, shape (n, d), where held-out vectors were given.
-
-        Raises:
-            ValueError: lengths that do not agree.
         """
-        _check_lengths(texts, vectors, "vectors")
         if not len(texts) or not len(self._held_out):
             return Leaks(n=len(texts), found=(), threshold=None, baseline=None)
         found = self._index.lexical_leaks(texts)
@@ -331,11 +294,6 @@ class NoLeaks:
                 f"row {corpus.ids[first]!r} ({corpus.texts[first]!r}) is {what}{where} "
                 f"({len(found)} of {len(corpus)} rows are); remove leaks before training on them"
             )
-
-
-def _check_lengths(texts: Sequence[str], vectors: Vectors | None, name: str) -> None:
-    if vectors is not None and len(vectors) != len(texts):
-        raise ValueError(f"{name} has {len(vectors)} rows for {len(texts)} texts; give one each")
 
 
 def _nearest_leaks(near: Neighbours, threshold: float, known: Mapping[int, Leak]) -> dict[int, Leak]:

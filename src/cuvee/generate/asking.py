@@ -13,8 +13,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from cuvee.corpus import normalise_text, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed
-from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling, request_key
-from cuvee.generate.client import OpenedLLM, answer_all
+from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling
+from cuvee.generate.client import Find, OpenedLLM, answer_all
 from cuvee.generate.dials.contents import Branches
 from cuvee.generate.dials.slots import ANY
 from cuvee.generate.ledger import Ledger
@@ -197,10 +197,7 @@ class ListAsker:
         Raises:
             ConfigError: a list stays short, naming the label and how many were found.
             EndpointError: the endpoint failed; the ledger keeps all answers.
-            ValueError: ``degree`` is empty or holds a number below 1.
         """
-        if not degree or min(degree) < 1:
-            raise ValueError(f"degree {degree!r}; give the branches of each depth, 1 or more")
         found: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
         places: list[tuple[str, tuple[str, ...]]] = [(label, ()) for label in texts]
         for count in degree:
@@ -216,10 +213,7 @@ class ListAsker:
         Raises:
             ConfigError: a list stays short, naming it and how many were found.
             EndpointError: the endpoint failed; the ledger keeps all answers.
-            ValueError: ``count`` or ``values`` is below 1.
         """
-        if count < 1 or values < 1:
-            raise ValueError(f"count {count!r} and values {values!r}; both must be 1 or more")
         remedy = "give dimensions by hand, or ask a larger model"
         names = list_dimensions(self.describe, texts, count)
         self._fill([names], remedy)
@@ -229,18 +223,11 @@ class ListAsker:
 
     def _fill(self, lists: Sequence[WantedList], remedy: str) -> None:
         """Ask for all lists together, until each is long enough or given up; none waits for another."""
-        failures = self.ledger.failures()
-        outcomes: dict[Request, Outcome] = {}
-        sent: set[Request] = set()
 
-        def more(found: Mapping[Request, Outcome]) -> list[Request]:
-            outcomes.update(found)
-            wanted = [self._next_request(one, outcomes, failures) for one in lists]
-            fresh = [request for request in dict.fromkeys(wanted) if request is not None and request not in sent]
-            sent.update(fresh)
-            return fresh
+        def wanted(find: Find) -> list[Request]:
+            return [request for one in lists if (request := self._next_request(one, find)) is not None]
 
-        answer_all(self.llm, self.ledger, more)
+        answer_all(self.llm, self.ledger, wanted)
         for one in lists:
             if len(one.found) < one.count:
                 raise ConfigError(
@@ -248,14 +235,11 @@ class ListAsker:
                     f"{one.attempts} answers{one.trouble}; {remedy}"
                 )
 
-    def _next_request(
-        self, one: WantedList, outcomes: Mapping[Request, Outcome], failures: Mapping[str, Failure]
-    ) -> Request | None:
+    def _next_request(self, one: WantedList, find: Find) -> Request | None:
         """Add the answers to a list, and return its next request; None if it is complete or given up."""
         while len(one.found) < one.count and one.in_vain < ATTEMPTS:
             request = one.ask(self.llm.endpoint, self.seed)
-            outcome = outcomes.get(request) or failures.get(request_key(self.llm.endpoint, request))
-            if outcome is None:
+            if (outcome := find(request)) is None:
                 return request
             one.take(outcome)
         return None

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from cuvee.errors import RunFolderError
 from cuvee.generate.calls import Answer, Endpoint, Failure, More, OnAnswer, Outcome, Request, request_json, request_key
 from cuvee.generate.dispatch import Dispatch, RequestQueue, Ways
 from cuvee.generate.exchange import Compatibility, Refusal, Trouble
-from cuvee.generate.ledger import Ledger, Session, settle_identity
+from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.limits import BudgetGuard, RateLimit, worst_case
 from cuvee.generate.replicas import Replica, ReplicaPool, RetryPolicy
 from cuvee.records import Usage
@@ -37,8 +35,8 @@ class LLMClient:
     """Answers requests from the ledger, else from the endpoint; a context manager.
 
     Whatever has been answered, or has failed for good, is committed to the ledger before :meth:`answer_requests` is
-    left, by an exception too (Ctrl-C included). What was found out about the endpoint is committed when the context is
-    left. The endpoint's budget is that of the ledger: the answers that it holds count as spent.
+    left, by an exception too (Ctrl-C included). What was found out about the endpoint is noted there. The endpoint's
+    budget is that of the ledger: the answers that it holds count as spent.
 
     Args:
         endpoint: where to ask. With replicas each gets what it takes well, the idlest first; one that fails lastingly
@@ -50,17 +48,13 @@ class LLMClient:
         endpoint = settle_identity(endpoint, ledger)
         self._endpoint = endpoint
         self._ledger = ledger
-        self._compatibility = Compatibility(endpoint)
+        self._compatibility = Compatibility(endpoint, ledger.met.notes)
         self._pool = ReplicaPool(endpoint, self._compatibility)
         self._retry_policy = RetryPolicy(endpoint)
         self._rate_limit = RateLimit(endpoint.requests_per_minute, endpoint.tokens_per_minute)
-        self._asked = False
-        self._replayed = 0
         self._budget_guard = BudgetGuard(
             endpoint.budget, endpoint.prices, before=ledger.totals(), where=endpoint.shown_url
         )
-        self.retries = 0
-        """How often a request was sent again after trouble."""
         self._known: Request | None = None  # that the endpoint has answered
         self._runner = asyncio.Runner()
         self._task: asyncio.Task[object] | None = None
@@ -68,13 +62,9 @@ class LLMClient:
     def __enter__(self) -> LLMClient:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._run(self._pool.close())
         self._call(self._runner.close)
-        if self._asked:
-            # the user should be told of the first error
-            with contextlib.suppress(*([RunFolderError] if kind is not None else [])):
-                self._ledger.record_session(self._session)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -102,9 +92,6 @@ class LLMClient:
             EndpointError: it refuses a parameter or path, or all of the first requests.
             RunFolderError: the ledger cannot be written.
         """
-        if not self._asked:
-            self._asked = True
-            self._ledger.begin_session(self._session)
         tell = on_answer or (lambda _request, _answer: None)
         outcomes: dict[Request, Outcome] = {}
         if missing := self._find_missing(requests, outcomes, tell):
@@ -126,7 +113,7 @@ class LLMClient:
             else:
                 outcomes[request] = known
                 self._known = request
-                self._replayed += 1
+                self._ledger.met.replayed += 1
                 tell(request, known)
         return missing
 
@@ -189,16 +176,6 @@ class LLMClient:
             for request, failure in failures.items():
                 self._ledger.record_failure(keys[request], request_json(self._endpoint, request), failure)
 
-    def _session(self) -> Session:
-        return Session(
-            self._endpoint.identity,
-            self._endpoint.model,
-            replayed=self._replayed,
-            retries=self.retries,
-            unanswered=self._budget_guard.lost.requests,
-            notes=self.notes,
-        )
-
     async def _ask(self, replica: Replica, request: Request, again: bool = False) -> Answer | Trouble | Refusal:
         """Send a request, for the first time or ``again``, when budget and pace allow, and note how it went."""
         size = request.prompt_bytes
@@ -210,7 +187,7 @@ class LLMClient:
         try:
             await self._rate_limit.wait(estimate)
             sent, lost = time.monotonic(), True
-            self.retries += again
+            self._ledger.met.retries += again
             outcome = await replica.exchange.ask(request)
             now = time.monotonic()
             lost = isinstance(outcome, Trouble) and outcome.cut_off
@@ -224,6 +201,7 @@ class LLMClient:
                 self._rate_limit.correct(estimate, actual.prompt_tokens + actual.completion_tokens)
             return outcome
         finally:
+            self._ledger.met.unanswered += lost
             self._budget_guard.settle(worst, actual, lost=lost)
 
     async def _probe(self, replica: Replica) -> bool:
@@ -329,21 +307,42 @@ class OpenedLLM:
     open_client: OpenClient = LLMClient
 
 
-def answer_all(llm: OpenedLLM, ledger: Ledger, more: More, on_answer: OnAnswer | None = None) -> None:
-    """Ask what ``more`` wants, given all that has come so far, until it wants nothing.
+Find = Callable[[Request], Outcome | None]
+"""``find(request)``: its answer, or its failure in this run or an earlier one; None if there is neither yet."""
+
+
+def answer_all(
+    llm: OpenedLLM,
+    ledger: Ledger,
+    wanted: Callable[[Find], Iterable[Request]],
+    on_answer: OnAnswer | None = None,
+) -> None:
+    """Ask what ``wanted(find)`` names, each request once, until it names nothing new.
 
     Failures that the client did not commit are journalled.
 
     Raises:
         EndpointError: the endpoint failed; the ledger keeps all answers.
     """
-    outcomes: dict[Request, Outcome] = {}
+    outcomes, failures = dict[Request, Outcome](), ledger.failures()
+    asked = set[Request]()
+
+    def find(request: Request) -> Outcome | None:
+        known = outcomes.get(request)
+        return failures.get(request_key(llm.endpoint, request)) if known is None and failures else known
+
+    def more(found: Mapping[Request, Outcome]) -> list[Request]:
+        outcomes.update(found)
+        fresh = [request for request in dict.fromkeys(wanted(find)) if request not in asked]
+        asked.update(fresh)
+        return fresh
+
     with llm.open_client(llm.endpoint, ledger) as client:
-        while first := more(outcomes):
+        while first := more({}):
             found = dict(zip(first, client.answer_requests(first, on_answer, more), strict=True))
             outcomes.update(found)
-            failures = {request: outcome for request, outcome in found.items() if isinstance(outcome, Failure)}
-            known = ledger.failures() if failures else {}
-            for request, failure in failures.items():
+            failed = {request: outcome for request, outcome in found.items() if isinstance(outcome, Failure)}
+            known = ledger.failures() if failed else {}
+            for request, failure in failed.items():
                 if (key := request_key(llm.endpoint, request)) not in known:
                     ledger.record_failure(key, request_json(llm.endpoint, request), failure)

@@ -253,11 +253,12 @@ class Compatibility:
 
     Args:
         endpoint: whose ``omit`` is heeded.
+        notes: takes what is found, one sentence each.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, notes: dict[str, None]) -> None:
         self._endpoint = endpoint
-        self._notes: dict[str, None] = {}
+        self._notes = notes
         self.form = Form()
         self.worked = False
         """Whether the endpoint has answered such requests: what goes wrong then is no wrong set-up."""

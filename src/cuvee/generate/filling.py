@@ -6,16 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cuvee.generate.acceptance import AcceptanceFilter
-from cuvee.generate.calls import Answer, Endpoint, Failure, Outcome, Request, request_key
-from cuvee.generate.client import OpenedLLM, answer_all
+from cuvee.generate.calls import Answer, Failure, Outcome, Request
+from cuvee.generate.client import Find, OpenedLLM, answer_all
 from cuvee.generate.dials.contents import characteristic_words, find_words
 from cuvee.generate.dials.slots import Slot, chosen_slots
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.parsing import DRAFT, MISSING, NO_SOURCE, NOT_NEAREST, Parsed, pick_row
 from cuvee.generate.prompts import Question
 
-Find = Callable[[Question], Outcome | None]
-"""``find(question)``: its answer or failure; None if there is none yet."""
 Progress = Callable[[int, int], None]
 """``progress(rows so far, rows wanted)``."""
 
@@ -43,9 +41,9 @@ class Filling:
     """The slots that a level wants in one block, being filled.
 
     Slots are judged in their order. Each takes its first answer that is usable by itself, equals (normalised) no
-    training row and no row of a slot before it, nor nearly where that is asked for, and, if it is a paraphrase, is
-    nearer to its source than to any other base row. Of a pair the text is compared. A slot's outcome thus depends on
-    the slots before it and on nothing else: not on timing, not on the slots after it, not on other levels.
+    training row and no row of a slot before it, and, if it is a paraphrase, is nearer to its source than to any other
+    base row. Of a pair the text is compared. A slot's outcome thus depends on the slots before it and on nothing else:
+    not on timing, not on the slots after it, not on other levels.
 
     Slots are asked for in waves, each of which is settled before the next is begun: what a slot avoids comes before it,
     and base slots (without a parent) come before the first paraphrase. A slot with a draft takes turns: a draft until
@@ -74,22 +72,22 @@ class Filling:
         self._typical: dict[tuple[object, ...], tuple[str, ...]] = {}
         self._waves = settling_waves(list(self.slots.values()))
 
-    def next_questions(self, find: Find, is_sent: Callable[[Question], bool]) -> Mapping[str, Question]:
+    def next_questions(self, find: Find, sent: Collection[Request]) -> Mapping[str, Question]:
         """What to ask now, by slot: the next round, or, while that waits, what can be asked ahead.
 
         Args:
-            find: what came of a question so far.
-            is_sent: whether a question is under way or waits to be tried again.
+            find: what came of a request so far.
+            sent: requests that were answered, are under way, or wait to be tried again.
         """
         while True:
             self._round = self._round or self.open_questions()
-            found = {key: (q, outcome) for key, q in self._round.items() if (outcome := find(q)) is not None}
+            found = {key: (q, outcome) for key, q in self._round.items() if (outcome := find(q.request)) is not None}
             waiting = {key: q for key, q in self._round.items() if key not in found}
-            fresh = {key: q for key, q in waiting.items() if not is_sent(q)}
+            fresh = {key: q for key, q in waiting.items() if q.request not in sent}
             if fresh or not self._round:
                 return fresh
             if waiting:
-                return self._without(waiting, found).next_questions(find, is_sent)
+                return self._without(waiting, found).next_questions(find, sent)
             self.give(found)
 
     def _without(self, waiting: Collection[str], found: Mapping[str, tuple[Question, Outcome]]) -> Filling:
@@ -283,54 +281,34 @@ def fill_slots(
         total: rows wanted, for progress.
         progress: called with (rows so far, rows wanted).
     """
-    llm = replace(llm, endpoint=settle_identity(llm.endpoint, ledger))
-    rounds = _Rounds(fillings, llm.endpoint, ledger, total, progress)
-    answer_all(llm, ledger, rounds.more, rounds.look)
+    asked: dict[Request, tuple[Filling, str, Question]] = {}
+    filled: set[tuple[str, str]] = set()
+    shown = -1
 
+    def show() -> None:
+        """Report progress; it never goes back, though an answer that looked usable may turn out a duplicate."""
+        nonlocal shown
+        if progress is not None and len(filled) > shown:
+            shown = len(filled)
+            progress(shown, total)
 
-class _Rounds:
-    """The questions and answers so far."""
-
-    def __init__(
-        self, fillings: Sequence[Filling], endpoint: Endpoint, ledger: Ledger, total: int, progress: Progress | None
-    ) -> None:
-        self._endpoint = endpoint
-        self._fillings = fillings
-        self._total, self._progress, self._shown = total, progress, -1
-        self._failures = ledger.failures()
-        self._outcomes: dict[Request, Outcome] = {}
-        self._asked: dict[Request, tuple[Filling, str, Question]] = {}
-        self._filled: set[tuple[str, str]] = set()
-
-    def _find(self, question: Question) -> Outcome | None:
-        """The answer to a question, or its failure in this run or an earlier one."""
-        outcome = self._outcomes.get(question.request)
-        if outcome is None and self._failures:
-            outcome = self._failures.get(request_key(self._endpoint, question.request))
-        return outcome
-
-    def look(self, request: Request, answer: Answer) -> None:
+    def look(request: Request, answer: Answer) -> None:
         """Count a row that an answer will most likely be."""
-        filling, key, question = self._asked[request]
+        filling, key, question = asked[request]
         if filling.looks_usable(key, question, answer):
-            self._filled.add((filling.name, key))
-        self._show()
+            filled.add((filling.name, key))
+        show()
 
-    def more(self, found: Mapping[Request, Outcome]) -> list[Request]:
-        """The requests to send now, given the answers so far."""
-        self._outcomes.update(found)
+    def wanted(find: Find) -> list[Request]:
         fresh: dict[Request, tuple[Filling, str, Question]] = {}
-        for filling in self._fillings:
-            for key, question in filling.next_questions(self._find, lambda q: q.request in self._asked).items():
+        for filling in fillings:
+            for key, question in filling.next_questions(find, asked).items():
                 fresh.setdefault(question.request, (filling, key, question))
-        self._asked.update(fresh)
-        self._filled = {(filling.name, key) for filling in self._fillings for key in filling.rows}
-        self._show()
+        asked.update(fresh)
+        filled.clear()
+        filled.update((filling.name, key) for filling in fillings for key in filling.rows)
+        show()
         # prompts that share a prefix stand together: the client gives each run of them to one slot of the endpoint
         return sorted(fresh, key=lambda r: (r.model or "", r.prompt or "", r.messages))
 
-    def _show(self) -> None:
-        """Report progress; it never goes back, though an answer that looked usable may turn out a duplicate."""
-        if self._progress is not None and len(self._filled) > self._shown:
-            self._shown = len(self._filled)
-            self._progress(self._shown, self._total)
+    answer_all(replace(llm, endpoint=settle_identity(llm.endpoint, ledger)), ledger, wanted, look)

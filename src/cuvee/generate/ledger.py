@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,18 @@ from cuvee.records.generation import Generation
 
 
 # --- what a ledger holds besides answers and failures ---
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a client met between its first request and its end, apart from answers and failures.
+@dataclass(slots=True, kw_only=True)
+class Met:
+    """What clients met, apart from answers and failures.
 
     ``replayed`` answers were taken from the ledger, ``retries`` sent again after trouble that passed; ``unanswered``
-    requests were sent and cut off. ``notes`` were found out about the endpoint, one sentence each.
+    requests were sent and cut off. ``notes`` were found out about the endpoint, one sentence each, in order.
     """
 
-    endpoint: str
-    model: str
     replayed: int = 0
     retries: int = 0
     unanswered: int = 0
-    notes: tuple[str, ...] = ()
+    notes: dict[str, None] = field(default_factory=dict)
 
 
 # --- the tables of a ledger, in SQL ---
@@ -62,7 +60,8 @@ CREATE TABLE IF NOT EXISTS replicas (
 )
 """
 SCHEMA = (ANSWERS, FAILURES, SESSIONS, REPLICAS)
-NOTE = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, '[]')"  # the last is of earlier versions
+NOTE = "INSERT OR REPLACE INTO sessions VALUES (?, '', '', ?, ?, ?, ?, '[]')"  # earlier versions filled the others
+MET = "SELECT replayed, retries, unanswered, notes FROM sessions ORDER BY number"
 INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
 SELECT = "SELECT * FROM answers WHERE key = ?"
 # what failed and was then answered (asked for again by another process, say) did not fail
@@ -132,7 +131,9 @@ class Ledger:
         self._where = ":memory:" if path is None else str(path)
         self._held: dict[str, tuple[str, Answer]] = {}
         self._sent = Usage()
-        self._met: dict[Callable[[], Session], int | None] = {}
+        self.met = Met()
+        """What clients of this ledger met since it was opened; committed with the answers, and at the end."""
+        self._session: int | None = None
         try:
             # the client may run its event loop in another thread (notebooks); never in two at once
             if readonly and path is not None:
@@ -186,8 +187,7 @@ class Ledger:
         ]
         with self._transaction():
             self._database.executemany(INSERT, [(*row, _checksum(row)) for row in rows])
-            for tell in self._met:
-                self._write_session(tell)
+            self._write_met()
         for _, answer in self._held.values():
             tokens = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
             self._sent = self._sent.plus(Usage(requests=1, **tokens))
@@ -236,35 +236,21 @@ class Ledger:
             rows = [(address, model, identity) for address in addresses]
             self._database.executemany("INSERT OR IGNORE INTO replicas VALUES (?, ?, ?)", rows)
 
-    # --- sessions ---
-    def begin_session(self, tell: Callable[[], Session]) -> None:
-        """Commit the client's session with its answers, so that it is known if the process is killed."""
-        self._met[tell] = None
+    # --- what clients met ---
+    def _write_met(self) -> None:
+        met = self.met
+        row = (self._session, met.replayed, met.retries, met.unanswered, json.dumps(list(met.notes)))
+        self._session = self._database.execute(NOTE, row).lastrowid
 
-    def record_session(self, tell: Callable[[], Session]) -> None:
-        """Commit a client's session at its end.
-
-        Raises:
-            RunFolderError: the disk is full or failing; what was committed before stays.
-        """
-        with self._transaction():
-            self._write_session(tell)
-        self._met.pop(tell)
-
-    def _write_session(self, tell: Callable[[], Session]) -> None:
-        *known, notes = astuple(tell())
-        row = (self._met.get(tell), *known, json.dumps(notes))
-        self._met[tell] = self._database.execute(NOTE, row).lastrowid
-
-    def sessions(self) -> tuple[Session, ...]:
-        """The session of each client, in order; of a process that was killed, until its last commit."""
-        found = []
-        for _, endpoint, model, replayed, retries, unanswered, notes, _ in self._read(
-            "SELECT * FROM sessions ORDER BY number"
-        ):
+    def read_met(self) -> Met:
+        """What clients met in all, as far as it is committed: of a process that was killed, until its last commit."""
+        found = Met()
+        for replayed, retries, unanswered, notes in self._read(MET):
             with self._telling():
-                found.append(Session(endpoint, model, replayed, retries, unanswered, tuple(json.loads(notes))))
-        return tuple(found)
+                found.notes |= dict.fromkeys(json.loads(notes))
+            found.replayed, found.retries = found.replayed + replayed, found.retries + retries
+            found.unanswered += unanswered
+        return found
 
     # --- failures ---
     def record_failure(self, key: str, request_json: str, failure: Failure) -> None:
@@ -321,9 +307,12 @@ class Ledger:
                 self._database.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Flush, commit what clients met, and close the file."""
         try:
             self.flush()
+            if self.met != Met():
+                with self._transaction():
+                    self._write_met()
         finally:
             self._database.close()
 
@@ -390,7 +379,7 @@ def summarise(*ledgers: Ledger, prices: Prices | None = None) -> Generation:
         by_model[f"{model or 'an unnamed model'} at {endpoint}"] += usage.requests
         by_ending[ending or "no reason given"] += usage.requests
     failed = Counter(failure.reason for ledger in ledgers for failure in ledger.failures().values())
-    sessions = [session for ledger in ledgers for session in ledger.sessions()]
+    met = [ledger.read_met() for ledger in ledgers]
     return Generation(
         requests=total.requests,
         prompt_tokens=total.prompt_tokens,
@@ -400,10 +389,10 @@ def summarise(*ledgers: Ledger, prices: Prices | None = None) -> Generation:
         by_model=dict(sorted(by_model.items())),
         by_ending=dict(sorted(by_ending.items())),
         failed=dict(sorted(failed.items())),
-        replayed=sum(session.replayed for session in sessions),
-        retries=sum(session.retries for session in sessions),
-        unanswered=sum(session.unanswered for session in sessions),
-        notes=tuple(dict.fromkeys(note for session in sessions for note in session.notes)),
+        replayed=sum(each.replayed for each in met),
+        retries=sum(each.retries for each in met),
+        unanswered=sum(each.unanswered for each in met),
+        notes=tuple(dict.fromkeys(note for each in met for note in each.notes)),
     )
 
 

@@ -165,8 +165,6 @@ COPY_OF_PROMPT = "copy of the prompt"
 COPY_OF_TRAINING = "copy of a training row"
 COPY_OF_SOURCE = "copy of its source"
 DUPLICATE = "duplicate"
-NEAR_COPY = "near copy of a training row"
-NEAR_DUPLICATE = "near-duplicate"
 WRONG_LABEL = "wrong label"
 MALFORMED = "malformed"
 NOT_NEAREST = "another row is nearer than its source"
@@ -188,8 +186,6 @@ REMEDIES = {
     MISSING: "ask for fewer rows a request (rows_per_request)",
     CHATTER: "use api: completions, or a larger model",
     MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
-    NEAR_DUPLICATE: "raise the temperature, or near_duplicate",
-    NEAR_COPY: "raise the temperature, or near_duplicate",
     WRONG_LABEL: "check the labels of the training rows, or check no labels",
 }
 """Reason of rejection -> what a user can do where answers are rejected for it again and again."""

@@ -83,7 +83,7 @@ class GenerationSpec:
             one answer says together is no independent evidence.
 
     Raises:
-        ValueError: blocks, rows_per_label or rows_per_request out of range.
+        ValueError: rows_per_label below 1.
     """
 
     rows_per_label: int
@@ -98,12 +98,8 @@ class GenerationSpec:
     rows_per_request: int = 1
 
     def __post_init__(self) -> None:
-        blocks = self.blocks
-        if not blocks or len(set(blocks)) < len(blocks) or min(blocks) < 0:
-            raise ValueError(f"blocks {blocks!r}; give at least one, each once, 0 or more")
-        for name in ("rows_per_label", "rows_per_request"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)!r}; must be 1 or more")
+        if self.rows_per_label < 1:
+            raise ValueError(f"rows_per_label {self.rows_per_label!r}; must be 1 or more")
 
     def strata(self, train: Corpus) -> Mapping[str, Stratum]:
         """What a dial deals rows to, by name.

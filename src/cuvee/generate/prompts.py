@@ -226,14 +226,10 @@ class PromptWriter:
         rotation = [turn, *([slot.number, attempt] if attempt else [])]
         rng = derive_rng(self._seed, "seed-examples", slot.label, slot.block, *rotation)
         rows = self.strata[slot.label].rows
-        if slot.seed_ids:
-            chosen = [self._places[id_] for id_ in slot.seed_ids]
-        elif slot.examples:
-            order = derive_rng(self._seed, "example-order", slot.label, slot.block).permutation(len(rows))
-            chosen = [rows[order[place]] for place in slot.examples]
-        else:
+        if not slot.examples:
             return [rows[i] for i in rng.permutation(len(rows))[:EXAMPLES_SHOWN]]
-        return [chosen[i] for i in rng.permutation(len(chosen))]
+        order = derive_rng(self._seed, "example-order", slot.label, slot.block).permutation(len(rows))
+        return [rows[order[slot.examples[i]]] for i in rng.permutation(len(slot.examples))]
 
     def _request(self, slot: Slot, attempt: int, step: Step, values: Mapping[str, Value]) -> Request:
         draft, given = slot.draft if step == "draft" else None, self._sampling
@@ -446,8 +442,7 @@ def _built_in() -> PromptSet:
 def _built_in_file(path: Path) -> PromptFile:
     source = read_text(path, ConfigError)
     header = _HEADER.match(source)
-    if header is None:
-        raise ConfigError(f"{path}: begins with no comment that says what it is for and its variables")
+    assert header is not None, "a built-in prompt begins with what it is for and its variables"
     purpose, variables, needed = (" ".join((part or "").split()) for part in header.groups())
     return PromptFile(
         name=path.stem,

@@ -57,53 +57,42 @@ def read_body(body: bytes, charset: str | None) -> str:
 def parse_reply(reply: Reply) -> Answer | None:
     """The answer of a chat or completions reply, sent whole or in pieces (server-sent events); None if it is none."""
     events = [_json_object(line[5:]) for line in reply.body.splitlines() if line.startswith("data:")]
-    pieces = [_Piece.read(data) for data in events or [_json_object(reply.body)]]
+    pieces = [_read_piece(data) for data in events or [_json_object(reply.body)]]
     found = [piece for piece in pieces if piece is not None]
     if not found:
         return None
-    refusal = "".join(piece.refusal for piece in found)
-    text = "".join(piece.text for piece in found)
-    ends = [piece.end for piece in found if piece.end]
+    text = "".join(piece.text for piece in found if piece.finish_reason != _REFUSED)
+    refusal = "".join(piece.text for piece in found if piece.finish_reason == _REFUSED)
+    ends = [piece.finish_reason for piece in found if piece.finish_reason not in ("", _REFUSED)]
     return Answer(
         text=text or refusal,
-        finish_reason="refusal" if refusal and not text else ends[-1] if ends else "",
+        finish_reason=_REFUSED if refusal and not text else ends[-1] if ends else "",
         prompt_tokens=max(piece.prompt_tokens for piece in found),
         completion_tokens=max(piece.completion_tokens for piece in found),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """What one JSON object of a reply holds: all of an answer, or the next words of it."""
+_REFUSED = "refusal"
 
-    text: str
-    refusal: str
-    end: str
-    prompt_tokens: int
-    completion_tokens: int
 
-    @classmethod
-    def read(cls, data: Mapping[str, object]) -> _Piece | None:
-        choices = data.get("choices")
-        usage = data.get("usage")
-        counts = usage if isinstance(usage, dict) else {}
-        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-            return None
-        if not choices and (not counts or "object" not in data):  # the last event of a stream may hold counts alone
-            return None
-        choice = choices[0] if choices else {}
-        message = choice.get("message", choice.get("delta"))
-        given = message if isinstance(message, dict) else {"content": choice.get("text")}
-        text, refusal = _join(given.get("content")), given.get("refusal")
-        if text is None:
-            return None
-        return cls(
-            text=text,
-            refusal=refusal if isinstance(refusal, str) else "",
-            end=str(choice.get("finish_reason") or ""),
-            prompt_tokens=_count(counts.get("prompt_tokens")),
-            completion_tokens=_count(counts.get("completion_tokens")),
-        )
+def _read_piece(data: Mapping[str, object]) -> Answer | None:
+    """What one JSON object of a reply holds: an answer, or its next words; None if it is no such object."""
+    choices, usage = data.get("choices"), data.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        return None
+    if not choices and (not counts or "object" not in data):  # the last event of a stream may hold counts alone
+        return None
+    choice = choices[0] if choices else {}
+    message = choice.get("message", choice.get("delta"))
+    given = message if isinstance(message, dict) else {"content": choice.get("text")}
+    text, refusal, end = _join(given.get("content")), given.get("refusal"), str(choice.get("finish_reason") or "")
+    if text is None:
+        return None
+    if not text and isinstance(refusal, str) and refusal:
+        text, end = refusal, _REFUSED
+    tokens = [_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+    return Answer(text=text, finish_reason=end, prompt_tokens=tokens[0], completion_tokens=tokens[1])
 
 
 def _join(content: object) -> str | None:

@@ -37,14 +37,12 @@ class Tried:
 class TargetResult:
     """The pool nearest to the target, the levels that were tried, in order, and whether the target was reached.
 
-    ``wanted`` is the score asked for: the target's value, or what its quantile came to (None where the
-    budget ended before both ends of the dial were tried). ``cut_short``: a budget ended the search.
+    ``cut_short``: a budget ended the search.
     """
 
     pool: Pool
     reached: bool
     score: float
-    wanted: float | None
     history: tuple[Tried, ...]
     note: str
     cut_short: bool = False
@@ -84,8 +82,7 @@ def generate_to_target(
 
     Raises:
         ConfigError, EndpointError: as in :func:`generate_pools`.
-        GenerationError: no level that was tried could be scored.
-        ValueError: the budget does not reach the first level.
+        GenerationError: no level that was tried could be scored, or the budget reaches none.
     """
     search, history, pools = LevelSearch(target, len(dial.levels)), list[Tried](), dict[int, Pool]()
     spent, strata, most = "", list(spec.strata(train)), target.budget_rows
@@ -95,8 +92,6 @@ def generate_to_target(
         in_order = [each.name for each in dial.levels if each.name in wanted]
         rows = len(spec.slots(dial, strata, in_order))
         if most is not None and rows > most:
-            if not history:
-                raise ValueError(f"budget_rows {most!r}; level {level.key} alone needs {rows}")
             spent = f"the budget of {most} rows does not reach {level.key} ({rows} rows in all)"
             break
         score_of, note = None, ""
@@ -123,7 +118,6 @@ def generate_to_target(
         pool=pool,
         reached=search.reached,
         score=search.scores[search.best],
-        wanted=search.wanted,
         history=tuple(history),
         note=_note(search, target, pool.level.name, spent),
         cut_short=bool(spent),
@@ -131,41 +125,31 @@ def generate_to_target(
 
 
 def _note(search: LevelSearch, target: Target, level: str, spent: str) -> str:
-    scores, wanted = search.scores.values(), search.wanted
-    asked = f"{target.metric_name} {target.quantile if wanted is None else wanted:.4g} was asked for; "
+    asked = f"{target.metric_name} {target.value:.4g} was asked for; "
     found = "" if search.best is None else f"{search.scores[search.best]:.4g}"
     if search.reached:
         return f"{asked}level {level} scores {found}"
     seen = f"best seen {found} at level {level}"
     if spent:
         return f"{asked}{spent}; {seen}"
-    low, high = min(scores), max(scores)
-    finer = "; levels between those tried may reach it" if wanted is not None and low <= wanted <= high else ""
+    low, high = min(search.scores.values()), max(search.scores.values())
+    finer = "; levels between those tried may reach it" if low <= target.value <= high else ""
     return f"{asked}this level is out of reach: {seen}; levels tried scored {low:.4g} to {high:.4g}{finer}"
 
 
 # --- which level to try next on the way to a wanted score. Pure ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a pool should score: a ``value``, or a ``quantile`` of what the dial reaches.
+    """What a pool should score.
 
-    ``quantile`` 0 is the lower one of the scores of the dial's first and last level, 1 the higher one, 0.5 their mean.
     ``tolerance`` is how far off, in the score's unit, is near enough. ``metric_name`` is for messages. ``budget_rows``
     are the distinct rows that may be asked for, over all levels tried; None sets no bound.
-
-    Raises:
-        ValueError: neither or both of value and quantile.
     """
 
     metric_name: str
-    value: float | None = None
-    quantile: float | None = None
+    value: float
     tolerance: float
     budget_rows: int | None = None
-
-    def __post_init__(self) -> None:
-        if (self.value is None) == (self.quantile is None):
-            raise ValueError(f"value {self.value!r} and quantile {self.quantile!r}; give exactly one of them")
 
 
 class LevelSearch:
@@ -192,29 +176,18 @@ class LevelSearch:
         if score is not None:
             self.scores[rank] = score
 
-    @property
-    def wanted(self) -> float | None:
-        """The score asked for; None while it is not known, since a quantile needs both ends tried."""
-        if self._target.value is not None:
-            return self._target.value
-        if not self.scores or not {0, self._last} <= self._tried:
-            return None
-        low, high = sorted((self.scores[min(self.scores)], self.scores[max(self.scores)]))
-        return low + (self._target.quantile or 0.0) * (high - low)
+    def _distance(self, rank: int) -> float:
+        return abs(self.scores[rank] - self._target.value)
 
     @property
     def best(self) -> int | None:
         """The rank of the level nearest to the target, the lower one of two; None while nothing is scored."""
-        wanted = self.wanted
-        if wanted is None:
-            return min(self.scores, default=None)
-        return min(self.scores, key=lambda rank: (abs(self.scores[rank] - wanted), rank), default=None)
+        return min(self.scores, key=lambda rank: (self._distance(rank), rank), default=None)
 
     @property
     def reached(self) -> bool:
         """Whether the best level is near enough."""
-        best, wanted = self.best, self.wanted
-        return best is not None and wanted is not None and abs(self.scores[best] - wanted) <= self._target.tolerance
+        return self.best is not None and self._distance(self.best) <= self._target.tolerance
 
     def next_rank(self) -> int | None:
         """The level to try next; None when the target is reached or nothing near it is left to try."""
@@ -224,10 +197,10 @@ class LevelSearch:
             if end not in self._tried:
                 return end
         # the middle of two tried levels next to each other in rank, with the target between their scores
-        wanted, best = self.wanted, self.best
+        wanted, best = self._target.value, self.best
         for low, high in pairwise(sorted(self.scores)):
             between = [rank for rank in range(low + 1, high) if rank not in self._tried]
-            if between and wanted is not None and (self.scores[low] - wanted) * (self.scores[high] - wanted) <= 0:
+            if between and (self.scores[low] - wanted) * (self.scores[high] - wanted) <= 0:
                 return min(between, key=lambda rank: abs(2 * rank - low - high))
         # else the untried neighbours of the best one
         near = range(self._last + 1) if best is None else (best - 1, best + 1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cuvee.errors import ConfigError, GenerationError, MissingDependency
 from cuvee.fingerprint import derive_rng
 from cuvee.generate import calls
-from cuvee.generate.ledger import Ledger, Session
+from cuvee.generate.ledger import Ledger
 from cuvee.model_files import PREFIX, find_model, hash_path
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class TransformersLLM:
     Raises:
         MissingDependency: torch or transformers is not installed.
         InputError: there is no such model.
-        ValueError: batch or context below 1.
     """
 
     model: str | Path
@@ -56,8 +55,6 @@ class TransformersLLM:
     def __post_init__(self) -> None:
         if missing := [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]:
             raise MissingDependency(f"generator 'hf:' needs {' and '.join(missing)}: pip install 'cuvee[train]'")
-        if min(self.batch, self.context) < 1:
-            raise ValueError(f"batch {self.batch!r} and context {self.context!r}; both must be 1 or more")
         self._files = find_model(self.model)
 
     @property
@@ -88,11 +85,12 @@ class TransformersLLM:
         self._endpoint = None
         self._loaded.unload()
 
-    def open_client(self, endpoint: calls.Endpoint, ledger: Ledger) -> AbstractContextManager[BatchClient]:
+    @contextmanager
+    def open_client(self, endpoint: calls.Endpoint, ledger: Ledger) -> Iterator[BatchClient]:
         """What asks the model: ``endpoint`` is its own, ``ledger`` has what was asked before, and takes new answers."""
         if self.endpoint.identity != endpoint.identity:
             raise ValueError(f"endpoint {endpoint.identity!r}; must be this model's own, {self.endpoint.identity!r}")
-        return BatchClient(self._loaded, endpoint, ledger, self.batch, self.context)
+        yield BatchClient(self._loaded, endpoint, ledger, self.batch, self.context)
 
 
 @dataclass(eq=False)
@@ -116,8 +114,6 @@ class BatchClient:
     ledger: Ledger
     batch: int
     context: int
-    notes: set[str] = field(default_factory=set, init=False)
-    replayed: int = field(default=0, init=False)
 
     def answer_requests(
         self, requests: Sequence[calls.Request], on_answer: calls.OnAnswer | None = None, more: calls.More | None = None
@@ -143,7 +139,7 @@ class BatchClient:
             known = self.ledger.lookup(calls.request_key(self.endpoint, request))
             if known is not None:
                 outcomes[request] = known
-                self.replayed += 1
+                self.ledger.met.replayed += 1
                 tell(request, known)
                 continue
             length = len(prompt := self._tokenize(request))
@@ -165,7 +161,7 @@ class BatchClient:
 
     def _tokenize(self, request: calls.Request) -> tuple[int, ...]:
         if request.schema is not None:
-            self.notes.add("structured output: the prompt alone asks for JSON")
+            self.ledger.met.notes["structured output: the prompt alone asks for JSON"] = None
         if request.prompt is None:
             return self.loaded.chat_tokens(request.messages, "set api: completions, or choose an instruct model")
         return tuple(self.loaded.tokenizer(request.prompt)["input_ids"])
@@ -178,7 +174,7 @@ class BatchClient:
         written = self.loaded.write([prompt for _, prompt in asked], streams, sampling)
         if len(written) < len(asked):
             self.batch = len(written)
-            self.notes.add(f"out of memory on {self.loaded.model.device}: batch lowered to {self.batch}")
+            self.ledger.met.notes[f"out of memory on {self.loaded.model.device}: batch lowered to {self.batch}"] = None
         answers = {}
         for (request, prompt), w in zip(asked, written, strict=False):
             answers[request] = calls.Answer(
@@ -188,14 +184,3 @@ class BatchClient:
             self.ledger.record(key, text, answers[request])
         self.ledger.flush()
         return answers
-
-    def __enter__(self) -> BatchClient:
-        self.ledger.begin_session(self._session)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ledger.record_session(self._session)
-
-    def _session(self) -> Session:
-        notes = tuple(sorted(self.notes))
-        return Session(self.endpoint.identity, self.endpoint.model, replayed=self.replayed, notes=notes)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cuvee import similarity
 from cuvee.corpus import Corpus, split_tokens
-from cuvee.defects import Leaks, find_leaks
+from cuvee.defects import LeakFinder, Leaks
 from cuvee.encoders import Encoder, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors
@@ -263,15 +263,10 @@ class Subject:
         held_out = list(self.held_out or ())
         reference = self.against.texts if self.against is not None else []
         if self.given is not None or not held_out:  # nothing can embed the held-out texts: words alone
-            return find_leaks(self.corpus.texts, held_out, reference=reference)
-        return find_leaks(
-            self.corpus.texts,
-            held_out,
-            reference=reference,
-            vectors=self.unit,
-            held_out_vectors=self.held_out_unit,
-            reference_vectors=self.against_unit if self.against is not None else None,
-        )
+            return LeakFinder(held_out, reference=reference).find(self.corpus.texts)
+        real = self.against_unit if self.against is not None else None
+        finder = LeakFinder(held_out, reference=reference, held_out_vectors=self.held_out_unit, reference_vectors=real)
+        return finder.find(self.corpus.texts, self.unit)
 
     def _unit_of(self, given: Vectors | None, corpus: Corpus, what: str) -> Vectors:
         if given is None:

@@ -249,7 +249,7 @@ def measure_label_agreement(subject: Subject) -> Estimate | None:
 
 
 def measure_leakage(subject: Subject) -> Estimate | None:
-    """Fraction of rows that repeat a held-out text, by words or by embedding (see ``find_leaks``).
+    """Fraction of rows that repeat a held-out text, by words or by embedding (see ``LeakFinder``).
 
     The setting ``baseline`` is the same fraction of the real training rows. None without held-out texts.
     """

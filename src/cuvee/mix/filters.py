@@ -230,7 +230,7 @@ class Degenerate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Leak:
-    """Removes rows that repeat a held-out text more closely than real rows do (see ``cuvee.defects.find_leaks``).
+    """Removes rows that repeat a held-out text more closely than real rows do (see ``cuvee.defects.LeakFinder``).
 
     Where there is nothing to make vectors with, leaks are found by their words alone, and the note says so.
 

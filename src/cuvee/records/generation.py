@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -74,12 +73,6 @@ class Prices:
     completion_per_million: float
     currency: str = "USD"
 
-    def __post_init__(self) -> None:
-        for name in ("prompt_per_million", "completion_per_million"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} {value!r}; must be 0 or more")
-
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """In ``currency``."""
         return (prompt_tokens * self.prompt_per_million + completion_tokens * self.completion_per_million) / 1e6
@@ -95,12 +88,6 @@ class Budget:
     requests: int | None = None
     tokens: int | None = None
     cost: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("requests", "tokens", "cost"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} {value!r}; must be 0 or more, or None for no bound")
 
     def __str__(self) -> str:
         named = (("requests", self.requests), ("tokens", self.tokens), ("cost", self.cost))

@@ -12,7 +12,7 @@ from typing import Annotated, cast
 from pydantic import AfterValidator, TypeAdapter
 
 from cuvee.characters import check_name
-from cuvee.config.dials import AttributesConfig, CombinedConfig, DialConfig, ExamplesConfig, TopicsConfig
+from cuvee.config.dials import AttributesConfig, CombinedConfig, DialConfig, TopicsConfig
 from cuvee.config.generators import (
     EmbeddedGenerator,
     EndpointGenerator,
@@ -21,11 +21,11 @@ from cuvee.config.generators import (
 )
 from cuvee.config.opening import make_endpoint, open_model
 from cuvee.errors import ConfigError
-from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.fingerprint import hash_value
 from cuvee.generate.asking import ListAsker
 from cuvee.generate.calls import Endpoint
 from cuvee.generate.client import OpenedLLM
-from cuvee.generate.dials import Branches, Dial, Setting, make_dial, order_examples, texts_by_label, topics_from_words
+from cuvee.generate.dials import Branches, Dial, Setting, make_dial, texts_by_label, topics_from_words
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.measure import choose_metrics
 from cuvee.model_files import MODEL_SUFFIXES, SMOLLM2_SHA256, hash_path
@@ -206,7 +206,7 @@ _REMEDY = "its lists are made again from the answers in ledger.sqlite; changes m
 # --- dials ---
 _OF_THE_STUDY = {"name", "draws", "target"}
 """Keys of a dial's section that are no settings of the dial; below, those that say how to find one."""
-_LOOKED_UP = {TopicsConfig: {"degree"}, ExamplesConfig: {"selection"}, AttributesConfig: {"count", "values"}}
+_LOOKED_UP = {TopicsConfig: {"degree"}, AttributesConfig: {"count", "values"}}
 
 
 def make_dials(study: Study, ask: KeptLists | None = None) -> list[tuple[DialConfig, Dial]]:
@@ -256,15 +256,6 @@ def _read_settings(study: Study, settings: DialConfig, ask: KeptLists | None) ->
         found["dimensions"] = {f"attribute {i + 1}": [f"value {j + 1}" for j in range(values)] for i in range(count)}
         if ask is not None:
             found["dimensions"] = ask.attributes(texts_by_label(study.train), count=count, values=values)
-    if isinstance(settings, ExamplesConfig) and settings.selection != "random":
-        found["order"] = order_examples(
-            study.train,
-            study.encoder.encode(study.train.texts),
-            selection=settings.selection,
-            seed=derive_seed(study.config.seed, "examples"),
-            count=max(settings.levels),
-            strata={name: list(found.rows) for name, found in study.writing.strata.items()},
-        )
     return found
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -24,7 +24,7 @@ from cuvee.fingerprint import hash_value
 from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.dials import PARTS, Dial, Slot, chosen_slots
 from cuvee.generate.dials.slots import shared_request
-from cuvee.generate.ledger import Ledger, Session, tell_spending
+from cuvee.generate.ledger import Ledger, tell_spending
 from cuvee.generate.parsing import WRITINGS
 from cuvee.generate.pools import GenerationSpec, PoolMaker, fill_pools, write_quarantine
 from cuvee.generate.targets import Score, Target, generate_to_target
@@ -95,7 +95,7 @@ def wanted_levels(study: Study, settings: DialConfig, dial: Dial, blocks: range,
         "level": found.level.name,
         "reached": found.reached,
         "score": found.score,
-        "wanted": found.wanted,
+        "wanted": goal.value,
         "note": found.note,
         "tried": [{"level": t.level.name, "score": t.score, "rows": t.rows, "note": t.note} for t in found.history],
     }
@@ -140,7 +140,6 @@ def make_target(settings: TargetConfig) -> Target:
     return Target(
         metric_name=settings.metric,
         value=settings.value,
-        quantile=settings.quantile,
         tolerance=settings.near_enough,
         budget_rows=settings.rows,
     )
@@ -182,7 +181,6 @@ def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
         rules=AcceptanceRules(
             nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
             refuse=guard_leaks(study),
-            near_duplicate=config.writing.near_duplicate,
             agrees=check_labels(study),
             keep_truncated=generator.truncated == "keep",
             attempts=ATTEMPTS,
@@ -219,14 +217,14 @@ def _generate(
     with dials.open_llm(study) as llm, Ledger(study.folder.ledger_path) as ledger:
         part = "" if study.fold is None else f"fold {study.fold}"
         progress.show(tell_spending(ledger, find_prices(study.config), part))
-        before = ledger.sessions()
+        before = ledger.read_met().notes
         specs = {blocks: make_spec(study, blocks) for blocks in {part.blocks for part in parts}}
         makers = [
             PoolMaker(study.train, specs[part.blocks], part.dial, llm.endpoint, [level.name for level in part.levels])
             for part in parts
         ]
         fill_pools(makers, llm, ledger, progress)
-        note_findings(study.stages.listener, before, ledger.sessions()[len(before) :])
+        note_findings(study.stages.listener, ledger, before)
         for maker in makers:
             try:
                 made = maker.compose(ledger)
@@ -322,9 +320,8 @@ def note_failed(study: Study, pools: Iterable[StoredPool]) -> None:
     )
 
 
-def note_findings(listener: Listener, before: Iterable[Session], now: Iterable[Session]) -> None:
-    """Say what was found out about the endpoint, once a run folder."""
-    told = {note for session in before for note in session.notes}
-    for note in dict.fromkeys(note for session in now for note in session.notes):
-        if note not in told:
+def note_findings(listener: Listener, ledger: Ledger, before: Collection[str]) -> None:
+    """Say what was found out about the endpoint and is not among the notes of runs ``before``."""
+    for note in ledger.met.notes:
+        if note not in before:
             listener.noted(note)

@@ -438,7 +438,7 @@ def _find_writing(study: Study) -> StudyWriting:
         if len(chosen) < len(strata):
             strata = chosen
             sources = tuple(stratum.source or "" for stratum in strata.values())
-    settings = [kind, prompts.hash, writing.near_duplicate, writing.label_check]
+    settings = [kind, prompts.hash, writing.label_check]
     key = hash_value([*settings, [stratum.source for stratum in strata.values()]])
     return StudyWriting(
         kind=kind, strata=strata, sources=sources, prompts=prompts, rows=rows, key=key, left_out=left_out

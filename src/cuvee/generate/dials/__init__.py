@@ -30,7 +30,6 @@ from cuvee.generate.dials.contents import (
     Branches,
     ExamplesDial,
     TopicsDial,
-    order_examples,
     texts_by_label,
     topics_from_words,
 )

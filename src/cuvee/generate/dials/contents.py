@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from math import ceil, lcm, log, prod
 from typing import TypeAlias
@@ -17,7 +17,6 @@ from cuvee.corpus import Corpus, split_tokens
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.dials.slots import ANY, Part, PartsDial, whole_levels, whole_number
-from cuvee.records import Vectors
 
 Branches: TypeAlias = "Sequence[str] | Mapping[str, Branches]"
 """A list of topics, or a mapping of each topic to its subtopics (an empty list: it has none)."""
@@ -98,19 +97,22 @@ def list_leaves(branches: Branches) -> tuple[str, ...]:
     return tuple(part[turn] for turn in range(longest) for part in parts if turn < len(part))
 
 
-def check_tree(where: str, branches: Branches) -> None:
-    """Refuse a tree with an empty or repeated topic.
+def check_tree(where: str, given: object) -> Branches:
+    """What was given, if it is a tree of topics, none of them empty or repeated.
 
     Raises:
         ConfigError: with the first node that is wrong.
     """
-    if isinstance(branches, str) or not isinstance(branches, Mapping | Sequence):
-        raise ConfigError(f"{where} holds {branches!r}; it must be a list of topics, or map each topic to such a list")
-    if len({" ".join(topic.split()).casefold() for topic in branches if topic.strip()}) != len(branches):
+    if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
+        raise ConfigError(f"{where} is {given!r}; give a list of topics, or map each topic to a list of subtopics")
+    if odd := [topic for topic in given if not isinstance(topic, str)]:
+        raise ConfigError(f"{where} has the topic {odd[0]!r}, which is no text; put it into quotes")
+    if len({" ".join(topic.split()).casefold() for topic in given if topic.strip()}) != len(given):
         raise ConfigError(f"{where} has an empty or repeated topic; give each once")
-    if isinstance(branches, Mapping):
-        for topic, below in branches.items():
-            check_tree(f"{where}, topic {topic!r}", below)
+    if isinstance(given, Mapping):
+        for topic, below in given.items():
+            check_tree(f"{where}.{topic}", below)
+    return given
 
 
 class AttributesDial(PartsDial):
@@ -192,113 +194,25 @@ class ExamplesDial(PartsDial):
     Args:
         levels: numbers of seed examples.
         shown: seed examples in a prompt.
-        order: label -> ids of its seed examples, of which level k takes the first k (see :func:`order_examples`);
-            None is a random order, another in each block.
 
     Raises:
-        ConfigError: a level or ``shown`` is no whole number above 0, or ``order`` has too few ids or one twice.
+        ConfigError: a level or ``shown`` is no whole number above 0.
     """
 
     name = "examples"
 
-    def __init__(
-        self, *, levels: Sequence[int | float], shown: int = 4, order: Mapping[str, Sequence[str]] | None = None
-    ) -> None:
+    def __init__(self, *, levels: Sequence[int | float], shown: int = 4) -> None:
         counts = whole_levels(self.name, levels)
         self._shown = whole_number(self.name, "shown", shown)
-        most = max(counts, default=1)
-        super().__init__([str(k) for k in counts], ceil(most / self._shown))
-        self._order = order
-        for label, ids in (order or {}).items():
-            if len(set(ids)) != len(ids) or len(ids) < most:
-                raise ConfigError(
-                    f"dial 'examples': order of label {label!r} has {len(set(ids))} different ids in {len(ids)}, "
-                    f"level {most} needs as many; give each seed example once or drop the level"
-                )
-
-    @override
-    def check(self, labels: Sequence[str], rows_per_label: int) -> None:
-        if missing := [label for label in labels if self._order is not None and label not in self._order]:
-            raise ConfigError(f"dial 'examples': order has no label {missing[0]!r}; it needs one list a label")
-        super().check(labels, rows_per_label)
+        super().__init__([str(k) for k in counts], ceil(max(counts, default=1) / self._shown))
 
     @override
     def parts(self, level: str, label: str) -> Sequence[Part]:
         k, parts = int(level), list[Part]()
         for first in range(0, k, self._shown):
             places = tuple((first + i) % k for i in range(min(self._shown, k)))
-            name = ("-".join(map(str, places)),)
-            if self._order is None:
-                parts.append((name, {"examples": places}))
-            else:
-                parts.append((name, {"seed_ids": tuple(self._order[label][place] for place in places)}))
+            parts.append((("-".join(map(str, places)),), {"examples": places}))
         return parts
-
-
-def order_examples(
-    train: Corpus, vectors: Vectors, *, selection: str, seed: int, strata: Mapping[str, Sequence[int]] | None = None,
-    count: int | None = None,
-) -> dict[str, tuple[str, ...]]:  # fmt: skip
-    """Order each label's rows so that the first k, for every k, are much alike, or as unlike as can be.
-
-    Both begin with a random row of the label. ``similar`` goes on with the rows nearest to it. ``diverse`` takes
-    the row farthest from all taken so far (farthest-first traversal, Gonzalez 1985). Equal rows come in the
-    order of the corpus. Of n rows of a label ``similar`` compares each with one, ``diverse`` each with ``count``; no
-    more than n numbers are held at once.
-
-    Args:
-        train: the real training rows.
-        vectors: unit vectors of its texts, shape (n, d).
-        selection: ``similar`` or ``diverse``.
-        seed: of the first row.
-        strata: what a dial calls labels -> places of the rows that may be shown for it; None: labels and their rows.
-        count: rows of a label that are wanted, the most that a level shows; None is all.
-
-    Raises:
-        ValueError: an unknown selection, or vectors of another number of rows.
-    """
-    if selection not in _ORDERS:
-        raise ValueError(f"selection {selection!r}; valid choices: {', '.join(_ORDERS)}")
-    if len(vectors) != len(train):
-        raise ValueError(f"vectors has {len(vectors)} rows for {len(train)} training rows; give one each")
-    if strata is None:
-        strata = {label: [i for i, target in enumerate(train.targets) if target == label] for label in train.labels}
-    ordered = {}
-    for label, members in strata.items():
-        rows = np.array(members)
-        first = int(derive_rng(seed, "example-order", label).integers(len(rows)))
-        whole = len(rows) == len(vectors) and bool((rows == np.arange(len(rows))).all())  # which needs no copy
-        taken = _ORDERS[selection](vectors if whole else vectors[rows], first, min(count or len(rows), len(rows)))
-        ordered[label] = tuple(train.ids[rows[i]] for i in taken)
-    return ordered
-
-
-def _similarity(vectors: Vectors, to: int) -> Vectors:
-    """Of every row to one of them; equal rows get equal bits, which products of matrices do not promise."""
-    found: Vectors = np.einsum("ij,j->i", vectors, vectors[to])
-    return found
-
-
-def _nearest_first(vectors: Vectors, first: int, count: int) -> list[int]:
-    near = _similarity(vectors, first)
-    near[first] = np.inf
-    return [int(i) for i in np.argsort(-near, kind="stable")[:count]]
-
-
-def _farthest_first(vectors: Vectors, first: int, count: int) -> list[int]:
-    taken, nearest = [first], _similarity(vectors, first)
-    while len(taken) < count:
-        nearest[taken[-1]] = np.inf
-        taken.append(int(nearest.argmin()))
-        np.maximum(nearest, _similarity(vectors, taken[-1]), out=nearest)
-    return taken
-
-
-_ORDERS: Mapping[str, Callable[[Vectors, int, int], list[int]]] = {
-    "similar": _nearest_first,
-    "diverse": _farthest_first,
-}
-"""Ways of choosing; without one the order is random, another in each block."""
 
 
 _WORD = regex.compile(r"[\p{L}\p{M}]{3,}")
@@ -375,10 +289,7 @@ def topics_from_words(
 
     Raises:
         ConfigError: a label has fewer words that could be topics.
-        ValueError: ``per_label`` is below 1.
     """
-    if per_label < 1:
-        raise ValueError(f"per_label {per_label!r}; must be 1 or more")
     by_label = texts_by_label(texts) if isinstance(texts, Corpus) else texts
     weights = weigh_words(by_label)
     if len(by_label) == 1:  # nothing to contrast with: frequent words would be those of any text

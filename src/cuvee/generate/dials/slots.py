@@ -43,7 +43,6 @@ class Settings(TypedDict, total=False):
     topic: str | None
     attributes: tuple[tuple[str, str], ...]
     examples: tuple[int, ...]
-    seed_ids: tuple[str, ...]
     temperature: float | None
     top_p: float | None
     min_p: float | None
@@ -63,8 +62,8 @@ class Slot:
     ``key`` is unique within a dial and never changes when levels, blocks or rows are added. ``number`` counts the
     slots of one label, block and part (a topic, say): neighbours see the same seed examples. ``order`` is the row's
     place in its label and block. What the row is asked for with: a ``topic``; ``attributes``, pairs of a dimension
-    and its value; the seed examples shown, by their places in the label's seeded order (``examples``) or by their
-    ids (``seed_ids``); ``temperature``, ``top_p`` and ``min_p``, which override the study's; a ``draft`` that it
+    and its value; the places of the seed ``examples`` shown in the label's seeded order;
+    ``temperature``, ``top_p`` and ``min_p``, which override the study's; a ``draft`` that it
     refines; words to ``avoid``. ``parent`` is the key of the slot whose row this one paraphrases, ``substitute``
     that of the slot whose row is taken where this one cannot be filled.
     """
@@ -75,7 +74,6 @@ class Slot:
     topic: str | None = None
     attributes: tuple[tuple[str, str], ...] = ()
     examples: tuple[int, ...] = ()
-    seed_ids: tuple[str, ...] = ()
     temperature: float | None = None
     top_p: float | None = None
     min_p: float | None = None
@@ -211,9 +209,6 @@ def whole_levels(dial: str, levels: Sequence[int | float], *, least: int = 1) ->
     return tuple(sorted(whole_number(dial, "level", level, least=least) for level in levels))
 
 
-_MEANS = {"parent": "rows made of others", "seed_ids": "examples"}
-
-
 class CombinedDial:
     """Each level is a pair of levels, one of each dial, named like ``4 x 0.7`` and ordered by the two ranks.
 
@@ -332,5 +327,4 @@ def _set_by(dial: Dial, labels: Sequence[str], rows: int) -> set[str]:
     """What some slot of some level sets."""
     levels = [level.name for level in dial.levels]
     slots = wanted_slots(dial, labels, blocks=(0,), rows_per_label=rows, levels=levels).values()
-    found = {name for slot in slots for name in _names_set(slot) | ({"parent"} if slot.parent else set())}
-    return {_MEANS.get(name, name) for name in found}
+    return {name for slot in slots for name in _names_set(slot) | ({"rows made of others"} if slot.parent else set())}
