@@ -182,7 +182,7 @@ def degenerate_reasons(
 
 @lru_cache(maxsize=2)
 def _find_habits(reference: tuple[str, ...]) -> Habits:
-    """Of the same real rows again and again, as a comparison asks."""
+    """The habits of real rows, kept for the next call with the same rows."""
     return Habits.of(reference)
 
 

@@ -219,7 +219,7 @@ class SetLeakFinder:
 
 
 def _units(row: NDArray[np.int64], hit: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each real row that is nearest to any: how many rows stand out towards it, and to how many it is nearest."""
+    """For each real row that is nearest to some row: rows that stand out towards it, and rows it is nearest to."""
     _, unit = np.unique(row, return_inverse=True)
     return np.bincount(unit, weights=hit).astype(np.float64), np.bincount(unit).astype(np.float64)
 
@@ -252,7 +252,7 @@ def _permuted_p(
 
 
 class NoLeaks:
-    """Holds that no row of a corpus is a held-out text, about a held-out source, or written from a held-out row.
+    """Checks that no row is a held-out text, about a held-out source, or written from a held-out row.
 
     Args:
         held_out: validation and test texts.
@@ -268,7 +268,7 @@ class NoLeaks:
         self._sources = {normalise_text(source) for source in sources}
 
     def check(self, corpus: Corpus, *, when: str = "") -> None:
-        """Nothing where it holds.
+        """Check the rows of a corpus.
 
         Args:
             corpus: the rows to check.

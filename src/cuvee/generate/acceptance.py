@@ -22,7 +22,7 @@ Agrees = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptanceRules:
-    """What an answer must be to become a row, beside usable by itself and no copy.
+    """The rules for accepting an answer as a row, beyond being usable by itself and no copy.
 
     ``nearest`` is for a paraphrase, which must be nearer to its source than to any other base row; None skips that
     test, and the pool's note says so. ``refuse`` says of texts why they may not become rows (they leak held-out data,
@@ -60,7 +60,7 @@ class AcceptanceFilter:
         self._agreed: dict[tuple[str, str], bool] = {}
 
     def check_slots(self, slots: Iterable[Slot]) -> None:
-        """Refuse what cannot be asked for, before anything is.
+        """Refuse slots that cannot be requested, before any request is sent.
 
         Raises:
             ConfigError: a slot without a stratum, too many seed examples, or drafts for a kind that has none.
@@ -83,7 +83,7 @@ class AcceptanceFilter:
                 )
 
     def parse(self, slot: Slot, question: Question, answer: Answer) -> parsing.Parsed:
-        """An answer to a slot's question, judged by itself. A usable draft has that for its reason: it is no row."""
+        """Judge an answer to a slot's question by itself. A usable draft has the reason ``DRAFT``: it is no row."""
         writing = self.writer.writing
         demands = parsing.Demands(
             shown=question.shown, shown_targets=question.shown_targets, avoided=question.avoided,
@@ -114,7 +114,7 @@ class AcceptanceFilter:
         self._taken.clear()
 
     def take(self, text: str) -> None:
-        """A text has become a row."""
+        """Note that a text has become a row."""
         self._taken.add(normalise_text(text))
 
     def objection(self, text: str, label: str, source: str | None) -> str | None:

@@ -45,7 +45,7 @@ _EXPLAINED = re.compile(r"\s*(?::|\s[-–—]\s|\()")
 
 @dataclass(kw_only=True)
 class WantedList:
-    """A list that is being asked for.
+    """A list that the LLM is asked for, with the items that it has named so far.
 
     ``names`` tell it apart from other lists of one seed, ``shown_by`` choose its examples among ``texts``; ``title`` is
     for messages. ``completion`` and ``chat`` are the wordings of the two forms: what stands over the examples, and what
@@ -104,7 +104,7 @@ class WantedList:
 
     @property
     def items(self) -> tuple[str, ...]:
-        """As many as are wanted, in the order in which they were found."""
+        """The wanted number of items, in the order in which they were found."""
         return tuple(self.found[: self.count])
 
 

@@ -107,7 +107,7 @@ class Endpoint:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What may be in no message or file."""
+        """The texts that no message or file may show."""
         found = {secret for url in self.urls for secret in find_secrets(url, self.api_key)}
         return tuple(sorted(found, key=lambda s: (-len(s), s)))
 

@@ -282,7 +282,7 @@ class Journal:
 
 # --- an LLM that is ready to be asked ---
 class Client(Protocol):
-    """What answers requests: each with an answer, or with the failure it ended in."""
+    """A client of an LLM: it gives each request an answer, or the failure that it ended in."""
 
     def answer_requests(
         self, requests: Sequence[Request], on_answer: OnAnswer | None = None, more: More | None = None
@@ -301,7 +301,7 @@ OpenClient = Callable[[Endpoint, Ledger], AbstractContextManager[Client]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedLLM:
-    """What answers: the endpoint the ledger knows it by, and what asks it (over HTTP, unless said otherwise)."""
+    """An LLM that is ready: the endpoint that the ledger knows it by, and the client that asks it (HTTP by default)."""
 
     endpoint: Endpoint
     open_client: OpenClient = LLMClient

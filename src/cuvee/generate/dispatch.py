@@ -153,7 +153,7 @@ class Dispatch:
         return others[0] if others else None
 
     def _start(self, tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
-        """Have a lane or a probe run; what it raises ends all."""
+        """Run a lane or a probe; an error in it ends the whole dispatch."""
 
         def end(task: asyncio.Task[None]) -> None:
             tasks.discard(task)

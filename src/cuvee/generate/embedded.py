@@ -26,7 +26,7 @@ class Room:
 
 
 def choose_room(cores: int, *, long: bool) -> Room:
-    """What a machine with so many cores has room for.
+    """Slots and context that suit a machine with so many cores.
 
     More slots share the reading of the weights, which is most of the work of a small model; each adds a cache. Two
     cores get 16 slots for short texts; from there slots grow with the cores, up to eight of them, and a cache of 1.5 GB

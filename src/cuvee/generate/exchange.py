@@ -123,7 +123,7 @@ class Exchange:
         return 0 < (await self._get_models()).status < 500
 
     async def ask(self, request: Request) -> Answer | Trouble | Refusal:
-        """The answer, what kept it from coming and may pass, or that the endpoint refuses this one request.
+        """Send a request: its answer, a trouble that may pass, or the refusal of this one request.
 
         Raises:
             EndpointUnreachable: base_url is no URL.

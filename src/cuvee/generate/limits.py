@@ -42,7 +42,7 @@ class BudgetGuard:
         """Wait until a request fits, then count it at its worst.
 
         Raises:
-            BudgetReached: it does not, with nothing under way that might cost less than feared.
+            BudgetReached: it does not fit, and no open request can turn out cheaper than its worst case.
         """
         while not self._fits(worst):
             if self._reserved.requests == 0:

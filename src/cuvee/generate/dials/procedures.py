@@ -156,7 +156,7 @@ class TabooDial(PartsDial):
         super().__init__([str(k) for k in counts], most * self._read if most > 1 else 1)
 
     def slots(self, level: str, labels: Sequence[str], block: int, rows_per_label: int) -> tuple[Slot, ...]:
-        """Round after round."""
+        """The slots of one round after the other."""
         k, made = int(level), super().slots(level, labels, block, rows_per_label)
         read = [
             tuple(slot_key(label, block, f"r{number}", place) for place in range(self._read) for label in labels)

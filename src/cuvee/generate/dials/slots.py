@@ -324,7 +324,7 @@ def shared_request(slot: Slot, rows: int) -> tuple[str | int, ...] | None:
 
 
 def _set_by(dial: Dial, labels: Sequence[str], rows: int) -> set[str]:
-    """What some slot of some level sets."""
+    """Names of the settings that any slot of any level has."""
     levels = [level.name for level in dial.levels]
     slots = wanted_slots(dial, labels, blocks=(0,), rows_per_label=rows, levels=levels).values()
     return {name for slot in slots for name in _names_set(slot) | ({"rows made of others"} if slot.parent else set())}
