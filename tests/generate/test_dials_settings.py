@@ -236,13 +236,13 @@ REFUSED = [
         lambda: CombinedDial(ParaphraseDial(levels=[1]), ParaphraseDial(levels=[2])).check(LABELS, 8),
         r"both its dials set rows made of others",
     ),
-    (lambda: TopicsDial(levels=[1], topics={"alpha": "tennis"}), r"'alpha' holds 'tennis'; it must be a list"),
+    (lambda: TopicsDial(levels=[1], topics={"alpha": "tennis"}), r"'alpha' is 'tennis'; give a list of topics"),
     (lambda: make_dial("topic", {"levels": [1]}), r"unknown dial 'topic'; did you mean 'topics'"),
     (lambda: make_dial("combined", {"first": "topics", "second": {}}), r"first 'topics' must be a dial"),
     (lambda: make_dial("collections:Counter", {}), r"is <class 'coll.*; it must be a class with the methods of .*Dial"),
     (lambda: make_dial("math:pi", {"levels": [1]}), r"'math:pi' is 3.14.*; it must be a class"),
     (lambda: make_dial("math:nothing", {"levels": [1]}), r"'math:nothing' cannot be loaded"),
-    (lambda: make_dial("topics", {"levels": [1], "topics": {"a": [1]}}), r"'topics' cannot be made of"),
+    (lambda: make_dial("topics", {"levels": [1], "topics": {"a": [1]}}), r"the topic 1, which is no text"),
 ]  # fmt: skip
 
 
