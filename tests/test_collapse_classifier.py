@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from command_line import call
 from cuvee import run_collapse
 from cuvee.collapse import read_collapse
 from cuvee.collapse.classifier import ClassifierExperiment
@@ -50,6 +51,18 @@ def test_labels_narrow_when_each_classifier_learns_from_the_last(config, tmp_pat
     again = {file: file.stat().st_mtime_ns for file in tmp_path.glob("run/pools/*.parquet")}
     assert run_collapse(config, out=tmp_path / "run").courses[0].samples == replace.samples
     assert {file: file.stat().st_mtime_ns for file in again} == again  # nothing is done again
+
+
+def test_the_plan_counts_trainings_and_bytes(config, tmp_path, capsys):
+    config = {**config, "model": {**config["model"], "keep_models": "all"}, "regimes": ["replace", "accumulate"]}
+    (tmp_path / "file.yaml").write_text(json.dumps(config))  # JSON is YAML
+    code, out, _ = call(capsys, "collapse", tmp_path / "file.yaml", "--plan", "--json")
+    found = json.loads(out)
+    assert (code, found["trainings"]) == (0, 3 * (1 + 2 * 4)) and found["seconds"] > 0
+    run_collapse({**config, "chains": 1, "generations": 1}, out=tmp_path / "run")
+    size = sum(file.stat().st_size for file in tmp_path.glob("run/models/*/*"))
+    assert found["model_bytes"] == pytest.approx(27 * size / 3, rel=0.1)
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_round_labels_what_was_written_for_the_labels_given_before(config, tmp_path):

@@ -44,8 +44,9 @@ def collapse(
         config = _quick_config(str(model), seed)
     if plan:
         found = plan_collapse(config)
-        hours = found.seconds / 3600
-        told = f"{found.trainings} trainings, about {hours:.1f} hours, {found.model_bytes / 1e9:.1f} GB of models"
+        told = f"{found.trainings} trainings, about {found.seconds / 60:,.1f} minutes"
+        told += "" if config.model.kind == "causal" else " beside what the LLM takes"
+        told += f", {found.model_bytes / 1e6:,.1f} MB of models"
         tell(asdict(found), told)
         return
     with console.Display() as display:

@@ -23,8 +23,7 @@ from cuvee.records import CollapseResult
 from cuvee.store import RunFolder
 
 if TYPE_CHECKING:
-    from cuvee.collapse.causal import CollapsePlan
-    from cuvee.collapse.experiment import Experiment
+    from cuvee.collapse.experiment import CollapsePlan, Experiment
 
 
 def run_collapse(
@@ -95,17 +94,15 @@ def _open_experiment(config: CollapseConfig, folder: RunFolder) -> Experiment:
 
 
 def plan_collapse(config: CollapseConfig) -> CollapsePlan:
-    """What an experiment with a causal model takes: trainings, time and disk, from a step that is timed here.
+    """What an experiment takes: trainings, time and disk, from a training, or a part of one, that is timed here.
 
     Raises:
-        ConfigError: the model is none that takes long.
+        ConfigError: the model is none that is trained.
     """
-    if not isinstance(config.model, CausalModel):
-        raise ConfigError(f"--plan is for a causal model, and model.kind is {config.model.kind}; leave it out")
-    from cuvee.collapse.causal import CausalExperiment, plan_causal
-
+    if not isinstance(config.model, TrainedModel):
+        raise ConfigError(f"model.kind is {config.model.kind}, which takes seconds; leave out --plan")
     with TemporaryDirectory() as folder, RunFolder(folder) as empty:
-        return plan_causal(CausalExperiment(config, empty))
+        return _open_experiment(config, empty).plan()
 
 
 def read_collapse(config: CollapseConfig | str | Path | dict[str, object]) -> CollapseConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,48 +64,30 @@ class CausalExperiment(Experiment):
         order = np.argsort(self._log_p(), kind="stable")
         return order[: max(2, round(TAIL * len(order)))]
 
+    def time_one(self) -> tuple[float, int]:
+        """Train one step, write and score a few rows, and count on from there."""
+        from cuvee.train.causal import CausalWriter, fill_causal_settings, train_causal
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollapsePlan:
-    """What an experiment takes, counted on from a step and a few rows that were timed here.
+        model, config = self.model, self.config
+        untuned = CausalWriter.from_pretrained(fill_causal_settings(self.settings))
+        rows = self.real.take(np.arange(min(_TIMED, len(self.real))))
+        step = make_ready(rows, replace(self.settings, steps=1), encode=load_encoder("hashing").encode)
 
-    Attributes:
-        trainings: models that are trained.
-        seconds: of all of it, one training after the other.
-        model_bytes: of the models that stay on the disk.
-    """
+        def clock(work: Callable[[], object]) -> float:
+            start = time.perf_counter()
+            work()
+            return time.perf_counter() - start
 
-    trainings: int
-    seconds: float
-    model_bytes: int
+        def train() -> object:
+            return train_causal(
+                step.corpus, step.loss, step.settings, encoder=None, validation=None, progress=None, folder=None
+            )  # fmt: skip
 
-
-def plan_causal(experiment: CausalExperiment) -> CollapsePlan:
-    """Train one step, write and score a few rows, and count on from there; nothing is kept."""
-    from cuvee.train.causal import CausalWriter, fill_causal_settings, train_causal
-
-    model, config, trainings = experiment.model, experiment.config, experiment.trainings
-    untuned = CausalWriter.from_pretrained(fill_causal_settings(experiment.settings))
-    rows = experiment.real.take(np.arange(min(_TIMED, len(experiment.real))))
-    step = make_ready(rows, replace(experiment.settings, steps=1), encode=load_encoder("hashing").encode)
-
-    def clock(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    def train() -> object:
-        return train_causal(
-            step.corpus, step.loss, step.settings, encoder=None, validation=None, progress=None, folder=None
-        )  # fmt: skip
-
-    sampling = Sampling(max_tokens=model.max_tokens)
-    writing = clock(lambda: untuned.continue_prompts(rows.prompts, sampling, seed=0)) * model.rows / len(rows)
-    scoring = clock(lambda: row_means(untuned, rows)) * len(experiment.held_out) / len(rows)
-    evaluations = min(model.evaluations, model.steps) + 2  # loss and calibration at the end
-    more = (config.curated.candidates - 1) / len(experiment.diets) if "curated" in config.regimes else 0
-    one = clock(train) * model.steps + writing * (1 + more) + scoring * evaluations
-    last = config.chains * (trainings // config.chains - 1) // config.generations
-    kept = {"none": 0, "last": last, "all": trainings + config.chains * (len(model.decodings) - 1)}[model.keep_models]
-    size = sum(parameter.nbytes for parameter in untuned.model.parameters())
-    return CollapsePlan(trainings=trainings, seconds=one * trainings, model_bytes=kept * size)
+        sampling = Sampling(max_tokens=model.max_tokens)
+        writing = clock(lambda: untuned.continue_prompts(rows.prompts, sampling, seed=0)) * model.rows / len(rows)
+        scoring = clock(lambda: row_means(untuned, rows)) * len(self.held_out) / len(rows)
+        evaluations = min(model.evaluations, model.steps) + 2  # loss and calibration at the end
+        more = (config.curated.candidates - 1) / len(self.diets) if "curated" in config.regimes else 0
+        one = clock(train) * model.steps + writing * (1 + more) + scoring * evaluations
+        size = sum(parameter.nbytes for parameter in untuned.model.parameters())
+        return one, size

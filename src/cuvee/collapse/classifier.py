@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import numpy as np
@@ -72,6 +74,16 @@ class ClassifierExperiment(Experiment):
                     f"{path}: has no row of the label {label!r}, which the real rows have; rename its labels"
                 )
             self._key = hash_value([self._key, self._pool.fingerprint])
+
+    def time_one(self) -> tuple[float, int]:
+        """Train on the rows of a chain, and predict the held-out ones."""
+        start, encoder = time.perf_counter(), load_encoder_once(self.model.encoder)
+        predictor = train_model(self._rows_of(0), settings=self.settings, encoder=encoder)
+        cast("Predictor", predictor).predict(self.held_out.texts)
+        seconds = time.perf_counter() - start
+        with TemporaryDirectory() as folder:
+            predictor.save(Path(folder))
+            return seconds, sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
 
     def work(self) -> ClassifierWork:
         """Trains, labels and measures."""

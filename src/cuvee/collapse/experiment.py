@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,21 @@ from cuvee.train import TrainSettings, check_fit
 
 SAMPLES = 4
 _KEYS = {"rows", "max_tokens", "evaluations", "checkpoint", "encoder", "describe", "generator"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollapsePlan:
+    """What an experiment takes, counted on from what was timed here.
+
+    Attributes:
+        trainings: models that are trained.
+        seconds: of all of it, one training after the other, without what an LLM takes to write.
+        model_bytes: of the models that stay on the disk.
+    """
+
+    trainings: int
+    seconds: float
+    model_bytes: int
 
 
 class Experiment:
@@ -73,6 +88,17 @@ class Experiment:
         """How many models are trained in all: generation 0 once a chain."""
         courses = len(self.diets) * len(self._ways)
         return self.config.chains * (1 + courses * self.config.generations)
+
+    def plan(self) -> CollapsePlan:
+        """What the experiment takes; nothing is kept."""
+        seconds, size = self.time_one()
+        chains, ways, kept = self.config.chains, len(self._ways), self.model.keep_models
+        models = {"none": 0, "last": chains * len(self.diets) * ways, "all": self.trainings + chains * (ways - 1)}[kept]
+        return CollapsePlan(trainings=self.trainings, seconds=seconds * self.trainings, model_bytes=models * size)
+
+    def time_one(self) -> tuple[float, int]:
+        """Seconds of a training and what goes with it, and the bytes of its model."""
+        raise NotImplementedError
 
     def work(self) -> Callable[[Task], list[Generation]]:
         """What trains, lets write and measures, for an executor."""
