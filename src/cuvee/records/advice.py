@@ -291,7 +291,7 @@ class Advice:
         found = [
             Finding(id="answer", sentence=f"{self.headline}.", remedy=f"{do}.", value=chance, severity=1.0),
             Finding(id="avoid", sentence=f"{self.avoid}." if self.avoid else "", severity=0.8),
-            Finding(id="scope", sentence=self.scope, severity=0.6),
+            Finding(id="scope", sentence=f"This holds for: {self.scope}" if self.scope else "", severity=0.6),
         ]
         return tuple(each for each in found if each.sentence.strip("."))
 
