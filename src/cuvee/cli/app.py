@@ -52,6 +52,32 @@ COMMANDS = {
     "doctor": ("doctor", "Check installation, models, machine and LLM."),
 }
 """Name of a command -> its module, which has a function of that name, and its line in ``cuvee --help``."""
+EXAMPLES = {
+    "run": "cuvee run reviews.csv --pool synthetic.jsonl --time 10m",
+    "demo": "cuvee demo --small",
+    "collapse": "cuvee collapse collapse.yaml",
+    "init": "cuvee init reviews.csv --text review --label stars",
+    "plan": "cuvee plan study.yaml",
+    "status": "cuvee status runs/NAME",
+    "recommend": "cuvee recommend runs/NAME --json",
+    "report": "cuvee report runs/NAME",
+    "ledger": "cuvee ledger runs/NAME --price-prompt 0.15 --price-completion 0.6",
+    "repair": "cuvee repair runs/NAME",
+    "generate": "cuvee generate study.yaml",
+    "prompts": "cuvee prompts",
+    "measure": "cuvee measure synthetic.jsonl --against real.jsonl --page diversity.html",
+    "compare": "cuvee compare a.jsonl b.jsonl c.jsonl --against real.jsonl",
+    "split": "cuvee split reviews.csv --test 0.2 --out data",
+    "select": "cuvee select synthetic.jsonl --real real.jsonl --rows 500 --out chosen.jsonl",
+    "mix": "cuvee mix real.jsonl synthetic.jsonl --share 0.5 --dedupe --out blend.parquet",
+    "replace": "cuvee replace real.jsonl paraphrases.jsonl --m-p 4 --group source",
+    "train": "cuvee train blend.parquet --out model",
+    "evaluate": "cuvee evaluate model test.jsonl",
+    "predict": "cuvee predict model new.csv",
+    "check": "cuvee check synthetic.jsonl --rules rules.yaml",
+    "doctor": "cuvee doctor",
+}
+"""Name of a command -> what one might type."""
 _CTRL_C = 130
 
 
@@ -70,6 +96,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
     It is 1 for a study that went through to its end, and of whose blends no trial finished.
     """
+    console.err.quiet = False
     try:
         # not app(...): that puts a hook of its own in place of _report_defect
         with _noted_warnings():
@@ -81,6 +108,7 @@ def run_cli(arguments: Sequence[str]) -> int:
     except UsageError as exc:
         told = io.StringIO()
         exc.show(told)
+        console.err.quiet = False
         console.err.print(told.getvalue(), end="", soft_wrap=True)
         return exc.exit_code
     except KeyboardInterrupt:
@@ -114,7 +142,9 @@ def _load(wanted: str) -> Callable[..., str | int | None]:
     app.callback(invoke_without_command=True)(_start)
     for name, (module, line) in COMMANDS.items():
         if name == wanted:
-            app.command(name, cls=_Command)(getattr(import_module(f"cuvee.cli.{module}"), name))
+            app.command(name, cls=_Command, epilog=f"Example: {EXAMPLES[name]}")(
+                getattr(import_module(f"cuvee.cli.{module}"), name)
+            )
         else:
             app.command(name, help=line)(_start)  # listed, never run
     return get_command(app)
@@ -151,6 +181,7 @@ def _stopped() -> int:
 def _complain(message: str, style: str) -> None:
     from cuvee.masking import mask_urls
 
+    console.err.quiet &= style != "red"  # an error is always told
     console.err.print(" ".join(mask_urls(message).split()), style=style, soft_wrap=True)
 
 

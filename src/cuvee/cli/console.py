@@ -6,6 +6,7 @@ Everything that reaches the terminal goes through ``out`` and ``err``, or throug
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -130,9 +131,15 @@ class PlainColumn(ProgressColumn):
 
 
 class Display:
-    """A listener that draws stage, units, rate, time left, and what is being spent on stderr."""
+    """A listener that draws stage, units, rate, time left, and what is being spent on stderr.
+
+    Where stderr is no terminal it writes a line every ten seconds, of what is being done.
+    """
+
+    EVERY_S = 10.0
 
     def __init__(self) -> None:
+        self._ended = threading.Event()
         self._progress = Progress(
             SpinnerColumn(),
             PlainColumn(lambda task: f"{task.description:<10}", "bold"),
@@ -146,15 +153,27 @@ class Display:
             PlainColumn(lambda task: str(task.fields["detail"]()), "dim", cut=True),
             console=err,
             transient=False,
+            disable=err.quiet,
         )
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Display:
         self._progress.start()
+        if not err.is_terminal and not err.quiet:
+            threading.Thread(target=self._write_lines, daemon=True).start()
         return self
 
     def __exit__(self, *details: object) -> None:
+        self._ended.set()
         self._progress.stop()
+
+    def _write_lines(self) -> None:
+        while not self._ended.wait(self.EVERY_S):
+            for task in [task for task in self._progress.tasks if not task.finished]:
+                total = "" if task.total is None else f" of {task.total:,.0f}"
+                parts = [f"{task.completed:,.0f}{total} {task.fields['unit']}", task.fields["rate"]]
+                parts += [f"{task.elapsed or 0.0:.0f} s", task.fields["detail"]()]
+                err.print(f"{task.description}: {', '.join(filter(None, parts))}", soft_wrap=True)
 
     def started(self, stage: str, unit: str) -> None:
         """A stage begins."""

@@ -37,6 +37,7 @@ Trust = Annotated[
         metavar="MODULE", help="run code of this module of yours where a study names it as module:Name; can be repeated"
     ),
 ]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="no progress and no notes, only errors")]
 Label = Annotated[str | None, Option(help="column of the label")]
 Text = Annotated[str | None, Option(help="column of the input")]
 Out = Annotated[Path | None, Option("--out", "-o", help="where to write")]
@@ -60,7 +61,8 @@ UNGROUPED = ("text", "label", "context", "task")
 def may_trust(command: Command, *, trusts: bool = True) -> Command:
     """Let a parameter whose type is a dataclass stand for options: one a field, or those that ``Annotated`` lists.
 
-    The command gets ``--trust`` too: what it opens, a study, a run folder or a model, may name the user's own code.
+    The command gets ``--quiet``, and ``--trust`` too: what it opens, a study, a run folder or a model, may name the
+    user's own code.
     """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., object], Sequence[str]]] = {}
@@ -75,11 +77,13 @@ def may_trust(command: Command, *, trusts: bool = True) -> Command:
         for f in options:
             default = inspect.Parameter.empty if f.default is MISSING else f.default
             parameters.append(inspect.Parameter(f.name, _NAMED, default=default, annotation=hints[f.name]))
+    parameters.append(inspect.Parameter("quiet", _NAMED, default=False, annotation=Quiet))
     if trusts:
         parameters.append(inspect.Parameter("trust", _NAMED, default=None, annotation=Trust))
 
     @functools.wraps(command)
-    def run(*, trust: list[str] | None = None, **given: object) -> None:
+    def run(*, trust: list[str] | None = None, quiet: bool = False, **given: object) -> None:
+        console.err.quiet = quiet
         made = {name: kind(**{each: given.pop(each) for each in names}) for name, (kind, names) in groups.items()}
         with trust_modules(*trust or ()):
             command(**given, **made)
@@ -111,8 +115,8 @@ def refuse_options(ctx: typer.Context, names: Iterable[str], why: str) -> None:
 
 
 def refuse_others(ctx: typer.Context, *allowed: str, why: str = IN_STUDY) -> None:
-    """Refuse all options that were given, except those allowed, ``--json`` and ``--trust``."""
-    refuse_options(ctx, (name for name in ctx.params if name not in (*allowed, "json", "trust")), why)
+    """Refuse all options that were given, except those allowed, ``--json``, ``--trust``, ``--quiet``."""
+    refuse_options(ctx, (name for name in ctx.params if name not in (*allowed, "json", "trust", "quiet")), why)
 
 
 def check_pairs(ctx: typer.Context, **needs: str) -> None:
