@@ -99,7 +99,7 @@ def test_one_command_runs_a_file_of_rows(texts, tmp_path, capsys, monkeypatch):
     pool.write_text("".join(json.dumps(row) + "\n" for row in others[-600::3]), encoding="utf-8")
     code, out, err = call(capsys, "run", real, "--pool", pool, "--time", "5s", "--json")
     assert code == 0, err
-    assert "text is 'text', label 'label'" in err and "synthetic rows: files" in err
+    assert "text is 'text', label is 'label'" in err and "synthetic rows: files" in err
     written, advice = Path(f"{real.stem}.study.yaml"), json.loads(out)
     again = json.loads(call(capsys, "run", real, "--pool", pool, "--time", "5s", "--json")[1])
     assert again["decision"] == advice["decision"]

@@ -69,7 +69,7 @@ def test_missing_study_points_to_init(tmp_path):
 
 def test_template_is_a_valid_study_with_the_data_filled_in(tmp_path):
     rows = [{"text": f"t{i}", "target": ["yes: really", "no"][i % 2]} for i in range(40)]
-    text = render_template(tmp_path / "my data.csv", Corpus.from_rows(rows), text="body", label="y")
+    text = render_template(tmp_path / "my data.csv", Corpus.from_rows(rows), columns={"text": "body", "label": "y"})
     config = StudyConfig.model_validate(yaml.safe_load(text))
     assert config.data.text == "body" and config.data.label == "y"
     assert config.name == "my-data" and config.split.rows_per_label == 5
@@ -90,7 +90,7 @@ SHELL = 'no\ndials: [{name: "subprocess:run", args: "id > PWNED", shell: true}]\
 def test_template_holds_what_data_names_whatever_they_hold_and_nothing_else(labels, text, label, file):
     def render(labels, text, label, file):
         rows = [{"text": f"t{i}", "target": y} for i, y in enumerate(labels * 4)]
-        return render_template(Path(file), Corpus.from_rows(rows), text=text, label=label)
+        return render_template(Path(file), Corpus.from_rows(rows), columns={"text": text, "label": label})
 
     written = render(labels, text, label, file)
     found, plain = yaml.safe_load(written), yaml.safe_load(render([f"l{i}" for i in range(len(labels))], "a", "b", "c"))
@@ -106,7 +106,7 @@ def test_template_holds_what_data_names_whatever_they_hold_and_nothing_else(labe
 @pytest.mark.parametrize("rows", [8, 12, 40, 400])
 def test_template_fits_however_few_rows_there_are(tmp_path, rows):
     data = [{"text": f"t{i}", "target": "ab"[i % 2]} for i in range(rows)]
-    text = render_template(tmp_path / "d.csv", Corpus.from_rows(data), text="text", label="label")
+    text = render_template(tmp_path / "d.csv", Corpus.from_rows(data), columns={"text": "text", "label": "label"})
     config = StudyConfig.model_validate(yaml.safe_load(text))
     paraphrase = config.dials[0]
     added = 3 * (config.split.rows_per_label or 0)

@@ -193,7 +193,7 @@ def generate(
             raise InputError(f"{ledger}: its folder does not exist; make it, or give another with --ledger or --out")
         real = columns.load(data, labelled=True)
         with ExitStack() as held:
-            opened = held.enter_context(open_model(llm, columns.chosen_task, where="--"))
+            opened = held.enter_context(open_model(llm, real.task, where="--"))
             for file in (path, ledger):
                 held.enter_context(hold_file(file))
             check_ledger(ledger)

@@ -50,6 +50,7 @@ class Measuring:
     ) -> room.Subject:
         """The rows, what they are measured against, and their vectors or an encoder."""
         corpus, vectors = _load_side(target, self.embeddings, columns)
+        columns = columns.like(corpus)
         real, real_vectors = None, None
         if self.embeddings is None:
             options.check_pairs(ctx, against_embeddings="embeddings")
@@ -248,7 +249,10 @@ def compare(
         refuse_options(ctx, ["force"], "texts are measured so that they compare")
         columns = columns.checked(ctx, *files, how.against)
         same_names = len({path.name for path in files}) < len(files)
-        corpora = {str(path) if same_names else path.name: columns.load(path) for path in files}
+        corpora: dict[str, Corpus] = {}
+        for path in files:
+            corpora[str(path) if same_names else path.name] = corpus = columns.load(path)
+            columns = columns.like(corpus)
         with console.Display() as display:
             try:
                 found = room.compare_corpora(

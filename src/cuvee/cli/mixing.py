@@ -258,10 +258,8 @@ def select(
     if cleaning.per_group is not None and columns.group is None:
         raise ConfigError("--per-group needs --group COLUMN")
     columns = columns.checked(ctx, pool, cleaning.real, *(cleaning.held_out or ()))
-    read = columns.load(pool)
-    corpus = Corpus.from_rows(
-        ({**row, "origin": "synthetic"} for row in read.table.to_pylist()), origin="synthetic", task=read.task
-    )
+    corpus = columns.load(pool)
+    columns, corpus = columns.like(corpus), corpus.with_columns(origin=["synthetic"] * len(corpus))
     real = columns.load_other(cleaning.real) if cleaning.real is not None else None
     held_out = [columns.load_other(path) for path in cleaning.held_out or ()]
     try:
@@ -346,7 +344,9 @@ class Mixing:
         """The blend of two files, and what should be known of them."""
         if synthetic is None:
             raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
-        rows, others = columns.load(real, labelled=True), columns.load(synthetic, origin="synthetic", labelled=True)
+        rows = columns.load(real, labelled=True)
+        columns = columns.like(rows)
+        others = columns.load(synthetic, origin="synthetic", labelled=True)
         if rows.task == "classification":
             compare_labels(rows.labels, others.labels, known_name=str(real), found_name=str(synthetic))
         again, pool = self.allow_repeats, len(others)
@@ -513,7 +513,7 @@ def replace(
         raise ConfigError(f"--max-m-p {how.max_m_p} is below --m-p {how.m_p}; give the largest --m-p of the series")
     columns = columns.checked(ctx, base, paraphrases)
     rows = change(columns, group=None).load(base, labelled=True)
-    others = columns.load(paraphrases, origin="synthetic", labelled=True)
+    others = columns.like(rows).load(paraphrases, origin="synthetic", labelled=True)
     made = room.replace_with_paraphrases(rows, others, **asdict(how))
     write_corpus(made.corpus, output.out, guard_cells=output.guard_cells)
     told = {name: getattr(made, name) for name in ("m_p", "r", "m_r", "labels", "unused")}

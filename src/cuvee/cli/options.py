@@ -215,18 +215,20 @@ class Columns:
     label: Label = None
     group: Annotated[str | None, Option(help="column of groups that stay together: a source, a document")] = None
     context: Annotated[str | None, Option(help="column of what a question is about, for the task generation")] = None
-    task: Annotated[str, Option(help="classification, generation or retrieval")] = "classification"
+    task: Annotated[str | None, Option(help="classification, generation or retrieval; by default as rows are")] = None
     files: tuple[Path | None, ...] = ()
 
     @property
-    def chosen_task(self) -> Task:
-        """The task, if there is one of this name."""
-        return choose_name(self.task, get_args(Task), "--task")
+    def chosen_task(self) -> Task | None:
+        """The task, if there is one of this name; None where none is named."""
+        return None if self.task is None else choose_name(self.task, get_args(Task), "--task")
 
     def checked(self, ctx: typer.Context, *files: Path | None) -> Columns:
         """These columns with the files that a command reads; unknown tasks and useless columns are refused."""
         if self.chosen_task != "generation":
-            refuse_options(ctx, ["context"], f"it is for --task generation, this one is {self.task}")
+            refuse_options(
+                ctx, ["context"], f"it is for --task generation, this one is {self.task or 'classification'}"
+            )
         return replace(self, files=files)
 
     def load(self, path: Path, *, origin: Origin = "real", labelled: bool = False) -> Corpus:
@@ -240,6 +242,10 @@ class Columns:
             path, text=text, label=label, group=self.group, context=context,
             origin=origin, task=self.chosen_task, labelled=labelled,
         )  # fmt: skip
+
+    def like(self, corpus: Corpus) -> Columns:
+        """These columns for other rows of the task that those read first have."""
+        return replace(self, task=corpus.task)
 
     def load_other(self, path: Path) -> Corpus:
         """The rows of a file in which the group column may be missing, such as the sources of paraphrases."""

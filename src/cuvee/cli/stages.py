@@ -19,6 +19,7 @@ from typer import Argument, Context, Option
 from cuvee.cli import console, show
 from cuvee.cli.collapsing import run_panel
 from cuvee.cli.options import (
+    Columns,
     Label,
     Out,
     Target,
@@ -50,6 +51,7 @@ class Beginning:
 
     text: Text = None
     label: Label = None
+    task: Annotated[str | None, Option(help="classification or generation; by default as the rows are")] = None
     pool: Annotated[list[Path] | None, Option(help="file of synthetic rows, instead of an LLM; can be repeated")] = None
     base_url: Annotated[str, Option(help="OpenAI-compatible endpoint, instead of the embedded LLM")] = ""
     model: Annotated[str, Option(help="its model")] = ""
@@ -59,33 +61,33 @@ class Beginning:
         """What the commented study.yaml of a file says, as text and as read."""
         from cuvee.characters import check_name
         from cuvee.config.reading import parse_config, render_template
-        from cuvee.corpus import load_corpus, read_columns
-        from cuvee.corpus.table import guess_columns
+        from cuvee.corpus import read_columns
+        from cuvee.corpus.formats import read_table
+        from cuvee.corpus.forms import choose_columns
 
         if bool(self.base_url) != bool(self.model):
             raise ConfigError("--base-url and --model go together: the address of an endpoint, and its model")
         if self.pool and self.base_url:
             raise ConfigError("--pool and --base-url both say where synthetic rows come from; give one of them")
-        names = read_columns(data)
-        guessed = guess_columns(names)
-        text, label = self.text or guessed[0], self.label or guessed[1]
-        corpus = load_corpus(data, text=text, label=label)
-        for column in (text, label):
+        corpus = Columns(text=self.text, label=self.label, task=self.task).load(data, labelled=True)
+        columns = choose_columns(read_table(data), self.text, self.label, str(data))
+        if corpus.task != "generation":
+            columns.pop("context", None)
+        for column in columns.values():
             try:
-                check_name(column or "")
+                check_name(column)
             except ValueError as exc:
                 raise InputError(f"{data}: column {exc}; rename it") from exc
         base = target.resolve().parent
         pools = [
             {"dial": "source", "level": f"{path.name.split('.')[0]}{'' if len(self.pool or ()) == 1 else f'-{i}'}"}
             | {"path": os.path.relpath(path.resolve(), base)}
-            | {key: name for key, name in (("text", text), ("label", label)) if name in read_columns(path)}
+            | {role: name for role, name in columns.items() if name in read_columns(path)}
             for i, path in enumerate(self.pool or (), 1)
         ]
         named = Path(os.path.relpath(data.resolve(), base))
         written = render_template(
-            named, corpus, text=text or "", label=label or "", pools=pools, base_url=self.base_url, model=self.model,
-            time=self.time,
+            named, corpus, columns=columns, pools=pools, base_url=self.base_url, model=self.model, time=self.time
         )  # fmt: skip
         return written, parse_config(written, target)
 
@@ -110,6 +112,11 @@ def run(
     _tell_study(flow, tell, failed)
 
 
+def _tell_columns(config: StudyConfig) -> str:
+    label = "the answer is its last turn" if config.data.label is None else f"label is {config.data.label!r}"
+    return f"text is {config.data.text!r}, {label}, task {config.task}"
+
+
 def _begin(data: Path, beginning: Beginning) -> Path:
     """Write the study of a file, unless it is there, and say what it assumes."""
     target = Path(f"{data.name.split('.')[0]}.study.yaml")
@@ -119,10 +126,11 @@ def _begin(data: Path, beginning: Beginning) -> Path:
     target.write_text(text, encoding="utf-8")
     split, rows = config.split, config.split.rows_per_label
     sources = ", ".join(pool.level or "" for pool in config.pools) or ", ".join(dial.name for dial in config.dials)
+    a_label = " a label" if config.task == "classification" else ""
     for line in (
         f"{data}: {text.splitlines()[1].partition(': ')[2]}",
-        f"text is {config.data.text!r}, label {config.data.label!r}, task {config.task}",
-        f"training has {rows} real rows a label; {split.validation:.0%} of all rows choose, {split.test:.0%} confirm",
+        _tell_columns(config),
+        f"training has {rows} real rows{a_label}; {split.validation:.0%} of all rows choose, {split.test:.0%} confirm",
         f"synthetic rows: {config.generator.kind}: {sources}",
         f"the model is a {config.train.trainer} on {config.encoder}; trials may take {config.draws.time}",
         f"all of it stands in {target}: change it there, and run it with `cuvee run {target}`",
@@ -205,7 +213,7 @@ def init(
     schema = target.with_name("study.schema.json")
     schema.write_text(config_schema(), encoding="utf-8")
     columns = ", ".join(read_columns(data))
-    console.out.print(f"{data}: columns {columns}; text is {config.data.text!r}, label is {config.data.label!r}")
+    console.out.print(f"{data}: columns {columns}; {_tell_columns(config)}")
     console.out.print(f"wrote {target} and {schema}; next: cuvee run {shlex.quote(str(target))}")
 
 

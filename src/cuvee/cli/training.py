@@ -112,15 +112,15 @@ def train(
         tell({"trials": done, "failed": failed}, f"{done} trials finished, {failed} failed")
         return
     columns = columns.checked(ctx, target, how.validation)
-    task = columns.chosen_task
-    chosen = how.trainer or TASKS[task][0]
-    find_trainer(chosen)
     card = hub.describe(ctx, out.name)
     if (out / CARD_FILE).exists() and not is_own_card(out / CARD_FILE):
         raise InputError(f"{out / CARD_FILE}: not a card that Cuvée wrote, and it would be lost; give another --out")
     if hub.push is not None:
         open_hub(hub.push)
     corpus = columns.load(target, labelled=True)
+    columns, task = columns.like(corpus), corpus.task
+    chosen = how.trainer or TASKS[task][0]
+    find_trainer(chosen)
     loss = how.loss or _default_loss(corpus)
     if chosen != "probe" and (task != "classification" or loss not in _CHECKING):
         refuse_options(ctx, ["encoder"], f"the trainer {chosen!r} fine-tunes a model of its own: --set model=NAME")

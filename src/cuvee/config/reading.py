@@ -20,6 +20,7 @@ from cuvee.errors import ConfigError
 from cuvee.inputs import parse_yaml, read_text, show_value
 from cuvee.masking import mask_urls
 from cuvee.registry import nearest_name
+from cuvee.train import TASKS
 
 S = TypeVar("S", bound=Section, default=StudyConfig)
 
@@ -160,22 +161,23 @@ def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int | Non
 
 
 def render_template(
-    data: Path, corpus: Corpus, *, text: str, label: str, pools: Sequence[Mapping[str, str]] = (), base_url: str = "",
-    model: str = "", time: str = "10m",
+    data: Path, corpus: Corpus, *, columns: Mapping[str, str], pools: Sequence[Mapping[str, str]] = (),
+    base_url: str = "", model: str = "", time: str = "10m",
 ) -> str:  # fmt: skip
     """A commented study.yaml for ``data``, with what can be known from it filled in, as ``cuvee init`` writes it.
 
     Args:
         data: the file of real rows, as it shall be named in the config.
         corpus: what it holds.
-        text, label: its columns.
+        columns: its columns: ``text``, and unless the answer is a turn of a chat ``label``.
         pools: entries of ready-made pools, instead of an LLM.
         base_url, model: of the endpoint that writes them else; the embedded LLM where there is none.
         time: for the trials.
     """
     import jinja2
 
-    counts = Counter(corpus.targets)
+    is_labelled = corpus.task == "classification"
+    counts = Counter(corpus.targets if is_labelled else ())
     listed = [f"{scalar_to_yaml(k)} ({v})" for k, v in counts.most_common(8)] + (["..."] if len(counts) > 8 else [])
     kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_-" else " " for c in data.name.split(".")[0])
     template = jinja2.Template(
@@ -185,10 +187,11 @@ def render_template(
     written: str = template.render(
         name=scalar_to_yaml("-".join(kept.split()).strip("-") or "study"),
         data=scalar_to_yaml(str(data)),
-        text=scalar_to_yaml(text),
-        label=scalar_to_yaml(label),
+        task=corpus.task,
+        columns={role: scalar_to_yaml(column) for role, column in columns.items()},
         rows=len(corpus),
-        rows_per_label=max(1, min(16, min(counts.values()) // 4)),
+        rows_per_label=max(1, min(16, min(counts.values()) // 4) if counts else min(64, len(corpus) // 4)),
+        trainer=TASKS[corpus.task][0],
         listed=", ".join(listed),
         labels=[_key(label) for label in counts],
         pools=[", ".join(f"{key}: {scalar_to_yaml(value)}" for key, value in pool.items()) for pool in pools],

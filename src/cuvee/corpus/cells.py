@@ -38,7 +38,7 @@ def json_column(name: str, values: Sequence[object], *, plain: bool = True) -> t
             pass
         else:
             return pa.field(name, made.type), made
-    written = [None if value is None else json.dumps(value) for value in kept]
+    written = [None if value is None else json.dumps(value, default=_plain) for value in kept]
     return pa.field(name, pa.string(), metadata=_AS_JSON), pa.array(written, pa.string())
 
 
@@ -58,13 +58,61 @@ def to_values(field: pa.Field, column: pa.ChunkedArray, where: str) -> list[obje
 
 
 def to_typed(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column, of Arrow's type instead of JSON where it has one."""
+    """The column, of Arrow's type instead of JSON where it has one that holds all but fields that are null."""
     if not is_json(field):
         return column
+    values = to_values(field, column, "")
     try:
-        return pa.chunked_array([pa.array(to_values(field, column, ""))])
+        made = pa.array(values)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return column
+    is_whole = "struct<>" not in str(made.type) and drop_nulls(made.to_pylist()) == drop_nulls(values)
+    return pa.chunked_array([made]) if is_whole else column
+
+
+def drop_nulls(value: object) -> object:
+    """A value of JSON without the null fields that a table gives to each object."""
+    if isinstance(value, dict):
+        return {name: drop_nulls(each) for name, each in value.items() if each is not None}
+    return [drop_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def typed_table(table: pa.Table) -> pa.Table:
+    """The table with columns of Arrow's types instead of JSON."""
+    for place, field in enumerate(table.schema):
+        if is_json(field):
+            table = table.set_column(place, field.name, to_typed(field, table.column(place)))
+    return table
+
+
+def stack_tables(tables: Sequence[pa.Table], *, mixed: bool = False) -> pa.Table:
+    """The rows of all tables, by the columns of the first; as JSON where some are, or where ``mixed`` types meet.
+
+    Raises:
+        ArrowException: types that do not go together, or values that JSON has not.
+    """
+    tables = [table.select(tables[0].column_names) for table in tables]
+    for place, name in enumerate(tables[0].column_names):
+        columns = [table.select([place]) for table in tables]
+        if len({is_json(column.schema.field(0)) for column in columns}) > 1 or (mixed and not _unify(columns)):
+            tables = [table.set_column(place, *_write_json(table, place, name)) for table in tables]
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _unify(tables: Sequence[pa.Table]) -> bool:
+    try:
+        pa.unify_schemas([table.schema for table in tables], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _write_json(table: pa.Table, place: int, name: str) -> tuple[pa.Field, pa.Array | pa.ChunkedArray]:
+    field, column = table.schema.field(place), table.column(place)
+    try:
+        return (field, column) if is_json(field) else json_column(name, column.to_pylist(), plain=False)
+    except TypeError as exc:
+        raise pa.ArrowInvalid(f"column {name!r}: {exc}") from exc
 
 
 def to_text(field: pa.Field, column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
@@ -119,7 +167,7 @@ def as_strings(field: pa.Field, column: pa.ChunkedArray, where: str, *, blank: b
                 part = [None if cell is None else json.loads(str(cell)) for cell in part]
             cells = enumerate(part, start=row)
             parts.append(
-                pa.array((_string(v, f"{where}, row {n}: column {field.name!r}") for n, v in cells), pa.string())
+                pa.array((read_string(v, f"{where}, row {n}: column {field.name!r}") for n, v in cells), pa.string())
             )
             row += len(part)
         strings = pa.chunked_array(parts, pa.string())
@@ -128,7 +176,12 @@ def as_strings(field: pa.Field, column: pa.ChunkedArray, where: str, *, blank: b
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(strings), ""), pa.scalar(None, pa.string()), strings)
 
 
-def _string(value: object, where: str) -> str | None:
+def read_string(value: object, where: str) -> str | None:
+    """A value as a string; None where there is none.
+
+    Raises:
+        InputError: it is a list or an object, or no text.
+    """
     if value is None or value != value:
         return None
     if isinstance(value, bytes):
@@ -142,9 +195,16 @@ def _string(value: object, where: str) -> str | None:
         return value
     if isinstance(value, bool | int | float):
         return str(value)
-    kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
     shown = visible(show_value(value)[:60])
-    raise InputError(f"{where} holds {kind}, not text: {shown}; choose another column or write one text or label a row")
+    raise InputError(
+        f"{where} holds {name_kind(value)}, not text: {shown}; choose another column or write one text or label a row"
+    )
+
+
+def name_kind(value: object) -> str:
+    """What kind of JSON a value is, in words."""
+    kinds = {list: "a list", dict: "an object", str: "text", type(None): "nothing"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def _stored(column: pa.ChunkedArray) -> pa.ChunkedArray:

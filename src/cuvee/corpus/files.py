@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,21 +17,21 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from cuvee.corpus.cells import as_strings, is_json, read_lists, to_cell, to_text, to_typed, to_values
+from cuvee.corpus.cells import as_strings, read_lists, to_cell, to_text, to_typed, to_values, typed_table
 from cuvee.corpus.formats import dataset_table, read_table
 from cuvee.corpus.labels import warn_of_variants
 from cuvee.corpus.table import (
     LATER,
-    NO_LABEL,
     SCHEMA,
     Corpus,
     Origin,
     Task,
+    choose_task,
     column_strings,
     corpus_from_table,
-    guess_columns,
+    own_columns,
 )
-from cuvee.errors import InputError, InputWarning
+from cuvee.errors import InputError
 from cuvee.inputs import bounded_memory, explain_damage, first_line
 from cuvee.records import Vectors
 from cuvee.registry import nearest_name
@@ -54,7 +53,7 @@ def load_corpus(
     context: str | None = None,
     seed: str | None = None,
     origin: Origin = "real",
-    task: Task = "classification",
+    task: Task | None = None,
     labelled: bool = True,
     where: Mapping[str, Sequence[str]] | None = None,
 ) -> Corpus:
@@ -68,7 +67,7 @@ def load_corpus(
         context: the column of what each text is about, such as the passage of a question; blank cells are none.
         seed: the column that names the real row that each row was written from.
         origin: of rows that do not carry one.
-        task: what the rows are for.
+        task: what the rows are for; left out, generation for chats and instructions, else classification.
         labelled: False lets a file have no label column (its targets are empty), for measuring texts alone.
         where: column -> values: only the rows that have one of them in each of these columns.
 
@@ -88,25 +87,16 @@ def load_corpus(
         else:
             table, name = _other_table(source), "datasets.Dataset"
             table = _take_where(table, where or {}, name)
-        guessed = guess_columns(table.column_names)[1]
-        if not labelled and label is None and (guessed is None or _is_empty(table, guessed, name)):
-            table, label = table.append_column(NO_LABEL, pa.array([""] * table.num_rows, pa.string())), NO_LABEL
         found = corpus_from_table(
-            table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=name
-        )
-        if task == "classification":
+            table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=name,
+            labelled=labelled,
+        )  # fmt: skip
+        if found.task == "classification":
             warn_of_variants(found.labels, name)
         if seed:
             names = column_strings(table, seed, name).combine_chunks()
             found = found.with_columns(seed_ids=pa.ListArray.from_arrays(np.arange(len(names) + 1, dtype="i4"), names))
         return found
-
-
-def _is_empty(table: pa.Table, column: str, name: str) -> bool:
-    if column_strings(table, column, name).null_count < table.num_rows:
-        return False
-    warnings.warn(f"{name}: no row has a label in column {column!r}; texts are read alone", InputWarning, stacklevel=2)
-    return True
 
 
 def _other_table(source: object) -> pa.Table:
@@ -136,7 +126,7 @@ def read_columns(source: str | Path) -> list[str]:
     return list(read_table(Path(source)).column_names)
 
 
-def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
+def _read_own(table: pa.Table, where: str, task: Task | None) -> Corpus:
     """A corpus that Cuvée wrote; a file of text alone, such as CSV, has its numbers and lists as text."""
     made = []
     for field in (wanted for wanted in SCHEMA if wanted.name in table.column_names):
@@ -155,8 +145,12 @@ def _read_own(table: pa.Table, where: str, task: Task) -> Corpus:
             row = pc.index(pc.is_null(column), True).as_py() + 1
             raise InputError(f"{where}, row {row}: column {field.name!r} is empty; fill it or drop the row")
         made.append((field, column))
+    own = own_columns(table)
+    made += zip(own.schema, own.columns, strict=True)
     typed = pa.table([column for _, column in made], schema=pa.schema([field for field, _ in made]))
-    found = Corpus(typed.combine_chunks(), task)
+    found = Corpus(typed.combine_chunks(), task or "classification")
+    if task is None and found.form is not None:
+        found = Corpus(found.table, choose_task(None, found.form, found.table["target"], where))
     if strange := sorted(set(found.origins) - set(get_args(Origin))):
         raise InputError(f"{where}: origin {strange[0]!r} is not one of {', '.join(get_args(Origin))}")
     wrong = np.flatnonzero(~(np.isfinite(found.weights) & (found.weights >= 0)))
@@ -222,7 +216,7 @@ def _read_lists(file: pa_parquet.ParquetFile, path: Path) -> Vectors:
 # --- writing: under a temporary name, then renamed, so that no half-written file is ever seen -----
 def write_corpus(corpus: Corpus, path: str | Path, *, guard_cells: bool = False) -> None:
     """Write Parquet, or JSONL or CSV by suffix; ``guard_cells`` as in :func:`write_table`."""
-    write_table(corpus.table, path, guard_cells=guard_cells)
+    write_table(corpus.formed_like(corpus).table, path, guard_cells=guard_cells)
 
 
 def write_table(table: pa.Table, path: str | Path, *, guard_cells: bool = False) -> None:
@@ -251,9 +245,7 @@ def write_table(table: pa.Table, path: str | Path, *, guard_cells: bool = False)
             flat = _guard_cells(flat) if guard_cells else flat
             _replace(path, lambda temporary: pa_csv.write_csv(flat, temporary))
         else:
-            for place, field in enumerate(table.schema):
-                if is_json(field):
-                    table = table.set_column(place, field.name, to_typed(field, table.column(place)))
+            table = typed_table(table)
             _replace(path, lambda temporary: pa_parquet.write_table(table, temporary, compression="zstd"))
     except (pa.ArrowException, UnicodeEncodeError, TypeError) as exc:
         raise InputError(f"{path}: cannot hold what is written ({first_line(exc)}); try Parquet or JSONL") from exc

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from cuvee.corpus.cells import is_json, json_column
+from cuvee.corpus.cells import json_column, stack_tables
 from cuvee.errors import InputError, InputWarning, MissingDependency
 from cuvee.inputs import bounded_memory, check_memory, explain_damage, first_line, parse_json, show_bytes, to_utf8
 
@@ -316,20 +316,9 @@ def _read_shards(shards: Sequence[Path]) -> pa.Table:
             odd = sorted(set(table.column_names) ^ set(first.column_names))[0]
             raise InputError(f"{shard}: column {odd!r} is not in all shards of this folder ({shards[0].name}, ...)")
     try:
-        tables = [table.select(first.column_names) for table in found.values()]
-        for place, name in enumerate(first.column_names):
-            if len({is_json(table.schema.field(place)) for table in tables}) > 1:
-                tables = [_write_json(table, place, name) for table in tables]
-        return pa.concat_tables(tables, promote_options="permissive")
+        return stack_tables([*found.values()])
     except pa.ArrowException as exc:
         raise InputError(f"{shards[0].parent}: its shards have different types ({first_line(exc)})") from exc
-
-
-def _write_json(table: pa.Table, place: int, name: str) -> pa.Table:
-    field = table.schema.field(place)
-    return (
-        table if is_json(field) else table.set_column(place, *json_column(name, table[name].to_pylist(), plain=False))
-    )
 
 
 def dataset_table(dataset: datasets.Dataset | datasets.IterableDataset) -> pa.Table:

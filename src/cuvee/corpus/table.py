@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -15,9 +16,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html, visible
-from cuvee.corpus.cells import READ_ROWS, as_strings
+from cuvee.corpus.cells import READ_ROWS, as_strings, stack_tables
 from cuvee.corpus.content import content_id, content_ids
-from cuvee.errors import InputError, MissingDependency
+from cuvee.corpus.forms import (
+    INSTRUCTION,
+    Form,
+    fill_form,
+    find_chat,
+    find_form,
+    form_of,
+    guess_columns,
+    holds_turns,
+    read_chats,
+    read_form,
+)
+from cuvee.errors import InputError, InputWarning, MissingDependency
 from cuvee.fingerprint import hash_each, hash_texts
 from cuvee.inputs import first_line
 from cuvee.registry import nearest_name
@@ -46,15 +59,12 @@ SCHEMA = pa.schema(
 )
 LATER = ("context", "weight")
 """Columns that files written by earlier releases lack."""
-NO_LABEL = "(no label)"
-"""The column of empty targets that a file without labels is given."""
-_LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
-_TEXT_NAMES = ("text", "sentence", "question", "query", "utterance", "prompt", "content", "title")
+_MANY = 10  # rows, from which answers that are all different are no labels
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """An immutable table of examples with the columns of ``SCHEMA``, and its task.
+    """An immutable table of examples with the columns of ``SCHEMA``, then those of the user's own, and its task.
 
     Build one with :func:`cuvee.load_corpus`, :meth:`from_rows` or :meth:`from_pandas`.
     """
@@ -64,7 +74,7 @@ class Corpus:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", _add_later_columns(self.table))
-        if self.table.schema != SCHEMA:
+        if pa.schema(list(self.table.schema)[: len(SCHEMA)]) != SCHEMA:
             raise ValueError(f"table has schema {self.table.schema!r}; a corpus needs cuvee.corpus.SCHEMA")
 
     # --- making one ---
@@ -101,19 +111,24 @@ class Corpus:
 
     @classmethod
     def from_columns(
-        cls, columns: Mapping[str, pa.ChunkedArray], *, origin: Origin = "real", task: Task = "classification"
-    ) -> Corpus:
+        cls, columns: Mapping[str, pa.ChunkedArray], *, origin: Origin = "real", task: Task = "classification",
+        own: pa.Table | None = None,
+    ) -> Corpus:  # fmt: skip
         """A corpus from columns of strings of one length: what :meth:`from_rows` makes of them, in less memory.
 
         Args:
             columns: ``text`` and ``target``, without nulls, and any of ``group`` and ``context``.
             origin: of all rows.
             task: what the rows are for.
+            own: other columns of the rows, under other names.
         """
         texts, targets = columns["text"], columns["target"]
         made = {field.name: pa.nulls(len(texts), field.type) for field in SCHEMA}
         made |= {"id": content_ids(texts, targets), "origin": pa.repeat(pa.scalar(origin, pa.string()), len(texts))}
-        return cls(pa.table({**made, **columns}, schema=SCHEMA).combine_chunks(), task)
+        table = pa.table({**made, **columns}, schema=SCHEMA)
+        if own is not None:
+            table = _append_columns(table, own)
+        return cls(table.combine_chunks(), task)
 
     @classmethod
     def without_texts(
@@ -144,13 +159,13 @@ class Corpus:
     ) -> Corpus:  # fmt: skip
         """A corpus from a DataFrame; ``text``, ``label`` and ``context`` name its columns."""
         names = [str(name) for name in frame.columns]
-        wanted = {text, label, context}
+        wanted = {text, label, context, *(INSTRUCTION if text in INSTRUCTION else ())}
         table = pa.table(
             [_frame_column(frame, at) if name in wanted else pa.nulls(len(frame)) for at, name in enumerate(names)],
             names=names,
         )
         return corpus_from_table(
-            table, text=text, label=label, context=context, origin=origin, task=task, where="DataFrame"
+            table, text=text, label=label, context=context, origin=origin, task=task, where="DataFrame", keep=False
         )
 
     # --- reading it ---
@@ -215,6 +230,16 @@ class Corpus:
         """The distinct targets, sorted."""
         return sorted(self.table["target"].unique().to_pylist())
 
+    @property
+    def own(self) -> pa.Table:
+        """The columns that the user's file has besides those of ``SCHEMA``."""
+        return self.table.select(self.table.column_names[len(SCHEMA) :])
+
+    @cached_property
+    def form(self) -> Form | None:
+        """The format of chats or instructions that the rows came in; None where it is plain text."""
+        return form_of(self.own, self._strings("text"), self._strings("target"))
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of ids, texts, targets and origins, in order; of contexts and weights too, where some row has one."""
@@ -244,8 +269,11 @@ class Corpus:
         return self.take(np.flatnonzero(np.asarray(mask, dtype=bool)))
 
     def with_columns(self, **columns: Sequence[object] | NDArray[np.generic] | pa.Array) -> Corpus:
-        """The same rows with other values in some columns of ``SCHEMA``; nothing but their types is checked."""
-        table = self.table
+        """The same rows with other values in some columns of ``SCHEMA``; nothing but their types is checked.
+
+        With another text or target the user's own columns are left out, since they are about the old one.
+        """
+        table = self.table.select(SCHEMA.names) if columns.keys() & {"text", "target"} else self.table
         for name, values in columns.items():
             field = SCHEMA.field(name)
             made = values if isinstance(values, pa.Array) else pa.array(values, field.type)
@@ -254,7 +282,19 @@ class Corpus:
 
     def joined(self, *others: Corpus) -> Corpus:
         """This corpus and the others, one after the other. Ids are not checked for being unique."""
-        return Corpus(pa.concat_tables([self.table, *(o.table for o in others)]).combine_chunks(), self.task)
+        tables = [self.table, *(o.table for o in others)]
+        names = dict.fromkeys(name for table in tables for name in table.column_names)
+        if len(names) > len(SCHEMA):
+            tables = [_add_nulls(table, names) for table in tables]
+        return Corpus(stack_tables(tables, mixed=True).combine_chunks(), self.task)
+
+    def formed_like(self, other: Corpus) -> Corpus:
+        """The same rows with the columns of the format that another corpus came in, made of text and target."""
+        form = other.form
+        if form is None:
+            return self
+        own = fill_form(self.own, form, other.own, self._strings("text"), self._strings("target"))
+        return Corpus(_append_columns(self.table.select(SCHEMA.names), own), self.task)
 
     def to_pandas(self) -> pd.DataFrame:
         """All columns as a DataFrame (needs the package ``pandas``)."""
@@ -297,7 +337,20 @@ def _add_later_columns(table: pa.Table) -> pa.Table:
         if name not in table.column_names:
             field = SCHEMA.field(name)
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    return table.select(SCHEMA.names) if set(table.column_names) == set(SCHEMA.names) else table
+    own = [name for name in table.column_names if name not in SCHEMA.names]
+    return table.select([*SCHEMA.names, *own]) if set(table.column_names) >= set(SCHEMA.names) else table
+
+
+def _append_columns(table: pa.Table, own: pa.Table) -> pa.Table:
+    return pa.table([*table.columns, *own.columns], schema=pa.schema([*table.schema, *own.schema]))
+
+
+def _add_nulls(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """The table with all of these columns, in their order."""
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows))
+    return table.select([*names])
 
 
 def _check_weight(weight: object, where: str) -> None:
@@ -317,31 +370,112 @@ def _frame_column(frame: pd.DataFrame, place: int) -> pa.Array:
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
-def guess_columns(names: Sequence[str]) -> tuple[str | None, str | None]:
-    """The columns that are text and label by their usual names."""
-    by_name = {n.casefold(): n for n in names}
-    text = next((by_name[n] for n in _TEXT_NAMES if n in by_name), None)
-    label = next((by_name[n] for n in _LABEL_NAMES if n in by_name), None)
-    return text, label
-
-
 def corpus_from_table(
     table: pa.Table, *, text: str | None, label: str | None, group: str | None = None, context: str | None = None,
-    origin: Origin, task: Task, where: str,
+    origin: Origin, task: Task | None, where: str, labelled: bool = True, keep: bool = True,
 ) -> Corpus:  # fmt: skip
-    """A corpus from an Arrow table with the user's own columns; ``where`` names it in messages."""
-    guessed_text, guessed_label = guess_columns(table.column_names)
-    text_column = _column(table, text or guessed_text, "text", where)
-    label_column = _column(table, label or guessed_label, "label", where)
-    columns = {"text": filled_strings(table, text_column, where)}
-    if label_column == NO_LABEL:
-        columns["target"] = table[NO_LABEL]
+    """A corpus from an Arrow table with the user's own columns; ``where`` names it in messages.
+
+    Args:
+        table: the rows.
+        text, label, group, context: its columns; None finds the first two.
+        origin: of all rows.
+        task: what they are for; None is generation for chats and instructions, else classification.
+        where: names the table in messages.
+        labelled: False lets rows have no targets.
+        keep: whether columns that are not read are kept beside those that are.
+    """
+    for name, role in ((text, "text"), (label, "label"), (group, "group"), (context, "context")):
+        if name is not None:
+            _column(table, name, role, where)
+    form = find_form(table, text, label, where)
+    if form is None:
+        columns, used = _read_plain(table, text, label, where, labelled=labelled)
     else:
-        columns["target"] = filled_strings(table, label_column, where)
+        columns, used = _read_formed(table, form, where, labelled=labelled), set[str]()
+        task = choose_task(task, form, columns["target"], where)
+        context = form.context if context is None and task == "generation" else context
     for role, name in (("group", group), ("context", context)):
         if name:
             columns[role] = column_strings(table, name, where, role=role)
-    return Corpus.from_columns(columns, origin=origin, task=task)
+    own = own_columns(table, used | {group or "", context or ""}) if keep else None
+    return Corpus.from_columns(columns, origin=origin, task=task or "classification", own=own)
+
+
+def _read_plain(
+    table: pa.Table, text: str | None, label: str | None, where: str, *, labelled: bool
+) -> tuple[dict[str, pa.ChunkedArray], set[str]]:
+    """Text and target of rows of one text and one label, and the columns that hold no more than these."""
+    guessed_text, guessed_label = guess_columns(table.column_names)
+    text_column = _column(table, text or guessed_text or find_chat(table, where), "text", where)
+    is_chat = holds_turns(table, text_column, where)
+    texts = pa.chunked_array([read_chats(table, text_column, where)], pa.string()) if is_chat else None
+    used = set() if is_chat else {text_column}
+    columns = {"text": filled_strings(table, text_column, where) if texts is None else texts}
+    if not labelled and label is None and (guessed_label is None or _is_empty(table, guessed_label, where)):
+        return columns | {"target": _empty(table)}, used
+    label_column = _column(table, label or guessed_label, "label", where)
+    return columns | {"target": filled_strings(table, label_column, where)}, used | {label_column}
+
+
+def _read_formed(table: pa.Table, form: Form, where: str, *, labelled: bool) -> dict[str, pa.ChunkedArray]:
+    """Text and target of rows of a format."""
+    if form.target is not None and not (form.is_chat or form.input or form.system or form.history):
+        alone = not labelled and _is_empty(table, form.target, where)
+        targets = _empty(table) if alone else filled_strings(table, form.target, where)
+        return {"text": filled_strings(table, form.text, where), "target": targets}
+    said = read_form(table, form, where, labelled=labelled)
+    if said.targets is None:
+        warnings.warn(f"{where}: no row has an answer; texts are read alone", InputWarning, stacklevel=2)
+    if said.cut:
+        many = f"{said.cut} of {table.num_rows} chats go on after the last turn of the assistant"
+        warnings.warn(f"{where}: {many}; these turns are kept, and neither text nor target", InputWarning, stacklevel=2)
+    targets = _empty(table) if said.targets is None else pa.chunked_array([said.targets], pa.string())
+    return {"text": pa.chunked_array([said.texts], pa.string()), "target": targets}
+
+
+def choose_task(task: Task | None, form: Form, targets: pa.ChunkedArray, where: str) -> Task:
+    """The task of rows of a format: answers of pairs of which fewer than half are distinct are labels.
+
+    Raises:
+        InputError: classification is asked for, and nearly every answer is another.
+    """
+    rows, distinct = len(targets), len(targets.unique())
+    if task is None:
+        return "classification" if form.is_pair and 2 * distinct <= rows else "generation"
+    if task == "classification" and rows >= _MANY and 2 * distinct > rows:
+        raise InputError(
+            f"{where}: holds answers, not labels ({distinct} different ones in {rows} rows); the task is generation "
+            "(--task generation, or task: generation in study.yaml)"
+        )
+    return task
+
+
+def own_columns(table: pa.Table, used: Collection[str] = ()) -> pa.Table:
+    """The columns that are not read; one whose name a column of a corpus has gets ``own_`` before it."""
+    is_ours = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
+    fields, columns, taken = list[pa.Field](), list[pa.ChunkedArray](), set(SCHEMA.names)
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if field.name in used or (is_ours and field.name in SCHEMA.names):
+            continue
+        name = field.name
+        while name in taken:
+            name = f"own_{name}"
+        taken.add(name)
+        fields.append(field.with_name(name))
+        columns.append(column)
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def _empty(table: pa.Table) -> pa.ChunkedArray:
+    return pa.chunked_array([[""] * table.num_rows], pa.string())
+
+
+def _is_empty(table: pa.Table, column: str, where: str) -> bool:
+    if column_strings(table, column, where).null_count < table.num_rows:
+        return False
+    warnings.warn(f"{where}: no row has a label in column {column!r}; texts are read alone", InputWarning, stacklevel=2)
+    return True
 
 
 def filled_strings(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
@@ -369,10 +503,10 @@ def column_strings(table: pa.Table, name: str, where: str, *, role: str = "rows 
 
 
 def _column(table: pa.Table, name: str | None, role: str, where: str) -> str:
-    own = [column for column in table.column_names if column != NO_LABEL]
+    own = table.column_names
     if name is None:
         raise InputError(f"{where}: which column is the {role}? It has {', '.join(own)}; say --{role}")
-    if name not in own and name != NO_LABEL:
+    if name not in own:
         raise InputError(f"{where}: no column {name!r} for the {role}; {nearest_name(name, own)}")
     if own.count(name) > 1:
         raise InputError(f"{where}: has {own.count(name)} columns {name!r}, and one is the {role}; rename the others")

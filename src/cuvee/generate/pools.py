@@ -229,7 +229,7 @@ class PoolMaker:
             ],
             origin="synthetic",
             task=self._train.task,
-        )
+        ).formed_like(self._train)
 
     def _trace(self, found: Iterable[tuple[Attempt, Filling]], ids: Sequence[str], endpoint: Endpoint) -> pa.Table:
         """The request whose answer became each row, under its key in the ledger.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
+from cuvee.corpus.table import column_strings
 from cuvee.encoders import Encoder, KnownVectors, load_encoder
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
@@ -394,13 +395,14 @@ def parts_of(corpus: Corpus, by: str, cells: Mapping[str, object] | None = None)
     Raises:
         ValueError: an unknown ``by``, or one that the rows do not have.
     """
-    if cells is None and by not in get_args(By):
-        raise ValueError(f"by is {by!r}; valid: {', '.join(get_args(By))}, and any column of the file")
+    own = corpus.own.column_names
+    if cells is None and by not in (*get_args(By), *own):
+        raise ValueError(f"by is {by!r}; valid: {', '.join([*get_args(By), *own])}")
     known = {"label": corpus.targets, "origin": corpus.origins, "group": corpus.groups}
     if cells is not None:
         found = [cells[row] for row in corpus.ids]
     else:
-        found = list(known[by]) if by in known else corpus.table[by].to_pylist()
+        found = list(known[by]) if by in known else column_strings(corpus.table, by, "the rows").to_pylist()
     names = ["" if cell is None else str(cell) for cell in found]
     if not all(names):
         raise ValueError(f"by is {by!r}, but row {names.index('') + 1} has none")

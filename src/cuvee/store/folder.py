@@ -18,6 +18,7 @@ import pyarrow.parquet as pa_parquet
 from pydantic import TypeAdapter
 
 from cuvee.corpus import Corpus
+from cuvee.corpus.cells import typed_table
 from cuvee.databases import ANSWERS_LOST, TRIALS_LOST, check_database, make_database, tell_damage
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.fingerprint import hash_value
@@ -58,7 +59,8 @@ class StoredPool:
             "failed": list(self.failed),
         }
         content = json.dumps(meta, sort_keys=True)
-        return self.corpus.table.replace_schema_metadata({"cuvee": content, "checksum": hash_value(content)[:16]})
+        made = {"cuvee": content, "checksum": hash_value(content)[:16]}
+        return typed_table(self.corpus.table).replace_schema_metadata(made)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Self:
