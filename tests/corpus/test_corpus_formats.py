@@ -97,7 +97,7 @@ def test_a_quotation_mark_that_swallows_lines_of_csv_is_named(tmp_path):
         ("d.txt", '\n{"text": "one", "label": "a"}\r\n{"text": "two", "label": "b"}'),
         ("d.csv", '{"text": "one", "label": "a"}\n{"text": "two", "label": "b"}\n'),
         ("rows", '{"text": "one", "label": "a"}\n{"text": "two", "label": "b"}\n'),
-        ("d.csv", gzip.compress(b"text,label\none,a\ntwo,b\n")),
+        ("d.csv", gzip.compress(b"text,label\none,a\ntwo,b\n", mtime=0)),
         ("d.jsonl.gz", b'{"text": "one", "label": "a"}\n{"text": "two", "label": "b"}\n'),
         ("d.csv", "text,label\none,a\ntwo,b\n".encode("utf-8-sig")),
         ("d.csv", "text,label\none,a\ntwo,b\n".encode("utf-16")),
