@@ -1,11 +1,14 @@
 """Embedding: texts a CPU-second and agreement with float32, beside sentence-transformers as it is.
 
     python benchmarks/embed.py [--rows 512] [--rounds 5]
+    python benchmarks/embed.py --study
 
 all-MiniLM-L6-v2 on rows of three data sets. Each round embeds the same texts in each way, one after the other, so that
 a busy machine slows all of them; the ratio is the median over rounds of the two CPU times of a round. Below stand the
 largest difference of a component where the texts come in another order, and the test accuracy of the probe of 1,000
-real rows of gptaug_banking. Needs the folder named by CUVEE_DATA.
+real rows of gptaug_banking. With --study the same studies are run with each precision, on ten labels of
+gptaug_stackoverflow and on workergpt_sentiment, and their advice stands side by side. Needs the folder named by
+CUVEE_DATA.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import gzip
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from cuvee import run_study
 from cuvee.encoders import build_encoder, find_minilm
 from cuvee.probe import fit_probe
 
@@ -52,13 +57,46 @@ def time_ways(ways: dict[str, Encode], texts: Sequence[str], rounds: int) -> dic
     return spent
 
 
+def compare_studies() -> None:
+    """Print the advice of the same studies with each precision."""
+    print("| real rows and pool | seed | encoder | choice | verdict | gains over both baselines |")
+    print("|---|---|---|---|---|---|")
+    for name in ("gptaug_stackoverflow", "workergpt_sentiment"):
+        real, made = read_rows(DATA / name / "test.jsonl"), read_rows(DATA / name / "synthetic.jsonl.gz")
+        labels = sorted({row["label"] for row in real})[:10]
+        for seed in range(2):
+            for encoder in ("minilm", "minilm@bfloat16"):
+                with tempfile.TemporaryDirectory() as folder:
+                    for file, rows in (("real", real), ("pool", made)):
+                        own = [row for row in rows if row["label"] in labels]
+                        Path(folder, file).with_suffix(".jsonl").write_text("\n".join(map(json.dumps, own)))
+                    config = {
+                        "seed": seed, "encoder": encoder, "generator": {"kind": "files"}, "train": {"sensitivity": []},
+                        "data": {"real": f"{folder}/real.jsonl"}, "mix": {"amounts": ["1x", "3x", "10x"]},
+                        "split": {"test": 600, "validation": 300, "rows_per_label": 5},
+                        "pools": [{"dial": "source", "level": "made", "path": f"{folder}/pool.jsonl"}],
+                        "draws": {"sampling": 4, "confirm": 6, "real": 1},
+                    }  # fmt: skip
+                    advice = run_study(config, out=Path(folder, "run")).advice
+                best, found = advice.best, advice.best and (advice.confirmation or advice.best)
+                gains = [f"{100 * g.value:+.1f} [{100 * g.low:+.1f}, {100 * g.high:+.1f}]" for g in found.gains]
+                choice = f"{best.cell.amount:.3g}x"
+                print(
+                    f"| {name} | {seed} | {encoder} | {choice} | {advice.decision} | {', '.join(gains)} |", flush=True
+                )
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--study", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.study:
+        compare_studies()
+        return
     default = SentenceTransformer(find_minilm(), device="cpu")
 
     def encode_plainly(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """The statistics and the search against simulated truths: error rates, power, coverage, bias, regret.
 
     python benchmarks/error_rates.py [--repeats 1000] [--jobs 2]
-        [--only shapes power coverage studies lean selection search]
+        [--only shapes power coverage choices studies lean selection search]
 
 Every number has its 95% interval (Wilson's for rates). Repeats are seeded, so the table is the same each time,
 whatever the number of jobs. With 1,000 repeats about two CPU minutes, and about one CPU minute for every 100 repeats of
@@ -238,6 +238,38 @@ def check_coverage(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
                 hits = run_repeats(partial(cover, Components(draw, item, draws=draws)), repeats, pool)
                 what = f"{draws} draws; SD of draws {draw / POINT:g} points, of items {item:g}, of the rest 0.3"
                 yield rate("coverage", what, hits[:, 0], "0.93 to 0.97", lambda p: 0.93 <= p <= 0.97)
+
+
+def cover_choices(rows: int, spread: float, draws: int, seed: int) -> Sequence[float]:
+    """Whether the interval holds the mean gain over all choices of 10 of so many real rows, one choice a subsample.
+
+    Beside it, whether it does where all subsamples have the first choice.
+
+    Args:
+        rows: at hand; each has a value of its own, and a choice gains the mean of its rows'.
+        spread: SD of the gain over choices, points; that over subsamples is 1 point.
+        draws: subsamples.
+        seed: of the repeat.
+    """
+    rng = np.random.default_rng([7, seed])
+    values = rng.normal(size=rows)
+    values -= values.mean()
+    values *= spread * POINT / np.sqrt(values.var() / 10.0 * (rows - 10.0) / (rows - 1.0))
+    choices = np.array([values[rng.permutation(rows)[:10]].mean() for _ in range(draws)])
+    own = 2 * POINT + rng.normal(0, POINT, draws)[:, None] + rng.normal(0, 0.1, 500) + rng.normal(0, 0.3, (draws, 500))
+    gains = [paired_gain(own + luck, np.zeros(500), over="") for luck in (choices[:, None], choices[0])]
+    return [gain.low <= 2 * POINT <= gain.high for gain in gains]
+
+
+def check_choices(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
+    """Coverage where real rows are drawn with the subsamples, and where they are not."""
+    for rows in (60, 400):
+        for spread in (1.0, 3.0):
+            for draws in (4, 8, 24):
+                hits = run_repeats(partial(cover_choices, rows, spread, draws), repeats, pool)
+                what = f"10 of {rows} real rows, SD over choices {spread:g} points, {draws} draws"
+                yield rate("choices of real rows", what, hits[:, 0], "0.93 to 0.97", lambda p: 0.93 <= p <= 0.97)
+                yield rate("one choice, as if of all", what, hits[:, 1])
 
 
 # --- whole studies: what is decided, and which way they lean ----------------------------------------------
@@ -525,6 +557,7 @@ PARTS: dict[str, Callable[[int, ProcessPoolExecutor], Iterable[Row]]] = {
     "shapes": check_shapes,
     "power": check_power,
     "coverage": check_coverage,
+    "choices": check_choices,
     "studies": check_studies,
     "lean": check_lean,
     "selection": check_selection,
