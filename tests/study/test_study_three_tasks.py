@@ -1,13 +1,16 @@
 """Whole studies of language models and retrievers, small ones made on the spot."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from command_line import refused
+from cuvee.corpus import Corpus
 from cuvee.records import TrialFailure
 from cuvee.report.tables import write_number
 from cuvee.study import open_study, run_study
+from cuvee.train import TrainSettings, train_model
 from local_llm import write_text
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -123,12 +126,18 @@ def test_a_study_of_language_models_ends_in_advice_on_its_own_score(settings, tm
     assert not failed and result.advice.best is not None
     assert result.advice.score == "token_probability" and "token probability" in result.advice.sentence
     cells = {s.cell.kind: s for s in result.advice.cells}
-    assert set(cells) == {"real-only", "real-duplicated", "blend", "synthetic-only"}
+    assert set(cells) == {"real-only", "real-duplicated", "blend", "synthetic-only", "untuned"}
     assert all(s.cell.trainer == "causal" and 0 < s.accuracy < 1 for s in cells.values())
+    (gain,), real = cells["untuned"].gains, cells["real-only"]
+    assert gain.over == "real-only" and gain.draws == real.draws == 2 and cells["untuned"].draws == 1
+    assert gain.value == pytest.approx(cells["untuned"].accuracy - real.accuracy, abs=1e-9) and gain.value < 0
+    assert "Tuning on the real rows alone is not shown to help: +0.1 points [" in result.advice.scope
     assert len({round(s.accuracy, 12) for s in cells.values()}) > 1
     with open_study(config, out=tmp_path / "run") as flow:
         trials = flow.grid
         (trial,) = [t for t in flow.grid if t.cell == cells["real-only"].cell and t.draw.generation == 0]
+        (start,) = [t for t in flow.grid if t.cell.kind == "untuned"]
+        assert start.steps == 0
         assert trial.scores.score == "token_probability" and trial.scores.graded.shape == (trial.scores.n,)
         assert {"perplexity", "rouge_l", "diversity.vendi_q1"} <= set(trial.scores.values)
     again = run_study(config, out=tmp_path / "run")
@@ -173,3 +182,12 @@ def test_what_a_task_has_no_use_for_is_one_line(settings, tmp_path, local, capsy
     path.write_text(json.dumps(config), encoding="utf-8")
     assert says in refused(capsys, "run", path, "--out", tmp_path / "run")
     assert not local.bodies
+
+
+def test_a_step_at_the_rate_of_the_untuned_baseline_changes_no_weight(writer):
+    base = transformers.AutoModelForCausalLM.from_pretrained(writer).state_dict()
+    rows = Corpus.from_rows(ANSWERS, task="generation")
+    settings = TrainSettings(trainer="causal", model=writer, steps=1, batch_size=4, max_length=64)
+    for rate, same in ((1e-30, True), (1e-3, False)):
+        found = train_model(rows, settings=replace(settings, learning_rate=rate)).model.state_dict()
+        assert all(torch.allclose(found[name], base[name], rtol=0, atol=1e-20) for name in base) is same

@@ -44,7 +44,10 @@ _VARYING: dict[str, Callable[[Cell], str]] = {
     "trainer": lambda cell: cell.trainer,
     "scope": lambda cell: cell.scope.split()[-1] if cell.dial else "",  # pool, recipe; real rows are alike in both
 }
-_KINDS = {"synthetic-only": "{0.dial}={0.level} alone", "real-only": "real rows", "real-duplicated": "real repeated"}
+_KINDS = {
+    "synthetic-only": "{0.dial}={0.level} alone", "real-only": "real rows", "real-duplicated": "real repeated",
+    "untuned": "untuned model",
+}  # fmt: skip
 _SHOWN = 8
 _ABOUT_SHAPES = (
     "(A shape compares levels with each other. Whether the best blend beats the real rows is another question.)"
@@ -214,7 +217,7 @@ def _tabulate_cells(advice: Advice) -> Table:
     varying = [name for name, read in _VARYING.items() if len({read(s.cell) for s in advice.cells}) > 1]
     ranked = sorted(advice.cells, key=lambda s: -s.accuracy)
     rows = []
-    for summary in [*ranked[:_SHOWN], *(s for s in ranked[_SHOWN:] if s.cell.kind == "real-only")]:
+    for summary in [*ranked[:_SHOWN], *(s for s in ranked[_SHOWN:] if s.cell.kind in ("real-only", "untuned"))]:
         cell = summary.cell
         gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f},{100 * g.high:.1f}]" for g in summary.gains}
         name, read = _KINDS.get(cell.kind, "{0.dial}={0.level}").format(cell), [_VARYING[v](cell) for v in varying]

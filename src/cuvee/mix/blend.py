@@ -22,7 +22,7 @@ from cuvee.characters import to_html
 from cuvee.corpus import Corpus, Origin, label_strata, normalise_text, split_tokens
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng, scatter
-from cuvee.records import Composition, Kind, PartCounts, Regime
+from cuvee.records import Composition, MixKind, PartCounts, Regime
 
 _SLACK = 1e-9  # 4 * 0.9 / (1 - 0.9) is 36.00000000000001 in floats
 
@@ -70,7 +70,7 @@ def mix_corpora(
     amount: float | Literal["all"] | None = None,
     regime: Regime = "augment",
     seed: int,
-    kind: Kind = "blend",
+    kind: MixKind = "blend",
     allow_repeats: bool = False,
     allow_fewer: bool = False,
 ) -> Blend:
@@ -98,8 +98,8 @@ def mix_corpora(
             rows (with the largest share possible); a row has the wrong origin.
         ValueError: arguments that do not fit together.
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind is {kind!r}; valid: {', '.join(get_args(Kind))}")
+    if kind not in get_args(MixKind):
+        raise ValueError(f"kind is {kind!r}; valid: {', '.join(get_args(MixKind))}")
     share, whole = _find_share(share, amount, regime)
     if kind == "real-only" and (share != 0 or whole):
         raise ValueError(f"share is {share!r}; real-only takes share 0 and all rows")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cuvee.recommend.statistics import Floats, components_of, paired_gain, pool_gain, pool_spreads
 from cuvee.records import Cell, CellSummary, Draw, Gain, Kind, Trial
 
-_KINDS: tuple[Kind, ...] = ("real-only", "real-duplicated", "blend", "synthetic-only")
+_KINDS: tuple[Kind, ...] = ("real-only", "real-duplicated", "blend", "synthetic-only", "untuned")
 BASELINES: tuple[Kind, ...] = ("real-only", "real-duplicated")
 
 
@@ -152,7 +152,7 @@ def difference_of(table: CellTable, other: CellTable) -> Floats | None:
     common = [d for d in table.draws if d in other.draws] if pairs else []
     if len(common) < len(table.draws) and (other.cell.kind in BASELINES or (pairs and other.cell.whole)):
         return np.asarray(table.correct - other.correct.mean(axis=0))
-    if len(common) < len(other.draws) and pairs and table.cell.whole:
+    if len(common) < len(other.draws) and pairs and (table.cell.whole or table.cell.kind == "untuned"):
         return np.asarray(table.correct.mean(axis=0) - other.correct)
     if not common:
         return None

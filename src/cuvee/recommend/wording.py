@@ -114,6 +114,8 @@ def write_lean(verdict: Verdict, score: str = "accuracy") -> str:
     unit = "points" if score == "accuracy" else f"points of {name_score(score)}"
     helps = f"helps with probability {write_chance(lean.probability)}"
     gain = f"expected gain over both baselines, shrunk for the choice, is {write_points(lean.gain)} {unit}"
+    if verdict.confirmed and verdict.decision == "underpowered":
+        gain += " (by validation and the confirmation together, so it may be surer than the confirmation alone)"
     if lean.gain > 0:
         return f"If you decide today: mix in {lean.cell.name}; it {helps}, and its {gain}"
     return (
@@ -292,12 +294,23 @@ def write_scope(advice: Advice, verdict: Verdict, own: ComparedCells, *, best_fa
                 f"A ceiling: the real rows alone score {100 * real:.1f}% already, so at most {100 - 100 * real:.1f} "
                 "points are left to gain."
             )
+    untuned = (s for s in advice.cells if s.cell.kind == "untuned" and s.cell.trainer == own.trainer and s.gains)
+    parts += [_write_tuning(summary, advice.score) for summary in untuned]
     trainers = {c.trainer for c in cells} - {own.trainer}
     losses = {c.loss for c in cells if c.trainer == own.trainer} - {own.loss, "ce"}
     for what, others in (("trainer", trainers), ("loss", losses)):
         if others:
             parts.append(f"Described only, not used to choose: {what} {', '.join(sorted(others))}.")
     return " ".join(parts)
+
+
+def _write_tuning(untuned: CellSummary, score: str) -> str:
+    """Whether tuning on the real rows alone helps the model that trainings start from."""
+    gain = untuned.gains[0]
+    shown = "helps" if gain.high < 0 else "hurts" if gain.low > 0 else "is not shown to help"
+    brings = f"{write_points(-gain.value)} points [{write_points(-gain.high)}, {write_points(-gain.low)}]"
+    level = f"{100 * untuned.accuracy:.1f}% in {name_score(score)}{', a ceiling' * (untuned.accuracy >= _CEILING)}"
+    return f"Tuning on the real rows alone {shown}: {brings} over the untuned model, which scores {level}."
 
 
 def write_edge(edge: Edge, score: str = "accuracy", *, takes: str = "") -> str:

@@ -25,6 +25,7 @@ from cuvee.records.trials import (
     Draw,
     FailedTrials,
     Kind,
+    MixKind,
     PartCounts,
     Regime,
     Scope,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from cuvee.records.measurement import Estimate, value_lines, value_table
 
 Regime = Literal["augment", "replace"]
-Kind = Literal["blend", "real-only", "real-duplicated", "synthetic-only"]
+MixKind = Literal["blend", "real-only", "real-duplicated", "synthetic-only"]
+Kind = MixKind | Literal["untuned"]
 Scope = Literal["this pool", "the recipe"]
 Stage = Literal["generate", "measure", "mix", "train", "evaluate"]
 
@@ -86,7 +87,7 @@ class Cell:
     """One square of the grid. Baselines without a pool have ``dial`` and ``level`` None.
 
     ``share`` is the share asked for; ``rows_per_label`` counts the real training rows of each label.
-    ``real-duplicated`` carries the share whose total rows it matches.
+    ``real-duplicated`` carries the share whose total rows it matches. ``untuned`` is the model before any training.
 
     Attributes:
         scope: what its draws vary, and so what it speaks of. *this pool*: random subsamples of all rows at hand; *the
@@ -122,7 +123,7 @@ class Cell:
     def key(self) -> str:
         """A readable name, unique within a study."""
         pool = f"{self.dial}={self.level} " if self.dial is not None else ""
-        share = "" if self.kind in ("real-only", "synthetic-only") else f"share={self.share:g} "
+        share = "" if self.kind in ("real-only", "synthetic-only", "untuned") else f"share={self.share:g} "
         share += "all " if self.whole else ""
         scope = ", this pool" if self.scope == "this pool" else ""
         return f"{self.kind} {pool}{share}rows={self.rows_per_label} {self.trainer}/{self.loss}{scope}"

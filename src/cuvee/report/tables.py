@@ -287,7 +287,7 @@ def list_leaders(data: ReportData) -> list[tuple[records.CellSummary, str]]:
             return cell == best
         if cell.kind in ("blend", "real-duplicated"):
             return is_share(cell.share, share)
-        return cell.kind == "real-only"
+        return cell.kind in ("real-only", "untuned")
 
     found = sorted(filter(leads, data.advice.cells), key=lambda summary: -summary.accuracy)
     return [(summary, _stand(data, summary)) for summary in found]

@@ -116,7 +116,7 @@ class Mixing:
             amount="all" if cell.whole else None,
             regime=self.regime,
             seed=seed,
-            kind=cell.kind,
+            kind="real-only" if cell.kind == "untuned" else cell.kind,
             allow_fewer=of_pool,
         )
 
@@ -269,7 +269,9 @@ class TrialWork:
         )
 
     def _steps(self, cell: Cell) -> int:
-        """0 where a model is fitted to its optimum."""
+        """0 where a model is fitted to its optimum, or not trained."""
+        if cell.kind == "untuned":
+            return 0
         steps, epochs = self.recipes[cell.trainer, cell.loss].steps or 0, self.variant.epochs
         return max(1, round(steps * epochs[cell.kind, cell.share])) if epochs else steps
 
@@ -289,6 +291,8 @@ class TrialWork:
 
     def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
         made = self.recipes[cell.trainer, cell.loss].make_settings(self._steps(cell) or None, self._seed(draw))
+        if cell.kind == "untuned":  # one step at a rate that changes no weight
+            return replace(without_loss(made), steps=1, learning_rate=1e-30)
         # synthetic rows alone: there is no real row to learn a weight from
         return without_loss(made) if cell.kind == "synthetic-only" and needs_real_rows(made) else made
 

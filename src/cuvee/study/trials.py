@@ -40,6 +40,7 @@ from cuvee.study.running import (
     read_passages,
 )
 from cuvee.train import check_fit, is_deterministic
+from cuvee.train.model import TASKS
 
 _LITTLE = 0.1
 """Of the variance between draws, what more trainings of each must take off to be worth it."""
@@ -110,14 +111,19 @@ def _plan_cells(
         for level, has in levels.items()
     }
     every = [choose_real(study, draw) for draw in list_draws([0], range(draws.subsamples), training)]
+    start: tuple[PlannedTrial, ...] = ()
+    is_tuned = study.config.task != "classification" and trainer in TASKS[study.config.task]
+    if is_tuned and (loss, rows) == (study.config.train.losses[0], study.rows_per_label):
+        like = replace(real, kind="untuned", scope="this pool" if study.ready_made else real.scope)
+        start = (PlannedTrial(cell=like, draw=every[0]),)
     of_pool = {level: each.pool for level, each in found.items() if each.pool}
     whole = plan(of_pool, dict.fromkeys(of_pool, every), like=replace(real, scope="this pool")) if of_pool else ()
     if not study.ready_made:
         shares = [(share, False) for share in sorted({share for each in found.values() for share in each.recipe})]
-        return (*plan(dict.fromkeys(levels, shares), own, like=real), *whole)
+        return (*plan(dict.fromkeys(levels, shares), own, like=real), *whole, *start)
     ordered = {level: [(tested, False)] for level, has in levels.items() if has.blocks and level.dial != UNORDERED}
     slices = plan(ordered, {level: own[level] for level in ordered}, like=real) if ordered else ()
-    return (*whole, *(item for item in slices if item.cell.kind == "blend"))
+    return (*whole, *(item for item in slices if item.cell.kind == "blend"), *start)
 
 
 def choose_real(study: Study, draw: Draw) -> Draw:
