@@ -93,7 +93,7 @@ def test_a_cluster_of_somebody_elses_is_not_asked(capsys):
 
 
 OPENING = (
-    "run", "plan", "generate", "measure", "train", "recommend", "report", "mix",
+    "run", "plan", "generate", "measure", "train", "recommend", "report",
     "evaluate", "predict", "compare", "select", "split", "status", "repair", "ledger",
 )  # fmt: skip
 

@@ -118,18 +118,13 @@ def test_every_stage_of_a_run_folder(settings, tmp_path, capsys):
     measured = json.loads(call(capsys, "measure", folder, "--json")[1])
     assert measured["paraphrase=1"]["vendi_q1"]["value"] > 1
     blend = tmp_path / "b.parquet"
-    mixed = json.loads(
-        call(capsys, "mix", folder, "--dial", "sampling", "--level", 0.9, "--share", 0.5, "-o", blend, "--json")[1]
-    )
-    assert mixed["share"] == 0.5 and mixed["label_counts"]["sports"] == [3, 3]
-    named = ["mix", folder, "--dial", "sampling", "--level", 0.9, "-o", blend, "--json"]
-    found = [json.loads(call(capsys, *named, "--amount", given)[1]) for given in ("1x", 3, "2x", "all")]
-    assert [each["label_counts"]["sports"][1] for each in found] == [3, 3, 6, 6]
+    pool, real = folder / "pools" / "sampling=0.9.parquet", settings["data"]["real"]
+    mixed = json.loads(call(capsys, "mix", real, pool, "--amount", "all", "-o", blend, "--json")[1])
+    assert mixed["synthetic_rows"] == 18
     assert json.loads(call(capsys, "train", folder, "--json")[1])["failed"] == 0
     advice = json.loads(call(capsys, "recommend", folder, "--json")[1])
     assert advice["decision"] in ("use", "do-not-use", "underpowered")
     assert json.loads(call(capsys, "report", folder, "--json")[1])["report"].endswith("report.html")
-    assert "no such pool; valid: sampling=0.3" in refused(capsys, "mix", folder, "--dial", "x", "--level", "1")
 
 
 def test_generate_rows_like_those_of_a_file(headlines, tmp_path, capsys, local):
@@ -152,7 +147,6 @@ def test_generate_rows_like_those_of_a_file(headlines, tmp_path, capsys, local):
         ("generate", ["--model", "x"]),
         ("measure", ["--against", "x.jsonl"]),
         ("measure", ["--encoder", "hashing"]),
-        ("mix", ["--regime", "replace"]),
         ("train", ["--trainer", "encoder"]),
         ("train", ["--steps", 3]),
     ],
@@ -166,8 +160,7 @@ def test_an_option_that_a_study_would_ignore_is_refused(settings, tmp_path, caps
 
 
 def test_an_option_that_plain_files_would_ignore_is_refused(texts, capsys):
-    real, synthetic = texts
-    assert "--dial has no effect" in refused(capsys, "mix", real, synthetic, "--dial", "topics")
+    real = texts[0]
     assert "--model has no effect" in refused(capsys, "generate", real, "--model", "x")
     assert "--encoder has no effect" in refused(capsys, "train", real, "--trainer", "encoder", "--encoder", "hashing")
 

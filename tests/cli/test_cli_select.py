@@ -253,12 +253,9 @@ def test_a_named_column_that_no_file_has_is_told(questions, capsys):
     assert "--context has no effect here" in refused(capsys, "mix", real, synthetic, "--context", "about")
 
 
-def test_a_series_shorter_than_its_member_and_a_study_without_a_pool_are_one_line(pool, settings, tmp_path, capsys):
+def test_a_series_shorter_than_its_member_is_one_line(pool, capsys):
     given = [pool[0], pool[0], "--m-p", 3, "--max-m-p", 2, "--group", "source"]
     assert "--max-m-p 2 is below --m-p 3" in refused(capsys, "replace", *given)
-    study = tmp_path / "study.yaml"
-    study.write_text(json.dumps(settings), encoding="utf-8")
-    assert "give --dial and --level" in refused(capsys, "mix", study, "--dial", "sampling")
 
 
 def test_options_of_a_blend_change_what_they_say(questions, tmp_path, capsys):

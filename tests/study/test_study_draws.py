@@ -1,7 +1,7 @@
 """Which rows of a pool a draw takes: its own block, or a subsample of all rows at hand; and how many draws are run."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -15,7 +15,7 @@ from cuvee.execute import Silent
 from cuvee.mix import assign_blocks
 from cuvee.records import Cell, Draw
 from cuvee.store import count_trials
-from cuvee.study import Flow, open_study
+from cuvee.study import open_study
 from cuvee.study.draws import ChosenDraws, read_draws
 from cuvee.study.planning import plan_study
 from cuvee.study.prepare import FRESH
@@ -222,7 +222,9 @@ def test_only_rows_that_cells_can_hold_are_embedded_and_they_are_those_of_a_pool
     with open_study(config, out=tmp_path / "run") as flow:
         pools, planned = flow.pools, flow.advice and flow.outcomes
         embedded = Counting.seen & {row["text"] for row in made}
-        every = Flow(replace(flow.study, any_draw=True)).pools
+        whole = config | {"mix": {"amounts": ["1x", "3x", "all"], "shape_share": 0.5}}
+        with open_study(whole, out=tmp_path / "all") as other:
+            every = other.pools
         blends = [[mix_cell(flow.study, p, o.cell, o.draw).corpus for o in planned] for p in (pools, every)]
     held = {text for blend in blends[0] for text in blend.texts} & {row["text"] for row in made}
     taken = [len(pool.rejected) for found in (pools, every) for pool in found.values()]

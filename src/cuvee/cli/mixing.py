@@ -25,7 +25,7 @@ from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.hub import is_dataset, push_folder, write_dataset
 from cuvee.inputs import read_prompts
-from cuvee.records import Cell, Draw, Finding, Regime
+from cuvee.records import Finding, Regime
 from cuvee.report import Reproduction, SyntheticPart, render_card
 from cuvee.similarity import find_near_duplicates, unit_rows
 
@@ -313,7 +313,7 @@ def _tabulate_selections(chosen: Sequence[room.Selection]) -> Table:
 # --- mix ---
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
-    """How rows are mixed; ``dial`` and ``level`` name a pool of a study."""
+    """How rows are mixed."""
 
     share: Annotated[float, Option(min=0, max=1, help="synthetic rows over all rows")] = 0.5
     amount: Annotated[str | None, Option(help="in place of --share: 3x (for each real row), rows a label, all")] = None
@@ -321,8 +321,6 @@ class Mixing:
     allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again if there are too few")] = False
     held_out: Annotated[list[Path] | None, Option(help="held-out rows, none of which may be in the blend")] = None
     dedupe: Annotated[bool, Option("--dedupe", help="leave out synthetic rows that repeat a row")] = False
-    dial: Annotated[str | None, Option(help="dial of a pool of the study")] = None
-    level: Annotated[str | None, Option(help="level of a pool of the study")] = None
     seed: Seed = 0
 
     def find_share(self, rows_per_label: int) -> float | None:
@@ -339,11 +337,9 @@ class Mixing:
         return None if amount is None else share_of(amount)
 
     def mix_files(
-        self, real: Path, synthetic: Path | None, columns: Columns, regime: Regime
+        self, real: Path, synthetic: Path, columns: Columns, regime: Regime
     ) -> tuple[room.Blend, list[Finding]]:
         """The blend of two files, and what should be known of them."""
-        if synthetic is None:
-            raise ConfigError("which synthetic rows? cuvee mix REAL SYNTHETIC --share 0.5")
         rows = columns.load(real, labelled=True)
         columns = columns.like(rows)
         others = columns.load(synthetic, origin="synthetic", labelled=True)
@@ -371,33 +367,6 @@ class Mixing:
         found = [*([told] if once.removed else []), *(_tell_fewer(blend, share) if fewer else [])]
         return blend, found or [NOTHING_WRONG]
 
-    def mix_study(self, path: Path) -> tuple[room.Blend, list[Finding]]:
-        """The blend of a study's real rows and one of its pools, and what should be known of it."""
-        from cuvee.study.pools import usable_draws
-        from cuvee.study.trials import mix_cell
-
-        if self.dial is None or self.level is None:
-            raise ConfigError(f"{path} is a study: which of its pools? give --dial and --level, such as those it plans")
-        pool, named = f"{self.dial}={self.level}", f"--dial {self.dial} --level {self.level}"
-        with options.open_shown(path) as flow:
-            for part in flow.parts:
-                part.study = change(part.study, any_draw=True)
-            known = [level.key for level in flow.pools]
-            if pool not in known:
-                raise ConfigError(f"{named}: no such pool; valid: {', '.join(known)}")
-            study, rows = flow.study, flow.study.rows_per_label
-            share = self.find_share(rows)
-            cell = Cell(kind="blend", dial=self.dial, level=self.level, share=share or 0.0, rows_per_label=rows)
-            draws = {level.key: blocks for level, blocks in usable_draws(study, flow.pools).items()}
-            if study.ready_made or share is None or (self.amount is not None and not study.fits_a_draw(share, rows)):
-                cell = change(cell, scope="this pool", whole=share is None)
-                blend = mix_cell(study, flow.pools, cell, Draw(generation=0, sampling=self.seed, training=0))
-                return blend, _tell_fewer(blend, share) if study.config.mix.regime == "augment" else []
-            if not draws.get(pool):
-                raise ConfigError(f"{named}: its pool fills no draw that the others of its dial fill")
-            draw = Draw(generation=draws[pool][0], sampling=self.seed, training=0)
-            return mix_cell(study, flow.pools, cell, draw), []
-
 
 def _tell_fewer(blend: room.Blend, share: float | None) -> list[Finding]:
     """Which labels got fewer synthetic rows than were asked, because the pool has no more; share None asks for all."""
@@ -420,15 +389,15 @@ class BlendOutput(Output):
     out: Annotated[Path, Option("--out", "-o", help="a file, or a folder with a card")] = Path("blend.parquet")
 
 
-@may_trust
+@options.expand_options
 def mix(
     ctx: typer.Context,
-    real: Annotated[Path, Argument(help="real rows; or study.yaml or a run folder")],
+    real: Annotated[Path, Argument(help="real rows")],
+    synthetic: Annotated[Path, Argument(help="synthetic rows")],
     how: Mixing,
     hub: Hub,
     columns: Annotated[Columns, UNGROUPED],
     output: BlendOutput,
-    synthetic: Annotated[Path | None, Argument(help="synthetic rows")] = None,
 ) -> None:
     """Mix real and synthetic rows at an exact share, and write the blend."""
     out, regime = output.out, options.choose_name(how.regime, get_args(Regime), "--regime")
@@ -451,13 +420,7 @@ def mix(
         why = f"{out} is one file; a dataset with its card is a folder, --out FOLDER"
         refuse_options(ctx, ["licence", "language", "push", "public"], why)
     card = hub.describe(ctx, out.name)
-    if options.is_study(real):
-        plain = ["synthetic", "regime", "allow_repeats", "held_out", "dedupe"]
-        refuse_options(ctx, [*UNGROUPED, *plain], options.IN_STUDY)
-        blend, findings = how.mix_study(real)
-    else:
-        refuse_options(ctx, ["dial", "level"], "it names a pool of a study; these are plain files")
-        blend, findings = how.mix_files(real, synthetic, columns, regime)
+    blend, findings = how.mix_files(real, synthetic, columns, regime)
     weights = blend.weighing if blend.is_weighted else ""
     if is_folder:
         told = options.told_command(ctx)

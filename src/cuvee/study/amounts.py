@@ -110,7 +110,7 @@ def find_needed(study: Study, key: str, samplings: Iterable[int]) -> Needed | No
     """
     dial, _, name = key.partition("=")
     level = Level(dial=dial, name=name, rank=0)
-    if not study.ready_made or study.any_draw or any(None in list_shares(study, rows) for rows in study.row_counts):
+    if not study.ready_made or any(None in list_shares(study, rows) for rows in study.row_counts):
         return None
     has_blocks = sum(known == dial for known, _ in list_levels(study.config.pools)) > 1
 

@@ -101,8 +101,7 @@ class Study:
     """A prepared study: its config, data, encoder and run folder.
 
     ``few_shot_sets`` holds the smaller sets of real training rows that cells are trained on too, by their rows a label;
-    ``fold`` is the fold that is held out, from 1, and None where the study is not cross-fitted. With ``any_draw``
-    blends of other amounts and draws than the study plans may be mixed, so filters judge all rows of pools.
+    ``fold`` is the fold that is held out, from 1, and None where the study is not cross-fitted.
     """
 
     config: StudyConfig
@@ -112,7 +111,6 @@ class Study:
     encoder: Encoder
     few_shot_sets: Mapping[int, Corpus] = field(default_factory=dict)
     fold: int | None = None
-    any_draw: bool = False
 
     @cached_property
     def writing(self) -> StudyWriting:
