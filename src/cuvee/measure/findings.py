@@ -6,8 +6,9 @@ size. Else against a default that the rule states.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +19,7 @@ from cuvee.defects import DegenerateReason, degenerate_reasons
 from cuvee.fingerprint import derive_rng
 from cuvee.measure import surface, templates
 from cuvee.measure.subject import GivenVectors, PointSubject, Subject
+from cuvee.probe import fit_probe
 from cuvee.records import Estimate, Finding
 from cuvee.similarity import spectrum, vendi_score
 
@@ -27,7 +29,7 @@ DEVIATIONS = 4.0  # of the samples' values, beyond their mean: no chance where a
 _FEWEST = 20  # rows of which a sample says anything
 _LABEL_ROWS = 200  # of a label that its diversity is computed on, at most
 _WORDS, _SHOWN = 1_000, 4
-_RIDGE = 10.0
+_L2 = 10.0  # of the regression on words
 Measure = Callable[[Subject], Estimate | None]
 REAL, STATED = "the real rows, resampled", "stated default"
 
@@ -68,24 +70,22 @@ class Evidence:
         encoder = subject.encoder
         if encoder is not None and (subject.given is None or subject.given.against is not None):
             encoder = GivenVectors(encoder.name, subject.against_unit)
-        return replace(subject, corpus=subject.against, against=None, held_out=None, encoder=encoder, listen=None)
+        return PointSubject(corpus=subject.against, encoder=encoder, seed=subject.seed)
 
     @cached_property
     def samples(self) -> tuple[list[Subject], list[Subject]]:
         """Samples of the corpus and of the real rows, all of the same number of rows."""
-        theirs = self.against
+        subject, theirs = self.subject, self.against
         if theirs is None:
             return [], []
-        subject = self.subject
         encoder = None if subject.encoder is None else GivenVectors(subject.encoder.name, subject.unit)
-        ours = replace(subject, against=None, held_out=None, encoder=encoder, listen=None)
-        rows = min(ours.n, theirs.n // 2, ROWS)
+        rows = min(subject.n, theirs.n // 2, ROWS)
 
         def draw(side: Subject, stream: str) -> list[Subject]:
             rng, times = derive_rng(subject.seed, "findings", stream), 1 if side.n == rows else DRAWS
-            return [_as_points(side.take(np.sort(rng.choice(side.n, rows, replace=False)))) for _ in range(times)]
+            return [side.take(np.sort(rng.choice(side.n, rows, replace=False))) for _ in range(times)]
 
-        return draw(ours, "ours"), draw(theirs, "theirs")
+        return draw(PointSubject(corpus=subject.corpus, encoder=encoder), "ours"), draw(theirs, "theirs")
 
     def compare(self, measure: Measure, value: float) -> Compared | None:
         """A number beside the real rows' own; ``value`` is that of all rows. None where it is not defined."""
@@ -104,11 +104,7 @@ class Evidence:
         return STATED if self.against is None else REAL
 
 
-def _as_points(subject: Subject) -> Subject:
-    return PointSubject(**{name: getattr(subject, name) for name in subject.__dataclass_fields__ if name[0] != "_"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Hit:
     """That a rule fires: its number and yardstick, how bad it is, and the words that fill its sentence."""
 
@@ -117,6 +113,13 @@ class Hit:
     severity: float
     words: Mapping[str, object]
     source: str
+
+    def tell(self, rule: Rule, n: int) -> Finding:
+        """The finding of a rule on ``n`` rows."""
+        return Finding(
+            id=rule.id, sentence=rule.sentence.format(n=n, **self.words), remedy=rule.remedy, value=self.value,
+            yardstick=self.yardstick, source=self.source, severity=self.severity,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,13 +160,7 @@ def find_findings(subject: Subject, values: Mapping[str, Estimate], *, most: int
             fine.append(rule.about)
             continue
         wrong.add(rule.about)
-        words = {"n": subject.n, **hit.words}
-        bad.append(
-            Finding(
-                id=rule.id, sentence=rule.sentence.format(**words), remedy=rule.remedy.format(**words), value=hit.value,
-                yardstick=hit.yardstick, source=hit.source, severity=hit.severity,
-            )
-        )  # fmt: skip
+        bad.append(hit.tell(rule, subject.n))
     bad.sort(key=lambda finding: -finding.severity)
     told = ", ".join(about for about in dict.fromkeys(fine) if about not in wrong)
     if not told:
@@ -191,10 +188,7 @@ def _check_rate(name: str, measure: Measure, least: float, weight: float) -> Cal
             yard = f"among real rows {_percent(found.real)} do"
         words = {"count": round(estimate.value * estimate.n), "rate": _percent(estimate.value), "yardstick": yard}
         settings = {f"set_{key}": value for key, value in estimate.settings.items()}
-        return Hit(
-            value=estimate.value, yardstick=found.real, severity=weight * estimate.value, words={**words, **settings},
-            source=evidence.source,
-        )  # fmt: skip
+        return Hit(estimate.value, found.real, weight * estimate.value, {**words, **settings}, evidence.source)
 
     return check
 
@@ -224,7 +218,7 @@ def _check_copies(evidence: Evidence) -> Hit | None:
     if count < max(2, 0.005 * subject.n):
         return None
     rate = count / subject.n
-    return Hit(value=rate, yardstick=0.005, severity=0.8 * rate, words={"count": count}, source=STATED)
+    return Hit(rate, 0.005, 0.8 * rate, {"count": count}, STATED)
 
 
 # --- diversity ----------------------------------------------------------------------------------------
@@ -244,9 +238,7 @@ def _check_diversity(wider: bool) -> Callable[[Evidence], Hit | None]:
         if not apart or (ratio < 1.2 if wider else ratio > 0.8):
             return None
         words = {"rows": evidence.samples[0][0].n, "value": f"{found.equal:.1f}", "real": f"{found.real:.1f}"}
-        return Hit(
-            value=found.equal, yardstick=found.real, severity=0.35 * abs(float(np.log(ratio))), words=words, source=REAL
-        )
+        return Hit(found.equal, found.real, 0.35 * abs(float(np.log(ratio))), words, REAL)
 
     return check
 
@@ -277,7 +269,7 @@ def _check_narrow(evidence: Evidence) -> Hit | None:
     of = "as many rows of another label" if real is None else "as many real rows of it"
     words = {"label": label, "value": f"{own:.1f}", "yardstick": f"{usual:.1f}", "others": of}
     severity = 0.6 * (1.0 - ratio / of_others)
-    return Hit(value=own, yardstick=usual, severity=severity, words=words, source=evidence.source)
+    return Hit(own, usual, severity, words, evidence.source)
 
 
 def _rows_of(subject: Subject) -> dict[str, NDArray[np.int64]]:
@@ -299,16 +291,14 @@ def _check_shift(evidence: Evidence) -> Hit | None:
     named = [f"{', '.join(map(repr, words))} {of}" for words, of in ((ours, "here"), (theirs, "in real rows")) if words]
     goes_by = f"; words that tell: {'; '.join(named)}" if named else ""
     words = {"rate": _percent(found.value), "words": goes_by}
-    return Hit(
-        value=found.value, yardstick=0.5, severity=0.6 * (found.value - 0.5), words=words, source="permutation test"
-    )
+    return Hit(found.value, 0.5, 0.6 * (found.value - 0.5), words, "permutation test")
 
 
 def tell_words(subject: Subject, *, count: int = _SHOWN) -> tuple[list[str], list[str]]:
     """The words that tell the rows from the real ones most surely: of the rows, and of the real rows.
 
-    A ridge regression on which words a row has: the weights of largest size, times how often the words differ. Words in
-    fewer than 1% of the rows of both sides are left out.
+    A logistic regression on which words a row has: the weights of largest size, times how often the words differ.
+    Words in fewer than 1% of the rows of both sides are left out.
     """
     if not any(subject.corpus.texts) or subject.against is None:
         return [], []
@@ -317,31 +307,21 @@ def tell_words(subject: Subject, *, count: int = _SHOWN) -> tuple[list[str], lis
         [set(words[at]) for at in rng.permutation(len(words))[: 2 * ROWS].tolist()]
         for words in (subject.tokens, subject.real_tokens)
     ]
-    shares = [_count_words(side) for side in sides]
-    often = {w for share in shares for w, rate in share.items() if rate >= 0.01}
-    gaps = {word: shares[0].get(word, 0.0) - shares[1].get(word, 0.0) for word in often}
+    ours, theirs = (Counter(word for words in side for word in words) for side in sides)
+    n, m = map(len, sides)
+    gaps = {w: ours[w] / n - theirs[w] / m for w in {*ours, *theirs} if max(ours[w] / n, theirs[w] / m) >= 0.01}
     vocabulary = sorted(gaps, key=lambda word: (-abs(gaps[word]), word))[:_WORDS]
     place = {word: i for i, word in enumerate(vocabulary)}
-    data = np.zeros((len(sides[0]) + len(sides[1]), len(vocabulary)))
-    for row, words in enumerate(words for side in sides for words in side):
+    data = np.zeros((n + m, len(vocabulary)), dtype=np.float32)
+    for row, words in enumerate((*sides[0], *sides[1])):
         data[row, [place[word] for word in words if word in place]] = 1.0
-    aims = np.concatenate([np.full(len(side), sign / len(side)) for side, sign in zip(sides, (0.5, -0.5), strict=True)])
-    scale = np.concatenate([np.full(len(side), 0.5 / len(side)) for side in sides])  # both sides weigh the same
-    centred = data - scale @ data
-    system = (centred * scale[:, None]).T @ centred + np.eye(len(vocabulary)) * _RIDGE / len(data)
-    weights = np.linalg.solve(system, centred.T @ aims)
+    balance = np.repeat([m / n, 1.0], [n, m])  # both sides weigh the same
+    probe = fit_probe(data, ["here"] * n + ["real"] * m, row_weights=balance, l2=_L2)
+    weights = probe.weights[:, 0] - probe.weights[:, 1]
     told = weights * np.array([gaps[word] for word in vocabulary])
     order = [at for at in np.argsort(-told) if told[at] > 0]
     named = [[vocabulary[at] for at in order if weights[at] * sign > 0][:count] for sign in (1, -1)]
     return named[0], named[1]
-
-
-def _count_words(rows: list[set[str]]) -> dict[str, float]:
-    counts: dict[str, float] = {}
-    for words in rows:
-        for word in words:
-            counts[word] = counts.get(word, 0.0) + 1.0 / len(rows)
-    return counts
 
 
 def _check_lengths(evidence: Evidence) -> Hit | None:
@@ -352,7 +332,7 @@ def _check_lengths(evidence: Evidence) -> Hit | None:
     if found.value < 0.5 or ratio < 1.25:
         return None
     words = {"value": f"{own:.1f}", "real": f"{real:.1f}"}
-    return Hit(value=own, yardstick=real, severity=0.1 * min(found.value, 2.0), words=words, source=STATED)
+    return Hit(own, real, 0.1 * min(found.value, 2.0), words, STATED)
 
 
 # --- labels -------------------------------------------------------------------------------------------
@@ -378,7 +358,7 @@ def _check_labels(evidence: Evidence) -> Hit | None:
     value, yard = (noise.value, 0.05) if overall else (own, real)
     of_label = gap * (np.array(subject.corpus.targets) == label).mean() if gaps else 0.0
     severity = 0.25 + 1.2 * max(noise.value, float(of_label))
-    return Hit(value=value, yardstick=yard, severity=severity, words={"said": said}, source="the real rows' own labels")
+    return Hit(value, yard, severity, {"said": said}, "the real rows' own labels")
 
 
 def _check_shares(evidence: Evidence) -> Hit | None:
@@ -390,7 +370,7 @@ def _check_shares(evidence: Evidence) -> Hit | None:
         return None
     words = {"count": len(missing), "labels": len(theirs), "example": missing[0]}
     rate = len(missing) / len(theirs)
-    return Hit(value=float(len(missing)), yardstick=0.0, severity=0.1 + 0.4 * rate, words=words, source="the real rows")
+    return Hit(float(len(missing)), 0.0, 0.1 + 0.4 * rate, words, "the real rows")
 
 
 # --- broken and leaked rows ---------------------------------------------------------------------------
@@ -436,7 +416,7 @@ def _check_broken(reason: DegenerateReason) -> Callable[[Evidence], Hit | None]:
         told = "" if yard is None else f"; of real rows {_percent(yard)} do"
         words = {"count": round(rate * found.n), "yardstick": told}
         severity = (0.1 if reason in _STYLE else 0.2) + 0.8 * rate
-        return Hit(value=rate, yardstick=yard, severity=severity, words=words, source=evidence.source)
+        return Hit(rate, yard, severity, words, evidence.source)
 
     return check
 
@@ -449,7 +429,7 @@ def _check_leaks(evidence: Evidence) -> Hit | None:
     count = round(found.value * found.n)
     real = f"; of real training rows {_percent(base)} do" if "baseline" in found.settings else ""
     words = {"count": count, "real": real}
-    return Hit(value=found.value, yardstick=base, severity=0.7 + found.value, words=words, source="the real rows")
+    return Hit(found.value, base, 0.7 + found.value, words, "the real rows")
 
 
 def _check_set_leak(evidence: Evidence) -> Hit | None:
@@ -458,7 +438,7 @@ def _check_set_leak(evidence: Evidence) -> Hit | None:
         return None
     base = float(found.settings["baseline"])
     words = {"rate": _percent(found.value), "real": _percent(base)}
-    return Hit(value=found.value, yardstick=base, severity=0.6, words=words, source="test against the real rows")
+    return Hit(found.value, base, 0.6, words, "test against the real rows")
 
 
 def _broken_rule(reason: DegenerateReason) -> Rule:
