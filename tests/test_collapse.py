@@ -137,6 +137,7 @@ def test_command(tmp_path, capsys):
     assert "Error of the mean" in page and "mean_error" not in page
     again = json.loads(call(capsys, "collapse", tmp_path, "--json")[1])
     assert again["courses"] == told["courses"]
+    assert "takes seconds; leave out --plan" in refused(capsys, "collapse", "--model", "gaussian", "--plan")
     assert "valid: gaussian, unigram, bigram" in refused(capsys, "collapse", "--model", "normal")
 
 

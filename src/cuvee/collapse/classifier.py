@@ -102,7 +102,7 @@ class ClassifierExperiment(Experiment):
         rng = derive_rng(self.config.seed, "collapse", "texts", place.chain, place.number)
         counts = Counter(before.targets)
         if self._pool is None:
-            written = self._write(first_rows(before, self.model.rows), counts, place)
+            written = self._write(task.real if place.number == 0 else before, counts, place)
         else:
             labels = np.array(self._pool.targets)
             drawn = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in counts.items()]

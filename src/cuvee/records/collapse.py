@@ -20,7 +20,10 @@ MEASURES = {
     "lost_diversity": ("Chance that two words agree", "1 when a single word is left"),
     "vocabulary": ("Vocabulary", "words that are left; of a language model the share of the real rows' words"),
     "tail_mass": ("Probability of the rarest words", "those that have a tenth of the real law's probability"),
-    "loss": ("Loss on held-out real rows", "nats a token, mean over rows, of the checkpoint that writes"),
+    "loss": (
+        "Loss on held-out real rows",
+        "nats a token (its exponential is the perplexity), mean over rows, of the checkpoint that writes",
+    ),
     "error": ("Error on held-out real rows", "share of them with a wrong label"),
     "label_entropy": ("Entropy of labels", "bits, of those that the classifier gave to what was written"),
     "relabelled": ("Changed labels", "share of what was written that got another label than the LLM was asked for"),
