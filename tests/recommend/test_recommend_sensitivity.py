@@ -4,7 +4,6 @@ import json
 import pytest
 
 from cuvee.recommend import advice_to_json, compare_advice
-from cuvee.recommend.wording import write_sensitivity
 from cuvee.records import Advice, Cell, CellSummary, Gain, ManipulationCheck, ShapeTest, TwoLines
 
 
@@ -96,6 +95,6 @@ def test_two_lines_flip_too():
 
 def test_the_table_in_words():
     table = compare_advice(BASE, {"equal epochs": make_advice("do-not-use")})
-    assert "the conclusion flips under equal epochs (decision)" in write_sensitivity(table)
+    assert "the conclusion flips under equal epochs (decision)" in str(table)
     robust = compare_advice(BASE, {"loss imp": BASE})
-    assert "no other choice flips the conclusion; tried: loss imp" in write_sensitivity(robust)
+    assert "no other choice flips the conclusion; tried: loss imp" in str(robust)

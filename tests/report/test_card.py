@@ -54,7 +54,7 @@ FULL = {
     "composition": MADE,
     "advice": ADVICE,
     "synthetic": SyntheticPart(
-        writer="embedded SmolLM2", model="SmolLM2-135M-Instruct", sampling={"temperature": 0.7, "top_p": 0.95},
+        writer="embedded SmolLM2-135M-Instruct", sampling={"temperature": 0.7, "top_p": 0.95},
         levels=(Level(dial="topics", name="4", rank=0),), left_out={"duplicate": 7, "leak": 2}, kept=31,
     ),
     "measurement": MEASURED,
@@ -143,7 +143,7 @@ def test_every_fact_stands_in_the_card():
         "Composition", "Labels", "Synthetic rows", "Filters", "Measured: topics=4", "Licence", "How to reproduce",
     ]  # fmt: skip
     said = [
-        "**Verdict: use.** Blend a < b.", "- written by: embedded SmolLM2", "- model: SmolLM2-135M-Instruct",
+        "**Verdict: use.** Blend a < b.", "- written by: embedded SmolLM2-135M-Instruct",
         "- sampling, unless the level says otherwise: temperature 0.7, top_p 0.95",
         "- dials and levels: topics=4", "- real rows: CC BY 4.0 of X",
         "- synthetic rows: Apache-2.0", "- this dataset: cc-by-4.0", "cuvee mix a.csv b.csv", "- seed 5",
@@ -166,13 +166,6 @@ def test_tables_add_up():
     assert int(before) == 40 == sum(int(n) for _, n in left_out) + int(kept)
 
 
-def test_rejected_rows_of_a_study_are_counted():
-    card = render_card(PLAIN, MADE, synthetic=SyntheticPart(left_out={"leak": 2, "duplicate": 3}))
-    assert table(card, "## Filters")[1:] == [
-        ["left out: leak", "2"], ["left out: duplicate", "3"], ["left out, all", "5"],
-    ]  # fmt: skip
-
-
 def test_nothing_a_user_names_breaks_the_page():
     card = render_card(**FULL | {"synthetic": SyntheticPart(writer=HOSTILE)})
     assert "<img" not in card.split("---\n", 2)[2]
@@ -193,14 +186,11 @@ def test_a_language_is_a_code():
         CardFacts(name="x", version="1", languages=["English"])
 
 
-def test_a_licence_of_ones_own_has_a_name_and_a_link():
-    terms = Licences(name="my-terms", link="https://example.org/t")
-    card = render_card(dataclasses.replace(PLAIN, licences=terms), MADE)
+def test_a_licence_of_ones_own_has_a_name():
+    card = render_card(dataclasses.replace(PLAIN, licences=Licences(name="my-terms")), MADE)
     found = front_matter(card)
-    assert (found["license"], found["license_name"], found["license_link"]) == (
-        "other", "my-terms", "https://example.org/t",
-    )  # fmt: skip
-    assert "- this dataset: my-terms (<https://example.org/t>)" in card and "State `license`" not in card
+    assert (found["license"], found["license_name"]) == ("other", "my-terms")
+    assert "- this dataset: my-terms" in card and "State `license`" not in card
 
 
 def test_an_older_composition_has_a_card_too():

@@ -31,7 +31,7 @@ def data():
 def test_the_page_counts_failures_beside_the_verdict_and_has_a_row_for_a_lost_choice(data):
     asides = dict(list_asides(data))
     assert asides["Failed trials"].startswith("1 of 40 trials failed: ")
-    assert asides["Other choices"].endswith("Could not be run: trainer mine:bug (check).")
+    assert asides["Other choices"].endswith("could not be run: trainer mine:bug (check).")
     page = render_report(data)
     words = " ".join(" ".join(Reader(page).words).split())
     assert words.index("1 of 40 trials failed") < words.index("How diverse")

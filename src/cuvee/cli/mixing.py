@@ -425,7 +425,7 @@ def mix(
     if is_folder:
         told = options.told_command(ctx)
         made = Reproduction(command=told, seed=how.seed, fingerprints={"blend": blend.corpus.fingerprint})
-        models = SyntheticPart(model=", ".join(sorted({g for g in blend.corpus.table["generator"].to_pylist() if g})))
+        models = SyntheticPart(writer=", ".join(sorted({g for g in blend.corpus.table["generator"].to_pylist() if g})))
         facts = change(card, reproduction=made, task=blend.corpus.task)
         text = render_card(facts, blend.composition, synthetic=models, weights=weights)
         write_dataset(out, blend.corpus, text)

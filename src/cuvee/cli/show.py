@@ -192,7 +192,7 @@ def list_advice(
         seconds: of each stage; they tell how long a next step takes.
         more: findings that the advice does not know of.
     """
-    from cuvee.recommend.wording import write_edge, write_rows, write_sensitivity
+    from cuvee.recommend.wording import write_edge, write_rows
 
     yield from list_findings([*advice.findings, *more])
     yield _tabulate_cells(advice)
@@ -203,7 +203,7 @@ def list_advice(
     told = [_ABOUT_SHAPES] if advice.shapes else []
     told += [write_rows(found, advice.score) for found in advice.by_rows]
     if advice.sensitivity is not None:
-        told += [write_sensitivity(advice.sensitivity), *map(str, advice.sensitivity.lost)]
+        told += map(str, (advice.sensitivity, *advice.sensitivity.lost))
     yield from map(Text, [*told, ""])
     yield Text(f"Verdict: {advice.sentence}", style="bold")
     if advice.edge is not None:

@@ -47,21 +47,16 @@ class Writing:
     Attributes:
         max_tokens: of a completion.
         temperature: 0 takes the most likely token each time.
-        diversity_temperature: of the texts whose diversity is measured. 1 draws from the model's own distribution;
-            the most likely texts alone would be less diverse than the model.
     """
 
     max_tokens: int = 64
     temperature: float = 0.0
-    diversity_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens!r}; it must be at least 1")
-        for name in ("temperature", "diversity_temperature"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value!r}; it must be a finite number of at least 0")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature is {self.temperature!r}; it must be a finite number of at least 0")
 
 
 def _perplexity(columns: Columns, weights: Floats) -> Floats:
@@ -129,17 +124,17 @@ def compare_diversity(
 ) -> dict[str, Estimate]:
     """Diversity of what ``writer`` writes beside that of the real completions, at equal rows.
 
-    One text for each distinct prompt is drawn at ``writing.diversity_temperature``, and set beside the first real
-    completion of that prompt: a model whose distribution collapses loses diversity here before its other scores
-    move. Numbers are named ``diversity.NAME`` and ``diversity.NAME.real``; they have no interval, because a bootstrap
-    with replacement biases diversity.
+    One text for each distinct prompt is drawn at temperature 1, from the model's own distribution (its most likely
+    texts would be less diverse), and set beside the first real completion of that prompt: a model whose distribution
+    collapses loses diversity here before its other scores move. Numbers are named ``diversity.NAME`` and
+    ``diversity.NAME.real``; they have no interval, because a bootstrap with replacement biases diversity.
     """
     prompts, rows = _distinct_prompts(corpus)
     drawn = write_texts(
         writer,
         prompts,
         max_tokens=writing.max_tokens,
-        temperature=writing.diversity_temperature,
+        temperature=1.0,
         seed=derive_seed(seed, "evaluate", "diversity"),
         watch=watch,
     )
@@ -148,9 +143,7 @@ def compare_diversity(
     values = {}
     for name in names:
         for side, numbers in sides.items():
-            settings: dict[str, str | int | float] = (
-                {} if side else {"temperature": writing.diversity_temperature, "max_tokens": writing.max_tokens}
-            )
+            settings = {} if side else {"temperature": 1.0, "max_tokens": writing.max_tokens}
             values[f"diversity.{name}{side}"] = Estimate(value=float(numbers[name]), n=len(prompts), settings=settings)
     return values
 

@@ -348,16 +348,6 @@ def write_rows(found: RowsFinding, score: str = "accuracy") -> str:
     return f"{found.rows_per_label} real rows{each}: {found.decision}{best}{gain}"
 
 
-def write_sensitivity(table: SensitivityTable) -> str:
-    """Under which other choices the conclusion flips, and how many were tried."""
-    flips = [f"{row.variant} ({', '.join(row.flips)})" for row in table.rows if row.flips]
-    names = ", ".join(row.variant for row in table.rows) or "none"
-    lost = f"; could not be run: {', '.join(each.variant for each in table.lost)}" if table.lost else ""
-    if flips:
-        return f"On validation the conclusion flips under {'; '.join(flips)}; tried: {names}{lost}"
-    return f"On validation no other choice flips the conclusion; tried: {names}{lost}"
-
-
 def advice_to_json(advice: Advice) -> dict[str, Plain]:
     """The advice as plain values, in the order of its fields; each cell also under its ``key``.
 

@@ -217,6 +217,13 @@ class SensitivityTable:
     rows: tuple[SensitivityRow, ...]
     lost: tuple[LostVariant, ...] = ()
 
+    def __str__(self) -> str:
+        flips = [f"{row.variant} ({', '.join(row.flips)})" for row in self.rows if row.flips]
+        names = ", ".join(row.variant for row in self.rows) or "none"
+        lost = f"; could not be run: {', '.join(each.variant for each in self.lost)}" if self.lost else ""
+        found = f"the conclusion flips under {'; '.join(flips)}" if flips else "no other choice flips the conclusion"
+        return f"On validation {found}; tried: {names}{lost}"
+
     @property
     def robust(self) -> bool:
         """Whether no variant flips a conclusion, of those that could be run."""

@@ -49,13 +49,12 @@ class Licences:
 
     Attributes:
         blend: an identifier that the hub knows (``cc-by-4.0``, ``apache-2.0``), or ``other``.
-        name, link: of a licence that is ``other``.
+        name: of a licence that is ``other``.
         real, synthetic: terms of each part, in words.
     """
 
     blend: str = "other"
     name: str = "unstated"
-    link: str = ""
     real: str = ""
     synthetic: str = ""
 
@@ -77,20 +76,18 @@ class SyntheticPart:
     """How the synthetic rows were made.
 
     Attributes:
-        writer: who wrote them, in words.
-        model: that wrote them.
+        writer: who or what wrote them, in words.
         sampling: parameter -> value.
         levels: dials and levels of the pools that rows come from.
         left_out: reason -> rows that a filter left out, in the order of the filters.
-        kept: rows that passed them all; None where it is not known.
+        kept: rows that passed them all.
     """
 
     writer: str = ""
-    model: str = ""
     sampling: Mapping[str, str | int | float] = field(default_factory=dict)
     levels: tuple[Level, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
-    kept: int | None = None
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +164,7 @@ def render_card(
         [] if measurement is None else _measured(measurement, notes or {}),
         _licence(
             terms,
-            f"this dataset: {to_markdown(terms.named)}{f' (<{to_markdown(terms.link)}>)' if terms.link else ''}",
+            f"this dataset: {to_markdown(terms.named)}",
             *([f"real rows: {to_markdown(real)}"] if composition.real_rows else []),
             *([f"synthetic rows: {to_markdown(written)}"] if composition.synthetic_rows else []),
         ),
@@ -243,7 +240,7 @@ def _join(
     terms = facts.licences
     front = dict(before) | ({"language": list(facts.languages)} if facts.languages else {}) | {"license": terms.blend}
     if terms.blend == "other":  # the hub asks for a name then, and has no use for one otherwise
-        front |= {"license_name": terms.name} | ({"license_link": terms.link} if terms.link else {})
+        front |= {"license_name": terms.name}
     written = yaml.safe_dump(front | dict(after), sort_keys=False, allow_unicode=True).strip()
     return "\n\n".join([f"---\n{written}\n---", *("\n".join(s) for s in sections if s)]) + "\n"
 
@@ -290,7 +287,6 @@ def _training_data(corpus: Corpus) -> list[str]:
 def _making(made: SyntheticPart) -> list[str]:
     facts = {
         "written by": made.writer,
-        "model": made.model,
         "sampling, unless the level says otherwise": ", ".join(f"{k} {v}" for k, v in made.sampling.items()),
         "dials and levels": ", ".join(level.key for level in made.levels),
     }
@@ -302,12 +298,9 @@ def _filters(made: SyntheticPart) -> list[str]:
     """Rows in, rows left out for each reason, rows kept: the first is the sum of the others."""
     if not made.left_out:
         return []
-    total = sum(made.left_out.values())
+    total = made.kept + sum(made.left_out.values())
     rows = [[f"left out: {reason}", f"{count}"] for reason, count in made.left_out.items()]
-    if made.kept is None:
-        rows.append(["left out, all", f"{total}"])
-    else:
-        rows = [["before filters", f"{total + made.kept}"], *rows, ["kept", f"{made.kept}"]]
+    rows = [["before filters", f"{total}"], *rows, ["kept", f"{made.kept}"]]
     return ["## Filters", "", *_table(["", "rows"], rows)]
 
 

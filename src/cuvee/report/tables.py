@@ -363,11 +363,7 @@ def list_asides(data: ReportData) -> list[tuple[str, str]]:
     if lines:
         found.append(("Two lines over measured diversity", " ".join(lines)))
     if advice.sensitivity is not None:
-        flips = [f"{row.variant} ({', '.join(row.flips)})" for row in advice.sensitivity.rows if row.flips]
-        tried = f"{len(advice.sensitivity.rows)} other choice{'s' if len(advice.sensitivity.rows) != 1 else ''}"
-        said = f"The conclusion flips under {'; '.join(flips)}." if flips else f"None of {tried} flips the conclusion."
-        lost = [each.variant for each in advice.sensitivity.lost]
-        found.append(("Other choices", f"{said} Could not be run: {', '.join(lost)}." if lost else said))
+        found.append(("Other choices", f"{advice.sensitivity}."))
     return found
 
 

@@ -377,7 +377,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def looks(self) -> tuple[tuple[int, ...], int]:
         """The draws of each look at the locked test so far, and how many were planned at the first; 0 before it."""
         logged = [detail.split() for reason, detail in self.access_log() if reason == "look"]
-        planned = int(logged[0][2 if logged[0][1] == "of" else 0]) if logged else 0
+        planned = int(logged[0][2]) if logged else 0
         return tuple(int(words[0]) for words in logged), planned
 
     def access_log(self) -> list[tuple[str, str]]:

@@ -184,11 +184,10 @@ def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
     synthetic = measurement = None
     if cell.dial is not None:
         level = level_of(part.pools, cell)
-        pool, measurement, writer = part.pools[level], part.measurements[level.key], describe_generator(study)
+        pool, measurement = part.pools[level], part.measurements[level.key]
         given = study.config.generator.model_dump(include=set(_SAMPLING), exclude_none=True)
         synthetic = SyntheticPart(
-            writer=writer,
-            model=writer,
+            writer=describe_generator(study),
             sampling={name: given[name] for name in _SAMPLING if name in given},
             levels=(level,),
             left_out=count_rejected(pool.rejected),
