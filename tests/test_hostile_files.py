@@ -375,22 +375,6 @@ def test_a_damaged_model_is_one_line_and_runs_nothing(model, tmp_path, capsys, d
 
 
 # --- The other files, and numbers of the command line ----------------------------------------------
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b"[" * 100_000, "nested too deep"),
-        (b'{"name": ' + b"9" * 20_000 + b"}", "thousands of digits"),
-        (b"\x80\x81", SAFE),
-        (b"[1]", "not the object of one measurement"),
-    ],
-)
-def test_damaged_saved_numbers_are_one_line(tmp_path, capsys, content, told):
-    for name in ("a.json", "b.json"):
-        (tmp_path / name).write_bytes(content)
-    message = refused(capsys, "compare", tmp_path / "a.json", tmp_path / "b.json")
-    assert told in message and "a.json" in message
-
-
 @pytest.mark.parametrize("content", ["{{ text }}".encode("utf-16"), b"caf\xe9", b"x" * 2**21])
 def test_damaged_prompts_are_one_line(tmp_path, content):
     from cuvee.generate.prompts import load_prompts

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cuvee.generate.embedded import EmbeddedLLM
     from cuvee.generate.ledger import Ledger
     from cuvee.generate.pools import generate_corpus
-    from cuvee.measure import compare_corpora, compare_measurements, measure_corpus, measure_vectors, score_examples
+    from cuvee.measure import compare_corpora, measure_corpus, measure_vectors, score_examples
     from cuvee.mix import Blend, mix_corpora
     from cuvee.recommend import recommend_mixture
     from cuvee.records import (
@@ -42,7 +42,7 @@ __all__ = [
     "Advice", "Blend", "CollapseResult", "Comparison", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint",
     "Estimate", "ExampleScores", "Finding", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "Sampling",
     "SamplingDial", "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__",
-    "compare_corpora", "compare_measurements", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
+    "compare_corpora", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
     "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_collapse",
     "run_study", "score_examples", "split_corpus", "train_model", "trust_modules", "write_corpus",
 ]  # fmt: skip
@@ -58,7 +58,7 @@ _ROOMS = {
     "generate.embedded": "EmbeddedLLM",
     "generate.ledger": "Ledger",
     "generate.pools": "generate_corpus",
-    "measure": "compare_corpora compare_measurements measure_corpus measure_vectors score_examples",
+    "measure": "compare_corpora measure_corpus measure_vectors score_examples",
     "mix": "Blend mix_corpora",
     "recommend": "recommend_mixture",
     "records": "Advice CollapseResult Comparison Estimate ExampleScores Finding Measurement Sampling Scores Trial "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -38,15 +39,23 @@ def to_markdown(text: str) -> str:
 
 
 def to_json(value: object) -> str:
-    """One line of JSON in which every control character is an escape of JSON; dataclasses become objects."""
-    content = json.dumps(value, ensure_ascii=False, default=_to_plain)
+    """One line of JSON in which every control character is an escape of JSON; dataclasses become objects.
+
+    Numbers that are not finite, which JSON has no words for, become the strings "inf", "-inf" and "nan".
+    """
+    content = json.dumps(_to_plain(value), ensure_ascii=False, allow_nan=False)
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", content)
 
 
 def _to_plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: getattr(value, each.name) for each in fields(value)}
-    return dict(value) if isinstance(value, Mapping) else str(value)
+        value = {each.name: getattr(value, each.name) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _to_plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(each) for each in value]
+    is_plain = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_plain else str(value)
 
 
 def check_name(name: str) -> str:

@@ -1,8 +1,7 @@
-"""``cuvee measure`` and ``cuvee compare``: files, vectors, saved numbers, pictures, and every kind of bad input."""
+"""``cuvee measure`` and ``cuvee compare``: files, vectors, pictures, and every kind of bad input."""
 
 import csv
 import json
-import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -147,20 +146,6 @@ def test_compare_files_at_equal_rows(texts, capsys):
     assert code == 0 and "vendi_q1" in out and "synthetic.jsonl -" in out
 
 
-def test_compare_saved_numbers(texts, tmp_path, capsys):
-    _, synthetic, plain = texts
-    a, b, c = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "c.json"
-    a.write_text(call(capsys, "measure", synthetic, *HASHING, "--json")[1], encoding="utf-8")
-    b.write_text(call(capsys, "measure", plain, *HASHING, "--json")[1], encoding="utf-8")
-    c.write_text(call(capsys, "measure", plain, *HASHING, "--rows", 60, "--json")[1], encoding="utf-8")
-    code, out, _ = call(capsys, "compare", a, b, "--json")
-    assert code == 0 and json.loads(out)["differences"]["vendi_q1"][1]["value"] == 0
-    line = refused(capsys, "compare", a, c)
-    assert "120" in line and "60" in line and "--rows 60" in line
-    code, out, _ = call(capsys, "compare", a, c, "--force", "--json")
-    assert code == 0 and any("forced" in note for note in json.loads(out)["notes"])
-
-
 # --- bad input ----------------------------------------------------------------------------------------
 def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     real, synthetic, plain = texts
@@ -179,13 +164,6 @@ def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     assert "needs against=" in refused(capsys, "measure", real, "--metric", "mmd", *HASHING)
     assert all("two or more" in refused(capsys, "compare", *files) for files in ([real], [real, real]))
     assert "give 1 to 120" in refused(capsys, "compare", real, synthetic, "--rows", 900, *HASHING)
-    assert "--force has no effect" in refused(capsys, "compare", real, synthetic, "--force", *HASHING)
-    saved = tmp_path / "m.json"
-    saved.write_text(call(capsys, "measure", real, *HASHING, "--json")[1], encoding="utf-8")
-    assert "give one kind" in refused(capsys, "compare", real, saved)
-    assert "--rows has no effect" in refused(capsys, "compare", saved, tmp_path / "other.json", "--rows", 5)
-    shutil.copy(x, tmp_path / "broken.json")
-    assert "broken.json" in refused(capsys, "compare", saved, tmp_path / "broken.json")
     np.save(tmp_path / "flat.npy", np.zeros(7))
     assert "must be (rows, dimensions)" in refused(capsys, "measure", "--embeddings", tmp_path / "flat.npy")
     np.save(tmp_path / "zero.npy", np.vstack([np.ones((5, 3)), np.zeros((1, 3))]))

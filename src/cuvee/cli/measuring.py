@@ -22,7 +22,7 @@ from cuvee.corpus.table import column_strings
 from cuvee.encoders import DEFAULT_ENCODER, WorkerPool, load_encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, Terms, open_executor
-from cuvee.inputs import read_prompts, read_text
+from cuvee.inputs import read_prompts
 from cuvee.records import Measurement, Vectors
 from cuvee.similarity import Compute, Precision
 
@@ -229,44 +229,34 @@ class Comparing:
 @may_trust
 def compare(
     ctx: typer.Context,
-    files: Annotated[list[Path], Argument(help="two or more files of texts; or of cuvee measure --json")],
+    files: Annotated[list[Path], Argument(help="two or more files of texts")],
     how: Comparing,
     columns: Annotated[Columns, PLAIN],
     tell: Tell,
-    force: Annotated[bool, Option("--force", help="compare saved numbers that were measured differently")] = False,
 ) -> None:
     """Compare corpora at equal rows and matched lengths; the first one is what the others are compared with."""
     if len(set(files)) < 2:
         raise ConfigError("one file alone, or given twice, has nothing to be compared with; give two or more")
-    saved = [path.suffix == ".json" for path in files]
-    if any(saved) and not all(saved):
-        raise ConfigError("saved numbers (.json) do not compare with files of texts; give one kind")
-    if all(saved):
-        options.refuse_others(ctx, "files", "force", why="these numbers were measured before")
-        measured = [room.read_measurement(read_text(path), name=str(path)) for path in files]
-        found = room.compare_measurements(measured, force=force)
-    else:
-        refuse_options(ctx, ["force"], "texts are measured so that they compare")
-        columns = columns.checked(ctx, *files, how.against)
-        same_names = len({path.name for path in files}) < len(files)
-        corpora: dict[str, Corpus] = {}
-        for path in files:
-            corpora[str(path) if same_names else path.name] = corpus = columns.load(path)
-            columns = columns.like(corpus)
-        with console.Display() as display:
-            try:
-                found = room.compare_corpora(
-                    corpora,
-                    against=columns.load_other(how.against) if how.against else None,
-                    encoder=load_encoder(how.encoder),
-                    metrics=how.metric,
-                    rows=how.rows,
-                    words=how.words,
-                    match_lengths=how.match_lengths,
-                    draws=how.draws,
-                    seed=how.seed,
-                    progress=partial(display.watch, "compare"),
-                )
-            except ValueError as exc:
-                raise ConfigError(str(exc)) from exc
+    columns = columns.checked(ctx, *files, how.against)
+    same_names = len({path.name for path in files}) < len(files)
+    corpora: dict[str, Corpus] = {}
+    for path in files:
+        corpora[str(path) if same_names else path.name] = corpus = columns.load(path)
+        columns = columns.like(corpus)
+    with console.Display() as display:
+        try:
+            found = room.compare_corpora(
+                corpora,
+                against=columns.load_other(how.against) if how.against else None,
+                encoder=load_encoder(how.encoder),
+                metrics=how.metric,
+                rows=how.rows,
+                words=how.words,
+                match_lengths=how.match_lengths,
+                draws=how.draws,
+                seed=how.seed,
+                progress=partial(display.watch, "compare"),
+            )
+        except ValueError as exc:
+            raise ConfigError(str(exc)) from exc
     tell(found, *show.list_comparison(found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -56,9 +55,8 @@ _ABOUT_SHAPES = (
 
 def measurement_object(measurement: Measurement) -> dict[str, object]:
     """Provenance, and every number under its name in the METRICS table."""
-    from cuvee.measure import measurement_to_json
-
-    return cast("dict[str, object]", json.loads(measurement_to_json(measurement)))
+    content: dict[str, object] = asdict(measurement)
+    return content | cast("dict[str, object]", content.pop("values"))
 
 
 def composition_object(made: Composition) -> dict[str, object]:

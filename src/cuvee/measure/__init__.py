@@ -14,6 +14,5 @@ from cuvee.measure.measuring import (
     parts_of,
 )
 from cuvee.measure.page import gather_page, map_examples
-from cuvee.measure.saved import compare_measurements, measurement_to_json, read_measurement
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import GivenVectors, Metric, Subject
