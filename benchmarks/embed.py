@@ -62,7 +62,7 @@ def compare_studies() -> None:
     print("| real rows and pool | seed | encoder | choice | verdict | gains over both baselines |")
     print("|---|---|---|---|---|---|")
     for name in ("gptaug_stackoverflow", "workergpt_sentiment"):
-        real, made = read_rows(DATA / name / "test.jsonl"), read_rows(DATA / name / "synthetic.jsonl.gz")
+        real, made = (read_rows(next((DATA / name).glob(f"{part}.jsonl*"))) for part in ("test", "synthetic"))
         labels = sorted({row["label"] for row in real})[:10]
         for seed in range(2):
             for encoder in ("minilm", "minilm@bfloat16"):
