@@ -47,6 +47,8 @@ def test_numbers_of_a_file_with_all_that_goes_with_them(texts, tmp_path, capsys)
     code, out, _ = call(capsys, *arguments, "--page", page, "--examples", rows, *HASHING)
     found = json.loads(out)
     assert code == 0 and set(STANDARD) - set(found) == {"leakage", "set_leak"}
+    assert {"id", "sentence", "remedy", "value", "yardstick", "source", "severity"} == set(found["findings"][0])
+    assert "endings" in [each["id"] for each in found["findings"]]  # a third of the rows end alike
     assert "effective rows" in found["near_duplicate_rate"]["interval"]  # three rows of one source are not three
     assert set(found["parts"]) == {"business", "politics", "sports"}
     assert found["parts"]["sports"]["n"] + found["parts"]["business"]["n"] + found["parts"]["politics"]["n"] == 120

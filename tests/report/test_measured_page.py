@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_report_page import CHROMIUM, HOSTILE, Reader, needs_chromium
 
-from cuvee.records.measurement import Estimate, Measurement
+from cuvee.records.measurement import Estimate, Finding, Measurement
 from cuvee.records.parts import (
     DatasetMap,
     MeasurementPage,
@@ -48,9 +48,13 @@ def make_measurement(name="corpus", **changes):
         "leakage": estimate(0.025, 0.02),
         "strange_metric": Estimate(value=NAN, n=40),
     }
+    findings = (
+        Finding(id="repeats", sentence=f"9 of 40 rows repeat {HOSTILE}.", remedy="Keep one.", severity=0.2),
+        Finding(id="fine", sentence="Fine: no label is narrow."),
+    )
     content = {
         "name": name, "fingerprint": "f" * 64, "against": "a" * 64, "n": 40, "encoder": "minilm",
-        "encoder_hash": "e" * 64, "seed": 7, "values": values,
+        "encoder_hash": "e" * 64, "seed": 7, "values": values, "findings": findings,
     }  # fmt: skip
     return Measurement(**(content | changes))
 
@@ -127,6 +131,12 @@ def test_nothing_is_fetched_and_nothing_runs(page, read):
     assert len(ids) == len(set(ids))
     links = {a["href"][1:] for tag, a in read.tags if tag == "a"}
     assert links == {"map", "curves", "parts", "rows", "metrics", "again"} and links <= set(ids)
+
+
+def test_findings_open_the_page(page):
+    words = words_of(page)
+    assert words.index(f"9 of 40 rows repeat {HOSTILE}. Keep one.") < words.index("Encoder minilm")
+    assert 'id="finding-repeats"' in page and 'id="finding-fine" class="fine"' in page
 
 
 def test_hostile_text_is_shown_as_text(page, read):

@@ -29,6 +29,7 @@ from cuvee.report.study_page import render_report
 from cuvee.report.tables import (
     PoolFacts,
     RunRecord,
+    list_findings,
     write_number,
     write_p,
     write_points,
@@ -144,6 +145,14 @@ def make_data(*, confirmed=True, **changes):
 @pytest.fixture(scope="module")
 def page():
     return render_report(make_data())
+
+
+def test_what_to_avoid_what_it_holds_for_and_what_was_left_out_open_the_page(page):
+    data = make_data()
+    ids = [finding.id for finding in list_findings(data)]
+    assert ids[0] == "answer" and "scope" in ids
+    assert [name for name in ids[1:] if f'id="finding-{name}"' not in page] == []
+    assert page.index('id="finding-scope"') < page.index('id="diversity"')
 
 
 class Reader(HTMLParser):
