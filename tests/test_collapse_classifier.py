@@ -106,6 +106,9 @@ def test_the_llm_is_shown_what_was_labelled_and_asked_once(config, tmp_path, loc
         file.unlink()
     assert run_collapse(config, out=tmp_path / "run").courses[0].samples == course.samples
     assert len(local.bodies) == len(prompts)  # the ledger has every answer
+    local.finish_reason = "length"
+    config["model"]["generator"] = {**generator, "truncated": "keep", "temperature": 0.5}
+    assert run_collapse(config, out=tmp_path / "cut").courses[0].values["error"].shape == (2, 1)
 
 
 def test_agreement_keeps_the_rows_whose_label_real_rows_support(config, tmp_path):
@@ -130,7 +133,9 @@ def test_agreement_keeps_the_rows_whose_label_real_rows_support(config, tmp_path
 @pytest.mark.parametrize(
     ("change", "told"),
     [({"pool": None}, "one of the two"), ({"generator": {"kind": "embedded"}}, "one of the two"),
-     ({"steps": 5}, "steps is 5"), ({"decodings": [{}]}, "decodings")],
+     ({"steps": 5}, "steps is 5"),
+     ({"data": {"real": "a", "validation": "b", "group": "c"}}, "data.group has no effect"),
+     ({"decodings": [{}]}, "decodings")],
 )  # fmt: skip
 def test_wrong_config(config, tmp_path, change, told):
     with pytest.raises(ConfigError, match=told):

@@ -23,6 +23,7 @@ from cuvee.errors import InputError
 from cuvee.evaluate import SCORES, judge_proba
 from cuvee.execute import Progress
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
+from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.dials.slots import Part, PartsDial, Slot
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import GenerationSpec, generate_pools
@@ -69,7 +70,7 @@ class ClassifierExperiment(Experiment):
             self._pool = load_corpus(
                 path, text=data.text, label=data.label, origin="synthetic", task="classification"
             )  # fmt: skip
-            for label in set(self.real.labels) - set(self._pool.labels):
+            for label in sorted(set(self.real.labels) - set(self._pool.labels)):
                 raise InputError(
                     f"{path}: has no row of the label {label!r}, which the real rows have; rename its labels"
                 )
@@ -121,6 +122,7 @@ class ClassifierExperiment(Experiment):
             rows_per_label=max(counts.values()), blocks=(place.number,), sampling=find_sampling(generator),
             describe=self.model.describe, seed=derive_seed(self.config.seed, "collapse", place.level.dial, place.chain),
             rows_per_request=generator.rows_per_request,
+            rules=AcceptanceRules(keep_truncated=generator.truncated == "keep"),
         )  # fmt: skip
         (pool,) = generate_pools(shown, spec, GivenLabels(counts), *self._llm)
         return pool.corpus

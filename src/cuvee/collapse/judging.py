@@ -123,7 +123,7 @@ def advise(
 def _change(course: Course, measure: str, alpha: float, *, falls: bool = False) -> tuple[float, float]:
     """Mean over chains of the rise (or fall) to the last generation, of generation 0, and its upper bound."""
     values = course.values[measure]
-    change = (values[-1] - values[0]) / values[0].mean() * (-1 if falls else 1)
+    change = (values[-1] - values[0]) / (values[0].mean() or 1.0) * (-1 if falls else 1)  # 0: as it is
     mean, half = float(change.mean()), _find_margin(change[None], None, 1 - alpha)
     return mean, mean if half is None else mean + float(half[0])
 

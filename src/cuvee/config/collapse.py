@@ -83,8 +83,7 @@ class TrainedModel(Section):
     def _check_data(self) -> Self:
         if self.data.validation is None:
             raise ValueError("data.validation is missing; name the file of held-out real rows")
-        if self.data.test is not None:
-            raise ValueError("data.test has no effect here: no locked test is read; leave it out")
+        self.data.refuse(("test", "group"), "has no effect here; leave it out", "data.")
         return self
 
 
