@@ -19,7 +19,7 @@ def config(dial):
     "dial",
     [
         {"name": "topics", "levels": [1, 2], "topics": "llm"},
-        {"name": "topics", "levels": [1, 12], "topics": "llm", "degree": [4, 3]},
+        {"name": "topics", "levels": [1, 12], "topics": "llm"},
         {"name": "topics", "levels": [1], "topics": ["home", "work"]},
         {"name": "topics", "levels": [1], "topics": {"sport": ["tennis"]}},
         {"name": "topics", "levels": [1], "topics": NESTED},
@@ -43,8 +43,6 @@ def test_a_dial_reads_back_as_it_was_written(dial):
         ({"name": "topics", "topics": {"sport": "golf"}}, "topics.sport is 'golf'; give a list"),
         ({"name": "topics", "topics": {"sport": {"golf": [1]}}}, "topics.sport.golf has the topic 1, which is no text"),
         ({"name": "topics", "topics": {1: ["a"]}}, "topics has the topic 1, which is no text"),
-        ({"name": "topics", "topics": "llm", "degree": [2, 0], "levels": [1]}, "a number below 1"),
-        ({"name": "topics", "topics": "data", "degree": [9]}, "words of the data have no subtopics"),
         ({"name": "attributes", "dimensions": "lm"}, "give llm, or map each attribute"),
         ({"name": "attributes", "dimensions": {"a": ["x"]}, "values": 2}, "given by hand"),
         ({"name": "sampling", "target": {"metric": "vendy", "value": 1}}, "target.metric: .*did you mean 'vendi'"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from math import prod
 
 import pytest
 from aiohttp import web
@@ -11,7 +10,6 @@ from cuvee.errors import ConfigError, EndpointError
 from cuvee.generate.asking import ITEMS_A_REQUEST, ListAsker
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import AttributesDial, TopicsDial
-from cuvee.generate.dials.contents import list_leaves
 from cuvee.generate.ledger import Ledger
 from local_llm import WORDS
 
@@ -36,7 +34,7 @@ def few(llm):
 
 
 def ask_topics(texts, count, *, endpoint, ledger, **given):
-    return ListAsker(OpenedLLM(endpoint=endpoint), ledger, **given).topics(texts, (count,))
+    return ListAsker(OpenedLLM(endpoint=endpoint), ledger, **given).topics(texts, count)
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
@@ -111,38 +109,6 @@ def test_a_broken_off_answer_loses_its_last_line(llm):
         assert found == {"x": ("Amber",)}
         with pytest.raises(ConfigError, match="named 1 in 5"):
             ask_topics({"x": ["t"]}, 2, endpoint=llm.endpoint(), ledger=ledger)
-
-
-def numbered(body) -> str:
-    """Eight items that tell what they were asked under."""
-    return "\n".join(f"{i}. item {body['seed'] % 1000} {WORDS[i]}" for i in range(1, 9))
-
-
-@pytest.mark.parametrize("degree", [(4, 3), (2, 2, 2), (9, 2)])
-def test_a_tree_has_exactly_its_degree(llm, degree):
-    llm.text = numbered
-    with Ledger() as ledger:
-        asker = ListAsker(OpenedLLM(endpoint=llm.endpoint()), ledger, describe="notes", seed=1)
-        trees = asker.topics(TEXTS, degree)
-        for tree in trees.values():
-            assert len(list_leaves(tree)) == prod(degree)
-        sent = len(llm.bodies)
-        assert asker.topics(TEXTS, degree) == trees
-        smaller = asker.topics(TEXTS, (degree[0] - 1, *degree[1:]))
-        assert len(llm.bodies) == sent  # a smaller tree is part of a larger one
-        assert all(list(trees[label])[:-1] == list(smaller[label]) for label in trees)
-    dial = TopicsDial(levels=[1, degree[0]], topics=trees)
-    assert dial.levels[-1].name == str(degree[0])
-    assert any(f"subtopics of {next(iter(trees['alpha']))}" in asked_of(body) for body in llm.bodies)
-
-
-def test_a_tree_that_stays_short_names_the_topic(llm):
-    llm.text = lambda body: "" if "subtopics" in asked_of(body) else few_new(body)
-    with (
-        Ledger() as ledger,
-        pytest.raises(ConfigError, match=r"2 topics of label 'alpha' under '\w+' and named 0 in 4"),
-    ):
-        ListAsker(OpenedLLM(endpoint=llm.endpoint()), ledger).topics(TEXTS, (2, 2))
 
 
 def test_attributes_and_their_values_make_a_dial(llm):

@@ -117,7 +117,7 @@ def test_time_is_that_of_one_trial_and_one_batch_multiplied(settings, local):
 @pytest.mark.slow  # it times an encoder
 def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
     dials = [
-        {"name": "topics", "levels": [1, 2], "topics": "llm", "degree": [2]},
+        {"name": "topics", "levels": [1, 2], "topics": "llm"},
         {"name": "base_then_refine", "levels": [0.7, 1.3]},
     ]
     train = {"check": {"trainer": "encoder", "steps": 5, "draws": 2}}

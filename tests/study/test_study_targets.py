@@ -47,13 +47,12 @@ def numbered(body) -> str:
     return "\n".join(f"{i}. item {body['seed'] % 1000} {WORDS[i]}" for i in range(1, 9))
 
 
-TREE = {"name": "topics", "levels": [1, 4], "topics": "llm", "degree": [2, 2]}
 FLAT = {"name": "topics", "levels": [1, 3], "topics": "llm"}
 ASPECTS = {"name": "attributes", "levels": [1, 4], "dimensions": "llm", "count": 2, "values": 2}
 BOTH = {"name": "combined", "first": FLAT, "second": ASPECTS, "levels": ["1 x 1", "3 x 4"]}
 
 
-@pytest.mark.parametrize("dial", [TREE, FLAT, ASPECTS, BOTH], ids=["tree", "flat", "attributes", "combined"])
+@pytest.mark.parametrize("dial", [FLAT, ASPECTS, BOTH], ids=["topics", "attributes", "combined"])
 def test_lists_are_asked_for_once_and_kept_where_the_user_sees_them(settings, tmp_path, local, dial):
     local.text = numbered
     endpoints = Endpoints(local)
@@ -80,7 +79,7 @@ def test_a_larger_level_keeps_the_topics_of_the_smaller_ones(settings, tmp_path,
     for largest in (3, 10):
         dial = {**FLAT, "levels": [1, largest]}
         with opened(settings, tmp_path / "run", dial) as study:
-            found[largest] = KeptLists(study, Endpoints(local)).topics({"business": study.train.texts}, (largest,))
+            found[largest] = KeptLists(study, Endpoints(local)).topics({"business": study.train.texts}, largest)
     assert list(found[10]["business"])[:3] == list(found[3]["business"])
     asked = [json.dumps(body, sort_keys=True) for body in local.bodies]
     assert len(set(asked)) == len(asked) == 2
@@ -99,13 +98,13 @@ def test_what_lists_depend_on_has_them_asked_again(settings, tmp_path, local):
     for change in changes:
         endpoints = Endpoints(local)
         with opened({**settings, **change}, tmp_path / "run", FLAT) as study:
-            KeptLists(study, endpoints).topics(texts, (3,))
+            KeptLists(study, endpoints).topics(texts, 3)
         times.append(endpoints.opened)
     assert times == [1, 1, 1, 0]  # how rows are drawn, and how fast, is no matter
 
 
 def test_without_an_asker_lists_have_the_right_shape(settings, tmp_path, local):
-    for dial in (TREE, ASPECTS, BOTH):
+    for dial in (FLAT, ASPECTS, BOTH):
         with opened(settings, tmp_path / "run", dial) as study:
             ((_, made),) = make_dials(study)
             made.check(study.train.labels, 9)

@@ -92,11 +92,6 @@ class TopicsConfig(DialSection):
         description="label: its topics, or label: {topic: [subtopics]}; a list for every label; "
         "data: words found in the rows; llm: asked from the generator"
     )
-    degree: tuple[int, ...] | None = Field(
-        None,
-        min_length=1,
-        description="with topics: llm, branches of the tree, depth by depth: [4, 3] is 4 topics x 3 subtopics",
-    )
 
     @field_validator("topics", mode="before")
     @classmethod
@@ -107,18 +102,6 @@ class TopicsConfig(DialSection):
             return given if isinstance(given, str) else check_tree("topics", given)
         except ConfigError as exc:  # pydantic itself would list every type that it might have been
             raise ValueError(str(exc)) from exc
-
-    @model_validator(mode="after")
-    def _check(self) -> TopicsConfig:
-        if self.degree is None:
-            return self
-        if min(self.degree) < 1:
-            raise ValueError(f"degree {list(self.degree)} holds a number below 1; every topic needs a branch")
-        if self.topics != "llm":
-            raise ValueError(
-                "degree goes with topics: llm; words of the data have no subtopics, and a tree by hand its own"
-            )
-        return self
 
 
 class ParaphraseConfig(DialSection):

@@ -1,4 +1,4 @@
-"""One-off questions: topics, subtopics, attributes and their values are asked for before rows are.
+"""One-off questions: topics, attributes and their values are asked for before rows are.
 
 Lists nest as levels do: a request never depends on how many items are wanted, so a shorter list is the beginning
 of a longer one, and asking for more goes on where the ledger ends. Attributes: AttrPrompt, arXiv 2306.15895.
@@ -15,7 +15,6 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.generate.calls import Endpoint, Failure, Outcome, Request, Sampling
 from cuvee.generate.client import Find, OpenedLLM, answer_all
-from cuvee.generate.dials.contents import Branches
 from cuvee.generate.dials.slots import ANY
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.replies import how_ended, strip_thoughts
@@ -108,22 +107,22 @@ class WantedList:
         return tuple(self.found[: self.count])
 
 
-def list_topics(describe: str, label: str, texts: Sequence[str], count: int, path: tuple[str, ...] = ()) -> WantedList:
-    """Topics of a label, or subtopics of the last topic of ``path``; the label ``any`` is none."""
-    kind, within = "" if label == ANY else " ".join(label.replace("_", " ").split()), ": ".join(path)
+def list_topics(describe: str, label: str, texts: Sequence[str], count: int) -> WantedList:
+    """Topics of a label; the label ``any`` is none."""
+    kind = "" if label == ANY else " ".join(label.replace("_", " ").split())
     of_kind, named = (f' of the kind "{kind}"', f"{kind} {describe}") if kind else ("", describe)
-    below, subtopics = ("subtopics of {} in", f'subtopics of "{within}"') if path else ("topics of", "topics")
     return WantedList(
-        title=f"topics of label {label!r}" + (f" under {within!r}" if path else ""),
-        names=("topics", label, *path),
-        shown_by=(label, *path),
-        completion=(f"Some {named}", f"different {below.format(within)} {named}, each in one to three words"),
-        chat=(f"These {describe} are{of_kind}", f"different {subtopics} that {describe}{of_kind} can be about")
-        if kind
-        else (f"These are {describe}", f"different {subtopics} that {describe} can be about"),
+        title=f"topics of label {label!r}",
+        names=("topics", label),
+        shown_by=(label,),
+        completion=(f"Some {named}", f"different topics of {named}, each in one to three words"),
+        chat=(
+            f"These {describe} are{of_kind}" if kind else f"These are {describe}",
+            f"different topics that {describe}{of_kind} can be about",
+        ),
         texts=texts,
         count=count,
-        never=frozenset(map(normalise_text, (label, *path, *texts))),
+        never=frozenset(map(normalise_text, (label, *texts))),
     )
 
 
@@ -184,28 +183,20 @@ class ListAsker:
     describe: str = "examples"
     seed: int = 0
 
-    def topics(self, texts: Mapping[str, Sequence[str]], degree: Sequence[int]) -> dict[str, Branches]:
-        """Label -> its topics: ``degree[0]`` of them, each with ``degree[1]`` subtopics, and so on.
-
-        With one number the topics are a list. A topic or subtopic is never the label, one of those above it, or one
-        of the texts.
+    def topics(self, texts: Mapping[str, Sequence[str]], count: int) -> dict[str, tuple[str, ...]]:
+        """Label -> its topics, ``count`` of them. A topic is never the label, or one of the texts.
 
         Args:
             texts: label -> its real training texts, of which a few are shown.
-            degree: branches, depth by depth.
+            count: topics of each label.
 
         Raises:
             ConfigError: a list stays short, naming the label and how many were found.
             EndpointError: the endpoint failed; the ledger keeps all answers.
         """
-        found: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
-        places: list[tuple[str, tuple[str, ...]]] = [(label, ()) for label in texts]
-        for count in degree:
-            asked = {place: list_topics(self.describe, place[0], texts[place[0]], count, place[1]) for place in places}
-            self._fill(list(asked.values()), "use topics: data, give topics by hand, or ask a larger model")
-            found |= {place: wanted.items for place, wanted in asked.items()}
-            places = [(label, (*path, topic)) for label, path in places for topic in found[label, path]]
-        return {label: _grow(found, label, (), len(degree)) for label in texts}
+        lists = {label: list_topics(self.describe, label, own, count) for label, own in texts.items()}
+        self._fill(list(lists.values()), "use topics: data, give topics by hand, or ask a larger model")
+        return {label: wanted.items for label, wanted in lists.items()}
 
     def attributes(self, texts: Mapping[str, Sequence[str]], *, count: int, values: int) -> dict[str, tuple[str, ...]]:
         """``count`` attributes in which the texts can differ, each with ``values`` values; the same for every label.
@@ -271,12 +262,3 @@ def parse_list(text: str, *, explained: bool = False) -> tuple[str, ...]:
 
 def _plain(line: str) -> str:
     return line.replace("**", "").strip().strip("\"'`“”").rstrip(".:;,").strip()
-
-
-def _grow(
-    found: Mapping[tuple[str, tuple[str, ...]], tuple[str, ...]], label: str, path: tuple[str, ...], depth: int
-) -> Branches:
-    topics = found[label, path]
-    if depth == 1:
-        return topics
-    return {topic: _grow(found, label, (*path, topic), depth - 1) for topic in topics}

@@ -25,7 +25,7 @@ from cuvee.fingerprint import hash_value
 from cuvee.generate.asking import ListAsker
 from cuvee.generate.calls import Endpoint
 from cuvee.generate.client import OpenedLLM
-from cuvee.generate.dials import Branches, Dial, Setting, make_dial, texts_by_label, topics_from_words
+from cuvee.generate.dials import Dial, Setting, make_dial, texts_by_label, topics_from_words
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.measure import choose_metrics
 from cuvee.model_files import MODEL_SUFFIXES, SMOLLM2_SHA256, hash_path
@@ -158,27 +158,26 @@ class KeptLists:
     def __init__(self, study: Study, start: Callable[[Study], AbstractContextManager[OpenedLLM]] = open_llm) -> None:
         self._study, self._start = study, start
 
-    def topics(self, texts: Mapping[str, Sequence[str]], degree: Sequence[int]) -> Mapping[str, Branches]:
+    def topics(self, texts: Mapping[str, Sequence[str]], count: int) -> Mapping[str, Sequence[str]]:
         """See :meth:`ListAsker.topics`; the file holds what it found.
 
         Raises:
             ConfigError, EndpointError: as there.
             RunFolderError: the file is not what was written.
         """
-        return self._find({"asked": "topics", "degree": list(degree)}, texts, lambda a: a.topics(texts, degree))
+        return self._find({"asked": "topics", "count": count}, texts, lambda a: a.topics(texts, count))
 
     def attributes(self, texts: Mapping[str, Sequence[str]], *, count: int, values: int) -> Mapping[str, Sequence[str]]:
         """See :meth:`ListAsker.attributes` and :meth:`topics`."""
-        question: dict[str, str | int | list[int]] = {"asked": "attributes", "count": count, "values": values}
-        found = self._find(question, texts, lambda a: a.attributes(texts, count=count, values=values))
-        return {name: tuple(given) for name, given in found.items()}
+        question: dict[str, str | int] = {"asked": "attributes", "count": count, "values": values}
+        return self._find(question, texts, lambda a: a.attributes(texts, count=count, values=values))
 
     def _find(
         self,
-        question: Mapping[str, str | int | list[int]],
+        question: Mapping[str, str | int],
         texts: Mapping[str, Sequence[str]],
-        ask: Callable[[ListAsker], Mapping[str, Branches]],
-    ) -> Mapping[str, Branches]:
+        ask: Callable[[ListAsker], Mapping[str, Sequence[str]]],
+    ) -> Mapping[str, Sequence[str]]:
         config, folder = self._study.config, self._study.folder
         who = identify_generator(self._study, leave_out=_NO_MATTER)
         key = hash_value([who, config.describe, config.seed, question, texts])
@@ -188,7 +187,7 @@ class KeptLists:
                 asker = ListAsker(llm, ledger, describe=config.describe, seed=config.seed)
                 kept[key] = {**question, "describe": config.describe, "found": dict(ask(asker))}
             folder.save_text(ASKED, json.dumps(kept, indent=1, ensure_ascii=False))
-        return cast("Mapping[str, Branches]", kept[key]["found"])
+        return cast("Mapping[str, Sequence[str]]", kept[key]["found"])
 
 
 def _check_found(entry: dict[str, object]) -> dict[str, object]:
@@ -205,8 +204,7 @@ _REMEDY = "its lists are made again from the answers in ledger.sqlite; changes m
 
 # --- dials ---
 _OF_THE_STUDY = {"name", "draws", "target"}
-"""Keys of a dial's section that are no settings of the dial; below, those that say how to find one."""
-_LOOKED_UP = {TopicsConfig: {"degree"}, AttributesConfig: {"count", "values"}}
+"""Keys of a dial's section that are no settings of the dial."""
 
 
 def make_dials(study: Study, ask: KeptLists | None = None) -> list[tuple[DialConfig, Dial]]:
@@ -240,7 +238,7 @@ def make_dials(study: Study, ask: KeptLists | None = None) -> list[tuple[DialCon
 
 def _read_settings(study: Study, settings: DialConfig, ask: KeptLists | None) -> Mapping[str, Setting]:
     """The keyword arguments of a dial: its section, and what has to be looked up in the training rows or asked for."""
-    hidden = _OF_THE_STUDY | _LOOKED_UP.get(type(settings), set())
+    hidden = _OF_THE_STUDY | ({"count", "values"} if isinstance(settings, AttributesConfig) else set())
     found = cast("dict[str, Setting]", settings.model_dump(exclude=hidden, exclude_none=True))
     if isinstance(settings, CombinedConfig):
         for part, inner in (("first", settings.first), ("second", settings.second)):
@@ -248,21 +246,16 @@ def _read_settings(study: Study, settings: DialConfig, ask: KeptLists | None) ->
     if isinstance(settings, TopicsConfig) and settings.topics == "data":
         found["topics"] = topics_from_words(texts_by_label(study.train), max(settings.levels), seed=study.config.seed)
     if isinstance(settings, TopicsConfig) and settings.topics == "llm":
-        degree = settings.degree or (max(settings.levels),)
-        texts = texts_by_label(study.train)
-        found["topics"] = ask.topics(texts, degree) if ask else {label: _name_topics(degree) for label in texts}
+        texts, count = texts_by_label(study.train), max(settings.levels)
+        found["topics"] = {label: [f"topic {number + 1}" for number in range(count)] for label in texts}
+        if ask is not None:
+            found["topics"] = ask.topics(texts, count)
     if isinstance(settings, AttributesConfig) and settings.dimensions == "llm":
         count, values = settings.count, settings.values
         found["dimensions"] = {f"attribute {i + 1}": [f"value {j + 1}" for j in range(values)] for i in range(count)}
         if ask is not None:
             found["dimensions"] = ask.attributes(texts_by_label(study.train), count=count, values=values)
     return found
-
-
-def _name_topics(degree: Sequence[int]) -> Branches:
-    """A tree of topics called ``topic 1``, ``topic 2``, ..."""
-    names = [f"topic {number + 1}" for number in range(degree[0])]
-    return names if len(degree) == 1 else {name: _name_topics(degree[1:]) for name in names}
 
 
 def check_target(study: Study, settings: DialConfig, dial: Dial) -> None:

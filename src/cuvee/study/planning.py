@@ -341,9 +341,7 @@ def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tu
 def _count_lists(settings: DialConfig, strata: int) -> int:
     """Requests that ask for a dial's topics or attributes, at least."""
     if isinstance(settings, TopicsConfig) and settings.topics == "llm":
-        degree = settings.degree or (max(settings.levels),)
-        lists = [math.prod(degree[:depth]) * math.ceil(count / ITEMS_A_REQUEST) for depth, count in enumerate(degree)]
-        return strata * sum(lists)
+        return strata * math.ceil(max(settings.levels) / ITEMS_A_REQUEST)
     if isinstance(settings, AttributesConfig) and settings.dimensions == "llm":
         count, each = settings.count, math.ceil(settings.values / ITEMS_A_REQUEST)
         return math.ceil(count / ITEMS_A_REQUEST) + count * each
