@@ -230,13 +230,6 @@ class Choosing:
         return [room.select_rows(pool, vectors, rows=rows, method=method, real=other, match_lengths=match, seed=seed)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelectedOutput(Output):
-    """A file of the chosen rows, or one a level."""
-
-    out: Annotated[Path, Option("--out", "-o", help="a file, or with --levels one a level")] = Path("selected.parquet")
-
-
 @may_trust
 def select(
     ctx: typer.Context,
@@ -244,7 +237,7 @@ def select(
     choosing: Choosing,
     cleaning: Cleaning,
     columns: Annotated[Columns, GROUPED],
-    output: SelectedOutput,
+    output: Annotated[Output, {"out": Path("selected.parquet")}],
 ) -> None:
     """Filter a pool and choose rows of it: at levels of diversity, at a value, nearest to real data, or plainly."""
     output.check(ctx)
@@ -382,13 +375,6 @@ def _tell_fewer(blend: room.Blend, share: float | None) -> list[Finding]:
     return [Finding(id="fewer-rows", sentence=sentence, remedy=remedy, severity=0.5)] if short else []
 
 
-@dataclass(frozen=True, kw_only=True)
-class BlendOutput(Output):
-    """A file of a blend, or a folder of it with its card."""
-
-    out: Annotated[Path, Option("--out", "-o", help="a file, or a folder with a card")] = Path("blend.parquet")
-
-
 @options.expand_options
 def mix(
     ctx: typer.Context,
@@ -397,9 +383,9 @@ def mix(
     how: Mixing,
     hub: Hub,
     columns: Annotated[Columns, UNGROUPED],
-    output: BlendOutput,
+    output: Annotated[Output, {"out": Path("blend.parquet")}],
 ) -> None:
-    """Mix real and synthetic rows at an exact share, and write the blend."""
+    """Mix real and synthetic rows at an exact share; --out is a file, or a folder of the blend with its card."""
     out, regime = output.out, options.choose_name(how.regime, get_args(Regime), "--regime")
     if how.amount is not None:
         refuse_options(ctx, ["share"], "--amount says how much")
@@ -454,13 +440,6 @@ class Replacing:
     seed: Seed = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReplacedOutput(Output):
-    """A file of rows of which some were replaced."""
-
-    out: Annotated[Path, Option("--out", "-o", help="Parquet, JSONL or CSV")] = Path("replaced.parquet")
-
-
 @options.expand_options
 def replace(
     ctx: typer.Context,
@@ -468,7 +447,7 @@ def replace(
     paraphrases: Annotated[Path, Argument(help="paraphrases of rows of BASE")],
     how: Replacing,
     columns: Annotated[Columns, PLAIN],
-    output: ReplacedOutput,
+    output: Annotated[Output, {"out": Path("replaced.parquet")}],
 ) -> None:
     """Replace rows by m_p paraphrases of each of r rows of a label; --group names the source row."""
     output.check(ctx)

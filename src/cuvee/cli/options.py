@@ -61,21 +61,24 @@ UNGROUPED = ("text", "label", "context", "task")
 def may_trust(command: Command, *, trusts: bool = True) -> Command:
     """Let a parameter whose type is a dataclass stand for options: one a field, or those that ``Annotated`` lists.
 
+    A mapping in ``Annotated`` gives fields another default.
+
     The command gets ``--quiet``, and ``--trust`` too: what it opens, a study, a run folder or a model, may name the
     user's own code.
     """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., object], Sequence[str]]] = {}
     for each in inspect.signature(command, eval_str=True).parameters.values():
-        kind, *listed = get_args(each.annotation) if get_origin(each.annotation) is Annotated else (each.annotation,)
+        kind, *more = get_args(each.annotation) if get_origin(each.annotation) is Annotated else (each.annotation,)
         if not is_dataclass(kind):
             parameters.append(each.replace(kind=_NAMED))
             continue
-        hints = get_type_hints(kind, include_extras=True)
-        options = [f for f in fields(kind) if (f.name in listed[0] if listed else f.init)]
+        hints, given = get_type_hints(kind, include_extras=True), more[0] if more else {}
+        options = [f for f in fields(kind) if (f.init if isinstance(given, dict) else f.name in given)]
         groups[each.name] = (cast("Callable[..., object]", kind), [f.name for f in options])
         for f in options:
-            default = inspect.Parameter.empty if f.default is MISSING else f.default
+            default = given[f.name] if isinstance(given, dict) and f.name in given else f.default
+            default = inspect.Parameter.empty if default is MISSING else default
             parameters.append(inspect.Parameter(f.name, _NAMED, default=default, annotation=hints[f.name]))
     parameters.append(inspect.Parameter("quiet", _NAMED, default=False, annotation=Quiet))
     if trusts:

@@ -273,19 +273,12 @@ def _list_labels(report: room.ClassificationReport) -> Iterator[RenderableType]:
 _CHUNK = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictedOutput(options.Output):
-    """A file of the rows as they came, with what the model says of each."""
-
-    guard_cells: options.GuardCells = True
-
-
 @may_trust
 def predict(
     ctx: typer.Context,
     model: Annotated[Path, Argument(help="a folder written by cuvee train")],
     file: Annotated[Path, Argument(help="rows to predict; they need no label")],
-    output: PredictedOutput,
+    output: Annotated[options.Output, {"guard_cells": True}],
     answering: Answering,
     columns: Annotated[Columns, ("text", "context")],
     passage: Annotated[str | None, Option(help="column of the passages")] = None,
