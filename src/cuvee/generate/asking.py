@@ -46,20 +46,18 @@ _EXPLAINED = re.compile(r"\s*(?::|\s[-–—]\s|\()")
 class WantedList:
     """A list that the LLM is asked for, with the items that it has named so far.
 
-    ``names`` tell it apart from other lists of one seed, ``shown_by`` choose its examples among ``texts``; ``title`` is
-    for messages. ``completion`` and ``chat`` are the wordings of the two forms: what stands over the examples, and what
-    is asked for after the number of items. No item is one of ``never``. ``explained``: see :func:`parse_list`.
+    ``names`` tell it apart from other lists of one seed; ``title`` is for messages. ``heading`` stands over the
+    examples among ``texts``, and ``listed`` is what is asked for after the number of items: each in the completion
+    and in the chat form. No item is one of ``never``.
     """
 
     title: str
     names: tuple[str, ...]
-    shown_by: tuple[str, ...]
-    completion: tuple[str, str]
-    chat: tuple[str, str]
+    heading: tuple[str, str]
+    listed: tuple[str, str]
     texts: Sequence[str]
     count: int
     never: frozenset[str]
-    explained: bool = False
     found: list[str] = field(default_factory=list)
     attempts: int = 0
     in_vain: int = 0
@@ -67,11 +65,11 @@ class WantedList:
 
     def ask(self, endpoint: Endpoint, seed: int) -> Request:
         """The next request; a completion goes on with the items that are known."""
-        rng = derive_rng(seed, "list-examples", *self.shown_by, self.attempts)
+        rng = derive_rng(seed, "list-examples", *(self.names if self.is_explained else self.names[1:]), self.attempts)
         texts = [self.texts[i] for i in rng.permutation(len(self.texts))[:EXAMPLES_SHOWN]]
         shown = "".join(f"- {' '.join(text.split()[:LONGEST_EXAMPLE])}\n" for text in texts)
         completes, named = endpoint.api == "completions", self.found[-MOST_NAMED:]
-        heading, listed = self.completion if completes else self.chat
+        heading, listed = (form[0 if completes else 1] for form in (self.heading, self.listed))
         above = f"{heading}:\n{shown}\n" if shown else ""
         drawn = derive_seed(seed, *self.names, self.attempts) & 0x7FFFFFFF
         sampling = Sampling(
@@ -95,11 +93,16 @@ class WantedList:
             text = strip_thoughts(outcome.text)
             text = text.rpartition("\n")[0] if how_ended(outcome.finish_reason) == "cut" else text
             known = {normalise_text(item) for item in self.found} | self.never
-            for item in parse_list(text, explained=self.explained):
+            for item in parse_list(text, explained=self.is_explained):
                 if normalise_text(item) not in known:
                     known.add(normalise_text(item))
                     self.found.append(item)
         self.in_vain = 0 if len(self.found) > before else self.in_vain + 1
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether names come with explanations, as those of attributes and values do; see :func:`parse_list`."""
+        return self.names[0] != "topics"
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -114,10 +117,9 @@ def list_topics(describe: str, label: str, texts: Sequence[str], count: int) -> 
     return WantedList(
         title=f"topics of label {label!r}",
         names=("topics", label),
-        shown_by=(label,),
-        completion=(f"Some {named}", f"different topics of {named}, each in one to three words"),
-        chat=(
-            f"These {describe} are{of_kind}" if kind else f"These are {describe}",
+        heading=(f"Some {named}", f"These {describe} are{of_kind}" if kind else f"These are {describe}"),
+        listed=(
+            f"different topics of {named}, each in one to three words",
             f"different topics that {describe}{of_kind} can be about",
         ),
         texts=texts,
@@ -131,20 +133,15 @@ def list_dimensions(describe: str, texts: Mapping[str, Sequence[str]], count: in
     return WantedList(
         title="attributes",
         names=("dimensions",),
-        shown_by=("dimensions",),
-        completion=(
-            f"Some {describe}",
+        heading=(f"Some {describe}", f"These are {describe}"),
+        listed=(
             f"different attributes in which {describe} differ, whatever they are about, each in one to three words",
-        ),
-        chat=(
-            f"These are {describe}",
             f"different attributes in which {describe} can differ from each other, whatever they are about "
             "(such as style, length, point of view). Names alone, without values",
         ),
         texts=[text for own in texts.values() for text in own],
         count=count,
         never=frozenset(map(normalise_text, texts)),
-        explained=True,
     )
 
 
@@ -153,16 +150,14 @@ def list_values(describe: str, dimension: str, texts: Sequence[str], count: int)
     return WantedList(
         title=f"values of attribute {dimension!r}",
         names=("values", dimension),
-        shown_by=("values", dimension),
-        completion=(
-            f"Some {describe}",
+        heading=(f"Some {describe}", f"These are {describe}"),
+        listed=(
             f'different values of the attribute "{dimension}" of {describe}, each in one to three words',
+            f'different values that the attribute "{dimension}" of {describe} can have',
         ),
-        chat=(f"These are {describe}", f'different values that the attribute "{dimension}" of {describe} can have'),
         texts=texts,
         count=count,
         never=frozenset(map(normalise_text, (dimension, *texts))),
-        explained=True,
     )
 
 
