@@ -91,7 +91,7 @@ def test_lost_trials_stand_beside_the_verdict_and_a_lost_check_in_the_table(read
     [found] = advice["sensitivity"]["lost"]
     assert found["variant"] in lost and found["failed"]["failed"] == counted.failed - 6
     words = read(folder / "report.html")
-    assert f"Could not be run: {found['variant']}." in words and "could not be run" in words
+    assert f"could not be run: {found['variant']}." in words
     assert f"{counted.failed} of {counted.trials} trials failed" in words
 
 
