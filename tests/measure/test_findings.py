@@ -145,6 +145,7 @@ def test_good_news_is_a_finding_and_says_what_was_looked_at():
 def test_without_real_rows_the_limits_are_stated_defaults():
     found = measure_corpus(corpus(POOL[:100] + POOL[:30]), encoder=HashingEncoder()).findings
     assert found[0].id == "repeats" and found[0].source == "stated default" and "2%" in found[0].sentence
+    assert "real rows" not in found[-1].sentence  # which nobody gave
 
 
 def test_vectors_alone_and_metrics_by_name_are_judged_by_what_they_have():

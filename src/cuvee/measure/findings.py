@@ -132,7 +132,8 @@ class Rule:
         needs: metrics that must have been measured.
         check: finds what is wrong, worst first.
         sentence: a template of the words of the hit.
-        remedy: what to do, likewise.
+        remedy: what to do.
+        compares: whether it says something only beside real rows.
     """
 
     id: str
@@ -141,6 +142,7 @@ class Rule:
     check: Callable[[Evidence], Hit | None]
     sentence: str
     remedy: str
+    compares: bool = False
 
 
 def find_findings(subject: Subject, values: Mapping[str, Estimate], *, most: int = MOST) -> tuple[Finding, ...]:
@@ -153,7 +155,8 @@ def find_findings(subject: Subject, values: Mapping[str, Estimate], *, most: int
     evidence, bad, fine = Evidence(subject=subject, values=values), list[Finding](), list[str]()
     wrong = set[str]()
     for rule in RULES:
-        if subject.is_real or not all(name in values for name in rule.needs):
+        possible = not (rule.compares and evidence.against is None) and all(name in values for name in rule.needs)
+        if subject.is_real or not possible:
             continue
         hit = rule.check(evidence)
         if hit is None:
@@ -175,8 +178,10 @@ def _percent(value: float) -> str:
     return f"{100 * value:.0f}%" if value >= 0.095 or value == 0 else f"{100 * value:.2g}%"
 
 
-def _check_rate(name: str, measure: Measure, least: float, weight: float) -> Callable[[Evidence], Hit | None]:
-    """A fraction of rows that is too high."""
+def _check_rate(
+    name: str, measure: Measure, least: float, weight: float, do: str = "do"
+) -> Callable[[Evidence], Hit | None]:
+    """A fraction of rows that is too high; ``do`` is what real rows do."""
 
     def check(evidence: Evidence) -> Hit | None:
         estimate = evidence.values[name]
@@ -185,7 +190,7 @@ def _check_rate(name: str, measure: Measure, least: float, weight: float) -> Cal
             return None
         yard = f"a rate of up to {_percent(least)} counts as normal"
         if found.real is not None:
-            yard = f"among real rows {_percent(found.real)} do"
+            yard = f"among real rows {_percent(found.real)} {do}"
         words = {"count": round(estimate.value * estimate.n), "rate": _percent(estimate.value), "yardstick": yard}
         settings = {f"set_{key}": value for key, value in estimate.settings.items()}
         return Hit(estimate.value, found.real, weight * estimate.value, {**words, **settings}, evidence.source)
@@ -230,7 +235,7 @@ def _check_diversity(wider: bool) -> Callable[[Evidence], Hit | None]:
     """The Vendi score at equal rows, against that of the real rows."""
 
     def check(evidence: Evidence) -> Hit | None:
-        found = None if evidence.against is None else evidence.compare(_vendi, evidence.values["vendi_q1"].value)
+        found = evidence.compare(_vendi, evidence.values["vendi_q1"].value)
         if found is None or found.real is None:
             return None
         ratio = found.equal / found.real
@@ -251,14 +256,18 @@ def _check_narrow(evidence: Evidence) -> Hit | None:
     rng = derive_rng(subject.seed, "findings-labels")
     ours, found = {label: rows for label, rows in _rows_of(subject).items() if len(rows) >= _FEWEST}, []
     theirs = {} if real is None else _rows_of(real)
+    least = min(_LABEL_ROWS, *map(len, ours.values())) if ours else 0
+    alike = {label: _draw_vendi(subject, members, least, rng) for label, members in ours.items() if real is None}
     for label, members in ours.items():
-        rows = min(_LABEL_ROWS, *(len(each) for each in ours.values()))
-        others = [_draw_vendi(subject, each, rows, rng) for name, each in ours.items() if name != label]
-        if real is not None:
+        if real is None:
+            own, others = alike[label], [value for name, value in alike.items() if name != label]
+        else:
             rows = min(len(members), len(theirs.get(label, ())) // 2, _LABEL_ROWS)
-            others = [_draw_vendi(real, theirs[label], rows, rng) for _ in range(DRAWS if rows >= _FEWEST // 2 else 0)]
+            times = DRAWS if rows >= _FEWEST // 2 else 0
+            others = [_draw_vendi(real, theirs[label], rows, rng) for _ in range(times)]
+            own = _draw_vendi(subject, members, rows, rng) if others else 0.0
         if len(others) > 1:
-            own, usual = _draw_vendi(subject, members, rows, rng), float(np.mean(others))
+            usual = float(np.mean(others))
             found.append((own / usual, label, own, usual, (usual - own) / max(float(np.std(others, ddof=1)), 1e-9)))
     if not found:
         return None
@@ -486,14 +495,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="openings", about="rows begin in many ways", needs=("opening_rate",),
-        check=_check_rate("opening_rate", templates.measure_openings, 0.05, 0.9),
-        sentence="{rate} of the rows begin with {set_opening!r}; {yardstick} with their commonest opening.",
+        check=_check_rate("opening_rate", templates.measure_openings, 0.05, 0.9, "begin with their commonest words"),
+        sentence="{rate} of the rows begin with {set_opening!r}; {yardstick}.",
         remedy="Vary the prompt, and ask for several rows at once that begin differently.",
     ),
     Rule(
         id="endings", about="rows end in many ways", needs=("ending_rate",),
-        check=_check_rate("ending_rate", templates.measure_endings, 0.05, 0.8),
-        sentence="{rate} of the rows end with {set_ending!r}; {yardstick} with their commonest ending.",
+        check=_check_rate("ending_rate", templates.measure_endings, 0.05, 0.8, "end with their commonest words"),
+        sentence="{rate} of the rows end with {set_ending!r}; {yardstick}.",
         remedy="Vary the prompt, and ask for several rows at once that end differently.",
     ),
     Rule(
@@ -507,13 +516,15 @@ RULES: tuple[Rule, ...] = (
         remedy="Remove them: `cuvee select FILE` with --real.",
     ),
     Rule(
-        id="narrow", about="as diverse as real rows", needs=("vendi_q1",), check=_check_diversity(wider=False),
+        id="narrow", about="as diverse as real rows", needs=("vendi_q1",), compares=True,
+        check=_check_diversity(wider=False),
         sentence="The rows are less diverse than real ones: {rows:,} of them count as {value} unlike rows, as many "
         "real rows as {real} (Vendi).",
         remedy="Ask for more topics, or show more seed rows.",
     ),
     Rule(
-        id="wide", about="as diverse as real rows", needs=("vendi_q1",), check=_check_diversity(wider=True),
+        id="wide", about="as diverse as real rows", needs=("vendi_q1",), compares=True,
+        check=_check_diversity(wider=True),
         sentence="The rows are more diverse than real ones: {rows:,} of them count as {value} unlike rows, as many "
         "real rows as {real} (Vendi); much diversity can be noise.",
         remedy="Read the most novel rows (--page), or lower the level.",
