@@ -176,7 +176,7 @@ def test_columns_of_one_name_matter_only_where_they_are_read(tmp_path):
         Corpus.from_pandas(frame.iloc[:, [0, 1, 3]], label="x")
 
 
-@pytest.mark.parametrize("empty", ["null", "NaN", '""', '"  \\t"'])
+@pytest.mark.parametrize("empty", ["null", "NaN", '""', '"  \\t"', '"\\u200b\\ufeff"'])
 def test_cells_without_anything_are_one_thing(tmp_path, empty):
     rows = [f'{{"text": "t{i}", "label": {cell}, "passage": {cell}}}\n' for i, cell in enumerate(['"a"', empty, empty])]
     path = put(tmp_path / "d.jsonl", "".join(rows))
@@ -346,3 +346,9 @@ def test_a_long_cell_is_a_cell(tmp_path):
     long = "word " * 400_000
     for name, content in (("d.csv", f'text,label\n"{long}",a\n'), ("d.tsv", f"text\tlabel\n{long}\ta\n")):
         assert np.array([len(text) for text in load_corpus(put(tmp_path / name, content)).texts]).sum() == len(long)
+
+
+def test_blanks_around_the_name_of_a_column_are_pointed_out(tmp_path):
+    path = put(tmp_path / "d.csv", "text, label\none,a\ntwo,b\n")
+    with pytest.warns(InputWarning, match="d.csv: column ' label' has blanks at its edges; remove them"):
+        assert rows_of(path, label=" label") == ROWS

@@ -270,7 +270,8 @@ def select(
             f"{pool}: {choosing.rows or 1} rows are needed, {len(filtered.corpus)} of {len(corpus)} passed the filters "
             f"({taken}); ask for fewer, filter less, or give a larger pool"
         )
-    chosen, out = choosing.choose(filtered.corpus, encoder, real), output.out
+    with options.naming(pool):
+        chosen, out = choosing.choose(filtered.corpus, encoder, real), output.out
     paths = [out.with_name(f"{out.stem}-{part.name}{out.suffix}") for part in chosen] if len(chosen) > 1 else [out]
     for rows, path in zip([part.corpus for part in chosen] or [filtered.corpus], paths, strict=True):
         write_corpus(rows, path, guard_cells=output.guard_cells)
@@ -349,10 +350,11 @@ class Mixing:
         if self.dedupe:
             others = once.corpus
         share, fewer = self.find_share(max(Counter(label_strata(rows)).values())), self.amount is not None and not again
-        blend = room.mix_corpora(
-            rows, others, share=share, amount="all" if share is None else None, regime=regime, seed=self.seed,
-            allow_repeats=again, allow_fewer=fewer,
-        )  # fmt: skip
+        with options.naming(synthetic):
+            blend = room.mix_corpora(
+                rows, others, share=share, amount="all" if share is None else None, regime=regime, seed=self.seed,
+                allow_repeats=again, allow_fewer=fewer,
+            )  # fmt: skip
         for path in self.held_out or ():
             held_out = columns.load(path)
             names = row_names(held_out) - row_names(rows)

@@ -174,6 +174,15 @@ def open_shown(path: Path, out: Path | None = None) -> Iterator[Flow]:
         yield flow
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Begin the errors of what is done with a file's rows with its name."""
+    try:
+        yield
+    except InputError as exc:
+        raise InputError(f"{path}: {exc}") from exc
+
+
 # --- groups of options ---
 @dataclass(frozen=True, kw_only=True)
 class Tell:

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cuvee.characters import visible
+from cuvee.corpus.content import UNSEEN
 from cuvee.errors import InputError
 from cuvee.inputs import show_value
 
 READ_ROWS = 65_536  # that are Python strings at a time
 _HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
+_BLANK = rf"\A[\s\p{{Z}}\x1c-\x1f\x85{UNSEEN}]*\z"  # of Arrow
 _AS_JSON = {b"cuvee": b"json"}
 
 
@@ -173,7 +175,8 @@ def as_strings(field: pa.Field, column: pa.ChunkedArray, where: str, *, blank: b
         strings = pa.chunked_array(parts, pa.string())
     if blank:
         return strings
-    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(strings), ""), pa.scalar(None, pa.string()), strings)
+    is_empty = pc.match_substring_regex(strings, _BLANK)
+    return pc.if_else(is_empty, pa.scalar(None, pa.string()), strings)
 
 
 def read_string(value: object, where: str) -> str | None:

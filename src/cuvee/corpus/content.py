@@ -12,9 +12,11 @@ import pyarrow as pa
 import regex
 
 # characters that nobody sees: joiners, marks of direction, selectors of a variant; not the tags that name a flag
-_UNSEEN = regex.compile(
-    "[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
+UNSEEN = (
+    "\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-"
+    "\ufe0f\ufeff\U000e0100-\U000e01ef"
 )
+_UNSEEN = regex.compile(f"[{UNSEEN}]")
 _QUOTES = {code: "'" for code in b"\x18\x19\x1a\x1b"} | {code: '"' for code in b"\x1c\x1d\x1e\x1f"}
 _QUOTES = {0x2000 + code: plain for code, plain in _QUOTES.items()}
 # marks and quotation marks before a space or the end; their first part is apart where it follows a letter
@@ -26,6 +28,11 @@ _TOKEN = regex.compile(
     flags=regex.WORD | regex.DOTALL,
 )
 _BATCH = 65_536  # rows that are Python strings at a time
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text holds nothing that is seen."""
+    return not _UNSEEN.sub("", text).strip()
 
 
 def normalise_text(text: str) -> str:

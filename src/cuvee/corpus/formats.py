@@ -152,6 +152,9 @@ def _parse_csv(data: bytes, path: Path, kind: str) -> pa.Table:
     read = pa_csv.ReadOptions(use_threads=False, block_size=min(len(data) + 1, 2**30))  # a cell lies in one block
     with pa_csv.open_csv(io.BytesIO(data), read_options=read, parse_options=parse) as stream:
         names = stream.schema.names
+    if odd := next((name for name in names if name != name.strip()), None):
+        said = f"column {odd!r} has blanks at its edges; remove them from the header, or name the column so"
+        warnings.warn(f"{path}: {said}", InputWarning, stacklevel=2)
     # a cell without anything is null, one of "" is an empty string: so what was written comes back
     convert = pa_csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True,

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from cuvee.corpus.cells import READ_ROWS, drop_nulls, is_json, name_kind, read_string
+from cuvee.corpus.content import is_blank
 from cuvee.errors import InputError
 
 _LABEL_NAMES = ("label", "target", "category", "class", "intent", "completion", "answer")
@@ -92,7 +93,7 @@ def find_form(table: pa.Table, text: str | None, label: str | None, where: str) 
     Raises:
         InputError: a column of chats holds them as Python writes them.
     """
-    names, is_named = {name.casefold(): name for name in table.column_names}, not text is label is None
+    names, is_named = {name.casefold(): name for name in table.column_names}, not (text is label is None)
     if not is_named and names.keys() & {"label", "target"} and (guess_columns([*names])[0] or find_chat(table, where)):
         return None
 
@@ -200,9 +201,9 @@ def read_form(table: pa.Table, form: Form, where: str, *, labelled: bool = True)
                 raise InputError(f"{where}, row {row}: no turn is the assistant's, so nothing is learnt; drop the row")
             last = answers[-1] if answers else len(turns)
             text, target = render_turns(turns[:last]), turns[last][1] if answers else None
-            if target is not None and not target.strip() and form.target and not labelled:
+            if target is not None and is_blank(target) and form.target and not labelled:
                 target = None
-            if target is not None and not target.strip():
+            if target is not None and is_blank(target):
                 what = f"column {form.target!r}" if form.target else "the last turn of the assistant"
                 raise InputError(f"{where}, row {row}: {what} is empty; fill it or drop the row")
             if not text:
@@ -246,7 +247,7 @@ def _turns_of_row(form: Form, cells: dict[str, object], where: str) -> list[Turn
         turns += _read_turns(asked, f"{where}: column {form.text!r}")
     else:
         task, on = tell(form.text, asked), tell(form.input, cells[form.input]) if form.input else ""
-        if not task.strip():
+        if is_blank(task):
             raise InputError(f"{where}: column {form.text!r} is empty; fill it or drop the row")
         turns.append(("user", f"{task}\n\n{on}" if task.strip() and on.strip() else task))
     if form.target:
@@ -291,7 +292,7 @@ def _read_part(part: object, where: str) -> str:
 
 def render_turns(turns: Sequence[Turn]) -> str:
     """Turns as one text: a user's only turn as it is, others each after its role; empty turns are left out."""
-    said = [(role, content) for role, content in turns if content.strip()]
+    said = [(role, content) for role, content in turns if not is_blank(content)]
     if len(said) == 1 and said[0][0] == "user":
         return said[0][1]
     return "\n\n".join(f"[{role}] {content}" for role, content in said)

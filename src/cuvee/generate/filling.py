@@ -286,9 +286,9 @@ def fill_slots(
     shown = -1
 
     def show() -> None:
-        """Report progress; it never goes back, though an answer that looked usable may turn out a duplicate."""
+        """Report progress: back too, where an answer that looked usable turned out to be none."""
         nonlocal shown
-        if progress is not None and len(filled) > shown:
+        if progress is not None and len(filled) != shown:
             shown = len(filled)
             progress(shown, total)
 

@@ -15,11 +15,15 @@ from cuvee.similarity import NORMAL_QUANTILE, jackknife_interval, two_sample_int
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Settings = Mapping[str, str | int | float]
+SHARE = (0.0, 1.0)
+"""Bounds of a fraction."""
+_ROUNDING = 1e-12
 
 
 def estimate_by_jackknife(
-    subject: Subject, value: float, without: Callable[[], Floats], settings: Settings, *, bins: Ints | None = None
-) -> Estimate:
+    subject: Subject, value: float, without: Callable[[], Floats], settings: Settings, *, bins: Ints | None = None,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:  # fmt: skip
     """``value`` with its delete-one-group interval; no interval where there are fewer than four groups.
 
     Args:
@@ -28,6 +32,7 @@ def estimate_by_jackknife(
         without: makes the numbers with each bin left out, shape (bins,); not called where no interval is due.
         settings: what the number was computed with.
         bins: bin of each row that the number was computed on, where they are not the subject's.
+        bounds: of what the number can be; the interval is cut to them.
     """
     bins = subject.bins if bins is None else bins
     count = int(bins.max(initial=0)) + 1
@@ -35,9 +40,8 @@ def estimate_by_jackknife(
     if found is None:
         return Estimate(value=value, n=subject.n, settings=dict(settings))
     method = f"grouped jackknife, {count} bins"
-    return Estimate(
-        value=value, low=found.low, high=found.high, n=subject.n, interval=method, settings=dict(settings)
-    )  # fmt: skip
+    low, high = max(bounds[0], found.low), min(bounds[1], found.high)
+    return Estimate(value=value, low=low, high=high, n=subject.n, interval=method, settings=dict(settings))
 
 
 def estimate_two_samples(
@@ -166,6 +170,8 @@ def mean_of_draws(draws: Sequence[Estimate], *, fraction: float, size: int) -> E
     else:
         scale = float(np.sqrt(reduction))
         low, high = value - scale * (first.value - first.low), value + scale * (first.high - first.value)
+        # an interval that ends at 0 or 1 was cut there, as of a fraction
+        low, high = max(low, 0.0) if first.low == 0.0 else low, min(high, 1.0) if first.high == 1.0 else high
     method = f"{first.interval}; mean of {len(draws)} draws from {size} rows"
     return replace(bare, low=low, high=high, interval=method)
 
@@ -185,13 +191,19 @@ def subtract_estimates(estimate: Estimate, first: Estimate) -> Estimate:
     same real rows, or share rows of their own, the numbers rise and fall together and the interval is too wide
     rather than too narrow.
     """
-    value = estimate.value - first.value
+    value = _drop_noise(estimate.value - first.value, first.value)
     bare = Estimate(value=value, n=estimate.n, settings=dict(estimate.settings))
     if estimate.low is None or estimate.high is None or first.low is None or first.high is None:
         return bare
     below = np.hypot(estimate.value - estimate.low, first.high - first.value)
     above = np.hypot(estimate.high - estimate.value, first.value - first.low)
-    return replace(bare, low=value - float(below), high=value + float(above), interval="both intervals (MOVER)")
+    low, high = (value + _drop_noise(float(side), first.value) for side in (-below, above))
+    return replace(bare, low=low, high=high, interval="both intervals (MOVER)")
+
+
+def _drop_noise(difference: float, of: float) -> float:
+    """A difference of two numbers, 0 where it is no more than the rounding of either."""
+    return 0.0 if abs(difference) <= _ROUNDING * max(1.0, abs(of)) else difference
 
 
 def _effective_rows(rate: float, low: float, high: float) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.fingerprint import derive_seed
-from cuvee.measure.intervals import Settings, estimate_by_jackknife, means_without
+from cuvee.measure.intervals import SHARE, Settings, estimate_by_jackknife, means_without
 from cuvee.measure.subject import Subject
 from cuvee.records import Estimate
 
@@ -151,7 +151,9 @@ def measure_distinct(subject: Subject, size: int) -> Estimate | None:
         alone = np.bincount(bins.bin[in_one], minlength=len(bins.total))
         return _ratio(counts.grams - alone, counts.total - bins.total)
 
-    return estimate_by_jackknife(subject, counts.grams / counts.total, without, {"ngram": size, "tokens": TOKENS})
+    return estimate_by_jackknife(
+        subject, counts.grams / counts.total, without, {"ngram": size, "tokens": TOKENS}, bounds=SHARE
+    )
 
 
 def measure_entropy(subject: Subject, size: int = 2) -> Estimate | None:
@@ -220,7 +222,7 @@ def measure_self_repetition(subject: Subject) -> Estimate | None:
         return _ratio(int(repeated.sum()) - mine - lost, counts.total - bins.total)
 
     value = int(repeated.sum()) / counts.total
-    return estimate_by_jackknife(subject, value, without, {"ngram": SIZES[-1], "tokens": TOKENS})
+    return estimate_by_jackknife(subject, value, without, {"ngram": SIZES[-1], "tokens": TOKENS}, bounds=SHARE)
 
 
 # --- self-BLEU ---
@@ -256,7 +258,7 @@ def measure_self_bleu(subject: Subject) -> Estimate | None:
     settings: dict[str, str | float] = {
         "ngram": SIZES[-1], "tokens": TOKENS, "smoothing": "method 1, 0.1", "references": "all other rows"
     }  # fmt: skip
-    return estimate_by_jackknife(subject, math.fsum(scores.tolist()) / subject.n, without, settings)
+    return estimate_by_jackknife(subject, math.fsum(scores.tolist()) / subject.n, without, settings, bounds=SHARE)
 
 
 def _bleu(matches: Sequence[Ints], lengths: Ints, closest: Ints) -> Floats:
@@ -417,7 +419,7 @@ def measure_rouge_l(subject: Subject) -> Estimate | None:
     }  # fmt: skip
     if cut := sum(len(words) > MOST_WORDS for words in whole):
         settings |= {"cut to words": MOST_WORDS, "rows cut": cut}
-    return estimate_by_jackknife(subject, value, without, settings, bins=bins)
+    return estimate_by_jackknife(subject, value, without, settings, bins=bins, bounds=SHARE)
 
 
 def rouge_l_sums(rows: Sequence[Sequence[str]], bins: NDArray[np.int64]) -> Floats:
