@@ -7,7 +7,7 @@ from aiohttp import web
 from command_line import call, refused
 
 TAKEN = {"model", "messages", "stream", "stream_options", "max_tokens", "seed", "stop", "temperature", "top_p",
-         "frequency_penalty", "presence_penalty", "response_format", "tools", "reasoning", "reasoning_effort"}  # fmt: skip
+         "frequency_penalty", "presence_penalty", "response_format", "tools", "reasoning"}  # fmt: skip
 
 
 def serve(llm, **message):
