@@ -26,6 +26,8 @@ from cuvee.mix import (
     Keep,
     Leak,
     apply_filters,
+    first_rows,
+    row_wise,
 )
 from cuvee.mix.filters import FILTERS, Candidates, Judgement
 from cuvee.probe import fit_probe
@@ -490,3 +492,30 @@ def test_agreement_keeps_real_synthetic_rows_that_another_probe_believes_more_th
     rng = np.random.default_rng(0)
     random = [hits[rng.choice(500, 250, replace=False)].mean() for _ in range(200)]
     assert hits[out.rows].mean() > max(random)
+
+
+def test_row_wise_filters_judge_the_rows_that_are_needed_and_those_that_stand_in_for_removed_ones():
+    rng, words = np.random.default_rng(5), [f"word{k}" for k in range(40)]
+    texts = [" ".join(rng.choice(words[20 * (i % 2) :][:20], 6)) for i in range(260)]
+    train = make_pool([(text, "ab"[i % 2]) for i, text in enumerate(texts[:20])], origin="real")
+    wrong = set(range(0, 200, 3))  # a third has the other label
+    rows = [(text, "ab"[(i + (i in wrong)) % 2]) for i, text in enumerate(texts[20:220])]
+    held_out = texts[220:]
+    pool = make_pool([*rows, *[(f"{text} {text}", "a") for text in held_out], (held_out[0], "a")])
+    filters = [FewerPerCluster(limit=200), Agreement(train=train, threshold=0.5), Leak(held_out=held_out, whole=False)]
+    assert row_wise(filters) == filters[1:] and list(row_wise([*filters, Dedupe()])) == []
+    seen = set()
+
+    def count(texts):
+        seen.update(texts)
+        return encode(texts)
+
+    def take(corpus, label_rows=12):
+        return np.isin(np.arange(len(corpus)), first_rows(corpus, {"a": label_rows, "b": label_rows}, seed=3))
+
+    every = apply_filters(pool, filters, encode=encode).corpus
+    some = apply_filters(pool, filters, encode=count, needed=take)
+    assert every.keep(take(every)).ids == some.corpus.keep(take(some.corpus)).ids
+    judged = {r.text for r in some.removed} | set(some.corpus.keep(take(some.corpus)).texts)
+    assert seen & set(pool.texts) - set(held_out) == judged - {held_out[0]}  # its words give that away, needed or not
+    assert len(judged) < 80 < len(pool) and held_out[0] not in some.corpus.texts
