@@ -518,21 +518,21 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="narrow", about="as diverse as real rows", needs=("vendi_q1",), compares=True,
         check=_check_diversity(wider=False),
-        sentence="The rows are less diverse than real ones: {rows:,} of them count as {value} unlike rows, as many "
-        "real rows as {real} (Vendi).",
+        sentence="The rows are less diverse than real ones: {rows:,} of them are as diverse as {value} "
+        "rows that share nothing, as many real rows as {real} (Vendi).",
         remedy="Ask for more topics, or show more seed rows.",
     ),
     Rule(
         id="wide", about="as diverse as real rows", needs=("vendi_q1",), compares=True,
         check=_check_diversity(wider=True),
-        sentence="The rows are more diverse than real ones: {rows:,} of them count as {value} unlike rows, as many "
-        "real rows as {real} (Vendi); much diversity can be noise.",
+        sentence="The rows are more diverse than real ones: {rows:,} of them are as diverse as {value} "
+        "rows that share nothing, as many real rows as {real} (Vendi); much diversity can be noise.",
         remedy="Read the most novel rows (--page), or lower the level.",
     ),
     Rule(
         id="narrow-label", about="no label is narrow", needs=("vendi_q1",), check=_check_narrow,
-        sentence="The rows of label {label!r} are much alike: they count as {value} unlike rows, {others} as "
-        "{yardstick} (Vendi).",
+        sentence="The rows of label {label!r} are much alike: they are as diverse as {value} rows that share "
+        "nothing, {others} as {yardstick} (Vendi).",
         remedy="Write more varied rows of that label.",
     ),
     Rule(
