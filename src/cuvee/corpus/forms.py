@@ -165,7 +165,7 @@ def _decode(field: pa.Field, cell: object) -> object:
     if isinstance(cell, str) and (is_json(field) or cell.lstrip().startswith("[{")):
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             return cell
     if isinstance(cell, dict) and cell and all(isinstance(value, list) for value in cell.values()):
         cell = [dict(zip(cell, row, strict=True)) for row in zip(*cell.values(), strict=False)]

@@ -169,9 +169,11 @@ def mean_of_draws(draws: Sequence[Estimate], *, fraction: float, size: int) -> E
         low, high = wilson_interval(value, _effective_rows(first.value, first.low, first.high) / reduction)
     else:
         scale = float(np.sqrt(reduction))
-        low, high = value - scale * (first.value - first.low), value + scale * (first.high - first.value)
-        # an interval that ends at 0 or 1 was cut there, as of a fraction
-        low, high = max(low, 0.0) if first.low == 0.0 else low, min(high, 1.0) if first.high == 1.0 else high
+        below, above = first.value - first.low, first.high - first.value
+        if is_cut := first.low == 0.0 or first.high == 1.0:  # as that of a fraction; uncut it is as wide on both sides
+            below = above = max(below, above)
+        low, high = value - scale * below, value + scale * above
+        low, high = (max(low, 0.0), min(high, 1.0)) if is_cut else (low, high)
     method = f"{first.interval}; mean of {len(draws)} draws from {size} rows"
     return replace(bare, low=low, high=high, interval=method)
 
