@@ -20,8 +20,6 @@ from cuvee.similarity import (
     row_sums,
     sample_rows,
     sampled_pass,
-    seconds_for_duplicates,
-    seconds_for_pairs,
     unit_rows,
 )
 from cuvee.similarity.neighbours import _bounding_rows
@@ -148,12 +146,6 @@ def test_the_sampling_error_is_as_stated():
 def test_samples_are_seeded_and_bounded():
     assert sample_rows(50, 10, seed=3).tolist() == sample_rows(50, 10, seed=3).tolist()
     assert sample_rows(50, 10, seed=3).tolist() != sample_rows(50, 10, seed=4).tolist()
-
-
-def test_costs_are_estimated_from_a_part():
-    unit = clustered(6000)
-    assert 0 < seconds_for_pairs(unit, [Exponential(0.1)], Compute()) < 60
-    assert 0 < seconds_for_duplicates(unit, Compute()) < 60
 
 
 # --- near-duplicates ----------------------------------------------------------------------------------

@@ -115,16 +115,6 @@ def test_vectors_of_texts_and_from_parquet(texts, tmp_path, capsys):
     assert from_npy["vendi_q1"] == from_parquet["vendi_q1"] and from_npy["fingerprint"] == from_parquet["fingerprint"]
 
 
-def test_a_time_budget_takes_a_sample_and_says_so(tmp_path, capsys):
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32))
-    base = ["measure", "--embeddings", tmp_path / "x.npy", "--metric", "dcscore_tau0.1", "--json"]
-    whole = json.loads(call(capsys, *base, "--time-budget", "5m")[1])["dcscore_tau0.1"]
-    part = json.loads(call(capsys, *base, "--time-budget", "0.0001s")[1])["dcscore_tau0.1"]
-    assert "sampled_rows" not in whole["settings"] and part["settings"]["sampled_rows"] == 1000
-    assert abs(part["value"] - whole["value"]) < 2 * part["settings"]["sampling_error"]
-    assert part["low"] < whole["value"] < part["high"]
-
-
 def test_precision_is_obeyed(vectors, capsys):
     pytest.importorskip("torch")
     base = ["measure", "--embeddings", vectors[0], "--metric", "dcscore_tau0.05", "--json"]
@@ -159,7 +149,6 @@ def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     assert "needs --against-embeddings" in refused(capsys, "measure", "--embeddings", x, "--against", real)
     assert "120 vectors for the 150 rows" in refused(capsys, "measure", real, "--embeddings", x)
     assert "valid: 'float32'" in refused(capsys, "measure", real, "--precision", "int8")
-    assert "give seconds, minutes or hours" in refused(capsys, "measure", real, "--time-budget", "soon")
     assert "valid: label, level" in refused(capsys, "measure", real, "--by", "labels", *HASHING)
     assert "row 1 has none" in refused(capsys, "measure", plain, "--by", "label", *HASHING)
     assert "did you mean 'vendi_q1'" in refused(capsys, "measure", real, "--metric", "vendi_q11", *HASHING)

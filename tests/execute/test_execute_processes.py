@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError
 from cuvee.execute import LocalExecutor, Lost, ProcessExecutor, Terms, open_executor
-from cuvee.execute.workers import pack, sharers, unpack, workers_on_gpus
+from cuvee.execute.workers import pack, unpack
 from cuvee.inputs import usable_cores
 
 TWO = Terms(workers=2)
@@ -124,28 +123,18 @@ def test_too_few_gpus_are_told(monkeypatch):
         list(executor.run_all(threads, [1]))
 
 
-@given(st.integers(0, 16), st.one_of(st.integers(1, 8).map(float), st.floats(0.05, 1)))
-def test_no_worker_is_split_over_gpus_and_no_gpu_is_promised_twice(there, gpus):
-    held = workers_on_gpus(there, gpus)
-    each = sharers(gpus) if gpus < 1 else 1
-    assert each * gpus <= (1 + 1e-6 if gpus < 1 else gpus) and (gpus >= 1 or (each + 1) * gpus > 1)
-    assert held == there * each if gpus < 1 else held * gpus <= there < (held + 1) * gpus
-
-
 @pytest.mark.slow  # with the others of its kind
 @pytest.mark.parametrize(("named", "gpus", "dealt"), [
     ("3,5,7", 1, {"3", "5", "7"}),  # 3 workers, a GPU each
     ("3,5,7,8,9", 2, {"3,5", "7,8"}),
-    ("3,5", 0.4, {"3", "5"}),  # two a GPU: a third would not fit
 ])  # fmt: skip
 def test_workers_are_dealt_over_the_gpus_that_are_visible(named, gpus, dealt, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    held = workers_on_gpus(len(named.split(",")), gpus)
+    held = len(named.split(",")) // gpus
     with ProcessExecutor(Terms(workers=9, gpus=gpus)) as executor:
         results = [result for _, result in executor.run_all(Meet(tmp_path), [(n, held) for n in range(held + 2)])]
     worker_of = {pid: device for device, pid, _, _ in results}
     assert set(worker_of.values()) == dealt and len(worker_of) == held
-    assert len(set(Counter(worker_of.values()).values())) == 1  # as many on each
     assert most_at_once(results) == held
 
 

@@ -73,7 +73,6 @@ HARMS = {
     "no trials": lambda p: (p / "trials.sqlite").unlink() or p / "trials.sqlite",
     "empty trials": lambda p: write(p / "trials.sqlite", b""),
     "half of the trials": lambda p: write(p / "trials.sqlite", (p / "trials.sqlite").read_bytes()[:9000]),
-    "no log": lambda p: (p / "locked-test.jsonl").unlink() or p / "locked-test.jsonl",
     "the beginning of the ledger": lambda p: write(
         p / "ledger.sqlite", bytes(100) + (p / "ledger.sqlite").read_bytes()[100:]
     ),

@@ -187,7 +187,7 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(monkeypatch):
         ({"workers": 2}, "workers has no effect with kind local"),
         ({"kind": "processes", "address": "auto"}, "address has no effect with kind processes"),
         ({"kind": "processes", "workers": 0}, "workers is 0"),
-        ({"kind": "processes", "gpus": 1.5}, r"gpus is 1\.5; above 1 it must be a whole number"),
+        ({"kind": "processes", "gpus": 0.5}, r"execute\.gpus"),
         ({"kind": "processes", "timeout_s": -1}, "execute.timeout_s"),
         ({"kind": "threads"}, "local"),
     ],
@@ -198,7 +198,7 @@ def test_settings_that_would_do_nothing_are_refused(settings, tmp_path, execute,
 
 
 def test_settings_reach_the_executor():
-    given = {"workers": 3, "timeout_s": 5.0, "memory_gb": 1.5, "retries": 7, "cpus": 2, "gpus": 0.5}
+    given = {"workers": 3, "timeout_s": 5.0, "memory_gb": 1.5, "retries": 7, "cpus": 2, "gpus": 2}
     assert ExecuteConfig(kind="ray", **given).terms() == Terms(**given)
     assert ExecuteConfig(kind="processes").terms() == Terms() == ExecuteConfig().terms()
     assert ExecuteConfig(cpus=1).terms() == Terms(cpus=1)

@@ -10,7 +10,7 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.evaluate import evaluate_model
 from cuvee.train import TrainSettings, load_predictor, train_model
-from cuvee.train.settings import Ranker
+from cuvee.train.settings import Retriever
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 torch = pytest.importorskip("torch")
@@ -92,7 +92,7 @@ def test_training_brings_questions_to_their_passages(start):
 
 def test_a_saved_retriever_is_the_same_and_opens_in_sentence_transformers(start, tmp_path):
     ranker = train(start)
-    assert isinstance(ranker, Ranker)
+    assert isinstance(ranker, Retriever)
     ranker.save(tmp_path / "r")
     again = load_predictor(tmp_path / "r")
     assert again.settings == ranker.settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,9 +24,6 @@ from cuvee.execute import ExecutorKind, Terms, open_executor
 from cuvee.inputs import read_prompts
 from cuvee.records import Measurement, Vectors
 from cuvee.similarity import Compute, Precision
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,22 +91,17 @@ def _check_dimensions(own: Vectors | None, real: Vectors | None, file: Path) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Computing:
-    """Where numbers are computed, and for how long."""
+    """Where numbers are computed, and how precisely."""
 
     precision: Annotated[str, Option(help="float32 or bfloat16")] = "float32"
-    time_budget: Annotated[str | None, Option(help="time for numbers over all pairs: 90s, 10m")] = None
     execute: Annotated[str, Option(help="where rows are embedded: local, processes, ray")] = "local"
     workers: Annotated[int | None, Option(min=1, help="workers at once, with --execute processes or ray")] = None
     address: Annotated[str | None, Option(help="address of a Ray cluster; by default one starts here")] = None
 
     def choose(self) -> Compute:
-        """The precision and the time, which Compute checks."""
-        match = _DURATION.fullmatch((self.time_budget or "1s").strip())
-        if match is None or float(match[1]) <= 0:
-            raise ConfigError(f"--time-budget is {self.time_budget!r}; give seconds, minutes or hours: 90s, 10m, 1h")
-        budget = None if self.time_budget is None else float(match[1]) * _SECONDS[match[2]]
+        """The precision, which Compute checks."""
         try:
-            found = Compute(precision=cast("Precision", self.precision), time_budget=budget)
+            found = Compute(precision=cast("Precision", self.precision))
         except ValueError as exc:
             raise ConfigError(f"--{exc}") from exc
         found.check()

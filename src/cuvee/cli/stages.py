@@ -360,7 +360,7 @@ def repair(run: Annotated[Path, Argument(help="a run folder, or the ledger of a 
     from cuvee.generate.ledger import repair_ledger
     from cuvee.store import LEDGER, TRIALS, hold_file, is_run_folder, list_parts, repair_trials
 
-    done: list[str] = []
+    done: list[str | None] = []
     run = run.parent if run.name in (LEDGER, TRIALS) and is_run_folder(run.parent) else run
     if not run.is_file() and not is_run_folder(run):
         raise RunFolderError(f"{run}: neither a run folder nor a ledger; there is nothing to repair")
@@ -368,12 +368,11 @@ def repair(run: Annotated[Path, Argument(help="a run folder, or the ledger of a 
         ledger = part / LEDGER if part.is_dir() else part
         with hold_file(part / TRIALS if part.is_dir() else part):
             try:
-                if ledger.exists() and (said := repair_ledger(ledger)):
-                    done.append(said)
-                done += repair_trials(part) if part.is_dir() else []
+                done.append(repair_ledger(ledger) if ledger.exists() else None)
+                done.append(repair_trials(part) if part.is_dir() else None)
             except (OSError, sqlite3.Error) as exc:
                 raise RunFolderError(f"{part}: cannot be repaired ({exc}); free space, or make it writable") from exc
-    for said in done or [f"{run}: nothing is damaged"]:
+    for said in list(filter(None, done)) or [f"{run}: nothing is damaged"]:
         console.out.print(said, soft_wrap=True)
 
 

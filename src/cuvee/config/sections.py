@@ -271,7 +271,7 @@ class ExecuteConfig(Section):
     memory_gb: float | None = Field(None, gt=0, description="of a trial: its bound (processes), set aside (ray)")
     retries: int = Field(2, ge=0, description="of a trial whose worker or node died")
     cpus: int | None = Field(None, ge=1, description="threads of a trial; null: all (local), 1 (processes, ray)")
-    gpus: float = Field(0, ge=0, description="GPUs of a trial; below 1 several share one")
+    gpus: int = Field(0, ge=0, description="GPUs of a trial")
 
     @model_validator(mode="after")
     def _check(self) -> ExecuteConfig:
@@ -282,8 +282,6 @@ class ExecuteConfig(Section):
             self.refuse(("workers", "timeout_s", "memory_gb", "retries", "gpus"), f"{told} processes or ray")
         if self.kind != "ray":
             self.refuse(("address",), f"{told} ray")
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus is {self.gpus:g}; above 1 it must be a whole number")
         return self
 
     def cluster(self) -> str | None:

@@ -3,13 +3,12 @@
 from cuvee.evaluate.classification import (
     SCORES,
     ClassificationReport,
-    Classifier,
     Confusion,
     LabelScores,
     judge_proba,
     report_labels,
 )
-from cuvee.evaluate.generation import Diversity, Watch, Writer, Writing, compare_diversity, write_texts
+from cuvee.evaluate.generation import Diversity, Watch, Writing, compare_diversity, write_texts
 from cuvee.evaluate.judged import ITEM_SCORES, Judged, PairedScores, compare_predictors, score_items
 from cuvee.evaluate.model import evaluate_model, judge_model
-from cuvee.evaluate.retrieval import Ranker, Ranking, rank_passages
+from cuvee.evaluate.retrieval import Ranking, rank_passages

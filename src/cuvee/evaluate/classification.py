@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +14,10 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.evaluate import judged as items
 from cuvee.evaluate.judged import ITEM_SCORES, Columns, Floats, Judged, Score, mean_of
-from cuvee.records import Estimate
+from cuvee.records import Classifier, Estimate
 from cuvee.similarity import wilson_interval
 
 _BINS = 15  # of the calibration error
-
-
-@runtime_checkable
-class Classifier(Protocol):
-    """A predictor of labels."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels it knows, in the order of its probabilities."""
-
-    def predict_proba(self, texts: Sequence[str]) -> Floats:
-        """Probability of each label, shape (n, k)."""
 
 
 def macro_f1(columns: Columns, weights: Floats) -> Floats:

@@ -8,7 +8,6 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import regex
@@ -16,7 +15,7 @@ import regex
 from cuvee.corpus import Corpus, split_tokens
 from cuvee.evaluate.judged import ITEM_SCORES, Codes, Columns, Floats, Judged, Score, code_groups, mean_of
 from cuvee.fingerprint import derive_seed
-from cuvee.records import Estimate
+from cuvee.records import Estimate, Writer
 
 Diversity = Callable[[Sequence[str]], Mapping[str, float]]
 """Measures texts: numbers by their names."""
@@ -27,17 +26,6 @@ _RUN = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CHUNK = 64  # prompts between two words of progress
 _MOST_NATS = 700.0  # exp of more is no float
-
-
-@runtime_checkable
-class Writer(Protocol):
-    """A predictor of completions."""
-
-    def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
-        """One completion for each prompt; at temperature 0 the most likely token each time."""
-
-    def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> Floats:
-        """Sum of the log probabilities of each completion's tokens (nats), and their number, shape (n, 2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.evaluate import generation
-from cuvee.evaluate.classification import Classifier, judge_classifier
-from cuvee.evaluate.generation import Diversity, Watch, Writer, Writing
+from cuvee.evaluate.classification import judge_classifier
+from cuvee.evaluate.generation import Diversity, Watch, Writing
 from cuvee.evaluate.judged import Judged, score_items
-from cuvee.evaluate.retrieval import Ranker, judge_ranker
-from cuvee.records import Scores
+from cuvee.evaluate.retrieval import judge_ranker
+from cuvee.records import Classifier, Ranker, Scores, Writer
 
 _KINDS = {"classification": Classifier, "generation": Writer, "retrieval": Ranker}
 _NOUNS = {"classification": "labels", "generation": "text", "retrieval": "vectors of queries and passages"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from cuvee.corpus import Corpus
 from cuvee.errors import TrainingError
 from cuvee.evaluate.generation import Watch
 from cuvee.evaluate.judged import ITEM_SCORES, Codes, Floats, Judged, code_groups, mean_of
-from cuvee.records import Vectors
+from cuvee.records import Ranker, Vectors
 
 CUT = 10
 """Ranks that nDCG and MRR look at."""
@@ -26,17 +25,6 @@ RECALLS = (1, 10, 100)
 _DECIMALS = 6
 _BLOCK = 16_000_000  # similarities held at once
 _CHUNK = 256  # texts between two words of progress
-
-
-@runtime_checkable
-class Ranker(Protocol):
-    """A predictor of passages: unit vectors whose inner product ranks."""
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32, shape (len(texts), d)."""
-
-    def encode_passages(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32, shape (len(texts), d)."""
 
 
 def judge_ranker(

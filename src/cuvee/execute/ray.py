@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from cuvee.errors import ConfigError, MissingDependency
-from cuvee.execute.workers import THREAD_VARIABLES, Ended, Terms, Worker, WorkersExecutor, workers_on_gpus
+from cuvee.execute.workers import THREAD_VARIABLES, Ended, Terms, Worker, WorkersExecutor
 from cuvee.inputs import first_line, usable_cores
 from cuvee.registry import list_trusted, trust_modules
 
@@ -68,7 +68,7 @@ class RayExecutor(WorkersExecutor):
         if memory:
             found.append(int(resources.get("memory", 0.0) / memory))
         if self._terms.gpus:
-            found.append(workers_on_gpus(int(resources.get("GPU", 0.0)), self._terms.gpus))
+            found.append(int(resources.get("GPU", 0.0)) // self._terms.gpus)
         return min(found)
 
     def _carry_work(self, work: object) -> None:

@@ -55,7 +55,7 @@ class Terms:
         memory_gb: resident memory (10^9 bytes) of a worker before it is ended.
         retries: how often an item is given to a fresh worker after its worker died.
         cpus: cores, and threads of linear algebra, of a worker.
-        gpus: of a worker; 0 is none, below 1 several share one, above 1 a whole number.
+        gpus: of a worker; 0 is none.
     """
 
     workers: int | None = None
@@ -63,12 +63,12 @@ class Terms:
     memory_gb: float | None = None
     retries: int = 2
     cpus: int | None = None
-    gpus: float = 0.0
+    gpus: int = 0
 
     def no_room(self, waited: str = "") -> ConfigError:
         """The error if no worker with these terms fits anywhere."""
         return ConfigError(
-            f"execute: no worker of {self.cpus or 1} cpus and {self.gpus:g} gpus fits anywhere{waited}; lower "
+            f"execute: no worker of {self.cpus or 1} cpus and {self.gpus} gpus fits anywhere{waited}; lower "
             "execute.cpus, execute.gpus or execute.memory_gb"
         )
 
@@ -298,16 +298,6 @@ def visible_gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(folder.iterdir())] if folder.is_dir() else []
 
 
-def sharers(gpus: float) -> int:
-    """Workers that share one GPU where each wants so many, which is below 1: none is split over two."""
-    return int(1.0 / gpus + 1e-9)
-
-
-def workers_on_gpus(there: int, gpus: float) -> int:
-    """Workers that so many GPUs hold, where each wants ``gpus`` of them, above 0."""
-    return there * sharers(gpus) if gpus < 1 else there // int(gpus)
-
-
 # --- processes of this machine ---
 class ProcessExecutor(WorkersExecutor):
     """Runs items in worker processes.
@@ -346,9 +336,7 @@ class ProcessExecutor(WorkersExecutor):
         threads = dict.fromkeys(THREAD_VARIABLES, str(terms.cpus or 1))
         made = {**os.environ, **threads, "PYTHONPATH": paths, "TOKENIZERS_PARALLELISM": "false"}
         if terms.gpus:
-            each = max(1, int(terms.gpus))
-            first = place // sharers(terms.gpus) if terms.gpus < 1 else place * each
-            made[VISIBLE_GPUS] = ",".join(self._gpus[first : first + each])
+            made[VISIBLE_GPUS] = ",".join(self._gpus[place * terms.gpus : (place + 1) * terms.gpus])
         return made
 
     def __exit__(self, *error: object) -> None:
@@ -436,7 +424,7 @@ def _count_processes(terms: Terms, gpus: int) -> int:
     free = free_memory()
     if terms.workers is None and terms.memory_gb is not None and free is not None:
         found = max(1, min(found, int(free / (terms.memory_gb * 1e9))))
-    return min(found, workers_on_gpus(gpus, terms.gpus)) if terms.gpus else found
+    return min(found, gpus // terms.gpus) if terms.gpus else found
 
 
 def pack(value: object, path: Path) -> None:

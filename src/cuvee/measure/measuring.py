@@ -272,7 +272,7 @@ def measure_corpus(
         permutations: of the tests of shift.
         rows: measure a seeded subsample of this many rows, whole groups first, so that corpora are compared
             at equal size.
-        compute: precision, threads and time budget of all-pairs numbers.
+        compute: precision and threads of all-pairs numbers.
         progress: told of what is being done, units done and all units.
 
     Raises:

@@ -204,11 +204,10 @@ def measure_near_duplicates(subject: Subject) -> Estimate:
     Of all rows, or of a sample of them against all where there are too many: the interval counts that in.
     """
     settings: Settings = {"threshold": NEAR_DUPLICATE, "kernel": "cosine"}
-    every = subject.near_duplicates
-    if every is not None or subject.sample is None:
-        return estimate_hits(subject, subject.nearest.cosine >= NEAR_DUPLICATE if every is None else every, settings)
+    hits = subject.nearest.cosine >= np.float32(NEAR_DUPLICATE)
+    if subject.sample is None:
+        return estimate_hits(subject, hits, settings)
     sampled = Subject(corpus=subject.corpus.take(subject.sample), seed=subject.seed)
-    hits = subject.nearest.cosine >= NEAR_DUPLICATE
     return replace(estimate_hits(sampled, hits, {**settings, **_sampling(subject)}), n=subject.n)
 
 

@@ -30,7 +30,7 @@ NEAR_DUPLICATE = 0.95
 MIN_BINS = 4
 MERGED_BINS = 16
 """Jackknife bins where leaving each of them out takes a computation of its own."""
-EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled unless a time budget says otherwise
+EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled
 SAMPLED_ROWS = 4_000
 _ENCODED = 2_048  # texts embedded at a time, where the encoder has no number of its own
 _KERNELS: tuple[Kernel, ...] = tuple(Exponential(tau) for tau in TAUS)
@@ -81,7 +81,7 @@ class Subject:
         encoder: makes the vectors, or holds them (``GivenVectors``); None where no metric that was asked for needs any.
         seed: of bins, subsamples, permutations and probes.
         permutations: of the tests of shift.
-        compute: precision, threads and time budget of all-pairs numbers.
+        compute: precision and threads of all-pairs numbers.
         listen: told of what is going on, units done and all units.
     """
 
@@ -190,14 +190,7 @@ class Subject:
     @cached_property
     def sample(self) -> NDArray[np.int64] | None:
         """The rows that stand for all in all-pairs numbers, in order; None where every row takes part."""
-        budget = self.compute.time_budget
-        if budget is None:
-            return None if self.n <= EXACT_ROWS else similarity.sample_rows(self.n, SAMPLED_ROWS, seed=self.seed)
-        seconds = similarity.seconds_for_pairs(self.unit, _KERNELS, self.compute)
-        if seconds <= budget:
-            return None
-        affordable = int(self.n * budget / seconds / 2.0)  # a sampled row meets all rows, not half of them
-        return similarity.sample_rows(self.n, min(self.n, max(SAMPLED_ROWS // 4, affordable)), seed=self.seed)
+        return None if self.n <= EXACT_ROWS else similarity.sample_rows(self.n, SAMPLED_ROWS, seed=self.seed)
 
     def sums(self, kernel: Kernel) -> RowSums:
         """Row sums of one kernel, of the rows in ``sample``; the standard kernels come from one pass."""
@@ -211,21 +204,6 @@ class Subject:
     def nearest(self) -> Neighbours:
         """The nearest other row of the rows in ``sample``."""
         return self._pairs[1]
-
-    @cached_property
-    def near_duplicates(self) -> NDArray[np.bool_] | None:
-        """Whether each row has a near-duplicate, shape (n,); None where only the rows in ``sample`` are known.
-
-        Near-duplicates take a tenth of the time of all pairs, so a budget that asks for a sample of those may
-        still have room for all of these.
-        """
-        if self.sample is None:
-            return self.nearest.cosine >= np.float32(NEAR_DUPLICATE)
-        budget = self.compute.time_budget
-        if budget is None or similarity.seconds_for_duplicates(self.unit, self.compute) > budget:
-            return None
-        told = None if self.listen is None else partial(self.listen, "find near-duplicates")
-        return similarity.find_near_duplicates(self.unit, NEAR_DUPLICATE, compute=self.compute, progress=told).mask
 
     @cached_property
     def _pairs(self) -> tuple[Sequence[RowSums], Neighbours]:

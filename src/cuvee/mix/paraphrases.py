@@ -17,23 +17,6 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplacedLabel:
-    """What happened to the rows of one label.
-
-    Attributes:
-        rows: of the label, the same before and after.
-        sources: ids of the rows that are paraphrased; they stay.
-        replaced: ids of the rows that went, in the order in which they go.
-        paraphrases: ids of the rows that stand in for them, in the same order.
-    """
-
-    rows: int
-    sources: tuple[str, ...]
-    replaced: tuple[str, ...]
-    paraphrases: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Replaced:
     """A corpus in which paraphrases of some rows stand in for others.
 
@@ -41,14 +24,12 @@ class Replaced:
         corpus: as many rows as before, each paraphrase in the place of the row it replaced.
         m_p: paraphrases of each source row.
         r: source rows of each label.
-        labels: label -> what happened to its rows.
         unused: paraphrases that could not be used, by reason; those beyond m_p or r are not counted.
     """
 
     corpus: Corpus
     m_p: int
     r: int
-    labels: Mapping[str, ReplacedLabel]
     unused: Mapping[str, int]
 
     @property
@@ -57,7 +38,7 @@ class Replaced:
         return self.m_p * self.r
 
     def __str__(self) -> str:
-        rows = self.m_r * len(self.labels)
+        rows = self.m_r * len(self.corpus.labels)
         return (
             f"Replaced: {rows} of {len(self.corpus)} rows by paraphrases of others "
             f"(m_p = {self.m_p} of each of r = {self.r} sources a label, m_r = {self.m_r} rows a label)"
@@ -106,21 +87,13 @@ def replace_with_paraphrases(
         _check_supply(counts, orders, m_p, r)
     take = np.arange(len(base), dtype=np.int64)
     source_of: dict[int, int] = {}  # place in the result -> source row, for the paraphrases
-    labels: dict[str, ReplacedLabel] = {}
-    for label, order in orders.items():
-        chosen = order[:r] if m_p else order[:0]
+    for order in orders.values():
         out = [int(order[len(order) - 1 - number]) for number in range(m_p * r)]
         new = [made[order[number % r]][number // r] for number in range(m_p * r)]
         take[out] = [len(base) + row for row in new]
         source_of |= {place: int(order[number % r]) for number, place in enumerate(out)}
-        labels[label] = ReplacedLabel(
-            rows=len(order),
-            sources=tuple(base.ids[row] for row in chosen),
-            replaced=tuple(base.ids[row] for row in out),
-            paraphrases=tuple(paraphrases.ids[row] for row in new),
-        )
     corpus = _with_provenance(base, base.joined(paraphrases).take(take), source_of)
-    return Replaced(corpus=corpus, m_p=m_p, r=r, labels=labels, unused=unused)
+    return Replaced(corpus=corpus, m_p=m_p, r=r, unused=unused)
 
 
 def _check_corpora(base: Corpus, paraphrases: Corpus) -> None:

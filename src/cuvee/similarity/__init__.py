@@ -33,8 +33,6 @@ from cuvee.similarity.neighbours import (
     nearest_margins,
     nearest_neighbours,
     score_rows,
-    seconds_for_duplicates,
-    seconds_for_pairs,
 )
 from cuvee.similarity.tiles import (
     Neighbours,

@@ -193,13 +193,10 @@ class Compute:
             the hardware has it, DCScore off by less than 5e-4). Sums are float32 and float64 either way. float64
             vectors are always computed in float64.
         threads: of the CPU; None takes the cores that this process may use.
-        time_budget: seconds that all-pairs numbers of one corpus may take; beyond it they come from a sample of rows,
-            and say so. None: all pairs up to 100,000 rows, a sample of 4,000 rows against all above.
     """
 
     precision: Precision = "float32"
     threads: int | None = None
-    time_budget: float | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import ExampleScores, Vectors
-from cuvee.similarity.backends import Compute, Exponential, Kernel, Matrix, in_order, single_blas_thread
-from cuvee.similarity.tiles import Neighbours, Progress, Tile, pairwise_pass, row_sums, symmetric_tiles
+from cuvee.similarity.backends import Compute, Exponential, Matrix, in_order, single_blas_thread
+from cuvee.similarity.tiles import Neighbours, Progress, Tile, row_sums, symmetric_tiles
 
 _CELLS = 4_000_000  # cosines held at a time
 _PRUNED_TILE = 1024
 _LEADING = (16, 32, 64, 128)  # dimensions that the bound may use
 _LEFT = 0.35  # of the energy; with more left over the bound settles little
-_PROBE = 2048  # rows that a pass is timed on
 _SLACK = 1e-5  # float32 cosines are no sharper
 _TILE = 512
 _SAME = 1e-6  # squared distances below it are the row itself or a copy: float32 cosines resolve no smaller one
@@ -206,28 +204,6 @@ def _components(n: int, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[n
     first = np.full(int(label.max(initial=-1)) + 1, n, dtype=np.int64)
     np.minimum.at(first, label, np.arange(n))
     return first[label]
-
-
-# --- what all pairs would cost ---
-def seconds_for_pairs(unit: Vectors, kernels: Sequence[Kernel], compute: Compute) -> float:
-    """Estimated seconds of ``pairwise_pass`` over all rows: a pass over some of them, scaled by the pairs."""
-    some = unit[:: max(1, len(unit) // _PROBE)][:_PROBE]
-    bins = np.arange(len(some)) * 64 // max(1, len(some))
-    return _time(lambda: pairwise_pass(some, kernels, bins=bins, compute=compute)) * (len(unit) / len(some)) ** 2
-
-
-def seconds_for_duplicates(unit: Vectors, compute: Compute) -> float:
-    """Estimated seconds of ``find_near_duplicates`` over all rows."""
-    some = unit[:: max(1, len(unit) // (4 * _PROBE))][: 4 * _PROBE]
-    return _time(lambda: find_near_duplicates(some, compute=compute)) * (len(unit) / len(some)) ** 2
-
-
-def _time(work: Callable[[], object]) -> float:
-    """Seconds of the second of two runs: the first one loads libraries."""
-    work()
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def score_rows(

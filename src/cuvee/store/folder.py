@@ -173,6 +173,9 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             ) from exc
         with ExitStack() as opened:
             opened.callback(os.close, self._lock)
+            self._log = trials.read_log(self.path)
+            if self._log and not database.exists():
+                raise tell_damage(database, "it was deleted", TRIALS_LOST)
             with self._guard(database):
                 make_database(database, trials.SCHEMA)
             check_database(database, TRIALS_LOST)
@@ -181,15 +184,12 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                 self._database = opened.enter_context(closing(sqlite3.connect(database, timeout=30)))
                 self._database.text_factory = lambda content: content.decode("utf-8", "replace")
                 self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
-            self._check_log()
+            if not self._log and self._has_trials():
+                raise RunFolderError(f"{self.path / FILE}: it was deleted or emptied; {trials.LOG_LOST}")
             self._opened = opened.pop_all()
 
-    def _check_log(self) -> None:
-        """See that both logs of the locked test say the same."""
-        with self._guard(self.path / TRIALS), self._database:
-            missing = trials.compare_logs(self.path, trials.read_database(self._database), trials.read_file(self.path))
-            if missing is not None:
-                self._database.execute(trials.ADD, missing)
+    def _has_trials(self) -> bool:
+        return bool(self._database.execute("SELECT EXISTS (SELECT 1 FROM trials)").fetchone()[0])
 
     def __exit__(self, *details: object) -> None:
         """Release the folder."""
@@ -205,14 +205,12 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         Raises:
             RunFolderMismatch: data, split or seeds differ.
         """
-        log = trials.read_database(self._database)
-        recorded = [detail for reason, detail in log if reason == STUDY]
+        recorded = [detail for reason, detail in self._log if reason == STUDY]
         known: dict[str, str] = json.loads(recorded[-1]) if recorded else {}
         changed = [k for k, v in identity.items() if known.get(k) != v]
-        is_new = not self._database.execute("SELECT EXISTS (SELECT 1 FROM trials)").fetchone()[0]
-        is_new &= all(reason in (STUDY, "leak-guard") for reason, _ in log)
+        is_new = not self._has_trials() and all(reason in (STUDY, "leak-guard") for reason, _ in self._log)
         if not recorded or (changed == ["split"] and is_new):
-            self._log((STUDY, json.dumps(dict(identity), sort_keys=True)))
+            self._add_to_log((STUDY, json.dumps(dict(identity), sort_keys=True)))
         elif changed:
             raise RunFolderMismatch(
                 f"{self.path}: this run folder holds a study with other {', '.join(changed)}; "
@@ -358,13 +356,12 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                     f"the locked test was already used to confirm {earlier!r}; it cannot confirm {detail!r} as well"
                 )
         if (reason, detail) not in self.access_log():
-            self._log((reason, detail))
+            self._add_to_log((reason, detail))
 
-    def _log(self, entry: trials.Entry) -> None:
-        """Into both logs, and into the file first: a kill between leaves it one entry longer."""
-        with self._guard(self.path / TRIALS), self._database:
-            self.save_text(FILE, trials.write_file([*trials.read_database(self._database), entry]))
-            self._database.execute(trials.ADD, entry)
+    def _add_to_log(self, entry: trials.Entry) -> None:
+        lines = (json.dumps(each, ensure_ascii=False) for each in [*self._log, entry])
+        self.save_text(FILE, "".join(f"{line}\n" for line in lines))
+        self._log.append(entry)
 
     def confirmed(self) -> str | None:
         """The cell for whose confirmation the locked test was opened, if it was."""
@@ -382,7 +379,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def access_log(self) -> list[tuple[str, str]]:
         """Every logged read of the locked test: reason and detail."""
-        return [(reason, detail) for reason, detail in trials.read_database(self._database) if reason != STUDY]
+        return [(reason, detail) for reason, detail in self._log if reason != STUDY]
 
     # --- the blend ---
     def save_blend(self, corpus: Corpus, card: str) -> Path:

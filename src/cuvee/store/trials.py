@@ -1,11 +1,10 @@
-"""Trials as the database of a run folder keeps them, and the log of the locked test, kept there and in a file."""
+"""Trials as the database of a run folder keeps them, and the log of the locked test in a file beside it."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from cuvee.corpus.files import replace_text
 from cuvee.databases import TRIALS_LOST, Row, make_database, open_reading, repair_database, tell_damage
 from cuvee.errors import RunFolderError
 from cuvee.fingerprint import hash_value
@@ -23,28 +21,18 @@ from cuvee.records import Cell, Composition, Draw, Estimate, Scores, Trial, Tria
 FILE = "locked-test.jsonl"
 """Of the run folder: what the study is about, then every logged read of the locked test, a line each."""
 STUDY, TRIALS = "study", "trials.sqlite"
+LOG_LOST = "put back a copy of it, or run the study in another folder (--out): without it nobody knows what was read"
+"""What to do without the log of the locked test."""
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS trials (key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, "
     "failed INTEGER NOT NULL, checksum TEXT)",
-    "CREATE TABLE IF NOT EXISTS access (number INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, "
-    "detail TEXT NOT NULL)",
 )
-_READ, ADD = "SELECT reason, detail FROM access ORDER BY number", "INSERT INTO access (reason, detail) VALUES (?, ?)"
 Entry = tuple[str, str]
 """A reason and its detail; the first one is ``study`` and what the study is about, as JSON."""
 
 
-def read_database(database: sqlite3.Connection) -> list[Entry]:
-    """The log in ``trials.sqlite``."""
-    return list(database.execute(_READ))
-
-
-def read_file(folder: Path, *, broken: bool = False) -> list[Entry]:
-    """The log in the text file.
-
-    Args:
-        folder: the run folder.
-        broken: leave out lines that cannot be read.
+def read_log(folder: Path) -> list[Entry]:
+    """The log of the locked test.
 
     Raises:
         RunFolderError: a line cannot be read.
@@ -56,76 +44,26 @@ def read_file(folder: Path, *, broken: bool = False) -> list[Entry]:
             reason, detail = json.loads(line)
             found.append((str(reason), str(detail)))
         except ValueError as exc:
-            if not broken:
-                raise RunFolderError(
-                    f"{path}, line {number}: damaged; the log of the locked test is in {folder / TRIALS} too: "
-                    f"`cuvee repair {shlex.quote(str(folder))}` writes it again"
-                ) from exc
+            raise RunFolderError(f"{path}, line {number}: damaged; {LOG_LOST}") from exc
     return found
 
 
-def write_file(entries: Sequence[Entry]) -> str:
-    """The content of the text file."""
-    return "".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in entries)
-
-
-def compare_logs(folder: Path, database: Sequence[Entry], file: Sequence[Entry]) -> Entry | None:
-    """The entry that a killed process had put into the file and not yet into the database, if there is one.
-
-    Raises:
-        RunFolderError: the two differ in more than that.
-    """
-    if list(file[: len(database)]) == list(database) and len(file) <= len(database) + 1:
-        return file[-1] if len(file) > len(database) else None
-    if not database:
-        happened = "it was deleted or emptied, and its trials with it"
-    elif not file:
-        happened = f"{FILE} was deleted or emptied"
-    elif [entry for entry in database if entry[0] != STUDY] == [entry for entry in file if entry[0] != STUDY]:
-        happened = "the reads agree, but the study that they belong to does not"
-    else:
-        happened = "one of them was changed, or is of another time"
-    reads = [sum(reason != STUDY for reason, _ in log) for log in (database, file)]
-    raise RunFolderError(
-        f"{folder / TRIALS}: logs {reads[0]} reads of the locked test, and {FILE} beside it logs {reads[1]}: "
-        f"{happened}; put back the files that belong together, or `cuvee repair {shlex.quote(str(folder))}` keeps "
-        "every read of both: trials that are gone are trained again, and the LLM is asked nothing"
-    )
-
-
-def repair_trials(folder: Path) -> list[str]:
-    """Keep every trial of a run folder that can still be read, and every logged read of the locked test.
+def repair_trials(folder: Path) -> str | None:
+    """Keep every trial of a run folder that can still be read.
 
     Returns:
-        What was done; nothing where all was whole.
+        What was done; None where all was whole.
     """
 
-    def fix(table: str, row: Row) -> Row | None:
-        if table != "trials":
-            return None if any(isinstance(value, str) and "\ufffd" in value for value in row) else row
+    def fix(_: str, row: Row) -> Row | None:
         wanted = hash_row(row)
         return (*row[:-1], wanted) if row[-1] in (None, wanted) else None
 
-    path, done = folder / TRIALS, []
+    path = folder / TRIALS
     if path.exists():
-        done += [said] if (said := repair_database(path, SCHEMA, fix, or_empty=True)) else []
-    else:
-        make_database(path, SCHEMA)
-        done.append(f"{path}: made again, without trials")
-    with closing(sqlite3.connect(path)) as database, database:
-        file, known = read_file(folder, broken=True), read_database(database)
-        both = [*file, *(entry for entry in known if entry not in file)]
-        # the last counts; where the two name different ones, the file's
-        study = [entry for entry in ((*known, *file) if file else known) if entry[0] == STUDY][-1:]
-        both = [*study, *(entry for entry in both if entry[0] != STUDY)]
-        if both != known:
-            database.execute("DELETE FROM access")
-            database.executemany(ADD, both)
-        content = write_file(both)
-        if both != known or not (folder / FILE).is_file() or (folder / FILE).read_text(errors="replace") != content:
-            replace_text(folder / FILE, content)
-            done.append(f"{folder / FILE}: {sum(reason != STUDY for reason, _ in both)} reads of the locked test kept")
-    return done
+        return repair_database(path, SCHEMA, fix, or_empty=True)
+    make_database(path, SCHEMA)
+    return f"{path}: made again, without trials"
 
 
 # --- trials ---
@@ -186,7 +124,6 @@ def _look_into(path: Path) -> Iterator[sqlite3.Connection]:
             yield database
     except (sqlite3.Error, ValueError) as exc:
         if not file.exists():
-            compare_logs(path, [], read_file(path, broken=True))  # says so if it was there
             raise RunFolderError(f"{file}: not there; is {path} a run folder?") from exc
         reason = "a row is not what was written" if isinstance(exc, ValueError) else exc
         raise tell_damage(file, reason, TRIALS_LOST) from exc

@@ -302,7 +302,7 @@ def train_model(
         folder: where checkpoints go, every ``checkpoint_every`` steps (by default a tenth of all); None keeps none.
 
     Returns:
-        A ``Predictor`` for classification, a ``TextWriter`` for generation, a ``Ranker`` for retrieval.
+        A ``Predictor`` for classification, a ``TextWriter`` for generation, a ``Retriever`` for retrieval.
 
     Raises:
         TrainingError: no rows that count, one label only, or training failed.

@@ -16,7 +16,7 @@ from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError
 from cuvee.inputs import bounded_memory, explain_damage, first_line, show_value
-from cuvee.records import Vectors
+from cuvee.records import Classifier, Ranker, Writer
 from cuvee.train.weighting import PreparedLoss, Progress
 
 PREDICTOR_FILE = "predictor.json"
@@ -165,65 +165,36 @@ DEFAULTS: Mapping[str, Defaults] = {
 }
 
 
-@runtime_checkable
-class Predictor(Protocol):
-    """A trained model: texts in, labels out."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels it knows, in the order of its probabilities."""
+class TrainedModel(Protocol):
+    """A model that knows how it was trained, and can be kept."""
 
     @property
     def settings(self) -> TrainSettings:
         """How it was trained, nothing left open."""
 
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Probability of each label, shape (len(texts), k); rows sum to 1."""
+    def save(self, folder: Path) -> None:
+        """Write everything ``load_predictor`` needs into ``folder``."""
+
+
+@runtime_checkable
+class Predictor(Classifier, TrainedModel, Protocol):
+    """A trained model: texts in, labels out."""
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The most probable label of each text."""
 
-    def save(self, folder: Path) -> None:
-        """Write everything ``load_predictor`` needs into ``folder``."""
-
 
 @runtime_checkable
-class TextWriter(Protocol):
+class TextWriter(Writer, TrainedModel, Protocol):
     """A trained language model: prompts in, completions out."""
 
-    @property
-    def settings(self) -> TrainSettings:
-        """How it was trained, nothing left open."""
-
-    def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
-        """A completion of each prompt, of at most ``max_tokens`` tokens."""
-
-    def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
-        """Of each completion: the sum of its tokens' log probabilities and their number, shape (n, 2)."""
-
-    def save(self, folder: Path) -> None:
-        """Write everything ``load_predictor`` needs into ``folder``."""
-
 
 @runtime_checkable
-class Ranker(Protocol):
-    """A trained retriever: a passage's score for a query is the dot product of their vectors."""
-
-    @property
-    def settings(self) -> TrainSettings:
-        """How it was trained, nothing left open."""
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, shape (len(texts), d)."""
-
-    def encode_passages(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, shape (len(texts), d)."""
-
-    def save(self, folder: Path) -> None:
-        """Write everything ``load_predictor`` needs into ``folder``."""
+class Retriever(Ranker, TrainedModel, Protocol):
+    """A trained retriever: queries and passages in, vectors out."""
 
 
-Trained = Predictor | TextWriter | Ranker
+Trained = Predictor | TextWriter | Retriever
 """What a trainer makes, by task: classification, generation, retrieval."""
 
 
