@@ -124,7 +124,7 @@ def test_concurrency_adapts_beyond_its_start_and_an_int_bounds_it(llm):
     llm.script = slow
     with Ledger() as ledger, LLMClient(llm.endpoint(), ledger) as client:
         client.answer_requests(ask(320))
-        assert client._pool.size == 256
+        assert FIRST_WINDOW < client._pool.size <= 256  # fewer where a busy machine is slow to answer
     assert FIRST_WINDOW < llm.most_at_once <= 256
     llm.most_at_once = 0
     with Ledger() as ledger, LLMClient(llm.endpoint(concurrency=70), ledger) as client:
