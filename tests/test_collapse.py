@@ -11,7 +11,7 @@ from cuvee import run_collapse
 from cuvee.collapse import read_collapse
 from cuvee.collapse.exact import run_exact
 from cuvee.collapse.judging import advise, advise_in_theory, find_warning, judge_curated, word_warning
-from cuvee.collapse.regimes import best_weight
+from cuvee.config.collapse import best_weight
 from cuvee.errors import ConfigError, InputError
 from cuvee.records import Course
 
@@ -151,7 +151,7 @@ def test_command(tmp_path, capsys):
         ({"regimes": ["curated"], "curated": {"select": "random"}}, "select is for a model that is trained"),
         ({"curated": {"candidates": 3}}, "is for the regime curated"),
         ({"execute": {"kind": "processes"}}, "is for a model that is trained"),
-        ({"fresh": {"shares": [1.0]}}, "above 0 and below 1"),
+        ({"fresh": {"shares": [1.0]}}, "should be less than 1"),
     ],
 )
 def test_wrong_config(change, told):

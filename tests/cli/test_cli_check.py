@@ -55,7 +55,7 @@ def test_rules_that_cannot_be_kept_are_refused(capsys):
     write_rules(findings=["repeat"])
     assert "did you mean 'repeats'" in refused(capsys, "check", "good.jsonl")
     write_rules(limits={"vendi": {"min": 3}})
-    assert "no metric 'vendi'" in refused(capsys, "check", "good.jsonl")
+    assert "unknown metric 'vendi'" in refused(capsys, "check", "good.jsonl")
     write_rules(findings=["leaks"])
     assert "held_out" in refused(capsys, "check", "good.jsonl")
 

@@ -45,7 +45,7 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         ("data:\n  real: x\ndials:\n- name: topcs\n", "dials.0.name is 'topcs'; did you mean 'topics'?"),
         ("data:\n  real: x\ndials:\n- name: sampling\n  lvls: []\n", "line 5: unknown key 'dials.0.lvls'"),
         (GOOD + "mix:\n  regime: augmnt\n", "line 6: mix.regime is 'augmnt'; did you mean 'augment'?"),
-        (GOOD + "mix:\n  shares: [0.5, 1.5]\n", "shares must be at least 0 and below 1, got 1.5"),
+        (GOOD + "mix:\n  shares: [0.5, 1.5]\n", "mix.shares.1: input should be less than 1 (got 1.5)"),
         (GOOD + "mix:\n  shares: [0.5]\n", "shape_share 0.75 is not among shares [0.5]"),
         (GOOD + "seed: -1\n", "line 5: seed: input should be greater than or equal to 0 (got -1)"),
         ("data:\n  real: x\n", "needs a list under dials"),

@@ -16,7 +16,7 @@ import cuvee.measure as room
 from cuvee.cli import console
 from cuvee.cli.options import Tell, expand_options
 from cuvee.config.reading import config_to_yaml, read_config
-from cuvee.config.rules import CheckRules, Limits
+from cuvee.config.schema import CheckRules, Limits
 from cuvee.corpus import load_corpus, replace_text
 from cuvee.encoders import load_encoder
 from cuvee.errors import ConfigError

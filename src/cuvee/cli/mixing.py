@@ -319,7 +319,7 @@ class Mixing:
 
     def find_share(self, rows_per_label: int) -> float | None:
         """What is asked for as a share; None is every row of the pool."""
-        from cuvee.config.amounts import check_amounts, read_amount, share_of
+        from cuvee.config.sections import check_amounts, read_amount, share_of
 
         if self.amount is None:
             return self.share

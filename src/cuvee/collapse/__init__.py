@@ -13,7 +13,6 @@ import numpy as np
 from cuvee._version import __version__
 from cuvee.collapse.exact import Counts, Gaussian, run_exact
 from cuvee.collapse.judging import advise, advise_in_theory, average, find_warning, judge_curated, word_warning
-from cuvee.collapse.regimes import list_diets
 from cuvee.config.collapse import CausalModel, CollapseConfig, GaussianModel, TrainedModel
 from cuvee.config.reading import config_to_yaml, make_config, read_config
 from cuvee.errors import ConfigError
@@ -59,7 +58,7 @@ def run_collapse(
             score = Gaussian.score if isinstance(read.model, GaussianModel) else Counts.score
             courses = run_exact(read)
         curated = [judge_curated(course, score) for course in courses if course.regime == "curated"]
-        weights = {diet.name: diet.weight for diet in list_diets(read)}
+        weights = {diet.name: diet.weight for diet in read.list_diets()}
         warnings = tuple(find_warning(course, score, read.alpha) for course in courses)
         result = CollapseResult(
             name=read.name,

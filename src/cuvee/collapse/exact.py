@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.collapse.regimes import Diet, list_diets
-from cuvee.config.collapse import CollapseConfig, CountsModel, GaussianModel
+from cuvee.config.collapse import CollapseConfig, CountsModel, Diet, GaussianModel
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Course
@@ -231,7 +230,7 @@ class _Runner:
     def run(self) -> Iterator[Course]:
         """One course a diet."""
         last = self._config.generations
-        for diet in list_diets(self._config):
+        for diet in self._config.list_diets():
             starts = range(0, self._config.chains, self._at_once)
             parts = [list(self._follow(diet, start)) for start in starts]
             values = {

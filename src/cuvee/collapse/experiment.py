@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.collapse.generation import Floats, Generation, Place, Task, load_encoder_once
-from cuvee.collapse.regimes import Diet, list_diets
-from cuvee.config.collapse import CollapseConfig, DecodingConfig, TrainedModel
+from cuvee.config.collapse import CollapseConfig, DecodingConfig, Diet, TrainedModel
 from cuvee.corpus import Corpus, load_corpus
 from cuvee.errors import InputError, TrainingError
 from cuvee.execute import Lost, Progress, open_executor
@@ -65,7 +64,7 @@ class Experiment:
             load_corpus(path, text=data.text, label=data.label, context=data.context, task=task)
             for path in (data.real, data.validation or "")
         )
-        self.diets, self._ways = tuple(list_diets(config)), self.model.decodings
+        self.diets, self._ways = tuple(config.list_diets()), self.model.decodings
         fresh = max(diet.fresh_rows(self.model.rows) for diet in self.diets)
         wanted = self.model.rows + config.generations * fresh
         if wanted > len(self.real):

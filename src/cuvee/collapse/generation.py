@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.collapse.regimes import Diet
-from cuvee.config.collapse import CausalModel, CollapseConfig, DecodingConfig, TrainedModel
+from cuvee.config.collapse import CausalModel, CollapseConfig, DecodingConfig, Diet, TrainedModel
 from cuvee.corpus import Corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.evaluate import SCORES

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from cuvee.collapse.regimes import best_weight
+from cuvee.config.collapse import best_weight
 from cuvee.records import Course, EarlyWarning, Estimate, name_measure
 
 Floats = NDArray[np.float64]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cuvee.config.generators import LanguageModel
 from cuvee.config.schema import DataConfig
@@ -12,6 +15,7 @@ from cuvee.config.sections import ExecuteConfig, Located, Section, Settings
 from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
 
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 RegimeName = Literal["replace", "accumulate", "accumulate_subsample", "fresh", "curated"]
 
 
@@ -24,11 +28,9 @@ class GaussianModel(Section):
     estimator: Literal["unbiased", "maximum_likelihood"] = Field("unbiased", description="of the covariance")
     temperature: float = Field(1.0, ge=0.05, le=5, description="of what is drawn: the density to the power 1/T")
 
-    @model_validator(mode="after")
-    def _check(self) -> GaussianModel:
+    def _check(self) -> None:
         if self.rows < self.dimension + 2:
             raise ValueError(f"rows is {self.rows}; a covariance of dimension {self.dimension} needs 2 more than that")
-        return self
 
 
 class CountsModel(Section):
@@ -49,13 +51,11 @@ class DecodingConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
     beams: int = Field(1, ge=1, description="of a beam search, which goes with temperature 0")
 
-    @model_validator(mode="after")
-    def _check(self) -> DecodingConfig:
+    def _check(self) -> None:
         if self.beams > 1 and self.temperature > 0:
             raise ValueError(f"beams is {self.beams}, and a beam search draws nothing; set temperature: 0")
         if self.temperature == 0:
             self.refuse(("top_k", "top_p"), "has no effect at temperature 0; leave it out")
-        return self
 
     @property
     def name(self) -> str:
@@ -79,12 +79,10 @@ class TrainedModel(Section):
     keep_models: Literal["none", "last", "all"] = Field("none", description="which generations' models stay on disk")
     encoder: str = Field(DEFAULT_ENCODER, description="of what is written, for its diversity and shift")
 
-    @model_validator(mode="after")
-    def _check_data(self) -> Self:
+    def _check(self) -> None:
         if self.data.validation is None:
             raise ValueError("data.validation is missing; name the file of held-out real rows")
         self.data.refuse(("test", "group"), "has no effect here; leave it out", "data.")
-        return self
 
 
 class CausalModel(TrainedModel):
@@ -101,12 +99,11 @@ class CausalModel(TrainedModel):
         "last", description="which checkpoint writes the next generation; the loss of both is told"
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self) -> None:
+        super()._check()
         names = [decoding.name for decoding in self.decodings]
         if len(set(names)) != len(names):
             raise ValueError(f"decodings has {', '.join(names)}; give different ones")
-        return self
 
 
 class ClassifierModel(TrainedModel):
@@ -121,11 +118,10 @@ class ClassifierModel(TrainedModel):
     describe: str = Field("examples", description="what the texts are, for the LLM: news headlines")
     pool: Located | None = Field(None, description="a file of texts and labels that an LLM wrote, in place of one")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self) -> None:
+        super()._check()
         if (self.generator is None) == (self.pool is None):
             raise ValueError("give generator, the LLM that writes, or pool, a file that it wrote; one of the two")
-        return self
 
 
 Model = Annotated[GaussianModel | CountsModel | CausalModel | ClassifierModel, Field(discriminator="kind")]
@@ -134,19 +130,12 @@ Model = Annotated[GaussianModel | CountsModel | CausalModel | ClassifierModel, F
 class FreshConfig(Section):
     """The regime ``fresh``: new real rows in every generation."""
 
-    shares: tuple[float, ...] = Field((0.2,), min_length=1, description="of the rows of a generation; each is a course")
-    weight: float | Literal["pooled", "optimum"] = Field(
+    shares: tuple[Fraction, ...] = Field(
+        (0.2,), min_length=1, description="of the rows of a generation; each is a course"
+    )
+    weight: Fraction | Literal["pooled", "optimum"] = Field(
         "optimum", description="of the real rows together: a number, their share (pooled), or the best one in theory"
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> FreshConfig:
-        for share in self.shares:
-            if not 0 < share < 1:
-                raise ValueError(f"shares has {share:g}; give fractions above 0 and below 1")
-        if not isinstance(self.weight, str) and not 0 < self.weight < 1:
-            raise ValueError(f"weight is {self.weight:g}; give one above 0 and below 1, pooled, or optimum")
-        return self
 
 
 class CuratedConfig(Section):
@@ -160,12 +149,46 @@ class CuratedConfig(Section):
     select: Literal["vendi", "dcscore", "log_det", "k_center", "cluster_limited", "random", "lowest_shift"] = Field(
         "vendi", description="how rows are chosen among those that pass: as cuvee select does"
     )
-    agreement: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="fraction that passes: the rows most probable to a model of the real rows",
+    agreement: Fraction | None = Field(
+        None, description="fraction that passes: the rows most probable to a model of the real rows"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diet:
+    """What the generations of a course are trained on.
+
+    Attributes:
+        regime: ``replace``: what the generation before wrote. ``accumulate``: real rows and all that was ever written.
+            ``accumulate_subsample``: as many of these as a generation has rows. ``fresh``: new real rows beside what
+            the generation before wrote. ``curated``: what a filter chooses of more rows that the generation before
+            wrote.
+        share: of fresh real rows among the rows of a generation; 0 in other regimes.
+        weight: of the fresh rows together, where all rows have 1.
+    """
+
+    regime: RegimeName
+    share: float = 0.0
+    weight: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The regime, with the share of fresh rows."""
+        return f"fresh {self.share:.0%}" if self.regime == "fresh" else self.regime
+
+    def fresh_rows(self, rows: int) -> int:
+        """Real rows of a generation of ``rows``; at least one, and at least one is written."""
+        return min(rows - 1, max(1, round(self.share * rows))) if self.regime == "fresh" else 0
+
+
+def best_weight(share: float) -> float:
+    """The weight of fresh real rows that makes a mean most precise in the long run.
+
+    With k real rows for each synthetic one it is ``(sqrt(k^2 + 4k) - k) / 2``, the golden ratio's 0.618 at k = 1
+    (He et al. 2025, arXiv 2502.18049).
+    """
+    k = share / (1 - share)
+    return (math.sqrt(k * k + 4 * k) - k) / 2
 
 
 class CollapseConfig(Section):
@@ -183,8 +206,7 @@ class CollapseConfig(Section):
     alpha: float = Field(0.05, gt=0, lt=0.5, description="of a warning, over all generations of one measure")
     delta: float = Field(0.1, gt=0, description="how much worse than generation 0 the score may become, as a fraction")
 
-    @model_validator(mode="after")
-    def _check(self) -> CollapseConfig:
+    def _check(self) -> None:
         if len(set(self.regimes)) != len(self.regimes):
             raise ValueError(f"regimes has {', '.join(self.regimes)}; give different ones")
         if self.model.kind == "bigram" and "accumulate_subsample" in self.regimes:
@@ -200,4 +222,16 @@ class CollapseConfig(Section):
             self.curated.refuse(("select", "agreement"), "is for a model that is trained; leave it out", "curated.")
         elif not trained and "curated" in self.regimes:
             raise ValueError(f"regimes has curated, but words of a {self.model.kind} have no filter; leave it out")
-        return self
+
+    def list_diets(self) -> Iterator[Diet]:
+        """One for each regime, for ``fresh`` one for each share."""
+        wanted = self.fresh.weight
+        for regime in self.regimes:
+            if regime != "fresh":
+                yield Diet(regime=regime)
+                continue
+            for share in self.fresh.shares:
+                # as realised: whole rows
+                real = Diet(regime=regime, share=share).fresh_rows(self.model.rows) / self.model.rows
+                weight = real if wanted == "pooled" else best_weight(real) if wanted == "optimum" else wanted
+                yield Diet(regime=regime, share=real, weight=weight)

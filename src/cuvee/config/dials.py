@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 from typing_extensions import TypeAliasType
 
 from cuvee.config.sections import OWN, Name, Section, tell_own
@@ -149,11 +149,9 @@ class AttributesConfig(DialSection):
             raise ValueError(f"dimensions is {given!r}; give llm, or map each attribute to a list of its values")
         return given
 
-    @model_validator(mode="after")
-    def _check(self) -> AttributesConfig:
+    def _check(self) -> None:
         if self.dimensions != "llm":
             self.refuse(("count", "values"), "goes with dimensions: llm; these dimensions are given by hand")
-        return self
 
 
 class ExamplesConfig(DialSection):
@@ -213,13 +211,11 @@ class CombinedConfig(DialSection):
     second: SingleDial
     levels: tuple[Name, ...] | None = Field(None, min_length=1, description="pairs such as 4 x 1; all when left out")
 
-    @model_validator(mode="after")
-    def _check(self) -> CombinedConfig:
+    def _check(self) -> None:
         for part, inner in (("first", self.first), ("second", self.second)):
             for key in ("draws", "target"):
                 if getattr(inner, key) is not None:
                     raise ValueError(f"{part}.{key} has no meaning of its own; give {key} to the combined dial")
-        return self
 
 
 DialConfig = Annotated[

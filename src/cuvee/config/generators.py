@@ -16,16 +16,14 @@ from pydantic import (
     Tag,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
-from cuvee.config.sections import OWN, Located, Name, Section, place, tell_own
+from cuvee.config.sections import OWN, Located, Name, Section, know, place, tell_own
 from cuvee.corpus import Task
 from cuvee.errors import ConfigError
 from cuvee.masking import name_secrets, spell_host, unset_variables
 from cuvee.mix import OBJECTIVES
 from cuvee.records import UNORDERED
-from cuvee.registry import nearest_name
 
 
 class Writer(Section):
@@ -179,12 +177,10 @@ class EndpointGenerator(Writer):
             raise ValueError(f"{min(taken)!r} is in every request already; take it out")
         return value
 
-    @model_validator(mode="after")
-    def _check(self) -> EndpointGenerator:
+    def _check(self) -> None:
         check_urls(self.urls, self.api_key_env)
         if self.budget.cost is not None and self.prices is None:
             raise ValueError("a budget in money needs prices: give prompt_per_million and completion_per_million")
-        return self
 
 
 class TransformersGenerator(Writer):
@@ -249,11 +245,9 @@ class AgreementConfig(Section):
     threshold: float | None = Field(None, ge=0, le=1, description="least probability of the row's label")
     top: float | None = Field(None, gt=0, le=1, description="fraction of each label's rows that stays")
 
-    @model_validator(mode="after")
-    def _check(self) -> AgreementConfig:
+    def _check(self) -> None:
         if (self.threshold is None) == (self.top is None):
             raise ValueError("agreement takes a threshold or a top fraction; give exactly one of them")
-        return self
 
 
 class FewerPerClusterConfig(Section):
@@ -285,14 +279,10 @@ DEFAULT_FILTERS: tuple[FilterConfig, ...] = (
 class SelectConfig(Section):
     """Levels that are chosen from one pool, with rows, labels and lengths held fixed."""
 
-    metric: str = Field("vendi", description=f"the diversity to set: {', '.join(OBJECTIVES)}")
+    metric: Annotated[str, know(OBJECTIVES, "metric")] = Field(
+        "vendi", description=f"the diversity to set: {', '.join(OBJECTIVES)}"
+    )
     levels: int = Field(5, ge=2, le=20, description="how many, from the least to the most diverse that there is")
-
-    @model_validator(mode="after")
-    def _check(self) -> SelectConfig:
-        if self.metric not in OBJECTIVES:
-            raise ValueError(f"no metric {self.metric!r} to select by; {nearest_name(self.metric, OBJECTIVES)}")
-        return self
 
 
 TOGETHER = "together"
@@ -327,11 +317,9 @@ class PoolFile(Section):
         "passage, without it too",
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> PoolFile:
+    def _check(self) -> None:
         if (self.level is None) == (self.select is None):
             raise ValueError("a pool is one level, or levels are selected from it; give level or select")
-        return self
 
     @property
     def wanted(self) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""The schema of study.yaml."""
+"""The schema of study.yaml, and of the rules that ``cuvee check`` holds files of rows to."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from pydantic import (
 )
 
 from cuvee.config import generators
-from cuvee.config.amounts import DEFAULT_SHARES, FILE_AMOUNTS, Amount, Amounts, write_amount
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
 from cuvee.config.sections import (
+    Amount,
+    Amounts,
     ExecuteConfig,
     Located,
     Name,
@@ -28,15 +29,22 @@ from cuvee.config.sections import (
     Sizes,
     TrackConfig,
     TrainConfig,
+    know,
     list_sizes,
+    write_amount,
 )
 from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.evaluate import ITEM_SCORES
+from cuvee.measure import METRICS
+from cuvee.measure.findings import RULES
 from cuvee.records import Regime
 from cuvee.registry import nearest_name
 from cuvee.report.card import Licences, is_language
 from cuvee.train import TASKS, is_deterministic
+
+DEFAULT_SHARES = (0.2, 0.5, 0.75)
+FILE_AMOUNTS: tuple[Amount, ...] = ("0.3x", "1x", "3x", "10x", "30x", "100x", "300x", "1000x", "all")
 
 
 class EvaluateConfig(Section):
@@ -74,11 +82,9 @@ class WritingConfig(Section):
     sources_text: str | None = Field(None, description="its column of passages or contexts; null: of a usual name")
     label_check: float | None = Field(None, gt=0, lt=1, description="least probability of a row's label; null: any")
 
-    @model_validator(mode="after")
-    def _check(self) -> WritingConfig:
+    def _check(self) -> None:
         if self.sources_text is not None and self.sources is None:
             raise ValueError("sources_text names a column of the file sources, and there is none; give sources")
-        return self
 
 
 class DataConfig(Section):
@@ -111,10 +117,9 @@ class SplitConfig(Section):
         "one of them; validation is then cut from the rows outside the fold",
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> SplitConfig:
+    def _check(self) -> None:
         if self.crossfit is None:
-            return self
+            return
         if "test" in self.model_fields_set:
             raise ValueError(
                 f"test is {self.test!r} and crossfit {self.crossfit!r}: every row is held out in one of the folds, "
@@ -125,7 +130,6 @@ class SplitConfig(Section):
                 f"crossfit {self.crossfit!r} needs as many training rows in every fold: set rows_per_label to a number "
                 f"or a list of numbers, not {self.rows_per_label!r}"
             )
-        return self
 
     @model_serializer(mode="wrap")
     def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
@@ -145,27 +149,20 @@ class MixConfig(Section):
         description="synthetic rows for each real one, as 3x; a whole number is rows a label; all: every row; "
         "null: of files up to all that they hold",
     )
-    shares: tuple[float, ...] | None = Field(
+    shares: tuple[Annotated[float, Field(ge=0, lt=1)], ...] | None = Field(
         None, min_length=1, description="the same as shares of all rows, in place of amounts: 0.75 is 3x"
     )
     shape_share: float = Field(
-        0.75, description="the share at which the shape over levels is tested, fixed beforehand: 0.75 is 3x"
+        0.75, gt=0, lt=1, description="the share at which the shape over levels is tested, fixed beforehand: 0.75 is 3x"
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> MixConfig:
+    def _check(self) -> None:
         if self.shares is not None and self.amounts is not None:
             raise ValueError("amounts and shares say the same in two ways; give one of them")
         if self.regime == "replace" and self.amounts is not None:
             raise ValueError("amounts are rows beside all real ones, and regime replace keeps the total; give shares")
-        for share in (*(self.shares or ()), self.shape_share):
-            if not 0 <= share < 1:
-                raise ValueError(f"shares must be at least 0 and below 1, got {share}; synthetic-only always runs")
         if self.shares is not None and self.shape_share not in self.shares:
             raise ValueError(f"shape_share {self.shape_share} is not among shares {list(self.shares)}")
-        if self.shape_share == 0:
-            raise ValueError("shape_share 0 holds no synthetic rows; choose a larger one of shares")
-        return self
 
     def list_amounts(self, *, ready_made: bool) -> tuple[Amount, ...]:
         """What is asked for, in order, with the share of the shape test where an LLM writes the pools.
@@ -230,11 +227,9 @@ class DrawsConfig(Section):
             raise ValueError(f"time is {given!r}; give seconds, minutes or hours as 90s, 10m or 2h")
         return given
 
-    @model_validator(mode="after")
-    def _check(self) -> DrawsConfig:
+    def _check(self) -> None:
         if None not in (self.generation, self.sampling, self.confirm):
             self.refuse(("time",), "has no effect where generation, sampling and confirm are numbers; leave it out")
-        return self
 
     @property
     def seconds(self) -> float:
@@ -258,13 +253,11 @@ class CardConfig(Section):
     synthetic_licence: str = Field("", description="terms of the synthetic rows, in words")
     languages: tuple[str, ...] = Field((), description="ISO 639 codes of the texts: en")
 
-    @model_validator(mode="after")
-    def _check(self) -> CardConfig:
+    def _check(self) -> None:
         for language in self.languages:
             if not is_language(language):
                 raise ValueError(f"languages has {language!r}; give ISO 639 codes such as 'en' or 'pt-BR'")
         self.licences()
-        return self
 
     def licences(self) -> Licences:
         """As the card takes them.
@@ -292,7 +285,7 @@ class StudyConfig(Section):
     generator: generators.Generator = generators.EmbeddedGenerator()
     writing: WritingConfig = WritingConfig()
     dials: tuple[DialConfig, ...] = ()
-    pools: tuple[generators.PoolFile, ...] = ()
+    pools: Annotated[tuple[generators.PoolFile, ...], BeforeValidator(generators.split_levels)] = ()
     filters: tuple[generators.FilterConfig, ...] = Field(
         generators.DEFAULT_FILTERS, description="what is taken out of pools, in this order"
     )
@@ -323,13 +316,7 @@ class StudyConfig(Section):
             made["check"] = {"trainer": TASKS[task][-1], **check}
         return {**given, "train": made}
 
-    @field_validator("pools", mode="before")
-    @classmethod
-    def _split_levels(cls, given: object) -> object:
-        return generators.split_levels(given)
-
-    @model_validator(mode="after")
-    def _check(self) -> StudyConfig:
+    def _check(self) -> None:
         if isinstance(self.generator, generators.FileGenerator):
             if not self.pools or self.dials:
                 raise ValueError("generator.kind files needs a list under pools, and no dials")
@@ -361,7 +348,6 @@ class StudyConfig(Section):
         keys = [(p.dial, level) for p in self.pools for level in p.levels]
         if len(set(keys)) != len(keys):
             raise ValueError("two pools have the same dial and level; give each level one file")
-        return self
 
     @property
     def draft_models(self) -> tuple[str, ...]:
@@ -402,3 +388,31 @@ class StudyConfig(Section):
                 raise ValueError(f"split.crossfit {folds} does not go with {what}; leave one of them out")
         if self.draws.confirm == 0:
             raise ValueError(f"split.crossfit {folds} has no effect with draws.confirm 0: set it to 1 or more")
+
+
+class Limits(Section):
+    """The range that a number must lie in."""
+
+    min: float | None = None
+    max: float | None = None
+
+    def _check(self) -> None:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+
+
+FindingId = Annotated[str, know([rule.id for rule in RULES], "finding")]
+
+
+class CheckRules(Section):
+    """Which findings and which numbers fail a file."""
+
+    against: Located | None = Field(None, description="real rows: they say what is usual, and which labels there are")
+    held_out: Located | None = Field(None, description="rows that none may repeat: those of validation and test")
+    text: Name | None = None
+    label: Name | None = None
+    encoder: str = Field(DEFAULT_ENCODER, description="as in study.yaml")
+    findings: Literal["all"] | tuple[Annotated[str, know([rule.id for rule in RULES], "finding")], ...] = Field(
+        "all", description="ids of the findings that fail a file"
+    )
+    limits: dict[Annotated[str, know(METRICS, "metric")], Limits] = Field({}, description="the range of a metric")

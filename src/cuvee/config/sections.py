@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -58,6 +58,14 @@ class Section(BaseModel):
             key = str(unknown[0])
             raise PydanticCustomError("unknown_key", "{nearest}", {"key": key, "nearest": nearest_name(key, known)})
         return given
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        self._check()
+        return self
+
+    def _check(self) -> None:
+        """Refuse values that do not go together, with a ValueError."""
 
     def refuse(self, names: Iterable[str], why: str, where: str = "") -> None:
         """Refuse keys that are set to something.
@@ -113,22 +121,19 @@ def _check_sizes(value: object) -> object:
     return value
 
 
-def _know(table: Collection[str], what: str) -> Callable[[str | tuple[str, ...]], str | tuple[str, ...]]:
-    """A check that a name is in a table or has the form ``module:Name``."""
+def know(table: Collection[str], what: str, *, own: bool = False) -> AfterValidator:
+    """A check that a name is in a table, or with ``own`` has the form ``module:Name``."""
 
-    def check(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for name in (given,) if isinstance(given, str) else given:
-            if name not in table and ":" not in name:
-                raise ValueError(f"unknown {what} {name!r}; {nearest_name(name, table)}")
-        return given
+    def check(name: str) -> str:
+        if name not in table and not (own and ":" in name):
+            raise ValueError(f"unknown {what} {name!r}; {nearest_name(name, table)}")
+        return name
 
-    return check
+    return AfterValidator(check)
 
 
-Names = Annotated[str | tuple[str, ...], BeforeValidator(_check_names)]
-"""One name or several; the first is the main one."""
-Trainers = Annotated[Names, AfterValidator(_know(TRAINERS, "trainer"))]
-Losses = Annotated[Names, AfterValidator(_know(LOSSES, "loss"))]
+Trainer = Annotated[str, know(TRAINERS, "trainer", own=True)]
+Loss = Annotated[str, know(LOSSES, "loss", own=True)]
 Size = int | Literal["all"]
 Sizes = Annotated[Size | tuple[Size, ...] | None, BeforeValidator(_check_sizes)]
 """Numbers of real rows a label; the largest is the main one."""
@@ -149,7 +154,7 @@ STEPS, CHECK_STEPS = 300, 30
 class CheckConfig(Section):
     """A more expensive trainer on few cells: real-only, the best, and the most diverse cell at the best one's share."""
 
-    trainer: Annotated[str, AfterValidator(_know(TRAINERS, "trainer"))] = "encoder"
+    trainer: Trainer = "encoder"
     steps: int | None = Field(None, ge=1, description="30 where left out; none of the probe")
     settings: Settings = Field({}, description="more of this trainer: batch_size, learning_rate, lora_rank, ...")
     draws: int = Field(3, ge=1)
@@ -166,8 +171,12 @@ class OwnTraining(Section):
 class TrainConfig(Section):
     """The trainers and losses of the grid: all cells of a trainer get the same optimiser steps."""
 
-    trainer: Trainers = Field("probe", description="one, or a list: the first decides, others show whether it holds")
-    loss: Losses = Field("ce", description="one, or a list: the first decides, others show whether it holds")
+    trainer: Annotated[Trainer | tuple[Trainer, ...], BeforeValidator(_check_names)] = Field(
+        "probe", description="one, or a list: the first decides, others show whether it holds"
+    )
+    loss: Annotated[Loss | tuple[Loss, ...], BeforeValidator(_check_names)] = Field(
+        "ce", description="one, or a list: the first decides, others show whether it holds"
+    )
     source_weight: float | None = Field(None, ge=0, description="of synthetic rows, for loss: source_weight")
     steps: int | None = Field(None, ge=1, description="300 where left out; none of the probe")
     settings: Settings = Field({}, description="more of the trainer and the loss: gamma, q, batch_size, lora_rank, ...")
@@ -179,8 +188,7 @@ class TrainConfig(Section):
     )
     check: CheckConfig | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> TrainConfig:
+    def _check(self) -> None:
         for name, own in self.each.items():
             if name not in (*self.trainers, *self.losses):
                 valid = nearest_name(name, [*self.trainers, *self.losses])
@@ -195,7 +203,6 @@ class TrainConfig(Section):
             )
         if self.check is not None and self.check.trainer in self.trainers and "ce" in self.losses:
             raise ValueError(f"check.trainer {self.check.trainer!r} with loss ce is in the grid already; leave it out")
-        return self
 
     def _check_probe(self) -> None:
         """Refuse what the probe does not have, and what only it has."""
@@ -250,13 +257,11 @@ class SearchConfig(Section):
     )
     batch: int = Field(4, ge=1, description="draws of cells asked in a round, of each trainer, loss and number of rows")
 
-    @model_validator(mode="after")
-    def _check(self) -> SearchConfig:
+    def _check(self) -> None:
         if self.budget > 1 and self.budget != int(self.budget):
             raise ValueError(f"budget is {self.budget:g}; give a fraction to 1, or a whole number of trials")
         if self.kind == "grid":
             self.refuse(("budget", "batch"), "has no effect with kind grid; leave it out, or set kind: adaptive")
-        return self
 
 
 class ExecuteConfig(Section):
@@ -265,7 +270,9 @@ class ExecuteConfig(Section):
     kind: Literal["local", "processes", "ray"] = Field(
         "local", description="in this process; in several; on a Ray cluster"
     )
-    workers: int | Literal["auto"] = Field("auto", description="trials at once; auto: as many as fit")
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="trials at once; auto: as many as fit"
+    )
     address: str | None = Field(None, description="of a running Ray cluster; null starts one on this machine")
     timeout_s: float | None = Field(None, gt=0, description="seconds a trial may take; then it has failed")
     memory_gb: float | None = Field(None, gt=0, description="of a trial: its bound (processes), set aside (ray)")
@@ -273,16 +280,12 @@ class ExecuteConfig(Section):
     cpus: int | None = Field(None, ge=1, description="threads of a trial; null: all (local), 1 (processes, ray)")
     gpus: int = Field(0, ge=0, description="GPUs of a trial")
 
-    @model_validator(mode="after")
-    def _check(self) -> ExecuteConfig:
-        if self.workers != "auto" and self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; give 1 or more, or auto")
+    def _check(self) -> None:
         told = f"has no effect with kind {self.kind}; leave it out, or set kind:"
         if self.kind == "local":
             self.refuse(("workers", "timeout_s", "memory_gb", "retries", "gpus"), f"{told} processes or ray")
         if self.kind != "ray":
             self.refuse(("address",), f"{told} ray")
-        return self
 
     def cluster(self) -> str | None:
         """The address of the Ray cluster, whose answers are unpickled, so that it can run what it likes here.
@@ -313,3 +316,55 @@ class TrackConfig(Section):
             raise ValueError(f"the URI holds a password or a key; export it as a variable and write '{safe}'")
         is_uri = uri == "databricks" or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri)
         return uri if is_uri else place(uri, info)
+
+
+# --- how much synthetic data: 3x, all or rows a label, and the shares that they come to ---------------------
+Amount = int | str
+"""``3x`` (rows for each real one), ``all``, or a whole number of rows a label."""
+
+
+def read_amount(amount: Amount, rows_per_label: int) -> float | None:
+    """Synthetic rows for each real one; None is all rows of the pool.
+
+    Args:
+        amount: as it was given.
+        rows_per_label: real rows of a label.
+    """
+    if amount == "all":
+        return None
+    return float(amount.removesuffix("x")) if isinstance(amount, str) else amount / rows_per_label
+
+
+def write_amount(share: float) -> Amount:
+    """A share as an amount, exact to the last digit."""
+    return f"{amount_of(share)!r}x"
+
+
+def amount_of(share: float) -> float:
+    """Synthetic rows for each real one at a share below 1."""
+    return share / (1.0 - share)
+
+
+def share_of(amount: float) -> float:
+    """The share of an amount, freed of what rounding adds on the way there and back."""
+    return round(amount / (1.0 + amount), 12)
+
+
+def check_amounts(value: object) -> tuple[Amount, ...]:
+    """The amounts that were given, one or several.
+
+    Raises:
+        ValueError: one is no amount, or one is given twice.
+    """
+    given = value if isinstance(value, list | tuple) else [value]
+    for each in given:
+        is_count = isinstance(each, int) and not isinstance(each, bool) and each > 0
+        is_ratio = isinstance(each, str) and re.fullmatch(r"\d+(\.\d+)?x", each) and float(each[:-1]) > 0
+        if not (is_count or is_ratio or each == "all"):
+            raise ValueError(f"amounts has {each!r}; give 3x (rows for each real one), rows a label as 50, or all")
+    if not given or len(set(map(str, given))) < len(given):
+        raise ValueError(f"give a list of different amounts such as [1x, 3x, 10x, all], not {value!r}")
+    return tuple(given)
+
+
+Amounts = Annotated[tuple[Amount, ...], BeforeValidator(check_amounts)]

@@ -18,8 +18,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from cuvee.corpus.cells import as_strings, read_lists, to_cell, to_text, to_typed, to_values, typed_table
+from cuvee.corpus.content import warn_of_variants
 from cuvee.corpus.formats import dataset_table, read_table
-from cuvee.corpus.labels import warn_of_variants
 from cuvee.corpus.table import (
     LATER,
     SCHEMA,

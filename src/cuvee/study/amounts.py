@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.config.amounts import amount_of, read_amount, share_of
 from cuvee.config.generators import list_levels
+from cuvee.config.sections import amount_of, read_amount, share_of
 from cuvee.corpus import Corpus, label_strata
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_seed
