@@ -8,10 +8,10 @@ import pytest
 
 from command_line import call, refused
 from cuvee import run_collapse
-from cuvee.collapse import read_collapse
 from cuvee.collapse.exact import run_exact
 from cuvee.collapse.judging import advise, advise_in_theory, find_warning, judge_curated, word_warning
-from cuvee.config.collapse import best_weight
+from cuvee.config.collapse import CollapseConfig, best_weight
+from cuvee.config.reading import make_config
 from cuvee.errors import ConfigError, InputError
 from cuvee.records import Course
 
@@ -20,7 +20,7 @@ CHAINS = 2000
 
 def courses_of(model, *regimes, generations=5, chains=CHAINS, **more):
     config = {"model": model, "regimes": regimes, "generations": generations, "chains": chains, **more}
-    return run_exact(read_collapse(config))
+    return run_exact(make_config(config, CollapseConfig))
 
 
 def assert_near(values, expected):
@@ -156,7 +156,7 @@ def test_command(tmp_path, capsys):
 )
 def test_wrong_config(change, told):
     with pytest.raises(ConfigError, match=told):
-        read_collapse({"model": {"kind": "gaussian"}, **change})
+        make_config({"model": {"kind": "gaussian"}, **change}, CollapseConfig)
 
 
 def test_too_few_rows_for_a_chain(tmp_path):

@@ -8,10 +8,10 @@ import pytest
 
 from command_line import call
 from cuvee import run_collapse
-from cuvee.collapse import read_collapse
 from cuvee.collapse.classifier import ClassifierExperiment
 from cuvee.collapse.generation import Place
-from cuvee.config.collapse import DecodingConfig
+from cuvee.config.collapse import CollapseConfig, DecodingConfig
+from cuvee.config.reading import make_config
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError
 from cuvee.store import RunFolder
@@ -67,7 +67,7 @@ def test_the_plan_counts_trainings_and_bytes(config, tmp_path, capsys):
 
 def test_a_round_labels_what_was_written_for_the_labels_given_before(config, tmp_path):
     with RunFolder(tmp_path / "run") as folder:
-        experiment = ClassifierExperiment(read_collapse({**config, "chains": 1}), folder)
+        experiment = ClassifierExperiment(make_config({**config, "chains": 1}, CollapseConfig), folder)
         place = Place(chain=0, number=1, diet=experiment.diets[0], decoding=DecodingConfig())
         (start,) = experiment.list_tasks(0, {})
         first = experiment.prepare(start, {})
@@ -114,7 +114,7 @@ def test_the_llm_is_shown_what_was_labelled_and_asked_once(config, tmp_path, loc
 def test_agreement_keeps_the_rows_whose_label_real_rows_support(config, tmp_path):
     config = {**config, "regimes": ["curated"], "curated": {"agreement": 0.5, "select": "random"}}
     with RunFolder(tmp_path / "run") as folder:
-        experiment = ClassifierExperiment(read_collapse(config), folder)
+        experiment = ClassifierExperiment(make_config(config, CollapseConfig), folder)
         place = Place(chain=0, number=1, diet=experiment.diets[0], decoding=DecodingConfig())
         (start, *_) = experiment.list_tasks(0, {})
         written = experiment.prepare(start, {}).prompts

@@ -11,10 +11,11 @@ import pytest
 from test_train_causal import save_tiny
 
 from cuvee import run_collapse
-from cuvee.collapse import plan_collapse, read_collapse
+from cuvee.collapse import plan_collapse
 from cuvee.collapse.causal import CausalExperiment
 from cuvee.collapse.generation import Place
-from cuvee.config.collapse import DecodingConfig
+from cuvee.config.collapse import CollapseConfig, DecodingConfig
+from cuvee.config.reading import make_config
 from cuvee.errors import ConfigError
 from cuvee.store import RunFolder
 
@@ -41,7 +42,9 @@ def test_the_plan_counts_trainings_and_the_models_that_are_kept(config):
     planned = {}
     for kept in ("none", "last", "all"):
         model = {**config["model"], "keep_models": kept}
-        planned[kept] = plan_collapse(read_collapse({**config, "model": model, "generations": 3, "chains": 2}))
+        planned[kept] = plan_collapse(
+            make_config({**config, "model": model, "generations": 3, "chains": 2}, CollapseConfig)
+        )
     courses = 5 * 3
     assert planned["none"].trainings == 2 * (1 + 3 * courses) and planned["none"].seconds > 0
     one = sum(file.stat().st_size for file in Path(config["model"]["settings"]["model"]).glob("*.safetensors"))
@@ -56,7 +59,7 @@ def test_curated_rows_are_chosen_from_the_usable_ones(config, tmp_path):
     for select in ("vendi", "lowest_shift"):
         own = {**config, "regimes": ["curated"], "curated": {"select": select}}
         with RunFolder(tmp_path / select) as folder:
-            experiment = CausalExperiment(read_collapse(own), folder)
+            experiment = CausalExperiment(make_config(own, CollapseConfig), folder)
             (start,) = experiment.list_tasks(0, {})
             assert len(start.prompts) == 2 * len(start.rows) == len(set(start.prompts.ids)) == 16
             place = Place(chain=0, number=1, diet=experiment.diets[0], decoding=DecodingConfig())
@@ -70,7 +73,7 @@ def test_completions_that_a_checker_of_real_rows_finds_improbable_are_left_out(c
     own = {**config, "regimes": ["curated"], "curated": {"agreement": 0.6, "select": "random"}}
     own["model"] = {**config["model"], "decodings": [{}]}
     with RunFolder(tmp_path / "run") as folder:
-        experiment = CausalExperiment(read_collapse(own), folder)
+        experiment = CausalExperiment(make_config(own, CollapseConfig), folder)
         (start,) = experiment.list_tasks(0, {})
         (made,) = experiment.work()(start)
         place = Place(chain=0, number=1, diet=experiment.diets[0], decoding=DecodingConfig())

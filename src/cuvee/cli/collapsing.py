@@ -14,7 +14,6 @@ from cuvee.cli.options import Out, Seed, Tell, expand_options, refuse_options
 from cuvee.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cuvee.config.collapse import CollapseConfig
     from cuvee.records import CollapseResult
 
 _CHAINS = {"gaussian": 1000, "unigram": 1000, "bigram": 100}
@@ -31,17 +30,18 @@ def collapse(
     plan: Annotated[bool, Option("--plan", help="show trainings, time and disk beforehand, and run nothing")] = False,
 ) -> None:
     """Train a model again and again on what it writes, and say what that does to it and what prevents it."""
-    from cuvee.collapse import collapse_to_json, plan_collapse, read_collapse, run_collapse
+    from cuvee.collapse import collapse_to_json, plan_collapse, run_collapse
+    from cuvee.config.collapse import CollapseConfig
+    from cuvee.config.reading import make_config
 
     if (study is None) == (model is None):
         raise ConfigError("give the file of an experiment, or --model gaussian, unigram or bigram; one of the two")
-    config: CollapseConfig
     if study is not None:
         refuse_options(ctx, ["seed"], "an experiment takes it from its file")
-        config = read_collapse(study / "collapse.yaml" if study.is_dir() else study)
         out = out or (study if study.is_dir() else None)
+        config = make_config(study / "collapse.yaml" if study.is_dir() else study, CollapseConfig)
     else:
-        config = _quick_config(str(model), seed)
+        config = make_config(_quick_config(str(model), seed), CollapseConfig)
     if plan:
         found = plan_collapse(config)
         told = f"{found.trainings} trainings, about {found.seconds / 60:,.1f} minutes"
@@ -58,19 +58,13 @@ def collapse(
     )  # fmt: skip
 
 
-def _quick_config(model: str, seed: int) -> CollapseConfig:
+def _quick_config(model: str, seed: int) -> dict[str, object]:
     """An experiment with one of the models that take seconds, under every regime that it has."""
-    from cuvee.collapse import read_collapse
-
     if model not in _CHAINS:
         raise ConfigError(f"--model is {model!r}; valid: {', '.join(_CHAINS)}; a language model needs a file")
     more = {"gaussian": ["accumulate_subsample", "curated"], "unigram": ["accumulate_subsample"]}
     regimes = ["replace", "accumulate", "fresh", *more.get(model, [])]
-    return read_collapse(
-        {
-            "name": model, "model": {"kind": model}, "seed": seed, "regimes": regimes, "chains": _CHAINS[model],
-        }
-    )  # fmt: skip
+    return {"name": model, "model": {"kind": model}, "seed": seed, "regimes": regimes, "chains": _CHAINS[model]}
 
 
 def run_panel(folder: Path) -> tuple[dict[str, str], Table]:

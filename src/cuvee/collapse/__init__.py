@@ -14,7 +14,7 @@ from cuvee._version import __version__
 from cuvee.collapse.exact import Counts, Gaussian, run_exact
 from cuvee.collapse.judging import advise, advise_in_theory, average, find_warning, judge_curated, word_warning
 from cuvee.config.collapse import CausalModel, CollapseConfig, GaussianModel, TrainedModel
-from cuvee.config.reading import config_to_yaml, make_config, read_config
+from cuvee.config.reading import config_to_yaml, make_config
 from cuvee.errors import ConfigError
 from cuvee.execute import Listener, Stages
 from cuvee.fingerprint import hash_value
@@ -43,7 +43,7 @@ def run_collapse(
         ConfigError: the config is wrong. InputError: too few rows, or a model that cannot be loaded.
         RunFolderMismatch: the folder holds an experiment with other data, model or seed.
     """
-    read = read_collapse(config)
+    read = make_config(config, CollapseConfig)
     with RunFolder(out or Path("runs") / read.name) as folder:
         folder.check_identity({"model": hash_value(read.model.model_dump(exclude={"keep_models", "decodings"}))})
         folder.save_text("collapse.yaml", config_to_yaml(read))
@@ -102,17 +102,6 @@ def plan_collapse(config: CollapseConfig) -> CollapsePlan:
         raise ConfigError(f"model.kind is {config.model.kind}, which takes seconds; leave out --plan")
     with TemporaryDirectory() as folder, RunFolder(folder) as empty:
         return _open_experiment(config, empty).plan()
-
-
-def read_collapse(config: CollapseConfig | str | Path | dict[str, object]) -> CollapseConfig:
-    """The config, from wherever it is.
-
-    Raises:
-        ConfigError: it is wrong.
-    """
-    if isinstance(config, str | Path):
-        return read_config(config, CollapseConfig)
-    return make_config(config, CollapseConfig)
 
 
 def collapse_to_json(result: CollapseResult) -> dict[str, object]:

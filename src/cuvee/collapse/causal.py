@@ -6,18 +6,23 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.collapse.experiment import Experiment
 from cuvee.collapse.generation import SCORE, Floats, GenerationWork, row_means
-from cuvee.config.collapse import CausalModel, CollapseConfig
+from cuvee.config.collapse import CausalModel
 from cuvee.encoders import load_encoder
 from cuvee.fingerprint import hash_value
 from cuvee.records import Level, Sampling
-from cuvee.store import RunFolder, StoredPool
+from cuvee.store import StoredPool
 from cuvee.train.model import make_ready
+
+if TYPE_CHECKING:
+    from cuvee.train.causal import CausalWriter
 
 TAIL = 0.1
 """Fraction of the held-out rows, those that the untuned model finds least probable."""
@@ -30,46 +35,46 @@ class CausalExperiment(Experiment):
     model: CausalModel
     score = SCORE
 
-    def __init__(self, config: CollapseConfig, folder: RunFolder) -> None:
-        super().__init__(config, folder)
-        self._start: Floats | None = None
-
     def work(self) -> GenerationWork:
         """Trains, lets write and measures."""
-        models = self.folder.path / "models"
-        return GenerationWork(self.config, self.settings, self.held_out, tail=self._tail(), models=models)
+        config, models = self.config, self.folder.path / "models"
+        return GenerationWork(
+            config=config, model=self.model, settings=self.settings, held_out=self.held_out, models=models,
+            tail=self._tail(),
+        )  # fmt: skip
 
     def untuned(self) -> dict[str, float]:
         """The loss before any training."""
-        log_p = self._log_p()
+        log_p = self._log_p
         return {SCORE: -float(log_p.mean()), "tail_loss": -float(log_p[self._tail()].mean())}
 
+    @cached_property
     def _log_p(self) -> Floats:
         """Mean log probability of each held-out row's tokens under the model before any training."""
-        if self._start is None:
-            key, level = hash_value([self._key, "untuned"]), Level(dial="start", name="untuned", rank=0)
-            found = self.folder.load_pool(level, key)
-            if found is None:
-                from cuvee.train.causal import CausalWriter, fill_causal_settings
+        key, level = hash_value([self._key, "untuned"]), Level(dial="start", name="untuned", rank=0)
+        found = self.folder.load_pool(level, key)
+        if found is None:
+            note = json.dumps(row_means(self._open_untuned(), self.held_out).tolist())
+            found = StoredPool(level=level, corpus=self.held_out, note=note, key=key)
+            self.folder.save_pool(found)
+        return np.array(json.loads(found.note))
 
-                writer = CausalWriter.from_pretrained(fill_causal_settings(self.settings))
-                note = json.dumps(row_means(writer, self.held_out).tolist())
-                found = StoredPool(level=level, corpus=self.held_out, note=note, key=key)
-                self.folder.save_pool(found)
-            self._start = np.array(json.loads(found.note))
-        return self._start
+    def _open_untuned(self) -> CausalWriter:
+        from cuvee.train.causal import CausalWriter, fill_causal_settings
+
+        return CausalWriter.from_pretrained(fill_causal_settings(self.settings))
 
     def _tail(self) -> NDArray[np.int64]:
         """The rarest held-out rows."""
-        order = np.argsort(self._log_p(), kind="stable")
+        order = np.argsort(self._log_p, kind="stable")
         return order[: max(2, round(TAIL * len(order)))]
 
     def time_one(self) -> tuple[float, int]:
         """Train one step, write and score a few rows, and count on from there."""
-        from cuvee.train.causal import CausalWriter, fill_causal_settings, train_causal
+        from cuvee.train.causal import train_causal
 
         model, config = self.model, self.config
-        untuned = CausalWriter.from_pretrained(fill_causal_settings(self.settings))
+        untuned = self._open_untuned()
         rows = self.real.take(np.arange(min(_TIMED, len(self.real))))
         step = make_ready(rows, replace(self.settings, steps=1), encode=load_encoder("hashing").encode)
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import entropy
 
 from cuvee.collapse.experiment import Experiment, first_rows
-from cuvee.collapse.generation import Generation, Place, Task, is_kept, load_encoder_once, measure_texts
+from cuvee.collapse.generation import Generation, Place, Task, Work, load_encoder_once, measure_texts
 from cuvee.config.collapse import ClassifierModel, CollapseConfig
 from cuvee.config.opening import find_sampling, open_model
 from cuvee.corpus import Corpus, load_corpus
@@ -29,7 +29,7 @@ from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import GenerationSpec, generate_pools
 from cuvee.records import Course
 from cuvee.store import RunFolder
-from cuvee.train import Predictor, TrainSettings, train_model
+from cuvee.train import Predictor, train_model
 
 SCORE = "error"
 
@@ -88,8 +88,10 @@ class ClassifierExperiment(Experiment):
 
     def work(self) -> ClassifierWork:
         """Trains, labels and measures."""
-        models = self.folder.path / "models"
-        return ClassifierWork(config=self.config, settings=self.settings, held_out=self.held_out, models=models)
+        config, models = self.config, self.folder.path / "models"
+        return ClassifierWork(
+            config=config, model=self.model, settings=self.settings, held_out=self.held_out, models=models
+        )
 
     def run(self, progress: Progress) -> tuple[list[Course], dict[str, float]]:
         """Every course; the LLM is opened where it is first asked."""
@@ -133,36 +135,21 @@ class ClassifierExperiment(Experiment):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassifierWork:
-    """Trains, labels and measures; an executor carries it to where it is done.
-
-    Attributes:
-        config: of the experiment.
-        settings: of every training.
-        held_out: real rows.
-        models: folder of those that are kept.
-    """
-
-    config: CollapseConfig
-    settings: TrainSettings
-    held_out: Corpus
-    models: Path
+class ClassifierWork(Work[ClassifierModel]):
+    """Of a classifier, which labels."""
 
     def __call__(self, task: Task) -> list[Generation]:
         """One generation, in the one place that there is."""
-        assert isinstance(self.config.model, ClassifierModel)
-        ((place,), labels, encoder) = task.places, task.rows.labels, self.config.model.encoder
+        ((place,), labels, encoder) = task.places, task.rows.labels, self.model.encoder
         held, asked = self.held_out, task.prompts
         if len(labels) < 2:  # nothing is left to learn: it gives the one label to everything
             proba, given = np.ones((len(held), 1)), labels * len(asked)
         else:
-            seed = derive_seed(self.config.seed, "collapse", "training", place.chain, place.number)
-            settings = replace(self.settings, seed=seed)
+            settings = replace(self.settings, seed=self.seed_of(place))
             predictor = cast("Predictor", train_model(task.rows, settings=settings, encoder=load_encoder_once(encoder)))
             proba, labels = predictor.predict_proba(held.texts), list(predictor.labels)
             given = predictor.predict(asked.texts)
-            if is_kept(self.config, place):
-                predictor.save(self.models / f"{place.level.key}{place.suffix}")
+            self.keep(predictor, place)
         columns = judge_proba(proba, labels, held.targets).columns
         wrong, other = 1 - columns["accuracy"], np.array(given) != np.array(asked.targets)
         values, errors = measure_texts(asked.texts[: len(task.real)], task.real.texts, encoder, self.config.seed)

@@ -211,57 +211,47 @@ def _whole(counts: Floats) -> Floats:
 
 
 def run_exact(config: CollapseConfig) -> list[Course]:
-    """Every course of an experiment with a Gaussian or counts; generation 0 is the same in all of them."""
-    model = config.model
-    if isinstance(model, GaussianModel):
-        return list(_Runner(Gaussian(model), config, model.rows * model.dimension).run())
-    assert isinstance(model, CountsModel)
-    return list(_Runner(Counts(model), config, model.vocabulary ** (2 if model.kind == "bigram" else 1)).run())
+    """Every course of an experiment with a Gaussian or counts, some chains at a time; all have one generation 0."""
+    law: Gaussian | Counts
+    if isinstance(config.model, GaussianModel):
+        law, size = Gaussian(config.model), config.model.rows * config.model.dimension * (config.generations + 1)
+    else:
+        assert isinstance(config.model, CountsModel)
+        law, size = Counts(config.model), 2 * config.model.vocabulary ** (2 if config.model.kind == "bigram" else 1)
+    at_once, courses = max(1, _AT_ONCE // size), list[Course]()
+    starts = {start: min(at_once, config.chains - start) for start in range(0, config.chains, at_once)}
+    for diet in config.list_diets():
+        parts = [list(_follow(law, config, diet, start, chains)) for start, chains in starts.items()]
+        values = {
+            name: np.array([np.concatenate([values[name] for values, _ in each]) for each in zip(*parts, strict=True)])
+            for name in parts[0][0][0]
+        }
+        samples, expected = tuple(shown for _, shown in parts[0]), law.expect(diet, config.generations)
+        courses.append(Course(regime=diet.name, values=values, expected=expected, samples=samples))
+    return courses
 
 
-class _Runner:
-    """Courses of a model, some chains at a time."""
-
-    def __init__(self, model: Gaussian | Counts, config: CollapseConfig, size: int) -> None:
-        self._model, self._config, self._rows = model, config, config.model.rows
-        grown = config.generations + 1 if isinstance(config.model, GaussianModel) else 2
-        self._at_once = max(1, _AT_ONCE // (size * grown))
-
-    def run(self) -> Iterator[Course]:
-        """One course a diet."""
-        last = self._config.generations
-        for diet in self._config.list_diets():
-            starts = range(0, self._config.chains, self._at_once)
-            parts = [list(self._follow(diet, start)) for start in starts]
-            values = {
-                name: np.array([np.concatenate([part[t][0][name] for part in parts]) for t in range(last + 1)])
-                for name in parts[0][0][0]
-            }
-            samples = tuple(shown for _, shown in parts[0])
-            yield Course(
-                regime=diet.name, values=values, expected=self._model.expect(diet, last), samples=samples
-            )  # fmt: skip
-
-    def _follow(self, diet: Diet, start: int) -> Iterator[tuple[dict[str, Floats], tuple[str, ...]]]:
-        """What some chains measure, generation by generation."""
-        model, rows, seed = self._model, self._rows, self._config.seed
-        chains = min(self._at_once, self._config.chains - start)
-        pool = model.real(chains, rows, derive_rng(seed, "collapse", "real", start))
-        rng = derive_rng(seed, "collapse", diet.name, start)
-        fit = model.fit([pool], [1.0])
-        yield model.measure(fit), model.show(fit)
-        for _ in range(self._config.generations):
-            if diet.regime == "fresh":
-                fresh = diet.fresh_rows(rows)
-                parts = [model.real(chains, fresh, rng), model.draw(fit, rows - fresh, rng)]
-                fit = model.fit(parts, [diet.weight, 1 - diet.weight])
-            elif diet.regime == "replace":
-                fit = model.fit([model.draw(fit, rows, rng)], [1.0])
-            elif diet.regime == "curated":
-                drawn = model.draw(fit, rows * self._config.curated.candidates, rng)
-                fit = model.fit([take_nearest(drawn, rows)], [1.0])
-            else:
-                pool = model.pool(pool, model.draw(fit, rows, rng))
-                taken = pool if diet.regime == "accumulate" else model.subsample(pool, rows, rng)
-                fit = model.fit([taken], [1.0])
-            yield model.measure(fit), model.show(fit)
+def _follow(
+    law: Gaussian | Counts, config: CollapseConfig, diet: Diet, start: int, chains: int
+) -> Iterator[tuple[dict[str, Floats], tuple[str, ...]]]:
+    """What some chains measure, generation by generation."""
+    rows = config.model.rows
+    pool = law.real(chains, rows, derive_rng(config.seed, "collapse", "real", start))
+    rng = derive_rng(config.seed, "collapse", diet.name, start)
+    fit = law.fit([pool], [1.0])
+    yield law.measure(fit), law.show(fit)
+    for _ in range(config.generations):
+        weights = [1.0]
+        if diet.regime == "fresh":
+            fresh = diet.fresh_rows(rows)
+            parts = [law.real(chains, fresh, rng), law.draw(fit, rows - fresh, rng)]
+            weights = [diet.weight, 1 - diet.weight]
+        elif diet.regime == "replace":
+            parts = [law.draw(fit, rows, rng)]
+        elif diet.regime == "curated":
+            parts = [take_nearest(law.draw(fit, rows * config.curated.candidates, rng), rows)]
+        else:
+            pool = law.pool(pool, law.draw(fit, rows, rng))
+            parts = [pool if diet.regime == "accumulate" else law.subsample(pool, rows, rng)]
+        fit = law.fit(parts, weights)
+        yield law.measure(fit), law.show(fit)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from cuvee.evaluate import SCORES
 from cuvee.fingerprint import derive_seed
 from cuvee.measure import METRICS, Subject
 from cuvee.records import Level, Sampling
-from cuvee.train import TrainSettings
+from cuvee.train import Trained, TrainSettings
 from cuvee.train.model import TunedChecker, make_ready
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ MEASURED = ("vendi_q1", "distinct_2", "skeleton_entropy", "self_repetition", "me
 SCORE = "loss"
 _Z = 1.96
 Floats = NDArray[np.float64]
+M = TypeVar("M", bound=TrainedModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,24 +85,40 @@ class Task:
     prompts: Corpus
 
 
-class GenerationWork:
-    """Trains, lets write and measures; an executor carries it to where it is done.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Generic[M]):
+    """What trains, lets write and measures; an executor carries it to where it is done.
 
-    Args:
-        config: of the experiment, whose model is causal.
+    Attributes:
+        config: of the experiment.
+        model: its model.
         settings: of every training.
         held_out: real rows.
-        tail: places of the rarest of them.
         models: folder of those that are kept.
     """
 
-    def __init__(
-        self, config: CollapseConfig, settings: TrainSettings, held_out: Corpus, *, tail: NDArray[np.int64],
-        models: Path,
-    ) -> None:  # fmt: skip
-        assert isinstance(config.model, CausalModel)
-        self._config, self._model, self._settings = config, config.model, settings
-        self._held_out, self._tail, self._models = held_out, tail, models
+    config: CollapseConfig
+    model: M
+    settings: TrainSettings
+    held_out: Corpus
+    models: Path
+
+    def seed_of(self, place: Place) -> int:
+        """The seed of the training, which all courses of a chain share."""
+        return derive_seed(self.config.seed, "collapse", "training", place.chain, place.number)
+
+    def keep(self, trained: Trained, place: Place) -> None:
+        """Save a model where it stays on the disk."""
+        last = self.model.keep_models == "last" and place.number == self.config.generations
+        if last or self.model.keep_models == "all":
+            trained.save(self.models / f"{place.level.key}{place.suffix}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationWork(Work[CausalModel]):
+    """Of a causal model; ``tail`` has the places of the rarest held-out rows."""
+
+    tail: NDArray[np.int64]
 
     def __call__(self, task: Task) -> list[Generation]:
         """One generation for each place."""
@@ -111,48 +128,43 @@ class GenerationWork:
     def _train(self, rows: Corpus, place: Place) -> CausalWriter:
         from cuvee.train.causal import train_causal
 
-        seed = derive_seed(self._config.seed, "collapse", "training", place.chain, place.number)
         # so patient that all steps are done
-        every = max(1, self._model.steps // self._model.evaluations)
-        settings = replace(self._settings, seed=seed, patience=self._model.steps, evaluate_every=every)
-        ready = make_ready(rows, settings, encode=self._encode)
+        every = max(1, self.model.steps // self.model.evaluations)
+        settings = replace(self.settings, seed=self.seed_of(place), patience=self.model.steps, evaluate_every=every)
+        ready = make_ready(rows, settings, encode=lambda texts: load_encoder_once(self.model.encoder).encode(texts))
         return train_causal(
-            ready.corpus, ready.loss, ready.settings, encoder=None, validation=self._held_out, progress=None,
-            folder=None, keep_last=self._model.checkpoint == "last",
+            ready.corpus, ready.loss, ready.settings, encoder=None, validation=self.held_out, progress=None,
+            folder=None, keep_last=self.model.checkpoint == "last",
         )  # fmt: skip
-
-    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return load_encoder_once(self._model.encoder).encode(texts)
 
     def _write(self, writer: CausalWriter, place: Place, task: Task) -> Generation:
         """Let a trained model write, and measure both."""
         decoding, prompts = place.decoding, task.prompts
         sampling = Sampling(
             temperature=decoding.temperature, top_p=decoding.top_p, top_k=decoding.top_k,
-            max_tokens=self._model.max_tokens,
+            max_tokens=self.model.max_tokens,
         )  # fmt: skip
-        seed = derive_seed(self._config.seed, "collapse", "writing", place.chain, place.number)
+        seed = derive_seed(self.config.seed, "collapse", "writing", place.chain, place.number)
         texts = writer.continue_prompts(prompts.prompts, sampling, seed=seed, beams=decoding.beams)
         written = prompts.with_columns(
             target=texts, origin=["synthetic"] * len(texts), id=[f"{name}/{place.level.name}" for name in prompts.ids]
         )
-        if self._config.curated.agreement is not None and len(prompts) > len(task.real):
-            checked = TunedChecker(self._settings)(
+        if self.config.curated.agreement is not None and len(prompts) > len(task.real):
+            checked = TunedChecker(self.settings)(
                 task.real, written, weights=np.ones(len(task.real)), passes=None, seed=seed
             )  # fmt: skip
             written = written.with_columns(weight=np.exp(np.nan_to_num(checked.log_p, nan=-np.inf)))
-        values, errors = self._measure(writer, texts[: self._model.rows], task.real)
-        if is_kept(self._config, place):
-            writer.save(self._models / f"{place.level.key}{place.suffix}")
+        values, errors = self._measure(writer, texts[: self.model.rows], task.real)
+        self.keep(writer, place)
         return Generation(written=written, values=values, errors=errors)
 
     def _measure(
         self, writer: CausalWriter, texts: Sequence[str], real: Corpus
     ) -> tuple[dict[str, float], dict[str, float]]:
-        course, log_p = writer.course, row_means(writer, self._held_out)
+        course, log_p = writer.course, row_means(writer, self.held_out)
         assert course is not None
         tenth = max(1, len(course.losses) // 10)
-        tail = log_p[self._tail]
+        tail = log_p[self.tail]
         values = {
             SCORE: -float(log_p.mean()),
             "last_loss": -course.scores[-1],
@@ -161,16 +173,9 @@ class GenerationWork:
             "tail_loss": -float(tail.mean()),
         }
         errors = {SCORE: _error(log_p), "tail_loss": _error(tail)}
-        values["calibration"], errors["calibration"] = _calibrate(writer, self._held_out)
-        found, their_errors = measure_texts(texts, real.targets, self._model.encoder, self._config.seed)
+        values["calibration"], errors["calibration"] = _calibrate(writer, self.held_out)
+        found, their_errors = measure_texts(texts, real.targets, self.model.encoder, self.config.seed)
         return values | found, errors | their_errors
-
-
-def is_kept(config: CollapseConfig, place: Place) -> bool:
-    """Whether the model of a generation stays on the disk."""
-    assert isinstance(config.model, TrainedModel)
-    last = place.number == config.generations
-    return config.model.keep_models == "all" or (config.model.keep_models == "last" and last)
 
 
 def measure_texts(

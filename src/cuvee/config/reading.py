@@ -49,14 +49,16 @@ def parse_config(text: str, path: Path, kind: type[S] = StudyConfig) -> S:  # ty
         raise ConfigError(explain_error(exc, str(path), raw, node)) from exc
 
 
-def make_config(values: S | dict[str, object], kind: type[S] = StudyConfig) -> S:  # type: ignore[assignment]
-    """A config from Python values; relative paths are relative to the working folder.
+def make_config(values: S | str | Path | dict[str, object], kind: type[S] = StudyConfig) -> S:  # type: ignore[assignment]
+    """A config from its file, or from Python values, whose relative paths are relative to the working folder.
 
     Raises:
         ConfigError: as :func:`read_config`.
     """
     if isinstance(values, kind):
         return values
+    if isinstance(values, str | Path):
+        return read_config(values, kind)
     try:
         return kind.model_validate(values, context=Path.cwd())
     except ValidationError as exc:

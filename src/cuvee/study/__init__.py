@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cuvee.config.reading import make_config, read_config
+from cuvee.config.reading import make_config
 from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import TrialsFailed
@@ -279,12 +279,9 @@ def open_study(
     Raises:
         CuveeError: bad input or config, a run folder of another study or in use.
     """
-    if isinstance(config, str | Path):
-        settings = read_config(config)
-    elif real is not None and isinstance(config, dict):
-        settings = make_config({"data": {"real": "in memory"}, **config})
-    else:
-        settings = make_config(config)
+    if real is not None and isinstance(config, dict):
+        config = {"data": {"real": "in memory"}, **config}
+    settings = make_config(config)
     given = real if real is None or isinstance(real, Corpus) else load_rows(real, settings.data, settings.task)
     with trust_modules(*trust), RunFolder(out or Path("runs") / settings.name) as folder:
         check_tracking(settings)

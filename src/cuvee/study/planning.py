@@ -19,7 +19,7 @@ import numpy as np
 from cuvee.config.dials import AttributesConfig, DialConfig, TopicsConfig
 from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
 from cuvee.config.opening import find_sampling
-from cuvee.config.reading import make_config, read_config
+from cuvee.config.reading import make_config
 from cuvee.config.schema import StudyConfig
 from cuvee.config.sections import PROBE, ExecuteConfig
 from cuvee.corpus import Corpus, label_strata
@@ -239,7 +239,7 @@ def plan_study(
         ValueError: the spread or the disagreement is out of range, or both spread and pilot are given.
     """
     spreads = find_spreads(spread, pilot)
-    settings = read_config(config) if isinstance(config, str | Path) else make_config(config)
+    settings = make_config(config)
     generator = settings.generator
     with (
         TemporaryDirectory(prefix="cuvee-plan-") as folder,
