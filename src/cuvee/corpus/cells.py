@@ -88,16 +88,15 @@ def typed_table(table: pa.Table) -> pa.Table:
 
 
 def stack_tables(tables: Sequence[pa.Table], *, mixed: bool = False) -> pa.Table:
-    """The rows of all tables, by the columns of the first; as JSON where some are, or where ``mixed`` types meet.
+    """The rows of all tables, null where one lacks a column; JSON where some are, or where ``mixed`` types meet.
 
     Raises:
         ArrowException: types that do not go together, or values that JSON has not.
     """
-    tables = [table.select(tables[0].column_names) for table in tables]
-    for place, name in enumerate(tables[0].column_names):
-        columns = [table.select([place]) for table in tables]
+    for name in dict.fromkeys(name for table in tables for name in table.column_names):
+        columns = [table.select([name]) for table in tables if name in table.column_names]
         if len({is_json(column.schema.field(0)) for column in columns}) > 1 or (mixed and not _unify(columns)):
-            tables = [table.set_column(place, *_write_json(table, place, name)) for table in tables]
+            tables = [_write_json(table, name) if name in table.column_names else table for table in tables]
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -109,10 +108,12 @@ def _unify(tables: Sequence[pa.Table]) -> bool:
     return True
 
 
-def _write_json(table: pa.Table, place: int, name: str) -> tuple[pa.Field, pa.Array | pa.ChunkedArray]:
-    field, column = table.schema.field(place), table.column(place)
+def _write_json(table: pa.Table, name: str) -> pa.Table:
+    if is_json(table.schema.field(name)):
+        return table
     try:
-        return (field, column) if is_json(field) else json_column(name, column.to_pylist(), plain=False)
+        made = json_column(name, table[name].to_pylist(), plain=False)
+        return table.set_column(table.column_names.index(name), *made)
     except TypeError as exc:
         raise pa.ArrowInvalid(f"column {name!r}: {exc}") from exc
 

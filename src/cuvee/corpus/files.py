@@ -21,7 +21,6 @@ from cuvee.corpus.cells import as_strings, read_lists, to_cell, to_text, to_type
 from cuvee.corpus.content import warn_of_variants
 from cuvee.corpus.formats import dataset_table, read_table
 from cuvee.corpus.table import (
-    LATER,
     SCHEMA,
     Corpus,
     Origin,
@@ -30,6 +29,7 @@ from cuvee.corpus.table import (
     column_strings,
     corpus_from_table,
     own_columns,
+    refuse_nulls,
 )
 from cuvee.errors import InputError
 from cuvee.inputs import bounded_memory, explain_damage, first_line
@@ -80,7 +80,7 @@ def load_corpus(
         if is_file:
             table, name = read_table(Path(source)), str(source)
             table = _take_where(table, where or {}, name)
-            own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
+            own = set(SCHEMA.names) <= set(table.column_names)
             named = [(text, None), (label, None), (context, "context"), (group, "group"), (seed, "seed_ids")]
             if own and all(given in (None, known) for given, known in named):
                 return _read_own(table, name, task)
@@ -129,7 +129,7 @@ def read_columns(source: str | Path) -> list[str]:
 def _read_own(table: pa.Table, where: str, task: Task | None) -> Corpus:
     """A corpus that Cuvée wrote; a file of text alone, such as CSV, has its numbers and lists as text."""
     made = []
-    for field in (wanted for wanted in SCHEMA if wanted.name in table.column_names):
+    for field in SCHEMA:
         given, column = table.schema.field(field.name), table[field.name]
         try:
             if pa.types.is_string(field.type):
@@ -141,9 +141,8 @@ def _read_own(table: pa.Table, where: str, task: Task | None) -> Corpus:
             column = column.cast(field.type)
         except (pa.ArrowException, ValueError) as exc:
             raise InputError(f"{where}: has columns of a Cuvée corpus, {field.name} of another type ({exc})") from exc
-        if not field.nullable and column.null_count:
-            row = pc.index(pc.is_null(column), True).as_py() + 1
-            raise InputError(f"{where}, row {row}: column {field.name!r} is empty; fill it or drop the row")
+        if not field.nullable:
+            refuse_nulls(column, field.name, where)
         made.append((field, column))
     own = own_columns(table)
     made += zip(own.schema, own.columns, strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,7 @@ class Form:
     @property
     def is_pair(self) -> bool:
         """Whether a row is a question and an answer, which may be a label."""
-        return not self.is_chat and self.input is None and self.system is None
+        return not self.is_chat and self.input is self.system is self.history is None
 
     @property
     def columns(self) -> list[str]:
@@ -188,29 +188,24 @@ def read_form(table: pa.Table, form: Form, where: str, *, labelled: bool = True)
     Raises:
         InputError: a row has none of them, or holds something else; with what to do.
     """
-    texts, targets, cut, row = list[str](), list[str | None](), 0, 0
-    for start in range(0, table.num_rows, READ_ROWS):
-        part = table.slice(start, READ_ROWS)
-        columns = {name: _values(part, name) for name in form.columns}
-        for place in range(part.num_rows):
-            row += 1
-            cells = {name: values[place] for name, values in columns.items()}
-            turns = _turns_of_row(form, cells, f"{where}, row {row}")
-            answers = [at for at, (role, said) in enumerate(turns) if role == "assistant"]
-            if not answers and labelled:
-                raise InputError(f"{where}, row {row}: no turn is the assistant's, so nothing is learnt; drop the row")
-            last = answers[-1] if answers else len(turns)
-            text, target = render_turns(turns[:last]), turns[last][1] if answers else None
-            if target is not None and is_blank(target) and form.target and not labelled:
-                target = None
-            if target is not None and is_blank(target):
+    texts, targets, cut = list[str](), list[str | None](), 0
+    for row, cells in enumerate(_each_row(table, form.columns), start=1):
+        turns = _turns_of_row(form, cells, f"{where}, row {row}")
+        answers = [at for at, (role, said) in enumerate(turns) if role == "assistant"]
+        if not answers and labelled:
+            raise InputError(f"{where}, row {row}: no turn is the assistant's, so nothing is learnt; drop the row")
+        last = answers[-1] if answers else len(turns)
+        text, target = render_turns(turns[:last]), turns[last][1] if answers else None
+        if target is not None and is_blank(target):
+            if labelled or not form.target:
                 what = f"column {form.target!r}" if form.target else "the last turn of the assistant"
                 raise InputError(f"{where}, row {row}: {what} is empty; fill it or drop the row")
-            if not text:
-                raise InputError(f"{where}, row {row}: nothing is said before the answer; fill it or drop the row")
-            cut += bool(answers) and any(said.strip() for _, said in turns[last + 1 :])
-            texts.append(text)
-            targets.append(target)
+            target = None
+        if not text:
+            raise InputError(f"{where}, row {row}: nothing is said before the answer; fill it or drop the row")
+        cut += bool(answers) and any(said.strip() for _, said in turns[last + 1 :])
+        texts.append(text)
+        targets.append(target)
     whole = [target for target in targets if target is not None]
     if whole and len(whole) < len(targets):
         row = targets.index(None) + 1
@@ -223,6 +218,13 @@ def read_chats(table: pa.Table, name: str, where: str) -> list[str]:
     """The chats of a column as whole texts."""
     cells = enumerate(_values(table, name), start=1)
     return [render_turns(_read_turns(cell, f"{where}, row {row}: column {name!r}")) for row, cell in cells]
+
+
+def _each_row(table: pa.Table, names: Sequence[str]) -> Iterator[dict[str, object]]:
+    for start in range(0, table.num_rows, READ_ROWS):
+        part = table.slice(start, READ_ROWS)
+        for cells in zip(*(_values(part, name) for name in names), strict=True):
+            yield dict(zip(names, cells, strict=True))
 
 
 def _values(table: pa.Table, name: str) -> list[object]:

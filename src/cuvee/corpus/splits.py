@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cuvee.corpus.content import normalise_text
 from cuvee.corpus.table import Corpus
@@ -214,22 +216,15 @@ def linked_rows(corpus: Corpus, together: Sequence[int] | NDArray[np.integer] | 
 def link_rows(*columns: Sequence[Hashable] | None) -> list[list[int]]:
     """The rows in clusters: rows with an equal value in some column, None apart, are linked, and linked to theirs."""
     given = [column for column in columns if column is not None]
-    parent = list(range(len(given[0])))
-
-    def find(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[tuple[int, Hashable], int] = {}
-    for i in range(len(parent)):
-        for kind, column in enumerate(given):
-            if column[i] is not None:
-                parent[find(i)] = find(first.setdefault((kind, column[i]), i))
+    rows, linked = len(given[0]), list[int]()
+    for column in given:
+        first: dict[Hashable, int] = {}
+        linked += [row if cell is None else first.setdefault(cell, row) for row, cell in enumerate(column)]
+    pairs = np.tile(np.arange(rows), len(given)), np.array(linked, dtype=np.int64)
+    links = coo_array((np.ones(len(linked)), pairs), shape=(rows, rows))
     gathered: dict[int, list[int]] = defaultdict(list)
-    for i in range(len(parent)):
-        gathered[find(i)].append(i)
+    for row, number in enumerate(connected_components(links, directed=False)[1].tolist()):
+        gathered[number].append(row)
     return list(gathered.values())
 
 

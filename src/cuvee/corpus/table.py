@@ -16,20 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cuvee.characters import to_html, visible
+from cuvee.corpus import forms
 from cuvee.corpus.cells import READ_ROWS, as_strings, stack_tables
 from cuvee.corpus.content import content_id, content_ids
-from cuvee.corpus.forms import (
-    INSTRUCTION,
-    Form,
-    fill_form,
-    find_chat,
-    find_form,
-    form_of,
-    guess_columns,
-    holds_turns,
-    read_chats,
-    read_form,
-)
 from cuvee.errors import InputError, InputWarning, MissingDependency
 from cuvee.fingerprint import hash_each, hash_texts
 from cuvee.inputs import first_line
@@ -57,8 +46,6 @@ SCHEMA = pa.schema(
         pa.field("weight", pa.float64()),  # how much the row counts in training; without one it counts 1
     ]
 )
-LATER = ("context", "weight")
-"""Columns that files written by earlier releases lack."""
 _MANY = 10  # rows, from which answers that are all different are no labels
 
 
@@ -73,7 +60,6 @@ class Corpus:
     task: Task = "classification"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "table", _add_later_columns(self.table))
         if pa.schema(list(self.table.schema)[: len(SCHEMA)]) != SCHEMA:
             raise ValueError(f"table has schema {self.table.schema!r}; a corpus needs cuvee.corpus.SCHEMA")
 
@@ -95,7 +81,9 @@ class Corpus:
                 raise InputError(f"row {number}: text and target must be strings, got {text!r} and {target!r}")
             if not isinstance(row.get("context"), str | None):
                 raise InputError(f"row {number}: context must be a string or None, got {row.get('context')!r}")
-            _check_weight(row.get("weight"), f"row {number}")
+            weight = 1.0 if row.get("weight") is None else row["weight"]
+            if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < np.inf:
+                raise InputError(f"row {number}: weight must be a number of at least 0 or None, got {weight!r}")
             out: dict[str, object] = {name: row.get(name) for name in SCHEMA.names}
             out["origin"] = row.get("origin") or origin
             if out["id"] is None:
@@ -117,14 +105,15 @@ class Corpus:
         """A corpus from columns of strings of one length: what :meth:`from_rows` makes of them, in less memory.
 
         Args:
-            columns: ``text`` and ``target``, without nulls, and any of ``group`` and ``context``.
+            columns: ``text`` and ``target``, without nulls, and any of ``id``, ``group`` and ``context``.
             origin: of all rows.
             task: what the rows are for.
             own: other columns of the rows, under other names.
         """
         texts, targets = columns["text"], columns["target"]
         made = {field.name: pa.nulls(len(texts), field.type) for field in SCHEMA}
-        made |= {"id": content_ids(texts, targets), "origin": pa.repeat(pa.scalar(origin, pa.string()), len(texts))}
+        made["id"] = columns["id"] if "id" in columns else content_ids(texts, targets)
+        made |= {"origin": pa.repeat(pa.scalar(origin, pa.string()), len(texts))}
         table = pa.table({**made, **columns}, schema=SCHEMA)
         if own is not None:
             table = _append_columns(table, own)
@@ -146,11 +135,9 @@ class Corpus:
         for name, given in (("targets", targets), ("groups", groups)):
             if given is not None and len(given) != rows:
                 raise ValueError(f"{name} has {len(given)} entries for {rows} rows; give one each")
-        columns = {"id": map(str, range(rows)), "text": [""] * rows, "target": targets or [""] * rows}
-        columns |= {"origin": ["real"] * rows} | ({} if groups is None else {"group": groups})
-        made = {field.name: pa.nulls(rows, field.type) for field in SCHEMA}
-        made |= {name: pa.array(values, pa.string()) for name, values in columns.items()}
-        return cls(pa.table(made, schema=SCHEMA))
+        columns = {"id": [*map(str, range(rows))], "text": [""] * rows, "target": targets or [""] * rows}
+        columns |= {} if groups is None else {"group": groups}
+        return cls.from_columns({name: pa.chunked_array([cells], pa.string()) for name, cells in columns.items()})
 
     @classmethod
     def from_pandas(
@@ -159,7 +146,7 @@ class Corpus:
     ) -> Corpus:  # fmt: skip
         """A corpus from a DataFrame; ``text``, ``label`` and ``context`` name its columns."""
         names = [str(name) for name in frame.columns]
-        wanted = {text, label, context, *(INSTRUCTION if text in INSTRUCTION else ())}
+        wanted = {text, label, context, *(forms.INSTRUCTION if text in forms.INSTRUCTION else ())}
         table = pa.table(
             [_frame_column(frame, at) if name in wanted else pa.nulls(len(frame)) for at, name in enumerate(names)],
             names=names,
@@ -236,9 +223,9 @@ class Corpus:
         return self.table.select(self.table.column_names[len(SCHEMA) :])
 
     @cached_property
-    def form(self) -> Form | None:
+    def form(self) -> forms.Form | None:
         """The format of chats or instructions that the rows came in; None where it is plain text."""
-        return form_of(self.own, self._strings("text"), self._strings("target"))
+        return forms.form_of(self.own, self._strings("text"), self._strings("target"))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -283,9 +270,6 @@ class Corpus:
     def joined(self, *others: Corpus) -> Corpus:
         """This corpus and the others, one after the other. Ids are not checked for being unique."""
         tables = [self.table, *(o.table for o in others)]
-        names = dict.fromkeys(name for table in tables for name in table.column_names)
-        if len(names) > len(SCHEMA):
-            tables = [_add_nulls(table, names) for table in tables]
         return Corpus(stack_tables(tables, mixed=True).combine_chunks(), self.task)
 
     def formed_like(self, other: Corpus) -> Corpus:
@@ -293,7 +277,7 @@ class Corpus:
         form = other.form
         if form is None:
             return self
-        own = fill_form(self.own, form, other.own, self._strings("text"), self._strings("target"))
+        own = forms.fill_form(self.own, form, other.own, self._strings("text"), self._strings("target"))
         return Corpus(_append_columns(self.table.select(SCHEMA.names), own), self.task)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -331,32 +315,8 @@ class Corpus:
         return f"<p>{to_html(repr(self))}</p><table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
 
 
-def _add_later_columns(table: pa.Table) -> pa.Table:
-    """The table with nulls for the columns that it was written without."""
-    for name in LATER:
-        if name not in table.column_names:
-            field = SCHEMA.field(name)
-            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    own = [name for name in table.column_names if name not in SCHEMA.names]
-    return table.select([*SCHEMA.names, *own]) if set(table.column_names) >= set(SCHEMA.names) else table
-
-
 def _append_columns(table: pa.Table, own: pa.Table) -> pa.Table:
     return pa.table([*table.columns, *own.columns], schema=pa.schema([*table.schema, *own.schema]))
-
-
-def _add_nulls(table: pa.Table, names: Iterable[str]) -> pa.Table:
-    """The table with all of these columns, in their order."""
-    for name in names:
-        if name not in table.column_names:
-            table = table.append_column(name, pa.nulls(table.num_rows))
-    return table.select([*names])
-
-
-def _check_weight(weight: object, where: str) -> None:
-    fits = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < np.inf
-    if weight is not None and not fits:
-        raise InputError(f"{where}: weight must be a number of at least 0 or None, got {weight!r}")
 
 
 def _frame_column(frame: pd.DataFrame, place: int) -> pa.Array:
@@ -388,7 +348,7 @@ def corpus_from_table(
     for name, role in ((text, "text"), (label, "label"), (group, "group"), (context, "context")):
         if name is not None:
             _column(table, name, role, where)
-    form = find_form(table, text, label, where)
+    form = forms.find_form(table, text, label, where)
     if form is None:
         columns, used = _read_plain(table, text, label, where, labelled=labelled)
     else:
@@ -406,10 +366,10 @@ def _read_plain(
     table: pa.Table, text: str | None, label: str | None, where: str, *, labelled: bool
 ) -> tuple[dict[str, pa.ChunkedArray], set[str]]:
     """Text and target of rows of one text and one label, and the columns that hold no more than these."""
-    guessed_text, guessed_label = guess_columns(table.column_names)
-    text_column = _column(table, text or guessed_text or find_chat(table, where), "text", where)
-    is_chat = holds_turns(table, text_column, where)
-    texts = pa.chunked_array([read_chats(table, text_column, where)], pa.string()) if is_chat else None
+    guessed_text, guessed_label = forms.guess_columns(table.column_names)
+    text_column = _column(table, text or guessed_text or forms.find_chat(table, where), "text", where)
+    is_chat = forms.holds_turns(table, text_column, where)
+    texts = pa.chunked_array([forms.read_chats(table, text_column, where)], pa.string()) if is_chat else None
     used = set() if is_chat else {text_column}
     columns = {"text": filled_strings(table, text_column, where) if texts is None else texts}
     if not labelled and label is None and (guessed_label is None or _is_empty(table, guessed_label, where)):
@@ -418,13 +378,13 @@ def _read_plain(
     return columns | {"target": filled_strings(table, label_column, where)}, used | {label_column}
 
 
-def _read_formed(table: pa.Table, form: Form, where: str, *, labelled: bool) -> dict[str, pa.ChunkedArray]:
+def _read_formed(table: pa.Table, form: forms.Form, where: str, *, labelled: bool) -> dict[str, pa.ChunkedArray]:
     """Text and target of rows of a format."""
-    if form.target is not None and not (form.is_chat or form.input or form.system or form.history):
+    if form.target is not None and form.is_pair:
         alone = not labelled and _is_empty(table, form.target, where)
         targets = _empty(table) if alone else filled_strings(table, form.target, where)
         return {"text": filled_strings(table, form.text, where), "target": targets}
-    said = read_form(table, form, where, labelled=labelled)
+    said = forms.read_form(table, form, where, labelled=labelled)
     if said.targets is None:
         warnings.warn(f"{where}: no row has an answer; texts are read alone", InputWarning, stacklevel=2)
     if said.cut:
@@ -434,7 +394,7 @@ def _read_formed(table: pa.Table, form: Form, where: str, *, labelled: bool) -> 
     return {"text": pa.chunked_array([said.texts], pa.string()), "target": targets}
 
 
-def choose_task(task: Task | None, form: Form, targets: pa.ChunkedArray, where: str) -> Task:
+def choose_task(task: Task | None, form: forms.Form, targets: pa.ChunkedArray, where: str) -> Task:
     """The task of rows of a format: answers of pairs of which fewer than half are distinct are labels.
 
     Raises:
@@ -453,7 +413,7 @@ def choose_task(task: Task | None, form: Form, targets: pa.ChunkedArray, where: 
 
 def own_columns(table: pa.Table, used: Collection[str] = ()) -> pa.Table:
     """The columns that are not read; one whose name a column of a corpus has gets ``own_`` before it."""
-    is_ours = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
+    is_ours = set(SCHEMA.names) <= set(table.column_names)
     fields, columns, taken = list[pa.Field](), list[pa.ChunkedArray](), set(SCHEMA.names)
     for field, column in zip(table.schema, table.columns, strict=True):
         if field.name in used or (is_ours and field.name in SCHEMA.names):
@@ -485,11 +445,16 @@ def filled_strings(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
         InputError: there is no such column, or a cell is no text, or empty.
     """
     strings = column_strings(table, name, where)
-    if strings.null_count:
-        row = pc.index(pc.is_null(strings), True).as_py() + 1
-        more = f" ({strings.null_count} rows have none)" if strings.null_count > 1 else ""
-        raise InputError(f"{where}, row {row}: column {name!r} is empty{more}; fill it or drop the row")
+    refuse_nulls(strings, name, where)
     return strings
+
+
+def refuse_nulls(column: pa.ChunkedArray, name: str, where: str) -> None:
+    """Refuse a column with empty cells, naming the first of their rows."""
+    if column.null_count:
+        row = pc.index(pc.is_null(column), True).as_py() + 1
+        more = f" ({column.null_count} rows have none)" if column.null_count > 1 else ""
+        raise InputError(f"{where}, row {row}: column {name!r} is empty{more}; fill it or drop the row")
 
 
 def column_strings(table: pa.Table, name: str, where: str, *, role: str = "rows wanted") -> pa.ChunkedArray:
