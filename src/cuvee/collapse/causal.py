@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.collapse.experiment import Experiment
-from cuvee.collapse.generation import SCORE, Floats, GenerationWork, row_means
+from cuvee.collapse.generation import Floats, Generation, Place, Task, Work, load_encoder_once, measure_texts
 from cuvee.config.collapse import CausalModel
+from cuvee.corpus import Corpus
 from cuvee.encoders import load_encoder
-from cuvee.fingerprint import hash_value
+from cuvee.evaluate import SCORES
+from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.records import Level, Sampling
 from cuvee.store import StoredPool
-from cuvee.train.model import make_ready
+from cuvee.train.causal import CausalWriter, fill_causal_settings, train_causal
+from cuvee.train.model import TunedChecker, make_ready
 
-if TYPE_CHECKING:
-    from cuvee.train.causal import CausalWriter
-
+SCORE = "loss"
 TAIL = 0.1
 """Fraction of the held-out rows, those that the untuned model finds least probable."""
 _TIMED = 8  # rows
@@ -60,8 +60,6 @@ class CausalExperiment(Experiment):
         return np.array(json.loads(found.note))
 
     def _open_untuned(self) -> CausalWriter:
-        from cuvee.train.causal import CausalWriter, fill_causal_settings
-
         return CausalWriter.from_pretrained(fill_causal_settings(self.settings))
 
     def _tail(self) -> NDArray[np.int64]:
@@ -71,8 +69,6 @@ class CausalExperiment(Experiment):
 
     def time_one(self) -> tuple[float, int]:
         """Train one step, write and score a few rows, and count on from there."""
-        from cuvee.train.causal import train_causal
-
         model, config = self.model, self.config
         untuned = self._open_untuned()
         rows = self.real.take(np.arange(min(_TIMED, len(self.real))))
@@ -96,3 +92,86 @@ class CausalExperiment(Experiment):
         one = clock(train) * model.steps + writing * (1 + more) + scoring * evaluations
         size = sum(parameter.nbytes for parameter in untuned.model.parameters())
         return one, size
+
+
+# --- one generation, wherever the executor puts it ---------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationWork(Work[CausalModel]):
+    """Of a causal model; ``tail`` has the places of the rarest held-out rows."""
+
+    tail: NDArray[np.int64]
+
+    def __call__(self, task: Task) -> list[Generation]:
+        """One generation for each place."""
+        writer = self._train(task.rows, task.places[0])
+        return [self._write(writer, place, task) for place in task.places]
+
+    def _train(self, rows: Corpus, place: Place) -> CausalWriter:
+        # so patient that all steps are done
+        every = max(1, self.model.steps // self.model.evaluations)
+        settings = replace(self.settings, seed=self.seed_of(place), patience=self.model.steps, evaluate_every=every)
+        ready = make_ready(rows, settings, encode=lambda texts: load_encoder_once(self.model.encoder).encode(texts))
+        return train_causal(
+            ready.corpus, ready.loss, ready.settings, encoder=None, validation=self.held_out, progress=None,
+            folder=None, keep_last=self.model.checkpoint == "last",
+        )  # fmt: skip
+
+    def _write(self, writer: CausalWriter, place: Place, task: Task) -> Generation:
+        """Let a trained model write, and measure both."""
+        decoding, prompts = place.decoding, task.prompts
+        sampling = Sampling(
+            temperature=decoding.temperature, top_p=decoding.top_p, top_k=decoding.top_k,
+            max_tokens=self.model.max_tokens,
+        )  # fmt: skip
+        seed = derive_seed(self.config.seed, "collapse", "writing", place.chain, place.number)
+        texts = writer.continue_prompts(prompts.prompts, sampling, seed=seed, beams=decoding.beams)
+        written = prompts.with_columns(
+            target=texts, origin=["synthetic"] * len(texts), id=[f"{name}/{place.level.name}" for name in prompts.ids]
+        )
+        if self.config.curated.agreement is not None and len(prompts) > len(task.real):
+            checked = TunedChecker(self.settings)(
+                task.real, written, weights=np.ones(len(task.real)), passes=None, seed=seed
+            )  # fmt: skip
+            written = written.with_columns(weight=np.exp(np.nan_to_num(checked.log_p, nan=-np.inf)))
+        values, errors = self._measure(writer, texts[: self.model.rows], task.real)
+        self.keep(writer, place)
+        return Generation(written=written, values=values, errors=errors)
+
+    def _measure(
+        self, writer: CausalWriter, texts: Sequence[str], real: Corpus
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        course, log_p = writer.course, row_means(writer, self.held_out)
+        assert course is not None
+        tenth = max(1, len(course.losses) // 10)
+        tail = log_p[self.tail]
+        values = {
+            SCORE: -float(log_p.mean()),
+            "last_loss": -course.scores[-1],
+            "best_loss": -max(course.scores),
+            "train_loss": float(np.mean(course.losses[-tenth:])),
+            "tail_loss": -float(tail.mean()),
+        }
+        errors = {SCORE: _error(log_p), "tail_loss": _error(tail)}
+        values["calibration"], errors["calibration"] = _calibrate(writer, self.held_out)
+        found, their_errors = measure_texts(texts, real.targets, self.model.encoder, self.config.seed)
+        return values | found, errors | their_errors
+
+
+def row_means(writer: CausalWriter, rows: Corpus) -> Floats:
+    """Mean log probability of each completion's tokens."""
+    sums = writer.log_likelihood(rows.prompts, rows.targets)
+    means: Floats = sums[:, 0] / sums[:, 1]
+    return means
+
+
+def _calibrate(writer: CausalWriter, rows: Corpus) -> tuple[float, float]:
+    """Calibration error of the most probable token over all tokens of the rows, and its jackknife error over rows."""
+    row, p, hit = writer.top_tokens(rows.prompts, rows.targets).T
+    n = len(rows)
+    weights = np.vstack([np.ones(len(row)), row != np.arange(n)[:, None]])  # all rows, then all but each
+    whole, *others = SCORES["ece"]({"confidence": p, "accuracy": hit}, weights)
+    return float(whole), float(np.sqrt((n - 1) / n * np.square(others - np.mean(others)).sum()))
+
+
+def _error(values: Floats) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))

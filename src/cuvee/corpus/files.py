@@ -21,6 +21,7 @@ from cuvee.corpus.cells import as_strings, read_lists, to_cell, to_text, to_type
 from cuvee.corpus.content import warn_of_variants
 from cuvee.corpus.formats import dataset_table, read_table
 from cuvee.corpus.table import (
+    LATER,
     SCHEMA,
     Corpus,
     Origin,
@@ -80,7 +81,7 @@ def load_corpus(
         if is_file:
             table, name = read_table(Path(source)), str(source)
             table = _take_where(table, where or {}, name)
-            own = set(SCHEMA.names) <= set(table.column_names)
+            own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
             named = [(text, None), (label, None), (context, "context"), (group, "group"), (seed, "seed_ids")]
             if own and all(given in (None, known) for given, known in named):
                 return _read_own(table, name, task)
@@ -129,7 +130,7 @@ def read_columns(source: str | Path) -> list[str]:
 def _read_own(table: pa.Table, where: str, task: Task | None) -> Corpus:
     """A corpus that Cuvée wrote; a file of text alone, such as CSV, has its numbers and lists as text."""
     made = []
-    for field in SCHEMA:
+    for field in (wanted for wanted in SCHEMA if wanted.name in table.column_names):
         given, column = table.schema.field(field.name), table[field.name]
         try:
             if pa.types.is_string(field.type):
