@@ -17,9 +17,9 @@ from typer import Argument, Option
 
 from cuvee._version import __version__
 from cuvee.cli import console
-from cuvee.corpus import SCHEMA, Corpus, Origin, Task, load_corpus, read_columns
+from cuvee.corpus import Corpus, Origin, Task, load_corpus, read_columns
 from cuvee.corpus.files import OUTPUTS
-from cuvee.corpus.table import LATER
+from cuvee.corpus.table import is_ours
 from cuvee.errors import ConfigError, InputError
 from cuvee.registry import nearest_name, trust_modules
 
@@ -268,7 +268,7 @@ class Columns:
         """Whether Cuvée wrote a file, and the named columns are those of another one."""
         named = {name for name in (self.text, self.label) if name is not None}
         there = set(read_columns(path)) if named else set()
-        if named <= there or not set(SCHEMA.names) - set(LATER) <= there:
+        if named <= there or not is_ours(there):
             return False
         return any(named <= set(read_columns(other)) for other in self.files if other is not None)
 

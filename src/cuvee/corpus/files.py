@@ -21,7 +21,6 @@ from cuvee.corpus.cells import as_strings, read_lists, to_cell, to_text, to_type
 from cuvee.corpus.content import warn_of_variants
 from cuvee.corpus.formats import dataset_table, read_table
 from cuvee.corpus.table import (
-    LATER,
     SCHEMA,
     Corpus,
     Origin,
@@ -29,6 +28,7 @@ from cuvee.corpus.table import (
     choose_task,
     column_strings,
     corpus_from_table,
+    is_ours,
     own_columns,
     refuse_nulls,
 )
@@ -81,9 +81,8 @@ def load_corpus(
         if is_file:
             table, name = read_table(Path(source)), str(source)
             table = _take_where(table, where or {}, name)
-            own = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
             named = [(text, None), (label, None), (context, "context"), (group, "group"), (seed, "seed_ids")]
-            if own and all(given in (None, known) for given, known in named):
+            if is_ours(table.column_names) and all(given in (None, known) for given, known in named):
                 return _read_own(table, name, task)
         else:
             table, name = _other_table(source), "datasets.Dataset"

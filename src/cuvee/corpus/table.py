@@ -46,8 +46,7 @@ SCHEMA = pa.schema(
         pa.field("weight", pa.float64()),  # how much the row counts in training; without one it counts 1
     ]
 )
-LATER = ("context", "weight")
-"""Columns that files written by earlier releases lack."""
+_LATER = ("context", "weight")  # columns that files written by earlier releases lack
 _MANY = 10  # rows, from which answers that are all different are no labels
 
 
@@ -62,7 +61,8 @@ class Corpus:
     task: Task = "classification"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "table", _add_later_columns(self.table))
+        if is_ours(self.table.column_names):
+            object.__setattr__(self, "table", _add_later_columns(self.table))
         if pa.schema(list(self.table.schema)[: len(SCHEMA)]) != SCHEMA:
             raise ValueError(f"table has schema {self.table.schema!r}; a corpus needs cuvee.corpus.SCHEMA")
 
@@ -318,9 +318,14 @@ class Corpus:
         return f"<p>{to_html(repr(self))}</p><table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
 
 
+def is_ours(names: Iterable[str]) -> bool:
+    """Whether columns are those of a file that Cuvée wrote."""
+    return set(names) >= set(SCHEMA.names) - set(_LATER)
+
+
 def _add_later_columns(table: pa.Table) -> pa.Table:
     """The table with nulls for the columns that it was written without, before the user's own."""
-    for name in sorted({*LATER} - {*table.column_names}):
+    for name in sorted({*_LATER} - {*table.column_names}):
         field = SCHEMA.field(name)
         table = table.add_column(SCHEMA.get_field_index(name), field, pa.nulls(table.num_rows, field.type))
     return table
@@ -424,10 +429,10 @@ def choose_task(task: Task | None, form: forms.Form, targets: pa.ChunkedArray, w
 
 def own_columns(table: pa.Table, used: Collection[str] = ()) -> pa.Table:
     """The columns that are not read; one whose name a column of a corpus has gets ``own_`` before it."""
-    is_ours = set(SCHEMA.names) - set(LATER) <= set(table.column_names)
+    is_own = is_ours(table.column_names)
     fields, columns, taken = list[pa.Field](), list[pa.ChunkedArray](), set(SCHEMA.names)
     for field, column in zip(table.schema, table.columns, strict=True):
-        if field.name in used or (is_ours and field.name in SCHEMA.names):
+        if field.name in used or (is_own and field.name in SCHEMA.names):
             continue
         name = field.name
         while name in taken:
