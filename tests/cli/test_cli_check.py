@@ -62,7 +62,8 @@ def test_rules_that_cannot_be_kept_are_refused(capsys):
 
 @pytest.mark.slow
 def test_rules_made_from_real_rows_pass_real_rows(sides, capsys):
-    assert call(capsys, "check", sides, "--write-rules")[0] == 0
+    code, out, _ = call(capsys, "check", sides, "--write-rules", "--json")
+    assert code == 0 and json.loads(out) == {"rules": "rules.yaml"}
     made = yaml.safe_load(Path("rules.yaml").read_text(encoding="utf-8"))
     assert made["against"] == sides.name and made["limits"]["exact_duplicate_rate"]["max"] < 0.05
     assert call(capsys, "check", "good.jsonl")[0] == 0

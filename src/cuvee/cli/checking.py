@@ -41,7 +41,7 @@ def check(
     workflow (GITHUB_ACTIONS is set) failures are annotations too.
     """
     if write_rules:
-        _write_rules(files, rules)
+        tell({"rules": str(rules)}, _write_rules(files, rules))
         return
     asked = read_config(rules, CheckRules)
     failed = {str(path): _find_failures(_measure(path, asked), asked) for path in files}
@@ -92,8 +92,8 @@ def _find_failures(measured: Measurement, asked: CheckRules) -> list[Finding]:
     return failed
 
 
-def _write_rules(files: Sequence[Path], target: Path) -> None:
-    """Rules whose limits are the upper ends of the real rows' own intervals."""
+def _write_rules(files: Sequence[Path], target: Path) -> str:
+    """Write rules whose limits are the upper ends of the real rows' own intervals, and say what is next."""
     if len(files) > 1:
         raise ConfigError("--write-rules takes one file, that of the real rows")
     if target.exists():
@@ -102,7 +102,7 @@ def _write_rules(files: Sequence[Path], target: Path) -> None:
     highs = {name: measured.values[name].high for name in _RATES if name in measured.values}
     limits = {name: Limits(max=round(high, 4)) for name, high in highs.items() if high is not None}
     replace_text(target, config_to_yaml(CheckRules(against=os.path.relpath(files[0], target.parent), limits=limits)))
-    console.out.print(f"wrote {target}; next: cuvee check SYNTHETIC --rules {target}", soft_wrap=True)
+    return f"wrote {target}; next: cuvee check SYNTHETIC --rules {target}"
 
 
 def _render_junit(failed: Mapping[str, Sequence[Finding]]) -> str:

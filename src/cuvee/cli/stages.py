@@ -61,7 +61,6 @@ class Beginning:
         """What the commented study.yaml of a file says, as text and as read."""
         from cuvee.characters import check_name
         from cuvee.config.reading import parse_config, render_template
-        from cuvee.corpus import read_columns
         from cuvee.corpus.formats import read_table
         from cuvee.corpus.forms import choose_columns
 
@@ -70,6 +69,10 @@ class Beginning:
         if self.pool and self.base_url:
             raise ConfigError("--pool and --base-url both say where synthetic rows come from; give one of them")
         corpus = Columns(text=self.text, label=self.label, task=self.task).load(data, labelled=True)
+        if corpus.task == "classification" and len(corpus.labels) == 1:
+            raise InputError(
+                f"{data}: one label only ({corpus.labels[0]!r}); is the label in another column (--label)?"
+            )
         columns = choose_columns(read_table(data), self.text, self.label, str(data))
         if corpus.task != "generation":
             columns.pop("context", None)
@@ -79,12 +82,16 @@ class Beginning:
             except ValueError as exc:
                 raise InputError(f"{data}: column {exc}; rename it") from exc
         base = target.resolve().parent
-        pools = [
-            {"dial": "source", "level": f"{path.name.split('.')[0]}{'' if len(self.pool or ()) == 1 else f'-{i}'}"}
-            | {"path": os.path.relpath(path.resolve(), base)}
-            | {role: name for role, name in columns.items() if name in read_columns(path)}
-            for i, path in enumerate(self.pool or (), 1)
-        ]
+        pools = list[dict[str, str]]()
+        for i, path in enumerate(self.pool or (), 1):
+            table = read_table(path)
+            own = {role: name for role, name in columns.items() if name in table.column_names}
+            found = choose_columns(table, own.get("text"), own.get("label"), str(path))
+            for role in (role for role in ("text", "label") if role in columns.keys() - found.keys()):
+                has = f"which column is the {role}? It has {', '.join(table.column_names)}"
+                raise InputError(f"{path}: {has}; call it {columns[role]!r}, as {data} does")
+            level = f"{path.name.split('.')[0]}{'' if len(self.pool or ()) == 1 else f'-{i}'}"
+            pools.append({"dial": "source", "level": level, "path": os.path.relpath(path.resolve(), base), **own})
         named = Path(os.path.relpath(data.resolve(), base))
         written = render_template(
             named, corpus, columns=columns, pools=pools, base_url=self.base_url, model=self.model, time=self.time

@@ -218,12 +218,12 @@ def _check_copies(evidence: Evidence) -> Hit | None:
     subject = evidence.subject
     if subject.against is None:
         return None
-    real = set(map(normalise_text, subject.against.texts))
+    real = Counter(map(normalise_text, subject.against.texts))
     count = sum(normalise_text(text) in real for text in subject.corpus.texts)
-    if count < max(2, 0.005 * subject.n):
+    rate, usual = count / subject.n, sum(times for times in real.values() if times > 1) / real.total()
+    if count < 2 or rate < 0.005 + usual:  # real rows that repeat each other repeat fresh ones as often
         return None
-    rate = count / subject.n
-    return Hit(rate, 0.005, 0.8 * rate, {"count": count}, STATED)
+    return Hit(rate, 0.005 + usual, 0.8 * rate, {"count": count}, STATED)
 
 
 # --- diversity ----------------------------------------------------------------------------------------
@@ -408,9 +408,10 @@ _REAL_SAMPLE = 2_000
 
 
 def _real_reasons(subject: Subject) -> Mapping[str, float]:
-    """Of the real rows, the fraction with each reason that needs no yardstick of its own."""
-    texts = [] if subject.against is None else subject.against.texts[:_REAL_SAMPLE]
-    found = degenerate_reasons(texts)
+    """Of the real rows, the fraction with each reason, held against other real rows."""
+    real = [] if subject.against is None else subject.against.texts[: 2 * _REAL_SAMPLE]
+    texts = real[::2]
+    found = degenerate_reasons(texts, reference=real[1::2] or None)
     return {reason: found.count(reason) / len(texts) for reason in set(found) if reason is not None}
 
 
