@@ -43,10 +43,7 @@ def parse_config(text: str, path: Path, kind: type[S] = StudyConfig) -> S:  # ty
     node, raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys; `cuvee init DATA` writes one")
-    try:
-        return kind.model_validate(raw, context=path.resolve().parent)
-    except ValidationError as exc:
-        raise ConfigError(explain_error(exc, str(path), raw, node)) from exc
+    return _validate(raw, kind, path.resolve().parent, str(path), node)
 
 
 def make_config(values: S | str | Path | dict[str, object], kind: type[S] = StudyConfig) -> S:  # type: ignore[assignment]
@@ -59,10 +56,14 @@ def make_config(values: S | str | Path | dict[str, object], kind: type[S] = Stud
         return values
     if isinstance(values, str | Path):
         return read_config(values, kind)
+    return _validate(values, kind, Path.cwd(), "config")
+
+
+def _validate(values: object, kind: type[S], folder: Path, where: str, node: yaml.Node | None = None) -> S:
     try:
-        return kind.model_validate(values, context=Path.cwd())
+        return kind.model_validate(values, context=folder)
     except ValidationError as exc:
-        raise ConfigError(explain_error(exc, "config", values)) from exc
+        raise ConfigError(explain_error(exc, where, values, node)) from exc
 
 
 def config_to_yaml(config: Section) -> str:

@@ -8,31 +8,17 @@ from itertools import product
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
-from cuvee.config import generators
+from cuvee.config import generators, sections
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
-from cuvee.config.sections import (
-    Amount,
-    Amounts,
-    ExecuteConfig,
-    Located,
-    Name,
-    SearchConfig,
-    Section,
-    Sizes,
-    TrackConfig,
-    TrainConfig,
-    know,
-    list_sizes,
-    write_amount,
-)
+from cuvee.config.sections import Located, Name, Section, know
 from cuvee.corpus import Task
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.evaluate import ITEM_SCORES
@@ -44,7 +30,7 @@ from cuvee.report.card import Licences, is_language
 from cuvee.train import TASKS, is_deterministic
 
 DEFAULT_SHARES = (0.2, 0.5, 0.75)
-FILE_AMOUNTS: tuple[Amount, ...] = ("0.3x", "1x", "3x", "10x", "30x", "100x", "300x", "1000x", "all")
+FILE_AMOUNTS: tuple[sections.Amount, ...] = ("0.3x", "1x", "3x", "10x", "30x", "100x", "300x", "1000x", "all")
 
 
 class EvaluateConfig(Section):
@@ -105,7 +91,7 @@ class SplitConfig(Section):
     test: int | float = Field(0.3, gt=0, description="locked test: rows, or a fraction below 1, without data.test")
     validation: int | float = Field(0.3, gt=0, description="rows, or a fraction below 1, without data.validation")
     near: float | None = Field(None, gt=0, le=1, description="cosine that keeps rows on one side; null: equal texts")
-    rows_per_label: Sizes = Field(
+    rows_per_label: sections.Sizes = Field(
         None,
         description="real training rows of each label, or a list such as [4, 16, all], each within the next; "
         "all and null keep all that remain",
@@ -125,7 +111,7 @@ class SplitConfig(Section):
                 f"test is {self.test!r} and crossfit {self.crossfit!r}: every row is held out in one of the folds, "
                 "so no test is cut; leave out one of the two"
             )
-        if "all" in list_sizes(self.rows_per_label):
+        if "all" in sections.list_sizes(self.rows_per_label):
             raise ValueError(
                 f"crossfit {self.crossfit!r} needs as many training rows in every fold: set rows_per_label to a number "
                 f"or a list of numbers, not {self.rows_per_label!r}"
@@ -144,7 +130,7 @@ class MixConfig(Section):
     """How much synthetic data, and the regime."""
 
     regime: Regime = Field("augment", description="augment: real rows fixed; replace: total rows fixed")
-    amounts: Amounts | None = Field(
+    amounts: sections.Amounts | None = Field(
         None,
         description="synthetic rows for each real one, as 3x; a whole number is rows a label; all: every row; "
         "null: of files up to all that they hold",
@@ -164,19 +150,19 @@ class MixConfig(Section):
         if self.shares is not None and self.shape_share not in self.shares:
             raise ValueError(f"shape_share {self.shape_share} is not among shares {list(self.shares)}")
 
-    def list_amounts(self, *, ready_made: bool) -> tuple[Amount, ...]:
+    def list_amounts(self, *, ready_made: bool) -> tuple[sections.Amount, ...]:
         """What is asked for, in order, with the share of the shape test where an LLM writes the pools.
 
         Args:
             ready_made: pools are files, so that more rows cost nothing.
         """
         if self.amounts is not None:
-            return self.amounts if ready_made else (*self.amounts, write_amount(self.shape_share))
+            return self.amounts if ready_made else (*self.amounts, sections.write_amount(self.shape_share))
         if self.shares is not None:
-            return tuple(write_amount(share) for share in self.shares)
+            return tuple(sections.write_amount(share) for share in self.shares)
         if ready_made and self.regime == "augment":
             return FILE_AMOUNTS
-        return tuple(write_amount(share) for share in DEFAULT_SHARES)
+        return tuple(sections.write_amount(share) for share in DEFAULT_SHARES)
 
 
 def _read_auto(given: object) -> object:
@@ -186,13 +172,21 @@ def _read_auto(given: object) -> object:
     return {} if given == "auto" else given
 
 
+def _check_time(given: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?[smh]", given):
+        raise ValueError(f"time is {given!r}; give seconds, minutes or hours as 90s, 10m or 2h")
+    return given
+
+
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class DrawsConfig(Section):
     """How many draws of each random stream; what is auto, or left out, follows from the time of the first trials."""
 
-    time: str = Field("10m", description="for the trials of the grid, which decides what is auto: 90s, 10m, 2h")
+    time: Annotated[str, AfterValidator(_check_time)] = Field(
+        "10m", description="for the trials of the grid, which decides what is auto: 90s, 10m, 2h"
+    )
     generation: int | None = Field(
         None,
         ge=1,
@@ -219,13 +213,6 @@ class DrawsConfig(Section):
         description="most fresh draws for confirming the winner on the locked test, of generation or of subsamples: it "
         "is read after a third, two thirds and all of them, until the winner is settled. Auto: 4 to 12",
     )
-
-    @field_validator("time")
-    @classmethod
-    def _check_time(cls, given: str) -> str:
-        if not re.fullmatch(r"\d+(\.\d+)?[smh]", given):
-            raise ValueError(f"time is {given!r}; give seconds, minutes or hours as 90s, 10m or 2h")
-        return given
 
     def _check(self) -> None:
         if None not in (self.generation, self.sampling, self.confirm):
@@ -293,11 +280,11 @@ class StudyConfig(Section):
     draws: Annotated[DrawsConfig, BeforeValidator(_read_auto, json_schema_input_type=DrawsConfig | Literal["auto"])] = (
         DrawsConfig()
     )
-    train: TrainConfig = TrainConfig()
-    search: SearchConfig = SearchConfig()
+    train: sections.TrainConfig = sections.TrainConfig()
+    search: sections.SearchConfig = sections.SearchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
-    execute: ExecuteConfig = ExecuteConfig()
-    track: TrackConfig | None = Field(None, description="MLflow, for the finished study; nowhere when left out")
+    execute: sections.ExecuteConfig = sections.ExecuteConfig()
+    track: sections.TrackConfig | None = Field(None, description="MLflow, for the finished study; null: nowhere")
     advice: AdviceConfig = AdviceConfig()
     card: CardConfig = CardConfig()
 

@@ -16,7 +16,6 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -303,19 +302,20 @@ class ExecuteConfig(Section):
         return Terms(workers=workers, **self.model_dump(exclude={"kind", "workers", "address"}))
 
 
+def _place_uri(uri: str, info: ValidationInfo) -> str:
+    safe = name_secrets(uri) if "://" in uri else uri
+    if safe != uri:
+        raise ValueError(f"the URI holds a password or a key; export it as a variable and write '{safe}'")
+    is_uri = uri == "databricks" or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri)
+    return uri if is_uri else place(uri, info)
+
+
 class TrackConfig(Section):
     """Where a finished study is tracked. Nothing leaves this machine unless the URI says so."""
 
-    mlflow: str = Field(min_length=1, description="a folder, or a URI of MLflow; ${NAME} is an environment variable")
-
-    @field_validator("mlflow")
-    @classmethod
-    def _check_uri(cls, uri: str, info: ValidationInfo) -> str:
-        safe = name_secrets(uri) if "://" in uri else uri
-        if safe != uri:
-            raise ValueError(f"the URI holds a password or a key; export it as a variable and write '{safe}'")
-        is_uri = uri == "databricks" or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri)
-        return uri if is_uri else place(uri, info)
+    mlflow: Annotated[str, AfterValidator(_place_uri)] = Field(
+        min_length=1, description="a folder, or a URI of MLflow; ${NAME} is an environment variable"
+    )
 
 
 # --- how much synthetic data: 3x, all or rows a label, and the shares that they come to ---------------------

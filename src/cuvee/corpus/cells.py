@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -164,15 +164,15 @@ def as_strings(field: pa.Field, column: pa.ChunkedArray, where: str, *, blank: b
     elif any(is_kind(kind) for is_kind in _AS_WRITTEN):
         strings = column.cast(pa.string())
     else:
-        parts, row = [], 1
-        for part in _parts_of(column):
+        parts = []
+        for start in range(0, len(column), READ_ROWS):
+            part = column.slice(start, READ_ROWS).to_pylist()
             if is_json(field):
                 part = [None if cell is None else json.loads(str(cell)) for cell in part]
-            cells = enumerate(part, start=row)
+            cells = enumerate(part, start=start + 1)
             parts.append(
                 pa.array((read_string(v, f"{where}, row {n}: column {field.name!r}") for n, v in cells), pa.string())
             )
-            row += len(part)
         strings = pa.chunked_array(parts, pa.string())
     if blank:
         return strings
@@ -219,10 +219,3 @@ def _stored(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(kind):
         return _stored(pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type))
     return column
-
-
-def _parts_of(column: pa.ChunkedArray) -> Iterator[list[object]]:
-    """The values of a column, a part of it at a time."""
-    for start in range(0, len(column), READ_ROWS):
-        values: list[object] = column.slice(start, READ_ROWS).to_pylist()
-        yield values
