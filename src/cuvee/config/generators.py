@@ -348,12 +348,8 @@ def split_levels(pools: object) -> object:
         levels = pool["levels"]
         if "level" in pool:
             raise ValueError("level and levels both name levels of one pool; give one of them")
-        if (
-            not isinstance(levels, dict)
-            or len(levels) != 1
-            or not isinstance(values := next(iter(levels.values())), list)
-            or not values
-        ):
+        (values,) = levels.values() if isinstance(levels, dict) and len(levels) == 1 else (None,)
+        if not isinstance(values, list) or not values:
             raise ValueError("levels names one column of the file and its values in order: {method: [a, b]}")
         rest, where, (column,) = {k: v for k, v in pool.items() if k != "levels"}, pool.get("where") or {}, levels
         made += [{**rest, "level": str(value), "where": {**where, column: str(value)}} for value in values]

@@ -107,15 +107,11 @@ def _check_names(value: object) -> object:
 
 def _check_sizes(value: object) -> object:
     """One number of rows, ``all`` or null, or a list of different numbers and ``all``."""
-    listed = isinstance(value, list | tuple)
-    sizes = list(value) if isinstance(value, list | tuple) else [value]
-
-    def fits(size: object) -> bool:
-        if isinstance(size, int) and not isinstance(size, bool):
-            return size >= 1
-        return size == "all" or (size is None and not listed)
-
-    if not sizes or not all(map(fits, sizes)) or len(set(sizes)) != len(sizes):
+    if value is None:
+        return value
+    sizes = value if isinstance(value, list | tuple) else [value]
+    fit = all(size == "all" or (type(size) is int and size >= 1) for size in sizes)
+    if not sizes or not fit or len(set(sizes)) != len(sizes):
         raise ValueError(f"give a whole number of at least 1, all, or a list of different ones, not {value!r}")
     return value
 

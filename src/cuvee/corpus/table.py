@@ -335,15 +335,13 @@ def _append_columns(table: pa.Table, own: pa.Table) -> pa.Table:
     return pa.table([*table.columns, *own.columns], schema=pa.schema([*table.schema, *own.schema]))
 
 
-def _frame_column(frame: pd.DataFrame, place: int) -> pa.Array:
-    column = frame.iloc[:, place]
+def _frame_column(frame: pd.DataFrame, place: int) -> pa.Array | pa.ChunkedArray:
     try:
-        found: pa.Array | pa.ChunkedArray = pa.Array.from_pandas(column)
+        return pa.Array.from_pandas(frame.iloc[:, place])
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as exc:
         raise InputError(
             f"DataFrame: column {frame.columns[place]!r} mixes kinds or holds no text ({first_line(exc)}); make it text"
         ) from exc
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def corpus_from_table(
@@ -385,9 +383,9 @@ def _read_plain(
     guessed_text, guessed_label = forms.guess_columns(table.column_names)
     text_column = _column(table, text or guessed_text or forms.find_chat(table, where), "text", where)
     is_chat = forms.holds_turns(table, text_column, where)
-    texts = pa.chunked_array([forms.read_chats(table, text_column, where)], pa.string()) if is_chat else None
-    used = set() if is_chat else {text_column}
-    columns = {"text": filled_strings(table, text_column, where) if texts is None else texts}
+    chats = [forms.read_chats(table, text_column, where)] if is_chat else None
+    texts = pa.chunked_array(chats, pa.string()) if chats else filled_strings(table, text_column, where)
+    columns, used = {"text": texts}, set() if is_chat else {text_column}
     if not labelled and label is None and (guessed_label is None or _is_empty(table, guessed_label, where)):
         return columns | {"target": _empty(table)}, used
     label_column = _column(table, label or guessed_label, "label", where)
