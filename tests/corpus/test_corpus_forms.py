@@ -12,6 +12,7 @@ from command_line import call, refused
 from cuvee.config.reading import read_config
 from cuvee.corpus import Corpus, load_corpus, write_corpus
 from cuvee.corpus.cells import drop_nulls, to_values
+from cuvee.corpus.content import is_blank
 from cuvee.corpus.formats import read_table
 from cuvee.errors import InputWarning
 from cuvee.mix import mix_corpora
@@ -250,7 +251,7 @@ def test_init_writes_a_study_of_generation(tmp_path, capsys, row, read):
 
 
 SAID = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-FULL = SAID.filter(str.strip)
+FULL = SAID.filter(lambda said: not is_blank(said))
 ROLES = st.sampled_from(["system", "user", "tool", "assistant"])
 TURN = st.fixed_dictionaries({"role": ROLES, "content": SAID}, optional={"name": FULL})
 SHARE = st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt", "system"]), "value": SAID})
