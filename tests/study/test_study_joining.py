@@ -13,7 +13,6 @@ from cuvee.evaluate.retrieval import judge_ranker
 from cuvee.recommend import collect_tables
 from cuvee.records import Cell, Composition, Draw, Estimate, Measurement, Scores, Trial, TrialFailure
 from cuvee.study.crossfit import (
-    FoldTrials,
     join_confirmations,
     join_estimates,
     join_measurements,
@@ -49,7 +48,7 @@ def trial(correct, cell=REAL_ONLY, generation=0, part="validation", graded=None)
     )
 )
 def test_a_joined_trial_has_every_item_once_with_its_mean(parts):
-    joined = join_trials([FoldTrials(outcomes=[trial(list(p.values()))], items=list(p)) for p in parts])
+    joined = join_trials([[trial(list(p.values()))] for p in parts], [list(p) for p in parts])
     names = list(dict.fromkeys(name for part in parts for name in part))
     scores = joined[0].scores
     assert scores.n == len(names)
@@ -66,9 +65,9 @@ def test_a_joined_trial_has_every_item_once_with_its_mean(parts):
 def test_a_trial_that_a_fold_lacks_is_a_failure():
     blend = Cell(kind="blend", dial="d", level="x", share=0.5, rows_per_label=2)
     failed = TrialFailure(cell=blend, draw=Draw(generation=0, sampling=0, training=0), stage="train", reason="no")
-    first = FoldTrials(outcomes=[trial([1, 0]), trial([1, 1], generation=1), failed], items=["a", "b"])
-    second = FoldTrials(outcomes=[trial([1]), trial([1], blend), trial([0], blend, 1)], items=["c"])
-    joined = join_trials([first, second])
+    first = [trial([1, 0]), trial([1, 1], generation=1), failed]
+    second = [trial([1]), trial([1], blend), trial([0], blend, 1)]
+    joined = join_trials([first, second], [["a", "b"], ["c"]])
     assert [type(outcome) for outcome in joined] == [Trial, TrialFailure, TrialFailure, TrialFailure]
     assert [outcome.reason for outcome in joined[1:]] == [
         "fold 2 has no rows for this draw", "fold 1: no", "fold 1 has no rows for this draw",
@@ -87,10 +86,9 @@ def test_all_rows_of_a_pool_are_one_cell_over_folds_though_its_shares_differ():
         repeated = [replace(REAL_ONLY, kind="real-duplicated", share=share) for share in sorted({*shares, 0.8})]
         return [trial([True, False], cell) for cell in (*wholes, part, *repeated)]
 
-    folds = [
-        FoldTrials(outcomes=of_fold(*s), items=[f"{s} 1", f"{s} 2"]) for s in ((0.8, 0.75), (0.8, 0.8), (0.7, 0.8))
-    ]
-    found = [(o.cell.kind, o.cell.level, o.cell.share) for o in join_trials(folds) if isinstance(o, Trial)]
+    shares = [(0.8, 0.75), (0.8, 0.8), (0.7, 0.8)]
+    joined = join_trials([of_fold(*s) for s in shares], [[f"{s} 1", f"{s} 2"] for s in shares])
+    found = [(o.cell.kind, o.cell.level, o.cell.share) for o in joined if isinstance(o, Trial)]
     assert found == [
         ("blend", "a", 0.8), ("blend", "b", 0.75), ("blend", "c", 0.8),
         ("real-duplicated", None, 0.75), ("real-duplicated", None, 0.8),
@@ -98,22 +96,21 @@ def test_all_rows_of_a_pool_are_one_cell_over_folds_though_its_shares_differ():
 
 
 def test_graded_scores_are_joined_too():
-    parts = [FoldTrials(outcomes=[trial([0, 1], graded=[0.25, 1])], items=["a", "b"])]
-    parts.append(FoldTrials(outcomes=[trial([0], graded=[0.75])], items=["a"]))
-    scores = join_trials(parts)[0].scores
+    parts = [[trial([0, 1], graded=[0.25, 1])], [trial([0], graded=[0.75])]]
+    scores = join_trials(parts, [["a", "b"], ["a"]])[0].scores
     assert scores.per_item.tolist() == [0.5, 1] and scores.correct.tolist() == [False, True]
 
 
 def test_groups_of_folds_are_joined_by_the_items_that_they_share():
-    def grouped(codes, names):
+    def grouped(codes):
         one = trial([1] * len(codes))
-        return FoldTrials(outcomes=[replace(one, scores=replace(one.scores, groups=np.array(codes)))], items=names)
+        return [replace(one, scores=replace(one.scores, groups=np.array(codes)))]
 
     # fold 2 validates on group b, c too, and numbers it otherwise; x and y are apart in both
-    parts = [grouped([0, 1, 1], ["x", "b", "c"]), grouped([0, 0, 1, 1], ["c", "b", "y", "z"])]
-    assert join_trials(parts)[0].scores.groups.tolist() == [0, 1, 1, 2, 2]
-    assert collect_tables(join_trials(parts))[REAL_ONLY].correct.shape == (1, 3)
-    assert join_trials([FoldTrials(outcomes=[trial([1])], items=["a"])])[0].scores.groups is None
+    joined = join_trials([grouped([0, 1, 1]), grouped([0, 0, 1, 1])], ["xbc", "cbyz"])
+    assert joined[0].scores.groups.tolist() == [0, 1, 1, 2, 2]
+    assert collect_tables(joined)[REAL_ONLY].correct.shape == (1, 3)
+    assert join_trials([[trial([1])]], ["a"])[0].scores.groups is None
 
 
 def confirmed(level, share, generations, ids, right) -> ConfirmationTrials:

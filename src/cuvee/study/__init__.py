@@ -29,7 +29,6 @@ from cuvee.registry import trust_modules
 from cuvee.store import RunFolder, StoredPool
 from cuvee.study.advising import Advisor
 from cuvee.study.crossfit import (
-    FoldTrials,
     join_confirmations,
     join_measurements,
     join_trials,
@@ -227,8 +226,8 @@ class CrossfitFlow(Flow):
         for fold in self._in_turn("grid"):
             if (chosen := read_draws(self.study.folder.path)) is not None:  # by the first fold, for all of them
                 save_draws(fold.study.folder, chosen)
-            found.append(FoldTrials(outcomes=fold.grid, items=name_items(fold.study.split.validation)))
-        return join_trials(found)
+            found.append(fold.grid)
+        return join_trials(found, [name_items(fold.study.split.validation) for fold in self.folds])
 
     def _confirm(self, draws: int) -> Confirmation | None:
         """What each fold chose without the rows that it held out, on fresh draws and those rows."""

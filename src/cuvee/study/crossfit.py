@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -123,26 +123,19 @@ def name_items(held_out: Corpus) -> list[str]:
     return list(dict.fromkeys(held_out.prompts if held_out.task == "generation" else held_out.texts))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldTrials:
-    """What the trials of one fold gave, and the items that they were scored on."""
-
-    outcomes: Sequence[Outcome]
-    items: Sequence[str]
-
-
-def join_trials(folds: Sequence[FoldTrials]) -> list[Outcome]:
+def join_trials(folds: Sequence[Sequence[Outcome]], items: Sequence[Sequence[str]]) -> list[Outcome]:
     """Each cell at each draw over all folds, in the order of the first fold that has it.
 
     Its items are those of all folds; one that several folds scored (validation rows of one fold may be those of
     another) counts once, with its mean. A trial that a fold lacks, or that failed there, is a failure.
+
+    Args:
+        folds: the outcomes of each fold.
+        items: what each fold scored, in the order of its scores.
     """
-    number = {name: place for place, name in enumerate(dict.fromkeys(chain(*(fold.items for fold in folds))))}
-    of = [np.array([number[name] for name in fold.items], dtype=np.int64) for fold in folds]
-    places = _Places(of, np.bincount(np.concatenate(of), minlength=len(number)))
-    found = [
-        {(outcome.cell, outcome.draw): outcome for outcome in each} for each in _align([f.outcomes for f in folds])
-    ]
+    number = {name: place for place, name in enumerate(dict.fromkeys(chain(*items)))}
+    places = [np.array([number[name] for name in names], dtype=np.int64) for names in items]
+    found = [{(outcome.cell, outcome.draw): outcome for outcome in each} for each in _align(folds)]
     return [_join(key, [fold.get(key) for fold in found], places) for key in dict.fromkeys(chain(*found))]
 
 
@@ -170,15 +163,8 @@ def _pool_of(cell: Cell) -> tuple[str | None, str | None, int]:
     return cell.dial, cell.level, cell.rows_per_label
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the items of each fold stand among all of them, and how many folds have each."""
-
-    of: list[NDArray[np.int64]]
-    folds: NDArray[np.int64]
-
-
-def _join(key: tuple[Cell, Draw], outcomes: Sequence[Outcome | None], places: _Places) -> Outcome:
+def _join(key: tuple[Cell, Draw], outcomes: Sequence[Outcome | None], places: Sequence[NDArray[np.int64]]) -> Outcome:
+    """One trial of all folds; ``places`` say where the items of each stand among all of them."""
     cell, draw = key
     trials = [outcome for outcome in outcomes if isinstance(outcome, Trial)]
     if len(trials) == len(outcomes):
@@ -189,22 +175,22 @@ def _join(key: tuple[Cell, Draw], outcomes: Sequence[Outcome | None], places: _P
     return TrialFailure(cell=cell, draw=draw, stage=outcome.stage, reason=f"fold {number}: {outcome.reason}")
 
 
-def _join_scores(scores: Sequence[Scores], places: _Places) -> Scores:
-    total = np.zeros(len(places.folds))
-    right = np.ones(len(places.folds), dtype=np.bool_)
-    groups = np.full(len(places.folds), -1, dtype=np.int64)
-    for each, place in zip(scores, places.of, strict=True):
+def _join_scores(scores: Sequence[Scores], places: Sequence[NDArray[np.int64]]) -> Scores:
+    folds = np.bincount(np.concatenate(places))  # that have each item
+    total, right = np.zeros(len(folds)), np.ones(len(folds), dtype=np.bool_)
+    groups = np.full(len(folds), -1, dtype=np.int64)
+    for each, place in zip(scores, places, strict=True):
         total[place] += each.per_item
         right[place] &= each.correct
         for own in np.unique(codes := np.arange(each.n) if each.groups is None else each.groups):
             members = place[codes == own]  # a fold holds all of a group or none of it
             groups[members] = groups.max() + 1 if groups[members].max() < 0 else groups[members].max()
-    plain = all(each.graded is None for each in scores) and int(places.folds.max()) == 1
+    plain = all(each.graded is None for each in scores) and int(folds.max()) == 1
     return Scores(
         n=len(total),
         values=_average([each.values for each in scores]),
         correct=right,
-        graded=None if plain else total / places.folds,
+        graded=None if plain else total / folds,
         score=scores[0].score,
         groups=groups if any(each.groups is not None for each in scores) else None,
     )
@@ -226,8 +212,7 @@ def join_confirmations(folds: Sequence[ConfirmationTrials], best: Cell) -> Confi
     Draws are paired by their order. Each fold's choice is set against real rows repeated to the choice's own total.
     None where no draw of the blend was finished in all folds.
     """
-    renamed = [FoldTrials(outcomes=_rename(fold, best), items=name_items(fold.test)) for fold in folds]
-    joined = join_trials(renamed)
+    joined = join_trials([_rename(fold, best) for fold in folds], [name_items(fold.test) for fold in folds])
     trials = [outcome for outcome in joined if isinstance(outcome, Trial)]
     if all(trial.cell != best for trial in trials):
         return None

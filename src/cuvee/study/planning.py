@@ -112,11 +112,6 @@ class TrialPlan:
     trials: int
     longer: float = 1.0
 
-    @property
-    def name(self) -> str:
-        """Trainer, loss and steps in words."""
-        return self.recipe.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimePlan:
@@ -495,11 +490,11 @@ def _time_study(
         "requests were timed here, alone"
     )
     rounds = workers or 1
-    known = [math.ceil(s.trials / rounds) * s.longer * each[s.name] for s in stages if s.name in each]
+    timed = [stage for stage in stages if stage.recipe.name in each]
+    known = [math.ceil(s.trials / rounds) * s.longer * each[s.recipe.name] for s in timed]
     generating: float | None = 0.0
     if not isinstance(study.config.generator, FileGenerator):
-        timed = partial(_time_request, study, sample)
-        one = _attempt("generating", notes, timed) if sample else None
+        one = _attempt("generating", notes, partial(_time_request, study, sample)) if sample else None
         generating = None if one is None else usage.requests * one
         if not sample:
             notes.append("the time of generating is not known: --ask sends one batch of requests to the endpoint")

@@ -55,10 +55,6 @@ if TYPE_CHECKING:
 Pools = Mapping[Level, StoredPool]
 FRESH = 1000
 """Draws kept for the confirmation are numbered from here, whatever number of draws the grid has."""
-_AGAINST_LEAKS = "texts, against leaks"
-"""What the leak guard's reads of the locked test are logged as."""
-
-
 LEFT_OUT = "sources-left-out.jsonl"
 """Of the run folder: what was not written about, because it is held out."""
 _HELD_OUT = "is a context or passage of validation or the locked test"
@@ -216,7 +212,7 @@ class Study:
 
     def held_out_texts(self) -> list[str]:
         """The texts of validation and the locked test; the read is logged."""
-        return [*self.split.validation.texts, *self.locked_test(_AGAINST_LEAKS).texts_for_leak_guard()]
+        return [*self.split.validation.texts, *self.locked_test("texts, against leaks").texts_for_leak_guard()]
 
     @cached_property
     def held_out_names(self) -> frozenset[str]:
@@ -290,16 +286,10 @@ def settle_study(
     )
     if is_cut_anew:
         stages.listener.noted(f"{folder.path}: the split is another one than before; nothing was trained yet on that")
-    split = _drop_overlap(split, folder, stages)
-    study = Study(
-        config=config,
-        folder=folder,
-        stages=stages,
-        split=split,
-        encoder=load_encoder(config.encoder),
-        few_shot_sets=_take_few_shot_sets(config, split.train),
-        fold=fold,
-    )
+    encoder = load_encoder(config.encoder)
+    study = Study(config=config, folder=folder, stages=stages, split=split, encoder=encoder, fold=fold)
+    study = replace(study, split=_drop_overlap(study))
+    study = replace(study, few_shot_sets=_take_few_shot_sets(config, study.train))
     _check_sizes(study)
     folder.save_text("study.yaml", config_to_yaml(whole))
     return study
@@ -385,10 +375,9 @@ def cut_split(
     return replace(split, validation=validation, test=split.test if test is None else LockedTest(test))
 
 
-def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
-    """Without training rows whose text is also held out, which files split by others often have."""
-    test = split.test.logged(lambda reason: folder.log_access(reason, _AGAINST_LEAKS))
-    held_out = {normalise_text(t) for t in [*split.validation.texts, *test.texts_for_leak_guard()]}
+def _drop_overlap(study: Study) -> Split:
+    """The split without training rows whose text is also held out, which files split by others often have."""
+    split, held_out = study.split, {normalise_text(text) for text in study.held_out_texts()}
 
     def tell_clean(rows: Corpus) -> list[bool]:
         # one prompt may be asked of many contexts, which the split keeps apart
@@ -405,7 +394,7 @@ def _drop_overlap(split: Split, folder: RunFolder, stages: Stages) -> Split:
             f"{clean.count(False)} of {len(clean)} training rows are also in validation or test, and without them a "
             "label has none left; give data.validation and data.test other rows than data.real"
         )
-    stages.listener.noted(f"{clean.count(False)} training rows are also in validation or test; they are left out")
+    study.stages.listener.noted(f"{clean.count(False)} training rows are also in validation or test; they are left out")
     return replace(split, train=split.train.keep(clean))
 
 

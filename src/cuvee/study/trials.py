@@ -23,7 +23,7 @@ from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cel
 from cuvee.recommend.cells import find_rivals, row_of
 from cuvee.recommend.confirming import find_training_part, plan_looks
 from cuvee.recommend.search import find_slice, list_draws, pair_draws
-from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Draw, Kind, Level, Measurement, Trial
+from cuvee.records import UNORDERED, Advice, Cell, CellSummary, Confirmation, Draw, Kind, Level, Measurement, Trial
 from cuvee.study.amounts import LevelRows, count_rows, find_amounts
 from cuvee.study.dials import identify_generator, make_dials
 from cuvee.study.draws import choose_draws, has_other_time, is_open, read_draws, save_draws, write_draws
@@ -190,7 +190,6 @@ def make_search(
     search = study.config.search
     if search.kind == "grid":
         return None
-    allowed_trials(study, grid)
     keys = {f"{item.cell.dial}={item.cell.level}" for item in grid.planned if item.cell.kind == "blend"}
     return AdaptiveSearch(
         grid.planned,
@@ -288,8 +287,8 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
         _note_draws(study, f"as many as {study.config.draws.time} allow by what the first trials took")
     with opened() as trials:
         grids = plan_grids(study, levels)
-        searches = [make_search(study, grid, measurements) for grid in grids]
         total = sum(allowed_trials(study, grid) for grid in grids)
+        searches = [make_search(study, grid, measurements) for grid in grids]
         batches = [g.planned if search is None else search.ask() for g, search in zip(grids, searches, strict=True)]
         while any(batches):
             planned = [item for batch in batches for item in batch]
@@ -360,49 +359,32 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
         return []
     best, levels = draft.best.cell, find_levels(study, pools)
     diverse = max(levels, key=lambda level: measurements[level.key].values[DIVERSITY].value)
-    main = [item.cell for item in plan_grids(study, levels)[0].planned if item.cell.kind == "blend"]
-    alike = [c for c in main if (c.dial, c.level) == (diverse.dial, diverse.name) and c.scope == best.scope]
+    main = plan_grids(study, levels)[0]
+    blends = [item.cell for item in main.planned if item.cell.kind == "blend"]
+    alike = [c for c in blends if (c.dial, c.level) == (diverse.dial, diverse.name) and c.scope == best.scope]
     cells = [
         Cell(kind="real-only", rows_per_label=study.rows_per_label, scope=best.scope),
-        *_keep_best(draft, check.keep),
+        *_keep_best(draft.best, [each for each in draft.cells if main.holds(each.cell)], check.keep),
         min(alike, key=lambda c: (c.whole != best.whole, abs(c.share - best.share)), default=best),
     ]
     planned = []
     for cell in dict.fromkeys(replace(c, trainer=check.trainer, loss="ce") for c in cells):
-        blocks = (
-            levels[level_of(pools, cell)].blocks
-            if cell.dial
-            else sorted({b for d in levels.values() for b in d.blocks})
-        )
-        numbers = range(check.draws) if cell.scope == "this pool" else blocks[: check.draws]
-        planned += [PlannedTrial(cell=cell, draw=choose_real(study, _draw_of(cell, number))) for number in numbers]
+        own = [levels[level_of(pools, cell)]] if cell.dial else levels.values()
+        if cell.scope == "this pool":
+            draws = list_draws([0], range(check.draws), 1)
+        else:
+            draws = list_draws(sorted({b for has in own for b in has.blocks})[: check.draws], [0], 1)
+        planned += [PlannedTrial(cell=cell, draw=choose_real(study, draw)) for draw in draws]
     with open_trials(study, list_corpora(pools), [check_recipe(check)], stage=f"check with {check.trainer}") as trials:
         return trials.run(planned)
 
 
-def _draw_of(cell: Cell, number: int) -> Draw:
-    """The first draw of so numbered a generation, or the subsample of this number."""
-    of_pool = cell.scope == "this pool"
-    return Draw(generation=0 if of_pool else number, sampling=number if of_pool else 0, training=0)
-
-
-def _keep_best(draft: Advice, keep: int) -> list[Cell]:
+def _keep_best(best: CellSummary, cells: Sequence[CellSummary], keep: int) -> list[Cell]:
     """The best cell, then the others that could have been it, by their mean; the smaller share first of equals."""
-    if draft.best is None:
-        return []
-    best = draft.best.cell
-    rivals = find_rivals(summary.cell for summary in draft.cells if summary.cell.kind == "blend")
-    others = [
-        summary
-        for summary in draft.cells
-        if summary.cell in rivals
-        and (summary.cell.rows_per_label, summary.cell.trainer, summary.cell.loss)
-        == (best.rows_per_label, best.trainer, best.loss)
-        and summary.cell != best
-        and (summary.cell.whole or summary.draws >= min(2, draft.best.draws))
-    ]
+    rivals = set(find_rivals(each.cell for each in cells if each.cell.kind == "blend")) - {best.cell}
+    others = [s for s in cells if s.cell in rivals and (s.cell.whole or s.draws >= min(2, best.draws))]
     others.sort(key=lambda s: (-s.accuracy, s.cell.share, s.cell.key))
-    return [best, *(summary.cell for summary in others[: keep - 1])]
+    return [best.cell, *(summary.cell for summary in others[: keep - 1])]
 
 
 def run_variants(study: Study, pools: Pools, draft: Advice) -> dict[str, list[Outcome]]:
@@ -513,7 +495,8 @@ def run_confirmation(
     how = f": {len(blocks)} of generation, {len(samplings)} of sampling, {training} of training"
     every = [choose_real(study, draw) for draw in list_draws(blocks, samplings, training)]
     every = [replace(draw, training=FRESH + draw.training) for draw in every]
-    planned = _plan_confirmation(study, best, every)
+    once = of_pool and study.fold is None and is_deterministic(best.trainer, best.loss)
+    planned = pair_draws(confirmed_cells(best).values(), every, is_deterministic=once)
     is_only = len({item.draw for item in planned if item.cell == best}) == 1 and best.whole
     study.folder.log_look(draws, study.draws.confirm, how + "".join(f", own code {each[:12]}" for each in main.code))
     looks, most = study.folder.looks()
@@ -563,11 +546,6 @@ def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
         "real-only": replace(best, kind="real-only", dial=None, level=None, share=0.0, whole=False),
         "real-duplicated": replace(best, kind="real-duplicated", dial=None, level=None, whole=False),
     }
-
-
-def _plan_confirmation(study: Study, best: Cell, draws: Sequence[Draw]) -> tuple[PlannedTrial, ...]:
-    once = best.scope == "this pool" and study.fold is None and is_deterministic(best.trainer, best.loss)
-    return pair_draws(confirmed_cells(best).values(), draws, is_deterministic=once)
 
 
 def name_confirmation(study: Study, pools: Pools, best: Cell) -> str:
