@@ -142,6 +142,19 @@ def test_good_news_is_a_finding_and_says_what_was_looked_at():
     assert str(found).startswith(f"- {only}\n") and "<li>Nothing wrong" in found._repr_html_()
 
 
+def test_labels_that_never_agree_are_wrong_and_rows_without_labels_are_not_judged_by_them():
+    rows = read("snips", "train", 120)
+    real, encoder = corpus(rows[::2]), HashingEncoder()
+    renamed = corpus([row | {"label": row["label"].upper()} for row in rows[1::2]])
+    bare = corpus([row | {"label": ""} for row in rows[1::2]])
+    found = {
+        name: measure_corpus(pool, against=real, encoder=encoder) for name, pool in (("cap", renamed), ("bare", bare))
+    }
+    told = {name: " ".join(map(str, measured.findings)) for name, measured in found.items()}
+    assert "About 100% of the labels look wrong" in told["cap"] and "labels agree" not in told["cap"]
+    assert "label" not in told["bare"] and not found["bare"].values.keys() & {"label_noise", "label_distance"}
+
+
 def test_without_real_rows_the_limits_are_stated_defaults():
     found = measure_corpus(corpus(POOL[:100] + POOL[:30]), encoder=HashingEncoder()).findings
     assert found[0].id == "repeats" and found[0].source == "stated default" and "2%" in found[0].sentence

@@ -221,6 +221,11 @@ class Corpus:
         return sorted(self.table["target"].unique().to_pylist())
 
     @property
+    def has_labels(self) -> bool:
+        """Whether the targets are labels, and not all empty, as of rows that were read to be measured."""
+        return self.task == "classification" and self.labels not in ([], [""])
+
+    @property
     def own(self) -> pa.Table:
         """The columns that the user's file has besides those of ``SCHEMA``."""
         return self.table.select(self.table.column_names[len(SCHEMA) :])

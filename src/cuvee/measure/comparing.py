@@ -384,8 +384,9 @@ def note_lengths(samples: Mapping[str, Counts], words: int | None = None) -> tup
     """
     notes = []
     if (difference := standardised_difference(list(samples.values()))) > NOTABLE_LENGTHS:
+        by = f"by {difference:.2g} standard deviations" if np.isfinite(difference) else "in every row"
         notes.append(
-            f"lengths differ by {difference:.2g} standard deviations (mean words: {_list_means(samples)}): numbers of "
+            f"lengths differ {by} (mean words: {_list_means(samples)}): numbers of "
             "full texts, such as those of meaning, may differ for that alone"
         )
     cut = {} if words is None else {name: np.minimum(counts, words) for name, counts in samples.items()}
@@ -402,7 +403,7 @@ def note_labels(corpora: Mapping[str, Corpus]) -> tuple[str, ...]:
     Labels are not balanced silently: a pool that covers fewer labels *is* less diverse, and whoever wants
     diversity within labels compares label by label.
     """
-    if any(corpus.task != "classification" for corpus in corpora.values()):
+    if not all(corpus.has_labels for corpus in corpora.values()):
         return ()
     shares = {name: {k: v / len(c) for k, v in c.label_counts().items()} for name, c in corpora.items()}
     largest, note = NOTABLE_LABELS, ""

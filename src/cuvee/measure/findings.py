@@ -134,6 +134,7 @@ class Rule:
         sentence: a template of the words of the hit.
         remedy: what to do.
         compares: whether it says something only beside real rows.
+        of_labels: whether it says something only of rows with labels.
     """
 
     id: str
@@ -143,6 +144,7 @@ class Rule:
     sentence: str
     remedy: str
     compares: bool = False
+    of_labels: bool = False
 
 
 def find_findings(subject: Subject, values: Mapping[str, Estimate], *, most: int = MOST) -> tuple[Finding, ...]:
@@ -156,7 +158,7 @@ def find_findings(subject: Subject, values: Mapping[str, Estimate], *, most: int
     wrong = set[str]()
     for rule in RULES:
         possible = not (rule.compares and evidence.against is None) and all(name in values for name in rule.needs)
-        if subject.is_real or not possible:
+        if subject.is_real or not possible or (rule.of_labels and not subject.corpus.has_labels):
             continue
         hit = rule.check(evidence)
         if hit is None:
@@ -251,8 +253,6 @@ def _check_diversity(wider: bool) -> Callable[[Evidence], Hit | None]:
 def _check_narrow(evidence: Evidence) -> Hit | None:
     """The label whose rows are least diverse for what its real rows are, or for the other labels without real rows."""
     subject, real = evidence.subject, evidence.against
-    if subject.corpus.task != "classification":
-        return None
     rng = derive_rng(subject.seed, "findings-labels")
     ours, found = {label: rows for label, rows in _rows_of(subject).items() if len(rows) >= _FEWEST}, []
     theirs = {} if real is None else _rows_of(real)
@@ -355,7 +355,8 @@ def _check_labels(evidence: Evidence) -> Hit | None:
         error = np.sqrt(both * (1 - both) * (1 / n + 1 / m))
         if n >= _FEWEST // 2 and m >= _FEWEST // 2 and real - own > max(0.15, DEVIATIONS * error):
             gaps.append((real - own, label, own, real))
-    overall = noise.value > 0.05 and (noise.low or 0.0) > 0.02
+    low = float(noise.value == 1.0) if noise.low is None else noise.low  # an interval that lies beyond 1 is none
+    overall = noise.value > 0.05 and low > 0.02
     if not overall and not gaps:
         return None
     said = f"About {_percent(noise.value)} of the labels look wrong to a probe of the real rows" if overall else ""
@@ -531,7 +532,7 @@ RULES: tuple[Rule, ...] = (
         remedy="Read the most novel rows (--page), or lower the level.",
     ),
     Rule(
-        id="narrow-label", about="no label is narrow", needs=("vendi_q1",), check=_check_narrow,
+        id="narrow-label", about="no label is narrow", needs=("vendi_q1",), check=_check_narrow, of_labels=True,
         sentence="The rows of label {label!r} are much alike: they are as diverse as {value} rows that share "
         "nothing, {others} as {yardstick} (Vendi).",
         remedy="Write more varied rows of that label.",

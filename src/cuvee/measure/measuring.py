@@ -214,7 +214,7 @@ def pick_defined(
         "vectors": True,
         "against": against is not None,
         "held_out": bool(held_out),
-        "labels": labelled and all(corpus.task == "classification" for corpus in corpora),
+        "labels": labelled and any(corpus.has_labels for corpus in corpora),
     }
     of_both = has_texts and (against is None or any(against.texts))
     missing: dict[str, Need | None] = {}

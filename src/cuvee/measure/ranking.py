@@ -60,16 +60,16 @@ def rank_pools(
     if encoder is None:
         encoder = KnownVectors(load_encoder(), [t for corpus in (*pools.values(), against) for t in corpus.texts])
     rows = min(ROWS, *(len(pool) for pool in pools.values()))
-    found: list[PoolRank] = []
+    found, labelled = list[PoolRank](), len(against.labels) > 1 and any(pool.has_labels for pool in pools.values())
     nearest = np.full(len(against), -1.0)
     for name, pool in pools.items():
         drawn = pool.take(np.sort(derive_rng(seed, "ranking").permutation(len(pool))[:rows]))
         subject = PointSubject(corpus=drawn, against=against, encoder=encoder, seed=seed, permutations=0)
-        numbers = _measure(subject, {} if comparison is None else _values_of(comparison, name))
+        numbers = _measure(subject, {} if comparison is None else _values_of(comparison, name), labelled=labelled)
         weights = WEIGHTS if "covers" in numbers else UNLABELLED
         cut = {**numbers, "diversity": min(1.0, numbers["diversity"])}
         score = sum(weight * cut.get(key, 0.0) for key, weight in weights.items())
-        found.append(PoolRank(name=name, score=score, numbers=numbers, reason=_write_reason(numbers)))
+        found.append(PoolRank(name=name, score=score, numbers=numbers, reason=_write_reason(numbers, pool)))
         whole = PointSubject(corpus=pool, encoder=encoder).unit
         nearest = np.maximum(nearest, nearest_neighbours(subject.against_unit, whole).cosine)
     found.sort(key=lambda pool: -pool.score)
@@ -93,13 +93,12 @@ def _values_of(comparison: Comparison, name: str) -> dict[str, float]:
     return {metric: e.value for metric, values in comparison.values.items() if (e := values[at]) is not None}
 
 
-def _measure(subject: Subject, known: Mapping[str, float]) -> dict[str, float]:
-    """The numbers that the score is made of; those of labels only where both sides have some."""
+def _measure(subject: Subject, known: Mapping[str, float], *, labelled: bool) -> dict[str, float]:
+    """The numbers that the score is made of; those of labels only where the real rows and a pool have some."""
     rng, real, corpus = derive_rng(subject.seed, "ranking-real"), subject.real, subject.corpus
     rows = min(subject.n, len(real))
     ours, theirs = (unit[rng.permutation(len(unit))[:rows]] for unit in (subject.unit, subject.against_unit))
     found = {"diversity": vendi_score(spectrum(ours)) / vendi_score(spectrum(theirs))}
-    labelled = corpus.task == real.task == "classification" and len(real.labels) > 1
     for key, (metric, measure) in _NUMBERS.items():
         if key in ("agrees", "labels_off") if not labelled else key == "reach":
             continue
@@ -117,8 +116,9 @@ def _measure(subject: Subject, known: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _write_reason(numbers: Mapping[str, float]) -> str:
-    parts = [f"{100 * numbers['covers']:.0f}% of the real labels follow from it"] if "covers" in numbers else []
+def _write_reason(numbers: Mapping[str, float], pool: Corpus) -> str:
+    said = f"{100 * numbers['covers']:.0f}% of the real labels follow from it" if "covers" in numbers else ""
+    parts = ["has no labels"] if said and not pool.has_labels else [said] if said else []
     parts += [f"{100 * numbers['agrees']:.0f}% of its labels agree"] if "agrees" in numbers else []
     parts += [f"{numbers['diversity']:.2g} times as diverse as real rows"]
     parts += [f"{100 * numbers['repeats']:.2g}% repeat others"] if numbers.get("repeats", 0.0) >= 0.005 else []

@@ -29,7 +29,7 @@ def measure_label_distance(subject: Subject) -> Estimate | None:
     Biased upward where rows are few: about ``sqrt(labels (1/n + 1/m) / (2 pi))`` without any shift. None for tasks
     without labels.
     """
-    if subject.corpus.task != "classification":
+    if not subject.corpus.has_labels:
         return None
     labels = {label: i for i, label in enumerate(sorted({*subject.corpus.labels, *subject.real.labels}))}
     ours = intervals.count_by_bin(np.array([labels[t] for t in subject.corpus.targets]), subject.bins, len(labels))
@@ -236,7 +236,7 @@ def measure_label_agreement(subject: Subject) -> Estimate | None:
     tasks without labels, or where the real data has rows of one label only.
     """
     real = subject.real
-    if subject.corpus.task != "classification" or len(real.labels) < 2:
+    if not subject.corpus.has_labels or len(real.labels) < 2:
         return None
     seed = derive_seed(subject.seed, "label-agreement")
     try:
@@ -325,7 +325,7 @@ def measure_label_noise(subject: Subject) -> Estimate | None:
     more often than right ones.
     """
     real = subject.real
-    if subject.corpus.task != "classification" or len(real.labels) < 2 or subject.is_real:
+    if not subject.corpus.has_labels or len(real.labels) < 2 or subject.is_real:
         return None
     try:
         doubts = subject.once(_find_doubts)
