@@ -152,6 +152,7 @@ def test_labels_that_never_agree_are_wrong_and_rows_without_labels_are_not_judge
     }
     told = {name: " ".join(map(str, measured.findings)) for name, measured in found.items()}
     assert "About 100% of the labels look wrong" in told["cap"] and "labels agree" not in told["cap"]
+    assert not measure_corpus(bare.take(range(3)), against=real, encoder=encoder, metrics=["vendi_q1"]).findings
     assert "label" not in told["bare"] and not found["bare"].values.keys() & {"label_noise", "label_distance"}
 
 

@@ -162,7 +162,7 @@ def find_findings(subject: Subject, values: Mapping[str, Estimate], *, most: int
             continue
         hit = rule.check(evidence)
         if hit is None:
-            fine.append(rule.about)
+            fine += [rule.about] * (subject.n >= _FEWEST)  # of fewer rows nothing can be called fine
             continue
         wrong.add(rule.about)
         bad.append(hit.tell(rule, subject.n))
@@ -376,7 +376,7 @@ def _check_shares(evidence: Evidence) -> Hit | None:
     subject = evidence.subject
     ours, theirs = subject.corpus.label_counts(), subject.real.label_counts()
     missing = [label for label in theirs if not ours.get(label)]
-    if not missing or subject.n < 2 * len(theirs):
+    if not missing or len(missing) < len(theirs) > subject.n / 2:  # few rows lack labels by chance, but not all
         return None
     words = {"count": len(missing), "labels": len(theirs), "example": missing[0]}
     rate = len(missing) / len(theirs)
