@@ -86,7 +86,7 @@ class Splitting:
             return None
         try:
             unit = unit_rows(load_encoder(self.encoder).encode(corpus.texts))
-            return list(find_near_duplicates(unit, self.near).cluster.tolist())
+            return list(find_near_duplicates(unit, self.near).tolist())
         except ValueError as exc:
             raise ConfigError(f"--near {self.near:g} with encoder {self.encoder}: {exc}") from exc
 

@@ -47,7 +47,7 @@ def near_repeats(unit: Vectors, near: float) -> NDArray[np.int64]:
         unit: unit rows, shape (n, d).
         near: the cosine.
     """
-    cluster = find_near_duplicates(unit, near).cluster
+    cluster = find_near_duplicates(unit, near)
     order = np.argsort(cluster, kind="stable")
     starts = np.flatnonzero(np.diff(cluster[order], prepend=-1))
     gone = np.zeros(len(unit), dtype=bool)

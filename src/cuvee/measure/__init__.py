@@ -4,6 +4,7 @@ from cuvee.measure.comparing import compare_corpora
 from cuvee.measure.examples import pick_extremes, score_examples, tabulate_examples
 from cuvee.measure.measuring import (
     METRICS,
+    NOTES,
     STANDARD,
     choose_metrics,
     draw_rows,

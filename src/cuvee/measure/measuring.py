@@ -19,7 +19,7 @@ from cuvee.fingerprint import derive_rng
 from cuvee.measure import lexical, semantic, shift, surface, templates
 from cuvee.measure.findings import find_findings
 from cuvee.measure.subject import LESS, MORE, TAUS, Family, GivenVectors, Metric, Need, Subject
-from cuvee.records import Estimate, Measurement, Vectors
+from cuvee.records import Estimate, Measurement, MetricNote, Vectors
 from cuvee.registry import Kind, resolve_name
 from cuvee.similarity import Compute
 
@@ -170,6 +170,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         for name, compute, text, better in entries
     }
 )
+NOTES: Mapping[str, MetricNote] = {
+    name: MetricNote(family=metric.family, description=metric.description, better=metric.better)
+    for name, metric in METRICS.items()
+}
+"""What reports say of each metric."""
 STANDARD: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.standard)
 
 

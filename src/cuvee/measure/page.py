@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from cuvee._version import __version__
 from cuvee.fingerprint import derive_rng
 from cuvee.measure.examples import pick_extremes, score_examples
-from cuvee.measure.measuring import METRICS
+from cuvee.measure.measuring import NOTES
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import EXACT_ROWS, Subject
-from cuvee.records import DatasetMap, Measurement, MeasurementPage, MetricNote, Vectors
+from cuvee.records import DatasetMap, Measurement, MeasurementPage, Vectors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -55,7 +55,7 @@ def gather_page(
         map=_draw_map(subject),
         redundant=redundant,
         novel=novel,
-        notes={n: MetricNote(family=m.family, description=m.description, better=m.better) for n, m in METRICS.items()},
+        notes=NOTES,
         against_name=against_name,
         against_rows=None if real is None else len(real),
         settings=_write_settings(subject),

@@ -384,7 +384,7 @@ class FewerPerCluster:
         families: list[str] | list[int] = rows.corpus.groups
         what, note = "group", ""
         if self.threshold is not None:
-            families = find_near_duplicates(rows.vectors(self.name), self.threshold).cluster.tolist()
+            families = find_near_duplicates(rows.vectors(self.name), self.threshold).tolist()
             what, note = "cluster", f"clusters: rows linked by a cosine of at least {self.threshold:g}"
         seen: Counter[str | int] = Counter()
         reasons: list[str | None] = []

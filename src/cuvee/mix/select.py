@@ -245,7 +245,7 @@ class _Task:
 
 def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) -> Codes:
     """Random rows, of each cluster no second one before every cluster of the stratum has given its first."""
-    clusters = find_near_duplicates(unit, CLUSTER_COSINE).cluster
+    clusters = find_near_duplicates(unit, CLUSTER_COSINE)
     order = np.lexsort((rng.random(len(unit)), clusters))
     turn = np.empty(len(unit))
     turn[order] = search.rank_in_groups(clusters[order])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import ExampleScores, Vectors
 from cuvee.similarity.backends import Compute, Exponential, Matrix, in_order, single_blas_thread
-from cuvee.similarity.tiles import Neighbours, Progress, Tile, row_sums, symmetric_tiles
+from cuvee.similarity.tiles import Neighbours, Tile, row_sums, symmetric_tiles
 
 _CELLS = 4_000_000  # cosines held at a time
 _PRUNED_TILE = 1024
@@ -69,31 +68,11 @@ def nearest_margins(
     return nearest, margin
 
 
-@dataclass(frozen=True, slots=True)
-class NearDuplicates:
-    """Clusters of rows linked by a cosine of at least ``threshold``.
-
-    Attributes:
-        cluster: shape (n,), the first row of each row's cluster; a row that is like no other is its own.
-        threshold: of the cosine.
-    """
-
-    cluster: NDArray[np.int64]
-    threshold: float
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """True for each row that has a near-duplicate, shape (n,)."""
-        sizes = np.bincount(self.cluster, minlength=len(self.cluster))
-        out: NDArray[np.bool_] = sizes[self.cluster] > 1
-        return out
-
-
 @single_blas_thread()
-def find_near_duplicates(
-    unit: Vectors, threshold: float = 0.95, *, compute: Compute | None = None, progress: Progress | None = None
-) -> NearDuplicates:
-    """All rows linked by a cosine of at least ``threshold``, exact up to float32 rounding.
+def find_near_duplicates(unit: Vectors, threshold: float = 0.95) -> NDArray[np.int64]:
+    """Clusters of rows linked by a cosine of at least ``threshold``, exact up to float32 rounding.
+
+    Gives the first row of each row's cluster, shape (n,); a row that is like no other is its own.
 
     Most pairs are settled by a bound that needs few dimensions: with P the leading principal directions and r(x)
     the length of what is left of x, ``x . y <= Px . Py + r(x) r(y)`` (Cauchy-Schwarz). Only tiles where the
@@ -103,18 +82,17 @@ def find_near_duplicates(
     Args:
         unit: unit rows, shape (n, d).
         threshold: of the cosine, above 0.
-        compute: threads.
-        progress: told of tiles done and all tiles.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold!r}; give a cosine above 0, at most 1")
     first = _first_copies(unit)
     distinct = np.flatnonzero(first == np.arange(len(unit)))
     if len(distinct) < len(unit):  # all pairs of many copies would be many pairs
-        fewer = find_near_duplicates(unit[distinct], threshold, compute=compute, progress=progress)
+        fewer = find_near_duplicates(unit[distinct], threshold)
         place = np.zeros(len(unit), dtype=np.int64)
         place[distinct] = np.arange(len(distinct))
-        return NearDuplicates(distinct[fewer.cluster[place[first]]], threshold)
+        clusters: NDArray[np.int64] = distinct[fewer[place[first]]]
+        return clusters
     n = len(unit)
     short = _bounding_rows(unit)
     tiles = symmetric_tiles(n, _PRUNED_TILE)
@@ -123,12 +101,8 @@ def find_near_duplicates(
         return _links(unit, short, tile.rows, tile.columns, threshold)
 
     links: list[NDArray[np.int64]] = [np.zeros((2, 0), dtype=np.int64)]
-    for done, found in enumerate(in_order(work, tiles, workers=(compute or Compute()).workers), start=1):
-        if found.size:
-            links.append(found)
-        if progress is not None:
-            progress(done, len(tiles))
-    return NearDuplicates(_components(n, *np.hstack(links)), threshold)
+    links += [found for found in in_order(work, tiles, workers=Compute().workers) if found.size]
+    return _components(n, *np.hstack(links))
 
 
 def _first_copies(unit: Vectors) -> NDArray[np.int64]:
@@ -231,7 +205,7 @@ def score_rows(
         surprisal=row_surprisal(unit),
         nearest=nearest,
         nearest_cosine=np.clip(cosine, -1.0, 1.0),
-        cluster=find_near_duplicates(unit, threshold).cluster,
+        cluster=find_near_duplicates(unit, threshold),
     )
 
 

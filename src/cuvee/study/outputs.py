@@ -25,7 +25,7 @@ from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, MissingDependency
 from cuvee.generate.pools import count_rejected
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
-from cuvee.measure import METRICS
+from cuvee.measure import NOTES
 from cuvee.mix import Blend
 from cuvee.recommend import advice_to_json
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
@@ -208,10 +208,7 @@ def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
         advice=done.advice,
         synthetic=synthetic,
         measurement=measurement,
-        notes={
-            n: records.MetricNote(family=m.family, description=m.description, better=m.better)
-            for n, m in METRICS.items()
-        },
+        notes=NOTES,
         weights=blend.weighing if blend.is_weighted else "",
     )
 

@@ -342,7 +342,7 @@ def read_real(config: StudyConfig, given: Corpus | None) -> RealData:
     near, together = config.split.near, None
     if near is not None:
         vectors = load_encoder(config.encoder).encode(real.texts)
-        together = find_near_duplicates(unit_rows(vectors), near).cluster
+        together = find_near_duplicates(unit_rows(vectors), near)
     groups = real.table["group"].to_pylist()
     grouped = [groups] if any(group is not None for group in groups) else []  # they decide who is on which side
     prints = [f"{name}:{part.fingerprint}" for name, part in sorted(parts.items())]
