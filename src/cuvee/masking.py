@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+# Shorter keys ("none", "EMPTY") are words, which an answer may hold.
 MASK = "***"
 LEAST_SECRET = 8
-"""Shorter keys ("none", "EMPTY") are words, which an answer may hold."""
+# What identities of models on this machine begin with: they are no addresses, and cost nothing.
 LOCAL = ("gguf:", "hf:")
-"""What identities of models on this machine begin with: they are no addresses, and cost nothing."""
 _OPEN_QUERY = ("api-version", "version")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}", flags=re.ASCII)
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)//?([^\s'\"]*[^\s'\".,;:)])")  # a path has one slash of the two

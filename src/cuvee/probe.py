@@ -18,13 +18,11 @@ from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
 from cuvee.similarity import single_blas_thread
 
-DEFAULT_L2 = 1.0
-"""Strength of the penalty of a trainer: scikit-learn's ``C = 1``."""
+DEFAULT_L2 = 1.0  # strength of the penalty of a trainer: scikit-learn's ``C = 1``
+# Strength where probabilities count and not accuracy alone, as for checkers of labels. With few rows of many labels
+# those of ``DEFAULT_L2`` are almost the same for all labels (docs/decisions.md).
 CHECKING_L2 = 0.1
-"""Strength where probabilities count and not accuracy alone, as for checkers of labels. With few rows of many labels
-those of ``DEFAULT_L2`` are almost the same for all labels (docs/decisions.md)."""
-CHOICES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-"""Strengths that :func:`choose_l2` tries."""
+CHOICES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # strengths that :func:`choose_l2` tries
 _CHOICE_ROWS = 100, 1_000  # with fewer it is luck, and more are not needed
 _SLACK = 0.5  # standard errors
 _TOLERANCE = 1e-7  # of the loss a row that one more step could gain

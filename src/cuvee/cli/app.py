@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 else:
     UsageError = typer.BadParameter.__base__  # newer releases of typer have a copy of click in them
 
+# Name of a command -> its module, which has a function of that name, and its line in ``cuvee --help``.
 COMMANDS = {
     "run": ("stages", "Run a whole study, of a file of rows or study.yaml."),
     "demo": ("stages", "Run the demo, offline: 8 minutes; --small: one minute."),
@@ -51,7 +52,7 @@ COMMANDS = {
     "check": ("checking", "Check files against rules; exit code 1 if one fails."),
     "doctor": ("doctor", "Check installation, models, machine and LLM."),
 }
-"""Name of a command -> its module, which has a function of that name, and its line in ``cuvee --help``."""
+# Name of a command -> what one might type.
 EXAMPLES = {
     "run": "cuvee run reviews.csv --pool synthetic.jsonl --time 10m",
     "demo": "cuvee demo --small",
@@ -77,7 +78,6 @@ EXAMPLES = {
     "check": "cuvee check synthetic.jsonl --rules rules.yaml",
     "doctor": "cuvee doctor",
 }
-"""Name of a command -> what one might type."""
 _CTRL_C = 130
 
 

@@ -33,10 +33,8 @@ from cuvee.store import StoredPool, hold_file
 from cuvee.study.generation import make_score, make_target, matched_rows, note_findings, retry_failed
 from cuvee.study.prepare import read_sources
 
-HF = "hf:"
-"""How a transformers model is named where an endpoint's model could be."""
-TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
-"""Where ``--target`` looks."""
+HF = "hf:"  # how a transformers model is named where an endpoint's model could be
+TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)  # where ``--target`` looks
 _APIS: tuple[Api, ...] = ("completions", "chat")
 _LEDGER = (
     "keeps every answer, always: a rerun, with more rows too, sends only what is missing [default: OUT.ledger.sqlite]"

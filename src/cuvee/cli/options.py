@@ -50,11 +50,11 @@ GuardCells = Annotated[
     bool, Option("--guard-cells/--no-guard-cells", help="CSV: an apostrophe before cells that a spreadsheet would run")
 ]
 
+# Columns that commands take.
 IN_STUDY = "a study takes it from study.yaml"
 PLAIN = ("text", "label", "group")
 GROUPED = (*PLAIN, "context", "task")
 UNGROUPED = ("text", "label", "context", "task")
-"""Columns that commands take."""
 
 
 # --- commands ---
@@ -96,8 +96,8 @@ def may_trust(command: Command, *, trusts: bool = True) -> Command:
     return run
 
 
+# The same without ``--trust``, for a command that opens no file that can name code.
 expand_options = functools.partial(may_trust, trusts=False)
-"""The same without ``--trust``, for a command that opens no file that can name code."""
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from cuvee.study.planning import PowerPlan, StudyPlan
     from cuvee.study.status import RunStatus
 
-LISTED = 8
-"""Notes that are listed."""
+LISTED = 8  # notes that are listed
 _NUMBERS = ("what", "number")
 
 

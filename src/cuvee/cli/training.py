@@ -40,9 +40,9 @@ from cuvee.train import (
 )
 from cuvee.train.settings import TextWriter, Trained
 
+# Losses that use sentence vectors with every trainer.
 _NAMED = ("trainer", "loss", "steps", "seed", "source_weight")
 _CHECKING = ("imp", "dimp", "source_weight", "agreement_filter")
-"""Losses that use sentence vectors with every trainer."""
 _FREE = tuple(field.name for field in fields(TrainSettings) if field.name not in _NAMED)
 _LOSS_HELP = f"{', '.join(LOSSES)} [default: source_weight where real and synthetic rows have labels, else ce]"
 _TRAINERS = "classification: probe (default) or encoder; generation: causal; retrieval: retriever"
@@ -167,12 +167,12 @@ def _default_loss(corpus: Corpus) -> str:
 
 
 # --- evaluate ---
+# Options that a task has no use for.
 NO_USE = {
     "classification": ("context", "passages", "passage", "top", "max_tokens", "temperature", "diversity"),
     "generation": ("passages", "passage", "top", "per_label"),
     "retrieval": ("context", "max_tokens", "temperature", "diversity", "per_label", "encoder"),
 }
-"""Options that a task has no use for."""
 _MOST_CONFUSIONS, _OF_LABELS = 10, ("precision", "recall", "f1")
 _UNITS = {"classification": "rows", "generation": "prompts", "retrieval": "queries"}
 

@@ -15,10 +15,8 @@ from cuvee.measure import METRICS
 from cuvee.measure.subject import LESS, MORE
 from cuvee.registry import nearest_name
 
-SHORT = {"vendi": "vendi_q1", "dcscore": "dcscore_tau1"}
-"""Names for the metrics as their papers define them."""
-NEAR = 0.05
-"""A value is reached within this share of it, unless a tolerance is given."""
+SHORT = {"vendi": "vendi_q1", "dcscore": "dcscore_tau1"}  # names for the metrics as their papers define them
+NEAR = 0.05  # A value is reached within this share of it, unless a tolerance is given
 
 
 class TargetConfig(Section):
@@ -79,8 +77,8 @@ class DialSection(Section):
     )
 
 
+# Topics, or each topic with its subtopics.
 Topics = TypeAliasType("Topics", "tuple[str, ...] | dict[str, Topics]")
-"""Topics, or each topic with its subtopics."""
 
 
 class TopicsConfig(DialSection):

@@ -277,12 +277,11 @@ class SelectConfig(Section):
     levels: int = Field(5, ge=2, le=20, description="how many, from the least to the most diverse that there is")
 
 
-TOGETHER = "together"
-"""The level of all pools without an order: their rows in one pool."""
+TOGETHER = "together"  # the level of all pools without an order: their rows in one pool
 
 
+# A value of a column, which YAML may read as a number.
 Value = Annotated[Name, BeforeValidator(lambda given: str(given) if type(given) in (int, float) else given)]
-"""A value of a column, which YAML may read as a number."""
 
 
 class PoolFile(Section):

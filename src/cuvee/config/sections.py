@@ -26,10 +26,8 @@ from cuvee.masking import name_secrets
 from cuvee.registry import nearest_name, require_trust
 from cuvee.train import LOSSES, TRAINERS, TrainSettings
 
-Name = Annotated[str, AfterValidator(check_name)]
-"""Of a level, a dial or a column: no control character."""
-OWN = r"^[\w.]+:\w+$"
-"""The pattern of the user's ``module:Name``."""
+Name = Annotated[str, AfterValidator(check_name)]  # of a level, a dial or a column: no control character
+OWN = r"^[\w.]+:\w+$"  # the pattern of the user's ``module:Name``
 
 
 def place(path: str, info: ValidationInfo) -> str:
@@ -38,8 +36,7 @@ def place(path: str, info: ValidationInfo) -> str:
     return path if folder is None else str((folder / Path(path).expanduser()).resolve())
 
 
-Located = Annotated[str, AfterValidator(place)]
-"""A path, absolute once a config was read."""
+Located = Annotated[str, AfterValidator(place)]  # A path, absolute once a config was read
 
 
 class Section(BaseModel):
@@ -127,11 +124,11 @@ def know(table: Collection[str], what: str, *, own: bool = False) -> AfterValida
     return AfterValidator(check)
 
 
+# Numbers of real rows a label; the largest is the main one.
 Trainer = Annotated[str, know(TRAINERS, "trainer", own=True)]
 Loss = Annotated[str, know(LOSSES, "loss", own=True)]
 Size = int | Literal["all"]
 Sizes = Annotated[Size | tuple[Size, ...] | None, BeforeValidator(_check_sizes)]
-"""Numbers of real rows a label; the largest is the main one."""
 
 
 def list_sizes(sizes: Size | tuple[Size, ...] | None) -> tuple[Size, ...]:
@@ -140,10 +137,9 @@ def list_sizes(sizes: Size | tuple[Size, ...] | None) -> tuple[Size, ...]:
     return tuple(sorted(listed, key=lambda size: (size != "all", 0 if size == "all" else -size)))
 
 
-PROBE = "probe"
-"""The trainer that has no steps."""
+PROBE = "probe"  # the trainer that has no steps
+# Optimiser steps where the config gives none: of the grid, and of the trainer that checks.
 STEPS, CHECK_STEPS = 300, 30
-"""Optimiser steps where the config gives none: of the grid, and of the trainer that checks."""
 
 
 class CheckConfig(Section):
@@ -315,8 +311,7 @@ class TrackConfig(Section):
 
 
 # --- how much synthetic data: 3x, all or rows a label, and the shares that they come to ---------------------
-Amount = int | str
-"""``3x`` (rows for each real one), ``all``, or a whole number of rows a label."""
+Amount = int | str  # ``3x`` (rows for each real one), ``all``, or a whole number of rows a label
 
 
 def read_amount(amount: Amount, rows_per_label: int) -> float | None:

@@ -36,8 +36,7 @@ _ROLES = {name: role for role, names in _NAMES.items() for name in names.split()
 _HEAD = re.compile(r"(?:\A|\n\n)\[(system|user|assistant|tool)\] ")
 _SAMPLE = 20
 
-Turn = tuple[str, str]
-"""A role of ``_NAMES``, and what is said."""
+Turn = tuple[str, str]  # A role of ``_NAMES``, and what is said
 
 
 def guess_columns(names: Sequence[str]) -> tuple[str | None, str | None]:

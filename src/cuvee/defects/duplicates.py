@@ -16,8 +16,7 @@ from cuvee.fingerprint import derive_seed
 from cuvee.records import Vectors
 from cuvee.similarity import find_near_duplicates, single_blas_thread
 
-SLACK = 1e-6
-"""The cosine of two equal float32 rows may be so much below 1."""
+SLACK = 1e-6  # the cosine of two equal float32 rows may be so much below 1
 SHINGLE = 5
 NEAR_TEXTS = 0.8
 _BANDS, _ROWS = 32, 6  # a pair of similarity s is missed by all bands with probability (1 - s**6)**32: 6e-5 at 0.8

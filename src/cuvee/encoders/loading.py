@@ -27,20 +27,19 @@ from cuvee.registry import Kind, hash_code, resolve_name
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+# From here on rows lie in a temporary file: the system may write them out when memory is wanted for other things.
 T = TypeVar("T")
 R = TypeVar("R")
 MAPPED_BYTES = 256 * 2**20
-"""From here on rows lie in a temporary file: the system may write them out when memory is wanted for other things."""
+# Texts embedded at a time: 32 parts of an encoder, so that batches hold the parts that one call would.
 BATCH = 65_536
-"""Texts embedded at a time: 32 parts of an encoder, so that batches hold the parts that one call would."""
-PART = 2_048
-"""Texts of a part: what is embedded together has the same last bits wherever that is done."""
+PART = 2_048  # texts of a part: what is embedded together has the same last bits wherever that is done
 _AT_A_TIME = 4_096  # texts whose n-grams are counted together
+# At the end of a model's name: it computes in bfloat16, on every machine; otherwise in float32.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DEFAULT_ENCODER = "minilm"
 BUILT_IN = ("minilm", "hashing")
 SHORT = "@bfloat16"
-"""At the end of a model's name: it computes in bfloat16, on every machine; otherwise in float32."""
 _MEMORY_ROWS = 200_000
 
 

@@ -17,10 +17,8 @@ from cuvee.evaluate.judged import ITEM_SCORES, Codes, Columns, Floats, Judged, S
 from cuvee.fingerprint import derive_seed
 from cuvee.records import Estimate, Writer
 
-Diversity = Callable[[Sequence[str]], Mapping[str, float]]
-"""Measures texts: numbers by their names."""
-Watch = Callable[[str, int, int], None]
-"""Called with (what is being done, units done, all units)."""
+Diversity = Callable[[Sequence[str]], Mapping[str, float]]  # measures texts: numbers by their names
+Watch = Callable[[str, int, int], None]  # called with (what is being done, units done, all units)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _RUN = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

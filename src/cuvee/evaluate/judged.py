@@ -19,13 +19,13 @@ from cuvee.records import Estimate, Scores
 from cuvee.records.measurement import value_lines, value_table
 from cuvee.similarity import wilson_interval
 
-RESAMPLES = 1000
-"""Bootstrap resamples behind an interval."""
+RESAMPLES = 1000  # bootstrap resamples behind an interval
 PAIRED_RESAMPLES = 2000
 PERMUTATIONS = 4000
 _EXACT_GROUPS = 12  # up to which all swaps are tried: 4096
 _CLOSE = 1e-12  # two differences that are equal but for rounding
 _BLOCK = 4_000_000  # weights held at once
+# Task -> the scores that single items have, so that trials can be compared by them; the first unless one is named.
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 ITEM_SCORES: Mapping[str, tuple[str, ...]] = {
@@ -33,13 +33,11 @@ ITEM_SCORES: Mapping[str, tuple[str, ...]] = {
     "generation": ("token_f1", "rouge_l", "exact_match", "token_probability"),
     "retrieval": ("ndcg@10", "mrr@10", "recall@1", "recall@10", "recall@100"),
 }
-"""Task -> the scores that single items have, so that trials can be compared by them; the first unless one is named."""
-_FRACTIONS = ("accuracy", "exact_match")
-"""The scores that are the fraction of items that are right."""
+_FRACTIONS = ("accuracy", "exact_match")  # the scores that are the fraction of items that are right
+# What is known of each item, by name, shape (n,) each.
 Columns = Mapping[str, NDArray[np.float64] | NDArray[np.object_]]
-"""What is known of each item, by name, shape (n,) each."""
+# One number for each row of weights (shape (b, n), how often an item counts), shape (b,).
 Score = Callable[[Columns, Floats], Floats]
-"""One number for each row of weights (shape (b, n), how often an item counts), shape (b,)."""
 WeightedScore = Callable[[Floats], Floats]
 
 

@@ -19,8 +19,7 @@ from cuvee.evaluate.generation import Watch
 from cuvee.evaluate.judged import ITEM_SCORES, Codes, Floats, Judged, code_groups, mean_of
 from cuvee.records import Ranker, Vectors
 
-CUT = 10
-"""Ranks that nDCG and MRR look at."""
+CUT = 10  # ranks that nDCG and MRR look at
 RECALLS = (1, 10, 100)
 _DECIMALS = 6
 _BLOCK = 16_000_000  # similarities held at once

@@ -21,12 +21,10 @@ try:
 except ImportError as exc:
     raise MissingDependency("execute.kind ray needs ray: pip install 'cuvee[ray]', or set kind: processes") from exc
 
-_ROOM_S = 1.0
-"""How often it is looked whether the cluster has a node for a worker."""
-_KNOCK_S = 10.0
-"""How long an address may take to answer."""
+_ROOM_S = 1.0  # how often it is looked whether the cluster has a node for a worker
+_KNOCK_S = 10.0  # how long an address may take to answer
+# How long a cluster that has no node for a worker may take to get one, where a number of workers was asked for.
 _GROWS_S = 300.0
-"""How long a cluster that has no node for a worker may take to get one, where a number of workers was asked for."""
 
 
 class RayExecutor(WorkersExecutor):

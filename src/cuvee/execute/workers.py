@@ -37,11 +37,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 Cause = Literal["timeout", "memory", "died"]
 
+# Where libraries of linear algebra look for their number of threads when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-"""Where libraries of linear algebra look for their number of threads when they are loaded."""
+# How often the time and the memory of workers are looked at, where they are limited.
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _WATCH_S = 0.2
-"""How often the time and the memory of workers are looked at, where they are limited."""
 _MOST_THREADS = 4096
 
 

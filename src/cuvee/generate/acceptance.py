@@ -12,12 +12,12 @@ from cuvee.generate.calls import Answer
 from cuvee.generate.dials.slots import Slot
 from cuvee.generate.prompts import PromptWriter, Question
 
+# ``nearest(queries, candidates)``: for each query the index of the nearest candidate.
 Nearest = Callable[[Sequence[str], Sequence[str]], Sequence[int]]
-"""``nearest(queries, candidates)``: for each query the index of the nearest candidate."""
+# ``refuse(texts)``: for each text why it may not become a row, or None.
 Refuse = Callable[[Sequence[str]], Sequence[str | None]]
-"""``refuse(texts)``: for each text why it may not become a row, or None."""
+# ``agrees(texts, labels)``: for each text whether it has its label.
 Agrees = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
-"""``agrees(texts, labels)``: for each text whether it has its label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

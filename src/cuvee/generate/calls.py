@@ -17,11 +17,11 @@ from cuvee.records import Sampling as Sampling
 _SORTED_JSON = json.JSONEncoder(sort_keys=True)
 _PLAIN_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
+# Requests that may be under way at each replica where no other number is given.
 Api = Literal["chat", "completions"]
 MOST_AT_ONCE = 256
-"""Requests that may be under way at each replica where no other number is given."""
+# Parameters that requests always carry (``stop`` if set), unless the endpoint is told to leave them out.
 OMISSIBLE = ("temperature", "top_p", "seed", "stop", "max_tokens")
-"""Parameters that requests always carry (``stop`` if set), unless the endpoint is told to leave them out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,9 +229,7 @@ class Failure:
     replayed: bool = field(default=False, compare=False)
 
 
-Outcome = Answer | Failure
-"""What comes of a request."""
-OnAnswer = Callable[[Request, Answer], None]
-"""Is told of each answer."""
+Outcome = Answer | Failure  # what comes of a request
+OnAnswer = Callable[[Request, Answer], None]  # is told of each answer
+# ``more(outcomes)``: what to ask beside, given all that has come so far.
 More = Callable[[Mapping[Request, Outcome]], Sequence[Request]]
-"""``more(outcomes)``: what to ask beside, given all that has come so far."""

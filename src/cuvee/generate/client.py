@@ -20,15 +20,12 @@ from cuvee.records import Usage
 
 T = TypeVar("T")
 
+# Answers wait for others to share a commit: this share of the time an answer takes, and never longer.
 GATHER_SHARE = 0.01
 LONGEST_GATHER_S = 0.02
-"""Answers wait for others to share a commit: this share of the time an answer takes, and never longer."""
-SHORTEST_GATHER_S = 0.002
-"""A shorter wait is none: the commit before gathers enough."""
-LONGEST_PROBE_S = 10.0
-"""How long the answer to a probe is waited for, unless answers take longer."""
-BYTES_A_TOKEN = 4
-"""Of a prompt, roughly: an estimate, until the endpoint says how many tokens it read."""
+SHORTEST_GATHER_S = 0.002  # A shorter wait is none: the commit before gathers enough
+LONGEST_PROBE_S = 10.0  # how long the answer to a probe is waited for, unless answers take longer
+BYTES_A_TOKEN = 4  # of a prompt, roughly: an estimate, until the endpoint says how many tokens it read
 
 
 class LLMClient:
@@ -307,8 +304,8 @@ class OpenedLLM:
     open_client: OpenClient = LLMClient
 
 
+# ``find(request)``: its answer, or its failure in this run or an earlier one; None if there is neither yet.
 Find = Callable[[Request], Outcome | None]
-"""``find(request)``: its answer, or its failure in this run or an earlier one; None if there is neither yet."""
 
 
 def answer_all(

@@ -15,8 +15,8 @@ from cuvee.generate.calls import Answer, Failure, Request
 from cuvee.generate.exchange import Refusal, Trouble
 from cuvee.generate.replicas import Replica, ReplicaPool, RetryPolicy
 
+# Different requests that are refused, with nothing answered, before the set-up is taken to be wrong.
 MOST_REFUSED = 5
-"""Different requests that are refused, with nothing answered, before the set-up is taken to be wrong."""
 
 
 @dataclass(slots=True, order=True)

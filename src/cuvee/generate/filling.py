@@ -14,8 +14,7 @@ from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.parsing import DRAFT, MISSING, NO_SOURCE, NOT_NEAREST, Parsed, pick_row
 from cuvee.generate.prompts import Question
 
-Progress = Callable[[int, int], None]
-"""``progress(rows so far, rows wanted)``."""
+Progress = Callable[[int, int], None]  # ``progress(rows so far, rows wanted)``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,8 +78,8 @@ AND json_extract(request_json, '$.body.model') = ? AND json_extract(request_json
 
 
 # --- the journal itself ---
+# Of 4 kB in the write-ahead log before it goes into the file, for which all commits wait.
 PAGES_A_CHECKPOINT = 8000
-"""Of 4 kB in the write-ahead log before it goes into the file, for which all commits wait."""
 
 
 def check_ledger(path: Path) -> None:

@@ -10,8 +10,7 @@ from functools import reduce
 from cuvee.errors import BudgetReached
 from cuvee.records import Budget, Prices, Usage
 
-PROMPT_OVERHEAD = 64
-"""Tokens that a chat template may add to a prompt, at most."""
+PROMPT_OVERHEAD = 64  # tokens that a chat template may add to a prompt, at most
 
 
 def worst_case(prompt_bytes: int, max_tokens: int) -> Usage:
@@ -88,11 +87,10 @@ class BudgetGuard:
 
 
 # --- how many requests may be under way at once, and how many a minute ---
+# Requests added for each answer until the first halving: four times as many each round trip.
 FIRST_WINDOW = 64
 GROWTH = 3
-"""Requests added for each answer until the first halving: four times as many each round trip."""
-CALM_SHARE = 0.2
-"""Share of failing requests up to which failures are taken for one-offs."""
+CALM_SHARE = 0.2  # share of failing requests up to which failures are taken for one-offs
 _MEMORY = 1 / 64
 _SLACK_S = 0.1
 

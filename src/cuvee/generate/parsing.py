@@ -17,9 +17,9 @@ from cuvee.generate.dials.contents import find_words
 from cuvee.generate.dials.slots import ANY
 from cuvee.generate.replies import End, find_objects, how_ended, strip_thoughts, unwrap
 
+# What the LLM writes: a text for a label, a query for a passage, a question with its answer over a context, an
+# instruction with its response, or the beginning of a story with its continuation.
 Kind = Literal["label", "query", "question", "instruction", "story"]
-"""What the LLM writes: a text for a label, a query for a passage, a question with its answer over a context, an
-instruction with its response, or the beginning of a story with its continuation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +151,7 @@ def _source_strata(known: Sequence[str | None], called: str, sources: Sequence[s
     return {stratum.name: stratum for stratum in sorted(strata, key=lambda s: s.name)}
 
 
+# Reason of rejection -> what a user can do where answers are rejected for it again and again.
 EMPTY = "empty"
 TOO_SHORT = "too short"
 TRUNCATED = "truncated"
@@ -188,13 +189,11 @@ REMEDIES = {
     MALFORMED: "use a larger model, or api: chat with one that answers in JSON",
     WRONG_LABEL: "check the labels of the training rows, or check no labels",
 }
-"""Reason of rejection -> what a user can do where answers are rejected for it again and again."""
 _NO_ANSWER: Mapping[End, str] = {
     "filtered": FILTERED, "refused": REFUSED, "tool": TOOL_CALL, "failed": UNFINISHED,
 }  # fmt: skip
 
-ECHO_WORDS = 6
-"""Words in a row of a prompt's wording that no answer has by chance."""
+ECHO_WORDS = 6  # words in a row of a prompt's wording that no answer has by chance
 _NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])(?:\s+|$)")
 _HEAD = re.compile(r"^[ \t]*\(?\**(\d{1,3})[.):]\**(?:[ \t]+|$)", flags=re.MULTILINE)
 _NUMBERED_LINES = re.compile(r"\n\s*(?:\(?\d{1,3}[.):]|[-*•–])\s")
@@ -212,12 +211,12 @@ _REFUSAL = re.compile(
     r"^(?:as an ai\b|i(?:['’]?m| am) sorry,? but\b|i can(?:no|['’])t (?:help|assist|provide|write)\b)",
     flags=re.IGNORECASE,
 )
+# What chat templates put between turns, and the heads that stand for their roles.
 _DEBRIS = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>"
     r"|^(?:#+\s*)?\**(?:assistant|user)\**\s*(?::|$)|^#+\s*(?:response|instruction|input|output)\s*:",
     flags=re.IGNORECASE,
 )
-"""What chat templates put between turns, and the heads that stand for their roles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,9 +421,10 @@ def _echoes(text: str, wording: Collection[str]) -> bool:
 
 
 # --- both sides of a row in one answer: as JSON, or under labelled heads. Pure ---
+# The line after each pair of a completion prompt: unlike a blank line or a heading, no answer holds it.
 SEPARATOR = "====="
-"""The line after each pair of a completion prompt: unlike a blank line or a heading, no answer holds it."""
 
+# What small models call the sides too.
 _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "question": ("q",),
     "answer": ("a",),
@@ -433,7 +433,6 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "beginning": ("start", "opening"),
     "continuation": ("story", "ending"),
 }
-"""What small models call the sides too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,19 +25,18 @@ if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
 
-EXAMPLES_SHOWN = 4
-"""Seed examples in a prompt, or all of the label if it has fewer."""
+EXAMPLES_SHOWN = 4  # seed examples in a prompt, or all of the label if it has fewer
+# Neighbouring slots that see the same seed examples, so that an endpoint can reuse the prompt's prefix.
 SLOTS_A_ROTATION = 4
-"""Neighbouring slots that see the same seed examples, so that an endpoint can reuse the prompt's prefix."""
+# Tokens that a pair is given at least, and at most on account of the longest pair of the training rows.
 LEAST_ROOM, MOST_ROOM = 128, 1024
-"""Tokens that a pair is given at least, and at most on account of the longest pair of the training rows."""
+# Share of the training rows of a label that have several lines, from which on new rows may have them too.
 _CHARACTERS_A_TOKEN = 2
 LINES_SHARE = 0.1
-"""Share of the training rows of a label that have several lines, from which on new rows may have them too."""
 
+# Tokens of a number and a line break in a list.
 Step = Literal["row", "paraphrase", "draft", "refinement"]
 _NUMBER_TOKENS = 4
-"""Tokens of a number and a line break in a list."""
 _LAST_NUMBER = re.compile(r"(\d+)\.\s*\Z")
 _SENTENCE = re.compile(r"(?<=[.:;?!])\s")
 _PLACEHOLDER = re.compile(r"\[(?:slot|topic|word|text|source|(?:example|target|context|name|value) \d+)\]|\n")
@@ -283,15 +282,15 @@ def _find_room(train: Corpus) -> int:
     return min(MOST_ROOM, max(LEAST_ROOM, longest // _CHARACTERS_A_TOKEN + 32))
 
 
+# What a prompt can be given under a name.
 Value: TypeAlias = str | int | Sequence[str] | Sequence[tuple[str, str]] | Sequence[Mapping[str, str]] | None
-"""What a prompt can be given under a name."""
 
 SUFFIX = ".jinja"
 BUILT_IN = Path(__file__).with_name("prompt_files")
 _HEADER = re.compile(r"\{#\s*(.*?)\s*Variables:\s*(.*?)\.(?:\s*Needs:\s*(.*?)\.)?\s*#\}", flags=re.DOTALL)
+# What may be missing from a prompt, as it is given then.
 _PLACEHOLDERS: Mapping[str, Value] = {"attributes": [("[name]", "[value]")], "avoided": ["[word]"], "count": 3}
 _ABSENT: Mapping[str, Value] = {"topic": None, "attributes": [], "avoided": [], "label": ""}
-"""What may be missing from a prompt, as it is given then."""
 
 
 @dataclass(frozen=True, kw_only=True)

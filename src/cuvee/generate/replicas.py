@@ -14,13 +14,13 @@ from cuvee.generate.calls import Endpoint
 from cuvee.generate.exchange import Compatibility, Exchange, Trouble
 from cuvee.generate.limits import Window
 
+# A replica that fails so often in a row, for so long, is set aside if another is there; one that refuses a connection
+# at once.
 AILING_FAILURES = 3
 AILING_S = 5.0
-"""A replica that fails so often in a row, for so long, is set aside if another is there; one that refuses a connection
-at once."""
+# A replica that was set aside is tried again after the first of these, then ever later, up to the second.
 FIRST_PROBE_S = 1.0
 LONGEST_PROBE_S = 30.0
-"""A replica that was set aside is tried again after the first of these, then ever later, up to the second."""
 
 
 class Replica:
@@ -140,14 +140,13 @@ class ReplicaPool:
 
 
 # --- how long to wait before asking again, and when to give up ---
+# How long a connection that never once worked is tried.
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 REFUSED_AT_START_S = 3.0
-"""How long a connection that never once worked is tried."""
-MOST_TRIES = 8
-"""How often a request is sent that fails while the endpoint answers others."""
+MOST_TRIES = 8  # how often a request is sent that fails while the endpoint answers others
+# After so long without an answer, with requests failing, the endpoint is asked for a sign of life; and so often.
 PROBE_S = 2.0
-"""After so long without an answer, with requests failing, the endpoint is asked for a sign of life; and so often."""
 
 
 class RetryPolicy:

@@ -15,10 +15,10 @@ from typing import Literal
 from cuvee.generate.calls import Answer
 from cuvee.masking import mask_secrets
 
+# How an answer ended: by itself, at max_tokens, withheld by a filter, declined by the model, in a call of a tool, or
+# for a reason that is none of these.
 LONGEST_MESSAGE = 300
 End = Literal["whole", "cut", "filtered", "refused", "tool", "failed"]
-"""How an answer ended: by itself, at max_tokens, withheld by a filter, declined by the model, in a call of a tool, or
-for a reason that is none of these."""
 _ENDS: Mapping[str, End] = {
     **dict.fromkeys(["", "none", "stop", "stopsequence", "eos", "eostoken", "endturn", "completed"], "whole"),
     **dict.fromkeys(["length", "maxtokens", "maxlength", "maxoutputtokens", "maxcompletiontokens"], "cut"),
@@ -196,6 +196,7 @@ _TAGS = "think|thinking|thought|thoughts|reasoning|analysis|reflection"
 _CHANNEL = re.compile(
     r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)", flags=re.DOTALL
 )
+# What models write before they answer: thoughts that are opened and closed, not closed, or not opened.
 _BARE_CHANNELS = re.compile(r"\A\s*analysis(?=[A-Z]).*?(?:assistantfinal|\Z)", flags=re.DOTALL)
 _THOUGHTS = (
     re.compile(rf"<({_TAGS})>.*?(?:</\1>|\Z)", flags=re.DOTALL | re.IGNORECASE),
@@ -204,11 +205,10 @@ _THOUGHTS = (
     _BARE_CHANNELS,
     re.compile(rf"\A.*(?:</(?:{_TAGS})>|\[/THINK\]|<channel\|>)", flags=re.DOTALL | re.IGNORECASE),
 )
-"""What models write before they answer: thoughts that are opened and closed, not closed, or not opened."""
+# Opening braces that are tried, so that a degenerate answer costs little.
 _END = re.compile(r"(?:\s*(?:<\|(?:im_end|eot_id|eom_id|end|endoftext)\|>|</s>|<end_of_turn>))+\s*\Z")
 _FENCE = re.compile(r"\A(?:[^\n]*:\s*\n)?\s*```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", flags=re.DOTALL)
 MOST_STARTS = 64
-"""Opening braces that are tried, so that a degenerate answer costs little."""
 
 
 def strip_thoughts(text: str) -> str:

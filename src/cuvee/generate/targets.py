@@ -16,8 +16,7 @@ from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import GenerationSpec, Pool, generate_pools
 from cuvee.records import Level
 
-Score = Callable[[Corpus], float]
-"""A number of a corpus, such as its diversity."""
+Score = Callable[[Corpus], float]  # A number of a corpus, such as its diversity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -384,6 +384,7 @@ def _check_shares(evidence: Evidence) -> Hit | None:
 
 
 # --- broken and leaked rows ---------------------------------------------------------------------------
+# Why a row is broken -> what such rows do, and how to have none of them, where there is a way.
 _BROKEN: dict[DegenerateReason, tuple[str, str]] = {
     "empty": ("are empty", ""),
     "broken characters": (
@@ -402,7 +403,6 @@ _BROKEN: dict[DegenerateReason, tuple[str, str]] = {
     "wrong language": ("are in another language than the real rows", "Name the language in the prompt, or "),
     "truncated": ("stop in the middle of a sentence", "Raise max_tokens, or "),
 }  # fmt: skip
-"""Why a row is broken -> what such rows do, and how to have none of them, where there is a way."""
 _BY_REAL = ("markup", "placeholder", "wrong language", "truncated")  # found by what real rows do
 _STYLE = ("chatter", "too short", "markup", "placeholder", "truncated")  # what few rows of any kind may look like
 _REAL_SAMPLE = 2_000

@@ -286,8 +286,8 @@ def _closest(rows_of_length: Ints) -> Ints:
     return out
 
 
+# n-gram, row and count of each entry, by n-gram, the row that has it most often first.
 Entries = tuple[Ints, Ints, Ints]
-"""n-gram, row and count of each entry, by n-gram, the row that has it most often first."""
 
 
 def _largest_first(counts: NgramCounts) -> Entries:

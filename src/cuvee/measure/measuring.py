@@ -30,6 +30,7 @@ _REMEDY: dict[Need, str] = {
     "held_out": "held_out=, the validation and test texts; a comparison takes none",
     "labels": "a corpus and an against of the task classification, with at least two labels",
 }
+# A metric's name, what computes it, what it is, and how to read it.
 _EQUAL_N = "compare only at equal numbers of rows"
 _RISES = f"{LESS}; rises with the number of rows"
 _MEANINGS = "effective number of distinct meanings"
@@ -38,9 +39,8 @@ _CLOSER = "lower is closer to the real data"
 _LIKE = "is more like the real data; compare at equal rows"
 _COVERS = "higher covers more of the real data; compare at equal rows"
 Entry = tuple[str, Callable[[Subject], Estimate | None], str, str]
-"""A metric's name, what computes it, what it is, and how to read it."""
+# A family, what its metrics need, whether they are measured unless others are asked for, and the metrics.
 Group = tuple[Family, tuple[Need, ...], bool, Sequence[Entry]]
-"""A family, what its metrics need, whether they are measured unless others are asked for, and the metrics."""
 
 
 _GROUPS: tuple[Group, ...] = (
@@ -170,11 +170,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         for name, compute, text, better in entries
     }
 )
+# What reports say of each metric.
 NOTES: Mapping[str, MetricNote] = {
     name: MetricNote(family=metric.family, description=metric.description, better=metric.better)
     for name, metric in METRICS.items()
 }
-"""What reports say of each metric."""
 STANDARD: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.standard)
 
 

@@ -25,9 +25,9 @@ Codes: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 _TILE = 2048
 _TAU = 0.1  # of DCScore
+# Rows looked at for each pick of the greedy choice by DCScore: with k picks of n rows, one of the best n / k is
+# among them with probability 1 - exp(-CANDIDATES / k) (stochastic greedy, arXiv 1409.7938).
 CANDIDATES = 1024
-"""Rows looked at for each pick of the greedy choice by DCScore: with k picks of n rows, one of the best n / k is
-among them with probability 1 - exp(-CANDIDATES / k) (stochastic greedy, arXiv 1409.7938)."""
 _OUTSIDE = 4096  # rows outside the selection that one round of swaps looks at
 _ROUNDS = 60
 _MOVES = 12  # of the centres of compact rows
@@ -176,8 +176,8 @@ def _quadratic(rows: Vectors, basis: Vectors, scale: Vectors) -> Floats:
     return out
 
 
+# What a selection can be steered by.
 OBJECTIVES: Mapping[str, Objective] = {"vendi": Vendi(), "dcscore": DCScore(), "log_det": LogDet()}
-"""What a selection can be steered by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,8 +65,8 @@ from cuvee.records.advice import Decision, DrawKind, Edge, RowsFinding, Sensitiv
 
 Tables = Mapping[Cell, CellTable]
 
+# Generation draws from which the spread between draws can be told; what one draw alone is advised to reach.
 DRAWS_TO_START = 5
-"""Generation draws from which the spread between draws can be told; what one draw alone is advised to reach."""
 
 
 def recommend_mixture(

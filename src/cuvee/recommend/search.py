@@ -44,11 +44,12 @@ from cuvee.similarity import single_blas_thread
 
 Places = NDArray[np.intp]
 
+# Of the upper confidence bound, in standard deviations.
 _REFIT = 1.1
 _WIDTH = 2.0
-"""Of the upper confidence bound, in standard deviations."""
+# Generation draws that a cell needs before it can be the best, where others have more than one.
 LEAST_DRAWS = 2
-"""Generation draws that a cell needs before it can be the best, where others have more than one."""
+# Of variances and length scales: median, standard deviation of the logarithm, least and greatest value.
 PARTS = ("smooth", "own", "draw", "pool", "rest")
 _PRIORS = {
     "smooth": (0.5, 1.2, 0.02, 20.0),
@@ -58,11 +59,8 @@ _PRIORS = {
     "rest": (0.3, 1.0, 0.01, 3.0),
     "length": (1.5, 0.7, 0.4, 10.0),
 }
-"""Of variances and length scales: median, standard deviation of the logarithm, least and greatest value."""
-_APART = 10**6
-"""Draws of subsamples are numbered from here beside those of generations."""
-_LEVEL = 4.0
-"""Prior variance of the level of all values, which is their mean before it is known."""
+_APART = 10**6  # draws of subsamples are numbered from here beside those of generations
+_LEVEL = 4.0  # prior variance of the level of all values, which is their mean before it is known
 _ITERATIONS = 20
 
 

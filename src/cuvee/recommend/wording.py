@@ -15,11 +15,10 @@ from cuvee.records.advice import Decision, DrawKind, Edge, Lean, RowsFinding, Se
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
+# Why it is not confirmed, where the config asks for no confirmation.
 _DRAWS = {"confirm": "confirmation draw", "generation": "generation draw", "sampling": "subsample"}
 SEARCHED = "an adaptive search chose it, which settles nothing by itself"
-"""Why it is not confirmed, where the config asks for no confirmation."""
-_CEILING = 0.95
-"""A score from which on there is little left to gain."""
+_CEILING = 0.95  # A score from which on there is little left to gain
 _BASELINES = {"real-only": "the real rows alone", "real-duplicated": "repeating the real rows"}
 
 

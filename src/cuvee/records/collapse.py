@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cuvee.records.measurement import Estimate
 
+# What each measure is called, and what it means.
 Floats = NDArray[np.float64]
 MEASURES = {
     "mean_error": (
@@ -43,7 +44,6 @@ MEASURES = {
     "mmd": ("Shift from the real rows", "squared MMD of what was written"),
     "empty": ("Empty rows", "share of what was written"),
 }
-"""What each measure is called, and what it means."""
 
 
 def name_measure(measure: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# The dial of ready-made pools that have no order: no shape is tested over them, the choice is among them.
 UNORDERED = "source"
-"""The dial of ready-made pools that have no order: no shape is tested over them, the choice is among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

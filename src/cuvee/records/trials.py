@@ -216,8 +216,7 @@ class TrialFailure:
     reason: str
 
 
-LONGEST = 300
-"""Letters of a reason that are shown beside a count; the report has all of them."""
+LONGEST = 300  # letters of a reason that are shown beside a count; the report has all of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,13 +29,13 @@ ACCENT, REAL = "#8c1d40", "#1f6f8b"
 LEVEL_COLOURS = ("#dfa321", "#d8722c", "#b8403f", "#85285c", "#4a2168", "#1c1548")
 DIAL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 GROUP_COLOURS = (*DIAL_COLOURS, "#6a51a3", "#b8860b", "#7f5539", "#12908e")
+# What each of ``COLOURS`` becomes on a dark page, in the same order.
 COLOURS = (INK, MUTED, GRID, ACCENT, REAL, *LEVEL_COLOURS, *GROUP_COLOURS)
 DARK = (
     *("#e2dce6", "#a49cae", "#3a3441", "#f5799b", "#6cc3e0"),
     *("#ffe08a", "#f7ac5e", "#ec7f72", "#d16fa9", "#a585e6", "#8fb4ff"),
     *("#56b4e9", "#f0884a", "#3ecfa5", "#e5a3ca", "#b39df0", "#ffc857", "#cda183", "#5fd6d6"),
 )
-"""What each of ``COLOURS`` becomes on a dark page, in the same order."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
 WIDTH = 360

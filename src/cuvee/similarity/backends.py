@@ -28,8 +28,7 @@ from cuvee.records import Vectors
 if TYPE_CHECKING:
     import torch
 
-Matrix = NDArray[np.float32]
-"""Of numbers, float32 or float64."""
+Matrix = NDArray[np.float32]  # of numbers, float32 or float64
 _CHUNK = 4096  # rows normalised at a time
 _ROUNDING = 1e-6  # of a cosine of float32 rows
 Precision = Literal["float32", "bfloat16"]

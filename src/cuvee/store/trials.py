@@ -18,17 +18,17 @@ from cuvee.errors import RunFolderError
 from cuvee.fingerprint import hash_value
 from cuvee.records import Cell, Composition, Draw, Estimate, Scores, Trial, TrialFailure
 
+# Of the run folder: what the study is about, then every logged read of the locked test, a line each.
 FILE = "locked-test.jsonl"
-"""Of the run folder: what the study is about, then every logged read of the locked test, a line each."""
+# What to do without the log of the locked test.
 STUDY, TRIALS = "study", "trials.sqlite"
 LOG_LOST = "put back a copy of it, or run the study in another folder (--out): without it nobody knows what was read"
-"""What to do without the log of the locked test."""
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS trials (key TEXT PRIMARY KEY, payload TEXT NOT NULL, correct BLOB, "
     "failed INTEGER NOT NULL, checksum TEXT)",
 )
+# A reason and its detail; the first one is ``study`` and what the study is about, as JSON.
 Entry = tuple[str, str]
-"""A reason and its detail; the first one is ``study`` and what the study is about, as JSON."""
 
 
 def read_log(folder: Path) -> list[Entry]:

@@ -20,8 +20,8 @@ from cuvee.study.running import Outcome
 from cuvee.study.status import account_folder
 from cuvee.study.trials import PlannedGrid, find_levels, find_winner, level_of, name_confirmation, plan_grids
 
+# Other measures of diversity that the conclusions are drawn with too: another order, another kernel, words alone.
 METRICS = ("vendi_q0.5", "dcscore_tau0.1", "distinct_2")
-"""Other measures of diversity that the conclusions are drawn with too: another order, another kernel, words alone."""
 
 
 def _has_blend(outcomes: Sequence[Outcome], grid: PlannedGrid) -> bool:

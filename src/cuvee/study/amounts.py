@@ -18,8 +18,7 @@ from cuvee.mix import Needed, first_rows, share_counts
 from cuvee.records import Level
 from cuvee.study.prepare import FRESH, Pools, Study
 
-_NEARLY = 0.9
-"""An amount above this part of what a pool holds is not told apart from all of it."""
+_NEARLY = 0.9  # an amount above this part of what a pool holds is not told apart from all of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

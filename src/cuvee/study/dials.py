@@ -32,20 +32,18 @@ from cuvee.model_files import MODEL_SUFFIXES, SMOLLM2_SHA256, hash_path
 from cuvee.store import RunFolder
 from cuvee.study.prepare import Study
 
-MODELS = "models.json"
-"""Of the run folder: the hash of every model file and folder that the study used."""
+MODELS = "models.json"  # of the run folder: the hash of every model file and folder that the study used
+# Of the run folder: every list that was asked for, for the user to read or edit, and for the next call to use.
 ASKED = "asked.json"
-"""Of the run folder: every list that was asked for, for the user to read or edit, and for the next call to use."""
 
+# Settings that answers do not depend on.
 SPEED = {
     *("slots", "threads", "concurrency", "timeout_s", "give_up_s", "api_key_env"),
     *("requests_per_minute", "tokens_per_minute", "budget", "prices", "batch"),
 }
-"""Settings that answers do not depend on."""
+# Settings of how rows are drawn.
 DRAWING = {"temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated", "rows_per_request"}
-"""Settings of how rows are drawn."""
-_SAID_OTHERWISE = {"base_url", "gguf"}
-"""Settings that an identity stands for."""
+_SAID_OTHERWISE = {"base_url", "gguf"}  # settings that an identity stands for
 
 
 def language_model(study: Study) -> LanguageModel:
@@ -131,8 +129,8 @@ def _hash_model(path: Path, files: tuple[tuple[str, int, int, int, int], ...]) -
 
 
 # --- lists that are asked for ---
+# Settings of a generator, beside its speed, that lists do not depend on.
 _NO_MATTER = frozenset({"context", "omit", "extra_body", "system"} | DRAWING)
-"""Settings of a generator, beside its speed, that lists do not depend on."""
 
 
 def needs_lists(settings: DialConfig) -> bool:
@@ -203,8 +201,7 @@ _REMEDY = "its lists are made again from the answers in ledger.sqlite; changes m
 
 
 # --- dials ---
-_OF_THE_STUDY = {"name", "draws", "target"}
-"""Keys of a dial's section that are no settings of the dial."""
+_OF_THE_STUDY = {"name", "draws", "target"}  # keys of a dial's section that are no settings of the dial
 
 
 def make_dials(study: Study, ask: KeptLists | None = None) -> list[tuple[DialConfig, Dial]]:

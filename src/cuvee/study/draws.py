@@ -22,15 +22,12 @@ from cuvee.errors import RunFolderError
 from cuvee.store import RunFolder
 from cuvee.train import is_deterministic
 
+# Random subsamples of a file for each cell on validation, where nothing was timed.
 FILE = "draws.json"
 SUBSAMPLES = 8
-"""Random subsamples of a file for each cell on validation, where nothing was timed."""
-MOST_FRESH = 12
-"""Fresh draws of the confirmation at most."""
-_FEWEST = 4
-"""Draws that are run however long they take."""
-_MOST_SUBSAMPLES, _MOST_BLOCKS = 24, 12
-"""Beyond these the held-out items are what limits a study."""
+MOST_FRESH = 12  # fresh draws of the confirmation at most
+_FEWEST = 4  # draws that are run however long they take
+_MOST_SUBSAMPLES, _MOST_BLOCKS = 24, 12  # beyond these the held-out items are what limits a study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

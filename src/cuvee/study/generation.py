@@ -36,12 +36,10 @@ from cuvee.study.prepare import Study, check_labels
 from cuvee.study.running import hash_own
 from cuvee.study.status import find_prices
 
-TARGETS = "targets.json"
-"""Of the run folder: for each dial with a target the level found, and what was tried."""
+TARGETS = "targets.json"  # of the run folder: for each dial with a target the level found, and what was tried
+# Of a pool's rows, all levels are measured at so many: each may miss some, and diversity depends on the number.
 MATCHED = 0.9
-"""Of a pool's rows, all levels are measured at so many: each may miss some, and diversity depends on the number."""
-ATTEMPTS = 12
-"""Answers that a row may be given before it stays empty."""
+ATTEMPTS = 12  # answers that a row may be given before it stays empty
 
 
 def study_dials(study: Study) -> list[tuple[DialConfig, Dial]]:

@@ -131,10 +131,10 @@ class FinishedStudy:
         return counts if len(self.parts) == 1 else f"{counts} in folds 1 to {len(self.parts)}"
 
 
+# How scores begin that are not of the task but of the diversity of completions.
 SAMPLES = 6
 _SAMPLING = ("temperature", "top_p", "min_p", "top_k", "max_tokens")
 _WRITTEN = "diversity."
-"""How scores begin that are not of the task but of the diversity of completions."""
 
 
 def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
@@ -315,11 +315,10 @@ def _samples(corpus: Corpus) -> list[tuple[str, str]]:
 
 
 # --- MLflow: nothing leaves this machine unless the URI says so ---
-TRACKING = "tracking.json"
-"""Of the run folder: where the study is tracked, and in which run."""
+TRACKING = "tracking.json"  # of the run folder: where the study is tracked, and in which run
+# Letters of a parameter, in the oldest servers.
 ARTEFACTS = ("report.html", "advice.json", "study.yaml", "blend/README.md")
 _LONGEST = 500
-"""Letters of a parameter, in the oldest servers."""
 _SCHEMES = ("file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 

@@ -223,9 +223,9 @@ def _select_levels(
     return [part[0].joined(*part[1:]) for part in parts]
 
 
+# Fewer are embedded and compared in this process, whatever ``execute`` says: starting workers takes longer.
 REAL = "real"
 SPREAD_TEXTS = 20_000
-"""Fewer are embedded and compared in this process, whatever ``execute`` says: starting workers takes longer."""
 
 
 def make_pools(study: Study) -> dict[Level, StoredPool]:

@@ -52,16 +52,15 @@ from cuvee.study.draws import DrawNumbers, bound_draws, find_draws
 if TYPE_CHECKING:
     import datasets
 
+# Draws kept for the confirmation are numbered from here, whatever number of draws the grid has.
 Pools = Mapping[Level, StoredPool]
 FRESH = 1000
-"""Draws kept for the confirmation are numbered from here, whatever number of draws the grid has."""
-LEFT_OUT = "sources-left-out.jsonl"
-"""Of the run folder: what was not written about, because it is held out."""
+LEFT_OUT = "sources-left-out.jsonl"  # of the run folder: what was not written about, because it is held out
 _HELD_OUT = "is a context or passage of validation or the locked test"
 
 
+# Usual names of the column that holds what is written about.
 _COLUMNS = ("text", "passage", "context", "document", "article", "source", "content", "body")
-"""Usual names of the column that holds what is written about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,8 +33,8 @@ from cuvee.study.prepare import Study
 from cuvee.train import TrainSettings, needs_real_rows, train_model, without_loss
 from cuvee.train.settings import Trained
 
+# What is measured of the texts that a model writes.
 DIVERSITY = ("vendi_q1", "distinct_2", "compression_ratio", "self_bleu")
-"""What is measured of the texts that a model writes."""
 
 
 def read_passages(config: EvaluateConfig) -> tuple[str, ...]:
@@ -66,10 +66,10 @@ def load_passages(path: str | Path, column: str | None = None) -> tuple[str, ...
     return tuple(dict.fromkeys(load_corpus(path, text=column, labelled=False, task="retrieval").texts))
 
 
+# How trials are mixed, trained and scored. Raised where a change of cuvee's own code gives other numbers, so that a
+# study that is continued with it mixes no trials of before and after.
 Outcome = Trial | TrialFailure
 NUMBERS = 3
-"""How trials are mixed, trained and scored. Raised where a change of cuvee's own code gives other numbers, so that a
-study that is continued with it mixes no trials of before and after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

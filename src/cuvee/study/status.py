@@ -27,16 +27,15 @@ from cuvee.records.generation import Generation, Quarantined
 from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures
 from cuvee.study.draws import find_draws, is_open, read_draws, write_draws
 
+# The stage that ends a run.
 FILE = "status.json"
 State = Literal["running", "finished", "stopped"]
 LAST = "report"
-"""The stage that ends a run."""
-TRACK = "track"
-"""The stage after it, of studies that are tracked."""
+TRACK = "track"  # the stage after it, of studies that are tracked
+# After which a run on another machine that says nothing counts as stopped.
 _EVERY_S = 0.5
 _NOTES = 20
 _SILENT_S = 600.0
-"""After which a run on another machine that says nothing counts as stopped."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -42,8 +42,7 @@ from cuvee.study.running import (
 from cuvee.train import check_fit, is_deterministic
 from cuvee.train.model import TASKS
 
-_LITTLE = 0.1
-"""Of the variance between draws, what more trainings of each must take off to be worth it."""
+_LITTLE = 0.1  # of the variance between draws, what more trainings of each must take off to be worth it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,9 @@ from cuvee.probe import encode_targets, fit_probe, stratified_folds
 from cuvee.records import Vectors
 from cuvee.train.weighting import Floats, RowChecker, RowScores, TrainingRows, WeightedRows, scale_weights
 
+# Weights of synthetic rows that are tried: fewer than probes try, because each is a training.
 _FOLDS = 5
 TUNED_CANDIDATES = (0.0, 0.25, 1.0)
-"""Weights of synthetic rows that are tried: fewer than probes try, because each is a training."""
 PASSES = 3
 _HELD_OUT = 4  # one real row in so many is held out to choose the weight by
 _LAW_FOLDS = 2

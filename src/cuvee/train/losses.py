@@ -15,8 +15,7 @@ from cuvee.train.checkers import AgreementFilter, CheckerAlone, DynamicImportanc
 from cuvee.train.settings import TrainSettings
 from cuvee.train.weighting import Loss, OwnLoss, Phase, PreparedLoss, TrainingRows, WeightedRows, name_failure
 
-LOG_ZERO = -4.0
-"""What the reverse cross-entropy takes for log 0 (called A in the paper)."""
+LOG_ZERO = -4.0  # what the reverse cross-entropy takes for log 0 (called A in the paper)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +132,11 @@ LOSSES: Mapping[str, Callable[..., Loss]] = {
     "agreement_filter": AgreementFilter,
     "checker_alone": CheckerAlone,
 }
+# The settings of each loss and their defaults; None is found from the rows.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     name: {field.name: field.default for field in dataclasses.fields(cast("Any", loss))}
     for name, loss in LOSSES.items()
 }
-"""The settings of each loss and their defaults; None is found from the rows."""
 _ALL_SETTINGS = tuple(dict.fromkeys(name for own in SETTINGS.values() for name in own))
 
 

@@ -94,12 +94,12 @@ TRAINERS: Mapping[str, BuiltIn] = {
     "causal": BuiltIn("causal", ("torch", "transformers")),
     "retriever": BuiltIn("retriever", ("torch", "sentence_transformers")),
 }
+# Which of ``TRAINERS`` serve a task.
 TASKS: Mapping[str, tuple[str, ...]] = {
     "classification": ("probe", "encoder"),
     "generation": ("causal",),
     "retrieval": ("retriever",),
 }
-"""Which of ``TRAINERS`` serve a task."""
 
 
 def is_deterministic(trainer: str, loss: str) -> bool:

@@ -194,8 +194,8 @@ class Retriever(Ranker, TrainedModel, Protocol):
     """A trained retriever: queries and passages in, vectors out."""
 
 
+# What a trainer makes, by task: classification, generation, retrieval.
 Trained = Predictor | TextWriter | Retriever
-"""What a trainer makes, by task: classification, generation, retrieval."""
 
 
 class Trainer(Protocol):

@@ -70,8 +70,8 @@ class RowChecker(Protocol):
         """
 
 
+# Called with (steps done, all steps, loss so far) of a training; ``done`` is ``all`` at its end.
 Progress = Callable[[int, int, float], None]
-"""Called with (steps done, all steps, loss so far) of a training; ``done`` is ``all`` at its end."""
 
 
 def _say_nothing(_done: int, _all: int, _loss: float) -> None:

@@ -37,8 +37,8 @@ from cuvee.generate.dials.procedures import BaseThenRefineDial, ParaphraseDial, 
 from cuvee.generate.dials.slots import CombinedDial, Dial, PartsDial, Slot, chosen_slots, wanted_slots
 from cuvee.registry import Kind, resolve_name
 
+# A value of YAML.
 Setting: TypeAlias = "str | int | float | bool | Sequence[Setting] | Mapping[str, Setting] | None"
-"""A value of YAML."""
 DIALS: Mapping[str, Callable[..., Dial]] = {
     "topics": TopicsDial,
     "paraphrase": ParaphraseDial,
@@ -49,8 +49,8 @@ DIALS: Mapping[str, Callable[..., Dial]] = {
     "base_then_refine": BaseThenRefineDial,
     "combined": CombinedDial,
 }
+# Settings of the dial *combined* that are dials themselves: mappings of a dial's ``name`` and settings.
 PARTS = ("first", "second")
-"""Settings of the dial *combined* that are dials themselves: mappings of a dial's ``name`` and settings."""
 
 
 def make_dial(name: str, settings: Mapping[str, Setting]) -> Dial:

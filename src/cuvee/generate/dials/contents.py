@@ -18,10 +18,9 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.dials.slots import ANY, Part, PartsDial, whole_levels, whole_number
 
+# A list of topics, or a mapping of each topic to its subtopics (an empty list: it has none).
 Branches: TypeAlias = "Sequence[str] | Mapping[str, Branches]"
-"""A list of topics, or a mapping of each topic to its subtopics (an empty list: it has none)."""
-Combination = tuple[tuple[str, str], ...]
-"""One value of each dimension, as pairs (dimension, value)."""
+Combination = tuple[tuple[str, str], ...]  # one value of each dimension, as pairs (dimension, value)
 
 
 class TopicsDial(PartsDial):
@@ -215,6 +214,8 @@ class ExamplesDial(PartsDial):
         return parts
 
 
+# English words that are typical of nothing. Other languages go without: there they weigh little as they stand
+# in the texts of every label, or are left out by :func:`common_words` where there is one label.
 _WORD = regex.compile(r"[\p{L}\p{M}]{3,}")
 FUNCTION_WORDS = frozenset(
     "a about after again all also am an and any are as at be because been before being but by can could did do does "
@@ -222,12 +223,9 @@ FUNCTION_WORDS = frozenset(
     "now of off on one or our out over own says she should so some than that the their them then there these they this "
     "those to too under up us very was way we were what when where which while who why will with would you your".split()
 )
-"""English words that are typical of nothing. Other languages go without: there they weigh little as they stand
-in the texts of every label, or are left out by :func:`common_words` where there is one label."""
-STOP_SHARE = 0.3
-"""Of the texts of an only label: a word that stands in more of them is typical of nothing."""
+STOP_SHARE = 0.3  # of the texts of an only label: a word that stands in more of them is typical of nothing
+# Texts that a word must stand in to be left out so: in a few texts, 30% of them says nothing.
 LEAST_STOPPED = 6
-"""Texts that a word must stand in to be left out so: in a few texts, 30% of them says nothing."""
 
 
 def find_words(text: str) -> list[str]:

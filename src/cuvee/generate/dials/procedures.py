@@ -12,14 +12,13 @@ from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.dials.slots import Avoid, Draft, Part, PartsDial, Slot, slot_key, whole_levels, whole_number
 
+# A number, or the two ends of a range from which every row draws its own.
 Drawn = int | float | Sequence[int | float]
-"""A number, or the two ends of a range from which every row draws its own."""
+# What a level of *sampling* may set, and from where to where.
 LIMITS = {"temperature": (0.0, 100.0), "top_p": (0.0, 1.0), "min_p": (0.0, 1.0)}
-"""What a level of *sampling* may set, and from where to where."""
 
 
-Spread = tuple[float, float]
-"""A range of one sampling parameter; both ends are the same where it is fixed."""
+Spread = tuple[float, float]  # A range of one sampling parameter; both ends are the same where it is fixed
 
 
 class SamplingDial(PartsDial):

@@ -50,8 +50,7 @@ class Settings(TypedDict, total=False):
     avoid: Avoid | None
 
 
-ANY = "any"
-"""What stands for a label where rows are written about nothing given."""
+ANY = "any"  # what stands for a label where rows are written about nothing given
 SETTINGS = tuple(Settings.__annotations__)
 
 
@@ -133,8 +132,8 @@ def wanted_slots(
     return {s.key: s for level in levels for block in blocks for s in dial.slots(level, labels, block, rows_per_label)}
 
 
+# A part of a level's rows: what it is called in the keys of its slots, and what they are asked for with.
 Part = tuple[tuple[str | int, ...], Settings]
-"""A part of a level's rows: what it is called in the keys of its slots, and what they are asked for with."""
 
 
 class PartsDial:
