@@ -59,7 +59,7 @@ class Beginning:
     def render(self, data: Path, target: Path) -> tuple[str, StudyConfig]:
         """What the commented study.yaml of a file says, as text and as read."""
         from cuvee.characters import check_name
-        from cuvee.config.reading import parse_config, render_template
+        from cuvee.config.reading import bare_name, parse_config, render_template
         from cuvee.corpus.formats import read_table
         from cuvee.corpus.forms import choose_columns
 
@@ -89,7 +89,7 @@ class Beginning:
             for role in (role for role in ("text", "label") if role in columns.keys() - found.keys()):
                 has = f"which column is the {role}? It has {', '.join(table.column_names)}"
                 raise InputError(f"{path}: {has}; call it {columns[role]!r}, as {data} does")
-            level = f"{path.name.split('.')[0]}{'' if len(self.pool or ()) == 1 else f'-{i}'}"
+            level = f"{bare_name(path)}{'' if len(self.pool or ()) == 1 else f'-{i}'}"
             pools.append({"dial": "source", "level": level, "path": os.path.relpath(path.resolve(), base), **own})
         named = Path(os.path.relpath(data.resolve(), base))
         written = render_template(
@@ -125,7 +125,9 @@ def _tell_columns(config: StudyConfig) -> str:
 
 def _begin(data: Path, beginning: Beginning) -> Path:
     """Write the study of a file, unless it is there, and say what it assumes."""
-    target = Path(f"{data.name.split('.')[0]}.study.yaml")
+    from cuvee.config.reading import bare_name
+
+    target = Path(f"{bare_name(data)}.study.yaml")
     text, config = beginning.render(data, target)
     if target.exists() and target.read_text(encoding="utf-8") != text:
         raise ConfigError(f"{target}: already there, and another study; run it with `cuvee run {target}`, or remove it")

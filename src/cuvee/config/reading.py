@@ -163,6 +163,11 @@ def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int | Non
     return line
 
 
+def bare_name(path: Path) -> str:
+    """The name of a file without what says its kind: ``reviews.v2`` of ``reviews.v2.csv.gz``."""
+    return Path(path.name.removesuffix(".gz")).stem
+
+
 def render_template(
     data: Path, corpus: Corpus, *, columns: Mapping[str, str], pools: Sequence[Mapping[str, str]] = (),
     base_url: str = "", model: str = "", time: str = "10m",
@@ -182,7 +187,7 @@ def render_template(
     is_labelled = corpus.task == "classification"
     counts = Counter(corpus.targets if is_labelled else ())
     listed = [f"{scalar_to_yaml(k)} ({v})" for k, v in counts.most_common(8)] + (["..."] if len(counts) > 8 else [])
-    kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_-" else " " for c in data.name.split(".")[0])
+    kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_-" else " " for c in bare_name(data))
     template = jinja2.Template(
         Path(__file__).with_name("study.yaml.jinja").read_text(encoding="utf-8"),
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
