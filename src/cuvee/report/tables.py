@@ -346,7 +346,7 @@ def list_findings(data: ReportData) -> tuple[records.Finding, ...]:
         key, count, words = max(lost, key=lambda each: each[1])
         total = sum(each[1] for each in lost)
         sentence = f"{total:,} rows were left out of {len(lost)} pools, most of {key}: {count:,} ({words})."
-        remedy = "The page counts them by reason."
+        remedy = "The report counts them by reason."
         found.append(records.Finding(id="left-out", sentence=sentence, remedy=remedy, value=float(total), severity=0.3))
     return tuple(found)
 
