@@ -232,7 +232,7 @@ def test_init_shows_what_it_read(real, tmp_path, capsys):
     assert visible(NAME) in see(capsys, "init", real, "--out", tmp_path / "study.yaml")
     data = tmp_path / "columns.csv"
     with data.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([[COLUMN, "label"], *([f"a text {i}", "y"] for i in range(20))])
+        csv.writer(stream).writerows([[COLUMN, "label"], *([f"a text {i}", "xy"[i % 2]] for i in range(20))])
     base = ["--text", COLUMN, "--label", "label"]
     see(capsys, "measure", data, *base, "--encoder", "hashing", "--metric", "vendi_q1", "--by", "label")
     line = refused(capsys, "init", data, *base, "--out", tmp_path / "other.yaml")

@@ -12,8 +12,8 @@ from cuvee.generate.dials import TopicsDial, texts_by_label, topics_from_words
 from cuvee.generate.dials.contents import characteristic_words, common_words, find_words, weigh_words
 
 
-def ask_for_topics(label, describe, within=(), *, api="completions", examples=(), avoid=(), seed=0, attempt=0):
-    wanted = list_topics(describe, label, examples, 8, tuple(within))
+def ask_for_topics(label, describe, *, api="completions", examples=(), avoid=(), seed=0, attempt=0):
+    wanted = list_topics(describe, label, examples, 8)
     wanted.found, wanted.attempts = list(avoid), attempt
     return wanted.ask(Endpoint(base_url="http://localhost/v1", model="m", api=api), seed)
 
@@ -99,19 +99,17 @@ def test_the_question_names_label_count_and_examples_and_leaves_room(api):
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
-def test_follow_ups_and_subtopics_say_so_and_stay_short(api):
+def test_follow_ups_say_so_and_stay_short(api):
     def text(**given) -> str:
         made = ask_for_topics("sport", "news", api=api, **given)
         return made.prompt or made.messages[1][1]
 
     assert '"sport"' in text() or "sport news" in text()
-    assert "any" not in (ask_for_topics("any", "news", api=api).prompt or text(within=["tennis"]))
-    assert "tennis: Wimbledon" in text(within=["tennis", "Wimbledon"])
+    assert "any" not in (ask_for_topics("any", "news", api=api).prompt or "")
     many = [f"topic number {i}" for i in range(300)]
     assert many[-1] in text(avoid=many) and many[0] not in text(avoid=many)
     assert len(text(avoid=many, examples=["word " * 500])) < 1500
-    seeds = [ask_for_topics("sport", "news", attempt=n, within=w).seed for n in (0, 1) for w in ((), ("a",))]
-    assert len(set(seeds)) == 4
+    assert len({ask_for_topics("sport", "news", attempt=n).seed for n in range(4)}) == 4
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.measure import Subject, compare_measurements, measure_corpus
+from cuvee.measure import Subject, measure_corpus
 from cuvee.measure.templates import (
     list_skeletons,
     measure_endings,
@@ -56,7 +56,6 @@ def test_a_template_shows_in_every_number_of_real_rows():
     ]
     corpora = [Corpus.from_rows({"text": text, "target": "x"} for text in rows) for rows in (texts, planted)]
     first, second = (measure_corpus(corpus, metrics=NAMES) for corpus in corpora)
-    compare_measurements([first, second])  # other words lead here and there: the numbers still compare
     plain, made = ([found.values[name] for name in NAMES] for found in (first, second))
     for before, after, skew in zip(plain, made, (1, 1, -1, 1), strict=True):
         assert skew * (after.value - before.value) > 0

@@ -186,7 +186,7 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(monkeypatch):
         ({"timeout_s": 5}, "timeout_s has no effect with kind local"),
         ({"workers": 2}, "workers has no effect with kind local"),
         ({"kind": "processes", "address": "auto"}, "address has no effect with kind processes"),
-        ({"kind": "processes", "workers": 0}, "workers is 0"),
+        ({"kind": "processes", "workers": 0}, r"execute\.workers"),
         ({"kind": "processes", "gpus": 0.5}, r"execute\.gpus"),
         ({"kind": "processes", "timeout_s": -1}, "execute.timeout_s"),
         ({"kind": "threads"}, "local"),

@@ -460,5 +460,5 @@ def replace(
     others = columns.like(rows).load(paraphrases, origin="synthetic", labelled=True)
     made = room.replace_with_paraphrases(rows, others, **asdict(how))
     write_corpus(made.corpus, output.out, guard_cells=output.guard_cells)
-    told = {name: getattr(made, name) for name in ("m_p", "r", "m_r", "labels", "unused")}
+    told = {name: getattr(made, name) for name in ("m_p", "r", "m_r", "unused")}
     output({"path": output.out, "rows": len(made.corpus), **told}, f"{made}\nwrote {output.out}")
