@@ -85,7 +85,8 @@ def test_init_names_where_synthetic_rows_come_from(texts, tmp_path, capsys, monk
         capsys, "init", real, "--pool", pool, "--model", "m", "--base-url", "u", "--force"
     )
     assert "study.yaml says it" in refused(capsys, "run", "study.yaml", "--time", "20m")
-    assert "90s, 10m or 2h" in refused(capsys, "init", real, "--time", "soon", "--out", "b.yaml")
+    for time in ("soon", "0s"):
+        assert "90s, 10m or 2h" in refused(capsys, "init", real, "--time", time, "--out", "b.yaml")
     pool.write_text('{"review": "good", "stars": "5"}\n', encoding="utf-8")
     assert "call it 'text'" in refused(capsys, "init", real, "--pool", pool, "--out", "b.yaml")
     pool.write_text('{"text": "good", "label": "5"}\n' * 9, encoding="utf-8")

@@ -173,7 +173,7 @@ def _read_auto(given: object) -> object:
 
 
 def _check_time(given: str) -> str:
-    if not re.fullmatch(r"\d+(\.\d+)?[smh]", given):
+    if not re.fullmatch(r"\d+(\.\d+)?[smh]", given) or not float(given[:-1]):
         raise ValueError(f"time is {given!r}; give seconds, minutes or hours as 90s, 10m or 2h")
     return given
 
