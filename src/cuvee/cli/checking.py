@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +44,8 @@ def check(
         tell({"rules": str(rules)}, _write_rules(files, rules))
         return
     asked = read_config(rules, CheckRules)
-    failed = {str(path): _find_failures(_measure(path, asked), asked) for path in files}
+    measure = _prepare(asked)
+    failed = {str(path): _find_failures(measure(path), asked) for path in files}
     if junit is not None:
         replace_text(junit, _render_junit(failed))
     passed = not any(failed.values())
@@ -63,20 +64,28 @@ def _escape(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _measure(path: Path, asked: CheckRules) -> Measurement:
+def _prepare(asked: CheckRules) -> Callable[[Path], Measurement]:
+    """What measures a file: the rows that the rules name and the encoder are loaded once for all files."""
     real = None if asked.against is None else load_corpus(asked.against, text=asked.text, label=asked.label)
     held_out = None if asked.held_out is None else load_corpus(asked.held_out, text=asked.text, label=asked.label).texts
-    corpus = load_corpus(path, text=asked.text, label=asked.label, origin="synthetic", labelled=False)
     encoder = load_encoder(asked.encoder)
-    with console.Display() as display:
-        subject = room.Subject(corpus=corpus, against=real, held_out=held_out, encoder=encoder, listen=display.watch)
-        measured = room.measure_subject(subject, name=path.name)
-        return replace(measured, findings=find_findings(subject, measured.values, most=len(RULES)))
+
+    def measure(path: Path) -> Measurement:
+        corpus = load_corpus(path, text=asked.text, label=asked.label, origin="synthetic", labelled=False)
+        with console.Display() as display:
+            subject = room.Subject(
+                corpus=corpus, against=real, held_out=held_out, encoder=encoder, listen=display.watch
+            )
+            measured = room.measure_subject(subject, name=path.name)
+            return replace(measured, findings=find_findings(subject, measured.values, most=len(RULES)))
+
+    return measure
 
 
 def _find_failures(measured: Measurement, asked: CheckRules) -> list[Finding]:
+    named = () if asked.findings == "all" else asked.findings
     for rule in RULES:
-        if rule.id in asked.findings and (lacks := [name for name in rule.needs if name not in measured.values]):
+        if rule.id in named and (lacks := [name for name in rule.needs if name not in measured.values]):
             raise ConfigError(
                 f"findings: {rule.id} needs {lacks[0]}, which needs `against` or `held_out`, or more rows"
             )
@@ -98,7 +107,7 @@ def _write_rules(files: Sequence[Path], target: Path) -> str:
         raise ConfigError("--write-rules takes one file, that of the real rows")
     if target.exists():
         raise ConfigError(f"{target}: already there; choose another name with --rules, or remove it")
-    measured = _measure(files[0], CheckRules())
+    measured = _prepare(CheckRules())(files[0])
     highs = {name: measured.values[name].high for name in _RATES if name in measured.values}
     limits = {name: Limits(max=round(high, 4)) for name, high in highs.items() if high is not None}
     replace_text(target, config_to_yaml(CheckRules(against=os.path.relpath(files[0], target.parent), limits=limits)))

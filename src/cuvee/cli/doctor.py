@@ -18,14 +18,14 @@ import typer
 from cuvee._version import __version__
 from cuvee.cli.generating import Answering
 from cuvee.cli.options import Tell, expand_options
-from cuvee.config.generators import EndpointGenerator
+from cuvee.config.generators import EndpointGenerator, LanguageModel
+from cuvee.config.opening import open_model
 from cuvee.encoders import find_minilm
 from cuvee.errors import CuveeError, MissingDependency
 from cuvee.generate.calls import Failure, Request, Sampling
 from cuvee.generate.ledger import Ledger
 from cuvee.model_files import find_smollm2
 from cuvee.similarity.backends import find_accelerator
-from cuvee.study.dials import LanguageModel, open_model
 
 _EXTRA = re.compile(r"""([\w.-]+).*extra == ['"](\w+)['"]""")
 _GIVE_UP_S = 10.0
