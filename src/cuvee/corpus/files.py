@@ -81,16 +81,14 @@ def load_corpus(
         if is_file:
             table, name = read_table(Path(source)), str(source)
             table = _take_where(table, where or {}, name)
-            named = [(text, None), (label, None), (context, "context"), (group, "group"), (seed, "seed_ids")]
-            if is_ours(table.column_names) and all(given in (None, known) for given, known in named):
+            known = [(text, None), (label, None), (context, "context"), (group, "group"), (seed, "seed_ids")]
+            if is_ours(table.column_names) and all(given in (None, own) for given, own in known):
                 return _read_own(table, name, task)
         else:
             table, name = _other_table(source), "datasets.Dataset"
             table = _take_where(table, where or {}, name)
-        found = corpus_from_table(
-            table, text=text, label=label, group=group, context=context, origin=origin, task=task, where=name,
-            labelled=labelled,
-        )  # fmt: skip
+        named = {"text": text, "label": label, "group": group, "context": context}
+        found = corpus_from_table(table, named, origin=origin, task=task, where=name, labelled=labelled)
         if found.task == "classification":
             warn_of_variants(found.labels, name)
         if seed:

@@ -154,9 +154,8 @@ class Corpus:
             [_frame_column(frame, at) if name in wanted else pa.nulls(len(frame)) for at, name in enumerate(names)],
             names=names,
         )
-        return corpus_from_table(
-            table, text=text, label=label, context=context, origin=origin, task=task, where="DataFrame", keep=False
-        )
+        named = {"text": text, "label": label, "context": context}
+        return corpus_from_table(table, named, origin=origin, task=task, where="DataFrame", keep=False)
 
     # --- reading it ---
     def __len__(self) -> int:
@@ -350,21 +349,22 @@ def _frame_column(frame: pd.DataFrame, place: int) -> pa.Array | pa.ChunkedArray
 
 
 def corpus_from_table(
-    table: pa.Table, *, text: str | None, label: str | None, group: str | None = None, context: str | None = None,
-    origin: Origin, task: Task | None, where: str, labelled: bool = True, keep: bool = True,
+    table: pa.Table, named: Mapping[str, str | None], *, origin: Origin, task: Task | None, where: str,
+    labelled: bool = True, keep: bool = True,
 ) -> Corpus:  # fmt: skip
     """A corpus from an Arrow table with the user's own columns; ``where`` names it in messages.
 
     Args:
         table: the rows.
-        text, label, group, context: its columns; None finds the first two.
+        named: its columns by their roles ``text``, ``label``, ``group``, ``context``; the first two are found if None.
         origin: of all rows.
         task: what they are for; None is generation for chats and instructions, else classification.
         where: names the table in messages.
         labelled: False lets rows have no targets.
         keep: whether columns that are not read are kept beside those that are.
     """
-    for name, role in ((text, "text"), (label, "label"), (group, "group"), (context, "context")):
+    text, label, group, context = (named.get(role) for role in ("text", "label", "group", "context"))
+    for role, name in named.items():
         if name is not None:
             _column(table, name, role, where)
     form = forms.find_form(table, text, label, where)
