@@ -52,6 +52,7 @@ def test_limits_hold_numbers(capsys):
 
 @pytest.mark.usefixtures("sides")
 def test_rules_that_cannot_be_kept_are_refused(capsys):
+    assert "--write-rules" in refused(capsys, "check", "good.jsonl")
     write_rules(findings=["repeat"])
     assert "did you mean 'repeats'" in refused(capsys, "check", "good.jsonl")
     write_rules(limits={"vendi": {"min": 3}})

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 from typing_extensions import TypeVar
 
-from cuvee.config.schema import StudyConfig
+from cuvee.config.schema import CheckRules, StudyConfig
 from cuvee.config.sections import Section
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
@@ -25,6 +25,13 @@ from cuvee.train import TASKS
 S = TypeVar("S", bound=Section, default=StudyConfig)
 
 
+# who writes a file of this kind
+_HINTS: dict[type[Section], str] = {
+    StudyConfig: "; `cuvee init DATA` writes a study.yaml",
+    CheckRules: "; `cuvee check REAL --write-rules` proposes rules",
+}
+
+
 def read_config(path: str | Path, kind: type[S] = StudyConfig) -> S:  # type: ignore[assignment]
     """Read study.yaml, or a file of another ``kind``; its relative paths become absolute.
 
@@ -33,8 +40,7 @@ def read_config(path: str | Path, kind: type[S] = StudyConfig) -> S:  # type: ig
     """
     path = Path(path)
     if not path.is_file():
-        hint = "; `cuvee init DATA` writes a study.yaml" if kind is StudyConfig else ""
-        raise ConfigError(f"{path}: no such file{hint}")
+        raise ConfigError(f"{path}: no such file{_HINTS.get(kind, '')}")
     return parse_config(read_text(path, ConfigError), path, kind)
 
 
@@ -42,7 +48,8 @@ def parse_config(text: str, path: Path, kind: type[S] = StudyConfig) -> S:  # ty
     """The config that stands in ``path``, or is about to, as :func:`read_config` reads it."""
     node, raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a study is a mapping of keys; `cuvee init DATA` writes one")
+        what = "a study is" if kind is StudyConfig else "this file must be"
+        raise ConfigError(f"{path}: {what} a mapping of keys{_HINTS.get(kind, '')}")
     return _validate(raw, kind, path.resolve().parent, str(path), node)
 
 
