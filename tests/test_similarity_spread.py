@@ -1,4 +1,4 @@
-"""What rows add, nearest rows by bin, clusters, NovelSum and the log-determinant against literal formulas."""
+"""What rows add, nearest rows by bin, clusters and the log-determinant against literal formulas."""
 
 import itertools
 import math
@@ -24,11 +24,7 @@ from cuvee.similarity import (
     unit_rows,
     vendi_score,
 )
-from cuvee.similarity.neighbours import (
-    proximity_means,
-    reference_densities,
-    row_surprisal,
-)
+from cuvee.similarity.neighbours import row_surprisal
 
 ORDERS = (0.0, 0.5, 1.0, 2.0, 3.7, math.inf)
 
@@ -173,35 +169,6 @@ def test_log_det_is_that_of_the_matrix():
         assert log_det(spectrum(unit), n) == pytest.approx(expected, rel=1e-9)
     assert log_det(spectrum(np.eye(5, 9)), 5) == pytest.approx(math.log(2))
     assert log_det(spectrum(np.eye(1, 9)[[0] * 5]), 5) == pytest.approx(math.log(6) / 5)
-
-
-# --- NovelSum ---------------------------------------------------------------------------------------
-def literal_novelsum(unit, reference, neighbours, density_power, proximity_power):
-    """The formula row by row on the full matrices."""
-    total = 0.0
-    for i, x in enumerate(unit):
-        squares = sorted(s for s in (np.sum((x - r) ** 2) for r in np.unique(reference, axis=0)) if s > 1e-6)
-        density = (np.mean(squares[:neighbours]) + 1e-9) ** -density_power
-        distances = sorted(1 - x @ y for j, y in enumerate(unit) if j != i)
-        weights = np.arange(1, len(unit)) ** -float(proximity_power)
-        total += density * np.average(distances, weights=weights)
-    return total / len(unit)
-
-
-def test_novelsum_is_its_formula(monkeypatch):
-    monkeypatch.setattr("cuvee.similarity.neighbours._CELLS", 200)  # several blocks
-    unit, other = some_rows(41, 6), some_rows(33, 6, seed=5)
-    reference = np.vstack([other, other[:4], unit[:3]])  # copies, and rows of the corpus itself
-    means = proximity_means(unit, np.arange(len(unit)))
-    density = reference_densities(unit, reference, neighbours=5)
-    assert np.mean(means * density) == pytest.approx(literal_novelsum(unit, reference, 5, 0.5, 1.0), rel=1e-9)
-    sampled = np.array([3, 17, 40])
-    np.testing.assert_allclose(proximity_means(unit, sampled), means[sampled])
-
-
-def test_density_of_a_reference_that_is_the_row_itself_is_undefined():
-    unit = some_rows(3, 4)
-    assert np.isnan(reference_densities(unit[:1], unit[[0, 0]], neighbours=2)).all()
 
 
 # --- order ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from cuvee.similarity import wilson_interval
 
 ENCODER = HashingEncoder()
 EACH = [n if n in STANDARD else pytest.param(n, marks=pytest.mark.slow) for n in METRICS]
-NO_INTERVAL = {"label_noise", "mean_nearest_cosine", "novelsum", "set_leak"}  # they say why
+NO_INTERVAL = {"label_noise", "mean_nearest_cosine", "set_leak"}  # they say why
 THEMES = {
     "sport": "match goal team coach league striker season win cup player".split(),
     "money": "bank shares profit market rates economy trade budget oil growth".split(),

@@ -14,7 +14,7 @@ from cuvee.similarity import unit_rows
 
 TABLE = {name: metric for name, metric in METRICS.items() if metric.family == "semantic"}
 LC_1 = partial(measure_leinster_cobbold, q=1.0, tau=0.1)
-NEED_TWO_ROWS = {"mean_pairwise_cosine", "mean_nearest_cosine", "novelsum"}
+NEED_TWO_ROWS = {"mean_pairwise_cosine", "mean_nearest_cosine"}
 
 
 def corpus_of(n, prefix="t", group=None):
@@ -53,7 +53,7 @@ def test_each_has_its_interval_and_settings(name, measured):
     assert math.isfinite(found.value)
     assert found.n == 70
     assert found.settings
-    if name in ("novelsum", "mean_nearest_cosine"):  # neighbours are no smooth function of the rows
+    if name == "mean_nearest_cosine":  # neighbours are no smooth function of the rows
         assert found.low is None
         return
     assert found.low <= found.value <= found.high
@@ -78,8 +78,6 @@ def test_few_or_equal_rows_give_a_sane_number_or_none(n):
         if name.startswith(("dcscore", "vendi")):
             # float32 resolves no distance below 0.0005, and the Laplacian kernel falls linearly with it
             assert found.value == pytest.approx(1.0, abs=0.01 if name == "dcscore_laplacian" else 1e-4), name
-        if name == "novelsum":
-            assert found.value == pytest.approx(0.0, abs=1e-3), name
         if name == "mean_nearest_cosine":
             assert found.value == pytest.approx(1.0, abs=1e-6)
         assert all(math.isfinite(v) for v in (found.value, found.low or 0.0, found.high or 0.0)), name
@@ -117,19 +115,6 @@ def test_left_out_bins_are_those_of_a_smaller_corpus():
         se = math.sqrt(11 / 12 * np.sum((np.array(left) - np.mean(left)) ** 2))
         assert found.high - found.value == pytest.approx(2.200985 * se, rel=2e-3), name
         assert found.interval == "grouped jackknife, 12 bins"
-
-
-def test_novelsum_has_no_interval():
-    vectors = rows(30)
-    corpus = corpus_of(30)
-    subject = Subject(corpus=corpus, against=corpus, encoder=GivenVectors("numpy", vectors, vectors))
-    found = TABLE["novelsum"].compute(subject)
-    assert found.low is None
-    assert found.settings["reference"] == "the real rows"
-    copies = np.tile(vectors[:1], (9, 1))
-    equal = GivenVectors("numpy", copies[[0] * 30], copies)
-    same = Subject(corpus=corpus, against=corpus_of(9, "r"), encoder=equal)
-    assert TABLE["novelsum"].compute(same) is None  # all reference rows are the measured row
 
 
 def test_many_rows_are_sampled_and_the_numbers_say_so(monkeypatch):

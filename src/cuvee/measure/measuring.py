@@ -72,11 +72,6 @@ _GROUPS: tuple[Group, ...] = (
          "log det(I + K) a row, cosine kernel, in nats: log-volume that the rows span",
          f"{MORE}; falls with the number of rows, {_EQUAL_N}"),
     ]),
-    ("semantic", ("vectors", "against"), False, [(
-        "novelsum", semantic.measure_novelsum,
-        "NovelSum, density of the real rows: mean proximity-weighted cosine distance to the other rows",
-        f"{MORE}; falls with the number of rows, {_EQUAL_N} and against the same real rows",
-    )]),
     ("lexical", ("texts",), True, [
         *(
             (f"distinct_{size}", partial(lexical.measure_distinct, size=size),

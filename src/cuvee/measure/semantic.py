@@ -13,16 +13,12 @@ from cuvee import similarity
 from cuvee.measure.intervals import Settings, estimate_by_jackknife, estimate_hits
 from cuvee.measure.subject import NEAR_DUPLICATE, Subject
 from cuvee.records import Estimate, Profile
-from cuvee.similarity import diversity, neighbours
+from cuvee.similarity import diversity
 
-NEIGHBOURS = 10  # of NovelSum's density
 PROFILE_ORDERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 PROFILE_TAUS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 _KERNEL_TAU = 0.1
 _DEGREE, _OFFSET = 3, 1.0
-_DENSITY_POWER = 0.5
-_NOVELSUM_ROWS = 5_000  # rows whose novelty is computed, each against all rows
-Ints = NDArray[np.int64]
 
 
 # --- kernels ------------------------------------------------------------------------------------------
@@ -209,36 +205,3 @@ def measure_near_duplicates(subject: Subject) -> Estimate:
         return estimate_hits(subject, hits, settings)
     sampled = Subject(corpus=subject.corpus.take(subject.sample), seed=subject.seed)
     return replace(estimate_hits(sampled, hits, {**settings, **_sampling(subject)}), n=subject.n)
-
-
-def measure_novelsum(subject: Subject) -> Estimate | None:
-    """NovelSum (arXiv 2502.17184): mean over rows of density times proximity-weighted distance to all other rows.
-
-    As the authors' code computes it: cosine distances weighted 1/rank (the nearest other row has rank 1), times
-    (mean squared Euclidean distance to the 10 nearest *reference* rows)^-0.5. Rows where the reference is dense
-    count for more, so novelty far from where real data lies counts for less. The reference is the real data: on
-    its own rows the density would reward near-copies. A reference row at a squared distance below 1e-6 is the row
-    itself. Above 5,000 rows the mean is over a sample of 5,000, each against all. It has no interval. None for one
-    row, or where all reference rows are the same.
-    """
-    if subject.n < 2:
-        return None
-    rows = _novelsum_rows(subject)
-    density = neighbours.reference_densities(subject.unit[rows], subject.against_unit, neighbours=NEIGHBOURS)
-    if not np.isfinite(density).all():
-        return None
-    settings: Settings = {
-        "distance": "cosine", "proximity_power": 1.0, "density_power": _DENSITY_POWER, "sampled_rows": len(rows),
-        "neighbours": NEIGHBOURS, "reference": "the real rows",
-    }  # fmt: skip
-    value = float(np.mean(density * neighbours.proximity_means(subject.unit, rows)))
-    return Estimate(value=value, n=subject.n, settings=settings)
-
-
-def _novelsum_rows(subject: Subject) -> Ints:
-    if subject.sample is not None:
-        return subject.sample
-    if subject.n <= _NOVELSUM_ROWS:
-        return np.arange(subject.n)
-    chosen = similarity.sample_rows(subject.n, _NOVELSUM_ROWS, seed=subject.seed)
-    return similarity.canonical_order(subject.unit)[chosen]

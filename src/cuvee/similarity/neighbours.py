@@ -18,8 +18,6 @@ _LEADING = (16, 32, 64, 128)  # dimensions that the bound may use
 _LEFT = 0.35  # of the energy; with more left over the bound settles little
 _SLACK = 1e-5  # float32 cosines are no sharper
 _TILE = 512
-_SAME = 1e-6  # squared distances below it are the row itself or a copy: float32 cosines resolve no smaller one
-_REGULARISER = 1e-9
 _TIE = 2.0**-19  # cosines closer than this are a tie: float32 products of equal rows differ by less
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -265,54 +263,4 @@ def row_surprisal(unit: Vectors) -> Floats:
     values, vectors = values[kept], vectors[:, kept]
     squares = (data @ vectors) ** 2 if n >= d else vectors**2 * values
     out: Floats = -squares @ np.log(values / n)
-    return out
-
-
-# --- NovelSum (arXiv 2502.17184) ---
-@single_blas_thread()
-def proximity_means(unit: Vectors, rows: Ints) -> Floats:
-    """Weighted mean cosine distance of some ``rows`` to all others, shape (rows,), the r-th nearest weighing 1/r.
-
-    Needs at least two unit rows. O(n (d + log n)) a row.
-    """
-    weights = 1.0 / np.arange(1, len(unit), dtype=np.float64)
-    tile = max(1, _CELLS // len(unit))
-
-    def work(start: int) -> Floats:
-        block = rows[start : start + tile]
-        distances = unit[block] @ unit.T
-        np.subtract(1.0, distances, out=distances)
-        np.maximum(distances, 0.0, out=distances)
-        distances[np.arange(len(block)), block] = np.inf
-        distances.sort(axis=1)
-        means: Floats = distances[:, :-1] @ (weights / weights.sum())  # the row itself sorts last, at inf
-        return means
-
-    return np.concatenate(list(in_order(work, range(0, len(rows), tile), workers=Compute().workers)))
-
-
-@single_blas_thread()
-def reference_densities(unit: Vectors, reference: Vectors, *, neighbours: int) -> Floats:
-    """Density of the reference rows around each row, shape (n,): (mean squared distance to the nearest ones)^-0.5.
-
-    Distances are Euclidean, to different reference rows other than the row itself (copies count once, as the row
-    itself). nan where there is none.
-
-    Args:
-        unit: shape (n, d).
-        reference: shape (m, d).
-        neighbours: nearest reference rows that count.
-    """
-    others = reference[np.unique(reference, axis=0, return_index=True)[1]]
-    out = np.empty(len(unit))
-    tile = max(1, _CELLS // max(1, len(others)))
-    for start in range(0, len(unit), tile):
-        squares = 2.0 - 2.0 * (unit[start : start + tile] @ others.T).astype(np.float64)
-        squares[squares < _SAME] = np.nan
-        last = min(neighbours, len(others)) - 1
-        nearest = np.partition(squares, last, axis=1)[:, : last + 1]  # what is not a number comes last
-        known = np.isfinite(nearest)
-        sums = np.where(known, nearest, 0.0).sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            out[start : start + tile] = (sums / known.sum(axis=1) + _REGULARISER) ** -0.5
     return out
