@@ -15,7 +15,7 @@ from cuvee import Corpus, EmbeddedLLM, Ledger, Sampling, SamplingDial, split_cor
 from cuvee.fingerprint import derive_rng
 from cuvee.generate.calls import Request
 from cuvee.generate.client import LLMClient
-from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.prompts import PromptWriter, WritingSpec
 from cuvee.study.demo import read_headlines
 
 ROUNDS = 2
@@ -26,7 +26,7 @@ def write_requests(seed: int) -> list[Request]:
     corpus = Corpus.from_rows([{"text": text, "target": label} for text, label in read_headlines()])
     train = split_corpus(corpus, test=1100, validation=900, rows_per_label=4, seed=0).train
     sampling = Sampling(temperature=0.7, max_tokens=20)
-    writer = PromptWriter(train, describe="news headlines", api="completions", sampling=sampling, seed=0)
+    writer = PromptWriter(train, WritingSpec(describe="news headlines", sampling=sampling, seed=0), "completions")
     dial = SamplingDial(levels=[0.7])
     slots = [slot for block in range(4) for slot in dial.slots("0.7", train.labels, block, 12)]
     requests = [writer.ask(slot, 0).request for slot in slots]

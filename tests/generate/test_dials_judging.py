@@ -6,17 +6,17 @@ import pytest
 
 from cuvee.errors import ConfigError
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
-from cuvee.generate.calls import Answer, Sampling
+from cuvee.generate.calls import Answer
 from cuvee.generate.dials import BaseThenRefineDial, CombinedDial, ParaphraseDial, Slot, TabooDial
 from cuvee.generate.dials.slots import Avoid, Draft
 from cuvee.generate.filling import Filling, settling_waves
-from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.prompts import PromptWriter, WritingSpec
 
 LABELS = ("alpha", "beta")
 
 
 def make_judge(train, slots, attempts=3):
-    writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
+    writer = PromptWriter(train, WritingSpec(describe="texts", seed=1), "completions")
     judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(attempts=attempts), least_words=2)
     judge.check_slots(slots)
     return Filling(slots, judge)

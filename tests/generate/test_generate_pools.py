@@ -18,7 +18,7 @@ from cuvee.generate.dials import BaseThenRefineDial, CombinedDial, ParaphraseDia
 from cuvee.generate.filling import Filling, fill_slots
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import generate_corpus
-from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.prompts import PromptWriter, WritingSpec
 from local_llm import write_text
 
 TOPICS = {label: [f"{label} topic {j}" for j in range(4)] for label in ("alpha", "beta")}
@@ -360,7 +360,7 @@ class PickyClient(LLMClient):
 def test_a_client_may_return_failures_which_close_their_slots_and_are_journalled(llm, train):
     llm.text = few_words
     slots = topics(2).slots("2", train.labels, 0, 8)
-    writer = PromptWriter(train, describe="texts", api="completions", sampling=Sampling(), seed=1)
+    writer = PromptWriter(train, WritingSpec(describe="texts", seed=1), "completions")
 
     judge = AcceptanceFilter(train=train, writer=writer, rules=AcceptanceRules(attempts=4), least_words=2)
 

@@ -4,12 +4,12 @@ from cuvee.corpus import Corpus
 from cuvee.generate.calls import Sampling
 from cuvee.generate.dials import Slot
 from cuvee.generate.dials.slots import Draft
-from cuvee.generate.prompts import EXAMPLES_SHOWN, SLOTS_A_ROTATION, PromptWriter
+from cuvee.generate.prompts import EXAMPLES_SHOWN, SLOTS_A_ROTATION, PromptWriter, WritingSpec
 
 
 def writer(train, api="completions", **settings):
     given = {"describe": "news headlines", "sampling": Sampling(temperature=0.9), "seed": 3, **settings}
-    return PromptWriter(train, api=api, **given)
+    return PromptWriter(train, WritingSpec(**given), api)
 
 
 def slot(number=0, **settings):

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from cuvee.generate.calls import Answer, Sampling
+from cuvee.generate.calls import Answer
 from cuvee.generate.dials import Slot
 from cuvee.generate.parsing import WRITINGS, Demands, find_pair, pair_schema, parse_answer
-from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.prompts import PromptWriter, WritingSpec
 
 QUESTION, INSTRUCTION, STORY = (WRITINGS[kind] for kind in ("question", "instruction", "story"))
 
@@ -193,7 +193,7 @@ def test_heads_that_the_real_texts_have_too_are_fine():
 
 
 def reason_for(train, raw, api, **settings):
-    writer = PromptWriter(train, describe="news headlines", api=api, sampling=Sampling(), seed=3)
+    writer = PromptWriter(train, WritingSpec(describe="news headlines", seed=3), api)
     slot = Slot(key="alpha/0/0", label="alpha", block=0, number=0, order=0, **settings)
     question = writer.ask(slot, 0, ["cup"])
     wording = writer.wording_runs(slot, question)

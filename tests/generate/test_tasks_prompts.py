@@ -14,7 +14,7 @@ from cuvee.generate.dials import ParaphraseDial, Slot
 from cuvee.generate.dials.slots import Draft
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.parsing import KINDS, WRITINGS, find_strata
-from cuvee.generate.prompts import BUILT_IN, PromptSet, PromptWriter, load_prompts
+from cuvee.generate.prompts import BUILT_IN, PromptSet, PromptWriter, WritingSpec, load_prompts
 
 QUESTIONS = Corpus.from_rows(
     [
@@ -36,9 +36,8 @@ ROWS = {
 
 def ask(kind, api, prompts=None, train=None, sampling=None, **settings) -> Request:
     train = train or ROWS[kind]
-    writer = PromptWriter(
-        train, describe="odd things", api=api, sampling=sampling or Sampling(), seed=1, kind=kind, prompts=prompts
-    )  # fmt: skip
+    spec = WritingSpec(describe="odd things", sampling=sampling or Sampling(), seed=1, kind=kind, prompts=prompts)
+    writer = PromptWriter(train, spec, api)
     first = next(iter(find_strata(train, kind)))
     slot = Slot(key=f"{first}/0/0", label=first, block=0, number=0, order=0, **settings)
     return writer.ask(slot, 0, settings.get("avoid", ())).request
@@ -124,9 +123,7 @@ def test_pairs_set_in_a_prompt_may_not_come_back(tmp_path):
     text = '{% set pairs = [("one two", "two one")] %}{{ pairs[0][0] }} {{ text }}'
     prompts = load_prompts(folder(tmp_path, paraphrase_completion=text))
     train = ROWS["label"]
-    writer = PromptWriter(
-        train, describe="x", api="completions", sampling=Sampling(), seed=1, prompts=prompts
-    )  # fmt: skip
+    writer = PromptWriter(train, WritingSpec(describe="x", seed=1, prompts=prompts), "completions")
     slot = Slot(key="k", label="card_arrival", block=0, number=0, order=0)
     question = writer.ask(slot, 0, step="paraphrase", source="the\nsource", seed_ids=["1"])
     assert (question.shown, question.request.prompt) == (("one two", "two one"), "one two the source")
@@ -215,9 +212,7 @@ def test_overriding_a_prompt_changes_keys_and_hashes_of_its_requests_alone(llm, 
 def test_drafts_take_the_prompts_of_their_own_form(tmp_path):
     prompts = load_prompts(folder(tmp_path, query_completion="COMPLETE {{ passage }}"))
     train = ROWS["query"]
-    writer = PromptWriter(
-        train, describe="x", api="chat", sampling=Sampling(), seed=1, kind="query", prompts=prompts
-    )  # fmt: skip
+    writer = PromptWriter(train, WritingSpec(describe="x", seed=1, kind="query", prompts=prompts), "chat")
     first = next(iter(writer.strata))
     slot = Slot(key="k", label=first, block=0, number=0, order=0, draft=Draft(temperature=1.5))
     assert writer.ask(slot, 0, step="draft").request.prompt.startswith("COMPLETE passage")

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
-from cuvee.generate.calls import Sampling
 from cuvee.generate.dials import Slot
 from cuvee.generate.parsing import ANY, KINDS, WRITINGS, choose_kind, find_strata
-from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.prompts import PromptWriter, WritingSpec
 
 PASSAGES = Corpus.from_rows(
     [{"text": f"query {i}", "target": f"passage {i // 2}"} for i in range(6)], task="retrieval"
@@ -102,7 +101,7 @@ def test_sources_that_cannot_be_used_are_told(corpus, kind, sources, message):
 
 def test_slots_of_no_stratum_are_told_before_anything_is_asked():
     slot = Slot(key="k", label="gamma", block=0, number=0, order=0)
-    writer = PromptWriter(PAIRS, describe="stories", api="chat", sampling=Sampling(), seed=0, kind="story")
+    writer = PromptWriter(PAIRS, WritingSpec(describe="stories", seed=0, kind="story"), "chat")
     with pytest.raises(ConfigError, match=r"slot 'k' is for 'gamma'; valid: any"):
         AcceptanceFilter(train=PAIRS, writer=writer, rules=AcceptanceRules()).check_slots([slot])
 

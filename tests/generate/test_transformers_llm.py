@@ -20,7 +20,7 @@ from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import SamplingDial
 from cuvee.generate.filling import Filling, fill_slots
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.prompts import PromptWriter
+from cuvee.generate.prompts import PromptWriter, WritingSpec
 from cuvee.generate.transformers_llm import BatchClient, TransformersLLM
 from cuvee.language_models import OutOfMemory, choose_device, choose_dtype
 from cuvee.model_files import SMOLLM2_SHA256, find_model
@@ -495,7 +495,7 @@ def test_rounds_with_the_real_smollm2(tmp_path):
 
     with TransformersLLM("smollm2", device="cpu") as llm, Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert llm.endpoint.identity == f"hf:{SMOLLM2_SHA256}:float32"
-        writer = PromptWriter(train, describe="news headlines", api="completions", sampling=sampling, seed=1)
+        writer = PromptWriter(train, WritingSpec(describe="news headlines", sampling=sampling, seed=1), "completions")
         questions = [writer.ask(slot, 0) for slot in slots]
         answers = ask(llm, [question.request for question in questions], ledger)
         assert ledger.counts().requests == 3

@@ -19,8 +19,8 @@ from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
 from cuvee.generate.filling import Attempt, Filling, Progress, fill_slots
 from cuvee.generate.ledger import Ledger, settle_identity
-from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES, Kind, Stratum, choose_kind, find_strata
-from cuvee.generate.prompts import PromptSet, PromptWriter
+from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES, Kind
+from cuvee.generate.prompts import PromptWriter, WritingSpec
 from cuvee.masking import LOCAL
 from cuvee.records import Level, Rejected
 from cuvee.records.generation import Quarantined
@@ -60,8 +60,8 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationSpec:
-    """What is written for a dial, in how many draws, and what is accepted.
+class GenerationSpec(WritingSpec):
+    """What is written for a dial, in how many draws, and what is accepted; the other arguments are of the base.
 
     What is written follows the task of the training rows: a text for a label (classification), a query for a passage
     (retrieval), a question with its answer over a context, an instruction with its response, or a story (generation).
@@ -70,17 +70,7 @@ class GenerationSpec:
     Args:
         rows_per_label: rows of each label, passage or context in a block; of all where there are none.
         blocks: numbers of the generation draws.
-        sampling: of every request; a dial may set the temperature. Pairs are given the tokens that the longest of the
-            training rows needs, if max_tokens is less.
-        describe: what the texts are, in the plural, for the prompts.
-        seed: of seed examples and requests.
-        kind: of writing; None is the one that fits the task: ``label``, ``query``, and ``question`` where rows have
-            contexts, else ``instruction``.
-        sources: passages or contexts to write about; None is those of the training rows.
-        prompts: the wording (:func:`~cuvee.generate.prompts.load_prompts`); None is the built-in one.
         rules: what is accepted.
-        rows_per_request: rows of a label, or queries of a passage, that one request asks for. They are one group: what
-            one answer says together is no independent evidence.
 
     Raises:
         ValueError: rows_per_label below 1.
@@ -88,26 +78,11 @@ class GenerationSpec:
 
     rows_per_label: int
     blocks: Sequence[int] = (0,)
-    sampling: Sampling = field(default_factory=Sampling)
-    describe: str = "examples"
-    seed: int = 0
-    kind: Kind | None = None
-    sources: Sequence[str] | None = None
-    prompts: PromptSet | None = None
     rules: AcceptanceRules = field(default_factory=AcceptanceRules)
-    rows_per_request: int = 1
 
     def __post_init__(self) -> None:
         if self.rows_per_label < 1:
             raise ValueError(f"rows_per_label {self.rows_per_label!r}; must be 1 or more")
-
-    def strata(self, train: Corpus) -> Mapping[str, Stratum]:
-        """What a dial deals rows to, by name.
-
-        Raises:
-            ConfigError: the kind does not fit the task, or there is nothing to write about.
-        """
-        return find_strata(train, choose_kind(train, self.kind, self.sources), self.sources)
 
     def slots(self, dial: Dial, strata: Collection[str], levels: Sequence[str]) -> Mapping[str, Slot]:
         """What these levels of a dial ask for, by key."""
@@ -135,19 +110,15 @@ class PoolMaker:
     ) -> None:
         self._train, self._spec, self._endpoint = train, spec, endpoint
         chosen = _choose_levels(dial, levels)
-        kind = choose_kind(train, spec.kind, spec.sources)
+        writer = PromptWriter(train, spec, endpoint.api)
+        kind, strata = writer.writing.kind, writer.strata
         if spec.rules.agrees is not None and kind != "label":
             raise ConfigError(f"agrees checks labels, and rows of the kind {kind!r} have none; leave it out")
-        strata = find_strata(train, kind, spec.sources)
         wanted = spec.slots(dial, strata, [level.name for level in chosen])
         if endpoint.identity.startswith(LOCAL) and any(slot.draft and slot.draft.model for slot in wanted.values()):
             raise ConfigError(
                 f"draft_model of dial {dial.name!r} needs an endpoint that serves it; this LLM has one model"
             )
-        writer = PromptWriter(
-            train, describe=spec.describe, api=endpoint.api, sampling=spec.sampling, seed=spec.seed, kind=kind,
-            strata=strata, prompts=spec.prompts, rows=spec.rows_per_request,
-        )  # fmt: skip
         self._judge = AcceptanceFilter(train=train, writer=writer, rules=spec.rules)
         self._judge.check_slots(wanted.values())
         self._fillings = {

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -61,40 +61,62 @@ class Question:
     avoided: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritingSpec:
+    """What is written, whatever a dial varies, and in which words it is asked for.
+
+    Args:
+        sampling: of every request; a dial may set the temperature. Pairs are given the tokens that the longest of the
+            training rows needs, if max_tokens is less.
+        describe: what the texts are, in the plural, for the prompts ("news headlines").
+        seed: of seed examples and requests.
+        kind: of writing; None is the one that fits the task: ``label``, ``query``, and ``question`` where rows have
+            contexts, else ``instruction``.
+        sources: passages or contexts to write about; None is those of the training rows.
+        prompts: the wording (:func:`load_prompts`); None is the built-in one.
+        rows_per_request: rows of a label, or queries of a passage, that a first request asks for at once, of those that
+            differ in nothing but their number; not of pairs, drafts and paraphrases. They are one group: what one
+            answer says together is no independent evidence.
+    """
+
+    sampling: Sampling = field(default_factory=Sampling)
+    describe: str = "examples"
+    seed: int = 0
+    kind: parsing.Kind | None = None
+    sources: Sequence[str] | None = None
+    prompts: PromptSet | None = None
+    rows_per_request: int = 1
+
+    def strata(self, train: Corpus) -> Mapping[str, parsing.Stratum]:
+        """What a dial deals rows to, by name.
+
+        Raises:
+            ConfigError: the kind does not fit the task, or there is nothing to write about.
+        """
+        return parsing.find_strata(train, parsing.choose_kind(train, self.kind, self.sources), self.sources)
+
+
 class PromptWriter:
     """Writes the question for each slot and attempt.
 
     Args:
         train: where the seed examples come from; every stratum of a slot has at least one row in it.
-        describe: what the texts are, in the plural ("news headlines").
+        spec: what is written.
         api: the form to write.
-        sampling: for slots without one of their own; pairs are given more room than its max_tokens where they need it.
-        seed: of the choice of seed examples and of every request.
-        kind: of writing.
-        strata: what the labels of slots stand for; None is those of the training rows.
-        prompts: the wording; None is the built-in one.
-        rows: that a first request asks for at once, of those that differ in nothing but their number; not of pairs,
-            drafts and paraphrases.
 
     Raises:
-        ConfigError: several rows are asked for in a wording of one's own that does not say how many.
+        ConfigError: as :meth:`WritingSpec.strata`; or several rows are asked for in a wording of one's own that does
+            not say how many.
     """
 
-    def __init__(
-        self, train: Corpus, *, describe: str, api: Api, sampling: Sampling, seed: int, kind: parsing.Kind = "label",
-        strata: Mapping[str, parsing.Stratum] | None = None, prompts: PromptSet | None = None,
-        rows: int = 1,
-    ) -> None:  # fmt: skip
-        self._train = train
+    def __init__(self, train: Corpus, spec: WritingSpec, api: Api) -> None:
+        kind = parsing.choose_kind(train, spec.kind, spec.sources)
+        self._train, self._spec, self._api = train, spec, api
         self.writing: parsing.Writing = parsing.WRITINGS[kind]
-        self.rows = 1 if self.writing.pair else rows
-        self.strata: Mapping[str, parsing.Stratum] = parsing.find_strata(train, kind) if strata is None else strata
+        self.rows = rows = 1 if self.writing.pair else spec.rows_per_request
+        self.strata: Mapping[str, parsing.Stratum] = parsing.find_strata(train, kind, spec.sources)
         self._places = {id_: i for i, id_ in enumerate(train.ids)}
-        self._describe = describe
-        self._api = api
-        self._sampling = sampling
-        self._seed = seed
-        self._prompts = prompts if prompts is not None else load_prompts()
+        self._prompts = load_prompts() if spec.prompts is None else spec.prompts
         self._schema = parsing.pair_schema(self.writing) if self.writing.pair else None
         long = sum("\n" in text.strip() for text in train.texts)
         self.lines = self.writing.kind == "label" and long >= LINES_SHARE * len(train)
@@ -124,7 +146,8 @@ class PromptWriter:
         """
         label = parsing.readable(slot.label) if self.writing.kind == "label" else ""
         several = step == "row" and attempt == 0 and shared_request(slot, self.rows) is not None
-        values: dict[str, Value] = {"label": label, "describe": self._describe, "count": self.rows if several else 1}
+        count, describe = self.rows if several else 1, self._spec.describe
+        values: dict[str, Value] = {"label": label, "describe": describe, "count": count}
         shown: tuple[str, ...]
         if step in ("row", "draft"):
             rows = self._choose_rows(slot, attempt)
@@ -200,11 +223,8 @@ class PromptWriter:
         if kind != "label":
             rows = [{**rows[i], "target": f"[target {i}]", "context": f"[context {i}]"} for i in places]
         train = Corpus.from_rows(rows, task=self.writing.task)
-        return PromptWriter(
-            train, describe=self._describe, api=self._api, sampling=self._sampling, seed=0, kind=kind,
-            strata=parsing.find_strata(train, kind, ["[source]"] if self.writing.source else None),
-            prompts=self._prompts, rows=self.rows,
-        )  # fmt: skip
+        sources = ["[source]"] if self.writing.source else None
+        return PromptWriter(train, replace(self._spec, seed=0, kind=kind, sources=sources), self._api)
 
     def _example(self, row: int) -> dict[str, str]:
         """An example as the prompts of a kind without labels take it: a row with the names of its parts."""
@@ -223,15 +243,15 @@ class PromptWriter:
         # temperature the same prompt would give the same answer again
         turn = slot.number // self.rows // max(1, SLOTS_A_ROTATION // self.rows)
         rotation = [turn, *([slot.number, attempt] if attempt else [])]
-        rng = derive_rng(self._seed, "seed-examples", slot.label, slot.block, *rotation)
+        rng = derive_rng(self._spec.seed, "seed-examples", slot.label, slot.block, *rotation)
         rows = self.strata[slot.label].rows
         if not slot.examples:
             return [rows[i] for i in rng.permutation(len(rows))[:EXAMPLES_SHOWN]]
-        order = derive_rng(self._seed, "example-order", slot.label, slot.block).permutation(len(rows))
+        order = derive_rng(self._spec.seed, "example-order", slot.label, slot.block).permutation(len(rows))
         return [rows[order[slot.examples[i]]] for i in rng.permutation(len(slot.examples))]
 
     def _request(self, slot: Slot, attempt: int, step: Step, values: Mapping[str, Value]) -> Request:
-        draft, given = slot.draft if step == "draft" else None, self._sampling
+        draft, given = slot.draft if step == "draft" else None, self._spec.sampling
         api, model = (self._api, None) if draft is None else (draft.api, draft.model)
         wanted = slot.temperature if draft is None else draft.temperature
         sampling = replace(
@@ -249,7 +269,7 @@ class PromptWriter:
             key = ["rows", *(shared_request(slot, count) or ())]
             sampling = replace(sampling, max_tokens=count * (sampling.max_tokens + _NUMBER_TOKENS))
         # 31 bits: the widest seed that every server takes
-        seed = derive_seed(self._seed, "answer", *key) & 0x7FFFFFFF
+        seed = derive_seed(self._spec.seed, "answer", *key) & 0x7FFFFFFF
         if api == "completions":
             prompt = self._prompts.file(f"{name}_completion").render(values)
             ends: tuple[str, ...] = ("\n",)

@@ -17,8 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cuvee.config.dials import AttributesConfig, DialConfig, TopicsConfig
-from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, FileGenerator
-from cuvee.config.opening import find_sampling
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator
 from cuvee.config.reading import make_config
 from cuvee.config.schema import StudyConfig
 from cuvee.config.sections import PROBE, ExecuteConfig
@@ -37,15 +36,15 @@ from cuvee.probe import DEFAULT_L2
 from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.recommend.cells import find_rivals
 from cuvee.recommend.confirming import find_level, plan_looks
-from cuvee.records import Level, TrialFailure, Usage
+from cuvee.records import TrialFailure, Usage
 from cuvee.store import RunFolder
-from cuvee.study.amounts import LevelRows, tell_short_labels
+from cuvee.study.amounts import tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
 from cuvee.study.dials import language_model, make_dials, open_llm
 from cuvee.study.draws import bound_draws, choose_draws, is_open, save_draws, write_draws
-from cuvee.study.generation import ATTEMPTS, count_requests
+from cuvee.study.generation import ATTEMPTS, count_requests, make_spec
 from cuvee.study.prepare import FRESH, Study
-from cuvee.study.running import Recipe, Variant, grid_recipes, open_trials, read_passages
+from cuvee.study.running import Recipe, grid_recipes, open_trials, read_passages
 from cuvee.study.status import find_prices
 from cuvee.study.trials import (
     PlannedGrid,
@@ -82,7 +81,6 @@ class DialPlan:
         levels: their names.
         draws: generation draws of each.
         usage: requests for rows, of the union of its levels, and for the dial's lists; drafts are requests too.
-        list_requests: those of ``usage`` that ask for topics or attributes, at least.
         confirm: requests for the level that asks for most, in fresh draws.
     """
 
@@ -90,7 +88,6 @@ class DialPlan:
     levels: tuple[str, ...]
     draws: int
     usage: Usage
-    list_requests: int
     confirm: Usage
 
 
@@ -232,104 +229,256 @@ def plan_study(
         CuveeError: whatever would stop the study before it spends anything.
         ValueError: the spread or the disagreement is out of range, or both spread and pilot are given.
     """
-    spreads = find_spreads(spread, pilot)
-    settings = make_config(config)
-    generator = settings.generator
+    spreads, settings = find_spreads(spread, pilot), make_config(config)
     with (
         TemporaryDirectory(prefix="cuvee-plan-") as folder,
         RunFolder(folder) as empty,
         open_folds(settings, empty, Stages()) as studies,
     ):
-        files, *_ = (validate_study(each) for each in studies)
-        # the first fold is counted and timed; each of the others asks for as much and trains as often
-        study, folds = studies[0], len(studies)
-        made = [] if isinstance(generator, FileGenerator) else make_dials(study)
-        levels = planned_levels(study, [(section, dial.levels) for section, dial in made], files)
-        planned = [_plan_dial(study, section, dial, folds) for section, dial in made]
-        dials = [dial for dial, _ in planned]
-        confirm = max((dial.confirm for dial in dials), key=lambda usage: usage.requests, default=Usage())
-        usage = reduce(Usage.plus, [dial.usage for dial in dials], confirm)
-        notes: list[str] = []
-        each = _time_trials(study, plan_grids(study, levels)[0], notes)
-        notes += _choose_draws(study, plan_grids(study, levels), each)
-        grids = plan_grids(study, levels)
-        stages = [replace(stage, trials=stage.trials * folds) for stage in _plan_trials(study, grids)]
-        sample = planned[0][1] if planned and (ask or isinstance(generator, EmbeddedGenerator)) else []
-        execute = settings.execute
-        workers = 1 if execute.kind == "local" else execute.terms().workers
-        if execute.kind == "processes" and workers is None:
-            workers = max(1, usable_cores() // (execute.cpus or 1))
-        read = sum(has.rows for has in files.values())
-        took = _time_study(study, stages, each, usage=usage, sample=sample, workers=workers, read=read, notes=notes)
-        held_out = sum(len(each.split.test) for each in studies)
-        # an item that several folds validate on counts once, as where their trials are joined
-        items = len({name for each in studies for name in name_items(each.split.validation)})
-        power = partial(plan_power, disagreement=disagreement, alpha=settings.advice.alpha)
-        prices = find_prices(settings)
-        cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
-        return StudyPlan(
-            name=settings.name,
-            rows=RowPlan(
-                train=len(study.train), validation=len(study.split.validation), held_out=held_out, folds=folds
-            ),
-            llm=LLMPlan(
-                dials=tuple(dials),
-                usage=usage,
-                most_requests=usage.requests * ATTEMPTS,
-                cost=cost if isinstance(generator, EndpointGenerator) else 0.0,
-                currency="" if prices is None else prices.currency,
-            ),
-            trials=tuple(stages),
-            workers=workers,
-            time=took,
-            power=tuple(
-                _plan_power(study, levels, grids[0], power, spread=each, items=items, held_out=held_out)
-                for each in spreads
-            ),
-            notes=(*_notes(study, levels, folds, held_out), *_compare_budget(settings, usage, cost), *notes),
-        )
+        return _Planner(studies).plan(settings, ask=ask, spreads=spreads, disagreement=disagreement)
 
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-# --- requests ---
-def _plan_dial(study: Study, settings: DialConfig, dial: Dial, folds: int) -> tuple[DialPlan, list[Request]]:
-    """What one dial asks for, in all its draws and for the confirmation; some of its requests."""
-    wanted, draws = study.writing, study.draws_of(settings)
-    names = [level.name for level in dial.levels]
+class _Planner:
+    """Counts and times the first fold of a study, in a folder that nobody keeps; each other one takes as much."""
 
-    slots = wanted.slots(dial, range(draws), names)
-    fresh = range(FRESH, FRESH + study.draws.confirm)
-    confirm = max((wanted.slots(dial, fresh, [name]) for name in names), key=len) if fresh else []
-    sample = _write_requests(study, slots)
-    lists = _count_lists(settings, len(wanted.strata))
+    def __init__(self, studies: Sequence[Study]) -> None:
+        self.studies, self.study, self.folds = studies, studies[0], len(studies)
+        self.config = self.study.config
+        self.files, *_ = (validate_study(each) for each in studies)
+        self.made = [] if self.study.ready_made else make_dials(self.study)
+        self.levels = planned_levels(self.study, [(section, dial.levels) for section, dial in self.made], self.files)
+        self.each: dict[str, float] = {}  # recipe -> seconds of one trial, where that can be had
+        self.notes: list[str] = []
 
-    def estimate(slots: Sequence[Slot], others: int = 0) -> Usage:
-        """Of requests like those of the sample, whose answers are as long as real rows."""
-        requests = (count_requests(study, slots) + others) * folds
-        letters = _mean(len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample)
-        pairs = zip(study.train.texts, study.train.targets, strict=True)
-        answer = _mean(len(text) + (0 if wanted.kind == "label" else len(target)) for text, target in pairs)
-        drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
-        rows = len(slots) / max(1, count_requests(study, slots) - drafts)
-        written = min(sample[0].sampling.max_tokens, (answer / LETTERS_A_TOKEN + 1) * rows)
-        return Usage(
-            requests=requests,
-            prompt_tokens=round(letters / LETTERS_A_TOKEN * requests),
-            completion_tokens=round(written * requests),
+    def plan(self, given: StudyConfig, *, ask: bool, spreads: Sequence[float], disagreement: float) -> StudyPlan:
+        """The plan of the study as it was ``given``, of which each fold has its part of the budget."""
+        study, folds = self.study, self.folds
+        planned = [self._plan_dial(section, dial) for section, dial in self.made]
+        dials = tuple(dial for dial, _ in planned)
+        confirm = max((dial.confirm for dial in dials), key=lambda usage: usage.requests, default=Usage())
+        usage = reduce(Usage.plus, [dial.usage for dial in dials], confirm)
+        self._time_trials(plan_grids(study, self.levels)[0])
+        self._choose_draws(plan_grids(study, self.levels))
+        grids = plan_grids(study, self.levels)
+        stages = [replace(stage, trials=stage.trials * folds) for stage in self._plan_trials(grids)]
+        workers = 1 if given.execute.kind == "local" else given.execute.terms().workers
+        if given.execute.kind == "processes" and workers is None:
+            workers = max(1, usable_cores() // (given.execute.cpus or 1))
+        sample = planned[0][1] if planned and (ask or isinstance(given.generator, EmbeddedGenerator)) else []
+        time = self._time_study(stages, usage, sample, workers or 1)
+        held_out = sum(len(each.split.test) for each in self.studies)
+        power = partial(plan_power, disagreement=disagreement, alpha=given.advice.alpha)
+        prices = find_prices(given)
+        cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
+        train, validation = len(study.train), len(study.split.validation)
+        return StudyPlan(
+            name=given.name,
+            rows=RowPlan(train=train, validation=validation, held_out=held_out, folds=folds),
+            llm=LLMPlan(
+                dials=dials,
+                usage=usage,
+                most_requests=usage.requests * ATTEMPTS,
+                cost=cost if isinstance(given.generator, EndpointGenerator) else 0.0,
+                currency="" if prices is None else prices.currency,
+            ),
+            trials=tuple(stages),
+            workers=workers,
+            time=time,
+            power=tuple(self._plan_power(grids[0], power, each, held_out) for each in spreads),
+            notes=(*self._tell_limits(held_out), *_compare_budget(given, usage, cost), *self.notes),
         )
 
-    plan = DialPlan(
-        dial=dial.name,
-        levels=tuple(names),
-        draws=draws,
-        usage=estimate(slots, lists),
-        list_requests=lists,
-        confirm=estimate(confirm),
-    )
-    return plan, sample
+    # --- requests ---
+    def _plan_dial(self, settings: DialConfig, dial: Dial) -> tuple[DialPlan, list[Request]]:
+        """What one dial asks for, in all its draws and for the confirmation; some of its requests."""
+        study, wanted = self.study, self.study.writing
+        draws, names = study.draws_of(settings), [level.name for level in dial.levels]
+        slots = wanted.slots(dial, range(draws), names)
+        fresh = range(FRESH, FRESH + study.draws.confirm)
+        confirm = max((wanted.slots(dial, fresh, [name]) for name in names), key=len) if fresh else []
+        sample = self._write_requests(slots)
+
+        def estimate(slots: Sequence[Slot], others: int = 0) -> Usage:
+            """Of requests like those of the sample, whose answers are as long as real rows."""
+            requests = (count_requests(study, slots) + others) * self.folds
+            letters = _mean(len(r.prompt or "") + sum(len(content) for _, content in r.messages) for r in sample)
+            pairs = zip(study.train.texts, study.train.targets, strict=True)
+            answer = _mean(len(text) + (0 if wanted.kind == "label" else len(target)) for text, target in pairs)
+            drafts = sum(slot.draft is not None and slot.parent is None for slot in slots)
+            rows = len(slots) / max(1, count_requests(study, slots) - drafts)
+            written = min(sample[0].sampling.max_tokens, (answer / LETTERS_A_TOKEN + 1) * rows)
+            return Usage(
+                requests=requests,
+                prompt_tokens=round(letters / LETTERS_A_TOKEN * requests),
+                completion_tokens=round(written * requests),
+            )
+
+        usage, fresh_usage = estimate(slots, _count_lists(settings, len(wanted.strata))), estimate(confirm)
+        return DialPlan(dial=dial.name, levels=tuple(names), draws=draws, usage=usage, confirm=fresh_usage), sample
+
+    def _write_requests(self, slots: Sequence[Slot]) -> list[Request]:
+        """Finished requests of some slots."""
+        study, generator = self.study, language_model(self.study)
+        api = "completions" if isinstance(generator, EmbeddedGenerator) else generator.api
+        writer, requests = PromptWriter(study.train, make_spec(study, []), api), list[Request]()
+        starts = np.linspace(0, max(0, len(slots) - _RUN), _RUNS, dtype=int).tolist()
+        for place in sorted({start + i for start in starts for i in range(min(_RUN, len(slots)))}):
+            slot = slots[place]
+            source = study.train.texts[writer.strata[slot.label].rows[0]]
+            if slot.parent is not None:
+                requests.append(writer.ask(slot, 0, step="paraphrase", source=source).request)
+            elif slot.draft is not None:
+                question = writer.ask(slot, 0, step="draft")
+                refined = writer.ask(slot, 0, step="refinement", source=source, seed_ids=question.seed_ids)
+                requests += [question.request, refined.request]
+            else:
+                requests.append(writer.ask(slot, 0).request)
+        return requests
+
+    # --- trials ---
+    def _plan_trials(self, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
+        """The trials of grids, check, other ways to train and confirmation, those of check and other ways at most.
+
+        Raises:
+            ConfigError: the search's budget does not pay for the shape test.
+        """
+        study, main, check, stages = self.study, grids[0], self.config.train.check, list[TrialPlan]()
+        recipes, blends = grid_recipes(study), [item.cell for item in main.planned if item.cell.kind == "blend"]
+        for recipe in recipes:
+            own = [grid for grid in grids if (grid.trainer, grid.loss) == (recipe.trainer, recipe.loss)]
+            trials = sum(allowed_trials(study, grid) for grid in own)
+            cells = sum(len({item.cell for item in grid.planned}) for grid in own)
+            stages.append(TrialPlan(stage="grid", recipe=recipe, cells=cells, trials=trials))
+        if check is not None:  # real-only, the best cells, the most diverse one, which may be the same
+            cells = 1 + min(1 + check.keep, len(find_rivals(blends)))
+            trials = cells * (check.draws if study.ready_made else min(check.draws, study.draws.generation))
+            stages.append(TrialPlan(stage="check", recipe=check_recipe(check), cells=cells, trials=trials))
+        tested = self.config.mix.shape_share
+        for variant in list_variants(study, main):  # the best cell where it has another share than the shape test
+            wanted = slice_grid(study, main, max(blends, key=lambda cell: (cell.share != tested, cell.share)))
+            longer = [variant.epochs.get((item.cell.kind, item.cell.share), 1.0) for item in wanted]
+            cells, name = len({item.cell for item in wanted}), variant.name
+            stages.append(
+                TrialPlan(stage=name, recipe=recipes[0], cells=cells, trials=len(longer), longer=_mean(longer))
+            )
+        if trials := study.draws.confirm * count_confirmation(study, main):
+            stages.append(TrialPlan(stage="confirm", recipe=recipes[0], cells=3, trials=trials))
+        return stages
+
+    def _choose_draws(self, grids: Sequence[PlannedGrid]) -> None:
+        """Settle the numbers of draws by the trials that were timed here, and say so."""
+        study, config = self.study, self.config
+        if not is_open(config):
+            return
+        main, names = grids[0], {(recipe.trainer, recipe.loss): recipe.name for recipe in grid_recipes(study)}
+        took = {key: self.each.get(name, 0.0) for key, name in names.items()}
+        firsts = [item.cell for draws in split_draws(grids)[1:2] for item in draws]
+        chosen = choose_draws(
+            config,
+            draw=math.fsum(took[cell.trainer, cell.loss] for cell in firsts) if self.each else None,
+            confirmation=took[main.trainer, main.loss] * count_confirmation(study, main),
+        )
+        save_draws(study.folder, chosen)
+        fewest, most = (write_draws(config, numbers) for numbers in bound_draws(config))
+        self.notes.append(
+            f"draws: {write_draws(config, study.draws, study.real_draws)}, by the trials timed here; the run times its "
+            f"own, and chooses at least {fewest}, and at most {most}"
+        )
+
+    # --- time ---
+    def _attempt(self, what: str, timed: Callable[[], float]) -> float | None:
+        """Seconds of something; None where they cannot be had, which is noted."""
+        try:
+            with without_hub():
+                return timed()
+        except CuveeError as exc:
+            self.notes.append(f"the time of {what} is not known ({exc}); plan downloads nothing")
+            return None
+
+    def _time_trials(self, grid: PlannedGrid) -> None:
+        """Time one trial of each recipe; cells are taken from ``grid``."""
+        check, recipes = self.config.train.check, [*grid_recipes(self.study)]
+        recipes += [] if check is None else [check_recipe(check)]
+        for recipe in {recipe.name: recipe for recipe in recipes}.values():
+            what = f"trials of {recipe.trainer} with loss {recipe.loss}"
+            took = self._attempt(what, partial(_time_trial, self.study, grid, recipe))
+            self.each |= {} if took is None else {recipe.name: took}
+
+    def _time_study(
+        self, stages: Sequence[TrialPlan], usage: Usage, sample: Sequence[Request], rounds: int
+    ) -> TimePlan:
+        """The time of all parts, ``rounds`` trials at once; the sample of requests and some texts are timed."""
+        self.notes.append(
+            "loading, reading files, measuring, statistics and the report are in no estimate; one trial and one batch "
+            "of requests were timed here, alone"
+        )
+        timed, study, split = [s for s in stages if s.recipe.name in self.each], self.study, self.study.split
+        known = [math.ceil(s.trials / rounds) * s.longer * self.each[s.recipe.name] for s in timed]
+        generating: float | None = 0.0
+        if not study.ready_made:
+            one = self._attempt("generating", partial(_time_request, study, sample)) if sample else None
+            generating = None if one is None else usage.requests * one
+            if not sample:
+                self.notes.append(
+                    "the time of generating is not known: --ask sends one batch of requests to the endpoint"
+                )
+        rows = len(study.train) + len(split.validation) + len(split.test) + len(read_passages(self.config.evaluate))
+        texts = self.folds * (rows + sum(has.rows for has in self.files.values())) + usage.requests
+        text = self._attempt("embedding", partial(_time_text, study))
+        return TimePlan(
+            trials=math.fsum(known) if known else None,
+            each=self.each,
+            generating=generating,
+            embedding=None if text is None else texts * text,
+        )
+
+    # --- power and notes ---
+    def _plan_power(self, grid: PlannedGrid, power: Callable[..., float], spread: float, held_out: int) -> PowerPlan:
+        """What the study can see: items of validation first, those ``held_out`` for the confirmation."""
+        study, confirm = self.study, self.study.draws.confirm
+        smallest = partial(power, sd_between=spread / math.sqrt(2.0))
+        # an item that several folds validate on counts once, as where their trials are joined
+        items = len({name for each in self.studies for name in name_items(each.split.validation)})
+        last = find_level(plan_looks(confirm), confirm, self.config.advice.alpha)
+        ((dial, largest),) = Counter(level.dial for level in self.levels).most_common(1)
+        blocks = min(len(has.blocks) for level, has in self.levels.items() if level.dial == dial)
+        seen = study.draws.subsamples if study.ready_made else blocks
+        cells = len({item.cell for item in grid.planned if item.cell.kind == "blend"})
+        return PowerPlan(
+            spread=spread,
+            draws=seen,
+            gain=smallest(draws=seen, tests=cells, items=items),
+            hump=smallest(draws=blocks, levels=largest, items=items) if largest >= 3 and blocks else None,
+            confirm_draws=confirm,
+            confirmed=smallest(draws=confirm, items=held_out, alpha=last) if confirm and held_out > 1 else None,
+        )
+
+    def _tell_limits(self, held_out: int) -> list[str]:
+        """What the numbers rest on and leave out."""
+        study, config, generator = self.study, self.config, self.config.generator
+        notes = [short for level, has in self.levels.items() if (short := tell_short_labels(study, level, has))]
+        if self.folds > 1:
+            notes.append(
+                f"cross-fitted: requests, tokens, cost, trials and time are those of {self.folds} folds; each has "
+                f"{len(study.train)} training and {len(study.split.validation)} validation rows, and together they "
+                f"hold out all {held_out} real rows once, in place of a locked test"
+            )
+        if study.ready_made:
+            notes.append("pools are files: for how many blocks a file has rows is known when the run reads it")
+        else:
+            notes.append(f"tokens: {LETTERS_A_TOKEN:g} letters each, as in English; answers as long as the real rows")
+            notes.append("answers that cannot be used are asked for again, and are not among requests, tokens and cost")
+        if config.search.kind == "adaptive":
+            notes.append("the search chooses how often blends are drawn; all draws go to baselines and shape test")
+        if isinstance(generator, EndpointGenerator) and generator.prices is None:
+            notes.append("no cost: give generator.prices")
+        if any(settings.target is not None for settings in config.dials):
+            notes.append("a dial with a target is searched: it may ask for fewer of its levels, and trains on one")
+        return notes
 
 
 def _count_lists(settings: DialConfig, strata: int) -> int:
@@ -340,31 +489,6 @@ def _count_lists(settings: DialConfig, strata: int) -> int:
         count, each = settings.count, math.ceil(settings.values / ITEMS_A_REQUEST)
         return math.ceil(count / ITEMS_A_REQUEST) + count * each
     return 0
-
-
-def _write_requests(study: Study, slots: Sequence[Slot]) -> list[Request]:
-    """Finished requests of some slots."""
-    generator, wanted = language_model(study), study.writing
-    writer = PromptWriter(
-        study.train, describe=study.config.describe,
-        api="completions" if isinstance(generator, EmbeddedGenerator) else generator.api,
-        sampling=find_sampling(generator), seed=study.config.seed, kind=wanted.kind,
-        strata=wanted.strata, prompts=wanted.prompts, rows=generator.rows_per_request,
-    )  # fmt: skip
-    requests: list[Request] = []
-    starts = np.linspace(0, max(0, len(slots) - _RUN), _RUNS, dtype=int).tolist()
-    for place in sorted({start + i for start in starts for i in range(min(_RUN, len(slots)))}):
-        slot = slots[place]
-        source = study.train.texts[wanted.strata[slot.label].rows[0]]
-        if slot.parent is not None:
-            requests.append(writer.ask(slot, 0, step="paraphrase", source=source).request)
-        elif slot.draft is not None:
-            question = writer.ask(slot, 0, step="draft")
-            refined = writer.ask(slot, 0, step="refinement", source=source, seed_ids=question.seed_ids)
-            requests += [question.request, refined.request]
-        else:
-            requests.append(writer.ask(slot, 0).request)
-    return requests
 
 
 def _compare_budget(config: StudyConfig, usage: Usage, cost: float | None) -> list[str]:
@@ -379,135 +503,6 @@ def _compare_budget(config: StudyConfig, usage: Usage, cost: float | None) -> li
         for name, most in config.generator.budget
         if most is not None and wanted[name] > most
     ]
-
-
-# --- trials ---
-def _plan_trials(study: Study, grids: Sequence[PlannedGrid]) -> list[TrialPlan]:
-    """The trials of grids, check, other ways to train and confirmation.
-
-    Raises:
-        ConfigError: the search's budget does not pay for the shape test.
-    """
-    config, main = study.config, grids[0]
-    recipes = grid_recipes(study)
-    stages = []
-    for recipe in recipes:
-        own = [grid for grid in grids if (grid.trainer, grid.loss) == (recipe.trainer, recipe.loss)]
-        trials = sum(allowed_trials(study, grid) for grid in own)
-        cells = sum(len({item.cell for item in grid.planned}) for grid in own)
-        stages.append(TrialPlan(stage="grid", recipe=recipe, cells=cells, trials=trials))
-    if (check := config.train.check) is not None:
-        # real-only, the best cells, the most diverse one: at most, since they may be the same
-        rivals = find_rivals(item.cell for item in main.planned if item.cell.kind == "blend")
-        cells = 1 + min(1 + check.keep, len(rivals))
-        trials = cells * (check.draws if study.ready_made else min(check.draws, study.draws.generation))
-        stages.append(TrialPlan(stage="check", recipe=check_recipe(check), cells=cells, trials=trials))
-    stages += [_plan_variant(study, main, recipes[0], variant) for variant in list_variants(study, main)]
-    if trials := study.draws.confirm * count_confirmation(study, main):
-        stages.append(TrialPlan(stage="confirm", recipe=recipes[0], cells=3, trials=trials))
-    return stages
-
-
-def _plan_variant(study: Study, main: PlannedGrid, recipe: Recipe, variant: Variant) -> TrialPlan:
-    """The levels at the share of the shape test, and the best cell, where it has another share: at most."""
-    tested, blends = study.config.mix.shape_share, [i.cell for i in main.planned if i.cell.kind == "blend"]
-    best = max(blends, key=lambda cell: (cell.share != tested, cell.share))
-    wanted = slice_grid(study, main, best)
-    longer = [variant.epochs.get((item.cell.kind, item.cell.share), 1.0) for item in wanted]
-    cells = len({item.cell for item in wanted})
-    return TrialPlan(stage=variant.name, recipe=recipe, cells=cells, trials=len(longer), longer=_mean(longer))
-
-
-# --- time ---
-def _attempt(what: str, notes: list[str], timed: Callable[[], float]) -> float | None:
-    """Seconds of something; None where they cannot be had, which is noted."""
-    try:
-        with without_hub():
-            return timed()
-    except CuveeError as exc:
-        notes.append(f"the time of {what} is not known ({exc}); plan downloads nothing")
-        return None
-
-
-def _time_trials(study: Study, grid: PlannedGrid, notes: list[str]) -> dict[str, float]:
-    """Seconds of one trial of each recipe, where that can be had; cells are taken from ``grid``."""
-    check, each = study.config.train.check, dict[str, float]()
-    recipes = [*grid_recipes(study), *([] if check is None else [check_recipe(check)])]
-    for recipe in {recipe.name: recipe for recipe in recipes}.values():
-        what = f"trials of {recipe.trainer} with loss {recipe.loss}"
-        took = _attempt(what, notes, partial(_time_trial, study, grid, recipe))
-        each |= {} if took is None else {recipe.name: took}
-    return each
-
-
-def _choose_draws(study: Study, grids: Sequence[PlannedGrid], each: Mapping[str, float]) -> list[str]:
-    """Settle the numbers of draws by the trials that were timed here; what is to be said of that."""
-    if not is_open(study.config):
-        return []
-    main, names = grids[0], {(recipe.trainer, recipe.loss): recipe.name for recipe in grid_recipes(study)}
-    took = {key: each.get(name, 0.0) for key, name in names.items()}
-    firsts = [item.cell for draws in split_draws(grids)[1:2] for item in draws]
-    chosen = choose_draws(
-        study.config,
-        draw=math.fsum(took[cell.trainer, cell.loss] for cell in firsts) if each else None,
-        confirmation=took[main.trainer, main.loss] * count_confirmation(study, main),
-    )
-    save_draws(study.folder, chosen)
-    fewest, most = (write_draws(study.config, numbers) for numbers in bound_draws(study.config))
-    here = write_draws(study.config, study.draws, study.real_draws)
-    return [
-        f"draws: {here}, by the trials timed here; the run times its own, and chooses at least "
-        f"{fewest}, and at most {most}"
-    ]
-
-
-def _time_study(
-    study: Study,
-    stages: Sequence[TrialPlan],
-    each: Mapping[str, float],
-    *,
-    usage: Usage,
-    sample: Sequence[Request],
-    workers: int | None,
-    read: int,
-    notes: list[str],
-) -> TimePlan:
-    """The time of all parts: one batch of requests and some texts are timed; what is not known is noted.
-
-    Args:
-        study: prepared, in a folder that nobody keeps.
-        stages: of all folds.
-        each: recipe -> seconds of one trial.
-        usage: of the whole study.
-        sample: requests to send; none is sent where it is empty.
-        workers: trials at once.
-        read: rows of files.
-        notes: to be added to.
-    """
-    notes.append(
-        "loading, reading files, measuring, statistics and the report are in no estimate; one trial and one batch of "
-        "requests were timed here, alone"
-    )
-    rounds = workers or 1
-    timed = [stage for stage in stages if stage.recipe.name in each]
-    known = [math.ceil(s.trials / rounds) * s.longer * each[s.recipe.name] for s in timed]
-    generating: float | None = 0.0
-    if not isinstance(study.config.generator, FileGenerator):
-        one = _attempt("generating", notes, partial(_time_request, study, sample)) if sample else None
-        generating = None if one is None else usage.requests * one
-        if not sample:
-            notes.append("the time of generating is not known: --ask sends one batch of requests to the endpoint")
-    folds = study.config.split.crossfit or 1
-    rows = len(study.train) + len(study.split.validation) + len(study.split.test)
-    rows += len(read_passages(study.config.evaluate))
-    texts = folds * (rows + read) + usage.requests
-    text = _attempt("embedding", notes, partial(_time_text, study))
-    return TimePlan(
-        trials=math.fsum(known) if known else None,
-        each=each,
-        generating=generating,
-        embedding=None if text is None else texts * text,
-    )
 
 
 def _time_request(study: Study, sample: Sequence[Request]) -> float:
@@ -584,7 +579,6 @@ def _stand_in_pool(study: Study, blocks: int) -> Corpus:
     )
 
 
-# --- power and notes ---
 def find_spreads(spread: float | None, pilot: str | Path | None) -> tuple[float, ...]:
     """SDs of a gain between draws, in points: the given one, the pilot's, or the quartiles of recorded studies.
 
@@ -608,53 +602,3 @@ def find_spreads(spread: float | None, pilot: str | Path | None) -> tuple[float,
     if not found:
         raise InputError(f"{path}: no blend was drawn twice, so nothing is known of the spread; give --spread")
     return (float(np.median(found)),)
-
-
-def _plan_power(
-    study: Study,
-    levels: Mapping[Level, LevelRows],
-    grid: PlannedGrid,
-    power: Callable[..., float],
-    *,
-    spread: float,
-    items: int,
-    held_out: int,
-) -> PowerPlan:
-    """What a study can see: ``items`` are scored by validation, ``held_out`` by the locked test."""
-    confirm, smallest = study.draws.confirm, partial(power, sd_between=spread / math.sqrt(2.0))
-    last = find_level(plan_looks(confirm), confirm, study.config.advice.alpha)
-    ((dial, largest),) = Counter(level.dial for level in levels).most_common(1)
-    blocks = min(len(has.blocks) for level, has in levels.items() if level.dial == dial)
-    seen = study.draws.subsamples if study.ready_made else blocks
-    cells = len({item.cell for item in grid.planned if item.cell.kind == "blend"})
-    return PowerPlan(
-        spread=spread,
-        draws=seen,
-        gain=smallest(draws=seen, tests=cells, items=items),
-        hump=smallest(draws=blocks, levels=largest, items=items) if largest >= 3 and blocks else None,
-        confirm_draws=confirm,
-        confirmed=smallest(draws=confirm, items=held_out, alpha=last) if confirm and held_out > 1 else None,
-    )
-
-
-def _notes(study: Study, levels: Mapping[Level, LevelRows], folds: int, held_out: int) -> list[str]:
-    generator = study.config.generator
-    notes = [short for level, has in levels.items() if (short := tell_short_labels(study, level, has))]
-    if folds > 1:
-        notes.append(
-            f"cross-fitted: requests, tokens, cost, trials and time are those of {folds} folds; each has "
-            f"{len(study.train)} training and {len(study.split.validation)} validation rows, and together they hold "
-            f"out all {held_out} real rows once, in place of a locked test"
-        )
-    if isinstance(generator, FileGenerator):
-        notes.append("pools are files: for how many blocks a file has rows is known when the run reads it")
-    else:
-        notes.append(f"tokens: {LETTERS_A_TOKEN:g} letters each, as in English; answers as long as the real rows")
-        notes.append("answers that cannot be used are asked for again, and are not among requests, tokens and cost")
-    if study.config.search.kind == "adaptive":
-        notes.append("the search chooses which blends are drawn how often; all draws go to baselines and shape test")
-    if isinstance(generator, EndpointGenerator) and generator.prices is None:
-        notes.append("no cost: give generator.prices")
-    if any(settings.target is not None for settings in study.config.dials):
-        notes.append("a dial with a target is searched: it may ask for fewer of its levels, and trains on one")
-    return notes
