@@ -3,8 +3,8 @@
 from dataclasses import fields, replace
 
 from cuvee.generate import pools, targets
-from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.client import LLMClient, OpenedLLM
+from cuvee.generate.filling import AcceptanceRules
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import GenerationSpec
 

@@ -10,7 +10,7 @@ from cuvee.errors import BudgetReached, EndpointError
 from cuvee.generate.calls import Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.limits import BudgetGuard, worst_case
+from cuvee.generate.replicas import BudgetGuard, worst_case
 from cuvee.records import Budget, Prices, Usage
 
 PRICES = Prices(prompt_per_million=1_000_000.0, completion_per_million=2_000_000.0, currency="EUR")

@@ -10,7 +10,7 @@ from cuvee.generate.calls import Endpoint, Request, Sampling
 from cuvee.generate.client import LLMClient
 from cuvee.generate.dispatch import RequestQueue
 from cuvee.generate.ledger import Ledger
-from cuvee.generate.limits import FIRST_WINDOW, RateLimit, Window
+from cuvee.generate.replicas import FIRST_WINDOW, RateLimit, Window
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 

@@ -5,11 +5,10 @@ import itertools
 import pytest
 
 from cuvee.errors import ConfigError
-from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Answer
 from cuvee.generate.dials import BaseThenRefineDial, CombinedDial, ParaphraseDial, Slot, TabooDial
 from cuvee.generate.dials.slots import Avoid, Draft
-from cuvee.generate.filling import Filling, settling_waves
+from cuvee.generate.filling import AcceptanceFilter, AcceptanceRules, Filling, settling_waves
 from cuvee.generate.prompts import PromptWriter, WritingSpec
 
 LABELS = ("alpha", "beta")

@@ -11,11 +11,10 @@ from aiohttp import web
 from asking import generate_pools
 from cuvee.corpus import normalise_text
 from cuvee.errors import ConfigError, EndpointUnreachable, GenerationError, ModelNotFound
-from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Failure, Sampling
 from cuvee.generate.client import LLMClient, OpenedLLM
 from cuvee.generate.dials import BaseThenRefineDial, CombinedDial, ParaphraseDial, SamplingDial, TabooDial, TopicsDial
-from cuvee.generate.filling import Filling, fill_slots
+from cuvee.generate.filling import AcceptanceFilter, AcceptanceRules, Filling, fill_slots
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import generate_corpus
 from cuvee.generate.prompts import PromptWriter, WritingSpec

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
-from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.dials import Slot
+from cuvee.generate.filling import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.parsing import ANY, KINDS, WRITINGS, choose_kind, find_strata
 from cuvee.generate.prompts import PromptWriter, WritingSpec
 

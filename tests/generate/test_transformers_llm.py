@@ -14,11 +14,10 @@ from transformers import BertConfig, BertModel, GenerationConfig, LlamaConfig, L
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, GenerationError, InputError, MissingDependency
-from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Answer, Failure, Request, Sampling
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials import SamplingDial
-from cuvee.generate.filling import Filling, fill_slots
+from cuvee.generate.filling import AcceptanceFilter, AcceptanceRules, Filling, fill_slots
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.prompts import PromptWriter, WritingSpec
 from cuvee.generate.transformers_llm import BatchClient, TransformersLLM

@@ -7,7 +7,7 @@ import pytest
 
 from cuvee.corpus import Corpus
 from cuvee.encoders import HashingEncoder
-from cuvee.measure.examples import pick_extremes, score_examples
+from cuvee.measure.page import pick_extremes, score_examples
 from cuvee.measure.subject import Subject
 from cuvee.similarity import spectrum, vendi_score
 

@@ -123,7 +123,7 @@ def test_lists_drafts_and_a_dearer_trainer_are_counted(settings):
     train = {"check": {"trainer": "encoder", "steps": 5, "draws": 2}}
     plan = plan_study({**settings, "dials": dials, "train": train})
     topics, refine = plan.llm.dials
-    assert topics.usage.requests == 3 + 2 * 12  # one question a label; level 1 has all three rows of a topic, level 2 one more
+    assert topics.usage.requests == 3 + 2 * 12  # a question a label; level 2 adds a row
     assert refine.usage.requests == 2 * 2 * 18  # a draft and its refinement
     check = next(stage for stage in plan.trials if stage.stage == "check")
     assert (check.recipe.trainer, check.cells, check.trials) == ("encoder", 3, 6)

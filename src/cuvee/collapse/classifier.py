@@ -23,8 +23,8 @@ from cuvee.errors import InputError
 from cuvee.evaluate import SCORES, judge_proba
 from cuvee.execute import Progress
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
-from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.dials.slots import Part, PartsDial, Slot
+from cuvee.generate.filling import AcceptanceRules
 from cuvee.generate.ledger import Ledger
 from cuvee.generate.pools import GenerationSpec, generate_pools
 from cuvee.records import Course

@@ -14,8 +14,7 @@ from cuvee.generate.calls import Answer, Endpoint, Failure, More, OnAnswer, Outc
 from cuvee.generate.dispatch import Dispatch, RequestQueue, Ways
 from cuvee.generate.exchange import Compatibility, Refusal, Trouble
 from cuvee.generate.ledger import Ledger, settle_identity
-from cuvee.generate.limits import BudgetGuard, RateLimit, worst_case
-from cuvee.generate.replicas import Replica, ReplicaPool, RetryPolicy
+from cuvee.generate.replicas import BudgetGuard, RateLimit, Replica, ReplicaPool, RetryPolicy, worst_case
 from cuvee.records import Usage
 
 T = TypeVar("T")

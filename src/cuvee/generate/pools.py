@@ -13,11 +13,10 @@ import pyarrow as pa
 from cuvee.corpus import Corpus, replace_text
 from cuvee.errors import ConfigError, GenerationError, RunFolderError
 from cuvee.fingerprint import hash_texts
-from cuvee.generate.acceptance import AcceptanceFilter, AcceptanceRules
 from cuvee.generate.calls import Endpoint, Request, Sampling, request_key
 from cuvee.generate.client import OpenedLLM
 from cuvee.generate.dials.slots import Dial, Slot, chosen_slots, wanted_slots
-from cuvee.generate.filling import Attempt, Filling, Progress, fill_slots
+from cuvee.generate.filling import AcceptanceFilter, AcceptanceRules, Attempt, Filling, Progress, fill_slots
 from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES, Kind
 from cuvee.generate.prompts import PromptWriter, WritingSpec

@@ -1,7 +1,6 @@
 """Measure a corpus: diversity, shift, quality and leaks, each number with its interval and settings."""
 
 from cuvee.measure.comparing import compare_corpora
-from cuvee.measure.examples import pick_extremes, score_examples, tabulate_examples
 from cuvee.measure.measuring import (
     METRICS,
     NOTES,
@@ -14,6 +13,6 @@ from cuvee.measure.measuring import (
     measure_vectors,
     parts_of,
 )
-from cuvee.measure.page import gather_page, map_examples
+from cuvee.measure.page import gather_page, map_examples, pick_extremes, score_examples, tabulate_examples
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import GivenVectors, Metric, Subject

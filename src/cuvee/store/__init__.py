@@ -4,5 +4,16 @@ Everything is written under a temporary name and renamed, or in one SQLite trans
 any instant leaves either the old state or the new one.
 """
 
-from cuvee.store.folder import LEDGER, RunFolder, StoredPool, hold_file, is_run_folder, list_parts
-from cuvee.store.trials import TRIALS, TrialCounts, count_trials, read_failures, repair_trials
+from cuvee.store.folder import (
+    LEDGER,
+    TRIALS,
+    RunFolder,
+    StoredPool,
+    TrialCounts,
+    count_trials,
+    hold_file,
+    is_run_folder,
+    list_parts,
+    read_failures,
+    repair_trials,
+)

@@ -21,9 +21,9 @@ from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, GenerationError
 from cuvee.execute import Listener, Progress
 from cuvee.fingerprint import hash_value
-from cuvee.generate.acceptance import AcceptanceRules
 from cuvee.generate.dials import PARTS, Dial, Slot, chosen_slots
 from cuvee.generate.dials.slots import shared_request
+from cuvee.generate.filling import AcceptanceRules
 from cuvee.generate.ledger import Ledger, tell_spending
 from cuvee.generate.parsing import WRITINGS
 from cuvee.generate.pools import GenerationSpec, PoolMaker, fill_pools, write_quarantine

@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
-from pydantic import TypeAdapter
 
 from cuvee import records
 from cuvee._version import __version__
@@ -23,6 +20,7 @@ from cuvee.config.reading import config_to_yaml
 from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, MissingDependency
+from cuvee.fingerprint import hash_value
 from cuvee.generate.pools import count_rejected
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
 from cuvee.measure import NOTES
@@ -315,11 +313,8 @@ def _samples(corpus: Corpus) -> list[tuple[str, str]]:
 
 
 # --- MLflow: nothing leaves this machine unless the URI says so ---
-TRACKING = "tracking.json"  # of the run folder: where the study is tracked, and in which run
-# Letters of a parameter, in the oldest servers.
-ARTEFACTS = ("report.html", "advice.json", "study.yaml", "blend/README.md")
-_LONGEST = 500
-_SCHEMES = ("file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+_ARTEFACTS = ("report.html", "advice.json", "study.yaml", "blend/README.md")
+_LONGEST = 500  # letters of a parameter, in the oldest servers
 
 
 def check_tracking(config: StudyConfig) -> None:
@@ -327,7 +322,7 @@ def check_tracking(config: StudyConfig) -> None:
 
     Raises:
         MissingDependency: MLflow is not installed.
-        ConfigError: a variable that its URI names is not set, or MLflow stores nothing at such an address.
+        ConfigError: a variable that its URI names is not set.
     """
     if config.track is None:
         return
@@ -335,12 +330,6 @@ def check_tracking(config: StudyConfig) -> None:
         raise MissingDependency("track.mlflow needs MLflow: pip install 'cuvee[mlflow]', or leave track out")
     for name in unset_variables([config.track.mlflow]):
         raise ConfigError(f"track.mlflow: the environment variable {name} is not set; export it")
-    scheme = urlsplit(config.track.mlflow).scheme.partition("+")[0]
-    if len(scheme) > 1 and scheme not in _SCHEMES:  # one letter is a drive
-        raise ConfigError(
-            f"track.mlflow begins with {scheme}:, where MLflow stores nothing; give a folder, or an "
-            f"address that begins with one of {', '.join(_SCHEMES)}"
-        )
 
 
 def track_study(study: Study, advice: records.Advice, trials: int) -> None:
@@ -360,16 +349,21 @@ def track_study(study: Study, advice: records.Advice, trials: int) -> None:
     if uri.startswith("file:"):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
     from mlflow.exceptions import MlflowException
 
-    with study.stages.stage("track", "files"):
+    metrics: dict[str, float] = {"trials": trials - advice.failures, "failed_trials": advice.failures}
+    if advice.best is not None:
+        metrics |= {"best.accuracy": advice.best.accuracy, "best.share": advice.best.share}
+        metrics |= {f"best.gain_over_{gain.over}": gain.value for gain in advice.best.gains}
+    if advice.confirmation is not None:
+        metrics["confirmed.accuracy"] = advice.confirmation.accuracy
+    with study.stages.stage(TRACK, "files"):
         try:
             client = MlflowClient(tracking_uri=fill_variables(uri))
-            run = _find_run(study, client, uri)
-            metrics = _list_metrics(advice) | {"trials": trials - advice.failures, "failed_trials": advice.failures}
-            client.log_batch(run, metrics=[Metric(name, float(value), 0, 0) for name, value in metrics.items()])
-            for name in ARTEFACTS:
+            run = _find_run(study, client)
+            for name, value in metrics.items():
+                client.log_metric(run, name, value)
+            for name in _ARTEFACTS:
                 if (path := study.folder.path / name).is_file():
                     client.log_artifact(run, str(path), str(Path(name).parent) if "/" in name else None)
             client.set_terminated(run)
@@ -383,45 +377,16 @@ def tracking_uri(given: str) -> str:
     return Path(given).as_uri() if Path(given).is_absolute() else given
 
 
-def _find_run(study: Study, client: MlflowClient, uri: str) -> str:
-    """The run of this study: the one it had, or a new one with its parameters."""
-    from mlflow.entities import Param
-
-    remedy = "the study is tracked again, as a new run"
-    known = study.folder.read_json(TRACKING, TypeAdapter(dict[str, str]), remedy) or {}
-    if known.get("uri") == uri and "run" in known:
-        return known["run"]
-    name = study.config.name
+def _find_run(study: Study, client: MlflowClient) -> str:
+    """The run of this study: the one that its run folder had, or a new one with the config as parameters."""
+    name, mark = study.config.name, hash_value(str(study.folder.path.absolute()))
     found = client.get_experiment_by_name(name)
     experiment = client.create_experiment(name) if found is None else found.experiment_id
-    run: str = client.create_run(experiment, run_name=name, tags={"cuvee.version": __version__}).info.run_id
-    params = _list_params(study.config)
-    client.log_batch(run, params=[Param(name, value[:_LONGEST]) for name, value in params.items()])
-    study.folder.save_text(TRACKING, json.dumps({"uri": uri, "run": run}, indent=1))
+    known = client.search_runs([experiment], f"tags.run_folder = '{mark}'")
+    if known:
+        return str(known[0].info.run_id)
+    run: str = client.create_run(experiment, run_name=name, tags={"run_folder": mark}).info.run_id
+    for section, value in study.config.model_dump(mode="json", exclude={"track"}).items():
+        for key, each in value.items() if isinstance(value, dict) else (("", value),):
+            client.log_param(run, f"{section}.{key}".rstrip("."), str(each)[:_LONGEST])
     return run
-
-
-def _list_params(config: StudyConfig) -> dict[str, str]:
-    """Every key of the config, sections joined by dots; no password of a URL."""
-
-    def flatten(value: object, name: str) -> dict[str, str]:
-        if not isinstance(value, Mapping) or not value:
-            return {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
-        parts = (flatten(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items())
-        return {key: text for part in parts for key, text in part.items()}
-
-    found = flatten(config.model_dump(mode="json", exclude={"dials", "pools", "track"}), "")
-    if isinstance(config.generator, EndpointGenerator):
-        found["generator.base_url"] = ", ".join(redact_url(url) for url in config.generator.urls)
-    found["dials"] = ", ".join(dict.fromkeys([*(d.name for d in config.dials), *(p.dial for p in config.pools)]))
-    return found
-
-
-def _list_metrics(advice: records.Advice) -> dict[str, float]:
-    found: dict[str, float] = {}
-    if advice.best is not None:
-        found |= {"best.accuracy": advice.best.accuracy, "best.share": advice.best.share}
-        found |= {f"best.gain_over_{gain.over}": gain.value for gain in advice.best.gains}
-    if advice.confirmation is not None:
-        found["confirmed.accuracy"] = advice.confirmation.accuracy
-    return found

@@ -60,16 +60,12 @@ from cuvee.study.trials import (
     validate_study,
 )
 
-# Of English, by the tokenisers in use; other scripts have fewer, so they take more tokens.
-LETTERS_A_TOKEN = 4.0
-# Requests that are written: runs of neighbours, which a server answers faster than strangers, spread over all.
-_RUNS, _RUN = 4, 10
-# Each so many of these is sent before the others are timed: a server answers its first requests more slowly.
-_WARMING = 5
-_TRIALS, _LONGEST_S = 3, 10.0  # A quick trial is run again, since the first one loads what all others share
-# SD of a gain between draws in recorded studies, in points: the quartiles.
+LETTERS_A_TOKEN = 4.0  # of English, by the tokenisers in use; other scripts have fewer, so they take more tokens
+_RUNS, _RUN = 4, 10  # requests: runs of neighbours, which a server answers faster than strangers, spread over all
+_WARMING = 5  # each so many is sent before the others are timed: a server answers its first requests more slowly
+_TRIALS, _LONGEST_S = 3, 10.0  # a quick trial is run again, since the first one loads what all others share
 _TEXTS = 64
-RECORDED_SPREADS = (1.4, 2.4, 3.4)
+RECORDED_SPREADS = (1.4, 2.4, 3.4)  # SD of a gain between draws in recorded studies, in points: the quartiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

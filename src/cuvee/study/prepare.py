@@ -38,8 +38,8 @@ from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages
 from cuvee.fingerprint import derive_seed, hash_value
-from cuvee.generate.acceptance import Agrees
 from cuvee.generate.dials import Dial, Slot, wanted_slots
+from cuvee.generate.filling import Agrees
 from cuvee.generate.parsing import WRITINGS, Kind, Stratum, choose_kind, find_strata
 from cuvee.generate.prompts import PromptSet, load_prompts
 from cuvee.mix import share_counts
