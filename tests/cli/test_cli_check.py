@@ -32,6 +32,7 @@ def test_a_file_of_repeats_fails_and_a_good_one_passes(sides, capsys, monkeypatc
     write_rules(against=str(sides), findings=["repeats"])
     code, out, _ = call(capsys, "check", "good.jsonl", "bad.jsonl", "--junit", "found.xml")
     assert code == 1 and "good.jsonl: passes" in out and "bad.jsonl: fails\n- repeats: 50 of 150 rows" in out
+    assert "`cuvee select bad.jsonl`" in out and "`cuvee select bad.jsonl`" in call(capsys, "measure", "bad.jsonl")[1]
     suite = ElementTree.parse("found.xml").getroot()
     assert suite.get("failures") == "1" and [len(case) for case in suite] == [0, 1]
     monkeypatch.setenv("GITHUB_ACTIONS", "true")

@@ -172,6 +172,12 @@ def test_columns_of_one_name_matter_only_where_they_are_read(tmp_path):
     assert "has 2 columns 'text'" in told(put(tmp_path / "d.csv", "text,label,text\none,a,1\n"))
     frame = pd.DataFrame([["one", "a", 1, "12"], ["two", "b", 2, 12.5]], columns=["text", "label", "x", "x"])
     assert Corpus.from_pandas(frame).texts == ["one", "two"]
+    own = Corpus.from_pandas(frame.iloc[:, [0, 1, 3]].assign(stars=[4, 5]))
+    write_corpus(own, tmp_path / "d.jsonl")
+    written = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
+    assert [(row["x"], row["stars"]) for row in written] == [("12", 4), (12.5, 5)]
+    with pytest.warns(InputWarning, match="column 'raw' mixes kinds .* left out"):
+        assert Corpus.from_pandas(frame.iloc[:, :2].assign(raw=[b"1", 2.5])).own.column_names == []
     with pytest.raises(InputError, match="column 'x' mixes kinds"):
         Corpus.from_pandas(frame.iloc[:, [0, 1, 3]], label="x")
 

@@ -213,6 +213,29 @@ def test_synthetic_rows_get_the_format_of_the_real_ones(tmp_path, capsys):
                 assert again.task == "generation" and again.origins.count("synthetic") == 4
 
 
+@pytest.mark.parametrize(
+    ("real", "split"),
+    [
+        ([("sum up", "a text"), ("name one", "")], True),
+        ([("sum up", "a text\n\nof two paragraphs"), ("name\n\none", None), ("say", "more")], True),
+        ([("name\n\none", ""), ("sum up:\n\nin one line", "a text")], False),
+        ([("name one", ""), ("name two", None)], False),
+    ],
+)
+def test_a_written_instruction_has_its_input_where_real_ones_have_it(tmp_path, real, split):
+    rows = [{"instruction": task, "input": on, "output": "x"} for task, on in real]
+    corpus = load_corpus(put(tmp_path / "real.jsonl", rows))
+    texts = ["translate\n\nthe sea\n\nthe sky", "count to three", "\u200b\n\nodd", "[system] s\n\n[user] a\n\nb"]
+    made = Corpus.from_rows([{"text": text, "target": "y"} for text in texts], task="generation").formed_like(corpus)
+    write_corpus(made, tmp_path / "made.jsonl")
+    found = values_of(tmp_path / "made.jsonl", "instruction", "input")
+    assert found[0] == (["translate", "the sea\n\nthe sky"] if split else [texts[0], ""])
+    assert found[1:] == [[text, ""] for text in texts[1:]]
+    assert load_corpus(tmp_path / "made.jsonl").texts == texts
+    own = [{"instruction": task, "input": on, "output": "y"} for task, on in found[:2]]
+    assert load_corpus(put(tmp_path / "own.jsonl", own)).texts == texts[:2]
+
+
 def test_commands_keep_turns_and_own_columns(tmp_path, capsys):
     rows = [{"messages": [SYSTEM, user(f"who is {i}?"), assistant(f"it is {i}")], "id": i, "meta": {"k": [i]}}
             for i in range(12)]  # fmt: skip
@@ -298,3 +321,4 @@ def test_a_frame_of_instructions_has_its_inputs():
     frame = pd.DataFrame([{"instruction": "sum up", "input": "this", "output": "that"}])
     corpus = Corpus.from_pandas(frame, text="instruction", label="output", task="generation")
     assert corpus.texts == ["sum up\n\nthis"]
+    assert corpus.own.to_pylist() == frame.to_dict("records")

@@ -147,6 +147,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_read(config, settings, 
         pass
 
 
+def test_a_file_of_which_filters_leave_nothing_is_named(config, pool, tmp_path):
+    pool.write_text("".join(json.dumps({"text": "...", "label": label}) + "\n" for label in LABELS), encoding="utf-8")
+    pools = [{"dial": "source", "level": "a", "path": str(pool)}]
+    with open_study({**config, "pools": pools}, out=tmp_path / "run") as flow:
+        with pytest.raises(InputError, match="0 rows are left after the filters"):
+            _ = flow.advice
+
+
 def test_more_levels_than_a_draw_has_rows_for_is_one_line(config, pool, tmp_path):
     rows = pool.read_text(encoding="utf-8").splitlines()[:360]
     few = [row for label in LABELS for row in [r for r in rows if f'"{label}"' in r][:18]]

@@ -13,7 +13,7 @@ import typer
 from typer import Argument, Option
 
 import cuvee.measure as room
-from cuvee.cli import console
+from cuvee.cli import console, show
 from cuvee.cli.options import Tell, expand_options
 from cuvee.config.reading import config_to_yaml, read_config
 from cuvee.config.schema import CheckRules, Limits
@@ -45,7 +45,7 @@ def check(
         return
     asked = read_config(rules, CheckRules)
     measure = _prepare(asked)
-    failed = {str(path): _find_failures(measure(path), asked) for path in files}
+    failed = {str(path): show.name_file(_find_failures(measure(path), asked), path) for path in files}
     if junit is not None:
         replace_text(junit, _render_junit(failed))
     passed = not any(failed.values())

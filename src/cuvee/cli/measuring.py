@@ -160,6 +160,7 @@ def measure(
             _note_few_groups(subject, columns.group, display)
             part_of = None if measuring.by is None else room.parts_of(subject.corpus, measuring.by, cells)
             found = room.measure_subject(subject, measuring.metric, name=name, findings=True)
+            found = replace(found, findings=show.name_file(found.findings, target))
             parts = {} if part_of is None else room.measure_parts(subject, part_of, measuring.metric)
             if written.page is not None:
                 from cuvee.report.corpus_page import render_measurement

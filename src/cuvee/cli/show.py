@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
@@ -74,6 +75,12 @@ def list_findings(findings: Sequence[Finding]) -> list[RenderableType]:
         line.add_row("-" if found.severity else "+", words)
         shown.append(line)
     return [*shown, ""] if shown else []
+
+
+def name_file(findings: Iterable[Finding], path: Path | None) -> tuple[Finding, ...]:
+    """The findings, whose remedies name the file that they are about as a shell takes it."""
+    named = "FILE" if path is None else shlex.quote(str(path))
+    return tuple(replace(each, remedy=each.remedy.replace("select FILE", f"select {named}")) for each in findings)
 
 
 def tabulate_values(title: str, values: Mapping[str, Estimate]) -> Table:

@@ -340,6 +340,7 @@ def fill_form(table: pa.Table, form: Form, like: pa.Table, texts: Sequence[str],
         return table
     made: dict[str, dict[int, object]] = {name: {} for name in form.columns}
     chats = {name: _Style.of(like, name) for name in (form.text, form.target) if name and holds_turns(like, name, "")}
+    has_inputs = form.input is not None and _has_inputs(like, form.text, form.input)
     for row in missing:
         turns, answer = split_turns(texts[row]), ("assistant", targets[row])
         if form.system and turns[0][0] == "system" and len(turns) > 1:
@@ -353,6 +354,9 @@ def fill_form(table: pa.Table, form: Form, like: pa.Table, texts: Sequence[str],
         made[form.target][row] = said.write([answer]) if said else answer[1]
         if form.input:
             made[form.input][row] = ""
+            task, _, on = turns[0][1].partition("\n\n")
+            if has_inputs and len(turns) == 1 and not is_blank(task) and not is_blank(on):
+                made[form.text][row], made[form.input][row] = task, on
     for name, cells in made.items():
         place = table.column_names.index(name)
         field, values = table.schema.field(place), table.column(place).to_pylist()
@@ -361,6 +365,13 @@ def fill_form(table: pa.Table, form: Form, like: pa.Table, texts: Sequence[str],
             values[row] = json.dumps(value, ensure_ascii=False) if as_text else value
         table = table.set_column(place, field, pa.array(values, field.type))
     return table
+
+
+def _has_inputs(table: pa.Table, task: str, on: str) -> bool:
+    """Whether the first blank line of a text is where the instruction ends and its input begins, in most first rows."""
+    rows = zip(*(_values(table.slice(0, READ_ROWS), name) for name in (task, on)), strict=True)
+    ends = ["\n\n" not in str(asked) for asked, given in rows if given or "\n\n" in str(asked)]
+    return 2 * sum(ends) > len(ends)
 
 
 @dataclass(frozen=True, slots=True)

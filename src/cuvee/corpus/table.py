@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cuvee.characters import to_html, visible
 from cuvee.corpus import forms
-from cuvee.corpus.cells import READ_ROWS, as_strings, stack_tables
+from cuvee.corpus.cells import READ_ROWS, as_strings, json_column, stack_tables
 from cuvee.corpus.content import content_id, content_ids
 from cuvee.errors import InputError, InputWarning, MissingDependency
 from cuvee.fingerprint import hash_each, hash_texts
@@ -147,15 +147,12 @@ class Corpus:
         cls, frame: pd.DataFrame, *, text: str = "text", label: str = "label", context: str | None = None,
         origin: Origin = "real", task: Task = "classification",
     ) -> Corpus:  # fmt: skip
-        """A corpus from a DataFrame; ``text``, ``label`` and ``context`` name its columns."""
-        names = [str(name) for name in frame.columns]
+        """A corpus from a DataFrame; ``text``, ``label`` and ``context`` name its columns. The others are kept too."""
         wanted = {text, label, context, *(forms.INSTRUCTION if text in forms.INSTRUCTION else ())}
-        table = pa.table(
-            [_frame_column(frame, at) if name in wanted else pa.nulls(len(frame)) for at, name in enumerate(names)],
-            names=names,
-        )
+        found = [*_frame_columns(frame, wanted)]
+        table = pa.table([column for _, column in found], schema=pa.schema([field for field, _ in found]))
         named = {"text": text, "label": label, "context": context}
-        return corpus_from_table(table, named, origin=origin, task=task, where="DataFrame", keep=False)
+        return corpus_from_table(table, named, origin=origin, task=task, where="DataFrame")
 
     # --- reading it ---
     def __len__(self) -> int:
@@ -339,18 +336,26 @@ def _append_columns(table: pa.Table, own: pa.Table) -> pa.Table:
     return pa.table([*table.columns, *own.columns], schema=pa.schema([*table.schema, *own.schema]))
 
 
-def _frame_column(frame: pd.DataFrame, place: int) -> pa.Array | pa.ChunkedArray:
-    try:
-        return pa.Array.from_pandas(frame.iloc[:, place])
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as exc:
-        raise InputError(
-            f"DataFrame: column {frame.columns[place]!r} mixes kinds or holds no text ({first_line(exc)}); make it text"
-        ) from exc
+def _frame_columns(frame: pd.DataFrame, read: Collection[str | None]) -> Iterator[tuple[pa.Field, pa.Array]]:
+    """The columns; one that is not read is JSON where its cells are of mixed kinds, and left out where that fails."""
+    for place, name in enumerate(map(str, frame.columns)):
+        column = frame.iloc[:, place]
+        try:
+            made = pa.Array.from_pandas(column)
+            yield pa.field(name, made.type), made
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError) as exc:
+            said = f"DataFrame: column {name!r} mixes kinds or holds no text ({first_line(exc)})"
+            if name in read:
+                raise InputError(f"{said}; make it text") from exc
+            try:
+                yield json_column(name, column.tolist(), plain=False)
+            except (TypeError, ValueError):
+                warnings.warn(f"{said}; it is left out", InputWarning, stacklevel=3)
 
 
 def corpus_from_table(
     table: pa.Table, named: Mapping[str, str | None], *, origin: Origin, task: Task | None, where: str,
-    labelled: bool = True, keep: bool = True,
+    labelled: bool = True,
 ) -> Corpus:  # fmt: skip
     """A corpus from an Arrow table with the user's own columns; ``where`` names it in messages.
 
@@ -361,7 +366,6 @@ def corpus_from_table(
         task: what they are for; None is generation for chats and instructions, else classification.
         where: names the table in messages.
         labelled: False lets rows have no targets.
-        keep: whether columns that are not read are kept beside those that are.
     """
     text, label, group, context = (named.get(role) for role in ("text", "label", "group", "context"))
     for role, name in named.items():
@@ -377,7 +381,7 @@ def corpus_from_table(
     for role, name in (("group", group), ("context", context)):
         if name:
             columns[role] = column_strings(table, name, where, role=role)
-    own = own_columns(table, used | {group or "", context or ""}) if keep else None
+    own = own_columns(table, used | {group or "", context or ""})
     return Corpus.from_columns(columns, origin=origin, task=task or "classification", own=own)
 
 

@@ -90,9 +90,11 @@ def find_amounts(study: Study, level: Level, has: LevelRows, rows_per_label: int
     if augments and (None in asked or len(kept) < len(beyond)) and has.rows:
         pool.append((has.rows / (has.rows + real), True))
     if not pool and not fits:
+        files = list_levels(study.config.pools).get((level.dial, level.name), ())
+        where = " and ".join(str(file.path) for file in files) or f"pool {level.key}"
         raise InputError(
-            f"pool {level.key} holds {has.rows} rows that are usable, too few for mix.shares with {real} real rows; "
-            "lower them, or give more rows"
+            f"{where}: {has.rows} rows are left after the filters, too few for mix.shares with {real} real rows; lower "
+            "them, or give more rows"
         )
     beyond_it = [s for s in beyond if amount_of(s) > held * (1.0 + 1e-9)]
     left_out = tuple(f"{amount_of(share):.3g}x" for share in beyond_it)
