@@ -31,6 +31,8 @@ def parse(text, finish="stop", **demands):
         ({"content": [{"type": "thinking", "thinking": [{"text": "so"}]}, {"type": "text", "text": TEXT}]}, TEXT),
         ({"content": None, "reasoning_content": "Let me think"}, ""),
         ({"content": TEXT, "reasoning_content": "Let me think"}, TEXT),
+        (TEXT, TEXT),
+        ({"content": [{"type": "refusal", "refusal": "No."}]}, "No."),
     ],
 )
 def test_contents_of_a_message(message, text):
@@ -80,6 +82,8 @@ def test_errors_that_come_with_status_200(body, status):
         ("", "whole"),
         ("STOP", "whole"),
         ("end_turn", "whole"),
+        ("COMPLETE", "whole"),
+        ("FINISH_REASON_STOP", "whole"),
         ("length", "cut"),
         ("MAX_TOKENS", "cut"),
         ("FinishReason.MAX_TOKENS", "cut"),
@@ -114,6 +118,15 @@ def test_every_spelling_of_an_end(spelled, end):
         json.dumps({"question": TEXT}),
         f"```json\n{json.dumps({'Text': TEXT})}\n```",
         f'1. "{TEXT}"',
+        f"<seed:think>The user wants one.</seed:think>\ufeff{TEXT}",
+        f"◁think▷The user wants one.◁/think▷{TEXT}",
+        f"<|begin_of_thought|>\nOne.\n<|end_of_thought|>\n\n<|begin_of_solution|>\n{TEXT}\n<|end_of_solution|>",
+        f"Here is my thought process:\nOne.\nHere is my response:\n{TEXT}",
+        f"<think>one</think>\n<answer>\n{TEXT}\n</answer>",
+        f"{TEXT}<｜end▁of▁sentence｜>",
+        json.dumps([TEXT]),
+        json.dumps([{"text": TEXT}], indent=1),
+        f"**Label:** card\n**Text:** {TEXT}",
     ],
 )
 def test_wrappings_are_taken_off(answer):
@@ -131,6 +144,7 @@ def test_wrappings_are_taken_off(answer):
         (TEXT, "content_filter", "withheld by the endpoint's filter"),
         ("I'm sorry, I cannot help.", "refusal", "refused"),
         ("", "tool_calls", "a tool call"),
+        ('<tool_call>\n{"name": "write"}\n</tool_call>', "stop", "a tool call"),
         (TEXT, "abort", "not finished"),
         ('{"a": "Where is it?", "b": "Here it is"}', "stop", "malformed"),
         ("<think>all of it</think>", "stop", "empty"),

@@ -197,11 +197,13 @@ ECHO_WORDS = 6  # words in a row of a prompt's wording that no answer has by cha
 _NUMBERING = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•–])(?:\s+|$)")
 _HEAD = re.compile(r"^[ \t]*\(?\**(\d{1,3})[.):]\**(?:[ \t]+|$)", flags=re.MULTILINE)
 _NUMBERED_LINES = re.compile(r"\n\s*(?:\(?\d{1,3}[.):]|[-*•–])\s")
-_WRAPPED = re.compile(r"\A\s*\{|```")
+_WRAPPED = re.compile(r"""\A\s*(?:\{|\[\s*[{"])|```""")
+_CALL = re.compile(r"\s*(?:<tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|<function[=>])")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»"}
 _ECHO = re.compile(
     r"^(?:text|example|answer|rewritten|original|paraphrase|draft|edited|headline|question|title)\s*:\s+", re.IGNORECASE
 )
+_HEADED = re.compile(r"\A\s*\**(?:label|category|class)\**\s*:[^\n]*\n\s*(?=\**text\**\s*:)", re.IGNORECASE)
 _CHATTER = re.compile(
     r"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{0,80}:|as an ai\b|i(?:['’]?m| am) sorry,? but\b"
     r"|i can(?:no|['’])t (?:help|assist|provide|write)\b|note:)",
@@ -267,6 +269,8 @@ def parse_answer(answer: Answer, demands: Demands, *, label: str = "", pair: Wri
     cut, plain = end == "cut", strip_thoughts(answer.text)
     if end in _NO_ANSWER or (cut and not plain.strip()):
         return Parsed(text="", reason=_NO_ANSWER.get(end, THINKING))
+    if _CALL.match(plain):
+        return Parsed(text="", reason=TOOL_CALL)
     if pair is None:
         wrapped = _is_odd(plain, _WRAPPED, demands.shown)
         inner = unwrap(plain, ("text", label.casefold())) if wrapped else plain
@@ -359,6 +363,7 @@ def clean_text(text: str, *, label: str, lines: bool = False) -> str:
 
     With ``lines``, all lines from there on, with the paragraphs that they make.
     """
+    text = _HEADED.sub("", text)
     found = [line for line in text.splitlines() if line.strip()]
     first = found[0].strip() if found else ""
     leading = len(found) > 1 and (_CHATTER.search(first) or (first.endswith(":") and not lines))

@@ -20,7 +20,8 @@ from cuvee.masking import mask_secrets
 LONGEST_MESSAGE = 300
 End = Literal["whole", "cut", "filtered", "refused", "tool", "failed"]
 _ENDS: Mapping[str, End] = {
-    **dict.fromkeys(["", "none", "stop", "stopsequence", "eos", "eostoken", "endturn", "completed"], "whole"),
+    **dict.fromkeys(["", "none", "stop", "stopsequence", "eos", "eostoken", "endturn"], "whole"),
+    **dict.fromkeys(["complete", "completed"], "whole"),
     **dict.fromkeys(["length", "maxtokens", "maxlength", "maxoutputtokens", "maxcompletiontokens"], "cut"),
     **dict.fromkeys(["modellength", "contextlength", "modelcontextwindowexceeded", "incomplete", "tokenlimit"], "cut"),
     **dict.fromkeys(["contentfilter", "contentfiltered", "safety", "recitation", "blocklist", "spii"], "filtered"),
@@ -85,23 +86,24 @@ def _read_piece(data: Mapping[str, object]) -> Answer | None:
         return None
     choice = choices[0] if choices else {}
     message = choice.get("message", choice.get("delta"))
-    given = message if isinstance(message, dict) else {"content": choice.get("text")}
-    text, refusal, end = _join(given.get("content")), given.get("refusal"), str(choice.get("finish_reason") or "")
+    given = message if isinstance(message, dict) else {"content": message or choice.get("text")}
+    content, refusal, end = given.get("content"), given.get("refusal"), str(choice.get("finish_reason") or "")
+    text = _join(content, "text")
     if text is None:
         return None
-    if not text and isinstance(refusal, str) and refusal:
-        text, end = refusal, _REFUSED
+    if not text and (declined := refusal if isinstance(refusal, str) else _join(content, "refusal")):
+        text, end = declined, _REFUSED
     tokens = [_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens")]
     return Answer(text=text, finish_reason=end, prompt_tokens=tokens[0], completion_tokens=tokens[1])
 
 
-def _join(content: object) -> str | None:
-    """The text of a content: a string, or the joined text parts of a list; None if it is something else."""
+def _join(content: object, name: str) -> str | None:
+    """The text of a content: a string, or the joined parts of that name in a list; None if it is something else."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):
         return None
-    parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+    parts = [part.get(name) if isinstance(part, dict) else part for part in content]
     return "".join(part for part in parts if isinstance(part, str))
 
 
@@ -114,7 +116,7 @@ def _count(value: object) -> int:
 def how_ended(finish_reason: str) -> End:
     """How an answer with this finish reason ended, however an endpoint spells it; any other word is no whole answer."""
     word = re.sub("[^a-z]", "", finish_reason.rpartition(".")[2].casefold())
-    return _ENDS.get(word, "failed")
+    return _ENDS.get(word.removeprefix("finishreason"), "failed")
 
 
 def error_status(reply: Reply) -> int:
@@ -197,16 +199,23 @@ _CHANNEL = re.compile(
     r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)", flags=re.DOTALL
 )
 # What models write before they answer: thoughts that are opened and closed, not closed, or not opened.
-_BARE_CHANNELS = re.compile(r"\A\s*analysis(?=[A-Z]).*?(?:assistantfinal|\Z)", flags=re.DOTALL)
+_OPENED = re.compile(
+    r"\[THINK\]|<\|channel>|<seed:think>|◁think▷|<\|begin_of_thought\|>|\A\s*Here is my thought process:\s"
+)
+_CLOSED = re.compile(r"\[/THINK\]|<channel\|>|</seed:think>|◁/think▷|<\|end_of_thought\|>|\n\s*Here is my response:\s")
 _THOUGHTS = (
     re.compile(rf"<({_TAGS})>.*?(?:</\1>|\Z)", flags=re.DOTALL | re.IGNORECASE),
-    re.compile(r"\[THINK\].*?(?:\[/THINK\]|\Z)", flags=re.DOTALL),
-    re.compile(r"<\|channel>.*?(?:<channel\|>|\Z)", flags=re.DOTALL),
-    _BARE_CHANNELS,
-    re.compile(rf"\A.*(?:</(?:{_TAGS})>|\[/THINK\]|<channel\|>)", flags=re.DOTALL | re.IGNORECASE),
+    re.compile(r"\A\s*analysis(?=[A-Z]).*?(?:assistantfinal|\Z)", flags=re.DOTALL),
+    re.compile(rf"\A.*</(?:{_TAGS})>", flags=re.DOTALL | re.IGNORECASE),
+)
+_ANSWER = re.compile(
+    r"\A\s*(?:<(answer|response)>|<\|begin_of_solution\|>)(.*?)(?:</\1>|<\|end_of_solution\|>)?\s*\Z",
+    flags=re.DOTALL | re.IGNORECASE,
 )
 # Opening braces that are tried, so that a degenerate answer costs little.
-_END = re.compile(r"(?:\s*(?:<\|(?:im_end|eot_id|eom_id|end|endoftext)\|>|</s>|<end_of_turn>))+\s*\Z")
+_END = re.compile(
+    r"(?:\s*(?:<\|(?:im_end|eot_id|eom_id|end|endoftext|return)\|>|<｜end▁of▁sentence｜>|</s>|<eos>|<end_of_turn>))+\s*\Z"
+)
 _FENCE = re.compile(r"\A(?:[^\n]*:\s*\n)?\s*```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", flags=re.DOTALL)
 MOST_STARTS = 64
 
@@ -217,18 +226,25 @@ def strip_thoughts(text: str) -> str:
     if channels:
         final = [said for name, said in channels if name == "final"]
         return final[-1] if final else ""
+    text = _CLOSED.sub("</think>", _OPENED.sub("<think>", text))
     for pattern in _THOUGHTS:
         text = pattern.sub("", text)
-    return _END.sub("", text)
+    text = _END.sub("", text).strip("\ufeff\u200b")
+    answer = _ANSWER.match(text)
+    return answer[2] if answer else text
 
 
 def unwrap(text: str, fields: tuple[str, ...]) -> str | None:
     """An answer without the code fence around it; of a JSON object, its one field, or the first of ``fields``.
 
-    None if it is a JSON object with several fields and none of these.
+    A JSON list of one item stands for that item. None if it is an object with several fields and none of these.
     """
     fenced = _FENCE.match(text)
     inner = fenced[1] if fenced and "```" not in fenced[1] else text
+    if inner.lstrip().startswith("["):
+        items = next(find_objects(f'{{"items": {inner}}}'), {}).get("items")
+        if isinstance(items, list) and len(items) == 1:
+            inner = items[0] if isinstance(items[0], str) else json.dumps(items[0], ensure_ascii=False)
     if not (inner.lstrip().startswith("{") and inner.rstrip().endswith("}")):
         return inner
     found = next(find_objects(inner), None)
