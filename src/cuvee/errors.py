@@ -2,7 +2,7 @@
 
 ::
 
-    CuveeError                 what the command line prints as one line; exit code 2, of TrialsFailed 1
+    CuveeError                 what the command line prints as one line; exit code 2, of the last two 1
     ├── InputError             a file, row, column or label of the user's data is wrong
     ├── ConfigError            a key or value of study.yaml, or an option, is wrong
     ├── MissingDependency      an optional package is needed and absent
@@ -20,7 +20,8 @@
     ├── LeakError              a row repeats held-out data where none may
     ├── LockedTestError        the locked test was asked for a second time
     ├── TrainingError          a trainer could not train on what it was given
-    └── TrialsFailed           a study went through to its end, and no trial of a blend finished
+    ├── TrialsFailed           a study went through to its end, and no trial of a blend finished
+    └── TrialsAwaited          trials run elsewhere, and their predictions are not there yet
 
 ``InputWarning`` is a warning of Python's, which the command line prints as a note. Messages say what is wrong, where,
 and what to do about it, in one line.
@@ -103,6 +104,10 @@ class TrainingError(CuveeError):
 
 class TrialsFailed(CuveeError):
     """Every trial of the blends failed: a study went through to its end and has nothing to recommend."""
+
+
+class TrialsAwaited(CuveeError):
+    """Trials are to be run elsewhere; the study goes on when their predictions are there."""
 
 
 class InputWarning(UserWarning):

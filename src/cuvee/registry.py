@@ -96,15 +96,19 @@ class Kind:
         makes: a protocol: a class with its methods, or a function whose return annotation is such a class, will do.
         takes: names of arguments: a function that takes them will do, those before ``*`` by their places.
         is_a: a class: an instance of it will do.
+        other: another kind that will do.
     """
 
     name: str
     makes: type | None = None
     takes: tuple[str, ...] = ()
     is_a: type | None = None
+    other: Kind | None = None
 
     def fits(self, found: object) -> bool:
         """Whether an object is of this kind; it is looked at, and not called."""
+        if self.other is not None and self.other.fits(found):
+            return True
         if self.is_a is not None:
             return isinstance(found, self.is_a)
         if self.takes:
@@ -114,8 +118,13 @@ class Kind:
                 found = get_type_hints(found).get("return")
             except (NameError, TypeError, AttributeError):
                 return False
-        methods = [name for name, member in vars(self.makes).items() if name[0] != "_" and inspect.isfunction(member)]
-        return isinstance(found, type) and all(callable(getattr(found, name, None)) for name in methods)
+        return isinstance(found, type) and not self.list_lacking(found)
+
+    def list_lacking(self, found: object) -> list[str]:
+        """The methods that an object lacks."""
+        wanted = vars(self.makes or object).items()
+        methods = [name for name, member in wanted if name[0] != "_" and inspect.isfunction(member)]
+        return [name for name in methods if not callable(getattr(found, name, None))]
 
     def _takes(self, found: Callable[..., object]) -> bool:
         by_place = self.takes[: self.takes.index("*")] if "*" in self.takes else self.takes
@@ -132,7 +141,8 @@ class Kind:
         if self.is_a is not None:
             return f"a {self.is_a.__module__}.{self.is_a.__qualname__}"
         if self.takes:
-            return f"a function of ({', '.join(self.takes)})"
+            other = f"{self.other}, or " if self.other is not None else ""
+            return f"{other}a function of ({', '.join(self.takes)})"
         assert self.makes is not None
         name = self.makes.__name__
         return f"a class with the methods of {self.makes.__module__}.{name}, or a function annotated to return one"
@@ -156,7 +166,8 @@ def resolve_name(name: str, table: Mapping[str, T], kind: Kind) -> T:
         raise ConfigError(f"unknown {kind.name} {name!r}; {nearest_name(name, table)}")
     found = _import_object(name, kind.name)
     if not kind.fits(found):
-        raise ConfigError(f"{kind.name} {name!r} is {found!r:.200}; it must be {kind}")
+        lacks = f"; it lacks {' and '.join(kind.list_lacking(found))}" if isinstance(found, type) and kind.makes else ""
+        raise ConfigError(f"{kind.name} {name!r} is {found!r:.200}; it must be {kind}{lacks}")
     return cast("T", found)
 
 

@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from cuvee._version import __version__
 from cuvee.cli import console
-from cuvee.errors import ConfigError, CuveeError, InputWarning, TrialsFailed
+from cuvee.errors import ConfigError, CuveeError, InputWarning, TrialsAwaited, TrialsFailed
 
 if TYPE_CHECKING:
     from click import UsageError
@@ -94,7 +94,8 @@ def main() -> None:
 def run_cli(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are one line on stderr, exit code 2.
 
-    It is 1 for a study that went through to its end, and of whose blends no trial finished.
+    It is 1 for a study that went through to its end, and of whose blends no trial finished, and for one whose trials
+    run elsewhere and are not finished.
     """
     console.err.quiet = False
     try:
@@ -104,7 +105,7 @@ def run_cli(arguments: Sequence[str]) -> int:
             code = command(args=list(arguments), prog_name="cuvee", obj=list(arguments), standalone_mode=False)
     except CuveeError as exc:
         _complain(f"error: {exc}", "red")
-        return 1 if isinstance(exc, TrialsFailed) else 2
+        return 1 if isinstance(exc, TrialsFailed | TrialsAwaited) else 2
     except UsageError as exc:
         told = io.StringIO()
         exc.show(told)

@@ -300,7 +300,7 @@ class StudyConfig(Section):
             return given
         made = {"trainer": TASKS[task][0], **train}
         if isinstance(check := train.get("check"), dict):
-            made["check"] = {"trainer": TASKS[task][-1], **check}
+            made["check"] = {"trainer": TASKS[task][0], **check}
         return {**given, "train": made}
 
     def _check(self) -> None:

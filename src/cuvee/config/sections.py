@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     TypeAdapter,
     ValidationInfo,
     model_validator,
@@ -24,7 +25,8 @@ from cuvee.characters import check_name
 from cuvee.execute import Terms
 from cuvee.masking import name_secrets
 from cuvee.registry import nearest_name, require_trust
-from cuvee.train import LOSSES, TRAINERS, TrainSettings
+from cuvee.train import LOSSES, TRAINERS, Program, TrainSettings
+from cuvee.train.command import split_line
 
 Name = Annotated[str, AfterValidator(check_name)]  # of a level, a dial or a column: no control character
 OWN = r"^[\w.]+:\w+$"  # the pattern of the user's ``module:Name``
@@ -83,6 +85,7 @@ def tell_own(value: object) -> str:
 def _check_settings(settings: Mapping[str, bool | int | float | str]) -> Mapping[str, bool | int | float | str]:
     """Refuse unknown settings, and those that a study decides itself."""
     decided = {"trainer", "loss", "steps", "seed", "source_weight", "patience", "evaluate_every", "checkpoint_every"}
+    decided.add("program")
     known = {each.name for each in fields(TrainSettings)} - decided
     unknown = next((name for name in settings if name not in known), None)
     if unknown is not None:
@@ -137,7 +140,7 @@ def list_sizes(sizes: Size | tuple[Size, ...] | None) -> tuple[Size, ...]:
     return tuple(sorted(listed, key=lambda size: (size != "all", 0 if size == "all" else -size)))
 
 
-PROBE = "probe"  # the trainer that has no steps
+PROBE, COMMAND = "probe", "command"  # the trainer that has no steps; the one that is a program
 # Optimiser steps where the config gives none: of the grid, and of the trainer that checks.
 STEPS, CHECK_STEPS = 300, 30
 
@@ -150,6 +153,41 @@ class CheckConfig(Section):
     settings: Settings = Field({}, description="more of this trainer: batch_size, learning_rate, lora_rank, ...")
     draws: int = Field(3, ge=1)
     keep: int = Field(1, ge=1, description="this many of the best cells go on to this trainer (successive halving)")
+
+
+class CommandConfig(Section):
+    """A program that trains, for trainer ``command``: each trial is a folder that is handed to it."""
+
+    run: str | None = Field(
+        None, description="its line, with {folder} for the trial's folder; null: folders are written, and run elsewhere"
+    )
+    folder: Located | None = Field(None, description="where the trials' folders go; null: trials/ of the run folder")
+    cwd: Located = Field(".", validate_default=True, description="where it is run; by default beside study.yaml")
+    timeout_s: float | None = Field(None, gt=0, description="seconds it may take; then the trial has failed")
+    memory_gb: float | None = Field(None, gt=0, description="of it and all that it starts; beyond that it is ended")
+    settings: dict[str, JsonValue] = Field({}, description="your own, for the program: they stand in trial.json")
+
+    def _check(self) -> None:
+        if self.run is None:
+            self.refuse(
+                ("timeout_s", "memory_gb"), "is for a program that is run here; give its line as run", "command."
+            )
+        else:
+            split_line(self.run)
+
+    def program(self) -> Program:
+        """As the trainer takes it.
+
+        Raises:
+            ConfigError: the user does not trust ``command``.
+        """
+        if self.run is not None:
+            require_trust("command", f"train.command {self.run!r}: the program")
+        return Program(**self.model_dump(exclude={"folder"}))
+
+
+def _read_command(given: object) -> object:
+    return {"run": given} if isinstance(given, str) else given
 
 
 class OwnTraining(Section):
@@ -178,8 +216,17 @@ class TrainConfig(Section):
         "penalty: the probe with a tenth and with ten times its penalty, which is the default for it",
     )
     check: CheckConfig | None = None
+    command: Annotated[CommandConfig | None, BeforeValidator(_read_command)] = Field(
+        None, description="for trainer command: the program's line, or run, folder, timeout_s, memory_gb, settings"
+    )
 
     def _check(self) -> None:
+        is_used = COMMAND in self.trainers or (self.check is not None and self.check.trainer == COMMAND)
+        if is_used != (self.command is not None):
+            told = "trainer command needs the line of its program: command: python train.py {folder}"
+            raise ValueError(
+                told if is_used else "command is for trainer command; leave it out, or set trainer: command"
+            )
         for name, own in self.each.items():
             if name not in (*self.trainers, *self.losses):
                 valid = nearest_name(name, [*self.trainers, *self.losses])

@@ -67,7 +67,8 @@ def judge_proba(
 
     The log loss is the negative log probability of the true label, in nats, clipped at 2.2e-16. The Brier score
     (Monthly Weather Review 78, 1950, in its original form with all labels) is the squared distance between the
-    probabilities and the true label's unit vector, from 0 to 2.
+    probabilities and the true label's unit vector, from 0 to 2. Where every probability is 0 or 1, as of predictors
+    that give labels alone, the scores of probabilities (these two and the calibration error) are left out.
 
     Args:
         proba: shape (n, k), rows summing to 1.
@@ -83,7 +84,7 @@ def judge_proba(
     column = {label: i for i, label in enumerate(labels)}
     padded = np.concatenate([proba, np.zeros((len(targets), 1))], axis=1)  # of a label that is not known
     likely = padded[np.arange(len(targets)), [column.get(target, len(labels)) for target in targets]]
-    correct = truth == predicted
+    correct, is_graded = truth == predicted, bool(((proba > 0) & (proba < 1)).any())
     return Judged(
         keys=tuple(targets),
         groups=items.code_groups(groups, len(targets)),
@@ -96,7 +97,7 @@ def judge_proba(
             "log_loss": -np.log(np.clip(likely, np.finfo(np.float64).eps, 1.0)),
             "brier": (proba**2).sum(axis=1) - 2 * likely + 1,
         },
-        scores=SCORES,
+        scores=SCORES if is_graded else {name: SCORES[name] for name in ("accuracy", "macro_f1")},
         graded=ITEM_SCORES["classification"],
         labels=tuple(labels),
     )

@@ -15,7 +15,7 @@ import regex
 from cuvee.corpus import Corpus, split_tokens
 from cuvee.evaluate.judged import ITEM_SCORES, Codes, Columns, Floats, Judged, Score, code_groups, mean_of
 from cuvee.fingerprint import derive_seed
-from cuvee.records import Estimate, Writer
+from cuvee.records import Estimate, Reader, Scored, Writer
 
 Diversity = Callable[[Sequence[str]], Mapping[str, float]]  # measures texts: numbers by their names
 Watch = Callable[[str, int, int], None]  # called with (what is being done, units done, all units)
@@ -65,6 +65,26 @@ _SCORES: Mapping[str, Score] = {
     "perplexity": _perplexity,
     "bits_per_byte": _bits_per_byte,
 }
+_OF_TEXTS = ("exact_match", "token_f1", "rouge_l")  # that need no probability
+
+
+def judge_scored(scored: Scored, corpus: Corpus) -> Judged:
+    """The items of ``corpus`` (of generation: its distinct prompts) with the scores that came with the predictor."""
+    prompts, rows = list(corpus.texts), [[row] for row in range(len(corpus))]
+    named = any(group is not None for group in corpus.table["group"].to_pylist())
+    groups = code_groups(corpus.groups if named else None, len(corpus))
+    if corpus.task == "generation":
+        prompts, rows = _distinct_prompts(corpus)
+        groups = _group_prompts(corpus, [at[0] for at in rows])
+    scores = np.asarray(scored.score_inputs(prompts), dtype=np.float64)
+    return Judged(
+        keys=tuple(prompts),
+        groups=groups,
+        correct=scores >= 1.0,
+        columns={"score": scores},
+        scores={"score": mean_of("score")},
+        graded=("score",),
+    )
 
 
 def judge_writer(writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None) -> Judged:
@@ -73,20 +93,16 @@ def judge_writer(writer: Writer, corpus: Corpus, *, writing: Writing, seed: int,
     Rows of the same context and text are alternative references: the best of them counts. Prompts of one context, or
     of one named group, belong together. ``token_probability`` is the geometric mean probability of a token of the real
     completions, 1 over their perplexity: it needs no writing, and moves where the written text does not change yet.
+    It and the other scores of probabilities are left out where ``writer`` is no ``Reader``.
     """
     prompts, rows = _distinct_prompts(corpus)
     written = write_texts(
         writer, prompts, max_tokens=writing.max_tokens, temperature=writing.temperature, seed=seed, watch=watch
     )
     references = [[corpus.targets[row] for row in at] for at in rows]
-    spans = [len(at) for at in rows]
-    flat = [text for texts in references for text in texts]
-    likely = _read_likelihood(writer, [p for p, k in zip(prompts, spans, strict=True) for _ in range(k)], flat, watch)
-    starts = np.cumsum([0, *spans[:-1]])
     pairs = list(zip(written, references, strict=True))
-    log_likelihood, tokens = np.add.reduceat(likely[:, 0], starts), np.add.reduceat(likely[:, 1], starts)
     exact = np.array([exact_match(text, known) for text, known in pairs], dtype=np.bool_)
-    size = np.array([len(t.encode("utf-8", "surrogatepass")) for t in flat], dtype=float)
+    likely = _judge_likelihood(writer, prompts, references, watch) if isinstance(writer, Reader) else {}
     return Judged(
         keys=tuple("\x00".join([prompt, *texts]) for prompt, texts in zip(prompts, references, strict=True)),
         groups=_group_prompts(corpus, [at[0] for at in rows]),
@@ -95,14 +111,29 @@ def judge_writer(writer: Writer, corpus: Corpus, *, writing: Writing, seed: int,
             "exact_match": exact.astype(np.float64),
             "token_f1": np.array([token_f1(text, known) for text, known in pairs]),
             "rouge_l": np.array([rouge_l(text, known) for text, known in pairs]),
-            "token_probability": np.exp(np.minimum(log_likelihood / np.maximum(tokens, 1.0), 0.0)),
-            "log_likelihood": log_likelihood,
-            "tokens": tokens,
-            "bytes": np.add.reduceat(size, starts),
+            **likely,
         },
-        scores=_SCORES,
-        graded=ITEM_SCORES["generation"],
+        scores=_SCORES if likely else {name: score for name, score in _SCORES.items() if name in _OF_TEXTS},
+        graded=tuple(name for name in ITEM_SCORES["generation"] if likely or name in _OF_TEXTS),
     )
+
+
+def _judge_likelihood(
+    reader: Reader, prompts: Sequence[str], references: Sequence[Sequence[str]], watch: Watch | None
+) -> dict[str, Floats]:
+    """The columns that are made of the probabilities of the real completions."""
+    spans = [len(texts) for texts in references]
+    flat = [text for texts in references for text in texts]
+    likely = _read_likelihood(reader, [p for p, k in zip(prompts, spans, strict=True) for _ in range(k)], flat, watch)
+    starts = np.cumsum([0, *spans[:-1]])
+    log_likelihood, tokens = np.add.reduceat(likely[:, 0], starts), np.add.reduceat(likely[:, 1], starts)
+    size = np.array([len(t.encode("utf-8", "surrogatepass")) for t in flat], dtype=float)
+    return {
+        "token_probability": np.exp(np.minimum(log_likelihood / np.maximum(tokens, 1.0), 0.0)),
+        "log_likelihood": log_likelihood,
+        "tokens": tokens,
+        "bytes": np.add.reduceat(size, starts),
+    }
 
 
 def compare_diversity(
@@ -154,7 +185,7 @@ def write_texts(
     return out
 
 
-def _read_likelihood(writer: Writer, prompts: Sequence[str], texts: Sequence[str], watch: Watch | None) -> Floats:
+def _read_likelihood(writer: Reader, prompts: Sequence[str], texts: Sequence[str], watch: Watch | None) -> Floats:
     parts = []
     for start in range(0, len(texts), _CHUNK):
         stop = min(start + _CHUNK, len(texts))

@@ -197,10 +197,11 @@ def compare_predictors(first: Judged, second: Judged, *, seed: int = 0) -> Paire
     Raises:
         IncomparableError: not the same items.
     """
-    if first.graded != second.graded or first.keys != second.keys:
+    if first.keys != second.keys:
         raise IncomparableError("the two predictors were not judged on the same rows; give both the same data")
-    columns = {name: np.concatenate([own, second.columns[name]]) for name, own in first.columns.items()}
-    scores = {name: partial(score, columns) for name, score in first.scores.items()}
+    both = [name for name in first.columns if name in second.columns]
+    columns = {name: np.concatenate([first.columns[name], second.columns[name]]) for name in both}
+    scores = {name: partial(score, columns) for name, score in first.scores.items() if name in second.scores}
     if "tokens" in columns and not np.array_equal(first.columns["tokens"], second.columns["tokens"]):
         del scores["perplexity"]  # it compares models of one tokenizer
     n, groups = len(first.groups), int(first.groups.max()) + 1

@@ -12,14 +12,17 @@ from cuvee.evaluate.classification import judge_classifier
 from cuvee.evaluate.generation import Diversity, Watch, Writing
 from cuvee.evaluate.judged import Judged, score_items
 from cuvee.evaluate.retrieval import judge_ranker
-from cuvee.records import Classifier, Ranker, Scores, Writer
+from cuvee.records import Classifier, Ranker, Scored, Scores, Writer
 
-_KINDS = {"classification": Classifier, "generation": Writer, "retrieval": Ranker}
-_NOUNS = {"classification": "labels", "generation": "text", "retrieval": "vectors of queries and passages"}
+_NEEDS = {
+    "classification": ("labels", "predict_proba"),
+    "generation": ("write",),
+    "retrieval": ("encode_queries", "encode_passages"),
+}
 
 
 def evaluate_model(
-    predictor: Classifier | Writer | Ranker,
+    predictor: Classifier | Writer | Ranker | Scored,
     corpus: Corpus,
     *,
     seed: int = 0,
@@ -56,7 +59,12 @@ def evaluate_model(
     if diversity is not None and corpus.task != "generation":
         raise ConfigError(f"diversity is measured of what a model writes; task {corpus.task!r} writes nothing")
     judged = judge_model(predictor, corpus, seed=seed, passages=passages, writing=writing, watch=watch)
-    scores = score_items(judged, intervals=intervals, seed=seed, score=score)
+    if score == "token_probability" and score not in judged.graded:
+        raise ConfigError(
+            f"score token_probability needs log_likelihood(prompts, completions), which this predictor "
+            f"({type(predictor).__name__}) lacks; choose another score, or add it"
+        )
+    scores = score_items(judged, intervals=intervals, seed=seed, score=None if isinstance(predictor, Scored) else score)
     if diversity is None or not isinstance(predictor, Writer):
         return scores
     found = generation.compare_diversity(
@@ -66,7 +74,7 @@ def evaluate_model(
 
 
 def judge_model(
-    predictor: Classifier | Writer | Ranker,
+    predictor: Classifier | Writer | Ranker | Scored,
     corpus: Corpus,
     *,
     seed: int = 0,
@@ -83,15 +91,17 @@ def judge_model(
     for name, given, task in (("passages", passages, "retrieval"), ("writing", writing, "generation")):
         if given is not None and corpus.task != task:
             raise ConfigError(f"{name} is for task {task!r}; task {corpus.task!r} has no use for it")
+    if isinstance(predictor, Scored):
+        return generation.judge_scored(predictor, corpus)
     if corpus.task == "classification" and isinstance(predictor, Classifier):
         return judge_classifier(predictor, corpus)
     if corpus.task == "generation" and isinstance(predictor, Writer):
         return generation.judge_writer(predictor, corpus, writing=writing or Writing(), seed=seed, watch=watch)
     if corpus.task == "retrieval" and isinstance(predictor, Ranker):
         return judge_ranker(predictor, corpus, passages=passages, watch=watch)
-    given = next((task for task, kind in _KINDS.items() if isinstance(predictor, kind)), None)
-    told = "no predictor" if given is None else f"for task {given!r}"
+    needed = _NEEDS[corpus.task]
+    lacking = " and ".join(name for name in needed if not hasattr(predictor, name))
     raise ConfigError(
-        f"task {corpus.task!r} needs a predictor that gives {_NOUNS[corpus.task]}; "
-        f"this one ({type(predictor).__name__}) is {told}"
+        f"task {corpus.task!r} needs a predictor with {' and '.join(needed)}; "
+        f"this one ({type(predictor).__name__}) lacks {lacking}"
     )

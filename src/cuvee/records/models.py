@@ -30,8 +30,21 @@ class Writer(Protocol):
     def write(self, prompts: Sequence[str], *, max_tokens: int, temperature: float, seed: int) -> list[str]:
         """A completion of each prompt, of at most ``max_tokens`` tokens; temperature 0 takes the likeliest token."""
 
+
+@runtime_checkable
+class Reader(Protocol):
+    """A predictor that knows how probable a completion is, which not every writer does."""
+
     def log_likelihood(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
         """Of each completion: the sum of its tokens' log probabilities (nats) and their number, shape (n, 2)."""
+
+
+@runtime_checkable
+class Scored(Protocol):
+    """A predictor that says how good it is on each input, and not what it predicts."""
+
+    def score_inputs(self, inputs: Sequence[str]) -> NDArray[np.float64]:
+        """A score of each text or prompt from 0 to 1, shape (n,)."""
 
 
 @runtime_checkable

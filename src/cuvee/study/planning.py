@@ -352,7 +352,7 @@ class _Planner:
         if check is not None:  # real-only, the best cells, the most diverse one, which may be the same
             cells = 1 + min(1 + check.keep, len(find_rivals(blends)))
             trials = cells * (check.draws if study.ready_made else min(check.draws, study.draws.generation))
-            stages.append(TrialPlan(stage="check", recipe=check_recipe(check), cells=cells, trials=trials))
+            stages.append(TrialPlan(stage="check", recipe=check_recipe(config.train, check), cells=cells, trials=trials))
         tested = self.config.mix.shape_share
         for variant in list_variants(study, main):  # the best cell where it has another share than the shape test
             wanted = slice_grid(study, main, max(blends, key=lambda cell: (cell.share != tested, cell.share)))
@@ -398,7 +398,7 @@ class _Planner:
     def _time_trials(self, grid: PlannedGrid) -> None:
         """Time one trial of each recipe; cells are taken from ``grid``."""
         check, recipes = self.config.train.check, [*grid_recipes(self.study)]
-        recipes += [] if check is None else [check_recipe(check)]
+        recipes += [] if check is None else [check_recipe(self.study.config.train, check)]
         for recipe in {recipe.name: recipe for recipe in recipes}.values():
             what = f"trials of {recipe.trainer} with loss {recipe.loss}"
             took = self._attempt(what, partial(_time_trial, self.study, grid, recipe))
@@ -537,8 +537,13 @@ def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
     """
     execute, longer = study.config.execute, count_epochs(study, grid)
     here = ExecuteConfig(cpus=execute.cpus if execute.kind == "local" else execute.cpus or 1)
-    config = study.config.model_copy(update={"execute": here, "encoder": "hashing"})
+    train = study.config.train
+    if train.command is not None:  # its folders go into this study's own
+        train = train.model_copy(update={"command": train.command.model_copy(update={"folder": None})})
+    config = study.config.model_copy(update={"execute": here, "encoder": "hashing", "train": train})
     study = replace(study, config=config, encoder=HashingEncoder())
+    if recipe.program is not None and recipe.program.run is None:
+        raise CuveeError("they run elsewhere")
     if recipe.trainer == PROBE:  # its penalty is chosen once a study: that is not timed
         recipe = replace(recipe, settings={"l2": DEFAULT_L2, **recipe.settings})
     blends = [item for item in grid.planned if item.cell.kind == "blend"]

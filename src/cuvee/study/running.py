@@ -4,21 +4,24 @@ executor, and comes back into the folder.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from cuvee.config.schema import EvaluateConfig
-from cuvee.config.sections import PROBE
+from cuvee.config.sections import COMMAND, PROBE, TrainConfig
 from cuvee.corpus import Corpus, label_strata, load_corpus
+from cuvee.corpus.files import replace_text
 from cuvee.encoders import Encoder, KnownVectors
-from cuvee.errors import CuveeError
+from cuvee.errors import CuveeError, TrialsAwaited
 from cuvee.evaluate import Diversity, Writing, evaluate_model
 from cuvee.execute import Executor, Lost, Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
@@ -28,9 +31,11 @@ from cuvee.recommend import PlannedTrial
 from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
+from cuvee.store.folder import safe_name
 from cuvee.study.amounts import find_needed, rows_at_hand
 from cuvee.study.prepare import Study
-from cuvee.train import TrainSettings, needs_real_rows, train_model, without_loss
+from cuvee.train import TRAINERS, Program, TrainSettings, needs_real_rows, train_model, without_loss
+from cuvee.train.command import hash_program, offer_inputs
 from cuvee.train.settings import Trained
 
 # What is measured of the texts that a model writes.
@@ -70,6 +75,13 @@ def load_passages(path: str | Path, column: str | None = None) -> tuple[str, ...
 # study that is continued with it mixes no trials of before and after.
 Outcome = Trial | TrialFailure
 NUMBERS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """A trial that runs elsewhere, in a folder that has no predictions yet."""
+
+    folder: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +154,7 @@ class Recipe:
         steps: of the optimiser; None for the probe.
         settings: of trainer and loss.
         source_weight: of synthetic rows, for the loss of that name.
+        program: of trainer ``command``.
     """
 
     trainer: str
@@ -149,6 +162,7 @@ class Recipe:
     steps: int | None
     settings: Settings
     source_weight: float | None = None
+    program: Program | None = None
 
     @property
     def name(self) -> str:
@@ -167,7 +181,7 @@ class Recipe:
     @cached_property
     def code(self) -> tuple[str, ...]:
         """Hashes of the code of its trainer and loss, as far as they are the user's own."""
-        return hash_own([self.trainer, self.loss])
+        return (*hash_own([self.trainer, self.loss]), *(() if self.program is None else hash_program(self.program)))
 
     def make_settings(self, steps: int | None, seed: int) -> TrainSettings:
         """As trainers take them."""
@@ -178,6 +192,7 @@ class Recipe:
             steps=steps,
             seed=seed,
             source_weight=self.source_weight,
+            program=self.program,
         )
 
 
@@ -217,6 +232,8 @@ class TrialWork:
         recipes: (trainer, loss) -> how cells of both are trained.
         judging: how predictors are evaluated.
         passages: retrieval: more passages to find the right ones among.
+        validation: real rows that no trial is trained on, for trainers of the user's own.
+        folder: where the folders of programs that train go.
         variant: how cells are trained in another way than the study's own.
     """
 
@@ -227,6 +244,8 @@ class TrialWork:
     recipes: Mapping[tuple[str, str], Recipe]
     judging: EvaluateConfig
     passages: tuple[str, ...]
+    validation: Corpus
+    folder: Path
     variant: Variant = OWN_WAY
 
     def key(self, item: PlannedTrial) -> str:
@@ -249,18 +268,38 @@ class TrialWork:
             [item.cell, item.draw, self.part, "failed", *([self.variant.name] if self.variant.name else [])]
         )
 
-    def __call__(self, task: Task) -> Outcome:
-        """The trial, or the failure it ended in."""
+    def folder_of(self, task: Task) -> Path | None:
+        """The folder that a program is handed; None for other trainers."""
+        cell = task.item.cell
+        if self.recipes[cell.trainer, cell.loss].program is None:
+            return None
+        return self.folder / f"{safe_name(cell.key)[:80]}-{task.key[:12]}"
+
+    def __call__(self, task: Task) -> Outcome | Awaited:
+        """The trial, or the failure it ended in; or where its predictions are awaited."""
         cell, draw = task.item.cell, task.item.draw
         doing: Stage = "mix"
         try:
-            with single_blas_thread():  # the same bits whatever the number of cores
+            with single_blas_thread(), ExitStack() as opened:  # the same bits whatever the number of cores
                 blend = self.mixing.mix(cell, draw)
                 doing = "train"
-                predictor = train_model(blend.corpus, settings=self._settings(cell, draw), encoder=self.encoder)
+                settings, folder = self._settings(cell, draw), self.folder_of(task)
+                if folder is not None:
+                    if not self.folder.is_dir():  # another machine, which does not see the run folder
+                        folder = Path(opened.enter_context(TemporaryDirectory(prefix="cuvee-trial-")))
+                    offer_inputs(folder, self.held_out)
+                predictor = train_model(
+                    blend.corpus,
+                    settings=settings,
+                    encoder=self.encoder,
+                    validation=None if cell.trainer in TRAINERS and folder is None else self.validation,
+                    folder=folder,
+                )
                 doing = "evaluate"
                 seed = self._seed(draw)
                 scores = self._judge(predictor, seed)
+        except TrialsAwaited as exc:
+            return Awaited(folder=str(exc))
         except (CuveeError, MemoryError) as exc:
             reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
             return TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
@@ -310,10 +349,16 @@ def grid_recipes(study: Study) -> tuple[Recipe, ...]:
             steps=train.steps_of(t),
             settings=train.settings_of(t, loss),
             source_weight=train.source_weight if loss == "source_weight" else None,
+            program=find_program(train, t),
         )
         for t in train.trainers
         for loss in train.losses
     )
+
+
+def find_program(train: TrainConfig, trainer: str) -> Program | None:
+    """The program of trainer ``command``; None for others."""
+    return train.command.program() if trainer == COMMAND and train.command is not None else None
 
 
 def make_mixing(study: Study, pools: Mapping[str, Corpus], samplings: Iterable[int]) -> Mixing:
@@ -335,6 +380,7 @@ class TrialRunner:
         self._folder, self._work, self._executor, self._progress = study.folder, work, executor, progress
         self._done = self._total = self.begun = 0
         self._found: dict[int, Outcome] = {}
+        self._awaited: list[str] = []
 
     def run(self, planned: Sequence[PlannedTrial], *, total: int | None = None, ahead: bool = False) -> list[Outcome]:
         """Run what the run folder does not hold yet; every outcome is committed as it comes.
@@ -346,10 +392,20 @@ class TrialRunner:
 
         Returns:
             The outcome of each, in the order of the plan. Failures are recorded, and tried again in the next run.
+
+        Raises:
+            TrialsAwaited: some run elsewhere; all that could be run here was.
         """
         self._found, self._total = {}, total or self._done + len(planned)
         for task, result in self._executor.run_all(self._work, self._list_tasks(planned)):
             self._keep(task, result)
+        if self._awaited:
+            path = Path(self._awaited[0]).parent / "awaited.txt"
+            replace_text(path, "".join(f"{folder}\n" for folder in sorted(self._awaited)))
+            raise TrialsAwaited(
+                f"{len(self._awaited)} trials run elsewhere and have no predictions yet; {path} lists their folders, a "
+                "line each: run them, then the same command again"
+            )
         self._done += 0 if ahead else len(planned)
         return [self._found[number] for number in range(len(planned))]
 
@@ -369,13 +425,19 @@ class TrialRunner:
                 self.begun += 1
                 yield Task(number=number, item=item, key=key)
 
-    def _keep(self, task: Task, result: Outcome | Lost) -> None:
+    def _keep(self, task: Task, result: Outcome | Awaited | Lost) -> None:
         """Commit a result, then count it."""
+        if isinstance(result, Awaited):
+            self._awaited.append(result.folder)
+            return
         if isinstance(result, Lost):
             result = TrialFailure(cell=task.item.cell, draw=task.item.draw, stage="train", reason=result.reason)
         failure = self._work.failure_key(task.item)
         key = failure if isinstance(result, TrialFailure) else task.key
         self._folder.add_trial(key, result, replaces=failure)
+        folder = self._work.folder_of(task)
+        if folder is not None and isinstance(result, Trial):
+            shutil.rmtree(folder, ignore_errors=True)
         self._count(task.number, result)
 
     def _count(self, number: int, outcome: Outcome) -> None:
@@ -406,7 +468,11 @@ def open_trials(
         variant: how cells are trained in another way than the study's own.
     """
     held_out = study.split.validation if test is None else test
-    settings = study.config.execute
+    settings, folder = study.config.execute, study.folder.path.resolve() / "trials"
+    if any(recipe.program for recipe in recipes):
+        command = study.config.train.command
+        folder = folder if command is None or command.folder is None else Path(command.folder)
+        folder.mkdir(parents=True, exist_ok=True)
     with study.stages.stage(stage, "trials") as progress:
         passages, numbers = read_passages(study.config.evaluate), study.samplings(study.draws, fresh=test is not None)
         mixing = make_mixing(study, pools, numbers)
@@ -424,6 +490,8 @@ def open_trials(
             recipes=by_name,
             judging=study.config.evaluate,
             passages=passages,
+            validation=study.split.validation,
+            folder=folder,
             variant=variant,
         )
         with open_executor(settings.kind, settings.terms(), address=settings.cluster()) as executor:

@@ -14,7 +14,7 @@ from itertools import groupby, product
 
 from cuvee.config.dials import DialConfig
 from cuvee.config.generators import list_levels
-from cuvee.config.sections import CHECK_STEPS, PROBE, CheckConfig
+from cuvee.config.sections import CHECK_STEPS, COMMAND, PROBE, CheckConfig, TrainConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
@@ -34,6 +34,7 @@ from cuvee.study.running import (
     Recipe,
     TrialRunner,
     Variant,
+    find_program,
     grid_recipes,
     make_mixing,
     open_trials,
@@ -111,7 +112,7 @@ def _plan_cells(
     }
     every = [choose_real(study, draw) for draw in list_draws([0], range(draws.subsamples), training)]
     start: tuple[PlannedTrial, ...] = ()
-    is_tuned = study.config.task != "classification" and trainer in TASKS[study.config.task]
+    is_tuned = study.config.task != "classification" and trainer in TASKS[study.config.task] and trainer != COMMAND
     if is_tuned and (loss, rows) == (study.config.train.losses[0], study.rows_per_label):
         like = replace(real, kind="untuned", scope="this pool" if study.ready_made else real.scope)
         start = (PlannedTrial(cell=like, draw=every[0]),)
@@ -226,7 +227,7 @@ def _check_training(study: Study) -> None:
     train = study.config.train
     recipes = [("train", recipe) for recipe in grid_recipes(study)]
     if (check := train.check) is not None:
-        recipes.append(("train.check", check_recipe(check)))
+        recipes.append(("train.check", check_recipe(train, check)))
     for where, recipe in recipes:
         try:
             check_fit(recipe.make_settings(recipe.steps, seed=0), study.config.task)
@@ -234,10 +235,10 @@ def _check_training(study: Study) -> None:
             raise ConfigError(f"{where}: {exc}") from exc
 
 
-def check_recipe(check: CheckConfig) -> Recipe:
+def check_recipe(train: TrainConfig, check: CheckConfig) -> Recipe:
     """How the dearer trainer trains."""
-    steps = None if check.trainer == PROBE else check.steps or CHECK_STEPS
-    return Recipe(trainer=check.trainer, loss="ce", steps=steps, settings=check.settings)
+    steps, program = None if check.trainer == PROBE else check.steps or CHECK_STEPS, find_program(train, check.trainer)
+    return Recipe(trainer=check.trainer, loss="ce", steps=steps, settings=check.settings, program=program)
 
 
 def validate_study(study: Study) -> dict[Level, LevelRows]:
@@ -279,6 +280,9 @@ def run_grid(study: Study, pools: Pools, measurements: Mapping[str, Measurement]
     """
     levels, outcomes = find_levels(study, pools), list[Outcome]()
     opened = partial(open_trials, study, list_corpora(pools), grid_recipes(study), stage="train")
+    command = study.config.train.command
+    if is_open(study.config) and read_draws(study.folder.path) is None and command is not None and command.run is None:
+        save_draws(study.folder, choose_draws(study.config, draw=None, confirmation=0.0))  # nothing to time here
     if is_open(study.config) and read_draws(study.folder.path) is None:
         with opened() as trials:
             _choose_draws(study, plan_grids(study, levels), trials)
@@ -374,7 +378,8 @@ def check_trainer(study: Study, pools: Pools, measurements: Mapping[str, Measure
         else:
             draws = list_draws(sorted({b for has in own for b in has.blocks})[: check.draws], [0], 1)
         planned += [PlannedTrial(cell=cell, draw=choose_real(study, draw)) for draw in draws]
-    with open_trials(study, list_corpora(pools), [check_recipe(check)], stage=f"check with {check.trainer}") as trials:
+    recipe = check_recipe(study.config.train, check)
+    with open_trials(study, list_corpora(pools), [recipe], stage=f"check with {check.trainer}") as trials:
         return trials.run(planned)
 
 

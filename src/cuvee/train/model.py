@@ -18,6 +18,7 @@ from cuvee.probe import CHECKING_L2, DEFAULT_L2
 from cuvee.records import Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.train.losses import LOSSES, build_loss, fill_loss_settings
+from cuvee.train.own import FunctionTrainer
 from cuvee.train.settings import (
     DEFAULTS,
     Description,
@@ -42,9 +43,13 @@ from cuvee.train.weighting import (
 
 _TWO_LAWS = ("imp", "dimp")
 _NEEDING_REAL = (*_TWO_LAWS, "agreement_filter", "checker_alone")
+_FUNCTION = Kind(name="trainer", takes=("blend", "validation", "seed", "steps"))
 _TRAINER = Kind(
-    name="trainer", takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder")
+    name="trainer",
+    takes=("corpus", "loss", "settings", "*", "encoder", "validation", "progress", "folder"),
+    other=_FUNCTION,
 )
+_STATIC = ("ce", "source_weight")  # losses that are weights of rows, which can be handed on
 _CHECKING = ("causal", "retriever")  # trainers whose models check rows without labels
 
 
@@ -93,11 +98,12 @@ TRAINERS: Mapping[str, BuiltIn] = {
     "encoder": BuiltIn("encoder", ("torch", "transformers"), ", or set trainer: probe"),
     "causal": BuiltIn("causal", ("torch", "transformers")),
     "retriever": BuiltIn("retriever", ("torch", "sentence_transformers")),
+    "command": BuiltIn("command"),
 }
 # Which of ``TRAINERS`` serve a task.
 TASKS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("probe", "encoder"),
-    "generation": ("causal",),
+    "classification": ("probe", "encoder", "command"),
+    "generation": ("causal", "command"),
     "retrieval": ("retriever",),
 }
 
@@ -108,13 +114,14 @@ def is_deterministic(trainer: str, loss: str) -> bool:
 
 
 def find_trainer(name: str) -> Trainer:
-    """The trainer of the table, or the user's own.
+    """The trainer of the table, or the user's own: one of the ``Trainer`` protocol, or a function of four arguments.
 
     Raises:
         ConfigError: there is none, or it is not trusted.
     """
     table: Mapping[str, Trainer] = TRAINERS
-    return resolve_name(name, table, _TRAINER)
+    found = resolve_name(name, table, _TRAINER)
+    return FunctionTrainer(name, cast("Callable[..., object]", found)) if _FUNCTION.fits(found) else found
 
 
 def check_fit(settings: TrainSettings, task: Task) -> None:
@@ -124,12 +131,17 @@ def check_fit(settings: TrainSettings, task: Task) -> None:
         ConfigError: an unknown trainer or loss, a trainer of another task, a setting that the trainer or the loss has
             no use for, or a loss that the task has no use for.
     """
-    find_trainer(settings.trainer)
+    trainer = find_trainer(settings.trainer)
     if settings.trainer in TRAINERS and settings.trainer not in TASKS[task]:
         valid = " or ".join(TASKS[task])
         raise ConfigError(f"trainer {settings.trainer!r} is not for task {task!r}; set trainer: {valid}")
     refuse_idle(settings)
     build_loss(settings)
+    if (settings.trainer == "command" or isinstance(trainer, FunctionTrainer)) and settings.loss not in _STATIC:
+        raise ConfigError(
+            f"loss {settings.loss!r} looks at the model as it trains, which trainer {settings.trainer!r} does not "
+            f"show; set loss: {' or '.join(_STATIC)}"
+        )
     if task == "retrieval" and settings.loss in _TWO_LAWS:
         raise ConfigError(
             f"loss {settings.loss!r} divides two laws of a target, and a retriever has none; set loss: "

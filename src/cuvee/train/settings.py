@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
@@ -46,8 +46,31 @@ _IDLE: Mapping[str, Sequence[str]] = {
     "encoder": ("packing", "temperature", "l2"),
     "causal": ("head_learning_rate", "temperature", "l2"),
     "retriever": ("head_learning_rate", "packing", "accumulate", "l2"),
+    "command": ("batch_size", "learning_rate", "l2", "synthetic_share", *_OF_FINE_TUNING),
 }
-_REMEDIES = {"probe": "it is fitted to its optimum; leave it out, or set trainer: encoder"}
+_REMEDIES = {
+    "probe": "it is fitted to its optimum; leave it out, or set trainer: encoder",
+    "command": "the program takes its settings from train.command.settings",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program of the user's own that trains, for the trainer ``command``.
+
+    Attributes:
+        run: its line, in which ``{folder}`` stands for the trial's folder; None where it is run elsewhere.
+        cwd: the folder that it is run in.
+        timeout_s: seconds that it may take.
+        memory_gb: resident memory (10^9 bytes) of it and all that it starts.
+        settings: of the user's own, handed on as they are.
+    """
+
+    run: str | None = None
+    cwd: str = "."
+    timeout_s: float | None = None
+    memory_gb: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +105,7 @@ class TrainSettings:
         gradient_checkpointing: trade time for memory.
         packing: several sequences in one row of a batch.
         temperature: of the retriever's softmax.
+        program: that trains, for trainer ``command``.
 
     Raises:
         ValueError: a number out of its range.
@@ -116,6 +140,7 @@ class TrainSettings:
     gradient_checkpointing: bool | None = None
     packing: bool | None = None
     temperature: float | None = None
+    program: Program | None = None
 
     def __post_init__(self) -> None:
         for names, fits, wanted in _RULES:

@@ -1,0 +1,271 @@
+"""Training by a program of the user's own: it is given a folder, and what it leaves there is read.
+
+::
+
+    train.jsonl        the blend: text and label, or prompt and completion; with origin and weight
+    validation.jsonl   real rows that are never trained on, in the same form
+    eval.jsonl         what to predict, without targets: id, and text or prompt
+    trial.json         task, seed, steps, labels, and the settings of one's own
+    log.txt            what the program prints
+    predictions.jsonl  from the program: id and prediction of every row of eval.jsonl; or
+    scores.jsonl       id and score of every row, from 0 to 1
+    model/             from the program: the model, where one is to be kept
+
+Where a study names no program, its folders are run elsewhere: they are written once, and read when they have answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.characters import visible
+from cuvee.corpus import Corpus
+from cuvee.encoders import Encoder
+from cuvee.errors import ConfigError, InputError, TrainingError, TrialsAwaited
+from cuvee.fingerprint import hash_value
+from cuvee.inputs import parse_json, read_kernel, read_text, show_value
+from cuvee.train.own import wrap_answers
+from cuvee.train.settings import Program, Trained, TrainSettings
+from cuvee.train.weighting import PreparedLoss, Progress
+
+EVAL, TRIAL, PREDICTIONS, SCORES, MODEL = "eval.jsonl", "trial.json", "predictions.jsonl", "scores.jsonl", "model"
+_LOG, _DONE = "log.txt", "finished"
+_WATCH_S = 0.1
+_LINES, _LETTERS = 5, 200  # of a log that a failure tells
+# Ends the program and all that it started when the other end of its input closes, even where that was killed.
+_SUPERVISE = """
+import os, signal, subprocess, sys, threading
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+threading.Thread(target=lambda: (os.read(0, 1), os.killpg(0, signal.SIGKILL)), daemon=True).start()
+code = child.wait()
+os._exit(code if code >= 0 else 128 - code)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenScores:
+    """A predictor of which only its scores are known."""
+
+    settings: TrainSettings
+    scores: Mapping[str, float]
+
+    def score_inputs(self, inputs: Sequence[str]) -> NDArray[np.float64]:
+        """What the program scored each input, shape (n,)."""
+        return np.array([self.scores[each] for each in inputs])
+
+
+def offer_inputs(folder: Path, held_out: Corpus) -> None:
+    """Write the inputs that a program is to answer, each once and without its target."""
+    if not (folder / EVAL).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        name, inputs = ("prompt", held_out.prompts) if held_out.task == "generation" else ("text", held_out.texts)
+        _write_lines(folder / EVAL, ({"id": i, name: each} for i, each in enumerate(dict.fromkeys(inputs))))
+
+
+def _list_rows(corpus: Corpus, weights: Sequence[float]) -> Iterator[dict[str, object]]:
+    is_text = corpus.task == "generation"
+    names = ("prompt", "completion") if is_text else ("text", "label")
+    rows = zip(corpus.prompts if is_text else corpus.texts, corpus.targets, corpus.origins, weights, strict=True)
+    return (dict(zip((*names, "origin", "weight"), row, strict=True)) for row in rows)
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    temporary.replace(path)
+
+
+def train_command(
+    corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, *, encoder: Encoder | None, validation: Corpus | None,
+    progress: Progress | None, folder: Path | None,
+) -> Trained:  # fmt: skip
+    """Run the program of ``settings`` in ``folder``, and read its answers to the ``eval.jsonl`` that lies there.
+
+    Without ``eval.jsonl`` it is to leave a model. A folder that the program has finished is read and not run again.
+
+    Raises:
+        ConfigError: no program, or no folder.
+        TrainingError: the program failed, took too long or too much memory, or its answers are not those asked for.
+        TrialsAwaited: there is no program to run here, and no answers yet.
+    """
+    del encoder, progress
+    program = settings.program
+    if program is None or folder is None:
+        raise ConfigError(
+            "trainer 'command' needs a program and a folder: name the program in train.command of a study"
+        )
+    wants_model = not (folder / EVAL).is_file()
+    if program.run is None:
+        if not (folder / TRIAL).is_file():
+            _fill(folder, corpus, loss, settings, validation)
+        if not any((folder / name).exists() for name in ([MODEL] if wants_model else [PREDICTIONS, SCORES])):
+            raise TrialsAwaited(str(folder))
+    elif not (folder / _DONE).is_file():
+        for name in (PREDICTIONS, SCORES):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / MODEL, ignore_errors=True)
+        _fill(folder, corpus, loss, settings, validation)
+        _run(program, folder)
+        (folder / _DONE).touch()
+    try:
+        if wants_model and not (folder / MODEL).is_dir():
+            raise TrainingError(f"the program left no folder {MODEL}")
+        if (folder / SCORES).is_file() and not wants_model:
+            return cast("Trained", GivenScores(settings, _read_answers(folder, SCORES, "score")))
+        answers = {} if wants_model else _read_answers(folder, PREDICTIONS, "prediction")
+    except (InputError, TrainingError) as exc:
+        (folder / _DONE).unlink(missing_ok=True)
+        raise TrainingError(f"{exc}{_tell_log(folder)}") from exc
+
+    def keep(target: Path) -> None:
+        shutil.copytree(folder / MODEL, target, dirs_exist_ok=True)
+
+    return wrap_answers(corpus, lambda inputs: [answers[each] for each in inputs], settings, keep)
+
+
+def _fill(
+    folder: Path, corpus: Corpus, loss: PreparedLoss, settings: TrainSettings, validation: Corpus | None
+) -> None:  # fmt: skip
+    """Write the rows, and ``trial.json`` last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_lines(folder / "train.jsonl", _list_rows(corpus, loss.weights.tolist()))
+    if validation is not None:
+        _write_lines(folder / "validation.jsonl", _list_rows(validation, validation.weights.tolist()))
+    told: dict[str, object] = {"task": corpus.task, "seed": settings.seed, "steps": settings.steps}
+    told |= {"labels": corpus.labels} if corpus.task == "classification" else {}
+    _write_lines(folder / TRIAL, [told | {"settings": dict(settings.program.settings) if settings.program else {}}])
+
+
+# --- the program ---
+def split_line(line: str) -> list[str]:
+    """The words of a program's line, without a shell.
+
+    Raises:
+        ValueError: a quotation is open, or the line does not name the folder.
+    """
+    words = shlex.split(line)
+    if not any("{folder}" in word for word in words[1:]):
+        raise ValueError(f"the line {line!r} does not say where the trial's folder goes; add {{folder}}")
+    return words
+
+
+def hash_program(program: Program) -> tuple[str, ...]:
+    """What results of a program are known by: its line and settings, and each file that the line names."""
+    if program.run is None:
+        return (hash_value(dict(program.settings)),)
+    files = (Path(program.cwd, word) for word in split_line(program.run)[1:])
+    contents = [hashlib.sha256(each.read_bytes()).hexdigest() for each in files if each.is_file()]
+    return (hash_value([program.run, dict(program.settings), contents]),)
+
+
+def _run(program: Program, folder: Path) -> None:
+    """Run it to its end, and see that it ended well.
+
+    Raises:
+        TrainingError: it did not.
+    """
+    words = [word.replace("{folder}", str(folder.resolve())) for word in split_line(program.run or "")]
+    if shutil.which(words[0], path=os.environ.get("PATH")) is None and not Path(program.cwd, words[0]).is_file():
+        raise TrainingError(f"train.command: there is no program {words[0]!r}; is it installed, and on PATH?")
+    with (folder / _LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _SUPERVISE, *words],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=program.cwd, start_new_session=True,
+        )  # fmt: skip
+    begun, limit, why = time.monotonic(), program.memory_gb, ""
+    try:
+        while process.poll() is None and not why:
+            time.sleep(_WATCH_S)
+            held = _held_memory(process.pid) if limit is not None else 0
+            if program.timeout_s is not None and time.monotonic() - begun >= program.timeout_s:
+                why = f"took longer than train.command.timeout_s ({program.timeout_s:g} s) and was ended"
+            elif limit is not None and held > limit * 1e9:
+                why = f"took {held / 1e9:.1f} GB, more than train.command.memory_gb ({limit:g}), and was ended"
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+    if not why and code:
+        is_signal = code > 128 and code - 128 in {each.value for each in signal.Signals}
+        why = f"ended with exit code {code}" + (f", by signal {signal.Signals(code - 128).name}" if is_signal else "")
+    if why:
+        raise TrainingError(f"the program {why}{_tell_log(folder)}")
+
+
+def _held_memory(group: int) -> int:
+    """Bytes of resident memory of all processes of a group; 0 where not known."""
+    pages = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        fields = read_kernel(f"{entry}/stat").rpartition(")")[2].split()
+        if len(fields) > 21 and int(fields[2]) == group:
+            pages += int(fields[21])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _tell_log(folder: Path) -> str:
+    """The last lines of the program's log, for the end of a reason."""
+    path = folder / _LOG
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
+    said = [visible(line.strip())[:_LETTERS] for line in lines if line.strip()][-_LINES:]
+    return f"; the end of its log: {' | '.join(said)}" if said else "; it wrote nothing to its log"
+
+
+# --- what it left ---
+def _read_answers(folder: Path, name: str, key: str) -> dict[str, Any]:
+    """Input -> answer, of exactly the rows of ``eval.jsonl``.
+
+    Raises:
+        InputError: a line cannot be read.
+        TrainingError: the file is missing, or rows are missing or too many.
+    """
+    asked = {row["id"]: row["prompt"] if "prompt" in row else row["text"] for _, row in _read_lines(folder / EVAL)}
+    if not (folder / name).is_file():
+        raise TrainingError(f"the program left neither {PREDICTIONS} nor {SCORES}")
+    found: dict[object, object] = {}
+    for number, row in _read_lines(folder / name):
+        where, place = f"{name}, line {number}", row.get("id", len(found))
+        if key not in row:
+            raise TrainingError(f"{where}: has no {key!r}")
+        if not isinstance(place, int) or place not in asked or place in found:
+            raise TrainingError(f"{where}: id {place!r} is {'there twice' if place in found else f'none of {EVAL}'}")
+        found[place] = _check_answer(row[key], key, where)
+    if missing := [place for place in asked if place not in found]:
+        raise TrainingError(f"{name} lacks {len(missing)} of {len(asked)} rows; the first is id {missing[0]}")
+    return {asked[place]: answer for place, answer in found.items()}
+
+
+def _check_answer(answer: object, key: str, where: str) -> object:
+    is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
+    if key == "score" and not (is_number and 0 <= cast("float", answer) <= 1):
+        raise TrainingError(f"{where}: score is {show_value(answer)}; give a number from 0 to 1")
+    is_proba = isinstance(answer, Mapping) and all(isinstance(p, int | float) for p in answer.values())
+    if key == "prediction" and not (isinstance(answer, str) or is_proba):
+        raise TrainingError(f"{where}: prediction is {show_value(answer)}; give a text, or label: probability")
+    return answer
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            row = parse_json(line, path.name, number)
+            if not isinstance(row, dict):
+                raise TrainingError(f'{path.name}, line {number}: is no object, as {{"id": 0, ...}} is')
+            yield number, row
