@@ -92,6 +92,12 @@ def test_a_cluster_of_somebody_elses_is_not_asked(capsys):
     assert said.startswith("error: execute.address '127.0.0.1:9'") and "--trust ray" in said
 
 
+def test_a_program_that_a_study_names_is_not_run(capsys):
+    said = refused(capsys, "run", study(train={"trainer": "command", "command": "touch PWNED {folder}"}))
+    assert said.startswith("error: train.command 'touch PWNED {folder}'") and "--trust command" in said
+    assert not Path("PWNED").exists()
+
+
 OPENING = (
     "run", "plan", "generate", "measure", "train", "recommend", "report",
     "evaluate", "predict", "compare", "select", "split", "status", "repair", "ledger",

@@ -157,7 +157,10 @@ def test_what_is_no_probability_is_refused(proba, targets, message):
 
 def test_other_tasks_and_empty_data_are_refused():
     corpus = Corpus.from_rows([{"text": "a", "target": "a"}])
-    with pytest.raises(ConfigError, match=r"needs a predictor that gives text.*for task 'classification'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"needs a predictor with write; this one .Fixed. lacks write: it is for task 'classification'",
+    ):
         evaluate_model(Fixed(), Corpus(corpus.table, "generation"))
     with pytest.raises(InputError, match="no rows to evaluate"):
         evaluate_model(Fixed(), corpus.take([]))

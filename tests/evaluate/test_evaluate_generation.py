@@ -149,7 +149,7 @@ def test_prompts_are_written_in_chunks_with_progress():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="passages is for task 'retrieval'"):
         judge_model(Copier({}), TALES, passages=["x"])
-    with pytest.raises(ConfigError, match=r"needs a predictor that gives labels.*for task 'generation'"):
+    with pytest.raises(ConfigError, match=r"with labels and predict_proba; this one .* for task 'generation'"):
         judge_model(Copier({}), Corpus(TALES.table))
     with pytest.raises(ValueError, match="max_tokens is 0"):
         Writing(max_tokens=0)

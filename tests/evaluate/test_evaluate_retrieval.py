@@ -161,5 +161,5 @@ def test_best_passages_come_first_and_equal_ones_in_their_order():
 def test_what_cannot_be_judged_is_refused():
     with pytest.raises(TrainingError, match="not finite for some queries"):
         judge_model(Table(AXES | {"one": [np.nan] * 4}), SMALL)
-    with pytest.raises(ConfigError, match=r"gives labels.*for task 'retrieval'"):
+    with pytest.raises(ConfigError, match=r"with labels and predict_proba; .*for task 'retrieval'"):
         judge_model(Table(AXES), queries(("one", "A"), task="classification"))

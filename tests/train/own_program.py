@@ -49,7 +49,7 @@ for row in read("train.jsonl"):
         votes[word][row.get("label") or row["completion"]] += row["weight"]
 answers, unknown = [], trial.get("labels", ["none"])[0]
 for row in read("eval.jsonl") if (folder / "eval.jsonl").exists() else []:
-    assert set(row) in ({"id", "text"}, {"id", "prompt"}), row
+    assert set(row) in ({"id", "text"}, {"id", "prompt", "messages"}), row
     total = sum((votes[word] for word in (row.get("text") or row["prompt"]).split()), Counter())
     answers.append({"id": row["id"], "prediction": min(total, key=lambda y: (-total[y], y)) if total else unknown})
 if do == "few":

@@ -101,7 +101,8 @@ def judge_model(
         return judge_ranker(predictor, corpus, passages=passages, watch=watch)
     needed = _NEEDS[corpus.task]
     lacking = " and ".join(name for name in needed if not hasattr(predictor, name))
+    fits = next((task for task, names in _NEEDS.items() if all(hasattr(predictor, name) for name in names)), None)
     raise ConfigError(
         f"task {corpus.task!r} needs a predictor with {' and '.join(needed)}; "
-        f"this one ({type(predictor).__name__}) lacks {lacking}"
+        f"this one ({type(predictor).__name__}) lacks {lacking}" + (f": it is for task {fits!r}" if fits else "")
     )

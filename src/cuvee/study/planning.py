@@ -352,7 +352,9 @@ class _Planner:
         if check is not None:  # real-only, the best cells, the most diverse one, which may be the same
             cells = 1 + min(1 + check.keep, len(find_rivals(blends)))
             trials = cells * (check.draws if study.ready_made else min(check.draws, study.draws.generation))
-            stages.append(TrialPlan(stage="check", recipe=check_recipe(config.train, check), cells=cells, trials=trials))
+            stages.append(
+                TrialPlan(stage="check", recipe=check_recipe(self.config.train, check), cells=cells, trials=trials)
+            )
         tested = self.config.mix.shape_share
         for variant in list_variants(study, main):  # the best cell where it has another share than the shape test
             wanted = slice_grid(study, main, max(blends, key=lambda cell: (cell.share != tested, cell.share)))
@@ -398,7 +400,7 @@ class _Planner:
     def _time_trials(self, grid: PlannedGrid) -> None:
         """Time one trial of each recipe; cells are taken from ``grid``."""
         check, recipes = self.config.train.check, [*grid_recipes(self.study)]
-        recipes += [] if check is None else [check_recipe(self.study.config.train, check)]
+        recipes += [] if check is None else [check_recipe(self.config.train, check)]
         for recipe in {recipe.name: recipe for recipe in recipes}.values():
             what = f"trials of {recipe.trainer} with loss {recipe.loss}"
             took = self._attempt(what, partial(_time_trial, self.study, grid, recipe))

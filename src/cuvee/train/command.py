@@ -2,9 +2,9 @@
 
 ::
 
-    train.jsonl        the blend: text and label, or prompt and completion; with origin and weight
+    train.jsonl        the blend: text and label, or prompt, completion and both as messages; with origin and weight
     validation.jsonl   real rows that are never trained on, in the same form
-    eval.jsonl         what to predict, without targets: id, and text or prompt
+    eval.jsonl         what to predict, without targets: id, and text, or prompt and messages
     trial.json         task, seed, steps, labels, and the settings of one's own
     log.txt            what the program prints
     predictions.jsonl  from the program: id and prediction of every row of eval.jsonl; or
@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from cuvee.characters import visible
 from cuvee.corpus import Corpus
+from cuvee.corpus.forms import split_turns
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, TrainingError, TrialsAwaited
 from cuvee.fingerprint import hash_value
@@ -74,15 +75,23 @@ def offer_inputs(folder: Path, held_out: Corpus) -> None:
     """Write the inputs that a program is to answer, each once and without its target."""
     if not (folder / EVAL).is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        name, inputs = ("prompt", held_out.prompts) if held_out.task == "generation" else ("text", held_out.texts)
-        _write_lines(folder / EVAL, ({"id": i, name: each} for i, each in enumerate(dict.fromkeys(inputs))))
+        inputs = dict.fromkeys(held_out.prompts if held_out.task == "generation" else held_out.texts)
+        _write_lines(folder / EVAL, ({"id": i, **_tell_input(held_out, each)} for i, each in enumerate(inputs)))
+
+
+def _tell_input(corpus: Corpus, said: str, answer: str | None = None) -> dict[str, object]:
+    """An input, with its target if it is told; of generation also as the turns of a chat."""
+    if corpus.task == "classification":
+        return {"text": said, **({} if answer is None else {"label": answer})}
+    turns = [*split_turns(said), *([] if answer is None else [("assistant", answer)])]
+    pair = {"prompt": said, **({} if answer is None else {"completion": answer})}
+    return {**pair, "messages": [{"role": role, "content": content} for role, content in turns]}
 
 
 def _list_rows(corpus: Corpus, weights: Sequence[float]) -> Iterator[dict[str, object]]:
-    is_text = corpus.task == "generation"
-    names = ("prompt", "completion") if is_text else ("text", "label")
-    rows = zip(corpus.prompts if is_text else corpus.texts, corpus.targets, corpus.origins, weights, strict=True)
-    return (dict(zip((*names, "origin", "weight"), row, strict=True)) for row in rows)
+    inputs = corpus.prompts if corpus.task == "generation" else corpus.texts
+    for said, answer, origin, weight in zip(inputs, corpus.targets, corpus.origins, weights, strict=True):
+        yield _tell_input(corpus, said, answer) | {"origin": origin, "weight": weight}
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:

@@ -137,7 +137,9 @@ def check_fit(settings: TrainSettings, task: Task) -> None:
         raise ConfigError(f"trainer {settings.trainer!r} is not for task {task!r}; set trainer: {valid}")
     refuse_idle(settings)
     build_loss(settings)
-    if (settings.trainer == "command" or isinstance(trainer, FunctionTrainer)) and settings.loss not in _STATIC:
+    if (settings.trainer == "command" or isinstance(trainer, FunctionTrainer)) and not (
+        settings.loss in _STATIC or ":" in settings.loss
+    ):
         raise ConfigError(
             f"loss {settings.loss!r} looks at the model as it trains, which trainer {settings.trainer!r} does not "
             f"show; set loss: {' or '.join(_STATIC)}"
