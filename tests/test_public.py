@@ -66,7 +66,7 @@ def test_a_command_loads_no_room_that_it_does_not_run(command, idle):
 def test_every_command_is_there_and_has_one_line_of_help(capsys):
     from cuvee.cli.app import COMMANDS, run_cli
 
-    for name, (_, line) in COMMANDS.items():
+    for name, (_, line, _) in COMMANDS.items():
         assert run_cli([name, "--help"]) == 0
         assert f"Usage: cuvee {name} " in capsys.readouterr().out
         assert len(line) <= 56 and line.endswith("."), f"{name}: cuvee --help would cut it off"

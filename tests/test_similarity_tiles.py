@@ -1,6 +1,6 @@
-"""The all-pairs engine: accuracy in every precision, one answer on any number of threads, bounds."""
+"""The all-pairs engine: accuracy one answer on any number of threads, bounds."""
 
-import importlib.util
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.similarity import (
-    Compute,
     Exponential,
     Laplacian,
     Polynomial,
@@ -25,7 +24,6 @@ from cuvee.similarity import (
 from cuvee.similarity.neighbours import _bounding_rows
 
 TAUS = (1.0, 0.5, 0.2, 0.1, 0.05)
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 
 
 def clustered(n, d=64, seed=0, noise=1.0):
@@ -41,14 +39,11 @@ def dcscore64(unit, tau):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_torch)])
 @pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
-def test_dcscore_is_as_exact_as_promised(precision, noise):
+def test_dcscore_is_as_exact_as_promised(noise):
     unit = clustered(2500, 384, noise=noise)
-    sums = row_sums(unit, [Exponential(t) for t in TAUS], compute=Compute(precision=precision))
-    bound = 1e-6 if precision == "float32" else 5e-4
-    for tau, found in zip(TAUS, sums, strict=True):
-        assert kernel_diversity(found.total) == pytest.approx(dcscore64(unit, tau), rel=bound), tau
+    for tau, found in zip(TAUS, row_sums(unit, [Exponential(t) for t in TAUS]), strict=True):
+        assert kernel_diversity(found.total) == pytest.approx(dcscore64(unit, tau), rel=1e-6), tau
 
 
 def test_exponentials_made_of_others_equal_those_computed_alone():
@@ -62,15 +57,16 @@ def test_float64_rows_are_computed_in_float64():
     unit = unit_rows(np.random.default_rng(0).normal(size=(200, 16)), dtype=np.float64)
     found = row_sums(unit, [Exponential(0.05)])[0]
     np.testing.assert_allclose(found.total, np.exp((unit @ unit.T - 1.0) / 0.05).sum(axis=1), rtol=1e-12)
-    with_bfloat16 = row_sums(unit, [Exponential(0.05)], compute=Compute(precision="bfloat16"))[0]
-    np.testing.assert_array_equal(with_bfloat16.total, found.total)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_change_no_bit(threads):
+def test_threads_change_no_bit(threads, monkeypatch):
     unit, bins = clustered(1500), jackknife_bins([str(i % 90) for i in range(1500)])
-    one = pairwise_pass(unit, [Exponential(0.1), Rbf(0.7)], bins=bins, tile=128, compute=Compute(threads=1))
-    found = pairwise_pass(unit, [Exponential(0.1), Rbf(0.7)], bins=bins, tile=128, compute=Compute(threads=threads))
+    passes = []
+    for cores in (1, threads):
+        monkeypatch.setattr("cuvee.similarity.backends.usable_cores", partial(int, cores))
+        passes.append(pairwise_pass(unit, [Exponential(0.1), Rbf(0.7)], bins=bins, tile=128))
+    one, found = passes
     for first, second in zip(one.sums, found.sums, strict=True):
         np.testing.assert_array_equal(first.by_bin, second.by_bin)
     np.testing.assert_array_equal(one.nearest.index, found.nearest.index)
@@ -112,13 +108,6 @@ def test_nearest_other_rows_come_with_the_pass(n):
         assert found.index.tolist() == [-1]
     else:
         np.testing.assert_allclose(cosines[np.arange(n), found.index], cosines.max(axis=1), rtol=1e-5)
-
-
-def test_precisions_and_threads_that_there_are_not_are_named():
-    with pytest.raises(ValueError, match="precision is 'int8'"):
-        Compute(precision="int8")
-    with pytest.raises(ValueError, match="threads is 0"):
-        Compute(threads=0)
 
 
 # --- a sample of rows ---------------------------------------------------------------------------------

@@ -115,14 +115,6 @@ def test_vectors_of_texts_and_from_parquet(texts, tmp_path, capsys):
     assert from_npy["vendi_q1"] == from_parquet["vendi_q1"] and from_npy["fingerprint"] == from_parquet["fingerprint"]
 
 
-def test_precision_is_obeyed(vectors, capsys):
-    pytest.importorskip("torch")
-    base = ["measure", "--embeddings", vectors[0], "--metric", "dcscore_tau0.05", "--json"]
-    exact = json.loads(call(capsys, *base)[1])["dcscore_tau0.05"]["value"]
-    rough = json.loads(call(capsys, *base, "--precision", "bfloat16")[1])["dcscore_tau0.05"]["value"]
-    assert rough != exact and rough == pytest.approx(exact, rel=5e-3)
-
-
 # --- compare ------------------------------------------------------------------------------------------
 def test_compare_files_at_equal_rows(texts, capsys):
     real, synthetic, _ = texts
@@ -148,7 +140,6 @@ def test_bad_input_gets_one_line(texts, vectors, tmp_path, capsys):
     assert "--against-embeddings has no effect" in refused(capsys, "measure", real, "--against-embeddings", x)
     assert "needs --against-embeddings" in refused(capsys, "measure", "--embeddings", x, "--against", real)
     assert "120 vectors for the 150 rows" in refused(capsys, "measure", real, "--embeddings", x)
-    assert "valid: 'float32'" in refused(capsys, "measure", real, "--precision", "int8")
     assert "valid: label, level" in refused(capsys, "measure", real, "--by", "labels", *HASHING)
     assert "row 1 has none" in refused(capsys, "measure", plain, "--by", "label", *HASHING)
     assert "did you mean 'vendi_q1'" in refused(capsys, "measure", real, "--metric", "vendi_q11", *HASHING)

@@ -8,7 +8,7 @@ import pytest
 
 from command_line import call, refused
 from cuvee.cli import console
-from cuvee.cli.app import COMMANDS, EXAMPLES
+from cuvee.cli.app import COMMANDS
 
 HASHING = ("--encoder", "hashing", "--metric", "vendi_q1", "--metric", "distinct_2", "--metric", "exact_duplicate_rate")
 
@@ -22,11 +22,9 @@ def files(headlines, tmp_path):
 
 
 def test_the_help_of_each_command_has_an_example_with_options_that_it_takes(capsys):
-    assert set(EXAMPLES) == set(COMMANDS)
-    for name, example in EXAMPLES.items():
+    for name, (_, _, example) in COMMANDS.items():
         code, out, _ = call(capsys, name, "--help")
-        shown = " ".join(out.split())
-        assert code == 0 and f"Example: {example}" in shown and example.startswith(f"cuvee {name}")
+        assert code == 0 and f"Example: cuvee {name} {example}".rstrip() in " ".join(out.split())
         options = set(re.findall(r"--[a-z-]+", out.split("Example:")[0]))
         assert set(re.findall(r"--[a-z-]+", example)) <= options and "--quiet" in options
 

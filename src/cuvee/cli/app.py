@@ -26,57 +26,32 @@ if TYPE_CHECKING:
 else:
     UsageError = typer.BadParameter.__base__  # newer releases of typer have a copy of click in them
 
-# Name of a command -> its module, which has a function of that name, and its line in ``cuvee --help``.
+# Name of a command -> its module, which has a function of that name, its line in ``cuvee --help``, and what one might
+# type after the name.
 COMMANDS = {
-    "run": ("stages", "Run a whole study, of a file of rows or study.yaml."),
-    "demo": ("stages", "Run the demo, offline: 8 minutes; --small: one minute."),
-    "collapse": ("collapsing", "Train a model again and again on its own output."),
-    "init": ("stages", "Write a commented study.yaml for a file of rows."),
-    "plan": ("stages", "Show trials, requests, cost, time, power of a study."),
-    "status": ("stages", "Show how a study goes on that another process runs."),
-    "recommend": ("stages", "Say what to do, from the trials of a study."),
-    "report": ("stages", "Write report and recommended blend of a study."),
-    "ledger": ("stages", "Count answers, tokens, cost and failed requests."),
-    "repair": ("stages", "Keep what can be read of damaged files."),
-    "generate": ("generating", "Generate the pools of a study, or rows like a file's."),
-    "prompts": ("generating", "List, print or copy the prompts."),
-    "measure": ("measuring", "Measure diversity, and the shift from real data."),
-    "compare": ("measuring", "Compare corpora at equal rows and matched lengths."),
-    "split": ("mixing", "Split a file into train, validation and test."),
-    "select": ("mixing", "Filter a pool, and choose rows by their diversity."),
-    "mix": ("mixing", "Mix real and synthetic rows at an exact share."),
-    "replace": ("mixing", "Let paraphrases stand in for other rows."),
-    "train": ("training", "Train a model on a blend, or the trials of a study."),
-    "evaluate": ("training", "Evaluate a model on held-out real rows."),
-    "predict": ("training", "Predict every row of a file."),
-    "check": ("checking", "Check files against rules; exit code 1 if one fails."),
-    "doctor": ("doctor", "Check installation, models, machine and LLM."),
-}
-# Name of a command -> what one might type.
-EXAMPLES = {
-    "run": "cuvee run reviews.csv --pool synthetic.jsonl --time 10m",
-    "demo": "cuvee demo --small",
-    "collapse": "cuvee collapse collapse.yaml",
-    "init": "cuvee init reviews.csv --text review --label stars",
-    "plan": "cuvee plan study.yaml",
-    "status": "cuvee status runs/NAME",
-    "recommend": "cuvee recommend runs/NAME --json",
-    "report": "cuvee report runs/NAME",
-    "ledger": "cuvee ledger runs/NAME --price-prompt 0.15 --price-completion 0.6",
-    "repair": "cuvee repair runs/NAME",
-    "generate": "cuvee generate study.yaml",
-    "prompts": "cuvee prompts",
-    "measure": "cuvee measure synthetic.jsonl --against real.jsonl --page diversity.html",
-    "compare": "cuvee compare a.jsonl b.jsonl c.jsonl --against real.jsonl",
-    "split": "cuvee split reviews.csv --test 0.2 --out data",
-    "select": "cuvee select synthetic.jsonl --real real.jsonl --rows 500 --out chosen.jsonl",
-    "mix": "cuvee mix real.jsonl synthetic.jsonl --share 0.5 --dedupe --out blend.parquet",
-    "replace": "cuvee replace real.jsonl paraphrases.jsonl --m-p 4 --group source",
-    "train": "cuvee train blend.parquet --out model",
-    "evaluate": "cuvee evaluate model test.jsonl",
-    "predict": "cuvee predict model new.csv",
-    "check": "cuvee check synthetic.jsonl --rules rules.yaml",
-    "doctor": "cuvee doctor",
+    "run": ("stages", "Run a whole study, of a file of rows or study.yaml.", "reviews.csv --pool made.jsonl --time 9m"),
+    "demo": ("stages", "Run the demo, offline: 8 minutes; --small: one minute.", "--small"),
+    "collapse": ("collapsing", "Train a model again and again on its own output.", "collapse.yaml"),
+    "init": ("stages", "Write a commented study.yaml for a file of rows.", "reviews.csv --text review --label stars"),
+    "plan": ("stages", "Show trials, requests, cost, time, power of a study.", "study.yaml"),
+    "status": ("stages", "Show how a study goes on that another process runs.", "runs/NAME"),
+    "recommend": ("stages", "Say what to do, from the trials of a study.", "runs/NAME --json"),
+    "report": ("stages", "Write report and recommended blend of a study.", "runs/NAME"),
+    "ledger": ("stages", "Count answers, tokens, cost and failed requests.", "runs/NAME --price-prompt 0.15"),
+    "repair": ("stages", "Keep what can be read of damaged files.", "runs/NAME"),
+    "generate": ("generating", "Generate the pools of a study, or rows like a file's.", "study.yaml"),
+    "prompts": ("generating", "List, print or copy the prompts.", ""),
+    "measure": ("measuring", "Measure diversity, and the shift from real data.", "pool.jsonl --against real.jsonl"),
+    "compare": ("measuring", "Compare corpora at equal rows and matched lengths.", "a.jsonl b.jsonl --against c.jsonl"),
+    "split": ("mixing", "Split a file into train, validation and test.", "reviews.csv --test 0.2 --out data"),
+    "select": ("mixing", "Filter a pool, and choose rows by their diversity.", "pool.jsonl --real real.csv --rows 99"),
+    "mix": ("mixing", "Mix real and synthetic rows at an exact share.", "real.jsonl pool.jsonl --share 0.5 --dedupe"),
+    "replace": ("mixing", "Let paraphrases stand in for other rows.", "real.jsonl versions.jsonl --m-p 4 --group id"),
+    "train": ("training", "Train a model on a blend, or the trials of a study.", "blend.parquet --out model"),
+    "evaluate": ("training", "Evaluate a model on held-out real rows.", "model test.jsonl"),
+    "predict": ("training", "Predict every row of a file.", "model new.csv"),
+    "check": ("checking", "Check files against rules; exit code 1 if one fails.", "synthetic.jsonl --rules rules.yaml"),
+    "doctor": ("doctor", "Check installation, models, machine and LLM.", ""),
 }
 _CTRL_C = 130
 
@@ -141,9 +116,9 @@ def _load(wanted: str) -> Callable[..., str | int | None]:
     """The command line with one command loaded; of the others it knows name and line."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
     app.callback(invoke_without_command=True)(_start)
-    for name, (module, line) in COMMANDS.items():
+    for name, (module, line, example) in COMMANDS.items():
         if name == wanted:
-            app.command(name, cls=_Command, epilog=f"Example: {EXAMPLES[name]}")(
+            app.command(name, cls=_Command, epilog=f"Example: cuvee {name} {example}".rstrip())(
                 getattr(import_module(f"cuvee.cli.{module}"), name)
             )
         else:

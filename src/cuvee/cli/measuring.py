@@ -23,7 +23,6 @@ from cuvee.errors import ConfigError, InputError
 from cuvee.execute import ExecutorKind, Terms, open_executor
 from cuvee.inputs import read_prompts
 from cuvee.records import Measurement, Vectors
-from cuvee.similarity import Compute, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,21 +90,11 @@ def _check_dimensions(own: Vectors | None, real: Vectors | None, file: Path) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Computing:
-    """Where numbers are computed, and how precisely."""
+    """Where rows are embedded."""
 
-    precision: Annotated[str, Option(help="float32 or bfloat16")] = "float32"
     execute: Annotated[str, Option(help="where rows are embedded: local, processes, ray")] = "local"
     workers: Annotated[int | None, Option(min=1, help="workers at once, with --execute processes or ray")] = None
     address: Annotated[str | None, Option(help="address of a Ray cluster; by default one starts here")] = None
-
-    def choose(self) -> Compute:
-        """The precision, which Compute checks."""
-        try:
-            found = Compute(precision=cast("Precision", self.precision))
-        except ValueError as exc:
-            raise ConfigError(f"--{exc}") from exc
-        found.check()
-        return found
 
     @contextmanager
     def open_workers(self, ctx: typer.Context) -> Iterator[WorkerPool | None]:
@@ -151,10 +140,9 @@ def measure(
     name = (target or measuring.embeddings or Path("nothing")).name
     if target is None:
         refuse_options(ctx, [*PLAIN, "held_out", "prompts", "by"], "there are no texts, only vectors")
-    compute = computing.choose()
     with console.Display() as display, computing.open_workers(ctx) as workers:
         try:
-            subject = replace(measuring.load(ctx, target, columns, workers), compute=compute, listen=display.watch)
+            subject = replace(measuring.load(ctx, target, columns, workers), listen=display.watch)
             cells = None if measuring.by is None else _read_cells(subject.corpus, target, measuring.by)
             subject = room.draw_rows(subject, measuring.rows)
             _note_few_groups(subject, columns.group, display)

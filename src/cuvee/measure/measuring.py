@@ -21,7 +21,6 @@ from cuvee.measure.findings import find_findings
 from cuvee.measure.subject import LESS, MORE, TAUS, Family, GivenVectors, Metric, Need, Subject
 from cuvee.records import Estimate, Measurement, MetricNote, Vectors
 from cuvee.registry import Kind, resolve_name
-from cuvee.similarity import Compute
 
 _REMEDY: dict[Need, str] = {
     "texts": "a corpus with texts",
@@ -250,7 +249,6 @@ def measure_corpus(
     seed: int = 0,
     permutations: int = 200,
     rows: int | None = None,
-    compute: Compute | None = None,
     progress: Listen | None = None,
 ) -> Measurement:
     """Diversity, shift, quality and leakage of a corpus.
@@ -272,7 +270,6 @@ def measure_corpus(
         permutations: of the tests of shift.
         rows: measure a seeded subsample of this many rows, whole groups first, so that corpora are compared
             at equal size.
-        compute: precision and threads of all-pairs numbers.
         progress: told of what is being done, units done and all units.
 
     Raises:
@@ -282,7 +279,7 @@ def measure_corpus(
     """
     subject = Subject(
         corpus=corpus, against=against, held_out=held_out, prompts=prompts, encoder=encoder, seed=seed,
-        permutations=permutations, compute=compute or Compute(), listen=progress,
+        permutations=permutations, listen=progress,
     )  # fmt: skip
     return measure_subject(draw_rows(subject, rows), metrics, name=name, findings=True)
 
@@ -299,7 +296,6 @@ def measure_vectors(
     seed: int = 0,
     permutations: int = 200,
     rows: int | None = None,
-    compute: Compute | None = None,
     progress: Listen | None = None,
 ) -> Measurement:
     """Diversity of vectors of anything, and their shift from other vectors of the same kind.
@@ -310,7 +306,7 @@ def measure_vectors(
         labels: of the n rows.
         groups: of the n rows: rows of one group (augmentations of one source) are not independent.
         made_by: name of the model that made the vectors; only numbers with the same name compare.
-        metrics, name, seed, permutations, rows, compute, progress: as for ``measure_corpus``.
+        metrics, name, seed, permutations, rows, progress: as for ``measure_corpus``.
 
     Raises:
         ValueError: shapes that do not agree, a row without direction, a metric that needs texts.
@@ -321,7 +317,7 @@ def measure_vectors(
         corpus=Corpus.without_texts(len(vectors), targets=labels, groups=groups),
         against=None if against is None else Corpus.without_texts(len(against)),
         encoder=GivenVectors(made_by, vectors, against), seed=seed, permutations=permutations,
-        compute=compute or Compute(), listen=progress,
+        listen=progress,
     )  # fmt: skip
     return measure_subject(draw_rows(subject, rows), metrics, name=name, findings=True)
 

@@ -173,8 +173,7 @@ def _draw_map(subject: Subject) -> DatasetMap:
 
 
 def _write_settings(subject: Subject) -> dict[str, str]:
-    compute = subject.compute
-    found = {"precision": compute.precision, "seed": str(subject.seed)}
+    found = {"seed": str(subject.seed)}
     if subject.sample is not None:
         found["all pairs"] = f"{len(subject.sample):,} sampled rows against all {subject.n:,}"
     return found

@@ -161,7 +161,7 @@ def tau_profile(subject: Subject, *, taus: Sequence[float] = PROFILE_TAUS) -> Pr
     """
     kernels = [similarity.Exponential(tau) for tau in taus]
     if subject.sample is None:
-        found = similarity.row_sums(subject.unit, kernels, bins=subject.bins, compute=subject.compute)
+        found = similarity.row_sums(subject.unit, kernels, bins=subject.bins)
     else:
         found = [subject.sums(kernel) for kernel in kernels]
     points = [

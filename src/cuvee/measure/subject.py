@@ -17,7 +17,7 @@ from cuvee.defects import LeakFinder, Leaks
 from cuvee.encoders import Encoder, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors
-from cuvee.similarity import Compute, Exponential, Kernel, Neighbours, RowSums
+from cuvee.similarity import Exponential, Kernel, Neighbours, RowSums
 
 Family = Literal["semantic", "lexical", "shift", "quality"]
 Need = Literal["texts", "vectors", "against", "held_out", "labels"]
@@ -81,7 +81,6 @@ class Subject:
         encoder: makes the vectors, or holds them (``GivenVectors``); None where no metric that was asked for needs any.
         seed: of bins, subsamples, permutations and probes.
         permutations: of the tests of shift.
-        compute: precision and threads of all-pairs numbers.
         listen: told of what is going on, units done and all units.
     """
 
@@ -92,7 +91,6 @@ class Subject:
     encoder: Encoder | None = None
     seed: int = 0
     permutations: int = 200
-    compute: Compute = field(default_factory=Compute)
     listen: Callable[[str, int, int], None] | None = None
     _made: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -212,11 +210,9 @@ class Subject:
     def _all_pairs(self, kernels: Sequence[Kernel]) -> tuple[Sequence[RowSums], Neighbours]:
         told = None if self.listen is None else partial(self.listen, "compare rows")
         if self.sample is None:
-            found = similarity.pairwise_pass(self.unit, kernels, bins=self.bins, compute=self.compute, progress=told)
+            found = similarity.pairwise_pass(self.unit, kernels, bins=self.bins, progress=told)
             return found.sums, found.nearest
-        some = similarity.sampled_pass(
-            self.unit, kernels, self.sample, bins=self.bins, compute=self.compute, progress=told
-        )
+        some = similarity.sampled_pass(self.unit, kernels, self.sample, bins=self.bins, progress=told)
         return some.sums, some.nearest
 
     @cached_property

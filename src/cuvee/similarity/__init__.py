@@ -4,12 +4,10 @@ Vectors have shape (n, d), float32, one row an example.
 """
 
 from cuvee.similarity.backends import (
-    Compute,
     Exponential,
     Kernel,
     Laplacian,
     Polynomial,
-    Precision,
     Rbf,
     single_blas_thread,
     unit_rows,

@@ -1,4 +1,4 @@
-"""Unit rows, kernels of their cosines, and their products: in float32 or float64 by numpy, in bfloat16 by torch.
+"""Unit rows, kernels of their cosines, and threads of our own beside those of BLAS.
 
 Many small products and eigenproblems gain nothing from a second BLAS thread, and lose a factor of ten and more where
 other work has the cores: the waiting thread spins. One thread also gives the same bits whatever the number
@@ -7,7 +7,6 @@ of cores. So BLAS is held to one, and tiles are worked on by threads of our own.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,22 +15,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.errors import MissingDependency
+from cuvee.inputs import usable_cores
 from cuvee.records import Vectors
-
-if TYPE_CHECKING:
-    import torch
 
 Matrix = NDArray[np.float32]  # of numbers, float32 or float64
 _CHUNK = 4096  # rows normalised at a time
 _ROUNDING = 1e-6  # of a cosine of float32 rows
-Precision = Literal["float32", "bfloat16"]
 T = TypeVar("T")
 R = TypeVar("R")
 _lock = threading.Lock()
@@ -183,82 +177,6 @@ def _combine(rate: float, found: dict[float, Matrix]) -> Matrix | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compute:
-    """Where and how cosines are computed.
-
-    Attributes:
-        precision: of the products: ``float32``, or ``bfloat16`` (needs torch; half to a fifth of the time where
-            the hardware has it, DCScore off by less than 5e-4). Sums are float32 and float64 either way. float64
-            vectors are always computed in float64.
-        threads: of the CPU; None takes the cores that this process may use.
-    """
-
-    precision: Precision = "float32"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision is {self.precision!r}; valid: 'float32', 'bfloat16'")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads is {self.threads!r}; give 1 or more")
-
-    def check(self) -> None:
-        """Find out now, not after an hour of embedding, whether this can be had here.
-
-        Raises:
-            MissingDependency: torch is missing.
-        """
-        if self.precision == "bfloat16" and find_spec("torch") is None:
-            raise MissingDependency("bfloat16 needs torch: pip install 'cuvee[train]', or use float32")
-
-    @property
-    def workers(self) -> int:
-        """CPU threads that work on tiles."""
-        return self.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-
-
-class Products:
-    """Products of blocks of rows: float32 or float64, as the rows are; of float32 rows also in bfloat16, by torch.
-
-    ``order`` gives the rows' places, None where they are as they come. The rows are finite, so their products are:
-    "invalid value" is not heard there, which builds of BLAS say of finite numbers now and then (numpy issue 24067).
-
-    Raises:
-        MissingDependency: bfloat16 is asked for, and torch is missing.
-    """
-
-    tile = 512  # a tile for each of several kernels stays in the cache: a third less time than 1024
-
-    def __init__(self, unit: Vectors, order: NDArray[np.int64] | None, compute: Compute) -> None:
-        self._unit, self._order, self.workers = unit, order, compute.workers
-        self._rough: torch.Tensor | None = None
-        if compute.precision == "bfloat16" and unit.dtype != np.float64:
-            compute.check()
-            import torch
-
-            rows = unit if order is None else unit[order]
-            self._rough = torch.from_numpy(np.ascontiguousarray(rows)).to(dtype=torch.bfloat16)
-
-    def prepare(self) -> None:
-        """One torch thread a worker: more of them wait for each other, spinning. Other threads keep theirs."""
-        if self._rough is not None:
-            import torch
-
-            torch.set_num_threads(1)
-
-    def _block(self, rows: slice) -> Vectors:
-        return self._unit[rows] if self._order is None else self._unit[self._order[rows]]
-
-    def cosines(self, first: slice, second: slice) -> Matrix:
-        """The products of two blocks of rows, float32 but of float64 rows."""
-        if self._rough is not None:
-            found: Matrix = (self._rough[first] @ self._rough[second].T).float().numpy()
-            return found
-        with np.errstate(invalid="ignore"):
-            return cast("Matrix", self._block(first) @ self._block(second).T)
-
-
 def find_accelerator() -> str | None:
     """``cuda`` or ``mps``, None where torch or an accelerator is missing."""
     try:
@@ -302,14 +220,10 @@ def _controller() -> _Controller:
     return cast("_Controller", import_module("threadpoolctl").ThreadpoolController())
 
 
-def in_order(
-    work: Callable[[T], R], items: Iterable[T], *, workers: int, prepare: Callable[[], None] | None = None
-) -> Iterator[R]:
-    """``map(work, items)`` on threads, results in the order of the items and few of them waiting.
-
-    ``prepare`` is called first in each of the threads.
-    """
-    with ThreadPoolExecutor(workers, initializer=prepare) as pool:
+def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """``map(work, items)`` on a thread for each core, results in the order of the items and few of them waiting."""
+    workers = usable_cores()
+    with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for item in items:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import ExampleScores, Vectors
-from cuvee.similarity.backends import Compute, Exponential, Matrix, in_order, single_blas_thread
+from cuvee.similarity.backends import Exponential, Matrix, in_order, single_blas_thread
 from cuvee.similarity.tiles import Neighbours, Tile, row_sums, symmetric_tiles
 
 _CELLS = 4_000_000  # cosines held at a time
@@ -99,7 +99,7 @@ def find_near_duplicates(unit: Vectors, threshold: float = 0.95) -> NDArray[np.i
         return _links(unit, short, tile.rows, tile.columns, threshold)
 
     links: list[NDArray[np.int64]] = [np.zeros((2, 0), dtype=np.int64)]
-    links += [found for found in in_order(work, tiles, workers=Compute().workers) if found.size]
+    links += [found for found in in_order(work, tiles) if found.size]
     return _components(n, *np.hstack(links))
 
 
@@ -233,7 +233,7 @@ def _second_pass(unit: Vectors, total: Floats, tau: float, tile: int) -> tuple[F
             (columns, *_tile_scores(sums[rows], kernel.T, cosines.T, rows.start)),
         ]
 
-    for parts in in_order(work, symmetric_tiles(n, tile), workers=Compute().workers):
+    for parts in in_order(work, symmetric_tiles(n, tile)):
         for own, lost, at, found in parts:
             added[own] -= lost
             better = found > best[own]
