@@ -100,30 +100,30 @@ def facility_location_apricot(unit: np.ndarray, take: int) -> Task:
 
 def cuvee(metric: str) -> Callable[[np.ndarray, int], Task]:
     def make(unit: np.ndarray, take: int) -> Task:
-        from cuvee.mix import select_rows
+        from cuvee.mix import Selector
 
         pool = make_pool(len(unit), labels=1)
-        return lambda: select_rows(pool, unit, rows=take, method=metric, match_lengths=False).rows.tolist()
+        return lambda: Selector(pool, unit, take, match_lengths=False).best(metric).rows.tolist()
 
     return make
 
 
 def cuvee_large(metric: str) -> Callable[[np.ndarray, int], Task]:
     def make(unit: np.ndarray, take: int) -> Task:
-        from cuvee.mix import select_rows
+        from cuvee.mix import Selector
 
         pool = make_pool(len(unit), labels=20)
-        return lambda: select_rows(pool, unit, rows=take, method=metric).rows.tolist()
+        return lambda: Selector(pool, unit, take).best(metric).rows.tolist()
 
     return make
 
 
 def cuvee_levels(unit: np.ndarray, take: int) -> Task:
     """Five levels, of which the last is shown."""
-    from cuvee.mix import select_levels
+    from cuvee.mix import Selector
 
     pool = make_pool(len(unit), labels=20)
-    return lambda: select_levels(pool, unit, rows=take, levels=5)[-1].rows.tolist()
+    return lambda: Selector(pool, unit, take).levels(5)[-1].rows.tolist()
 
 
 SMALL: dict[str, Callable[[np.ndarray, int], Task]] = {

@@ -18,7 +18,7 @@ import numpy as np
 from cuvee.corpus import Corpus, load_corpus
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.measure import measure_corpus
-from cuvee.mix import Dedupe, Degenerate, Leak, apply_filters, select_levels, select_rows
+from cuvee.mix import Dedupe, Degenerate, Leak, Selector, apply_filters
 from cuvee.similarity import mmd, unit_rows
 
 METRICS = ["vendi_q1", "dcscore_tau0.1", "distinct_2", "mmd"]
@@ -34,7 +34,7 @@ def show_levels(folder: Path, encoder: Encoder) -> None:
     print(f"\n{folder.name}: {len(clean.corpus)} of {len(pool)} rows are clean\n")
     print("| level | Vendi q=1 | DCScore tau=0.1 | distinct-2 | MMD to real | length differs, SD |")
     print("|---|---|---|---|---|---|")
-    for level in select_levels(clean.corpus, encoder.encode(clean.corpus.texts), rows=1000, levels=5):
+    for level in Selector(clean.corpus, encoder.encode(clean.corpus.texts), 1000).levels(5):
         found = measure_corpus(level.corpus, against=train, encoder=encoder, metrics=METRICS).values
         shown = [f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]" for e in (found[m] for m in METRICS)]
         print(f"| {level.name} | {' | '.join(shown)} | {level.length_difference:.3f} |", flush=True)
@@ -45,11 +45,11 @@ def show_shift(folder: Path, encoder: Encoder) -> None:
     pool, train = load_corpus(folder / "synthetic.jsonl.gz", origin="synthetic"), load_corpus(folder / "train.jsonl")
     held_back = _sample(load_corpus(folder / "test.jsonl.gz"), 2000)
     vectors, real, other = (unit_rows(encoder.encode(c.texts)) for c in (pool, train, held_back))
-    near = select_rows(pool, vectors, rows=500, method="lowest_shift", real=real)
+    near = Selector(pool, vectors, 500).best("lowest_shift", real)
     print(f"\n{folder.name}: squared MMD (bandwidth 1) to {len(held_back)} held-back real rows, 500 rows each\n")
     value = mmd(vectors[near.rows], other, bandwidth=1.0, permutations=0).value
     random = [
-        mmd(vectors[select_rows(pool, vectors, rows=500, method="random", seed=s).rows], other, bandwidth=1.0,
+        mmd(vectors[Selector(pool, vectors, 500, seed=s).best("random").rows], other, bandwidth=1.0,
             permutations=0).value
         for s in range(DRAWS)
     ]  # fmt: skip

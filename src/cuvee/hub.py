@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 DATA_FILE, CARD_FILE = "train.parquet", "README.md"
 MODEL_FILE = "predictor.json"
-_MODEL_PARTS = (MODEL_FILE, CARD_FILE, "probe.npz", "head.npz", "model")
 Kind = Literal["dataset", "model"]
+_PARTS: dict[Kind, tuple[str, ...]] = {
+    "dataset": (DATA_FILE, CARD_FILE),
+    "model": (MODEL_FILE, CARD_FILE, "probe.npz", "head.npz", "model"),
+}
 TOKEN_VARIABLE = "HF_TOKEN"
 TAG = "cuvee"
 _REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\w[\w.-]*\w?/\w[\w.-]*(?<![.-])", flags=re.ASCII)
@@ -72,7 +75,7 @@ def is_own_card(path: Path) -> bool:
 
 
 def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, private: bool = True) -> str:
-    """Upload a folder, but links and hidden files in it, to the Hugging Face hub in one commit; returns its address.
+    """Upload what Cuvée wrote into a folder, no link and no hidden file, in one commit; returns the address on the hub.
 
     The repository is made where it is missing. The token is that of the environment variable HF_TOKEN, the hub that
     of HF_ENDPOINT, https://huggingface.co by default.
@@ -85,18 +88,20 @@ def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, pri
             seen by all.
 
     Raises:
-        InputError: the folder is no such dataset or model, or holds other things, which are not sent.
+        InputError: the folder is no such dataset or model.
         ConfigError: no token, or not a name of a repository.
         HubError: the hub refused, failed, or could not be reached.
         MissingDependency: huggingface_hub is not installed.
     """
     path = Path(folder)
-    _check_folder(path, kind)
+    if not (path / _PARTS[kind][0]).is_file() or not is_own_card(path / CARD_FILE):
+        raise InputError(f"{path}: not a {kind} with the card that Cuvée wrote ({', '.join(_PARTS[kind][:2])})")
     api = open_hub(repo_id)
     from huggingface_hub.errors import HfHubHTTPError
 
     files = [p.relative_to(path) for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
-    names = [glob.escape(p.as_posix()) for p in files if not any(part.startswith(".") for part in p.parts)]
+    own = [p for p in files if p.parts[0] in _PARTS[kind] and not any(part.startswith(".") for part in p.parts)]
+    names = [glob.escape(p.as_posix()) for p in own]
     # OSError, and the base of all errors of the HTTP library that huggingface_hub stands on; what came back is odd
     bases = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     wrong: tuple[type[Exception], ...] = (*bases, RuntimeError, ValueError, LookupError)
@@ -107,7 +112,11 @@ def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, pri
         if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise ConfigError(f"{repo_id} is there already, and public; ask for a public one, or choose another name")
         api.upload_folder(
-            repo_id=repo_id, folder_path=path, repo_type=kind, allow_patterns=names, commit_message=message
+            repo_id=repo_id,
+            folder_path=path,
+            repo_type=kind,
+            allow_patterns=names,
+            commit_message=message,
         )
     except wrong as exc:
         told = f"{exc.response.status_code} {exc.server_message}" if isinstance(exc, HfHubHTTPError) else str(exc)
@@ -119,18 +128,6 @@ def push_folder(folder: str | Path, repo_id: str, kind: Kind = "dataset", *, pri
         f"{repo_id} was not uploaded to {api.endpoint} ({' '.join(said.split())}); check the name, the card, the "
         f"network, and that the token in {TOKEN_VARIABLE} may write"
     )
-
-
-def _check_folder(path: Path, kind: Kind) -> None:
-    if kind == "dataset":
-        if not is_dataset(path):
-            raise InputError(f"{path}: not a dataset folder ({DATA_FILE} and {CARD_FILE} that Cuvée wrote beside it)")
-        return
-    if not (path / MODEL_FILE).is_file() or not is_own_card(path / CARD_FILE):
-        raise InputError(f"{path}: not a model with its card ({MODEL_FILE} and the {CARD_FILE} that Cuvée wrote)")
-    foreign = sorted(p.name for p in path.iterdir() if p.name not in _MODEL_PARTS and not p.name.startswith("."))
-    if foreign:
-        raise InputError(f"{path}: holds {foreign[0]!r}, which is no part of the model; move it, and push again")
 
 
 def open_hub(repo_id: str) -> HfApi:

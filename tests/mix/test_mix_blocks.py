@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from cuvee.corpus import Corpus
 from cuvee.errors import InputError
 from cuvee.mix import assign_blocks, deal_blocks, full_blocks, take_blocks
-from cuvee.mix.blocks import whole_groups
+from cuvee.mix.blend import whole_groups
 
 ROWS = {"a": 3, "b": 3}
 

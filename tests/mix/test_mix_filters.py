@@ -413,8 +413,6 @@ def test_bad_arguments_are_named():
     train = make_pool([("one", "a"), ("two", "b")])
     for wrong, message in [
         (lambda: Dedupe(near=1.5), "near is 1.5"),
-        (lambda: FewerPerCluster(limit=0), "limit is 0"),
-        (lambda: FewerPerCluster(limit=1, threshold=0), "threshold 0;"),
         (lambda: Agreement(train=train), "give exactly one"),
         (lambda: Agreement(train=train, top=0.5, threshold=0.5), "give exactly one"),
         (lambda: Agreement(train=train, top=0), "top 0;"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cuvee.corpus import Corpus
 from cuvee.errors import InputError
 from cuvee.measure import measure_corpus
-from cuvee.mix import METHODS, select_levels, select_rows, select_target
+from cuvee.mix import METHODS, Selector
 from cuvee.mix.search import (
     DCScore,
     LogDet,
@@ -29,6 +29,18 @@ from cuvee.similarity import median_distance, unit_rows
 pytestmark = pytest.mark.slow  # each is quick, together they are not
 
 OBJECTIVES = [Vendi(), DCScore(), LogDet()]
+
+
+def select_levels(pool, vectors, *, rows, levels, metric="vendi", **given):
+    return Selector(pool, vectors, rows, **given).levels(levels, metric)
+
+
+def select_target(pool, vectors, *, rows, target, metric="vendi", **given):
+    return Selector(pool, vectors, rows, **given).target(target, metric)
+
+
+def select_rows(pool, vectors, *, rows, method="vendi", real=None, **given):
+    return Selector(pool, vectors, rows, **given).best(method, real)
 
 
 def make_pool(rows: int, *, labels: int = 3, seed: int = 0, dim: int = 24, skew: bool = True):
@@ -344,10 +356,10 @@ def test_another_seed_is_another_selection_and_the_same_seed_the_same():
 def test_selections_are_the_same_in_another_process():
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from test_mix_select import make_pool\n"
-        "from cuvee.mix import select_levels, select_rows\n"
+        "from cuvee.mix import Selector\n"
         "pool, unit = make_pool(300)\n"
-        "print([p.rows.tolist() for p in select_levels(pool, unit, rows=40, levels=3)],"
-        " select_rows(pool, unit, rows=40, method='dcscore').rows.tolist())"
+        "selector = Selector(pool, unit, 40)\n"
+        "print([p.rows.tolist() for p in selector.levels(3)], selector.best('dcscore').rows.tolist())"
     )
     folder = __file__.rpartition("/")[0]
     outs = {

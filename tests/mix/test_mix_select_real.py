@@ -9,7 +9,7 @@ import pytest
 from cuvee.corpus import Corpus, load_corpus
 from cuvee.encoders import load_encoder
 from cuvee.measure import measure_corpus
-from cuvee.mix import select_levels, select_rows
+from cuvee.mix import Selector
 from cuvee.similarity import mmd, unit_rows
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -28,7 +28,7 @@ def sample(name: str, file: str, rows: int, origin: str) -> Corpus:
 def test_five_levels_of_a_thousand_rows_rise_by_vendi_and_by_dcscore(name):
     pool = sample(name, "synthetic.jsonl.gz", 5000, "synthetic")
     encoder = load_encoder("minilm")
-    found = select_levels(pool, encoder.encode(pool.texts), rows=1000, levels=5)
+    found = Selector(pool, encoder.encode(pool.texts), 1000).levels(5)
     measured = [
         measure_corpus(part.corpus, encoder=encoder, metrics=["vendi_q1", "dcscore_tau0.1"]).values for part in found
     ]
@@ -53,10 +53,10 @@ def test_lowest_shift_is_nearer_to_held_back_real_rows_than_random_rows_are():
         drawn = other[np.random.default_rng(seed).permutation(len(other))[:300]]
         return mmd(vectors[rows], drawn, bandwidth=1.0, permutations=0).value
 
-    nearest = select_rows(pool, vectors, rows=300, method="lowest_shift", real=real)
+    nearest = Selector(pool, vectors, 300).best("lowest_shift", real)
     differences = []
     for seed in range(10):
-        random = select_rows(pool, vectors, rows=300, method="random", seed=seed)
+        random = Selector(pool, vectors, 300, seed=seed).best("random")
         assert random.corpus.label_counts() == nearest.corpus.label_counts()
         differences.append(shift(random.rows, seed) - shift(nearest.rows, seed))
     mean, error = np.mean(differences), np.std(differences, ddof=1) / np.sqrt(10)

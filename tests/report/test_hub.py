@@ -216,6 +216,6 @@ def test_a_bad_endpoint_is_named(folder, monkeypatch, endpoint):
 
 def test_only_dataset_folders_are_pushed(tmp_path, hub):
     (tmp_path / "secrets.txt").write_text("x", encoding="utf-8")
-    assert "not a dataset folder" in refused(InputError, tmp_path, REPO)
-    assert "not a dataset folder" in refused(InputError, tmp_path / "nowhere", REPO)
+    assert "not a dataset with the card" in refused(InputError, tmp_path, REPO)
+    assert "not a dataset with the card" in refused(InputError, tmp_path / "nowhere", REPO)
     assert hub.asked == []

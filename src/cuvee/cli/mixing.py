@@ -211,23 +211,17 @@ class Choosing:
         """The rows at each level, at the target, or by the method; nothing where no number of rows is given."""
         if self.rows is None:
             return []
-        rows, metric, seed, match = self.rows, self.metric, self.seed, not self.no_match_lengths
-        vectors, other = encoder.encode(pool.texts), None
+        match = not self.no_match_lengths
+        selector = room.Selector(pool, encoder.encode(pool.texts), self.rows, match_lengths=match, seed=self.seed)
         if self.levels is not None:
-            return room.select_levels(
-                pool, vectors, rows=rows, levels=self.levels, metric=metric, match_lengths=match, seed=seed
-            )
+            return selector.levels(self.levels, self.metric)
         if self.target is not None:
-            found = room.select_target(
-                pool, vectors, rows=rows, target=self.target, metric=metric, match_lengths=match, seed=seed
-            )
-            return [found]
-        if self.method == "lowest_shift":
-            if real is None:
-                raise ConfigError("--method lowest_shift needs the real rows; give --real FILE")
-            other = encoder.encode(real.texts)
-        method = self.method or metric
-        return [room.select_rows(pool, vectors, rows=rows, method=method, real=other, match_lengths=match, seed=seed)]
+            return [selector.target(self.target, self.metric)]
+        if self.method != "lowest_shift":
+            return [selector.best(self.method or self.metric)]
+        if real is None:
+            raise ConfigError("--method lowest_shift needs the real rows; give --real FILE")
+        return [selector.best(self.method, encoder.encode(real.texts))]
 
 
 @may_trust

@@ -19,7 +19,7 @@ from cuvee.corpus import Corpus, load_corpus
 from cuvee.errors import InputError, TrainingError
 from cuvee.execute import Lost, Progress, open_executor
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
-from cuvee.mix import Agreement, Dedupe, Degenerate, Filter, apply_filters, select_rows
+from cuvee.mix import Agreement, Dedupe, Degenerate, Filter, Selector, apply_filters
 from cuvee.records import Course
 from cuvee.store import RunFolder, StoredPool
 from cuvee.train import TrainSettings, check_fit
@@ -228,10 +228,8 @@ class Experiment:
             kept = np.sort(np.concatenate([kept, rest]))
         else:
             target = (self.real.texts if labelled else self.real.targets) if config.select == "lowest_shift" else None
-            found = select_rows(
-                shown.take(kept), encode(shown.take(kept).texts), rows=count, method=config.select, seed=seed,
-                real=None if target is None else encode(target),
-            )  # fmt: skip
+            selector = Selector(shown.take(kept), encode(shown.take(kept).texts), count, seed=seed)
+            found = selector.best(config.select, None if target is None else encode(target))
             kept = kept[found.rows]
         return first_rows(written.take(kept), count)
 

@@ -98,20 +98,10 @@ class Listener(Protocol):
 class Silent:
     """A listener that says nothing."""
 
-    def started(self, stage: str, unit: str) -> None:
+    def _ignore(self, *_: object, **__: object) -> None:
         """Say nothing."""
 
-    def advanced(self, stage: str, done: int, total: int) -> None:
-        """Say nothing."""
-
-    def detailed(self, stage: str, detail: Callable[[], str]) -> None:
-        """Say nothing."""
-
-    def finished(self, stage: str, seconds: float) -> None:
-        """Say nothing."""
-
-    def noted(self, message: str) -> None:
-        """Say nothing."""
+    started = advanced = detailed = finished = noted = _ignore
 
 
 class Progress:

@@ -56,160 +56,128 @@ class Selection:
         return f"{line}\n{self.note}" if self.note else line
 
 
-def select_levels(
-    pool: Corpus,
-    vectors: Vectors,
-    *,
-    rows: int | Mapping[str, int],
-    levels: int,
-    metric: str = "vendi",
-    match_lengths: bool = True,
-    seed: int = 0,
-) -> tuple[Selection, ...]:
-    """Subsets of a pool with equal rows, equal label counts and matched lengths, from low to high diversity.
-
-    The first is about the least diverse one that can be made, the last about the most diverse; the values of
-    those between lie at equal distances. No LLM is called and no row occurs twice in a subset; rows are shared
-    between subsets.
+class Selector:
+    """Chooses subsets of a pool with exact label counts and matched lengths; no row occurs twice in a subset.
 
     Args:
         pool: rows to choose from; what is wrong with them (duplicates, leaks) is best filtered out first.
         vectors: of its rows, shape (n, d).
         rows: of each subset: label -> rows, or a number that is shared out like the pool's labels.
-        levels: how many, at least 2.
-        metric: ``vendi`` (order 1), ``dcscore`` (tau 0.1) or ``log_det`` (of I + K).
         match_lengths: keep the pool's distribution of words within each label.
         seed: of the searches and of the rows between the extremes.
 
     Raises:
-        InputError: more rows of a label than the pool has, or a pool in which nothing varies.
-        ValueError: arguments out of range.
-    """
-    if levels < 2:
-        raise ValueError(f"levels is {levels!r}; give 2 or more, or use select_rows for one subset")
-    task = _Task(pool, vectors, metric)
-
-    def choose(strata: Strata) -> list[Codes]:
-        path = make_path(task.unit, strata, task.objective, derive_rng(seed, "select", task.metric))
-        low, high = path.ends
-        steps = [0, *(path.nearest_step(v) for v in np.linspace(low, high, levels)[1:-1]), path.last]
-        if len(set(steps)) < levels:
-            raise InputError(
-                f"{levels} levels of {strata.rows} rows were asked, but the pool of {len(pool)} gives only "
-                f"{len(set(steps))} different ones ({task.metric} from {low:.4g} to {high:.4g}); "
-                "ask for fewer levels or rows"
-            )
-        return [path.rows(step) for step in steps]
-
-    return task.run([f"{number}" for number in range(1, levels + 1)], rows, match_lengths, choose)
-
-
-def select_target(
-    pool: Corpus,
-    vectors: Vectors,
-    *,
-    rows: int | Mapping[str, int],
-    target: float,
-    metric: str = "vendi",
-    match_lengths: bool = True,
-    seed: int = 0,
-) -> Selection:
-    """The subset whose measured diversity is nearest to ``target``; arguments as :func:`select_levels`.
-
-    Raises:
-        InputError: the value lies outside what subsets of this pool reach, which is named.
-    """
-    task = _Task(pool, vectors, metric)
-
-    def choose(strata: Strata) -> list[Codes]:
-        path = make_path(task.unit, strata, task.objective, derive_rng(seed, "select", task.metric))
-        low, high = path.ends
-        if not low <= target <= high:
-            raise InputError(
-                f"{task.metric} {target:g} is out of reach: {strata.rows} rows of this pool have {low:.4g} to "
-                f"{high:.4g}; ask for a value between, for another number of rows, or give a larger pool"
-            )
-        return [path.rows(path.nearest_step(target))]
-
-    return task.run([f"{task.metric} {target:g}"], rows, match_lengths, choose)[0]
-
-
-def select_rows(
-    pool: Corpus,
-    vectors: Vectors,
-    *,
-    rows: int | Mapping[str, int],
-    method: str = "vendi",
-    real: Vectors | None = None,
-    match_lengths: bool = True,
-    seed: int = 0,
-) -> Selection:
-    """One subset of a pool, with exact label counts and matched lengths.
-
-    Args:
-        pool, vectors, rows, match_lengths, seed: as :func:`select_levels`.
-        method: ``vendi``, ``dcscore``, ``log_det`` (about the most diverse by that), ``k_center`` (far from each
-            other), ``cluster_limited`` (as few rows as possible of each cluster of near-duplicates), ``random``,
-            ``lowest_shift`` (nearest to the real data by MMD).
-        real: vectors of the real training rows, for ``lowest_shift``.
-
-    Raises:
-        InputError: more rows of a label than the pool has.
-        ConfigError: an unknown method.
-        ValueError: ``real`` is missing, or given for another method.
-    """
-    plain = method if method not in OBJECTIVES else None
-    if (plain == "lowest_shift") != (real is not None):
-        raise ValueError("real vectors go with method 'lowest_shift', and with it alone")
-    task = _Task(pool, vectors, "vendi" if plain else method)
-    unit, rng = task.unit, derive_rng(seed, "select", plain or task.metric)
-
-    def choose(strata: Strata) -> list[Codes]:
-        if plain is None:
-            return [most_diverse(unit, strata, task.objective, rng)[0]]
-        if plain == "random":
-            return [search.random_rows(strata, rng)]
-        if plain == "k_center":
-            return [np.sort(search.k_center(unit, strata, rng=rng))]
-        if plain == "cluster_limited":
-            return [_cluster_limited(unit, strata, rng)]
-        if plain == "lowest_shift" and real is not None:
-            return [search.lowest_shift(unit, strata, search.Shift(unit_rows(real), seed=seed))]
-        raise InputError(f"method {plain!r} is unknown; {nearest_name(plain, METHODS)}")
-
-    return task.run([plain or task.metric], rows, match_lengths, choose)[0]
-
-
-# --- parts ----------------------------------------------------------------------------------------
-class _Task:
-    """A pool, its unit rows, and what selections are measured by.
-
-    Raises:
-        InputError: the metric is unknown.
-        ValueError: not one vector a row.
+        InputError: more rows than the pool has.
+        ValueError: not one vector a row, or no row asked for.
     """
 
-    def __init__(self, pool: Corpus, vectors: Vectors, metric: str) -> None:
+    def __init__(
+        self, pool: Corpus, vectors: Vectors, rows: int | Mapping[str, int], *, match_lengths: bool = True,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
         if len(vectors) != len(pool):
             raise ValueError(f"vectors has {len(vectors)} rows for a pool of {len(pool)}; give one a row")
-        if metric not in OBJECTIVES:
-            raise InputError(f"metric {metric!r} cannot be selected by; {nearest_name(metric, OBJECTIVES)}")
-        self.pool, self.unit = pool, unit_rows(vectors)
-        self.metric, self.objective = metric, OBJECTIVES[metric]
+        self._pool, self._unit, self._match_lengths, self._seed = pool, unit_rows(vectors), match_lengths, seed
+        if isinstance(rows, int):
+            if rows < 1:
+                raise ValueError(f"rows is {rows!r}; it must be at least 1")
+            if rows > len(pool):
+                raise InputError(
+                    f"{rows} rows were asked, the pool has {len(pool)}; ask for fewer, or give a larger pool"
+                )
+            rows = apportion_rows(dict(sorted(Counter(label_strata(pool)).items())), rows)
+        self._wanted = rows
 
-    def run(
-        self,
-        names: Sequence[str],
-        rows: int | Mapping[str, int],
-        match_lengths: bool,
-        choose: Callable[[Strata], list[Codes]],
-    ) -> tuple[Selection, ...]:
+    def levels(self, count: int, metric: str = "vendi") -> tuple[Selection, ...]:
+        """Subsets from low to high diversity.
+
+        The first is about the least diverse one that can be made, the last about the most diverse; the values of
+        those between lie at equal distances. Rows are shared between subsets.
+
+        Args:
+            count: how many, at least 2.
+            metric: ``vendi`` (order 1), ``dcscore`` (tau 0.1) or ``log_det`` (of I + K).
+
+        Raises:
+            InputError: more rows of a label than the pool has, or a pool in which nothing varies.
+            ValueError: ``count`` out of range.
+        """
+        if count < 2:
+            raise ValueError(f"levels is {count!r}; give 2 or more, or choose one subset")
+        objective = _find_objective(metric)
+
+        def choose(strata: Strata) -> list[Codes]:
+            path = make_path(self._unit, strata, objective, derive_rng(self._seed, "select", metric))
+            low, high = path.ends
+            steps = [0, *(path.nearest_step(v) for v in np.linspace(low, high, count)[1:-1]), path.last]
+            if len(set(steps)) < count:
+                raise InputError(
+                    f"{count} levels of {strata.rows} rows were asked, but the pool of {len(self._pool)} gives only "
+                    f"{len(set(steps))} different ones ({metric} from {low:.4g} to {high:.4g}); "
+                    "ask for fewer levels or rows"
+                )
+            return [path.rows(step) for step in steps]
+
+        return self._run([f"{number}" for number in range(1, count + 1)], choose)
+
+    def target(self, value: float, metric: str = "vendi") -> Selection:
+        """The subset whose measured diversity is nearest to ``value``.
+
+        Raises:
+            InputError: the value lies outside what subsets of this pool reach, which is named.
+        """
+        objective = _find_objective(metric)
+
+        def choose(strata: Strata) -> list[Codes]:
+            path = make_path(self._unit, strata, objective, derive_rng(self._seed, "select", metric))
+            low, high = path.ends
+            if not low <= value <= high:
+                raise InputError(
+                    f"{metric} {value:g} is out of reach: {strata.rows} rows of this pool have {low:.4g} to "
+                    f"{high:.4g}; ask for a value between, for another number of rows, or give a larger pool"
+                )
+            return [path.rows(path.nearest_step(value))]
+
+        return self._run([f"{metric} {value:g}"], choose)[0]
+
+    def best(self, method: str = "vendi", real: Vectors | None = None) -> Selection:
+        """One subset.
+
+        Args:
+            method: ``vendi``, ``dcscore``, ``log_det`` (about the most diverse by that), ``k_center`` (far from each
+                other), ``cluster_limited`` (as few rows as possible of each cluster of near-duplicates), ``random``,
+                ``lowest_shift`` (nearest to the real data by MMD).
+            real: vectors of the real training rows, for ``lowest_shift``.
+
+        Raises:
+            InputError: more rows of a label than the pool has, or an unknown method.
+            ValueError: ``real`` is missing, or given for another method.
+        """
+        if (method == "lowest_shift") != (real is not None):
+            raise ValueError("real vectors go with method 'lowest_shift', and with it alone")
+        unit, rng = self._unit, derive_rng(self._seed, "select", method)
+
+        def choose(strata: Strata) -> list[Codes]:
+            if method in OBJECTIVES:
+                return [most_diverse(unit, strata, OBJECTIVES[method], rng)[0]]
+            if method == "random":
+                return [search.random_rows(strata, rng)]
+            if method == "k_center":
+                return [np.sort(search.k_center(unit, strata, rng=rng))]
+            if method == "cluster_limited":
+                return [_cluster_limited(unit, strata, rng)]
+            if real is not None:
+                return [search.lowest_shift(unit, strata, search.Shift(unit_rows(real), seed=self._seed))]
+            raise InputError(f"method {method!r} is unknown; {nearest_name(method, METHODS)}")
+
+        return self._run([method], choose)[0]
+
+    def _run(self, names: Sequence[str], choose: Callable[[Strata], list[Codes]]) -> tuple[Selection, ...]:
         """Choose with ever finer bins of length until all selections match the pool's."""
-        wanted = self._wanted(rows)
         found: list[Codes] = []
         differences: list[float] = []
-        for bins in _BINS if match_lengths else (1,):
-            strata = search.make_strata(self.pool, wanted, bins=bins)
+        for bins in _BINS if self._match_lengths else (1,):
+            strata = search.make_strata(self._pool, self._wanted, bins=bins)
             try:
                 made = choose(strata)
             except InputError:
@@ -222,25 +190,21 @@ class _Task:
             if max(differences) < LARGEST_DIFFERENCE:
                 break
         worst = max(differences)
-        why = f"could not be matched better than to {worst:.2f} SD" if match_lengths else "are not matched"
+        why = f"could not be matched better than to {worst:.2f} SD" if self._match_lengths else "are not matched"
         note = "" if worst < LARGEST_DIFFERENCE else f"lengths {why}"
         return tuple(
             Selection(
-                name=name, rows=chosen, corpus=self.pool.take(chosen), length_difference=difference, note=note,
-                values={metric: objective.value(self.unit[chosen]) for metric, objective in OBJECTIVES.items()},
+                name=name, rows=chosen, corpus=self._pool.take(chosen), length_difference=difference, note=note,
+                values={metric: objective.value(self._unit[chosen]) for metric, objective in OBJECTIVES.items()},
             )
             for name, chosen, difference in zip(names, found, differences, strict=True)
         )  # fmt: skip
 
-    def _wanted(self, rows: int | Mapping[str, int]) -> Mapping[str, int]:
-        if not isinstance(rows, int):
-            return rows
-        if rows < 1:
-            raise ValueError(f"rows is {rows!r}; it must be at least 1")
-        have = len(self.pool)
-        if rows > have:
-            raise InputError(f"{rows} rows were asked, the pool has {have}; ask for fewer, or give a larger pool")
-        return apportion_rows(dict(sorted(Counter(label_strata(self.pool)).items())), rows)
+
+def _find_objective(metric: str) -> Objective:
+    if metric not in OBJECTIVES:
+        raise InputError(f"metric {metric!r} cannot be selected by; {nearest_name(metric, OBJECTIVES)}")
+    return OBJECTIVES[metric]
 
 
 def _cluster_limited(unit: Vectors, strata: Strata, rng: np.random.Generator) -> Codes:

@@ -205,15 +205,11 @@ def _select_levels(
         drawn = mix.take_blocks(dealt, {block})
         has = Counter(label_strata(drawn))
         named = f"draw {block}" if block < FRESH else f"draw {block - FRESH} of the confirmation"
+        rows = {label: min(rows, has[label]) for label, rows in study.block_rows().items() if has[label]}
+        seed = derive_seed(study.config.seed, "select", file.dial, block)
         try:
-            found = mix.select_levels(
-                drawn,
-                study.encoder.encode(drawn.texts),
-                rows={label: min(rows, has[label]) for label, rows in study.block_rows().items() if has[label]},
-                levels=select.levels,
-                metric=select.metric,
-                seed=derive_seed(study.config.seed, "select", file.dial, block),
-            )
+            selector = mix.Selector(drawn, study.encoder.encode(drawn.texts), rows, seed=seed)
+            found = selector.levels(select.levels, select.metric)
         except InputError as exc:
             raise InputError(f"{file.path}, {named}: {exc}") from exc
         for part, selection in zip(parts, found, strict=True):
