@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 NAMES = [
     "Advice", "Blend", "CollapseResult", "Comparison", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint",
-    "Estimate", "ExampleScores", "Finding", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "Sampling",
-    "SamplingDial", "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__",
-    "compare_corpora", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
-    "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_collapse",
-    "run_study", "score_examples", "split_corpus", "train_model", "trust_modules", "write_corpus",
+    "Estimate", "ExampleScores", "Finding", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "RowSelector",
+    "Sampling", "SamplingDial", "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure",
+    "__version__", "compare_corpora", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
+    "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "plot_advice", "plot_measurements",
+    "recommend_mixture", "run_collapse", "run_study", "score_examples", "split_corpus", "train_model",
+    "trust_modules", "write_corpus",
 ]  # fmt: skip
 
 

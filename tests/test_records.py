@@ -10,12 +10,13 @@ def test_measurements_and_scores_print_as_tables():
         "distinct_1": Estimate(value=0.5, n=9),
     }
     measured = Measurement(
-        name="<pool>", fingerprint="f", against=None, n=9, encoder="e", encoder_hash="h", seed=0, values=values
+        name="<pool>\x1b", fingerprint="f", against=None, n=9, encoder="e", encoder_hash="h", seed=0, values=values
     )
     lines = str(measured).splitlines()
-    assert lines[0] == "<pool>  n=9  encoder=e"
+    assert lines[0] == "<pool>\x1b  n=9  encoder=e"
     assert lines[1].split() == ["vendi_q1", "12.35", "[10,", "14]"] and lines[2].endswith("p = 0.25")
-    assert "&lt;pool&gt;" in measured._repr_html_() and "<td>12.35</td>" in measured._repr_html_()
+    assert "&lt;pool&gt;\\x1b" in measured._repr_html_() and "<td>12.35</td>" in measured._repr_html_()
+    assert repr(measured) == str(measured).replace("\x1b", "\\x1b")
     scores = Scores(n=3, values={"accuracy": Estimate(value=2 / 3, n=3)}, correct=np.array([True, True, False]))
     assert "0.6667" in str(scores) and "<table>" in scores._repr_html_()
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cuvee.generate.pools import generate_corpus
     from cuvee.measure import compare_corpora, measure_corpus, measure_vectors, score_examples
     from cuvee.mix import Blend, mix_corpora
+    from cuvee.mix.estimator import RowSelector
     from cuvee.recommend import recommend_mixture
     from cuvee.records import (
         Advice,
@@ -35,16 +36,18 @@ if TYPE_CHECKING:
         TrialFailure,
     )
     from cuvee.registry import trust_modules
+    from cuvee.report.plots import plot_advice, plot_measurements
     from cuvee.study import StudyResult, run_study
     from cuvee.train import load_predictor, train_model
 
 __all__ = [
     "Advice", "Blend", "CollapseResult", "Comparison", "Corpus", "CuveeError", "EmbeddedLLM", "Encoder", "Endpoint",
-    "Estimate", "ExampleScores", "Finding", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "Sampling",
-    "SamplingDial", "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure", "__version__",
-    "compare_corpora", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
-    "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "recommend_mixture", "run_collapse",
-    "run_study", "score_examples", "split_corpus", "train_model", "trust_modules", "write_corpus",
+    "Estimate", "ExampleScores", "Finding", "Ledger", "LockedTest", "Measurement", "ParaphraseDial", "RowSelector",
+    "Sampling", "SamplingDial", "Scores", "Split", "StudyResult", "TopicsDial", "Trial", "TrialFailure",
+    "__version__", "compare_corpora", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
+    "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "plot_advice", "plot_measurements",
+    "recommend_mixture", "run_collapse", "run_study", "score_examples", "split_corpus", "train_model",
+    "trust_modules", "write_corpus",
 ]  # fmt: skip
 
 _ROOMS = {
@@ -60,10 +63,12 @@ _ROOMS = {
     "generate.pools": "generate_corpus",
     "measure": "compare_corpora measure_corpus measure_vectors score_examples",
     "mix": "Blend mix_corpora",
+    "mix.estimator": "RowSelector",
     "recommend": "recommend_mixture",
     "records": "Advice CollapseResult Comparison Estimate ExampleScores Finding Measurement Sampling Scores Trial "
     "TrialFailure",
     "registry": "trust_modules",
+    "report.plots": "plot_advice plot_measurements",
     "study": "StudyResult run_study",
     "train": "load_predictor train_model",
 }

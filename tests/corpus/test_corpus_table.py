@@ -38,6 +38,9 @@ def test_take_keep_join_and_counts():
     assert len(corpus.joined(corpus)) == 12
     assert corpus.labels == ["a", "b"]
     assert "6 real" in repr(corpus) and "<table" in corpus._repr_html_()
+    head, names, first, *_ = str(corpus).splitlines()
+    assert head == repr(corpus) and names.split() == ["text", "target", "origin"] and first.split()[0] == "text"
+    assert len(str(corpus).splitlines()) == 7 and max(map(len, str(corpus).splitlines()[1:])) < 80
 
 
 def test_groups_are_own_rows_where_none_is_given():

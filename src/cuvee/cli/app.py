@@ -76,7 +76,7 @@ def run_cli(arguments: Sequence[str]) -> int:
     try:
         # not app(...): that puts a hook of its own in place of _report_defect
         with _noted_warnings():
-            command = _load(next((each for each in arguments if not each.startswith("-")), ""))
+            command = load_commands(next((each for each in arguments if not each.startswith("-")), ""))
             code = command(args=list(arguments), prog_name="cuvee", obj=list(arguments), standalone_mode=False)
     except CuveeError as exc:
         _complain(f"error: {exc}", "red")
@@ -112,7 +112,7 @@ def _noted_warnings() -> Iterator[None]:
         yield
 
 
-def _load(wanted: str) -> Callable[..., str | int | None]:
+def load_commands(wanted: str) -> Callable[..., str | int | None]:
     """The command line with one command loaded; of the others it knows name and line."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
     app.callback(invoke_without_command=True)(_start)

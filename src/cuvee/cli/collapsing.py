@@ -85,14 +85,5 @@ def run_panel(folder: Path) -> tuple[dict[str, str], Table]:
 
 def tabulate_courses(result: CollapseResult) -> Table:
     """First and last generation of every measure and course, with the value that theory expects."""
-    from cuvee.records.collapse import MEASURES
-
-    rows = []
-    for course in result.courses:
-        for measure, points in result.points[course.name].items():
-            expected = course.expected.get(measure)
-            theory = "" if expected is None else f"{expected[-1]:.4g}"
-            ends = (f"{point.value:.4g}" for point in (points[0], points[-1]))
-            rows.append((course.name, MEASURES[measure][0], *ends, theory))
-    heads = ("course", "measure", "generation 0", f"generation {result.generations}", "theory")
+    heads, *rows = result.table
     return console.make_table(None, heads, rows)

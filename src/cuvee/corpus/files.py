@@ -63,8 +63,10 @@ def load_corpus(
     Args:
         source: CSV, TSV, JSONL (each also with .gz), Parquet, a folder of Parquet files (read in the order of their
             names), a saved dataset, or a dataset in memory.
-        text, label, group: column names. Left out, ``text`` and ``label`` are recognised by their usual
-            names, and a file that Cuvée wrote is read back whole.
+        text: the column of texts. Left out, it is recognised by its usual names, and a file that Cuvée wrote is read
+            back whole.
+        label: the column of labels or completions; left out as ``text``.
+        group: the column whose equal values stay on one side of a split.
         context: the column of what each text is about, such as the passage of a question; blank cells are none.
         seed: the column that names the real row that each row was written from.
         origin: of rows that do not carry one.
@@ -212,7 +214,7 @@ def _read_lists(file: pa_parquet.ParquetFile, path: Path) -> Vectors:
 
 # --- writing: under a temporary name, then renamed, so that no half-written file is ever seen -----
 def write_corpus(corpus: Corpus, path: str | Path, *, guard_cells: bool = False) -> None:
-    """Write Parquet, or JSONL or CSV by suffix; ``guard_cells`` as in :func:`write_table`."""
+    """Write Parquet, or JSONL or CSV by suffix; ``guard_cells`` as in ``write_table``."""
     write_table(corpus.formed_like(corpus).table, path, guard_cells=guard_cells)
 
 

@@ -55,7 +55,7 @@ class LockedTest:
         return distinct_sources(self._corpus)
 
     def names_for_leak_guard(self) -> set[str]:
-        """What the rows may be called (see :func:`row_names`), for finding leaks; logged."""
+        """What the rows may be called (see ``row_names``), for finding leaks; logged."""
         self._log("leak-guard")
         return row_names(self._corpus)
 
@@ -105,7 +105,8 @@ def split_corpus(
     Args:
         corpus: real rows. Rows with the same ``group``, the same ``context``, or the same normalised text (where there
             is no context) stay together.
-        test, validation: rows (int) or fraction of all rows (float below 1).
+        test: rows (int) or fraction of all rows (float below 1).
+        validation: the same.
         rows_per_label: real training rows of each label, one of each cluster of rows that stay together; None
             keeps all that remain. The rows of a smaller number are among those of a larger one.
         seed: of the split alone.
@@ -164,7 +165,7 @@ def row_names(corpus: Corpus) -> set[str]:
 
 
 def written_from(corpus: Corpus, names: Collection[str]) -> list[bool]:
-    """Whether each row names a real row of :func:`row_names` among those that it was written from."""
+    """Whether each row names a real row of ``row_names`` among those that it was written from."""
     seeds = corpus.table["seed_ids"]
     if not names or seeds.null_count == len(corpus):
         return [False] * len(corpus)

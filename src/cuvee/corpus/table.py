@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cuvee.characters import to_html, visible
+from cuvee.characters import visible
 from cuvee.corpus import forms
 from cuvee.corpus.cells import READ_ROWS, as_strings, json_column, stack_tables
 from cuvee.corpus.content import content_id, content_ids
 from cuvee.errors import InputError, InputWarning, MissingDependency
 from cuvee.fingerprint import hash_each, hash_texts
 from cuvee.inputs import first_line
+from cuvee.records.measurement import html_table, text_table
 from cuvee.registry import nearest_name
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ SCHEMA = pa.schema(
         pa.field("weight", pa.float64()),  # how much the row counts in training; without one it counts 1
     ]
 )
+_HEADS = ("text", "target", "origin")  # columns that are shown of the first rows
 _LATER = ("context", "weight")  # columns that files written by earlier releases lack
 _MANY = 10  # rows, from which answers that are all different are no labels
 
@@ -54,7 +56,7 @@ _MANY = 10  # rows, from which answers that are all different are no labels
 class Corpus:
     """An immutable table of examples with the columns of ``SCHEMA``, then those of the user's own, and its task.
 
-    Build one with :func:`cuvee.load_corpus`, :meth:`from_rows` or :meth:`from_pandas`.
+    Build one with ``cuvee.load_corpus``, ``from_rows`` or ``from_pandas``.
     """
 
     table: pa.Table
@@ -105,7 +107,7 @@ class Corpus:
         cls, columns: Mapping[str, pa.ChunkedArray], *, origin: Origin = "real", task: Task = "classification",
         own: pa.Table | None = None,
     ) -> Corpus:  # fmt: skip
-        """A corpus from columns of strings of one length: what :meth:`from_rows` makes of them, in less memory.
+        """A corpus from columns of strings of one length: what ``from_rows`` makes of them, in less memory.
 
         Args:
             columns: ``text`` and ``target``, without nulls, and any of ``id``, ``group`` and ``context``.
@@ -130,7 +132,8 @@ class Corpus:
 
         Args:
             rows: how many.
-            targets, groups: of each row, where known.
+            targets: of each row, where known.
+            groups: the same.
 
         Raises:
             ValueError: ``targets`` or ``groups`` of another length.
@@ -312,11 +315,16 @@ class Corpus:
         origins = ", ".join(f"{v} {k}" for k, v in sorted(Counter(self.origins).items()))
         return f"Corpus({self.task}, {len(self)} rows: {origins}; {counts})"
 
+    def __str__(self) -> str:
+        return "\n".join([repr(self), *text_table([_HEADS, *self._head], widest=56)])
+
     def _repr_html_(self) -> str:
-        shown = ("text", "target", "origin")
-        head = [dict(zip(shown, shown, strict=True)), *self.table.slice(0, 5).select(shown).to_pylist()]
-        rows = ("".join(f"<td>{to_html(row[name])}</td>" for name in shown) for row in head)
-        return f"<p>{to_html(repr(self))}</p><table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
+        return html_table(repr(self), _HEADS, self._head)
+
+    @property
+    def _head(self) -> list[list[str]]:
+        """Cells of the first rows."""
+        return [[row[name] for name in _HEADS] for row in self.table.slice(0, 5).select(_HEADS).to_pylist()]
 
 
 def is_ours(names: Iterable[str]) -> bool:

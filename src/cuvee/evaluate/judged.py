@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cuvee.errors import IncomparableError
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Estimate, Scores
-from cuvee.records.measurement import value_lines, value_table
+from cuvee.records.measurement import Shown, value_lines, value_table
 from cuvee.similarity import wilson_interval
 
 RESAMPLES = 1000  # bootstrap resamples behind an interval
@@ -162,8 +162,8 @@ def code_groups(names: Sequence[str] | None, n: int) -> Codes:
 
 
 # --- two predictors on the same items: the difference of every score, its interval and its p-value ---
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairedScores:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PairedScores(Shown):
     """The first predictor's scores less the second's, on ``n`` items in ``groups`` groups.
 
     Each Estimate holds the difference, its 95% interval and its p-value; its settings hold the two scores under

@@ -33,8 +33,8 @@ class Endpoint:
     ``api_key`` is sent and never shown, hashed or stored, nor is a user, password or query value in the URL;
     ``key_name`` names the environment variable the key came from, for messages. ``identity`` is what the ledger knows
     the endpoint by, all replicas as one: by default the first of their addresses in alphabetical order, without what
-    is secret and with one spelling of its host (:func:`~cuvee.masking.spell_host`), unless the ledger knows
-    one of them by another (:func:`~cuvee.generate.ledger.settle_identity`).
+    is secret and with one spelling of its host (``cuvee.masking.spell_host``), unless the ledger knows
+    one of them by another (``cuvee.generate.ledger.settle_identity``).
 
     ``concurrency`` is the most requests under way at once at each replica; None adapts up to 256. Up to it their number
     follows how well the replica answers. ``requests_per_minute`` and ``tokens_per_minute`` are limits, ``budget`` is
@@ -160,7 +160,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer. ``finish_reason`` is what the endpoint said (:func:`~cuvee.generate.replies.how_ended`).
+    """An answer. ``finish_reason`` is what the endpoint said (``cuvee.generate.replies.how_ended``).
 
     ``replayed`` answers come from the ledger.
     """
@@ -175,14 +175,14 @@ class Answer:
 def request_key(endpoint: Endpoint, request: Request) -> str:
     """SHA-256 of everything that determines the answer; not the key, time limits or concurrency.
 
-    The same as :func:`~cuvee.fingerprint.hash_value`, in a quarter of the time: a run begins with one for each request.
+    The same as ``cuvee.fingerprint.hash_value``, in a quarter of the time: a run begins with one for each request.
     """
     text = _PLAIN_JSON.encode(_determinants(endpoint, request))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def request_json(endpoint: Endpoint, request: Request) -> str:
-    """What :func:`request_key` hashes, as JSON."""
+    """What ``request_key`` hashes, as JSON."""
     return _SORTED_JSON.encode(_determinants(endpoint, request))
 
 

@@ -21,13 +21,13 @@ from cuvee.generate.ledger import Ledger, settle_identity
 from cuvee.generate.parsing import DRAFT, NO_SOURCE, REMEDIES, Kind
 from cuvee.generate.prompts import PromptWriter, WritingSpec
 from cuvee.masking import LOCAL
-from cuvee.records import Level, Rejected
+from cuvee.records import Level, Rejected, Shown
 from cuvee.records.generation import Quarantined
 from cuvee.registry import nearest_name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Pool(Shown):
     """The synthetic corpus of one level.
 
     ``requested`` counts the rows wanted. ``quarantine`` holds every answer to one of its slots that became no row, as
@@ -336,7 +336,7 @@ def generate_pools(
         progress: called with (rows so far, rows wanted).
 
     Raises:
-        ConfigError: as :class:`PoolMaker`.
+        ConfigError: as ``PoolMaker``.
         EndpointError: the endpoint failed; the ledger keeps all answers.
         GenerationError: a level has no row at all for some label and block.
     """
@@ -360,7 +360,7 @@ def generate_corpus(
     sources: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Pool:
-    """Generate the pool of one level; :func:`generate_pools` makes several and takes every setting.
+    """Generate the pool of one level; ``generate_pools`` makes several and takes every setting.
 
     Args:
         train: real training rows: the labels, passages or contexts, and the seed examples.
@@ -369,11 +369,15 @@ def generate_corpus(
         rows_per_label: rows of each label, passage or context; of all where there are none.
         endpoint: what writes.
         ledger: its answers so far; None keeps nothing.
-        sampling, describe, seed, kind, sources: see :class:`GenerationSpec`.
+        sampling: temperature and the like, where the dial does not set them.
+        describe: what one text is, in the plural, for prompts.
+        seed: of prompts and requests.
+        kind: what is written, as ``writing.kind`` of study.yaml; None follows the task.
+        sources: passages or contexts to write about; None takes those of the training rows.
         progress: called with (rows so far, rows wanted).
 
     Raises:
-        ConfigError, EndpointError, GenerationError, ValueError: as :func:`generate_pools`.
+        ConfigError, EndpointError, GenerationError, ValueError: as ``generate_pools``.
     """
     spec = GenerationSpec(
         rows_per_label=rows_per_label, sampling=sampling or Sampling(), describe=describe, seed=seed, kind=kind,
@@ -420,7 +424,7 @@ def write_quarantine(pools: Sequence[Pool], path: str | Path) -> int:
 
 
 def read_quarantine(path: Path) -> Iterator[Quarantined]:
-    """What :func:`write_quarantine` wrote.
+    """What ``write_quarantine`` wrote.
 
     Raises:
         RunFolderError: a line is none of its lines.

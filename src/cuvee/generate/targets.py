@@ -80,7 +80,7 @@ def generate_to_target(
         progress: called with (rows so far, rows wanted); it starts again for each level.
 
     Raises:
-        ConfigError, EndpointError: as in :func:`generate_pools`.
+        ConfigError, EndpointError: as in ``generate_pools``.
         GenerationError: no level that was tried could be scored, or the budget reaches none.
     """
     search, history, pools = LevelSearch(target, len(dial.levels)), list[Tried](), dict[int, Pool]()

@@ -306,7 +306,12 @@ def measure_vectors(
         labels: of the n rows.
         groups: of the n rows: rows of one group (augmentations of one source) are not independent.
         made_by: name of the model that made the vectors; only numbers with the same name compare.
-        metrics, name, seed, permutations, rows, progress: as for ``measure_corpus``.
+        metrics: as for ``measure_corpus``, and so is all that follows.
+        name: of the measurement.
+        seed: of subsample, jackknife bins and permutations.
+        permutations: of the tests of shift.
+        rows: measure a seeded subsample of this many rows.
+        progress: told of what is being done, units done and all units.
 
     Raises:
         ValueError: shapes that do not agree, a row without direction, a metric that needs texts.

@@ -25,13 +25,13 @@ from cuvee.characters import to_html
 from cuvee.corpus import Corpus, Origin, label_strata, link_rows, normalise_text, row_sources, split_tokens
 from cuvee.errors import InputError
 from cuvee.fingerprint import derive_rng, derive_seed, hash_each, scatter
-from cuvee.records import Composition, MixKind, PartCounts, Regime
+from cuvee.records import Composition, MixKind, PartCounts, Regime, Shown
 
 _SLACK = 1e-9  # 4 * 0.9 / (1 - 0.9) is 36.00000000000001 in floats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blend:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Blend(Shown):
     """A corpus mixed from real and synthetic rows, and what it holds."""
 
     corpus: Corpus

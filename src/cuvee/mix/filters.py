@@ -19,7 +19,7 @@ from cuvee.fingerprint import derive_seed
 from cuvee.mix.blend import apportion_rows
 from cuvee.mix.candidates import Candidates, Encode, Filter, Judgement
 from cuvee.probe import cross_validated_proba, fit_probe
-from cuvee.records import Finding, Rejected, Vectors
+from cuvee.records import Finding, Rejected, Shown, Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.similarity import find_near_duplicates, nearest_neighbours
 
@@ -53,8 +53,8 @@ class Removed:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Filtered:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Filtered(Shown):
     """What is left of a pool, and where every other row went.
 
     Attributes:

@@ -18,7 +18,7 @@ from cuvee.fingerprint import derive_rng
 from cuvee.mix import search
 from cuvee.mix.blend import apportion_rows
 from cuvee.mix.search import OBJECTIVES, Codes, Objective, Strata
-from cuvee.records import Vectors
+from cuvee.records import Shown, Vectors
 from cuvee.registry import nearest_name
 from cuvee.similarity import find_near_duplicates, unit_rows
 
@@ -30,8 +30,8 @@ CLUSTER_COSINE = 0.9
 METHODS = ("vendi", "dcscore", "log_det", "k_center", "cluster_limited", "random", "lowest_shift")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Selection(Shown):
     """Rows chosen from a pool.
 
     Attributes:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cuvee.characters import to_html
-from cuvee.records.measurement import Estimate, Finding
-from cuvee.records.trials import Cell, FailedTrials
+from cuvee.records.measurement import Estimate, Finding, Shown, html_list, html_table, text_table
+from cuvee.records.trials import Cell, FailedTrials, name_score
 
 Decision = Literal["use", "do-not-use", "underpowered"]
 DrawKind = Literal["generation", "sampling", "confirm"]
@@ -246,8 +245,8 @@ class RowsFinding:
     more_draws: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Advice(Shown):
     """The verdict with its evidence.
 
     ``decision`` is ``use`` (a cell beats real-only and real-duplicated), ``do-not-use`` (every cell that could be
@@ -303,13 +302,23 @@ class Advice:
         return tuple(each for each in found if each.sentence.strip("."))
 
     def __str__(self) -> str:
-        lines = [f"{self.decision}: {self.sentence}"]
-        for summary in sorted(self.cells, key=lambda s: -s.accuracy)[:10]:
-            gains = "  ".join(f"{100 * g.value:+.1f} over {g.over}" for g in summary.gains)
-            lines.append(f"  {100 * summary.accuracy:5.1f}%  {summary.cell.key}  {gains}".rstrip())
-        lines += [f"  {s.dial} at share {s.share:g}: {s.verdict}" for s in self.shapes]
-        lines += [f"{said}." for said in (self.today, self.avoid) if said]
-        return "\n".join(lines)
+        lines = [f"{self.decision}: {self.sentence}", *text_table(self._cells), *map("  {}".format, self._shapes)]
+        return "\n".join([*lines, *(f"{said}." for said in (self.today, self.avoid) if said)])
 
     def _repr_html_(self) -> str:
-        return f"<pre>{to_html(str(self))}</pre>"
+        heads, *rows = self._cells
+        return html_list(self.findings) + html_table(self.sentence, heads, rows) + html_list(self._shapes)
+
+    @property
+    def _cells(self) -> list[list[str]]:
+        """Heads, and a row for each of the ten best cells; gains in points."""
+        baselines = list(dict.fromkeys(gain.over for cell in self.cells for gain in cell.gains))
+        rows = [[name_score(self.score), "cell", *(f"over {name}" for name in baselines)]]
+        for cell in sorted(self.cells, key=lambda summary: -summary.accuracy)[:10]:
+            gains = {g.over: f"{100 * g.value:+.1f} [{100 * g.low:.1f}, {100 * g.high:.1f}]" for g in cell.gains}
+            rows.append([f"{100 * cell.accuracy:.1f}%", cell.cell.key, *(gains.get(name, "") for name in baselines)])
+        return rows
+
+    @property
+    def _shapes(self) -> list[str]:
+        return [f"{s.dial} at share {s.share:g}: {s.verdict}" for s in self.shapes]

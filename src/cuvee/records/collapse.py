@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.records.measurement import Estimate
+from cuvee.records.measurement import Estimate, Shown, html_list, html_table, text_table
 
 # What each measure is called, and what it means.
 Floats = NDArray[np.float64]
@@ -108,8 +108,8 @@ class EarlyWarning:
         return None if own is None or not found else own - min(found)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollapseResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CollapseResult(Shown):
     """A finished experiment: its courses, what warned when, and what to do.
 
     Attributes:
@@ -139,3 +139,27 @@ class CollapseResult:
     advice: tuple[str, ...]
     untuned: Mapping[str, float] = field(default_factory=dict)
     version: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name}: {self.model}", *self._said, *text_table(self.table)])
+
+    def _repr_html_(self) -> str:
+        heads, *rows = self.table
+        return html_list(self._said) + html_table(f"{self.name}: {self.model}", heads, rows)
+
+    @property
+    def _said(self) -> tuple[str, ...]:
+        return (*self.warned, *self.advice)
+
+    @property
+    def table(self) -> list[tuple[str, ...]]:
+        """Heads, then first and last generation of every measure and course, with the value that theory expects."""
+        last = f"generation {self.generations}"
+        rows: list[tuple[str, ...]] = [("course", "measure", "generation 0", last, "theory")]
+        for course in self.courses:
+            for measure, points in self.points[course.name].items():
+                expected = course.expected.get(measure)
+                theory = "" if expected is None else f"{expected[-1]:.4g}"
+                ends = (f"{point.value:.4g}" for point in (points[0], points[-1]))
+                rows.append((course.name, MEASURES[measure][0], *ends, theory))
+        return rows

@@ -8,9 +8,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.characters import to_html
+from cuvee.characters import to_html, visible, visible_lines
 
 Vectors = NDArray[np.float32]
+
+
+class Shown:
+    """A value that Python and a notebook show as ``print`` does, with control characters as escapes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return visible_lines(str(self))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{to_html(str(self))}</pre>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +51,8 @@ class Estimate:
         return [f"{self.value:.4g}", self.write_interval(between=" to "), *([p_value] if tested else [])]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Finding(Shown):
     """One plain sentence about data or a result.
 
     Attributes:
@@ -65,8 +77,8 @@ class Finding:
         return f"{self.sentence} {self.remedy}".rstrip()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Measurement(Shown):
     """All numbers of one corpus, under their names in the METRICS table, with their provenance.
 
     ``normalisation`` is what was done to vectors before anything else; numbers with another do not compare.
@@ -89,9 +101,8 @@ class Measurement:
         return "\n".join([*(f"- {found}" for found in self.findings), head, *value_lines(self.values)])
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{to_html(str(found))}</li>" for found in self.findings)
         table = value_table(f"{self.name} (n={self.n}, encoder {self.encoder})", self.values)
-        return f"<ul>{items}</ul>{table}" if items else table
+        return html_list(self.findings) + table
 
 
 def value_lines(values: Mapping[str, Estimate]) -> list[str]:
@@ -104,6 +115,20 @@ def value_table(caption: str, values: Mapping[str, Estimate]) -> str:
     """An HTML table of numbers."""
     rows = [[name, f"{e.value:.4g}", _interval(e)] for name, e in values.items()]
     return html_table(caption, ["metric", "value", "95%"], rows)
+
+
+def html_list(items: Iterable[object]) -> str:
+    """An HTML list of what is printed; empty without items."""
+    lines = "".join(f"<li>{to_html(str(item))}</li>" for item in items)
+    return f"<ul>{lines}</ul>" if lines else ""
+
+
+def text_table(rows: Sequence[Sequence[str]], *, widest: int = 1_000) -> list[str]:
+    """Aligned lines, one a row; longer cells are cut."""
+    told = [[visible(cell) for cell in row] for row in rows]
+    shown = [[cell if len(cell) <= widest else f"{cell[: widest - 3]}..." for cell in row] for row in told]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in shown]
 
 
 def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

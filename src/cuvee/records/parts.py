@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.characters import to_html
-from cuvee.records.measurement import Estimate, Finding, Measurement, html_table
+from cuvee.records.measurement import Estimate, Finding, Measurement, Shown, html_list, html_table, text_table
 
 Floats = NDArray[np.float64]
 
@@ -126,8 +125,8 @@ class Ranking:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Shown):
     """Corpora measured so that their numbers compare: equal rows, matched lengths, one encoder.
 
     Attributes:
@@ -165,16 +164,13 @@ class Comparison:
     ranking: Ranking | None = None
 
     def __str__(self) -> str:
-        table = [self._heads, *self._cells]
-        widths = [max(len(row[i]) for row in table) for i in range(len(self._heads))]
-        lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
         found = [f"- {finding}" for finding in self.findings]
-        return "\n".join([*found, self._caption, *lines, *(f"note: {note}" for note in self.notes)])
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([*found, self._caption, *text_table([self._heads, *self._cells]), *notes])
 
     def _repr_html_(self) -> str:
         table = html_table(self._caption, self._heads, self._cells)
-        notes = "".join(f"<li>{to_html(note)}</li>" for note in self.notes)
-        return table + (f"<ul>{notes}</ul>" if notes else "")
+        return html_list(self.findings) + table + html_list(self.notes)
 
     @property
     def _caption(self) -> str:

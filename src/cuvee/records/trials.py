@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.records.measurement import Estimate, value_lines, value_table
+from cuvee.records.measurement import Estimate, Shown, value_lines, value_table
 
 Regime = Literal["augment", "replace"]
 MixKind = Literal["blend", "real-only", "real-duplicated", "synthetic-only"]
@@ -158,8 +158,8 @@ def name_score(score: str) -> str:
     return _SCORE_NAMES.get(score, score)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Scores(Shown):
     """How a predictor did on ``n`` held-out real items.
 
     An item is a row (classification), a distinct prompt (generation) or a distinct query (retrieval), in the order of

@@ -273,7 +273,7 @@ def open_study(
         real: the real rows, a corpus or a Hugging Face dataset; read from ``data.real`` when left out.
         out: the run folder; ``runs/NAME`` when left out.
         listener: hears the progress.
-        trust: modules whose code the config may name as ``module:Name``; see :func:`~cuvee.registry.trust_modules`.
+        trust: modules whose code the config may name as ``module:Name``; see ``cuvee.registry.trust_modules``.
 
     Raises:
         CuveeError: bad input or config, a run folder of another study or in use.
@@ -311,7 +311,7 @@ def run_study(
         real: the real rows, a corpus or a Hugging Face dataset; read from ``data.real`` when left out.
         out: the run folder; ``runs/NAME`` when left out.
         listener: hears the progress.
-        trust: modules whose code the config may name as ``module:Name``; see :func:`~cuvee.registry.trust_modules`.
+        trust: modules whose code the config may name as ``module:Name``; see ``cuvee.registry.trust_modules``.
         blend: write the best cell's blend even where the advice is not to use it.
 
     Raises:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class StudyResult(records.Shown):
     """A finished study: its advice with the evidence, and where everything lies.
 
     ``blend`` is None, and so is its composition, where the advice is not to use synthetic data and no blend was asked
@@ -80,8 +80,8 @@ class StudyResult:
 
     def _repr_html_(self) -> str:
         return (
-            f"<p><b>{to_html(self.name)}</b>: {to_html(self.advice.sentence)}</p>"
-            f"<p>report: <code>{to_html(str(self.report))}</code></p>"
+            f"<p><b>{to_html(self.name)}</b></p>{self.advice._repr_html_()}"
+            f"<p>{to_html(self.blend_line)}<br>report: <code>{to_html(str(self.report))}</code></p>"
         )
 
 

@@ -1,0 +1,50 @@
+"""Charts for notebooks, and what values show of themselves there, from a real advice on made-up trials."""
+
+import pytest
+import vl_convert
+from test_report_page import HOSTILE, make_data
+
+import cuvee
+from cuvee.report import study_page
+
+
+def marks(chart, name):
+    """The rows of data that have a field."""
+    return [row for table in chart.to_dict()["datasets"].values() for row in table if name in row]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+def test_the_amount_curve_holds_every_blend_and_the_real_rows(data):
+    advice = data.advice
+    chart = cuvee.plot_advice(advice)
+    blends = [cell for cell in advice.cells if cell.cell.kind == "blend"]
+    shown = {(row["pool"], round(row["amount"], 6), round(row["score"], 6)) for row in marks(chart, "pool")}
+    assert shown == {
+        (f"{c.cell.dial}={c.cell.level}", round(c.share / (1 - c.share), 6), round(100 * c.accuracy, 6)) for c in blends
+    }
+    (real,) = marks(chart, "words")
+    assert real["score"] == pytest.approx(100 * study_page.gather_grid(data).real_only)
+    cell = advice.best.cell
+    best = next(row for row in marks(chart, "pool") if row["pool"] == f"{cell.dial}={cell.level}")
+    assert best["low"] < best["score"] < best["high"]
+    assert vl_convert.vegalite_to_svg(chart.to_json()).startswith("<svg")
+
+
+def test_diversity_against_shift_has_a_point_for_each_corpus_that_has_both(data):
+    chart = cuvee.plot_measurements(data.measurements)
+    assert {row["name"]: row["diversity"] for row in marks(chart, "name")} == {
+        name: m.values["vendi_q1"].value for name, m in data.measurements.items()
+    }
+    with pytest.raises(ValueError, match="no corpus has both 'vendi_q1' and 'c2st'"):
+        cuvee.plot_measurements(data.measurements, shift="c2st")
+
+
+def test_an_advice_shows_itself_as_a_table_with_the_text_of_others_escaped(data):
+    page, lines = data.advice._repr_html_(), repr(data.advice).splitlines()
+    assert HOSTILE not in page and "&lt;script&gt;" in page
+    assert page.count("<tr>") == 11 and "<th>over real-only</th>" in page
+    assert lines[1].split()[:2] == ["accuracy", "cell"] and repr(data.advice) == str(data.advice)
