@@ -48,10 +48,12 @@ def test_weight_of_fresh_rows(share, best, pooled):
     assert limits == pytest.approx({"optimum": best, "pooled": pooled}, abs=1e-3)
 
 
-@pytest.mark.parametrize(("dimension", "rows", "generations"), [(1, 20, 5), (10, 20, 5), (100, 110, 1)])
+@pytest.mark.parametrize(
+    ("dimension", "rows", "generations"), [(1, 20, 5), (10, 20, 5), pytest.param(100, 110, 2, marks=pytest.mark.slow)]
+)
 def test_covariance_by_maximum_likelihood_shrinks(dimension, rows, generations):
     model = {"kind": "gaussian", "dimension": dimension, "rows": rows, "estimator": "maximum_likelihood"}
-    (course,) = courses_of(model, "replace", generations=generations, chains=CHAINS if dimension < 100 else 60)
+    (course,) = courses_of(model, "replace", generations=generations)
     values = course.values["variance"]
     assert_near(values / values[0], (1 - 1 / rows) ** np.arange(generations + 1.0))
 

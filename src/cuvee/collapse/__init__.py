@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cuvee._version import __version__
-from cuvee.collapse.exact import Counts, Gaussian, run_exact
+from cuvee.collapse.exact import SCORES, run_exact
 from cuvee.collapse.judging import advise, advise_in_theory, average, find_warning, judge_curated, word_warning
-from cuvee.config.collapse import CausalModel, CollapseConfig, GaussianModel, TrainedModel
+from cuvee.config.collapse import CausalModel, CollapseConfig, TrainedModel
 from cuvee.config.reading import config_to_yaml, make_config
 from cuvee.errors import ConfigError
 from cuvee.execute import Listener, Stages
 from cuvee.fingerprint import hash_value
-from cuvee.records import CollapseResult
+from cuvee.records import CollapsePlan, CollapseResult
 from cuvee.store import RunFolder
 
 if TYPE_CHECKING:
-    from cuvee.collapse.experiment import CollapsePlan, Experiment
+    from cuvee.collapse.experiment import Experiment
 
 
 def run_collapse(
@@ -47,18 +47,14 @@ def run_collapse(
     with RunFolder(out or Path("runs") / read.name) as folder:
         folder.check_identity({"model": hash_value(read.model.model_dump(exclude={"keep_models", "decodings"}))})
         folder.save_text("collapse.yaml", config_to_yaml(read))
-        untuned: dict[str, float] = {}
         theory = [advise_in_theory(read.delta)] if read.model.kind == "gaussian" else []
         if isinstance(read.model, TrainedModel):
-            experiment = _open_experiment(read, folder)
-            score = experiment.score
-            with Stages(listener).stage("collapse", "generations") as progress:
-                courses, untuned = experiment.run(progress)
+            experiment = _open_experiment(read, folder, listener)
+            score, courses, untuned = experiment.score, experiment.run(), dict(experiment.untuned)
         else:
-            score = Gaussian.score if isinstance(read.model, GaussianModel) else Counts.score
-            courses = run_exact(read)
-        curated = [judge_curated(course, score) for course in courses if course.regime == "curated"]
+            score, courses, untuned = SCORES[read.model.kind], run_exact(read), {}
         weights = {diet.name: diet.weight for diet in read.list_diets()}
+        curated = [judge_curated(course, score) for course in courses if course.regime == "curated"]
         warnings = tuple(find_warning(course, score, read.alpha) for course in courses)
         result = CollapseResult(
             name=read.name,
@@ -81,15 +77,15 @@ def run_collapse(
     return result
 
 
-def _open_experiment(config: CollapseConfig, folder: RunFolder) -> Experiment:
+def _open_experiment(config: CollapseConfig, folder: RunFolder, listener: Listener | None = None) -> Experiment:
     """The experiment with a model that is trained."""
     if isinstance(config.model, CausalModel):
         from cuvee.collapse.causal import CausalExperiment
 
-        return CausalExperiment(config, folder)
+        return CausalExperiment(config, folder, Stages(listener))
     from cuvee.collapse.classifier import ClassifierExperiment
 
-    return ClassifierExperiment(config, folder)
+    return ClassifierExperiment(config, folder, Stages(listener))
 
 
 def plan_collapse(config: CollapseConfig) -> CollapsePlan:

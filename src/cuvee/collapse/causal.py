@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.collapse.experiment import Experiment
-from cuvee.collapse.generation import Floats, Generation, Place, Task, Work, load_encoder_once, measure_texts
+from cuvee.collapse.experiment import Experiment, Generation, Place, Task, Work, load_encoder_once
 from cuvee.config.collapse import CausalModel
 from cuvee.corpus import Corpus
-from cuvee.encoders import load_encoder
 from cuvee.evaluate import SCORES
 from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.measure import measure_texts
 from cuvee.records import Level, Sampling
+from cuvee.records.collapse import Floats
 from cuvee.store import StoredPool
 from cuvee.train.causal import CausalWriter, fill_causal_settings, train_causal
 from cuvee.train.model import TunedChecker, make_ready
@@ -29,77 +28,10 @@ TAIL = 0.1
 _TIMED = 8  # rows
 
 
-class CausalExperiment(Experiment):
-    """All chains of a causal language model."""
+class GenerationWork(Work):
+    """Of a causal model."""
 
     model: CausalModel
-    score = SCORE
-
-    def work(self) -> GenerationWork:
-        """Trains, lets write and measures."""
-        config, models = self.config, self.folder.path / "models"
-        return GenerationWork(
-            config=config, model=self.model, settings=self.settings, held_out=self.held_out, models=models,
-            tail=self._tail(),
-        )  # fmt: skip
-
-    def untuned(self) -> dict[str, float]:
-        """The loss before any training."""
-        log_p = self._log_p
-        return {SCORE: -float(log_p.mean()), "tail_loss": -float(log_p[self._tail()].mean())}
-
-    @cached_property
-    def _log_p(self) -> Floats:
-        """Mean log probability of each held-out row's tokens under the model before any training."""
-        key, level = hash_value([self._key, "untuned"]), Level(dial="start", name="untuned", rank=0)
-        found = self.folder.load_pool(level, key)
-        if found is None:
-            note = json.dumps(row_means(self._open_untuned(), self.held_out).tolist())
-            found = StoredPool(level=level, corpus=self.held_out, note=note, key=key)
-            self.folder.save_pool(found)
-        return np.array(json.loads(found.note))
-
-    def _open_untuned(self) -> CausalWriter:
-        return CausalWriter.from_pretrained(fill_causal_settings(self.settings))
-
-    def _tail(self) -> NDArray[np.int64]:
-        """The rarest held-out rows."""
-        order = np.argsort(self._log_p, kind="stable")
-        return order[: max(2, round(TAIL * len(order)))]
-
-    def time_one(self) -> tuple[float, int]:
-        """Train one step, write and score a few rows, and count on from there."""
-        model, config = self.model, self.config
-        untuned = self._open_untuned()
-        rows = self.real.take(np.arange(min(_TIMED, len(self.real))))
-        step = make_ready(rows, replace(self.settings, steps=1), encode=load_encoder("hashing").encode)
-
-        def clock(work: Callable[[], object]) -> float:
-            start = time.perf_counter()
-            work()
-            return time.perf_counter() - start
-
-        def train() -> object:
-            return train_causal(
-                step.corpus, step.loss, step.settings, encoder=None, validation=None, progress=None, folder=None
-            )  # fmt: skip
-
-        sampling = Sampling(max_tokens=model.max_tokens)
-        writing = clock(lambda: untuned.continue_prompts(rows.prompts, sampling, seed=0)) * model.rows / len(rows)
-        scoring = clock(lambda: row_means(untuned, rows)) * len(self.held_out) / len(rows)
-        evaluations = min(model.evaluations, model.steps) + 2  # loss and calibration at the end
-        more = (config.curated.candidates - 1) / len(self.diets) if "curated" in config.regimes else 0
-        one = clock(train) * model.steps + writing * (1 + more) + scoring * evaluations
-        size = sum(parameter.nbytes for parameter in untuned.model.parameters())
-        return one, size
-
-
-# --- one generation, wherever the executor puts it ---------------------------------------------------
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationWork(Work[CausalModel]):
-    """Of a causal model; ``tail`` has the places of the rarest held-out rows."""
-
-    tail: NDArray[np.int64]
 
     def __call__(self, task: Task) -> list[Generation]:
         """One generation for each place."""
@@ -108,8 +40,9 @@ class GenerationWork(Work[CausalModel]):
 
     def _train(self, rows: Corpus, place: Place) -> CausalWriter:
         # so patient that all steps are done
-        every = max(1, self.model.steps // self.model.evaluations)
-        settings = replace(self.settings, seed=self.seed_of(place), patience=self.model.steps, evaluate_every=every)
+        steps = self.settings.steps or self.model.steps
+        every = max(1, steps // self.model.evaluations)
+        settings = replace(self.settings, seed=self.seed_of(place), patience=steps, evaluate_every=every)
         ready = make_ready(rows, settings, encode=lambda texts: load_encoder_once(self.model.encoder).encode(texts))
         return train_causal(
             ready.corpus, ready.loss, ready.settings, encoder=None, validation=self.held_out, progress=None,
@@ -153,8 +86,47 @@ class GenerationWork(Work[CausalModel]):
         }
         errors = {SCORE: _error(log_p), "tail_loss": _error(tail)}
         values["calibration"], errors["calibration"] = _calibrate(writer, self.held_out)
-        found, their_errors = measure_texts(texts, real.targets, self.model.encoder, self.config.seed)
+        found, their_errors = measure_texts(
+            texts, real.targets, load_encoder_once(self.model.encoder), seed=self.config.seed
+        )
         return values | found, errors | their_errors
+
+
+class CausalExperiment(Experiment):
+    """All chains of a causal language model."""
+
+    model: CausalModel
+    score = SCORE
+    works = GenerationWork
+
+    @property
+    def untuned(self) -> dict[str, float]:  # type: ignore[override]
+        """The loss before any training."""
+        log_p = self._log_p
+        return {SCORE: -float(log_p.mean()), "tail_loss": -float(log_p[self.tail].mean())}
+
+    @cached_property
+    def _log_p(self) -> Floats:
+        """Mean log probability of each held-out row's tokens under the model before any training."""
+        key, level = hash_value([self._key, "untuned"]), Level(dial="start", name="untuned", rank=0)
+        found = self.folder.load_pool(level, key)
+        if found is None:
+            writer = CausalWriter.from_pretrained(fill_causal_settings(self.settings))
+            note = json.dumps(row_means(writer, self.held_out).tolist())
+            found = StoredPool(level=level, corpus=self.held_out, note=note, key=key)
+            self.folder.save_pool(found)
+        return np.array(json.loads(found.note))
+
+    @cached_property
+    def tail(self) -> NDArray[np.int64]:  # type: ignore[override]
+        """Those that the untuned model finds least probable."""
+        order = np.argsort(self._log_p, kind="stable")
+        return order[: max(2, round(TAIL * len(order)))]
+
+    @property
+    def timed(self) -> float:  # type: ignore[override]
+        """So much that a step lies between two evaluations."""
+        return min(1.0, max(_TIMED / self.model.rows, self.model.evaluations / self.model.steps))
 
 
 def row_means(writer: CausalWriter, rows: Corpus) -> Floats:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 from scipy.stats import entropy
 
-from cuvee.collapse.experiment import Experiment, first_rows
-from cuvee.collapse.generation import Generation, Place, Task, Work, load_encoder_once, measure_texts
+from cuvee.collapse.experiment import Experiment, Generation, Place, Task, Work, first_rows, load_encoder_once
 from cuvee.config.collapse import ClassifierModel, CollapseConfig
 from cuvee.config.opening import find_sampling, open_model
 from cuvee.corpus import Corpus, load_corpus
 from cuvee.errors import InputError
 from cuvee.evaluate import SCORES, judge_proba
-from cuvee.execute import Progress
+from cuvee.execute import Stages
 from cuvee.fingerprint import derive_rng, derive_seed, hash_value
 from cuvee.generate.dials.slots import Part, PartsDial, Slot
 from cuvee.generate.filling import AcceptanceRules
-from cuvee.generate.ledger import Ledger
+from cuvee.generate.ledger import Ledger, tell_spending
 from cuvee.generate.pools import GenerationSpec, generate_pools
-from cuvee.records import Course
+from cuvee.measure import measure_texts
 from cuvee.store import RunFolder
 from cuvee.train import Predictor, train_model
 
@@ -53,6 +48,33 @@ class GivenLabels(PartsDial):
         return [((), {})]
 
 
+class ClassifierWork(Work):
+    """Of a classifier, which labels."""
+
+    model: ClassifierModel
+
+    def __call__(self, task: Task) -> list[Generation]:
+        """One generation, in the one place that there is."""
+        ((place,), labels, encoder) = task.places, task.rows.labels, load_encoder_once(self.model.encoder)
+        held, asked = self.held_out, task.prompts
+        if len(labels) < 2:  # nothing is left to learn: it gives the one label to everything
+            proba, given = np.ones((len(held), 1)), labels * len(asked)
+        else:
+            settings = replace(self.settings, seed=self.seed_of(place))
+            predictor = cast("Predictor", train_model(task.rows, settings=settings, encoder=encoder))
+            proba, labels = predictor.predict_proba(held.texts), list(predictor.labels)
+            given = predictor.predict(asked.texts)
+            self.keep(predictor, place)
+        columns = judge_proba(proba, labels, held.targets).columns
+        wrong, other = 1 - columns["accuracy"], np.array(given) != np.array(asked.targets)
+        values, errors = measure_texts(asked.texts[: len(task.real)], task.real.texts, encoder, seed=self.config.seed)
+        for name, rates in ((SCORE, wrong), ("relabelled", other)):
+            values[name], errors[name] = float(rates.mean()), float(rates.std() / np.sqrt(len(rates)))
+        values["calibration"] = float(SCORES["ece"](columns, np.ones((1, len(held))))[0])
+        values["label_entropy"] = float(entropy(list(Counter(given).values()), base=2))
+        return [Generation(written=asked.with_columns(target=given), values=values, errors=errors)]
+
+
 class ClassifierExperiment(Experiment):
     """All chains of a classifier. What it labels is written by an LLM, or drawn from a file of what one wrote.
 
@@ -62,41 +84,16 @@ class ClassifierExperiment(Experiment):
 
     model: ClassifierModel
     score = SCORE
+    works = ClassifierWork
 
-    def __init__(self, config: CollapseConfig, folder: RunFolder) -> None:
-        super().__init__(config, folder)
-        self._held, self._pool, path, data = ExitStack(), None, self.model.pool, self.model.data
+    def __init__(self, config: CollapseConfig, folder: RunFolder, stages: Stages | None = None) -> None:
+        super().__init__(config, folder, stages)
+        self._pool, path, data = None, self.model.pool, self.model.data
         if path is not None:
-            self._pool = load_corpus(
-                path, text=data.text, label=data.label, origin="synthetic", task="classification"
-            )  # fmt: skip
+            self._pool = load_corpus(path, text=data.text, label=data.label, origin="synthetic", task="classification")
             for label in sorted(set(self.real.labels) - set(self._pool.labels)):
-                raise InputError(
-                    f"{path}: has no row of the label {label!r}, which the real rows have; rename its labels"
-                )
+                raise InputError(f"{path}: has no row of the label {label!r}, as real rows have; rename its labels")
             self._key = hash_value([self._key, self._pool.fingerprint])
-
-    def time_one(self) -> tuple[float, int]:
-        """Train on the rows of a chain, and predict the held-out ones."""
-        start, encoder = time.perf_counter(), load_encoder_once(self.model.encoder)
-        predictor = train_model(self._rows_of(0), settings=self.settings, encoder=encoder)
-        cast("Predictor", predictor).predict(self.held_out.texts)
-        seconds = time.perf_counter() - start
-        with TemporaryDirectory() as folder:
-            predictor.save(Path(folder))
-            return seconds, sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-
-    def work(self) -> ClassifierWork:
-        """Trains, labels and measures."""
-        config, models = self.config, self.folder.path / "models"
-        return ClassifierWork(
-            config=config, model=self.model, settings=self.settings, held_out=self.held_out, models=models
-        )
-
-    def run(self, progress: Progress) -> tuple[list[Course], dict[str, float]]:
-        """Every course; the LLM is opened where it is first asked."""
-        with self._held:
-            return super().run(progress)
 
     def prepare(self, task: Task, made: Mapping[Place, Generation]) -> Task:
         """The task with the texts that are to be labelled, in random order, under the labels that were asked for."""
@@ -119,42 +116,19 @@ class ClassifierExperiment(Experiment):
         assert generator is not None
         if not hasattr(self, "_llm"):
             opened = open_model(generator, self.model.task, where="model.generator.")
-            self._llm = self._held.enter_context(opened), self._held.enter_context(Ledger(self.folder.ledger_path))
+            self._llm = self.held.enter_context(opened), self.held.enter_context(Ledger(self.folder.ledger_path))
+            self._progress = self.held.enter_context(self.stages.stage("generate", "rows"))
+            self._progress.show(tell_spending(self._llm[1]))
         spec = GenerationSpec(
             rows_per_label=max(counts.values()), blocks=(place.number,), sampling=find_sampling(generator),
             describe=self.model.describe, seed=derive_seed(self.config.seed, "collapse", place.level.dial, place.chain),
             rows_per_request=generator.rows_per_request,
             rules=AcceptanceRules(keep_truncated=generator.truncated == "keep"),
         )  # fmt: skip
-        (pool,) = generate_pools(shown, spec, GivenLabels(counts), *self._llm)
+        (pool,) = generate_pools(shown, spec, GivenLabels(counts), *self._llm, progress=self._progress)
+        self._progress.next_part()
         return pool.corpus
 
     def show(self, written: Corpus) -> tuple[str, ...]:
         """Labels and texts."""
         return tuple(f"{label}: {text}" for label, text in zip(written.targets, written.texts, strict=True))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassifierWork(Work[ClassifierModel]):
-    """Of a classifier, which labels."""
-
-    def __call__(self, task: Task) -> list[Generation]:
-        """One generation, in the one place that there is."""
-        ((place,), labels, encoder) = task.places, task.rows.labels, self.model.encoder
-        held, asked = self.held_out, task.prompts
-        if len(labels) < 2:  # nothing is left to learn: it gives the one label to everything
-            proba, given = np.ones((len(held), 1)), labels * len(asked)
-        else:
-            settings = replace(self.settings, seed=self.seed_of(place))
-            predictor = cast("Predictor", train_model(task.rows, settings=settings, encoder=load_encoder_once(encoder)))
-            proba, labels = predictor.predict_proba(held.texts), list(predictor.labels)
-            given = predictor.predict(asked.texts)
-            self.keep(predictor, place)
-        columns = judge_proba(proba, labels, held.targets).columns
-        wrong, other = 1 - columns["accuracy"], np.array(given) != np.array(asked.targets)
-        values, errors = measure_texts(asked.texts[: len(task.real)], task.real.texts, encoder, self.config.seed)
-        for name, rates in ((SCORE, wrong), ("relabelled", other)):
-            values[name], errors[name] = float(rates.mean()), float(rates.std() / np.sqrt(len(rates)))
-        values["calibration"] = float(SCORES["ece"](columns, np.ones((1, len(held))))[0])
-        values["label_entropy"] = float(entropy(list(Counter(given).values()), base=2))
-        return [Generation(written=asked.with_columns(target=given), values=values, errors=errors)]

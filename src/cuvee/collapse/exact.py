@@ -8,7 +8,7 @@ words differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,9 @@ from cuvee.config.collapse import CollapseConfig, CountsModel, Diet, GaussianMod
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Course
+from cuvee.records.collapse import Floats
 
-Floats = NDArray[np.float64]
+SCORES = {"gaussian": "mean_error", "unigram": "lost_diversity", "bigram": "lost_diversity"}
 _AT_ONCE = 2**23  # numbers that the rows of some chains may have together
 _TAIL = 0.1  # of the real law's probability, that of its rarest words
 _WORDS = 12
@@ -29,8 +30,6 @@ class Gaussian:
 
     A fit has shape (c, d + 1, d): the mean, and below it the covariance.
     """
-
-    score = "mean_error"
 
     def __init__(self, model: GaussianModel) -> None:
         self._rows, self._d, self._temperature = model.rows, model.dimension, model.temperature
@@ -45,18 +44,13 @@ class Gaussian:
         try:
             factor = np.linalg.cholesky(self._temperature * fit[:, 1:])
         except np.linalg.LinAlgError as exc:
-            raise ConfigError(
-                f"model.rows is {self._rows}: the covariance of dimension {self._d} has become singular; raise rows, "
-                "or lower generations"
-            ) from exc
+            told = f"model.rows is {self._rows}, and a covariance became singular; raise it, or lower generations"
+            raise ConfigError(told) from exc
         noise = rng.standard_normal((len(fit), rows, self._d))
         return fit[:, :1] + noise @ factor.transpose(0, 2, 1)
 
-    def fit(self, parts: Sequence[Floats], weights: Sequence[float]) -> Floats:
-        """Weighted mean, and weighted mean of the parts' covariances."""
-        return np.asarray(sum(w * self._fit(part) for w, part in zip(weights, parts, strict=True)))
-
-    def _fit(self, rows: Floats) -> Floats:
+    def fit(self, rows: Floats) -> Floats:
+        """Mean and covariance."""
         mean = rows.mean(axis=1, keepdims=True)
         covariance = (rows - mean).transpose(0, 2, 1) @ (rows - mean) / max(1, rows.shape[1] - self._lost)
         return np.concatenate([mean, covariance], axis=1)
@@ -112,16 +106,13 @@ class Counts:
     read as a circle, so that every word that occurs is followed by one.
     """
 
-    score = "lost_diversity"
-
     def __init__(self, model: CountsModel) -> None:
         self._temperature = model.temperature
         law = 1 / np.arange(1, model.vocabulary + 1) ** model.exponent
         self._law: Floats = law / law.sum()
         self._v, self._rows, self._pairs = model.vocabulary, model.rows, model.kind == "bigram"
-        rarest = np.cumsum(self._law[::-1])[::-1] <= _TAIL
-        rarest[-1] = True
-        self._tail = rarest
+        self._tail = np.cumsum(self._law[::-1])[::-1] <= _TAIL
+        self._tail[-1] = True
 
     def real(self, chains: int, rows: int, rng: np.random.Generator) -> Floats:
         """Words of the real law; among pairs each word has a law of its own, the same ranks in another order."""
@@ -160,9 +151,9 @@ class Counts:
         counts[every, last, start] += 1
         return counts
 
-    def fit(self, parts: Sequence[Floats], weights: Sequence[float]) -> Floats:
-        """Weighted relative frequencies."""
-        return np.asarray(sum(w * part / _whole(part) for w, part in zip(weights, parts, strict=True)))
+    def fit(self, rows: Floats) -> Floats:
+        """Relative frequencies."""
+        return np.asarray(rows / rows.sum(axis=tuple(range(1, rows.ndim)), keepdims=True))
 
     def pool(self, before: Floats, more: Floats) -> Floats:
         """The sum of counts."""
@@ -206,10 +197,6 @@ class Counts:
         return (", ".join(f"word {word + 1} {words[word]:.1%}" for word in first),)
 
 
-def _whole(counts: Floats) -> Floats:
-    return np.asarray(counts.sum(axis=tuple(range(1, counts.ndim)), keepdims=True))
-
-
 def run_exact(config: CollapseConfig) -> list[Course]:
     """Every course of an experiment with a Gaussian or counts, some chains at a time; all have one generation 0."""
     law: Gaussian | Counts
@@ -219,9 +206,9 @@ def run_exact(config: CollapseConfig) -> list[Course]:
         assert isinstance(config.model, CountsModel)
         law, size = Counts(config.model), 2 * config.model.vocabulary ** (2 if config.model.kind == "bigram" else 1)
     at_once, courses = max(1, _AT_ONCE // size), list[Course]()
-    starts = {start: min(at_once, config.chains - start) for start in range(0, config.chains, at_once)}
     for diet in config.list_diets():
-        parts = [list(_follow(law, config, diet, start, chains)) for start, chains in starts.items()]
+        starts = range(0, config.chains, at_once)
+        parts = [list(_follow(law, config, diet, start, min(at_once, config.chains - start))) for start in starts]
         values = {
             name: np.array([np.concatenate([values[name] for values, _ in each]) for each in zip(*parts, strict=True)])
             for name in parts[0][0][0]
@@ -238,20 +225,18 @@ def _follow(
     rows = config.model.rows
     pool = law.real(chains, rows, derive_rng(config.seed, "collapse", "real", start))
     rng = derive_rng(config.seed, "collapse", diet.name, start)
-    fit = law.fit([pool], [1.0])
+    fit = law.fit(pool)
     yield law.measure(fit), law.show(fit)
     for _ in range(config.generations):
-        weights = [1.0]
         if diet.regime == "fresh":
             fresh = diet.fresh_rows(rows)
-            parts = [law.real(chains, fresh, rng), law.draw(fit, rows - fresh, rng)]
-            weights = [diet.weight, 1 - diet.weight]
+            real, written = law.real(chains, fresh, rng), law.draw(fit, rows - fresh, rng)
+            fit = diet.weight * law.fit(real) + (1 - diet.weight) * law.fit(written)
         elif diet.regime == "replace":
-            parts = [law.draw(fit, rows, rng)]
+            fit = law.fit(law.draw(fit, rows, rng))
         elif diet.regime == "curated":
-            parts = [take_nearest(law.draw(fit, rows * config.curated.candidates, rng), rows)]
+            fit = law.fit(take_nearest(law.draw(fit, rows * config.curated.candidates, rng), rows))
         else:
             pool = law.pool(pool, law.draw(fit, rows, rng))
-            parts = [pool if diet.regime == "accumulate" else law.subsample(pool, rows, rng)]
-        fit = law.fit(parts, weights)
+            fit = law.fit(pool if diet.regime == "accumulate" else law.subsample(pool, rows, rng))
         yield law.measure(fit), law.show(fit)

@@ -6,15 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
 
 from cuvee.config.collapse import best_weight
 from cuvee.records import Course, EarlyWarning, Estimate, name_measure
+from cuvee.records.collapse import Floats
 
-Floats = NDArray[np.float64]
 _CHAINS = 3  # fewer say nothing of their spread
 _WIDTHS = ("label_entropy", "variance", "vendi_q1")  # how wide what is written spreads
 
@@ -40,12 +39,9 @@ def average(course: Course, measure: str) -> tuple[Estimate, ...]:
     chains, means = values.shape[1], values.mean(axis=1).tolist()
     half = _find_margin(values, None if errors is None else errors[:, 0], 0.975)
     if half is None:
-        return tuple(Estimate(value=value, n=chains) for value in means)
-    kind = "t over chains" if chains >= _CHAINS else "normal over rows"
-    return tuple(
-        Estimate(value=m, low=m - h, high=m + h, n=chains, interval=kind)
-        for m, h in zip(means, half.tolist(), strict=True)
-    )
+        return tuple(Estimate(value=mean, n=chains) for mean in means)
+    kind, both = "t over chains" if chains >= _CHAINS else "normal over rows", zip(means, half.tolist(), strict=True)
+    return tuple(Estimate(value=m, low=m - h, high=m + h, n=chains, interval=kind) for m, h in both)
 
 
 def find_warning(course: Course, score: str, alpha: float) -> EarlyWarning:
@@ -98,10 +94,8 @@ def advise(
     for course in courses:
         chains, last = course.values[score].shape[1], len(course.values[score]) - 1
         mean, high = _change(course, score, alpha)
-        if chains >= _CHAINS:
-            shown = f"{mean:+.1%}, at most {high:+.1%} ({1 - alpha:.0%}, {chains} chains)"
-        else:
-            shown = f"{mean:+.1%} ({chains} chain{'s' * (chains > 1)}, no interval)"
+        upper = f", at most {high:+.1%} ({1 - alpha:.0%}, {chains} chains)"
+        shown = f"{mean:+.1%}" + (upper if chains >= _CHAINS else f" ({chains} chain{'s' * (chains > 1)}, no interval)")
         width = _find_width(course)
         if high <= delta and width and not _change(course, width, alpha, falls=True)[1] <= delta:
             shown += f"; but {_tell_ends(course, width)}, and to narrow is to collapse too"

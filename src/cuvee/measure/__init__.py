@@ -10,6 +10,7 @@ from cuvee.measure.measuring import (
     measure_corpus,
     measure_parts,
     measure_subject,
+    measure_texts,
     measure_vectors,
     parts_of,
 )

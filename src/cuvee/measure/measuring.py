@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,14 @@ _REMEDY: dict[Need, str] = {
     "labels": "a corpus and an against of the task classification, with at least two labels",
 }
 # A metric's name, what computes it, what it is, and how to read it.
+_OF_TEXTS = (
+    "vendi_q1",
+    "distinct_2",
+    "skeleton_entropy",
+    "self_repetition",
+    "mean_words",
+    "mmd",
+)  # of ``measure_texts``
 _EQUAL_N = "compare only at equal numbers of rows"
 _RISES = f"{LESS}; rises with the number of rows"
 _MEANINGS = "effective number of distinct meanings"
@@ -438,3 +447,28 @@ def measure_parts(
         part = replace(subject.take(np.flatnonzero(names == name), like), listen=None)
         found[name] = measure_subject(part, metrics, name=name)
     return found
+
+
+def measure_texts(
+    texts: Sequence[str], real: Sequence[str], encoder: Encoder, *, seed: int = 0
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Diversity and shift of texts beside real ones, and the standard errors that are known; blank texts count apart.
+
+    What is not defined, as of texts that are too short, is left out.
+    """
+    seen, known = ({word for text in each for word in re.findall(r"\w+", text.casefold())} for each in (texts, real))
+    told = [text for text in texts if text.strip()]
+    values = {"vocabulary": len(seen & known) / max(1, len(known)), "empty": 1 - len(told) / max(1, len(texts))}
+    errors = dict[str, float]()
+    if len(told) < 2:
+        return values, errors
+    shown, against = (
+        Corpus.from_rows([{"text": text, "target": ""} for text in each], task="generation") for each in (told, real)
+    )
+    subject = Subject(corpus=shown, against=against, encoder=encoder, seed=seed)
+    for name in _OF_TEXTS:
+        if (found := METRICS[name].compute(subject)) is not None:
+            values[name] = found.value
+            if found.low is not None and found.high is not None:
+                errors[name] = (found.high - found.low) / (2 * 1.96)
+    return values, errors

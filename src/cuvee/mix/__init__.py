@@ -27,4 +27,4 @@ from cuvee.mix.filters import (
 )
 from cuvee.mix.paraphrases import Replaced, replace_with_paraphrases
 from cuvee.mix.search import OBJECTIVES
-from cuvee.mix.select import METHODS, Selection, Selector
+from cuvee.mix.select import METHODS, Selection, Selector, fill_rows

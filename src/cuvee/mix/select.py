@@ -201,6 +201,16 @@ class Selector:
         )  # fmt: skip
 
 
+def fill_rows(pool: Corpus, kept: Codes, rows: int, choose: Callable[[Corpus], Selection]) -> Codes:
+    """The places of exactly ``rows`` rows of a pool of which filters kept some.
+
+    What ``choose`` takes of those where they are enough; else all of them, and the first of the others.
+    """
+    if (short := rows - len(kept)) >= 0:
+        return np.sort(np.concatenate([kept, np.setdiff1d(np.arange(len(pool)), kept)[:short]]))
+    return np.asarray(kept[choose(pool.take(kept)).rows])
+
+
 def _find_objective(metric: str) -> Objective:
     if metric not in OBJECTIVES:
         raise InputError(f"metric {metric!r} cannot be selected by; {nearest_name(metric, OBJECTIVES)}")

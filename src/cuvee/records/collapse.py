@@ -163,3 +163,18 @@ class CollapseResult(Shown):
                 ends = (f"{point.value:.4g}" for point in (points[0], points[-1]))
                 rows.append((course.name, MEASURES[measure][0], *ends, theory))
         return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollapsePlan:
+    """What an experiment takes, counted on from what was timed here.
+
+    Attributes:
+        trainings: models that are trained.
+        seconds: of all of it, one training after the other, without what an LLM takes to write.
+        model_bytes: of the models that stay on the disk.
+    """
+
+    trainings: int
+    seconds: float
+    model_bytes: int
