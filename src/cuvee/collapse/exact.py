@@ -49,11 +49,11 @@ class Gaussian:
         noise = rng.standard_normal((len(fit), rows, self._d))
         return fit[:, :1] + noise @ factor.transpose(0, 2, 1)
 
-    def fit(self, rows: Floats) -> Floats:
-        """Mean and covariance."""
+    def fit(self, rows: Floats, weight: float = 1.0) -> Floats:
+        """Mean and covariance, times a weight."""
         mean = rows.mean(axis=1, keepdims=True)
         covariance = (rows - mean).transpose(0, 2, 1) @ (rows - mean) / max(1, rows.shape[1] - self._lost)
-        return np.concatenate([mean, covariance], axis=1)
+        return weight * np.concatenate([mean, covariance], axis=1)
 
     def pool(self, before: Floats, more: Floats) -> Floats:
         """Rows one after the other."""
@@ -151,9 +151,9 @@ class Counts:
         counts[every, last, start] += 1
         return counts
 
-    def fit(self, rows: Floats) -> Floats:
-        """Relative frequencies."""
-        return np.asarray(rows / rows.sum(axis=tuple(range(1, rows.ndim)), keepdims=True))
+    def fit(self, rows: Floats, weight: float = 1.0) -> Floats:
+        """Relative frequencies, times a weight."""
+        return np.asarray(weight * rows / rows.sum(axis=tuple(range(1, rows.ndim)), keepdims=True))
 
     def pool(self, before: Floats, more: Floats) -> Floats:
         """The sum of counts."""
@@ -231,7 +231,7 @@ def _follow(
         if diet.regime == "fresh":
             fresh = diet.fresh_rows(rows)
             real, written = law.real(chains, fresh, rng), law.draw(fit, rows - fresh, rng)
-            fit = diet.weight * law.fit(real) + (1 - diet.weight) * law.fit(written)
+            fit = law.fit(real, diet.weight) + law.fit(written, 1 - diet.weight)
         elif diet.regime == "replace":
             fit = law.fit(law.draw(fit, rows, rng))
         elif diet.regime == "curated":
