@@ -79,7 +79,7 @@ def test_jaccard_is_exact(texts):
     pairs = np.array(list(combinations(range(len(texts)), 2)))
     normal = [normalise_text(t) for t in texts]
     expected = [similarity(texts[i], texts[j]) for i, j in pairs]
-    assert _Shingles.of(normal).jaccard(pairs).tolist() == expected
+    assert _Shingles(normal).jaccard(pairs).tolist() == expected
 
 
 def test_many_letters_are_numbered_exactly():
@@ -88,7 +88,7 @@ def test_many_letters_are_numbered_exactly():
     texts = ["".join(letters[i : i + 50]) for i in range(0, 31_000, 50)]
     texts += [texts[0][:49] + "x", texts[0][1:]]
     pairs = np.array([[0, 620], [0, 621], [0, 1]])
-    assert _Shingles.of(texts).jaccard(pairs) == pytest.approx([45 / 47, 45 / 46, 0.0])
+    assert _Shingles(texts).jaccard(pairs) == pytest.approx([45 / 47, 45 / 46, 0.0])
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ BLOCK = dict(zip(POOL.ids, POOL.blocks.tolist(), strict=True))
 def mix(share, draw, **cell):
     """Ids of the synthetic rows of a blend."""
     made = Cell(kind="blend", dial="d", level="x", share=share, rows_per_label=4, **cell)
-    mixing = Mixing(train=REAL, pools={"d=x": POOL}, regime="augment", seed=0)
+    mixing = Mixing(real={(0, 4): REAL}, pools={"d=x": POOL}, regime="augment", seed=0)
     blend = mixing.mix(made, draw).corpus
     return {i for i, origin in zip(blend.ids, blend.origins, strict=True) if origin == "synthetic"}
 

@@ -100,8 +100,8 @@ def test_no_more_sources_are_asked_about_than_rows_are_needed_and_they_nest(sett
     def chosen(name, **changes):
         with open_study({**base, **changes}, out=tmp_path / name) as flow:
             wanted, needed = flow.study.writing, flow.study.block_rows()[""]
-        assert needed <= len(wanted.strata) * wanted.rows < needed + wanted.rows
-        assert wanted.rows == math.ceil(needed / 60)
+        assert needed <= len(wanted.strata) * wanted.spec.rows_per_label < needed + wanted.spec.rows_per_label
+        assert wanted.spec.rows_per_label == math.ceil(needed / 60)
         return {stratum.source for stratum in wanted.strata.values()}
 
     few = chosen("a", mix={"shares": [0.4], "shape_share": 0.4})

@@ -6,7 +6,6 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
 from typing import Literal, Protocol, cast
@@ -180,12 +179,6 @@ def degenerate_reasons(
     return reasons
 
 
-@lru_cache(maxsize=2)
-def _find_habits(reference: tuple[str, ...]) -> Habits:
-    """The habits of real rows, kept for the next call with the same rows."""
-    return Habits.of(reference)
-
-
 def _announcing_rows(texts: Sequence[str], reference: Sequence[str]) -> list[int]:
     """Rows that open with words and a colon as many others do and no real row does."""
     if len(reference) < _FEWEST_REAL:
@@ -230,9 +223,8 @@ def _degenerate_reason(text: str, min_letters: int, habits: Habits | None, echoe
         return "prompt echo"
     if habits is None:
         return None
-    for trait in habits.unseen:
-        reason, _, pattern = _TRAITS[trait]
-        if pattern.search(shown):
+    for reason, trait in habits.unseen:
+        if trait.search(shown):
             return reason
     if habits.is_foreign(text, tokens):
         return "wrong language"
@@ -279,7 +271,6 @@ class _Identifier(Protocol):
     def rank(self, text: str) -> list[tuple[str, float]]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Habits:
     """How the rows of a reference end, their words and their language.
 
@@ -292,44 +283,26 @@ class Habits:
     calls more than 0.2% of them cut off.
     """
 
-    words: tuple[str, ...]
-    known: frozenset[str]
-    language: str | None
-    ends: bool
-    ends_all: bool
-    opens: bool
-    stems: bool
-    hanging: frozenset[str]
-    unseen: tuple[int, ...]
-
-    @classmethod
-    def of(cls, reference: Sequence[str]) -> Habits:
-        """The habits of these texts."""
+    def __init__(self, reference: Sequence[str]) -> None:
         tokens = [split_tokens(text) for text in reference]
         counts = Counter(word for words in tokens for word in words)
-        ordered = tuple(sorted(counts))
         rows = sum(bool(words) for words in tokens)
         unended = [(t, w) for t, w in zip(reference, tokens, strict=True) if w and not _ENDED.search(t[-_END:])]
         last = Counter(words[-1] for _, words in unended)
-        language = _main_language(reference, tokens)
-        opened = sum(_OPEN.search(text[-_END:]) is not None for text, _ in unended)
-        stemmed = sum(counts[word] == 1 and _begins_another(word, ordered) for word in last)
-        return cls(
-            words=ordered,
-            known=frozenset(counts),
-            language=language,
-            ends=rows > 0 and len(unended) <= (1.0 - MOST) * rows,
-            ends_all=len(unended) + 1 <= (1.0 - ALL) * rows,
-            opens=opened <= RARE * rows,
-            stems=stemmed + 3 <= TOLERATED * rows,
-            unseen=tuple(
-                at
-                for at, (_, fewest, trait) in enumerate(_TRAITS)
-                if len(reference) >= fewest
-                and sum(trait.search(_excerpt(text)) is not None for text in reference) <= RARE * len(reference)
-            ),
-            hanging=_hanging_words(counts, last, rows, _NEVER_LAST.get(language or "", frozenset())),
-        )
+        self.words, self.known = tuple(sorted(counts)), frozenset(counts)
+        self.language = _main_language(reference, tokens)
+        self.ends = rows > 0 and len(unended) <= (1.0 - MOST) * rows
+        self.ends_all = len(unended) + 1 <= (1.0 - ALL) * rows
+        self.opens = sum(_OPEN.search(text[-_END:]) is not None for text, _ in unended) <= RARE * rows
+        stemmed = sum(counts[word] == 1 and _begins_another(word, self.words) for word in last)
+        self.stems = stemmed + 3 <= TOLERATED * rows
+        self.hanging = _hanging_words(counts, last, rows, _NEVER_LAST.get(self.language or "", frozenset()))
+        shown = [_excerpt(text) for text in reference]
+        self.unseen = [
+            (reason, trait)
+            for reason, fewest, trait in _TRAITS
+            if len(shown) >= fewest and sum(trait.search(text) is not None for text in shown) <= RARE * len(shown)
+        ]
 
     def is_cut_off(self, text: str, tokens: Sequence[str]) -> bool:
         """Whether a text stops in the middle of a sentence or word where the reference would not."""
@@ -348,6 +321,9 @@ class Habits:
             return False
         # not by how sure the other language is: its near relatives share the probability
         return dict(_identifier().rank(text))[self.language] < LANGUAGE_PROBABILITY
+
+
+_find_habits = lru_cache(maxsize=2)(Habits)  # kept for the next call with the same rows
 
 
 def _hanging_words(counts: Counter[str], last: Counter[str], rows: int, closed: frozenset[str]) -> frozenset[str]:

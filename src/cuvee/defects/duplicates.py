@@ -116,7 +116,7 @@ def find_near_texts(texts: Sequence[str], *, seed: int = 0) -> NearTexts:
     units = sorted(set(normal))
     number = {text: i for i, text in enumerate(units)}
     unit = np.array([number[text] for text in normal], dtype=np.int64)
-    pairs = _search(_Shingles.of(units), derive_seed(seed, "minhash"))
+    pairs = _search(_Shingles(units), derive_seed(seed, "minhash"))
     return NearTexts(unit=unit, pairs=pairs, candidates=f"MinHash, {_BANDS} bands of {_ROWS}")
 
 
@@ -196,23 +196,19 @@ def _settled(found: Ints, pairs: Ints, n: int) -> NDArray[np.bool_]:
     return out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Shingles:
-    """The set of shingles of each text, numbered exactly (no hashing): equal numbers are equal shingles.
+    """All runs of five characters of each text, numbered exactly (no hashing): equal numbers are equal shingles.
+
+    A shorter text is one shingle, filled up with nothing.
 
     Attributes:
         flat: the shingles of all texts, those of one text sorted.
         starts: shape (n + 1,); those of text i are ``flat[starts[i] : starts[i + 1]]``.
+        sizes: different shingles of each text, shape (n,).
         kinds: number of different shingles.
     """
 
-    flat: Ints
-    starts: Ints
-    kinds: int
-
-    @classmethod
-    def of(cls, texts: Sequence[str]) -> _Shingles:
-        """All runs of five characters of each text; a shorter text is one shingle, filled up with nothing."""
+    def __init__(self, texts: Sequence[str]) -> None:
         padded = [text.ljust(SHINGLE, "\0") for text in texts]
         data = "".join(padded).encode("utf-32-le", "surrogatepass")
         letters, character = np.unique(np.frombuffer(data, dtype=np.uint32), return_inverse=True)
@@ -226,14 +222,9 @@ class _Shingles:
                 shingle = np.unique(shingle, return_inverse=True)[1]  # many letters: number anew, so that it fits
             shingle = shingle * len(letters) + character[starts + offset]
         kinds, shingle = np.unique(shingle, return_inverse=True)
-        text, flat = np.divmod(_sort_unique(text_of[starts] * max(1, len(kinds)) + shingle), max(1, len(kinds)))
-        ends = np.searchsorted(text, np.arange(len(padded) + 1)).astype(np.int64)
-        return cls(flat=flat, starts=ends, kinds=len(kinds))
-
-    @property
-    def sizes(self) -> Ints:
-        """Different shingles of each text, shape (n,)."""
-        return np.diff(self.starts)
+        text, self.flat = np.divmod(_sort_unique(text_of[starts] * max(1, len(kinds)) + shingle), max(1, len(kinds)))
+        self.starts: Ints = np.searchsorted(text, np.arange(len(padded) + 1)).astype(np.int64)
+        self.sizes, self.kinds = np.diff(self.starts), len(kinds)
 
     def jaccard(self, pairs: Ints) -> NDArray[np.float64]:
         """Exact Jaccard similarity of pairs of texts, shape (p,): shared shingles over all shingles of both."""

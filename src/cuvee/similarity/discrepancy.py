@@ -77,7 +77,7 @@ def mmd(
         codes = np.arange(total)
         sides = (Membership(groups=g, bins=np.zeros(len(g), dtype=np.int64)) for g in (codes[:n], codes[n:]))
         membership = (next(sides), next(sides))
-    sums = _BlockSums.of(gram, *membership)
+    sums = _BlockSums(gram, *membership)
     if permutations and sums.grouped:
         raise ValueError(f"permutations is {permutations!r}, but rows of a group cannot be permuted; give 0")
     p_value = None
@@ -128,22 +128,14 @@ def _mmd_of_members(gram: NDArray[np.float32], member: NDArray[np.float32], n: i
     return out
 
 
-@dataclass(frozen=True, slots=True)
 class _BlockSums:
     """Sums of the kernel and numbers of pairs by bins: within each side (g, g) and (h, h), and across (g, h).
 
-    Pairs of one group are in neither. Every leave-one-bin-out MMD is a difference of such sums, hence exact.
+    Pairs of one group are in neither: they are set to zero in ``gram``. Every leave-one-bin-out MMD is a difference of
+    such sums, hence exact.
     """
 
-    inner: tuple[Floats, Floats]
-    inner_pairs: tuple[Floats, Floats]
-    across: Floats
-    across_pairs: Floats
-    grouped: bool
-
-    @classmethod
-    def of(cls, gram: NDArray[np.float32], ours: Membership, theirs: Membership) -> _BlockSums:
-        """Sets the pairs of one group in ``gram`` to zero, then sums."""
+    def __init__(self, gram: NDArray[np.float32], ours: Membership, theirs: Membership) -> None:
         groups = np.concatenate([ours.groups, theirs.groups])
         order = np.argsort(groups, kind="stable")
         starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
@@ -151,25 +143,17 @@ class _BlockSums:
         for rows in np.split(order, starts[1:]):
             if len(rows) > 1:
                 gram[np.ix_(rows, rows)] = 0.0
+        self.grouped = len(starts) < len(groups)
         mine, other = (np.eye(int(side.bins.max()) + 1, dtype=np.float32)[side.bins] for side in (ours, theirs))
-        n = len(ours.bins)
-        inner = (_sum_blocks(gram[:n, :n], mine, mine), _sum_blocks(gram[n:, n:], other, other))
-        across = _sum_blocks(gram[:n, n:], mine, other)
-        count = int(groups.max()) + 1
+        n, count = len(ours.bins), int(groups.max()) + 1
+        self.inner = _sum_blocks(gram[:n, :n], mine, mine), _sum_blocks(gram[n:, n:], other, other)
+        self.across = _sum_blocks(gram[:n, n:], mine, other)
         here, there = (_count(side.groups, side.bins, count) for side in (ours, theirs))
-        sizes, other_sizes = here.sum(axis=0), there.sum(axis=0)
-        found = cls(
-            inner=inner,
-            inner_pairs=(
-                np.outer(sizes, sizes) - here.T @ here, np.outer(other_sizes, other_sizes) - there.T @ there
-            ),
-            across=across,
-            across_pairs=np.outer(sizes, other_sizes) - here.T @ there,
-            grouped=len(starts) < len(groups),
-        )  # fmt: skip
-        if min(*(pairs.sum() for pairs in found.inner_pairs), found.across_pairs.sum()) <= 0:
+        sizes, others = here.sum(axis=0), there.sum(axis=0)
+        self.inner_pairs = np.outer(sizes, sizes) - here.T @ here, np.outer(others, others) - there.T @ there
+        self.across_pairs = np.outer(sizes, others) - here.T @ there
+        if min(*(pairs.sum() for pairs in self.inner_pairs), self.across_pairs.sum()) <= 0:
             raise ValueError("membership leaves no two independent rows to compare; MMD needs two groups on each side")
-        return found
 
     def value(self) -> float:
         """The MMD of all rows."""

@@ -166,16 +166,12 @@ def guard_leaks(study: Study) -> Callable[[Sequence[str]], list[str | None]]:
 
 def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
     """What the study's LLM is to write in these draws, and what is accepted."""
-    config, wanted, generator = study.config, study.writing, dials.language_model(study)
-    return GenerationSpec(
-        rows_per_label=wanted.rows,
+    generator = dials.language_model(study)
+    return replace(
+        study.writing.spec,
         blocks=list(blocks),
         sampling=find_sampling(generator),
-        describe=config.describe,
-        seed=config.seed,
-        kind=wanted.kind,
-        sources=wanted.sources,
-        prompts=wanted.prompts,
+        rows_per_request=generator.rows_per_request,
         rules=AcceptanceRules(
             nearest=lambda queries, candidates: nearest_rows(study, queries, candidates),
             refuse=guard_leaks(study),
@@ -183,7 +179,6 @@ def make_spec(study: Study, blocks: Sequence[int]) -> GenerationSpec:
             keep_truncated=generator.truncated == "keep",
             attempts=ATTEMPTS,
         ),
-        rows_per_request=generator.rows_per_request,
     )
 
 
@@ -249,7 +244,8 @@ def _generate(
 def _pool_key(study: Study, part: DialPart, suffix: str = "") -> str:
     """Hash of all that determines the pools of a part, other than the answers."""
     config, wanted = study.config, study.writing
-    base = [dials.identify_generator(study), config.describe, config.seed, wanted.key, wanted.rows, list(part.blocks)]
+    rows = wanted.spec.rows_per_label
+    base = [dials.identify_generator(study), config.describe, config.seed, wanted.key, rows, list(part.blocks)]
     own = part.settings.model_dump(exclude={"draws"})
     listed = _listed(study, part) if dials.needs_lists(part.settings) else []
     code = hash_own(_list_names(own))

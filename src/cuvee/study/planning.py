@@ -1,6 +1,4 @@
-"""What a study would take, before anything is spent: cells, trials, requests, tokens, cost, power; and time, from real
-trials and one batch of requests, run as the study runs them and then multiplied.
-"""
+"""What a study would take, before anything is spent; its time is that of one trial and one batch, multiplied."""
 
 from __future__ import annotations
 
@@ -352,17 +350,14 @@ class _Planner:
         if check is not None:  # real-only, the best cells, the most diverse one, which may be the same
             cells = 1 + min(1 + check.keep, len(find_rivals(blends)))
             trials = cells * (check.draws if study.ready_made else min(check.draws, study.draws.generation))
-            stages.append(
-                TrialPlan(stage="check", recipe=check_recipe(self.config.train, check), cells=cells, trials=trials)
-            )
+            recipe = check_recipe(self.config.train, check)
+            stages.append(TrialPlan(stage="check", recipe=recipe, cells=cells, trials=trials))
         tested = self.config.mix.shape_share
         for variant in list_variants(study, main):  # the best cell where it has another share than the shape test
             wanted = slice_grid(study, main, max(blends, key=lambda cell: (cell.share != tested, cell.share)))
             longer = [variant.epochs.get((item.cell.kind, item.cell.share), 1.0) for item in wanted]
-            cells, name = len({item.cell for item in wanted}), variant.name
-            stages.append(
-                TrialPlan(stage=name, recipe=recipes[0], cells=cells, trials=len(longer), longer=_mean(longer))
-            )
+            cells, name, mean = len({item.cell for item in wanted}), variant.name, _mean(longer)
+            stages.append(TrialPlan(stage=name, recipe=recipes[0], cells=cells, trials=len(longer), longer=mean))
         if trials := study.draws.confirm * count_confirmation(study, main):
             stages.append(TrialPlan(stage="confirm", recipe=recipes[0], cells=3, trials=trials))
         return stages
@@ -372,8 +367,7 @@ class _Planner:
         study, config = self.study, self.config
         if not is_open(config):
             return
-        main, names = grids[0], {(recipe.trainer, recipe.loss): recipe.name for recipe in grid_recipes(study)}
-        took = {key: self.each.get(name, 0.0) for key, name in names.items()}
+        main, took = grids[0], {(r.trainer, r.loss): self.each.get(r.name, 0.0) for r in grid_recipes(study)}
         firsts = [item.cell for draws in split_draws(grids)[1:2] for item in draws]
         chosen = choose_draws(
             config,
@@ -537,9 +531,8 @@ def _time_trial(study: Study, grid: PlannedGrid, recipe: Recipe) -> float:
     Raises:
         CuveeError: the trial failed.
     """
-    execute, longer = study.config.execute, count_epochs(study, grid)
+    execute, train, longer = study.config.execute, study.config.train, count_epochs(study, grid)
     here = ExecuteConfig(cpus=execute.cpus if execute.kind == "local" else execute.cpus or 1)
-    train = study.config.train
     if train.command is not None:  # its folders go into this study's own
         train = train.model_copy(update={"command": train.command.model_copy(update={"folder": None})})
     config = study.config.model_copy(update={"execute": here, "encoder": "hashing", "train": train})

@@ -38,10 +38,11 @@ from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import InputError
 from cuvee.execute import Stages
 from cuvee.fingerprint import derive_seed, hash_value
-from cuvee.generate.dials import Dial, Slot, wanted_slots
+from cuvee.generate.dials import Dial, Slot
 from cuvee.generate.filling import Agrees
 from cuvee.generate.parsing import WRITINGS, Kind, Stratum, choose_kind, find_strata
-from cuvee.generate.prompts import PromptSet, load_prompts
+from cuvee.generate.pools import GenerationSpec
+from cuvee.generate.prompts import load_prompts
 from cuvee.mix import share_counts
 from cuvee.probe import choose_l2, fit_probe
 from cuvee.records import Level
@@ -70,25 +71,20 @@ class StudyWriting:
     Attributes:
         kind: of writing.
         strata: what rows are dealt to: labels, passages, contexts, or one for all.
-        sources: the passages or contexts to write about; None: all of the training rows, or nothing given.
-        prompts: ours, with those of the study's folder.
-        rows: of a stratum in one draw.
+        spec: the same for a generator: sources, wording, rows of a stratum in one draw; whatever else it is asked.
         key: hash of all of it that the strata do not say already.
         left_out: passages or contexts of the study's file that are held out, and so are not written about.
     """
 
     kind: Kind
     strata: Mapping[str, Stratum]
-    sources: tuple[str, ...] | None
-    prompts: PromptSet
-    rows: int
+    spec: GenerationSpec
     key: str
     left_out: tuple[str, ...] = ()
 
     def slots(self, dial: Dial, blocks: Sequence[int], levels: Sequence[str]) -> list[Slot]:
         """What levels of a dial ask for in some draws, each once."""
-        made = wanted_slots(dial, list(self.strata), blocks=blocks, rows_per_label=self.rows, levels=levels)
-        return list(made.values())
+        return list(replace(self.spec, blocks=blocks).slots(dial, self.strata, levels).values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,11 +172,12 @@ class Study:
         return range(max(draws.subsamples, check.draws if check else 0))
 
     def real_choices(self, numbers: Iterable[int]) -> dict[tuple[int, int], Corpus]:
-        """(number, rows a label) -> another choice of so many real rows, for these subsamples.
+        """(number, rows a label) -> a choice of so many real rows, for these subsamples: 0 is the study's own.
 
         The rows of a smaller number are among those of a larger one.
         """
-        spare, draws, found = self.split.at_hand, self.real_draws, dict[tuple[int, int], Corpus]()
+        spare, draws = self.split.at_hand, self.real_draws
+        found = {(0, rows): self.real_rows(rows) for rows in self.row_counts}
         if draws == 1 or spare is None:
             return found
         for number in {each if each >= FRESH else each % draws for each in numbers} - {0}:
@@ -426,9 +423,11 @@ def _find_writing(study: Study) -> StudyWriting:
             sources = tuple(stratum.source or "" for stratum in strata.values())
     settings = [kind, prompts.hash, writing.label_check]
     key = hash_value([*settings, [stratum.source for stratum in strata.values()]])
-    return StudyWriting(
-        kind=kind, strata=strata, sources=sources, prompts=prompts, rows=rows, key=key, left_out=left_out
+    describe, seed = study.config.describe, study.config.seed
+    spec = GenerationSpec(
+        kind=kind, sources=sources, prompts=prompts, rows_per_label=rows, describe=describe, seed=seed
     )
+    return StudyWriting(kind=kind, strata=strata, spec=spec, key=key, left_out=left_out)
 
 
 def note_left_out(study: Study) -> None:

@@ -89,20 +89,16 @@ class Mixing:
     """How cells become blends.
 
     Attributes:
-        train: the real training rows.
+        real: (number of a choice of real rows, rows a label) -> its rows.
         pools: level key -> its rows.
         regime: of the shares.
         seed: of the study.
-        few_shot_sets: real rows a label -> the smaller sets of real rows that cells of so many are made of.
-        choices: (number of a choice of real rows, rows a label) -> its rows, where several are drawn.
     """
 
-    train: Corpus
+    real: Mapping[tuple[int, int], Corpus]
     pools: Mapping[str, Corpus]
     regime: Regime
     seed: int
-    few_shot_sets: Mapping[int, Corpus] = field(default_factory=dict)
-    choices: Mapping[tuple[int, int], Corpus] = field(default_factory=dict)
 
     def mix(self, cell: Cell, draw: Draw) -> Blend:
         """The blend of a cell at a draw: from its block, or from its whole pool, by the cell's scope.
@@ -116,13 +112,13 @@ class Mixing:
         if cell.dial is not None:
             pool = self.pools[f"{cell.dial}={cell.level}"]
             pool = rows_at_hand(pool) if of_pool else take_blocks(pool, {draw.generation})
-        own = self.few_shot_sets.get(cell.rows_per_label, self.train)
         seed = derive_seed(self.seed, "sampling", draw.generation, draw.sampling)
         if pool is not None and of_pool and not cell.whole:
-            counts = share_counts(Counter(label_strata(own)), cell.share, regime=self.regime)
+            own = Counter(label_strata(self.real[0, cell.rows_per_label]))
+            counts = share_counts(own, cell.share, regime=self.regime)
             pool = pool.take(first_rows(pool, {label: rows for label, (_, rows) in counts.items()}, seed))
         return mix_corpora(
-            self.choices[draw.real, cell.rows_per_label] if draw.real else own,
+            self.real[draw.real, cell.rows_per_label],
             pool,
             share=None if cell.whole else cell.share,
             amount="all" if cell.whole else None,
@@ -364,12 +360,7 @@ def find_program(train: TrainConfig, trainer: str) -> Program | None:
 def make_mixing(study: Study, pools: Mapping[str, Corpus], samplings: Iterable[int]) -> Mixing:
     """How the study mixes its cells in these subsamples."""
     return Mixing(
-        train=study.train,
-        pools=pools,
-        regime=study.config.mix.regime,
-        seed=study.config.seed,
-        few_shot_sets=study.few_shot_sets,
-        choices=study.real_choices(samplings),
+        real=study.real_choices(samplings), pools=pools, regime=study.config.mix.regime, seed=study.config.seed
     )
 
 
@@ -477,7 +468,7 @@ def open_trials(
         passages, numbers = read_passages(study.config.evaluate), study.samplings(study.draws, fresh=test is not None)
         mixing = make_mixing(study, pools, numbers)
         texts = [*study.train.texts, *held_out.texts, *passages]
-        texts += [text for rows in mixing.choices.values() for text in rows.texts]
+        texts += [text for rows in mixing.real.values() for text in rows.texts]
         for key, rows in pools.items():
             needed = find_needed(study, key, numbers)
             texts += (rows if needed is None else rows.keep(needed(rows))).texts

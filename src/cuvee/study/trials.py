@@ -264,7 +264,7 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
         made = make_dials(study)
     for number, (_, dial) in enumerate(made):
         try:
-            dial.check(list(study.writing.strata), study.writing.rows)
+            dial.check(list(study.writing.strata), study.writing.spec.rows_per_label)
         except ConfigError as exc:
             raise ConfigError(f"dials.{number}: {exc}") from exc
     for grid in plan_grids(study, planned_levels(study, [(settings, dial.levels) for settings, dial in made], files)):
