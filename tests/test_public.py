@@ -18,7 +18,7 @@ NAMES = [
     "__version__", "compare_corpora", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
     "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "plot_advice", "plot_measurements",
     "recommend_mixture", "run_collapse", "run_study", "score_examples", "split_corpus", "train_model",
-    "trust_modules", "write_corpus",
+    "train_winner", "trust_modules", "write_corpus",
 ]  # fmt: skip
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from cuvee.registry import trust_modules
     from cuvee.report.plots import plot_advice, plot_measurements
-    from cuvee.study import StudyResult, run_study
+    from cuvee.study import StudyResult, run_study, train_winner
     from cuvee.train import load_predictor, train_model
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
     "__version__", "compare_corpora", "evaluate_model", "generate_corpus", "load_corpus", "load_encoder",
     "load_predictor", "measure_corpus", "measure_vectors", "mix_corpora", "plot_advice", "plot_measurements",
     "recommend_mixture", "run_collapse", "run_study", "score_examples", "split_corpus", "train_model",
-    "trust_modules", "write_corpus",
+    "train_winner", "trust_modules", "write_corpus",
 ]  # fmt: skip
 
 _ROOMS = {
@@ -69,7 +69,7 @@ _ROOMS = {
     "TrialFailure",
     "registry": "trust_modules",
     "report.plots": "plot_advice plot_measurements",
-    "study": "StudyResult run_study",
+    "study": "StudyResult run_study train_winner",
     "train": "load_predictor train_model",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -126,7 +126,7 @@ def test_every_stage_of_a_run_folder(settings, tmp_path, capsys):
     pool, real = folder / "pools" / "sampling=0.9.parquet", settings["data"]["real"]
     mixed = json.loads(call(capsys, "mix", real, pool, "--amount", "all", "-o", blend, "--json")[1])
     assert mixed["synthetic_rows"] == 18
-    assert json.loads(call(capsys, "train", folder, "--json")[1])["failed"] == 0
+    assert json.loads(call(capsys, "train", folder, "--json")[1])["model"] == str(folder / "model")
     advice = json.loads(call(capsys, "recommend", folder, "--json")[1])
     assert advice["decision"] in ("use", "do-not-use", "underpowered")
     assert json.loads(call(capsys, "report", folder, "--json")[1])["report"].endswith("report.html")

@@ -10,7 +10,7 @@ from cuvee.corpus import Corpus
 from cuvee.records import TrialFailure
 from cuvee.report.tables import write_number
 from cuvee.study import open_study, run_study
-from cuvee.train import TrainSettings, train_model
+from cuvee.train import TrainSettings, load_predictor, train_model
 from local_llm import write_text
 
 pytestmark = pytest.mark.slow  # each is quick, together they are not
@@ -140,6 +140,10 @@ def test_a_study_of_language_models_ends_in_advice_on_its_own_score(settings, tm
         assert start.steps == 0
         assert trial.scores.score == "token_probability" and trial.scores.graded.shape == (trial.scores.n,)
         assert {"perplexity", "rouge_l", "diversity.vendi_q1"} <= set(trial.scores.values)
+        winner = flow.winner
+    kept = load_predictor(winner.folder)
+    assert kept.settings.steps == 4 and len(kept.write(["what is thing 1"], max_tokens=4, temperature=0.0, seed=0)) == 1
+    assert kept.log_likelihood(["what is thing 1"], ["it is part 1"])[0, 0] < 0
     again = run_study(config, out=tmp_path / "run")
     assert again.advice == result.advice
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ COMMANDS = {
     "select": ("mixing", "Filter a pool, and choose rows by their diversity.", "pool.jsonl --real real.csv --rows 99"),
     "mix": ("mixing", "Mix real and synthetic rows at an exact share.", "real.jsonl pool.jsonl --share 0.5 --dedupe"),
     "replace": ("mixing", "Let paraphrases stand in for other rows.", "real.jsonl versions.jsonl --m-p 4 --group id"),
-    "train": ("training", "Train a model on a blend, or the trials of a study.", "blend.parquet --out model"),
+    "train": ("training", "Train a model on a blend, or on what a study advises.", "blend.parquet --out model"),
     "evaluate": ("training", "Evaluate a model on held-out real rows.", "model test.jsonl"),
     "predict": ("training", "Predict every row of a file.", "model new.csv"),
     "check": ("checking", "Check files against rules; exit code 1 if one fails.", "synthetic.jsonl --rules rules.yaml"),

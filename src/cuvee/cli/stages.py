@@ -182,6 +182,8 @@ def _tell_study(
     folder, seconds = flow.study.folder.path, flow.study.stages.seconds
     has_blend = failed is None and flow.result.blend is not None
     written = {"report": str(folder / "report.html")} | ({"blend": str(folder / "blend")} if has_blend else {})
+    model = None if failed is not None else flow.result.model
+    written |= {} if model is None else {"model": str(model)}
     spent = {"generation": account_folder(folder), "seconds": seconds}
     whole = {**advice_to_json(flow.advice), **written, **spent, **(more or {})}
     if failed is not None:
@@ -196,6 +198,7 @@ def _tell_study(
         *([] if result.composition is None else [rich.text.Text(str(result.composition))]),
         result.blend_line,
         f"report: {result.report}",
+        *([] if model is None else [f"model: {model}"]),
         *lines,
     )
     parts = [f"{stage} {taken:.0f}" for stage, taken in seconds.items()]

@@ -103,14 +103,14 @@ def train(
     tell: Tell,
     out: Annotated[Path, Option("--out", "-o", help="folder of the model")] = Path("model"),
 ) -> None:
-    """Train a model on a blend; or run the trials of a study."""
+    """Train a model on a blend; or on what a study advises, with all real rows, into RUN/model."""
     if options.is_study(target):
         options.refuse_others(ctx, "target")
         with options.open_shown(target) as flow:
-            outcomes = flow.grid
-        failed = sum(1 for o in outcomes if not hasattr(o, "scores"))
-        done = len(outcomes) - failed
-        tell({"trials": done, "failed": failed}, f"{done} trials finished, {failed} failed")
+            winner, advice = flow.winner, flow.advice
+        advised = None if winner.cell is None else winner.cell.name
+        told = {"model": winner.folder, "blend": advised, "real_rows": winner.real, "synthetic_rows": winner.synthetic}
+        tell(told | {"decision": advice.decision}, f"{advice.headline}.", winner.said, f"model: {winner.folder}")
         return
     columns = columns.checked(ctx, target, how.validation)
     card = hub.describe(ctx, out.name)

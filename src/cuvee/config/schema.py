@@ -281,6 +281,7 @@ class StudyConfig(Section):
         DrawsConfig()
     )
     train: sections.TrainConfig = sections.TrainConfig()
+    train_winner: bool = Field(False, description="train the advised blend on all real rows at the end: RUN/model")
     search: sections.SearchConfig = sections.SearchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     execute: sections.ExecuteConfig = sections.ExecuteConfig()

@@ -155,7 +155,7 @@ def render_card(
     written = terms.synthetic or "the terms of the model that wrote them"
     sections = [
         [f"# {to_markdown(title)}"],
-        [] if advice is None else [f"**Verdict: {DECISIONS[advice.decision]}.** {to_markdown(advice.sentence)}"],
+        [] if advice is None else _tell_verdict(advice),
         [] if advice is None or advice.decision == "use" else [f"**{_WARNINGS[advice.decision]}**"],
         [*_composition(composition), *(["", f"**Weights.** {to_markdown(weights)}."] if weights else [])],
         _labels(composition.label_counts),
@@ -179,13 +179,20 @@ def render_card(
     return _join({"pretty_name": visible_lines(title)}, facts, after, sections)
 
 
+def _tell_verdict(advice: Advice) -> list[str]:
+    return [f"**Verdict: {DECISIONS[advice.decision]}.** {to_markdown(advice.sentence)}"]
+
+
 _WARNINGS = {
     "underpowered": "It is not settled that this blend helps: it is the one that the evidence leans to.",
     "do-not-use": "The advice is not to use this blend: it was written because it was asked for.",
 }
 
 
-def render_model_card(facts: CardFacts, corpus: Corpus, settings: Mapping[str, object], *, base: str = "") -> str:
+def render_model_card(
+    facts: CardFacts, corpus: Corpus, settings: Mapping[str, object], *, base: str = "", advice: Advice | None = None,
+    said: str = "",
+) -> str:  # fmt: skip
     """Markdown of the card of a trained model; what is not given leaves no section behind.
 
     Args:
@@ -194,17 +201,20 @@ def render_model_card(facts: CardFacts, corpus: Corpus, settings: Mapping[str, o
         settings: that it was trained with, as the trainer took them; those that are None are left out.
         base: the model that training started from; by default what the settings name. One that is a folder or a file
             here is not named: paths tell of a machine.
+        advice: of the study that chose the rows.
+        said: which rows these are.
     """
     base = _name_base(base or str(settings.get("model") or ""))
     start = f", from [{base}](https://huggingface.co/{base})" if base else ""
-    said = f"Trained for {corpus.task} with trainer `{settings['trainer']}` and loss `{settings['loss']}`{start}."
+    how = f"Trained for {corpus.task} with trainer `{settings['trainer']}` and loss `{settings['loss']}`{start}."
     call = ["from cuvee import load_predictor", "", 'predictor = load_predictor("FOLDER")  # of a download']
     taken = [[name, str(value)] for name, value in settings.items() if name != "model" and value is not None]
     terms = facts.licences
     sections = [
-        [f"# {to_markdown(facts.name)}", "", said],
+        [f"# {to_markdown(facts.name)}", "", how],
+        [] if advice is None else _tell_verdict(advice),
         ["## Use", "", "```python", *call, _CALLS[corpus.task], "```"],
-        _training_data(corpus),
+        [*_training_data(corpus), *(["", to_markdown(said)] if said else [])],
         ["## Training", "", *_table(["setting", "value"], taken)],
         _licence(terms, f"this model: {to_markdown(terms.named)}", "the base model and the data keep their own terms"),
         _reproduction(facts),

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cuvee.config.reading import make_config
+from cuvee.config.reading import make_config, read_config
 from cuvee.config.schema import StudyConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import TrialsFailed
@@ -52,6 +52,7 @@ from cuvee.study.trials import (
     run_variants,
     validate_study,
 )
+from cuvee.study.winner import Winner, train_advised
 
 if TYPE_CHECKING:
     import datasets
@@ -167,9 +168,22 @@ class Flow:
             failed=self.failed,
         )
         result = write_outputs(done, wants_blend=self.wants_blend)
+        if self.study.config.train_winner:
+            result = replace(result, model=self.winner.folder)
         track_study(self._shown, advice, sum(len(part.outcomes) for part in parts))
         self.check_trained()
         return result
+
+    @cached_property
+    def winner(self) -> Winner:
+        """Train the advised blend, or the real rows alone, on all real rows but those of the locked test.
+
+        Raises:
+            TrialsFailed: every trial of a blend failed.
+        """
+        advice = self.advice
+        self.check_trained()
+        return train_advised(self.study, self.pools, advice)
 
     def check_trained(self) -> None:
         """See that there is a blend to speak of.
@@ -321,3 +335,20 @@ def run_study(
     with open_study(config, real=real, out=out, listener=listener, trust=trust) as flow:
         flow.wants_blend = blend
         return flow.result
+
+
+def train_winner(run: str | Path, *, listener: Listener | None = None, trust: Sequence[str] = ()) -> Winner:
+    """Train the model of a run folder into its ``model/``: of the advised blend; what the study lacks is run first.
+
+    Read it back with :func:`cuvee.load_predictor`.
+
+    Args:
+        run: the run folder.
+        listener: hears the progress.
+        trust: as :func:`run_study` takes it.
+
+    Raises:
+        CuveeError: no run folder, a trial or the training fails.
+    """
+    with open_study(read_config(Path(run) / "study.yaml"), out=run, listener=listener, trust=trust) as flow:
+        return flow.winner

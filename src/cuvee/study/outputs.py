@@ -46,7 +46,7 @@ class StudyResult(records.Shown):
 
     ``blend`` is None, and so is its composition, where the advice is not to use synthetic data and no blend was asked
     for; where nothing is settled it is the blend that the evidence leans to. ``findings`` say all of it in a few
-    sentences.
+    sentences. ``model`` is the folder of the model, where ``train_winner`` asks for one.
     """
 
     name: str
@@ -60,12 +60,14 @@ class StudyResult(records.Shown):
     seconds: Mapping[str, float]
     failed: records.FailedTrials | None = None
     findings: tuple[records.Finding, ...] = ()
+    model: Path | None = None
 
     def __str__(self) -> str:
         lost = () if self.advice.sensitivity is None else self.advice.sensitivity.lost
         lines = [f"{self.name}: {self.advice}", *map(str, lost)]
         lines += [] if self.failed is None else [str(self.failed)]
-        return "\n".join([*lines, f"report: {self.report}", self.blend_line])
+        lines += [f"report: {self.report}", self.blend_line]
+        return "\n".join([*lines, *([] if self.model is None else [f"model: {self.model}"])])
 
     @property
     def blend_line(self) -> str:
@@ -151,8 +153,7 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
         if advice.best is not None and (wants_blend or advice.decision != "do-not-use"):
             is_open = advice.decision == "underpowered" and advice.lean is not None
             cell = advice.lean.cell if is_open and advice.lean is not None else advice.best.cell
-            first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
-            blend = mix_cell(study, pools, cell, records.Draw(generation=first, sampling=0, training=0))
+            blend = mix_advised(study, pools, cell)
             study.folder.save_blend(blend.corpus, _write_card(done, cell, blend))
         elif advice.best is not None:
             study.folder.drop_blend()  # of an earlier run, whose advice was another one
@@ -173,6 +174,12 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
         failed=done.failed,
         findings=list_findings(page),
     )
+
+
+def mix_advised(study: Study, pools: Pools, cell: records.Cell) -> Blend:
+    """The blend of a cell that is handed over: of its first draw."""
+    first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
+    return mix_cell(study, pools, cell, records.Draw(generation=first, sampling=0, training=0))
 
 
 def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
