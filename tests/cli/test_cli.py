@@ -192,9 +192,25 @@ def test_bad_files(texts, tmp_path, capsys):
     assert "did you mean 'vendi_q2'" in refused(
         capsys, "measure", synthetic, "--metric", "vendi_q", "--encoder", "hashing"
     )
-    assert "not a run folder" in refused(capsys, "run", tmp_path)
+    assert f"not a run folder (it has no study.yaml); to study its rows: cuvee run {tmp_path}" in refused(
+        capsys, "run", tmp_path
+    )
     assert "did you mean 'probe'" in refused(capsys, "train", real, "--trainer", "prob", "--encoder", "hashing")
     assert "mmd" in refused(capsys, "measure", synthetic, "--metric", "mmd", "--encoder", "hashing")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--time", "5x"), "--time: time is '5x'; give"),
+        (("--base-url", "a", "--model", "m"), "--base-url: address 1 of"),
+    ],
+)
+def test_an_option_of_a_study_that_is_not_written_yet_is_named(headlines, capsys, monkeypatch, tmp_path, options, said):
+    monkeypatch.chdir(tmp_path)
+    for command in ("init", "run"):
+        assert refused(capsys, command, headlines, *options).startswith(f"error: {said}")
+    assert not list(tmp_path.glob("*.yaml"))
 
 
 def test_bad_studies(settings, tmp_path, capsys):

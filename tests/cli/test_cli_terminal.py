@@ -8,7 +8,7 @@ import pytest
 
 from command_line import call, refused
 from cuvee.cli import console
-from cuvee.cli.app import COMMANDS
+from cuvee.cli.app import COMMANDS, run_cli
 
 HASHING = ("--encoder", "hashing", "--metric", "vendi_q1", "--metric", "distinct_2", "--metric", "exact_duplicate_rate")
 
@@ -27,6 +27,15 @@ def test_the_help_of_each_command_has_an_example_with_options_that_it_takes(caps
         assert code == 0 and f"Example: cuvee {name} {example}".rstrip() in " ".join(out.split())
         options = set(re.findall(r"--[a-z-]+", out.split("Example:")[0]))
         assert set(re.findall(r"--[a-z-]+", example)) <= options and "--quiet" in options
+
+
+def test_a_shell_completes_commands_and_their_options(capfd, monkeypatch):
+    for words, place, wanted in (("cuvee mea", "1", "measure"), ("cuvee measure --again", "2", "--against")):
+        with monkeypatch.context() as shell:
+            for name, value in (("_CUVEE_COMPLETE", "complete_bash"), ("COMP_WORDS", words), ("COMP_CWORD", place)):
+                shell.setenv(name, value)
+            assert run_cli([]) == 0
+        assert wanted in capfd.readouterr().out.split()
 
 
 def test_tables_fold_in_a_narrow_terminal_and_a_pipe_gets_all_of_them(files, capsys, monkeypatch):

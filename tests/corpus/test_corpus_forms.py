@@ -97,6 +97,8 @@ def test_a_row_is_read_as_what_it_is(tmp_path, row, text, target):
     pd.DataFrame([row]).to_parquet(tmp_path / "d.parquet")
     again = load_corpus(tmp_path / "d.parquet")
     assert again.fingerprint == corpus.fingerprint
+    write_corpus(corpus, tmp_path / "a.csv")
+    assert load_corpus(tmp_path / "a.csv").fingerprint == corpus.fingerprint
     for name in ("a.jsonl", "a.parquet"):
         write_corpus(corpus, tmp_path / name)
         kept = [name for name in row if name not in ("context", "text")]

@@ -76,7 +76,7 @@ def run_cli(arguments: Sequence[str]) -> int:
     try:
         # not app(...): that puts a hook of its own in place of _report_defect
         with _noted_warnings():
-            command = load_commands(next((each for each in arguments if not each.startswith("-")), ""))
+            command = load_commands(next((each for each in arguments or _typed() if not each.startswith("-")), ""))
             code = command(args=list(arguments), prog_name="cuvee", obj=list(arguments), standalone_mode=False)
     except CuveeError as exc:
         _complain(f"error: {exc}", "red")
@@ -92,6 +92,11 @@ def run_cli(arguments: Sequence[str]) -> int:
     except SystemExit as exc:  # of a pipe that nobody reads
         code = exc.code
     return _stopped() if code == _CTRL_C else int(code or 0)  # typer turns Ctrl-C into exit code 130
+
+
+def _typed() -> list[str]:
+    """What stands on the line that a shell wants to be completed, in bash and in others."""
+    return os.environ.get("_TYPER_COMPLETE_ARGS", os.environ.get("COMP_WORDS", "")).split()[1:]
 
 
 @contextmanager
@@ -114,7 +119,7 @@ def _noted_warnings() -> Iterator[None]:
 
 def load_commands(wanted: str) -> Callable[..., str | int | None]:
     """The command line with one command loaded; of the others it knows name and line."""
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.callback(invoke_without_command=True)(_start)
     for name, (module, line, example) in COMMANDS.items():
         if name == wanted:

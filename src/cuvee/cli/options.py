@@ -19,6 +19,7 @@ from cuvee._version import __version__
 from cuvee.cli import console
 from cuvee.corpus import Corpus, Origin, Task, load_corpus, read_columns
 from cuvee.corpus.files import OUTPUTS
+from cuvee.corpus.formats import SUFFIXES
 from cuvee.corpus.table import is_ours
 from cuvee.errors import ConfigError, InputError
 from cuvee.registry import nearest_name, trust_modules
@@ -151,7 +152,9 @@ def is_study(path: Path) -> bool:
 def find_study(path: Path) -> Path:
     """The study.yaml that a path is, or that is in the run folder there."""
     if path.is_dir() and not (path / "study.yaml").is_file():
-        raise InputError(f"{path}: not a run folder (it has no study.yaml); give study.yaml or a run folder")
+        rows = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        do = f"to study its rows: cuvee run {shlex.quote(str(rows[0]))}" if rows else "give study.yaml or a run folder"
+        raise InputError(f"{path}: not a run folder (it has no study.yaml); {do}")
     return path / "study.yaml" if path.is_dir() else path
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 LISTED = 8  # notes that are listed
 _NUMBERS = ("what", "number")
+_FROM_OPTIONS = {"draws.time": "--time", "generator.base_url": "--base-url", "generator.model": "--model"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,13 @@ class Beginning:
         written = render_template(
             named, corpus, columns=columns, pools=pools, base_url=self.base_url, model=self.model, time=self.time
         )  # fmt: skip
-        return written, parse_config(written, target)
+        try:
+            return written, parse_config(written, target)
+        except ConfigError as exc:  # names a line of a file that is not there yet
+            option = next((option for key, option in _FROM_OPTIONS.items() if f": {key}: " in str(exc)), None)
+            if option is None:
+                raise
+            raise ConfigError(f"{option}: {str(exc).partition(': ')[2].partition(': ')[2]}") from exc
 
 
 @may_trust

@@ -6,6 +6,7 @@ The columns of the format stay beside both, so that the rows are written back as
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -239,6 +240,9 @@ def _turns_of_row(form: Form, cells: dict[str, object], where: str) -> list[Turn
     if form.system:
         turns.append(("system", tell(form.system, cells[form.system])))
     earlier = cells[form.history] if form.history else None
+    if isinstance(earlier, str) and earlier.lstrip().startswith("["):  # as CSV holds it
+        with contextlib.suppress(ValueError, RecursionError):
+            earlier = json.loads(earlier)
     for pair in earlier if isinstance(earlier, list) else []:
         if not isinstance(pair, list) or len(pair) != 2:
             raise InputError(f"{where}: column {form.history!r} must hold pairs of turns; drop the row")
