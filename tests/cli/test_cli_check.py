@@ -35,6 +35,8 @@ def test_a_file_of_repeats_fails_and_a_good_one_passes(sides, capsys, monkeypatc
     assert "`cuvee select bad.jsonl`" in out and "`cuvee select bad.jsonl`" in call(capsys, "measure", "bad.jsonl")[1]
     suite = ElementTree.parse("found.xml").getroot()
     assert suite.get("failures") == "1" and [len(case) for case in suite] == [0, 1]
+    compared = call(capsys, "compare", "good.jsonl", "bad.jsonl", "--encoder", "hashing", "--draws", 2)[1]
+    assert "bad.jsonl: " in compared and "`cuvee select bad.jsonl`" in " ".join(compared.split())
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert "::error file=bad.jsonl,title=repeats::50 of" in call(capsys, "check", "bad.jsonl")[1]
     write_rules(against=str(sides), findings=["lengths"])

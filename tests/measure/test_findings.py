@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import random
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +214,22 @@ def test_the_damage_of_each_of_ten_pools_is_its_first_or_second_finding():
         found = measure_corpus(corpus(rows), against=corpus(real), encoder=encoder, permutations=100, **more).findings
         assert damage in [f.id for f in found[:2]], (damage, [str(f) for f in found])
         assert len(found) <= 7 and [f.severity for f in found] == sorted((f.severity for f in found), reverse=True)
+
+
+@pytest.mark.parametrize("language", ["hi", "zh", "ar", "th"])
+def test_no_script_is_a_fault(language):
+    """Sentences that say different things, in scripts without case, without spaces, from right to left."""
+    subjects, verbs, things = {
+        "hi": ("किसान लड़की डाकिया रसोइया", "ने देखा|को मिला|ने बेचा|ने बनाया|ने छिपाया", "चावल नाव पुल दीपक घोड़ा मकान"),
+        "zh": ("农民 女孩 邮差 厨师", "看见了|找到了|卖掉了|做好了|藏起了", "大米 小船 石桥 油灯 白马 房子"),
+        "ar": ("الفلاح الفتاة الساعي الطباخ", "رأى|وجد|باع|صنع|أخفى", "الأرز القارب الجسر المصباح الحصان البيت"),
+        "th": ("ชาวนา เด็กหญิง บุรุษไปรษณีย์ พ่อครัว", "เห็น|พบ|ขาย|ทำ|ซ่อน", "ข้าว เรือ สะพาน ตะเกียง ม้า บ้าน"),
+    }[language]  # fmt: skip
+    space = "" if language in ("zh", "th") else " "
+    texts = [space.join(parts) for parts in product(subjects.split(), verbs.split("|"), things.split())]
+    random.Random(0).shuffle(texts)
+    real, made = (corpus([{"text": text} for text in part]) for part in (texts[:60], texts[60:]))
+    found = measure_corpus(made, against=real, encoder=HashingEncoder(), permutations=40).findings
+    assert [each.id for each in found if each.severity] == []
+    alone = measure_corpus(made, encoder=HashingEncoder()).findings
+    assert {each.id for each in alone if each.severity} <= {"openings", "endings", "sequences"}  # four subjects

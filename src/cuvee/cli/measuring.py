@@ -219,9 +219,10 @@ def compare(
         raise ConfigError("one file alone, or given twice, has nothing to be compared with; give two or more")
     columns = columns.checked(ctx, *files, how.against)
     same_names = len({path.name for path in files}) < len(files)
+    named = {str(path) if same_names else path.name: path for path in files}
     corpora: dict[str, Corpus] = {}
-    for path in files:
-        corpora[str(path) if same_names else path.name] = corpus = columns.load(path)
+    for name, path in named.items():
+        corpora[name] = corpus = columns.load(path)
         columns = columns.like(corpus)
     with console.Display() as display:
         try:
@@ -239,4 +240,7 @@ def compare(
             )
         except ValueError as exc:
             raise ConfigError(str(exc)) from exc
+    about = [named.get(each.sentence.partition(": ")[0]) for each in found.findings]
+    told = [show.name_file([each], path)[0] for each, path in zip(found.findings, about, strict=True)]
+    found = replace(found, findings=tuple(told))
     tell(found, *show.list_comparison(found))
