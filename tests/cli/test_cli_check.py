@@ -32,10 +32,11 @@ def test_a_file_of_repeats_fails_and_a_good_one_passes(sides, capsys, monkeypatc
     write_rules(against=str(sides), findings=["repeats"])
     code, out, _ = call(capsys, "check", "good.jsonl", "bad.jsonl", "--junit", "found.xml")
     assert code == 1 and "good.jsonl: passes" in out and "bad.jsonl: fails\n- repeats: 50 of 150 rows" in out
-    assert "`cuvee select bad.jsonl`" in out and "`cuvee select bad.jsonl`" in call(capsys, "measure", "bad.jsonl")[1]
+    told = call(capsys, "measure", "bad.jsonl", "--metric", "exact_duplicate_rate")[1]
+    assert "`cuvee select bad.jsonl`" in out and "`cuvee select bad.jsonl`" in told
     suite = ElementTree.parse("found.xml").getroot()
     assert suite.get("failures") == "1" and [len(case) for case in suite] == [0, 1]
-    compared = call(capsys, "compare", "good.jsonl", "bad.jsonl", "--encoder", "hashing", "--draws", 2)[1]
+    compared = call(capsys, "compare", "good.jsonl", "bad.jsonl", "--draws", 2, "--metric", "exact_duplicate_rate")[1]
     assert "bad.jsonl: " in compared and "`cuvee select bad.jsonl`" in " ".join(compared.split())
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert "::error file=bad.jsonl,title=repeats::50 of" in call(capsys, "check", "bad.jsonl")[1]
