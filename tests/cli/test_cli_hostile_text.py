@@ -75,7 +75,7 @@ def synthetic(rows, tmp_path) -> Path:
 def check_page(path: Path) -> str:
     """A page without control characters and scripts, whose charts are XML."""
     page = path.read_text(encoding="utf-8")
-    assert RAW.findall(page.replace("\t", "")) == [] and "<script" not in page and "&#27;" not in page
+    assert RAW.findall(page.replace("\t", "")) == [] and page.count("<script") == 1 and "&#27;" not in page
     charts = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
     for chart in charts:
         ElementTree.fromstring(chart)

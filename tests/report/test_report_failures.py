@@ -34,7 +34,7 @@ def test_the_page_counts_failures_beside_the_verdict_and_has_a_row_for_a_lost_ch
     assert asides["Other choices"].endswith("could not be run: trainer mine:bug (check).")
     page = render_report(data)
     words = " ".join(" ".join(Reader(page).words).split())
-    assert words.index("1 of 40 trials failed") < words.index("How diverse")
+    assert words.index("1 of 40 trials failed") < words.index("How much")
     assert f"trainer mine:bug (check) could not be run {data.failed}" in words
     assert 'id="failures"' in page and "A choice that could not be run has no conclusion." in words
     plain = render_report(dataclasses.replace(data, failures=(), failed=None))

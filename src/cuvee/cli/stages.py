@@ -249,11 +249,17 @@ def recommend(study: Target, tell: Tell) -> None:
 
 
 @may_trust
-def report(study: Target, tell: Tell) -> None:
+def report(
+    study: Target,
+    tell: Tell,
+    charts: Annotated[Path | None, Option(help="a folder for each chart as SVG, PNG and CSV, for papers")] = None,
+) -> None:
     """Write the report and the recommended blend of a study; runs what is missing."""
     with open_shown(study) as flow:
+        flow.charts = charts
         result = flow.result
-    tell({"report": result.report, "blend": result.folder / "blend"}, f"report: {result.report}")
+    written = {"report": result.report, "blend": result.folder / "blend"} | ({"charts": charts} if charts else {})
+    tell(written, f"report: {result.report}", *([f"charts: {charts}"] if charts else []))
 
 
 # --- before a study runs ---
@@ -354,22 +360,36 @@ def status(run: Annotated[Path, Argument(help="a run folder")], tell: Tell) -> N
 
 
 def _tabulate_status(found: RunStatus, path: Path) -> Table:
-    state = {
+    rows = [None if name == "" else (name, value) for name, value in list_status(found)]
+    return console.make_table(f"{path}: {tell_state(found)}", _NUMBERS, rows)
+
+
+def tell_state(found: RunStatus) -> str:
+    """How a run stands, in words."""
+    return {
         "running": f"running, process {found.process}, last written {found.age_s:.0f} s ago",
         "finished": "finished",
     }.get(found.state, "stopped; the same command goes on with it")
-    rows: list[tuple[str, str] | None] = [
-        (f"stage {found.stage}, {found.unit}", f"{found.done}{'' if found.total is None else f' of {found.total}'}"),
-        None,
+
+
+def list_status(found: RunStatus) -> list[tuple[str, str]]:
+    """The progress of a run: names and numbers; an empty name parts groups."""
+    gap, done = ("", ""), f"{found.done}{'' if found.total is None else f' of {found.total}'}"
+    rows = [(f"stage {found.stage}, {found.unit}", done)]
+    if found.stage_s is not None and found.done and found.total is not None:
+        left = found.stage_s * (found.total - found.done) / found.done
+        rows.append((f"time left of {found.stage}, about", show.tell_seconds(left)))
+    rows += [
+        gap,
         ("draws", found.draws or "chosen once the first trials are timed"),
         ("trials finished", f"{found.trials.done}"),
         ("trials failed", f"{found.trials.failed}"),
     ]
-    rows += [] if found.generation is None else [None, *found.generation.list_rows()]
-    rows += [None, *((f"seconds of {stage}", f"{seconds:.1f}") for stage, seconds in found.seconds.items())]
+    rows += [] if found.generation is None else [gap, *found.generation.list_rows()]
+    rows += [gap, *((f"seconds of {stage}", f"{seconds:.1f}") for stage, seconds in found.seconds.items())]
     if found.stage_s is not None:
         rows.append((f"seconds of {found.stage} so far", f"{found.stage_s:.1f}"))
-    return console.make_table(f"{path}: {state}", _NUMBERS, rows)
+    return rows
 
 
 @may_trust

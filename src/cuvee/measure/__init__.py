@@ -14,6 +14,14 @@ from cuvee.measure.measuring import (
     measure_vectors,
     parts_of,
 )
-from cuvee.measure.page import gather_page, map_examples, pick_extremes, score_examples, tabulate_examples
+from cuvee.measure.page import (
+    gather_page,
+    map_examples,
+    map_pools,
+    pick_extremes,
+    sample_pool,
+    score_examples,
+    tabulate_examples,
+)
 from cuvee.measure.semantic import order_profile, tau_profile
 from cuvee.measure.subject import GivenVectors, Metric, Subject

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -113,6 +114,8 @@ Ints = NDArray[np.int64]
 
 _ALL_PAIRS = EXACT_ROWS // 5  # rows up to which curves and each row's scores are worth their all-pairs passes
 _CHUNK = 4096  # rows centred at a time
+_SCORED, _TAU = 2000, 0.1  # of a pool in a study
+MARKS = ("most redundant", "most novel")
 
 
 def gather_page(
@@ -170,6 +173,54 @@ def _draw_map(subject: Subject) -> DatasetMap:
         targets = ["real"] * len(real) if by_level else real.targets
         examples += [("real", target, text) for target, text in zip(targets, real.texts, strict=True)]
     return map_examples(vectors, examples, grouping="level" if by_level else "label", seed=subject.seed)
+
+
+def sample_pool(subject: Subject, *, count: int = 6, seed: int = 0) -> list[tuple[str, str, str]]:
+    """Some rows of a pool, as label, text and mark: two ``most redundant``, two ``most novel``, others without a mark.
+
+    Args:
+        subject: the pool.
+        count: rows spread over the pool that have no mark.
+        seed: of the 2,000 rows that marked ones are looked for in, in a larger pool.
+    """
+    corpus, rows = subject.corpus, np.arange(subject.n)
+    if subject.n > _SCORED:
+        rows = np.sort(derive_rng(seed, "samples").choice(subject.n, _SCORED, replace=False))
+    found = dict.fromkeys(zip(corpus.targets, corpus.texts, strict=True), "")
+    step, marked = max(1, len(found) // count), dict[tuple[str, str], str]()
+    if subject.n:
+        among = corpus.take(rows)
+        scores = similarity.score_rows(subject.unit[rows], _TAU, threshold=NEAR_DUPLICATE, ids=among.ids)
+        for mark, picked in zip(MARKS, pick_extremes(among, scores, count=2), strict=True):
+            marked |= {(row.target, row.text): mark for row in picked}
+    spread = [row for row in list(found)[::step][:count] if row not in marked]
+    return [(*row, marked.get(row, "")) for row in (*marked, *spread)]
+
+
+def map_pools(real: Subject, pools: Mapping[str, Subject], *, most: int = 3000, seed: int = 0) -> DatasetMap:
+    """The map of real training rows and of pools, each text of a pool once; above ``most`` rows a sample.
+
+    A third of the sample is real, where there are so many; the pools share the rest alike.
+
+    Args:
+        real: the real training rows.
+        pools: name -> pool.
+        most: points.
+        seed: of the draw.
+    """
+    counted, vectors, examples = 0, list[Vectors](), list[tuple[str, str, str]]()
+    left = {"real": min(real.n, most // 3)}
+    left |= dict.fromkeys(pools, (most - left["real"]) // max(1, len(pools)))
+    for name, subject in {"real": real, **pools}.items():
+        rows = np.array(sorted({text: i for i, text in enumerate(subject.corpus.texts)}.values()), dtype=np.int64)
+        counted += len(rows)
+        if len(rows) > left[name]:
+            rows = np.sort(derive_rng(seed, "map", name).choice(rows, left[name], replace=False))
+        vectors.append(subject.unit[rows])
+        origin = "real" if name == "real" else "synthetic"
+        examples += [(origin, name, subject.corpus.texts[i]) for i in rows]
+    made = map_examples(np.vstack(vectors), examples, grouping="level", max_points=most, seed=seed)
+    return replace(made, rows=counted)
 
 
 def _write_settings(subject: Subject) -> dict[str, str]:

@@ -18,7 +18,7 @@ _HIGHEST = 1.2  # density
 
 
 def render_collapse(page: CollapseResult) -> str:
-    """One self-contained HTML page; all text of the data is escaped, nothing is fetched and nothing runs."""
+    """One self-contained HTML page; all text of the data is escaped, nothing is fetched."""
     return charts.render_page("collapse.html.j2", page, vars(tables) | globals())
 
 
@@ -34,36 +34,37 @@ def draw_measures(page: CollapseResult) -> list[charts.Figure]:
             for at, point in enumerate(page.points[course.name].get(measure, ())):
                 if math.isfinite(point.value):
                     ends = {"low": charts.finite(point.low), "high": charts.finite(point.high)}
-                    rows.append({"course": course.name, "x": at, "y": point.value, **ends})
+                    tip = f"{course.name}, generation {at}: {tables.write_number(point.value)}"
+                    rows.append({"course": course.name, "x": at, "y": point.value, **ends, "tip": tip})
             expected = enumerate(course.expected.get(measure, ()))
             theory += [{"course": course.name, "x": at, "y": float(value)} for at, value in expected]
         if rows:
             title, caption = MEASURES[measure]
             dashed = " Dashed: what theory expects." if theory else ""
-            svg = _draw_lines(rows, theory, names, title)
-            figures.append(charts.Figure(title=title, svg=svg, caption=f"{tables.capitalise(caption)}.{dashed}"))
+            figures.append(_draw_lines(rows, theory, names, title, f"{tables.capitalise(caption)}.{dashed}"))
     return figures
 
 
-def _draw_lines(rows: Sequence[charts.Row], theory: Sequence[charts.Row], names: Sequence[str], title: str) -> str:
-    colours = [charts.GROUP_COLOURS[i % len(charts.GROUP_COLOURS)] for i in range(len(names))]
-    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=190, symbolOpacity=1)
+def _draw_lines(
+    rows: Sequence[charts.Row], theory: Sequence[charts.Row], names: Sequence[str], title: str, caption: str
+) -> charts.Figure:
     scale = alt.Scale(zero=False)
     last = max(int(row["x"] or 0) for row in rows)
     x = alt.X("x:Q", title="generation", axis=alt.Axis(tickMinStep=1, tickCount=min(last, 10), format="d", grid=False))
     y = alt.Y("y:Q", title=None, scale=scale, axis=charts.NUMBERS)
-    series = charts.by_name("course", names, colours, legend)
-    layers = charts.draw_points(rows, x, y, scale=scale, series=series, line=1.6, size=30)
+    series = charts.by_name("course", charts.name_colours(names))
+    layers = charts.draw_points(rows, x, y, series, scale=scale, line=1.6, size=30)
     if theory:
         layers.append(
-            charts.chart_of(theory).mark_line(strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y=y, color=series[0])
+            charts.chart_of(theory).mark_line(strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y=y, color=series.colour)
         )
     said = "; ".join(
         f"{name} from {own[0]:.3g} to {own[-1]:.3g}"
         for name in names
         if (own := [float(row["y"] or 0) for row in rows if row["course"] == name])
     )
-    return charts.render_chart(alt.layer(*layers), f"{title} by generation: {said}", height=200)
+    label, layer = f"{title} by generation: {said}", alt.layer(*layers)
+    return charts.render_chart(layer, title, rows, label=label, caption=caption, height=200, keys=series.keys)
 
 
 def draw_densities(page: CollapseResult) -> list[charts.Figure]:
@@ -72,9 +73,8 @@ def draw_densities(page: CollapseResult) -> list[charts.Figure]:
         return []
     chosen = sorted({round(at) for at in np.linspace(0, page.generations, min(_CURVES, page.generations + 1))})
     names = [f"generation {at}" for at in chosen]
-    colours = [charts.LEVEL_COLOURS[i] for i in range(len(names))]
+    series = charts.by_name("course", charts.name_colours(names, ordered=True), ("square",))
     grid = np.linspace(-_RANGE, _RANGE, 161)
-    legend = alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1)
     figures = []
     for course in page.courses:
         rows: list[charts.Row] = []
@@ -90,11 +90,14 @@ def draw_densities(page: CollapseResult) -> list[charts.Figure]:
         lines = charts.chart_of(rows).mark_line(strokeWidth=1.8, clip=True)
         layers = [
             charts.chart_of(real).mark_area(color=charts.MUTED, opacity=0.18).encode(x=x, y=y),
-            lines.encode(x=x, y=y, color=charts.by_name("course", names, colours, legend)[0]),
+            lines.encode(x=x, y=y, color=series.colour),
         ]
         label = f"Density of the first chain's law by generation, {course.name}"
-        svg = charts.render_chart(alt.layer(*layers), label, height=200)
-        figures.append(charts.Figure(title=course.name, svg=svg, caption="Grey: the real law."))
+        layer, real_law = alt.layer(*layers), "Grey: the real law."
+        made = charts.render_chart(
+            layer, course.name, rows, label=label, caption=real_law, height=200, keys=series.keys
+        )
+        figures.append(made)
     return figures
 
 

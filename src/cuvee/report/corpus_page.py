@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import altair as alt
 import numpy as np
-from numpy.typing import NDArray
 
-from cuvee.characters import to_html
 from cuvee.records import DatasetMap, Estimate, MeasurementPage, MetricNote, Profile
-from cuvee.report import charts, tables
-from cuvee.report.charts import Domain, Figure, Row
-from cuvee.report.tables import Number, write_number, write_percent, write_value
+from cuvee.report import charts, maps, tables
+from cuvee.report.charts import Figure
+from cuvee.report.maps import draw_map
+from cuvee.report.tables import Number, write_number, write_value
 
 _HASH_DIGITS = 12
 _TILES = (
@@ -46,7 +42,7 @@ _FAMILIES = {
 
 
 def render_measurement(page: MeasurementPage) -> str:
-    """One self-contained HTML page; all text of the data is escaped, nothing is fetched and nothing runs.
+    """One self-contained HTML page; all text of the data is escaped, nothing is fetched.
 
     What the page has no data for has no heading. Numbers that are not finite are written ``none``, and charts
     leave them out.
@@ -57,7 +53,9 @@ def render_measurement(page: MeasurementPage) -> str:
     Raises:
         ValueError: a chart cannot be drawn from the numbers given.
     """
-    return charts.render_page("corpus.html.j2", page, vars(tables) | globals() | {"isfinite": math.isfinite})
+    return charts.render_page(
+        "corpus.html.j2", page, vars(tables) | vars(maps) | globals() | {"isfinite": math.isfinite}
+    )
 
 
 def cut_hash(text: str) -> str:
@@ -83,40 +81,43 @@ def name_real(page: MeasurementPage) -> str:
     return f"{page.against_name or 'the real corpus'} ({rows}{fingerprint})"
 
 
-def caption_map(points: DatasetMap) -> str:
-    """How many points the map has, how they were chosen, and what its axes are."""
-    count, rows = len(points.x), points.rows
-    parts = [f"All {count:,} rows."]
-    if rows is None:
-        parts = [f"{count:,} rows."]
-    elif rows > count:
-        seeded = "" if points.seed is None else f" with seed {points.seed}"
-        parts = [f"{count:,} of {rows:,} rows, drawn at random{seeded}."]
-    held = "" if points.explained is None else f", with {write_percent(points.explained)} of their variance"
-    parts.append(
-        f"The axes are the two widest directions of the vectors{held}: "
-        "rows that lie together here may lie apart in the other directions."
-    )
-    if len(set(points.origin)) > 1:
-        parts.append("Triangles are real rows, circles synthetic ones.")
-    return " ".join([*parts, "Point at a mark to read its text."])
-
-
 def draw_curves(page: MeasurementPage) -> list[Figure]:
     """DCScore over tau, and the profiles over q."""
-    figures = []
-    tau = "" if page.taus is None else charts.draw_profiles({page.taus.name: page.taus.points}, over_tau=True)
-    if tau:
-        caption = "Near tau = 0 it counts rows, at tau = 1 it saturates near 2.7: only a curve can be compared."
-        figures.append(Figure(title="DCScore over tau", svg=tau, caption=caption))
-    orders = charts.draw_profiles({name_profile(profile): profile.points for profile in page.orders})
-    if orders:
-        caption = (
-            "At order 0 a rare meaning counts like a common one, at high orders only the common ones count: "
-            "a curve that falls steeply says that a few meanings dominate."
-        )
-        figures.append(Figure(title="Diversity profile over q", svg=orders, caption=caption))
-    return figures
+    taus = {} if page.taus is None else {page.taus.name: page.taus.points}
+    orders = {name_profile(profile): profile.points for profile in page.orders}
+    caption = (
+        "At order 0 a rare meaning counts like a common one, at high orders only the common ones count: "
+        "a curve that falls steeply says that a few meanings dominate."
+    )
+    near = "Near tau = 0 it counts rows, at tau = 1 it saturates near 2.7: only a curve can be compared."
+    return [
+        *charts.draw_profiles(taus, "DCScore over tau", near, over_tau=True),
+        *charts.draw_profiles(orders, "Diversity profile over q", caption),
+    ]
+
+
+def draw_map_panels(points: DatasetMap) -> list[Figure]:
+    """The map coloured by origin and by group; a colouring with one colour only is left out."""
+    kept = np.flatnonzero(np.isfinite(points.x) & np.isfinite(points.y))
+    origins, groups = (Counter(names[i] for i in kept) for names in (points.origin, points.group))
+    order = sorted(origins, key=lambda name: (-origins[name], name))
+    by_origin = {name: charts.REAL if name == "real" else charts.ACCENT for name in order}
+    panels = list[Figure]()
+    if len(origins) > 1 or len(groups) == 1:
+        panels = draw_map(points, points.origin, by_origin, "By origin", "origin", captioned=False)
+    largest = sorted(groups, key=lambda name: (-groups[name], name))[: len(charts.GROUP_COLOURS)]
+    colours = charts.name_colours(sorted(largest, key=_rank))
+    what = points.grouping
+    by_group = draw_map(points, points.group, colours, f"By {what}", what, captioned=False) if len(groups) > 1 else []
+    return panels + by_group
+
+
+def _rank(name: str) -> tuple[bool, float, str]:
+    """Numbers by size before names."""
+    try:
+        return False, float(name), name
+    except ValueError:
+        return True, 0.0, name
 
 
 # --- tables ---
@@ -207,108 +208,3 @@ def name_profile(profile: Profile) -> str:
     name, _, tau = profile.name.partition("_tau")
     names = {"vendi": "Vendi", "dcscore": "Leinster-Cobbold" if profile.parameter == "q" else "DCScore"}
     return names.get(name, name) + (f", tau = {tau}" if tau else "")
-
-
-# --- the map ---
-_MAP_WIDTH, _LONGEST_TITLE = 500, 160
-_CROWD = 800  # points above which they are drawn smaller
-
-
-def draw_map_panels(points: DatasetMap) -> list[Figure]:
-    """The map coloured by origin and by group; a colouring with one colour only is left out.
-
-    Points whose coordinates are not finite are left out. Where nothing can be told apart there is one panel.
-    """
-    kept = [i for i in range(len(points.x)) if math.isfinite(points.x[i]) and math.isfinite(points.y[i])]
-    if not kept:
-        return []
-    origins, groups = Counter(points.origin[i] for i in kept), Counter(points.group[i] or "(none)" for i in kept)
-    panels = []
-    if len(origins) > 1 or len(groups) == 1:
-        order = sorted(origins, key=lambda name: (-origins[name], name))
-        colours = {name: charts.REAL if name == "real" else charts.ACCENT for name in order}
-        panels.append(_draw_panel(points, [(i, points.origin[i]) for i in kept], colours, "origin"))
-    if len(groups) > 1:
-        largest = sorted(groups, key=lambda name: (-groups[name], name))[: len(charts.GROUP_COLOURS)]
-        rest = len(groups) - len(largest)
-        others = f"{rest:,} other {points.grouping}{'s' if rest != 1 else ''}"
-        colours = dict(zip(sorted(largest, key=_rank), charts.GROUP_COLOURS, strict=False))
-        colours |= {others: charts.MUTED} if rest else {}
-        named = [(i, name if (name := points.group[i] or "(none)") in largest else others) for i in kept]
-        panels.append(_draw_panel(points, named, colours, points.grouping))
-    return panels
-
-
-def _draw_panel(points: DatasetMap, kept: Sequence[tuple[int, str]], colours: Mapping[str, str], what: str) -> Figure:
-    """Points by their place in the map and the name that gives them their colour, under which the legend has them."""
-    counts = Counter(name for _, name in kept)
-    shown = {name: f"{name} ({counts[name]:,})" for name in colours}
-    faint = {name for name, colour in colours.items() if colour == charts.MUTED}
-    # what is drawn last lies on top: named groups over the others, and the rarer origin over the commoner
-    ranks = {name: rank if what == "origin" else name not in faint for rank, name in enumerate(colours)}
-    rows: list[Row] = [
-        {
-            "x": float(f"{points.x[i]:.5g}"), "y": float(f"{points.y[i]:.5g}"), "name": shown[name],
-            "origin": points.origin[i], "key": f"p{i}", "opacity": 0.3 if name in faint else 0.75,
-        }
-        for i, name in sorted(kept, key=lambda each: (ranks[each[1]], each[0]))
-    ]  # fmt: skip
-    at = [i for i, _ in kept]
-    across, upward, height = _equal_scales(points.x[at], points.y[at])
-    legend = alt.Legend(title=None, orient="bottom", columns=3, columnPadding=16, labelLimit=150, symbolOpacity=1)
-    scale = alt.Scale(domain=list(shown.values()), range=list(colours.values()))
-    colour = alt.Color("name:N", scale=scale, sort=list(shown.values()), legend=legend)
-    shape = alt.Shape(
-        "origin:N", scale=alt.Scale(domain=["synthetic", "real"], range=["circle", "triangle-up"]), legend=None
-    )
-    area = 22 if len(kept) > _CROWD else 34
-    size = alt.when(alt.datum.origin == "real").then(alt.value(1.5 * area)).otherwise(alt.value(area))
-    chart = (
-        charts.chart_of(rows)
-        .mark_point(filled=True)
-        .encode(
-            x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=list(across), zero=False, nice=False)),
-            y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=list(upward), zero=False, nice=False)),
-            color=colour, shape=shape, size=size, opacity=alt.Opacity("opacity:Q", scale=None), description="key:N",
-        )
-    )  # fmt: skip
-    label = f"Map of {len(kept):,} examples, coloured by {what}"
-    svg = charts.render_chart(alt.layer(chart), label, height=height, width=_MAP_WIDTH)
-    return Figure(title=f"By {what}", svg=_add_titles(svg, points))
-
-
-def _rank(name: str) -> tuple[bool, float, str]:
-    """Numbers by size before names."""
-    try:
-        return False, float(name), name
-    except ValueError:
-        return True, 0.0, name
-
-
-def _equal_scales(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Domain, Domain, float]:
-    """Domains and a height at which one unit is as long across as upwards."""
-    wide, high = (max(float(np.ptp(values)), 1e-9) * 1.04 for values in (x, y))
-    ratio = min(max(high / wide, 0.62), 1.0)
-    unit = max(wide, high / ratio)
-    middle = [float(values.max() + values.min()) / 2 for values in (x, y)]
-    across = (middle[0] - unit / 2, middle[0] + unit / 2)
-    upward = (middle[1] - unit * ratio / 2, middle[1] + unit * ratio / 2)
-    return across, upward, round(_MAP_WIDTH * ratio)
-
-
-def _add_titles(svg: str, points: DatasetMap) -> str:
-    """Each point's key replaced by its text, which a browser shows under the pointer."""
-
-    def write(found: re.Match[str]) -> str:
-        i = int(found.group(1))
-        rest = re.sub(r' (?:role|aria-roledescription|stroke-width)="[^"]*"', "", found.group(2))
-        place = ", ".join(part for part in (points.origin[i], points.group[i]) if part)
-        words = ": ".join(part for part in (place, _shorten(points.text[i])) if part)
-        return f"<path{rest}><title>{to_html(words)}</title></path>"
-
-    return re.sub(r'<path aria-label="p(\d+)"([^>]*)/>', write, svg)
-
-
-def _shorten(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= _LONGEST_TITLE else flat[: _LONGEST_TITLE - 1] + "…"

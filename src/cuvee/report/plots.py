@@ -35,10 +35,9 @@ def plot_advice(advice: Advice) -> Chart:
     score = name_score(advice.score)
     x = alt.X("amount:Q", title="synthetic rows for each real one", scale=alt.Scale(type="log"))
     y, scale = alt.Y("score:Q", title=f"{score}, %", scale=alt.Scale(zero=False)), alt.Scale(zero=False)
-    colours = [charts.GROUP_COLOURS[i % len(charts.GROUP_COLOURS)] for i in range(len(names))]
-    series = charts.by_name("pool", names, colours, alt.Legend(title=None, symbolOpacity=1))
+    series = charts.by_name("pool", charts.name_colours(names))
     rows = [_row(cell) for cell in sorted(blends, key=lambda cell: cell.share)]
-    layers = charts.draw_points(rows, x, y, scale=scale, series=series, line=2)
+    layers = charts.draw_points(rows, x, y, series, scale=scale, line=2)
     layers.append(_hover(rows, x, y))
     for cell in cells:
         if cell.cell.kind == "real-only":

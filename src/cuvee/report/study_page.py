@@ -8,17 +8,23 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from cuvee.characters import visible
-from cuvee.records import UNORDERED, CellSummary, Estimate, Gain
+from cuvee.records import CellSummary, Estimate, Gain
 from cuvee.report import charts, tables
-from cuvee.report.charts import Domain, Figure, Row, by_level, chart_of, draw_points, finite, render_chart
-from cuvee.report.tables import ReportData, capitalise, find_gain, is_share, list_rivals, write_seconds, write_size
-
-_METRICS = {
-    "vendi_q1": ("Diversity", "Vendi score, q = 1"),
-    "mmd": ("Shift from real", "squared MMD"),
-    "label_agreement": ("Label agreement", "fraction of rows"),
-}
+from cuvee.report.charts import Domain, Figure, Row, by_name, chart_of, draw_points, finite, name_colours, render_chart
+from cuvee.report.maps import draw_map
+from cuvee.report.tables import (
+    ReportData,
+    capitalise,
+    find_gain,
+    is_share,
+    list_rivals,
+    tell_standing,
+    write_gain,
+    write_number,
+    write_seconds,
+    write_size,
+    write_value,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +34,6 @@ class Grid:
     blends: tuple[CellSummary, ...]
     real_only: float | None
     duplicated: Mapping[float, float]
-
-    def at(self, share: float) -> list[CellSummary]:
-        """The blends at one share."""
-        return [c for c in self.blends if is_share(c.cell.share, share)]
-
-    def repeated(self, share: float) -> float | None:
-        """The score of the real rows, repeated to the total of one share."""
-        return next((score for s, score in self.duplicated.items() if is_share(s, share)), None)
 
 
 def render_report(data: ReportData) -> str:
@@ -48,6 +46,24 @@ def render_report(data: ReportData) -> str:
         ValueError: a chart cannot be drawn from the numbers given.
     """
     return charts.render_page("study.html.j2", data, vars(tables) | globals())
+
+
+def render_progress(data: ReportData, state: str, rows: Sequence[tuple[str, str]]) -> str:
+    """The page of a study whose report is not written yet; a browser reads it again every few seconds.
+
+    Args:
+        data: the scores so far.
+        state: how the study stands, in words.
+        rows: names and numbers of its progress.
+    """
+    parts = {"state": state, "rows": rows, "draw_amounts": draw_amounts, "capitalise": capitalise}
+    return charts.render_page("progress.html.j2", data, parts)
+
+
+def draw_figures(data: ReportData) -> list[Figure]:
+    """Every chart of the page."""
+    drawn = (draw_verdict, draw_amounts, draw_surface, draw_diversity, draw_shift, draw_study_map)
+    return [figure for draw in drawn for figure in draw(data)]
 
 
 def shorten(sentence: str) -> str:
@@ -109,88 +125,32 @@ def draw_verdict(data: ReportData) -> list[Figure]:
         gains += [(f"{g.over}, validation", g) for g in best.gains]
     if not gains:
         return []
-    title = "Gain of the best blend over"
-    if confirmation is not None and best is not None and confirmation.cell != best.cell:
-        title = "Gain of the confirmed blend (test), of the best (validation), over"
-    caption = f"95% intervals. Within the band, ± {write_size(data.design.counts_from)}, a gain is too small to count."
+    small = write_size(data.design.counts_from)
+    caption = f"95% intervals. Within the band, a gain of at most {small} is too small to count."
     axis = alt.Axis(labelLimit=220, minExtent=165, ticks=False, domain=False, grid=False)
     y = alt.Y("name:N", sort=[name for name, _ in gains], title=None, axis=axis)
     words = f"gain in {data.score}, points"
-    base = chart_of([{"name": name, **_percent(g)} for name, g in gains])
+    rows: list[Row] = [
+        {
+            "name": name, "gain": 100 * g.value, "low": finite(100 * g.low), "high": finite(100 * g.high),
+            "tip": f"{name}: {_tell_gain(g)}",
+        }
+        for name, g in gains
+    ]  # fmt: skip
+    base, counts = chart_of(rows), 100 * data.design.counts_from
     layers = [
-        _band(data.design.counts_from).encode(x=alt.X("low:Q", title=words), x2="high:Q"),
+        chart_of([{"low": -counts, "high": counts}])
+        .mark_rect(color=charts.GRID, opacity=0.55)
+        .encode(x=alt.X("low:Q", title=words), x2="high:Q"),
         chart_of([{"x": 0.0}]).mark_rule(color=charts.INK, strokeWidth=1).encode(x="x:Q"),
         base.mark_rule(color=charts.ACCENT, strokeWidth=2.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
         base.mark_point(color=charts.ACCENT, fill=charts.ACCENT, size=90, opacity=1).encode(
-            x=alt.X("gain:Q", title=words, axis=alt.Axis(tickCount=6)), y=y
+            x=alt.X("gain:Q", title=words, axis=alt.Axis(tickCount=6)), y=y, description="key:N"
         ),
     ]
-    label = "Gains of the best blend with 95% intervals"
-    svg = render_chart(alt.layer(*layers), label, height=36 * len(gains), width=210)
-    return [Figure(title=title, svg=svg, caption=caption)]
-
-
-def draw_levels(data: ReportData) -> list[Figure]:
-    """The score of each level at the tested share, a chart a dial; whiskers are its gain's interval over real-only."""
-    grid, best, share = gather_grid(data), data.advice.best, data.design.tested_share
-    cells = grid.at(share)
-    domain, figures = _level_domain(data, grid), []
-    for dial, names in data.level_ranks.items():
-        rows = [_score_row(cell) for cell in cells if cell.cell.dial == dial and cell.cell.level in names]
-        if not rows:
-            continue
-        winner = ""
-        if best is not None and best.cell.dial == dial and is_share(best.cell.share, share):
-            winner = visible(best.cell.level or "")
-        x = alt.X("level:N", sort=list(names), title=_name_axis(dial), axis=charts.LEVELS)
-        y, scale = _score_axis(data, domain)
-        layers = [
-            *_baseline_rules(grid, share, domain, at=len(names)),
-            *draw_points(rows, x, y, scale=scale, best=winner, size=80),
-        ]
-        title = f"{capitalise(data.score)} by level"
-        svg = render_chart(alt.layer(*layers), f"{title} of {dial}", height=220)
-        shape = next((s.verdict for s in data.advice.shapes if s.dial == dial), None)
-        figures.append(Figure(title=f"{title}: {dial}", svg=svg, caption="" if shape is None else f"Shape: {shape}."))
-    return figures
-
-
-def _name_axis(dial: str) -> str:
-    return "source: pools without an order" if dial == UNORDERED else f"{dial}: least → most diverse, as expected"
-
-
-def draw_diversity(data: ReportData) -> list[Figure]:
-    """The score against measured diversity, every level of every dial at the tested share."""
-    grid, share, dials = gather_grid(data), data.design.tested_share, list(data.level_ranks)
-    rows: list[Row] = []
-    for cell in grid.at(share):
-        e = _find_estimate(data, cell.cell.dial, cell.cell.level, "vendi_q1")
-        if e is not None:
-            own: Row = {"dial": cell.cell.dial, "diversity": e.value, "left": finite(e.low), "right": finite(e.high)}
-            rows.append(_score_row(cell) | own)
-    if not rows:
-        return []
-    domain = _level_domain(data, grid)
-    words, apart = "measured diversity (Vendi score, q = 1)", alt.Scale(zero=False, nice=True)
-    x, (y, scale) = alt.X("diversity:Q", title=words, scale=apart, axis=charts.NUMBERS), _score_axis(data, domain)
-    colours = [charts.DIAL_COLOURS[i % len(charts.DIAL_COLOURS)] for i in range(len(dials))]
-    legend = alt.Legend(title=None, orient="top", columnPadding=22, symbolOpacity=1)
-    colour, shape = charts.by_name("dial", dials, colours, legend)
-    base = chart_of(rows)
-    layers = [
-        *_baseline_rules(grid, share, domain, at=None),
-        base.transform_filter("isValid(datum.left)")
-        .mark_rule(strokeWidth=1.2, opacity=0.55)
-        .encode(x=alt.X("left:Q", scale=alt.Scale(zero=False)), x2="right:Q", y=y, color=colour),
-        *draw_points(rows, x, y, scale=scale, series=(colour, shape), size=75),
-        base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=charts.INK).encode(x=x, y=y, text="level:N"),
-    ]
-    title = f"{capitalise(data.score)} by measured diversity"
-    caption = (
-        "The same cells, placed by what was measured instead of what was asked for. "
-        "Solid line: the real rows alone; dashed: the real rows repeated."
-    )
-    return [Figure(title=title, svg=render_chart(alt.layer(*layers), title, height=250), caption=caption)]
+    label, height = "Gains of the best blend with 95% intervals", 36 * len(gains)
+    title = "Gain of the best blend over"
+    return [render_chart(alt.layer(*layers), title, rows, label=label, caption=caption, height=height, width=210)]
 
 
 def draw_amounts(data: ReportData) -> list[Figure]:
@@ -199,7 +159,7 @@ def draw_amounts(data: ReportData) -> list[Figure]:
     if not grid.blends:
         return []
     real, counts = grid.real_only, 100 * data.design.counts_from
-    ends = [row[end] for row in map(_score_row, grid.blends) for end in ("accuracy", "low", "high")]
+    ends = [row[end] for row in (_score_row(data, c) for c in grid.blends) for end in ("score", "low", "high")]
     values = [v / 100 for v in ends if isinstance(v, float)] + ([] if real is None else [real])
     domain = _percent_domain([*values, *grid.duplicated.values()])
     amounts = sorted({_amount(c.share) for c in grid.blends})
@@ -215,11 +175,10 @@ def draw_amounts(data: ReportData) -> list[Figure]:
             continue
         shift = {name: 1.03 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)}
         rows = [
-            _score_row(c) | {"amount": _amount(c.share) * shift[c.cell.level or ""]}
+            _score_row(data, c) | {"amount": _amount(c.share) * shift[c.cell.level or ""]}
             for c in sorted(cells, key=lambda c: (names.index(c.cell.level or ""), c.share))
         ]
-        colour, shape = by_level(names)
-        layers = []
+        series, layers = by_name("level", name_colours(names, ordered=True)), []
         if real is not None:
             band = chart_of([{"from": 100 * real - counts, "to": 100 * real + counts, "real": 100 * real}])
             low = alt.Y("from:Q", scale=scale)
@@ -227,21 +186,20 @@ def draw_amounts(data: ReportData) -> list[Figure]:
                 band.mark_rect(color=charts.REAL, opacity=0.15).encode(y=low, y2="to:Q"),
                 band.mark_rule(color=charts.REAL, strokeWidth=1.5).encode(y=alt.Y("real:Q", scale=scale)),
             ]
-        repeated = chart_of([{"amount": _amount(s), "accuracy": 100 * a} for s, a in sorted(grid.duplicated.items())])
+        repeated = chart_of([{"amount": _amount(s), "score": 100 * a} for s, a in sorted(grid.duplicated.items())])
         layers.append(repeated.mark_line(color=charts.REAL, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y))
-        layers += draw_points(rows, x, y, scale=scale, series=(colour, shape), line=2)
+        layers += draw_points(rows, x, y, series, scale=scale, line=2)
         if best is not None and best.cell.dial == dial:
             layers += _mark_best(data, best, x, y, shift.get(best.cell.level or "", 1.0))
-        title = f"{capitalise(data.score)} by amount"
-        svg = render_chart(alt.layer(*layers), f"{title}, {dial}", height=230)
-        figures.append(Figure(title=f"{title}: {dial}", svg=svg))
+        title = f"{capitalise(data.score)} by amount: {dial}"
+        figures.append(render_chart(alt.layer(*layers), title, rows, height=230, keys=series.keys))
     return figures
 
 
 def _mark_best(data: ReportData, best: CellSummary, x: alt.X, y: alt.Y, shift: float) -> list[alt.Chart]:
     """A ring around the advised point, with a line where no larger amount was tried."""
     words = "best" if data.advice.edge is None else "best, at the edge"
-    point = chart_of([{"amount": _amount(best.share) * shift, "accuracy": 100 * best.accuracy, "words": words}])
+    point = chart_of([{"amount": _amount(best.share) * shift, "score": 100 * best.accuracy, "words": words}])
     ring = point.mark_point(color=charts.ACCENT, size=260, strokeWidth=2.2, filled=False, opacity=1).encode(x=x, y=y)
     text = point.mark_text(color=charts.ACCENT, align="right", dx=-13, dy=-11).encode(x=x, y=y, text="words:N")
     edge = point.mark_rule(color=charts.ACCENT, strokeDash=[2, 3], strokeWidth=1).encode(x=x)
@@ -253,71 +211,205 @@ def _amount(share: float) -> float:
     return share / max(1.0 - share, 1e-6)
 
 
-def draw_measurements(data: ReportData) -> list[Figure]:
-    """Diversity, shift and label agreement side by side for each dial, on the same axes for all dials."""
-    found = {
-        (dial, metric): {name: e for name in names if (e := _find_estimate(data, dial, name, metric)) is not None}
-        for dial, names in data.level_ranks.items()
-        for metric in _METRICS
-    }
-    figures = []
-    for (dial, metric), estimates in found.items():
-        if not estimates:
-            continue
-        title, unit = _METRICS[metric]
-        every = [e for (_, other), of_dial in found.items() if other == metric for e in of_dial.values()]
-        real = _find_real(data, metric, every)
-        ends = [v for e in every for v in (e.value, e.low, e.high) if v is not None and math.isfinite(v)]
-        domain = _plain_domain(ends if real is None else [*ends, real])
-        rows: list[Row] = [
-            {"level": name, "value": e.value, "low": finite(e.low), "high": finite(e.high)}
-            for name, e in estimates.items()
+def draw_surface(data: ReportData) -> list[Figure]:
+    """The score of every blend by its amount and the measured diversity of its pool, above both baselines.
+
+    Rows of squares stand by diversity, the least below; what was not measured comes last.
+    """
+    grid, counts = gather_grid(data), 100 * data.design.counts_from
+    partial = {_write_amount(c.cell.amount) for c in grid.blends if not c.cell.whole}
+    rows: list[Row] = []
+    for c in grid.blends:
+        e = _find_estimate(data, c.cell.dial, c.cell.level, DIVERSITY)
+        name = f"{c.cell.dial}={c.cell.level}" + ("" if e is None else f" ({write_number(e.value)})")
+        row = _score_row(data, c) | {"pool": name, "diversity": None if e is None else e.value}
+        rows.append(row | {"amount": "all" if c.cell.whole else _write_amount(c.cell.amount), "at": c.cell.amount})
+    if not rows:
+        return []
+    pools = sorted({str(row["pool"]): float(row["diversity"] or -1) for row in rows}.items(), key=lambda e: -e[1])
+    if (real := grid.real_only) is not None:
+        name, tip = "real rows alone", f"the real rows alone: {_tell_score(data, real)}"
+        rows.append(
+            {"pool": name, "amount": "0x", "at": 0.0, "score": 100 * real, "gain": 0.0, "standing": "", "tip": tip}
+        )
+    repeated = {_write_amount(_amount(share)): (share, score) for share, score in sorted(grid.duplicated.items())}
+    repeated = {amount if amount in partial else "all": found for amount, found in repeated.items()}
+    for amount, (share, score) in repeated.items():
+        gain = None if real is None else 100 * (score - real)
+        tip = f"the real rows repeated to as many as at {amount}: {_tell_score(data, score)}"
+        row = {"pool": "real rows repeated", "amount": amount, "at": _amount(share), "score": 100 * score}
+        rows.append(row | {"gain": gain, "standing": "", "tip": tip})
+    columns = sorted(
+        {str(row["amount"]): float(row["at"] or 0) for row in rows}.items(), key=lambda e: (e[0] == "all", e[1])
+    )
+    words = {name: sort for sort, name in enumerate([*dict(pools), "real rows repeated", "real rows alone"])}
+    far = write_size(3 * data.design.counts_from)
+    bands = {f"loses over {far}": charts.LOSS, "loses": charts.SLIGHT_LOSS, "too small to count": charts.GRID}
+    bands |= {"gains": charts.SLIGHT_GAIN, f"gains over {far}": charts.GAIN}
+    for row in rows:
+        gain = 0.0 if row["gain"] is None else float(row["gain"])
+        edges = (-3 * counts, -counts, counts, 3 * counts)
+        row["band"] = list(bands)[sum(gain > edge for edge in edges)]
+        row["text"] = f"{row['score']:.1f}"
+    series = by_name("band", bands, ("square",))
+    x = alt.X("amount:N", sort=[name for name, _ in columns], title="synthetic rows for each real one", axis=_ACROSS)
+    axis = alt.Axis(labelLimit=175, ticks=False, domain=False, grid=False)
+    y = alt.Y("pool:N", sort=list(words), title=None, axis=axis)
+    base = chart_of(rows)
+    light = alt.FieldOneOfPredicate(
+        field="band", oneOf=[b for b, c in bands.items() if c in (charts.LOSS, charts.GAIN)]
+    )
+    ink = alt.when(light).then(alt.value(charts.WHITE)).otherwise(alt.value(charts.INK))
+    marks = [
+        base.transform_filter(f"datum.standing == '{standing}'").mark_rect(
+            filled=False, stroke=charts.ACCENT, strokeWidth=width, strokeDash=dash
+        ).encode(x=x, y=y)
+        for standing, width, dash in (("not distinguishable", 1.6, [3, 3]), ("best", 3, [1, 0]))
+    ]  # fmt: skip
+    layers = [
+        base.mark_rect(cornerRadius=3).encode(x=x, y=y, color=series.colour, description="key:N"),
+        *marks,
+        base.mark_text(fontSize=11).encode(x=x, y=y, text="text:N", color=ink),
+    ]
+    title = f"{capitalise(data.score)} by amount and measured diversity"
+    caption = (
+        "Each row is a pool, with its measured diversity (Vendi score, q = 1) in brackets, the most diverse above; "
+        "colours are gains over the real rows alone, in points. Solid frame: the best blend; dashed: not distinguished "
+        "from it."
+    )
+    layer, high, wide = alt.layer(*layers), 26.0 * len(words), 46.0 * len(columns)
+    return [render_chart(layer, title, rows, caption=caption, keys=series.keys, height=high, width=wide)]
+
+
+def _write_amount(amount: float) -> str:
+    return f"{amount:.3g}x"
+
+
+def draw_diversity(data: ReportData) -> list[Figure]:
+    """The score against measured diversity, every level of every dial at the tested share."""
+    grid, share = gather_grid(data), data.design.tested_share
+    rows: list[Row] = []
+    for cell in grid.blends:
+        e = _find_estimate(data, cell.cell.dial, cell.cell.level, DIVERSITY)
+        if e is not None and is_share(cell.cell.share, share):
+            own: Row = {"dial": cell.cell.dial, "diversity": e.value, "left": finite(e.low), "right": finite(e.high)}
+            rows.append(_score_row(data, cell) | own)
+    if not rows:
+        return []
+    real = grid.real_only
+    repeated = next((score for s, score in grid.duplicated.items() if is_share(s, share)), None)
+    ends = [v / 100 for row in rows for v in (row["score"], row["low"], row["high"]) if isinstance(v, float)]
+    y, scale = _score_axis(data, _percent_domain([*ends, *(v for v in (real, repeated) if v is not None)]))
+    x = alt.X("diversity:Q", title=_DIVERSITY, scale=alt.Scale(zero=False, nice=True), axis=charts.NUMBERS)
+    rules = [
+        chart_of([{"value": 100 * value}])
+        .mark_rule(color=charts.REAL, strokeWidth=1.5, strokeDash=dash)
+        .encode(y=alt.Y("value:Q", scale=scale))
+        for value, dash in ((real, [1, 0]), (repeated, [5, 4]))
+        if value is not None
+    ]
+    caption = f"Cells at share {share:g}, by what was measured. Solid line: the real rows alone; dashed: repeated."
+    title = f"{capitalise(data.score)} by measured diversity"
+    return [_draw_pools(data, rows, x, y, title, caption, scale=scale, below=rules)]
+
+
+def draw_shift(data: ReportData) -> list[Figure]:
+    """Diversity against the shift from the real rows, every pool of every dial; the real rows' diversity is a line."""
+    rows: list[Row] = []
+    for level in data.levels:
+        found = [
+            _find_estimate(data, level.dial, level.name, metric) for metric in (DIVERSITY, "mmd", "label_agreement")
         ]
-        x = alt.X("level:N", sort=list(data.level_ranks[dial]), title=dial, axis=charts.LEVELS)
-        scale = alt.Scale(domain=list(domain), zero=False, nice=False)
-        y = alt.Y("value:Q", title=unit, scale=scale, axis=alt.Axis(tickCount=5))
-        rule = [] if real is None else _draw_rule(real, "real data", above=False, at=len(data.level_ranks[dial]))
-        chart = alt.layer(*rule, *draw_points(rows, x, y, scale=scale, line=1))
-        svg = render_chart(chart, f"{unit} by level of {dial}", height=150)
-        figures.append(Figure(title=f"{title}: {dial}", svg=svg))
-    return figures
+        diversity, shift, agreement = found
+        if diversity is None or shift is None:
+            continue
+        tip = f"{level.key}: diversity {_tell(diversity)}, shift {_tell(shift)}"
+        tip += "" if agreement is None else f", label agreement {_tell(agreement)}"
+        ends = {"left": finite(diversity.low), "right": finite(diversity.high)}
+        ends |= {"low": finite(shift.low), "high": finite(shift.high)}
+        row: Row = {"dial": level.dial, "level": level.name, "diversity": diversity.value, "shift": shift.value}
+        rows.append(row | ends | {"agreement": None if agreement is None else agreement.value, "tip": tip})
+    if not rows:
+        return []
+    x = alt.X("diversity:Q", title=_DIVERSITY, scale=alt.Scale(zero=False, nice=True), axis=charts.NUMBERS)
+    scale = alt.Scale(zero=False, nice=True)
+    y = alt.Y("shift:Q", title="shift from the real rows (squared MMD)", scale=scale, axis=alt.Axis(tickCount=5))
+    every = {key: m.values[DIVERSITY] for key, m in data.measurements.items() if DIVERSITY in m.values}
+    real = every.get("real") if len({e.n for e in every.values()}) == 1 else None
+    at = [] if real is None or not math.isfinite(real.value) else [chart_of([{"real": real.value}])]
+    rules = [line.mark_rule(color=charts.REAL, strokeWidth=1.5).encode(x="real:Q") for line in at]
+    caption = "To the right: more diverse; up: further from the real rows."
+    caption += " The line is the diversity of as many real rows." if rules else ""
+    return [_draw_pools(data, rows, x, y, "Diversity and shift of every pool", caption, scale=scale, below=rules)]
 
 
-def draw_tau_ranges(data: ReportData) -> list[Figure]:
-    """DCScore against tau, a chart a dial, a line a level."""
-    figures = []
-    for dial, ranked in data.level_ranks.items():
-        curves = {name: _find_tau_curve(data, dial, name) for name in ranked}
-        if svg := charts.draw_profiles(curves, over_tau=True, ordered=True):
-            figures.append(Figure(title=f"DCScore over tau: {dial}", svg=svg))
-    return figures
+def _draw_pools(
+    data: ReportData, rows: list[Row], x: alt.X, y: alt.Y, title: str, caption: str, *, scale: alt.Scale,
+    below: list[alt.Chart],
+) -> Figure:  # fmt: skip
+    """Pools as named points in the colour of their dial, with whiskers both ways."""
+    series, base = by_name("dial", name_colours(data.level_ranks)), chart_of(rows)
+    layers = [
+        *below,
+        base.transform_filter("isValid(datum.left)")
+        .mark_rule(strokeWidth=1.2, opacity=0.55)
+        .encode(x=alt.X("left:Q", scale=alt.Scale(zero=False)), x2="right:Q", y=y, color=series.colour),
+        *draw_points(rows, x, y, series, scale=scale, size=75),
+        base.mark_text(dx=7, dy=-7, align="left", fontSize=11, color=charts.INK).encode(x=x, y=y, text="level:N"),
+    ]
+    return render_chart(alt.layer(*layers), title, rows, caption=caption, keys=series.keys, height=250)
+
+
+def draw_study_map(data: ReportData) -> list[Figure]:
+    """Rows of all pools and real rows on their two widest directions, by level, or by dial where levels are many."""
+    if data.map is None:
+        return []
+    dials = {level.key: level.dial for level in data.levels if level.key in data.map.group}
+    is_few = len(dials) <= len(charts.GROUP_COLOURS)
+    names = [name if is_few else dials.get(name, name) for name in data.map.group]
+    colours = name_colours(dials if is_few else dict.fromkeys(dials.values()), ordered=len(data.level_ranks) == 1)
+    what = "level" if is_few else "dial"
+    return draw_map(data.map, names, {"real": charts.INK} | colours, "Real and synthetic rows", what)
 
 
 # --- what charts are made of ---
-def _percent(gain: Gain) -> Row:
-    return {"gain": 100 * gain.value, "low": finite(100 * gain.low), "high": finite(100 * gain.high)}
+DIVERSITY = "vendi_q1"
+_DIVERSITY = "measured diversity (Vendi score, q = 1)"
+_ACROSS = alt.Axis(labelAngle=0, ticks=False, domain=False, grid=False)
 
 
-def _score_row(summary: CellSummary) -> Row:
-    """Level, score and the interval of the gain over real-only laid around it, in percent."""
-    gain = find_gain(summary.gains, "real-only")
+def _tell(estimate: Estimate) -> str:
+    shown = write_value(estimate)
+    return f"{shown.text} ({shown.small})" if shown.small else shown.text
+
+
+def _tell_gain(gain: Gain) -> str:
+    shown = write_gain(gain)
+    return f"{shown.text} points ({shown.small})"
+
+
+def _tell_score(data: ReportData, score: float) -> str:
+    return f"{data.score} {100 * score:.1f}{'%' if data.score == 'accuracy' else ''}"
+
+
+def _score_row(data: ReportData, summary: CellSummary) -> Row:
+    """Level, score, gain over real-only with its interval laid around the score, in percent, and all that in words."""
+    cell, gain, standing = summary.cell, find_gain(summary.gains, "real-only"), tell_standing(data, summary)
     low = None if gain is None else 100 * (summary.accuracy + gain.low - gain.value)
     high = None if gain is None else 100 * (summary.accuracy + gain.high - gain.value)
-    return {"level": summary.cell.level, "accuracy": 100 * summary.accuracy, "low": low, "high": high}
+    words = [f"{cell.dial}={cell.level}, {_write_amount(_amount(summary.share))}", _tell_score(data, summary.accuracy)]
+    words += [] if gain is None else [f"{_tell_gain(gain)} over the real rows alone"]
+    estimate = _find_estimate(data, cell.dial, cell.level, DIVERSITY)
+    words += [] if estimate is None else [f"diversity {write_number(estimate.value)}"]
+    row: Row = {"level": cell.level, "score": 100 * summary.accuracy, "low": low, "high": high, "standing": standing}
+    tip = ", ".join([*words, *filter(None, [standing])])
+    return row | {"gain": None if gain is None else 100 * gain.value, "draws": summary.draws, "tip": tip}
 
 
 def _score_axis(data: ReportData, domain: Domain) -> tuple[alt.Y, alt.Scale]:
     title = "accuracy, %" if data.score == "accuracy" else f"{data.score} x 100"
     scale = alt.Scale(domain=list(domain), zero=False)
-    return alt.Y("accuracy:Q", title=title, scale=scale), scale
-
-
-def _level_domain(data: ReportData, grid: Grid) -> Domain:
-    """The axis of all levels at the tested share, their whiskers and their baselines."""
-    share, dials = data.design.tested_share, data.level_ranks
-    rows = [_score_row(c) for c in grid.at(share) if c.cell.dial in dials]
-    ends = [v / 100 for row in rows for v in (row["accuracy"], row["low"], row["high"]) if isinstance(v, float)]
-    return _percent_domain([*ends, *(v for v in (grid.real_only, grid.repeated(share)) if v is not None)])
+    return alt.Y("score:Q", title=title, scale=scale), scale
 
 
 def _percent_domain(values: Iterable[float]) -> Domain:
@@ -327,58 +419,7 @@ def _percent_domain(values: Iterable[float]) -> Domain:
     return math.floor(low - air), math.ceil(high + air)
 
 
-def _plain_domain(values: Sequence[float]) -> Domain:
-    """An axis that holds ``values`` with some air, and does not cross zero when they do not."""
-    low, high = min(values), max(values)
-    air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    return (max(low - air, 0.0) if low >= 0 else low - air), high + air
-
-
-def _band(delta: float) -> alt.Chart:
-    """What is too small to count, ``delta`` as a fraction, from ``low`` to ``high``."""
-    band: alt.Chart = chart_of([{"low": -100 * delta, "high": 100 * delta}]).mark_rect(color=charts.GRID, opacity=0.55)
-    return band
-
-
-def _baseline_rules(grid: Grid, share: float, domain: Domain, *, at: int | None) -> list[alt.Chart]:
-    real, repeated, layers = grid.real_only, grid.repeated(share), []
-    higher = real is not None and repeated is not None and real > repeated
-    if repeated is not None and domain[0] <= 100 * repeated <= domain[1]:
-        layers += _draw_rule(100 * repeated, "real, repeated", above=not higher, at=at, dash=(5, 4))
-    if real is not None and domain[0] <= 100 * real <= domain[1]:
-        layers += _draw_rule(100 * real, "real only", above=higher or repeated is None, at=at)
-    return layers
-
-
-def _draw_rule(
-    value: float, label: str, *, above: bool, at: int | None, dash: tuple[int, int] = (1, 0)
-) -> list[alt.Chart]:
-    """A baseline across the chart, named above or below it between the last two of ``at`` levels, clear of whiskers."""
-    base = chart_of([{"value": value, "label": label}])
-    rule = base.mark_rule(color=charts.REAL, strokeWidth=1.5, strokeDash=list(dash)).encode(y="value:Q")
-    if at is None:
-        return [rule]
-    text = base.mark_text(color=charts.REAL, align="center", baseline="middle", fontSize=10, dy=-9 if above else 10)
-    return [rule, text.encode(x=alt.value((charts.WIDTH - 70) * (1 - 1 / max(at, 2))), y="value:Q", text="label:N")]
-
-
-def _find_real(data: ReportData, metric: str, others: Sequence[Estimate]) -> float | None:
-    """The real data's diversity, where it was measured at the rows of all the others."""
-    real = data.measurements.get("real")
-    if real is None or metric != "vendi_q1" or metric not in real.values:
-        return None
-    return real.values[metric].value if {real.values[metric].n} == {e.n for e in others} else None
-
-
 def _find_estimate(data: ReportData, dial: str | None, level: str | None, metric: str) -> Estimate | None:
     measurement = data.measurements.get(f"{dial}={level}")
     estimate = None if measurement is None else measurement.values.get(metric)
     return estimate if estimate is not None and math.isfinite(estimate.value) else None
-
-
-def _find_tau_curve(data: ReportData, dial: str, level: str) -> list[tuple[float, Estimate]]:
-    measurement = data.measurements.get(f"{dial}={level}")
-    values = {} if measurement is None else measurement.values
-    return [
-        (float(e.settings["tau"]), e) for key, e in values.items() if key.startswith("dcscore") and "tau" in e.settings
-    ]

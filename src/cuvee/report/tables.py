@@ -36,14 +36,26 @@ class PoolFacts:
     """What is told of the pool of a level.
 
     Attributes:
-        samples: some of its rows, label and text.
-        rejected: reason -> rejected answers.
+        samples: some of its rows: label, text, and ``most redundant``, ``most novel`` or nothing.
+        rejected: reason -> rejected answers, or rows that a filter took.
+        kept: rows of the pool.
+        read: rows of the file that it is of; None where its rows were written for it.
         note: a remark, or nothing.
     """
 
-    samples: Sequence[tuple[str, str]] = ()
+    samples: Sequence[tuple[str, str, str]] = ()
     rejected: Mapping[str, int] = field(default_factory=dict)
+    kept: int = 0
+    read: int | None = None
     note: str = ""
+
+    def list_steps(self) -> list[tuple[str, int]]:
+        """What came in, what each filter took, and what is left: the first less the others is the last."""
+        lost = sum(self.rejected.values())
+        came = ("answers", self.kept + lost) if self.read is None else ("rows read", self.read)
+        others = came[1] - lost - self.kept
+        rest = [("not chosen for this level", others)] if others else []
+        return [came, *Counter(self.rejected).most_common(), *rest, ("rows left", self.kept)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +92,7 @@ class ReportData:
         composition: of the recommended blend, as realised.
         written: cell -> diversity of what its models wrote, and of the real completions (``.real``), as means over its
             trials.
+        map: of rows of all pools and real training rows.
         record: how the study was run.
         version: of Cuvée.
     """
@@ -95,6 +108,7 @@ class ReportData:
     generation: Generation | None = None
     composition: records.Composition | None = None
     written: Mapping[records.Cell, Mapping[str, float]] = field(default_factory=dict)
+    map: records.DatasetMap | None = None
     record: RunRecord = field(default_factory=RunRecord)
     version: str = ""
 
@@ -273,7 +287,7 @@ def list_cells(data: ReportData) -> list[tuple[records.CellSummary, str]]:
     cells = sorted(
         data.advice.cells, key=lambda s: (s.cell.trainer != data.design.trainer, not data.is_compared(s.cell))
     )
-    return [(summary, _stand(data, summary)) for summary in cells]
+    return [(summary, tell_standing(data, summary)) for summary in cells]
 
 
 def list_leaders(data: ReportData) -> list[tuple[records.CellSummary, str]]:
@@ -290,17 +304,17 @@ def list_leaders(data: ReportData) -> list[tuple[records.CellSummary, str]]:
         return cell.kind in ("real-only", "untuned")
 
     found = sorted(filter(leads, data.advice.cells), key=lambda summary: -summary.accuracy)
-    return [(summary, _stand(data, summary)) for summary in found]
+    return [(summary, tell_standing(data, summary)) for summary in found]
 
 
-def _stand(data: ReportData, summary: records.CellSummary) -> str:
+def tell_standing(data: ReportData, summary: records.CellSummary) -> str:
     """How a cell stands against the best, in a word or two."""
     advice, cell = data.advice, summary.cell
     if advice.best is not None and cell == advice.best.cell:
         return "best"
     if any(cell == other.cell for other in advice.not_distinguished):
         return "not distinguishable"
-    if cell.kind != "blend" or not data.is_compared(cell):
+    if cell.kind != "blend" or not data.is_compared(cell) or advice.best is None:
         return ""
     return "lower"
 
@@ -315,6 +329,40 @@ def list_metric_tables(data: ReportData) -> list[tuple[str, dict[str, records.Me
             found |= real
             tables.append((dial, found, list(dict.fromkeys(name for m in found.values() for name in m.values))))
     return tables
+
+
+def list_protocol(data: ReportData) -> list[tuple[bool, str]]:
+    """What makes the result count: whether each part of the protocol holds, and that in a sentence."""
+    advice, found = data.advice, list[tuple[bool, str]]()
+    if (done := advice.confirmation) is None:
+        found.append((False, "The best blend was not confirmed on the locked test; the best of many looks too good."))
+    else:
+        held = f"what {done.folds} folds held out" if done.folds else "the locked test"
+        looks = len(done.looks)
+        level = f", which was read {looks} times, at a level corrected for that" if looks > 1 else ""
+        found.append((True, f"The best blend was confirmed on {done.test_items:,} rows of {held}{level}."))
+        draws = "on fresh draws" if done.fresh_draws else "on the draws that it was chosen with"
+        found.append((done.fresh_draws, f"It was confirmed {draws}."))
+    gains = () if advice.best is None else advice.best.gains
+    if gains:
+        grouped = f"{gains[0].items:,} {'groups of ' if gains[0].grouped else ''}items"
+        draws = f"{gains[0].draws} draw{'s' if gains[0].draws != 1 else ''}"
+        spread = f"Gains are paired over {draws} and {grouped}, and both are counted as random."
+        whole = f"Gains are paired over {grouped}; the blend holds all rows of its pool, so draws do not differ."
+        found.append((gains[0].speaks_of_draws, whole if gains[0].is_whole else spread))
+        repeated = find_gain(gains, "real-duplicated") is not None
+        words = "were" if repeated else "were not"
+        found.append((repeated, f"The real rows repeated to the same total {words} trained as a baseline."))
+    found += [
+        (check.passed, f"{check.dial}: the levels {'differ' if check.passed else 'do not differ'} in {check.metric}.")
+        for check in advice.checks
+    ]
+    if (variants := advice.sensitivity) is not None:
+        words = "No other choice flips" if variants.robust else "Another choice flips"
+        found.append((variants.robust, f"{words} a conclusion, of {len(variants.rows)} that were tried."))
+    lost = len(data.failures) or advice.failures
+    found.append((not lost, f"{lost or 'No'} trial{'s' if lost > 1 else ''} failed."))
+    return found
 
 
 def list_written(data: ReportData) -> tuple[list[str], list[tuple[str, list[Number]]]]:

@@ -15,5 +15,6 @@ from cuvee.store.folder import (
     is_run_folder,
     list_parts,
     read_failures,
+    read_trials,
     repair_trials,
 )

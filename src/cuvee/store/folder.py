@@ -132,6 +132,17 @@ def read_failures(path: Path) -> list[TrialFailure]:
         return [_FAILURE.validate_json(payload) for (payload,) in rows]
 
 
+def read_trials(path: Path) -> list[Trial]:
+    """The finished trials of a run folder, which another process may hold, in the order in which they ended.
+
+    Raises:
+        RunFolderError: its ``trials.sqlite`` cannot be read.
+    """
+    with _look_into(path) as database:
+        rows = database.execute("SELECT payload, correct FROM trials WHERE NOT failed ORDER BY rowid").fetchall()
+        return [trial for row in rows if isinstance(trial := decode_outcome(*row), Trial)]
+
+
 @contextmanager
 def _look_into(path: Path) -> Iterator[sqlite3.Connection]:
     """The trials of a run folder, to be read."""
@@ -196,6 +207,7 @@ J = TypeVar("J")
 class StoredPool:
     """A pool as the run folder keeps it: rows, rejected answers, note, and the key of its making.
 
+    ``read`` counts the rows of the file that it was read from, and is not kept, since files are read in every run.
     ``failed`` holds the ledger's keys of the requests that failed for good. What generating took is not told of pools,
     since they share answers, but of the run folder.
     """
@@ -206,6 +218,7 @@ class StoredPool:
     note: str = ""
     key: str = ""
     failed: tuple[str, ...] = ()
+    read: int | None = None
 
     def to_table(self) -> pa.Table:
         """The rows, with the rest of the pool in the metadata."""

@@ -63,6 +63,8 @@ class Flow:
 
     wants_blend = False
     """Whether a blend is written even where the advice is not to use it."""
+    charts: Path | None = None
+    """A folder to which the report's charts are written as SVG, PNG and CSV."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -167,7 +169,7 @@ class Flow:
             trials=[o for o in (*self.grid, *self.checks) if isinstance(o, Trial)],
             failed=self.failed,
         )
-        result = write_outputs(done, wants_blend=self.wants_blend)
+        result = write_outputs(done, wants_blend=self.wants_blend, charts=self.charts)
         if self.study.config.train_winner:
             result = replace(result, model=self.winner.folder)
         track_study(self._shown, advice, sum(len(part.outcomes) for part in parts))

@@ -23,7 +23,7 @@ from cuvee.errors import ConfigError, MissingDependency
 from cuvee.fingerprint import hash_value
 from cuvee.generate.pools import count_rejected
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
-from cuvee.measure import NOTES
+from cuvee.measure import NOTES, Subject, map_pools, sample_pool
 from cuvee.mix import Blend
 from cuvee.recommend import advice_to_json
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
@@ -131,20 +131,20 @@ class FinishedStudy:
         return counts if len(self.parts) == 1 else f"{counts} in folds 1 to {len(self.parts)}"
 
 
-# How scores begin that are not of the task but of the diversity of completions.
-SAMPLES = 6
 _SAMPLING = ("temperature", "top_p", "min_p", "top_k", "max_tokens")
-_WRITTEN = "diversity."
+_WRITTEN = "diversity."  # how scores begin that are not of the task but of the diversity of completions
 
 
-def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
+def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None = None) -> StudyResult:
     """Write advice.json, blend/ and report.html into the run folder.
 
     Args:
         done: the study.
         wants_blend: write the best cell's blend even where the advice is not to use it.
+        charts: a folder for each chart of the report as SVG, PNG and CSV; None writes none.
     """
-    from cuvee.report.study_page import render_report  # charts take long to load
+    from cuvee.report.charts import save_figures  # charts take long to load
+    from cuvee.report.study_page import draw_figures, render_report
 
     study, advice, pools = done.study, done.advice, done.parts[0].pools
     with study.stages.stage("report", "files") as progress:
@@ -160,6 +160,11 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool) -> StudyResult:
         progress(1, 2)
         page = make_report(done, blend)
         report = study.folder.save_text("report.html", render_report(page))
+        if charts is not None:
+            try:
+                save_figures(draw_figures(page), charts)
+            except OSError as exc:
+                raise ConfigError(f"--charts {charts}: cannot be written ({exc}); name a folder that can") from exc
         progress(2, 2)
     return StudyResult(
         name=study.config.name,
@@ -248,12 +253,13 @@ def describe_generator(study: Study) -> str:
 def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
     """Everything the page shows."""
     study, parts, config = done.study, done.parts, done.study.config
+    subjects = {level.key: Subject(corpus=pool.corpus, encoder=study.encoder) for level, pool in parts[0].pools.items()}
     return ReportData(
         title=config.name,
         advice=done.advice,
         levels=tuple(parts[0].pools),
         measurements=done.measurements,
-        pools={level.key: _tell_pool(level, parts) for level in parts[0].pools},
+        pools={level.key: _tell_pool(level, parts, subjects[level.key]) for level in parts[0].pools},
         design=Design(
             trainer=config.train.trainers[0],
             tested_share=config.mix.shape_share,
@@ -270,6 +276,7 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         generation=account_folder(study.folder.path),
         composition=None if blend is None else blend.composition,
         written=average_written(done.trials),
+        map=map_pools(Subject(corpus=study.train, encoder=study.encoder), subjects, seed=config.seed),
         record=RunRecord(
             settings=_tell_settings(done),
             seconds={stage: spent for stage, spent in study.stages.seconds.items() if stage not in (LAST, TRACK)},
@@ -282,7 +289,7 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
     )
 
 
-def _tell_pool(level: records.Level, parts: Sequence[MadePart]) -> PoolFacts:
+def _tell_pool(level: records.Level, parts: Sequence[MadePart], subject: Subject) -> PoolFacts:
     """Of the pools of a level in all parts; the rows are those of the first."""
     rejected: Counter[str] = Counter()
     for part in parts:
@@ -290,7 +297,14 @@ def _tell_pool(level: records.Level, parts: Sequence[MadePart]) -> PoolFacts:
     told = [(part.fold, part.pools[level].note) for part in parts]
     told += [(p.fold, tell_short_labels(p.study, level, count_rows(p.pools, {level: ()})[level])) for p in parts]
     notes = (f"{fold}{note}" for fold, note in told if note)
-    return PoolFacts(samples=_samples(parts[0].pools[level].corpus), rejected=rejected, note="; ".join(notes))
+    read = [part.pools[level].read for part in parts]
+    return PoolFacts(
+        samples=sample_pool(subject, seed=parts[0].study.config.seed),
+        rejected=rejected,
+        kept=sum(len(part.pools[level].corpus) for part in parts),
+        read=None if None in read else sum(each or 0 for each in read),
+        note="; ".join(notes),
+    )
 
 
 def _tell_settings(done: FinishedStudy) -> dict[str, str]:
@@ -311,12 +325,6 @@ def _tell_settings(done: FinishedStudy) -> dict[str, str]:
         "real rows" + (" a label" if config.task == "classification" else ""): ", ".join(map(str, study.row_counts)),
         "trainer and loss of every cell": "; ".join(each.fit(study).name for each in grid_recipes(study)),
     }
-
-
-def _samples(corpus: Corpus) -> list[tuple[str, str]]:
-    """A few rows, spread over the pool: label and text."""
-    step = max(1, len(corpus) // SAMPLES)
-    return [(corpus.targets[i], corpus.texts[i]) for i in range(0, len(corpus), step)][:SAMPLES]
 
 
 # --- MLflow: nothing leaves this machine unless the URI says so ---

@@ -66,6 +66,7 @@ def _join_pools(study: Study, level: Level, pools: Sequence[StoredPool], filters
         corpus=made.with_columns(level=[level.name] * len(made)),
         rejected=once.rejected,
         note=f"{len(made)} of the {len(joined)} rows of {len(parts)} pools, each text once",
+        read=len(joined),
     )
 
 
@@ -146,7 +147,7 @@ def _read_file(study: Study, file: generators.PoolFile, rank: int, filters: Sequ
     made = []
     for place, (name, pool) in enumerate(zip(file.levels, pools, strict=True)):
         level, rows = Level(dial=file.dial, name=name, rank=rank + place), pool.with_columns(level=[name] * len(pool))
-        made.append(StoredPool(level=level, corpus=rows, rejected=rejected, note=note))
+        made.append(StoredPool(level=level, corpus=rows, rejected=rejected, note=note, read=len(corpus)))
     return made
 
 

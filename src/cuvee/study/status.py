@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -15,6 +16,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from cuvee._version import __version__
 from cuvee.config.generators import EndpointGenerator
 from cuvee.config.reading import read_config
 from cuvee.config.schema import StudyConfig
@@ -22,9 +24,10 @@ from cuvee.errors import ConfigError, RunFolderError
 from cuvee.execute import Listener, Silent
 from cuvee.generate.ledger import Ledger, summarise
 from cuvee.generate.pools import count_rejected, read_quarantine
-from cuvee.records import FailedTrials, Prices, count_failed
+from cuvee.records import Advice, Cell, CellSummary, Draw, FailedTrials, Level, Prices, Trial, count_failed
 from cuvee.records.generation import Generation, Quarantined
-from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures
+from cuvee.report.tables import Design, ReportData
+from cuvee.store import LEDGER, RunFolder, TrialCounts, count_trials, list_parts, read_failures, read_trials
 from cuvee.study.draws import find_draws, is_open, read_draws, write_draws
 
 # The stage that ends a run.
@@ -194,6 +197,51 @@ def read_status(path: Path) -> RunStatus:
         age_s=max(0.0, now - written.updated),
         draws=_tell_draws(path),
         failed=count_failed(failures, trials=ran),
+    )
+
+
+def gather_progress(path: Path) -> ReportData:
+    """The mean validation score of every cell so far, as data of the page; without intervals and without a verdict.
+
+    Raises:
+        RunFolderError: its trials cannot be read.
+    """
+    config = _read_config(path)
+    first: dict[
+        tuple[Path, Cell, Draw], Trial
+    ] = {}  # trials of other choices have the cells of the grid, and come later
+    for part in list_parts(path):
+        for trial in read_trials(part):
+            if trial.part == "validation":
+                first.setdefault((part, trial.cell, trial.draw), trial)
+    found: dict[Cell, list[Trial]] = {}
+    for (_, cell, _), trial in first.items():
+        found.setdefault(cell, []).append(trial)
+    cells = tuple(
+        CellSummary(
+            cell=cell,
+            accuracy=math.fsum(float(trial.scores.per_item.mean()) for trial in trials) / len(trials),
+            draws=len({trial.draw.generation for trial in trials}),
+            trials=len(trials),
+            share=math.fsum(trial.composition.share for trial in trials) / len(trials),
+            gains=(),
+        )
+        for cell, trials in found.items()
+    )
+    pools = dict.fromkeys((c.dial, c.level) for c in found if c.dial is not None and c.level is not None)
+    advice = Advice(
+        decision="underpowered", sentence="", best=None, not_distinguished=(), cells=cells, shapes=(), checks=(),
+        confirmation=None, more_draws=None, scope="", failures=0,
+        score=next(iter(first.values())).scores.score if first else "accuracy",
+    )  # fmt: skip
+    return ReportData(
+        title=path.resolve().name if config is None else config.name,
+        advice=advice,
+        levels=[Level(dial=dial, name=level, rank=rank) for rank, (dial, level) in enumerate(pools)],
+        design=Design()
+        if config is None
+        else Design(trainer=config.train.trainers[0], counts_from=config.advice.delta),
+        version=__version__,
     )
 
 
