@@ -240,7 +240,6 @@ def compare(
             )
         except ValueError as exc:
             raise ConfigError(str(exc)) from exc
-    about = [named.get(each.sentence.partition(": ")[0]) for each in found.findings]
-    told = [show.name_file([each], path)[0] for each, path in zip(found.findings, about, strict=True)]
-    found = replace(found, findings=tuple(told))
+    about = [(named.get(each.sentence.partition(": ")[0]), each) for each in found.findings]
+    found = replace(found, findings=tuple(told for path, each in about for told in show.name_file([each], path)))
     tell(found, *show.list_comparison(found))

@@ -204,15 +204,11 @@ _ECHO = re.compile(
     r"^(?:text|example|answer|rewritten|original|paraphrase|draft|edited|headline|question|title)\s*:\s+", re.IGNORECASE
 )
 _HEADED = re.compile(r"\A\s*\**(?:label|category|class)\**\s*:[^\n]*\n\s*(?=\**text\**\s*:)", re.IGNORECASE)
+_DECLINES = r"as an ai\b|i(?:['’]?m| am) sorry,? but\b|i can(?:no|['’])t (?:help|assist|provide|write)\b"
 _CHATTER = re.compile(
-    r"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{0,80}:|as an ai\b|i(?:['’]?m| am) sorry,? but\b"
-    r"|i can(?:no|['’])t (?:help|assist|provide|write)\b|note:)",
-    flags=re.IGNORECASE,
+    rf"^(?:sure\b|certainly\b|of course\b|here(?:'s| is| are)\b.{{0,80}}:|{_DECLINES}|note:)", flags=re.IGNORECASE
 )
-_REFUSAL = re.compile(
-    r"^(?:as an ai\b|i(?:['’]?m| am) sorry,? but\b|i can(?:no|['’])t (?:help|assist|provide|write)\b)",
-    flags=re.IGNORECASE,
-)
+_REFUSAL = re.compile(rf"^(?:{_DECLINES})", flags=re.IGNORECASE)
 # What chat templates put between turns, and the heads that stand for their roles.
 _DEBRIS = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>"
