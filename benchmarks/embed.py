@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from cuvee import run_study
-from cuvee.encoders import build_encoder, find_minilm
+from cuvee.encoders import build_encoder, find_minilm, resolve_encoder
+from cuvee.encoders.loading import WAYS
 from cuvee.probe import fit_probe
 
 DATA = Path(os.environ.get("CUVEE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -65,7 +66,7 @@ def compare_studies() -> None:
         real, made = (read_rows(next((DATA / name).glob(f"{part}.jsonl*"))) for part in ("test", "synthetic"))
         labels = sorted({row["label"] for row in real})[:10]
         for seed in range(2):
-            for encoder in ("minilm", "minilm@bfloat16"):
+            for encoder in ("minilm@float32", resolve_encoder("minilm")):
                 with tempfile.TemporaryDirectory() as folder:
                     for file, rows in (("real", real), ("pool", made)):
                         own = [row for row in rows if row["label"] in labels]
@@ -105,8 +106,7 @@ def main() -> None:
 
     ways: dict[str, Encode] = {
         "sentence-transformers": encode_plainly,
-        "cuvee, float32": build_encoder("minilm").encode,
-        "cuvee, bfloat16": build_encoder("minilm@bfloat16").encode,
+        **{f"cuvee, {way}": build_encoder(f"minilm@{way}").encode for way in WAYS},
     }
     print("| texts | way | texts a CPU-second | times the default | mean cosine | least | another order |")
     print("|---|---|---|---|---|---|---|")

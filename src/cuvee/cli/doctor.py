@@ -20,7 +20,7 @@ from cuvee.cli.generating import Answering
 from cuvee.cli.options import Tell, expand_options
 from cuvee.config.generators import EndpointGenerator, LanguageModel
 from cuvee.config.opening import open_model
-from cuvee.encoders import find_minilm
+from cuvee.encoders import DEFAULT_ENCODER, find_minilm, resolve_encoder
 from cuvee.errors import CuveeError, MissingDependency
 from cuvee.generate.calls import Failure, Request, Sampling
 from cuvee.generate.ledger import Ledger
@@ -85,10 +85,8 @@ def _check_extras() -> Iterator[tuple[str, str]]:
 
 def _check_models() -> Iterator[tuple[str, str]]:
     minilm = find_minilm()
-    yield (
-        "encoder minilm",
-        "installed" if Path(minilm).is_dir() else f"comes from the hub when it is first used: {minilm}",
-    )
+    where = "installed" if Path(minilm).is_dir() else f"comes from the hub when it is first used: {minilm}"
+    yield "encoder minilm", f"{where}; here it is {resolve_encoder(DEFAULT_ENCODER)}"
     try:
         yield "embedded LLM", f"{find_smollm2().name} is installed"
     except MissingDependency as exc:

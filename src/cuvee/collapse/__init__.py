@@ -45,6 +45,9 @@ def run_collapse(
     """
     read = make_config(config, CollapseConfig)
     with RunFolder(out or Path("runs") / read.name) as folder:
+        if isinstance(read.model, TrainedModel):
+            kept = {"encoder": folder.keep_encoder(read.model.encoder)}
+            read = read.model_copy(update={"model": read.model.model_copy(update=kept)})
         folder.check_identity({"model": hash_value(read.model.model_dump(exclude={"keep_models", "decodings"}))})
         folder.save_text("collapse.yaml", config_to_yaml(read))
         theory = [advise_in_theory(read.delta)] if read.model.kind == "gaussian" else []

@@ -3,7 +3,8 @@
 ``hashing`` needs no model and no download: character n-grams hashed to 512 dimensions. ``minilm`` is
 all-MiniLM-L6-v2 through sentence-transformers, from an installed package or the hub. Any other name is a
 sentence-transformers model (a name on the hub or a folder), or ``module:Name`` of an Encoder class. A model's name
-may end in ``@bfloat16``: half the time on CPUs that have it.
+may end in ``@float32``, ``@bfloat16``, ``@openvino-float32`` or ``@openvino-bfloat16``; ``minilm`` alone takes the
+fastest of them on this machine, and says so in its name and hash.
 """
 
 from cuvee.encoders.loading import (
@@ -21,4 +22,6 @@ from cuvee.encoders.loading import (
     empty_rows,
     find_minilm,
     load_encoder,
+    resolve_encoder,
+    split_name,
 )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 import sqlite3
+import sys
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +29,24 @@ from cuvee.records import Vectors
 from cuvee.registry import Kind, hash_code, resolve_name
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
-# From here on rows lie in a temporary file: the system may write them out when memory is wanted for other things.
 T = TypeVar("T")
 R = TypeVar("R")
+# From here on rows lie in a temporary file: the system may write them out when memory is wanted for other things.
 MAPPED_BYTES = 256 * 2**20
 # Texts embedded at a time: 32 parts of an encoder, so that batches hold the parts that one call would.
 BATCH = 65_536
 PART = 2_048  # texts of a part: what is embedded together has the same last bits wherever that is done
 _AT_A_TIME = 4_096  # texts whose n-grams are counted together
-# At the end of a model's name: it computes in bfloat16, on every machine; otherwise in float32.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DEFAULT_ENCODER = "minilm"
 BUILT_IN = ("minilm", "hashing")
-SHORT = "@bfloat16"
+# At the end of a model's name, after @: what computes its vectors, torch if nothing is said, and in which precision.
+WAYS = ("float32", "bfloat16", "openvino-float32", "openvino-bfloat16")
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_MOST_AT_ONCE = 64
 _MEMORY_ROWS = 200_000
 
 
@@ -183,19 +190,17 @@ def _hash_word(word: str) -> NDArray[np.uint32]:
 
 
 class SentenceEncoder:
-    """A sentence-transformers model on this machine's best device.
+    """A sentence-transformers model: by torch on this machine's best device, or by OpenVINO on its CPU.
 
     Args:
         model: a folder, or a name on the hub.
         name: the name to report.
         sha256: of ``model.safetensors``; checked when given and the model is a folder.
-        is_short: whether it computes in bfloat16, in place of float32.
+        way: what computes the vectors, and in which precision; one of ``WAYS``.
     """
 
-    def __init__(
-        self, model: str, *, name: str | None = None, sha256: str | None = None, is_short: bool = False
-    ) -> None:
-        self._model_name, self._is_short = model, is_short
+    def __init__(self, model: str, *, name: str | None = None, sha256: str | None = None, way: str = "float32") -> None:
+        self._model_name, self._way = model, way
         self._name = name or model
         self._sha256 = sha256
 
@@ -206,8 +211,8 @@ class SentenceEncoder:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the weights (a folder's ``model.safetensors``), else of all parameters; bfloat16 changes it."""
-        return hash_value([self._hash_weights(), "bfloat16"]) if self._is_short else self._hash_weights()
+        """SHA-256 of the weights (a folder's ``model.safetensors``), else of all parameters; each way changes it."""
+        return self._hash_weights() if self._way == "float32" else hash_value([self._hash_weights(), self._way])
 
     def _hash_weights(self) -> str:
         weights = Path(self._model_name) / "model.safetensors"
@@ -241,7 +246,45 @@ class SentenceEncoder:
                 return SentenceTransformer(self._model_name, local_files_only=not online, trust_remote_code=False)
 
         model = load_files(f"encoder {self._name!r}", load, local=Path(self._model_name).exists())
-        return model.bfloat16() if self._is_short else model
+        return model.bfloat16() if self._way == "bfloat16" else model
+
+    @cached_property
+    def _compiled(self) -> Callable[[Mapping[str, Any]], Vectors]:
+        """The model as OpenVINO computes it, with as many threads as torch has.
+
+        Raises:
+            MissingDependency, ConfigError: there is no OpenVINO, it cannot compute this model, or not as is asked.
+        """
+        what, remedy = f"encoder {self._name!r}", f"use {split_name(self._name)[0]}@float32"
+        # with this package at hand openvino sends a message over the network when it is imported
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        try:
+            import openvino
+        except ImportError as exc:
+            raise MissingDependency(f"{what} needs openvino: pip install 'cuvee[local]', or {remedy}") from exc
+        import torch
+
+        core, precision = openvino.Core(), self._way.removeprefix("openvino-")
+        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ConfigError(f"{what}: this CPU does not compute in bfloat16; {remedy}")
+        given = self._model.preprocess(["a text", "another"])
+        names = [name for name in _INPUTS if name in given]
+        odd = [name for name, value in given.items() if isinstance(value, torch.Tensor) and name not in names]
+        if odd or not names or self._model.default_prompt_name is not None:
+            raise ConfigError(f"{what}: OpenVINO is given models that read tokens alone, without a prompt; {remedy}")
+
+        with warnings.catch_warnings(), _quiet_loading():
+            warnings.simplefilter("ignore")  # of tracing: the shapes that it fixes are those that do not vary
+            example = tuple(given[name] for name in names)
+            model = openvino.convert_model(_take_tensors(self._model.cpu(), names), example_input=example)
+        model.reshape(dict.fromkeys(range(len(names)), openvino.PartialShape([-1, -1])))
+        how = {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # else all workers of a machine would share the same cores
+        }  # fmt: skip
+        compiled = core.compile_model(model, "CPU", how)
+        return lambda features: np.asarray(compiled([features[name].numpy() for name in names])[0])
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), dim).
@@ -255,10 +298,17 @@ class SentenceEncoder:
         lengths = self._count_tokens(texts)
         order = np.argsort(lengths, kind="stable")
         parts = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
-        found = [
-            self._model.encode([texts[row] for row in part], batch_size=64, show_progress_bar=False) for part in parts
-        ]
+        found = [self._encode_alike([texts[row] for row in part]) for part in parts]
         return unit_rows_or_zero(np.concatenate(found, dtype=np.float32)[np.argsort(order)])
+
+    def _encode_alike(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of texts of one length in tokens."""
+        if not self._way.startswith("openvino"):
+            return np.asarray(self._model.encode(list(texts), batch_size=_MOST_AT_ONCE, show_progress_bar=False))
+        found: list[Vectors] = []
+        for start, size in _split_evenly(len(texts)):
+            found.append(self._compiled(self._model.preprocess(list(texts[start : start + size]))))
+        return np.concatenate(found)
 
     def _cut(self, text: str) -> str:
         """A text without the words that the model cannot read: a word is one token at least, but for control signs."""
@@ -274,16 +324,43 @@ class SentenceEncoder:
         return np.concatenate(counts)[: len(texts)]
 
 
+def _take_tensors(model: SentenceTransformer, names: Sequence[str]) -> torch.nn.Module:
+    """A model from tensors, in the order of their names, to the vector."""
+    import torch
+
+    class Vector(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = torch.nn.Sequential(*model)
+
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.parts(dict(zip(names, tensors, strict=True)))["sentence_embedding"]
+            return found
+
+    return Vector().eval()
+
+
+def _split_evenly(rows: int) -> Iterator[tuple[int, int]]:
+    """Start and size of batches whose sizes are powers of two: for each size OpenVINO makes and keeps code."""
+    start = 0
+    while start < rows:
+        size = min(_MOST_AT_ONCE, 2 ** ((rows - start).bit_length() - 1))
+        yield start, size
+        start += size
+
+
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """No progress bar of transformers on stderr while a model loads."""
+    """No progress bar and no hint of transformers on stderr while a model loads."""
     from transformers.utils import logging
 
-    enabled = logging.is_progress_bar_enabled()
+    enabled, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if enabled:
             logging.enable_progress_bar()
 
@@ -294,13 +371,15 @@ def load_encoder(
     """The encoder called ``name``, with a cache.
 
     Args:
-        name: ``minilm``, ``hashing``, a sentence-transformers model, or ``module:Name``.
+        name: ``minilm``, ``hashing``, a sentence-transformers model, or ``module:Name``; a model's name may end
+            in @ and one of ``WAYS``.
         cache: folder of the cache; by default ``$CUVEE_CACHE`` or ``~/.cache/cuvee``.
         workers: what embeds the texts, each with the model loaded; None embeds them here.
 
     Raises:
         MissingDependency, InputError: the model cannot be loaded.
     """
+    name = resolve_encoder(name)
     bare = build_encoder(name)
     encoder = bare if workers is None else SpreadEncoder(bare, _Loaded(name), workers)
     if name == "hashing":
@@ -353,27 +432,52 @@ def find_minilm() -> str:
     return str(get_model_path())
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """The model's name, and the way that it says after @; "" where it says none."""
+    bare, _, way = name.rpartition("@")
+    return (bare, way) if bare and way in WAYS else (name, "")
+
+
+def resolve_encoder(name: str) -> str:
+    """The name with the way that vectors are computed: for ``minilm`` this machine's fastest, where none is said."""
+    return f"{name}@{_find_fastest()}" if name == DEFAULT_ENCODER else name
+
+
+@cache
+def _find_fastest() -> str:
+    """By torch in float32 where there may be a GPU; on other Linux machines what the CPU and OpenVINO give."""
+    known = Path("/proc/cpuinfo")
+    if any(Path("/dev", device).exists() for device in ("nvidiactl", "kfd", "dxg")) or not known.exists():
+        return "float32"
+    is_short = re.search(r"^flags\b.*\b(avx512_bf16|amx_bf16)\b", known.read_text(), re.M)
+    return f"{'openvino-' if find_spec('openvino') else ''}{'bfloat16' if is_short else 'float32'}"
+
+
 def build_encoder(name: str) -> Encoder:
     """The encoder called ``name``, without a cache.
 
     Raises:
         ConfigError: no precision can be set, no such ``module:Name``, or nearly the name of one that is built in.
     """
-    bare = name.removesuffix(SHORT)
-    is_short, is_own = bare != name, ":" in bare and not Path(bare).exists()
-    if is_short and (bare == "hashing" or is_own):
-        raise ConfigError(f"encoder {name!r}: only a sentence-transformers model runs in bfloat16; leave {SHORT} out")
+    name = resolve_encoder(name)
+    bare, way = split_name(name)
+    is_own = ":" in bare and not Path(bare).exists()
+    if way and (bare == "hashing" or is_own):
+        raise ConfigError(f"encoder {name!r}: only a sentence-transformers model runs in {way}; leave @{way} out")
     if name == "hashing":
         return HashingEncoder()
-    if bare == "minilm":
-        return SentenceEncoder(find_minilm(), name=name, sha256=MINILM_SHA256, is_short=is_short)
+    if bare == DEFAULT_ENCODER:
+        return SentenceEncoder(find_minilm(), name=name, sha256=MINILM_SHA256, way=way)
     if is_own:
         table: dict[str, type[Encoder]] = {}
         return OwnEncoder(resolve_name(name, table, Kind(name="encoder", makes=Encoder))(), name)
-    close = difflib.get_close_matches(bare, BUILT_IN, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(bare.partition("@")[0], BUILT_IN, n=1, cutoff=0.75)
     if close and "/" not in bare and not Path(bare).exists():  # the hub would be asked for it, for half a minute
-        raise ConfigError(f"encoder {name!r}: did you mean {close[0]!r}? A model on the hub is named like owner/model")
-    return SentenceEncoder(bare, name=name, is_short=is_short)
+        raise ConfigError(
+            f"encoder {name!r}: did you mean {close[0]!r}? A model on the hub is named like owner/model, and its ways "
+            f"are {', '.join('@' + way for way in WAYS)}"
+        )
+    return SentenceEncoder(bare, name=name, way=way or "float32")
 
 
 class SpreadEncoder(WrappedEncoder):

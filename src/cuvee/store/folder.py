@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ from cuvee.databases import (
     repair_database,
     tell_damage,
 )
+from cuvee.encoders import resolve_encoder
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.fingerprint import hash_value
 from cuvee.hub import write_dataset
@@ -390,6 +392,14 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                 "levels, shares, rows and draws may be added to it, but for these choose a new name or --out"
             )
         return bool(recorded and changed)
+
+    def keep_encoder(self, name: str) -> str:
+        """An encoder's name with the way that it computes: as the kept config says, else this machine's fastest."""
+        line = re.compile(rf"^ *encoder: ({re.escape(name)}@\S+)$", re.MULTILINE)
+        with self._guard(self.path):
+            files = [file for file in (self.path / "study.yaml", self.path / "collapse.yaml") if file.is_file()]
+            kept = [line.search(file.read_text("utf-8")) for file in files]
+        return next((found[1] for found in kept if found), resolve_encoder(name))
 
     def save_text(self, name: str, content: str, *, durable: bool = True) -> Path:
         """Write a text file (study.yaml, report.html, advice.json) by rename.

@@ -300,6 +300,7 @@ def open_study(
     given = real if real is None or isinstance(real, Corpus) else load_rows(real, settings.data, settings.task)
     with trust_modules(*trust), RunFolder(out or Path("runs") / settings.name) as folder:
         check_tracking(settings)
+        settings = settings.model_copy(update={"encoder": folder.keep_encoder(settings.encoder)})
         recorder = Recorder(folder, listener)
         try:
             with open_folds(settings, folder, Stages(recorder, recorder.seconds), given) as studies:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
-from cuvee.encoders import BUILT_IN, Encoder, load_encoder
+from cuvee.encoders import BUILT_IN, Encoder, load_encoder, split_name
 from cuvee.errors import ConfigError, InputError
 from cuvee.probe import DEFAULT_L2, ProbeModel, fit_objective
 from cuvee.train.settings import PREDICTOR_FILE, Description, TrainSettings, read_layer, write_description
@@ -59,7 +59,7 @@ def load_probe(folder: Path, description: Description, encoder: Encoder | None) 
         InputError: the weights are missing or broken, or ``encoder`` is not the one it was trained on.
     """
     name, expected = (description.tell(folder, key) for key in ("encoder", "encoder_hash"))
-    if encoder is None and name not in BUILT_IN:
+    if encoder is None and split_name(name)[0] not in BUILT_IN:
         raise InputError(
             f"{folder / PREDICTOR_FILE}: encoder is {name!r}; a model folder may name {' or '.join(BUILT_IN)} only; if "
             f"you know this one, give it yourself: --encoder {name!r}"
