@@ -305,10 +305,8 @@ class SentenceEncoder:
         """The vectors of texts of one length in tokens."""
         if not self._way.startswith("openvino"):
             return np.asarray(self._model.encode(list(texts), batch_size=_MOST_AT_ONCE, show_progress_bar=False))
-        found: list[Vectors] = []
-        for start, size in _split_evenly(len(texts)):
-            found.append(self._compiled(self._model.preprocess(list(texts[start : start + size]))))
-        return np.concatenate(found)
+        parts = [texts[start : start + _MOST_AT_ONCE] for start in range(0, len(texts), _MOST_AT_ONCE)]
+        return np.concatenate([self._compiled(self._model.preprocess(list(part))) for part in parts])
 
     def _cut(self, text: str) -> str:
         """A text without the words that the model cannot read: a word is one token at least, but for control signs."""
@@ -338,15 +336,6 @@ def _take_tensors(model: SentenceTransformer, names: Sequence[str]) -> torch.nn.
             return found
 
     return Vector().eval()
-
-
-def _split_evenly(rows: int) -> Iterator[tuple[int, int]]:
-    """Start and size of batches whose sizes are powers of two: for each size OpenVINO makes and keeps code."""
-    start = 0
-    while start < rows:
-        size = min(_MOST_AT_ONCE, 2 ** ((rows - start).bit_length() - 1))
-        yield start, size
-        start += size
 
 
 @contextmanager
