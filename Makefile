@@ -13,10 +13,13 @@ MOST_BYTES := 1000000
 # compiled code is kept: else every process that a test starts compiles it anew, and every worker all tests
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast check upgrade clean
+.PHONY: demo install test test-fast check docs upgrade clean
 
 demo: $(VENV)/.demo
 	$(BIN)/cuvee demo
+
+# what the demo and the tutorial need, and nothing run
+install: $(VENV)/.demo
 
 # the slow tests run models on every core: two files at a time, whatever the machine
 test: test-fast
@@ -34,6 +37,11 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build
+
+# the site, at an address on this machine that follows what is edited
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

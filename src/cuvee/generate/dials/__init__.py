@@ -1,24 +1,7 @@
 """The dials. ``DIALS`` is the table; a dial of your own is any object with the ``Dial`` protocol.
 
-A dial of your own, for example one that has personas write the rows, in a module that Python can import::
-
-    # personas.py
-    from cuvee.generate.dials import PartsDial
-
-    class PersonasDial(PartsDial):
-        name = "personas"
-
-        def __init__(self, *, levels, personas):
-            super().__init__([str(k) for k in sorted(levels)], rows=max(levels))
-            self.personas = personas
-
-        def parts(self, level, label):
-            return [((who,), {"attributes": (("written by", who),)}) for who in self.personas[: int(level)]]
-
-Level k has its rows written by the first k personas in turn. The dial is named ``personas:PersonasDial`` where a dial
-of the table is named, and allowed with ``--trust personas``; its keyword arguments are its settings.
-What makes levels nest is the key, of which the name of the part is part: the same key is the same row. ``attributes``
-puts any instruction into the prompt, as a name and its value.
+``docs/how-to.md`` has the code of one that has personas write the rows. It is named ``module:Name`` where a dial of the
+table is named, and allowed with ``--trust module``; its keyword arguments are its settings.
 """
 
 from collections.abc import Callable, Mapping, Sequence
