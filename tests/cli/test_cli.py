@@ -1,6 +1,7 @@
 """The command line as a user meets it: plain files, a study, and every kind of bad input."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,16 @@ def test_every_stage_of_a_run_folder(settings, tmp_path, capsys):
     advice = json.loads(call(capsys, "recommend", folder, "--json")[1])
     assert advice["decision"] in ("use", "do-not-use", "underpowered")
     assert json.loads(call(capsys, "report", folder, "--json")[1])["report"].endswith("report.html")
+    charts = tmp_path / "charts"
+    assert json.loads(call(capsys, "report", folder, "--charts", charts, "--json")[1])["charts"] == str(charts)
+    names = sorted(path.name for path in charts.iterdir())
+    assert {"real-and-synthetic-rows.csv", "diversity-and-shift-of-every-pool.png"} <= set(names)
+    assert len(names) == 3 * len({name.rsplit(".", 1)[0] for name in names}) >= 15
+    assert f"--charts {study}" in refused(capsys, "report", folder, "--charts", study)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count(">most redundant<") >= 2 and page.count(">most novel<") >= 2 and "Accuracy by amount" in page
+    kept = re.findall(r"<li>= (\d+) rows left</li>", page)
+    assert len(kept) == len(pools) and all(int(n) == pool["rows"] for n, pool in zip(kept, pools.values(), strict=True))
 
 
 def test_generate_rows_like_those_of_a_file(headlines, tmp_path, capsys, local):

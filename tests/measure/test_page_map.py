@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from cuvee.measure import map_examples
+from cuvee.corpus import Corpus
+from cuvee.encoders import HashingEncoder
+from cuvee.measure import map_examples, map_pools, sample_rows, sample_subject
 
 
 def make_rows(n, seed=0, d=6):
@@ -80,3 +82,43 @@ def test_a_sample_has_the_points_asked_for(groups, most):
     found = draw(make_rows(len(groups)), groups=groups, max_points=most)
     assert len(found.x) == min(most, len(groups)) == len(set(found.text))
     assert not Counter(found.group) - Counter(groups)
+
+
+def make_subject(texts, encoder=None, seed=0):
+    corpus = Corpus.from_rows([{"text": text, "target": "a"} for text in texts])
+    return sample_subject(corpus, encoder or HashingEncoder(), seed=seed)
+
+
+def test_a_map_of_pools_has_each_text_once_and_at_most_its_points_a_third_of_them_real():
+    real = make_subject([f"real {i}" for i in range(50)])
+    pools = {f"topics={k}": make_subject([f"row {i % 40} of {k}" for i in range(90)]) for k in (1, 2)}
+    found = map_pools(real, pools, rows=230, most=60)
+    counts = Counter(found.group)
+    assert counts == {"real": 20, "topics=1": 20, "topics=2": 20} and (found.rows, len(found.x)) == (230, 60)
+    assert {o for o, g in zip(found.origin, found.group, strict=True) if g == "real"} == {"real"}
+    assert len(set(found.text)) == 60 and 0 < found.explained < 1
+    whole = map_pools(real, pools, rows=230)
+    assert Counter(whole.group) == {"real": 50, "topics=1": 40, "topics=2": 40}
+
+
+def test_samples_mark_the_most_redundant_and_the_most_novel_rows():
+    copies = [f"the market closed higher on monday, {word}" for word in ("again", "again", "again", "today", "today")]
+    others = ["zebras sleep", "a quartz vein", "six loud drums", "why the kite fell", "blue oxide"]
+    found = sample_rows(make_subject([*copies, *others]), count=3)
+    marks = Counter(mark for _, _, mark in found)
+    assert marks == {"most redundant": 2, "most novel": 2, "": 3} and len({text for _, text, _ in found}) == 7
+    assert {text for _, text, mark in found if mark == "most redundant"} == {copies[0], copies[3]}
+    assert {text for _, text, mark in found if mark == "most novel"} <= set(others)
+
+
+def test_of_a_large_pool_only_a_sample_is_embedded():
+    class Counting:
+        name, hash, dimension, texts = "hashing", "h", 4, 0
+
+        def encode(self, texts):
+            self.texts += len(texts)
+            return np.random.default_rng(0).normal(size=(len(texts), 4)).astype(np.float32)
+
+    encoder = Counting()
+    large = make_subject([f"row {i}" for i in range(5000)], encoder)
+    assert sample_rows(large) and encoder.texts == large.n == 2000

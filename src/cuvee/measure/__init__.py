@@ -19,7 +19,8 @@ from cuvee.measure.page import (
     map_examples,
     map_pools,
     pick_extremes,
-    sample_pool,
+    sample_rows,
+    sample_subject,
     score_examples,
     tabulate_examples,
 )

@@ -114,7 +114,7 @@ Ints = NDArray[np.int64]
 
 _ALL_PAIRS = EXACT_ROWS // 5  # rows up to which curves and each row's scores are worth their all-pairs passes
 _CHUNK = 4096  # rows centred at a time
-_SCORED, _TAU = 2000, 0.1  # of a pool in a study
+_SAMPLED = 2000  # rows of a pool whose samples and places on the map a study shows
 MARKS = ("most redundant", "most novel")
 
 
@@ -175,52 +175,57 @@ def _draw_map(subject: Subject) -> DatasetMap:
     return map_examples(vectors, examples, grouping="level" if by_level else "label", seed=subject.seed)
 
 
-def sample_pool(subject: Subject, *, count: int = 6, seed: int = 0) -> list[tuple[str, str, str]]:
+def sample_subject(corpus: Corpus, encoder: Encoder, *, seed: int = 0) -> Subject:
+    """At most 2,000 rows of a corpus, drawn at random: others are not embedded."""
+    if len(corpus) > _SAMPLED:
+        rows = derive_rng(seed, "sample").choice(len(corpus), _SAMPLED, replace=False)
+        corpus = corpus.take(np.sort(rows))
+    return Subject(corpus=corpus, encoder=encoder)
+
+
+def sample_rows(subject: Subject, *, count: int = 6) -> list[tuple[str, str, str]]:
     """Some rows of a pool, as label, text and mark: two ``most redundant``, two ``most novel``, others without a mark.
 
     Args:
-        subject: the pool.
+        subject: the pool, or a sample of it.
         count: rows spread over the pool that have no mark.
-        seed: of the 2,000 rows that marked ones are looked for in, in a larger pool.
     """
-    corpus, rows = subject.corpus, np.arange(subject.n)
-    if subject.n > _SCORED:
-        rows = np.sort(derive_rng(seed, "samples").choice(subject.n, _SCORED, replace=False))
-    found = dict.fromkeys(zip(corpus.targets, corpus.texts, strict=True), "")
-    step, marked = max(1, len(found) // count), dict[tuple[str, str], str]()
+    corpus, marked = subject.corpus, dict[tuple[str, str], str]()
     if subject.n:
-        among = corpus.take(rows)
-        scores = similarity.score_rows(subject.unit[rows], _TAU, threshold=NEAR_DUPLICATE, ids=among.ids)
-        for mark, picked in zip(MARKS, pick_extremes(among, scores, count=2), strict=True):
+        for mark, picked in zip(MARKS, pick_extremes(corpus, score_examples(subject), count=2), strict=True):
             marked |= {(row.target, row.text): mark for row in picked}
-    spread = [row for row in list(found)[::step][:count] if row not in marked]
+    others = [row for row in dict.fromkeys(zip(corpus.targets, corpus.texts, strict=True)) if row not in marked]
+    spread = others[:: max(1, len(others) // count)][:count]
     return [(*row, marked.get(row, "")) for row in (*marked, *spread)]
 
 
-def map_pools(real: Subject, pools: Mapping[str, Subject], *, most: int = 3000, seed: int = 0) -> DatasetMap:
-    """The map of real training rows and of pools, each text of a pool once; above ``most`` rows a sample.
+def map_pools(
+    real: Subject, pools: Mapping[str, Subject], *, rows: int, most: int = 3000, seed: int = 0
+) -> DatasetMap:  # fmt: skip
+    """The map of real training rows and of pools, each text of a pool once; above ``most`` points a sample.
 
     A third of the sample is real, where there are so many; the pools share the rest alike.
 
     Args:
-        real: the real training rows.
-        pools: name -> pool.
+        real: the real training rows, or a sample of them.
+        pools: name -> pool, or a sample of it.
+        rows: of all of them.
         most: points.
         seed: of the draw.
     """
-    counted, vectors, examples = 0, list[Vectors](), list[tuple[str, str, str]]()
+    vectors, examples = list[Vectors](), list[tuple[str, str, str]]()
     left = {"real": min(real.n, most // 3)}
     left |= dict.fromkeys(pools, (most - left["real"]) // max(1, len(pools)))
     for name, subject in {"real": real, **pools}.items():
-        rows = np.array(sorted({text: i for i, text in enumerate(subject.corpus.texts)}.values()), dtype=np.int64)
-        counted += len(rows)
-        if len(rows) > left[name]:
-            rows = np.sort(derive_rng(seed, "map", name).choice(rows, left[name], replace=False))
-        vectors.append(subject.unit[rows])
+        once = np.array(sorted({text: i for i, text in enumerate(subject.corpus.texts)}.values()), dtype=np.int64)
+        if len(once) > left[name]:
+            once = np.sort(derive_rng(seed, "map", name).choice(once, left[name], replace=False))
+        if len(once):
+            vectors.append(subject.unit[once])
         origin = "real" if name == "real" else "synthetic"
-        examples += [(origin, name, subject.corpus.texts[i]) for i in rows]
+        examples += [(origin, name, subject.corpus.texts[i]) for i in once]
     made = map_examples(np.vstack(vectors), examples, grouping="level", max_points=most, seed=seed)
-    return replace(made, rows=counted)
+    return replace(made, rows=rows)
 
 
 def _write_settings(subject: Subject) -> dict[str, str]:

@@ -23,7 +23,7 @@ from cuvee.errors import ConfigError, MissingDependency
 from cuvee.fingerprint import hash_value
 from cuvee.generate.pools import count_rejected
 from cuvee.masking import fill_variables, find_secrets, mask_secrets, redact_url, unset_variables
-from cuvee.measure import NOTES, Subject, map_pools, sample_pool
+from cuvee.measure import NOTES, Subject, map_pools, sample_rows, sample_subject
 from cuvee.mix import Blend
 from cuvee.recommend import advice_to_json
 from cuvee.report import CardFacts, ReportData, Reproduction, SyntheticPart, render_card
@@ -253,7 +253,9 @@ def describe_generator(study: Study) -> str:
 def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
     """Everything the page shows."""
     study, parts, config = done.study, done.parts, done.study.config
-    subjects = {level.key: Subject(corpus=pool.corpus, encoder=study.encoder) for level, pool in parts[0].pools.items()}
+    corpora = {"real": study.train} | {level.key: pool.corpus for level, pool in parts[0].pools.items()}
+    subjects = {key: sample_subject(corpus, study.encoder, seed=config.seed) for key, corpus in corpora.items()}
+    pools, rows = {key: subject for key, subject in subjects.items() if key != "real"}, sum(map(len, corpora.values()))
     return ReportData(
         title=config.name,
         advice=done.advice,
@@ -276,7 +278,7 @@ def make_report(done: FinishedStudy, blend: Blend | None) -> ReportData:
         generation=account_folder(study.folder.path),
         composition=None if blend is None else blend.composition,
         written=average_written(done.trials),
-        map=map_pools(Subject(corpus=study.train, encoder=study.encoder), subjects, seed=config.seed),
+        map=map_pools(subjects["real"], pools, rows=rows, seed=config.seed),
         record=RunRecord(
             settings=_tell_settings(done),
             seconds={stage: spent for stage, spent in study.stages.seconds.items() if stage not in (LAST, TRACK)},
@@ -299,7 +301,7 @@ def _tell_pool(level: records.Level, parts: Sequence[MadePart], subject: Subject
     notes = (f"{fold}{note}" for fold, note in told if note)
     read = [part.pools[level].read for part in parts]
     return PoolFacts(
-        samples=sample_pool(subject, seed=parts[0].study.config.seed),
+        samples=sample_rows(subject),
         rejected=rejected,
         kept=sum(len(part.pools[level].corpus) for part in parts),
         read=None if None in read else sum(each or 0 for each in read),
