@@ -49,14 +49,14 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    async def show(self, address, size=DESKTOP, *, dark=False):
-        """Open an address, or a file."""
+    async def show(self, address, size=DESKTOP, *, dark=False, media=""):
+        """Open an address, or a file, as on a screen or on another medium."""
         width, height = size
         await self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.call("Emulation.setEmulatedMedia", features=[theme])
+        await self.call("Emulation.setEmulatedMedia", media=media, features=[theme])
         self.loaded.clear()
         await self.call("Page.navigate", url=address.as_uri() if isinstance(address, Path) else address)
         await asyncio.wait_for(self.loaded.wait(), 60)

@@ -99,9 +99,13 @@ def test_the_answer_is_in_view_and_the_keyboard_and_the_legend_work(tmp_path):
             assert (await tab.run(shown), await tab.run(f"{key}.ariaPressed")) == (before - 3, "false")
             await tab.run(f"{key}.click()")
             assert await tab.run(shown) == before
-            await tab.run("dispatchEvent(new Event('beforeprint'))")
-            assert await tab.run("[...document.querySelectorAll('details')].every(part => part.open)")
             link = await tab.run("fetch ? document.querySelector('#amount a.data').href : ''")
             assert link.startswith("data:text/csv;") and tab.said == [], json.dumps(tab.said)
+            await tab.show(page, DESKTOP, dark=True, media="print")
+            await tab.run("dispatchEvent(new Event('beforeprint'))")
+            assert await tab.run("[...document.querySelectorAll('details')].every(part => part.open)")
+            paper = "(name => getComputedStyle(document.querySelector(name)))"
+            assert await tab.run(f"{paper}('.card').backgroundColor") == "rgb(255, 255, 255)"
+            assert await tab.run(f"[{paper}('nav').display, {paper}('a.data').display]") == ["none", "none"]
 
     asyncio.run(run())

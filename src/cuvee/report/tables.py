@@ -277,7 +277,10 @@ def list_tiles(data: ReportData) -> list[tuple[str, Number]]:
         held_out = "held-out" if confirmation is not None and confirmation.folds else "locked test"
         kind = f"{'groups of ' if gains[0].grouped else ''}{held_out if confirmed else 'validation'} items"
         items = f"{gains[0].items:,} {kind}"
-        evidence = Number(text=f"{100 * max(g.mde for g in gains):.1f}", small=f"{gains[0].draws} draws × {items}")
+        evidence = Number(
+            text=f"{100 * max(g.mde for g in gains):.1f}",
+            small=f"{gains[0].draws} draw{'s' if gains[0].draws != 1 else ''} × {items}",
+        )
         tiles.append(("points is the smallest gain this design detects", evidence))
     return tiles
 
