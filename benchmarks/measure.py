@@ -71,9 +71,9 @@ def dcscore_sentropy(vectors: np.ndarray) -> Task:
 
 
 def dcscore_cuvee(vectors: np.ndarray) -> Task:
-    from cuvee.similarity import Exponential, kernel_diversity, row_sums, unit_rows
+    from cuvee.similarity import kernel_diversity, row_sums, unit_rows
 
-    return lambda: kernel_diversity(row_sums(unit_rows(vectors), [Exponential(1.0)])[0].total)
+    return lambda: kernel_diversity(row_sums(unit_rows(vectors), [1.0])[0].total)
 
 
 def all_cuvee(vectors: np.ndarray) -> Task:

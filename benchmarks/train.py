@@ -86,11 +86,11 @@ def time_encoder(steps: int) -> tuple[Steps, Steps]:
 
     from cuvee.corpus import Corpus
     from cuvee.encoders import find_minilm
+    from cuvee.probe import WeightedRows
     from cuvee.train import TrainSettings
     from cuvee.train.encoder import ClassifierRows, TextClassifier
     from cuvee.train.finetuning import build_optimizer, draw_batches
     from cuvee.train.loop import train_loop
-    from cuvee.train.weighting import WeightedRows
 
     texts, codes = sentences(256), np.arange(256) % LABELS
     corpus = Corpus.from_rows({"text": t, "target": f"{c:02d}"} for t, c in zip(texts, codes, strict=True))
@@ -134,11 +134,11 @@ def time_causal(steps: int) -> tuple[Steps, Steps]:
 
     from cuvee.corpus import Corpus
     from cuvee.model_files import SMOLLM2
+    from cuvee.probe import WeightedRows
     from cuvee.train import TrainSettings
     from cuvee.train.causal import CausalRows, CausalWriter
     from cuvee.train.finetuning import build_optimizer, draw_batches, prepare_training
     from cuvee.train.loop import train_loop
-    from cuvee.train.weighting import WeightedRows
 
     texts = sentences(64)
     rows = [{"text": " ".join(texts[i : i + 4]), "target": " ".join(texts[i + 4 : i + 8])} for i in range(56)]

@@ -32,6 +32,9 @@ _MEMORY = 10  # steps that L-BFGS remembers
 _CURVATURE = 0.9  # a step is taken once it has this much less slope in its direction
 
 
+Floats = NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeModel:
     """A trained probe: ``softmax(vectors @ weights + bias)``.
@@ -67,33 +70,88 @@ class ProbeModel:
         return [self.labels[i] for i in self.log_proba(vectors).argmax(axis=1)]
 
 
-class Stage(Protocol):
-    """A stretch of training: which rows, and how strong a pull to where it began."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of training.
 
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Rows that it is fitted to."""
+    Args:
+        rows: places among the kept rows that batches are drawn from.
+        share: of all steps; the shares of all phases sum to 1.
+        pull: strength of the pull back to where the phase began: the term pull / 2 * |theta - theta_0|^2.
+    """
 
-    @property
-    def pull(self) -> float:
-        """Strength of the proximal term: pull / 2 times the squared distance to where the stage began, on the scale
-        of the mean loss of a row.
-        """
+    rows: NDArray[np.int64]
+    share: float = 1.0
+    pull: float = 0.0
 
 
 class Objective(Protocol):
-    """A loss that is, for each row, a function of the log probability of the row's label."""
+    """A loss that is, for each row, a function of the log probability of the row's target."""
 
     @property
-    def weights(self) -> NDArray[np.float64]:
-        """Static weight of each row, above 0: what the penalty is measured against."""
+    def weights(self) -> Floats:
+        """Static weight of each row, above 0: what a penalty is measured against; their mean need not be 1."""
 
     @property
-    def phases(self) -> Sequence[Stage]:
-        """In the order they are run."""
+    def phases(self) -> Sequence[Phase]:
+        """In the order they are run; one by default, of all rows."""
 
-    def slopes(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Derivative of each row's loss by its log probability, shape (b,): -1 is plain cross-entropy."""
+    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Derivative of each row's loss by its log p, shape (b,): -1 is plain cross-entropy.
+
+        Static weights (relative to their mean over the phase's rows), detached weights and normalisation are
+        inside: a batch's gradient is the *mean* over the batch of slope times grad log p.
+
+        Args:
+            rows: places among the rows, shape (b,).
+            log_p: log probability of each row's target, shape (b,).
+        """
+
+
+class WeightedRows:
+    """A loss of weighted rows: cross-entropy, or what ``slope`` and ``value`` make of log p.
+
+    A row of weight 2 is a row that stands twice: weights are divided by their mean over the phase's rows, so only
+    their ratios matter, and they mean the same in every batch. Rows of zero weight are dropped.
+
+    Args:
+        weights: of all rows, shape (n,), finite and not negative.
+        phases: of the kept rows; by default one phase of them all.
+        slope, value: derivative by log p and loss of each row, shape (b,) -> (b,).
+        source_weight: of the synthetic rows, where the loss has chosen it.
+    """
+
+    def __init__(
+        self, weights: Floats, phases: Sequence[Phase] | None = None, *,
+        slope: Callable[[Floats], Floats] = lambda log_p: np.full_like(log_p, -1.0),
+        value: Callable[[Floats], Floats] = np.negative, source_weight: float | None = None,
+    ) -> None:  # fmt: skip
+        self.kept: NDArray[np.bool_] = weights > 0
+        self.weights: Floats = weights[self.kept]
+        whole = Phase(rows=np.arange(len(self.weights)))
+        self.phases: Sequence[Phase] = (whole,) if phases is None else tuple(phases)
+        self.slope, self.value, self.source_weight = slope, value, source_weight
+        self._relative: Floats = np.ones(len(self.weights))
+        for phase in self.phases:
+            part = self.weights[phase.rows]
+            if len(part):
+                self._relative[phase.rows] = part / part.mean()
+
+    def relative(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Weight of each row of a batch, relative to the mean, shape (b,); ``log_p`` may move it."""
+        del log_p  # static here
+        out: Floats = self._relative[rows]
+        return out
+
+    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Relative weight times the loss's own slope, shape (b,)."""
+        out: Floats = self.relative(rows, log_p) * self.slope(log_p)
+        return out
+
+    def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
+        """Relative weight times the loss's own value, shape (b,)."""
+        out: Floats = self.relative(rows, log_p) * self.value(log_p)
+        return out
 
 
 def fit_probe(
@@ -124,8 +182,8 @@ def fit_probe(
     """
     names, codes = encode_targets(targets, labels)
     data, weights = _check_rows(vectors, codes, row_weights)
-    kept = weights > 0
-    return _Fit(data[kept], codes[kept], names, _WeightedRows(weights[kept]), l2).run()
+    loss = WeightedRows(weights)
+    return _Fit(data[loss.kept], codes[loss.kept], names, loss, l2).run()
 
 
 def fit_objective(
@@ -258,27 +316,6 @@ def stratified_folds(
 Weights = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AllRows:
-    """The one stretch of plain training."""
-
-    rows: NDArray[np.int64]
-    pull: float = 0.0
-
-
-class _WeightedRows:
-    """Weighted cross-entropy."""
-
-    def __init__(self, weights: NDArray[np.float64]) -> None:
-        self.weights = weights
-        self.phases: Sequence[Stage] = (_AllRows(rows=np.arange(len(weights))),)
-        self._slopes: NDArray[np.float64] = -(weights / (weights.mean() if len(weights) else 1.0))
-
-    def slopes(self, rows: NDArray[np.int64], log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        out: NDArray[np.float64] = self._slopes[rows].reshape(log_p.shape)
-        return out
-
-
 def _check_rows(
     vectors: Vectors, codes: NDArray[np.int64], row_weights: NDArray[np.floating] | None
 ) -> tuple[Vectors, NDArray[np.float64]]:
@@ -333,7 +370,7 @@ class _Fit:
         full[:, self._seen], bias[self._seen] = weights, found[-1]
         return ProbeModel(self._names, full, bias)
 
-    def _run_phase(self, rows: Vectors, start: Weights, phase: Stage) -> Weights:
+    def _run_phase(self, rows: Vectors, start: Weights, phase: Phase) -> Weights:
         """The optimum of a phase: of cross-entropy first, where other losses start."""
         objective, chosen = self._objective, phase.rows
         part, codes, labels = rows[chosen], self._codes[chosen], len(self._seen)
@@ -358,7 +395,7 @@ class _Fit:
         hessian[np.diag_indices_from(hessian)] += penalty[:, 0].astype(np.float64) + float(pull)
         inverse = np.linalg.inv(hessian).astype(np.float32)
         least = _TOLERANCE * total
-        found = _descend(slope_of(_WeightedRows(static), inside), start, inverse, least)
+        found = _descend(slope_of(WeightedRows(static), inside), start, inverse, least)
         return _descend(slope_of(objective, chosen), found, inverse, least)
 
 

@@ -79,7 +79,9 @@ def test_a_larger_level_keeps_the_topics_of_the_smaller_ones(settings, tmp_path,
     for largest in (3, 10):
         dial = {**FLAT, "levels": [1, largest]}
         with opened(settings, tmp_path / "run", dial) as study:
-            found[largest] = KeptLists(study, Endpoints(local)).topics({"business": study.train.texts}, largest)
+            found[largest] = KeptLists(study, Endpoints(local)).find(
+                "topics", {"business": study.train.texts}, count=largest
+            )
     assert list(found[10]["business"])[:3] == list(found[3]["business"])
     asked = [json.dumps(body, sort_keys=True) for body in local.bodies]
     assert len(set(asked)) == len(asked) == 2
@@ -98,7 +100,7 @@ def test_what_lists_depend_on_has_them_asked_again(settings, tmp_path, local):
     for change in changes:
         endpoints = Endpoints(local)
         with opened({**settings, **change}, tmp_path / "run", FLAT) as study:
-            KeptLists(study, endpoints).topics(texts, 3)
+            KeptLists(study, endpoints).find("topics", texts, count=3)
         times.append(endpoints.opened)
     assert times == [1, 1, 1, 0]  # how rows are drawn, and how fast, is no matter
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.errors import ConfigError, TrainingError
+from cuvee.probe import Phase
 from cuvee.train.settings import TrainSettings
-from cuvee.train.weighting import Phase
 
 torch = pytest.importorskip("torch")
 

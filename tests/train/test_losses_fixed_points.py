@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cuvee.probe import WeightedRows
 from cuvee.train.checkers import DynamicRows, importance
 from cuvee.train.losses import CrossEntropy, GeneralizedCrossEntropy, SymmetricCrossEntropy, TruncatedCrossEntropy
-from cuvee.train.weighting import TrainingRows, WeightedRows
+from cuvee.train.weighting import TrainingRows
 
 COUNTS = np.array([[6, 3, 1], [2, 2, 6], [1, 8, 1]])  # how often each label stands in each of three contexts
 Q = COUNTS / COUNTS.sum(axis=1, keepdims=True)

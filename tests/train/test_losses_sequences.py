@@ -165,7 +165,7 @@ def test_which_losses_need_real_rows():
 # --- losses and trainers of the user's own ---
 OWN = """
 import numpy as np
-from cuvee.train.weighting import WeightedRows
+from cuvee.probe import WeightedRows
 
 class Refuses:
     def __init__(self, settings): raise KeyError("gone")

@@ -9,10 +9,11 @@ import pytest
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
 from cuvee.model_files import find_model
+from cuvee.probe import Phase
 from cuvee.train.causal import leave_out, load_causal, train_causal
 from cuvee.train.losses import TrainingRows, build_loss
 from cuvee.train.settings import TextWriter, TrainSettings, read_description
-from cuvee.train.weighting import AdjustedLoss, Phase
+from cuvee.train.weighting import AdjustedLoss
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

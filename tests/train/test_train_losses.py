@@ -207,7 +207,7 @@ def test_too_few_real_rows_to_choose_a_weight():
 @pytest.mark.trust("own_loss_room")
 def test_an_own_loss_is_found_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "own_loss_room.py").write_text(
-        "from cuvee.train.weighting import WeightedRows\n"
+        "from cuvee.probe import WeightedRows\n"
         "class Halved:\n"
         "    def __init__(self, settings): pass\n"
         "    def prepare(self, rows): return WeightedRows(1.0 - 0.5 * rows.synthetic)\n"

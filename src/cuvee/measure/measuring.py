@@ -42,7 +42,6 @@ _OF_TEXTS = (
 _EQUAL_N = "compare only at equal numbers of rows"
 _RISES = f"{LESS}; rises with the number of rows"
 _MEANINGS = "effective number of distinct meanings"
-_MEDIAN = "kernel of the median distance, tau = 0.1"
 _CLOSER = "lower is closer to the real data"
 _LIKE = "is more like the real data; compare at equal rows"
 _COVERS = "higher covers more of the real data; compare at equal rows"
@@ -70,12 +69,6 @@ _GROUPS: tuple[Group, ...] = (
          "fraction of rows that have another row at a cosine of at least 0.95", LESS),
     ]),
     ("semantic", ("vectors",), False, [
-        ("dcscore_rbf", partial(semantic.measure_dcscore_kernel, name="rbf"),
-         f"DCScore, RBF {_MEDIAN}: {_MEANINGS}", MORE),
-        ("dcscore_laplacian", partial(semantic.measure_dcscore_kernel, name="laplacian"),
-         f"DCScore, Laplacian {_MEDIAN}: {_MEANINGS}", MORE),
-        ("dcscore_polynomial", partial(semantic.measure_dcscore_kernel, name="polynomial"),
-         f"DCScore, polynomial kernel of degree 3, tau = 0.1: {_MEANINGS}", MORE),
         ("log_det", semantic.measure_log_det,
          "log det(I + K) a row, cosine kernel, in nats: log-volume that the rows span",
          f"{MORE}; falls with the number of rows, {_EQUAL_N}"),

@@ -17,8 +17,6 @@ from cuvee.similarity import diversity
 
 PROFILE_ORDERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 PROFILE_TAUS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
-_KERNEL_TAU = 0.1
-_DEGREE, _OFFSET = 3, 1.0
 
 
 # --- kernels ------------------------------------------------------------------------------------------
@@ -28,27 +26,7 @@ def measure_dcscore(subject: Subject, tau: float) -> Estimate:
     At tau = 1 n orthogonal rows score only n e / (n - 1 + e), below 2.72 for any n; at 0.05 it nearly counts
     rows. Read it over a range of tau.
     """
-    return _estimate_kernel(subject, subject.sums(similarity.Exponential(tau)), 0.0, {"tau": tau, "kernel": "cosine"})
-
-
-def measure_dcscore_kernel(subject: Subject, name: Literal["rbf", "laplacian", "polynomial"]) -> Estimate:
-    """DCScore with another of the paper's kernels: ``softmax(K / tau)`` with tau = 0.1.
-
-    RBF ``exp(-|x - y|^2 / (2 sigma^2))``; Laplacian ``exp(-|x - y| / sigma)``, the distance Euclidean (the authors'
-    code takes the Manhattan distance), so that turning the embedding space changes nothing; polynomial
-    ``((cos + 1) / 2)^3``, scaled so that equal rows have 1. sigma is the median distance between different rows, and
-    counts as fixed in the interval. The paper's own settings (softmax of K with no further temperature) saturate at e,
-    as tau = 1 does. float32 resolves no distance below 0.0005, so the Laplacian counts copies up to 0.5% too much.
-    """
-    settings: dict[str, str | int | float] = {"tau": _KERNEL_TAU, "kernel": name}
-    kernel: similarity.Kernel
-    if name == "polynomial":
-        kernel = similarity.Polynomial(_DEGREE, _OFFSET, _KERNEL_TAU)
-        settings |= {"degree": _DEGREE, "offset": _OFFSET}
-    else:
-        settings["sigma"] = sigma = subject.once(_median_distance)
-        kernel = similarity.Rbf(sigma, _KERNEL_TAU) if name == "rbf" else similarity.Laplacian(sigma, _KERNEL_TAU)
-    return _estimate_kernel(subject, subject.sums(kernel), 0.0, settings)
+    return _estimate_kernel(subject, subject.sums(tau), 0.0, {"tau": tau, "kernel": "cosine"})
 
 
 def measure_leinster_cobbold(subject: Subject, q: float, tau: float) -> Estimate:
@@ -60,7 +38,7 @@ def measure_leinster_cobbold(subject: Subject, q: float, tau: float) -> Estimate
     and jackknife intervals on it cover 83% where rows come in groups.
     """
     settings: Settings = {"q": _order(q), "tau": tau, "kernel": "cosine"}
-    return _estimate_kernel(subject, subject.sums(similarity.Exponential(tau)), q, settings)
+    return _estimate_kernel(subject, subject.sums(tau), q, settings)
 
 
 def _estimate_kernel(subject: Subject, sums: similarity.RowSums, q: float, settings: Settings) -> Estimate:
@@ -88,10 +66,6 @@ def _sampling_error(total: NDArray[np.float64], n: int) -> float:
 def _sampling(subject: Subject) -> dict[str, int]:
     """The setting ``sampled_rows`` of a number whose all-pairs sums are of a sample of rows; else nothing."""
     return {} if subject.sample is None else {"sampled_rows": len(subject.sample)}
-
-
-def _median_distance(subject: Subject) -> float:
-    return similarity.median_distance(subject.unit[similarity.canonical_order(subject.unit)], seed=subject.seed)
 
 
 def _order(q: float) -> str | float:
@@ -159,11 +133,10 @@ def tau_profile(subject: Subject, *, taus: Sequence[float] = PROFILE_TAUS) -> Pr
     Raises:
         ValueError: a tau that is not positive.
     """
-    kernels = [similarity.Exponential(tau) for tau in taus]
     if subject.sample is None:
-        found = similarity.row_sums(subject.unit, kernels, bins=subject.bins)
+        found = similarity.row_sums(subject.unit, taus, bins=subject.bins)
     else:
-        found = [subject.sums(kernel) for kernel in kernels]
+        found = [subject.sums(tau) for tau in taus]
     points = [
         (float(tau), _estimate_kernel(subject, sums, 0.0, {"tau": tau, "kernel": "cosine"}))
         for tau, sums in zip(taus, found, strict=True)

@@ -17,7 +17,7 @@ from cuvee.defects import LeakFinder, Leaks
 from cuvee.encoders import Encoder, empty_rows
 from cuvee.errors import InputError
 from cuvee.records import Estimate, Vectors
-from cuvee.similarity import Exponential, Kernel, Neighbours, RowSums
+from cuvee.similarity import Neighbours, RowSums
 
 Family = Literal["semantic", "lexical", "shift", "quality"]
 Need = Literal["texts", "vectors", "against", "held_out", "labels"]
@@ -33,7 +33,6 @@ MERGED_BINS = 16
 EXACT_ROWS = 100_000  # 50 to 100 seconds of one core; above, all pairs are sampled
 SAMPLED_ROWS = 4_000
 _ENCODED = 2_048  # texts embedded at a time, where the encoder has no number of its own
-_KERNELS: tuple[Kernel, ...] = tuple(Exponential(tau) for tau in TAUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +189,13 @@ class Subject:
         """The rows that stand for all in all-pairs numbers, in order; None where every row takes part."""
         return None if self.n <= EXACT_ROWS else similarity.sample_rows(self.n, SAMPLED_ROWS, seed=self.seed)
 
-    def sums(self, kernel: Kernel) -> RowSums:
-        """Row sums of one kernel, of the rows in ``sample``; the standard kernels come from one pass."""
-        if kernel in _KERNELS:
-            return self._pairs[0][_KERNELS.index(kernel)]
-        if kernel not in self._made:
-            self._made[kernel] = self._all_pairs([kernel])[0][0]
-        return cast("RowSums", self._made[kernel])
+    def sums(self, tau: float) -> RowSums:
+        """Row sums of ``exp((cos - 1) / tau)``, of the rows in ``sample``; those of TAUS come from one pass."""
+        if tau in TAUS:
+            return self._pairs[0][TAUS.index(tau)]
+        if tau not in self._made:
+            self._made[tau] = self._all_pairs([tau])[0][0]
+        return cast("RowSums", self._made[tau])
 
     @property
     def nearest(self) -> Neighbours:
@@ -205,14 +204,14 @@ class Subject:
 
     @cached_property
     def _pairs(self) -> tuple[Sequence[RowSums], Neighbours]:
-        return self._all_pairs(_KERNELS)
+        return self._all_pairs(TAUS)
 
-    def _all_pairs(self, kernels: Sequence[Kernel]) -> tuple[Sequence[RowSums], Neighbours]:
+    def _all_pairs(self, taus: Sequence[float]) -> tuple[Sequence[RowSums], Neighbours]:
         told = None if self.listen is None else partial(self.listen, "compare rows")
         if self.sample is None:
-            found = similarity.pairwise_pass(self.unit, kernels, bins=self.bins, progress=told)
+            found = similarity.pairwise_pass(self.unit, taus, bins=self.bins, progress=told)
             return found.sums, found.nearest
-        some = similarity.sampled_pass(self.unit, kernels, self.sample, bins=self.bins, progress=told)
+        some = similarity.sampled_pass(self.unit, taus, self.sample, bins=self.bins, progress=told)
         return some.sums, some.nearest
 
     @cached_property

@@ -120,15 +120,8 @@ def recommend_mixture(
     ordered = {dial: names for dial, names in level_ranks.items() if dial != UNORDERED}
     checks = [check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in ordered.items()]
     checks = [check for check in checks if check.levels]
-    verdict = decide(
-        grid,
-        {c: gains[c] for c in candidates},
-        confirmation,
-        winner=winner,
-        unconfirmed=unconfirmed,
-        delta=delta,
-        alpha=alpha,
-    )
+    rivals, tested = {c: gains[c] for c in candidates}, _find_slice(grid, own.loss, shape_share)
+    verdict = decide(grid, rivals, confirmation, winner=winner, unconfirmed=unconfirmed, delta=delta, alpha=alpha)
     if confirmation is not None and verdict.confirmed:
         confirmation = replace(confirmation, gains=verdict.gains)
     best, remedy = verdict.best, verdict.remedy
@@ -140,14 +133,7 @@ def recommend_mixture(
         best=None if best is None else summaries[best],
         not_distinguished=tuple(summaries[c] for c in verdict.not_distinguished),
         cells=tuple(summaries.values()),
-        shapes=test_slices(
-            _find_slice(grid, own.loss, shape_share),
-            ordered,
-            share=shape_share,
-            delta=delta,
-            alpha=alpha,
-            checks=checks,
-        ),
+        shapes=test_slices(tested, ordered, share=shape_share, delta=delta, alpha=alpha, checks=checks),
         checks=tuple(checks),
         confirmation=confirmation,
         more_draws=None if remedy is None else remedy.draws,
@@ -314,12 +300,8 @@ def _kind_of(cell: Cell) -> DrawKind:
 def _find_harmful(validated: Mapping[Cell, tuple[Gain, ...]], *, alpha: float) -> tuple[Cell, ...]:
     """The cells that are shown to be worse than the real rows alone."""
     found = {cell: gain for cell, gains in validated.items() for gain in gains if gain.over == "real-only"}
-    worse = [gain.value < 0 and gain.speaks_of_draws for gain in found.values()]
-    adjusted = statistics.adjust_holm(
-        [gain.p_value if is_worse else 1.0 for gain, is_worse in zip(found.values(), worse, strict=True)]
-    )
-    harmful = [cell for cell, p in zip(found, adjusted, strict=True) if p <= alpha]
-    return tuple(harmful)
+    losses = [g.p_value if g.value < 0 and g.speaks_of_draws else 1.0 for g in found.values()]
+    return tuple(cell for cell, p in zip(found, statistics.adjust_holm(losses), strict=True) if p <= alpha)
 
 
 def choose_best(grid: Tables, candidates: Sequence[Cell]) -> Cell:
@@ -382,13 +364,11 @@ def compare_advice(base: Advice, variants: Mapping[str, Advice]) -> SensitivityT
         base: the advice of the study.
         variants: name (``trainer encoder``, ``metric dcscore``, ``equal epochs``) -> advice under that choice.
     """
-    return SensitivityTable(
-        base=_make_row("base", base, flips=(), unsettled=()),
-        rows=tuple(_compare(name, base, other) for name, other in variants.items()),
-    )
+    rows = tuple(_compare(name, base, other) for name, other in variants.items())
+    return SensitivityTable(base=_make_row("base", base), rows=rows)
 
 
-def _make_row(name: str, advice: Advice, *, flips: tuple[str, ...], unsettled: tuple[str, ...]) -> SensitivityRow:
+def _make_row(name: str, advice: Advice, *, flips: Sequence[str] = (), unsettled: Sequence[str] = ()) -> SensitivityRow:
     return SensitivityRow(
         variant=name,
         decision=advice.decision,
@@ -396,8 +376,8 @@ def _make_row(name: str, advice: Advice, *, flips: tuple[str, ...], unsettled: t
         gains=() if advice.best is None else advice.best.gains,
         shapes=_read_shapes(advice),
         two_lines=_read_lines(advice),
-        flips=flips,
-        unsettled=unsettled,
+        flips=tuple(flips),
+        unsettled=tuple(unsettled),
     )
 
 
@@ -435,7 +415,7 @@ def _compare(name: str, base: Advice, other: Advice) -> SensitivityRow:
             (unsettled if is_open else flips).append(what)
         if what == "decision" and not _is_same_choice(base, other):
             (unsettled if is_open else flips).append("best cell")
-    return _make_row(name, other, flips=tuple(flips), unsettled=tuple(unsettled))
+    return _make_row(name, other, flips=flips, unsettled=unsettled)
 
 
 def _is_same_choice(base: Advice, other: Advice) -> bool:

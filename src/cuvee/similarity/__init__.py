@@ -3,15 +3,7 @@
 Vectors have shape (n, d), float32, one row an example.
 """
 
-from cuvee.similarity.backends import (
-    Exponential,
-    Kernel,
-    Laplacian,
-    Polynomial,
-    Rbf,
-    single_blas_thread,
-    unit_rows,
-)
+from cuvee.similarity.backends import single_blas_thread, unit_rows
 from cuvee.similarity.discrepancy import Membership, median_distance, mmd
 from cuvee.similarity.diversity import (
     NORMAL_QUANTILE,
@@ -36,7 +28,6 @@ from cuvee.similarity.tiles import (
     Neighbours,
     Progress,
     RowSums,
-    canonical_order,
     pairwise_pass,
     row_sums,
     sample_rows,

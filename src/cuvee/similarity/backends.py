@@ -1,4 +1,4 @@
-"""Unit rows, kernels of their cosines, and threads of our own beside those of BLAS.
+"""Unit rows, powers of their cosines, and threads of our own beside those of BLAS.
 
 Many small products and eigenproblems gain nothing from a second BLAS thread, and lose a factor of ten and more where
 other work has the cores: the waiting thread spins. One thread also gives the same bits whatever the number
@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Protocol, TypeVar, cast
@@ -25,7 +24,6 @@ from cuvee.records import Vectors
 
 Matrix = NDArray[np.float32]  # of numbers, float32 or float64
 _CHUNK = 4096  # rows normalised at a time
-_ROUNDING = 1e-6  # of a cosine of float32 rows
 T = TypeVar("T")
 R = TypeVar("R")
 _lock = threading.Lock()
@@ -56,86 +54,6 @@ def unit_rows(vectors: Vectors, *, dtype: type[np.float32] | type[np.float64] = 
     return cast("Vectors", out)
 
 
-class Kernel(Protocol):
-    """A similarity of two unit rows as a function of their cosine, 1 where they are equal."""
-
-    def values(self, cosines: Matrix) -> Matrix:
-        """The kernel of a tile of cosines, as a new tile."""
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} is {value!r}; it must be positive")
-
-
-@dataclass(frozen=True, slots=True)
-class Exponential:
-    """``exp((cos - 1) / tau)``: the similarity whose diversity of order 0 is DCScore (arXiv 2502.08512)."""
-
-    tau: float
-
-    def __post_init__(self) -> None:
-        _positive("tau", self.tau)
-
-    def values(self, cosines: Matrix) -> Matrix:
-        """The kernel of a tile of cosines."""
-        return _scaled_exp(cosines, 1.0 / self.tau)
-
-
-@dataclass(frozen=True, slots=True)
-class Rbf:
-    """``exp((exp(-|x - y|^2 / (2 sigma^2)) - 1) / tau)``, or without tau the RBF kernel itself.
-
-    With ``tau`` it is the similarity that DCScore has with the RBF kernel: softmax of K / tau.
-    """
-
-    sigma: float
-    tau: float | None = None
-
-    def __post_init__(self) -> None:
-        _positive("sigma", self.sigma)
-
-    def values(self, cosines: Matrix) -> Matrix:
-        """The kernel of a tile of cosines; |x - y|^2 = 2 - 2 cos."""
-        return _sharpen(_scaled_exp(cosines, 1.0 / self.sigma**2), self.tau)
-
-
-@dataclass(frozen=True, slots=True)
-class Laplacian:
-    """``exp(-|x - y| / sigma)`` with the Euclidean distance; with ``tau`` as in ``Rbf``."""
-
-    sigma: float
-    tau: float | None = None
-
-    def __post_init__(self) -> None:
-        _positive("sigma", self.sigma)
-
-    def values(self, cosines: Matrix) -> Matrix:
-        """The kernel of a tile of cosines."""
-        # cosines of equal rows differ from 1 by rounding, which the root would magnify
-        squares = (cosines - (1.0 - _ROUNDING)) * -2.0
-        distance = np.sqrt(np.clip(squares, 0.0, None))
-        return _sharpen(np.exp(distance * (-1.0 / self.sigma)), self.tau)
-
-
-@dataclass(frozen=True, slots=True)
-class Polynomial:
-    """``((cos + offset) / (1 + offset)) ^ degree``, 0 for cosines below ``-offset``; ``tau`` as in ``Rbf``."""
-
-    degree: int = 3
-    offset: float = 1.0
-    tau: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.degree < 1 or self.offset < 0:
-            raise ValueError(f"degree is {self.degree!r} and offset {self.offset!r}; they must be >= 1 and >= 0")
-
-    def values(self, cosines: Matrix) -> Matrix:
-        """The kernel of a tile of cosines."""
-        base = np.clip((cosines + self.offset) * (1.0 / (1.0 + self.offset)), 0.0, None)
-        return _sharpen(base**self.degree, self.tau)
-
-
 def _scaled_exp(values: Matrix, rate: float) -> Matrix:
     """``exp(rate * (values - 1))``, as a new matrix."""
     out = values - 1.0
@@ -144,25 +62,23 @@ def _scaled_exp(values: Matrix, rate: float) -> Matrix:
     return cast("Matrix", np.exp(out, out=out))
 
 
-def _sharpen(kernel: Matrix, tau: float | None) -> Matrix:
-    return kernel if tau is None else _scaled_exp(kernel, 1.0 / tau)
+def exponentials(taus: Sequence[float], cosines: Matrix) -> list[Matrix]:
+    """The tile ``exp((cos - 1) / tau)`` of each tau: the similarity whose diversity of order 0 is DCScore.
 
+    Where 1/tau is made of others' it is a product, not a new power: exp(5 x) is exp(2 x)^2 exp(x). A product costs a
+    fifth of an exponential, and the relative error of a cell stays below 1e-5 in float32, mostly below 1e-6.
 
-def evaluate_kernels(kernels: Sequence[Kernel], cosines: Matrix) -> list[Matrix]:
-    """The tiles of several kernels; exponentials whose 1/tau is made of others' are products, not new powers.
-
-    exp(5 x) is exp(2 x)^2 exp(x): a product costs a fifth of an exponential, and the relative error of a cell
-    stays below 1e-5 in float32, mostly below 1e-6.
+    Raises:
+        ValueError: a tau that is not positive.
     """
+    if wrong := [tau for tau in taus if not tau > 0]:
+        raise ValueError(f"tau is {wrong[0]!r}; it must be positive")
     found: dict[float, Matrix] = {}
-    out: dict[int, Matrix] = {}
-    rates = {i: 1.0 / k.tau for i, k in enumerate(kernels) if isinstance(k, Exponential)}
-    for i, rate in sorted(rates.items(), key=lambda item: item[1]):
-        if rate not in found:
-            made = _combine(rate, found)
-            found[rate] = kernels[i].values(cosines) if made is None else made
-        out[i] = found[rate]
-    return [out[i] if i in out else kernel.values(cosines) for i, kernel in enumerate(kernels)]
+    rates = [1.0 / tau for tau in taus]
+    for rate in sorted(set(rates)):
+        made = _combine(rate, found)
+        found[rate] = _scaled_exp(cosines, rate) if made is None else made
+    return [found[rate] for rate in rates]
 
 
 def _combine(rate: float, found: dict[float, Matrix]) -> Matrix | None:

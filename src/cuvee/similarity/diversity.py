@@ -23,7 +23,7 @@ def kernel_diversity(total: Floats, q: float = 0.0, *, population: int | None = 
     """Leinster-Cobbold diversity of order ``q`` from the row sums of a similarity with unit diagonal.
 
     ``(sum_i p_i (Zp)_i^(q-1))^(1/(1-q))`` with p uniform, so ``(Zp)_i = total_i / n``. Order 0 with the
-    similarity ``Exponential(tau)`` is DCScore, ``trace(softmax(K / tau))`` (arXiv 2502.08512).
+    similarity ``exp((cos - 1) / tau)`` is DCScore, ``trace(softmax(K / tau))`` (arXiv 2502.08512).
 
     Args:
         total: row sums, shape (n,), or of a sample of m of the n rows, shape (m,), over all n.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuvee.records import ExampleScores, Vectors
-from cuvee.similarity.backends import Exponential, Matrix, in_order, single_blas_thread
+from cuvee.similarity.backends import Matrix, in_order, single_blas_thread
 from cuvee.similarity.tiles import Neighbours, Tile, row_sums, symmetric_tiles
 
 _CELLS = 4_000_000  # cosines held at a time
@@ -190,7 +190,7 @@ def score_rows(
         tile: rows of a tile.
         ids: of the rows; None numbers them.
     """
-    total = row_sums(unit, [Exponential(tau)])[0].total
+    total = row_sums(unit, [tau])[0].total
     added, nearest = _second_pass(unit, total, tau, tile)
     cosine = np.full(len(unit), np.nan)
     if len(unit) > 1:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cuvee.fingerprint import derive_rng
 from cuvee.records import Vectors
 from cuvee.similarity import backends
-from cuvee.similarity.backends import Kernel, Matrix, single_blas_thread
+from cuvee.similarity.backends import Matrix, single_blas_thread
 
 Progress = Callable[[int, int], None]
 Ints = NDArray[np.int64]
@@ -52,19 +52,19 @@ class PairwisePass:
 
 def row_sums(
     unit: Vectors,
-    kernels: Sequence[Kernel],
+    taus: Sequence[float],
     *,
     bins: NDArray[np.int64] | None = None,
     tile: int | None = None,
 ) -> list[RowSums]:
-    """Row sums of several kernels of the cosine, as ``pairwise_pass`` gives them."""
-    return list(pairwise_pass(unit, kernels, bins=bins, nearest=False, tile=tile).sums)
+    """Row sums of the kernels ``exp((cos - 1) / tau)``, as ``pairwise_pass`` gives them."""
+    return list(pairwise_pass(unit, taus, bins=bins, nearest=False, tile=tile).sums)
 
 
 @single_blas_thread()
 def pairwise_pass(
     unit: Vectors,
-    kernels: Sequence[Kernel],
+    taus: Sequence[float],
     *,
     bins: NDArray[np.int64] | None = None,
     nearest: bool = True,
@@ -78,7 +78,7 @@ def pairwise_pass(
 
     Args:
         unit: unit rows, shape (n, d), as ``unit_rows`` makes them.
-        kernels: elementwise functions of the cosine.
+        taus: of the kernels ``exp((cos - 1) / tau)``.
         bins: bin of each row, shape (n,), counted from 0; None puts every row into bin 0.
         nearest: whether to look for the nearest rows.
         tile: rows of a tile; None chooses.
@@ -88,7 +88,7 @@ def pairwise_pass(
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else np.asarray(bins, dtype=np.int64)
     order = np.argsort(bin_of, kind="stable")  # with bins side by side a tile touches few of them
     is_sorted = bool((np.diff(bin_of) >= 0).all())
-    task = TilePass(unit, None if is_sorted else order, kernels, bin_of[order], nearest)
+    task = TilePass(unit, None if is_sorted else order, taus, bin_of[order], nearest)
     sums, index, cosine = task.add(symmetric_tiles(n, tile or _TILE), n, unit.dtype.type, progress)
     back = np.empty(n, dtype=np.int64)
     back[order] = np.arange(n)
@@ -144,7 +144,7 @@ class TilePass:
 
     unit: Vectors
     order: Ints | None
-    kernels: Sequence[Kernel]
+    taus: Sequence[float]
     bins: Ints
     nearest: bool = True
 
@@ -153,7 +153,7 @@ class TilePass:
     ) -> tuple[list[NDArray[np.floating]], Ints, NDArray[np.floating]]:
         """Sums by bin of each kernel, shape (rows, bins), and the nearest row of each row with its cosine, (rows,)."""
         shape = (rows, int(self.bins.max(initial=0)) + 1)
-        sums: list[NDArray[np.floating]] = [np.zeros(shape, dtype=kind) for _ in self.kernels]
+        sums: list[NDArray[np.floating]] = [np.zeros(shape, dtype=kind) for _ in self.taus]
         index, cosine = np.full(rows, -1, dtype=np.int64), np.full(rows, -np.inf, dtype=kind)
         found = backends.in_order(self._work, tiles)
         for done, parts in enumerate(found, start=1):
@@ -174,7 +174,7 @@ class TilePass:
         with np.errstate(invalid="ignore"):  # builds of BLAS say so of finite rows now and then (numpy issue 24067)
             cosines = first @ second.T
         cosines[tile.own] = 1.0
-        values = backends.evaluate_kernels(self.kernels, cosines)
+        values = backends.exponentials(self.taus, cosines)
         if self.nearest:
             cosines[tile.own] = -np.inf
         parts = [self._part(tile.rows, tile.columns, values, cosines, transposed=False)]
@@ -206,16 +206,10 @@ def sample_rows(n: int, m: int, *, seed: int = 0) -> NDArray[np.int64]:
     return np.sort(derive_rng(seed, "sampled-rows").choice(n, m, replace=False))
 
 
-def canonical_order(unit: Vectors) -> NDArray[np.int64]:
-    """An order of the rows that their values decide: seeded choices made in it do not depend on the rows' order."""
-    direction = derive_rng(0, "canonical-order").normal(size=unit.shape[1])
-    return np.argsort(unit.astype(np.float64) @ direction, kind="stable")
-
-
 @single_blas_thread()
 def sampled_pass(
     unit: Vectors,
-    kernels: Sequence[Kernel],
+    taus: Sequence[float],
     rows: NDArray[np.int64],
     *,
     bins: NDArray[np.int64] | None = None,
@@ -225,7 +219,7 @@ def sampled_pass(
 
     Args:
         unit: unit rows, shape (n, d).
-        kernels: as for ``row_sums``.
+        taus: as for ``pairwise_pass``.
         rows: the sampled rows, shape (m,).
         bins: bin of each of the n rows; None puts all into one.
         progress: told of blocks done and all blocks.
@@ -234,7 +228,7 @@ def sampled_pass(
     bin_of = np.zeros(n, dtype=np.int64) if bins is None else bins
     # the sample stands before the rows: one list of rows, so that any backend multiplies slices of it
     order = np.concatenate([rows, np.arange(n)])
-    task = TilePass(unit, order, kernels, bin_of[order])
+    task = TilePass(unit, order, taus, bin_of[order])
     tiles = []
     for start in range(0, n, _SAMPLED_TILE):
         own = np.flatnonzero((rows >= start) & (rows < start + _SAMPLED_TILE))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, TypeAdapter
 
@@ -156,34 +156,24 @@ class KeptLists:
     def __init__(self, study: Study, start: Callable[[Study], AbstractContextManager[OpenedLLM]] = open_llm) -> None:
         self._study, self._start = study, start
 
-    def topics(self, texts: Mapping[str, Sequence[str]], count: int) -> Mapping[str, Sequence[str]]:
-        """See :meth:`ListAsker.topics`; the file holds what it found.
+    def find(
+        self, asked: Literal["topics", "attributes"], texts: Mapping[str, Sequence[str]], **counts: int
+    ) -> Mapping[str, Sequence[str]]:
+        """What :meth:`ListAsker.topics` or :meth:`ListAsker.attributes` gives for these texts and counts.
 
         Raises:
             ConfigError, EndpointError: as there.
             RunFolderError: the file is not what was written.
         """
-        return self._find({"asked": "topics", "count": count}, texts, lambda a: a.topics(texts, count))
-
-    def attributes(self, texts: Mapping[str, Sequence[str]], *, count: int, values: int) -> Mapping[str, Sequence[str]]:
-        """See :meth:`ListAsker.attributes` and :meth:`topics`."""
-        question: dict[str, str | int] = {"asked": "attributes", "count": count, "values": values}
-        return self._find(question, texts, lambda a: a.attributes(texts, count=count, values=values))
-
-    def _find(
-        self,
-        question: Mapping[str, str | int],
-        texts: Mapping[str, Sequence[str]],
-        ask: Callable[[ListAsker], Mapping[str, Sequence[str]]],
-    ) -> Mapping[str, Sequence[str]]:
         config, folder = self._study.config, self._study.folder
         who = identify_generator(self._study, leave_out=_NO_MATTER)
+        question: dict[str, object] = {"asked": asked, **counts}
         key = hash_value([who, config.describe, config.seed, question, texts])
         kept = folder.read_json(ASKED, _KEPT, _REMEDY) or {}
         if key not in kept:
             with self._start(self._study) as llm, Ledger(folder.ledger_path) as ledger:
                 asker = ListAsker(llm, ledger, describe=config.describe, seed=config.seed)
-                kept[key] = {**question, "describe": config.describe, "found": dict(ask(asker))}
+                kept[key] = {**question, "describe": config.describe, "found": getattr(asker, asked)(texts, **counts)}
             folder.save_text(ASKED, json.dumps(kept, indent=1, ensure_ascii=False))
         return cast("Mapping[str, Sequence[str]]", kept[key]["found"])
 
@@ -246,12 +236,12 @@ def _read_settings(study: Study, settings: DialConfig, ask: KeptLists | None) ->
         texts, count = texts_by_label(study.train), max(settings.levels)
         found["topics"] = {label: [f"topic {number + 1}" for number in range(count)] for label in texts}
         if ask is not None:
-            found["topics"] = ask.topics(texts, count)
+            found["topics"] = ask.find("topics", texts, count=count)
     if isinstance(settings, AttributesConfig) and settings.dimensions == "llm":
         count, values = settings.count, settings.values
         found["dimensions"] = {f"attribute {i + 1}": [f"value {j + 1}" for j in range(values)] for i in range(count)}
         if ask is not None:
-            found["dimensions"] = ask.attributes(texts_by_label(study.train), count=count, values=values)
+            found["dimensions"] = ask.find("attributes", texts_by_label(study.train), count=count, values=values)
     return found
 
 

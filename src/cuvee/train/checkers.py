@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, TrainingError
 from cuvee.fingerprint import derive_seed
-from cuvee.probe import encode_targets, fit_probe, stratified_folds
+from cuvee.probe import WeightedRows, encode_targets, fit_probe, stratified_folds
 from cuvee.records import Vectors
-from cuvee.train.weighting import Floats, RowChecker, RowScores, TrainingRows, WeightedRows, scale_weights
+from cuvee.train.weighting import Floats, RowChecker, RowScores, TrainingRows, scale_weights
 
 # Weights of synthetic rows that are tried: fewer than probes try, because each is a training.
 _FOLDS = 5

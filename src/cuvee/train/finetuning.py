@@ -16,8 +16,8 @@ from cuvee.errors import ConfigError, MissingDependency, TrainingError
 from cuvee.fingerprint import derive_rng, derive_seed
 from cuvee.inputs import first_line
 from cuvee.language_models import own_random_stream, quiet_loading
+from cuvee.probe import Phase
 from cuvee.train.settings import TrainSettings, given
-from cuvee.train.weighting import Phase
 
 _WARM_UP = 0.1  # fraction of the steps over which the learning rates rise
 _WEIGHT_DECAY = 0.01

@@ -10,10 +10,11 @@ from typing import Any, cast
 import numpy as np
 
 from cuvee.errors import ConfigError
+from cuvee.probe import Phase, WeightedRows
 from cuvee.registry import Kind, resolve_name
 from cuvee.train.checkers import AgreementFilter, CheckerAlone, DynamicImportanceLoss, ImportanceLoss, SourceWeight
 from cuvee.train.settings import TrainSettings
-from cuvee.train.weighting import Loss, OwnLoss, Phase, PreparedLoss, TrainingRows, WeightedRows, name_failure
+from cuvee.train.weighting import Loss, OwnLoss, PreparedLoss, TrainingRows, name_failure
 
 LOG_ZERO = -4.0  # what the reverse cross-entropy takes for log 0 (called A in the paper)
 

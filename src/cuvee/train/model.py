@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from cuvee.corpus import Corpus, Task
 from cuvee.encoders import Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
-from cuvee.probe import CHECKING_L2, DEFAULT_L2
+from cuvee.probe import CHECKING_L2, DEFAULT_L2, WeightedRows
 from cuvee.records import Vectors
 from cuvee.registry import Kind, nearest_name, resolve_name
 from cuvee.train.losses import LOSSES, build_loss, fill_loss_settings
@@ -35,7 +35,6 @@ from cuvee.train.weighting import (
     RowChecker,
     RowScores,
     TrainingRows,
-    WeightedRows,
     mark_synthetic,
     name_failure,
     weigh_rows,

@@ -18,23 +18,8 @@ from numpy.typing import NDArray
 
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError, CuveeError
-from cuvee.probe import CHECKING_L2
+from cuvee.probe import CHECKING_L2, Floats, Objective, Phase
 from cuvee.records import Vectors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """A stretch of training.
-
-    Args:
-        rows: places among the kept rows that batches are drawn from.
-        share: of all steps; the shares of all phases sum to 1.
-        pull: strength of the pull back to where the phase began: the term pull / 2 * |theta - theta_0|^2.
-    """
-
-    rows: NDArray[np.int64]
-    share: float
-    pull: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,31 +87,12 @@ class TrainingRows:
     progress: Progress = _say_nothing
 
 
-class PreparedLoss(Protocol):
-    """A loss that has seen its rows."""
+class PreparedLoss(Objective, Protocol):
+    """A loss that has seen its rows: ``weights``, ``phases`` and ``slopes`` are those of the kept ones."""
 
     @property
     def kept(self) -> NDArray[np.bool_]:
         """Rows that take part, shape (n,); the others are dropped before batches are drawn."""
-
-    @property
-    def weights(self) -> Floats:
-        """Static weight of each kept row, above 0; their mean need not be 1."""
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """One by default: all kept rows, share 1."""
-
-    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """Derivative of each row's loss by its log p, shape (b,): -1 is plain cross-entropy.
-
-        Static weights (relative to their mean over the phase's rows), detached weights and normalisation are
-        inside: a batch's gradient is the *mean* over the batch of slope times grad log p.
-
-        Args:
-            rows: places among the kept rows, shape (b,).
-            log_p: log probability of each row's target, shape (b,).
-        """
 
     def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
         """Loss of each row of a batch, shape (b,), for progress only."""
@@ -144,55 +110,6 @@ class Loss(Protocol):
         """
 
 
-Floats = NDArray[np.float64]
-
-
-class WeightedRows:
-    """A loss of weighted rows: cross-entropy, or what ``slope`` and ``value`` make of log p.
-
-    A row of weight 2 is a row that stands twice: weights are divided by their mean over the phase's rows, so only
-    their ratios matter, and they mean the same in every batch. Rows of zero weight are dropped.
-
-    Args:
-        weights: of all rows, shape (n,), finite and not negative.
-        phases: of the kept rows; by default one phase of them all.
-        slope, value: derivative by log p and loss of each row, shape (b,) -> (b,).
-        source_weight: of the synthetic rows, where the loss has chosen it.
-    """
-
-    def __init__(
-        self, weights: Floats, phases: Sequence[Phase] | None = None, *,
-        slope: Callable[[Floats], Floats] = lambda log_p: np.full_like(log_p, -1.0),
-        value: Callable[[Floats], Floats] = np.negative, source_weight: float | None = None,
-    ) -> None:  # fmt: skip
-        self.kept: NDArray[np.bool_] = weights > 0
-        self.weights: Floats = weights[self.kept]
-        whole = Phase(rows=np.arange(len(self.weights)), share=1.0)
-        self.phases: tuple[Phase, ...] = (whole,) if phases is None else tuple(phases)
-        self.slope, self.value, self.source_weight = slope, value, source_weight
-        self._relative: Floats = np.ones(len(self.weights))
-        for phase in self.phases:
-            part = self.weights[phase.rows]
-            if len(part):
-                self._relative[phase.rows] = part / part.mean()
-
-    def relative(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """Weight of each row of a batch, relative to the mean, shape (b,); ``log_p`` may move it."""
-        del log_p  # static here
-        out: Floats = self._relative[rows]
-        return out
-
-    def slopes(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """Relative weight times the loss's own slope, shape (b,)."""
-        out: Floats = self.relative(rows, log_p) * self.slope(log_p)
-        return out
-
-    def values(self, rows: NDArray[np.int64], log_p: Floats) -> Floats:
-        """Relative weight times the loss's own value, shape (b,)."""
-        out: Floats = self.relative(rows, log_p) * self.value(log_p)
-        return out
-
-
 class AdjustedLoss:
     """A prepared loss with phases or weights in place of its own; all else is as the loss has it.
 
@@ -202,7 +119,7 @@ class AdjustedLoss:
     """
 
     def __init__(
-        self, loss: PreparedLoss, *, phases: tuple[Phase, ...] | None = None, weights: Floats | None = None
+        self, loss: PreparedLoss, *, phases: Sequence[Phase] | None = None, weights: Floats | None = None
     ) -> None:
         self._loss = loss
         self.kept = loss.kept
