@@ -6,13 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from cuvee.config.generators import (
-    EmbeddedGenerator,
-    EndpointGenerator,
-    LanguageModel,
-    TransformersGenerator,
-    check_variables,
-)
+from cuvee.config import generators
 from cuvee.corpus import Task
 from cuvee.generate.calls import Endpoint, Sampling
 from cuvee.generate.client import OpenedLLM
@@ -21,14 +15,16 @@ from cuvee.generate.transformers_llm import TransformersLLM
 from cuvee.records import Budget, Prices
 
 
-def find_sampling(part: LanguageModel) -> Sampling:
+def find_sampling(part: generators.LanguageModel) -> Sampling:
     """How the generator says that words are drawn; dials may say otherwise."""
     found = Sampling(temperature=part.temperature, top_p=part.top_p, max_tokens=part.max_tokens)
-    return found if isinstance(part, EmbeddedGenerator) else replace(found, min_p=part.min_p, top_k=part.top_k)
+    return (
+        found if isinstance(part, generators.EmbeddedGenerator) else replace(found, min_p=part.min_p, top_k=part.top_k)
+    )
 
 
 @contextmanager
-def open_model(part: LanguageModel, task: Task, *, where: str = "generator.") -> Iterator[OpenedLLM]:
+def open_model(part: generators.LanguageModel, task: Task, *, where: str = "generator.") -> Iterator[OpenedLLM]:
     """The embedded LLM started, a transformers model loaded, or the HTTP endpoint with its key.
 
     Args:
@@ -40,22 +36,22 @@ def open_model(part: LanguageModel, task: Task, *, where: str = "generator.") ->
         ConfigError: the environment variable is not set.
     """
     with ExitStack() as stack:
-        if isinstance(part, EmbeddedGenerator):
+        if isinstance(part, generators.EmbeddedGenerator):
             room = SHORT_TEXTS if task == "classification" else LONG_TEXTS
             llm = EmbeddedLLM(
                 part.gguf, slots=part.slots or room.slots, context=part.context or room.context, threads=part.threads
             )
             yield OpenedLLM(endpoint=stack.enter_context(llm).endpoint)
-        elif isinstance(part, TransformersGenerator):
+        elif isinstance(part, generators.TransformersGenerator):
             given = part.model_dump(include={"device", "dtype", "batch", "context", "api"})
             opened = stack.enter_context(TransformersLLM(part.model, **given))
             yield OpenedLLM(endpoint=opened.endpoint, open_client=opened.open_client)
         else:
-            key = check_variables(part.urls, part.api_key_env, where)
+            key = generators.check_variables(part.urls, part.api_key_env, where)
             yield OpenedLLM(endpoint=make_endpoint(part, key=key))
 
 
-def make_endpoint(part: EndpointGenerator, *, key: str | None) -> Endpoint:
+def make_endpoint(part: generators.EndpointGenerator, *, key: str | None) -> Endpoint:
     """The endpoint of a section, with its key where it has one and the caller needs it."""
     first, *others = part.urls
     limits = {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "give_up_s"}

@@ -43,27 +43,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from cuvee.recommend import statistics, wording
-from cuvee.recommend.cells import (
-    BASELINES,
-    CellTable,
-    ComparedCells,
-    collect_tables,
-    difference_of,
-    find_rivals,
-    gains_of,
-    is_among,
-    order_cells,
-    pool_gains,
-    summarise_cell,
-)
+from cuvee.recommend import cells, statistics, wording
 from cuvee.recommend.confirming import find_level, judge_confirmation
 from cuvee.recommend.leaning import find_lean, find_shared_part
 from cuvee.recommend.shapes import DIVERSITY, check_manipulation, test_slices
 from cuvee.records import UNORDERED, Advice, Cell, Confirmation, Gain, Measurement, ShapeTest, Trial, TrialFailure
 from cuvee.records.advice import Decision, DrawKind, Edge, RowsFinding, SensitivityRow, SensitivityTable
 
-Tables = Mapping[Cell, CellTable]
+Tables = Mapping[Cell, cells.CellTable]
 
 # Generation draws from which the spread between draws can be told; what one draw alone is advised to reach.
 DRAWS_TO_START = 5
@@ -78,7 +65,7 @@ def recommend_mixture(
     shape_share: float = 0.75,
     delta: float = 0.01,
     alpha: float = 0.05,
-    compared: ComparedCells | None = None,
+    compared: cells.ComparedCells | None = None,
     metric: str = DIVERSITY,
     confirmation: Confirmation | None = None,
     winner: Cell | None = None,
@@ -109,14 +96,14 @@ def recommend_mixture(
     """
     if delta <= 0 or not 0 < alpha < 1:
         raise ValueError(f"delta must be above 0 and alpha between 0 and 1, not {delta!r} and {alpha!r}")
-    own = compared or ComparedCells()
-    tables = collect_tables(trials)
+    own = compared or cells.ComparedCells()
+    tables = cells.collect_tables(trials)
     grid = own.take(tables)
     candidates = _find_candidates(grid, loss=own.loss)
     if winner is not None and winner not in candidates:
         raise ValueError(f"winner {winner.key!r} is not among the cells that may win: {[c.key for c in candidates]}")
-    gains = pool_gains({cell: gains_of(tables, cell) for cell in order_cells(tables, level_ranks)})
-    summaries = {cell: summarise_cell(tables[cell], own) for cell, own in gains.items()}
+    gains = cells.pool_gains({cell: cells.gains_of(tables, cell) for cell in cells.order_cells(tables, level_ranks)})
+    summaries = {cell: cells.summarise_cell(tables[cell], own) for cell, own in gains.items()}
     ordered = {dial: names for dial, names in level_ranks.items() if dial != UNORDERED}
     checks = [check_manipulation(dial, names, measurements or {}, metric=metric) for dial, names in ordered.items()]
     checks = [check for check in checks if check.levels]
@@ -158,7 +145,7 @@ def recommend_mixture(
 
 def _find_candidates(grid: Tables, *, loss: str) -> list[Cell]:
     """The cells that may win, as the module says, in a fixed order."""
-    blends = find_rivals(c for c in grid if c.kind == "blend" and c.loss == loss)
+    blends = cells.find_rivals(c for c in grid if c.kind == "blend" and c.loss == loss)
     least = min(2, max((len(grid[c].draws) for c in blends), default=0))
     return [c for c in blends if c.whole or len(grid[c].draws) >= least]
 
@@ -166,7 +153,7 @@ def _find_candidates(grid: Tables, *, loss: str) -> list[Cell]:
 def _find_slice(grid: Tables, loss: str, share: float) -> Tables:
     """The cells of the shape test."""
     found = {c: t for c, t in grid.items() if (c.kind, c.loss, c.scope) == ("blend", loss, "the recipe")}
-    found = {c: t for c, t in found.items() if is_among(c.share, [share])}
+    found = {c: t for c, t in found.items() if cells.is_among(c.share, [share])}
     least = min(2, max((len(table.draws) for table in found.values()), default=0))
     return {cell: table for cell, table in found.items() if len(table.draws) >= least}
 
@@ -178,7 +165,7 @@ def _find_edge(grid: Tables, candidates: Sequence[Cell], best: Cell) -> Edge | N
     if not smaller or any(c.share > best.share for c in own):
         return None
     before = max(smaller, key=lambda c: c.share)
-    difference = difference_of(grid[best], grid[before])
+    difference = cells.difference_of(grid[best], grid[before])
     gain = None
     if difference is not None and before.scope == best.scope:
         gain = statistics.paired_gain(difference, 0.0, over=before.key)
@@ -323,16 +310,16 @@ def choose_best(grid: Tables, candidates: Sequence[Cell]) -> Cell:
 
 
 def _has_baselines(gains: Iterable[Gain]) -> bool:
-    return {gain.over for gain in gains} >= set(BASELINES)
+    return {gain.over for gain in gains} >= set(cells.BASELINES)
 
 
 def _is_any_ruled_out(gains: Iterable[Gain], delta: float, alpha: float) -> bool:
     return any(statistics.is_ruled_out(gain, delta, alpha=alpha) for gain in gains)
 
 
-def _rank(grid: Tables, cells: Iterable[Cell]) -> list[Cell]:
+def _rank(grid: Tables, found: Iterable[Cell]) -> list[Cell]:
     """Best first."""
-    return sorted(cells, key=lambda c: (-grid[c].accuracy, c.share, c.key))
+    return sorted(found, key=lambda c: (-grid[c].accuracy, c.share, c.key))
 
 
 def _find_p_value(gains: Sequence[Gain]) -> float:
@@ -345,7 +332,7 @@ def _find_p_value(gains: Sequence[Gain]) -> float:
 def _find_not_distinguished(grid: Tables, candidates: Sequence[Cell], best: Cell, *, alpha: float) -> tuple[Cell, ...]:
     """The other candidates whose difference from the best is not shown (Holm over all of them), best first."""
     others = [c for c in candidates if c != best]
-    tables = {c: difference_of(grid[best], grid[c]) for c in others}
+    tables = {c: cells.difference_of(grid[best], grid[c]) for c in others}
     found = {c: statistics.split_variance(table) for c, table in tables.items() if table is not None}
     levels = len({(c.dial, c.level) for c in others})
     prior = statistics.pool_spreads(

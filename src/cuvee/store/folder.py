@@ -19,18 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 from pydantic import TypeAdapter
 
+from cuvee import databases
 from cuvee.corpus import Corpus
 from cuvee.corpus.cells import typed_table
-from cuvee.databases import (
-    ANSWERS_LOST,
-    TRIALS_LOST,
-    Row,
-    check_database,
-    make_database,
-    open_reading,
-    repair_database,
-    tell_damage,
-)
 from cuvee.encoders import resolve_encoder
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.fingerprint import hash_value
@@ -74,14 +65,14 @@ def repair_trials(folder: Path) -> str | None:
         What was done; None where all was whole.
     """
 
-    def fix(_: str, row: Row) -> Row | None:
+    def fix(_: str, row: databases.Row) -> databases.Row | None:
         wanted = hash_row(row)
         return (*row[:-1], wanted) if row[-1] in (None, wanted) else None
 
     path = folder / TRIALS
     if path.exists():
-        return repair_database(path, SCHEMA, fix, or_empty=True)
-    make_database(path, SCHEMA)
+        return databases.repair_database(path, SCHEMA, fix, or_empty=True)
+    databases.make_database(path, SCHEMA)
     return f"{path}: made again, without trials"
 
 
@@ -150,13 +141,13 @@ def _look_into(path: Path) -> Iterator[sqlite3.Connection]:
     """The trials of a run folder, to be read."""
     file = path / TRIALS
     try:
-        with closing(open_reading(file)) as database:
+        with closing(databases.open_reading(file)) as database:
             yield database
     except (sqlite3.Error, ValueError) as exc:
         if not file.exists():
             raise RunFolderError(f"{file}: not there; is {path} a run folder?") from exc
         reason = "a row is not what was written" if isinstance(exc, ValueError) else exc
-        raise tell_damage(file, reason, TRIALS_LOST) from exc
+        raise databases.tell_damage(file, reason, databases.TRIALS_LOST) from exc
 
 
 def encode_outcome(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
@@ -195,7 +186,7 @@ def decode_outcome(payload: str, items: bytes | None) -> Trial | TrialFailure:
     )
 
 
-def hash_row(row: Row) -> str:
+def hash_row(row: databases.Row) -> str:
     """The checksum of a row of ``trials``: all that the advice depends on."""
     return hash_value(row[:4])[:16]
 
@@ -350,11 +341,11 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             opened.callback(os.close, self._lock)
             self._log = read_log(self.path)
             if self._log and not database.exists():
-                raise tell_damage(database, "it was deleted", TRIALS_LOST)
+                raise databases.tell_damage(database, "it was deleted", databases.TRIALS_LOST)
             with self._guard(database):
-                make_database(database, SCHEMA)
-            check_database(database, TRIALS_LOST)
-            check_database(self.ledger_path, ANSWERS_LOST)
+                databases.make_database(database, SCHEMA)
+            databases.check_database(database, databases.TRIALS_LOST)
+            databases.check_database(self.ledger_path, databases.ANSWERS_LOST)
             with self._guard(database):
                 self._database = opened.enter_context(closing(sqlite3.connect(database, timeout=30)))
                 self._database.text_factory = lambda content: content.decode("utf-8", "replace")
@@ -504,11 +495,11 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         try:
             row = self._database.execute("SELECT * FROM trials WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as exc:
-            raise tell_damage(file, exc, TRIALS_LOST) from exc
+            raise databases.tell_damage(file, exc, databases.TRIALS_LOST) from exc
         if row is None:
             return None
         if row[-1] != hash_row(row):
-            raise tell_damage(file, f"the checksum of trial {key[:12]} is wrong", TRIALS_LOST)
+            raise databases.tell_damage(file, f"the checksum of trial {key[:12]} is wrong", databases.TRIALS_LOST)
         return decode_outcome(row[1], row[2])
 
     def add_trial(self, key: str, outcome: Trial | TrialFailure, *, replaces: str | None = None) -> None:
@@ -587,7 +578,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                 "free some space and run the same command again"
             ) from exc
         except sqlite3.DatabaseError as exc:
-            raise tell_damage(path, exc, TRIALS_LOST) from exc
+            raise databases.tell_damage(path, exc, databases.TRIALS_LOST) from exc
 
 
 def _tell_file(path: Path, reason: Exception, remedy: str) -> RunFolderError:

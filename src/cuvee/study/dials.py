@@ -12,13 +12,8 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, TypeAdapter
 
 from cuvee.characters import check_name
+from cuvee.config import generators
 from cuvee.config.dials import AttributesConfig, CombinedConfig, DialConfig, TopicsConfig
-from cuvee.config.generators import (
-    EmbeddedGenerator,
-    EndpointGenerator,
-    FileGenerator,
-    LanguageModel,
-)
 from cuvee.config.opening import make_endpoint, open_model
 from cuvee.errors import ConfigError
 from cuvee.fingerprint import hash_value
@@ -46,14 +41,14 @@ DRAWING = {"temperature", "top_p", "min_p", "top_k", "max_tokens", "truncated", 
 _SAID_OTHERWISE = {"base_url", "gguf"}  # settings that an identity stands for
 
 
-def language_model(study: Study) -> LanguageModel:
+def language_model(study: Study) -> generators.LanguageModel:
     """The generator of a study that asks an LLM.
 
     Raises:
         ConfigError: its pools are files.
     """
     generator = study.config.generator
-    if isinstance(generator, FileGenerator):
+    if isinstance(generator, generators.FileGenerator):
         raise ConfigError("generator.kind is files: there is nothing to ask an LLM for")
     return generator
 
@@ -70,9 +65,9 @@ def identify_generator(study: Study, leave_out: frozenset[str] = frozenset()) ->
     """
     generator, folder = language_model(study), study.folder
     hidden = SPEED | _SAID_OTHERWISE | leave_out
-    if isinstance(generator, EmbeddedGenerator):
+    if isinstance(generator, generators.EmbeddedGenerator):
         known_by = [SMOLLM2_SHA256 if generator.gguf is None else hash_model(folder, generator.gguf)]
-    elif isinstance(generator, EndpointGenerator):
+    elif isinstance(generator, generators.EndpointGenerator):
         known_by = [_settled_endpoint(study, generator).identity]
     else:
         own = hash_model(folder, generator.model)
@@ -81,7 +76,7 @@ def identify_generator(study: Study, leave_out: frozenset[str] = frozenset()) ->
     return hash_value([[*known_by, generator.model_dump(mode="json", exclude=hidden)]])
 
 
-def _settled_endpoint(study: Study, part: EndpointGenerator) -> Endpoint:
+def _settled_endpoint(study: Study, part: generators.EndpointGenerator) -> Endpoint:
     """The endpoint of a section, under the identity that the run folder's ledger knows it by; without its key."""
     endpoint = make_endpoint(part, key=None)
     if not study.folder.ledger_path.is_file():
