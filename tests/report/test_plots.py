@@ -1,8 +1,10 @@
 """Charts for notebooks, and what values show of themselves there, from a real advice on made-up trials."""
 
+import dataclasses
+
 import pytest
 import vl_convert
-from test_report_page import HOSTILE, make_data
+from test_report_page import HOSTILE, LEVELS, make_data
 
 import cuvee
 from cuvee.report import study_page
@@ -22,16 +24,15 @@ def test_the_amount_curve_holds_every_blend_and_the_real_rows(data):
     advice = data.advice
     chart = cuvee.plot_advice(advice)
     blends = [cell for cell in advice.cells if cell.cell.kind == "blend"]
-    shown = {(row["pool"], round(row["amount"], 6), round(row["score"], 6)) for row in marks(chart, "pool")}
-    assert shown == {
-        (f"{c.cell.dial}={c.cell.level}", round(c.share / (1 - c.share), 6), round(100 * c.accuracy, 6)) for c in blends
+    assert {(row["level"], round(row["score"], 6)) for row in marks(chart, "level")} == {
+        (cell.cell.level, round(100 * cell.accuracy, 6)) for cell in blends
     }
-    (real,) = marks(chart, "words")
-    assert real["score"] == pytest.approx(100 * study_page.gather_grid(data).real_only)
-    cell = advice.best.cell
-    best = next(row for row in marks(chart, "pool") if row["pool"] == f"{cell.dial}={cell.level}")
-    assert best["low"] < best["score"] < best["high"]
+    assert {row["real"] for row in marks(chart, "real")} == {100 * study_page.gather_grid(data).real_only}
+    assert [row["score"] for row in marks(chart, "words")] == [100 * advice.best.accuracy]
+    assert [view["title"] for view in chart.to_dict()["vconcat"]] == [f"Accuracy by amount: {dial}" for dial in LEVELS]
     assert vl_convert.vegalite_to_svg(chart.to_json()).startswith("<svg")
+    with pytest.raises(ValueError, match="no blend to plot"):
+        cuvee.plot_advice(dataclasses.replace(advice, cells=()))
 
 
 def test_diversity_against_shift_has_a_point_for_each_corpus_that_has_both(data):

@@ -137,6 +137,17 @@ def save_figures(figures: Iterable[Figure], folder: Path) -> list[Path]:
     return written
 
 
+def join_figures(figures: Iterable[Figure]) -> alt.VConcatChart:
+    """The charts one below the other, each row of their data named on hover."""
+    parts = [{**figure.spec, "title": figure.title} for figure in figures]
+    tables = {name: rows for part in parts for name, rows in part.pop("datasets", {}).items()}
+    views = [{key: value for key, value in part.items() if key not in ("$schema", "config")} for part in parts]
+    own = {"scale": {"color": "independent", "shape": "independent"}}
+    spec = _finish_spec({"vconcat": views, "datasets": tables, "resolve": own}, legend=True)
+    spec["config"]["mark"] = {"tooltip": {"content": "data"}}
+    return alt.VConcatChart.from_dict(spec)
+
+
 def write_dark_theme() -> str:
     """Style rules that turn each chart colour into its fellow of ``DARK`` on a dark screen."""
     rules = [
