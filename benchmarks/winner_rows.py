@@ -30,7 +30,7 @@ from scipy import stats
 from cuvee.encoders import load_encoder
 from cuvee.probe import fit_probe
 
-DATA_SETS = ("gptaug_banking", "gptaug_stackoverflow", "workergpt_sentiment", "workergpt_tendim", "fdg_text")
+DATA_SETS = ("gptaug_banking", "gptaug_stackoverflow", "workergpt_sentiment", "workergpt_tendim")
 TRAIN, TEST_ROWS, CAP = 8, 900, 100  # rows a label, rows, rows a label
 HELD = (4, 16)  # validation rows a label
 AMOUNTS = (1, 3)

@@ -1,6 +1,7 @@
 """The last step of a study: the model of what it advises, trained, kept, and used."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,8 @@ from cuvee.corpus.formats import read_table
 from cuvee.errors import ConfigError, TrialsAwaited
 from cuvee.records.advice import Lean
 from cuvee.study import open_study, run_study
+from cuvee.study.amounts import rows_at_hand
+from cuvee.study.trials import level_of
 from cuvee.study.winner import find_advised, train_advised
 
 pytestmark = [pytest.mark.slow, pytest.mark.trust("command", __name__)]  # each is quick, together they are not
@@ -57,8 +60,12 @@ def test_what_is_trained_follows_the_advice(ready, tmp_path):
         advice, train = flow.advice, lambda advice: train_advised(flow.study, flow.pools, advice)
         cell = advice.best.cell
         used = train(replace(advice, decision="use"))
-        assert used.cell == cell and used.synthetic == 3 * 3 * round(cell.amount)
-        assert f"the {used.synthetic} synthetic rows of the blend {cell.name}" in used.said
+        pool = flow.pools[level_of(flow.pools, cell)].corpus
+        labels = Counter([*flow.study.split.at_hand.targets, *flow.study.split.validation.targets])
+        had = Counter(rows_at_hand(pool).targets)
+        assert used.cell == cell
+        assert used.synthetic == sum(min(had[y], round(n * cell.amount)) for y, n in labels.items()) > 0
+        assert f"{used.synthetic} synthetic rows" in used.said and cell.name in used.said
         before = (used.folder / "probe.npz").read_bytes()
         alone = train(replace(advice, decision="do-not-use"))
         assert (alone.cell, alone.synthetic, alone.real) == (None, 0, used.real)

@@ -153,7 +153,8 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None
         if advice.best is not None and (wants_blend or advice.decision != "do-not-use"):
             is_open = advice.decision == "underpowered" and advice.lean is not None
             cell = advice.lean.cell if is_open and advice.lean is not None else advice.best.cell
-            blend = mix_advised(study, pools, cell)
+            first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
+            blend = mix_cell(study, pools, cell, records.Draw(generation=first, sampling=0, training=0))
             study.folder.save_blend(blend.corpus, _write_card(done, cell, blend))
         elif advice.best is not None:
             study.folder.drop_blend()  # of an earlier run, whose advice was another one
@@ -181,12 +182,6 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None
     )
 
 
-def mix_advised(study: Study, pools: Pools, cell: records.Cell) -> Blend:
-    """The blend of a cell that is handed over: of its first draw."""
-    first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
-    return mix_cell(study, pools, cell, records.Draw(generation=first, sampling=0, training=0))
-
-
 def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
     """The dataset card of the blend of ``cell``."""
     study, part = done.study, done.parts[0]
@@ -204,22 +199,27 @@ def _write_card(done: FinishedStudy, cell: records.Cell, blend: Blend) -> str:
             kept=len(pool.corpus),
         )
         prints["pool"] = pool.corpus.fingerprint
-    facts = CardFacts(
-        name=study.config.name,
-        version=__version__,
-        task=blend.corpus.task,
-        languages=study.config.card.languages,
-        licences=study.config.card.licences(),
-        reproduction=Reproduction(command="cuvee run study.yaml", seed=study.config.seed, fingerprints=prints),
-    )
     return render_card(
-        facts,
+        tell_facts(study, study.config.name, "cuvee run study.yaml", prints),
         blend.composition,
         advice=done.advice,
         synthetic=synthetic,
         measurement=measurement,
         notes=NOTES,
         weights=blend.weighing if blend.is_weighted else "",
+    )
+
+
+def tell_facts(study: Study, name: str, command: str, fingerprints: Mapping[str, str]) -> CardFacts:
+    """What every card of a study says: ``name`` is that of what the card is about, ``command`` makes it again."""
+    config = study.config
+    return CardFacts(
+        name=name,
+        version=__version__,
+        task=config.task,
+        languages=config.card.languages,
+        licences=config.card.licences(),
+        reproduction=Reproduction(command=command, seed=config.seed, fingerprints=fingerprints),
     )
 
 

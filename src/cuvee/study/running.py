@@ -78,13 +78,6 @@ NUMBERS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Awaited:
-    """A trial that runs elsewhere, in a folder that has no predictions yet."""
-
-    folder: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Mixing:
     """How cells become blends.
 
@@ -271,8 +264,8 @@ class TrialWork:
             return None
         return self.folder / f"{safe_name(cell.key)[:80]}-{task.key[:12]}"
 
-    def __call__(self, task: Task) -> Outcome | Awaited:
-        """The trial, or the failure it ended in; or where its predictions are awaited."""
+    def __call__(self, task: Task) -> Outcome | TrialsAwaited:
+        """The trial, the failure it ended in, or, of one that runs elsewhere, that its predictions are awaited."""
         cell, draw = task.item.cell, task.item.draw
         doing: Stage = "mix"
         try:
@@ -295,7 +288,7 @@ class TrialWork:
                 seed = self._seed(draw)
                 scores = self._judge(predictor, seed)
         except TrialsAwaited as exc:
-            return Awaited(folder=str(exc))
+            return exc
         except (CuveeError, MemoryError) as exc:
             reason = str(exc) or "out of memory; lower split.validation or the trainer's batch size"
             return TrialFailure(cell=cell, draw=draw, stage=doing, reason=reason)
@@ -416,10 +409,10 @@ class TrialRunner:
                 self.begun += 1
                 yield Task(number=number, item=item, key=key)
 
-    def _keep(self, task: Task, result: Outcome | Awaited | Lost) -> None:
+    def _keep(self, task: Task, result: Outcome | TrialsAwaited | Lost) -> None:
         """Commit a result, then count it."""
-        if isinstance(result, Awaited):
-            self._awaited.append(result.folder)
+        if isinstance(result, TrialsAwaited):
+            self._awaited.append(str(result))
             return
         if isinstance(result, Lost):
             result = TrialFailure(cell=task.item.cell, draw=task.item.draw, stage="train", reason=result.reason)

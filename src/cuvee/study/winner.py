@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from cuvee._version import __version__
-from cuvee.corpus import Corpus
+from cuvee.config.sections import PROBE
 from cuvee.corpus.files import fill_folder, replace_text
 from cuvee.errors import TrialsAwaited
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.hub import CARD_FILE
+from cuvee.mix import mix_corpora
 from cuvee.recommend import advice_to_json
 from cuvee.records import Advice, Cell
-from cuvee.report import CardFacts, Reproduction, render_model_card
-from cuvee.study.outputs import mix_advised
+from cuvee.report import render_model_card
+from cuvee.study.amounts import rows_at_hand
+from cuvee.study.outputs import tell_facts
 from cuvee.study.prepare import Pools, Study
 from cuvee.study.running import NUMBERS, grid_recipes
+from cuvee.study.trials import level_of
 from cuvee.train import TRAINERS, train_model
 
 MODEL, KEY_FILE = "model", "model.json"  # of the run folder: the model, and the key of its making
@@ -53,30 +56,35 @@ def find_advised(advice: Advice) -> Cell | None:
 def train_advised(study: Study, pools: Pools, advice: Advice) -> Winner:
     """Train the model into ``model/`` of the run folder, unless it lies there already.
 
-    It is trained on the real rows that are not in the locked test, and on the synthetic rows of the advised blend. A
-    trainer of the user's own is handed the validation rows instead, for early stopping.
+    It is trained on the real rows that are not in the locked test, and on as many synthetic rows for each of them as
+    the advised blend has, or all that the pool holds. A trainer of the user's own is handed the validation rows
+    instead, for early stopping.
 
     Raises:
         TrialsAwaited: it is to be trained elsewhere.
         CuveeError: training failed, or the model cannot be kept.
     """
-    cell, recipe = find_advised(advice), grid_recipes(study)[0].fit(study)
+    cell, recipe, seed = find_advised(advice), grid_recipes(study)[0].fit(study), derive_seed(study.config.seed, MODEL)
     is_own = recipe.trainer not in TRAINERS or recipe.program is not None
-    rows, validation = study.split.at_hand or study.train, study.split.validation
-    rows = rows if is_own else rows.joined(validation)
-    real = len(rows)
+    real, validation = study.split.at_hand or study.train, study.split.validation
+    real = rows = real if is_own else real.joined(validation)
     if cell is not None:
-        blend = mix_advised(study, pools, cell).corpus
-        rows = rows.joined(blend.keep([origin == "synthetic" for origin in blend.origins]))
-    settings = recipe.make_settings(recipe.steps, derive_seed(study.config.seed, "winner"))
-    said = _tell_rows(study, cell, real, len(rows) - real, with_validation=not is_own)
-    found = Winner(folder=study.folder.path / MODEL, cell=cell, real=real, synthetic=len(rows) - real, said=said)
+        pool = rows_at_hand(pools[level_of(pools, cell)].corpus)
+        rows = mix_corpora(
+            real,
+            pool,
+            share=None if cell.whole else cell.share,
+            amount="all" if cell.whole else None,
+            seed=seed,
+            allow_fewer=True,
+        ).corpus
+    settings, synthetic = recipe.make_settings(recipe.steps, seed), len(rows) - len(real)
+    said = _tell_rows(study, cell, len(real), synthetic, with_validation=not is_own)
+    found = Winner(folder=study.folder.path / MODEL, cell=cell, real=len(real), synthetic=synthetic, said=said)
     made = [rows.fingerprint, asdict(settings), study.encoder.hash, NUMBERS, *recipe.code, said, advice_to_json(advice)]
     key = hash_value(made)
-    if (
-        study.folder.read_json(KEY_FILE, TypeAdapter(str), "the model is trained again") == key
-        and found.folder.is_dir()
-    ):
+    known = study.folder.read_json(KEY_FILE, TypeAdapter(str), "the model is trained again")
+    if known == key and found.folder.is_dir():
         return found
     work = None if recipe.program is None else study.folder.path.resolve() / "trials" / f"model-{key[:12]}"
     with study.stages.stage("model", "steps") as progress:
@@ -95,8 +103,15 @@ def train_advised(study: Study, pools: Pools, advice: Advice) -> Winner:
             ) from exc
         with fill_folder(found.folder, replaces=lambda _: True) as target:
             predictor.save(target)
-            replace_text(target / CARD_FILE, _write_card(study, advice, rows, asdict(predictor.settings), said))
+            # a program's line and its folder tell of a machine
+            taken = {name: value for name, value in asdict(predictor.settings).items() if name != "program"}
+            base = study.encoder.name if recipe.trainer == PROBE else ""
+            facts = tell_facts(study, f"{study.config.name} model", "cuvee train RUN", {"the rows": rows.fingerprint})
+            card = render_model_card(facts, rows, taken, base=base, advice=advice, said=said)
+            replace_text(target / CARD_FILE, card)
         study.folder.save_text(KEY_FILE, f'"{key}"')
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
     return found
 
 
@@ -106,24 +121,7 @@ def _tell_rows(study: Study, cell: Cell | None, real: int, synthetic: int, *, wi
     if cell is None:
         return f"Trained on all {real} real rows for training{beside}{locked}. There are no synthetic rows."
     return (
-        f"Trained on all {real} real rows for training{beside}{locked}, and on the {synthetic} synthetic rows of the "
-        f"blend {cell.name}. The study tried these synthetic rows beside {len(study.train)} real ones: its gain holds "
-        "there, and more real rows make it smaller."
+        f"Trained on all {real} real rows for training{beside}{locked}, and on {synthetic} synthetic rows "
+        f"({synthetic / real:.3g}x) of {cell.name}, or as many as its pool holds. The study tried this blend beside "
+        f"{len(study.train)} real rows: with more of them its gain may be smaller."
     )
-
-
-def _write_card(study: Study, advice: Advice, rows: Corpus, taken: dict[str, object], said: str) -> str:
-    config = study.config
-    facts = CardFacts(
-        name=f"{config.name} model",
-        version=__version__,
-        task=rows.task,
-        languages=config.card.languages,
-        licences=config.card.licences(),
-        reproduction=Reproduction(
-            command="cuvee train RUN", seed=config.seed, fingerprints={"the rows": rows.fingerprint}
-        ),
-    )
-    base = study.encoder.name if taken["trainer"] == "probe" else ""
-    taken.pop("program")  # its line and its folder tell of a machine
-    return render_model_card(facts, rows, taken, base=base, advice=advice, said=said)

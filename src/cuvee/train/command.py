@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,13 @@ from numpy.typing import NDArray
 
 from cuvee.characters import visible
 from cuvee.corpus import Corpus
+from cuvee.corpus.files import replace_text
+from cuvee.corpus.formats import read_table
 from cuvee.corpus.forms import split_turns
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, TrainingError, TrialsAwaited
 from cuvee.fingerprint import hash_value
-from cuvee.inputs import parse_json, read_kernel, read_text, show_value
+from cuvee.inputs import read_kernel, show_value
 from cuvee.train.own import wrap_answers
 from cuvee.train.settings import Program, Trained, TrainSettings
 from cuvee.train.weighting import PreparedLoss, Progress
@@ -76,28 +78,26 @@ def offer_inputs(folder: Path, held_out: Corpus) -> None:
     if not (folder / EVAL).is_file():
         folder.mkdir(parents=True, exist_ok=True)
         inputs = dict.fromkeys(held_out.prompts if held_out.task == "generation" else held_out.texts)
-        _write_lines(folder / EVAL, ({"id": i, **_tell_input(held_out, each)} for i, each in enumerate(inputs)))
+        _write_lines(folder / EVAL, ({"id": i, **_tell_row(held_out, said)} for i, said in enumerate(inputs)))
 
 
-def _tell_input(corpus: Corpus, said: str, answer: str | None = None) -> dict[str, object]:
+def _tell_row(corpus: Corpus, said: str, answer: str | None = None) -> dict[str, object]:
     """An input, with its target if it is told; of generation also as the turns of a chat."""
+    told = {} if answer is None else {"label" if corpus.task == "classification" else "completion": answer}
     if corpus.task == "classification":
-        return {"text": said, **({} if answer is None else {"label": answer})}
-    turns = [*split_turns(said), *([] if answer is None else [("assistant", answer)])]
-    pair = {"prompt": said, **({} if answer is None else {"completion": answer})}
-    return {**pair, "messages": [{"role": role, "content": content} for role, content in turns]}
+        return {"text": said, **told}
+    turns = [*split_turns(said), *(("assistant", answer) for answer in told.values())]
+    return {"prompt": said, **told, "messages": [{"role": role, "content": content} for role, content in turns]}
 
 
-def _list_rows(corpus: Corpus, weights: Sequence[float]) -> Iterator[dict[str, object]]:
+def _write_rows(path: Path, corpus: Corpus, weights: Sequence[float]) -> None:
     inputs = corpus.prompts if corpus.task == "generation" else corpus.texts
-    for said, answer, origin, weight in zip(inputs, corpus.targets, corpus.origins, weights, strict=True):
-        yield _tell_input(corpus, said, answer) | {"origin": origin, "weight": weight}
+    rows = zip(inputs, corpus.targets, corpus.origins, weights, strict=True)
+    _write_lines(path, (_tell_row(corpus, *row[:2]) | {"origin": row[2], "weight": row[3]} for row in rows))
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
 
 
 def train_command(
@@ -153,10 +153,10 @@ def _fill(
 ) -> None:  # fmt: skip
     """Write the rows, and ``trial.json`` last."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write_lines(folder / "train.jsonl", _list_rows(corpus, loss.weights.tolist()))
+    _write_rows(folder / "train.jsonl", corpus, loss.weights.tolist())
     if validation is not None:
-        _write_lines(folder / "validation.jsonl", _list_rows(validation, validation.weights.tolist()))
-    told: dict[str, object] = {"task": corpus.task, "seed": settings.seed, "steps": settings.steps}
+        _write_rows(folder / "validation.jsonl", validation, validation.weights.tolist())
+    told: dict[str, object] = {"task": corpus.task, "seed": settings.seed % 2**31, "steps": settings.steps}
     told |= {"labels": corpus.labels} if corpus.task == "classification" else {}
     _write_lines(folder / TRIAL, [told | {"settings": dict(settings.program.settings) if settings.program else {}}])
 
@@ -190,7 +190,7 @@ def _run(program: Program, folder: Path) -> None:
         TrainingError: it did not.
     """
     words = [word.replace("{folder}", str(folder.resolve())) for word in split_line(program.run or "")]
-    if shutil.which(words[0], path=os.environ.get("PATH")) is None and not Path(program.cwd, words[0]).is_file():
+    if shutil.which(words[0]) is None and not Path(program.cwd, words[0]).is_file():
         raise TrainingError(f"train.command: there is no program {words[0]!r}; is it installed, and on PATH?")
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
@@ -243,38 +243,21 @@ def _read_answers(folder: Path, name: str, key: str) -> dict[str, Any]:
 
     Raises:
         InputError: a line cannot be read.
-        TrainingError: the file is missing, or rows are missing or too many.
+        TrainingError: the file is missing, rows are missing or too many, or a score is none.
     """
-    asked = {row["id"]: row["prompt"] if "prompt" in row else row["text"] for _, row in _read_lines(folder / EVAL)}
     if not (folder / name).is_file():
         raise TrainingError(f"the program left neither {PREDICTIONS} nor {SCORES}")
-    found: dict[object, object] = {}
-    for number, row in _read_lines(folder / name):
-        where, place = f"{name}, line {number}", row.get("id", len(found))
-        if key not in row:
-            raise TrainingError(f"{where}: has no {key!r}")
-        if not isinstance(place, int) or place not in asked or place in found:
-            raise TrainingError(f"{where}: id {place!r} is {'there twice' if place in found else f'none of {EVAL}'}")
-        found[place] = _check_answer(row[key], key, where)
+    asked = {row["id"]: row.get("prompt") or row["text"] for row in read_table(folder / EVAL).to_pylist()}
+    rows = read_table(folder / name).to_pylist()
+    ids = [row.get("id", place) for place, row in enumerate(rows)]
+    found = {place: row.get(key) for place, row in zip(ids, rows, strict=True) if isinstance(place, int)}
     if missing := [place for place in asked if place not in found]:
         raise TrainingError(f"{name} lacks {len(missing)} of {len(asked)} rows; the first is id {missing[0]}")
+    if len(rows) > len(asked):
+        raise TrainingError(f"{name} has {len(rows) - len(asked)} rows whose id is none of {EVAL}, or is there twice")
+    for place, answer in found.items():
+        is_score = isinstance(answer, int | float) and 0 <= answer <= 1
+        if answer is None or (key == "score" and not is_score):
+            wanted = "a number from 0 to 1" if key == "score" else "one"
+            raise TrainingError(f"{name}: {key} of id {place} is {show_value(answer)}; give {wanted}")
     return {asked[place]: answer for place, answer in found.items()}
-
-
-def _check_answer(answer: object, key: str, where: str) -> object:
-    is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
-    if key == "score" and not (is_number and 0 <= cast("float", answer) <= 1):
-        raise TrainingError(f"{where}: score is {show_value(answer)}; give a number from 0 to 1")
-    is_proba = isinstance(answer, Mapping) and all(isinstance(p, int | float) for p in answer.values())
-    if key == "prediction" and not (isinstance(answer, str) or is_proba):
-        raise TrainingError(f"{where}: prediction is {show_value(answer)}; give a text, or label: probability")
-    return answer
-
-
-def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            row = parse_json(line, path.name, number)
-            if not isinstance(row, dict):
-                raise TrainingError(f'{path.name}, line {number}: is no object, as {{"id": 0, ...}} is')
-            yield number, row
