@@ -19,6 +19,7 @@ from command_line import call, refused
 from cuvee.errors import TrialsAwaited
 from cuvee.records import Trial, TrialFailure
 from cuvee.study import open_study, run_study
+from cuvee.study.planning import plan_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.trust("command")]  # each is quick, together they are not
 
@@ -175,3 +176,11 @@ def test_a_program_trains_for_generation_and_its_own_scores_decide(settings, tmp
 def test_what_does_not_go_together_is_refused(make, tmp_path, capsys, train, said):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(make() | {"train": train}), encoding="utf-8")
     assert said in refused(capsys, "run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+
+
+def test_a_plan_times_a_program_that_runs_here_and_writes_no_folder_of_one_that_does_not(make, tmp_path):
+    found = plan_study(make())
+    assert found.time.each and not any("not known" in note for note in found.notes)
+    found = plan_study(make() | {"train": {"trainer": "command", "command": {"folder": str(tmp_path / "jobs")}}})
+    assert not found.time.each and any("they run elsewhere" in note for note in found.notes)
+    assert not (tmp_path / "jobs").exists()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError, CuveeError, TrainingError, TrialsAwaited
+from cuvee.errors import ConfigError, CuveeError, InputError, TrainingError, TrialsAwaited
 from cuvee.evaluate import evaluate_model
-from cuvee.train import Program, TrainSettings, train_model
+from cuvee.train import Program, TrainSettings, load_predictor, train_model
 from cuvee.train.command import offer_inputs
 
 PROGRAM = Path(__file__).with_name("own_program.py")
@@ -58,6 +58,8 @@ def test_a_program_is_handed_a_trial_and_its_answers_are_scored(tmp_path):
     }  # fmt: skip
     predictor.save(tmp_path / "kept")
     assert json.loads((tmp_path / "kept" / "votes.json").read_text(encoding="utf-8"))["fine"] == {"yes": 0.5}
+    with pytest.raises(InputError, match=r"no predictor\.json here.*is for your own code"):
+        load_predictor(tmp_path / "kept")
 
 
 @pytest.mark.slow  # with the others of its kind

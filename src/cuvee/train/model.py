@@ -361,6 +361,6 @@ def load_predictor(folder: str | Path, *, encoder: Encoder | None = None) -> Tra
         InputError: there is no predictor, it is broken, or ``encoder`` is another one.
     """
     description = read_description(Path(folder))
-    if description.kind not in TRAINERS:
+    if description.kind not in TRAINERS or description.kind == "command":
         raise InputError(f"{folder}: unknown kind {description.kind!r}; {nearest_name(description.kind, TRAINERS)}")
     return TRAINERS[description.kind].load(Path(folder), description, encoder)

@@ -20,6 +20,7 @@ from cuvee.records import Classifier, Ranker, Writer
 from cuvee.train.weighting import PreparedLoss, Progress
 
 PREDICTOR_FILE = "predictor.json"
+_READABLE = "give a folder that cuvee train wrote; what a trainer of your own has kept is for your own code"
 _FORMAT = 1
 T = TypeVar("T")
 
@@ -293,7 +294,7 @@ def read_description(folder: Path) -> Description:
     try:
         found = TypeAdapter(Description).validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as exc:
-        raise InputError(f"{folder}: no {PREDICTOR_FILE} here; give a folder that cuvee train wrote") from exc
+        raise InputError(f"{folder}: no {PREDICTOR_FILE} here; {_READABLE}") from exc
     except (OSError, ValueError) as exc:
         raise InputError(f"{path}: broken ({_first_fault(exc)}); train again") from exc
     if found.format != _FORMAT:
