@@ -117,6 +117,16 @@ def start(config: dict, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
 
+def test_trials_of_a_program_run_on_ray(make, tmp_path):
+    pytest.importorskip("ray")
+    made = make(settings={"log": str(tmp_path / "log")})
+    made["draws"] = {"generation": 1, "sampling": 1, "training": 1, "confirm": 0}
+    with open_study(made | {"execute": {"kind": "ray", "workers": 2}}, out=tmp_path / "run") as flow:
+        assert all(isinstance(outcome, Trial) for outcome in flow.grid)
+    assert len(read_log(tmp_path / "log")) == len(finished_trials(tmp_path / "run"))
+    assert not list((tmp_path / "run" / "trials").iterdir())
+
+
 def test_trials_that_fail_are_recorded_with_the_end_of_the_log_and_run_again(make, tmp_path):
     with open_study(make(settings={"do": "fail"}), out=tmp_path / "run") as flow:
         failed = [outcome for outcome in flow.grid if isinstance(outcome, TrialFailure)]

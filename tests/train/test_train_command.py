@@ -136,6 +136,10 @@ def shares(blend, validation, seed, steps):
     return lambda inputs: [{"yes": 0.7, "no": 0.2, "maybe": 0.1} for _ in inputs]
 
 
+def words(blend, validation, seed, steps):
+    return lambda inputs: [{"yes": "likely"} for _ in inputs]
+
+
 def vectors(blend, validation, seed, steps):
     return lambda inputs: [[len(text), text.count("o") + 1] for text in inputs]
 
@@ -188,6 +192,7 @@ def test_a_function_trains_for_every_task_and_is_told_the_weights(tmp_path):
         ("nothing", "classification", None, r"returned None; return a function predict\(inputs\)"),
         ("short", "classification", None, "predict of trainer '.*short' gave 3 answers for 4 inputs; give one each"),
         ("broken", "classification", None, "predict of trainer '.*broken' failed .ZeroDivisionError"),
+        ("words", "classification", None, "predict of trainer '.*words' failed"),
         ("vectors", "generation", None, r"gave \[\d+, \d+\]; give a text for each prompt"),
         ("bare", "classification", None, r"needs a predictor with labels and predict_proba; this one \(Bare\) lacks"),
         ("bare", "retrieval", None, r"this one \(Bare\) lacks encode_queries and encode_passages"),

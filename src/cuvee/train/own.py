@@ -81,9 +81,10 @@ class AnswerClassifier(Answers):
         """Probability of each label, shape (len(texts), k + 1); of an answer that is a label, 1."""
         place = {label: i for i, label in enumerate(self.known)}
         found = np.zeros((len(texts), len(place) + 1))
-        for row, answer in zip(found, self.ask(texts), strict=True):
-            for label, p in (answer if isinstance(answer, Mapping) else {answer: 1.0}).items():
-                row[place.get(str(label), len(place))] += p
+        with name_failure("predict of trainer", self.name):  # a probability may be no number
+            for row, answer in zip(found, self.ask(texts), strict=True):
+                for label, p in (answer if isinstance(answer, Mapping) else {answer: 1.0}).items():
+                    row[place.get(str(label), len(place))] += p
         total = found.sum(axis=1)
         if not (np.isfinite(found) & (found >= 0)).all() or (np.abs(total - 1) > 1e-3).any():
             raise ConfigError(f"predict of trainer {self.name!r} gives probabilities that do not sum to 1")
