@@ -1,7 +1,7 @@
 """The regret of advice: what choosing by each policy costs, on real data whose true answers are known.
 
     python benchmarks/advice.py record DATA --worlds FOLDER [--only SET ...]
-    python benchmarks/advice.py replay --worlds FOLDER [--repeats 20] [--jobs 2] [--check]
+    python benchmarks/advice.py replay --worlds FOLDER [--repeats 20] [--searches tpe gp] [--jobs 2] [--check]
 
 ``record`` embeds the data sets of the folder ``DATA`` and trains every cell of every world (``advice_worlds.py``): two
 to five draws of real rows for each number of rows a label. ``replay`` trains nothing: a study draws its subsamples and
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import optuna
 from threadpoolctl import threadpool_limits
 
 from advice_worlds import PLANS, TOGETHER, World, load_set, load_world, record_world, save_world
@@ -78,8 +79,8 @@ def make_trials(
     return trials
 
 
-def run_study(world: World, budget: Budget, rng: np.random.Generator) -> Advice:
-    """The advice of a study of this world: its grid on validation items, the winner confirmed on others, look by look.
+def run_study(world: World, budget: Budget, rng: np.random.Generator) -> tuple[Advice, list[Trial]]:
+    """The advice of a study of this world, and its trials: a grid on validation items, the winner confirmed on others.
 
     A cell whose rows are the same in every subsample is trained once, and so looked at once.
     """
@@ -103,7 +104,7 @@ def run_study(world: World, budget: Budget, rng: np.random.Generator) -> Advice:
         )  # fmt: skip
         if judge_confirmation(confirmed, draft.best.gains, delta=POINT, alpha=0.05).is_settled:
             break
-    return recommend_mixture(trials, level_ranks=ranks, confirmation=confirmed)
+    return recommend_mixture(trials, level_ranks=ranks, confirmation=confirmed), trials
 
 
 # --- policies ---------------------------------------------------------------------------------------------
@@ -113,6 +114,7 @@ REAL, POOLED, PAPER, MOST, LEAST = (
 )  # fmt: skip
 HIGHEST, VERDICT, LEAN = "highest mean on validation", "Cuvée's verdict", "Cuvée's lean"
 POLICIES = (REAL, POOLED, PAPER, MOST, LEAST, HIGHEST, VERDICT, LEAN)
+SAMPLERS = {"tpe": "Optuna's TPE", "gp": "Optuna's GP"}
 
 
 def choose_all(world: World, advice: Advice) -> dict[str, Cell]:
@@ -137,6 +139,34 @@ def choose_all(world: World, advice: Advice) -> dict[str, Cell]:
         VERDICT: used,
         LEAN: used if advice.decision == "use" else leant,
     }
+
+
+def search_cells(world: World, trials: Sequence[Trial], sampler: str, seed: int) -> Cell:
+    """What a search by Optuna chooses after as many trials as the grid has: the cell with the best mean of its answers.
+
+    It asks for a pool, or none, and an amount on the log scale of the grid; a pool that is smaller than the amount is
+    taken as a whole. Each answer is the score of one of the grid's subsamples on validation, drawn at random.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    kinds = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
+    study = optuna.create_study(direction="maximize", sampler=kinds[sampler](seed=seed))
+    scores: dict[Cell, list[float]] = {}
+    for trial in trials:
+        scores.setdefault(trial.cell, []).append(trial.scores.values["accuracy"].value)
+    amounts = {
+        level: sorted((c for c in world.blends if c.level == level), key=lambda c: c.amount)
+        for level in [*world.diversity, TOGETHER] if any(c.level == level for c in world.blends)
+    }  # fmt: skip
+    most, rng, seen = max(map(len, amounts.values())), np.random.default_rng(seed), dict[Cell, list[float]]()
+    for _ in trials:
+        asked = study.ask()
+        level = asked.suggest_categorical("pool", ["none", *amounts])
+        place = asked.suggest_int("amount", 0, most - 1)
+        cell = world.real if level == "none" else amounts[level][min(place, len(amounts[level]) - 1)]
+        score = float(rng.choice(scores[cell]))
+        seen.setdefault(cell, []).append(score)
+        study.tell(asked, score)
+    return max(seen, key=lambda cell: np.mean(seen[cell]))
 
 
 # --- repeats ----------------------------------------------------------------------------------------------
@@ -167,10 +197,10 @@ class Result:
     confirmed: bool
 
 
-def replay(path: Path, repeats: int, budget: Budget) -> list[Result]:
+def replay(path: Path, repeats: int, budget: Budget, searches: Sequence[str]) -> list[Result]:
     """Replayed studies of one world."""
     world = load_world(path)
-    return [replay_once(world, budget, seed) for seed in range(repeats)]
+    return [replay_once(world, budget, seed, searches) for seed in range(repeats)]
 
 
 def replay_each(path: Path, repeats: int, budget: Budget) -> dict[str, list[Result]]:
@@ -181,12 +211,12 @@ def replay_each(path: Path, repeats: int, budget: Budget) -> dict[str, list[Resu
     }
 
 
-def replay_once(world: World, budget: Budget, seed: int) -> Result:
+def replay_once(world: World, budget: Budget, seed: int, searches: Sequence[str] = ()) -> Result:
     """One study, and what each policy makes of it."""
     truth = {cell: value - world.truth[world.real] for cell, value in world.truth.items()}
     rng = np.random.default_rng([12, seed, world.number, world.rows_per_label, list(PLANS).index(world.name)])
-    advice = run_study(world, budget, rng)
-    chosen = choose_all(world, advice)
+    advice, trials = run_study(world, budget, rng)
+    chosen = choose_all(world, advice) | {SAMPLERS[s]: search_cells(world, trials, s, seed) for s in searches}
     assert advice.confirmation is not None
     assert advice.lean is not None
     own = [c for c in world.blends if c.level == (chosen[LEAN].level or advice.lean.cell.level)]
@@ -220,7 +250,8 @@ def error_by_world(results: Sequence[Result], values: np.ndarray) -> float:
 # --- tables -----------------------------------------------------------------------------------------------
 def tell_policies(budget: Budget, results: Sequence[Result]) -> tuple[list[str], bool]:
     """The table of policies at one budget, and whether the bar is met."""
-    regret = {p: np.array([(r.best - r.gains[p]) / POINT for r in results]) for p in POLICIES}
+    policies = sorted(results[0].gains, key=[*POLICIES[:6], *SAMPLERS.values(), *POLICIES[6:]].index)
+    regret = {p: np.array([(r.best - r.gains[p]) / POINT for r in results]) for p in policies}
     lines = [
         f"### {budget.name}: {budget.validation} validation and {budget.test} test items, {budget.subsamples} "
         f"subsamples, at most {budget.confirm} to confirm",
@@ -228,13 +259,13 @@ def tell_policies(budget: Budget, results: Sequence[Result]) -> tuple[list[str],
         "| policy | regret, points | harms by over 1 point | leaves over 2 points |",
         "|---|---|---|---|",
     ]
-    for policy in POLICIES:
+    for policy in policies:
         harm = np.mean([r.gains[policy] < -POINT for r in results])
         lines.append(
             f"| {policy} | {regret[policy].mean():.2f} ± {error_by_world(results, regret[policy]):.2f} | "
             f"{100 * harm:.1f}% | {100 * np.mean(regret[policy] > 2.0):.0f}% |"
         )
-    rival = min((p for p in POLICIES if p not in (LEAN,)), key=lambda p: regret[p].mean())
+    rival = min((p for p in policies if p != LEAN), key=lambda p: regret[p].mean())
     more = regret[LEAN] - regret[rival]
     error = error_by_world(results, more)
     harms = np.mean([r.gains[VERDICT] < -POINT for r in results])
@@ -358,7 +389,7 @@ def run_replay(options: argparse.Namespace) -> int:
         for budget in BUDGETS:
             if budget.name not in options.budgets:
                 continue
-            found = run(partial(replay, budget=budget), paths, repeats)
+            found = run(partial(replay, budget=budget, searches=options.searches), paths, repeats)
             results = [result for own in found for result in own]
             lines, is_met = tell_policies(budget, results)
             met = met and is_met
@@ -390,6 +421,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument(
                 "--repeats", type=int, default=20, help="studies of each number of rows a label at least"
             )
+            command.add_argument("--searches", nargs="*", choices=list(SAMPLERS), default=["tpe"])
             command.add_argument("--jobs", type=int, default=2)
             command.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)

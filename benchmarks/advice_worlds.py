@@ -115,6 +115,17 @@ PLANS: dict[str, Plan] = {
     ),
     "gptaug_stackoverflow, wrong labels": replace(_STACKOVERFLOW, wrong=(0.3, 0.45, 0.6)),
     "workergpt_sentiment, wrong labels": replace(_SENTIMENT, wrong=(0.3, 0.4, 0.5, 0.6), worlds=2),
+    **{
+        f"{name}_embedded": Plan(
+            real=f"{name}_embedded/train",
+            held_out=(f"{name}_embedded/held_out",),
+            pool=f"{name}_embedded/synthetic",
+            rows_per_label=(1, 3, 10),
+            real_rows=20,
+            worlds=2,
+        )
+        for name in ("bbc_headlines", "clinc_banking15", "snips")  # made by advice_pools.py
+    },
 }
 
 
