@@ -160,6 +160,7 @@ class World:
     def __str__(self) -> str:
         kind = f", draws of t({self.tails:g})" if self.tails is not None else ""
         kind += f", spreads up to {self.unequal:g} times" if self.unequal != 1.0 else ""
+        kind += f", own {self.own:g}" if self.own != 0.3 else ""
         kind += f", groups of {self.group}" if self.group > 1 else ""
         return f"{self.items} items, {self.draws} draws, SD {self.spread:g}{kind}"
 
@@ -192,13 +193,31 @@ def check_shapes(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
                 yield rate("any shape", f"{name}; {world}", hits[:, 2], "at most 0.06", lambda p: p <= 0.06)
 
 
+def find_means(truth: np.ndarray, world: World, seed: int) -> Sequence[float]:
+    """The mean of each cell, of the same answers as in ``judge_shape``."""
+    return world.answer(truth, np.random.default_rng([1, seed])).mean(axis=(0, 2))
+
+
+def judge_knowing(means: np.ndarray) -> np.ndarray:
+    """Whether each study's test would find an inverted U if it knew the true variance of each difference."""
+    levels = means.shape[1]
+    each = []
+    for k in range(1, levels - 1):
+        over = [means[:, k] - means[:, end] for end in (0, levels - 1)]
+        each.append(np.max([special.ndtr(-difference / difference.std()) for difference in over], axis=0))
+    return np.min(each, axis=0) * (levels - 2) <= 0.05
+
+
 def check_power(repeats: int, pool: ProcessPoolExecutor) -> Iterable[Row]:
-    """Power for a hump of three points, and what the plan promises."""
-    for draws, least in ((3, 0.61), (5, 0.96)):
-        world = World(900, draws)
-        hits = run_repeats(partial(judge_shape, 1.5 * HUMP, world), repeats, pool)
+    """Power for a hump of three points, beside that of a test that knows all variances; and what the plan promises."""
+    for own, draws, least in ((0.3, 3, 0.61), (0.3, 5, 0.96), (0.05, 3, 0.61), (0.05, 5, 0.96)):
+        world, truth = World(900, draws, own=own), 1.5 * HUMP
+        hits = run_repeats(partial(judge_shape, truth, world), repeats, pool)
         what = f"quadratic hump of 3 points, 5 levels; {world}"
         yield rate("power", what, hits[:, 0], f"at least {least:g}", lambda p, least=least: p >= least)
+        yield rate(
+            "power, variances known", what, judge_knowing(run_repeats(partial(find_means, truth, world), repeats, pool))
+        )
         yield rate("power, two lines", what, hits[:, 1])
     world = World(900, 5)
     # single answers add 0.125 / 900 to the variance of a difference over draws, which a recorded spread has in it
