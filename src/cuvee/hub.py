@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from cuvee._version import __version__
-from cuvee.corpus import Corpus, write_corpus
+from cuvee.corpus import Corpus, write_table
 from cuvee.corpus.files import fill_folder, replace_text
+from cuvee.corpus.table import BlendForm
 from cuvee.errors import ConfigError, HubError, InputError, MissingDependency
 from cuvee.inputs import parse_yaml, read_text
 
@@ -38,7 +39,9 @@ _REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\w[\w.-]*\w?/\w[\w.-]*(?<![.-])", fla
 _ENDPOINT = re.compile(r"(https?://([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?(/\S*)?)?")
 
 
-def write_dataset(folder: str | Path, corpus: Corpus, card: str, *, force: bool = False) -> Path:
+def write_dataset(
+    folder: str | Path, corpus: Corpus, card: str, *, force: bool = False, form: BlendForm = "auto"
+) -> Path:
     """Write ``train.parquet`` and its dataset card ``README.md``, both or neither.
 
     Args:
@@ -46,12 +49,13 @@ def write_dataset(folder: str | Path, corpus: Corpus, card: str, *, force: bool 
         corpus: its rows.
         card: from ``cuvee.report.render_card``.
         force: replace the folder whatever it contains, as a run folder does with its blend.
+        form: of rows of generation, as ``Corpus.to_trainers`` takes it.
 
     Raises:
         InputError: the folder has other things in it, or cannot be written.
     """
     with fill_folder(folder, replaces=(lambda _folder: True) if force else is_dataset) as made:
-        write_corpus(corpus, made / DATA_FILE)
+        write_table(corpus.to_trainers(form), made / DATA_FILE)
         replace_text(made / CARD_FILE, card)
     return Path(folder)
 

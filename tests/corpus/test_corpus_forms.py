@@ -14,6 +14,7 @@ from cuvee.corpus import Corpus, load_corpus, write_corpus
 from cuvee.corpus.cells import drop_nulls, to_values
 from cuvee.corpus.content import is_blank
 from cuvee.corpus.formats import read_table
+from cuvee.corpus.forms import render_turns, split_turns
 from cuvee.errors import InputWarning
 from cuvee.mix import mix_corpora
 
@@ -213,6 +214,59 @@ def test_synthetic_rows_get_the_format_of_the_real_ones(tmp_path, capsys):
                 assert found[2] == [wanted[name] for name in row if name != "n"] + ([] if "n" not in row else [None])
                 again = load_corpus(out)
                 assert again.task == "generation" and again.origins.count("synthetic") == 4
+
+
+TYPED = [{"role": "user", "content": "who?"}, {"role": "assistant", "content": "Ann"}]
+SHARED_ROW = {"conversations": [{"from": "human", "value": "who?"}, {"from": "gpt", "value": "Ann"}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "auto", "prompt"),
+    [
+        ({"question": "who?", "context": "Ann won.", "answer": "Ann"}, "prompt-completion", "Ann won.\n\nwho?"),
+        ({"instruction": "who?", "input": "", "output": "Ann"}, "prompt-completion", "who?"),
+        ({"messages": TYPED}, "messages", "who?"),
+        (SHARED_ROW, "messages", "who?"),
+        ({"prompt": TYPED[:1], "completion": TYPED[1:]}, "messages", "who?"),
+        ({"instruction": "who?", "input": "", "output": "Ann", "history": [["a", "b"]]}, "messages", None),
+    ],
+)
+def test_a_blend_has_the_columns_that_trainers_read_and_is_read_back(tmp_path, capsys, row, auto, prompt):
+    real = put(tmp_path / "real.jsonl", [row, row])
+    pool = put(tmp_path / "pool.jsonl", [{"prompt": "which?", "completion": "that"}] * 2)
+    corpus = load_corpus(real, task="generation")
+    for form in ("auto", "messages", "prompt-completion"):
+        out = tmp_path / form
+        given = () if form == "auto" else ("--format", form)
+        code, _, err = call(capsys, "mix", real, pool, "--amount", "all", "--task", "generation", *given, "--out", out)
+        assert code == 0, err
+        table = pq.read_table(out / "train.parquet")
+        assert "text" not in table.column_names
+        (first, _, made, _), is_chat = table.to_pylist(), (auto if form == "auto" else form) == "messages"
+        if is_chat:
+            assert (made["prompt"], made["completion"]) == ([user("which?")], [assistant("that")])
+            assert made["messages"] == [user("which?"), assistant("that")] == made["prompt"] + made["completion"]
+            assert first["messages"] == first["prompt"] + first["completion"]
+            assert first["completion"] == [assistant("Ann")] and first["prompt"][-1]["role"] == "user"
+        else:
+            assert (made["prompt"], made["completion"]) == ("which?\n", "that")
+            assert "messages" not in table.column_names and "conversations" not in table.column_names
+            assert first["completion"] == "Ann" and (prompt is None or first["prompt"] == f"{prompt}\n")
+        again = load_corpus(out)
+        assert again.task == "generation" and again.take([0, 1]).texts == corpus.texts
+        assert again.take([0, 1]).prompts == corpus.prompts
+    assert "--format is 'chat'" in refused(capsys, "mix", real, pool, "--format", "chat", "--out", out)
+
+
+def test_turns_come_back_from_the_text_that_they_are_read_as():
+    for turns in (
+        [("user", "[assistant] no")],
+        [("system", "s\n"), ("user", "[user] a\n\nb"), ("assistant", " c "), ("user", "d")],
+    ):
+        assert split_turns(render_turns(turns)) == turns
+    assert split_turns(render_turns([("system", "s"), ("user", "a\n\n[tool] b")])) == [
+        ("system", "s"), ("user", "a\n[tool] b")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from cuvee.corpus import Corpus
+from cuvee.corpus.forms import render_turns
 from cuvee.errors import ConfigError, InputError, MissingDependency, TrainingError
+from cuvee.hub import write_dataset
 from cuvee.model_files import find_model
 from cuvee.probe import Phase
 from cuvee.train.causal import leave_out, load_causal, train_causal
@@ -150,6 +152,63 @@ def test_a_long_prompt_loses_its_beginning_and_a_completion_nothing(tiny, chat):
         assert text.startswith("<s>" if folder == tiny else "<|user|>")
         assert model.tokenizer.decode(pair.completion) == "Arsenal win the cup</s>"
         assert model.tokenize("oil", "é" * 40) is None
+
+
+TURNS = [("system", "Be brief."), ("user", "who won"), ("assistant", "Arsenal"), ("user", "again")]
+
+
+def test_a_chat_is_read_turn_by_turn_and_only_its_last_answer_is_learnt(tiny, chat):
+    text, model = render_turns(TURNS), model_of(chat, max_length=96)
+    pair = model.tokenize(text, "the cup")
+    wanted = "<|system|>Be brief.\n<|user|>who won\n<|assistant|>Arsenal\n<|user|>again\n<|assistant|>"
+    assert model.tokenizer.decode(pair.prompt) == wanted
+    assert model.tokenizer.decode(pair.completion) == "the cup</s>"
+    assert model.tokenizer.decode(model_of(tiny, max_length=96).tokenize(text, "the cup").prompt) == f"<s>{text}\n"
+    rows = Corpus.from_rows([{"text": text, "target": "the cup"}], task="generation")
+    assert model.tokenize_rows(rows) == [pair]
+    direct = model.tokenizer.apply_chat_template(
+        [{"role": role, "content": said} for role, said in TURNS], add_generation_prompt=True, tokenize=False
+    )
+    alone = model.write([text], max_tokens=8, temperature=0.0, seed=0)
+    ids = torch.tensor([model.tokenizer(direct, add_special_tokens=False)["input_ids"]])
+    made = model.model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+    assert alone == [model.tokenizer.decode(made, skip_special_tokens=True)]
+
+
+def test_too_long_a_chat_loses_its_oldest_turns_and_keeps_what_the_system_says(chat):
+    model = model_of(chat, max_length=60)
+    long = [TURNS[0], ("user", "0 1 2 3 4 5 6 7 8 9"), ("assistant", "the first"), *TURNS[1:]]
+    kept = model.tokenizer.decode(model.tokenize(render_turns(long), "cup").prompt)
+    assert kept.startswith("<|system|>Be brief.\n<|user|>") and kept.endswith("<|user|>again\n<|assistant|>")
+    assert "the first" not in kept and "0 1" not in kept
+    last = model_of(chat, max_length=40).tokenize(render_turns([*long, ("user", " ".join(map(str, range(40))))]), "cup")
+    kept = model.tokenizer.decode(last.prompt)
+    assert kept.startswith("<|user|>") and kept.endswith("39\n<|assistant|>") and len(last) <= 40
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # TRL's own
+@pytest.mark.parametrize("form", ["prompt-completion", "messages"])
+def test_trl_puts_the_loss_on_the_answer_alone(tiny, chat, tmp_path, form):
+    if not find_spec("trl"):
+        pytest.skip("needs trl")
+    import datasets
+    import trl
+
+    rows = [{"text": render_turns(TURNS), "target": "the cup"}, {"text": "oil", "target": "falls", "context": "price"}]
+    rows = rows if form == "messages" else [{"text": "cup", "target": "win"}, rows[1]]
+    blend = Corpus.from_rows(rows, task="generation")
+    write_dataset(tmp_path / "blend", blend, "", form=form)
+    loaded = datasets.load_dataset("parquet", data_dir=str(tmp_path / "blend"), split="train", cache_dir=str(tmp_path))
+    model = chat if form == "messages" else tiny
+    how = trl.SFTConfig(output_dir=str(tmp_path / "out"), report_to=[], max_length=96, use_cpu=True, bf16=False)
+    trainer = trl.SFTTrainer(model=model, args=how, train_dataset=loaded)
+    for row, prompt, target in zip(trainer.train_dataset, blend.prompts, blend.targets, strict=True):
+        learnt = [token for token in row["labels"] if token != -100]
+        told = trainer.processing_class.decode(learnt)
+        assert told.strip() == (f"{target}</s>" if form == "prompt-completion" else target)
+        pair = model_of(model, max_length=96).tokenize(prompt, target)
+        assert tuple(row["input_ids"][: len(pair.prompt)]) == pair.prompt
 
 
 # --- log probabilities ---

@@ -19,7 +19,8 @@ import cuvee.mix as room
 from cuvee.cli import console, options, show
 from cuvee.cli.options import GROUPED, PLAIN, UNGROUPED, Columns, Hub, Output, Seed, may_trust, refuse_options
 from cuvee.corpus import Corpus, compare_labels, few_shot_sets, label_strata, row_names, split_corpus, write_corpus
-from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text
+from cuvee.corpus.files import OUTPUTS, check_folder, fill_folder, replace_text, write_table
+from cuvee.corpus.table import BlendForm
 from cuvee.defects import NoLeaks
 from cuvee.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from cuvee.errors import ConfigError, InputError
@@ -309,6 +310,9 @@ class Mixing:
     allow_repeats: Annotated[bool, Option("--allow-repeats", help="draw rows again if there are too few")] = False
     held_out: Annotated[list[Path] | None, Option(help="held-out rows, none of which may be in the blend")] = None
     dedupe: Annotated[bool, Option("--dedupe", help="leave out synthetic rows that repeat a row")] = False
+    form: Annotated[str, Option("--format", help="of answers: prompt-completion or messages; auto: as rows are")] = (
+        "auto"
+    )
     seed: Seed = 0
 
     def find_share(self, rows_per_label: int) -> float | None:
@@ -383,6 +387,7 @@ def mix(
 ) -> None:
     """Mix real and synthetic rows at an exact share; --out is a file, or a folder of the blend with its card."""
     out, regime = output.out, options.choose_name(how.regime, get_args(Regime), "--regime")
+    form = options.choose_name(how.form, get_args(BlendForm), "--format")
     if how.amount is not None:
         refuse_options(ctx, ["share"], "--amount says how much")
         if regime == "replace":
@@ -403,6 +408,8 @@ def mix(
         refuse_options(ctx, ["licence", "language", "push", "public"], why)
     card = hub.describe(ctx, out.name)
     blend, findings = how.mix_files(real, synthetic, columns, regime)
+    if form != "auto" and blend.corpus.task != "generation":
+        raise ConfigError(f"--format is for the task generation, these rows are for {blend.corpus.task}; leave it out")
     weights = blend.weighing if blend.is_weighted else ""
     if is_folder:
         told = options.told_command(ctx)
@@ -410,9 +417,9 @@ def mix(
         models = SyntheticPart(writer=", ".join(sorted({g for g in blend.corpus.table["generator"].to_pylist() if g})))
         facts = change(card, reproduction=made, task=blend.corpus.task)
         text = render_card(facts, blend.composition, synthetic=models, weights=weights)
-        write_dataset(out, blend.corpus, text)
+        write_dataset(out, blend.corpus, text, form=form)
     else:
-        write_corpus(blend.corpus, out, guard_cells=output.guard_cells)
+        write_table(blend.corpus.to_trainers(form), out, guard_cells=output.guard_cells)
     address = push_folder(out, hub.push, private=not hub.public) if hub.push is not None else None
     counts = show.composition_object(blend.composition)
     findings = sorted(findings, key=lambda finding: -finding.severity)

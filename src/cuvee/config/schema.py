@@ -20,6 +20,7 @@ from cuvee.config import generators, sections
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
 from cuvee.config.sections import Located, Name, Section, know
 from cuvee.corpus import Task
+from cuvee.corpus.table import BlendForm
 from cuvee.encoders import DEFAULT_ENCODER
 from cuvee.evaluate import ITEM_SCORES
 from cuvee.measure import METRICS
@@ -141,6 +142,9 @@ class MixConfig(Section):
     shape_share: float = Field(
         0.75, gt=0, lt=1, description="the share at which the shape over levels is tested, fixed beforehand: 0.75 is 3x"
     )
+    format: BlendForm = Field(
+        "auto", description="generation: columns of the blend that is written; auto: messages where rows are chats"
+    )
 
     def _check(self) -> None:
         if self.shares is not None and self.amounts is not None:
@@ -149,6 +153,11 @@ class MixConfig(Section):
             raise ValueError("amounts are rows beside all real ones, and regime replace keeps the total; give shares")
         if self.shares is not None and self.shape_share not in self.shares:
             raise ValueError(f"shape_share {self.shape_share} is not among shares {list(self.shares)}")
+
+    def check(self, task: Task) -> None:
+        """Refuse a format where the task has no answers."""
+        if task != "generation":
+            self.refuse(("format",), f"is for the task generation, this one is {task}; leave it out", "mix.")
 
     def list_amounts(self, *, ready_made: bool) -> tuple[sections.Amount, ...]:
         """What is asked for, in order, with the share of the shape test where an LLM writes the pools.
@@ -330,6 +339,7 @@ class StudyConfig(Section):
         if self.writing.label_check is not None and self.task != "classification":
             raise ValueError(f"writing.label_check needs labels, and the task {self.task} has none")
         self.evaluate.check(self.task)
+        self.mix.check(self.task)
         if self.split.crossfit is not None:
             self._check_crossfit(self.split.crossfit)
         self._check_training()

@@ -21,6 +21,7 @@ from cuvee.corpus.cells import as_strings, read_lists, to_cell, to_text, to_type
 from cuvee.corpus.content import warn_of_variants
 from cuvee.corpus.formats import dataset_table, read_table
 from cuvee.corpus.table import (
+    INPUT,
     SCHEMA,
     Corpus,
     Origin,
@@ -129,6 +130,8 @@ def read_columns(source: str | Path) -> list[str]:
 def _read_own(table: pa.Table, where: str, task: Task | None) -> Corpus:
     """A corpus that Cuvée wrote; a file of text alone, such as CSV, has its numbers and lists as text."""
     made = []
+    if INPUT in table.column_names and "text" not in table.column_names:
+        table, task = table.rename_columns(["text" if n == INPUT else n for n in table.column_names]), "generation"
     for field in (wanted for wanted in SCHEMA if wanted.name in table.column_names):
         given, column = table.schema.field(field.name), table[field.name]
         try:

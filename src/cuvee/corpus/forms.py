@@ -35,6 +35,7 @@ _NAMES = {
 }
 _ROLES = {name: role for role, names in _NAMES.items() for name in names.split()}
 _HEAD = re.compile(r"(?:\A|\n\n)\[(system|user|assistant|tool)\] ")
+_WITHIN = re.compile(r"\n+(\n\[(?:system|user|assistant|tool)\] )")
 _SAMPLE = 20
 
 Turn = tuple[str, str]  # A role of ``_NAMES``, and what is said
@@ -216,18 +217,19 @@ def read_form(table: pa.Table, form: Form, where: str, *, labelled: bool = True)
 
 def read_chats(table: pa.Table, name: str, where: str) -> list[str]:
     """The chats of a column as whole texts."""
-    cells = enumerate(_values(table, name), start=1)
+    cells = enumerate(read_cells(table, name), start=1)
     return [render_turns(_read_turns(cell, f"{where}, row {row}: column {name!r}")) for row, cell in cells]
 
 
 def _each_row(table: pa.Table, names: Sequence[str]) -> Iterator[dict[str, object]]:
     for start in range(0, table.num_rows, READ_ROWS):
         part = table.slice(start, READ_ROWS)
-        for cells in zip(*(_values(part, name) for name in names), strict=True):
+        for cells in zip(*(read_cells(part, name) for name in names), strict=True):
             yield dict(zip(names, cells, strict=True))
 
 
-def _values(table: pa.Table, name: str) -> list[object]:
+def read_cells(table: pa.Table, name: str) -> list[object]:
+    """The cells of a column, turns as lists."""
     field, column = table.schema.field(name), table[name]
     return [_decode(field, cell) for cell in column.to_pylist()]
 
@@ -296,11 +298,15 @@ def _read_part(part: object, where: str) -> str:
 
 
 def render_turns(turns: Sequence[Turn]) -> str:
-    """Turns as one text: a user's only turn as it is, others each after its role; empty turns are left out."""
+    """Turns as one text: a user's only turn as it is, others each after its role; empty turns are left out.
+
+    ``split_turns`` gives them back: within a turn, a line that would begin another has one line break before it.
+    """
     said = [(role, content) for role, content in turns if not is_blank(content)]
-    if len(said) == 1 and said[0][0] == "user":
+    if len(said) == 1 and said[0][0] == "user" and split_turns(said[0][1]) == said:
         return said[0][1]
-    return "\n\n".join(f"[{role}] {content}" for role, content in said)
+    kept = [(role, _WITHIN.sub(r"\1", content)) for role, content in said]
+    return "\n\n".join(f"[{role}] {content}" for role, content in kept)
 
 
 # --- writing back ---------------------------------------------------------------------------------------
@@ -310,6 +316,31 @@ def split_turns(text: str) -> list[Turn]:
     if parts[0].strip() or len(parts) < 3:
         return [("user", text)]
     return [*zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def add_context(context: str, text: str) -> str:
+    """A context, a blank line and the text; of several turns, the user's first one is about it."""
+    turns = split_turns(text)
+    at = next((at for at, (role, _) in enumerate(turns) if role == "user"), None)
+    if len(turns) == 1 or at is None:
+        return f"{context}\n\n{text}"
+    turns[at] = ("user", f"{context}\n\n{turns[at][1]}")
+    return render_turns(turns)
+
+
+def trainer_columns(prompts: Sequence[str], targets: Sequence[str], *, chats: bool) -> dict[str, pa.Array]:
+    """What programs that fine-tune read: the prompt and its completion; of chats, turns of these and of both together.
+
+    A prompt that is a text ends with a line break, since some programs write the completion right behind it.
+    """
+    if not chats:
+        return {"prompt": pa.array([f"{prompt}\n" for prompt in prompts]), "completion": pa.array(targets, pa.string())}
+    kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    asked = [[{"role": role, "content": said} for role, said in split_turns(prompt)] for prompt in prompts]
+    answers = [[{"role": "assistant", "content": target}] for target in targets]
+    both = [[*turns, *answer] for turns, answer in zip(asked, answers, strict=True)]
+    made = {"messages": both, "prompt": asked, "completion": answers}
+    return {name: pa.array(cells, kind) for name, cells in made.items()}
 
 
 def form_of(table: pa.Table, texts: Sequence[str], targets: Sequence[str]) -> Form | None:
@@ -373,7 +404,7 @@ def fill_form(table: pa.Table, form: Form, like: pa.Table, texts: Sequence[str],
 
 def _has_inputs(table: pa.Table, task: str, on: str) -> bool:
     """Whether the first blank line of a text is where the instruction ends and its input begins, in most first rows."""
-    rows = zip(*(_values(table.slice(0, READ_ROWS), name) for name in (task, on)), strict=True)
+    rows = zip(*(read_cells(table.slice(0, READ_ROWS), name) for name in (task, on)), strict=True)
     ends = ["\n\n" not in str(asked) for asked, given in rows if given or "\n\n" in str(asked)]
     return 2 * sum(ends) > len(ends)
 
@@ -390,7 +421,7 @@ class _Style:
     @classmethod
     def of(cls, table: pa.Table, name: str) -> _Style:
         """As the first rows of a column do."""
-        turns = [turn for cell in _values(table.slice(0, _SAMPLE), name) if isinstance(cell, list) for turn in cell]
+        turns = [turn for cell in read_cells(table.slice(0, _SAMPLE), name) if isinstance(cell, list) for turn in cell]
         who = "from" if any(turn.get("from") for turn in turns) else "role"
         what = next((key for key in ("content", "value", "text") if any(turn.get(key) for turn in turns)), "content")
         usual = {"user": "human", "assistant": "gpt"} if who == "from" else {}

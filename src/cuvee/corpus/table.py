@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Task = Literal["classification", "generation", "retrieval"]
 Origin = Literal["real", "synthetic"]
+BlendForm = Literal["auto", "prompt-completion", "messages"]
+INPUT = "input_text"  # what ``text`` is called where programs that fine-tune would take it for all of a row
 
 SCHEMA = pa.schema(
     [
@@ -190,7 +192,7 @@ class Corpus:
     def prompts(self) -> list[str]:
         """What a language model reads of each row: its context, if it has one, a blank line, and the text."""
         pairs = zip(self.contexts, self.texts, strict=True)
-        return [text if not context else f"{context}\n\n{text}" for context, text in pairs]
+        return [text if not context else forms.add_context(context, text) for context, text in pairs]
 
     @cached_property
     def groups(self) -> list[str]:
@@ -287,6 +289,35 @@ class Corpus:
         own = forms.fill_form(self.own, form, other.own, self._strings("text"), self._strings("target"))
         return Corpus(_append_columns(self.table.select(SCHEMA.names), own), self.task)
 
+    def to_trainers(self, form: BlendForm = "auto") -> pa.Table:
+        """All columns as programs that fine-tune read them; of generation with a prompt and a completion.
+
+        Those of chats are turns, with ``messages`` beside them. ``text`` is called ``input_text`` then: a program that
+        finds ``text`` trains on it alone, or ends it in place of the completion. Read back, it is ``text`` again.
+
+        Args:
+            form: ``auto`` is ``messages`` where the rows came as chats or have several turns.
+        """
+        corpus = self.formed_like(self)
+        if self.task != "generation":
+            return corpus.table
+        own, prompts = self.form, self.prompts
+        chats = form == "messages" or (form == "auto" and own is not None and own.is_chat)
+        chats = chats or (form == "auto" and any(len(forms.split_turns(prompt)) > 1 for prompt in prompts))
+        keeps = ("messages",) if chats else ("prompt", "completion")
+        table, is_whole = _rename(corpus.table, "text", INPUT), self.table["context"].null_count == len(self)
+        for name in [] if chats or own is None else own.columns:  # turns beside a prompt that is a text
+            table = _rename(table, name, f"own_{name}") if forms.holds_turns(table, name, "") else table
+        for name, made in forms.trainer_columns(prompts, self.targets, chats=chats).items():
+            if name in table.column_names:
+                if is_whole and own is not None and name in own.columns and name in keeps:
+                    continue  # as it came
+                cells = zip(forms.read_cells(table, name), made.to_pylist(), strict=True)
+                same = all(cell in (None, wanted) for cell, wanted in cells)
+                table = table.drop_columns([name]) if same else _rename(table, name, f"own_{name}")
+            table = table.append_column(name, made)
+        return table
+
     def to_pandas(self) -> pd.DataFrame:
         """All columns as a DataFrame (needs the package ``pandas``)."""
         try:
@@ -329,7 +360,8 @@ class Corpus:
 
 def is_ours(names: Iterable[str]) -> bool:
     """Whether columns are those of a file that Cuvée wrote."""
-    return set(names) >= set(SCHEMA.names) - set(_LATER)
+    found = set(names)
+    return found | ({"text"} if INPUT in found else set()) >= set(SCHEMA.names) - set(_LATER)
 
 
 def _add_later_columns(table: pa.Table) -> pa.Table:
@@ -338,6 +370,10 @@ def _add_later_columns(table: pa.Table) -> pa.Table:
         field = SCHEMA.field(name)
         table = table.add_column(SCHEMA.get_field_index(name), field, pa.nulls(table.num_rows, field.type))
     return table
+
+
+def _rename(table: pa.Table, name: str, to: str) -> pa.Table:
+    return table.rename_columns([to if each == name else each for each in table.column_names])
 
 
 def _append_columns(table: pa.Table, own: pa.Table) -> pa.Table:

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from cuvee import databases
 from cuvee.corpus import Corpus
 from cuvee.corpus.cells import typed_table
+from cuvee.corpus.table import BlendForm
 from cuvee.encoders import resolve_encoder
 from cuvee.errors import InputError, LockedTestError, RunFolderBusy, RunFolderError, RunFolderMismatch
 from cuvee.fingerprint import hash_value
@@ -556,10 +557,10 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return [(reason, detail) for reason, detail in self._log if reason != STUDY]
 
     # --- the blend ---
-    def save_blend(self, corpus: Corpus, card: str) -> Path:
+    def save_blend(self, corpus: Corpus, card: str, form: BlendForm = "auto") -> Path:
         """Write ``blend/train.parquet`` and its dataset card ``blend/README.md``."""
         with self._guard(self.path / "blend"):
-            return write_dataset(self.path / "blend", corpus, card, force=True)
+            return write_dataset(self.path / "blend", corpus, card, force=True, form=form)
 
     def drop_blend(self) -> None:
         """Remove the blend, if there is one."""

@@ -155,7 +155,7 @@ def write_outputs(done: FinishedStudy, *, wants_blend: bool, charts: Path | None
             cell = advice.lean.cell if is_open and advice.lean is not None else advice.best.cell
             first = 0 if cell.scope == "this pool" else usable_draws(study, pools)[level_of(pools, cell)][0]
             blend = mix_cell(study, pools, cell, records.Draw(generation=first, sampling=0, training=0))
-            study.folder.save_blend(blend.corpus, _write_card(done, cell, blend))
+            study.folder.save_blend(blend.corpus, _write_card(done, cell, blend), study.config.mix.format)
         elif advice.best is not None:
             study.folder.drop_blend()  # of an earlier run, whose advice was another one
         progress(1, 2)

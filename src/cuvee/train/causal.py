@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from cuvee.corpus import Corpus
+from cuvee.corpus.forms import Turn, split_turns
 from cuvee.encoders import Encoder
 from cuvee.errors import ConfigError, InputError, TrainingError
 from cuvee.fingerprint import derive_rng
@@ -99,9 +100,9 @@ def load_causal(folder: Path, description: Description, encoder: Encoder | None)
 class CausalWriter:
     """A causal language model on one device, which a training changes in place.
 
-    A prompt is followed by a line break and the completion (``plain``), or is the user's turn and the completion
-    the assistant's (``chat``: the tokenizer's template). Both end with the tokenizer's end token. Too long a prompt
-    loses its beginning; a completion is never cut.
+    A prompt is followed by a line break and the completion (``plain``), or is the user's turn, or the turns of a chat,
+    and the completion the assistant's last (``chat``: the tokenizer's template). Both end with the tokenizer's end
+    token. Too long a prompt loses its beginning, of a chat its oldest turns; a completion is never cut.
 
     Args:
         loaded: gives logits, and has a tokenizer with an end token.
@@ -179,13 +180,19 @@ class CausalWriter:
 
     def prompt_tokens(self, prompt: str, room: int) -> tuple[int, ...] | None:
         """At most ``room`` tokens: the prompt in its template, without as much of its beginning as must go."""
-        tokens = self._render(prompt)
-        rest = self._encode(prompt) if len(tokens) > room else []
+        turns = self._split(prompt)
+        tokens = self._render(turns)
+        while len(tokens) > room and len(turns) > 1:  # the oldest turns first, and what the system says last of these
+            at = int(turns[0][0] == "system" and len(turns) > 2)
+            del turns[at : at + 1 + (len(turns) > at + 2 and turns[at + 1][0] == "assistant")]
+            tokens = self._render(turns)
+        rest = self._encode(turns[0][1]) if len(tokens) > room else []
         while len(tokens) > room:
             if not rest:
                 return None
             rest = rest[max(1, len(tokens) - room) :]
-            tokens = self._render(str(self.tokenizer.decode(rest, clean_up_tokenization_spaces=False)))
+            said = str(self.tokenizer.decode(rest, clean_up_tokenization_spaces=False))
+            tokens = self._render([(turns[0][0], said)])
         return tuple(tokens)
 
     def log_p(self, pairs: Sequence[TokenPair], *, pack_to: int | None = None) -> torch.Tensor:
@@ -314,17 +321,21 @@ class CausalWriter:
     def _fit(self, number: int, prompt: str, completion: str) -> TokenPair:
         """As ``tokenize``, with more room where a completion needs it."""
         tokens = self.completion_tokens(completion)
-        head = self.prompt_tokens(prompt, self.max_length - len(tokens)) or tuple(self._render(""))
+        head = self.prompt_tokens(prompt, self.max_length - len(tokens)) or tuple(self._render([("user", "")]))
         if not head or len(head) + len(tokens) > self.limit:
             raise InputError(f"completion {number}: {len(tokens)} tokens; the model reads at most {self.limit}")
         return TokenPair(head, tokens)
 
-    def _render(self, prompt: str) -> list[int]:
+    def _split(self, prompt: str) -> list[Turn]:
+        """The turns of a prompt; a model without a chat template reads them as one text."""
+        return split_turns(prompt) if self.template == "chat" else [("user", prompt)]
+
+    def _render(self, turns: Sequence[Turn]) -> list[int]:
         """The prompt's tokens in its template."""
         if self.template == "plain":
-            tokens = [int(token) for token in self.tokenizer(f"{prompt}\n")["input_ids"]]
+            tokens = [int(token) for token in self.tokenizer(f"{turns[0][1]}\n")["input_ids"]]
             return tokens or [int(self.tokenizer.eos_token_id)]  # a completion needs something to follow
-        return list(self._language_model.chat_tokens([("user", prompt)], "choose another model"))
+        return list(self._language_model.chat_tokens(turns, "choose another model"))
 
     def _encode(self, text: str) -> list[int]:
         return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
