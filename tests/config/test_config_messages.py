@@ -70,6 +70,7 @@ def test_a_key_with_the_name_of_a_section_is_shown():
          {"name": "dedupe", "near": 0.9}]}, "dedupe.near compares texts without their contexts"),
         ({"pools": [{"dial": "d", "level": "a", "path": "p", "context": "c"}]}, "pools.0.context is for the task gen"),
         ({"filters": [{"name": "dedupe"}]}, "filters must hold leak"),
+        ({"mix": {"format": "messages"}}, "mix.format is for the task generation, this one is classification"),
     ],
 )  # fmt: skip
 def test_what_has_no_meaning_for_the_task_of_the_pools_is_refused(changes, says):

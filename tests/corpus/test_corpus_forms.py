@@ -314,18 +314,26 @@ def test_commands_keep_turns_and_own_columns(tmp_path, capsys):
         ({"instruction": "a", "input": "b", "output": "c"}, {"text": "instruction", "label": "output"}),
         (
             {"question": "a", "context": "b", "answer": "c"},
-            {"text": "question", "label": "answer", "context": "context"},
+            {"text": "question", "label": "answer", "context": "context", "group": "context"},
         ),
+        ({"query": "a", "passage": "c"}, {"text": "query", "label": "passage"}),
+        ({"anchor": "a", "positive": "c"}, {"text": "anchor", "label": "positive"}),
     ],
 )
-def test_init_writes_a_study_of_generation(tmp_path, capsys, row, read):
-    rows = [json.loads(json.dumps(row).replace('"a"', f'"a {i}"').replace('"c"', f'"c {i}"')) for i in range(20)]
+def test_init_recognises_the_task_and_proposes_what_goes_with_it(tmp_path, capsys, row, read):
+    text = json.dumps(row)
+    for short in "abc":
+        text = text.replace(f'"{short}"', f'"{short} {{0}}"')
+    rows = [json.loads(text.replace("{0}", str(i))) for i in range(20)]
     path, out = put(tmp_path / "d.jsonl", rows), tmp_path / "study.yaml"
     code, _, err = call(capsys, "init", path, "--out", out)
     assert code == 0, err
     config = read_config(out)
-    assert config.task == "generation" and config.train.trainer == "causal"
-    found = {name: getattr(config.data, name) for name in ("text", "label", "context")}
+    wanted = ("retrieval", "retriever", "ndcg@10") if {"passage", "positive"} & row.keys() else None
+    found = (config.task, config.train.trainer, config.evaluate.score)
+    assert found == (wanted or ("generation", "causal", "token_probability"))
+    assert [dial.name for dial in config.dials] == ["sampling"] and (config.train.steps or 0) <= 40
+    found = {name: getattr(config.data, name) for name in ("text", "label", "context", "group")}
     assert {name: column for name, column in found.items() if column is not None} == read
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 
 from command_line import refused
@@ -144,7 +145,10 @@ def test_a_study_of_language_models_ends_in_advice_on_its_own_score(settings, tm
     kept = load_predictor(winner.folder)
     assert kept.settings.steps == 4 and len(kept.write(["what is thing 1"], max_tokens=4, temperature=0.0, seed=0)) == 1
     assert kept.log_likelihood(["what is thing 1"], ["it is part 1"])[0, 0] < 0
-    again = run_study(config, out=tmp_path / "run")
+    kept = pq.read_table(tmp_path / "run" / "blend" / "train.parquet").column_names
+    assert "text" not in kept and {"input_text", "prompt", "completion"} <= {*kept} and "messages" not in kept
+    again = run_study(config | {"mix": config["mix"] | {"format": "messages"}}, out=tmp_path / "run")
+    assert "messages" in pq.read_table(tmp_path / "run" / "blend" / "train.parquet").column_names
     assert again.advice == result.advice
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "token probability" in page.lower() and "accuracy" not in page.lower()

@@ -51,7 +51,9 @@ class Beginning:
 
     text: Text = None
     label: Label = None
-    task: Annotated[str | None, Option(help="classification or generation; by default as the rows are")] = None
+    task: Annotated[str | None, Option(help="classification, generation or retrieval; by default as the rows are")] = (
+        None
+    )
     pool: Annotated[list[Path] | None, Option(help="file of synthetic rows, instead of an LLM; can be repeated")] = None
     base_url: Annotated[str, Option(help="OpenAI-compatible endpoint, instead of the embedded LLM")] = ""
     model: Annotated[str, Option(help="its model")] = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -203,6 +203,12 @@ def render_template(
         name=scalar_to_yaml("-".join(kept.split()).strip("-") or "study"),
         data=scalar_to_yaml(str(data)),
         task=corpus.task,
+        describe={"classification": "examples", "retrieval": "queries"}.get(
+            corpus.task, "questions" if "context" in columns else "instructions"
+        ),
+        group="context" in columns and len(set(corpus.contexts)) >= _MANY_CONTEXTS,
+        tokens=0 if is_labelled else _longest_tokens(map(" ".join, zip(corpus.texts, corpus.targets, strict=True))),
+        answer=0 if is_labelled else _longest_tokens(corpus.targets),
         columns={role: scalar_to_yaml(column) for role, column in columns.items()},
         rows=len(corpus),
         rows_per_label=max(1, min(16, min(counts.values()) // 4) if counts else min(64, len(corpus) // 4)),
@@ -217,6 +223,13 @@ def render_template(
     return written
 
 
+def _longest_tokens(texts: Iterable[str]) -> int:
+    """Room for all but the longest twentieth of texts, at 2 tokens a word and 16 more, in steps of 32."""
+    words = sorted(len(text.split()) for text in texts)
+    return 32 * math.ceil((2 * words[math.ceil(0.95 * len(words)) - 1] + 16) / 32)
+
+
+_MANY_CONTEXTS = 10  # enough to split by them
 _LONGEST_KEY = 1000
 
 

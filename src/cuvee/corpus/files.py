@@ -71,7 +71,8 @@ def load_corpus(
         context: the column of what each text is about, such as the passage of a question; blank cells are none.
         seed: the column that names the real row that each row was written from.
         origin: of rows that do not carry one.
-        task: what the rows are for; left out, generation for chats and instructions, else classification.
+        task: what the rows are for; left out, generation for chats and instructions, retrieval for queries with
+            passages, else classification.
         labelled: False lets a file have no label column (its targets are empty), for measuring texts alone.
         where: column -> values: only the rows that have one of them in each of these columns.
 

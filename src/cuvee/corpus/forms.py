@@ -24,8 +24,9 @@ _TEXT_NAMES = ("text", "sentence", "question", "query", "utterance", "prompt", "
 _CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
 _PAIRS = (
     ("instruction", "output"), ("instruction", "response"), ("prompt", "completion"), ("prompt", "response"),
-    ("question", "answer"),
+    ("question", "answer"), ("query", "passage"), ("query", "positive"), ("anchor", "positive"),
 )  # fmt: skip
+RETRIEVED = ("passage", "positive")  # what a query is to find
 INSTRUCTION = ("instruction", "input", "system", "history")
 _NAMES = {
     "system": "system developer",

@@ -407,7 +407,8 @@ def corpus_from_table(
         table: the rows.
         named: its columns by their roles ``text``, ``label``, ``group``, ``context``; the first two are found if None.
         origin: of all rows.
-        task: what they are for; None is generation for chats and instructions, else classification.
+        task: what they are for; None is generation for chats and instructions, retrieval for queries with passages,
+            else classification.
         where: names the table in messages.
         labelled: False lets rows have no targets.
     """
@@ -468,6 +469,8 @@ def choose_task(task: Task | None, form: forms.Form, targets: pa.ChunkedArray, w
         InputError: classification is asked for, and nearly every answer is another.
     """
     rows, distinct = len(targets), len(targets.unique())
+    if task is None and form.target is not None and form.target.casefold() in forms.RETRIEVED:
+        return "retrieval"
     if task is None:
         return "classification" if form.is_pair and 2 * distinct <= rows else "generation"
     if task == "classification" and rows >= _MANY and 2 * distinct > rows:
