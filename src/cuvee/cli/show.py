@@ -70,7 +70,7 @@ def list_findings(findings: Sequence[Finding]) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for found in findings:
         line = Table.grid(padding=(0, 1, 0, 0))
-        words = Text(visible_lines(f"{found.sentence} "))
+        words = Text(visible_lines(f"{found.sentence} "), overflow="fold")
         words.append(found.remedy, style="bold")
         line.add_row("-" if found.severity else "+", words)
         shown.append(line)
