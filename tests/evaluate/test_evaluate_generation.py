@@ -146,6 +146,30 @@ def test_prompts_are_written_in_chunks_with_progress():
     assert told[:3] == [("write", 64, 130), ("write", 128, 130), ("write", 130, 130)]
 
 
+@pytest.mark.trust("own_scores")
+def test_a_score_of_ones_own_is_that_of_each_prompts_best_reference():
+    writer = Copier({TALES.prompts[0]: "Golden", TALES.prompts[1]: "a rich one", TALES.prompts[3]: "bye"})
+    scores = evaluate_model(writer, TALES, score="own_scores:begins_alike")
+    assert scores.score == "own_scores:begins_alike" and scores.graded.tolist() == [1.0, 1.0, 0.0]
+    assert scores.values["own_scores:begins_alike"].value == pytest.approx(2 / 3)
+    assert {"token_f1", "perplexity"} <= set(scores.values)
+
+
+@pytest.mark.trust("own_scores")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("too_high", "gave 100.0 to .*; it must be from 0 to 1"),
+        ("fails", "score 'own_scores:fails' failed: KeyError"),
+        ("of_one", r"must be a function of \(target, output\)"),
+        ("absent", "cannot be loaded: .*absent"),
+    ],
+)
+def test_a_score_of_ones_own_that_is_none_is_refused_by_name(name, says):
+    with pytest.raises(ConfigError, match=says):
+        evaluate_model(Copier({}), TALES, score=f"own_scores:{name}")
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="passages is for task 'retrieval'"):
         judge_model(Copier({}), TALES, passages=["x"])

@@ -8,7 +8,8 @@ import pytest
 
 from command_line import refused
 from cuvee.corpus import Corpus
-from cuvee.records import TrialFailure
+from cuvee.errors import ConfigError
+from cuvee.records import Trial, TrialFailure
 from cuvee.report.tables import write_number
 from cuvee.study import open_study, run_study
 from cuvee.train import TrainSettings, load_predictor, train_model
@@ -199,3 +200,15 @@ def test_a_step_at_the_rate_of_the_untuned_baseline_changes_no_weight(writer):
     for rate, same in ((1e-30, True), (1e-3, False)):
         found = train_model(rows, settings=replace(settings, learning_rate=rate)).model.state_dict()
         assert all(torch.allclose(found[name], base[name], rtol=0, atol=1e-20) for name in base) is same
+
+
+@pytest.mark.trust("own_scores")
+def test_a_score_of_ones_own_decides_and_its_code_is_part_of_a_trial(settings, tmp_path, local, writer):
+    config = make(settings, tmp_path, local, "generation", writer, evaluate={"score": "own_scores:begins_alike"})
+    result = run_study(config, out=tmp_path / "run")
+    assert result.advice.score == "own_scores:begins_alike"
+    with open_study(config, out=tmp_path / "run") as flow:
+        assert all(isinstance(o, Trial) and set(o.scores.graded.tolist()) <= {0.0, 1.0} for o in flow.grid)
+    line = "score 'own_scores:of_one' is .* it must be a function of"
+    with pytest.raises(ConfigError, match=line):
+        run_study({**config, "evaluate": {"score": "own_scores:of_one"}}, out=tmp_path / "other")

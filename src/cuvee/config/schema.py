@@ -18,7 +18,7 @@ from pydantic import (
 
 from cuvee.config import generators, sections
 from cuvee.config.dials import BaseThenRefineConfig, CombinedConfig, DialConfig
-from cuvee.config.sections import Located, Name, Section, know
+from cuvee.config.sections import OWN, Located, Name, Section, know
 from cuvee.corpus import Task
 from cuvee.corpus.table import BlendForm
 from cuvee.encoders import DEFAULT_ENCODER
@@ -37,7 +37,9 @@ FILE_AMOUNTS: tuple[sections.Amount, ...] = ("0.3x", "1x", "3x", "10x", "30x", "
 class EvaluateConfig(Section):
     """How trials are judged on held-out real rows."""
 
-    score: str | None = Field(None, description="what cells are compared by; null: accuracy, token_f1 or ndcg@10")
+    score: str | None = Field(
+        None, description="what cells are compared by; null: accuracy, token_f1 or ndcg@10; or your own module:name"
+    )
     max_tokens: int = Field(64, ge=1, description="generation: of a completion that is written for evaluation")
     diversity: bool = Field(False, description="generation: measure the diversity of what each tuned model writes")
     passages: Located | None = Field(None, description="retrieval: file of more passages to find the right ones among")
@@ -49,7 +51,8 @@ class EvaluateConfig(Section):
             ValueError: naming the key.
         """
         valid = ITEM_SCORES[task]
-        if self.score is not None and self.score not in valid:
+        own = task == "generation" and re.match(OWN, self.score or "")
+        if self.score is not None and self.score not in valid and not own:
             raise ValueError(f"evaluate.score is {self.score!r} for the task {task}; {nearest_name(self.score, valid)}")
         for only, keys in (("generation", ("max_tokens", "diversity")), ("retrieval", ("passages",))):
             if task != only:

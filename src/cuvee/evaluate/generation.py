@@ -13,11 +13,15 @@ import numpy as np
 import regex
 
 from cuvee.corpus import Corpus, split_tokens
+from cuvee.errors import ConfigError
 from cuvee.evaluate.judged import ITEM_SCORES, Codes, Columns, Floats, Judged, Score, code_groups, mean_of
 from cuvee.fingerprint import derive_seed
+from cuvee.inputs import first_line
 from cuvee.records import Estimate, Reader, Scored, Writer
+from cuvee.registry import Kind, resolve_name
 
 Diversity = Callable[[Sequence[str]], Mapping[str, float]]  # measures texts: numbers by their names
+OwnScore = Callable[[str, str], float]  # of a real completion and a written one
 Watch = Callable[[str, int, int], None]  # called with (what is being done, units done, all units)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _RUN = regex.compile(r"[\p{L}\p{M}\p{N}]+")
@@ -87,13 +91,38 @@ def judge_scored(scored: Scored, corpus: Corpus) -> Judged:
     )
 
 
-def judge_writer(writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None) -> Judged:
+def load_score(name: str) -> OwnScore:
+    """The user's own score ``module:name``: of a real completion and a written one, from 0 to 1.
+
+    Raises:
+        ConfigError: there is none, its module is not trusted, or it is no function of (target, output).
+    """
+    return resolve_name(name, {}, Kind(name="score", takes=("target", "output")))
+
+
+def _grade(name: str, pairs: Sequence[tuple[str, Sequence[str]]]) -> Floats:
+    """What the user's own score gives each text with the reference that it is highest with."""
+    score, found = load_score(name), list[float]()
+    for text, references in pairs:
+        try:
+            found.append(max(float(score(reference, text)) for reference in references))
+        except Exception as exc:  # of the user's code
+            raise ConfigError(f"score {name!r} failed: {type(exc).__name__}: {first_line(exc)}") from exc
+        if not 0 <= found[-1] <= 1:
+            raise ConfigError(f"score {name!r} gave {found[-1]!r} to {text[:60]!r}; it must be from 0 to 1")
+    return np.array(found)
+
+
+def judge_writer(
+    writer: Writer, corpus: Corpus, *, writing: Writing, seed: int, watch: Watch | None = None, own: str | None = None
+) -> Judged:
     """Let ``writer`` complete each distinct prompt of ``corpus`` once, and judge it against the real completions.
 
     Rows of the same context and text are alternative references: the best of them counts. Prompts of one context, or
     of one named group, belong together. ``token_probability`` is the geometric mean probability of a token of the real
     completions, 1 over their perplexity: it needs no writing, and moves where the written text does not change yet.
-    It and the other scores of probabilities are left out where ``writer`` is no ``Reader``.
+    It and the other scores of probabilities are left out where ``writer`` is no ``Reader``. ``own`` is the name of a
+    score of the user's own, ``module:name``.
     """
     prompts, rows = _distinct_prompts(corpus)
     written = write_texts(
@@ -103,6 +132,7 @@ def judge_writer(writer: Writer, corpus: Corpus, *, writing: Writing, seed: int,
     pairs = list(zip(written, references, strict=True))
     exact = np.array([exact_match(text, known) for text, known in pairs], dtype=np.bool_)
     likely = _judge_likelihood(writer, prompts, references, watch) if isinstance(writer, Reader) else {}
+    graded = {} if own is None else {own: _grade(own, pairs)}
     return Judged(
         keys=tuple("\x00".join([prompt, *texts]) for prompt, texts in zip(prompts, references, strict=True)),
         groups=_group_prompts(corpus, [at[0] for at in rows]),
@@ -112,9 +142,11 @@ def judge_writer(writer: Writer, corpus: Corpus, *, writing: Writing, seed: int,
             "token_f1": np.array([token_f1(text, known) for text, known in pairs]),
             "rouge_l": np.array([rouge_l(text, known) for text, known in pairs]),
             **likely,
+            **graded,
         },
-        scores=_SCORES if likely else {name: score for name, score in _SCORES.items() if name in _OF_TEXTS},
-        graded=tuple(name for name in ITEM_SCORES["generation"] if likely or name in _OF_TEXTS),
+        scores={name: score for name, score in _SCORES.items() if likely or name in _OF_TEXTS}
+        | {name: mean_of(name) for name in graded},
+        graded=(*(name for name in ITEM_SCORES["generation"] if likely or name in _OF_TEXTS), *graded),
     )
 
 

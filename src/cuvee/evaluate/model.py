@@ -49,7 +49,8 @@ def evaluate_model(
         writing: generation: how completions are written.
         diversity: generation: measures texts.
         watch: called as writing, reading and embedding go on.
-        score: what trials are compared by, one of the task's ``ITEM_SCORES``; None takes the first.
+        score: what trials are compared by, one of the task's ``ITEM_SCORES``, or of generation the user's own
+            ``module:name``; None takes the first.
 
     Raises:
         ConfigError: the predictor is for another task, or an argument has no use for this task.
@@ -58,7 +59,8 @@ def evaluate_model(
     """
     if diversity is not None and corpus.task != "generation":
         raise ConfigError(f"diversity is measured of what a model writes; task {corpus.task!r} writes nothing")
-    judged = judge_model(predictor, corpus, seed=seed, passages=passages, writing=writing, watch=watch)
+    own = score if score is not None and ":" in score else None
+    judged = judge_model(predictor, corpus, seed=seed, passages=passages, writing=writing, watch=watch, own=own)
     if score == "token_probability" and score not in judged.graded:
         raise ConfigError(
             f"score token_probability needs log_likelihood(prompts, completions), which this predictor "
@@ -81,14 +83,17 @@ def judge_model(
     passages: Sequence[str] | None = None,
     writing: Writing | None = None,
     watch: Watch | None = None,
+    own: str | None = None,
 ) -> Judged:
     """The items of ``corpus``, each judged: what ``compare_predictors`` and ``report_labels`` work on.
 
-    Arguments and errors are those of ``evaluate_model``.
+    Arguments and errors are those of ``evaluate_model``; ``own`` is a score of the user's own.
     """
     if len(corpus) == 0:
         raise InputError("there are no rows to evaluate on; give held-out rows, for example a validation part")
-    for name, given, task in (("passages", passages, "retrieval"), ("writing", writing, "generation")):
+    for name, given, task in (
+        ("passages", passages, "retrieval"), ("writing", writing, "generation"), (f"score {own!r}", own, "generation"),
+    ):  # fmt: skip
         if given is not None and corpus.task != task:
             raise ConfigError(f"{name} is for task {task!r}; task {corpus.task!r} has no use for it")
     if isinstance(predictor, Scored):
@@ -96,7 +101,7 @@ def judge_model(
     if corpus.task == "classification" and isinstance(predictor, Classifier):
         return judge_classifier(predictor, corpus)
     if corpus.task == "generation" and isinstance(predictor, Writer):
-        return generation.judge_writer(predictor, corpus, writing=writing or Writing(), seed=seed, watch=watch)
+        return generation.judge_writer(predictor, corpus, writing=writing or Writing(), seed=seed, watch=watch, own=own)
     if corpus.task == "retrieval" and isinstance(predictor, Ranker):
         return judge_ranker(predictor, corpus, passages=passages, watch=watch)
     needed = _NEEDS[corpus.task]

@@ -248,7 +248,7 @@ class TrialWork:
         data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
         more: list[object] = [dict(sorted(recipe.settings.items()))] if recipe.settings else []
         more += [self.judging.model_dump() | {"passages": self.passages}] if self.judging != EvaluateConfig() else []
-        more += [["numbers", NUMBERS, *recipe.code]]
+        more += [["numbers", NUMBERS, *recipe.code, *hash_own([self.judging.score or ""])]]
         return hash_value([cell, item.draw, self.part, self._steps(cell), recipe.source_weight, *data, *more])
 
     def failure_key(self, item: PlannedTrial) -> str:

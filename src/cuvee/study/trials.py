@@ -17,6 +17,7 @@ from cuvee.config.generators import list_levels
 from cuvee.config.sections import CHECK_STEPS, COMMAND, PROBE, CheckConfig, TrainConfig
 from cuvee.corpus import Corpus
 from cuvee.errors import ConfigError
+from cuvee.evaluate.generation import load_score
 from cuvee.fingerprint import hash_value
 from cuvee.mix import Blend, share_counts
 from cuvee.recommend import DIVERSITY, AdaptiveSearch, PlannedTrial, confirm_cell, plan_grid
@@ -250,6 +251,8 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
     """
     study.config.execute.cluster()
     _check_training(study)
+    if ":" in (score := study.config.evaluate.score or ""):
+        load_score(score)
     if (study.config.draws.real or 1) > 1 and study.real_draws == 1:
         raise ConfigError(
             f"draws.real is {study.config.draws.real}, and fewer real rows than twice split.rows_per_label are at hand "
