@@ -1,14 +1,18 @@
 """Whole studies of language models and retrievers, small ones made on the spot."""
 
 import json
+import sqlite3
 from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from command_line import refused
 from cuvee.corpus import Corpus
-from cuvee.errors import ConfigError
+from cuvee.errors import BudgetReached, ConfigError, TrialsFailed
+from cuvee.execute import Silent
+from cuvee.generate.ledger import Ledger
 from cuvee.records import Trial, TrialFailure
 from cuvee.report.tables import write_number
 from cuvee.study import open_study, run_study
@@ -212,3 +216,70 @@ def test_a_score_of_ones_own_decides_and_its_code_is_part_of_a_trial(settings, t
     line = "score 'own_scores:of_one' is .* it must be a function of"
     with pytest.raises(ConfigError, match=line):
         run_study({**config, "evaluate": {"score": "own_scores:of_one"}}, out=tmp_path / "other")
+
+
+class Notes(Silent):
+    """Keeps what it hears."""
+
+    def __init__(self):
+        self.notes = []
+
+    def noted(self, message):
+        self.notes.append(message)
+
+
+RUBBISH = "well, 3 or 8"
+
+
+def judge_words(body):
+    """A judge that counts the words of the reference in an answer; an answer of a certain word gets rubbish."""
+    if not body.get("messages") or "Judge one answer" not in body["messages"][0]["content"]:
+        return write_answer(body)
+    told = body["messages"][1]["content"]
+    reference, answer = told.partition("Reference:\n")[2].split("\n\nAnswer:\n")
+    if told.startswith("All is rubbish") or "part 1" in reference:
+        return RUBBISH
+    return f"{min(10, 1 + len(set(reference.split()) & set(answer.split())))}/10"
+
+
+def test_a_judge_scores_every_row_its_rubbish_is_counted_and_nothing_is_asked_twice(settings, tmp_path, local, writer):
+    (tmp_path / "rubric.md").write_text("Count the words.", encoding="utf-8")
+    part = {"kind": "endpoint", "base_url": settings["generator"]["base_url"], "model": "tiny"}
+    evaluate = {"score": "judge", "judge": part, "rubric": str(tmp_path / "rubric.md"), "max_tokens": 6}
+    config = make(settings, tmp_path, local, "generation", writer, evaluate=evaluate)
+    local.text = judge_words
+    told = Notes()
+    result = run_study(config, out=tmp_path / "run", listener=told)
+    assert result.advice.score == "judge" and failures_of(config, tmp_path) == []
+    asked = [body for body in local.bodies if body.get("messages")]
+    assert all(body["temperature"] == 0 and body["messages"][1]["content"].startswith("Count") for body in asked)
+    with Ledger(tmp_path / "run" / "judge.sqlite", readonly=True) as ledger:
+        assert ledger.totals().requests == len(asked) == len({json.dumps(body, sort_keys=True) for body in asked})
+    with open_study(config, out=tmp_path / "run") as flow:
+        trials = [t for t in flow.grid if isinstance(t, Trial)]
+        lacking = sum(int(t.scores.values["judge"].settings["without a verdict"]) for t in trials)
+    assert lacking > 0 and any(f"{lacking} of them without a readable verdict" in note for note in told.notes)
+    assert all(np.allclose(t.scores.graded.mean(), t.scores.values["judge"].value) for t in trials)
+    # the trials are gone, the verdicts are not: nothing is asked again, and all comes out as it was
+    with sqlite3.connect(tmp_path / "run" / "trials.sqlite") as trials_of:
+        trials_of.execute("DELETE FROM trials")
+    many = len(local.bodies)
+    assert run_study(config, out=tmp_path / "run").advice == result.advice and len(local.bodies) == many
+    (tmp_path / "rubric.md").write_text("All is rubbish.", encoding="utf-8")
+    with pytest.raises(TrialsFailed, match="replies of the judge hold no single number from 1 to 10"):
+        run_study(config, out=tmp_path / "other")
+
+
+def test_a_judge_stops_at_its_budget_and_goes_on(settings, tmp_path, local, writer):
+    part = {"kind": "endpoint", "base_url": settings["generator"]["base_url"], "model": "tiny"}
+    evaluate = {"score": "judge", "judge": {**part, "budget": {"requests": 5}, "concurrency": 1}, "max_tokens": 6}
+    config = make(settings, tmp_path, local, "generation", writer, evaluate=evaluate)
+    local.text = judge_words
+    with pytest.raises(BudgetReached):
+        run_study(config, out=tmp_path / "run")
+    asked = [body for body in local.bodies if body.get("messages")]
+    assert len(asked) == 5
+    evaluate["judge"] = part
+    assert run_study({**config, "evaluate": evaluate}, out=tmp_path / "run").advice.best is not None
+    asked = [json.dumps(body, sort_keys=True) for body in local.bodies if body.get("messages")]
+    assert len(asked) == len(set(asked)) > 5

@@ -40,6 +40,10 @@ class EvaluateConfig(Section):
     score: str | None = Field(
         None, description="what cells are compared by; null: accuracy, token_f1 or ndcg@10; or your own module:name"
     )
+    judge: generators.EndpointGenerator | None = Field(
+        None, description="for score judge: the LLM that gives each written answer 1 to 10; temperature 0 if left out"
+    )
+    rubric: Located | None = Field(None, description="for score judge: a text file that says what a good answer is")
     max_tokens: int = Field(64, ge=1, description="generation: of a completion that is written for evaluation")
     diversity: bool = Field(False, description="generation: measure the diversity of what each tuned model writes")
     passages: Located | None = Field(None, description="retrieval: file of more passages to find the right ones among")
@@ -50,7 +54,11 @@ class EvaluateConfig(Section):
         Raises:
             ValueError: naming the key.
         """
-        valid = ITEM_SCORES[task]
+        valid = (*ITEM_SCORES[task], *(("judge",) if task == "generation" else ()))
+        if (self.score == "judge") != (self.judge is not None):
+            raise ValueError("evaluate.score judge and evaluate.judge, the LLM that judges, go together; give both")
+        if self.judge is None:
+            self.refuse(("rubric",), "is for score judge; leave it out", "evaluate.")
         own = task == "generation" and re.match(OWN, self.score or "")
         if self.score is not None and self.score not in valid and not own:
             raise ValueError(f"evaluate.score is {self.score!r} for the task {task}; {nearest_name(self.score, valid)}")

@@ -78,7 +78,7 @@ def judge_scored(scored: Scored, corpus: Corpus) -> Judged:
     named = any(group is not None for group in corpus.table["group"].to_pylist())
     groups = code_groups(corpus.groups if named else None, len(corpus))
     if corpus.task == "generation":
-        prompts, rows = _distinct_prompts(corpus)
+        prompts, rows = distinct_prompts(corpus)
         groups = _group_prompts(corpus, [at[0] for at in rows])
     scores = np.asarray(scored.score_inputs(prompts), dtype=np.float64)
     return Judged(
@@ -124,7 +124,7 @@ def judge_writer(
     It and the other scores of probabilities are left out where ``writer`` is no ``Reader``. ``own`` is the name of a
     score of the user's own, ``module:name``.
     """
-    prompts, rows = _distinct_prompts(corpus)
+    prompts, rows = distinct_prompts(corpus)
     written = write_texts(
         writer, prompts, max_tokens=writing.max_tokens, temperature=writing.temperature, seed=seed, watch=watch
     )
@@ -147,6 +147,7 @@ def judge_writer(
         scores={name: score for name, score in _SCORES.items() if likely or name in _OF_TEXTS}
         | {name: mean_of(name) for name in graded},
         graded=(*(name for name in ITEM_SCORES["generation"] if likely or name in _OF_TEXTS), *graded),
+        written=tuple(written),
     )
 
 
@@ -178,7 +179,7 @@ def compare_diversity(
     collapses loses diversity here before its other scores move. Numbers are named ``diversity.NAME`` and
     ``diversity.NAME.real``; they have no interval, because a bootstrap with replacement biases diversity.
     """
-    prompts, rows = _distinct_prompts(corpus)
+    prompts, rows = distinct_prompts(corpus)
     drawn = write_texts(
         writer,
         prompts,
@@ -230,7 +231,7 @@ def _read_likelihood(writer: Reader, prompts: Sequence[str], texts: Sequence[str
     return np.concatenate(parts)
 
 
-def _distinct_prompts(corpus: Corpus) -> tuple[list[str], list[list[int]]]:
+def distinct_prompts(corpus: Corpus) -> tuple[list[str], list[list[int]]]:
     """Prompts in the order of their first row, and the rows of each."""
     rows: dict[str, list[int]] = {}
     for row, prompt in enumerate(corpus.prompts):

@@ -53,6 +53,7 @@ class Judged:
         scores: every score by its name.
         graded: the columns that trials can be compared by.
         labels: those that a classifier knows.
+        written: what a model wrote for each item.
     """
 
     keys: tuple[str, ...]
@@ -62,6 +63,7 @@ class Judged:
     scores: Mapping[str, Score]
     graded: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
     def weighted(self) -> dict[str, WeightedScore]:
         """Every score as a function of weights alone."""
@@ -106,7 +108,9 @@ def score_items(judged: Judged, *, intervals: bool, seed: int, score: str | None
             values[name] = Estimate(value=value, low=low, high=high, n=n, interval=f"{kind}, {RESAMPLES} resamples")
     items = None if named == "accuracy" else judged.columns[named].astype(np.float64)
     together = None if groups == n else judged.groups
-    return Scores(n=n, values=values, correct=judged.correct, graded=items, score=named, groups=together)
+    return Scores(
+        n=n, values=values, correct=judged.correct, graded=items, score=named, groups=together, written=judged.written
+    )
 
 
 def collect_scores(scores: Mapping[str, WeightedScore], blocks: Iterable[Floats]) -> dict[str, Floats]:

@@ -173,6 +173,7 @@ class Scores(Shown):
         score: what trials are compared by: accuracy, token_f1, ndcg@10, ...
         groups: which items belong together (to a document, an author), shape (n,), codes from 0; None where each stands
             alone.
+        written: what a model wrote for each item; not kept in a run folder.
     """
 
     n: int
@@ -181,6 +182,7 @@ class Scores(Shown):
     graded: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     score: str = "accuracy"
     groups: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
+    written: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def per_item(self) -> NDArray[np.float64]:

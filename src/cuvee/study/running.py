@@ -14,25 +14,34 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+import numpy as np
 from pydantic import TypeAdapter
 
+from cuvee.config.opening import find_sampling, open_model
 from cuvee.config.schema import EvaluateConfig
 from cuvee.config.sections import COMMAND, PROBE, TrainConfig
 from cuvee.corpus import Corpus, label_strata, load_corpus
 from cuvee.corpus.files import replace_text
 from cuvee.encoders import Encoder, KnownVectors
-from cuvee.errors import CuveeError, TrialsAwaited
+from cuvee.errors import ConfigError, CuveeError, TrialsAwaited
 from cuvee.evaluate import Diversity, Writing, evaluate_model
+from cuvee.evaluate.generation import distinct_prompts
 from cuvee.execute import Executor, Lost, Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
+from cuvee.generate.calls import Sampling
+from cuvee.generate.client import OpenedLLM
+from cuvee.generate.judging import LEAST, MOST, RUBRIC, JudgedText, judge_texts
+from cuvee.generate.ledger import Ledger
+from cuvee.inputs import read_text
 from cuvee.measure import measure_corpus
 from cuvee.mix import Blend, first_rows, mix_corpora, share_counts, take_blocks
 from cuvee.recommend import PlannedTrial
-from cuvee.records import Cell, Draw, Kind, Regime, Scores, Stage, Trial, TrialFailure
+from cuvee.records import Cell, Draw, Estimate, Kind, Regime, Scores, Stage, Trial, TrialFailure
 from cuvee.registry import hash_code
 from cuvee.similarity import single_blas_thread
 from cuvee.store.folder import safe_name
 from cuvee.study.amounts import find_needed, rows_at_hand
+from cuvee.study.dials import SPEED
 from cuvee.study.prepare import Study
 from cuvee.train import TRAINERS, Program, TrainSettings, needs_real_rows, train_model, without_loss
 from cuvee.train.command import hash_program, offer_inputs
@@ -224,6 +233,7 @@ class TrialWork:
         validation: real rows that no trial is trained on, for trainers of the user's own.
         folder: where the folders of programs that train go.
         variant: how cells are trained in another way than the study's own.
+        rubric: what a judge is told of good answers.
     """
 
     mixing: Mixing
@@ -236,6 +246,7 @@ class TrialWork:
     validation: Corpus
     folder: Path
     variant: Variant = OWN_WAY
+    rubric: str = ""
 
     def key(self, item: PlannedTrial) -> str:
         """Hash of all that determines the trial's result.
@@ -247,7 +258,10 @@ class TrialWork:
         blend = self.mixing.mix(cell, item.draw).corpus.fingerprint
         data = [blend, self.held_out.fingerprint, self.encoder.hash, self.mixing.seed]
         more: list[object] = [dict(sorted(recipe.settings.items()))] if recipe.settings else []
-        more += [self.judging.model_dump() | {"passages": self.passages}] if self.judging != EvaluateConfig() else []
+        if self.judging != EvaluateConfig():
+            more += [self.judging.model_dump(exclude={"judge", "rubric"}) | {"passages": self.passages}]
+        if self.judging.judge is not None:
+            more += [self.judging.judge.model_dump(mode="json", exclude=set(SPEED)), self.rubric]
         more += [["numbers", NUMBERS, *recipe.code, *hash_own([self.judging.score or ""])]]
         return hash_value([cell, item.draw, self.part, self._steps(cell), recipe.source_weight, *data, *more])
 
@@ -314,7 +328,7 @@ class TrialWork:
             passages=self.passages or None,
             writing=Writing(max_tokens=judging.max_tokens) if task == "generation" else None,
             diversity=measure_texts(self.encoder, seed) if is_measured else None,
-            score=judging.score,
+            score=None if judging.judge is not None else judging.score,
         )
 
     def _settings(self, cell: Cell, draw: Draw) -> TrainSettings:
@@ -360,7 +374,10 @@ def make_mixing(study: Study, pools: Mapping[str, Corpus], samplings: Iterable[i
 class TrialRunner:
     """Runs planned trials, round after round, in one place that stays open; ``begun`` counts those that were begun."""
 
-    def __init__(self, study: Study, work: TrialWork, executor: Executor, progress: Progress) -> None:
+    def __init__(
+        self, study: Study, work: TrialWork, executor: Executor, progress: Progress, judge: Judge | None = None
+    ) -> None:
+        self._judge = judge
         self._folder, self._work, self._executor, self._progress = study.folder, work, executor, progress
         self._done = self._total = self.begun = 0
         self._found: dict[int, Outcome] = {}
@@ -416,6 +433,8 @@ class TrialRunner:
             return
         if isinstance(result, Lost):
             result = TrialFailure(cell=task.item.cell, draw=task.item.draw, stage="train", reason=result.reason)
+        if self._judge is not None and isinstance(result, Trial):
+            result = self._judge.judge(result)
         failure = self._work.failure_key(task.item)
         key = failure if isinstance(result, TrialFailure) else task.key
         self._folder.add_trial(key, result, replaces=failure)
@@ -427,6 +446,81 @@ class TrialRunner:
     def _count(self, number: int, outcome: Outcome) -> None:
         self._found[number] = outcome
         self._progress(self._done + len(self._found), self._total)
+
+
+# --- a judge: what trials wrote goes to an LLM from the process that holds the run folder, before it is committed ---
+JUDGE = "judge.sqlite"  # of the run folder: every reply, with a budget of its own
+_MOST_UNREAD = 0.5  # of a trial's rows; beyond that it has failed
+
+
+def read_rubric(config: EvaluateConfig) -> str:
+    """What the judge is told of good answers; empty without a judge.
+
+    Raises:
+        InputError: the file cannot be read. ConfigError: it is empty.
+    """
+    rubric = RUBRIC if config.rubric is None else read_text(Path(config.rubric))
+    if not rubric.strip():
+        raise ConfigError(f"evaluate.rubric {config.rubric}: is empty; say what a good answer is, or leave it out")
+    return "" if config.judge is None else rubric
+
+
+@dataclass(kw_only=True)
+class Judge:
+    """Scores what trials wrote; ``rows`` were judged here, ``unread`` of them in vain."""
+
+    llm: OpenedLLM
+    ledger: Ledger
+    rubric: str
+    sampling: Sampling
+    shown: Sequence[tuple[str, str]]  # prompt and reference of each item
+    rows: int = 0
+    unread: int = 0
+
+    def judge(self, trial: Trial) -> Outcome:
+        """The trial with its verdicts, from 0 (for 1) to 1 (for 10), as its score.
+
+        A row without a verdict counts as the mean of the others; with too few of them the trial has failed.
+        """
+        pairs = zip(self.shown, trial.scores.written, strict=True)
+        texts = [JudgedText(prompt=prompt, reference=known, written=text) for (prompt, known), text in pairs]
+        found = judge_texts(self.llm, self.ledger, texts, rubric=self.rubric, sampling=self.sampling)
+        verdicts = np.array([np.nan if each is None else each for each in found])
+        unread = int(np.isnan(verdicts).sum())
+        self.rows, self.unread = self.rows + len(found), self.unread + unread
+        if unread > _MOST_UNREAD * len(found):
+            reason = f"{unread} of {len(found)} replies of the judge hold no single number from 1 to 10"
+            return TrialFailure(cell=trial.cell, draw=trial.draw, stage="evaluate", reason=reason)
+        graded = (np.where(np.isnan(verdicts), np.nanmean(verdicts), verdicts) - LEAST) / (MOST - LEAST)
+        values = {"judge": Estimate(value=float(graded.mean()), n=len(found), settings={"without a verdict": unread})}
+        scores = replace(trial.scores, graded=graded, score="judge", values={**trial.scores.values, **values})
+        return replace(trial, scores=scores)
+
+
+@contextmanager
+def open_judge(study: Study, held_out: Corpus, rubric: str) -> Iterator[Judge | None]:
+    """The study's judge of answers to held-out rows; None where it has none. It says at the end what it did."""
+    part = study.config.evaluate.judge
+    if part is None:
+        yield None
+        return
+    sampling = find_sampling(part)
+    if "temperature" not in part.model_fields_set:
+        sampling = replace(sampling, temperature=0.0)
+    prompts, rows = distinct_prompts(held_out)
+    shown = [(prompt, held_out.targets[at[0]]) for prompt, at in zip(prompts, rows, strict=True)]
+    with (
+        Ledger(study.folder.path / JUDGE) as ledger,
+        open_model(part, "generation", where="evaluate.judge.") as llm,
+    ):
+        judge = Judge(llm=llm, ledger=ledger, rubric=rubric, sampling=sampling, shown=shown)
+        yield judge
+        if judge.rows:
+            used = ledger.totals()
+            study.stages.listener.noted(
+                f"judge: {judge.rows} answers judged, {judge.unread} of them without a readable verdict; in all "
+                f"{used.requests} replies of {used.prompt_tokens + used.completion_tokens} tokens"
+            )
 
 
 @contextmanager
@@ -477,6 +571,10 @@ def open_trials(
             validation=study.split.validation,
             folder=folder,
             variant=variant,
+            rubric=read_rubric(study.config.evaluate),
         )
-        with open_executor(settings.kind, settings.terms(), address=settings.cluster()) as executor:
-            yield TrialRunner(study, work, executor, progress)
+        with (
+            open_judge(study, held_out, work.rubric) as judge,
+            open_executor(settings.kind, settings.terms(), address=settings.cluster()) as executor,
+        ):
+            yield TrialRunner(study, work, executor, progress, judge)

@@ -40,6 +40,7 @@ from cuvee.study.running import (
     make_mixing,
     open_trials,
     read_passages,
+    read_rubric,
 )
 from cuvee.train import check_fit, is_deterministic
 from cuvee.train.model import TASKS
@@ -259,6 +260,7 @@ def validate_study(study: Study) -> dict[Level, LevelRows]:
             "for training; leave it out, or lower split.rows_per_label"
         )
     read_passages(study.config.evaluate)
+    read_rubric(study.config.evaluate)
     made, files = [], dict[Level, LevelRows]()
     if study.ready_made:
         files = check_files(study)
