@@ -1,6 +1,7 @@
 """Whole studies of language models and retrievers, small ones made on the spot."""
 
 import json
+import re
 import sqlite3
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from cuvee.generate.ledger import Ledger
 from cuvee.records import Trial, TrialFailure
 from cuvee.report.tables import write_number
 from cuvee.study import open_study, run_study
+from cuvee.study.planning import plan_study
 from cuvee.train import TrainSettings, load_predictor, train_model
 from local_llm import write_text
 
@@ -248,6 +250,10 @@ def test_a_judge_scores_every_row_its_rubbish_is_counted_and_nothing_is_asked_tw
     evaluate = {"score": "judge", "judge": part, "rubric": str(tmp_path / "rubric.md"), "max_tokens": 6}
     config = make(settings, tmp_path, local, "generation", writer, evaluate=evaluate)
     local.text = judge_words
+    plan = plan_study({**config, "evaluate": {**evaluate, "judge": {**part, "budget": {"requests": 9}}}})
+    assert not any(body.get("messages") for body in local.bodies)
+    (planned,) = re.findall(r"the judge is asked ([\d,]+) times", "; ".join(plan.notes))
+    assert any(note.startswith("evaluate.judge.budget.requests is 9, and the plan") for note in plan.notes)
     told = Notes()
     result = run_study(config, out=tmp_path / "run", listener=told)
     assert result.advice.score == "judge" and failures_of(config, tmp_path) == []
@@ -257,6 +263,9 @@ def test_a_judge_scores_every_row_its_rubbish_is_counted_and_nothing_is_asked_tw
         assert ledger.totals().requests == len(asked) == len({json.dumps(body, sort_keys=True) for body in asked})
     with open_study(config, out=tmp_path / "run") as flow:
         trials = [t for t in flow.grid if isinstance(t, Trial)]
+        assert flow.confirmation is not None and flow.confirmation_trials is not None
+        judged = sum(t.scores.n for t in (*trials, *flow.confirmation_trials.outcomes))
+        assert judged == int(planned.replace(",", ""))
         lacking = sum(int(t.scores.values["judge"].settings["without a verdict"]) for t in trials)
     assert lacking > 0 and any(f"{lacking} of them without a readable verdict" in note for note in told.notes)
     assert all(np.allclose(t.scores.graded.mean(), t.scores.values["judge"].value) for t in trials)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cuvee.config.dials import AttributesConfig, DialConfig, TopicsConfig
-from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator
+from cuvee.config.generators import EmbeddedGenerator, EndpointGenerator, Generator
 from cuvee.config.reading import make_config
 from cuvee.config.schema import StudyConfig
 from cuvee.config.sections import PROBE, ExecuteConfig
@@ -34,7 +34,7 @@ from cuvee.probe import DEFAULT_L2
 from cuvee.recommend import PlannedTrial, plan_power
 from cuvee.recommend.cells import find_rivals
 from cuvee.recommend.confirming import find_level, plan_looks
-from cuvee.records import TrialFailure, Usage
+from cuvee.records import Prices, TrialFailure, Usage
 from cuvee.store import RunFolder
 from cuvee.study.amounts import tell_short_labels
 from cuvee.study.crossfit import name_items, open_folds
@@ -42,7 +42,7 @@ from cuvee.study.dials import language_model, make_dials, open_llm
 from cuvee.study.draws import bound_draws, choose_draws, is_open, save_draws, write_draws
 from cuvee.study.generation import ATTEMPTS, count_requests, make_spec
 from cuvee.study.prepare import FRESH, Study
-from cuvee.study.running import Recipe, grid_recipes, open_trials, read_passages
+from cuvee.study.running import Recipe, grid_recipes, open_trials, read_passages, read_rubric
 from cuvee.study.status import find_prices
 from cuvee.study.trials import (
     PlannedGrid,
@@ -240,8 +240,10 @@ class _Planner:
     """Counts and times the first fold of a study, in a folder that nobody keeps; each other one takes as much."""
 
     def __init__(self, studies: Sequence[Study]) -> None:
-        self.studies, self.study, self.folds = studies, studies[0], len(studies)
-        self.config = self.study.config
+        self.studies, self.folds, self.config = studies, len(studies), studies[0].config
+        quiet = {"judge": None, "score": None if self.config.evaluate.judge else self.config.evaluate.score}
+        unjudged = self.config.model_copy(update={"evaluate": self.config.evaluate.model_copy(update=quiet)})
+        self.study = replace(studies[0], config=unjudged)  # which is timed, and asks no judge
         self.files, *_ = (validate_study(each) for each in studies)
         self.made = [] if self.study.ready_made else make_dials(self.study)
         self.levels = planned_levels(self.study, [(section, dial.levels) for section, dial in self.made], self.files)
@@ -283,8 +285,31 @@ class _Planner:
             workers=workers,
             time=time,
             power=tuple(self._plan_power(grids[0], power, each, held_out) for each in spreads),
-            notes=(*self._tell_limits(held_out), *_compare_budget(given, usage, cost), *self.notes),
+            notes=(
+                *self._tell_limits(held_out),
+                *self._tell_judge(stages),
+                *_compare_budget(given.generator, "generator", usage, cost),
+                *self.notes,
+            ),
         )
+
+    def _tell_judge(self, stages: Sequence[TrialPlan]) -> list[str]:
+        """What the judge is asked, if every reply can be read, and the budgets that this would pass."""
+        evaluate, split = self.config.evaluate, self.study.split
+        if evaluate.judge is None:
+            return []
+        asked = round(sum(s.trials * len(split.test if s.stage == "confirm" else split.validation) for s in stages))
+        rows = zip(split.validation.prompts, split.validation.targets, strict=True)
+        letters = len(read_rubric(evaluate)) + _mean(len(prompt) + 2 * len(target) for prompt, target in rows)
+        usage = Usage(
+            requests=asked, prompt_tokens=round(asked * letters / LETTERS_A_TOKEN), completion_tokens=4 * asked
+        )
+        prices = None if evaluate.judge.prices is None else Prices(**evaluate.judge.prices.model_dump())
+        cost = None if prices is None else prices.cost(usage.prompt_tokens, usage.completion_tokens)
+        told = "no cost: give evaluate.judge.prices" if prices is None else f"{cost:.2f} {prices.currency}"
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        note = f"the judge is asked {asked:,} times, about {tokens:,} tokens ({told}), and its time is not counted"
+        return [note, *_compare_budget(evaluate.judge, "evaluate.judge", usage, cost)]
 
     # --- requests ---
     def _plan_dial(self, settings: DialConfig, dial: Dial) -> tuple[DialPlan, list[Request]]:
@@ -483,16 +508,16 @@ def _count_lists(settings: DialConfig, strata: int) -> int:
     return 0
 
 
-def _compare_budget(config: StudyConfig, usage: Usage, cost: float | None) -> list[str]:
+def _compare_budget(part: Generator, where: str, usage: Usage, cost: float | None) -> list[str]:
     """Which budgets the plan would pass, with the numbers; a run stops there."""
-    if not isinstance(config.generator, EndpointGenerator):
+    if not isinstance(part, EndpointGenerator):
         return []
     tokens = usage.prompt_tokens + usage.completion_tokens
     wanted = {"requests": usage.requests, "tokens": tokens, "cost": cost or 0.0}
     return [
-        f"generator.budget.{name} is {most:,.10g}, and the plan takes about {wanted[name]:,.6g}: the run would stop "
+        f"{where}.budget.{name} is {most:,.10g}, and the plan takes about {wanted[name]:,.6g}: the run would stop "
         "there; raise it, or ask for fewer levels, draws or rows"
-        for name, most in config.generator.budget
+        for name, most in part.budget
         if most is not None and wanted[name] > most
     ]
 
