@@ -235,9 +235,11 @@ RUBBISH = "well, 3 or 8"
 
 def judge_words(body):
     """A judge that counts the words of the reference in an answer; an answer of a certain word gets rubbish."""
-    if not body.get("messages") or "Judge one answer" not in body["messages"][0]["content"]:
+    if not body.get("messages"):
         return write_answer(body)
     told = body["messages"][1]["content"]
+    if "Answer B:" in told:
+        return "A"
     reference, answer = told.partition("Reference:\n")[2].split("\n\nAnswer:\n")
     if told.startswith("All is rubbish") or "part 1" in reference:
         return RUBBISH
@@ -265,7 +267,8 @@ def test_a_judge_scores_every_row_its_rubbish_is_counted_and_nothing_is_asked_tw
         trials = [t for t in flow.grid if isinstance(t, Trial)]
         assert flow.confirmation is not None and flow.confirmation_trials is not None
         judged = sum(t.scores.n for t in (*trials, *flow.confirmation_trials.outcomes))
-        assert judged == int(planned.replace(",", ""))
+        assert judged + 2 * len(flow.study.split.test) == int(planned.replace(",", ""))
+        assert flow.confirmation.note.startswith("In pairs, the judge's verdicts on its answers")
         lacking = sum(int(t.scores.values["judge"].settings["without a verdict"]) for t in trials)
     assert lacking > 0 and any(f"{lacking} of them without a readable verdict" in note for note in told.notes)
     assert all(np.allclose(t.scores.graded.mean(), t.scores.values["judge"].value) for t in trials)

@@ -99,6 +99,7 @@ class _Stored:
     values: dict[str, Estimate]
     score: str = "accuracy"
     grouped: bool = False
+    written: tuple[str, ...] = ()
 
 
 _STORED, _FAILURE = TypeAdapter(_Stored), TypeAdapter(TrialFailure)
@@ -158,13 +159,22 @@ def encode_outcome(outcome: Trial | TrialFailure) -> tuple[str, bytes | None]:
     scores, kept = outcome.scores, ("cell", "draw", "composition", "steps", "part")
     payload = {name: getattr(outcome, name) for name in kept}
     grouped = scores.groups is not None
-    stored = _Stored(**payload, n=scores.n, values=dict(scores.values), score=scores.score, grouped=grouped)
+    written = scores.written if scores.score == "judge" else ()
+    stored = _Stored(
+        **payload,
+        n=scores.n,
+        values=dict(scores.values),
+        score=scores.score,
+        grouped=grouped,
+        written=written,
+    )
     items = np.packbits(scores.correct).tobytes()
     if scores.graded is not None:
         items += scores.graded.astype("<f8").tobytes()
     if scores.groups is not None:
         items += scores.groups.astype("<i8").tobytes()
-    return json.dumps(_STORED.dump_python(stored, mode="json"), sort_keys=True), items
+    exclude = None if stored.written else {"written"}
+    return json.dumps(_STORED.dump_python(stored, mode="json", exclude=exclude), sort_keys=True), items
 
 
 def decode_outcome(payload: str, items: bytes | None) -> Trial | TrialFailure:
@@ -181,7 +191,9 @@ def decode_outcome(payload: str, items: bytes | None) -> Trial | TrialFailure:
     end = len(items) - 8 * kept.n * kept.grouped
     graded = np.frombuffer(items[whole:end], dtype="<f8").astype(np.float64) if end > whole else None
     groups = np.frombuffer(items[end:], dtype="<i8").astype(np.int64) if kept.grouped else None
-    scores = Scores(n=kept.n, values=kept.values, correct=bits, graded=graded, score=kept.score, groups=groups)
+    scores = Scores(
+        n=kept.n, values=kept.values, correct=bits, graded=graded, score=kept.score, groups=groups, written=kept.written
+    )
     return Trial(
         cell=kept.cell, draw=kept.draw, composition=kept.composition, steps=kept.steps, part=kept.part, scores=scores
     )

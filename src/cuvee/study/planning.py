@@ -299,6 +299,7 @@ class _Planner:
         if evaluate.judge is None:
             return []
         asked = round(sum(s.trials * len(split.test if s.stage == "confirm" else split.validation) for s in stages))
+        asked += 2 * len(split.test) * any(stage.stage == "confirm" for stage in stages)  # pairs, in both orders
         rows = zip(split.validation.prompts, split.validation.targets, strict=True)
         letters = len(read_rubric(evaluate)) + _mean(len(prompt) + 2 * len(target) for prompt, target in rows)
         usage = Usage(

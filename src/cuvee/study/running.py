@@ -30,7 +30,7 @@ from cuvee.execute import Executor, Lost, Progress, open_executor
 from cuvee.fingerprint import derive_seed, hash_value
 from cuvee.generate.calls import Sampling
 from cuvee.generate.client import OpenedLLM
-from cuvee.generate.judging import LEAST, MOST, RUBRIC, JudgedText, judge_texts
+from cuvee.generate.judging import LEAST, MOST, RUBRIC, JudgedText, Preference, compare_texts, judge_texts
 from cuvee.generate.ledger import Ledger
 from cuvee.inputs import read_text
 from cuvee.measure import measure_corpus
@@ -495,6 +495,19 @@ class Judge:
         values = {"judge": Estimate(value=float(graded.mean()), n=len(found), settings={"without a verdict": unread})}
         scores = replace(trial.scores, graded=graded, score="judge", values={**trial.scores.values, **values})
         return replace(trial, scores=scores)
+
+    def compare(self, outcomes: Sequence[Outcome], cell: Cell) -> Preference | None:
+        """The answers of a cell against those of real-only, of the first draw that has both; None without one."""
+        trials = [each for each in outcomes if isinstance(each, Trial)]
+        real = {each.draw: each for each in trials if each.cell.kind == "real-only"}
+        pair = next(((each, real[each.draw]) for each in trials if each.cell == cell and each.draw in real), None)
+        if pair is None:
+            return None
+        ours = zip(self.shown, pair[0].scores.written, strict=True)
+        texts = [JudgedText(prompt=prompt, reference=known, written=text) for (prompt, known), text in ours]
+        return compare_texts(
+            self.llm, self.ledger, texts, pair[1].scores.written, rubric=self.rubric, sampling=self.sampling
+        )
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from cuvee.study.running import (
     find_program,
     grid_recipes,
     make_mixing,
+    open_judge,
     open_trials,
     read_passages,
     read_rubric,
@@ -545,7 +546,16 @@ def conclude_confirmation(study: Study, found: ConfirmationTrials | None) -> Con
     if all(trial.cell != found.cell for trial in trials):
         study.stages.listener.noted(f"every trial of {found.cell.key!r} on the locked test failed: it is unconfirmed")
         return None
-    return confirm_cell(trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks, planned=found.planned)
+    confirmed = confirm_cell(
+        trials, found.cell, fresh_draws=found.fresh_draws, looks=found.looks, planned=found.planned
+    )
+    with open_judge(study, found.test, read_rubric(study.config.evaluate)) as judge:
+        preferred = None if judge is None else judge.compare(found.outcomes, found.cell)
+    if preferred is None:
+        return confirmed
+    told = f"In pairs, the judge's verdicts on its answers against those of real-only, one draw of each: {preferred}."
+    study.stages.listener.noted(told)
+    return replace(confirmed, note=" ".join(filter(None, (confirmed.note, told))))
 
 
 def confirmed_cells(best: Cell) -> dict[Kind, Cell]:
