@@ -254,16 +254,3 @@ def test_wrong_settings_are_refused_with_dial_setting_and_choices(build, message
 
 
 @pytest.mark.trust("personas")
-def test_the_documented_dial_of_ones_own_works(monkeypatch):
-    text = cuvee.generate.dials.__doc__
-    lines = text[text.index("    # personas.py") : text.index("Level k has")].splitlines()
-    module = ModuleType("personas")
-    exec("\n".join(line[4:] for line in lines), module.__dict__)
-    monkeypatch.setitem(sys.modules, "personas", module)
-    dial = make_dial("personas:PersonasDial", {"levels": [1, 2], "personas": ["a nurse", "a pilot"]})
-    assert isinstance(dial, Dial)
-    assert [x.key for x in dial.levels] == ["personas=1", "personas=2"]
-    assert {s.attributes for s in slots_of(dial, "2")} == {(("written by", "a nurse"),), (("written by", "a pilot"),)}
-    assert len({s.key for s in slots_of(dial, "2")} & {s.key for s in slots_of(dial, "1")}) == 6
-    crossed = CombinedDial(dial, topics(1, 2))
-    assert [x.name for x in crossed.levels] == ["1 x 1", "1 x 2", "2 x 1", "2 x 2"]
