@@ -1,22 +1,18 @@
 """What each dial varies, in which order, and which settings it refuses."""
 
-import sys
 from collections import Counter
 from itertools import islice
-from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cuvee.generate.dials
 from cuvee.errors import ConfigError
 from cuvee.generate.dials import (
     AttributesDial,
     BaseThenRefineDial,
     CombinedDial,
-    Dial,
     ExamplesDial,
     ParaphraseDial,
     SamplingDial,
@@ -251,6 +247,3 @@ REFUSED = [
 def test_wrong_settings_are_refused_with_dial_setting_and_choices(build, message):
     with pytest.raises(ConfigError, match=message):
         build()
-
-
-@pytest.mark.trust("personas")
